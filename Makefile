@@ -1,0 +1,53 @@
+# Two commands for a newcomer: `make course` and `make test`. The rest is listed by `make help`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+EXTRAS := course,sandbox,dev
+
+.DEFAULT_GOAL := help
+.PHONY: help course test lint static unit chain lab bench lock clean
+
+help: ## list the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "qwenkit needs Python 3.11 or newer; this is $$($(PYTHON) --version). Try: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+course: $(STAMP) ## every notebook against the embedded sandbox; report under runs/
+	@$(BIN)/qwenkit run -p notebooks/params/sandbox.yaml
+
+test: lint static unit chain ## lint, types, arrows, unit, sandbox, notebooks, the papermill chain
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+static: $(STAMP)
+	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
+
+unit: $(STAMP)
+	$(BIN)/python -m pytest tests --ignore tests/notebooks
+
+chain: $(STAMP)
+	$(BIN)/python -m pytest tests/notebooks
+
+lab: $(STAMP) ## JupyterLab on the course, with the sandbox running
+	@$(BIN)/qwenkit lab
+
+bench: $(STAMP) ## every benchmark, each printing JSON
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script --json || exit 1; done
+
+lock: ## resolve the newest versions that pyproject.toml allows into constraints.txt
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check '.[$(EXTRAS)]'
+	{ echo "# The one lock. Made by: make lock"; build/lock/bin/python -m pip freeze --exclude qwenkit; } > constraints.txt
+
+clean: ## remove the environment, the sandbox's state and past runs
+	rm -rf $(VENV) .sandbox runs build *.egg-info

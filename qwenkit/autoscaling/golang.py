@@ -1,0 +1,91 @@
+"""Numbers and durations as Go parses and prints them.
+
+Knative reads its annotations with Go's ``strconv`` and ``time`` packages, so ``+2`` is an
+integer, ``2.0`` is not, and ``60`` is no duration. Source of the grammar: the Go
+documentation of ``strconv.ParseInt``, ``strconv.ParseFloat`` and ``time.ParseDuration``.
+All functions raise ``ValueError`` on text that Go refuses.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+_INT = re.compile(r"[+-]?[0-9]+")
+_DEC_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_HEX_FLOAT = re.compile(r"[+-]?0[xX]([0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)[pP][+-]?[0-9]+")
+_SPECIAL = re.compile(r"[+-]?(inf|infinity)|nan", re.IGNORECASE)
+_TERM = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
+_UNIT_NS = {
+    "ns": 1,
+    "us": 1_000,
+    "µs": 1_000,
+    "μs": 1_000,
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60_000_000_000,
+    "h": 3_600_000_000_000,
+}
+_MAX_NS = 2**63 - 1
+
+
+def parse_int(text: str, *, bits: int = 32) -> int:
+    """Parse a base-10 integer that fits ``bits`` signed bits."""
+    if not _INT.fullmatch(text):
+        raise ValueError(f"{text!r} is not an integer")
+    value = int(text)
+    if not -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
+        raise ValueError(f"{text!r} does not fit {bits} bits")
+    return value
+
+
+def parse_float(text: str) -> float:
+    """Parse a float; ``NaN`` and infinities are accepted, as Go accepts them."""
+    if _SPECIAL.fullmatch(text) or _DEC_FLOAT.fullmatch(text):
+        return float(text)
+    if _HEX_FLOAT.fullmatch(text):
+        return float.fromhex(text)
+    raise ValueError(f"{text!r} is not a number")
+
+
+def parse_duration_ns(text: str) -> int:
+    """Parse a duration such as ``1m30s`` into whole nanoseconds."""
+    sign, body = (-1, text[1:]) if text[:1] == "-" else (1, text.removeprefix("+"))
+    if body == "0":
+        return 0
+    total, at = 0, 0
+    while at < len(body):
+        term = _TERM.match(body, at)
+        if term is None:
+            raise ValueError(f"{text!r} is not a duration such as 60s or 1m30s")
+        total += int(Decimal(term[1]) * _UNIT_NS[term[2]])
+        at = term.end()
+    if not body or total > _MAX_NS:
+        raise ValueError(f"{text!r} is not a duration such as 60s or 1m30s")
+    return sign * total
+
+
+def parse_duration_s(text: str) -> float:
+    """Parse a duration into seconds."""
+    return parse_duration_ns(text) / 1e9
+
+
+def format_duration(ns: int) -> str:
+    """Print nanoseconds as Go's ``Duration.String`` does: ``1h0m0s``, ``1.5s``, ``300ms``."""
+    if ns == 0:
+        return "0s"
+    sign, rest = ("-", -ns) if ns < 0 else ("", ns)
+    if rest < 1_000_000_000:
+        unit, size = next((u, _UNIT_NS[u]) for u in ("ms", "µs", "ns") if rest >= _UNIT_NS[u])
+        return f"{sign}{_trim(Decimal(rest) / size)}{unit}"
+    hours, rest = divmod(rest, _UNIT_NS["h"])
+    minutes, rest = divmod(rest, _UNIT_NS["m"])
+    seconds = f"{_trim(Decimal(rest) / _UNIT_NS['s'])}s"
+    if hours:
+        return f"{sign}{hours}h{minutes}m{seconds}"
+    return f"{sign}{minutes}m{seconds}" if minutes else f"{sign}{seconds}"
+
+
+def _trim(number: Decimal) -> str:
+    text = format(number, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,1 @@
+"""The cluster: apply, wait, find the gateway, explain a failure, tear down."""

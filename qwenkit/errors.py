@@ -1,0 +1,112 @@
+"""Every error that qwenkit raises on purpose.
+
+    QwenkitError                 what happened, why, and what to do about it
+    ├── InvalidValue             one value breaks one rule            (exit code 2)
+    │   └── SettingsError        the same, for a parameter: names the layer it came from
+    ├── PreflightError           a prerequisite of the chosen target is missing
+    ├── Unreachable              nobody answers at an address
+    ├── NotFound                 the object, bucket, file or context does not exist
+    ├── Forbidden                the credentials are wrong or may not do this
+    ├── Conflict                 it exists and is not ours, or somebody else changed it
+    ├── Rejected                 admission or validation refused the object
+    ├── NotReady                 it will not become ready: the condition says why
+    ├── WaitTimeout              the deadline passed; carries the last state seen
+    ├── TransferError            bytes did not arrive as they were sent
+    └── SandboxError             the embedded sandbox cannot start, stop or answer
+
+The library raises; only the command line prints. No message holds a secret.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class QwenkitError(Exception):
+    """Base of every error of qwenkit.
+
+    Args:
+        what: what failed, naming the object and the value; one sentence.
+        why: the cause, in the words of whoever refused (an API message, a rule).
+        fix: what to do next; a command where one helps.
+        context: facts for programs (``kind``, ``name``, ``status``, ``request_id`` ...).
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, why: str = "", fix: str = "", **context: Any) -> None:
+        super().__init__(what)
+        self.what, self.why, self.fix, self.context = what, why, fix, context
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.why:
+            lines.append(f"  why: {self.why}")
+        if self.fix:
+            lines.append(f"  fix: {self.fix}")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the error as JSON-ready values, for ``--json`` and reports."""
+        return {
+            "error": type(self).__name__,
+            "what": self.what,
+            "why": self.why,
+            "fix": self.fix,
+            **self.context,
+        }
+
+
+class InvalidValue(QwenkitError):
+    """A value breaks a rule. ``name``, ``value`` and ``rule`` are attributes."""
+
+    exit_code = 2
+
+    def __init__(self, name: str, value: object, rule: str, fix: str = "") -> None:
+        super().__init__(f"{name}: {value!r} is not valid", rule, fix)
+        self.name, self.value, self.rule = name, value, rule
+        self.context = {"name": name, "value": repr(value), "rule": rule}
+
+
+class SettingsError(InvalidValue):
+    """A parameter is unknown, mistyped, missing or out of range."""
+
+
+class PreflightError(QwenkitError):
+    """A prerequisite of the chosen target is missing."""
+
+
+class Unreachable(QwenkitError):
+    """Nobody answers at an address."""
+
+
+class NotFound(QwenkitError):
+    """The object, bucket, file or context does not exist."""
+
+
+class Forbidden(QwenkitError):
+    """The credentials are wrong or lack the right to do this."""
+
+
+class Conflict(QwenkitError):
+    """The object exists and is not ours, or somebody changed it meanwhile."""
+
+
+class Rejected(QwenkitError):
+    """Admission or validation refused the object."""
+
+
+class NotReady(QwenkitError):
+    """The object reported a failure that waiting does not mend."""
+
+
+class WaitTimeout(QwenkitError):
+    """A deadline passed. ``context`` holds the last state and the transitions seen."""
+
+
+class TransferError(QwenkitError):
+    """Bytes did not arrive as they were sent, or stopped arriving."""
+
+
+class SandboxError(QwenkitError):
+    """The embedded sandbox cannot start, stop or answer."""

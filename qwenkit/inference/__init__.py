@@ -1,0 +1,1 @@
+"""The served model: ask it, load it, read its metrics."""

@@ -1,0 +1,1 @@
+"""Kubernetes objects of the course: rendered from templates, checked before they are sent."""

@@ -1,0 +1,1 @@
+"""The control loops of the sandbox: Kubernetes' and Knative's."""

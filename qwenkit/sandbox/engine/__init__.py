@@ -1,0 +1,1 @@
+"""vLLM's OpenAI surface over the files that a pod has mounted."""

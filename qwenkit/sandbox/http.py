@@ -1,0 +1,50 @@
+"""Start an aiohttp application on loopback; the one place where the sandbox listens."""
+
+from __future__ import annotations
+
+import ssl as ssl_module
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from qwenkit.errors import SandboxError
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Listening:
+    """A running server. ``url`` has no trailing slash."""
+
+    url: str
+    port: int
+    runner: web.AppRunner
+
+    async def close(self) -> None:
+        """Stop accepting, finish nothing, release the port."""
+        await self.runner.cleanup()
+
+
+async def listen(
+    app: web.Application, *, port: int = 0, tls: ssl_module.SSLContext | None = None
+) -> Listening:
+    """Serve ``app`` on loopback; port 0 takes a free one.
+
+    Raises:
+        SandboxError: the port is taken.
+    """
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
+    await runner.setup()
+    site = web.TCPSite(runner, LOOPBACK, port, ssl_context=tls, reuse_address=True)
+    try:
+        await site.start()
+    except OSError as error:
+        await runner.cleanup()
+        raise SandboxError(
+            f"port {port} on {LOOPBACK} cannot be used",
+            error.strerror or str(error),
+            "stop what listens there, or choose another port (0 takes a free one)",
+        ) from error
+    bound: int = runner.addresses[0][1]
+    scheme = "https" if tls else "http"
+    return Listening(f"{scheme}://{LOOPBACK}:{bound}", bound, runner)

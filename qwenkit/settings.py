@@ -1,0 +1,397 @@
+"""Every parameter of the course, under one name everywhere.
+
+A field of ``Settings`` is also a key of a params file, of ``--set``, of a notebook's
+``parameters`` cell, and ``QWENKIT_<NAME>`` in the environment. Values in Python and YAML are
+typed strictly, because papermill passes ``"false"`` as text and ``0123`` as a number; values
+that can only be text (the environment, ``--set``) are read by the field's type.
+
+Order, weakest first: defaults, environment, params file, explicit arguments.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from qwenkit.errors import NotFound, SettingsError
+
+PAGE_IMAGE = "kube-ai-registry.cn-shanghai.cr.aliyuncs.com/kube-ai/vllm:0.4.1"
+
+_DNS_1035 = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+_DNS_1123 = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_GO_DURATION = re.compile(r"(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+")
+
+
+class _TypedEnvironment(EnvSettingsSource):
+    """Environment values are text: read each by the type of its field."""
+
+    def prepare_field_value(
+        self, field_name: str, field: FieldInfo, value: Any, value_is_complex: bool
+    ) -> Any:
+        return value if value is None else parse_text(field_name, value, "the environment")
+
+
+class Settings(BaseSettings):
+    """The parameters; each field's description is its help text.
+
+    Raises:
+        SettingsError: an unknown, mistyped or impossible value, naming it and the rule.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="QWENKIT_",
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        populate_by_name=True,
+        env_ignore_empty=True,
+    )
+
+    # where
+    context: str = Field("sandbox", description="kube context to act on; never the current one unasked")
+    namespace: str = Field("default", description="Kubernetes namespace")
+    service: str = Field("qwen", description="name of the Knative Service")
+    run: str = Field("default", description="label that this run puts on what it creates")
+
+    # model
+    model_source: str = Field(
+        "modelscope:qwen/Qwen-7B-Chat-Int8",
+        description="modelscope:owner/name[@rev], hf:owner/name[@rev] or a folder",
+    )
+    bucket: str = Field(
+        "",
+        description="OSS bucket of the weights",
+        validation_alias=AliasChoices("bucket", "QWENKIT_BUCKET", "OSS_BUCKET"),
+    )
+    prefix: str = Field("Qwen-7B-Chat-Int8", description="folder of the weights in the bucket")
+    oss_endpoint: str = Field(
+        "",
+        description="OSS endpoint that this machine reaches",
+        validation_alias=AliasChoices("oss_endpoint", "QWENKIT_OSS_ENDPOINT", "OSS_ENDPOINT"),
+    )
+    oss_internal_endpoint: str = Field(
+        "", description="OSS endpoint that the cluster's nodes reach; default: oss_endpoint"
+    )
+    oss_region: str = Field(
+        "",
+        description="region of the bucket, for V4 signatures, such as cn-hangzhou",
+        validation_alias=AliasChoices("oss_region", "QWENKIT_OSS_REGION", "OSS_REGION"),
+    )
+    modelscope_endpoint: str = Field(
+        "https://www.modelscope.cn", description="address of the ModelScope hub"
+    )
+    hf_endpoint: str = Field(
+        "https://huggingface.co",
+        description="address of the Hugging Face hub",
+        validation_alias=AliasChoices("hf_endpoint", "QWENKIT_HF_ENDPOINT", "HF_ENDPOINT"),
+    )
+    volume: str = Field("llm-model", description="name of the PV, the PVC and the volume")
+    delete_weights: bool = Field(False, description="teardown also deletes the objects")
+
+    # server
+    image: str = Field(PAGE_IMAGE, description="container image of the server")
+    served_model_name: str = Field("qwen", description="model name that clients send")
+    mount_path: str = Field("/Qwen-7B-Chat-Int8", description="where the weights are mounted")
+    gpu: str = Field("V100-16", description="GPU model: V100-16, V100-32, A10 or T4")
+    gpu_count: int = Field(1, ge=0, le=16, description="GPUs a replica; 0 for a stand-in without one")
+    cpu_limit: str = Field("32", description="CPU limit")
+    memory_limit: str = Field("64Gi", description="memory limit")
+    cpu_request: str = Field("8", description="CPU request")
+    memory_request: str = Field("16Gi", description="memory request")
+    max_model_len: int = Field(6144, ge=1, description="longest prompt plus answer, tokens")
+    gpu_memory_utilization: float = Field(0.95, gt=0, le=1, description="share of the GPU's memory")
+    quantization: str = Field("gptq", description="vLLM quantization; empty for none")
+    dtype: str = Field("half", description="activation type; V100 and T4 have no bfloat16")
+    extra_args: str = Field("", description="more vLLM arguments")
+    command: str = Field("", description="replaces the whole command line")
+
+    # scaling: the annotations of autoscaling.knative.dev by their names
+    scale_metric: Literal["concurrency", "rps"] = Field("concurrency", description="what is scaled on")
+    scale_target: float = Field(2, ge=0.01, description="soft target a replica, before utilisation")
+    min_scale: int = Field(0, ge=0, description="fewest replicas")
+    max_scale: int = Field(3, ge=0, description="most replicas; 0: no limit")
+    stable_window: str = Field("60s", description="averaging window, 6s to 1h")
+    initial_scale: int | None = Field(None, ge=0, description="replicas of a new revision")
+    activation_scale: int | None = Field(None, ge=2, description="replicas when waking from zero")
+    target_utilization_percentage: float | None = Field(None, ge=1, le=100, description="share of the target aimed at; cluster default 70")
+    target_burst_capacity: float | None = Field(None, ge=-1, description="burst to absorb; -1: always buffer")
+    panic_window_percentage: float | None = Field(None, ge=1, le=100, description="panic window, share of the stable one")
+    panic_threshold_percentage: float | None = Field(None, ge=110, le=1000, description="overload that starts panic")
+    scale_down_delay: str | None = Field(None, description="keep the highest of this long")
+    scale_to_zero_pod_retention_period: str | None = Field(None, description="keep the last pod this long")
+    metric_aggregation_algorithm: str | None = Field(None, description="linear or weighted-exponential")
+    container_concurrency: int = Field(0, ge=0, le=1000, description="hard limit a replica; 0: none")
+    progress_deadline: str = Field("1800s", description="how long a revision may take to become ready")
+    request_timeout_s: int = Field(600, ge=1, le=600, description="longest request, seconds; cold start included")
+
+    # waiting, seconds
+    timeout_s: float = Field(600, gt=0, description="default of the waits below")
+    upload_timeout_s: float | None = Field(None, gt=0, description="weights to the bucket; default 4 h")
+    ready_timeout_s: float | None = Field(None, gt=0, description="a revision to become ready")
+    scale_timeout_s: float | None = Field(None, gt=0, description="replicas to go up or down")
+    teardown_timeout_s: float | None = Field(None, gt=0, description="pods and volumes to be gone")
+
+    # queries and load
+    gateway: str = Field("", description="base URL of the Knative gateway; default: found in the cluster")
+    prompt: str = Field("杭州西湖", description="what the course asks")
+    load_clients: int = Field(6, ge=1, le=10_000, description="closed-loop clients of the load test")
+    load_seconds: float = Field(30, gt=0, description="how long the load lasts")
+    load_tokens: int = Field(64, ge=1, description="max_tokens of a load request")
+
+    # the embedded sandbox, read only when a run starts its own
+    time_scale: float = Field(1, gt=0, le=1000, description="how much faster than the modelled GPU the sandbox's engine runs")
+
+    def __init__(self, **values: Any) -> None:
+        unknown = sorted(set(values) - set(type(self).model_fields))
+        if unknown:
+            raise _unknown(unknown[0])
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _readable(error) from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read explicit values first, then the environment, nothing else."""
+        return init_settings, _TypedEnvironment(settings_cls)
+
+    @field_validator("namespace", "run", "volume")
+    @classmethod
+    def _dns_1123(cls, value: str) -> str:
+        if not _DNS_1123.fullmatch(value):
+            raise ValueError("must be a DNS-1123 label: a-z, 0-9 and -, at most 63, no - at the ends")
+        return value
+
+    @field_validator("service")
+    @classmethod
+    def _dns_1035(cls, value: str) -> str:
+        if not _DNS_1035.fullmatch(value):
+            raise ValueError(
+                "must be a DNS-1035 label: starts with a letter, then a-z, 0-9 and -, at most 63"
+            )
+        return value
+
+    @field_validator("bucket")
+    @classmethod
+    def _bucket(cls, value: str) -> str:
+        if value and not _BUCKET.fullmatch(value):
+            raise ValueError("must be 3 to 63 of a-z, 0-9 and -, no - at the ends")
+        return value
+
+    @field_validator("prefix")
+    @classmethod
+    def _prefix(cls, value: str) -> str:
+        parts = value.strip("/").split("/")
+        if not value.strip("/") or any(part in ("", ".", "..") for part in parts):
+            raise ValueError("must be a folder inside the bucket, such as Qwen-7B-Chat-Int8")
+        return value.strip("/")
+
+    @field_validator("mount_path")
+    @classmethod
+    def _mount_path(cls, value: str) -> str:
+        if not value.startswith("/") or value in ("/", "/dev", "/dev/log") or ".." in value.split("/"):
+            raise ValueError("must be an absolute path other than /, /dev and /dev/log")
+        return value
+
+    @field_validator(
+        "oss_endpoint", "oss_internal_endpoint", "modelscope_endpoint", "hf_endpoint", "gateway"
+    )
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value and not re.fullmatch(r"(https?://)?[A-Za-z0-9_.-]+(:\d{1,5})?/?", value):
+            raise ValueError("must be a host with an optional http:// or https:// and port")
+        return value.rstrip("/")
+
+    @field_validator(
+        "stable_window",
+        "scale_down_delay",
+        "scale_to_zero_pod_retention_period",
+        "progress_deadline",
+    )
+    @classmethod
+    def _duration(cls, value: str | None) -> str | None:
+        if value is not None and not _GO_DURATION.fullmatch(value):
+            raise ValueError('must be a duration with a unit, such as "60s" or "1m30s"')
+        return value
+
+    @field_validator(
+        "scale_target",
+        "target_utilization_percentage",
+        "target_burst_capacity",
+        "timeout_s",
+        "load_seconds",
+    )
+    @classmethod
+    def _finite(cls, value: float | None) -> float | None:
+        if value is not None and not math.isfinite(value):
+            raise ValueError("must be a finite number")
+        return value
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.max_scale and self.min_scale > self.max_scale:
+            raise ValueError(f"min_scale={self.min_scale} must not exceed max_scale={self.max_scale}")
+        return self
+
+    def seconds(self, step: Literal["upload", "ready", "scale", "teardown"]) -> float:
+        """Return the deadline of one long step, in seconds."""
+        own: float | None = getattr(self, f"{step}_timeout_s")
+        if own is not None:
+            return own
+        return max(self.timeout_s, 4 * 3600) if step == "upload" else self.timeout_s
+
+    @property
+    def cluster_oss_endpoint(self) -> str:
+        """The OSS endpoint that the cluster's nodes reach."""
+        return self.oss_internal_endpoint or self.oss_endpoint
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels that mark an object as ours; teardown goes by them."""
+        return {"app.kubernetes.io/managed-by": "qwenkit", "qwenkit.dev/run": self.run}
+
+
+class Credentials(BaseSettings):
+    """OSS keys, from the environment only; they never print."""
+
+    model_config = SettingsConfigDict(env_prefix="OSS_", extra="ignore", frozen=True)
+
+    access_key_id: SecretStr = SecretStr("")
+    access_key_secret: SecretStr = SecretStr("")
+    session_token: SecretStr = SecretStr("")
+
+    @classmethod
+    def required(cls) -> Self:
+        """Read the keys.
+
+        Raises:
+            SettingsError: a key is missing; names the variable, never a value.
+        """
+        found = cls()
+        for variable, value in (
+            ("OSS_ACCESS_KEY_ID", found.access_key_id),
+            ("OSS_ACCESS_KEY_SECRET", found.access_key_secret),
+        ):
+            if not value.get_secret_value().strip():
+                raise SettingsError(
+                    variable,
+                    "",
+                    "OSS credentials come from the environment and this variable is not set",
+                    "export OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET; for the sandbox: "
+                    'eval "$(qwenkit sandbox env)"',
+                )
+        return found
+
+
+def load_settings(
+    params: Path | None = None, text: Mapping[str, str] | None = None, **values: Any
+) -> Settings:
+    """Merge a params file, ``--set`` pairs and typed values over environment and defaults.
+
+    Args:
+        params: a YAML file of parameter names and values.
+        text: values as text, read by the type of their field (``--set``).
+        values: typed values; they win.
+
+    Raises:
+        SettingsError: an unknown or impossible value.
+        NotFound: the params file does not exist.
+    """
+    merged = read_params(params) if params else {}
+    merged |= {name: parse_text(name, value, "--set") for name, value in (text or {}).items()}
+    return Settings(**(merged | values))
+
+
+def read_params(path: Path) -> dict[str, Any]:
+    """Read a params file: one YAML mapping of parameter names to scalars."""
+    try:
+        loaded = YAML(typ="safe").load(path.read_text("utf-8"))
+    except OSError as error:
+        raise NotFound(
+            f"params file {path} cannot be read", str(error), "notebooks/params/ has three"
+        ) from error
+    except YAMLError as error:
+        raise SettingsError(str(path), "", f"is not YAML: {error}") from error
+    if not isinstance(loaded, dict):
+        raise SettingsError(str(path), loaded, "must be a mapping of parameter names to values")
+    for name in loaded:
+        if name not in Settings.model_fields:
+            raise _unknown(str(name))
+    return loaded
+
+
+def parse_text(name: str, value: str, origin: str = "") -> Any:
+    """Read text by the type of the field ``name``; ``true`` and ``false`` for booleans."""
+    field = Settings.model_fields.get(name)
+    if field is None:
+        raise _unknown(name)
+    if field.annotation is bool and value.lower() not in ("true", "false"):
+        raise SettingsError(name, value, "must be true or false", _from(origin))
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(field.annotation)
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        raise SettingsError(name, value, error.errors()[0]["msg"], _from(origin)) from None
+
+
+def kubeconfig_path() -> Path:
+    """Return the kubeconfig file that clients read: ``KUBECONFIG``, else ``~/.kube/config``."""
+    first = os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]
+    return Path(first).expanduser() if first else Path.home() / ".kube" / "config"
+
+
+def _from(origin: str) -> str:
+    return f"it came from {origin}" if origin else ""
+
+
+def _unknown(name: str) -> SettingsError:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, Settings.model_fields, n=1)
+    hint = f"did you mean {close[0]}?" if close else "qwenkit run --help lists where names come from"
+    return SettingsError(name, "", "is not a parameter of qwenkit", hint)
+
+
+def _readable(error: ValidationError) -> SettingsError:
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else "parameters"
+    rule = first["msg"].removeprefix("Value error, ")
+    value = first["input"] if first["loc"] else ""
+    kind = first["type"]
+    fix = ""
+    if kind in ("bool_type", "int_type", "float_type", "string_type") and isinstance(
+        value, str | int | float
+    ):
+        fix = f"the value has type {type(value).__name__}; write it without or with quotes"
+    return SettingsError(name, value, rule, fix)

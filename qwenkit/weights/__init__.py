@@ -1,0 +1,1 @@
+"""Model weights: from a hub or a folder to an OSS bucket, verified."""

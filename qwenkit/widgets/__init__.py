@@ -1,0 +1,1 @@
+"""Notebook panels and charts on top of the library."""
