@@ -8,12 +8,14 @@ All functions raise ``ValueError`` on text that Go refuses.
 
 from __future__ import annotations
 
+import math
 import re
 from decimal import Decimal
 
 _INT = re.compile(r"[+-]?[0-9]+")
-_DEC_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_HEX_FLOAT = re.compile(r"[+-]?0[xX]([0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)[pP][+-]?[0-9]+")
+_D, _H = r"[0-9](?:_?[0-9])*", r"[0-9a-fA-F](?:_?[0-9a-fA-F])*"  # one _ between two digits is fine
+_DEC_FLOAT = re.compile(rf"[+-]?({_D}\.?({_D})?|\.{_D})([eE][+-]?{_D})?")
+_HEX_FLOAT = re.compile(rf"[+-]?0[xX]_?({_H}\.?({_H})?|\.{_H})[pP][+-]?{_D}")
 _SPECIAL = re.compile(r"[+-]?(inf|infinity)|nan", re.IGNORECASE)
 _TERM = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _UNIT_NS = {
@@ -41,11 +43,25 @@ def parse_int(text: str, *, bits: int = 32) -> int:
 
 def parse_float(text: str) -> float:
     """Parse a float; ``NaN`` and infinities are accepted, as Go accepts them."""
-    if _SPECIAL.fullmatch(text) or _DEC_FLOAT.fullmatch(text):
+    if _SPECIAL.fullmatch(text):
         return float(text)
-    if _HEX_FLOAT.fullmatch(text):
-        return float.fromhex(text)
-    raise ValueError(f"{text!r} is not a number")
+    digits = text.replace("_", "")
+    if _DEC_FLOAT.fullmatch(text):
+        value = float(digits)
+    elif _HEX_FLOAT.fullmatch(text):
+        value = _from_hex(text, digits)
+    else:
+        raise ValueError(f"{text!r} is not a number")
+    if math.isinf(value):
+        raise ValueError(f"{text!r} is too large for a 64-bit float")
+    return value
+
+
+def _from_hex(text: str, digits: str) -> float:
+    try:
+        return float.fromhex(digits)
+    except OverflowError:
+        raise ValueError(f"{text!r} is too large for a 64-bit float") from None
 
 
 def parse_duration_ns(text: str) -> int:

@@ -1,1 +1,1 @@
-"""The control loops of the sandbox: Kubernetes' and Knative's."""
+"""The control loops of the sandbox's cluster; ``manager.Controllers`` runs them all."""

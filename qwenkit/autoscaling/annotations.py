@@ -1,0 +1,333 @@
+"""From annotations and ``config-autoscaler`` to one typed, immutable scaling spec.
+
+Values are parsed as Knative parses them: the kebab-case key wins over the old camelCase one, and
+numbers and durations follow Go's grammar. Rules and defaults are those of Knative Serving
+``pkg/apis/autoscaling`` (``register.go``, ``annotation_validation.go``) and
+``pkg/reconciler/autoscaling/resources`` (``target.go``, ``metric.go``), restated.
+One rule is ours: ``NaN`` and infinities are refused, although the webhook lets ``NaN`` pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from qwenkit.autoscaling.cluster_config import ClusterConfig, parse_config
+from qwenkit.autoscaling.golang import parse_duration_ns, parse_float, parse_int
+from qwenkit.errors import InvalidValue
+
+DOMAIN = "autoscaling.knative.dev"
+PREFIX = f"{DOMAIN}/"
+KPA = f"kpa.{DOMAIN}"
+HPA = f"hpa.{DOMAIN}"
+PROGRESS_DEADLINE = "serving.knative.dev/progress-deadline"
+PROGRESS_DEADLINE_DEFAULT_S = 600.0
+CONCURRENCY, RPS = "concurrency", "rps"
+LINEAR, WEIGHTED = "linear", "weighted-exponential"
+TARGET_MIN = 0.01
+RPS_UTILIZATION = 0.7  # a constant upstream: no ConfigMap key sets it
+_SECOND_NS = 1_000_000_000
+_HOUR_NS = 3600 * _SECOND_NS
+T = TypeVar("T")
+
+# Keys that have an old camelCase spelling too; the others have one spelling only.
+_ALIASED = (
+    "initial-scale",
+    "max-scale",
+    "metric-aggregation-algorithm",
+    "min-scale",
+    "panic-threshold-percentage",
+    "panic-window-percentage",
+    "scale-down-delay",
+    "scale-to-zero-pod-retention-period",
+    "target-burst-capacity",
+    "target-utilization-percentage",
+)
+_SINGLE = ("activation-scale", "class", "metric", "target", "window")
+
+
+def _camel(key: str) -> str:
+    head, *rest = key.split("-")
+    return head + "".join(word.capitalize() for word in rest)
+
+
+ALIASES: Mapping[str, str] = {key: _camel(key) for key in _ALIASED}
+KEYS: frozenset[str] = frozenset((*_ALIASED, *_SINGLE, *ALIASES.values()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalingSpec:
+    """Everything that decides how one revision scales. Durations are seconds.
+
+    ``target`` is what a pod should carry on average (``total`` × ``utilization``), ``total``
+    what it may carry at most. ``max_scale`` 0 is no limit, ``activation_scale`` 0 is unset.
+    """
+
+    autoscaler_class: str = KPA
+    metric: str = CONCURRENCY
+    target: float = 70.0
+    total: float = 100.0
+    utilization: float = 0.7
+    container_concurrency: int = 0
+    algorithm: str = LINEAR
+    stable_window_s: float = 60.0
+    panic_window_s: float = 6.0
+    panic_threshold: float = 2.0
+    target_burst_capacity: float = 211.0
+    min_scale: int = 0
+    max_scale: int = 0
+    initial_scale: int = 1
+    activation_scale: int = 0
+    scale_down_delay_s: float = 0.0
+    retention_s: float = 0.0
+    progress_deadline_s: float = PROGRESS_DEADLINE_DEFAULT_S
+    max_scale_up_rate: float = 1000.0
+    max_scale_down_rate: float = 2.0
+    grace_period_s: float = 30.0
+    enable_scale_to_zero: bool = True
+    activator_capacity: float = 100.0
+
+
+def parse_spec(
+    annotations: Mapping[str, str],
+    *,
+    container_concurrency: int = 0,
+    config: Mapping[str, str] | None = None,
+    strict: bool = True,
+) -> ScalingSpec:
+    """Resolve a revision's annotations against the ConfigMap ``config-autoscaler``.
+
+    Args:
+        annotations: of the revision template; keys of other groups are ignored.
+        container_concurrency: the revision's hard limit, 0 for none.
+        config: the ConfigMap's data; missing keys have Knative's defaults.
+        strict: also refuse values that contradict each other, as the webhook does. The
+            autoscaler itself does not look, so a replay of a recording passes False.
+
+    Raises:
+        InvalidValue: names the key, the value and the rule.
+    """
+    cluster = parse_config(config or {})
+    if container_concurrency < 0:
+        raise InvalidValue("containerConcurrency", container_concurrency, "at least 0")
+    read = _Reader(annotations)
+    klass = _class(read)
+    spec = _resolve(read, cluster, klass, container_concurrency, strict)
+    if strict:
+        _check_relations(read, cluster, spec)
+    return spec
+
+
+def _resolve(
+    read: _Reader, cluster: ClusterConfig, klass: str, hard_limit: int, strict: bool
+) -> ScalingSpec:
+    metric = _metric(read, klass, cluster.pod_autoscaler_class)
+    total, utilization = _load(read, cluster, metric, hard_limit)
+    window_ns = read.duration("window", 6 * _SECOND_NS, whole=True)
+    if window_ns is None:
+        window_ns = cluster.stable_window_ns
+    delay_ns = read.duration("scale-down-delay", 0, whole=True)
+    retention_ns = read.duration("scale-to-zero-pod-retention-period", 0)
+    deadline_ns = read.progress_deadline()
+    threshold = read.number("panic-threshold-percentage", 110, 1000)
+    return ScalingSpec(
+        autoscaler_class=klass,
+        metric=metric,
+        target=max(TARGET_MIN, total * utilization),
+        total=total,
+        utilization=utilization,
+        container_concurrency=hard_limit,
+        algorithm=_algorithm(read),
+        stable_window_s=window_ns / 1e9,
+        panic_window_s=_panic_window(read, cluster, window_ns),
+        panic_threshold=_first(threshold, cluster.panic_threshold_percentage) / 100.0,
+        target_burst_capacity=_first(_burst(read), cluster.target_burst_capacity),
+        min_scale=_first(read.count("min-scale"), cluster.min_scale),
+        max_scale=_first(read.count("max-scale"), cluster.max_scale),
+        initial_scale=_initial_scale(read, cluster, strict),
+        activation_scale=_first(read.count("activation-scale", least=2), 0),
+        scale_down_delay_s=_first(delay_ns, cluster.scale_down_delay_ns) / 1e9,
+        retention_s=_first(retention_ns, cluster.retention_ns) / 1e9,
+        progress_deadline_s=_first(deadline_ns, PROGRESS_DEADLINE_DEFAULT_S * 1e9) / 1e9,
+        max_scale_up_rate=cluster.max_scale_up_rate,
+        max_scale_down_rate=cluster.max_scale_down_rate,
+        grace_period_s=cluster.grace_period_ns / 1e9,
+        enable_scale_to_zero=cluster.enable_scale_to_zero,
+        activator_capacity=cluster.activator_capacity,
+    )
+
+
+def _first(value: T | None, default: T) -> T:
+    return default if value is None else value
+
+
+class _Reader:
+    """Looks up one annotation by its kebab key and parses it, naming it in every error."""
+
+    def __init__(self, annotations: Mapping[str, str]) -> None:
+        self._annotations = annotations
+
+    def text(self, key: str) -> tuple[str, str] | None:
+        """Return (full key found, value); the kebab spelling wins."""
+        for name in (key, ALIASES.get(key, key)):
+            full = PREFIX + name
+            if full in self._annotations:
+                value = self._annotations[full]
+                if not isinstance(value, str):
+                    raise InvalidValue(full, value, "annotation values are strings", "quote it")
+                return full, value
+        return None
+
+    def _parse(self, key: str, parse: Callable[[str], T]) -> T | None:
+        found = self.text(key)
+        return None if found is None else _parsed(*found, parse)
+
+    def number(self, key: str, least: float = -math.inf, most: float = math.inf) -> float | None:
+        """Parse a float and check its range."""
+        value = self._parse(key, parse_float)
+        if value is None:
+            return None
+        name, text = self._found(key)
+        if not math.isfinite(value):
+            raise InvalidValue(name, text, "must be finite: NaN and infinities are refused")
+        if not least <= value <= most:
+            rule = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
+            raise InvalidValue(name, text, rule)
+        return value
+
+    def count(self, key: str, least: int = 0) -> int | None:
+        """Parse a 32-bit integer and check its lower bound."""
+        value = self._parse(key, parse_int)
+        if value is not None and value < least:
+            raise InvalidValue(*self._found(key), f"a whole number of at least {least}")
+        return value
+
+    def duration(self, key: str, least_ns: int, *, whole: bool = False) -> int | None:
+        """Parse a duration of at most an hour into nanoseconds."""
+        value = self._parse(key, parse_duration_ns)
+        if value is None:
+            return None
+        if not least_ns <= value <= _HOUR_NS:
+            raise InvalidValue(*self._found(key), f"{least_ns // _SECOND_NS}s to 1h")
+        if whole and value % _SECOND_NS:
+            raise InvalidValue(*self._found(key), "whole seconds only")
+        return value
+
+    def progress_deadline(self) -> int | None:
+        """Parse ``serving.knative.dev/progress-deadline`` into nanoseconds."""
+        text = self._annotations.get(PROGRESS_DEADLINE)
+        if text is None:
+            return None
+        value = _parsed(PROGRESS_DEADLINE, text, parse_duration_ns)
+        if value < 0 or value % _SECOND_NS:
+            raise InvalidValue(PROGRESS_DEADLINE, text, "whole seconds, not negative")
+        return value
+
+    def _found(self, key: str) -> tuple[str, str]:
+        return self.text(key) or (PREFIX + key, "")
+
+
+def _parsed(name: str, text: str, parse: Callable[[str], T]) -> T:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise InvalidValue(name, text, f"as Go parses it, {error}") from error
+
+
+def _class(read: _Reader) -> str:
+    found = read.text("class")
+    if found is None:
+        return KPA
+    if found[1].endswith(DOMAIN) and found[1] not in (KPA, HPA):
+        raise InvalidValue(*found, f"{KPA}, {HPA} or a class of another domain")
+    return found[1]
+
+
+def _metric(read: _Reader, klass: str, cluster_class: str) -> str:
+    found = read.text("metric")
+    if found is None:
+        return "cpu" if klass == HPA else CONCURRENCY
+    # The webhook looks at the cluster's default class here, the autoscaler does not.
+    checked = klass if read.text("class") else cluster_class
+    if checked == KPA and found[1] not in (CONCURRENCY, RPS):
+        raise InvalidValue(*found, f"{CONCURRENCY} or {RPS}")
+    if checked == HPA and not found[1]:
+        raise InvalidValue(*found, "must not be empty")
+    return found[1]
+
+
+def _algorithm(read: _Reader) -> str:
+    found = read.text("metric-aggregation-algorithm")
+    if found is None or not found[1]:
+        return LINEAR
+    if found[1] in (WEIGHTED, "weightedExponential"):
+        return WEIGHTED
+    if found[1] != LINEAR and read.text("class") == (f"{PREFIX}class", KPA):
+        raise InvalidValue(*found, f"{LINEAR} or {WEIGHTED}")
+    return LINEAR
+
+
+def _load(
+    read: _Reader, cluster: ClusterConfig, metric: str, hard_limit: int
+) -> tuple[float, float]:
+    """Return (total, utilisation): what one pod may carry, and the share to aim at."""
+    if metric == RPS:
+        total, utilization = cluster.rps_target_default, RPS_UTILIZATION
+    else:
+        total = float(hard_limit) or cluster.concurrency_target_default
+        utilization = cluster.concurrency_target_fraction
+    target = read.number("target", TARGET_MIN)
+    if target is not None:
+        limited = metric == CONCURRENCY and hard_limit
+        total = min(target, float(hard_limit)) if limited else target
+    percent = read.number("target-utilization-percentage", 1, 100)
+    return total, utilization if percent is None else percent / 100
+
+
+def _burst(read: _Reader) -> float | None:
+    value = read.number("target-burst-capacity")
+    if value is not None and value < 0 and value != -1:
+        found = read.text("target-burst-capacity") or ("", "")
+        raise InvalidValue(*found, "at least 0, or exactly -1")
+    return value
+
+
+def _panic_window(read: _Reader, cluster: ClusterConfig, window_ns: int) -> float:
+    percent = read.number("panic-window-percentage", 1, 100)
+    share = float(window_ns) * _first(percent, cluster.panic_window_percentage) / 100.0
+    # Whole seconds, half away from zero, at least one bucket.
+    return max(1.0, float((int(share) + _SECOND_NS // 2) // _SECOND_NS))
+
+
+def _initial_scale(read: _Reader, cluster: ClusterConfig, strict: bool) -> int:
+    value = read.count("initial-scale")
+    if value is None:
+        return cluster.initial_scale
+    if value == 0 and not cluster.allow_zero_initial_scale:
+        if strict:
+            found = read.text("initial-scale") or ("", "")
+            raise InvalidValue(*found, "0 needs allow-zero-initial-scale in config-autoscaler")
+        return cluster.initial_scale
+    return value
+
+
+def _check_relations(read: _Reader, cluster: ClusterConfig, spec: ScalingSpec) -> None:
+    """Refuse what the webhook refuses; it compares annotations, not the resolved values."""
+    least, most = read.count("min-scale") or 0, read.count("max-scale")
+    refuse = partial(_refuse, read)
+    if most and most < least:
+        refuse("max-scale", f"at least min-scale={least}")
+    if most is not None and cluster.max_scale_limit and not 1 <= most <= cluster.max_scale_limit:
+        refuse("max-scale", f"1 to the cluster's max-scale-limit={cluster.max_scale_limit}")
+    if spec.activation_scale and spec.activation_scale < least:
+        refuse("activation-scale", f"at least min-scale={least}")
+    if spec.activation_scale and most and spec.activation_scale > most:
+        refuse("activation-scale", f"at most max-scale={most}")
+
+
+def _refuse(read: _Reader, key: str, rule: str) -> None:
+    name, text = read.text(key) or (PREFIX + key, "")
+    raise InvalidValue(name, text, rule)

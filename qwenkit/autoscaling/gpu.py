@@ -1,0 +1,293 @@
+"""What a GPU can do with a model under vLLM: memory, batch, time to first token, time per token.
+
+A roofline model, ±40 % until ``calibrate`` has seen measured points.
+
+    decode   TPOT(B, C) = bytes(B, C) / (bandwidth × efficiency) + overhead
+             bytes      = weights read per step × kernel passes + head + C × KV bytes per token
+    prefill  t(n) = (2 × linear parameters × n + 2 × layers × attention width × n²) / (peak × MFU)
+    memory   KV tokens = (usable × utilisation − weights − activation) / KV bytes per token
+
+B is the batch (running sequences), C the tokens they hold together. vLLM 0.4.1's GPTQ kernel
+reads the weights once for every 8 rows up to 24 rows; beyond, it first writes all weights out as
+fp16 and reads them back. Efficiency (0.5 to 0.6), MFU (0.3 to 0.5), the activation peak and the
+overhead are estimates; no published measurement of these GPUs with this model is known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from qwenkit.errors import InvalidValue
+
+GIB = 2**30
+UNCERTAINTY = 0.4
+_ROWS_PER_PASS, _MAX_ROWS = 8, 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """One kind of GPU. ``usable_gib`` is what the driver leaves of its memory."""
+
+    name: str
+    usable_gib: float
+    bandwidth_gb_s: float
+    fp16_tflops: float
+    compute_capability: float
+    efficiency: float = 0.55
+    mfu: float = 0.4
+    overhead_s: float = 0.002
+    uncertainty: float = UNCERTAINTY
+
+
+GPUS: Mapping[str, Gpu] = {
+    gpu.name: gpu
+    for gpu in (
+        Gpu(
+            name="V100-16",
+            usable_gib=15.77,
+            bandwidth_gb_s=900,
+            fp16_tflops=112,
+            compute_capability=7.0,
+        ),
+        Gpu(
+            name="V100-32",
+            usable_gib=31.74,
+            bandwidth_gb_s=900,
+            fp16_tflops=112,
+            compute_capability=7.0,
+        ),
+        Gpu(
+            name="A10",
+            usable_gib=22.0,
+            bandwidth_gb_s=600,
+            fp16_tflops=125,
+            compute_capability=8.6,
+        ),
+        Gpu(
+            name="T4",
+            usable_gib=14.65,
+            bandwidth_gb_s=320,
+            fp16_tflops=65,
+            compute_capability=7.5,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A decoder as the server sees it; sizes in bytes, parameters in units.
+
+    ``linear_bytes`` is what one decode step reads of the layers, ``head_bytes`` of the output
+    head; ``weights_bytes`` is all that lies in memory. ``quantization`` is vLLM's name or "".
+    """
+
+    name: str
+    layers: int
+    attention_width: int
+    linear_parameters: float
+    linear_bytes: float
+    head_bytes: float
+    weights_bytes: float
+    kv_bytes_per_token: float
+    quantization: str = ""
+    activation_gib: float = 1.3
+
+
+def decoder(
+    name: str,
+    *,
+    layers: int,
+    hidden: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    ffn: int,
+    vocabulary: int,
+    bits: int = 16,
+    tied_embeddings: bool = False,
+) -> Model:
+    """Derive a ``Model`` from its configuration: gated FFN, fp16 embeddings, GPTQ below 16 bits."""
+    if bits not in (2, 3, 4, 8, 16):
+        raise InvalidValue("bits", bits, "2, 3, 4, 8 or 16")
+    per_layer = hidden * head_dim * (heads + 2 * kv_heads) + heads * head_dim * hidden
+    linear = layers * (per_layer + 3 * hidden * ffn)
+    # GPTQ with groups of 128 adds an fp16 scale and a packed zero to each group.
+    stored = linear * 2.0 if bits == 16 else linear * (bits / 8 + (2 + bits / 8) / 128)
+    head = 2.0 * vocabulary * hidden
+    return Model(
+        name=name,
+        layers=layers,
+        attention_width=heads * head_dim,
+        linear_parameters=float(linear),
+        linear_bytes=stored,
+        head_bytes=head,
+        weights_bytes=stored + head * (1 if tied_embeddings else 2),
+        kv_bytes_per_token=2.0 * layers * kv_heads * head_dim * 2,
+        quantization="" if bits == 16 else "gptq",
+    )
+
+
+def _qwen_7b(name: str, bits: int) -> Model:
+    return decoder(
+        name,
+        layers=32,
+        hidden=4096,
+        heads=32,
+        kv_heads=32,
+        head_dim=128,
+        ffn=11008,
+        vocabulary=151_936,
+        bits=bits,
+    )
+
+
+QWEN_7B_INT8 = _qwen_7b("Qwen-7B-Chat-Int8", 8)
+QWEN_7B = _qwen_7b("Qwen-7B-Chat", 16)
+MODELS: Mapping[str, Model] = {model.name: model for model in (QWEN_7B_INT8, QWEN_7B)}
+
+
+def find_gpu(gpu: Gpu | str) -> Gpu:
+    """Return the GPU of that name.
+
+    Raises:
+        InvalidValue: the table does not hold it.
+    """
+    if isinstance(gpu, Gpu):
+        return gpu
+    if gpu not in GPUS:
+        raise InvalidValue("gpu", gpu, f"one of {', '.join(GPUS)}", "or pass a Gpu of your own")
+    return GPUS[gpu]
+
+
+def find_model(model: Model | str) -> Model:
+    """Return the model of that name.
+
+    Raises:
+        InvalidValue: the table does not hold it.
+    """
+    if isinstance(model, Model):
+        return model
+    if model not in MODELS:
+        raise InvalidValue("model", model, f"one of {', '.join(MODELS)}", "or use decoder(...)")
+    return MODELS[model]
+
+
+def bytes_per_step(model: Model, batch: int, context_tokens: float) -> float:
+    """Return the bytes that one decode step moves; ``context_tokens`` is of the whole batch."""
+    layers = model.linear_bytes
+    if model.quantization == "gptq":
+        if batch <= _MAX_ROWS:
+            layers *= math.ceil(batch / _ROWS_PER_PASS)
+        else:
+            layers += 2 * 2.0 * model.linear_parameters  # written as fp16, then read
+    return layers + model.head_bytes + context_tokens * model.kv_bytes_per_token
+
+
+def tpot_seconds(
+    gpu: Gpu | str, model: Model | str, *, batch: int, context_tokens: float = 0.0
+) -> float:
+    """Return the time between two tokens of one stream in a batch.
+
+    Args:
+        gpu: name or ``Gpu``.
+        model: name or ``Model``.
+        batch: sequences that decode together.
+        context_tokens: tokens that **each** of them holds on average.
+
+    Raises:
+        InvalidValue: unknown GPU or model, batch below 1, negative context.
+    """
+    if batch < 1:
+        raise InvalidValue("batch", batch, "at least 1")
+    _check_tokens("context_tokens", context_tokens)
+    gpu, model = find_gpu(gpu), find_model(model)
+    moved = bytes_per_step(model, batch, batch * context_tokens)
+    return moved / (gpu.bandwidth_gb_s * 1e9 * gpu.efficiency) + gpu.overhead_s
+
+
+def prefill_seconds(gpu: Gpu | str, model: Model | str, *, tokens: float) -> float:
+    """Return the time to read a prompt; it blocks decoding (no chunked prefill in 0.4.1)."""
+    _check_tokens("tokens", tokens)
+    gpu, model = find_gpu(gpu), find_model(model)
+    attention = 2.0 * model.layers * model.attention_width * tokens * tokens
+    operations = 2.0 * model.linear_parameters * tokens + attention
+    return operations / (gpu.fp16_tflops * 1e12 * gpu.mfu)
+
+
+def _check_tokens(name: str, tokens: float) -> None:
+    if not 0 <= tokens < math.inf:
+        raise InvalidValue(name, tokens, "finite, at least 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A modelled value with its uncertainty."""
+
+    low: float
+    value: float
+    high: float
+
+
+def band(gpu: Gpu | str, value: float) -> Band:
+    """Return the value with the GPU's uncertainty, ±40 % before calibration."""
+    share = find_gpu(gpu).uncertainty
+    return Band(value * (1 - share), value, value * (1 + share))
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A measured decode speed: seconds per token of one stream, at a batch and context each."""
+
+    batch: int
+    context_tokens: float
+    tpot_s: float
+
+
+def calibrate(gpu: Gpu | str, model: Model | str, points: Sequence[Point]) -> Gpu:
+    """Fit efficiency and overhead to measured points; return the GPU with them.
+
+    One point fits the efficiency alone. Two or more, at different batches, fit both by least
+    squares on relative errors; the new uncertainty is the worst residual, at least 10 %.
+
+    Raises:
+        InvalidValue: no points, or points that no positive efficiency explains.
+    """
+    gpu, model = find_gpu(gpu), find_model(model)
+    if not points:
+        raise InvalidValue("points", [], "at least one measured point")
+    if any(not 0 < point.tpot_s < math.inf or point.batch < 1 for point in points):
+        raise InvalidValue("points", points, "batch of at least 1 and a positive, finite TPOT")
+    moved = [bytes_per_step(model, p.batch, p.batch * p.context_tokens) for p in points]
+    slope, overhead = _fit(moved, [p.tpot_s for p in points], gpu.overhead_s)
+    if slope <= 0:
+        raise InvalidValue("points", points, "TPOT must rise with the batch", "measure again")
+    fitted = replace(gpu, efficiency=1 / (slope * gpu.bandwidth_gb_s * 1e9), overhead_s=overhead)
+    worst = max(
+        abs(slope * size + overhead - p.tpot_s) / p.tpot_s
+        for size, p in zip(moved, points, strict=True)
+    )
+    return replace(fitted, uncertainty=max(0.1, worst) if len(points) > 1 else gpu.uncertainty / 2)
+
+
+def _fit(x: Sequence[float], y: Sequence[float], overhead: float) -> tuple[float, float]:
+    """Return slope and intercept of y over x, weighted by 1/y²; never below a zero intercept."""
+    w = [1 / (value * value) for value in y]
+    total = sum(w)
+    mean_x = sum(a * b for a, b in zip(w, x, strict=True)) / total
+    mean_y = sum(a * b for a, b in zip(w, y, strict=True)) / total
+    spread = sum(a * (b - mean_x) ** 2 for a, b in zip(w, x, strict=True))
+    if spread <= 1e-12 * total * mean_x**2:  # one point, or all at the same load
+        overhead = min(overhead, mean_y / 2)
+        return (mean_y - overhead) / mean_x, overhead
+    slope = sum(a * (b - mean_x) * (c - mean_y) for a, b, c in zip(w, x, y, strict=True)) / spread
+    intercept = mean_y - slope * mean_x
+    if intercept >= 0:
+        return slope, intercept
+    return (
+        sum(a * b * c for a, b, c in zip(w, x, y, strict=True))
+        / sum(a * b * b for a, b in zip(w, x, strict=True)),
+        0.0,
+    )

@@ -1,0 +1,188 @@
+"""Does the model fit the GPU, how many sequences fit beside it, and which flags vLLM needs there.
+
+Sources: the configuration of the model for the sizes; vLLM 0.4.1 for what runs where (bfloat16
+needs compute capability 8.0, AWQ 7.5, its GPTQ kernel takes fp16 only, CUDA graphs lie outside
+``gpu-memory-utilization``).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from qwenkit.autoscaling.gpu import (
+    GIB,
+    Gpu,
+    Model,
+    find_gpu,
+    find_model,
+    tpot_seconds,
+)
+from qwenkit.errors import InvalidValue
+
+_BLOCK = 16
+_GRAPHS_GIB = 1.0  # CUDA graphs take at least this much, outside the fraction
+_PLATEAU = 8  # one pass of the GPTQ kernel: beyond, throughput hardly rises
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """How a model lies in one GPU's memory. ``problems`` says why it does not, if so."""
+
+    fits: bool
+    usable_gib: float
+    weights_gib: float
+    activation_gib: float
+    kv_gib: float
+    kv_tokens: int
+    sequences: float
+    max_model_len: int
+    flags: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+def fit(
+    gpu: Gpu | str,
+    model: Model | str,
+    *,
+    max_model_len: int = 6144,
+    gpu_memory_utilization: float = 0.95,
+) -> Fit:
+    """Lay out weights, activations and KV cache in one GPU's memory.
+
+    Raises:
+        InvalidValue: unknown GPU or model, or a setting outside its range.
+    """
+    gpu, model = find_gpu(gpu), find_model(model)
+    if max_model_len < 1:
+        raise InvalidValue("max_model_len", max_model_len, "at least 1")
+    if not 0 < gpu_memory_utilization <= 1:
+        raise InvalidValue(
+            "gpu_memory_utilization", gpu_memory_utilization, "more than 0, at most 1"
+        )
+    weights = model.weights_bytes / GIB
+    room = gpu.usable_gib * gpu_memory_utilization
+    left = room - weights - model.activation_gib
+    blocks = math.floor(max(0.0, left) * GIB / (model.kv_bytes_per_token * _BLOCK))
+    tokens = blocks * _BLOCK
+    problems = _problems(model, room, weights, tokens, max_model_len)
+    return Fit(
+        fits=not problems,
+        usable_gib=gpu.usable_gib,
+        weights_gib=weights,
+        activation_gib=model.activation_gib,
+        kv_gib=max(0.0, left),
+        kv_tokens=tokens,
+        sequences=tokens / max_model_len,
+        max_model_len=max_model_len,
+        flags=flags(gpu, model, gpu_memory_utilization=gpu_memory_utilization),
+        problems=problems,
+    )
+
+
+def _problems(
+    model: Model, room: float, weights: float, tokens: int, max_model_len: int
+) -> tuple[str, ...]:
+    if tokens == 0:
+        return (
+            f"{model.name} needs {weights:.1f} GiB for weights and {model.activation_gib:.1f} GiB "
+            f"for activations; {room:.1f} GiB are there",
+        )
+    if tokens < max_model_len:
+        return (
+            f"max-model-len {max_model_len} exceeds the {tokens} tokens of KV cache: "
+            "vLLM refuses to start",
+        )
+    return ()
+
+
+def flags(
+    gpu: Gpu | str, model: Model | str, *, gpu_memory_utilization: float = 0.95
+) -> tuple[str, ...]:
+    """Return the vLLM flags that this GPU needs for this model."""
+    gpu, model = find_gpu(gpu), find_model(model)
+    needed = ["--trust-remote-code"]
+    if model.quantization:
+        needed.append(f"--quantization {model.quantization}")
+    if gpu.compute_capability < 8.0 or model.quantization == "gptq":
+        needed.append("--dtype half")
+    if gpu.usable_gib * (1 - gpu_memory_utilization) < _GRAPHS_GIB:
+        needed.append("--enforce-eager")
+    return tuple(needed)
+
+
+def unsupported(gpu: Gpu | str) -> tuple[str, ...]:
+    """Say what does not run on this GPU in vLLM 0.4.1."""
+    gpu = find_gpu(gpu)
+    limits = []
+    if gpu.compute_capability < 8.0:
+        limits += ["bfloat16 (needs compute capability 8.0)", "FlashAttention-2", "Marlin kernels"]
+    if gpu.compute_capability < 7.5:
+        limits.append("AWQ (needs compute capability 7.5)")
+    return tuple(limits)
+
+
+def batch_within(
+    gpu: Gpu | str, model: Model | str, *, tpot_s: float, context_tokens: float, most: int = 24
+) -> int:
+    """Return the largest batch that keeps the time per token, 0 if not even one stream does."""
+    return max(
+        (
+            batch
+            for batch in range(1, most + 1)
+            if tpot_seconds(gpu, model, batch=batch, context_tokens=context_tokens) <= tpot_s
+        ),
+        default=0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """How many requests one pod should carry, and which bound decided it."""
+
+    total: int
+    by_tpot: int
+    by_kv_cache: int
+    plateau: int
+    bound: str
+
+
+def suggested_load(
+    gpu: Gpu | str,
+    model: Model | str,
+    *,
+    live_tokens: float,
+    tpot_s: float = math.inf,
+    gpu_memory_utilization: float = 0.95,
+) -> Load:
+    """Return the concurrency to aim a pod at: TPOT objective, KV cache or the kernel's plateau.
+
+    Args:
+        gpu: name or ``Gpu``.
+        model: name or ``Model``.
+        live_tokens: tokens that a request holds on average.
+        tpot_s: objective for the time per token.
+        gpu_memory_utilization: as given to vLLM.
+
+    Raises:
+        InvalidValue: the objective cannot be met, or not one sequence fits.
+    """
+    gpu, model = find_gpu(gpu), find_model(model)
+    if not 0 < live_tokens < math.inf:
+        raise InvalidValue("live_tokens", live_tokens, "more than 0, finite")
+    laid = fit(gpu, model, max_model_len=1, gpu_memory_utilization=gpu_memory_utilization)
+    by_kv = math.floor(laid.kv_tokens / live_tokens)
+    by_tpot = batch_within(gpu, model, tpot_s=tpot_s, context_tokens=live_tokens)
+    if by_kv < 1:
+        why = laid.problems[0] if laid.problems else f"{laid.kv_tokens} tokens of KV cache"
+        raise InvalidValue("live_tokens", live_tokens, f"fits no sequence on {gpu.name}: {why}")
+    if by_tpot < 1:
+        alone = tpot_seconds(gpu, model, batch=1, context_tokens=live_tokens)
+        raise InvalidValue(
+            "tpot_s", tpot_s, f"{gpu.name} needs {alone * 1e3:.0f} ms per token even for one stream"
+        )
+    bounds = {"TPOT objective": by_tpot, "KV cache": by_kv, "kernel plateau": _PLATEAU}
+    bound = min(bounds, key=lambda name: bounds[name])
+    return Load(
+        total=bounds[bound], by_tpot=by_tpot, by_kv_cache=by_kv, plateau=_PLATEAU, bound=bound
+    )

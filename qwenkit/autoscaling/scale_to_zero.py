@@ -1,0 +1,257 @@
+"""The reconciler's part of the KPA: from the decider's wish to replicas, and down to zero.
+
+    scaler = Scaler(spec, now=0.0)            # new: activating, with initial-scale pods
+    step = scaler.reconcile(now, desired=3, excess_burst_capacity=-2, ready=1)
+    step.replicas, step.state, step.mode      # what the cluster should now look like
+
+Call it when the decider notifies, when pods become ready or go, and after ``step.recheck_s``.
+While ``step.again`` is true the change of status is itself an event: call it once more.
+
+Source: Knative Serving ``pkg/reconciler/autoscaling/kpa`` (``scaler.go``, ``kpa.go``) and
+``pkg/reconciler/serverlessservice``, restated. Condition times have one second's resolution
+there and here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+from qwenkit.autoscaling.annotations import ScalingSpec
+from qwenkit.autoscaling.kpa import UNKNOWN
+from qwenkit.autoscaling.reasons import bounded
+
+_ACTIVATION_BUFFER_S = 30.0
+_PROXY_RECHECK_S = 3.0
+_PROBE_RECHECK_S = 1.0
+_MIN_ACTIVATORS = 2
+
+
+class State(Enum):
+    """The PodAutoscaler's Active condition: True, Unknown or False."""
+
+    ACTIVE = "Active"
+    ACTIVATING = "Activating"
+    INACTIVE = "Inactive"
+
+
+class Mode(Enum):
+    """Whether requests pass the activator (Proxy) or go straight to the pods (Serve)."""
+
+    PROXY = "Proxy"
+    SERVE = "Serve"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """The outcome of one reconcile.
+
+    ``want`` is the scale aimed at (-1 unknown), ``desired_scale`` what the status shows,
+    ``replicas`` the Deployment's ``spec.replicas``. ``condition_reason`` is the Active
+    condition's reason, ``reason`` says in words what held or changed the scale.
+    ``mode`` is the wanted mode; ``activator_in_path`` what really happens.
+    """
+
+    want: int
+    desired_scale: int
+    replicas: int
+    state: State
+    condition_reason: str
+    initialized: bool
+    mode: Mode
+    activator_in_path: bool
+    activators: int
+    reason: str
+    recheck_s: float | None
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """The answer of the scale-to-zero rules: a scale, whether to apply it, when to look again."""
+
+    want: int
+    apply: bool
+    reason: str = ""
+    recheck_s: float | None = None
+
+
+def apply_bounds(pods: int, minimum: int, maximum: int) -> int:
+    """Clamp to the scale bounds; the lower bound wins, and a maximum of 0 is none."""
+    if pods < minimum:
+        return minimum
+    return maximum if maximum and pods > maximum else pods
+
+
+def count_activators(spec: ScalingSpec, ready: int) -> int:
+    """Return how many activators the revision is given."""
+    burst = spec.target_burst_capacity
+    if burst == 0:
+        return _MIN_ACTIVATORS
+    capacity = ready * spec.total + max(burst, 0.0)
+    return max(_MIN_ACTIVATORS, math.ceil(capacity / spec.activator_capacity))
+
+
+class Scaler:
+    """The state machine of one revision's PodAutoscaler and ServerlessService.
+
+    Args:
+        spec: the resolved settings.
+        now: the time at which the revision is taken over, in seconds.
+        replicas: the Deployment's replicas; a new revision starts with initial-scale.
+        state: the Active condition; a new revision is activating.
+        since: since when that condition holds; defaults to ``now``.
+        initialized: whether the initial scale was once reached.
+        mode: the mode that was set last.
+        proxy_since: since when the activator backs the revision; defaults to ``now`` in Proxy.
+    """
+
+    def __init__(
+        self,
+        spec: ScalingSpec,
+        *,
+        now: float,
+        replicas: int | None = None,
+        state: State = State.ACTIVATING,
+        since: float | None = None,
+        initialized: bool = False,
+        mode: Mode = Mode.PROXY,
+        proxy_since: float | None = None,
+    ) -> None:
+        self.spec = spec
+        self.replicas = spec.initial_scale if replicas is None else replicas
+        self.state = state
+        self.since = math.floor(now if since is None else since)
+        self.initialized = initialized
+        self.mode = mode
+        self.desired_scale = UNKNOWN
+        self.condition_reason = "Queued" if state is State.ACTIVATING else ""
+        if proxy_since is None and mode is Mode.PROXY:
+            proxy_since = now
+        self._proxy_since = None if proxy_since is None else math.floor(proxy_since)
+
+    def reconcile(
+        self,
+        now: float,
+        *,
+        desired: int,
+        excess_burst_capacity: int,
+        ready: int,
+        reachable: bool = True,
+        activator_ready: bool = True,
+        activators_exist: bool = True,
+    ) -> Step:
+        """Take one step.
+
+        Args:
+            now: the time in seconds.
+            desired: the decider's wish, -1 if it has none yet.
+            excess_burst_capacity: the decider's; negative keeps the activator in the path.
+            ready: pods that are running, ready and not terminating.
+            reachable: whether a route points at the revision.
+            activator_ready: whether a probe through the service reaches the activator.
+            activators_exist: False forces Serve.
+        """
+        before = (self.state, self.mode, self.initialized)
+        verdict = self._scale(now, desired, reachable, activator_ready)
+        if verdict.apply:
+            self.replicas = verdict.want
+        serve = verdict.want > 0 and excess_burst_capacity >= 0
+        self.mode = Mode.SERVE if serve else Mode.PROXY
+        self._track_proxy(now, ready)
+        if verdict.want != UNKNOWN or self.desired_scale < 0:
+            self.desired_scale = verdict.want
+        self._update_state(now, verdict.want, ready, reachable)
+        in_path = (self.mode is Mode.PROXY or ready == 0) and activators_exist
+        return Step(
+            want=verdict.want,
+            desired_scale=self.desired_scale,
+            replicas=self.replicas,
+            state=self.state,
+            condition_reason=self.condition_reason,
+            initialized=self.initialized,
+            mode=self.mode,
+            activator_in_path=in_path,
+            activators=count_activators(self.spec, ready),
+            reason=verdict.reason,
+            recheck_s=verdict.recheck_s,
+            again=before != (self.state, self.mode, self.initialized),
+        )
+
+    def _minimum(self, reachable: bool) -> int:
+        return self.spec.min_scale if reachable else 0
+
+    def _scale(self, now: float, desired: int, reachable: bool, probe: bool) -> _Verdict:
+        if desired < 0 and self.state is not State.ACTIVATING:
+            return _Verdict(desired, False, "no data yet")
+        minimum = self._minimum(reachable)
+        if self.spec.initial_scale > 1 and not self.initialized and reachable:
+            minimum = max(minimum, self.spec.initial_scale)
+        want = apply_bounds(desired, minimum, self.spec.max_scale)
+        reason = bounded(desired, want, minimum=minimum, maximum=self.spec.max_scale)
+        if want != 0:
+            return _Verdict(want, True, reason)
+        return self._to_zero(now, reachable, probe)
+
+    def _to_zero(self, now: float, reachable: bool, probe: bool) -> _Verdict:
+        if not self.spec.enable_scale_to_zero:
+            return _Verdict(1, True, "one pod stays: scale to zero is disabled in this cluster")
+        held = now - self.since
+        if self.state is State.ACTIVATING:
+            timeout = self.spec.progress_deadline_s + _ACTIVATION_BUFFER_S
+            if held > timeout:
+                return _Verdict(0, True, f"not active after {timeout:g} s: scaled to zero")
+            return _Verdict(UNKNOWN, False, "activating: waits for the first pods", timeout)
+        if self.state is State.ACTIVE:
+            return self._deactivate(held)
+        if self.spec.target_burst_capacity != -1 and not probe:
+            return _Verdict(0, False, "waits for the activator's probe", _PROBE_RECHECK_S)
+        return self._remove_last(now, held, reachable)
+
+    def _deactivate(self, active_for: float) -> _Verdict:
+        window = self.spec.stable_window_s
+        if active_for >= window:
+            recheck = _PROXY_RECHECK_S if self.mode is Mode.PROXY else None
+            return _Verdict(0, False, f"idle for the stable window of {window:g} s", recheck)
+        left = window - active_for
+        return _Verdict(1, True, f"one pod stays: active for less than {window:g} s", left)
+
+    def _remove_last(self, now: float, inactive_for: float, reachable: bool) -> _Verdict:
+        grace = self.spec.grace_period_s
+        retention = self.spec.retention_s if reachable else 0.0
+        if inactive_for >= max(grace, retention):
+            return _Verdict(0, True, "idle: scaled to zero")
+        if inactive_for < retention:
+            left = retention - inactive_for
+            return _Verdict(0, False, f"last pod kept {retention:g} s by retention", left)
+        proxied_for = 0.0 if self._proxy_since is None else now - self._proxy_since
+        if proxied_for >= grace:
+            return _Verdict(0, True, "idle, and the activator was in the path already: to zero")
+        left = grace - proxied_for
+        return _Verdict(0, False, f"waits out the grace period of {grace:g} s", left)
+
+    def _track_proxy(self, now: float, ready: int) -> None:
+        if self.mode is Mode.SERVE and ready > 0:
+            self._proxy_since = None
+        elif self._proxy_since is None:
+            self._proxy_since = math.floor(now)
+
+    def _update_state(self, now: float, want: int, ready: int, reachable: bool) -> None:
+        needed = max(self._minimum(reachable), 1 if self.initialized else self.spec.initial_scale)
+        if ready >= needed:
+            self.initialized = True
+        if want == 0 or needed == 0:
+            timed_out = self.state is State.ACTIVATING and needed > 0
+            self._set(now, State.INACTIVE, "TimedOut" if timed_out else "NoTraffic")
+        elif want > 0 or self.state is not State.INACTIVE:
+            if ready < needed:
+                self._set(now, State.ACTIVATING, "Queued")
+            else:
+                self._set(now, State.ACTIVE, "")
+
+    def _set(self, now: float, state: State, reason: str) -> None:
+        # A changed reason alone restarts the condition's clock too.
+        if state is not self.state or reason != self.condition_reason:
+            self.state, self.since = state, math.floor(now)
+            self.condition_reason = reason

@@ -1,0 +1,138 @@
+"""The autoscaler's windows: one bucket a second, averaged; and the maximum that delays scale-down.
+
+Times are seconds as floats or integers; a bucket is a whole second. Values that land in the same
+second add up, because several activators and the scrape report into the same bucket.
+
+Source: Knative Serving ``pkg/autoscaler/aggregation`` (``bucketing.go`` and ``max/``), restated.
+"""
+
+from __future__ import annotations
+
+import math
+
+_MIN_SMOOTHING = 0.2
+_LEFT_OUT = 1e-4  # the weights of a full weighted window add up to at least 1 - this
+
+
+def round6(value: float) -> float:
+    """Round to 6 decimals, half away from zero (Python's ``round`` is half to even)."""
+    scaled = value * 1e6
+    whole = float(math.trunc(scaled))
+    if abs(scaled - whole) >= 0.5:
+        whole += math.copysign(1.0, scaled)
+    return whole / 1e6
+
+
+class LinearWindow:
+    """The mean of the last ``window_s`` seconds; a young window divides by its age."""
+
+    __slots__ = ("_first", "_last", "_ring", "_size", "_total")
+
+    def __init__(self, window_s: float) -> None:
+        self._size = math.ceil(window_s)
+        self._ring = [0.0] * self._size
+        self._total = 0.0
+        self._first = 0
+        self._last: int | None = None
+
+    def record(self, now: float, value: float) -> None:
+        """Add a value to its second; one that is older than the window is ignored."""
+        second = math.floor(now)
+        last = self._last
+        if last is None:
+            self._restart(second)
+        elif second > last:
+            self._advance(last, second)
+        elif second < last:
+            if second + self._size <= last:
+                return
+            self._first = min(self._first, second)
+        self._ring[second % self._size] += value
+        self._total += value
+
+    def _restart(self, second: int) -> None:
+        self._ring = [0.0] * self._size
+        self._total = 0.0
+        self._first = self._last = second
+
+    def _advance(self, last: int, second: int) -> None:
+        if second - last >= self._size:
+            self._restart(second)
+            return
+        ring, size = self._ring, self._size
+        for skipped in range(last + 1, second + 1):
+            self._total -= ring[skipped % size]
+            ring[skipped % size] = 0.0
+        self._last = second
+
+    def average(self, now: float) -> float:
+        """Return the mean at ``now``; seconds after the last record do not count as zeros."""
+        last = self._last
+        if last is None:
+            return 0.0
+        missing = math.floor(now) - last
+        total, buckets = self._total, self._size
+        if missing > 0:
+            if missing >= self._size:
+                return 0.0
+            # One by one, as the original does: a sum first would round differently.
+            for second in range(last + 1, last + missing + 1):
+                total -= self._ring[second % self._size]
+            buckets -= missing
+        return round6(total / min(last - self._first + 1, buckets))
+
+    def empty(self, now: float) -> bool:
+        """Tell whether nothing was recorded for longer than the window."""
+        return self._last is None or math.floor(now) - self._last > self._size
+
+
+class WeightedWindow(LinearWindow):
+    """The exponentially weighted mean: the newest second counts most.
+
+    Neither rounded nor renormalised, and blind to the window's age: the first second of a load
+    counts only the smoothing coefficient (20 % on a 60 s window).
+    """
+
+    __slots__ = ("_smoothing",)
+
+    def __init__(self, window_s: float) -> None:
+        super().__init__(window_s)
+        self._smoothing = max(1 - math.pow(_LEFT_OUT, 1 / self._size), _MIN_SMOOTHING)
+
+    def average(self, now: float) -> float:
+        """Return the weighted mean at ``now``; missing trailing seconds count as zeros."""
+        last = self._last
+        if last is None or self.empty(now):
+            return 0.0
+        missing = max(0, math.floor(now) - last)
+        decay = 1 - self._smoothing
+        weight = self._smoothing * math.pow(decay, missing)
+        result = 0.0
+        for second in range(last, last - (self._size - missing), -1):
+            result += self._ring[second % self._size] * weight
+            weight *= decay
+        return result
+
+
+class MaxWindow:
+    """The greatest value of the last ``delay_s`` seconds, in slots of one decision (2 s)."""
+
+    SLOT_S = 2
+
+    __slots__ = ("_entries", "_slots")
+
+    def __init__(self, delay_s: float) -> None:
+        self._slots = math.ceil(delay_s / self.SLOT_S)
+        self._entries: list[tuple[int, int]] = []  # (slot, value), values strictly falling
+
+    def record(self, now: float, value: int) -> int:
+        """Add a value and return the greatest that is still inside the delay."""
+        slot = math.floor(now) // self.SLOT_S
+        entries = self._entries
+        while entries and entries[0][0] <= slot - self._slots:
+            entries.pop(0)
+        if not entries or entries[-1][0] < slot or value > entries[-1][1]:
+            while entries and entries[-1][1] <= value:
+                entries.pop()
+            entries.append((slot, value))
+        return entries[0][1]

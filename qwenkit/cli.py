@@ -1,0 +1,284 @@
+"""The steps of the course as commands. This module alone prints.
+
+Exit codes: 0 good; 1 the answer is bad or the operation failed; 2 wrong use; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from qwenkit import cli_sandbox
+from qwenkit.console import emit, fail, progress_line, say
+from qwenkit.errors import QwenkitError, SettingsError
+from qwenkit.settings import Credentials, Settings, load_settings, read_params
+
+app = typer.Typer(
+    help="Qwen from ModelScope to OSS, served by vLLM on Knative, scaled by real load.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.add_typer(cli_sandbox.app, name="sandbox")
+app.command()(cli_sandbox.lab)
+
+Params = Annotated[Path | None, typer.Option("-p", "--params", help="YAML file of parameters.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One parameter; repeatable.")]
+Context = Annotated[str | None, typer.Option(help="kube context to act on (default: sandbox).")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def main() -> int:
+    """Run one command; return its exit code."""
+    try:
+        code = app(standalone_mode=False, prog_name="qwenkit")
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "")
+        return 2
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except QwenkitError as error:
+        return fail(error, as_json="--json" in sys.argv)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+@app.command()
+def doctor(params: Params = None, set_: Set = None, context: Context = None, as_json: Json = False) -> None:
+    """Check every prerequisite: the value found, a verdict, the fix."""
+    from qwenkit.cluster.client import Cluster
+    from qwenkit.cluster.doctor import examine
+    from qwenkit.weights.oss import Weights
+
+    settings = _settings(params, set_, context)
+    report = examine(
+        Cluster.connect(settings), settings, bucket_check=lambda: Weights.of(settings).check()
+    )
+    emit(report, as_json=as_json)
+    raise typer.Exit(0 if report.ok else 1)
+
+
+@app.command()
+def upload(
+    source: Annotated[str, typer.Argument(help="modelscope:owner/name[@rev], hf:… or a folder.")],
+    target: Annotated[str, typer.Argument(help="oss://bucket/prefix")],
+    replace: Annotated[bool, typer.Option(help="Replace another revision that is complete there.")] = False,
+    versioned: Annotated[bool, typer.Option(help="Append /<revision> to the prefix.")] = False,
+    params: Params = None,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Stream a model to OSS: resumable, verified, nothing staged on disk."""
+    from qwenkit.weights.hub import open_source
+    from qwenkit.weights.oss import Weights, parse_url
+    from qwenkit.weights.transfer import format_progress
+    from qwenkit.weights.transfer import upload as run_upload
+
+    bucket, prefix = parse_url(target)
+    settings = _settings(params, set_, None, model_source=source, bucket=bucket, prefix=prefix)
+    report = run_upload(
+        open_source(settings.model_source, settings),
+        Weights.of(settings),
+        run=settings.run,
+        replace=replace,
+        versioned=versioned,
+        progress=None if as_json else progress_line(format_progress),
+    )
+    emit(report, as_json=as_json)
+
+
+@app.command()
+def render(
+    as_documented: Annotated[bool, typer.Option("--as-documented", help="The documentation's own Service.")] = False,
+    params: Params = None,
+    set_: Set = None,
+    context: Context = None,
+) -> None:
+    """Print the YAML documents; the Secret without its keys."""
+    from qwenkit.manifests import render as manifests
+
+    settings = _settings(params, set_, context)
+    docs = [manifests.as_documented(settings)] if as_documented else manifests.render(settings)
+    click.echo(manifests.to_yaml(docs), nl=False)
+
+
+@app.command()
+def deploy(params: Params = None, set_: Set = None, context: Context = None, as_json: Json = False) -> None:
+    """Apply Secret, PV, PVC and Service, and wait until the service is Ready."""
+    from qwenkit.cluster.client import Cluster
+    from qwenkit.cluster.deploy import deploy as run_deploy
+    from qwenkit.manifests.render import render as documents
+    from qwenkit.manifests.render import secret
+
+    settings = _settings(params, set_, context)
+    docs = [secret(settings, Credentials.required()), *documents(settings)[1:]]
+    deployed = run_deploy(
+        Cluster.connect(settings), docs, settings, on_change=say(quiet=as_json)
+    )
+    emit(deployed, as_json=as_json)
+
+
+@app.command()
+def query(
+    text: Annotated[str, typer.Argument(help="What to ask.")],
+    max_tokens: Annotated[int, typer.Option(min=1)] = 64,
+    temperature: Annotated[float, typer.Option(min=0)] = 0.7,
+    top_p: Annotated[float, typer.Option(min=0, max=1)] = 0.9,
+    seed: Annotated[int | None, typer.Option()] = None,
+    stream: Annotated[bool, typer.Option(help="Print the answer as it comes.")] = False,
+    curl: Annotated[bool, typer.Option(help="Print the curl command instead of sending it.")] = False,
+    params: Params = None,
+    set_: Set = None,
+    context: Context = None,
+    as_json: Json = False,
+) -> None:
+    """Ask the served model through the Knative gateway."""
+    settings = _settings(params, set_, context)
+    server = _server(settings)
+    sampling = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p}
+    if seed is not None:
+        sampling["seed"] = seed
+    if curl:
+        click.echo(server.curl(text, **sampling))
+    elif stream:
+        for piece in server.stream(text, **sampling):
+            click.echo(piece, nl=False)
+        click.echo()
+    else:
+        answer = server.ask(text, **sampling)
+        click.echo(json.dumps(answer.raw, ensure_ascii=False) if as_json else answer.text)
+
+
+@app.command()
+def load(
+    clients: Annotated[int | None, typer.Option(min=1, help="Closed-loop clients.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="How long.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens a request.")] = None,
+    params: Params = None,
+    set_: Set = None,
+    context: Context = None,
+    as_json: Json = False,
+) -> None:
+    """Send load through the gateway and report latency, outcome and throughput."""
+    from qwenkit.inference.load import run_load
+
+    given = {"load_clients": clients, "load_seconds": seconds, "load_tokens": max_tokens}
+    settings = _settings(
+        params, set_, context, **{name: value for name, value in given.items() if value is not None}
+    )
+    result = run_load(
+        _server(settings),
+        clients=settings.load_clients,
+        seconds=settings.load_seconds,
+        prompt=settings.prompt,
+        max_tokens=settings.load_tokens,
+        on_progress=say(quiet=as_json),
+    )
+    summary = result.summary()
+    emit(summary, as_json=as_json)
+    raise typer.Exit(1 if summary["errors"] else 0)
+
+
+@app.command()
+def explain(
+    name: Annotated[str | None, typer.Argument(help="The service (default: the parameter).")] = None,
+    params: Params = None,
+    set_: Set = None,
+    context: Context = None,
+    as_json: Json = False,
+) -> None:
+    """Say why the service is not ready: one cause, the evidence, one fix."""
+    from qwenkit.cluster.client import Cluster
+    from qwenkit.cluster.explain import explain as run_explain
+
+    settings = _settings(params, set_, context, **({"service": name} if name else {}))
+    emit(run_explain(Cluster.connect(settings), settings), as_json=as_json)
+
+
+@app.command()
+def teardown(params: Params = None, set_: Set = None, context: Context = None, as_json: Json = False) -> None:
+    """Remove what this run made, in the right order; then audit for leaks."""
+    from qwenkit.cluster.client import Cluster
+    from qwenkit.cluster.teardown import audit
+    from qwenkit.cluster.teardown import teardown as run_teardown
+    from qwenkit.weights.oss import Weights
+
+    settings = _settings(params, set_, context)
+    cluster, weights = Cluster.connect(settings), Weights.of(settings)
+    report = run_teardown(cluster, settings, weights=weights, on_step=say(quiet=as_json))
+    leaks = audit(cluster, settings, weights=weights)
+    emit({"removed": report, "leaks": leaks}, as_json=as_json)
+    raise typer.Exit(1 if leaks.found else 0)
+
+
+@app.command()
+def run(
+    params: Params = None,
+    set_: Set = None,
+    context: Context = None,
+    only: Annotated[str, typer.Option(help="Numbers of notebooks, such as 00,03.")] = "",
+    output: Annotated[Path, typer.Option(help="Where reports go.")] = Path("runs"),
+    notebooks: Annotated[Path | None, typer.Option(help="Folder of the notebooks.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the notebooks with papermill; teardown in any case, then a report."""
+    from qwenkit import course
+    from qwenkit.report import summarise, write_report
+
+    settings, given = _settings_and_given(params, set_, context)
+    numbers = [number.strip() for number in only.split(",") if number.strip()]
+    found = course.find_notebooks(notebooks, numbers)
+    plan = course.Plan(found, given, course.new_folder(output))
+    report = course.run_course(plan, settings, on_event=say(quiet=as_json))
+    index = write_report(report)
+    if as_json:
+        click.echo(json.dumps(summarise(report), ensure_ascii=False))
+    else:
+        for problem in report.problems:
+            click.echo(f"problem: {problem}")
+        click.echo(
+            f"course: {report.passed}/{len(report.notebooks)} notebooks passed "
+            f"in {report.seconds:g} s → {index}"
+        )
+    raise typer.Exit(130 if report.interrupted else 0 if report.ok else 1)
+
+
+def _settings(params: Path | None, pairs: list[str] | None, context: str | None, **more: Any) -> Settings:
+    return _settings_and_given(params, pairs, context, **more)[0]
+
+
+def _settings_and_given(
+    params: Path | None, pairs: list[str] | None, context: str | None, **more: Any
+) -> tuple[Settings, dict[str, Any]]:
+    """Return the settings, and those of them that were given rather than defaulted."""
+    text: dict[str, str] = {}
+    for pair in pairs or ():
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise SettingsError("--set", pair, "must be KEY=VALUE", "for example --set max_scale=2")
+        text[name.strip()] = value
+    if context is not None:
+        more["context"] = context
+    settings = load_settings(params, text, **more)
+    given = (read_params(params) if params else {}) | {
+        name: getattr(settings, name) for name in (*text, *more)
+    }
+    return settings, given
+
+
+def _server(settings: Settings) -> Any:
+    from qwenkit.cluster.client import Cluster
+    from qwenkit.cluster.gateway import find
+    from qwenkit.inference.client import Server
+
+    gateway = find(Cluster.connect(settings), settings)
+    return Server(gateway.url, gateway.host, model=settings.served_model_name, timeout_s=settings.timeout_s)

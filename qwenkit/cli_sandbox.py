@@ -1,0 +1,122 @@
+"""``qwenkit sandbox``: the embedded sandbox as commands, and ``qwenkit lab`` on top."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from qwenkit.console import emit
+from qwenkit.errors import SettingsError
+from qwenkit.sandbox import process
+
+app = typer.Typer(help="The embedded sandbox: OSS, a model hub and Knative on loopback.", no_args_is_help=True)
+
+Root = Annotated[Path, typer.Option(help="Folder that holds all of its state.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
+
+
+@app.command()
+def up(
+    root: Root = process.DEFAULT_ROOT,
+    detach: Annotated[bool, typer.Option("--detach", help="Return when all of it answers.")] = False,
+    gpu: Annotated[str, typer.Option(help="GPU model of the node.")] = "V100-16",
+    gpus: Annotated[int, typer.Option(min=0, max=64, help="How many.")] = 3,
+    time_scale: Annotated[float, typer.Option(min=0.01, max=1000, help="How much faster than the modelled GPU.")] = 1.0,
+    oss_port: Port = 0,
+    hub_port: Port = 0,
+    api_port: Port = 0,
+    gateway_port: Port = 0,
+) -> None:
+    """Start the sandbox; without --detach it runs until Ctrl-C."""
+    options = process.Options(gpu, gpus, time_scale, oss_port, hub_port, api_port, gateway_port)
+    if detach:
+        emit(_described(process.up(root.absolute(), options), root), as_json=False)
+        return
+    from qwenkit.sandbox.world import run
+
+    process.prepare(root.absolute())
+    click.echo(f'sandbox: starting; then, in another shell: eval "$(qwenkit sandbox env --root {root})"')
+    asyncio.run(run(root.absolute(), options))
+
+
+@app.command()
+def down(root: Root = process.DEFAULT_ROOT) -> None:
+    """Stop the sandbox and remove what it wrote; safe to repeat."""
+    was_there = process.down(root.absolute())
+    click.echo("sandbox: down" if was_there else f"sandbox: none under {root}")
+
+
+@app.command()
+def status(
+    root: Root = process.DEFAULT_ROOT,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Show where the sandbox listens; exit 1 if it is not running."""
+    found = process.state(root.absolute())
+    emit(found if found and as_json else _described(found, root), as_json=as_json)
+    raise typer.Exit(0 if found else 1)
+
+
+@app.command()
+def env(root: Root = process.DEFAULT_ROOT) -> None:
+    """Print shell exports for every other command: KUBECONFIG, OSS_*, QWENKIT_*."""
+    click.echo(process.exports(root.absolute()))
+
+
+@app.command()
+def oss(
+    root: Annotated[Path, typer.Option(help="Folder of the buckets.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")],
+    bucket: Annotated[list[str] | None, typer.Option(help="Make this bucket; repeatable.")] = None,
+) -> None:
+    """Run the OSS server alone, in the foreground, with the keys of its environment."""
+    keys = os.environ.get("OSS_ACCESS_KEY_ID", ""), os.environ.get("OSS_ACCESS_KEY_SECRET", "")
+    if not all(keys):
+        raise SettingsError(
+            "OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET", "", "are the server's key pair and are not set"
+        )
+    from qwenkit.sandbox.world import run_oss
+
+    asyncio.run(run_oss(root.absolute(), port, keys, bucket or [], on_ready=click.echo))
+
+
+def lab(root: Root = process.DEFAULT_ROOT) -> None:
+    """Open JupyterLab on the course, with the sandbox running."""
+    from qwenkit.course import find_notebooks
+
+    notebooks = find_notebooks(None)
+    ours = process.state(root) is None
+    if ours:
+        click.echo(_described(process.up(root), root))
+    try:
+        subprocess.run(
+            [sys.executable, "-m", "jupyterlab", "--notebook-dir", notebooks[0].parent, notebooks[0]],
+            env=os.environ | process.environment(root),
+            check=False,
+        )
+    finally:
+        if ours:
+            process.down(root)
+
+
+def _described(state: process.State | None, root: Path) -> str:
+    if state is None:
+        return f"sandbox: none is running under {root}"
+    return "\n".join(
+        (
+            f"sandbox: up under {root} in {state.seconds:g} s "
+            f"({state.options.gpus} × {state.options.gpu}; figures are modelled)",
+            f"  kubernetes  {state.api}",
+            f"  gateway     {state.gateway}",
+            f"  oss         {state.oss}",
+            f"  hub         {state.hub}",
+            f'  next: eval "$(qwenkit sandbox env --root {root})"',
+        )
+    )

@@ -1,0 +1,116 @@
+"""What the API server's refusals mean: one table of status to error, one of message to fix."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from qwenkit.cluster.connect import START_SANDBOX
+from qwenkit.errors import Conflict, Forbidden, NotFound, QwenkitError, Rejected, Unreachable
+
+_BY_STATUS: dict[int, tuple[type[QwenkitError], str]] = {
+    400: (Rejected, ""),
+    401: (Forbidden, "the credentials of this context are wrong or expired; log in again"),
+    403: (Forbidden, "ask the cluster's administrator for a role that may do this"),
+    404: (NotFound, ""),
+    405: (Rejected, ""),
+    409: (Conflict, "somebody changed it at the same time; try again"),
+    413: (Rejected, "the object is too large"),
+    415: (Rejected, ""),
+    422: (Rejected, ""),
+    429: (Unreachable, "the API server is overloaded; try again later"),
+}
+_SERVER_FAILED = (
+    "the API server or a webhook behind it is failing; kubectl get --raw /readyz?verbose"
+)
+
+_FLAG_PATCH = (
+    "kubectl patch configmap config-features -n knative-serving --type merge -p '{\"data\":{%s}}'"
+)
+_FIXES: tuple[tuple[str, str], ...] = (
+    (
+        r"spec\.persistentvolumesource.*immutable",
+        "a PV's source cannot change: remove the old one with qwenkit teardown, then deploy again",
+    ),
+    (r"exceeded quota", "free or raise the namespace's ResourceQuota: kubectl describe quota"),
+    (
+        r"failed calling webhook",
+        "Knative's webhook does not answer: kubectl get pods -n knative-serving",
+    ),
+    (
+        r"namespaces? \"[^\"]+\" not found",
+        "create the namespace, or choose another with --set namespace=NAME",
+    ),
+)
+
+
+def from_api(error: Any, what: str, **context: Any) -> QwenkitError:
+    """Translate an ``ApiException`` into the error that says what to do.
+
+    Args:
+        error: what the kubernetes client raised; status 0 is a failed TLS handshake.
+        what: what was being done, naming the object.
+        context: facts for programs.
+    """
+    status = int(error.status or 0)
+    message = _message(error)
+    if status == 0:
+        return Unreachable(what, message, "check the certificate authority in the kubeconfig")
+    cls, fix = _BY_STATUS.get(
+        status, (Unreachable if status >= 500 else QwenkitError, _SERVER_FAILED)
+    )
+    if status in (403, 500) and re.search(r"denied the request|exceeded quota", message):
+        cls, fix = Rejected, ""
+    return cls(what, message, fix_for(message) or fix, status=status, **context)
+
+
+def unreachable(error: Exception, address: str, what: str, **context: Any) -> Unreachable:
+    """Say that nobody answers at ``address``."""
+    return Unreachable(
+        f"{what}: no answer from the Kubernetes API at {address}",
+        _root(error),
+        f"is the cluster up? For the sandbox: {START_SANDBOX}",
+        address=address,
+        **context,
+    )
+
+
+def fix_for(message: str) -> str:
+    """Return what to do about an admission message, empty if nothing is known."""
+    flags = pvc_flags(message)
+    if flags:
+        return _FLAG_PATCH % ",".join(f'"{flag}":"enabled"' for flag in flags)
+    return next((fix for rule, fix in _FIXES if re.search(rule, message, re.IGNORECASE)), "")
+
+
+def pvc_flags(message: str) -> list[str]:
+    """Return the feature flags whose absence a message complains about."""
+    flags = (
+        (
+            "Persistent volume claim support is disabled",
+            "kubernetes.podspec-persistent-volume-claim",
+        ),
+        (
+            "Persistent volume write support is disabled",
+            "kubernetes.podspec-persistent-volume-write",
+        ),
+    )
+    return [flag for text, flag in flags if text in message]
+
+
+def _message(error: Any) -> str:
+    try:
+        body = json.loads(error.body or "{}")
+        return str(body.get("message") or error.reason or "")
+    except (ValueError, AttributeError):
+        return str(error.reason or "").strip()
+
+
+def _root(error: BaseException) -> str:
+    """Return the innermost cause: urllib3 wraps a refused connection three times."""
+    reason = getattr(error, "reason", None)
+    if isinstance(reason, BaseException):
+        return _root(reason)
+    text = str(error)
+    return text.rpartition(": ")[2] if "Failed to establish" in text else text

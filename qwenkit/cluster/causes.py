@@ -1,0 +1,324 @@
+"""The known causes of a Service that does not become ready, as rules over a snapshot.
+
+``CAUSES`` is the table, most telling first. A rule that does not apply returns None.
+``permanent`` says whether waiting longer is useless: a GPU that an ending pod still holds comes
+free, an image that does not exist never appears.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from qwenkit.cluster.kinds import GPU_RESOURCE, Obj, condition, is_true, name_of
+from qwenkit.cluster.pods import containers, gpus_of, gpus_wanted, is_current, waiting_reasons
+from qwenkit.cluster.snapshot import Snapshot, claim_names
+from qwenkit.errors import NotReady
+
+# A container may crash twice before waiting is given up: a mount can be late once.
+CRASH_BUDGET = 2
+_LOG_LINES = 6
+_LOG_RULES: tuple[tuple[str, str, str], ...] = (
+    (
+        r"no kernel image is available|invalid device function",
+        "the image has no kernels for this GPU",
+        "take an image built for it: V100 needs vLLM 0.8.5 or older",
+    ),
+    (
+        r"bfloat16 is only supported",
+        "this GPU has no bfloat16",
+        "--set dtype=half",
+    ),
+    (
+        r"no available memory for the cache blocks|larger than the maximum number of tokens",
+        "the KV cache does not fit into the GPU's memory",
+        "lower max_model_len or raise gpu_memory_utilization",
+    ),
+    (
+        r"CUDA out of memory|OutOfMemoryError",
+        "the GPU's memory is not enough",
+        "lower max_model_len or gpu_memory_utilization, or use a larger GPU",
+    ),
+    (
+        r"HeaderTooLarge|SafetensorError|is not a valid JSON file|InvalidHeaderDeserialization",
+        "the weights are damaged or only LFS pointers",
+        "qwenkit upload again; it verifies every file",
+    ),
+    (
+        r"No such file or directory|does not appear to have a file named|is not a local folder",
+        "the model's files are not where the server looks",
+        "compare prefix and mount_path with the folder in the bucket",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One cause. ``code`` is for programs, ``permanent`` means that waiting does not mend it."""
+
+    code: str
+    cause: str
+    evidence: tuple[str, ...] = ()
+    fix: str = ""
+    permanent: bool = True
+
+    def lines(self) -> list[str]:
+        """Return the explanation as lines of text."""
+        seen = [f"  evidence: {line}" for line in self.evidence]
+        return [self.cause, *seen, *([f"  fix: {self.fix}"] if self.fix else [])]
+
+    def error(self, what: str, **context: object) -> NotReady:
+        """Return the error that carries this explanation."""
+        why = "\n       ".join([self.cause, *self.evidence])
+        return NotReady(what, why, self.fix, cause=self.code, **context)
+
+
+def _image(snapshot: Snapshot) -> Explanation | None:
+    ready = condition(snapshot.revision or {}, "Ready")
+    message = str(ready.get("message") or "")
+    waiting = _waiting(snapshot, "ErrImagePull", "ImagePullBackOff", "InvalidImageName")
+    if "Unable to fetch image" not in message and not waiting:
+        return None
+    images = [c.get("image", "") for c in snapshot.template().get("containers") or []]
+    return Explanation(
+        "image",
+        f"the image {', '.join(images)} cannot be pulled",
+        _said(message, *waiting, *_messages(snapshot, "Failed")),
+        "check the image's name and tag, and that the nodes and Knative's controller reach the "
+        "registry; a private one needs imagePullSecrets",
+    )
+
+
+def _configuration(snapshot: Snapshot) -> Explanation | None:
+    waiting = _waiting(
+        snapshot, "CreateContainerConfigError", "CreateContainerError", "RunContainerError"
+    )
+    if not waiting:
+        return None
+    return Explanation(
+        "config",
+        "the container cannot be created as it is configured",
+        _said(*waiting, *_messages(snapshot, "Failed")),
+        "create the Secret or ConfigMap that it names, or correct its command",
+    )
+
+
+def _claim(snapshot: Snapshot) -> Explanation | None:
+    message = _unschedulable(snapshot)
+    absent = re.search(r'persistentvolumeclaim "([^"]+)" not found', message)
+    if absent:
+        return Explanation(
+            "pvc-missing",
+            f"the PVC {absent[1]} does not exist",
+            _said(message),
+            "qwenkit deploy creates it; by hand, apply the PV and PVC before the Service",
+        )
+    wanted = claim_names(snapshot.service or {})
+    unbound = [c for c in snapshot.claims if c.get("status", {}).get("phase") != "Bound"]
+    if not unbound or not wanted:
+        return None
+    return unbound_claim(unbound[0], snapshot)
+
+
+def unbound_claim(claim: Obj, snapshot: Snapshot) -> Explanation:
+    """Explain a PVC that is not Bound."""
+    phase = claim.get("status", {}).get("phase") or "Pending"
+    volume = str(claim["spec"].get("volumeName") or "")
+    held = next((v for v in snapshot.volumes if name_of(v) == volume), None)
+    evidence = [f"pvc {name_of(claim)}: {phase}", *_messages(snapshot, "ProvisioningFailed")]
+    if held is not None:
+        other = held["spec"].get("claimRef") or {}
+        evidence.append(
+            f"pv {volume}: {held.get('status', {}).get('phase')}, "
+            f"claimed by {other.get('namespace')}/{other.get('name')}"
+        )
+        released = held.get("status", {}).get("phase") == "Released"
+        fix = "qwenkit teardown, then deploy: a PV that was released is not bound again"
+        return Explanation(
+            "pvc-unbound", f"the PVC {name_of(claim)} is {phase}", tuple(evidence), fix, released
+        )
+    fix = f"create the PV {volume or 'that it needs'}: qwenkit deploy does"
+    return Explanation(
+        "pvc-unbound", f"the PVC {name_of(claim)} is {phase}", tuple(evidence), fix, phase == "Lost"
+    )
+
+
+def _gpu(snapshot: Snapshot) -> Explanation | None:
+    message = _unschedulable(snapshot)
+    if f"Insufficient {GPU_RESOURCE}" not in message:
+        return None
+    wanted = gpus_wanted(snapshot.template())
+    most = max((gpus_of(node) for node in snapshot.nodes), default=None)
+    never = most is not None and wanted > most
+    have = "" if most is None else f"a replica wants {wanted} GPUs, the largest node has {most}"
+    fix = (
+        f"ask for fewer (--set gpu_count={max(most or 1, 1)}) or add nodes with GPUs"
+        if never
+        else "wait until a pod that is ending gives its GPU back, lower max_scale, or add a node"
+    )
+    return Explanation(
+        "no-gpu", "no node has enough free GPUs", _said(message, have), fix, permanent=never
+    )
+
+
+def _scheduling(snapshot: Snapshot) -> Explanation | None:
+    message = _unschedulable(snapshot)
+    if not message:
+        return None
+    return Explanation(
+        "unschedulable",
+        "no node takes the pod",
+        _said(message),
+        "lower cpu_request or memory_request, or add a node; a taint needs a toleration",
+        permanent=False,
+    )
+
+
+def _quota(snapshot: Snapshot) -> Explanation | None:
+    refused = [m for m in _messages(snapshot, "FailedCreate") if m]
+    message = str(condition(snapshot.revision or {}, "ResourcesAvailable").get("message") or "")
+    refused += [message] if "exceeded quota" in message else []
+    if not refused:
+        return None
+    return Explanation(
+        "quota",
+        "the namespace's rules refuse the pod",
+        _said(*refused),
+        "kubectl describe quota,limitrange; free or raise what is used up",
+    )
+
+
+def _mount(snapshot: Snapshot) -> Explanation | None:
+    pod = snapshot.pod()
+    if pod is None or any("running" in (s.get("state") or {}) for s in containers(pod)):
+        return None
+    events = [*snapshot.events_of("FailedMount"), *snapshot.events_of("FailedAttachVolume")]
+    if not events:
+        return None
+    messages = [str(event.get("message") or "") for event in events]
+    refused = re.compile(
+        r"AccessDenied|NoSuchBucket|SignatureDoesNotMatch|InvalidAccessKeyId|missing access key"
+        r"|not found|\b40[34]\b|invalid",
+        re.IGNORECASE,
+    )
+    tried = max(int(event.get("count") or 1) for event in events)
+    return Explanation(
+        "mount",
+        "the volume with the weights cannot be mounted",
+        _said(*messages[:2]),
+        "check the Secret's keys, the bucket, the path and oss_internal_endpoint in the PV; "
+        "qwenkit doctor tries the bucket",
+        permanent=tried > CRASH_BUDGET or any(refused.search(m) for m in messages),
+    )
+
+
+def _crash(snapshot: Snapshot) -> Explanation | None:
+    for pod in snapshot.pods:
+        for status in containers(pod):
+            ended = (status.get("state") or {}).get("terminated") or (
+                status.get("lastState") or {}
+            ).get("terminated")
+            if ended and not is_true(pod, "Ready") and int(ended.get("exitCode") or 0) != 0:
+                return _crashed(snapshot, status, ended)
+    return None
+
+
+def _crashed(snapshot: Snapshot, status: Obj, ended: Obj) -> Explanation:
+    restarts = int(status.get("restartCount") or 0)
+    text = "\n".join([str(ended.get("message") or ""), snapshot.logs])
+    last = [line for line in text.splitlines() if line.strip()][-_LOG_LINES:]
+    known = next((row for row in _LOG_RULES if re.search(row[0], text, re.IGNORECASE)), None)
+    killed = ended.get("reason") == "OOMKilled"
+    cause = f"the container {status['name']} exits with code {ended.get('exitCode')}"
+    fix = "read the whole log: kubectl logs -c " + str(status["name"]) + " --previous POD"
+    if killed:
+        cause, fix = (
+            "the container was killed: it used more than memory_limit",
+            "raise memory_limit",
+        )
+    elif known:
+        cause, fix = f"{cause}: {known[1]}", known[2]
+    return Explanation(
+        "oom" if killed else "crash",
+        cause,
+        (f"restarted {restarts} times", *dict.fromkeys(last)),
+        fix,
+        permanent=restarts >= CRASH_BUDGET,
+    )
+
+
+def _deadline(snapshot: Snapshot) -> Explanation | None:
+    failed = next(
+        (
+            c
+            for name in ("Ready", "ResourcesAvailable")
+            if (c := condition(snapshot.revision or {}, name)).get("status") == "False"
+            and c.get("reason") == "ProgressDeadlineExceeded"
+        ),
+        None,
+    )
+    if failed is None:
+        return None
+    probes = _messages(snapshot, "Unhealthy")
+    if probes:
+        return Explanation(
+            "never-ready",
+            "the container runs, but its readiness probe never passed before the deadline",
+            _said(str(failed.get("message") or ""), probes[0], *snapshot.logs.splitlines()[-2:]),
+            "does the server listen on the container's port? If it was still loading, raise "
+            "progress_deadline",
+        )
+    return Explanation(
+        "deadline",
+        "the revision took longer than its progress deadline",
+        _said(str(failed.get("message") or "")),
+        "raise progress_deadline: image pull, volume mount and model load must all fit",
+    )
+
+
+def _failed(snapshot: Snapshot) -> Explanation | None:
+    for obj in (snapshot.revision, snapshot.service):
+        ready = condition(obj or {}, "Ready")
+        if obj and is_current(obj) and ready.get("status") == "False":
+            return Explanation(
+                "failed",
+                f"{str(obj['kind']).lower()} {name_of(obj)} failed: {ready.get('reason')}",
+                _said(str(ready.get("message") or "")),
+                f"kubectl describe {str(obj['kind']).lower()} {name_of(obj)}",
+            )
+    return None
+
+
+def _said(*texts: str) -> tuple[str, ...]:
+    """Return the texts that say something, each once, on one line."""
+    return tuple(dict.fromkeys(" ".join(text.split()) for text in texts if text.strip()))
+
+
+def _waiting(snapshot: Snapshot, *reasons: str) -> list[str]:
+    found = {r: m for pod in snapshot.pods for r, m in waiting_reasons(pod).items() if r in reasons}
+    return [f"{reason}: {message}" for reason, message in found.items()]
+
+
+def _messages(snapshot: Snapshot, reason: str) -> list[str]:
+    return [str(event.get("message") or "") for event in snapshot.events_of(reason)]
+
+
+def _unschedulable(snapshot: Snapshot) -> str:
+    """Return the scheduler's message about a living pod, empty if all are placed."""
+    verdicts = [condition(pod, "PodScheduled") for pod in snapshot.pods]
+    return next((str(v.get("message") or "") for v in verdicts if v.get("status") == "False"), "")
+
+
+CAUSES: tuple[Callable[[Snapshot], Explanation | None], ...] = (
+    _image,
+    _configuration,
+    _claim,
+    _gpu,
+    _scheduling,
+    _quota,
+    _mount,
+    _crash,
+    _deadline,
+    _failed,
+)

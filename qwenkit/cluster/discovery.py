@@ -1,0 +1,85 @@
+"""Which URL serves which kind: one request for each API version, remembered in memory.
+
+The dynamic client's own discovery keeps a file in the temporary directory, named after the
+server's address; a sandbox's port comes back with another cluster behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Lock
+from typing import Any
+
+from qwenkit.cluster.kinds import Kind, Obj
+from qwenkit.errors import NotFound
+
+
+class NoDiscovery:
+    """Takes the place of the dynamic client's discovery."""
+
+    def __init__(self, client: Any, cache_file: str | None) -> None:
+        del client, cache_file
+
+
+class Resources:
+    """The kinds that a cluster serves, read as they are asked for.
+
+    Args:
+        dynamic: the dynamic client that the resources act through.
+        read: returns the JSON at a path, or raises ``NotFound``.
+    """
+
+    def __init__(self, dynamic: Any, read: Callable[[str], Obj]) -> None:
+        self._dynamic, self._read = dynamic, read
+        self._known: dict[str, dict[str, Any]] = {}
+        self._lock = Lock()
+
+    def of(self, kind: Kind) -> Any:
+        """Return the dynamic client's resource for a kind.
+
+        Raises:
+            NotFound: the cluster does not serve it.
+        """
+        with self._lock:
+            # A kind that was missing is asked for again: its CRD may be there by now.
+            if kind.kind not in self._known.get(kind.api_version, {}):
+                self._known[kind.api_version] = self._discover(kind.api_version)
+            found = self._known[kind.api_version].get(kind.kind)
+        if found is None:
+            raise NotFound(
+                f"the cluster does not know {kind.kind} of {kind.api_version}",
+                "no such API is served",
+                _installs(kind),
+                kind=kind.kind,
+            )
+        return found
+
+    def _discover(self, api_version: str) -> dict[str, Any]:
+        from kubernetes.dynamic import resource
+
+        make: Any = resource.Resource
+        prefix = "apis" if "/" in api_version else "api"
+        group, _, version = api_version.rpartition("/")
+        try:
+            answer = self._read(f"/{prefix}/{api_version}")
+        except NotFound:
+            return {}
+        return {
+            entry["kind"]: make(
+                prefix=prefix,
+                group=group,
+                api_version=version,
+                client=self._dynamic,
+                kind=entry["kind"],
+                name=entry["name"],
+                namespaced=entry["namespaced"],
+            )
+            for entry in answer.get("resources") or []
+            if "/" not in entry["name"]
+        }
+
+
+def _installs(kind: Kind) -> str:
+    if kind.group.endswith("knative.dev"):
+        return "install Knative Serving (ACK: console, Applications > Knative)"
+    return ""

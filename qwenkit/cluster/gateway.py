@@ -1,0 +1,151 @@
+"""Where requests go in: the Knative gateway's address, and the Host that selects the Service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.kinds import (
+    ALB_CONFIG,
+    CONFIG_MAP,
+    CORE_SERVICE,
+    KNATIVE_NAMESPACE,
+    KSVC,
+    NODE,
+    Obj,
+)
+from qwenkit.errors import Forbidden, NotFound, NotReady
+from qwenkit.settings import Settings
+
+# ACK puts Kourier into knative-serving, upstream into kourier-system.
+_SERVICES = {
+    "kourier": (("kourier-system", "kourier"), (KNATIVE_NAMESPACE, "kourier")),
+    "istio": (("istio-system", "istio-ingressgateway"),),
+}
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A base URL without a trailing slash, and the ``Host`` to send there."""
+
+    url: str
+    host: str
+
+
+def find(cluster: Cluster, settings: Settings) -> Gateway:
+    """Return the gateway of the Service that ``settings`` name.
+
+    Raises:
+        NotFound: no gateway address is known; the fix is a port-forward.
+        NotReady: the Service has no URL yet.
+    """
+    return Gateway(address(cluster, settings), host(cluster, settings))
+
+
+def host(cluster: Cluster, settings: Settings) -> str:
+    """Return the host name of the Service, from its ``status.url``."""
+    service = cluster.get(KSVC, settings.service, namespace=settings.namespace)
+    found = urlsplit(str(service.get("status", {}).get("url") or "")).netloc
+    if not found:
+        raise NotReady(
+            f"ksvc {settings.service} has no URL yet",
+            "its Route has not been reconciled",
+            f"qwenkit explain {settings.service}",
+            kind="Service",
+            name=settings.service,
+        )
+    return found
+
+
+def address(cluster: Cluster, settings: Settings) -> str:
+    """Return the gateway's base URL: the ``gateway`` parameter, else what the cluster says."""
+    if settings.gateway:
+        return settings.gateway if "//" in settings.gateway else f"http://{settings.gateway}"
+    lookups: dict[str, Callable[[Cluster], str]] = {
+        "kourier": lambda c: _from_services(c, "kourier"),
+        "istio": lambda c: _from_services(c, "istio"),
+        "alb": _from_alb,
+    }
+    first = ingress_class(cluster).partition(".")[0]
+    order = sorted(lookups, key=lambda name: name != first)
+    found = next((url for name in order if (url := lookups[name](cluster))), "")
+    if found:
+        return found
+    raise NotFound(
+        "the address of the Knative gateway was not found",
+        "no gateway Service has a load balancer address or a node port that can be used",
+        "kubectl port-forward -n kourier-system svc/kourier 8080:80, then "
+        "--set gateway=http://127.0.0.1:8080",
+        kind="Service",
+        name="kourier",
+    )
+
+
+def ingress_class(cluster: Cluster) -> str:
+    """Return the configured ingress class, empty if it cannot be read."""
+    try:
+        config = cluster.find(CONFIG_MAP, "config-network", namespace=KNATIVE_NAMESPACE)
+    except Forbidden:
+        return ""
+    data = (config or {}).get("data") or {}
+    return str(data.get("ingress-class") or data.get("ingress.class") or "")
+
+
+def _from_services(cluster: Cluster, family: str) -> str:
+    for namespace, name in _SERVICES[family]:
+        try:
+            service = cluster.find(CORE_SERVICE, name, namespace=namespace)
+        except Forbidden:
+            continue
+        if service is not None:
+            url = load_balancer_url(service) or _node_port_url(cluster, service)
+            if url:
+                return url
+    return ""
+
+
+def load_balancer_url(service: Obj) -> str:
+    """Return the load balancer's base URL, empty if it has none; port 80 is left out."""
+    ingress = service.get("status", {}).get("loadBalancer", {}).get("ingress") or []
+    where = next((i.get("ip") or i.get("hostname") for i in ingress), None)
+    port = http_port(service)
+    return _url(str(where), int(port["port"])) if where and port else ""
+
+
+def http_port(service: Obj) -> Obj | None:
+    """Return the port for plain HTTP: named ``http2`` or ``http``, else number 80."""
+    ports = service.get("spec", {}).get("ports") or []
+    named = [p for name in ("http2", "http") for p in ports if p.get("name") == name]
+    return next(iter(named + [p for p in ports if p.get("port") == 80]), None)
+
+
+def _node_port_url(cluster: Cluster, service: Obj) -> str:
+    node_port = (http_port(service) or {}).get("nodePort")
+    if not node_port:
+        return ""
+    try:
+        nodes = cluster.list(NODE)
+    except Forbidden:
+        return ""
+    addresses = [a for node in nodes for a in node.get("status", {}).get("addresses") or []]
+    # ExternalIP sorts before InternalIP, and is the one that can be reached from outside.
+    usable = sorted(
+        (a["type"], a["address"]) for a in addresses if a["type"] in ("ExternalIP", "InternalIP")
+    )
+    return _url(usable[0][1], int(node_port)) if usable else ""
+
+
+def _from_alb(cluster: Cluster) -> str:
+    try:
+        configs = cluster.list(ALB_CONFIG)
+    except (NotFound, Forbidden):
+        return ""
+    names = [c.get("status", {}).get("loadBalancer", {}).get("dnsname") for c in configs]
+    return next((f"http://{name}" for name in names if name), "")
+
+
+def _url(where: str, port: int) -> str:
+    where = f"[{where}]" if ":" in where else where
+    return f"http://{where}" if port == 80 else f"http://{where}:{port}"

@@ -1,0 +1,99 @@
+"""The kinds of object that the course touches, and the labels that tell whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Obj = dict[str, Any]
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+RUN = "qwenkit.dev/run"
+SERVICE_LABEL = "serving.knative.dev/service"
+REVISION_LABEL = "serving.knative.dev/revision"
+KNATIVE_NAMESPACE = "knative-serving"
+GPU_RESOURCE = "nvidia.com/gpu"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind by its API version and name, as ``apiVersion`` and ``kind`` spell them."""
+
+    api_version: str
+    kind: str
+
+    @property
+    def group(self) -> str:
+        """The API group; empty for the core group."""
+        return self.api_version.rpartition("/")[0]
+
+    @property
+    def resource(self) -> str:
+        """How kubectl names it, such as ``ksvc`` or ``pvc``."""
+        return _KUBECTL.get(self, self.kind.lower())
+
+    def __str__(self) -> str:
+        return self.resource
+
+
+KSVC = Kind("serving.knative.dev/v1", "Service")
+CONFIGURATION = Kind("serving.knative.dev/v1", "Configuration")
+REVISION = Kind("serving.knative.dev/v1", "Revision")
+ROUTE = Kind("serving.knative.dev/v1", "Route")
+POD_AUTOSCALER = Kind("autoscaling.internal.knative.dev/v1alpha1", "PodAutoscaler")
+DEPLOYMENT = Kind("apps/v1", "Deployment")
+POD = Kind("v1", "Pod")
+EVENT = Kind("v1", "Event")
+SECRET = Kind("v1", "Secret")
+PVC = Kind("v1", "PersistentVolumeClaim")
+PV = Kind("v1", "PersistentVolume")
+NODE = Kind("v1", "Node")
+NAMESPACE = Kind("v1", "Namespace")
+CONFIG_MAP = Kind("v1", "ConfigMap")
+CORE_SERVICE = Kind("v1", "Service")
+CSI_DRIVER = Kind("storage.k8s.io/v1", "CSIDriver")
+ALB_CONFIG = Kind("alibabacloud.com/v1", "AlbConfig")
+
+_KUBECTL = {KSVC: "ksvc", PVC: "pvc", PV: "pv", CORE_SERVICE: "service"}
+
+
+def kind_of(obj: Mapping[str, Any]) -> Kind:
+    """Return the kind that an object says it is."""
+    return Kind(str(obj.get("apiVersion", "")), str(obj.get("kind", "")))
+
+
+def name_of(obj: Mapping[str, Any]) -> str:
+    """Return ``metadata.name``."""
+    return str(obj.get("metadata", {}).get("name", ""))
+
+
+def labels_of(obj: Mapping[str, Any]) -> dict[str, str]:
+    """Return the labels, empty if there are none."""
+    return dict(obj.get("metadata", {}).get("labels") or {})
+
+
+def annotations_of(obj: Mapping[str, Any]) -> dict[str, str]:
+    """Return the annotations, empty if there are none."""
+    return dict(obj.get("metadata", {}).get("annotations") or {})
+
+
+def is_going(obj: Mapping[str, Any]) -> bool:
+    """Tell whether deletion has begun."""
+    return bool(obj.get("metadata", {}).get("deletionTimestamp"))
+
+
+def condition(obj: Mapping[str, Any], name: str) -> Obj:
+    """Return one status condition, or an empty dict."""
+    conditions = obj.get("status", {}).get("conditions") or []
+    return next((dict(c) for c in conditions if c.get("type") == name), {})
+
+
+def is_true(obj: Mapping[str, Any], name: str) -> bool:
+    """Tell whether a condition is ``True``."""
+    return condition(obj, name).get("status") == "True"
+
+
+def is_false(obj: Mapping[str, Any], name: str) -> bool:
+    """Tell whether a condition is ``False``, which is not the same as not yet ``True``."""
+    return condition(obj, name).get("status") == "False"

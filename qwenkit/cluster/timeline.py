@@ -1,0 +1,122 @@
+"""The timeline of a cold start: where the seconds went between the pod's creation and Ready."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.kinds import Obj, condition, name_of
+from qwenkit.cluster.pods import containers
+from qwenkit.cluster.snapshot import collect, event_time
+from qwenkit.settings import Settings
+
+_BAR = 30
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: when it was done, seconds after creation, and how long it took."""
+
+    name: str
+    at_s: float
+    took_s: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The steps of one pod, in order. Kubernetes keeps most times in whole seconds."""
+
+    pod: str
+    steps: tuple[Step, ...]
+
+    @property
+    def total_s(self) -> float:
+        """Seconds from creation to the last step."""
+        return self.steps[-1].at_s if self.steps else 0.0
+
+    def lines(self) -> list[str]:
+        """Return the timeline as text, one line a step."""
+        scale = _BAR / max(self.total_s, 1e-9)
+        return [
+            f"{step.name:<10}{step.at_s:8.1f} s  +{step.took_s:.1f} s  "
+            f"{'█' * round(step.took_s * scale)} {step.note}".rstrip()
+            for step in self.steps
+        ]
+
+
+def cold_start(cluster: Cluster, settings: Settings) -> Timeline | None:
+    """Return the timeline of the newest pod of the Service; None if there is none."""
+    snapshot = collect(cluster, name=settings.service, namespace=settings.namespace)
+    newest = max(snapshot.pods, key=lambda p: str(p["metadata"]["creationTimestamp"]), default=None)
+    return build(newest, snapshot.events) if newest else None
+
+
+def build(pod: Obj, events: Iterable[Obj]) -> Timeline:
+    """Build the timeline of a pod from its conditions, container states and events."""
+    own = [
+        e for e in events if e.get("involvedObject", {}).get("uid") == pod["metadata"].get("uid")
+    ]
+    created = _time(str(pod["metadata"]["creationTimestamp"]))
+    moments = _moments(pod, own)
+    steps: list[Step] = [Step("created", 0.0, 0.0)]
+    for name, text, note in moments:
+        if text:
+            # Whole seconds beside microseconds: a step never ends before the one before it.
+            at = max((_time(text) - created).total_seconds(), steps[-1].at_s)
+            steps.append(Step(name, at, at - steps[-1].at_s, note))
+    return Timeline(name_of(pod), tuple(steps))
+
+
+def _moments(pod: Obj, events: list[Obj]) -> list[tuple[str, str, str]]:
+    """Return name, time and note of each step, in the order in which a kubelet takes them."""
+    own = containers(pod)
+    name = str(own[0]["name"]) if own else ""
+    state = (own[0].get("state") or {}) if own else {}
+    pulled = _first(events, "Pulled", str(own[0].get("image", "")) if own else "")
+    ended = state.get("terminated") or {}
+    return [
+        ("scheduled", _event_or(events, "Scheduled", _since(pod, "PodScheduled")), _node(pod)),
+        ("mounted", _since(pod, "PodReadyToStartContainers"), "volumes and network"),
+        ("pulled", _began(pulled), _pull_note(str(pulled.get("message") or ""))),
+        ("started", str((state.get("running") or ended).get("startedAt") or ""), name),
+        ("ready", _since(pod, "Ready"), "readiness probe passed"),
+    ]
+
+
+def _since(pod: Obj, name: str) -> str:
+    found = condition(pod, name)
+    return str(found.get("lastTransitionTime") or "") if found.get("status") == "True" else ""
+
+
+def _event_or(events: list[Obj], reason: str, other: str) -> str:
+    return _began(_first(events, reason, "")) or other
+
+
+def _first(events: list[Obj], reason: str, text: str) -> Obj:
+    found = [e for e in events if e.get("reason") == reason and text in str(e.get("message"))]
+    return min(found, key=_began, default={})
+
+
+def _began(event: Obj) -> str:
+    """Return when an event happened first: a container that restarts repeats its events."""
+    return str(event.get("firstTimestamp") or event_time(event))
+
+
+def _node(pod: Obj) -> str:
+    node = pod.get("spec", {}).get("nodeName")
+    return f"on {node}" if node else ""
+
+
+def _pull_note(message: str) -> str:
+    took = re.search(r"in ([0-9.]+m?s)\b", message)
+    return (
+        "image already there" if "already present" in message else f"pull {took[1]}" if took else ""
+    )
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))

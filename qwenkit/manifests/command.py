@@ -1,0 +1,74 @@
+"""The vLLM command line of the settings, as one text for ``sh -c``."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+
+from qwenkit.errors import SettingsError
+from qwenkit.settings import Settings
+
+PORT = 8080
+_SERVER = ("python3", "-m", "vllm.entrypoints.openai.api_server")
+_SMALL_GPUS = ("V100-16", "T4")
+# Above this share, CUDA graphs (outside the share) no longer fit beside it on 16 GB.
+_SAFE_UTILIZATION_16GB = 0.9
+
+
+def command_line(settings: Settings) -> str:
+    """Return the page's command with the flags that the GPU needs and ``extra_args``.
+
+    Raises:
+        SettingsError: ``extra_args`` has an open quote.
+    """
+    if settings.command:
+        return settings.command
+    return "exec " + _joined([*_page_arguments(settings), *_gpu_flags(settings), *_extra(settings)])
+
+
+def as_documented(settings: Settings) -> str:
+    """Return the page's command, nothing added."""
+    return settings.command or _joined(_page_arguments(settings))
+
+
+def number(value: float) -> str:
+    """Write a number as Go and Python both read it: ``2.0`` becomes ``2``."""
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(value)
+
+
+def _page_arguments(settings: Settings) -> list[str]:
+    quantization = ["--quantization", settings.quantization] if settings.quantization else []
+    return [
+        *_SERVER,
+        *("--port", str(PORT)),
+        "--trust-remote-code",
+        *("--served-model-name", settings.served_model_name),
+        *("--model", settings.mount_path),
+        *("--gpu-memory-utilization", number(settings.gpu_memory_utilization)),
+        *quantization,
+        f"--max-model-len={settings.max_model_len}",
+    ]
+
+
+def _gpu_flags(settings: Settings) -> list[str]:
+    flags = ["--dtype", settings.dtype] if settings.dtype else []
+    if settings.gpu_count > 1:
+        flags += ["--tensor-parallel-size", str(settings.gpu_count)]
+    crowded = settings.gpu_memory_utilization > _SAFE_UTILIZATION_16GB
+    if settings.gpu in _SMALL_GPUS and crowded and "--enforce-eager" not in _extra(settings):
+        flags.append("--enforce-eager")
+    return flags
+
+
+def _extra(settings: Settings) -> list[str]:
+    try:
+        return shlex.split(settings.extra_args)
+    except ValueError as error:
+        raise SettingsError(
+            "extra_args", settings.extra_args, f"cannot be split into arguments: {error}"
+        ) from error
+
+
+def _joined(arguments: Iterable[str]) -> str:
+    # The kubelet expands $(NAME) in commands even inside shell quotes; $$ is its escape.
+    return shlex.join(arguments).replace("$", "$$")

@@ -1,0 +1,103 @@
+"""Faults of an object as Knative's webhooks collect, merge, sort and print them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+HERE = ""  # the path of a fault at the field itself
+_MAX_INT32 = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One message and the paths that it is about."""
+
+    message: str
+    paths: tuple[str, ...] = ()
+    details: str = ""
+
+
+def via(faults: Iterable[Fault], *prefix: str) -> list[Fault]:
+    """Put ``prefix`` before every path; ``[0]`` joins the part before it."""
+    return [
+        replace(fault, paths=tuple(_flatten((*prefix, path)) for path in fault.paths))
+        for fault in faults
+    ]
+
+
+def text(faults: Iterable[Fault]) -> str:
+    """Print faults: equal messages share their paths, sorted by message, one line each."""
+    merged: dict[tuple[str, str], list[str]] = {}
+    for fault in faults:
+        paths = merged.setdefault((fault.message, fault.details), [])
+        paths.extend(path for path in fault.paths if path not in paths)
+    return "\n".join(
+        f"{message}: {', '.join(sorted(paths))}" + (f"\n{details}" if details else "")
+        for (message, details), paths in sorted(merged.items())
+    )
+
+
+def missing(*paths: str) -> Fault:
+    """A required field is absent."""
+    return Fault("missing field(s)", paths)
+
+
+def disallowed(*paths: str) -> Fault:
+    """A field is set that may not be."""
+    return Fault("must not set the field(s)", paths)
+
+
+def invalid(value: object, path: str, *details: str) -> Fault:
+    """A field has a value that it cannot have."""
+    return Fault(f"invalid value: {value}", (path,), ", ".join(details))
+
+
+def invalid_key(key: str, path: str, *details: str) -> Fault:
+    """A key of a map is not allowed there."""
+    return Fault(f'invalid key name "{key}"', (path,), ", ".join(details))
+
+
+def missing_one_of(*paths: str) -> Fault:
+    """None of several exclusive fields is set."""
+    return Fault("expected exactly one, got neither", paths)
+
+
+def multiple_one_of(*paths: str) -> Fault:
+    """More than one of several exclusive fields is set."""
+    return Fault("expected exactly one, got both", paths)
+
+
+def out_of_bounds(value: object, low: object, high: object, path: str) -> Fault:
+    """A number or duration leaves its range."""
+    return Fault(f"expected {low} <= {value} <= {high}", (path,))
+
+
+def below(value: int, low: int, path: str) -> Fault:
+    """An int32 is under its least value."""
+    return out_of_bounds(value, low, _MAX_INT32, path)
+
+
+def go_float(value: float) -> str:
+    """Print a float as Go's ``%v`` does."""
+    if not math.isfinite(value):
+        return {math.inf: "+Inf", -math.inf: "-Inf"}.get(value, "NaN")
+    if value == 0 or 1e-4 <= abs(value) < 1e21:
+        plain = format(Decimal(repr(value)), "f")
+        return plain.rstrip("0").rstrip(".") if "." in plain else plain
+    digits, exponent = f"{Decimal(repr(value)).normalize():e}".split("e")
+    return f"{digits}e{exponent[0]}{exponent[1:].zfill(2)}"
+
+
+def _flatten(parts: tuple[str, ...]) -> str:
+    joined: list[str] = []
+    for part in (piece for part in parts for piece in part.split(".")):
+        if part == HERE:
+            continue
+        if joined and part.startswith("[") and part.endswith("]"):
+            joined[-1] += part
+        else:
+            joined.append(part)
+    return ".".join(joined)

@@ -1,0 +1,134 @@
+"""From parameters to the objects that a person can read, paste and apply.
+
+``render`` gives the documentation page's objects and what it forgot; ``as_documented`` gives
+the page's own Service, nothing added. No rendered document holds a key: keys enter an object
+only in ``secret``.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+from ruamel.yaml.comments import CommentedMap
+
+from qwenkit.manifests.command import as_documented as documented_command
+from qwenkit.manifests.command import command_line, number
+from qwenkit.manifests.template import Scalar, fill, to_yaml
+from qwenkit.settings import Credentials, Settings
+
+__all__ = ["as_documented", "plain", "render", "secret", "secret_name", "to_yaml"]
+
+_OPTIONAL_ANNOTATIONS = (
+    "initial_scale",
+    "activation_scale",
+    "target_utilization_percentage",
+    "target_burst_capacity",
+    "panic_window_percentage",
+    "panic_threshold_percentage",
+    "scale_down_delay",
+    "scale_to_zero_pod_retention_period",
+    "metric_aggregation_algorithm",
+)
+
+
+def render(settings: Settings) -> list[CommentedMap]:
+    """Render Secret (without keys), PersistentVolume, PersistentVolumeClaim and Service."""
+    ours = _ours(settings)
+    claim: dict[str, Scalar] = {"volume": settings.volume, "namespace": settings.namespace, **ours}
+    secret_ref: dict[str, Scalar] = {"secret": secret_name(settings)}
+    weights: dict[str, Scalar] = {
+        "bucket": settings.bucket,
+        "url": settings.cluster_oss_endpoint,
+        "path": f"/{settings.prefix}",
+    }
+    return [
+        _secret(settings),
+        _fill("pv.yaml", claim | secret_ref | weights),
+        _fill("pvc.yaml", claim),
+        _fill("service.yaml", _server(settings) | _scaling(settings) | ours),
+    ]
+
+
+def as_documented(settings: Settings) -> CommentedMap:
+    """Render the documentation page's own Service, nothing added."""
+    values = _server(settings) | {"command_line": documented_command(settings)}
+    return _fill("service-as-documented.yaml", values)
+
+
+def secret(settings: Settings, credentials: Credentials) -> dict[str, Any]:
+    """Return the Secret with its keys, to apply and never to print."""
+    return {**plain(_secret(settings)), "stringData": _keys(credentials)}
+
+
+def secret_name(settings: Settings) -> str:
+    """Return the name of the Secret that the volume refers to."""
+    return f"{settings.volume}-oss"
+
+
+def plain(node: Any) -> Any:
+    """Return a rendered document as plain dicts, lists and scalars, comments gone."""
+    if isinstance(node, dict):
+        return {str(key): plain(child) for key, child in node.items()}
+    if isinstance(node, list):
+        return [plain(child) for child in node]
+    return str(node) if isinstance(node, str) else node
+
+
+def _secret(settings: Settings) -> CommentedMap:
+    names: dict[str, Scalar] = {"secret": secret_name(settings), "namespace": settings.namespace}
+    return _fill("secret.yaml", names | _ours(settings))
+
+
+def _keys(credentials: Credentials) -> dict[str, str]:
+    key_id = credentials.access_key_id.get_secret_value().strip()
+    key_secret = credentials.access_key_secret.get_secret_value().strip()
+    token = credentials.session_token.get_secret_value().strip()
+    if token:  # the driver reads a token only beside these two spellings
+        return {"AccessKeyId": key_id, "AccessKeySecret": key_secret, "SecurityToken": token}
+    return {"akId": key_id, "akSecret": key_secret}
+
+
+def _ours(settings: Settings) -> dict[str, Scalar]:
+    return {"managed_by": settings.labels["app.kubernetes.io/managed-by"], "run": settings.run}
+
+
+def _server(settings: Settings) -> dict[str, Scalar]:
+    return {
+        "service": settings.service,
+        "namespace": settings.namespace,
+        "volume": settings.volume,
+        "scale_metric": settings.scale_metric,
+        "scale_target": number(settings.scale_target),
+        "max_scale": str(settings.max_scale),
+        "command_line": command_line(settings),
+        "image": settings.image,
+        "cpu_limit": settings.cpu_limit,
+        "memory_limit": settings.memory_limit,
+        "cpu_request": settings.cpu_request,
+        "memory_request": settings.memory_request,
+        "gpu_count": str(settings.gpu_count),
+        "mount_path": settings.mount_path,
+    }
+
+
+def _scaling(settings: Settings) -> dict[str, Scalar]:
+    optional: dict[str, Scalar] = {
+        name: _text(getattr(settings, name)) for name in _OPTIONAL_ANNOTATIONS
+    }
+    return optional | {
+        "min_scale": str(settings.min_scale),
+        "stable_window": settings.stable_window,
+        "progress_deadline": settings.progress_deadline,
+        "container_concurrency": settings.container_concurrency or None,
+        "request_timeout_s": settings.request_timeout_s,
+    }
+
+
+def _text(value: str | float | None) -> str | None:
+    return value if value is None or isinstance(value, str) else number(value)
+
+
+def _fill(template: str, values: dict[str, Scalar]) -> CommentedMap:
+    folder = resources.files("qwenkit.manifests") / "templates"
+    return fill((folder / template).read_text("utf-8"), values)

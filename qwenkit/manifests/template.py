@@ -1,0 +1,101 @@
+"""Fill ``${name}`` in YAML on the parsed tree, never in its text.
+
+A value is put in place after parsing, so no value can add a key, end a string or start a
+comment; the template's own comments stay for the reader.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString, ScalarString
+
+from qwenkit.errors import InvalidValue
+
+Scalar = str | int | float | bool | None
+_NAME = re.compile(r"\$\{(\w+)\}")
+
+
+def fill(template: str, values: Mapping[str, Scalar]) -> CommentedMap:
+    """Parse ``template`` and replace every ``${name}``.
+
+    A scalar that is exactly ``${name}`` takes the value with its type, and ``None`` removes its
+    key; inside longer text the value is inserted as text.
+
+    Raises:
+        InvalidValue: a name without a value, or a value that the template does not use.
+    """
+    document: CommentedMap = _yaml().load(template)
+    used: set[str] = set()
+    _fill_map(document, values, used)
+    unused = sorted(set(values) - used)
+    if unused:
+        raise InvalidValue(unused[0], values[unused[0]], "the template has no such ${name}")
+    return document
+
+
+def to_yaml(documents: Sequence[Mapping[str, object]]) -> str:
+    """Write documents as one YAML text, comments kept, separated by ``---``."""
+    return "---\n".join(_dump(document) for document in documents)
+
+
+def _dump(document: Mapping[str, object]) -> str:
+    out = io.StringIO()
+    _yaml().dump(document, out)
+    return out.getvalue()
+
+
+def _yaml() -> YAML:
+    yaml = YAML(typ="rt")
+    yaml.preserve_quotes = True
+    yaml.width = 2**20  # a folded command line would be harder to copy
+    return yaml
+
+
+def _fill_map(node: CommentedMap, values: Mapping[str, Scalar], used: set[str]) -> None:
+    for tokens in node.ca.items.values():
+        if tokens[2] is not None:
+            tokens[2].column = 0  # the template's column means nothing behind another value
+    for key, child in list(node.items()):
+        filled = _filled(child, values, used)
+        if filled is None and child is not None:
+            del node[key]
+        else:
+            node[key] = filled
+
+
+def _filled(child: object, values: Mapping[str, Scalar], used: set[str]) -> object:
+    if isinstance(child, CommentedMap):
+        _fill_map(child, values, used)
+    elif isinstance(child, CommentedSeq):
+        for index, item in enumerate(child):
+            child[index] = _filled(item, values, used)
+    elif isinstance(child, str):
+        return _fill_text(child, values, used)
+    return child
+
+
+def _fill_text(text: str, values: Mapping[str, Scalar], used: set[str]) -> Scalar:
+    whole = _NAME.fullmatch(text)
+    if whole:
+        return _styled(_value(whole[1], values, used), text)
+    if not _NAME.search(text):
+        return text
+    return _styled(_NAME.sub(lambda found: str(_value(found[1], values, used)), text), text)
+
+
+def _value(name: str, values: Mapping[str, Scalar], used: set[str]) -> Scalar:
+    if name not in values:
+        raise InvalidValue(name, "", "the template uses this name and no value was given")
+    used.add(name)
+    return values[name]
+
+
+def _styled(value: Scalar, template: str) -> Scalar:
+    if isinstance(template, ScalarString) and isinstance(value, str):
+        return DoubleQuotedScalarString(value)
+    return value

@@ -1,0 +1,68 @@
+"""What a notebook hands to whoever checks it: one JSON output, written and read here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qwenkit.errors import NotFound
+
+MIME = "application/vnd.qwenkit.record+json"
+
+
+class Record:
+    """A notebook's result. As the last expression of a cell it shows as a table."""
+
+    def __init__(self, result: Mapping[str, Any], waited: Mapping[str, float]) -> None:
+        self.result = {name: _plain(value) for name, value in result.items()}
+        self.waited = {name: round(float(seconds), 2) for name, seconds in waited.items()}
+
+    def __repr__(self) -> str:
+        lines = [f"{name}: {_short(value)}" for name, value in self.result.items()]
+        lines += [f"waited {seconds:g} s for {name}" for name, seconds in self.waited.items()]
+        return "\n".join(lines)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return {
+            "text/plain": repr(self),
+            MIME: {"result": self.result, "waited": self.waited},
+        }
+
+
+def record(*, waited: Mapping[str, float] | None = None, **result: Any) -> Record:
+    """Record a notebook's result; make it the last expression of the last code cell.
+
+    Args:
+        waited: what the notebook waited for, in seconds each; the run's report sums them up.
+        result: JSON-ready values and frozen dataclasses. Never a secret.
+    """
+    return Record(result, waited or {})
+
+
+def read_record(notebook: Path) -> dict[str, Any]:
+    """Return ``{"result": …, "waited": …}`` of an executed notebook; the last one counts.
+
+    Raises:
+        NotFound: the notebook recorded nothing.
+    """
+    cells = json.loads(notebook.read_text("utf-8"))["cells"]
+    for cell in reversed(cells):
+        for output in cell.get("outputs", []):
+            if MIME in output.get("data", {}):
+                found: dict[str, Any] = output["data"][MIME]
+                return found
+    raise NotFound(f"{notebook.name} recorded no result", "its last code cell must call record(…)")
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    return json.loads(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 100 else text[:97] + "…"

@@ -1,0 +1,88 @@
+"""Events about objects, counted as the cluster counts them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from qwenkit.sandbox.kube.api_error import ApiError
+from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
+from qwenkit.sandbox.kube.store import Store
+
+NORMAL, WARNING = "Normal", "Warning"
+
+
+class Recorder:
+    """Writes events; what repeats raises the count of the first one.
+
+    Args:
+        store: where the events go.
+        component: who reports; also the event's source.
+        host: the node, for a kubelet.
+    """
+
+    def __init__(self, store: Store, component: str, *, host: str = "") -> None:
+        self._store, self._component, self._host = store, component, host
+        self._known: dict[tuple[str, ...], str] = {}
+
+    def normal(self, about: Object, reason: str, message: str, *, field: str = "") -> None:
+        """Record something that went as it should."""
+        self._record(about, NORMAL, reason, message, field)
+
+    def warning(self, about: Object, reason: str, message: str, *, field: str = "") -> None:
+        """Record something that did not."""
+        self._record(about, WARNING, reason, message, field)
+
+    def _record(self, about: Object, kind: str, reason: str, message: str, field: str) -> None:
+        key = (about["metadata"]["uid"], field, kind, reason, message)
+        namespace = about["metadata"].get("namespace", "default")
+        now = timestamp(utc_now())
+        known = self._store.find("Event", namespace, self._known.get(key, ""))
+        if known is not None:
+            self._store.update("Event", known | {"count": known["count"] + 1, "lastTimestamp": now})
+            return
+        source = {"component": self._component} | ({"host": self._host} if self._host else {})
+        event = event_about(about, kind, reason, message, field) | {
+            "source": source,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+            "eventTime": None,
+            "reportingComponent": self._component,
+            "reportingInstance": self._host,
+        }
+        if create(self._store, event):
+            self._known[key] = event["metadata"]["name"]
+
+
+def event_about(about: Object, kind: str, reason: str, message: str, field: str = "") -> Object:
+    """Return the parts that every event has."""
+    metadata = about["metadata"]
+    involved: dict[str, Any] = {
+        "kind": about["kind"],
+        "namespace": metadata.get("namespace"),
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "apiVersion": about["apiVersion"],
+        "resourceVersion": metadata["resourceVersion"],
+        "fieldPath": field,
+    }
+    return {
+        "metadata": {
+            "name": f"{metadata['name']}.{time.time_ns():x}",
+            "namespace": metadata.get("namespace", "default"),
+        },
+        "involvedObject": {key: value for key, value in involved.items() if value},
+        "type": kind,
+        "reason": reason,
+        "message": message,
+    }
+
+
+def create(store: Store, event: Object) -> bool:
+    """Store an event; False where its namespace goes away: events about that help nobody."""
+    try:
+        store.create("Event", event)
+    except ApiError:
+        return False
+    return True

@@ -1,0 +1,124 @@
+"""The command line of vLLM 0.4.1's OpenAI server: what it accepts, and its words when it does not."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from qwenkit.errors import SandboxError
+
+PROGRAM = "api_server.py"
+
+_DTYPES = ("auto", "half", "float16", "bfloat16", "float", "float32")
+_QUANTIZATION = ("aqlm", "awq", "fp8", "gptq", "squeezellm", "marlin", "None")
+_SWITCHES = (
+    "allow-credentials skip-tokenizer-init trust-remote-code worker-use-ray ray-workers-use-nsight"
+    " enable-prefix-caching use-v2-block-manager disable-log-stats enforce-eager"
+    " disable-custom-all-reduce enable-lora enable-chunked-prefill engine-use-ray"
+    " disable-log-requests"
+).split()
+_TEXTS = (
+    "host allowed-origins allowed-methods allowed-headers api-key chat-template response-role"
+    " ssl-keyfile ssl-certfile ssl-ca-certs root-path middleware model tokenizer revision"
+    " code-revision tokenizer-revision download-dir quantization-param-path tokenizer-pool-type"
+    " tokenizer-pool-extra-config image-input-shape speculative-model model-loader-extra-config"
+).split()
+_NUMBERS = (
+    "port ssl-cert-reqs max-model-len max-parallel-loading-workers num-lookahead-slots seed"
+    " num-gpu-blocks-override max-num-batched-tokens max-num-seqs max-logprobs"
+    " max-context-len-to-capture max-seq_len-to-capture tokenizer-pool-size max-loras"
+    " max-lora-rank lora-extra-vocab-size max-cpu-loras image-token-id image-feature-size"
+    " num-speculative-tokens speculative-max-model-len max-log-len"
+).split()
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "uvicorn-log-level": ("debug", "info", "warning", "error", "critical", "trace"),
+    "tokenizer-mode": ("auto", "slow"),
+    "load-format": ("auto", "pt", "safetensors", "npcache", "dummy", "tensorizer"),
+    "dtype": _DTYPES,
+    "kv-cache-dtype": ("auto", "fp8"),
+    "guided-decoding-backend": ("outlines", "lm-format-enforcer"),
+    "lora-dtype": ("auto", "float16", "bfloat16", "float32"),
+    "device": ("auto", "cuda", "neuron", "cpu"),
+    "image-input-type": ("pixel_values", "image_features"),
+}
+
+
+@dataclass(frozen=True)
+class Flags:
+    """The flags that change what the sandbox's engine does; the others are accepted."""
+
+    model: str
+    served_names: tuple[str, ...]
+    port: int
+    max_model_len: int | None
+    gpu_memory_utilization: float
+    max_num_seqs: int
+    block_size: int
+    dtype: str
+    quantization: str | None
+    api_key: str | None
+    response_role: str
+
+
+def parse(argv: Sequence[str]) -> Flags:
+    """Read the arguments that follow the module's name.
+
+    Raises:
+        SandboxError: as argparse would end the process; ``what`` is what it prints and
+            ``context["exit_code"]`` is 2.
+    """
+    found = _parser().parse_args(list(argv))
+    return Flags(
+        model=found.model,
+        served_names=tuple(found.served_model_name or [found.model]),
+        port=found.port,
+        max_model_len=found.max_model_len,
+        gpu_memory_utilization=found.gpu_memory_utilization,
+        max_num_seqs=found.max_num_seqs,
+        block_size=found.block_size,
+        dtype=found.dtype,
+        quantization=None if found.quantization == "None" else found.quantization,
+        api_key=found.api_key,
+        response_role=found.response_role,
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of ending the process: the container ends, not the sandbox."""
+
+    def error(self, message: str) -> NoReturn:
+        text = f"{self.format_usage()}{self.prog}: error: {message}\n"
+        raise SandboxError(text, exit_code=2)
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        raise SandboxError(message or self.format_usage(), exit_code=status)
+
+    def print_help(self, file: Any = None) -> None:
+        """Print nothing: ``exit`` carries the usage into the container's log."""
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog=PROGRAM, description="vLLM OpenAI-Compatible RESTful API server.")
+    for name in _SWITCHES:
+        parser.add_argument(f"--{name}", action="store_true")
+    for name in _TEXTS:
+        parser.add_argument(f"--{name}")
+    for name in _NUMBERS:
+        parser.add_argument(f"--{name}", type=int)
+    for name, choices in _CHOICES.items():
+        parser.add_argument(f"--{name}", choices=choices, default=choices[0])
+    parser.add_argument("--quantization", "-q", choices=_QUANTIZATION)
+    parser.add_argument("--pipeline-parallel-size", "-pp", type=int, default=1)
+    parser.add_argument("--tensor-parallel-size", "-tp", type=int, default=1)
+    parser.add_argument("--block-size", type=int, choices=(8, 16, 32), default=16)
+    parser.add_argument("--gpu-memory-utilization", type=float, default=0.9)
+    parser.add_argument("--swap-space", type=int, default=4)
+    parser.add_argument("--scheduler-delay-factor", type=float, default=0.0)
+    parser.add_argument("--lora-modules", nargs="+")
+    parser.add_argument("--served-model-name", nargs="+")
+    parser.set_defaults(
+        model="facebook/opt-125m", port=8000, max_num_seqs=256, response_role="assistant"
+    )
+    return parser

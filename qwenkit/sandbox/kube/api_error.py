@@ -1,0 +1,109 @@
+"""Kubernetes API errors: an exception that knows its ``Status`` body.
+
+The words are the API server's, because clients and people read them: `pods "x" not found`,
+`Operation cannot be fulfilled on …`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qwenkit.errors import QwenkitError
+
+if TYPE_CHECKING:
+    from qwenkit.sandbox.kube.kinds import Kind
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One broken field rule, an entry of ``details.causes``."""
+
+    reason: str
+    field: str
+    message: str
+
+
+class ApiError(QwenkitError):
+    """A refusal of the Kubernetes API. ``message`` and ``reason`` are those of its Status."""
+
+    def __init__(
+        self, status: int, reason: str, message: str, details: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message, status=status, reason=reason)
+        self.status, self.reason, self.message = status, reason, message
+        self.details = dict(details or {})
+
+    def body(self) -> dict[str, Any]:
+        """Return the ``Status`` object that the API answers with."""
+        body: dict[str, Any] = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "reason": self.reason,
+            "code": self.status,
+        }
+        if self.details:
+            body["details"] = self.details
+        return body
+
+
+def _details(kind: Kind, name: str, *, use_kind: bool = False) -> dict[str, Any]:
+    details = {"name": name, "kind": kind.kind if use_kind else kind.plural}
+    return {**details, "group": kind.group} if kind.group else details
+
+
+def not_found(kind: Kind, name: str) -> ApiError:
+    """404 for an object."""
+    message = f'{kind.resource} "{name}" not found'
+    return ApiError(404, "NotFound", message, _details(kind, name))
+
+
+def no_such_resource() -> ApiError:
+    """404 for a path that the API does not serve."""
+    return ApiError(404, "NotFound", "the server could not find the requested resource")
+
+
+def already_exists(kind: Kind, name: str) -> ApiError:
+    """409 for a create."""
+    message = f'{kind.resource} "{name}" already exists'
+    return ApiError(409, "AlreadyExists", message, _details(kind, name))
+
+
+def conflict(kind: Kind, name: str, why: str = "") -> ApiError:
+    """409 for a stale ``resourceVersion`` or a broken precondition."""
+    why = why or (
+        "the object has been modified; "
+        "please apply your changes to the latest version and try again"
+    )
+    message = f'Operation cannot be fulfilled on {kind.resource} "{name}": {why}'
+    return ApiError(409, "Conflict", message, _details(kind, name))
+
+
+def invalid(kind: Kind, name: str, causes: Sequence[Cause]) -> ApiError:
+    """422 for broken field rules."""
+    listed = [f"{cause.field}: {cause.message}" for cause in causes]
+    text = listed[0] if len(listed) == 1 else f"[{', '.join(listed)}]"
+    details = _details(kind, name, use_kind=True)
+    details["causes"] = [vars(cause) for cause in causes]
+    subject = f"{kind.kind}.{kind.group}" if kind.group else kind.kind
+    return ApiError(422, "Invalid", f'{subject} "{name}" is invalid: {text}', details)
+
+
+def forbidden(kind: Kind, name: str, why: str) -> ApiError:
+    """403 for what admission forbids."""
+    message = f'{kind.resource} "{name}" is forbidden: {why}'
+    return ApiError(403, "Forbidden", message, _details(kind, name))
+
+
+def bad_request(message: str) -> ApiError:
+    """400."""
+    return ApiError(400, "BadRequest", message)
+
+
+def expired(message: str) -> ApiError:
+    """410 for a ``resourceVersion`` or ``continue`` token that history no longer holds."""
+    return ApiError(410, "Expired", message)

@@ -1,0 +1,122 @@
+"""What changed: the window that watches replay, and live subscriptions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from qwenkit.sandbox.kube.api_error import expired
+from qwenkit.sandbox.kube.objects import Object, copied
+
+ChangeType = Literal["ADDED", "MODIFIED", "DELETED"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of one object. ``kind`` is the unique name of the kind.
+
+    ``previous`` is the object before (None for ADDED); it is shared and must not be modified.
+    """
+
+    type: ChangeType
+    kind: str
+    object: Object
+    revision: int
+    previous: Object | None = None
+
+
+class Subscription:
+    """Live changes as an async iterator, from the moment of subscribing until ``close()``."""
+
+    def __init__(
+        self, kinds: frozenset[str] | None, forget: Callable[[Subscription], None]
+    ) -> None:
+        self._kinds, self._forget = kinds, forget
+        self._queue: asyncio.Queue[Change | None] = asyncio.Queue()
+        self._closed = False
+
+    def offer(self, change: Change) -> None:
+        """Queue a change if it is of a subscribed kind."""
+        if self._kinds is None or change.kind in self._kinds:
+            self._queue.put_nowait(change)
+
+    def close(self) -> None:
+        """End the iteration, also for whoever waits in it now."""
+        if not self._closed:
+            self._closed = True
+            self._forget(self)
+            self._queue.put_nowait(None)
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> Change:
+        if self._closed:
+            raise StopAsyncIteration
+        change = await self._queue.get()
+        if change is None:
+            raise StopAsyncIteration
+        return replace(change, object=copied(change.object))
+
+
+class History:
+    """The last ``window`` changes, and whoever listens for the next ones."""
+
+    def __init__(self, window: int) -> None:
+        self._changes: deque[Change] = deque()
+        self._window = window
+        self._floor = 0
+        self._subscriptions: list[Subscription] = []
+
+    def restart(self, floor: int) -> None:
+        """Forget everything up to a revision, as after a load."""
+        self._changes.clear()
+        self._floor = floor
+
+    def add(self, change: Change) -> None:
+        """Record a change and hand it to the subscriptions."""
+        self._changes.append(change)
+        if len(self._changes) > self._window:
+            self._floor = self._changes.popleft().revision
+        for subscription in list(self._subscriptions):
+            subscription.offer(change)
+
+    def subscribe(self, kinds: Iterable[str] | None) -> Subscription:
+        """Start a subscription; None means every kind."""
+        chosen = None if kinds is None else frozenset(kinds)
+        subscription = Subscription(chosen, self._subscriptions.remove)
+        self._subscriptions.append(subscription)
+        return subscription
+
+    def since(self, kind: str, revision: int) -> list[Change]:
+        """Return the changes of a kind after a revision.
+
+        Raises:
+            ApiError: 410, the window no longer reaches back that far.
+        """
+        if revision < self._floor:
+            raise expired(f"too old resource version: {revision} ({self._floor})")
+        return [
+            change for change in self._changes if change.revision > revision and change.kind == kind
+        ]
+
+    def rewind(
+        self, kind: str, objects: Mapping[tuple[str, str], Object], revision: int
+    ) -> dict[tuple[str, str], Object]:
+        """Return the objects of a kind as they were at a revision.
+
+        Raises:
+            ApiError: 410, as for ``since``.
+        """
+        then = dict(objects)
+        for change in reversed(self.since(kind, revision)):
+            metadata = change.object["metadata"]
+            key = (metadata.get("namespace", ""), metadata["name"])
+            if change.previous is None:
+                then.pop(key, None)
+            else:
+                then[key] = change.previous
+        return then

@@ -1,0 +1,71 @@
+"""Rules of an object's life that need no store: what counts as a change, how deletion waits."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from qwenkit.sandbox.kube import defaults
+from qwenkit.sandbox.kube.kinds import Kind
+from qwenkit.sandbox.kube.objects import Object, at, parse_timestamp, timestamp
+
+SERVER_OWNED = (
+    "uid",
+    "creationTimestamp",
+    "generation",
+    "generateName",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+)
+
+
+def keep(new: Object, old: Object, fields: tuple[str, ...]) -> None:
+    """Give ``new`` the values that ``old`` has, or none where it has none."""
+    for field in fields:
+        if old.get(field) is None:
+            new.pop(field, None)
+        else:
+            new[field] = old[field]
+
+
+def substance(obj: Object) -> Any:
+    """Return what makes an object different: everything but when its fields were last managed."""
+    metadata = dict(obj["metadata"])
+    managers = metadata.pop("managedFields", None)
+    stamped = [{**entry, "time": None} for entry in managers or []]
+    return {**obj, "metadata": metadata}, stamped
+
+
+def spec_part(kind: Kind, obj: Object) -> Object:
+    """Return what the generation counts."""
+    if not kind.custom:
+        return {"spec": obj.get("spec")}
+    return {key: value for key, value in obj.items() if key not in ("metadata", "status")}
+
+
+def grace_seconds(kind: Kind, obj: Object, asked: int | None) -> int:
+    """Return the seconds that a deletion waits: only pods on a node, and not finished, wait."""
+    if kind.name != "Pod" or not at(obj, "spec", "nodeName"):
+        return 0
+    if at(obj, "status", "phase") in ("Succeeded", "Failed"):
+        return 0
+    if "deletionTimestamp" in obj["metadata"] and asked is None:
+        return int(obj["metadata"].get("deletionGracePeriodSeconds", 0))
+    own = at(obj, "spec", "terminationGracePeriodSeconds")
+    default = defaults.DEFAULT_GRACE_SECONDS if own is None else int(own)
+    return default if asked is None else max(0, asked)
+
+
+def mark_deleted(kind: Kind, metadata: Object, grace: int, now: datetime) -> None:
+    """Set the deletion fields; a later request can only shorten the grace period."""
+    if "deletionTimestamp" not in metadata:
+        metadata["deletionTimestamp"] = timestamp(now + timedelta(seconds=grace))
+        metadata["deletionGracePeriodSeconds"] = grace
+        if kind.generation:
+            metadata["generation"] = metadata.get("generation", 0) + 1
+        return
+    given = metadata.get("deletionGracePeriodSeconds", 0)
+    if grace < given:
+        asked = parse_timestamp(metadata["deletionTimestamp"]) - timedelta(seconds=given)
+        metadata["deletionTimestamp"] = timestamp(max(now, asked + timedelta(seconds=grace)))
+        metadata["deletionGracePeriodSeconds"] = grace

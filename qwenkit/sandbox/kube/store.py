@@ -1,0 +1,372 @@
+"""The objects of the sandbox's cluster, with the API server's rules for changing them.
+
+Everything is synchronous and belongs to one event loop's thread, so a read followed by a write
+cannot be interrupted. Stored objects are never modified in place: each write stores a new dict,
+and callers get deep copies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from qwenkit.errors import SandboxError
+from qwenkit.sandbox.kube import api_error, defaults, lifecycle
+from qwenkit.sandbox.kube.history import Change, ChangeType, History, Subscription
+from qwenkit.sandbox.kube.kinds import Kind, Kinds
+from qwenkit.sandbox.kube.objects import Object, copied, timestamp, utc_now
+
+Key = tuple[str, str]
+
+# The alphabet of Kubernetes' generated names: no vowels, no look-alikes.
+_NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+_WINDOW = 10_000
+
+
+class Store:
+    """All objects, their versions and their history.
+
+    Args:
+        kinds: what may be stored.
+        clock: returns the current moment (timezone aware).
+        window: how many changes watches can look back on.
+    """
+
+    def __init__(
+        self, kinds: Kinds, *, clock: Callable[[], datetime] = utc_now, window: int = _WINDOW
+    ) -> None:
+        self.kinds = kinds
+        self._clock = clock
+        self._objects: dict[str, dict[Key, Object]] = {kind.name: {} for kind in kinds}
+        self._history = History(window)
+        self._revision = 0
+
+    # Reading
+
+    @property
+    def revision(self) -> int:
+        """The resourceVersion of the last change."""
+        return self._revision
+
+    def find(self, kind: str | Kind, namespace: str | None, name: str) -> Object | None:
+        """Return the object, or None."""
+        kind = self.kinds[kind]
+        found: Object | None = copied(self._objects[kind.name].get(_key(kind, namespace, name)))
+        return found
+
+    def get(self, kind: str | Kind, namespace: str | None, name: str) -> Object:
+        """Return the object.
+
+        Raises:
+            ApiError: 404.
+        """
+        found: Object = copied(self._stored(self.kinds[kind], namespace, name))
+        return found
+
+    def list(
+        self,
+        kind: str | Kind,
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        *,
+        at_revision: int | None = None,
+    ) -> list[Object]:
+        """Return objects ordered by namespace and name, as they are or were at a revision.
+
+        Raises:
+            ApiError: 410, history does not reach back to ``at_revision``.
+        """
+        kind = self.kinds[kind]
+        objects: Mapping[Key, Object] = self._objects[kind.name]
+        if at_revision is not None:
+            objects = self._history.rewind(kind.name, objects, at_revision)
+        wanted = (labels or {}).items()
+        return [
+            copied(obj)
+            for key, obj in sorted(objects.items(), key=lambda entry: entry[0])
+            if namespace in (None, "", key[0])
+            and wanted <= obj["metadata"].get("labels", {}).items()
+        ]
+
+    def subscribe(self, kinds: set[str] | None = None) -> Subscription:
+        """Follow changes of some kinds (unique names), or of all; list first."""
+        return self._history.subscribe(
+            None if kinds is None else {self.kinds[k].name for k in kinds}
+        )
+
+    def changes_since(self, kind: str | Kind, revision: int) -> Sequence[Change]:
+        """Return the changes of a kind after a revision; its objects must not be modified.
+
+        Raises:
+            ApiError: 410, history does not reach back that far.
+        """
+        return self._history.since(self.kinds[kind].name, revision)
+
+    # Writing
+
+    def create(self, kind: str | Kind, obj: Object, *, dry_run: bool = False) -> Object:
+        """Store a new object; kinds with a status subresource start without the given status.
+
+        Raises:
+            ApiError: 404 (no such namespace), 409 (exists), 403 (namespace terminates), 400.
+        """
+        kind = self.kinds[kind]
+        new: Object = copied(obj)
+        metadata = new.setdefault("metadata", {})
+        self._name(kind, metadata)
+        key = _key(kind, metadata.get("namespace"), metadata["name"])
+        if key in self._objects[kind.name]:
+            raise api_error.already_exists(kind, metadata["name"])
+        for field in ("resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds"):
+            metadata.pop(field, None)
+        metadata["uid"] = str(uuid.uuid4())
+        metadata["creationTimestamp"] = timestamp(self._clock())
+        metadata.pop("generation", None)
+        if kind.generation:
+            metadata["generation"] = 1
+        new |= {"apiVersion": kind.api_version, "kind": kind.kind}
+        defaults.apply(kind, new)
+        if (status := defaults.initial_status(kind, new)) is not None:
+            new["status"] = status
+        elif kind.has_status:
+            new.pop("status", None)
+        return self._commit("ADDED", kind, key, new, None, dry_run)
+
+    def update(self, kind: str | Kind, obj: Object, *, dry_run: bool = False) -> Object:
+        """Replace everything but status; a ``resourceVersion`` in ``obj`` must be the current one.
+
+        Raises:
+            ApiError: 404, or 409 for a stale resourceVersion or another uid.
+        """
+        kind = self.kinds[kind]
+        old = self._current(kind, obj)
+        new: Object = copied(obj)
+        new |= {"apiVersion": kind.api_version, "kind": kind.kind}
+        lifecycle.keep(new["metadata"], old["metadata"], lifecycle.SERVER_OWNED)
+        if kind.has_status:
+            lifecycle.keep(new, old, ("status",))
+        defaults.apply(kind, new)
+        return self._replace(kind, old, new, dry_run)
+
+    def update_status(self, kind: str | Kind, obj: Object, *, dry_run: bool = False) -> Object:
+        """Replace only the status (and who manages its fields, if ``obj`` says so).
+
+        Raises:
+            ApiError: 404, or 409 for a stale resourceVersion or another uid.
+        """
+        kind = self.kinds[kind]
+        old = self._current(kind, obj)
+        new: Object = {**old, "metadata": dict(old["metadata"])}
+        lifecycle.keep(new, copied({"status": obj.get("status")}), ("status",))
+        if "managedFields" in obj["metadata"]:
+            new["metadata"]["managedFields"] = copied(obj["metadata"]["managedFields"])
+        return self._replace(kind, old, new, dry_run)
+
+    def delete(
+        self,
+        kind: str | Kind,
+        namespace: str | None,
+        name: str,
+        *,
+        grace_seconds: int | None = None,
+        propagation: str = "Background",
+        dry_run: bool = False,
+    ) -> Object:
+        """Delete, or mark for deletion what a finalizer or a kubelet still holds.
+
+        A pod on a node stays for its grace period until the kubelet deletes it with 0.
+        ``propagation`` other than Background leaves a finalizer for the garbage collector.
+
+        Returns:
+            The object as it was last, or as it now waits.
+
+        Raises:
+            ApiError: 404.
+        """
+        kind = self.kinds[kind]
+        old = self._stored(kind, namespace, name)
+        key = _key(kind, namespace, name)
+        new: Object = {**old, "metadata": copied(old["metadata"])}
+        metadata = new["metadata"]
+        keeper = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}.get(propagation)
+        if keeper and keeper not in metadata.get("finalizers", []):
+            metadata["finalizers"] = [*metadata.get("finalizers", []), keeper]
+        grace = lifecycle.grace_seconds(kind, old, grace_seconds)
+        content = self._content(name) if kind.name == "Namespace" else []
+        held = bool(metadata.get("finalizers") or grace or content)
+        if not held and "deletionTimestamp" not in metadata:
+            return self._commit("DELETED", kind, key, old, old, dry_run)
+        lifecycle.mark_deleted(kind, metadata, grace, self._clock())
+        if content:
+            new["status"] = {**new.get("status", {}), "phase": "Terminating"}
+        marked = self._replace(kind, old, new, dry_run)
+        if not dry_run:
+            for inner, space, inner_name in content:
+                self.delete(inner, space, inner_name)
+        if held:
+            return self.find(kind, namespace, name) or marked
+        if (last := self._objects[kind.name].get(key)) is None:
+            return marked
+        return self._commit("DELETED", kind, key, last, last, dry_run)
+
+    # Keeping
+
+    def save(self, path: Path) -> None:
+        """Write everything to one JSON file that only its owner can read."""
+        state = {
+            "resourceVersion": self._revision,
+            "objects": {name: list(objects.values()) for name, objects in self._objects.items()},
+        }
+        draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        draft.touch(mode=0o600)
+        draft.write_text(json.dumps(state), encoding="utf-8")
+        draft.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Replace everything by what ``save`` wrote; older watches must list again.
+
+        Raises:
+            SandboxError: the file is not such a snapshot.
+        """
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+            objects = {
+                kind.name: {
+                    (obj["metadata"].get("namespace", ""), obj["metadata"]["name"]): obj
+                    for obj in state["objects"].get(kind.name, [])
+                }
+                for kind in self.kinds
+            }
+            self._revision = int(state["resourceVersion"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SandboxError(
+                f"{path} is no snapshot of the sandbox's cluster",
+                f"{type(error).__name__}: {error}",
+                "delete the file: the sandbox then starts with an empty cluster",
+            ) from error
+        self._objects = objects
+        self._history.restart(self._revision)
+
+    # Parts
+
+    def _stored(self, kind: Kind, namespace: str | None, name: str) -> Object:
+        found = self._objects[kind.name].get(_key(kind, namespace, name))
+        if found is None:
+            raise api_error.not_found(kind, name)
+        return found
+
+    def _current(self, kind: Kind, obj: Object) -> Object:
+        """Return what ``obj`` would replace, after checking what it was read as."""
+        metadata = obj.get("metadata") or {}
+        name = metadata.get("name", "")
+        old = self._stored(kind, metadata.get("namespace"), name)
+        uid = metadata.get("uid")
+        if uid and uid != old["metadata"]["uid"]:
+            raise api_error.conflict(
+                kind,
+                name,
+                f"Precondition failed: UID in precondition: {uid}, "
+                f"UID in object meta: {old['metadata']['uid']}",
+            )
+        version = metadata.get("resourceVersion")
+        if version and version != old["metadata"]["resourceVersion"]:
+            raise api_error.conflict(kind, name)
+        return old
+
+    def _name(self, kind: Kind, metadata: Object) -> None:
+        """Complete the name and check the namespace of a new object."""
+        if not kind.namespaced:
+            metadata.pop("namespace", None)
+        elif not metadata.get("namespace"):
+            raise api_error.bad_request("an empty namespace may not be set during creation")
+        if not metadata.get("name") and (prefix := metadata.get("generateName")):
+            suffix = "".join(random.choices(_NAME_LETTERS, k=5))
+            metadata["name"] = f"{prefix[:58]}{suffix}"
+        if not metadata.get("name"):
+            cause = api_error.Cause(
+                "FieldValueRequired",
+                "metadata.name",
+                "Required value: name or generateName is required",
+            )
+            raise api_error.invalid(kind, "", [cause])
+        if kind.namespaced:
+            home = self._stored(self.kinds["Namespace"], None, metadata["namespace"])
+            if "deletionTimestamp" in home["metadata"]:
+                raise api_error.forbidden(
+                    kind,
+                    metadata["name"],
+                    f"unable to create new content in namespace {metadata['namespace']} "
+                    "because it is being terminated",
+                )
+
+    def _replace(self, kind: Kind, old: Object, new: Object, dry_run: bool) -> Object:
+        """Commit ``new`` over ``old``: nothing if equal, a removal if nothing holds it any more."""
+        metadata, before = new["metadata"], old["metadata"]
+        metadata["resourceVersion"] = before["resourceVersion"]
+        if lifecycle.substance(new) == lifecycle.substance(old):
+            unchanged: Object = copied(old)
+            return unchanged
+        key = _key(kind, metadata.get("namespace"), metadata["name"])
+        if kind.generation and lifecycle.spec_part(kind, new) != lifecycle.spec_part(kind, old):
+            metadata["generation"] = before.get("generation", 0) + 1
+        released = before.get("finalizers") and not metadata.get("finalizers")
+        if (
+            released
+            and "deletionTimestamp" in metadata
+            and not metadata.get("deletionGracePeriodSeconds")
+            and not (kind.name == "Namespace" and self._content(metadata["name"]))
+        ):
+            return self._commit("DELETED", kind, key, old, old, dry_run)
+        return self._commit("MODIFIED", kind, key, new, old, dry_run)
+
+    def _commit(
+        self,
+        change: ChangeType,
+        kind: Kind,
+        key: Key,
+        obj: Object,
+        previous: Object | None,
+        dry_run: bool,
+    ) -> Object:
+        if dry_run:
+            draft: Object = copied(obj)
+            return draft
+        self._revision += 1
+        version = {"resourceVersion": str(self._revision)}
+        obj = {**obj, "metadata": {**obj["metadata"], **version}}
+        if change == "DELETED":
+            del self._objects[kind.name][key]
+        else:
+            self._objects[kind.name][key] = obj
+        self._history.add(Change(change, kind.name, obj, self._revision, previous))
+        if change == "DELETED" and kind.namespaced:
+            self._finish_namespace(key[0])
+        stored: Object = copied(obj)
+        return stored
+
+    def _content(self, namespace: str) -> Sequence[tuple[Kind, str, str]]:
+        return [
+            (kind, *key)
+            for kind in self.kinds
+            if kind.namespaced
+            for key in self._objects[kind.name]
+            if key[0] == namespace
+        ]
+
+    def _finish_namespace(self, name: str) -> None:
+        """Remove a terminating namespace once its last object is gone."""
+        kind = self.kinds["Namespace"]
+        home = self._objects[kind.name].get(("", name))
+        if home is None or "deletionTimestamp" not in home["metadata"]:
+            return
+        if not home["metadata"].get("finalizers") and not self._content(name):
+            self._commit("DELETED", kind, ("", name), home, home, dry_run=False)
+
+
+def _key(kind: Kind, namespace: str | None, name: str) -> Key:
+    return (namespace or "" if kind.namespaced else "", name)

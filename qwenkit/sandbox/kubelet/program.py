@@ -1,0 +1,119 @@
+r"""What a container does, read from its command line; nothing is executed.
+
+| command line | what happens |
+|---|---|
+| ``python3 -m vllm.entrypoints.openai.api_server FLAGS`` | the engine, with these flags |
+| ``vllm serve MODEL FLAGS`` | the same |
+| an image ``vllm-openai`` without a command | the same, with ``args`` as flags |
+| ``echo``, ``sleep``, ``exit``, ``true``, ``false`` | that |
+| ``sh -c "…"`` with ``;``, ``&&``, ``\|\|``, newlines | one after the other |
+| anything else | runs and never listens |
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_SHELLS = {"sh", "bash", "ash", "dash"}
+_PYTHONS = re.compile(r"python3?(\.\d+)?")
+_MODULE = "vllm.entrypoints.openai.api_server"
+_SEPARATORS = {";", "&&", "||", "\n"}
+_REDIRECTION = re.compile(r"\s[12]?>(?:&[12]|/dev/\w+)")
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|\((\w+)\)|(\w+))")
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command. ``verb``: serve, echo, sleep, exit or forever."""
+
+    verb: str
+    args: tuple[str, ...] = ()
+    after: str = ";"
+    """What joins it to the step before: ``;``, ``&&`` or ``||``."""
+
+
+def read(container: Mapping[str, Any]) -> list[Step]:
+    """Return what a container of a pod's spec does."""
+    env = {one["name"]: one.get("value", "") for one in container.get("env", [])}
+    command, args = container.get("command") or [], container.get("args") or []
+    if not command and _image_name(container["image"]) == "vllm-openai":
+        return [Step("serve", tuple(_expand(arg, env) for arg in args))]
+    line = [*command, *args]
+    if len(line) >= 3 and _base(line[0]) in _SHELLS and line[1] in ("-c", "-ec", "-lc"):
+        return list(_script(_expand(line[2], env)))
+    return [_step([_expand(word, env) for word in line], ";")]
+
+
+def _script(script: str) -> Iterator[Step]:
+    text = _REDIRECTION.sub(" ", f" {script}".replace("\\\n", " "))
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=";&|\n")
+    lexer.whitespace = " \t\r"
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    try:
+        words = list(_uncommented(lexer))
+    except ValueError:
+        # An open quote: the shell would refuse it.
+        yield Step("echo", ("sh: 1: Syntax error: Unterminated quoted string",))
+        yield Step("exit", ("2",))
+        return
+    after, current = ";", list[str]()
+    for word in [*words, "\n"]:
+        if word.strip() not in ("", ";", "&&", "||") or not (set(word) & set(";&|\n")):
+            current.append(word)
+            continue
+        if current:
+            yield _step(current, after)
+            after, current = ";", []
+        if word.strip() in ("&&", "||"):
+            after = word.strip()
+
+
+def _uncommented(words: Iterator[str]) -> Iterator[str]:
+    comment = False
+    for word in words:
+        if "\n" in word and not word.strip():
+            comment = False
+        comment = comment or word.startswith("#")
+        if not comment:
+            yield word
+
+
+def _step(words: Sequence[str], after: str) -> Step:
+    words = list(words)
+    while words and (words[0] == "exec" or _ASSIGNMENT.fullmatch(words[0])):
+        words.pop(0)
+    if not words:
+        return Step("echo", (), after)
+    name, rest = _base(words[0]), tuple(words[1:])
+    if _PYTHONS.fullmatch(name) and _MODULE in rest and "-m" in rest:
+        return Step("serve", rest[rest.index(_MODULE) + 1 :], after)
+    if name == "vllm" and rest[:1] == ("serve",):
+        model = ("--model", rest[1]) if rest[1:] and not rest[1].startswith("-") else ()
+        return Step("serve", (*model, *rest[2 if model else 1 :]), after)
+    if name in ("true", "false"):
+        return Step("return", ("0" if name == "true" else "1",), after)
+    if name in ("echo", "exit") or (name == "sleep" and len(rest) == 1 and _is_time(rest[0])):
+        return Step(name, rest, after)
+    return Step("forever", tuple(words), after)
+
+
+def _expand(text: str, env: Mapping[str, str]) -> str:
+    return _VARIABLE.sub(lambda found: env.get(next(filter(None, found.groups())), ""), text)
+
+
+def _is_time(text: str) -> bool:
+    return text == "infinity" or bool(re.fullmatch(r"\d+(\.\d+)?s?", text))
+
+
+def _base(word: str) -> str:
+    return word.rpartition("/")[2]
+
+
+def _image_name(image: str) -> str:
+    return _base(image.partition("@")[0]).partition(":")[0]

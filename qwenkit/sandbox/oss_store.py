@@ -1,0 +1,284 @@
+"""Buckets and objects over ordinary files."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from qwenkit.sandbox.oss_body import Digest, digest_file
+from qwenkit.sandbox.oss_errors import OssError
+from qwenkit.sandbox.oss_ledger import Ledger, Record
+from qwenkit.sandbox.oss_names import BOOKKEEPING, Names, is_bucket_name
+
+EtagKind = Literal["md5", "crc"]
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """One bucket. ``created`` is in seconds since the epoch."""
+
+    name: str
+    created: float
+    acl: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a listing: objects and common prefixes, and the last name on it."""
+
+    objects: list[Record]
+    prefixes: list[str]
+    last: str
+    truncated: bool
+
+
+class Store:
+    """The state of one OSS server. Used on the event loop's thread only."""
+
+    def __init__(self, root: Path, *, etag: EtagKind = "md5") -> None:
+        """Open the folder; what a killed server left half written is removed.
+
+        Raises:
+            SandboxError: another server uses the folder.
+        """
+        root.mkdir(parents=True, exist_ok=True)
+        self.names = Names(root)
+        self.names.prepare()
+        self.ledger = Ledger(self.names.bookkeeping / "oss.sqlite")
+        self.with_md5 = etag == "md5"
+        for leftover in (self.names.bookkeeping / "temporary").iterdir():
+            leftover.unlink()
+
+    def close(self) -> None:
+        """Release the folder."""
+        self.ledger.close()
+
+    # --- buckets
+
+    def create_bucket(self, name: str, acl: str = "") -> None:
+        """Make a bucket, or set the ACL of one that exists.
+
+        Raises:
+            OssError: InvalidBucketName.
+        """
+        if not is_bucket_name(name):
+            raise OssError("InvalidBucketName", BucketName=name)
+        if self.names.is_bucket(name):
+            bucket = self.bucket(name)
+            self.ledger.save_bucket(name, created=bucket.created, acl=acl or bucket.acl)
+            return
+        # Records of a bucket whose folder was removed by hand must not come back to life.
+        self._forget_bucket(name)
+        self.names.bucket(name).mkdir()
+        self.ledger.save_bucket(name, created=time.time(), acl=acl or "private")
+
+    def bucket(self, name: str) -> Bucket:
+        """Return a bucket.
+
+        Raises:
+            OssError: InvalidBucketName or NoSuchBucket.
+        """
+        if not is_bucket_name(name):
+            raise OssError("InvalidBucketName", BucketName=name)
+        if not self.names.is_bucket(name):
+            raise OssError("NoSuchBucket", BucketName=name)
+        known = self.ledger.bucket(name)
+        created, acl = known or (self.names.bucket(name).stat().st_mtime, "private")
+        return Bucket(name, created, acl)
+
+    def buckets(self) -> list[Bucket]:
+        """Return all buckets by name."""
+        names = sorted(name for name in os.listdir(self.names.root) if name != BOOKKEEPING)
+        return [self.bucket(name) for name in names if self.names.is_bucket(name)]
+
+    def delete_bucket(self, name: str) -> None:
+        """Remove an empty bucket.
+
+        Raises:
+            OssError: NoSuchBucket or BucketNotEmpty.
+        """
+        self.bucket(name)
+        taken = next(self.names.walk(name), None) or self.ledger.escaped_keys(name)
+        if taken or self.ledger.uploads(name):
+            raise OssError("BucketNotEmpty", BucketName=name)
+        try:
+            for folder, _, _ in os.walk(self.names.bucket(name), topdown=False):
+                os.rmdir(folder)
+        except OSError as error:  # what is no object, such as a symbolic link
+            raise OssError("BucketNotEmpty", BucketName=name) from error
+        self._forget_bucket(name)
+
+    def _forget_bucket(self, name: str) -> None:
+        self.ledger.forget_bucket(name)
+        shutil.rmtree(self.names.bookkeeping / "escaped" / name, ignore_errors=True)
+
+    # --- objects
+
+    @contextlib.contextmanager
+    def temporary(self) -> Iterator[Path]:
+        """Lend a path for a body that is still arriving; what is left there is removed."""
+        path = self.names.bookkeeping / "temporary" / secrets.token_hex(16)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def etag(self, digest: Digest) -> str:
+        """Return the ETag of content that arrived in one piece."""
+        return digest.md5.hex().upper() if self.with_md5 else f"{digest.crc:032X}"
+
+    def exists(self, bucket: str, key: str) -> bool:
+        """Tell whether the object exists."""
+        return self.names.existing(bucket, key) is not None
+
+    async def find(self, bucket: str, key: str) -> tuple[Path, Record]:
+        """Return an object's file and what is true of it now.
+
+        Raises:
+            OssError: NoSuchBucket or NoSuchKey.
+        """
+        self.bucket(bucket)
+        while existing := self.names.existing(bucket, key):
+            path, status = existing
+            record = self.ledger.record(bucket, key)
+            if record is None or not record.describes(status):
+                await self._record_changed(record, bucket, key, path, status)
+                continue
+            return path, record
+        self.ledger.forget(bucket, key)
+        raise OssError("NoSuchKey", Key=key)
+
+    async def _record_changed(
+        self, old: Record | None, bucket: str, key: str, path: Path, status: os.stat_result
+    ) -> None:
+        """Record a file that somebody else wrote or touched.
+
+        Headers and ETag belong to content: they stay only if the content is the same.
+        """
+        try:
+            digest = await asyncio.to_thread(digest_file, path, with_md5=self.with_md5)
+        except FileNotFoundError:
+            return
+        new = Record(
+            bucket=bucket,
+            key=key,
+            escaped=self._is_escaped(path),
+            size=digest.size,
+            mtime_ns=status.st_mtime_ns,
+            ctime_ns=status.st_ctime_ns,
+            etag=self.etag(digest),
+            crc=digest.crc,
+        )
+        if old and (old.size, old.crc) == (new.size, new.crc):
+            new = replace(new, etag=old.etag, kind=old.kind, headers=old.headers)
+        self.ledger.save(new)
+
+    def commit(
+        self,
+        temporary: Path,
+        bucket: str,
+        key: str,
+        *,
+        digest: Digest,
+        headers: Mapping[str, str],
+        etag: str = "",
+    ) -> Record:
+        """Put a body that arrived in an object's place, at once. Parts give an ``etag``."""
+        self.bucket(bucket)
+        path = self.names.place(bucket, key)
+        # The kernel's clock ticks coarsely; a full-precision time tells our write from the next.
+        written = time.time_ns()
+        os.utime(temporary, ns=(written, written))
+        temporary.replace(path)
+        status = path.lstat()
+        record = Record(
+            bucket=bucket,
+            key=key,
+            escaped=self._is_escaped(path),
+            size=digest.size,
+            mtime_ns=status.st_mtime_ns,
+            ctime_ns=status.st_ctime_ns,
+            etag=etag or self.etag(digest),
+            crc=digest.crc,
+            kind="Multipart" if etag else "Normal",
+            headers=headers,
+        )
+        self.ledger.save(record)
+        if not record.escaped:
+            self.names.escaped(bucket, key).unlink(missing_ok=True)
+        return record
+
+    def _is_escaped(self, path: Path) -> bool:
+        return self.names.bookkeeping in path.parents
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Remove an object if it exists.
+
+        Raises:
+            OssError: NoSuchBucket.
+        """
+        self.bucket(bucket)
+        while existing := self.names.existing(bucket, key):
+            path = existing[0]
+            path.unlink(missing_ok=True)
+            if not self._is_escaped(path):
+                self.names.prune(bucket, path)
+        self.ledger.forget(bucket, key)
+
+    async def page(
+        self, bucket: str, *, prefix: str, delimiter: str, after: str, limit: int
+    ) -> Page:
+        """List up to ``limit`` objects and common prefixes behind the name ``after``.
+
+        Raises:
+            OssError: NoSuchBucket.
+        """
+        self.bucket(bucket)
+        escaped = self.ledger.escaped_keys(bucket)
+        names = await asyncio.to_thread(
+            self._names_on_page, bucket, escaped, prefix, delimiter, after, limit
+        )
+        objects, prefixes = [], []
+        for name, is_prefix in names[:limit]:
+            if is_prefix:
+                prefixes.append(name)
+                continue
+            with contextlib.suppress(OssError):  # deleted since its name was read
+                objects.append((await self.find(bucket, name))[1])
+        last = names[:limit][-1][0] if names else ""
+        return Page(objects, prefixes, last, truncated=len(names) > limit)
+
+    def _names_on_page(
+        self, bucket: str, escaped: list[str], prefix: str, delimiter: str, after: str, limit: int
+    ) -> list[tuple[str, bool]]:
+        others = (key for key in escaped if key.startswith(prefix) and key > after)
+        keys = heapq.merge(self.names.walk(bucket, prefix, after), others)
+        return list(islice(grouped(keys, prefix=prefix, delimiter=delimiter, after=after), limit + 1))
+
+
+def grouped(
+    keys: Iterator[str] | list[str], *, prefix: str, delimiter: str, after: str
+) -> Iterator[tuple[str, bool]]:
+    """Fold ascending keys into common prefixes; yields each name once, and whether it is one.
+
+    A common prefix that ended the page before (``after``) is not named again.
+    """
+    last = ""
+    for key in keys:
+        end = key.find(delimiter, len(prefix)) if delimiter else -1
+        name = key if end < 0 else key[: end + len(delimiter)]
+        is_prefix = end >= 0
+        if name == last or (is_prefix and name == after):
+            continue
+        last = name
+        yield name, is_prefix

@@ -1,0 +1,221 @@
+"""Start, stop and inspect a sandbox that runs as a process of its own.
+
+All state lies under one root folder. The process holds an exclusive lock on ``<root>/lock``
+for as long as it lives, so a dead process is never mistaken for a running one, and a recycled
+process id is never signalled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from qwenkit.errors import SandboxError
+
+DEFAULT_ROOT = Path.home() / ".qwenkit" / "sandbox"
+BUCKET = "qwenkit-sandbox"
+REGION = "cn-hangzhou"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the sandbox is made: its GPUs, how fast its time runs, and its ports (0: any)."""
+
+    gpu: str = "V100-16"
+    gpus: int = 3
+    time_scale: float = 1.0
+    oss_port: int = 0
+    hub_port: int = 0
+    api_port: int = 0
+    gateway_port: int = 0
+
+
+@dataclass(frozen=True)
+class State:
+    """A running sandbox, as written to ``sandbox.json`` once all of it answers."""
+
+    pid: int
+    options: Options
+    api: str
+    gateway: str
+    oss: str
+    hub: str
+    seconds: float
+
+
+def up(root: Path, options: Options | None = None, *, timeout_s: float = 30) -> State:
+    """Start a sandbox in the background; return when all of it answers.
+
+    Raises:
+        SandboxError: one runs there already, the folder is somebody else's, a port is taken,
+            or it did not come up in time (the message holds the end of its log).
+    """
+    prepare(root)
+    command = [sys.executable, "-m", "qwenkit.sandbox", str(root), json.dumps(asdict(options or Options()))]
+    with (root / "log").open("ab") as log:
+        # A session of its own: Ctrl-C in the terminal is for the caller, not for the sandbox.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        found = state(root)
+        if found and found.pid == process.pid:
+            return found
+        if process.poll() is not None:
+            raise SandboxError("the sandbox did not start", _last_words(root), f"log: {root / 'log'}")
+        time.sleep(0.05)
+    process.terminate()
+    raise SandboxError(
+        f"the sandbox did not answer within {timeout_s:g} s", _last_words(root), f"log: {root / 'log'}"
+    )
+
+
+def down(root: Path, *, timeout_s: float = 15) -> bool:
+    """Stop the sandbox under ``root`` and remove what it wrote; False if none was there."""
+    found = state(root)
+    if found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(found.pid, signal.SIGTERM)
+        deadline = time.monotonic() + timeout_s
+        while _locked(root) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if _locked(root):
+            os.kill(found.pid, signal.SIGKILL)
+    was_there = _is_ours(root)
+    if was_there:
+        shutil.rmtree(root)
+    return was_there
+
+
+def state(root: Path) -> State | None:
+    """Return the running sandbox under ``root``, or None."""
+    if not _locked(root):
+        return None
+    try:
+        raw = json.loads((root / "sandbox.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return State(**raw | {"options": Options(**raw["options"])})
+
+
+def running(root: Path) -> State:
+    """Return the running sandbox under ``root``.
+
+    Raises:
+        SandboxError: none runs there.
+    """
+    found = state(root)
+    if found is None:
+        raise SandboxError(f"no sandbox is running under {root}", "", "qwenkit sandbox up --detach")
+    return found
+
+
+def environment(root: Path) -> dict[str, str]:
+    """Return the variables that every other command needs to work against this sandbox."""
+    found = running(root)
+    key_id, key_secret = read_keys(root)
+    return {
+        "KUBECONFIG": str(root / "kubeconfig"),
+        "OSS_ACCESS_KEY_ID": key_id,
+        "OSS_ACCESS_KEY_SECRET": key_secret,
+        "OSS_SESSION_TOKEN": "",
+        "OSS_ENDPOINT": found.oss,
+        "OSS_REGION": REGION,
+        "OSS_BUCKET": BUCKET,
+        "QWENKIT_CONTEXT": "sandbox",
+        "QWENKIT_OSS_INTERNAL_ENDPOINT": found.oss,
+        "QWENKIT_MODELSCOPE_ENDPOINT": found.hub,
+        "QWENKIT_HF_ENDPOINT": found.hub,
+        "QWENKIT_GPU": found.options.gpu,
+    }
+
+
+def exports(root: Path) -> str:
+    """Return shell ``export`` lines of ``environment``."""
+    pairs = environment(root).items()
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in pairs)
+
+
+def prepare(root: Path) -> None:
+    """Make ``root`` a sandbox's folder with keys of its own; keep what a crashed one left.
+
+    Raises:
+        SandboxError: a sandbox runs there, or the folder holds something else.
+    """
+    if _locked(root):
+        raise SandboxError(
+            f"a sandbox is already running under {root}",
+            "",
+            "use it, `qwenkit sandbox down` it, or give another --root",
+        )
+    if root.exists() and any(root.iterdir()) and not _is_ours(root):
+        raise SandboxError(
+            f"{root} is not empty and no sandbox made it",
+            "a sandbox owns its folder and removes it when it goes down",
+            "give --root a new or empty folder",
+        )
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (root / "sandbox.json").unlink(missing_ok=True)
+    keys = root / "keys.json"
+    if not keys.exists():
+        pair = [f"sandbox-{secrets.token_hex(6)}", secrets.token_urlsafe(24)]
+        write_private(keys, json.dumps(pair))
+
+
+def read_keys(root: Path) -> tuple[str, str]:
+    """Return the sandbox's OSS key pair."""
+    key_id, key_secret = json.loads((root / "keys.json").read_text("utf-8"))
+    return key_id, key_secret
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner reads, in one step."""
+    temporary = path.with_suffix(".new")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+@contextlib.contextmanager
+def held(root: Path) -> Iterator[None]:
+    """Hold the lock of ``root`` while the sandbox runs."""
+    with (root / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SandboxError(f"a sandbox is already running under {root}") from None
+        yield
+
+
+def _locked(root: Path) -> bool:
+    try:
+        with (root / "lock").open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _is_ours(root: Path) -> bool:
+    return (root / "keys.json").exists()
+
+
+def _last_words(root: Path) -> str:
+    lines = (root / "log").read_text("utf-8", "replace").strip().splitlines()
+    return " | ".join(lines[-3:]) or "it said nothing"

@@ -1,0 +1,85 @@
+"""A folder as a source: a download that exists already, or a model of one's own."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from qwenkit.errors import NotFound, TransferError
+from qwenkit.weights.hub import Listing, Reader, RemoteFile, Source, listed
+
+_log = logging.getLogger("qwenkit.weights")
+
+
+class Folder:
+    """Every file below a folder, ``.git`` left out; links to files are followed."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.root = Path(source.name).expanduser()
+        if not self.root.is_dir():
+            raise NotFound(
+                f"folder {source.name} does not exist",
+                fix="name a folder, modelscope:owner/name or hf:owner/name",
+            )
+
+    def listing(self) -> Listing:
+        """List paths and sizes; hashing is left to whoever reads the bytes anyway."""
+        files = (
+            RemoteFile(path.relative_to(self.root).as_posix(), self._stat(path).st_size)
+            for path in self._paths()
+        )
+        return Listing(self.source.describe(), "", listed(self.source.describe(), files))
+
+    @contextmanager
+    def open(
+        self, file: RemoteFile, offset: int = 0, length: int | None = None
+    ) -> Iterator[Reader]:
+        """Stream a file; one that changes meanwhile is refused."""
+        path = self.root / file.path
+        before = self._stat(path)
+        if before.st_size != file.size:
+            raise _changed(path)
+        with path.open("rb", buffering=0) as stream:
+            stream.seek(offset)
+            yield _Slice(stream, file.size - offset if length is None else length)
+        after = self._stat(path)
+        if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            raise _changed(path)
+
+    def _paths(self) -> Iterator[Path]:
+        for folder, names, files in os.walk(self.root):
+            names[:] = sorted(name for name in names if name != ".git")
+            for name in names:
+                if (linked := Path(folder, name)).is_symlink():
+                    _log.warning("%s is a link to a folder and is left out", linked)
+            yield from (Path(folder, name) for name in files)
+
+    def _stat(self, path: Path) -> os.stat_result:
+        try:
+            return path.stat()
+        except OSError as error:
+            raise NotFound(f"{path} cannot be read", error.strerror or str(error)) from error
+
+
+class _Slice:
+    """At most ``left`` bytes of a stream."""
+
+    def __init__(self, stream: Reader, left: int) -> None:
+        self._stream, self._left = stream, left
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        count = self._stream.readinto(buffer[: self._left]) or 0
+        self._left -= count
+        return count
+
+
+def _changed(path: Path) -> TransferError:
+    return TransferError(
+        f"{path} changed while it was read",
+        "size or modification time is not what it was",
+        "wait until whatever writes it is done, then upload again",
+    )

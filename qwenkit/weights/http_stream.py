@@ -1,0 +1,217 @@
+"""HTTP towards a model hub: redirects, tokens, retries, and ranges that are what was asked for.
+
+A range is believed by its ``Content-Range``, never by the status: ModelScope answers ranges with
+200, and other servers answer 206 with the wrong bytes.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from qwenkit.errors import Forbidden, NotFound, QwenkitError, TransferError, Unreachable
+from qwenkit.weights.hub import Reader, RemoteFile
+from qwenkit.weights.retry import Backoff, Stop, retry
+
+TIMEOUT_S = (10.0, 30.0)
+_CHUNK = 1 << 20
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+
+class HubSession:
+    """Requests to one hub. The token goes to the hub's own host and to no other."""
+
+    def __init__(
+        self, endpoint: str, *, token: str, token_variable: str, backoff: Backoff | None = None
+    ) -> None:
+        self.endpoint = endpoint if "://" in endpoint else f"https://{endpoint}"
+        self._variable = token_variable
+        self._backoff = backoff or Backoff(attempts=6)
+        self._session = requests.Session()
+        # As an auth object, because requests drops it on a redirect to another host and
+        # because it keeps ~/.netrc from replacing it.
+        self._session.auth = _Bearer(token)
+        self._session.headers["Accept-Encoding"] = "identity"
+        self._session.trust_env = not is_loopback(self.endpoint)
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(pool_maxsize=32))
+
+    def json(self, path: str, params: Mapping[str, str], what: str) -> tuple[Any, str]:
+        """Return a parsed answer and the path and query of its next page, "" on the last."""
+        with self._get(path, params, {}, what) as response:
+            try:
+                body = response.json()
+            except (ValueError, requests.RequestException) as error:
+                raise TransferError(f"{what}: the hub's answer is not JSON", str(error)) from error
+            return body, self._next(response)
+
+    @contextmanager
+    def stream(
+        self,
+        path: str,
+        params: Mapping[str, str],
+        file: RemoteFile,
+        offset: int,
+        length: int | None,
+    ) -> Iterator[Reader]:
+        """Stream bytes of ``file``; the answer's range is checked before a byte is read."""
+        end = file.size if length is None else offset + length
+        if offset >= end:
+            yield _Nothing()
+            return
+        whole = offset == 0 and end == file.size
+        headers = {} if whole else {"Range": f"bytes={offset}-{end - 1}"}
+        with self._get(path, params, headers, file.path) as response:
+            skip = _check_range(response, file, offset, end)
+            body = _Body(response, file.path, end - offset)
+            body.skip(skip)
+            yield body
+
+    @contextmanager
+    def _get(
+        self, path: str, params: Mapping[str, str], headers: Mapping[str, str], what: str
+    ) -> Iterator[requests.Response]:
+        def ask() -> requests.Response:
+            return self._ask(path, params, headers, what)
+
+        response = retry(
+            ask,
+            backoff=self._backoff,
+            retryable=lambda error, _: isinstance(error, Unreachable),
+            stop=Stop(),
+        )
+        with response:
+            yield response
+
+    def _ask(
+        self, path: str, params: Mapping[str, str], headers: Mapping[str, str], what: str
+    ) -> requests.Response:
+        try:
+            response = self._session.get(
+                self.endpoint + path,
+                params=params,
+                headers=dict(headers),
+                stream=True,
+                timeout=TIMEOUT_S,
+            )
+        except requests.RequestException as error:
+            # The type only: a redirect's address may hold a signature.
+            raise Unreachable(
+                f"{what}: {self.endpoint} does not answer",
+                type(error).__name__,
+                "check the network, the proxy variables and the hub's endpoint",
+            ) from None
+        if response.status_code not in (200, 206):
+            with response:
+                raise self._refused(response, what)
+        return response
+
+    def _refused(self, response: requests.Response, what: str) -> QwenkitError:
+        status = response.status_code
+        said = f"{self.endpoint} answered {status}"
+        if status in (401, 403):
+            fix = f"if the repository is private or gated, export {self._variable}"
+            return Forbidden(f"{what}: the hub refuses access", said, fix, status=status)
+        if status == 404:
+            fix = "check owner, name and revision"
+            return NotFound(f"{what}: the hub does not have it", said, fix, status=status)
+        if status in (408, 429) or status >= 500:
+            return Unreachable(f"{what}: the hub cannot answer now", said, status=status)
+        return TransferError(f"{what}: the hub refused the request", said, status=status)
+
+    def _next(self, response: requests.Response) -> str:
+        following = urlsplit(response.links.get("next", {}).get("url", ""))
+        return f"{following.path}?{following.query}" if following.path else ""
+
+
+class _Bearer(requests.auth.AuthBase):
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._token:
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+class _Nothing:
+    """A stream without bytes."""
+
+    def readinto(self, _buffer: memoryview, /) -> int:
+        return 0
+
+
+class _Body:
+    """At most ``left`` bytes of an answer, undecoded."""
+
+    def __init__(self, response: requests.Response, what: str, left: int) -> None:
+        self._raw: urllib3.HTTPResponse = response.raw
+        self._what, self._left = what, left
+
+    def skip(self, count: int) -> None:
+        """Throw bytes away: the whole file came where its end was asked for."""
+        while count:
+            got = len(self._read(min(count, _CHUNK)))
+            if not got:
+                return
+            count -= got
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        data = self._read(min(len(buffer), _CHUNK, self._left))
+        buffer[: len(data)] = data
+        self._left -= len(data)
+        return len(data)
+
+    def _read(self, count: int) -> bytes:
+        if not count:
+            return b""
+        try:
+            return self._raw.read(count, decode_content=False)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Unreachable(
+                f"{self._what}: the hub's stream broke off", type(error).__name__
+            ) from None
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether a URL or host is this machine; proxies must not see such requests."""
+    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_range(response: requests.Response, file: RemoteFile, offset: int, end: int) -> int:
+    """Return how many leading bytes to throw away; refuse an answer about other bytes."""
+    headers = response.headers
+    if headers.get("Content-Encoding", "identity") != "identity":
+        raise TransferError(f"{file.path}: the hub compressed the file although asked not to")
+    stated = headers.get("Content-Range")
+    if stated is not None:
+        found = _CONTENT_RANGE.fullmatch(stated.strip())
+        if not found or tuple(map(int, found.groups())) != (offset, end - 1, file.size):
+            raise _wrong_range(file, f"bytes {offset}-{end - 1}/{file.size}", stated)
+        return 0
+    size = headers.get("Content-Length", str(file.size))
+    if response.status_code == 206 or size != str(file.size):
+        raise _wrong_range(file, f"bytes {offset}-{end - 1}/{file.size}", f"{size} bytes, no range")
+    return offset
+
+
+def _wrong_range(file: RemoteFile, asked: str, stated: str) -> TransferError:
+    return TransferError(
+        f"{file.path}: the hub sent other bytes than asked for",
+        f"asked for {asked}, the answer says {stated}",
+        "if it persists, the file changed since it was listed: start again",
+    )

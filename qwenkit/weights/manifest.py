@@ -1,0 +1,106 @@
+"""``qwenkit.json``: written last, it is what "this prefix is complete" means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import oss2
+
+from qwenkit.errors import Conflict, NotFound
+from qwenkit.weights.hub import MANIFEST_NAME
+from qwenkit.weights.oss import object_url
+from qwenkit.weights.oss_errors import ask
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+RUN = "qwenkit.dev/run"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One file as it lies in the bucket."""
+
+    path: str
+    size: int
+    sha256: str
+    crc64: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an upload put under a prefix, and whose it is."""
+
+    source: str
+    revision: str
+    run: str
+    files: tuple[StoredFile, ...]
+    created: str = ""
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files together."""
+        return sum(file.size for file in self.files)
+
+
+def manifest_key(prefix: str) -> str:
+    """Return the key of the manifest of a prefix."""
+    return f"{prefix.strip('/')}/{MANIFEST_NAME}"
+
+
+def read_manifest(bucket: oss2.Bucket, prefix: str) -> Manifest | None:
+    """Return the manifest of a prefix, None if nothing completed there.
+
+    Raises:
+        Conflict: a ``qwenkit.json`` lies there that no upload of ours wrote.
+    """
+    key = manifest_key(prefix)
+    try:
+        text = ask(
+            bucket, f"read {object_url(bucket, key)}", lambda: bucket.get_object(key).read()
+        )
+    except NotFound as error:
+        if error.context.get("code") == "NoSuchBucket":
+            raise
+        return None
+    try:
+        return _parse(json.loads(text))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Conflict(
+            f"{object_url(bucket, key)} was not written by qwenkit",
+            f"it does not read as a manifest: {error}",
+            "choose another prefix, or delete that object if it is yours",
+        ) from error
+
+
+def dump(manifest: Manifest) -> bytes:
+    """Return the manifest as the object's bytes. CRCs are text: JSON numbers lose their end."""
+    document = {
+        "format": _FORMAT,
+        "source": manifest.source,
+        "revision": manifest.revision,
+        "created": manifest.created or datetime.now(UTC).isoformat(timespec="seconds"),
+        "labels": {MANAGED_BY: "qwenkit", RUN: manifest.run},
+        "files": [asdict(file) | {"crc64": str(file.crc64)} for file in manifest.files],
+    }
+    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _parse(document: Mapping[str, Any]) -> Manifest:
+    labels = document["labels"]
+    if document["format"] != _FORMAT or labels[MANAGED_BY] != "qwenkit":
+        raise ValueError(f"format {document['format']}, labels {labels}")
+    files = (
+        StoredFile(str(f["path"]), int(f["size"]), str(f["sha256"]), int(f["crc64"]))
+        for f in document["files"]
+    )
+    return Manifest(
+        str(document["source"]),
+        str(document["revision"]),
+        str(labels[RUN]),
+        tuple(files),
+        str(document.get("created", "")),
+    )

@@ -1,0 +1,256 @@
+"""The bucket: opening it, what its errors mean, listing and deleting what is ours."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import oss2
+from requests.adapters import HTTPAdapter
+
+from qwenkit.errors import Conflict, InvalidValue, NotFound
+from qwenkit.weights.http_stream import is_loopback
+from qwenkit.weights.oss_errors import ask
+
+if TYPE_CHECKING:
+    from qwenkit.settings import Credentials
+
+# The first one also bounds each write of a body: parts go out in slices (parts.Body).
+TIMEOUT_S = (15.0, 60.0)
+_REGION = re.compile(r"oss-([a-z0-9-]+?)(-internal)?\.aliyuncs\.com")
+_SLICE = 1000  # the most keys that one delete request takes
+
+
+@dataclass(frozen=True)
+class BucketStatus:
+    """What a preflight wants to know. ``skew_s`` is our clock minus the server's."""
+
+    name: str
+    endpoint: str
+    region: str
+    storage_class: str
+    skew_s: float
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One object of a listing."""
+
+    key: str
+    size: int
+    etag: str
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What was deleted."""
+
+    objects: int
+    bytes: int
+
+
+def open_bucket(
+    endpoint: str,
+    bucket: str,
+    credentials: Credentials | Callable[[], Credentials],
+    *,
+    region: str = "",
+    pool: int = 32,
+) -> oss2.Bucket:
+    """Open a bucket; nothing is sent yet.
+
+    Args:
+        endpoint: host with optional scheme; https unless it is this machine.
+        bucket: its name.
+        credentials: keys, or a function asked before every request, for tokens that expire.
+        region: such as cn-hangzhou, for V4 signatures; read off an aliyuncs.com endpoint.
+            Where it stays unknown, signatures are V1.
+        pool: connections to keep; at least the number of threads that use the bucket.
+
+    Raises:
+        InvalidValue: endpoint or bucket name cannot be right.
+    """
+    _hide_signatures()
+    address = full_address(endpoint)
+    found = _REGION.fullmatch(urlsplit(address).hostname or "")
+    region = region or (found.group(1) if found else "")
+    provider = _Provider(credentials)
+    session = oss2.Session(adapter=HTTPAdapter(pool_connections=4, pool_maxsize=pool))
+    session.session.trust_env = not is_loopback(address)
+    try:
+        return oss2.Bucket(
+            oss2.ProviderAuthV4(provider) if region else oss2.ProviderAuth(provider),
+            address,
+            bucket,
+            session=session,
+            connect_timeout=TIMEOUT_S,
+            app_name="qwenkit",
+            enable_crc=False,  # slow and optional; the transfer engine computes its own
+            region=region or None,
+        )
+    except oss2.exceptions.ClientError as error:
+        raise InvalidValue(
+            "bucket or endpoint", f"{bucket} at {endpoint}", str(error.body)
+        ) from error
+
+
+def full_address(endpoint: str) -> str:
+    """Return the endpoint with its scheme."""
+    if not endpoint.strip():
+        raise InvalidValue(
+            "oss_endpoint", endpoint, "must be a host", "export OSS_ENDPOINT, or run qwenkit doctor"
+        )
+    if "://" in endpoint:
+        return endpoint.strip()
+    return f"{'http' if is_loopback(endpoint) else 'https'}://{endpoint.strip()}"
+
+
+def object_url(bucket: oss2.Bucket, key: str) -> str:
+    """Return how a person names an object."""
+    return f"oss://{bucket.bucket_name}/{key}"
+
+
+def check(bucket: oss2.Bucket) -> BucketStatus:
+    """Ask for the bucket: does it exist, may we read it, is our clock right?"""
+    info = ask(bucket, f"bucket {bucket.bucket_name}", bucket.get_bucket_info)
+    return BucketStatus(
+        bucket.bucket_name,
+        bucket.endpoint,
+        str(info.location).removeprefix("oss-"),
+        str(info.storage_class),
+        _skew_s(info.headers.get("Date", "")),
+    )
+
+
+def list_objects(bucket: oss2.Bucket, prefix: str) -> Iterator[StoredObject]:
+    """List the objects whose keys start with ``prefix``, in key order."""
+    token = ""
+    while True:
+        query = partial(
+            bucket.list_objects_v2, prefix=prefix, continuation_token=token, max_keys=1000
+        )
+        page = ask(bucket, f"list {object_url(bucket, prefix)}", query)
+        for found in page.object_list:
+            yield StoredObject(found.key, found.size, found.etag)
+        if not page.is_truncated:
+            return
+        token = page.next_continuation_token
+
+
+def list_uploads(bucket: oss2.Bucket, prefix: str) -> dict[str, list[str]]:
+    """Return the ids of unfinished multipart uploads below ``prefix``, by key."""
+    found: dict[str, list[str]] = {}
+    key, upload = "", ""
+    while True:
+        query = partial(
+            bucket.list_multipart_uploads, prefix=prefix, key_marker=key, upload_id_marker=upload
+        )
+        page = ask(bucket, f"list uploads of {object_url(bucket, prefix)}", query)
+        for entry in page.upload_list:
+            found.setdefault(entry.key, []).append(entry.upload_id)
+        if not page.is_truncated:
+            return found
+        key, upload = page.next_key_marker, page.next_upload_id_marker
+
+
+def abort_upload(bucket: oss2.Bucket, key: str, upload_id: str) -> None:
+    """Throw away an unfinished upload; one that is gone is fine."""
+    what = f"abort an upload of {object_url(bucket, key)}"
+    with suppress(NotFound):
+        ask(bucket, what, partial(bucket.abort_multipart_upload, key, upload_id))
+
+
+def abort_uploads(bucket: oss2.Bucket, prefix: str) -> int:
+    """Throw away every unfinished upload below the folder ``prefix``; return how many.
+
+    They are billed like objects, and nobody else shows them.
+    """
+    found = list_uploads(bucket, prefix.strip("/") + "/")
+    for key, ids in found.items():
+        for upload_id in ids:
+            abort_upload(bucket, key, upload_id)
+    return sum(map(len, found.values()))
+
+
+def delete_prefix(bucket: oss2.Bucket, prefix: str) -> Deleted:
+    """Delete what an upload of ours put below ``prefix``: the manifest's files, then it.
+
+    Objects that the manifest does not list are not ours and stay.
+
+    Raises:
+        NotFound: no manifest lies there.
+        Conflict: the manifest is not one of ours.
+    """
+    from qwenkit.weights.manifest import manifest_key, read_manifest
+
+    prefix = prefix.strip("/")
+    manifest = read_manifest(bucket, prefix)
+    if manifest is None:
+        raise NotFound(
+            f"{object_url(bucket, prefix)} has no qwenkit.json",
+            "only what an upload of qwenkit completed is deleted",
+            "delete the objects with ossutil if they are yours",
+        )
+    ours = {f"{prefix}/{file.path}" for file in manifest.files}
+    sizes = {found.key: found.size for found in list_objects(bucket, prefix + "/")}
+    there = [key for key in sizes if key in ours]
+    # The manifest goes last: a deletion that breaks off can be repeated.
+    delete_keys(bucket, there)
+    delete_keys(bucket, [manifest_key(prefix)])
+    abort_uploads(bucket, prefix)
+    return Deleted(len(there), sum(sizes[key] for key in there))
+
+
+def delete_keys(bucket: oss2.Bucket, keys: list[str]) -> None:
+    """Delete objects by key.
+
+    Raises:
+        Conflict: the server kept some of them.
+    """
+    for start in range(0, len(keys), _SLICE):
+        wanted = keys[start : start + _SLICE]
+        answer = ask(
+            bucket, f"delete {len(wanted)} objects", partial(bucket.batch_delete_objects, wanted)
+        )
+        gone = set(answer.deleted_keys)
+        if kept := [key for key in wanted if key not in gone]:
+            raise Conflict(
+                f"{len(kept)} objects were not deleted", f"first: {object_url(bucket, kept[0])}"
+            )
+
+
+class _Provider:
+    """Hands the keys to oss2 for every request anew, so that refreshed tokens are used."""
+
+    def __init__(self, source: Credentials | Callable[[], Credentials]) -> None:
+        self._source = source
+
+    def get_credentials(self) -> oss2.credentials.Credentials:
+        keys = self._source() if callable(self._source) else self._source
+        return oss2.credentials.Credentials(
+            keys.access_key_id.get_secret_value().strip(),
+            keys.access_key_secret.get_secret_value().strip(),
+            keys.session_token.get_secret_value().strip(),
+        )
+
+
+def _hide_signatures() -> None:
+    """Keep oss2 from logging Authorization headers, as it does at DEBUG."""
+    logger = logging.getLogger("oss2")
+    if logger.getEffectiveLevel() < logging.WARNING:
+        logger.setLevel(logging.WARNING)
+
+
+def _skew_s(date: str) -> float:
+    try:
+        return (datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds()
+    except ValueError:
+        return 0.0

@@ -1,0 +1,135 @@
+"""What OSS means when it refuses: one table from its codes to our errors and to retries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import oss2
+import requests
+from oss2.exceptions import OssError
+
+from qwenkit.errors import (
+    Conflict,
+    Forbidden,
+    InvalidValue,
+    NotFound,
+    QwenkitError,
+    Rejected,
+    TransferError,
+    Unreachable,
+)
+from qwenkit.weights.retry import Backoff, Result, Stop, retry
+
+_CLIENT, _REQUEST = -1, -2  # oss2's own statuses
+CONTROL = Backoff(attempts=6)
+EXPIRED = ("SecurityTokenExpired", "InvalidSecurityToken", "InvalidAccessKeyId")
+
+_FIXES = {
+    "NoSuchBucket": "create the bucket, or correct OSS_BUCKET and OSS_ENDPOINT (its region)",
+    "AccessDenied": "grant the key oss:GetObject, PutObject, ListObjects, ListParts, "
+    "AbortMultipartUpload and DeleteObject on the bucket, or use its own region's endpoint",
+    "InvalidAccessKeyId": "correct OSS_ACCESS_KEY_ID; a temporary key also needs a current "
+    "OSS_SESSION_TOKEN",
+    "SignatureDoesNotMatch": "correct OSS_ACCESS_KEY_SECRET, and OSS_REGION if it is set",
+    "SecurityTokenExpired": "get new temporary keys, export them, and repeat: it resumes",
+    "InvalidSecurityToken": "get new temporary keys, export them, and repeat: it resumes",
+}
+
+
+def ask(
+    bucket: oss2.Bucket,
+    what: str,
+    action: Callable[[], Result],
+    *,
+    backoff: Backoff = CONTROL,
+    stop: Stop | None = None,
+    on_retry: Callable[[], None] = lambda: None,
+) -> Result:
+    """Send a request until it is answered, and turn oss2's errors into ours.
+
+    Args:
+        bucket: whose endpoint the message names.
+        what: what is attempted, for the message.
+        action: sends the request, with a body built anew, and reads its answer.
+        backoff: how patiently.
+        stop: ends the waiting early.
+        on_retry: told about every new attempt.
+    """
+    try:
+        return retry(
+            action, backoff=backoff, retryable=transient, stop=stop or Stop(), on_retry=on_retry
+        )
+    except OssError as error:
+        raise translate(error, what, endpoint=bucket.endpoint) from error
+    except requests.RequestException as error:
+        raise _silent(what, bucket.endpoint, error) from error
+
+
+def translate(error: OssError, what: str, *, endpoint: str = "OSS") -> QwenkitError:
+    """Return our error for one of oss2's, with the request id that support asks for."""
+    if error.status == _CLIENT:
+        return InvalidValue("request", what, str(error.body))
+    if error.status == _REQUEST:
+        return _silent(what, endpoint, error.exception)
+    facts = {"status": error.status, "code": error.code, "request_id": error.request_id}
+    if error.code == "RequestTimeTooSkewed":
+        return _skewed(error, what, facts)
+    said = f"{error.code or error.status}: {error.message} (request id {error.request_id})"
+    return _class_of(error)(f"{what}: OSS refused", said, _FIXES.get(error.code, ""), **facts)
+
+
+def transient(error: Exception, failures: int) -> bool:
+    """Tell whether the same request may succeed if it is sent again."""
+    if isinstance(error, CrcMismatch):
+        return failures < 5
+    if isinstance(error, requests.RequestException):
+        return True
+    if not isinstance(error, OssError):
+        return False
+    if error.code in EXPIRED:
+        return failures == 1  # once, in case the credentials were refreshed meanwhile
+    return (
+        error.status == _REQUEST
+        or error.status >= 500
+        or error.status in (408, 429)
+        or error.code == "RequestTimeout"
+    )
+
+
+class CrcMismatch(TransferError):
+    """The server holds other bytes than were sent."""
+
+
+def _silent(what: str, endpoint: str, error: Exception) -> Unreachable:
+    return Unreachable(
+        f"{what}: {endpoint} does not answer",
+        type(error).__name__,
+        "check the network, the endpoint and the proxy variables",
+    )
+
+
+def _class_of(error: OssError) -> type[QwenkitError]:
+    if error.status in (401, 403):
+        return Forbidden
+    if error.status == 404:
+        return NotFound
+    if error.status in (409, 412):
+        return Conflict
+    return Unreachable if error.status >= 500 else Rejected
+
+
+def _skewed(error: OssError, what: str, facts: dict[str, object]) -> QwenkitError:
+    try:
+        server = datetime.fromisoformat(error.details["ServerTime"])
+        skew_s = round((datetime.now(UTC) - server).total_seconds())
+    except (KeyError, TypeError, ValueError):
+        return Forbidden(f"{what}: this machine's clock is wrong", error.message, **facts)
+    direction = "ahead of" if skew_s > 0 else "behind"
+    return Forbidden(
+        f"{what}: this machine's clock is {abs(skew_s)} s {direction} the server's",
+        "OSS refuses requests whose time is more than 900 s off",
+        "set the clock (timedatectl set-ntp true; macOS: sudo sntp -sS time.apple.com), repeat",
+        skew_s=skew_s,
+        **facts,
+    )

@@ -1,0 +1,117 @@
+"""Parts: how an object is cut, the buffers that hold it on its way, and its CRC-64."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import anycrc
+
+from qwenkit.errors import InvalidValue
+from qwenkit.weights.retry import Stop
+
+MAX_PARTS = 10_000
+MIN_PART = 100 * 1024
+_SLICE = 1 << 18
+
+_CRC = anycrc.Model("CRC64-XZ")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An object of ``size`` bytes in parts numbered from 1, all but the last ``part_size`` long."""
+
+    size: int
+    part_size: int
+
+    @property
+    def count(self) -> int:
+        """How many parts there are."""
+        return -(-self.size // self.part_size)
+
+    def length(self, number: int) -> int:
+        """Return the size of one part."""
+        return min(self.part_size, self.size - (number - 1) * self.part_size)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part that the server confirmed."""
+
+    number: int
+    etag: str
+    crc64: int
+    size: int
+
+
+def plan(size: int, part_size: int) -> Plan:
+    """Cut an object, into larger parts than asked for where 10,000 would not hold it.
+
+    Raises:
+        InvalidValue: OSS takes no parts this small.
+    """
+    if part_size < MIN_PART:
+        raise InvalidValue("part_size", part_size, f"must be at least {MIN_PART} bytes")
+    needed = -(-size // MAX_PARTS)
+    return Plan(size, max(part_size, needed))
+
+
+def crc64(data: memoryview | bytes, start: int = 0) -> int:
+    """Return the CRC-64/XZ of ``data``, going on from ``start``."""
+    return int(_CRC.calc(data, start))
+
+
+def combine(parts: Iterable[tuple[int, int]]) -> int:
+    """Return the CRC of a whole from (crc, size) of its parts in order."""
+    whole = 0
+    for crc, size in parts:
+        whole = int(_CRC.combine(whole, crc, size))
+    return whole
+
+
+class Buffers:
+    """A fixed number of part buffers: all the memory that part data ever takes.
+
+    A buffer is allocated when it is first needed, and handed out again.
+    """
+
+    def __init__(self, count: int, size: int) -> None:
+        self._size = size
+        self._free: queue.LifoQueue[bytearray | None] = queue.LifoQueue()
+        for _ in range(count):
+            self._free.put(None)
+
+    def take(self, stop: Stop) -> bytearray:
+        """Wait for a free buffer."""
+        while True:
+            stop.check()
+            try:
+                return self._free.get(timeout=0.5) or bytearray(self._size)
+            except queue.Empty:
+                continue
+
+    def give(self, buffer: bytearray) -> None:
+        """Return a buffer."""
+        self._free.put(buffer)
+
+
+class Body:
+    """A request body over a buffer, built anew for every attempt.
+
+    It goes out in slices, because a socket's timeout bounds one write as a whole: a part in one
+    piece would have to leave within the connect timeout, however slow the line.
+    """
+
+    def __init__(self, data: memoryview, stop: Stop, on_bytes: Callable[[int], None]) -> None:
+        self._data, self._stop, self._on_bytes = data, stop, on_bytes
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[memoryview]:
+        for start in range(0, len(self._data), _SLICE):
+            self._stop.check()
+            piece = self._data[start : start + _SLICE]
+            yield piece
+            self._on_bytes(len(piece))

@@ -1,0 +1,116 @@
+"""How far a transfer is, as numbers and as one line."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+_WINDOW_S = 10.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A moment of a transfer. ``eta_s`` is None while there is no rate to go by."""
+
+    files_done: int
+    files: int
+    bytes_done: int
+    bytes: int
+    rate_bps: float
+    eta_s: float | None
+    retries: int
+    current: str
+
+
+def format_progress(progress: Progress) -> str:
+    """Return one line: files, bytes, rate, time left, retries."""
+    share = 100 * progress.bytes_done / progress.bytes if progress.bytes else 100.0
+    line = (
+        f"{progress.files_done}/{progress.files} files  "
+        f"{format_bytes(progress.bytes_done)} of {format_bytes(progress.bytes)} ({share:.0f} %)  "
+        f"{format_bytes(progress.rate_bps)}/s"
+    )
+    if progress.eta_s is not None:
+        minutes, seconds = divmod(round(progress.eta_s), 60)
+        hours, minutes = divmod(minutes, 60)
+        line += f"  {hours}:{minutes:02}:{seconds:02} left" if hours else f"  {minutes}:{seconds:02} left"
+    if progress.retries:
+        line += f"  {progress.retries} retries"
+    return f"{line}  {progress.current}".rstrip()
+
+
+def format_bytes(count: float) -> str:
+    """Return a size with a decimal unit, as hubs and OSS bills write it."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} TB"
+
+
+class Meter:
+    """Counts from many threads; the rate is that of the last ten seconds."""
+
+    def __init__(self, files: int, total: int) -> None:
+        self._lock = threading.Lock()
+        self._files, self._total = files, total
+        self._files_done = self._sent = self._skipped = 0
+        self.retries = 0
+        self._current = ""
+        self._seen: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+
+    def start_file(self, path: str) -> None:
+        """Name the file that was begun last."""
+        self._current = path
+
+    def finish_file(self) -> None:
+        """Count a file that is complete in the bucket."""
+        with self._lock:
+            self._files_done += 1
+
+    def send(self, count: int) -> None:
+        """Count bytes that left; negative when they will be sent again."""
+        with self._lock:
+            self._sent += count
+
+    def skip(self, count: int) -> None:
+        """Count bytes that were in the bucket already."""
+        with self._lock:
+            self._skipped += count
+
+    def retry(self) -> None:
+        """Count a request sent again."""
+        with self._lock:
+            self.retries += 1
+
+    @property
+    def sent(self) -> int:
+        """Bytes sent, each counted once."""
+        return self._sent
+
+    @property
+    def skipped(self) -> int:
+        """Bytes that were there."""
+        return self._skipped
+
+    def read(self) -> Progress:
+        """Return the state of now."""
+        with self._lock:
+            now, sent, done = time.monotonic(), self._sent, self._sent + self._skipped
+        self._seen.append((now, sent))
+        while len(self._seen) > 2 and self._seen[1][0] < now - _WINDOW_S:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        rate = max(0.0, (sent - before) / (now - since)) if now > since else 0.0
+        return Progress(
+            files_done=self._files_done,
+            files=self._files,
+            bytes_done=done,
+            bytes=self._total,
+            rate_bps=rate,
+            eta_s=(self._total - done) / rate if rate else None,
+            retries=self.retries,
+            current=self._current,
+        )

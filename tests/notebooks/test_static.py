@@ -1,0 +1,179 @@
+"""The rules that every notebook keeps, checked without running it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import papermill
+import pytest
+
+from qwenkit.settings import Settings, read_params
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]-*.ipynb"))
+ALLOWED_TAGS = {"parameters"}
+SECRET = re.compile(r"LTAI[0-9A-Za-z]{12,}|PRIVATE KEY")
+TYPES = {"str": str, "int": int, "float": float, "bool": bool}
+
+
+def load(path):
+    return json.loads(path.read_text("utf-8"))
+
+
+def text(cell):
+    return "".join(cell["source"])
+
+
+def code(path):
+    return [cell for cell in load(path)["cells"] if cell["cell_type"] == "code"]
+
+
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def test_the_course_is_complete():
+    assert [path.stem for path in NOTEBOOKS] == [
+        "00-preflight",
+        "01-model-to-oss",
+        "02-storage",
+        "03-deploy",
+        "04-query",
+        "05-autoscaling",
+        "06-load-test",
+        "90-teardown",
+    ]
+
+
+@each
+def test_format_ids_kernel_and_no_outputs(path):
+    notebook = load(path)
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    assert "widgets" not in notebook["metadata"]
+    ids = [cell["id"] for cell in notebook["cells"]]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) for name in ids)
+    for cell in code(path):
+        assert cell["outputs"] == [], cell["id"]
+        assert cell["execution_count"] is None, cell["id"]
+
+
+@each
+def test_first_cell_says_what_the_learner_ends_with(path):
+    first = text(load(path)["cells"][0])
+    assert first.startswith("# ")
+    assert first.count("\n# ") == 0
+    assert "You end with" in first
+    assert "| Needs | Time | Cost |" in first
+
+
+@each
+def test_navigation_is_current(path):
+    index = NOTEBOOKS.index(path)
+    last = text(load(path)["cells"][0]).splitlines()[-1]
+    expected = ["[contents](README.md)"]
+    if index:
+        before = NOTEBOOKS[index - 1].stem
+        expected.insert(0, f"[← {before}]({before}.ipynb)")
+    if index + 1 < len(NOTEBOOKS):
+        after = NOTEBOOKS[index + 1].stem
+        expected.append(f"[{after} →]({after}.ipynb)")
+    assert last == " · ".join(expected)
+
+
+@each
+def test_one_typed_literal_parameters_cell(path):
+    tagged = [cell for cell in code(path) if "parameters" in cell["metadata"].get("tags", [])]
+    assert tagged == code(path)[:1]
+    assert tagged[0]["id"] == "parameters"
+    for line in text(tagged[0]).splitlines():
+        match = re.fullmatch(r"(\w+): (str|int|float|bool) = ([^=#]+?)  # (.+)", line)
+        assert match, line
+        name, kind, literal, _ = match.groups()
+        assert type(ast.literal_eval(literal)) is TYPES[kind], line
+        assert name in Settings.model_fields, f"{name} is no setting"
+
+
+@each
+def test_papermill_sees_every_parameter_with_its_type(path):
+    declared = re.findall(r"^(\w+):", text(code(path)[0]), re.MULTILINE)
+    seen = papermill.inspect_notebook(str(path))
+    assert list(seen) == declared
+    for name, parameter in seen.items():
+        assert parameter["inferred_type_name"] in TYPES, name
+        assert parameter["help"], name
+
+
+@each
+def test_parameter_defaults_are_the_settings_defaults(path):
+    for line in text(code(path)[0]).splitlines():
+        name, literal = re.match(r"(\w+): \w+ = ([^#]+?)  #", line).groups()
+        default = Settings.model_fields[name].default
+        if default is not None:
+            assert ast.literal_eval(literal) == default, name
+
+
+@each
+def test_every_declared_parameter_reaches_the_settings(path):
+    declared = set(re.findall(r"^(\w+):", text(code(path)[0]), re.MULTILINE))
+    calls = [
+        node
+        for node in ast.walk(ast.parse(text(code(path)[1])))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Settings"
+    ]
+    assert len(calls) == 1
+    passed = {keyword.arg: ast.unparse(keyword.value) for keyword in calls[0].keywords}
+    assert passed == {name: name for name in declared}
+
+
+@each
+def test_cells_are_short_and_do_no_shell(path):
+    for cell in code(path):
+        source = text(cell)
+        assert len(source.splitlines()) <= 20, cell["id"]
+        assert not re.search(r"^\s*[!%]|\binput\(|sys\.exit", source, re.MULTILINE), cell["id"]
+        for node in ast.walk(ast.parse(source)):
+            assert not isinstance(node, ast.ClassDef), cell["id"]
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 5, cell["id"]
+
+
+@each
+def test_a_sentence_stands_before_every_code_cell(path):
+    cells = load(path)["cells"]
+    for before, cell in zip(cells, cells[1:], strict=False):
+        if cell["cell_type"] == "code" and cell["id"] != "parameters":
+            assert before["cell_type"] == "markdown", cell["id"]
+
+
+@each
+def test_the_last_code_cell_records_a_result(path):
+    last = ast.parse(text(code(path)[-1])).body[-1]
+    assert isinstance(last, ast.Expr)
+    assert getattr(last.value.func, "id", "") == "record"
+
+
+@each
+def test_only_known_tags_and_no_secrets(path):
+    for cell in load(path)["cells"]:
+        assert set(cell["metadata"].get("tags", [])) <= ALLOWED_TAGS, cell["id"]
+    assert not SECRET.search(path.read_text("utf-8"))
+
+
+def test_the_index_lists_every_notebook_with_its_title():
+    index = (FOLDER / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| \[(.+?)\]\((.+?)\) \| (.+?) \| (\d+) min \|", index, re.MULTILINE)
+    expected = []
+    for path in NOTEBOOKS:
+        title = text(load(path)["cells"][0]).splitlines()[0].removeprefix("# ").split(" · ")[1]
+        minutes = str(load(path)["metadata"]["qwenkit"]["minutes"])
+        expected.append((path.stem, path.name, title, minutes))
+    assert rows == expected
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "params").glob("*.yaml")), ids=lambda p: p.stem)
+def test_params_files_hold_valid_settings(path):
+    Settings(**read_params(path))
