@@ -107,6 +107,13 @@ class Decider:
         """Tell whether a report makes the autoscaler decide at once: load at zero pods."""
         return self.desired == 0 and concurrency != 0
 
+    def idle(self, now: float) -> bool:
+        """Tell whether, without new reports, no later decision can differ from the last one."""
+        if self._needs_data:
+            return self._stable.empty(now)
+        averages = self._stable.average(now), self._panic.average(now)
+        return self._panic_since is None and self.desired == 0 and not any(averages)
+
     def decide(self, now: float, ready: int, reachable: bool = True) -> Decision | None:
         """Decide how many pods are desired; None without data, and then the old answer stands."""
         if self._needs_data and self._stable.empty(now):

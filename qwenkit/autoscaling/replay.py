@@ -20,12 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
+from qwenkit.autoscaling.fleet import Startup
 from qwenkit.autoscaling.kpa import Decider
 from qwenkit.autoscaling.scale_to_zero import apply_bounds
+from qwenkit.autoscaling.server import FixedServer
+from qwenkit.autoscaling.simulate import Environment, simulate
+from qwenkit.autoscaling.traffic import ClosedLoop
 from qwenkit.errors import InvalidValue, NotFound, QwenkitError
 
 _TOLERANCE = 1e-9
 _ENOUGH = 0.9
+_SLACK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +167,59 @@ def _decisions(path: Path) -> int:
         print(difference)
     print(f"decisions: {equal}/{total} equal")
     return 0 if total == equal else 1
+
+
+def simulate_run(recording: Mapping[str, Any]) -> tuple[float, float]:
+    """Simulate a recorded cluster run; return the shares of seconds in which the prediction holds.
+
+    Only the run's settings, schedule, service and start-up times are used. The first share is of
+    the ready replicas, the second of the desired scale.
+    """
+    samples = recording["samples"]
+    spec = parse_spec(
+        recording["annotations"],
+        container_concurrency=recording["container_concurrency"],
+        config=recording["config_autoscaler"],
+        strict=False,
+    )
+    result = simulate(
+        spec,
+        ClosedLoop(tuple((float(at), int(clients)) for at, clients in recording["schedule"])),
+        FixedServer(recording["service_seconds"]),
+        environment=Environment(
+            gpus=recording["gpus"],
+            startup=Startup(
+                schedule_s=0.0, mount_s=0.0, load_s=recording["startup_seconds"], ready_s=0.0
+            ),
+            drain_s=recording["drain_seconds"],
+            initial_ready=recording["initial_ready"],
+            active_for_s=recording["active_for_seconds"],
+        ),
+        duration_s=math.ceil(samples[-1][0]) + 1,
+    )
+    ready = [(sample[0], sample[5]) for sample in samples]
+    desired = [(sample[0], sample[2]) for sample in samples]
+    return _share(result.ready, ready), _share(result.desired, desired)
+
+
+def _share(predicted: Sequence[int], samples: Sequence[tuple[float, int]]) -> float:
+    """Return the share of whole seconds whose prediction occurs within 2 s in the samples."""
+    seconds = range(1, math.floor(samples[-1][0]) + 1)
+    hits = sum(
+        any(value == predicted[second] for at, value in samples if abs(at - second) <= _SLACK_S)
+        for second in seconds
+    )
+    return hits / len(seconds)
+
+
+def _run(path: Path) -> int:
+    recording = load(path)
+    if not isinstance(recording, dict):
+        raise InvalidValue("recording", str(path), "one run", "decisions need no --run")
+    ready, desired = simulate_run(recording)
+    print(f"ready replicas: {100 * ready:.1f} % of seconds equal")
+    print(f"desired: {100 * desired:.1f} %")
+    return 0 if ready >= _ENOUGH else 1
 
 
 if __name__ == "__main__":

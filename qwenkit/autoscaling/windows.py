@@ -37,32 +37,27 @@ class LinearWindow:
 
     def record(self, now: float, value: float) -> None:
         """Add a value to its second; one that is older than the window is ignored."""
-        second = math.floor(now)
-        last = self._last
-        if last is None:
-            self._restart(second)
-        elif second > last:
-            self._advance(last, second)
-        elif second < last:
-            if second + self._size <= last:
+        second, last = math.floor(now), self._last
+        if second != last:
+            if last is None or second - last >= self._size:
+                self._ring = [0.0] * self._size
+                self._total = 0.0
+                self._first = self._last = second
+            elif second > last:
+                self._advance(last, second)
+            elif second + self._size <= last:
                 return
-            self._first = min(self._first, second)
+            elif second < self._first:
+                self._first = second
         self._ring[second % self._size] += value
         self._total += value
 
-    def _restart(self, second: int) -> None:
-        self._ring = [0.0] * self._size
-        self._total = 0.0
-        self._first = self._last = second
-
     def _advance(self, last: int, second: int) -> None:
-        if second - last >= self._size:
-            self._restart(second)
-            return
         ring, size = self._ring, self._size
         for skipped in range(last + 1, second + 1):
-            self._total -= ring[skipped % size]
-            ring[skipped % size] = 0.0
+            place = skipped % size
+            self._total -= ring[place]
+            ring[place] = 0.0
         self._last = second
 
     def average(self, now: float) -> float:

@@ -53,7 +53,7 @@ _LOG_RULES: tuple[tuple[str, str, str], ...] = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """One cause. ``code`` is for programs, ``permanent`` means that waiting does not mend it."""
 
@@ -63,10 +63,11 @@ class Explanation:
     fix: str = ""
     permanent: bool = True
 
-    def lines(self) -> list[str]:
-        """Return the explanation as lines of text."""
+    def __str__(self) -> str:
         seen = [f"  evidence: {line}" for line in self.evidence]
-        return [self.cause, *seen, *([f"  fix: {self.fix}"] if self.fix else [])]
+        return "\n".join([self.cause, *seen, *([f"  fix: {self.fix}"] if self.fix else [])])
+
+    __repr__ = __str__
 
     def error(self, what: str, **context: object) -> NotReady:
         """Return the error that carries this explanation."""

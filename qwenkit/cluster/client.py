@@ -11,9 +11,9 @@ from typing import Any, Self
 from qwenkit.cluster.api_errors import from_api, unreachable
 from qwenkit.cluster.connect import api_client
 from qwenkit.cluster.discovery import NoDiscovery, Resources
-from qwenkit.cluster.kinds import Kind, Obj, kind_of, name_of
+from qwenkit.cluster.kinds import POD, Kind, Obj, as_kind, kind_of, name_of
 from qwenkit.cluster.ownership import require_ours
-from qwenkit.errors import NotFound, QwenkitError
+from qwenkit.errors import Forbidden, NotFound, QwenkitError
 from qwenkit.settings import Settings, kubeconfig_path
 
 FIELD_MANAGER = "qwenkit"
@@ -21,7 +21,7 @@ _MERGE_PATCH = "application/merge-patch+json"
 
 
 class Cluster:
-    """One context of a kubeconfig. Nothing is sent before the first verb.
+    """One context of a kubeconfig. ``Cluster.connect`` makes one.
 
     Args:
         api: a ``kubernetes.client.ApiClient``.
@@ -44,9 +44,18 @@ class Cluster:
         Raises:
             NotFound: no such kubeconfig, or no such context in it.
             InvalidValue: the file is no kubeconfig.
+            Unreachable: nobody answers at its address.
+            Forbidden: the credentials are not accepted.
         """
         api = api_client(kubeconfig_path(), settings.context)
-        return cls(api, context=settings.context, namespace=settings.namespace, run=settings.run)
+        cluster = cls(api, context=settings.context, namespace=settings.namespace, run=settings.run)
+        try:
+            cluster.version()
+        except Forbidden as error:
+            # 403: known, but this role may not read the version. It may well do the rest.
+            if error.context.get("status") != 403:
+                raise
+        return cluster
 
     def __repr__(self) -> str:
         return f"Cluster({self.context!r}, namespace={self.namespace!r})"
@@ -72,26 +81,27 @@ class Cluster:
             return False
         return True
 
-    def find(self, kind: Kind, name: str, *, namespace: str | None = None) -> Obj | None:
+    def find(self, kind: Kind | str, name: str, *, namespace: str | None = None) -> Obj | None:
         """Return an object, or None if it (or its kind) does not exist."""
         try:
             return self.get(kind, name, namespace=namespace)
         except NotFound:
             return None
 
-    def get(self, kind: Kind, name: str, *, namespace: str | None = None) -> Obj:
+    def get(self, kind: Kind | str, name: str, *, namespace: str | None = None) -> Obj:
         """Return an object.
 
         Raises:
             NotFound: it does not exist, or the cluster does not know its kind.
         """
+        kind = as_kind(kind)
         resource, where = self._place(kind, namespace)
         with self._speaking(f"reading {kind} {name}", kind, name):
             return self._plain(resource.get(name=name, namespace=where, **self._options()))
 
     def list(
         self,
-        kind: Kind,
+        kind: Kind | str,
         *,
         namespace: str | None = None,
         labels: Mapping[str, str] | None = None,
@@ -105,6 +115,7 @@ class Cluster:
             labels: label names and values that must match.
             everywhere: in all namespaces.
         """
+        kind = as_kind(kind)
         resource, where = self._place(kind, namespace)
         selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items()) or None
         with self._speaking(f"listing {kind}", kind):
@@ -151,7 +162,7 @@ class Cluster:
             )
 
     def patch(
-        self, kind: Kind, name: str, body: Mapping[str, Any], *, namespace: str | None = None
+        self, kind: Kind | str, name: str, body: Mapping[str, Any], *, namespace: str | None = None
     ) -> Obj:
         """Merge ``body`` into an object of this run; None removes a key.
 
@@ -159,6 +170,7 @@ class Cluster:
             NotFound: it does not exist.
             Conflict: it is not this run's.
         """
+        kind = as_kind(kind)
         resource, where = self._place(kind, namespace)
         require_ours(self.get(kind, name, namespace=where), run=self.run)
         with self._speaking(f"patching {kind} {name}", kind, name):
@@ -173,12 +185,13 @@ class Cluster:
                 )
             )
 
-    def delete(self, kind: Kind, name: str, *, namespace: str | None = None) -> bool:
+    def delete(self, kind: Kind | str, name: str, *, namespace: str | None = None) -> bool:
         """Delete an object of this run; False if there was none.
 
         Raises:
             Conflict: it is not this run's.
         """
+        kind = as_kind(kind)
         resource, where = self._place(kind, namespace)
         existing = self.find(kind, name, namespace=where)
         if existing is None:
@@ -206,7 +219,7 @@ class Cluster:
             ("tailLines", lines),
             ("previous", str(previous).lower()),
         ]
-        with self._speaking(f"reading the log of pod {pod}", Kind("v1", "Pod"), pod):
+        with self._speaking(f"reading the log of pod {pod}", POD, pod):
             response = self._dynamic.request(
                 "get", path, query_params=query, serialize=False, **self._timeout
             )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from qwenkit.errors import InvalidValue
+
 Obj = dict[str, Any]
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -56,6 +58,39 @@ CSI_DRIVER = Kind("storage.k8s.io/v1", "CSIDriver")
 ALB_CONFIG = Kind("alibabacloud.com/v1", "AlbConfig")
 
 _KUBECTL = {KSVC: "ksvc", PVC: "pvc", PV: "pv", CORE_SERVICE: "service"}
+_KINDS = (
+    KSVC,
+    CONFIGURATION,
+    REVISION,
+    ROUTE,
+    POD_AUTOSCALER,
+    DEPLOYMENT,
+    POD,
+    EVENT,
+    SECRET,
+    PVC,
+    PV,
+    NODE,
+    NAMESPACE,
+    CONFIG_MAP,
+    CORE_SERVICE,
+    CSI_DRIVER,
+)
+_NAMES = {kind.kind.lower(): kind for kind in _KINDS} | {kind.resource: kind for kind in _KINDS}
+
+
+def as_kind(kind: Kind | str) -> Kind:
+    """Return a kind from its name, such as ``ksvc``, ``pvc`` or ``PersistentVolumeClaim``.
+
+    Raises:
+        InvalidValue: no kind of that name is known here; pass a ``Kind``.
+    """
+    if isinstance(kind, Kind):
+        return kind
+    found = _NAMES.get(kind.lower())
+    if found is None:
+        raise InvalidValue("kind", kind, f"must be one of {', '.join(sorted(_NAMES))}")
+    return found
 
 
 def kind_of(obj: Mapping[str, Any]) -> Kind:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.kinds import Obj, condition, name_of
+from qwenkit.cluster.kinds import EVENT, POD, REVISION_LABEL, SERVICE_LABEL, Obj, condition, name_of
 from qwenkit.cluster.pods import containers
-from qwenkit.cluster.snapshot import collect, event_time
+from qwenkit.cluster.snapshot import event_time
+from qwenkit.errors import NotFound
 from qwenkit.settings import Settings
 
 _BAR = 30
@@ -22,11 +23,11 @@ class Step:
 
     name: str
     at_s: float
-    took_s: float
+    seconds: float
     note: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Timeline:
     """The steps of one pod, in order. Kubernetes keeps most times in whole seconds."""
 
@@ -38,21 +39,33 @@ class Timeline:
         """Seconds from creation to the last step."""
         return self.steps[-1].at_s if self.steps else 0.0
 
-    def lines(self) -> list[str]:
-        """Return the timeline as text, one line a step."""
+    def __str__(self) -> str:
         scale = _BAR / max(self.total_s, 1e-9)
-        return [
-            f"{step.name:<10}{step.at_s:8.1f} s  +{step.took_s:.1f} s  "
-            f"{'█' * round(step.took_s * scale)} {step.note}".rstrip()
+        return "\n".join(
+            f"{step.name:<10}{step.at_s:8.1f} s  +{step.seconds:.1f} s  "
+            f"{'█' * round(step.seconds * scale)} {step.note}".rstrip()
             for step in self.steps
-        ]
+        )
+
+    __repr__ = __str__
 
 
-def cold_start(cluster: Cluster, settings: Settings) -> Timeline | None:
-    """Return the timeline of the newest pod of the Service; None if there is none."""
-    snapshot = collect(cluster, name=settings.service, namespace=settings.namespace)
-    newest = max(snapshot.pods, key=lambda p: str(p["metadata"]["creationTimestamp"]), default=None)
-    return build(newest, snapshot.events) if newest else None
+def cold_start(cluster: Cluster, settings: Settings, revision: str | None = None) -> Timeline:
+    """Return the timeline of the newest pod of the Service, or of one of its revisions.
+
+    Raises:
+        NotFound: no pod is left; an idle revision has none.
+    """
+    labels = {SERVICE_LABEL: settings.service} | ({REVISION_LABEL: revision} if revision else {})
+    pods = cluster.list(POD, namespace=settings.namespace, labels=labels)
+    newest = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
+    if newest is None:
+        raise NotFound(
+            f"no pod of {revision or settings.service} is left",
+            "its timeline is read from a pod, and an idle revision has none",
+            "send a request, then look again",
+        )
+    return build(newest, cluster.list(EVENT, namespace=settings.namespace))
 
 
 def build(pod: Obj, events: Iterable[Obj]) -> Timeline:

@@ -26,13 +26,18 @@ class Transition:
 OnChange = Callable[[Transition], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Waited(Generic[T]):
     """How a wait ended well: the last value, the seconds, the states on the way."""
 
     value: T
     seconds: float
     transitions: tuple[Transition, ...]
+
+    def __str__(self) -> str:
+        return f"{self.transitions[-1].state} after {self.seconds:.1f} s"
+
+    __repr__ = __str__
 
 
 def wait(

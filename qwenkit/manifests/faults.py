@@ -93,7 +93,7 @@ def go_float(value: float) -> str:
 
 def _flatten(parts: tuple[str, ...]) -> str:
     joined: list[str] = []
-    for part in (piece for part in parts for piece in part.split(".")):
+    for part in ".".join(parts).split("."):
         if part == HERE:
             continue
         if joined and part.startswith("[") and part.endswith("]"):

@@ -97,5 +97,6 @@ def _value(name: str, values: Mapping[str, Scalar], used: set[str]) -> Scalar:
 
 def _styled(value: Scalar, template: str) -> Scalar:
     if isinstance(template, ScalarString) and isinstance(value, str):
-        return DoubleQuotedScalarString(value)
+        quoted: str = DoubleQuotedScalarString(value)
+        return quoted
     return value

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,7 +85,7 @@ class Ledger:
         Raises:
             SandboxError: another process has it, or it is none.
         """
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=1.0)
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=2.0)
         try:
             # Two servers over one folder would each believe their own memory.
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -131,8 +130,19 @@ class Ledger:
         ).fetchone()
         if row is None:
             return None
-        facts, crc, kind, headers = row[:7], row[7], row[8], row[9]
-        return Record(*facts[:2], bool(facts[2]), *facts[3:], int(crc), kind, json.loads(headers))
+        _, _, escaped, size, mtime_ns, ctime_ns, etag, crc, kind, headers = row
+        return Record(
+            bucket=bucket,
+            key=key,
+            escaped=bool(escaped),
+            size=size,
+            mtime_ns=mtime_ns,
+            ctime_ns=ctime_ns,
+            etag=etag,
+            crc=int(crc),
+            kind=kind,
+            headers=json.loads(headers),
+        )
 
     def save(self, record: Record) -> None:
         """Record an object."""
@@ -179,13 +189,13 @@ class Ledger:
     def uploads(self, bucket: str) -> list[Upload]:
         """Return a bucket's unfinished uploads in the order in which OSS lists them."""
         rows = self._db.execute("SELECT * FROM uploads WHERE bucket=?", (bucket,))
-        found = [Upload(*row[:4], json.loads(row[4])) for row in rows]
+        found = [_upload(row) for row in rows]
         return sorted(found, key=lambda upload: (upload.key, upload.id))
 
     def upload(self, upload_id: str) -> Upload | None:
         """Return one upload."""
         row = self._db.execute("SELECT * FROM uploads WHERE id=?", (upload_id,)).fetchone()
-        return Upload(*row[:4], json.loads(row[4])) if row else None
+        return _upload(row) if row else None
 
     def forget_upload(self, upload_id: str) -> None:
         """Drop an upload and its parts."""
@@ -210,9 +220,12 @@ class Ledger:
     def parts(self, upload_id: str) -> dict[int, Part]:
         """Return an upload's parts by number, ascending."""
         rows = self._db.execute("SELECT * FROM parts WHERE upload=? ORDER BY number", (upload_id,))
-        return {row[1]: Part(*row[1:6], int(row[6])) for row in rows}
+        return {
+            number: Part(number, file, size, modified, etag, int(crc))
+            for _, number, file, size, modified, etag, crc in rows
+        }
 
 
-def now() -> float:
-    """Return the time that the ledger records."""
-    return time.time()
+def _upload(row: tuple[str, str, str, float, str]) -> Upload:
+    upload_id, bucket, key, initiated, headers = row
+    return Upload(upload_id, bucket, key, initiated, json.loads(headers))

@@ -20,8 +20,7 @@ V4 = "OSS4-HMAC-SHA256"
 _V4_SIGNED = {"content-type", "content-md5"}
 
 # Parameters that V1 signs; every one of them but the modifiers names an operation.
-SUBRESOURCES = frozenset(
-    """
+_SUBRESOURCES = """
     acl accessPoint accessPointPolicy append asyncFetch bucketArchiveDirectRead bucketInfo
     callback callback-var cname comp continuation-token cors delete encryption endTime group
     httpsConfig inventory inventoryId lifecycle link live location logging metaQuery objectInfo
@@ -36,8 +35,8 @@ SUBRESOURCES = frozenset(
     x-oss-ac-vpc-id x-oss-access-point-name x-oss-async-process x-oss-process
     x-oss-redundancy-transition-taskid x-oss-request-payer x-oss-target-redundancy-type
     x-oss-traffic-limit x-oss-write-get-object-response
-    """.split()
-)
+"""
+SUBRESOURCES = frozenset(_SUBRESOURCES.split())
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,7 @@ class Signed:
         return self.headers.get(name, "")
 
 
-def verify(
-    signed: Signed, keys: Mapping[str, str], *, region: str, now: datetime
-) -> str | None:
+def verify(signed: Signed, keys: Mapping[str, str], *, region: str, now: datetime) -> str | None:
     """Return the access key id that signed the request, None if nobody did.
 
     Raises:
@@ -90,9 +87,7 @@ def verify(
 # --- V1 -----------------------------------------------------------------------------------
 
 
-def _v1_header(
-    signed: Signed, authorization: str, keys: Mapping[str, str], now: datetime
-) -> str:
+def _v1_header(signed: Signed, authorization: str, keys: Mapping[str, str], now: datetime) -> str:
     key_id, _, given = authorization.removeprefix("OSS ").strip().partition(":")
     secret = _secret(keys, key_id)
     return _compare(key_id, given, secret, _v1_text(signed, _http_date(signed, now)), "sha1")
@@ -102,7 +97,9 @@ def _v1_url(signed: Signed, keys: Mapping[str, str], now: datetime) -> str:
     key_id, expires = signed.parameter("OSSAccessKeyId"), signed.parameter("Expires")
     secret = _secret(keys, key_id)
     _unexpired(expires, now)
-    return _compare(key_id, signed.parameter("Signature"), secret, _v1_text(signed, expires), "sha1")
+    return _compare(
+        key_id, signed.parameter("Signature"), secret, _v1_text(signed, expires), "sha1"
+    )
 
 
 def _v1_text(signed: Signed, date: str) -> str:
@@ -116,9 +113,7 @@ def _v1_text(signed: Signed, date: str) -> str:
 # --- V2 -----------------------------------------------------------------------------------
 
 
-def _v2_header(
-    signed: Signed, authorization: str, keys: Mapping[str, str], now: datetime
-) -> str:
+def _v2_header(signed: Signed, authorization: str, keys: Mapping[str, str], now: datetime) -> str:
     fields = dict(
         item.partition(":")[::2] for item in authorization.removeprefix("OSS2 ").split(",")
     )

@@ -148,13 +148,16 @@ class Store:
             OssError: NoSuchBucket or NoSuchKey.
         """
         self.bucket(bucket)
-        while existing := self.names.existing(bucket, key):
+        # A file that grows while we read it is described as of the second reading.
+        for attempt in range(3):
+            existing = self.names.existing(bucket, key)
+            if existing is None:
+                break
             path, status = existing
             record = self.ledger.record(bucket, key)
-            if record is None or not record.describes(status):
-                await self._record_changed(record, bucket, key, path, status)
-                continue
-            return path, record
+            if record and (record.describes(status) or attempt == 2):
+                return path, record
+            await self._record_changed(record, bucket, key, path, status)
         self.ledger.forget(bucket, key)
         raise OssError("NoSuchKey", Key=key)
 
@@ -235,6 +238,12 @@ class Store:
                 self.names.prune(bucket, path)
         self.ledger.forget(bucket, key)
 
+    def sizes(self, bucket: str) -> list[int]:
+        """Return the size of every object of a bucket."""
+        keys = heapq.merge(self.names.walk(bucket), self.ledger.escaped_keys(bucket))
+        found = (self.names.existing(bucket, key) for key in keys)
+        return [existing[1].st_size for existing in found if existing]
+
     async def page(
         self, bucket: str, *, prefix: str, delimiter: str, after: str, limit: int
     ) -> Page:
@@ -263,7 +272,9 @@ class Store:
     ) -> list[tuple[str, bool]]:
         others = (key for key in escaped if key.startswith(prefix) and key > after)
         keys = heapq.merge(self.names.walk(bucket, prefix, after), others)
-        return list(islice(grouped(keys, prefix=prefix, delimiter=delimiter, after=after), limit + 1))
+        return list(
+            islice(grouped(keys, prefix=prefix, delimiter=delimiter, after=after), limit + 1)
+        )
 
 
 def grouped(

@@ -18,7 +18,7 @@ _ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\r": "&#13;"}
 
 
-def document(root: str, children: Children) -> bytes:
+def document(root: str, children: Value) -> bytes:
     """Render an answer. Booleans become ``true``/``false``, characters XML cannot hold U+FFFD."""
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{_element(root, children)}'.encode()
 

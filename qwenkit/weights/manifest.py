@@ -59,9 +59,7 @@ def read_manifest(bucket: oss2.Bucket, prefix: str) -> Manifest | None:
     """
     key = manifest_key(prefix)
     try:
-        text = ask(
-            bucket, f"read {object_url(bucket, key)}", lambda: bucket.get_object(key).read()
-        )
+        text = ask(bucket, f"read {object_url(bucket, key)}", lambda: bucket.get_object(key).read())
     except NotFound as error:
         if error.context.get("code") == "NoSuchBucket":
             raise

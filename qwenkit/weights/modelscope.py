@@ -45,8 +45,8 @@ class ModelScope:
         entries = self._entries(root, recursive=False)
         if len(entries) >= _TRUNCATED_AT:
             raise TransferError(
-                f"{self.source.describe()}: folder {root or '/'} has {_TRUNCATED_AT} entries or more",
-                "the hub cuts listings there without saying so",
+                f"{self.source.describe()}: folder {root or '/'} has too many entries",
+                f"the hub cuts listings at {_TRUNCATED_AT} without saying so",
                 "download the repository with git and upload the folder",
             )
         for entry in entries:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import oss2
 import requests
@@ -119,7 +120,7 @@ def _class_of(error: OssError) -> type[QwenkitError]:
     return Unreachable if error.status >= 500 else Rejected
 
 
-def _skewed(error: OssError, what: str, facts: dict[str, object]) -> QwenkitError:
+def _skewed(error: OssError, what: str, facts: dict[str, Any]) -> QwenkitError:
     try:
         server = datetime.fromisoformat(error.details["ServerTime"])
         skew_s = round((datetime.now(UTC) - server).total_seconds())

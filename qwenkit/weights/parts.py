@@ -76,20 +76,20 @@ class Buffers:
     A buffer is allocated when it is first needed, and handed out again.
     """
 
-    def __init__(self, count: int, size: int) -> None:
-        self._size = size
-        self._free: queue.LifoQueue[bytearray | None] = queue.LifoQueue()
+    def __init__(self, count: int) -> None:
+        self._free: queue.LifoQueue[bytearray] = queue.LifoQueue()
         for _ in range(count):
-            self._free.put(None)
+            self._free.put(bytearray())
 
-    def take(self, stop: Stop) -> bytearray:
-        """Wait for a free buffer."""
+    def take(self, size: int, stop: Stop) -> bytearray:
+        """Wait for a buffer of at least ``size`` bytes."""
         while True:
             stop.check()
             try:
-                return self._free.get(timeout=0.5) or bytearray(self._size)
+                buffer = self._free.get(timeout=0.5)
             except queue.Empty:
                 continue
+            return buffer if len(buffer) >= size else bytearray(size)
 
     def give(self, buffer: bytearray) -> None:
         """Return a buffer."""

@@ -35,7 +35,11 @@ def format_progress(progress: Progress) -> str:
     if progress.eta_s is not None:
         minutes, seconds = divmod(round(progress.eta_s), 60)
         hours, minutes = divmod(minutes, 60)
-        line += f"  {hours}:{minutes:02}:{seconds:02} left" if hours else f"  {minutes}:{seconds:02} left"
+        line += (
+            f"  {hours}:{minutes:02}:{seconds:02} left"
+            if hours
+            else f"  {minutes}:{seconds:02} left"
+        )
     if progress.retries:
         line += f"  {progress.retries} retries"
     return f"{line}  {progress.current}".rstrip()
@@ -114,3 +118,32 @@ class Meter:
             retries=self.retries,
             current=self._current,
         )
+
+
+class Tally:
+    """One object's share of the meter, taken back when it has to be sent again."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._lock = threading.Lock()
+        self._sent = self.kept = 0
+
+    def send(self, count: int) -> None:
+        """Count bytes that left."""
+        with self._lock:
+            self._sent += count
+        self._meter.send(count)
+
+    def keep(self, count: int) -> None:
+        """Count bytes of an earlier run."""
+        with self._lock:
+            self.kept += count
+        self._meter.skip(count)
+
+    def undo(self) -> None:
+        """Take everything back."""
+        with self._lock:
+            sent, kept = self._sent, self.kept
+            self._sent = self.kept = 0
+        self._meter.send(-sent)
+        self._meter.skip(-kept)

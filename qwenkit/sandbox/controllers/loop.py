@@ -33,7 +33,7 @@ class Queue:
         self._waiting: deque[tuple[Controller, Key]] = deque()
         self._known: set[tuple[str, Key]] = set()
         self._wake = asyncio.Event()
-        self._timers: dict[tuple[str, Key, float], asyncio.TimerHandle] = {}
+        self._timers: dict[tuple[str, Key], asyncio.TimerHandle] = {}
 
     def add(self, controller: Controller, key: Key) -> None:
         """Queue a key, unless it waits already."""
@@ -43,10 +43,16 @@ class Queue:
             self._wake.set()
 
     def add_after(self, controller: Controller, key: Key, seconds: float) -> None:
-        """Queue a key after real seconds."""
+        """Queue a key after real seconds, unless a timer queues it before that.
+
+        One timer a key is enough: whoever reconciles asks again for what is still to come.
+        """
         loop = asyncio.get_running_loop()
-        due = loop.time() + max(0.0, seconds)
-        timer = (controller.name, key, due)
+        timer, due = (controller.name, key), loop.time() + max(0.0, seconds)
+        if (known := self._timers.get(timer)) and known.when() <= due:
+            return
+        if known:
+            known.cancel()
 
         def fire() -> None:
             self._timers.pop(timer, None)
@@ -126,11 +132,12 @@ class Controller:
 
     def run(self, key: Key) -> None:
         """Reconcile a key; queue it again, later and later, if the API refuses something."""
+        failures = self._failures.get(key, 0)
         try:
             self.reconcile(*key)
         except ApiError as error:
             self.retry(key, error.message)
-        else:
+        if self._failures.get(key, 0) == failures:
             self._failures.pop(key, None)
 
     def retry(self, key: Key, why: str) -> None:

@@ -65,6 +65,7 @@ class Shaped(Controller):
         self.store.update_status(self.kind, {**obj, "metadata": metadata, "status": status})
         if failure:
             self.recorder.warning(obj, "InternalError", failure)
+            self.retry(key_of(obj), failure)
 
     def _attempt(self, obj: Object, status: Object, conditions: Conditions) -> str:
         try:

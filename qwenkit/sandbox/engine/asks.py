@@ -149,9 +149,7 @@ def _check(body: Mapping[str, Any], required: Sequence[str]) -> None:
 
 def _contents(messages: object) -> list[str]:
     if not isinstance(messages, list) or not messages:
-        raise _invalid(
-            "list_type", ("body", "messages"), "Input should be a valid list", messages
-        )
+        raise _invalid("list_type", ("body", "messages"), "Input should be a valid list", messages)
     contents = []
     for number, message in enumerate(messages):
         where = ("body", "messages", number)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
 from qwenkit.sandbox.engine.metrics import Metrics
@@ -64,7 +64,7 @@ class Batch:
         self._work = asyncio.Event()
         self._clock = time.monotonic()
 
-    async def generate(self, prompt: int, wanted: int) -> AsyncIterator[int]:
+    async def generate(self, prompt: int, wanted: int) -> AsyncGenerator[int, None]:
         """Yield the number of each token of ``wanted`` when the GPU would have it.
 
         Leaving the iteration early frees the request's place.

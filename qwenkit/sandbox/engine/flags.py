@@ -1,4 +1,4 @@
-"""The command line of vLLM 0.4.1's OpenAI server: what it accepts, and its words when it does not."""
+"""The command line of vLLM 0.4.1's OpenAI server: what it accepts, its words when it does not."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ PROGRAM = "api_server.py"
 
 _DTYPES = ("auto", "half", "float16", "bfloat16", "float", "float32")
 _QUANTIZATION = ("aqlm", "awq", "fp8", "gptq", "squeezellm", "marlin", "None")
-_SWITCHES = (
-    "allow-credentials skip-tokenizer-init trust-remote-code worker-use-ray ray-workers-use-nsight"
-    " enable-prefix-caching use-v2-block-manager disable-log-stats enforce-eager"
-    " disable-custom-all-reduce enable-lora enable-chunked-prefill engine-use-ray"
-    " disable-log-requests"
-).split()
-_TEXTS = (
-    "host allowed-origins allowed-methods allowed-headers api-key chat-template response-role"
-    " ssl-keyfile ssl-certfile ssl-ca-certs root-path middleware model tokenizer revision"
-    " code-revision tokenizer-revision download-dir quantization-param-path tokenizer-pool-type"
-    " tokenizer-pool-extra-config image-input-shape speculative-model model-loader-extra-config"
-).split()
-_NUMBERS = (
-    "port ssl-cert-reqs max-model-len max-parallel-loading-workers num-lookahead-slots seed"
-    " num-gpu-blocks-override max-num-batched-tokens max-num-seqs max-logprobs"
-    " max-context-len-to-capture max-seq_len-to-capture tokenizer-pool-size max-loras"
-    " max-lora-rank lora-extra-vocab-size max-cpu-loras image-token-id image-feature-size"
-    " num-speculative-tokens speculative-max-model-len max-log-len"
-).split()
+_SWITCHES = """
+    allow-credentials skip-tokenizer-init trust-remote-code worker-use-ray ray-workers-use-nsight
+    enable-prefix-caching use-v2-block-manager disable-log-stats enforce-eager
+    disable-custom-all-reduce enable-lora enable-chunked-prefill engine-use-ray
+    disable-log-requests
+"""
+_TEXTS = """
+    host allowed-origins allowed-methods allowed-headers api-key chat-template response-role
+    ssl-keyfile ssl-certfile ssl-ca-certs root-path middleware model tokenizer revision
+    code-revision tokenizer-revision download-dir quantization-param-path tokenizer-pool-type
+    tokenizer-pool-extra-config image-input-shape speculative-model model-loader-extra-config
+"""
+_NUMBERS = """
+    port ssl-cert-reqs max-model-len max-parallel-loading-workers num-lookahead-slots seed
+    num-gpu-blocks-override max-num-batched-tokens max-num-seqs max-logprobs
+    max-context-len-to-capture max-seq_len-to-capture tokenizer-pool-size max-loras
+    max-lora-rank lora-extra-vocab-size max-cpu-loras image-token-id image-feature-size
+    num-speculative-tokens speculative-max-model-len max-log-len
+"""
 _CHOICES: dict[str, tuple[str, ...]] = {
     "uvicorn-log-level": ("debug", "info", "warning", "error", "critical", "trace"),
     "tokenizer-mode": ("auto", "slow"),
@@ -101,11 +101,11 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> _Parser:
     parser = _Parser(prog=PROGRAM, description="vLLM OpenAI-Compatible RESTful API server.")
-    for name in _SWITCHES:
+    for name in _SWITCHES.split():
         parser.add_argument(f"--{name}", action="store_true")
-    for name in _TEXTS:
+    for name in _TEXTS.split():
         parser.add_argument(f"--{name}")
-    for name in _NUMBERS:
+    for name in _NUMBERS.split():
         parser.add_argument(f"--{name}", type=int)
     for name, choices in _CHOICES.items():
         parser.add_argument(f"--{name}", choices=choices, default=choices[0])

@@ -73,7 +73,8 @@ class Reply:
 
     def whole(self, answers: Sequence[Answer], prompt_tokens: int, echoes: Sequence[str]) -> Json:
         """Return the answer to a request that does not stream."""
-        choices = [self._choice(*each) for each in zip(range(len(answers)), answers, echoes)]
+        pairs = enumerate(zip(answers, echoes, strict=True))
+        choices = [self._choice(index, *pair) for index, pair in pairs]
         made = sum(len(answer.pieces) for answer in answers)
         name = "chat.completion" if self.chat else "text_completion"
         return self._frame(name, choices) | {"usage": usage(prompt_tokens, made)}

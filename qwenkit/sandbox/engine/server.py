@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 
 from aiohttp import web
@@ -151,7 +151,7 @@ class Engine:
                 else:
                     await _event(response, reply.piece(index, piece))
 
-    async def _tokens(self, answer: Answer, prompt: int) -> AsyncIterator[int]:
+    async def _tokens(self, answer: Answer, prompt: int) -> AsyncGenerator[int, None]:
         """Yield the numbers of an answer's tokens in time, and count how it ended."""
         started, reason = time.monotonic(), "abort"
         try:

@@ -32,7 +32,7 @@ def resolve_image(image: str) -> str | None:
     """
     host, path = _split(image)
     if not _REFERENCE.fullmatch(path):
-        return f"failed to parse image name {image!r} into a tag: could not parse reference: {image}"
+        return f"could not parse reference: {image}"
     if _known(host):
         return None
     return (

@@ -6,6 +6,7 @@ r"""What a container does, read from its command line; nothing is executed.
 | ``vllm serve MODEL FLAGS`` | the same |
 | an image ``vllm-openai`` without a command | the same, with ``args`` as flags |
 | ``echo``, ``sleep``, ``exit``, ``true``, ``false`` | that |
+| ``set``, ``export``, ``cd`` and the like | nothing |
 | ``sh -c "…"`` with ``;``, ``&&``, ``\|\|``, newlines | one after the other |
 | anything else | runs and never listens |
 """
@@ -21,7 +22,7 @@ from typing import Any
 _SHELLS = {"sh", "bash", "ash", "dash"}
 _PYTHONS = re.compile(r"python3?(\.\d+)?")
 _MODULE = "vllm.entrypoints.openai.api_server"
-_SEPARATORS = {";", "&&", "||", "\n"}
+_SILENT = {":", "cd", "export", "set", "true", "ulimit", "umask", "unset"}
 _REDIRECTION = re.compile(r"\s[12]?>(?:&[12]|/dev/\w+)")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|\((\w+)\)|(\w+))")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*")
@@ -29,7 +30,7 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*")
 
 @dataclass(frozen=True)
 class Step:
-    """One command. ``verb``: serve, echo, sleep, exit or forever."""
+    """One command. ``verb``: serve, echo, sleep, exit, return (its status) or forever."""
 
     verb: str
     args: tuple[str, ...] = ()
@@ -88,16 +89,16 @@ def _step(words: Sequence[str], after: str) -> Step:
     words = list(words)
     while words and (words[0] == "exec" or _ASSIGNMENT.fullmatch(words[0])):
         words.pop(0)
-    if not words:
-        return Step("echo", (), after)
+    if not words or words[0] in _SILENT:
+        return Step("return", ("0",), after)
     name, rest = _base(words[0]), tuple(words[1:])
     if _PYTHONS.fullmatch(name) and _MODULE in rest and "-m" in rest:
         return Step("serve", rest[rest.index(_MODULE) + 1 :], after)
     if name == "vllm" and rest[:1] == ("serve",):
         model = ("--model", rest[1]) if rest[1:] and not rest[1].startswith("-") else ()
         return Step("serve", (*model, *rest[2 if model else 1 :]), after)
-    if name in ("true", "false"):
-        return Step("return", ("0" if name == "true" else "1",), after)
+    if name == "false":
+        return Step("return", ("1",), after)
     if name in ("echo", "exit") or (name == "sleep" and len(rest) == 1 and _is_time(rest[0])):
         return Step(name, rest, after)
     return Step("forever", tuple(words), after)

@@ -1,0 +1,193 @@
+"""The pods of one revision in virtual time: created, waiting for a GPU, ready, drained, gone.
+
+A pod holds its GPU from the moment it is scheduled until it has drained. A removed pod takes no
+new requests at once, finishes what it has, and keeps the GPU at least ``drain_s``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+
+from qwenkit.autoscaling.server import Engine, Request, Server
+from qwenkit.errors import InvalidValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Startup:
+    """The parts of a cold start, in seconds."""
+
+    schedule_s: float = 1.0
+    pull_s: float = 0.0
+    mount_s: float = 2.0
+    load_s: float = 45.0
+    ready_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("schedule_s", "pull_s", "mount_s", "load_s", "ready_s"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InvalidValue(name, getattr(self, name), "finite, at least 0")
+
+    @property
+    def total_s(self) -> float:
+        """From pod created to pod ready, if a GPU is free."""
+        return self.schedule_s + self.pull_s + self.mount_s + self.load_s + self.ready_s
+
+
+class Phase(IntEnum):
+    """Where a pod is in its life."""
+
+    PENDING = 0
+    STARTING = 1
+    READY = 2
+    DRAINING = 3
+    GONE = 4
+
+
+class Pod:
+    """One pod with its server's engine and what its queue-proxy counts.
+
+    ``in_flight`` counts all requests sent here; ``direct``, ``area``, ``counted_to`` and
+    ``arrived`` are the queue-proxy's statistics of those that did not pass the activator.
+    """
+
+    __slots__ = (
+        "area",
+        "arrived",
+        "counted_to",
+        "created",
+        "direct",
+        "drained_at",
+        "engine",
+        "gpu_since",
+        "in_flight",
+        "next_at",
+        "phase",
+        "queue",
+        "ready_at",
+    )
+
+    def __init__(self, created: float, engine: Engine) -> None:
+        self.created = created
+        self.engine = engine
+        self.phase = Phase.PENDING
+        self.gpu_since = self.ready_at = self.drained_at = math.inf
+        self.next_at = math.inf
+        self.in_flight = 0
+        self.queue: deque[Request] = deque()  # the queue-proxy's breaker
+        self.direct = 0
+        self.area = 0.0
+        self.counted_to = created
+        self.arrived = 0
+
+
+class Fleet:
+    """All pods of the revision and the GPUs that they may use.
+
+    Args:
+        server: what runs in a pod.
+        gpus: how many pods' worth of GPUs there are; None for enough.
+        startup_s: from scheduled to ready.
+        drain_s: how long a removed pod keeps its GPU at least.
+        plan: called as ``plan(time, pod)`` when a pod's life goes on at that time.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        *,
+        gpus: int | None,
+        startup_s: float,
+        drain_s: float,
+        plan: Callable[[float, Pod], None],
+    ) -> None:
+        self._server = server
+        self._free = math.inf if gpus is None else gpus
+        self._startup_s = startup_s
+        self._drain_s = drain_s
+        self._plan = plan
+        self._pending: deque[Pod] = deque()
+        self.starting: list[Pod] = []
+        self.ready: list[Pod] = []
+        self.draining: list[Pod] = []
+        self.gpu_seconds = 0.0
+
+    @property
+    def waiting_for_gpu(self) -> int:
+        """Pods that no GPU is free for."""
+        return len(self._pending)
+
+    @property
+    def empty(self) -> bool:
+        """Tell whether no pod exists."""
+        return not (self.ready or self.starting or self.draining or self._pending)
+
+    @property
+    def not_ready(self) -> int:
+        """Pods that are wanted and not ready yet."""
+        return len(self.starting) + len(self._pending)
+
+    def seed(self, now: float, pods: int) -> None:
+        """Put pods in place that have been ready for long."""
+        for _ in range(pods):
+            pod = Pod(now, self._server.engine())
+            if self._free < 1:
+                raise InvalidValue("initial_ready", pods, "at most as many pods as GPUs")
+            self._free -= 1
+            pod.phase, pod.gpu_since, pod.ready_at = Phase.READY, now, now
+            self.ready.append(pod)
+
+    def scale_to(self, now: float, replicas: int) -> bool:
+        """Create or remove pods; tell whether the ready ones changed."""
+        surplus = len(self.ready) + self.not_ready - replicas
+        for _ in range(-surplus):
+            self._pending.append(Pod(now, self._server.engine()))
+        ready_before = len(self.ready)
+        for _ in range(surplus):
+            self._remove(now)
+        self._schedule(now)
+        return len(self.ready) != ready_before
+
+    def _remove(self, now: float) -> None:
+        """Remove the pod that a ReplicaSet would: not running, then not ready, then youngest."""
+        if self._pending:
+            self._pending.pop().phase = Phase.GONE
+            return
+        pods = self.starting or self.ready
+        pod = pods.pop()
+        pod.phase = Phase.DRAINING
+        pod.drained_at = now + self._drain_s
+        self.draining.append(pod)
+        self._plan(pod.drained_at, pod)
+
+    def _schedule(self, now: float) -> None:
+        while self._pending and self._free >= 1:
+            pod = self._pending.popleft()
+            self._free -= 1
+            pod.phase, pod.gpu_since = Phase.STARTING, now
+            pod.ready_at = now + self._startup_s
+            self.starting.append(pod)
+            self._plan(pod.ready_at, pod)
+
+    def proceed(self, now: float, pod: Pod) -> bool:
+        """Let a pod's life go on if it is time; tell whether it became ready."""
+        if pod.phase is Phase.STARTING and now >= pod.ready_at:
+            self.starting.remove(pod)
+            self.ready.append(pod)
+            pod.phase, pod.counted_to = Phase.READY, now
+            return True
+        if pod.phase is Phase.DRAINING and now >= pod.drained_at and not pod.in_flight:
+            self.draining.remove(pod)
+            pod.phase = Phase.GONE
+            self.gpu_seconds += now - pod.gpu_since
+            self._free += 1
+            self._schedule(now)
+        return False
+
+    def gpu_seconds_until(self, now: float) -> float:
+        """Return the GPU time of all pods, those still there included."""
+        held = (*self.starting, *self.ready, *self.draining)
+        return self.gpu_seconds + sum(now - pod.gpu_since for pod in held)

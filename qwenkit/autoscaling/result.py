@@ -1,0 +1,170 @@
+"""What a simulation gives: series by second, every decision, every request, and the bill."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qwenkit.autoscaling.dataplane import ANSWERED
+from qwenkit.autoscaling.kpa import Decision
+from qwenkit.autoscaling.scale_to_zero import Step
+from qwenkit.errors import InvalidValue
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One decision of the autoscaler, and the reconciler's last step after it.
+
+    ``replicas`` is what the Deployment was told; ``ready`` and ``starting`` what there was.
+    """
+
+    t: float
+    decision: Decision
+    step: Step
+    ready: int
+    starting: int
+
+    @property
+    def desired(self) -> int:
+        """What the decider wants, before bounds."""
+        return self.decision.desired
+
+    @property
+    def replicas(self) -> int:
+        """What the Deployment was told."""
+        return self.step.replicas
+
+    @property
+    def reason(self) -> str:
+        """Say in words why there are this many replicas."""
+        return "; ".join(part for part in (self.decision.reason, self.step.reason) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Every request that has ended, as columns in the order of their ends.
+
+    ``ttft_s`` is the time to the first token (infinite if none came), ``status`` 200, 503
+    (a queue was full) or 504 (timed out).
+    """
+
+    at: Sequence[float]
+    latency_s: Sequence[float]
+    ttft_s: Sequence[float]
+    output_tokens: Sequence[int]
+    status: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    @property
+    def answered(self) -> int:
+        """How many were answered."""
+        return sum(status == ANSWERED for status in self.status)
+
+    def failed(self, status: int | None = None) -> int:
+        """Count the failures, or those with one status."""
+        if status is not None:
+            return sum(each == status for each in self.status)
+        return len(self.status) - self.answered
+
+    def ttft(self, percentile: float) -> float:
+        """Return a percentile of the time to the first token of answered requests."""
+        return _percentile(self._good(self.ttft_s), percentile)
+
+    def latency(self, percentile: float) -> float:
+        """Return a percentile of the latency of answered requests."""
+        return _percentile(self._good(self.latency_s), percentile)
+
+    def tpot(self, percentile: float) -> float:
+        """Return a percentile of the time per output token after the first."""
+        columns = zip(self.latency_s, self.ttft_s, self.output_tokens, self.status, strict=True)
+        times = [
+            (latency - ttft) / (tokens - 1)
+            for latency, ttft, tokens, status in columns
+            if status == ANSWERED and tokens > 1
+        ]
+        return _percentile(times, percentile)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all answers."""
+        return sum(self._good(self.output_tokens))
+
+    def _good(self, column: Sequence[Any]) -> list[Any]:
+        return [
+            value for value, status in zip(column, self.status, strict=True) if status == ANSWERED
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A simulated stretch of time; every series has one value for each second of ``t``.
+
+    ``clients`` are closed-loop clients, ``arrivals`` requests that came in the second before,
+    ``concurrency`` requests in flight, ``queue`` those among them that nobody works on,
+    ``desired`` the scale that the PodAutoscaler shows, ``starting`` pods that are wanted and
+    not ready, ``pending`` those among them that no GPU is free for.
+    """
+
+    t: Sequence[int]
+    clients: Sequence[int]
+    arrivals: Sequence[int]
+    concurrency: Sequence[int]
+    queue: Sequence[int]
+    desired: Sequence[int]
+    ready: Sequence[int]
+    starting: Sequence[int]
+    pending: Sequence[int]
+    decisions: Sequence[Tick]
+    requests: Requests
+    unfinished: int
+    gpu_seconds: float
+    price_per_gpu_hour: float
+
+    @property
+    def cost(self) -> float:
+        """GPU time times price, in the price's currency."""
+        return self.gpu_seconds / 3600 * self.price_per_gpu_hour
+
+    @property
+    def cost_per_1k_tokens(self) -> float:
+        """Cost of a thousand output tokens; infinite if there were none."""
+        tokens = self.requests.tokens
+        return self.cost / tokens * 1000 if tokens else math.inf
+
+    def summary(self) -> dict[str, float]:
+        """Return the figures of interest by name, JSON-ready; absent ones are left out."""
+        requests = self.requests
+        figures = {
+            "requests": len(requests),
+            "answered": requests.answered,
+            "failed": requests.failed(),
+            "unfinished": self.unfinished,
+            "max_ready": max(self.ready, default=0),
+            "max_queue": max(self.queue, default=0),
+            "gpu_seconds": self.gpu_seconds,
+            "cost": self.cost,
+            "cost_per_1k_tokens": self.cost_per_1k_tokens,
+        }
+        if requests.answered:
+            for name, percentile in (("p50", 50), ("p95", 95), ("p99", 99)):
+                figures[f"ttft_{name}_s"] = requests.ttft(percentile)
+                figures[f"latency_{name}_s"] = requests.latency(percentile)
+        return {name: value for name, value in figures.items() if math.isfinite(value)}
+
+
+def _percentile(values: list[float], percentile: float) -> float:
+    """Return the nearest-rank percentile.
+
+    Raises:
+        InvalidValue: a percentile outside 0 to 100, or there is nothing to rank.
+    """
+    if not 0 <= percentile <= 100:
+        raise InvalidValue("percentile", percentile, "0 to 100")
+    if not values:
+        raise InvalidValue("percentile", percentile, "needs at least one answered request")
+    rank = math.ceil(len(values) * percentile / 100)
+    return sorted(values)[max(0, rank - 1)]

@@ -1,0 +1,291 @@
+"""What runs in a pod, in virtual time: a server with a fixed time, or vLLM's continuous batching.
+
+An engine holds the requests of one pod. ``next_at`` says when it will next finish one; ask again
+after every ``add``, ``finish`` and ``remove``, because a fuller batch is slower.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import Protocol
+
+from qwenkit.autoscaling.gpu import (
+    Gpu,
+    Model,
+    bytes_per_step,
+    find_gpu,
+    find_model,
+    prefill_seconds,
+)
+from qwenkit.autoscaling.memory import fit
+from qwenkit.errors import InvalidValue
+
+
+class Request:
+    """One request on its way; times in seconds, ``status`` 0 while it runs."""
+
+    __slots__ = (
+        "at",
+        "client",
+        "first_at",
+        "output_tokens",
+        "pod",
+        "prompt_tokens",
+        "proxied",
+        "running",
+        "status",
+    )
+
+    def __init__(self, at: float, prompt_tokens: int, output_tokens: int, client: int) -> None:
+        self.at = at
+        self.prompt_tokens = prompt_tokens
+        self.output_tokens = output_tokens
+        self.client = client
+        self.first_at = math.inf
+        self.status = 0
+        self.proxied = False
+        self.running = False
+        self.pod: object | None = None
+
+
+class Engine(Protocol):
+    """The requests inside one pod."""
+
+    next_at: float
+
+    @property
+    def waiting(self) -> int:
+        """Requests that the server has but does not work on yet."""
+
+    def add(self, now: float, request: Request) -> None:
+        """Take a request."""
+
+    def finish(self, now: float) -> list[Request]:
+        """Return the requests that are done by now."""
+
+    def remove(self, now: float, request: Request) -> None:
+        """Drop a request whose caller has gone."""
+
+
+class FixedEngine:
+    """Answers every request after the same time, however many run at once."""
+
+    __slots__ = ("_queue", "_service_s", "next_at")
+
+    waiting = 0
+
+    def __init__(self, service_s: float) -> None:
+        self._service_s = service_s
+        self._queue: deque[tuple[float, Request]] = deque()
+        self.next_at = math.inf
+
+    def add(self, now: float, request: Request) -> None:
+        """Take a request."""
+        request.running = True
+        request.first_at = now + self._service_s
+        self._queue.append((now + self._service_s, request))
+        self.next_at = self._queue[0][0]
+
+    def finish(self, now: float) -> list[Request]:
+        """Return the requests that are done by now."""
+        done, queue = [], self._queue
+        while queue and queue[0][0] <= now:
+            request = queue.popleft()[1]
+            if request.running:
+                request.running = False
+                done.append(request)
+        self.next_at = queue[0][0] if queue else math.inf
+        return done
+
+    def remove(self, now: float, request: Request) -> None:
+        """Drop a request whose caller has gone."""
+        request.running = False
+
+
+class BatchEngine:
+    """vLLM's continuous batching: everybody decodes together, a prefill stops them all.
+
+    Progress is counted in tokens since the batch began (``_clock``): all running sequences gain
+    one token a step, so a request that joins at clock c is done at c + output tokens − 1.
+    A sequence reserves KV cache for prompt and answer; without room it waits, in order.
+    """
+
+    __slots__ = (
+        "_base",
+        "_blocked_until",
+        "_clock",
+        "_context",
+        "_count",
+        "_kv_used",
+        "_number",
+        "_per_token",
+        "_running",
+        "_server",
+        "_time",
+        "_waiting",
+        "next_at",
+    )
+
+    def __init__(self, server: VllmServer, base: list[float], per_token: float) -> None:
+        self._server = server
+        self._base = base  # seconds per step by batch size, without the KV cache's share
+        self._per_token = per_token  # seconds per step for every token in the KV cache
+        self._running: list[tuple[float, int, Request]] = []
+        self._waiting: deque[Request] = deque()
+        self._clock = self._time = self._blocked_until = self._context = 0.0
+        self._kv_used = self._count = self._number = 0
+        self.next_at = math.inf
+
+    @property
+    def waiting(self) -> int:
+        """Requests that the server has but does not work on yet."""
+        return len(self._waiting)
+
+    def add(self, now: float, request: Request) -> None:
+        """Take a request."""
+        self._advance(now)
+        self._waiting.append(request)
+        self._admit(now)
+        self._plan()
+
+    def finish(self, now: float) -> list[Request]:
+        """Return the requests that are done by now."""
+        self._advance(now)
+        done, running = [], self._running
+        limit = self._clock + 1e-9
+        while running and (running[0][0] <= limit or not running[0][2].running):
+            request = heappop(running)[2]
+            if request.running:
+                self._leave(request)
+                done.append(request)
+        self._admit(now)
+        self._plan()
+        return done
+
+    def remove(self, now: float, request: Request) -> None:
+        """Drop a request whose caller has gone."""
+        self._advance(now)
+        if request.running:
+            self._leave(request)
+            self._admit(now)
+        else:
+            self._waiting.remove(request)
+        self._plan()
+
+    def _leave(self, request: Request) -> None:
+        request.running = False
+        self._count -= 1
+        self._kv_used -= request.prompt_tokens + request.output_tokens
+        self._context -= request.prompt_tokens + request.output_tokens / 2
+
+    def _advance(self, now: float) -> None:
+        if self._count:
+            start = self._time if self._time > self._blocked_until else self._blocked_until
+            if now > start:
+                self._clock += (now - start) / (
+                    self._base[self._count] + self._context * self._per_token
+                )
+        self._time = now
+
+    def _admit(self, now: float) -> None:
+        server, waiting = self._server, self._waiting
+        if not self._count:
+            self._clock = 0.0
+        while waiting and self._count < server.max_num_seqs:
+            request = waiting[0]
+            tokens = request.prompt_tokens + request.output_tokens
+            if self._kv_used + tokens > server.kv_tokens and self._count:
+                return
+            waiting.popleft()
+            self._kv_used += tokens
+            self._context += request.prompt_tokens + request.output_tokens / 2
+            self._count += 1
+            start = now if now > self._blocked_until else self._blocked_until
+            self._blocked_until = start + server.prefill(request.prompt_tokens)
+            request.first_at = self._blocked_until
+            request.running = True
+            self._number += 1
+            end = self._clock + request.output_tokens - 1
+            heappush(self._running, (end, self._number, request))
+
+    def _plan(self) -> None:
+        running = self._running
+        while running and not running[0][2].running:
+            heappop(running)
+        if not running:
+            self.next_at = math.inf
+            return
+        start = self._time if self._time > self._blocked_until else self._blocked_until
+        left = running[0][0] - self._clock
+        if left > 0:
+            start += left * (self._base[self._count] + self._context * self._per_token)
+        self.next_at = start
+
+
+@dataclass(frozen=True, slots=True)
+class FixedServer:
+    """A stand-in that answers after ``service_s``, however many requests run at once."""
+
+    service_s: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.service_s < math.inf:
+            raise InvalidValue("service_s", self.service_s, "more than 0, finite")
+
+    def engine(self) -> FixedEngine:
+        """Return the empty engine of a new pod."""
+        return FixedEngine(self.service_s)
+
+
+class VllmServer:
+    """vLLM with one model on one kind of GPU.
+
+    Raises:
+        InvalidValue: unknown GPU or model, or the model does not fit.
+    """
+
+    def __init__(
+        self,
+        gpu: Gpu | str,
+        model: Model | str,
+        *,
+        max_model_len: int = 6144,
+        gpu_memory_utilization: float = 0.95,
+        max_num_seqs: int = 256,
+    ) -> None:
+        self.gpu, self.model = find_gpu(gpu), find_model(model)
+        if max_num_seqs < 1:
+            raise InvalidValue("max_num_seqs", max_num_seqs, "at least 1")
+        self.fit = fit(
+            self.gpu,
+            self.model,
+            max_model_len=max_model_len,
+            gpu_memory_utilization=gpu_memory_utilization,
+        )
+        if not self.fit.fits:
+            raise InvalidValue("model", self.model.name, self.fit.problems[0])
+        self.kv_tokens = self.fit.kv_tokens
+        self.max_num_seqs = max_num_seqs
+        self._prefill: dict[int, float] = {}
+        speed = self.gpu.bandwidth_gb_s * 1e9 * self.gpu.efficiency
+        self._per_token = self.model.kv_bytes_per_token / speed
+        self._base = [
+            bytes_per_step(self.model, max(1, batch), 0.0) / speed + self.gpu.overhead_s
+            for batch in range(max_num_seqs + 1)
+        ]
+
+    def prefill(self, tokens: int) -> float:
+        """Return the time to read a prompt of that many tokens."""
+        if tokens not in self._prefill:
+            self._prefill[tokens] = prefill_seconds(self.gpu, self.model, tokens=tokens)
+        return self._prefill[tokens]
+
+    def engine(self) -> BatchEngine:
+        """Return the empty engine of a new pod."""
+        return BatchEngine(self, self._base, self._per_token)
+
+
+Server = FixedServer | VllmServer

@@ -1,0 +1,372 @@
+"""Traffic, data plane, KPA and pods in one closed loop of virtual time.
+
+    result = simulate(spec, poisson(0.5, 900), VllmServer("V100-16", "Qwen-7B-Chat-Int8"))
+
+Each second the activator reports and the pods are scraped; every two seconds, and when the
+activator sees load at zero pods, the autoscaler decides. Stretches in which nothing can happen
+are skipped. The same arguments give the same result. What is simplified: one activator, no delay
+of the API, equal start-up times, KV cache reserved for the whole answer instead of preemption,
+and timeouts that act at the next full second.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from random import Random
+
+from qwenkit.autoscaling.annotations import ScalingSpec
+from qwenkit.autoscaling.dataplane import DataPlane
+from qwenkit.autoscaling.fleet import Fleet, Phase, Pod, Startup
+from qwenkit.autoscaling.kpa import TICK_S, Decider
+from qwenkit.autoscaling.result import Requests, Result, Tick
+from qwenkit.autoscaling.scale_to_zero import Mode, Scaler, State, Step
+from qwenkit.autoscaling.server import Request, Server
+from qwenkit.autoscaling.traffic import ClosedLoop, OpenLoop, Traffic
+from qwenkit.errors import InvalidValue
+
+_MAX_SECONDS = 7 * 86_400
+_MAX_STEPS = 8  # a reconcile changes the status, and that is an event again
+_RETRY_S = 1.0  # a closed-loop client waits this long after an error
+_NOBODY = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """The cluster around the revision and where it stands at second 0.
+
+    Args:
+        gpus: pods' worth of GPUs; None for as many as are wanted.
+        gpus_per_pod: for the bill.
+        startup: the parts of a pod's cold start.
+        drain_s: how long a removed pod keeps its GPU at least.
+        timeout_s: the revision's ``timeoutSeconds``.
+        response_start_timeout_s: its ``responseStartTimeoutSeconds``.
+        streaming: whether clients ask for streams; then the first byte is the first token.
+        initial_ready: pods that are ready at second 0; None for min-scale.
+        active_for_s: for how long they were Active by then, without traffic.
+        price_per_gpu_hour: in any currency.
+    """
+
+    gpus: int | None = None
+    gpus_per_pod: int = 1
+    startup: Startup = field(default_factory=Startup)
+    drain_s: float = 30.0
+    timeout_s: float = 600.0
+    response_start_timeout_s: float = 600.0
+    streaming: bool = True
+    initial_ready: int | None = None
+    active_for_s: float = 600.0
+    price_per_gpu_hour: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("drain_s", "active_for_s", "price_per_gpu_hour"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InvalidValue(name, getattr(self, name), "finite, at least 0")
+        for name in ("timeout_s", "response_start_timeout_s"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InvalidValue(name, getattr(self, name), "finite, more than 0")
+        if self.gpus is not None and self.gpus < 1:
+            raise InvalidValue("gpus", self.gpus, "at least 1, or None for enough")
+        if self.gpus_per_pod < 1:
+            raise InvalidValue("gpus_per_pod", self.gpus_per_pod, "at least 1")
+        if self.initial_ready is not None and self.initial_ready < 0:
+            raise InvalidValue("initial_ready", self.initial_ready, "at least 0")
+
+
+def simulate(
+    spec: ScalingSpec,
+    traffic: Traffic,
+    server: Server,
+    *,
+    environment: Environment | None = None,
+    duration_s: float | None = None,
+    seed: int = 0,
+) -> Result:
+    """Run one revision under traffic.
+
+    Args:
+        spec: the scaling settings, from ``parse_spec``.
+        traffic: ``OpenLoop`` or ``ClosedLoop``.
+        server: what runs in a pod, ``VllmServer`` or ``FixedServer``.
+        environment: the cluster; the default has enough GPUs.
+        duration_s: how long; by default to a minute after the traffic's end.
+        seed: for load balancing.
+
+    Raises:
+        InvalidValue: a duration that is not positive or longer than a week.
+    """
+    duration = traffic.end_s + 60 if duration_s is None else duration_s
+    if not 0 < duration <= _MAX_SECONDS:
+        raise InvalidValue("duration_s", duration, f"more than 0, at most {_MAX_SECONDS} s")
+    run = _Run(spec, traffic, server, environment or Environment(), Random(seed))
+    return run.to(math.ceil(duration))
+
+
+class _Run:
+    """The state of one simulation: the event queue, and who acts on what."""
+
+    def __init__(
+        self,
+        spec: ScalingSpec,
+        traffic: Traffic,
+        server: Server,
+        environment: Environment,
+        rng: Random,
+    ) -> None:
+        self._environment = environment
+        self._events: list[tuple[float, int, Pod | int | None]] = []
+        self._number = 0
+        self._fleet = Fleet(
+            server,
+            gpus=environment.gpus,
+            startup_s=environment.startup.total_s,
+            drain_s=environment.drain_s,
+            plan=self._plan,
+        )
+        self._plane = DataPlane(
+            self._fleet,
+            container_concurrency=spec.container_concurrency,
+            timeout_s=environment.timeout_s,
+            first_byte_s=environment.response_start_timeout_s,
+            streaming=environment.streaming,
+            rng=rng,
+            plan=self._plan_engine,
+            done=self._done,
+        )
+        self._ended: list[tuple[float, float, float, int, int]] = []
+        self._ticks: list[Tick] = []
+        self._series: list[tuple[int, ...]] = []
+        self._arrived = 0
+        self._recheck_at = math.inf
+        self._scraped = spec.target_burst_capacity != -1
+        self._arrivals = iter(traffic.arrivals) if isinstance(traffic, OpenLoop) else iter(())
+        self._next_arrival = next(self._arrivals, None)
+        self._clients = traffic if isinstance(traffic, ClosedLoop) else None
+        self._wanted_clients = 0
+        self._waiting_clients: set[int] = set()
+        for at, _ in self._clients.schedule if self._clients else ():
+            self._push(at, None)
+        self._take_over(spec)
+
+    def _take_over(self, spec: ScalingSpec) -> None:
+        """Put the revision into the state that it has at second 0."""
+        environment = self._environment
+        given = environment.initial_ready
+        ready = spec.min_scale if given is None else given
+        since = -environment.active_for_s
+        self._fleet.seed(0.0, ready)
+        self._decider = Decider(spec, ready=0, now=since)
+        # Idle pods were scraped as zeros since they became ready.
+        if ready and self._scraped:
+            for second in range(max(math.ceil(since), -math.ceil(spec.stable_window_s)), 1):
+                self._decider.record(second, 0.0, 0.0)
+        decision = self._decider.decide(0.0, ready)
+        if decision is None:
+            self._decider.desired = 0
+        excess = self._decider.excess_burst_capacity
+        self._scaler = Scaler(
+            spec,
+            now=0.0,
+            replicas=ready,
+            state=State.ACTIVE if ready else State.INACTIVE,
+            since=since,
+            initialized=True,
+            mode=Mode.SERVE if ready and excess >= 0 else Mode.PROXY,
+            proxy_since=since - environment.startup.total_s,
+        )
+        self._step = self._reconcile(0.0)
+
+    # Events
+
+    def _push(self, at: float, what: Pod | int | None) -> None:
+        self._number += 1
+        heappush(self._events, (at, self._number, what))
+
+    def _plan(self, at: float, pod: Pod) -> None:
+        self._push(at, pod)
+
+    def _plan_engine(self, at: float, pod: Pod) -> None:
+        if at != pod.next_at:
+            pod.next_at = at
+            if at < math.inf:
+                self._push(at, pod)
+
+    def _pod_event(self, now: float, pod: Pod) -> None:
+        if pod.next_at <= now:
+            pod.next_at = math.inf
+            self._plane.finish(now, pod)
+        if pod.phase is not Phase.READY and self._fleet.proceed(now, pod):
+            self._step = self._reconcile(now)
+            self._plane.drain_queue(now)
+
+    def _clients_change(self, now: float) -> None:
+        assert self._clients is not None
+        before, self._wanted_clients = self._wanted_clients, self._clients.clients(now)
+        for client in range(before, self._wanted_clients):
+            if client not in self._waiting_clients:
+                self._client_sends(now, client)
+
+    def _client_sends(self, now: float, client: int) -> None:
+        self._waiting_clients.discard(client)
+        if client < self._wanted_clients:
+            self._waiting_clients.add(client)
+            self._enter(now, 0, 0, client)
+
+    def _enter(self, now: float, prompt: int, output: int, client: int) -> None:
+        if client != _NOBODY and self._clients is not None:
+            lengths = self._clients.lengths
+            prompt, output = lengths.prompt_tokens, lengths.output_tokens
+        self._arrived += 1
+        if self._plane.enter(now, Request(now, prompt, output, client)):
+            self._report(now, 1.0, 1.0)
+
+    def _done(self, now: float, request: Request) -> None:
+        at, first = request.at, request.first_at
+        ttft = (first if first < now else now) - at
+        self._ended.append((at, now - at, ttft, request.output_tokens, request.status))
+        if request.client != _NOBODY:
+            pause = 0.0 if request.status == 200 else _RETRY_S
+            self._push(now + pause, request.client)
+
+    # The autoscaler's side
+
+    def _report(self, now: float, concurrency: float, rps: float) -> None:
+        self._decider.record(now, concurrency, rps)
+        if self._decider.wants_poke(concurrency):
+            self._decide(now)
+
+    def _decide(self, now: float) -> None:
+        fleet = self._fleet
+        decision = self._decider.decide(now, len(fleet.ready))
+        if decision is None:
+            return
+        ready, starting = len(fleet.ready), fleet.not_ready
+        if decision.notify:
+            self._step = self._reconcile(now)
+        self._ticks.append(Tick(now, decision, self._step, ready, starting))
+
+    def _reconcile(self, now: float) -> Step:
+        self._recheck_at = math.inf
+        for _ in range(_MAX_STEPS):
+            step = self._scaler.reconcile(
+                now,
+                desired=self._decider.desired,
+                excess_burst_capacity=self._decider.excess_burst_capacity,
+                ready=len(self._fleet.ready),
+            )
+            self._plane.proxy = step.activator_in_path
+            changed = self._fleet.scale_to(now, step.replicas)
+            if step.recheck_s is not None:
+                self._recheck_at = min(self._recheck_at, now + step.recheck_s)
+            if not changed and not step.again:
+                break
+        return step
+
+    # Time
+
+    def to(self, end: int) -> Result:
+        """Run up to a second and return what happened."""
+        self._sample(0)
+        second = 0
+        while second < end:
+            second += 1
+            self._until(float(second))
+            self._second(float(second))
+            self._sample(second)
+            if not self._plane.in_flight and self._fleet.empty:
+                second = self._skip(second, end)
+        return self._result(end)
+
+    def _until(self, boundary: float) -> None:
+        """Let everything happen that comes before a second's end, in its order."""
+        events = self._events
+        while True:
+            arrival = self._next_arrival
+            at = events[0][0] if events else math.inf
+            if arrival is not None and arrival[0] < boundary and arrival[0] <= at:
+                self._next_arrival = next(self._arrivals, None)
+                self._enter(arrival[0], arrival[1], arrival[2], _NOBODY)
+            elif at < boundary:
+                now, _, what = heappop(events)
+                if isinstance(what, Pod):
+                    self._pod_event(now, what)
+                elif what is None:
+                    self._clients_change(now)
+                else:
+                    self._client_sends(now, what)
+            else:
+                return
+
+    def _second(self, now: float) -> None:
+        plane = self._plane
+        if plane.in_flight:
+            plane.expire(now)
+        reported = plane.stats.known
+        if reported:
+            self._report(now, *plane.stats.report(now))
+        # A zero is recorded too, but adds nothing to a second that has a report.
+        if self._scraped and (plane.counted_directly or not reported):
+            scraped = plane.scrape(now)
+            if scraped is not None:
+                self._decider.record(now, *scraped)
+        if now % TICK_S == 0:
+            self._decide(now)
+        if self._recheck_at <= now:
+            self._step = self._reconcile(now)
+
+    def _sample(self, second: int) -> None:
+        fleet, plane = self._fleet, self._plane
+        desired = self._step.desired_scale
+        self._series.append(
+            (
+                second,
+                self._wanted_clients,
+                self._arrived,
+                plane.in_flight,
+                plane.waiting if plane.in_flight else 0,
+                desired if desired > 0 else 0,
+                len(fleet.ready),
+                fleet.not_ready,
+                fleet.waiting_for_gpu,
+            )
+        )
+        self._arrived = 0
+
+    def _skip(self, second: int, end: int) -> int:
+        """Pass over seconds in which nothing can happen; return the last of them."""
+        if self._plane.stats.known or self._recheck_at < math.inf or not self._decider.idle(second):
+            return second
+        soonest = self._events[0][0] if self._events else math.inf
+        if self._next_arrival is not None:
+            soonest = min(soonest, self._next_arrival.at)
+        last = end if soonest >= end else math.floor(soonest)
+        if last <= second:
+            return second
+        same = self._series[-1][1:]
+        self._series.extend((passed, *same) for passed in range(second + 1, last + 1))
+        return last
+
+    def _result(self, end: int) -> Result:
+        series = zip(*self._series, strict=True)
+        t, clients, arrivals, concurrency, queue, desired, ready, starting, pending = series
+        columns = zip(*self._ended, strict=True) if self._ended else ((),) * 5
+        environment = self._environment
+        held = self._fleet.gpu_seconds_until(float(end))
+        return Result(
+            t=t,
+            clients=clients,
+            arrivals=arrivals,
+            concurrency=concurrency,
+            queue=queue,
+            desired=desired,
+            ready=ready,
+            starting=starting,
+            pending=pending,
+            decisions=self._ticks,
+            requests=Requests(*columns),
+            unfinished=self._plane.in_flight,
+            gpu_seconds=held * environment.gpus_per_pod,
+            price_per_gpu_hour=environment.price_per_gpu_hour,
+        )

@@ -1,0 +1,246 @@
+"""Traffic for the simulator: open-loop arrivals, or clients that wait for each answer.
+
+Everything random takes a seed, so the same call gives the same requests.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from random import Random
+from typing import NamedTuple
+
+from qwenkit.errors import InvalidValue
+
+_MAX_REQUESTS = 5_000_000
+
+
+class Arrival(NamedTuple):
+    """One request: when it comes and how many tokens go in and out."""
+
+    at: float
+    prompt_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Token counts: means, and the spread as a coefficient of variation (0: all equal)."""
+
+    prompt_tokens: int = 256
+    output_tokens: int = 128
+    spread: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("prompt_tokens", "output_tokens"):
+            if getattr(self, name) < 1:
+                raise InvalidValue(name, getattr(self, name), "at least 1")
+        if not 0 <= self.spread < 10:
+            raise InvalidValue("spread", self.spread, "0 to 10")
+
+    def draw(self, at: float, rng: Random) -> Arrival:
+        """Return a request of log-normal lengths."""
+        if not self.spread:
+            return Arrival(at, self.prompt_tokens, self.output_tokens)
+        sigma = math.sqrt(math.log1p(self.spread**2))
+        prompt, output = (
+            max(1, round(mean * rng.lognormvariate(-sigma * sigma / 2, sigma)))
+            for mean in (self.prompt_tokens, self.output_tokens)
+        )
+        return Arrival(at, prompt, output)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLoop:
+    """Requests that come whether or not the earlier ones were answered."""
+
+    arrivals: tuple[Arrival, ...]
+
+    def __post_init__(self) -> None:
+        if not self.arrivals:
+            raise InvalidValue("traffic", "no requests", "at least one request")
+        last = 0.0
+        for at, prompt, output in self.arrivals:
+            if not last <= at < math.inf or prompt < 1 or output < 1:
+                raise InvalidValue(
+                    "arrival",
+                    (at, prompt, output),
+                    "times of at least 0 in rising order, token counts of at least 1",
+                )
+            last = at
+
+    @property
+    def end_s(self) -> float:
+        """When the last request comes."""
+        return self.arrivals[-1].at
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedLoop:
+    """Clients that send their next request when the last one is answered.
+
+    ``schedule`` lists (from second, clients); a client that is no longer wanted finishes first.
+    """
+
+    schedule: tuple[tuple[float, int], ...]
+    lengths: Lengths = Lengths()
+
+    def __post_init__(self) -> None:
+        if not self.schedule:
+            raise InvalidValue("schedule", (), "at least one (from second, clients)")
+        times = [at for at, _ in self.schedule]
+        if times != sorted(times) or not 0 <= times[0] <= times[-1] < math.inf:
+            raise InvalidValue("schedule", times, "seconds of at least 0 in rising order")
+        for at, clients in self.schedule:
+            if clients < 0:
+                raise InvalidValue("clients", clients, "at least 0", f"schedule at {at:g} s")
+
+    def clients(self, at: float) -> int:
+        """Return how many clients are wanted at a time."""
+        place = bisect_right(self.schedule, at, key=lambda entry: entry[0])
+        return self.schedule[place - 1][1] if place else 0
+
+    @property
+    def end_s(self) -> float:
+        """When the number of clients last changes."""
+        return self.schedule[-1][0]
+
+
+Traffic = OpenLoop | ClosedLoop
+
+
+def poisson(
+    rate_per_s: float, duration_s: float, *, lengths: Lengths | None = None, seed: int = 0
+) -> OpenLoop:
+    """Return Poisson arrivals at a constant mean rate."""
+    return varying(lambda _: rate_per_s, rate_per_s, duration_s, lengths=lengths, seed=seed)
+
+
+def bursts(
+    rate_per_s: float,
+    burst_per_s: float,
+    duration_s: float,
+    *,
+    every_s: float = 300.0,
+    burst_s: float = 30.0,
+    lengths: Lengths | None = None,
+    seed: int = 0,
+) -> OpenLoop:
+    """Return Poisson arrivals with a burst of ``burst_s`` at the end of every ``every_s``."""
+    _positive(every_s=every_s, burst_s=burst_s)
+
+    def rate(at: float) -> float:
+        return burst_per_s if at % every_s >= every_s - burst_s else rate_per_s
+
+    most = max(rate_per_s, burst_per_s)
+    return varying(rate, most, duration_s, lengths=lengths, seed=seed)
+
+
+def diurnal(
+    requests: float,
+    *,
+    duration_s: float = 86_400.0,
+    depth: float = 0.9,
+    lengths: Lengths | None = None,
+    seed: int = 0,
+) -> OpenLoop:
+    """Return a day: Poisson arrivals on a sine, about ``requests`` in all, quiet at both ends."""
+    _positive(requests=requests, duration_s=duration_s)
+    if not 0 <= depth <= 1:
+        raise InvalidValue("depth", depth, "0 to 1")
+    mean = requests / duration_s
+
+    def rate(at: float) -> float:
+        return mean * (1 - depth * math.cos(2 * math.pi * at / duration_s))
+
+    return varying(rate, mean * (1 + depth), duration_s, lengths=lengths, seed=seed)
+
+
+def varying(
+    rate: Callable[[float], float],
+    most_per_s: float,
+    duration_s: float,
+    *,
+    lengths: Lengths | None = None,
+    seed: int = 0,
+) -> OpenLoop:
+    """Return Poisson arrivals of a rate that varies in time, by thinning.
+
+    Raises:
+        InvalidValue: no positive rate or duration, a rate outside 0 to ``most_per_s``, or chance
+            gave no request at all.
+    """
+    _positive(rate_per_s=most_per_s, duration_s=duration_s)
+    if most_per_s * duration_s > _MAX_REQUESTS:
+        raise InvalidValue("rate_per_s", most_per_s, f"at most {_MAX_REQUESTS} requests in all")
+    rng, lengths = Random(seed), lengths or Lengths()
+    found: list[Arrival] = []
+    at = rng.expovariate(most_per_s)
+    while at < duration_s:
+        now = rate(at)
+        if not 0 <= now <= most_per_s:
+            raise InvalidValue("rate", now, f"0 to {most_per_s:g} requests a second")
+        if rng.random() * most_per_s < now:
+            found.append(lengths.draw(at, rng))
+        at += rng.expovariate(most_per_s)
+    return OpenLoop(tuple(found))
+
+
+def from_csv(text: str, *, lengths: Lengths | None = None) -> OpenLoop:
+    """Read arrivals from CSV: a timestamp in seconds, then optional prompt and output tokens.
+
+    A first line that is no number is taken as a header. Times count from the earliest one.
+
+    Raises:
+        InvalidValue: names the line and what is wrong with it.
+    """
+    rows = [(number, row) for number, row in enumerate(csv.reader(StringIO(text)), 1) if row]
+    if rows and not _is_number(rows[0][1][0]):
+        rows = rows[1:]
+    if not rows:
+        raise InvalidValue("trace", "no rows", "at least one line: seconds[,prompt,output]")
+    usual = lengths or Lengths()
+    found = sorted(_row(number, row, usual) for number, row in rows)
+    first = found[0].at
+    return OpenLoop(tuple(arrival._replace(at=arrival.at - first) for arrival in found))
+
+
+def _row(number: int, row: Sequence[str], usual: Lengths) -> Arrival:
+    try:
+        at = float(row[0])
+        prompt, output = (
+            int(row[place]) if len(row) > place and row[place].strip() else default
+            for place, default in ((1, usual.prompt_tokens), (2, usual.output_tokens))
+        )
+    except ValueError as error:
+        raise InvalidValue(f"trace line {number}", ",".join(row), str(error)) from error
+    if not 0 <= at < math.inf or min(prompt, output) < 1:
+        raise InvalidValue(
+            f"trace line {number}",
+            ",".join(row),
+            "a finite time of at least 0, token counts of at least 1",
+        )
+    return Arrival(at, prompt, output)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _positive(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 < value < math.inf:
+            raise InvalidValue(name, value, "more than 0, finite")
+
+
+def total_tokens(arrivals: Iterable[Arrival]) -> int:
+    """Return the tokens that all answers have together."""
+    return sum(arrival.output_tokens for arrival in arrivals)

@@ -1,0 +1,319 @@
+"""Ask the served model through the Knative gateway: the Host header selects the Service.
+
+``chat_client`` returns the client that one goes on with afterwards, ready made: the OpenAI
+client with the gateway as its base and the Host as a default header.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from qwenkit.errors import QwenkitError
+from qwenkit.inference import failures
+from qwenkit.inference.address import base_url, is_loopback
+
+if TYPE_CHECKING:
+    import openai
+
+CHAT = "/v1/chat/completions"
+_CONNECT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer; ``raw`` is the JSON as it came, ``usage`` its token counts."""
+
+    text: str
+    finish_reason: str
+    usage: dict[str, int]
+    raw: dict[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StreamStats:
+    """Times of a streamed answer: to the first token, and between the later ones."""
+
+    ttft_s: float
+    tpot_s: float
+    tokens: int
+    seconds: float
+    finish_reason: str
+
+
+@dataclass(frozen=True)
+class RawAnswer:
+    """A status and a body, whatever they say."""
+
+    status: int
+    body: str
+
+
+def chat_client(
+    gateway: str, host: str, *, timeout_s: float = 600, max_retries: int = 0
+) -> openai.OpenAI:
+    """Return an OpenAI client that talks to one Service through the gateway.
+
+    The API key is ``OPENAI_API_KEY``, or the word ``none`` for a server that wants none.
+
+    Args:
+        gateway: the gateway's base URL.
+        host: the Service's host name.
+        timeout_s: limit of one request, cold start included.
+        max_retries: how often a failed request is repeated.
+    """
+    import openai
+
+    return openai.OpenAI(**client_options(gateway, host, timeout_s, max_retries))
+
+
+def client_options(
+    gateway: str, host: str, timeout_s: float, max_retries: int, *, asynchronous: bool = False
+) -> dict[str, Any]:
+    """Return the arguments of an OpenAI client, synchronous or not."""
+    import openai
+
+    url = base_url(gateway)
+    transport = openai.DefaultAsyncHttpxClient if asynchronous else openai.DefaultHttpxClient
+    return {
+        "base_url": f"{url}/v1",
+        "api_key": os.environ.get("OPENAI_API_KEY") or "none",
+        "default_headers": {"Host": host} if host else {},
+        "timeout": openai.Timeout(timeout_s, connect=min(_CONNECT_S, timeout_s)),
+        "max_retries": max_retries,
+        "http_client": transport(trust_env=not is_loopback(url)),
+    }
+
+
+class Server:
+    """A served model behind a gateway.
+
+    Args:
+        gateway: the gateway's base URL.
+        host: the Service's host name.
+        model: the name that the server was started with.
+        timeout_s: limit of one request, cold start included.
+    """
+
+    def __init__(self, gateway: str, host: str, *, model: str, timeout_s: float = 600) -> None:
+        self.gateway, self.host, self.model = base_url(gateway), host, model
+        self.timeout_s = timeout_s
+
+    def __repr__(self) -> str:
+        return f"Server({self.gateway!r}, {self.host!r}, model={self.model!r})"
+
+    @cached_property
+    def client(self) -> openai.OpenAI:
+        """The OpenAI client behind ``ask`` and ``stream``."""
+        return chat_client(self.gateway, self.host, timeout_s=self.timeout_s)
+
+    def close(self) -> None:
+        """Release the connections."""
+        if "client" in self.__dict__:
+            self.client.close()
+
+    def body(self, prompt: str, **sampling: Any) -> dict[str, Any]:
+        """Return the request's JSON: one user message, and the sampling parameters as given."""
+        messages = [{"role": "user", "content": prompt}]
+        return {"model": self.model, "messages": messages, **sampling}
+
+    def curl(self, prompt: str, **sampling: Any) -> str:
+        """Return the command line that sends the same request."""
+        return curl_command(self.gateway, self.host, self.body(prompt, **sampling))
+
+    def ask(self, prompt: str, **sampling: Any) -> Answer:
+        """Send one prompt and wait for the whole answer.
+
+        Args:
+            prompt: the user's message.
+            sampling: ``max_tokens``, ``temperature``, ``top_p``, ``seed`` and what else vLLM knows.
+
+        Raises:
+            NotFound: the host or the model is unknown; which of them, the message says.
+            NotReady: no pod answers (503).
+            WaitTimeout: the cold start or the queue took longer than a timeout.
+            Unreachable: nobody listens at the gateway's address.
+            Rejected: the server refuses a parameter.
+        """
+        start = time.perf_counter()
+        with self._speaking():
+            response = self.client.post(
+                "/chat/completions", body=self.body(prompt, **sampling), cast_to=_json_type()
+            )
+        raw = _expect_json(response, self.gateway)
+        choice = raw["choices"][0]
+        return Answer(
+            text=str(choice["message"].get("content") or ""),
+            finish_reason=str(choice.get("finish_reason") or ""),
+            usage=dict(raw.get("usage") or {}),
+            raw=raw,
+            seconds=time.perf_counter() - start,
+        )
+
+    def stream(self, prompt: str, **sampling: Any) -> Stream:
+        """Send one prompt; iterate over the answer's pieces, then read ``stats``.
+
+        Raises:
+            QwenkitError: as ``ask``; while iterating, also if the stream is cut.
+        """
+        return Stream(self, self.body(prompt, **sampling))
+
+    def without_host(self) -> RawAnswer:
+        """Send a request without the Service's host, to show what the gateway says to it."""
+        return raw_request(self.gateway, "/v1/models", timeout_s=min(self.timeout_s, 30))
+
+    @contextmanager
+    def _speaking(self) -> Iterator[None]:
+        """Turn what the OpenAI client raises into our errors.
+
+        ``from None``: its traceback through the HTTP stack adds nothing to the message.
+        """
+        import openai
+
+        try:
+            yield
+        except openai.APITimeoutError:
+            raise failures.timed_out(self.gateway, self.timeout_s) from None
+        except openai.APIConnectionError as error:
+            raise failures.unreachable(self.gateway, failures.root(error)) from None
+        except openai.APIStatusError as error:
+            raise failures.from_status(
+                error.status_code,
+                message_of(error.response.text),
+                url=self.gateway,
+                host=self.host,
+                model=self.model,
+            ) from None
+
+
+class Stream:
+    """An answer that arrives in pieces. ``stats`` is there when it has ended."""
+
+    def __init__(self, server: Server, body: dict[str, Any]) -> None:
+        self._server, self._body = server, body
+        self._stats: StreamStats | None = None
+
+    @property
+    def stats(self) -> StreamStats:
+        """The times of the whole stream.
+
+        Raises:
+            QwenkitError: it has not been read to its end.
+        """
+        if self._stats is None:
+            raise QwenkitError(
+                "the stream has no statistics yet",
+                "it has not been read to its end",
+                "iterate over all its pieces first",
+            )
+        return self._stats
+
+    def __iter__(self) -> Iterator[str]:
+        start = time.perf_counter()
+        arrivals: list[float] = []
+        finish, counted = "", 0
+        with self._server._speaking():
+            chunks = self._server.client.chat.completions.create(**self._body, stream=True)
+            for chunk in chunks:
+                counted = chunk.usage.completion_tokens if chunk.usage else counted
+                for choice in chunk.choices[:1]:
+                    finish = choice.finish_reason or finish
+                    if choice.delta.content:
+                        arrivals.append(time.perf_counter() - start)
+                        yield choice.delta.content
+        end = time.perf_counter() - start
+        if not finish:
+            raise QwenkitError(
+                "the stream ended early",
+                "no finish_reason came: the revision's timeout or a lost pod cut it",
+                "raise request_timeout_s, or ask for fewer tokens",
+            )
+        first = arrivals[0] if arrivals else end
+        tokens = counted or len(arrivals)
+        last = arrivals[-1] if arrivals else end
+        self._stats = StreamStats(first, (last - first) / max(tokens - 1, 1), tokens, end, finish)
+
+
+def curl_command(gateway: str, host: str, body: dict[str, Any]) -> str:
+    """Return a curl command that can be pasted into a shell, as the documentation writes it."""
+    data = json.dumps(body, ensure_ascii=False)
+    words = [
+        "curl",
+        *("-H", f"Host: {host}"),
+        *("-H", "Content-Type: application/json"),
+        base_url(gateway) + CHAT,
+        *("-d", data),
+    ]
+    # Shells with a proxy variable set would send a loopback request to the proxy.
+    local = ["--noproxy", "*"] if is_loopback(base_url(gateway)) else []
+    return " ".join(map(shlex.quote, [*words[:1], *local, *words[1:]]))
+
+
+def raw_request(
+    gateway: str,
+    path: str,
+    *,
+    host: str | None = None,
+    body: dict[str, Any] | None = None,
+    timeout_s: float = 30,
+) -> RawAnswer:
+    """Send one request as it is and return status and body, whatever they say.
+
+    Raises:
+        Unreachable: nobody listens.
+        WaitTimeout: no answer in time.
+    """
+    import requests
+
+    url = base_url(gateway)
+    with requests.Session() as session:
+        session.trust_env = not is_loopback(url)
+        try:
+            answer = session.request(
+                "GET" if body is None else "POST",
+                url + path,
+                json=body,
+                headers={"Host": host} if host else {},
+                timeout=(min(_CONNECT_S, timeout_s), timeout_s),
+            )
+        except requests.Timeout:
+            raise failures.timed_out(url, timeout_s) from None
+        except requests.RequestException as error:
+            raise failures.unreachable(url, failures.root(error)) from None
+    return RawAnswer(answer.status_code, answer.text)
+
+
+def message_of(body: str) -> str:
+    """Return the message in an error's body: vLLM's JSON, OpenAI's, or short text."""
+    try:
+        loaded = json.loads(body)
+    except ValueError:
+        return body.strip()[:200]
+    if isinstance(loaded, dict):
+        inner = loaded.get("error")
+        source = inner if isinstance(inner, dict) else loaded
+        return str(source.get("message") or source.get("detail") or inner or "")
+    return ""
+
+
+def _json_type() -> Any:
+    """Return the type that makes the OpenAI client hand over the JSON unparsed."""
+    return object
+
+
+def _expect_json(answer: object, url: str) -> dict[str, Any]:
+    if isinstance(answer, dict) and answer.get("choices"):
+        return answer
+    raise QwenkitError(
+        f"{url} did not answer as an OpenAI server",
+        f"expected JSON with choices, got {str(answer)[:80]!r}",
+        "is this address the gateway of the Service?",
+    )

@@ -1,0 +1,154 @@
+"""What the API server and Knative's webhooks say about an object, without a cluster.
+
+``review`` walks the same way as a request does: the API server reads the object and drops fields
+that its schema lacks; the mutating webhook decodes it and fills in defaults; the API server
+validates metadata and schema; the validating webhook checks Knative's rules; and for a dry run
+Kubernetes is asked about the pod. The first refusal ends the way, in the words of whoever spoke.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from qwenkit.errors import Rejected
+from qwenkit.manifests import admission_dry_run, faults, schema
+from qwenkit.manifests.admission_config import Cluster
+from qwenkit.manifests.admission_defaults import filled
+from qwenkit.manifests.admission_metadata import metadata_complaints
+from qwenkit.manifests.admission_rules import object_faults
+from qwenkit.manifests.decode import DecodeError, decode, decode_metadata, duplicates
+
+GROUP = "serving.knative.dev"
+_NAME_LENGTH = 63
+_SUFFIX_LENGTH = 5
+
+
+def default(
+    obj: Mapping[str, Any],
+    *,
+    old: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, str] | None = None,
+    user: str | None = None,
+) -> dict[str, Any]:
+    """Return ``obj`` as the mutating webhook leaves it.
+
+    Args:
+        obj: a Service, Configuration, Revision or Route of serving.knative.dev/v1.
+        old: the stored object, for an update.
+        defaults: entries of the ConfigMap config-defaults.
+        user: recorded as creator and last modifier.
+
+    Raises:
+        Rejected: the object cannot be decoded.
+    """
+    kind = _kind(obj)
+    metadata = _metadata(obj, kind)
+    try:
+        decoded = decode(obj, kind)
+    except DecodeError as error:
+        refusal = f"mutation failed: cannot decode incoming new object: {error}"
+        raise _denied("webhook.serving.knative.dev", refusal) from None
+    new = decoded | {"metadata": metadata}
+    return filled(new, kind, cluster=Cluster(defaults=defaults or {}), old=old, user=user)
+
+
+def review(
+    obj: Mapping[str, Any],
+    *,
+    old: Mapping[str, Any] | None = None,
+    features: Mapping[str, str] | None = None,
+    defaults: Mapping[str, str] | None = None,
+    autoscaler: Mapping[str, str] | None = None,
+    dry_run: bool = True,
+    user: str | None = None,
+    service_accounts: Collection[str] = ("default",),
+    suffix: str = "00000",
+) -> dict[str, Any]:
+    """Return ``obj`` with its defaults if the cluster would take it.
+
+    Args:
+        obj: a Service, Configuration, Revision or Route of serving.knative.dev/v1.
+        old: the stored object, for an update.
+        features: entries of the ConfigMap config-features.
+        defaults: entries of config-defaults.
+        autoscaler: entries of config-autoscaler.
+        dry_run: the request is a server-side dry run; only then Knative tries the pod.
+        user: recorded as creator and last modifier.
+        service_accounts: those that exist in the object's namespace.
+        suffix: the random end of generated names.
+
+    Raises:
+        Rejected: somebody refuses; ``what`` is the whole message, ``status`` and ``reason`` are
+            in ``context``.
+    """
+    kind = _kind(obj)
+    new = default(obj, old=old, defaults=defaults, user=user)
+    named = {**new, "metadata": _named(new["metadata"], suffix)}
+    _validate_schema(named, kind)
+    cluster = Cluster(features or {}, defaults or {}, autoscaler or {})
+    found = object_faults(named, kind, cluster=cluster, old=old)
+    if found:
+        refusal = f"validation failed: {faults.text(found)}"
+        raise _denied("validation.webhook.serving.knative.dev", refusal)
+    if dry_run and kind in ("Service", "Configuration"):
+        _try_pod(named, service_accounts, suffix)
+    return new
+
+
+def _kind(obj: Mapping[str, Any]) -> str:
+    kind, version = obj.get("kind"), obj.get("apiVersion")
+    if version != f"{GROUP}/v1" or kind not in schema.SPECS:
+        message = f'no matches for kind "{kind}" in version "{version}"'
+        raise Rejected(message, status=404, reason="NotFound")
+    return str(kind)
+
+
+def _metadata(obj: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    try:
+        return decode_metadata(obj.get("metadata") or {})
+    except DecodeError as error:
+        message = f'{kind} in version "v1" cannot be handled as a {kind}: {error}'
+        raise Rejected(message, status=400, reason="BadRequest") from None
+
+
+def _named(metadata: Mapping[str, Any], suffix: str) -> dict[str, Any]:
+    prefix = metadata.get("generateName", "")
+    if metadata.get("name") or not prefix:
+        return dict(metadata)
+    return {**metadata, "name": prefix[: _NAME_LENGTH - _SUFFIX_LENGTH] + suffix}
+
+
+def _validate_schema(obj: Mapping[str, Any], kind: str) -> None:
+    found = metadata_complaints(obj["metadata"])
+    template = obj["spec"].get("template", {}) if kind != "Revision" else {"spec": obj["spec"]}
+    path = "spec" if kind == "Revision" else "spec.template.spec"
+    if kind != "Route" and "containers" not in template.get("spec", {}):
+        rule = f'{path}.containers in body must be of type array: "null"'
+        found.append(f'{path}.containers: Invalid value: "null": {rule}')
+    found += [
+        f"{place}: Duplicate value: {key}"
+        for place, key in duplicates(obj["spec"], schema.SPECS[kind], "spec")
+    ]
+    if found:
+        shown = found[0] if len(found) == 1 else f"[{', '.join(found)}]"
+        name = obj["metadata"].get("name", "")
+        message = f'{kind}.{GROUP} "{name}" is invalid: {shown}'
+        raise Rejected(message, status=422, reason="Invalid")
+
+
+def _try_pod(obj: Mapping[str, Any], service_accounts: Collection[str], suffix: str) -> None:
+    refused = admission_dry_run.refusal(
+        obj["spec"]["template"]["spec"],
+        namespace=obj["metadata"].get("namespace", "default"),
+        service_accounts=service_accounts,
+        suffix=suffix,
+    )
+    if refused is not None:
+        message = f"validation callback failed: dry run failed with {refused}: spec.template"
+        raise _denied("validation.webhook.serving.knative.dev", message)
+
+
+def _denied(webhook: str, message: str) -> Rejected:
+    what = f'admission webhook "{webhook}" denied the request: {message}'
+    return Rejected(what, status=400, reason="BadRequest")

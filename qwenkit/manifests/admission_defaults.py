@@ -1,0 +1,151 @@
+"""What Knative's mutating webhook fills in."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from qwenkit.manifests.admission_config import Cluster
+
+_GROUP = "serving.knative.dev"
+_WRITABLE_VOLUMES = ("emptyDir", "persistentVolumeClaim", "ephemeral")
+_HANDLERS = ("httpGet", "tcpSocket", "exec", "grpc")
+_RESOURCES = ("cpu", "memory", "ephemeral-storage")
+
+
+def filled(
+    obj: Mapping[str, Any],
+    kind: str,
+    *,
+    cluster: Cluster,
+    old: Mapping[str, Any] | None = None,
+    user: str | None = None,
+) -> dict[str, Any]:
+    """Return a decoded object with its defaults.
+
+    Args:
+        obj: the object, already decoded.
+        kind: Service, Configuration, Revision or Route.
+        cluster: the cluster's configuration.
+        old: the stored object of an update.
+        user: who asks; recorded as creator and last modifier.
+    """
+    new = copy.deepcopy(dict(obj))
+    spec = new.setdefault("spec", {})
+    if kind == "Revision":
+        if old is None:  # a stored revision never changes
+            _revision(spec, cluster, creating=True)
+    elif kind != "Route" and not _keeps_own_name(spec, old):
+        template = spec.setdefault("template", {})
+        _revision(template.setdefault("spec", {}), cluster, creating=old is None)
+    if kind in ("Service", "Route"):
+        _traffic(spec, has_default_target=kind == "Service")
+    owned = kind != "Service" and bool(new.get("metadata", {}).get("ownerReferences"))
+    if user is not None and kind != "Revision" and not owned:
+        _user(new, old, user)
+    return new
+
+
+def _keeps_own_name(spec: Mapping[str, Any], old: Mapping[str, Any] | None) -> bool:
+    if old is None:
+        return False
+    name = _template_name(spec)
+    return name != "" and name == _template_name(old.get("spec", {}))
+
+
+def _template_name(spec: Mapping[str, Any]) -> str:
+    return str(spec.get("template", {}).get("metadata", {}).get("name", ""))
+
+
+def _revision(spec: dict[str, Any], cluster: Cluster, *, creating: bool) -> None:
+    timeout = spec.get("timeoutSeconds") or cluster.number("revision-timeout-seconds")
+    spec["timeoutSeconds"] = timeout
+    idle = cluster.number("revision-idle-timeout-seconds")
+    for name, value in (
+        ("idleTimeoutSeconds", idle),
+        ("responseStartTimeoutSeconds", cluster.response_start_timeout),
+    ):
+        if name not in spec and 0 != value < timeout:
+            spec[name] = value
+    spec.setdefault("containerConcurrency", cluster.number("container-concurrency"))
+    containers, starters = spec.get("containers", []), spec.get("initContainers", [])
+    _name(containers, starters, "user-container")
+    _name(starters, containers, "init-container")
+    for container in containers:
+        _container(container, spec, cluster)
+    links = cluster.enable_service_links
+    if containers and creating and links is not None:
+        spec.setdefault("enableServiceLinks", links)
+
+
+def _name(unnamed: list[dict[str, Any]], others: list[dict[str, Any]], name: str) -> None:
+    taken = {container.get("name", "") for container in (*unnamed, *others)}
+    suffix = 0
+    for container in unnamed:
+        if container.get("name"):
+            continue
+        chosen = name
+        while len(unnamed) > 1 or chosen in taken:
+            chosen, suffix = f"{name}-{suffix}", suffix + 1
+            if chosen not in taken:
+                break
+        container["name"] = chosen
+
+
+def _container(container: dict[str, Any], spec: Mapping[str, Any], cluster: Cluster) -> None:
+    resources = container.setdefault("resources", {})
+    for side in ("requests", "limits"):
+        for resource in _RESOURCES:
+            value = cluster.defaults.get(f"revision-{resource}-{side.removesuffix('s')}")
+            if value is not None:
+                resources.setdefault(side, {}).setdefault(resource, value)
+    if len(spec["containers"]) == 1 or container.get("ports"):
+        probe = container.setdefault("readinessProbe", {})
+        if not any(handler in probe for handler in _HANDLERS):
+            probe["tcpSocket"] = {}
+    for name in ("readinessProbe", "livenessProbe", "startupProbe"):
+        _ports(container.get(name, {}))
+    if "readinessProbe" in container:
+        _readiness(container["readinessProbe"])
+    writable = {
+        volume.get("name", "")
+        for volume in spec.get("volumes", [])
+        if any(source in volume for source in _WRITABLE_VOLUMES)
+    }
+    for mount in container.get("volumeMounts", []):
+        if mount.get("name", "") not in writable:
+            mount["readOnly"] = True
+
+
+def _ports(probe: Mapping[str, Any]) -> None:
+    for handler in ("httpGet", "tcpSocket"):
+        if handler in probe:
+            probe[handler].setdefault("port", 0)
+
+
+def _readiness(probe: dict[str, Any]) -> None:
+    probe["successThreshold"] = probe.get("successThreshold") or 1
+    if probe.get("periodSeconds"):
+        probe["failureThreshold"] = probe.get("failureThreshold") or 3
+        probe["timeoutSeconds"] = probe.get("timeoutSeconds") or 1
+    for name in ("failureThreshold", "timeoutSeconds", "periodSeconds", "initialDelaySeconds"):
+        if probe.get(name) == 0:  # Go omits a zero
+            del probe[name]
+
+
+def _traffic(spec: dict[str, Any], *, has_default_target: bool) -> None:
+    if not spec.get("traffic") and has_default_target:
+        spec["traffic"] = [{"latestRevision": True, "percent": 100}]
+    for target in spec.get("traffic", []):
+        target.setdefault("latestRevision", not target.get("revisionName"))
+        target.setdefault("percent", 0)
+
+
+def _user(new: dict[str, Any], old: Mapping[str, Any] | None, user: str) -> None:
+    if old is not None and old.get("spec", {}) == new["spec"]:
+        return
+    annotations = new.setdefault("metadata", {}).setdefault("annotations", {})
+    if old is None:
+        annotations[f"{_GROUP}/creator"] = user
+    annotations[f"{_GROUP}/lastModifier"] = user

@@ -1,0 +1,198 @@
+"""Knative's rules for the pod part of a revision template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qwenkit.manifests import names
+from qwenkit.manifests.admission_config import Cluster
+from qwenkit.manifests.admission_container import Surroundings, container_faults
+from qwenkit.manifests.admission_probes import HANDLERS, probe_faults, readiness_faults
+from qwenkit.manifests.admission_volumes import volume_faults
+from qwenkit.manifests.faults import HERE, Fault, disallowed, invalid, missing, out_of_bounds, via
+
+Object = Mapping[str, Any]
+_BEHIND_A_FLAG = {
+    "affinity": "affinity",
+    "dnsConfig": "dnsconfig",
+    "dnsPolicy": "dnspolicy",
+    "hostAliases": "hostaliases",
+    "hostIPC": "hostipc",
+    "hostNetwork": "hostnetwork",
+    "hostPID": "hostpid",
+    "initContainers": "init-containers",
+    "nodeSelector": "nodeselector",
+    "priorityClassName": "priorityclassname",
+    "runtimeClassName": "runtimeclassname",
+    "schedulerName": "schedulername",
+    "securityContext": "securitycontext",
+    "shareProcessNamespace": "shareprocessnamespace",
+    "tolerations": "tolerations",
+    "topologySpreadConstraints": "topologyspreadconstraints",
+}
+_POD_SECURITY = {
+    "fsGroup",
+    "runAsGroup",
+    "runAsNonRoot",
+    "runAsUser",
+    "seccompProfile",
+    "supplementalGroups",
+}
+# Pointers and structs count as set when present; the rest only when they are not empty.
+_SET_WHEN_PRESENT = {
+    "affinity",
+    "automountServiceAccountToken",
+    "dnsConfig",
+    "runtimeClassName",
+    "securityContext",
+    "shareProcessNamespace",
+    "tolerations",
+    "topologySpreadConstraints",
+    "hostAliases",
+    "initContainers",
+    "nodeSelector",
+}
+_PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
+
+
+def pod_faults(spec: Object, cluster: Cluster) -> list[Fault]:
+    """Check the pod part of a revision's spec; paths start at that spec."""
+    containers: Sequence[Object] = spec.get("containers", [])
+    starters: Sequence[Object] = spec.get("initContainers", [])
+    faults = _set_but_forbidden(spec, cluster)
+    if "securityContext" in spec:
+        faults += via(_pod_security(spec["securityContext"], cluster), "securityContext")
+    mounted = {
+        mount.get("name", "")
+        for container in (*starters, *containers)
+        for mount in container.get("volumeMounts", [])
+    }
+    volumes = spec.get("volumes", [])
+    faults += via(volume_faults(volumes, mounted, cluster), "volumes")
+    around = Surroundings(cluster, {volume.get("name", ""): volume for volume in volumes})
+    faults += _init_containers(starters, containers, around)
+    faults += _ports(containers)
+    faults += _containers(containers, around)
+    account = spec.get("serviceAccountName", "")
+    for complaint in names.dns_1123_subdomain(account) if account else []:
+        faults.append(invalid(account, "serviceAccountName", complaint))
+    return faults
+
+
+def _set_but_forbidden(spec: Object, cluster: Cluster) -> list[Fault]:
+    found = [
+        name
+        for name, flag in _BEHIND_A_FLAG.items()
+        if (spec.get(name) or (name in spec and name in _SET_WHEN_PRESENT))
+        and not cluster.permits(f"kubernetes.podspec-{flag}")
+    ]
+    if spec.get("automountServiceAccountToken") is True:
+        found.append("automountServiceAccountToken")
+    return [disallowed(*sorted(found))] if found else []
+
+
+def _pod_security(context: Object, cluster: Cluster) -> list[Fault]:
+    allowed = _POD_SECURITY if cluster.permits("kubernetes.podspec-securitycontext") else set()
+    wrong = sorted(name for name in context if name not in allowed)
+    faults = [disallowed(*wrong)] if wrong else []
+    for name in ("runAsUser", "runAsGroup", "fsGroup"):
+        if name in context:
+            faults += identity_faults(context[name], name)
+    for index, group in enumerate(context.get("supplementalGroups", [])):
+        faults += identity_faults(group, f"supplementalGroups[{index}]")
+    return faults
+
+
+def identity_faults(number: int, path: str) -> list[Fault]:
+    """Check the number of a user or group."""
+    inside = 0 <= number <= 2**31 - 1
+    return [] if inside else [out_of_bounds(number, 0, 2**31 - 1, path)]
+
+
+def _init_containers(
+    starters: Sequence[Object], others: Sequence[Object], around: Surroundings
+) -> list[Fault]:
+    if not starters:
+        return []
+    if not around.cluster.enabled("kubernetes.podspec-init-containers"):
+        message = f"pod spec support for init-containers is off, but found {len(starters)} init"
+        return [Fault(f"{message} containers")]
+    taken = {container.get("name", "") for container in others}
+    faults: list[Fault] = []
+    for index, container in enumerate(starters):
+        own = [
+            Fault("field not allowed in an init container", (name,))
+            for name in (*_PROBES, "lifecycle")
+            if name in container
+        ]
+        own += container_faults(container, around, role="init")
+        if container.get("name", "") in taken:
+            faults = _with_duplicate(faults, container, index)
+        faults += via(own, "containers", f"[{index}]")  # Knative names the wrong list here
+    return faults
+
+
+def _ports(containers: Sequence[Object]) -> list[Fault]:
+    count = sum(len(container.get("ports", [])) for container in containers)
+    if count == 0 and len(containers) > 1:
+        return via([missing("ports")], "containers[*]")
+    if count > 1:
+        details = "Only a single port is allowed across all containers"
+        return via(
+            [Fault("more than one container port is set", ("ports",), details)], "containers[*]"
+        )
+    return []
+
+
+def _port_name(containers: Sequence[Object]) -> str:
+    ports = [container["ports"][0] for container in containers if container.get("ports")]
+    return str(ports[-1].get("name") or "http") if ports else "http"
+
+
+def _containers(containers: Sequence[Object], around: Surroundings) -> list[Fault]:
+    if not containers:
+        return [missing("containers")]
+    if len(containers) > 1 and not around.cluster.enabled("multi-container"):
+        return [Fault(f"multi-container is off, but found {len(containers)} containers")]
+    port_name = _port_name(containers)
+    faults: list[Fault] = []
+    seen: set[str] = set()
+    for index, container in enumerate(containers):
+        if len(containers) == 1 or container.get("ports"):
+            own = _probes(container, port_name) + container_faults(container, around, role="user")
+        else:
+            own = _sidecar(container, around)
+        if container.get("name", "") in seen:
+            faults = _with_duplicate(faults, container, index)
+        seen.add(container.get("name", ""))
+        faults += via(own, "containers", f"[{index}]")
+    return faults
+
+
+def _probes(container: Object, port_name: str | None) -> list[Fault]:
+    faults: list[Fault] = []
+    for name in _PROBES:
+        if name in container:
+            check = readiness_faults if name == "readinessProbe" else probe_faults
+            faults += via(check(container[name], port_name), name)
+    return faults
+
+
+def _sidecar(container: Object, around: Surroundings) -> list[Fault]:
+    faults: list[Fault] = []
+    if around.cluster.enabled("multi-container-probing"):
+        faults = _probes(container, None)
+    else:
+        for name in _PROBES:
+            if container.get(name):
+                # Knative does not name the handler, only the probe.
+                wrong = {HERE if field in HANDLERS else field for field in container[name]}
+                faults += via([disallowed(*sorted(wrong))], name)
+    return faults + container_faults(container, around, role="sidecar")
+
+
+def _with_duplicate(faults: list[Fault], container: Object, index: int) -> list[Fault]:
+    message = f'duplicate container name "{container.get("name", "")}"'
+    # Knative puts the index before everything that it found so far, once more.
+    return via([*faults, Fault(message, ("name",))], "containers", f"[{index}]")

@@ -1,0 +1,165 @@
+"""Read an object as the API server and then the webhook's Go code do.
+
+Unknown fields go, absent ones stay absent, quantities take their canonical form, and a value of
+the wrong type is refused in the words of Go's ``encoding/json``.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from qwenkit.manifests import quantities, schema
+from qwenkit.manifests.schema import ListOf, MapOf, Opaque, Scalar, Struct, Type
+
+_BITS = {"int32": 32, "int64": 64}
+_TOP_FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
+
+
+class DecodeError(Exception):
+    """The text of Go's decoder for a value that does not fit its field."""
+
+
+def decode(obj: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Return a copy of ``obj`` with the fields that its kind has.
+
+    Raises:
+        DecodeError: a value has the wrong type.
+    """
+    found = {name: obj[name] for name in _TOP_FIELDS if obj.get(name) is not None}
+    if "spec" in found:
+        found["spec"] = _value(found["spec"], schema.SPECS[kind], kind, ("spec",))
+    if "status" in found:
+        found["status"] = _value(found["status"], Opaque("v1.Status"), kind, ("status",))
+    return found
+
+
+def decode_metadata(metadata: object) -> dict[str, Any]:
+    """Return a copy of an object's own metadata with the fields that metadata has.
+
+    Raises:
+        DecodeError: a value has the wrong type.
+    """
+    found: dict[str, Any] = _value(metadata, schema.METADATA, "ObjectMeta", ("metadata",))
+    return found
+
+
+def duplicates(spec: object, of: Type, path: str) -> list[tuple[str, str]]:
+    """Find list entries whose key repeats: ``(path, key as JSON)`` for each."""
+    if isinstance(of, Struct) and isinstance(spec, dict):
+        return [
+            found
+            for name, child in spec.items()
+            if name in of.fields
+            for found in duplicates(child, of.fields[name], f"{path}.{name}")
+        ]
+    if not isinstance(of, ListOf) or not isinstance(spec, list):
+        return []
+    found = []
+    seen: set[str] = set()
+    for index, item in enumerate(spec):
+        here = f"{path}[{index}]"
+        key = str(item.get(of.key, "")) if of.key and isinstance(item, dict) else None
+        if key is not None and key in seen:
+            found.append((here, _compact({of.key: key})))
+        if key is not None:
+            seen.add(key)
+        found += duplicates(item, of.item, here)
+    return found
+
+
+def _value(value: Any, of: Type, root: str, path: tuple[str, ...]) -> Any:
+    match of:
+        case Struct():
+            return _struct(value, of, root, path)
+        case MapOf():
+            _need(value, dict, of, root, path)
+            return {
+                str(key): _value(value[key], of.value, root, (*path, str(key)))
+                for key in sorted(value, key=str)
+                if value[key] is not None
+            }
+        case ListOf():
+            _need(value, list, of, root, path)
+            return [
+                _value(item, of.item, root, (*path, str(index)))
+                for index, item in enumerate(value)
+                if item is not None
+            ]
+        case Opaque():
+            _need(value, of.kind, of, root, path)
+            return copy.deepcopy(value)
+        case Scalar():
+            return _scalar(value, of, root, path)
+
+
+def _struct(value: Any, of: Struct, root: str, path: tuple[str, ...]) -> dict[str, Any]:
+    _need(value, dict, of, root, path)
+    found = dict(of.preset)
+    for name in sorted(value, key=str):
+        if name not in of.fields:
+            if of.strict:
+                raise DecodeError(f'json: unknown field "{name}"')
+        elif value[name] is not None:
+            found[name] = _value(value[name], of.fields[name], root, (*path, name))
+    return found
+
+
+def _scalar(value: Any, of: Scalar, root: str, path: tuple[str, ...]) -> Any:
+    if of is schema.QUANTITY:
+        return _quantity(value)
+    if of is schema.INT_OR_STRING:
+        if isinstance(value, str):
+            return value
+        return _integer(value, Scalar("int32"), "", ())
+    if of.go in _BITS:
+        return _integer(value, of, root, path)
+    _need(value, bool if of.go == "bool" else str, of, root, path)
+    return value
+
+
+def _quantity(value: Any) -> str:
+    text = value if isinstance(value, str) else _compact(value)
+    try:
+        return quantities.canonical(text.strip())
+    except ValueError as error:
+        raise DecodeError(str(error)) from None
+
+
+def _integer(value: Any, of: Scalar, root: str, path: tuple[str, ...]) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise DecodeError(_mismatch(_json_kind(value), of, root, path))
+    if not isinstance(value, int):
+        shown = f"number {_compact(value)}"
+        raise DecodeError(f"{_mismatch(shown, of, root, path)}: invalid syntax")
+    if not -(2 ** (_BITS[of.go] - 1)) <= value < 2 ** (_BITS[of.go] - 1):
+        raise DecodeError(f"{_mismatch(f'number {value}', of, root, path)}: value out of range")
+    return value
+
+
+def _need(value: Any, wanted: type, of: Type, root: str, path: tuple[str, ...]) -> None:
+    if not isinstance(value, wanted):
+        raise DecodeError(_mismatch(_json_kind(value), of, root, path))
+
+
+def _mismatch(shown: str, of: Type, root: str, path: tuple[str, ...]) -> str:
+    if not path:
+        return f"json: cannot unmarshal {shown} into Go value of type {of.go}"
+    pointer = ".".join(part.replace("~", "~0").replace("/", "~1") for part in path)
+    return f"json: cannot unmarshal {shown} into Go struct field {root}.{pointer} of type {of.go}"
+
+
+def _json_kind(value: object) -> str:
+    kinds: tuple[tuple[type, str], ...] = (
+        (bool, "bool"),
+        (str, "string"),
+        (dict, "object"),
+        (list, "array"),
+    )
+    return next((name for kind, name in kinds if isinstance(value, kind)), "number")
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

@@ -1,0 +1,106 @@
+"""The autoscaler's clockwork: one decider for each revision, fed every second, asked every two.
+
+All arithmetic is ``qwenkit.autoscaling``'s; this module only keeps time and counts pods.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from qwenkit.autoscaling.annotations import ScalingSpec
+from qwenkit.autoscaling.kpa import TICK_S, Decider
+from qwenkit.sandbox.controllers.clock import Clock
+from qwenkit.sandbox.controllers.loop import Key
+from qwenkit.sandbox.traffic import Traffic
+
+_SAMPLE_S = 1.0
+
+
+@dataclass
+class _Target:
+    """A revision that is being scaled."""
+
+    spec: ScalingSpec
+    decider: Decider
+    next_tick: float
+    reachable: bool
+
+
+class Autoscaler:
+    """Runs the deciders of all revisions.
+
+    Args:
+        clock: the sandbox's time.
+        traffic: where the load is measured.
+        ready: counts the ready pods of a revision.
+        notify: called when a decision is worth a reconciliation.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        traffic: Traffic,
+        *,
+        ready: Callable[[Key], int],
+        notify: Callable[[Key], None],
+    ) -> None:
+        self._clock, self._traffic = clock, traffic
+        self._ready, self._notify = ready, notify
+        self._targets: dict[Key, _Target] = {}
+        traffic.on_first_request(self._first_request)
+
+    def follow(self, key: Key, spec: ScalingSpec, *, reachable: bool) -> Decider:
+        """Return the decider of a revision, started now if it is new or its settings changed."""
+        target = self._targets.get(key)
+        if target is None or target.spec != spec:
+            now = self._clock.now()
+            decider = Decider(spec, ready=self._ready(key), now=now)
+            target = self._targets[key] = _Target(spec, decider, now + TICK_S, reachable)
+        target.reachable = reachable
+        return target.decider
+
+    def forget(self, key: Key) -> None:
+        """Stop scaling a revision."""
+        self._targets.pop(key, None)
+
+    async def run(self) -> None:
+        """Sample and decide until cancelled."""
+        due = self._clock.now() + _SAMPLE_S
+        while True:
+            await asyncio.sleep(self._clock.real(max(0.0, due - self._clock.now())))
+            now = self._clock.now()
+            for key in list(self._targets):
+                self._second(key, now)
+            due += _SAMPLE_S
+            if due < now:  # the machine was busy or asleep: lost seconds stay lost
+                due = now + _SAMPLE_S
+
+    def _second(self, key: Key, now: float) -> None:
+        target = self._targets[key]
+        sample = self._traffic.sample(*key, now)
+        if sample is not None:
+            self._record(key, target, now, *sample)
+        elif target.spec.target_burst_capacity != -1 and self._ready(key):
+            target.decider.record(now, 0.0, 0.0)  # an idle pod is scraped and reports zeros
+        if now >= target.next_tick:
+            target.next_tick += TICK_S * (1 + (now - target.next_tick) // TICK_S)
+            self._decide(key, target, now)
+
+    def _first_request(self, namespace: str, revision: str) -> None:
+        key = (namespace, revision)
+        if target := self._targets.get(key):
+            self._record(key, target, self._clock.now(), 1.0, 1.0)
+
+    def _record(
+        self, key: Key, target: _Target, now: float, concurrency: float, rps: float
+    ) -> None:
+        target.decider.record(now, concurrency, rps)
+        if target.decider.wants_poke(concurrency):
+            self._decide(key, target, now)
+
+    def _decide(self, key: Key, target: _Target, now: float) -> None:
+        decision = target.decider.decide(now, self._ready(key), target.reachable)
+        if decision is not None and decision.notify:
+            self._notify(key)

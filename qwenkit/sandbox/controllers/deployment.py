@@ -1,0 +1,243 @@
+"""Deployment → ReplicaSet: scaling, status, and the progress deadline."""
+
+from __future__ import annotations
+
+from qwenkit.sandbox.controllers import names
+from qwenkit.sandbox.controllers.conditions import FALSE, TRUE
+from qwenkit.sandbox.controllers.events import Recorder
+from qwenkit.sandbox.controllers.loop import (
+    Controller,
+    World,
+    deleting,
+    key_of,
+    owned_by,
+    owner_reference,
+)
+from qwenkit.sandbox.kube.objects import Object, at, condition, copied, timestamp, utc_now
+
+HASH = "pod-template-hash"
+_REVISION = "deployment.kubernetes.io/revision"
+_DESIRED = "deployment.kubernetes.io/desired-replicas"
+_MAXIMUM = "deployment.kubernetes.io/max-replicas"
+_AVAILABLE = "NewReplicaSetAvailable"
+_PROGRESS = ("updatedReplicas", "readyReplicas", "availableReplicas")
+
+
+class DeploymentController(Controller):
+    """Reconciles Deployments with one ReplicaSet for each pod template."""
+
+    name = "deployment"
+    kind = "Deployment"
+    watches = frozenset({"Deployment", "ReplicaSet"})
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._recorder = Recorder(world.store, "deployment-controller")
+        self._progressed: dict[str, float] = {}
+
+    def reconcile(self, namespace: str, name: str) -> None:
+        """Make the ReplicaSet of the present template, scale it, and report."""
+        deployment = self.store.find(self.kind, namespace, name)
+        if deployment is None or deleting(deployment):
+            return
+        current, old = self._replica_sets(deployment)
+        if current is None:
+            current = self._create(deployment, old)
+        scaled = self._scale(deployment, current, old)
+        replica_sets = [self.store.get("ReplicaSet", *key_of(item)) for item in [current, *old]]
+        self._report(deployment, replica_sets, progress=not scaled)
+
+    def _replica_sets(self, deployment: Object) -> tuple[Object | None, list[Object]]:
+        digest = names.template_hash(deployment["spec"]["template"])
+        labels = deployment["spec"]["selector"].get("matchLabels", {})
+        found = self.store.list("ReplicaSet", deployment["metadata"]["namespace"], labels)
+        owned = [item for item in found if owned_by(item, deployment) and not deleting(item)]
+        current = [item for item in owned if item["metadata"]["labels"].get(HASH) == digest]
+        return (current or [None])[0], [item for item in owned if item not in current]
+
+    def _create(self, deployment: Object, old: list[Object]) -> Object:
+        metadata, spec = deployment["metadata"], deployment["spec"]
+        digest = names.template_hash(spec["template"])
+        template = copied(spec["template"])
+        template["metadata"]["labels"][HASH] = digest
+        revision = str(len(old) + int(metadata.get("annotations", {}).get(_REVISION, "0")) + 1)
+        replicas = spec["replicas"]
+        created = self.store.create(
+            "ReplicaSet",
+            {
+                "metadata": {
+                    "name": f"{metadata['name']}-{digest}",
+                    "namespace": metadata["namespace"],
+                    "labels": template["metadata"]["labels"],
+                    "annotations": {
+                        **names.without(metadata.get("annotations"), (names.LAST_APPLIED,)),
+                        _REVISION: revision,
+                        **_scale_notes(replicas),
+                    },
+                    "ownerReferences": [owner_reference(deployment)],
+                },
+                "spec": {
+                    "replicas": replicas,
+                    "selector": {
+                        "matchLabels": {**spec["selector"].get("matchLabels", {}), HASH: digest}
+                    },
+                    "template": template,
+                },
+            },
+        )
+        if replicas:
+            self._scaled_event(deployment, created, 0, replicas)
+        self._announce(deployment, created, revision)
+        return created
+
+    def _announce(self, deployment: Object, created: Object, revision: str) -> None:
+        """Note the new revision and that progress has begun."""
+        name = created["metadata"]["name"]
+        metadata = deployment["metadata"]
+        metadata["annotations"] = {**metadata.get("annotations", {}), _REVISION: revision}
+        status = copied(deployment.get("status") or {})
+        message = f'Created new replica set "{name}"'
+        _mark(status, "Progressing", TRUE, "NewReplicaSetCreated", message)
+        self._progressed[metadata["uid"]] = self.world.clock.now()
+        metadata["resourceVersion"] = None
+        self.store.update(self.kind, deployment)
+        updated = self.store.update_status(self.kind, {**deployment, "status": status})
+        deployment.update(updated)
+
+    def _scale(self, deployment: Object, current: Object, old: list[Object]) -> bool:
+        """Give the current ReplicaSet the wanted replicas and the old ones none."""
+        wanted = deployment["spec"]["replicas"]
+        changed = self._set_replicas(deployment, current, wanted)
+        ready = at(current, "status", "availableReplicas") or 0
+        if ready >= wanted:  # never fewer serving pods than wanted
+            for item in old:
+                changed |= self._set_replicas(deployment, item, 0)
+        return changed
+
+    def _set_replicas(self, deployment: Object, item: Object, wanted: int) -> bool:
+        before = item["spec"]["replicas"]
+        if before == wanted:
+            return False
+        item["spec"]["replicas"] = wanted
+        item["metadata"]["annotations"] |= _scale_notes(wanted)
+        self.store.update("ReplicaSet", item)
+        self._scaled_event(deployment, item, before, wanted)
+        return True
+
+    def _scaled_event(self, deployment: Object, item: Object, before: int, wanted: int) -> None:
+        direction = "up" if wanted > before else "down"
+        name = item["metadata"]["name"]
+        self._recorder.normal(
+            deployment,
+            "ScalingReplicaSet",
+            f"Scaled {direction} replica set {name} from {before} to {wanted}",
+        )
+
+    def _report(self, deployment: Object, replica_sets: list[Object], *, progress: bool) -> None:
+        old: Object = deployment.get("status") or {}
+        status = _counted(deployment, replica_sets)
+        status["conditions"] = copied(old.get("conditions", []))
+        _mark_available(deployment, status)
+        if progress:
+            self._mark_progress(deployment, replica_sets[0], old, status)
+        if not status["conditions"]:
+            del status["conditions"]
+        metadata = {**deployment["metadata"], "resourceVersion": None}
+        self.store.update_status(self.kind, {**deployment, "metadata": metadata, "status": status})
+
+    def _mark_progress(
+        self, deployment: Object, current: Object, old: Object, status: Object
+    ) -> None:
+        name, uid = current["metadata"]["name"], deployment["metadata"]["uid"]
+        wanted, clock = deployment["spec"]["replicas"], self.world.clock
+        before = condition({"status": old}, "Progressing")
+        counts = {status.get(field, 0) for field in ("replicas", *_PROGRESS)}
+        if before.get("reason") == _AVAILABLE and status.get("replicas", 0) == status.get(
+            "updatedReplicas", 0
+        ):
+            return
+        if not before:
+            self._progressed[uid] = clock.now()
+        if counts == {wanted}:
+            message = f'ReplicaSet "{name}" has successfully progressed.'
+            _mark(status, "Progressing", TRUE, _AVAILABLE, message)
+        elif any(status.get(field, 0) > old.get(field, 0) for field in _PROGRESS):
+            self._progressed[uid] = clock.now()
+            message = f'ReplicaSet "{name}" is progressing.'
+            _mark(status, "Progressing", TRUE, "ReplicaSetUpdated", message)
+        else:
+            self._check_deadline(deployment, name, before, status)
+
+    def _check_deadline(
+        self, deployment: Object, name: str, before: Object, status: Object
+    ) -> None:
+        if before.get("status") == FALSE or not before:
+            return
+        uid, deadline = deployment["metadata"]["uid"], deployment["spec"]["progressDeadlineSeconds"]
+        since = self._progressed.get(uid)
+        if since is None:
+            since = self.world.clock.moment(before["lastUpdateTime"])
+            self._progressed[uid] = since
+        left = since + deadline - self.world.clock.now()
+        if left > 0:
+            self.after(key_of(deployment), left)
+            return
+        message = f'ReplicaSet "{name}" has timed out progressing.'
+        _mark(status, "Progressing", FALSE, "ProgressDeadlineExceeded", message)
+
+
+def _scale_notes(replicas: int) -> dict[str, str]:
+    # A quarter more may run during a rollout, rounded up.
+    return {_DESIRED: str(replicas), _MAXIMUM: str(replicas + -(-replicas // 4))}
+
+
+def _counted(deployment: Object, replica_sets: list[Object]) -> Object:
+    def total(field: str, items: list[Object]) -> int:
+        return sum(at(item, "status", field) or 0 for item in items)
+
+    available = total("availableReplicas", replica_sets)
+    asked = sum(item["spec"]["replicas"] for item in replica_sets)
+    counts = {
+        "replicas": total("replicas", replica_sets),
+        "updatedReplicas": total("replicas", replica_sets[:1]),
+        "readyReplicas": total("readyReplicas", replica_sets),
+        "availableReplicas": available,
+        "unavailableReplicas": max(0, asked - available),
+    }
+    return {
+        "observedGeneration": deployment["metadata"]["generation"],
+        **{field: count for field, count in counts.items() if count},
+        "terminatingReplicas": total("terminatingReplicas", replica_sets),
+    }
+
+
+def _mark_available(deployment: Object, status: Object) -> None:
+    wanted = deployment["spec"]["replicas"]
+    allowed = at(deployment, "spec", "strategy", "rollingUpdate", "maxUnavailable") or 0
+    if isinstance(allowed, str):
+        allowed = wanted * int(allowed.rstrip("%")) // 100
+    if status.get("availableReplicas", 0) >= wanted - allowed:
+        message = "Deployment has minimum availability."
+        _mark(status, "Available", TRUE, "MinimumReplicasAvailable", message)
+    else:
+        message = "Deployment does not have minimum availability."
+        _mark(status, "Available", FALSE, "MinimumReplicasUnavailable", message)
+
+
+def _mark(status: Object, kind: str, value: str, reason: str, message: str) -> None:
+    """Set a Deployment condition; one that says the same keeps its times."""
+    old = condition({"status": status}, kind)
+    if (old.get("status"), old.get("reason"), old.get("message")) == (value, reason, message):
+        return
+    now = timestamp(utc_now())
+    since = old["lastTransitionTime"] if old.get("status") == value else now
+    new = {
+        "type": kind,
+        "status": value,
+        "lastUpdateTime": now,
+        "lastTransitionTime": since,
+        "reason": reason,
+        "message": message,
+    }
+    others = [entry for entry in status.get("conditions", []) if entry["type"] != kind]
+    status["conditions"] = [*others, new]

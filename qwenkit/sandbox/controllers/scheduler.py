@@ -1,0 +1,197 @@
+"""Pods without a node get one, or the reason why none fits."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from collections.abc import Iterable
+from decimal import Decimal
+
+from qwenkit.sandbox.controllers import events, quantity
+from qwenkit.sandbox.controllers.conditions import FALSE, TRUE
+from qwenkit.sandbox.controllers.loop import Controller, Key, deleting, key_of
+from qwenkit.sandbox.kube.history import Change
+from qwenkit.sandbox.kube.objects import Object, at, condition, timestamp, utc_now
+
+SCHEDULER = "default-scheduler"
+_HELPLESS = "Preemption is not helpful for scheduling"
+_NO_VICTIMS = "No preemption victims found for incoming pod"
+_FINISHED = ("Succeeded", "Failed")
+
+
+class Scheduler(Controller):
+    """Binds pods to nodes by volumes, selectors, taints and resources."""
+
+    name = "scheduler"
+    kind = "Pod"
+    watches = frozenset({"Pod", "Node", "PersistentVolumeClaim", "PersistentVolume"})
+
+    def keys(self, change: Change) -> Iterable[Key]:
+        """Whatever may make room or complete a volume lets every waiting pod try again."""
+        if change.kind == "Pod" and not _frees(change):
+            return [key_of(change.object)]
+        return [key_of(pod) for pod in self.store.list("Pod") if _waits(pod)]
+
+    def reconcile(self, namespace: str, name: str) -> None:
+        """Bind the pod, or report why not."""
+        pod = self.store.find("Pod", namespace, name)
+        if pod is None or not _waits(pod):
+            return
+        problem = self._volume_problem(pod)
+        if problem:
+            # No node was looked at, so nothing is known about preemption: the scheduler says so.
+            self._refuse(pod, f"{self._count(0)} nodes are available: {problem}. not found")
+            return
+        nodes = self.store.list("Node")
+        if not nodes:
+            self._refuse(pod, "no nodes available to schedule pods")
+            return
+        obstacles = {key_of(node)[1]: self._obstacles(pod, node) for node in nodes}
+        fitting = [name for name, found in obstacles.items() if not found]
+        if fitting:
+            self._bind(pod, min(fitting, key=self._load))
+        else:
+            self._refuse(pod, self._explain(obstacles))
+
+    def _volume_problem(self, pod: Object) -> str:
+        namespace = pod["metadata"]["namespace"]
+        for volume in at(pod, "spec", "volumes") or []:
+            claim = at(volume, "persistentVolumeClaim", "claimName")
+            if not claim:
+                continue
+            found = self.store.find("PersistentVolumeClaim", namespace, claim)
+            if found is None:
+                return f'persistentvolumeclaim "{claim}" not found'
+            if deleting(found):
+                return f'persistentvolumeclaim "{claim}" is being deleted'
+            bound = at(found, "spec", "volumeName")
+            if at(found, "status", "phase") == "Lost":
+                return (
+                    f'persistentvolumeclaim "{claim}" bound to non-existent '
+                    f'persistentvolume "{bound}"'
+                )
+            if at(found, "status", "phase") != "Bound":
+                return "pod has unbound immediate PersistentVolumeClaims"
+        return ""
+
+    def _obstacles(self, pod: Object, node: Object) -> dict[str, bool]:
+        """Return why the pod does not fit, each with whether other pods' leaving would help."""
+        if at(node, "spec", "unschedulable"):
+            return {"node(s) were unschedulable": False}
+        for taint in at(node, "spec", "taints") or []:
+            if taint["effect"] != "PreferNoSchedule" and not _tolerates(pod, taint):
+                return {"node(s) had untolerated taint(s)": False}
+        selector = at(pod, "spec", "nodeSelector") or {}
+        if not selector.items() <= node["metadata"].get("labels", {}).items():
+            return {"node(s) didn't match Pod's node affinity/selector": False}
+        return self._shortages(pod, node)
+
+    def _shortages(self, pod: Object, node: Object) -> dict[str, bool]:
+        whole = {
+            resource: quantity.parse(text)
+            for resource, text in (at(node, "status", "allocatable") or {}).items()
+        }
+        present = self._pods_on(node["metadata"]["name"])
+        taken = quantity.summed(quantity.total_requests(other) for other in present)
+        shortages = {}
+        if len(present) + 1 > whole.get("pods", Decimal(110)):
+            shortages["Too many pods"] = True
+        for resource, asked in quantity.total_requests(pod).items():
+            capacity = whole.get(resource, Decimal(0))
+            if asked and asked > capacity - taken.get(resource, Decimal(0)):
+                shortages[f"Insufficient {resource}"] = asked <= capacity
+        return shortages
+
+    def _pods_on(self, node: str) -> list[Object]:
+        return [
+            pod
+            for pod in self.store.list("Pod")
+            if at(pod, "spec", "nodeName") == node and at(pod, "status", "phase") not in _FINISHED
+        ]
+
+    def _load(self, node: str) -> int:
+        return len(self._pods_on(node))
+
+    def _count(self, available: int) -> str:
+        return f"{available}/{len(self.store.list('Node'))}"
+
+    def _explain(self, obstacles: dict[str, dict[str, bool]]) -> str:
+        reasons = Counter(reason for found in obstacles.values() for reason in found)
+        preemption = Counter(
+            _NO_VICTIMS if all(found.values()) else _HELPLESS for found in obstacles.values()
+        )
+        zero = f"{self._count(0)} nodes are available"
+        return (
+            f"{zero}: {_listed(reasons)}. no new claims to deallocate, "
+            f"preemption: {zero}: {_listed(preemption)}."
+        )
+
+    def _bind(self, pod: Object, node: str) -> None:
+        pod["spec"]["nodeName"] = node
+        pod["metadata"]["resourceVersion"] = None
+        self._mark(pod, {"status": TRUE})
+        bound = self.store.update("Pod", pod)
+        namespace, name = key_of(pod)
+        self._event(bound, events.NORMAL, "Scheduled", "Binding",
+                    f"Successfully assigned {namespace}/{name} to {node}")
+
+    def _refuse(self, pod: Object, message: str) -> None:
+        if condition(pod, "PodScheduled").get("message") == message:
+            return
+        seen = {"observedGeneration": pod["metadata"].get("generation", 1)}
+        answer = {"status": FALSE, "reason": "Unschedulable", "message": message}
+        self._mark(pod, {**seen, **answer})
+        self._event(pod, events.WARNING, "FailedScheduling", "Scheduling", message)
+
+    def _mark(self, pod: Object, values: Object) -> None:
+        metadata = {**pod["metadata"], "resourceVersion": None}
+        now = timestamp(utc_now())
+        new = {
+            "type": "PodScheduled",
+            **values,
+            "lastProbeTime": None,
+            "lastTransitionTime": now,
+        }
+        status = pod.get("status") or {}
+        others = [c for c in status.get("conditions", []) if c["type"] != "PodScheduled"]
+        status = {**status, "conditions": [*others, new]}
+        self.store.update_status("Pod", {**pod, "metadata": metadata, "status": status})
+
+    def _event(self, pod: Object, kind: str, reason: str, action: str, message: str) -> None:
+        """Record an event in the newer API's form, as the scheduler does."""
+        event = events.event_about(pod, kind, reason, message) | {
+            "source": {},
+            "firstTimestamp": None,
+            "lastTimestamp": None,
+            "eventTime": utc_now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "action": action,
+            "reportingComponent": SCHEDULER,
+            "reportingInstance": f"{SCHEDULER}-{socket.gethostname()}",
+        }
+        events.create(self.store, event)
+
+
+def _waits(pod: Object) -> bool:
+    return not at(pod, "spec", "nodeName") and not deleting(pod)
+
+
+def _frees(change: Change) -> bool:
+    """Tell whether a change of a pod gives resources back."""
+    gone = change.type == "DELETED" or at(change.object, "status", "phase") in _FINISHED
+    return gone and bool(at(change.object, "spec", "nodeName"))
+
+
+def _listed(reasons: Counter[str]) -> str:
+    return ", ".join(sorted(f"{count} {reason}" for reason, count in reasons.items()))
+
+
+def _tolerates(pod: Object, taint: Object) -> bool:
+    for toleration in at(pod, "spec", "tolerations") or []:
+        if toleration.get("effect") not in (None, "", taint["effect"]):
+            continue
+        if toleration.get("operator") == "Exists":
+            if toleration.get("key") in (None, "", taint["key"]):
+                return True
+        elif toleration.get("key") == taint["key"]:
+            return bool(toleration.get("value", "") == taint.get("value", ""))
+    return False

@@ -1,0 +1,162 @@
+"""A folder of models as a hub sees it: repositories, revisions, files and their hashes.
+
+``ROOT/<owner>/<name>/`` is a repository's default branch; ``ROOT/<owner>/<name>@<revision>/``
+another revision of it. A revision's commit is a hash of its listing, so it changes exactly
+when a file does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_BLOCK = 1 << 20
+_LFS_BYTES = 1 << 20
+_LFS_SUFFIXES = {".safetensors", ".bin", ".gguf", ".pt"}
+_DEFAULT_BRANCHES = {"", "master", "main"}
+
+
+@dataclass(frozen=True)
+class Hashes:
+    """A file's sha256, and the id that git has for it as an ordinary file."""
+
+    sha256: str
+    git: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file or folder of a repository. Folders have no size and no hashes."""
+
+    path: str
+    modified: int
+    size: int = 0
+    hashes: Hashes | None = None
+
+    @property
+    def name(self) -> str:
+        """The last segment of the path."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def is_lfs(self) -> bool:
+        """Whether a hub would keep this file in large-file storage."""
+        return self.size >= _LFS_BYTES or Path(self.path).suffix in _LFS_SUFFIXES
+
+    @property
+    def lfs_pointer(self) -> bytes:
+        """What git holds in place of a large file."""
+        sha256 = self.hashes.sha256 if self.hashes else ""
+        lines = ("version https://git-lfs.github.com/spec/v1", f"oid sha256:{sha256}")
+        return "\n".join([*lines, f"size {self.size}", ""]).encode()
+
+    @property
+    def git_oid(self) -> str:
+        """The id of what git holds under this path."""
+        if self.hashes and self.is_lfs:
+            pointer = self.lfs_pointer
+            return hashlib.sha1(
+                b"blob %d\0" % len(pointer) + pointer, usedforsecurity=False
+            ).hexdigest()
+        return self.hashes.git if self.hashes else ""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One revision of a repository: every entry in path order, and the commit they make."""
+
+    folder: Path
+    entries: list[Entry]
+    commit: str
+
+    def files(self) -> list[Entry]:
+        """Return the entries that are files."""
+        return [entry for entry in self.entries if entry.hashes]
+
+    def file(self, path: str) -> Entry | None:
+        """Return one file. Only a listed path is ever opened, so none leads elsewhere."""
+        return next((entry for entry in self.files() if entry.path == path), None)
+
+    def under(self, root: str, *, recursive: bool) -> list[Entry]:
+        """Return the entries below a folder of the repository, or directly in it."""
+        prefix = f"{root.strip('/')}/" if root.strip("/") else ""
+        below = [entry for entry in self.entries if entry.path.startswith(prefix)]
+        return [item for item in below if recursive or "/" not in item.path[len(prefix) :]]
+
+
+class HubFiles:
+    """The repositories of one folder. Hashes are kept while size and times stay."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.resolve()
+        self._hashes: dict[Path, tuple[tuple[int, int], Hashes]] = {}
+
+    def revisions(self, owner: str, name: str) -> list[str]:
+        """Return the revisions of a repository, none if it does not exist."""
+        if not (_is_name(owner) and _is_name(name)):
+            return []
+        others = sorted((self._root / owner).glob(f"{name}@*/"))
+        found = [other.name.partition("@")[2] for other in others]
+        return ["master", *found] if (self._root / owner / name).is_dir() else found
+
+    async def snapshot(self, owner: str, name: str, revision: str) -> Snapshot | None:
+        """Return a revision, named by branch, tag or commit; None if there is none."""
+        known = self.revisions(owner, name)
+        wanted = "master" if revision in _DEFAULT_BRANCHES else revision
+        if wanted in known:
+            return await self._read(owner, name, wanted)
+        for candidate in known:
+            snapshot = await self._read(owner, name, candidate)
+            if snapshot.commit == revision:
+                return snapshot
+        return None
+
+    async def _read(self, owner: str, name: str, revision: str) -> Snapshot:
+        folder = self._root / owner / (name if revision == "master" else f"{name}@{revision}")
+        entries = await asyncio.to_thread(lambda: sorted(self._entries(folder), key=_by_path))
+        listing = hashlib.sha256()
+        for entry in entries:
+            if entry.hashes:
+                listing.update(f"{entry.path}\0{entry.size}\0{entry.hashes.sha256}\n".encode())
+        return Snapshot(folder, entries, listing.hexdigest()[:40])
+
+    def _entries(self, folder: Path) -> Iterator[Entry]:
+        for parent, folders, files in os.walk(folder):
+            for name in [*folders, *files]:
+                path = Path(parent, name)
+                relative = path.relative_to(folder).as_posix()
+                try:
+                    status = path.stat()
+                    if name in folders:
+                        yield Entry(relative, int(status.st_mtime))
+                    elif path.is_file():
+                        hashes = self._hash(path, (status.st_size, status.st_mtime_ns))
+                        yield Entry(relative, int(status.st_mtime), status.st_size, hashes)
+                except FileNotFoundError:  # removed meanwhile, or a link to nothing
+                    continue
+
+    def _hash(self, path: Path, identity: tuple[int, int]) -> Hashes:
+        known = self._hashes.get(path)
+        if known and known[0] == identity:
+            return known[1]
+        sha256 = hashlib.sha256()
+        git = hashlib.sha1(b"blob %d\0" % identity[0], usedforsecurity=False)
+        with path.open("rb", buffering=0) as file:
+            while block := file.read(_BLOCK):
+                sha256.update(block)
+                git.update(block)
+        hashes = Hashes(sha256.hexdigest(), git.hexdigest())
+        self._hashes[path] = (identity, hashes)
+        return hashes
+
+
+def _by_path(entry: Entry) -> str:
+    return entry.path
+
+
+def _is_name(name: str) -> bool:
+    return name not in ("", ".", "..") and not set(name) & set("/\\@*?[\0")

@@ -1,0 +1,293 @@
+"""The Kubernetes API over HTTP, for kubectl and the official client libraries."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from qwenkit.sandbox.kube import representation, watch
+from qwenkit.sandbox.kube.api_error import ApiError, bad_request
+from qwenkit.sandbox.kube.discovery import REVIEWS, VERSION, Discovery
+from qwenkit.sandbox.kube.history import Subscription
+from qwenkit.sandbox.kube.listing import Query, page
+from qwenkit.sandbox.kube.logs import LogSource, stream_logs
+from qwenkit.sandbox.kube.objects import Object, utc_now
+from qwenkit.sandbox.kube.paths import Target, target
+from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.writer import APPLY, Admit, Call, Writer, Written
+
+log = logging.getLogger("qwenkit.sandbox.kube")
+
+USER = "admin"
+_MAX_BODY = 3 * 2**20
+_OPEN = frozenset({"healthz", "livez", "readyz", "version"})
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
+_WATCH_SECONDS = 3600.0
+_YAML = "application/yaml"
+
+
+def _admit_all(
+    operation: str, kind: str, obj: Object, old: Object | None, dry_run: bool, user: str
+) -> Object:
+    return obj
+
+
+class KubeApi:
+    """The API server.
+
+    Args:
+        store: the cluster's objects.
+        token: the bearer token of the one user, ``admin``.
+        admit: what admission webhooks do, see ``writer.Admit``; the default admits everything.
+        logs: where ``kubectl logs`` reads, see ``logs.LogSource``.
+    """
+
+    def __init__(
+        self, store: Store, *, token: str, admit: Admit = _admit_all, logs: LogSource | None = None
+    ) -> None:
+        self._store, self._token, self._logs = store, token, logs
+        self._writer = Writer(store, admit)
+        self._discovery = Discovery(store.kinds)
+        self._watches: set[Subscription] = set()
+
+    def app(self) -> web.Application:
+        """Return the application; serve it with TLS."""
+        app = web.Application(client_max_size=_MAX_BODY, middlewares=[self._guard])
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        app.on_shutdown.append(self._end_watches)
+        return app
+
+    async def _end_watches(self, _: web.Application) -> None:
+        for subscription in list(self._watches):
+            subscription.close()
+
+    @web.middleware
+    async def _guard(
+        self,
+        request: web.Request,
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    ) -> web.StreamResponse:
+        """Check the token and turn every failure into a ``Status``."""
+        try:
+            self._authenticate(request)
+            return await handler(request)
+        except ApiError as error:
+            return _json(error.body(), error.status)
+        except web.HTTPException as error:
+            return _json(ApiError(error.status, "", error.reason).body(), error.status)
+        except Exception as error:
+            log.exception("%s %s", request.method, request.path)
+            text = f"Internal error occurred: {type(error).__name__}"
+            return _json(ApiError(500, "InternalError", text).body(), 500)
+
+    def _authenticate(self, request: web.Request) -> None:
+        if request.match_info["path"] in _OPEN:
+            return
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        known = hmac.compare_digest(token.strip().encode(), self._token.encode())
+        if scheme.lower() != "bearer" or not known:
+            raise ApiError(401, "Unauthorized", "Unauthorized")
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        path = request.match_info["path"].strip("/")
+        if path in _OPEN:
+            return _json(VERSION) if path == "version" else web.Response(text="ok")
+        if request.method == "GET" and (found := self._described(request, path)):
+            return _json(found)
+        if request.method == "POST" and (review := _review_kind(path)):
+            return _json(_reviewed(review, await _body(request)), 201)
+        what = target(self._store.kinds, path)
+        if request.method == "GET":
+            return await self._read(request, what)
+        return await self._write(request, what)
+
+    def _described(self, request: web.Request, path: str) -> Object | None:
+        if path.startswith("openapi/"):
+            return self._discovery.openapi(path)
+        return self._discovery.document(path, request.host)
+
+    # Reading
+
+    async def _read(self, request: web.Request, what: Target) -> web.StreamResponse:
+        query = Query.parse(request.query, what)
+        if what.subresource == "log":
+            pod = self._store.get(what.kind, what.namespace, what.name)
+            return await stream_logs(request, pod, self._logs)
+        if query.watch:
+            return await self._watch(request, what, query)
+        table = representation.wants_table(request.headers.get("Accept", ""))
+        include = request.query.get("includeObject", "Metadata")
+        if what.name:
+            items = [self._store.get(what.kind, what.namespace, what.name)]
+            metadata = {"resourceVersion": items[0]["metadata"]["resourceVersion"]}
+        else:
+            items, metadata = page(self._store, what, query)
+        if table:
+            now = utc_now()
+            return _json(
+                representation.as_table(what.kind, items, metadata, now=now, include=include)
+            )
+        if what.name:
+            return _json(items[0])
+        return _json(representation.as_list(what.kind, items, metadata))
+
+    async def _watch(self, request: web.Request, what: Target, query: Query) -> web.StreamResponse:
+        include = request.query.get("includeObject", "Metadata")
+        table = representation.wants_table(request.headers.get("Accept", ""))
+
+        def render(obj: Object) -> Object:
+            if not table:
+                return obj
+            metadata = {"resourceVersion": obj["metadata"]["resourceVersion"]}
+            return representation.as_table(
+                what.kind, [obj], metadata, now=utc_now(), include=include
+            )
+
+        asked = watch.Watch(
+            kind=what.kind,
+            selects=query.selects,
+            render=render,
+            since=int(query.resource_version) if query.resource_version not in ("", "0") else None,
+            timeout_s=query.timeout_s or _WATCH_SECONDS,
+            bookmarks=query.bookmarks,
+        )
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        subscription = self._store.subscribe({what.kind.name})
+        self._watches.add(subscription)
+        try:
+            async for line in watch.lines(self._store, asked, subscription):
+                await response.write(line)
+        finally:
+            self._watches.discard(subscription)
+            subscription.close()
+        return response
+
+    # Writing
+
+    async def _write(self, request: web.Request, what: Target) -> web.StreamResponse:
+        if request.method == "DELETE":
+            return await self._delete(request, what)
+        verb = _VERBS.get(request.method, "")
+        writable = what.subresource != "log" and bool(what.name) is (verb != "create")
+        if verb not in what.kind.verbs or not writable:
+            raise _not_allowed()
+        content = await _body(request)
+        call = _call(request, what)
+        if verb == "create":
+            done = self._writer.create(call, content)
+        elif verb == "update":
+            done = self._writer.replace(call, content)
+        else:
+            done = self._writer.patch(call, request.content_type, content)
+        return _written(done)
+
+    async def _delete(self, request: web.Request, what: Target) -> web.StreamResponse:
+        verb = "delete" if what.name else "deletecollection"
+        if verb not in what.kind.verbs or what.subresource:
+            raise _not_allowed()
+        options = (await _body(request) if request.can_read_body else None) or {}
+        for name in ("gracePeriodSeconds", "propagationPolicy"):
+            if name in request.query:
+                options[name] = request.query[name]
+        if "gracePeriodSeconds" in options:
+            options["gracePeriodSeconds"] = _integer(options["gracePeriodSeconds"])
+        call = _call(request, what, dry_run=bool(options.get("dryRun")))
+        if what.name:
+            return _written(self._writer.delete(call, options))
+        query = Query.parse(request.query, what)
+        items, metadata = page(self._store, what, query)
+        for obj in items:
+            space, name = obj["metadata"].get("namespace"), obj["metadata"]["name"]
+            one = Target(what.kind, space, name)
+            self._writer.delete(_call(request, one, dry_run=call.dry_run), options)
+        return _json(representation.as_list(what.kind, items, metadata))
+
+
+def _call(request: web.Request, what: Target, *, dry_run: bool = False) -> Call:
+    query = request.query
+    agent = request.headers.get("User-Agent", "").partition("/")[0]
+    # An apply must name its manager; for any other write the program's name stands in.
+    default = "" if request.content_type == APPLY else agent or "unknown"
+    return Call(
+        target=what,
+        user=USER,
+        manager=query.get("fieldManager") or default,
+        dry_run=dry_run or query.get("dryRun") == "All",
+        force=query.get("force", "").lower() in ("true", "1"),
+        field_validation=query.get("fieldValidation") or "Warn",
+    )
+
+
+async def _body(request: web.Request) -> Any:
+    """Decode a JSON or YAML body.
+
+    Raises:
+        ApiError: 415 for another format, 400 for text that does not parse.
+    """
+    if "protobuf" in request.content_type:
+        raise ApiError(
+            415,
+            "UnsupportedMediaType",
+            "the body of the request was in an unknown format - accepted media types include: "
+            f"application/json, {_YAML}",
+        )
+    text = await request.text()
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        if request.content_type not in (APPLY, _YAML):
+            raise bad_request(f"error decoding the body as JSON: {error}") from error
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise bad_request("error decoding YAML: the body is no YAML document") from error
+
+
+def _integer(value: Any) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError) as error:
+        raise bad_request(f"gracePeriodSeconds: {value!r} is not an integer") from error
+
+
+def _review_kind(path: str) -> str | None:
+    group, version, plural = [*path.split("/")[1:], "", "", ""][:3]
+    return REVIEWS.get((group, version, plural)) if path.startswith("apis/") else None
+
+
+def _reviewed(kind: str, review: Any) -> Object:
+    """Answer a review: the one user there is may do everything."""
+    if not isinstance(review, dict):
+        raise bad_request("the object provided is unrecognized: it must be a JSON object")
+    if kind == "SelfSubjectAccessReview":
+        return {**review, "status": {"allowed": True}}
+    groups = ["system:masters", "system:authenticated"]
+    return {**review, "status": {"userInfo": {"username": USER, "groups": groups}}}
+
+
+def _not_allowed() -> ApiError:
+    text = "the server does not allow this method on the requested resource"
+    return ApiError(405, "MethodNotAllowed", text)
+
+
+def _json(
+    body: Object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return web.Response(text=text, status=status, content_type="application/json", headers=headers)
+
+
+def _written(done: Written) -> web.Response:
+    response = _json(done.body, done.status)
+    for warning in done.warnings:
+        quoted = warning.replace("\\", "\\\\").replace('"', '\\"')
+        response.headers.add("Warning", f'299 - "{quoted}"')
+    return response

@@ -1,0 +1,242 @@
+"""One container: its image, its process, its restarts and its log."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from qwenkit.errors import SandboxError
+from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
+from qwenkit.sandbox.kubelet import images, program
+from qwenkit.sandbox.kubelet.serving import Machine, Server, serving
+from qwenkit.sandbox.kubelet.status import ContainerState
+from qwenkit.sandbox.kubelet.timing import NodeTiming
+from qwenkit.sandbox.kubelet.volumes import Mount
+
+# The exit status of a stopped server, as recorded; SIGTERM leaves other programs no choice.
+_STOPPED, _KILLED = 2, 137
+_MAX_LOG, _MESSAGE_BYTES = 200_000, 2048
+QUEUE_PROXY = "queue-proxy"
+
+
+class Host(Protocol):
+    """What a container needs of its pod."""
+
+    timing: NodeTiming
+    pulled: set[str]
+
+    def event(self, container: str, kind: str, reason: str, message: str) -> None:
+        """Record an event about a container of the pod."""
+
+    def publish(self) -> None:
+        """Write the pod's status if it changed."""
+
+    def ended(self) -> None:
+        """Hear that a container has ended for good."""
+
+
+class Container:
+    """A container of a pod, from its first start until its pod ends."""
+
+    def __init__(
+        self,
+        spec: Mapping[str, Any],
+        host: Host,
+        *,
+        pod_name: str,
+        restart_policy: str,
+        machine: Machine,
+    ) -> None:
+        self.state = ContainerState(spec)
+        self.server: Server | None = None
+        self.mounts: Sequence[Mount] = ()
+        self.log, self.previous_log = "", ""
+        self._host, self._pod_name, self._policy = host, pod_name, restart_policy
+        self._machine = machine
+        self._timing = host.timing
+        self._task: asyncio.Task[None] | None = None
+        self._stop_code = _KILLED
+        self.on_start: Callable[[], None] = lambda: None
+
+    @property
+    def name(self) -> str:
+        """The container's name."""
+        return self.state.name
+
+    @property
+    def running(self) -> bool:
+        """Whether its process runs now."""
+        return "running" in self.state.state
+
+    async def begin(self) -> None:
+        """Start it for the first time; from then on it looks after itself."""
+        process = await self._start()
+        self._task = asyncio.create_task(self._supervise(process))
+
+    async def stop(self) -> None:
+        """End its process as a pod that is stopped does."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        if self.running:
+            self._terminated(self._stop_code)
+
+    def kill(self) -> None:
+        """End its process as a failed liveness probe does; it starts again."""
+        if self._task is not None and self.running:
+            self._task.cancel()
+            self._terminated(_KILLED)
+            self._task = asyncio.create_task(self._supervise(None))
+
+    def write(self, line: str) -> None:
+        """Add a line to its log."""
+        self.log = (self.log + line.rstrip("\n") + "\n")[-_MAX_LOG:]
+
+    async def _supervise(self, process: asyncio.Task[int] | None) -> None:
+        """Await the process, and start it again as the restart policy says."""
+        backoff = 0.0
+        try:
+            while True:
+                if process is not None:
+                    self._terminated(await process)
+                    code = self.state.state["terminated"]["exitCode"]
+                    if self._policy == "Never" or (self._policy == "OnFailure" and not code):
+                        self._host.ended()
+                        return
+                    self._host.publish()
+                    # The first restart comes at once.
+                    if self.state.restart_count:
+                        backoff = min(backoff * 2, self._timing.crash_backoff_max_s)
+                        await self._back_off(backoff := backoff or self._timing.crash_backoff_s)
+                self.state.restart_count += 1
+                process = await self._start()
+                self._host.publish()
+        finally:
+            if process is not None:
+                process.cancel()
+                await asyncio.gather(process, return_exceptions=True)
+
+    async def _back_off(self, seconds: float) -> None:
+        where = f"{self.name} in pod {self._pod_name}"
+        message = f"Back-off restarting failed container {where}"
+        await asyncio.sleep(min(self._timing.sync_s, seconds))
+        self._host.event(self.name, "Warning", "BackOff", message)
+        await asyncio.sleep(min(self._timing.sync_s, seconds))
+        self._host.event(self.name, "Warning", "BackOff", message)
+        # Seconds of the cluster's time, whatever the sandbox's clock makes of them.
+        shown = round(seconds / self._timing.crash_backoff_s * NodeTiming().crash_backoff_s)
+        self.state.last_state = self.state.state
+        self.state.state = {
+            "waiting": {
+                "reason": "CrashLoopBackOff",
+                "message": f"back-off {_duration(shown)} restarting failed "
+                f"container={self.name} pod={self._pod_name}",
+            }
+        }
+        self._host.publish()
+        await asyncio.sleep(seconds)
+
+    async def _start(self) -> asyncio.Task[int]:
+        await self._pull()
+        if "terminated" in self.state.state:
+            self.state.last_state = self.state.state
+        await asyncio.sleep(self._timing.create_s)
+        self._host.event(self.name, "Normal", "Created", "Container created")
+        await asyncio.sleep(self._timing.start_s)
+        self._host.event(self.name, "Normal", "Started", "Container started")
+        self.previous_log, self.log = self.log, ""
+        self.state.container_id = f"containerd://{uuid.uuid4().hex}{uuid.uuid4().hex}"
+        self.state.image_id = images.image_id(self.state.spec["image"])
+        self.state.state = {"running": {"startedAt": _now()}}
+        self.state.started = True
+        self.on_start()
+        return asyncio.create_task(self._process())
+
+    async def _pull(self) -> None:
+        image = self.state.spec["image"]
+        while why := images.pull_error(image):
+            self._host.event(self.name, "Normal", "Pulling", f'Pulling image "{image}"')
+            await asyncio.sleep(self._timing.create_s)
+            message = f'Failed to pull image "{image}": {why}'
+            self._host.event(self.name, "Warning", "Failed", message)
+            self._host.event(self.name, "Warning", "Failed", "Error: ErrImagePull")
+            await self._waits("ErrImagePull", why)
+            message = f'Back-off pulling image "{image}"'
+            self._host.event(self.name, "Normal", "BackOff", message)
+            self._host.event(self.name, "Warning", "Failed", "Error: ImagePullBackOff")
+            await self._waits("ImagePullBackOff", f"{message}: ErrImagePull: {why}")
+        pulled = f'Container image "{image}" already present on machine'
+        pulled += " and can be accessed by the pod"
+        if self._timing.pull_s and image not in self._host.pulled:
+            self._host.event(self.name, "Normal", "Pulling", f'Pulling image "{image}"')
+            await asyncio.sleep(self._timing.pull_s)
+            pulled = f'Successfully pulled image "{image}" in {self._timing.pull_s:.3g}s'
+        self._host.pulled.add(image)
+        self._host.event(self.name, "Normal", "Pulled", pulled)
+
+    async def _waits(self, reason: str, message: str) -> None:
+        self.state.state = {"waiting": {"reason": reason, "message": message}}
+        self._host.publish()
+        await asyncio.sleep(self._timing.pull_backoff_s)
+
+    async def _process(self) -> int:
+        """Run the container's program; return its exit status."""
+        if self.name == QUEUE_PROXY:
+            self._stop_code = 0
+            await asyncio.Event().wait()
+        code = 0
+        for step in program.read(self.state.spec):
+            if (step.after == "&&" and code) or (step.after == "||" and not code):
+                continue
+            code = await self._step(step)
+            if step.verb == "exit":
+                break
+        return code
+
+    async def _step(self, step: program.Step) -> int:
+        if step.verb == "serve":
+            return await self._serve(step.args)
+        if step.verb == "echo":
+            self.write(" ".join(step.args))
+        elif step.verb == "sleep" and step.args[0] != "infinity":
+            await asyncio.sleep(float(step.args[0].rstrip("s")) / self._machine.time_scale)
+        elif step.verb in ("sleep", "forever"):
+            await asyncio.Event().wait()
+        elif step.args:
+            return int(step.args[0]) % 256 if step.args[0].isdigit() else 2
+        return 0
+
+    async def _serve(self, argv: Sequence[str]) -> int:
+        try:
+            async with serving(argv, self.mounts, self._machine, self.write) as server:
+                self.server, self._stop_code = server, _STOPPED
+                await asyncio.Event().wait()
+        except SandboxError as error:
+            self.write(error.what)
+            return int(error.context["exit_code"])
+        finally:
+            self.server = None
+        return 0
+
+    def _terminated(self, code: int) -> None:
+        ended: Object = {"exitCode": code, "reason": "Error" if code else "Completed"}
+        tail = self.log[-_MESSAGE_BYTES:] if code else ""
+        if tail and self.state.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
+            ended["message"] = tail
+        started = self.state.state.get("running", {}).get("startedAt")
+        ended |= {"startedAt": started, "finishedAt": _now()}
+        self.state.state = {"terminated": ended | {"containerID": self.state.container_id}}
+        self.state.ready = self.state.started = False
+
+
+def _duration(seconds: int) -> str:
+    """Return seconds as Go prints them: 10s, 1m20s."""
+    minutes, rest = divmod(seconds, 60)
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+def _now() -> str:
+    return timestamp(utc_now())

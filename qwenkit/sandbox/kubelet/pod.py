@@ -1,0 +1,261 @@
+"""One pod's life on the node: mount, start, probe, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from qwenkit.errors import NotReady
+from qwenkit.sandbox.controllers.events import Recorder
+from qwenkit.sandbox.kube.api_error import ApiError
+from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
+from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kubelet import probes, volumes
+from qwenkit.sandbox.kubelet.container import QUEUE_PROXY, Container
+from qwenkit.sandbox.kubelet.serving import Machine
+from qwenkit.sandbox.kubelet.status import GPU, PodFacts, pod_status
+from qwenkit.sandbox.kubelet.timing import NodeTiming
+
+HOST_IP = "10.10.0.1"
+_POLL_S = 0.02
+
+
+class PodWorker:
+    """Runs one pod. ``run`` ends when the pod is gone from the store."""
+
+    def __init__(
+        self,
+        store: Store,
+        pod: Object,
+        *,
+        recorder: Recorder,
+        timing: NodeTiming,
+        pulled: set[str],
+        machine: Callable[[int], Machine],
+        pod_ip: str,
+    ) -> None:
+        self.timing, self.pulled = timing, pulled
+        self.pod = pod
+        self.draining = False
+        self._store, self._recorder, self._pod_ip = store, recorder, pod_ip
+        self._start_time = timestamp(utc_now())
+        self._sandbox_ready = self._stopped = self._starting = False
+        self._deleted = asyncio.Event()
+        self._probes: list[asyncio.Task[None]] = []
+        metadata, spec = pod["metadata"], pod["spec"]
+        # As the kubelet names a pod in messages.
+        name = f"{metadata['name']}_{metadata['namespace']}({metadata['uid']})"
+        self.containers = [
+            Container(
+                one,
+                self,
+                pod_name=name,
+                restart_policy=spec.get("restartPolicy", "Always"),
+                machine=machine(_gpus(one)),
+            )
+            for one in spec["containers"]
+        ]
+
+    # What others ask
+
+    def listener(self, port: int) -> str | None:
+        """Return the real address behind a port of the pod, or None."""
+        for one in self.containers:
+            if one.server is not None and one.server.port == port:
+                return one.server.url
+        return None
+
+    def address(self) -> str | None:
+        """Return the real address behind the port that the pod's container serves on."""
+        port = self._user_port()
+        if port is not None:
+            return self.listener(port)
+        return next((one.server.url for one in self.containers if one.server), None)
+
+    async def answers(self) -> bool:
+        """Return what the pod answers to the activator's probe."""
+        proxy = self._queue_proxy()
+        if proxy is None or not proxy.running:
+            return proxy is None and not self.draining and self.address() is not None
+        user = next(one for one in self.containers if one is not proxy)
+        return await probes.ready(
+            proxy.state.spec,
+            user.state.spec,
+            self.listener,
+            self._pod_ip,
+            draining=self.draining,
+        )
+
+    def terminate(self, pod: Object) -> None:
+        """Hear that the pod is being deleted."""
+        self.pod = pod
+        self._deleted.set()
+
+    # What containers say
+
+    def event(self, container: str, kind: str, reason: str, message: str) -> None:
+        """Record an event about a container, or about the pod if the name is empty."""
+        say = self._recorder.warning if kind == "Warning" else self._recorder.normal
+        say(self.pod, reason, message, field=f"spec.containers{{{container}}}" * bool(container))
+
+    def publish(self) -> None:
+        """Write the pod's status if it changed."""
+        metadata = self.pod["metadata"]
+        pod = self._store.find("Pod", metadata["namespace"], metadata["name"])
+        if self._starting or pod is None or pod["metadata"]["uid"] != metadata["uid"]:
+            return
+        facts = PodFacts(
+            generation=pod["metadata"].get("generation", 1),
+            host_ip=HOST_IP,
+            # Known to the API once a container runs, as recorded.
+            pod_ip=self._pod_ip if any(one.state.container_id for one in self.containers) else None,
+            start_time=self._start_time,
+            sandbox_ready=self._sandbox_ready,
+            containers=[one.state for one in self.containers],
+            stopped=self._stopped,
+        )
+        pod["status"] = pod_status(pod["status"], facts, timestamp(utc_now()))
+        self._store.update_status("Pod", pod)
+
+    def ended(self) -> None:
+        """Finish the pod when its last container has ended for good."""
+        self._stopped = all("terminated" in one.state.state for one in self.containers)
+        self.publish()
+
+    # Life
+
+    async def run(self) -> None:
+        """Run the pod until it is gone."""
+        begin = asyncio.create_task(self._begin())
+        try:
+            await self._deleted.wait()
+            begin.cancel()
+            await asyncio.gather(begin, return_exceptions=True)
+            await self._end()
+        finally:
+            begin.cancel()
+            await self.stop()
+
+    async def stop(self) -> None:
+        """Stop all processes at once."""
+        for task in self._probes:
+            task.cancel()
+        await asyncio.gather(*(one.stop() for one in self.containers))
+
+    async def _begin(self) -> None:
+        await asyncio.sleep(self.timing.accept_s)
+        self.publish()
+        mounted = await self._mount()
+        await asyncio.sleep(self.timing.sandbox_s)
+        self._sandbox_ready = True
+        self.publish()
+        for one in self.containers:
+            one.mounts = volumes.mounts(one.state.spec, mounted)
+            one.on_start = partial(self._started, one)
+            await one.begin()
+        self.publish()
+
+    async def _mount(self) -> dict[str, Any]:
+        wait = self.timing.mount_backoff_s
+        while True:
+            try:
+                return await volumes.mount(self._store, self.pod)
+            except NotReady as error:
+                self.event("", "Warning", "FailedMount", error.what)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, self.timing.mount_backoff_max_s)
+
+    async def _end(self) -> None:
+        running = [one for one in self.containers if one.running]
+        for one in running:
+            self.event(one.name, "Normal", "Killing", f"Stopping container {one.name}")
+        self.draining = True
+        if running:
+            self.publish()
+            await self._drain()
+        await self.stop()
+        if running:
+            self._stopped = True
+            self.publish()
+            await asyncio.sleep(self.timing.remove_s)
+        metadata = self.pod["metadata"]
+        try:
+            self._store.delete("Pod", metadata["namespace"], metadata["name"], grace_seconds=0)
+        except ApiError:
+            # Someone deleted it by force meanwhile.
+            return
+
+    async def _drain(self) -> None:
+        """Wait until no request is left, and a queue-proxy has been quiet for its time."""
+        grace = self.pod["metadata"].get("deletionGracePeriodSeconds", 30)
+        begun = time.monotonic()
+        quiet_s = self.timing.drain_s if self._queue_proxy() else 0.0
+        while (now := time.monotonic()) < begun + grace:
+            engines = [one.server.engine for one in self.containers if one.server]
+            last = max([begun, *(engine.last_request for engine in engines)])
+            if not any(engine.in_flight for engine in engines) and now >= last + quiet_s:
+                return
+            await asyncio.sleep(_POLL_S)
+
+    # Probes
+
+    def _started(self, container: Container) -> None:
+        """Begin to probe a container that has just started."""
+        spec = container.state.spec
+        container.state.ready = "readinessProbe" not in spec
+        for kind in ("readinessProbe", "livenessProbe"):
+            if probe := spec.get(kind):
+                self._probes.append(asyncio.create_task(self._probe(container, kind, probe)))
+
+    async def _probe(self, container: Container, kind: str, probe: Object) -> None:
+        def failed(why: str) -> None:
+            name = kind.removesuffix("Probe").capitalize()
+            self.event(container.name, "Warning", "Unhealthy", f"{name} probe failed: {why}")
+
+        def set_ready(ready: bool) -> None:
+            if kind == "readinessProbe" and container.state.ready != ready:
+                container.state.ready = ready
+                self.publish()
+
+        def broken() -> None:
+            set_ready(False)
+            if kind == "livenessProbe":
+                why = f"Container {container.name} failed liveness probe, will be restarted"
+                self.event(container.name, "Normal", "Killing", why)
+                container.kill()
+
+        async def once() -> str | None:
+            if probes.is_queue_proxy(probe):
+                return None if await self.answers() else "HTTP probe failed with statuscode: 503"
+            return await probes.check(probe, container.state.spec, self.listener, self._pod_ip)
+
+        started = container.state.container_id
+        watching = probes.watch(
+            probes.periods(probe),
+            once,
+            passed=lambda: set_ready(True),
+            failed=failed,
+            broken=broken,
+            goes_on=lambda: container.running and container.state.container_id == started,
+        )
+        await watching
+
+    def _queue_proxy(self) -> Container | None:
+        return next((one for one in self.containers if one.name == QUEUE_PROXY), None)
+
+    def _user_port(self) -> int | None:
+        """Return the port that a Knative pod serves on, or the first that the pod declares."""
+        if proxy := self._queue_proxy():
+            for one in proxy.state.spec.get("env", []):
+                if one["name"] == "USER_PORT":
+                    return int(one["value"])
+        ports = [port for one in self.containers for port in one.state.spec.get("ports", [])]
+        return int(ports[0]["containerPort"]) if ports else None
+
+
+def _gpus(container: Object) -> int:
+    limits = (container.get("resources") or {}).get("limits") or {}
+    return int(limits.get(GPU, 0))

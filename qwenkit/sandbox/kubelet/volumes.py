@@ -1,0 +1,175 @@
+"""Turn a pod's volumes into what its containers can read: claim → volume → bucket.
+
+The checks and their words are those of the kubelet and of the OSS CSI driver.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from qwenkit.errors import NotReady, QwenkitError
+from qwenkit.sandbox.kube.objects import Object, at
+from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kubelet.bucket import Bucket, is_local
+
+DRIVER = "ossplugin.csi.alibabacloud.com"
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One volume of a container: a bucket's folder at a path."""
+
+    path: str
+    bucket: Bucket
+
+
+async def mount(store: Store, pod: Object) -> dict[str, Bucket]:
+    """Mount the pod's volumes; return the buckets by the volumes' names in the pod.
+
+    Raises:
+        NotReady: one cannot be mounted; ``what`` is the FailedMount event's message.
+    """
+    mounted: dict[str, Bucket] = {}
+    namespace = pod["metadata"]["namespace"]
+    for volume in pod["spec"].get("volumes", []):
+        if claim := at(volume, "persistentVolumeClaim", "claimName"):
+            mounted[volume["name"]] = await _mount_claim(store, namespace, volume["name"], claim)
+        for kind, field in (("Secret", "secretName"), ("ConfigMap", "name")):
+            source = volume.get(kind[0].lower() + kind[1:]) or {}
+            wanted = source.get(field)
+            if wanted and not source.get("optional") and not store.find(kind, namespace, wanted):
+                _fail(volume["name"], f'{kind.lower()} "{wanted}" not found')
+    return mounted
+
+
+def mounts(container: Mapping[str, Any], mounted: Mapping[str, Bucket]) -> list[Mount]:
+    """Return what a container sees of the mounted volumes, the deepest path first."""
+    found = []
+    for one in container.get("volumeMounts", []):
+        bucket = mounted.get(one["name"])
+        if bucket is not None:
+            inner = one.get("subPath", "").strip("/")
+            prefix = bucket.prefix + (f"{inner}/" if inner else "")
+            narrowed = Bucket(
+                bucket.endpoint, bucket.bucket, prefix, bucket.key_id, bucket.key_secret
+            )
+            found.append(Mount(one["mountPath"].rstrip("/") or "/", narrowed))
+    return sorted(found, key=lambda one: -len(one.path))
+
+
+async def _mount_claim(store: Store, namespace: str, name: str, claim_name: str) -> Bucket:
+    claim = store.find("PersistentVolumeClaim", namespace, claim_name)
+    if claim is None:
+        _fail(name, f'persistentvolumeclaim "{claim_name}" not found')
+    volume_name = at(claim, "spec", "volumeName") or ""
+    volume = store.find("PersistentVolume", None, volume_name) if volume_name else None
+    if volume is None or at(claim, "status", "phase") not in ("Bound", None):
+        _fail(name, f'PVC "{namespace}/{claim_name}" is not bound')
+    bucket = _bucket(store, volume)
+    try:
+        await bucket.list()
+    except QwenkitError as error:
+        # The client's words, without what could be a key.
+        why = f"{error.what}: {error.why}" if error.why else error.what
+        _fail(volume_name, _rpc("Internal", f"failed to mount oss bucket: {why}"))
+    return bucket
+
+
+def _bucket(store: Store, volume: Object) -> Bucket:
+    name = volume["metadata"]["name"]
+    csi = volume["spec"].get("csi")
+    if csi is None:
+        source = next((key for key in volume["spec"] if key in ("nfs", "hostPath", "local")), "?")
+        _fail(name, f"the sandbox's node mounts OSS volumes ({DRIVER}) only, not {source}")
+    if csi.get("driver") != DRIVER:
+        _fail(
+            name,
+            "kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: driver name "
+            f"{csi.get('driver')} not found in the list of registered CSI drivers",
+        )
+    attributes = {
+        key.strip().lower(): value.strip() for key, value in csi["volumeAttributes"].items()
+    }
+    keys = _keys(store, name, csi)
+    endpoint = _endpoint(name, attributes)
+    kind = attributes.get("fusetype") or csi.get("fsType") or "ossfs"
+    if len(keys) != 2:
+        why = f"OSS authorization error: {kind}: missing access key in node publish secret"
+        _fail(name, _rpc("InvalidArgument", why))
+    path = attributes.get("path", "/").strip("/")
+    return Bucket(endpoint, attributes["bucket"], f"{path}/" if path else "", *keys)
+
+
+def _endpoint(name: str, attributes: Mapping[str, str]) -> str:
+    bucket, url = attributes.get("bucket", ""), attributes.get("url", "")
+    kind, path = attributes.get("fusetype", "ossfs").lower() or "ossfs", attributes.get("path", "/")
+    bare = url.partition("://")[2] or url
+    problem = ""
+    if not bucket or not url:
+        problem = "OSS parameters error: Url/Bucket empty"
+    elif kind not in ("ossfs", "ossfs2"):
+        problem = f"OSS parameters error: Unsupported fuseType {kind}"
+    elif len(bare.split(".")) >= 4 and bare.startswith(f"{bucket}."):
+        problem = (
+            f"OSS url error: url is invalid, {url} is a bucket domain name, "
+            "please use endpoint instead"
+        )
+    elif not path.startswith("/"):
+        problem = f"OSS path error: start with {path}, should start with /"
+    if problem:
+        _fail(name, _rpc("InvalidArgument", problem))
+    scheme = "" if "://" in url else "http://" if _plain(bare) else "https://"
+    endpoint = f"{scheme}{url}".rstrip("/")
+    if not is_local(endpoint):
+        why = "the sandbox reaches only its own OSS server (OSS_ENDPOINT of `qwenkit sandbox env`)"
+        host = urlsplit(endpoint).hostname
+        _fail(name, _rpc("Internal", f"dial tcp: lookup {host}: no such host: {why}"))
+    return endpoint
+
+
+def _plain(host: str) -> bool:
+    return host.endswith("-internal.aliyuncs.com") or is_local(f"http://{host}")
+
+
+def _keys(store: Store, name: str, csi: Mapping[str, Any]) -> list[str]:
+    """Return the key pair of the volume's Secret, or less than two where one is missing."""
+    reference = csi.get("nodePublishSecretRef")
+    if not reference:
+        return []
+    space, secret_name = reference.get("namespace", "default"), reference["name"]
+    secret = store.find("Secret", space, secret_name)
+    if secret is None:
+        _fail(
+            name,
+            f"fetching NodePublishSecretRef {space}/{secret_name} failed: kubernetes.io/csi: "
+            f"failed to find the secret {secret_name} in the namespace {space} with error: "
+            f'secrets "{secret_name}" not found',
+        )
+    data = secret.get("data") or {}
+    # Either of the exact names hides the standard ones, as in the driver.
+    if data.get("akId") or data.get("akSecret"):
+        wanted = [data.get("akId"), data.get("akSecret")]
+    else:
+        lower = {key.lower(): value for key, value in data.items()}
+        wanted = [lower.get("accesskeyid"), lower.get("accesskeysecret")]
+    return [_decoded(value) for value in wanted if value and _decoded(value)]
+
+
+def _decoded(value: str) -> str:
+    try:
+        return base64.b64decode(value, validate=True).decode().strip()
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
+
+
+def _rpc(code: str, why: str) -> str:
+    return f"rpc error: code = {code} desc = {why}"
+
+
+def _fail(volume: str, why: str) -> NoReturn:
+    raise NotReady(f'MountVolume.SetUp failed for volume "{volume}" : {why}')

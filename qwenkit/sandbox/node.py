@@ -1,0 +1,200 @@
+"""The node: a kubelet that runs the pods bound to it on one machine's modelled GPUs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from itertools import count
+
+from qwenkit.autoscaling.gpu import find_gpu
+from qwenkit.errors import NotFound
+from qwenkit.sandbox.controllers.events import Recorder
+from qwenkit.sandbox.kube.objects import Object, at, timestamp, utc_now
+from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kubelet.images import resolve_image
+from qwenkit.sandbox.kubelet.pod import HOST_IP, PodWorker
+from qwenkit.sandbox.kubelet.serving import Machine
+from qwenkit.sandbox.kubelet.status import GPU
+from qwenkit.sandbox.kubelet.timing import NodeTiming
+
+__all__ = ["Node", "NodeTiming", "resolve_image"]
+
+log = logging.getLogger("qwenkit.sandbox.node")
+
+_GPU_LABELS: Mapping[str, tuple[str, str]] = {
+    "V100-16": ("Tesla-V100-SXM2-16GB", "16160MiB"),
+    "V100-32": ("Tesla-V100-SXM2-32GB", "32510MiB"),
+    "A10": ("NVIDIA-A10", "22731MiB"),
+    "T4": ("Tesla-T4", "15109MiB"),
+}
+
+
+class Node:
+    """One node of the sandbox's cluster.
+
+    Args:
+        store: the cluster's objects.
+        name: the node's; it runs the pods whose ``spec.nodeName`` this is.
+        gpu: which GPU it has; see ``qwenkit.autoscaling.gpu``.
+        gpus: how many.
+        time_scale: how many times faster than real its time runs.
+        timing: how long its steps take, before scaling.
+
+    Raises:
+        InvalidValue: no such GPU.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        name: str,
+        gpu: str,
+        gpus: int,
+        time_scale: float,
+        timing: NodeTiming | None = None,
+    ) -> None:
+        self.name = name
+        self._store, self._gpu, self._gpus = store, find_gpu(gpu).name, gpus
+        self._scale = time_scale
+        self._timing = (timing or NodeTiming()).scaled(time_scale)
+        self._recorder = Recorder(store, "kubelet", host=name)
+        self._workers: dict[str, PodWorker] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._pulled: set[str] = set()
+        self._addresses = count(2)
+
+    async def run(self) -> None:
+        """Register the node and run its pods until cancelled."""
+        changes = self._store.subscribe({"Pod"})
+        try:
+            self.register()
+            for pod in self._store.list("Pod"):
+                self._pod(pod)
+            async for change in changes:
+                if change.type == "DELETED":
+                    self._gone(change.object["metadata"]["uid"])
+                else:
+                    self._pod(change.object)
+        finally:
+            changes.close()
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def address(self, pod_uid: str) -> str | None:
+        """Return where that pod's container listens, ``http://127.0.0.1:PORT``, or None."""
+        worker = self._workers.get(pod_uid)
+        return worker.address() if worker else None
+
+    async def answers(self, pod_uid: str) -> bool:
+        """Return whether the pod passes the activator's probe: it listens and does not drain."""
+        worker = self._workers.get(pod_uid)
+        return worker is not None and await worker.answers()
+
+    def logs(self, namespace: str, pod: str, container: str, *, previous: bool = False) -> str:
+        """Return what a container wrote since it started, or before it last restarted.
+
+        Raises:
+            NotFound: no such pod runs here, or it has no such container.
+        """
+        for worker in self._workers.values():
+            metadata = worker.pod["metadata"]
+            if (metadata["namespace"], metadata["name"]) == (namespace, pod):
+                for one in worker.containers:
+                    if one.name == container:
+                        return one.previous_log if previous else one.log
+        raise NotFound(
+            f"container {container} of pod {namespace}/{pod} has no log",
+            f"node {self.name} runs no such container",
+            "list the pods and their containers",
+        )
+
+    def register(self) -> None:
+        """Create the Node object, unless it is there."""
+        if self._store.find("Node", None, self.name) is None:
+            self._store.create("Node", self._object())
+
+    def _pod(self, pod: Object) -> None:
+        if at(pod, "spec", "nodeName") != self.name:
+            return
+        uid = pod["metadata"]["uid"]
+        if uid not in self._workers and self._store.find(
+            "Pod", pod["metadata"]["namespace"], pod["metadata"]["name"]
+        ):
+            self._start(uid, pod)
+        if "deletionTimestamp" in pod["metadata"] and uid in self._workers:
+            self._workers[uid].terminate(pod)
+
+    def _start(self, uid: str, pod: Object) -> None:
+        worker = PodWorker(
+            self._store,
+            pod,
+            recorder=self._recorder,
+            timing=self._timing,
+            pulled=self._pulled,
+            machine=self._machine,
+            pod_ip=f"10.244.0.{next(self._addresses)}",
+        )
+        self._workers[uid] = worker
+        self._tasks[uid] = asyncio.create_task(worker.run())
+        self._tasks[uid].add_done_callback(_report)
+
+    def _gone(self, uid: str) -> None:
+        self._workers.pop(uid, None)
+        if task := self._tasks.pop(uid, None):
+            task.cancel()
+
+    def _machine(self, gpus: int) -> Machine:
+        return Machine(self._gpu, gpus, self._timing.load_s, self._scale)
+
+    def _object(self) -> Object:
+        title, gpu_memory = _GPU_LABELS.get(self._gpu, (self._gpu, "0MiB"))
+        room = {"cpu": "96", "memory": "384Gi", "pods": "110", GPU: str(self._gpus)}
+        now = timestamp(utc_now())
+        ready = {
+            "type": "Ready",
+            "status": "True",
+            "reason": "KubeletReady",
+            "message": "kubelet is posting ready status",
+            "lastHeartbeatTime": now,
+            "lastTransitionTime": now,
+        }
+        return {
+            "metadata": {
+                "name": self.name,
+                "labels": {
+                    "kubernetes.io/hostname": self.name,
+                    "kubernetes.io/os": "linux",
+                    "aliyun.accelerator/nvidia_name": title,
+                    "aliyun.accelerator/nvidia_count": str(self._gpus),
+                    "aliyun.accelerator/nvidia_mem": gpu_memory,
+                    "ack.aliyun.com/nvidia-driver-version": "525.105.17",
+                },
+            },
+            "spec": {},
+            "status": {
+                "capacity": room,
+                "allocatable": room,
+                "conditions": [ready],
+                "addresses": [
+                    {"type": "InternalIP", "address": HOST_IP},
+                    {"type": "Hostname", "address": self.name},
+                ],
+                "nodeInfo": {
+                    "kubeletVersion": "v1.36.2",
+                    "operatingSystem": "linux",
+                    "architecture": "amd64",
+                    "containerRuntimeVersion": "containerd://2.2.0",
+                },
+            },
+        }
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """Log what ended a pod's task, other than its end."""
+    with suppress(asyncio.CancelledError):
+        if error := task.exception():
+            log.error("a pod's worker failed", exc_info=error)

@@ -1,0 +1,151 @@
+"""Operations on objects: put, copy, head, get, delete."""
+
+from __future__ import annotations
+
+import asyncio
+from email.utils import parsedate_to_datetime
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from qwenkit.sandbox import oss_ranges
+from qwenkit.sandbox.oss_body import copy_file, receive, send
+from qwenkit.sandbox.oss_call import (
+    Call,
+    body_headers,
+    check_length,
+    empty,
+    meta_headers,
+    object_headers,
+    quoted,
+    xml,
+)
+from qwenkit.sandbox.oss_errors import OssError
+from qwenkit.sandbox.oss_ledger import Record
+from qwenkit.sandbox.oss_store import Store
+from qwenkit.sandbox.oss_xml import timestamp
+
+_OVERRIDES = (
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-type",
+    "expires",
+)
+
+
+class Objects:
+    """Handlers of one store's objects."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def put(self, call: Call) -> web.StreamResponse:
+        """PutObject, or CopyObject where a source is named."""
+        self._store.bucket(call.bucket)
+        if call.header("x-oss-copy-source"):
+            return await self._copy(call)
+        headers = call.stored_headers()
+        check_length(call)
+        self._check_overwrite(call)
+        with self._store.temporary() as path:
+            with_md5 = self._store.with_md5 or call.expected_md5() is not None
+            digest = await receive(call.request.content, path, with_md5=with_md5)
+            call.check_body(digest)
+            self._check_overwrite(call)
+            record = self._store.commit(path, call.bucket, call.key, digest=digest, headers=headers)
+        return empty(headers=body_headers(digest, record.etag))
+
+    async def _copy(self, call: Call) -> web.StreamResponse:
+        source = unquote(call.header("x-oss-copy-source")).removeprefix("/")
+        bucket, _, key = source.partition("/")
+        if "?" in key or not key:
+            raise OssError("InvalidArgument", "The copy source must be /bucket/key.")
+        path, original = await self._store.find(bucket, key)
+        replaces = call.header("x-oss-metadata-directive").upper() == "REPLACE"
+        headers = call.stored_headers() if replaces else dict(original.headers)
+        self._check_overwrite(call)
+        with self._store.temporary() as copy, path.open("rb", buffering=0) as file:
+            digest = await asyncio.to_thread(copy_file, file, copy, with_md5=self._store.with_md5)
+            record = self._store.commit(copy, call.bucket, call.key, digest=digest, headers=headers)
+        return xml(
+            "CopyObjectResult",
+            [
+                ("LastModified", timestamp(record.mtime_ns // 10**9)),
+                ("ETag", quoted(record.etag)),
+            ],
+            {"x-oss-hash-crc64ecma": str(record.crc)},
+        )
+
+    async def head(self, call: Call) -> web.StreamResponse:
+        """HeadObject."""
+        record = (await self._store.find(call.bucket, call.key))[1]
+        _check_conditions(call, record)
+        return _sized(object_headers(record), record.size)
+
+    async def meta(self, call: Call) -> web.StreamResponse:
+        """GetObjectMeta."""
+        record = (await self._store.find(call.bucket, call.key))[1]
+        return _sized(meta_headers(record), record.size)
+
+    async def get(self, call: Call) -> web.StreamResponse:
+        """GetObject, whole or one range."""
+        path, record = await self._store.find(call.bucket, call.key)
+        with path.open("rb", buffering=0) as file:
+            _check_conditions(call, record)
+            headers = object_headers(record) | _overrides(call)
+            standard = call.header("x-oss-range-behavior").lower() == "standard"
+            wanted = oss_ranges.requested(call.header("Range"), record.size, standard=standard)
+            start, end = wanted or (0, record.size - 1)
+            if wanted:
+                headers["Content-Range"] = f"bytes {start}-{end}/{record.size}"
+            headers["Content-Length"] = str(end - start + 1)
+            response = web.StreamResponse(status=206 if wanted else 200, headers=headers)
+            await response.prepare(call.request)
+            await send(response, file, start, end - start + 1)
+        await response.write_eof()
+        return response
+
+    async def delete(self, call: Call) -> web.StreamResponse:
+        """DeleteObject; that it did not exist is no error."""
+        self._store.delete(call.bucket, call.key)
+        return empty(204)
+
+    def _check_overwrite(self, call: Call) -> None:
+        if call.forbids_overwrite and self._store.exists(call.bucket, call.key):
+            raise OssError("FileAlreadyExists", Key=call.key)
+
+
+def _sized(headers: dict[str, str], size: int) -> web.StreamResponse:
+    return empty(headers={**headers, "Content-Length": str(size)})
+
+
+def _overrides(call: Call) -> dict[str, str]:
+    """Return the headers that a (mostly presigned) GET replaces by parameters."""
+    found = {name: call.text(f"response-{name}") for name in _OVERRIDES}
+    if any(not value.isprintable() for value in found.values()):
+        raise OssError("InvalidArgument", "A response header holds control characters.")
+    return {name: value for name, value in found.items() if value}
+
+
+def _check_conditions(call: Call, record: Record) -> None:
+    modified = record.mtime_ns // 10**9
+    match, none_match = call.header("If-Match"), call.header("If-None-Match")
+    if match and match.strip('"') != record.etag:
+        raise OssError("PreconditionFailed", Condition="If-Match")
+    unmodified_since = _date(call.header("If-Unmodified-Since"))
+    if unmodified_since is not None and modified > unmodified_since:
+        raise OssError("PreconditionFailed", Condition="If-Unmodified-Since")
+    if none_match and none_match.strip('"') == record.etag:
+        raise OssError("NotModified")
+    modified_since = _date(call.header("If-Modified-Since"))
+    if modified_since is not None and modified <= modified_since:
+        raise OssError("NotModified")
+
+
+def _date(header: str) -> float | None:
+    try:
+        return parsedate_to_datetime(header).timestamp() if header else None
+    except ValueError:  # RFC 9110: a date that cannot be read does not count
+        return None

@@ -1,0 +1,240 @@
+"""The sandbox's OSS: the object store's HTTP protocol over a folder of ordinary files.
+
+Objects are files at ``ROOT/<bucket>/<key>``; everything else is under ``ROOT/.qwenkit/``.
+What a file says on disk is what is served, whoever wrote it. Not done, and answered with
+NotImplemented: versioning, append, symlinks, tagging, policies, lifecycle, STS' own tokens
+(a token is signed and otherwise ignored), server-side encryption, image processing.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import unquote, unquote_plus
+
+from aiohttp import web
+
+from qwenkit.sandbox.oss_buckets import Buckets
+from qwenkit.sandbox.oss_call import Call
+from qwenkit.sandbox.oss_errors import OssError
+from qwenkit.sandbox.oss_multipart import Multipart
+from qwenkit.sandbox.oss_names import MAX_KEY_BYTES
+from qwenkit.sandbox.oss_objects import Objects
+from qwenkit.sandbox.oss_signature import SUBRESOURCES, Signed, verify
+from qwenkit.sandbox.oss_store import EtagKind, Store
+from qwenkit.sandbox.oss_uploads import Uploads
+from qwenkit.sandbox.oss_xml import document
+
+_log = logging.getLogger("qwenkit.sandbox.oss")
+_Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+_ID = web.RequestKey("oss_request_id", str)
+_STARTED = web.RequestKey("oss_started", float)
+
+# Parameters that V1 signs but that only modify an operation.
+_MODIFIERS = re.compile(
+    r"partNumber|security-token|continuation-token|response-.*|x-oss-(traffic|request|ac)-.*"
+)
+
+
+class OssServer:
+    """An OSS endpoint for one account in one region.
+
+    Args:
+        root: the folder of buckets.
+        keys: secrets by access key id; never logged.
+        region: what V4 signatures must name.
+        buckets: made at the start if they do not exist.
+        etag: ``"crc"`` spares the MD5 that a real ETag needs; for benchmarks of clients.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        keys: Mapping[str, str],
+        *,
+        region: str = "cn-hangzhou",
+        buckets: Iterable[str] = (),
+        etag: EtagKind = "md5",
+    ) -> None:
+        self._root, self._keys, self._region = root, dict(keys), region
+        self._buckets, self._etag = tuple(buckets), etag
+        self._store: Store | None = None
+        self._operations: dict[tuple[str, str, str], _Handler] = {}
+
+    def app(self) -> web.Application:
+        """Return the application; it opens the folder when it starts."""
+        app = web.Application()
+        app.router.add_route("*", r"/{path:[\s\S]*}", self._answer)
+        app.on_response_prepare.append(_add_headers)
+        app.cleanup_ctx.append(self._running)
+        return app
+
+    async def _running(self, app: web.Application) -> AsyncIterator[None]:
+        self._store = store = Store(self._root, etag=self._etag)
+        uploads = Uploads(store)
+        self._operations = _operations(store, uploads, self._region)
+        try:
+            for bucket in self._buckets:
+                store.create_bucket(bucket)
+            yield
+        finally:
+            await uploads.drain()
+            store.close()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        request[_ID], request[_STARTED] = secrets.token_hex(12).upper(), time.monotonic()
+        try:
+            call = self._call(request)
+            handler = self._handler(call)
+            return await handler(call)
+        except OssError as error:
+            _log.debug("%s %s: %s", request.method, request.rel_url.raw_path, error.code)
+            return _failed(request, error)
+        except ConnectionError:
+            # The client left, or must be told by a broken connection that its body is not whole.
+            if request.transport:
+                request.transport.abort()
+            return web.Response(status=499)
+        except Exception:
+            _log.exception("%s %s", request.method, request.rel_url.raw_path)
+            return _failed(request, OssError("InternalError"))
+
+    def _call(self, request: web.Request) -> Call:
+        """Address, verify and authorize a request."""
+        assert self._store
+        bucket, key = _address(request, self._store.names.is_bucket)
+        query = tuple(_parameters(request.rel_url.raw_query_string))
+        headers: dict[str, str] = {}
+        for name, value in request.headers.items():
+            headers.setdefault(name.lower(), value)
+        signed = Signed(request.method, bucket, key, query, headers)
+        call = Call(request, bucket, key, dict(query))
+        if verify(signed, self._keys, region=self._region, now=datetime.now(UTC)) is None:
+            self._admit_anonymous(call)
+        return call
+
+    def _admit_anonymous(self, call: Call) -> None:
+        assert self._store
+        if not call.bucket:
+            raise OssError("AccessDenied", "Anonymous access is forbidden for this operation.")
+        public = self._store.bucket(call.bucket).acl != "private"
+        if not (public and call.key and call.request.method in ("GET", "HEAD")):
+            raise OssError("AccessDenied")
+
+    def _handler(self, call: Call) -> _Handler:
+        level = "object" if call.key else "bucket" if call.bucket else "service"
+        named = [
+            name for name in call.query if name in SUBRESOURCES and not _MODIFIERS.fullmatch(name)
+        ]
+        operation = named[0] if named else ""
+        handler = self._operations.get((level, call.request.method, operation))
+        if handler and len(named) <= 1:
+            return handler
+        if named:
+            what = f"{call.request.method} ?{'&'.join(named)} on a {level}"
+            raise OssError("NotImplemented", f"The sandbox's OSS does not do {what}.")
+        raise OssError("MethodNotAllowed", Method=call.request.method)
+
+
+def _operations(
+    store: Store, uploads: Uploads, region: str
+) -> dict[tuple[str, str, str], _Handler]:
+    """Return the handlers by level, method and sub-resource."""
+    objects, multipart = Objects(store), Multipart(store, uploads)
+    buckets = Buckets(store, uploads, region=region)
+    return {
+        ("service", "GET", ""): buckets.service,
+        ("bucket", "PUT", ""): buckets.put,
+        ("bucket", "PUT", "acl"): buckets.put_acl,
+        ("bucket", "DELETE", ""): buckets.delete,
+        ("bucket", "GET", ""): buckets.list_objects,
+        ("bucket", "GET", "acl"): buckets.acl,
+        ("bucket", "GET", "bucketInfo"): buckets.info,
+        ("bucket", "GET", "location"): buckets.location,
+        ("bucket", "GET", "stat"): buckets.stat,
+        ("bucket", "GET", "uploads"): buckets.list_uploads,
+        ("bucket", "POST", "delete"): buckets.delete_objects,
+        ("object", "PUT", ""): objects.put,
+        ("object", "HEAD", ""): objects.head,
+        ("object", "HEAD", "objectMeta"): objects.meta,
+        ("object", "GET", ""): objects.get,
+        ("object", "DELETE", ""): objects.delete,
+        ("object", "POST", "uploads"): multipart.initiate,
+        ("object", "PUT", "uploadId"): multipart.upload_part,
+        ("object", "GET", "uploadId"): multipart.list_parts,
+        ("object", "POST", "uploadId"): multipart.complete,
+        ("object", "DELETE", "uploadId"): multipart.abort,
+    }
+
+
+def _address(request: web.Request, is_bucket: Callable[[str], bool]) -> tuple[str, str]:
+    """Return bucket and key; the key is decoded once, from the raw path."""
+    raw = request.rel_url.raw_path.removeprefix("/")
+    bucket = _bucket_of_host(request.host, is_bucket)
+    if not bucket:
+        bucket, _, raw = raw.partition("/")
+    try:
+        key = unquote(raw, errors="strict")
+    except UnicodeDecodeError as error:
+        raise OssError("InvalidObjectName", "An object name must be UTF-8.") from error
+    if len(key.encode("utf-8", "surrogateescape")) > MAX_KEY_BYTES:
+        message = f"An object name has at most {MAX_KEY_BYTES} bytes."
+        raise OssError("InvalidObjectName", message)
+    return bucket, key
+
+
+def _bucket_of_host(host: str, is_bucket: Callable[[str], bool]) -> str:
+    """Return the bucket of a virtual-host style request, empty for path style."""
+    name = re.sub(r":\d+$", "", host).lower()
+    try:
+        ip_address(name.strip("[]"))
+    except ValueError:
+        bucket, _, rest = name.partition(".")
+        endpoint = rest.endswith("localhost") or rest.startswith("oss-")
+        return bucket if endpoint or (rest and is_bucket(bucket)) else ""
+    return ""
+
+
+def _parameters(query: str) -> Iterable[tuple[str, str]]:
+    for item in query.split("&"):
+        if item:
+            name, _, value = item.partition("=")
+            yield unquote_plus(name), unquote_plus(value)
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "AliyunOSS"
+    response.headers["x-oss-request-id"] = request[_ID]
+    elapsed = time.monotonic() - request[_STARTED]
+    response.headers["x-oss-server-time"] = str(round(elapsed * 1000))
+
+
+def _failed(request: web.Request, error: OssError) -> web.Response:
+    """Render an error; an answer that cannot have a body carries it in a header."""
+    body = document(
+        "Error",
+        [
+            ("Code", error.code),
+            ("Message", error.message),
+            ("RequestId", request[_ID]),
+            ("HostId", request.host),
+            *error.details.items(),
+            *([("EC", error.ec)] if error.ec else []),
+        ],
+    )
+    headers = {"x-oss-ec": error.ec} if error.ec else {}
+    if error.status == 304:
+        return web.Response(status=304, headers=headers)
+    if request.method == "HEAD":
+        headers["x-oss-err"] = base64.b64encode(body).decode()
+        return web.Response(status=error.status, headers=headers)
+    return web.Response(
+        status=error.status, headers=headers, body=body, content_type="application/xml"
+    )

@@ -1,0 +1,237 @@
+"""Multipart uploads: parts as files, completed by appending them to the first."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from qwenkit.sandbox.oss_body import Digest, append, combine
+from qwenkit.sandbox.oss_errors import OssError
+from qwenkit.sandbox.oss_ledger import Part, Record, Upload
+from qwenkit.sandbox.oss_store import Store
+
+MIN_PART_BYTES = 100 * 1024
+MAX_PART_NUMBER = 10000
+
+
+@dataclass(frozen=True)
+class UploadsPage:
+    """One page of unfinished uploads, with the markers that continue behind it."""
+
+    uploads: list[Upload]
+    prefixes: list[str]
+    key_marker: str
+    id_marker: str
+    truncated: bool
+
+
+class Uploads:
+    """The unfinished uploads of one store. Used on the event loop's thread only."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._ledger = store.ledger
+        # Completing takes time: parts and aborts that come meanwhile must wait for its end.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._completing: set[asyncio.Task[Record]] = set()
+
+    async def drain(self) -> None:
+        """Let completions that have begun come to their end."""
+        await asyncio.gather(*self._completing, return_exceptions=True)
+
+    def start(self, bucket: str, key: str, headers: Mapping[str, str]) -> Upload:
+        """Begin an upload; an object of that key stays as it is.
+
+        Raises:
+            OssError: NoSuchBucket.
+        """
+        self._store.bucket(bucket)
+        upload = Upload(secrets.token_hex(16).upper(), bucket, key, time.time(), headers)
+        self._folder(upload).mkdir()
+        self._ledger.save_upload(upload)
+        return upload
+
+    def get(self, bucket: str, key: str, upload_id: str) -> Upload:
+        """Return an upload.
+
+        Raises:
+            OssError: NoSuchBucket or NoSuchUpload.
+        """
+        self._store.bucket(bucket)
+        upload = self._ledger.upload(upload_id)
+        if upload is None or (upload.bucket, upload.key) != (bucket, key):
+            raise OssError("NoSuchUpload", UploadId=upload_id)
+        return upload
+
+    def of(self, bucket: str) -> list[Upload]:
+        """Return a bucket's unfinished uploads."""
+        return self._ledger.uploads(bucket)
+
+    def parts(self, upload: Upload) -> dict[int, Part]:
+        """Return the parts that arrived, by number, ascending."""
+        folder = self._folder(upload)
+        found = self._ledger.parts(upload.id)
+        return {number: part for number, part in found.items() if (folder / part.file).exists()}
+
+    async def save_part(
+        self, upload: Upload, number: int, temporary: Path, digest: Digest, etag: str
+    ) -> None:
+        """Keep a part that arrived; it replaces an earlier one of its number.
+
+        Raises:
+            OssError: NoSuchUpload.
+        """
+        async with self._lock(upload):
+            self.get(upload.bucket, upload.key, upload.id)
+            self._keep(upload, number, temporary, digest, etag)
+
+    def _keep(
+        self, upload: Upload, number: int, temporary: Path, digest: Digest, etag: str
+    ) -> None:
+        old = self._ledger.parts(upload.id).get(number)
+        name = f"{number:05}-{secrets.token_hex(4)}"
+        temporary.replace(self._folder(upload) / name)
+        part = Part(number, name, digest.size, time.time(), etag, digest.crc)
+        self._ledger.save_part(upload.id, part)
+        if old:
+            (self._folder(upload) / old.file).unlink(missing_ok=True)
+
+    async def complete(
+        self, upload: Upload, wanted: Sequence[tuple[int, str]] | None, *, overwrite: bool
+    ) -> Record:
+        """Make the object of the wanted parts, of all if None. Goes on if the client leaves.
+
+        Raises:
+            OssError: EntityTooSmall, FileAlreadyExists, InvalidPart, InvalidPartOrder or
+                NoSuchUpload.
+        """
+        task = asyncio.create_task(self._complete(upload, wanted, overwrite=overwrite))
+        self._completing.add(task)
+        task.add_done_callback(self._completing.discard)
+        return await asyncio.shield(task)
+
+    async def _complete(
+        self, upload: Upload, wanted: Sequence[tuple[int, str]] | None, *, overwrite: bool
+    ) -> Record:
+        async with self._lock(upload):
+            self.get(upload.bucket, upload.key, upload.id)
+            parts = _choose(self.parts(upload), wanted, upload)
+            folder = self._folder(upload)
+            files = [folder / part.file for part in parts]
+            await asyncio.to_thread(append, files[0], parts[0].size, files[1:])
+            if not overwrite and self._store.exists(upload.bucket, upload.key):
+                raise OssError("FileAlreadyExists", Key=upload.key)
+            record = self._store.commit(
+                files[0],
+                upload.bucket,
+                upload.key,
+                digest=_whole(parts),
+                headers=upload.headers,
+                etag=_whole_etag(parts),
+            )
+            self._remove(upload)
+            return record
+
+    async def abort(self, upload: Upload) -> None:
+        """Throw an upload away.
+
+        Raises:
+            OssError: NoSuchUpload.
+        """
+        async with self._lock(upload):
+            self.get(upload.bucket, upload.key, upload.id)
+            self._remove(upload)
+
+    def page(
+        self, bucket: str, *, prefix: str, delimiter: str, after: tuple[str, str], limit: int
+    ) -> UploadsPage:
+        """List unfinished uploads behind the marker ``after`` (key, upload id).
+
+        Raises:
+            OssError: NoSuchBucket.
+        """
+        self._store.bucket(bucket)
+        uploads: list[Upload] = []
+        prefixes: list[str] = []
+        key_marker, id_marker = after
+        for upload in self._ledger.uploads(bucket):
+            if not upload.key.startswith(prefix) or not _is_behind(upload, after):
+                continue
+            end = upload.key.find(delimiter, len(prefix)) if delimiter else -1
+            common = upload.key[: end + len(delimiter)] if end >= 0 else ""
+            if common and (common == after[0] or common in prefixes):
+                continue
+            if len(uploads) + len(prefixes) == limit:
+                return UploadsPage(uploads, prefixes, key_marker, id_marker, truncated=True)
+            if common:
+                prefixes.append(common)
+                key_marker, id_marker = common, ""
+            else:
+                uploads.append(upload)
+                key_marker, id_marker = upload.key, upload.id
+        return UploadsPage(uploads, prefixes, "", "", truncated=False)
+
+    def _remove(self, upload: Upload) -> None:
+        self._ledger.forget_upload(upload.id)
+        shutil.rmtree(self._folder(upload), ignore_errors=True)
+
+    def _folder(self, upload: Upload) -> Path:
+        return self._store.names.bookkeeping / "uploads" / upload.id
+
+    def _lock(self, upload: Upload) -> asyncio.Lock:
+        return self._locks.setdefault(upload.id, asyncio.Lock())
+
+
+def _choose(
+    parts: Mapping[int, Part], wanted: Sequence[tuple[int, str]] | None, upload: Upload
+) -> list[Part]:
+    if wanted is None:
+        wanted = [(part.number, part.etag) for part in parts.values()]
+    numbers = [number for number, _ in wanted]
+    if any(later <= earlier for earlier, later in pairwise(numbers)):
+        raise OssError("InvalidPartOrder", UploadId=upload.id)
+    chosen = []
+    for number, etag in wanted:
+        part = parts.get(number)
+        if part is None or part.etag != etag.upper():
+            raise OssError("InvalidPart", UploadId=upload.id, PartNumber=str(number), ETag=etag)
+        chosen.append(part)
+    if not chosen:
+        raise OssError("InvalidPart", UploadId=upload.id)
+    for part in chosen[:-1]:
+        if part.size < MIN_PART_BYTES:
+            raise OssError(
+                "EntityTooSmall",
+                MinSizeAllowed=str(MIN_PART_BYTES),
+                ProposedSize=str(part.size),
+                PartNumber=str(part.number),
+                ETag=part.etag,
+            )
+    return chosen
+
+
+def _whole(parts: Sequence[Part]) -> Digest:
+    size, crc = 0, 0
+    for part in parts:
+        size, crc = size + part.size, combine(crc, part.crc, part.size)
+    return Digest(size, crc)
+
+
+def _whole_etag(parts: Sequence[Part]) -> str:
+    digests = b"".join(bytes.fromhex(part.etag) for part in parts)
+    return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest().upper()}-{len(parts)}"
+
+
+def _is_behind(upload: Upload, after: tuple[str, str]) -> bool:
+    key, upload_id = after
+    if not upload_id:
+        return upload.key > key
+    return (upload.key, upload.id) > (key, upload_id)

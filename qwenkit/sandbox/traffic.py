@@ -1,0 +1,94 @@
+"""Requests in flight, by revision: what the autoscaler is told once a second.
+
+Requests count from when they arrive at the cluster, also while they wait for a first pod.
+As with Knative's activator, the first request of a quiet revision is reported at once and taken off the
+next report, and a revision that reported a second without load is then forgotten.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Listener = Callable[[str, str], None]
+
+
+@dataclass
+class _Load:
+    """One revision's requests since the last report."""
+
+    since: float
+    changed: float
+    in_flight: int = 0
+    busy: float = 0.0
+    arrivals: int = 0
+    reported: int = 0
+
+    def advance(self, now: float) -> None:
+        """Add the time that the present requests have spent in flight."""
+        self.busy += self.in_flight * max(0.0, now - self.changed)
+        self.changed = max(self.changed, now)
+
+
+class Traffic:
+    """Counts requests; not thread-safe, it belongs to one event loop.
+
+    Args:
+        clock: the sandbox's time in seconds; the same one that ``sample`` is asked with.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._loads: dict[tuple[str, str], _Load] = {}
+        self._listeners: list[Listener] = []
+
+    def on_first_request(self, listener: Listener) -> None:
+        """Call ``listener(namespace, revision)`` when a quiet revision gets a request."""
+        self._listeners.append(listener)
+
+    def enter(self, namespace: str, revision: str) -> None:
+        """Note that a request for the revision has arrived."""
+        now = self._clock()
+        load = self._loads.get((namespace, revision))
+        first = load is None
+        if load is None:
+            load = self._loads[namespace, revision] = _Load(now, now, reported=1)
+        load.advance(now)
+        load.in_flight += 1
+        load.arrivals += 1
+        if first:
+            for listener in self._listeners:
+                listener(namespace, revision)
+
+    def leave(self, namespace: str, revision: str) -> None:
+        """Note that a request has been answered or given up."""
+        load = self._loads.get((namespace, revision))
+        if load is None or load.in_flight == 0:
+            return
+        load.advance(self._clock())
+        load.in_flight -= 1
+
+    def in_flight(self, namespace: str, revision: str) -> int:
+        """Return how many requests the revision has, waiting ones included."""
+        load = self._loads.get((namespace, revision))
+        return load.in_flight if load else 0
+
+    def sample(self, namespace: str, revision: str, now: float) -> tuple[float, float] | None:
+        """Return the average concurrency and the arrivals per second since the last sample.
+
+        None means that the revision is quiet: nothing is to be recorded.
+        """
+        load = self._loads.get((namespace, revision))
+        if load is None:
+            return None
+        load.advance(now)
+        period = now - load.since
+        average = load.busy / period if period > 0 else float(load.in_flight)
+        concurrency = max(average - load.reported, 0.0)
+        arrivals = max(load.arrivals - load.reported, 0) / max(period, 1.0)
+        if average == 0:
+            del self._loads[namespace, revision]
+        else:
+            self._loads[namespace, revision] = _Load(now, now, load.in_flight)
+        return concurrency, arrivals

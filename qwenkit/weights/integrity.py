@@ -1,0 +1,216 @@
+"""Are these weights whole? Asked of a source before its upload, and of a prefix before a mount.
+
+A server that starts on half a model fails minutes later with an error about tensors; every way
+in which a set of files can be incomplete is cheaper to name here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import oss2
+
+from qwenkit.errors import NotFound, Rejected
+from qwenkit.weights.hub import Listing, RemoteFile, Repository
+from qwenkit.weights.manifest import StoredFile, read_manifest
+from qwenkit.weights.oss import list_objects, object_url
+from qwenkit.weights.oss_errors import ask
+from qwenkit.weights.retry import Backoff, Stop
+from qwenkit.weights.safetensors import HeaderError, read_header
+from qwenkit.weights.source_stream import SourceStream
+
+_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+_POINTER_SIZES = range(100, 1024)
+_INDEX = ".safetensors.index.json"
+_INDEX_LIMIT = 64 << 20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one file."""
+
+    file: str
+    message: str
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What lies under a prefix, held against its manifest. ``extra`` objects are not listed."""
+
+    prefix: str
+    source: str
+    revision: str
+    files: int
+    bytes: int
+    problems: tuple[Problem, ...]
+    extra: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that the manifest lists is there and whole."""
+        return not self.problems
+
+
+def check_listing(repository: Repository, listing: Listing) -> None:
+    """Refuse a source that is no complete set of weights, before a byte is sent.
+
+    Raises:
+        Rejected: names the first file at fault.
+    """
+    sizes = {file.path: file.size for file in listing.files}
+    problems: list[Problem] = []
+    for file in listing.files:
+        if file.size in _POINTER_SIZES and _content(repository, file, len(_POINTER)) == _POINTER:
+            problems.append(Problem(file.path, "is a Git LFS pointer, not the file itself"))
+        if file.path.endswith(_INDEX) and file.size <= _INDEX_LIMIT:
+            text = _content(repository, file, file.size)
+            _, found = _shards(file.path, text, sizes)
+            problems += found
+    _raise_first(problems, listing.source)
+
+
+def check_stored(bucket: oss2.Bucket, prefix: str, files: tuple[StoredFile, ...]) -> None:
+    """Refuse stored weights whose headers and index do not fit together.
+
+    Raises:
+        Rejected: names the first file at fault.
+    """
+    _raise_first(_tensor_problems(bucket, prefix, files), object_url(bucket, prefix))
+
+
+def verify(bucket: oss2.Bucket, prefix: str, *, workers: int = 8) -> VerifyReport:
+    """Hold every object of a prefix against its manifest: size, CRC-64, tensors, index.
+
+    Raises:
+        NotFound: no upload completed there.
+        Conflict: ``qwenkit.json`` is not ours.
+    """
+    prefix = prefix.strip("/")
+    manifest = read_manifest(bucket, prefix)
+    if manifest is None:
+        raise NotFound(
+            f"{object_url(bucket, prefix)} holds no complete upload",
+            "qwenkit.json is written last and is not there",
+            "run qwenkit upload; it goes on where it was",
+        )
+    with ThreadPoolExecutor(workers) as pool:
+        found = pool.map(partial(_object_problem, bucket, prefix), manifest.files)
+        problems = [problem for problem in found if problem]
+    broken = {problem.file for problem in problems}
+    sound = tuple(file for file in manifest.files if file.path not in broken)
+    problems += _tensor_problems(bucket, prefix, sound, known=manifest.files)
+    listed = {f"{prefix}/{file.path}" for file in manifest.files} | {f"{prefix}/qwenkit.json"}
+    stored = (found.key for found in list_objects(bucket, f"{prefix}/"))
+    return VerifyReport(
+        prefix,
+        manifest.source,
+        manifest.revision,
+        len(manifest.files),
+        manifest.bytes,
+        tuple(sorted(problems, key=lambda problem: problem.file)),
+        tuple(key for key in stored if key not in listed),
+    )
+
+
+def _object_problem(bucket: oss2.Bucket, prefix: str, file: StoredFile) -> Problem | None:
+    key = f"{prefix}/{file.path}"
+    try:
+        head = ask(bucket, object_url(bucket, key), partial(bucket.head_object, key))
+    except NotFound:
+        return Problem(file.path, "is missing")
+    if head.content_length != file.size:
+        return Problem(file.path, f"has {head.content_length} bytes instead of {file.size}")
+    if head.server_crc != file.crc64:
+        return Problem(file.path, f"has CRC-64 {head.server_crc} instead of {file.crc64}")
+    stated = head.headers.get("x-oss-meta-qwenkit-sha256", file.sha256)
+    if stated != file.sha256:
+        return Problem(file.path, f"is labelled sha256 {stated} instead of {file.sha256}")
+    return None
+
+
+def _tensor_problems(
+    bucket: oss2.Bucket,
+    prefix: str,
+    files: Iterable[StoredFile],
+    known: Iterable[StoredFile] = (),
+) -> list[Problem]:
+    """Read the headers of all shards, and hold every index against them."""
+    chosen = tuple(files)
+    sizes = {file.path: file.size for file in (*chosen, *known)}
+    problems: list[Problem] = []
+    tensors: dict[str, frozenset[str]] = {}
+    for file in chosen:
+        if file.path.endswith(".safetensors"):
+            fetch = partial(_range, bucket, f"{prefix}/{file.path}")
+            try:
+                tensors[file.path] = read_header(file.size, fetch)
+            except HeaderError as error:
+                problems.append(Problem(file.path, str(error)))
+    for file in chosen:
+        if file.path.endswith(_INDEX) and file.size <= _INDEX_LIMIT:
+            text = _range(bucket, f"{prefix}/{file.path}", 0, file.size)
+            problems += _index_problems(file.path, text, sizes, tensors)
+    return problems
+
+
+def _index_problems(
+    path: str, text: bytes, sizes: Mapping[str, int], tensors: Mapping[str, frozenset[str]]
+) -> list[Problem]:
+    shards, problems = _shards(path, text, sizes)
+    for shard, names in shards.items():
+        if shard in tensors and (lost := sorted(names - tensors[shard])):
+            problems.append(Problem(shard, f"lacks {lost[0]}, which {path} places in it"))
+    return problems
+
+
+def _shards(
+    path: str, text: bytes, sizes: Mapping[str, int]
+) -> tuple[dict[str, set[str]], list[Problem]]:
+    """Return the tensors of each shard that an index names, and the shards that are not there."""
+    try:
+        weight_map = json.loads(text)["weight_map"]
+        placed = [(str(tensor), str(shard)) for tensor, shard in weight_map.items()]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return {}, [Problem(path, f"does not read as an index of shards: {error}")]
+    folder = path.rpartition("/")[0]
+    shards: dict[str, set[str]] = {}
+    for tensor, shard in placed:
+        shards.setdefault(f"{folder}/{shard}" if folder else shard, set()).add(tensor)
+    missing = [shard for shard in sorted(shards) if shard not in sizes]
+    return shards, [Problem(shard, f"is missing, and {path} names it") for shard in missing]
+
+
+def _content(repository: Repository, file: RemoteFile, count: int) -> bytes:
+    buffer = bytearray(count)
+    with SourceStream(repository, file, backoff=Backoff(attempts=6), stop=Stop()) as stream:
+        stream.fill(memoryview(buffer))
+        # Stopping early is no change of the file: leave before its end is looked at.
+        return bytes(buffer)
+
+
+def _range(bucket: oss2.Bucket, key: str, start: int, count: int) -> bytes:
+    if not count:
+        return b""
+
+    def get() -> Any:
+        answer = bucket.get_object(key, byte_range=(start, start + count - 1))
+        return answer.read()
+
+    data: bytes = ask(bucket, f"read {object_url(bucket, key)}", get)
+    return data
+
+
+def _raise_first(problems: list[Problem], where: str) -> None:
+    if problems:
+        first, more = problems[0], len(problems) - 1
+        raise Rejected(
+            f"{where}: {first.file} {first.message}",
+            f"and {more} more problems" if more else "",
+            "fetch the source again in full; for a git clone: git lfs pull",
+            problems=[f"{problem.file} {problem.message}" for problem in problems],
+        )

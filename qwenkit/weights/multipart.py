@@ -1,0 +1,134 @@
+"""Multipart uploads as the server knows them: starting, listing, and finding one to go on with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from xml.etree import ElementTree
+
+import oss2
+
+from qwenkit.errors import NotFound, TransferError
+from qwenkit.weights.checkpoint import Checkpoint
+from qwenkit.weights.oss import abort_upload, object_url
+from qwenkit.weights.oss_errors import ask
+from qwenkit.weights.parts import MAX_PARTS, Part, Plan
+
+
+def start_upload(bucket: oss2.Bucket, key: str, headers: Mapping[str, str]) -> str:
+    """Begin an upload; the final object's metadata is fixed here."""
+    return str(bucket.init_multipart_upload(key, headers=dict(headers)).upload_id)
+
+
+def find_upload(
+    bucket: oss2.Bucket,
+    key: str,
+    wanted: Checkpoint,
+    saved: Checkpoint | None,
+    candidates: Iterable[str],
+) -> tuple[Checkpoint, dict[int, Part]] | None:
+    """Choose an unfinished upload to go on with, and abort the others.
+
+    Args:
+        bucket: where.
+        key: the object.
+        wanted: size, sha256 and part size of what is to be sent.
+        saved: this machine's checkpoint.
+        candidates: ids that the server lists, for an upload begun elsewhere.
+
+    Returns:
+        The checkpoint to go on with, and the parts that may be kept; whether they hold the
+        source's bytes is for the caller to prove by their CRC.
+    """
+    if saved and (saved.size, saved.sha256) != (wanted.size, wanted.sha256):
+        abort_upload(bucket, key, saved.upload_id)
+        saved = None
+    chosen = None
+    for upload_id in dict.fromkeys([saved.upload_id] if saved else []) | dict.fromkeys(candidates):
+        parts = None if chosen else _resumable(bucket, key, upload_id, wanted, saved)
+        if parts is None:
+            abort_upload(bucket, key, upload_id)
+        else:
+            chosen = parts
+    return chosen
+
+
+def list_parts(bucket: oss2.Bucket, key: str, upload_id: str) -> dict[int, Part] | None:
+    """Return the parts that arrived, with their CRC; None if the upload does not exist.
+
+    oss2 drops the CRC that the server states, so the answer is parsed here. A part without a
+    CRC gets -1, which no data has.
+    """
+    found: dict[int, Part] = {}
+    marker = ""
+    while True:
+        query = partial(_part_page, bucket, key, upload_id, marker)
+        try:
+            page = ask(bucket, f"list parts of {object_url(bucket, key)}", query)
+        except NotFound:
+            return None
+        for node in page.findall("Part"):
+            part = Part(
+                int(_text(node, "PartNumber")),
+                _text(node, "ETag").strip('"'),
+                int(node.findtext("HashCrc64ecma") or -1),
+                int(_text(node, "Size")),
+            )
+            found[part.number] = part
+        if page.findtext("IsTruncated") != "true":
+            return found
+        marker = _text(page, "NextPartNumberMarker")
+
+
+def _resumable(
+    bucket: oss2.Bucket, key: str, upload_id: str, wanted: Checkpoint, saved: Checkpoint | None
+) -> tuple[Checkpoint, dict[int, Part]] | None:
+    parts = list_parts(bucket, key, upload_id)
+    if parts is None:
+        return None
+    mine = saved if saved and saved.upload_id == upload_id else None
+    known = mine.parts if mine else {}
+    # Only the last part may be shorter, so the first one tells the size they were cut to.
+    first = parts[1].size if 1 in parts else wanted.part_size
+    part_size = mine.part_size if mine else first
+    layout = Plan(wanted.size, part_size)
+    fits = (
+        part_size > 0
+        and layout.count <= MAX_PARTS
+        and all(
+            1 <= n <= layout.count and part.size == layout.length(n) for n, part in parts.items()
+        )
+    )
+    if not fits:
+        return None
+    merged = {n: _reconciled(part, known.get(n)) for n, part in parts.items()}
+    state = Checkpoint(
+        wanted.target, upload_id, wanted.size, wanted.sha256, part_size, known.copy()
+    )
+    return state, merged
+
+
+def _reconciled(listed: Part, recorded: Part | None) -> Part:
+    """Take the recorded CRC where the server states none for the very same part."""
+    if listed.crc64 >= 0 or recorded is None:
+        return listed
+    same = (recorded.etag, recorded.size) == (listed.etag, listed.size)
+    return recorded if same else listed
+
+
+def _part_page(bucket: oss2.Bucket, key: str, upload_id: str, marker: str) -> ElementTree.Element:
+    query = {"uploadId": upload_id, "part-number-marker": marker, "max-parts": "1000"}
+    answer = bucket._do("GET", bucket.bucket_name, key, params=query)
+    try:
+        return ElementTree.fromstring(answer.read())
+    except ElementTree.ParseError as error:
+        raise TransferError(
+            f"list parts of {object_url(bucket, key)}: not XML", str(error)
+        ) from error
+
+
+def _text(node: ElementTree.Element, tag: str) -> str:
+    text = node.findtext(tag)
+    if text is None:
+        raise TransferError(f"the server's list of parts lacks {tag}")
+    return text

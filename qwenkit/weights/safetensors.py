@@ -1,0 +1,63 @@
+"""The header of a safetensors file: is it consistent with the file's size?
+
+Layout: 8 bytes little-endian length N, N bytes of JSON, then the tensors without gaps.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+# Bits an element. Types that are not listed are checked for their place only.
+_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "U16": 16, "I16": 16, "F16": 16,
+    "BF16": 16, "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64,
+}  # fmt: skip
+_HEADER_LIMIT = 100 << 20
+
+
+class HeaderError(ValueError):
+    """Raised with what is wrong; the caller knows the file."""
+
+
+def read_header(size: int, fetch: Callable[[int, int], bytes]) -> frozenset[str]:
+    """Return the names of the tensors of a file.
+
+    Args:
+        size: the file's size.
+        fetch: returns ``count`` bytes from ``start``.
+
+    Raises:
+        HeaderError: header and size do not fit together.
+    """
+    length = int.from_bytes(fetch(0, 8), "little") if size >= 8 else 0
+    if not 2 <= length <= min(_HEADER_LIMIT, size - 8):
+        raise HeaderError("is no safetensors file: its first 8 bytes are no header length")
+    try:
+        header = json.loads(fetch(8, length))
+        tensors = {str(name): _place(entry) for name, entry in header.items() if _tensor(name)}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HeaderError(f"has a broken safetensors header: {error}") from error
+    end = 0
+    for name, (start, stop) in sorted(tensors.items(), key=lambda item: item[1]):
+        if start != end:
+            raise HeaderError(f"has a gap or an overlap before tensor {name}")
+        end = stop
+    if end != size - 8 - length:
+        raise HeaderError(f"holds {size - 8 - length} bytes of tensors instead of {end}")
+    return frozenset(tensors)
+
+
+def _tensor(name: str) -> bool:
+    return name != "__metadata__"
+
+
+def _place(entry: dict[str, Any]) -> tuple[int, int]:
+    start, stop = (int(offset) for offset in entry["data_offsets"])
+    bits = _BITS.get(entry["dtype"])
+    wanted = math.prod(entry["shape"]) * bits // 8 if bits else stop - start
+    if stop - start != wanted:
+        raise ValueError(f"{entry['dtype']} {entry['shape']} does not take {stop - start} bytes")
+    return start, stop

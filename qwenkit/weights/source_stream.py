@@ -1,0 +1,112 @@
+"""One file of a source, read once from start to end, however often the connection breaks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from qwenkit.errors import TransferError, Unreachable
+from qwenkit.weights.hub import Reader, RemoteFile, Repository
+from qwenkit.weights.parts import crc64
+from qwenkit.weights.retry import Backoff, Stop
+
+_CHUNK = 1 << 20
+
+
+class SourceStream:
+    """Fills buffers in order and hashes what passes; reopens where a stream broke off."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        file: RemoteFile,
+        *,
+        backoff: Backoff,
+        stop: Stop,
+        on_retry: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._repository, self._file = repository, file
+        self._backoff, self._stop, self._on_retry = backoff, stop, on_retry
+        self._sha256 = hashlib.sha256()
+        self._position = 0
+        self._failures = 0
+        self._reader: Reader | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # The exception goes along: a source then does not complain about a half-read file.
+        self._stack.__exit__(kind, error, trace)
+
+    @property
+    def sha256(self) -> str:
+        """The hash of all bytes so far."""
+        return self._sha256.hexdigest()
+
+    def fill(self, buffer: memoryview) -> None:
+        """Fill the whole buffer with the next bytes.
+
+        Raises:
+            TransferError: the source ends early, or sends what was not asked for.
+            Unreachable: it stopped answering.
+        """
+        filled = 0
+        while filled < len(buffer):
+            self._stop.check()
+            piece = buffer[filled : filled + _CHUNK]
+            count = self._read(piece)
+            self._sha256.update(piece[:count])
+            filled += count
+            self._position += count
+
+    def _read(self, piece: memoryview) -> int:
+        while True:
+            try:
+                if self._reader is None:
+                    self._reader = self._stack.enter_context(
+                        self._repository.open(self._file, self._position)
+                    )
+                if count := self._reader.readinto(piece):
+                    self._failures = 0
+                    return count
+                raise self._truncated()
+            except (Unreachable, TransferError) as error:
+                self._reopen_after(error)
+
+    def _reopen_after(self, error: Unreachable | TransferError) -> None:
+        self._failures += 1
+        # What a hub does wrong while it answers, it tends to do again: less patience.
+        patience = self._backoff.attempts if isinstance(error, Unreachable) else 4
+        if self._failures >= min(patience, self._backoff.attempts):
+            raise error
+        self._reader = None
+        self._stack.__exit__(type(error), error, None)
+        self._on_retry()
+        self._stop.wait(self._backoff.delay_s(self._failures))
+
+    def _truncated(self) -> TransferError:
+        return TransferError(
+            f"{self._file.path}: the source ended early",
+            f"after {self._position} of the {self._file.size} bytes that it listed",
+            "if it persists, the file changed since it was listed: start again",
+        )
+
+
+def digest(stream: SourceStream, size: int, buffer: memoryview) -> tuple[str, int]:
+    """Read a whole file; return its sha256 and CRC-64."""
+    crc = 0
+    for start in range(0, size, len(buffer)):
+        piece = buffer[: min(len(buffer), size - start)]
+        stream.fill(piece)
+        crc = crc64(piece, crc)
+    return stream.sha256, crc

@@ -1,0 +1,133 @@
+"""What the transfer tests need: an OSS server and hubs in a thread, and faults in front of them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import oss2
+from aiohttp import web
+
+from qwenkit.sandbox.http import Listening, listen
+from qwenkit.sandbox.oss_server import OssServer
+from qwenkit.settings import Credentials
+from qwenkit.weights.oss import open_bucket
+from qwenkit.weights.retry import Backoff
+from qwenkit.weights.transfer import TransferOptions
+
+KEYS = {"transfer-test": "transfer-secret"}
+BUCKET = "weights"
+PART = 128 * 1024
+OPTIONS = TransferOptions(
+    part_size=PART, workers=3, files_at_once=2, backoff=Backoff(attempts=5, base_s=0.01, cap_s=0.05)
+)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Fault = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class Faults:
+    """A middleware: the first fault that wants a request gets it. Every request is recorded."""
+
+    rules: list[tuple[Callable[[web.Request], bool], Fault, int]] = field(default_factory=list)
+    seen: list[web.Request] = field(default_factory=list)
+
+    def add(self, wants: Callable[[web.Request], bool], fault: Fault, times: int = 10**9) -> None:
+        self.rules.append((wants, fault, times))
+
+    def install(self, app: web.Application) -> web.Application:
+        @web.middleware
+        async def meddle(request: web.Request, handler: Handler) -> web.StreamResponse:
+            self.seen.append(request)
+            for index, (wants, fault, left) in enumerate(self.rules):
+                if left and wants(request):
+                    self.rules[index] = (wants, fault, left - 1)
+                    return await fault(request, handler)
+            return await handler(request)
+
+        app.middlewares.append(meddle)
+        return app
+
+
+class Servers:
+    """An event loop in a thread, and the applications that listen on it."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self._listening: list[Listening] = []
+
+    def call(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+    def serve(self, app: web.Application) -> str:
+        listening = self.call(listen(app))
+        self._listening.append(listening)
+        return str(listening.url)
+
+    def close(self) -> None:
+        for listening in self._listening:
+            self.call(listening.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+@dataclass
+class World:
+    servers: Servers
+    faults: Faults
+    url: str
+    bucket: oss2.Bucket
+    root: Path
+    state: Path
+
+    def stored(self, key: str) -> bytes:
+        return bytes(self.bucket.get_object(key).read())
+
+    def orphans(self) -> list[str]:
+        return [u.upload_id for u in self.bucket.list_multipart_uploads().upload_list]
+
+
+@contextmanager
+def world(folder: Path) -> Iterator[World]:
+    servers, faults = Servers(), Faults()
+    try:
+        server = OssServer(folder / "oss", KEYS, buckets=[BUCKET])
+        url = servers.serve(faults.install(server.app()))
+        bucket = open_bucket(url, BUCKET, credentials(), region="cn-hangzhou")
+        yield World(servers, faults, url, bucket, folder / "oss", folder / "state")
+        bucket.session.session.close()
+    finally:
+        servers.close()
+
+
+def credentials(identity: str = "transfer-test", secret: str = "transfer-secret") -> Credentials:
+    return Credentials(access_key_id=identity, access_key_secret=secret)
+
+
+def is_part(request: web.Request) -> bool:
+    return request.method == "PUT" and "partNumber" in request.query
+
+
+def is_put(request: web.Request) -> bool:
+    return request.method == "PUT" and "partNumber" not in request.query
+
+
+def is_complete(request: web.Request) -> bool:
+    return request.method == "POST" and "uploadId" in request.query
+
+
+def write(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
