@@ -57,7 +57,7 @@ def doctor(params: Params = None, set_: Set = None, context: Context = None, as_
     """Check every prerequisite: the value found, a verdict, the fix."""
     from qwenkit.cluster.client import Cluster
     from qwenkit.cluster.doctor import examine
-    from qwenkit.weights.oss import Weights
+    from qwenkit.weights.store import Weights
 
     settings = _settings(params, set_, context)
     report = examine(
@@ -78,17 +78,14 @@ def upload(
     as_json: Json = False,
 ) -> None:
     """Stream a model to OSS: resumable, verified, nothing staged on disk."""
-    from qwenkit.weights.hub import open_source
-    from qwenkit.weights.oss import Weights, parse_url
-    from qwenkit.weights.transfer import format_progress
-    from qwenkit.weights.transfer import upload as run_upload
+    from qwenkit.weights.store import Weights, parse_url, repository
+
+    from qwenkit.weights.progress import format_progress
 
     bucket, prefix = parse_url(target)
     settings = _settings(params, set_, None, model_source=source, bucket=bucket, prefix=prefix)
-    report = run_upload(
-        open_source(settings.model_source, settings),
-        Weights.of(settings),
-        run=settings.run,
+    report = Weights.of(settings).upload(
+        repository(settings),
         replace=replace,
         versioned=versioned,
         progress=None if as_json else progress_line(format_progress),
@@ -210,7 +207,7 @@ def teardown(params: Params = None, set_: Set = None, context: Context = None, a
     from qwenkit.cluster.client import Cluster
     from qwenkit.cluster.teardown import audit
     from qwenkit.cluster.teardown import teardown as run_teardown
-    from qwenkit.weights.oss import Weights
+    from qwenkit.weights.store import Weights
 
     settings = _settings(params, set_, context)
     cluster, weights = Cluster.connect(settings), Weights.of(settings)

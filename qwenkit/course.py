@@ -30,7 +30,7 @@ from qwenkit.errors import Conflict, NotFound, QwenkitError, SettingsError
 from qwenkit.record import read_record
 from qwenkit.sandbox import process as sandbox
 from qwenkit.settings import Credentials, Settings, load_settings
-from qwenkit.weights.oss import Weights
+from qwenkit.weights.store import Weights
 
 log = logging.getLogger("qwenkit.course")
 

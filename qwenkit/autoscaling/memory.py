@@ -22,7 +22,8 @@ from qwenkit.errors import InvalidValue
 
 _BLOCK = 16
 _GRAPHS_GIB = 1.0  # CUDA graphs take at least this much, outside the fraction
-_PLATEAU = 8  # one pass of the GPTQ kernel: beyond, throughput hardly rises
+_GPTQ_PLATEAU = 8  # one pass of the GPTQ kernel: beyond, throughput hardly rises
+_MOST = 24  # no larger batch is advised: time per token and prefill pauses grow with it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +124,7 @@ def unsupported(gpu: Gpu | str) -> tuple[str, ...]:
 
 
 def batch_within(
-    gpu: Gpu | str, model: Model | str, *, tpot_s: float, context_tokens: float, most: int = 24
+    gpu: Gpu | str, model: Model | str, *, tpot_s: float, context_tokens: float, most: int = _MOST
 ) -> int:
     """Return the largest batch that keeps the time per token, 0 if not even one stream does."""
     return max(
@@ -181,8 +182,9 @@ def suggested_load(
         raise InvalidValue(
             "tpot_s", tpot_s, f"{gpu.name} needs {alone * 1e3:.0f} ms per token even for one stream"
         )
-    bounds = {"TPOT objective": by_tpot, "KV cache": by_kv, "kernel plateau": _PLATEAU}
+    plateau = _GPTQ_PLATEAU if model.quantization == "gptq" else _MOST
+    bounds = {"TPOT objective": by_tpot, "KV cache": by_kv, "kernel plateau": plateau}
     bound = min(bounds, key=lambda name: bounds[name])
     return Load(
-        total=bounds[bound], by_tpot=by_tpot, by_kv_cache=by_kv, plateau=_PLATEAU, bound=bound
+        total=bounds[bound], by_tpot=by_tpot, by_kv_cache=by_kv, plateau=plateau, bound=bound
     )

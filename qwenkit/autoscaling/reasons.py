@@ -44,8 +44,10 @@ def _window(decision: Decision) -> str:
             f"{decision.for_panic} pods at {share}, at least "
             f"{spec.panic_threshold:g} × {pods} ready"
         )
-    mean = f"{spec.stable_window_s:g} s mean {unit} {decision.stable:.3g}"
-    text = f"{mean} asks for {decision.for_stable} at {share}"
+    window_s, mean, asked = spec.stable_window_s, decision.stable, decision.for_stable
+    if decision.panicking and decision.for_panic > asked:
+        window_s, mean, asked = spec.panic_window_s, decision.panic, decision.for_panic
+    text = f"{window_s:g} s mean {unit} {mean:.3g} asks for {asked} at {share}"
     return f"still in panic: {text}" if decision.panicking else text
 
 

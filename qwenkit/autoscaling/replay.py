@@ -71,9 +71,12 @@ def replay(scenario: Mapping[str, Any]) -> Iterator[list[Difference]]:
 
 
 def _record(decider: Decider, scenario: Mapping[str, Any], second: int) -> None:
-    concurrency, rps = scenario["concurrency"], scenario["rps"]
-    if second < len(concurrency) and concurrency[second] is not None:
-        decider.record(second, concurrency[second], rps[second])
+    values = [
+        column[second] if second < len(column) else None
+        for column in (scenario["concurrency"], scenario["rps"])
+    ]
+    if values != [None, None]:
+        decider.record(second, values[0] or 0.0, values[1] or 0.0)
 
 
 def _resolved(name: str, scenario: Mapping[str, Any], spec: ScalingSpec) -> list[Difference]:
@@ -193,7 +196,7 @@ def simulate_run(recording: Mapping[str, Any]) -> tuple[float, float]:
             ),
             drain_s=recording["drain_seconds"],
             initial_ready=recording["initial_ready"],
-            active_for_s=recording["active_for_seconds"],
+            active_for_s=recording.get("active_for_seconds") or 0.0,
         ),
         duration_s=math.ceil(samples[-1][0]) + 1,
     )

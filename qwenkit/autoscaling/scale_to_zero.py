@@ -104,7 +104,7 @@ class Scaler:
         since: since when that condition holds; defaults to ``now``.
         initialized: whether the initial scale was once reached.
         mode: the mode that was set last.
-        proxy_since: since when the activator backs the revision; defaults to ``now`` in Proxy.
+        proxy_since: since when the activator backs the revision; in Proxy defaults to ``since``.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Scaler:
         self.desired_scale = UNKNOWN
         self.condition_reason = "Queued" if state is State.ACTIVATING else ""
         if proxy_since is None and mode is Mode.PROXY:
-            proxy_since = now
+            proxy_since = self.since
         self._proxy_since = None if proxy_since is None else math.floor(proxy_since)
 
     def reconcile(

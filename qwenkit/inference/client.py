@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from qwenkit.errors import QwenkitError
@@ -72,25 +73,38 @@ def chat_client(
     """
     import openai
 
-    return openai.OpenAI(**client_options(gateway, host, timeout_s, max_retries))
+    url = base_url(gateway)
+    return openai.OpenAI(
+        base_url=f"{url}/v1",
+        api_key=_api_key(),
+        default_headers={"Host": host} if host else {},
+        timeout=openai.Timeout(timeout_s, connect=min(_CONNECT_S, timeout_s)),
+        max_retries=max_retries,
+        http_client=openai.DefaultHttpxClient(trust_env=not is_loopback(url)),
+    )
 
 
-def client_options(
-    gateway: str, host: str, timeout_s: float, max_retries: int, *, asynchronous: bool = False
-) -> dict[str, Any]:
-    """Return the arguments of an OpenAI client, synchronous or not."""
+def load_transport(server: Server) -> Callable[[], Any]:
+    """Return what makes the asynchronous HTTP clients of a load, one for each of its clients."""
     import openai
 
-    url = base_url(gateway)
-    transport = openai.DefaultAsyncHttpxClient if asynchronous else openai.DefaultHttpxClient
-    return {
-        "base_url": f"{url}/v1",
-        "api_key": os.environ.get("OPENAI_API_KEY") or "none",
-        "default_headers": {"Host": host} if host else {},
-        "timeout": openai.Timeout(timeout_s, connect=min(_CONNECT_S, timeout_s)),
-        "max_retries": max_retries,
-        "http_client": transport(trust_env=not is_loopback(url)),
-    }
+    return partial(
+        openai.DefaultAsyncHttpxClient,
+        base_url=server.gateway,
+        headers={
+            "Host": server.host,
+            "Authorization": f"Bearer {_api_key()}",
+            "Content-Type": "application/json",
+        },
+        timeout=openai.Timeout(server.timeout_s, connect=min(_CONNECT_S, server.timeout_s)),
+        trust_env=not is_loopback(server.gateway),
+        # Shared: reading the machine's certificates takes longer than most requests.
+        verify=ssl.create_default_context(),
+    )
+
+
+def _api_key() -> str:
+    return os.environ.get("OPENAI_API_KEY") or "none"
 
 
 class Server:
@@ -143,9 +157,10 @@ class Server:
             Unreachable: nobody listens at the gateway's address.
             Rejected: the server refuses a parameter.
         """
+        client = self.client
         start = time.perf_counter()
         with self._speaking():
-            response = self.client.post(
+            response = client.post(
                 "/chat/completions", body=self.body(prompt, **sampling), cast_to=_json_type()
             )
         raw = _expect_json(response, self.gateway)
@@ -217,11 +232,12 @@ class Stream:
         return self._stats
 
     def __iter__(self) -> Iterator[str]:
+        client = self._server.client
         start = time.perf_counter()
         arrivals: list[float] = []
         finish, counted = "", 0
         with self._server._speaking():
-            chunks = self._server.client.chat.completions.create(**self._body, stream=True)
+            chunks = client.chat.completions.create(**self._body, stream=True)
             for chunk in chunks:
                 counted = chunk.usage.completion_tokens if chunk.usage else counted
                 for choice in chunk.choices[:1]:

@@ -98,10 +98,10 @@ def review(
 
 def _kind(obj: Mapping[str, Any]) -> str:
     kind, version = obj.get("kind"), obj.get("apiVersion")
-    if version != f"{GROUP}/v1" or kind not in schema.SPECS:
+    if version != f"{GROUP}/v1" or not isinstance(kind, str) or kind not in schema.SPECS:
         message = f'no matches for kind "{kind}" in version "{version}"'
         raise Rejected(message, status=404, reason="NotFound")
-    return str(kind)
+    return kind
 
 
 def _metadata(obj: Mapping[str, Any], kind: str) -> dict[str, Any]:

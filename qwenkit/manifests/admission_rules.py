@@ -1,4 +1,4 @@
-"""Knative's rules for a whole object: metadata, template, traffic, and what an update may change."""
+"""Knative's rules for a whole object: metadata, template, traffic, updates."""
 
 from __future__ import annotations
 

@@ -131,6 +131,8 @@ def _quantity(value: Any) -> str:
 def _integer(value: Any, of: Scalar, root: str, path: tuple[str, ...]) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise DecodeError(_mismatch(_json_kind(value), of, root, path))
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # the API server already wrote 1.0 as 1
     if not isinstance(value, int):
         shown = f"number {_compact(value)}"
         raise DecodeError(f"{_mismatch(shown, of, root, path)}: invalid syntax")

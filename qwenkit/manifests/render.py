@@ -14,10 +14,10 @@ from ruamel.yaml.comments import CommentedMap
 
 from qwenkit.manifests.command import as_documented as documented_command
 from qwenkit.manifests.command import command_line, number
-from qwenkit.manifests.template import Scalar, fill, to_yaml
+from qwenkit.manifests.template import Scalar, fill, plain, to_yaml
 from qwenkit.settings import Credentials, Settings
 
-__all__ = ["as_documented", "plain", "render", "secret", "secret_name", "to_yaml"]
+__all__ = ["as_documented", "render", "secret", "secret_name", "to_yaml"]
 
 _OPTIONAL_ANNOTATIONS = (
     "initial_scale",
@@ -64,15 +64,6 @@ def secret(settings: Settings, credentials: Credentials) -> dict[str, Any]:
 def secret_name(settings: Settings) -> str:
     """Return the name of the Secret that the volume refers to."""
     return f"{settings.volume}-oss"
-
-
-def plain(node: Any) -> Any:
-    """Return a rendered document as plain dicts, lists and scalars, comments gone."""
-    if isinstance(node, dict):
-        return {str(key): plain(child) for key, child in node.items()}
-    if isinstance(node, list):
-        return [plain(child) for child in node]
-    return str(node) if isinstance(node, str) else node
 
 
 def _secret(settings: Settings) -> CommentedMap:

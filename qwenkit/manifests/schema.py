@@ -295,7 +295,19 @@ _METADATA_FIELDS: dict[str, Type] = {
     "managedFields": Opaque("[]v1.ManagedFieldsEntry", list),
     "name": STRING,
     "namespace": STRING,
-    "ownerReferences": Opaque("[]v1.OwnerReference", list),
+    "ownerReferences": ListOf(
+        Struct(
+            "v1.OwnerReference",
+            {
+                "apiVersion": STRING,
+                "blockOwnerDeletion": BOOL,
+                "controller": BOOL,
+                "kind": STRING,
+                "name": STRING,
+                "uid": STRING,
+            },
+        )
+    ),
     "resourceVersion": STRING,
     "selfLink": STRING,
     "uid": STRING,

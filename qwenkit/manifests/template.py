@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
@@ -41,6 +42,22 @@ def fill(template: str, values: Mapping[str, Scalar]) -> CommentedMap:
 def to_yaml(documents: Sequence[Mapping[str, object]]) -> str:
     """Write documents as one YAML text, comments kept, separated by ``---``."""
     return "---\n".join(_dump(document) for document in documents)
+
+
+def plain(node: Any) -> Any:
+    """Return a YAML tree as dicts, lists and JSON's scalars: no comments, no styles."""
+    if isinstance(node, Mapping):
+        return {str(key): plain(child) for key, child in node.items()}
+    if isinstance(node, list | tuple):
+        return [plain(child) for child in node]
+    return node if node is None or type(node) in (bool, int, float) else _plain_scalar(node)
+
+
+def _plain_scalar(node: object) -> str | int | float:
+    for kind in (int, float):
+        if isinstance(node, kind):
+            return kind(node)
+    return str(node)
 
 
 def _dump(document: Mapping[str, object]) -> str:
@@ -96,7 +113,8 @@ def _value(name: str, values: Mapping[str, Scalar], used: set[str]) -> Scalar:
 
 
 def _styled(value: Scalar, template: str) -> Scalar:
-    if isinstance(template, ScalarString) and isinstance(value, str):
+    # Line breaks and control characters only survive as escapes.
+    if isinstance(value, str) and (isinstance(template, ScalarString) or not value.isprintable()):
         quoted: str = DoubleQuotedScalarString(value)
         return quoted
     return value

@@ -36,6 +36,7 @@ _MAX_BODY = 64 * 2**20
 _FOREVER_S = 10 * 365 * 86_400.0
 _HOP_BY_HOP = {
     "connection",
+    "expect",
     "keep-alive",
     "proxy-authenticate",
     "proxy-authorization",

@@ -121,7 +121,8 @@ class HubFiles:
         listing = hashlib.sha256()
         for entry in entries:
             if entry.hashes:
-                listing.update(f"{entry.path}\0{entry.size}\0{entry.hashes.sha256}\n".encode())
+                line = f"{entry.path}\0{entry.size}\0{entry.hashes.sha256}\n"
+                listing.update(line.encode("utf-8", "surrogateescape"))
         return Snapshot(folder, entries, listing.hexdigest()[:40])
 
     def _entries(self, folder: Path) -> Iterator[Entry]:

@@ -156,8 +156,7 @@ def _huggingface_entry(entry: Entry) -> dict[str, Any]:
 
 
 def _huggingface_error(code: str, message: str) -> web.Response:
-    headers = {"X-Error-Code": code, "X-Error-Message": message}
-    return web.json_response({"error": message}, status=404, headers=headers)
+    return web.json_response({"error": message}, status=404, headers={"X-Error-Code": code})
 
 
 async def _send(

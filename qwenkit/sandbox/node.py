@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from contextlib import suppress
 from itertools import count
 
 from qwenkit.autoscaling.gpu import find_gpu
 from qwenkit.errors import NotFound
 from qwenkit.sandbox.controllers.events import Recorder
-from qwenkit.sandbox.kube.objects import Object, at, timestamp, utc_now
+from qwenkit.sandbox.kube.objects import Object, at
 from qwenkit.sandbox.kube.store import Store
 from qwenkit.sandbox.kubelet.images import resolve_image
-from qwenkit.sandbox.kubelet.pod import HOST_IP, PodWorker
+from qwenkit.sandbox.kubelet.pod import PodWorker
 from qwenkit.sandbox.kubelet.serving import Machine
-from qwenkit.sandbox.kubelet.status import GPU
 from qwenkit.sandbox.kubelet.timing import NodeTiming
 
 __all__ = ["Node", "NodeTiming", "resolve_image"]
 
 log = logging.getLogger("qwenkit.sandbox.node")
-
-_GPU_LABELS: Mapping[str, tuple[str, str]] = {
-    "V100-16": ("Tesla-V100-SXM2-16GB", "16160MiB"),
-    "V100-32": ("Tesla-V100-SXM2-32GB", "32510MiB"),
-    "A10": ("NVIDIA-A10", "22731MiB"),
-    "T4": ("Tesla-T4", "15109MiB"),
-}
 
 
 class Node:
@@ -67,10 +58,9 @@ class Node:
         self._addresses = count(2)
 
     async def run(self) -> None:
-        """Register the node and run its pods until cancelled."""
+        """Run the node's pods until cancelled."""
         changes = self._store.subscribe({"Pod"})
         try:
-            self.register()
             for pod in self._store.list("Pod"):
                 self._pod(pod)
             async for change in changes:
@@ -112,18 +102,12 @@ class Node:
             "list the pods and their containers",
         )
 
-    def register(self) -> None:
-        """Create the Node object, unless it is there."""
-        if self._store.find("Node", None, self.name) is None:
-            self._store.create("Node", self._object())
-
     def _pod(self, pod: Object) -> None:
         if at(pod, "spec", "nodeName") != self.name:
             return
         uid = pod["metadata"]["uid"]
-        if uid not in self._workers and self._store.find(
-            "Pod", pod["metadata"]["namespace"], pod["metadata"]["name"]
-        ):
+        finished = at(pod, "status", "phase") in ("Succeeded", "Failed")
+        if uid not in self._workers and not finished:
             self._start(uid, pod)
         if "deletionTimestamp" in pod["metadata"] and uid in self._workers:
             self._workers[uid].terminate(pod)
@@ -149,48 +133,6 @@ class Node:
 
     def _machine(self, gpus: int) -> Machine:
         return Machine(self._gpu, gpus, self._timing.load_s, self._scale)
-
-    def _object(self) -> Object:
-        title, gpu_memory = _GPU_LABELS.get(self._gpu, (self._gpu, "0MiB"))
-        room = {"cpu": "96", "memory": "384Gi", "pods": "110", GPU: str(self._gpus)}
-        now = timestamp(utc_now())
-        ready = {
-            "type": "Ready",
-            "status": "True",
-            "reason": "KubeletReady",
-            "message": "kubelet is posting ready status",
-            "lastHeartbeatTime": now,
-            "lastTransitionTime": now,
-        }
-        return {
-            "metadata": {
-                "name": self.name,
-                "labels": {
-                    "kubernetes.io/hostname": self.name,
-                    "kubernetes.io/os": "linux",
-                    "aliyun.accelerator/nvidia_name": title,
-                    "aliyun.accelerator/nvidia_count": str(self._gpus),
-                    "aliyun.accelerator/nvidia_mem": gpu_memory,
-                    "ack.aliyun.com/nvidia-driver-version": "525.105.17",
-                },
-            },
-            "spec": {},
-            "status": {
-                "capacity": room,
-                "allocatable": room,
-                "conditions": [ready],
-                "addresses": [
-                    {"type": "InternalIP", "address": HOST_IP},
-                    {"type": "Hostname", "address": self.name},
-                ],
-                "nodeInfo": {
-                    "kubeletVersion": "v1.36.2",
-                    "operatingSystem": "linux",
-                    "architecture": "amd64",
-                    "containerRuntimeVersion": "containerd://2.2.0",
-                },
-            },
-        }
 
 
 def _report(task: asyncio.Task[None]) -> None:

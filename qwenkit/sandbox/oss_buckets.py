@@ -184,7 +184,7 @@ def _continued(call: Call) -> str:
     if not token:
         return call.text("start-after")
     try:
-        return base64.urlsafe_b64decode(token).decode()
+        return base64.b64decode(token, altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError) as error:
         raise OssError("InvalidArgument", "The continuation token is not one of ours.") from error
 

@@ -75,7 +75,7 @@ class Objects:
                 ("LastModified", timestamp(record.mtime_ns // 10**9)),
                 ("ETag", quoted(record.etag)),
             ],
-            {"x-oss-hash-crc64ecma": str(record.crc)},
+            {"ETag": quoted(record.etag), "x-oss-hash-crc64ecma": str(record.crc)},
         )
 
     async def head(self, call: Call) -> web.StreamResponse:

@@ -89,7 +89,7 @@ class OssServer:
             store.close()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        request[_ID], request[_STARTED] = secrets.token_hex(12).upper(), time.monotonic()
+        request[_STARTED] = time.monotonic()
         try:
             call = self._call(request)
             handler = self._handler(call)
@@ -211,9 +211,16 @@ def _parameters(query: str) -> Iterable[tuple[str, str]]:
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["Server"] = "AliyunOSS"
-    response.headers["x-oss-request-id"] = request[_ID]
-    elapsed = time.monotonic() - request[_STARTED]
-    response.headers["x-oss-server-time"] = str(round(elapsed * 1000))
+    response.headers["x-oss-request-id"] = _request_id(request)
+    if _STARTED in request:  # a middleware may answer before us
+        elapsed = time.monotonic() - request[_STARTED]
+        response.headers["x-oss-server-time"] = str(round(elapsed * 1000))
+
+
+def _request_id(request: web.Request) -> str:
+    if _ID not in request:
+        request[_ID] = secrets.token_hex(12).upper()
+    return request[_ID]
 
 
 def _failed(request: web.Request, error: OssError) -> web.Response:
@@ -223,7 +230,7 @@ def _failed(request: web.Request, error: OssError) -> web.Response:
         [
             ("Code", error.code),
             ("Message", error.message),
-            ("RequestId", request[_ID]),
+            ("RequestId", _request_id(request)),
             ("HostId", request.host),
             *error.details.items(),
             *([("EC", error.ec)] if error.ec else []),

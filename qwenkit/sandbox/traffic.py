@@ -1,8 +1,8 @@
 """Requests in flight, by revision: what the autoscaler is told once a second.
 
 Requests count from when they arrive at the cluster, also while they wait for a first pod.
-As with Knative's activator, the first request of a quiet revision is reported at once and taken off the
-next report, and a revision that reported a second without load is then forgotten.
+As with Knative's activator, the first request of a quiet revision is reported at once and taken
+off the next report, and a revision that reported a second without load is then forgotten.
 """
 
 from __future__ import annotations

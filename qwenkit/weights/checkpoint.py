@@ -191,6 +191,8 @@ class Saver:
 
 def _parse(text: bytes, key: str) -> Checkpoint:
     document = json.loads(text)
+    if not isinstance(document, dict):
+        raise ValueError("not a mapping")
     if document.pop("format") != _FORMAT or document.pop("key") != key:
         raise ValueError("another format or key")
     parts = {part["number"]: Part(**part) for part in document.pop("parts")}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import random
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -228,8 +230,6 @@ def test_two_processes_do_not_share_a_checkpoint(place: World, tmp_path: Path) -
 
         thread = threading.Thread(target=again)
         thread.start()
-        import asyncio
-
         await asyncio.to_thread(thread.join)
         return await handler(request)
 
@@ -257,7 +257,7 @@ def test_any_name_and_size(
     # What a file system that folds case or normalises would merge is one file.
     write(folder, data)
     there = {path.name: path.read_bytes() for path in folder.iterdir()}
-    prefix = f"p{rng.getrandbits(64)}"
+    prefix = uuid.uuid4().hex
     send(place, folder, prefix)
     for name, content in there.items():
         if name != "qwenkit.json":

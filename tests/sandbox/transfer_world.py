@@ -36,7 +36,7 @@ class Faults:
     """A middleware: the first fault that wants a request gets it. Every request is recorded."""
 
     rules: list[tuple[Callable[[web.Request], bool], Fault, int]] = field(default_factory=list)
-    seen: list[web.Request] = field(default_factory=list)
+    seen: list[web.Request] = field(default_factory=list, repr=False)
 
     def add(self, wants: Callable[[web.Request], bool], fault: Fault, times: int = 10**9) -> None:
         self.rules.append((wants, fault, times))

@@ -1,7 +1,7 @@
 """Knative's living conditions: how one condition drives the object's Ready.
 
-The rules are those of ``knative.dev/pkg/apis``: a False dependent beats an Unknown one, the one that
-changed last speaks for Ready, and a transition time moves only when something else did.
+The rules are those of ``knative.dev/pkg/apis``: a False dependent beats an Unknown one, the one
+that changed last speaks for Ready, and a transition time moves only when something else did.
 """
 
 from __future__ import annotations

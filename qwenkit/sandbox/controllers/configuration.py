@@ -119,9 +119,7 @@ class ConfigurationController(Shaped):
         by_name = {revision["metadata"]["name"]: revision for revision in revisions}
         first = _generation(by_name[latest_ready]) if latest_ready in by_name else 0
         named = created["metadata"]["name"]
-        kept = [
-            r for r in revisions if _generation(r) >= first or r["metadata"]["name"] == named
-        ]
+        kept = [r for r in revisions if _generation(r) >= first or r["metadata"]["name"] == named]
         return sorted(
             kept, key=lambda r: (r["metadata"]["name"] == named, _generation(r)), reverse=True
         )
@@ -162,7 +160,7 @@ def revision_for(configuration: Object) -> Object:
 def is_ready(obj: Object) -> bool:
     """Tell whether an object reports Ready for its present generation."""
     observed = at(obj, "status", "observedGeneration") == obj["metadata"]["generation"]
-    return observed and condition(obj, READY).get("status") == TRUE
+    return bool(observed and condition(obj, READY).get("status") == TRUE)
 
 
 def _generation(revision: Object) -> int:
@@ -173,5 +171,5 @@ def _generation(revision: Object) -> int:
 def _is_generation(revision: Object, configuration: Object) -> bool:
     if not owned_by(revision, configuration):
         return False
-    same_spec = revision["spec"] == configuration["spec"]["template"]["spec"]
-    return same_spec or _generation(revision) == configuration["metadata"]["generation"]
+    same_spec: bool = revision["spec"] == configuration["spec"]["template"]["spec"]
+    return same_spec or bool(_generation(revision) == configuration["metadata"]["generation"])

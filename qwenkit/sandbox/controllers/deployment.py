@@ -16,6 +16,7 @@ from qwenkit.sandbox.controllers.loop import (
 from qwenkit.sandbox.kube.objects import Object, at, condition, copied, timestamp, utc_now
 
 HASH = "pod-template-hash"
+BUILT_IN = "sandbox.qwenkit.dev/built-in"  # what the sandbox itself stands for has no pods
 _REVISION = "deployment.kubernetes.io/revision"
 _DESIRED = "deployment.kubernetes.io/desired-replicas"
 _MAXIMUM = "deployment.kubernetes.io/max-replicas"
@@ -38,7 +39,7 @@ class DeploymentController(Controller):
     def reconcile(self, namespace: str, name: str) -> None:
         """Make the ReplicaSet of the present template, scale it, and report."""
         deployment = self.store.find(self.kind, namespace, name)
-        if deployment is None or deleting(deployment):
+        if deployment is None or deleting(deployment) or _built_in(deployment):
             return
         current, old = self._replica_sets(deployment)
         if current is None:
@@ -53,7 +54,8 @@ class DeploymentController(Controller):
         found = self.store.list("ReplicaSet", deployment["metadata"]["namespace"], labels)
         owned = [item for item in found if owned_by(item, deployment) and not deleting(item)]
         current = [item for item in owned if item["metadata"]["labels"].get(HASH) == digest]
-        return (current or [None])[0], [item for item in owned if item not in current]
+        newest = current[0] if current else None
+        return newest, [item for item in owned if item not in current]
 
     def _create(self, deployment: Object, old: list[Object]) -> Object:
         metadata, spec = deployment["metadata"], deployment["spec"]
@@ -184,6 +186,10 @@ class DeploymentController(Controller):
             return
         message = f'ReplicaSet "{name}" has timed out progressing.'
         _mark(status, "Progressing", FALSE, "ProgressDeadlineExceeded", message)
+
+
+def _built_in(deployment: Object) -> bool:
+    return BUILT_IN in deployment["metadata"].get("labels", {})
 
 
 def _scale_notes(replicas: int) -> dict[str, str]:

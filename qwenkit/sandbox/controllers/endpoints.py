@@ -34,21 +34,17 @@ class EndpointsController(Controller):
             if found is not None and not found["metadata"].get("ownerReferences"):
                 self.store.delete("Endpoints", namespace, name)
             return
-        if not _selector(service):
+        selector = _selector(service)
+        if not selector:
             return
-        wanted = {
-            "metadata": {
-                "name": name,
-                "namespace": namespace,
-                "labels": service["metadata"].get("labels", {}),
-            },
-            "subsets": _subsets(service, self.store.list("Pod", namespace, _selector(service))),
-        }
+        labels: dict[str, str] = service["metadata"].get("labels", {})
+        subsets = _subsets(service, self.store.list("Pod", namespace, selector))
         if found is None:
-            self.store.create("Endpoints", wanted)
+            metadata = {"name": name, "namespace": namespace, "labels": labels}
+            self.store.create("Endpoints", {"metadata": metadata, "subsets": subsets})
         else:
-            found["metadata"]["labels"] = wanted["metadata"]["labels"]
-            self.store.update("Endpoints", {**found, "subsets": wanted["subsets"]})
+            found["metadata"]["labels"] = labels
+            self.store.update("Endpoints", {**found, "subsets": subsets})
 
 
 def ready_addresses(endpoints: Object | None) -> int:
@@ -81,6 +77,6 @@ def _address(pod: Object) -> Object:
     reference = {key: metadata[key] for key in ("name", "namespace", "uid")}
     return {
         "ip": pod["status"]["podIP"],
-        "nodeName": pod["spec"]["nodeName"],
+        "nodeName": pod["spec"].get("nodeName"),
         "targetRef": {"kind": "Pod", **reference},
     }

@@ -6,99 +6,103 @@ from collections.abc import Iterable
 
 from qwenkit.sandbox.controllers.loop import Controller, Key, World, deleting
 from qwenkit.sandbox.kube.history import Change
-from qwenkit.sandbox.kube.kinds import Kind
 from qwenkit.sandbox.kube.objects import Object
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
+Place = tuple[str, str | None, str]
 
 
 class GarbageCollector(Controller):
-    """Deletes dependents of objects that are gone. Its keys are (kind, owner's uid)."""
+    """Deletes dependents of objects that are gone. Its keys are ("", owner's uid)."""
 
     name = "garbage"
     kind = ""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        self._kinds = [kind for kind in world.store.kinds if kind.name != "Event"]
-        self.watches = frozenset(kind.name for kind in self._kinds)
+        self.watches = frozenset(kind.name for kind in world.store.kinds if kind.name != "Event")
+        self._places: dict[str, Place] = {}
+        self._owned: dict[str, dict[str, None]] = {}  # ordered: what came first goes first
 
     def keys(self, change: Change) -> Iterable[Key]:
         """Look after dependents of what is gone or waits for them; check new ones' owners."""
-        obj = change.object
+        metadata = change.object["metadata"]
+        uid, owners = metadata["uid"], [ref["uid"] for ref in _owners(change.object)]
         if change.type == "DELETED":
-            self._later(obj["metadata"]["uid"])
-            for reference in obj["metadata"].get("ownerReferences", []):
-                self._later(reference["uid"])  # it may wait for this dependent
-        elif deleting(obj) and {FOREGROUND, ORPHAN} & set(obj["metadata"].get("finalizers", [])):
-            self._later(obj["metadata"]["uid"])
-        elif change.type == "ADDED":
-            for reference in obj["metadata"].get("ownerReferences", []):
-                if self._by_uid(reference["uid"]) is None:
-                    self._later(reference["uid"])
+            self._places.pop(uid, None)
+            for concerned in (uid, *owners):  # an owner may wait for this dependent
+                self._later(concerned)
+            return []
+        self._places[uid] = (change.kind, metadata.get("namespace"), metadata["name"])
+        for owner in owners:
+            self._owned.setdefault(owner, {})[uid] = None
+            if owner not in self._places:
+                self._later(owner)
+        if deleting(change.object) and {FOREGROUND, ORPHAN} & set(metadata.get("finalizers", [])):
+            self._later(uid)
         return []
 
     def reconcile(self, namespace: str, name: str) -> None:
         """Handle the dependents of one owner; ``name`` is its uid."""
-        found = self._by_uid(name)
-        if found is None:
+        owner = self._find(name)
+        if owner is None:
             self._collect(name, propagation="Background")
+            if not self._dependents(name):
+                self._owned.pop(name, None)
             return
-        kind, owner = found
         finalizers = owner["metadata"].get("finalizers", [])
         if not deleting(owner):
             return
         if ORPHAN in finalizers:
             self._orphan(name)
-            self._release(kind, owner, ORPHAN)
-        elif FOREGROUND in finalizers and not self._collect(name, propagation="Foreground"):
-            self._release(kind, owner, FOREGROUND)
+            self._release(owner, ORPHAN)
+        elif FOREGROUND in finalizers:
+            self._collect(name, propagation="Foreground")
+            if not any(_blocks(obj, name) for obj in self._dependents(name)):
+                self._release(owner, FOREGROUND)
 
     def _later(self, uid: str) -> None:
         self.later(("", uid), self.world.delays.collect_garbage)
 
-    def _by_uid(self, uid: str) -> tuple[Kind, Object] | None:
-        for kind in self._kinds:
-            for obj in self.store.list(kind):
-                if obj["metadata"]["uid"] == uid:
-                    return kind, obj
-        return None
+    def _find(self, uid: str) -> Object | None:
+        place = self._places.get(uid)
+        found = self.store.find(*place) if place else None
+        return found if found and found["metadata"]["uid"] == uid else None
 
-    def _dependents(self, uid: str) -> list[tuple[Kind, Object]]:
-        return [
-            (kind, obj)
-            for kind in self._kinds
-            for obj in self.store.list(kind)
-            if any(ref["uid"] == uid for ref in obj["metadata"].get("ownerReferences", []))
-        ]
+    def _dependents(self, uid: str) -> list[Object]:
+        found = (self._find(dependent) for dependent in self._owned.get(uid, ()))
+        return [obj for obj in found if obj and uid in {ref["uid"] for ref in _owners(obj)}]
 
-    def _collect(self, uid: str, *, propagation: str) -> bool:
-        """Delete dependents without another living owner; return whether any is left waiting."""
-        waiting = False
-        for kind, obj in self._dependents(uid):
-            references = obj["metadata"]["ownerReferences"]
-            others = [ref for ref in references if ref["uid"] != uid]
-            if any(self._by_uid(ref["uid"]) for ref in others):
-                obj["metadata"]["ownerReferences"] = others
-                self.store.update(kind, obj)
-                continue
+    def _collect(self, uid: str, *, propagation: str) -> None:
+        """Delete dependents that have no other living owner."""
+        for obj in self._dependents(uid):
             metadata = obj["metadata"]
-            if not deleting(obj):
-                self.store.delete(
-                    kind, metadata.get("namespace"), metadata["name"], propagation=propagation
-                )
-            waiting = waiting or any(
-                ref["uid"] == uid and ref.get("blockOwnerDeletion") for ref in references
-            )
-        return waiting and bool(self._dependents(uid))
+            others = [ref for ref in _owners(obj) if ref["uid"] != uid]
+            if any(self._find(ref["uid"]) for ref in others):
+                metadata["ownerReferences"] = others
+                self.store.update(self._kind(obj), obj)
+            elif not deleting(obj):
+                namespace, name = metadata.get("namespace"), metadata["name"]
+                self.store.delete(self._kind(obj), namespace, name, propagation=propagation)
 
     def _orphan(self, uid: str) -> None:
-        for kind, obj in self._dependents(uid):
-            references = obj["metadata"]["ownerReferences"]
-            obj["metadata"]["ownerReferences"] = [ref for ref in references if ref["uid"] != uid]
-            self.store.update(kind, obj)
+        for obj in self._dependents(uid):
+            obj["metadata"]["ownerReferences"] = [ref for ref in _owners(obj) if ref["uid"] != uid]
+            self.store.update(self._kind(obj), obj)
 
-    def _release(self, kind: Kind, owner: Object, finalizer: str) -> None:
+    def _release(self, owner: Object, finalizer: str) -> None:
         finalizers = owner["metadata"]["finalizers"]
         owner["metadata"]["finalizers"] = [item for item in finalizers if item != finalizer]
-        self.store.update(kind, owner)
+        self.store.update(self._kind(owner), owner)
+
+    def _kind(self, obj: Object) -> str:
+        return self._places[obj["metadata"]["uid"]][0]
+
+
+def _owners(obj: Object) -> list[Object]:
+    references: list[Object] = obj["metadata"].get("ownerReferences", [])
+    return references
+
+
+def _blocks(obj: Object, uid: str) -> bool:
+    return any(ref["uid"] == uid and ref.get("blockOwnerDeletion") for ref in _owners(obj))

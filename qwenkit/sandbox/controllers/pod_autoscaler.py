@@ -170,9 +170,7 @@ class PodAutoscalerController(Shaped):
         deployment["spec"]["replicas"] = step.replicas
         self.store.update("Deployment", deployment)
 
-    def _serve(
-        self, obj: Object, conditions: Conditions, mode: Mode, activators: int
-    ) -> Object:
+    def _serve(self, obj: Object, conditions: Conditions, mode: Mode, activators: int) -> Object:
         namespace, name = key_of(obj)
         wanted = _service_for(obj, mode, activators)
         found = self.store.find("ServerlessService", namespace, name)
@@ -184,9 +182,7 @@ class PodAutoscalerController(Shaped):
                 "NotOwned",
                 f'There is an existing ServerlessService "{name}" that we do not own.',
             )
-            raise ReconcileError(
-                f"error reconciling SKS: PA: {name} does not own SKS: {name}"
-            )
+            raise ReconcileError(f"error reconciling SKS: PA: {name} does not own SKS: {name}")
         return self.store.update("ServerlessService", {**found, "spec": wanted["spec"]})
 
 
@@ -224,11 +220,11 @@ def _report(step: Step, ready: int, status: Object, conditions: Conditions) -> N
     status["desiredScale"] = step.desired_scale
     if step.initialized and status["serviceName"]:
         conditions.mark_true(INITIALIZED)
-    reason = step.condition_reason
     if step.state is State.ACTIVE:
         conditions.mark_true(ACTIVE)
     elif step.state is State.ACTIVATING:
         conditions.mark_unknown(ACTIVE, "Queued", _MESSAGES["Queued"])
     else:
-        reason = reason or "NoTraffic"
-        conditions.mark_false(ACTIVE, reason, _MESSAGES.get(reason, ""))
+        # Only the step that scales to zero can say that it timed out; later ones find it idle.
+        reason = step.condition_reason if step.want == 0 else "NoTraffic"
+        conditions.mark_false(ACTIVE, reason, _MESSAGES[reason])

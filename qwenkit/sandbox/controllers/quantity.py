@@ -9,8 +9,8 @@ from decimal import Decimal, InvalidOperation
 from qwenkit.errors import InvalidValue
 from qwenkit.sandbox.kube.objects import Object, at
 
-_BINARY = {f"{letter}i": Decimal(1024) ** (i + 1) for i, letter in enumerate("KMGTPE")}
-_DECIMAL = {
+_SUFFIXES = {f"{letter}i": Decimal(1024) ** (i + 1) for i, letter in enumerate("KMGTPE")}
+_SUFFIXES |= {
     "n": Decimal("1e-9"),
     "u": Decimal("1e-6"),
     "m": Decimal("1e-3"),
@@ -30,14 +30,9 @@ def parse(text: str | int | float) -> Decimal:
         InvalidValue: it is not one.
     """
     given = str(text).strip()
-    for suffix, factor in (_BINARY | _DECIMAL).items():
-        number = given.removesuffix(suffix)
-        if number != given:
-            break
-    else:
-        number, factor = given, Decimal(1)
+    suffix = next((s for s in _SUFFIXES if given.endswith(s)), "")
     try:
-        value = Decimal(number) * factor
+        value = Decimal(given.removesuffix(suffix)) * _SUFFIXES.get(suffix, Decimal(1))
     except InvalidOperation:
         raise InvalidValue("quantity", text, "a number with a suffix such as m, Ki, Gi") from None
     if not math.isfinite(value):

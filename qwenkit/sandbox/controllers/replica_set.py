@@ -18,7 +18,7 @@ from qwenkit.sandbox.kube.objects import Object, at, condition, copied
 
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _FINISHED = ("Succeeded", "Failed")
-_TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105
+_TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 class ReplicaSetController(Controller):
@@ -59,9 +59,7 @@ class ReplicaSetController(Controller):
         try:
             pod = self.store.create("Pod", pod_for(replica_set))
         except ApiError as error:
-            self._recorder.warning(
-                replica_set, "FailedCreate", f"Error creating: {error.message}"
-            )
+            self._recorder.warning(replica_set, "FailedCreate", f"Error creating: {error.message}")
             raise
         self._recorder.normal(
             replica_set, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}"

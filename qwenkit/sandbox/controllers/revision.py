@@ -6,11 +6,10 @@ from qwenkit.sandbox.controllers.conditions import FALSE, READY, TRUE, Condition
 from qwenkit.sandbox.controllers.configuration import is_ready
 from qwenkit.sandbox.controllers.images import ImageDigests
 from qwenkit.sandbox.controllers.loop import Key, World, key_of, owned_by
+from qwenkit.sandbox.controllers.queue_proxy import QUEUE_PROXY
 from qwenkit.sandbox.controllers.revision_objects import (
-    QUEUE_PROXY,
     autoscaler_for,
     deployment_for,
-    deployment_name,
 )
 from qwenkit.sandbox.controllers.shaped import ReconcileError, Shaped
 from qwenkit.sandbox.kube.objects import Object, at, condition
@@ -140,22 +139,16 @@ class RevisionController(Shaped):
         wanted = autoscaler_for(obj, reachability(obj, conditions, deployment))
         annotations = found["metadata"]["annotations"] | wanted["metadata"]["annotations"]
         metadata = {**found["metadata"], "annotations": annotations}
-        self.store.update(
-            "PodAutoscaler", {**found, "metadata": metadata, "spec": wanted["spec"]}
-        )
+        self.store.update("PodAutoscaler", {**found, "metadata": metadata, "spec": wanted["spec"]})
 
-    def _check_owner(
-        self, obj: Object, conditions: Conditions, found: Object, kind: str
-    ) -> None:
+    def _check_owner(self, obj: Object, conditions: Conditions, found: Object, kind: str) -> None:
         if owned_by(found, obj):
             return
         name = found["metadata"]["name"]
         conditions.mark_false(
             RESOURCES, "NotOwned", f'There is an existing {kind} "{name}" that we do not own.'
         )
-        raise ReconcileError(
-            f'revision: "{obj["metadata"]["name"]}" does not own {kind}: "{name}"'
-        )
+        raise ReconcileError(f'revision: "{obj["metadata"]["name"]}" does not own {kind}: "{name}"')
 
 
 def reachability(obj: Object, conditions: Conditions, deployment: Object) -> str:

@@ -132,8 +132,13 @@ class Scheduler(Controller):
         self._mark(pod, {"status": TRUE})
         bound = self.store.update("Pod", pod)
         namespace, name = key_of(pod)
-        self._event(bound, events.NORMAL, "Scheduled", "Binding",
-                    f"Successfully assigned {namespace}/{name} to {node}")
+        self._event(
+            bound,
+            events.NORMAL,
+            "Scheduled",
+            "Binding",
+            f"Successfully assigned {namespace}/{name} to {node}",
+        )
 
     def _refuse(self, pod: Object, message: str) -> None:
         if condition(pod, "PodScheduled").get("message") == message:

@@ -86,9 +86,7 @@ class ServerlessServiceController(Shaped):
             conditions.mark_false(
                 POPULATED, "NotOwned", f"Resource {name} of type Service is not owned by SKS"
             )
-            raise ReconcileError(
-                f"SKS: {obj['metadata']['name']} does not own Service: {name}"
-            )
+            raise ReconcileError(f"SKS: {obj['metadata']['name']} does not own Service: {name}")
         else:
             self.store.update("Service", {**found, "spec": found["spec"] | wanted["spec"]})
 
@@ -131,13 +129,13 @@ def _ports(obj: Object, role: str) -> list[Object]:
     https = {"name": "https", "port": 443, "targetPort": 8112, "protocol": "TCP"}
     if role == "Public":
         return [serving, https]
-    return [
-        serving,
-        https,
-        {"name": "http-autometric", "port": 9090, "targetPort": "http-autometric", "protocol": "TCP"},
-        {"name": "http-usermetric", "port": 9091, "targetPort": "http-usermetric", "protocol": "TCP"},
-        {"name": "http-queueadm", "port": 8022, "targetPort": 8022, "protocol": "TCP"},
+    istio = {**serving, "name": f"{serving['name']}-istio", "port": serving["targetPort"]}
+    istio.pop("appProtocol", None)
+    metrics = [
+        {"name": name, "port": port, "targetPort": name, "protocol": "TCP"}
+        for name, port in (("http-autometric", 9090), ("http-usermetric", 9091))
     ]
+    return [serving, https, *metrics, istio]
 
 
 def _serves(port: Object) -> bool:

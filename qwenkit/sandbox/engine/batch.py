@@ -60,7 +60,7 @@ class Batch:
         self._max_num_seqs, self._block = max_num_seqs, block_size
         self._blocks = hardware.kv_tokens // block_size
         self._waiting: deque[_Sequence] = deque()
-        self._running: list[_Sequence] = []
+        self._running: dict[_Sequence, None] = {}
         self._work = asyncio.Event()
         self._clock = time.monotonic()
 
@@ -101,7 +101,7 @@ class Batch:
                 self._preempt()
                 context = sum(one.context for one in self._running) / len(self._running)
                 await self._pass(self._hardware.decode_seconds(len(self._running), context))
-                self._produce(self._running)
+                self._produce(list(self._running))
 
     def _admit(self) -> list[_Sequence]:
         admitted: list[_Sequence] = []
@@ -111,14 +111,14 @@ class Batch:
             if self._running and self._used() + needed > self._blocks:
                 break
             admitted.append(self._waiting.popleft())
-            self._running.append(admitted[-1])
+            self._running[admitted[-1]] = None
         if admitted:
             self._changed()
         return admitted
 
     def _preempt(self) -> None:
         while len(self._running) > 1 and self._used() > self._blocks:
-            self._waiting.appendleft(self._running.pop())
+            self._waiting.appendleft(self._running.popitem()[0])
             self._metrics.preemptions += 1
             self._changed()
 
@@ -129,7 +129,7 @@ class Batch:
 
     def _produce(self, sequences: list[_Sequence]) -> None:
         now = time.monotonic()
-        for sequence in list(sequences):
+        for sequence in sequences:
             if sequence not in self._running:
                 continue
             sequence.produced += 1
@@ -146,7 +146,7 @@ class Batch:
 
     def _drop(self, sequence: _Sequence) -> None:
         if sequence in self._running:
-            self._running.remove(sequence)
+            del self._running[sequence]
         elif sequence in self._waiting:
             self._waiting.remove(sequence)
         self._changed()

@@ -58,7 +58,7 @@ def server_side_apply(
     current = _both_sides(kind, live or {})
     lost = {
         other: frozenset(
-            path for path in paths if path in wanted and current.get(path) != wanted[path]
+            path for path in paths & current.keys() & wanted.keys() if current[path] != wanted[path]
         )
         for other, paths in owners.items()
         if other != mine

@@ -1,4 +1,4 @@
-"""The columns of ``kubectl get``: of Knative's CRDs as they declare them, of the rest as printed."""
+"""The columns of ``kubectl get``: Knative's as its CRDs declare them, the others as printed."""
 
 from __future__ import annotations
 
@@ -129,6 +129,11 @@ def _modes(obj: Object) -> str:
     modes = at(obj, _STATUS, "accessModes") if obj.get("kind") == "PersistentVolumeClaim" else None
     modes = modes or at(obj, _SPEC, "accessModes") or []
     return ",".join(_SHORT_MODES.get(mode, mode) for mode in modes)
+
+
+def _replicas(deployment: Object) -> str:
+    ready = at(deployment, _STATUS, "readyReplicas") or 0
+    return f"{ready}/{at(deployment, _SPEC, 'replicas') or 0}"
 
 
 def _phase(obj: Object) -> str:
@@ -318,12 +323,7 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
     ),
     "Deployment": (
         _NAME,
-        _made(
-            "Ready",
-            lambda obj: (
-                f"{at(obj, _STATUS, 'readyReplicas') or 0}/{at(obj, _SPEC, 'replicas') or 0}"
-            ),
-        ),
+        _made("Ready", _replicas),
         _field("Up-to-date", _STATUS, "updatedReplicas", empty="0"),
         _field("Available", _STATUS, "availableReplicas", empty="0"),
         _AGE,

@@ -51,9 +51,9 @@ class Discovery:
             return None
         if len(parts) == 2:
             return {"kind": "APIGroup", "apiVersion": "v1", **self._group(parts[1])}
-        return (
-            self._resources(parts[1], parts[2]) if parts[2] in self._versions()[parts[1]] else None
-        )
+        if parts[2] not in self._versions()[parts[1]]:
+            return None
+        return self._resources(parts[1], parts[2])
 
     def openapi(self, path: str) -> dict[str, Any] | None:
         """Return OpenAPI v3's index, or a group's operations without their schemas.

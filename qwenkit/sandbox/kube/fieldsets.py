@@ -18,23 +18,22 @@ Path = tuple[str, ...]
 FieldSet = frozenset[Path]
 
 # What the API server itself owns, so that no manager does.
-_UNMANAGED: frozenset[Path] = frozenset(
-    [("f:apiVersion",), ("f:kind",), ("f:metadata",)]
-    + [
-        ("f:metadata", f"f:{field}")
-        for field in [
-            "name",
-            "namespace",
-            "creationTimestamp",
-            "selfLink",
-            "uid",
-            "generation",
-            "managedFields",
-            "resourceVersion",
-            "deletionTimestamp",
-            "deletionGracePeriodSeconds",
-        ]
-    ]
+_UNMANAGED = frozenset(
+    {
+        ("f:apiVersion",),
+        ("f:kind",),
+        ("f:metadata",),
+        ("f:metadata", "f:creationTimestamp"),
+        ("f:metadata", "f:deletionGracePeriodSeconds"),
+        ("f:metadata", "f:deletionTimestamp"),
+        ("f:metadata", "f:generation"),
+        ("f:metadata", "f:managedFields"),
+        ("f:metadata", "f:name"),
+        ("f:metadata", "f:namespace"),
+        ("f:metadata", "f:resourceVersion"),
+        ("f:metadata", "f:selfLink"),
+        ("f:metadata", "f:uid"),
+    }
 )
 _KEY_DEFAULTS = {"protocol": "TCP"}
 
@@ -66,7 +65,7 @@ def _walk(kind: Kind, value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
             yield (*path, step), None
             if keys != schema.SET:
                 yield from _walk(kind, item, (*path, step))
-    else:
+    elif path:
         yield path, value
 
 

@@ -130,6 +130,4 @@ def _decode(token: str) -> tuple[int, tuple[str, str]]:
         revision, namespace, name = json.loads(base64.urlsafe_b64decode(token))
         return int(revision), (str(namespace), str(name))
     except (binascii.Error, ValueError, TypeError) as error:
-        raise bad_request(
-            "continue key is not valid: the token is not one of this server"
-        ) from error
+        raise bad_request("continue key is not valid: no token of this server") from error

@@ -38,6 +38,10 @@ def as_table(
 ) -> Object:
     """Return a ``Table``; ``include`` says how much of each object a row carries."""
     shown = columns(kind)
+    rows = [
+        {"cells": [column.cell(obj, now) for column in shown], "object": _included(obj, include)}
+        for obj in items
+    ]
     return {
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
@@ -52,13 +56,7 @@ def as_table(
             }
             for column in shown
         ],
-        "rows": [
-            {
-                "cells": [column.cell(obj, now) for column in shown],
-                "object": _included(obj, include),
-            }
-            for obj in items
-        ],
+        "rows": rows,
     }
 
 

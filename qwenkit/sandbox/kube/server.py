@@ -14,6 +14,7 @@ from ruamel.yaml.error import YAMLError
 
 from qwenkit.sandbox.kube import representation, watch
 from qwenkit.sandbox.kube.api_error import ApiError, bad_request
+from qwenkit.sandbox.kube.crds import ensure_definitions
 from qwenkit.sandbox.kube.discovery import REVIEWS, VERSION, Discovery
 from qwenkit.sandbox.kube.history import Subscription
 from qwenkit.sandbox.kube.listing import Query, page
@@ -56,6 +57,7 @@ class KubeApi:
         self._writer = Writer(store, admit)
         self._discovery = Discovery(store.kinds)
         self._watches: set[Subscription] = set()
+        ensure_definitions(store)
 
     def app(self) -> web.Application:
         """Return the application; serve it with TLS."""
@@ -102,7 +104,7 @@ class KubeApi:
         if request.method == "GET" and (found := self._described(request, path)):
             return _json(found)
         if request.method == "POST" and (review := _review_kind(path)):
-            return _json(_reviewed(review, await _body(request)), 201)
+            return _json(await _reviewed(review, request), 201)
         what = target(self._store.kinds, path)
         if request.method == "GET":
             return await self._read(request, what)
@@ -237,7 +239,8 @@ async def _body(request: web.Request) -> Any:
             415,
             "UnsupportedMediaType",
             "the body of the request was in an unknown format - accepted media types include: "
-            f"application/json, {_YAML}",
+            f"application/json, {_YAML}: protobuf is not part of the sandbox; with kubectl create, "
+            "add --dry-run=client -o yaml | kubectl apply --server-side -f -",
         )
     text = await request.text()
     try:
@@ -263,10 +266,16 @@ def _review_kind(path: str) -> str | None:
     return REVIEWS.get((group, version, plural)) if path.startswith("apis/") else None
 
 
-def _reviewed(kind: str, review: Any) -> Object:
-    """Answer a review: the one user there is may do everything."""
-    if not isinstance(review, dict):
+async def _reviewed(kind: str, request: web.Request) -> Object:
+    """Answer a review: the one user there is may do everything.
+
+    kubectl asks in protobuf; nothing of the question matters, so it is not decoded then.
+    """
+    asked = {} if "protobuf" in request.content_type else await _body(request)
+    if not isinstance(asked, dict):
         raise bad_request("the object provided is unrecognized: it must be a JSON object")
+    group = "authorization" if kind == "SelfSubjectAccessReview" else "authentication"
+    review = {"spec": {}, **asked, "kind": kind, "apiVersion": f"{group}.k8s.io/v1"}
     if kind == "SelfSubjectAccessReview":
         return {**review, "status": {"allowed": True}}
     groups = ["system:masters", "system:authenticated"]

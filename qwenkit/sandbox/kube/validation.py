@@ -23,7 +23,7 @@ _ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOnc
 _RECLAIM = ("Delete", "Recycle", "Retain")
 _VOLUME_MODES = ("Block", "Filesystem")
 _NOT_SOURCES = frozenset(
-    [
+    {
         "accessModes",
         "capacity",
         "claimRef",
@@ -33,7 +33,7 @@ _NOT_SOURCES = frozenset(
         "storageClassName",
         "volumeAttributesClassName",
         "volumeMode",
-    ]
+    }
 )
 _SUBDOMAIN_RULE = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or "
@@ -267,9 +267,9 @@ def _unchanged(kind: Kind, obj: Object, old: Object) -> Causes:
 
 def _fixed(claim: Object, old: Object) -> Object:
     """Return what is fixed of a claim; the volume is as soon as there is one."""
-    free = {"volumeAttributesClassName"} | (
-        set() if old["spec"].get("volumeName") else {"volumeName"}
-    )
+    free = {"volumeAttributesClassName"}
+    if not old["spec"].get("volumeName"):
+        free.add("volumeName")
     spec = {key: value for key, value in claim["spec"].items() if key not in free}
     return spec | {"resources": {**spec.get("resources", {}), "requests": None}}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwenkit.errors import Rejected
-from qwenkit.sandbox.kube import apply, defaults, patches, schema, validation
+from qwenkit.sandbox.kube import apply, defaults, patches, schema, shapes, validation
 from qwenkit.sandbox.kube.api_error import (
     ApiError,
     Cause,
@@ -236,23 +236,26 @@ def _addressed(call: Call, obj: Any, *, named: bool) -> Object:
     kind, target = call.kind, call.target
     if not isinstance(obj, dict) or not isinstance(obj.get("metadata", {}), dict):
         raise bad_request("the object provided is unrecognized: it must be a JSON object")
+    if not kind.custom:
+        # Built-in kinds are decoded as what the path says.
+        obj = {"apiVersion": kind.api_version, "kind": kind.kind, **obj}
     if (obj.get("apiVersion"), obj.get("kind")) != (kind.api_version, kind.kind):
         said = f"{obj.get('apiVersion', '')}, Kind={obj.get('kind', '')}"
         text = f"the API version in the data ({said}) does not match the expected API version"
         raise bad_request(f"{text} ({kind.api_version}, Kind={kind.kind})")
     metadata = dict(obj.get("metadata") or {})
-    if kind.namespaced:
-        if metadata.setdefault("namespace", target.namespace) != target.namespace:
-            raise bad_request(
-                "the namespace of the provided object does not match the namespace sent on the "
-                "request"
-            )
+    if kind.namespaced and metadata.setdefault("namespace", target.namespace) != target.namespace:
+        raise bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
     if named and metadata.setdefault("name", target.name) != target.name:
         raise bad_request(
             f"the name of the object ({metadata['name']}) does not match the name on the URL "
             f"({target.name})"
         )
-    return {**copied(obj), "metadata": copied(metadata)}
+    complete: Object = shapes.without_nulls({**obj, "metadata": metadata})
+    shapes.check(kind, complete)
+    return complete
 
 
 def _declared(call: Call, obj: Object) -> Sequence[str]:

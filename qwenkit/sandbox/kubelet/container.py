@@ -213,12 +213,13 @@ class Container:
         try:
             async with serving(argv, self.mounts, self._machine, self.write) as server:
                 self.server, self._stop_code = server, _STOPPED
-                await asyncio.Event().wait()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    self.server = None
         except SandboxError as error:
             self.write(error.what)
             return int(error.context["exit_code"])
-        finally:
-            self.server = None
         return 0
 
     def _terminated(self, code: int) -> None:

@@ -206,24 +206,41 @@ class PodWorker:
         """Begin to probe a container that has just started."""
         spec = container.state.spec
         container.state.ready = "readinessProbe" not in spec
-        for kind in ("readinessProbe", "livenessProbe"):
+        up = asyncio.Event()
+        if "startupProbe" in spec:
+            container.state.started = container.state.ready = False
+        else:
+            up.set()
+        for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
             if probe := spec.get(kind):
-                self._probes.append(asyncio.create_task(self._probe(container, kind, probe)))
+                self._probes.append(asyncio.create_task(self._probe(container, kind, probe, up)))
 
-    async def _probe(self, container: Container, kind: str, probe: Object) -> None:
+    async def _probe(
+        self, container: Container, kind: str, probe: Object, up: asyncio.Event
+    ) -> None:
+        """Act on a probe's results; the others wait until the startup probe has passed."""
+
         def failed(why: str) -> None:
             name = kind.removesuffix("Probe").capitalize()
             self.event(container.name, "Warning", "Unhealthy", f"{name} probe failed: {why}")
 
-        def set_ready(ready: bool) -> None:
-            if kind == "readinessProbe" and container.state.ready != ready:
-                container.state.ready = ready
+        def passed() -> None:
+            if kind == "startupProbe" and not up.is_set():
+                up.set()
+                container.state.started = True
+                container.state.ready = "readinessProbe" not in container.state.spec
+                self.publish()
+            elif kind == "readinessProbe" and not container.state.ready:
+                container.state.ready = True
                 self.publish()
 
         def broken() -> None:
-            set_ready(False)
-            if kind == "livenessProbe":
-                why = f"Container {container.name} failed liveness probe, will be restarted"
+            if kind == "readinessProbe" and container.state.ready:
+                container.state.ready = False
+                self.publish()
+            elif kind != "readinessProbe":
+                name = kind.removesuffix("Probe")
+                why = f"Container {container.name} failed {name} probe, will be restarted"
                 self.event(container.name, "Normal", "Killing", why)
                 container.kill()
 
@@ -232,16 +249,22 @@ class PodWorker:
                 return None if await self.answers() else "HTTP probe failed with statuscode: 503"
             return await probes.check(probe, container.state.spec, self.listener, self._pod_ip)
 
-        started = container.state.container_id
-        watching = probes.watch(
+        me = container.state.container_id
+
+        def goes_on() -> bool:
+            same = container.running and container.state.container_id == me
+            return same and not (kind == "startupProbe" and up.is_set())
+
+        if kind != "startupProbe":
+            await up.wait()
+        await probes.watch(
             probes.periods(probe),
             once,
-            passed=lambda: set_ready(True),
+            passed=passed,
             failed=failed,
             broken=broken,
-            goes_on=lambda: container.running and container.state.container_id == started,
+            goes_on=goes_on,
         )
-        await watching
 
     def _queue_proxy(self) -> Container | None:
         return next((one for one in self.containers if one.name == QUEUE_PROXY), None)

@@ -16,8 +16,6 @@ from qwenkit.sandbox.kube.objects import at
 Listener = Callable[[int], str | None]
 """Gives the real address behind a container's port, or None when nothing listens there."""
 
-_QUEUE_PORT = 8012
-
 
 @dataclass(frozen=True)
 class Periods:
@@ -88,9 +86,7 @@ async def ready(
 def is_queue_proxy(probe: Mapping[str, Any]) -> bool:
     """Return whether a probe asks a queue-proxy rather than the container itself."""
     headers = at(probe, "httpGet", "httpHeaders") or []
-    return at(probe, "httpGet", "port") == _QUEUE_PORT or any(
-        one.get("name") == "K-Network-Probe" for one in headers
-    )
+    return any(one.get("name") == "K-Network-Probe" for one in headers)
 
 
 def _port(port: object, container: Mapping[str, Any]) -> int:

@@ -92,12 +92,11 @@ def _bucket(store: Store, volume: Object) -> Bucket:
             "kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: driver name "
             f"{csi.get('driver')} not found in the list of registered CSI drivers",
         )
-    attributes = {
-        key.strip().lower(): value.strip() for key, value in csi["volumeAttributes"].items()
-    }
+    given = csi.get("volumeAttributes") or {}
+    attributes = {key.strip().lower(): value.strip() for key, value in given.items()}
+    kind = (attributes.get("fusetype") or csi.get("fsType") or "ossfs").lower()
     keys = _keys(store, name, csi)
-    endpoint = _endpoint(name, attributes)
-    kind = attributes.get("fusetype") or csi.get("fsType") or "ossfs"
+    endpoint = _endpoint(name, kind, attributes)
     if len(keys) != 2:
         why = f"OSS authorization error: {kind}: missing access key in node publish secret"
         _fail(name, _rpc("InvalidArgument", why))
@@ -105,9 +104,9 @@ def _bucket(store: Store, volume: Object) -> Bucket:
     return Bucket(endpoint, attributes["bucket"], f"{path}/" if path else "", *keys)
 
 
-def _endpoint(name: str, attributes: Mapping[str, str]) -> str:
+def _endpoint(name: str, kind: str, attributes: Mapping[str, str]) -> str:
     bucket, url = attributes.get("bucket", ""), attributes.get("url", "")
-    kind, path = attributes.get("fusetype", "ossfs").lower() or "ossfs", attributes.get("path", "/")
+    path, auth = attributes.get("path", "/"), attributes.get("authtype", "")
     bare = url.partition("://")[2] or url
     problem = ""
     if not bucket or not url:
@@ -119,8 +118,11 @@ def _endpoint(name: str, attributes: Mapping[str, str]) -> str:
             f"OSS url error: url is invalid, {url} is a bucket domain name, "
             "please use endpoint instead"
         )
-    elif not path.startswith("/"):
+    # The driver checks this for ossfs only.
+    elif kind == "ossfs" and path and not path.startswith("/"):
         problem = f"OSS path error: start with {path}, should start with /"
+    elif auth:
+        problem = f"the sandbox's node knows no authType {auth}: it needs keys in a Secret"
     if problem:
         _fail(name, _rpc("InvalidArgument", problem))
     scheme = "" if "://" in url else "http://" if _plain(bare) else "https://"

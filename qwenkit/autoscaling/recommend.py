@@ -1,0 +1,381 @@
+"""Scaling settings for a service objective, with the reason for each and what it costs.
+
+The load of a pod comes from the GPU's arithmetic (``memory.suggested_load``). What the hard limit,
+the minimum, windows and retention are worth is found by simulation: every candidate runs the same
+seeded traffic; the cheapest that keeps the objective wins, the rest shows the price of the choice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+from qwenkit.autoscaling.annotations import PREFIX, PROGRESS_DEADLINE, ScalingSpec, parse_spec
+from qwenkit.autoscaling.gpu import Gpu, Model, prefill_seconds, tpot_seconds
+from qwenkit.autoscaling.memory import Load, suggested_load
+from qwenkit.autoscaling.result import Result
+from qwenkit.autoscaling.server import VllmServer
+from qwenkit.autoscaling.simulate import Environment, simulate
+from qwenkit.autoscaling.traffic import ClosedLoop, Lengths, OpenLoop, Traffic
+from qwenkit.errors import InvalidValue
+
+_UTILIZATION = 70
+_TIMEOUT_S = 600  # Knative's own maximum unless the cluster raises it
+_DEADLINE_S = 1800  # covers the provisioning of a GPU node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """What the service must keep; None where it does not matter.
+
+    ``failed_share`` is the share of requests that may fail or stay unanswered.
+    """
+
+    ttft_p95_s: float | None = None
+    tpot_p95_s: float | None = None
+    cost_per_hour: float | None = None
+    failed_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("ttft_p95_s", "tpot_p95_s", "cost_per_hour"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise InvalidValue(name, value, "more than 0, finite")
+        if not 0 <= self.failed_share < 1:
+            raise InvalidValue("failed_share", self.failed_share, "at least 0, less than 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One set of settings; ``hard_limit`` is the revision's containerConcurrency, 0 for none."""
+
+    target: int
+    hard_limit: int
+    min_scale: int
+    max_scale: int
+    window_s: int = 60
+    retention_s: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"target {self.target}, hard limit {self.hard_limit}, {self.min_scale} to "
+            f"{self.max_scale} pods, window {self.window_s} s, retention {self.retention_s} s"
+        )
+
+    @property
+    def panic_threshold(self) -> int:
+        """The panic threshold in percent: at few pods 200 is a hair trigger."""
+        return 400 if self.max_scale <= 3 else 200
+
+    def annotations(self) -> dict[str, str]:
+        """Return the settings as annotations of the revision template."""
+        settings = {
+            "metric": "concurrency",
+            "target": str(self.target),
+            "target-utilization-percentage": str(_UTILIZATION),
+            "min-scale": str(self.min_scale),
+            "max-scale": str(self.max_scale),
+            "window": f"{self.window_s}s",
+            "panic-threshold-percentage": str(self.panic_threshold),
+            "target-burst-capacity": "0",
+            "scale-to-zero-pod-retention-period": f"{self.retention_s}s",
+        }
+        return {PREFIX + key: value for key, value in settings.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One set of settings and what the simulation says about it."""
+
+    choice: Choice
+    ttft_p95_s: float
+    tpot_p95_s: float
+    latency_p95_s: float
+    cost_per_hour: float
+    failed_share: float
+
+    def misses(self, objective: Objective) -> list[str]:
+        """Return in words what of the objective this does not keep."""
+        return [
+            f"{name} {value:.3g} instead of {limit:g}"
+            for name, value, limit in self._against(objective)
+            if value > limit
+        ]
+
+    def excess(self, objective: Objective) -> float:
+        """Return by how much the limits are exceeded, relative and added up; 0 if kept."""
+        return sum(
+            value / limit - 1 if limit else value
+            for _, value, limit in self._against(objective)
+            if value > limit
+        )
+
+    def _against(self, objective: Objective) -> Iterator[tuple[str, float, float]]:
+        pairs = (
+            ("TTFT p95 in s", self.ttft_p95_s, objective.ttft_p95_s),
+            ("TPOT p95 in s", self.tpot_p95_s, objective.tpot_p95_s),
+            ("cost per hour", self.cost_per_hour, objective.cost_per_hour),
+            ("share of failed requests", self.failed_share, objective.failed_share),
+        )
+        for name, value, limit in pairs:
+            if limit is not None:
+                yield name, value, limit
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One recommended setting, its value and why."""
+
+    setting: str
+    value: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recommendation:
+    """The settings to use, why, and the alternatives.
+
+    ``front`` holds the candidates that no other beats in both cost and TTFT, cheapest first;
+    ``next_best`` is the one after the chosen one, ``next_best_costs`` what it costs in words.
+    """
+
+    annotations: Mapping[str, str]
+    container_concurrency: int
+    timeout_seconds: int
+    response_start_timeout_seconds: int
+    reasons: tuple[Reason, ...]
+    chosen: Candidate
+    next_best: Candidate | None
+    next_best_costs: str
+    front: tuple[Candidate, ...]
+    candidates: tuple[Candidate, ...]
+    spec: ScalingSpec
+
+
+def recommend(
+    gpu: Gpu | str,
+    model: Model | str,
+    *,
+    traffic: Traffic,
+    objective: Objective,
+    environment: Environment | None = None,
+    gpus: int = 1,
+    max_model_len: int = 6144,
+    gpu_memory_utilization: float = 0.95,
+    duration_s: float | None = None,
+    seed: int = 0,
+) -> Recommendation:
+    """Search settings that keep the objective at the least cost.
+
+    Args:
+        gpu: name or ``Gpu``.
+        model: name or ``Model``.
+        traffic: what the service will see; use an hour that is typical.
+        objective: what it must keep.
+        environment: cold start, price and timeouts; its ``gpus`` is replaced by ``gpus``.
+        gpus: pods' worth of GPUs.
+        max_model_len: as given to vLLM.
+        gpu_memory_utilization: as given to vLLM.
+        duration_s: how long each simulation is; by default a minute beyond the traffic.
+        seed: for load balancing.
+
+    Raises:
+        InvalidValue: unknown GPU or model, or an objective that nothing keeps; it says how near
+            the best candidate comes.
+    """
+    if gpus < 1:
+        raise InvalidValue("gpus", gpus, "at least 1")
+    around = replace(environment or Environment(), gpus=gpus)
+    server = VllmServer(
+        gpu, model, max_model_len=max_model_len, gpu_memory_utilization=gpu_memory_utilization
+    )
+    load = _load(server, _mean_lengths(traffic), objective, gpu_memory_utilization)
+
+    def attempt(choice: Choice) -> Candidate:
+        spec = parse_spec(choice.annotations(), container_concurrency=choice.hard_limit)
+        result = simulate(
+            spec, traffic, server, environment=around, duration_s=duration_s, seed=seed
+        )
+        return _judge(choice, result)
+
+    tried = [attempt(choice) for choice in _coarse(load.total, gpus)]
+    nearest = min(tried, key=lambda each: _rank(each, objective))
+    tried += [attempt(choice) for choice in _refined(nearest.choice)]
+    tried.sort(key=lambda each: _rank(each, objective))
+    if tried[0].misses(objective):
+        raise _impossible(tried[0], objective)
+    following = tried[1] if len(tried) > 1 and not tried[1].misses(objective) else None
+    return _recommendation(tried[0], following, tuple(tried), load, around)
+
+
+def _rank(candidate: Candidate, objective: Objective) -> tuple[float, ...]:
+    return candidate.excess(objective), candidate.cost_per_hour, candidate.ttft_p95_s
+
+
+def _coarse(total: int, gpus: int) -> Iterator[Choice]:
+    """Vary what decides most: load of a pod, hard limit, pods that always stay."""
+    targets = sorted({total, max(1, total // 2), max(1, total // 4)}, reverse=True)
+    minima = sorted({0, 1, max(1, gpus // 2)})
+    for target, minimum, limit in product(targets, minima, (0, total)):
+        yield Choice(target, limit, minimum, gpus)
+
+
+def _refined(choice: Choice) -> Iterator[Choice]:
+    """Vary windows and retention around the best of the coarse search."""
+    yield replace(choice, window_s=120)
+    if choice.min_scale == 0:
+        yield replace(choice, retention_s=300)
+        yield replace(choice, retention_s=900)
+        yield replace(choice, window_s=120, retention_s=900)
+
+
+def pareto(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Return the candidates that no other beats in both cost and TTFT, cheapest first."""
+    front: list[Candidate] = []
+    for candidate in sorted(candidates, key=lambda each: (each.cost_per_hour, each.ttft_p95_s)):
+        if not front or candidate.ttft_p95_s < front[-1].ttft_p95_s:
+            front.append(candidate)
+    return tuple(front)
+
+
+def _mean_lengths(traffic: Traffic) -> Lengths:
+    if isinstance(traffic, ClosedLoop):
+        return traffic.lengths
+    return _mean_of(traffic)
+
+
+def _mean_of(traffic: OpenLoop) -> Lengths:
+    count = len(traffic.arrivals)
+    return Lengths(
+        max(1, round(sum(arrival.prompt_tokens for arrival in traffic.arrivals) / count)),
+        max(1, round(sum(arrival.output_tokens for arrival in traffic.arrivals) / count)),
+    )
+
+
+def _load(
+    server: VllmServer, lengths: Lengths, objective: Objective, gpu_memory_utilization: float
+) -> Load:
+    """Return what a pod may carry; refuse objectives that no setting can keep."""
+    fastest = prefill_seconds(server.gpu, server.model, tokens=lengths.prompt_tokens)
+    if objective.ttft_p95_s is not None and objective.ttft_p95_s < fastest:
+        raise InvalidValue(
+            "ttft_p95_s",
+            objective.ttft_p95_s,
+            f"{server.gpu.name} needs {fastest:.3g} s to read {lengths.prompt_tokens} tokens alone",
+        )
+    live = lengths.prompt_tokens + lengths.output_tokens / 2
+    alone = tpot_seconds(server.gpu, server.model, batch=1, context_tokens=live)
+    if objective.tpot_p95_s is not None and objective.tpot_p95_s < alone:
+        raise InvalidValue(
+            "tpot_p95_s",
+            objective.tpot_p95_s,
+            f"{server.gpu.name} needs {alone * 1e3:.0f} ms per token even for one stream",
+        )
+    return suggested_load(
+        server.gpu,
+        server.model,
+        live_tokens=live,
+        tpot_s=objective.tpot_p95_s or math.inf,
+        gpu_memory_utilization=gpu_memory_utilization,
+    )
+
+
+def _judge(choice: Choice, result: Result) -> Candidate:
+    requests = result.requests
+    some = requests.answered > 0
+    seen = len(requests) + result.unfinished
+    return Candidate(
+        choice=choice,
+        ttft_p95_s=requests.ttft(95) if some else math.inf,
+        tpot_p95_s=requests.tpot(95) if some and _has_tpot(requests.output_tokens) else 0.0,
+        latency_p95_s=requests.latency(95) if some else math.inf,
+        cost_per_hour=result.cost / (result.t[-1] / 3600),
+        failed_share=requests.failed() / seen if seen else 0.0,
+    )
+
+
+def _has_tpot(output_tokens: Sequence[int]) -> bool:
+    return any(tokens > 1 for tokens in output_tokens)
+
+
+def _impossible(nearest: Candidate, objective: Objective) -> InvalidValue:
+    return InvalidValue(
+        "objective",
+        "; ".join(nearest.misses(objective)),
+        f"no setting keeps it on these GPUs; the nearest is {nearest.choice}",
+        "allow more GPUs, a faster one, or a looser objective",
+    )
+
+
+def _recommendation(
+    chosen: Candidate,
+    following: Candidate | None,
+    tried: tuple[Candidate, ...],
+    load: Load,
+    environment: Environment,
+) -> Recommendation:
+    cold = environment.startup.total_s
+    deadline = max(_DEADLINE_S, math.ceil(3 * cold / 60) * 60)
+    annotations = {**chosen.choice.annotations(), PROGRESS_DEADLINE: f"{deadline}s"}
+    return Recommendation(
+        annotations=annotations,
+        container_concurrency=chosen.choice.hard_limit,
+        timeout_seconds=_TIMEOUT_S,
+        response_start_timeout_seconds=_TIMEOUT_S,
+        reasons=tuple(_reasons(chosen.choice, load, cold, deadline)),
+        chosen=chosen,
+        next_best=following,
+        next_best_costs=_difference(chosen, following),
+        front=pareto(tried),
+        candidates=tried,
+        spec=parse_spec(annotations, container_concurrency=chosen.choice.hard_limit),
+    )
+
+
+def _difference(chosen: Candidate, following: Candidate | None) -> str:
+    if following is None:
+        return "nothing else keeps the objective"
+    more = following.cost_per_hour - chosen.cost_per_hour
+    return (
+        f"{following.choice}: {more:+.3g} per hour, TTFT p95 {following.ttft_p95_s:.3g} s "
+        f"instead of {chosen.ttft_p95_s:.3g} s"
+    )
+
+
+def _reasons(choice: Choice, load: Load, cold: float, deadline: int) -> Iterator[Reason]:
+    yield Reason("metric", "concurrency", "a backlog raises concurrency, but not rps")
+    yield Reason(
+        "target",
+        str(choice.target),
+        f"a pod carries {load.total} (bound by the {load.bound}); at {_UTILIZATION} % the KPA "
+        f"aims at {choice.target * _UTILIZATION / 100:g}",
+    )
+    limit = "keeps the batch small, the rest waits" if choice.hard_limit else "vLLM queues itself"
+    yield Reason("containerConcurrency", str(choice.hard_limit), limit)
+    floor = "no idle GPU is paid for" if choice.min_scale == 0 else "no request meets a cold start"
+    yield Reason("min-scale", str(choice.min_scale), f"{floor}, and the objective is kept")
+    yield Reason("max-scale", str(choice.max_scale), "the GPUs there are; a backlog asks for more")
+    yield Reason("window", f"{choice.window_s}s", "the cheapest that keeps the objective")
+    yield Reason(
+        "panic-threshold-percentage",
+        str(choice.panic_threshold),
+        f"one pod panics above {math.ceil(choice.panic_threshold / 100) - 1} × the target",
+    )
+    yield Reason(
+        "target-burst-capacity", "0", "no extra hop once a pod is up, and idle pods are scraped"
+    )
+    yield Reason(
+        "scale-to-zero-pod-retention-period",
+        f"{choice.retention_s}s",
+        f"what a cold start of {cold:g} s is worth here",
+    )
+    yield Reason(
+        "progress-deadline", f"{deadline}s", "three cold starts, and time to provision a GPU node"
+    )
+    yield Reason(
+        "timeoutSeconds, responseStartTimeoutSeconds",
+        f"{_TIMEOUT_S}",
+        "both: with the first alone, a cold start is cut at 300 s",
+    )

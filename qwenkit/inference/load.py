@@ -1,0 +1,231 @@
+"""Closed-loop load: each client sends its next request when the last one is answered.
+
+Every request streams, so time to first token and time per token are measured where the user
+sits. All clients share one event loop in a thread of its own, so that a notebook, whose own loop
+is running already, can wait for it. Requests go through the OpenAI client's own HTTP library, but
+not through the client: two hundred of them must leave the machine to the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Thread
+from typing import Any
+
+from qwenkit.errors import InvalidValue, QwenkitError
+from qwenkit.inference import failures
+from qwenkit.inference.client import CHAT, Server, load_transport
+from qwenkit.inference.results import LoadResult, Progress, Request
+
+# A client whose request failed at once waits, or it would spin against a closed door.
+_PAUSE_S = 0.5
+_PROGRESS_S = 5.0
+
+
+def run_load(
+    server: Server,
+    *,
+    clients: int,
+    seconds: float,
+    prompt: str,
+    max_tokens: int,
+    drain_s: float | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    **sampling: Any,
+) -> LoadResult:
+    """Load the server and return every request's times and outcome.
+
+    An interrupt ends the load early and returns what was measured so far.
+
+    Args:
+        server: where.
+        clients: how many ask at the same time.
+        seconds: no request starts later than this.
+        prompt: what each request asks.
+        max_tokens: length of the answers, at most.
+        drain_s: how long running requests may still take then; default the server's timeout.
+        on_progress: called every few seconds.
+        sampling: more parameters of the requests.
+
+    Raises:
+        InvalidValue: no clients, or no time.
+    """
+    if clients < 1:
+        raise InvalidValue("clients", clients, "must be at least 1")
+    if not 0 < seconds < float("inf"):
+        raise InvalidValue("seconds", seconds, "must be more than 0 and finite")
+    asked = server.body(prompt, max_tokens=max_tokens, **sampling) | {"stream": True}
+    body = json.dumps(asked, ensure_ascii=False).encode()
+    run = _Run(server, body, clients, seconds, server.timeout_s if drain_s is None else drain_s)
+    thread = Thread(target=run.main, name="qwenkit-load", daemon=True)
+    thread.start()
+    try:
+        _watch(thread, run, on_progress)
+    except KeyboardInterrupt:
+        run.stop()
+        thread.join()
+    if run.error is not None:
+        raise run.error
+    return LoadResult(clients, tuple(sorted(run.requests, key=lambda r: r.start_s)), run.elapsed())
+
+
+def _watch(thread: Thread, run: _Run, on_progress: Callable[[Progress], None] | None) -> None:
+    while thread.is_alive():
+        # In short turns: a thread's join does not wake up for an interrupt on every system.
+        for _ in range(int(_PROGRESS_S / 0.25)):
+            thread.join(0.25)
+            if not thread.is_alive():
+                return
+        if on_progress is not None:
+            on_progress(Progress(run.elapsed(), run.running, tuple(run.requests)))
+
+
+class _Run:
+    """One load while it runs; ``main`` is the thread's, the rest may be read from others."""
+
+    def __init__(
+        self, server: Server, body: bytes, clients: int, seconds: float, drain_s: float
+    ) -> None:
+        self.requests: list[Request] = []
+        self.running = 0
+        self.error: QwenkitError | None = None
+        self._server, self._body = server, body
+        self._clients, self._seconds, self._drain_s = clients, seconds, drain_s
+        self._begin, self._end = time.perf_counter(), 0.0
+        self._loop = asyncio.new_event_loop()
+        self._stopped = asyncio.Event()
+
+    def elapsed(self) -> float:
+        """Return the seconds since the start, or of the whole load once it has ended."""
+        return (self._end or time.perf_counter()) - self._begin
+
+    def stop(self) -> None:
+        """End the load from another thread; running requests are given up."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._stopped.set)
+
+    def main(self) -> None:
+        """Run the load to its end."""
+        try:
+            self._loop.run_until_complete(self._all())
+        except QwenkitError as error:
+            self.error = error
+        finally:
+            self._end = time.perf_counter()
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()
+
+    async def _all(self) -> None:
+        connect = load_transport(self._server)
+        self._begin = time.perf_counter()
+        tasks = [asyncio.create_task(self._client(connect)) for _ in range(self._clients)]
+        stopping = asyncio.create_task(self._stopped.wait())
+        everything = asyncio.gather(*tasks)
+        awaited: set[asyncio.Future[Any]] = {everything, stopping}
+        limit = self._seconds + self._drain_s
+        await asyncio.wait(awaited, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        for task in (*tasks, stopping):
+            task.cancel()
+        await asyncio.gather(*tasks, stopping, everything, return_exceptions=True)
+
+    async def _client(self, connect: Callable[[], Any]) -> None:
+        # A connection pool each: a shared one looks through all its connections at every request.
+        async with connect() as client:
+            while time.perf_counter() - self._begin < self._seconds:
+                await self._one(client)
+
+    async def _one(self, client: Any) -> None:
+        self.running += 1
+        try:
+            done = await self._request(client)
+        finally:
+            self.running -= 1
+        self.requests.append(done)
+        if done.outcome == "failed":
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _request(self, client: Any) -> Request:
+        meter = _Meter(time.perf_counter() - self._begin)
+        try:
+            await self._send(client, meter)
+        except asyncio.CancelledError:
+            self.requests.append(meter.failed(self.elapsed(), "unfinished"))
+            raise
+        except Exception as error:
+            return meter.failed(self.elapsed(), _kind(error))
+        return meter.done(self.elapsed())
+
+    async def _send(self, client: Any, meter: _Meter) -> None:
+        rest = b""
+        async with client.stream("POST", CHAT, content=self._body) as response:
+            if response.status_code != 200:
+                raise _Refused(f"http {response.status_code}")
+            async for data in response.aiter_bytes():
+                *lines, rest = (rest + data).split(b"\n")
+                now_s = self.elapsed()
+                for line in lines:
+                    if line.startswith(b"data: {"):
+                        meter.line(line, now_s)
+
+
+class _Meter:
+    """Reads one stream's lines as they arrive and keeps what a request is measured by."""
+
+    def __init__(self, start_s: float) -> None:
+        self._start_s = start_s
+        self._first_s: float | None = None
+        self._last_s = 0.0
+        self._pieces = 0
+        self._tokens = 0
+        self._finish = ""
+
+    def line(self, line: bytes, now_s: float) -> None:
+        """Take one ``data:`` line."""
+        chunk = json.loads(line.removeprefix(b"data: "))
+        if "error" in chunk or chunk.get("object") == "error":
+            raise _Refused("error in stream")
+        if usage := chunk.get("usage"):
+            self._tokens = int(usage.get("completion_tokens") or 0)
+        for choice in chunk.get("choices") or []:
+            # The piece that opens a chat only names the role, and is not a token.
+            if (choice.get("delta") or {}).get("content"):
+                self._first_s = now_s if self._first_s is None else self._first_s
+                self._last_s = now_s
+                self._pieces += 1
+            self._finish = choice.get("finish_reason") or self._finish
+
+    def done(self, end_s: float) -> Request:
+        """Return the request as it ended; a stream without a finish reason was cut."""
+        if not self._finish:
+            return self.failed(end_s, "cut")
+        tokens = self._tokens or self._pieces
+        return Request(self._start_s, end_s, "ok", "", self._first_s, self._last_s, tokens)
+
+    def failed(self, end_s: float, why: str) -> Request:
+        """Return the request as a failure."""
+        return Request(
+            self._start_s, end_s, "failed", why, self._first_s, self._last_s, self._pieces
+        )
+
+
+class _Refused(Exception):
+    """The server said no, before the stream or inside it."""
+
+
+def _kind(error: Exception) -> str:
+    """Return a failure's kind in a word or two; failures are counted by it.
+
+    By the name of the class: the OpenAI client's HTTP library changed its module, not its names.
+    """
+    name = type(error).__name__
+    if isinstance(error, _Refused):
+        return str(error)
+    if "Timeout" in name:
+        return "timeout"
+    if name == "ConnectError":
+        return "refused" if "refused" in failures.root(error).lower() else "no connection"
+    return {"ReadError": "cut", "RemoteProtocolError": "cut"}.get(name, name)

@@ -1,0 +1,70 @@
+"""What is wrong with manifests before they are sent: the webhooks' refusals and our advice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from qwenkit.errors import Rejected
+from qwenkit.manifests import lint_scaling, lint_server, lint_storage
+from qwenkit.manifests.admission import GROUP, review
+from qwenkit.manifests.finding import Finding, Level, at, place
+from qwenkit.manifests.template import plain
+
+__all__ = ["Finding", "Level", "lint"]
+
+_ASSUMED = {
+    "kubernetes.podspec-persistent-volume-claim": "enabled",
+    "kubernetes.podspec-persistent-volume-write": "enabled",
+}
+_ORDER = {"error": 0, "warning": 1, "advice": 2}
+
+
+def lint(
+    docs: Iterable[Mapping[str, Any]],
+    *,
+    features: Mapping[str, str] | None = None,
+    gpu: str | None = None,
+) -> list[Finding]:
+    """Examine documents that belong together; errors come first.
+
+    Args:
+        docs: Secrets, volumes, claims and Knative Services; other kinds are passed over.
+        features: the cluster's ConfigMap config-features. Unknown (``None``) assumes that
+            volume claims are allowed, as they must be for this project.
+        gpu: the GPU of the nodes (V100-16, V100-32, A10 or T4), if known.
+    """
+    plain_docs: list[dict[str, Any]] = [plain(doc) for doc in docs if isinstance(doc, Mapping)]
+    found = lint_storage.findings(plain_docs)
+    for doc in plain_docs:
+        if str(doc.get("apiVersion", "")).startswith(f"{GROUP}/"):
+            found += _service(doc, _ASSUMED if features is None else features, gpu)
+    return sorted(found, key=lambda finding: _ORDER[finding.level])
+
+
+def _service(doc: dict[str, Any], features: Mapping[str, str], gpu: str | None) -> list[Finding]:
+    try:
+        review(doc, features=features)
+    except Rejected as refusal:
+        found = [Finding("error", "admission", place(doc), refusal.what, _fix(refusal.what))]
+        unreadable = "cannot decode" in refusal.what or refusal.context["status"] != 400
+        if unreadable or "cannot be handled" in refusal.what:
+            return found
+    else:
+        found = []
+    if at(doc, "spec", "template", "spec", "containers"):
+        found += lint_scaling.findings(doc) + lint_server.findings(doc, gpu)
+    return found
+
+
+def _fix(message: str) -> str:
+    if "Persistent volume" in message:
+        return (
+            "an administrator sets kubernetes.podspec-persistent-volume-claim: enabled in the "
+            "ConfigMap knative-serving/config-features; and mount it read-only"
+        )
+    if "must not set the field(s)" in message:
+        return "remove the field, or have its flag enabled in knative-serving/config-features"
+    if "cannot unmarshal number" in message:
+        return "put the value in quotes"
+    return "change the field that the message ends with"

@@ -1,0 +1,180 @@
+"""Advice about the server's container: GPU, volume, probe and vLLM's flags."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+from qwenkit.manifests.finding import Finding, at, place, rows
+
+Doc = dict[str, Any]
+_GPU = "nvidia.com/gpu"
+_CONTAINER = "spec.template.spec.containers"
+# usable GiB, compute capability
+_GPUS = {"T4": (14.65, 7.5), "V100-16": (15.77, 7.0), "A10": (22.0, 8.6), "V100-32": (31.74, 7.0)}
+_WEIGHTS_GIB = {"Qwen-7B-Chat-Int8": 8.49, "Qwen-7B-Chat": 14.38, "Qwen-7B": 14.38}
+_ACTIVATION_GIB = 1.3
+_TOKENS_PER_GIB = 2048
+_LEAST_CAPABILITY = {"gptq": 6.0, "awq": 7.5, "gptq_marlin": 8.0, "marlin": 8.0}
+
+
+def findings(doc: Doc, gpu: str | None) -> list[Finding]:
+    """Examine the containers and volumes of one Knative Service."""
+    found = list(_claims(doc))
+    for index, container in enumerate(rows(doc, "spec", "template", "spec", "containers")):
+        path = f"{_CONTAINER}[{index}]"
+        found += _image_and_probe(doc, container, path)
+        arguments = _arguments(container)
+        if any("vllm" in word for word in arguments):
+            found += _gpus(doc, container, arguments, path)
+            found += _paths(doc, container, arguments, path)
+            found += _flags(doc, arguments, f"{path}.command", gpu)
+            found += _memory(doc, arguments, f"{path}.command", gpu)
+    return found
+
+
+def _claims(doc: Doc) -> Iterator[Finding]:
+    spec = at(doc, "spec", "template", "spec")
+    fix = "set readOnly: true on the volume and on every mount of it"
+    for volume in rows(spec, "volumes"):
+        claim, name = at(volume, "persistentVolumeClaim"), at(volume, "name")
+        if claim is None:
+            continue
+        mounts = [
+            mount
+            for container in rows(spec, "containers")
+            for mount in rows(container, "volumeMounts")
+            if at(mount, "name") == name
+        ]
+        if not claim.get("readOnly") or not all(at(mount, "readOnly") for mount in mounts):
+            message = f"the claim {claim.get('claimName')} is not mounted read-only; unless the"
+            message += " cluster allows writable claims, Knative refuses it"
+            where = place(doc, f"spec.template.spec.volumes {name}")
+            yield Finding("warning", "pvc-not-read-only", where, message, fix)
+
+
+def _image_and_probe(doc: Doc, container: Doc, path: str) -> Iterator[Finding]:
+    image = str(container.get("image", ""))
+    tag = re.search(r":([^/@]+)", image.rsplit("/", 1)[-1])
+    if "@" not in image and (tag is None or tag[1] == "latest"):
+        message = f"{image} names no version: the next cold start may bring another one"
+        fix = "name a tag or a digest"
+        yield Finding("warning", "image-version", place(doc, f"{path}.image"), message, fix)
+    if at(container, "readinessProbe", "tcpSocket") is not None:
+        message = "a TCP probe says that the port is open, not that the model answers"
+        fix = "probe httpGet /health"
+        where = place(doc, f"{path}.readinessProbe")
+        yield Finding("advice", "probe-tcp", where, message, fix)
+
+
+def _arguments(container: Doc) -> list[str]:
+    words = [str(word) for word in [*rows(container, "command"), *rows(container, "args")]]
+    if len(words) >= 3 and words[0].rsplit("/", 1)[-1] in ("sh", "bash") and words[1] == "-c":
+        try:
+            return shlex.split(words[2].replace("$$", "$"))
+        except ValueError:
+            return words[2].split()
+    return words
+
+
+def _option(arguments: list[str], name: str) -> str | None:
+    for index, word in enumerate(arguments):
+        if word == f"--{name}":
+            return arguments[index + 1] if index + 1 < len(arguments) else ""
+        if word.startswith(f"--{name}="):
+            return word.partition("=")[2]
+    return None
+
+
+def _gpus(doc: Doc, container: Doc, arguments: list[str], path: str) -> Iterator[Finding]:
+    count = at(container, "resources", "limits", _GPU)
+    where = place(doc, f"{path}.resources.limits")
+    if count is None:
+        message = "vLLM has no GPU: without this limit the pod may start on any node"
+        yield Finding("error", "gpu-limit", where, message, f'set {_GPU}: "1" in limits')
+    parallel = _option(arguments, "tensor-parallel-size") or "1"
+    if count is not None and str(count) != parallel:
+        message = f"{count} GPUs are held and vLLM uses {parallel}"
+        fix = f"make --tensor-parallel-size and {_GPU} equal"
+        yield Finding("warning", "gpu-count", where, message, fix)
+    command = rows(container, "command")
+    if len(command) == 3 and command[1] == "-c" and "exec" not in arguments:
+        message = "the shell gets SIGTERM, vLLM may not: the GPU is then held for timeoutSeconds"
+        where = place(doc, f"{path}.command")
+        yield Finding("advice", "shell-without-exec", where, message, "begin with exec")
+
+
+def _paths(doc: Doc, container: Doc, arguments: list[str], path: str) -> Iterator[Finding]:
+    model = _option(arguments, "model")
+    mounts = [str(at(mount, "mountPath")) for mount in rows(container, "volumeMounts")]
+    if model and model.startswith("/"):
+        inside = any(f"{model}/".startswith(f"{mount.rstrip('/')}/") for mount in mounts)
+        if not inside:
+            message = f"the model {model} lies outside every mount ({', '.join(mounts) or 'none'})"
+            fix = "give --model and mountPath the same folder"
+            where = place(doc, f"{path}.volumeMounts")
+            yield Finding("error", "model-not-mounted", where, message, fix)
+    port = _option(arguments, "port") or "8000"
+    serving = at(container, "ports", 0, "containerPort") or 8080
+    if port != str(serving):
+        message = f"vLLM listens on {port}, Knative sends requests to {serving}"
+        fix = f"pass --port {serving}"
+        yield Finding("error", "port-differs", place(doc, f"{path}.ports"), message, fix)
+
+
+def _flags(doc: Doc, arguments: list[str], path: str, gpu: str | None) -> Iterator[Finding]:
+    dtype, method = _option(arguments, "dtype"), _option(arguments, "quantization")
+    capability = _GPUS[gpu][1] if gpu in _GPUS else None
+    where = place(doc, path)
+    fix = "pass --dtype half"
+    if dtype not in ("half", "float16", "float", "float32") and (capability or 0) < 8:
+        message = f"--dtype is {dtype or 'not given'}, and V100 and T4 have no bfloat16"
+        yield Finding("warning", "dtype", where, message, fix)
+    elif method == "gptq" and dtype not in ("half", "float16"):
+        message = "GPTQ works with half precision only"
+        yield Finding("warning", "dtype", where, message, fix)
+    least = _LEAST_CAPABILITY.get(method or "", 0)
+    if capability is not None and capability < least:
+        message = (
+            f"--quantization {method} needs compute capability {least}; {gpu} has {capability}"
+        )
+        yield Finding("error", "quantization", where, message, "use gptq")
+    qwen_v1 = re.search(r"Qwen-\d", _option(arguments, "model") or "")
+    if qwen_v1 and "--trust-remote-code" not in arguments:
+        message = "the first Qwen models bring their own code"
+        yield Finding("error", "trust-remote-code", where, message, "pass --trust-remote-code")
+
+
+def _memory(doc: Doc, arguments: list[str], path: str, gpu: str | None) -> Iterator[Finding]:
+    share = _float(_option(arguments, "gpu-memory-utilization"), 0.9)
+    small = gpu not in _GPUS or _GPUS[gpu][0] < 16
+    where = place(doc, path)
+    if share > 0.9 and small and "--enforce-eager" not in arguments:
+        message = f"CUDA graphs take 1 to 3 GiB beside the share of {share:g}: too much for 16 GB"
+        fix = "pass --enforce-eager, or --gpu-memory-utilization 0.9"
+        yield Finding("warning", "gpu-memory", where, message, fix)
+    weights = _WEIGHTS_GIB.get((_option(arguments, "model") or "").rstrip("/").rsplit("/", 1)[-1])
+    if gpu not in _GPUS or weights is None:
+        return
+    count = _float(_option(arguments, "tensor-parallel-size"), 1)
+    room = (_GPUS[gpu][0] * share - _ACTIVATION_GIB) * count - weights
+    length = _float(_option(arguments, "max-model-len"), 8192)
+    if room <= 0:
+        message = f"weights of {weights:g} GiB do not fit {gpu} at a share of {share:g}"
+        fix = "use a quantised model, a larger GPU or more of them"
+        yield Finding("error", "weights-size", where, message, fix)
+    elif length > room * _TOKENS_PER_GIB:
+        tokens = int(room * _TOKENS_PER_GIB)
+        message = (
+            f"--max-model-len {length:g} exceeds the KV cache of about {tokens} tokens on {gpu}"
+        )
+        yield Finding("error", "kv-cache", where, message, f"pass --max-model-len={tokens // 2}")
+
+
+def _float(text: str | None, otherwise: float) -> float:
+    try:
+        return float(text) if text is not None else otherwise
+    except ValueError:
+        return otherwise

@@ -1,0 +1,132 @@
+"""Route → Ingress and placeholder Services, and the traffic that is really assigned."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from qwenkit.sandbox.controllers import names
+from qwenkit.sandbox.controllers.conditions import FALSE, READY, TRUE, Conditions, ConditionSet
+from qwenkit.sandbox.controllers.labeler import routes_concerned, sync_routing
+from qwenkit.sandbox.controllers.loop import Key, World, key_of, owned_by
+from qwenkit.sandbox.controllers.route_objects import (
+    Domains,
+    balancer_name,
+    ingress_for,
+    placeholder_for,
+    traffic_status,
+)
+from qwenkit.sandbox.controllers.shaped import ReconcileError, Shaped
+from qwenkit.sandbox.controllers.traffic_plan import Plan, plan
+from qwenkit.sandbox.kube.history import Change
+from qwenkit.sandbox.kube.objects import Object, at, condition
+
+ASSIGNED, CERTIFICATE, INGRESS = "AllTrafficAssigned", "CertificateProvisioned", "IngressReady"
+_NOT_CONFIGURED = ("IngressNotConfigured", "Ingress has not yet been reconciled.")
+
+
+class RouteController(Shaped):
+    """Reconciles Routes."""
+
+    name = "route"
+    kind = "Route"
+    component = "route-controller"
+    finalizer = "routes.serving.knative.dev"
+    watches = frozenset({"Route", "Configuration", "Revision", "Ingress", "Service"})
+    rules = ConditionSet((ASSIGNED, INGRESS, CERTIFICATE))
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._leaves_at: dict[Key, float] = {}
+
+    def keys(self, change: Change) -> Iterable[Key]:
+        """Configurations and Revisions concern every route that points at them."""
+        if change.kind in ("Configuration", "Revision"):
+            return routes_concerned(self.store, change.object)
+        return super().keys(change)
+
+    def shape(self, obj: Object, status: Object, conditions: Conditions) -> None:
+        """Resolve the traffic; once it is complete, program it."""
+        if obj["metadata"]["generation"] != status.get("observedGeneration"):
+            conditions.mark_unknown(INGRESS, *_NOT_CONFIGURED)
+        config = self.world.config
+        made, domains = plan(self.store, obj), Domains(config, obj)
+        status["url"] = f"http://{domains.public('')}"
+        if made.obstacle:
+            mark = conditions.mark_false if made.obstacle.failed else conditions.mark_unknown
+            mark(ASSIGNED, made.obstacle.reason, made.obstacle.message)
+            return
+        status["traffic"] = traffic_status(obj, made, config)
+        conditions.mark_true(ASSIGNED)
+        status["address"] = {"url": f"http://{domains.local('')}"}
+        self._placeholders(obj, made, conditions)
+        conditions.mark_true(CERTIFICATE, "TLSNotEnabled", "external-domain-tls is not enabled")
+        ingress = self._ingress(obj, made)
+        _reflect_ingress(ingress, conditions)
+        if balancer := balancer_name(ingress):
+            self._point_at(obj, made, balancer)
+
+    def finalize(self, obj: Object) -> bool:
+        """Take the route's marks off revisions; that takes the real one a moment."""
+        key, now = key_of(obj), time.monotonic()
+        due = self._leaves_at.setdefault(key, now + self.world.delays.finalize_route)
+        if now < due:
+            self.later(key, due - now)
+            return False
+        sync_routing(self.store, obj, gone=True)
+        return True
+
+    def forget(self, key: Key) -> None:
+        """Drop the moment at which a deleted route leaves."""
+        self._leaves_at.pop(key, None)
+
+    def _placeholders(self, obj: Object, made: Plan, conditions: Conditions) -> None:
+        namespace, route = obj["metadata"]["namespace"], obj["metadata"]["name"]
+        wanted = [placeholder_for(obj, tag, self.world.config) for tag in sorted(made.by_tag)]
+        for service in wanted:
+            name = service["metadata"]["name"]
+            found = self.store.find("Service", namespace, name)
+            if found is None:
+                self.store.create("Service", service)
+                self.recorder.normal(obj, "Created", f'Created placeholder service "{name}"')
+            elif not owned_by(found, obj):
+                message = f'There is an existing placeholder Service "{name}" that we do not own.'
+                conditions.mark_false(INGRESS, "NotOwned", message)
+                raise ReconcileError(f'route: "{route}" does not own Service: "{name}"')
+        kept = {service["metadata"]["name"] for service in wanted}
+        for service in self.store.list("Service", namespace, {names.ROUTE: route}):
+            name = service["metadata"]["name"]
+            if name not in kept and owned_by(service, obj):
+                self.store.delete("Service", namespace, name)
+
+    def _ingress(self, obj: Object, made: Plan) -> Object:
+        wanted = ingress_for(obj, made, self.world.config)
+        namespace, name = key_of(wanted)
+        found = self.store.find("Ingress", namespace, name)
+        if found is None:
+            created = self.store.create("Ingress", wanted)
+            self.recorder.normal(obj, "Created", f'Created Ingress "{name}"')
+            return created
+        for field in ("labels", "annotations"):
+            found["metadata"][field] = wanted["metadata"][field]
+        return self.store.update("Ingress", {**found, "spec": wanted["spec"]})
+
+    def _point_at(self, obj: Object, made: Plan, balancer: str) -> None:
+        for tag in made.by_tag:
+            wanted = placeholder_for(obj, tag, self.world.config)
+            found = self.store.find("Service", *key_of(wanted))
+            if found is not None:
+                found["spec"]["externalName"] = balancer
+                self.store.update("Service", found)
+
+
+def _reflect_ingress(ingress: Object, conditions: Conditions) -> None:
+    ready = condition(ingress, READY)
+    observed = at(ingress, "status", "observedGeneration")
+    if observed != ingress["metadata"]["generation"] or not ready:
+        conditions.mark_unknown(INGRESS, *_NOT_CONFIGURED)
+    elif ready["status"] == TRUE:
+        conditions.mark_true(INGRESS)
+    else:
+        mark = conditions.mark_false if ready["status"] == FALSE else conditions.mark_unknown
+        mark(INGRESS, ready.get("reason", ""), ready.get("message", ""))

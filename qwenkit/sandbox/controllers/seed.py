@@ -1,0 +1,196 @@
+"""What is in the cluster before anybody comes: a GPU node, Knative with Kourier, the OSS driver."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from qwenkit.errors import InvalidValue
+from qwenkit.sandbox.controllers.deployment import BUILT_IN
+from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
+from qwenkit.sandbox.kube.store import Store
+
+KUBELET_VERSION = "v1.36.2"
+DRIVER = "ossplugin.csi.alibabacloud.com"
+QUEUE_IMAGE = "docker.io/lab/queue:1"
+_NVIDIA_DRIVER = "525.105.17"
+_NAMESPACES = ("default", "kube-system", "kube-public", "knative-serving", "kourier-system")
+_SERVING = ("activator", "autoscaler", "controller", "net-kourier-controller", "webhook")
+_GATEWAY = "3scale-kourier-gateway"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """How a node shows a GPU model in its labels."""
+
+    name: str
+    memory_mib: int
+
+
+GPUS: Mapping[str, Gpu] = {
+    "V100-16": Gpu("Tesla-V100-SXM2-16GB", 16160),
+    "V100-32": Gpu("Tesla-V100-SXM2-32GB", 32510),
+    "A10": Gpu("NVIDIA-A10", 22731),
+    "T4": Gpu("Tesla-T4", 15109),
+}
+
+
+def seed(
+    store: Store,
+    *,
+    node_name: str,
+    gpu: str,
+    gpus: int,
+    gateway_port: int,
+    cpu: str = "96",
+    memory: str = "384Gi",
+) -> None:
+    """Create the objects that are missing; what is there already stays as it is.
+
+    Args:
+        store: the empty or reloaded cluster.
+        node_name: the one node.
+        gpu: its GPU model, a key of ``GPUS``.
+        gpus: how many it has.
+        gateway_port: where the sandbox's gateway listens.
+        cpu: what the node offers.
+        memory: what the node offers.
+
+    Raises:
+        InvalidValue: the GPU model is not known.
+    """
+    if gpu not in GPUS:
+        raise InvalidValue("gpu", gpu, f"one of {', '.join(GPUS)}")
+    for name in _NAMESPACES:
+        _add(store, "Namespace", "", name, {})
+    for kind, namespace, name, body in [*_configuration(), *_storage()]:
+        _add(store, kind, namespace, name, body)
+    _add_node(store, node_name, gpu, gpus, {"cpu": cpu, "memory": memory})
+    for name in _SERVING:
+        _add_deployment(store, "knative-serving", name)
+    _add_deployment(store, "kourier-system", _GATEWAY)
+    _add_activator(store)
+    _add_gateway(store, gateway_port)
+
+
+def _add(store: Store, kind: str, namespace: str, name: str, body: Object) -> None:
+    if store.find(kind, namespace, name) is None:
+        metadata = {**body.get("metadata", {}), "name": name}
+        if namespace:
+            metadata["namespace"] = namespace
+        store.create(kind, {**body, "metadata": metadata})
+        if "status" in body:
+            created = store.get(kind, namespace, name)
+            store.update_status(kind, {**created, "status": body["status"]})
+
+
+def _configuration() -> list[tuple[str, str, str, Object]]:
+    enabled = {
+        "kubernetes.podspec-persistent-volume-claim": "enabled",
+        "kubernetes.podspec-persistent-volume-write": "enabled",
+    }
+    data: Mapping[str, Mapping[str, str]] = {
+        "config-autoscaler": {},
+        "config-defaults": {},
+        "config-deployment": {"queue-sidecar-image": QUEUE_IMAGE},
+        "config-domain": {"example.com": ""},
+        "config-features": enabled,
+        "config-network": {"ingress-class": "kourier.ingress.networking.knative.dev"},
+    }
+    return [
+        ("ConfigMap", "knative-serving", name, {"data": dict(values)})
+        for name, values in data.items()
+    ]
+
+
+def _storage() -> list[tuple[str, str, str, Object]]:
+    spec = {"attachRequired": False, "podInfoOnMount": True}
+    return [("CSIDriver", "", DRIVER, {"spec": spec})]
+
+
+def _add_node(store: Store, name: str, gpu: str, gpus: int, offers: Mapping[str, str]) -> None:
+    model, now = GPUS[gpu], timestamp(utc_now())
+    amounts = {**offers, "ephemeral-storage": "100Gi", "pods": "110", "nvidia.com/gpu": str(gpus)}
+    ready = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "KubeletReady",
+        "message": "kubelet is posting ready status",
+        "lastHeartbeatTime": now,
+        "lastTransitionTime": now,
+    }
+    labels = {
+        "kubernetes.io/hostname": name,
+        "kubernetes.io/arch": "amd64",
+        "kubernetes.io/os": "linux",
+        "ack.aliyun.com/nvidia-driver-version": _NVIDIA_DRIVER,
+        "aliyun.accelerator/nvidia_name": model.name,
+        "aliyun.accelerator/nvidia_count": str(gpus),
+        "aliyun.accelerator/nvidia_mem": f"{model.memory_mib}MiB",
+    }
+    status = {
+        "capacity": amounts,
+        "allocatable": amounts,
+        "conditions": [ready],
+        "addresses": [
+            {"type": "InternalIP", "address": "127.0.0.1"},
+            {"type": "Hostname", "address": name},
+        ],
+        "nodeInfo": {
+            "kubeletVersion": KUBELET_VERSION,
+            "kubeProxyVersion": "",
+            "containerRuntimeVersion": "containerd://2.1.4",
+            "osImage": "qwenkit sandbox",
+            "operatingSystem": "linux",
+            "architecture": "amd64",
+            "kernelVersion": "",
+            "machineID": "",
+            "systemUUID": "",
+            "bootID": "",
+        },
+    }
+    _add(store, "Node", "", name, {"metadata": {"labels": labels}, "spec": {}, "status": status})
+
+
+def _add_deployment(store: Store, namespace: str, name: str) -> None:
+    """Add a component that the sandbox itself stands for: available, and without pods."""
+    labels, now = {"app": name}, timestamp(utc_now())
+    container = {"name": name, "image": f"sandbox/{name}"}
+    spec = {
+        "replicas": 1,
+        "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+    }
+    available = {
+        "type": "Available",
+        "status": "True",
+        "reason": "MinimumReplicasAvailable",
+        "message": "Deployment has minimum availability.",
+        "lastUpdateTime": now,
+        "lastTransitionTime": now,
+    }
+    counts = dict.fromkeys(
+        ("observedGeneration", "replicas", "updatedReplicas", "readyReplicas", "availableReplicas"),
+        1,
+    )
+    status = {**counts, "conditions": [available]}
+    metadata = {"labels": {**labels, BUILT_IN: "true"}}
+    _add(
+        store, "Deployment", namespace, name, {"metadata": metadata, "spec": spec, "status": status}
+    )
+
+
+def _add_activator(store: Store) -> None:
+    ports = [{"name": "http", "port": 8012, "protocol": "TCP"}]
+    subsets = [{"addresses": [{"ip": "127.0.0.1"}], "ports": ports}]
+    _add(store, "Endpoints", "knative-serving", "activator-service", {"subsets": subsets})
+
+
+def _add_gateway(store: Store, port: int) -> None:
+    ports = [{"name": "http2", "port": port, "targetPort": 8080, "protocol": "TCP"}]
+    balancer = {"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}]}}
+    body = {"spec": {"type": "LoadBalancer", "ports": ports}, "status": balancer}
+    _add(store, "Service", "kourier-system", "kourier", body)
+    found = store.get("Service", "kourier-system", "kourier")
+    found["spec"]["ports"] = ports
+    store.update("Service", found)

@@ -1,0 +1,146 @@
+"""What a Route's traffic means now: targets resolved to revisions, or why that cannot be done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from qwenkit.sandbox.controllers import names
+from qwenkit.sandbox.controllers.conditions import FALSE, READY
+from qwenkit.sandbox.controllers.configuration import is_ready
+from qwenkit.sandbox.controllers.queue_proxy import protocol
+from qwenkit.sandbox.kube.objects import Object, at, condition
+from qwenkit.sandbox.kube.store import Store
+
+MAIN = ""  # the tag of the route's own address
+
+
+@dataclass(frozen=True)
+class Target:
+    """One revision with its share of the traffic."""
+
+    revision: str
+    configuration: str
+    percent: int
+    tag: str = ""
+    latest: bool | None = None
+    h2c: bool = False
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why traffic cannot be assigned. ``failed``: waiting will not help."""
+
+    failed: bool
+    reason: str
+    message: str
+
+
+@dataclass
+class Plan:
+    """The resolved traffic: ``targets`` in order of the spec, ``by_tag`` for the routing rules."""
+
+    targets: list[Target] = field(default_factory=list)
+    by_tag: dict[str, list[Target]] = field(default_factory=dict)
+    obstacle: Obstacle | None = None
+
+
+def plan(store: Store, route: Object) -> Plan:
+    """Resolve a route's traffic against the Configurations and Revisions that exist."""
+    made = Plan()
+    grouped: dict[str, list[Target]] = {MAIN: []}
+    for wanted in route["spec"].get("traffic", []):
+        found = _resolve(store, route, wanted)
+        if isinstance(found, Obstacle):
+            if made.obstacle is None or found.failed:
+                made.obstacle = found
+            continue
+        made.targets = _merged(made.targets, found)
+        grouped[MAIN].append(found)
+        if found.tag:
+            grouped.setdefault(found.tag, []).append(found)
+    made.by_tag = {tag: _consolidated(targets) for tag, targets in grouped.items() if targets}
+    return made
+
+
+def _resolve(store: Store, route: Object, wanted: Mapping[str, Any]) -> Target | Obstacle:
+    namespace = route["metadata"]["namespace"]
+    name, configuration = wanted.get("revisionName", ""), wanted.get("configurationName", "")
+    if not name:
+        found = store.find("Configuration", namespace, configuration)
+        if found is None:
+            return _missing("Configuration", configuration)
+        name = at(found, "status", "latestReadyRevisionName") or ""
+        if not name:
+            return _unready_configuration(found)
+    revision = store.find("Revision", namespace, name)
+    if revision is None:
+        return _missing("Revision", name)
+    if obstacle := _foreign(route, revision) if wanted.get("revisionName") else None:
+        return obstacle
+    if not is_ready(revision):
+        return _unready_revision(revision)
+    labels = revision["metadata"].get("labels", {})
+    return Target(
+        revision=name,
+        configuration=configuration or labels.get(names.CONFIGURATION, ""),
+        percent=wanted.get("percent") or 0,
+        tag=wanted.get("tag", ""),
+        latest=wanted.get("latestRevision"),
+        h2c=protocol(revision) == "h2c",
+    )
+
+
+def _missing(kind: str, name: str) -> Obstacle:
+    return Obstacle(True, f"{kind}Missing", f'{kind} "{name}" referenced in traffic not found.')
+
+
+def _unready_configuration(configuration: Object) -> Obstacle:
+    name = configuration["metadata"]["name"]
+    if condition(configuration, READY).get("status") == FALSE:
+        message = f'Configuration "{name}" does not have any ready Revision.'
+        return Obstacle(True, "RevisionMissing", message)
+    message = f'Configuration "{name}" is waiting for a Revision to become ready.'
+    return Obstacle(False, "RevisionMissing", message)
+
+
+def _unready_revision(revision: Object) -> Obstacle:
+    name = revision["metadata"]["name"]
+    if condition(revision, READY).get("status") == FALSE:
+        return Obstacle(True, "RevisionMissing", f'Revision "{name}" failed to become ready.')
+    return Obstacle(False, "RevisionMissing", f'Revision "{name}" is not yet ready.')
+
+
+def _foreign(route: Object, revision: Object) -> Obstacle | None:
+    """A Service's route may point only at that Service's revisions."""
+    ours = route["metadata"].get("labels", {}).get(names.SERVICE, "")
+    theirs = revision["metadata"].get("labels", {}).get(names.SERVICE, "")
+    if not ours or ours == theirs:
+        return None
+    name = revision["metadata"]["name"]
+    message = f'Revision "{name}" does not belong to Service "{ours}".'
+    if theirs:
+        message = f'Revision "{name}" belongs to Service "{theirs}", not Service "{ours}".'
+    return Obstacle(True, "RevisionNotOwned", message)
+
+
+def _merged(targets: list[Target], new: Target) -> list[Target]:
+    """Add a target, to the share of the same one if it is there already."""
+    same = (new.tag, new.revision, new.latest)
+    for index, old in enumerate(targets):
+        if (old.tag, old.revision, old.latest) == same:
+            joined = replace(old, percent=old.percent + new.percent)
+            return [*targets[:index], joined, *targets[index + 1 :]]
+    return [*targets, new]
+
+
+def _consolidated(targets: list[Target]) -> list[Target]:
+    """Join the shares of each revision; a single one gets everything."""
+    shares: dict[str, int] = {}
+    for target in targets:
+        shares[target.revision] = shares.get(target.revision, 0) + target.percent
+    firsts = {target.revision: target for target in reversed(targets)}
+    if len(shares) == 1:
+        return [replace(target, percent=100) for target in firsts.values()]
+    return [replace(firsts[name], percent=percent) for name, percent in shares.items()]

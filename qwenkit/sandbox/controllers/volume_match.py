@@ -1,0 +1,94 @@
+"""Which volume fits which claim."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+
+from qwenkit.sandbox.controllers import quantity
+from qwenkit.sandbox.kube.objects import Object, at
+
+_CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
+
+
+def claim_class(obj: Object) -> str:
+    """Return the storage class that a claim asks for or a volume has; "" is none."""
+    legacy = obj["metadata"].get("annotations", {}).get(_CLASS_ANNOTATION)
+    name: str = legacy or at(obj, "spec", "storageClassName") or ""
+    return name
+
+
+def refers_to(volume: Object, claim: Object, *, strict: bool = False) -> bool:
+    """Tell whether a volume's reference names this claim; ``strict`` asks for its uid too."""
+    reference, metadata = at(volume, "spec", "claimRef") or {}, claim["metadata"]
+    named = (reference.get("namespace"), reference.get("name"))
+    if named != (metadata["namespace"], metadata["name"]):
+        return False
+    uid = reference.get("uid")
+    return bool(uid == metadata["uid"] or (not uid and not strict))
+
+
+def mismatch(volume: Object, claim: Object) -> str:
+    """Return why a volume that a claim names cannot serve it, in the controller's words."""
+    if _capacity(volume) < _wanted(claim):
+        return "requested PV is too small"
+    if claim_class(volume) != claim_class(claim):
+        return "storageClassName does not match"
+    if _mode(volume) != _mode(claim):
+        return "incompatible volumeMode"
+    if not _allows(volume, claim):
+        return "incompatible accessMode"
+    return ""
+
+
+def pick(volumes: Iterable[Object], claim: Object) -> Object | None:
+    """Return the volume for a claim: one reserved for it, else the smallest that fits."""
+    free = []
+    for volume in volumes:
+        if "deletionTimestamp" in volume["metadata"]:
+            continue
+        reserved = refers_to(volume, claim)
+        if at(volume, "spec", "claimRef") and not reserved:
+            continue
+        if mismatch(volume, claim):
+            continue
+        if reserved:
+            return volume
+        if _selected(volume, claim) and at(volume, "status", "phase") == "Available":
+            free.append(volume)
+    return min(free, key=lambda v: (_capacity(v), v["metadata"]["name"]), default=None)
+
+
+def _capacity(volume: Object) -> Decimal:
+    return quantity.parse(at(volume, "spec", "capacity", "storage") or 0)
+
+
+def _wanted(claim: Object) -> Decimal:
+    return quantity.parse(at(claim, "spec", "resources", "requests", "storage") or 0)
+
+
+def _mode(obj: Object) -> str:
+    return at(obj, "spec", "volumeMode") or "Filesystem"
+
+
+def _allows(volume: Object, claim: Object) -> bool:
+    return set(at(claim, "spec", "accessModes") or []) <= set(
+        at(volume, "spec", "accessModes") or []
+    )
+
+
+def _selected(volume: Object, claim: Object) -> bool:
+    selector = at(claim, "spec", "selector") or {}
+    labels: Mapping[str, str] = volume["metadata"].get("labels", {})
+    if not (selector.get("matchLabels") or {}).items() <= labels.items():
+        return False
+    return all(_meets(labels, rule) for rule in selector.get("matchExpressions") or [])
+
+
+def _meets(labels: Mapping[str, str], rule: Object) -> bool:
+    key, operator, values = rule["key"], rule["operator"], rule.get("values", [])
+    if operator == "In":
+        return labels.get(key) in values
+    if operator == "NotIn":
+        return labels.get(key) not in values
+    return bool((key in labels) == (operator == "Exists"))

@@ -1,0 +1,53 @@
+"""Knative's admission webhooks in the sandbox: the rules of ``manifests.admission``."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections.abc import Mapping
+
+from qwenkit.manifests.admission import review
+from qwenkit.sandbox.kube.objects import Object
+from qwenkit.sandbox.kube.store import Store
+
+KNATIVE = ("KnativeService", "Configuration", "Revision", "Route")
+_SUFFIX = string.ascii_lowercase + string.digits
+
+
+class Webhooks:
+    """What the API server asks before it stores an object.
+
+    Args:
+        store: where Knative's ConfigMaps and the service accounts are.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def admit(
+        self, operation: str, kind: str, obj: Object, old: Object | None, dry_run: bool, user: str
+    ) -> Object:
+        """Return the object with its defaults.
+
+        Raises:
+            Rejected: the webhooks deny it, in their words.
+        """
+        if kind not in KNATIVE:
+            return obj
+        namespace = obj["metadata"].get("namespace", "default")
+        accounts = self._store.list("ServiceAccount", namespace)
+        return review(
+            obj,
+            old=old,
+            features=self._config("config-features"),
+            defaults=self._config("config-defaults"),
+            autoscaler=self._config("config-autoscaler"),
+            dry_run=dry_run,
+            user=user,
+            service_accounts={"default", *(account["metadata"]["name"] for account in accounts)},
+            suffix="".join(secrets.choice(_SUFFIX) for _ in range(5)),
+        )
+
+    def _config(self, name: str) -> Mapping[str, str]:
+        found = self._store.find("ConfigMap", "knative-serving", name)
+        return (found or {}).get("data") or {}

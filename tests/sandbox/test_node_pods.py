@@ -1,0 +1,418 @@
+"""A pod's life on the node: statuses, events, restarts and logs as a real cluster records them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from node_world import COMMAND, IMAGE, World, client, lake, meta, until, world
+
+from qwenkit.errors import InvalidValue, NotFound
+from qwenkit.sandbox.node import Node, resolve_image
+
+Test = Callable[[World], Awaitable[None]]
+
+
+def in_world(tmp_path: Path, test: Test, **options: Any) -> None:
+    async def run() -> None:
+        async with world(tmp_path, **options) as made:
+            await test(made)
+
+    asyncio.run(run())
+
+
+def conditions(status: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
+    return {one["type"]: (one["status"], one.get("reason")) for one in status["conditions"]}
+
+
+def test_a_pod_becomes_ready_as_recorded(tmp_path: Path) -> None:
+    async def test(made: World) -> None:
+        pod = made.pod("one")
+        scheduled = {"type": "PodScheduled", "status": "True"}
+        pod["status"]["conditions"] = [scheduled]
+        made.store.update_status("Pod", pod)
+        await until(lambda: made.ready("one"))
+        status = made.status("one")
+        assert conditions(status) == {
+            "PodReadyToStartContainers": ("True", None),
+            "Initialized": ("True", None),
+            "Ready": ("True", None),
+            "ContainersReady": ("True", None),
+            "PodScheduled": ("True", None),
+        }
+        assert [one["name"] for one in status["containerStatuses"]] == [
+            "queue-proxy",
+            "vllm-container",
+        ]
+        assert all(one["ready"] and one["started"] for one in status["containerStatuses"])
+        assert status["allocatedResources"] == {"cpu": "125m", "nvidia.com/gpu": "1"}
+        assert made.container("one")["volumeMounts"] == [
+            {
+                "name": "llm-model",
+                "mountPath": "/Qwen-7B-Chat-Int8",
+                "readOnly": True,
+                "recursiveReadOnly": "Disabled",
+            }
+        ]
+        assert set(made.events("one")) >= {
+            (
+                "Pulled",
+                f'Container image "{IMAGE}" already present on machine '
+                "and can be accessed by the pod",
+            ),
+            ("Created", "Container created"),
+            ("Started", "Container started"),
+        }
+
+    in_world(tmp_path, test)
+
+
+def test_the_states_on_the_way_are_the_recorded_ones(tmp_path: Path) -> None:
+    async def test(made: World) -> None:
+        changes = made.store.subscribe({"Pod"})
+        made.pod("one")
+        await until(lambda: made.ready("one"))
+        seen = []
+        async for change in changes:
+            status = change.object["status"]
+            ready = next(
+                (one for one in status.get("conditions", []) if one["type"] == "Ready"), {}
+            )
+            seen.append((status["phase"], ready.get("message"), "podIP" in status))
+            if ready.get("status") == "True":
+                break
+        changes.close()
+        both = "containers with unready status: [vllm-container queue-proxy]"
+        proxy = "containers with unready status: [queue-proxy]"
+        assert list(dict.fromkeys(seen)) == [
+            ("Pending", None, False),
+            ("Pending", both, False),
+            ("Running", proxy, True),
+            ("Running", None, True),
+        ]
+
+    in_world(tmp_path, test)
+
+
+def test_a_server_that_loads_is_unhealthy_until_it_listens(tmp_path: Path) -> None:
+    async def test(made: World) -> None:
+        made.pod("one")
+        failed = ("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503")
+        await until(lambda: failed in made.events("one"))
+        assert made.node.address(made.store.get("Pod", "default", "one")["metadata"]["uid"]) is None
+        assert not made.ready("one")
+        await until(lambda: made.ready("one"))
+        assert "# GPU blocks: " in made.node.logs("default", "one", "vllm-container")
+
+    in_world(tmp_path, test, load_s=150.0)
+
+
+def test_a_crashing_container_backs_off(tmp_path: Path) -> None:
+    async def test(made: World) -> None:
+        pod = made.pod("one", script="echo boom >&2; exit 1")
+        await until(lambda: made.container("one").get("restartCount", 0) >= 3)
+        full = f"vllm-container pod=one_default({pod['metadata']['uid']})"
+        messages: set[str] = set()
+
+        def waits() -> bool:
+            waiting = made.container("one")["state"].get("waiting", {})
+            messages.add(waiting.get("message", ""))
+            return f"back-off 40s restarting failed container={full}" in messages
+
+        await until(waits)
+        last = made.container("one")["lastState"]["terminated"]
+        assert (last["exitCode"], last["reason"], last["message"]) == (1, "Error", "boom\n")
+        assert made.status("one")["phase"] == "Running"
+        assert conditions(made.status("one"))["Ready"] == ("False", "ContainersNotReady")
+        name = f"vllm-container in pod one_default({pod['metadata']['uid']})"
+        assert ("BackOff", f"Back-off restarting failed container {name}") in made.events("one")
+        assert made.node.logs("default", "one", "vllm-container") == "boom\n"
+        assert made.node.logs("default", "one", "vllm-container", previous=True) == "boom\n"
+
+    in_world(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "words"),
+    [
+        (f"{COMMAND} --foo", 2, "api_server.py: error: unrecognized arguments: --foo"),
+        (COMMAND.replace("/Qwen-7B-Chat-Int8", "/other"), 1, "HFValidationError"),
+        (COMMAND.replace("/Qwen-7B-Chat-Int8", "qwen/x"), 1, "We couldn't connect to"),
+        (COMMAND.replace("6144", "999999"), 1, "max seq len (999999) is larger"),
+        ("true && false || exit 7", 7, ""),
+    ],
+)
+def test_a_wrong_command_ends_with_its_words(
+    tmp_path: Path, script: str, code: int, words: str
+) -> None:
+    async def test(made: World) -> None:
+        made.pod("one", script=script)
+        await until(lambda: "terminated" in made.container("one").get("lastState", {}))
+        assert made.container("one")["lastState"]["terminated"]["exitCode"] == code
+        assert words in made.node.logs("default", "one", "vllm-container", previous=True)
+
+    in_world(tmp_path, test)
+
+
+def test_a_broken_file_is_named_and_its_repair_mends_the_pod(tmp_path: Path) -> None:
+    async def test(made: World) -> None:
+        shard = made.folder / "model-00001-of-00002.safetensors"
+        good = shard.read_bytes()
+        shard.write_bytes(b"\xff" * 16)
+        made.pod("one")
+        await until(lambda: "terminated" in made.container("one").get("lastState", {}))
+        log = made.node.logs("default", "one", "vllm-container", previous=True)
+        assert "HeaderTooLarge: /Qwen-7B-Chat-Int8/model-00001-of-00002.safetensors" in log
+        shard.write_bytes(good)
+        await until(lambda: made.ready("one"))
+
+    in_world(tmp_path, test)
+
+
+def test_a_pod_that_never_listens_is_never_ready(tmp_path: Path) -> None:
+    async def test(made: World) -> None:
+        made.pod("one", script="sleep infinity")
+        await until(lambda: "Unhealthy" in made.reasons("one"))
+        assert made.container("one")["ready"]
+        assert not made.container("one", "queue-proxy")["ready"]
+        assert not made.ready("one")
+
+    in_world(tmp_path, test)
+
+
+def test_a_server_on_another_port_is_never_ready(tmp_path: Path) -> None:
+    async def test(made: World) -> None:
+        pod = made.pod("one", script=COMMAND.replace("8080", "8000"))
+        await until(
+            lambda: (
+                made.container("one")
+                and "Uvicorn running" in made.node.logs("default", "one", "vllm-container")
+            )
+        )
+        await until(lambda: "Unhealthy" in made.reasons("one"))
+        assert made.node.address(pod["metadata"]["uid"]) is None
+        assert not await made.node.answers(pod["metadata"]["uid"])
+
+    in_world(tmp_path, test)
+
+
+def test_an_http_probe_asks_the_engine(tmp_path: Path) -> None:
+    async def test(made: World) -> None:
+        made.pod("bad", probe={"httpGet": {"path": "/nothing", "port": 8080}})
+        made.pod("good", probe={"httpGet": {"path": "/health", "port": 8080}})
+        await until(lambda: made.ready("good"))
+        await until(lambda: "Unhealthy" in made.reasons("bad"))
+        assert not made.ready("bad")
+
+    in_world(tmp_path, test)
+
+
+def test_a_deleted_pod_drains_and_goes(tmp_path: Path) -> None:
+    async def test(made: World) -> None:
+        made.pod("one")
+        await until(lambda: made.ready("one"))
+        changes = made.store.subscribe({"Pod"})
+        made.store.delete("Pod", "default", "one")
+        await until(lambda: made.find("one") is None)
+        seen = []
+        async for change in changes:
+            obj = change.object
+            seen.append(
+                (
+                    change.type,
+                    obj["metadata"]["deletionGracePeriodSeconds"],
+                    obj["status"]["phase"],
+                    conditions(obj["status"])["Ready"],
+                )
+            )
+            if change.type == "DELETED":
+                break
+        changes.close()
+        assert list(dict.fromkeys(seen)) == [
+            ("MODIFIED", 300, "Running", ("True", None)),
+            ("MODIFIED", 300, "Failed", ("False", "PodFailed")),
+            ("MODIFIED", 0, "Failed", ("False", "PodFailed")),
+            ("DELETED", 0, "Failed", ("False", "PodFailed")),
+        ]
+        ended = {
+            one["name"]: one["state"]["terminated"]["exitCode"]
+            for one in obj["status"]["containerStatuses"]
+        }
+        assert ended == {"vllm-container": 2, "queue-proxy": 0}
+        assert set(made.events("one")) >= {
+            ("Killing", "Stopping container vllm-container"),
+            ("Killing", "Stopping container queue-proxy"),
+        }
+
+        def forgotten() -> bool:
+            try:
+                made.node.logs("default", "one", "vllm-container")
+            except NotFound:
+                return True
+            return False
+
+        await until(forgotten)
+
+    in_world(tmp_path, test)
+
+
+def test_a_draining_pod_stays_while_a_request_runs(tmp_path: Path) -> None:
+    async def test(made: World) -> None:
+        pod = made.pod("one", period_s=1)
+        await until(lambda: made.ready("one"))
+        address = made.node.address(pod["metadata"]["uid"])
+        async with client() as session:
+            body = lake(stream=True, messages=[{"role": "user", "content": "count"}])
+            body["max_tokens"] = 100
+            async with session.post(f"{address}/v1/chat/completions", json=body) as response:
+                await response.content.readany()
+                made.store.delete("Pod", "default", "one")
+                text = await response.text()
+            assert text.endswith("data: [DONE]\n\n")
+        assert made.find("one") is not None
+        await until(lambda: made.find("one") is None)
+
+    in_world(tmp_path, test, time_scale=20.0, load_s=1.0)
+
+
+def test_a_pod_deleted_by_force_stops_at_once(tmp_path: Path) -> None:
+    async def test(made: World) -> None:
+        pod = made.pod("one")
+        await until(lambda: made.ready("one"))
+        made.store.delete("Pod", "default", "one", grace_seconds=0)
+        await until(lambda: made.node.address(pod["metadata"]["uid"]) is None)
+        assert made.find("one") is None
+
+    in_world(tmp_path, test)
+
+
+def test_a_pod_deleted_while_it_starts_goes_without_killing(tmp_path: Path) -> None:
+    async def test(made: World) -> None:
+        made.pod("one")
+        await until(lambda: made.status("one").get("containerStatuses"))
+        made.store.delete("Pod", "default", "one")
+        await until(lambda: made.find("one") is None)
+        assert "Killing" not in made.reasons("one")
+
+    in_world(tmp_path, test, volume=False)
+
+
+def test_an_image_that_cannot_be_pulled(tmp_path: Path) -> None:
+    async def test(made: World) -> None:
+        made.pod("one", image="registry.invalid/kube-ai/vllm:9.9")
+        reasons: set[str] = set()
+
+        def both() -> bool:
+            waiting = made.container("one").get("state", {}).get("waiting", {})
+            reasons.add(waiting.get("reason", ""))
+            return reasons >= {"ErrImagePull", "ImagePullBackOff"}
+
+        await until(both)
+        assert ("Failed", "Error: ErrImagePull") in made.events("one")
+        assert (
+            "BackOff",
+            'Back-off pulling image "registry.invalid/kube-ai/vllm:9.9"',
+        ) in made.events("one")
+        assert made.status("one")["phase"] == "Pending"
+
+    in_world(tmp_path, test)
+
+
+def test_a_plain_pod_runs_once_and_completes(tmp_path: Path) -> None:
+    async def test(made: World) -> None:
+        container = {"name": "main", "image": "busybox", "command": ["echo", "hello"]}
+        spec = {"nodeName": "lab", "restartPolicy": "Never", "containers": [container]}
+        made.store.create("Pod", meta("plain", spec=spec))
+        await until(lambda: made.status("plain")["phase"] == "Succeeded")
+        assert made.node.logs("default", "plain", "main") == "hello\n"
+        assert conditions(made.status("plain"))["Ready"] == ("False", "PodCompleted")
+
+    in_world(tmp_path, test)
+
+
+def test_a_failed_liveness_probe_restarts_the_container(tmp_path: Path) -> None:
+    async def test(made: World) -> None:
+        probe = {"httpGet": {"path": "/x", "port": 80}, "periodSeconds": 1, "failureThreshold": 1}
+        container = {
+            "name": "main",
+            "image": "busybox",
+            "command": ["sleep", "infinity"],
+            "livenessProbe": probe,
+        }
+        made.store.create("Pod", meta("plain", spec={"nodeName": "lab", "containers": [container]}))
+        await until(lambda: made.container("plain", "main").get("restartCount", 0) >= 1)
+        killed = "Container main failed liveness probe, will be restarted"
+        assert ("Killing", killed) in made.events("plain")
+
+    in_world(tmp_path, test)
+
+
+def test_a_startup_probe_holds_the_others_back(tmp_path: Path) -> None:
+    async def test(made: World) -> None:
+        port = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
+        command = COMMAND.replace("/Qwen-7B-Chat-Int8", "/m").split()
+        container = {
+            "name": "main",
+            "image": "x",
+            "command": command,
+            "ports": [{"containerPort": 8080}],
+            "resources": {"limits": {"nvidia.com/gpu": "1"}},
+            "volumeMounts": [{"name": "v", "mountPath": "/m"}],
+            "startupProbe": port | {"failureThreshold": 30},
+            "livenessProbe": port | {"failureThreshold": 1},
+        }
+        volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "llm-model"}}]
+        spec = {"nodeName": "lab", "containers": [container], "volumes": volumes}
+        made.store.create("Pod", meta("plain", spec=spec))
+        await until(lambda: "Unhealthy" in made.reasons("plain"))
+        assert not made.container("plain", "main")["started"]
+        await until(lambda: made.ready("plain"))
+        assert made.container("plain", "main")["started"]
+        assert made.container("plain", "main")["restartCount"] == 0
+
+    in_world(tmp_path, test, load_s=150.0)
+
+
+def test_a_container_without_a_gpu_has_no_driver(tmp_path: Path) -> None:
+    async def test(made: World) -> None:
+        container = {"name": "main", "image": "docker.io/vllm/vllm-openai:v0.4.1", "args": []}
+        made.store.create("Pod", meta("plain", spec={"nodeName": "lab", "containers": [container]}))
+        await until(lambda: made.container("plain", "main").get("restartCount", 0) >= 1)
+        log = made.node.logs("default", "plain", "main", previous=True)
+        assert "Found no NVIDIA driver on your system" in log
+
+    in_world(tmp_path, test)
+
+
+def test_a_node_needs_a_known_gpu(tmp_path: Path) -> None:
+    async def test(made: World) -> None:
+        with pytest.raises(InvalidValue, match="H9000"):
+            Node(made.store, name="x", gpu="H9000", gpus=1, time_scale=1)
+
+    in_world(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        IMAGE,
+        "busybox",
+        "vllm/vllm-openai:v0.4.1",
+        "ghcr.io/a/b@sha256:" + "0" * 64,
+        "registry-vpc.cn-hangzhou.aliyuncs.com/acs/x:1",
+        "nvcr.io/nvidia/x:1",
+    ],
+)
+def test_known_registries_resolve(image: str) -> None:
+    assert resolve_image(image) is None
+
+
+def test_an_unknown_registry_does_not_resolve() -> None:
+    assert resolve_image("registry.invalid/kube-ai/vllm:9.9") == (
+        'Get "https://registry.invalid/v2/": dial tcp: lookup registry.invalid on 10.96.0.10:53: '
+        "server misbehaving"
+    )
+    assert "could not parse reference" in (resolve_image("docker.io/Bad Name") or "")

@@ -1,0 +1,404 @@
+"""Everything that goes wrong between here and the bucket: equal bytes, or a clear error.
+
+After each: no multipart upload that nothing leads back to, and no part sent twice without need.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import StreamReader, web
+from transfer_world import (
+    BUCKET,
+    OPTIONS,
+    PART,
+    Fault,
+    Handler,
+    World,
+    credentials,
+    is_complete,
+    is_part,
+    is_put,
+    world,
+    write,
+)
+
+from qwenkit.errors import Forbidden, TransferError, Unreachable
+from qwenkit.settings import Credentials
+from qwenkit.weights.checkpoint import Checkpoints
+from qwenkit.weights.integrity import verify
+from qwenkit.weights.oss import open_bucket
+from qwenkit.weights.transfer import UploadReport, upload
+
+PARTS = 12
+DATA = random.Random(4).randbytes(PARTS * PART - 5)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[World]:
+    with world(tmp_path) as found:
+        write(tmp_path / "model", {"w.bin": DATA, "config.json": b"{}"})
+        yield found
+
+
+def send(place: World, **more: Any) -> UploadReport:
+    folder = place.root.parent / "model"
+    arguments = {"run": "test", "state_dir": place.state, "options": OPTIONS} | more
+    bucket = arguments.pop("bucket", place.bucket)
+    return upload(str(folder), bucket, "m", **arguments)
+
+
+def assert_whole(place: World) -> None:
+    assert place.stored("m/w.bin") == DATA
+    assert place.stored("m/config.json") == b"{}"
+    assert verify(place.bucket, "m").problems == ()
+    assert place.orphans() == []
+
+
+def error(status: int, code: str, **more: str) -> web.Response:
+    details = "".join(f"<{name}>{value}</{name}>" for name, value in more.items())
+    body = f"<Error><Code>{code}</Code><Message>injected</Message>{details}</Error>"
+    return web.Response(status=status, text=body, content_type="application/xml")
+
+
+def answer(status: int, code: str, **more: str) -> Fault:
+    async def fault(request: web.Request, _handler: Handler) -> web.StreamResponse:
+        await request.read()
+        return error(status, code, **more)
+
+    return fault
+
+
+async def reset_in_the_middle(request: web.Request, _handler: Handler) -> web.StreamResponse:
+    await request.content.readany()
+    assert request.transport
+    request.transport.abort()
+    raise ConnectionResetError
+
+
+async def reset_after_the_work(request: web.Request, handler: Handler) -> web.StreamResponse:
+    await handler(request)
+    assert request.transport
+    request.transport.abort()
+    raise ConnectionResetError
+
+
+async def close_without_an_answer(request: web.Request, _handler: Handler) -> web.StreamResponse:
+    await request.read()
+    assert request.transport
+    request.transport.close()
+    raise ConnectionResetError
+
+
+def crc_header(value: str | None) -> Fault:
+    async def fault(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        response.headers.pop("x-oss-hash-crc64ecma", None)
+        if value is not None:
+            response.headers["x-oss-hash-crc64ecma"] = value
+        return response
+
+    return fault
+
+
+async def change_a_byte(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Store another byte than was sent, as a faulty proxy does."""
+    changed = request.clone()
+    body = bytearray(await request.read())
+    body[len(body) // 2] ^= 1
+    stream = StreamReader(request.protocol, 2**20, loop=asyncio.get_running_loop())
+    stream.feed_data(bytes(body))
+    stream.feed_eof()
+    changed._payload = stream
+    return await handler(changed)
+
+
+TRANSIENT: dict[str, Fault] = {
+    "reset in the middle of the body": reset_in_the_middle,
+    "reset after the work was done": reset_after_the_work,
+    "no answer": close_without_an_answer,
+    "500": answer(500, "InternalError"),
+    "503": answer(503, "ServiceUnavailable"),
+    "429": answer(429, "TooManyRequests"),
+    "RequestTimeout": answer(400, "RequestTimeout"),
+    "wrong CRC": crc_header("1"),
+}
+
+
+@pytest.mark.parametrize("wants", [is_part, is_put, is_complete])
+@pytest.mark.parametrize("fault", TRANSIENT.values(), ids=TRANSIENT.keys())
+def test_what_passes_is_survived(
+    place: World, fault: Fault, wants: Callable[[web.Request], bool]
+) -> None:
+    # A whole object with a wrong CRC is thrown away and sent again, so once is enough there.
+    again = fault is TRANSIENT["wrong CRC"] and wants is is_complete
+    place.faults.add(wants, fault, times=1 if again else 3)
+    report = send(place)
+    assert_whole(place)
+    assert report.bytes_sent == len(DATA) + 2
+    if wants is not is_complete:
+        assert report.retries == 3
+
+
+def test_nothing_is_sent_twice_when_nothing_fails(place: World) -> None:
+    send(place)
+    sent = Counter(r.query["partNumber"] for r in place.faults.seen if is_part(r))
+    assert sent == {str(number): 1 for number in range(1, PARTS + 1)}
+
+
+def test_one_broken_part_costs_one_part(place: World) -> None:
+    place.faults.add(lambda r: is_part(r) and r.query["partNumber"] == "5", reset_in_the_middle, 2)
+    send(place)
+    sent = Counter(r.query["partNumber"] for r in place.faults.seen if is_part(r))
+    assert sent.pop("5") == 3
+    assert set(sent.values()) == {1}
+    assert_whole(place)
+
+
+def test_every_control_request_is_retried(place: World) -> None:
+    place.faults.add(lambda r: r.method in ("GET", "HEAD", "POST"), answer(503, "Busy"), times=4)
+    send(place)
+    place.faults.rules.clear()
+    assert_whole(place)
+
+
+def test_a_byte_that_changes_on_the_way_is_noticed(place: World) -> None:
+    place.faults.add(is_part, change_a_byte, times=2)
+    assert send(place).retries == 2
+    assert_whole(place)
+
+
+@pytest.mark.parametrize("wants", [is_part, is_put])
+def test_bytes_that_never_arrive_whole_are_given_up(
+    place: World, wants: Callable[[web.Request], bool]
+) -> None:
+    place.faults.add(wants, change_a_byte)
+    with pytest.raises(TransferError, match="holds other bytes than were sent") as caught:
+        send(place)
+    assert "repeat the same upload" in caught.value.fix
+    place.faults.rules.clear()
+    send(place)
+    assert_whole(place)
+
+
+@pytest.mark.parametrize("wants", [is_part, is_put, is_complete])
+def test_a_missing_crc_is_refused(place: World, wants: Callable[[web.Request], bool]) -> None:
+    place.faults.add(wants, crc_header(None))
+    with pytest.raises(TransferError, match="no CRC-64"):
+        send(place)
+    assert not place.bucket.object_exists("m/qwenkit.json")
+    place.faults.rules.clear()
+    send(place)
+    assert_whole(place)
+
+
+def test_threads_stop_at_the_first_final_failure(place: World) -> None:
+    place.faults.add(is_part, answer(403, "AccessDenied"))
+    with pytest.raises(Forbidden, match="AccessDenied|OSS refused"):
+        send(place)
+    assert sum(map(is_part, place.faults.seen)) <= OPTIONS.workers + 1
+
+
+def test_what_arrived_before_a_failure_is_not_sent_again(place: World) -> None:
+    place.faults.add(lambda r: is_part(r) and r.query["partNumber"] == "9", reset_in_the_middle)
+    with pytest.raises(Unreachable, match="does not answer"):
+        send(place)
+    before = {r.query["partNumber"] for r in place.faults.seen if is_part(r)}
+    place.faults.rules.clear()
+    place.faults.seen.clear()
+    report = send(place)
+    again = {r.query["partNumber"] for r in place.faults.seen if is_part(r)}
+    assert len(again & before) <= OPTIONS.workers
+    assert [f.action for f in report.files if f.key.endswith("w.bin")] == ["resumed"]
+    assert_whole(place)
+
+
+def test_a_complete_that_succeeded_unheard(place: World) -> None:
+    """The server finishes, the answer is lost, and the repeated request finds no upload."""
+    place.faults.add(is_complete, reset_after_the_work, times=1)
+    send(place)
+    assert sum(map(is_complete, place.faults.seen)) == 2
+    assert sum(map(is_part, place.faults.seen)) == PARTS
+    assert_whole(place)
+
+
+def test_an_upload_that_vanishes_is_begun_again(place: World) -> None:
+    async def abort_first(request: web.Request, handler: Handler) -> web.StreamResponse:
+        await asyncio.to_thread(
+            place.bucket.abort_multipart_upload, "m/w.bin", request.query["uploadId"]
+        )
+        return await handler(request)
+
+    place.faults.add(lambda r: is_part(r) and r.query["partNumber"] == "7", abort_first, times=1)
+    send(place)
+    assert_whole(place)
+
+
+def test_skewed_clock_is_named_with_its_size(place: World) -> None:
+    server_time = (datetime.now(UTC) + timedelta(seconds=4000)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    skewed = answer(403, "RequestTimeTooSkewed", ServerTime=server_time)
+    place.faults.add(lambda r: True, skewed)
+    with pytest.raises(Forbidden, match=r"clock is (3999|4000|4001) s behind") as caught:
+        send(place)
+    assert abs(caught.value.context["skew_s"] + 4000) <= 1
+    assert len(place.faults.seen) == 1
+
+
+def test_an_expired_token_is_asked_for_once_more(place: World) -> None:
+    asked: list[int] = []
+
+    def keys() -> Credentials:
+        asked.append(1)
+        return credentials()
+
+    bucket = open_bucket(place.url, BUCKET, keys, region="cn-hangzhou")
+    place.faults.add(is_part, answer(403, "SecurityTokenExpired"), times=1)
+    send(place, bucket=bucket)
+    assert_whole(place)
+    assert len(asked) >= len([r for r in place.faults.seen if is_part(r)])
+    bucket.session.session.close()
+
+
+def test_a_token_that_stays_expired_says_what_to_do(place: World) -> None:
+    place.faults.add(
+        lambda r: is_part(r) and int(r.query["partNumber"]) > 6, answer(403, "SecurityTokenExpired")
+    )
+    with pytest.raises(Forbidden) as caught:
+        send(place)
+    assert "new temporary keys" in caught.value.fix
+    place.faults.rules.clear()
+    assert send(place).bytes_skipped >= 5 * PART
+    assert_whole(place)
+
+
+def test_two_uploaders_of_the_same_object(place: World) -> None:
+    """Two machines, so two folders of checkpoints; both end well and one object is there."""
+    reports: list[UploadReport] = []
+    bucket = open_bucket(place.url, BUCKET, credentials(), region="cn-hangzhou")
+
+    def other() -> None:
+        reports.append(send(place, bucket=bucket, state_dir=place.state / "other"))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    send(place)
+    thread.join()
+    assert len(reports) == 1
+    assert_whole(place)
+    bucket.session.session.close()
+
+
+def interrupted(place: World) -> int:
+    """Leave an upload with part 9 missing; return how many parts arrived."""
+    place.faults.add(lambda r: is_part(r) and r.query["partNumber"] == "9", reset_in_the_middle)
+    with pytest.raises(Unreachable):
+        send(place)
+    place.faults.rules.clear()
+    place.faults.seen.clear()
+    (upload_id,) = place.orphans()
+    return len(place.bucket.list_parts("m/w.bin", upload_id).parts)
+
+
+@pytest.mark.parametrize(
+    "spoil", [b"", b"{", b"null", b'{"format": 1}', b"\xff\x00", b'{"format": 99}']
+)
+def test_a_spoilt_checkpoint_costs_nothing(place: World, spoil: bytes) -> None:
+    arrived = interrupted(place)
+    (checkpoint,) = place.state.rglob("*.json")
+    checkpoint.write_bytes(spoil)
+    send(place)
+    assert sum(map(is_part, place.faults.seen)) == PARTS - arrived
+    assert_whole(place)
+
+
+def test_another_machine_goes_on(place: World) -> None:
+    arrived = interrupted(place)
+    send(place, state_dir=place.state / "elsewhere")
+    assert sum(map(is_part, place.faults.seen)) == PARTS - arrived
+    assert_whole(place)
+
+
+def test_parts_without_a_stated_crc_are_believed_by_the_record(place: World) -> None:
+    async def hide_crc(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response: Any = await handler(request)
+        lines = response.text.replace("HashCrc64ecma", "Hidden")
+        return web.Response(text=lines, content_type="application/xml")
+
+    arrived = interrupted(place)
+    place.faults.add(lambda r: r.method == "GET" and "uploadId" in r.query, hide_crc)
+    send(place)
+    assert sum(map(is_part, place.faults.seen)) == PARTS - arrived
+    assert_whole(place)
+
+
+def test_a_source_that_changed_meanwhile_is_sent_as_it_is_now(place: World) -> None:
+    interrupted(place)
+    changed = bytearray(DATA)
+    changed[3 * PART + 1] ^= 1
+    (place.root.parent / "model" / "w.bin").write_bytes(changed)
+    send(place)
+    assert place.stored("m/w.bin") == changed
+    sent = {r.query["partNumber"] for r in place.faults.seen if is_part(r)}
+    assert {"4", "9"} <= sent
+    assert place.orphans() == []
+
+
+def test_another_part_size_keeps_the_old_one(place: World) -> None:
+    arrived = interrupted(place)
+    from dataclasses import replace
+
+    send(place, options=replace(OPTIONS, part_size=2 * PART))
+    assert sum(map(is_part, place.faults.seen)) == PARTS - arrived
+    assert_whole(place)
+
+
+def test_an_upload_of_another_length_is_aborted(place: World) -> None:
+    foreign = place.bucket.init_multipart_upload("m/w.bin").upload_id
+    place.bucket.upload_part("m/w.bin", foreign, 1, b"x" * 150_000)
+    place.bucket.upload_part("m/w.bin", foreign, 2, b"x" * 150_001)
+    send(place)
+    assert_whole(place)
+
+
+def test_a_state_folder_that_cannot_be_made_costs_a_warning(
+    place: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.state.write_text("a file where the folder should be")
+    send(place)
+    assert_whole(place)
+    assert "no checkpoints" in caplog.text
+
+
+def test_a_full_disk_under_the_checkpoint_costs_a_warning(
+    place: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "fsync", full)
+    arrived = interrupted(place)
+    assert list(place.state.rglob("*.json")) == []
+    send(place)
+    assert sum(map(is_part, place.faults.seen)) == PARTS - arrived
+    assert_whole(place)
+    assert "No space left" in caplog.text
+
+
+def test_checkpoints_say_what_arrived(place: World) -> None:
+    arrived = interrupted(place)
+    (path,) = place.state.rglob("*.json")
+    recorded = json.loads(path.read_text())
+    assert len(recorded["parts"]) == arrived
+    assert set(recorded["parts"][0]) == {"number", "etag", "crc64", "size"}
+    folder = Checkpoints(place.state, "another target")
+    assert folder.load("m/w.bin") is None

@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster_api import Api, serving, status, write_kubeconfig
+
+from qwenkit.cluster import gateway
+from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.cost import estimate
+from qwenkit.cluster.doctor import Report, examine
+from qwenkit.errors import NotFound, NotReady, PreflightError, Unreachable
+from qwenkit.settings import Settings
+
+Obj = dict[str, Any]
+KEYS = {"OSS_ACCESS_KEY_ID": "id", "OSS_ACCESS_KEY_SECRET": "top-secret"}
+
+
+def obj(kind: str, name: str, namespace: str = "", api_version: str = "v1", **more: Any) -> Obj:
+    meta: Obj = {"name": name, "labels": more.pop("labels", {})}
+    return {
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": meta | ({"namespace": namespace} if namespace else {}),
+        **more,
+    }
+
+
+def gpu_node(name: str = "gpu-1", gpus: int = 3, **labels: str) -> Obj:
+    marks = {
+        "aliyun.accelerator/nvidia_name": "Tesla-V100-SXM2-16GB",
+        "ack.aliyun.com/nvidia-driver-version": "525.105.17",
+    }
+    addresses = [{"type": "InternalIP", "address": "10.0.0.7"}]
+    return obj(
+        "Node",
+        name,
+        labels=marks | labels,
+        status={"allocatable": {"nvidia.com/gpu": str(gpus)}, "addresses": addresses},
+    )
+
+
+def kourier(namespace: str = "kourier-system", port: int = 80, **status_: Any) -> Obj:
+    ports = [
+        {"name": "https", "port": 443, "nodePort": 31443},
+        {"name": "http2", "port": port, "nodePort": 31080},
+    ]
+    return obj("Service", "kourier", namespace, spec={"ports": ports}, status=status_)
+
+
+def balanced(*ingress: Obj) -> Obj:
+    return {"loadBalancer": {"ingress": list(ingress)}}
+
+
+@pytest.fixture
+def api() -> Api:
+    """A cluster on which the course can run."""
+    api = Api()
+    flags = {"kubernetes.podspec-persistent-volume-claim": "enabled"}
+    version = {"app.kubernetes.io/version": "1.19.0"}
+    for one in (
+        gpu_node(),
+        obj("Namespace", "default"),
+        obj("CSIDriver", "ossplugin.csi.alibabacloud.com", api_version="storage.k8s.io/v1"),
+        obj("ConfigMap", "config-features", "knative-serving", data=flags),
+        obj(
+            "ConfigMap",
+            "config-network",
+            "knative-serving",
+            data={"ingress.class": "kourier.ingress.networking.knative.dev"},
+        ),
+        obj(
+            "Deployment",
+            "controller",
+            "knative-serving",
+            "apps/v1",
+            labels=version,
+            status={"readyReplicas": 1},
+        ),
+        kourier(**balanced({"ip": "47.1.2.3"})),
+    ):
+        api.add(one)
+    return api
+
+
+@pytest.fixture
+def cluster(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    with serving(api.app()) as url:
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "config", url)))
+        cluster = Cluster.connect(Settings())
+        yield cluster
+        cluster.close()
+
+
+def report_of(cluster: Cluster | Unreachable, **settings: Any) -> Report:
+    chosen = Settings(**{"bucket": "models"} | settings)
+    return examine(
+        cluster, chosen, bucket_check=lambda: "models, 3 objects", secret="s", environ=KEYS
+    )
+
+
+def verdicts(report: Report) -> dict[str, str]:
+    return {check.name: check.verdict for check in report.checks}
+
+
+def test_a_good_cluster_passes_everything(cluster: Cluster) -> None:
+    report = report_of(cluster)
+    assert set(verdicts(report).values()) == {"ok"}, str(report)
+    assert report.ok
+    report.require()
+    assert report.found("kubernetes") == "v1.36.2"
+    assert report.found("gpus") == "1 × Tesla-V100-SXM2-16GB, 3 GPUs"
+    assert "http://47.1.2.3" in report.found("gateway")
+    assert "top-secret" not in str(report) + str(report.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "verdict", "said"),
+    [
+        (lambda a: a.objects.pop(("v1/Node", "", "gpu-1")), "gpus", "fail", "node pool"),
+        (
+            lambda a: a.add(gpu_node(**{"aliyun.accelerator/nvidia_name": "NVIDIA-A10"})),
+            "gpus",
+            "warn",
+            "V100-16",
+        ),
+        (
+            lambda a: a.add(gpu_node(**{"ack.aliyun.com/nvidia-driver-version": "470.1"})),
+            "driver",
+            "warn",
+            "525.105.17",
+        ),
+        (lambda a: a.add(gpu_node(gpus=2)), "scale", "warn", "max_scale=2"),
+        (lambda a: a.without.add("Service"), "knative", "fail", "Deploy"),
+        (
+            lambda a: a.add(
+                obj("ConfigMap", "config-features", "knative-serving", data={"_example": "x"})
+            ),
+            "pvc-flag",
+            "fail",
+            "kubectl patch configmap config-features",
+        ),
+        (
+            lambda a: a.objects.pop(
+                ("storage.k8s.io/v1/CSIDriver", "", "ossplugin.csi.alibabacloud.com")
+            ),
+            "csi-driver",
+            "fail",
+            "csi-plugin",
+        ),
+        (lambda a: a.objects.pop(("v1/Namespace", "", "default")), "namespace", "fail", "create"),
+        (
+            lambda a: a.add(obj("PersistentVolume", "llm-model", spec={})),
+            "names",
+            "fail",
+            "another service",
+        ),
+        (
+            lambda a: a.objects.pop(("v1/Service", "kourier-system", "kourier")),
+            "gateway",
+            "fail",
+            "port-forward",
+        ),
+    ],
+)
+def test_each_missing_prerequisite_is_named_with_its_fix(
+    cluster: Cluster, api: Api, change: Any, check: str, verdict: str, said: str
+) -> None:
+    change(api)
+    report = report_of(cluster)
+    found = next(c for c in report.checks if c.name == check)
+    assert found.verdict == verdict
+    assert said in found.why + found.fix
+    assert report.ok is (verdict != "fail")
+    if verdict == "fail":
+        with pytest.raises(PreflightError, match=check):
+            report.require()
+
+
+def test_what_may_not_be_read_is_unknown(cluster: Cluster, api: Api) -> None:
+    api.refuse = lambda _method, path, _body: (
+        status(403, "Forbidden", "nodes is forbidden") if path.endswith("/nodes") else None
+    )
+    report = report_of(cluster)
+    gpus = next(c for c in report.checks if c.name == "gpus")
+    assert (gpus.verdict, gpus.found) == ("unknown", "")
+    assert "nodes is forbidden" in gpus.why
+    assert report.ok
+
+
+def test_without_a_cluster_the_rest_is_still_checked() -> None:
+    report = report_of(Unreachable("no answer at https://1.2.3.4", "refused", "start it"))
+    found = verdicts(report)
+    assert found["cluster"] == "fail"
+    assert found["gpus"] == "unknown"
+    assert (found["credentials"], found["bucket"]) == ("ok", "ok")
+
+
+def test_credentials_and_bucket() -> None:
+    def nobody() -> str:
+        raise NotFound("bucket models does not exist", "NoSuchBucket", "create it")
+
+    gone = Unreachable("no cluster")
+    report = examine(gone, Settings(bucket="models"), bucket_check=nobody, environ={})
+    checks = {check.name: check for check in report.checks}
+    assert "OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET" in checks["credentials"].why
+    assert (checks["bucket"].verdict, checks["bucket"].fix) == ("fail", "create it")
+
+
+def test_our_own_objects_are_no_obstacle(cluster: Cluster, api: Api) -> None:
+    api.add(obj("PersistentVolume", "llm-model", labels=Settings().labels, spec={}))
+    assert report_of(cluster).found("names") == "ours already: pv llm-model"
+    assert verdicts(report_of(cluster, run="other"))["names"] == "fail"
+
+
+@pytest.mark.parametrize(
+    ("service", "url"),
+    [
+        (kourier(**balanced({"ip": "47.1.2.3"})), "http://47.1.2.3"),
+        (kourier(port=34567, **balanced({"ip": "127.0.0.1"})), "http://127.0.0.1:34567"),
+        (kourier(**balanced({"hostname": "lb.example.com"})), "http://lb.example.com"),
+        (kourier("knative-serving", **balanced({"ip": "47.9.9.9"})), "http://47.9.9.9"),
+        (kourier(**balanced({"ip": "2001:db8::1"})), "http://[2001:db8::1]"),
+        (kourier(), "http://10.0.0.7:31080"),
+    ],
+)
+def test_the_gateway_is_found_in_the_service(
+    cluster: Cluster, api: Api, service: Obj, url: str
+) -> None:
+    del api.objects["v1/Service", "kourier-system", "kourier"]
+    api.add(service)
+    assert gateway.address(cluster, Settings()) == url
+
+
+def test_the_configured_class_is_asked_first(cluster: Cluster, api: Api) -> None:
+    istio = kourier("istio-system", **balanced({"ip": "47.4.4.4"}))
+    istio["metadata"]["name"] = "istio-ingressgateway"
+    api.add(istio)
+    assert gateway.address(cluster, Settings()) == "http://47.1.2.3"
+    config = obj(
+        "ConfigMap",
+        "config-network",
+        "knative-serving",
+        data={"ingress-class": "istio.ingress.networking.knative.dev"},
+    )
+    api.add(config)
+    assert gateway.address(cluster, Settings()) == "http://47.4.4.4"
+
+
+def test_the_parameter_wins_and_the_host_is_the_service_s(cluster: Cluster, api: Api) -> None:
+    service = obj("Service", "qwen", "default", "serving.knative.dev/v1", spec={})
+    api.add(service)
+    settings = Settings(gateway="127.0.0.1:8080")
+    with pytest.raises(NotReady, match="no URL"):
+        gateway.find(cluster, settings)
+    service["status"] = {"url": "http://qwen.default.example.com"}
+    found = gateway.find(cluster, settings)
+    assert (found.url, found.host) == ("http://127.0.0.1:8080", "qwen.default.example.com")
+
+
+def test_the_estimate_multiplies_and_admits_what_it_is() -> None:
+    settings = Settings(min_scale=1, max_scale=3, gpu_count=2)
+    paid = estimate(settings, hours=2, price_per_gpu_hour=10)
+    assert (paid.least, paid.most) == (40, 120)
+    assert "example" not in str(paid)
+    assert "example price" in str(estimate(settings))
+    assert estimate(Settings(max_scale=0)).most is None
+    assert estimate(Settings(gpu="H20")).least is None

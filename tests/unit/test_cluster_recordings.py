@@ -1,0 +1,168 @@
+"""What the rules say about recordings of a real cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from cluster_api import final
+
+from qwenkit.cluster.explain import diagnose
+from qwenkit.cluster.kinds import is_going, name_of
+from qwenkit.cluster.snapshot import Snapshot, about, of_revision
+from qwenkit.cluster.timeline import build
+
+Obj = dict[str, Any]
+
+
+def snapshot(objects: list[Obj], **more: Any) -> Snapshot:
+    def one(kind: str, prefix: str = "") -> Obj | None:
+        found = [o for o in objects if o["kind"] == kind and o["apiVersion"].startswith(prefix)]
+        return max(found, key=name_of, default=None)
+
+    service, revision = one("Service", "serving"), one("Revision")
+    pods = of_revision([o for o in objects if o["kind"] == "Pod"], revision)
+    events = about([service, revision, *pods], [o for o in objects if o["kind"] == "Event"])
+    return Snapshot(service, revision, tuple(pods), tuple(events), **more)
+
+
+def node(gpus: int) -> Obj:
+    return {
+        "kind": "Node",
+        "metadata": {"name": "lab"},
+        "status": {"allocatable": {"nvidia.com/gpu": str(gpus)}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "cause", "evidence", "fix"),
+    [
+        (
+            "image-pull",
+            "image",
+            "registry.invalid/kube-ai/vllm:9.9",
+            "server misbehaving",
+            "registry",
+        ),
+        (
+            "no-gpu",
+            "no-gpu",
+            "GPUs",
+            "a replica wants 8 GPUs, the largest node has 3",
+            "gpu_count=3",
+        ),
+        ("no-pvc", "pvc-missing", "missing", 'persistentvolumeclaim "missing" not found', "deploy"),
+        ("crash", "crash", "exits with code 1", "boom", "kubectl logs"),
+        ("never-ready", "never-ready", "readiness probe", "statuscode: 503", "progress_deadline"),
+    ],
+)
+def test_each_failure_has_its_one_cause(
+    name: str, code: str, cause: str, evidence: str, fix: str
+) -> None:
+    found = diagnose(snapshot(final(name), nodes=(node(3),)), "qwen", "default")
+    assert found.code == code
+    assert found.permanent
+    assert cause in found.cause
+    assert any(evidence in line for line in found.evidence), found.evidence
+    assert fix in found.fix
+    assert str(found).startswith(found.cause)
+
+
+def test_a_gpu_that_is_only_taken_is_worth_waiting_for() -> None:
+    found = diagnose(snapshot(final("no-gpu"), nodes=(node(8),)), "qwen", "default")
+    assert (found.code, found.permanent) == ("no-gpu", False)
+
+
+def test_a_first_crash_is_not_the_end() -> None:
+    early = snapshot(final("crash", before=2.6))
+    found = diagnose(early, "qwen", "default")
+    assert (found.code, found.permanent) == ("crash", False)
+    assert "restarted 0 times" in found.evidence
+
+
+@pytest.mark.parametrize(
+    ("second", "code"),
+    [(0.5, "absent"), (5, "starting"), (14, "ready"), (36.605, "starting"), (55, "ready")],
+)
+def test_the_happy_case_goes_from_absent_to_ready(second: float, code: str) -> None:
+    found = diagnose(snapshot(final("happy", before=second)), "qwen", "default")
+    assert found.code == code
+    assert not found.permanent or code == "absent"
+
+
+def test_scaled_to_zero_is_ready_and_says_so() -> None:
+    found = diagnose(snapshot(final("zero-and-back", before=130)), "qwen", "default")
+    assert found.code == "ready"
+    assert "scaled to zero" in found.evidence[0]
+
+
+def test_a_former_service_s_pod_is_not_this_one_s() -> None:
+    objects = final("never-ready", before=10)
+    pods = [o for o in objects if o["kind"] == "Pod"]
+    assert len({p["metadata"]["labels"]["serving.knative.dev/revision"] for p in pods}) == 1
+    kept = snapshot(objects).pods
+    assert [is_going(pod) for pod in pods].count(True) == len(pods) - len(kept)
+    assert len(kept) == 1
+
+
+def test_an_absent_service_with_the_flag_off_names_the_flag() -> None:
+    off = Snapshot(features={"kubernetes.podspec-persistent-volume-claim": "disabled"})
+    found = diagnose(off, "qwen", "default")
+    assert found.code == "pvc-flag"
+    assert "kubectl patch configmap config-features" in found.fix
+
+
+def test_known_last_words_are_understood() -> None:
+    text = "RuntimeError: CUDA error: no kernel image is available for execution on the device"
+    found = diagnose(snapshot(final("crash"), logs=text), "qwen", "default")
+    assert "no kernels for this GPU" in found.cause
+    assert text in found.evidence
+    assert "0.8.5" in found.fix
+
+
+def test_a_failed_mount_is_explained_by_its_event() -> None:
+    objects = final("crash", before=1.9)
+    pod = next(o for o in objects if o["kind"] == "Pod")
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": "e", "namespace": "default"},
+        "reason": "FailedMount",
+        "count": 1,
+        "message": 'MountVolume.SetUp failed for volume "llm-model": AccessDenied 403',
+        "involvedObject": {"kind": "Pod", "uid": pod["metadata"]["uid"]},
+    }
+    found = diagnose(snapshot([*objects, event]), "qwen", "default")
+    assert (found.code, found.permanent) == ("mount", True)
+    slow = event | {"message": "timed out waiting for the condition"}
+    found = diagnose(snapshot([*objects, slow]), "qwen", "default")
+    assert (found.code, found.permanent) == ("mount", False)
+
+
+def test_the_cold_start_s_steps_add_up() -> None:
+    objects = final("happy", before=30)
+    pod = next(o for o in objects if o["kind"] == "Pod")
+    timeline = build(pod, [o for o in objects if o["kind"] == "Event"])
+    assert [s.name for s in timeline.steps] == [
+        "created",
+        "scheduled",
+        "mounted",
+        "pulled",
+        "started",
+        "ready",
+    ]
+    assert timeline.total_s == pytest.approx(11, abs=1.01)
+    assert sum(step.seconds for step in timeline.steps) == pytest.approx(timeline.total_s)
+    assert all(step.seconds >= 0 for step in timeline.steps)
+    notes = {step.name: step.note for step in timeline.steps}
+    assert notes["scheduled"] == "on lab"
+    assert notes["pulled"] == "image already there"
+    assert len(str(timeline).splitlines()) == 6
+
+
+def test_a_pod_that_never_ran_has_a_short_timeline() -> None:
+    objects = final("no-gpu")
+    pod = next(o for o in objects if o["kind"] == "Pod")
+    timeline = build(pod, [o for o in objects if o["kind"] == "Event"])
+    assert [step.name for step in timeline.steps] == ["created"]
+    assert timeline.total_s == 0

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster_api import Api, serving, status, write_kubeconfig
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.teardown import Step, audit, teardown
+from qwenkit.errors import WaitTimeout
+from qwenkit.settings import Settings
+
+Obj = dict[str, Any]
+OURS = {"app.kubernetes.io/managed-by": "qwenkit", "qwenkit.dev/run": "default"}
+SERVICE = {"serving.knative.dev/service": "qwen"}
+
+
+def obj(kind: str, name: str, labels: dict[str, str], api: str = "v1", **more: Any) -> Obj:
+    meta: Obj = {"name": name, "labels": dict(labels)}
+    if kind != "PersistentVolume":
+        meta["namespace"] = "default"
+    return {"apiVersion": api, "kind": kind, "metadata": meta, "spec": {}, **more}
+
+
+def everything(labels: dict[str, str]) -> list[Obj]:
+    return [
+        obj("Secret", "llm-model-oss", labels),
+        obj("PersistentVolume", "llm-model", labels),
+        obj("PersistentVolumeClaim", "llm-model", labels),
+        obj("Service", "qwen", labels, "serving.knative.dev/v1"),
+    ]
+
+
+@dataclass
+class Kept:
+    uploads: int
+    objects: int
+
+
+class Bucket:
+    def __init__(self) -> None:
+        self.uploads, self.objects = 2, 5
+
+    def abort_uploads(self) -> int:
+        gone, self.uploads = self.uploads, 0
+        return gone
+
+    def delete_objects(self) -> int:
+        gone, self.objects = self.objects, 0
+        return gone
+
+    def kept(self) -> Kept:
+        return Kept(self.uploads, self.objects)
+
+
+@pytest.fixture
+def api() -> Api:
+    return Api()
+
+
+@pytest.fixture
+def cluster(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    with serving(api.app()) as url:
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "config", url)))
+        cluster = Cluster.connect(Settings())
+        yield cluster
+        cluster.close()
+
+
+def deleted(api: Api) -> list[str]:
+    return [path.split("/")[-2] for method, path, *_ in api.requests if method == "DELETE"]
+
+
+def test_the_order_is_the_one_in_which_things_come_free(cluster: Cluster, api: Api) -> None:
+    for one in everything(OURS):
+        api.add(one)
+    steps: list[Step] = []
+    report = teardown(cluster, Settings(), weights=Bucket(), on_step=steps.append)
+    plurals = ["services", "persistentvolumeclaims", "persistentvolumes", "secrets"]
+    assert deleted(api) == plurals
+    assert api.objects == {}
+    assert report.steps == tuple(steps)
+    names = [step.name for step in report.steps if step.removed]
+    assert names == ["ksvc qwen", "pvc llm-model", "pv llm-model", "secret llm-model-oss"]
+    assert audit(cluster, Settings(), weights=Bucket()).found == ("2 unfinished uploads",)
+
+
+def test_pods_must_be_gone_before_the_claim_goes(cluster: Cluster, api: Api) -> None:
+    for one in everything(OURS):
+        api.add(one)
+    api.add(obj("Pod", "qwen-00001-x", SERVICE))
+    polls = 0
+
+    def pods_listed(kind: str) -> None:
+        nonlocal polls
+        if kind == "v1/Pod":
+            polls += 1
+            assert "persistentvolumeclaims" not in deleted(api)
+            if polls == 3:
+                del api.objects["v1/Pod", "default", "qwen-00001-x"]
+
+    api.listed = pods_listed
+    teardown(cluster, Settings())
+    assert polls == 3
+    assert api.objects == {}
+
+
+@given(st.sets(st.integers(0, 3)))
+@hypothesis_settings(
+    max_examples=16, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_half_finished_run_is_cleaned_and_twice_is_once(
+    cluster: Cluster, api: Api, present: set[int]
+) -> None:
+    api.objects.clear()
+    for number in present:
+        api.add(everything(OURS)[number])
+    bucket = Bucket()
+    settings = Settings(delete_weights=True)
+    teardown(cluster, settings, weights=bucket)
+    assert audit(cluster, settings, weights=bucket).found == ()
+    again = teardown(cluster, settings, weights=bucket)
+    assert not [step for step in again.steps if step.removed and step.name != "weights"]
+
+
+@pytest.mark.parametrize("labels", [{}, OURS | {"qwenkit.dev/run": "alice"}])
+def test_what_is_not_this_run_s_survives(
+    cluster: Cluster, api: Api, labels: dict[str, str]
+) -> None:
+    for one in everything(labels):
+        api.add(one)
+    api.add(obj("Pod", "qwen-00001-x", SERVICE))
+    before = str(api.objects)
+    report = teardown(cluster, Settings())
+    assert str(api.objects) == before
+    assert deleted(api) == []
+    assert [step.outcome for step in report.steps] == ["not ours, left as it is"]
+    assert audit(cluster, Settings()).found == ()
+
+
+def test_the_same_run_s_volume_of_another_namespace_survives(cluster: Cluster, api: Api) -> None:
+    other = obj("PersistentVolume", "their-model", OURS)
+    other["spec"] = {"claimRef": {"namespace": "student-7", "name": "llm-model"}}
+    api.add(other)
+    teardown(cluster, Settings())
+    assert api.get("PersistentVolume", "their-model") is not None
+
+
+def test_a_stuck_finalizer_is_explained_and_kept(cluster: Cluster, api: Api) -> None:
+    claim = obj("PersistentVolumeClaim", "llm-model", OURS)
+    claim["metadata"]["finalizers"] = ["kubernetes.io/pvc-protection"]
+    api.add(claim)
+    user = obj("Pod", "somebody", {})
+    user["spec"] = {"volumes": [{"name": "m", "persistentVolumeClaim": {"claimName": "llm-model"}}]}
+    api.add(user)
+    with pytest.raises(WaitTimeout, match="pvc llm-model gone") as caught:
+        teardown(cluster, Settings(teardown_timeout_s=0.2))
+    assert "kubernetes.io/pvc-protection" in caught.value.why
+    assert "somebody" in caught.value.why
+    assert claim["metadata"]["finalizers"]
+    assert "PATCH" not in {method for method, *_ in api.requests}
+
+
+def test_weights_go_only_when_asked(cluster: Cluster) -> None:
+    bucket = Bucket()
+    teardown(cluster, Settings(), weights=bucket)
+    assert (bucket.uploads, bucket.objects) == (0, 5)
+    assert audit(cluster, Settings(), weights=bucket).found == ()
+    asked = Settings(delete_weights=True)
+    assert audit(cluster, asked, weights=bucket).found == ("5 objects",)
+    teardown(cluster, asked, weights=bucket)
+    assert audit(cluster, asked, weights=bucket).found == ()
+
+
+def test_the_audit_finds_every_kind(cluster: Cluster, api: Api) -> None:
+    for one in everything(OURS):
+        api.add(one)
+    serving_api = "serving.knative.dev/v1"
+    for kind, version in (
+        ("Configuration", serving_api),
+        ("Revision", serving_api),
+        ("Route", serving_api),
+        ("Deployment", "apps/v1"),
+        ("Pod", "v1"),
+    ):
+        api.add(obj(kind, "qwen-x", SERVICE, version))
+    assert set(audit(cluster, Settings()).found) == {
+        "ksvc/qwen",
+        "pvc/llm-model",
+        "pv/llm-model",
+        "secret/llm-model-oss",
+        "configuration/qwen-x",
+        "revision/qwen-x",
+        "route/qwen-x",
+        "deployment/qwen-x",
+        "pod/qwen-x",
+    }
+
+
+def test_what_may_not_be_listed_is_said(cluster: Cluster, api: Api) -> None:
+    api.refuse = lambda _method, path, _body: (
+        status(403, "Forbidden", "no volumes for you") if "persistentvolumes" in path else None
+    )
+    leaks = audit(cluster, Settings())
+    assert leaks.found == ()
+    assert leaks.unknown == ("pv: no volumes for you",)
+    assert "not allowed to look" in str(leaks)
+
+
+def test_without_knative_the_rest_still_goes(cluster: Cluster, api: Api) -> None:
+    api.without = {"Service", "Configuration", "Revision", "Route"}
+    api.add(everything(OURS)[0])
+    teardown(cluster, Settings())
+    assert api.objects == {}

@@ -1,0 +1,46 @@
+"""Every answer that a real cluster gave to a variant of the course's Service."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwenkit.errors import Rejected
+from qwenkit.manifests.admission import review
+
+RECORDED = Path(__file__).parent.parent / "data" / "admission.json.gz"
+CASES: list[dict[str, Any]] = json.loads(gzip.decompress(RECORDED.read_bytes()))
+FEATURES = {
+    "kubernetes.podspec-persistent-volume-claim": "enabled",
+    "kubernetes.podspec-persistent-volume-write": "enabled",
+}
+POD_NAME = re.compile(r'Pod "dry-run-validation([a-z0-9]{5})"')
+
+
+def test_nothing_is_missing() -> None:
+    assert len(CASES) == 144
+    assert sum(case["accepted"] for case in CASES) == 70
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c["accepted"]], ids=lambda c: c["name"])
+def test_accepted_and_defaulted(case: dict[str, Any]) -> None:
+    before = json.dumps(case["object"])
+    spec = review(case["object"], features=FEATURES)["spec"]["template"]["spec"]
+    assert {name: spec.get(name) for name in case["defaulted"]} == case["defaulted"]
+    assert spec["containers"][0].get("readinessProbe") == case["readinessProbe"]
+    assert json.dumps(case["object"]) == before
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if not c["accepted"]], ids=lambda c: c["name"])
+def test_refused_in_the_same_words(case: dict[str, Any]) -> None:
+    pod = POD_NAME.search(case["message"])
+    with pytest.raises(Rejected) as caught:
+        review(case["object"], features=FEATURES, suffix=pod[1] if pod else "00000")
+    assert caught.value.what == case["message"]
+    assert caught.value.context["status"] == case["status"]
+    assert caught.value.context["reason"] == case["reason"]

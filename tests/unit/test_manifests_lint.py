@@ -1,0 +1,286 @@
+"""Every rule of the linter, each with the smallest change of good manifests that triggers it."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwenkit import manifests
+from qwenkit.manifests.lint import Finding, lint
+from qwenkit.manifests.render import as_documented, render
+from qwenkit.manifests.template import plain
+from qwenkit.settings import Settings
+
+Docs = dict[str, dict[str, Any]]
+GROUP, SERVING = "autoscaling.knative.dev", "serving.knative.dev"
+SETTINGS = Settings(bucket="weights", oss_endpoint="oss-cn-hangzhou-internal.aliyuncs.com")
+GOOD = {doc["kind"]: plain(doc) for doc in render(SETTINGS)}
+
+
+def good() -> Docs:
+    return copy.deepcopy(GOOD)
+
+
+def found(docs: Docs | list[dict[str, Any]], **known: Any) -> list[Finding]:
+    return lint(list(docs.values()) if isinstance(docs, dict) else docs, **known)
+
+
+def attributes(docs: Docs) -> dict[str, Any]:
+    return docs["PersistentVolume"]["spec"]["csi"]["volumeAttributes"]  # type: ignore[no-any-return]
+
+
+def template(docs: Docs) -> dict[str, Any]:
+    return docs["Service"]["spec"]["template"]  # type: ignore[no-any-return]
+
+
+def container(docs: Docs) -> dict[str, Any]:
+    return template(docs)["spec"]["containers"][0]  # type: ignore[no-any-return]
+
+
+def oss(**values: str | None) -> Callable[[Docs], None]:
+    def change(docs: Docs) -> None:
+        for key, value in values.items():
+            if value is None:
+                attributes(docs).pop(key)
+            else:
+                attributes(docs)[key] = value
+
+    return change
+
+
+def annotation(key: str, value: str | None, *more: tuple[str, str]) -> Callable[[Docs], None]:
+    def change(docs: Docs) -> None:
+        annotations = template(docs)["metadata"]["annotations"]
+        annotations.pop(key, None)
+        if value is not None:
+            annotations[key] = value
+        annotations.update(more)
+
+    return change
+
+
+def spec(kind: str, **values: Any) -> Callable[[Docs], None]:
+    return lambda docs: docs[kind]["spec"].update(values)
+
+
+def revision(**values: Any) -> Callable[[Docs], None]:
+    def change(docs: Docs) -> None:
+        template(docs)["spec"].update(values)
+        for name in [name for name, value in values.items() if value is None]:
+            del template(docs)["spec"][name]
+
+    return change
+
+
+def flags(before: str, after: str) -> Callable[[Docs], None]:
+    def change(docs: Docs) -> None:
+        line = container(docs)["command"][2]
+        assert before in line
+        container(docs)["command"][2] = line.replace(before, after)
+
+    return change
+
+
+def label(key: str) -> Callable[[Docs], None]:
+    return lambda docs: template(docs)["metadata"]["labels"].update({key: "2"})
+
+
+def on_service(key: str) -> Callable[[Docs], None]:
+    return lambda docs: docs["Service"]["metadata"].update(annotations={key: "1800s"})
+
+
+def of_container(**values: Any) -> Callable[[Docs], None]:
+    return lambda docs: container(docs).update(values)
+
+
+def without_gpu(docs: Docs) -> None:
+    for side in ("limits", "requests"):
+        del container(docs)["resources"][side]["nvidia.com/gpu"]
+
+
+def another_volume(docs: Docs) -> None:
+    twin = copy.deepcopy(docs["PersistentVolume"])
+    twin["metadata"]["name"] = "other"
+    docs["other"] = twin
+
+
+def keys(**values: str) -> Callable[[Docs], None]:
+    return lambda docs: docs["Secret"].update(stringData=values)
+
+
+def secret_of(namespace: str) -> Callable[[Docs], None]:
+    return lambda docs: docs["Secret"]["metadata"].update(namespace=namespace)
+
+
+def writable(docs: Docs) -> None:
+    template(docs)["spec"]["volumes"][0]["persistentVolumeClaim"]["readOnly"] = False
+
+
+SAFE = "--max-model-len=6144"
+CASES: list[tuple[str, str, Callable[[Docs], None]]] = [
+    ("admission", "error", annotation(f"{GROUP}/target", "0")),
+    ("oss-empty", "error", oss(bucket="")),
+    ("oss-empty", "error", oss(url="")),
+    ("oss-fuse-type", "error", oss(fuseType="s3fs")),
+    ("oss-bucket-domain", "error", oss(url="https://weights.oss-cn-hangzhou.aliyuncs.com")),
+    ("oss-path", "error", oss(path="Qwen")),
+    ("oss-encrypted", "error", oss(encrypted="aes256")),
+    ("oss-encrypted", "error", oss(encrypted="rot13", fuseType="ossfs")),
+    ("oss-other-opts", "error", oss(otherOpts="attr_timeout=1")),
+    ("oss-other-opts", "error", oss(otherOpts="-o a -o")),
+    ("oss-auth", "error", oss(authType="public")),
+    ("oss-auth", "error", oss(authType="rrsa")),
+    ("oss-auth", "error", oss(authType="rrsa", roleArn="a")),
+    ("oss-auth", "error", oss(assumeRoleArn="a")),
+    ("oss-auth", "error", oss(authType="csi-secret-store", fuseType="ossfs")),
+    ("oss-auth", "warning", oss(authType="sts")),
+    ("secret-reference", "error", oss(secretRef="keys")),
+    ("oss-auth", "warning", oss(authType="magic", fuseType="ossfs")),
+    ("oss-inline-keys", "error", oss(akId="x", akSecret="y")),
+    ("oss-unknown-attribute", "warning", oss(fusetyp="ossfs2")),
+    ("oss-ossfs1-options", "advice", oss(otherOpts="-o allow_other")),
+    ("oss-public-endpoint", "advice", oss(url="oss-cn-hangzhou.aliyuncs.com")),
+    ("oss-region", "warning", oss(sigVersion="v4")),
+    ("oss-mount-options", "warning", spec("PersistentVolume", mountOptions=["ro"])),
+    ("pv-handle", "warning", lambda d: d["PersistentVolume"]["metadata"].update(name="other")),
+    ("pv-handle-shared", "error", another_volume),
+    ("pv-reclaim", "warning", spec("PersistentVolume", persistentVolumeReclaimPolicy="Delete")),
+    ("pv-writable", "warning", spec("PersistentVolume", accessModes=["ReadWriteMany"])),
+    ("pv-claim-ref", "advice", spec("PersistentVolume", claimRef=None)),
+    ("pv-claim-ref-differs", "error", spec("PersistentVolume", claimRef={"name": "x"})),
+    ("pvc-class", "warning", spec("PersistentVolumeClaim", storageClassName=None)),
+    ("pvc-class-differs", "error", spec("PersistentVolumeClaim", storageClassName="fast")),
+    ("pvc-volume", "warning", spec("PersistentVolumeClaim", volumeName="")),
+    ("pvc-access-modes", "error", spec("PersistentVolumeClaim", accessModes=["ReadWriteOnce"])),
+    ("pvc-size", "error", spec("PersistentVolume", capacity={"storage": "1Gi"})),
+    (
+        "pvc-missing",
+        "warning",
+        lambda d: d["PersistentVolumeClaim"]["metadata"].update(namespace="other"),
+    ),
+    ("secret-reference", "warning", secret_of("other")),
+    (
+        "secret-reference",
+        "warning",
+        lambda d: d["PersistentVolume"]["spec"]["csi"].pop("nodePublishSecretRef"),
+    ),
+    ("secret-keys", "error", keys(akId="x")),
+    ("secret-keys", "error", keys(akid="x", aksecret="y")),
+    ("annotation-unknown", "warning", annotation(f"{GROUP}/maxscale", "3")),
+    ("annotation-unknown", "warning", annotation(f"{GROUP}/max-scale ", "3")),
+    ("annotation-unknown", "warning", annotation(f"{GROUP}/activationScale", "3")),
+    ("annotation-twice", "warning", annotation(f"{GROUP}/minScale", "1")),
+    ("annotation-as-label", "warning", label(f"{GROUP}/target")),
+    ("annotation-misplaced", "warning", annotation(f"{SERVING}/rollout-duration", "60s")),
+    ("annotation-misplaced", "warning", on_service(f"{SERVING}/progress-deadline")),
+    ("annotation-not-finite", "error", annotation(f"{GROUP}/target", "NaN")),
+    ("annotation-not-finite", "error", annotation(f"{GROUP}/target", "Inf")),
+    (
+        "algorithm-unknown",
+        "warning",
+        annotation(f"{GROUP}/metric-aggregation-algorithm", "exponential"),
+    ),
+    ("metric-rps", "advice", annotation(f"{GROUP}/metric", "rps")),
+    ("max-scale-unset", "warning", annotation(f"{GROUP}/max-scale", None)),
+    ("max-scale-unset", "warning", annotation(f"{GROUP}/max-scale", "0")),
+    ("initial-over-max", "warning", annotation(f"{GROUP}/initial-scale", "9")),
+    ("min-over-max", "error", annotation(f"{GROUP}/min-scale", "9")),
+    ("target-over-limit", "warning", revision(containerConcurrency=1)),
+    ("target-boundary", "advice", annotation(f"{GROUP}/target", "3")),
+    ("response-start", "warning", revision(responseStartTimeoutSeconds=None)),
+    ("response-start", "advice", revision(responseStartTimeoutSeconds=100)),
+    ("timeout-short", "advice", revision(timeoutSeconds=300, responseStartTimeoutSeconds=300)),
+    ("idle-timeout", "warning", revision(idleTimeoutSeconds=60)),
+    ("progress-deadline", "warning", annotation(f"{SERVING}/progress-deadline", "2m")),
+    ("progress-deadline", "advice", annotation(f"{SERVING}/progress-deadline", None)),
+    ("pvc-not-read-only", "warning", writable),
+    ("image-version", "warning", of_container(image="registry.example.com/vllm")),
+    ("image-version", "warning", of_container(image="registry.example.com:5000/vllm:latest")),
+    ("gpu-limit", "error", without_gpu),
+    ("gpu-count", "warning", flags(SAFE, f"{SAFE} --tensor-parallel-size 2")),
+    ("shell-without-exec", "advice", flags("exec ", "")),
+    ("model-not-mounted", "error", flags("--model /Qwen", "--model /data/Qwen")),
+    ("port-differs", "error", flags("--port 8080", "--port 8000")),
+    ("dtype", "warning", flags(" --dtype half", "")),
+    ("dtype", "warning", flags("--dtype half", "--dtype bfloat16")),
+    ("trust-remote-code", "error", flags(" --trust-remote-code", "")),
+    ("gpu-memory", "warning", flags(" --enforce-eager", "")),
+]
+KNOWN_GPU: list[tuple[str, str, str, Callable[[Docs], None]]] = [
+    ("quantization", "error", "V100-16", flags("gptq", "awq")),
+    ("quantization", "error", "T4", flags("gptq", "gptq_marlin")),
+    ("kv-cache", "error", "T4", flags(SAFE, "--max-model-len=16384")),
+    ("weights-size", "error", "T4", flags("-Int8 --gpu", " --gpu")),
+    ("dtype", "warning", "A10", flags("--dtype half", "--dtype auto")),
+]
+
+
+def triggered(docs: Docs, rule: str, **known: Any) -> list[str]:
+    return [finding.level for finding in found(docs, **known) if finding.rule == rule]
+
+
+@pytest.mark.parametrize(("rule", "level", "change"), CASES, ids=[case[0] for case in CASES])
+def test_rule(rule: str, level: str, change: Callable[[Docs], None]) -> None:
+    docs = good()
+    assert triggered(docs, rule) == []
+    change(docs)
+    assert level in triggered(docs, rule)
+
+
+@pytest.mark.parametrize(("rule", "level", "gpu", "change"), KNOWN_GPU)
+def test_rule_for_a_gpu(rule: str, level: str, gpu: str, change: Callable[[Docs], None]) -> None:
+    docs = good()
+    assert triggered(docs, rule, gpu=gpu) == []
+    change(docs)
+    assert level in triggered(docs, rule, gpu=gpu)
+
+
+def test_every_rule_has_a_case() -> None:
+    source = "".join(
+        path.read_text("utf-8") for path in Path(manifests.__path__[0]).glob("lint*.py")
+    )
+    tested = {case[0] for case in CASES} | {case[0] for case in KNOWN_GPU} | {"probe-tcp"}
+    rules = re.compile(r'(?:Finding|Problem)\(\s*"\w+",\s*"([a-z0-9-]+)"|_refused\(\s*"([a-z-]+)"')
+    assert {one or two for one, two in rules.findall(source)} <= tested
+
+
+def test_rendered_defaults_are_good() -> None:
+    remarks = found(good(), gpu="V100-16")
+    assert [(finding.level, finding.rule) for finding in remarks] == [("advice", "probe-tcp")]
+
+
+def test_the_page_draws_the_remarks_that_the_course_makes() -> None:
+    rules = {finding.rule for finding in lint([as_documented(SETTINGS)])}
+    assert {"pvc-not-read-only", "dtype", "timeout-short", "progress-deadline"} <= rules
+    assert "admission" not in rules
+
+
+def test_a_cluster_without_the_claim_flag_is_told() -> None:
+    first = lint([as_documented(SETTINGS)], features={})[0]
+    assert (first.level, first.rule, first.where) == ("error", "admission", "Service/qwen")
+    assert "Persistent volume claim support is disabled" in first.message
+    assert "kubernetes.podspec-persistent-volume-claim" in first.fix
+
+
+@pytest.mark.parametrize(
+    "doc",
+    [
+        {},
+        {"kind": "PersistentVolume", "spec": []},
+        {"kind": "PersistentVolume", "spec": {"csi": {"driver": "ossplugin.csi.alibabacloud.com"}}},
+        {"kind": "Secret", "stringData": "x"},
+        {"kind": "PersistentVolumeClaim", "spec": {"accessModes": 1}},
+        {"kind": "Service", "apiVersion": "serving.knative.dev/v1"},
+        {"kind": "Service", "apiVersion": "serving.knative.dev/v1", "spec": {"template": 1}},
+        {"kind": "Service", "apiVersion": "v1", "spec": {"ports": []}},
+    ],
+)
+def test_any_document_can_be_examined(doc: dict[str, Any]) -> None:
+    for finding in lint([doc, *GOOD.values()]):
+        assert finding.message
+        assert finding.fix
