@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import papermill
+from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
+from traitlets import default
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.teardown import Leaks, TeardownReport, audit, teardown
@@ -87,6 +89,14 @@ class Plan:
     def tears_down(self) -> bool:
         """True if the teardown notebook is among them."""
         return any(path.name.startswith(TEARDOWN) for path in self.notebooks)
+
+
+class _LocalKernel(AsyncKernelManager):
+    """A kernel behind sockets in the file system: no port that others on the machine reach."""
+
+    @default("transport")
+    def _ipc(self) -> str:
+        return "ipc"
 
 
 def find_notebooks(folder: Path | None, only: Sequence[str] = ()) -> tuple[Path, ...]:
@@ -180,6 +190,7 @@ def _execute(path: Path, plan: Plan, settings: Settings) -> NotebookResult:
             cwd=str(path.parent),
             progress_bar=False,
             log_output=False,
+            kernel_manager_class=_LocalKernel,
             execution_timeout=int(settings.seconds("upload") if path.name[:2] == "01" else 0)
             or int(max(settings.seconds("ready"), settings.seconds("scale")) * 2 + 120),
         )

@@ -147,8 +147,8 @@ class BatchEngine:
     def add(self, now: float, request: Request) -> None:
         """Take a request."""
         self._advance(now)
-        self._waiting.append(request)
-        self._admit(now)
+        if self._waiting or not self._start(now, request):
+            self._waiting.append(request)
         self._plan()
 
     def finish(self, now: float) -> list[Request]:
@@ -191,25 +191,29 @@ class BatchEngine:
         self._time = now
 
     def _admit(self, now: float) -> None:
-        server, waiting = self._server, self._waiting
+        waiting = self._waiting
+        while waiting and self._start(now, waiting[0]):
+            waiting.popleft()
+
+    def _start(self, now: float, request: Request) -> bool:
+        """Let a request run if there is room for it."""
+        server = self._server
+        prompt, output = request.prompt_tokens, request.output_tokens
         if not self._count:
             self._clock = 0.0
-        while waiting and self._count < server.max_num_seqs:
-            request = waiting[0]
-            tokens = request.prompt_tokens + request.output_tokens
-            if self._kv_used + tokens > server.kv_tokens and self._count:
-                return
-            waiting.popleft()
-            self._kv_used += tokens
-            self._context += request.prompt_tokens + request.output_tokens / 2
-            self._count += 1
-            start = now if now > self._blocked_until else self._blocked_until
-            self._blocked_until = start + server.prefill(request.prompt_tokens)
-            request.first_at = self._blocked_until
-            request.running = True
-            self._number += 1
-            end = self._clock + request.output_tokens - 1
-            heappush(self._running, (end, self._number, request))
+        elif (
+            self._kv_used + prompt + output > server.kv_tokens or self._count >= server.max_num_seqs
+        ):
+            return False
+        self._kv_used += prompt + output
+        self._context += prompt + output / 2
+        self._count += 1
+        self._number += 1
+        start = now if now > self._blocked_until else self._blocked_until
+        self._blocked_until = request.first_at = start + server.prefill(prompt)
+        request.running = True
+        heappush(self._running, (self._clock + output - 1, self._number, request))
+        return True
 
     def _plan(self) -> None:
         running = self._running

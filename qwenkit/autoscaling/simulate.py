@@ -30,6 +30,7 @@ _MAX_SECONDS = 7 * 86_400
 _MAX_STEPS = 8  # a reconcile changes the status, and that is an event again
 _RETRY_S = 1.0  # a closed-loop client waits this long after an error
 _NOBODY = -1
+_SETTLED_S = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,8 @@ class Environment:
         response_start_timeout_s: its ``responseStartTimeoutSeconds``.
         streaming: whether clients ask for streams; then the first byte is the first token.
         initial_ready: pods that are ready at second 0; None for min-scale.
-        active_for_s: for how long they were Active by then, without traffic.
+        active_for_s: for how long they were Active by then, without traffic; None for 10 minutes
+            if min-scale holds them, else for pods that became ready just now.
         price_per_gpu_hour: in any currency.
     """
 
@@ -57,12 +59,12 @@ class Environment:
     response_start_timeout_s: float = 600.0
     streaming: bool = True
     initial_ready: int | None = None
-    active_for_s: float = 600.0
+    active_for_s: float | None = None
     price_per_gpu_hour: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("drain_s", "active_for_s", "price_per_gpu_hour"):
-            if not 0 <= getattr(self, name) < math.inf:
+            if not 0 <= (getattr(self, name) or 0.0) < math.inf:
                 raise InvalidValue(name, getattr(self, name), "finite, at least 0")
         for name in ("timeout_s", "response_start_timeout_s"):
             if not 0 < getattr(self, name) < math.inf:
@@ -153,17 +155,19 @@ class _Run:
     def _take_over(self, spec: ScalingSpec) -> None:
         """Put the revision into the state that it has at second 0."""
         environment = self._environment
-        given = environment.initial_ready
+        given, active_for = environment.initial_ready, environment.active_for_s
         ready = spec.min_scale if given is None else given
-        since = -environment.active_for_s
+        if active_for is None:
+            active_for = _SETTLED_S if ready <= spec.min_scale else 0.0
         self._fleet.seed(0.0, ready)
-        self._decider = Decider(spec, ready=0, now=since)
+        self._decider = Decider(spec, ready=0, now=-active_for)
         # Idle pods were scraped as zeros since they became ready.
         if ready and self._scraped:
-            for second in range(max(math.ceil(since), -math.ceil(spec.stable_window_s)), 1):
+            for second in range(-math.floor(min(active_for, spec.stable_window_s)), 0):
                 self._decider.record(second, 0.0, 0.0)
-        decision = self._decider.decide(0.0, ready)
-        if decision is None:
+        if active_for:
+            self._decider.decide(0.0, ready)
+        if not ready:
             self._decider.desired = 0
         excess = self._decider.excess_burst_capacity
         self._scaler = Scaler(
@@ -171,10 +175,10 @@ class _Run:
             now=0.0,
             replicas=ready,
             state=State.ACTIVE if ready else State.INACTIVE,
-            since=since,
+            since=-active_for,
             initialized=True,
             mode=Mode.SERVE if ready and excess >= 0 else Mode.PROXY,
-            proxy_since=since - environment.startup.total_s,
+            proxy_since=-active_for - environment.startup.total_s,
         )
         self._step = self._reconcile(0.0)
 
@@ -349,9 +353,9 @@ class _Run:
         return last
 
     def _result(self, end: int) -> Result:
-        series = zip(*self._series, strict=True)
+        series = ([row[column] for row in self._series] for column in range(9))
         t, clients, arrivals, concurrency, queue, desired, ready, starting, pending = series
-        columns = zip(*self._ended, strict=True) if self._ended else ((),) * 5
+        columns = ([row[column] for row in self._ended] for column in range(5))
         environment = self._environment
         held = self._fleet.gpu_seconds_until(float(end))
         return Result(

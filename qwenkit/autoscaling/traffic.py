@@ -132,6 +132,9 @@ def bursts(
 ) -> OpenLoop:
     """Return Poisson arrivals with a burst of ``burst_s`` at the end of every ``every_s``."""
     _positive(every_s=every_s, burst_s=burst_s)
+    for name, value in (("rate_per_s", rate_per_s), ("burst_per_s", burst_per_s)):
+        if not 0 <= value < math.inf:
+            raise InvalidValue(name, value, "finite, at least 0")
 
     def rate(at: float) -> float:
         return burst_per_s if at % every_s >= every_s - burst_s else rate_per_s

@@ -17,7 +17,6 @@ from threading import Thread
 from typing import Any
 
 from qwenkit.errors import InvalidValue, QwenkitError
-from qwenkit.inference import failures
 from qwenkit.inference.client import CHAT, Server, load_transport
 from qwenkit.inference.results import LoadResult, Progress, Request
 
@@ -226,6 +225,5 @@ def _kind(error: Exception) -> str:
         return str(error)
     if "Timeout" in name:
         return "timeout"
-    if name == "ConnectError":
-        return "refused" if "refused" in failures.root(error).lower() else "no connection"
-    return {"ReadError": "cut", "RemoteProtocolError": "cut"}.get(name, name)
+    known = {"ConnectError": "no connection", "ReadError": "cut", "RemoteProtocolError": "cut"}
+    return known.get(name, name)

@@ -13,7 +13,8 @@ from typing import Any, Literal
 class Request:
     """One request; times are seconds since the load began.
 
-    ``why`` is the kind of a failure: ``http 503``, ``timeout``, ``refused``, ``cut`` ...
+    ``why`` is the kind of a failure: ``http 503``, ``timeout``, ``no connection``, ``cut``,
+    ``unfinished`` ...
     """
 
     start_s: float

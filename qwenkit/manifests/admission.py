@@ -79,8 +79,7 @@ def review(
         suffix: the random end of generated names.
 
     Raises:
-        Rejected: somebody refuses; ``what`` is the whole message, ``status`` and ``reason`` are
-            in ``context``.
+        Rejected: ``what`` is the whole message; ``context`` has ``status`` and ``reason``.
     """
     kind = _kind(obj)
     new = default(obj, old=old, defaults=defaults, user=user)

@@ -131,11 +131,11 @@ def _integer(annotations: Annotations, name: str) -> tuple[int, list[Fault]]:
         number = parse_int(value)
     except ValueError:
         too_large = re.fullmatch("[+-]?[0-9]+", value) is not None
-        return 0, [below_text(value, key) if too_large else invalid(value, key)]
-    return (number, []) if number >= 0 else (0, [below_text(value, key)])
+        return 0, [_out_of_int32(value, key) if too_large else invalid(value, key)]
+    return (number, []) if number >= 0 else (0, [_out_of_int32(value, key)])
 
 
-def below_text(value: str, key: str) -> Fault:
+def _out_of_int32(value: str, key: str) -> Fault:
     """A scale is negative or does not fit 32 bits; it is shown as it was written."""
     return out_of_bounds(value, 0, 2**31 - 1, key)
 

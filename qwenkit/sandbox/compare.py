@@ -59,11 +59,12 @@ class Account:
 
 def read(path: Path) -> Iterator[Line]:
     """Read the lines of a recording or a transcript."""
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open()
-    with opened as lines:
-        for line in lines:
-            seconds, kind, obj = json.loads(line)
-            yield seconds, kind, obj
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        content = gzip.decompress(content)
+    for line in content.decode().splitlines():
+        seconds, kind, obj = json.loads(line)
+        yield seconds, kind, obj
 
 
 def account(lines: Iterable[Line]) -> Account:
@@ -85,9 +86,10 @@ def account(lines: Iterable[Line]) -> Account:
         if kind == "DELETED":
             if obj["kind"] != "Event" and obj["metadata"]["name"] in ours:
                 made.gone.append((seconds, obj["kind"]))
-        elif deleted and "deletionTimestamp" in obj["metadata"]:
+            continue
+        if "deletionTimestamp" in obj["metadata"]:
             made.leaving.add(obj["kind"])
-        elif not deleted:
+        if not deleted:
             made.end = seconds
             _tell(made, ours, seconds, obj)
     return made

@@ -125,20 +125,17 @@ class HubFiles:
                 listing.update(line.encode("utf-8", "surrogateescape"))
         return Snapshot(folder, entries, listing.hexdigest()[:40])
 
-    def _entries(self, folder: Path) -> Iterator[Entry]:
-        for parent, folders, files in os.walk(folder):
-            for name in [*folders, *files]:
-                path = Path(parent, name)
-                relative = path.relative_to(folder).as_posix()
-                try:
-                    status = path.stat()
-                    if name in folders:
-                        yield Entry(relative, int(status.st_mtime))
-                    elif path.is_file():
-                        hashes = self._hash(path, (status.st_size, status.st_mtime_ns))
-                        yield Entry(relative, int(status.st_mtime), status.st_size, hashes)
-                except FileNotFoundError:  # removed meanwhile, or a link to nothing
-                    continue
+    def _entries(self, folder: Path, prefix: str = "") -> Iterator[Entry]:
+        with os.scandir(folder / prefix) as found:
+            for item in found:
+                path = prefix + item.name
+                if item.is_dir(follow_symlinks=False):
+                    yield Entry(path, int(item.stat().st_mtime))
+                    yield from self._entries(folder, f"{path}/")
+                elif item.is_file():
+                    status = item.stat()
+                    hashes = self._hash(folder / path, (status.st_size, status.st_mtime_ns))
+                    yield Entry(path, int(status.st_mtime), status.st_size, hashes)
 
     def _hash(self, path: Path, identity: tuple[int, int]) -> Hashes:
         known = self._hashes.get(path)

@@ -185,11 +185,7 @@ async def _send(
     if wanted:
         response.headers["Content-Range"] = f"bytes {start}-{end}/{entry.size}"
     with (snapshot.folder / entry.path).open("rb", buffering=0) as file:
-        await response.prepare(request)
-        if request.method != "HEAD":
-            await send(response, file, start, end - start + 1)
-    await response.write_eof()
-    return response
+        return await send(request, response, file, start, end - start + 1)
 
 
 def _range(header: str, size: int) -> tuple[int, int] | None:

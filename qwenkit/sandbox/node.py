@@ -122,6 +122,14 @@ class Node:
             machine=self._machine,
             pod_ip=f"10.244.0.{next(self._addresses)}",
         )
+        free = self._gpus - sum(one.gpus for one in self._workers.values())
+        if worker.gpus > free:
+            worker.refuse(
+                "UnexpectedAdmissionError",
+                "Allocate failed due to requested number of devices unavailable for "
+                f"nvidia.com/gpu. Requested: {worker.gpus}, Available: {free}, which is unexpected",
+            )
+            return
         self._workers[uid] = worker
         self._tasks[uid] = asyncio.create_task(worker.run())
         self._tasks[uid].add_done_callback(_report)

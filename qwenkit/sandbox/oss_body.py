@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -54,30 +52,29 @@ class _Sink:
         return Digest(self._size, self._crc, self._md5.digest() if self._md5 else b"")
 
 
-async def receive(stream: StreamReader, path: Path, *, with_md5: bool = True) -> Digest:
-    """Write a request's body to ``path``; the next batch arrives while one is written."""
+async def receive(stream: StreamReader, file: BinaryIO, *, with_md5: bool = True) -> Digest:
+    """Write a request's body to an open file; the next batch arrives while one is written."""
     loop = asyncio.get_running_loop()
+    sink = _Sink(file, with_md5=with_md5)
     writing: asyncio.Future[None] | None = None
-    with path.open("wb", buffering=0) as file:
-        sink = _Sink(file, with_md5=with_md5)
-        try:
-            batch: list[bytes] = []
-            held = 0
-            async for chunk in stream.iter_any():
-                batch.append(chunk)
-                held += len(chunk)
-                if held >= BATCH_BYTES:
-                    await _done(writing)
-                    writing = loop.run_in_executor(None, sink.take, batch)
-                    batch, held = [], 0
-            await _done(writing)
-            sink.take(batch)
-        except BaseException:
-            # The thread must let go of the file before it is closed.
-            if writing:
-                await asyncio.wait([writing])
-            raise
-        return sink.digest()
+    batch: list[bytes] = []
+    held = 0
+    try:
+        async for chunk in stream.iter_any():
+            batch.append(chunk)
+            held += len(chunk)
+            if held >= BATCH_BYTES:
+                await _done(writing)
+                writing = loop.run_in_executor(None, sink.take, batch)
+                batch, held = [], 0
+        await _done(writing)
+    except BaseException:
+        # The thread must let go of the file before the caller closes it.
+        if writing:
+            await asyncio.wait([writing])
+        raise
+    sink.take(batch)
+    return sink.digest()
 
 
 async def _done(writing: asyncio.Future[None] | None) -> None:
@@ -95,45 +92,47 @@ def digest_file(path: Path, *, with_md5: bool = True) -> Digest:
     return sink.digest()
 
 
-def copy_file(source: BinaryIO, path: Path, *, with_md5: bool = True) -> Digest:
-    """Copy an open file to ``path``. Blocks."""
-    with path.open("wb", buffering=0) as file:
-        sink = _Sink(file, with_md5=with_md5)
-        while chunk := source.read(BATCH_BYTES):
-            sink.take([chunk])
+def copy(source: BinaryIO, target: BinaryIO, *, with_md5: bool = True) -> Digest:
+    """Copy the rest of one open file to another. Blocks."""
+    sink = _Sink(target, with_md5=with_md5)
+    while chunk := source.read(BATCH_BYTES):
+        sink.take([chunk])
     return sink.digest()
 
 
-def append(base: Path, size: int, others: Sequence[Path]) -> None:
-    """Append files to the first ``size`` bytes of ``base``, in place. Blocks.
+def concatenate(slices: Iterable[tuple[Path, int, int]], target: Path) -> None:
+    """Write slices of files (path, start, size) one after the other to ``target``. Blocks."""
+    with target.open("wb", buffering=0) as whole:
+        for path, start, size in slices:
+            with path.open("rb", buffering=0) as source:
+                source.seek(start)
+                while size:
+                    chunk = source.read(min(BATCH_BYTES, size))
+                    if not chunk:
+                        raise OSError(f"{path} ends before its part does")
+                    whole.write(chunk)
+                    size -= len(chunk)
 
-    Cutting ``base`` first makes a second attempt after a killed one right.
+
+async def send(
+    request: web.Request, response: web.StreamResponse, file: BinaryIO, start: int, length: int
+) -> web.StreamResponse:
+    """Answer with ``length`` bytes of an open file from ``start``, or with the headers alone.
+
+    If the client leaves, or the file becomes shorter, the connection is broken: nobody must take
+    for whole what is not.
     """
-    with base.open("r+b", buffering=0) as whole:
-        whole.truncate(size)
-        whole.seek(size)
-        for other in others:
-            with other.open("rb", buffering=0) as source:
-                _pour(source, whole)
-
-
-def _pour(source: BinaryIO, target: BinaryIO) -> None:
-    # Linux copies within the kernel, ten times faster where blocks can be shared. Both file
-    # positions follow, so the plain loop takes over wherever that stops.
-    if hasattr(os, "copy_file_range"):
-        with contextlib.suppress(OSError):
-            while os.copy_file_range(source.fileno(), target.fileno(), 1 << 30):
-                pass
-    while chunk := source.read(BATCH_BYTES):
-        target.write(chunk)
-
-
-async def send(response: web.StreamResponse, file: BinaryIO, start: int, length: int) -> None:
-    """Write ``length`` bytes of an open file from ``start`` to a prepared response."""
-    file.seek(start)
-    while length:
-        chunk = await asyncio.to_thread(file.read, min(BATCH_BYTES, length))
-        if not chunk:  # the file shrank: the client must not take this for the whole
-            raise ConnectionResetError("file became shorter while it was sent")
-        await response.write(chunk)
-        length -= len(chunk)
+    try:
+        await response.prepare(request)
+        file.seek(start)
+        while length and request.method != "HEAD":
+            chunk = await asyncio.to_thread(file.read, min(BATCH_BYTES, length))
+            if not chunk:
+                raise ConnectionAbortedError
+            await response.write(chunk)
+            length -= len(chunk)
+        await response.write_eof()
+    except ConnectionError:
+        if request.transport:
+            request.transport.abort()
+    return response

@@ -26,8 +26,8 @@ CREATE TABLE IF NOT EXISTS uploads (
     id TEXT PRIMARY KEY, bucket TEXT, key TEXT, initiated REAL, headers TEXT
 );
 CREATE TABLE IF NOT EXISTS parts (
-    upload TEXT, number INTEGER, file TEXT, size INTEGER, modified REAL, etag TEXT, crc TEXT,
-    PRIMARY KEY (upload, number)
+    upload TEXT, number INTEGER, file TEXT, start INTEGER, size INTEGER, modified REAL,
+    etag TEXT, crc TEXT, PRIMARY KEY (upload, number)
 );
 """
 
@@ -66,10 +66,11 @@ class Upload:
 
 @dataclass(frozen=True)
 class Part:
-    """One part that arrived. ``file`` is its name in the upload's folder."""
+    """One part that arrived: from ``start`` on in ``file`` of the upload's folder."""
 
     number: int
     file: str
+    start: int
     size: int
     modified: float
     etag: str
@@ -205,11 +206,12 @@ class Ledger:
     def save_part(self, upload_id: str, part: Part) -> None:
         """Record a part, in place of an earlier one of its number."""
         self._db.execute(
-            "REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 upload_id,
                 part.number,
                 part.file,
+                part.start,
                 part.size,
                 part.modified,
                 part.etag,
@@ -221,8 +223,8 @@ class Ledger:
         """Return an upload's parts by number, ascending."""
         rows = self._db.execute("SELECT * FROM parts WHERE upload=? ORDER BY number", (upload_id,))
         return {
-            number: Part(number, file, size, modified, etag, int(crc))
-            for _, number, file, size, modified, etag, crc in rows
+            number: Part(number, file, start, size, modified, etag, int(crc))
+            for _, number, file, start, size, modified, etag, crc in rows
         }
 
 

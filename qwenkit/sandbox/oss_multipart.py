@@ -54,12 +54,12 @@ class Multipart:
             raise OssError("InvalidArgument", "partNumber is required.")
         number = call.number("partNumber", default=0, low=1, high=MAX_PART_NUMBER)
         check_length(call)
-        with self._store.temporary() as path:
-            with_md5 = self._store.with_md5 or call.expected_md5() is not None
-            digest = await receive(call.request.content, path, with_md5=with_md5)
+        with_md5 = self._store.with_md5 or call.expected_md5() is not None
+        with self._uploads.room(upload, number, call.request.content_length) as room:
+            digest = await receive(call.request.content, room.file, with_md5=with_md5)
             call.check_body(digest)
             etag = self._store.etag(digest)
-            await self._uploads.save_part(upload, number, path, digest, etag)
+            await self._uploads.keep(upload, number, room, digest=digest, etag=etag)
         return empty(headers=body_headers(digest, etag))
 
     async def list_parts(self, call: Call) -> web.StreamResponse:

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from qwenkit.sandbox import oss_ranges
-from qwenkit.sandbox.oss_body import copy_file, receive, send
+from qwenkit.sandbox.oss_body import copy, receive, send
 from qwenkit.sandbox.oss_call import (
     Call,
     body_headers,
@@ -51,7 +51,8 @@ class Objects:
         self._check_overwrite(call)
         with self._store.temporary() as path:
             with_md5 = self._store.with_md5 or call.expected_md5() is not None
-            digest = await receive(call.request.content, path, with_md5=with_md5)
+            with path.open("wb", buffering=0) as file:
+                digest = await receive(call.request.content, file, with_md5=with_md5)
             call.check_body(digest)
             self._check_overwrite(call)
             record = self._store.commit(path, call.bucket, call.key, digest=digest, headers=headers)
@@ -66,9 +67,12 @@ class Objects:
         replaces = call.header("x-oss-metadata-directive").upper() == "REPLACE"
         headers = call.stored_headers() if replaces else dict(original.headers)
         self._check_overwrite(call)
-        with self._store.temporary() as copy, path.open("rb", buffering=0) as file:
-            digest = await asyncio.to_thread(copy_file, file, copy, with_md5=self._store.with_md5)
-            record = self._store.commit(copy, call.bucket, call.key, digest=digest, headers=headers)
+        with self._store.temporary() as target:
+            with path.open("rb", buffering=0) as file, target.open("wb", buffering=0) as new:
+                digest = await asyncio.to_thread(copy, file, new, with_md5=self._store.with_md5)
+            record = self._store.commit(
+                target, call.bucket, call.key, digest=digest, headers=headers
+            )
         return xml(
             "CopyObjectResult",
             [
@@ -102,10 +106,7 @@ class Objects:
                 headers["Content-Range"] = f"bytes {start}-{end}/{record.size}"
             headers["Content-Length"] = str(end - start + 1)
             response = web.StreamResponse(status=206 if wanted else 200, headers=headers)
-            await response.prepare(call.request)
-            await send(response, file, start, end - start + 1)
-        await response.write_eof()
-        return response
+            return await send(call.request, response, file, start, end - start + 1)
 
     async def delete(self, call: Call) -> web.StreamResponse:
         """DeleteObject; that it did not exist is no error."""

@@ -97,11 +97,8 @@ class OssServer:
         except OssError as error:
             _log.debug("%s %s: %s", request.method, request.rel_url.raw_path, error.code)
             return _failed(request, error)
-        except ConnectionError:
-            # The client left, or must be told by a broken connection that its body is not whole.
-            if request.transport:
-                request.transport.abort()
-            return web.Response(status=499)
+        except ConnectionError:  # the client left in the middle of its body
+            return _failed(request, OssError("IncompleteBody"))
         except Exception:
             _log.exception("%s %s", request.method, request.rel_url.raw_path)
             return _failed(request, OssError("InternalError"))

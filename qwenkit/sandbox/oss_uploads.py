@@ -1,9 +1,11 @@
-"""Multipart uploads: parts as files, completed by appending them to the first."""
+"""Multipart uploads: from the first part to the object."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import os
 import secrets
 import shutil
 import time
@@ -13,8 +15,9 @@ from itertools import pairwise
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from qwenkit.sandbox.oss_body import Digest, append, combine
+from qwenkit.sandbox.oss_body import Digest, combine, concatenate
 from qwenkit.sandbox.oss_errors import OssError
+from qwenkit.sandbox.oss_layout import WHOLE, Layout, Room
 from qwenkit.sandbox.oss_ledger import Part, Record, Upload
 from qwenkit.sandbox.oss_store import Store
 
@@ -41,6 +44,7 @@ class Uploads:
         self._ledger = store.ledger
         # Completing takes time: parts and aborts that come meanwhile must wait for its end.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._layouts: dict[str, Layout] = {}
         self._completing: set[asyncio.Task[Record]] = set()
 
     async def drain(self) -> None:
@@ -56,6 +60,7 @@ class Uploads:
         self._store.bucket(bucket)
         upload = Upload(secrets.token_hex(16).upper(), bucket, key, time.time(), headers)
         self._folder(upload).mkdir()
+        (self._folder(upload) / WHOLE).touch()
         self._ledger.save_upload(upload)
         return upload
 
@@ -81,28 +86,30 @@ class Uploads:
         found = self._ledger.parts(upload.id)
         return {number: part for number, part in found.items() if (folder / part.file).exists()}
 
-    async def save_part(
-        self, upload: Upload, number: int, temporary: Path, digest: Digest, etag: str
+    def room(
+        self, upload: Upload, number: int, length: int | None
+    ) -> contextlib.AbstractContextManager[Room]:
+        """Lend room for a part that is about to arrive."""
+        return self._layout(upload).room(number, length)
+
+    async def keep(
+        self, upload: Upload, number: int, room: Room, *, digest: Digest, etag: str
     ) -> None:
-        """Keep a part that arrived; it replaces an earlier one of its number.
+        """Count a part that arrived in its room; it replaces an earlier one of its number.
 
         Raises:
             OssError: NoSuchUpload.
         """
         async with self._lock(upload):
             self.get(upload.bucket, upload.key, upload.id)
-            self._keep(upload, number, temporary, digest, etag)
-
-    def _keep(
-        self, upload: Upload, number: int, temporary: Path, digest: Digest, etag: str
-    ) -> None:
-        old = self._ledger.parts(upload.id).get(number)
-        name = f"{number:05}-{secrets.token_hex(4)}"
-        temporary.replace(self._folder(upload) / name)
-        part = Part(number, name, digest.size, time.time(), etag, digest.crc)
-        self._ledger.save_part(upload.id, part)
-        if old:
-            (self._folder(upload) / old.file).unlink(missing_ok=True)
+            old = self._ledger.parts(upload.id).get(number)
+            modified = time.time()
+            self._ledger.save_part(
+                upload.id,
+                Part(number, room.name, room.start, digest.size, modified, etag, digest.crc),
+            )
+            if old and old.file != WHOLE:
+                (self._folder(upload) / old.file).unlink(missing_ok=True)
 
     async def complete(
         self, upload: Upload, wanted: Sequence[tuple[int, str]] | None, *, overwrite: bool
@@ -124,21 +131,32 @@ class Uploads:
         async with self._lock(upload):
             self.get(upload.bucket, upload.key, upload.id)
             parts = _choose(self.parts(upload), wanted, upload)
-            folder = self._folder(upload)
-            files = [folder / part.file for part in parts]
-            await asyncio.to_thread(append, files[0], parts[0].size, files[1:])
-            if not overwrite and self._store.exists(upload.bucket, upload.key):
-                raise OssError("FileAlreadyExists", Key=upload.key)
-            record = self._store.commit(
-                files[0],
-                upload.bucket,
-                upload.key,
-                digest=_whole(parts),
-                headers=upload.headers,
-                etag=_whole_etag(parts),
-            )
-            self._remove(upload)
-            return record
+            with self._store.temporary() as copy:
+                source = self._folder(upload) / WHOLE
+                if not self._layout(upload).is_whole(parts):
+                    slices = [(source.parent / part.file, part.start, part.size) for part in parts]
+                    await asyncio.to_thread(concatenate, slices, copy)
+                    source = copy
+                # No part can begin between the test above and the rename below.
+                return self._finish(upload, source, parts, overwrite=overwrite)
+
+    def _finish(
+        self, upload: Upload, source: Path, parts: Sequence[Part], *, overwrite: bool
+    ) -> Record:
+        if not overwrite and self._store.exists(upload.bucket, upload.key):
+            raise OssError("FileAlreadyExists", Key=upload.key)
+        digest = _whole(parts)
+        os.truncate(source, digest.size)
+        record = self._store.commit(
+            source,
+            upload.bucket,
+            upload.key,
+            digest=digest,
+            headers=upload.headers,
+            etag=_whole_etag(parts),
+        )
+        self._remove(upload)
+        return record
 
     async def abort(self, upload: Upload) -> None:
         """Throw an upload away.
@@ -179,7 +197,14 @@ class Uploads:
                 key_marker, id_marker = upload.key, upload.id
         return UploadsPage(uploads, prefixes, "", "", truncated=False)
 
+    def _layout(self, upload: Upload) -> Layout:
+        if upload.id not in self._layouts:
+            parts = self._ledger.parts(upload.id).values()
+            self._layouts[upload.id] = Layout.of(self._folder(upload), parts)
+        return self._layouts[upload.id]
+
     def _remove(self, upload: Upload) -> None:
+        self._layouts.pop(upload.id, None)
         self._ledger.forget_upload(upload.id)
         shutil.rmtree(self._folder(upload), ignore_errors=True)
 

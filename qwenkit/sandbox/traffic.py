@@ -7,9 +7,10 @@ off the next report, and a revision that reported a second without load is then 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from qwenkit.sandbox.controllers.clock import Clock
 
 Listener = Callable[[str, str], None]
 
@@ -35,11 +36,11 @@ class Traffic:
     """Counts requests; not thread-safe, it belongs to one event loop.
 
     Args:
-        clock: the sandbox's time in seconds; the same one that ``sample`` is asked with.
+        clock: the sandbox's time; the moments that ``sample`` is asked with are its own.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
         self._loads: dict[tuple[str, str], _Load] = {}
         self._listeners: list[Listener] = []
 
@@ -49,7 +50,7 @@ class Traffic:
 
     def enter(self, namespace: str, revision: str) -> None:
         """Note that a request for the revision has arrived."""
-        now = self._clock()
+        now = self.clock.now()
         load = self._loads.get((namespace, revision))
         first = load is None
         if load is None:
@@ -66,7 +67,7 @@ class Traffic:
         load = self._loads.get((namespace, revision))
         if load is None or load.in_flight == 0:
             return
-        load.advance(self._clock())
+        load.advance(self.clock.now())
         load.in_flight -= 1
 
     def in_flight(self, namespace: str, revision: str) -> int:

@@ -64,7 +64,9 @@ class WhatIf:
     ) -> None:
         self._base = dict(annotations)
         self._server = VllmServer(gpu, model)
-        self._environment = Environment(startup=Startup(1.0, 0.0, 0.0, startup_s - 1.0, 0.0), initial_ready=1)
+        self._environment = Environment(
+            startup=Startup(schedule_s=0, mount_s=0, load_s=startup_s, ready_s=0), initial_ready=1
+        )
         spec = parse_spec(self._base)
         self._sliders: dict[str, Any] = {
             "target": spec.total,

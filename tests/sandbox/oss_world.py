@@ -48,16 +48,34 @@ def serving(root: Path, **options: Any) -> Iterator[str]:
         yield url
 
 
+class Session(oss2.Session):
+    """A session that ignores proxies and leaves no socket open, read to its end or not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.session.trust_env = False
+        self._answers: list[Any] = []
+
+    def do_request(self, req: Any, timeout: Any) -> Any:
+        answer = super().do_request(req, timeout)
+        self._answers.append(answer.response)
+        return answer
+
+    def close(self) -> None:
+        for answer in self._answers:
+            answer.close()
+        self.session.close()
+
+
 @contextmanager
 def client(
     url: str, *, auth: str = "V1", secret: str = SECRET, key_id: str = KEY_ID, **options: Any
 ) -> Iterator[oss2.Bucket]:
-    """Yield an oss2 bucket of its own session that ignores proxies."""
-    session = oss2.Session()
-    session.session.trust_env = False
+    """Yield an oss2 bucket of its own session."""
+    session = Session()
     options = {"region": REGION, "bucket_name": BUCKET, "session": session} | options
     yield oss2.Bucket(AUTHS[auth](key_id, secret), url, **options)
-    session.session.close()
+    session.close()
 
 
 @contextmanager

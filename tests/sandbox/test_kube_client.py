@@ -147,19 +147,15 @@ def test_create_replace_patch_and_watch(dynamic: DynamicClient) -> None:
     ]
 
 
-def test_typed_client(cluster: Cluster) -> None:
-    with connected(cluster) as api:
-        core = client.CoreV1Api(api)
-        assert client.VersionApi(api).get_code().minor == "36"
-        secret = client.V1Secret(
-            metadata=client.V1ObjectMeta(name="keys"), string_data={"akId": "id"}
-        )
-        core.create_namespaced_secret("default", secret)
-        assert core.read_namespaced_secret("keys", "default").data == {"akId": "aWQ="}
-        assert [item.metadata.name for item in core.list_namespace().items] == ["default"]
-        review = client.V1SelfSubjectAccessReview(spec=client.V1SelfSubjectAccessReviewSpec())
-        answer = client.AuthorizationV1Api(api).create_self_subject_access_review(review)
-        assert answer.status.allowed
+def test_secret_text_is_encoded_and_rights_are_reviewed(dynamic: DynamicClient) -> None:
+    secrets = dynamic.resources.get(api_version="v1", kind="Secret")
+    body = {"metadata": {"name": "keys"}, "stringData": {"akId": "id"}}
+    secrets.create(body=body, namespace="default")
+    assert secrets.get(name="keys", namespace="default").data.akId == "aWQ="
+    reviews = dynamic.resources.get(
+        api_version="authorization.k8s.io/v1", kind="SelfSubjectAccessReview"
+    )
+    assert reviews.create(body={"spec": {}}).status.allowed
 
 
 def test_paths_of_the_kubeconfig_are_private(cluster: Cluster) -> None:

@@ -376,6 +376,21 @@ def test_a_startup_probe_holds_the_others_back(tmp_path: Path) -> None:
     in_world(tmp_path, test, load_s=150.0)
 
 
+def test_no_more_gpus_are_given_than_the_node_has(tmp_path: Path) -> None:
+    async def test(made: World) -> None:
+        for name in ("one", "two", "three", "four"):
+            made.pod(name, script="sleep infinity")
+        await until(lambda: made.status("four")["phase"] == "Failed")
+        status = made.status("four")
+        assert status["reason"] == "UnexpectedAdmissionError"
+        assert "Requested: 1, Available: 0" in status["message"]
+        made.store.delete("Pod", "default", "one", grace_seconds=0)
+        made.pod("five", script="sleep infinity")
+        await until(lambda: made.status("five")["phase"] == "Running")
+
+    in_world(tmp_path, test)
+
+
 def test_a_container_without_a_gpu_has_no_driver(tmp_path: Path) -> None:
     async def test(made: World) -> None:
         container = {"name": "main", "image": "docker.io/vllm/vllm-openai:v0.4.1", "args": []}

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from qwenkit.autoscaling.annotations import ScalingSpec
 from qwenkit.autoscaling.kpa import TICK_S, Decider
-from qwenkit.sandbox.controllers.clock import Clock
 from qwenkit.sandbox.controllers.loop import Key
 from qwenkit.sandbox.traffic import Traffic
 
@@ -32,21 +31,19 @@ class Autoscaler:
     """Runs the deciders of all revisions.
 
     Args:
-        clock: the sandbox's time.
-        traffic: where the load is measured.
+        traffic: where the load is measured; its clock counts.
         ready: counts the ready pods of a revision.
         notify: called when a decision is worth a reconciliation.
     """
 
     def __init__(
         self,
-        clock: Clock,
         traffic: Traffic,
         *,
         ready: Callable[[Key], int],
         notify: Callable[[Key], None],
     ) -> None:
-        self._clock, self._traffic = clock, traffic
+        self._clock, self._traffic = traffic.clock, traffic
         self._ready, self._notify = ready, notify
         self._targets: dict[Key, _Target] = {}
         traffic.on_first_request(self._first_request)

@@ -47,6 +47,7 @@ class DeploymentController(Controller):
         scaled = self._scale(deployment, current, old)
         replica_sets = [self.store.get("ReplicaSet", *key_of(item)) for item in [current, *old]]
         self._report(deployment, replica_sets, progress=not scaled)
+        self._clean_up(deployment, replica_sets[1:])
 
     def _replica_sets(self, deployment: Object) -> tuple[Object | None, list[Object]]:
         digest = names.template_hash(deployment["spec"]["template"])
@@ -57,11 +58,18 @@ class DeploymentController(Controller):
         newest = current[0] if current else None
         return newest, [item for item in owned if item not in current]
 
+    def _clean_up(self, deployment: Object, old: list[Object]) -> None:
+        """Delete the oldest empty ReplicaSets beyond the history that is kept."""
+        empty = [item for item in old if not item["spec"]["replicas"] and not _pods_of(item)]
+        empty.sort(key=lambda item: int(item["metadata"]["annotations"][_REVISION]), reverse=True)
+        for item in empty[deployment["spec"]["revisionHistoryLimit"] :]:
+            self.store.delete("ReplicaSet", *key_of(item))
+
     def _create(self, deployment: Object, old: list[Object]) -> Object:
         metadata, spec = deployment["metadata"], deployment["spec"]
         digest = names.template_hash(spec["template"])
         template = copied(spec["template"])
-        template["metadata"]["labels"][HASH] = digest
+        template.setdefault("metadata", {}).setdefault("labels", {})[HASH] = digest
         revision = str(len(old) + int(metadata.get("annotations", {}).get(_REVISION, "0")) + 1)
         replicas = spec["replicas"]
         created = self.store.create(
@@ -186,6 +194,10 @@ class DeploymentController(Controller):
             return
         message = f'ReplicaSet "{name}" has timed out progressing.'
         _mark(status, "Progressing", FALSE, "ProgressDeadlineExceeded", message)
+
+
+def _pods_of(item: Object) -> int:
+    return (at(item, "status", "replicas") or 0) + (at(item, "status", "terminatingReplicas") or 0)
 
 
 def _built_in(deployment: Object) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from qwenkit.sandbox.controllers.clock import Clock
 from qwenkit.sandbox.controllers.configuration import ConfigurationController
 from qwenkit.sandbox.controllers.deployment import DeploymentController
 from qwenkit.sandbox.controllers.endpoints import EndpointsController
@@ -42,8 +41,7 @@ class Controllers:
 
     Args:
         store: the cluster's objects, seeded.
-        traffic: the requests that the gateway counts; on the same clock.
-        clock: the sandbox's time.
+        traffic: the requests that the gateway counts; its clock is the cluster's.
         delays: how long the steps take that nothing else in the sandbox slows down.
         resolve_image: returns why an image's tag cannot be resolved, or None when it can.
     """
@@ -53,12 +51,11 @@ class Controllers:
         store: Store,
         *,
         traffic: Traffic,
-        clock: Clock | None = None,
         delays: Delays | None = None,
         resolve_image: ImageResolver = any_image,
     ) -> None:
         self._world = World(
-            store, clock or Clock(), delays=delays or Delays(), resolve_image=resolve_image
+            store, traffic.clock, delays=delays or Delays(), resolve_image=resolve_image
         )
         world = self._world
         self._revisions = RevisionController(world)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
+from qwenkit.autoscaling.annotations import KPA, ScalingSpec, parse_spec
 from qwenkit.autoscaling.kpa import UNKNOWN
 from qwenkit.autoscaling.scale_to_zero import Mode, Scaler, State, Step
 from qwenkit.errors import InvalidValue
@@ -46,7 +46,6 @@ class PodAutoscalerController(Shaped):
         self._scalers: dict[Key, Scaler] = {}
         self._specs: dict[Key, ScalingSpec] = {}
         self.autoscaler = Autoscaler(
-            world.clock,
             traffic,
             ready=self._ready_pods,
             notify=lambda key: world.queue.add(self, key),
@@ -63,6 +62,13 @@ class PodAutoscalerController(Shaped):
                 return []
             return [key_of(item) for item in self.store.list(self.kind)]
         return super().keys(change)
+
+    def reconcile(self, namespace: str, name: str) -> None:
+        """Leave other classes to their autoscalers, which the sandbox has not got."""
+        found = self.store.find(self.kind, namespace, name)
+        annotations = (found or {"metadata": {}})["metadata"].get("annotations", {})
+        if annotations.get(f"{names.AUTOSCALING}/class", KPA) == KPA:
+            super().reconcile(namespace, name)
 
     def forget(self, key: Key) -> None:
         """Stop scaling a revision that is gone."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from qwenkit.errors import InvalidValue
+from qwenkit.autoscaling.gpu import find_gpu
 from qwenkit.sandbox.controllers.deployment import BUILT_IN
 from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
 from qwenkit.sandbox.kube.store import Store
@@ -19,19 +18,12 @@ _SERVING = ("activator", "autoscaler", "controller", "net-kourier-controller", "
 _GATEWAY = "3scale-kourier-gateway"
 
 
-@dataclass(frozen=True)
-class Gpu:
-    """How a node shows a GPU model in its labels."""
-
-    name: str
-    memory_mib: int
-
-
-GPUS: Mapping[str, Gpu] = {
-    "V100-16": Gpu("Tesla-V100-SXM2-16GB", 16160),
-    "V100-32": Gpu("Tesla-V100-SXM2-32GB", 32510),
-    "A10": Gpu("NVIDIA-A10", 22731),
-    "T4": Gpu("Tesla-T4", 15109),
+# How a node's label shows each GPU of ``qwenkit.autoscaling.gpu``.
+_GPU_NAMES: Mapping[str, str] = {
+    "V100-16": "Tesla-V100-SXM2-16GB",
+    "V100-32": "Tesla-V100-SXM2-32GB",
+    "A10": "NVIDIA-A10",
+    "T4": "Tesla-T4",
 }
 
 
@@ -50,7 +42,7 @@ def seed(
     Args:
         store: the empty or reloaded cluster.
         node_name: the one node.
-        gpu: its GPU model, a key of ``GPUS``.
+        gpu: its GPU model, a name of ``qwenkit.autoscaling.gpu``.
         gpus: how many it has.
         gateway_port: where the sandbox's gateway listens.
         cpu: what the node offers.
@@ -59,8 +51,6 @@ def seed(
     Raises:
         InvalidValue: the GPU model is not known.
     """
-    if gpu not in GPUS:
-        raise InvalidValue("gpu", gpu, f"one of {', '.join(GPUS)}")
     for name in _NAMESPACES:
         _add(store, "Namespace", "", name, {})
     for kind, namespace, name, body in [*_configuration(), *_storage()]:
@@ -109,7 +99,7 @@ def _storage() -> list[tuple[str, str, str, Object]]:
 
 
 def _add_node(store: Store, name: str, gpu: str, gpus: int, offers: Mapping[str, str]) -> None:
-    model, now = GPUS[gpu], timestamp(utc_now())
+    model, now = find_gpu(gpu), timestamp(utc_now())
     amounts = {**offers, "ephemeral-storage": "100Gi", "pods": "110", "nvidia.com/gpu": str(gpus)}
     ready = {
         "type": "Ready",
@@ -124,9 +114,9 @@ def _add_node(store: Store, name: str, gpu: str, gpus: int, offers: Mapping[str,
         "kubernetes.io/arch": "amd64",
         "kubernetes.io/os": "linux",
         "ack.aliyun.com/nvidia-driver-version": _NVIDIA_DRIVER,
-        "aliyun.accelerator/nvidia_name": model.name,
+        "aliyun.accelerator/nvidia_name": _GPU_NAMES.get(model.name, model.name),
         "aliyun.accelerator/nvidia_count": str(gpus),
-        "aliyun.accelerator/nvidia_mem": f"{model.memory_mib}MiB",
+        "aliyun.accelerator/nvidia_mem": f"{int(model.usable_gib * 1024)}MiB",
     }
     status = {
         "capacity": amounts,

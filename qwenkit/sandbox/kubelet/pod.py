@@ -61,6 +61,11 @@ class PodWorker:
 
     # What others ask
 
+    @property
+    def gpus(self) -> int:
+        """Return how many GPUs the pod holds now."""
+        return 0 if self._stopped else sum(_gpus(one) for one in self.pod["spec"]["containers"])
+
     def listener(self, port: int) -> str | None:
         """Return the real address behind a port of the pod, or None."""
         for one in self.containers:
@@ -88,6 +93,14 @@ class PodWorker:
             self._pod_ip,
             draining=self.draining,
         )
+
+    def refuse(self, reason: str, message: str) -> None:
+        """Fail the pod before anything of it runs."""
+        self._stopped = True
+        self.event("", "Warning", reason, message)
+        failed = {"phase": "Failed", "reason": reason, "message": message}
+        self.pod["status"] = {**self.pod["status"], **failed}
+        self._store.update_status("Pod", self.pod)
 
     def terminate(self, pod: Object) -> None:
         """Hear that the pod is being deleted."""

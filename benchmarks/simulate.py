@@ -1,0 +1,156 @@
+"""How fast is the simulator: a day of traffic, a 15-minute what-if, the bare decider.
+
+    python benchmarks/simulate.py [--rounds 5] [--no-profile]
+
+Prints JSON. CPU seconds of one core, pure Python, median of the rounds; goals beside the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import math
+import platform
+import pstats
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from qwenkit.autoscaling.annotations import PREFIX, ScalingSpec, parse_spec
+from qwenkit.autoscaling.kpa import TICK_S, Decider
+from qwenkit.autoscaling.result import Result
+from qwenkit.autoscaling.server import VllmServer
+from qwenkit.autoscaling.simulate import Environment, simulate
+from qwenkit.autoscaling.traffic import Lengths, OpenLoop, diurnal, poisson
+
+DAY_GOAL_S, WHAT_IF_GOAL_MS = 4.0, 100.0
+LENGTHS = Lengths(256, 128, spread=0.5)
+WHAT_IFS = 20  # settings tried in each round
+
+
+def spec(**keys: str) -> ScalingSpec:
+    """Return the settings of the benchmark with some of them changed."""
+    settings = {"target": "8", "max-scale": "8"} | keys
+    return parse_spec({PREFIX + key: value for key, value in settings.items()})
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the CPU time of a call, one core's, and its result."""
+    start = time.process_time()
+    result = work()
+    return time.process_time() - start, result
+
+
+def day(rounds: int, server: VllmServer, profile: bool) -> dict[str, Any]:
+    """Simulate 86,400 s with about 100,000 requests and at most 8 pods."""
+
+    def run(traffic: OpenLoop) -> Result:
+        return simulate(spec(), traffic, server, environment=Environment(gpus=8), duration_s=86_400)
+
+    making = [timed(lambda: diurnal(100_000, lengths=LENGTHS, seed=1)) for _ in range(rounds)]
+    traffic = making[-1][1]
+    runs = [timed(lambda: run(traffic)) for _ in range(rounds)]
+    result = runs[-1][1]
+    seconds = median(taken for taken, _ in runs)
+    report: dict[str, Any] = {
+        "simulate_s": round(seconds, 3),
+        "goal_s": DAY_GOAL_S,
+        "met": seconds <= DAY_GOAL_S,
+        "make_traffic_s": round(median(taken for taken, _ in making), 3),
+        "requests": len(traffic.arrivals),
+        "decisions": len(result.decisions),
+        "max_ready": max(result.ready),
+    }
+    if profile:
+        report["profile"] = hot(lambda: run(traffic))
+    return report
+
+
+def hot(work: Callable[[], Any]) -> list[dict[str, Any]]:
+    """Return where the time goes: the functions with the most time of their own."""
+    profiler = cProfile.Profile()
+    profiler.runcall(work)
+    stats = pstats.Stats(profiler)
+    total = sum(entry[2] for entry in stats.stats.values())  # type: ignore[attr-defined]
+    rows = sorted(stats.stats.items(), key=lambda item: -item[1][2])[:8]  # type: ignore[attr-defined]
+    return [
+        {
+            "function": f"{Path(file).stem}.{name}" if line else name,
+            "calls": calls,
+            "share": round(own / total, 3),
+        }
+        for (file, line, name), (_, calls, own, _, _) in rows
+    ]
+
+
+def what_if(rounds: int, server: VllmServer) -> dict[str, Any]:
+    """Simulate 15 minutes for many settings, as a slider does."""
+    traffic = poisson(1.0, 900, lengths=LENGTHS, seed=2)
+    environment = Environment(gpus=3)
+    times = []
+    for _ in range(rounds):
+        for number in range(WHAT_IFS):
+            tried = spec(target=str(1 + number % 10), window=f"{60 + 30 * (number % 3)}s")
+            times.append(
+                timed(
+                    lambda tried=tried: simulate(tried, traffic, server, environment=environment)
+                )[0]
+            )
+    times.sort()
+    p95 = times[math.ceil(0.95 * len(times)) - 1] * 1e3
+    return {
+        "p50_ms": round(median(times) * 1e3, 1),
+        "p95_ms": round(p95, 1),
+        "goal_p95_ms": WHAT_IF_GOAL_MS,
+        "met": p95 <= WHAT_IF_GOAL_MS,
+        "requests": len(traffic.arrivals),
+    }
+
+
+def decider(rounds: int) -> dict[str, Any]:
+    """Let the bare decider see a sample each second and decide every two."""
+
+    def run(settings: ScalingSpec) -> int:
+        kpa, decisions = Decider(settings, ready=1, now=0.0), 0
+        for second in range(40_000):
+            kpa.record(second, 5 + 5 * math.sin(second / 50), 1.0)
+            if second % TICK_S == 0:
+                kpa.decide(second + 0.5, 3)
+                decisions += 1
+        return decisions
+
+    rates = {}
+    for algorithm in ("linear", "weighted-exponential"):
+        settings = spec(**{"metric-aggregation-algorithm": algorithm})
+        runs = [timed(lambda settings=settings: run(settings)) for _ in range(rounds)]
+        rates[algorithm] = round(median(decisions / taken for taken, decisions in runs))
+    return rates
+
+
+def main() -> int:
+    """Run all and print JSON; exit 1 if a goal is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--no-profile", action="store_true")
+    options = parser.parse_args()
+    server = VllmServer("V100-16", "Qwen-7B-Chat-Int8")
+    report = {
+        "benchmark": "simulate",
+        "python": platform.python_version(),
+        "rounds": options.rounds,
+        "day": day(options.rounds, server, not options.no_profile),
+        "what_if_15_min": what_if(options.rounds, server),
+        "decisions_per_s": decider(options.rounds),
+    }
+    print(json.dumps(report, indent=2))
+    return 0 if report["day"]["met"] and report["what_if_15_min"]["met"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""Where the parts of an upload are written: where they will lie in the whole, if that is known.
+
+Clients cut a file into equal parts. The first part that announces its length fixes the stride;
+part N of at most that length is written at (N - 1) strides of one shared file, which becomes
+the object by a rename. What does not fit (another length, a number sent twice, a body without
+a length) gets a file of its own, and completing then copies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from qwenkit.sandbox.oss_ledger import Part
+
+WHOLE = "whole"
+
+
+@dataclass(frozen=True)
+class Room:
+    """Room for one part: an open file at the right position, and where that is."""
+
+    file: BinaryIO
+    name: str
+    start: int
+
+
+@dataclass
+class Layout:
+    """The places of one upload's parts. Used on the event loop's thread only."""
+
+    folder: Path
+    stride: int = 0
+    taken: set[int] = field(default_factory=set)
+    writing: int = 0
+
+    @classmethod
+    def of(cls, folder: Path, parts: Iterable[Part]) -> Layout:
+        """Return the layout that these parts, written earlier, make."""
+        shared = [part for part in parts if part.file == WHOLE]
+        strides = [part.start // (part.number - 1) for part in shared if part.number > 1]
+        stride = max(strides or [part.size for part in shared], default=0)
+        return cls(folder, stride, {part.number for part in shared})
+
+    @contextlib.contextmanager
+    def room(self, number: int, length: int | None) -> Iterator[Room]:
+        """Lend room for a part of that many bytes; an error gives it back."""
+        if self._fits(number, length):
+            with self._shared(number) as room:
+                yield room
+            return
+        path = self.folder / f"{number:05}-{secrets.token_hex(4)}"
+        try:
+            with path.open("wb", buffering=0) as file:
+                yield Room(file, path.name, 0)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+    def is_whole(self, parts: Sequence[Part]) -> bool:
+        """Tell whether the shared file begins with these parts and nobody writes to it."""
+        end = 0
+        for part in parts:
+            if part.file != WHOLE or part.start != end:
+                return False
+            end += part.size
+        return not self.writing
+
+    def _fits(self, number: int, length: int | None) -> bool:
+        self.stride = self.stride or length or 0
+        return length is not None and length <= self.stride and number not in self.taken
+
+    @contextlib.contextmanager
+    def _shared(self, number: int) -> Iterator[Room]:
+        start = (number - 1) * self.stride
+        self.taken.add(number)
+        self.writing += 1
+        try:
+            with (self.folder / WHOLE).open("r+b", buffering=0) as file:
+                file.seek(start)
+                yield Room(file, WHOLE, start)
+        except BaseException:
+            self.taken.discard(number)
+            raise
+        finally:
+            self.writing -= 1

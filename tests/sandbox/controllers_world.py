@@ -1,0 +1,218 @@
+"""A small cluster for tests of the controllers: a store, all control loops, a scripted kubelet."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+from qwenkit.sandbox import compare
+from qwenkit.sandbox.controllers.clock import Clock
+from qwenkit.sandbox.controllers.loop import Delays
+from qwenkit.sandbox.controllers.manager import Controllers
+from qwenkit.sandbox.controllers.seed import seed
+from qwenkit.sandbox.kube.kinds import Kinds
+from qwenkit.sandbox.kube.objects import Object, at, condition, timestamp, utc_now
+from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.traffic import Traffic
+
+SCALE = 40.0
+KINDS = {
+    "KnativeService",
+    "Configuration",
+    "Revision",
+    "Route",
+    "PodAutoscaler",
+    "ServerlessService",
+    "Ingress",
+    "Deployment",
+    "Pod",
+    "Event",
+}
+NO_REGISTRY = (
+    'Get "https://registry.invalid/v2/": dial tcp: lookup registry.invalid on 10.96.0.10:53: '
+    "server misbehaving"
+)
+# Pods are ready sooner than the recorded ones: in sped-up time everything else takes longer.
+START_S, READY_S, DRAIN_S = 0.5, 7.5, 30.0
+
+
+class ScriptedKubelet:
+    """Starts the pods of one node and calls them ready, or not, as their command says."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store, self._clock = store, clock
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Watch for pods until cancelled."""
+        changes = self._store.subscribe({"Pod"})
+        try:
+            async with asyncio.TaskGroup() as group:
+                async for change in changes:
+                    pod = change.object
+                    uid = pod["metadata"]["uid"]
+                    if change.type == "DELETED" or not at(pod, "spec", "nodeName"):
+                        continue
+                    leaving = "deletionTimestamp" in pod["metadata"]
+                    job = f"{uid}/{leaving}"
+                    if job in self._tasks:
+                        continue
+                    if leaving and (begun := self._tasks.get(f"{uid}/False")):
+                        begun.cancel()
+                    script = self._stop(pod) if leaving else self._start(pod)
+                    self._tasks[job] = group.create_task(script)
+        finally:
+            changes.close()
+
+    async def _start(self, pod: Object) -> None:
+        command = " ".join(pod["spec"]["containers"][0].get("command", []))
+        await self._sleep(START_S)
+        crashes = "exit 1" in command
+        self._report(pod, ready=False, phase="Running", crashed=crashes)
+        if crashes or "sleep" in command:
+            return
+        await self._sleep(READY_S - START_S)
+        self._report(pod, ready=True, phase="Running")
+
+    async def _stop(self, pod: Object) -> None:
+        await self._sleep(DRAIN_S)
+        self._report(pod, ready=False, phase="Failed")
+        await self._sleep(0.5)
+        metadata = pod["metadata"]
+        self._store.delete("Pod", metadata["namespace"], metadata["name"], grace_seconds=0)
+
+    async def _sleep(self, seconds: float) -> None:
+        await asyncio.sleep(self._clock.real(seconds))
+
+    def _report(self, pod: Object, *, ready: bool, phase: str, crashed: bool = False) -> None:
+        found = self._store.find("Pod", pod["metadata"]["namespace"], pod["metadata"]["name"])
+        assert found is not None
+        others = [c for c in found["status"]["conditions"] if c["type"] != "Ready"]
+        mark = {
+            "type": "Ready",
+            "status": "True" if ready else "False",
+            "lastTransitionTime": timestamp(utc_now()),
+        }
+        ended = {"exitCode": 1, "reason": "Error", "message": "boom\n"}
+        statuses = [
+            {"name": container["name"], "ready": ready, "state": {"running": {}}}
+            for container in found["spec"]["containers"]
+        ]
+        if crashed:
+            statuses[0] |= {
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                "lastState": {"terminated": ended},
+            }
+        found["status"] |= {
+            "phase": phase,
+            "podIP": "10.244.0.9",
+            "conditions": [*others, mark],
+            "containerStatuses": statuses,
+        }
+        self._store.update_status("Pod", found)
+
+
+class Stage:
+    """A small cluster: store, controllers, kubelet, and a transcript of what happens."""
+
+    def __init__(self, *, scale: float = SCALE, with_claim: bool = True, gpus: int = 3) -> None:
+        self.clock = Clock(scale)
+        self.store = Store(Kinds())
+        self.traffic = Traffic(self.clock)
+        self.lines: list[compare.Line] = []
+        self._written = 0
+        seed(self.store, node_name="lab", gpu="V100-16", gpus=gpus, gateway_port=8080)
+        if with_claim:
+            self.add_claim()
+
+    def add_claim(self, namespace: str = "default") -> None:
+        """Create a volume and the claim that it fits."""
+        spec = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
+        volume = {**spec, "capacity": {"storage": "20Gi"}}
+        claim = {**spec, "resources": {"requests": {"storage": "20Gi"}}}
+        self.store.create(
+            "PersistentVolume", {"metadata": {"name": f"{namespace}-llm-model"}, "spec": volume}
+        )
+        self.store.create(
+            "PersistentVolumeClaim",
+            {"metadata": {"name": "llm-model", "namespace": namespace}, "spec": claim},
+        )
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run everything for as long as the block takes."""
+        part = 1 / self.clock.scale
+        delays = Delays(
+            resolve_image=0.05 * part,
+            program_gateway=0.2 * part,
+            collect_garbage=0.02 * part,
+            finalize_route=0.08 * part,
+        )
+        controllers = Controllers(
+            self.store,
+            traffic=self.traffic,
+            delays=delays,
+            resolve_image=lambda image: NO_REGISTRY if "registry.invalid" in image else None,
+        )
+        jobs = [
+            asyncio.create_task(job)
+            for job in (
+                controllers.run(),
+                ScriptedKubelet(self.store, self.clock).run(),
+                self._write(),
+            )
+        ]
+        try:
+            yield
+            await self.eventually(lambda: self._written == self.store.revision)
+        finally:
+            for job in jobs:
+                job.cancel()
+            results = await asyncio.gather(*jobs, return_exceptions=True)
+        failures = [r for r in results if not isinstance(r, asyncio.CancelledError)]
+        assert failures == []
+
+    async def _write(self) -> None:
+        async for change in self.store.subscribe():
+            self._written = change.revision
+            if change.kind in KINDS:
+                self.lines.append((self.clock.now(), change.type, change.object))
+
+    async def eventually(self, what: Callable[[], object]) -> None:
+        """Wait until something holds, half a minute at most."""
+        for _ in range(3000):
+            if what():
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("it did not happen within half a minute")
+
+    def service(self, name: str, namespace: str = "default", **spec: object) -> Object:
+        """Create a Knative Service as admission would pass it on."""
+        container = {
+            "name": "vllm-container",
+            "image": "registry.cn-shanghai.aliyuncs.com/kube-ai/vllm:0.4.1",
+            "command": ["sh", "-c", "serve"],
+            "resources": {"limits": {"nvidia.com/gpu": "1"}},
+            "volumeMounts": [{"name": "m", "mountPath": "/m", "readOnly": True}],
+        }
+        claim = {"claimName": "llm-model", "readOnly": True}
+        pod = {
+            "containers": [container],
+            "volumes": [{"name": "m", "persistentVolumeClaim": claim}],
+            "timeoutSeconds": 300,
+        }
+        traffic = [{"latestRevision": True, "percent": 100}]
+        return self.store.create(
+            "KnativeService",
+            {
+                "metadata": {"name": name, "namespace": namespace},
+                "spec": {"template": {"spec": pod}, "traffic": traffic, **spec},
+            },
+        )
+
+    def ready(self, kind: str, name: str, namespace: str = "default") -> bool:
+        """Tell whether an object reports Ready for what its spec says now."""
+        found = self.store.find(kind, namespace, name) or {"metadata": {"generation": 0}}
+        observed = at(found, "status", "observedGeneration") == found["metadata"]["generation"]
+        return observed and condition(found, "Ready").get("status") == "True"

@@ -1,0 +1,99 @@
+"""Recordings of the real autoscaler, decision for decision, and a recorded cluster run."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwenkit.autoscaling.replay import load, main, replay_file, simulate_run
+
+DATA = Path(__file__).parents[1] / "data"
+GOLDEN, RUN = DATA / "kpa-golden.json.gz", DATA / "kpa-real-run.json"
+
+
+def saved(tmp_path: Path, content: Any) -> str:
+    file = tmp_path / "recording.json"
+    file.write_text(json.dumps(content))
+    return str(file)
+
+
+def test_every_recorded_decision_is_equal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(GOLDEN)]) == 0
+    assert capsys.readouterr().out == "decisions: 5760/5760 equal\n"
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [("stable", 1e-6), ("panic", 1e-6), ("desired", 1), ("bounded", 1), ("ebc", -1)],
+)
+def test_the_first_difference_is_shown_field_by_field(
+    field: str, change: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenario = load(GOLDEN)[1]
+    scenario["ticks"][7][field] += change
+    scenario["ticks"][9][field] += change
+    assert main([saved(tmp_path, [scenario])]) == 1
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{scenario['name']} t=14 {field}: recorded ")
+    total = len(scenario["ticks"])
+    assert last == f"decisions: {total - 2}/{total} equal"
+
+
+def test_wrong_validity_and_wrong_resolution_are_differences(tmp_path: Path) -> None:
+    scenario = load(GOLDEN)[1]
+    scenario["ticks"][3]["valid"] = False
+    assert replay_file(Path(saved(tmp_path, [scenario])))[2][0].field == "valid"
+    scenario = load(GOLDEN)[1]
+    scenario["panic_window_s"] += 1
+    assert replay_file(Path(saved(tmp_path, [scenario])))[2][0].field == "panic_window_s"
+
+
+def test_a_recorded_run_is_predicted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--run", str(RUN)]) == 0
+    ready, desired = capsys.readouterr().out.splitlines()
+    assert ready.startswith("ready replicas: ")
+    assert ready.endswith(" % of seconds equal")
+    assert desired.startswith("desired: ")
+    assert min(simulate_run(load(RUN))) >= 0.95
+
+
+def test_nothing_but_settings_and_schedule_is_taken_from_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording = load(RUN)
+    for sample in recording["samples"]:
+        sample[5] = 7  # a recording that no prediction can match
+    recording["requests"] = []
+    assert main(["--run", saved(tmp_path, recording)]) == 1
+    assert "ready replicas: 0.0 %" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["--run"]])
+@pytest.mark.parametrize("content", [{}, [], [{}], {"samples": []}, 3])
+def test_files_that_are_no_recordings(
+    arguments: list[str], content: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main([*arguments, saved(tmp_path, content)])
+    out = capsys.readouterr()
+    assert code == 2 or (content == [] and out.out == "decisions: 0/0 equal\n")
+
+
+def test_unreadable_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "missing.json")]) == 2
+    broken = tmp_path / "broken.json.gz"
+    broken.write_bytes(gzip.compress(b"[1, 2")[:-4])
+    assert main([str(broken)]) == 2
+    assert "broken.json.gz" in capsys.readouterr().err
+
+
+def test_a_bad_annotation_in_a_recording_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenario = load(GOLDEN)[1]
+    scenario["annotations"]["autoscaling.knative.dev/target"] = "NaN"
+    assert main([saved(tmp_path, [scenario])]) == 2
+    assert "autoscaling.knative.dev/target" in capsys.readouterr().err

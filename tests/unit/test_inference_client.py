@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from inference_server import HOST, PIECES, Vllm, serving
+
+from qwenkit.errors import (
+    Forbidden,
+    InvalidValue,
+    NotFound,
+    NotReady,
+    QwenkitError,
+    Rejected,
+    Unreachable,
+    WaitTimeout,
+)
+from qwenkit.inference.client import Server, chat_client, curl_command, raw_request
+from qwenkit.inference.metrics import parse, scrape, total
+
+TEXT = "".join(PIECES)
+
+
+@pytest.fixture
+def vllm() -> Vllm:
+    return Vllm()
+
+
+@pytest.fixture
+def url(vllm: Vllm, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    # Nobody answers there: a client that heeds it cannot reach the server.
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy", "OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    with serving(vllm) as url:
+        yield url
+
+
+@pytest.fixture
+def server(url: str) -> Iterator[Server]:
+    server = Server(url, HOST, model="qwen", timeout_s=10)
+    yield server
+    server.close()
+
+
+def test_an_answer_has_text_usage_and_the_raw_json(server: Server, vllm: Vllm) -> None:
+    answer = server.ask("杭州西湖", max_tokens=3, temperature=0.7, top_p=0.9, seed=10)
+    assert (answer.text, answer.finish_reason) == (TEXT, "length")
+    assert answer.usage["completion_tokens"] == 3
+    assert answer.raw["choices"][0]["stop_reason"] is None
+    assert answer.seconds > 0
+    assert vllm.bodies == [
+        {
+            "model": "qwen",
+            "messages": [{"role": "user", "content": "杭州西湖"}],
+            "max_tokens": 3,
+            "temperature": 0.7,
+            "top_p": 0.9,
+            "seed": 10,
+        }
+    ]
+
+
+def test_the_ready_made_client_is_an_ordinary_one(url: str, vllm: Vllm) -> None:
+    with chat_client(url, HOST) as client:
+        done = client.chat.completions.create(
+            model="qwen", messages=[{"role": "user", "content": "x"}]
+        )
+    assert done.choices[0].message.content == TEXT
+    assert vllm.headers[0]["Authorization"] == "Bearer none"
+
+
+def test_the_key_comes_from_the_environment_and_never_shows(
+    url: str, vllm: Vllm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    server = Server(url, HOST, model="qwen", timeout_s=10)
+    server.ask("x")
+    assert vllm.headers[0]["Authorization"] == "Bearer sk-secret"
+    assert "sk-secret" not in repr(server) + server.curl("x")
+    server.close()
+
+
+def test_a_stream_gives_pieces_then_statistics(server: Server, vllm: Vllm) -> None:
+    vllm.delay_s = 0.01
+    stream = server.stream("x")
+    with pytest.raises(QwenkitError, match="no statistics yet"):
+        _ = stream.stats
+    assert tuple(stream) == PIECES
+    stats = stream.stats
+    assert (stats.tokens, stats.finish_reason) == (3, "length")
+    assert 0 < stats.ttft_s < stats.seconds
+    assert 0 < stats.tpot_s < stats.seconds
+
+
+def test_tokens_are_counted_where_the_server_does_not(server: Server, vllm: Vllm) -> None:
+    vllm.usage = False
+    stream = server.stream("x")
+    assert "".join(stream) == TEXT
+    assert stream.stats.tokens == 3
+
+
+def test_a_cut_stream_is_an_error(server: Server, vllm: Vllm) -> None:
+    vllm.cut = True
+    with pytest.raises(QwenkitError, match="ended early"):
+        list(server.stream("x"))
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "said"),
+    [
+        (400, Rejected, "no upstream"),
+        (401, Forbidden, "OPENAI_API_KEY"),
+        (404, NotFound, "status.url"),
+        (502, Unreachable, "starting or ending"),
+        (503, NotReady, "qwenkit explain"),
+        (504, WaitTimeout, "request_timeout_s"),
+        (500, QwenkitError, "no upstream"),
+    ],
+)
+def test_each_status_has_its_error(
+    server: Server, vllm: Vllm, code: int, error: type[QwenkitError], said: str
+) -> None:
+    vllm.status = code
+    for ask in (server.ask, lambda prompt: list(server.stream(prompt))):
+        with pytest.raises(QwenkitError) as caught:
+            ask("x")
+        assert type(caught.value) is error
+        assert said in str(caught.value)
+        assert caught.value.context["status"] == code
+
+
+def test_a_wrong_host_and_a_wrong_model_are_told_apart(url: str) -> None:
+    lost = Server(url, "other.default.example.com", model="qwen", timeout_s=10)
+    with pytest.raises(NotFound, match="answered 404") as caught:
+        lost.ask("x")
+    assert "other.default.example.com" in caught.value.why
+    lost.close()
+    misnamed = Server(url, HOST, model="gpt-4", timeout_s=10)
+    with pytest.raises(NotFound, match="gpt-4") as caught:
+        misnamed.ask("x")
+    assert "served_model_name" in caught.value.fix
+    misnamed.close()
+
+
+def test_without_host_shows_the_gateway_s_404(server: Server) -> None:
+    assert server.without_host().status == 404
+
+
+def test_nobody_there(vllm: Vllm) -> None:
+    with serving(vllm) as gone:
+        pass
+    server = Server(gone, HOST, model="qwen", timeout_s=5)
+    with pytest.raises(Unreachable, match=gone):
+        server.ask("x")
+    with pytest.raises(Unreachable, match=gone):
+        raw_request(gone, "/v1/models")
+    server.close()
+
+
+def test_a_server_that_hangs_is_given_up(url: str, vllm: Vllm) -> None:
+    vllm.hang = True
+    server = Server(url, HOST, model="qwen", timeout_s=0.2)
+    with pytest.raises(WaitTimeout, match=r"within 0\.2 s"):
+        server.ask("x")
+    server.close()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_curl_command_can_be_pasted(server: Server, vllm: Vllm) -> None:
+    command = server.curl("杭州'西湖\" $HOME", max_tokens=3)
+    assert "杭州" in command
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, check=True, timeout=20
+    )
+    assert json.loads(done.stdout)["choices"][0]["message"]["content"] == TEXT
+    assert vllm.bodies[0] == server.body("杭州'西湖\" $HOME", max_tokens=3)
+
+
+def test_the_curl_command_is_the_page_s() -> None:
+    command = curl_command("47.1.2.3:80", HOST, {"model": "qwen", "max_tokens": 10})
+    assert command == (
+        f"curl -H 'Host: {HOST}' -H 'Content-Type: application/json' "
+        "http://47.1.2.3:80/v1/chat/completions "
+        '-d \'{"model": "qwen", "max_tokens": 10}\''
+    )
+
+
+@pytest.mark.parametrize("gateway", ["", "http://", "ftp://x", "//"])
+def test_an_address_must_be_one(gateway: str) -> None:
+    with pytest.raises(InvalidValue, match="gateway"):
+        Server(gateway, HOST, model="qwen")
+
+
+def test_metrics_become_numbers(url: str) -> None:
+    found = scrape(url, HOST)
+    assert found['vllm:num_requests_running{model_name="qwen"}'] == 2
+    assert total(found, "vllm:e2e_request_latency_seconds_count") == 4
+    with pytest.raises(QwenkitError, match="no metric"):
+        total(found, "vllm:nothing")
+    with pytest.raises(NotFound):
+        scrape(url, "other.example.com")
+    with pytest.raises(Rejected, match="cannot be read"):
+        parse("<html>{")

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import _thread
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from inference_server import HOST, Vllm, serving
+
+from qwenkit.errors import InvalidValue
+from qwenkit.inference.client import Server
+from qwenkit.inference.load import run_load
+from qwenkit.inference.results import LoadResult, Request, nearest_rank, percentiles
+
+
+@pytest.fixture
+def vllm() -> Vllm:
+    return Vllm()
+
+
+@pytest.fixture
+def server(vllm: Vllm) -> Iterator[Server]:
+    with serving(vllm) as url:
+        yield Server(url, HOST, model="qwen", timeout_s=10)
+
+
+def short(server: Server, clients: int = 3, seconds: float = 0.3, **more: float) -> LoadResult:
+    return run_load(server, clients=clients, seconds=seconds, prompt="x", max_tokens=3, **more)
+
+
+def test_every_request_is_measured(server: Server, vllm: Vllm) -> None:
+    vllm.delay_s = 0.01
+    result = short(server)
+    assert len(result.requests) == len(vllm.bodies) > 3
+    assert vllm.most_at_once == 3
+    for one in result.requests:
+        assert (one.outcome, one.why, one.tokens) == ("ok", "", 3)
+        assert one.first_s is not None
+        assert one.start_s < one.first_s < one.last_s <= one.end_s
+        assert one.ttft_s is not None
+        assert 0 < one.ttft_s < one.latency_s
+        assert one.tpot_s == pytest.approx((one.last_s - one.first_s) / 2)
+    starts = [one.start_s for one in result.requests]
+    assert starts == sorted(starts)
+    assert starts[-1] < 0.3
+    assert vllm.bodies[0]["stream"] is True
+    assert vllm.bodies[0]["max_tokens"] == 3
+
+
+def test_a_client_waits_for_its_answer(server: Server, vllm: Vllm) -> None:
+    vllm.delay_s = 0.02
+    result = short(server, clients=1)
+    ends = [one.end_s for one in result.requests]
+    assert all(end <= later.start_s for end, later in zip(ends, result.requests[1:], strict=False))
+
+
+def test_the_summary_adds_up(server: Server) -> None:
+    summary = short(server).summary()
+    assert summary["requests"] == summary["ok"]
+    assert summary["errors"] == {}
+    assert summary["tokens"] == 3 * summary["ok"]
+    for name in ("ttft_s", "tpot_s", "latency_s"):
+        assert summary[name]["p50"] <= summary[name]["p95"] <= summary[name]["p99"]
+    assert summary["tokens_per_second"] == pytest.approx(3 * summary["requests_per_second"], 0.01)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "why"),
+    [
+        ("status", 503, "http 503"),
+        ("status", 404, "http 404"),
+        ("cut", True, "cut"),
+        ("error_in_stream", True, "error in stream"),
+    ],
+)
+def test_failures_are_counted_by_kind(
+    server: Server, vllm: Vllm, attribute: str, value: object, why: str
+) -> None:
+    setattr(vllm, attribute, value)
+    result = short(server, clients=2, seconds=0.1)
+    assert result.summary()["errors"] == {why: len(result.requests)}
+    # A closed door is not hammered on: each client tried once in so short a time.
+    assert len(result.requests) == 2
+    assert result.summary()["ttft_s"] == {}
+
+
+def test_no_connection_and_a_timeout(server: Server, vllm: Vllm) -> None:
+    with serving(Vllm()) as gone:
+        pass
+    lost = Server(gone, HOST, model="qwen", timeout_s=5)
+    assert short(lost, clients=1, seconds=0.1).summary()["errors"] == {"no connection": 1}
+    vllm.hang = True
+    impatient = Server(server.gateway, HOST, model="qwen", timeout_s=0.2)
+    assert short(impatient, clients=1, seconds=0.1).summary()["errors"] == {"timeout": 1}
+
+
+def test_what_runs_too_long_is_given_up_and_counted(server: Server, vllm: Vllm) -> None:
+    vllm.hang = True
+    result = short(server, clients=2, seconds=0.1, drain_s=0.1)
+    assert result.summary()["errors"] == {"unfinished": 2}
+
+
+def test_an_interrupt_returns_what_was_measured(server: Server, vllm: Vllm) -> None:
+    vllm.delay_s = 0.01
+
+    def interrupt() -> None:
+        deadline = time.monotonic() + 20
+        while len(vllm.bodies) < 10 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        _thread.interrupt_main()
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    result = short(server, seconds=600)
+    assert result.seconds < 300
+    summary = result.summary()
+    assert summary["ok"] >= 5
+    assert set(summary["errors"]) <= {"unfinished"}
+
+
+def test_it_runs_where_a_loop_is_running_already(server: Server) -> None:
+    async def cell() -> LoadResult:
+        return short(server, clients=1, seconds=0.05)
+
+    assert asyncio.run(cell()).summary()["ok"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("clients", "seconds"), [(0, 1), (1, 0), (1, float("inf")), (1, float("nan"))]
+)
+def test_no_load_is_refused(clients: int, seconds: float) -> None:
+    server = Server("http://127.0.0.1:9", HOST, model="qwen")
+    with pytest.raises(InvalidValue):
+        short(server, clients=clients, seconds=seconds)
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0, 100))
+def test_the_nearest_rank_is_a_value_that_enough_do_not_exceed(
+    values: list[float], rank: float
+) -> None:
+    ordered = sorted(values)
+    found = nearest_rank(ordered, rank)
+    assert found in values
+    assert sum(value <= found for value in values) >= rank / 100 * len(values) - 1e-9
+    assert percentiles(values)["p99"] <= round(ordered[-1], 4)
+
+
+def test_an_answer_of_one_token_has_no_time_per_token() -> None:
+    one = Request(1.0, 2.0, "ok", "", 1.5, 1.5, 1)
+    assert (one.ttft_s, one.tpot_s, one.latency_s) == (0.5, None, 1.0)
