@@ -23,10 +23,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from qwenkit.autoscaling.annotations import PREFIX, ScalingSpec, parse_spec
+from qwenkit.autoscaling.environment import Environment
 from qwenkit.autoscaling.kpa import TICK_S, Decider
 from qwenkit.autoscaling.result import Result
 from qwenkit.autoscaling.server import VllmServer
-from qwenkit.autoscaling.simulate import Environment, simulate
+from qwenkit.autoscaling.simulate import simulate
 from qwenkit.autoscaling.traffic import Lengths, OpenLoop, diurnal, poisson
 
 DAY_GOAL_S, WHAT_IF_GOAL_MS = 4.0, 100.0

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from qwenkit import cli_sandbox
@@ -29,7 +28,9 @@ app.add_typer(cli_sandbox.app, name="sandbox")
 app.command()(cli_sandbox.lab)
 
 Params = Annotated[Path | None, typer.Option("-p", "--params", help="YAML file of parameters.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One parameter; repeatable.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One parameter; repeatable.")
+]
 Context = Annotated[str | None, typer.Option(help="kube context to act on (default: sandbox).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -38,22 +39,24 @@ def main() -> int:
     """Run one command; return its exit code."""
     try:
         code = app(standalone_mode=False, prog_name="qwenkit")
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else "")
-        return 2
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
     except QwenkitError as error:
         return fail(error, as_json="--json" in sys.argv)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("interrupted", err=True)
         return 130
+    except Exception as error:
+        show = getattr(error, "show", None)  # a usage error; typer brings its own copy of click
+        if show is None:
+            raise
+        show()
+        return 2
     return code if isinstance(code, int) else 0
 
 
 @app.command()
-def doctor(params: Params = None, set_: Set = None, context: Context = None, as_json: Json = False) -> None:
+def doctor(
+    params: Params = None, set_: Set = None, context: Context = None, as_json: Json = False
+) -> None:
     """Check every prerequisite: the value found, a verdict, the fix."""
     from qwenkit.cluster.client import Cluster
     from qwenkit.cluster.doctor import examine
@@ -71,16 +74,17 @@ def doctor(params: Params = None, set_: Set = None, context: Context = None, as_
 def upload(
     source: Annotated[str, typer.Argument(help="modelscope:owner/name[@rev], hf:… or a folder.")],
     target: Annotated[str, typer.Argument(help="oss://bucket/prefix")],
-    replace: Annotated[bool, typer.Option(help="Replace another revision that is complete there.")] = False,
+    replace: Annotated[
+        bool, typer.Option(help="Replace another revision that is complete there.")
+    ] = False,
     versioned: Annotated[bool, typer.Option(help="Append /<revision> to the prefix.")] = False,
     params: Params = None,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
     """Stream a model to OSS: resumable, verified, nothing staged on disk."""
-    from qwenkit.weights.store import Weights, parse_url, repository
-
     from qwenkit.weights.progress import format_progress
+    from qwenkit.weights.store import Weights, parse_url, repository
 
     bucket, prefix = parse_url(target)
     settings = _settings(params, set_, None, model_source=source, bucket=bucket, prefix=prefix)
@@ -95,7 +99,9 @@ def upload(
 
 @app.command()
 def render(
-    as_documented: Annotated[bool, typer.Option("--as-documented", help="The documentation's own Service.")] = False,
+    as_documented: Annotated[
+        bool, typer.Option("--as-documented", help="The documentation's own Service.")
+    ] = False,
     params: Params = None,
     set_: Set = None,
     context: Context = None,
@@ -105,11 +111,13 @@ def render(
 
     settings = _settings(params, set_, context)
     docs = [manifests.as_documented(settings)] if as_documented else manifests.render(settings)
-    click.echo(manifests.to_yaml(docs), nl=False)
+    typer.echo(manifests.to_yaml(docs), nl=False)
 
 
 @app.command()
-def deploy(params: Params = None, set_: Set = None, context: Context = None, as_json: Json = False) -> None:
+def deploy(
+    params: Params = None, set_: Set = None, context: Context = None, as_json: Json = False
+) -> None:
     """Apply Secret, PV, PVC and Service, and wait until the service is Ready."""
     from qwenkit.cluster.client import Cluster
     from qwenkit.cluster.deploy import deploy as run_deploy
@@ -118,9 +126,7 @@ def deploy(params: Params = None, set_: Set = None, context: Context = None, as_
 
     settings = _settings(params, set_, context)
     docs = [secret(settings, Credentials.required()), *documents(settings)[1:]]
-    deployed = run_deploy(
-        Cluster.connect(settings), docs, settings, on_change=say(quiet=as_json)
-    )
+    deployed = run_deploy(Cluster.connect(settings), docs, settings, on_change=say(quiet=as_json))
     emit(deployed, as_json=as_json)
 
 
@@ -132,7 +138,9 @@ def query(
     top_p: Annotated[float, typer.Option(min=0, max=1)] = 0.9,
     seed: Annotated[int | None, typer.Option()] = None,
     stream: Annotated[bool, typer.Option(help="Print the answer as it comes.")] = False,
-    curl: Annotated[bool, typer.Option(help="Print the curl command instead of sending it.")] = False,
+    curl: Annotated[
+        bool, typer.Option(help="Print the curl command instead of sending it.")
+    ] = False,
     params: Params = None,
     set_: Set = None,
     context: Context = None,
@@ -145,14 +153,14 @@ def query(
     if seed is not None:
         sampling["seed"] = seed
     if curl:
-        click.echo(server.curl(text, **sampling))
+        typer.echo(server.curl(text, **sampling))
     elif stream:
         for piece in server.stream(text, **sampling):
-            click.echo(piece, nl=False)
-        click.echo()
+            typer.echo(piece, nl=False)
+        typer.echo()
     else:
         answer = server.ask(text, **sampling)
-        click.echo(json.dumps(answer.raw, ensure_ascii=False) if as_json else answer.text)
+        typer.echo(json.dumps(answer.raw, ensure_ascii=False) if as_json else answer.text)
 
 
 @app.command()
@@ -187,7 +195,9 @@ def load(
 
 @app.command()
 def explain(
-    name: Annotated[str | None, typer.Argument(help="The service (default: the parameter).")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="The service (default: the parameter).")
+    ] = None,
     params: Params = None,
     set_: Set = None,
     context: Context = None,
@@ -202,7 +212,9 @@ def explain(
 
 
 @app.command()
-def teardown(params: Params = None, set_: Set = None, context: Context = None, as_json: Json = False) -> None:
+def teardown(
+    params: Params = None, set_: Set = None, context: Context = None, as_json: Json = False
+) -> None:
     """Remove what this run made, in the right order; then audit for leaks."""
     from qwenkit.cluster.client import Cluster
     from qwenkit.cluster.teardown import audit
@@ -238,18 +250,20 @@ def run(
     report = course.run_course(plan, settings, on_event=say(quiet=as_json))
     index = write_report(report)
     if as_json:
-        click.echo(json.dumps(summarise(report), ensure_ascii=False))
+        typer.echo(json.dumps(summarise(report), ensure_ascii=False))
     else:
         for problem in report.problems:
-            click.echo(f"problem: {problem}")
-        click.echo(
+            typer.echo(f"problem: {problem}")
+        typer.echo(
             f"course: {report.passed}/{len(report.notebooks)} notebooks passed "
             f"in {report.seconds:g} s → {index}"
         )
     raise typer.Exit(130 if report.interrupted else 0 if report.ok else 1)
 
 
-def _settings(params: Path | None, pairs: list[str] | None, context: str | None, **more: Any) -> Settings:
+def _settings(
+    params: Path | None, pairs: list[str] | None, context: str | None, **more: Any
+) -> Settings:
     return _settings_and_given(params, pairs, context, **more)[0]
 
 
@@ -278,4 +292,6 @@ def _server(settings: Settings) -> Any:
     from qwenkit.inference.client import Server
 
     gateway = find(Cluster.connect(settings), settings)
-    return Server(gateway.url, gateway.host, model=settings.served_model_name, timeout_s=settings.timeout_s)
+    return Server(
+        gateway.url, gateway.host, model=settings.served_model_name, timeout_s=settings.timeout_s
+    )

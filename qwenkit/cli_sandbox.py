@@ -9,14 +9,15 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from qwenkit.console import emit
 from qwenkit.errors import SettingsError
 from qwenkit.sandbox import process
 
-app = typer.Typer(help="The embedded sandbox: OSS, a model hub and Knative on loopback.", no_args_is_help=True)
+app = typer.Typer(
+    help="The embedded sandbox: OSS, a model hub and Knative on loopback.", no_args_is_help=True
+)
 
 Root = Annotated[Path, typer.Option(help="Folder that holds all of its state.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
@@ -25,10 +26,14 @@ Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")
 @app.command()
 def up(
     root: Root = process.DEFAULT_ROOT,
-    detach: Annotated[bool, typer.Option("--detach", help="Return when all of it answers.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return when all of it answers.")
+    ] = False,
     gpu: Annotated[str, typer.Option(help="GPU model of the node.")] = "V100-16",
     gpus: Annotated[int, typer.Option(min=0, max=64, help="How many.")] = 3,
-    time_scale: Annotated[float, typer.Option(min=0.01, max=1000, help="How much faster than the modelled GPU.")] = 1.0,
+    time_scale: Annotated[
+        float, typer.Option(min=0.01, max=1000, help="How much faster than the modelled GPU.")
+    ] = 1.0,
     oss_port: Port = 0,
     hub_port: Port = 0,
     api_port: Port = 0,
@@ -39,18 +44,18 @@ def up(
     if detach:
         emit(_described(process.up(root.absolute(), options), root), as_json=False)
         return
-    from qwenkit.sandbox.world import run
-
     process.prepare(root.absolute())
-    click.echo(f'sandbox: starting; then, in another shell: eval "$(qwenkit sandbox env --root {root})"')
-    asyncio.run(run(root.absolute(), options))
+    typer.echo(
+        f'sandbox: starting; then, in another shell: eval "$(qwenkit sandbox env --root {root})"'
+    )
+    process.serve(root.absolute(), options)
 
 
 @app.command()
 def down(root: Root = process.DEFAULT_ROOT) -> None:
     """Stop the sandbox and remove what it wrote; safe to repeat."""
     was_there = process.down(root.absolute())
-    click.echo("sandbox: down" if was_there else f"sandbox: none under {root}")
+    typer.echo("sandbox: down" if was_there else f"sandbox: none under {root}")
 
 
 @app.command()
@@ -67,7 +72,7 @@ def status(
 @app.command()
 def env(root: Root = process.DEFAULT_ROOT) -> None:
     """Print shell exports for every other command: KUBECONFIG, OSS_*, QWENKIT_*."""
-    click.echo(process.exports(root.absolute()))
+    typer.echo(process.exports(root.absolute()))
 
 
 @app.command()
@@ -80,11 +85,13 @@ def oss(
     keys = os.environ.get("OSS_ACCESS_KEY_ID", ""), os.environ.get("OSS_ACCESS_KEY_SECRET", "")
     if not all(keys):
         raise SettingsError(
-            "OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET", "", "are the server's key pair and are not set"
+            "OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET",
+            "",
+            "are the server's key pair and are not set",
         )
     from qwenkit.sandbox.world import run_oss
 
-    asyncio.run(run_oss(root.absolute(), port, keys, bucket or [], on_ready=click.echo))
+    asyncio.run(run_oss(root.absolute(), port, keys, bucket or [], on_ready=typer.echo))
 
 
 def lab(root: Root = process.DEFAULT_ROOT) -> None:
@@ -94,10 +101,17 @@ def lab(root: Root = process.DEFAULT_ROOT) -> None:
     notebooks = find_notebooks(None)
     ours = process.state(root) is None
     if ours:
-        click.echo(_described(process.up(root), root))
+        typer.echo(_described(process.up(root), root))
     try:
         subprocess.run(
-            [sys.executable, "-m", "jupyterlab", "--notebook-dir", notebooks[0].parent, notebooks[0]],
+            [
+                sys.executable,
+                "-m",
+                "jupyterlab",
+                "--notebook-dir",
+                notebooks[0].parent,
+                notebooks[0],
+            ],
             env=os.environ | process.environment(root),
             check=False,
         )

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import click
+import typer
 
 from qwenkit.errors import QwenkitError
 
@@ -18,7 +18,7 @@ LINE_EVERY_S = 10.0
 
 def emit(answer: Any, *, as_json: bool) -> None:
     """Print an answer: JSON for programs, its own text for people."""
-    click.echo(json.dumps(plain(answer), ensure_ascii=False) if as_json else text(answer))
+    typer.echo(json.dumps(plain(answer), ensure_ascii=False) if as_json else text(answer))
 
 
 def plain(answer: Any) -> Any:
@@ -38,7 +38,7 @@ def text(answer: Any) -> str:
     """Return an answer as lines: its own words if it has some, else one line a field."""
     if isinstance(answer, dict):
         return "\n".join(f"{key}: {value}" for key, value in answer.items())
-    if type(answer).__str__ is not object.__str__ or not dataclasses.is_dataclass(answer):
+    if "__str__" in vars(type(answer)) or not dataclasses.is_dataclass(answer):
         return str(answer)
     fields = dataclasses.fields(answer)
     return "\n".join(f"{field.name}: {getattr(answer, field.name)}" for field in fields)
@@ -47,14 +47,14 @@ def text(answer: Any) -> str:
 def fail(error: QwenkitError, *, as_json: bool) -> int:
     """Print an error, for programs too if they asked; return its exit code."""
     if as_json:
-        click.echo(json.dumps(plain(error.to_dict()), ensure_ascii=False))
-    click.echo(f"error: {error}", err=True)
+        typer.echo(json.dumps(plain(error.to_dict()), ensure_ascii=False))
+    typer.echo(f"error: {error}", err=True)
     return error.exit_code
 
 
 def say(*, quiet: bool) -> Callable[[Any], None]:
     """Return a callback that prints a line to stderr, where it disturbs no program."""
-    return (lambda line: None) if quiet else (lambda line: click.echo(str(line), err=True))
+    return (lambda line: None) if quiet else (lambda line: typer.echo(str(line), err=True))
 
 
 def progress_line(describe: Callable[[Any], str]) -> Callable[[Any], None]:
@@ -66,6 +66,10 @@ def progress_line(describe: Callable[[Any], str]) -> Callable[[Any], None]:
         if now - last[0] < (0.2 if terminal else LINE_EVERY_S):
             return
         last[0] = now
-        click.echo(f"\r\x1b[2K{describe(state)}" if terminal else describe(state), nl=not terminal, err=True)
+        typer.echo(
+            f"\r\x1b[2K{describe(state)}" if terminal else describe(state),
+            nl=not terminal,
+            err=True,
+        )
 
     return show

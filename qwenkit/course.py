@@ -318,9 +318,7 @@ def _target(settings: Settings, on_event: Callable[[str], None]) -> Iterator[Non
         return
     root = Path(tempfile.mkdtemp(prefix="qwenkit-sandbox-"))
     try:
-        state = sandbox.up(
-            root, sandbox.Options(gpu=settings.gpu, time_scale=settings.time_scale)
-        )
+        state = sandbox.up(root, sandbox.Options(gpu=settings.gpu, time_scale=settings.time_scale))
         on_event(f"sandbox: up in {state.seconds:g} s, figures are modelled for a {settings.gpu}")
         with _variables(sandbox.environment(root)):
             yield

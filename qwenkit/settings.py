@@ -72,7 +72,9 @@ class Settings(BaseSettings):
     )
 
     # where
-    context: str = Field("sandbox", description="kube context to act on; never the current one unasked")
+    context: str = Field(
+        "sandbox", description="kube context to act on; never the current one unasked"
+    )
     namespace: str = Field("default", description="Kubernetes namespace")
     service: str = Field("qwen", description="name of the Knative Service")
     run: str = Field("default", description="label that this run puts on what it creates")
@@ -117,7 +119,9 @@ class Settings(BaseSettings):
     served_model_name: str = Field("qwen", description="model name that clients send")
     mount_path: str = Field("/Qwen-7B-Chat-Int8", description="where the weights are mounted")
     gpu: str = Field("V100-16", description="GPU model: V100-16, V100-32, A10 or T4")
-    gpu_count: int = Field(1, ge=0, le=16, description="GPUs a replica; 0 for a stand-in without one")
+    gpu_count: int = Field(
+        1, ge=0, le=16, description="GPUs a replica; 0 for a stand-in without one"
+    )
     cpu_limit: str = Field("32", description="CPU limit")
     memory_limit: str = Field("64Gi", description="memory limit")
     cpu_request: str = Field("8", description="CPU request")
@@ -130,40 +134,71 @@ class Settings(BaseSettings):
     command: str = Field("", description="replaces the whole command line")
 
     # scaling: the annotations of autoscaling.knative.dev by their names
-    scale_metric: Literal["concurrency", "rps"] = Field("concurrency", description="what is scaled on")
+    scale_metric: Literal["concurrency", "rps"] = Field(
+        "concurrency", description="what is scaled on"
+    )
     scale_target: float = Field(2, ge=0.01, description="soft target a replica, before utilisation")
     min_scale: int = Field(0, ge=0, description="fewest replicas")
     max_scale: int = Field(3, ge=0, description="most replicas; 0: no limit")
     stable_window: str = Field("60s", description="averaging window, 6s to 1h")
     initial_scale: int | None = Field(None, ge=0, description="replicas of a new revision")
     activation_scale: int | None = Field(None, ge=2, description="replicas when waking from zero")
-    target_utilization_percentage: float | None = Field(None, ge=1, le=100, description="share of the target aimed at; cluster default 70")
-    target_burst_capacity: float | None = Field(None, ge=-1, description="burst to absorb; -1: always buffer")
-    panic_window_percentage: float | None = Field(None, ge=1, le=100, description="panic window, share of the stable one")
-    panic_threshold_percentage: float | None = Field(None, ge=110, le=1000, description="overload that starts panic")
+    target_utilization_percentage: float | None = Field(
+        None, ge=1, le=100, description="share of the target aimed at; cluster default 70"
+    )
+    target_burst_capacity: float | None = Field(
+        None, ge=-1, description="burst to absorb; -1: always buffer"
+    )
+    panic_window_percentage: float | None = Field(
+        None, ge=1, le=100, description="panic window, share of the stable one"
+    )
+    panic_threshold_percentage: float | None = Field(
+        None, ge=110, le=1000, description="overload that starts panic"
+    )
     scale_down_delay: str | None = Field(None, description="keep the highest of this long")
-    scale_to_zero_pod_retention_period: str | None = Field(None, description="keep the last pod this long")
-    metric_aggregation_algorithm: str | None = Field(None, description="linear or weighted-exponential")
-    container_concurrency: int = Field(0, ge=0, le=1000, description="hard limit a replica; 0: none")
-    progress_deadline: str = Field("1800s", description="how long a revision may take to become ready")
-    request_timeout_s: int = Field(600, ge=1, le=600, description="longest request, seconds; cold start included")
+    scale_to_zero_pod_retention_period: str | None = Field(
+        None, description="keep the last pod this long"
+    )
+    metric_aggregation_algorithm: str | None = Field(
+        None, description="linear or weighted-exponential"
+    )
+    container_concurrency: int = Field(
+        0, ge=0, le=1000, description="hard limit a replica; 0: none"
+    )
+    progress_deadline: str = Field(
+        "1800s", description="how long a revision may take to become ready"
+    )
+    request_timeout_s: int = Field(
+        600, ge=1, le=600, description="longest request, seconds; cold start included"
+    )
 
     # waiting, seconds
     timeout_s: float = Field(600, gt=0, description="default of the waits below")
-    upload_timeout_s: float | None = Field(None, gt=0, description="weights to the bucket; default 4 h")
+    upload_timeout_s: float | None = Field(
+        None, gt=0, description="weights to the bucket; default 4 h"
+    )
     ready_timeout_s: float | None = Field(None, gt=0, description="a revision to become ready")
     scale_timeout_s: float | None = Field(None, gt=0, description="replicas to go up or down")
     teardown_timeout_s: float | None = Field(None, gt=0, description="pods and volumes to be gone")
 
     # queries and load
-    gateway: str = Field("", description="base URL of the Knative gateway; default: found in the cluster")
+    gateway: str = Field(
+        "", description="base URL of the Knative gateway; default: found in the cluster"
+    )
     prompt: str = Field("杭州西湖", description="what the course asks")
-    load_clients: int = Field(6, ge=1, le=10_000, description="closed-loop clients of the load test")
+    load_clients: int = Field(
+        6, ge=1, le=10_000, description="closed-loop clients of the load test"
+    )
     load_seconds: float = Field(30, gt=0, description="how long the load lasts")
     load_tokens: int = Field(64, ge=1, description="max_tokens of a load request")
 
     # the embedded sandbox, read only when a run starts its own
-    time_scale: float = Field(1, gt=0, le=1000, description="how much faster than the modelled GPU the sandbox's engine runs")
+    time_scale: float = Field(
+        1,
+        gt=0,
+        le=1000,
+        description="how much faster than the modelled GPU the sandbox's engine runs",
+    )
 
     def __init__(self, **values: Any) -> None:
         unknown = sorted(set(values) - set(type(self).model_fields))
@@ -190,7 +225,9 @@ class Settings(BaseSettings):
     @classmethod
     def _dns_1123(cls, value: str) -> str:
         if not _DNS_1123.fullmatch(value):
-            raise ValueError("must be a DNS-1123 label: a-z, 0-9 and -, at most 63, no - at the ends")
+            raise ValueError(
+                "must be a DNS-1123 label: a-z, 0-9 and -, at most 63, no - at the ends"
+            )
         return value
 
     @field_validator("service")
@@ -220,7 +257,11 @@ class Settings(BaseSettings):
     @field_validator("mount_path")
     @classmethod
     def _mount_path(cls, value: str) -> str:
-        if not value.startswith("/") or value in ("/", "/dev", "/dev/log") or ".." in value.split("/"):
+        if (
+            not value.startswith("/")
+            or value in ("/", "/dev", "/dev/log")
+            or ".." in value.split("/")
+        ):
             raise ValueError("must be an absolute path other than /, /dev and /dev/log")
         return value
 
@@ -261,7 +302,9 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _bounds(self) -> Self:
         if self.max_scale and self.min_scale > self.max_scale:
-            raise ValueError(f"min_scale={self.min_scale} must not exceed max_scale={self.max_scale}")
+            raise ValueError(
+                f"min_scale={self.min_scale} must not exceed max_scale={self.max_scale}"
+            )
         return self
 
     def seconds(self, step: Literal["upload", "ready", "scale", "teardown"]) -> float:
@@ -359,7 +402,7 @@ def parse_text(name: str, value: str, origin: str = "") -> Any:
     if field.annotation is bool and value.lower() not in ("true", "false"):
         raise SettingsError(name, value, "must be true or false", _from(origin))
     try:
-        adapter: TypeAdapter[Any] = TypeAdapter(field.annotation)
+        adapter: TypeAdapter[Any] = TypeAdapter(field.annotation or str)
         return adapter.validate_python(value)
     except ValidationError as error:
         raise SettingsError(name, value, error.errors()[0]["msg"], _from(origin)) from None
@@ -379,7 +422,9 @@ def _unknown(name: str) -> SettingsError:
     from difflib import get_close_matches
 
     close = get_close_matches(name, Settings.model_fields, n=1)
-    hint = f"did you mean {close[0]}?" if close else "qwenkit run --help lists where names come from"
+    hint = (
+        f"did you mean {close[0]}?" if close else "qwenkit run --help lists where names come from"
+    )
     return SettingsError(name, "", "is not a parameter of qwenkit", hint)
 
 

@@ -9,53 +9,45 @@ One rule is ours: ``NaN`` and infinities are refused, although the webhook lets 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from qwenkit.autoscaling.annotation_reader import (
+    ALIASES,
+    DOMAIN,
+    KEYS,
+    PREFIX,
+    PROGRESS_DEADLINE,
+    SECOND_NS,
+    Reader,
+)
 from qwenkit.autoscaling.cluster_config import ClusterConfig, parse_config
-from qwenkit.autoscaling.golang import parse_duration_ns, parse_float, parse_int
 from qwenkit.errors import InvalidValue
 
-DOMAIN = "autoscaling.knative.dev"
-PREFIX = f"{DOMAIN}/"
 KPA = f"kpa.{DOMAIN}"
 HPA = f"hpa.{DOMAIN}"
-PROGRESS_DEADLINE = "serving.knative.dev/progress-deadline"
 PROGRESS_DEADLINE_DEFAULT_S = 600.0
 CONCURRENCY, RPS = "concurrency", "rps"
 LINEAR, WEIGHTED = "linear", "weighted-exponential"
 TARGET_MIN = 0.01
 RPS_UTILIZATION = 0.7  # a constant upstream: no ConfigMap key sets it
-_SECOND_NS = 1_000_000_000
-_HOUR_NS = 3600 * _SECOND_NS
 T = TypeVar("T")
-
-# Keys that have an old camelCase spelling too; the others have one spelling only.
-_ALIASED = (
-    "initial-scale",
-    "max-scale",
-    "metric-aggregation-algorithm",
-    "min-scale",
-    "panic-threshold-percentage",
-    "panic-window-percentage",
-    "scale-down-delay",
-    "scale-to-zero-pod-retention-period",
-    "target-burst-capacity",
-    "target-utilization-percentage",
-)
-_SINGLE = ("activation-scale", "class", "metric", "target", "window")
-
-
-def _camel(key: str) -> str:
-    head, *rest = key.split("-")
-    return head + "".join(word.capitalize() for word in rest)
-
-
-ALIASES: Mapping[str, str] = {key: _camel(key) for key in _ALIASED}
-KEYS: frozenset[str] = frozenset((*_ALIASED, *_SINGLE, *ALIASES.values()))
+__all__ = [
+    "ALIASES",
+    "CONCURRENCY",
+    "HPA",
+    "KEYS",
+    "KPA",
+    "LINEAR",
+    "PREFIX",
+    "PROGRESS_DEADLINE",
+    "RPS",
+    "WEIGHTED",
+    "ScalingSpec",
+    "parse_spec",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +105,7 @@ def parse_spec(
     cluster = parse_config(config or {})
     if container_concurrency < 0:
         raise InvalidValue("containerConcurrency", container_concurrency, "at least 0")
-    read = _Reader(annotations)
+    read = Reader(annotations)
     klass = _class(read)
     spec = _resolve(read, cluster, klass, container_concurrency, strict)
     if strict:
@@ -122,11 +114,11 @@ def parse_spec(
 
 
 def _resolve(
-    read: _Reader, cluster: ClusterConfig, klass: str, hard_limit: int, strict: bool
+    read: Reader, cluster: ClusterConfig, klass: str, hard_limit: int, strict: bool
 ) -> ScalingSpec:
     metric = _metric(read, klass, cluster.pod_autoscaler_class)
     total, utilization = _load(read, cluster, metric, hard_limit)
-    window_ns = read.duration("window", 6 * _SECOND_NS, whole=True)
+    window_ns = read.duration("window", 6 * SECOND_NS, whole=True)
     if window_ns is None:
         window_ns = cluster.stable_window_ns
     delay_ns = read.duration("scale-down-delay", 0, whole=True)
@@ -164,80 +156,7 @@ def _first(value: T | None, default: T) -> T:
     return default if value is None else value
 
 
-class _Reader:
-    """Looks up one annotation by its kebab key and parses it, naming it in every error."""
-
-    def __init__(self, annotations: Mapping[str, str]) -> None:
-        self._annotations = annotations
-
-    def text(self, key: str) -> tuple[str, str] | None:
-        """Return (full key found, value); the kebab spelling wins."""
-        for name in (key, ALIASES.get(key, key)):
-            full = PREFIX + name
-            if full in self._annotations:
-                value = self._annotations[full]
-                if not isinstance(value, str):
-                    raise InvalidValue(full, value, "annotation values are strings", "quote it")
-                return full, value
-        return None
-
-    def _parse(self, key: str, parse: Callable[[str], T]) -> T | None:
-        found = self.text(key)
-        return None if found is None else _parsed(*found, parse)
-
-    def number(self, key: str, least: float = -math.inf, most: float = math.inf) -> float | None:
-        """Parse a float and check its range."""
-        value = self._parse(key, parse_float)
-        if value is None:
-            return None
-        name, text = self._found(key)
-        if not math.isfinite(value):
-            raise InvalidValue(name, text, "must be finite: NaN and infinities are refused")
-        if not least <= value <= most:
-            rule = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
-            raise InvalidValue(name, text, rule)
-        return value
-
-    def count(self, key: str, least: int = 0) -> int | None:
-        """Parse a 32-bit integer and check its lower bound."""
-        value = self._parse(key, parse_int)
-        if value is not None and value < least:
-            raise InvalidValue(*self._found(key), f"a whole number of at least {least}")
-        return value
-
-    def duration(self, key: str, least_ns: int, *, whole: bool = False) -> int | None:
-        """Parse a duration of at most an hour into nanoseconds."""
-        value = self._parse(key, parse_duration_ns)
-        if value is None:
-            return None
-        if not least_ns <= value <= _HOUR_NS:
-            raise InvalidValue(*self._found(key), f"{least_ns // _SECOND_NS}s to 1h")
-        if whole and value % _SECOND_NS:
-            raise InvalidValue(*self._found(key), "whole seconds only")
-        return value
-
-    def progress_deadline(self) -> int | None:
-        """Parse ``serving.knative.dev/progress-deadline`` into nanoseconds."""
-        text = self._annotations.get(PROGRESS_DEADLINE)
-        if text is None:
-            return None
-        value = _parsed(PROGRESS_DEADLINE, text, parse_duration_ns)
-        if value < 0 or value % _SECOND_NS:
-            raise InvalidValue(PROGRESS_DEADLINE, text, "whole seconds, not negative")
-        return value
-
-    def _found(self, key: str) -> tuple[str, str]:
-        return self.text(key) or (PREFIX + key, "")
-
-
-def _parsed(name: str, text: str, parse: Callable[[str], T]) -> T:
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise InvalidValue(name, text, f"as Go parses it, {error}") from error
-
-
-def _class(read: _Reader) -> str:
+def _class(read: Reader) -> str:
     found = read.text("class")
     if found is None:
         return KPA
@@ -246,7 +165,7 @@ def _class(read: _Reader) -> str:
     return found[1]
 
 
-def _metric(read: _Reader, klass: str, cluster_class: str) -> str:
+def _metric(read: Reader, klass: str, cluster_class: str) -> str:
     found = read.text("metric")
     if found is None:
         return "cpu" if klass == HPA else CONCURRENCY
@@ -259,7 +178,7 @@ def _metric(read: _Reader, klass: str, cluster_class: str) -> str:
     return found[1]
 
 
-def _algorithm(read: _Reader) -> str:
+def _algorithm(read: Reader) -> str:
     found = read.text("metric-aggregation-algorithm")
     if found is None or not found[1]:
         return LINEAR
@@ -271,7 +190,7 @@ def _algorithm(read: _Reader) -> str:
 
 
 def _load(
-    read: _Reader, cluster: ClusterConfig, metric: str, hard_limit: int
+    read: Reader, cluster: ClusterConfig, metric: str, hard_limit: int
 ) -> tuple[float, float]:
     """Return (total, utilisation): what one pod may carry, and the share to aim at."""
     if metric == RPS:
@@ -287,7 +206,7 @@ def _load(
     return total, utilization if percent is None else percent / 100
 
 
-def _burst(read: _Reader) -> float | None:
+def _burst(read: Reader) -> float | None:
     value = read.number("target-burst-capacity")
     if value is not None and value < 0 and value != -1:
         found = read.text("target-burst-capacity") or ("", "")
@@ -295,14 +214,14 @@ def _burst(read: _Reader) -> float | None:
     return value
 
 
-def _panic_window(read: _Reader, cluster: ClusterConfig, window_ns: int) -> float:
+def _panic_window(read: Reader, cluster: ClusterConfig, window_ns: int) -> float:
     percent = read.number("panic-window-percentage", 1, 100)
     share = float(window_ns) * _first(percent, cluster.panic_window_percentage) / 100.0
     # Whole seconds, half away from zero, at least one bucket.
-    return max(1.0, float((int(share) + _SECOND_NS // 2) // _SECOND_NS))
+    return max(1.0, float((int(share) + SECOND_NS // 2) // SECOND_NS))
 
 
-def _initial_scale(read: _Reader, cluster: ClusterConfig, strict: bool) -> int:
+def _initial_scale(read: Reader, cluster: ClusterConfig, strict: bool) -> int:
     value = read.count("initial-scale")
     if value is None:
         return cluster.initial_scale
@@ -314,7 +233,7 @@ def _initial_scale(read: _Reader, cluster: ClusterConfig, strict: bool) -> int:
     return value
 
 
-def _check_relations(read: _Reader, cluster: ClusterConfig, spec: ScalingSpec) -> None:
+def _check_relations(read: Reader, cluster: ClusterConfig, spec: ScalingSpec) -> None:
     """Refuse what the webhook refuses; it compares annotations, not the resolved values."""
     least, most = read.count("min-scale") or 0, read.count("max-scale")
     refuse = partial(_refuse, read)
@@ -328,6 +247,6 @@ def _check_relations(read: _Reader, cluster: ClusterConfig, spec: ScalingSpec) -
         refuse("activation-scale", f"at most max-scale={most}")
 
 
-def _refuse(read: _Reader, key: str, rule: str) -> None:
+def _refuse(read: Reader, key: str, rule: str) -> None:
     name, text = read.text(key) or (PREFIX + key, "")
     raise InvalidValue(name, text, rule)

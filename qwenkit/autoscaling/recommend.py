@@ -8,120 +8,29 @@ seeded traffic; the cheapest that keeps the objective wins, the rest shows the p
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 
-from qwenkit.autoscaling.annotations import PREFIX, PROGRESS_DEADLINE, ScalingSpec, parse_spec
+from qwenkit.autoscaling.annotations import PROGRESS_DEADLINE, ScalingSpec, parse_spec
+from qwenkit.autoscaling.candidates import (
+    UTILIZATION,
+    Candidate,
+    Choice,
+    Objective,
+    judge,
+    pareto,
+)
+from qwenkit.autoscaling.environment import Environment
 from qwenkit.autoscaling.gpu import Gpu, Model, prefill_seconds, tpot_seconds
 from qwenkit.autoscaling.memory import Load, suggested_load
-from qwenkit.autoscaling.result import Result
 from qwenkit.autoscaling.server import VllmServer
-from qwenkit.autoscaling.simulate import Environment, simulate
+from qwenkit.autoscaling.simulate import simulate
 from qwenkit.autoscaling.traffic import ClosedLoop, Lengths, OpenLoop, Traffic
 from qwenkit.errors import InvalidValue
 
-_UTILIZATION = 70
 _TIMEOUT_S = 600  # Knative's own maximum unless the cluster raises it
 _DEADLINE_S = 1800  # covers the provisioning of a GPU node
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Objective:
-    """What the service must keep; None where it does not matter.
-
-    ``failed_share`` is the share of requests that may fail or stay unanswered.
-    """
-
-    ttft_p95_s: float | None = None
-    tpot_p95_s: float | None = None
-    cost_per_hour: float | None = None
-    failed_share: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("ttft_p95_s", "tpot_p95_s", "cost_per_hour"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise InvalidValue(name, value, "more than 0, finite")
-        if not 0 <= self.failed_share < 1:
-            raise InvalidValue("failed_share", self.failed_share, "at least 0, less than 1")
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One set of settings; ``hard_limit`` is the revision's containerConcurrency, 0 for none."""
-
-    target: int
-    hard_limit: int
-    min_scale: int
-    max_scale: int
-    window_s: int = 60
-    retention_s: int = 0
-
-    def __str__(self) -> str:
-        return (
-            f"target {self.target}, hard limit {self.hard_limit}, {self.min_scale} to "
-            f"{self.max_scale} pods, window {self.window_s} s, retention {self.retention_s} s"
-        )
-
-    @property
-    def panic_threshold(self) -> int:
-        """The panic threshold in percent: at few pods 200 is a hair trigger."""
-        return 400 if self.max_scale <= 3 else 200
-
-    def annotations(self) -> dict[str, str]:
-        """Return the settings as annotations of the revision template."""
-        settings = {
-            "metric": "concurrency",
-            "target": str(self.target),
-            "target-utilization-percentage": str(_UTILIZATION),
-            "min-scale": str(self.min_scale),
-            "max-scale": str(self.max_scale),
-            "window": f"{self.window_s}s",
-            "panic-threshold-percentage": str(self.panic_threshold),
-            "target-burst-capacity": "0",
-            "scale-to-zero-pod-retention-period": f"{self.retention_s}s",
-        }
-        return {PREFIX + key: value for key, value in settings.items()}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """One set of settings and what the simulation says about it."""
-
-    choice: Choice
-    ttft_p95_s: float
-    tpot_p95_s: float
-    latency_p95_s: float
-    cost_per_hour: float
-    failed_share: float
-
-    def misses(self, objective: Objective) -> list[str]:
-        """Return in words what of the objective this does not keep."""
-        return [
-            f"{name} {value:.3g} instead of {limit:g}"
-            for name, value, limit in self._against(objective)
-            if value > limit
-        ]
-
-    def excess(self, objective: Objective) -> float:
-        """Return by how much the limits are exceeded, relative and added up; 0 if kept."""
-        return sum(
-            value / limit - 1 if limit else value
-            for _, value, limit in self._against(objective)
-            if value > limit
-        )
-
-    def _against(self, objective: Objective) -> Iterator[tuple[str, float, float]]:
-        pairs = (
-            ("TTFT p95 in s", self.ttft_p95_s, objective.ttft_p95_s),
-            ("TPOT p95 in s", self.tpot_p95_s, objective.tpot_p95_s),
-            ("cost per hour", self.cost_per_hour, objective.cost_per_hour),
-            ("share of failed requests", self.failed_share, objective.failed_share),
-        )
-        for name, value, limit in pairs:
-            if limit is not None:
-                yield name, value, limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,16 +107,22 @@ def recommend(
         result = simulate(
             spec, traffic, server, environment=around, duration_s=duration_s, seed=seed
         )
-        return _judge(choice, result)
+        return judge(choice, result)
 
-    tried = [attempt(choice) for choice in _coarse(load.total, gpus)]
-    nearest = min(tried, key=lambda each: _rank(each, objective))
-    tried += [attempt(choice) for choice in _refined(nearest.choice)]
-    tried.sort(key=lambda each: _rank(each, objective))
+    tried = _search(attempt, objective, load.total, gpus)
     if tried[0].misses(objective):
         raise _impossible(tried[0], objective)
-    following = tried[1] if len(tried) > 1 and not tried[1].misses(objective) else None
-    return _recommendation(tried[0], following, tuple(tried), load, around)
+    return _recommendation(tried, objective, load, around)
+
+
+def _search(
+    attempt: Callable[[Choice], Candidate], objective: Objective, total: int, gpus: int
+) -> tuple[Candidate, ...]:
+    """Return all candidates that were tried, best first."""
+    tried = [attempt(choice) for choice in _coarse(total, gpus)]
+    nearest = min(tried, key=lambda each: _rank(each, objective))
+    tried += [attempt(choice) for choice in _refined(nearest.choice)]
+    return tuple(sorted(tried, key=lambda each: _rank(each, objective)))
 
 
 def _rank(candidate: Candidate, objective: Objective) -> tuple[float, ...]:
@@ -229,15 +144,6 @@ def _refined(choice: Choice) -> Iterator[Choice]:
         yield replace(choice, retention_s=300)
         yield replace(choice, retention_s=900)
         yield replace(choice, window_s=120, retention_s=900)
-
-
-def pareto(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Return the candidates that no other beats in both cost and TTFT, cheapest first."""
-    front: list[Candidate] = []
-    for candidate in sorted(candidates, key=lambda each: (each.cost_per_hour, each.ttft_p95_s)):
-        if not front or candidate.ttft_p95_s < front[-1].ttft_p95_s:
-            front.append(candidate)
-    return tuple(front)
 
 
 def _mean_lengths(traffic: Traffic) -> Lengths:
@@ -282,24 +188,6 @@ def _load(
     )
 
 
-def _judge(choice: Choice, result: Result) -> Candidate:
-    requests = result.requests
-    some = requests.answered > 0
-    seen = len(requests) + result.unfinished
-    return Candidate(
-        choice=choice,
-        ttft_p95_s=requests.ttft(95) if some else math.inf,
-        tpot_p95_s=requests.tpot(95) if some and _has_tpot(requests.output_tokens) else 0.0,
-        latency_p95_s=requests.latency(95) if some else math.inf,
-        cost_per_hour=result.cost / (result.t[-1] / 3600),
-        failed_share=requests.failed() / seen if seen else 0.0,
-    )
-
-
-def _has_tpot(output_tokens: Sequence[int]) -> bool:
-    return any(tokens > 1 for tokens in output_tokens)
-
-
 def _impossible(nearest: Candidate, objective: Objective) -> InvalidValue:
     return InvalidValue(
         "objective",
@@ -310,12 +198,10 @@ def _impossible(nearest: Candidate, objective: Objective) -> InvalidValue:
 
 
 def _recommendation(
-    chosen: Candidate,
-    following: Candidate | None,
-    tried: tuple[Candidate, ...],
-    load: Load,
-    environment: Environment,
+    tried: tuple[Candidate, ...], objective: Objective, load: Load, environment: Environment
 ) -> Recommendation:
+    chosen = tried[0]
+    following = next((each for each in tried[1:2] if not each.misses(objective)), None)
     cold = environment.startup.total_s
     deadline = max(_DEADLINE_S, math.ceil(3 * cold / 60) * 60)
     annotations = {**chosen.choice.annotations(), PROGRESS_DEADLINE: f"{deadline}s"}
@@ -349,8 +235,8 @@ def _reasons(choice: Choice, load: Load, cold: float, deadline: int) -> Iterator
     yield Reason(
         "target",
         str(choice.target),
-        f"a pod carries {load.total} (bound by the {load.bound}); at {_UTILIZATION} % the KPA "
-        f"aims at {choice.target * _UTILIZATION / 100:g}",
+        f"a pod carries {load.total} (bound by the {load.bound}); at {UTILIZATION} % the KPA "
+        f"aims at {choice.target * UTILIZATION / 100:g}",
     )
     limit = "keeps the batch small, the rest waits" if choice.hard_limit else "vLLM queues itself"
     yield Reason("containerConcurrency", str(choice.hard_limit), limit)

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
+from qwenkit.autoscaling.environment import Environment
 from qwenkit.autoscaling.fleet import Startup
 from qwenkit.autoscaling.kpa import Decider
 from qwenkit.autoscaling.scale_to_zero import apply_bounds
 from qwenkit.autoscaling.server import FixedServer
-from qwenkit.autoscaling.simulate import Environment, simulate
+from qwenkit.autoscaling.simulate import simulate
 from qwenkit.autoscaling.traffic import ClosedLoop
 from qwenkit.errors import InvalidValue, NotFound, QwenkitError
 
@@ -136,7 +137,7 @@ def load(path: Path) -> Any:
 def replay_file(path: Path) -> tuple[int, int, list[Difference]]:
     """Return decisions, equal decisions, and the fields of the first that differs."""
     scenarios = load(path)
-    if not isinstance(scenarios, list):
+    if not isinstance(scenarios, list) or not scenarios:
         raise InvalidValue("recording", str(path), "a list of scenarios", "a run needs --run")
     total = equal = 0
     first: list[Difference] = []

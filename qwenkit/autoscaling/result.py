@@ -46,8 +46,8 @@ class Tick:
 class Requests:
     """Every request that has ended, as columns in the order of their ends.
 
-    ``ttft_s`` is the time to the first token (infinite if none came), ``status`` 200, 503
-    (a queue was full) or 504 (timed out).
+    ``ttft_s`` is the time to the first token, or to the end if none came; ``status`` is 200,
+    503 (a queue was full) or 504 (timed out).
     """
 
     at: Sequence[float]

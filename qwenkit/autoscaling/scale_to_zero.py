@@ -163,7 +163,10 @@ class Scaler:
         if verdict.want != UNKNOWN or self.desired_scale < 0:
             self.desired_scale = verdict.want
         self._update_state(now, verdict.want, ready, reachable)
-        in_path = (self.mode is Mode.PROXY or ready == 0) and activators_exist
+        again = before != (self.state, self.mode, self.initialized)
+        return self._step(verdict, ready, activators_exist, again)
+
+    def _step(self, verdict: _Verdict, ready: int, activators_exist: bool, again: bool) -> Step:
         return Step(
             want=verdict.want,
             desired_scale=self.desired_scale,
@@ -172,11 +175,11 @@ class Scaler:
             condition_reason=self.condition_reason,
             initialized=self.initialized,
             mode=self.mode,
-            activator_in_path=in_path,
+            activator_in_path=activators_exist and (self.mode is Mode.PROXY or ready == 0),
             activators=count_activators(self.spec, ready),
             reason=verdict.reason,
             recheck_s=verdict.recheck_s,
-            again=before != (self.state, self.mode, self.initialized),
+            again=again,
         )
 
     def _minimum(self, reachable: bool) -> int:

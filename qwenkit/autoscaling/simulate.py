@@ -12,13 +12,13 @@ and timeouts that act at the next full second.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from random import Random
 
 from qwenkit.autoscaling.annotations import ScalingSpec
 from qwenkit.autoscaling.dataplane import DataPlane
-from qwenkit.autoscaling.fleet import Fleet, Phase, Pod, Startup
+from qwenkit.autoscaling.environment import Environment
+from qwenkit.autoscaling.fleet import Fleet, Phase, Pod
 from qwenkit.autoscaling.kpa import TICK_S, Decider
 from qwenkit.autoscaling.result import Requests, Result, Tick
 from qwenkit.autoscaling.scale_to_zero import Mode, Scaler, State, Step
@@ -26,55 +26,13 @@ from qwenkit.autoscaling.server import Request, Server
 from qwenkit.autoscaling.traffic import ClosedLoop, OpenLoop, Traffic
 from qwenkit.errors import InvalidValue
 
+__all__ = ["Environment", "simulate"]
+
 _MAX_SECONDS = 7 * 86_400
 _MAX_STEPS = 8  # a reconcile changes the status, and that is an event again
 _RETRY_S = 1.0  # a closed-loop client waits this long after an error
 _NOBODY = -1
 _SETTLED_S = 600.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Environment:
-    """The cluster around the revision and where it stands at second 0.
-
-    Args:
-        gpus: pods' worth of GPUs; None for as many as are wanted.
-        gpus_per_pod: for the bill.
-        startup: the parts of a pod's cold start.
-        drain_s: how long a removed pod keeps its GPU at least.
-        timeout_s: the revision's ``timeoutSeconds``.
-        response_start_timeout_s: its ``responseStartTimeoutSeconds``.
-        streaming: whether clients ask for streams; then the first byte is the first token.
-        initial_ready: pods that are ready at second 0; None for min-scale.
-        active_for_s: for how long they were Active by then, without traffic; None for 10 minutes
-            if min-scale holds them, else for pods that became ready just now.
-        price_per_gpu_hour: in any currency.
-    """
-
-    gpus: int | None = None
-    gpus_per_pod: int = 1
-    startup: Startup = field(default_factory=Startup)
-    drain_s: float = 30.0
-    timeout_s: float = 600.0
-    response_start_timeout_s: float = 600.0
-    streaming: bool = True
-    initial_ready: int | None = None
-    active_for_s: float | None = None
-    price_per_gpu_hour: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("drain_s", "active_for_s", "price_per_gpu_hour"):
-            if not 0 <= (getattr(self, name) or 0.0) < math.inf:
-                raise InvalidValue(name, getattr(self, name), "finite, at least 0")
-        for name in ("timeout_s", "response_start_timeout_s"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InvalidValue(name, getattr(self, name), "finite, more than 0")
-        if self.gpus is not None and self.gpus < 1:
-            raise InvalidValue("gpus", self.gpus, "at least 1, or None for enough")
-        if self.gpus_per_pod < 1:
-            raise InvalidValue("gpus_per_pod", self.gpus_per_pod, "at least 1")
-        if self.initial_ready is not None and self.initial_ready < 0:
-            raise InvalidValue("initial_ready", self.initial_ready, "at least 0")
 
 
 def simulate(
@@ -143,6 +101,10 @@ class _Run:
         self._arrived = 0
         self._recheck_at = math.inf
         self._scraped = spec.target_burst_capacity != -1
+        self._connect(traffic)
+        self._take_over(spec)
+
+    def _connect(self, traffic: Traffic) -> None:
         self._arrivals = iter(traffic.arrivals) if isinstance(traffic, OpenLoop) else iter(())
         self._next_arrival = next(self._arrivals, None)
         self._clients = traffic if isinstance(traffic, ClosedLoop) else None
@@ -150,7 +112,6 @@ class _Run:
         self._waiting_clients: set[int] = set()
         for at, _ in self._clients.schedule if self._clients else ():
             self._push(at, None)
-        self._take_over(spec)
 
     def _take_over(self, spec: ScalingSpec) -> None:
         """Put the revision into the state that it has at second 0."""
@@ -353,23 +314,26 @@ class _Run:
         return last
 
     def _result(self, end: int) -> Result:
-        series = ([row[column] for row in self._series] for column in range(9))
-        t, clients, arrivals, concurrency, queue, desired, ready, starting, pending = series
-        columns = ([row[column] for row in self._ended] for column in range(5))
-        environment = self._environment
+        environment, rows, ended = self._environment, self._series, self._ended
         held = self._fleet.gpu_seconds_until(float(end))
         return Result(
-            t=t,
-            clients=clients,
-            arrivals=arrivals,
-            concurrency=concurrency,
-            queue=queue,
-            desired=desired,
-            ready=ready,
-            starting=starting,
-            pending=pending,
-            decisions=self._ticks,
-            requests=Requests(*columns),
+            t=tuple([row[0] for row in rows]),
+            clients=tuple([row[1] for row in rows]),
+            arrivals=tuple([row[2] for row in rows]),
+            concurrency=tuple([row[3] for row in rows]),
+            queue=tuple([row[4] for row in rows]),
+            desired=tuple([row[5] for row in rows]),
+            ready=tuple([row[6] for row in rows]),
+            starting=tuple([row[7] for row in rows]),
+            pending=tuple([row[8] for row in rows]),
+            decisions=tuple(self._ticks),
+            requests=Requests(
+                at=tuple([row[0] for row in ended]),
+                latency_s=tuple([row[1] for row in ended]),
+                ttft_s=tuple([row[2] for row in ended]),
+                output_tokens=tuple([row[3] for row in ended]),
+                status=tuple([row[4] for row in ended]),
+            ),
             unfinished=self._plane.in_flight,
             gpu_seconds=held * environment.gpus_per_pod,
             price_per_gpu_hour=environment.price_per_gpu_hour,

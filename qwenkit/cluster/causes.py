@@ -9,70 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from qwenkit.cluster.kinds import GPU_RESOURCE, Obj, condition, is_true, name_of
+from qwenkit.cluster.crashes import CRASH_BUDGET, crash
+from qwenkit.cluster.explanation import Explanation
+from qwenkit.cluster.kinds import GPU_RESOURCE, Obj, condition, name_of
 from qwenkit.cluster.pods import containers, gpus_of, gpus_wanted, is_current, waiting_reasons
 from qwenkit.cluster.snapshot import Snapshot, claim_names
-from qwenkit.errors import NotReady
-
-# A container may crash twice before waiting is given up: a mount can be late once.
-CRASH_BUDGET = 2
-_LOG_LINES = 6
-_LOG_RULES: tuple[tuple[str, str, str], ...] = (
-    (
-        r"no kernel image is available|invalid device function",
-        "the image has no kernels for this GPU",
-        "take an image built for it: V100 needs vLLM 0.8.5 or older",
-    ),
-    (
-        r"bfloat16 is only supported",
-        "this GPU has no bfloat16",
-        "--set dtype=half",
-    ),
-    (
-        r"no available memory for the cache blocks|larger than the maximum number of tokens",
-        "the KV cache does not fit into the GPU's memory",
-        "lower max_model_len or raise gpu_memory_utilization",
-    ),
-    (
-        r"CUDA out of memory|OutOfMemoryError",
-        "the GPU's memory is not enough",
-        "lower max_model_len or gpu_memory_utilization, or use a larger GPU",
-    ),
-    (
-        r"HeaderTooLarge|SafetensorError|is not a valid JSON file|InvalidHeaderDeserialization",
-        "the weights are damaged or only LFS pointers",
-        "qwenkit upload again; it verifies every file",
-    ),
-    (
-        r"No such file or directory|does not appear to have a file named|is not a local folder",
-        "the model's files are not where the server looks",
-        "compare prefix and mount_path with the folder in the bucket",
-    ),
-)
-
-
-@dataclass(frozen=True, repr=False)
-class Explanation:
-    """One cause. ``code`` is for programs, ``permanent`` means that waiting does not mend it."""
-
-    code: str
-    cause: str
-    evidence: tuple[str, ...] = ()
-    fix: str = ""
-    permanent: bool = True
-
-    def __str__(self) -> str:
-        seen = [f"  evidence: {line}" for line in self.evidence]
-        return "\n".join([self.cause, *seen, *([f"  fix: {self.fix}"] if self.fix else [])])
-
-    __repr__ = __str__
-
-    def error(self, what: str, **context: object) -> NotReady:
-        """Return the error that carries this explanation."""
-        why = "\n       ".join([self.cause, *self.evidence])
-        return NotReady(what, why, self.fix, cause=self.code, **context)
 
 
 def _image(snapshot: Snapshot) -> Explanation | None:
@@ -214,41 +156,6 @@ def _mount(snapshot: Snapshot) -> Explanation | None:
     )
 
 
-def _crash(snapshot: Snapshot) -> Explanation | None:
-    for pod in snapshot.pods:
-        for status in containers(pod):
-            ended = (status.get("state") or {}).get("terminated") or (
-                status.get("lastState") or {}
-            ).get("terminated")
-            if ended and not is_true(pod, "Ready") and int(ended.get("exitCode") or 0) != 0:
-                return _crashed(snapshot, status, ended)
-    return None
-
-
-def _crashed(snapshot: Snapshot, status: Obj, ended: Obj) -> Explanation:
-    restarts = int(status.get("restartCount") or 0)
-    text = "\n".join([str(ended.get("message") or ""), snapshot.logs])
-    last = [line for line in text.splitlines() if line.strip()][-_LOG_LINES:]
-    known = next((row for row in _LOG_RULES if re.search(row[0], text, re.IGNORECASE)), None)
-    killed = ended.get("reason") == "OOMKilled"
-    cause = f"the container {status['name']} exits with code {ended.get('exitCode')}"
-    fix = "read the whole log: kubectl logs -c " + str(status["name"]) + " --previous POD"
-    if killed:
-        cause, fix = (
-            "the container was killed: it used more than memory_limit",
-            "raise memory_limit",
-        )
-    elif known:
-        cause, fix = f"{cause}: {known[1]}", known[2]
-    return Explanation(
-        "oom" if killed else "crash",
-        cause,
-        (f"restarted {restarts} times", *dict.fromkeys(last)),
-        fix,
-        permanent=restarts >= CRASH_BUDGET,
-    )
-
-
 def _deadline(snapshot: Snapshot) -> Explanation | None:
     failed = next(
         (
@@ -279,14 +186,19 @@ def _deadline(snapshot: Snapshot) -> Explanation | None:
 
 
 def _failed(snapshot: Snapshot) -> Explanation | None:
+    revision = condition(snapshot.revision or {}, "Ready")
+    if revision.get("reason") == "Unschedulable":
+        # All pods are placed, or a rule above had spoken: Knative has not looked again yet.
+        return None
     for obj in (snapshot.revision, snapshot.service):
         ready = condition(obj or {}, "Ready")
         if obj and is_current(obj) and ready.get("status") == "False":
+            kind = str(obj["kind"]).lower()
             return Explanation(
                 "failed",
-                f"{str(obj['kind']).lower()} {name_of(obj)} failed: {ready.get('reason')}",
+                f"{kind} {name_of(obj)} failed: {ready.get('reason')}",
                 _said(str(ready.get("message") or "")),
-                f"kubectl describe {str(obj['kind']).lower()} {name_of(obj)}",
+                f"kubectl describe {kind} {name_of(obj)}",
             )
     return None
 
@@ -319,7 +231,7 @@ CAUSES: tuple[Callable[[Snapshot], Explanation | None], ...] = (
     _scheduling,
     _quota,
     _mount,
-    _crash,
+    crash,
     _deadline,
     _failed,
 )

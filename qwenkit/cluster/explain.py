@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from qwenkit.cluster.api_errors import fix_for
-from qwenkit.cluster.causes import CAUSES, Explanation
+from qwenkit.cluster.causes import CAUSES
 from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.explanation import Explanation
 from qwenkit.cluster.kinds import condition, is_false, name_of
 from qwenkit.cluster.pods import is_current, pod_state
 from qwenkit.cluster.snapshot import Snapshot, collect

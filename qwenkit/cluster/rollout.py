@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from qwenkit.cluster.causes import CRASH_BUDGET
 from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.crashes import CRASH_BUDGET
 from qwenkit.cluster.explain import explain
 from qwenkit.cluster.kinds import KSVC, POD, SERVICE_LABEL, Obj, condition, is_going, labels_of
 from qwenkit.cluster.pods import is_current, pod_state, restarts, waiting_reasons

@@ -6,9 +6,7 @@ client with the gateway as its base and the Host as a default header.
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -20,12 +18,10 @@ from typing import TYPE_CHECKING, Any
 from qwenkit.errors import QwenkitError
 from qwenkit.inference import failures
 from qwenkit.inference.address import base_url, is_loopback
+from qwenkit.inference.raw import CONNECT_S, RawAnswer, curl_command, message_of, raw_request
 
 if TYPE_CHECKING:
     import openai
-
-CHAT = "/v1/chat/completions"
-_CONNECT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -50,14 +46,6 @@ class StreamStats:
     finish_reason: str
 
 
-@dataclass(frozen=True)
-class RawAnswer:
-    """A status and a body, whatever they say."""
-
-    status: int
-    body: str
-
-
 def chat_client(
     gateway: str, host: str, *, timeout_s: float = 600, max_retries: int = 0
 ) -> openai.OpenAI:
@@ -78,7 +66,7 @@ def chat_client(
         base_url=f"{url}/v1",
         api_key=_api_key(),
         default_headers={"Host": host} if host else {},
-        timeout=openai.Timeout(timeout_s, connect=min(_CONNECT_S, timeout_s)),
+        timeout=openai.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s)),
         max_retries=max_retries,
         http_client=openai.DefaultHttpxClient(trust_env=not is_loopback(url)),
     )
@@ -96,7 +84,7 @@ def load_transport(server: Server) -> Callable[[], Any]:
             "Authorization": f"Bearer {_api_key()}",
             "Content-Type": "application/json",
         },
-        timeout=openai.Timeout(server.timeout_s, connect=min(_CONNECT_S, server.timeout_s)),
+        timeout=openai.Timeout(server.timeout_s, connect=min(CONNECT_S, server.timeout_s)),
         trust_env=not is_loopback(server.gateway),
         # Shared: reading the machine's certificates takes longer than most requests.
         verify=ssl.create_default_context(),
@@ -256,68 +244,6 @@ class Stream:
         tokens = counted or len(arrivals)
         last = arrivals[-1] if arrivals else end
         self._stats = StreamStats(first, (last - first) / max(tokens - 1, 1), tokens, end, finish)
-
-
-def curl_command(gateway: str, host: str, body: dict[str, Any]) -> str:
-    """Return a curl command that can be pasted into a shell, as the documentation writes it."""
-    data = json.dumps(body, ensure_ascii=False)
-    words = [
-        "curl",
-        *("-H", f"Host: {host}"),
-        *("-H", "Content-Type: application/json"),
-        base_url(gateway) + CHAT,
-        *("-d", data),
-    ]
-    # Shells with a proxy variable set would send a loopback request to the proxy.
-    local = ["--noproxy", "*"] if is_loopback(base_url(gateway)) else []
-    return " ".join(map(shlex.quote, [*words[:1], *local, *words[1:]]))
-
-
-def raw_request(
-    gateway: str,
-    path: str,
-    *,
-    host: str | None = None,
-    body: dict[str, Any] | None = None,
-    timeout_s: float = 30,
-) -> RawAnswer:
-    """Send one request as it is and return status and body, whatever they say.
-
-    Raises:
-        Unreachable: nobody listens.
-        WaitTimeout: no answer in time.
-    """
-    import requests
-
-    url = base_url(gateway)
-    with requests.Session() as session:
-        session.trust_env = not is_loopback(url)
-        try:
-            answer = session.request(
-                "GET" if body is None else "POST",
-                url + path,
-                json=body,
-                headers={"Host": host} if host else {},
-                timeout=(min(_CONNECT_S, timeout_s), timeout_s),
-            )
-        except requests.Timeout:
-            raise failures.timed_out(url, timeout_s) from None
-        except requests.RequestException as error:
-            raise failures.unreachable(url, failures.root(error)) from None
-    return RawAnswer(answer.status_code, answer.text)
-
-
-def message_of(body: str) -> str:
-    """Return the message in an error's body: vLLM's JSON, OpenAI's, or short text."""
-    try:
-        loaded = json.loads(body)
-    except ValueError:
-        return body.strip()[:200]
-    if isinstance(loaded, dict):
-        inner = loaded.get("error")
-        source = inner if isinstance(inner, dict) else loaded
-        return str(source.get("message") or source.get("detail") or inner or "")
-    return ""
 
 
 def _json_type() -> Any:

@@ -17,7 +17,8 @@ from threading import Thread
 from typing import Any
 
 from qwenkit.errors import InvalidValue, QwenkitError
-from qwenkit.inference.client import CHAT, Server, load_transport
+from qwenkit.inference.client import Server, load_transport
+from qwenkit.inference.raw import CHAT
 from qwenkit.inference.results import LoadResult, Progress, Request
 
 # A client whose request failed at once waits, or it would spin against a closed door.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qwenkit.errors import QwenkitError, Rejected
 from qwenkit.inference import failures
-from qwenkit.inference.client import raw_request
+from qwenkit.inference.raw import raw_request
 
 
 def scrape(

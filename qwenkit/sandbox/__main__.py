@@ -1,22 +1,20 @@
-"""The sandbox's process: ``python -m qwenkit.sandbox ROOT OPTIONS-JSON``."""
+"""The sandbox's process: ``python -m qwenkit.sandbox ROOT OPTIONS-JSON``; it detaches itself."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from pathlib import Path
 
 from qwenkit.errors import QwenkitError
-from qwenkit.sandbox.process import Options
-from qwenkit.sandbox.world import run
+from qwenkit.sandbox.process import Options, serve
 
 
 def main() -> int:
-    """Run until SIGTERM or Ctrl-C."""
+    """Start the sandbox; return when it has its lock, or cannot."""
     root, options = Path(sys.argv[1]), Options(**json.loads(sys.argv[2]))
     try:
-        asyncio.run(run(root, options))
+        serve(root, options, detach=True)
     except QwenkitError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp import web
@@ -25,9 +24,7 @@ from qwenkit.sandbox.kube.objects import Object, at
 from qwenkit.sandbox.kube.store import Store
 from qwenkit.sandbox.node import Node
 from qwenkit.sandbox.routes import Routes, Split
-
-if TYPE_CHECKING:
-    from qwenkit.sandbox.traffic import Traffic
+from qwenkit.sandbox.traffic import Traffic
 
 HEALTH_HOST = "internalkourier"
 _KINDS = ("Ingress", "Revision", "ServerlessService", "Pod")

@@ -33,7 +33,14 @@ async def listen(
     Raises:
         SandboxError: the port is taken.
     """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
+    # Bodies stay as they were sent: an uploaded .gz is an object, not a transfer coding.
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=1.0,
+        handler_cancellation=True,
+        auto_decompress=False,
+    )
     await runner.setup()
     site = web.TCPSite(runner, LOOPBACK, port, ssl_context=tls, reuse_address=True)
     try:

@@ -1,4 +1,9 @@
-"""The node: a kubelet that runs the pods bound to it on one machine's modelled GPUs."""
+"""The node: a kubelet that runs the pods bound to it on one machine's modelled GPUs.
+
+Nothing is executed: what a container does is read from its command line
+(``kubelet/program.py``). Not done: init containers, volumes other than OSS ones, exec and gRPC
+probes (they pass), preStop hooks other than the queue-proxy's drain, ``kubectl exec``.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +58,7 @@ class Node:
         self._timing = (timing or NodeTiming()).scaled(time_scale)
         self._recorder = Recorder(store, "kubelet", host=name)
         self._workers: dict[str, PodWorker] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[PodWorker, asyncio.Task[None]] = {}
         self._pulled: set[str] = set()
         self._addresses = count(2)
 
@@ -70,9 +75,10 @@ class Node:
                     self._pod(change.object)
         finally:
             changes.close()
-            for task in self._tasks.values():
+            tasks = list(self._tasks.values())
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def address(self, pod_uid: str) -> str | None:
         """Return where that pod's container listens, ``http://127.0.0.1:PORT``, or None."""
@@ -131,13 +137,14 @@ class Node:
             )
             return
         self._workers[uid] = worker
-        self._tasks[uid] = asyncio.create_task(worker.run())
-        self._tasks[uid].add_done_callback(_report)
+        task = self._tasks[worker] = asyncio.create_task(worker.run())
+        task.add_done_callback(_report)
+        task.add_done_callback(lambda _: self._tasks.pop(worker))
 
     def _gone(self, uid: str) -> None:
-        self._workers.pop(uid, None)
-        if task := self._tasks.pop(uid, None):
-            task.cancel()
+        worker = self._workers.pop(uid, None)
+        if worker in self._tasks:
+            self._tasks[worker].cancel()
 
     def _machine(self, gpus: int) -> Machine:
         return Machine(self._gpu, gpus, self._timing.load_s, self._scale)

@@ -64,7 +64,8 @@ class Names:
 
     def existing(self, bucket: str, key: str) -> tuple[Path, os.stat_result] | None:
         """Return the file that holds the key now, ordinary before escaped, with its status."""
-        for path in (self.ordinary(bucket, key), self.escaped(bucket, key)):
+        for place in (self.ordinary, self.escaped):
+            path = place(bucket, key)
             try:
                 if path is not None and stat.S_ISREG((status := path.lstat()).st_mode):
                     return path, status

@@ -137,7 +137,7 @@ class Uploads:
                     slices = [(source.parent / part.file, part.start, part.size) for part in parts]
                     await asyncio.to_thread(concatenate, slices, copy)
                     source = copy
-                # No part can begin between the test above and the rename below.
+                # The shared file is renamed before another part can begin: nothing awaits here.
                 return self._finish(upload, source, parts, overwrite=overwrite)
 
     def _finish(

@@ -7,6 +7,7 @@ process id is never signalled.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import json
@@ -63,24 +64,42 @@ def up(root: Path, options: Options | None = None, *, timeout_s: float = 30) -> 
             or it did not come up in time (the message holds the end of its log).
     """
     prepare(root)
-    command = [sys.executable, "-m", "qwenkit.sandbox", str(root), json.dumps(asdict(options or Options()))]
+    options = options or Options()
+    command = [sys.executable, "-m", "qwenkit.sandbox", str(root), json.dumps(asdict(options))]
     with (root / "log").open("ab") as log:
-        # A session of its own: Ctrl-C in the terminal is for the caller, not for the sandbox.
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
+        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         found = state(root)
-        if found and found.pid == process.pid:
+        if found:
             return found
-        if process.poll() is not None:
-            raise SandboxError("the sandbox did not start", _last_words(root), f"log: {root / 'log'}")
+        if not _locked(root):
+            raise SandboxError(
+                "the sandbox did not start", _last_words(root), f"log: {root / 'log'}"
+            )
         time.sleep(0.05)
-    process.terminate()
     raise SandboxError(
-        f"the sandbox did not answer within {timeout_s:g} s", _last_words(root), f"log: {root / 'log'}"
+        f"the sandbox did not answer within {timeout_s:g} s",
+        _last_words(root),
+        f"log: {root / 'log'}; then qwenkit sandbox down",
     )
+
+
+def serve(root: Path, options: Options, *, detach: bool = False) -> None:
+    """Be the sandbox under ``root``, until SIGTERM or Ctrl-C; detached, return at once.
+
+    Raises:
+        SandboxError: one runs there already, or a port is taken.
+    """
+    from qwenkit.sandbox.world import run
+
+    with _held(root):
+        if detach:
+            if os.fork():
+                os._exit(0)  # the child has the lock too, and keeps it
+            # A session of its own: Ctrl-C in the terminal is for the caller, not for it.
+            os.setsid()
+        asyncio.run(run(root, options))
 
 
 def down(root: Path, *, timeout_s: float = 15) -> bool:
@@ -94,6 +113,7 @@ def down(root: Path, *, timeout_s: float = 15) -> bool:
             time.sleep(0.05)
         if _locked(root):
             os.kill(found.pid, signal.SIGKILL)
+        _wait_gone(found.pid)
     was_there = _is_ours(root)
     if was_there:
         shutil.rmtree(root)
@@ -191,7 +211,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def held(root: Path) -> Iterator[None]:
+def _held(root: Path) -> Iterator[None]:
     """Hold the lock of ``root`` while the sandbox runs."""
     with (root / "lock").open("w") as lock:
         try:
@@ -199,6 +219,15 @@ def held(root: Path) -> Iterator[None]:
         except OSError:
             raise SandboxError(f"a sandbox is already running under {root}") from None
         yield
+
+
+def _wait_gone(pid: int, *, timeout_s: float = 5) -> None:
+    """Wait for the interpreter behind a released lock to end."""
+    deadline = time.monotonic() + timeout_s
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.kill(pid, 0)
+            time.sleep(0.02)
 
 
 def _locked(root: Path) -> bool:

@@ -26,15 +26,15 @@ from qwenkit.sandbox.controllers.seed import seed
 from qwenkit.sandbox.gateway import Gateway
 from qwenkit.sandbox.http import listen
 from qwenkit.sandbox.hub_server import HubServer
-from qwenkit.sandbox.kube.kubeconfig import write_kubeconfig
 from qwenkit.sandbox.kube.kinds import Kinds
+from qwenkit.sandbox.kube.kubeconfig import write_kubeconfig
 from qwenkit.sandbox.kube.logs import LogSource
 from qwenkit.sandbox.kube.server import KubeApi
 from qwenkit.sandbox.kube.store import Store
 from qwenkit.sandbox.kube.tls import make_certificates
 from qwenkit.sandbox.node import Node, resolve_image
 from qwenkit.sandbox.oss_server import OssServer
-from qwenkit.sandbox.process import BUCKET, REGION, Options, State, held, read_keys, write_private
+from qwenkit.sandbox.process import BUCKET, REGION, Options, State, read_keys, write_private
 from qwenkit.sandbox.traffic import Traffic
 from qwenkit.sandbox.webhooks import Webhooks
 
@@ -48,17 +48,16 @@ async def run(root: Path, options: Options) -> None:
     """Run a sandbox under ``root`` until SIGTERM or SIGINT.
 
     Raises:
-        SandboxError: one runs there already, or a port is taken.
+        SandboxError: a port is taken.
     """
     started = time.monotonic()
     stop = _stopping()
-    with held(root):
-        async with contextlib.AsyncExitStack() as stack:
-            state = await _start(stack, root, options, started)
-            write_private(root / "sandbox.json", json.dumps(asdict(state)))
-            log.info("up: %s", state)
-            await stop.wait()
-        (root / "sandbox.json").unlink(missing_ok=True)
+    async with contextlib.AsyncExitStack() as stack:
+        state = await _start(stack, root, options, started)
+        write_private(root / "sandbox.json", json.dumps(asdict(state)))
+        log.info("up: %s", state)
+        await stop.wait()
+    (root / "sandbox.json").unlink(missing_ok=True)
 
 
 async def run_oss(
@@ -105,9 +104,7 @@ async def _start(
     hub_url = await serve(HubServer(root / "hub").app(), options.hub_port)
 
     store, traffic = Store(Kinds()), Traffic()
-    node = Node(
-        store, name=NODE, gpu=options.gpu, gpus=options.gpus, time_scale=options.time_scale
-    )
+    node = Node(store, name=NODE, gpu=options.gpu, gpus=options.gpus, time_scale=options.time_scale)
     gateway_url = await serve(Gateway(store, node, traffic).app(), options.gateway_port)
     seed(
         store,
@@ -120,9 +117,7 @@ async def _start(
     certificates = make_certificates(root / "tls")
     api = KubeApi(store, token=token, admit=Webhooks(store).admit, logs=_logs(node))
     api_url = await serve(api.app(), options.api_port, certificates.ssl_context)
-    write_kubeconfig(
-        root / "kubeconfig", server=api_url, ca_pem=certificates.ca_pem, token=token
-    )
+    write_kubeconfig(root / "kubeconfig", server=api_url, ca_pem=certificates.ca_pem, token=token)
     controllers = Controllers(store, traffic=traffic, resolve_image=resolve_image)
     for loop in (controllers.run(), node.run()):
         stack.push_async_callback(_cancel, asyncio.create_task(loop))

@@ -13,7 +13,7 @@ from qwenkit.weights.retry import Stop
 
 MAX_PARTS = 10_000
 MIN_PART = 100 * 1024
-_SLICE = 1 << 18
+_SLICE = 1 << 19
 
 _CRC = anycrc.Model("CRC64-XZ")
 

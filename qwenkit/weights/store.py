@@ -54,7 +54,9 @@ class Weights:
             SettingsError: bucket, endpoint or keys are not set.
         """
         if not settings.bucket:
-            raise SettingsError("bucket", "", "is not set", "export OSS_BUCKET, or --set bucket=NAME")
+            raise SettingsError(
+                "bucket", "", "is not set", "export OSS_BUCKET, or --set bucket=NAME"
+            )
         bucket = oss.open_bucket(
             settings.oss_endpoint,
             settings.bucket,

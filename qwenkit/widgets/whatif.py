@@ -13,10 +13,11 @@ from html import escape
 from typing import Any
 
 from qwenkit.autoscaling.annotations import parse_spec
+from qwenkit.autoscaling.environment import Environment
 from qwenkit.autoscaling.fleet import Startup
 from qwenkit.autoscaling.result import Result
 from qwenkit.autoscaling.server import VllmServer
-from qwenkit.autoscaling.simulate import Environment, simulate
+from qwenkit.autoscaling.simulate import simulate
 from qwenkit.autoscaling.traffic import ClosedLoop, Lengths
 from qwenkit.errors import QwenkitError
 from qwenkit.widgets.charts import Chart, whatif_chart
@@ -134,7 +135,9 @@ class WhatIf:
         wide = {"style": {"description_width": "initial"}, "continuous_update": False}
         controls = {
             "target": w.FloatSlider(min=0.5, max=16, step=0.5, description="target", **wide),
-            "utilization_percentage": w.IntSlider(min=10, max=100, step=5, description="utilisation %", **wide),
+            "utilization_percentage": w.IntSlider(
+                min=10, max=100, step=5, description="utilisation %", **wide
+            ),
             "min_scale": w.IntSlider(min=0, max=8, description="min-scale", **wide),
             "max_scale": w.IntSlider(min=1, max=8, description="max-scale", **wide),
             "window_s": w.IntSlider(min=6, max=300, description="window, s", **wide),
@@ -153,7 +156,8 @@ class WhatIf:
             control.value = self._sliders[name]
             control.observe(moved, names="value")
         grid = w.GridBox(
-            list(controls.values()), layout=w.Layout(grid_template_columns="repeat(3, 1fr)", width="680px")
+            list(controls.values()),
+            layout=w.Layout(grid_template_columns="repeat(3, 1fr)", width="680px"),
         )
         return w.VBox([grid, answer])
 

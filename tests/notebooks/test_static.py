@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import re
 from pathlib import Path
@@ -121,7 +122,8 @@ def test_every_declared_parameter_reaches_the_settings(path):
     declared = set(re.findall(r"^(\w+):", text(code(path)[0]), re.MULTILINE))
     calls = [
         node
-        for node in ast.walk(ast.parse(text(code(path)[1])))
+        for cell in code(path)
+        for node in ast.walk(ast.parse(text(cell)))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Settings"
     ]
     assert len(calls) == 1
@@ -144,7 +146,7 @@ def test_cells_are_short_and_do_no_shell(path):
 @each
 def test_a_sentence_stands_before_every_code_cell(path):
     cells = load(path)["cells"]
-    for before, cell in zip(cells, cells[1:], strict=False):
+    for before, cell in itertools.pairwise(cells):
         if cell["cell_type"] == "code" and cell["id"] != "parameters":
             assert before["cell_type"] == "markdown", cell["id"]
 

@@ -122,6 +122,7 @@ class Stage:
         self.traffic = Traffic(self.clock)
         self.lines: list[compare.Line] = []
         self._written = 0
+        self.unknown_hosts = {"registry.invalid"}
         seed(self.store, node_name="lab", gpu="V100-16", gpus=gpus, gateway_port=8080)
         if with_claim:
             self.add_claim()
@@ -153,7 +154,7 @@ class Stage:
             self.store,
             traffic=self.traffic,
             delays=delays,
-            resolve_image=lambda image: NO_REGISTRY if "registry.invalid" in image else None,
+            resolve_image=self._resolve,
         )
         jobs = [
             asyncio.create_task(job)
@@ -173,6 +174,9 @@ class Stage:
         failures = [r for r in results if not isinstance(r, asyncio.CancelledError)]
         assert failures == []
 
+    def _resolve(self, image: str) -> str | None:
+        return NO_REGISTRY if image.partition("/")[0] in self.unknown_hosts else None
+
     async def _write(self) -> None:
         async for change in self.store.subscribe():
             self._written = change.revision
@@ -187,11 +191,19 @@ class Stage:
             await asyncio.sleep(0.01)
         raise AssertionError("it did not happen within half a minute")
 
-    def service(self, name: str, namespace: str = "default", **spec: object) -> Object:
+    def service(
+        self,
+        name: str,
+        namespace: str = "default",
+        *,
+        image: str = "registry.cn-shanghai.aliyuncs.com/kube-ai/vllm:0.4.1",
+        traffic: list[Object] | None = None,
+        **scaling: str,
+    ) -> None:
         """Create a Knative Service as admission would pass it on."""
         container = {
             "name": "vllm-container",
-            "image": "registry.cn-shanghai.aliyuncs.com/kube-ai/vllm:0.4.1",
+            "image": image,
             "command": ["sh", "-c", "serve"],
             "resources": {"limits": {"nvidia.com/gpu": "1"}},
             "volumeMounts": [{"name": "m", "mountPath": "/m", "readOnly": True}],
@@ -202,17 +214,30 @@ class Stage:
             "volumes": [{"name": "m", "persistentVolumeClaim": claim}],
             "timeoutSeconds": 300,
         }
-        traffic = [{"latestRevision": True, "percent": 100}]
-        return self.store.create(
+        template = {"metadata": {"annotations": annotations(scaling)}, "spec": pod}
+        traffic = traffic or [{"latestRevision": True, "percent": 100}]
+        self.store.create(
             "KnativeService",
             {
                 "metadata": {"name": name, "namespace": namespace},
-                "spec": {"template": {"spec": pod}, "traffic": traffic, **spec},
+                "spec": {"template": template, "traffic": traffic},
             },
         )
+
+    def change(self, name: str, **scaling: str) -> None:
+        """Change the annotations of a Service's template: a new revision."""
+        found = self.store.get("KnativeService", "default", name)
+        found["spec"]["template"]["metadata"]["annotations"] |= annotations(scaling)
+        self.store.update("KnativeService", found)
 
     def ready(self, kind: str, name: str, namespace: str = "default") -> bool:
         """Tell whether an object reports Ready for what its spec says now."""
         found = self.store.find(kind, namespace, name) or {"metadata": {"generation": 0}}
         observed = at(found, "status", "observedGeneration") == found["metadata"]["generation"]
         return observed and condition(found, "Ready").get("status") == "True"
+
+
+def annotations(scaling: dict[str, str]) -> dict[str, str]:
+    """Return autoscaling annotations from keywords."""
+    prefix = "autoscaling.knative.dev/"
+    return {prefix + key.replace("_", "-"): value for key, value in scaling.items()}

@@ -128,11 +128,20 @@ def running(folder: Path) -> Iterator[Cluster]:
         )
         return store, listening
 
+    async def stop() -> None:
+        transports = [one.transport for one in listening.runner.server.connections]
+        await listening.close()
+        # TLS waits half a minute for a client that keeps its connection open: do not.
+        for transport in filter(None, transports):
+            transport.abort()
+        for _ in range(50):
+            await asyncio.sleep(0)
+
     store, listening = asyncio.run_coroutine_threadsafe(start(), loop).result(timeout=10)
     try:
         yield Cluster(store, listening.url, folder, loop)
     finally:
-        asyncio.run_coroutine_threadsafe(listening.close(), loop).result(timeout=10)
+        asyncio.run_coroutine_threadsafe(stop(), loop).result(timeout=10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=10)
         loop.close()

@@ -20,6 +20,7 @@ from qwenkit.sandbox.kube.kinds import Kinds
 from qwenkit.sandbox.kube.store import Store
 from qwenkit.sandbox.node import Node, NodeTiming
 from qwenkit.sandbox.oss_server import OssServer
+from qwenkit.sandbox.traffic import Traffic
 
 KEY, SECRET, BUCKET, FOLDER = "node-test", "node-secret", "weights", "Qwen-7B-Chat-Int8"
 IMAGE = "kube-ai-registry.cn-shanghai.cr.aliyuncs.com/kube-ai/vllm:0.4.1"
@@ -76,21 +77,19 @@ def model_files() -> dict[str, bytes]:
     } | {name: shard(tensors) for name, tensors in shards.items()}
 
 
-class CountedTraffic:
-    """Requests that came and went, as the autoscaler's accounting hears of them."""
+class CountedTraffic(Traffic):
+    """The autoscaler's accounting, with the number of all requests that ever came."""
 
     def __init__(self) -> None:
-        self.entered: Counter[tuple[str, str]] = Counter()
-        self.left: Counter[tuple[str, str]] = Counter()
+        super().__init__()
+        self.entered: Counter[str] = Counter()
 
     def enter(self, namespace: str, revision: str) -> None:
-        self.entered[namespace, revision] += 1
-
-    def leave(self, namespace: str, revision: str) -> None:
-        self.left[namespace, revision] += 1
+        super().enter(namespace, revision)
+        self.entered[revision] += 1
 
     def now(self, revision: str) -> int:
-        return self.entered["default", revision] - self.left["default", revision]
+        return self.in_flight("default", revision)
 
 
 class World:
@@ -257,7 +256,7 @@ async def world(
     if volume:
         made.volume()
     running = asyncio.create_task(node.run())
-    gateway = await listen(Gateway(store, node, made.traffic).app())  # type: ignore[arg-type]
+    gateway = await listen(Gateway(store, node, made.traffic).app())
     made.gateway_url = gateway.url
     try:
         yield made

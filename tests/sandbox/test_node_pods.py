@@ -112,17 +112,19 @@ def test_a_server_that_loads_is_unhealthy_until_it_listens(tmp_path: Path) -> No
 
 def test_a_crashing_container_backs_off(tmp_path: Path) -> None:
     async def test(made: World) -> None:
+        changes = made.store.subscribe({"Pod"})
         pod = made.pod("one", script="echo boom >&2; exit 1")
-        await until(lambda: made.container("one").get("restartCount", 0) >= 3)
         full = f"vllm-container pod=one_default({pod['metadata']['uid']})"
-        messages: set[str] = set()
-
-        def waits() -> bool:
-            waiting = made.container("one")["state"].get("waiting", {})
-            messages.add(waiting.get("message", ""))
-            return f"back-off 40s restarting failed container={full}" in messages
-
-        await until(waits)
+        messages = []
+        async for change in changes:
+            statuses = change.object["status"].get("containerStatuses", [])
+            messages += [one["state"].get("waiting", {}).get("message") for one in statuses]
+            if any(one["restartCount"] >= 4 for one in statuses):
+                break
+        changes.close()
+        assert list(dict.fromkeys(filter(None, messages))) == [
+            f"back-off {seconds}s restarting failed container={full}" for seconds in (10, 20, 40)
+        ]
         last = made.container("one")["lastState"]["terminated"]
         assert (last["exitCode"], last["reason"], last["message"]) == (1, "Error", "boom\n")
         assert made.status("one")["phase"] == "Running"

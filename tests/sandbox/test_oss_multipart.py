@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -208,6 +209,35 @@ def test_parts_in_parallel_and_twice(bucket: oss2.Bucket) -> None:
         )
     bucket.complete_multipart_upload("parallel", upload, list(sent.values())).resp.read()
     assert bucket.get_object("parallel").read() == b"".join(pieces)
+
+
+def test_a_part_still_arriving_cannot_reach_the_object(bucket: oss2.Bucket) -> None:
+    upload = start(bucket, "late")
+    parts = [send(bucket, "late", upload, number, A) for number in (1, 2)]
+    target = presigned(bucket, "PUT", "late", uploadId=upload, partNumber="3")
+    host, _, port = bucket.endpoint.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        head = f"PUT {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(A)}\r\n\r\n"
+        connection.sendall(head.encode() + A[:1000])
+        # Another request's answer: the server has begun to write the part.
+        assert [part.part_number for part in bucket.list_parts("late", upload).parts] == [1, 2]
+        bucket.complete_multipart_upload("late", upload, parts).resp.read()
+        connection.sendall(A[1000:])
+        assert b"404" in connection.recv(100)
+    assert bucket.get_object("late").read() == A * 2
+
+
+def test_a_part_sent_after_one_that_broke_off(bucket: oss2.Bucket) -> None:
+    upload = start(bucket, "broken")
+    one = send(bucket, "broken", upload, 1, A)
+    target = presigned(bucket, "PUT", "broken", uploadId=upload, partNumber="2")
+    host, _, port = bucket.endpoint.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        head = f"PUT {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(A)}\r\n\r\n"
+        connection.sendall(head.encode() + b"garbage" * 1000)
+    two = send(bucket, "broken", upload, 2, A[:-5])
+    bucket.complete_multipart_upload("broken", upload, [one, two]).resp.read()
+    assert bucket.get_object("broken").read() == A + A[:-5]
 
 
 def test_one_of_two_completes_wins(bucket: oss2.Bucket) -> None:

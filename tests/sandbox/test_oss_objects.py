@@ -294,6 +294,16 @@ def test_a_file_only_touched_keeps_its_headers(tmp_path: Path) -> None:
         assert head.last_modified == 1_000_000_000
 
 
+def test_a_file_that_shrinks_while_it_is_sent_is_never_taken_for_whole(tmp_path: Path) -> None:
+    with oss(tmp_path) as bucket:
+        bucket.put_object("shrinks", bytes(64 << 20))
+        got = bucket.get_object("shrinks")
+        os.truncate(tmp_path / BUCKET / "shrinks", 1000)
+        with pytest.raises(requests.exceptions.ChunkedEncodingError):
+            got.read()
+        assert bucket.head_object("shrinks").content_length == 1000
+
+
 def test_symbolic_links_lead_nowhere(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import random
 from collections.abc import Iterator
@@ -163,6 +164,25 @@ def test_wrong_answers_are_refused_and_resumed(place: World, hub: Hub, fault: An
 def test_one_wrong_answer_is_asked_again(place: World, hub: Hub, fault: Any) -> None:
     hub.faults.add(is_weights, fault, times=1)
     send(place, hub.open(SOURCES[0]))
+    assert_whole(place)
+
+
+async def stall(request: web.Request, _handler: Handler) -> web.StreamResponse:
+    response = web.StreamResponse()
+    response.content_length = SIZE
+    await response.prepare(request)
+    await response.write(FILES["model.bin"][:PART])
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def test_a_hub_that_stalls_is_left_and_asked_again(
+    place: World, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qwenkit.weights.http_stream.TIMEOUT_S", (5.0, 0.5))
+    hub.faults.add(is_weights, stall, times=1)
+    report = send(place, hub.open(SOURCES[0]))
+    assert report.retries == 1
     assert_whole(place)
 
 

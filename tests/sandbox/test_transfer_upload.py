@@ -82,7 +82,7 @@ def test_a_revision_is_the_content_and_not_the_place(place: World, tmp_path: Pat
 def test_another_revision_is_refused_unless_replaced(place: World, tmp_path: Path) -> None:
     send(place, write(tmp_path / "model", FILES))
     other = write(tmp_path / "other", {"config.json": b"{}", "weights/one.bin": b"1"})
-    with pytest.raises(Conflict, match="holds .*revision"):
+    with pytest.raises(Conflict, match=r"holds .*revision"):
         send(place, other)
     assert place.stored("m/config.json") == FILES["config.json"]
     send(place, other, replace=True)
@@ -123,7 +123,7 @@ def test_globs_choose_files_and_later_ones_join_the_manifest(place: World, tmp_p
     folder = write(tmp_path / "model", FILES)
     report = send(place, folder, include=["*.bin"], exclude=["*/two.bin"])
     assert [f.key for f in report.files] == ["m/weights/one.bin"]
-    with pytest.raises(NotFound, match="no file .* left"):
+    with pytest.raises(NotFound, match=r"no file .* left"):
         send(place, folder, include=["*.gguf"])
 
 
@@ -187,7 +187,7 @@ def test_preflight_says_what_is_wrong(place: World) -> None:
     status = check(place.bucket)
     assert (status.name, status.region) == (BUCKET, "cn-hangzhou")
     assert abs(status.skew_s) < 60
-    with pytest.raises(NotFound, match="NoSuchBucket|OSS refused") as caught:
+    with pytest.raises(NotFound, match="OSS refused") as caught:
         check(open_bucket(place.url, "absent", credentials(), region="cn-hangzhou"))
     assert caught.value.context["request_id"]
     wrong = open_bucket(place.url, BUCKET, credentials(secret="guess-4711"), region="cn-hangzhou")
@@ -197,11 +197,9 @@ def test_preflight_says_what_is_wrong(place: World) -> None:
     assert "OSS_ACCESS_KEY_SECRET" in refused.value.fix
 
 
-def test_incomplete_weights_are_refused_before_a_byte_is_sent(
-    place: World, tmp_path: Path
-) -> None:
+def test_incomplete_weights_are_refused_before_a_byte_is_sent(place: World, tmp_path: Path) -> None:
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n"
-    with pytest.raises(Rejected, match="model.safetensors is a Git LFS pointer"):
+    with pytest.raises(Rejected, match=r"model\.safetensors is a Git LFS pointer"):
         send(place, write(tmp_path / "lfs", {"model.safetensors": pointer}))
     index = json.dumps({"weight_map": {"a": "one.safetensors"}}).encode()
     with pytest.raises(Rejected, match=r"one\.safetensors is missing"):

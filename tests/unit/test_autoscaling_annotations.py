@@ -6,7 +6,7 @@ import dataclasses
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenkit.autoscaling.annotations import ALIASES, HPA, KPA, PREFIX, ScalingSpec, parse_spec
@@ -250,6 +250,7 @@ def test_container_concurrency_and_types_are_checked() -> None:
         parse_spec({}, config={"stable-window": 60})  # type: ignore[dict-item]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=12), st.sampled_from(sorted(MALFORMED)))
 def test_no_text_gives_anything_but_a_finite_spec_or_a_typed_error(text: str, key: str) -> None:
     got = outcome({PREFIX + key: text})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenkit.autoscaling.gpu import (
@@ -176,6 +176,7 @@ def test_the_cliff_past_24_and_the_steps_at_8() -> None:
     assert bytes_per_step(QWEN_7B, 1, 0) == bytes_per_step(QWEN_7B, 40, 0)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(NAMES), st.integers(1, 100), st.floats(0, 4000), st.floats(0, 4000))
 def test_slower_with_batch_and_context(name: str, batch: int, context: float, more: float) -> None:
     base = tpot_seconds(name, QWEN_7B_INT8, batch=batch, context_tokens=context)
@@ -186,6 +187,7 @@ def test_slower_with_batch_and_context(name: str, batch: int, context: float, mo
     )
 
 
+@settings(deadline=None)
 @given(st.sampled_from(NAMES), st.floats(0.001, 0.5), st.floats(0, 2000))
 def test_batch_within_is_the_largest_that_keeps_the_objective(
     name: str, tpot: float, context: float

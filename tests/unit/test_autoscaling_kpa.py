@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenkit.autoscaling.annotations import ScalingSpec
@@ -266,6 +266,7 @@ def run(spec: ScalingSpec, loads: list[float | None], shift: int = 0) -> list[De
     return decisions
 
 
+@settings(deadline=None)
 @given(SPECS, LOADS)
 def test_decisions_stay_within_the_rates(spec: ScalingSpec, loads: list[float | None]) -> None:
     for decision in run(spec, loads):
@@ -281,6 +282,7 @@ def test_decisions_stay_within_the_rates(spec: ScalingSpec, loads: list[float | 
             assert decision.desired <= decision.ceiling or activated
 
 
+@settings(deadline=None)
 @given(SPECS, LOADS, st.integers(1, 10**6).map(lambda n: 2 * n))
 def test_a_shift_in_time_changes_no_decision(
     spec: ScalingSpec, loads: list[float | None], shift: int
@@ -291,6 +293,7 @@ def test_a_shift_in_time_changes_no_decision(
     ]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(0, 500), min_size=60, max_size=60),
     st.floats(1, 3),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from qwenkit.autoscaling.annotations import parse_spec
-from qwenkit.autoscaling.recommend import Objective, Recommendation, pareto, recommend
-from qwenkit.autoscaling.simulate import Environment
+from qwenkit.autoscaling.candidates import Objective, pareto
+from qwenkit.autoscaling.environment import Environment
+from qwenkit.autoscaling.recommend import Recommendation, recommend
 from qwenkit.autoscaling.traffic import ClosedLoop, Lengths, bursts
 from qwenkit.errors import InvalidValue
 

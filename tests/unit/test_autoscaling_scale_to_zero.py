@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenkit.autoscaling.annotations import ScalingSpec
@@ -56,6 +56,7 @@ def test_bounds_test_the_lower_one_first(x: int, low: int, high: int, expected: 
     assert apply_bounds(x, low, high) == expected
 
 
+@settings(deadline=None)
 @given(st.integers(-1, 100), st.integers(0, 20), st.integers(0, 20))
 def test_bounds_hold(x: int, low: int, extra: int) -> None:
     assert low <= apply_bounds(x, low, low + extra) <= max(low + extra, x, low)
@@ -202,6 +203,7 @@ EVENTS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(EVENTS, st.integers(0, 3), st.integers(0, 3), st.integers(1, 3))
 def test_replicas_stay_in_bounds_whatever_happens(
     events: list[tuple[float, int, int, int]], low: int, extra: int, initial: int

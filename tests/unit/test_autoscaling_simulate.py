@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from qwenkit.autoscaling.annotations import PREFIX, ScalingSpec, parse_spec
 from qwenkit.autoscaling.dataplane import ActivatorStats, sample_size
+from qwenkit.autoscaling.environment import Environment
 from qwenkit.autoscaling.fleet import Startup
 from qwenkit.autoscaling.gpu import prefill_seconds, tpot_seconds
 from qwenkit.autoscaling.kpa import Decider
 from qwenkit.autoscaling.result import Result
 from qwenkit.autoscaling.server import FixedServer, Server, VllmServer
-from qwenkit.autoscaling.simulate import Environment, simulate
+from qwenkit.autoscaling.simulate import simulate
 from qwenkit.autoscaling.traffic import (
     Arrival,
     ClosedLoop,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenkit.autoscaling.windows import LinearWindow, MaxWindow, WeightedWindow, round6
@@ -106,6 +106,7 @@ def test_rounding_is_half_away_from_zero(value: float, rounded: float) -> None:
     assert round6(-value) == -rounded
 
 
+@settings(deadline=None)
 @given(RECORDS, st.integers(1, 70), st.sampled_from([LinearWindow, WeightedWindow]))
 def test_averages_are_never_negative_nor_above_the_greatest_second(
     records: list[tuple[int, float]], size: int, kind: type[LinearWindow]
@@ -118,6 +119,7 @@ def test_averages_are_never_negative_nor_above_the_greatest_second(
         assert -1e-3 <= average <= max(seconds.values()) * (1 + 1e-9) + 1e-3
 
 
+@settings(deadline=None)
 @given(
     RECORDS,
     st.integers(1, 70),
@@ -135,6 +137,7 @@ def test_a_shift_in_time_changes_nothing(
         assert here.empty(at + size) == there.empty(at + size + shift)
 
 
+@settings(deadline=None)
 @given(RECORDS, st.integers(1, 70))
 def test_linear_average_is_the_mean_of_the_seconds_that_count(
     records: list[tuple[int, float]], size: int
@@ -154,6 +157,7 @@ def test_linear_average_is_the_mean_of_the_seconds_that_count(
     assert math.isclose(window.average(last), mean, rel_tol=1e-6, abs_tol=1e-5)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 50)), min_size=1), st.integers(1, 40))
 def test_max_window_is_the_maximum_of_its_slots(steps: list[tuple[int, int]], delay: int) -> None:
     window, slots, now = MaxWindow(delay), math.ceil(delay / 2), 0

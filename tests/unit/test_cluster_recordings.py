@@ -73,6 +73,15 @@ def test_a_gpu_that_is_only_taken_is_worth_waiting_for() -> None:
     assert (found.code, found.permanent) == ("no-gpu", False)
 
 
+def test_a_stale_unschedulable_is_no_failure() -> None:
+    objects = final("no-gpu")
+    pod = next(o for o in objects if o["kind"] == "Pod")
+    # The GPU came free and the pod was placed; the Revision still says Unschedulable.
+    pod["status"]["conditions"] = [{"type": "PodScheduled", "status": "True"}]
+    found = diagnose(snapshot(objects, nodes=(node(8),)), "qwen", "default")
+    assert (found.code, found.permanent) == ("starting", False)
+
+
 def test_a_first_crash_is_not_the_end() -> None:
     early = snapshot(final("crash", before=2.6))
     found = diagnose(early, "qwen", "default")

@@ -18,8 +18,9 @@ from qwenkit.errors import (
     Unreachable,
     WaitTimeout,
 )
-from qwenkit.inference.client import Server, chat_client, curl_command, raw_request
+from qwenkit.inference.client import Server, chat_client
 from qwenkit.inference.metrics import parse, scrape, total
+from qwenkit.inference.raw import curl_command, raw_request
 
 TEXT = "".join(PIECES)
 

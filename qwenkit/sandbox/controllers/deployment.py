@@ -61,7 +61,7 @@ class DeploymentController(Controller):
     def _clean_up(self, deployment: Object, old: list[Object]) -> None:
         """Delete the oldest empty ReplicaSets beyond the history that is kept."""
         empty = [item for item in old if not item["spec"]["replicas"] and not _pods_of(item)]
-        empty.sort(key=lambda item: int(item["metadata"]["annotations"][_REVISION]), reverse=True)
+        empty.sort(key=_revision, reverse=True)
         for item in empty[deployment["spec"]["revisionHistoryLimit"] :]:
             self.store.delete("ReplicaSet", *key_of(item))
 
@@ -70,7 +70,7 @@ class DeploymentController(Controller):
         digest = names.template_hash(spec["template"])
         template = copied(spec["template"])
         template.setdefault("metadata", {}).setdefault("labels", {})[HASH] = digest
-        revision = str(len(old) + int(metadata.get("annotations", {}).get(_REVISION, "0")) + 1)
+        revision = str(max(map(_revision, old), default=0) + 1)
         replicas = spec["replicas"]
         created = self.store.create(
             "ReplicaSet",
@@ -194,6 +194,10 @@ class DeploymentController(Controller):
             return
         message = f'ReplicaSet "{name}" has timed out progressing.'
         _mark(status, "Progressing", FALSE, "ProgressDeadlineExceeded", message)
+
+
+def _revision(item: Object) -> int:
+    return int(item["metadata"].get("annotations", {}).get(_REVISION, "0"))
 
 
 def _pods_of(item: Object) -> int:

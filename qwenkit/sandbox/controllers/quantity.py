@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 
@@ -35,7 +34,7 @@ def parse(text: str | int | float) -> Decimal:
         value = Decimal(given.removesuffix(suffix)) * _SUFFIXES.get(suffix, Decimal(1))
     except InvalidOperation:
         raise InvalidValue("quantity", text, "a number with a suffix such as m, Ki, Gi") from None
-    if not math.isfinite(value):
+    if not value.is_finite():
         raise InvalidValue("quantity", text, "a finite number")
     return value
 

@@ -51,29 +51,7 @@ def deployment_for(revision: Object, config: Config) -> Object:
     """
     metadata, labels = revision["metadata"], _labels(revision)
     annotations = _annotations(revision, scaling=False)
-    serving = serving_container(revision)
-    spec = {
-        "replicas": _initial_scale(metadata.get("annotations", {}), config("config-autoscaler")),
-        "selector": {"matchLabels": {names.REVISION_UID: metadata["uid"]}},
-        "template": {
-            "metadata": {
-                "labels": labels,
-                "annotations": {
-                    **annotations,
-                    "kubectl.kubernetes.io/default-container": serving["name"],
-                },
-            },
-            "spec": _pod_spec(revision, config("config-deployment")),
-        },
-        "strategy": {
-            "type": "RollingUpdate",
-            "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"},
-        },
-        "revisionHistoryLimit": 0,
-        "progressDeadlineSeconds": progress_deadline(
-            metadata.get("annotations", {}), config("config-deployment")
-        ),
-    }
+    spec = _deployment_spec(revision, config, labels, annotations)
     digest = names.base36(names.fnv32a([spec, annotations, labels]))
     return {
         "metadata": {
@@ -84,6 +62,28 @@ def deployment_for(revision: Object, config: Config) -> Object:
             "ownerReferences": [owner_reference(revision)],
         },
         "spec": spec,
+    }
+
+
+def _deployment_spec(
+    revision: Object, config: Config, labels: dict[str, str], annotations: dict[str, str]
+) -> Object:
+    metadata, deployment = revision["metadata"], config("config-deployment")
+    given = metadata.get("annotations", {})
+    shown = {"kubectl.kubernetes.io/default-container": serving_container(revision)["name"]}
+    return {
+        "replicas": _initial_scale(given, config("config-autoscaler")),
+        "selector": {"matchLabels": {names.REVISION_UID: metadata["uid"]}},
+        "template": {
+            "metadata": {"labels": labels, "annotations": {**annotations, **shown}},
+            "spec": _pod_spec(revision, deployment),
+        },
+        "strategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"},
+        },
+        "revisionHistoryLimit": 0,
+        "progressDeadlineSeconds": progress_deadline(given, deployment),
     }
 
 

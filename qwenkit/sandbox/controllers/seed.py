@@ -99,17 +99,15 @@ def _storage() -> list[tuple[str, str, str, Object]]:
 
 
 def _add_node(store: Store, name: str, gpu: str, gpus: int, offers: Mapping[str, str]) -> None:
-    model, now = find_gpu(gpu), timestamp(utc_now())
     amounts = {**offers, "ephemeral-storage": "100Gi", "pods": "110", "nvidia.com/gpu": str(gpus)}
-    ready = {
-        "type": "Ready",
-        "status": "True",
-        "reason": "KubeletReady",
-        "message": "kubelet is posting ready status",
-        "lastHeartbeatTime": now,
-        "lastTransitionTime": now,
-    }
-    labels = {
+    status = _node_status(name, amounts)
+    labels = _node_labels(name, gpu, gpus)
+    _add(store, "Node", "", name, {"metadata": {"labels": labels}, "spec": {}, "status": status})
+
+
+def _node_labels(name: str, gpu: str, gpus: int) -> dict[str, str]:
+    model = find_gpu(gpu)
+    return {
         "kubernetes.io/hostname": name,
         "kubernetes.io/arch": "amd64",
         "kubernetes.io/os": "linux",
@@ -118,7 +116,27 @@ def _add_node(store: Store, name: str, gpu: str, gpus: int, offers: Mapping[str,
         "aliyun.accelerator/nvidia_count": str(gpus),
         "aliyun.accelerator/nvidia_mem": f"{int(model.usable_gib * 1024)}MiB",
     }
-    status = {
+
+
+def _node_status(name: str, amounts: Mapping[str, str]) -> Object:
+    now = timestamp(utc_now())
+    ready = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "KubeletReady",
+        "message": "kubelet is posting ready status",
+        "lastHeartbeatTime": now,
+        "lastTransitionTime": now,
+    }
+    info = {
+        "kubeletVersion": KUBELET_VERSION,
+        "containerRuntimeVersion": "containerd://2.1.4",
+        "osImage": "qwenkit sandbox",
+        "operatingSystem": "linux",
+        "architecture": "amd64",
+    }
+    unknown = ("kubeProxyVersion", "kernelVersion", "machineID", "systemUUID", "bootID")
+    return {
         "capacity": amounts,
         "allocatable": amounts,
         "conditions": [ready],
@@ -126,20 +144,8 @@ def _add_node(store: Store, name: str, gpu: str, gpus: int, offers: Mapping[str,
             {"type": "InternalIP", "address": "127.0.0.1"},
             {"type": "Hostname", "address": name},
         ],
-        "nodeInfo": {
-            "kubeletVersion": KUBELET_VERSION,
-            "kubeProxyVersion": "",
-            "containerRuntimeVersion": "containerd://2.1.4",
-            "osImage": "qwenkit sandbox",
-            "operatingSystem": "linux",
-            "architecture": "amd64",
-            "kernelVersion": "",
-            "machineID": "",
-            "systemUUID": "",
-            "bootID": "",
-        },
+        "nodeInfo": {**info, **dict.fromkeys(unknown, "")},
     }
-    _add(store, "Node", "", name, {"metadata": {"labels": labels}, "spec": {}, "status": status})
 
 
 def _add_deployment(store: Store, namespace: str, name: str) -> None:

@@ -164,7 +164,7 @@ def _drop(kind: Kind, obj: Object, dropped: FieldSet, owners: Mapping[Manager, F
         for path in paths
         for depth in range(1, len(path) + 1)
     }
-    for path in sorted(dropped, key=len, reverse=True):
+    for path in sorted(dropped, key=len):
         if path not in kept:
             fieldsets.remove(kind, obj, path)
 

@@ -155,7 +155,9 @@ def _remove_item(kind: Kind, obj: Object, field: str, path: Path) -> None:
         if item_step(item, keys) != path[0]:
             kept.append(item)
         elif len(path) > 1:
-            remove(kind, item, path[1:])
+            # An item that others keep keeps what identifies it.
+            if path[1].removeprefix("f:") not in keys:
+                remove(kind, item, path[1:])
             kept.append(item)
     obj[field] = kept
     if not kept:

@@ -49,7 +49,7 @@ class Kind:
     @property
     def storage_hash(self) -> str:
         """Discovery's ``storageVersionHash``: equal for every server that stores this kind."""
-        digest = hashlib.sha256(f"{self.api_version}/{self.kind}".encode()).digest()
+        digest = hashlib.sha256(f"{self.group}/{self.version}/{self.kind}".encode()).digest()
         return base64.b64encode(digest[:8]).decode()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -120,12 +121,23 @@ class Container:
                 await asyncio.gather(process, return_exceptions=True)
 
     async def _back_off(self, seconds: float) -> None:
+        """Wait before a restart; as recorded, only the first wait shows as one all along."""
         where = f"{self.name} in pod {self._pod_name}"
         message = f"Back-off restarting failed container {where}"
-        await asyncio.sleep(min(self._timing.sync_s, seconds))
+        # The kubelet restarts at its first look after the wait is over.
+        looks = math.ceil(seconds / self._timing.resync_s)
+        await asyncio.sleep(self._timing.sync_s)
         self._host.event(self.name, "Warning", "BackOff", message)
-        await asyncio.sleep(min(self._timing.sync_s, seconds))
-        self._host.event(self.name, "Warning", "BackOff", message)
+        if self.state.restart_count == 1:
+            await asyncio.sleep(self._timing.sync_s)
+            self._host.event(self.name, "Warning", "BackOff", message)
+            self._show_back_off(seconds)
+            await asyncio.sleep(looks * self._timing.resync_s)
+        else:
+            await asyncio.sleep(looks * self._timing.resync_s)
+            self._show_back_off(seconds)
+
+    def _show_back_off(self, seconds: float) -> None:
         # Seconds of the cluster's time, whatever the sandbox's clock makes of them.
         shown = round(seconds / self._timing.crash_backoff_s * NodeTiming().crash_backoff_s)
         self.state.last_state = self.state.state
@@ -137,7 +149,6 @@ class Container:
             }
         }
         self._host.publish()
-        await asyncio.sleep(seconds)
 
     async def _start(self) -> asyncio.Task[int]:
         await self._pull()

@@ -15,6 +15,7 @@ from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
 from qwenkit.sandbox.kube.store import Store
 from qwenkit.sandbox.kubelet import probes, volumes
 from qwenkit.sandbox.kubelet.container import QUEUE_PROXY, Container
+from qwenkit.sandbox.kubelet.prober import Prober
 from qwenkit.sandbox.kubelet.serving import Machine
 from qwenkit.sandbox.kubelet.status import GPU, PodFacts, pod_status
 from qwenkit.sandbox.kubelet.timing import NodeTiming
@@ -42,7 +43,7 @@ class PodWorker:
         self.draining = False
         self._store, self._recorder, self._pod_ip = store, recorder, pod_ip
         self._start_time = timestamp(utc_now())
-        self._sandbox_ready = self._stopped = self._starting = False
+        self._sandbox_ready = self._stopped = False
         self._deleted = asyncio.Event()
         self._probes: list[asyncio.Task[None]] = []
         metadata, spec = pod["metadata"], pod["spec"]
@@ -98,9 +99,9 @@ class PodWorker:
         """Fail the pod before anything of it runs."""
         self._stopped = True
         self.event("", "Warning", reason, message)
-        failed = {"phase": "Failed", "reason": reason, "message": message}
-        self.pod["status"] = {**self.pod["status"], **failed}
-        self._store.update_status("Pod", self.pod)
+        if (pod := self._current()) is not None:
+            pod["status"] |= {"phase": "Failed", "reason": reason, "message": message}
+            self._store.update_status("Pod", pod)
 
     def terminate(self, pod: Object) -> None:
         """Hear that the pod is being deleted."""
@@ -116,9 +117,8 @@ class PodWorker:
 
     def publish(self) -> None:
         """Write the pod's status if it changed."""
-        metadata = self.pod["metadata"]
-        pod = self._store.find("Pod", metadata["namespace"], metadata["name"])
-        if self._starting or pod is None or pod["metadata"]["uid"] != metadata["uid"]:
+        pod = self._current()
+        if pod is None:
             return
         facts = PodFacts(
             generation=pod["metadata"].get("generation", 1),
@@ -161,6 +161,7 @@ class PodWorker:
     async def _begin(self) -> None:
         await asyncio.sleep(self.timing.accept_s)
         self.publish()
+        await asyncio.sleep(self.timing.mount_s)
         mounted = await self._mount()
         await asyncio.sleep(self.timing.sandbox_s)
         self._sandbox_ready = True
@@ -217,67 +218,19 @@ class PodWorker:
 
     def _started(self, container: Container) -> None:
         """Begin to probe a container that has just started."""
-        spec = container.state.spec
-        container.state.ready = "readinessProbe" not in spec
-        up = asyncio.Event()
-        if "startupProbe" in spec:
-            container.state.started = container.state.ready = False
-        else:
-            up.set()
-        for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
-            if probe := spec.get(kind):
-                self._probes.append(asyncio.create_task(self._probe(container, kind, probe, up)))
+        self._probes = [task for task in self._probes if not task.done()]
+        self._probes += Prober(container, self, self._ask).start()
 
-    async def _probe(
-        self, container: Container, kind: str, probe: Object, up: asyncio.Event
-    ) -> None:
-        """Act on a probe's results; the others wait until the startup probe has passed."""
+    async def _ask(self, container: Container, probe: Object) -> str | None:
+        if probes.is_queue_proxy(probe):
+            return None if await self.answers() else "HTTP probe failed with statuscode: 503"
+        return await probes.check(probe, container.state.spec, self.listener, self._pod_ip)
 
-        def failed(why: str) -> None:
-            name = kind.removesuffix("Probe").capitalize()
-            self.event(container.name, "Warning", "Unhealthy", f"{name} probe failed: {why}")
-
-        def passed() -> None:
-            if kind == "startupProbe" and not up.is_set():
-                up.set()
-                container.state.started = True
-                container.state.ready = "readinessProbe" not in container.state.spec
-                self.publish()
-            elif kind == "readinessProbe" and not container.state.ready:
-                container.state.ready = True
-                self.publish()
-
-        def broken() -> None:
-            if kind == "readinessProbe" and container.state.ready:
-                container.state.ready = False
-                self.publish()
-            elif kind != "readinessProbe":
-                name = kind.removesuffix("Probe")
-                why = f"Container {container.name} failed {name} probe, will be restarted"
-                self.event(container.name, "Normal", "Killing", why)
-                container.kill()
-
-        async def once() -> str | None:
-            if probes.is_queue_proxy(probe):
-                return None if await self.answers() else "HTTP probe failed with statuscode: 503"
-            return await probes.check(probe, container.state.spec, self.listener, self._pod_ip)
-
-        me = container.state.container_id
-
-        def goes_on() -> bool:
-            same = container.running and container.state.container_id == me
-            return same and not (kind == "startupProbe" and up.is_set())
-
-        if kind != "startupProbe":
-            await up.wait()
-        await probes.watch(
-            probes.periods(probe),
-            once,
-            passed=passed,
-            failed=failed,
-            broken=broken,
-            goes_on=goes_on,
-        )
+    def _current(self) -> Object | None:
+        """Return the pod as it is now, or None if it or its name has passed to another."""
+        metadata = self.pod["metadata"]
+        pod = self._store.find("Pod", metadata["namespace"], metadata["name"])
+        return pod if pod and pod["metadata"]["uid"] == metadata["uid"] else None
 
     def _queue_proxy(self) -> Container | None:
         return next((one for one in self.containers if one.name == QUEUE_PROXY), None)

@@ -23,6 +23,8 @@ _SHELLS = {"sh", "bash", "ash", "dash"}
 _PYTHONS = re.compile(r"python3?(\.\d+)?")
 _MODULE = "vllm.entrypoints.openai.api_server"
 _SILENT = {":", "cd", "export", "set", "true", "ulimit", "umask", "unset"}
+# A comment, or what may hold a # that begins none.
+_COMMENT = re.compile(r"""('[^']*'|"(?:\\.|[^"\\])*"|\\.)|(?<![^\s;&|])#[^\n]*""", re.DOTALL)
 _REDIRECTION = re.compile(r"\s[12]?>(?:&[12]|/dev/\w+)")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|\((\w+)\)|(\w+))")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*")
@@ -51,13 +53,14 @@ def read(container: Mapping[str, Any]) -> list[Step]:
 
 
 def _script(script: str) -> Iterator[Step]:
-    text = _REDIRECTION.sub(" ", f" {script}".replace("\\\n", " "))
+    text = _COMMENT.sub(lambda found: found[1] or "", script.replace("\\\n", " "))
+    text = _REDIRECTION.sub(" ", text)
     lexer = shlex.shlex(text, posix=True, punctuation_chars=";&|\n")
     lexer.whitespace = " \t\r"
     lexer.whitespace_split = True
     lexer.commenters = ""
     try:
-        words = list(_uncommented(lexer))
+        words = list(lexer)
     except ValueError:
         # An open quote: the shell would refuse it.
         yield Step("echo", ("sh: 1: Syntax error: Unterminated quoted string",))
@@ -73,16 +76,6 @@ def _script(script: str) -> Iterator[Step]:
             after, current = ";", []
         if word.strip() in ("&&", "||"):
             after = word.strip()
-
-
-def _uncommented(words: Iterator[str]) -> Iterator[str]:
-    comment = False
-    for word in words:
-        if "\n" in word and not word.strip():
-            comment = False
-        comment = comment or word.startswith("#")
-        if not comment:
-            yield word
 
 
 def _step(words: Sequence[str], after: str) -> Step:

@@ -8,7 +8,7 @@ from typing import Any
 
 from qwenkit.sandbox.kube.objects import Object
 
-_MILLI = "m"
+_MILLI, _UNLIMITED = "m", "9007199254740988Ki"
 GPU = "nvidia.com/gpu"
 
 
@@ -47,7 +47,8 @@ class PodFacts:
 
 def pod_status(old: Mapping[str, Any], facts: PodFacts, now: str) -> Object:
     """Return a pod's status; conditions that others own or that did not change are kept."""
-    resources = _resources([one.spec for one in facts.containers])
+    specs = [one.spec for one in facts.containers]
+    resources = _resources(specs)
     status: Object = {
         "observedGeneration": facts.generation,
         "phase": _phase(facts),
@@ -66,6 +67,8 @@ def pod_status(old: Mapping[str, Any], facts: PodFacts, now: str) -> Object:
     }
     if requests := resources.get("requests"):
         status["allocatedResources"] = requests
+    if old.get("phase") != "Pending":
+        resources = _measured(resources, specs)
     return status | ({"resources": resources} if resources else {})
 
 
@@ -155,6 +158,20 @@ def _resources(containers: Sequence[Mapping[str, Any]]) -> Object:
         if sums:
             total[part] = sums
     return total
+
+
+def _measured(resources: Object, containers: Sequence[Mapping[str, Any]]) -> Object:
+    """Return what a running pod's control group says: no devices, and no limit is a number."""
+    kept = {
+        part: {name: amount for name, amount in amounts.items() if name in ("cpu", "memory")}
+        for part, amounts in resources.items()
+    }
+    limits = kept.get("limits", {})
+    if "memory" in limits and not all(
+        "memory" in ((one.get("resources") or {}).get("limits") or {}) for one in containers
+    ):
+        limits["memory"] = _UNLIMITED
+    return {part: amounts for part, amounts in kept.items() if amounts}
 
 
 def _plus(one: str, other: str) -> str:

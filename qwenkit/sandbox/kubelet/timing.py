@@ -14,7 +14,9 @@ class NodeTiming:
 
     accept_s: float = 0.04
     """From bound to the first status."""
-    sandbox_s: float = 0.4
+    mount_s: float = 0.3
+    """Of the volumes, where nothing is wrong with them."""
+    sandbox_s: float = 0.1
     """Until the pod's sandbox and network are there."""
     pull_s: float = 0.0
     """Of an image that the node has not got; 0: all are present."""
@@ -27,7 +29,9 @@ class NodeTiming:
     remove_s: float = 0.8
     """From stopped containers until the pod is gone."""
     sync_s: float = 1.0
-    """The kubelet's housekeeping."""
+    """Until the kubelet has noticed that a container ended."""
+    resync_s: float = 11.0
+    """Between two looks at a pod whose container backs off."""
     crash_backoff_s: float = 10.0
     crash_backoff_max_s: float = 300.0
     mount_backoff_s: float = 0.5

@@ -1,0 +1,114 @@
+"""Reads single annotations: both spellings, Go's grammar, ranges, and errors that name the key."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from qwenkit.autoscaling.golang import parse_duration_ns, parse_float, parse_int
+from qwenkit.errors import InvalidValue
+
+DOMAIN = "autoscaling.knative.dev"
+PREFIX = f"{DOMAIN}/"
+PROGRESS_DEADLINE = "serving.knative.dev/progress-deadline"
+SECOND_NS = 1_000_000_000
+_HOUR_NS = 3600 * SECOND_NS
+T = TypeVar("T")
+
+# Keys that have an old camelCase spelling too; the others have one spelling only.
+_ALIASED = (
+    "initial-scale",
+    "max-scale",
+    "metric-aggregation-algorithm",
+    "min-scale",
+    "panic-threshold-percentage",
+    "panic-window-percentage",
+    "scale-down-delay",
+    "scale-to-zero-pod-retention-period",
+    "target-burst-capacity",
+    "target-utilization-percentage",
+)
+_SINGLE = ("activation-scale", "class", "metric", "target", "window")
+
+
+def _camel(key: str) -> str:
+    head, *rest = key.split("-")
+    return head + "".join(word.capitalize() for word in rest)
+
+
+ALIASES: Mapping[str, str] = {key: _camel(key) for key in _ALIASED}
+KEYS: frozenset[str] = frozenset((*_ALIASED, *_SINGLE, *ALIASES.values()))
+
+
+class Reader:
+    """Looks up one annotation by its kebab key and parses it, naming it in every error."""
+
+    def __init__(self, annotations: Mapping[str, str]) -> None:
+        self._annotations = annotations
+
+    def text(self, key: str) -> tuple[str, str] | None:
+        """Return (full key found, value); the kebab spelling wins."""
+        for name in (key, ALIASES.get(key, key)):
+            full = PREFIX + name
+            if full in self._annotations:
+                value = self._annotations[full]
+                if not isinstance(value, str):
+                    raise InvalidValue(full, value, "annotation values are strings", "quote it")
+                return full, value
+        return None
+
+    def _parse(self, key: str, parse: Callable[[str], T]) -> T | None:
+        found = self.text(key)
+        return None if found is None else _parsed(*found, parse)
+
+    def number(self, key: str, least: float = -math.inf, most: float = math.inf) -> float | None:
+        """Parse a float and check its range."""
+        value = self._parse(key, parse_float)
+        if value is None:
+            return None
+        name, text = self._found(key)
+        if not math.isfinite(value):
+            raise InvalidValue(name, text, "must be finite: NaN and infinities are refused")
+        if not least <= value <= most:
+            rule = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
+            raise InvalidValue(name, text, rule)
+        return value
+
+    def count(self, key: str, least: int = 0) -> int | None:
+        """Parse a 32-bit integer and check its lower bound."""
+        value = self._parse(key, parse_int)
+        if value is not None and value < least:
+            raise InvalidValue(*self._found(key), f"a whole number of at least {least}")
+        return value
+
+    def duration(self, key: str, least_ns: int, *, whole: bool = False) -> int | None:
+        """Parse a duration of at most an hour into nanoseconds."""
+        value = self._parse(key, parse_duration_ns)
+        if value is None:
+            return None
+        if not least_ns <= value <= _HOUR_NS:
+            raise InvalidValue(*self._found(key), f"{least_ns // SECOND_NS}s to 1h")
+        if whole and value % SECOND_NS:
+            raise InvalidValue(*self._found(key), "whole seconds only")
+        return value
+
+    def progress_deadline(self) -> int | None:
+        """Parse ``serving.knative.dev/progress-deadline`` into nanoseconds."""
+        text = self._annotations.get(PROGRESS_DEADLINE)
+        if text is None:
+            return None
+        value = _parsed(PROGRESS_DEADLINE, text, parse_duration_ns)
+        if value < 0 or value % SECOND_NS:
+            raise InvalidValue(PROGRESS_DEADLINE, text, "whole seconds, not negative")
+        return value
+
+    def _found(self, key: str) -> tuple[str, str]:
+        return self.text(key) or (PREFIX + key, "")
+
+
+def _parsed(name: str, text: str, parse: Callable[[str], T]) -> T:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise InvalidValue(name, text, f"as Go parses it, {error}") from error

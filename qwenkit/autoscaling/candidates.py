@@ -1,0 +1,139 @@
+"""What a recommendation chooses from: objectives, settings, and what a simulation says of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from qwenkit.autoscaling.annotations import PREFIX
+from qwenkit.autoscaling.result import Result
+from qwenkit.errors import InvalidValue
+
+UTILIZATION = 70  # percent of a pod's load that the KPA aims at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """What the service must keep; None where it does not matter.
+
+    ``failed_share`` is the share of requests that may fail or stay unanswered.
+    """
+
+    ttft_p95_s: float | None = None
+    tpot_p95_s: float | None = None
+    cost_per_hour: float | None = None
+    failed_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("ttft_p95_s", "tpot_p95_s", "cost_per_hour"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise InvalidValue(name, value, "more than 0, finite")
+        if not 0 <= self.failed_share < 1:
+            raise InvalidValue("failed_share", self.failed_share, "at least 0, less than 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One set of settings; ``hard_limit`` is the revision's containerConcurrency, 0 for none."""
+
+    target: int
+    hard_limit: int
+    min_scale: int
+    max_scale: int
+    window_s: int = 60
+    retention_s: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"target {self.target}, hard limit {self.hard_limit}, {self.min_scale} to "
+            f"{self.max_scale} pods, window {self.window_s} s, retention {self.retention_s} s"
+        )
+
+    @property
+    def panic_threshold(self) -> int:
+        """The panic threshold in percent: at few pods 200 is a hair trigger."""
+        return 400 if self.max_scale <= 3 else 200
+
+    def annotations(self) -> dict[str, str]:
+        """Return the settings as annotations of the revision template."""
+        settings = {
+            "metric": "concurrency",
+            "target": str(self.target),
+            "target-utilization-percentage": str(UTILIZATION),
+            "min-scale": str(self.min_scale),
+            "max-scale": str(self.max_scale),
+            "window": f"{self.window_s}s",
+            "panic-threshold-percentage": str(self.panic_threshold),
+            "target-burst-capacity": "0",
+            "scale-to-zero-pod-retention-period": f"{self.retention_s}s",
+        }
+        return {PREFIX + key: value for key, value in settings.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One set of settings and what the simulation says about it."""
+
+    choice: Choice
+    ttft_p95_s: float
+    tpot_p95_s: float
+    latency_p95_s: float
+    cost_per_hour: float
+    failed_share: float
+
+    def misses(self, objective: Objective) -> list[str]:
+        """Return in words what of the objective this does not keep."""
+        return [
+            f"{name} {value:.3g} instead of {limit:g}"
+            for name, value, limit in self._against(objective)
+            if value > limit
+        ]
+
+    def excess(self, objective: Objective) -> float:
+        """Return by how much the limits are exceeded, relative and added up; 0 if kept."""
+        return sum(
+            value / limit - 1 if limit else value
+            for _, value, limit in self._against(objective)
+            if value > limit
+        )
+
+    def _against(self, objective: Objective) -> Iterator[tuple[str, float, float]]:
+        pairs = (
+            ("TTFT p95 in s", self.ttft_p95_s, objective.ttft_p95_s),
+            ("TPOT p95 in s", self.tpot_p95_s, objective.tpot_p95_s),
+            ("cost per hour", self.cost_per_hour, objective.cost_per_hour),
+            ("share of failed requests", self.failed_share, objective.failed_share),
+        )
+        for name, value, limit in pairs:
+            if limit is not None:
+                yield name, value, limit
+
+
+def judge(choice: Choice, result: Result) -> Candidate:
+    """Return what a simulation says about a choice."""
+    requests = result.requests
+    some = requests.answered > 0
+    seen = len(requests) + result.unfinished
+    return Candidate(
+        choice=choice,
+        ttft_p95_s=requests.ttft(95) if some else math.inf,
+        tpot_p95_s=requests.tpot(95) if some and _has_tpot(requests.output_tokens) else 0.0,
+        latency_p95_s=requests.latency(95) if some else math.inf,
+        cost_per_hour=result.cost / (result.t[-1] / 3600),
+        failed_share=requests.failed() / seen if seen else 0.0,
+    )
+
+
+def _has_tpot(output_tokens: Sequence[int]) -> bool:
+    return any(tokens > 1 for tokens in output_tokens)
+
+
+def pareto(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Return the candidates that no other beats in both cost and TTFT, cheapest first."""
+    front: list[Candidate] = []
+    for candidate in sorted(candidates, key=lambda each: (each.cost_per_hour, each.ttft_p95_s)):
+        if not front or candidate.ttft_p95_s < front[-1].ttft_p95_s:
+            front.append(candidate)
+    return tuple(front)

@@ -1,0 +1,53 @@
+"""The cluster around a simulated revision, and where it stands at second 0."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from qwenkit.autoscaling.fleet import Startup
+from qwenkit.errors import InvalidValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """The cluster around the revision and where it stands at second 0.
+
+    Args:
+        gpus: pods' worth of GPUs; None for as many as are wanted.
+        gpus_per_pod: for the bill.
+        startup: the parts of a pod's cold start.
+        drain_s: how long a removed pod keeps its GPU at least.
+        timeout_s: the revision's ``timeoutSeconds``.
+        response_start_timeout_s: its ``responseStartTimeoutSeconds``.
+        streaming: whether clients ask for streams; then the first byte is the first token.
+        initial_ready: pods that are ready at second 0; None for min-scale.
+        active_for_s: for how long they were Active by then, without traffic; None for 10 minutes
+            if min-scale holds them, else for pods that became ready just now.
+        price_per_gpu_hour: in any currency.
+    """
+
+    gpus: int | None = None
+    gpus_per_pod: int = 1
+    startup: Startup = field(default_factory=Startup)
+    drain_s: float = 30.0
+    timeout_s: float = 600.0
+    response_start_timeout_s: float = 600.0
+    streaming: bool = True
+    initial_ready: int | None = None
+    active_for_s: float | None = None
+    price_per_gpu_hour: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("drain_s", "active_for_s", "price_per_gpu_hour"):
+            if not 0 <= (getattr(self, name) or 0.0) < math.inf:
+                raise InvalidValue(name, getattr(self, name), "finite, at least 0")
+        for name in ("timeout_s", "response_start_timeout_s"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InvalidValue(name, getattr(self, name), "finite, more than 0")
+        if self.gpus is not None and self.gpus < 1:
+            raise InvalidValue("gpus", self.gpus, "at least 1, or None for enough")
+        if self.gpus_per_pod < 1:
+            raise InvalidValue("gpus_per_pod", self.gpus_per_pod, "at least 1")
+        if self.initial_ready is not None and self.initial_ready < 0:
+            raise InvalidValue("initial_ready", self.initial_ready, "at least 0")

@@ -1,0 +1,18 @@
+"""Every test starts from an environment that says nothing of a cluster, a bucket or a proxy."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+
+OURS = re.compile(r"(QWENKIT|OSS)_|KUBECONFIG$|OPENAI_|HF_|MODELSCOPE_|(HTTPS?|ALL|NO)_PROXY$", re.I)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch, tmp_path_factory):
+    for name in [name for name in os.environ if OURS.match(name)]:
+        monkeypatch.delenv(name)
+    # No kubeconfig of the person who runs the tests is ever read.
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path_factory.getbasetemp() / "no-kubeconfig"))

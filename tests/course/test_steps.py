@@ -1,0 +1,133 @@
+"""The documentation's way, step by step, as a person would walk it by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+
+import oss2
+import pytest
+
+from qwenkit.sandbox import process
+
+QUICK = ("--set", "stable_window=6s", "--set", "timeout_s=60")
+
+
+def keys(root):
+    env = process.environment(root)
+    return env["OSS_ACCESS_KEY_ID"], env["OSS_ACCESS_KEY_SECRET"], env["OSS_ENDPOINT"], env["OSS_BUCKET"]
+
+
+def bucket(root, auth):
+    _, _, endpoint, name = keys(root)
+    session = oss2.Session()
+    session.session.trust_env = False
+    return oss2.Bucket(auth, endpoint, name, session=session, region="cn-hangzhou")
+
+
+def kubectl(environment, tmp_path, *words):
+    found = shutil.which("kubectl")
+    assert found, "kubectl must be on the PATH (Debian: apt-get install kubernetes-client)"
+    command = [found, "--cache-dir", str(tmp_path / "cache"), *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("kind", [oss2.Auth, oss2.AuthV4])
+def test_oss2_puts_lists_and_gets_with_both_signatures(sandbox, kind):
+    key_id, key_secret, _, _ = keys(sandbox)
+    store = bucket(sandbox, kind(key_id, key_secret))
+    store.put_object("hello/西湖.txt", "杭州".encode())
+    assert [item.key for item in oss2.ObjectIteratorV2(store, prefix="hello/")] == ["hello/西湖.txt"]
+    assert store.get_object("hello/西湖.txt").read() == "杭州".encode()
+    store.delete_object("hello/西湖.txt")
+
+
+def test_wrong_keys_are_refused_as_oss_refuses_them(sandbox):
+    key_id, key_secret, _, _ = keys(sandbox)
+    with pytest.raises(oss2.exceptions.SignatureDoesNotMatch) as refused:
+        bucket(sandbox, oss2.Auth(key_id, key_secret + "x")).get_bucket_info()
+    assert refused.value.status == 403
+    with pytest.raises(oss2.exceptions.ServerError) as unknown:
+        bucket(sandbox, oss2.AuthV4("nobody", key_secret)).get_bucket_info()
+    assert (unknown.value.status, unknown.value.code) == (403, "InvalidAccessKeyId")
+
+
+def test_the_whole_way_by_commands(qwenkit, environment, tmp_path, sandbox):
+    name = environment["OSS_BUCKET"]
+    source, target = "modelscope:qwen/Qwen-7B-Chat-Int8", f"oss://{name}/Qwen-7B-Chat-Int8"
+
+    doctor = qwenkit("doctor", "--json")
+    assert doctor.returncode == 0, doctor.stdout + doctor.stderr
+    assert {check["verdict"] for check in json.loads(doctor.stdout)["checks"]} == {"ok"}
+
+    first = json.loads(qwenkit("upload", source, target, "--json").stdout)
+    assert {file["action"] for file in first["files"]} == {"uploaded"}
+    second = json.loads(qwenkit("upload", source, target, "--json").stdout)
+    assert {file["action"] for file in second["files"]} == {"skipped"}
+    assert second["bytes_sent"] == 0
+
+    deployed = qwenkit("deploy", *QUICK, "--json")
+    assert deployed.returncode == 0, deployed.stderr
+    answer = json.loads(deployed.stdout)
+    assert set(answer) == {
+        "service", "namespace", "revision", "url", "host", "gateway", "ready_seconds",
+    }  # fmt: skip
+    assert answer["host"] == "qwen.default.example.com"
+    again = json.loads(qwenkit("deploy", *QUICK, "--json").stdout)
+    assert again["revision"] == answer["revision"], "a second deploy must not make a revision"
+
+    check_curl(answer)
+    check_kubectl(environment, tmp_path)
+
+    down = qwenkit("teardown", "--set", "delete_weights=true", *QUICK, "--json")
+    assert down.returncode == 0, down.stdout + down.stderr
+    assert json.loads(down.stdout)["leaks"]["found"] == []
+    assert qwenkit("teardown", "--set", "delete_weights=true", *QUICK).returncode == 0
+    secret = environment["OSS_ACCESS_KEY_SECRET"]
+    for result in (doctor, deployed, down):
+        assert secret not in result.stdout + result.stderr
+    assert secret not in (sandbox / "log").read_text()
+
+
+def check_curl(deployed):
+    """Send the documentation's request and compare with the documentation's answer."""
+    body = {
+        "model": "qwen",
+        "messages": [{"role": "user", "content": "杭州西湖"}],
+        "max_tokens": 10,
+        "temperature": 0.7,
+        "top_p": 0.9,
+        "seed": 10,
+    }
+    curl = shutil.which("curl")
+    assert curl, "curl must be on the PATH"
+    command = [curl, "-sS", "--noproxy", "*", "-H", f"Host: {deployed['host']}"]
+    command += ["-H", "Content-Type: application/json"]
+    command += [f"{deployed['gateway']}/v1/chat/completions", "-d", json.dumps(body)]
+    answer = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert list(answer) == ["id", "object", "created", "model", "choices", "usage"]
+    assert answer["object"] == "chat.completion"
+    assert answer["model"] == "qwen"
+    choice = answer["choices"][0]
+    assert list(choice) == ["index", "message", "logprobs", "finish_reason", "stop_reason"]
+    assert choice["message"]["content"] == "西湖位于中国浙江省杭州市,是中国著名的风景名"
+    assert choice["finish_reason"] == "length"
+    assert answer["usage"] == {"prompt_tokens": 10, "total_tokens": 20, "completion_tokens": 10}
+    lost = [curl, "-sS", "--noproxy", "*", "-o", os.devnull, "-w", "%{http_code}", deployed["gateway"]]
+    assert subprocess.run(lost, capture_output=True, check=True).stdout == b"404"
+
+
+def check_kubectl(environment, tmp_path):
+    """Show what the course made, apply something beside it, and delete it again."""
+    shown = kubectl(environment, tmp_path, "get", "ksvc,rev,pods,pv,pvc")
+    assert shown.returncode == 0, shown.stderr
+    for what in ("service.serving.knative.dev/qwen", "qwen-00001", "2/2", "llm-model", "Bound"):
+        assert what in shown.stdout
+    manifest = tmp_path / "map.yaml"
+    manifest.write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: mine}\ndata: {a: b}\n")
+    apply = ("apply", "--server-side", "--validate=false", "-f", str(manifest))
+    assert kubectl(environment, tmp_path, *apply).returncode == 0
+    assert kubectl(environment, tmp_path, "delete", "configmap", "mine").returncode == 0
+    assert kubectl(environment, tmp_path, "get", "configmap", "mine").returncode == 1

@@ -1,0 +1,130 @@
+"""The library's way through the course, against the whole sandbox over its real protocols."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.deploy import deploy
+from qwenkit.cluster.doctor import examine
+from qwenkit.cluster.explain import explain
+from qwenkit.cluster.scale import ReplicaWatch, change_scaling, wait_replicas
+from qwenkit.cluster.teardown import audit, teardown
+from qwenkit.cluster.timeline import cold_start
+from qwenkit.errors import Conflict, NotFound, NotReady, Rejected
+from qwenkit.inference.client import Server
+from qwenkit.inference.load import run_load
+from qwenkit.inference.metrics import scrape, total
+from qwenkit.manifests.render import render, secret, secret_name
+from qwenkit.sandbox import process
+from qwenkit.settings import Credentials, Settings
+
+FOLDER = "Qwen-7B-Chat-Int8"
+
+
+def command(arguments: str) -> None:
+    words = [sys.executable, "-m", "qwenkit", "sandbox", *arguments.split()]
+    subprocess.run(words, check=True, capture_output=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    root = tmp_path_factory.mktemp("sandbox")
+    command(f"up --detach --time-scale 1000 --root {root}")
+    try:
+        environment = process.environment(root)
+        bucket = root / "oss" / environment["OSS_BUCKET"]
+        shutil.copytree(root / "hub" / "qwen" / FOLDER, bucket / FOLDER)
+        yield environment
+    finally:
+        command(f"down --root {root}")
+
+
+@pytest.fixture
+def settings(sandbox: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Settings:
+    for name, value in sandbox.items():
+        monkeypatch.setenv(name, value)
+    return Settings(stable_window="6s", timeout_s=60.0)
+
+
+@pytest.fixture
+def cluster(settings: Settings) -> Iterator[Cluster]:
+    cluster = Cluster.connect(settings)
+    try:
+        yield cluster
+    finally:
+        teardown(cluster, settings)
+        assert audit(cluster, settings).found == ()
+        cluster.close()
+
+
+def documents(settings: Settings) -> list[Any]:
+    return [secret(settings, Credentials.required()), *render(settings)[1:]]
+
+
+def test_the_whole_way(cluster: Cluster, settings: Settings) -> None:
+    report = examine(cluster, settings, secret=secret_name(settings))
+    assert {c.name for c in report.checks if c.verdict != "ok"} == {"bucket"}, str(report)
+
+    deployed = deploy(cluster, documents(settings), settings)
+    assert (deployed.revision, deployed.host) == ("qwen-00001", "qwen.default.example.com")
+    assert explain(cluster, settings).code == "ready"
+    steps = [step.name for step in cold_start(cluster, settings, deployed.revision).steps]
+    assert steps == ["created", "scheduled", "mounted", "pulled", "started", "ready"]
+
+    server = Server(deployed.gateway, deployed.host, model="qwen", timeout_s=60)
+    answer = server.ask(settings.prompt, max_tokens=10, temperature=0.7, top_p=0.9, seed=10)
+    assert answer.text == "西湖位于中国浙江省杭州市,是中国著名的风景名"
+    assert answer.usage == {"prompt_tokens": 10, "total_tokens": 20, "completion_tokens": 10}
+    streamed = server.stream(settings.prompt, max_tokens=10)
+    assert ("".join(streamed), streamed.stats.tokens) == (answer.text, 10)
+    assert server.without_host().status == 404
+    misnamed = Server(deployed.gateway, deployed.host, model="gpt-4")
+    with pytest.raises(NotFound, match="gpt-4"):
+        misnamed.ask("x")
+    misnamed.close()
+    assert total(scrape(deployed.gateway, deployed.host), "vllm:num_requests_running") == 0
+
+    with ReplicaWatch(cluster, settings, every_s=0.2) as watch:
+        load = run_load(server, clients=2, seconds=1, prompt="x", max_tokens=8)
+    assert load.summary()["errors"] == {}
+    assert load.summary()["ok"] > 2
+    assert watch.error is None
+    assert {sample.ready for sample in watch.samples} >= {1}
+    server.close()
+
+    again = deploy(cluster, documents(settings), settings)
+    assert again.revision == deployed.revision
+    changed = change_scaling(cluster, settings, {"target": "1"})
+    assert (changed.old_revision, changed.new_revision) == ("qwen-00001", "qwen-00002")
+    assert wait_replicas(cluster, settings, ready=1).value.ready >= 1
+    with pytest.raises(Rejected, match="patching ksvc qwen") as caught:
+        change_scaling(cluster, settings, {"target": "0"})
+    assert "should be at least 0.01" in caught.value.why
+
+
+def test_an_image_that_is_not_there_is_explained(cluster: Cluster, settings: Settings) -> None:
+    wrong = settings.model_copy(update={"image": "registry.invalid/kube-ai/vllm:9.9"})
+    with pytest.raises(NotReady, match="does not become ready") as caught:
+        deploy(cluster, documents(wrong), wrong)
+    assert caught.value.context["cause"] == "image"
+    assert "registry.invalid" in caught.value.why
+
+
+def test_another_run_is_not_overwritten(cluster: Cluster, settings: Settings) -> None:
+    for document in documents(settings)[:3]:
+        cluster.apply(document)
+    other = settings.model_copy(update={"run": "alice"})
+    theirs = Cluster.connect(other)
+    with pytest.raises(Conflict, match="not ours") as caught:
+        deploy(theirs, documents(other), other)
+    assert "'default'" in caught.value.why
+    assert teardown(theirs, other).steps[0].outcome == "none"
+    theirs.close()
+    assert cluster.find("pvc", settings.volume) is not None

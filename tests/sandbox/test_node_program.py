@@ -1,0 +1,155 @@
+"""What a container does is read from its command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from node_world import COMMAND
+
+from qwenkit.sandbox.kubelet.images import image_id, pull_error
+from qwenkit.sandbox.kubelet.program import Step, read
+from qwenkit.sandbox.kubelet.status import ContainerState, PodFacts, pod_status
+
+
+def script(text: str, **env: str) -> list[Step]:
+    variables = [{"name": name, "value": value} for name, value in env.items()]
+    return read({"image": "x", "command": ["sh", "-c", text], "env": variables})
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("echo boom >&2; exit 1", [Step("echo", ("boom",)), Step("exit", ("1",))]),
+        ("sleep 1000", [Step("sleep", ("1000",))]),
+        ("echo 'a;b' || false", [Step("echo", ("a;b",)), Step("return", ("1",), "||")]),
+        ("true && exit 3", [Step("return", ("0",)), Step("exit", ("3",), "&&")]),
+        (
+            "set -e\necho a # b\necho c",
+            [
+                Step("return", ("0",)),
+                Step("echo", ("a",)),
+                Step("echo", ("c",)),
+            ],
+        ),
+        ("python3 app.py --port 8080", [Step("forever", ("python3", "app.py", "--port", "8080"))]),
+        ("sleep 1 2", [Step("forever", ("sleep", "1", "2"))]),
+        ("a | b", [Step("forever", ("a", "|", "b"))]),
+        ("vllm serve /m --port 1", [Step("serve", ("--model", "/m", "--port", "1"))]),
+        ("vllm serve --model /m", [Step("serve", ("--model", "/m"))]),
+        ("vllm bench", [Step("forever", ("vllm", "bench"))]),
+        ("", []),
+    ],
+)
+def test_a_script_is_read(text: str, steps: list[Step]) -> None:
+    assert script(text) == steps
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        COMMAND,
+        f"exec {COMMAND}",
+        f"CUDA_VISIBLE_DEVICES=0 {COMMAND}",
+        COMMAND.replace("python3", "/usr/bin/python3.10"),
+        COMMAND.replace(" --port", " \\\n  --port"),
+        f"{COMMAND} # the model's folder",
+        COMMAND.replace("8080", "$PORT"),
+        COMMAND.replace("8080", "${PORT}"),
+    ],
+)
+def test_the_documentations_command_is_a_server(text: str) -> None:
+    assert script(text, PORT="8080") == [Step("serve", tuple(COMMAND.split()[3:]))]
+
+
+@pytest.mark.parametrize(
+    ("container", "steps"),
+    [
+        ({"command": ["echo", "a", "b"]}, [Step("echo", ("a", "b"))]),
+        ({"command": ["vllm"], "args": ["serve", "/m"]}, [Step("serve", ("--model", "/m"))]),
+        (
+            {"image": "docker.io/vllm/vllm-openai:v1", "args": ["--port", "$(P)"]},
+            [Step("serve", ("--port", "8080"))],
+        ),
+        ({"args": ["anything"]}, [Step("forever", ("anything",))]),
+    ],
+)
+def test_a_command_without_a_shell_is_read(container: dict[str, Any], steps: list[Step]) -> None:
+    assert read({"image": "x", "env": [{"name": "P", "value": "8080"}]} | container) == steps
+
+
+def test_an_open_quote_is_the_shells_error() -> None:
+    echo, end = script("echo 'x")
+    assert "Unterminated quoted string" in echo.args[0]
+    assert end == Step("exit", ("2",))
+
+
+@given(st.text())
+def test_any_script_can_be_read(text: str) -> None:
+    verbs = {"serve", "echo", "sleep", "exit", "return", "forever"}
+    assert {step.verb for step in script(text)} <= verbs
+
+
+def test_a_pull_fails_in_the_runtimes_words() -> None:
+    assert pull_error("registry.invalid/kube-ai/vllm:9.9") == (
+        'failed to pull and unpack image "registry.invalid/kube-ai/vllm:9.9": failed to resolve '
+        'reference "registry.invalid/kube-ai/vllm:9.9": failed to do request: Head '
+        '"https://registry.invalid/v2/kube-ai/vllm/manifests/9.9": dial tcp: lookup '
+        "registry.invalid on 10.96.0.10:53: server misbehaving"
+    )
+    assert pull_error("busybox") is None
+    assert "couldn't parse image name" in (pull_error("docker.io/UPPER") or "")
+
+
+def test_image_ids_are_stable_digests() -> None:
+    digest = f"sha256:{'0' * 64}"
+    assert image_id(f"ghcr.io/a/b@{digest}") == digest
+    assert image_id("busybox") == image_id("busybox") != image_id("alpine")
+
+
+def facts(**more: Any) -> PodFacts:
+    limited = {"limits": {"cpu": "2", "memory": "1Gi", "nvidia.com/gpu": "1"}}
+    states = [
+        ContainerState({"name": "b", "image": "i", "resources": limited}),
+        ContainerState({"name": "a", "image": "i", "resources": {"requests": {"cpu": "0.5"}}}),
+    ]
+    values: dict[str, Any] = {
+        "generation": 1,
+        "host_ip": "10.0.0.1",
+        "pod_ip": None,
+        "start_time": "t0",
+        "sandbox_ready": False,
+        "containers": states,
+        "stopped": False,
+    }
+    return PodFacts(**values | more)
+
+
+def test_transition_times_move_only_with_the_status() -> None:
+    before = pod_status({"phase": "Pending"}, facts(), "t1")
+    after = pod_status(before, facts(sandbox_ready=True), "t2")
+    times = {one["type"]: one["lastTransitionTime"] for one in after["conditions"]}
+    assert times == {
+        "PodReadyToStartContainers": "t2",
+        "Initialized": "t1",
+        "Ready": "t1",
+        "ContainersReady": "t1",
+    }
+    assert "podIP" not in after
+
+
+def test_conditions_of_others_are_kept() -> None:
+    theirs = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "t0"}
+    status = pod_status({"phase": "Pending", "conditions": [theirs]}, facts(generation=2), "t1")
+    assert status["conditions"][-1] == theirs | {"observedGeneration": 2}
+
+
+def test_a_running_pod_reports_its_control_group() -> None:
+    limits = {"cpu": "2", "memory": "1Gi", "nvidia.com/gpu": "1"}
+    assert pod_status({"phase": "Pending"}, facts(), "t")["resources"]["limits"] == limits
+    running = pod_status({"phase": "Running"}, facts(), "t")["resources"]
+    # One of the containers has no memory limit, so the pod has none.
+    assert running["limits"] == {"cpu": "2", "memory": "9007199254740988Ki"}
+    assert running["requests"] == {"cpu": "0.5"}

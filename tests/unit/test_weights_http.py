@@ -1,0 +1,176 @@
+"""HTTP towards hubs: tokens that stay, redirects, pages, and listings that end silently."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from qwenkit.errors import Forbidden, NotFound, TransferError
+from qwenkit.sandbox.http import listen
+from qwenkit.weights.http_stream import is_loopback
+from qwenkit.weights.hub import RemoteFile, Repository, open_source
+
+Serve = Callable[[web.Application], str]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    open_servers: list[Any] = []
+
+    def call(work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(10)
+
+    def start(app: web.Application) -> str:
+        open_servers.append(call(listen(app)))
+        return str(open_servers[-1].url)
+
+    yield start
+    for server in open_servers:
+        call(server.close())
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def app(routes: dict[str, Any]) -> web.Application:
+    application = web.Application()
+    for path, handler in routes.items():
+        application.router.add_get(path, handler)
+    return application
+
+
+def read(repository: Repository, file: RemoteFile, offset: int = 0) -> bytes:
+    buffer, filled = memoryview(bytearray(file.size)), 0
+    with repository.open(file, offset) as stream:
+        while count := stream.readinto(buffer[filled:]) or 0:
+            filled += count
+    return bytes(buffer[:filled])
+
+
+def test_a_token_goes_to_the_hub_and_not_where_it_sends_us(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, str | None] = {}
+
+    async def cdn(request: web.Request) -> web.Response:
+        seen["cdn"] = request.headers.get("Authorization")
+        return web.Response(body=b"weights")
+
+    elsewhere = serve(app({"/blob": cdn}))
+
+    async def hub(request: web.Request) -> web.Response:
+        seen["hub"] = request.headers.get("Authorization")
+        seen["encoding"] = request.headers.get("Accept-Encoding")
+        raise web.HTTPFound(f"{elsewhere}/blob?Signature=secret")
+
+    monkeypatch.setenv("MODELSCOPE_API_TOKEN", "token-4711")
+    repository = open_source(
+        "modelscope:a/b", modelscope_endpoint=serve(app({"/api/v1/models/a/b/repo": hub}))
+    )
+    assert read(repository, RemoteFile("w", 7)) == b"weights"
+    assert seen == {"hub": "Bearer token-4711", "cdn": None, "encoding": "identity"}
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, Forbidden), (403, Forbidden), (404, NotFound)])
+def test_refusals_name_the_variable_and_no_secret(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, status: int, kind: type[Exception]
+) -> None:
+    async def refuse(request: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    monkeypatch.setenv("HF_TOKEN", "token-4711")
+    url = serve(app({"/{rest:.*}": refuse}))
+    with pytest.raises(kind) as caught:
+        open_source("hf:a/b", hf_endpoint=url).listing()
+    assert "4711" not in str(caught.value)
+    assert ("HF_TOKEN" in str(caught.value)) == (kind is Forbidden)
+
+
+def test_a_compressed_file_is_refused(serve: Serve) -> None:
+    async def compressed(request: web.Request) -> web.Response:
+        return web.Response(body=b"1234567", headers={"Content-Encoding": "gzip"})
+
+    url = serve(app({"/{rest:.*}": compressed}))
+    repository = open_source("modelscope:a/b", modelscope_endpoint=url)
+    with pytest.raises(TransferError, match="compressed"):
+        read(repository, RemoteFile("w", 7))
+
+
+def test_a_range_with_status_200_is_believed_by_its_header(serve: Serve) -> None:
+    async def like_modelscope(request: web.Request) -> web.Response:
+        assert request.headers["Range"] == "bytes=3-6"
+        return web.Response(body=b"ghts", headers={"Content-Range": "bytes 3-6/7"})
+
+    url = serve(app({"/{rest:.*}": like_modelscope}))
+    repository = open_source("modelscope:a/b", modelscope_endpoint=url)
+    assert read(repository, RemoteFile("w", 7), offset=3) == b"ghts"
+
+
+def test_the_end_of_a_file_is_not_asked_for() -> None:
+    repository = open_source("modelscope:a/b", modelscope_endpoint="http://127.0.0.1:9")
+    assert read(repository, RemoteFile("w", 7), offset=7) == b""
+
+
+def test_hugging_face_pages_and_its_commit(serve: Serve) -> None:
+    async def revision(request: web.Request) -> web.Response:
+        return web.json_response({"sha": "c0ffee"})
+
+    async def tree(request: web.Request) -> web.Response:
+        assert request.match_info["commit"] == "c0ffee"
+        if "cursor" in request.query:
+            large = {"type": "file", "path": "w", "size": 9, "lfs": {"oid": "AB" * 32, "size": 9}}
+            return web.json_response([large])
+        link = f'<{request.url.with_query(recursive="true", cursor="x")}>; rel="next"'
+        entries = [{"type": "directory", "path": "d"}, {"type": "file", "path": "d/a", "size": 1}]
+        return web.json_response(entries, headers={"Link": link})
+
+    routes = {"/api/models/a/b/revision/main": revision, "/api/models/a/b/tree/{commit}": tree}
+    listing = open_source("hf:a/b", hf_endpoint=serve(app(routes))).listing()
+    assert listing.revision == "c0ffee"
+    assert listing.files == (RemoteFile("d/a", 1), RemoteFile("w", 9, "ab" * 32))
+
+
+def test_a_silently_cut_listing_is_walked(serve: Serve) -> None:
+    big = [{"Path": f"big/{n}", "Size": 1, "Type": "blob"} for n in range(2999)]
+
+    async def files(request: web.Request) -> web.Response:
+        root, recursive = request.query.get("Root"), request.query["Recursive"] == "True"
+        if root == "big":
+            found = big
+        elif recursive:
+            found = [*big, {"Path": "big", "Type": "tree"}, {"Path": "last", "Size": 2}][:3000]
+        else:
+            found = [{"Path": "big", "Type": "tree"}, {"Path": "last", "Size": 2, "Type": "blob"}]
+        return web.json_response({"Code": 200, "Success": True, "Data": {"Files": found}})
+
+    url = serve(app({"/api/v1/models/a/b/repo/files": files}))
+    listing = open_source("modelscope:a/b", modelscope_endpoint=url).listing()
+    assert len(listing.files) == 3000
+    assert "last" in {file.path for file in listing.files}
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"Data": 3}', b'{"Data": [{"Size": 1}]}'])
+def test_a_listing_that_is_none(serve: Serve, body: bytes) -> None:
+    async def files(request: web.Request) -> web.Response:
+        return web.Response(body=body)
+
+    url = serve(app({"/{rest:.*}": files}))
+    with pytest.raises(TransferError):
+        open_source("modelscope:a/b", modelscope_endpoint=url).listing()
+
+
+@pytest.mark.parametrize(
+    ("address", "here"),
+    [("http://127.0.0.1:80", True), ("localhost:9000", True), ("http://[::1]:8", True),
+     ("https://www.modelscope.cn", False), ("127.0.0.1.example.com", False)],
+)  # fmt: skip
+def test_loopback(address: str, here: bool) -> None:
+    assert is_loopback(address) is here

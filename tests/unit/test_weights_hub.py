@@ -1,0 +1,133 @@
+"""Sources: what the user may write, and what a listing may hold."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwenkit.errors import InvalidValue, NotFound, Rejected, TransferError
+from qwenkit.weights.hub import (
+    Listing,
+    RemoteFile,
+    Source,
+    content_revision,
+    listed,
+    open_source,
+    parse_source,
+    select,
+)
+
+SOURCES = {
+    "modelscope:qwen/Qwen-7B-Chat-Int8": ("modelscope", "qwen/Qwen-7B-Chat-Int8", "master"),
+    "modelscope:qwen/Qwen@v1.0.3": ("modelscope", "qwen/Qwen", "v1.0.3"),
+    "hf:Qwen/Qwen2-0.5B": ("hf", "Qwen/Qwen2-0.5B", "main"),
+    "hf:Qwen/Qwen2@refs/pr/1": ("hf", "Qwen/Qwen2", "refs/pr/1"),
+    "./models/qwen": ("folder", "./models/qwen", ""),
+    "/data/a:b": ("folder", "/data/a:b", ""),
+}
+
+
+@pytest.mark.parametrize(("text", "wanted"), SOURCES.items())
+def test_every_shape_is_read(text: str, wanted: tuple[str, str, str]) -> None:
+    source = parse_source(text)
+    assert (source.kind, source.name, source.revision) == wanted
+    assert parse_source(source.describe()) == source
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "modelscope:", "modelscope:qwen", "modelscope:a/b/c", "hf:../x", "hf:a/b@",
+     "hf:a/b@-x", "huggingface:a/b", "modelscope:qwen/../secret", "modelscope:q wen/x"],
+)  # fmt: skip
+def test_other_shapes_are_refused(text: str) -> None:
+    with pytest.raises(InvalidValue, match="source"):
+        parse_source(text)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/etc/passwd", "../up", "a/../../b", "a//b", "", ".", "a/.", "\\server", "a\nb", "a\0",
+     "\ud800"],
+)  # fmt: skip
+def test_a_path_that_leaves_the_prefix_is_refused(path: str) -> None:
+    with pytest.raises(Rejected):
+        listed("hub", [RemoteFile(path, 1)])
+
+
+@given(st.text(min_size=1))
+def test_a_path_that_passes_stays_below_any_folder(path: str) -> None:
+    try:
+        listed("hub", [RemoteFile(path, 1)])
+    except Rejected:
+        return
+    assert os.path.normpath(f"/prefix/{path}") == f"/prefix/{path}"
+    path.encode()
+
+
+def test_our_manifest_in_a_source_stays_behind() -> None:
+    files = [RemoteFile("b", 1), RemoteFile("qwenkit.json", 1), RemoteFile("a/qwenkit.json", 1)]
+    assert [file.path for file in listed("hub", files)] == ["a/qwenkit.json", "b"]
+    with pytest.raises(Rejected, match="twice"):
+        listed("hub", [RemoteFile("b", 1), RemoteFile("b", 2)])
+
+
+def test_globs() -> None:
+    names = ["a.bin", "b.safetensors", "sub/c.safetensors", "README.md"]
+    listing = Listing("s", "r", tuple(RemoteFile(name, 1) for name in names))
+
+    def chosen(**globs: list[str]) -> list[str]:
+        return [file.path for file in select(listing, **globs).files]
+
+    assert chosen() == names
+    assert chosen(include=["*.safetensors"]) == names[1:3]
+    assert chosen(include=["*.safetensors"], exclude=["sub/*"]) == names[1:2]
+    with pytest.raises(NotFound, match="no file"):
+        chosen(exclude=["*"])
+
+
+def test_a_revision_changes_with_every_fact() -> None:
+    base = [RemoteFile("a", 1, "x"), RemoteFile("b", 2, "y")]
+    others = [
+        [RemoteFile("a", 1, "x")],
+        [RemoteFile("a", 2, "x"), base[1]],
+        [RemoteFile("a", 1, "z"), base[1]],
+        [RemoteFile("c", 1, "x"), base[1]],
+    ]
+    assert content_revision(reversed(base)) == content_revision(base)
+    assert len({content_revision(files) for files in [base, *others]}) == 5
+
+
+def test_a_folder_lists_its_files_without_git(tmp_path: Path) -> None:
+    for name in ("a/b.txt", "z.txt", ".git/config", ".hidden"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "link.txt").symlink_to(tmp_path / "z.txt")
+    repository = open_source(str(tmp_path))
+    listing = repository.listing()
+    assert [file.path for file in listing.files] == [".hidden", "a/b.txt", "link.txt", "z.txt"]
+    assert listing.revision == ""
+    buffer = bytearray(10)
+    with repository.open(listing.files[3], 2, 2) as stream:
+        assert stream.readinto(memoryview(buffer)) == 2
+        assert stream.readinto(memoryview(buffer)) == 0
+    assert buffer[:2] == b"tx"
+
+
+def test_a_folder_that_changes_or_breaks_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1234")
+    repository = open_source(str(tmp_path))
+    (file,) = repository.listing().files
+    with pytest.raises(TransferError, match="changed"), repository.open(file):
+        (tmp_path / "a").write_text("5678 and more")
+    with pytest.raises(TransferError, match="changed"), repository.open(file):
+        pass
+    (tmp_path / "a").unlink()
+    (tmp_path / "b").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(NotFound, match="b cannot be read"):
+        repository.listing()
+    with pytest.raises(NotFound, match="does not exist"):
+        open_source(Source("folder", str(tmp_path / "absent")))
