@@ -136,8 +136,7 @@ def run_course(
     results: list[NotebookResult] = []
     torn: tuple[TeardownReport | None, Leaks | None, tuple[str, ...]] = (None, None, ())
     interrupted = False
-    plan.folder.mkdir(parents=True)
-    with _alone(plan.folder.parent), _target(settings, on_event), _environment(plan.params):
+    with _alone(plan.folder), _target(settings, on_event), _environment(plan.params):
         settings = load_settings(**{**plan.params, "context": settings.context})
         try:
             for path in plan.notebooks:
@@ -296,8 +295,10 @@ def _secrets_in(folder: Path) -> tuple[str, ...]:
 
 
 @contextmanager
-def _alone(output: Path) -> Iterator[None]:
-    """Hold the lock of ``output``; a second run beside the first is refused."""
+def _alone(folder: Path) -> Iterator[None]:
+    """Make a run's folder while holding the lock beside it; refuse to run beside another."""
+    output = folder.parent
+    output.mkdir(parents=True, exist_ok=True)
     with (output / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -307,6 +308,7 @@ def _alone(output: Path) -> Iterator[None]:
                 "two runs against one target undo each other's work",
                 "wait for it, or give --output another folder and --set run=NAME",
             ) from None
+        folder.mkdir()
         yield
 
 

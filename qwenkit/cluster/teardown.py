@@ -8,7 +8,7 @@ explained, never stripped: something still uses the object.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -131,7 +131,7 @@ def teardown(
     services = [name_of(service) for service in _ours(cluster, settings, KSVC)]
     for service in services or [settings.service]:
         _remove(cluster, settings, KSVC, service, done)
-        _wait_pods(cluster, settings, service, done)
+        _wait_children(cluster, settings, service, done)
     for kind in (PVC, PV, SECRET):
         for obj in _ours(cluster, settings, kind):
             _remove(cluster, settings, kind, name_of(obj), done)
@@ -146,24 +146,33 @@ def teardown(
 
 def audit(cluster: Cluster, settings: Settings, *, weights: Weights | None = None) -> Leaks:
     """Look for anything that this run left, the bucket's objects only if they were to go."""
-    found: list[str] = []
-    unknown: list[str] = []
-    below = _CHILDREN if _is_free_or_ours(cluster, settings) else ()
-    for kind in (*_OWN, *below):
-        try:
-            left = (
-                _ours(cluster, settings, kind)
-                if kind in _OWN
-                else _listed(cluster, settings, kind, {SERVICE_LABEL: settings.service})
-            )
-            found += [f"{kind}/{name_of(obj)}" for obj in left]
-        except Forbidden as error:
-            unknown.append(f"{kind}: {error.why}")
+    found, unknown = _left(_OWN, lambda kind: _ours(cluster, settings, kind))
+    if _is_free_or_ours(cluster, settings, settings.service):
+        below, unseen = _below(cluster, settings, settings.service)
+        found, unknown = found + below, unknown + unseen
     if weights is not None:
         kept = weights.kept()
         found += [f"{kept.uploads} unfinished uploads"] * bool(kept.uploads)
         found += [f"{kept.objects} objects"] * bool(settings.delete_weights and kept.objects)
     return Leaks(tuple(found), tuple(unknown))
+
+
+def _left(kinds: Iterable[Kind], read: Callable[[Kind], list[Obj]]) -> tuple[list[str], list[str]]:
+    """Name what is there of each kind, and the kinds that may not be looked at."""
+    found: list[str] = []
+    unknown: list[str] = []
+    for kind in kinds:
+        try:
+            found += [f"{kind}/{name_of(obj)}" for obj in read(kind)]
+        except Forbidden as error:
+            unknown.append(f"{kind}: {error.why}")
+    return found, unknown
+
+
+def _below(cluster: Cluster, settings: Settings, service: str) -> tuple[list[str], list[str]]:
+    """Name what hangs below a Service, by the label that Knative puts on it."""
+    labels = {SERVICE_LABEL: service}
+    return _left(_CHILDREN, lambda kind: _listed(cluster, settings, kind, labels))
 
 
 def _listed(cluster: Cluster, settings: Settings, kind: Kind, labels: dict[str, str]) -> list[Obj]:
@@ -181,9 +190,9 @@ def _ours(cluster: Cluster, settings: Settings, kind: Kind) -> list[Obj]:
     return [pv for pv in found if _claimed_from(pv) in ("", settings.namespace)]
 
 
-def _is_free_or_ours(cluster: Cluster, settings: Settings) -> bool:
-    """Tell whether what hangs below the Service's name can be ours."""
-    service = cluster.find(KSVC, settings.service, namespace=settings.namespace)
+def _is_free_or_ours(cluster: Cluster, settings: Settings, name: str) -> bool:
+    """Tell whether what hangs below a Service's name can be ours."""
+    service = cluster.find(KSVC, name, namespace=settings.namespace)
     return service is None or is_ours(service, run=settings.run)
 
 
@@ -222,20 +231,21 @@ def _remove(
     done(f"{kind} {name}", True, f"deleted in {gone.seconds:.1f} s")
 
 
-def _wait_pods(
+def _wait_children(
     cluster: Cluster, settings: Settings, service: str, done: Callable[[str, bool, str], None]
 ) -> None:
-    if not _is_free_or_ours(cluster, settings):
+    """Wait for the pods, which hold GPU and volume, and for what the garbage collector takes."""
+    if not _is_free_or_ours(cluster, settings, service):
         return
-    labels = {SERVICE_LABEL: service}
     gone = wait(
-        lambda: cluster.list(POD, namespace=settings.namespace, labels=labels),
-        what=f"pods of ksvc {service} gone",
-        ready=lambda pods: not pods,
-        describe=lambda pods: f"{len(pods)} pods",
+        lambda: _below(cluster, settings, service)[0],
+        what=f"what hangs below ksvc {service} gone",
+        ready=lambda left: not left,
+        describe=lambda left: f"{len(left)} left",
         timeout_s=settings.seconds("teardown"),
-        fix=lambda pods: (
-            f"still there: {', '.join(name_of(p) for p in pods)}",
+        every_s=0.5,
+        fix=lambda left: (
+            f"still there: {', '.join(left)}",
             "a pod drains 30 s after its last request, up to request_timeout_s; "
             "raise teardown_timeout_s and run teardown again",
         ),

@@ -20,7 +20,9 @@ from pathlib import Path
 
 from aiohttp import web
 
+from qwenkit.errors import NotFound
 from qwenkit.sandbox import tiny_model
+from qwenkit.sandbox.controllers.clock import Clock
 from qwenkit.sandbox.controllers.manager import Controllers
 from qwenkit.sandbox.controllers.seed import seed
 from qwenkit.sandbox.gateway import Gateway
@@ -103,7 +105,8 @@ async def _start(
     tiny_model.write(root / "hub" / MODEL)
     hub_url = await serve(HubServer(root / "hub").app(), options.hub_port)
 
-    store, traffic = Store(Kinds()), Traffic()
+    # The autoscaler's windows run in real time; ``time_scale`` speeds up the modelled GPU alone.
+    store, traffic = Store(Kinds()), Traffic(Clock())
     node = Node(store, name=NODE, gpu=options.gpu, gpus=options.gpus, time_scale=options.time_scale)
     gateway_url = await serve(Gateway(store, node, traffic).app(), options.gateway_port)
     seed(
@@ -141,12 +144,15 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 def _logs(node: Node) -> LogSource:
     async def read(namespace: str, pod: str, container: str, follow: bool) -> AsyncIterator[bytes]:
         sent = 0
-        while True:
-            text = node.logs(namespace, pod, container)
-            yield text[sent:].encode()
-            sent = len(text)
-            if not follow:
-                return
-            await asyncio.sleep(0.2)
+        # A pod that has not started a container, or is gone, has nothing (more) to say.
+        with contextlib.suppress(NotFound):
+            while True:
+                text = node.logs(namespace, pod, container)
+                sent = sent if sent <= len(text) else 0  # it restarted, and its log with it
+                yield text[sent:].encode()
+                sent = len(text)
+                if not follow:
+                    return
+                await asyncio.sleep(0.2)
 
     return read

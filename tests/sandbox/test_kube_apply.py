@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenkit.sandbox.kube import apply, fieldsets
@@ -170,6 +170,7 @@ def test_a_status_has_its_own_entry() -> None:
 DATA = st.dictionaries(st.sampled_from("abcd"), st.sampled_from("12"), max_size=4)
 
 
+@settings(deadline=None)
 @given(DATA)
 def test_an_encoded_set_is_the_same_set(data: dict[str, str]) -> None:
     containers = [{"name": key, "image": value} for key, value in data.items()]
@@ -178,6 +179,7 @@ def test_an_encoded_set_is_the_same_set(data: dict[str, str]) -> None:
     assert fieldsets.decode(fieldsets.encode(paths)) == paths
 
 
+@settings(deadline=None)
 @given(st.lists(DATA, min_size=1, max_size=5))
 def test_one_manager_gets_exactly_what_it_applied_last(configs: list[dict[str, str]]) -> None:
     live = None
@@ -186,6 +188,7 @@ def test_one_manager_gets_exactly_what_it_applied_last(configs: list[dict[str, s
         assert live.get("data", {}) == data
 
 
+@settings(deadline=None)
 @given(DATA, DATA, DATA)
 def test_forced_managers_share_and_lose_nothing_of_the_others(
     first: dict[str, str], second: dict[str, str], third: dict[str, str]

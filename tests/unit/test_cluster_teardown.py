@@ -111,6 +111,24 @@ def test_pods_must_be_gone_before_the_claim_goes(cluster: Cluster, api: Api) -> 
     assert api.objects == {}
 
 
+def test_what_the_garbage_collector_takes_is_waited_for(cluster: Cluster, api: Api) -> None:
+    api.add(everything(OURS)[3])
+    revision = api.add(obj("Revision", "qwen-00001", SERVICE, "serving.knative.dev/v1"))
+    looks = 0
+
+    def listed(kind: str) -> None:
+        nonlocal looks
+        looks += kind.endswith("/Revision")
+        if looks == 3:
+            api.objects.pop(("serving.knative.dev/v1/Revision", "default", "qwen-00001"), None)
+
+    api.listed = listed
+    teardown(cluster, Settings())
+    assert looks >= 3
+    assert revision not in api.objects.values()
+    assert audit(cluster, Settings()).found == ()
+
+
 @given(st.sets(st.integers(0, 3)))
 @hypothesis_settings(
     max_examples=16, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

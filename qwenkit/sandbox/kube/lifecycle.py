@@ -69,3 +69,10 @@ def mark_deleted(kind: Kind, metadata: Object, grace: int, now: datetime) -> Non
         asked = parse_timestamp(metadata["deletionTimestamp"]) - timedelta(seconds=given)
         metadata["deletionTimestamp"] = timestamp(max(now, asked + timedelta(seconds=grace)))
         metadata["deletionGracePeriodSeconds"] = grace
+
+
+def add_keeper(metadata: Object, propagation: str) -> None:
+    """Add the finalizer with which the garbage collector holds a Foreground or Orphan deletion."""
+    keeper = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}.get(propagation)
+    if keeper and keeper not in metadata.get("finalizers", []):
+        metadata["finalizers"] = [*metadata.get("finalizers", []), keeper]

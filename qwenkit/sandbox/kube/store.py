@@ -193,9 +193,7 @@ class Store:
         key = _key(kind, namespace, name)
         new: Object = {**old, "metadata": copied(old["metadata"])}
         metadata = new["metadata"]
-        keeper = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}.get(propagation)
-        if keeper and keeper not in metadata.get("finalizers", []):
-            metadata["finalizers"] = [*metadata.get("finalizers", []), keeper]
+        lifecycle.add_keeper(metadata, propagation)
         grace = lifecycle.grace_seconds(kind, old, grace_seconds)
         content = self._content(name) if kind.name == "Namespace" else []
         held = bool(metadata.get("finalizers") or grace or content)
@@ -205,13 +203,14 @@ class Store:
         if content:
             new["status"] = {**new.get("status", {}), "phase": "Terminating"}
         marked = self._replace(kind, old, new, dry_run)
-        if not dry_run:
-            for inner, space, inner_name in content:
-                self.delete(inner, space, inner_name)
-        if held:
-            return self.find(kind, namespace, name) or marked
-        if (last := self._objects[kind.name].get(key)) is None:
+        for inner, space, inner_name in () if dry_run else content:
+            self.delete(inner, space, inner_name)
+        last = self._objects[kind.name].get(key)
+        if last is None or (held and dry_run):
             return marked
+        if held:
+            waiting: Object = copied(last)
+            return waiting
         return self._commit("DELETED", kind, key, last, last, dry_run)
 
     # Keeping

@@ -1,0 +1,32 @@
+"""Every notebook with its default parameters through nbval: it alone sees errors inside widgets."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from qwenkit.sandbox import process
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_notebook_passes_nbval_with_its_defaults(tmp_path):
+    root = tmp_path / "sandbox"
+    process.up(root, process.Options(time_scale=20))
+    notebooks = sorted(str(path) for path in (ROOT / "notebooks").glob("[0-9][0-9]-*.ipynb"))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "nbval.plugin", "-p", "no:cacheprovider"]
+    command += ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "300", "-W", "default"]
+    try:
+        done = subprocess.run(
+            [*command, "--rootdir", str(tmp_path), *notebooks],
+            # Plugins of others could change what is collected.
+            env=os.environ | process.environment(root) | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+            capture_output=True,
+            text=True,
+            timeout=500,
+        )
+    finally:
+        process.down(root)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
