@@ -58,13 +58,16 @@ def doctor(
     params: Params = None, set_: Set = None, context: Context = None, as_json: Json = False
 ) -> None:
     """Check every prerequisite: the value found, a verdict, the fix."""
-    from qwenkit.cluster.client import Cluster
     from qwenkit.cluster.doctor import examine
+    from qwenkit.manifests.render import secret_name
     from qwenkit.weights.store import Weights
 
     settings = _settings(params, set_, context)
     report = examine(
-        Cluster.connect(settings), settings, bucket_check=lambda: Weights.of(settings).check()
+        _cluster(settings),
+        settings,
+        bucket_check=lambda: Weights.of(settings).check(),
+        secret=secret_name(settings),
     )
     emit(report, as_json=as_json)
     raise typer.Exit(0 if report.ok else 1)
@@ -121,11 +124,14 @@ def deploy(
     """Apply Secret, PV, PVC and Service, and wait until the service is Ready."""
     from qwenkit.cluster.client import Cluster
     from qwenkit.cluster.deploy import deploy as run_deploy
+    from qwenkit.manifests.lint import lint, refuse
     from qwenkit.manifests.render import render as documents
     from qwenkit.manifests.render import secret
 
     settings = _settings(params, set_, context)
-    docs = [secret(settings, Credentials.required()), *documents(settings)[1:]]
+    rendered = documents(settings)
+    refuse(lint(rendered, gpu=settings.gpu))
+    docs = [secret(settings, Credentials.required()), *rendered[1:]]
     deployed = run_deploy(Cluster.connect(settings), docs, settings, on_change=say(quiet=as_json))
     emit(deployed, as_json=as_json)
 
@@ -284,6 +290,16 @@ def _settings_and_given(
         name: getattr(settings, name) for name in (*text, *more)
     }
     return settings, given
+
+
+def _cluster(settings: Settings) -> Any:
+    """Return the cluster, or the error that its preflight reports beside the other checks."""
+    from qwenkit.cluster.client import Cluster
+
+    try:
+        return Cluster.connect(settings)
+    except QwenkitError as error:
+        return error
 
 
 def _server(settings: Settings) -> Any:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import os
+import posixpath
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -257,13 +258,10 @@ class Settings(BaseSettings):
     @field_validator("mount_path")
     @classmethod
     def _mount_path(cls, value: str) -> str:
-        if (
-            not value.startswith("/")
-            or value in ("/", "/dev", "/dev/log")
-            or ".." in value.split("/")
-        ):
+        path = posixpath.normpath(value)
+        if not path.startswith("/") or path in ("/", "/dev", "/dev/log") or ".." in value:
             raise ValueError("must be an absolute path other than /, /dev and /dev/log")
-        return value
+        return path
 
     @field_validator(
         "oss_endpoint", "oss_internal_endpoint", "modelscope_endpoint", "hf_endpoint", "gateway"

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-OURS = re.compile(r"(QWENKIT|OSS)_|KUBECONFIG$|OPENAI_|HF_|MODELSCOPE_|(HTTPS?|ALL|NO)_PROXY$", re.I)
+OURS = re.compile(r"(QWENKIT|OSS|OPENAI|HF|MODELSCOPE)_|KUBECONFIG$|(HTTPS?|ALL|NO)_PROXY$", re.I)
 
 
 @pytest.fixture(autouse=True)

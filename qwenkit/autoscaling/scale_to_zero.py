@@ -252,6 +252,9 @@ class Scaler:
                 self._set(now, State.ACTIVATING, "Queued")
             else:
                 self._set(now, State.ACTIVE, "")
+        else:
+            # Only the step that scales to zero can say that it timed out; later it is just idle.
+            self._set(now, State.INACTIVE, "NoTraffic")
 
     def _set(self, now: float, state: State, reason: str) -> None:
         # A changed reason alone restarts the condition's clock too.

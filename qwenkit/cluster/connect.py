@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from qwenkit.errors import InvalidValue, NotFound
+from qwenkit.loopback import is_loopback
 
 SANDBOX = "sandbox"
 START_SANDBOX = 'qwenkit sandbox up --detach, then: eval "$(qwenkit sandbox env)"'
@@ -72,15 +71,6 @@ def contexts(path: Path) -> list[str]:
     return [
         str(c["name"]) for c in loaded.get("contexts") or [] if isinstance(c, dict) and "name" in c
     ]
-
-
-def is_loopback(url: str) -> bool:
-    """Tell whether a URL points at this machine, where no proxy belongs in between."""
-    host = urlsplit(url if "//" in url else f"//{url}").hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _fix(context: str) -> str:

@@ -1,8 +1,7 @@
-"""Addresses: how a gateway's URL is written, and which ones no proxy may come before."""
+"""How a gateway's URL is written."""
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import urlsplit
 
 from qwenkit.errors import InvalidValue
@@ -21,12 +20,3 @@ def base_url(gateway: str) -> str:
             "gateway", gateway, "must be a URL such as http://47.1.2.3 or http://host:8080"
         )
     return url.rstrip("/")
-
-
-def is_loopback(url: str) -> bool:
-    """Tell whether a URL points at this machine."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from qwenkit.errors import QwenkitError
 from qwenkit.inference import failures
-from qwenkit.inference.address import base_url, is_loopback
+from qwenkit.inference.address import base_url
 from qwenkit.inference.raw import CONNECT_S, RawAnswer, curl_command, message_of, raw_request
+from qwenkit.loopback import is_loopback
 
 if TYPE_CHECKING:
     import openai

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwenkit.inference import failures
-from qwenkit.inference.address import base_url, is_loopback
+from qwenkit.inference.address import base_url
+from qwenkit.loopback import is_loopback
 
 CHAT = "/v1/chat/completions"
 CONNECT_S = 10.0

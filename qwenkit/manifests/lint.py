@@ -11,7 +11,7 @@ from qwenkit.manifests.admission import GROUP, review
 from qwenkit.manifests.finding import Finding, Level, at, place
 from qwenkit.manifests.template import plain
 
-__all__ = ["Finding", "Level", "lint"]
+__all__ = ["Finding", "Level", "lint", "refuse"]
 
 _ASSUMED = {
     "kubernetes.podspec-persistent-volume-claim": "enabled",
@@ -40,6 +40,19 @@ def lint(
         if str(doc.get("apiVersion", "")).startswith(f"{GROUP}/"):
             found += _service(doc, _ASSUMED if features is None else features, gpu)
     return sorted(found, key=lambda finding: _ORDER[finding.level])
+
+
+def refuse(findings: Iterable[Finding]) -> None:
+    """Stop before anything is sent if a finding is an error.
+
+    Raises:
+        Rejected: the first error, with its place and fix.
+    """
+    for finding in findings:
+        if finding.level == "error":
+            raise Rejected(
+                f"{finding.where} would not work: {finding.rule}", finding.message, finding.fix
+            )
 
 
 def _service(doc: dict[str, Any], features: Mapping[str, str], gpu: str | None) -> list[Finding]:

@@ -29,7 +29,7 @@ Mark = tuple[str, str, str]
 _DROPPED = ("resourceVersion", "uid", "managedFields", "creationTimestamp", "generateName")
 _TIMES = re.compile(r"(Time|Timestamp|startedAt|finishedAt|Modified)$")
 _ADDRESSES = {"podIP", "hostIP", "ip", "containerID", "imageID"}
-_SUFFIX = re.compile(r"-deployment-[0-9a-z]{6,10}(-[0-9a-z]{5})?\b")
+_SUFFIX = re.compile(r"-deployment-[0-9a-z]{6,10}(-[0-9a-z]{5})?(?![0-9a-z])")
 _UID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 _TOKEN = re.compile(r"kube-api-access-\w{5}")
 

@@ -22,7 +22,12 @@ class Listening:
 
     async def close(self) -> None:
         """Stop accepting, finish nothing, release the port."""
+        server = self.runner.server
+        transports = [one.transport for one in server.connections] if server else []
         await self.runner.cleanup()
+        # TLS waits half a minute for a client that keeps its connection open: do not.
+        for transport in filter(None, transports):
+            transport.abort()
 
 
 async def listen(

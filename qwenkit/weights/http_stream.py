@@ -6,7 +6,6 @@ A range is believed by its ``Content-Range``, never by the status: ModelScope an
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from qwenkit.errors import Forbidden, NotFound, QwenkitError, TransferError, Unreachable
+from qwenkit.loopback import is_loopback
 from qwenkit.weights.hub import Reader, RemoteFile
 from qwenkit.weights.retry import Backoff, Stop, retry
 
@@ -179,17 +179,6 @@ class _Body:
             raise Unreachable(
                 f"{self._what}: the hub's stream broke off", type(error).__name__
             ) from None
-
-
-def is_loopback(address: str) -> bool:
-    """Tell whether a URL or host is this machine; proxies must not see such requests."""
-    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _check_range(response: requests.Response, file: RemoteFile, offset: int, end: int) -> int:

@@ -17,7 +17,7 @@ import oss2
 from requests.adapters import HTTPAdapter
 
 from qwenkit.errors import Conflict, InvalidValue, NotFound
-from qwenkit.weights.http_stream import is_loopback
+from qwenkit.loopback import is_loopback
 from qwenkit.weights.oss_errors import ask
 
 if TYPE_CHECKING:

@@ -17,7 +17,12 @@ QUICK = ("--set", "stable_window=6s", "--set", "timeout_s=60")
 
 def keys(root):
     env = process.environment(root)
-    return env["OSS_ACCESS_KEY_ID"], env["OSS_ACCESS_KEY_SECRET"], env["OSS_ENDPOINT"], env["OSS_BUCKET"]
+    return (
+        env["OSS_ACCESS_KEY_ID"],
+        env["OSS_ACCESS_KEY_SECRET"],
+        env["OSS_ENDPOINT"],
+        env["OSS_BUCKET"],
+    )
 
 
 def bucket(root, auth):
@@ -39,7 +44,9 @@ def test_oss2_puts_lists_and_gets_with_both_signatures(sandbox, kind):
     key_id, key_secret, _, _ = keys(sandbox)
     store = bucket(sandbox, kind(key_id, key_secret))
     store.put_object("hello/西湖.txt", "杭州".encode())
-    assert [item.key for item in oss2.ObjectIteratorV2(store, prefix="hello/")] == ["hello/西湖.txt"]
+    assert [item.key for item in oss2.ObjectIteratorV2(store, prefix="hello/")] == [
+        "hello/西湖.txt"
+    ]
     assert store.get_object("hello/西湖.txt").read() == "杭州".encode()
     store.delete_object("hello/西湖.txt")
 
@@ -115,7 +122,17 @@ def check_curl(deployed):
     assert choice["message"]["content"] == "西湖位于中国浙江省杭州市,是中国著名的风景名"
     assert choice["finish_reason"] == "length"
     assert answer["usage"] == {"prompt_tokens": 10, "total_tokens": 20, "completion_tokens": 10}
-    lost = [curl, "-sS", "--noproxy", "*", "-o", os.devnull, "-w", "%{http_code}", deployed["gateway"]]
+    lost = [
+        curl,
+        "-sS",
+        "--noproxy",
+        "*",
+        "-o",
+        os.devnull,
+        "-w",
+        "%{http_code}",
+        deployed["gateway"],
+    ]
     assert subprocess.run(lost, capture_output=True, check=True).stdout == b"404"
 
 

@@ -108,14 +108,17 @@ def test_no_cluster_at_all(qwenkit, tmp_path):
 
 def test_proxy_variables_do_not_matter_on_loopback(qwenkit):
     nowhere = "http://127.0.0.1:9"
-    env = {name: nowhere for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY")}
+    env = dict.fromkeys(
+        ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"), nowhere
+    )
     assert qwenkit("doctor", env=env).returncode == 0
 
 
 def test_an_object_of_the_same_name_that_is_not_ours_is_left_alone(qwenkit, environment, tmp_path):
     manifest = tmp_path / "theirs.yaml"
     manifest.write_text(
-        "apiVersion: v1\nkind: Secret\nmetadata: {name: theirs-oss}\nstringData: {akId: a, akSecret: b}\n"
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: theirs-oss}\n"
+        "stringData: {akId: a, akSecret: b}\n"
     )
     kubectl = ["kubectl", "--cache-dir", str(tmp_path / "cache")]
     apply = [*kubectl, "apply", "--server-side", "--validate=false", "-f", str(manifest)]
@@ -146,12 +149,15 @@ def test_pvc_feature_off_is_explained(qwenkit, environment, tmp_path):
     assert "Persistent volume claim support is disabled" in result.stderr
     assert "config-features" in result.stderr
     assert doctor.returncode == 1
-    assert qwenkit("teardown", "--set", "service=flagless", "--set", "volume=flagless").returncode == 0
+    down = qwenkit("teardown", "--set", "service=flagless", "--set", "volume=flagless")
+    assert down.returncode == 0
 
 
 def test_a_service_that_never_gets_ready_ends_at_its_deadline(qwenkit):
     own = ("--set", "service=slow", "--set", "volume=slow", "--set", "timeout_s=8")
-    result = qwenkit("deploy", *own, "--set", "command=sleep 1000", "--set", "progress_deadline=600s")
+    result = qwenkit(
+        "deploy", *own, "--set", "command=sleep 1000", "--set", "progress_deadline=600s"
+    )
     assert result.returncode == 1
     assert "slow" in result.stderr
     assert "fix:" in result.stderr
@@ -163,8 +169,19 @@ def test_port_taken(tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        command = [sys.executable, "-m", "qwenkit", "sandbox", "up", "--detach", "--root", tmp_path / "s"]
-        result = subprocess.run([*command, "--oss-port", port], capture_output=True, text=True, timeout=60)
+        command = [
+            sys.executable,
+            "-m",
+            "qwenkit",
+            "sandbox",
+            "up",
+            "--detach",
+            "--root",
+            tmp_path / "s",
+        ]
+        result = subprocess.run(
+            [*command, "--oss-port", port], capture_output=True, text=True, timeout=60
+        )
     assert result.returncode == 1
     assert port in result.stderr
 

@@ -50,7 +50,13 @@ def test_the_whole_course_passes(tmp_path):
     assert Path(found[1]) == folder
     assert run["ok"]
     assert run["leaks"] == []
-    assert run["waited"].keys() >= {"upload", "revision ready", "new revision ready", "load", "scale down"}
+    assert run["waited"].keys() >= {
+        "upload",
+        "revision ready",
+        "new revision ready",
+        "load",
+        "scale down",
+    }
     by_name = {notebook["name"]: notebook for notebook in run["notebooks"]}
     assert all(notebook["seconds"] > 0 for notebook in by_name.values())
     assert set(by_name["00-preflight"]["result"]["checks"].values()) == {"ok"}

@@ -17,7 +17,14 @@ def test_every_notebook_passes_nbval_with_its_defaults(tmp_path):
     process.up(root, process.Options(time_scale=20))
     notebooks = sorted(str(path) for path in (ROOT / "notebooks").glob("[0-9][0-9]-*.ipynb"))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "nbval.plugin", "-p", "no:cacheprovider"]
-    command += ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "300", "-W", "default"]
+    command += [
+        "--nbval-lax",
+        "--nbval-current-env",
+        "--nbval-cell-timeout",
+        "300",
+        "-W",
+        "default",
+    ]
     try:
         done = subprocess.run(
             [*command, "--rootdir", str(tmp_path), *notebooks],

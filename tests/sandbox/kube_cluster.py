@@ -129,11 +129,7 @@ def running(folder: Path) -> Iterator[Cluster]:
         return store, listening
 
     async def stop() -> None:
-        transports = [one.transport for one in listening.runner.server.connections]
         await listening.close()
-        # TLS waits half a minute for a client that keeps its connection open: do not.
-        for transport in filter(None, transports):
-            transport.abort()
         for _ in range(50):
             await asyncio.sleep(0)
 

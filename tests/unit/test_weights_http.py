@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 
 from qwenkit.errors import Forbidden, NotFound, TransferError
+from qwenkit.loopback import is_loopback
 from qwenkit.sandbox.http import listen
-from qwenkit.weights.http_stream import is_loopback
 from qwenkit.weights.hub import RemoteFile, Repository, open_source
 
 Serve = Callable[[web.Application], str]

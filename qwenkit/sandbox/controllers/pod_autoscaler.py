@@ -231,6 +231,4 @@ def _report(step: Step, ready: int, status: Object, conditions: Conditions) -> N
     elif step.state is State.ACTIVATING:
         conditions.mark_unknown(ACTIVE, "Queued", _MESSAGES["Queued"])
     else:
-        # Only the step that scales to zero can say that it timed out; later ones find it idle.
-        reason = step.condition_reason if step.want == 0 else "NoTraffic"
-        conditions.mark_false(ACTIVE, reason, _MESSAGES[reason])
+        conditions.mark_false(ACTIVE, step.condition_reason, _MESSAGES[step.condition_reason])

@@ -16,6 +16,7 @@ _NVIDIA_DRIVER = "525.105.17"
 _NAMESPACES = ("default", "kube-system", "kube-public", "knative-serving", "kourier-system")
 _SERVING = ("activator", "autoscaler", "controller", "net-kourier-controller", "webhook")
 _GATEWAY = "3scale-kourier-gateway"
+KNATIVE_VERSION = "main-202608"  # what the controllers follow: see the recordings of tests/data
 
 
 # How a node's label shows each GPU of ``qwenkit.autoscaling.gpu``.
@@ -170,7 +171,8 @@ def _add_deployment(store: Store, namespace: str, name: str) -> None:
         1,
     )
     status = {**counts, "conditions": [available]}
-    metadata = {"labels": {**labels, BUILT_IN: "true"}}
+    version = {"app.kubernetes.io/version": KNATIVE_VERSION}
+    metadata = {"labels": {**labels, **version, BUILT_IN: "true"}}
     _add(
         store, "Deployment", namespace, name, {"metadata": metadata, "spec": spec, "status": status}
     )

@@ -38,6 +38,8 @@ def substance(obj: Object) -> Any:
 
 def spec_part(kind: Kind, obj: Object) -> Object:
     """Return what the generation counts."""
+    if kind.name == "Pod":  # binding to a node is no change of the spec's generation
+        return {"spec": {key: value for key, value in obj["spec"].items() if key != "nodeName"}}
     if not kind.custom:
         return {"spec": obj.get("spec")}
     return {key: value for key, value in obj.items() if key not in ("metadata", "status")}
