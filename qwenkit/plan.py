@@ -1,0 +1,315 @@
+"""What happens with these settings under this traffic, what would be better, what does it cost.
+
+    plan = make_plan(settings, Question(clients=6, ttft_p95_s=2.0))
+
+The annotations come from the rendered Service, so exactly what would be deployed is simulated.
+Nothing here touches a cluster; ``plan_report`` puts the answer into words and pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from qwenkit.autoscaling.advice import Advice, Surroundings, advise
+from qwenkit.autoscaling.annotations import CONCURRENCY, ScalingSpec, parse_spec
+from qwenkit.autoscaling.candidates import Candidate, Choice, Objective, judge
+from qwenkit.autoscaling.environment import Environment
+from qwenkit.autoscaling.gpu import Band, Gpu, Model, band, find_gpu, find_model
+from qwenkit.autoscaling.gpu import prefill_seconds as prefill
+from qwenkit.autoscaling.gpu import tpot_seconds as tpot
+from qwenkit.autoscaling.memory import Fit, fit, suggested_load
+from qwenkit.autoscaling.recommend import Recommendation, recommend
+from qwenkit.autoscaling.result import Result
+from qwenkit.autoscaling.server import VllmServer
+from qwenkit.autoscaling.simulate import simulate
+from qwenkit.autoscaling.traffic import Traffic
+from qwenkit.errors import InvalidValue
+from qwenkit.manifests.render import render
+from qwenkit.manifests.template import plain
+from qwenkit.plan_question import Asked, Question, find_environment, find_traffic
+from qwenkit.settings import Settings
+
+__all__ = ["Plan", "Question", "make_plan"]
+
+_GPUS_IF_UNKNOWN = 8
+_TAIL_S = 60.0  # beyond window and retention: the grace before zero, and the drain
+_PARAMETERS = {
+    "metric": "scale_metric",
+    "target": "scale_target",
+    "window": "stable_window",
+    "containerConcurrency": "container_concurrency",
+    "timeoutSeconds, responseStartTimeoutSeconds": "request_timeout_s",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """One stream's time per token in a batch, and what the whole batch yields."""
+
+    batch: int
+    tpot_s: Band
+    tokens_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A moment at which the number of replicas changed, and why."""
+
+    t: float
+    before: int
+    after: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a simulation says: its series, its verdict, what of the objective it misses."""
+
+    result: Result
+    verdict: Candidate
+    changes: tuple[Change, ...]
+    misses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Advised:
+    """One recommended parameter beside the present one; ``now`` is empty if it is not set."""
+
+    parameter: str
+    value: str
+    now: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Better:
+    """The recommendation as parameters, and what it leads to under the same traffic."""
+
+    recommendation: Recommendation
+    parameters: tuple[Advised, ...]
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The whole answer.
+
+    ``outcome`` is None if the model does not fit, ``better`` if no recommendation was asked for
+    or none found: ``why_not_better`` says which. ``sequences`` is how many requests of the
+    traffic's length the KV cache holds, ``ttft_s`` what one prompt alone takes.
+    """
+
+    gpu: Gpu
+    model: Model
+    asked: Asked
+    objective: Objective
+    environment: Environment
+    price_is_example: bool
+    fit: Fit
+    sequences: float
+    ttft_s: Band
+    speeds: tuple[Speed, ...]
+    spec: ScalingSpec
+    annotations: Mapping[str, str]
+    advice: tuple[Advice, ...]
+    outcome: Outcome | None
+    better: Better | None
+    why_not_better: str
+
+
+def make_plan(settings: Settings, question: Question) -> Plan:
+    """Answer a question about the settings.
+
+    Raises:
+        InvalidValue: traffic, objective, GPU, model or annotation that cannot be; it names it.
+    """
+    gpu, model = _hardware(settings)
+    asked, environment = find_traffic(settings, question), find_environment(settings, question)
+    spec, annotations = _scaling(settings)
+    laid = fit(
+        gpu,
+        model,
+        max_model_len=settings.max_model_len,
+        gpu_memory_utilization=settings.gpu_memory_utilization,
+    )
+    outcome, better, why_not = None, None, "the model does not fit"
+    if laid.fits:
+        run = _Run(
+            settings, gpu, model, asked.traffic, environment, question.objective, _end(asked, spec)
+        )
+        outcome = run.outcome(spec)
+        better, why_not = run.better(outcome) if question.recommend else (None, "not asked for")
+    sequences = laid.kv_tokens / (asked.lengths.prompt_tokens + asked.lengths.output_tokens)
+    return Plan(
+        gpu=gpu,
+        model=model,
+        asked=asked,
+        objective=question.objective,
+        environment=environment,
+        price_is_example=question.price_per_gpu_hour is None,
+        fit=laid,
+        sequences=sequences,
+        ttft_s=band(gpu, prefill(gpu, model, tokens=asked.lengths.prompt_tokens)),
+        speeds=tuple(_speeds(gpu, model, laid, asked, spec)),
+        spec=spec,
+        annotations=annotations,
+        advice=_advice(spec, annotations, environment, sequences if laid.fits else None),
+        outcome=outcome,
+        better=better,
+        why_not_better=why_not,
+    )
+
+
+def _hardware(settings: Settings) -> tuple[Gpu, Model]:
+    if settings.gpu_count > 1:
+        rule = "at most 1: tensor parallelism is not modelled"
+        raise InvalidValue("gpu_count", settings.gpu_count, rule)
+    source = settings.model_source.rstrip("/").rpartition("/")[2]
+    return find_gpu(settings.gpu), find_model(source.partition("@")[0])
+
+
+def _scaling(settings: Settings) -> tuple[ScalingSpec, dict[str, str]]:
+    """Return what the rendered Service says about scaling, resolved and as it stands there."""
+    template = plain(render(settings)[-1])["spec"]["template"]
+    annotations = dict(template["metadata"]["annotations"])
+    hard_limit = template["spec"].get("containerConcurrency") or 0
+    return parse_spec(annotations, container_concurrency=hard_limit), annotations
+
+
+def _end(asked: Asked, spec: ScalingSpec) -> float:
+    """Return how long to simulate: to the end of the scale to zero, which is paid for too."""
+    idle = spec.stable_window_s + max(spec.retention_s, spec.scale_down_delay_s)
+    return asked.traffic.end_s + idle + _TAIL_S
+
+
+def _speeds(gpu: Gpu, model: Model, laid: Fit, asked: Asked, spec: ScalingSpec) -> Iterator[Speed]:
+    """Give the speed alone, at the target and at the load that the GPU should carry."""
+    live = asked.lengths.prompt_tokens + asked.lengths.output_tokens / 2
+    batches = {1}
+    if laid.fits:
+        batches.add(suggested_load(gpu, model, live_tokens=live).total)
+        if spec.metric == CONCURRENCY:
+            batches.add(max(1, min(math.ceil(spec.total), math.floor(laid.kv_tokens / live))))
+    for batch in sorted(batches):
+        each = tpot(gpu, model, batch=batch, context_tokens=live)
+        yield Speed(batch, band(gpu, each), batch / each)
+
+
+def _advice(
+    spec: ScalingSpec,
+    annotations: Mapping[str, str],
+    environment: Environment,
+    sequences: float | None,
+) -> tuple[Advice, ...]:
+    around = Surroundings(
+        cold_start_s=environment.startup.total_s,
+        gpus=environment.gpus,
+        kv_sequences=sequences,
+        timeout_s=environment.timeout_s,
+        response_start_timeout_s=environment.response_start_timeout_s,
+    )
+    return advise(spec, annotations=annotations, surroundings=around)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One traffic on one kind of server: the settings are what varies."""
+
+    settings: Settings
+    gpu: Gpu
+    model: Model
+    traffic: Traffic
+    environment: Environment
+    objective: Objective
+    duration_s: float
+
+    def outcome(self, spec: ScalingSpec) -> Outcome:
+        """Simulate a spec and judge it."""
+        settings = self.settings
+        server = VllmServer(
+            self.gpu,
+            self.model,
+            max_model_len=settings.max_model_len,
+            gpu_memory_utilization=settings.gpu_memory_utilization,
+        )
+        result = simulate(
+            spec, self.traffic, server, environment=self.environment, duration_s=self.duration_s
+        )
+        verdict = judge(_choice(spec), result)
+        changes = tuple(_changes(result, spec.min_scale))
+        return Outcome(result, verdict, changes, tuple(verdict.misses(self.objective)))
+
+    def better(self, now: Outcome) -> tuple[Better | None, str]:
+        """Search for better settings; without one, say why."""
+        settings = self.settings
+        known = self.environment.gpus or settings.max_scale
+        gpus = known or max(_GPUS_IF_UNKNOWN, *now.result.ready)
+        try:
+            found = recommend(
+                self.gpu,
+                self.model,
+                traffic=self.traffic,
+                objective=self.objective,
+                environment=self.environment,
+                gpus=gpus,
+                max_model_len=settings.max_model_len,
+                gpu_memory_utilization=settings.gpu_memory_utilization,
+                duration_s=self.duration_s,
+            )
+        except InvalidValue as error:
+            asked = self.objective.ttft_p95_s or self.objective.tpot_p95_s
+            # Who named no objective asked for a forecast, and an overload is one.
+            if asked or error.name != "objective":
+                raise
+            return None, f"{error.value}: {error.rule}; {error.fix}"
+        limits = replace(self.environment, gpus=gpus)
+        outcome = replace(self, environment=limits).outcome(found.spec)
+        return Better(found, tuple(_advised(found, settings)), outcome), ""
+
+
+def _choice(spec: ScalingSpec) -> Choice:
+    """Return the spec as the recommender would write it, as near as it can."""
+    return Choice(
+        max(1, round(spec.total)),
+        spec.container_concurrency,
+        spec.min_scale,
+        spec.max_scale,
+        round(spec.stable_window_s),
+        round(spec.retention_s),
+    )
+
+
+def _changes(result: Result, replicas: int) -> Iterator[Change]:
+    """Find the moments at which the number of replicas changed."""
+    ticks = iter(result.decisions)
+    tick = next(ticks, None)
+    for second, ready, starting in zip(result.t, result.ready, result.starting, strict=True):
+        while tick is not None and tick.t <= second:
+            if tick.replicas != replicas:
+                yield Change(tick.t, replicas, tick.replicas, tick.reason)
+                replicas = tick.replicas
+            tick = next(ticks, None)
+        # The last pod may go between decisions: the reconciler looks again when it must.
+        if not ready + starting and replicas:
+            yield Change(second, replicas, 0, "idle to the end of grace and retention: to zero")
+            replicas = 0
+
+
+def _advised(found: Recommendation, settings: Settings) -> Iterator[Advised]:
+    why = {_parameter(reason.setting): reason.why for reason in found.reasons}
+    values = {_parameter(key.partition("/")[2]): text for key, text in found.annotations.items()}
+    values |= {
+        "container_concurrency": str(found.container_concurrency),
+        "request_timeout_s": str(found.timeout_seconds),
+    }
+    for parameter, value in values.items():
+        now = getattr(settings, parameter)
+        text = "" if now is None else f"{now:g}" if isinstance(now, float) else str(now)
+        reason = why.get(parameter, "room for what comes between two decisions")
+        yield Advised(parameter, value, text, reason)
+
+
+def _parameter(setting: str) -> str:
+    return _PARAMETERS.get(setting, setting.replace("-", "_"))

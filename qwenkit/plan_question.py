@@ -1,0 +1,151 @@
+"""What a plan is asked: which traffic, for how long, against which cluster and objective.
+
+Everything that a person can get wrong here is refused by name before anything is simulated.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from qwenkit.autoscaling.candidates import Objective
+from qwenkit.autoscaling.environment import Environment
+from qwenkit.autoscaling.fleet import Startup
+from qwenkit.autoscaling.traffic import ClosedLoop, Lengths, OpenLoop, Traffic, from_csv, poisson
+from qwenkit.cluster.cost import EXAMPLE_PRICES_CNY
+from qwenkit.errors import InvalidValue
+from qwenkit.settings import Settings
+
+DEFAULT_SECONDS = 600.0
+_MAX_CLIENTS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked beside the settings; None where a default does.
+
+    At most one of ``clients`` (closed loop), ``rate_per_s`` (Poisson) and ``trace`` (CSV text of
+    seconds and optional token counts); without any, the settings' ``load_clients``. ``seconds``
+    is how long the traffic lasts, ``startup_s`` a pod's cold start, ``gpus`` pods' worth of them.
+    """
+
+    clients: int | None = None
+    rate_per_s: float | None = None
+    trace: str | None = None
+    seconds: float | None = None
+    prompt_tokens: int = 256
+    answer_tokens: int = 128
+    ttft_p95_s: float | None = None
+    tpot_p95_s: float | None = None
+    startup_s: float | None = None
+    price_per_gpu_hour: float | None = None
+    gpus: int | None = None
+    recommend: bool = True
+
+    @property
+    def objective(self) -> Objective:
+        """What the service must keep."""
+        return Objective(ttft_p95_s=self.ttft_p95_s, tpot_p95_s=self.tpot_p95_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The traffic of a question, its name in words, and the mean lengths of its requests."""
+
+    traffic: Traffic
+    words: str
+    lengths: Lengths
+
+
+def read_trace(path: Path) -> str:
+    """Read a trace's text.
+
+    Raises:
+        InvalidValue: it cannot be read, or is no text.
+    """
+    try:
+        return path.read_text("utf-8-sig")  # spreadsheets write a byte order mark
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidValue("trace", str(path), f"a CSV file: {error}") from error
+
+
+def find_traffic(settings: Settings, question: Question) -> Asked:
+    """Return the traffic that is asked for.
+
+    Raises:
+        InvalidValue: two kinds at once, or a number or line that cannot be.
+    """
+    kinds = {
+        "--clients": question.clients,
+        "--rate": question.rate_per_s,
+        "--trace": question.trace,
+    }
+    given = [name for name, value in kinds.items() if value is not None]
+    if len(given) > 1:
+        raise InvalidValue("traffic", " and ".join(given), "one of --clients, --rate and --trace")
+    seconds = DEFAULT_SECONDS if question.seconds is None else question.seconds
+    if not 0 < seconds < math.inf:
+        raise InvalidValue("seconds", seconds, "more than 0, finite")
+    lengths = _lengths(settings, question)
+    if question.trace is not None:
+        return _trace(settings, question.trace, question.seconds or math.inf, lengths)
+    if question.rate_per_s is not None:
+        words = f"{question.rate_per_s:g} requests a second (Poisson) for {seconds:g} s"
+        return Asked(poisson(question.rate_per_s, seconds, lengths=lengths), words, lengths)
+    return _closed_loop(settings, question.clients, seconds, lengths)
+
+
+def _lengths(settings: Settings, question: Question) -> Lengths:
+    for name in ("prompt_tokens", "answer_tokens"):
+        if getattr(question, name) < 1:
+            raise InvalidValue(name, getattr(question, name), "at least 1")
+    _check_length(settings, question.prompt_tokens, question.answer_tokens)
+    return Lengths(question.prompt_tokens, question.answer_tokens)
+
+
+def _closed_loop(settings: Settings, wanted: int | None, seconds: float, lengths: Lengths) -> Asked:
+    clients = settings.load_clients if wanted is None else wanted
+    if not 1 <= clients <= _MAX_CLIENTS:
+        raise InvalidValue("clients", clients, f"1 to {_MAX_CLIENTS}")
+    words = f"{clients} closed-loop client{'s' * (clients > 1)} for {seconds:g} s"
+    return Asked(ClosedLoop(((0.0, clients), (seconds, 0)), lengths), words, lengths)
+
+
+def _trace(settings: Settings, text: str, seconds: float, lengths: Lengths) -> Asked:
+    whole = from_csv(text, lengths=lengths).arrivals
+    arrivals = tuple(arrival for arrival in whole if arrival.at < seconds)
+    for arrival in arrivals:
+        _check_length(settings, arrival.prompt_tokens, arrival.output_tokens)
+    count = len(arrivals)
+    mean = Lengths(
+        round(sum(arrival.prompt_tokens for arrival in arrivals) / count),
+        round(sum(arrival.output_tokens for arrival in arrivals) / count),
+    )
+    words = f"{count} request{'s' * (count > 1)} of a trace in {arrivals[-1].at:g} s"
+    return Asked(OpenLoop(arrivals), words, mean)
+
+
+def _check_length(settings: Settings, prompt: int, answer: int) -> None:
+    if prompt + answer > settings.max_model_len:
+        rule = f"at most max_model_len {settings.max_model_len} together: vLLM refuses more"
+        raise InvalidValue("tokens", f"{prompt} in, {answer} out", rule)
+
+
+def find_environment(settings: Settings, question: Question) -> Environment:
+    """Return the cluster around the revision; the price is an example's unless one is given.
+
+    Raises:
+        InvalidValue: a negative or infinite time or price, or no GPU.
+    """
+    start, price = question.startup_s, question.price_per_gpu_hour
+    if start is not None and not 0 <= start < math.inf:
+        raise InvalidValue("startup", start, "finite, at least 0")
+    parts = Startup(schedule_s=0.0, mount_s=0.0, load_s=start or 0.0, ready_s=0.0)
+    return Environment(
+        gpus=question.gpus,
+        startup=Startup() if start is None else parts,
+        timeout_s=settings.request_timeout_s,
+        response_start_timeout_s=settings.request_timeout_s,
+        price_per_gpu_hour=EXAMPLE_PRICES_CNY.get(settings.gpu, 0.0) if price is None else price,
+    )
