@@ -7,21 +7,34 @@ dictionaries: importing a library to write them costs more than the rest of a no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from functools import cached_property
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 import vl_convert
 
-from qwenkit.autoscaling.result import Result
-from qwenkit.cluster.scale import Replicas
-from qwenkit.cluster.timeline import Timeline
-from qwenkit.inference.results import LoadResult
+if TYPE_CHECKING:  # a chart of a simulation needs no client of a cluster
+    from qwenkit.autoscaling.candidates import Candidate
+    from qwenkit.autoscaling.result import Result
+    from qwenkit.cluster.scale import Replicas
+    from qwenkit.cluster.timeline import Timeline
+    from qwenkit.inference.results import LoadResult
 
 WIDTH = 640
-GREY, BLUE, AMBER, RED = "#8c959f", "#0969da", "#bf8700", "#cf222e"
+GREY, BLUE, AMBER, RED, GREEN = "#8c959f", "#0969da", "#bf8700", "#cf222e", "#2da44e"
+_TEXT = "#6e7781"  # readable on white and on JupyterLab's dark theme
+_POINTS = 1500  # more than the pixels of a chart's width are drawn in vain
 _MIME = "application/vnd.vegalite.v5+json"  # what JupyterLab's own renderer answers to
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
-_CONFIG = {"view": {"stroke": None}, "axis": {"gridColor": "#8883", "domainColor": "#8888"}}
+_WORDS = {"labelColor": _TEXT, "titleColor": _TEXT}
+_CONFIG = {
+    "background": None,
+    "view": {"stroke": None},
+    "axis": {"gridColor": "#8883", "domainColor": "#8888", "tickColor": "#8888", **_WORDS},
+    "legend": _WORDS,
+}
 
 Spec = dict[str, Any]
 
@@ -38,10 +51,19 @@ class Chart:
 
     def svg(self) -> str:
         """Return the chart as SVG."""
+        return self._svg
+
+    @cached_property
+    def _svg(self) -> str:
         return str(vl_convert.vegalite_to_svg(self.spec, vl_version="5.21"))
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return {"text/plain": self.text, "image/svg+xml": self.svg(), _MIME: self.spec}
+
+
+def warm_up() -> None:
+    """Draw an empty chart in the background: a process's first one takes a second."""
+    Thread(target=Chart({"mark": "point"}, "").svg, name="qwenkit-charts").start()
 
 
 def cold_start_chart(timeline: Timeline) -> Chart:
@@ -98,7 +120,7 @@ def whatif_chart(result: Result) -> Chart:
     end = max(result.t, default=1)
     load = [
         {"t": t, "concurrency": value}
-        for t, value in _changes(zip(result.t, result.concurrency, strict=True))
+        for t, value in _changes(_peaks(result.t, result.concurrency))
     ]
     area = {
         "data": _rows(load),
@@ -120,6 +142,30 @@ def whatif_chart(result: Result) -> Chart:
     return Chart(_above(area, steps), f"at most {max(result.ready, default=0)} replicas ready")
 
 
+def front_chart(candidates: Sequence[Candidate], chosen: Candidate, now: Candidate) -> Chart:
+    """Draw what settings cost against how long the first token takes, this and that marked."""
+    kinds = {"tried": GREY, "recommended": GREEN, "these settings": AMBER}
+    marked = [(each, "tried") for each in candidates if each is not chosen]
+    rows = [
+        {"cost": each.cost_per_hour, "ttft": each.ttft_p95_s, "kind": kind, "is": str(each.choice)}
+        for each, kind in [*marked, (now, "these settings"), (chosen, "recommended")]
+        if math.isfinite(each.ttft_p95_s)
+    ]
+    dots = {
+        "data": _rows(rows),
+        "width": WIDTH,
+        "height": 200,
+        "mark": {"type": "point", "filled": True, "size": 90, "opacity": 0.8, "tooltip": True},
+        "encoding": {
+            "x": _number("cost", "cost per hour") | {"scale": {"zero": False, "padding": 20}},
+            "y": _number("ttft", "TTFT p95, s")
+            | {"scale": {"type": "log", "padding": 10}, "axis": {"tickCount": 4}},
+            "color": _colors("kind", kinds),
+        },
+    }
+    return Chart(dots, f"{len(rows)} settings by cost and TTFT p95")
+
+
 def replica_steps(rows: Iterable[tuple[float, int, int]], *, end: float) -> Spec:
     """Describe desired and ready replicas over seconds as two step lines."""
     values = [
@@ -127,6 +173,9 @@ def replica_steps(rows: Iterable[tuple[float, int, int]], *, end: float) -> Spec
         for t, (desired, ready) in _changes((t, (desired, ready)) for t, desired, ready in rows)
         for kind, count in (("desired", desired), ("ready", ready))
     ]
+    most = max((row["replicas"] for row in values), default=0)
+    # Whole replicas only: left alone, the axis of at most one replica counts 0, 1, 1.
+    axis = {"values": list(range(0, most + 1, math.ceil(most / 6) or 1)), "format": "d"}
     return {
         "data": _rows(values),
         "width": WIDTH,
@@ -134,7 +183,7 @@ def replica_steps(rows: Iterable[tuple[float, int, int]], *, end: float) -> Spec
         "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 2, "tooltip": True},
         "encoding": {
             "x": _number("t", "seconds", end),
-            "y": _number("replicas", "replicas") | {"axis": {"tickMinStep": 1, "format": "d"}},
+            "y": _number("replicas", "replicas") | {"axis": axis},
             "color": _colors("kind", {"desired": GREY, "ready": BLUE}),
             "strokeDash": {
                 "field": "kind",
@@ -143,6 +192,15 @@ def replica_steps(rows: Iterable[tuple[float, int, int]], *, end: float) -> Spec
             },
         },
     }
+
+
+def _peaks(seconds: Sequence[int], values: Sequence[int]) -> Iterable[tuple[int, int]]:
+    """Thin a long series: of the seconds that share a pixel, keep the highest."""
+    step = math.ceil(len(seconds) / _POINTS)
+    return (
+        (seconds[first], max(values[first : first + step]))
+        for first in range(0, len(seconds), step)
+    )
 
 
 def _changes(points: Iterable[tuple[float, Any]]) -> list[tuple[float, Any]]:
@@ -162,6 +220,7 @@ def _number(field: str, title: str | None, end: float | None = None) -> Spec:
     channel: Spec = {"field": field, "type": "quantitative", "title": title}
     if end is not None:
         channel["scale"] = {"domain": [0, end], "nice": False}
+        channel["axis"] = {"tickCount": 8, "format": "d"}
     return channel
 
 

@@ -6,23 +6,21 @@ when it is made, and ``panel.value`` holds the current one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from html import escape
 from typing import Any
 
-from qwenkit.autoscaling.annotations import parse_spec
+from qwenkit.autoscaling.annotations import PREFIX, parse_spec
 from qwenkit.autoscaling.environment import Environment
 from qwenkit.autoscaling.fleet import Startup
 from qwenkit.autoscaling.result import Result
 from qwenkit.autoscaling.server import VllmServer
 from qwenkit.autoscaling.simulate import simulate
 from qwenkit.autoscaling.traffic import ClosedLoop, Lengths
-from qwenkit.errors import QwenkitError
-from qwenkit.widgets.charts import Chart, whatif_chart
+from qwenkit.errors import InvalidValue, QwenkitError
+from qwenkit.widgets.charts import Chart, warm_up, whatif_chart
 
-PREFIX = "autoscaling.knative.dev/"
 QUIET_S, BUSY_S = 20, 180
 
 
@@ -77,7 +75,9 @@ class WhatIf:
             "window_s": round(spec.stable_window_s),
             "clients": clients,
         }
-        self.value, self.chart = self._answer()
+        self._box: _Box | None = None
+        self.value, self.chart = self._answer(self._sliders)
+        warm_up()
 
     def __repr__(self) -> str:
         return _sentence(self.value)
@@ -88,33 +88,34 @@ class WhatIf:
         Raises:
             InvalidValue: the autoscaler does not know such a setting.
         """
-        before = dict(self._sliders)
-        self._sliders |= sliders
-        try:
-            self.value, self.chart = self._answer()
-        except QwenkitError:
-            self._sliders = before
-            raise
+        if unknown := sorted(set(sliders) - set(self._sliders)):
+            raise InvalidValue("slider", unknown[0], f"one of {', '.join(self._sliders)}")
+        moved = self._sliders | sliders
+        self.value, self.chart = self._answer(moved)
+        self._sliders = moved
+        if self._box is not None:
+            self._box.show(self._sliders, self._html())
         return self.value
 
     def _repr_mimebundle_(self, **keywords: Any) -> dict[str, Any]:
-        static = {
-            "text/plain": repr(self),
-            "text/html": f"<p>{escape(repr(self))}</p>{self.chart.svg()}",
-        }
-        live: dict[str, Any] = self._box._repr_mimebundle_(**keywords) or {}
+        static = {"text/plain": repr(self), "text/html": self._html()}
+        try:
+            self._box = self._box or _Box(self._sliders, self._moved)
+        except ModuleNotFoundError:  # without ipywidgets the picture still answers
+            return static
+        self._box.show(self._sliders, self._html())
+        live: dict[str, Any] = self._box.panel._repr_mimebundle_(**keywords) or {}
         return live | static
 
-    def _answer(self) -> tuple[Choice, Chart]:
-        now = self._sliders
+    def _answer(self, now: Mapping[str, Any]) -> tuple[Choice, Chart]:
         spec = parse_spec(
             self._base
             | {
                 f"{PREFIX}target": f"{now['target']:g}",
                 f"{PREFIX}target-utilization-percentage": f"{now['utilization_percentage']:g}",
-                f"{PREFIX}min-scale": str(now["min_scale"]),
-                f"{PREFIX}max-scale": str(now["max_scale"]),
-                f"{PREFIX}window": f"{now['window_s']}s",
+                f"{PREFIX}min-scale": f"{now['min_scale']:g}",
+                f"{PREFIX}max-scale": f"{now['max_scale']:g}",
+                f"{PREFIX}window": f"{now['window_s']:g}s",
             }
         )
         schedule = ((0, 0), (QUIET_S, now["clients"]), (QUIET_S + BUSY_S, 0))
@@ -127,13 +128,33 @@ class WhatIf:
         )
         return _choice(now, spec.target, result), whatif_chart(result)
 
-    @cached_property
-    def _box(self) -> Any:
-        """The live panel; made when first shown, so that nothing else needs ipywidgets."""
+    def _moved(self, sliders: dict[str, Any]) -> None:
+        """Answer the sliders of the live panel; a setting that cannot be changes nothing."""
+        try:
+            self.propose(**sliders)
+        except QwenkitError as error:
+            problem = f"<p style='color:#cf222e'>{escape(str(error))}</p>"
+            if self._box is not None:
+                self._box.show(self._sliders, problem + self._html())
+
+    def _html(self) -> str:
+        return f"<p>{escape(_sentence(self.value))}</p>{self.chart.svg()}"
+
+
+class _Box:
+    """The live panel; made when first shown, so that nothing else needs ipywidgets.
+
+    Args:
+        sliders: where they stand.
+        moved: called with all their values when a person has moved one.
+    """
+
+    def __init__(self, sliders: Mapping[str, Any], moved: Callable[[dict[str, Any]], None]) -> None:
         import ipywidgets as w
 
         wide = {"style": {"description_width": "initial"}, "continuous_update": False}
-        controls = {
+        self._moved = moved
+        self._controls = {
             "target": w.FloatSlider(min=0.5, max=16, step=0.5, description="target", **wide),
             "utilization_percentage": w.IntSlider(
                 min=10, max=100, step=5, description="utilisation %", **wide
@@ -143,26 +164,26 @@ class WhatIf:
             "window_s": w.IntSlider(min=6, max=300, description="window, s", **wide),
             "clients": w.IntSlider(min=0, max=40, description="clients", **wide),
         }
-        answer = w.HTML(self._html())
-
-        def moved(_: Any) -> None:
-            try:
-                self.propose(**{name: control.value for name, control in controls.items()})
-                answer.value = self._html()
-            except QwenkitError as error:
-                answer.value = f"<p style='color:#cf222e'>{escape(str(error))}</p>"
-
-        for name, control in controls.items():
-            control.value = self._sliders[name]
-            control.observe(moved, names="value")
+        self._answer = w.HTML()
         grid = w.GridBox(
-            list(controls.values()),
+            list(self._controls.values()),
             layout=w.Layout(grid_template_columns="repeat(3, 1fr)", width="680px"),
         )
-        return w.VBox([grid, answer])
+        self.panel = w.VBox([grid, self._answer])
+        self.show(sliders, "")
 
-    def _html(self) -> str:
-        return f"<p>{escape(_sentence(self.value))}</p>{self.chart.svg()}"
+    def show(self, sliders: Mapping[str, Any], html: str) -> None:
+        """Put the sliders where they stand, and the answer below them."""
+        for name, control in self._controls.items():
+            control.unobserve_all("value")  # it is the program that moves them now
+            control.min = min(control.min, sliders[name])
+            control.max = max(control.max, sliders[name])
+            control.value = sliders[name]
+            control.observe(self._changed, names="value")
+        self._answer.value = html
+
+    def _changed(self, _: Any) -> None:
+        self._moved({name: control.value for name, control in self._controls.items()})
 
 
 def _choice(sliders: Mapping[str, Any], effective: float, result: Result) -> Choice:

@@ -1,0 +1,91 @@
+"""Show rendered documents and lists of results in a notebook: as HTML, and as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import YamlLexer
+
+from qwenkit.manifests.render import to_yaml
+
+_COLORS = {
+    "ok": "#1a7f37",
+    "warn": "#9a6700",
+    "warning": "#9a6700",
+    "unknown": "#9a6700",
+    "fail": "#cf222e",
+    "error": "#cf222e",
+}
+_PRE = "font-family:monospace;font-size:0.9em;line-height:1.35"
+_CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
+
+
+class Shown:
+    """What a cell ends with: HTML for people, text for everything else."""
+
+    def __init__(self, html: str, text: str) -> None:
+        self._html, self._text = html, text
+
+    def __repr__(self) -> str:
+        return self._text
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return {"text/plain": self._text, "text/html": self._html}
+
+
+def show_yaml(*docs: Any) -> Shown:
+    """Show documents as YAML that can be copied as it is, comments kept."""
+    text = to_yaml(list(docs))
+    formatter = HtmlFormatter(noclasses=True, nobackground=True, prestyles=_PRE)
+    return Shown(highlight(text, YamlLexer(), formatter), text)
+
+
+def show_table(rows: Iterable[Any], *columns: str, empty: str = "nothing") -> Shown:
+    """Show objects, mappings or tuples as a table, without the columns that are all empty.
+
+    Args:
+        rows: one a line; a tuple is in the order of ``columns``.
+        columns: names of attributes or keys; also the headings.
+        empty: what to say if there is no row.
+    """
+    cells = [[_text(_get(row, i, name)) for i, name in enumerate(columns)] for row in rows]
+    if not cells:
+        return Shown(f"<p>{escape(empty)}</p>", empty)
+    used = [i for i in range(len(columns)) if any(row[i] for row in cells)]
+    kept = [columns[i] for i in used]
+    cells = [[row[i] for i in used] for row in cells]
+    return Shown(_html(kept, cells), _plain(kept, cells))
+
+
+def _get(row: Any, index: int, name: str) -> Any:
+    if isinstance(row, Mapping):
+        return row[name]
+    return row[index] if isinstance(row, tuple) else getattr(row, name)
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _html(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th style='{_CELL}'>{escape(name)}</th>" for name in columns)
+    body = "".join(f"<tr>{''.join(_cell(text) for text in row)}</tr>" for row in cells)
+    return f"<table style='margin:0'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(text: str) -> str:
+    color = f";color:{_COLORS[text]};font-weight:600" if text in _COLORS else ""
+    return f"<td style='{_CELL}{color}'>{escape(text)}</td>"
+
+
+def _plain(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    lines = [columns, *cells]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
