@@ -1,20 +1,17 @@
 """Run the notebooks in order with papermill, tear down whatever happens, and report.
 
-Each notebook gets those parameters that its ``parameters`` cell declares; all of them also
-travel as ``QWENKIT_<NAME>`` in the kernel's environment, so that a notebook sees one and the
-same setting whether it declares it or not.
+Each notebook gets those parameters that its ``parameters`` cell declares, wherever they were
+set; all of them also travel as ``QWENKIT_<NAME>`` in the kernel's environment, so that a notebook
+sees one and the same setting whether it declares it or not. Keys are no parameters: they stay in
+the variables in which they came.
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
-import shutil
-import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,21 +19,24 @@ from typing import Any
 
 import papermill
 from jupyter_client.manager import AsyncKernelManager
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets import default
 
 from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.diagnostics import diagnostics
 from qwenkit.cluster.teardown import Leaks, TeardownReport, audit, teardown
-from qwenkit.errors import Conflict, NotFound, QwenkitError, SettingsError
+from qwenkit.course_target import alone, environment, target, terminable
+from qwenkit.errors import NotFound, QwenkitError, SettingsError
 from qwenkit.record import read_record
-from qwenkit.sandbox import process as sandbox
 from qwenkit.settings import Credentials, Settings, load_settings
 from qwenkit.weights.store import Weights
 
 log = logging.getLogger("qwenkit.course")
 
 TEARDOWN = "90"
+DIAGNOSTICS = "diagnostics.txt"
+# Shorter than any real key: a word like "test" would be found in every notebook.
+_SHORTEST_SECRET = 12
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,8 @@ def run_course(
 ) -> RunReport:
     """Run ``plan`` against the target of ``settings``; write nothing but executed notebooks.
 
-    Ctrl-C ends the notebook that runs, then tears down; the report says ``interrupted``.
+    Ctrl-C or SIGTERM ends the notebook that runs, then tears down; the report says
+    ``interrupted``. After a failure, ``diagnostics.txt`` says what the cluster looked like.
 
     Raises:
         Conflict: another run writes to the same place.
@@ -136,15 +137,10 @@ def run_course(
     results: list[NotebookResult] = []
     torn: tuple[TeardownReport | None, Leaks | None, tuple[str, ...]] = (None, None, ())
     interrupted = False
-    with _alone(plan.folder), _target(settings, on_event), _environment(plan.params):
+    with alone(plan.folder), terminable(), target(settings, on_event), environment(plan.params):
         settings = load_settings(**{**plan.params, "context": settings.context})
         try:
-            for path in plan.notebooks:
-                result = _execute(path, plan, settings)
-                results.append(result)
-                on_event(_line(result))
-                if not result.passed:
-                    break
+            _run_notebooks(plan, settings, results, on_event)
         except KeyboardInterrupt:
             interrupted = True
             on_event("interrupted; tearing down (Ctrl-C again leaves things behind)")
@@ -152,21 +148,42 @@ def run_course(
             if plan.tears_down:
                 torn = _tear_down(settings, on_event)
         leaked = _secrets_in(plan.folder)
-    missing = [
-        NotebookResult(path.stem, _title(path), False, 0.0, error={"what": "not run"})
-        for path in plan.notebooks[len(results) :]
-    ]
+    results += _missing(plan.notebooks[len(results) :], interrupted)
     return RunReport(
         plan.folder.name,
         plan.folder,
         settings.context,
         round(time.monotonic() - started, 1),
-        tuple(results + missing),
+        tuple(results),
         torn[0],
         torn[1],
         torn[2] + leaked,
         interrupted,
     )
+
+
+def _run_notebooks(
+    plan: Plan,
+    settings: Settings,
+    results: list[NotebookResult],
+    on_event: Callable[[str], None],
+) -> None:
+    """Add a result for each notebook, up to the first that fails."""
+    for path in plan.notebooks:
+        results.append(_execute(path, plan, settings))
+        on_event(_line(results[-1]))
+        if not results[-1].passed:
+            (plan.folder / DIAGNOSTICS).write_text(_diagnose(settings), "utf-8")
+            return
+
+
+def _missing(paths: Sequence[Path], interrupted: bool) -> list[NotebookResult]:
+    """Return the results of those that did not come to their end; an interrupt hit the first."""
+    words = ["interrupted" if interrupted and n == 0 else "not run" for n in range(len(paths))]
+    return [
+        NotebookResult(path.stem, _title(path), False, 0.0, error={"what": what})
+        for path, what in zip(paths, words, strict=True)
+    ]
 
 
 def new_folder(output: Path) -> Path:
@@ -177,33 +194,34 @@ def new_folder(output: Path) -> Path:
 
 
 def _execute(path: Path, plan: Plan, settings: Settings) -> NotebookResult:
-    target = plan.folder / path.name
+    executed = plan.folder / path.name
     started = time.monotonic()
     error: dict[str, str] | None = None
     try:
         papermill.execute_notebook(
             str(path),
-            str(target),
-            parameters=_parameters(path, plan.params),
+            str(executed),
+            parameters=_parameters(path, settings),
             kernel_name="python3",
             cwd=str(path.parent),
             progress_bar=False,
             log_output=False,
             kernel_manager_class=_LocalKernel,
-            execution_timeout=int(settings.seconds("upload") if path.name[:2] == "01" else 0)
-            or int(max(settings.seconds("ready"), settings.seconds("scale")) * 2 + 120),
+            execution_timeout=_cell_limit(settings),
         )
     except PapermillExecutionError as failed:
-        error = {"what": f"{failed.ename}: {failed.evalue}", "cell": _cell(target, failed)}
-    except (CellTimeoutError, DeadKernelError, QwenkitError) as failed:
-        error = {"what": str(failed).strip().splitlines()[0]}
+        error = {"what": f"{failed.ename}: {failed.evalue}", "cell": _cell(executed, failed)}
+    except Exception as failed:
+        # Whatever breaks here, a kernel or a disk: the run is torn down and reported.
+        what = str(failed).strip().partition("\n")[0]
+        error = {"what": what if isinstance(failed, QwenkitError) else f"{_name(failed)}: {what}"}
     seconds = round(time.monotonic() - started, 1)
     recorded: dict[str, Any] = {"result": {}, "waited": {}}
     if error is None:
-        error = _hidden_error(target)
+        error = _hidden_error(executed)
     if error is None:
         try:
-            recorded = read_record(target)
+            recorded = read_record(executed)
         except NotFound as missing:
             error = {"what": str(missing)}
     return NotebookResult(
@@ -217,13 +235,24 @@ def _execute(path: Path, plan: Plan, settings: Settings) -> NotebookResult:
     )
 
 
-def _parameters(path: Path, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of ``params`` that the notebook declares; refuse names that nobody knows."""
+def _cell_limit(settings: Settings) -> int:
+    """Return the seconds that one cell may take: more than all the waits that a cell can hold."""
+    waits = max(settings.seconds(step) for step in ("ready", "scale", "teardown"))
+    longest = 5 * waits + settings.timeout_s + settings.load_seconds + 120
+    return int(min(max(longest, settings.seconds("upload")), threading.TIMEOUT_MAX))
+
+
+def _parameters(path: Path, settings: Settings) -> dict[str, Any]:
+    """Return those settings that the notebook declares and somebody set, be it by environment.
+
+    Raises:
+        SettingsError: it declares names that nobody knows.
+    """
     declared = set(papermill.inspect_notebook(str(path)))
     strangers = declared - set(Settings.model_fields)
     if strangers:
         raise SettingsError(path.name, sorted(strangers), "declares parameters that no setting has")
-    return {name: value for name, value in params.items() if name in declared}
+    return {name: getattr(settings, name) for name in declared & settings.model_fields_set}
 
 
 def _hidden_error(executed: Path) -> dict[str, str] | None:
@@ -248,6 +277,10 @@ def _cell(executed: Path, failed: PapermillExecutionError) -> str:
     return str(failed.cell_index)
 
 
+def _name(error: Exception) -> str:
+    return type(error).__name__
+
+
 def _title(path: Path) -> str:
     import nbformat
 
@@ -268,25 +301,38 @@ def _tear_down(
     settings: Settings, on_event: Callable[[str], None]
 ) -> tuple[TeardownReport | None, Leaks | None, tuple[str, ...]]:
     """Remove what a failed notebook left behind, then look for leaks; never raises."""
+    problems: list[str] = []
+    weights: Weights | None = None
     try:
-        cluster, weights = Cluster.connect(settings), Weights.of(settings)
+        weights = Weights.of(settings)
+    except QwenkitError as error:
+        problems.append(f"teardown: the bucket was left as it is: {error.what}")
+    try:
+        cluster = Cluster.connect(settings)
         done = teardown(cluster, settings, weights=weights)
         leaks = audit(cluster, settings, weights=weights)
-    except QwenkitError as error:
+    except Exception as error:
         on_event(f"teardown: FAILED: {error}")
-        return None, None, (f"teardown: {error.what}",)
+        problems.append(f"teardown: {getattr(error, 'what', None) or repr(error)}")
+        return None, None, tuple(problems)
     on_event(f"teardown: {done}; leak audit: {leaks}")
-    return done, leaks, tuple(f"leaked: {leak}" for leak in leaks.found)
+    return done, leaks, (*problems, *(f"leaked: {leak}" for leak in leaks.found))
+
+
+def _diagnose(settings: Settings) -> str:
+    """Return what the cluster says of a failed run, keys blotted out; never raises."""
+    try:
+        text = diagnostics(Cluster.connect(settings), settings)
+    except Exception as error:
+        text = f"the cluster cannot be asked: {error}\n"
+    for secret in _secrets():
+        text = text.replace(secret, "***")
+    return text
 
 
 def _secrets_in(folder: Path) -> tuple[str, ...]:
     """Return the files under ``folder`` that hold an OSS key: there must be none."""
-    keys = Credentials()
-    needles = [
-        value.get_secret_value().encode()
-        for value in (keys.access_key_secret, keys.session_token)
-        if value.get_secret_value()
-    ]
+    needles = [secret.encode() for secret in _secrets()]
     return tuple(
         f"a secret is in {path.relative_to(folder)}"
         for path in sorted(folder.rglob("*"))
@@ -294,69 +340,8 @@ def _secrets_in(folder: Path) -> tuple[str, ...]:
     )
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Make a run's folder while holding the lock beside it; refuse to run beside another."""
-    output = folder.parent
-    output.mkdir(parents=True, exist_ok=True)
-    with (output / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Conflict(
-                f"another run is writing to {output}",
-                "two runs against one target undo each other's work",
-                "wait for it, or give --output another folder and --set run=NAME",
-            ) from None
-        folder.mkdir()
-        yield
-
-
-@contextmanager
-def _target(settings: Settings, on_event: Callable[[str], None]) -> Iterator[None]:
-    """Make sure that the target answers; start a sandbox of our own if none is running."""
-    if settings.context != "sandbox" or _answers(settings):
-        yield
-        return
-    root = Path(tempfile.mkdtemp(prefix="qwenkit-sandbox-"))
-    try:
-        state = sandbox.up(root, sandbox.Options(gpu=settings.gpu, time_scale=settings.time_scale))
-        on_event(f"sandbox: up in {state.seconds:g} s, figures are modelled for a {settings.gpu}")
-        with _variables(sandbox.environment(root)):
-            yield
-    finally:
-        sandbox.down(root)
-        shutil.rmtree(root, ignore_errors=True)
-
-
-def _answers(settings: Settings) -> bool:
-    try:
-        Cluster.connect(settings)
-    except QwenkitError:
-        return False
-    return True
-
-
-def _environment(params: Mapping[str, Any]) -> AbstractContextManager[None]:
-    given = {name: value for name, value in params.items() if value is not None}
-    return _variables(
-        {
-            f"QWENKIT_{name.upper()}": str(value).lower() if isinstance(value, bool) else str(value)
-            for name, value in given.items()
-        }
-        | {"JUPYTER_PREFER_ENV_PATH": "1"}
-    )
-
-
-@contextmanager
-def _variables(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+def _secrets() -> list[str]:
+    keys = Credentials()
+    values = (keys.access_key_secret, keys.session_token)
+    texts = [value.get_secret_value().strip() for value in values]
+    return [text for text in texts if len(text) >= _SHORTEST_SECRET]

@@ -285,15 +285,18 @@ def _changes(result: Result, replicas: int) -> Iterator[Change]:
     """Find the moments at which the number of replicas changed."""
     ticks = iter(result.decisions)
     tick = next(ticks, None)
+    empty = 0
     for second, ready, starting in zip(result.t, result.ready, result.starting, strict=True):
         while tick is not None and tick.t <= second:
             if tick.replicas != replicas:
                 yield Change(tick.t, replicas, tick.replicas, tick.reason)
-                replicas = tick.replicas
+                replicas, empty = tick.replicas, 0
             tick = next(ticks, None)
-        # The last pod may go between decisions: the reconciler looks again when it must.
-        if not ready + starting and replicas:
-            yield Change(second, replicas, 0, "idle to the end of grace and retention: to zero")
+        # The last pod may go between decisions: the reconciler looks again when it must. One
+        # empty second proves nothing, a decision at its end comes after the sample.
+        empty = 0 if ready + starting or not replicas else empty + 1
+        if empty == 2:
+            yield Change(second - 1, replicas, 0, "idle to the end of grace and retention: to zero")
             replicas = 0
 
 

@@ -15,8 +15,9 @@ import nbformat
 from jinja2 import Environment, PackageLoader
 from nbconvert import HTMLExporter
 
-from qwenkit.course import NotebookResult, RunReport
+from qwenkit.course import DIAGNOSTICS, NotebookResult, RunReport
 
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 PACKAGES = ("qwenkit", "kubernetes", "oss2", "openai", "papermill", "jupyterlab", "ipywidgets")
 
 
@@ -57,6 +58,7 @@ def summarise(report: RunReport) -> dict[str, Any]:
         "teardown": report.teardown and asdict(report.teardown),
         "leaks": list(report.leaks.found) if report.leaks else None,
         "problems": list(report.problems),
+        "diagnostics": DIAGNOSTICS if (report.folder / DIAGNOSTICS).exists() else None,
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in PACKAGES},
     }
@@ -100,9 +102,16 @@ def _junit(report: RunReport) -> ElementTree.ElementTree[ElementTree.Element]:
         )
         if notebook.error:
             what = notebook.error.get("what", "failed")
-            ElementTree.SubElement(case, "failure", message=what).text = json.dumps(notebook.error)
+            failure = ElementTree.SubElement(case, "failure", message=_printable(what))
+            failure.text = json.dumps(notebook.error)
     last = ElementTree.SubElement(suite, "testcase", classname="run", name="teardown-and-leaks")
     if report.problems:
-        text = "\n".join(report.problems)
-        ElementTree.SubElement(last, "failure", message=report.problems[0]).text = text
+        text = _printable("\n".join(report.problems))
+        message = _printable(report.problems[0])
+        ElementTree.SubElement(last, "failure", message=message).text = text
     return ElementTree.ElementTree(suite)
+
+
+def _printable(text: str) -> str:
+    """Replace what XML cannot hold, such as the escapes that colour a traceback."""
+    return _NO_XML.sub("\ufffd", text)

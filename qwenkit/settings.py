@@ -10,11 +10,11 @@ Order, weakest first: defaults, environment, params file, explicit arguments.
 
 from __future__ import annotations
 
-import math
 import os
 import posixpath
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -22,7 +22,6 @@ from pydantic import (
     AliasChoices,
     Field,
     SecretStr,
-    TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
@@ -34,13 +33,15 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from qwenkit.errors import NotFound, SettingsError
+from qwenkit.errors import SettingsError
+from qwenkit.parameters import came_from, from_text, read_mapping, readable, unknown
 
 PAGE_IMAGE = "kube-ai-registry.cn-shanghai.cr.aliyuncs.com/kube-ai/vllm:0.4.1"
 
+_PREFIX = "QWENKIT_"
+_ENVIRONMENT = "the environment"
+_EMPTY_IS_NONE = ("quantization", "dtype")
 _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _DNS_1123 = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
@@ -48,12 +49,28 @@ _GO_DURATION = re.compile(r"(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+")
 
 
 class _TypedEnvironment(EnvSettingsSource):
-    """Environment values are text: read each by the type of its field."""
+    """Environment values are text: read each by the type of its field; empty is not set."""
+
+    def __call__(self) -> dict[str, Any]:
+        fields = self.settings_cls.model_fields
+        for variable in os.environ:
+            name = variable.lower().removeprefix(_PREFIX.lower())
+            misspelt = variable.startswith(_PREFIX) and name not in fields
+            if misspelt and get_close_matches(name, fields, cutoff=0.8):
+                raise unknown(name, fields, variable)
+        # Two of the page's flags can be left out, and only an empty value says so.
+        none = {name: "" for name in _EMPTY_IS_NONE if os.environ.get(_PREFIX + name.upper()) == ""}
+        return none | super().__call__()
 
     def prepare_field_value(
         self, field_name: str, field: FieldInfo, value: Any, value_is_complex: bool
     ) -> Any:
-        return value if value is None else parse_text(field_name, value, "the environment")
+        return value if value is None else from_text(field_name, value, field, _ENVIRONMENT)
+
+
+def _shared(name: str, elsewhere: str) -> AliasChoices:
+    """Name the variables of a field that other tools have too; ours is the stronger."""
+    return AliasChoices(_PREFIX + name.upper(), elsewhere)
 
 
 class Settings(BaseSettings):
@@ -64,11 +81,13 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="QWENKIT_",
+        env_prefix=_PREFIX,
         extra="forbid",
         frozen=True,
         strict=True,
+        allow_inf_nan=False,
         populate_by_name=True,
+        loc_by_alias=False,
         env_ignore_empty=True,
     )
 
@@ -88,13 +107,13 @@ class Settings(BaseSettings):
     bucket: str = Field(
         "",
         description="OSS bucket of the weights",
-        validation_alias=AliasChoices("bucket", "QWENKIT_BUCKET", "OSS_BUCKET"),
+        validation_alias=_shared("bucket", "OSS_BUCKET"),
     )
     prefix: str = Field("Qwen-7B-Chat-Int8", description="folder of the weights in the bucket")
     oss_endpoint: str = Field(
         "",
         description="OSS endpoint that this machine reaches",
-        validation_alias=AliasChoices("oss_endpoint", "QWENKIT_OSS_ENDPOINT", "OSS_ENDPOINT"),
+        validation_alias=_shared("oss_endpoint", "OSS_ENDPOINT"),
     )
     oss_internal_endpoint: str = Field(
         "", description="OSS endpoint that the cluster's nodes reach; default: oss_endpoint"
@@ -102,7 +121,7 @@ class Settings(BaseSettings):
     oss_region: str = Field(
         "",
         description="region of the bucket, for V4 signatures, such as cn-hangzhou",
-        validation_alias=AliasChoices("oss_region", "QWENKIT_OSS_REGION", "OSS_REGION"),
+        validation_alias=_shared("oss_region", "OSS_REGION"),
     )
     modelscope_endpoint: str = Field(
         "https://www.modelscope.cn", description="address of the ModelScope hub"
@@ -110,7 +129,7 @@ class Settings(BaseSettings):
     hf_endpoint: str = Field(
         "https://huggingface.co",
         description="address of the Hugging Face hub",
-        validation_alias=AliasChoices("hf_endpoint", "QWENKIT_HF_ENDPOINT", "HF_ENDPOINT"),
+        validation_alias=_shared("hf_endpoint", "HF_ENDPOINT"),
     )
     volume: str = Field("llm-model", description="name of the PV, the PVC and the volume")
     delete_weights: bool = Field(False, description="teardown also deletes the objects")
@@ -202,13 +221,15 @@ class Settings(BaseSettings):
     )
 
     def __init__(self, **values: Any) -> None:
-        unknown = sorted(set(values) - set(type(self).model_fields))
-        if unknown:
-            raise _unknown(unknown[0])
+        fields = type(self).model_fields
+        strangers = sorted(set(values) - set(fields))
+        if strangers:
+            raise unknown(strangers[0], fields)
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise _readable(error) from None
+            origins = {name: _ENVIRONMENT for name in fields if name not in values}
+            raise readable(error, origins) from None
 
     @classmethod
     def settings_customise_sources(
@@ -258,7 +279,7 @@ class Settings(BaseSettings):
     @field_validator("mount_path")
     @classmethod
     def _mount_path(cls, value: str) -> str:
-        path = posixpath.normpath(value)
+        path = posixpath.normpath(value).replace("//", "/")
         if not path.startswith("/") or path in ("/", "/dev", "/dev/log") or ".." in value:
             raise ValueError("must be an absolute path other than /, /dev and /dev/log")
         return path
@@ -282,19 +303,6 @@ class Settings(BaseSettings):
     def _duration(cls, value: str | None) -> str | None:
         if value is not None and not _GO_DURATION.fullmatch(value):
             raise ValueError('must be a duration with a unit, such as "60s" or "1m30s"')
-        return value
-
-    @field_validator(
-        "scale_target",
-        "target_utilization_percentage",
-        "target_burst_capacity",
-        "timeout_s",
-        "load_seconds",
-    )
-    @classmethod
-    def _finite(cls, value: float | None) -> float | None:
-        if value is not None and not math.isfinite(value):
-            raise ValueError("must be a finite number")
         return value
 
     @model_validator(mode="after")
@@ -369,72 +377,24 @@ def load_settings(
         SettingsError: an unknown or impossible value.
         NotFound: the params file does not exist.
     """
-    merged = read_params(params) if params else {}
-    merged |= {name: parse_text(name, value, "--set") for name, value in (text or {}).items()}
-    return Settings(**(merged | values))
+    typed = read_params(params) if params else {}
+    read = {name: parse_text(name, value, "--set") for name, value in (text or {}).items()}
+    origins = dict.fromkeys(typed, f"params file {params}") | dict.fromkeys(read, "--set")
+    try:
+        return Settings(**(typed | read | values))
+    except SettingsError as error:
+        if error.name in origins and error.name not in values:
+            error.fix = "; ".join(filter(None, [error.fix, came_from(origins[error.name])]))
+        raise
 
 
 def read_params(path: Path) -> dict[str, Any]:
     """Read a params file: one YAML mapping of parameter names to scalars."""
-    try:
-        loaded = YAML(typ="safe").load(path.read_text("utf-8"))
-    except OSError as error:
-        raise NotFound(
-            f"params file {path} cannot be read", str(error), "notebooks/params/ has three"
-        ) from error
-    except YAMLError as error:
-        raise SettingsError(str(path), "", f"is not YAML: {error}") from error
-    if not isinstance(loaded, dict):
-        raise SettingsError(str(path), loaded, "must be a mapping of parameter names to values")
-    for name in loaded:
-        if name not in Settings.model_fields:
-            raise _unknown(str(name))
-    return loaded
+    return read_mapping(path, Settings.model_fields)
 
 
 def parse_text(name: str, value: str, origin: str = "") -> Any:
     """Read text by the type of the field ``name``; ``true`` and ``false`` for booleans."""
-    field = Settings.model_fields.get(name)
-    if field is None:
-        raise _unknown(name)
-    if field.annotation is bool and value.lower() not in ("true", "false"):
-        raise SettingsError(name, value, "must be true or false", _from(origin))
-    try:
-        adapter: TypeAdapter[Any] = TypeAdapter(field.annotation or str)
-        return adapter.validate_python(value)
-    except ValidationError as error:
-        raise SettingsError(name, value, error.errors()[0]["msg"], _from(origin)) from None
-
-
-def kubeconfig_path() -> Path:
-    """Return the kubeconfig file that clients read: ``KUBECONFIG``, else ``~/.kube/config``."""
-    first = os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]
-    return Path(first).expanduser() if first else Path.home() / ".kube" / "config"
-
-
-def _from(origin: str) -> str:
-    return f"it came from {origin}" if origin else ""
-
-
-def _unknown(name: str) -> SettingsError:
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, Settings.model_fields, n=1)
-    hint = (
-        f"did you mean {close[0]}?" if close else "qwenkit run --help lists where names come from"
-    )
-    return SettingsError(name, "", "is not a parameter of qwenkit", hint)
-
-
-def _readable(error: ValidationError) -> SettingsError:
-    first = error.errors()[0]
-    name = str(first["loc"][0]) if first["loc"] else "parameters"
-    rule = first["msg"].removeprefix("Value error, ")
-    value = first["input"] if first["loc"] else ""
-    kind = first["type"]
-    fix = ""
-    if kind in ("bool_type", "int_type", "float_type", "string_type") and isinstance(
-        value, str | int | float
-    ):
-        fix = f"the value has type {type(value).__name__}; write it without or with quotes"
-    return SettingsError(name, value, rule, fix)
+    if name not in Settings.model_fields:
+        raise unknown(name, Settings.model_fields, origin)
+    return from_text(name, value, Settings.model_fields[name], origin)

@@ -6,23 +6,29 @@ import json
 import re
 from typing import Any
 
-from qwenkit.cluster.connect import START_SANDBOX
+from qwenkit.cluster.connect import SANDBOX, START_SANDBOX
 from qwenkit.errors import Conflict, Forbidden, NotFound, QwenkitError, Rejected, Unreachable
 
+_CORRECT = "correct what the message names; qwenkit render shows the objects"
 _BY_STATUS: dict[int, tuple[type[QwenkitError], str]] = {
-    400: (Rejected, ""),
+    400: (Rejected, _CORRECT),
     401: (Forbidden, "the credentials of this context are wrong or expired; log in again"),
     403: (Forbidden, "ask the cluster's administrator for a role that may do this"),
-    404: (NotFound, ""),
+    404: (NotFound, "is it there, under this name and in this namespace? qwenkit deploy makes it"),
     405: (Rejected, ""),
     409: (Conflict, "somebody changed it at the same time; try again"),
     413: (Rejected, "the object is too large"),
     415: (Rejected, ""),
-    422: (Rejected, ""),
+    422: (Rejected, _CORRECT),
     429: (Unreachable, "the API server is overloaded; try again later"),
 }
 _SERVER_FAILED = (
     "the API server or a webhook behind it is failing; kubectl get --raw /readyz?verbose"
+)
+
+_DISTRUSTED = (
+    "check certificate-authority-data and the server's name in the kubeconfig, and the clock here; "
+    "a cluster made anew has a new authority"
 )
 
 _FLAG_PATCH = (
@@ -37,6 +43,10 @@ _FIXES: tuple[tuple[str, str], ...] = (
     (
         r"failed calling webhook",
         "Knative's webhook does not answer: kubectl get pods -n knative-serving",
+    ),
+    (
+        r"being terminated",
+        "wait until the namespace is gone and create it again, or choose another",
     ),
     (
         r"namespaces? \"[^\"]+\" not found",
@@ -56,7 +66,7 @@ def from_api(error: Any, what: str, **context: Any) -> QwenkitError:
     status = int(error.status or 0)
     message = _message(error)
     if status == 0:
-        return Unreachable(what, message, "check the certificate authority in the kubeconfig")
+        return Unreachable(what, message, _DISTRUSTED, **context)
     cls, fix = _BY_STATUS.get(
         status, (Unreachable if status >= 500 else QwenkitError, _SERVER_FAILED)
     )
@@ -65,15 +75,29 @@ def from_api(error: Any, what: str, **context: Any) -> QwenkitError:
     return cls(what, message, fix_for(message) or fix, status=status, **context)
 
 
-def unreachable(error: Exception, address: str, what: str, **context: Any) -> Unreachable:
-    """Say that nobody answers at ``address``."""
-    return Unreachable(
-        f"{what}: no answer from the Kubernetes API at {address}",
-        _root(error),
-        f"is the cluster up? For the sandbox: {START_SANDBOX}",
-        address=address,
-        **context,
-    )
+def unreachable(
+    error: Exception, address: str, cluster: str, what: str, **context: Any
+) -> Unreachable:
+    """Say that nobody answers at ``address``, or nobody that can be trusted.
+
+    Args:
+        error: what urllib3 raised.
+        address: the API server's URL.
+        cluster: the context's name.
+        what: what was being done.
+        context: facts for programs.
+    """
+    why = _root(error)
+    if "SSL" in why or "X509" in why:
+        what, fix = f"{what}: no trusted connection to {address}", _DISTRUSTED
+    else:
+        what = f"{what}: no answer from the Kubernetes API at {address}"
+        fix = (
+            f"is it up? {START_SANDBOX}"
+            if cluster == SANDBOX
+            else "is the cluster up, and can this machine reach it (VPN, firewall, HTTPS_PROXY)?"
+        )
+    return Unreachable(what, why, fix, address=address, **context)
 
 
 def fix_for(message: str) -> str:

@@ -13,8 +13,15 @@ from collections.abc import Callable
 from qwenkit.cluster.crashes import CRASH_BUDGET, crash
 from qwenkit.cluster.explanation import Explanation
 from qwenkit.cluster.kinds import GPU_RESOURCE, Obj, condition, name_of
-from qwenkit.cluster.pods import containers, gpus_of, gpus_wanted, is_current, waiting_reasons
-from qwenkit.cluster.snapshot import Snapshot, claim_names
+from qwenkit.cluster.pods import (
+    containers,
+    gpus_of,
+    gpus_wanted,
+    is_current,
+    unplaced,
+    waiting_reasons,
+)
+from qwenkit.cluster.snapshot import Snapshot, claim_names, event_count
 
 
 def _image(snapshot: Snapshot) -> Explanation | None:
@@ -133,8 +140,8 @@ def _quota(snapshot: Snapshot) -> Explanation | None:
 
 
 def _mount(snapshot: Snapshot) -> Explanation | None:
-    pod = snapshot.pod()
-    if pod is None or any("running" in (s.get("state") or {}) for s in containers(pod)):
+    states = [s.get("state") or {} for pod in snapshot.living() for s in containers(pod)]
+    if not snapshot.living() or any("running" in state for state in states):
         return None
     events = [*snapshot.events_of("FailedMount"), *snapshot.events_of("FailedAttachVolume")]
     if not events:
@@ -145,7 +152,7 @@ def _mount(snapshot: Snapshot) -> Explanation | None:
         r"|not found|\b40[34]\b|invalid",
         re.IGNORECASE,
     )
-    tried = max(int(event.get("count") or 1) for event in events)
+    tried = max(event_count(event) for event in events)
     return Explanation(
         "mount",
         "the volume with the weights cannot be mounted",
@@ -209,8 +216,10 @@ def _said(*texts: str) -> tuple[str, ...]:
 
 
 def _waiting(snapshot: Snapshot, *reasons: str) -> list[str]:
-    found = {r: m for pod in snapshot.pods for r, m in waiting_reasons(pod).items() if r in reasons}
-    return [f"{reason}: {message}" for reason, message in found.items()]
+    found: dict[str, str] = {}
+    for pod in snapshot.living():
+        found |= waiting_reasons(pod)
+    return [f"{reason}: {found[reason]}" for reason in reasons if reason in found]
 
 
 def _messages(snapshot: Snapshot, reason: str) -> list[str]:
@@ -218,9 +227,8 @@ def _messages(snapshot: Snapshot, reason: str) -> list[str]:
 
 
 def _unschedulable(snapshot: Snapshot) -> str:
-    """Return the scheduler's message about a living pod, empty if all are placed."""
-    verdicts = [condition(pod, "PodScheduled") for pod in snapshot.pods]
-    return next((str(v.get("message") or "") for v in verdicts if v.get("status") == "False"), "")
+    """Return the scheduler's message about a pod, empty if all are placed."""
+    return next(filter(None, map(unplaced, snapshot.living())), "")
 
 
 CAUSES: tuple[Callable[[Snapshot], Explanation | None], ...] = (

@@ -13,6 +13,7 @@ from qwenkit.cluster.findings import Check, fail, ok, warn
 from qwenkit.cluster.kinds import (
     CONFIG_MAP,
     CSI_DRIVER,
+    CSI_NODE,
     DEPLOYMENT,
     KNATIVE_NAMESPACE,
     KSVC,
@@ -55,6 +56,9 @@ def _version(cluster: Cluster, settings: Settings, secret: str | None) -> Iterab
 
 def _gpus(cluster: Cluster, settings: Settings, secret: str | None) -> Iterable[Check]:
     del secret
+    if settings.gpu_count == 0:
+        yield ok("gpus", "none wanted: gpu_count is 0")
+        return
     nodes = [node for node in cluster.list(NODE) if gpus_of(node)]
     have = sum(map(gpus_of, nodes))
     if not nodes:
@@ -157,15 +161,22 @@ def _gateway(cluster: Cluster, settings: Settings, secret: str | None) -> Iterab
 
 def _csi(cluster: Cluster, settings: Settings, secret: str | None) -> Iterable[Check]:
     del settings, secret
-    if cluster.find(CSI_DRIVER, OSS_DRIVER) is None:
+    if cluster.find(CSI_DRIVER, OSS_DRIVER) is None and not _on_a_node(cluster):
         yield fail(
             "csi-driver",
             "not installed",
-            f"CSIDriver {OSS_DRIVER} does not exist",
+            f"there is no CSIDriver {OSS_DRIVER} and no node has it: no pod mounts the bucket",
             "ACK: console, Operations > Add-ons > csi-plugin and csi-provisioner",
         )
     else:
         yield ok("csi-driver", OSS_DRIVER)
+
+
+def _on_a_node(cluster: Cluster) -> bool:
+    """Tell whether a node has the driver: its CSIDriver object is optional."""
+    nodes = cluster.list(CSI_NODE) if cluster.serves(CSI_NODE) else []
+    drivers = [driver for node in nodes for driver in node["spec"].get("drivers") or []]
+    return any(driver.get("name") == OSS_DRIVER for driver in drivers)
 
 
 def _flags(cluster: Cluster, settings: Settings, secret: str | None) -> Iterable[Check]:

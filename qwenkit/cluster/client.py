@@ -12,9 +12,9 @@ from qwenkit.cluster.api_errors import from_api, unreachable
 from qwenkit.cluster.connect import api_client
 from qwenkit.cluster.discovery import NoDiscovery, Resources
 from qwenkit.cluster.kinds import POD, Kind, Obj, as_kind, kind_of, name_of
-from qwenkit.cluster.ownership import require_ours
+from qwenkit.cluster.ownership import require_ours, require_staying
 from qwenkit.errors import Forbidden, NotFound, QwenkitError
-from qwenkit.settings import Settings, kubeconfig_path
+from qwenkit.settings import Settings
 
 FIELD_MANAGER = "qwenkit"
 _MERGE_PATCH = "application/merge-patch+json"
@@ -39,7 +39,7 @@ class Cluster:
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:
-        """Use the context that ``settings`` name, from ``KUBECONFIG`` or ``~/.kube/config``.
+        """Use the context that ``settings`` name, from the kubeconfigs that kubectl reads.
 
         Raises:
             NotFound: no such kubeconfig, or no such context in it.
@@ -47,7 +47,7 @@ class Cluster:
             Unreachable: nobody answers at its address.
             Forbidden: the credentials are not accepted.
         """
-        api = api_client(kubeconfig_path(), settings.context)
+        api = api_client(settings.context)
         cluster = cls(api, context=settings.context, namespace=settings.namespace, run=settings.run)
         try:
             cluster.version()
@@ -138,7 +138,7 @@ class Cluster:
             dry_run: ask the server, webhooks included, and change nothing.
 
         Raises:
-            Conflict: it exists and is not this run's.
+            Conflict: it exists and is not this run's, or is being deleted.
             Rejected: a webhook or the validation refused it; the fix names the flag if one is off.
         """
         kind, name = kind_of(obj), name_of(obj)
@@ -147,6 +147,7 @@ class Cluster:
         existing = self.find(kind, name, namespace=where)
         if existing is not None:
             require_ours(existing, run=self.run)
+            require_staying(existing)
         options = self._options() | ({"dry_run": "All"} if dry_run else {})
         with self._speaking(f"applying {kind} {name}", kind, name):
             # The object is ours: a field that somebody edited by hand is set back.
@@ -275,7 +276,7 @@ class Cluster:
         except ApiException as error:
             raise from_api(error, f"{what} failed", **facts) from None
         except HTTPError as error:
-            raise unreachable(error, self.address, what, **facts) from None
+            raise unreachable(error, self.address, self.context, what, **facts) from None
 
 
 def _as_is(_client: Any, answer: Any) -> Any:

@@ -1,61 +1,116 @@
-"""From a kubeconfig and a context's name to an API client; never the current context unasked."""
+"""From the kubeconfigs and a context's name to an API client; never the current context unasked."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from qwenkit.errors import InvalidValue, NotFound
+from qwenkit.errors import Forbidden, InvalidValue, NotFound
 from qwenkit.loopback import is_loopback
 
 SANDBOX = "sandbox"
+IN_CLUSTER = "in-cluster"
 START_SANDBOX = 'qwenkit sandbox up --detach, then: eval "$(qwenkit sandbox env)"'
 
 
-def api_client(path: Path, context: str) -> Any:
-    """Return an API client for one context of a kubeconfig file; sends nothing yet.
+def kubeconfig_paths() -> list[Path]:
+    """Return the files that kubectl reads: those of ``KUBECONFIG``, else ``~/.kube/config``."""
+    named = [part for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
+    return [Path(part).expanduser() for part in named] or [Path.home() / ".kube" / "config"]
+
+
+def api_client(context: str) -> Any:
+    """Return an API client for one context; sends nothing yet.
+
+    Several files are merged as kubectl merges them: the first that has a name wins, and one that
+    does not exist is passed over. ``in-cluster`` is the service account of the pod we run in.
 
     Raises:
-        NotFound: no such file, or no such context in it.
-        InvalidValue: the file is no usable kubeconfig.
+        NotFound: no kubeconfig, or no such context in any.
+        InvalidValue: a file is no usable kubeconfig.
+        Forbidden: the context's credential plugin gives no credentials.
     """
-    from kubernetes import client, config
-    from urllib3.util import Retry
+    from kubernetes import client
 
-    known = contexts(path)
+    configuration = client.Configuration()
+    if context == IN_CLUSTER and not os.environ.get("KUBECONFIG"):
+        _load_in_cluster(configuration)
+    else:
+        _load(kubeconfig_paths(), context, configuration)
+    return client.ApiClient(_patient(configuration))
+
+
+def _load(paths: Sequence[Path], context: str, configuration: Any) -> None:
+    from kubernetes import config
+
+    present = [path for path in paths if path.exists()] or list(paths)
+    files = [_read(path) for path in present]
+    where = ", ".join(map(str, present))
+    known = _named(files, "contexts")
     if context not in known:
         raise NotFound(
-            f"context {context!r} is not in {path}",
+            f"context {context!r} is not in {where}",
             f"the contexts there are: {', '.join(known) or 'none'}",
             _fix(context),
             kind="Context",
             name=context,
         )
-    configuration = client.Configuration()
     load: Any = config.load_kube_config
     try:
-        load(str(path), context, configuration, persist_config=False)
+        load(os.pathsep.join(map(str, present)), context, configuration, persist_config=False)
+    except (config.ConfigException, LookupError, TypeError, ValueError, AttributeError) as error:
+        # From "{" on, the client's message quotes an entry of the file, keys and tokens included.
+        why = str(error).partition("{")[0].strip("/ ")
+        raise InvalidValue("KUBECONFIG", where, f"context {context!r}: {why}") from None
+    entry = known[context].get("context") or {}
+    user = _named(files, "users").get(str(entry.get("user")), {})
+    _require_credentials(context, user, configuration)
+    cluster = _named(files, "clusters").get(str(entry.get("cluster")), {}).get("cluster") or {}
+    if not str(cluster.get("server")).startswith(("http://", "https://")):
+        rule = f"the cluster of context {context!r} needs a server such as https://host:6443"
+        raise InvalidValue("KUBECONFIG", where, rule)
+    if is_loopback(configuration.host) and "proxy-url" not in cluster:
+        configuration.proxy = None
+
+
+def _load_in_cluster(configuration: Any) -> None:
+    from kubernetes import config
+
+    load: Any = config.load_incluster_config
+    try:
+        load(client_configuration=configuration)
     except config.ConfigException as error:
-        raise InvalidValue("KUBECONFIG", str(path), f"context {context!r}: {error}") from error
+        fix = "this context is for pods; elsewhere name a context of your kubeconfig"
+        raise NotFound("there is no service account here", str(error), fix) from None
+
+
+def _patient(configuration: Any) -> Any:
+    from urllib3.util import Retry
+
     # Only reads are repeated: urllib3 leaves PATCH and POST out by default.
     configuration.retries = Retry(
         total=3, backoff_factor=0.2, status_forcelist=(429, 503), raise_on_status=False
     )
-    if is_loopback(configuration.host):
-        configuration.proxy = None
-    return client.ApiClient(configuration)
+    return configuration
 
 
-def contexts(path: Path) -> list[str]:
-    """Return the names of the contexts in a kubeconfig file.
+def _require_credentials(context: str, user: dict[str, Any], configuration: Any) -> None:
+    """Refuse to go on as nobody: the client only logs that a credential plugin failed."""
+    plugin = (user.get("user") or {}).get("exec")
+    if plugin and not configuration.api_key and not configuration.cert_file:
+        raise Forbidden(
+            f"context {context!r}: its credential plugin gave no credentials",
+            f"{plugin.get('command')} failed or is not installed",
+            f"log in again, until this answers: kubectl --context {context} get --raw /version",
+        )
 
-    Raises:
-        NotFound: the file does not exist or cannot be read.
-        InvalidValue: it is not a kubeconfig.
-    """
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         loaded = YAML(typ="safe").load(path.read_text("utf-8"))
     except OSError as error:
@@ -64,13 +119,22 @@ def contexts(path: Path) -> list[str]:
             error.strerror or str(error),
             f"set KUBECONFIG; for the sandbox: {START_SANDBOX}",
         ) from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise InvalidValue("KUBECONFIG", str(path), "must be a YAML file") from error
+    except (YAMLError, UnicodeDecodeError):
+        raise InvalidValue("KUBECONFIG", str(path), "must be a YAML file") from None
     if not isinstance(loaded, dict):
         raise InvalidValue("KUBECONFIG", str(path), "must be a kubeconfig: a mapping with contexts")
-    return [
-        str(c["name"]) for c in loaded.get("contexts") or [] if isinstance(c, dict) and "name" in c
-    ]
+    return loaded
+
+
+def _named(files: Sequence[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
+    """Return the entries of one kind by name, the first file's first."""
+    found: dict[str, dict[str, Any]] = {}
+    for file in files:
+        entries = file.get(kind)
+        for entry in entries if isinstance(entries, list) else []:
+            if isinstance(entry, dict) and "name" in entry:
+                found.setdefault(str(entry["name"]), entry)
+    return found
 
 
 def _fix(context: str) -> str:

@@ -48,7 +48,7 @@ _LOG_RULES: tuple[tuple[str, str, str], ...] = (
 
 def crash(snapshot: Snapshot) -> Explanation | None:
     """Explain a container that ended with an error, None if there is none."""
-    for pod in snapshot.pods:
+    for pod in snapshot.living():
         for status in containers(pod):
             ended = (status.get("state") or {}).get("terminated") or (
                 status.get("lastState") or {}

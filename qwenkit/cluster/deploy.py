@@ -68,6 +68,7 @@ def deploy(
     Raises:
         Rejected: a webhook or the validation refuses a document; nothing was changed.
         Conflict: a name is taken by something that is not ours; nothing was changed.
+        NotFound: the gateway's address is not known; nothing was changed.
         NotReady: it will not become ready; why and fix say what is wrong.
         WaitTimeout: it did not become ready in time; likewise.
     """
@@ -79,6 +80,7 @@ def deploy(
             [name_of(d) for d in ordered],
             f"must hold the Knative Service {settings.service}",
         )
+    entrance = gateway.address(cluster, settings)
     for doc in ordered:
         cluster.apply(doc, dry_run=True)
     applied = apply_all(cluster, [doc for doc in ordered if kind_of(doc) != KSVC])
@@ -88,14 +90,13 @@ def deploy(
     service = wait_ready(
         cluster, settings, generation=services[-1].generation, on_change=on_change
     ).value
-    found = gateway.find(cluster, settings)
     return Deployed(
         service=settings.service,
         namespace=settings.namespace,
         revision=str(service["status"]["latestReadyRevisionName"]),
         url=str(service["status"]["url"]),
-        host=found.host,
-        gateway=found.url,
+        host=gateway.host(cluster, settings),
+        gateway=entrance,
         ready_seconds=round(time.monotonic() - start, 3),
     )
 

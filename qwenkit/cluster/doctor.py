@@ -44,7 +44,7 @@ class Report:
         failed = [check for check in self.checks if check.verdict == "fail"]
         if failed:
             raise PreflightError(
-                f"{len(failed)} prerequisites are missing: {', '.join(c.name for c in failed)}",
+                f"prerequisites are missing: {', '.join(c.name for c in failed)}",
                 "; ".join(f"{c.name}: {c.why}" for c in failed),
                 "; ".join(f"{c.name}: {c.fix}" for c in failed if c.fix),
             )

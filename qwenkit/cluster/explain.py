@@ -52,10 +52,8 @@ def _progress(snapshot: Snapshot, name: str) -> Explanation:
         return Explanation(
             "ready", f"ksvc {name} is ready", (note,) if note else (), permanent=False
         )
-    pod = snapshot.pod()
     evidence = [f"{ready.get('reason') or 'not reconciled'}: {ready.get('message') or ''}"]
-    if pod is not None:
-        evidence.append(f"pod {name_of(pod)}: {pod_state(pod)}")
+    evidence += [f"pod {name_of(pod)}: {pod_state(pod)}" for pod in snapshot.living()[:1]]
     return Explanation(
         "starting",
         f"ksvc {name} is still starting",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
 from qwenkit.cluster.client import Cluster
@@ -23,7 +25,10 @@ from qwenkit.settings import Settings
 _SERVICES = {
     "kourier": (("kourier-system", "kourier"), (KNATIVE_NAMESPACE, "kourier")),
     "istio": (("istio-system", "istio-ingressgateway"),),
+    "contour": (("contour-external", "envoy"),),
 }
+_MOST_NODES = 6
+_CONNECT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,8 @@ def address(cluster: Cluster, settings: Settings) -> str:
     if settings.gateway:
         return settings.gateway if "//" in settings.gateway else f"http://{settings.gateway}"
     lookups: dict[str, Callable[[Cluster], str]] = {
-        "kourier": lambda c: _from_services(c, "kourier"),
-        "istio": lambda c: _from_services(c, "istio"),
-        "alb": _from_alb,
-    }
+        family: partial(_from_services, family=family) for family in _SERVICES
+    } | {"alb": _from_alb}
     first = ingress_class(cluster).partition(".")[0]
     order = sorted(lookups, key=lambda name: name != first)
     found = next((url for name in order if (url := lookups[name](cluster))), "")
@@ -75,7 +78,7 @@ def address(cluster: Cluster, settings: Settings) -> str:
         return found
     raise NotFound(
         "the address of the Knative gateway was not found",
-        "no gateway Service has a load balancer address or a node port that can be used",
+        "no gateway Service has a load balancer address or a port that this machine reaches",
         "kubectl port-forward -n kourier-system svc/kourier 8080:80, then "
         "--set gateway=http://127.0.0.1:8080",
         kind="Service",
@@ -99,10 +102,9 @@ def _from_services(cluster: Cluster, family: str) -> str:
             service = cluster.find(CORE_SERVICE, name, namespace=namespace)
         except Forbidden:
             continue
-        if service is not None:
-            url = load_balancer_url(service) or _node_port_url(cluster, service)
-            if url:
-                return url
+        url = service and (load_balancer_url(service) or _unbalanced_url(cluster, service))
+        if url:
+            return url
     return ""
 
 
@@ -121,20 +123,39 @@ def http_port(service: Obj) -> Obj | None:
     return next(iter(named + [p for p in ports if p.get("port") == 80]), None)
 
 
-def _node_port_url(cluster: Cluster, service: Obj) -> str:
-    node_port = (http_port(service) or {}).get("nodePort")
-    if not node_port:
-        return ""
+def _unbalanced_url(cluster: Cluster, service: Obj) -> str:
+    """Return a node's port, or the Service's own address if this machine reaches that.
+
+    Not every node of a cluster can be reached, nor has each a gateway's pod: of several places
+    the first that answers is taken.
+    """
+    port = http_port(service) or {}
+    nodes = [(node, int(port.get("nodePort") or 0)) for node in _node_addresses(cluster)]
+    places = [place for place in nodes if place[1]][:_MOST_NODES]
+    own = str(service.get("spec", {}).get("clusterIP") or "None")
+    inside = [(own, int(port["port"]))] if port and own != "None" else []
+    found = places if len(places) == 1 and not inside else filter(_answers, places + inside)
+    place = next(iter(found), next(iter(places), None))
+    return _url(*place) if place else ""
+
+
+def _node_addresses(cluster: Cluster) -> list[str]:
     try:
         nodes = cluster.list(NODE)
     except Forbidden:
-        return ""
+        return []
     addresses = [a for node in nodes for a in node.get("status", {}).get("addresses") or []]
     # ExternalIP sorts before InternalIP, and is the one that can be reached from outside.
-    usable = sorted(
-        (a["type"], a["address"]) for a in addresses if a["type"] in ("ExternalIP", "InternalIP")
-    )
-    return _url(usable[0][1], int(node_port)) if usable else ""
+    usable = [(a["type"], a["address"]) for a in addresses if a["type"].endswith("ternalIP")]
+    return [address for _, address in sorted(usable)]
+
+
+def _answers(place: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(place, timeout=_CONNECT_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def _from_alb(cluster: Cluster) -> str:

@@ -55,6 +55,7 @@ NAMESPACE = Kind("v1", "Namespace")
 CONFIG_MAP = Kind("v1", "ConfigMap")
 CORE_SERVICE = Kind("v1", "Service")
 CSI_DRIVER = Kind("storage.k8s.io/v1", "CSIDriver")
+CSI_NODE = Kind("storage.k8s.io/v1", "CSINode")
 ALB_CONFIG = Kind("alibabacloud.com/v1", "AlbConfig")
 
 _KUBECTL = {KSVC: "ksvc", PVC: "pvc", PV: "pv", CORE_SERVICE: "service"}

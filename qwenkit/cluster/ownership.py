@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qwenkit.cluster.kinds import MANAGED_BY, RUN, annotations_of, kind_of, labels_of, name_of
+from qwenkit.cluster.kinds import (
+    MANAGED_BY,
+    RUN,
+    annotations_of,
+    is_going,
+    kind_of,
+    labels_of,
+    name_of,
+)
 from qwenkit.errors import Conflict
 
 _CREATORS = ("serving.knative.dev/creator", "meta.helm.sh/release-name")
@@ -38,6 +46,25 @@ def require_ours(obj: Mapping[str, Any], *, run: str) -> None:
         f"{kind} {name} exists and is not ours; it was left as it is",
         why,
         fix,
+        kind=kind.kind,
+        name=name,
+    )
+
+
+def require_staying(obj: Mapping[str, Any]) -> None:
+    """Refuse to change what is being deleted: the change would go with it.
+
+    Raises:
+        Conflict: says what holds it.
+    """
+    if not is_going(obj):
+        return
+    kind, name = kind_of(obj), name_of(obj)
+    holders = obj["metadata"].get("finalizers") or []
+    raise Conflict(
+        f"{kind} {name} is being deleted",
+        f"it goes when its finalizers have: {', '.join(holders) or 'none'}",
+        "qwenkit teardown waits for that and says what holds it; then try again",
         kind=kind.kind,
         name=name,
     )

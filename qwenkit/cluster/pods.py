@@ -45,6 +45,12 @@ def pod_state(pod: Obj) -> str:
     return "Running, not ready" if phase == "Running" else phase
 
 
+def unplaced(pod: Obj) -> str:
+    """Return the scheduler's reason why no node takes the pod, empty if one has it."""
+    scheduled = condition(pod, "PodScheduled")
+    return str(scheduled.get("message") or "") if scheduled.get("status") == "False" else ""
+
+
 def waiting_reasons(pod: Obj) -> dict[str, str]:
     """Return why containers wait: reason to message."""
     states = [(s.get("state") or {}).get("waiting") or {} for s in containers(pod)]

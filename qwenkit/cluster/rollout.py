@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.crashes import CRASH_BUDGET
 from qwenkit.cluster.explain import explain
-from qwenkit.cluster.kinds import KSVC, POD, SERVICE_LABEL, Obj, condition, is_going, labels_of
+from qwenkit.cluster.kinds import (
+    KSVC,
+    POD,
+    REVISION_LABEL,
+    SERVICE_LABEL,
+    Obj,
+    condition,
+    is_going,
+    labels_of,
+)
 from qwenkit.cluster.pods import is_current, pod_state, restarts, waiting_reasons
 from qwenkit.cluster.wait import OnChange, Waited, wait
 from qwenkit.errors import NotReady, QwenkitError
@@ -35,10 +44,17 @@ class _State:
         return str(self.service.get("status", {}).get("latestCreatedRevisionName") or "")
 
     def own_pods(self) -> list[Obj]:
-        label = "serving.knative.dev/revision"
-        return [
-            p for p in self.pods if labels_of(p).get(label) == self.revision() and not is_going(p)
-        ]
+        own = self.revision()
+        return [p for p in self.pods if labels_of(p).get(REVISION_LABEL) == own and not is_going(p)]
+
+    def is_taken_up(self) -> bool:
+        """Tell whether the status names the revision of the newest spec.
+
+        Until the Configuration has made it, the status still names the one before, which may
+        have failed: that is why somebody deploys again.
+        """
+        stale = condition(self.service, "ConfigurationsReady").get("reason") == "OutOfDate"
+        return is_current(self.service) and not stale
 
     def is_ready(self, generation: int) -> bool:
         current = int(self.service["metadata"].get("generation") or 0) >= generation
@@ -49,14 +65,13 @@ class _State:
         )
 
     def in_trouble(self) -> bool:
-        ready = condition(self.service, "Ready").get("status")
-        return (is_current(self.service) and ready == "False") or any(
+        return condition(self.service, "Ready").get("status") == "False" or any(
             restarts(pod) >= CRASH_BUDGET or _TROUBLE & waiting_reasons(pod).keys()
             for pod in self.own_pods()
         )
 
     def __str__(self) -> str:
-        if not is_current(self.service):
+        if not self.is_taken_up():
             return "waiting for Knative to take up the change"
         ready = condition(self.service, "Ready")
         if ready.get("status") == "True":
@@ -91,10 +106,15 @@ def wait_ready(
 
     def failed(state: _State) -> NotReady | None:
         nonlocal looked
+        if not state.is_taken_up():
+            return None
         if not state.in_trouble() and time.monotonic() - looked < _LOOK_EVERY_S:
             return None
         looked = time.monotonic()
-        found = explain(cluster, settings)
+        try:
+            found = explain(cluster, settings)
+        except QwenkitError:
+            return None  # a look that fails is no verdict
         if not found.permanent:
             return None
         return found.error(

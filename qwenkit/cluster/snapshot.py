@@ -25,7 +25,7 @@ from qwenkit.cluster.kinds import (
     labels_of,
     name_of,
 )
-from qwenkit.cluster.pods import containers
+from qwenkit.cluster.pods import containers, unplaced
 from qwenkit.errors import QwenkitError
 
 T = TypeVar("T")
@@ -45,9 +45,9 @@ class Snapshot:
     features: dict[str, str] = field(default_factory=dict)
     logs: str = ""
 
-    def pod(self) -> Obj | None:
-        """Return the pod to look at: a living one if there is one."""
-        return next(iter(sorted(self.pods, key=is_going)), None)
+    def living(self) -> list[Obj]:
+        """Return the pods that are to stay: one that ends exits somehow, and that is no crash."""
+        return [pod for pod in self.pods if not is_going(pod)]
 
     def template(self) -> Obj:
         """Return the pod spec that the Service asks for."""
@@ -85,7 +85,8 @@ def collect(cluster: Cluster, *, name: str, namespace: str) -> Snapshot:
         events=tuple(about([service, revision, *pods, *claims], events)),
         claims=tuple(claims),
         volumes=tuple(volumes),
-        nodes=tuple(_or(partial(cluster.list, NODE), [])),
+        # A large cluster has thousands: they matter only to a pod that none of them takes.
+        nodes=tuple(_or(partial(cluster.list, NODE), []) if any(map(unplaced, pods)) else ()),
         logs=_logs(cluster, pods),
     )
 
@@ -134,12 +135,18 @@ def claim_names(service: Obj) -> list[str]:
 def event_time(event: Obj) -> str:
     """Return when an event last happened, as RFC 3339 text; empty if it does not say."""
     return str(
-        event.get("lastTimestamp")
+        (event.get("series") or {}).get("lastObservedTime")
+        or event.get("lastTimestamp")
         or event.get("eventTime")
         or event.get("firstTimestamp")
         or event.get("metadata", {}).get("creationTimestamp")
         or ""
     )
+
+
+def event_count(event: Obj) -> int:
+    """Return how often an event happened, in either of the ways in which events say it."""
+    return int(event.get("count") or (event.get("series") or {}).get("count") or 1)
 
 
 def _logs(cluster: Cluster, pods: Iterable[Obj]) -> str:

@@ -89,7 +89,7 @@ def _moments(pod: Obj, events: list[Obj]) -> list[tuple[str, str, str]]:
     own = containers(pod)
     name = str(own[0]["name"]) if own else ""
     state = (own[0].get("state") or {}) if own else {}
-    pulled = _first(events, "Pulled", str(own[0].get("image", "")) if own else "")
+    pulled = _first([e for e in events if _container(e) in ("", name)], "Pulled")
     ended = state.get("terminated") or {}
     return [
         ("scheduled", _event_or(events, "Scheduled", _since(pod, "PodScheduled")), _node(pod)),
@@ -106,11 +106,17 @@ def _since(pod: Obj, name: str) -> str:
 
 
 def _event_or(events: list[Obj], reason: str, other: str) -> str:
-    return _began(_first(events, reason, "")) or other
+    return _began(_first(events, reason)) or other
 
 
-def _first(events: list[Obj], reason: str, text: str) -> Obj:
-    found = [e for e in events if e.get("reason") == reason and text in str(e.get("message"))]
+def _container(event: Obj) -> str:
+    """Return the container that an event is about; empty if it does not say."""
+    path = str((event.get("involvedObject") or {}).get("fieldPath") or "")
+    return path.removeprefix("spec.containers{").rstrip("}")
+
+
+def _first(events: list[Obj], reason: str) -> Obj:
+    found = [e for e in events if e.get("reason") == reason]
     return min(found, key=_began, default={})
 
 

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from qwenkit.errors import QwenkitError, WaitTimeout
+from qwenkit.errors import QwenkitError, Unreachable, WaitTimeout
 
 T = TypeVar("T")
+
+# An API server that restarts is silent for a while; the objects behind it go on.
+SILENCE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,11 @@ def wait(
         WaitTimeout: the deadline passed; its context holds ``last`` and ``transitions``.
         QwenkitError: whatever ``failed`` returned, with the same context.
     """
+    read = _patiently(poll, every_s)
     start = time.monotonic()
     seen: list[Transition] = []
     while True:
-        value = poll()
+        value = read()
         elapsed = time.monotonic() - start
         state = describe(value)
         if not seen or seen[-1].state != state:
@@ -92,3 +96,23 @@ def wait(
                 f"{what}: not after {timeout_s:g} s", why or f"last state: {state}", advice, **facts
             )
         time.sleep(min(every_s, max(timeout_s - elapsed, 0)))
+
+
+def _patiently(poll: Callable[[], T], every_s: float) -> Callable[[], T]:
+    """Return ``poll`` that sits out a silence, once a first answer has come."""
+    heard: float | None = None
+
+    def read() -> T:
+        nonlocal heard
+        while True:
+            try:
+                value = poll()
+            except Unreachable:
+                if heard is None or time.monotonic() - heard > SILENCE_S:
+                    raise
+                time.sleep(every_s)
+            else:
+                heard = time.monotonic()
+                return value
+
+    return read

@@ -55,14 +55,15 @@ def from_status(status: int, message: str, *, url: str, host: str, model: str) -
             **facts,
         )
     if status == 404:
-        return NotFound(
-            what,
+        why = (
             f"the gateway knows no Service with the host {host!r}"
             if host
-            else "no Host header was sent, and the gateway goes by it",
-            "send the host of the Service's status.url: kubectl get ksvc",
-            **facts,
+            else "no Host header was sent, and the gateway goes by it"
         )
+        # A gateway's own 404 is empty; a server behind it says something.
+        why += f", or the server there has no such path: {message}" if message else ""
+        fix = "send the host of the Service's status.url: kubectl get ksvc"
+        return NotFound(what, why, fix, **facts)
     unknown = (QwenkitError, "the answer is no success", "")
     cls, why, fix = _BY_STATUS.get(status, unknown)
     return cls(what, f"{why}: {message}" if message else why, fix, **facts)
@@ -73,7 +74,9 @@ def unreachable(url: str, reason: str) -> Unreachable:
     return Unreachable(
         f"no connection to {url}",
         reason,
-        "is the gateway's address right (qwenkit doctor), and the sandbox up?",
+        "is the gateway's address right (qwenkit doctor), and the sandbox up? If only the cluster "
+        "reaches it: kubectl port-forward -n kourier-system svc/kourier 8080:80, then "
+        "--set gateway=http://127.0.0.1:8080",
         url=url,
     )
 

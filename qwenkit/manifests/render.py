@@ -7,6 +7,7 @@ only in ``secret``.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from importlib import resources
 from typing import Any
 
@@ -58,7 +59,9 @@ def as_documented(settings: Settings) -> CommentedMap:
 
 def secret(settings: Settings, credentials: Credentials) -> dict[str, Any]:
     """Return the Secret with its keys, to apply and never to print."""
-    return {**plain(_secret(settings)), "stringData": _keys(credentials)}
+    # In data: server-side apply never removes a key that once came in stringData.
+    encoded = {key: b64encode(text.encode()).decode() for key, text in _keys(credentials).items()}
+    return {**plain(_secret(settings)), "data": encoded}
 
 
 def secret_name(settings: Settings) -> str:

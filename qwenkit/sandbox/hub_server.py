@@ -1,8 +1,7 @@
 """The sandbox's model hub: ModelScope's and Hugging Face's download APIs over one folder.
 
 ModelScope's habits are kept, because a client must survive them: a listing ends silently at
-3000 entries, and a satisfied range comes with status 200 and a right ``Content-Range``. Not
-done: accounts, private models, uploads, git, redirects to a CDN.
+3000 entries, and a satisfied range comes with status 200 and a right ``Content-Range``.
 """
 
 from __future__ import annotations
@@ -42,6 +41,7 @@ class HubServer:
         app.router.add_get(f"{huggingface}/tree/{{revision}}", self._huggingface_tree)
         app.router.add_get(f"{huggingface}/tree/{{revision}}/{{path:.+}}", self._huggingface_tree)
         app.router.add_get(f"/{resolve}", self._huggingface_file)
+        app.router.add_route("*", "/{rest:.*}", _left_out)
         return app
 
     # --- ModelScope
@@ -120,6 +120,11 @@ class HubServer:
         if self._files.revisions(owner, name):
             return f"model {owner}/{name} has no revision {revision}"
         return _no_model(request)
+
+
+async def _left_out(request: web.Request) -> web.StreamResponse:
+    message = f"the sandbox's hub does not do {request.method} {request.path}"
+    return _modelscope(501, f"{message}: it lists and downloads models, no more")
 
 
 def _no_model(request: web.Request) -> str:

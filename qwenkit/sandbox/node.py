@@ -1,8 +1,7 @@
 """The node: a kubelet that runs the pods bound to it on one machine's modelled GPUs.
 
 Nothing is executed: what a container does is read from its command line
-(``kubelet/program.py``). Not done: init containers, volumes other than OSS ones, exec and gRPC
-probes (they pass), preStop hooks other than the queue-proxy's drain, ``kubectl exec``.
+(``kubelet/program.py``). What it does not do stands in ``README.md``.
 """
 
 from __future__ import annotations
@@ -109,6 +108,13 @@ class Node:
         )
 
     def _pod(self, pod: Object) -> None:
+        """Hear of a pod; one that cannot be run must not stop the others."""
+        try:
+            self._follow(pod)
+        except Exception:
+            log.exception("pod %s", pod["metadata"]["name"])
+
+    def _follow(self, pod: Object) -> None:
         if at(pod, "spec", "nodeName") != self.name:
             return
         uid = pod["metadata"]["uid"]
@@ -128,6 +134,9 @@ class Node:
             machine=self._machine,
             pod_ip=f"10.244.0.{next(self._addresses)}",
         )
+        if pod["spec"].get("initContainers"):
+            worker.refuse("NotInSandbox", "the sandbox's node runs no init containers")
+            return
         free = self._gpus - sum(one.gpus for one in self._workers.values())
         if worker.gpus > free:
             worker.refuse(

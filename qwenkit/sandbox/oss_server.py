@@ -1,9 +1,8 @@
 """The sandbox's OSS: the object store's HTTP protocol over a folder of ordinary files.
 
 Objects are files at ``ROOT/<bucket>/<key>``; everything else is under ``ROOT/.qwenkit/``.
-What a file says on disk is what is served, whoever wrote it. Not done, and answered with
-NotImplemented: versioning, append, symlinks, tagging, policies, lifecycle, STS' own tokens
-(a token is signed and otherwise ignored), server-side encryption, image processing.
+What a file says on disk is what is served, whoever wrote it. What is not done is answered with
+NotImplemented, and stands in ``README.md``.
 """
 
 from __future__ import annotations
@@ -40,6 +39,12 @@ _STARTED = web.RequestKey("oss_started", float)
 # Parameters that V1 signs but that only modify an operation.
 _MODIFIERS = re.compile(
     r"partNumber|security-token|continuation-token|response-.*|x-oss-(traffic|request|ac)-.*"
+)
+# Headers that ask for more than a bucket of files can give; to ignore them would be a lie.
+_LEFT_OUT = re.compile(
+    r"x-oss-(server-side-(data-)?encryption.*|tagging(-directive)?|callback(-var)?|process"
+    r"|traffic-limit|object-acl|copy-source-if-.*|object-worm-.*)",
+    re.IGNORECASE,
 )
 
 
@@ -132,6 +137,10 @@ class OssServer:
         ]
         operation = named[0] if named else ""
         handler = self._operations.get((level, call.request.method, operation))
+        left_out = [name for name in call.request.headers if _LEFT_OUT.fullmatch(name)]
+        if left_out:
+            message = f"The sandbox's OSS does not do what the header {left_out[0]} asks for."
+            raise OssError("NotImplemented", message)
         if handler and len(named) <= 1:
             return handler
         if named:

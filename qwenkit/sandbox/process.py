@@ -22,12 +22,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 
 from qwenkit.errors import SandboxError
 
 DEFAULT_ROOT = Path.home() / ".qwenkit" / "sandbox"
 BUCKET = "qwenkit-sandbox"
 REGION = "cn-hangzhou"
+PREVIOUS = "previous.json"
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class State:
     oss: str
     hub: str
     seconds: float
+    recovered: bool = False
+    """Whether the cluster's objects are those of a sandbox that did not go down by itself."""
 
 
 def up(root: Path, options: Options | None = None, *, timeout_s: float = 30) -> State:
@@ -67,13 +71,15 @@ def up(root: Path, options: Options | None = None, *, timeout_s: float = 30) -> 
     options = options or Options()
     command = [sys.executable, "-m", "qwenkit.sandbox", str(root), json.dumps(asdict(options))]
     with (root / "log").open("ab") as log:
-        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+        )
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        found = state(root)
+        found = state(root) if done.returncode == 0 else None
         if found:
             return found
-        if not _locked(root):
+        if done.returncode or not _locked(root):
             raise SandboxError(
                 "the sandbox did not start", _last_words(root), f"log: {root / 'log'}"
             )
@@ -93,27 +99,28 @@ def serve(root: Path, options: Options, *, detach: bool = False) -> None:
     """
     from qwenkit.sandbox.world import run
 
-    with _held(root):
+    with _held(root) as lock:
         if detach:
             if os.fork():
                 os._exit(0)  # the child has the lock too, and keeps it
             # A session of its own: Ctrl-C in the terminal is for the caller, not for it.
             os.setsid()
+        lock.write(str(os.getpid()))
+        lock.flush()
         asyncio.run(run(root, options))
 
 
 def down(root: Path, *, timeout_s: float = 15) -> bool:
     """Stop the sandbox under ``root`` and remove what it wrote; False if none was there."""
-    found = state(root)
-    if found:
+    if pid := _holder(root):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(found.pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + timeout_s
         while _locked(root) and time.monotonic() < deadline:
             time.sleep(0.05)
         if _locked(root):
-            os.kill(found.pid, signal.SIGKILL)
-        _wait_gone(found.pid)
+            os.kill(pid, signal.SIGKILL)
+        _wait_gone(pid)
     was_there = _is_ours(root)
     if was_there:
         shutil.rmtree(root)
@@ -125,10 +132,22 @@ def state(root: Path) -> State | None:
     if not _locked(root):
         return None
     try:
-        raw = json.loads((root / "sandbox.json").read_text("utf-8"))
-    except (OSError, ValueError):
+        return read_state(root / "sandbox.json")
+    except SandboxError:
         return None
-    return State(**raw | {"options": Options(**raw["options"])})
+
+
+def read_state(path: Path) -> State:
+    """Return what a sandbox wrote about itself.
+
+    Raises:
+        SandboxError: there is no such file, or it is another version's.
+    """
+    try:
+        raw = json.loads(path.read_text("utf-8"))
+        return State(**raw | {"options": Options(**raw["options"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise SandboxError(f"{path} is no state of a sandbox", type(error).__name__) from error
 
 
 def running(root: Path) -> State:
@@ -188,7 +207,8 @@ def prepare(root: Path) -> None:
             "give --root a new or empty folder",
         )
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (root / "sandbox.json").unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        (root / "sandbox.json").replace(root / PREVIOUS)
     keys = root / "keys.json"
     if not keys.exists():
         pair = [f"sandbox-{secrets.token_hex(6)}", secrets.token_urlsafe(24)]
@@ -211,14 +231,35 @@ def write_private(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def _held(root: Path) -> Iterator[None]:
-    """Hold the lock of ``root`` while the sandbox runs."""
-    with (root / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SandboxError(f"a sandbox is already running under {root}") from None
-        yield
+def _held(root: Path, *, timeout_s: float = 1) -> Iterator[TextIO]:
+    """Hold the lock of ``root`` while the sandbox runs; the file is for its process id."""
+    with (root / "lock").open("a") as lock:
+        deadline = time.monotonic() + timeout_s
+        while not _try_lock(lock):
+            # Whoever looks whether a sandbox runs holds the lock for a moment too.
+            if time.monotonic() > deadline:
+                raise SandboxError(f"a sandbox is already running under {root}")
+            time.sleep(0.02)
+        lock.truncate(0)
+        yield lock
+
+
+def _try_lock(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _holder(root: Path) -> int:
+    """Return the process that holds the lock, also one that does not answer yet; 0 if none."""
+    if not _locked(root):
+        return 0
+    deadline = time.monotonic() + 1
+    while not (text := (root / "lock").read_text()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return int(text or 0)
 
 
 def _wait_gone(pid: int, *, timeout_s: float = 5) -> None:
@@ -233,12 +274,9 @@ def _wait_gone(pid: int, *, timeout_s: float = 5) -> None:
 def _locked(root: Path) -> bool:
     try:
         with (root / "lock").open("r+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return not _try_lock(lock)
     except FileNotFoundError:
         return False
-    except OSError:
-        return True
-    return False
 
 
 def _is_ours(root: Path) -> bool:

@@ -20,13 +20,13 @@ from pathlib import Path
 
 from aiohttp import web
 
-from qwenkit.errors import NotFound
+from qwenkit.errors import NotFound, SandboxError
 from qwenkit.sandbox import tiny_model
 from qwenkit.sandbox.controllers.clock import Clock
 from qwenkit.sandbox.controllers.manager import Controllers
 from qwenkit.sandbox.controllers.seed import seed
 from qwenkit.sandbox.gateway import Gateway
-from qwenkit.sandbox.http import listen
+from qwenkit.sandbox.http import Listening, listen
 from qwenkit.sandbox.hub_server import HubServer
 from qwenkit.sandbox.kube.kinds import Kinds
 from qwenkit.sandbox.kube.kubeconfig import write_kubeconfig
@@ -36,7 +36,16 @@ from qwenkit.sandbox.kube.store import Store
 from qwenkit.sandbox.kube.tls import make_certificates
 from qwenkit.sandbox.node import Node, resolve_image
 from qwenkit.sandbox.oss_server import OssServer
-from qwenkit.sandbox.process import BUCKET, REGION, Options, State, read_keys, write_private
+from qwenkit.sandbox.process import (
+    BUCKET,
+    PREVIOUS,
+    REGION,
+    Options,
+    State,
+    read_keys,
+    read_state,
+    write_private,
+)
 from qwenkit.sandbox.traffic import Traffic
 from qwenkit.sandbox.webhooks import Webhooks
 
@@ -44,6 +53,8 @@ log = logging.getLogger("qwenkit.sandbox")
 
 MODEL = "qwen/Qwen-7B-Chat-Int8"
 NODE = "gpu-node-1"
+CLUSTER = "cluster.json"
+_KEEP_S = 1.0
 
 
 async def run(root: Path, options: Options) -> None:
@@ -55,11 +66,10 @@ async def run(root: Path, options: Options) -> None:
     started = time.monotonic()
     stop = _stopping()
     async with contextlib.AsyncExitStack() as stack:
-        state = await _start(stack, root, options, started)
+        state = await _start(stack, root, options, started, stop)
         write_private(root / "sandbox.json", json.dumps(asdict(state)))
         log.info("up: %s", state)
         await stop.wait()
-    (root / "sandbox.json").unlink(missing_ok=True)
 
 
 async def run_oss(
@@ -92,23 +102,35 @@ def _stopping() -> asyncio.Event:
 
 
 async def _start(
-    stack: contextlib.AsyncExitStack, root: Path, options: Options, started: float
+    stack: contextlib.AsyncExitStack,
+    root: Path,
+    options: Options,
+    started: float,
+    stop: asyncio.Event,
 ) -> State:
-    async def serve(app: web.Application, port: int, tls: ssl.SSLContext | None = None) -> str:
-        listening = await listen(app, port=port, tls=tls)
-        stack.push_async_callback(listening.close)
+    before = _addresses_before(root)
+    listeners: list[Listening] = []
+    stack.push_async_callback(_close, listeners)
+
+    async def serve(app: web.Application, name: str, tls: ssl.SSLContext | None = None) -> str:
+        chosen = getattr(options, f"{name}_port")
+        listening = await _listen(app, chosen, before.get(name, 0), tls)
+        listeners.append(listening)
         return listening.url
 
     key_id, key_secret = read_keys(root)
     oss = OssServer(root / "oss", {key_id: key_secret}, region=REGION, buckets=[BUCKET])
-    oss_url = await serve(oss.app(), options.oss_port)
+    oss_url = await serve(oss.app(), "oss")
     tiny_model.write(root / "hub" / MODEL)
-    hub_url = await serve(HubServer(root / "hub").app(), options.hub_port)
+    hub_url = await serve(HubServer(root / "hub").app(), "hub")
 
     # The autoscaler's windows run in real time; ``time_scale`` speeds up the modelled GPU alone.
     store, traffic = Store(Kinds()), Traffic(Clock())
+    recovered = (root / CLUSTER).exists()
+    if recovered:
+        store.load(root / CLUSTER)
     node = Node(store, name=NODE, gpu=options.gpu, gpus=options.gpus, time_scale=options.time_scale)
-    gateway_url = await serve(Gateway(store, node, traffic).app(), options.gateway_port)
+    gateway_url = await serve(Gateway(store, node, traffic).app(), "gateway")
     seed(
         store,
         node_name=NODE,
@@ -119,11 +141,13 @@ async def _start(
     token = secrets.token_urlsafe(24)
     certificates = make_certificates(root / "tls")
     api = KubeApi(store, token=token, admit=Webhooks(store).admit, logs=_logs(node))
-    api_url = await serve(api.app(), options.api_port, certificates.ssl_context)
+    api_url = await serve(api.app(), "api", certificates.ssl_context)
     write_kubeconfig(root / "kubeconfig", server=api_url, ca_pem=certificates.ca_pem, token=token)
     controllers = Controllers(store, traffic=traffic, resolve_image=resolve_image)
-    for loop in (controllers.run(), node.run()):
-        stack.push_async_callback(_cancel, asyncio.create_task(loop))
+    for loop in (controllers.run(), node.run(), _keep(store, root, stop)):
+        task = asyncio.create_task(loop)
+        task.add_done_callback(_report)
+        stack.push_async_callback(_cancel, task)
     return State(
         os.getpid(),
         options,
@@ -132,13 +156,61 @@ async def _start(
         oss_url,
         hub_url,
         round(time.monotonic() - started, 2),
+        recovered,
     )
+
+
+async def _close(listeners: list[Listening]) -> None:
+    await asyncio.gather(*(one.close() for one in listeners))
+
+
+def _addresses_before(root: Path) -> dict[str, int]:
+    """Return the ports of the sandbox that ran here before: volumes name them."""
+    try:
+        was = read_state(root / PREVIOUS)
+    except SandboxError:
+        return {}
+    urls = {"oss": was.oss, "hub": was.hub, "api": was.api, "gateway": was.gateway}
+    return {name: int(url.rpartition(":")[2]) for name, url in urls.items()}
+
+
+async def _listen(
+    app: web.Application, chosen: int, before: int, tls: ssl.SSLContext | None
+) -> Listening:
+    if before and not chosen:
+        try:
+            return await listen(app, port=before, tls=tls)
+        except SandboxError:
+            log.warning("port %d of the sandbox before this one is taken now", before)
+    return await listen(app, port=chosen, tls=tls)
+
+
+async def _keep(store: Store, root: Path, stop: asyncio.Event) -> None:
+    """Write the cluster's objects down as they change, so that a crash loses no more than that.
+
+    A sandbox whose folder is gone has no state any more, and stops.
+    """
+    saved = -1
+    while (root / "lock").exists():
+        if store.revision != saved:
+            saved = store.revision
+            try:
+                store.save(root / CLUSTER)
+            except OSError as error:  # a full disk must not take the cluster away
+                log.error("the cluster is not written down: %s", error)
+        await asyncio.sleep(_KEEP_S)
+    log.error("%s is gone: stopping", root)
+    stop.set()
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.error("a part of the sandbox failed", exc_info=error)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    await asyncio.wait([task])
 
 
 def _logs(node: Node) -> LogSource:

@@ -29,7 +29,6 @@ _FORMAT = 1
 class Checkpoint:
     """What is known of one upload. ``sha256`` is empty where the source states none."""
 
-    target: str
     upload_id: str
     size: int
     sha256: str
@@ -47,7 +46,6 @@ class Checkpoints:
         """Use ``folder`` for the uploads to ``target``, an address that names the prefix."""
         self._target = target
         self._folder = folder / _name(target)
-        self._locks: dict[str, threading.Lock] = {}
         self._warned = False
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -74,15 +72,14 @@ class Checkpoints:
             os.close(descriptor)
 
     def load(self, key: str) -> Checkpoint | None:
-        """Return the checkpoint of an object; one that does not read is moved aside."""
+        """Return the checkpoint of an object; one that does not read counts as none."""
         path = self._path(key)
         try:
             return _parse(path.read_bytes(), key)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            _log.warning("checkpoint %s does not read (%s); moved aside", path, error)
-            self._aside(path)
+            _log.warning("checkpoint %s does not read (%s); it is begun anew", path, error)
             return None
 
     def save(self, key: str, checkpoint: Checkpoint) -> None:
@@ -110,12 +107,6 @@ class Checkpoints:
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{_name(key)}.json"
-
-    def _aside(self, path: Path) -> None:
-        try:
-            path.replace(path.with_suffix(".unreadable"))
-        except OSError as error:
-            self._warn(error)
 
     def _lock(self, descriptor: int) -> None:
         try:

@@ -35,9 +35,7 @@ class Folder:
         return Listing(self.source.describe(), "", listed(self.source.describe(), files))
 
     @contextmanager
-    def open(
-        self, file: RemoteFile, offset: int = 0, length: int | None = None
-    ) -> Iterator[Reader]:
+    def open(self, file: RemoteFile, offset: int = 0) -> Iterator[Reader]:
         """Stream a file; one that changes meanwhile is refused."""
         path = self.root / file.path
         before = self._stat(path)
@@ -45,7 +43,7 @@ class Folder:
             raise _changed(path)
         with path.open("rb", buffering=0) as stream:
             stream.seek(offset)
-            yield _Slice(stream, file.size - offset if length is None else length)
+            yield stream
         after = self._stat(path)
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise _changed(path)
@@ -63,18 +61,6 @@ class Folder:
             return path.stat()
         except OSError as error:
             raise NotFound(f"{path} cannot be read", error.strerror or str(error)) from error
-
-
-class _Slice:
-    """At most ``left`` bytes of a stream."""
-
-    def __init__(self, stream: Reader, left: int) -> None:
-        self._stream, self._left = stream, left
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        count = self._stream.readinto(buffer[: self._left]) or 0
-        self._left -= count
-        return count
 
 
 def _changed(path: Path) -> TransferError:

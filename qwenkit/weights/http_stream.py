@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +20,7 @@ from requests.adapters import HTTPAdapter
 from qwenkit.errors import Forbidden, NotFound, QwenkitError, TransferError, Unreachable
 from qwenkit.loopback import is_loopback
 from qwenkit.weights.hub import Reader, RemoteFile
-from qwenkit.weights.retry import Backoff, Stop, retry
+from qwenkit.weights.retry import Patience, retry
 
 TIMEOUT_S = (10.0, 30.0)
 _CHUNK = 1 << 20
@@ -29,12 +30,9 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 class HubSession:
     """Requests to one hub. The token goes to the hub's own host and to no other."""
 
-    def __init__(
-        self, endpoint: str, *, token: str, token_variable: str, backoff: Backoff | None = None
-    ) -> None:
+    def __init__(self, endpoint: str, *, token: str, token_variable: str) -> None:
         self.endpoint = endpoint if "://" in endpoint else f"https://{endpoint}"
         self._variable = token_variable
-        self._backoff = backoff or Backoff(attempts=6)
         self._session = requests.Session()
         # As an auth object, because requests drops it on a redirect to another host and
         # because it keeps ~/.netrc from replacing it.
@@ -55,23 +53,13 @@ class HubSession:
 
     @contextmanager
     def stream(
-        self,
-        path: str,
-        params: Mapping[str, str],
-        file: RemoteFile,
-        offset: int,
-        length: int | None,
+        self, path: str, params: Mapping[str, str], file: RemoteFile, offset: int
     ) -> Iterator[Reader]:
-        """Stream bytes of ``file``; the answer's range is checked before a byte is read."""
-        end = file.size if length is None else offset + length
-        if offset >= end:
-            yield _Nothing()
-            return
-        whole = offset == 0 and end == file.size
-        headers = {} if whole else {"Range": f"bytes={offset}-{end - 1}"}
+        """Stream ``file`` from ``offset``; the answer's range is checked before a byte is read."""
+        headers = {"Range": f"bytes={offset}-{file.size - 1}"} if offset else {}
         with self._get(path, params, headers, file.path) as response:
-            skip = _check_range(response, file, offset, end)
-            body = _Body(response, file.path, end - offset)
+            skip = _check_range(response, file, offset)
+            body = _Body(response, file.path)
             body.skip(skip)
             yield body
 
@@ -79,16 +67,8 @@ class HubSession:
     def _get(
         self, path: str, params: Mapping[str, str], headers: Mapping[str, str], what: str
     ) -> Iterator[requests.Response]:
-        def ask() -> requests.Response:
-            return self._ask(path, params, headers, what)
-
-        response = retry(
-            ask,
-            backoff=self._backoff,
-            retryable=lambda error, _: isinstance(error, Unreachable),
-            stop=Stop(),
-        )
-        with response:
+        ask = partial(self._ask, path, params, headers, what)
+        with retry(ask, Patience(), lambda error, _: isinstance(error, Unreachable)) as response:
             yield response
 
     def _ask(
@@ -142,19 +122,12 @@ class _Bearer(requests.auth.AuthBase):
         return request
 
 
-class _Nothing:
-    """A stream without bytes."""
-
-    def readinto(self, _buffer: memoryview, /) -> int:
-        return 0
-
-
 class _Body:
-    """At most ``left`` bytes of an answer, undecoded."""
+    """The bytes of an answer, undecoded."""
 
-    def __init__(self, response: requests.Response, what: str, left: int) -> None:
+    def __init__(self, response: requests.Response, what: str) -> None:
         self._raw: urllib3.HTTPResponse = response.raw
-        self._what, self._left = what, left
+        self._what = what
 
     def skip(self, count: int) -> None:
         """Throw bytes away: the whole file came where its end was asked for."""
@@ -165,14 +138,11 @@ class _Body:
             count -= got
 
     def readinto(self, buffer: memoryview, /) -> int:
-        data = self._read(min(len(buffer), _CHUNK, self._left))
+        data = self._read(min(len(buffer), _CHUNK))
         buffer[: len(data)] = data
-        self._left -= len(data)
         return len(data)
 
     def _read(self, count: int) -> bytes:
-        if not count:
-            return b""
         try:
             return self._raw.read(count, decode_content=False)
         except (urllib3.exceptions.HTTPError, OSError) as error:
@@ -181,20 +151,21 @@ class _Body:
             ) from None
 
 
-def _check_range(response: requests.Response, file: RemoteFile, offset: int, end: int) -> int:
+def _check_range(response: requests.Response, file: RemoteFile, offset: int) -> int:
     """Return how many leading bytes to throw away; refuse an answer about other bytes."""
-    headers = response.headers
+    headers, last = response.headers, file.size - 1
+    asked = f"bytes {offset}-{last}/{file.size}"
     if headers.get("Content-Encoding", "identity") != "identity":
         raise TransferError(f"{file.path}: the hub compressed the file although asked not to")
     stated = headers.get("Content-Range")
     if stated is not None:
         found = _CONTENT_RANGE.fullmatch(stated.strip())
-        if not found or tuple(map(int, found.groups())) != (offset, end - 1, file.size):
-            raise _wrong_range(file, f"bytes {offset}-{end - 1}/{file.size}", stated)
+        if not found or tuple(map(int, found.groups())) != (offset, last, file.size):
+            raise _wrong_range(file, asked, stated)
         return 0
     size = headers.get("Content-Length", str(file.size))
     if response.status_code == 206 or size != str(file.size):
-        raise _wrong_range(file, f"bytes {offset}-{end - 1}/{file.size}", f"{size} bytes, no range")
+        raise _wrong_range(file, asked, f"{size} bytes, no range")
     return offset
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from qwenkit.errors import InvalidValue, NotFound, Rejected
+from qwenkit.errors import InvalidValue, Rejected
 
 MODELSCOPE = "https://www.modelscope.cn"
 HUGGING_FACE = "https://huggingface.co"
@@ -80,10 +79,8 @@ class Repository(Protocol):
         """Return the files of this revision."""
         ...
 
-    def open(
-        self, file: RemoteFile, offset: int = 0, length: int | None = None
-    ) -> AbstractContextManager[Reader]:
-        """Stream ``length`` bytes (default: all that are left) of ``file`` from ``offset``."""
+    def open(self, file: RemoteFile, offset: int = 0) -> AbstractContextManager[Reader]:
+        """Stream the bytes of ``file`` from ``offset``, which lies before its end."""
         ...
 
 
@@ -129,30 +126,6 @@ def open_source(
     return folder.Folder(parsed)
 
 
-def select(
-    listing: Listing, *, include: Sequence[str] = (), exclude: Sequence[str] = ()
-) -> Listing:
-    """Keep the files that match an ``include`` glob (default: all) and no ``exclude`` glob.
-
-    ``*`` also matches ``/``, so ``*.safetensors`` means the whole tree.
-
-    Raises:
-        NotFound: nothing is left.
-    """
-    chosen = tuple(
-        file
-        for file in listing.files
-        if (not include or _matches(file.path, include)) and not _matches(file.path, exclude)
-    )
-    if not chosen:
-        raise NotFound(
-            f"no file of {listing.source} is left to upload",
-            f"include={list(include)}, exclude={list(exclude)}, {len(listing.files)} files listed",
-            "loosen --include or --exclude",
-        )
-    return replace(listing, files=chosen)
-
-
 def listed(source: str, files: Iterable[RemoteFile]) -> tuple[RemoteFile, ...]:
     """Check and sort what a source lists; a ``qwenkit.json`` is ours and stays behind.
 
@@ -170,17 +143,19 @@ def listed(source: str, files: Iterable[RemoteFile]) -> tuple[RemoteFile, ...]:
 
 
 def check_path(path: str, source: str) -> None:
-    """Refuse a path that is absolute, climbs, or that no object key can hold."""
-    unsafe = path.startswith(("/", "\\")) or any(
-        segment in ("", ".", "..") for segment in path.split("/")
-    )
+    """Refuse a path that is absolute, climbs, or that no object key can hold.
+
+    A backslash is a letter like any other, on Linux, on macOS and within a key. OSS refuses it
+    only at the start of a key, where the prefix stands.
+    """
+    unsafe = any(segment in ("", ".", "..") for segment in path.split("/"))
     control = any(ord(character) < 32 or character == "\x7f" for character in path)
     surrogate = any(0xD800 <= ord(character) < 0xE000 for character in path)
     if unsafe or control or surrogate:
         raise Rejected(
             f"{source} names a file {path!r}",
             "a path must be relative, stay inside the repository, and be printable UTF-8",
-            "rename the file, or leave it out with --exclude",
+            "rename the file",
         )
 
 
@@ -190,7 +165,3 @@ def content_revision(files: Iterable[RemoteFile]) -> str:
     for file in sorted(files, key=lambda file: file.path):
         digest.update(f"{file.path}\0{file.size}\0{file.sha256}\n".encode())
     return digest.hexdigest()[:40]
-
-
-def _matches(path: str, globs: Sequence[str]) -> bool:
-    return any(fnmatchcase(path, glob) for glob in globs)

@@ -28,12 +28,10 @@ class HuggingFace:
         self._commit = self._resolve()
         return Listing(name, self._commit, listed(name, self._files()))
 
-    def open(
-        self, file: RemoteFile, offset: int = 0, length: int | None = None
-    ) -> AbstractContextManager[Reader]:
+    def open(self, file: RemoteFile, offset: int = 0) -> AbstractContextManager[Reader]:
         """Stream a file; LFS files come by a redirect to a CDN."""
         path = f"/{self.source.name}/resolve/{quote(self._commit, safe='')}/{quote(file.path)}"
-        return self._http.stream(path, {}, file, offset, length)
+        return self._http.stream(path, {}, file, offset)
 
     def _resolve(self) -> str:
         path = f"/api/models/{self.source.name}/revision/{quote(self.source.revision, safe='')}"

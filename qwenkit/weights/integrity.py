@@ -9,18 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import oss2
 
 from qwenkit.errors import NotFound, Rejected
-from qwenkit.weights.hub import Listing, RemoteFile, Repository
-from qwenkit.weights.manifest import StoredFile, read_manifest
+from qwenkit.weights.hub import MANIFEST_NAME, Listing, RemoteFile, Repository
+from qwenkit.weights.manifest import StoredFile, manifest_key, read_manifest
 from qwenkit.weights.oss import list_objects, object_url
 from qwenkit.weights.oss_errors import ask
-from qwenkit.weights.retry import Backoff, Stop
+from qwenkit.weights.report import Problem, VerifyReport
+from qwenkit.weights.retry import Patience
 from qwenkit.weights.safetensors import HeaderError, read_header
 from qwenkit.weights.source_stream import SourceStream
 
@@ -28,32 +28,7 @@ _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _POINTER_SIZES = range(100, 1024)
 _INDEX = ".safetensors.index.json"
 _INDEX_LIMIT = 64 << 20
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with one file."""
-
-    file: str
-    message: str
-
-
-@dataclass(frozen=True)
-class VerifyReport:
-    """What lies under a prefix, held against its manifest. ``extra`` objects are not listed."""
-
-    prefix: str
-    source: str
-    revision: str
-    files: int
-    bytes: int
-    problems: tuple[Problem, ...]
-    extra: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything that the manifest lists is there and whole."""
-        return not self.problems
+_WORKERS = 8
 
 
 def check_listing(repository: Repository, listing: Listing) -> None:
@@ -83,7 +58,7 @@ def check_stored(bucket: oss2.Bucket, prefix: str, files: tuple[StoredFile, ...]
     _raise_first(_tensor_problems(bucket, prefix, files), object_url(bucket, prefix))
 
 
-def verify(bucket: oss2.Bucket, prefix: str, *, workers: int = 8) -> VerifyReport:
+def verify(bucket: oss2.Bucket, prefix: str) -> VerifyReport:
     """Hold every object of a prefix against its manifest: size, CRC-64, tensors, index.
 
     Raises:
@@ -95,18 +70,19 @@ def verify(bucket: oss2.Bucket, prefix: str, *, workers: int = 8) -> VerifyRepor
     if manifest is None:
         raise NotFound(
             f"{object_url(bucket, prefix)} holds no complete upload",
-            "qwenkit.json is written last and is not there",
+            f"{MANIFEST_NAME} is written last and is not there",
             "run qwenkit upload; it goes on where it was",
         )
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(_WORKERS) as pool:
         found = pool.map(partial(_object_problem, bucket, prefix), manifest.files)
         problems = [problem for problem in found if problem]
     broken = {problem.file for problem in problems}
     sound = tuple(file for file in manifest.files if file.path not in broken)
     problems += _tensor_problems(bucket, prefix, sound, known=manifest.files)
-    listed = {f"{prefix}/{file.path}" for file in manifest.files} | {f"{prefix}/qwenkit.json"}
+    listed = {f"{prefix}/{file.path}" for file in manifest.files} | {manifest_key(prefix)}
     stored = (found.key for found in list_objects(bucket, f"{prefix}/"))
     return VerifyReport(
+        object_url(bucket, prefix),
         prefix,
         manifest.source,
         manifest.revision,
@@ -187,10 +163,9 @@ def _shards(
 
 def _content(repository: Repository, file: RemoteFile, count: int) -> bytes:
     buffer = bytearray(count)
-    with SourceStream(repository, file, backoff=Backoff(attempts=6), stop=Stop()) as stream:
+    with SourceStream(repository, file, Patience()) as stream:
         stream.fill(memoryview(buffer))
-        # Stopping early is no change of the file: leave before its end is looked at.
-        return bytes(buffer)
+    return bytes(buffer)
 
 
 def _range(bucket: oss2.Bucket, key: str, start: int, count: int) -> bytes:
@@ -209,8 +184,8 @@ def _raise_first(problems: list[Problem], where: str) -> None:
     if problems:
         first, more = problems[0], len(problems) - 1
         raise Rejected(
-            f"{where}: {first.file} {first.message}",
+            f"{where}: {first}",
             f"and {more} more problems" if more else "",
             "fetch the source again in full; for a git clone: git lfs pull",
-            problems=[f"{problem.file} {problem.message}" for problem in problems],
+            problems=[str(problem) for problem in problems],
         )

@@ -12,7 +12,7 @@ import oss2
 
 from qwenkit.errors import Conflict, NotFound
 from qwenkit.weights.hub import MANIFEST_NAME
-from qwenkit.weights.oss import object_url
+from qwenkit.weights.oss import abort_uploads, delete_keys, list_objects, object_url
 from qwenkit.weights.oss_errors import ask
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -72,6 +72,35 @@ def read_manifest(bucket: oss2.Bucket, prefix: str) -> Manifest | None:
             f"it does not read as a manifest: {error}",
             "choose another prefix, or delete that object if it is yours",
         ) from error
+
+
+def delete_prefix(bucket: oss2.Bucket, prefix: str) -> int:
+    """Delete what an upload of ours put below ``prefix``: the manifest's files, then it.
+
+    Objects that the manifest does not list are not ours and stay.
+
+    Returns:
+        How many of its files were there.
+
+    Raises:
+        NotFound: no manifest lies there.
+        Conflict: the manifest is not one of ours.
+    """
+    prefix = prefix.strip("/")
+    manifest = read_manifest(bucket, prefix)
+    if manifest is None:
+        raise NotFound(
+            f"{object_url(bucket, prefix)} has no {MANIFEST_NAME}",
+            "only what an upload of qwenkit completed is deleted",
+            "delete the objects with ossutil if they are yours",
+        )
+    ours = {f"{prefix}/{file.path}" for file in manifest.files}
+    there = [found.key for found in list_objects(bucket, f"{prefix}/") if found.key in ours]
+    # The manifest goes last: a deletion that breaks off can be repeated.
+    delete_keys(bucket, there)
+    delete_keys(bucket, [manifest_key(prefix)])
+    abort_uploads(bucket, prefix)
+    return len(there)
 
 
 def dump(manifest: Manifest) -> bytes:

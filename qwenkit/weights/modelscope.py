@@ -30,12 +30,10 @@ class ModelScope:
         files = listed(name, self._walk(""))
         return Listing(name, content_revision(files), files)
 
-    def open(
-        self, file: RemoteFile, offset: int = 0, length: int | None = None
-    ) -> AbstractContextManager[Reader]:
+    def open(self, file: RemoteFile, offset: int = 0) -> AbstractContextManager[Reader]:
         """Stream a file; large ones come by a redirect to object storage."""
         params = {"Revision": self.source.revision, "FilePath": file.path}
-        return self._http.stream(self._path, params, file, offset, length)
+        return self._http.stream(self._path, params, file, offset)
 
     def _walk(self, root: str) -> Iterator[RemoteFile]:
         entries = self._entries(root, recursive=True)

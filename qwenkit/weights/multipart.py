@@ -1,8 +1,8 @@
-"""Multipart uploads as the server knows them: starting, listing, and finding one to go on with."""
+"""Multipart uploads as the server knows them: which one to go on with, and what arrived of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from xml.etree import ElementTree
 
@@ -13,11 +13,6 @@ from qwenkit.weights.checkpoint import Checkpoint
 from qwenkit.weights.oss import abort_upload, object_url
 from qwenkit.weights.oss_errors import ask
 from qwenkit.weights.parts import MAX_PARTS, Part, Plan
-
-
-def start_upload(bucket: oss2.Bucket, key: str, headers: Mapping[str, str]) -> str:
-    """Begin an upload; the final object's metadata is fixed here."""
-    return str(bucket.init_multipart_upload(key, headers=dict(headers)).upload_id)
 
 
 def find_upload(
@@ -102,10 +97,7 @@ def _resumable(
     if not fits:
         return None
     merged = {n: _reconciled(part, known.get(n)) for n, part in parts.items()}
-    state = Checkpoint(
-        wanted.target, upload_id, wanted.size, wanted.sha256, part_size, known.copy()
-    )
-    return state, merged
+    return Checkpoint(upload_id, wanted.size, wanted.sha256, part_size, known.copy()), merged
 
 
 def _reconciled(listed: Part, recorded: Part | None) -> Part:

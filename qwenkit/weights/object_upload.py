@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from qwenkit.errors import Conflict, TransferError
 from qwenkit.weights.hub import RemoteFile
-from qwenkit.weights.lane import Lane
 from qwenkit.weights.part_upload import PartUpload
 from qwenkit.weights.parts import crc64
+from qwenkit.weights.report import Action
 from qwenkit.weights.source_stream import digest
-from qwenkit.weights.target import META_CRC64, META_RUN, META_SHA256, Gone, Target, Wrong
+from qwenkit.weights.target import META_CRC64, META_RUN, META_SHA256, Gone, Lane, Target, Wrong
 
-Action = Literal["uploaded", "resumed", "skipped"]
 _ATTEMPTS = 3
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = (15.0, 60.0)
 _REGION = re.compile(r"oss-([a-z0-9-]+?)(-internal)?\.aliyuncs\.com")
 _SLICE = 1000  # the most keys that one delete request takes
+_CONNECTIONS = 32  # kept open; more than threads that use a bucket
 
 
 @dataclass(frozen=True)
@@ -49,21 +50,12 @@ class StoredObject:
     etag: str
 
 
-@dataclass(frozen=True)
-class Deleted:
-    """What was deleted."""
-
-    objects: int
-    bytes: int
-
-
 def open_bucket(
     endpoint: str,
     bucket: str,
     credentials: Credentials | Callable[[], Credentials],
     *,
     region: str = "",
-    pool: int = 32,
 ) -> oss2.Bucket:
     """Open a bucket; nothing is sent yet.
 
@@ -73,7 +65,6 @@ def open_bucket(
         credentials: keys, or a function asked before every request, for tokens that expire.
         region: such as cn-hangzhou, for V4 signatures; read off an aliyuncs.com endpoint.
             Where it stays unknown, signatures are V1.
-        pool: connections to keep; at least the number of threads that use the bucket.
 
     Raises:
         InvalidValue: endpoint or bucket name cannot be right.
@@ -83,7 +74,7 @@ def open_bucket(
     found = _REGION.fullmatch(urlsplit(address).hostname or "")
     region = region or (found.group(1) if found else "")
     provider = _Provider(credentials)
-    session = oss2.Session(adapter=HTTPAdapter(pool_connections=4, pool_maxsize=pool))
+    session = oss2.Session(adapter=HTTPAdapter(pool_connections=4, pool_maxsize=_CONNECTIONS))
     session.session.trust_env = not is_loopback(address)
     try:
         return oss2.Bucket(
@@ -178,35 +169,6 @@ def abort_uploads(bucket: oss2.Bucket, prefix: str) -> int:
         for upload_id in ids:
             abort_upload(bucket, key, upload_id)
     return sum(map(len, found.values()))
-
-
-def delete_prefix(bucket: oss2.Bucket, prefix: str) -> Deleted:
-    """Delete what an upload of ours put below ``prefix``: the manifest's files, then it.
-
-    Objects that the manifest does not list are not ours and stay.
-
-    Raises:
-        NotFound: no manifest lies there.
-        Conflict: the manifest is not one of ours.
-    """
-    from qwenkit.weights.manifest import manifest_key, read_manifest
-
-    prefix = prefix.strip("/")
-    manifest = read_manifest(bucket, prefix)
-    if manifest is None:
-        raise NotFound(
-            f"{object_url(bucket, prefix)} has no qwenkit.json",
-            "only what an upload of qwenkit completed is deleted",
-            "delete the objects with ossutil if they are yours",
-        )
-    ours = {f"{prefix}/{file.path}" for file in manifest.files}
-    sizes = {found.key: found.size for found in list_objects(bucket, prefix + "/")}
-    there = [key for key in sizes if key in ours]
-    # The manifest goes last: a deletion that breaks off can be repeated.
-    delete_keys(bucket, there)
-    delete_keys(bucket, [manifest_key(prefix)])
-    abort_uploads(bucket, prefix)
-    return Deleted(len(there), sum(sizes[key] for key in there))
 
 
 def delete_keys(bucket: oss2.Bucket, keys: list[str]) -> None:

@@ -20,11 +20,10 @@ from qwenkit.errors import (
     TransferError,
     Unreachable,
 )
-from qwenkit.weights.retry import Backoff, Result, Stop, retry
+from qwenkit.weights.retry import Patience, Result, retry
 
 _CLIENT, _REQUEST = -1, -2  # oss2's own statuses
-CONTROL = Backoff(attempts=6)
-EXPIRED = ("SecurityTokenExpired", "InvalidSecurityToken", "InvalidAccessKeyId")
+_EXPIRED = ("SecurityTokenExpired", "InvalidSecurityToken", "InvalidAccessKeyId")
 
 _FIXES = {
     "NoSuchBucket": "create the bucket, or correct OSS_BUCKET and OSS_ENDPOINT (its region)",
@@ -42,10 +41,7 @@ def ask(
     bucket: oss2.Bucket,
     what: str,
     action: Callable[[], Result],
-    *,
-    backoff: Backoff = CONTROL,
-    stop: Stop | None = None,
-    on_retry: Callable[[], None] = lambda: None,
+    patience: Patience | None = None,
 ) -> Result:
     """Send a request until it is answered, and turn oss2's errors into ours.
 
@@ -53,21 +49,17 @@ def ask(
         bucket: whose endpoint the message names.
         what: what is attempted, for the message.
         action: sends the request, with a body built anew, and reads its answer.
-        backoff: how patiently.
-        stop: ends the waiting early.
-        on_retry: told about every new attempt.
+        patience: how often, and until when; default six times.
     """
     try:
-        return retry(
-            action, backoff=backoff, retryable=transient, stop=stop or Stop(), on_retry=on_retry
-        )
+        return retry(action, patience or Patience(), _transient)
     except OssError as error:
-        raise translate(error, what, endpoint=bucket.endpoint) from error
+        raise _translated(error, what, bucket.endpoint) from error
     except requests.RequestException as error:
         raise _silent(what, bucket.endpoint, error) from error
 
 
-def translate(error: OssError, what: str, *, endpoint: str = "OSS") -> QwenkitError:
+def _translated(error: OssError, what: str, endpoint: str) -> QwenkitError:
     """Return our error for one of oss2's, with the request id that support asks for."""
     if error.status == _CLIENT:
         return InvalidValue("request", what, str(error.body))
@@ -80,7 +72,7 @@ def translate(error: OssError, what: str, *, endpoint: str = "OSS") -> QwenkitEr
     return _class_of(error)(f"{what}: OSS refused", said, _FIXES.get(error.code, ""), **facts)
 
 
-def transient(error: Exception, failures: int) -> bool:
+def _transient(error: Exception, failures: int) -> bool:
     """Tell whether the same request may succeed if it is sent again."""
     if isinstance(error, CrcMismatch):
         return failures < 5
@@ -88,7 +80,7 @@ def transient(error: Exception, failures: int) -> bool:
         return True
     if not isinstance(error, OssError):
         return False
-    if error.code in EXPIRED:
+    if error.code in _EXPIRED:
         return failures == 1  # once, in case the credentials were refreshed meanwhile
     return (
         error.status == _REQUEST

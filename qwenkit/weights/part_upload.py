@@ -15,7 +15,7 @@ import oss2
 from qwenkit.errors import NotFound
 from qwenkit.weights.checkpoint import Checkpoint
 from qwenkit.weights.hub import RemoteFile
-from qwenkit.weights.multipart import find_upload, start_upload
+from qwenkit.weights.multipart import find_upload
 from qwenkit.weights.oss import abort_upload, delete_keys
 from qwenkit.weights.parts import Part, Plan, combine, crc64, plan
 from qwenkit.weights.source_stream import SourceStream
@@ -50,16 +50,17 @@ class PartUpload:
     def _begin(self, *, resume: bool) -> tuple[Checkpoint, dict[int, Part]]:
         lane, target = self._lane, self._target
         layout = plan(target.file.size, lane.part_size)
-        fresh = Checkpoint(target.what, "", layout.size, target.file.sha256, layout.part_size)
+        fresh = Checkpoint("", layout.size, target.file.sha256, layout.part_size)
         found = None
         if resume:
             saved = lane.checkpoints.load(target.key)
             candidates = lane.uploads.get(target.key, [])
             found = find_upload(lane.bucket, target.key, fresh, saved, candidates)
         if found is None:
-            headers = target.headers(target.file.sha256)
-            start = partial(start_upload, lane.bucket, target.key, headers)
-            fresh.upload_id = lane.ask(target.what, start)
+            # The finished object's metadata is fixed here.
+            labels = target.headers(target.file.sha256)
+            begin = partial(lane.bucket.init_multipart_upload, target.key, headers=labels)
+            fresh.upload_id = lane.ask(target.what, begin).upload_id
             found = fresh, {}
         lane.saver.save(target.key, found[0])
         return found

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import anycrc
 
-from qwenkit.errors import InvalidValue
 from qwenkit.weights.retry import Stop
 
 MAX_PARTS = 10_000
@@ -46,15 +45,8 @@ class Part:
 
 
 def plan(size: int, part_size: int) -> Plan:
-    """Cut an object, into larger parts than asked for where 10,000 would not hold it.
-
-    Raises:
-        InvalidValue: OSS takes no parts this small.
-    """
-    if part_size < MIN_PART:
-        raise InvalidValue("part_size", part_size, f"must be at least {MIN_PART} bytes")
-    needed = -(-size // MAX_PARTS)
-    return Plan(size, max(part_size, needed))
+    """Cut an object, into larger parts than asked for where 10,000 would not hold it."""
+    return Plan(size, max(part_size, -(-size // MAX_PARTS)))
 
 
 def crc64(data: memoryview | bytes, start: int = 0) -> int:

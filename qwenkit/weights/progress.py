@@ -33,13 +33,7 @@ def format_progress(progress: Progress) -> str:
         f"{format_bytes(progress.rate_bps)}/s"
     )
     if progress.eta_s is not None:
-        minutes, seconds = divmod(round(progress.eta_s), 60)
-        hours, minutes = divmod(minutes, 60)
-        line += (
-            f"  {hours}:{minutes:02}:{seconds:02} left"
-            if hours
-            else f"  {minutes}:{seconds:02} left"
-        )
+        line += f"  {format_seconds(progress.eta_s)} left"
     if progress.retries:
         line += f"  {progress.retries} retries"
     return f"{line}  {progress.current}".rstrip()
@@ -54,14 +48,21 @@ def format_bytes(count: float) -> str:
     return f"{count:.2f} TB"
 
 
+def format_seconds(seconds: float) -> str:
+    """Return a duration as minutes and seconds, with hours where there are any."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 class Meter:
     """Counts from many threads; the rate is that of the last ten seconds."""
 
     def __init__(self, files: int, total: int) -> None:
         self._lock = threading.Lock()
         self._files, self._total = files, total
-        self._files_done = self._sent = self._skipped = 0
-        self.retries = 0
+        self._files_done = 0
+        self.sent = self.skipped = self.retries = 0
         self._current = ""
         self._seen: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
 
@@ -77,32 +78,22 @@ class Meter:
     def send(self, count: int) -> None:
         """Count bytes that left; negative when they will be sent again."""
         with self._lock:
-            self._sent += count
+            self.sent += count
 
     def skip(self, count: int) -> None:
         """Count bytes that were in the bucket already."""
         with self._lock:
-            self._skipped += count
+            self.skipped += count
 
     def retry(self) -> None:
         """Count a request sent again."""
         with self._lock:
             self.retries += 1
 
-    @property
-    def sent(self) -> int:
-        """Bytes sent, each counted once."""
-        return self._sent
-
-    @property
-    def skipped(self) -> int:
-        """Bytes that were there."""
-        return self._skipped
-
     def read(self) -> Progress:
         """Return the state of now."""
         with self._lock:
-            now, sent, done = time.monotonic(), self._sent, self._sent + self._skipped
+            now, sent, done = time.monotonic(), self.sent, self.sent + self.skipped
         self._seen.append((now, sent))
         while len(self._seen) > 2 and self._seen[1][0] < now - _WINDOW_S:
             self._seen.popleft()

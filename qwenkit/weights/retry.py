@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from qwenkit.errors import TransferError
@@ -37,14 +37,9 @@ class Stop:
         """Ask every thread to end at its next check."""
         self._failed.set()
 
-    @property
-    def cancelled(self) -> bool:
-        """Whether the caller's event asked for the end."""
-        return self._cancel is not None and self._cancel.is_set()
-
     def check(self) -> None:
         """Raise if the work should end."""
-        if self._failed.is_set() or self.cancelled:
+        if self._failed.is_set() or (self._cancel and self._cancel.is_set()):
             raise Stopped
 
     def wait(self, seconds: float) -> None:
@@ -65,30 +60,34 @@ class Stopped(TransferError):
         super().__init__("the transfer was stopped")
 
 
+@dataclass(frozen=True)
+class Patience:
+    """How often to try, what ends the trying early, and who is told of every new attempt."""
+
+    backoff: Backoff = field(default_factory=lambda: Backoff(attempts=6))
+    stop: Stop = field(default_factory=Stop)
+    on_retry: Callable[[], None] = lambda: None
+
+
 def retry(
     action: Callable[[], Result],
-    *,
-    backoff: Backoff,
+    patience: Patience,
     retryable: Callable[[Exception, int], bool],
-    stop: Stop,
-    on_retry: Callable[[], None] = lambda: None,
 ) -> Result:
     """Run ``action`` until it returns, its error is final, or the attempts are used up.
 
     Args:
         action: run anew each time, so that it rebuilds whatever it sends.
-        backoff: how often and how patiently.
+        patience: how often, and until when.
         retryable: told the error and how many attempts failed.
-        stop: checked before every attempt and while waiting.
-        on_retry: told about every new attempt.
     """
-    for failures in range(1, backoff.attempts):
-        stop.check()
+    for failures in range(1, patience.backoff.attempts):
+        patience.stop.check()
         try:
             return action()
         except Exception as error:
             if not retryable(error, failures):
                 raise
-        on_retry()
-        stop.wait(backoff.delay_s(failures))
+        patience.on_retry()
+        patience.stop.wait(patience.backoff.delay_s(failures))
     return action()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -11,7 +10,7 @@ from typing import Self
 from qwenkit.errors import TransferError, Unreachable
 from qwenkit.weights.hub import Reader, RemoteFile, Repository
 from qwenkit.weights.parts import crc64
-from qwenkit.weights.retry import Backoff, Stop
+from qwenkit.weights.retry import Patience
 
 _CHUNK = 1 << 20
 
@@ -19,17 +18,8 @@ _CHUNK = 1 << 20
 class SourceStream:
     """Fills buffers in order and hashes what passes; reopens where a stream broke off."""
 
-    def __init__(
-        self,
-        repository: Repository,
-        file: RemoteFile,
-        *,
-        backoff: Backoff,
-        stop: Stop,
-        on_retry: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._repository, self._file = repository, file
-        self._backoff, self._stop, self._on_retry = backoff, stop, on_retry
+    def __init__(self, repository: Repository, file: RemoteFile, patience: Patience) -> None:
+        self._repository, self._file, self._patience = repository, file, patience
         self._sha256 = hashlib.sha256()
         self._position = 0
         self._failures = 0
@@ -62,7 +52,7 @@ class SourceStream:
         """
         filled = 0
         while filled < len(buffer):
-            self._stop.check()
+            self._patience.stop.check()
             piece = buffer[filled : filled + _CHUNK]
             count = self._read(piece)
             self._sha256.update(piece[:count])
@@ -85,14 +75,15 @@ class SourceStream:
 
     def _reopen_after(self, error: Unreachable | TransferError) -> None:
         self._failures += 1
-        # What a hub does wrong while it answers, it tends to do again: less patience.
-        patience = self._backoff.attempts if isinstance(error, Unreachable) else 4
-        if self._failures >= min(patience, self._backoff.attempts):
+        backoff = self._patience.backoff
+        # What a hub does wrong while it answers, it tends to do again: fewer attempts.
+        attempts = backoff.attempts if isinstance(error, Unreachable) else min(4, backoff.attempts)
+        if self._failures >= attempts:
             raise error
         self._reader = None
         self._stack.__exit__(type(error), error, None)
-        self._on_retry()
-        self._stop.wait(self._backoff.delay_s(self._failures))
+        self._patience.on_retry()
+        self._patience.stop.wait(backoff.delay_s(self._failures))
 
     def _truncated(self) -> TransferError:
         return TransferError(

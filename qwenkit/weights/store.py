@@ -9,14 +9,15 @@ from typing import Self
 
 import oss2
 
-from qwenkit.errors import NotFound, SettingsError
+from qwenkit.errors import Conflict, NotFound, SettingsError
 from qwenkit.settings import Credentials, Settings
 from qwenkit.weights import oss
 from qwenkit.weights.hub import Repository, open_source
-from qwenkit.weights.integrity import VerifyReport, verify
-from qwenkit.weights.manifest import manifest_key, read_manifest
+from qwenkit.weights.integrity import verify
+from qwenkit.weights.manifest import delete_prefix, manifest_key, read_manifest
 from qwenkit.weights.progress import Progress, format_bytes
-from qwenkit.weights.transfer import UploadReport, upload
+from qwenkit.weights.report import UploadReport, VerifyReport, plural
+from qwenkit.weights.transfer import upload
 
 STATE_DIR = Path.home() / ".qwenkit" / "uploads"
 
@@ -32,11 +33,13 @@ class Kept:
     uploads: int
 
     def __str__(self) -> str:
-        if not self.objects and not self.unlisted:
+        if not (self.objects or self.unlisted or self.uploads):
             return f"nothing under {self.url}"
-        text = f"{self.objects} objects, {format_bytes(self.bytes)} under {self.url}"
+        text = f"{plural(self.objects, 'object')}, {format_bytes(self.bytes)} under {self.url}"
         if self.unlisted:
             text += f", and {self.unlisted} that no finished upload of ours lists"
+        if self.uploads:
+            text += f", and {plural(self.uploads, 'unfinished upload')}"
         return text
 
 
@@ -108,16 +111,14 @@ class Weights:
     def kept(self) -> Kept:
         """Count what lies here, and what of it a finished upload of ours listed."""
         found = {item.key: item.size for item in self.objects()}
-        manifest = read_manifest(self.bucket, self.prefix)
-        names = {f"{self.prefix}/{file.path}" for file in manifest.files} if manifest else set()
-        ours = names & set(found)
-        others = set(found) - names - {manifest_key(self.prefix)}
+        listed = self._listed()
+        ours = found.keys() & listed - {manifest_key(self.prefix)}
         return Kept(
-            self.url,
-            len(ours),
-            sum(found[key] for key in ours),
-            len(others),
-            sum(map(len, oss.list_uploads(self.bucket, f"{self.prefix}/").values())),
+            url=self.url,
+            objects=len(ours),
+            bytes=sum(found[key] for key in ours),
+            unlisted=len(found.keys() - listed),
+            uploads=sum(map(len, oss.list_uploads(self.bucket, f"{self.prefix}/").values())),
         )
 
     def abort_uploads(self) -> int:
@@ -127,9 +128,19 @@ class Weights:
     def delete_objects(self) -> int:
         """Delete what a finished upload of ours put here; return how many objects."""
         try:
-            return oss.delete_prefix(self.bucket, self.prefix).objects
+            return delete_prefix(self.bucket, self.prefix)
         except NotFound:
             return 0
+
+    def _listed(self) -> set[str]:
+        """Return the keys of a finished upload of ours, its manifest's included."""
+        try:
+            manifest = read_manifest(self.bucket, self.prefix)
+        except Conflict:  # somebody else's qwenkit.json
+            return set()
+        if manifest is None:
+            return set()
+        return {f"{self.prefix}/{f.path}" for f in manifest.files} | {manifest_key(self.prefix)}
 
 
 def repository(settings: Settings) -> Repository:

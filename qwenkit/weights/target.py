@@ -1,22 +1,67 @@
-"""One object on its way: what it is called, what the server says of it, bytes sent with proof."""
+"""What all objects of one upload share, and one of them on its way: named, asked after, sent."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import oss2
+
 from qwenkit.errors import NotFound, TransferError
-from qwenkit.weights.hub import RemoteFile
-from qwenkit.weights.lane import Lane
+from qwenkit.weights.checkpoint import Checkpoints, Saver
+from qwenkit.weights.hub import RemoteFile, Repository
+from qwenkit.weights.manifest import StoredFile
 from qwenkit.weights.oss import object_url
-from qwenkit.weights.oss_errors import CrcMismatch
-from qwenkit.weights.parts import Body
-from qwenkit.weights.progress import Tally
+from qwenkit.weights.oss_errors import CrcMismatch, ask
+from qwenkit.weights.parts import Body, Buffers
+from qwenkit.weights.progress import Meter, Tally
+from qwenkit.weights.retry import Patience, Result, Stop
+from qwenkit.weights.source_stream import SourceStream
 
 META_RUN = "x-oss-meta-qwenkit-run"
 META_SHA256 = "x-oss-meta-qwenkit-sha256"
 META_CRC64 = "x-oss-meta-qwenkit-crc64"
+
+
+@dataclass(frozen=True)
+class Lane:
+    """The tools and the knowledge of one upload."""
+
+    bucket: oss2.Bucket
+    repository: Repository
+    prefix: str
+    run: str
+    replace: bool
+    part_size: int
+    patience: Patience
+    meter: Meter
+    buffers: Buffers
+    senders: ThreadPoolExecutor
+    checkpoints: Checkpoints
+    saver: Saver
+    present: frozenset[str]  # keys of the objects below the prefix
+    uploads: Mapping[str, list[str]]  # unfinished multipart uploads, by key
+    ours: Mapping[str, StoredFile]  # what our manifest says lies there, by key
+
+    def key(self, path: str) -> str:
+        """Return the key that a file of the source gets."""
+        return f"{self.prefix}/{path}"
+
+    def ask(self, what: str, action: Callable[[], Result]) -> Result:
+        """Send a request with this upload's patience."""
+        return ask(self.bucket, what, action, self.patience)
+
+    def stream(self, file: RemoteFile) -> SourceStream:
+        """Open a file of the source."""
+        return SourceStream(self.repository, file, self.patience)
+
+    @property
+    def stop(self) -> Stop:
+        """Whether the work should end."""
+        return self.patience.stop
 
 
 class Target:
@@ -24,7 +69,7 @@ class Target:
 
     def __init__(self, lane: Lane, file: RemoteFile) -> None:
         self.lane, self.file = lane, file
-        self.key = f"{lane.prefix}/{file.path}"
+        self.key = lane.key(file.path)
         self.what = object_url(lane.bucket, self.key)
         self.tally = Tally(lane.meter)
 

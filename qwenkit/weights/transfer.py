@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
 from functools import partial
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
 import oss2
@@ -30,18 +29,18 @@ from qwenkit.weights.hub import (
     Repository,
     content_revision,
     open_source,
-    select,
 )
 from qwenkit.weights.integrity import check_listing, check_stored
-from qwenkit.weights.lane import Lane
 from qwenkit.weights.manifest import Manifest, StoredFile, dump, manifest_key, read_manifest
 from qwenkit.weights.object_upload import ObjectUpload, Sent
 from qwenkit.weights.oss import abort_upload, delete_keys, list_objects, list_uploads, object_url
 from qwenkit.weights.oss_errors import ask
 from qwenkit.weights.parts import MIN_PART, Buffers, crc64
 from qwenkit.weights.progress import Meter, Progress
-from qwenkit.weights.retry import Backoff, Stop, Stopped
+from qwenkit.weights.report import FileReport, UploadReport
+from qwenkit.weights.retry import Backoff, Patience, Stop, Stopped
 from qwenkit.weights.source_stream import SourceStream, digest
+from qwenkit.weights.target import Lane
 
 _KEY_BYTES = 1023
 _RESUMES = "what arrived is kept: repeat the same upload and it goes on there"
@@ -65,36 +64,6 @@ class TransferOptions:
             if getattr(self, name) < least:
                 raise InvalidValue(name, getattr(self, name), f"must be at least {least}")
 
-    @property
-    def memory(self) -> int:
-        """The most bytes of part data held at once."""
-        return self.part_size * (self.workers + self.files_at_once)
-
-
-@dataclass(frozen=True)
-class FileReport:
-    """What became of one file."""
-
-    key: str
-    size: int
-    sha256: str
-    crc64: int
-    action: Literal["uploaded", "resumed", "skipped"]
-
-
-@dataclass(frozen=True)
-class UploadReport:
-    """A complete upload. ``bytes_skipped`` were in the bucket already."""
-
-    source: str
-    revision: str
-    prefix: str
-    files: tuple[FileReport, ...]
-    bytes_sent: int
-    bytes_skipped: int
-    seconds: float
-    retries: int
-
 
 def upload(
     source: str | Repository,
@@ -105,8 +74,6 @@ def upload(
     state_dir: Path,
     replace: bool = False,
     versioned: bool = False,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
     progress: Callable[[Progress], None] | None = None,
     options: TransferOptions | None = None,
     cancel: threading.Event | None = None,
@@ -124,8 +91,6 @@ def upload(
         state_dir: where checkpoints are kept.
         replace: overwrite another revision and objects that are not ours.
         versioned: upload to ``<prefix>/<revision>``.
-        include: globs of the files to take; default all.
-        exclude: globs of files to leave.
         progress: called about four times a second, from this thread.
         options: sizes and numbers.
         cancel: set it from another thread to end early.
@@ -140,9 +105,7 @@ def upload(
     repository = open_source(source) if isinstance(source, str) else source
     job = _Job(repository, bucket, run, replace, options or TransferOptions(), Stop(cancel))
     try:
-        listing = select(repository.listing(), include=include, exclude=exclude)
-        check_listing(repository, listing)
-        return job.run(listing, prefix.strip("/"), versioned, state_dir, progress)
+        return job.run(prefix.strip("/"), versioned, state_dir, progress)
     except Stopped:
         raise TransferError(
             f"upload to {object_url(bucket, prefix)} was cancelled", fix=_RESUMES
@@ -168,13 +131,14 @@ class _Job:
 
     def run(
         self,
-        listing: Listing,
         prefix: str,
         versioned: bool,
         state_dir: Path,
         progress: Callable[[Progress], None] | None,
     ) -> UploadReport:
-        """Upload, prove, write the manifest."""
+        """Check the source, upload, prove, write the manifest."""
+        listing = self._repository.listing()
+        check_listing(self._repository, listing)
         if versioned:
             listing = self._with_revision(listing)
             prefix = f"{prefix}/{listing.revision}"
@@ -189,10 +153,11 @@ class _Job:
                 # From here to the new manifest the prefix counts as incomplete.
                 delete_keys(self._bucket, [manifest_key(prefix)])
             meter = Meter(len(listing.files), sum(file.size for file in listing.files))
-            sent = self._transfer(listing, prefix, before, checkpoints, meter, progress)
-            revision = listing.revision or content_revision(one.file for one in sent)
-            self._finish(listing.source, revision, prefix, before, sent)
-        return self._report(listing.source, revision, prefix, sent, meter)
+            with self._lane(prefix, before, checkpoints, meter) as lane:
+                sent = self._send(lane, listing.files, progress)
+            manifest = self._manifest(listing, sent)
+            self._finish(prefix, manifest, before, sent)
+        return self._report(prefix, manifest, sent, meter)
 
     def _with_revision(self, listing: Listing) -> Listing:
         """Hash a folder before the upload: its revision decides where, or whether, to upload."""
@@ -203,10 +168,8 @@ class _Job:
         return changed(listing, files=files, revision=content_revision(files))
 
     def _hashed(self, file: RemoteFile) -> RemoteFile:
-        stream = SourceStream(
-            self._repository, file, backoff=self._options.backoff, stop=self._stop
-        )
-        with stream:
+        patience = Patience(self._options.backoff, self._stop)
+        with SourceStream(self._repository, file, patience) as stream:
             sha256, _ = digest(stream, file.size, memoryview(bytearray(1 << 20)))
         return changed(file, sha256=sha256)
 
@@ -220,50 +183,51 @@ class _Job:
                 "choose another prefix or --versioned; --replace if nothing mounts it",
             )
 
-    def _transfer(
-        self,
-        listing: Listing,
-        prefix: str,
-        before: Manifest | None,
-        checkpoints: Checkpoints,
-        meter: Meter,
-        progress: Callable[[Progress], None] | None,
-    ) -> list[Sent]:
+    @contextmanager
+    def _lane(
+        self, prefix: str, before: Manifest | None, checkpoints: Checkpoints, meter: Meter
+    ) -> Iterator[Lane]:
         options = self._options
-        with ExitStack() as stack:
-            saver = Saver(checkpoints)
-            stack.callback(saver.close)
-            readers = stack.enter_context(ThreadPoolExecutor(options.files_at_once, "qwenkit-read"))
-            senders = stack.enter_context(ThreadPoolExecutor(options.workers, "qwenkit-send"))
-            lane = Lane(
+        with (
+            closing(Saver(checkpoints)) as saver,
+            ThreadPoolExecutor(options.workers, "qwenkit-send") as senders,
+        ):
+            yield Lane(
                 bucket=self._bucket,
                 repository=self._repository,
                 prefix=prefix,
                 run=self._label,
                 replace=self._replace,
                 part_size=options.part_size,
-                backoff=options.backoff,
-                stop=self._stop,
+                patience=Patience(options.backoff, self._stop, meter.retry),
                 meter=meter,
                 buffers=Buffers(options.workers + options.files_at_once),
                 senders=senders,
                 checkpoints=checkpoints,
                 saver=saver,
-                present={o.key: o.size for o in list_objects(self._bucket, f"{prefix}/")},
+                present=frozenset(o.key for o in list_objects(self._bucket, f"{prefix}/")),
                 uploads=list_uploads(self._bucket, f"{prefix}/"),
                 ours={f"{prefix}/{f.path}": f for f in before.files} if before else {},
             )
-            # Large files first, so that the end is not one file alone.
-            order = sorted(listing.files, key=lambda file: -file.size)
-            futures = [readers.submit(ObjectUpload(lane, file).run) for file in order]
+
+    def _send(
+        self,
+        lane: Lane,
+        files: Sequence[RemoteFile],
+        progress: Callable[[Progress], None] | None,
+    ) -> list[Sent]:
+        # Large files first, so that the end is not one file alone.
+        order = sorted(files, key=lambda file: -file.size)
+        with ThreadPoolExecutor(self._options.files_at_once, "qwenkit-read") as readers:
             try:
-                self._watch(futures, meter, progress)
+                futures = [readers.submit(ObjectUpload(lane, file).run) for file in order]
+                self._watch(futures, lane.meter, progress)
             except BaseException as error:
                 self._stop.set()
                 readers.shutdown(wait=True, cancel_futures=True)
                 _say_how_to_go_on(error)
                 raise
-        return [future.result() for future in futures]
+        return sorted((future.result() for future in futures), key=lambda one: one.file.path)
 
     def _watch(
         self,
@@ -281,26 +245,31 @@ class _Job:
                 future.result()
             self._stop.check()
 
-    def _finish(
-        self, source: str, revision: str, prefix: str, before: Manifest | None, sent: list[Sent]
-    ) -> None:
-        files = {one.file.path: _stored(one) for one in sent}
-        same = before is not None and before.revision == revision
-        old = {file.path: file for file in before.files} if before else {}
-        self._abort_orphans(prefix, files)
-        if same:
-            files = old | files
-        elif stale := [f"{prefix}/{path}" for path in old if path not in files]:
-            delete_keys(self._bucket, stale)
-        self._check_present(prefix, sent)
-        check_stored(self._bucket, prefix, tuple(files.values()))
-        if not same or files != old:
-            ordered = tuple(files[path] for path in sorted(files))
-            self._write(prefix, Manifest(source, revision, self._label, ordered))
+    def _manifest(self, listing: Listing, sent: list[Sent]) -> Manifest:
+        return Manifest(
+            listing.source,
+            listing.revision or content_revision(one.file for one in sent),
+            self._label,
+            tuple(StoredFile(s.file.path, s.file.size, s.file.sha256, s.crc64) for s in sent),
+        )
 
-    def _abort_orphans(self, prefix: str, files: dict[str, StoredFile]) -> None:
+    def _finish(
+        self, prefix: str, manifest: Manifest, before: Manifest | None, sent: list[Sent]
+    ) -> None:
+        """Clear away what is left over, look at the whole once more, and write the manifest."""
+        paths = {file.path for file in manifest.files}
+        self._abort_orphans(prefix, paths)
+        stale = [f.path for f in before.files if f.path not in paths] if before else []
+        delete_keys(self._bucket, [f"{prefix}/{path}" for path in stale])
+        self._check_present(prefix, sent)
+        check_stored(self._bucket, prefix, manifest.files)
+        now = manifest.revision, manifest.files
+        if before is None or (before.revision, before.files) != now:
+            self._write(prefix, manifest)
+
+    def _abort_orphans(self, prefix: str, paths: set[str]) -> None:
         for key, ids in list_uploads(self._bucket, f"{prefix}/").items():
-            if key.removeprefix(f"{prefix}/") in files:
+            if key.removeprefix(f"{prefix}/") in paths:
                 for upload_id in ids:
                     abort_upload(self._bucket, key, upload_id)
 
@@ -325,22 +294,16 @@ class _Job:
             raise TransferError(f"{what}: the server holds other bytes than were sent")
 
     def _report(
-        self, source: str, revision: str, prefix: str, sent: list[Sent], meter: Meter
+        self, prefix: str, manifest: Manifest, sent: list[Sent], meter: Meter
     ) -> UploadReport:
-        files = sorted(sent, key=lambda one: one.file.path)
         return UploadReport(
-            source=source,
-            revision=revision,
+            url=object_url(self._bucket, prefix),
+            source=manifest.source,
+            revision=manifest.revision,
             prefix=prefix,
             files=tuple(
-                FileReport(
-                    f"{prefix}/{one.file.path}",
-                    one.file.size,
-                    one.file.sha256,
-                    one.crc64,
-                    one.action,
-                )
-                for one in files
+                FileReport(f"{prefix}/{s.file.path}", s.file.size, s.file.sha256, s.crc64, s.action)
+                for s in sent
             ),
             bytes_sent=meter.sent,
             bytes_skipped=meter.skipped,
@@ -356,10 +319,6 @@ def _say_how_to_go_on(error: BaseException) -> None:
         error.add_note(_RESUMES)
 
 
-def _stored(sent: Sent) -> StoredFile:
-    return StoredFile(sent.file.path, sent.file.size, sent.file.sha256, sent.crc64)
-
-
 def _target(bucket: oss2.Bucket, prefix: str) -> str:
     """Name a prefix; the public and the internal endpoint lead to the same one."""
     parts = urlsplit(bucket.endpoint)
@@ -369,12 +328,12 @@ def _target(bucket: oss2.Bucket, prefix: str) -> str:
 
 
 def _check_keys(prefix: str, listing: Listing) -> None:
-    if not prefix:
+    if not prefix or prefix.startswith("\\"):
         raise InvalidValue("prefix", prefix, "must be a folder inside the bucket")
     for path in (*(file.path for file in listing.files), MANIFEST_NAME):
         if len(f"{prefix}/{path}".encode()) > _KEY_BYTES:
             raise Rejected(
                 f"{listing.source}: {path!r} gives a key of more than {_KEY_BYTES} bytes",
                 "OSS takes no longer ones",
-                "shorten the prefix, rename the file, or leave it out with --exclude",
+                "shorten the prefix, or rename the file",
             )

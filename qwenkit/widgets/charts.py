@@ -10,25 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from threading import Thread
 from typing import TYPE_CHECKING, Any
-
-import vl_convert
 
 if TYPE_CHECKING:  # a chart of a simulation needs no client of a cluster
     from qwenkit.autoscaling.candidates import Candidate
-    from qwenkit.autoscaling.result import Result
     from qwenkit.cluster.scale import Replicas
     from qwenkit.cluster.timeline import Timeline
     from qwenkit.inference.results import LoadResult
 
 WIDTH = 640
 GREY, BLUE, AMBER, RED, GREEN = "#8c959f", "#0969da", "#bf8700", "#cf222e", "#2da44e"
-_TEXT = "#6e7781"  # readable on white and on JupyterLab's dark theme
-_POINTS = 1500  # more than the pixels of a chart's width are drawn in vain
+TEXT = "#6e7781"  # readable on white and on JupyterLab's dark theme
 _MIME = "application/vnd.vegalite.v5+json"  # what JupyterLab's own renderer answers to
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
-_WORDS = {"labelColor": _TEXT, "titleColor": _TEXT}
+_WORDS = {"labelColor": TEXT, "titleColor": TEXT}
 _CONFIG = {
     "background": None,
     "view": {"stroke": None},
@@ -55,15 +50,12 @@ class Chart:
 
     @cached_property
     def _svg(self) -> str:
+        import vl_convert  # half of what importing the panels takes, and they need no chart
+
         return str(vl_convert.vegalite_to_svg(self.spec, vl_version="5.21"))
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return {"text/plain": self.text, "image/svg+xml": self.svg(), _MIME: self.spec}
-
-
-def warm_up() -> None:
-    """Draw an empty chart in the background: a process's first one takes a second."""
-    Thread(target=Chart({"mark": "point"}, "").svg, name="qwenkit-charts").start()
 
 
 def cold_start_chart(timeline: Timeline) -> Chart:
@@ -103,7 +95,7 @@ def load_chart(load: LoadResult, samples: Sequence[Replicas]) -> Chart:
         "height": 180,
         "mark": {"type": "circle", "size": 28, "opacity": 0.6, "tooltip": True},
         "encoding": {
-            "x": _number("t", None, end),
+            "x": _seconds(end, labels=False),
             "y": _number("latency", "latency, s"),
             "color": _colors("outcome", {"ok": BLUE, "failed": RED}),
         },
@@ -113,33 +105,6 @@ def load_chart(load: LoadResult, samples: Sequence[Replicas]) -> Chart:
     )
     peak = max((sample.ready for sample in samples), default=0)
     return Chart(_above(dots, steps), f"{len(requests)} requests, at most {peak} replicas ready")
-
-
-def whatif_chart(result: Result) -> Chart:
-    """Draw a simulated run: load above, replicas below."""
-    end = max(result.t, default=1)
-    load = [
-        {"t": t, "concurrency": value}
-        for t, value in _changes(_peaks(result.t, result.concurrency))
-    ]
-    area = {
-        "data": _rows(load),
-        "width": WIDTH,
-        "height": 110,
-        "mark": {
-            "type": "area",
-            "interpolate": "step-after",
-            "color": AMBER,
-            "opacity": 0.35,
-            "line": {"color": AMBER},
-        },
-        "encoding": {
-            "x": _number("t", None, end),
-            "y": _number("concurrency", "requests in flight"),
-        },
-    }
-    steps = replica_steps(zip(result.t, result.desired, result.ready, strict=True), end=end)
-    return Chart(_above(area, steps), f"at most {max(result.ready, default=0)} replicas ready")
 
 
 def front_chart(candidates: Sequence[Candidate], chosen: Candidate, now: Candidate) -> Chart:
@@ -170,7 +135,7 @@ def replica_steps(rows: Iterable[tuple[float, int, int]], *, end: float) -> Spec
     """Describe desired and ready replicas over seconds as two step lines."""
     values = [
         {"t": t, "replicas": count, "kind": kind}
-        for t, (desired, ready) in _changes((t, (desired, ready)) for t, desired, ready in rows)
+        for t, (desired, ready) in changes((t, (desired, ready)) for t, desired, ready in rows)
         for kind, count in (("desired", desired), ("ready", ready))
     ]
     most = max((row["replicas"] for row in values), default=0)
@@ -182,7 +147,7 @@ def replica_steps(rows: Iterable[tuple[float, int, int]], *, end: float) -> Spec
         "height": 110,
         "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 2, "tooltip": True},
         "encoding": {
-            "x": _number("t", "seconds", end),
+            "x": _seconds(end, labels=True),
             "y": _number("replicas", "replicas") | {"axis": axis},
             "color": _colors("kind", {"desired": GREY, "ready": BLUE}),
             "strokeDash": {
@@ -194,16 +159,7 @@ def replica_steps(rows: Iterable[tuple[float, int, int]], *, end: float) -> Spec
     }
 
 
-def _peaks(seconds: Sequence[int], values: Sequence[int]) -> Iterable[tuple[int, int]]:
-    """Thin a long series: of the seconds that share a pixel, keep the highest."""
-    step = math.ceil(len(seconds) / _POINTS)
-    return (
-        (seconds[first], max(values[first : first + step]))
-        for first in range(0, len(seconds), step)
-    )
-
-
-def _changes(points: Iterable[tuple[float, Any]]) -> list[tuple[float, Any]]:
+def changes(points: Iterable[tuple[float, Any]]) -> list[tuple[float, Any]]:
     """Keep the points at which a step line changes, and the last."""
     kept: list[tuple[float, Any]] = []
     last: tuple[float, Any] | None = None
@@ -216,12 +172,16 @@ def _changes(points: Iterable[tuple[float, Any]]) -> list[tuple[float, Any]]:
     return kept
 
 
-def _number(field: str, title: str | None, end: float | None = None) -> Spec:
-    channel: Spec = {"field": field, "type": "quantitative", "title": title}
-    if end is not None:
-        channel["scale"] = {"domain": [0, end], "nice": False}
-        channel["axis"] = {"tickCount": 8, "format": "d"}
-    return channel
+def _number(field: str, title: str | None) -> Spec:
+    return {"field": field, "type": "quantitative", "title": title}
+
+
+def _seconds(end: float, *, labels: bool) -> Spec:
+    """Describe the time axis."""
+    return _number("t", "seconds" if labels else None) | {
+        "scale": {"domain": [0, end], "nice": False},
+        "axis": {"tickCount": 8, "format": "d", "labels": labels},
+    }
 
 
 def _colors(field: str, colors: Mapping[str, str]) -> Spec:

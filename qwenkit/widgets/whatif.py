@@ -19,7 +19,7 @@ from qwenkit.autoscaling.server import VllmServer
 from qwenkit.autoscaling.simulate import simulate
 from qwenkit.autoscaling.traffic import ClosedLoop, Lengths
 from qwenkit.errors import InvalidValue, QwenkitError
-from qwenkit.widgets.charts import Chart, warm_up, whatif_chart
+from qwenkit.widgets.run_picture import Picture, draw_run
 
 QUIET_S, BUSY_S = 20, 180
 
@@ -76,8 +76,7 @@ class WhatIf:
             "clients": clients,
         }
         self._box: _Box | None = None
-        self.value, self.chart = self._answer(self._sliders)
-        warm_up()
+        self.value, self.picture = self._answer(self._sliders)
 
     def __repr__(self) -> str:
         return _sentence(self.value)
@@ -88,34 +87,43 @@ class WhatIf:
         Raises:
             InvalidValue: the autoscaler does not know such a setting.
         """
-        if unknown := sorted(set(sliders) - set(self._sliders)):
-            raise InvalidValue("slider", unknown[0], f"one of {', '.join(self._sliders)}")
-        moved = self._sliders | sliders
-        self.value, self.chart = self._answer(moved)
+        moved = self._sliders | {name: self._number(name, sliders[name]) for name in sliders}
+        self.value, self.picture = self._answer(moved)
         self._sliders = moved
         if self._box is not None:
             self._box.show(self._sliders, self._html())
         return self.value
 
+    @property
+    def controls(self) -> Mapping[str, Any]:
+        """The live sliders by name; none where ipywidgets is not installed."""
+        box = self._live()
+        return box.controls if box else {}
+
     def _repr_mimebundle_(self, **keywords: Any) -> dict[str, Any]:
         static = {"text/plain": repr(self), "text/html": self._html()}
-        try:
-            self._box = self._box or _Box(self._sliders, self._moved)
-        except ModuleNotFoundError:  # without ipywidgets the picture still answers
-            return static
-        self._box.show(self._sliders, self._html())
-        live: dict[str, Any] = self._box.panel._repr_mimebundle_(**keywords) or {}
-        return live | static
+        box = self._live()
+        live: dict[str, Any] = box.panel._repr_mimebundle_(**keywords) if box else {}
+        return (live or {}) | static
 
-    def _answer(self, now: Mapping[str, Any]) -> tuple[Choice, Chart]:
+    def _live(self) -> _Box | None:
+        if self._box is None:
+            try:
+                self._box = _Box(self._sliders, self._moved)
+            except ModuleNotFoundError:  # the picture answers without it
+                return None
+            self._box.show(self._sliders, self._html())
+        return self._box
+
+    def _answer(self, now: Mapping[str, Any]) -> tuple[Choice, Picture]:
         spec = parse_spec(
             self._base
             | {
                 f"{PREFIX}target": f"{now['target']:g}",
                 f"{PREFIX}target-utilization-percentage": f"{now['utilization_percentage']:g}",
-                f"{PREFIX}min-scale": f"{now['min_scale']:g}",
-                f"{PREFIX}max-scale": f"{now['max_scale']:g}",
-                f"{PREFIX}window": f"{now['window_s']:g}s",
+                f"{PREFIX}min-scale": str(now["min_scale"]),
+                f"{PREFIX}max-scale": str(now["max_scale"]),
+                f"{PREFIX}window": f"{now['window_s']}s",
             }
         )
         schedule = ((0, 0), (QUIET_S, now["clients"]), (QUIET_S + BUSY_S, 0))
@@ -126,7 +134,7 @@ class WhatIf:
             environment=self._environment,
             duration_s=QUIET_S + BUSY_S + 2 * spec.stable_window_s,
         )
-        return _choice(now, spec.target, result), whatif_chart(result)
+        return _choice(now, spec.target, result), draw_run(result)
 
     def _moved(self, sliders: dict[str, Any]) -> None:
         """Answer the sliders of the live panel; a setting that cannot be changes nothing."""
@@ -137,12 +145,23 @@ class WhatIf:
             if self._box is not None:
                 self._box.show(self._sliders, problem + self._html())
 
+    def _number(self, name: str, value: float) -> float:
+        if name not in self._sliders:
+            raise InvalidValue("slider", name, f"one of {', '.join(self._sliders)}")
+        if name == "target":
+            return value
+        if not float(value).is_integer():
+            raise InvalidValue(name, value, "a whole number")
+        return int(value)
+
     def _html(self) -> str:
-        return f"<p>{escape(_sentence(self.value))}</p>{self.chart.svg()}"
+        return f"<p>{escape(_sentence(self.value))}</p>{self.picture.svg()}"
 
 
 class _Box:
     """The live panel; made when first shown, so that nothing else needs ipywidgets.
+
+    ``panel`` is the widget, ``controls`` its sliders by name.
 
     Args:
         sliders: where they stand.
@@ -154,7 +173,7 @@ class _Box:
 
         wide = {"style": {"description_width": "initial"}, "continuous_update": False}
         self._moved = moved
-        self._controls = {
+        self.controls = {
             "target": w.FloatSlider(min=0.5, max=16, step=0.5, description="target", **wide),
             "utilization_percentage": w.IntSlider(
                 min=10, max=100, step=5, description="utilisation %", **wide
@@ -166,24 +185,27 @@ class _Box:
         }
         self._answer = w.HTML()
         grid = w.GridBox(
-            list(self._controls.values()),
+            list(self.controls.values()),
             layout=w.Layout(grid_template_columns="repeat(3, 1fr)", width="680px"),
         )
         self.panel = w.VBox([grid, self._answer])
         self.show(sliders, "")
+        for control in self.controls.values():
+            control.observe(self._changed, names="value")
 
     def show(self, sliders: Mapping[str, Any], html: str) -> None:
         """Put the sliders where they stand, and the answer below them."""
-        for name, control in self._controls.items():
-            control.unobserve_all("value")  # it is the program that moves them now
+        self._showing = True  # it is the program that moves them now
+        for name, control in self.controls.items():
             control.min = min(control.min, sliders[name])
             control.max = max(control.max, sliders[name])
             control.value = sliders[name]
-            control.observe(self._changed, names="value")
         self._answer.value = html
+        self._showing = False
 
     def _changed(self, _: Any) -> None:
-        self._moved({name: control.value for name, control in self._controls.items()})
+        if not self._showing:
+            self._moved({name: control.value for name, control in self.controls.items()})
 
 
 def _choice(sliders: Mapping[str, Any], effective: float, result: Result) -> Choice:

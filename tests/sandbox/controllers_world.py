@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
 
 from qwenkit.sandbox import compare
 from qwenkit.sandbox.controllers.clock import Clock
@@ -145,6 +146,7 @@ class Stage:
         self.traffic = Traffic(self.clock)
         self.lines: list[compare.Line] = []
         self._written = 0
+        self._served = ""
         self.unknown_hosts = {"registry.invalid"}
         seed(self.store, node_name="lab", gpu="V100-16", gpus=gpus, gateway_port=8080)
         if with_claim:
@@ -153,7 +155,7 @@ class Stage:
     def add_claim(self, namespace: str = "default") -> None:
         """Create a volume and the claim that it fits."""
         spec = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
-        volume = {**spec, "capacity": {"storage": "20Gi"}}
+        volume = {**spec, **self.volume_source(), "capacity": {"storage": "20Gi"}}
         claim = {**spec, "resources": {"requests": {"storage": "20Gi"}}}
         self.store.create(
             "PersistentVolume", {"metadata": {"name": f"{namespace}-llm-model"}, "spec": volume}
@@ -162,6 +164,10 @@ class Stage:
             "PersistentVolumeClaim",
             {"metadata": {"name": "llm-model", "namespace": namespace}, "spec": claim},
         )
+
+    def volume_source(self) -> Object:
+        """Return where the volume's bytes are; a scripted kubelet does not ask."""
+        return {}
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -184,7 +190,7 @@ class Stage:
             for job in (
                 self.clock.run(),
                 controllers.run(),
-                ScriptedKubelet(self.store, self.clock).run(),
+                self.kubelet(),
                 self._write(),
             )
         ]
@@ -197,6 +203,19 @@ class Stage:
             results = await asyncio.gather(*jobs, return_exceptions=True)
         failures = [r for r in results if not isinstance(r, asyncio.CancelledError)]
         assert failures == []
+
+    def kubelet(self) -> Coroutine[Any, Any, None]:
+        """Return what runs the pods."""
+        return ScriptedKubelet(self.store, self.clock).run()
+
+    def request(self, service: str) -> None:
+        """Let a request for the Service's first revision arrive, which ``answered`` ends."""
+        self.traffic.enter("default", f"{service}-00001")
+        self._served = service
+
+    def answered(self) -> None:
+        """Let the request be answered."""
+        self.traffic.leave("default", f"{self._served}-00001")
 
     def _resolve(self, image: str) -> str | None:
         return NO_REGISTRY if image.partition("/")[0] in self.unknown_hosts else None

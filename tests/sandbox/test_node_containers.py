@@ -89,7 +89,7 @@ def test_a_startup_probe_holds_the_others_back(tmp_path: Path) -> None:
             "ports": [{"containerPort": 8080}],
             "resources": {"limits": {"nvidia.com/gpu": "1"}},
             "volumeMounts": [{"name": "v", "mountPath": "/m"}],
-            "startupProbe": port | {"failureThreshold": 30},
+            "startupProbe": port | {"failureThreshold": 600},
             "livenessProbe": port | {"failureThreshold": 1},
         }
         volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "llm-model"}}]

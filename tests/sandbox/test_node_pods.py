@@ -234,6 +234,7 @@ def test_a_deleted_pod_drains_and_goes(tmp_path: Path) -> None:
         changes.close()
         assert list(dict.fromkeys(seen)) == [
             ("MODIFIED", 300, "Running", ("True", None)),
+            ("MODIFIED", 300, "Running", ("False", "ContainersNotReady")),
             ("MODIFIED", 300, "Failed", ("False", "PodFailed")),
             ("MODIFIED", 0, "Failed", ("False", "PodFailed")),
             ("DELETED", 0, "Failed", ("False", "PodFailed")),

@@ -38,7 +38,8 @@ from qwenkit.settings import Credentials
 from qwenkit.weights.checkpoint import Checkpoints
 from qwenkit.weights.integrity import verify
 from qwenkit.weights.oss import open_bucket
-from qwenkit.weights.transfer import UploadReport, upload
+from qwenkit.weights.report import UploadReport
+from qwenkit.weights.transfer import upload
 
 PARTS = 12
 DATA = random.Random(4).randbytes(PARTS * PART - 5)

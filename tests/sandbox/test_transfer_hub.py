@@ -17,7 +17,8 @@ from qwenkit.errors import NotFound, TransferError, Unreachable
 from qwenkit.sandbox.hub_server import HubServer
 from qwenkit.weights.hub import Repository, open_source
 from qwenkit.weights.integrity import verify
-from qwenkit.weights.transfer import UploadReport, upload
+from qwenkit.weights.report import UploadReport
+from qwenkit.weights.transfer import upload
 
 MODEL = "qwen/Tiny"
 SIZE = 9 * PART + 1234

@@ -8,8 +8,9 @@ import random
 import signal
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ from transfer_world import OPTIONS, PART, Handler, World, is_part, world, write
 from qwenkit.weights.integrity import verify
 
 KILLS = 20
-PARTS = 50
+LATEST = 4  # the last part that a signal may fall on, counted from where a run began
+# More than twenty runs can bring: no run comes to its end before its signal.
+PARTS = KILLS * (LATEST + OPTIONS.workers - 1) + 10
 DATA = random.Random(5).randbytes(PARTS * PART - 77)
 
 
@@ -30,9 +33,10 @@ def place(tmp_path: Path) -> Iterator[World]:
         yield found
 
 
-def start(place: World) -> subprocess.Popen[bytes]:
+def start(place: World, name: str) -> subprocess.Popen[bytes]:
+    """Start an upload whose requests bear its name, as a security token."""
     here = Path(__file__).parent
-    environment = os.environ | {"PYTHONPATH": str(here.parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(here.parents[1]), "OSS_SESSION_TOKEN": name}
     source = str(place.root.parent / "model")
     numbers = [str(PART), str(OPTIONS.workers)]
     command = [sys.executable, str(here / "transfer_child.py"), place.url, source]
@@ -41,63 +45,83 @@ def start(place: World) -> subprocess.Popen[bytes]:
 
 
 def end(child: subprocess.Popen[bytes]) -> tuple[int, str]:
-    _, errors = child.communicate(timeout=60)
+    try:
+        _, errors = child.communicate(timeout=60)
+    finally:
+        child.kill()
     return child.returncode, errors.decode()
 
 
-def signal_at(
-    place: World, child: subprocess.Popen[bytes], rng: random.Random, number: int
-) -> None:
-    """Send a signal to the child around its next few parts: before, within or after one."""
-    countdown = rng.randint(1, 4)
+def is_part_of(name: str, request: web.Request) -> bool:
+    """Tell a run's parts from those that a dead one before it left in the sockets."""
+    return is_part(request) and request.headers["x-oss-security-token"] == name
+
+
+def parts_of(place: World, name: str) -> set[str]:
+    return {r.query["partNumber"] for r in place.faults.seen if is_part_of(name, r)}
+
+
+def struck(
+    place: World, name: str, rng: random.Random, number: int, arrived: set[str]
+) -> subprocess.Popen[bytes]:
+    """Start an upload that gets a signal at one of its first parts: before, within or after it.
+
+    Parts that come later than that one wait for the signal, so that no run outpaces it. Those
+    that the server had before the signal are added to ``arrived``.
+    """
+    countdown = rng.randint(1, LATEST)
     moment = rng.choice(["before", "within", "after"])
+    started: Future[subprocess.Popen[bytes]] = Future()
+    sent = asyncio.Event()
 
     async def fault(request: web.Request, handler: Handler) -> web.StreamResponse:
         nonlocal countdown
         countdown -= 1
-        if countdown or moment == "after":
+        left, answer = countdown, None
+        if left < 0:
+            await sent.wait()
+        if left or moment == "after":
             answer = await handler(request)
-            if not countdown:
-                child.send_signal(number)
+        if left >= 0 and answer is not None:
+            arrived.add(request.query["partNumber"])
+        if left and answer is not None:
             return answer
         if moment == "within":
             await request.content.readany()
-        child.send_signal(number)
-        await asyncio.sleep(0)
-        raise ConnectionResetError
+        (await asyncio.wrap_future(started)).send_signal(number)
+        sent.set()
+        if answer is None:
+            raise ConnectionResetError
+        return answer
 
-    place.faults.rules.clear()
-    place.faults.add(is_part, fault)
+    place.faults.rules[:] = []
+    place.faults.add(partial(is_part_of, name), fault)
+    started.set_result(start(place, name))
+    return started.result()
 
 
 def test_twenty_kills_and_every_byte(place: World) -> None:
-    rng = random.Random(6)
-    killed = 0
-    for _ in range(KILLS):
-        child = start(place)
-        signal_at(place, child, rng, signal.SIGKILL)
-        code, errors = end(child)
-        assert code in (0, -signal.SIGKILL), errors
-        killed += code != 0
-    place.faults.rules.clear()
-    code, errors = end(start(place))
+    rng, arrived = random.Random(6), set[str]()
+    for name in map(str, range(KILLS)):
+        known = arrived.copy()
+        code, errors = end(struck(place, name, rng, signal.SIGKILL, arrived))
+        assert code == -signal.SIGKILL, errors
+        assert known.isdisjoint(parts_of(place, name))
+    known = arrived.copy()
+    code, errors = end(start(place, "last"))
     assert code == 0, errors
-    assert killed >= 10
+    assert len(known) > KILLS
+    assert known.isdisjoint(parts_of(place, "last"))
     assert place.stored("m/w.bin") == DATA
     assert verify(place.bucket, "m").problems == ()
     assert place.orphans() == []
-    sent = Counter(r.query["partNumber"] for r in place.faults.seen if is_part(r))
-    assert sum(sent.values()) <= PARTS + killed * OPTIONS.workers
 
 
 def test_ctrl_c_says_how_to_go_on(place: World) -> None:
-    child = start(place)
-    signal_at(place, child, random.Random(7), signal.SIGINT)
-    code, errors = end(child)
+    code, errors = end(struck(place, "first", random.Random(7), signal.SIGINT, set()))
     assert code != 0
     assert "KeyboardInterrupt" in errors
     assert "repeat the same upload" in errors
-    place.faults.rules.clear()
-    assert end(start(place))[0] == 0
+    assert end(start(place, "second"))[0] == 0
     assert place.stored("m/w.bin") == DATA
     assert place.orphans() == []

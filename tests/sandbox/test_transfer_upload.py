@@ -13,15 +13,17 @@ from pathlib import Path
 
 import oss2
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from transfer_world import BUCKET, OPTIONS, PART, World, credentials, is_part, world, write
 
 from qwenkit.errors import Conflict, Forbidden, InvalidValue, NotFound, Rejected, TransferError
 from qwenkit.weights.integrity import verify
-from qwenkit.weights.oss import abort_uploads, check, delete_prefix, list_objects, open_bucket
+from qwenkit.weights.manifest import delete_prefix
+from qwenkit.weights.oss import abort_uploads, check, list_objects, open_bucket
 from qwenkit.weights.progress import Progress
-from qwenkit.weights.transfer import TransferOptions, UploadReport, upload
+from qwenkit.weights.report import UploadReport
+from qwenkit.weights.transfer import TransferOptions, upload
 
 FILES = {
     "config.json": b'{"model_type": "qwen2"}',
@@ -119,21 +121,12 @@ def test_a_changed_object_is_sent_again(place: World, tmp_path: Path) -> None:
     assert verify(place.bucket, "m").ok
 
 
-def test_globs_choose_files_and_later_ones_join_the_manifest(place: World, tmp_path: Path) -> None:
-    folder = write(tmp_path / "model", FILES)
-    report = send(place, folder, include=["*.bin"], exclude=["*/two.bin"])
-    assert [f.key for f in report.files] == ["m/weights/one.bin"]
-    with pytest.raises(NotFound, match=r"no file .* left"):
-        send(place, folder, include=["*.gguf"])
-
-
 def test_clean_up_deletes_what_the_manifest_lists_only(place: World, tmp_path: Path) -> None:
     send(place, write(tmp_path / "model", FILES))
     place.bucket.put_object("m/notes.txt", b"mine")
     place.bucket.init_multipart_upload("m/half")
     assert verify(place.bucket, "m").extra == ("m/notes.txt",)
-    deleted = delete_prefix(place.bucket, "m")
-    assert (deleted.objects, deleted.bytes) == (len(FILES), sum(map(len, FILES.values())))
+    assert delete_prefix(place.bucket, "m") == len(FILES)
     assert [found.key for found in list_objects(place.bucket, "")] == ["m/notes.txt"]
     assert place.orphans() == []
     with pytest.raises(NotFound, match=r"no qwenkit\.json"):
@@ -211,8 +204,9 @@ def test_a_key_that_oss_cannot_hold_is_refused(place: World, tmp_path: Path) -> 
     folder = write(tmp_path / "model", {"x" * 200: b""})
     with pytest.raises(Rejected, match="1023 bytes"):
         send(place, folder, "/".join(["p" * 200] * 5))
-    with pytest.raises(InvalidValue, match="prefix"):
-        send(place, folder, "/")
+    for prefix in ("/", "\\models"):
+        with pytest.raises(InvalidValue, match="prefix"):
+            send(place, folder, prefix)
 
 
 def test_two_processes_do_not_share_a_checkpoint(place: World, tmp_path: Path) -> None:
@@ -243,9 +237,12 @@ SIZES = st.sampled_from([0, 1, PART - 1, PART, PART + 1, 2 * PART - 1, 2 * PART,
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(files=st.dictionaries(NAMES, SIZES, min_size=1, max_size=5), seed=st.integers())
+@example(files={"\\": 1, "..\\up": PART + 1}, seed=0)
 def test_any_name_and_size(
     place: World, tmp_path_factory: pytest.TempPathFactory, files: dict[str, int], seed: int
 ) -> None:

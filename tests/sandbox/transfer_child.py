@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -23,4 +24,6 @@ def main(url: str, source: str, state: str, part_size: str, workers: str) -> Non
 
 
 if __name__ == "__main__":
+    # A shell's background jobs, and with them these tests, may run with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     main(*sys.argv[1:])

@@ -32,6 +32,7 @@ KINDS = [
     ("v1", "Service", "services", True),
     ("apps/v1", "Deployment", "deployments", True),
     ("storage.k8s.io/v1", "CSIDriver", "csidrivers", False),
+    ("storage.k8s.io/v1", "CSINode", "csinodes", False),
     ("serving.knative.dev/v1", "Service", "services", True),
     ("serving.knative.dev/v1", "Configuration", "configurations", True),
     ("serving.knative.dev/v1", "Revision", "revisions", True),

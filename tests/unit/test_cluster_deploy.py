@@ -12,7 +12,7 @@ from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.deploy import apply_all, deploy, wait_bound
 from qwenkit.cluster.rollout import wait_ready
 from qwenkit.cluster.scale import change_scaling, replicas, wait_replicas
-from qwenkit.errors import Conflict, InvalidValue, NotReady, Rejected, WaitTimeout
+from qwenkit.errors import Conflict, InvalidValue, NotFound, NotReady, Rejected, WaitTimeout
 from qwenkit.settings import Settings
 
 Obj = dict[str, Any]
@@ -252,3 +252,61 @@ def test_replicas_are_counted_from_pods_and_autoscalers(
         with pytest.raises(WaitTimeout, match="at least 1 ready") as caught:
             wait_replicas(cluster, settings, ready=1)
         assert "ending 1" in caught.value.why
+
+
+def test_the_failure_of_the_revision_before_is_not_the_new_one_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deployed again with a better command: at first the status still names the one that failed."""
+    api = Replay("crash", at=60)
+    service = api.get("serving.knative.dev/v1/Service", "qwen")
+    assert service is not None
+    failed = dict(service["status"])
+    service["metadata"]["generation"] = 2
+    ready = {"observedGeneration": 2, "latestCreatedRevisionName": "qwen-00002"} | {
+        "conditions": [{"type": "Ready", "status": "True"}]
+    }
+    stale = {"type": "ConfigurationsReady", "status": "Unknown", "reason": "OutOfDate"}
+    unknown = [stale, {"type": "Ready", "status": "Unknown", "reason": "OutOfDate"}]
+    states = iter([failed, failed | {"observedGeneration": 2, "conditions": unknown}, ready])
+
+    def listed(kind: str) -> None:
+        if kind.endswith("/Pod"):
+            service["status"] = next(states, ready)
+
+    api.listed = listed
+    listed("v1/Pod")
+    with connected(api, tmp_path, monkeypatch) as (cluster, settings):
+        done = wait_ready(cluster, settings, generation=2, every_s=0.001)
+    assert [t.state for t in done.transitions] == [
+        "waiting for Knative to take up the change",
+        "qwen-00002: Ready",
+    ]
+
+
+def test_a_gateway_that_is_not_found_is_said_before_anything_changes(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    becomes_ready(api)
+    with (
+        connected(api, tmp_path, monkeypatch) as (cluster, settings),
+        pytest.raises(NotFound, match="gateway") as caught,
+    ):
+        deploy(cluster, docs(), settings)
+    assert "--set gateway=" in caught.value.fix
+    assert api.objects == {}
+
+
+def test_what_is_being_deleted_is_not_applied_to(
+    api: Api, target: tuple[Cluster, Settings]
+) -> None:
+    going = docs()[1]
+    going["metadata"] |= {
+        "deletionTimestamp": "2026-01-01T00:00:00Z",
+        "finalizers": ["kubernetes.io/pvc-protection"],
+    }
+    api.add(going)
+    with pytest.raises(Conflict, match="pvc llm-model is being deleted") as caught:
+        deploy(target[0], docs(), target[1])
+    assert "kubernetes.io/pvc-protection" in caught.value.why
+    assert list(api.objects.values()) == [going]

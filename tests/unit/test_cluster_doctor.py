@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -268,3 +269,70 @@ def test_the_estimate_multiplies_and_admits_what_it_is() -> None:
     assert "example price" in str(estimate(settings))
     assert estimate(Settings(max_scale=0)).most is None
     assert estimate(Settings(gpu="H20")).least is None
+
+
+def test_who_wants_no_gpu_needs_none(cluster: Cluster, api: Api) -> None:
+    del api.objects["v1/Node", "", "gpu-1"]
+    report = report_of(cluster, gpu_count=0)
+    assert verdicts(report)["gpus"] == "ok"
+    assert report.ok
+
+
+def test_a_driver_is_there_if_a_node_has_it(cluster: Cluster, api: Api) -> None:
+    del api.objects["storage.k8s.io/v1/CSIDriver", "", "ossplugin.csi.alibabacloud.com"]
+    driver = {"name": "ossplugin.csi.alibabacloud.com", "nodeID": "i-1"}
+    api.add(obj("CSINode", "gpu-1", api_version="storage.k8s.io/v1", spec={"drivers": None}))
+    assert verdicts(report_of(cluster))["csi-driver"] == "fail"
+    api.add(obj("CSINode", "gpu-2", api_version="storage.k8s.io/v1", spec={"drivers": [driver]}))
+    assert verdicts(report_of(cluster))["csi-driver"] == "ok"
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Return a port of this machine at which somebody answers."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield listening.getsockname()[1]
+
+
+def closed_port() -> int:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return int(unused.getsockname()[1])
+
+
+def addresses(api: Api, *found: str) -> None:
+    node = api.get("Node", "gpu-1")
+    assert node is not None
+    node["status"]["addresses"] = [{"type": "InternalIP", "address": a} for a in found]
+
+
+def unbalanced(api: Api, **spec: Any) -> None:
+    service = kourier()
+    service["spec"] |= spec
+    api.add(service)
+
+
+def test_of_several_nodes_the_one_that_answers_is_taken(
+    cluster: Cluster, api: Api, port: int
+) -> None:
+    ports = [{"name": "http2", "port": 80, "nodePort": port}]
+    unbalanced(api, ports=ports)
+    # Nobody answers at the first: that loopback address is not the one that is listened at.
+    addresses(api, "127.0.0.0", "127.0.0.1")
+    assert gateway.address(cluster, Settings()) == f"http://127.0.0.1:{port}"
+
+
+def test_the_service_s_own_address_is_taken_only_if_it_answers(
+    cluster: Cluster, api: Api, port: int
+) -> None:
+    unbalanced(api, clusterIP="127.0.0.1", ports=[{"name": "http2", "port": port}])
+    assert gateway.address(cluster, Settings()) == f"http://127.0.0.1:{port}"
+    unbalanced(api, clusterIP="127.0.0.1", ports=[{"name": "http2", "port": closed_port()}])
+    with pytest.raises(NotFound, match="gateway") as caught:
+        gateway.address(cluster, Settings())
+    assert "port-forward" in caught.value.fix
+    unbalanced(api, clusterIP="None", ports=[{"name": "http2", "port": port}])
+    with pytest.raises(NotFound):
+        gateway.address(cluster, Settings())

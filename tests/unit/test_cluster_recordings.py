@@ -9,7 +9,7 @@ from cluster_api import final
 
 from qwenkit.cluster.explain import diagnose
 from qwenkit.cluster.kinds import is_going, name_of
-from qwenkit.cluster.snapshot import Snapshot, about, of_revision
+from qwenkit.cluster.snapshot import Snapshot, about, event_count, event_time, of_revision
 from qwenkit.cluster.timeline import build
 
 Obj = dict[str, Any]
@@ -175,3 +175,36 @@ def test_a_pod_that_never_ran_has_a_short_timeline() -> None:
     timeline = build(pod, [o for o in objects if o["kind"] == "Event"])
     assert [step.name for step in timeline.steps] == ["created"]
     assert timeline.total_s == 0
+
+
+def test_a_pod_that_is_scaled_down_has_not_crashed() -> None:
+    objects = final("zero-and-back", before=124.5)
+    pod = next(o for o in objects if o["kind"] == "Pod")
+    codes = [s["state"]["terminated"]["exitCode"] for s in pod["status"]["containerStatuses"]]
+    assert (is_going(pod), pod["status"]["phase"], any(codes)) == (True, "Failed", True)
+    assert diagnose(snapshot(objects), "qwen", "default").code == "ready"
+
+
+def test_an_event_of_a_series_is_as_new_and_as_frequent_as_its_series() -> None:
+    event = {
+        "eventTime": "2026-01-01T00:00:00.000000Z",
+        "firstTimestamp": None,
+        "lastTimestamp": None,
+        "series": {"count": 7, "lastObservedTime": "2026-01-01T00:09:00.000000Z"},
+        "metadata": {},
+    }
+    assert (event_count(event), event_time(event)) == (7, "2026-01-01T00:09:00.000000Z")
+    assert event_count(event | {"series": None}) == 1
+    assert event_count({"count": 3}) == 3
+
+
+def test_the_pull_of_another_container_is_not_ours() -> None:
+    objects = final("happy", before=30)
+    pod = next(o for o in objects if o["kind"] == "Pod")
+    events = [o for o in objects if o["kind"] == "Event"]
+    own = [e for e in events if "vllm-container" not in e["involvedObject"].get("fieldPath", "")]
+    assert "pulled" not in [step.name for step in build(pod, own).steps]
+    # Some runtimes report another name for the image than the one that was asked for.
+    for status in pod["status"]["containerStatuses"]:
+        status["image"] = "sha256:0123"
+    assert "pulled" in [step.name for step in build(pod, events).steps]

@@ -236,3 +236,19 @@ def test_without_knative_the_rest_still_goes(cluster: Cluster, api: Api) -> None
     api.add(everything(OURS)[0])
     teardown(cluster, Settings())
     assert api.objects == {}
+
+
+def test_who_may_not_see_volumes_still_gets_rid_of_the_rest(cluster: Cluster, api: Api) -> None:
+    for one in everything(OURS):
+        api.add(one)
+    api.refuse = lambda _method, path, _body: (
+        status(403, "Forbidden", "persistentvolumes is forbidden")
+        if path.endswith("/persistentvolumes")
+        else None
+    )
+    steps = {step.name: step for step in teardown(cluster, Settings()).steps}
+    assert not steps["pv"].removed
+    assert "persistentvolumes is forbidden" in steps["pv"].outcome
+    assert steps["secret llm-model-oss"].removed
+    leaks = audit(cluster, Settings())
+    assert (leaks.found, leaks.unknown) == ((), ("pv: persistentvolumes is forbidden",))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from qwenkit.cluster.wait import Transition, wait
-from qwenkit.errors import NotReady, WaitTimeout
+from qwenkit.errors import NotReady, Unreachable, WaitTimeout
 
 
 def test_transitions_are_told_once_each() -> None:
@@ -67,3 +67,33 @@ def test_an_early_failure_ends_it_with_the_same_facts() -> None:
     assert polls == 3
     assert caught.value.context["last"] == "3"
     assert len(caught.value.context["transitions"]) == 3
+
+
+def test_a_silence_is_sat_out_once_a_first_word_has_come() -> None:
+    answers = iter([1, Unreachable("away"), Unreachable("away"), 2])
+
+    def poll() -> int:
+        answer = next(answers)
+        if isinstance(answer, Unreachable):
+            raise answer
+        return answer
+
+    done = wait(poll, what="two", ready=lambda v: v == 2, describe=str, timeout_s=9, every_s=0.001)
+    assert [t.state for t in done.transitions] == ["1", "2"]
+
+
+def test_a_silence_from_the_start_or_without_end_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heard = iter([1])
+
+    def poll() -> int:
+        for value in heard:
+            return value
+        raise Unreachable("away")
+
+    monkeypatch.setattr("qwenkit.cluster.wait.SILENCE_S", 0.01)
+    waiting = {"what": "x", "ready": lambda _v: False, "describe": str, "every_s": 0.001}
+    for _ in range(2):  # the first time after a word, the second time without one
+        with pytest.raises(Unreachable):
+            wait(poll, timeout_s=9, **waiting)  # type: ignore[arg-type]

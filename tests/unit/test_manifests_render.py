@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shlex
+from base64 import b64decode
 from typing import Any
 
 import pytest
@@ -233,7 +234,9 @@ def test_keys_enter_only_the_secret_to_apply() -> None:
     assert "stringData" not in text
     assert "LTAI-id" not in text
     secret = render.secret(settings, keys)
-    assert secret["stringData"] == {"akId": "LTAI-id", "akSecret": "the-secret"}
+    assert "stringData" not in secret, "server-side apply would never remove such a key again"
+    decoded = {key: b64decode(text).decode() for key, text in secret["data"].items()}
+    assert decoded == {"akId": "LTAI-id", "akSecret": "the-secret"}
     assert type(secret["metadata"]["name"]) is str
     reference = parsed(settings)[1]["spec"]["csi"]["nodePublishSecretRef"]
     assert secret["metadata"]["name"] == reference["name"]
@@ -245,7 +248,7 @@ def test_temporary_keys_use_the_driver_s_other_spelling() -> None:
         access_key_secret=SecretStr("secret"),
         session_token=SecretStr("token"),
     )
-    assert set(render.secret(chosen(), keys)["stringData"]) == {
+    assert set(render.secret(chosen(), keys)["data"]) == {
         "AccessKeyId",
         "AccessKeySecret",
         "SecurityToken",

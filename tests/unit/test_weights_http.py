@@ -114,11 +114,6 @@ def test_a_range_with_status_200_is_believed_by_its_header(serve: Serve) -> None
     assert read(repository, RemoteFile("w", 7), offset=3) == b"ghts"
 
 
-def test_the_end_of_a_file_is_not_asked_for() -> None:
-    repository = open_source("modelscope:a/b", modelscope_endpoint="http://127.0.0.1:9")
-    assert read(repository, RemoteFile("w", 7), offset=7) == b""
-
-
 def test_hugging_face_pages_and_its_commit(serve: Serve) -> None:
     async def revision(request: web.Request) -> web.Response:
         return web.json_response({"sha": "c0ffee"})

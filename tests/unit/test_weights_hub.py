@@ -6,19 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenkit.errors import InvalidValue, NotFound, Rejected, TransferError
 from qwenkit.weights.hub import (
-    Listing,
     RemoteFile,
     Source,
     content_revision,
     listed,
     open_source,
     parse_source,
-    select,
 )
 
 SOURCES = {
@@ -50,14 +48,14 @@ def test_other_shapes_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/etc/passwd", "../up", "a/../../b", "a//b", "", ".", "a/.", "\\server", "a\nb", "a\0",
-     "\ud800"],
+    ["/etc/passwd", "../up", "a/../../b", "a//b", "", ".", "a/.", "a\nb", "a\0", "\ud800"],
 )  # fmt: skip
 def test_a_path_that_leaves_the_prefix_is_refused(path: str) -> None:
     with pytest.raises(Rejected):
         listed("hub", [RemoteFile(path, 1)])
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1))
 def test_a_path_that_passes_stays_below_any_folder(path: str) -> None:
     try:
@@ -68,25 +66,17 @@ def test_a_path_that_passes_stays_below_any_folder(path: str) -> None:
     path.encode()
 
 
+def test_a_backslash_is_a_letter() -> None:
+    """Only Windows reads it otherwise, and neither a bucket nor a mount runs there."""
+    names = ["..\\up", "\\", "a\\b"]
+    assert [file.path for file in listed("hub", [RemoteFile(n, 1) for n in names])] == names
+
+
 def test_our_manifest_in_a_source_stays_behind() -> None:
     files = [RemoteFile("b", 1), RemoteFile("qwenkit.json", 1), RemoteFile("a/qwenkit.json", 1)]
     assert [file.path for file in listed("hub", files)] == ["a/qwenkit.json", "b"]
     with pytest.raises(Rejected, match="twice"):
         listed("hub", [RemoteFile("b", 1), RemoteFile("b", 2)])
-
-
-def test_globs() -> None:
-    names = ["a.bin", "b.safetensors", "sub/c.safetensors", "README.md"]
-    listing = Listing("s", "r", tuple(RemoteFile(name, 1) for name in names))
-
-    def chosen(**globs: list[str]) -> list[str]:
-        return [file.path for file in select(listing, **globs).files]
-
-    assert chosen() == names
-    assert chosen(include=["*.safetensors"]) == names[1:3]
-    assert chosen(include=["*.safetensors"], exclude=["sub/*"]) == names[1:2]
-    with pytest.raises(NotFound, match="no file"):
-        chosen(exclude=["*"])
 
 
 def test_a_revision_changes_with_every_fact() -> None:
@@ -111,10 +101,10 @@ def test_a_folder_lists_its_files_without_git(tmp_path: Path) -> None:
     assert [file.path for file in listing.files] == [".hidden", "a/b.txt", "link.txt", "z.txt"]
     assert listing.revision == ""
     buffer = bytearray(10)
-    with repository.open(listing.files[3], 2, 2) as stream:
-        assert stream.readinto(memoryview(buffer)) == 2
+    with repository.open(listing.files[3], 2) as stream:
+        assert stream.readinto(memoryview(buffer)) == 3
         assert stream.readinto(memoryview(buffer)) == 0
-    assert buffer[:2] == b"tx"
+    assert buffer[:3] == b"txt"
 
 
 def test_a_folder_that_changes_or_breaks_is_named(tmp_path: Path) -> None:

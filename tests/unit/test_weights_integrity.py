@@ -13,7 +13,7 @@ from typing import Any
 
 import oss2
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenkit.errors import NotFound, Rejected
@@ -62,6 +62,7 @@ def test_a_header_that_contradicts_itself_is_noticed(spoil: dict[str, Any]) -> N
         names(safetensors({"a": 10}, **spoil))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_give_names_or_a_clear_error(data: bytes) -> None:
     with contextlib.suppress(HeaderError):

@@ -7,16 +7,17 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwenkit.errors import Conflict, InvalidValue, TransferError
+from qwenkit.errors import Conflict, TransferError
 from qwenkit.weights.checkpoint import Checkpoint, Checkpoints, Saver
 from qwenkit.weights.parts import MAX_PARTS, MIN_PART, Body, Buffers, Part, combine, crc64, plan
 from qwenkit.weights.progress import Meter, Progress, Tally, format_bytes, format_progress
-from qwenkit.weights.retry import Backoff, Stop, Stopped, retry
+from qwenkit.weights.retry import Backoff, Patience, Stop, Stopped, retry
 
 
+@settings(deadline=None)
 @given(size=st.integers(0, 1 << 45), part_size=st.integers(MIN_PART, 1 << 30))
 def test_parts_cover_every_size(size: int, part_size: int) -> None:
     layout = plan(size, part_size)
@@ -30,11 +31,7 @@ def test_parts_cover_every_size(size: int, part_size: int) -> None:
         assert layout.count == 0
 
 
-def test_parts_that_oss_refuses_are_refused() -> None:
-    with pytest.raises(InvalidValue, match="part_size"):
-        plan(1, MIN_PART - 1)
-
-
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=50)))
 def test_the_crc_of_a_whole_is_that_of_its_parts(pieces: list[bytes]) -> None:
     assert combine((crc64(piece), len(piece)) for piece in pieces) == crc64(b"".join(pieces))
@@ -79,7 +76,7 @@ def test_buffers_are_no_more_than_agreed() -> None:
 
 def checkpoint() -> Checkpoint:
     parts = {n: Part(n, f"etag{n}", n * 7, 100) for n in (1, 3)}
-    return Checkpoint("oss://b/k", "upload-1", 300, "ab", 100, parts)
+    return Checkpoint("upload-1", 300, "ab", 100, parts)
 
 
 def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -94,6 +91,7 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert store.load("k") is None
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_no_content_of_a_checkpoint_breaks_anything(content: bytes) -> None:
     import tempfile
@@ -137,24 +135,25 @@ def test_patience_ends_and_grows() -> None:
     backoff = Backoff(attempts=4, base_s=0.001, cap_s=0.002)
     assert all(backoff.delay_s(n) <= 0.002 for n in range(1, 50))
     tries: list[int] = []
+    told: list[int] = []
+    patience = Patience(backoff, on_retry=lambda: told.append(1))
 
     def fail() -> None:
         tries.append(1)
         raise OSError
 
     with pytest.raises(OSError):  # noqa: PT011
-        retry(fail, backoff=backoff, retryable=lambda *_: True, stop=Stop())
-    assert len(tries) == 4
+        retry(fail, patience, lambda *_: True)
+    assert (len(tries), len(told)) == (4, 3)
     with pytest.raises(OSError):  # noqa: PT011
-        retry(fail, backoff=backoff, retryable=lambda *_: False, stop=Stop())
-    assert len(tries) == 5
+        retry(fail, patience, lambda *_: False)
+    assert (len(tries), len(told)) == (5, 3)
 
 
 def test_a_cancelled_wait_ends() -> None:
     cancel = threading.Event()
     stop = Stop(cancel)
     cancel.set()
-    assert stop.cancelled
     with pytest.raises(TransferError):
         stop.wait(3600)
 

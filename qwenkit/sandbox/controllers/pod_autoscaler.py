@@ -66,9 +66,12 @@ class PodAutoscalerController(Shaped):
     def reconcile(self, namespace: str, name: str) -> None:
         """Leave other classes to their autoscalers, which the sandbox has not got."""
         found = self.store.find(self.kind, namespace, name)
-        annotations = (found or {"metadata": {}})["metadata"].get("annotations", {})
-        if annotations.get(f"{names.AUTOSCALING}/class", KPA) == KPA:
+        wanted = at(found, "metadata", "annotations", f"{names.AUTOSCALING}/class") or KPA
+        if found is None or wanted == KPA:
             super().reconcile(namespace, name)
+        else:
+            why = f"the sandbox has no autoscaler of class {wanted}, only {KPA}"
+            self.recorder.warning(found, "NotInSandbox", why)
 
     def forget(self, key: Key) -> None:
         """Stop scaling a revision that is gone."""

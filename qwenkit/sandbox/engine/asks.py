@@ -11,6 +11,7 @@ from qwenkit.errors import InvalidValue
 from qwenkit.sandbox.engine import tokens
 
 _NUMBER = (int, float)
+_MOST_ANSWERS = 128
 _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "model": ((str,), "Input should be a valid string"),
     "max_tokens": ((int,), "Input should be a valid integer"),
@@ -60,7 +61,8 @@ def parse(raw: bytes) -> dict[str, Any]:
     """
     try:
         body = json.loads(raw)
-    except ValueError as error:
+        json.dumps(body, ensure_ascii=False).encode()  # half a surrogate pair cannot be answered
+    except (ValueError, RecursionError) as error:
         at = getattr(error, "pos", 0)
         why = {"error": getattr(error, "msg", "JSON decode error")}
         raise _invalid("json_invalid", ("body", at), "JSON decode error", {}, ctx=why) from error
@@ -189,6 +191,8 @@ def _check_ranges(body: Mapping[str, Any], max_tokens: int | None) -> None:
     n = _or(body, "n", 1)
     if n < 1:
         raise refused(f"n must be at least 1, got {n}.")
+    if n > _MOST_ANSWERS:
+        raise refused(f"n must be at most {_MOST_ANSWERS} in the sandbox's engine, got {n}.")
     for name in ("presence_penalty", "frequency_penalty"):
         value = _or(body, name, 0.0)
         if not -2.0 <= value <= 2.0:

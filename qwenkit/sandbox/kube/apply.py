@@ -80,8 +80,12 @@ def track(
     """Return ``new`` with ``manager`` as the owner of whatever differs from ``live``."""
     mine = Manager(manager, "Update", kind.api_version, subresource)
     status = bool(subresource)
-    before = fieldsets.leaves(kind, live or {}, status=status)
-    after = fieldsets.leaves(kind, new, status=status)
+    try:
+        before = fieldsets.leaves(kind, live or {}, status=status)
+        after = fieldsets.leaves(kind, new, status=status)
+    except ValueError:
+        # An item without its key cannot be owned; as in the real server, no owner changes.
+        return _with_managers(new, live, _owners(live), now)
     changed = {path for path, value in after.items() if path not in before or before[path] != value}
     gone = changed | (before.keys() - after.keys())
     owners = {other: paths - gone for other, paths in _owners(live).items()}

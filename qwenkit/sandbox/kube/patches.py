@@ -112,8 +112,8 @@ def _apply(document: Any, operation: Any) -> Any:
     return _add(document, path, copied(operation["value"]))
 
 
-def _pointer(text: str) -> list[str]:
-    if text and not text.startswith("/"):
+def _pointer(text: Any) -> list[str]:
+    if not isinstance(text, str) or (text and not text.startswith("/")):
         raise ValueError("a JSON pointer starts with /")
     return [part.replace("~1", "/").replace("~0", "~") for part in text.split("/")[1:]]
 

@@ -9,11 +9,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from qwenkit.sandbox.kube import representation, watch
 from qwenkit.sandbox.kube.api_error import ApiError, bad_request
+from qwenkit.sandbox.kube.bodies import APPLY, decode
 from qwenkit.sandbox.kube.crds import ensure_definitions
 from qwenkit.sandbox.kube.discovery import REVIEWS, VERSION, Discovery
 from qwenkit.sandbox.kube.history import Subscription
@@ -22,7 +21,7 @@ from qwenkit.sandbox.kube.logs import LogSource, stream_logs
 from qwenkit.sandbox.kube.objects import Object, utc_now
 from qwenkit.sandbox.kube.paths import Target, target
 from qwenkit.sandbox.kube.store import Store
-from qwenkit.sandbox.kube.writer import APPLY, Admit, Call, Writer, Written
+from qwenkit.sandbox.kube.writer import Admit, Call, Writer, Written
 
 log = logging.getLogger("qwenkit.sandbox.kube")
 
@@ -30,8 +29,10 @@ USER = "admin"
 _MAX_BODY = 3 * 2**20
 _OPEN = frozenset({"healthz", "livez", "readyz", "version"})
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
+_OPTIONS = {"POST": "Create", "PUT": "Update", "PATCH": "Patch"}
+_PROPAGATION = ("Background", "Foreground", "Orphan")
+_DRY = ("All",)
 _WATCH_SECONDS = 3600.0
-_YAML = "application/yaml"
 
 
 def _admit_all(
@@ -195,12 +196,7 @@ class KubeApi:
         verb = "delete" if what.name else "deletecollection"
         if verb not in what.kind.verbs or what.subresource:
             raise _not_allowed()
-        options = (await _body(request) if request.can_read_body else None) or {}
-        for name in ("gracePeriodSeconds", "propagationPolicy"):
-            if name in request.query:
-                options[name] = request.query[name]
-        if "gracePeriodSeconds" in options:
-            options["gracePeriodSeconds"] = _integer(options["gracePeriodSeconds"])
+        options = await _delete_options(request)
         call = _call(request, what, dry_run=bool(options.get("dryRun")))
         if what.name:
             return _written(self._writer.delete(call, options))
@@ -215,6 +211,7 @@ class KubeApi:
 
 def _call(request: web.Request, what: Target, *, dry_run: bool = False) -> Call:
     query = request.query
+    _one_of(f"{_OPTIONS.get(request.method, 'Delete')}Options", "dryRun", query.get("dryRun"), _DRY)
     agent = request.headers.get("User-Agent", "").partition("/")[0]
     # An apply must name its manager; for any other write the program's name stands in.
     default = "" if request.content_type == APPLY else agent or "unknown"
@@ -222,36 +219,39 @@ def _call(request: web.Request, what: Target, *, dry_run: bool = False) -> Call:
         target=what,
         user=USER,
         manager=query.get("fieldManager") or default,
-        dry_run=dry_run or query.get("dryRun") == "All",
+        dry_run=dry_run or bool(query.get("dryRun")),
         force=query.get("force", "").lower() in ("true", "1"),
         field_validation=query.get("fieldValidation") or "Warn",
     )
 
 
 async def _body(request: web.Request) -> Any:
-    """Decode a JSON or YAML body.
+    return decode(await request.read(), request.content_type)
+
+
+async def _delete_options(request: web.Request) -> Object:
+    """Read the body and the parameters of a DELETE.
 
     Raises:
-        ApiError: 415 for another format, 400 for text that does not parse.
+        ApiError: 400 or 422.
     """
-    if "protobuf" in request.content_type:
-        raise ApiError(
-            415,
-            "UnsupportedMediaType",
-            "the body of the request was in an unknown format - accepted media types include: "
-            f"application/json, {_YAML}: protobuf is not part of the sandbox; with kubectl create, "
-            "add --dry-run=client -o yaml | kubectl apply --server-side -f -",
-        )
-    text = await request.text()
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        if request.content_type not in (APPLY, _YAML):
-            raise bad_request(f"error decoding the body as JSON: {error}") from error
-    try:
-        return YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        raise bad_request("error decoding YAML: the body is no YAML document") from error
+    options = (await _body(request) if request.can_read_body else None) or {}
+    if not isinstance(options, dict) or not isinstance(options.get("preconditions") or {}, dict):
+        raise bad_request("the object provided is unrecognized: it must be DeleteOptions")
+    for name in ("gracePeriodSeconds", "propagationPolicy"):
+        if name in request.query:
+            options[name] = request.query[name]
+    _one_of("DeleteOptions", "propagationPolicy", options.get("propagationPolicy"), _PROPAGATION)
+    if "gracePeriodSeconds" in options:
+        options["gracePeriodSeconds"] = _integer(options["gracePeriodSeconds"])
+    return options
+
+
+def _one_of(options: str, field: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value and value not in allowed:
+        listed = ", ".join(f'"{one}"' for one in allowed)
+        text = f"{field}: Unsupported value: {json.dumps(value)}: supported values: {listed}"
+        raise ApiError(422, "Invalid", f'{options}.meta.k8s.io "" is invalid: {text}')
 
 
 def _integer(value: Any) -> int:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from qwenkit.sandbox.kube.api_error import bad_request
 from qwenkit.sandbox.kube.kinds import Kind
 
-# str and dict stand for themselves, a one-item list for a list, "*" for any key.
+QUANTITY = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?")
+QUANTITY_RULE = (
+    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+)
+# str and dict stand for themselves, a one-item list for a list, "*" for any key, the pattern for
+# a quantity.
 _STRINGS = {"*": str}
+_QUANTITIES = {"*": QUANTITY}
+_STATUS = {"conditions": [{"type": str, "status": str}]}
 _METADATA = {
     "name": str,
     "generateName": str,
@@ -24,13 +32,23 @@ _METADATA = {
 _CONTAINER = {
     "name": str,
     "image": str,
+    "command": [str],
+    "args": [str],
+    "env": [{}],
+    "volumeMounts": [{}],
     "ports": [{}],
-    "resources": {"limits": {}, "requests": {}},
+    "resources": {"limits": _QUANTITIES, "requests": _QUANTITIES},
+    "readinessProbe": {},
+    "livenessProbe": {},
+    "startupProbe": {},
 }
 _SHAPES: dict[str, Mapping[str, Any]] = {
     "ConfigMap": {"data": _STRINGS, "binaryData": _STRINGS},
     "Secret": {"data": _STRINGS, "stringData": _STRINGS, "type": str},
-    "Pod": {"spec": {"containers": [_CONTAINER], "initContainers": [_CONTAINER]}},
+    "Pod": {
+        "spec": {"containers": [_CONTAINER], "initContainers": [_CONTAINER], "volumes": [{}]},
+    },
+    "Node": {"status": {"allocatable": _QUANTITIES, "capacity": _QUANTITIES}},
     "PersistentVolume": {
         "spec": {"accessModes": [str], "capacity": {}, "csi": {}, "claimRef": {}},
     },
@@ -50,13 +68,18 @@ def check(kind: Kind, obj: Mapping[str, Any]) -> None:
     Raises:
         ApiError: 400; the message names the field and the types, never the value.
     """
-    problem = next(_problems({"metadata": _METADATA}, obj, ""), None)
+    problem = next(_problems({"metadata": _METADATA, "status": _STATUS}, obj, ""), None)
     struct = "ObjectMeta"
     if problem is None:
         problem = next(_problems(_SHAPES.get(kind.name, {}), obj, ""), None)
         struct = kind.kind
     if problem:
         path, found, wanted = problem
+        if wanted == QUANTITY_RULE:
+            raise bad_request(
+                f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: '
+                f"{QUANTITY_RULE}"
+            )
         raise bad_request(
             f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: json: '
             f"cannot unmarshal {found} into Go struct field {struct}.{path} of type {wanted}"
@@ -77,6 +100,9 @@ def _problems(shape: Any, value: Any, path: str) -> Iterator[tuple[str, str, str
     if shape is str:
         if not isinstance(value, str):
             yield path, found, "string"
+    elif shape is QUANTITY:
+        if isinstance(value, bool) or not QUANTITY.fullmatch(str(value)):
+            yield path, found, QUANTITY_RULE
     elif isinstance(shape, list):
         if isinstance(value, list):
             for item in value:

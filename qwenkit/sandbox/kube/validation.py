@@ -11,6 +11,7 @@ from typing import Any
 from qwenkit.sandbox.kube.api_error import Cause, bad_request, invalid
 from qwenkit.sandbox.kube.kinds import Kind
 from qwenkit.sandbox.kube.objects import Object, at
+from qwenkit.sandbox.kube.shapes import QUANTITY, QUANTITY_RULE
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -18,7 +19,6 @@ _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-
 _QUALIFIED = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 _LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 _DATA_KEY = re.compile(r"[-._a-zA-Z0-9]+")
-_QUANTITY = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?")
 _ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 _RECLAIM = ("Delete", "Recycle", "Retain")
 _VOLUME_MODES = ("Block", "Filesystem")
@@ -151,13 +151,8 @@ def _qualified(field: str, key: str) -> Causes:
 
 
 def _quantity(field: str, value: Any) -> Causes:
-    if not _QUANTITY.fullmatch(str(value)):
-        yield _bad(
-            field,
-            value,
-            "quantities must match the regular expression "
-            "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
-        )
+    if not QUANTITY.fullmatch(str(value)):
+        yield _bad(field, value, QUANTITY_RULE)
     elif re.fullmatch(r"[-+]?0*\.?0*\D*", str(value)) or str(value).startswith("-"):
         yield _bad(field, str(value), "must be greater than zero")
 

@@ -16,6 +16,7 @@ from qwenkit.sandbox.kube.api_error import (
     invalid,
     not_found,
 )
+from qwenkit.sandbox.kube.bodies import APPLY
 from qwenkit.sandbox.kube.kinds import Kind
 from qwenkit.sandbox.kube.objects import Object, copied, timestamp, utc_now
 from qwenkit.sandbox.kube.paths import Target
@@ -25,8 +26,7 @@ from qwenkit.sandbox.kube.store import Store
 # operation is CREATE or UPDATE, kind a unique name such as KnativeService; raises Rejected.
 Admit = Callable[[str, str, Object, Object | None, bool, str], Object]
 
-APPLY, MERGE, JSON, STRATEGIC = (
-    "application/apply-patch+yaml",
+MERGE, JSON, STRATEGIC = (
     "application/merge-patch+json",
     "application/json-patch+json",
     "application/strategic-merge-patch+json",

@@ -44,8 +44,11 @@ class Prober:
         if kind != STARTUP:
             await self._up.wait()
         probe = self._spec[kind]
+        if not probes.can_ask(probe):
+            why = f"{kind} runs a command or gRPC, which the sandbox does not: it passes"
+            self._host.event(self._container.name, "Warning", "NotInSandbox", why)
         await probes.watch(
-            probes.periods(probe),
+            probes.periods(probe).paced(self._host.timing.probe_s),
             partial(self._ask, self._container, probe),
             passed=partial(self._passed, kind),
             failed=partial(self._failed, kind),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +15,8 @@ from qwenkit.sandbox.kube.objects import at
 
 Listener = Callable[[int], str | None]
 """Gives the real address behind a container's port, or None when nothing listens there."""
+
+SHORTEST_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,11 @@ class Periods:
     successes: int
     failures: int
 
+    def paced(self, second: float) -> Periods:
+        """Return the same with delay and period in the node's seconds; the timeout is real."""
+        delay, period = self.initial_delay_s * second, self.period_s * second
+        return replace(self, initial_delay_s=delay, period_s=max(period, SHORTEST_S))
+
 
 def periods(probe: Mapping[str, Any]) -> Periods:
     """Read a probe's numbers; 0 and absent mean the default."""
@@ -37,6 +44,11 @@ def periods(probe: Mapping[str, Any]) -> Periods:
         successes=probe.get("successThreshold") or 1,
         failures=probe.get("failureThreshold") or 3,
     )
+
+
+def can_ask(probe: Mapping[str, Any]) -> bool:
+    """Return whether a probe is one that the sandbox really makes."""
+    return bool(probe.get("httpGet") or probe.get("tcpSocket"))
 
 
 async def check(

@@ -68,7 +68,7 @@ def pod_status(old: Mapping[str, Any], facts: PodFacts, now: str) -> Object:
     if requests := resources.get("requests"):
         status["allocatedResources"] = requests
     if old.get("phase") != "Pending":
-        resources = _measured(resources, specs)
+        resources = _measured(resources, specs, stopped=facts.stopped)
     return status | ({"resources": resources} if resources else {})
 
 
@@ -160,8 +160,13 @@ def _resources(containers: Sequence[Mapping[str, Any]]) -> Object:
     return total
 
 
-def _measured(resources: Object, containers: Sequence[Mapping[str, Any]]) -> Object:
-    """Return what a running pod's control group says: no devices, and no limit is a number."""
+def _measured(
+    resources: Object, containers: Sequence[Mapping[str, Any]], *, stopped: bool
+) -> Object:
+    """Return what a pod's control group says: no devices, and no limit is a number.
+
+    Once the pod has stopped, its CPU limit is gone with the group, as recorded.
+    """
     kept = {
         part: {name: amount for name, amount in amounts.items() if name in ("cpu", "memory")}
         for part, amounts in resources.items()
@@ -171,6 +176,8 @@ def _measured(resources: Object, containers: Sequence[Mapping[str, Any]]) -> Obj
         "memory" in ((one.get("resources") or {}).get("limits") or {}) for one in containers
     ):
         limits["memory"] = _UNLIMITED
+    if stopped:
+        limits.pop("cpu", None)
     return {part: amounts for part, amounts in kept.items() if amounts}
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 class NodeTiming:
     """Seconds, as recorded on a real node; the model's load is computed from its size.
 
-    ``scaled`` divides all of them by the sandbox's time scale. Probes keep their own periods.
+    ``scaled`` divides all of them by the sandbox's time scale.
     """
 
     accept_s: float = 0.04
@@ -37,6 +37,8 @@ class NodeTiming:
     mount_backoff_s: float = 0.5
     mount_backoff_max_s: float = 122.0
     pull_backoff_s: float = 10.0
+    probe_s: float = 1.0
+    """One second of a probe's period and delay."""
 
     def scaled(self, time_scale: float) -> NodeTiming:
         """Return these times on the wall clock."""

@@ -1,0 +1,112 @@
+"""What a run of the course stands on: its folder, its target, its environment, its signals."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from qwenkit.cluster.client import Cluster
+from qwenkit.errors import Conflict, QwenkitError
+from qwenkit.sandbox import process as sandbox
+from qwenkit.settings import Settings
+
+_ENDS = (signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM and a closed terminal end a run as Ctrl-C does: with its teardown."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    # What is ignored stays ignored: that is what nohup is for.
+    before = {n: handler for n in _ENDS if (handler := signal.getsignal(n)) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Make a run's folder while holding the lock beside it; refuse to run beside another."""
+    output = folder.parent
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Conflict(
+                f"another run is writing to {output}",
+                "two runs against one target undo each other's work",
+                "wait for it, or give --output another folder and --set run=NAME",
+            ) from None
+        folder.mkdir()
+        yield
+
+
+@contextmanager
+def target(settings: Settings, on_event: Callable[[str], None]) -> Iterator[None]:
+    """Make sure that the target answers; start a sandbox of our own if none is running."""
+    if settings.context != "sandbox" or _answers(settings):
+        yield
+        return
+    root = Path(tempfile.mkdtemp(prefix="qwenkit-sandbox-"))
+    try:
+        state = sandbox.up(root, sandbox.Options(gpu=settings.gpu, time_scale=settings.time_scale))
+        on_event(f"sandbox: up in {state.seconds:g} s, figures are modelled for a {settings.gpu}")
+        with _variables(sandbox.environment(root)):
+            yield
+    finally:
+        sandbox.down(root)
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _answers(settings: Settings) -> bool:
+    try:
+        Cluster.connect(settings)
+    except QwenkitError:
+        return False
+    return True
+
+
+def environment(params: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """Give the kernels parameters as ``QWENKIT_<NAME>``, and the Jupyter of this very Python."""
+    named = {f"QWENKIT_{name.upper()}": _text(value) for name, value in params.items()}
+    return _variables(named | {"JUPYTER_PREFER_ENV_PATH": "1"})
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    # Empty is how the environment says None; it also hides what was there before.
+    return "" if value is None else str(value)
+
+
+@contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

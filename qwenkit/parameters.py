@@ -1,0 +1,109 @@
+"""Read parameters from text and from YAML, and say what is wrong with one of them.
+
+Text is what the environment and ``--set`` can give; it is read by the type of the field.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from qwenkit.errors import NotFound, SettingsError
+
+# Python reads both; YAML 1.1 takes the first for octal, and nobody means the second.
+_ODD_NUMBER = re.compile(r"\s*[-+]?0\d|.*_")
+_NUMBERS = (int, float)
+
+
+def from_text(name: str, text: str, field: FieldInfo, origin: str) -> Any:
+    """Return the value that ``text`` stands for in a field; empty is None where None is allowed.
+
+    Raises:
+        SettingsError: the text is no value of the field's type.
+    """
+    kinds = get_args(field.annotation) or (field.annotation,)
+    if NoneType in kinds and text.strip() in ("", "null"):
+        return None
+    if bool in kinds and text.lower() not in ("true", "false"):
+        raise SettingsError(name, text, "must be true or false", came_from(origin))
+    if any(kind in _NUMBERS for kind in kinds) and _ODD_NUMBER.match(text):
+        rule = "must be a number without leading zeros and underscores"
+        raise SettingsError(name, text, rule, came_from(origin))
+    adapter: TypeAdapter[Any] = TypeAdapter(field.annotation or str)
+    try:
+        return adapter.validate_python(text)
+    except ValidationError as error:
+        raise SettingsError(name, text, error.errors()[0]["msg"], came_from(origin)) from None
+
+
+def read_mapping(path: Path, fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
+    """Read a params file: one YAML mapping of parameter names to scalars.
+
+    Raises:
+        SettingsError: it is no such file, or it names a parameter that does not exist.
+        NotFound: it cannot be read.
+    """
+    try:
+        loaded = YAML(typ="safe").load(path.read_text("utf-8"))
+    except OSError as error:
+        raise NotFound(
+            f"params file {path} cannot be read",
+            error.strerror or str(error),
+            "notebooks/params/ has three",
+        ) from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError("params", str(path), f"must be a YAML file: {error}") from error
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise SettingsError("params", str(path), "must be a mapping of parameter names to values")
+    for name in loaded:
+        if name not in fields:
+            raise unknown(str(name), fields, f"params file {path}")
+    return loaded
+
+
+def unknown(name: str, fields: Mapping[str, FieldInfo], origin: str = "") -> SettingsError:
+    """Return the error for a name that is no parameter, with the nearest that is one."""
+    close = get_close_matches(name, fields, n=1)
+    hint = f"did you mean {close[0]}?" if close else "qwenkit/settings.py lists all of them"
+    fix = "; ".join(filter(None, [hint, came_from(origin)]))
+    return SettingsError(name, "", "is not a parameter of qwenkit", fix)
+
+
+def readable(error: ValidationError, origins: Mapping[str, str]) -> SettingsError:
+    """Return a validation's first complaint as our error, with the layer it came from."""
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else "parameters"
+    value = first["input"] if first["loc"] else ""
+    rule = first["msg"].removeprefix("Value error, ")
+    hint = _type_hint(first["type"], value)
+    return SettingsError(
+        name, value, rule, "; ".join(filter(None, [hint, came_from(origins.get(name, ""))]))
+    )
+
+
+def came_from(origin: str) -> str:
+    """Name the layer that gave a value; nothing for a value given in Python."""
+    return f"it came from {origin}" if origin else ""
+
+
+def _type_hint(kind: str, value: object) -> str:
+    if kind not in ("bool_type", "int_type", "float_type", "string_type"):
+        return ""
+    if value is None:
+        return "leave it out to keep the default"
+    if kind == "string_type":
+        return f"it has type {type(value).__name__}; write it in quotes"
+    if isinstance(value, str):
+        return "it is text; write it without quotes"
+    return f"it has type {type(value).__name__}"

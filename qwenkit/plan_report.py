@@ -1,0 +1,282 @@
+"""A plan in words for a terminal, as JSON for programs, and as one HTML file with pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from qwenkit.autoscaling.candidates import Objective
+from qwenkit.autoscaling.gpu import Band
+from qwenkit.errors import InvalidValue, PreflightError
+from qwenkit.plan import Better, Change, Outcome, Plan
+
+_FIGURES = (
+    *("requests", "answered", "failed", "unfinished", "max_ready", "max_queue"),
+    *("ttft_p50_s", "ttft_p95_s", "ttft_p99_s", "latency_p50_s", "latency_p95_s", "latency_p99_s"),
+    *("gpu_seconds", "cost", "cost_per_1k_tokens"),
+)
+_SHOWN_CHANGES = 20
+
+
+def as_dict(plan: Plan) -> dict[str, Any]:
+    """Return the plan as JSON-ready values under keys that are always there."""
+    lengths, environment = plan.asked.lengths, plan.environment
+    return {
+        "gpu": plan.gpu.name,
+        "model": plan.model.name,
+        "traffic": plan.asked.words,
+        "prompt_tokens": lengths.prompt_tokens,
+        "answer_tokens": lengths.output_tokens,
+        "startup_s": environment.startup.total_s,
+        "gpus": environment.gpus,
+        "price_per_gpu_hour": environment.price_per_gpu_hour,
+        "price_is_example": plan.price_is_example,
+        "objective": {
+            "ttft_p95_s": plan.objective.ttft_p95_s,
+            "tpot_p95_s": plan.objective.tpot_p95_s,
+        },
+        "memory": asdict(plan.fit) | {"sequences_of_this_length": plan.sequences},
+        "speed": {
+            "uncertainty": plan.gpu.uncertainty,
+            "ttft_s": asdict(plan.ttft_s),
+            "batches": [asdict(speed) for speed in plan.speeds],
+        },
+        "scaling": asdict(plan.spec) | {"annotations": dict(plan.annotations)},
+        "advice": [asdict(advice) for advice in plan.advice],
+        "simulation": _simulation(plan.outcome) if plan.outcome else None,
+        "recommendation": _recommendation(plan.better) if plan.better else None,
+        "why_no_recommendation": plan.why_not_better,
+    }
+
+
+def _simulation(outcome: Outcome) -> dict[str, Any]:
+    summary, verdict = outcome.result.summary(), outcome.verdict
+    return {name: summary.get(name) for name in _FIGURES} | {
+        "seconds": outcome.result.t[-1],
+        "tpot_p95_s": _finite(verdict.tpot_p95_s),
+        "cost_per_hour": verdict.cost_per_hour,
+        "misses": list(outcome.misses),
+        "replica_changes": [asdict(change) for change in outcome.changes],
+    }
+
+
+def _recommendation(better: Better) -> dict[str, Any]:
+    found = better.recommendation
+    return {
+        "parameters": [asdict(each) for each in better.parameters],
+        "annotations": dict(found.annotations),
+        "container_concurrency": found.container_concurrency,
+        "timeout_seconds": found.timeout_seconds,
+        "response_start_timeout_seconds": found.response_start_timeout_seconds,
+        "simulation": _simulation(better.outcome),
+        "next_best": found.next_best_costs,
+        "front": [
+            {
+                "settings": str(each.choice),
+                "cost_per_hour": each.cost_per_hour,
+                "ttft_p95_s": _finite(each.ttft_p95_s),
+            }
+            for each in found.front
+        ],
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def words(plan: Plan) -> str:
+    """Return the plan as text."""
+    return "\n".join(_lines(plan))
+
+
+def _lines(plan: Plan) -> Iterator[str]:
+    yield f"{plan.model.name} on {plan.gpu.name}: {headline(plan)}"
+    for name, text in facts(plan):
+        yield f"  {name:<13}{text}"
+    if plan.advice:
+        yield "advice"
+    for advice in plan.advice:
+        yield f"  {advice.level:<8} {advice.setting}: {advice.message}"
+        yield f"  {'':<8} fix: {advice.fix}"
+    if plan.outcome:
+        yield f"these settings under {plan.asked.words}"
+        yield from _outcome(plan.outcome, plan)
+        yield "replicas"
+        yield from _changes(plan.outcome.changes)
+    if plan.better:
+        yield from _better(plan.better, plan)
+    else:
+        yield f"no recommendation: {plan.why_not_better}"
+
+
+def headline(plan: Plan) -> str:
+    """Say in a few words whether the model fits."""
+    return "it fits" if plan.fit.fits else f"it does not fit: {'; '.join(plan.fit.problems)}"
+
+
+def facts(plan: Plan) -> Iterator[tuple[str, str]]:
+    """Say how the model lies in memory, how fast it is, and what the autoscaler aims at."""
+    laid, lengths, spec = plan.fit, plan.asked.lengths, plan.spec
+    yield (
+        "memory",
+        f"{laid.usable_gib:g} GiB: weights {laid.weights_gib:.1f}, activations "
+        f"{laid.activation_gib:.1f}, KV cache {laid.kv_gib:.1f} for {laid.kv_tokens} tokens",
+    )
+    yield (
+        "sequences",
+        f"{laid.sequences:.1f} of {laid.max_model_len} tokens, {plan.sequences:.1f} of "
+        f"{lengths.prompt_tokens} in + {lengths.output_tokens} out",
+    )
+    yield "vLLM flags", " ".join(laid.flags)
+    error = f" ± {100 * plan.gpu.uncertainty:.0f} %"
+    yield "TTFT", f"{_band(plan.ttft_s, 's', error)} to read a prompt alone"
+    for speed in plan.speeds:
+        each = Band(*(value * 1e3 for value in asdict(speed.tpot_s).values()))
+        streams = f"{speed.batch} streams" if speed.batch > 1 else "1 stream"
+        yield (
+            "TPOT",
+            f"{_band(each, 'ms', error)} with {streams}, {speed.tokens_per_s:.0f} tokens/s",
+        )
+    yield (
+        "scaling",
+        f"target {spec.total:g} × {100 * spec.utilization:g} % = {spec.target:g} {spec.metric} "
+        f"a replica, {spec.min_scale} to {spec.max_scale or 'any number of'} replicas, "
+        f"window {spec.stable_window_s:g} s, panic window {spec.panic_window_s:g} s",
+    )
+    yield (
+        "cold start",
+        f"{plan.environment.startup.total_s:g} s from pod created to ready, "
+        f"{plan.environment.gpus or 'enough'} GPUs",
+    )
+
+
+def _band(value: Band, unit: str, error: str) -> str:
+    return f"{value.value:.3g} {unit}{error} ({value.low:.3g} to {value.high:.3g})"
+
+
+def figures(outcome: Outcome, plan: Plan) -> Iterator[tuple[str, str]]:
+    """Say what a simulation gave, name by name."""
+    result, verdict = outcome.result, outcome.verdict
+    summary = result.summary()
+    yield (
+        "requests",
+        f"{summary['answered']:g} answered, {summary['failed']:g} failed, "
+        f"{summary['unfinished']:g} unfinished after {result.t[-1]} s",
+    )
+    if result.requests.answered:
+        for name, key in (("TTFT", "ttft"), ("latency", "latency")):
+            p50, p95, p99 = (summary[f"{key}_{each}_s"] for each in ("p50", "p95", "p99"))
+            yield name, f"p50 {p50:.3g} s, p95 {p95:.3g} s, p99 {p99:.3g} s"
+        yield "TPOT", f"p95 {verdict.tpot_p95_s * 1e3:.3g} ms"
+    yield (
+        "replicas",
+        f"at most {summary['max_ready']:g} ready, at most {summary['max_queue']:g} "
+        "requests waiting",
+    )
+    example = ", an example price" if plan.price_is_example else ""
+    currency = " CNY" if plan.price_is_example else ""
+    yield (
+        "cost",
+        f"{result.cost:.3g}{currency} for {result.gpu_seconds / 3600:.3g} GPU-hours at "
+        f"{plan.environment.price_per_gpu_hour:g}{currency}{example}; {verdict.cost_per_hour:.3g} "
+        "per hour" + _per_token(result.cost_per_1k_tokens),
+    )
+    yield "objective", _objective(plan.objective, outcome.misses)
+
+
+def _per_token(cost: float) -> str:
+    return f", {cost:.3g} per 1000 tokens" if math.isfinite(cost) else ""
+
+
+def _objective(objective: Objective, misses: tuple[str, ...]) -> str:
+    if misses:
+        return "missed: " + "; ".join(misses)
+    named = objective.ttft_p95_s or objective.tpot_p95_s
+    return "kept" if named else "no request fails; name one with --ttft-p95 or --tpot"
+
+
+def _outcome(outcome: Outcome, plan: Plan) -> Iterator[str]:
+    for name, text in figures(outcome, plan):
+        yield f"  {name:<13}{text}"
+
+
+def _changes(changes: tuple[Change, ...]) -> Iterator[str]:
+    if not changes:
+        yield "  never change"
+    for change in changes[:_SHOWN_CHANGES]:
+        yield f"  {change.t:>7.0f} s  {change.before} → {change.after}  {change.reason}"
+    if len(changes) > _SHOWN_CHANGES:
+        yield f"  … and {len(changes) - _SHOWN_CHANGES} more: --json or --html has them all"
+
+
+def _better(better: Better, plan: Plan) -> Iterator[str]:
+    yield "recommended for the same traffic"
+    for each in better.parameters:
+        now = "" if each.value == each.now else f" (now {each.now or 'not set'})"
+        yield f"  --set {each.parameter}={each.value}{now}"
+        yield f"        {each.why}"
+    yield "which gives"
+    yield from _outcome(better.outcome, plan)
+    yield f"  {'next best':<13}{better.recommendation.next_best_costs}"
+    if changed := commands(better):
+        yield f"to use them: qwenkit deploy {changed}"
+
+
+def commands(better: Better) -> str:
+    """Return the recommended parameters that are not so already, to paste behind a command."""
+    return " ".join(
+        f"--set {each.parameter}={each.value}"
+        for each in better.parameters
+        if each.value != each.now
+    )
+
+
+def compare(plan: Plan) -> Iterator[tuple[str, str, str]]:
+    """Say name by name what these settings give and what the recommended ones would."""
+    now = dict(figures(plan.outcome, plan)) if plan.outcome else {}
+    then = dict(figures(plan.better.outcome, plan)) if plan.better else {}
+    for name in now | then:
+        yield name, now.get(name, ""), then.get(name, "")
+
+
+def write_html(plan: Plan, path: Path) -> None:
+    """Write the plan as one HTML file that loads nothing.
+
+    Raises:
+        InvalidValue: the file cannot be written.
+        PreflightError: the libraries that draw are not installed.
+    """
+    try:
+        from jinja2 import Environment, PackageLoader
+
+        from qwenkit.widgets.charts import front_chart
+        from qwenkit.widgets.run_picture import draw_run
+    except ModuleNotFoundError as error:
+        fix = "pip install 'qwenkit[course]'"
+        raise PreflightError("--html needs libraries that draw", str(error), fix) from error
+    pictures = {}
+    if plan.outcome:
+        pictures["now"] = draw_run(plan.outcome.result).svg()
+    if plan.outcome and plan.better:
+        found = plan.better.recommendation
+        pictures["better"] = draw_run(plan.better.outcome.result).svg()
+        pictures["front"] = front_chart(found.candidates, found.chosen, plan.outcome.verdict).svg()
+    page = Environment(
+        loader=PackageLoader("qwenkit", "templates"), autoescape=True, trim_blocks=True
+    ).get_template("plan.html")
+    html = page.render(
+        plan=plan,
+        headline=headline(plan),
+        facts=list(facts(plan)),
+        comparison=list(compare(plan)),
+        commands=commands(plan.better) if plan.better else "",
+        pictures=pictures,
+    )
+    try:
+        path.write_text(html, "utf-8")
+    except OSError as error:
+        raise InvalidValue("html", str(path), f"a file to write: {error}") from error

@@ -1,0 +1,60 @@
+"""Decode request bodies: what is stored must be readable again by every client."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.tokens import AliasToken
+
+from qwenkit.sandbox.kube.api_error import ApiError, bad_request
+
+APPLY, YAML_TYPE = "application/apply-patch+yaml", "application/yaml"
+
+
+def decode(content: bytes, content_type: str) -> Any:
+    """Return the JSON value of a JSON or YAML body.
+
+    Raises:
+        ApiError: 415 for another format, 400 for what does not parse, or does not come back as
+            JSON: NaN, half a surrogate pair, a value inside itself, aliases of YAML, which may
+            stand for gigabytes.
+    """
+    if "protobuf" in content_type:
+        raise ApiError(
+            415,
+            "UnsupportedMediaType",
+            "the body of the request was in an unknown format - accepted media types include: "
+            f"application/json, {YAML_TYPE}: protobuf is not part of the sandbox; with kubectl "
+            "create, add --dry-run=client -o yaml | kubectl apply --server-side -f -",
+        )
+    try:
+        return _plain(_parsed(content.decode(), is_yaml=content_type in (APPLY, YAML_TYPE)))
+    except RecursionError:
+        raise bad_request("error decoding the body: it is nested too deeply") from None
+    except YAMLError as error:
+        raise bad_request("error decoding YAML: the body is no YAML document") from error
+    except (ValueError, TypeError) as error:
+        # The errors of the codecs repeat their input, which may be a Secret.
+        why = str(error) if type(error) in (ValueError, json.JSONDecodeError) else "not UTF-8"
+        raise bad_request(f"error decoding the body as JSON: {why}") from error
+
+
+def _parsed(text: str, *, is_yaml: bool) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        if not is_yaml:
+            raise
+    if "*" in text and any(isinstance(token, AliasToken) for token in YAML(typ="safe").scan(text)):
+        raise ValueError("YAML aliases are not part of the sandbox; write the value out")
+    return YAML(typ="safe", pure=True).load(text)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON gives it back."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=lambda day: str(day))
+    text.encode()
+    return json.loads(text)

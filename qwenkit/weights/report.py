@@ -1,0 +1,106 @@
+"""What an upload and a verification answer: fields for programs, a few lines for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+from qwenkit.weights.progress import format_bytes
+
+Action = Literal["uploaded", "resumed", "skipped"]
+_SHOWN = 10  # problems and strangers that a person is told one by one
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What became of one file. A skipped one was in the bucket already."""
+
+    key: str
+    size: int
+    sha256: str
+    crc64: int
+    action: Action
+
+
+@dataclass(frozen=True)
+class UploadReport:
+    """A complete upload. ``bytes_skipped`` were in the bucket already."""
+
+    url: str
+    source: str
+    revision: str
+    prefix: str
+    files: tuple[FileReport, ...]
+    bytes_sent: int
+    bytes_skipped: int
+    seconds: float
+    retries: int
+
+    def __str__(self) -> str:
+        actions = Counter(file.action for file in self.files)
+        took = f"sent {format_bytes(self.bytes_sent)} in {self.seconds:.1f} s"
+        if self.bytes_sent and self.seconds > 0:
+            took += f", {format_bytes(self.bytes_sent / self.seconds)}/s"
+        lines = [
+            f"{self.url} is complete",
+            f"  {self.source}, revision {self.revision[:12]}",
+            f"  {plural(len(self.files), 'file')}, "
+            f"{format_bytes(sum(file.size for file in self.files))}: "
+            + ", ".join(f"{actions[name]} {name}" for name in ("uploaded", "resumed", "skipped")),
+            f"  {took}; {format_bytes(self.bytes_skipped)} were there already",
+            f"  {plural(self.retries, 'retry', 'retries')}",
+        ]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one file."""
+
+    file: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file} {self.message}"
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What lies under a prefix, held against its manifest. ``extra`` objects are not listed."""
+
+    url: str
+    prefix: str
+    source: str
+    revision: str
+    files: int
+    bytes: int
+    problems: tuple[Problem, ...]
+    extra: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that the manifest lists is there and whole."""
+        return not self.problems
+
+    def __str__(self) -> str:
+        found = "is whole" if self.ok else f"has {plural(len(self.problems), 'problem')}"
+        return "\n".join(
+            [
+                f"{self.url} {found}",
+                f"  {self.source}, revision {self.revision[:12]}",
+                f"  {plural(self.files, 'file')}, {format_bytes(self.bytes)}",
+                *_listed("", self.problems),
+                *_listed("not listed: ", self.extra),
+            ]
+        )
+
+
+def plural(number: int, one: str, many: str = "") -> str:
+    """Return a number with its noun."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def _listed(label: str, items: tuple[object, ...]) -> list[str]:
+    lines = [f"  {label}{item}" for item in items[:_SHOWN]]
+    return [*lines, f"  and {len(items) - _SHOWN} more"] if len(items) > _SHOWN else lines

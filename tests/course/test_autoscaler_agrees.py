@@ -1,0 +1,158 @@
+"""The sandbox scales under real load the way ``simulate`` says for the same settings.
+
+What ``simulate`` is given is the rendered annotations, the schedule of clients, and two measured
+times: a request's in the server and a pod's cold start. Everything else it must find itself.
+
+As with the recordings of a real cluster, a second counts as equal if the predicted count occurs
+among the samples of the two seconds around it, and 90 % of them must be: the two autoscalers tick
+every two seconds at phases of their own, and a pod's times are whole seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from itertools import accumulate
+from statistics import median
+from threading import Thread
+
+import pytest
+
+from qwenkit.autoscaling.annotations import parse_spec
+from qwenkit.autoscaling.environment import Environment
+from qwenkit.autoscaling.fleet import Startup
+from qwenkit.autoscaling.server import FixedServer
+from qwenkit.autoscaling.simulate import simulate
+from qwenkit.autoscaling.traffic import ClosedLoop
+from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.gateway import find
+from qwenkit.cluster.kinds import POD_AUTOSCALER, SERVICE_LABEL, condition
+from qwenkit.cluster.scale import ReplicaWatch, wait_replicas
+from qwenkit.cluster.timeline import cold_start
+from qwenkit.inference.client import Server
+from qwenkit.inference.load import run_load
+from qwenkit.manifests.render import render
+from qwenkit.sandbox import process
+from qwenkit.settings import load_settings
+
+TIME_SCALE = 20  # of the sandbox that all these tests share
+SLACK_S, ENOUGH = 2.0, 0.9
+SETTINGS = {
+    "service": "agrees",
+    "volume": "agrees",
+    "prefix": "agrees",
+    "run": "agrees",
+    "scale_target": "4",
+    "max_scale": "3",
+    "stable_window": "10s",
+    "timeout_s": "60",
+    "delete_weights": "true",
+}
+SET = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
+# Aiming at 2.8 a replica, 4 clients need two and 8 need three, neither near a boundary.
+FEW, MANY = 4, 8
+QUIET_S, FEW_S, MANY_S = 2.0, 8.0, 8.0
+# Long to read and short to answer: requests that last, on a machine that has little to do.
+PROMPT, ANSWER_TOKENS = "西湖" * 2500, 4
+
+
+@pytest.fixture
+def deployed(sandbox, qwenkit, monkeypatch):
+    """Return the settings of a Service with one ready pod; gone afterwards."""
+    for name, value in process.environment(sandbox).items():
+        monkeypatch.setenv(name, value)
+    bucket = process.environment(sandbox)["OSS_BUCKET"]
+    source = "modelscope:qwen/Qwen-7B-Chat-Int8"
+    uploaded = qwenkit("upload", source, f"oss://{bucket}/agrees", *SET)
+    assert uploaded.returncode == 0, uploaded.stderr
+    ready = qwenkit("deploy", *SET)
+    assert ready.returncode == 0, ready.stderr
+    yield load_settings(text=SETTINGS)
+    down = qwenkit("teardown", *SET)
+    assert down.returncode == 0, down.stderr
+
+
+def test_the_sandbox_scales_as_simulated(deployed):
+    settings = deployed
+    cluster = Cluster.connect(settings)
+    startup_s = cold_start(cluster, settings).total_s
+    with ReplicaWatch(cluster, settings, every_s=0.5) as watch:
+        active_s = active_for(cluster, settings)
+        begin = time.monotonic()
+        time.sleep(QUIET_S)  # a part of the schedule, it waits for nothing
+        schedule, requests = load(cluster, settings, begin)
+        wait_replicas(cluster, settings, at_most=0)
+    assert watch.error is None
+    assert {request.outcome for request in requests} == {"ok"}
+    predicted = simulate(
+        parse_spec(render(settings)[-1]["spec"]["template"]["metadata"]["annotations"]),
+        ClosedLoop(schedule),
+        FixedServer(median(request.latency_s for request in requests)),
+        environment=Environment(
+            gpus=3,
+            startup=Startup(schedule_s=0, mount_s=0, load_s=startup_s, ready_s=0),
+            drain_s=30 / TIME_SCALE,
+            initial_ready=1,
+            active_for_s=active_s,
+        ),
+        duration_s=watch.samples[-1].at_s + 1,
+    )
+    seen = table(predicted, watch.samples)
+    assert max(sample.ready for sample in watch.samples) == max(predicted.ready) == 3, seen
+    ready = share(predicted.ready, [(sample.at_s, sample.ready) for sample in watch.samples])
+    desired = share(predicted.desired, [(sample.at_s, sample.desired) for sample in watch.samples])
+    assert min(ready, desired) >= ENOUGH, f"ready {ready:.0%}, desired {desired:.0%}\n{seen}"
+
+
+def active_for(cluster, settings):
+    """Return for how many seconds the revision has been Active."""
+    labels = {SERVICE_LABEL: settings.service}
+    (scaler,) = cluster.list(POD_AUTOSCALER, namespace=settings.namespace, labels=labels)
+    since = datetime.fromisoformat(condition(scaler, "Active")["lastTransitionTime"])
+    return (datetime.now(UTC) - since).total_seconds()
+
+
+def load(cluster, settings, begin):
+    """Load with few clients and then with more; return when that was, and all requests."""
+    gateway = find(cluster, settings)
+    server = Server(
+        gateway.url, gateway.host, model=settings.served_model_name, timeout_s=settings.timeout_s
+    )
+    changes, requests = [], []
+
+    def send(clients, seconds):
+        found = run_load(
+            server, clients=clients, seconds=seconds, prompt=PROMPT, max_tokens=ANSWER_TOKENS
+        )
+        # Clients take their time to start: the load began when its own clock did.
+        began = time.monotonic() - begin - found.seconds
+        changes.extend([(began + found.requests[0].start_s, clients), (began + seconds, -clients)])
+        requests.extend(found.requests)
+
+    base = Thread(target=send, args=(FEW, FEW_S + MANY_S))
+    base.start()
+    time.sleep(FEW_S)
+    send(MANY - FEW, MANY_S)
+    base.join()
+    times, deltas = zip(*sorted(changes), strict=True)
+    return tuple(zip(times, accumulate(deltas), strict=True)), requests
+
+
+def share(predicted, samples):
+    """Return the share of whole seconds whose prediction occurs close to them."""
+    seconds = range(1, int(samples[-1][0]) + 1)
+    hits = sum(
+        any(value == predicted[second] for at, value in samples if abs(at - second) <= SLACK_S)
+        for second in seconds
+    )
+    return hits / len(seconds)
+
+
+def table(predicted, samples):
+    """Return both second by second, for whoever must find out which of them is wrong."""
+    lines = ["second: predicted desired/ready; sampled"]
+    for second, desired, ready in zip(predicted.t, predicted.desired, predicted.ready, strict=True):
+        near = [sample for sample in samples if second <= sample.at_s < second + 1]
+        sampled = " ".join(f"{sample.desired}/{sample.ready}" for sample in near)
+        lines.append(f"{second:>3}: {desired}/{ready}; {sampled}")
+    return "\n".join(lines)

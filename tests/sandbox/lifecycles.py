@@ -1,0 +1,93 @@
+"""Act a recorded lifecycle out on a stage, step by step, and say what differs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from controllers_world import Stage
+
+from qwenkit.sandbox import compare
+from qwenkit.sandbox.kube.objects import Object, copied
+
+_RECORDINGS = Path(__file__).parent.parent / "data" / "cluster"
+
+
+def recording(name: str) -> list[compare.Line]:
+    """Return the lines of a recorded lifecycle."""
+    return list(compare.read(_RECORDINGS / f"lifecycle-{name}.jsonl.gz"))
+
+
+class Play:
+    """One recording, acted out on a stage step by step.
+
+    Each step waits until the stage has come to where the recording was before that step, and not
+    for the recorded second: a busy machine is slow, but tells the same story.
+    """
+
+    def __init__(
+        self,
+        recording: list[compare.Line],
+        stage: Stage,
+        *,
+        ignore: Callable[[str], bool] = lambda line: False,
+    ) -> None:
+        self._recording, self._stage, self._ignore = recording, stage, ignore
+        services = (obj for _, kind, obj in recording if kind == "ADDED" and _is_ksvc(obj))
+        self._service = copied(next(services))
+
+    async def differences(self) -> list[str]:
+        """Do everything that was done and return what differs in the end."""
+        stage = self._stage
+        async with stage.running():
+            for moment, verb, what in self._steps():
+                if verb != "create":
+                    await self._arrived(moment)
+                self._do(verb, what)
+            kinds = ("Configuration", "Revision", "Route", "Ingress", "ServerlessService", "Pod")
+            await stage.eventually(lambda: not any(stage.store.list(kind) for kind in kinds))
+        return self._judged(compare.account(self._recording))
+
+    def _steps(self) -> list[tuple[float, str, Object]]:
+        steps = []
+        for moment, kind, what in self._recording:
+            if kind == "ACTION" and what["verb"] == "request":
+                steps += [(moment - what["seconds"], "enter", what), (moment, "leave", what)]
+            elif kind == "ACTION":
+                steps.append((moment, what["verb"], what))
+        return steps
+
+    async def _arrived(self, moment: float) -> None:
+        """Wait for the recorded state before a moment; in vain, the end will tell what differs."""
+        before = compare.account(line for line in self._recording if line[0] < moment)
+        before.gone.clear()
+        for _ in range(300):
+            if not [line for line in self._judged(before) if "gone" not in line]:
+                return
+            await asyncio.sleep(0.1)
+
+    def _judged(self, recorded: compare.Account) -> list[str]:
+        found = compare.differences(recorded, compare.account(self._stage.lines))
+        return [line for line in found if not self._ignore(line)]
+
+    def _do(self, verb: str, what: Object) -> None:
+        stage = self._stage
+        stage.lines.append((stage.clock.now(), "ACTION", {"verb": verb}))
+        if verb == "create":
+            stage.store.create("KnativeService", {**self._service, "status": None})
+        elif verb == "patch":
+            found = stage.store.get("KnativeService", "default", "qwen")
+            patch = what["object"]["spec"]["template"]["metadata"]["annotations"]
+            found["spec"]["template"]["metadata"]["annotations"] |= patch
+            stage.store.update("KnativeService", found)
+        elif verb == "delete":
+            stage.store.delete("KnativeService", "default", "qwen")
+        elif verb == "enter":
+            stage.request("qwen")
+        else:
+            stage.answered()
+
+
+def _is_ksvc(obj: Object) -> bool:
+    return obj.get("kind") == "Service" and "serving" in obj.get("apiVersion", "")

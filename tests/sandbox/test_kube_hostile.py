@@ -1,0 +1,122 @@
+"""What no client should send: a refusal that says why, and a server that goes on as before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from kube_cluster import Cluster, running
+
+MAPS = "/api/v1/namespaces/default/configmaps"
+PODS = "/api/v1/namespaces/default/pods"
+JSON, YAML = "application/json", "application/yaml"
+ALIASES = "a: &a [x,x,x,x]\nb: &b [*a,*a,*a,*a]\nmetadata: {name: laughs}\n"
+DEEP = '{"metadata":{"name":"deep"},"data":' + '{"a":' * 5000 + "1" + "}" * 5001
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with running(tmp_path_factory.mktemp("kube")) as cluster:
+        made = cluster.http("POST", MAPS, json={"metadata": {"name": "there"}})
+        assert made.status_code == 201
+        yield cluster
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "said"),
+    [
+        (JSON, b"[" * 200_000, "nested too deeply"),
+        (JSON, DEEP.encode(), "nested too deeply"),
+        (JSON, b"\xff\xfe{", "not UTF-8"),
+        (JSON, b'{"metadata":{"name":"x"},"data":{"a":"\\ud800"}}', "not UTF-8"),
+        (JSON, b'{"metadata":{"name":"x"},"data":{"a":NaN}}', "not JSON compliant"),
+        (YAML, b"a: &a [*a]\nmetadata: {name: loop}\n", "aliases"),
+        (YAML, ALIASES.encode(), "aliases"),
+        (YAML, b"a: [\n", "no YAML document"),
+        (f"{JSON}; charset=bogus", b"{", "error decoding"),
+    ],
+)
+def test_a_body_that_cannot_be_read_back_is_refused(
+    cluster: Cluster, kind: str, body: bytes, said: str
+) -> None:
+    answer = cluster.http("POST", MAPS, data=body, headers={"Content-Type": kind})
+    assert answer.status_code == 400
+    assert said in answer.json()["message"]
+    names = [item["metadata"]["name"] for item in cluster.http("GET", MAPS).json()["items"]]
+    assert names == ["there"]
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "body", "status"),
+    [
+        ("DELETE", {}, {"preconditions": "x"}, 400),
+        ("DELETE", {}, [], 404),
+        ("DELETE", {"propagationPolicy": "Zap"}, None, 422),
+        ("DELETE", {"dryRun": "Maybe"}, None, 422),
+        ("PATCH", {}, [{"op": "add", "path": 5, "value": 1}], 422),
+        ("PATCH", {}, [{"op": "zap", "path": "/data"}], 422),
+        ("PATCH", {}, {"op": "add"}, 400),
+        ("PATCH", {"dryRun": "Maybe"}, [], 422),
+    ],
+)
+def test_a_request_that_makes_no_sense_changes_nothing(
+    cluster: Cluster, method: str, query: dict[str, str], body: object, status: int
+) -> None:
+    before = cluster.http("GET", f"{MAPS}/there").json()
+    path = f"{MAPS}/{'nothing' if body == [] and method == 'DELETE' else 'there'}"
+    headers = {"Content-Type": "application/json-patch+json"} if method == "PATCH" else {}
+    data = None if body is None else json.dumps(body)
+    answer = cluster.http(method, path, params=query, data=data, headers=headers)
+    assert answer.status_code == status
+    assert answer.json()["kind"] == "Status"
+    assert cluster.http("GET", f"{MAPS}/there").json() == before
+
+
+@pytest.mark.parametrize(
+    ("container", "said"),
+    [
+        ({"resources": {"limits": {"cpu": "zz"}}}, "quantities must match"),
+        ({"command": "sleep"}, "Pod.spec.containers.command"),
+        ({"readinessProbe": 5}, "Pod.spec.containers.readinessProbe"),
+    ],
+)
+def test_a_pod_that_no_node_could_read_is_refused(
+    cluster: Cluster, container: dict[str, object], said: str
+) -> None:
+    spec = {"containers": [{"name": "main", "image": "x", **container}]}
+    answer = cluster.http("POST", PODS, json={"metadata": {"name": "p"}, "spec": spec})
+    assert answer.status_code == 400
+    assert said in answer.json()["message"]
+
+
+def test_a_status_keeps_its_shape(cluster: Cluster) -> None:
+    spec = {"containers": [{"name": "main", "image": "x"}]}
+    cluster.http("POST", PODS, json={"metadata": {"name": "shaped"}, "spec": spec})
+    answer = cluster.http(
+        "PATCH",
+        f"{PODS}/shaped/status",
+        data='{"status":{"conditions":5}}',
+        headers={"Content-Type": "application/merge-patch+json"},
+    )
+    assert answer.status_code == 400
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner),
+    max_leaves=12,
+)
+FIELDS = st.sampled_from(["metadata", "spec", "status", "data", "kind", "containers", "volumes"])
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(obj=VALUES | st.dictionaries(FIELDS, VALUES), kind=st.sampled_from([MAPS, PODS]))
+def test_no_object_makes_the_server_fail(cluster: Cluster, obj: object, kind: str) -> None:
+    answer = cluster.http("POST", kind, json=obj)
+    assert answer.status_code in (201, 400, 404, 409, 422)
+    assert cluster.http("GET", kind).status_code == 200

@@ -1,0 +1,106 @@
+"""A sandbox that was killed comes up again as it was; nothing of one stays behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from qwenkit.errors import SandboxError
+from qwenkit.sandbox import process
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "root"
+    process.down(tmp_path / "root")
+
+
+def kubectl(root: Path, *arguments: str) -> str:
+    command = ["kubectl", f"--kubeconfig={root / 'kubeconfig'}", f"--cache-dir={root / 'cache'}"]
+    done = subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, timeout=30, check=True
+    )
+    return done.stdout
+
+
+def eventually(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_after_a_crash_the_cluster_is_as_it_was(root: Path) -> None:
+    first = process.up(root)
+    assert not first.recovered
+    manifest = root / "kept.yaml"
+    manifest.write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: kept}\ndata: {a: b}\n")
+    kubectl(root, "apply", "--server-side", "-f", str(manifest))
+    eventually(lambda: '"kept"' in (root / "cluster.json").read_text())
+    os.kill(first.pid, signal.SIGKILL)
+    eventually(lambda: process.state(root) is None)
+
+    second = process.up(root)
+    assert second.recovered
+    # Volumes and shells name these addresses.
+    assert (second.api, second.oss, second.hub, second.gateway) == (
+        first.api,
+        first.oss,
+        first.hub,
+        first.gateway,
+    )
+    assert kubectl(root, "get", "configmap", "kept", "-o", "jsonpath={.data.a}") == "b"
+    for name in ("cluster.json", "previous.json"):
+        assert (root / name).stat().st_mode & 0o077 == 0
+
+
+def test_a_sandbox_whose_folder_is_gone_stops(root: Path) -> None:
+    pid = process.up(root).pid
+    shutil.rmtree(root, ignore_errors=True)  # it may write this very moment
+    shutil.rmtree(root, ignore_errors=True)
+    eventually(lambda: not alive(pid))
+
+
+def test_down_stops_one_that_does_not_answer_yet(root: Path) -> None:
+    """The folder must not be removed under a process that goes on."""
+    pid = process.up(root).pid
+    (root / "sandbox.json").unlink()
+    assert process.state(root) is None
+    assert process.down(root)
+    assert not alive(pid)
+    assert not root.exists()
+
+
+def test_a_second_one_is_refused_and_the_first_stays(root: Path) -> None:
+    first = process.up(root)
+    with pytest.raises(SandboxError, match="already running"):
+        process.up(root)
+    # Past the first check too: the lock decides.
+    command = [sys.executable, "-m", "qwenkit.sandbox", str(root), "{}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert "already running" in done.stderr
+    assert process.running(root) == first
+
+
+def test_another_version_s_state_is_no_running_sandbox(root: Path) -> None:
+    process.prepare(root)
+    (root / "sandbox.json").write_text('{"options": {"colour": "red"}}')
+    with pytest.raises(SandboxError, match="no state"):
+        process.read_state(root / "sandbox.json")

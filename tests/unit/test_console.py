@@ -1,0 +1,75 @@
+"""What a terminal shows and what a program reads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from qwenkit.console import emit, fail, plain, progress_line, say, text
+from qwenkit.errors import NotFound, SettingsError
+
+
+@dataclass(frozen=True)
+class Plain:
+    name: str
+    sizes: tuple[int, ...]
+    where: Path = Path("runs/1")
+
+
+@dataclass(frozen=True)
+class Spoken:
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"took {self.seconds:g} s"
+
+
+class Told:
+    def to_dict(self) -> dict[str, object]:
+        return {"inner": Plain("x", (1,)), "set": {"only"}}
+
+
+def test_programs_get_json_of_anything(capsys: pytest.CaptureFixture[str]) -> None:
+    emit(Plain("杭州", (1, 2)), as_json=True)
+    out = capsys.readouterr().out
+    assert "杭州" in out
+    assert json.loads(out) == {"name": "杭州", "sizes": [1, 2], "where": "runs/1"}
+    assert plain(Told()) == {
+        "inner": {"name": "x", "sizes": [1], "where": "runs/1"},
+        "set": ["only"],
+    }
+    assert plain({1: None, "a": [True, 1.5]}) == {"1": None, "a": [True, 1.5]}
+
+
+def test_people_get_an_answer_s_own_words_or_a_line_a_field() -> None:
+    assert text(Spoken(1.5)) == "took 1.5 s"
+    assert text(Plain("x", ())).splitlines() == ["name: x", "sizes: ()", "where: runs/1"]
+    assert text({"removed": Spoken(2)}) == "removed: took 2 s"
+    assert text("words") == "words"
+
+
+def test_an_error_goes_to_stderr_and_as_json_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fail(SettingsError("x", 1, "must be text"), as_json=True) == 2
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["error"] == "SettingsError"
+    assert shown.err.startswith("error: x: 1 is not valid")
+    assert fail(NotFound("no bucket", where=Path("a")), as_json=False) == 1
+    assert capsys.readouterr().out == ""
+    fail(NotFound("no bucket", where=Path("a")), as_json=True)
+    assert json.loads(capsys.readouterr().out)["where"] == "a"
+
+
+def test_what_happens_is_said_beside_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    say(quiet=False)(Spoken(1))
+    say(quiet=True)("nothing")
+    assert capsys.readouterr() == ("", "took 1 s\n")
+
+
+def test_progress_off_a_terminal_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    show = progress_line(str)
+    for state in ("first", "second", "third"):
+        show(state)
+    assert capsys.readouterr() == ("", "first\n")

@@ -1,0 +1,191 @@
+"""What a run stands on: which parameters reach a notebook, and how a run ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from qwenkit import course, course_target
+from qwenkit.course import Plan, run_course
+from qwenkit.course_target import environment, target, terminable
+from qwenkit.errors import Conflict, QwenkitError
+from qwenkit.record import MIME
+from qwenkit.settings import Settings, load_settings
+
+SECRET = "an-access-key-secret-of-some-length"
+CELL = "context: str = 'sandbox'\nnamespace: str = 'default'\nscale_timeout_s: float = 300.0\n"
+SHOW = (
+    "from IPython.display import display\n"
+    "from qwenkit.settings import Settings\n"
+    "s = Settings(context=context, namespace=namespace)\n"
+    "wanted = ('context', 'namespace', 'quantization', 'initial_scale', 'max_scale')\n"
+    f"display({{'{MIME}': {{'waited': {{}}, 'result': "
+    "{name: getattr(s, name) for name in wanted} | {'own': scale_timeout_s}}}, raw=True)"
+)
+
+
+def notebook(folder: Path, name: str, source: str) -> Path:
+    parameters = new_code_cell(CELL, metadata={"tags": ["parameters"]}, id="parameters")
+    cells = [parameters, new_code_cell(source, id="only")]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    path = folder / name
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), path)
+    return path
+
+
+def plan(tmp_path: Path, source: str, **params: Any) -> Plan:
+    path = notebook(tmp_path, "04-shown.ipynb", source)
+    return Plan((path,), params, tmp_path / "runs" / "1")
+
+
+def test_what_is_set_anywhere_reaches_a_notebook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QWENKIT_CONTEXT", "from-the-environment")
+    monkeypatch.setenv("QWENKIT_NAMESPACE", "lost")
+    monkeypatch.setenv("QWENKIT_INITIAL_SCALE", "2")
+    params = {"namespace": "given", "quantization": "", "initial_scale": None, "max_scale": 2}
+    report = run_course(plan(tmp_path, SHOW, **params), load_settings(**params))
+    (result,) = report.notebooks
+    assert result.passed, result.error
+    assert result.result == {
+        "context": "from-the-environment",
+        "namespace": "given",
+        "quantization": "",
+        "initial_scale": None,
+        "max_scale": 2,
+        "own": 300.0,
+    }
+    assert os.environ["QWENKIT_INITIAL_SCALE"] == "2"
+
+
+def test_a_failure_leaves_diagnostics_without_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OSS_ACCESS_KEY_SECRET", SECRET)
+    monkeypatch.setattr(course, "diagnostics", lambda *_: f"the key is {SECRET}")
+    monkeypatch.setattr(course.Cluster, "connect", lambda _settings: None)
+    report = run_course(plan(tmp_path, "1 / 0"), Settings(context="mine"))
+    assert report.notebooks[0].error == {
+        "what": "ZeroDivisionError: division by zero",
+        "cell": "only",
+    }
+    text = (report.folder / "diagnostics.txt").read_text("utf-8")
+    assert text == "the key is ***"
+    assert report.problems == ()
+
+
+def test_a_cluster_that_is_away_is_diagnosed_too(tmp_path: Path) -> None:
+    report = run_course(plan(tmp_path, "1 / 0"), Settings(context="mine"))
+    text = (report.folder / "diagnostics.txt").read_text("utf-8")
+    assert "cannot be asked" in text
+    assert not report.ok
+
+
+def test_a_key_in_an_output_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OSS_ACCESS_KEY_SECRET", SECRET)
+    leak = "import os\nprint(os.environ['OSS_ACCESS_KEY_SECRET'])\n" + SHOW
+    report = run_course(plan(tmp_path, leak), Settings(context="mine"))
+    assert report.notebooks[0].passed
+    assert report.problems == ("a secret is in 04-shown.ipynb",)
+    assert not report.ok
+
+
+def test_a_second_run_is_refused_while_a_first_holds_the_folder(tmp_path: Path) -> None:
+    made = plan(tmp_path, SHOW)
+    with course_target.alone(tmp_path / "runs" / "0"), pytest.raises(Conflict, match="another run"):
+        run_course(made, Settings(context="mine"))
+    assert not made.folder.exists()
+
+
+def test_another_target_starts_no_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a sandbox was started")
+
+    monkeypatch.setattr(course_target.sandbox, "up", refuse)
+    with target(Settings(context="mine"), print):
+        assert "KUBECONFIG" in os.environ
+
+
+def test_parameters_go_as_text_and_come_back_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QWENKIT_INITIAL_SCALE", "3")
+    given = {
+        "delete_weights": True,
+        "max_scale": 2,
+        "scale_target": 1.5,
+        "stable_window": "10s",
+        "quantization": "",
+        "initial_scale": None,
+        "prompt": "杭州 西湖",
+    }
+    with environment(given):
+        found = Settings()
+        assert {name: getattr(found, name) for name in given} == given
+    assert os.environ["QWENKIT_INITIAL_SCALE"] == "3"
+    assert "QWENKIT_PROMPT" not in os.environ
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_run_as_ctrl_c_does(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), terminable():
+        os.kill(os.getpid(), number)
+        signal.pause()
+    assert signal.getsignal(number) == before
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with terminable():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_an_interrupt_says_which_notebook_it_hit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(course, "_execute", interrupt)
+    paths = tuple(notebook(tmp_path, f"0{n}-x.ipynb", "1") for n in (1, 2))
+    report = run_course(Plan(paths, {}, tmp_path / "runs" / "1"), Settings(context="mine"))
+    assert report.interrupted
+    assert [n.error for n in report.notebooks] == [{"what": "interrupted"}, {"what": "not run"}]
+
+
+def test_whatever_breaks_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("Kernel didn't respond in 60 seconds\nmore")
+
+    monkeypatch.setattr("papermill.execute_notebook", broken)
+    report = run_course(plan(tmp_path, SHOW), Settings(context="mine"))
+    assert report.notebooks[0].error == {
+        "what": "RuntimeError: Kernel didn't respond in 60 seconds"
+    }
+
+
+def test_a_teardown_without_a_bucket_still_clears_the_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torn: list[Any] = []
+
+    def tear(_cluster: Any, _settings: Settings, *, weights: Any) -> None:
+        torn.append(weights)
+        raise QwenkitError("enough")
+
+    monkeypatch.setattr(course, "teardown", tear)
+    monkeypatch.setattr(course.Cluster, "connect", lambda _settings: None)
+    path = notebook(tmp_path, "90-teardown.ipynb", SHOW)
+    report = run_course(Plan((path,), {}, tmp_path / "runs" / "1"), Settings(context="mine"))
+    assert torn == [None]
+    assert report.problems[0].startswith("teardown: the bucket was left as it is")
+    assert report.problems[1] == "teardown: enough"
