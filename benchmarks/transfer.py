@@ -42,8 +42,8 @@ def serve(kind: str, root: Path) -> None:
     import asyncio
 
     from qwenkit.sandbox.http import listen
-    from qwenkit.sandbox.hub_server import HubServer
-    from qwenkit.sandbox.oss_server import OssServer
+    from qwenkit.sandbox.hub.server import HubServer
+    from qwenkit.sandbox.oss.server import OssServer
 
     async def run() -> None:
         if kind == "oss":

@@ -6,6 +6,7 @@ Exit codes: 0 good; 1 the answer is bad or the operation failed; 2 wrong use; 13
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,6 +45,9 @@ def main() -> int:
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("interrupted", err=True)
         return 130
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Exception as error:
         show = getattr(error, "show", None)  # a usage error; typer brings its own copy of click
         if show is None:
@@ -101,6 +105,21 @@ def upload(
 
 
 @app.command()
+def verify(
+    target: Annotated[str, typer.Argument(help="oss://bucket/prefix")],
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Compare uploaded weights with their manifest: sizes, CRC, safetensors; exit 1 if broken."""
+    from qwenkit.weights.store import Weights, parse_url
+
+    bucket, prefix = parse_url(target)
+    report = Weights.of(_settings(None, set_, None, bucket=bucket, prefix=prefix)).verify()
+    emit(report, as_json=as_json)
+    raise typer.Exit(0 if report.ok else 1)
+
+
+@app.command()
 def render(
     as_documented: Annotated[
         bool, typer.Option("--as-documented", help="The documentation's own Service.")
@@ -129,9 +148,11 @@ def deploy(
     from qwenkit.manifests.render import secret
 
     settings = _settings(params, set_, context)
+    keys = Credentials.required()
+    settings.require("bucket", "oss_endpoint")
     rendered = documents(settings)
     refuse(lint(rendered, gpu=settings.gpu))
-    docs = [secret(settings, Credentials.required()), *rendered[1:]]
+    docs = [secret(settings, keys), *rendered[1:]]
     deployed = run_deploy(Cluster.connect(settings), docs, settings, on_change=say(quiet=as_json))
     emit(deployed, as_json=as_json)
 
@@ -281,7 +302,8 @@ def teardown(
     from qwenkit.weights.store import Weights
 
     settings = _settings(params, set_, context)
-    cluster, weights = Cluster.connect(settings), Weights.of(settings)
+    cluster = Cluster.connect(settings)
+    weights = Weights.of(settings) if settings.bucket else None
     report = run_teardown(cluster, settings, weights=weights, on_step=say(quiet=as_json))
     leaks = audit(cluster, settings, weights=weights)
     emit({"removed": report, "leaks": leaks}, as_json=as_json)

@@ -8,7 +8,6 @@ the variables in which they came.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,8 +29,6 @@ from qwenkit.errors import NotFound, QwenkitError, SettingsError
 from qwenkit.record import read_record
 from qwenkit.settings import Credentials, Settings, load_settings
 from qwenkit.weights.store import Weights
-
-log = logging.getLogger("qwenkit.course")
 
 TEARDOWN = "90"
 DIAGNOSTICS = "diagnostics.txt"

@@ -320,6 +320,19 @@ class Settings(BaseSettings):
             return own
         return max(self.timeout_s, 4 * 3600) if step == "upload" else self.timeout_s
 
+    def require(self, *names: str) -> None:
+        """Insist on parameters that have no default.
+
+        Raises:
+            SettingsError: one is empty.
+        """
+        for name in names:
+            if not getattr(self, name):
+                variable = f"OSS_{name.removeprefix('oss_').upper()}"
+                raise SettingsError(
+                    name, "", "is not set", f"export {variable}=…, or --set {name}=…"
+                )
+
     @property
     def cluster_oss_endpoint(self) -> str:
         """The OSS endpoint that the cluster's nodes reach."""

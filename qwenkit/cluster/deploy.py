@@ -73,13 +73,10 @@ def deploy(
         WaitTimeout: it did not become ready in time; likewise.
     """
     start = time.monotonic()
-    ordered = sorted(docs, key=lambda doc: _ORDER.get(kind_of(doc), 5))
+    ordered = _in_order(docs)
     if not any(kind_of(doc) == KSVC and name_of(doc) == settings.service for doc in ordered):
-        raise InvalidValue(
-            "docs",
-            [name_of(d) for d in ordered],
-            f"must hold the Knative Service {settings.service}",
-        )
+        names = [name_of(doc) for doc in ordered]
+        raise InvalidValue("docs", names, f"must hold the Knative Service {settings.service}")
     entrance = gateway.address(cluster, settings)
     for doc in ordered:
         cluster.apply(doc, dry_run=True)
@@ -87,9 +84,8 @@ def deploy(
     if any(one.kind == PVC.kind for one in applied):
         wait_bound(cluster, settings, on_change=on_change)
     services = apply_all(cluster, [doc for doc in ordered if kind_of(doc) == KSVC])
-    service = wait_ready(
-        cluster, settings, generation=services[-1].generation, on_change=on_change
-    ).value
+    generation = services[-1].generation
+    service = wait_ready(cluster, settings, generation=generation, on_change=on_change).value
     return Deployed(
         service=settings.service,
         namespace=settings.namespace,
@@ -108,8 +104,11 @@ def apply_all(cluster: Cluster, docs: Iterable[Mapping[str, Any]]) -> tuple[Appl
         Rejected: a webhook or the validation refuses one.
         Conflict: a name is taken by something that is not ours.
     """
-    ordered = sorted(docs, key=lambda doc: _ORDER.get(kind_of(doc), 5))
-    return tuple(Applied.of(cluster.apply(doc)) for doc in ordered)
+    return tuple(Applied.of(cluster.apply(doc)) for doc in _in_order(docs))
+
+
+def _in_order(docs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return sorted(docs, key=lambda doc: _ORDER.get(kind_of(doc), 5))
 
 
 def wait_bound(

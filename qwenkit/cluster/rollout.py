@@ -82,6 +82,40 @@ class _State:
         )
 
 
+class _Judge:
+    """Looks closer at a Service on its way: at every sign of trouble, else now and then."""
+
+    def __init__(self, cluster: Cluster, settings: Settings) -> None:
+        self._cluster, self._settings = cluster, settings
+        self._looked = time.monotonic()
+
+    def failed(self, state: _State) -> NotReady | None:
+        """Return the error if waiting longer is useless."""
+        if not state.is_taken_up():
+            return None
+        if not state.in_trouble() and time.monotonic() - self._looked < _LOOK_EVERY_S:
+            return None
+        self._looked = time.monotonic()
+        try:
+            found = explain(self._cluster, self._settings)
+        except QwenkitError:
+            return None  # a look that fails is no verdict
+        if not found.permanent:
+            return None
+        name = self._settings.service
+        what = f"ksvc {name} does not become ready"
+        return found.error(what, kind="Service", name=name, revision=state.revision())
+
+    def advice(self, _state: _State) -> tuple[str, str]:
+        """Return why it is late, and what to do."""
+        try:
+            found = explain(self._cluster, self._settings)
+        except QwenkitError as error:
+            return str(error.what), error.fix
+        why = "\n       ".join([found.cause, *found.evidence])
+        return why, found.fix or "raise ready_timeout_s"
+
+
 def wait_ready(
     cluster: Cluster,
     settings: Settings,
@@ -97,50 +131,22 @@ def wait_ready(
         WaitTimeout: the deadline ``ready_timeout_s`` passed, with the same.
     """
     name, namespace = settings.service, settings.namespace
-    looked = time.monotonic()
 
     def poll() -> _State:
         service = cluster.get(KSVC, name, namespace=namespace)
         pods = cluster.list(POD, namespace=namespace, labels={SERVICE_LABEL: name})
         return _State(service, tuple(pods))
 
-    def failed(state: _State) -> NotReady | None:
-        nonlocal looked
-        if not state.is_taken_up():
-            return None
-        if not state.in_trouble() and time.monotonic() - looked < _LOOK_EVERY_S:
-            return None
-        looked = time.monotonic()
-        try:
-            found = explain(cluster, settings)
-        except QwenkitError:
-            return None  # a look that fails is no verdict
-        if not found.permanent:
-            return None
-        return found.error(
-            f"ksvc {name} does not become ready",
-            kind="Service",
-            name=name,
-            revision=state.revision(),
-        )
-
+    judge = _Judge(cluster, settings)
     done = wait(
         poll,
         what=f"ksvc {name} ready",
         ready=lambda state: state.is_ready(generation),
         describe=str,
-        failed=failed,
+        failed=judge.failed,
         timeout_s=settings.seconds("ready"),
         every_s=every_s,
         on_change=on_change,
-        fix=lambda _state: _advice(cluster, settings),
+        fix=judge.advice,
     )
     return Waited(done.value.service, done.seconds, done.transitions)
-
-
-def _advice(cluster: Cluster, settings: Settings) -> tuple[str, str]:
-    try:
-        found = explain(cluster, settings)
-    except QwenkitError as error:
-        return str(error.what), error.fix
-    return "\n       ".join([found.cause, *found.evidence]), found.fix or "raise ready_timeout_s"

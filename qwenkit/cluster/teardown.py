@@ -133,12 +133,7 @@ def teardown(
         _remove(cluster, settings, KSVC, service, done)
         _wait_children(cluster, settings, service, done)
     for kind in (PVC, PV, SECRET):
-        try:
-            for obj in _ours(cluster, settings, kind):
-                _remove(cluster, settings, kind, name_of(obj), done)
-        except Forbidden as error:
-            # Who may not see PVs still gets rid of the keys; the audit says what it cannot see.
-            done(f"{kind}", False, f"not allowed: {error.why}")
+        _remove_all(cluster, settings, kind, done)
     if weights is not None:
         done("unfinished uploads", False, f"aborted: {weights.abort_uploads()}")
         if settings.delete_weights:
@@ -202,6 +197,17 @@ def _is_free_or_ours(cluster: Cluster, settings: Settings, name: str) -> bool:
 
 def _claimed_from(volume: Obj) -> str:
     return str((volume["spec"].get("claimRef") or {}).get("namespace") or "")
+
+
+def _remove_all(
+    cluster: Cluster, settings: Settings, kind: Kind, done: Callable[[str, bool, str], None]
+) -> None:
+    """Remove this run's objects of a kind; who may not see PVs still gets rid of the keys."""
+    try:
+        for obj in _ours(cluster, settings, kind):
+            _remove(cluster, settings, kind, name_of(obj), done)
+    except Forbidden as error:
+        done(f"{kind}", False, f"not allowed: {error.why}")
 
 
 def _remove(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl as ssl_module
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from aiohttp import web
 from qwenkit.errors import SandboxError
 
 LOOPBACK = "127.0.0.1"
+_TURNS = 3
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,16 @@ class Listening:
     async def close(self) -> None:
         """Stop accepting, finish nothing, release the port."""
         server = self.runner.server
-        transports = [one.transport for one in server.connections] if server else []
+        transports = {one.transport for one in server.connections} if server else set()
         await self.runner.cleanup()
+        # What was being accepted meanwhile becomes a connection only in the loop's next turns.
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+        transports |= {one.transport for one in server.connections} if server else set()
         # TLS waits half a minute for a client that keeps its connection open: do not.
         for transport in filter(None, transports):
             transport.abort()
+        await asyncio.sleep(0)
 
 
 async def listen(

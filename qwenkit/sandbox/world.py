@@ -25,17 +25,16 @@ from qwenkit.sandbox import tiny_model
 from qwenkit.sandbox.controllers.clock import Clock
 from qwenkit.sandbox.controllers.manager import Controllers
 from qwenkit.sandbox.controllers.seed import seed
-from qwenkit.sandbox.gateway import Gateway
 from qwenkit.sandbox.http import Listening, listen
-from qwenkit.sandbox.hub_server import HubServer
+from qwenkit.sandbox.hub.server import HubServer
 from qwenkit.sandbox.kube.kinds import Kinds
 from qwenkit.sandbox.kube.kubeconfig import write_kubeconfig
 from qwenkit.sandbox.kube.logs import LogSource
 from qwenkit.sandbox.kube.server import KubeApi
 from qwenkit.sandbox.kube.store import Store
 from qwenkit.sandbox.kube.tls import make_certificates
-from qwenkit.sandbox.node import Node, resolve_image
-from qwenkit.sandbox.oss_server import OssServer
+from qwenkit.sandbox.kubelet.node import Node, resolve_image
+from qwenkit.sandbox.oss.server import OssServer
 from qwenkit.sandbox.process import (
     BUCKET,
     PREVIOUS,
@@ -46,7 +45,8 @@ from qwenkit.sandbox.process import (
     read_state,
     write_private,
 )
-from qwenkit.sandbox.traffic import Traffic
+from qwenkit.sandbox.traffic.counts import Traffic
+from qwenkit.sandbox.traffic.gateway import Gateway
 from qwenkit.sandbox.webhooks import Webhooks
 
 log = logging.getLogger("qwenkit.sandbox")

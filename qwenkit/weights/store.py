@@ -56,10 +56,7 @@ class Weights:
         Raises:
             SettingsError: bucket, endpoint or keys are not set.
         """
-        if not settings.bucket:
-            raise SettingsError(
-                "bucket", "", "is not set", "export OSS_BUCKET, or --set bucket=NAME"
-            )
+        settings.require("bucket", "oss_endpoint")
         bucket = oss.open_bucket(
             settings.oss_endpoint,
             settings.bucket,

@@ -4,8 +4,10 @@ What ``simulate`` is given is the rendered annotations, the schedule of clients,
 times: a request's in the server and a pod's cold start. Everything else it must find itself.
 
 As with the recordings of a real cluster, a second counts as equal if the predicted count occurs
-among the samples of the two seconds around it, and 90 % of them must be: the two autoscalers tick
-every two seconds at phases of their own, and a pod's times are whole seconds.
+among the samples of the two seconds around it, and 90 % of them must be: reports come once a
+second, a pod's times are whole seconds, and the machine has more to do. The autoscaler decides
+every two seconds since some moment that nobody outside knows: both phases are simulated, one must
+agree.
 """
 
 from __future__ import annotations
@@ -84,24 +86,34 @@ def test_the_sandbox_scales_as_simulated(deployed):
         wait_replicas(cluster, settings, at_most=0)
     assert watch.error is None
     assert {request.outcome for request in requests} == {"ok"}
+    assert max(sample.ready for sample in watch.samples) == 3
+    service_s = median(request.latency_s for request in requests)
+    tries = [
+        compare(watch.samples, predict(settings, schedule, service_s, startup_s, active_s, phase))
+        for phase in (0, 1)
+    ]
+    best = max(tries, key=lambda each: each[0])
+    assert best[0] >= ENOUGH, f"{best[0]:.0%} of the seconds\n{best[1]}"
+
+
+def predict(settings, schedule, service_s, startup_s, active_s, phase):
+    """Simulate the run with the autoscaler's clock ``phase`` seconds ahead of the watch's."""
+    template = render(settings)[-1]["spec"]["template"]
     predicted = simulate(
-        parse_spec(render(settings)[-1]["spec"]["template"]["metadata"]["annotations"]),
-        ClosedLoop(schedule),
-        FixedServer(median(request.latency_s for request in requests)),
+        parse_spec(template["metadata"]["annotations"]),
+        ClosedLoop(tuple((at + phase, clients) for at, clients in schedule)),
+        FixedServer(service_s),
         environment=Environment(
             gpus=3,
             startup=Startup(schedule_s=0, mount_s=0, load_s=startup_s, ready_s=0),
             drain_s=30 / TIME_SCALE,
             initial_ready=1,
-            active_for_s=active_s,
+            active_for_s=max(0.0, active_s - phase),
         ),
-        duration_s=watch.samples[-1].at_s + 1,
+        duration_s=schedule[-1][0] + 60,
     )
-    seen = table(predicted, watch.samples)
-    assert max(sample.ready for sample in watch.samples) == max(predicted.ready) == 3, seen
-    ready = share(predicted.ready, [(sample.at_s, sample.ready) for sample in watch.samples])
-    desired = share(predicted.desired, [(sample.at_s, sample.desired) for sample in watch.samples])
-    assert min(ready, desired) >= ENOUGH, f"ready {ready:.0%}, desired {desired:.0%}\n{seen}"
+    assert max(predicted.ready) == 3
+    return list(zip(predicted.desired, predicted.ready, strict=True))[phase:]
 
 
 def active_for(cluster, settings):
@@ -138,21 +150,14 @@ def load(cluster, settings, begin):
     return tuple(zip(times, accumulate(deltas), strict=True)), requests
 
 
-def share(predicted, samples):
-    """Return the share of whole seconds whose prediction occurs close to them."""
-    seconds = range(1, int(samples[-1][0]) + 1)
-    hits = sum(
-        any(value == predicted[second] for at, value in samples if abs(at - second) <= SLACK_S)
-        for second in seconds
-    )
-    return hits / len(seconds)
-
-
-def table(predicted, samples):
-    """Return both second by second, for whoever must find out which of them is wrong."""
-    lines = ["second: predicted desired/ready; sampled"]
-    for second, desired, ready in zip(predicted.t, predicted.desired, predicted.ready, strict=True):
-        near = [sample for sample in samples if second <= sample.at_s < second + 1]
+def compare(samples, predicted):
+    """Return the smaller share of equal seconds, of desired and ready, and both as a table."""
+    equal, lines = {"desired": 0, "ready": 0}, ["second: predicted desired/ready; sampled"]
+    seconds = range(1, int(samples[-1].at_s) + 1)
+    for second in seconds:
+        near = [sample for sample in samples if abs(sample.at_s - second) <= SLACK_S]
+        for name, value in zip(equal, predicted[second], strict=True):
+            equal[name] += any(getattr(sample, name) == value for sample in near)
         sampled = " ".join(f"{sample.desired}/{sample.ready}" for sample in near)
-        lines.append(f"{second:>3}: {desired}/{ready}; {sampled}")
-    return "\n".join(lines)
+        lines.append("{:>3}: {}/{}; ".format(second, *predicted[second]) + sampled)
+    return min(equal.values()) / len(seconds), "\n".join(lines)

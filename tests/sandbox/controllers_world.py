@@ -15,7 +15,7 @@ from qwenkit.sandbox.controllers.seed import seed
 from qwenkit.sandbox.kube.kinds import Kinds
 from qwenkit.sandbox.kube.objects import Object, at, condition, timestamp, utc_now
 from qwenkit.sandbox.kube.store import Store
-from qwenkit.sandbox.traffic import Traffic
+from qwenkit.sandbox.traffic.counts import Traffic
 
 SCALE = 40.0
 KINDS = {
@@ -173,12 +173,8 @@ class Stage:
     async def running(self) -> AsyncIterator[None]:
         """Run everything for as long as the block takes."""
         part = 1 / self.clock.scale
-        delays = Delays(
-            resolve_image=0.05 * part,
-            program_gateway=0.2 * part,
-            collect_garbage=0.02 * part,
-            finalize_route=0.08 * part,
-        )
+        # Garbage is collected as slowly as ever: a busy machine must not change who goes first.
+        delays = Delays(resolve_image=0.05 * part, program_gateway=0.2 * part)
         controllers = Controllers(
             self.store,
             traffic=self.traffic,

@@ -14,13 +14,13 @@ from typing import Any
 
 import aiohttp
 
-from qwenkit.sandbox.gateway import Gateway
 from qwenkit.sandbox.http import listen
 from qwenkit.sandbox.kube.kinds import Kinds
 from qwenkit.sandbox.kube.store import Store
-from qwenkit.sandbox.node import Node, NodeTiming
-from qwenkit.sandbox.oss_server import OssServer
-from qwenkit.sandbox.traffic import Traffic
+from qwenkit.sandbox.kubelet.node import Node, NodeTiming
+from qwenkit.sandbox.oss.server import OssServer
+from qwenkit.sandbox.traffic.counts import Traffic
+from qwenkit.sandbox.traffic.gateway import Gateway
 
 KEY, SECRET, BUCKET, FOLDER = "node-test", "node-secret", "weights", "Qwen-7B-Chat-Int8"
 IMAGE = "kube-ai-registry.cn-shanghai.cr.aliyuncs.com/kube-ai/vllm:0.4.1"

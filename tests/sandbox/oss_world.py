@@ -16,7 +16,7 @@ import oss2
 from aiohttp import web
 
 from qwenkit.sandbox.http import listen
-from qwenkit.sandbox.oss_server import OssServer
+from qwenkit.sandbox.oss.server import OssServer
 
 KEY_ID, SECRET, REGION, BUCKET = "test-id", "test-secret", "cn-hangzhou", "weights"
 AUTHS = {"V1": oss2.Auth, "V2": oss2.AuthV2, "V4": oss2.AuthV4}

@@ -23,7 +23,7 @@ from qwenkit.sandbox.controllers.volume_match import mismatch, pick
 from qwenkit.sandbox.kube.kinds import Kinds
 from qwenkit.sandbox.kube.objects import Object
 from qwenkit.sandbox.kube.store import Store
-from qwenkit.sandbox.traffic import Traffic
+from qwenkit.sandbox.traffic.counts import Traffic
 
 RECORDINGS = Path(__file__).parent.parent / "data" / "cluster"
 RULES = ConditionSet(("A", "B"))

@@ -13,7 +13,7 @@ import pytest
 import requests
 from oss_world import listening, raw
 
-from qwenkit.sandbox.hub_server import HubServer
+from qwenkit.sandbox.hub.server import HubServer
 
 MODEL = "qwen/Qwen-7B-Chat-Int8"
 WEIGHTS = bytes(range(256)) * 40

@@ -18,11 +18,11 @@ from controllers_world import Stage
 from lifecycles import Play, recording
 from node_world import BUCKET, FOLDER, KEY, SECRET, lake, model_files
 
-from qwenkit.sandbox.gateway import Gateway
 from qwenkit.sandbox.http import listen
 from qwenkit.sandbox.kube.objects import Object
-from qwenkit.sandbox.node import Node, NodeTiming
-from qwenkit.sandbox.oss_server import OssServer
+from qwenkit.sandbox.kubelet.node import Node, NodeTiming
+from qwenkit.sandbox.oss.server import OssServer
+from qwenkit.sandbox.traffic.gateway import Gateway
 
 SCALE = 10.0
 NAMES = ("happy", "no-pvc", "no-gpu", "image-pull", "crash", "never-ready", "zero-and-back")

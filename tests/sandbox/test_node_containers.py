@@ -11,7 +11,7 @@ import pytest
 from node_world import COMMAND, IMAGE, World, meta, until, world
 
 from qwenkit.errors import InvalidValue
-from qwenkit.sandbox.node import Node, resolve_image
+from qwenkit.sandbox.kubelet.node import Node, resolve_image
 
 Test = Callable[[World], Awaitable[None]]
 

@@ -20,8 +20,8 @@ import pytest
 import requests
 from oss_world import BUCKET, client, oss, presigned, raw, serving
 
-from qwenkit.sandbox import oss_ranges
-from qwenkit.sandbox.oss_errors import OssError
+from qwenkit.sandbox.oss import ranges
+from qwenkit.sandbox.oss.errors import OssError
 
 CRC = anycrc.Model("CRC64-XZ")
 SOME = bytes(range(250)) * 4
@@ -172,9 +172,9 @@ def test_a_range_behind_the_end_is_416_only_in_standard_behaviour(bucket: oss2.B
 
 @pytest.mark.parametrize("range_", ["bytes=0-", "bytes=-1", "bytes=0-0"])
 def test_ranges_of_nothing(range_: str) -> None:
-    assert oss_ranges.requested(range_, 0) is None
+    assert ranges.requested(range_, 0) is None
     with pytest.raises(OssError, match="416 InvalidRange"):
-        oss_ranges.requested("bytes=0-", 0, standard=True)
+        ranges.requested("bytes=0-", 0, standard=True)
 
 
 def test_conditions(bucket: oss2.Bucket) -> None:

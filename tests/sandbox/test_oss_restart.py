@@ -12,7 +12,7 @@ from oss_world import BUCKET, KEY_ID, SECRET, oss
 
 from qwenkit.errors import SandboxError
 from qwenkit.sandbox.http import listen
-from qwenkit.sandbox.oss_server import OssServer
+from qwenkit.sandbox.oss.server import OssServer
 
 PART = bytes(100 * 1024)
 

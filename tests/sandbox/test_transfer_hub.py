@@ -14,7 +14,7 @@ from aiohttp import web
 from transfer_world import OPTIONS, PART, Faults, Handler, World, world, write
 
 from qwenkit.errors import NotFound, TransferError, Unreachable
-from qwenkit.sandbox.hub_server import HubServer
+from qwenkit.sandbox.hub.server import HubServer
 from qwenkit.weights.hub import Repository, open_source
 from qwenkit.weights.integrity import verify
 from qwenkit.weights.report import UploadReport

@@ -14,7 +14,7 @@ import oss2
 from aiohttp import web
 
 from qwenkit.sandbox.http import Listening, listen
-from qwenkit.sandbox.oss_server import OssServer
+from qwenkit.sandbox.oss.server import OssServer
 from qwenkit.settings import Credentials
 from qwenkit.weights.oss import open_bucket
 from qwenkit.weights.retry import Backoff

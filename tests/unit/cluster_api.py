@@ -228,12 +228,12 @@ def status(code: int, reason: str, message: str) -> tuple[int, Obj]:
 
 
 @contextmanager
-def serving(app: web.Application) -> Iterator[str]:
+def serving(app: web.Application, tls: Any = None) -> Iterator[str]:
     """Serve an application from a thread; yields its URL."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    listening = asyncio.run_coroutine_threadsafe(listen(app), loop).result(10)
+    listening = asyncio.run_coroutine_threadsafe(listen(app, tls=tls), loop).result(10)
     try:
         yield listening.url
     finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import ssl
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from cluster_api import Api, serving
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.connect import api_client
 from qwenkit.errors import Forbidden, InvalidValue, NotFound, QwenkitError, Unreachable
+from qwenkit.sandbox.kube.tls import make_certificates
 from qwenkit.settings import Settings
 
 PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy")
@@ -167,39 +167,16 @@ def test_nobody_there_has_another_fix_for_each_target(
 
 
 def test_an_authority_that_is_not_trusted_is_said_to_be_that(tmp_path: Path, use: Any) -> None:
-    from qwenkit.sandbox.http import listen
-    from qwenkit.sandbox.kube.tls import make_certificates
-
     made = make_certificates(tmp_path / "made")
     other = make_certificates(tmp_path / "other")
-    assert isinstance(made.ssl_context, ssl.SSLContext)
     assert made.ca_pem != other.ca_pem
-    with served(listen, made.ssl_context) as url:
+    with serving(Api().app(), made.ssl_context) as url:
         cluster = {"server": url, "certificate-authority": str(tmp_path / "other" / "ca.crt")}
         use(kubeconfig(tmp_path / "mine", clusters=[{"name": "mine", "cluster": cluster}]))
         with pytest.raises(Unreachable, match="no trusted connection") as caught:
             Cluster.connect(Settings(context="mine"))
     assert "CERTIFICATE_VERIFY_FAILED" in caught.value.why
     assert "certificate-authority-data" in caught.value.fix
-
-
-@contextmanager
-def served(listen: Any, context: ssl.SSLContext) -> Iterator[str]:
-    import asyncio
-    import threading
-
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    start = listen(Api().app(), tls=context)
-    listening = asyncio.run_coroutine_threadsafe(start, loop).result(10)
-    try:
-        yield listening.url
-    finally:
-        asyncio.run_coroutine_threadsafe(listening.close(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
 
 
 def test_errors_are_ours_whatever_the_file_holds(tmp_path: Path, use: Any) -> None:

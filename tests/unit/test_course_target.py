@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+from cluster_api import Api, serving, write_kubeconfig
 from nbformat.v4 import new_code_cell, new_notebook
 
-from qwenkit import course, course_target
+from qwenkit import course_target
 from qwenkit.course import Plan, run_course
 from qwenkit.course_target import environment, target, terminable
-from qwenkit.errors import Conflict, QwenkitError
+from qwenkit.errors import Conflict
 from qwenkit.record import MIME
 from qwenkit.settings import Settings, load_settings
 
@@ -28,6 +31,16 @@ SHOW = (
     f"display({{'{MIME}': {{'waited': {{}}, 'result': "
     "{name: getattr(s, name) for name in wanted} | {'own': scale_timeout_s}}}, raw=True)"
 )
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    """Return a cluster behind the context ``mine``."""
+    api = Api()
+    with serving(api.app()) as url:
+        path = write_kubeconfig(tmp_path / "config", url, context="mine")
+        monkeypatch.setenv("KUBECONFIG", str(path))
+        yield api
 
 
 def notebook(folder: Path, name: str, source: str) -> Path:
@@ -66,18 +79,19 @@ def test_what_is_set_anywhere_reaches_a_notebook(
 
 
 def test_a_failure_leaves_diagnostics_without_keys(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OSS_ACCESS_KEY_SECRET", SECRET)
-    monkeypatch.setattr(course, "diagnostics", lambda *_: f"the key is {SECRET}")
-    monkeypatch.setattr(course.Cluster, "connect", lambda _settings: None)
+    event = {"apiVersion": "v1", "kind": "Event", "reason": "FailedMount"}
+    event |= {"metadata": {"name": "e", "namespace": "default"}, "message": f"the key is {SECRET}"}
+    api.add(event)
     report = run_course(plan(tmp_path, "1 / 0"), Settings(context="mine"))
     assert report.notebooks[0].error == {
         "what": "ZeroDivisionError: division by zero",
         "cell": "only",
     }
     text = (report.folder / "diagnostics.txt").read_text("utf-8")
-    assert text == "the key is ***"
+    assert "FailedMount ×1  None/None: the key is *** [e]" in text
     assert report.problems == ()
 
 
@@ -104,13 +118,12 @@ def test_a_second_run_is_refused_while_a_first_holds_the_folder(tmp_path: Path) 
     assert not made.folder.exists()
 
 
-def test_another_target_starts_no_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("a sandbox was started")
-
-    monkeypatch.setattr(course_target.sandbox, "up", refuse)
-    with target(Settings(context="mine"), print):
-        assert "KUBECONFIG" in os.environ
+def test_another_target_starts_no_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    said: list[str] = []
+    with target(Settings(context="mine"), said.append):
+        assert list(tmp_path.iterdir()) == []
+    assert said == []
 
 
 def test_parameters_go_as_text_and_come_back_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,11 +145,10 @@ def test_parameters_go_as_text_and_come_back_as_they_were(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_a_run_as_ctrl_c_does(number: signal.Signals) -> None:
+def test_a_signal_ends_what_it_interrupts_and_no_more(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt), terminable():
-        os.kill(os.getpid(), number)
-        signal.pause()
+        signal.raise_signal(number)
     assert signal.getsignal(number) == before
 
 
@@ -149,14 +161,9 @@ def test_what_is_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_an_interrupt_says_which_notebook_it_hit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(course, "_execute", interrupt)
-    paths = tuple(notebook(tmp_path, f"0{n}-x.ipynb", "1") for n in (1, 2))
+def test_an_interrupt_says_which_notebook_it_hit(tmp_path: Path) -> None:
+    stop = "import os, signal, time\nos.kill(os.getppid(), signal.SIGTERM)\ntime.sleep(60)"
+    paths = tuple(notebook(tmp_path, f"0{n}-x.ipynb", stop) for n in (1, 2))
     report = run_course(Plan(paths, {}, tmp_path / "runs" / "1"), Settings(context="mine"))
     assert report.interrupted
     assert [n.error for n in report.notebooks] == [{"what": "interrupted"}, {"what": "not run"}]
@@ -173,19 +180,13 @@ def test_whatever_breaks_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyP
     }
 
 
-def test_a_teardown_without_a_bucket_still_clears_the_cluster(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torn: list[Any] = []
-
-    def tear(_cluster: Any, _settings: Settings, *, weights: Any) -> None:
-        torn.append(weights)
-        raise QwenkitError("enough")
-
-    monkeypatch.setattr(course, "teardown", tear)
-    monkeypatch.setattr(course.Cluster, "connect", lambda _settings: None)
-    path = notebook(tmp_path, "90-teardown.ipynb", SHOW)
+def test_a_teardown_without_a_bucket_still_clears_the_cluster(tmp_path: Path, api: Api) -> None:
+    meta = {"name": "qwen", "namespace": "default", "labels": Settings().labels}
+    api.add({"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": meta})
+    path = notebook(tmp_path, "90-teardown.ipynb", "1 / 0")
     report = run_course(Plan((path,), {}, tmp_path / "runs" / "1"), Settings(context="mine"))
-    assert torn == [None]
-    assert report.problems[0].startswith("teardown: the bucket was left as it is")
-    assert report.problems[1] == "teardown: enough"
+    assert api.get("Service", "qwen") is None
+    assert report.leaks is not None
+    assert report.leaks.found == ()
+    (problem,) = report.problems
+    assert problem.startswith("teardown: the bucket was left as it is: bucket")

@@ -1,4 +1,4 @@
-"""What a notebook shows: tables and YAML, as HTML and as text, with nothing let through unescaped."""
+"""What a notebook shows: tables and YAML, as HTML and as text, all of it escaped."""
 
 from __future__ import annotations
 

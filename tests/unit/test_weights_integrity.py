@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from qwenkit.errors import NotFound, Rejected
 from qwenkit.sandbox.http import listen
-from qwenkit.sandbox.oss_server import OssServer
+from qwenkit.sandbox.oss.server import OssServer
 from qwenkit.settings import Credentials
 from qwenkit.weights.integrity import verify
 from qwenkit.weights.oss import open_bucket

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from qwenkit.autoscaling.annotations import ScalingSpec
 from qwenkit.autoscaling.kpa import TICK_S, Decider
 from qwenkit.sandbox.controllers.loop import Key
-from qwenkit.sandbox.traffic import Traffic
+from qwenkit.sandbox.traffic.counts import Traffic
 
 _SAMPLE_S = 1.0
 

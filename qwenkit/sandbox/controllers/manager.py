@@ -26,7 +26,7 @@ from qwenkit.sandbox.controllers.service import ServiceController
 from qwenkit.sandbox.controllers.volumes import ClaimProtection, VolumeBinder, VolumeProtection
 from qwenkit.sandbox.kube.history import Change, Subscription
 from qwenkit.sandbox.kube.store import Store
-from qwenkit.sandbox.traffic import Traffic
+from qwenkit.sandbox.traffic.counts import Traffic
 
 log = logging.getLogger("qwenkit.sandbox.controllers")
 

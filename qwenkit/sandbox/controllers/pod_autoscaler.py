@@ -18,7 +18,7 @@ from qwenkit.sandbox.controllers.replica_set import is_active, is_ready_pod
 from qwenkit.sandbox.controllers.shaped import ReconcileError, Shaped
 from qwenkit.sandbox.kube.history import Change
 from qwenkit.sandbox.kube.objects import Object, at, condition
-from qwenkit.sandbox.traffic import Traffic
+from qwenkit.sandbox.traffic.counts import Traffic
 
 log = logging.getLogger("qwenkit.sandbox.autoscaler")
 

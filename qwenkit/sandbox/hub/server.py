@@ -14,8 +14,8 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from qwenkit.sandbox.hub_files import Entry, HubFiles, Snapshot
-from qwenkit.sandbox.oss_body import send
+from qwenkit.sandbox.hub.files import Entry, HubFiles, Snapshot
+from qwenkit.sandbox.oss.body import send
 
 LISTING_LIMIT = 3000
 

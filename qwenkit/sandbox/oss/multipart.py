@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from qwenkit.sandbox.oss_body import receive
-from qwenkit.sandbox.oss_call import (
+from qwenkit.sandbox.oss.body import receive
+from qwenkit.sandbox.oss.call import (
     Call,
     body_headers,
     check_length,
@@ -16,11 +16,11 @@ from qwenkit.sandbox.oss_call import (
     storage_class,
     xml,
 )
-from qwenkit.sandbox.oss_errors import OssError
-from qwenkit.sandbox.oss_ledger import Part, Upload
-from qwenkit.sandbox.oss_store import Store
-from qwenkit.sandbox.oss_uploads import MAX_PART_NUMBER, Uploads
-from qwenkit.sandbox.oss_xml import Children, parse_complete, timestamp
+from qwenkit.sandbox.oss.errors import OssError
+from qwenkit.sandbox.oss.ledger import Part, Upload
+from qwenkit.sandbox.oss.store import Store
+from qwenkit.sandbox.oss.uploads import MAX_PART_NUMBER, Uploads
+from qwenkit.sandbox.oss.xml import Children, parse_complete, timestamp
 
 
 class Multipart:

@@ -15,11 +15,11 @@ from itertools import pairwise
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from qwenkit.sandbox.oss_body import Digest, combine, concatenate
-from qwenkit.sandbox.oss_errors import OssError
-from qwenkit.sandbox.oss_layout import WHOLE, Layout, Room
-from qwenkit.sandbox.oss_ledger import Part, Record, Upload
-from qwenkit.sandbox.oss_store import Store
+from qwenkit.sandbox.oss.body import Digest, combine, concatenate
+from qwenkit.sandbox.oss.errors import OssError
+from qwenkit.sandbox.oss.layout import WHOLE, Layout, Room
+from qwenkit.sandbox.oss.ledger import Part, Record, Upload
+from qwenkit.sandbox.oss.store import Store
 
 MIN_PART_BYTES = 100 * 1024
 MAX_PART_NUMBER = 10000

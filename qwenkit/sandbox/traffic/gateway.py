@@ -18,13 +18,13 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from qwenkit.errors import NotReady
-from qwenkit.sandbox.activator import Backend, RevisionPods
 from qwenkit.sandbox.kube.history import Change
 from qwenkit.sandbox.kube.objects import Object, at
 from qwenkit.sandbox.kube.store import Store
-from qwenkit.sandbox.node import Node
-from qwenkit.sandbox.routes import Routes, Split
-from qwenkit.sandbox.traffic import Traffic
+from qwenkit.sandbox.kubelet.node import Node
+from qwenkit.sandbox.traffic.activator import Backend, RevisionPods
+from qwenkit.sandbox.traffic.counts import Traffic
+from qwenkit.sandbox.traffic.routes import Routes, Split
 
 HEALTH_HOST = "internalkourier"
 _KINDS = ("Ingress", "Revision", "ServerlessService", "Pod")

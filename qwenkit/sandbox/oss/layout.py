@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from qwenkit.sandbox.oss_ledger import Part
+from qwenkit.sandbox.oss.ledger import Part
 
 WHOLE = "whole"
 

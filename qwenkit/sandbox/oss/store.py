@@ -15,10 +15,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from qwenkit.sandbox.oss_body import Digest, digest_file
-from qwenkit.sandbox.oss_errors import OssError
-from qwenkit.sandbox.oss_ledger import Ledger, Record
-from qwenkit.sandbox.oss_names import BOOKKEEPING, Names, is_bucket_name
+from qwenkit.sandbox.oss.body import Digest, digest_file
+from qwenkit.sandbox.oss.errors import OssError
+from qwenkit.sandbox.oss.ledger import Ledger, Record
+from qwenkit.sandbox.oss.names import BOOKKEEPING, Names, is_bucket_name
 
 EtagKind = Literal["md5", "crc"]
 

@@ -20,16 +20,16 @@ from urllib.parse import unquote, unquote_plus
 
 from aiohttp import web
 
-from qwenkit.sandbox.oss_buckets import Buckets
-from qwenkit.sandbox.oss_call import Call
-from qwenkit.sandbox.oss_errors import OssError
-from qwenkit.sandbox.oss_multipart import Multipart
-from qwenkit.sandbox.oss_names import MAX_KEY_BYTES
-from qwenkit.sandbox.oss_objects import Objects
-from qwenkit.sandbox.oss_signature import SUBRESOURCES, Signed, verify
-from qwenkit.sandbox.oss_store import EtagKind, Store
-from qwenkit.sandbox.oss_uploads import Uploads
-from qwenkit.sandbox.oss_xml import document
+from qwenkit.sandbox.oss.buckets import Buckets
+from qwenkit.sandbox.oss.call import Call
+from qwenkit.sandbox.oss.errors import OssError
+from qwenkit.sandbox.oss.multipart import Multipart
+from qwenkit.sandbox.oss.names import MAX_KEY_BYTES
+from qwenkit.sandbox.oss.objects import Objects
+from qwenkit.sandbox.oss.signature import SUBRESOURCES, Signed, verify
+from qwenkit.sandbox.oss.store import EtagKind, Store
+from qwenkit.sandbox.oss.uploads import Uploads
+from qwenkit.sandbox.oss.xml import document
 
 _log = logging.getLogger("qwenkit.sandbox.oss")
 _Handler = Callable[[Call], Awaitable[web.StreamResponse]]

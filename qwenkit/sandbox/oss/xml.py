@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Union
 from xml.etree import ElementTree
 
-from qwenkit.sandbox.oss_errors import OssError
+from qwenkit.sandbox.oss.errors import OssError
 
 Value = Union[str, int, bool, "Children"]
 Children = Sequence[tuple[str, Value]]

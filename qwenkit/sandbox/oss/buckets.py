@@ -9,12 +9,12 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from qwenkit.sandbox.oss_call import Call, empty, quoted, storage_class, xml
-from qwenkit.sandbox.oss_errors import OssError
-from qwenkit.sandbox.oss_ledger import Record
-from qwenkit.sandbox.oss_store import Bucket, Page, Store
-from qwenkit.sandbox.oss_uploads import Uploads
-from qwenkit.sandbox.oss_xml import Children, Value, parse_delete, timestamp
+from qwenkit.sandbox.oss.call import Call, empty, quoted, storage_class, xml
+from qwenkit.sandbox.oss.errors import OssError
+from qwenkit.sandbox.oss.ledger import Record
+from qwenkit.sandbox.oss.store import Bucket, Page, Store
+from qwenkit.sandbox.oss.uploads import Uploads
+from qwenkit.sandbox.oss.xml import Children, Value, parse_delete, timestamp
 
 _OWNER: Children = [("ID", "0000000000000000"), ("DisplayName", "0000000000000000")]
 _ACLS = {"private", "public-read", "public-read-write"}

@@ -8,9 +8,9 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from qwenkit.sandbox import oss_ranges
-from qwenkit.sandbox.oss_body import copy, receive, send
-from qwenkit.sandbox.oss_call import (
+from qwenkit.sandbox.oss import ranges
+from qwenkit.sandbox.oss.body import copy, receive, send
+from qwenkit.sandbox.oss.call import (
     Call,
     body_headers,
     check_length,
@@ -20,10 +20,10 @@ from qwenkit.sandbox.oss_call import (
     quoted,
     xml,
 )
-from qwenkit.sandbox.oss_errors import OssError
-from qwenkit.sandbox.oss_ledger import Record
-from qwenkit.sandbox.oss_store import Store
-from qwenkit.sandbox.oss_xml import timestamp
+from qwenkit.sandbox.oss.errors import OssError
+from qwenkit.sandbox.oss.ledger import Record
+from qwenkit.sandbox.oss.store import Store
+from qwenkit.sandbox.oss.xml import timestamp
 
 _OVERRIDES = (
     "cache-control",
@@ -100,7 +100,7 @@ class Objects:
             _check_conditions(call, record)
             headers = object_headers(record) | _overrides(call)
             standard = call.header("x-oss-range-behavior").lower() == "standard"
-            wanted = oss_ranges.requested(call.header("Range"), record.size, standard=standard)
+            wanted = ranges.requested(call.header("Range"), record.size, standard=standard)
             start, end = wanted or (0, record.size - 1)
             if wanted:
                 headers["Content-Range"] = f"bytes {start}-{end}/{record.size}"

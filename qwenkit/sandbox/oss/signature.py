@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
-from qwenkit.sandbox.oss_errors import OssError
-from qwenkit.sandbox.oss_xml import timestamp
+from qwenkit.sandbox.oss.errors import OssError
+from qwenkit.sandbox.oss.xml import timestamp
 
 MAX_SKEW_S = 900
 V4 = "OSS4-HMAC-SHA256"

@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from qwenkit.sandbox.oss_body import Digest
-from qwenkit.sandbox.oss_errors import OssError
-from qwenkit.sandbox.oss_ledger import Record
-from qwenkit.sandbox.oss_xml import Value, document
+from qwenkit.sandbox.oss.body import Digest
+from qwenkit.sandbox.oss.errors import OssError
+from qwenkit.sandbox.oss.ledger import Record
+from qwenkit.sandbox.oss.xml import Value, document
 
 MAX_BODY_BYTES = 4 << 20
 MAX_OBJECT_BYTES = 5 << 30

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from qwenkit.errors import NotReady
 from qwenkit.sandbox.kube.objects import Object, condition
-from qwenkit.sandbox.node import Node
+from qwenkit.sandbox.kubelet.node import Node
 
 PROBE_S = 0.2
 _DEPTH, _QUEUE_FACTOR = 10_000, 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from qwenkit.sandbox.oss_errors import OssError
+from qwenkit.sandbox.oss.errors import OssError
 
 
 def requested(header: str, size: int, *, standard: bool = False) -> tuple[int, int] | None:

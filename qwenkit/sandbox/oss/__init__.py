@@ -1,0 +1,1 @@
+"""OSS: the object store's HTTP protocol over files."""
