@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 import re
 
+import hypothesis
 import pytest
+
+# How long an example takes says nothing on a busy machine.
+hypothesis.settings.register_profile("qwenkit", deadline=None)
+hypothesis.settings.load_profile("qwenkit")
 
 OURS = re.compile(r"(QWENKIT|OSS|OPENAI|HF|MODELSCOPE)_|KUBECONFIG$|(HTTPS?|ALL|NO)_PROXY$", re.I)
 

@@ -156,6 +156,7 @@ class PodWorker:
         """Stop all processes at once."""
         for task in self._probes:
             task.cancel()
+        await asyncio.gather(*self._probes, return_exceptions=True)
         await asyncio.gather(*(one.stop() for one in self.containers))
 
     async def _begin(self) -> None:
