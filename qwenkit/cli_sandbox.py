@@ -126,7 +126,8 @@ def _described(state: process.State | None, root: Path) -> str:
     return "\n".join(
         (
             f"sandbox: up under {root} in {state.seconds:g} s "
-            f"({state.options.gpus} × {state.options.gpu}; figures are modelled)",
+            f"({state.options.gpus} × {state.options.gpu}; figures are modelled)"
+            + (", with what a crashed one left" if state.recovered else ""),
             f"  kubernetes  {state.api}",
             f"  gateway     {state.gateway}",
             f"  oss         {state.oss}",

@@ -111,7 +111,11 @@ def serve(root: Path, options: Options, *, detach: bool = False) -> None:
 
 
 def down(root: Path, *, timeout_s: float = 15) -> bool:
-    """Stop the sandbox under ``root`` and remove what it wrote; False if none was there."""
+    """Stop the sandbox under ``root`` and remove what it wrote; False if none was there.
+
+    Raises:
+        SandboxError: the lock is held by a process that cannot be told.
+    """
     if pid := _holder(root):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
@@ -253,13 +257,23 @@ def _try_lock(lock: TextIO) -> bool:
 
 
 def _holder(root: Path) -> int:
-    """Return the process that holds the lock, also one that does not answer yet; 0 if none."""
+    """Return the process that holds the lock, also one that does not answer yet; 0 if none.
+
+    Raises:
+        SandboxError: it does not say which it is.
+    """
     if not _locked(root):
         return 0
     deadline = time.monotonic() + 1
     while not (text := (root / "lock").read_text()) and time.monotonic() < deadline:
         time.sleep(0.02)
-    return int(text or 0)
+    if not text:
+        raise SandboxError(
+            f"somebody holds {root / 'lock'} and does not say who",
+            "its folder must not be removed under a process that goes on",
+            "find it with `lsof` on that file and stop it",
+        )
+    return int(text)
 
 
 def _wait_gone(pid: int, *, timeout_s: float = 5) -> None:

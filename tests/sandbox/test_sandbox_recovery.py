@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -104,3 +105,12 @@ def test_another_version_s_state_is_no_running_sandbox(root: Path) -> None:
     (root / "sandbox.json").write_text('{"options": {"colour": "red"}}')
     with pytest.raises(SandboxError, match="no state"):
         process.read_state(root / "sandbox.json")
+
+
+def test_a_folder_is_not_removed_under_an_unknown_holder(root: Path) -> None:
+    process.prepare(root)
+    with (root / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(SandboxError, match="does not say who"):
+            process.down(root)
+    assert (root / "keys.json").exists()

@@ -154,11 +154,12 @@ class Container:
         await self._pull()
         if "terminated" in self.state.state:
             self.state.last_state = self.state.state
+        # Together, for whoever reads the last state looks for its log.
+        self.previous_log, self.log = self.log, ""
         await asyncio.sleep(self._timing.create_s)
         self._host.event(self.name, "Normal", "Created", "Container created")
         await asyncio.sleep(self._timing.start_s)
         self._host.event(self.name, "Normal", "Started", "Container started")
-        self.previous_log, self.log = self.log, ""
         self.state.container_id = f"containerd://{uuid.uuid4().hex}{uuid.uuid4().hex}"
         self.state.image_id = images.image_id(self.state.spec["image"])
         self.state.state = {"running": {"startedAt": _now()}}
