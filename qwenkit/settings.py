@@ -217,7 +217,7 @@ class Settings(BaseSettings):
         1,
         gt=0,
         le=1000,
-        description="how much faster than the modelled GPU the sandbox's engine runs",
+        description="how much faster than the modelled GPU the sandbox's node runs",
     )
 
     def __init__(self, **values: Any) -> None:
