@@ -7,7 +7,7 @@ import base64
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -293,3 +293,18 @@ def lake(**more: Any) -> Object:
         "top_p": 0.9,
         "seed": 10,
     } | more
+
+
+Test = Callable[[World], Awaitable[None]]
+
+
+def in_world(tmp_path: Path, test: Test, **options: Any) -> None:
+    async def run() -> None:
+        async with world(tmp_path, **options) as made:
+            await test(made)
+
+    asyncio.run(run())
+
+
+def conditions(status: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
+    return {one["type"]: (one["status"], one.get("reason")) for one in status["conditions"]}

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from node_world import COMMAND, IMAGE, World, meta, until, world
+from node_world import COMMAND, IMAGE, World, conditions, in_world, meta, until
 
 from qwenkit.errors import InvalidValue
 from qwenkit.sandbox.kubelet.node import Node, resolve_image
-
-Test = Callable[[World], Awaitable[None]]
-
-
-def in_world(tmp_path: Path, test: Test, **options: Any) -> None:
-    async def run() -> None:
-        async with world(tmp_path, **options) as made:
-            await test(made)
-
-    asyncio.run(run())
-
-
-def conditions(status: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
-    return {one["type"]: (one["status"], one.get("reason")) for one in status["conditions"]}
 
 
 def test_an_image_that_cannot_be_pulled(tmp_path: Path) -> None:
