@@ -46,7 +46,8 @@ async def lines(store: Store, watch: Watch, subscription: Subscription) -> Async
     deadline = time.monotonic() + watch.timeout_s
     while (left := deadline - time.monotonic()) > 0:
         try:
-            change = await asyncio.wait_for(anext(subscription), min(left, BOOKMARK_EVERY_S))
+            async with asyncio.timeout(min(left, BOOKMARK_EVERY_S)):
+                change = await anext(subscription)
         except TimeoutError:
             if watch.bookmarks:
                 yield _bookmark(store, watch)

@@ -116,9 +116,9 @@ def _port(port: object, container: Mapping[str, Any]) -> int:
 async def _accepts(url: str, timeout_s: float) -> bool:
     parts = urlsplit(url)
     try:
-        _, writer = await asyncio.wait_for(
-            asyncio.open_connection(parts.hostname, parts.port), timeout_s
-        )
+        # Not wait_for: on Python 3.11 it forgets a cancellation that meets the connection's end.
+        async with asyncio.timeout(timeout_s):
+            _, writer = await asyncio.open_connection(parts.hostname, parts.port)
     except (OSError, TimeoutError):
         return False
     writer.close()
