@@ -310,8 +310,7 @@ def _advised(found: Recommendation, settings: Settings) -> Iterator[Advised]:
     for parameter, value in values.items():
         now = getattr(settings, parameter)
         text = "" if now is None else f"{now:g}" if isinstance(now, float) else str(now)
-        reason = why.get(parameter, "room for what comes between two decisions")
-        yield Advised(parameter, value, text, reason)
+        yield Advised(parameter, value, text, why[parameter])
 
 
 def _parameter(setting: str) -> str:

@@ -238,6 +238,8 @@ def _reasons(choice: Choice, load: Load, cold: float, deadline: int) -> Iterator
         f"a pod carries {load.total} (bound by the {load.bound}); at {UTILIZATION} % the KPA "
         f"aims at {choice.target * UTILIZATION / 100:g}",
     )
+    room = "the rest is room for what comes between two decisions"
+    yield Reason("target-utilization-percentage", str(UTILIZATION), room)
     limit = "keeps the batch small, the rest waits" if choice.hard_limit else "vLLM queues itself"
     yield Reason("containerConcurrency", str(choice.hard_limit), limit)
     floor = "no idle GPU is paid for" if choice.min_scale == 0 else "no request meets a cold start"
