@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 
 import hypothesis
 import pytest
@@ -11,6 +12,14 @@ import pytest
 # How long an example takes says nothing on a busy machine.
 hypothesis.settings.register_profile("qwenkit", deadline=None)
 hypothesis.settings.load_profile("qwenkit")
+
+# Tests interrupt themselves and their children; what runs in the background may ignore that.
+for number, handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, handler)
 
 OURS = re.compile(r"(QWENKIT|OSS|OPENAI|HF|MODELSCOPE)_|KUBECONFIG$|(HTTPS?|ALL|NO)_PROXY$", re.I)
 

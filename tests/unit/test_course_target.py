@@ -146,14 +146,10 @@ def test_parameters_go_as_text_and_come_back_as_they_were(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_what_it_interrupts_and_no_more(number: signal.Signals) -> None:
-    # Whoever started the tests may ignore it.
-    before = signal.signal(number, signal.SIG_DFL)
-    try:
-        with pytest.raises(KeyboardInterrupt), terminable():
-            signal.raise_signal(number)
-        assert signal.getsignal(number) == signal.SIG_DFL
-    finally:
-        signal.signal(number, before)
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), terminable():
+        signal.raise_signal(number)
+    assert signal.getsignal(number) == before
 
 
 def test_what_is_ignored_stays_ignored() -> None:
