@@ -135,6 +135,16 @@ class Result:
         tokens = self.requests.tokens
         return self.cost / tokens * 1000 if tokens else math.inf
 
+    @property
+    def changes(self) -> list[Tick]:
+        """The decisions at which the number of replicas changed."""
+        before = [None, *(tick.replicas for tick in self.decisions)]
+        return [
+            tick
+            for tick, last in zip(self.decisions, before, strict=False)
+            if tick.replicas != last
+        ]
+
     def summary(self) -> dict[str, float]:
         """Return the figures of interest by name, JSON-ready; absent ones are left out."""
         requests = self.requests

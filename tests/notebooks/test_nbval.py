@@ -16,8 +16,12 @@ def test_every_notebook_passes_nbval_with_its_defaults(tmp_path):
     root = tmp_path / "sandbox"
     process.up(root, process.Options(time_scale=20))
     notebooks = sorted(str(path) for path in (ROOT / "notebooks").glob("[0-9][0-9]-*.ipynb"))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "nbval.plugin", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += [
+        "-p",
+        "nbval.plugin",
+        "-p",
+        "pytest_timeout",
         "--nbval-lax",
         "--nbval-current-env",
         "--nbval-cell-timeout",
