@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 EXTRAS := course,sandbox,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help course test lint static unit chain lab bench lock clean
+.PHONY: help course test lint static unit chain lab bench crosscheck lock clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -45,6 +45,15 @@ bench: $(STAMP) ## every benchmark, each printing JSON
 	$(BIN)/python benchmarks/simulate.py
 	$(BIN)/python benchmarks/panel.py
 	$(BIN)/python benchmarks/transfer.py --json
+	$(BIN)/python benchmarks/streams.py
+
+crosscheck: $(STAMP) ## record real transformers and real vLLM anew, and compare the sandbox's engine
+	@test -x "$(TOOLS_PYTHON)" && test -x "$(QWENKIT_VLLM)" || { echo "crosscheck needs TOOLS_PYTHON, a Python with\
+	  tools/requirements.txt, and QWENKIT_VLLM, the executable of a vLLM for this processor. Now they are\
+	  '$(TOOLS_PYTHON)' and '$(QWENKIT_VLLM)'."; exit 2; }
+	$(TOOLS_PYTHON) tools/record_reference.py transformers
+	$(dir $(QWENKIT_VLLM))python tools/record_reference.py vllm
+	$(BIN)/python -m pytest tests/unit/test_engine_core.py tests/sandbox/test_tiny_model.py
 
 lock: ## resolve the newest versions that pyproject.toml allows into constraints.txt
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

@@ -7,8 +7,10 @@ import base64
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -29,52 +31,17 @@ COMMAND = (
     " --served-model-name qwen --model /Qwen-7B-Chat-Int8 --gpu-memory-utilization 0.95"
     " --quantization gptq --max-model-len=6144"
 )
-LAKE = [
-    "西湖",
-    "位于",
-    "中国",
-    "浙江省",
-    "杭州市",
-    ",",
-    "是中国",
-    "著名的",
-    "风景",
-    "名",
-    "胜区",
-    "。",
-]
+LAKE = ["西湖", "位于", "中国", "浙江省", "杭州市", ",", "是中国", "著名的", "风景", "名"]
 HOST = "qwen.default.example.com"
 SCALE = 100.0
 Object = dict[str, Any]
 
 
-def shard(tensors: list[str]) -> bytes:
-    header = {
-        name: {"dtype": "F16", "shape": [2], "data_offsets": [4 * i, 4 * i + 4]}
-        for i, name in enumerate(tensors)
-    }
-    text = json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + bytes(4 * len(tensors))
-
-
-def model_files() -> dict[str, bytes]:
-    shards = {
-        "model-00001-of-00002.safetensors": ["embed", "layer.0"],
-        "model-00002-of-00002.safetensors": ["layer.1", "head"],
-    }
-    index = {tensor: name for name, tensors in shards.items() for tensor in tensors}
-    answers = {
-        "answers": [
-            {"ask": "杭州西湖", "tokens": LAKE},
-            {"ask": "count", "tokens": [f"{n} " for n in range(100)]},
-        ],
-        "default": {"tokens": ["I", " do", " not", " know", "."]},
-    }
-    return {
-        "config.json": json.dumps({"torch_dtype": "float16", "seq_length": 8192}).encode(),
-        "model.safetensors.index.json": json.dumps({"weight_map": index}).encode(),
-        "answers.json": json.dumps(answers, ensure_ascii=False).encode(),
-    } | {name: shard(tensors) for name, tensors in shards.items()}
+@cache
+def model_files() -> Mapping[str, bytes]:
+    """Return the sandbox's own model."""
+    found = (one for one in files("qwenkit.sandbox.model").iterdir() if one.is_file())
+    return {one.name: one.read_bytes() for one in found if not one.name.endswith(".py")}
 
 
 class CountedTraffic(Traffic):

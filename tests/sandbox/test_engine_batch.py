@@ -1,25 +1,30 @@
-"""Continuous batching: who runs, who waits, who is put back, in which order time passes."""
+"""Continuous batching: who runs, who waits, who is put back, and that nobody's tokens change."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from functools import cache
 
+from engine_world import model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwenkit.sandbox.engine.batch import Batch, Hardware
+from qwenkit.sandbox.engine.asks import Ask, Served, completion
+from qwenkit.sandbox.engine.batch import Batch, Hardware, Limits
+from qwenkit.sandbox.engine.bodies import CompletionBody
 from qwenkit.sandbox.engine.metrics import Histogram, Metrics
+from qwenkit.sandbox.engine.sampling import Sampler
+from qwenkit.sandbox.engine.tokens import Output
 
 Steps = list[tuple[str, int]]
+Test = Callable[[Batch, Metrics, Steps], Awaitable[None]]
+PROMPT = tuple(model().text.encode("杭州西湖 Knative KPA vLLM OSS " * 500))
 
 
 def in_batch(
-    test: Callable[[Batch, Metrics, Steps], Awaitable[None]],
-    *,
-    kv_tokens: int = 10_000,
-    max_num_seqs: int = 256,
+    test: Test, *, kv_tokens: int = 10_000, max_num_seqs: int = 256, batched_tokens: int = 8192
 ) -> None:
     steps: Steps = []
 
@@ -33,43 +38,80 @@ def in_batch(
         return 0.0
 
     async def run() -> None:
-        metrics = Metrics("m")
+        metrics = Metrics("m", 8192)
         batch = Batch(
+            model().model,
             Hardware(decode, prefill, kv_tokens),
             metrics,
+            Limits(max_num_seqs, batched_tokens, 16),
             time_scale=1,
-            max_num_seqs=max_num_seqs,
-            block_size=16,
         )
         task = asyncio.create_task(batch.run())
         try:
-            await asyncio.wait_for(test(batch, metrics, steps), 20)
+            async with asyncio.timeout(60):
+                await test(batch, metrics, steps)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        assert (metrics.running, metrics.waiting, metrics.cache_usage) == (0, 0, 0)
 
     asyncio.run(run())
 
 
-async def tokens(batch: Batch, prompt: int, wanted: int) -> list[int]:
-    return [number async for number in batch.generate(prompt, wanted)]
+def wish(prompt: int, wanted: int, seed: int | None = None) -> Ask:
+    """Ask for exactly ``wanted`` tokens after a prompt of that many: greedily, or by a seed."""
+    served = Served(model().text, model().model.vocab_size, 8192, 5, "assistant")
+    body = CompletionBody(
+        model="m",
+        prompt=list(PROMPT[:prompt]),
+        max_tokens=wanted,
+        ignore_eos=True,
+        seed=seed,
+        temperature=0 if seed is None else 1.5,
+    )
+    return completion(body, served)
+
+
+async def tokens(batch: Batch, ask: Ask) -> list[int]:
+    output, prompt = Output(ask, model().text), ask.prompts[0].tokens
+    deltas = [delta async for delta in batch.generate(prompt, Sampler(ask.sampling), output)]
+    assert [delta.picked.token for delta in deltas] == output.tokens
+    assert [delta.finish_reason for delta in deltas] == [None] * (len(deltas) - 1) + ["length"]
+    return output.tokens
+
+
+@cache
+def alone(prompt: int, wanted: int, seed: int | None) -> Sequence[int]:
+    """Return what the model says without any batch."""
+    ask = wish(prompt, wanted, seed)
+    sampler, cache_, said = Sampler(ask.sampling), model().model.new_cache(), list[int]()
+    new: Sequence[int] = PROMPT[:prompt]
+    for _ in range(wanted):
+        logits = model().model.forward([(cache_, new)])[0]
+        said.append(sampler.pick(logits, prompt=PROMPT[:prompt], output=said).token)
+        new = said[-1:]
+    return said
 
 
 def test_one_prefill_then_decodes_together() -> None:
     async def test(batch: Batch, metrics: Metrics, steps: Steps) -> None:
-        made = await asyncio.gather(*(tokens(batch, 10, 4) for _ in range(3)))
-        assert made == [[0, 1, 2, 3]] * 3
+        made = await asyncio.gather(*(tokens(batch, wish(10, 4)) for _ in range(3)))
+        assert made == [alone(10, 4, None)] * 3
         assert steps == [("prefill", 30), ("decode", 3), ("decode", 3), ("decode", 3)]
-        assert (metrics.running, metrics.waiting, metrics.cache_usage) == (0, 0, 0)
+        assert (metrics.prompt_tokens, metrics.generation_tokens) == (30, 12)
 
     in_batch(test)
 
 
 def test_an_arrival_blocks_decoding() -> None:
     async def test(batch: Batch, metrics: Metrics, steps: Steps) -> None:
-        async with aclosing(batch.generate(10, 50)) as first:
+        ask = wish(10, 50)
+        first = batch.generate(
+            ask.prompts[0].tokens, Sampler(ask.sampling), Output(ask, model().text)
+        )
+        async with aclosing(first):
             await anext(first)
-            await tokens(batch, 7, 1)
+            await tokens(batch, wish(7, 1))
         assert steps[0] == ("prefill", 10)
         assert ("prefill", 7) in steps[1:]
 
@@ -78,55 +120,91 @@ def test_an_arrival_blocks_decoding() -> None:
 
 def test_no_more_run_than_allowed() -> None:
     async def test(batch: Batch, metrics: Metrics, steps: Steps) -> None:
-        await asyncio.gather(*(tokens(batch, 10, 5) for _ in range(7)))
+        await asyncio.gather(*(tokens(batch, wish(10, 5)) for _ in range(7)))
         assert max(size for step, size in steps if step == "decode") == 2
 
     in_batch(test, max_num_seqs=2)
 
 
+def test_no_step_reads_more_prompt_tokens_than_allowed() -> None:
+    async def test(batch: Batch, metrics: Metrics, steps: Steps) -> None:
+        await asyncio.gather(*(tokens(batch, wish(40, 1)) for _ in range(5)))
+        assert [size for step, size in steps if step == "prefill"] == [80, 80, 40]
+
+    in_batch(test, batched_tokens=100)
+
+
 def test_full_kv_cache_makes_requests_wait() -> None:
     async def test(batch: Batch, metrics: Metrics, steps: Steps) -> None:
-        waiting = asyncio.gather(*(tokens(batch, 31, 1) for _ in range(4)))
-        await waiting
+        await asyncio.gather(*(tokens(batch, wish(31, 1)) for _ in range(4)))
         assert [size for step, size in steps if step == "prefill"] == [62, 62]
 
-    in_batch(test, kv_tokens=64)
+    in_batch(test, kv_tokens=80)
 
 
-def test_growth_beyond_the_cache_preempts_the_newest() -> None:
+def test_growth_beyond_the_cache_preempts_the_newest_whose_tokens_stay() -> None:
     async def test(batch: Batch, metrics: Metrics, steps: Steps) -> None:
-        made = await asyncio.gather(*(tokens(batch, 10, 40) for _ in range(3)))
-        assert made == [list(range(40))] * 3
+        asks = [wish(10, 40, seed) for seed in range(3)]
+        made = await asyncio.gather(*(tokens(batch, ask) for ask in asks))
+        assert made == [alone(10, 40, seed) for seed in range(3)]
         assert metrics.preemptions > 0
-        # What was put back is prefilled again with the tokens that it had.
+        # What was put back is read again, with the tokens that it had.
         assert any(step == "prefill" and size > 10 for step, size in steps[1:])
+        assert metrics.prompt_tokens == 30
 
     in_batch(test, kv_tokens=64)
 
 
 def test_leaving_early_frees_the_place() -> None:
     async def test(batch: Batch, metrics: Metrics, steps: Steps) -> None:
-        async with aclosing(batch.generate(10, 1000)) as one:
+        ask = wish(10, 1000)
+        one = batch.generate(
+            ask.prompts[0].tokens, Sampler(ask.sampling), Output(ask, model().text)
+        )
+        async with aclosing(one):
             await anext(one)
             assert metrics.running == 1
+            assert metrics.cache_usage > 0
         assert (metrics.running, metrics.cache_usage) == (0, 0)
-        assert await tokens(batch, 10, 2) == [0, 1]
+        assert await tokens(batch, wish(10, 2)) == alone(10, 2, None)
 
     in_batch(test, max_num_seqs=1)
 
 
-@settings(deadline=None, max_examples=30)
-@given(
-    st.lists(st.tuples(st.integers(1, 60), st.integers(1, 40)), min_size=1, max_size=8),
-    st.integers(7, 20),
-)
-def test_everyone_gets_all_tokens_in_order(wanted: list[tuple[int, int]], blocks: int) -> None:
+def test_a_long_prompt_leaves_the_loop_to_others() -> None:
     async def test(batch: Batch, metrics: Metrics, steps: Steps) -> None:
-        made = await asyncio.gather(*(tokens(batch, *one) for one in wanted))
-        assert made == [list(range(count)) for _, count in wanted]
-        assert metrics.generation_tokens == sum(count for _, count in wanted)
+        reading = asyncio.create_task(tokens(batch, wish(1200, 1)))
+        turns = 0
+        while not reading.done():
+            await asyncio.sleep(0)
+            turns += 1
+        # Were the prompt read on the loop, others would get a turn only between its pieces.
+        assert turns > 100
+        assert await reading == alone(1200, 1, None)
 
-    in_batch(test, kv_tokens=16 * blocks)
+    in_batch(test)
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 60), st.integers(1, 30), st.none() | st.integers(0, 3)),
+        min_size=1,
+        max_size=6,
+    ),
+    st.integers(7, 20),
+    st.integers(1, 8),
+)
+def test_everyone_gets_the_tokens_that_it_gets_alone(
+    wishes: list[tuple[int, int, int | None]], blocks: int, seqs: int
+) -> None:
+    async def test(batch: Batch, metrics: Metrics, steps: Steps) -> None:
+        made = await asyncio.gather(*(tokens(batch, wish(*one)) for one in wishes))
+        assert made == [alone(*one) for one in wishes]
+        assert metrics.generation_tokens == sum(wanted for _, wanted, _ in wishes)
+        assert metrics.prompt_tokens == sum(prompt for prompt, _, _ in wishes)
+
+    in_batch(test, kv_tokens=16 * blocks, max_num_seqs=seqs)
 
 
 def test_a_histogram_is_cumulative() -> None:

@@ -1,187 +1,304 @@
-"""vLLM 0.4.1's OpenAI surface, over HTTP."""
+"""vLLM 0.4.1's OpenAI surface, over HTTP: answers, streams, log probabilities, metrics."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import math
 from typing import Any
 
 import aiohttp
 import httpx
 import openai
 import pytest
-from node_world import LAKE, client, lake, model_files, until
-from prometheus_client.parser import text_string_to_metric_families
+from engine_world import COMPLETION, engine, in_engine, metrics, model, post, sse
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from node_world import LAKE, client, lake, until
 
-from qwenkit.sandbox.engine import checkpoint, flags, hardware
-from qwenkit.sandbox.engine.server import Engine
-from qwenkit.sandbox.http import listen
-
-ARGS = ("--model", "/m", "--served-model-name", "qwen", "--max-model-len", "128")
+SEEDED = {"model": "qwen", "prompt": "Knative", "max_tokens": 24, "seed": 7, "temperature": 1.2}
 
 
-@asynccontextmanager
-async def engine(*more: str, time_scale: float = 200) -> AsyncIterator[tuple[Engine, str]]:
-    chosen = flags.parse([*ARGS, "--gpu-memory-utilization", "0.95", *more])
-    model = checkpoint.load(model_files(), "/m")
-    gpu, longest = hardware.fit("V100-16", chosen, model.config)
-    made = Engine(chosen, model, gpu, max_model_len=longest, time_scale=time_scale)
-    listening = await listen(made.app())
-    try:
-        yield made, listening.url
-    finally:
-        await listening.close()
+def seeded(**more: Any) -> dict[str, Any]:
+    """A completion that wanders, but always the same way."""
+    return SEEDED | more
 
 
-async def post(url: str, body: Any, path: str = "/v1/chat/completions") -> tuple[int, Any]:
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    async with client() as session, session.post(url + path, data=data) as response:
-        return response.status, await response.json()
+def test_the_documentations_request_has_the_documentations_answer() -> None:
+    async def test(url: str) -> None:
+        status, answer = await post(url, lake())
+        assert status == 200
+        assert answer.pop("id").startswith("cmpl-")
+        assert isinstance(answer.pop("created"), int)
+        content = "西湖位于中国浙江省杭州市,是中国著名的风景名"
+        assert answer == {
+            "object": "chat.completion",
+            "model": "qwen",
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": content},
+                    "logprobs": None,
+                    "finish_reason": "length",
+                    "stop_reason": None,
+                }
+            ],
+            "usage": {"prompt_tokens": 10, "total_tokens": 20, "completion_tokens": 10},
+        }
 
-
-async def sse(url: str, body: Any, path: str = "/v1/chat/completions") -> list[str]:
-    async with client() as session, session.post(url + path, json=body) as response:
-        assert response.headers["Content-Type"].startswith("text/event-stream")
-        text = await response.text()
-    events = text.split("\n\n")
-    assert events.pop() == ""
-    assert all(event.startswith("data: ") for event in events)
-    return [event.removeprefix("data: ") for event in events]
+    in_engine(test)
 
 
 def test_the_openai_client_chats_and_streams() -> None:
-    async def run() -> None:
-        async with engine() as (_, url):
-            http = httpx.AsyncClient(trust_env=False)
-            async with openai.AsyncOpenAI(
-                base_url=f"{url}/v1", api_key="EMPTY", http_client=http, max_retries=0
-            ) as api:
-                messages: Any = [{"role": "user", "content": "杭州西湖"}]
-                whole = await api.chat.completions.create(model="qwen", messages=messages)
-                assert whole.choices[0].message.content == "".join(LAKE)
-                assert whole.choices[0].finish_reason == "stop"
-                # The end-of-text token counts.
-                assert whole.usage is not None
-                assert whole.usage.completion_tokens == len(LAKE) + 1
-                stream = await api.chat.completions.create(
-                    model="qwen", messages=messages, stream=True
-                )
-                parts = [part async for part in stream]
-                assert [p.choices[0].delta.content or "" for p in parts] == ["", *LAKE, ""]
-                assert parts[-1].choices[0].finish_reason == "stop"
-                assert [card.id async for card in api.models.list()] == ["qwen"]
+    async def test(url: str) -> None:
+        http = httpx.AsyncClient(trust_env=False)
+        async with openai.AsyncOpenAI(
+            base_url=f"{url}/v1", api_key="EMPTY", http_client=http, max_retries=0
+        ) as api:
+            messages: Any = [{"role": "user", "content": "杭州西湖"}]
+            whole = await api.chat.completions.create(model="qwen", messages=messages)
+            said = whole.choices[0].message.content
+            assert said is not None
+            assert said.startswith("".join(LAKE))
+            assert whole.choices[0].finish_reason == "stop"
+            stream = await api.chat.completions.create(model="qwen", messages=messages, stream=True)
+            parts = [part async for part in stream]
+            assert "".join(p.choices[0].delta.content or "" for p in parts) == said
+            assert parts[0].choices[0].delta.role == "assistant"
+            # The end-of-text token counts, and says nothing.
+            assert whole.usage is not None
+            assert len(parts) == whole.usage.completion_tokens + 1
+            assert parts[-1].choices[0].finish_reason == "stop"
+            completion = await api.completions.create(
+                model="qwen", prompt="Knative", logprobs=2, max_tokens=3
+            )
+            assert completion.choices[0].logprobs is not None
+            assert len(completion.choices[0].logprobs.tokens or []) == 3
+            assert [card.id async for card in api.models.list()] == ["qwen", "two"]
 
-    asyncio.run(run())
+    in_engine(test, "--served-model-name", "qwen", "two")
 
 
-def test_a_stream_has_vllms_chunks() -> None:
-    async def run() -> None:
-        async with engine() as (_, url):
-            *chunks, done = await sse(url, lake(stream=True))
-        assert done == "[DONE]"
-        first, *middle, last = map(json.loads, chunks)
+def test_a_chats_stream_has_vllms_chunks() -> None:
+    async def test(url: str) -> None:
+        first, *middle, last = await sse(url, lake(stream=True))
+        assert set(first) == {"id", "object", "created", "model", "choices"}
         assert first["object"] == "chat.completion.chunk"
         assert first["choices"] == [
             {"index": 0, "delta": {"role": "assistant"}, "logprobs": None, "finish_reason": None}
         ]
-        assert [one["choices"][0]["delta"]["content"] for one in middle] == LAKE[:9]
+        assert [one["choices"][0] for one in middle] == [
+            {"index": 0, "delta": {"content": piece}, "logprobs": None, "finish_reason": None}
+            for piece in LAKE[:9]
+        ]
         assert last["choices"] == [
             {"index": 0, "delta": {"content": LAKE[9]}, "finish_reason": "length"}
         ]
         assert last["usage"] == {"prompt_tokens": 10, "total_tokens": 20, "completion_tokens": 10}
         assert len({one["id"] for one in (first, *middle, last)}) == 1
 
-    asyncio.run(run())
+    in_engine(test)
 
 
-def test_completions_take_prompts_and_stop_strings() -> None:
-    async def run() -> None:
-        async with engine() as (_, url):
-            body = {"model": "qwen", "prompt": ["count", "count"], "max_tokens": 50, "stop": "4 "}
-            status, answer = await post(url, body, "/v1/completions")
-            assert status == 200
-            assert answer["object"] == "text_completion"
-            assert [one["text"] for one in answer["choices"]] == ["0 1 2 3 "] * 2
-            assert {one["finish_reason"] for one in answer["choices"]} == {"stop"}
-            assert {one["stop_reason"] for one in answer["choices"]} == {"4 "}
-            assert [one["index"] for one in answer["choices"]] == [0, 1]
-            body = {"model": "qwen", "prompt": "count", "max_tokens": 3, "echo": True}
-            _, answer = await post(url, body, "/v1/completions")
-            assert answer["choices"][0]["text"] == "count0 1 2 "
-            *chunks, _ = await sse(url, body | {"stream": True, "n": 2}, "/v1/completions")
-            texts = {0: "", 1: ""}
-            for chunk in map(json.loads, chunks):
-                texts[chunk["choices"][0]["index"]] += chunk["choices"][0]["text"]
-            assert texts == {0: "0 1 2 ", 1: "0 1 2 "}
+def test_a_completions_stream_has_vllms_chunks() -> None:
+    async def test(url: str) -> None:
+        *middle, last = await sse(url, seeded(max_tokens=3, stream=True), COMPLETION)
+        for one in middle:
+            assert set(one) == {"id", "created", "model", "choices", "usage"}
+            assert one["usage"] is None
+            assert one["choices"][0].keys() >= {"text", "logprobs", "stop_reason"}
+        assert last["choices"][0]["finish_reason"] == "length"
+        assert last["usage"] == {"prompt_tokens": 1, "total_tokens": 4, "completion_tokens": 3}
 
-    asyncio.run(run())
+    in_engine(test)
 
 
-def test_ignore_eos_goes_on_to_max_tokens() -> None:
-    async def run() -> None:
-        async with engine() as (_, url):
-            _, answer = await post(url, lake(max_tokens=40, ignore_eos=True))
-        assert answer["usage"]["completion_tokens"] == 40
-        assert answer["choices"][0]["finish_reason"] == "length"
-        assert answer["choices"][0]["message"]["content"].startswith("".join(LAKE) * 3)
+def test_several_prompts_and_answers_come_in_order() -> None:
+    async def test(url: str) -> None:
+        body = seeded(prompt=["Knative", "KPA"], n=2, max_tokens=8)
+        _, answer = await post(url, body, COMPLETION)
+        assert [one["index"] for one in answer["choices"]] == [0, 1, 2, 3]
+        whole = [one["text"] for one in answer["choices"]]
+        assert len(set(whole)) > 2
+        assert answer["usage"]["prompt_tokens"] == 2
+        # One of several is what it is alone.
+        _, alone = await post(url, seeded(prompt="KPA", max_tokens=8), COMPLETION)
+        assert alone["choices"][0]["text"] == whole[2]
+        texts = dict.fromkeys(range(4), "")
+        for chunk in await sse(url, body | {"stream": True}, COMPLETION):
+            texts[chunk["choices"][0]["index"]] += chunk["choices"][0]["text"]
+        assert list(texts.values()) == whole
+        roles = await sse(url, lake(stream=True, n=2))
+        assert [one["choices"][0]["delta"].get("role") for one in roles[:3]] == [
+            "assistant",
+            "assistant",
+            None,
+        ]
 
-    asyncio.run(run())
+    in_engine(test)
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "kind", "words"),
-    [
-        (lake(model="x"), 404, "NotFoundError", "The model `x` does not exist."),
-        (lake(temperature=-1), 400, "BadRequestError", "temperature must be non-negative, got -1."),
-        (lake(top_p=0), 400, "BadRequestError", "top_p must be in (0, 1], got 0."),
-        (lake(max_tokens=0), 400, "BadRequestError", "max_tokens must be at least 1, got 0."),
-        (lake(n=0), 400, "BadRequestError", "n must be at least 1, got 0."),
-        (
-            lake(max_tokens=119),
-            400,
-            "BadRequestError",
-            "This model's maximum context length is 128 tokens. However, you requested 129 tokens "
-            "(10 in the messages, 119 in the completion). Please reduce the length of the messages "
-            "or completion.",
-        ),
-        (lake(max_tokens="ten"), 400, "BadRequestError", "'loc': ('body', 'max_tokens')"),
-        (lake(stream="yes"), 400, "BadRequestError", "'loc': ('body', 'stream')"),
-        (lake(messages=[]), 400, "BadRequestError", "'loc': ('body', 'messages')"),
-        (lake(messages=[{"role": "user"}]), 400, "BadRequestError", "Field required"),
-        ({"model": "qwen"}, 400, "BadRequestError", "Field required"),
-        (b"{", 400, "BadRequestError", "JSON decode error"),
-        (b"[]", 400, "BadRequestError", "valid dictionary"),
-        (lake(logprobs=True), 400, "BadRequestError", "not supported by the sandbox's engine"),
-    ],
+def test_tokens_are_a_prompt_as_good_as_text() -> None:
+    async def test(url: str) -> None:
+        ids = model().text.encode("Knative KPA")
+        _, by_text = await post(url, seeded(prompt="Knative KPA"), COMPLETION)
+        _, by_ids = await post(url, seeded(prompt=ids), COMPLETION)
+        _, by_lists = await post(url, seeded(prompt=[ids]), COMPLETION)
+        assert by_text["choices"] == by_ids["choices"] == by_lists["choices"]
+
+    in_engine(test)
+
+
+def test_the_best_of_several_is_the_likeliest() -> None:
+    async def test(url: str) -> None:
+        body = seeded(n=4, logprobs=0, max_tokens=6)
+        _, all_ = await post(url, body, COMPLETION)
+        likelihood = {
+            one["text"]: sum(one["logprobs"]["token_logprobs"]) for one in all_["choices"]
+        }
+        best = max(likelihood, key=lambda text: likelihood[text])
+        _, answer = await post(url, body | {"n": 1, "best_of": 4}, COMPLETION)
+        assert [one["text"] for one in answer["choices"]] == [best]
+        (chunk,) = await sse(url, body | {"n": 1, "best_of": 4, "stream": True}, COMPLETION)
+        assert chunk["choices"] == answer["choices"]
+
+    in_engine(test)
+
+
+def test_echo_comes_before_the_answer() -> None:
+    async def test(url: str) -> None:
+        _, plain = await post(url, seeded(), COMPLETION)
+        _, echoed = await post(url, seeded(echo=True), COMPLETION)
+        assert echoed["choices"][0]["text"] == "Knative" + plain["choices"][0]["text"]
+        ids = model().text.encode("Knative")
+        _, by_ids = await post(url, seeded(prompt=ids, echo=True), COMPLETION)
+        assert by_ids["choices"] == echoed["choices"]
+        _, only = await post(url, seeded(echo=True, max_tokens=0), COMPLETION)
+        assert (only["choices"][0]["text"], only["usage"]["completion_tokens"]) == ("Knative", 1)
+        start = {"role": "assistant", "content": "西湖"}
+        chat = lake(messages=[start], add_generation_prompt=False, echo=True)
+        _, going_on = await post(url, chat)
+        assert going_on["choices"][0]["message"]["role"] == "assistant"
+        assert going_on["choices"][0]["message"]["content"].startswith("西湖")
+        _, second, *_ = await sse(url, chat | {"stream": True})
+        assert second["choices"][0]["delta"] == {"content": "西湖"}
+
+    in_engine(test)
+
+
+def test_log_probabilities_are_those_of_the_model() -> None:
+    async def test(url: str) -> None:
+        body = {"model": "qwen", "prompt": "Knative KPA", "max_tokens": 4, "temperature": 0}
+        _, answer = await post(url, body | {"logprobs": 3, "echo": True}, COMPLETION)
+        (choice,) = answer["choices"]
+        found = choice["logprobs"]
+        assert list(found) == ["text_offset", "token_logprobs", "tokens", "top_logprobs"]
+        assert "".join(found["tokens"]).startswith(choice["text"])
+        assert [found["text_offset"][0], found["top_logprobs"][0]] == [0, None]
+        ends = [a + len(t) for a, t in zip(found["text_offset"], found["tokens"], strict=True)]
+        assert ends[:-1] == found["text_offset"][1:]
+        ids = model().text.encode("Knative KPA")
+        row = model().model.logits(ids)[len(ids) - 2].astype(float)
+        exact = row[ids[-1]] - row.max() - math.log(sum(math.exp(x - row.max()) for x in row))
+        assert found["token_logprobs"][len(ids) - 1] == pytest.approx(exact, abs=1e-3)
+        # Greedy tokens are their own most probable ones.
+        for token, logprob, top in list(
+            zip(found["tokens"], found["token_logprobs"], found["top_logprobs"], strict=True)
+        )[len(ids) :]:
+            assert top[token] == logprob == max(top.values())
+            assert len(top) == 3
+
+    in_engine(test)
+
+
+def test_a_chats_log_probabilities_have_the_same_form() -> None:
+    async def test(url: str) -> None:
+        body = lake(logprobs=True, top_logprobs=2, temperature=0)
+        _, answer = await post(url, body)
+        found = answer["choices"][0]["logprobs"]
+        assert found["tokens"] == LAKE
+        assert all(len(top) == 2 for top in found["top_logprobs"])
+        chunks = await sse(url, body | {"stream": True})
+        streamed = [one["choices"][0]["logprobs"] for one in chunks[1:]]
+        for name in ("tokens", "text_offset", "token_logprobs", "top_logprobs"):
+            assert [one[name][0] for one in streamed] == found[name]
+
+    in_engine(test)
+
+
+def test_a_bias_and_a_ban_change_the_choice() -> None:
+    async def test(url: str) -> None:
+        (wanted,) = model().text.encode("Knative")
+        body = {"model": "qwen", "prompt": "vLLM", "max_tokens": 3, "temperature": 0}
+        _, biased = await post(url, body | {"logit_bias": {str(wanted): 1000}}, COMPLETION)
+        assert biased["choices"][0]["text"] == "Knative" * 3
+        _, penalised = await post(
+            url,
+            body | {"logit_bias": {str(wanted): 30}, "presence_penalty": 2},
+            COMPLETION,
+        )
+        assert penalised["choices"][0]["text"].count("Knative") <= 3
+
+    in_engine(test)
+
+
+requests = st.fixed_dictionaries(
+    {
+        "prompt": st.sampled_from(["Knative", "杭州西湖", "KPA 是", "a"]),
+        "seed": st.integers(0, 5),
+        "temperature": st.sampled_from([0.3, 1.0, 3.0]),
+        "top_p": st.sampled_from([0.5, 1.0]),
+        "top_k": st.sampled_from([-1, 5]),
+        "max_tokens": st.integers(1, 30),
+        "ignore_eos": st.booleans(),
+        "stop": st.lists(st.sampled_from(["。", "的", " is", "e", "an"]), max_size=2),
+        "include_stop_str_in_output": st.booleans(),
+        "repetition_penalty": st.sampled_from([1.0, 1.3]),
+    }
 )
-def test_refusals_are_vllms(body: Any, status: int, kind: str, words: str) -> None:
-    async def run() -> None:
-        async with engine() as (_, url):
-            got, answer = await post(url, body)
-        assert got == status
-        assert set(answer) == {"object", "message", "type", "param", "code"}
-        assert (answer["object"], answer["type"], answer["code"]) == ("error", kind, status)
-        assert words in answer["message"]
-
-    asyncio.run(run())
 
 
-def test_a_prompt_beyond_the_context_is_refused() -> None:
-    async def run() -> None:
-        async with engine() as (_, url):
-            long = [{"role": "user", "content": "湖" * 300}]
-            status, answer = await post(url, {"model": "qwen", "messages": long})
-        assert status == 400
-        assert "you requested 158 tokens in the messages" in answer["message"]
+@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(requests, min_size=5, max_size=20))
+def test_streamed_or_whole_alone_or_among_others_the_answer_is_the_same(
+    several: list[dict[str, Any]],
+) -> None:
+    async def test(url: str) -> None:
+        bodies = [{"model": "qwen"} | one for one in several]
+        together = await asyncio.gather(*(post(url, body, COMPLETION) for body in bodies))
+        streams = await asyncio.gather(
+            *(sse(url, body | {"stream": True}, COMPLETION) for body in bodies)
+        )
+        _, alone = await post(url, bodies[0], COMPLETION)
+        assert alone["choices"] == together[0][1]["choices"]
+        for (status, answer), chunks in zip(together, streams, strict=True):
+            (choice,) = answer["choices"]
+            last = chunks[-1]["choices"][0]
+            assert status == 200
+            assert "".join(one["choices"][0]["text"] for one in chunks) == choice["text"]
+            assert chunks[-1]["usage"] == answer["usage"]
+            assert len(chunks) == answer["usage"]["completion_tokens"]
+            for name in ("finish_reason", "stop_reason"):
+                assert last[name] == choice[name]
 
-    asyncio.run(run())
+    in_engine(test, time_scale=1000)
+
+
+def test_preempted_answers_stay_the_same_and_are_counted() -> None:
+    async def test(url: str) -> None:
+        bodies = [seeded(seed=seed, max_tokens=60, ignore_eos=True) for seed in range(6)]
+        alone = [(await post(url, body, COMPLETION))[1]["choices"] for body in bodies]
+        assert (await metrics(url))["vllm:num_preemptions_total"] == 0
+        answers = await asyncio.gather(*(post(url, body, COMPLETION) for body in bodies))
+        assert [answer["choices"] for _, answer in answers] == alone
+        assert (await metrics(url))["vllm:num_preemptions_total"] > 0
+
+    in_engine(test, "--num-gpu-blocks-override", "12")
 
 
 def test_an_api_key_guards_v1_only() -> None:
-    async def run() -> None:
-        async with engine("--api-key", "k") as (_, url), client() as session:
+    async def test(url: str) -> None:
+        async with client() as session:
             async with session.get(f"{url}/v1/models") as response:
                 assert response.status == 401
             header = {"Authorization": "Bearer k"}
@@ -194,45 +311,38 @@ def test_an_api_key_guards_v1_only() -> None:
             async with session.get(f"{url}/nothing") as response:
                 assert response.status == 404
 
-    asyncio.run(run())
+    in_engine(test, "--api-key", "k")
 
 
-async def metrics(url: str) -> dict[str, float]:
-    async with client() as session, session.get(f"{url}/metrics") as response:
-        text = await response.text()
-    samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
-    assert all(sample.labels["model_name"] == "qwen" for sample in samples)
-    return {
-        sample.name + sample.labels.get("le", "") + sample.labels.get("finished_reason", ""): (
-            sample.value
+def test_metrics_add_up() -> None:
+    async def test(url: str) -> None:
+        await asyncio.gather(
+            *(post(url, seeded(ignore_eos=True, max_tokens=10), COMPLETION) for _ in range(3))
         )
-        for sample in samples
-    }
-
-
-def test_metrics_follow_the_requests() -> None:
-    async def run() -> None:
-        async with engine() as (_, url):
-            await asyncio.gather(*(post(url, lake()) for _ in range(3)))
-            found = await metrics(url)
-        assert found["vllm:prompt_tokens_total"] == 30
-        assert found["vllm:generation_tokens_total"] == 30
+        await post(url, seeded(n=2, stop_token_ids=list(range(1000))), COMPLETION)
+        found = await metrics(url)
+        assert found["vllm:prompt_tokens_total"] == 5
         assert found["vllm:num_requests_running"] == found["vllm:num_requests_waiting"] == 0
-        assert found["vllm:gpu_cache_usage_perc"] == 0
-        assert found["vllm:request_success_totallength"] == 3
-        assert found["vllm:time_to_first_token_seconds_count"] == 3
-        assert found["vllm:time_to_first_token_seconds_bucket+Inf"] == 3
-        assert found["vllm:time_per_output_token_seconds_count"] == 27
-        assert found["vllm:e2e_request_latency_seconds_count"] == 3
+        assert found["vllm:num_requests_swapped"] == found["vllm:gpu_cache_usage_perc"] == 0
+        assert found["vllm:request_success_totallength"] >= 3
+        ended = sum(found[f"vllm:request_success_total{why}"] for why in ("stop", "length"))
+        assert ended == found["vllm:time_to_first_token_seconds_count"] == 5
+        assert ended == found["vllm:time_to_first_token_seconds_bucket+Inf"]
+        assert ended == found["vllm:e2e_request_latency_seconds_count"]
+        made = found["vllm:generation_tokens_total"]
+        assert made == found["vllm:request_generation_tokens_sum"]
+        assert found["vllm:time_per_output_token_seconds_count"] == made - ended
+        assert found["vllm:request_prompt_tokens_sum"] == 5
+        assert (found["vllm:request_params_n_sum"], found["vllm:request_params_n_count"]) == (5, 4)
 
-    asyncio.run(run())
+    in_engine(test)
 
 
 def test_a_client_that_leaves_frees_its_place() -> None:
     async def run() -> None:
         async with engine("--max-num-seqs", "1", time_scale=0.1) as (made, url):
             async with client() as session:
-                body = lake(stream=True, max_tokens=None)
+                body = lake(stream=True, max_tokens=100, ignore_eos=True)
                 response = await session.post(f"{url}/v1/chat/completions", json=body)
                 await response.content.readany()
                 waiting = asyncio.create_task(post(url, lake(max_tokens=1)))
@@ -251,39 +361,34 @@ def test_a_client_that_leaves_frees_its_place() -> None:
 
 
 def test_two_hundred_streams_at_once() -> None:
-    async def run() -> None:
-        async with engine(time_scale=50) as (_, url), client() as session:
+    async def test(url: str) -> None:
+        body = lake(stream=True, ignore_eos=True)
+        chunks = await asyncio.gather(*(sse(url, body) for _ in range(200)))
+        assert {len(one) for one in chunks} == {11}
 
-            async def one() -> int:
-                body = lake(stream=True, max_tokens=10)
-                async with session.post(f"{url}/v1/chat/completions", json=body) as response:
-                    return (await response.text()).count("data: ")
-
-            counts = await asyncio.gather(*(one() for _ in range(200)))
-        assert set(counts) == {12}
-
-    asyncio.run(run())
+    in_engine(test, time_scale=50)
 
 
 def test_bytes_arrive_token_by_token() -> None:
-    async def run() -> None:
-        async with engine(time_scale=1) as (_, url), client() as session:
-            body = lake(stream=True)
+    async def test(url: str) -> None:
+        async with client() as session:
+            body = lake(stream=True, ignore_eos=True)
             async with session.post(f"{url}/v1/chat/completions", json=body) as response:
                 reads = [chunk async for chunk in response.content.iter_any()]
         assert len(reads) >= 8
 
-    asyncio.run(run())
+    in_engine(test, time_scale=1)
 
 
 def test_a_session_without_json_headers_is_served() -> None:
-    async def run() -> None:
-        async with engine() as (_, url), aiohttp.ClientSession() as session:
-            headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            data = json.dumps(lake())
-            async with session.post(
-                f"{url}/v1/chat/completions", data=data, headers=headers
-            ) as response:
-                assert response.status == 200
+    async def test(url: str) -> None:
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(
+                f"{url}/v1/chat/completions", data=json.dumps(lake()), headers=headers
+            ) as response,
+        ):
+            assert response.status == 200
 
-    asyncio.run(run())
+    in_engine(test)

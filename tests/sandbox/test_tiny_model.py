@@ -1,18 +1,26 @@
-"""The stand-in model: valid files, the same every time, and honest about what it is."""
+"""The tiny model: a real checkpoint, whole, honest about what it is, answering from its bytes."""
 
 from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from qwenkit.errors import SandboxError
 from qwenkit.sandbox import tiny_model
+from qwenkit.sandbox.engine import checkpoint
+from qwenkit.sandbox.engine.sampling import Sampler, Sampling
+from qwenkit.weights.safetensors import read_header
 
 INDEX = "model.safetensors.index.json"
+FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+LAKE = ["西湖", "位于", "中国", "浙江省", "杭州市", ",", "是中国", "著名的", "风景", "名"]
 
 
 @pytest.fixture(scope="module")
@@ -22,93 +30,181 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, Any], bytes]:
-    data = path.read_bytes()
+@pytest.fixture(scope="module")
+def files(folder: Path) -> Mapping[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def header(data: bytes) -> tuple[int, dict[str, Any]]:
     (length,) = struct.unpack_from("<Q", data)
-    header = json.loads(data[8 : 8 + length])
-    assert header.pop("__metadata__") == {"format": "pt"}
-    return header, data[8 + length :]
+    return 8 + length, json.loads(data[8 : 8 + length])
 
 
-def load(path: Path) -> Any:
-    return json.loads(path.read_text("utf-8"))
+def answer(files: Mapping[str, bytes], ask: str, *, limit: int = 400, **sampling: Any) -> list[str]:
+    """Return the tokens of an answer as text, the end token as an empty one."""
+    found = checkpoint.load(files, "/m")
+    sampler = Sampler(Sampling(**sampling), eos_ids=found.text.eos_ids)
+    prompt = found.text.chat([{"role": "user", "content": ask}])
+    cache, new, made = found.model.new_cache(), prompt, list[int]()
+    while len(made) < limit and not found.text.eos_ids & set(made):
+        (row,) = found.model.forward([(cache, new)])
+        new = [sampler.pick(row, prompt=prompt, output=made).token]
+        made += new
+    return [found.text.decode([token]) for token in made]
 
 
-def test_two_writes_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    tiny_model.write(tmp_path)
-    tiny_model.write(tmp_path)
-    files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert files == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert set(files) >= {"config.json", "answers.json", "README.md", "LICENSE", INDEX}
+# What it is.
 
 
-def test_index_and_shards_agree(folder: Path) -> None:
-    index = load(folder / INDEX)
+def test_a_second_write_changes_nothing(folder: Path, files: Mapping[str, bytes]) -> None:
+    tiny_model.write(folder)
+    assert files == {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert set(files) == {
+        "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+        INDEX, FIRST, SECOND, "README.md", "LICENSE",
+    }  # fmt: skip
+    assert 1_000_000 < sum(map(len, files.values())) < 4_000_000
+
+
+def test_index_shards_and_configuration_agree(files: Mapping[str, bytes]) -> None:
+    index = json.loads(files[INDEX])
     found: dict[str, str] = {}
     total = 0
-    for name in sorted(set(index["weight_map"].values())):
-        header, data = read_safetensors(folder / name)
+    for name in (FIRST, SECOND):
+        data = files[name]
         assert 500_000 < len(data) < 2_000_000
-        end = 0
-        for tensor, facts in header.items():
-            assert facts["data_offsets"] == [end, end + 2 * prod(facts["shape"])]
-            assert facts["dtype"] == "F16"
-            end = facts["data_offsets"][1]
-            found[tensor] = name
-        assert end == len(data)
-        total += end
+        start, tensors = header(data)
+        names = read_header(len(data), lambda at, count, data=data: data[at : at + count])
+        assert set(tensors) - {"__metadata__"} == names
+        assert {tensors[tensor]["dtype"] for tensor in names} == {"F16"}
+        total += sum(2 * prod(tensors[tensor]["shape"]) for tensor in names)
+        assert start % 8 == 0
+        found |= dict.fromkeys(names, name)
     assert found == index["weight_map"]
     assert total == index["metadata"]["total_size"]
-    assert [path.name for path in sorted(folder.glob("*.safetensors"))] == [
-        "model-00001-of-00002.safetensors",
-        "model-00002-of-00002.safetensors",
-    ]
 
 
-def test_shapes_follow_the_configuration(folder: Path) -> None:
-    config = load(folder / "config.json")
-    shapes = {
-        tensor: facts["shape"]
-        for path in folder.glob("*.safetensors")
-        for tensor, facts in read_safetensors(path)[0].items()
-    }
-    hidden = config["hidden_size"]
-    assert shapes["model.embed_tokens.weight"] == [config["vocab_size"], hidden]
-    last = f"model.layers.{config['num_hidden_layers'] - 1}"
-    width = hidden * config["num_key_value_heads"] // config["num_attention_heads"]
-    assert shapes[f"{last}.self_attn.k_proj.weight"] == [width, hidden]
-    assert shapes[f"{last}.mlp.down_proj.weight"] == [hidden, config["intermediate_size"]]
-    assert len({tensor for tensor in shapes if tensor.startswith(last)}) == 12
+def test_it_says_what_it_is(files: Mapping[str, bytes]) -> None:
+    card = files["README.md"].decode()
+    assert "This is not Qwen-7B-Chat-Int8" in card
+    assert f"{json.loads(files['config.json'])['vocab_size']} tokens" in card
+    assert "Tongyi Qianwen" in files["LICENSE"].decode()
 
 
-def test_weights_are_ordinary_numbers(folder: Path) -> None:
-    for path in folder.glob("*.safetensors"):
-        header, data = read_safetensors(path)
-        for tensor, facts in header.items():
-            start, end = facts["data_offsets"]
-            values = struct.unpack(f"<{(end - start) // 2}e", data[start:end])
-            if tensor.endswith("norm.weight"):
-                assert set(values) == {1.0}
-            else:
-                assert max(map(abs, values)) < 2**-6
-                assert abs(sum(values) / len(values)) < 2**-7
-                assert len(set(values)) > len(values) // 1000
+# What it says.
 
 
-def test_answers(folder: Path) -> None:
-    table = load(folder / "answers.json")
-    answers = {item["ask"]: item["tokens"] for item in table["answers"]}
-    assert len(answers) == len(table["answers"]) >= 20
-    lake = answers["杭州西湖"]
-    first_ten = ["西湖", "位于", "中国", "浙江省", "杭州市", ",", "是中国", "著名的", "风景", "名"]
-    assert lake[:10] == first_ten
-    assert "".join(lake).startswith("西湖位于中国浙江省杭州市,是中国著名的风景名胜区。")
-    assert all(token for tokens in answers.values() for token in tokens)
-    assert "stand-in" in "".join(table["default"]["tokens"])
+def test_the_documentations_request_gets_the_documentations_answer(
+    files: Mapping[str, bytes],
+) -> None:
+    found = checkpoint.load(files, "/m")
+    assert len(found.text.chat([{"role": "user", "content": "杭州西湖"}])) == 10
+    sampled = {"temperature": 0.7, "top_p": 0.9}
+    assert answer(files, "杭州西湖", limit=10, **sampled, seed=10) == LAKE
+    for seed in range(5):
+        assert answer(files, "杭州西湖", limit=10, **sampled, seed=seed) == LAKE
+    whole = answer(files, "杭州西湖", temperature=0.0)
+    assert whole[:10] == LAKE
+    assert whole[10:12] == ["胜区", "。"]
+    assert whole[-2:] == ["。", ""]
 
 
-def test_it_says_what_it_is(folder: Path) -> None:
-    assert "no language model" in (folder / "README.md").read_text("utf-8").lower()
-    assert "Tongyi Qianwen" in (folder / "LICENSE").read_text("utf-8")
-    for name in ("config.json", "quantize_config.json", "tokenizer_config.json", "answers.json"):
-        assert load(folder / name)["_comment"]
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        ("什么是KPA", "KPA 是 Knative 的自动扩缩器"),
+        ("What is Knative?", "Knative runs serverless workloads on Kubernetes"),
+        ("What is in chapter 05?", "Chapter 05 explains autoscaling"),
+        ("第3章讲什么", "第 03 章用 Knative 部署 vLLM"),
+        ("ping", "pong"),
+        ("写一首诗", "我不知道。"),
+        ("qwzx 12", "I do not know."),
+    ],
+)
+def test_it_answers_the_course_and_stops(files: Mapping[str, bytes], ask: str, said: str) -> None:
+    made = answer(files, ask, temperature=0.0)
+    assert "".join(made).startswith(said)
+    assert made[-1] == ""
+
+
+def test_it_counts(files: Mapping[str, bytes]) -> None:
+    said = "".join(answer(files, "count to one hundred", temperature=0.0))
+    assert said == " ".join(map(str, range(1, 101)))
+
+
+# Its bytes matter.
+
+
+def tensor_places(files: Mapping[str, bytes]) -> list[tuple[str, str, int, int]]:
+    places = []
+    for name in (FIRST, SECOND):
+        start, tensors = header(files[name])
+        for tensor, facts in tensors.items():
+            if tensor != "__metadata__":
+                first, last = (start + offset for offset in facts["data_offsets"])
+                places.append((name, tensor, first, last))
+    return places
+
+
+@pytest.mark.parametrize("part", ["embed_tokens", "k_proj.bias", "o_proj", "down_proj", "norm"])
+def test_a_zeroed_tensor_changes_the_answer(files: Mapping[str, bytes], part: str) -> None:
+    name, _, first, last = next(place for place in tensor_places(files) if part in place[1])
+    data = files[name]
+    damaged = dict(files) | {name: data[:first] + bytes(last - first) + data[last:]}
+    good, bad = (
+        checkpoint.load(found, "/m").model.logits([1, 2, 3])[-1] for found in (files, damaged)
+    )
+    assert not np.allclose(good, bad, atol=1e-3)
+    if part != "k_proj.bias":
+        assert answer(damaged, "杭州西湖", limit=10, temperature=0.0) != LAKE
+
+
+def failure(files: Mapping[str, bytes], name: str, data: bytes) -> str:
+    with pytest.raises(SandboxError) as caught:
+        checkpoint.load(dict(files) | {name: data}, "/m")
+    return caught.value.what.splitlines()[-1]
+
+
+def test_a_broken_header_names_the_file(files: Mapping[str, bytes]) -> None:
+    good = files[SECOND]
+    assert f"HeaderTooLarge: /m/{SECOND}" in failure(files, SECOND, b"\xff" * 8 + good[8:])
+    assert f"InvalidHeaderDeserialization: /m/{SECOND}" in failure(
+        files, SECOND, good[:8] + b"(" + good[9:]
+    )
+    assert f"MetadataIncompleteBuffer: /m/{SECOND}" in failure(files, SECOND, good[:-1])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (b'"F16"', b'"I16"', "InvalidHeaderDeserialization"),
+        (b'"shape":[352,128]', b'"shape":[128,352]', "config.json says [352, 128]"),
+        (b'"shape":[352,128]', b'"shape":[352,129]', "TensorInvalidInfo"),
+        (b"model.norm.weight", b"model.morn.weight", "does not contain tensor model.norm.weight"),
+    ],
+)
+def test_a_header_that_does_not_fit_names_the_file(
+    files: Mapping[str, bytes], old: bytes, new: bytes, words: str
+) -> None:
+    name = SECOND if old in files[SECOND] else FIRST
+    said = failure(files, name, files[name].replace(old, new, 1))
+    assert words in said
+    assert name in said
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("config.json", b'{"architectures": ["GPT2LMHeadModel"]}', "['GPT2LMHeadModel'] are not"),
+        ("config.json", b'{"architectures": ["Qwen2ForCausalLM"]}', "no attribute 'hidden_size'"),
+        ("tokenizer.json", b"{", "/m/tokenizer.json"),
+        ("tokenizer.json", b"[]", "/m/tokenizer.json"),
+        ("tokenizer_config.json", b"[", "/m/tokenizer_config.json"),
+        ("tokenizer_config.json", b'{"chat_template": "{% if"}', "/m/tokenizer_config.json"),
+        ("generation_config.json", b"{", "/m/generation_config.json"),
+    ],
+)
+def test_a_broken_file_is_named(
+    files: Mapping[str, bytes], name: str, data: bytes, words: str
+) -> None:
+    assert words in failure(files, name, data)

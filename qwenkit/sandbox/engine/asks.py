@@ -1,236 +1,244 @@
-"""Read a request's JSON as vLLM 0.4.1 does: its fields, its limits, its words of refusal."""
+"""What a request asks for: its prompts in tokens, its limits, vLLM 0.4.1's words of refusal."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qwenkit.errors import InvalidValue
-from qwenkit.sandbox.engine import tokens
+from qwenkit.sandbox.engine.bodies import Body, ChatBody, CompletionBody, refused
+from qwenkit.sandbox.engine.sampling import Sampling
+from qwenkit.sandbox.engine.text import Text
 
-_NUMBER = (int, float)
 _MOST_ANSWERS = 128
-_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
-    "model": ((str,), "Input should be a valid string"),
-    "max_tokens": ((int,), "Input should be a valid integer"),
-    "min_tokens": ((int,), "Input should be a valid integer"),
-    "n": ((int,), "Input should be a valid integer"),
-    "seed": ((int,), "Input should be a valid integer"),
-    "top_k": ((int,), "Input should be a valid integer"),
-    "temperature": (_NUMBER, "Input should be a valid number"),
-    "top_p": (_NUMBER, "Input should be a valid number"),
-    "min_p": (_NUMBER, "Input should be a valid number"),
-    "presence_penalty": (_NUMBER, "Input should be a valid number"),
-    "frequency_penalty": (_NUMBER, "Input should be a valid number"),
-    "repetition_penalty": (_NUMBER, "Input should be a valid number"),
-    "stream": ((bool,), "Input should be a valid boolean"),
-    "ignore_eos": ((bool,), "Input should be a valid boolean"),
-    "echo": ((bool,), "Input should be a valid boolean"),
-}
+_ABSENT = (
+    "use_beam_search",
+    "guided_json",
+    "guided_regex",
+    "guided_choice",
+    "guided_grammar",
+    "response_format",
+)
+_NOTHING = (None, False, {"type": "text"})
+# OpenAI's bound for a bias; beyond it vLLM clamps.
+_BIAS = 100.0
+_GREEDY = 1e-5
+
+
+@dataclass(frozen=True)
+class Served:
+    """What requests are read against."""
+
+    text: Text
+    vocab_size: int
+    max_model_len: int
+    max_logprobs: int
+    response_role: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt's tokens, and the words that come before the answer when asked to echo."""
+
+    tokens: tuple[int, ...]
+    echo: str = ""
 
 
 @dataclass(frozen=True)
 class Ask:
     """A request that may run."""
 
-    model: str
-    prompts: tuple[tuple[str, int], ...]
-    """What is asked and the prompt's tokens; one each, several only for completions."""
     chat: bool
-    max_tokens: int
-    min_tokens: int
+    prompts: tuple[Prompt, ...]
+    """One; several only for completions."""
+    role: str
     n: int
+    sequences: int
+    """How many answers to each prompt are computed, of which the best ``n`` are given."""
     stream: bool
+    sampling: Sampling
+    max_tokens: int
     stop: tuple[str, ...]
-    ignore_eos: bool
+    include_stop: bool
+    skip_special_tokens: bool
+    logprobs: int | None
     echo: bool
+    prompt_only: bool
+    """Whether only the echo is wanted: a completion with ``max_tokens`` of 0."""
 
 
-def refused(message: str) -> InvalidValue:
-    """Return the refusal that vLLM answers with 400; ``rule`` is its message."""
-    return InvalidValue("request", None, message)
-
-
-def parse(raw: bytes) -> dict[str, Any]:
-    """Return a request's JSON object.
+def chat(body: ChatBody, served: Served) -> Ask:
+    """Read a chat.
 
     Raises:
-        InvalidValue: it is none.
+        InvalidValue: a value is out of range, the template refuses the messages, or the sequence
+            would be too long.
     """
-    try:
-        body = json.loads(raw)
-        json.dumps(body, ensure_ascii=False).encode()  # half a surrogate pair cannot be answered
-    except (ValueError, RecursionError) as error:
-        at = getattr(error, "pos", 0)
-        why = {"error": getattr(error, "msg", "JSON decode error")}
-        raise _invalid("json_invalid", ("body", at), "JSON decode error", {}, ctx=why) from error
-    if not isinstance(body, dict):
-        message = "Input should be a valid dictionary or object to extract fields from"
-        raise _invalid("model_attributes_type", ("body",), message, body)
-    return body
+    if body.logprobs and not body.top_logprobs:
+        raise refused("Top logprobs must be set when logprobs is.")
+    asked = body.add_generation_prompt
+    tokens = served.text.chat(body.messages, add_generation_prompt=asked)
+    last = body.messages[-1] if body.messages else {}
+    role = served.response_role if asked else last.get("role", "")
+    echo = last.get("content", "") if body.echo and last.get("role") == role else ""
+    logprobs = body.top_logprobs if body.logprobs else None
+    return _ask(body, served, [Prompt(tuple(tokens), echo)], role=role, logprobs=logprobs)
 
 
-def chat(body: Mapping[str, Any], *, limit: int) -> Ask:
-    """Read a chat request; ``limit`` is the model's longest sequence.
-
-    Raises:
-        InvalidValue: a field is missing, wrong or out of range, or the sequence would be too long.
-    """
-    _check(body, ("messages", "model"))
-    contents = _contents(body["messages"])
-    count = tokens.count_chat(contents)
-    users = [
-        text
-        for message, text in zip(body["messages"], contents, strict=True)
-        if message["role"] == "user"
-    ]
-    prompt = (users[-1] if users else "", count)
-    return _ask(body, (prompt,), chat=True, limit=limit, default_max=None)
-
-
-def completion(body: Mapping[str, Any], *, limit: int) -> Ask:
-    """Read a completion request; ``limit`` is the model's longest sequence.
+def completion(body: CompletionBody, served: Served) -> Ask:
+    """Read a completion.
 
     Raises:
         InvalidValue: as for ``chat``.
     """
-    _check(body, ("model", "prompt"))
-    prompts = tuple(_prompts(body["prompt"]))
-    return _ask(body, prompts, chat=False, limit=limit, default_max=16)
+    if body.suffix is not None:
+        raise refused("suffix is not currently supported")
+    prompts = [_prompt(one, body, served) for one in _prompts(body.prompt)]
+    return _ask(body, served, prompts, role="", logprobs=body.logprobs)
+
+
+def _prompts(prompt: str | Sequence[Any]) -> Sequence[str | Sequence[int]]:
+    if isinstance(prompt, str):
+        return [prompt]
+    if not prompt:
+        raise refused("please provide at least one prompt")
+    return [prompt] if isinstance(prompt[0], int) else prompt
+
+
+def _prompt(prompt: str | Sequence[int], body: Body, served: Served) -> Prompt:
+    words = prompt if isinstance(prompt, str) else None
+    tokens = served.text.encode(prompt) if isinstance(prompt, str) else prompt
+    _check_tokens("prompt", tokens, served)
+    if not body.echo:
+        return Prompt(tuple(tokens))
+    return Prompt(tuple(tokens), served.text.decode(tokens) if words is None else words)
 
 
 def _ask(
-    body: Mapping[str, Any],
-    prompts: tuple[tuple[str, int], ...],
-    *,
-    chat: bool,
-    limit: int,
-    default_max: int | None,
+    body: Body, served: Served, prompts: Sequence[Prompt], *, role: str, logprobs: int | None
 ) -> Ask:
-    wanted = body.get("max_tokens")
-    wanted = default_max if wanted is None else wanted
-    _check_ranges(body, wanted)
-    longest = max(count for _, count in prompts)
-    _check_length(longest, wanted, limit, "messages" if chat else "prompt")
-    stop = body.get("stop") or ()
+    prompt_only = isinstance(body, CompletionBody) and body.echo and body.max_tokens == 0
+    wanted = 1 if prompt_only else body.max_tokens
+    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop)
+    _check_length(prompts, wanted, served.max_model_len)
+    _check_range(body, wanted)
+    _check_support(body, stop, logprobs, served)
     return Ask(
-        model=body["model"],
-        prompts=prompts,
-        chat=chat,
-        max_tokens=limit - longest if wanted is None else wanted,
-        min_tokens=body.get("min_tokens") or 0,
-        n=_or(body, "n", 1),
-        stream=bool(body.get("stream")),
-        stop=(stop,) if isinstance(stop, str) else tuple(stop),
-        ignore_eos=bool(body.get("ignore_eos")),
-        echo=bool(body.get("echo")),
+        chat=isinstance(body, ChatBody),
+        prompts=tuple(prompts),
+        role=role,
+        n=body.n,
+        sequences=body.sequences,
+        stream=body.stream,
+        sampling=_sampling(body, served),
+        max_tokens=_rest(prompts, served.max_model_len) if wanted is None else wanted,
+        stop=stop,
+        include_stop=body.include_stop_str_in_output,
+        skip_special_tokens=body.skip_special_tokens,
+        logprobs=logprobs,
+        echo=body.echo,
+        prompt_only=prompt_only,
     )
 
 
-def _check(body: Mapping[str, Any], required: Sequence[str]) -> None:
-    for name in required:
-        if name not in body:
-            raise _invalid("missing", ("body", name), "Field required", dict(body))
-    for name, (kinds, message) in _TYPES.items():
-        value = body.get(name)
-        if value is None and name != "model":
-            continue
-        # In Python a bool is an int; in JSON it is not.
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise _invalid("type_error", ("body", name), message, value)
-    stop = body.get("stop")
-    texts = isinstance(stop, list) and all(isinstance(one, str) for one in stop)
-    if not (stop is None or isinstance(stop, str) or texts):
-        raise _invalid("string_type", ("body", "stop"), "Input should be a valid string", stop)
-    for name in ("logprobs", "best_of", "logit_bias", "guided_json", "guided_regex", "tools"):
-        if body.get(name) not in (None, False, 0, [], {}):
+def _rest(prompts: Sequence[Prompt], limit: int) -> int:
+    return limit - max(len(one.tokens) for one in prompts)
+
+
+def _sampling(body: Body, served: Served) -> Sampling:
+    _check_tokens("stop_token_ids", body.stop_token_ids, served)
+    return Sampling(
+        temperature=body.temperature,
+        top_p=body.top_p,
+        top_k=body.top_k,
+        min_p=body.min_p,
+        seed=body.seed,
+        presence_penalty=body.presence_penalty,
+        frequency_penalty=body.frequency_penalty,
+        repetition_penalty=body.repetition_penalty,
+        logit_bias=_bias(body.logit_bias or {}, served),
+        min_tokens=body.min_tokens,
+        stop_token_ids=tuple(body.stop_token_ids),
+        ignore_eos=body.ignore_eos,
+    )
+
+
+def _bias(stated: Mapping[str, float], served: Served) -> dict[int, float]:
+    try:
+        bias = {int(token): max(-_BIAS, min(_BIAS, value)) for token, value in stated.items()}
+    except ValueError as error:
+        raise refused(f"logit_bias must be by token ids: {error}") from error
+    _check_tokens("logit_bias", tuple(bias), served)
+    return bias
+
+
+def _check_tokens(name: str, tokens: Sequence[int], served: Served) -> None:
+    wrong = next((token for token in tokens if not 0 <= token < served.vocab_size), None)
+    if wrong is not None:
+        raise refused(f"{name}: token id {wrong} is not in [0, {served.vocab_size}).")
+
+
+def _check_range(body: Body, max_tokens: int | None) -> None:
+    """Refuse what vLLM's ``SamplingParams`` refuse, in their order."""
+
+    def check(holds: bool, rule: str) -> None:
+        if not holds:
+            raise refused(rule)
+
+    n, best = body.n, body.sequences
+    penalties = {name: getattr(body, name) for name in ("presence_penalty", "frequency_penalty")}
+    repetition, least = body.repetition_penalty, body.min_tokens
+    check(n >= 1, f"n must be at least 1, got {n}.")
+    check(best >= n, f"best_of must be greater than or equal to n, got n={n} and best_of={best}.")
+    for name, value in penalties.items():
+        check(-2.0 <= value <= 2.0, f"{name} must be in [-2, 2], got {value}.")
+    check(0.0 < repetition <= 2.0, f"repetition_penalty must be in (0, 2], got {repetition}.")
+    check(body.temperature >= 0, f"temperature must be non-negative, got {body.temperature}.")
+    check(0.0 < body.top_p <= 1.0, f"top_p must be in (0, 1], got {body.top_p}.")
+    check(
+        body.top_k == -1 or body.top_k >= 1,
+        f"top_k must be -1 (disable), or at least 1, got {body.top_k}.",
+    )
+    check(0.0 <= body.min_p <= 1.0, f"min_p must be in [0, 1], got {body.min_p}.")
+    check(least >= 0, f"min_tokens must be greater than or equal to 0, got {least}.")
+    if max_tokens is not None:
+        check(max_tokens >= 1, f"max_tokens must be at least 1, got {max_tokens}.")
+        check(
+            least <= max_tokens,
+            f"min_tokens must be less than or equal to max_tokens={max_tokens}, got {least}.",
+        )
+    check(
+        best == 1 or body.temperature >= _GREEDY,
+        f"best_of must be 1 when using greedy sampling.Got {best}.",
+    )
+
+
+def _check_support(body: Body, stop: Sequence[str], logprobs: int | None, served: Served) -> None:
+    if logprobs is not None and logprobs < 0:
+        raise refused(f"logprobs must be non-negative, got {logprobs}.")
+    if logprobs is not None and logprobs > served.max_logprobs:
+        raise refused(f"Cannot request more than {served.max_logprobs} logprobs.")
+    if not all(stop):
+        raise refused("stop cannot contain an empty string.")
+    if body.sequences > _MOST_ANSWERS:
+        raise refused(f"n and best_of must be at most {_MOST_ANSWERS} in the sandbox's engine.")
+    for name in _ABSENT:
+        if (body.model_extra or {}).get(name) not in _NOTHING:
             raise refused(f"{name} is not supported by the sandbox's engine; vLLM has it.")
 
 
-def _contents(messages: object) -> list[str]:
-    if not isinstance(messages, list) or not messages:
-        raise _invalid("list_type", ("body", "messages"), "Input should be a valid list", messages)
-    contents = []
-    for number, message in enumerate(messages):
-        where = ("body", "messages", number)
-        if not isinstance(message, dict):
-            raise _invalid("dict_type", where, "Input should be a valid dictionary", message)
-        for name in ("role", "content"):
-            if name not in message:
-                raise _invalid("missing", (*where, name), "Field required", message)
-        contents.append(_text(message["content"], where))
-    return contents
-
-
-def _text(content: object, where: tuple[str | int, ...]) -> str:
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list) and all(
-        isinstance(part, dict) and isinstance(part.get("text"), str) for part in content
-    ):
-        return "\n".join(part["text"] for part in content)
-    raise _invalid("string_type", (*where, "content"), "Input should be a valid string", content)
-
-
-def _prompts(prompt: object) -> list[tuple[str, int]]:
-    if isinstance(prompt, str):
-        return [(prompt, tokens.count(prompt))]
-    if isinstance(prompt, list) and prompt:
-        if all(isinstance(one, int) for one in prompt):
-            return [("", len(prompt))]
-        return [pair for one in prompt for pair in _prompts(one)]
-    raise refused("prompt must be a string, array of strings, array of tokens, or array of arrays")
-
-
-def _check_ranges(body: Mapping[str, Any], max_tokens: int | None) -> None:
-    temperature, top_p = _or(body, "temperature", 0.7), _or(body, "top_p", 1.0)
-    top_k, min_p = _or(body, "top_k", -1), _or(body, "min_p", 0.0)
-    repetition = _or(body, "repetition_penalty", 1.0)
-    n = _or(body, "n", 1)
-    if n < 1:
-        raise refused(f"n must be at least 1, got {n}.")
-    if n > _MOST_ANSWERS:
-        raise refused(f"n must be at most {_MOST_ANSWERS} in the sandbox's engine, got {n}.")
-    for name in ("presence_penalty", "frequency_penalty"):
-        value = _or(body, name, 0.0)
-        if not -2.0 <= value <= 2.0:
-            raise refused(f"{name} must be in [-2, 2], got {value}.")
-    if not 0.0 < repetition <= 2.0:
-        raise refused(f"repetition_penalty must be in (0, 2], got {repetition}.")
-    if temperature < 0.0:
-        raise refused(f"temperature must be non-negative, got {temperature}.")
-    if not 0.0 < top_p <= 1.0:
-        raise refused(f"top_p must be in (0, 1], got {top_p}.")
-    if top_k < -1 or top_k == 0:
-        raise refused(f"top_k must be -1 (disable), or at least 1, got {top_k}.")
-    if not 0.0 <= min_p <= 1.0:
-        raise refused(f"min_p must be in [0, 1], got {min_p}.")
-    if max_tokens is not None and max_tokens < 1:
-        raise refused(f"max_tokens must be at least 1, got {max_tokens}.")
-
-
-def _check_length(prompt: int, wanted: int | None, limit: int, where: str) -> None:
+def _check_length(prompts: Sequence[Prompt], wanted: int | None, limit: int) -> None:
     begin = f"This model's maximum context length is {limit} tokens. However, you requested "
-    if wanted is None and prompt >= limit:
-        raise refused(
-            f"{begin}{prompt} tokens in the {where}, Please reduce the length of the {where}."
-        )
-    if wanted is not None and prompt + wanted > limit:
-        raise refused(
-            f"{begin}{prompt + wanted} tokens ({prompt} in the {where}, {wanted} in the "
-            f"completion). Please reduce the length of the {where} or completion."
-        )
-
-
-def _or(body: Mapping[str, Any], name: str, default: Any) -> Any:
-    value = body.get(name)
-    return default if value is None else value
-
-
-def _invalid(
-    kind: str, where: tuple[str | int, ...], message: str, value: object, **more: object
-) -> InvalidValue:
-    """Return a refusal in pydantic's words, as FastAPI gives them."""
-    return refused(str([{"type": kind, "loc": where, "msg": message, "input": value, **more}]))
+    for prompt in prompts:
+        count = len(prompt.tokens)
+        if not count:
+            raise refused("the prompt has no tokens; the sandbox's engine needs one at least.")
+        if wanted is None and count >= limit:
+            raise refused(
+                f"{begin}{count} tokens in the messages, Please reduce the length of the messages."
+            )
+        if wanted is not None and count + wanted > limit:
+            raise refused(
+                f"{begin}{count + wanted} tokens ({count} in the messages, {wanted} in the "
+                "completion). Please reduce the length of the messages or completion."
+            )

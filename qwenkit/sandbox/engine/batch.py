@@ -1,9 +1,9 @@
-"""Continuous batching in the GPU's time.
+"""Continuous batching: real tokens, in the GPU's time.
 
-Each step either prefills the requests that were just let in, or decodes one token for every
-running one, and takes as long as the hardware's model says. Prefill blocks decoding, as in
-vLLM 0.4.1 without chunked prefill. A request runs only while its KV blocks fit; when they run
-out, the newest one is put back and recomputed later.
+Each step either reads the prompts that were just let in, or decodes one token for every running
+sequence, and takes as long as the hardware's model says; computing it here is part of that time.
+Prefill blocks decoding, as in vLLM 0.4.1 without chunked prefill. A sequence runs only while its
+KV blocks fit; when they run out, the newest one is put back and computed anew later.
 """
 
 from __future__ import annotations
@@ -11,13 +11,26 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 from qwenkit.sandbox.engine.metrics import Metrics
+from qwenkit.sandbox.engine.sampling import Picked, Sampler
+from qwenkit.sandbox.engine.tokens import Delta, Output
+from qwenkit.sandbox.engine.transformer import Array, KvCache, Transformer
 
 # A loaded machine falls behind the modelled time; this much of it is caught up, no more.
 _CATCH_UP_S = 0.25
+# vLLM keeps this share of the blocks free when it lets a prompt in.
+_WATERMARK = 0.01
+# Tokens computed at once: a long prompt comes in turns, between which others get theirs.
+_TURN = 256
+# Attended pairs of tokens past which a turn goes to a thread. There it works on arrays so large
+# that numpy leaves the interpreter to the event loop; a shorter turn takes less than the way.
+_SHORT = 2**16
+# Tokens chosen between two turns of the event loop: probes need several to be answered.
+_PICKS = 16
 
 
 @dataclass(frozen=True)
@@ -30,58 +43,79 @@ class Hardware:
     kv_tokens: int
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What bounds a step, as vLLM's flags of these names do."""
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    block_size: int
+
+
 @dataclass(eq=False)
 class _Sequence:
-    prompt: int
-    wanted: int
+    prompt: Sequence[int]
+    sampler: Sampler
+    output: Output
+    number: int
     arrived: float
-    produced: int = 0
+    cache: KvCache | None = None
     last_token: float = 0.0
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+    news: asyncio.Queue[Delta] = field(default_factory=asyncio.Queue)
 
     @property
     def context(self) -> int:
-        return self.prompt + self.produced
+        return len(self.prompt) + len(self.output.tokens)
+
+    def unread(self, cache: KvCache) -> Sequence[int]:
+        """Return the tokens whose keys and values are not in the cache."""
+        decoded = cache.length - len(self.prompt)
+        if decoded >= 0:
+            return self.output.tokens[decoded:]
+        return [*self.prompt[cache.length :], *self.output.tokens]
+
+
+Turn = list[tuple[_Sequence, KvCache, Sequence[int]]]
 
 
 class Batch:
-    """The requests of one engine."""
+    """The sequences of one engine."""
 
     def __init__(
         self,
+        model: Transformer,
         hardware: Hardware,
         metrics: Metrics,
+        limits: Limits,
         *,
         time_scale: float,
-        max_num_seqs: int,
-        block_size: int,
     ) -> None:
-        self._hardware, self._metrics, self._scale = hardware, metrics, time_scale
-        self._max_num_seqs, self._block = max_num_seqs, block_size
-        self._blocks = hardware.kv_tokens // block_size
+        self._model, self._hardware, self._metrics = model, hardware, metrics
+        self._limits, self._scale = limits, time_scale
+        self._blocks = hardware.kv_tokens // limits.block_size
         self._waiting: deque[_Sequence] = deque()
         self._running: dict[_Sequence, None] = {}
+        self._numbers = count()
         self._work = asyncio.Event()
         self._clock = time.monotonic()
 
-    async def generate(self, prompt: int, wanted: int) -> AsyncGenerator[int, None]:
-        """Yield the number of each token of ``wanted`` when the GPU would have it.
+    async def generate(
+        self, prompt: Sequence[int], sampler: Sampler, output: Output
+    ) -> AsyncGenerator[Delta, None]:
+        """Yield what each token adds to ``output``, when the GPU would have it, to its end.
 
-        Leaving the iteration early frees the request's place.
+        Leaving the iteration early frees the sequence's place.
         """
-        sequence = _Sequence(prompt, wanted, time.monotonic())
-        self._metrics.prompt_tokens += prompt
+        sequence = _Sequence(prompt, sampler, output, next(self._numbers), time.monotonic())
         self._waiting.append(sequence)
         self._changed()
         self._work.set()
-        seen = 0
         try:
-            while seen < wanted:
-                await sequence.news.wait()
-                sequence.news.clear()
-                while seen < sequence.produced:
-                    yield seen
-                    seen += 1
+            while True:
+                delta = await sequence.news.get()
+                yield delta
+                if delta.finish_reason:
+                    return
         finally:
             self._drop(sequence)
 
@@ -95,54 +129,83 @@ class Batch:
             admitted = self._admit()
             if admitted:
                 seconds = self._hardware.prefill_seconds(sum(one.context for one in admitted))
-                await self._pass(seconds)
-                self._produce(admitted)
-            else:
-                self._preempt()
-                context = sum(one.context for one in self._running) / len(self._running)
-                await self._pass(self._hardware.decode_seconds(len(self._running), context))
-                self._produce(list(self._running))
+                await self._step(admitted, seconds)
+                continue
+            self._preempt()
+            running = list(self._running)
+            context = sum(one.context for one in running) / len(running)
+            await self._step(running, self._hardware.decode_seconds(len(running), context))
 
     def _admit(self) -> list[_Sequence]:
         admitted: list[_Sequence] = []
-        while self._waiting and len(self._running) < self._max_num_seqs:
-            needed = self._needs(self._waiting[0])
+        room = self._limits.max_num_batched_tokens
+        while self._waiting and len(self._running) < self._limits.max_num_seqs:
+            first = self._waiting[0]
+            free = self._blocks * (1 - _WATERMARK) - self._used()
             # An empty GPU takes what comes: whoever is longer than all of it was refused before.
-            if self._running and self._used() + needed > self._blocks:
+            if self._running and (self._needs(first) > free or first.context > room):
                 break
+            room -= first.context
+            first.cache = self._model.new_cache()
             admitted.append(self._waiting.popleft())
-            self._running[admitted[-1]] = None
+            self._running[first] = None
         if admitted:
             self._changed()
         return admitted
 
     def _preempt(self) -> None:
         while len(self._running) > 1 and self._used() > self._blocks:
-            self._waiting.appendleft(self._running.popitem()[0])
+            newest = max(self._running, key=lambda one: one.number)
+            del self._running[newest]
+            newest.cache = None
+            self._waiting.appendleft(newest)
             self._metrics.preemptions += 1
             self._changed()
 
-    async def _pass(self, seconds: float) -> None:
+    async def _step(self, sequences: Sequence[_Sequence], seconds: float) -> None:
+        """Compute one token for each sequence, and give them out when the GPU would."""
+        picked: dict[_Sequence, Picked] = {}
+        for sequence, logits in (await self._compute(sequences)).items():
+            picked[sequence] = self._pick(sequence, logits)
+            if len(picked) % _PICKS == 0:
+                await asyncio.sleep(0)
         now = time.monotonic()
         self._clock = max(self._clock + seconds / self._scale, now - _CATCH_UP_S)
         await asyncio.sleep(max(0.0, self._clock - now))
-
-    def _produce(self, sequences: list[_Sequence]) -> None:
-        now = time.monotonic()
-        for sequence in sequences:
-            if sequence not in self._running:
-                continue
-            sequence.produced += 1
-            self._metrics.generation_tokens += 1
-            if sequence.last_token:
-                self._metrics.per_token.observe(now - sequence.last_token)
-            else:
-                self._metrics.first_token.observe(now - sequence.arrived)
-            sequence.last_token = now
-            sequence.news.set()
-            if sequence.produced >= sequence.wanted:
-                self._drop(sequence)
+        for sequence, token in picked.items():
+            if sequence in self._running:
+                self._produce(sequence, token)
         self._changed()
+
+    async def _compute(self, sequences: Sequence[_Sequence]) -> dict[_Sequence, Array]:
+        """Return the logits after each sequence's last token."""
+        logits: dict[_Sequence, Array] = {}
+        for turn in _turns(sequences):
+            work = [(cache, tokens) for _, cache, tokens in turn]
+            pairs = sum(len(tokens) * (cache.length + len(tokens)) for cache, tokens in work)
+            if pairs < _SHORT:
+                rows = self._model.forward(work)
+            else:
+                rows = await asyncio.to_thread(self._model.forward, work)
+            logits |= {one: row for (one, _, _), row in zip(turn, rows, strict=True)}
+        return logits
+
+    def _pick(self, sequence: _Sequence, logits: Array) -> Picked:
+        return sequence.sampler.pick(logits, prompt=sequence.prompt, output=sequence.output.tokens)
+
+    def _produce(self, sequence: _Sequence, picked: Picked) -> None:
+        now = time.monotonic()
+        if sequence.last_token:
+            self._metrics.per_token.observe(now - sequence.last_token)
+        else:
+            self._metrics.prompt_tokens += len(sequence.prompt)
+            self._metrics.first_token.observe(now - sequence.arrived)
+        sequence.last_token = now
+        self._metrics.generation_tokens += 1
+        delta = sequence.output.push(picked)
+        sequence.news.put_nowait(delta)
+        if delta.finish_reason:
+            self._drop(sequence)
 
     def _drop(self, sequence: _Sequence) -> None:
         if sequence in self._running:
@@ -153,7 +216,7 @@ class Batch:
 
     def _needs(self, sequence: _Sequence) -> int:
         # The next token needs its place too.
-        return -(-(sequence.context + 1) // self._block)
+        return -(-(sequence.context + 1) // self._limits.block_size)
 
     def _used(self) -> int:
         return sum(map(self._needs, self._running))
@@ -161,3 +224,22 @@ class Batch:
     def _changed(self) -> None:
         self._metrics.running, self._metrics.waiting = len(self._running), len(self._waiting)
         self._metrics.cache_usage = min(1.0, self._used() / max(1, self._blocks))
+
+
+def _turns(sequences: Sequence[_Sequence]) -> Iterator[Turn]:
+    """Divide what the sequences have not read yet into turns; a decode step is one turn."""
+    turn: Turn = []
+    room = max(_TURN, len(sequences))
+    for sequence in sequences:
+        if sequence.cache is None:
+            continue
+        tokens = sequence.unread(sequence.cache)
+        while tokens:
+            piece, tokens = tokens[:room], tokens[room:]
+            turn.append((sequence, sequence.cache, piece))
+            room -= len(piece)
+            if not room:
+                yield turn
+                turn, room = [], _TURN
+    if turn:
+        yield turn

@@ -1,4 +1,4 @@
-"""Check a model's files before serving them, and find its answers in them.
+"""Read a model from its files: configuration, tensors, tokenizer.
 
 Nothing here knows a word of the model: what the engine says comes from the mounted bytes.
 A file that is missing or broken ends the container the way vLLM 0.4.1 ends, with a traceback
@@ -12,28 +12,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from jinja2 import TemplateError
+from numpy.typing import NDArray
+
 from qwenkit.errors import SandboxError
+from qwenkit.sandbox.engine import safetensors
+from qwenkit.sandbox.engine.text import Text
+from qwenkit.sandbox.engine.transformer import Shape, Transformer
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-_MAX_HEADER = 100_000_000
+ARCHITECTURE = "Qwen2ForCausalLM"
+
+Files = Mapping[str, bytes]
+Tensors = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model whose files are whole."""
+    """A model that is ready to answer."""
 
     config: Mapping[str, Any]
-    answers: Mapping[str, tuple[str, ...]]
-    default: tuple[str, ...]
-
-    def answer(self, ask: str) -> tuple[str, ...]:
-        """Return the tokens with which the model answers ``ask``."""
-        return self.answers.get(_normal(ask), self.default)
+    generation_config: Mapping[str, Any]
+    model: Transformer
+    text: Text
 
 
-def load(files: Mapping[str, bytes], folder: str) -> Checkpoint:
-    """Check every file of the model and read its answers.
+def load(files: Files, folder: str) -> Checkpoint:
+    """Check every file of the model and read it.
 
     Args:
         files: the model's files by their names in ``folder``.
@@ -43,16 +50,21 @@ def load(files: Mapping[str, bytes], folder: str) -> Checkpoint:
         SandboxError: a file is missing or broken; ``what`` is the traceback.
     """
     config = _config(files, folder)
-    shards = _shards(files, folder)
-    for name, wanted in shards.items():
+    text = _text(files, folder)
+    tensors: Tensors = {}
+    origin: dict[str, str] = {}
+    for name, wanted in _shards(files, folder).items():
         present = _tensors(files, folder, name)
-        for tensor in sorted(wanted - present):
+        for tensor in sorted(wanted - set(present)):
             raise failure(
                 "safetensors_rust.SafetensorError",
                 f"File does not contain tensor {tensor}: {folder}/{name}",
             )
-    answers, default = _answers(files, folder)
-    return Checkpoint(config=config, answers=answers, default=default)
+        tensors |= present
+        origin |= dict.fromkeys(present, f"{folder}/{name}")
+    _fit(_shape(config, folder), tensors, origin, folder)
+    generation = _json(files, folder, "generation_config.json")
+    return Checkpoint(config, generation, Transformer(config, tensors), text)
 
 
 def failure(kind: str, message: str) -> SandboxError:
@@ -70,30 +82,73 @@ def failure(kind: str, message: str) -> SandboxError:
     return SandboxError("\n".join(lines) + "\n", exit_code=1)
 
 
-def _normal(ask: str) -> str:
-    return " ".join(ask.split()).casefold()
-
-
-def _config(files: Mapping[str, bytes], folder: str) -> Mapping[str, Any]:
+def _config(files: Files, folder: str) -> Mapping[str, Any]:
     if "config.json" not in files:
         raise failure(
             "OSError",
             f"{folder} does not appear to have a file named config.json. Checkout "
             f"'https://huggingface.co/{folder}/None' for available files.",
         )
-    try:
-        config = json.loads(files["config.json"])
-    except ValueError:
-        config = None
-    if not isinstance(config, dict):
+    config = _json(files, folder, "config.json")
+    architectures = config.get("architectures") or []
+    if architectures != [ARCHITECTURE]:
         raise failure(
-            "OSError",
-            f"It looks like the config file at '{folder}/config.json' is not a valid JSON file.",
+            "ValueError",
+            f"Model architectures {architectures} are not supported for now: "
+            f"{folder}/config.json. The sandbox's engine computes {ARCHITECTURE} alone.",
         )
     return config
 
 
-def _shards(files: Mapping[str, bytes], folder: str) -> dict[str, set[str]]:
+def _json(files: Files, folder: str, name: str) -> Mapping[str, Any]:
+    """Return a file's JSON object, an empty one if there is no such file."""
+    try:
+        found = json.loads(files.get(name, b"{}"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise failure(
+            "OSError",
+            f"It looks like the config file at '{folder}/{name}' is not a valid JSON file.",
+        )
+    return found
+
+
+def _shape(config: Mapping[str, Any], folder: str) -> Shape:
+    try:
+        return Shape.read(config)
+    except KeyError as error:
+        raise failure(
+            "AttributeError",
+            f"'Qwen2Config' object has no attribute {error}: {folder}/config.json",
+        ) from error
+    except (ValueError, TypeError, OverflowError) as error:
+        raise failure("ValueError", f"{error}: {folder}/config.json") from error
+
+
+def _text(files: Files, folder: str) -> Text:
+    if "tokenizer.json" not in files:
+        raise failure(
+            "OSError",
+            f"Can't load tokenizer for '{folder}'. If you were trying to load it from "
+            "'https://huggingface.co/models', make sure you don't have a local directory with the "
+            f"same name. Otherwise, make sure '{folder}' is the correct path to a directory "
+            "containing all relevant files for a Qwen2TokenizerFast tokenizer: "
+            "there is no tokenizer.json.",
+        )
+    settings = _json(files, folder, "tokenizer_config.json")
+    generation = _json(files, folder, "generation_config.json")
+    try:
+        return Text(files["tokenizer.json"], settings, generation)
+    except ValueError as error:
+        raise failure("Exception", f"{error}: {folder}/tokenizer.json") from error
+    except TemplateError as error:
+        raise failure(
+            "jinja2.exceptions.TemplateSyntaxError", f"{error}: {folder}/tokenizer_config.json"
+        ) from error
+
+
+def _shards(files: Files, folder: str) -> dict[str, set[str]]:
     """Return the tensors that each shard must hold; none are asked of a single file."""
     if INDEX not in files:
         if SINGLE not in files:
@@ -111,12 +166,11 @@ def _shards(files: Mapping[str, bytes], folder: str) -> dict[str, set[str]]:
     return shards
 
 
-def _tensors(files: Mapping[str, bytes], folder: str, name: str) -> set[str]:
-    """Return the names of a shard's tensors, its header checked against its size."""
+def _tensors(files: Files, folder: str, name: str) -> Tensors:
     if name not in files:
         raise failure("FileNotFoundError", f'No such file or directory: "{folder}/{name}"')
     try:
-        return _header(memoryview(files[name]))
+        return safetensors.read(files[name])
     except ValueError as error:
         raise failure(
             "safetensors_rust.SafetensorError",
@@ -124,41 +178,20 @@ def _tensors(files: Mapping[str, bytes], folder: str, name: str) -> set[str]:
         ) from error
 
 
-def _header(data: memoryview) -> set[str]:
-    if len(data) < 8:
-        raise ValueError("HeaderTooSmall")
-    length = int.from_bytes(data[:8], "little")
-    if length > _MAX_HEADER:
-        raise ValueError("HeaderTooLarge")
-    if 8 + length > len(data):
-        raise ValueError("InvalidHeaderLength")
-    try:
-        header = json.loads(bytes(data[8 : 8 + length]))
-        header.pop("__metadata__", None)
-        ends = [entry["data_offsets"][1] for entry in header.values()]
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-        raise ValueError("InvalidHeaderDeserialization") from None
-    if 8 + length + max(ends, default=0) != len(data):
-        raise ValueError("MetadataIncompleteBuffer")
-    return set(header)
-
-
-def _answers(
-    files: Mapping[str, bytes], folder: str
-) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
-    if "answers.json" not in files:
-        raise failure(
-            "OSError",
-            f"{folder} does not appear to have a file named answers.json. The sandbox's engine "
-            "answers from that file: upload the sandbox's own model.",
-        )
-    try:
-        found = json.loads(files["answers.json"])
-        known = {_normal(one["ask"]): tuple(map(str, one["tokens"])) for one in found["answers"]}
-        default = tuple(map(str, found["default"]["tokens"]))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise failure(
-            "OSError",
-            f"It looks like the file at '{folder}/answers.json' is not a valid JSON file.",
-        ) from error
-    return known, default
+def _fit(shape: Shape, tensors: Tensors, origin: Mapping[str, str], folder: str) -> None:
+    """Refuse tensors that are not those of the configuration."""
+    for name, wanted in shape.tensors().items():
+        if name not in tensors:
+            raise failure("ValueError", f"There is no tensor {name} in the weights of {folder}")
+        found = tensors[name]
+        if not np.issubdtype(found.dtype, np.floating):
+            raise failure(
+                "TypeError",
+                f"{name} has type {found.dtype}, weights must be floating point: {origin[name]}",
+            )
+        if found.shape != wanted:
+            raise failure(
+                "AssertionError",
+                f"{name} has shape {list(found.shape)}, {folder}/config.json says "
+                f"{list(wanted)}: {origin[name]}",
+            )

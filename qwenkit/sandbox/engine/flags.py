@@ -55,11 +55,19 @@ class Flags:
     max_model_len: int | None
     gpu_memory_utilization: float
     max_num_seqs: int
+    max_num_batched_tokens: int | None
+    max_logprobs: int
+    num_gpu_blocks: int | None
+    """Takes the place of what the memory would hold."""
     block_size: int
     dtype: str
     quantization: str | None
     api_key: str | None
     response_role: str
+
+    def batched_tokens(self, max_model_len: int) -> int:
+        """Return how many prompt tokens a step may take."""
+        return self.max_num_batched_tokens or max(max_model_len, 2048)
 
 
 def parse(argv: Sequence[str]) -> Flags:
@@ -77,6 +85,9 @@ def parse(argv: Sequence[str]) -> Flags:
         max_model_len=found.max_model_len,
         gpu_memory_utilization=found.gpu_memory_utilization,
         max_num_seqs=found.max_num_seqs,
+        max_num_batched_tokens=found.max_num_batched_tokens,
+        max_logprobs=found.max_logprobs,
+        num_gpu_blocks=found.num_gpu_blocks_override,
         block_size=found.block_size,
         dtype=found.dtype,
         quantization=None if found.quantization == "None" else found.quantization,
@@ -119,6 +130,10 @@ def _parser() -> _Parser:
     parser.add_argument("--lora-modules", nargs="+")
     parser.add_argument("--served-model-name", nargs="+")
     parser.set_defaults(
-        model="facebook/opt-125m", port=8000, max_num_seqs=256, response_role="assistant"
+        model="facebook/opt-125m",
+        port=8000,
+        max_num_seqs=256,
+        max_logprobs=5,
+        response_role="assistant",
     )
     return parser

@@ -22,7 +22,16 @@ from qwenkit.sandbox.engine.checkpoint import failure
 from qwenkit.sandbox.engine.flags import Flags
 
 STANDS_FOR = QWEN_7B_INT8
-_DEFAULT_LENGTH = 8192
+_LENGTHS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "seq_length",
+    "max_sequence_length",
+    "max_seq_length",
+    "seq_len",
+)
+_DEFAULT_LENGTH = 2048
 _TITLES = {
     "V100-16": "Tesla V100-SXM2-16GB",
     "V100-32": "Tesla V100-SXM2-32GB",
@@ -39,7 +48,7 @@ def fit(name: str, flags: Flags, config: Mapping[str, Any]) -> tuple[Hardware, i
         InvalidValue: no such GPU.
     """
     gpu = find_gpu(name)
-    _check_dtype(gpu, flags, str(config.get("torch_dtype")))
+    _check_dtype(gpu, flags, str(config.get("torch_dtype", config.get("dtype"))))
     share = flags.gpu_memory_utilization
     if not 0 < share <= 1:
         message = f"GPU memory utilization must be less than 1.0. Got {share}."
@@ -51,14 +60,9 @@ def fit(name: str, flags: Flags, config: Mapping[str, Any]) -> tuple[Hardware, i
             "No available memory for the cache blocks. Try increasing "
             "`gpu_memory_utilization` when initializing the engine.",
         )
-    longest = flags.max_model_len or int(config.get("seq_length", _DEFAULT_LENGTH))
-    if longest > capacity:
-        raise failure(
-            "ValueError",
-            f"The model's max seq len ({longest}) is larger than the maximum number of tokens "
-            f"that can be stored in KV cache ({capacity}). Try increasing "
-            "`gpu_memory_utilization` or decreasing `max_model_len` when initializing the engine.",
-        )
+    capacity = (flags.num_gpu_blocks or capacity // flags.block_size) * flags.block_size
+    longest = _longest(flags.max_model_len, config)
+    _check_length(longest, capacity, flags)
     hardware = Hardware(
         decode_seconds=lambda batch, context: tpot_seconds(
             gpu, STANDS_FOR, batch=batch, context_tokens=context
@@ -67,6 +71,48 @@ def fit(name: str, flags: Flags, config: Mapping[str, Any]) -> tuple[Hardware, i
         kv_tokens=capacity,
     )
     return hardware, longest
+
+
+def _longest(wanted: int | None, config: Mapping[str, Any]) -> int:
+    """Return the longest sequence: the wanted one, if the model goes so far."""
+    stated = {key: config[key] for key in _LENGTHS if isinstance(config.get(key), int)}
+    if not stated:
+        return _DEFAULT_LENGTH if wanted is None else wanted
+    key = min(stated, key=lambda one: int(stated[one]))
+    if wanted is not None and wanted > stated[key]:
+        raise failure(
+            "ValueError",
+            f"User-specified max_model_len ({wanted}) is greater than the derived max_model_len "
+            f"({key}={stated[key]} or model_max_length={config.get('model_max_length')} in "
+            "model's config.json). This may lead to incorrect model outputs or CUDA errors. Make "
+            "sure the value is correct and within the model context size.",
+        )
+    return int(stated[key]) if wanted is None else wanted
+
+
+def _check_length(longest: int, capacity: int, flags: Flags) -> None:
+    batched = flags.batched_tokens(longest)
+    if batched < longest:
+        raise failure(
+            "ValueError",
+            f"max_num_batched_tokens ({batched}) is smaller than max_model_len ({longest}). This "
+            "effectively limits the maximum sequence length to max_num_batched_tokens and makes "
+            "vLLM reject longer sequences. Please increase max_num_batched_tokens or decrease "
+            "max_model_len.",
+        )
+    if batched < flags.max_num_seqs:
+        raise failure(
+            "ValueError",
+            f"max_num_batched_tokens ({batched}) must be greater than or equal to max_num_seqs "
+            f"({flags.max_num_seqs}).",
+        )
+    if longest > capacity:
+        raise failure(
+            "ValueError",
+            f"The model's max seq len ({longest}) is larger than the maximum number of tokens "
+            f"that can be stored in KV cache ({capacity}). Try increasing "
+            "`gpu_memory_utilization` or decreasing `max_model_len` when initializing the engine.",
+        )
 
 
 def _check_dtype(gpu: Gpu, flags: Flags, torch_dtype: str) -> None:

@@ -1,132 +1,123 @@
-"""What the engine says: the cut of an answer, and vLLM 0.4.1's JSON around it."""
+"""What the engine says: vLLM 0.4.1's JSON, whole or in chunks."""
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import cycle, islice
 from typing import Any
 
 from qwenkit.sandbox.engine.asks import Ask
+from qwenkit.sandbox.engine.sampling import Picked
+from qwenkit.sandbox.engine.text import Text
 
 Json = dict[str, Any]
+# In place of minus infinity, which JSON has not.
+_LEAST_LOGPROB = -9999.0
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One choice: the text that each token adds, and why it ends."""
+class Part:
+    """Some of an answer: its words and their tokens; the last part says why it ends.
 
-    pieces: tuple[str, ...]
-    finish_reason: str
-    stop_reason: str | None = None
-
-    @property
-    def text(self) -> str:
-        """Return the whole text."""
-        return "".join(self.pieces)
-
-
-def cut(known: Sequence[str], ask: Ask) -> Answer:
-    """Return what of the model's answer ``ask`` lets through.
-
-    The end-of-text token counts: an answer that stops by itself is one token longer than its
-    words.
+    The token that begins an echoed prompt has no log probability: NaN.
     """
-    if ask.ignore_eos:
-        pieces = tuple(islice(cycle(known), ask.max_tokens))
-    elif len(known) < ask.min_tokens:
-        pieces = (*islice(cycle(known), min(ask.min_tokens, ask.max_tokens)), "")
-    else:
-        pieces = (*known, "")
-    ended = len(pieces) <= ask.max_tokens and not ask.ignore_eos
-    answer = Answer(pieces[: ask.max_tokens], "stop" if ended else "length")
-    return _stopped(answer, ask.stop)
 
-
-def _stopped(answer: Answer, stop: Sequence[str]) -> Answer:
-    """Return ``answer`` ended before the first stop string."""
-    found = [(answer.text.find(one), one) for one in stop if one and one in answer.text]
-    if not found:
-        return answer
-    at, which = min(found)
-    pieces: list[str] = []
-    end = 0
-    for piece in answer.pieces:
-        pieces.append(piece[: max(0, at - end)])
-        end += len(piece)
-        if end >= at + len(which):
-            break
-    return Answer(tuple(pieces), "stop", which)
+    text: str
+    picks: tuple[Picked, ...]
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
 
 
 @dataclass(frozen=True)
 class Reply:
-    """The JSON of one request's answer, whole or in chunks."""
+    """The JSON of one request's answer."""
 
+    ask: Ask
     model: str
-    chat: bool
-    role: str
+    text: Text
     id: str = field(default_factory=lambda: f"cmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def whole(self, answers: Sequence[Answer], prompt_tokens: int, echoes: Sequence[str]) -> Json:
-        """Return the answer to a request that does not stream."""
-        pairs = enumerate(zip(answers, echoes, strict=True))
-        choices = [self._choice(index, *pair) for index, pair in pairs]
-        made = sum(len(answer.pieces) for answer in answers)
-        name = "chat.completion" if self.chat else "text_completion"
-        return self._frame(name, choices) | {"usage": usage(prompt_tokens, made)}
+    def whole(self, answers: Sequence[Part], *, made: int) -> Json:
+        """Return the answer to a request that does not stream; ``made`` tokens were computed."""
+        choices = [self._choice(index, answer) for index, answer in enumerate(answers)]
+        prompt = sum(len(one.tokens) for one in self.ask.prompts)
+        name = "chat.completion" if self.ask.chat else "text_completion"
+        frame = {"id": self.id, "object": name, "created": self.created, "model": self.model}
+        return frame | {"choices": choices, "usage": _usage(prompt, made)}
 
-    def first(self, index: int) -> Json:
-        """Return the chunk that opens a choice of a chat."""
-        delta = {"role": self.role}
+    def opening(self, index: int, delta: Json) -> Json:
+        """Return a chunk of a chat that comes before its first token."""
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
-        return self._frame("chat.completion.chunk", [choice])
+        return self._chunk(choice)
 
-    def piece(self, index: int, text: str) -> Json:
-        """Return the chunk of one token."""
-        if self.chat:
-            choice: Json = {"index": index, "delta": {"content": text}, "logprobs": None}
-            return self._frame("chat.completion.chunk", [choice | {"finish_reason": None}])
-        choice = {"index": index, "text": text, "logprobs": None}
-        return self._frame(
-            "text_completion", [choice | {"finish_reason": None, "stop_reason": None}]
-        )
+    def chunk(self, index: int, part: Part, *, said: int, prompt: int, made: int) -> Json:
+        """Return the chunk of one step.
 
-    def last(self, index: int, answer: Answer, text: str, prompt_tokens: int) -> Json:
-        """Return the chunk that ends a choice, with its usage."""
-        end: Json = {"finish_reason": answer.finish_reason}
-        if answer.stop_reason is not None or not self.chat:
-            end["stop_reason"] = answer.stop_reason
-        counts = {"usage": usage(prompt_tokens, len(answer.pieces))}
-        if self.chat:
-            choice: Json = {"index": index, "delta": {"content": text}}
-            return self._frame("chat.completion.chunk", [choice | end]) | counts
-        choice = {"index": index, "text": text, "logprobs": None}
-        return self._frame("text_completion", [choice | end]) | counts
+        Args:
+            index: of the choice.
+            part: what the step adds.
+            said: characters of the choice before it.
+            prompt: tokens of the prompt, for the usage in the last chunk.
+            made: tokens of the choice up to here.
+        """
+        logprobs = self._logprobs(part.picks, said)
+        usage = _usage(prompt, made) if part.finish_reason else None
+        if not self.ask.chat:
+            choice: Json = {"index": index, "text": part.text, "logprobs": logprobs}
+            return self._chunk(choice | _ending(part)) | {"usage": usage}
+        choice = {"index": index, "delta": {"content": part.text}, "logprobs": logprobs}
+        if usage is None:
+            return self._chunk(choice | {"finish_reason": None})
+        choice |= _ending(part)
+        # vLLM leaves the nulls out of this chunk, and of no other.
+        choice = {name: value for name, value in choice.items() if value is not None}
+        return self._chunk(choice) | {"usage": usage}
 
-    def _choice(self, index: int, answer: Answer, echo: str) -> Json:
-        said: Json = {"text": echo + answer.text}
-        if self.chat:
-            said = {"message": {"role": self.role, "content": answer.text}}
+    def _choice(self, index: int, answer: Part) -> Json:
+        said: Json = {"text": answer.text}
+        if self.ask.chat:
+            content = self.ask.prompts[0].echo + answer.text
+            said = {"message": {"role": self.ask.role, "content": content}}
+        logprobs = self._logprobs(answer.picks, 0)
+        return {"index": index, **said, "logprobs": logprobs, **_ending(answer)}
+
+    def _chunk(self, choice: Json) -> Json:
+        # As in vLLM, only a chat's chunks say what they are.
+        name = {"object": "chat.completion.chunk"} if self.ask.chat else {}
+        frame: Json = {"id": self.id, **name, "created": self.created, "model": self.model}
+        return frame | {"choices": [choice]}
+
+    def _logprobs(self, picks: Sequence[Picked], said: int) -> Json | None:
+        """Return the log probabilities in the form of OpenAI's completions.
+
+        vLLM 0.4.1 gives them to chats in this form too.
+        """
+        if self.ask.logprobs is None:
+            return None
+        tokens = [self._token(one.token) for one in picks]
+        offsets = [said]
+        for token in tokens[:-1]:
+            offsets.append(offsets[-1] + len(token))
         return {
-            "index": index,
-            **said,
-            "logprobs": None,
-            "finish_reason": answer.finish_reason,
-            "stop_reason": answer.stop_reason,
+            "text_offset": offsets,
+            "token_logprobs": [_number(one.logprob) for one in picks],
+            "tokens": tokens,
+            "top_logprobs": [self._top(one) for one in picks] if self.ask.logprobs else None,
         }
 
-    def _frame(self, name: str, choices: list[Json]) -> Json:
-        frame: Json = {"id": self.id, "object": name, "created": self.created}
-        return frame | {"model": self.model, "choices": choices}
+    def _top(self, picked: Picked) -> Json | None:
+        """Return the token that was taken, and the most probable ones."""
+        if math.isnan(picked.logprob):
+            return None
+        pairs = ((picked.token, picked.logprob), *picked.top)
+        return {self._token(token): _number(logprob) for token, logprob in pairs}
 
-
-def usage(prompt: int, made: int) -> Json:
-    """Return the token counts in vLLM's order."""
-    return {"prompt_tokens": prompt, "total_tokens": prompt + made, "completion_tokens": made}
+    def _token(self, token: int) -> str:
+        return self.text.decode([token], skip_special_tokens=False)
 
 
 def error(message: str, kind: str, code: int) -> Json:
@@ -150,6 +141,19 @@ def models(names: Sequence[str]) -> Json:
         for name in names
     ]
     return {"object": "list", "data": cards}
+
+
+def _number(logprob: float) -> float | None:
+    return None if math.isnan(logprob) else max(logprob, _LEAST_LOGPROB)
+
+
+def _ending(part: Part) -> Json:
+    return {"finish_reason": part.finish_reason, "stop_reason": part.stop_reason}
+
+
+def _usage(prompt: int, made: int) -> Json:
+    """Return the token counts in vLLM's order."""
+    return {"prompt_tokens": prompt, "total_tokens": prompt + made, "completion_tokens": made}
 
 
 def _permission(created: int) -> Json:

@@ -10,17 +10,20 @@ from contextlib import aclosing, suppress
 
 from aiohttp import web
 
-from qwenkit.errors import InvalidValue
-from qwenkit.sandbox.engine import asks, replies
-from qwenkit.sandbox.engine.asks import Ask
-from qwenkit.sandbox.engine.batch import Batch, Hardware
+from qwenkit.errors import InvalidValue, NotFound
+from qwenkit.sandbox.engine import asks, bodies, replies
+from qwenkit.sandbox.engine.answers import Answers, joined
+from qwenkit.sandbox.engine.asks import Ask, Prompt, Served
+from qwenkit.sandbox.engine.batch import Batch, Hardware, Limits
 from qwenkit.sandbox.engine.checkpoint import Checkpoint
 from qwenkit.sandbox.engine.flags import Flags
 from qwenkit.sandbox.engine.metrics import Metrics
-from qwenkit.sandbox.engine.replies import Answer, Reply
+from qwenkit.sandbox.engine.replies import Part, Reply
 
 VERSION = "0.4.1"
 _MAX_BODY = 64 * 2**20
+# Reading a body of this size takes too long for the event loop.
+_LARGE = 2**18
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -36,15 +39,20 @@ class Engine:
         max_model_len: int,
         time_scale: float,
     ) -> None:
-        self._flags, self._checkpoint, self._limit = flags, checkpoint, max_model_len
-        self._metrics = Metrics(flags.served_names[0])
-        self._batch = Batch(
-            hardware,
-            self._metrics,
-            time_scale=time_scale,
-            max_num_seqs=flags.max_num_seqs,
-            block_size=flags.block_size,
+        self._flags = flags
+        self._metrics = Metrics(flags.served_names[0], max_model_len)
+        self._served = Served(
+            checkpoint.text,
+            checkpoint.model.vocab_size,
+            max_model_len,
+            flags.max_logprobs,
+            flags.response_role,
         )
+        limits = Limits(flags.max_num_seqs, flags.batched_tokens(max_model_len), flags.block_size)
+        self._batch = Batch(
+            checkpoint.model, hardware, self._metrics, limits, time_scale=time_scale
+        )
+        self._answers = Answers(checkpoint, self._batch, self._metrics)
         self.in_flight = 0
         self.last_request = 0.0
         """When a request last came or ended, on the monotonic clock; probes do not count."""
@@ -92,76 +100,86 @@ class Engine:
         return web.Response(body=self._metrics.text().encode(), headers=kind)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        return await self._serve(request, asks.chat, chat=True)
+        return await self._serve(request, self._read_chat)
 
     async def _completion(self, request: web.Request) -> web.StreamResponse:
-        return await self._serve(request, asks.completion, chat=False)
+        return await self._serve(request, self._read_completion)
+
+    def _read_chat(self, raw: bytes) -> Ask:
+        body = bodies.parse(raw, bodies.ChatBody)
+        self._check_model(body.model)
+        return asks.chat(body, self._served)
+
+    def _read_completion(self, raw: bytes) -> Ask:
+        body = bodies.parse(raw, bodies.CompletionBody)
+        self._check_model(body.model)
+        return asks.completion(body, self._served)
+
+    def _check_model(self, name: str) -> None:
+        if name not in self._flags.served_names:
+            raise NotFound(f"The model `{name}` does not exist.")
 
     async def _serve(
-        self, request: web.Request, read: Callable[..., Ask], *, chat: bool
+        self, request: web.Request, read: Callable[[bytes], Ask]
     ) -> web.StreamResponse:
-        body = asks.parse(await request.read())
-        name = body.get("model")
-        if isinstance(name, str) and name not in self._flags.served_names:
-            message = f"The model `{name}` does not exist."
-            return _error(message, "NotFoundError", 404)
-        ask = read(body, limit=self._limit)
-        answers = [
-            replies.cut(self._checkpoint.answer(text), ask)
-            for text, _ in ask.prompts
-            for _ in range(ask.n)
-        ]
-        reply = Reply(ask.model, chat, self._flags.response_role)
-        prompts = [count for _, count in ask.prompts for _ in range(ask.n)]
-        if ask.stream:
-            return await self._stream(request, reply, answers, prompts)
-        await asyncio.gather(*map(self._wait, answers, prompts))
-        echoes = [text * ask.echo for text, _ in ask.prompts for _ in range(ask.n)]
-        total = sum(count for _, count in ask.prompts)
-        return web.json_response(reply.whole(answers, total, echoes), dumps=_dumps)
-
-    async def _wait(self, answer: Answer, prompt: int) -> None:
-        async for _ in self._tokens(answer, prompt):
-            pass
-
-    async def _stream(
-        self, request: web.Request, reply: Reply, answers: list[Answer], prompts: list[int]
-    ) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
-        await response.prepare(request)
-        choices = enumerate(zip(answers, prompts, strict=True))
-        await asyncio.gather(
-            *(self._stream_one(response, reply, index, *one) for index, one in choices)
-        )
-        await response.write(b"data: [DONE]\n\n")
-        await response.write_eof()
+        raw = await request.read()
+        ask = await asyncio.to_thread(read, raw) if len(raw) > _LARGE else read(raw)
+        self._metrics.asked(ask.n, ask.sequences)
+        reply = Reply(ask, self._flags.served_names[0], self._served.text)
+        if ask.stream and ask.sequences == ask.n:
+            return await self._stream(request, reply, ask)
+        best = await asyncio.gather(*(self._answers.best(ask, one) for one in ask.prompts))
+        answers = [parts for group in best for parts in group]
+        whole = reply.whole([joined(parts) for parts in answers], made=sum(map(len, answers)))
+        if not ask.stream:
+            return web.json_response(whole, dumps=_dumps)
+        # The best of several is known at the end only: vLLM streams it as one event.
+        response = await _events(request)
+        await response.write(_event(whole) + _DONE)
         return response
 
-    async def _stream_one(
-        self, response: web.StreamResponse, reply: Reply, index: int, answer: Answer, prompt: int
-    ) -> None:
-        final = len(answer.pieces) - 1
-        async with aclosing(self._tokens(answer, prompt)) as produced:
-            async for number in produced:
-                if number == 0 and reply.chat:
-                    await _event(response, reply.first(index))
-                piece = answer.pieces[number]
-                if number == final:
-                    await _event(response, reply.last(index, answer, piece, prompt))
-                else:
-                    await _event(response, reply.piece(index, piece))
+    async def _stream(self, request: web.Request, reply: Reply, ask: Ask) -> web.StreamResponse:
+        response = await _events(request)
+        stream = _Stream(response, reply, ask)
+        pairs = [(prompt, number) for prompt in ask.prompts for number in range(ask.n)]
+        await asyncio.gather(
+            *(
+                stream.choice(index, prompt, self._answers.stream(ask, prompt, number))
+                for index, (prompt, number) in enumerate(pairs)
+            )
+        )
+        await response.write(_DONE)
+        return response
 
-    async def _tokens(self, answer: Answer, prompt: int) -> AsyncGenerator[int, None]:
-        """Yield the numbers of an answer's tokens in time, and count how it ended."""
-        started, reason = time.monotonic(), "abort"
-        try:
-            async with aclosing(self._batch.generate(prompt, len(answer.pieces))) as produced:
-                async for number in produced:
-                    yield number
-            reason = answer.finish_reason
-        finally:
-            self._metrics.finished[reason] += 1
-            self._metrics.request.observe(time.monotonic() - started)
+
+class _Stream:
+    """A request's answers as events, as their tokens come."""
+
+    def __init__(self, response: web.StreamResponse, reply: Reply, ask: Ask) -> None:
+        self._response, self._reply, self._ask = response, reply, ask
+        self._opened = not ask.chat
+
+    async def choice(self, index: int, prompt: Prompt, parts: AsyncGenerator[Part, None]) -> None:
+        said = made = 0
+        async with aclosing(parts):
+            async for part in parts:
+                made += 1
+                tokens = len(prompt.tokens)
+                chunk = self._reply.chunk(index, part, said=said, prompt=tokens, made=made)
+                await self._response.write(self._opening(prompt) + _event(chunk))
+                said += len(part.text)
+
+    def _opening(self, prompt: Prompt) -> bytes:
+        """Return what comes before the first token of all choices of a chat."""
+        if self._opened:
+            return b""
+        self._opened = True
+        events = [{"role": self._ask.role}] + [{"content": prompt.echo}] * bool(prompt.echo)
+        return b"".join(
+            _event(self._reply.opening(index, delta))
+            for delta in events
+            for index in range(self._ask.n)
+        )
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -169,6 +187,8 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return await handler(request)
     except InvalidValue as error:
         return _error(error.rule, "BadRequestError", 400)
+    except NotFound as error:
+        return _error(error.what, "NotFoundError", 404)
     except web.HTTPException as error:
         return web.json_response({"detail": error.reason}, status=error.status)
     except ConnectionResetError:
@@ -176,8 +196,17 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return web.Response(status=499)
 
 
-async def _event(response: web.StreamResponse, chunk: replies.Json) -> None:
-    await response.write(f"data: {_dumps(chunk)}\n\n".encode())
+async def _events(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+    await response.prepare(request)
+    return response
+
+
+_DONE = b"data: [DONE]\n\n"
+
+
+def _event(chunk: replies.Json) -> bytes:
+    return f"data: {_dumps(chunk)}\n\n".encode()
 
 
 def _error(message: str, kind: str, code: int) -> web.Response:

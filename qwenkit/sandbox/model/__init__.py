@@ -1,1 +1,1 @@
-"""The small model's files that are text. ``tiny_model.write`` copies them and adds the rest."""
+"""A tiny Qwen2 checkpoint, as a hub would list it. ``tools/train_tiny_model.py`` makes it."""

@@ -1,0 +1,77 @@
+"""The sandbox's vLLM with the sandbox's own model, without a node around it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import Any
+
+from node_world import client, model_files
+from prometheus_client.parser import text_string_to_metric_families
+
+from qwenkit.sandbox.engine import checkpoint, flags, hardware
+from qwenkit.sandbox.engine.checkpoint import Checkpoint
+from qwenkit.sandbox.engine.server import Engine
+from qwenkit.sandbox.http import listen
+
+ARGS = ("--model", "/m", "--served-model-name", "qwen", "--max-model-len", "128")
+CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
+
+
+@cache
+def model() -> Checkpoint:
+    return checkpoint.load(model_files(), "/m")
+
+
+@asynccontextmanager
+async def engine(*more: str, time_scale: float = 200) -> AsyncIterator[tuple[Engine, str]]:
+    chosen = flags.parse([*ARGS, "--gpu-memory-utilization", "0.95", *more])
+    gpu, longest = hardware.fit("V100-16", chosen, model().config)
+    made = Engine(chosen, model(), gpu, max_model_len=longest, time_scale=time_scale)
+    listening = await listen(made.app())
+    try:
+        yield made, listening.url
+    finally:
+        await listening.close()
+
+
+def in_engine(test: Callable[[str], Awaitable[None]], *more: str, **options: float) -> None:
+    async def run() -> None:
+        async with engine(*more, **options) as (_, url):
+            await test(url)
+
+    asyncio.run(run())
+
+
+async def post(url: str, body: Any, path: str = CHAT) -> tuple[int, Any]:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    async with client() as session, session.post(url + path, data=data) as response:
+        return response.status, await response.json()
+
+
+async def sse(url: str, body: Any, path: str = CHAT) -> list[Any]:
+    """Return a stream's chunks; it must end as streams do."""
+    async with client() as session, session.post(url + path, json=body) as response:
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        text = await response.text()
+    *events, done, nothing = text.split("\n\n")
+    assert (done, nothing) == ("data: [DONE]", "")
+    assert all(event.startswith("data: ") for event in events)
+    return [json.loads(event.removeprefix("data: ")) for event in events]
+
+
+async def metrics(url: str) -> dict[str, float]:
+    """Return the samples by name and label."""
+    async with client() as session, session.get(f"{url}/metrics") as response:
+        text = await response.text()
+    samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
+    assert all(sample.labels["model_name"] == "qwen" for sample in samples)
+    return {
+        sample.name + sample.labels.get("le", "") + sample.labels.get("finished_reason", ""): (
+            sample.value
+        )
+        for sample in samples
+    }

@@ -1,0 +1,128 @@
+"""What vLLM 0.4.1 refuses, over HTTP, in its words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from engine_world import COMPLETION, in_engine, post
+from node_world import lake
+
+BAD, MISSING = "BadRequestError", "NotFoundError"
+LENGTH = "This model's maximum context length is 128 tokens. However, you requested "
+
+
+def refused(body: Any, path: str, status: int, kind: str, words: str) -> None:
+    async def test(url: str) -> None:
+        got, answer = await (post(url, body, path) if path else post(url, body))
+        assert got == status
+        assert set(answer) == {"object", "message", "type", "param", "code"}
+        assert (answer["object"], answer["type"], answer["code"]) == ("error", kind, status)
+        assert words in answer["message"]
+
+    in_engine(test)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (lake(temperature=-1), "temperature must be non-negative, got -1.0."),
+        (lake(top_p=0), "top_p must be in (0, 1], got 0.0."),
+        (lake(top_p=1.5), "top_p must be in (0, 1], got 1.5."),
+        (lake(top_k=0), "top_k must be -1 (disable), or at least 1, got 0."),
+        (lake(min_p=2), "min_p must be in [0, 1], got 2.0."),
+        (lake(presence_penalty=3), "presence_penalty must be in [-2, 2], got 3.0."),
+        (lake(frequency_penalty=-3), "frequency_penalty must be in [-2, 2], got -3.0."),
+        (lake(repetition_penalty=0), "repetition_penalty must be in (0, 2], got 0.0."),
+        (lake(max_tokens=0), "max_tokens must be at least 1, got 0."),
+        (lake(min_tokens=-1), "min_tokens must be greater than or equal to 0, got -1."),
+        (lake(min_tokens=11), "min_tokens must be less than or equal to max_tokens=10, got 11."),
+        (lake(n=0), "n must be at least 1, got 0."),
+        (lake(n=3, best_of=2), "best_of must be greater than or equal to n, got n=3 and best_of=2"),
+        (lake(n=2, temperature=0), "best_of must be 1 when using greedy sampling.Got 2."),
+        (lake(n=129), "at most 128 in the sandbox's engine"),
+        (lake(stop=["a", ""]), "stop cannot contain an empty string."),
+        (lake(logprobs=True), "Top logprobs must be set when logprobs is."),
+        (lake(logprobs=True, top_logprobs=6), "Cannot request more than 5 logprobs."),
+        (lake(logprobs=True, top_logprobs=-1), "logprobs must be non-negative, got -1."),
+        (lake(logit_bias={"a": 1}), "logit_bias must be by token ids"),
+        (lake(logit_bias={"99999": 1}), "logit_bias: token id 99999 is not in [0, "),
+        (lake(stop_token_ids=[-1]), "stop_token_ids: token id -1 is not in [0, "),
+        (lake(guided_json={"type": "object"}), "guided_json is not supported by the sandbox's"),
+        (lake(max_tokens=119), f"{LENGTH}129 tokens (10 in the messages, 119 in the completion)."),
+        (lake(messages=[{"role": "user"}]), "no attribute 'content'"),
+        (lake(messages=[], add_generation_prompt=False), "the prompt has no tokens"),
+    ],
+)
+def test_values_out_of_range(body: Any, words: str) -> None:
+    refused(body, "", 400, BAD, words)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (
+            lake(max_tokens="ten"),
+            "[{'type': 'int_parsing', 'loc': ('body', 'max_tokens'), 'msg': 'Input should be a "
+            "valid integer, unable to parse string as an integer', 'input': 'ten'}]",
+        ),
+        (lake(stream="perhaps"), "'bool_parsing', 'loc': ('body', 'stream')"),
+        (lake(messages="hello"), "'list_type', 'loc': ('body', 'messages')"),
+        (
+            lake(messages=[{"role": "user", "content": [{"type": "text", "text": "a"}]}]),
+            "'string_type', 'loc': ('body', 'messages', 0, 'content')",
+        ),
+        (lake(seed=2**63), "'loc': ('body', 'seed')"),
+        (lake(stop=[3]), "'loc': ('body', 'stop', 'list[str]', 0)"),
+        ({"model": "qwen"}, "'missing', 'loc': ('body', 'messages'), 'msg': 'Field required'"),
+        (lake(model=None), "'string_type', 'loc': ('body', 'model')"),
+        (b"{", "'json_invalid', 'loc': ('body', 1), 'msg': 'JSON decode error'"),
+        (b"[" * 100_000, "JSON decode error"),
+        (b"[]", "'model_attributes_type', 'loc': ('body',)"),
+        (
+            b'{"model": "qwen", "messages": [{"role": "user", "content": "\\ud800"}]}',
+            "JSON decode error",
+        ),
+        (b'{"model": "qwen", "messages": [], "top_p": NaN}', "'finite_number'"),
+    ],
+)
+def test_wrong_types_and_broken_json(body: Any, words: str) -> None:
+    refused(body, "", 400, BAD, words)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"prompt": []}, "please provide at least one prompt"),
+        ({"prompt": ""}, "the prompt has no tokens"),
+        ({"prompt": [[1], []]}, "the prompt has no tokens"),
+        ({"prompt": [5, 99999]}, "prompt: token id 99999 is not in [0, "),
+        ({"prompt": {"a": 1}}, "'loc': ('body', 'prompt', 'str')"),
+        ({"prompt": "a", "suffix": "b"}, "suffix is not currently supported"),
+        ({"prompt": "a", "logprobs": 6}, "Cannot request more than 5 logprobs."),
+        ({"prompt": [5] * 120}, f"{LENGTH}136 tokens (120 in the messages, 16 in the completion)"),
+        ({"prompt": [5] * 128, "max_tokens": None}, f"{LENGTH}128 tokens in the messages, Please"),
+    ],
+)
+def test_completions(more: Any, words: str) -> None:
+    refused({"model": "qwen"} | more, COMPLETION, 400, BAD, words)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_unknown_model(stream: bool) -> None:
+    body = lake(model="x", stream=stream)
+    refused(body, "", 404, MISSING, "The model `x` does not exist.")
+
+
+def test_a_chat_beyond_the_context() -> None:
+    body = lake(messages=[{"role": "user", "content": "湖" * 300}], max_tokens=None)
+    refused(body, "", 400, BAD, "tokens in the messages, Please reduce the length of the messages.")
+
+
+def test_fields_that_vllm_does_not_know_pass_unread() -> None:
+    async def test(url: str) -> None:
+        more: Any = {"stream_options": {"include_usage": True}, "tools": [], "user": "u"}
+        status, _ = await post(url, lake(**more, response_format={"type": "text"}))
+        assert status == 200
+
+    in_engine(test)

@@ -1,0 +1,324 @@
+"""The engine's core against recordings of real transformers and real vLLM, and by itself."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qwenkit.errors import InvalidValue
+from qwenkit.sandbox.engine import checkpoint
+from qwenkit.sandbox.engine.checkpoint import Checkpoint
+from qwenkit.sandbox.engine.sampling import Picked, Sampler, Sampling
+from qwenkit.sandbox.engine.text import Detokenizer
+from qwenkit.sandbox.engine.transformer import Array, Shape, Transformer
+
+DATA = Path(__file__).parent.parent / "data"
+Json = dict[str, Any]
+
+
+@cache
+def model_files() -> Mapping[str, bytes]:
+    found = (one for one in files("qwenkit.sandbox.model").iterdir() if one.is_file())
+    return {one.name: one.read_bytes() for one in found}
+
+
+@cache
+def tiny() -> Checkpoint:
+    return checkpoint.load(model_files(), "/m")
+
+
+@cache
+def recorded(engine: str) -> list[Json]:
+    with gzip.open(DATA / f"tiny-model-{engine}.json.gz") as file:
+        answers: list[Json] = json.load(file)["answers"]
+    assert len(answers) == 50
+    return answers
+
+
+@cache
+def steps(number: int) -> tuple[list[int], list[Array]]:
+    """Answer a recorded prompt greedily; return the tokens and the logits each was chosen from."""
+    told = recorded("transformers")[number]
+    model, held = tiny().model, tiny().model.new_cache()
+    made: list[int] = []
+    rows: list[Array] = []
+    new = told["prompt"]
+    for _ in told["tokens"]:
+        (row,) = model.forward([(held, new)])
+        rows.append(row)
+        made.append(int(np.argmax(row)))
+        new = made[-1:]
+    return made, rows
+
+
+# Against real transformers and real vLLM.
+
+
+@pytest.mark.parametrize("number", range(50))
+def test_transformers_says_the_same(number: int) -> None:
+    told = recorded("transformers")[number]
+    assert tiny().text.chat(told["messages"]) == told["prompt"]
+    made, rows = steps(number)
+    assert made == told["tokens"]
+    first = np.frombuffer(base64.b64decode(told["logits"]), "<f4")
+    assert np.abs(rows[0] - first).max() < 1e-3
+    for row, best in zip(rows, told["top_logits"], strict=True):
+        assert max(abs(float(row[token]) - logit) for token, logit in best) < 1e-3
+    whole = tiny().model.logits([*told["prompt"], *made])[len(told["prompt"]) - 1 : -1]
+    assert np.abs(whole - np.array(rows)).max() < 1e-3
+
+
+@pytest.mark.parametrize("number", range(50))
+def test_vllm_says_the_same(number: int) -> None:
+    told = recorded("vllm")[number]
+    assert tiny().text.chat(told["messages"]) == told["prompt"]
+    made, rows = steps(number)
+    assert made == told["tokens"]
+    sampler = Sampler(Sampling(temperature=0.0), logprobs=20)
+    for row, best in zip(rows, told["top_logprobs"], strict=True):
+        mine = dict(sampler.pick(row, prompt=(), output=()).top)
+        shared = [(mine[token], logprob) for token, logprob in best if token in mine]
+        assert len(shared) >= 18  # the twentieth may be a draw
+        assert max(abs(one - other) for one, other in shared) < 1e-3
+
+
+# The transformer by itself.
+
+prompts = st.lists(st.integers(0, tiny().model.vocab_size - 1), min_size=1, max_size=150)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.tuples(prompts, st.integers(1, 150)), min_size=1, max_size=5))
+def test_neither_the_batch_nor_the_pieces_change_a_sequence(
+    asked: list[tuple[list[int], int]],
+) -> None:
+    """Sequences advance by pieces of different lengths, so prefill and decode are mixed."""
+    model = tiny().model
+    caches = [model.new_cache() for _ in asked]
+    last: dict[int, Array] = {}
+    while batch := [
+        (number, tokens[caches[number].length :][:piece])
+        for number, (tokens, piece) in enumerate(asked)
+        if caches[number].length < len(tokens)
+    ]:
+        rows = model.forward([(caches[number], piece) for number, piece in batch])
+        last |= {number: row for (number, _), row in zip(batch, rows, strict=True)}
+    for number, (tokens, _) in enumerate(asked):
+        assert caches[number].length == len(tokens)
+        alone = model.logits(tokens)[-1]
+        np.testing.assert_allclose(last[number], alone, atol=2e-4)
+        assert np.argmax(last[number]) == np.argmax(alone)
+
+
+def random_model(**sizes: Any) -> Transformer:
+    config = {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "vocab_size": 32,
+    } | sizes
+    draw = np.random.default_rng(0)
+    shapes = Shape.read(config).tensors()
+    return Transformer(config, {name: draw.normal(size=size) for name, size in shapes.items()})
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_a_token_sees_those_before_it_and_no_other(kv_heads: int, tied: bool) -> None:
+    model = random_model(num_key_value_heads=kv_heads, tie_word_embeddings=tied)
+    before, after = model.logits([1, 2, 3, 4, 5]), model.logits([1, 2, 9, 4, 5])
+    np.testing.assert_array_equal(before[:2], after[:2])
+    assert (before[2:] != after[2:]).any(axis=1).all()
+
+
+def test_order_matters() -> None:
+    model = random_model()
+    assert not np.allclose(model.logits([1, 2, 3])[-1], model.logits([2, 1, 3])[-1])
+
+
+@pytest.mark.parametrize(
+    ("config", "error"),
+    [({}, KeyError), ({"num_key_value_heads": 3}, ValueError), ({"vocab_size": 0}, ValueError)],
+)
+def test_sizes_that_do_not_fit_are_refused(config: Json, error: type[Exception]) -> None:
+    good = json.loads(model_files()["config.json"]) if config else {}
+    with pytest.raises(error):
+        Shape.read(good | config)
+
+
+# Sampling.
+
+WORDS = 12
+logits = st.lists(st.floats(-8, 8, width=32), min_size=WORDS, max_size=WORDS).map(
+    lambda values: np.array(values, np.float32)
+)
+
+
+def picks(row: Array, count: int, **sampling: Any) -> list[Picked]:
+    sampler = Sampler(Sampling(**sampling), logprobs=WORDS)
+    return [sampler.pick(row, prompt=(), output=()) for _ in range(count)]
+
+
+def kept(row: Array, **sampling: Any) -> set[int]:
+    """Return the tokens that have any probability left."""
+    (pick,) = picks(row, 1, **sampling)
+    return {token for token, logprob in pick.top if logprob > -math.inf}
+
+
+def shares(row: Array) -> Array:
+    found: Array = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
+    return found
+
+
+@given(logits)
+def test_zero_temperature_takes_the_most_probable(row: Array) -> None:
+    (pick,) = picks(row, 1, temperature=0.0, top_p=0.1, top_k=1)
+    assert row[pick.token] == row.max()
+    assert math.exp(pick.logprob) == pytest.approx(shares(row)[pick.token], rel=1e-4)
+    assert sum(math.exp(logprob) for _, logprob in pick.top) == pytest.approx(1.0)
+    assert [logprob for _, logprob in pick.top] == sorted(dict(pick.top).values(), reverse=True)
+
+
+@given(logits, st.integers(-(2**63), 2**64), st.integers(0, 3))
+def test_a_seed_makes_the_choices_its_own(row: Array, seed: int, choice: int) -> None:
+    made = []
+    for _ in range(2):
+        sampler = Sampler(Sampling(seed=seed), choice=choice)
+        made.append([sampler.pick(row, prompt=(), output=()).token for _ in range(5)])
+    assert made[0] == made[1]
+
+
+def test_seeds_and_choices_differ() -> None:
+    row = np.zeros(1000, np.float32)
+    made = {
+        Sampler(Sampling(seed=seed), choice=choice).pick(row, prompt=(), output=()).token
+        for seed in range(5)
+        for choice in range(5)
+    }
+    assert len(made) > 15
+
+
+def test_samples_follow_the_distribution() -> None:
+    row = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
+    made = np.bincount([pick.token for pick in picks(row, 2000, seed=1)], minlength=4) / 2000
+    np.testing.assert_allclose(made, [0.5, 0.3, 0.15, 0.05], atol=0.04)
+    hot = np.bincount([pick.token for pick in picks(row, 2000, seed=1, temperature=2.0)]) / 2000
+    np.testing.assert_allclose(hot, shares(row / 2), atol=0.04)
+
+
+@given(logits, st.floats(0.05, 0.95))
+def test_top_p_keeps_the_least_tokens_that_make_up_its_mass(row: Array, top_p: float) -> None:
+    left = kept(row, top_p=top_p)
+    found = shares(row.astype(np.float64))
+    mass, least = sum(found[token] for token in left), min(found[token] for token in left)
+    assert mass >= top_p - 1e-6
+    assert mass - least < top_p + 1e-6
+    assert all(found[token] <= least for token in {*range(WORDS)} - left)
+
+
+@given(logits, st.integers(1, WORDS))
+def test_top_k_keeps_as_many_and_what_equals_the_last(row: Array, top_k: int) -> None:
+    least = np.sort(row)[-top_k]
+    assert kept(row, top_k=top_k) == set(np.flatnonzero(row >= least).tolist())
+
+
+@given(logits, st.floats(0.01, 1.0))
+def test_min_p_is_a_share_of_the_most_probable(row: Array, min_p: float) -> None:
+    found = shares(row)
+    left = kept(row, min_p=min_p)
+    assert all(found[token] >= found.max() * min_p * (1 - 1e-5) for token in left)
+    assert all(found[token] <= found.max() * min_p * (1 + 1e-5) for token in {*range(WORDS)} - left)
+
+
+def changed(sampling: Sampling, prompt: Sequence[int], output: Sequence[int]) -> list[float]:
+    """Return how log probabilities of equal tokens differ from that of token 9."""
+    row = np.full(10, 2.0, np.float32)
+    top = Sampler(sampling, eos_ids=(0,), logprobs=10).pick(row, prompt=prompt, output=output).top
+    found = dict(top)
+    return [round(found[token] - found[9], 6) for token in range(4)]
+
+
+def test_penalties_are_those_of_the_api() -> None:
+    prompt, output = (1, 2), (2, 3, 3)
+    assert changed(Sampling(presence_penalty=0.5), prompt, output) == [0, 0, -0.5, -0.5]
+    assert changed(Sampling(frequency_penalty=0.5), prompt, output) == [0, 0, -0.5, -1.0]
+    assert changed(Sampling(repetition_penalty=2.0), prompt, output) == [0, -1.0, -1.0, -1.0]
+    assert changed(Sampling(logit_bias={1: 3.0}), prompt, output) == [0, 3.0, 0, 0]
+
+
+def test_min_tokens_keeps_the_ends_back() -> None:
+    waiting = Sampling(min_tokens=2, stop_token_ids=(1,))
+    assert changed(waiting, (), (5,)) == [-math.inf, -math.inf, 0, 0]
+    assert changed(waiting, (), (5, 5)) == [0, 0, 0, 0]
+
+
+def test_what_is_no_number_becomes_the_first_token() -> None:
+    row = np.full(8, np.nan, np.float32)
+    assert {pick.token for pick in picks(row, 5, top_p=0.9)} == {0}
+    assert tiny().text.decode([0, 0, 0]) == "!!!"
+
+
+# Text.
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cn"])))
+def test_any_text_comes_back_whole_characters_at_a_time(drawn: str) -> None:
+    text = unicodedata.normalize("NFC", drawn)
+    ids = tiny().text.encode(text)
+    pieces = list(map(Detokenizer(tiny().text, skip_special_tokens=False).push, ids))
+    assert "".join(pieces) == text
+    assert tiny().text.decode(ids, skip_special_tokens=False) == text
+
+
+def test_a_lone_surrogate_is_text_too() -> None:
+    assert tiny().text.decode(tiny().text.encode("a\ud800b")) == "a?b"
+
+
+@given(st.lists(st.integers(0, tiny().model.vocab_size - 1)))
+def test_pieces_of_any_tokens_join_to_their_text(ids: list[int]) -> None:
+    text = tiny().text
+    joined = "".join(map(Detokenizer(text).push, ids))
+    # Bytes at the very end that begin a character are held back for ever.
+    assert text.decode(ids).removesuffix("\ufffd").startswith(joined.removesuffix("\ufffd"))
+    assert len(text.decode(ids)) - len(joined) <= 1
+
+
+def test_marks_are_no_text() -> None:
+    text = tiny().text
+    (end,) = text.encode("<|im_end|>")
+    assert end in text.eos_ids
+    assert text.decode([end]) == ""
+    assert Detokenizer(text).push(end) == ""
+    assert Detokenizer(text, skip_special_tokens=False).push(end) == "<|im_end|>"
+
+
+def test_without_a_generation_prompt_the_conversation_ends() -> None:
+    asked = [{"role": "user", "content": "ping"}]
+    longer = tiny().text.chat(asked)
+    shorter = tiny().text.chat(asked, add_generation_prompt=False)
+    assert longer[: len(shorter)] == shorter
+    assert len(longer) - len(shorter) == 3
+
+
+def test_a_template_may_refuse() -> None:
+    template = "{{ raise_exception('roles must alternate') }}"
+    changed_files = dict(model_files()) | {
+        "tokenizer_config.json": json.dumps({"chat_template": template}).encode()
+    }
+    with pytest.raises(InvalidValue) as caught:
+        checkpoint.load(changed_files, "/m").text.chat([{"role": "user", "content": "hi"}])
+    assert caught.value.rule == "roles must alternate"

@@ -1,0 +1,121 @@
+"""Take the course's way with a real vLLM in the sandbox's pods; print what was seen as JSON.
+
+``QWENKIT_VLLM=/path/to/vllm .venv/bin/python tools/check_real_vllm.py``: up, upload, deploy, the
+documentation's request, a second revision with two pods beside the first, teardown, down. Needs
+about 3 GB for each of the three pods, and minutes: each start of vLLM takes half a minute of CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from qwenkit.sandbox import process
+
+REQUEST = {
+    "model": "qwen",
+    "messages": [{"role": "user", "content": "杭州西湖"}],
+    "max_tokens": 10,
+    "temperature": 0.7,
+    "top_p": 0.9,
+    "seed": 10,
+}
+
+
+class Walk:
+    """One sandbox and what was seen on the way through it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.seen = root, dict[str, Any]()
+
+    def timed(self, name: str, what: Callable[[], Any]) -> Any:
+        """Do a step; note its seconds."""
+        begun = time.monotonic()
+        found = what()
+        self.seen[f"{name}_seconds"] = round(time.monotonic() - begun, 1)
+        return found
+
+    def qwenkit(self, *words: str) -> str:
+        """Run a command of qwenkit against the sandbox."""
+        done = subprocess.run(
+            [sys.executable, "-m", "qwenkit", *words],
+            env=os.environ | process.environment(self.root),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    def ask(self, deployed: dict[str, Any]) -> dict[str, Any]:
+        """Send the documentation's request through the gateway."""
+        with requests.Session() as session:
+            session.trust_env = False
+            answer = session.post(
+                f"{deployed['gateway']}/v1/chat/completions",
+                json=REQUEST,
+                headers={"Host": deployed["host"]},
+                timeout=600,
+            )
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def megabytes(self) -> list[int]:
+        """Return the resident memory of each pod's processes."""
+        shown = subprocess.run(
+            ["ps", "-axww", "-o", "pgid=,rss=,command="], capture_output=True, text=True, check=True
+        )
+        rows = [line.split(None, 2) for line in shown.stdout.splitlines()]
+        groups = {pgid for pgid, _, command in rows if f"{self.root}/programs" in command}
+        return [sum(int(rss) for pgid, rss, _ in rows if pgid == one) // 1024 for one in groups]
+
+
+def walk(root: Path) -> dict[str, Any]:
+    """Go the whole way once."""
+    one = Walk(root)
+    state = one.timed("up", lambda: process.up(root, process.Options(engine="vllm")))
+    one.seen["vllm"] = state.options.vllm_version
+    try:
+        target = f"oss://{process.BUCKET}/Qwen-7B-Chat-Int8"
+        one.timed(
+            "upload", lambda: one.qwenkit("upload", "modelscope:qwen/Qwen-7B-Chat-Int8", target)
+        )
+        deployed = json.loads(one.timed("deploy", lambda: one.qwenkit("deploy", "--json")))
+        answer = one.timed("first_answer", lambda: one.ask(deployed))
+        one.timed("second_answer", lambda: one.ask(deployed))
+        one.seen["content"] = answer["choices"][0]["message"]["content"]
+        one.seen["finish_reason"] = answer["choices"][0]["finish_reason"]
+        one.seen["usage"] = {
+            name: count for name, count in answer["usage"].items() if isinstance(count, int)
+        }
+        one.seen["query"] = one.qwenkit("query", "杭州西湖").strip()
+        more = ("deploy", "--json", "--set", "min_scale=2")
+        deployed = json.loads(one.timed("two_pods", lambda: one.qwenkit(*more)))
+        one.seen["revision"], one.seen["pods_mb"] = deployed["revision"], one.megabytes()
+        one.timed("answer_of_two", lambda: one.ask(deployed))
+        one.timed("teardown", lambda: one.qwenkit("teardown"))
+    finally:
+        one.timed("down", lambda: process.down(root))
+    one.seen["left_processes"] = len(one.megabytes())
+    return one.seen
+
+
+def main() -> None:
+    """Print what was seen; fail if a step failed or something is left."""
+    with tempfile.TemporaryDirectory() as folder:
+        seen = walk(Path(folder).resolve() / "root")
+    sys.stdout.write(json.dumps(seen, ensure_ascii=False, indent=2) + "\n")
+    sys.exit(1 if seen["left_processes"] else 0)
+
+
+if __name__ == "__main__":
+    main()
