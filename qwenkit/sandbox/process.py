@@ -20,21 +20,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
-from qwenkit.errors import SandboxError
+from qwenkit.errors import SandboxError, SettingsError
+from qwenkit.sandbox.kubelet.child import clear
+from qwenkit.sandbox.kubelet.images import TRANSFER_IMAGE
 
 DEFAULT_ROOT = Path.home() / ".qwenkit" / "sandbox"
 BUCKET = "qwenkit-sandbox"
 REGION = "cn-hangzhou"
 PREVIOUS = "previous.json"
+PROGRAMS = "programs"
+ENGINES = ("modelled", "vllm")
 
 
 @dataclass(frozen=True)
 class Options:
-    """How the sandbox is made: its GPUs, how fast its time runs, and its ports (0: any)."""
+    """How the sandbox is made: its GPUs, how fast its time runs, and its ports (0: any).
+
+    ``engine`` is what serves: ``modelled``, or ``vllm`` for the one of this machine; which one
+    that is, ``up`` and ``serve`` find out.
+    """
 
     gpu: str = "V100-16"
     gpus: int = 3
@@ -43,6 +51,9 @@ class Options:
     hub_port: int = 0
     api_port: int = 0
     gateway_port: int = 0
+    engine: str = "modelled"
+    vllm: str = ""
+    vllm_version: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,9 +77,10 @@ def up(root: Path, options: Options | None = None, *, timeout_s: float = 30) -> 
     Raises:
         SandboxError: one runs there already, the folder is somebody else's, a port is taken,
             or it did not come up in time (the message holds the end of its log).
+        SettingsError: there is no such engine, or no vLLM on this machine.
     """
+    options = with_engine(options or Options())
     prepare(root)
-    options = options or Options()
     command = [sys.executable, "-m", "qwenkit.sandbox", str(root), json.dumps(asdict(options))]
     with (root / "log").open("ab") as log:
         done = subprocess.run(
@@ -89,6 +101,24 @@ def up(root: Path, options: Options | None = None, *, timeout_s: float = 30) -> 
         _last_words(root),
         f"log: {root / 'log'}; then qwenkit sandbox down",
     )
+
+
+def with_engine(options: Options) -> Options:
+    """Return options that say which vLLM of this machine serves, if one is to.
+
+    Raises:
+        SettingsError: there is no such engine, or no vLLM on this machine.
+        SandboxError: it does not start.
+    """
+    if options.engine not in ENGINES:
+        rule = f"is not one of {', '.join(ENGINES)}"
+        raise SettingsError("engine", options.engine, rule, "qwenkit sandbox up --help")
+    if options.engine == "modelled" or options.vllm:
+        return options
+    from qwenkit.sandbox.kubelet import real_vllm
+
+    path, version = real_vllm.find()
+    return replace(options, vllm=path, vllm_version=version)
 
 
 def serve(root: Path, options: Options, *, detach: bool = False) -> None:
@@ -127,6 +157,7 @@ def down(root: Path, *, timeout_s: float = 15) -> bool:
         _wait_gone(pid)
     was_there = _is_ours(root)
     if was_there:
+        clear(root / PROGRAMS)
         shutil.rmtree(root)
     return was_there
 
@@ -183,6 +214,7 @@ def environment(root: Path) -> dict[str, str]:
         "QWENKIT_MODELSCOPE_ENDPOINT": found.hub,
         "QWENKIT_HF_ENDPOINT": found.hub,
         "QWENKIT_GPU": found.options.gpu,
+        "QWENKIT_TRANSFER_IMAGE": TRANSFER_IMAGE,
     }
 
 
@@ -211,6 +243,7 @@ def prepare(root: Path) -> None:
             "give --root a new or empty folder",
         )
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    clear(root / PROGRAMS)
     with contextlib.suppress(FileNotFoundError):
         (root / "sandbox.json").replace(root / PREVIOUS)
     keys = root / "keys.json"

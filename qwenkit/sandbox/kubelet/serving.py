@@ -1,18 +1,23 @@
-"""Run a vLLM server line in a container: flags, files, GPU, load time, then a real listener."""
+"""Run a vLLM server line in a container: the modelled engine, or a vLLM of this machine.
+
+The modelled one: flags, files, GPU, load time, then a real listener.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from qwenkit.errors import QwenkitError
 from qwenkit.sandbox.engine import checkpoint, flags, hardware
-from qwenkit.sandbox.engine.flags import Flags
 from qwenkit.sandbox.engine.server import VERSION, Engine
 from qwenkit.sandbox.http import listen
+from qwenkit.sandbox.kubelet import real_vllm, vllm_flags
+from qwenkit.sandbox.kubelet.real_vllm import Vllm
 from qwenkit.sandbox.kubelet.volumes import Mount
 
 if TYPE_CHECKING:
@@ -27,37 +32,84 @@ class Machine:
     gpus: int
     load_s: float
     time_scale: float
+    vllm: Vllm | None = None
+    """What serves in place of the modelled engine."""
+
+
+class Serving(Protocol):
+    """A server of a container."""
+
+    @property
+    def port(self) -> int:
+        """The container's port that it stands behind."""
+
+    @property
+    def url(self) -> str | None:
+        """Where it really listens, or None as long as it does not."""
+
+    @property
+    def stop_code(self) -> int:
+        """The exit status of a server that was told to stop."""
+
+    async def ended(self) -> int:
+        """Wait until it ends by itself; return its exit status."""
+
+    async def last_busy(self) -> float:
+        """Return when a request last was there, on the monotonic clock; infinity while one is."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that listens: behind which port of the container, and where really."""
+    """The modelled engine, listening."""
 
     port: int
     url: str
     engine: Engine
+    stop_code: int = 2
+    """As recorded."""
+
+    async def ended(self) -> int:
+        """Wait for ever: only being stopped ends it."""
+        await asyncio.Event().wait()
+        return 0
+
+    async def last_busy(self) -> float:
+        """Return when a request last came or ended; infinity while one is in flight."""
+        return math.inf if self.engine.in_flight else self.engine.last_request
 
 
 @asynccontextmanager
 async def serving(
     argv: Sequence[str], mounts: Sequence[Mount], machine: Machine, log: Callable[[str], None]
-) -> AsyncIterator[Server]:
+) -> AsyncIterator[Serving]:
     """Start a server and stop it when the block is left.
 
     Raises:
         SandboxError: the process ends instead: ``what`` goes to its log,
             ``context["exit_code"]`` is its status.
     """
+    if machine.vllm is None:
+        async with _modelled(argv, mounts, machine, log) as server:
+            yield server
+        return
+    line = vllm_flags.read(argv)
+    _need_gpu(machine)
+    files = await _files(line.model, mounts)
+    async with real_vllm.serving(machine.vllm, line, files, log) as real:
+        yield real
+
+
+@asynccontextmanager
+async def _modelled(
+    argv: Sequence[str], mounts: Sequence[Mount], machine: Machine, log: Callable[[str], None]
+) -> AsyncIterator[Server]:
     chosen = flags.parse(argv)
     log(f"INFO api_server.py:151] vLLM API server version {VERSION}")
     log(f"INFO llm_engine.py:98] Initializing an LLM engine (v{VERSION}) with model={chosen.model}")
-    if machine.gpus < 1:
-        raise checkpoint.failure(
-            "RuntimeError",
-            "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU and "
-            "installed a driver from http://www.nvidia.com/Download/index.aspx",
-        )
-    model = checkpoint.load(await _files(chosen, mounts), chosen.model.rstrip("/"))
+    _need_gpu(machine)
+    folder = chosen.model.rstrip("/")
+    files = await _files(folder, mounts)
+    model = await asyncio.to_thread(checkpoint.load, files, folder)
     gpu, longest = hardware.fit(machine.gpu, chosen, model.config)
     engine = Engine(chosen, model, gpu, max_model_len=longest, time_scale=machine.time_scale)
     await asyncio.sleep(machine.load_s)
@@ -74,8 +126,16 @@ async def serving(
         await listening.close()
 
 
-async def _files(chosen: Flags, mounts: Sequence[Mount]) -> dict[str, bytes]:
-    folder = chosen.model.rstrip("/")
+def _need_gpu(machine: Machine) -> None:
+    if machine.gpus < 1:
+        raise checkpoint.failure(
+            "RuntimeError",
+            "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU and "
+            "installed a driver from http://www.nvidia.com/Download/index.aspx",
+        )
+
+
+async def _files(folder: str, mounts: Sequence[Mount]) -> dict[str, bytes]:
     for mount in mounts:
         if folder == mount.path or folder.startswith(f"{mount.path.rstrip('/')}/"):
             inner = folder.removeprefix(mount.path).strip("/")

@@ -1,0 +1,167 @@
+"""Run a real program for a container: its output, its status, and its certain end.
+
+The program runs in a process group of its own under ``supervisor.py``. When the block is left,
+the group is gone; when the sandbox is killed, the supervisor ends it. What it writes goes to
+the container's log, and it sees nothing of the sandbox's environment but where programs are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from subprocess import PIPE, STDOUT
+
+from qwenkit.sandbox.kubelet import supervisor
+
+GRACE_S = 8.0
+"""From SIGTERM to SIGKILL; shorter than ``down`` waits for the sandbox."""
+_LAST_WORDS_S = 2.0
+_LONGEST_LINE = 2**20
+# No secret, no proxy, nothing that changes what Python imports.
+_INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH")
+
+
+class Programs:
+    """The folder under which each program has a private one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    @contextmanager
+    def private(self) -> Iterator[Path]:
+        """Give one program a private folder, removed afterwards."""
+        with tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as name:
+            yield Path(name)
+
+
+def clear(folder: Path) -> None:
+    """Remove what a sandbox left of its programs, once their supervisors have ended them."""
+    with suppress(FileNotFoundError):
+        handle = os.open(folder, os.O_RDONLY)
+        deadline = time.monotonic() + GRACE_S + _LAST_WORDS_S
+        while not _unlocked(handle) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.close(handle)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Return what every program sees; its home and its temporary files are in ``home``."""
+    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    return kept | {"HOME": str(home), "TMPDIR": str(home), "PYTHONUNBUFFERED": "1"}
+
+
+class Child:
+    """A program that runs."""
+
+    def __init__(self, transport: asyncio.SubprocessTransport, output: _Output) -> None:
+        self._transport, self._output = transport, output
+        self._ended = asyncio.create_task(self._follow())
+
+    async def ended(self) -> int:
+        """Wait for its end; return its status, 128 + n after signal n."""
+        return await asyncio.shield(self._ended)
+
+    async def stop(self) -> int:
+        """End it and all that it started, within ``GRACE_S``; return its status."""
+        if (pipe := self._transport.get_pipe_transport(0)) is not None:
+            pipe.close()
+        return await self.ended()
+
+    async def _follow(self) -> int:
+        await self._output.exited.wait()
+        # What the program started and left behind.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._transport.get_pid(), signal.SIGKILL)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self._output.closed.wait()
+        self._transport.close()
+        code = self._transport.get_returncode() or 0
+        return code if code >= 0 else 128 - code
+
+
+class _Output(asyncio.SubprocessProtocol):
+    """Hears a program's lines and its end. asyncio's ``Process`` would wait for what it leaves."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self._log, self._rest = log, b""
+        self.exited, self.closed = asyncio.Event(), asyncio.Event()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > _LONGEST_LINE:
+            lines, self._rest = [*lines, self._rest], b""
+        for line in lines:
+            self._log(_shown(line))
+
+    def process_exited(self) -> None:
+        self.exited.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._rest:
+            self._log(_shown(self._rest))
+        self.closed.set()
+
+
+@asynccontextmanager
+async def running(
+    argv: Sequence[str], *, env: Mapping[str, str], folder: Path, log: Callable[[str], None]
+) -> AsyncIterator[Child]:
+    """Run a program until it ends or the block is left; ``log`` gets its lines.
+
+    Args:
+        argv: the program and its arguments.
+        env: all that it sees of an environment.
+        folder: its working directory, a ``Programs.private``.
+        log: hears each line, without its end.
+    """
+    starting = asyncio.create_task(_start(argv, env, folder, log))
+    try:
+        child = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # Cancelling asyncio's start would kill the supervisor, and leave what it supervises.
+        await (await starting).stop()
+        raise
+    try:
+        yield child
+    finally:
+        await child.stop()
+
+
+async def _start(
+    argv: Sequence[str], env: Mapping[str, str], folder: Path, log: Callable[[str], None]
+) -> Child:
+    transport, output = await asyncio.get_running_loop().subprocess_exec(
+        lambda: _Output(log),
+        *(sys.executable, "-I", "-S", supervisor.__file__, str(GRACE_S), *argv),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=STDOUT,
+        env=env,
+        cwd=folder,
+    )
+    return Child(transport, output)
+
+
+def _unlocked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _shown(line: bytes) -> str:
+    """Return a line as a terminal shows it: of a redrawn progress bar, what was drawn last."""
+    return line.decode("utf-8", "replace").rstrip("\r").rpartition("\r")[2]

@@ -1,0 +1,47 @@
+"""Stand between the sandbox and a program that it runs: neither leaves the program behind.
+
+``python supervisor.py GRACE_S PROGRAM ARGUMENT …``. Standard input is a pipe from the sandbox;
+its end, also by the sandbox's death, ends the program's whole group with SIGTERM, and with
+SIGKILL after GRACE_S. A pipe, because only Linux can tie a process to the death of its parent.
+Run by its path: it imports nothing of the project.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+_NOT_FOUND = 127
+
+
+def main() -> int:
+    """Run the program; return its status as a shell shows it."""
+    os.setsid()
+    # Whoever cleans up after a dead sandbox sees by this lock that something still runs.
+    fcntl.flock(os.open("..", os.O_RDONLY), fcntl.LOCK_SH)
+    # A handler, since the program would inherit that the signal is ignored.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        program = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL)
+    except OSError as error:
+        sys.stderr.write(f"{sys.argv[2]}: {error.strerror}\n")
+        return _NOT_FOUND
+    threading.Thread(target=_watch, args=(float(sys.argv[1]),), daemon=True).start()
+    code = program.wait()
+    return code if code >= 0 else 128 - code
+
+
+def _watch(grace_s: float) -> None:
+    os.read(0, 1)
+    os.killpg(0, signal.SIGTERM)
+    time.sleep(grace_s)
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
