@@ -44,9 +44,13 @@ def admit(
     return {**obj, "metadata": {**obj["metadata"], "annotations": annotations}}
 
 
-async def logs(namespace: str, pod: str, container: str, follow: bool) -> AsyncIterator[bytes]:
-    yield f"{namespace}/{pod}/{container}\n".encode()
-    yield f"follow={follow}\n".encode()
+async def logs(
+    namespace: str, pod: str, container: str, *, follow: bool, previous: bool
+) -> AsyncIterator[bytes]:
+    before = " before" if previous else ""
+    yield f"{namespace}/{pod}/{container}{before}\nthe last line\n".encode()
+    if follow:
+        yield b"and more\n"
 
 
 @dataclass

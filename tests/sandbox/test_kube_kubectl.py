@@ -222,17 +222,29 @@ def pod(name: str, **metadata: Any) -> dict[str, Any]:
     }
 
 
+def running_pod(name: str) -> dict[str, Any]:
+    containers = pod(name)["spec"]["containers"]
+    states = [{"name": one["name"], "state": {"running": {}}} for one in containers]
+    return {**pod(name), "status": {"phase": "Running", "containerStatuses": states}}
+
+
 def test_pods_their_columns_and_logs(cluster: Cluster) -> None:
     cluster.on_loop(lambda store: store.create("Pod", pod("p")))
     head, row = rows(cluster.said("get", "pods", "p", "-o", "wide"))
     assert head[:5] == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
     assert row[:4] == ["p", "0/2", "Pending", "0"]
     assert row[5:7] == ["<none>", "gpu-node"]
-    assert cluster.said("logs", "p", "-c", "queue-proxy") == (
-        "default/p/queue-proxy\nfollow=False\n"
-    )
-    assert cluster.said("logs", "p", "-c", "vllm", "--tail=1") == "follow=False\n"
-    assert "follow=True" in cluster.said("logs", "p", "-c", "vllm", "-f")
+    waiting = cluster.kubectl("logs", "p", "-c", "vllm")
+    assert 'container "vllm" in pod "p" is not available' in waiting.stderr
+    cluster.on_loop(lambda store: store.update_status("Pod", running_pod("p")))
+    logs = ("logs", "p", "-c", "vllm")
+    assert cluster.said(*logs) == "default/p/vllm\nthe last line\n"
+    assert cluster.said(*logs, "--tail=1") == "the last line\n"
+    assert cluster.said(*logs, "--tail=1", "-f") == "the last line\nand more\n"
+    assert cluster.said(*logs, "--limit-bytes=7") == "default"
+    never = cluster.kubectl(*logs, "--previous")
+    assert 'previous terminated container "vllm" in pod "p" not found' in never.stderr
+    assert "no times of log lines" in cluster.kubectl(*logs, "--since=1h").stderr
     wrong = cluster.kubectl("logs", "p", "-c", "nope")
     assert "container nope is not valid for pod p" in wrong.stderr
     left_out = cluster.kubectl("exec", "p", "-c", "vllm", "--", "ls")

@@ -84,7 +84,11 @@ def test_without_the_token_nothing(cluster: Cluster) -> None:
             "reason": "Unauthorized",
             "code": 401,
         }
-    assert cluster.http("GET", "/readyz", headers={"Authorization": ""}).text == "ok"
+    for path in ("/readyz", "/healthz", "/livez", "/version"):
+        assert cluster.http("GET", path, headers={"Authorization": ""}).status_code == 200
+        assert cluster.http("GET", path, headers={"Authorization": "Bearer no"}).status_code == 401
+    for path in ("/api", "/readyz/ping", "/openapi/v2", MAPS):
+        assert cluster.http("GET", path, headers={"Authorization": ""}).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -235,6 +239,28 @@ def test_apply_takes_yaml_and_wants_a_manager(cluster: Cluster) -> None:
 )
 def test_wrong_types_are_the_clients_mistake(cluster: Cluster, body: Any) -> None:
     assert cluster.http("POST", MAPS, json=body).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        (b"k8s", 400, "no protobuf of Kubernetes"),
+        (b"k8s\x00\x0a", 400, "a number does not end"),
+        (b"k8s\x00\x0a\x7f", 400, "unexpected end of the message"),
+        (b"k8s\x00\x08\x01\x12\x00", 400, "a number where bytes belong"),
+        (b"k8s\x00\x0a\x06\x12\x04Role", 415, "the kind Role in protobuf is not part"),
+        (
+            b"k8s\x00\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x03\x7a\x01x",
+            415,
+            "field 15 of ConfigMap in protobuf is not part of the sandbox; send JSON",
+        ),
+    ],
+)
+def test_broken_and_strange_protobuf(cluster: Cluster, body: bytes, status: int, said: str) -> None:
+    kind = {"Content-Type": "application/vnd.kubernetes.protobuf"}
+    answer = cluster.http("POST", MAPS, data=body, headers=kind)
+    assert answer.status_code == status
+    assert said in answer.json()["message"]
 
 
 def test_preconditions_of_a_delete(cluster: Cluster) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from qwenkit.sandbox.kube import defaults, selectors, validation
+from qwenkit.sandbox.kube.ages import human_duration
 from qwenkit.sandbox.kube.api_error import ApiError
-from qwenkit.sandbox.kube.columns import columns, human_duration
+from qwenkit.sandbox.kube.columns import columns
 from qwenkit.sandbox.kube.kinds import Kinds
 
 KINDS = Kinds()

@@ -53,7 +53,7 @@ def server_side_apply(
     """
     _check(kind, config)
     mine = Manager(manager, "Apply", kind.api_version, subresource)
-    wanted = fieldsets.leaves(kind, config, status=bool(subresource))
+    wanted = fieldsets.leaves(kind, config, status=subresource == "status")
     owners = _owners(live)
     current = _both_sides(kind, live or {})
     lost = {
@@ -79,7 +79,7 @@ def track(
 ) -> Object:
     """Return ``new`` with ``manager`` as the owner of whatever differs from ``live``."""
     mine = Manager(manager, "Update", kind.api_version, subresource)
-    status = bool(subresource)
+    status = subresource == "status"
     try:
         before = fieldsets.leaves(kind, live or {}, status=status)
         after = fieldsets.leaves(kind, new, status=status)

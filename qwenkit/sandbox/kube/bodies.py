@@ -9,37 +9,32 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.tokens import AliasToken
 
-from qwenkit.sandbox.kube.api_error import ApiError, bad_request
+from qwenkit.sandbox.kube import protobuf
+from qwenkit.sandbox.kube.api_error import bad_request
 
 APPLY, YAML_TYPE = "application/apply-patch+yaml", "application/yaml"
 
 
 def decode(content: bytes, content_type: str) -> Any:
-    """Return the JSON value of a JSON or YAML body.
+    """Return the JSON value of a JSON, YAML or protobuf body.
 
     Raises:
-        ApiError: 415 for another format, 400 for what does not parse, or does not come back as
-            JSON: NaN, half a surrogate pair, a value inside itself, aliases of YAML, which may
-            stand for gigabytes.
+        ApiError: 415 for protobuf of a kind that is left out; 400 for what does not parse, or
+            does not come back as JSON: NaN, half a surrogate pair, a value inside itself, aliases
+            of YAML, which may stand for gigabytes.
     """
-    if "protobuf" in content_type:
-        raise ApiError(
-            415,
-            "UnsupportedMediaType",
-            "the body of the request was in an unknown format - accepted media types include: "
-            f"application/json, {YAML_TYPE}: protobuf is not part of the sandbox; with kubectl "
-            "create, add --dry-run=client -o yaml | kubectl apply --server-side -f -",
-        )
     try:
+        if content_type == protobuf.CONTENT_TYPE:
+            return protobuf.decode(content)
         return _plain(_parsed(content.decode(), is_yaml=content_type in (APPLY, YAML_TYPE)))
     except RecursionError:
         raise bad_request("error decoding the body: it is nested too deeply") from None
     except YAMLError as error:
         raise bad_request("error decoding YAML: the body is no YAML document") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         # The errors of the codecs repeat their input, which may be a Secret.
         why = str(error) if type(error) in (ValueError, json.JSONDecodeError) else "not UTF-8"
-        raise bad_request(f"error decoding the body as JSON: {why}") from error
+        raise bad_request(f"error decoding the body: {why}") from error
 
 
 def _parsed(text: str, *, is_yaml: bool) -> Any:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from qwenkit.sandbox.kube import job_cells
+from qwenkit.sandbox.kube.ages import since
 from qwenkit.sandbox.kube.kinds import Kind
-from qwenkit.sandbox.kube.objects import Object, at, condition, parse_timestamp
+from qwenkit.sandbox.kube.objects import Object, at, condition
 
 _SHORT_MODES = {
     "ReadWriteOnce": "RWO",
@@ -34,34 +36,6 @@ def columns(kind: Kind) -> tuple[Column, ...]:
     return _COLUMNS.get(kind.name, (_NAME, _AGE))
 
 
-def human_duration(seconds: float) -> str:
-    """Print an age as kubectl does: 95s, 5m10s, 3h20m, 2d4h, 40d."""
-    whole = max(0, int(seconds))
-    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
-    if whole < 120:
-        return f"{whole}s"
-    if minutes < 10:
-        return f"{minutes}m{whole % 60}s" if whole % 60 else f"{minutes}m"
-    if hours < 3:
-        return f"{minutes}m"
-    if hours < 8:
-        return f"{hours}h{minutes % 60}m" if minutes % 60 else f"{hours}h"
-    if hours < 48:
-        return f"{hours}h"
-    if days < 8:
-        return f"{days}d{hours % 24}h" if hours % 24 else f"{days}d"
-    if days < 730:
-        return f"{days}d"
-    years, rest = divmod(days, 365)
-    return f"{years}y{rest}d" if rest and years < 8 else f"{years}y"
-
-
-def _since(text: Any, now: datetime) -> str:
-    if not text:
-        return "<unknown>"
-    return human_duration((now - parse_timestamp(text)).total_seconds())
-
-
 def _field(name: str, *path: str | int, wide: bool = False, empty: str = "") -> Column:
     def cell(obj: Object, _: datetime) -> Any:
         value = at(obj, *path)
@@ -84,7 +58,7 @@ def _made(name: str, cell: Callable[[Object], Any], *, wide: bool = False) -> Co
 
 
 _NAME = Column("Name", lambda obj, _: obj["metadata"]["name"], format="name")
-_AGE = Column("Age", lambda obj, now: _since(at(obj, "metadata", "creationTimestamp"), now))
+_AGE = Column("Age", lambda obj, now: since(at(obj, "metadata", "creationTimestamp"), now))
 _READY = _made("Ready", lambda obj: condition(obj, "Ready").get("status"))
 _REASON = _made("Reason", lambda obj: condition(obj, "Ready").get("reason"))
 _LABEL = "serving.knative.dev/"
@@ -121,7 +95,7 @@ def _restarts(pod: Object, now: datetime) -> str:
     count = sum(status.get("restartCount", 0) for status in statuses)
     ends = [at(status, "lastState", "terminated", "finishedAt") for status in statuses]
     if count and (ended := max(filter(None, ends), default=None)):
-        return f"{count} ({_since(ended, now)} ago)"
+        return f"{count} ({since(ended, now)} ago)"
     return str(count)
 
 
@@ -208,14 +182,32 @@ def _images(part: str) -> Callable[[Object], str]:
     return cell
 
 
+def _entries(obj: Object) -> int:
+    return len(obj.get("data") or {}) + len(obj.get("binaryData") or {})
+
+
 def _involved(event: Object) -> str:
     involved = event.get("involvedObject") or {}
     return f"{str(involved.get('kind', '')).lower()}/{involved.get('name', '')}"
 
 
+def _source(event: Object) -> str:
+    source = event.get("source") or {}
+    component = source.get("component") or event.get("reportingComponent") or ""
+    host = source.get("host") or event.get("reportingInstance") or ""
+    return ", ".join(filter(None, (component, host)))
+
+
 def _last_seen(event: Object, now: datetime) -> str:
-    moments = (event.get(field) for field in ("lastTimestamp", "eventTime", "firstTimestamp"))
-    return _since(next(filter(None, moments), None), now)
+    return _seen(event, ("lastTimestamp", "eventTime", "firstTimestamp"), now)
+
+
+def _first_seen(event: Object, now: datetime) -> str:
+    return _seen(event, ("firstTimestamp", "eventTime"), now)
+
+
+def _seen(event: Object, fields: Iterable[str], now: datetime) -> str:
+    return since(next(filter(None, map(event.get, fields)), None), now)
 
 
 def _storage(*columns: Column) -> Iterable[Column]:
@@ -329,11 +321,25 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         _AGE,
         *_TEMPLATE_COLUMNS,
     ),
+    "Scale": (
+        _NAME,
+        _number("Desired", _SPEC, "replicas"),
+        _number("Available", _STATUS, "replicas"),
+        _AGE,
+    ),
     "ReplicaSet": (
         _NAME,
         _number("Desired", _SPEC, "replicas"),
         _number("Current", _STATUS, "replicas"),
         _number("Ready", _STATUS, "readyReplicas"),
+        _AGE,
+        *_TEMPLATE_COLUMNS,
+    ),
+    "Job": (
+        _NAME,
+        _made("Status", job_cells.status),
+        _made("Completions", job_cells.completions),
+        Column("Duration", job_cells.duration),
         _AGE,
         *_TEMPLATE_COLUMNS,
     ),
@@ -352,8 +358,10 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         _field("Type", "type"),
         _field("Reason", "reason"),
         _made("Object", _involved),
-        _field("Source", "source", "component", wide=True),
+        _field("Subobject", "involvedObject", "fieldPath", wide=True),
+        _made("Source", _source, wide=True),
         _field("Message", "message"),
+        Column("First Seen", _first_seen, wide=True),
         _field("Count", "count", wide=True, empty="1"),
         Column("Name", _NAME.cell, wide=True, format="name"),
     ),
@@ -361,10 +369,11 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
     "Secret": (
         _NAME,
         _field("Type", "type"),
-        _made("Data", lambda obj: len(obj.get("data") or {})),
+        _made("Data", _entries),
         _AGE,
     ),
-    "ConfigMap": (_NAME, _made("Data", lambda obj: len(obj.get("data") or {})), _AGE),
+    "ConfigMap": (_NAME, _made("Data", _entries), _AGE),
+    "ServiceAccount": (_NAME, _made("Secrets", lambda obj: len(obj.get("secrets") or [])), _AGE),
     "StorageClass": (
         _NAME,
         _field("Provisioner", "provisioner"),
@@ -377,6 +386,9 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         _NAME,
         _made("AttachRequired", lambda obj: bool(at(obj, _SPEC, "attachRequired"))),
         _made("PodInfoOnMount", lambda obj: bool(at(obj, _SPEC, "podInfoOnMount"))),
+        _made("StorageCapacity", lambda obj: bool(at(obj, _SPEC, "storageCapacity"))),
+        _made("TokenRequests", lambda obj: "<unset>"),
+        _made("RequiresRepublish", lambda obj: bool(at(obj, _SPEC, "requiresRepublish"))),
         _made("Modes", lambda obj: ",".join(at(obj, _SPEC, "volumeLifecycleModes") or [])),
         _AGE,
     ),

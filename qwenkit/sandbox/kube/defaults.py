@@ -10,10 +10,12 @@ import base64
 from collections.abc import Callable
 from typing import Any
 
+from qwenkit.sandbox.kube import pod_defaults
 from qwenkit.sandbox.kube.kinds import Kind
 from qwenkit.sandbox.kube.objects import Object, at
+from qwenkit.sandbox.kube.pod_defaults import setdefaults
 
-DEFAULT_GRACE_SECONDS = 30
+DEFAULT_GRACE_SECONDS = pod_defaults.DEFAULT_GRACE_SECONDS
 _TOLERATED = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
@@ -34,20 +36,15 @@ def initial_status(kind: Kind, obj: Object) -> Object | None:
         "Service": {"loadBalancer": {}},
         "Deployment": {},
         "ReplicaSet": {"replicas": 0},
+        "Job": {},
         # A node is registered by its kubelet together with its status.
         "Node": obj.get("status", {}),
         "CustomResourceDefinition": obj.get("status", {}),
     }.get(kind.name)
 
 
-def _setdefaults(obj: Object, values: dict[str, Any]) -> Object:
-    for key, value in values.items():
-        obj.setdefault(key, value)
-    return obj
-
-
 def _spec(obj: Object, **values: Any) -> Object:
-    return _setdefaults(obj.setdefault("spec", {}), values)
+    return setdefaults(obj.setdefault("spec", {}), values)
 
 
 def _namespace(obj: Object) -> None:
@@ -83,18 +80,13 @@ def _service(obj: Object) -> None:
         internalTrafficPolicy="Cluster",
     )
     for port in spec.get("ports", []):
-        _setdefaults(port, {"protocol": "TCP", "targetPort": port.get("port")})
+        setdefaults(port, {"protocol": "TCP", "targetPort": port.get("port")})
 
 
 def _pod(obj: Object) -> None:
     spec = _spec(
         obj,
-        restartPolicy="Always",
-        terminationGracePeriodSeconds=DEFAULT_GRACE_SECONDS,
-        dnsPolicy="ClusterFirst",
         serviceAccountName="default",
-        securityContext={},
-        schedulerName="default-scheduler",
         priority=0,
         enableServiceLinks=True,
         preemptionPolicy="PreemptLowerPriority",
@@ -103,48 +95,57 @@ def _pod(obj: Object) -> None:
             for key in _TOLERATED
         ],
     )
-    spec.setdefault("serviceAccount", spec["serviceAccountName"])
-    for container in [*spec.get("initContainers", []), *spec.get("containers", [])]:
-        _container(container)
+    pod_defaults.fill(spec)
 
 
-def _container(container: Object) -> None:
-    tag = str(container.get("image", "")).rpartition("/")[2]
-    floating = "@" not in tag and (":" not in tag or tag.endswith(":latest"))
-    _setdefaults(
-        container,
-        {
-            "resources": {},
-            "terminationMessagePath": "/dev/termination-log",
-            "terminationMessagePolicy": "File",
-            "imagePullPolicy": "Always" if floating else "IfNotPresent",
-        },
-    )
-    if limits := container["resources"].get("limits"):
-        _setdefaults(container["resources"].setdefault("requests", {}), limits)
-    for port in container.get("ports", []):
-        port.setdefault("protocol", "TCP")
+def _template(obj: Object) -> None:
+    template = obj["spec"].setdefault("template", {})
+    if isinstance(template, dict):
+        pod_defaults.fill(template.setdefault("spec", {}))
 
 
 def _deployment(obj: Object) -> None:
-    _spec(
-        obj,
-        replicas=1,
-        strategy={
-            "type": "RollingUpdate",
-            "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"},
-        },
-        revisionHistoryLimit=10,
-        progressDeadlineSeconds=600,
-    )
+    spec = _spec(obj, replicas=1, revisionHistoryLimit=10, progressDeadlineSeconds=600)
+    strategy = spec.setdefault("strategy", {})
+    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
+        rolling = strategy.setdefault("rollingUpdate", {})
+        setdefaults(rolling, {"maxUnavailable": "25%", "maxSurge": "25%"})
+    _template(obj)
 
 
 def _replica_set(obj: Object) -> None:
     _spec(obj, replicas=1)
+    _template(obj)
+
+
+def _job(obj: Object) -> None:
+    spec = _spec(
+        obj,
+        parallelism=1,
+        completions=1,
+        backoffLimit=6,
+        completionMode="NonIndexed",
+        suspend=False,
+        manualSelector=False,
+        podReplacementPolicy="TerminatingOrFailed",
+    )
+    metadata = obj["metadata"]
+    # A Job selects its own pods by its uid, which it has once it is stored.
+    if uid := metadata.get("uid"):
+        labels = {"controller-uid": uid, "job-name": metadata["name"]}
+        template = spec.setdefault("template", {}).setdefault("metadata", {})
+        template["labels"] = {
+            **template.get("labels", {}),
+            **{f"batch.kubernetes.io/{name}": value for name, value in labels.items()},
+            **labels,
+        }
+        selected = {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}
+        spec.setdefault("selector", selected)
+    _template(obj)
 
 
 def _storage_class(obj: Object) -> None:
-    _setdefaults(obj, {"reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"})
+    setdefaults(obj, {"reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"})
 
 
 def _csi_driver(obj: Object) -> None:
@@ -181,6 +182,7 @@ _FILL: dict[str, Callable[[Object], None]] = {
     "Pod": _pod,
     "Deployment": _deployment,
     "ReplicaSet": _replica_set,
+    "Job": _job,
     "StorageClass": _storage_class,
     "CSIDriver": _csi_driver,
 }

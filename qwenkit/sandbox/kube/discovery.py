@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
+from qwenkit.sandbox.kube import openapi, openapi_v2
 from qwenkit.sandbox.kube.kinds import Kind, Kinds
+from qwenkit.sandbox.kube.reviews import REVIEWS, Review
+from qwenkit.sandbox.kube.scale import SCALE
 
 VERSION = {
     "major": "1",
@@ -22,11 +27,6 @@ VERSION = {
     "compiler": "",
     "platform": "",
 }
-# Reviews are answered by the server and never stored.
-REVIEWS = {
-    ("authorization.k8s.io", "v1", "selfsubjectaccessreviews"): "SelfSubjectAccessReview",
-    ("authentication.k8s.io", "v1", "selfsubjectreviews"): "SelfSubjectReview",
-}
 _STATUS_VERBS = ["get", "patch", "update"]
 
 
@@ -39,6 +39,8 @@ class Discovery:
     def document(self, path: str, address: str = "") -> dict[str, Any] | None:
         """Return the document at a path without leading slash, or None."""
         parts = path.split("/")
+        if not path:
+            return {"paths": sorted(self._paths())}
         if path == "api":
             cidr = {"clientCIDR": "0.0.0.0/0", "serverAddress": address}
             return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [cidr]}
@@ -55,46 +57,47 @@ class Discovery:
             return None
         return self._resources(parts[1], parts[2])
 
-    def openapi(self, path: str) -> dict[str, Any] | None:
-        """Return OpenAPI v3's index, or a group's operations without their schemas.
+    def openapi_index(self) -> dict[str, Any]:
+        """Return where OpenAPI v3 describes each group."""
+        return openapi.index(self._versions())
 
-        kubectl asks it one thing: whether a patch takes ``fieldValidation``.
-        """
-        versions = {
-            f"apis/{group}/{version}" if group else f"api/{version}": (group, version)
-            for group, all_versions in self._versions().items()
-            for version in all_versions
-        }
-        if path == "openapi/v3":
-            links = {name: {"serverRelativeURL": f"/openapi/v3/{name}"} for name in versions}
-            return {"paths": links}
-        found = versions.get(path.removeprefix("openapi/v3/"))
-        if found is None:
+    @cache  # noqa: B019 - as many entries as groups, and one registry a server
+    def openapi(self, path: str) -> bytes | None:
+        """Return the OpenAPI v3 of a group, e.g. ``apis/apps/v1``, as JSON, or None."""
+        root, _, rest = path.partition("/")
+        group, version = ("", rest) if root == "api" else rest.rpartition("/")[::2]
+        if version not in self._versions().get(group, []):
             return None
-        paths = dict(self._operations(*found))
-        info = {"title": "Kubernetes (qwenkit sandbox)", "version": VERSION["gitVersion"]}
-        return {"openapi": "3.0.0", "info": info, "paths": paths, "components": {"schemas": {}}}
+        return openapi.document(self._kinds, group, version, str(VERSION["gitVersion"]))
 
-    def _operations(self, group: str, version: str) -> Iterator[tuple[str, Any]]:
-        names = ("dryRun", "fieldManager", "fieldValidation", "force")
-        parameters = [{"name": name, "in": "query", "schema": {"type": "string"}} for name in names]
-        for kind in self._kinds:
-            if (kind.group, kind.version) == (group, version):
-                gvk = {"group": kind.group, "version": kind.version, "kind": kind.kind}
-                base = f"/apis/{group}/{version}" if group else f"/api/{version}"
-                space = "/namespaces/{namespace}" if kind.namespaced else ""
-                operation = {
-                    "parameters": parameters,
-                    "responses": {},
-                    "x-kubernetes-action": "patch",
-                    "x-kubernetes-group-version-kind": gvk,
-                }
-                yield f"{base}{space}/{kind.plural}/{{name}}", {"patch": operation}
+    @cache  # noqa: B019 - one registry a server
+    def openapi_v2(self) -> bytes:
+        """Return the OpenAPI v2 of all groups, as protobuf."""
+        paths = openapi.index(self._versions())["paths"]
+        documents = (json.loads(self.openapi(path) or "{}") for path in paths)
+        return openapi_v2.encode(documents, str(VERSION["gitVersion"]))
+
+    def _paths(self) -> Iterator[str]:
+        yield from (
+            "/api",
+            "/apis",
+            "/healthz",
+            "/livez",
+            "/openapi/v2",
+            "/openapi/v3",
+            "/readyz",
+            "/version",
+        )
+        for group, versions in self._versions().items():
+            base = f"/apis/{group}" if group else "/api"
+            yield from (f"{base}/{version}" for version in versions)
+            if group:
+                yield base
 
     def _versions(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         served = [(kind.group, kind.version) for kind in self._kinds]
-        for group, version in [*served, *((group, version) for group, version, _ in REVIEWS)]:
+        for group, version in [*served, *((review.group, "v1") for review in REVIEWS)]:
             if version not in found.setdefault(group, []):
                 found[group].append(version)
         return found
@@ -113,9 +116,7 @@ class Discovery:
             if (kind.group, kind.version) == (group, version)
             for entry in _entries(kind)
         ]
-        for (review_group, review_version, plural), name in REVIEWS.items():
-            if (review_group, review_version) == (group, version):
-                resources.append(_review(plural, name))
+        resources += [_review(one) for one in REVIEWS if (one.group, "v1") == (group, version)]
         head = {"kind": "APIResourceList"} | ({"apiVersion": "v1"} if group else {})
         full = f"{group}/{version}" if group else version
         return {**head, "groupVersion": full, "resources": resources}
@@ -139,17 +140,17 @@ def _entries(kind: Kind) -> Iterator[dict[str, Any]]:
             "name": f"{kind.plural}/{name}",
             "singularName": "",
             "namespaced": kind.namespaced,
-            "kind": kind.kind,
+            **({"group": SCALE.group, "version": SCALE.version} if name == "scale" else {}),
+            "kind": SCALE.kind if name == "scale" else kind.kind,
             "verbs": ["get"] if name == "log" else _STATUS_VERBS,
         }
 
 
-def _review(plural: str, kind: str) -> dict[str, Any]:
-    singular = plural.removesuffix("s")
+def _review(review: Review) -> dict[str, Any]:
     return {
-        "name": plural,
-        "singularName": singular,
+        "name": review.plural,
+        "singularName": review.kind.lower(),
         "namespaced": False,
-        "kind": kind,
+        "kind": review.kind,
         "verbs": ["create"],
     }

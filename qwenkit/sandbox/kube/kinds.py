@@ -68,6 +68,7 @@ def _knative(name: str, kind: str, group: str, version: str, plural: str = "", *
 
 
 _STATUS = ("status",)
+_SCALED = ("scale", "status")
 _ALL = ("all",)
 _SERVING = ("all", "knative", "serving")
 _SCALING = ("knative-internal", "autoscaling")
@@ -103,7 +104,7 @@ _TABLE = (
         "v1",
         short_names=("deploy",),
         categories=_ALL,
-        subresources=_STATUS,
+        subresources=_SCALED,
         generation=True,
     ),
     _kind(
@@ -113,9 +114,10 @@ _TABLE = (
         "v1",
         short_names=("rs",),
         categories=_ALL,
-        subresources=_STATUS,
+        subresources=_SCALED,
         generation=True,
     ),
+    _kind("Job", "Job", "batch", "v1", categories=_ALL, subresources=_STATUS, generation=True),
     _kind("CSIDriver", "CSIDriver", "storage.k8s.io", "v1", namespaced=False),
     _kind(
         "StorageClass",

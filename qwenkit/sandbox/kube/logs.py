@@ -2,46 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 from aiohttp import web
 
 from qwenkit.sandbox.kube.api_error import ApiError, bad_request
 from qwenkit.sandbox.kube.objects import Object, at
 
-# logs(namespace, pod, container, follow): what the container wrote, whole lines or not; with
-# follow it goes on until the container ends.
-LogSource = Callable[[str, str, str, bool], AsyncIterator[bytes]]
+_NO_TIMES = ("sinceSeconds", "sinceTime", "timestamps")
+_PULLING = {
+    "ErrImagePull": "image can't be pulled",
+    "ImagePullBackOff": "trying and failing to pull image",
+}
+
+
+class LogSource(Protocol):
+    """What a container wrote: first all that there is, with ``follow`` also what comes."""
+
+    def __call__(
+        self, namespace: str, pod: str, container: str, *, follow: bool, previous: bool
+    ) -> AsyncIterator[bytes]:
+        """Yield the log of a container, or of the one that ran before its last restart."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    container: str
+    follow: bool
+    previous: bool
+    tail: int | None
+    limit: int | None
 
 
 async def stream_logs(
     request: web.Request, pod: Object, source: LogSource | None
 ) -> web.StreamResponse:
-    """Answer ``GET …/log``; knows ``container``, ``follow`` and, without follow, ``tailLines``.
+    """Answer ``GET …/log``.
 
     Raises:
-        ApiError: 400 for a container that the pod does not have; 501 without a source.
+        ApiError: 400, no such container, or it has not started; 501 for logs by time, and
+            without a source.
     """
-    container = _container(pod, request.query.get("container", ""))
+    asked = _asked(request.query, pod)
     if source is None:
         raise ApiError(501, "NotImplemented", "container logs are not part of this sandbox")
-    follow = request.query.get("follow", "").lower() in ("true", "1")
-    tail = request.query.get("tailLines", "")
-    metadata = pod["metadata"]
-    chunks = source(metadata["namespace"], metadata["name"], container, follow)
-    if tail.isdecimal() and not follow:
-        lines = b"".join([chunk async for chunk in chunks]).splitlines(keepends=True)
-        kept = lines[max(0, len(lines) - int(tail)) :]
-        return web.Response(body=b"".join(kept), content_type="text/plain")
+    if at(pod, "spec", "nodeName"):
+        _check_started(pod, asked)
     response = web.StreamResponse(headers={"Content-Type": "text/plain"})
     await response.prepare(request)
-    async for chunk in chunks:
+    metadata = pod["metadata"]
+    chunks = source(
+        metadata["namespace"],
+        metadata["name"],
+        asked.container,
+        follow=asked.follow,
+        previous=asked.previous,
+    )
+    async for chunk in _limited(_tail(chunks, asked.tail), asked.limit):
         await response.write(chunk)
     return response
 
 
+def _asked(query: Mapping[str, str], pod: Object) -> _Asked:
+    for name in _NO_TIMES:
+        if query.get(name, "false") != "false":
+            text = f"{name}: the sandbox keeps no times of log lines; ask for the last lines"
+            raise ApiError(501, "NotImplemented", f"{text} (kubectl logs --tail)")
+    return _Asked(
+        container=_container(pod, query.get("container", "")),
+        follow=query.get("follow", "").lower() in ("true", "1"),
+        previous=query.get("previous", "").lower() in ("true", "1"),
+        tail=_number(query, "tailLines", at_least=0),
+        limit=_number(query, "limitBytes", at_least=1),
+    )
+
+
+def _number(query: Mapping[str, str], name: str, *, at_least: int) -> int | None:
+    text = query.get(name)
+    if text is None:
+        return None
+    if not text.isdecimal() or int(text) < at_least:
+        rule = f"must be greater than or equal to {at_least}"
+        raise ApiError(
+            422, "Invalid", f'PodLogOptions "" is invalid: {name}: Invalid value: {text}: {rule}'
+        )
+    return int(text)
+
+
+async def _tail(chunks: AsyncIterator[bytes], lines: int | None) -> AsyncIterator[bytes]:
+    """Drop all but the last lines of what there is; what comes after it comes whole."""
+    async for chunk in chunks:
+        if lines is not None:
+            kept = chunk.splitlines(keepends=True)
+            chunk, lines = b"".join(kept[max(0, len(kept) - lines) :]), None
+        yield chunk
+
+
+async def _limited(chunks: AsyncIterator[bytes], limit: int | None) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        if limit is None:
+            yield chunk
+            continue
+        yield chunk[:limit]
+        limit -= len(chunk)
+        if limit <= 0:
+            return
+
+
 def _container(pod: Object, asked: str) -> str:
-    names = [container["name"] for container in at(pod, "spec", "containers") or []]
+    parts = ("initContainers", "containers")
+    names = [one["name"] for part in parts for one in at(pod, "spec", part) or []]
     name = pod["metadata"]["name"]
     if asked and asked not in names:
         raise bad_request(f"container {asked} is not valid for pod {name}")
@@ -50,3 +122,19 @@ def _container(pod: Object, asked: str) -> str:
             f"a container name must be specified for pod {name}, choose one of: [{' '.join(names)}]"
         )
     return asked or names[0]
+
+
+def _check_started(pod: Object, asked: _Asked) -> None:
+    """Refuse to read the log of a container that never ran, as the kubelet does."""
+    parts = ("initContainerStatuses", "containerStatuses")
+    statuses = [one for part in parts for one in at(pod, "status", part) or []]
+    status = next((one for one in statuses if one["name"] == asked.container), None)
+    which = f'container "{asked.container}" in pod "{pod["metadata"]["name"]}"'
+    if status is None:
+        raise bad_request(f"{which} is not available")
+    ran = at(status, "lastState", "terminated")
+    if asked.previous:
+        if not ran:
+            raise bad_request(f"previous terminated {which} not found")
+    elif not ran and (reason := at(status, "state", "waiting", "reason")):
+        raise bad_request(f"{which} is waiting to start: {_PULLING.get(reason, reason)}")

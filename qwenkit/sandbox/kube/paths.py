@@ -7,22 +7,28 @@ from dataclasses import dataclass
 from qwenkit.sandbox.kube.api_error import ApiError, no_such_resource
 from qwenkit.sandbox.kube.kinds import Kind, Kinds
 
-# Real subresources that the sandbox leaves out; everything else unknown is simply not found.
-_LEFT_OUT = frozenset(
-    {
-        "attach",
-        "binding",
-        "ephemeralcontainers",
-        "eviction",
-        "exec",
-        "finalize",
-        "portforward",
-        "proxy",
-        "resize",
-        "scale",
-        "token",
-    }
+_NO_PROGRAMS = "its containers run no programs; read kubectl logs and kubectl describe"
+_NO_TUNNELS = (
+    "send requests to the gateway with the Host header of the Service's URL; "
+    "qwenkit sandbox status says where it listens"
 )
+# Real subresources that the sandbox leaves out, and what comes instead; everything else unknown
+# is simply not found.
+_LEFT_OUT = {
+    "attach": _NO_PROGRAMS,
+    "binding": "its scheduler binds pods; set spec.nodeName for one that you place yourself",
+    "ephemeralcontainers": _NO_PROGRAMS,
+    "eviction": "delete the pod",
+    "exec": _NO_PROGRAMS,
+    "finalize": "a namespace goes when all that is in it has gone; kubectl get all -n shows what",
+    "portforward": _NO_TUNNELS,
+    "proxy": _NO_TUNNELS,
+    "resize": "change the template that the pod comes from",
+    "token": "the one token is in the kubeconfig",
+}
+# What every real cluster serves, beside the groups of k8s.io.
+_GROUPS = frozenset({"apps", "autoscaling", "batch", "policy"})
+_CORE = frozenset({"limitranges", "podtemplates", "replicationcontrollers", "resourcequotas"})
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,9 @@ def target(kinds: Kinds, path: str) -> Target:
     if rest[0] == "namespaces" and len(rest) > 2 and rest[2] not in ("status", "finalize"):
         namespace, rest = rest[1], rest[2:]
     kind = kinds.at(group, version, rest[0])
-    if kind is None or len(rest) > 3:
+    if kind is None:
+        raise _unserved(group, rest[0])
+    if len(rest) > 3 and rest[2] != "proxy":
         raise no_such_resource()
     name, subresource = [*rest[1:], "", ""][:2]
     named_without_space = name and kind.namespaced and namespace is None
@@ -60,7 +68,18 @@ def target(kinds: Kinds, path: str) -> Target:
         raise no_such_resource()
     if subresource and subresource not in kind.subresources:
         if subresource in _LEFT_OUT:
-            text = f"{kind.plural}/{subresource} is not part of the sandbox"
+            instead = _LEFT_OUT[subresource]
+            text = f"{kind.plural}/{subresource} is not part of the sandbox: {instead}"
             raise ApiError(501, "NotImplemented", text)
         raise no_such_resource()
     return Target(kind, namespace, name, subresource)
+
+
+def _unserved(group: str, plural: str) -> ApiError:
+    """Say of what every real cluster serves that the sandbox does not."""
+    error = no_such_resource()
+    if group in _GROUPS or group.endswith(".k8s.io") or (not group and plural in _CORE):
+        resource = f"{plural}.{group}" if group else plural
+        text = f"{error.message}: {resource} is not part of the sandbox; kubectl api-resources"
+        return ApiError(error.status, error.reason, f"{text} lists what is")
+    return error

@@ -1,8 +1,8 @@
 """The shape of objects: which fields a kind declares, and which lists merge by key.
 
 Knative's resources follow their CRDs: unknown fields are pruned, ``containers`` is one atomic
-list, ``env`` and ``volumes`` merge by key. Of the built-in kinds only those that people write
-by hand in the course declare their fields here; all of them know their keyed lists.
+list, ``env`` and ``volumes`` merge by key. The built-in kinds that every deployment of the course
+writes declare their fields here, the others in ``builtin``; all of them know their keyed lists.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from qwenkit.sandbox.kube import builtin
 from qwenkit.sandbox.kube.kinds import Kind
 
 # A dict declares an object's fields, a one-item list a list's items, None anything at all.
@@ -108,7 +109,7 @@ _METADATA = _fields(
     "generateName generation labels managedFields name namespace ownerReferences "
     "resourceVersion selfLink uid"
 )
-_SCHEMAS: dict[str, Schema] = {
+_SCHEMAS: dict[str, Mapping[str, Any]] = {
     **{
         name: _fields("apiVersion kind status", metadata=_METADATA, spec=spec)
         for name, spec in _SPECS.items()
@@ -155,9 +156,21 @@ def is_atomic_map(field: str) -> bool:
     return field in _ATOMIC_MAPS
 
 
+def fields_of(kind: Kind) -> Mapping[str, Any] | None:
+    """Return the fields that a kind declares, or None: anything goes."""
+    if kind.name in _SCHEMAS or kind.custom:
+        return _SCHEMAS.get(kind.name)
+    return builtin.declared(builtin.model_of(kind))
+
+
+def is_declared_elsewhere(kind: Kind) -> bool:
+    """Whether ``fields_of`` needs the models of ``builtin``, which are slow to import."""
+    return not kind.custom and kind.name not in _SCHEMAS
+
+
 def prune(kind: Kind, obj: dict[str, Any]) -> list[str]:
     """Remove undeclared fields in place; return their paths, e.g. ``spec.containers[0].imge``."""
-    return _prune(_SCHEMAS.get(kind.name), obj, "")
+    return _prune(fields_of(kind), obj, "")
 
 
 def _prune(schema: Schema, value: Any, path: str) -> list[str]:

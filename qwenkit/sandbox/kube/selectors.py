@@ -80,8 +80,5 @@ def _field(text: str, whole: str, kind: Kind) -> tuple[tuple[str, ...], str, boo
     if operator is None:
         raise bad_request(f'invalid selector: "{whole}"; can\'t understand "{text}"')
     if name not in ("metadata.name", "metadata.namespace", *_FIELDS.get(kind.name, ())):
-        raise bad_request(
-            f'Unable to find "{kind.api_version}, Resource={kind.plural}" that match label '
-            f'selector "", field selector "{whole}": field label not supported: {name}'
-        )
+        raise bad_request(f"field label not supported: {name}")
     return tuple(name.split(".")), value, operator != "!="

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import logging
@@ -10,24 +11,32 @@ from typing import Any
 
 from aiohttp import web
 
-from qwenkit.sandbox.kube import representation, watch
+from qwenkit.sandbox.kube import (
+    builtin,
+    health,
+    openapi_v2,
+    protobuf,
+    representation,
+    schema,
+    watch,
+)
 from qwenkit.sandbox.kube.api_error import ApiError, bad_request
 from qwenkit.sandbox.kube.bodies import APPLY, decode
 from qwenkit.sandbox.kube.crds import ensure_definitions
-from qwenkit.sandbox.kube.discovery import REVIEWS, VERSION, Discovery
+from qwenkit.sandbox.kube.discovery import VERSION, Discovery
 from qwenkit.sandbox.kube.history import Subscription
 from qwenkit.sandbox.kube.listing import Query, page
 from qwenkit.sandbox.kube.logs import LogSource, stream_logs
 from qwenkit.sandbox.kube.objects import Object, utc_now
 from qwenkit.sandbox.kube.paths import Target, target
+from qwenkit.sandbox.kube.reviews import USER, review_at
+from qwenkit.sandbox.kube.scale import SCALE, scale_of
 from qwenkit.sandbox.kube.store import Store
 from qwenkit.sandbox.kube.writer import Admit, Call, Writer, Written
 
 log = logging.getLogger("qwenkit.sandbox.kube")
 
-USER = "admin"
 _MAX_BODY = 3 * 2**20
-_OPEN = frozenset({"healthz", "livez", "readyz", "version"})
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
 _OPTIONS = {"POST": "Create", "PUT": "Update", "PATCH": "Patch"}
 _PROPAGATION = ("Background", "Foreground", "Orphan")
@@ -91,30 +100,45 @@ class KubeApi:
             return _json(ApiError(500, "InternalError", text).body(), 500)
 
     def _authenticate(self, request: web.Request) -> None:
-        if request.match_info["path"] in _OPEN:
+        """Check who asks: anonymous people may read what is open, a wrong token reads nothing."""
+        given = request.headers.get("Authorization", "")
+        if not given and health.is_open(request.match_info["path"].rstrip("/")):
             return
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        scheme, _, token = given.partition(" ")
         known = hmac.compare_digest(token.strip().encode(), self._token.encode())
         if scheme.lower() != "bearer" or not known:
             raise ApiError(401, "Unauthorized", "Unauthorized")
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         path = request.match_info["path"].strip("/")
-        if path in _OPEN:
-            return _json(VERSION) if path == "version" else web.Response(text="ok")
-        if request.method == "GET" and (found := self._described(request, path)):
-            return _json(found)
-        if request.method == "POST" and (review := _review_kind(path)):
-            return _json(await _reviewed(review, request), 201)
+        if path == "version":
+            return _json(VERSION)
+        if health.is_health(path):
+            return web.Response(text=health.report(path, request.query))
+        if request.method == "GET" and (found := await self._described(request, path)):
+            return found
+        if request.method == "POST" and (review := review_at(path)):
+            return _json(review.answer(await _review_body(request)), 201)
         what = target(self._store.kinds, path)
         if request.method == "GET":
             return await self._read(request, what)
         return await self._write(request, what)
 
-    def _described(self, request: web.Request, path: str) -> Object | None:
-        if path.startswith("openapi/"):
-            return self._discovery.openapi(path)
-        return self._discovery.document(path, request.host)
+    async def _described(self, request: web.Request, path: str) -> web.Response | None:
+        if path == "openapi/v2":
+            said = {"Content-Type": openapi_v2.CONTENT_TYPE}
+            # On a thread: it takes the better part of a second, once.
+            return web.Response(
+                body=await asyncio.to_thread(self._discovery.openapi_v2), headers=said
+            )
+        if path == "openapi/v3":
+            return _json(self._discovery.openapi_index())
+        if path.startswith("openapi/v3/"):
+            asked = path.removeprefix("openapi/v3/")
+            text = await asyncio.to_thread(self._discovery.openapi, asked)
+            return web.Response(body=text, content_type="application/json") if text else None
+        found = self._discovery.document(path, request.host)
+        return _json(found) if found else None
 
     # Reading
 
@@ -127,19 +151,20 @@ class KubeApi:
             return await self._watch(request, what, query)
         table = representation.wants_table(request.headers.get("Accept", ""))
         include = request.query.get("includeObject", "Metadata")
+        kind = what.kind
         if what.name:
-            items = [self._store.get(what.kind, what.namespace, what.name)]
+            items = [self._store.get(kind, what.namespace, what.name)]
+            if what.subresource == "scale":
+                kind, items = SCALE, [scale_of(items[0])]
             metadata = {"resourceVersion": items[0]["metadata"]["resourceVersion"]}
         else:
             items, metadata = page(self._store, what, query)
         if table:
             now = utc_now()
-            return _json(
-                representation.as_table(what.kind, items, metadata, now=now, include=include)
-            )
+            return _json(representation.as_table(kind, items, metadata, now=now, include=include))
         if what.name:
             return _json(items[0])
-        return _json(representation.as_list(what.kind, items, metadata))
+        return _json(representation.as_list(kind, items, metadata))
 
     async def _watch(self, request: web.Request, what: Target, query: Query) -> web.StreamResponse:
         include = request.query.get("includeObject", "Metadata")
@@ -183,6 +208,8 @@ class KubeApi:
         if verb not in what.kind.verbs or not writable:
             raise _not_allowed()
         content = await _body(request)
+        if schema.is_declared_elsewhere(what.kind):
+            await builtin.ready(what.kind)
         call = _call(request, what)
         if verb == "create":
             done = self._writer.create(call, content)
@@ -261,25 +288,9 @@ def _integer(value: Any) -> int:
         raise bad_request(f"gracePeriodSeconds: {value!r} is not an integer") from error
 
 
-def _review_kind(path: str) -> str | None:
-    group, version, plural = [*path.split("/")[1:], "", "", ""][:3]
-    return REVIEWS.get((group, version, plural)) if path.startswith("apis/") else None
-
-
-async def _reviewed(kind: str, request: web.Request) -> Object:
-    """Answer a review: the one user there is may do everything.
-
-    kubectl asks in protobuf; nothing of the question matters, so it is not decoded then.
-    """
-    asked = {} if "protobuf" in request.content_type else await _body(request)
-    if not isinstance(asked, dict):
-        raise bad_request("the object provided is unrecognized: it must be a JSON object")
-    group = "authorization" if kind == "SelfSubjectAccessReview" else "authentication"
-    review = {"spec": {}, **asked, "kind": kind, "apiVersion": f"{group}.k8s.io/v1"}
-    if kind == "SelfSubjectAccessReview":
-        return {**review, "status": {"allowed": True}}
-    groups = ["system:masters", "system:authenticated"]
-    return {**review, "status": {"userInfo": {"username": USER, "groups": groups}}}
+async def _review_body(request: web.Request) -> Any:
+    """Return the question; kubectl asks in protobuf, of which nothing matters to the answer."""
+    return {} if request.content_type == protobuf.CONTENT_TYPE else await _body(request)
 
 
 def _not_allowed() -> ApiError:

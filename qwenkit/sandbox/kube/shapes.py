@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from qwenkit.sandbox.kube.api_error import bad_request
+from qwenkit.sandbox.kube import builtin, schema
+from qwenkit.sandbox.kube.api_error import ApiError, bad_request
 from qwenkit.sandbox.kube.kinds import Kind
 
 QUANTITY = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?")
@@ -59,6 +60,16 @@ _SHAPES: dict[str, Mapping[str, Any]] = {
     "Namespace": {"spec": {}},
     "CSIDriver": {"spec": {}},
 }
+_CONTAINERS: Mapping[str, type[Any]] = {"list": list, "dict": dict}
+# Of the models' types: what Go calls them, and what JSON gives.
+_TYPES: Mapping[str, tuple[str, tuple[type, ...]]] = {
+    "str": ("string", (str,)),
+    "bytes": ("[]uint8", (str,)),
+    "datetime": ("v1.Time", (str,)),
+    "int": ("int32", (int,)),
+    "float": ("float64", (int, float)),
+    "bool": ("bool", (bool,)),
+}
 _GO_NAMES = {bool: "bool", int: "number", float: "number", str: "string", list: "array"}
 
 
@@ -68,22 +79,21 @@ def check(kind: Kind, obj: Mapping[str, Any]) -> None:
     Raises:
         ApiError: 400; the message names the field and the types, never the value.
     """
-    problem = next(_problems({"metadata": _METADATA, "status": _STATUS}, obj, ""), None)
-    struct = "ObjectMeta"
-    if problem is None:
-        problem = next(_problems(_SHAPES.get(kind.name, {}), obj, ""), None)
-        struct = kind.kind
-    if problem:
-        path, found, wanted = problem
-        if wanted == QUANTITY_RULE:
-            raise bad_request(
-                f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: '
-                f"{QUANTITY_RULE}"
-            )
-        raise bad_request(
-            f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: json: '
-            f"cannot unmarshal {found} into Go struct field {struct}.{path} of type {wanted}"
-        )
+    everyone = {"metadata": _METADATA, "status": _STATUS}
+    for struct, shape in (("ObjectMeta", everyone), (kind.kind, _SHAPES.get(kind.name, {}))):
+        for path, found, wanted in _problems(shape, obj, ""):
+            raise _misfit(kind, struct, path, found, wanted)
+    if schema.is_declared_elsewhere(kind):
+        for struct, path, found, wanted in _mistyped(builtin.model_of(kind), obj, ""):
+            raise _misfit(kind, struct, path, found, wanted)
+
+
+def _misfit(kind: Kind, struct: str, path: str, found: str, wanted: str) -> ApiError:
+    text = f"json: cannot unmarshal {found} into Go struct field {struct}.{path} of type {wanted}"
+    return bad_request(
+        f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: '
+        f"{QUANTITY_RULE if wanted == QUANTITY_RULE else text}"
+    )
 
 
 def without_nulls(value: Any) -> Any:
@@ -96,7 +106,7 @@ def without_nulls(value: Any) -> Any:
 
 
 def _problems(shape: Any, value: Any, path: str) -> Iterator[tuple[str, str, str]]:
-    found = _GO_NAMES.get(type(value), "object")
+    found = _go_name(value)
     if shape is str:
         if not isinstance(value, str):
             yield path, found, "string"
@@ -117,6 +127,40 @@ def _problems(shape: Any, value: Any, path: str) -> Iterator[tuple[str, str, str
             if below is not None:
                 # Go names the map, not its key.
                 yield from _problems(below, item, _join(path, key) if key in shape else path)
+
+
+def _mistyped(model: str, obj: Mapping[str, Any], path: str) -> Iterator[tuple[str, str, str, str]]:
+    """Yield struct, field, found and wanted type of what does not fit a model."""
+    for field in builtin.fields(model):
+        value, here = obj.get(field.name), _join(path, field.name)
+        struct, container = builtin.title(model), _CONTAINERS.get(field.form)
+        if value is None:
+            continue
+        if container is None:
+            yield from _mistyped_item(field, value, struct, here)
+        elif not isinstance(value, container):
+            yield struct, here, _go_name(value), "map" if container is dict else "slice"
+        else:
+            for item in value.values() if container is dict else value:
+                yield from _mistyped_item(field, item, struct, here)
+
+
+def _mistyped_item(
+    field: builtin.Field, value: Any, struct: str, path: str
+) -> Iterator[tuple[str, str, str, str]]:
+    if builtin.is_model(field.type):
+        if isinstance(value, dict):
+            yield from _mistyped(field.type, value, path)
+        else:
+            yield struct, path, _go_name(value), f"v1.{builtin.title(field.type)}"
+    elif not field.is_quantity and field.type in _TYPES:
+        go, python = _TYPES[field.type]
+        if not isinstance(value, python) or isinstance(value, bool) is not (go == "bool"):
+            yield struct, path, _go_name(value), go
+
+
+def _go_name(value: Any) -> str:
+    return _GO_NAMES.get(type(value), "object")
 
 
 def _join(path: str, key: str) -> str:

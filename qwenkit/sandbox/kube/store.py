@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from qwenkit.errors import SandboxError
-from qwenkit.sandbox.kube import api_error, defaults, lifecycle
+from qwenkit.sandbox.kube import addresses, api_error, defaults, lifecycle
 from qwenkit.sandbox.kube.history import Change, ChangeType, History, Subscription
 from qwenkit.sandbox.kube.kinds import Kind, Kinds
 from qwenkit.sandbox.kube.objects import Object, copied, timestamp, utc_now
@@ -131,6 +131,8 @@ class Store:
             metadata["generation"] = 1
         new |= {"apiVersion": kind.api_version, "kind": kind.kind}
         defaults.apply(kind, new)
+        if kind.name == "Service":
+            addresses.assign(new, self._objects[kind.name].values())
         if (status := defaults.initial_status(kind, new)) is not None:
             new["status"] = status
         elif kind.has_status:
@@ -151,6 +153,8 @@ class Store:
         if kind.has_status:
             lifecycle.keep(new, old, ("status",))
         defaults.apply(kind, new)
+        if kind.name == "Service":
+            addresses.keep(new, old)
         return self._replace(kind, old, new, dry_run)
 
     def update_status(self, kind: str | Kind, obj: Object, *, dry_run: bool = False) -> Object:

@@ -8,9 +8,11 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from qwenkit.sandbox.kube import pod_rules
 from qwenkit.sandbox.kube.api_error import Cause, bad_request, invalid
 from qwenkit.sandbox.kube.kinds import Kind
 from qwenkit.sandbox.kube.objects import Object, at
+from qwenkit.sandbox.kube.pod_rules import LABEL_RULE
 from qwenkit.sandbox.kube.shapes import QUANTITY, QUANTITY_RULE
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -39,11 +41,6 @@ _SUBDOMAIN_RULE = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or "
     "'.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used "
     r"for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-)
-_LABEL_RULE = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and "
-    "must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used "
-    "for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
 )
 _LABEL_1035_RULE = (
     "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an "
@@ -131,7 +128,7 @@ def _metadata(kind: Kind, metadata: Object) -> Causes:
 def _name(kind: Kind, name: str) -> Causes:
     pattern, rule, length = _SUBDOMAIN, _SUBDOMAIN_RULE, 253
     if kind.name == "Namespace":
-        pattern, rule, length = _LABEL, _LABEL_RULE, 63
+        pattern, rule, length = _LABEL, LABEL_RULE, 63
     elif kind.name == "Service":
         pattern, rule, length = _LABEL_1035, _LABEL_1035_RULE, 63
     if len(name) > length:
@@ -229,16 +226,40 @@ def _data_keys(obj: Object) -> Causes:
 
 
 def _pod(obj: Object) -> Causes:
-    containers = at(obj, "spec", "containers")
-    if not containers:
-        yield _required("spec.containers")
-    for position, container in enumerate(containers or []):
-        where = f"spec.containers[{position}]"
-        yield from (_required(f"{where}.{f}") for f in ("name", "image") if not container.get(f))
+    return pod_rules.pod_spec(obj.get("spec") or {}, "spec")
+
+
+def _service(obj: Object) -> Causes:
+    spec = obj.get("spec") or {}
+    headless = spec.get("clusterIP") == "None" or spec.get("type") == "ExternalName"
+    if not spec.get("ports") and not headless:
+        yield _required("spec.ports")
+    for position, port in enumerate(spec.get("ports") or []):
+        number = port.get("port")
+        if not isinstance(number, int) or not 0 < number < 65536:
+            rule = "must be between 1 and 65535, inclusive"
+            yield _bad(f"spec.ports[{position}].port", number or 0, rule)
+
+
+def _job(obj: Object) -> Causes:
+    spec = at(obj, "spec", "template", "spec") or {}
+    if spec.get("restartPolicy") not in ("OnFailure", "Never"):
+        why = 'valid values: "OnFailure", "Never"'
+        yield _required("spec.template.spec.restartPolicy", why)
+    yield from pod_rules.pod_spec(spec, "spec.template.spec")
 
 
 def _unchanged(kind: Kind, obj: Object, old: Object) -> Causes:
     """Yield what an update may not touch."""
+    before, after = (one["metadata"].get("finalizers") or [] for one in (old, obj))
+    if "deletionTimestamp" in old["metadata"] and (added := [f for f in after if f not in before]):
+        shown = "[]string{" + ", ".join(f'"{one}"' for one in added) + "}"
+        yield Cause(
+            "FieldValueForbidden",
+            "metadata.finalizers",
+            "Forbidden: no new finalizers can be added if the object is being deleted, found new "
+            f"finalizers {shown}",
+        )
     if kind.name in ("Secret", "ConfigMap") and old.get("immutable"):
         fields = [f for f in ("data", "binaryData") if obj.get(f) != old.get(f)]
         rule = "Forbidden: field is immutable when `immutable` is set"
@@ -252,6 +273,12 @@ def _unchanged(kind: Kind, obj: Object, old: Object) -> Causes:
             "Forbidden: spec is immutable after creation except resources.requests and "
             "volumeAttributesClassName for bound claims",
         )
+    if kind.name in ("Deployment", "ReplicaSet"):
+        yield from pod_rules.fixed_selector(obj, old)
+    if kind.name == "Pod":
+        yield from pod_rules.fixed_pod(obj, old)
+    if kind.name == "Job" and obj["spec"]["template"] != old["spec"]["template"]:
+        yield Cause("FieldValueInvalid", "spec.template", "Invalid value: field is immutable")
     if kind.name == "PersistentVolume" and _source(obj) != _source(old):
         yield Cause(
             "FieldValueForbidden",
@@ -279,4 +306,8 @@ _RULES: dict[str, Callable[[Object], Causes]] = {
     "Secret": _data_keys,
     "ConfigMap": _data_keys,
     "Pod": _pod,
+    "Deployment": pod_rules.workload,
+    "ReplicaSet": pod_rules.workload,
+    "Service": _service,
+    "Job": _job,
 }

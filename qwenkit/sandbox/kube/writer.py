@@ -20,6 +20,7 @@ from qwenkit.sandbox.kube.bodies import APPLY
 from qwenkit.sandbox.kube.kinds import Kind
 from qwenkit.sandbox.kube.objects import Object, copied, timestamp, utc_now
 from qwenkit.sandbox.kube.paths import Target
+from qwenkit.sandbox.kube.scale import SCALE, scale_of, scaled
 from qwenkit.sandbox.kube.store import Store
 
 # admit(operation, kind, obj, old, dry_run, user) -> obj: what the webhooks make of an object.
@@ -84,6 +85,8 @@ class Writer:
         Raises:
             ApiError: as the API refuses.
         """
+        if call.target.subresource == "scale":
+            return self._scaled(call, self._live(call), obj)
         obj = _addressed(call, obj, named=True)
         warnings = _declared(call, obj)
         live = self._live(call)
@@ -105,21 +108,10 @@ class Writer:
         if content_type == APPLY:
             return self._apply(call, patch)
         live = self._live(call)
-        if content_type == MERGE:
-            obj = patches.merge_patch(live, patch)
-        elif content_type == JSON:
-            obj = patches.json_patch(live, patch)
-        elif content_type == STRATEGIC and not call.kind.custom:
-            obj = patches.strategic_merge(call.kind, live, patch)
-        else:
-            accepted = ", ".join((JSON, MERGE, APPLY))
-            raise ApiError(
-                415,
-                "UnsupportedMediaType",
-                "the body of the request was in an unknown format - accepted media types "
-                f"include: {accepted}",
-            )
-        obj = _addressed(call, obj, named=True)
+        if call.target.subresource == "scale":
+            asked = _patched(SCALE, scale_of(live), content_type, patch)
+            return self._scaled(call, live, asked)
+        obj = _addressed(call, _patched(call.kind, live, content_type, patch), named=True)
         warnings = _declared(call, obj)
         return Written(self._updated(call, live, self._tracked(call, live, obj)), 200, warnings)
 
@@ -192,6 +184,10 @@ class Writer:
             return Written(self._created(call, obj), 201)
         return Written(self._updated(call, live, obj))
 
+    def _scaled(self, call: Call, live: Object, asked: Object) -> Written:
+        obj = self._tracked(call, live, scaled(live, asked))
+        return Written(scale_of(self._updated(call, live, obj)))
+
     def _live(self, call: Call) -> Object:
         return self._store.get(call.kind, call.target.namespace, call.target.name)
 
@@ -229,6 +225,18 @@ class Writer:
             status = int(refused.context.get("status", 400))
             reason = str(refused.context.get("reason", "BadRequest"))
             raise ApiError(status, reason, refused.what) from refused
+
+
+def _patched(kind: Kind, live: Object, content_type: str, patch: Any) -> Any:
+    if content_type == MERGE:
+        return patches.merge_patch(live, patch)
+    if content_type == JSON:
+        return patches.json_patch(live, patch)
+    if content_type == STRATEGIC and not kind.custom:
+        return patches.strategic_merge(kind, live, patch)
+    text = "the body of the request was in an unknown format - accepted media types include"
+    accepted = ", ".join((JSON, MERGE, APPLY))
+    raise ApiError(415, "UnsupportedMediaType", f"{text}: {accepted}")
 
 
 def _addressed(call: Call, obj: Any, *, named: bool) -> Object:

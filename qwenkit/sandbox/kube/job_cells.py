@@ -1,0 +1,31 @@
+"""What ``kubectl get jobs`` shows in its columns."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from qwenkit.sandbox.kube.ages import since
+from qwenkit.sandbox.kube.objects import Object, at, parse_timestamp
+
+
+def status(job: Object) -> str:
+    """Return in one word how it stands."""
+    true = [one["type"] for one in at(job, "status", "conditions") or [] if one["status"] == "True"]
+    going = ["Terminating"] if at(job, "metadata", "deletionTimestamp") else []
+    # kubectl's order.
+    ended = [kind for kind in ("Complete", "Failed") if kind in true]
+    ending = [kind for kind in ("FailureTarget", "SuccessCriteriaMet") if kind in true]
+    return [*ended, *going, *ending, "Running"][0]
+
+
+def completions(job: Object) -> str:
+    """Return how many of the wanted pods succeeded."""
+    return f"{at(job, 'status', 'succeeded') or 0}/{at(job, 'spec', 'completions')}"
+
+
+def duration(job: Object, now: datetime) -> str:
+    """Return how long it has run, or ran."""
+    if not (started := at(job, "status", "startTime")):
+        return ""
+    ended = at(job, "status", "completionTime")
+    return since(started, parse_timestamp(ended) if ended else now)

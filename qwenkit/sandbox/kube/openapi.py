@@ -1,0 +1,148 @@
+"""OpenAPI v3 of the server, for ``kubectl explain`` and for validation before an apply."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from qwenkit.sandbox.kube import builtin, custom
+from qwenkit.sandbox.kube.builtin import Field
+from qwenkit.sandbox.kube.kinds import Kind, Kinds
+from qwenkit.sandbox.kube.schema import SET, list_keys
+
+Schema = dict[str, Any]
+
+_SCALARS: dict[str, Schema] = {
+    "str": {"type": "string"},
+    "int": {"type": "integer", "format": "int32"},
+    "float": {"type": "number", "format": "double"},
+    "bool": {"type": "boolean"},
+    "bytes": {"type": "string", "format": "byte"},
+    "object": {"type": "object"},
+}
+# Types of their own in Kubernetes, which the models show as text, or as anything.
+_NAMED: dict[str, Schema] = {
+    "Time": {"type": "string", "format": "date-time"},
+    "Quantity": {"oneOf": [{"type": "string"}, {"type": "number"}]},
+    "IntOrString": {"oneOf": [{"type": "integer"}, {"type": "string"}], "format": "int-or-string"},
+}
+_INT_OR_STRING = frozenset({"maxSurge", "maxUnavailable", "port", "targetPort"})
+_PARAMETERS = [
+    {"name": name, "in": "query", "schema": {"type": "string"}}
+    for name in ("dryRun", "fieldManager", "fieldValidation", "force")
+]
+
+
+def index(versions: dict[str, list[str]]) -> Schema:
+    """Return what ``/openapi/v3`` lists: where each group's document is."""
+    names = (
+        f"apis/{group}/{version}" if group else f"api/{version}"
+        for group, all_versions in versions.items()
+        for version in all_versions
+    )
+    return {"paths": {name: {"serverRelativeURL": f"/openapi/v3/{name}"} for name in names}}
+
+
+def document(kinds: Kinds, group: str, version: str, server: str) -> bytes:
+    """Return the JSON of one group's document, its schemas included."""
+    served = [kind for kind in kinds if (kind.group, kind.version) == (group, version)]
+    prefix = f"io.k8s.api.{group.partition('.')[0] or 'core'}.{version}."
+    schemas = {**_NAMED, **_models([builtin.model_of(kind) for kind in served if not kind.custom])}
+    for kind in served:
+        schema = custom.schema(kind) if kind.custom else schemas[kind.kind]
+        schemas[kind.kind] = {**schema, "x-kubernetes-group-version-kind": [_gvk(kind)]}
+    if any(kind.custom for kind in served):
+        schemas |= _models(["V1ObjectMeta"])
+    body = {
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes (qwenkit sandbox)", "version": server},
+        "paths": dict(path for kind in served for path in _paths(kind)),
+        "components": {"schemas": {prefix + name: schema for name, schema in schemas.items()}},
+    }
+    return json.dumps(body).replace(_REF, _REF + prefix).encode()
+
+
+_REF = "#/components/schemas/"
+
+
+def _gvk(kind: Kind) -> Schema:
+    return {"group": kind.group, "version": kind.version, "kind": kind.kind}
+
+
+def _paths(kind: Kind) -> Iterator[tuple[str, Schema]]:
+    base = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
+    space = "/namespaces/{namespace}" if kind.namespaced else ""
+    operation = {
+        "parameters": _PARAMETERS,
+        "responses": {},
+        "x-kubernetes-action": "patch",
+        "x-kubernetes-group-version-kind": _gvk(kind),
+    }
+    yield f"{base}{space}/{kind.plural}/{{name}}", {"patch": operation}
+
+
+def _models(roots: list[str]) -> dict[str, Schema]:
+    """Return the schemas of models and of everything that they mention."""
+    found: dict[str, Schema] = {}
+    todo = list(roots)
+    while todo:
+        model = todo.pop()
+        if builtin.title(model) not in found:
+            found[builtin.title(model)] = _schema(model)
+            todo += [field.type for field in builtin.fields(model) if builtin.is_model(field.type)]
+    return found
+
+
+@cache
+def _schema(model: str) -> Schema:
+    fields = builtin.fields(model)
+    schema: Schema = {
+        "type": "object",
+        "description": builtin.about(model),
+        "properties": {
+            field.name: {**_property(field), **_merging(model, field)} for field in fields
+        },
+    }
+    required = [field.name for field in fields if field.required]
+    return schema | ({"required": required} if required else {})
+
+
+def _merging(model: str, field: Field) -> Schema:
+    """Say by which key a list merges, if its items have that key."""
+    owner = _owners()["Service" if model == "V1ServiceSpec" else "Pod"]
+    keys = list_keys(owner, field.name) if field.form == "list" else None
+    if keys == SET:
+        return {"x-kubernetes-patch-strategy": "merge"}
+    items = builtin.fields(field.type) if keys and builtin.is_model(field.type) else ()
+    if not keys or keys[0] not in [one.name for one in items]:
+        return {}
+    strategy = "merge,retainKeys" if field.name == "volumes" else "merge"
+    return {"x-kubernetes-patch-merge-key": keys[0], "x-kubernetes-patch-strategy": strategy}
+
+
+_owners = cache(Kinds)
+
+
+def _property(field: Field) -> Schema:
+    said = {"description": field.description} if field.description else {}
+    item = _type(field)
+    if field.form == "list":
+        return {"type": "array", "items": item, **said}
+    if field.form == "dict":
+        return {"type": "object", "additionalProperties": item, **said}
+    # A reference stands alone in an object: its siblings would not count.
+    return {"allOf": [item], **said} if "$ref" in item else {**item, **said}
+
+
+def _type(field: Field) -> Schema:
+    if field.is_quantity:
+        return {"$ref": f"{_REF}Quantity"}
+    if field.type == "object" and field.name in _INT_OR_STRING:
+        return {"$ref": f"{_REF}IntOrString"}
+    if field.type == "datetime":
+        return {"$ref": f"{_REF}Time"}
+    if builtin.is_model(field.type):
+        return {"$ref": f"{_REF}{builtin.title(field.type)}"}
+    return _SCALARS[field.type]

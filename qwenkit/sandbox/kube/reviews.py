@@ -1,0 +1,63 @@
+"""Reviews: questions about rights and identity that the server answers and never stores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from qwenkit.sandbox.kube.api_error import bad_request
+from qwenkit.sandbox.kube.objects import Object
+
+USER = "admin"
+_GROUPS = ["system:masters", "system:authenticated"]
+_EVERYTHING: dict[str, Any] = {
+    "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
+    "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
+    "incomplete": False,
+}
+
+
+@dataclass(frozen=True)
+class Review:
+    """One kind of question and the status that answers it: the one user may do everything."""
+
+    group: str
+    kind: str
+    plural: str
+    status: Object
+
+    def answer(self, asked: Any) -> Object:
+        """Return the review with its answer.
+
+        Raises:
+            ApiError: 400.
+        """
+        if not isinstance(asked, dict):
+            raise bad_request("the object provided is unrecognized: it must be a JSON object")
+        said = {"kind": self.kind, "apiVersion": f"{self.group}/v1", "status": self.status}
+        return {"metadata": {}, "spec": {}, **asked, **said}
+
+
+REVIEWS = (
+    Review(
+        "authentication.k8s.io",
+        "SelfSubjectReview",
+        "selfsubjectreviews",
+        {"userInfo": {"username": USER, "groups": _GROUPS}},
+    ),
+    Review(
+        "authorization.k8s.io",
+        "SelfSubjectAccessReview",
+        "selfsubjectaccessreviews",
+        {"allowed": True},
+    ),
+    Review(
+        "authorization.k8s.io", "SelfSubjectRulesReview", "selfsubjectrulesreviews", _EVERYTHING
+    ),
+)
+
+
+def review_at(path: str) -> Review | None:
+    """Return the review that is asked at a path, or None."""
+    served = {f"apis/{one.group}/v1/{one.plural}": one for one in REVIEWS}
+    return served.get(path)
