@@ -12,6 +12,7 @@ from qwenkit.sandbox.controllers.clock import Clock
 from qwenkit.sandbox.controllers.loop import Delays
 from qwenkit.sandbox.controllers.manager import Controllers
 from qwenkit.sandbox.controllers.seed import seed
+from qwenkit.sandbox.kube.history import Subscription
 from qwenkit.sandbox.kube.kinds import Kinds
 from qwenkit.sandbox.kube.objects import Object, at, condition, timestamp, utc_now
 from qwenkit.sandbox.kube.store import Store
@@ -64,8 +65,8 @@ class PacedClock(Clock):
 class ScriptedKubelet:
     """Starts the pods of one node and calls them ready, or not, as their command says."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
-        self._store, self._clock = store, clock
+    def __init__(self, store: Store, clock: Clock, *, ready_s: float = READY_S) -> None:
+        self._store, self._clock, self._ready_s = store, clock, ready_s
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -96,7 +97,7 @@ class ScriptedKubelet:
         self._report(pod, ready=False, phase="Running", crashed=crashes)
         if crashes or "sleep" in command:
             return
-        await self._sleep(READY_S - START_S)
+        await self._sleep(self._ready_s - START_S)
         self._report(pod, ready=True, phase="Running")
 
     async def _stop(self, pod: Object) -> None:
@@ -140,13 +141,21 @@ class ScriptedKubelet:
 class Stage:
     """A small cluster: store, controllers, kubelet, and a transcript of what happens."""
 
-    def __init__(self, *, scale: float = SCALE, with_claim: bool = True, gpus: int = 3) -> None:
+    def __init__(
+        self,
+        *,
+        scale: float = SCALE,
+        with_claim: bool = True,
+        gpus: int = 3,
+        ready_s: float = READY_S,
+    ) -> None:
         self.clock = PacedClock(scale)
+        self.ready_s = ready_s
         self.store = Store(Kinds())
         self.traffic = Traffic(self.clock)
         self.lines: list[compare.Line] = []
         self._written = 0
-        self._served = ""
+        self._served = ("", "")
         self.unknown_hosts = {"registry.invalid"}
         seed(self.store, node_name="lab", gpu="V100-16", gpus=gpus, gateway_port=8080)
         if with_claim:
@@ -187,7 +196,7 @@ class Stage:
                 self.clock.run(),
                 controllers.run(),
                 self.kubelet(),
-                self._write(),
+                self._write(self.store.subscribe()),
             )
         ]
         try:
@@ -202,22 +211,22 @@ class Stage:
 
     def kubelet(self) -> Coroutine[Any, Any, None]:
         """Return what runs the pods."""
-        return ScriptedKubelet(self.store, self.clock).run()
+        return ScriptedKubelet(self.store, self.clock, ready_s=self.ready_s).run()
 
-    def request(self, service: str) -> None:
+    def request(self, namespace: str, service: str) -> None:
         """Let a request for the Service's first revision arrive, which ``answered`` ends."""
-        self.traffic.enter("default", f"{service}-00001")
-        self._served = service
+        self._served = (namespace, f"{service}-00001")
+        self.traffic.enter(*self._served)
 
     def answered(self) -> None:
         """Let the request be answered."""
-        self.traffic.leave("default", f"{self._served}-00001")
+        self.traffic.leave(*self._served)
 
     def _resolve(self, image: str) -> str | None:
         return NO_REGISTRY if image.partition("/")[0] in self.unknown_hosts else None
 
-    async def _write(self) -> None:
-        async for change in self.store.subscribe():
+    async def _write(self, changes: Subscription) -> None:
+        async for change in changes:
             self._written = change.revision
             if change.kind in KINDS:
                 self.lines.append((self.clock.now(), change.type, change.object))
@@ -236,14 +245,16 @@ class Stage:
         namespace: str = "default",
         *,
         image: str = "registry.cn-shanghai.aliyuncs.com/kube-ai/vllm:0.4.1",
+        command: str = "serve",
         traffic: list[Object] | None = None,
+        metadata: Object | None = None,
         **scaling: str,
     ) -> None:
         """Create a Knative Service as admission would pass it on."""
         container = {
             "name": "vllm-container",
             "image": image,
-            "command": ["sh", "-c", "serve"],
+            "command": ["sh", "-c", command],
             "resources": {"limits": {"nvidia.com/gpu": "1"}},
             "volumeMounts": [{"name": "m", "mountPath": "/m", "readOnly": True}],
         }
@@ -258,7 +269,7 @@ class Stage:
         self.store.create(
             "KnativeService",
             {
-                "metadata": {"name": name, "namespace": namespace},
+                "metadata": {"name": name, "namespace": namespace, **(metadata or {})},
                 "spec": {"template": template, "traffic": traffic},
             },
         )
@@ -268,6 +279,29 @@ class Stage:
         found = self.store.get("KnativeService", "default", name)
         found["spec"]["template"]["metadata"]["annotations"] |= annotations(scaling)
         self.store.update("KnativeService", found)
+
+    def send(self, name: str, *traffic: Object) -> None:
+        """Change where a Service's traffic goes."""
+        found = self.store.get("KnativeService", "default", name)
+        found["spec"]["traffic"] = list(traffic)
+        self.store.update("KnativeService", found)
+
+    def set_config(self, name: str, **data: str) -> None:
+        """Change entries of a ConfigMap of knative-serving; ``_`` stands for ``-`` in a key."""
+        found = self.store.get("ConfigMap", "knative-serving", name)
+        found["data"] = (found.get("data") or {}) | {k.replace("_", "-"): data[k] for k in data}
+        self.store.update("ConfigMap", found)
+
+    def told(self, kind: str, name: str) -> list[tuple[str, str]]:
+        """Return the (status, reason) of an object's Ready condition, one after the other."""
+        return [(status, reason) for _, (status, reason, _) in self._story(kind, name).ready]
+
+    def events(self, kind: str, name: str) -> set[tuple[str, str, str]]:
+        """Return the events about an object: type, reason, message."""
+        return self._story(kind, name).events
+
+    def _story(self, kind: str, name: str) -> compare.Story:
+        return compare.account(self.lines).story(self.store.kinds[kind].kind, name)
 
     def ready(self, kind: str, name: str, namespace: str = "default") -> bool:
         """Tell whether an object reports Ready for what its spec says now."""

@@ -72,19 +72,20 @@ class Play:
         return [line for line in found if not self._ignore(line)]
 
     def _do(self, verb: str, what: Object) -> None:
-        stage = self._stage
+        stage, metadata = self._stage, self._service["metadata"]
+        namespace, name = metadata["namespace"], metadata["name"]
         stage.lines.append((stage.clock.now(), "ACTION", {"verb": verb}))
         if verb == "create":
             stage.store.create("KnativeService", {**self._service, "status": None})
         elif verb == "patch":
-            found = stage.store.get("KnativeService", "default", "qwen")
+            found = stage.store.get("KnativeService", namespace, name)
             patch = what["object"]["spec"]["template"]["metadata"]["annotations"]
             found["spec"]["template"]["metadata"]["annotations"] |= patch
             stage.store.update("KnativeService", found)
         elif verb == "delete":
-            stage.store.delete("KnativeService", "default", "qwen")
+            stage.store.delete("KnativeService", namespace, name)
         elif verb == "enter":
-            stage.request("qwen")
+            stage.request(namespace, name)
         else:
             stage.answered()
 

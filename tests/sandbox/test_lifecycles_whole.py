@@ -67,8 +67,8 @@ class WholeStage(Stage):
         finally:
             await gateway.close()
 
-    def request(self, service: str) -> None:
-        host = f"{service}.default.example.com"
+    def request(self, namespace: str, service: str) -> None:
+        host = f"{service}.{namespace}.example.com"
         self._asking.append(asyncio.create_task(self._ask(host)))
 
     def answered(self) -> None:

@@ -13,10 +13,15 @@ class Clock:
     def __init__(self, scale: float = 1.0) -> None:
         self.scale = scale
         self._start = time.monotonic()
+        self._epoch_ns = time.time_ns()
 
     def now(self) -> float:
         """Return the seconds of sandbox time that have passed."""
         return (time.monotonic() - self._start) * self.scale
+
+    def unix_ns(self) -> int:
+        """Return this clock's moment as nanoseconds of the epoch, as if it had begun on time."""
+        return self._epoch_ns + int(self.now() * 1e9)
 
     def real(self, seconds: float) -> float:
         """Return how many real seconds ``seconds`` of sandbox time take."""

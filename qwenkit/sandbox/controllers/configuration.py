@@ -29,7 +29,11 @@ class ConfigurationController(Shaped):
                 "RevisionFailed",
                 f"Revision creation failed with message: {error.message}.",
             )
-            return
+            if error.reason == "AlreadyExists":
+                return
+            said = f"to create Revision: {error.message}"
+            self.recorder.warning(obj, "CreationFailed", f"Failed {said}")
+            raise ReconcileError(f"failed {said}") from error
         name = revision["metadata"]["name"]
         status["latestCreatedRevisionName"] = name
         if status.get("latestReadyRevisionName") != name:
@@ -66,9 +70,6 @@ class ConfigurationController(Shaped):
         except ApiError as error:
             if error.reason == "AlreadyExists":
                 raise ReconcileError(f"failed to create Revision: {error.message}") from error
-            self.recorder.warning(
-                obj, "CreationFailed", f"Failed to create Revision: {error.message}"
-            )
             raise
         self.recorder.normal(obj, "Created", f'Created Revision "{created["metadata"]["name"]}"')
         return created

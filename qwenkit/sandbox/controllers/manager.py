@@ -14,11 +14,13 @@ from qwenkit.sandbox.controllers.deployment import DeploymentController
 from qwenkit.sandbox.controllers.endpoints import EndpointsController
 from qwenkit.sandbox.controllers.garbage import GarbageCollector
 from qwenkit.sandbox.controllers.ingress import IngressController
+from qwenkit.sandbox.controllers.job import JobController
 from qwenkit.sandbox.controllers.labeler import Labeler
 from qwenkit.sandbox.controllers.loop import Controller, Delays, ImageResolver, World
 from qwenkit.sandbox.controllers.pod_autoscaler import PodAutoscalerController
 from qwenkit.sandbox.controllers.replica_set import ReplicaSetController
 from qwenkit.sandbox.controllers.revision import RevisionController
+from qwenkit.sandbox.controllers.revision_garbage import RevisionGarbage
 from qwenkit.sandbox.controllers.route import RouteController
 from qwenkit.sandbox.controllers.scheduler import Scheduler
 from qwenkit.sandbox.controllers.serverless_service import ServerlessServiceController
@@ -71,9 +73,11 @@ class Controllers:
             self._revisions,
             RouteController(world),
             Labeler(world),
+            RevisionGarbage(world),
             IngressController(world),
             DeploymentController(world),
             ReplicaSetController(world),
+            JobController(world),
             EndpointsController(world),
             ServerlessServiceController(world),
             self._scaling,

@@ -23,6 +23,7 @@ ROUTING_STATE_MODIFIED = f"{SERVING}/routingStateModified"
 ROLLOUT_DURATION = (f"{SERVING}/rollout-duration", f"{SERVING}/rolloutDuration")
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 VISIBILITY = "networking.knative.dev/visibility"
+CLUSTER_LOCAL = "cluster-local"
 AUTOSCALING = "autoscaling.knative.dev"
 _LONGEST = 63
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"

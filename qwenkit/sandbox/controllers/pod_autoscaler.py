@@ -45,6 +45,7 @@ class PodAutoscalerController(Shaped):
         super().__init__(world)
         self._scalers: dict[Key, Scaler] = {}
         self._specs: dict[Key, ScalingSpec] = {}
+        self._uids: dict[Key, str] = {}
         self.autoscaler = Autoscaler(
             traffic,
             ready=self._ready_pods,
@@ -78,10 +79,14 @@ class PodAutoscalerController(Shaped):
         self.autoscaler.forget(key)
         self._scalers.pop(key, None)
         self._specs.pop(key, None)
+        self._uids.pop(key, None)
 
     def shape(self, obj: Object, status: Object, conditions: Conditions) -> None:
         """Apply what the decider wants and report it."""
-        key = key_of(obj)
+        key, uid = key_of(obj), obj["metadata"]["uid"]
+        if self._uids.setdefault(key, uid) != uid:  # deleted and made anew before we looked
+            self.forget(key)
+            self._uids[key] = uid
         sks = self.store.find("ServerlessService", *key)
         spec = self._spec(key, obj)
         scaler = self._scaler(key, obj, spec, sks)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from qwenkit.sandbox.controllers import names
 from qwenkit.sandbox.controllers.conditions import FALSE, READY, TRUE, Conditions, ConditionSet
 from qwenkit.sandbox.controllers.configuration import is_ready
 from qwenkit.sandbox.controllers.images import ImageDigests
 from qwenkit.sandbox.controllers.loop import Key, World, key_of, owned_by
 from qwenkit.sandbox.controllers.queue_proxy import QUEUE_PROXY
 from qwenkit.sandbox.controllers.revision_objects import (
+    HASH,
     autoscaler_for,
     deployment_for,
 )
 from qwenkit.sandbox.controllers.shaped import ReconcileError, Shaped
-from qwenkit.sandbox.kube.objects import Object, at, condition
+from qwenkit.sandbox.kube.objects import Object, at, condition, copied
 
 RESOURCES, HEALTHY, ACTIVE = "ResourcesAvailable", "ContainerHealthy", "Active"
 DEADLINE = "ProgressDeadlineExceeded"
@@ -89,11 +93,24 @@ class RevisionController(Shaped):
         return found
 
     def _corrected(self, found: Object, wanted: Object) -> Object:
-        """Undo what others changed in the Deployment, its scale apart."""
-        spec = {**wanted["spec"], "replicas": found["spec"]["replicas"]}
-        if spec == found["spec"]:
+        """Follow what the revision means now, its scale and what others added apart."""
+        if found["metadata"].get("labels", {}).get(HASH) == wanted["metadata"]["labels"][HASH]:
             return found
-        return self.store.update("Deployment", {**found, "spec": spec})
+        kept = {field: found["spec"][field] for field in ("replicas", "selector")}
+        spec = copied({**wanted["spec"], **kept})
+        changed = {**found, "metadata": dict(found["metadata"]), "spec": spec}
+        pairs = (
+            (changed["metadata"], found["metadata"], wanted["metadata"]),
+            (
+                spec["template"]["metadata"],
+                found["spec"]["template"].get("metadata", {}),
+                wanted["spec"]["template"]["metadata"],
+            ),
+        )
+        for target, present, new in pairs:
+            for field in ("labels", "annotations"):
+                target[field] = _foreign(present.get(field, {})) | new[field]
+        return self.store.update("Deployment", changed)
 
     def _look_at_pods(self, deployment: Object, conditions: Conditions) -> None:
         """Say why no pod serves: the first pod stands for all."""
@@ -137,7 +154,8 @@ class RevisionController(Shaped):
             self._check_owner(obj, conditions, found, "PodAutoscaler")
         _reflect_autoscaler(found, status, conditions)
         wanted = autoscaler_for(obj, reachability(obj, conditions, deployment))
-        annotations = found["metadata"]["annotations"] | wanted["metadata"]["annotations"]
+        annotations = _without_scaling(found["metadata"].get("annotations", {}))
+        annotations |= wanted["metadata"]["annotations"]
         metadata = {**found["metadata"], "annotations": annotations}
         self.store.update("PodAutoscaler", {**found, "metadata": metadata, "spec": wanted["spec"]})
 
@@ -159,6 +177,17 @@ def reachability(obj: Object, conditions: Conditions, deployment: Object) -> str
         return "Unreachable"
     state = obj["metadata"].get("labels", {}).get("serving.knative.dev/routingState")
     return {"active": "Reachable", "reserve": "Unreachable"}.get(state, "")
+
+
+def _foreign(values: Mapping[str, str]) -> dict[str, str]:
+    """Return what others than Knative wrote, such as ``kubectl rollout restart``."""
+    return {k: v for k, v in values.items() if k != "app" and "knative.dev/" not in k}
+
+
+def _without_scaling(annotations: Mapping[str, str]) -> dict[str, str]:
+    """Drop the scaling annotations: the revision's are the truth, also about what is gone."""
+    prefix = f"{names.AUTOSCALING}/"
+    return {key: value for key, value in annotations.items() if not key.startswith(prefix)}
 
 
 def _reflect_deployment(deployment: Object, conditions: Conditions) -> None:

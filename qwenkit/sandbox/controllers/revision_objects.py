@@ -23,6 +23,7 @@ PROGRESS_DEADLINE = (
     "serving.knative.dev/progress-deadline",
     "serving.knative.dev/progressDeadline",
 )
+HASH = f"{names.SERVING}/deployment-hash"
 _INITIAL_SCALE = ("autoscaling.knative.dev/initial-scale", "autoscaling.knative.dev/initialScale")
 _CLASS = "autoscaling.knative.dev/class"
 _METRIC = "autoscaling.knative.dev/metric"
@@ -57,7 +58,7 @@ def deployment_for(revision: Object, config: Config) -> Object:
         "metadata": {
             "name": deployment_name(metadata["name"]),
             "namespace": metadata["namespace"],
-            "labels": {**labels, f"{names.SERVING}/deployment-hash": digest},
+            "labels": {**labels, HASH: digest},
             "annotations": annotations,
             "ownerReferences": [owner_reference(revision)],
         },

@@ -1,81 +1,39 @@
-"""The Ingress and the placeholder Services of a Route, and the domains they use."""
+"""The Ingress and the placeholder Services of a Route."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
 
 from qwenkit.sandbox.controllers import names
+from qwenkit.sandbox.controllers.domains import Domains
 from qwenkit.sandbox.controllers.loop import owner_reference
+from qwenkit.sandbox.controllers.rollout import Rollout, Share, dump
 from qwenkit.sandbox.controllers.traffic_plan import MAIN, Plan, Target
 from qwenkit.sandbox.kube.objects import Object, at
 
 INGRESS_CLASS = "networking.knative.dev/ingress.class"
-_ROLLOUT = "networking.internal.knative.dev/rollout"
+ROLLOUT = "networking.internal.knative.dev/rollout"
 _TAG_HOSTS = "networking.internal.knative.dev/tag-to-host"
-_LOCAL_DOMAIN = "svc.cluster.local"
 _KOURIER = "kourier.ingress.networking.knative.dev"
 _PORT = {"name": "http2", "port": 80, "targetPort": 80, "appProtocol": "kubernetes.io/h2c"}
 
-Config = Callable[[str], Mapping[str, str]]
 
-
-class Domains:
-    """Names hosts as the cluster's ConfigMaps say."""
-
-    def __init__(self, config: Config, route: Object) -> None:
-        self._network = config("config-network")
-        self._domains = config("config-domain")
-        self._route = route
-        labels = route["metadata"].get("labels", {})
-        self.local_only = labels.get(names.VISIBILITY) == "cluster-local"
-
-    def hostname(self, tag: str) -> str:
-        """Return the first part of a target's address; also its placeholder Service's name."""
-        name: str = self._route["metadata"]["name"]
-        if not tag:
-            return name
-        template = self._network.get("tag-template", "{{.Tag}}-{{.Name}}")
-        return _filled(template, Tag=tag, Name=name)
-
-    def local(self, tag: str) -> str:
-        """Return a target's full name inside the cluster."""
-        return f"{self.hostname(tag)}.{self._route['metadata']['namespace']}.{_LOCAL_DOMAIN}"
-
-    def public(self, tag: str) -> str:
-        """Return a target's full name for the world, or the inner one if it is local."""
-        if self.local_only:
-            return self.local(tag)
-        template = self._network.get("domain-template", "{{.Name}}.{{.Namespace}}.{{.Domain}}")
-        return _filled(
-            template,
-            Name=self.hostname(tag),
-            Namespace=self._route["metadata"]["namespace"],
-            Domain=self._domain(),
-        )
-
-    def _domain(self) -> str:
-        fallback = [name for name, selector in self._domains.items() if not selector.strip()]
-        return (fallback or [_LOCAL_DOMAIN])[0]
-
-
-def ingress_for(route: Object, plan: Plan, config: Config) -> Object:
-    """Return the Ingress that sends a Route's hosts to its targets."""
-    metadata, domains = route["metadata"], Domains(config, route)
+def ingress_for(route: Object, plan: Plan, rollout: Rollout, domains: Domains) -> Object:
+    """Return the Ingress that sends a Route's hosts to its targets, as far as it is rolled out."""
+    metadata = route["metadata"]
     rules, tag_hosts = [], {}
     for tag in sorted(plan.by_tag):
-        path = _path(metadata["namespace"], plan.by_tag[tag])
-        local = domains.local(tag)
-        short = local.removesuffix(f".{_LOCAL_DOMAIN}")
-        rules.append(_rule([short, f"{short}.svc", local], "ClusterLocal", path))
-        if not domains.local_only:
-            rules.append(_rule([domains.public(tag)], "ExternalIP", path))
+        path = _path(metadata["namespace"], tag, plan.by_tag[tag], rollout)
+        local, public = domains.local_names(tag), domains.public(tag)
+        rules.append(_rule(local, "ClusterLocal", path))
+        if not domains.is_local(tag):
+            rules.append(_rule([public], "ExternalIP", path))
         if tag != MAIN:
-            tag_hosts[tag] = list(dict.fromkeys([local, domains.public(tag)]))
-    ingress_class = config("config-network").get("ingress-class", _KOURIER)
+            tag_hosts[tag] = list(dict.fromkeys([domains.local(tag), public]))
     annotations = {
-        INGRESS_CLASS: ingress_class,
-        _ROLLOUT: _rollout(plan),
+        INGRESS_CLASS: domains.network.get("ingress-class", _KOURIER),
+        ROLLOUT: dump(rollout),
         **names.without(metadata.get("annotations"), (names.LAST_APPLIED, *names.ROLLOUT_DURATION)),
     }
     if tag_hosts:
@@ -96,9 +54,8 @@ def ingress_for(route: Object, plan: Plan, config: Config) -> Object:
     }
 
 
-def placeholder_for(route: Object, tag: str, config: Config) -> Object:
+def placeholder_for(route: Object, tag: str, domains: Domains) -> Object:
     """Return the Service that holds a target's name until the load balancer is known."""
-    domains = Domains(config, route)
     metadata = route["metadata"]
     labels = names.without(metadata.get("labels"), (names.VISIBILITY,))
     return {
@@ -124,57 +81,47 @@ def balancer_name(ingress: Object) -> str:
     return name
 
 
-def traffic_status(route: Object, plan: Plan, config: Config) -> list[Object]:
-    """Return ``status.traffic``."""
-    domains, entries = Domains(config, route), []
+def traffic_status(plan: Plan, domains: Domains, rollout: Rollout | None = None) -> list[Object]:
+    """Return ``status.traffic``: where the traffic goes in the end, or now, during a rollout."""
+    entries = []
     for target in plan.targets:
-        entry: Object = {"percent": target.percent, "revisionName": target.revision}
-        if target.latest is not None:
-            entry["latestRevision"] = target.latest
-        if target.tag:
-            entry |= {"tag": target.tag, "url": f"http://{domains.public(target.tag)}"}
-        entries.append(entry)
+        for share in _shares(target, target.tag, rollout):
+            entry: Object = {"percent": share.percent, "revisionName": share.revision}
+            if target.latest is not None:
+                entry["latestRevision"] = target.latest
+            if target.tag:
+                entry |= {"tag": target.tag, "url": f"http://{domains.public(target.tag)}"}
+            entries.append(entry)
     return entries
-
-
-def _filled(template: str, **values: str) -> str:
-    for name, value in values.items():
-        template = template.replace("{{." + name + "}}", value)
-    return template
 
 
 def _rule(hosts: list[str], visibility: str, path: Object) -> Object:
     return {"hosts": hosts, "visibility": visibility, "http": {"paths": [path]}}
 
 
-def _path(namespace: str, targets: list[Target]) -> Object:
+def _path(namespace: str, tag: str, targets: list[Target], rollout: Rollout) -> Object:
     return {
         "splits": [
             {
-                "serviceName": target.revision,
+                "serviceName": share.revision,
                 "serviceNamespace": namespace,
-                "servicePort": 80,
-                "percent": target.percent,
+                "servicePort": 81 if target.h2c else 80,
+                "percent": share.percent,
                 "appendHeaders": {
                     "Knative-Serving-Namespace": namespace,
-                    "Knative-Serving-Revision": target.revision,
+                    "Knative-Serving-Revision": share.revision,
                 },
             }
             for target in targets
             if target.percent
+            for share in _shares(target, tag, rollout)
         ]
     }
 
 
-def _rollout(plan: Plan) -> str:
-    configurations = []
-    for tag in sorted(plan.by_tag):
-        for target in plan.by_tag[tag]:
-            if target.latest and target.percent:
-                share = {"revisionName": target.revision, "percent": target.percent}
-                entry: Object = {"configurationName": target.configuration}
-                entry |= {"tag": tag} if tag else {}
-                entry |= {"percent": target.percent, "revisions": [share], "stepParams": {}}
-                configurations.append(entry)
-    rollout = {"configurations": configurations} if configurations else {}
-    return json.dumps(rollout, separators=(",", ":"))
+def _shares(target: Target, tag: str, rollout: Rollout | None) -> Iterator[Share]:
+    part = rollout.find(tag, target.configuration) if rollout and target.latest else None
+    if part and not part.done:
+        yield from part.shares
+    else:
+        yield Share(target.revision, target.percent)

@@ -86,6 +86,7 @@ def _configuration() -> list[tuple[str, str, str, Object]]:
         "config-deployment": {"queue-sidecar-image": QUEUE_IMAGE},
         "config-domain": {"example.com": ""},
         "config-features": enabled,
+        "config-gc": {},
         "config-network": {"ingress-class": "kourier.ingress.networking.knative.dev"},
     }
     return [

@@ -128,7 +128,7 @@ def _ports(obj: Object, role: str) -> list[Object]:
         serving["appProtocol"] = "kubernetes.io/h2c"
     https = {"name": "https", "port": 443, "targetPort": 8112, "protocol": "TCP"}
     if role == "Public":
-        return [serving, https]
+        return [{**serving, "port": 81} if h2c else serving, https]
     istio = {**serving, "name": f"{serving['name']}-istio", "port": serving["targetPort"]}
     istio.pop("appProtocol", None)
     metrics = [

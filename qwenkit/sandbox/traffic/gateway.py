@@ -8,40 +8,35 @@ its first byte is out.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 
 import aiohttp
 from aiohttp import web
-from multidict import CIMultiDict
 from yarl import URL
 
 from qwenkit.errors import NotReady
+from qwenkit.sandbox.controllers.loop import key_of
 from qwenkit.sandbox.kube.history import Change
 from qwenkit.sandbox.kube.objects import Object, at
 from qwenkit.sandbox.kube.store import Store
 from qwenkit.sandbox.kubelet.node import Node
+from qwenkit.sandbox.traffic import headers, probes
 from qwenkit.sandbox.traffic.activator import Backend, RevisionPods
 from qwenkit.sandbox.traffic.counts import Traffic
-from qwenkit.sandbox.traffic.routes import Routes, Split
+from qwenkit.sandbox.traffic.routes import Routes
+
+log = logging.getLogger("qwenkit.sandbox.traffic")
 
 HEALTH_HOST = "internalkourier"
 _KINDS = ("Ingress", "Revision", "ServerlessService", "Pod")
 _REVISION_LABEL = "serving.knative.dev/revision"
 _MAX_BODY = 64 * 2**20
 _FOREVER_S = 10 * 365 * 86_400.0
-_HOP_BY_HOP = {
-    "connection",
-    "expect",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-}
+_FAREWELL_S = 1.0
+_NO_UPGRADE = "the sandbox's gateway does not upgrade connections to WebSocket"
 Key = tuple[str, str]
 
 
@@ -81,6 +76,7 @@ class Gateway:
         """Return the gateway; it follows the store while the application runs."""
         app = web.Application(client_max_size=_MAX_BODY)
         app.router.add_route("*", "/{path:.*}", self._handle)
+        app.on_response_prepare.append(_sign)
         app.cleanup_ctx.append(self._running)
         return app
 
@@ -88,7 +84,7 @@ class Gateway:
         changes = self._store.subscribe(set(_KINDS))
         for kind in _KINDS:
             for obj in self._store.list(kind):
-                self._learn(kind, obj)
+                self._change(Change("ADDED", kind, obj, self._store.revision))
 
         async def follow() -> None:
             async for change in changes:
@@ -98,7 +94,10 @@ class Gateway:
         connector = aiohttp.TCPConnector(limit=0)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
         async with aiohttp.ClientSession(
-            connector=connector, timeout=timeout, auto_decompress=False
+            connector=connector,
+            timeout=timeout,
+            auto_decompress=False,
+            skip_auto_headers=headers.NOT_ADDED,
         ) as self._session:
             yield
         changes.close()
@@ -109,25 +108,32 @@ class Gateway:
     # Following the store
 
     def _change(self, change: Change) -> None:
+        """Hear of an object; one that makes no sense must not stop the others."""
+        try:
+            self._forget(change) if change.type == "DELETED" else self._learn(change)
+        except (KeyError, TypeError, AttributeError):
+            log.exception("%s %s", change.kind, change.object["metadata"]["name"])
+
+    def _forget(self, change: Change) -> None:
         obj = change.object
-        if change.type != "DELETED":
-            self._learn(change.kind, obj)
-        elif change.kind == "Ingress":
+        if change.kind == "Ingress":
             self._routes.remove(obj)
         elif change.kind == "Revision":
-            self._revisions.pop((obj["metadata"]["namespace"], obj["metadata"]["name"]), None)
-        elif change.kind == "Pod" and (key := _revision_of(obj)) in self._revisions:
-            self._revisions[key].pods.remove(obj["metadata"]["uid"])
+            if gone := self._revisions.pop(key_of(obj), None):
+                gone.pods.close()
+        elif change.kind == "Pod" and (revision := self._revisions.get(_revision_of(obj))):
+            revision.pods.remove(obj["metadata"]["uid"])
 
-    def _learn(self, kind: str, obj: Object) -> None:
-        key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
+    def _learn(self, change: Change) -> None:
+        kind, obj = change.kind, change.object
+        key = key_of(obj)
         if kind == "Ingress":
             self._routes.update(obj)
         elif kind == "Revision":
             self._revision(key).configure(obj.get("spec", {}))
         elif kind == "ServerlessService":
             self._revision(key).proxied = at(obj, "spec", "mode") != "Serve"
-        elif (owner := _revision_of(obj)) is not None:
+        elif (owner := _revision_of(obj))[1]:
             self._revision(owner).pods.update(obj)
 
     def _revision(self, key: Key) -> _Revision:
@@ -144,12 +150,18 @@ class Gateway:
         split = self._routes.find(host, request.path)
         if split is None:
             return web.Response(status=404)
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            return web.Response(status=501, text=_NO_UPGRADE)
         revision = self._revisions.get((split.namespace, split.revision))
         if revision is None:
             return web.Response(status=503, text="no healthy upstream")
+        proxied = revision.proxied or not revision.pods.has_pods()
+        if (answer := probes.answer(request.headers, proxied=proxied)) is not None:
+            return answer
         self._traffic.enter(split.namespace, split.revision)
         try:
-            return await _Exchange(self._session, self._node, request, split, revision).run()
+            exchange = _Exchange(self._session, self._node, request, revision, proxied=proxied)
+            return await exchange.run()
         finally:
             self._traffic.leave(split.namespace, split.revision)
 
@@ -162,100 +174,113 @@ class _Exchange:
         session: aiohttp.ClientSession,
         node: Node,
         request: web.Request,
-        split: Split,
         revision: _Revision,
+        *,
+        proxied: bool,
     ) -> None:
         self._session, self._node, self._request = session, node, request
-        self._split, self._revision = split, revision
+        self._revision, self._proxied = revision, proxied
         now = asyncio.get_running_loop().time()
         self._end = now + revision.timeout_s
-        self._last = now
         self._first = now + min(
             revision.timeout_s,
             revision.response_start_s or _FOREVER_S,
             revision.idle_s or _FOREVER_S,
         )
-        proxied = revision.proxied or not revision.pods.has_pods()
         self._choose = revision.pods.activated if proxied else revision.pods.direct
         self._late = "activator request timeout" if proxied else "request timeout"
 
     async def run(self) -> web.StreamResponse:
         """Send the request to a pod, to another one if that one is gone; return the answer."""
-        body = await self._request.read()
-        while True:
-            try:
-                async with asyncio.timeout_at(self._first) as until_first:
+        try:
+            async with asyncio.timeout_at(self._first) as until_first:
+                body = await self._request.read()
+                while True:
                     async with self._choose() as backend:
                         answer = await self._ask(backend, body, until_first)
-            except TimeoutError:
-                return web.Response(status=504, text=self._late)
-            except NotReady as error:
-                return web.Response(status=503, text=error.what)
-            if answer is not None:
-                return answer
+                    if answer is not None:
+                        return answer
+        except TimeoutError:
+            return web.Response(status=504, text=self._late)
+        except NotReady as error:
+            return probes.refusal(503, error.what)
 
     async def _ask(
         self, backend: Backend, body: bytes, until_first: asyncio.Timeout
     ) -> web.StreamResponse | None:
-        """Return the pod's answer, passed on; None if the pod gave no byte of one."""
+        """Return the pod's answer, passed on; None if the pod is not there to be asked."""
         address = self._node.address(backend.uid)
         if address is None:
+            backend.ready = False
             return None
         try:
             upstream = await self._session.request(
                 self._request.method,
-                URL(address + self._request.raw_path, encoded=True),
+                URL(address + self._target(), encoded=True),
                 headers=self._headers(),
-                data=body or None,
+                data=BytesIO(body) if body else None,
                 allow_redirects=False,
             )
-        except (aiohttp.ClientConnectionError, aiohttp.ClientOSError):
+        except aiohttp.ClientConnectorError:
             backend.ready = False
             return None
+        except aiohttp.ClientError:
+            # It may have begun to work on this: to ask another one could do it twice.
+            return probes.refusal(502, "EOF")
         until_first.reschedule(None)
         async with upstream:
             return await self._pass_on(upstream)
 
     async def _pass_on(self, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
-        headers = _end_to_end(upstream.headers)
-        response = web.StreamResponse(status=upstream.status, headers=headers)
-        await response.prepare(self._request)
+        kept = headers.to_client(upstream.headers)
+        response = web.StreamResponse(status=upstream.status, headers=kept)
         loop = asyncio.get_running_loop()
         idle_s = self._revision.idle_s or _FOREVER_S
         try:
+            await response.prepare(self._request)
             while True:
+                # Also a client that does not read what is written runs out of time.
                 async with asyncio.timeout_at(min(self._end, loop.time() + idle_s)):
                     chunk = await upstream.content.readany()
-                if not chunk:
-                    break
-                await response.write(chunk)
-        except TimeoutError:
-            await response.write(self._late.encode())
-            self._cut()
-        except aiohttp.ClientError:
-            # The pod died in the middle: the client must not take this for the end.
-            self._cut()
-        with suppress(ConnectionResetError):
+                    if not chunk:
+                        break
+                    await response.write(chunk)
             await response.write_eof()
+        except TimeoutError:
+            await self._cut(response, self._late.encode())
+        except (aiohttp.ClientError, ConnectionResetError):
+            # The pod died in the middle: the client must not take this for the end.
+            await self._cut(response)
         return response
 
-    def _headers(self) -> CIMultiDict[str]:
-        headers = _end_to_end(self._request.headers)
-        headers.update(self._split.headers)
-        headers["X-Forwarded-Proto"] = "http"
-        headers.add("X-Forwarded-For", self._request.remote or "127.0.0.1")
-        return headers
+    def _target(self) -> str:
+        """Return path and query as they were sent; a proxy's client sends the host too."""
+        raw = self._request.raw_path
+        return raw if raw.startswith("/") else self._request.rel_url.raw_path_qs or "/"
 
-    def _cut(self) -> None:
-        if self._request.transport is not None:
-            self._request.transport.close()
+    def _headers(self) -> Mapping[str, str]:
+        client = self._request.remote or "127.0.0.1"
+        return headers.to_container(self._request.headers, client, proxied=self._proxied)
+
+    async def _cut(self, response: web.StreamResponse, last_words: bytes = b"") -> None:
+        """Break the connection, so that the client knows that this was not all."""
+        transport = self._request.transport
+        if transport is None:
+            return
+        try:
+            async with asyncio.timeout(_FAREWELL_S):
+                if last_words:
+                    await response.write(last_words)
+            transport.close()
+        except (TimeoutError, ConnectionResetError):
+            transport.abort()
 
 
-def _end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:
-    kept = ((name, value) for name, value in headers.items() if name.lower() not in _HOP_BY_HOP)
-    return CIMultiDict(kept)
+async def _sign(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "envoy"
 
 
-def _revision_of(pod: Object) -> Key | None:
+def _revision_of(pod: Object) -> Key:
+    """Return the key of a pod's revision; the name is "" for any other pod."""
     name = at(pod, "metadata", "labels", _REVISION_LABEL)
-    return (pod["metadata"]["namespace"], name) if name else None
+    return pod["metadata"]["namespace"], name or ""

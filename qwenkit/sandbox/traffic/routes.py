@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qwenkit.sandbox.kube.objects import Object
@@ -16,7 +15,6 @@ class Split:
     namespace: str
     revision: str
     percent: int
-    headers: Mapping[str, str]
 
 
 class Routes:
@@ -45,7 +43,7 @@ class Routes:
 
     def find(self, host: str, path: str) -> Split | None:
         """Choose a split for a request, by the percentages; None for an unknown host."""
-        name = host.partition(":")[0].rstrip(".").lower()
+        name = host.partition(":")[0].lower()
         for prefix, splits in self._hosts.get(name, []):
             if path.startswith(prefix) and splits:
                 return random.choices(splits, [one.percent for one in splits])[0]
@@ -65,7 +63,7 @@ def _path(path: Object) -> tuple[str, list[Split]]:
         namespace = headers.get("Knative-Serving-Namespace", one["serviceNamespace"])
         percent = one.get("percent", 100)
         if percent:
-            splits.append(Split(namespace, revision, percent, headers))
+            splits.append(Split(namespace, revision, percent))
     return path.get("path", "") or "/", splits
 
 

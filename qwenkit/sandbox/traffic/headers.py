@@ -1,0 +1,64 @@
+"""The headers that a container sees of a request, and a client of an answer."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+
+from multidict import CIMultiDict
+
+_HOP_BY_HOP = {
+    "connection",
+    "expect",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
+# The gateway names the revision to the activator; both proxies take that off again.
+_INNER = {"knative-serving-namespace", "knative-serving-revision"}
+NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+"""What an HTTP client adds by itself, and a proxy must not."""
+
+
+def to_container(headers: Mapping[str, str], client: str, *, proxied: bool) -> CIMultiDict[str]:
+    """Return a request's headers as they arrive behind gateway, activator and queue-proxy."""
+    kept = _end_to_end(headers)
+    for name in _INNER:
+        kept.popall(name, None)
+    kept["X-Forwarded-For"] = ", ".join([*kept.getall("X-Forwarded-For", []), client])
+    kept.setdefault("X-Forwarded-Proto", "http")
+    kept.setdefault("X-Request-Id", str(uuid.uuid4()))
+    kept.setdefault("Forwarded", _forwarded(kept))
+    if proxied:
+        kept["K-Proxy-Request"] = "activator"
+    return kept
+
+
+def to_client(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    """Return an answer's headers as they leave the gateway."""
+    return _end_to_end(headers)
+
+
+def _forwarded(headers: Mapping[str, str]) -> str:
+    first, *others = (node.strip() for node in headers["X-Forwarded-For"].split(","))
+    parts = [f"for={_node(first)}"]
+    if host := headers.get("X-Forwarded-Host"):
+        parts.append(f"host={host}")
+    parts.append(f"proto={headers['X-Forwarded-Proto']}")
+    return ", ".join([";".join(parts), *(f"for={_node(node)}" for node in others)])
+
+
+def _node(address: str) -> str:
+    return f'"[{address}]"' if ":" in address else address
+
+
+def _end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    named = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
+    dropped = _HOP_BY_HOP | named
+    return CIMultiDict(
+        (name, value) for name, value in headers.items() if name.lower() not in dropped
+    )
