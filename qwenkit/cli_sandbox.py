@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from qwenkit import cli_faults
 from qwenkit.console import emit
 from qwenkit.errors import SettingsError
 from qwenkit.sandbox import process
@@ -18,6 +19,8 @@ from qwenkit.sandbox import process
 app = typer.Typer(
     help="The embedded sandbox: OSS, a model hub and Knative on loopback.", no_args_is_help=True
 )
+
+app.add_typer(cli_faults.app, name="fault")
 
 Root = Annotated[Path, typer.Option(help="Folder that holds all of its state.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
@@ -34,19 +37,30 @@ def up(
     time_scale: Annotated[
         float, typer.Option(min=0.01, max=1000, help="How much faster than the modelled GPU.")
     ] = 1.0,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="What serves: modelled (a GPU's times), or vllm: the one on PATH or in "
+            "QWENKIT_VLLM (the path of its executable), on this CPU, at its own speed."
+        ),
+    ] = "modelled",
     oss_port: Port = 0,
     hub_port: Port = 0,
     api_port: Port = 0,
     gateway_port: Port = 0,
 ) -> None:
     """Start the sandbox; without --detach it runs until Ctrl-C."""
-    options = process.Options(gpu, gpus, time_scale, oss_port, hub_port, api_port, gateway_port)
+    ports = oss_port, hub_port, api_port, gateway_port
+    if engine == "vllm":
+        typer.echo("sandbox: asking vLLM for its version; that may take half a minute", err=True)
+    options = process.with_engine(process.Options(gpu, gpus, time_scale, *ports, engine))
     if detach:
         emit(_described(process.up(root.absolute(), options), root), as_json=False)
         return
     process.prepare(root.absolute())
     typer.echo(
-        f'sandbox: starting; then, in another shell: eval "$(qwenkit sandbox env --root {root})"'
+        f"sandbox: starting ({gpus} × {gpu}; {_figures(options)}); then, in another shell: "
+        f'eval "$(qwenkit sandbox env --root {root})"'
     )
     process.serve(root.absolute(), options)
 
@@ -126,7 +140,7 @@ def _described(state: process.State | None, root: Path) -> str:
     return "\n".join(
         (
             f"sandbox: up under {root} in {state.seconds:g} s "
-            f"({state.options.gpus} × {state.options.gpu}; figures are modelled)"
+            f"({state.options.gpus} × {state.options.gpu}; {_figures(state.options)})"
             + (", with what a crashed one left" if state.recovered else ""),
             f"  kubernetes  {state.api}",
             f"  gateway     {state.gateway}",
@@ -135,3 +149,12 @@ def _described(state: process.State | None, root: Path) -> str:
             f'  next: eval "$(qwenkit sandbox env --root {root})"',
         )
     )
+
+
+def _figures(options: process.Options) -> str:
+    if options.vllm:
+        return (
+            f"real vLLM {options.vllm_version} of {options.vllm} on this CPU: "
+            "times are this machine's"
+        )
+    return "figures are modelled"

@@ -102,11 +102,15 @@ def _gpu(snapshot: Snapshot) -> Explanation | None:
     most = max((gpus_of(node) for node in snapshot.nodes), default=None)
     never = most is not None and wanted > most
     have = "" if most is None else f"a replica wants {wanted} GPUs, the largest node has {most}"
-    fix = (
-        f"ask for fewer (--set gpu_count={max(most or 1, 1)}) or add nodes with GPUs"
-        if never
-        else "wait until a pod that is ending gives its GPU back, lower max_scale, or add a node"
-    )
+    if most == 0:
+        fix = (
+            "are the driver and the device plugin healthy? kubectl describe node shows "
+            f"{GPU_RESOURCE} under Capacity and Allocatable; else add a node with GPUs"
+        )
+    elif never:
+        fix = f"ask for fewer (--set gpu_count={most}) or add nodes with GPUs"
+    else:
+        fix = "wait until a pod that is ending gives its GPU back, lower max_scale, or add a node"
     return Explanation(
         "no-gpu", "no node has enough free GPUs", _said(message, have), fix, permanent=never
     )
@@ -153,12 +157,22 @@ def _mount(snapshot: Snapshot) -> Explanation | None:
         re.IGNORECASE,
     )
     tried = max(event_count(event) for event in events)
+    cause = "the volume with the weights cannot be mounted"
+    fix = (
+        "check the Secret's keys, the bucket, the path and oss_internal_endpoint in the PV; "
+        "qwenkit doctor tries the bucket"
+    )
+    if all("DeadlineExceeded" in message for message in messages):
+        cause = "the volume with the weights takes longer to mount than a node waits for one try"
+        fix = (
+            "it is tried again; do the nodes reach oss_internal_endpoint (region, VPC)? "
+            "kubectl logs of the OSS CSI plugin on the pod's node says more"
+        )
     return Explanation(
         "mount",
-        "the volume with the weights cannot be mounted",
+        cause,
         _said(*messages[:2]),
-        "check the Secret's keys, the bucket, the path and oss_internal_endpoint in the PV; "
-        "qwenkit doctor tries the bucket",
+        fix,
         permanent=tried > CRASH_BUDGET or any(refused.search(m) for m in messages),
     )
 

@@ -29,6 +29,11 @@ _LOG_RULES: tuple[tuple[str, str, str], ...] = (
         "lower max_model_len or raise gpu_memory_utilization",
     ),
     (
+        r"No CUDA GPUs are available|unspecified launch failure|GPU is lost",
+        "the container's GPU is gone",
+        "delete the pod so that it is placed anew; kubectl describe node shows the GPUs left",
+    ),
+    (
         r"CUDA out of memory|OutOfMemoryError",
         "the GPU's memory is not enough",
         "lower max_model_len or gpu_memory_utilization, or use a larger GPU",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl as ssl_module
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -12,6 +14,7 @@ from qwenkit.errors import SandboxError
 
 LOOPBACK = "127.0.0.1"
 _TURNS = 3
+_RETRY_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -21,20 +24,51 @@ class Listening:
     url: str
     port: int
     runner: web.AppRunner
+    tls: ssl_module.SSLContext | None = None
 
     async def close(self) -> None:
         """Stop accepting, finish nothing, release the port."""
+        await self._abandon(self.runner.cleanup)
+
+    async def restart(self, seconds: float) -> None:
+        """Break every connection, refuse new ones for a while, then listen again on the port.
+
+        Nothing happens if it is down already.
+        """
+        sites = list(self.runner.sites)
+        if not sites:
+            return
+
+        async def stop() -> None:
+            for site in sites:
+                await site.stop()
+
+        await self._abandon(stop)
+        await asyncio.sleep(seconds)
+        while not self.runner.sites:
+            # Some client's socket may have been given the port meanwhile.
+            with contextlib.suppress(SandboxError):
+                await _start(self.runner, self.port, self.tls)
+            await asyncio.sleep(_RETRY_S)
+
+    async def _abandon(self, stop: Callable[[], Awaitable[None]]) -> None:
+        """Stop listening and break what is connected."""
         server = self.runner.server
-        transports = {one.transport for one in server.connections} if server else set()
-        await self.runner.cleanup()
+        # First, as a killed process does: to stop in good order waits for what is being answered,
+        # and TLS half a minute for a client that keeps its connection open.
+        _abort(server)
+        await stop()
         # What was being accepted meanwhile becomes a connection only in the loop's next turns.
         for _ in range(_TURNS):
             await asyncio.sleep(0)
-        transports |= {one.transport for one in server.connections} if server else set()
-        # TLS waits half a minute for a client that keeps its connection open: do not.
-        for transport in filter(None, transports):
-            transport.abort()
+        _abort(server)
         await asyncio.sleep(0)
+
+
+def _abort(server: web.Server | None) -> None:
+    for connection in server.connections if server else ():
+        if connection.transport is not None:
+            connection.transport.abort()
 
 
 async def listen(
@@ -54,16 +88,23 @@ async def listen(
         auto_decompress=False,
     )
     await runner.setup()
+    try:
+        await _start(runner, port, tls)
+    except SandboxError:
+        await runner.cleanup()
+        raise
+    bound: int = runner.addresses[0][1]
+    scheme = "https" if tls else "http"
+    return Listening(f"{scheme}://{LOOPBACK}:{bound}", bound, runner, tls)
+
+
+async def _start(runner: web.AppRunner, port: int, tls: ssl_module.SSLContext | None) -> None:
     site = web.TCPSite(runner, LOOPBACK, port, ssl_context=tls, reuse_address=True)
     try:
         await site.start()
     except OSError as error:
-        await runner.cleanup()
         raise SandboxError(
             f"port {port} on {LOOPBACK} cannot be used",
             error.strerror or str(error),
             "stop what listens there, or choose another port (0 takes a free one)",
         ) from error
-    bound: int = runner.addresses[0][1]
-    scheme = "https" if tls else "http"
-    return Listening(f"{scheme}://{LOOPBACK}:{bound}", bound, runner)

@@ -25,6 +25,12 @@ from qwenkit.sandbox import tiny_model
 from qwenkit.sandbox.controllers.clock import Clock
 from qwenkit.sandbox.controllers.manager import Controllers
 from qwenkit.sandbox.controllers.seed import seed
+from qwenkit.sandbox.faults.catalogue import FAULTS
+from qwenkit.sandbox.faults.client import ADDRESS
+from qwenkit.sandbox.faults.cluster import ClusterFaults
+from qwenkit.sandbox.faults.control import Control
+from qwenkit.sandbox.faults.desk import Desk, Front
+from qwenkit.sandbox.faults.injector import Injector
 from qwenkit.sandbox.http import Listening, listen
 from qwenkit.sandbox.hub.server import HubServer
 from qwenkit.sandbox.kube.kinds import Kinds
@@ -33,11 +39,14 @@ from qwenkit.sandbox.kube.logs import LogSource
 from qwenkit.sandbox.kube.server import KubeApi
 from qwenkit.sandbox.kube.store import Store
 from qwenkit.sandbox.kube.tls import make_certificates
+from qwenkit.sandbox.kubelet.child import Programs
 from qwenkit.sandbox.kubelet.node import Node, resolve_image
+from qwenkit.sandbox.kubelet.real_vllm import Vllm
 from qwenkit.sandbox.oss.server import OssServer
 from qwenkit.sandbox.process import (
     BUCKET,
     PREVIOUS,
+    PROGRAMS,
     REGION,
     Options,
     State,
@@ -112,10 +121,16 @@ async def _start(
     listeners: list[Listening] = []
     stack.push_async_callback(_close, listeners)
 
+    fronts: dict[str, Front] = {}
+
     async def serve(app: web.Application, name: str, tls: ssl.SSLContext | None = None) -> str:
         chosen = getattr(options, f"{name}_port")
+        injector = Injector()
+        if name in FAULTS:
+            injector.install(app)
         listening = await _listen(app, chosen, before.get(name, 0), tls)
         listeners.append(listening)
+        fronts[name] = Front(injector, listening)
         return listening.url
 
     key_id, key_secret = read_keys(root)
@@ -129,7 +144,16 @@ async def _start(
     recovered = (root / CLUSTER).exists()
     if recovered:
         store.load(root / CLUSTER)
-    node = Node(store, name=NODE, gpu=options.gpu, gpus=options.gpus, time_scale=options.time_scale)
+    programs = Programs(root / PROGRAMS)
+    node = Node(
+        store,
+        name=NODE,
+        gpu=options.gpu,
+        gpus=options.gpus,
+        time_scale=options.time_scale,
+        vllm=_vllm(options, programs),
+        programs=programs,
+    )
     gateway_url = await serve(Gateway(store, node, traffic).app(), "gateway")
     seed(
         store,
@@ -143,6 +167,10 @@ async def _start(
     api = KubeApi(store, token=token, admit=Webhooks(store).admit, logs=_logs(node))
     api_url = await serve(api.app(), "api", certificates.ssl_context)
     write_kubeconfig(root / "kubeconfig", server=api_url, ca_pem=certificates.ca_pem, token=token)
+    cluster = ClusterFaults(store, node)
+    desk = Desk(fronts, cluster, root / "oss" / BUCKET, oss.abort_upload)
+    stack.callback(desk.close)
+    listeners.append(await _take_orders(Control(desk), root))
     controllers = Controllers(store, traffic=traffic, resolve_image=resolve_image)
     for loop in (controllers.run(), node.run(), _keep(store, root, stop)):
         task = asyncio.create_task(loop)
@@ -158,6 +186,19 @@ async def _start(
         round(time.monotonic() - started, 2),
         recovered,
     )
+
+
+async def _take_orders(control: Control, root: Path) -> Listening:
+    """Listen for orders of faults; the private file beside says where, and the token."""
+    listening = await listen(control.app())
+    write_private(root / ADDRESS, json.dumps({"url": listening.url, "token": control.token}))
+    return listening
+
+
+def _vllm(options: Options, programs: Programs) -> Vllm | None:
+    if not options.vllm:
+        return None
+    return Vllm(options.vllm, options.vllm_version, programs)
 
 
 async def _close(listeners: list[Listening]) -> None:
@@ -214,16 +255,19 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 
 def _logs(node: Node) -> LogSource:
-    async def read(namespace: str, pod: str, container: str, follow: bool) -> AsyncIterator[bytes]:
+    async def read(
+        namespace: str, pod: str, container: str, *, follow: bool, previous: bool
+    ) -> AsyncIterator[bytes]:
         sent = 0
         # A pod that has not started a container, or is gone, has nothing (more) to say.
         with contextlib.suppress(NotFound):
             while True:
-                text = node.logs(namespace, pod, container)
+                over = not follow or previous or not node.writes(namespace, pod, container)
+                text = node.logs(namespace, pod, container, previous=previous)
                 sent = sent if sent <= len(text) else 0  # it restarted, and its log with it
                 yield text[sent:].encode()
                 sent = len(text)
-                if not follow:
+                if over:
                     return
                 await asyncio.sleep(0.2)
 

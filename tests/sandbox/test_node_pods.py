@@ -125,7 +125,7 @@ def test_a_crashing_container_backs_off(tmp_path: Path) -> None:
         (f"{COMMAND} --foo", 2, "api_server.py: error: unrecognized arguments: --foo"),
         (COMMAND.replace("/Qwen-7B-Chat-Int8", "/other"), 1, "HFValidationError"),
         (COMMAND.replace("/Qwen-7B-Chat-Int8", "qwen/x"), 1, "We couldn't connect to"),
-        (COMMAND.replace("6144", "999999"), 1, "max seq len (999999) is larger"),
+        (COMMAND.replace("6144", "999999"), 1, "User-specified max_model_len (999999) is greater"),
         ("true && false || exit 7", 7, ""),
     ],
 )
@@ -250,8 +250,7 @@ def test_a_draining_pod_stays_while_a_request_runs(tmp_path: Path) -> None:
         await until(lambda: made.ready("one"))
         address = made.node.address(pod["metadata"]["uid"])
         async with client() as session:
-            body = lake(stream=True, messages=[{"role": "user", "content": "count"}])
-            body["max_tokens"] = 100
+            body = lake(stream=True, max_tokens=100, ignore_eos=True)
             async with session.post(f"{address}/v1/chat/completions", json=body) as response:
                 await response.content.readany()
                 made.store.delete("Pod", "default", "one")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import StreamReader, web
+from aiohttp import web
 from transfer_world import (
     BUCKET,
     OPTIONS,
@@ -34,6 +34,8 @@ from transfer_world import (
 )
 
 from qwenkit.errors import Forbidden, TransferError, Unreachable
+from qwenkit.sandbox.faults import effects
+from qwenkit.sandbox.faults.oss import refuse
 from qwenkit.settings import Credentials
 from qwenkit.weights.checkpoint import Checkpoints
 from qwenkit.weights.integrity import verify
@@ -42,6 +44,7 @@ from qwenkit.weights.report import UploadReport
 from qwenkit.weights.transfer import upload
 
 PARTS = 12
+CRC = "x-oss-hash-crc64ecma"
 DATA = random.Random(4).randbytes(PARTS * PART - 5)
 
 
@@ -66,73 +69,15 @@ def assert_whole(place: World) -> None:
     assert place.orphans() == []
 
 
-def error(status: int, code: str, **more: str) -> web.Response:
-    details = "".join(f"<{name}>{value}</{name}>" for name, value in more.items())
-    body = f"<Error><Code>{code}</Code><Message>injected</Message>{details}</Error>"
-    return web.Response(status=status, text=body, content_type="application/xml")
-
-
-def answer(status: int, code: str, **more: str) -> Fault:
-    async def fault(request: web.Request, _handler: Handler) -> web.StreamResponse:
-        await request.read()
-        return error(status, code, **more)
-
-    return fault
-
-
-async def reset_in_the_middle(request: web.Request, _handler: Handler) -> web.StreamResponse:
-    await request.content.readany()
-    assert request.transport
-    request.transport.abort()
-    raise ConnectionResetError
-
-
-async def reset_after_the_work(request: web.Request, handler: Handler) -> web.StreamResponse:
-    await handler(request)
-    assert request.transport
-    request.transport.abort()
-    raise ConnectionResetError
-
-
-async def close_without_an_answer(request: web.Request, _handler: Handler) -> web.StreamResponse:
-    await request.read()
-    assert request.transport
-    request.transport.close()
-    raise ConnectionResetError
-
-
-def crc_header(value: str | None) -> Fault:
-    async def fault(request: web.Request, handler: Handler) -> web.StreamResponse:
-        response = await handler(request)
-        response.headers.pop("x-oss-hash-crc64ecma", None)
-        if value is not None:
-            response.headers["x-oss-hash-crc64ecma"] = value
-        return response
-
-    return fault
-
-
-async def change_a_byte(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Store another byte than was sent, as a faulty proxy does."""
-    changed = request.clone()
-    body = bytearray(await request.read())
-    body[len(body) // 2] ^= 1
-    stream = StreamReader(request.protocol, 2**20, loop=asyncio.get_running_loop())
-    stream.feed_data(bytes(body))
-    stream.feed_eof()
-    changed._payload = stream
-    return await handler(changed)
-
-
 TRANSIENT: dict[str, Fault] = {
-    "reset in the middle of the body": reset_in_the_middle,
-    "reset after the work was done": reset_after_the_work,
-    "no answer": close_without_an_answer,
-    "500": answer(500, "InternalError"),
-    "503": answer(503, "ServiceUnavailable"),
-    "429": answer(429, "TooManyRequests"),
-    "RequestTimeout": answer(400, "RequestTimeout"),
-    "wrong CRC": crc_header("1"),
+    "reset in the middle of the body": effects.reset,
+    "reset after the work was done": effects.lose_answer,
+    "no answer": effects.close,
+    "500": refuse(500, "InternalError"),
+    "503": refuse(503, "ServiceUnavailable"),
+    "429": refuse(429, "TooManyRequests"),
+    "RequestTimeout": refuse(400, "RequestTimeout"),
+    "wrong CRC": effects.change_headers({CRC: "1"}),
 }
 
 
@@ -158,7 +103,7 @@ def test_nothing_is_sent_twice_when_nothing_fails(place: World) -> None:
 
 
 def test_one_broken_part_costs_one_part(place: World) -> None:
-    place.faults.add(lambda r: is_part(r) and r.query["partNumber"] == "5", reset_in_the_middle, 2)
+    place.faults.add(lambda r: is_part(r) and r.query["partNumber"] == "5", effects.reset, 2)
     send(place)
     sent = Counter(r.query["partNumber"] for r in place.faults.seen if is_part(r))
     assert sent.pop("5") == 3
@@ -167,14 +112,14 @@ def test_one_broken_part_costs_one_part(place: World) -> None:
 
 
 def test_every_control_request_is_retried(place: World) -> None:
-    place.faults.add(lambda r: r.method in ("GET", "HEAD", "POST"), answer(503, "Busy"), times=4)
+    place.faults.add(lambda r: r.method in ("GET", "HEAD", "POST"), refuse(503, "Busy"), times=4)
     send(place)
     place.faults.rules.clear()
     assert_whole(place)
 
 
 def test_a_byte_that_changes_on_the_way_is_noticed(place: World) -> None:
-    place.faults.add(is_part, change_a_byte, times=2)
+    place.faults.add(is_part, effects.change_sent_byte, times=2)
     assert send(place).retries == 2
     assert_whole(place)
 
@@ -183,7 +128,7 @@ def test_a_byte_that_changes_on_the_way_is_noticed(place: World) -> None:
 def test_bytes_that_never_arrive_whole_are_given_up(
     place: World, wants: Callable[[web.Request], bool]
 ) -> None:
-    place.faults.add(wants, change_a_byte)
+    place.faults.add(wants, effects.change_sent_byte)
     with pytest.raises(TransferError, match="holds other bytes than were sent") as caught:
         send(place)
     assert "repeat the same upload" in caught.value.fix
@@ -194,7 +139,7 @@ def test_bytes_that_never_arrive_whole_are_given_up(
 
 @pytest.mark.parametrize("wants", [is_part, is_put, is_complete])
 def test_a_missing_crc_is_refused(place: World, wants: Callable[[web.Request], bool]) -> None:
-    place.faults.add(wants, crc_header(None))
+    place.faults.add(wants, effects.change_headers({CRC: None}))
     with pytest.raises(TransferError, match="no CRC-64"):
         send(place)
     assert not place.bucket.object_exists("m/qwenkit.json")
@@ -204,14 +149,14 @@ def test_a_missing_crc_is_refused(place: World, wants: Callable[[web.Request], b
 
 
 def test_threads_stop_at_the_first_final_failure(place: World) -> None:
-    place.faults.add(is_part, answer(403, "AccessDenied"))
+    place.faults.add(is_part, refuse(403, "AccessDenied"))
     with pytest.raises(Forbidden, match="OSS refused"):
         send(place)
     assert sum(map(is_part, place.faults.seen)) <= OPTIONS.workers + 1
 
 
 def test_what_arrived_before_a_failure_is_not_sent_again(place: World) -> None:
-    place.faults.add(lambda r: is_part(r) and r.query["partNumber"] == "9", reset_in_the_middle)
+    place.faults.add(lambda r: is_part(r) and r.query["partNumber"] == "9", effects.reset)
     with pytest.raises(Unreachable, match="does not answer"):
         send(place)
     before = {r.query["partNumber"] for r in place.faults.seen if is_part(r)}
@@ -226,7 +171,7 @@ def test_what_arrived_before_a_failure_is_not_sent_again(place: World) -> None:
 
 def test_a_complete_that_succeeded_unheard(place: World) -> None:
     """The server finishes, the answer is lost, and the repeated request finds no upload."""
-    place.faults.add(is_complete, reset_after_the_work, times=1)
+    place.faults.add(is_complete, effects.lose_answer, times=1)
     send(place)
     assert sum(map(is_complete, place.faults.seen)) == 2
     assert sum(map(is_part, place.faults.seen)) == PARTS
@@ -267,7 +212,7 @@ def test_a_server_that_stalls_is_left_and_asked_again(
 
 def test_skewed_clock_is_named_with_its_size(place: World) -> None:
     server_time = (datetime.now(UTC) + timedelta(seconds=4000)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-    skewed = answer(403, "RequestTimeTooSkewed", ServerTime=server_time)
+    skewed = refuse(403, "RequestTimeTooSkewed", ServerTime=server_time)
     place.faults.add(lambda r: True, skewed)
     with pytest.raises(Forbidden, match=r"clock is (3999|4000|4001) s behind") as caught:
         send(place)
@@ -283,7 +228,7 @@ def test_an_expired_token_is_asked_for_once_more(place: World) -> None:
         return credentials()
 
     bucket = open_bucket(place.url, BUCKET, keys, region="cn-hangzhou")
-    place.faults.add(is_part, answer(403, "SecurityTokenExpired"), times=1)
+    place.faults.add(is_part, refuse(403, "SecurityTokenExpired"), times=1)
     send(place, bucket=bucket)
     assert_whole(place)
     assert len(asked) >= len([r for r in place.faults.seen if is_part(r)])
@@ -292,7 +237,7 @@ def test_an_expired_token_is_asked_for_once_more(place: World) -> None:
 
 def test_a_token_that_stays_expired_says_what_to_do(place: World) -> None:
     place.faults.add(
-        lambda r: is_part(r) and int(r.query["partNumber"]) > 6, answer(403, "SecurityTokenExpired")
+        lambda r: is_part(r) and int(r.query["partNumber"]) > 6, refuse(403, "SecurityTokenExpired")
     )
     with pytest.raises(Forbidden) as caught:
         send(place)
@@ -321,7 +266,7 @@ def test_two_uploaders_of_the_same_object(place: World) -> None:
 
 def interrupted(place: World) -> int:
     """Leave an upload with part 9 missing; return how many parts arrived."""
-    place.faults.add(lambda r: is_part(r) and r.query["partNumber"] == "9", reset_in_the_middle)
+    place.faults.add(lambda r: is_part(r) and r.query["partNumber"] == "9", effects.reset)
     with pytest.raises(Unreachable):
         send(place)
     place.faults.rules.clear()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import oss2
 from aiohttp import web
 
+from qwenkit.sandbox.faults.injector import Effect, Handler, Injector
 from qwenkit.sandbox.http import Listening, listen
 from qwenkit.sandbox.oss.server import OssServer
 from qwenkit.settings import Credentials
@@ -27,32 +28,20 @@ OPTIONS = TransferOptions(
     part_size=PART, workers=3, files_at_once=2, backoff=Backoff(attempts=5, base_s=0.01, cap_s=0.05)
 )
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Fault = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
+Fault = Effect
 
 
-@dataclass
-class Faults:
-    """A middleware: the first fault that wants a request gets it. Every request is recorded."""
+class Faults(Injector):
+    """The sandbox's faults, and every request that came by."""
 
-    rules: list[tuple[Callable[[web.Request], bool], Fault, int]] = field(default_factory=list)
-    seen: list[web.Request] = field(default_factory=list, repr=False)
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[web.Request] = []
 
-    def add(self, wants: Callable[[web.Request], bool], fault: Fault, times: int = 10**9) -> None:
-        self.rules.append((wants, fault, times))
-
-    def install(self, app: web.Application) -> web.Application:
-        @web.middleware
-        async def meddle(request: web.Request, handler: Handler) -> web.StreamResponse:
-            self.seen.append(request)
-            for index, (wants, fault, left) in enumerate(self.rules):
-                if left and wants(request):
-                    self.rules[index] = (wants, fault, left - 1)
-                    return await fault(request, handler)
-            return await handler(request)
-
-        app.middlewares.append(meddle)
-        return app
+    @web.middleware
+    async def meddle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self.seen.append(request)
+        return await super().meddle(request, handler)
 
 
 class Servers:

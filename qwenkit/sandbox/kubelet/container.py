@@ -8,18 +8,22 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from qwenkit.errors import SandboxError
+from qwenkit.errors import NotReady, SandboxError
 from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
 from qwenkit.sandbox.kubelet import images, program
-from qwenkit.sandbox.kubelet.serving import Machine, Server, serving
+from qwenkit.sandbox.kubelet.child import Programs
+from qwenkit.sandbox.kubelet.serving import Machine, Serving, serving
 from qwenkit.sandbox.kubelet.status import ContainerState
 from qwenkit.sandbox.kubelet.timing import NodeTiming
+from qwenkit.sandbox.kubelet.upload import upload
 from qwenkit.sandbox.kubelet.volumes import Mount
 
-# The exit status of a stopped server, as recorded; SIGTERM leaves other programs no choice.
-_STOPPED, _KILLED = 2, 137
-_MAX_LOG, _MESSAGE_BYTES = 200_000, 2048
+_KILLED, _ENDED = 137, 143
+_MAX_LOG, _MESSAGE_BYTES = 2**20, 2048
 QUEUE_PROXY = "queue-proxy"
+# What PyTorch says when a GPU falls off the bus, and when a process starts without it.
+_GPU_FAILED = "RuntimeError: CUDA error: unspecified launch failure"
+_GPU_GONE = "RuntimeError: No CUDA GPUs are available"
 
 
 class Host(Protocol):
@@ -27,6 +31,14 @@ class Host(Protocol):
 
     timing: NodeTiming
     pulled: set[str]
+    programs: Programs | None
+
+    def environment(self, container: Mapping[str, Any]) -> dict[str, str]:
+        """Return the variables of a container.
+
+        Raises:
+            NotReady: it names a Secret or ConfigMap, or a key, that is not there.
+        """
 
     def event(self, container: str, kind: str, reason: str, message: str) -> None:
         """Record an event about a container of the pod."""
@@ -51,14 +63,18 @@ class Container:
         machine: Machine,
     ) -> None:
         self.state = ContainerState(spec)
-        self.server: Server | None = None
+        self.server: Serving | None = None
         self.mounts: Sequence[Mount] = ()
         self.log, self.previous_log = "", ""
         self._host, self._pod_name, self._policy = host, pod_name, restart_policy
         self._machine = machine
         self._timing = host.timing
         self._task: asyncio.Task[None] | None = None
+        self._main: asyncio.Task[int] | None = None
+        self._crashed = (_KILLED, "Error")
+        self._gpu_lost = False
         self._stop_code = _KILLED
+        self._env: dict[str, str] = {}
         self.on_start: Callable[[], None] = lambda: None
 
     @property
@@ -90,11 +106,30 @@ class Container:
         if self._task is not None and self.running:
             self._task.cancel()
             self._terminated(_KILLED)
-            self._task = asyncio.create_task(self._supervise(None))
+            self._task = asyncio.create_task(self._restart(self._task))
+
+    def crash(self, code: int, *, reason: str = "Error", words: str = "") -> None:
+        """End its process from outside, as the kernel or a broken device does; it starts again."""
+        if self._main is not None and self.running:
+            if words:
+                self.write(words)
+            self._crashed = code, reason
+            self._main.cancel()
+
+    def lose_gpu(self, lost: bool) -> None:
+        """Lose the GPU that it uses, at its next start too, or get it back."""
+        if lost and not self._gpu_lost and self.server is not None:
+            self.crash(1, words=_GPU_FAILED)
+        self._gpu_lost = lost
 
     def write(self, line: str) -> None:
-        """Add a line to its log."""
-        self.log = (self.log + line.rstrip("\n") + "\n")[-_MAX_LOG:]
+        """Add a line to its log; a full one is rotated away, as the kubelet does at 10 MiB."""
+        kept = self.log if len(self.log) < _MAX_LOG else ""
+        self.log = kept + line.rstrip("\n") + "\n"
+
+    async def _restart(self, before: asyncio.Task[None]) -> None:
+        await asyncio.wait([before])
+        await self._supervise(None)
 
     async def _supervise(self, process: asyncio.Task[int] | None) -> None:
         """Await the process, and start it again as the restart policy says."""
@@ -102,7 +137,9 @@ class Container:
         try:
             while True:
                 if process is not None:
-                    self._terminated(await process)
+                    await asyncio.wait([process])
+                    crashed = process.cancelled()
+                    self._terminated(*(self._crashed if crashed else (process.result(),)))
                     code = self.state.state["terminated"]["exitCode"]
                     if self._policy == "Never" or (self._policy == "OnFailure" and not code):
                         self._host.ended()
@@ -152,6 +189,7 @@ class Container:
 
     async def _start(self) -> asyncio.Task[int]:
         await self._pull()
+        await self._configure()
         if "terminated" in self.state.state:
             self.state.last_state = self.state.state
         # Together, for whoever reads the last state looks for its log.
@@ -165,7 +203,8 @@ class Container:
         self.state.state = {"running": {"startedAt": _now()}}
         self.state.started = True
         self.on_start()
-        return asyncio.create_task(self._process())
+        self._main = asyncio.create_task(self._process())
+        return self._main
 
     async def _pull(self) -> None:
         image = self.state.spec["image"]
@@ -189,6 +228,15 @@ class Container:
         self._host.pulled.add(image)
         self._host.event(self.name, "Normal", "Pulled", pulled)
 
+    async def _configure(self) -> None:
+        while True:
+            try:
+                self._env = self._host.environment(self.state.spec)
+                return
+            except NotReady as error:
+                self._host.event(self.name, "Warning", "Failed", f"Error: {error.what}")
+                await self._waits("CreateContainerConfigError", error.what)
+
     async def _waits(self, reason: str, message: str) -> None:
         self.state.state = {"waiting": {"reason": reason, "message": message}}
         self._host.publish()
@@ -200,7 +248,8 @@ class Container:
             self._stop_code = 0
             await asyncio.Event().wait()
         code = 0
-        for step in program.read(self.state.spec):
+        env = [{"name": name, "value": value} for name, value in self._env.items()]
+        for step in program.read({**self.state.spec, "env": env}):
             if (step.after == "&&" and code) or (step.after == "||" and not code):
                 continue
             code = await self._step(step)
@@ -211,6 +260,15 @@ class Container:
     async def _step(self, step: program.Step) -> int:
         if step.verb == "serve":
             return await self._serve(step.args)
+        if step.verb == "upload":
+            self._stop_code = _ENDED
+            return await upload(
+                step.args,
+                image=self.state.spec["image"],
+                env=self._env,
+                programs=self._host.programs,
+                log=self.write,
+            )
         if step.verb == "echo":
             self.write(" ".join(step.args))
         elif step.verb == "sleep" and step.args[0] != "infinity":
@@ -222,20 +280,26 @@ class Container:
         return 0
 
     async def _serve(self, argv: Sequence[str]) -> int:
+        if self._gpu_lost:
+            self.write(_GPU_GONE)
+            return 1
+        server = None
         try:
             async with serving(argv, self.mounts, self._machine, self.write) as server:
-                self.server, self._stop_code = server, _STOPPED
+                self.server = server
                 try:
-                    await asyncio.Event().wait()
+                    return await server.ended()
                 finally:
                     self.server = None
         except SandboxError as error:
             self.write(error.what)
             return int(error.context["exit_code"])
-        return 0
+        finally:
+            if server is not None:
+                self._stop_code = server.stop_code
 
-    def _terminated(self, code: int) -> None:
-        ended: Object = {"exitCode": code, "reason": "Error" if code else "Completed"}
+    def _terminated(self, code: int, reason: str = "Error") -> None:
+        ended: Object = {"exitCode": code, "reason": reason if code else "Completed"}
         tail = self.log[-_MESSAGE_BYTES:] if code else ""
         if tail and self.state.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
             ended["message"] = tail

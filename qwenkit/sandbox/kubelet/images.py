@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 
+from qwenkit import __version__
+
+# Of `upload --in-cluster`. No registry can give it: it is here, and nowhere else.
+TRANSFER_IMAGE = f"localhost/qwenkit:{__version__}"
 # Hosts by their last labels; a reference without a host is Docker Hub's.
 _KNOWN = (
     "aliyuncs.com",
@@ -46,7 +50,7 @@ def pull_error(image: str) -> str | None:
     host, path = _split(image)
     if not _REFERENCE.fullmatch(path):
         return f'Failed to apply default image tag "{image}": couldn\'t parse image name "{image}"'
-    if _known(host):
+    if _known(host) or image == TRANSFER_IMAGE:
         return None
     name, tag = _tagged(image)
     return (

@@ -1,13 +1,14 @@
 """The node: a kubelet that runs the pods bound to it on one machine's modelled GPUs.
 
-Nothing is executed: what a container does is read from its command line
-(``kubelet/program.py``). What it does not do stands in ``README.md``.
+What a container does is read from its command line (``kubelet/program.py``); next to nothing is
+really executed. What it does not do stands in ``README.md``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 
@@ -16,9 +17,13 @@ from qwenkit.errors import NotFound
 from qwenkit.sandbox.controllers.events import Recorder
 from qwenkit.sandbox.kube.objects import Object, at
 from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kubelet.child import Programs
+from qwenkit.sandbox.kubelet.container import Container
 from qwenkit.sandbox.kubelet.images import resolve_image
 from qwenkit.sandbox.kubelet.pod import PodWorker
+from qwenkit.sandbox.kubelet.real_vllm import Vllm
 from qwenkit.sandbox.kubelet.serving import Machine
+from qwenkit.sandbox.kubelet.status import GPU
 from qwenkit.sandbox.kubelet.timing import NodeTiming
 
 __all__ = ["Node", "NodeTiming", "resolve_image"]
@@ -36,6 +41,8 @@ class Node:
         gpus: how many.
         time_scale: how many times faster than real its time runs.
         timing: how long its steps take, before scaling.
+        vllm: what serves in place of the modelled engine.
+        programs: where what really runs has its folders; None: nothing does.
 
     Raises:
         InvalidValue: no such GPU.
@@ -50,10 +57,13 @@ class Node:
         gpus: int,
         time_scale: float,
         timing: NodeTiming | None = None,
+        vllm: Vllm | None = None,
+        programs: Programs | None = None,
     ) -> None:
-        self.name = name
-        self._store, self._gpu, self._gpus = store, find_gpu(gpu).name, gpus
-        self._scale = time_scale
+        self.name, self.gpus = name, gpus
+        self.mount_delay: Callable[[], float] = lambda: 0.0
+        self._store, self._gpu, self._lost = store, find_gpu(gpu).name, 0
+        self._scale, self._vllm, self._programs = time_scale, vllm, programs
         self._timing = (timing or NodeTiming()).scaled(time_scale)
         self._recorder = Recorder(store, "kubelet", host=name)
         self._workers: dict[str, PodWorker] = {}
@@ -76,7 +86,9 @@ class Node:
             changes.close()
             tasks = list(self._tasks.values())
             for task in tasks:
-                task.cancel()
+                # A second cancellation would interrupt the clean-up that a first one began.
+                if not task.cancelling():
+                    task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def address(self, pod_uid: str) -> str | None:
@@ -95,17 +107,49 @@ class Node:
         Raises:
             NotFound: no such pod runs here, or it has no such container.
         """
+        found = self._container(namespace, pod, container)
+        return found.previous_log if previous else found.log
+
+    def writes(self, namespace: str, pod: str, container: str) -> bool:
+        """Return whether a container runs, so that more may come to its log.
+
+        Raises:
+            NotFound: as for ``logs``.
+        """
+        return self._container(namespace, pod, container).running
+
+    def _container(self, namespace: str, pod: str, container: str) -> Container:
         for worker in self._workers.values():
             metadata = worker.pod["metadata"]
             if (metadata["namespace"], metadata["name"]) == (namespace, pod):
                 for one in worker.containers:
                     if one.name == container:
-                        return one.previous_log if previous else one.log
+                        return one
         raise NotFound(
             f"container {container} of pod {namespace}/{pod} has no log",
             f"node {self.name} runs no such container",
             "list the pods and their containers",
         )
+
+    def out_of_memory(self, pod_uid: str) -> None:
+        """Kill the pod's container for using more memory than it may."""
+        self._workers[pod_uid].out_of_memory()
+
+    def lose_gpus(self, count: int) -> None:
+        """Lose so many GPUs, idle ones first and then the youngest pods'; 0 gives all back.
+
+        A device plugin reports them unhealthy: the node still has the capacity, and cannot
+        allocate it.
+        """
+        self._lost = min(count, self.gpus)
+        left = self.gpus - self._lost
+        node = self._store.find("Node", None, self.name)
+        if node is not None and node["status"]["allocatable"].get(GPU) != str(left):
+            node["status"]["allocatable"] = {**node["status"]["allocatable"], GPU: str(left)}
+            self._store.update_status("Node", node)
+        for worker in self._workers.values():
+            left -= worker.gpus
+            worker.lose_gpu(left < 0)
 
     def _pod(self, pod: Object) -> None:
         """Hear of a pod; one that cannot be run must not stop the others."""
@@ -132,12 +176,14 @@ class Node:
             timing=self._timing,
             pulled=self._pulled,
             machine=self._machine,
+            mount_delay=lambda: self.mount_delay() / self._scale,
             pod_ip=f"10.244.0.{next(self._addresses)}",
+            programs=self._programs,
         )
         if pod["spec"].get("initContainers"):
             worker.refuse("NotInSandbox", "the sandbox's node runs no init containers")
             return
-        free = self._gpus - sum(one.gpus for one in self._workers.values())
+        free = self.gpus - self._lost - sum(one.gpus for one in self._workers.values())
         if worker.gpus > free:
             worker.refuse(
                 "UnexpectedAdmissionError",
@@ -156,7 +202,7 @@ class Node:
             self._tasks[worker].cancel()
 
     def _machine(self, gpus: int) -> Machine:
-        return Machine(self._gpu, gpus, self._timing.load_s, self._scale)
+        return Machine(self._gpu, gpus, self._timing.load_s, self._scale, self._vllm)
 
 
 def _report(task: asyncio.Task[None]) -> None:

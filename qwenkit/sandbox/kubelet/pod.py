@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,8 @@ from qwenkit.sandbox.controllers.events import Recorder
 from qwenkit.sandbox.kube.api_error import ApiError
 from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
 from qwenkit.sandbox.kube.store import Store
-from qwenkit.sandbox.kubelet import probes, volumes
+from qwenkit.sandbox.kubelet import environment, probes, volumes
+from qwenkit.sandbox.kubelet.child import Programs
 from qwenkit.sandbox.kubelet.container import QUEUE_PROXY, Container
 from qwenkit.sandbox.kubelet.prober import Prober
 from qwenkit.sandbox.kubelet.serving import Machine
@@ -22,6 +23,7 @@ from qwenkit.sandbox.kubelet.timing import NodeTiming
 
 HOST_IP = "10.10.0.1"
 _POLL_S = 0.02
+_OOM = 137
 
 
 class PodWorker:
@@ -36,12 +38,15 @@ class PodWorker:
         timing: NodeTiming,
         pulled: set[str],
         machine: Callable[[int], Machine],
+        mount_delay: Callable[[], float],
         pod_ip: str,
+        programs: Programs | None,
     ) -> None:
-        self.timing, self.pulled = timing, pulled
+        self.timing, self.pulled, self.programs = timing, pulled, programs
         self.pod = pod
         self.draining = False
         self._store, self._recorder, self._pod_ip = store, recorder, pod_ip
+        self._mount_delay = mount_delay
         self._start_time = timestamp(utc_now())
         self._sandbox_ready = self._stopped = False
         self._deleted = asyncio.Event()
@@ -95,6 +100,17 @@ class PodWorker:
             draining=self.draining,
         )
 
+    def out_of_memory(self) -> None:
+        """Have the container that serves killed, as the kernel does."""
+        for one in self.containers:
+            if one.name != QUEUE_PROXY:
+                one.crash(_OOM, reason="OOMKilled")
+
+    def lose_gpu(self, lost: bool) -> None:
+        """Lose the pod's GPUs, or get them back."""
+        for one in self.containers:
+            one.lose_gpu(lost)
+
     def refuse(self, reason: str, message: str) -> None:
         """Fail the pod before anything of it runs."""
         self._stopped = True
@@ -109,6 +125,10 @@ class PodWorker:
         self._deleted.set()
 
     # What containers say
+
+    def environment(self, container: Mapping[str, Any]) -> dict[str, str]:
+        """Return the variables of a container; see ``environment.resolve``."""
+        return environment.resolve(self._store, self.pod["metadata"]["namespace"], container)
 
     def event(self, container: str, kind: str, reason: str, message: str) -> None:
         """Record an event about a container, or about the pod if the name is empty."""
@@ -175,9 +195,11 @@ class PodWorker:
 
     async def _mount(self) -> dict[str, Any]:
         wait = self.timing.mount_backoff_s
+        ready_at = time.monotonic() + self._mount_delay()
+        patience = volumes.Patience(ready_at, self.timing.mount_timeout_s)
         while True:
             try:
-                return await volumes.mount(self._store, self.pod)
+                return await volumes.mount(self._store, self.pod, patience)
             except NotReady as error:
                 self.event("", "Warning", "FailedMount", error.what)
             await asyncio.sleep(wait)
@@ -209,9 +231,8 @@ class PodWorker:
         begun = time.monotonic()
         quiet_s = self.timing.drain_s if self._queue_proxy() else 0.0
         while (now := time.monotonic()) < begun + grace:
-            engines = [one.server.engine for one in self.containers if one.server]
-            last = max([begun, *(engine.last_request for engine in engines)])
-            if not any(engine.in_flight for engine in engines) and now >= last + quiet_s:
+            busy = [await one.server.last_busy() for one in self.containers if one.server]
+            if now >= max([begun, *busy]) + quiet_s:
                 return
             await asyncio.sleep(_POLL_S)
 

@@ -5,6 +5,7 @@ r"""What a container does, read from its command line; nothing is executed.
 | ``python3 -m vllm.entrypoints.openai.api_server FLAGS`` | the engine, with these flags |
 | ``vllm serve MODEL FLAGS`` | the same |
 | an image ``vllm-openai`` without a command | the same, with ``args`` as flags |
+| ``qwenkit upload …``, not in a shell | that, really: see ``upload.py`` |
 | ``echo``, ``sleep``, ``exit``, ``true``, ``false`` | that |
 | ``set``, ``export``, ``cd`` and the like | nothing |
 | ``sh -c "…"`` with ``;``, ``&&``, ``\|\|``, newlines | one after the other |
@@ -27,12 +28,13 @@ _SILENT = {":", "cd", "export", "set", "true", "ulimit", "umask", "unset"}
 _COMMENT = re.compile(r"""('[^']*'|"(?:\\.|[^"\\])*"|\\.)|(?<![^\s;&|])#[^\n]*""", re.DOTALL)
 _REDIRECTION = re.compile(r"\s[12]?>(?:&[12]|/dev/\w+)")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|\((\w+)\)|(\w+))")
+_REFERENCE = re.compile(r"\$\$|\$\(([^)]+)\)")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command. ``verb``: serve, echo, sleep, exit, return (its status) or forever."""
+    """One command. ``verb``: serve, upload, echo, sleep, exit, return (its status) or forever."""
 
     verb: str
     args: tuple[str, ...] = ()
@@ -49,6 +51,8 @@ def read(container: Mapping[str, Any]) -> list[Step]:
     line = [*command, *args]
     if len(line) >= 3 and _base(line[0]) in _SHELLS and line[1] in ("-c", "-ec", "-lc"):
         return list(_script(_expand(line[2], env)))
+    if line[:2] == ["qwenkit", "upload"]:
+        return [Step("upload", tuple(_substituted(word, env) for word in line[2:]))]
     return [_step([_expand(word, env) for word in line], ";")]
 
 
@@ -99,6 +103,15 @@ def _step(words: Sequence[str], after: str) -> Step:
 
 def _expand(text: str, env: Mapping[str, str]) -> str:
     return _VARIABLE.sub(lambda found: env.get(next(filter(None, found.groups())), ""), text)
+
+
+def _substituted(text: str, env: Mapping[str, str]) -> str:
+    """Expand a word as Kubernetes does: ``$(NAME)`` if there is such a variable, ``$$`` to $."""
+
+    def value(found: re.Match[str]) -> str:
+        return "$" if found[0] == "$$" else env.get(found[1], found[0])
+
+    return _REFERENCE.sub(value, text)
 
 
 def _is_time(text: str) -> bool:

@@ -34,6 +34,8 @@ class NodeTiming:
     """Between two looks at a pod whose container backs off."""
     crash_backoff_s: float = 10.0
     crash_backoff_max_s: float = 300.0
+    mount_timeout_s: float = 120.0
+    """That the kubelet gives a driver for one try to mount a volume."""
     mount_backoff_s: float = 0.5
     mount_backoff_max_s: float = 122.0
     pull_backoff_s: float = 10.0

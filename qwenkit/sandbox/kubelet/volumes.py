@@ -5,8 +5,10 @@ The checks and their words are those of the kubelet and of the OSS CSI driver.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -28,8 +30,32 @@ class Mount:
     bucket: Bucket
 
 
-async def mount(store: Store, pod: Object) -> dict[str, Bucket]:
+@dataclass(frozen=True)
+class Patience:
+    """A driver that has a volume ready at ``ready_at``, and how long the kubelet waits for it."""
+
+    ready_at: float
+    timeout_s: float
+
+    async def wait(self, volume_name: str) -> None:
+        """Wait until the driver is ready.
+
+        Raises:
+            NotReady: the kubelet's patience ended first.
+        """
+        left = self.ready_at - time.monotonic()
+        await asyncio.sleep(max(0.0, min(left, self.timeout_s)))
+        if left > self.timeout_s:
+            _fail(volume_name, _rpc("DeadlineExceeded", "context deadline exceeded"))
+
+
+async def mount(store: Store, pod: Object, patience: Patience) -> dict[str, Bucket]:
     """Mount the pod's volumes; return the buckets by the volumes' names in the pod.
+
+    Args:
+        store: the cluster's objects.
+        pod: whose volumes.
+        patience: how slow the driver is, if it is.
 
     Raises:
         NotReady: one cannot be mounted; ``what`` is the FailedMount event's message.
@@ -38,7 +64,11 @@ async def mount(store: Store, pod: Object) -> dict[str, Bucket]:
     namespace = pod["metadata"]["namespace"]
     for volume in pod["spec"].get("volumes", []):
         if claim := at(volume, "persistentVolumeClaim", "claimName"):
-            mounted[volume["name"]] = await _mount_claim(store, namespace, volume["name"], claim)
+            bucket, volume_name = _claimed(store, namespace, volume["name"], claim)
+            if patience is not None:
+                await patience.wait(volume_name)
+            await _try(bucket, volume_name)
+            mounted[volume["name"]] = bucket
         for kind, field in (("Secret", "secretName"), ("ConfigMap", "name")):
             source = volume.get(kind[0].lower() + kind[1:]) or {}
             wanted = source.get(field)
@@ -62,7 +92,8 @@ def mounts(container: Mapping[str, Any], mounted: Mapping[str, Bucket]) -> list[
     return sorted(found, key=lambda one: -len(one.path))
 
 
-async def _mount_claim(store: Store, namespace: str, name: str, claim_name: str) -> Bucket:
+def _claimed(store: Store, namespace: str, name: str, claim_name: str) -> tuple[Bucket, str]:
+    """Return the bucket behind a claim and the name of its volume."""
     claim = store.find("PersistentVolumeClaim", namespace, claim_name)
     if claim is None:
         _fail(name, f'persistentvolumeclaim "{claim_name}" not found')
@@ -70,14 +101,17 @@ async def _mount_claim(store: Store, namespace: str, name: str, claim_name: str)
     volume = store.find("PersistentVolume", None, volume_name) if volume_name else None
     if volume is None or at(claim, "status", "phase") not in ("Bound", None):
         _fail(name, f'PVC "{namespace}/{claim_name}" is not bound')
-    bucket = _bucket(store, volume)
+    return _bucket(store, volume), volume_name
+
+
+async def _try(bucket: Bucket, volume_name: str) -> None:
+    """Do the first that a mounted volume does: list the bucket's folder."""
     try:
         await bucket.list()
     except QwenkitError as error:
         # The client's words, without what could be a key.
         why = f"{error.what}: {error.why}" if error.why else error.what
         _fail(volume_name, _rpc("Internal", f"failed to mount oss bucket: {why}"))
-    return bucket
 
 
 def _bucket(store: Store, volume: Object) -> Bucket:

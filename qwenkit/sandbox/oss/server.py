@@ -71,6 +71,7 @@ class OssServer:
         self._root, self._keys, self._region = root, dict(keys), region
         self._buckets, self._etag = tuple(buckets), etag
         self._store: Store | None = None
+        self._uploads: Uploads | None = None
         self._operations: dict[tuple[str, str, str], _Handler] = {}
 
     def app(self) -> web.Application:
@@ -81,9 +82,18 @@ class OssServer:
         app.cleanup_ctx.append(self._running)
         return app
 
+    async def abort_upload(self, bucket: str, key: str, upload_id: str) -> None:
+        """Throw a multipart upload away, as somebody else with the right to do so.
+
+        Raises:
+            OssError: NoSuchUpload.
+        """
+        assert self._uploads
+        await self._uploads.abort(self._uploads.get(bucket, key, upload_id))
+
     async def _running(self, app: web.Application) -> AsyncIterator[None]:
         self._store = store = Store(self._root, etag=self._etag)
-        uploads = Uploads(store)
+        self._uploads = uploads = Uploads(store)
         self._operations = _operations(store, uploads, self._region)
         try:
             for bucket in self._buckets:

@@ -1,0 +1,166 @@
+"""``qwenkit sandbox fault``: make something go wrong in a running sandbox, and see what it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qwenkit.console import emit
+from qwenkit.sandbox import process
+from qwenkit.sandbox.faults.catalogue import FAULTS, MODEL_FOLDER, Kind, parse
+from qwenkit.sandbox.faults.client import ask
+
+app = typer.Typer(
+    help="Make something go wrong in the running sandbox. A fault happens once, unless --times "
+    "or --for says more; none outlives the sandbox.",
+    no_args_is_help=True,
+)
+
+What = Annotated[str, typer.Argument(metavar="WHAT", help="What goes wrong; see above.")]
+Times = Annotated[int, typer.Option(min=0, help="How often. Default: once.", show_default=False)]
+For = Annotated[
+    float,
+    typer.Option("--for", min=0, help="For how many seconds.", show_default=False),
+]
+On = Annotated[str, typer.Option(help="Which requests it meets. Default: all that fit.")]
+Seconds = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        help="How long a stall, restart or mount takes; a clock's error.",
+        show_default=False,
+    ),
+]
+Root = Annotated[Path, typer.Option(help="Folder of the sandbox.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def _help(where: str, sentence: str) -> str:
+    lines = [f"{sentence}\n\nWHAT is one of:"]
+    lines += [f"{what}: {kind.sees}{_defaults(kind)}" for what, kind in FAULTS[where].items()]
+    return "\n\n".join(lines)
+
+
+def _defaults(kind: Kind) -> str:
+    given = {"--on": kind.on, "--seconds": kind.seconds, "--for": kind.for_s}
+    said = " ".join(f"{name} {value}" for name, value in given.items() if value)
+    return f" [{said}]" if said else ""
+
+
+def _server(where: str, sentence: str) -> None:
+    @app.command(where, help=_help(where, sentence))
+    def command(
+        what: What,
+        on: On = "",
+        times: Times = 0,
+        for_s: For = 0,
+        seconds: Seconds = 0,
+        root: Root = process.DEFAULT_ROOT,
+        as_json: Json = False,
+    ) -> None:
+        order = {"on": on, "times": times, "for_s": for_s, "seconds": seconds}
+        _take(root, as_json, where=where, what=what, **order)
+
+
+_server("api", "Trouble with the Kubernetes API; --on takes methods: PATCH.")
+_server("oss", "Trouble with OSS; --on takes operations: UploadPart.")
+_server("hub", "Trouble with the model hub; --on takes a glob of files: '*.json'.")
+
+
+@app.command(help=_help("pod", "Take a pod away from under its requests."))
+def pod(
+    what: What,
+    name: Annotated[
+        str, typer.Argument(help="Its name, or how it begins. Default: the youngest ready one.")
+    ] = "",
+    namespace: Annotated[str, typer.Option("-n", "--namespace", help="Its namespace.")] = "default",
+    root: Root = process.DEFAULT_ROOT,
+    as_json: Json = False,
+) -> None:
+    """Take a pod away."""
+    _take(root, as_json, where="pod", what=what, name=name, namespace=namespace)
+
+
+@app.command(help=_help("gpu", "Lose GPUs of the node."))
+def gpu(
+    what: What,
+    count: Annotated[int, typer.Option(min=1, help="How many.")] = 1,
+    for_s: For = 0,
+    root: Root = process.DEFAULT_ROOT,
+    as_json: Json = False,
+) -> None:
+    """Lose GPUs."""
+    _take(root, as_json, where="gpu", what=what, count=count, for_s=for_s)
+
+
+@app.command(help=_help("mount", "Trouble with mounting volumes."))
+def mount(
+    what: What,
+    seconds: Seconds = 0,
+    times: Times = 0,
+    for_s: For = 0,
+    root: Root = process.DEFAULT_ROOT,
+    as_json: Json = False,
+) -> None:
+    """Make mounts slow."""
+    order = {"seconds": seconds, "times": times, "for_s": for_s}
+    _take(root, as_json, where="mount", what=what, **order)
+
+
+@app.command(
+    help=_help("weights", "Damage the weights in the bucket. Only `qwenkit upload` mends them.")
+)
+def weights(
+    what: What,
+    file: Annotated[str, typer.Option(help="Which file. Default: the first shard.")] = "",
+    prefix: Annotated[str, typer.Option(help="Its folder in the bucket.")] = MODEL_FOLDER,
+    root: Root = process.DEFAULT_ROOT,
+    as_json: Json = False,
+) -> None:
+    """Damage the weights."""
+    _take(root, as_json, where="weights", what=what, name=file, prefix=prefix)
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """List every fault there is, and what one sees of it."""
+    known = {
+        f"{where} {what}": kind.sees for where in FAULTS for what, kind in FAULTS[where].items()
+    }
+    width = max(map(len, known))
+    lines = [f"{name:{width}}  {sees}" for name, sees in known.items()]
+    emit(known if as_json else "\n".join(lines), as_json=as_json)
+
+
+@app.command()
+def status(root: Root = process.DEFAULT_ROOT, as_json: Json = False) -> None:
+    """Show what was ordered since the last clear: how often it struck, what is left."""
+    taken = ask(root.absolute(), "GET")
+    lines = [_line(one) for one in taken] or ["no fault: all is well"]
+    emit(taken if as_json else "\n".join(lines), as_json=as_json)
+
+
+@app.command()
+def clear(root: Root = process.DEFAULT_ROOT, as_json: Json = False) -> None:
+    """End all faults that are active; what is broken (pods, weights) stays so."""
+    answer = ask(root.absolute(), "DELETE")
+    text = f"cleared: {answer['cleared']} active"
+    emit(answer if as_json else text, as_json=as_json)
+
+
+def _take(root: Path, as_json: bool, **order: Any) -> None:
+    taken = ask(root.absolute(), "POST", parse(order).to_dict())
+    text = f"{_line(taken)}\n  you will see: {taken['sees']}"
+    emit(taken if as_json else text, as_json=as_json)
+
+
+def _line(taken: dict[str, Any]) -> str:
+    parts = [f"{taken['where']} {taken['what']}: {taken['met']}"]
+    of = f" of {taken['of']}" if taken["of"] else ""
+    parts.append(f"hit {taken['hits']}{of}")
+    if taken["left_s"]:
+        parts.append(f"{taken['left_s']} s left")
+    parts.append("active" if taken["active"] else "over")
+    return ", ".join(parts)

@@ -1,0 +1,1 @@
+"""Faults on demand: what can go wrong in the sandbox, and who makes it go wrong."""

@@ -1,0 +1,61 @@
+"""A container's environment: plain values, and those that Secrets and ConfigMaps hold.
+
+What ``fieldRef`` and ``resourceFieldRef`` would give is left out.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from qwenkit.errors import NotReady
+from qwenkit.sandbox.kube.objects import Object
+from qwenkit.sandbox.kube.store import Store
+
+_KINDS = {"secret": "Secret", "configMap": "ConfigMap"}
+
+
+def resolve(store: Store, namespace: str, container: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables of a container.
+
+    Raises:
+        NotReady: an object or a key is not there; ``what`` is the kubelet's message.
+    """
+    env: dict[str, str] = {}
+    for source in container.get("envFrom") or []:
+        for kind in _KINDS:
+            if reference := source.get(f"{kind}Ref"):
+                found = _data(store, kind, namespace, reference)
+                env |= {source.get("prefix", "") + key: value for key, value in found.items()}
+    for one in container.get("env") or []:
+        given = one.get("valueFrom") or {}
+        for kind in _KINDS:
+            if reference := given.get(f"{kind}KeyRef"):
+                found = _data(store, kind, namespace, reference)
+                env |= _key(found, kind, namespace, one["name"], reference)
+        if not given:
+            env[one["name"]] = one.get("value", "")
+    return env
+
+
+def _data(store: Store, kind: str, namespace: str, reference: Object) -> dict[str, str]:
+    found = store.find(_KINDS[kind], namespace, reference["name"])
+    if found is None and not reference.get("optional"):
+        raise NotReady(f'{kind.lower()} "{reference["name"]}" not found')
+    data = (found or {}).get("data") or {}
+    if kind == "configMap":
+        return dict(data)
+    return {key: base64.b64decode(text).decode(errors="replace") for key, text in data.items()}
+
+
+def _key(
+    data: Mapping[str, str], kind: str, namespace: str, name: str, reference: Object
+) -> dict[str, str]:
+    key = reference["key"]
+    if key in data:
+        return {name: data[key]}
+    if not reference.get("optional"):
+        where = f"{_KINDS[kind]} {namespace}/{reference['name']}"
+        raise NotReady(f"couldn't find key {key} in {where}")
+    return {}
