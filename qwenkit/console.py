@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -14,6 +16,8 @@ import typer
 from qwenkit.errors import QwenkitError
 
 LINE_EVERY_S = 10.0
+_CLEAR = "\r\x1b[2K"
+JSON_EVERY_S = 1.0
 
 
 def emit(answer: Any, *, as_json: bool) -> None:
@@ -57,19 +61,56 @@ def say(*, quiet: bool) -> Callable[[Any], None]:
     return (lambda line: None) if quiet else (lambda line: typer.echo(str(line), err=True))
 
 
-def progress_line(describe: Callable[[Any], str]) -> Callable[[Any], None]:
-    """Return a callback for progress: one line redrawn on a terminal, else a line every 10 s."""
-    terminal, last = sys.stderr.isatty(), [0.0]
+@contextmanager
+def progress_line(describe: Callable[[Any], str]) -> Iterator[Callable[[Any], None]]:
+    """Lend a callback for progress: one line redrawn on a terminal, else a line every 10 s.
+
+    On a terminal the line is gone at the end, so that what follows starts in a clean one.
+    """
+    terminal = sys.stderr.isatty()
 
     def show(state: Any) -> None:
-        now = time.monotonic()
-        if now - last[0] < (0.2 if terminal else LINE_EVERY_S):
-            return
-        last[0] = now
-        typer.echo(
-            f"\r\x1b[2K{describe(state)}" if terminal else describe(state),
-            nl=not terminal,
-            err=True,
-        )
+        # Without wrapping: what is too long for the window is cut there, not redrawn below.
+        line = f"{_CLEAR}\x1b[?7l{describe(state)}\x1b[?7h" if terminal else describe(state)
+        typer.echo(line, nl=not terminal, err=True)
 
-    return show
+    with _interruptible():
+        try:
+            yield _now_and_then(show, 0.2 if terminal else LINE_EVERY_S)
+        finally:
+            if terminal:
+                typer.echo(_CLEAR, nl=False, err=True)
+
+
+@contextmanager
+def progress_json(*, wanted: bool) -> Iterator[Callable[[Any], None]]:
+    """Lend a callback for progress: a line of JSON every second, for programs that want it."""
+
+    def show(state: Any) -> None:
+        typer.echo(json.dumps({"progress": plain(state)}, ensure_ascii=False))
+
+    with _interruptible():
+        yield _now_and_then(show, JSON_EVERY_S if wanted else math.inf)
+
+
+def _now_and_then(show: Callable[[Any], None], every_s: float) -> Callable[[Any], None]:
+    """Return ``show``, called at once and then no more often than ``every_s``."""
+    due = math.inf if math.isinf(every_s) else 0.0
+
+    def maybe(state: Any) -> None:
+        nonlocal due
+        if (now := time.monotonic()) >= due:
+            due = now + every_s
+            show(state)
+
+    return maybe
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """After Ctrl-C, say what the interrupted work noted, such as how to go on; exit with 130."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        typer.echo("\n".join(["interrupted", *getattr(error, "__notes__", ())]), err=True)
+        raise typer.Exit(130) from None

@@ -15,7 +15,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from qwenkit.errors import Conflict
@@ -86,11 +86,11 @@ class Checkpoints:
         """Write the checkpoint of an object, durably; call it from one thread at a time."""
         path = self._path(key)
         temporary = path.with_suffix(".tmp")
-        parts = [asdict(part) for _, part in sorted(checkpoint.parts.copy().items())]
+        parts = [vars(part) for _, part in sorted(checkpoint.parts.copy().items())]
         document = {"format": _FORMAT, "key": key, **vars(checkpoint), "parts": parts}
         try:
-            with temporary.open("w") as stream:
-                json.dump(document, stream)
+            with temporary.open("wb") as stream:
+                stream.write(json.dumps(document).encode())
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.replace(path)

@@ -63,6 +63,11 @@ class Listing:
     revision: str
     files: tuple[RemoteFile, ...]
 
+    @property
+    def size(self) -> int:
+        """Bytes of all files together."""
+        return sum(file.size for file in self.files)
+
 
 class Reader(Protocol):
     """A stream of bytes."""

@@ -7,7 +7,8 @@ in which a set of files can be incomplete is cheaper to name here.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -28,11 +29,19 @@ _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _POINTER_SIZES = range(100, 1024)
 _INDEX = ".safetensors.index.json"
 _INDEX_LIMIT = 64 << 20
+_NUMBERED = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.safetensors")
 _WORKERS = 8
+_FETCH_FIX = "fetch the source again in full; for a git clone: git lfs pull"
+_SELECT_FIX = "--include and --exclude leave that file out: take all shards of a model, or none"
 
 
-def check_listing(repository: Repository, listing: Listing) -> None:
+def check_listing(repository: Repository, listing: Listing, left_out: Collection[str] = ()) -> None:
     """Refuse a source that is no complete set of weights, before a byte is sent.
+
+    Args:
+        repository: the source.
+        listing: its files that are wanted.
+        left_out: paths of its other files, for the message.
 
     Raises:
         Rejected: names the first file at fault.
@@ -46,7 +55,11 @@ def check_listing(repository: Repository, listing: Listing) -> None:
             text = _content(repository, file, file.size)
             _, found = _shards(file.path, text, sizes)
             problems += found
-    _raise_first(problems, listing.source)
+    named = {problem.file for problem in problems}
+    gaps = (path for path in _gaps(sizes) if path not in named)
+    problems += [Problem(path, "is missing, as the names beside it say") for path in gaps]
+    selected = any(problem.file in left_out for problem in problems)
+    _raise_first(problems, listing.source, _SELECT_FIX if selected else _FETCH_FIX)
 
 
 def check_stored(bucket: oss2.Bucket, prefix: str, files: tuple[StoredFile, ...]) -> None:
@@ -55,7 +68,7 @@ def check_stored(bucket: oss2.Bucket, prefix: str, files: tuple[StoredFile, ...]
     Raises:
         Rejected: names the first file at fault.
     """
-    _raise_first(_tensor_problems(bucket, prefix, files), object_url(bucket, prefix))
+    _raise_first(_tensor_problems(bucket, prefix, files), object_url(bucket, prefix), _FETCH_FIX)
 
 
 def verify(bucket: oss2.Bucket, prefix: str) -> VerifyReport:
@@ -90,6 +103,7 @@ def verify(bucket: oss2.Bucket, prefix: str) -> VerifyReport:
         manifest.bytes,
         tuple(sorted(problems, key=lambda problem: problem.file)),
         tuple(key for key in stored if key not in listed),
+        str(manifest.selection),
     )
 
 
@@ -161,6 +175,16 @@ def _shards(
     return shards, [Problem(shard, f"is missing, and {path} names it") for shard in missing]
 
 
+def _gaps(paths: Iterable[str]) -> Iterator[str]:
+    """Name shards that are not there though others' names count them: 1-of-2 without 2-of-2."""
+    found = [match for path in paths if (match := _NUMBERED.fullmatch(path))]
+    for stem, total in sorted({(match[1], match[3]) for match in found}):
+        numbers = {int(match[2]) for match in found if (match[1], match[3]) == (stem, total)}
+        for number in range(1, int(total) + 1):
+            if number not in numbers:
+                yield f"{stem}-{number:05}-of-{total}.safetensors"
+
+
 def _content(repository: Repository, file: RemoteFile, count: int) -> bytes:
     buffer = bytearray(count)
     with SourceStream(repository, file, Patience()) as stream:
@@ -180,12 +204,12 @@ def _range(bucket: oss2.Bucket, key: str, start: int, count: int) -> bytes:
     return data
 
 
-def _raise_first(problems: list[Problem], where: str) -> None:
+def _raise_first(problems: list[Problem], where: str, fix: str) -> None:
     if problems:
         first, more = problems[0], len(problems) - 1
         raise Rejected(
             f"{where}: {first}",
             f"and {more} more problems" if more else "",
-            "fetch the source again in full; for a git clone: git lfs pull",
+            fix,
             problems=[str(problem) for problem in problems],
         )

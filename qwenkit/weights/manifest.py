@@ -14,6 +14,7 @@ from qwenkit.errors import Conflict, NotFound
 from qwenkit.weights.hub import MANIFEST_NAME
 from qwenkit.weights.oss import abort_uploads, delete_keys, list_objects, object_url
 from qwenkit.weights.oss_errors import ask
+from qwenkit.weights.selection import EVERYTHING, Selection
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 RUN = "qwenkit.dev/run"
@@ -22,12 +23,17 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file as it lies in the bucket."""
+    """One file as it lies in the bucket.
+
+    The ETag is the server's at the moment that the CRC-64 was proven: as long as a listing shows
+    it, the object is the one that was proven. Manifests of older uploads lack it.
+    """
 
     path: str
     size: int
     sha256: str
     crc64: int
+    etag: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class Manifest:
     revision: str
     run: str
     files: tuple[StoredFile, ...]
+    selection: Selection = EVERYTHING
     created: str = ""
 
     @property
@@ -111,6 +118,7 @@ def dump(manifest: Manifest) -> bytes:
         "revision": manifest.revision,
         "created": manifest.created or datetime.now(UTC).isoformat(timespec="seconds"),
         "labels": {MANAGED_BY: "qwenkit", RUN: manifest.run},
+        "selection": asdict(manifest.selection),
         "files": [asdict(file) | {"crc64": str(file.crc64)} for file in manifest.files],
     }
     return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
@@ -121,13 +129,21 @@ def _parse(document: Mapping[str, Any]) -> Manifest:
     if document["format"] != _FORMAT or labels[MANAGED_BY] != "qwenkit":
         raise ValueError(f"format {document['format']}, labels {labels}")
     files = (
-        StoredFile(str(f["path"]), int(f["size"]), str(f["sha256"]), int(f["crc64"]))
+        StoredFile(
+            str(f["path"]),
+            int(f["size"]),
+            str(f["sha256"]),
+            int(f["crc64"]),
+            str(f.get("etag", "")),
+        )
         for f in document["files"]
     )
+    selection = document.get("selection", {})
     return Manifest(
         str(document["source"]),
         str(document["revision"]),
         str(labels[RUN]),
         tuple(files),
+        Selection(tuple(selection.get("include", ())), tuple(selection.get("exclude", ()))),
         str(document.get("created", "")),
     )

@@ -46,10 +46,23 @@ class ObjectUpload:
             TransferError: bytes did not arrive as they were sent, or the source's were wrong.
         """
         self._lane.meter.start_file(self._file.path)
-        there = self._there() if self._target.key in self._lane.present else None
-        sent = there or self._send()
-        self._lane.meter.finish_file()
+        sent = None
+        if self._target.key in self._lane.present:
+            sent = self._listed() or self._there()
+        sent = sent or self._send()
+        self._lane.meter.finish_file(self._file.path)
         return sent
+
+    def _listed(self) -> Sent | None:
+        """Return the object if manifest and listing prove it: no request a file."""
+        file, key = self._file, self._target.key
+        found, known = self._lane.present[key], self._lane.ours.get(key)
+        if not known or (file.size, file.sha256) != (known.size, known.sha256):
+            return None
+        if not known.etag or (found.size, found.etag) != (known.size, known.etag):
+            return None
+        self._lane.meter.skip(file.size)
+        return Sent(file, known.crc64, known.etag, "skipped")
 
     def _there(self) -> Sent | None:
         """Return the object if it is what it should be; refuse to touch a stranger's."""
@@ -87,13 +100,9 @@ class ObjectUpload:
         return Sent(self._target.hashed(sha256), crc, head.etag, "skipped")
 
     def _digest(self) -> tuple[str, int]:
-        lane = self._lane
-        buffer = lane.buffers.take(lane.part_size, lane.stop)
-        try:
-            with lane.stream(self._file) as stream:
-                return digest(stream, self._file.size, memoryview(buffer))
-        finally:
-            lane.buffers.give(buffer)
+        size = min(self._file.size, self._lane.part_size)
+        with self._lane.buffer(size) as view, self._lane.stream(self._file) as stream:
+            return digest(stream, self._file.size, view)
 
     def _send(self) -> Sent:
         for attempt in range(_ATTEMPTS):
@@ -114,19 +123,14 @@ class ObjectUpload:
         raise TransferError(last.what, f"tried {_ATTEMPTS} times from the start") from last
 
     def _put(self) -> Sent:
-        lane, size = self._lane, self._file.size
-        buffer = lane.buffers.take(size, lane.stop)
-        try:
-            view = memoryview(buffer)[:size]
-            with lane.stream(self._file) as stream:
+        with self._lane.buffer(self._file.size) as view:
+            with self._lane.stream(self._file) as stream:
                 stream.fill(view)
             file, crc = self._target.hashed(stream.sha256), crc64(view)
             headers = self._target.headers(file.sha256, crc)
-            put = partial(lane.bucket.put_object, self._target.key, headers=headers)
+            put = partial(self._lane.bucket.put_object, self._target.key, headers=headers)
             answer = self._target.send(self._target.what, put, view, crc)
             return Sent(file, crc, answer.etag, "uploaded")
-        finally:
-            lane.buffers.give(buffer)
 
     def _send_parts(self, *, resume: bool) -> Sent:
         file, crc, etag = PartUpload(self._target, resume=resume).run()

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import oss2
-from requests.adapters import HTTPAdapter
 
 from qwenkit.errors import Conflict, InvalidValue, NotFound
 from qwenkit.loopback import is_loopback
 from qwenkit.weights.oss_errors import ask
+from qwenkit.weights.oss_session import Session
 
 if TYPE_CHECKING:
     from qwenkit.settings import Credentials
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 TIMEOUT_S = (15.0, 60.0)
 _REGION = re.compile(r"oss-([a-z0-9-]+?)(-internal)?\.aliyuncs\.com")
 _SLICE = 1000  # the most keys that one delete request takes
-_CONNECTIONS = 32  # kept open; more than threads that use a bucket
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,12 @@ class BucketStatus:
     region: str
     storage_class: str
     skew_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} at {self.endpoint} ({self.region}, {self.storage_class}); "
+            f"this clock is {self.skew_s:+.1f} s off"
+        )
 
 
 @dataclass(frozen=True)
@@ -74,14 +79,12 @@ def open_bucket(
     found = _REGION.fullmatch(urlsplit(address).hostname or "")
     region = region or (found.group(1) if found else "")
     provider = _Provider(credentials)
-    session = oss2.Session(adapter=HTTPAdapter(pool_connections=4, pool_maxsize=_CONNECTIONS))
-    session.session.trust_env = not is_loopback(address)
     try:
         return oss2.Bucket(
             oss2.ProviderAuthV4(provider) if region else oss2.ProviderAuth(provider),
             address,
             bucket,
-            session=session,
+            session=Session(address),
             connect_timeout=TIMEOUT_S,
             app_name="qwenkit",
             enable_crc=False,  # slow and optional; the transfer engine computes its own

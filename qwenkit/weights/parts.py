@@ -12,6 +12,7 @@ from qwenkit.weights.retry import Stop
 
 MAX_PARTS = 10_000
 MIN_PART = 100 * 1024
+SMALL = 1 << 20  # files up to here wait for requests, not for bytes: many at once
 _SLICE = 1 << 19
 
 _CRC = anycrc.Model("CRC64-XZ")

@@ -63,17 +63,19 @@ class Meter:
         self._files, self._total = files, total
         self._files_done = 0
         self.sent = self.skipped = self.retries = 0
-        self._current = ""
+        self._open: dict[str, None] = {}  # in the order they were begun
         self._seen: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
 
     def start_file(self, path: str) -> None:
-        """Name the file that was begun last."""
-        self._current = path
+        """Name a file that is being worked on."""
+        with self._lock:
+            self._open[path] = None
 
-    def finish_file(self) -> None:
+    def finish_file(self, path: str) -> None:
         """Count a file that is complete in the bucket."""
         with self._lock:
             self._files_done += 1
+            del self._open[path]
 
     def send(self, count: int) -> None:
         """Count bytes that left; negative when they will be sent again."""
@@ -94,6 +96,7 @@ class Meter:
         """Return the state of now."""
         with self._lock:
             now, sent, done = time.monotonic(), self.sent, self.sent + self.skipped
+            current = next(iter(self._open), "")
         self._seen.append((now, sent))
         while len(self._seen) > 2 and self._seen[1][0] < now - _WINDOW_S:
             self._seen.popleft()
@@ -107,7 +110,7 @@ class Meter:
             rate_bps=rate,
             eta_s=(self._total - done) / rate if rate else None,
             retries=self.retries,
-            current=self._current,
+            current=current,
         )
 
 

@@ -36,6 +36,7 @@ class UploadReport:
     bytes_skipped: int
     seconds: float
     retries: int
+    selection: str = ""
 
     def __str__(self) -> str:
         actions = Counter(file.action for file in self.files)
@@ -44,7 +45,7 @@ class UploadReport:
             took += f", {format_bytes(self.bytes_sent / self.seconds)}/s"
         lines = [
             f"{self.url} is complete",
-            f"  {self.source}, revision {self.revision[:12]}",
+            f"  {self.source}, revision {self.revision[:12]} {self.selection}".rstrip(),
             f"  {plural(len(self.files), 'file')}, "
             f"{format_bytes(sum(file.size for file in self.files))}: "
             + ", ".join(f"{actions[name]} {name}" for name in ("uploaded", "resumed", "skipped")),
@@ -77,6 +78,7 @@ class VerifyReport:
     bytes: int
     problems: tuple[Problem, ...]
     extra: tuple[str, ...]
+    selection: str = ""
 
     @property
     def ok(self) -> bool:
@@ -88,7 +90,7 @@ class VerifyReport:
         return "\n".join(
             [
                 f"{self.url} {found}",
-                f"  {self.source}, revision {self.revision[:12]}",
+                f"  {self.source}, revision {self.revision[:12]} {self.selection}".rstrip(),
                 f"  {plural(self.files, 'file')}, {format_bytes(self.bytes)}",
                 *_listed("", self.problems),
                 *_listed("not listed: ", self.extra),

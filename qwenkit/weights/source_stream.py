@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -93,11 +94,17 @@ class SourceStream:
         )
 
 
-def digest(stream: SourceStream, size: int, buffer: memoryview) -> tuple[str, int]:
+def digest(
+    stream: SourceStream,
+    size: int,
+    buffer: memoryview,
+    on_bytes: Callable[[int], None] = lambda count: None,
+) -> tuple[str, int]:
     """Read a whole file; return its sha256 and CRC-64."""
     crc = 0
-    for start in range(0, size, len(buffer)):
+    for start in range(0, size, len(buffer) or 1):
         piece = buffer[: min(len(buffer), size - start)]
         stream.fill(piece)
         crc = crc64(piece, crc)
+        on_bytes(len(piece))
     return stream.sha256, crc

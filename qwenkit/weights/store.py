@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from qwenkit.weights.integrity import verify
 from qwenkit.weights.manifest import delete_prefix, manifest_key, read_manifest
 from qwenkit.weights.progress import Progress, format_bytes
 from qwenkit.weights.report import UploadReport, VerifyReport, plural
+from qwenkit.weights.selection import EVERYTHING, Selection
 from qwenkit.weights.transfer import upload
 
 STATE_DIR = Path.home() / ".qwenkit" / "uploads"
@@ -83,7 +85,9 @@ class Weights:
         *,
         replace: bool = False,
         versioned: bool = False,
+        selection: Selection = EVERYTHING,
         progress: Callable[[Progress], None] | None = None,
+        cancel: threading.Event | None = None,
     ) -> UploadReport:
         """Bring a repository's files here; see ``transfer.upload``."""
         return upload(
@@ -94,7 +98,9 @@ class Weights:
             state_dir=STATE_DIR,
             replace=replace,
             versioned=versioned,
+            selection=selection,
             progress=progress,
+            cancel=cancel,
         )
 
     def verify(self) -> VerifyReport:

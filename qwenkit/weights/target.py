@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,9 +15,9 @@ from qwenkit.errors import NotFound, TransferError
 from qwenkit.weights.checkpoint import Checkpoints, Saver
 from qwenkit.weights.hub import RemoteFile, Repository
 from qwenkit.weights.manifest import StoredFile
-from qwenkit.weights.oss import object_url
+from qwenkit.weights.oss import StoredObject, object_url
 from qwenkit.weights.oss_errors import CrcMismatch, ask
-from qwenkit.weights.parts import Body, Buffers
+from qwenkit.weights.parts import SMALL, Body, Buffers
 from qwenkit.weights.progress import Meter, Tally
 from qwenkit.weights.retry import Patience, Result, Stop
 from qwenkit.weights.source_stream import SourceStream
@@ -42,7 +43,7 @@ class Lane:
     senders: ThreadPoolExecutor
     checkpoints: Checkpoints
     saver: Saver
-    present: frozenset[str]  # keys of the objects below the prefix
+    present: Mapping[str, StoredObject]  # what the bucket lists below the prefix, by key
     uploads: Mapping[str, list[str]]  # unfinished multipart uploads, by key
     ours: Mapping[str, StoredFile]  # what our manifest says lies there, by key
 
@@ -53,6 +54,18 @@ class Lane:
     def ask(self, what: str, action: Callable[[], Result]) -> Result:
         """Send a request with this upload's patience."""
         return ask(self.bucket, what, action, self.patience)
+
+    @contextmanager
+    def buffer(self, size: int) -> Iterator[memoryview]:
+        """Lend a buffer; a small one is made for the occasion and waits for no part."""
+        if size <= SMALL:
+            yield memoryview(bytearray(size))
+            return
+        buffer = self.buffers.take(size, self.stop)
+        try:
+            yield memoryview(buffer)[:size]
+        finally:
+            self.buffers.give(buffer)
 
     def stream(self, file: RemoteFile) -> SourceStream:
         """Open a file of the source."""

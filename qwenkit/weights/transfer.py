@@ -2,47 +2,39 @@
 
 Memory for part data is ``part_size * (workers + files_at_once)``, whatever the size of the files:
 each worker sends one buffer while each open file fills another. Only a file of more than 10,000
-parts gets larger parts.
+parts gets larger parts. Files of up to a MiB take their own size, ``small_files_at_once`` times.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
-from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import oss2
 
-from qwenkit.errors import Conflict, InvalidValue, QwenkitError, Rejected, TransferError
+from qwenkit.errors import InvalidValue, QwenkitError, TransferError
 from qwenkit.weights.checkpoint import Checkpoints, Saver
-from qwenkit.weights.hub import (
-    MANIFEST_NAME,
-    Listing,
-    RemoteFile,
-    Repository,
-    content_revision,
-    open_source,
-)
-from qwenkit.weights.integrity import check_listing, check_stored
-from qwenkit.weights.manifest import Manifest, StoredFile, dump, manifest_key, read_manifest
+from qwenkit.weights.hub import Listing, RemoteFile, Repository, content_revision, open_source
+from qwenkit.weights.integrity import check_listing
+from qwenkit.weights.manifest import Manifest, StoredFile
 from qwenkit.weights.object_upload import ObjectUpload, Sent
-from qwenkit.weights.oss import abort_upload, delete_keys, list_objects, list_uploads, object_url
-from qwenkit.weights.oss_errors import ask
-from qwenkit.weights.parts import MIN_PART, Buffers, crc64
+from qwenkit.weights.oss import list_objects, list_uploads, object_url
+from qwenkit.weights.parts import MIN_PART, SMALL, Buffers
+from qwenkit.weights.prefix import Prefix, check_keys
 from qwenkit.weights.progress import Meter, Progress
 from qwenkit.weights.report import FileReport, UploadReport
-from qwenkit.weights.retry import Backoff, Patience, Stop, Stopped
+from qwenkit.weights.retry import Backoff, Patience, Result, Stop, Stopped
+from qwenkit.weights.selection import EVERYTHING, Selection
 from qwenkit.weights.source_stream import SourceStream, digest
 from qwenkit.weights.target import Lane
 
-_KEY_BYTES = 1023
 _RESUMES = "what arrived is kept: repeat the same upload and it goes on there"
 
 
@@ -57,10 +49,12 @@ class TransferOptions:
     part_size: int = 16 << 20
     workers: int = 4
     files_at_once: int = 3
+    small_files_at_once: int = 8
     backoff: Backoff = field(default_factory=Backoff)
 
     def __post_init__(self) -> None:
-        for name, least in (("part_size", MIN_PART), ("workers", 1), ("files_at_once", 1)):
+        for name in ("part_size", "workers", "files_at_once", "small_files_at_once"):
+            least = MIN_PART if name == "part_size" else 1
             if getattr(self, name) < least:
                 raise InvalidValue(name, getattr(self, name), f"must be at least {least}")
 
@@ -74,6 +68,7 @@ def upload(
     state_dir: Path,
     replace: bool = False,
     versioned: bool = False,
+    selection: Selection = EVERYTHING,
     progress: Callable[[Progress], None] | None = None,
     options: TransferOptions | None = None,
     cancel: threading.Event | None = None,
@@ -91,21 +86,24 @@ def upload(
         state_dir: where checkpoints are kept.
         replace: overwrite another revision and objects that are not ours.
         versioned: upload to ``<prefix>/<revision>``.
+        selection: which of the source's files; all by default.
         progress: called about four times a second, from this thread.
         options: sizes and numbers.
         cancel: set it from another thread to end early.
 
     Raises:
-        Conflict: the prefix holds another revision or somebody else's objects, or another
-            process of this machine uploads to it.
+        Conflict: the prefix holds another revision or selection, or somebody else's objects, or
+            another process of this machine uploads to it.
+        InvalidValue: the prefix is no folder, or the selection matches nothing.
         Rejected: the source is no complete set of weights.
         TransferError: bytes did not arrive as they were sent, or ``cancel`` was set.
         Unreachable: hub or bucket stopped answering.
     """
     repository = open_source(source) if isinstance(source, str) else source
-    job = _Job(repository, bucket, run, replace, options or TransferOptions(), Stop(cancel))
+    stop = Stop(cancel)
+    job = _Job(repository, bucket, run, selection, options or TransferOptions(), stop, progress)
     try:
-        return job.run(prefix.strip("/"), versioned, state_dir, progress)
+        return job.run(prefix.strip("/"), replace=replace, versioned=versioned, state_dir=state_dir)
     except Stopped:
         raise TransferError(
             f"upload to {object_url(bucket, prefix)} was cancelled", fix=_RESUMES
@@ -120,74 +118,68 @@ class _Job:
         repository: Repository,
         bucket: oss2.Bucket,
         run: str,
-        replace: bool,
+        selection: Selection,
         options: TransferOptions,
         stop: Stop,
+        progress: Callable[[Progress], None] | None,
     ) -> None:
         self._repository, self._bucket = repository, bucket
-        self._label, self._replace = run, replace
-        self._options, self._stop = options, stop
+        self._label, self._selection = run, selection
+        self._options, self._stop, self._progress = options, stop, progress
         self._started = time.monotonic()
 
-    def run(
-        self,
-        prefix: str,
-        versioned: bool,
-        state_dir: Path,
-        progress: Callable[[Progress], None] | None,
-    ) -> UploadReport:
+    def run(self, name: str, *, replace: bool, versioned: bool, state_dir: Path) -> UploadReport:
         """Check the source, upload, prove, write the manifest."""
-        listing = self._repository.listing()
-        check_listing(self._repository, listing)
+        listing = self._listing()
         if versioned:
             listing = self._with_revision(listing)
-            prefix = f"{prefix}/{listing.revision}"
-        _check_keys(prefix, listing)
-        before = read_manifest(self._bucket, prefix)
-        if before:
+            name = f"{name}/{listing.revision}"
+        check_keys(name, listing)
+        prefix = Prefix(self._bucket, name)
+        if prefix.before:
             listing = self._with_revision(listing)
-            self._check_revision(before, listing, prefix)
-        checkpoints = Checkpoints(state_dir, _target(self._bucket, prefix))
+            prefix.check(listing, replace=replace)
+        checkpoints = Checkpoints(state_dir, _target(self._bucket, name))
         with checkpoints.exclusive():
-            if before and before.revision != listing.revision:
-                # From here to the new manifest the prefix counts as incomplete.
-                delete_keys(self._bucket, [manifest_key(prefix)])
-            meter = Meter(len(listing.files), sum(file.size for file in listing.files))
-            with self._lane(prefix, before, checkpoints, meter) as lane:
-                sent = self._send(lane, listing.files, progress)
+            prefix.open(listing)
+            meter = Meter(len(listing.files), listing.size)
+            with self._lane(prefix, replace, checkpoints, meter) as lane:
+                sent = self._each(lambda file: ObjectUpload(lane, file).run(), listing, meter)
             manifest = self._manifest(listing, sent)
-            self._finish(prefix, manifest, before, sent)
+            prefix.finish(manifest)
         return self._report(prefix, manifest, sent, meter)
+
+    def _listing(self) -> Listing:
+        whole = self._repository.listing()
+        listing = self._selection.of(whole)
+        wanted = {file.path for file in listing.files}
+        check_listing(self._repository, listing, {f.path for f in whole.files} - wanted)
+        return listing
 
     def _with_revision(self, listing: Listing) -> Listing:
         """Hash a folder before the upload: its revision decides where, or whether, to upload."""
         if listing.revision:
             return listing
-        with ThreadPoolExecutor(self._options.files_at_once) as pool:
-            files = tuple(pool.map(self._hashed, listing.files))
+        meter = Meter(len(listing.files), listing.size)
+        files = tuple(self._each(lambda file: self._hashed(file, meter), listing, meter))
         return changed(listing, files=files, revision=content_revision(files))
 
-    def _hashed(self, file: RemoteFile) -> RemoteFile:
+    def _hashed(self, file: RemoteFile, meter: Meter) -> RemoteFile:
+        what = f"hashing {file.path}"
+        meter.start_file(what)
         patience = Patience(self._options.backoff, self._stop)
+        buffer = memoryview(bytearray(min(file.size, SMALL)))
         with SourceStream(self._repository, file, patience) as stream:
-            sha256, _ = digest(stream, file.size, memoryview(bytearray(1 << 20)))
+            sha256, _ = digest(stream, file.size, buffer, meter.send)
+        meter.finish_file(what)
         return changed(file, sha256=sha256)
-
-    def _check_revision(self, before: Manifest, listing: Listing, prefix: str) -> None:
-        if before.revision != listing.revision and not self._replace:
-            raise Conflict(
-                f"{object_url(self._bucket, prefix)} holds {before.source}, "
-                f"revision {before.revision[:12]}",
-                f"{listing.source} is revision {listing.revision[:12]}; mounted readers cache, so "
-                "files are not exchanged under them",
-                "choose another prefix or --versioned; --replace if nothing mounts it",
-            )
 
     @contextmanager
     def _lane(
-        self, prefix: str, before: Manifest | None, checkpoints: Checkpoints, meter: Meter
+        self, prefix: Prefix, replace: bool, checkpoints: Checkpoints, meter: Meter
     ) -> Iterator[Lane]:
-        options = self._options
+        options, folder = self._options, f"{prefix.name}/"
+        before = prefix.before.files if prefix.before else ()
         with (
             closing(Saver(checkpoints)) as saver,
             ThreadPoolExecutor(options.workers, "qwenkit-send") as senders,
@@ -195,9 +187,9 @@ class _Job:
             yield Lane(
                 bucket=self._bucket,
                 repository=self._repository,
-                prefix=prefix,
+                prefix=prefix.name,
                 run=self._label,
-                replace=self._replace,
+                replace=replace,
                 part_size=options.part_size,
                 patience=Patience(options.backoff, self._stop, meter.retry),
                 meter=meter,
@@ -205,42 +197,43 @@ class _Job:
                 senders=senders,
                 checkpoints=checkpoints,
                 saver=saver,
-                present=frozenset(o.key for o in list_objects(self._bucket, f"{prefix}/")),
-                uploads=list_uploads(self._bucket, f"{prefix}/"),
-                ours={f"{prefix}/{f.path}": f for f in before.files} if before else {},
+                present={found.key: found for found in list_objects(self._bucket, folder)},
+                uploads=list_uploads(self._bucket, folder),
+                ours={f"{folder}{file.path}": file for file in before},
             )
 
-    def _send(
-        self,
-        lane: Lane,
-        files: Sequence[RemoteFile],
-        progress: Callable[[Progress], None] | None,
-    ) -> list[Sent]:
-        # Large files first, so that the end is not one file alone.
-        order = sorted(files, key=lambda file: -file.size)
-        with ThreadPoolExecutor(self._options.files_at_once, "qwenkit-read") as readers:
+    def _each(
+        self, work: Callable[[RemoteFile], Result], listing: Listing, meter: Meter
+    ) -> list[Result]:
+        """Do something to every file, several at once; the first failure, or Ctrl-C, ends all."""
+        options = self._options
+        with (
+            ThreadPoolExecutor(options.files_at_once, "qwenkit-read") as large,
+            ThreadPoolExecutor(options.small_files_at_once, "qwenkit-small") as small,
+        ):
             try:
-                futures = [readers.submit(ObjectUpload(lane, file).run) for file in order]
-                self._watch(futures, lane.meter, progress)
+                # Large files first, so that the end is not one file alone.
+                order = sorted(listing.files, key=lambda file: -file.size)
+                futures = {
+                    file.path: (small if file.size <= SMALL else large).submit(work, file)
+                    for file in order
+                }
+                self._watch(futures.values(), meter)
             except BaseException as error:
                 self._stop.set()
-                readers.shutdown(wait=True, cancel_futures=True)
+                for pool in (large, small):
+                    pool.shutdown(wait=False, cancel_futures=True)
                 _say_how_to_go_on(error)
                 raise
-        return sorted((future.result() for future in futures), key=lambda one: one.file.path)
+        return [futures[file.path].result() for file in listing.files]
 
-    def _watch(
-        self,
-        futures: list[Future[Sent]],
-        meter: Meter,
-        progress: Callable[[Progress], None] | None,
-    ) -> None:
+    def _watch(self, futures: Collection[Future[Result]], meter: Meter) -> None:
         """Wait for all files; raise the first real error."""
         waiting = set(futures)
         while waiting:
             done, waiting = wait(waiting, timeout=0.25)
-            if progress:
-                progress(meter.read())
+            if self._progress:
+                self._progress(meter.read())
             for future in done:
                 future.result()
             self._stop.check()
@@ -250,65 +243,31 @@ class _Job:
             listing.source,
             listing.revision or content_revision(one.file for one in sent),
             self._label,
-            tuple(StoredFile(s.file.path, s.file.size, s.file.sha256, s.crc64) for s in sent),
+            tuple(
+                StoredFile(s.file.path, s.file.size, s.file.sha256, s.crc64, s.etag) for s in sent
+            ),
+            self._selection,
         )
 
-    def _finish(
-        self, prefix: str, manifest: Manifest, before: Manifest | None, sent: list[Sent]
-    ) -> None:
-        """Clear away what is left over, look at the whole once more, and write the manifest."""
-        paths = {file.path for file in manifest.files}
-        self._abort_orphans(prefix, paths)
-        stale = [f.path for f in before.files if f.path not in paths] if before else []
-        delete_keys(self._bucket, [f"{prefix}/{path}" for path in stale])
-        self._check_present(prefix, sent)
-        check_stored(self._bucket, prefix, manifest.files)
-        now = manifest.revision, manifest.files
-        if before is None or (before.revision, before.files) != now:
-            self._write(prefix, manifest)
-
-    def _abort_orphans(self, prefix: str, paths: set[str]) -> None:
-        for key, ids in list_uploads(self._bucket, f"{prefix}/").items():
-            if key.removeprefix(f"{prefix}/") in paths:
-                for upload_id in ids:
-                    abort_upload(self._bucket, key, upload_id)
-
-    def _check_present(self, prefix: str, sent: list[Sent]) -> None:
-        """See that nobody changed an object after it was proven."""
-        etags = {found.key: found.etag for found in list_objects(self._bucket, f"{prefix}/")}
-        for one in sent:
-            key = f"{prefix}/{one.file.path}"
-            if etags.get(key) != one.etag:
-                raise Conflict(
-                    f"{object_url(self._bucket, key)} changed during the upload",
-                    "another program writes to this prefix",
-                    "end it, then repeat",
-                )
-
-    def _write(self, prefix: str, manifest: Manifest) -> None:
-        body, key = dump(manifest), manifest_key(prefix)
-        what = f"write {object_url(self._bucket, key)}"
-        headers = {"Content-Type": "application/json"}
-        answer = ask(self._bucket, what, partial(self._bucket.put_object, key, body, headers))
-        if answer.crc != crc64(body):
-            raise TransferError(f"{what}: the server holds other bytes than were sent")
-
     def _report(
-        self, prefix: str, manifest: Manifest, sent: list[Sent], meter: Meter
+        self, prefix: Prefix, manifest: Manifest, sent: list[Sent], meter: Meter
     ) -> UploadReport:
         return UploadReport(
-            url=object_url(self._bucket, prefix),
+            url=prefix.url,
             source=manifest.source,
             revision=manifest.revision,
-            prefix=prefix,
+            prefix=prefix.name,
             files=tuple(
-                FileReport(f"{prefix}/{s.file.path}", s.file.size, s.file.sha256, s.crc64, s.action)
+                FileReport(
+                    f"{prefix.name}/{s.file.path}", s.file.size, s.file.sha256, s.crc64, s.action
+                )
                 for s in sent
             ),
             bytes_sent=meter.sent,
             bytes_skipped=meter.skipped,
             seconds=time.monotonic() - self._started,
             retries=meter.retries,
+            selection=str(self._selection),
         )
 
 
@@ -325,15 +284,3 @@ def _target(bucket: oss2.Bucket, prefix: str) -> str:
     host = (parts.hostname or "").replace("-internal.aliyuncs.com", ".aliyuncs.com")
     port = f":{parts.port}" if parts.port else ""
     return f"{host}{port}/{bucket.bucket_name}/{prefix}"
-
-
-def _check_keys(prefix: str, listing: Listing) -> None:
-    if not prefix or prefix.startswith("\\"):
-        raise InvalidValue("prefix", prefix, "must be a folder inside the bucket")
-    for path in (*(file.path for file in listing.files), MANIFEST_NAME):
-        if len(f"{prefix}/{path}".encode()) > _KEY_BYTES:
-            raise Rejected(
-                f"{listing.source}: {path!r} gives a key of more than {_KEY_BYTES} bytes",
-                "OSS takes no longer ones",
-                "shorten the prefix, or rename the file",
-            )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import typer
 
 from qwenkit.console import emit, fail, plain, progress_line, say, text
 from qwenkit.errors import NotFound, SettingsError
@@ -69,7 +70,16 @@ def test_what_happens_is_said_beside_the_answer(capsys: pytest.CaptureFixture[st
 
 
 def test_progress_off_a_terminal_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
-    show = progress_line(str)
-    for state in ("first", "second", "third"):
-        show(state)
+    with progress_line(str) as show:
+        for state in ("first", "second", "third"):
+            show(state)
     assert capsys.readouterr() == ("", "first\n")
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    interrupt = KeyboardInterrupt()
+    interrupt.add_note("repeat the same upload")
+    with pytest.raises(typer.Exit) as ended, progress_line(str):
+        raise interrupt
+    assert ended.value.exit_code == 130
+    assert capsys.readouterr() == ("", "interrupted\nrepeat the same upload\n")

@@ -1,0 +1,134 @@
+"""A folder of the bucket before and after an upload: what lies there, and what makes it complete.
+
+Mounted readers cache, so a complete folder is never changed in place: another revision, or the
+same one with another selection of its files, is refused. ``qwenkit.json`` is written last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+import oss2
+
+from qwenkit.errors import Conflict, InvalidValue, Rejected, TransferError
+from qwenkit.weights.hub import MANIFEST_NAME, Listing
+from qwenkit.weights.integrity import check_stored
+from qwenkit.weights.manifest import Manifest, dump, manifest_key, read_manifest
+from qwenkit.weights.oss import abort_upload, delete_keys, list_objects, list_uploads, object_url
+from qwenkit.weights.oss_errors import ask
+from qwenkit.weights.parts import crc64
+from qwenkit.weights.report import plural
+
+_KEY_BYTES = 1023
+
+
+class Prefix:
+    """One folder. ``before`` is the manifest that was found there."""
+
+    def __init__(self, bucket: oss2.Bucket, name: str) -> None:
+        self._bucket, self.name = bucket, name
+        self.url = object_url(bucket, name)
+        self.before = read_manifest(bucket, name)
+
+    def check(self, listing: Listing, *, replace: bool) -> None:
+        """Refuse to change what is complete.
+
+        Raises:
+            Conflict: it holds another revision, or another selection of files.
+        """
+        before = self.before
+        if before is None or replace or self._holds(listing):
+            return
+        if before.revision != listing.revision:
+            what = f"{self.url} holds {before.source}, revision {before.revision[:12]}"
+            why = f"{listing.source} is revision {listing.revision[:12]}"
+        else:
+            there, wanted = _paths(before), {file.path for file in listing.files}
+            what = f"{self.url} holds another selection: {plural(len(there), 'file')}"
+            why = f"this one lacks {len(there - wanted)} of them and adds {len(wanted - there)}"
+        raise Conflict(
+            what,
+            f"{why}; mounted readers cache, so files are not exchanged under them",
+            "choose another prefix or --versioned; --replace if nothing mounts it",
+        )
+
+    def open(self, listing: Listing) -> None:
+        """Have the folder count as incomplete from here on, if other files will lie there."""
+        if self.before and not self._holds(listing):
+            delete_keys(self._bucket, [manifest_key(self.name)])
+
+    def finish(self, manifest: Manifest) -> None:
+        """Clear away what is left over, look at the whole once more, and write the manifest.
+
+        Raises:
+            Conflict: an object changed after it was proven.
+            Rejected: the files do not fit together.
+        """
+        self._abort_orphans(_paths(manifest))
+        stale = sorted(_paths(self.before) - _paths(manifest)) if self.before else []
+        delete_keys(self._bucket, [self._key(path) for path in stale])
+        self._check_present(manifest)
+        before = self.before
+        if before and (before.revision, before.files) == (manifest.revision, manifest.files):
+            return  # looked at when it was written, and not one ETag is another
+        check_stored(self._bucket, self.name, manifest.files)
+        self._write(manifest)
+
+    def _holds(self, listing: Listing) -> bool:
+        """Tell whether the folder is complete with this revision and exactly these files."""
+        before = self.before
+        return (
+            before is not None
+            and before.revision == listing.revision
+            and _paths(before) == {file.path for file in listing.files}
+        )
+
+    def _key(self, path: str) -> str:
+        return f"{self.name}/{path}"
+
+    def _abort_orphans(self, paths: Iterable[str]) -> None:
+        keys = set(map(self._key, paths))
+        for key, ids in list_uploads(self._bucket, self._key("")).items():
+            for upload_id in ids if key in keys else ():
+                abort_upload(self._bucket, key, upload_id)
+
+    def _check_present(self, manifest: Manifest) -> None:
+        etags = {found.key: found.etag for found in list_objects(self._bucket, self._key(""))}
+        for file in manifest.files:
+            if etags.get(self._key(file.path)) != file.etag:
+                raise Conflict(
+                    f"{self.url}/{file.path} changed during the upload",
+                    "another program writes to this prefix",
+                    "end it, then repeat",
+                )
+
+    def _write(self, manifest: Manifest) -> None:
+        body, key = dump(manifest), manifest_key(self.name)
+        what = f"write {object_url(self._bucket, key)}"
+        headers = {"Content-Type": "application/json"}
+        answer = ask(self._bucket, what, partial(self._bucket.put_object, key, body, headers))
+        if answer.crc != crc64(body):
+            raise TransferError(f"{what}: the server holds other bytes than were sent")
+
+
+def check_keys(prefix: str, listing: Listing) -> None:
+    """Refuse a prefix or a file that no key can hold.
+
+    Raises:
+        InvalidValue: the prefix is none.
+        Rejected: a key would be too long.
+    """
+    if not prefix or prefix.startswith("\\"):
+        raise InvalidValue("prefix", prefix, "must be a folder inside the bucket")
+    for path in (*(file.path for file in listing.files), MANIFEST_NAME):
+        if len(f"{prefix}/{path}".encode()) > _KEY_BYTES:
+            raise Rejected(
+                f"{listing.source}: {path!r} gives a key of more than {_KEY_BYTES} bytes",
+                "OSS takes no longer ones",
+                "shorten the prefix, or rename the file",
+            )
+
+
+def _paths(manifest: Manifest) -> set[str]:
+    return {file.path for file in manifest.files}
