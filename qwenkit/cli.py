@@ -13,10 +13,12 @@ from typing import Annotated, Any
 
 import typer
 
-from qwenkit import cli_sandbox
-from qwenkit.console import emit, fail, progress_line, say
-from qwenkit.errors import QwenkitError, SettingsError
-from qwenkit.settings import Credentials, Settings, load_settings, read_params
+from qwenkit import cli_sandbox, cli_weights
+from qwenkit.cli_options import Context, Json, Params, Set, read_settings, settings_and_given
+from qwenkit.console import emit, fail, say
+from qwenkit.credentials import Credentials
+from qwenkit.errors import QwenkitError
+from qwenkit.settings import Settings
 
 app = typer.Typer(
     help="Qwen from ModelScope to OSS, served by vLLM on Knative, scaled by real load.",
@@ -27,13 +29,6 @@ app = typer.Typer(
 
 app.add_typer(cli_sandbox.app, name="sandbox")
 app.command()(cli_sandbox.lab)
-
-Params = Annotated[Path | None, typer.Option("-p", "--params", help="YAML file of parameters.")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One parameter; repeatable.")
-]
-Context = Annotated[str | None, typer.Option(help="kube context to act on (default: sandbox).")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def main() -> int:
@@ -66,7 +61,7 @@ def doctor(
     from qwenkit.manifests.render import secret_name
     from qwenkit.weights.store import Weights
 
-    settings = _settings(params, set_, context)
+    settings = read_settings(params, set_, context)
     report = examine(
         _cluster(settings),
         settings,
@@ -77,46 +72,8 @@ def doctor(
     raise typer.Exit(0 if report.ok else 1)
 
 
-@app.command()
-def upload(
-    source: Annotated[str, typer.Argument(help="modelscope:owner/name[@rev], hf:… or a folder.")],
-    target: Annotated[str, typer.Argument(help="oss://bucket/prefix")],
-    replace: Annotated[
-        bool, typer.Option(help="Replace another revision that is complete there.")
-    ] = False,
-    versioned: Annotated[bool, typer.Option(help="Append /<revision> to the prefix.")] = False,
-    params: Params = None,
-    set_: Set = None,
-    as_json: Json = False,
-) -> None:
-    """Stream a model to OSS: resumable, verified, nothing staged on disk."""
-    from qwenkit.weights.progress import format_progress
-    from qwenkit.weights.store import Weights, parse_url, repository
-
-    bucket, prefix = parse_url(target)
-    settings = _settings(params, set_, None, model_source=source, bucket=bucket, prefix=prefix)
-    report = Weights.of(settings).upload(
-        repository(settings),
-        replace=replace,
-        versioned=versioned,
-        progress=None if as_json else progress_line(format_progress),
-    )
-    emit(report, as_json=as_json)
-
-
-@app.command()
-def verify(
-    target: Annotated[str, typer.Argument(help="oss://bucket/prefix")],
-    set_: Set = None,
-    as_json: Json = False,
-) -> None:
-    """Compare uploaded weights with their manifest: sizes, CRC, safetensors; exit 1 if broken."""
-    from qwenkit.weights.store import Weights, parse_url
-
-    bucket, prefix = parse_url(target)
-    report = Weights.of(_settings(None, set_, None, bucket=bucket, prefix=prefix)).verify()
-    emit(report, as_json=as_json)
-    raise typer.Exit(0 if report.ok else 1)
+app.command()(cli_weights.upload)
+app.command()(cli_weights.verify)
 
 
 @app.command()
@@ -131,7 +88,7 @@ def render(
     """Print the YAML documents; the Secret without its keys."""
     from qwenkit.manifests import render as manifests
 
-    settings = _settings(params, set_, context)
+    settings = read_settings(params, set_, context)
     docs = [manifests.as_documented(settings)] if as_documented else manifests.render(settings)
     typer.echo(manifests.to_yaml(docs), nl=False)
 
@@ -147,7 +104,7 @@ def deploy(
     from qwenkit.manifests.render import render as documents
     from qwenkit.manifests.render import secret
 
-    settings = _settings(params, set_, context)
+    settings = read_settings(params, set_, context)
     keys = Credentials.required()
     settings.require("bucket", "oss_endpoint")
     rendered = documents(settings)
@@ -174,7 +131,7 @@ def query(
     as_json: Json = False,
 ) -> None:
     """Ask the served model through the Knative gateway."""
-    settings = _settings(params, set_, context)
+    settings = read_settings(params, set_, context)
     server = _server(settings)
     sampling = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p}
     if seed is not None:
@@ -204,7 +161,7 @@ def load(
     from qwenkit.inference.load import run_load
 
     given = {"load_clients": clients, "load_seconds": seconds, "load_tokens": max_tokens}
-    settings = _settings(
+    settings = read_settings(
         params, set_, context, **{name: value for name, value in given.items() if value is not None}
     )
     result = run_load(
@@ -266,7 +223,7 @@ def plan(
         gpus=gpus,
         recommend=recommend,
     )
-    made = make_plan(_settings(params, set_, None), question)
+    made = make_plan(read_settings(params, set_, None), question)
     if html is not None:
         plan_report.write_html(made, html)
     emit(plan_report.as_dict(made) if as_json else plan_report.words(made), as_json=as_json)
@@ -287,7 +244,7 @@ def explain(
     from qwenkit.cluster.client import Cluster
     from qwenkit.cluster.explain import explain as run_explain
 
-    settings = _settings(params, set_, context, **({"service": name} if name else {}))
+    settings = read_settings(params, set_, context, **({"service": name} if name else {}))
     emit(run_explain(Cluster.connect(settings), settings), as_json=as_json)
 
 
@@ -301,7 +258,7 @@ def teardown(
     from qwenkit.cluster.teardown import teardown as run_teardown
     from qwenkit.weights.store import Weights
 
-    settings = _settings(params, set_, context)
+    settings = read_settings(params, set_, context)
     cluster = Cluster.connect(settings)
     weights = Weights.of(settings) if settings.bucket else None
     report = run_teardown(cluster, settings, weights=weights, on_step=say(quiet=as_json))
@@ -324,7 +281,7 @@ def run(
     from qwenkit import course
     from qwenkit.report import summarise, write_report
 
-    settings, given = _settings_and_given(params, set_, context)
+    settings, given = settings_and_given(params, set_, context)
     numbers = [number.strip() for number in only.split(",") if number.strip()]
     found = course.find_notebooks(notebooks, numbers)
     plan = course.Plan(found, given, course.new_folder(output))
@@ -340,31 +297,6 @@ def run(
             f"in {report.seconds:g} s → {index}"
         )
     raise typer.Exit(130 if report.interrupted else 0 if report.ok else 1)
-
-
-def _settings(
-    params: Path | None, pairs: list[str] | None, context: str | None, **more: Any
-) -> Settings:
-    return _settings_and_given(params, pairs, context, **more)[0]
-
-
-def _settings_and_given(
-    params: Path | None, pairs: list[str] | None, context: str | None, **more: Any
-) -> tuple[Settings, dict[str, Any]]:
-    """Return the settings, and those of them that were given rather than defaulted."""
-    text: dict[str, str] = {}
-    for pair in pairs or ():
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise SettingsError("--set", pair, "must be KEY=VALUE", "for example --set max_scale=2")
-        text[name.strip()] = value
-    if context is not None:
-        more["context"] = context
-    settings = load_settings(params, text, **more)
-    given = (read_params(params) if params else {}) | {
-        name: getattr(settings, name) for name in (*text, *more)
-    }
-    return settings, given
 
 
 def _cluster(settings: Settings) -> Any:

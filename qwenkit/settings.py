@@ -21,7 +21,6 @@ from typing import Any, Literal, Self
 from pydantic import (
     AliasChoices,
     Field,
-    SecretStr,
     ValidationError,
     field_validator,
     model_validator,
@@ -34,8 +33,18 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from qwenkit.credentials import Credentials
 from qwenkit.errors import SettingsError
 from qwenkit.parameters import came_from, from_text, read_mapping, readable, unknown
+
+__all__ = [
+    "PAGE_IMAGE",
+    "Credentials",
+    "Settings",
+    "load_settings",
+    "parse_text",
+    "read_params",
+]
 
 PAGE_IMAGE = "kube-ai-registry.cn-shanghai.cr.aliyuncs.com/kube-ai/vllm:0.4.1"
 
@@ -130,6 +139,9 @@ class Settings(BaseSettings):
         "https://huggingface.co",
         description="address of the Hugging Face hub",
         validation_alias=_shared("hf_endpoint", "HF_ENDPOINT"),
+    )
+    transfer_image: str = Field(
+        "", description="image of `upload --in-cluster`, built by the project's Dockerfile"
     )
     volume: str = Field("llm-model", description="name of the PV, the PVC and the volume")
     delete_weights: bool = Field(False, description="teardown also deletes the objects")
@@ -342,38 +354,6 @@ class Settings(BaseSettings):
     def labels(self) -> dict[str, str]:
         """The labels that mark an object as ours; teardown goes by them."""
         return {"app.kubernetes.io/managed-by": "qwenkit", "qwenkit.dev/run": self.run}
-
-
-class Credentials(BaseSettings):
-    """OSS keys, from the environment only; they never print."""
-
-    model_config = SettingsConfigDict(env_prefix="OSS_", extra="ignore", frozen=True)
-
-    access_key_id: SecretStr = SecretStr("")
-    access_key_secret: SecretStr = SecretStr("")
-    session_token: SecretStr = SecretStr("")
-
-    @classmethod
-    def required(cls) -> Self:
-        """Read the keys.
-
-        Raises:
-            SettingsError: a key is missing; names the variable, never a value.
-        """
-        found = cls()
-        for variable, value in (
-            ("OSS_ACCESS_KEY_ID", found.access_key_id),
-            ("OSS_ACCESS_KEY_SECRET", found.access_key_secret),
-        ):
-            if not value.get_secret_value().strip():
-                raise SettingsError(
-                    variable,
-                    "",
-                    "OSS credentials come from the environment and this variable is not set",
-                    "export OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET; for the sandbox: "
-                    'eval "$(qwenkit sandbox env)"',
-                )
-        return found
 
 
 def load_settings(

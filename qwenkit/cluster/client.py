@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cached_property
 from typing import Any, Self
 
@@ -225,6 +225,33 @@ class Cluster:
                 "get", path, query_params=query, serialize=False, **self._timeout
             )
             return str(response.data.decode("utf-8", "replace"))
+
+    def follow(
+        self, pod: str, *, container: str, lines: int = 5, silence_s: float = 30
+    ) -> Iterator[str]:
+        """Yield a container's last lines, then each line that it writes, until it ends.
+
+        Raises:
+            Unreachable: the connection broke, or nothing came for ``silence_s``.
+            Rejected: the container has not started.
+        """
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
+        query = [("container", container), ("tailLines", lines), ("follow", "true")]
+        with self._speaking(f"following the log of pod {pod}", POD, pod):
+            response = self._dynamic.request(
+                "get",
+                path,
+                query_params=query,
+                serialize=False,
+                _request_timeout=(min(5.0, self.timeout_s), silence_s),
+            )
+            rest = b""
+            with closing(response):
+                for chunk in response.stream():
+                    *whole, rest = (rest + chunk).split(b"\n")
+                    yield from (line.decode("utf-8", "replace") for line in whole)
+            if rest:
+                yield rest.decode("utf-8", "replace")
 
     @cached_property
     def _dynamic(self) -> Any:

@@ -15,6 +15,7 @@ from qwenkit.cluster.kinds import (
     CONFIGURATION,
     DEPLOYMENT,
     EVENT,
+    JOB,
     KSVC,
     POD,
     POD_AUTOSCALER,
@@ -33,7 +34,7 @@ from qwenkit.errors import QwenkitError
 from qwenkit.settings import Settings
 
 _BELOW = (CONFIGURATION, REVISION, ROUTE, POD_AUTOSCALER, DEPLOYMENT, POD)
-_OURS = (KSVC, PVC, PV, SECRET)
+_OURS = (KSVC, JOB, PVC, PV, SECRET)
 _MOST_EVENTS = 300
 _LAST_APPLIED = "last-applied-configuration"
 

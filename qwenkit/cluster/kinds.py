@@ -14,6 +14,7 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 RUN = "qwenkit.dev/run"
 SERVICE_LABEL = "serving.knative.dev/service"
 REVISION_LABEL = "serving.knative.dev/revision"
+JOB_LABEL = "batch.kubernetes.io/job-name"
 KNATIVE_NAMESPACE = "knative-serving"
 GPU_RESOURCE = "nvidia.com/gpu"
 
@@ -45,6 +46,7 @@ REVISION = Kind("serving.knative.dev/v1", "Revision")
 ROUTE = Kind("serving.knative.dev/v1", "Route")
 POD_AUTOSCALER = Kind("autoscaling.internal.knative.dev/v1alpha1", "PodAutoscaler")
 DEPLOYMENT = Kind("apps/v1", "Deployment")
+JOB = Kind("batch/v1", "Job")
 POD = Kind("v1", "Pod")
 EVENT = Kind("v1", "Event")
 SECRET = Kind("v1", "Secret")
@@ -66,6 +68,7 @@ _KINDS = (
     ROUTE,
     POD_AUTOSCALER,
     DEPLOYMENT,
+    JOB,
     POD,
     EVENT,
     SECRET,

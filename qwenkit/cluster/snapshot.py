@@ -91,6 +91,17 @@ def collect(cluster: Cluster, *, name: str, namespace: str) -> Snapshot:
     )
 
 
+def collect_job(cluster: Cluster, job: Obj, pods: Iterable[Obj], *, namespace: str) -> Snapshot:
+    """Read what else there is about a Job, which takes the Service's place, and its pods."""
+    events: list[Obj] = _or(partial(cluster.list, EVENT, namespace=namespace), [])
+    return Snapshot(
+        service=job,
+        pods=tuple(pods),
+        events=tuple(about([job, *pods], events)),
+        nodes=tuple(_or(partial(cluster.list, NODE), []) if any(map(unplaced, pods)) else ()),
+    )
+
+
 def of_revision(pods: Iterable[Obj], revision: Obj | None) -> list[Obj]:
     """Keep the pods of this very revision.
 

@@ -16,6 +16,7 @@ from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import (
     CONFIGURATION,
     DEPLOYMENT,
+    JOB,
     KSVC,
     POD,
     PV,
@@ -35,7 +36,7 @@ from qwenkit.errors import Forbidden, NotFound
 from qwenkit.settings import Settings
 
 _CHILDREN = (CONFIGURATION, REVISION, ROUTE, DEPLOYMENT, POD)
-_OWN = (KSVC, PVC, PV, SECRET)
+_OWN = (KSVC, JOB, POD, PVC, PV, SECRET)
 
 
 class Kept(Protocol):
@@ -109,7 +110,7 @@ def teardown(
     weights: Weights | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> TeardownReport:
-    """Remove this run's objects: Service, its pods, PVC, PV, Secret, then the bucket's part.
+    """Remove this run's objects: Service, Jobs, their pods, PVC, PV, Secret, the bucket's part.
 
     Args:
         cluster: where.
@@ -132,7 +133,8 @@ def teardown(
     for service in services or [settings.service]:
         _remove(cluster, settings, KSVC, service, done)
         _wait_children(cluster, settings, service, done)
-    for kind in (PVC, PV, SECRET):
+    # A Job's pods carry our labels themselves, and may be writing to the bucket.
+    for kind in (JOB, POD, PVC, PV, SECRET):
         _remove_all(cluster, settings, kind, done)
     if weights is not None:
         done("unfinished uploads", False, f"aborted: {weights.abort_uploads()}")

@@ -2,23 +2,34 @@
 
 ``render`` gives the documentation page's objects and what it forgot; ``as_documented`` gives
 the page's own Service, nothing added. No rendered document holds a key: keys enter an object
-only in ``secret``.
+only in ``with_keys``.
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
 from ruamel.yaml.comments import CommentedMap
 
+from qwenkit.credentials import Credentials
 from qwenkit.manifests.command import as_documented as documented_command
 from qwenkit.manifests.command import command_line, number
 from qwenkit.manifests.template import Scalar, fill, plain, to_yaml
-from qwenkit.settings import Credentials, Settings
+from qwenkit.settings import Settings
 
-__all__ = ["as_documented", "render", "secret", "secret_name", "to_yaml"]
+__all__ = [
+    "as_documented",
+    "filled",
+    "ours",
+    "render",
+    "secret",
+    "secret_name",
+    "to_yaml",
+    "with_keys",
+]
 
 _OPTIONAL_ANNOTATIONS = (
     "initial_scale",
@@ -35,8 +46,8 @@ _OPTIONAL_ANNOTATIONS = (
 
 def render(settings: Settings) -> list[CommentedMap]:
     """Render Secret (without keys), PersistentVolume, PersistentVolumeClaim and Service."""
-    ours = _ours(settings)
-    claim: dict[str, Scalar] = {"volume": settings.volume, "namespace": settings.namespace, **ours}
+    own = ours(settings)
+    claim: dict[str, Scalar] = {"volume": settings.volume, "namespace": settings.namespace, **own}
     secret_ref: dict[str, Scalar] = {"secret": secret_name(settings)}
     weights: dict[str, Scalar] = {
         "bucket": settings.bucket,
@@ -45,23 +56,28 @@ def render(settings: Settings) -> list[CommentedMap]:
     }
     return [
         _secret(settings),
-        _fill("pv.yaml", claim | secret_ref | weights),
-        _fill("pvc.yaml", claim),
-        _fill("service.yaml", _server(settings) | _scaling(settings) | ours),
+        filled("pv.yaml", claim | secret_ref | weights),
+        filled("pvc.yaml", claim),
+        filled("service.yaml", _server(settings) | _scaling(settings) | own),
     ]
 
 
 def as_documented(settings: Settings) -> CommentedMap:
     """Render the documentation page's own Service, nothing added."""
     values = _server(settings) | {"command_line": documented_command(settings)}
-    return _fill("service-as-documented.yaml", values)
+    return filled("service-as-documented.yaml", values)
 
 
 def secret(settings: Settings, credentials: Credentials) -> dict[str, Any]:
     """Return the Secret with its keys, to apply and never to print."""
+    return with_keys(_secret(settings), _keys(credentials))
+
+
+def with_keys(document: CommentedMap, keys: Mapping[str, str]) -> dict[str, Any]:
+    """Return a Secret's document with its keys, to apply and never to print."""
     # In data: server-side apply never removes a key that once came in stringData.
-    encoded = {key: b64encode(text.encode()).decode() for key, text in _keys(credentials).items()}
-    return {**plain(_secret(settings)), "data": encoded}
+    encoded = {key: b64encode(text.encode()).decode() for key, text in keys.items()}
+    return {**plain(document), "data": encoded}
 
 
 def secret_name(settings: Settings) -> str:
@@ -71,7 +87,7 @@ def secret_name(settings: Settings) -> str:
 
 def _secret(settings: Settings) -> CommentedMap:
     names: dict[str, Scalar] = {"secret": secret_name(settings), "namespace": settings.namespace}
-    return _fill("secret.yaml", names | _ours(settings))
+    return filled("secret.yaml", names | ours(settings))
 
 
 def _keys(credentials: Credentials) -> dict[str, str]:
@@ -83,7 +99,8 @@ def _keys(credentials: Credentials) -> dict[str, str]:
     return {"akId": key_id, "akSecret": key_secret}
 
 
-def _ours(settings: Settings) -> dict[str, Scalar]:
+def ours(settings: Settings) -> dict[str, Scalar]:
+    """Return what the templates call our two labels."""
     return {"managed_by": settings.labels["app.kubernetes.io/managed-by"], "run": settings.run}
 
 
@@ -123,6 +140,7 @@ def _text(value: str | float | None) -> str | None:
     return value if value is None or isinstance(value, str) else number(value)
 
 
-def _fill(template: str, values: dict[str, Scalar]) -> CommentedMap:
+def filled(template: str, values: dict[str, Scalar]) -> CommentedMap:
+    """Fill one of the templates of this package."""
     folder = resources.files("qwenkit.manifests") / "templates"
     return fill((folder / template).read_text("utf-8"), values)

@@ -107,7 +107,7 @@ def test_pods_must_be_gone_before_the_claim_goes(cluster: Cluster, api: Api) -> 
 
     api.listed = pods_listed
     teardown(cluster, Settings())
-    assert polls == 3
+    assert polls >= 3
     assert api.objects == {}
 
 

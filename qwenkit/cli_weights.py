@@ -1,0 +1,80 @@
+"""``qwenkit upload`` and ``verify``: weights into the bucket, and whether they are whole."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from qwenkit.cli_options import Context, Json, Params, Set, read_settings
+from qwenkit.console import emit, progress_json, progress_line, say
+
+
+def upload(
+    source: Annotated[str, typer.Argument(help="modelscope:owner/name[@rev], hf:… or a folder.")],
+    target: Annotated[str, typer.Argument(help="oss://bucket/prefix")],
+    replace: Annotated[
+        bool, typer.Option(help="Replace another revision that is complete there.")
+    ] = False,
+    versioned: Annotated[bool, typer.Option(help="Append /<revision> to the prefix.")] = False,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Only files whose path in the source fits; repeatable."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Leave these out, whatever --include says; repeatable."),
+    ] = None,
+    in_cluster: Annotated[
+        bool, typer.Option("--in-cluster", help="Run as a Job in the cluster, beside the bucket.")
+    ] = False,
+    progress: Annotated[
+        bool, typer.Option("--progress", help="With --json: a line of progress every second, too.")
+    ] = False,
+    params: Params = None,
+    set_: Set = None,
+    context: Context = None,
+    as_json: Json = False,
+) -> None:
+    """Stream a model to OSS: resumable, verified, nothing staged on disk."""
+    from qwenkit.weights.progress import format_progress
+    from qwenkit.weights.selection import Selection
+    from qwenkit.weights.store import Weights, parse_url, repository
+
+    bucket, prefix = parse_url(target)
+    settings = read_settings(
+        params, set_, context, model_source=source, bucket=bucket, prefix=prefix
+    )
+    selection = Selection(tuple(include or ()), tuple(exclude or ()))
+    with progress_json(wanted=progress) if as_json else progress_line(format_progress) as show:
+        if in_cluster:
+            from qwenkit import in_cluster as job
+            from qwenkit.cluster.client import Cluster
+
+            flags = ["--replace"] * replace + ["--versioned"] * versioned + selection.flags()
+            cluster = Cluster.connect(settings)
+            say_change = say(quiet=as_json)
+            report = job.upload(cluster, settings, flags, progress=show, on_change=say_change)
+        else:
+            report = Weights.of(settings).upload(
+                repository(settings),
+                replace=replace,
+                versioned=versioned,
+                selection=selection,
+                progress=show,
+            )
+    emit(report, as_json=as_json)
+
+
+def verify(
+    target: Annotated[str, typer.Argument(help="oss://bucket/prefix")],
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Compare uploaded weights with their manifest: sizes, CRC, safetensors; exit 1 if broken."""
+    from qwenkit.weights.store import Weights, parse_url
+
+    bucket, prefix = parse_url(target)
+    report = Weights.of(read_settings(None, set_, None, bucket=bucket, prefix=prefix)).verify()
+    emit(report, as_json=as_json)
+    raise typer.Exit(0 if report.ok else 1)

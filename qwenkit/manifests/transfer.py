@@ -1,0 +1,87 @@
+"""The Job that uploads beside the bucket, and the Secret with what it may use."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import SecretStr
+from ruamel.yaml.comments import CommentedMap
+
+from qwenkit import __version__
+from qwenkit.credentials import Credentials
+from qwenkit.errors import SettingsError
+from qwenkit.manifests.render import filled, ours, with_keys
+from qwenkit.settings import Settings
+
+CONTAINER = "upload"
+
+
+def transfer_job(settings: Settings, arguments: Sequence[str]) -> CommentedMap:
+    """Render the Job.
+
+    Args:
+        settings: where to, by which endpoints, by when.
+        arguments: of ``qwenkit upload``, as a shell's words.
+
+    Raises:
+        SettingsError: no image is set.
+    """
+    if not settings.transfer_image:
+        raise SettingsError(
+            "transfer_image",
+            "",
+            "is not set, and the cluster needs an image that has qwenkit in it",
+            f"docker build -t REGISTRY/qwenkit:{__version__} . && docker push "
+            f"REGISTRY/qwenkit:{__version__}, then --set transfer_image=REGISTRY/qwenkit:"
+            f'{__version__}; for the sandbox: eval "$(qwenkit sandbox env)"',
+        )
+    job = filled(
+        "transfer-job.yaml",
+        ours(settings)
+        | {
+            "name": transfer_name(settings),
+            "namespace": settings.namespace,
+            "target": f"oss://{settings.bucket}/{settings.prefix}",
+            "deadline_s": int(settings.seconds("upload")),
+            "image": settings.transfer_image,
+            "oss_endpoint": settings.cluster_oss_endpoint,
+            "oss_region": settings.oss_region,
+            "modelscope_endpoint": settings.modelscope_endpoint,
+            "hf_endpoint": settings.hf_endpoint,
+        },
+    )
+    # Kubernetes expands $(NAME) in arguments; $$ is a dollar.
+    job["spec"]["template"]["spec"]["containers"][0]["args"] = [
+        word.replace("$", "$$") for word in arguments
+    ]
+    return job
+
+
+def transfer_secret(
+    settings: Settings, credentials: Credentials, tokens: Mapping[str, SecretStr]
+) -> dict[str, Any]:
+    """Return the Secret with the keys, to apply and never to print.
+
+    Args:
+        settings: the names.
+        credentials: of the bucket.
+        tokens: of the hub, by the names of their variables.
+    """
+    found = {
+        "OSS_ACCESS_KEY_ID": credentials.access_key_id,
+        "OSS_ACCESS_KEY_SECRET": credentials.access_key_secret,
+        "OSS_SESSION_TOKEN": credentials.session_token,
+        **tokens,
+    }
+    values = {name: secret.get_secret_value().strip() for name, secret in found.items()}
+    names = ours(settings) | {"secret": transfer_name(settings), "namespace": settings.namespace}
+    document = filled("secret.yaml", names)
+    return with_keys(document, {name: value for name, value in values.items() if value})
+
+
+def transfer_name(settings: Settings) -> str:
+    """Return the name of Job and Secret: one for each target, so that two cannot meet there."""
+    target = f"{settings.bucket}/{settings.prefix}"
+    return f"qwenkit-upload-{hashlib.sha256(target.encode()).hexdigest()[:10]}"
