@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 EXTRAS := course,sandbox,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help course test lint static unit chain lab bench crosscheck lock clean
+.PHONY: help course test lint static together alone lab bench crosscheck lock clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 course: $(STAMP) ## every notebook against the embedded sandbox; report under runs/
 	@$(BIN)/qwenkit run -p notebooks/params/sandbox.yaml
 
-test: lint static unit chain ## lint, types, arrows, unit, sandbox, notebooks, the papermill chain
+test: lint static together alone ## lint, types, arrows, unit, sandbox, browser, notebooks, the whole course
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -32,11 +32,11 @@ lint: $(STAMP)
 static: $(STAMP)
 	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
 
-unit: $(STAMP)
-	$(BIN)/python -m pytest tests --ignore tests/notebooks
+together: $(STAMP)
+	$(BIN)/python -m pytest tests -m "not alone" -n 3 --dist loadfile
 
-chain: $(STAMP)
-	$(BIN)/python -m pytest tests/notebooks
+alone: $(STAMP)
+	$(BIN)/python -m pytest tests -m alone
 
 lab: $(STAMP) ## JupyterLab on the course, with the sandbox running
 	@$(BIN)/qwenkit lab

@@ -37,6 +37,8 @@ from qwenkit.manifests.render import render
 from qwenkit.sandbox import process
 from qwenkit.settings import load_settings
 
+pytestmark = pytest.mark.alone
+
 TIME_SCALE = 20  # of the sandbox that all these tests share
 SLACK_S, ENOUGH = 2.0, 0.9
 SETTINGS = {

@@ -17,6 +17,8 @@ import pytest
 
 from qwenkit.sandbox import process
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[2]
 PARAMS = ROOT / "notebooks" / "params" / "sandbox.yaml"
 
@@ -101,7 +103,8 @@ def test_a_failing_notebook_fails_the_run_and_everything_is_torn_down(tmp_path, 
         shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", folder)
     broken = folder / "02-storage.ipynb"
     notebook = json.loads(broken.read_text("utf-8"))
-    notebook["cells"][-1]["source"] = ["1 / 0"]
+    result = next(cell for cell in notebook["cells"] if cell["id"] == "result")
+    result["source"] = ["1 / 0"]
     broken.write_text(json.dumps(notebook), "utf-8")
 
     running = start(tmp_path / "runs", "--notebooks", str(folder))

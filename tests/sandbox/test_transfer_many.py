@@ -24,7 +24,7 @@ from qwenkit.weights.integrity import verify
 from qwenkit.weights.oss import list_objects, open_bucket
 from qwenkit.weights.transfer import upload
 
-MANY = 2_000
+MANY = 10_000
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def bucket(tmp_path: Path) -> Iterator[oss2.Bucket]:
         server.terminate()
 
 
-def test_thousands_of_small_files(
+def test_ten_thousand_small_files(
     bucket: oss2.Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests: Counter[str] = Counter()
