@@ -72,8 +72,8 @@ def send_with_oss2(job: dict[str, Any]) -> None:
     """Send with oss2's own resumable upload."""
     import oss2
 
-    bucket = _bucket(job)
-    bucket.enable_crc = True  # its own default
+    auth = oss2.AuthV4(KEY_ID, SECRET)
+    bucket = oss2.Bucket(auth, job["url"], BUCKET, region=REGION)  # its own defaults
     store = oss2.ResumableStore(root=job["state"])
     oss2.resumable_upload(bucket, "oss2", job["file"], num_threads=job["threads"], store=store)
 

@@ -9,6 +9,7 @@ import oss2
 import requests
 from oss2.exceptions import RequestError
 from requests.adapters import HTTPAdapter
+from requests.utils import super_len
 
 from qwenkit.loopback import is_loopback
 
@@ -44,7 +45,7 @@ class Session(oss2.Session):  # type: ignore[misc]
         for name in [name for name, value in req.headers.items() if value is None]:
             del prepared.headers[name]
         if req.method not in ("GET", "HEAD"):
-            prepared.headers["Content-Length"] = str(len(req.data or b""))
+            prepared.headers["Content-Length"] = str(super_len(req.data or b""))
         try:
             answer = self._adapter.send(prepared, timeout=timeout, **self._settings)
         except requests.RequestException as error:
