@@ -187,7 +187,14 @@ def _parse(text: bytes, key: str) -> Checkpoint:
     if document.pop("format") != _FORMAT or document.pop("key") != key:
         raise ValueError("another format or key")
     parts = {part["number"]: Part(**part) for part in document.pop("parts")}
-    return Checkpoint(**document, parts=parts)
+    found = Checkpoint(**document, parts=parts)
+    numbers = [found.size, found.part_size, *parts, *(part.size for part in parts.values())]
+    texts = [found.upload_id, *(part.etag for part in parts.values())]
+    if not all(type(number) is int and number > 0 for number in numbers):
+        raise ValueError("not a positive number")
+    if not all(type(text) is str and text for text in texts):
+        raise ValueError("not a text")
+    return found
 
 
 def _name(text: str) -> str:

@@ -79,6 +79,8 @@ class ObjectUpload:
         sent = self._same(head)
         if sent:
             self._lane.meter.skip(self._file.size)
+            # A run that completed it may have ended before it could say so.
+            self._lane.saver.forget(self._target.key)
         return sent
 
     def _same(self, head: Any) -> Sent | None:
@@ -106,7 +108,9 @@ class ObjectUpload:
 
     def _send(self) -> Sent:
         for attempt in range(_ATTEMPTS):
-            self._target.tally.undo()
+            if attempt:
+                self._lane.meter.retry()
+                self._target.tally.undo()
             try:
                 if self._file.size <= self._lane.part_size:
                     return self._put()

@@ -68,8 +68,17 @@ def _translated(error: OssError, what: str, endpoint: str) -> QwenkitError:
     facts = {"status": error.status, "code": error.code, "request_id": error.request_id}
     if error.code == "RequestTimeTooSkewed":
         return _skewed(error, what, facts)
-    said = f"{error.code or error.status}: {error.message} (request id {error.request_id})"
-    return _class_of(error)(f"{what}: OSS refused", said, _FIXES.get(error.code, ""), **facts)
+    fix = _FIXES.get(error.code, "")
+    return _class_of(error)(f"{what}: OSS refused", _said(error), fix, **facts)
+
+
+def _said(error: OssError) -> str:
+    """Return the server's words. Answers to HEAD have none, nor have those of a proxy."""
+    said = ": ".join(filter(None, (error.code, error.message)))
+    said = said or f"status {error.status} without an error document"
+    if error.request_id:
+        return f"{said} (request id {error.request_id})"
+    return f"{said}, without a request id: perhaps something in front of OSS answered"
 
 
 def _transient(error: Exception, failures: int) -> bool:

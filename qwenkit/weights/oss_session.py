@@ -45,7 +45,9 @@ class Session(oss2.Session):  # type: ignore[misc]
         for name in [name for name, value in req.headers.items() if value is None]:
             del prepared.headers[name]
         if req.method not in ("GET", "HEAD"):
-            prepared.headers["Content-Length"] = str(super_len(req.data or b""))
+            prepared.headers["Content-Length"] = str(
+                super_len(req.data or b"")  # type: ignore[no-untyped-call]
+            )
         try:
             answer = self._adapter.send(prepared, timeout=timeout, **self._settings)
         except requests.RequestException as error:

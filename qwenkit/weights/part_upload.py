@@ -146,19 +146,23 @@ class PartUpload:
         return str(answer.etag)
 
     def _check_whole(self, stated: int | None, whole: int) -> None:
-        """Hold the finished object against what was sent; one that differs does not stay."""
+        """Hold the finished object against what was sent; one that differs does not stay.
+
+        What the object is asked for now decides: the answer to Complete may have been changed on
+        its way, and no part is sent again for that.
+        """
         target = self._target
         head = target.head()
         if head is None:
             raise Wrong(f"{target.what} vanished after it was completed")
-        equal = head.content_length == target.file.size and stated == head.server_crc == whole
+        equal = head.content_length == target.file.size and head.server_crc in (None, whole)
         # An upload begun elsewhere may have been begun for another file.
         labelled = head.headers.get(META_SHA256, "") in ("", target.file.sha256)
         if not (equal and labelled):
             delete_keys(self._lane.bucket, [target.key])
-            require_crc(target.what, stated)
-            require_crc(target.what, head.server_crc)
             raise Wrong(
                 f"{target.what} is not what was sent: {head.content_length} bytes with CRC-64 "
                 f"{head.server_crc} instead of {target.file.size} with {whole}"
             )
+        require_crc(target.what, stated)
+        require_crc(target.what, head.server_crc)

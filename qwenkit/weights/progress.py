@@ -63,6 +63,7 @@ class Meter:
         self._files, self._total = files, total
         self._files_done = 0
         self.sent = self.skipped = self.retries = 0
+        self._wasted = 0
         self._open: dict[str, None] = {}  # in the order they were begun
         self._seen: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
 
@@ -78,9 +79,14 @@ class Meter:
             del self._open[path]
 
     def send(self, count: int) -> None:
-        """Count bytes that left; negative when they will be sent again."""
+        """Count bytes that left; negative for those of a request that failed."""
         with self._lock:
             self.sent += count
+
+    def waste(self, count: int) -> None:
+        """Count bytes that arrived and are sent again nevertheless."""
+        with self._lock:
+            self._wasted += count
 
     def skip(self, count: int) -> None:
         """Count bytes that were in the bucket already."""
@@ -95,7 +101,8 @@ class Meter:
     def read(self) -> Progress:
         """Return the state of now."""
         with self._lock:
-            now, sent, done = time.monotonic(), self.sent, self.sent + self.skipped
+            now, sent = time.monotonic(), self.sent
+            done = sent - self._wasted + self.skipped
             current = next(iter(self._open), "")
         self._seen.append((now, sent))
         while len(self._seen) > 2 and self._seen[1][0] < now - _WINDOW_S:
@@ -115,7 +122,7 @@ class Meter:
 
 
 class Tally:
-    """One object's share of the meter, taken back when it has to be sent again."""
+    """One object's share of the meter: no progress any more when it has to be sent again."""
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
@@ -135,9 +142,9 @@ class Tally:
         self._meter.skip(count)
 
     def undo(self) -> None:
-        """Take everything back."""
+        """Begin anew: what was sent stays sent, and is no progress."""
         with self._lock:
             sent, kept = self._sent, self.kept
             self._sent = self.kept = 0
-        self._meter.send(-sent)
+        self._meter.waste(sent)
         self._meter.skip(-kept)

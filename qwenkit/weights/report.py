@@ -25,7 +25,11 @@ class FileReport:
 
 @dataclass(frozen=True)
 class UploadReport:
-    """A complete upload. ``bytes_skipped`` were in the bucket already."""
+    """A complete upload. ``bytes_skipped`` were in the bucket already.
+
+    ``bytes_sent`` counts what arrived: a request that failed is not in it, a file that had to be
+    sent again is in it twice.
+    """
 
     url: str
     source: str

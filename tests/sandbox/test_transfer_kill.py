@@ -15,21 +15,30 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from transfer_world import OPTIONS, PART, Handler, World, is_part, world, write
-
-from qwenkit.weights.integrity import verify
+from transfer_world import (
+    OPTIONS,
+    PART,
+    Handler,
+    World,
+    is_complete,
+    is_part,
+    proven,
+    world,
+    write,
+)
 
 KILLS = 20
 LATEST = 4  # the last part that a signal may fall on, counted from where a run began
 # More than twenty runs can bring: no run comes to its end before its signal.
 PARTS = KILLS * (LATEST + OPTIONS.workers - 1) + 10
 DATA = random.Random(5).randbytes(PARTS * PART - 77)
+FILES = {"w.bin": DATA, "config.json": b"{}"}
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[World]:
     with world(tmp_path) as found:
-        write(tmp_path / "model", {"w.bin": DATA, "config.json": b"{}"})
+        write(tmp_path / "model", FILES)
         yield found
 
 
@@ -112,9 +121,25 @@ def test_twenty_kills_and_every_byte(place: World) -> None:
     assert code == 0, errors
     assert len(known) > KILLS
     assert known.isdisjoint(parts_of(place, "last"))
-    assert place.stored("m/w.bin") == DATA
-    assert verify(place.bucket, "m").problems == ()
-    assert place.orphans() == []
+    proven(place, FILES, again=KILLS * OPTIONS.workers)
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+def test_a_kill_at_the_very_end_sends_nothing_again(place: World, done: bool) -> None:
+    started: Future[subprocess.Popen[bytes]] = Future()
+
+    async def fault(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if done:
+            await handler(request)
+        (await asyncio.wrap_future(started)).send_signal(signal.SIGKILL)
+        raise ConnectionResetError
+
+    place.faults.add(is_complete, fault, times=1)
+    started.set_result(start(place, "first"))
+    assert end(started.result())[0] == -signal.SIGKILL
+    code, errors = end(start(place, "second"))
+    assert code == 0, errors
+    proven(place, FILES)
 
 
 def test_ctrl_c_says_how_to_go_on(place: World) -> None:
@@ -123,5 +148,4 @@ def test_ctrl_c_says_how_to_go_on(place: World) -> None:
     assert "KeyboardInterrupt" in errors
     assert "repeat the same upload" in errors
     assert end(start(place, "second"))[0] == 0
-    assert place.stored("m/w.bin") == DATA
-    assert place.orphans() == []
+    proven(place, FILES, again=OPTIONS.workers)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections import Counter
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import Any
 import oss2
 from aiohttp import web
 
+from qwenkit.errors import QwenkitError
 from qwenkit.sandbox.faults.injector import Effect, Handler, Injector
 from qwenkit.sandbox.http import Listening, listen
 from qwenkit.sandbox.oss.server import OssServer
 from qwenkit.settings import Credentials
+from qwenkit.weights.integrity import verify
 from qwenkit.weights.oss import open_bucket
 from qwenkit.weights.retry import Backoff
 from qwenkit.weights.transfer import TransferOptions
@@ -32,15 +35,21 @@ Fault = Effect
 
 
 class Faults(Injector):
-    """The sandbox's faults, and every request that came by."""
+    """The sandbox's faults, and every request that came by.
+
+    ``bodies`` has the bytes that were begun for each object: of a broken request, all of them.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[web.Request] = []
+        self.bodies: Counter[str] = Counter()
 
     @web.middleware
     async def meddle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self.seen.append(request)
+        if request.method == "PUT":
+            self.bodies[request.path] += request.content_length or 0
         return await super().meddle(request, handler)
 
 
@@ -98,8 +107,12 @@ def world(folder: Path) -> Iterator[World]:
         servers.close()
 
 
-def credentials(identity: str = "transfer-test", secret: str = "transfer-secret") -> Credentials:
-    return Credentials(access_key_id=identity, access_key_secret=secret)
+def credentials(
+    identity: str = "transfer-test", secret: str = "transfer-secret", token: str = ""
+) -> Credentials:
+    return Credentials.model_validate(
+        {"access_key_id": identity, "access_key_secret": secret, "session_token": token}
+    )
 
 
 def is_part(request: web.Request) -> bool:
@@ -120,3 +133,27 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     return folder
+
+
+def proven(place: World, files: Mapping[str, bytes], *, again: int = 0) -> None:
+    """Assert what has to be true however an upload to ``m`` came to its end.
+
+    Equal bytes, nothing left over in the bucket or on disk, and no bytes sent twice but those of
+    ``again`` parts: the ones that were on their way when something failed.
+    """
+    for name, data in files.items():
+        assert place.stored(f"m/{name}") == data
+    assert verify(place.bucket, "m").problems == ()
+    assert place.orphans() == []
+    assert list(place.state.rglob("*.json")) == []
+    begun = sum(size for path, size in place.faults.bodies.items() if "/m/qwenkit" not in path)
+    assert begun - sum(map(len, files.values())) <= again * PART
+
+
+def resumable(place: World, error: QwenkitError) -> None:
+    """End the faults, and assert that an upload that failed says so and leads nobody astray."""
+    place.faults.rules.clear()
+    assert error.what
+    assert "repeat" in error.fix
+    assert not place.bucket.object_exists("m/qwenkit.json")
+    assert len(place.orphans()) <= 1
