@@ -238,6 +238,24 @@ def test_orphans_stay() -> None:
     play(scene)
 
 
+def test_a_deployment_adopts_the_replica_set_that_its_predecessor_left() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.service("qwen")
+        await stage.eventually(lambda: stage.ready("KnativeService", "qwen"))
+        name = "qwen-00001-deployment"
+        first = stage.store.get("Deployment", "default", name)["metadata"]["uid"]
+        stage.store.delete("Deployment", "default", name, propagation="Orphan")
+
+        def adopted() -> bool:
+            (found,) = stage.store.list("ReplicaSet", "default")
+            uids = [owner["uid"] for owner in found["metadata"].get("ownerReferences", [])]
+            return bool(uids) and first not in uids
+
+        await stage.eventually(adopted)
+
+    play(scene)
+
+
 def test_a_namespace_goes_with_all_that_is_in_it() -> None:
     async def scene(stage: Stage) -> None:
         stage.store.create("Namespace", {"metadata": {"name": "team-7"}})

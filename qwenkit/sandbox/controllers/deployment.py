@@ -53,10 +53,19 @@ class DeploymentController(Controller):
         digest = names.template_hash(deployment["spec"]["template"])
         labels = deployment["spec"]["selector"].get("matchLabels", {})
         found = self.store.list("ReplicaSet", deployment["metadata"]["namespace"], labels)
+        self._adopt(deployment, found)
         owned = [item for item in found if owned_by(item, deployment) and not deleting(item)]
         current = [item for item in owned if item["metadata"]["labels"].get(HASH) == digest]
         newest = current[0] if current else None
         return newest, [item for item in owned if item not in current]
+
+    def _adopt(self, deployment: Object, found: list[Object]) -> None:
+        """Take over matching ReplicaSets without an owner: what --cascade=orphan left."""
+        for item in found:
+            if not item["metadata"].get("ownerReferences") and not deleting(item):
+                item["metadata"]["ownerReferences"] = [owner_reference(deployment)]
+                item["metadata"]["resourceVersion"] = None
+                item.update(self.store.update("ReplicaSet", item))
 
     def _clean_up(self, deployment: Object, old: list[Object]) -> None:
         """Delete the oldest empty ReplicaSets beyond the history that is kept."""
