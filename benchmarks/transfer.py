@@ -6,7 +6,8 @@ All of them send the same file to the same local OSS server, one after the other
 process of its own. The server is another process, whose ETag is not the MD5 of the bytes (that
 alone would take a core); it is the same for all. A bare sender only reads, hashes (sha256 and
 CRC-64) and pushes parts over plain sockets: the best of them, with 1 to 4 threads, is the
-ceiling. The second table sends from a hub, as a stream and by way of the disk.
+ceiling. The second table sends from a hub, as a stream and by way of the disk. ``busy`` is how much
+of all cores sender and servers took together: near 1, the machine is the limit, not the code.
 
 The v2 SDK cannot share an environment with oss2. Name the Python of one that has it in
 QWENKIT_OSS_V2_PYTHON; without it the SDK is reported as absent.
@@ -96,25 +97,31 @@ class Bench:
                 stamped = start.to_bytes(8, "big") + block[8:]
                 out.write(stamped[: size - start])
         self.oss, self.hub = Server("oss", folder), Server("hub", folder)
+        # Whoever stages a download has a disk for it, not memory.
+        self.disk = Path(tempfile.mkdtemp(prefix="qwenkit-bench-disk-"))
 
     def close(self) -> None:
         """End the servers."""
         self.oss.close()
         self.hub.close()
+        shutil.rmtree(self.disk, ignore_errors=True)
 
     def run(self, name: str, python: str = sys.executable, **job: Any) -> dict[str, Any]:
         """Run one sender once."""
         state = self.folder / "state"
         state.mkdir()
-        job = {"file": str(self.file), "state": f"{state}/", "folder": str(self.folder)} | job
+        job = {"file": str(self.file), "state": f"{state}/", "folder": str(self.disk)} | job
         job |= {"url": self.oss.url, "hub": self.hub.url}
-        served = self.oss.cpu_s()
+        served, fed = self.oss.cpu_s(), self.hub.cpu_s()
         command = [python, str(SENDERS), name, json.dumps(job)]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
         result: dict[str, Any] = json.loads(done.stdout)
         result["mb_per_s"] = self.size / result["seconds"] / 1e6
         result["server_cpu_s"] = self.oss.cpu_s() - served
-        for leftover in (state, self.folder / "oss" / BUCKET, self.folder / "download"):
+        result["hub_cpu_s"] = self.hub.cpu_s() - fed
+        used = result["cpu_s"] + result["server_cpu_s"] + result["hub_cpu_s"]
+        result["busy"] = used / result["seconds"] / (os.cpu_count() or 1)
+        for leftover in (state, self.folder / "oss" / BUCKET, self.disk / "download"):
             shutil.rmtree(leftover, ignore_errors=True)
         (self.folder / "oss" / BUCKET).mkdir(parents=True)
         return result
@@ -186,11 +193,13 @@ def _ratios(senders: dict[str, Any], streams: dict[str, Any]) -> dict[str, float
 
 def show(result: dict[str, Any]) -> None:
     """Print the tables."""
-    print(f"{'':24}{'MB/s':>8}{'seconds':>9}{'CPU s':>8}{'server':>8}{'RSS MiB':>9}")
+    head = f"{'':24}{'MB/s':>8}{'seconds':>9}{'CPU s':>8}{'server':>8}{'hub':>7}{'busy':>6}"
+    print(f"{head}{'RSS MiB':>9}")
     for name, one in (result["senders"] | result["hub"]).items():
         print(
             f"{name:24}{one['mb_per_s']:8.0f}{one['seconds']:9.2f}{one['cpu_s']:8.2f}"
-            f"{one['server_cpu_s']:8.2f}{one['rss_growth_mib']:9.0f}"
+            f"{one['server_cpu_s']:8.2f}{one['hub_cpu_s']:7.2f}{one['busy']:6.0%}"
+            f"{one['rss_growth_mib']:9.0f}"
         )
     if result["oss_v2"] == "absent":
         print("oss-v2: absent (QWENKIT_OSS_V2_PYTHON names a Python that has it)")
