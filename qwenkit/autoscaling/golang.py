@@ -84,24 +84,3 @@ def parse_duration_ns(text: str) -> int:
 def parse_duration_s(text: str) -> float:
     """Parse a duration into seconds."""
     return parse_duration_ns(text) / 1e9
-
-
-def format_duration(ns: int) -> str:
-    """Print nanoseconds as Go's ``Duration.String`` does: ``1h0m0s``, ``1.5s``, ``300ms``."""
-    if ns == 0:
-        return "0s"
-    sign, rest = ("-", -ns) if ns < 0 else ("", ns)
-    if rest < 1_000_000_000:
-        unit, size = next((u, _UNIT_NS[u]) for u in ("ms", "µs", "ns") if rest >= _UNIT_NS[u])
-        return f"{sign}{_trim(Decimal(rest) / size)}{unit}"
-    hours, rest = divmod(rest, _UNIT_NS["h"])
-    minutes, rest = divmod(rest, _UNIT_NS["m"])
-    seconds = f"{_trim(Decimal(rest) / _UNIT_NS['s'])}s"
-    if hours:
-        return f"{sign}{hours}h{minutes}m{seconds}"
-    return f"{sign}{minutes}m{seconds}" if minutes else f"{sign}{seconds}"
-
-
-def _trim(number: Decimal) -> str:
-    text = format(number, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text

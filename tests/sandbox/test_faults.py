@@ -125,6 +125,7 @@ def test_a_fault_strikes_once_unless_more_is_said() -> None:
         ({"where": "api", "what": "restart", "times": 2}, "happens at once"),
         ({"where": "oss", "what": "reset", "seconds": 2}, "takes no --seconds"),
         ({"where": "gpu", "what": "lost", "times": 2}, "a state that lasts"),
+        ({"where": "gpu", "what": "lost", "count": 4}, "the node has 3 GPUs"),
         ({"where": "pod", "what": "oom", "name": "x"}, "no pod x… runs in namespace default"),
         ({"where": "weights", "what": "zero-tensor", "prefix": "../.."}, "no safetensors file"),
     ],
@@ -304,7 +305,7 @@ def test_lost_gpus_leave_the_capacity(root: Path, api: kubernetes.client.CoreV1A
         return status.capacity["nvidia.com/gpu"], status.allocatable["nvidia.com/gpu"]
 
     order(root, "gpu", "lost", count=2, for_s=0.5)
-    order(root, "gpu", "lost", count=5, for_s=60)
+    order(root, "gpu", "lost", count=3, for_s=60)
     assert gpus() == ("3", "0")
     ask(root, "DELETE")
     assert gpus() == ("3", "3")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qwenkit.errors import NotFound
+from qwenkit.errors import InvalidValue, NotFound
 from qwenkit.sandbox.faults.catalogue import Order
 from qwenkit.sandbox.faults.injector import Allowance
 from qwenkit.sandbox.kube.objects import Object, at, condition
@@ -25,7 +25,10 @@ class ClusterFaults:
 
         Raises:
             NotFound: no such pod runs.
+            InvalidValue: more GPUs than the node has.
         """
+        if order.where == "gpu" and order.count > self._node.gpus:
+            raise InvalidValue("--count", order.count, f"the node has {self._node.gpus} GPUs")
         if order.where == "mount":
             self._slow.append((allowance, order.seconds))
             return "new pods"
