@@ -60,10 +60,12 @@ class Play:
 
     async def _arrived(self, moment: float) -> None:
         """Wait for the recorded state before a moment; in vain, the end will tell what differs."""
-        before = compare.account(line for line in self._recording if line[0] < moment)
+        lines = [line for line in self._recording if line[0] < moment]
+        before = compare.account(lines)
         before.gone.clear()
         for _ in range(300):
-            if not [line for line in self._judged(before) if "gone" not in line]:
+            told = not [line for line in self._judged(before) if "gone" not in line]
+            if told and _pods(self._stage.lines) == _pods(lines):
                 return
             await asyncio.sleep(0.1)
 
@@ -88,6 +90,19 @@ class Play:
             stage.request(namespace, name)
         else:
             stage.answered()
+
+
+def _pods(lines: list[compare.Line]) -> int:
+    """Return how many of the pods that came have not gone: one that leaves still reports."""
+    names = {
+        kind: {o["metadata"]["name"] for _, k, o in lines if k == kind and _is_pod(o)}
+        for kind in ("ADDED", "DELETED")
+    }
+    return len(names["ADDED"] - names["DELETED"])
+
+
+def _is_pod(obj: Object) -> bool:
+    return obj.get("kind") == "Pod"
 
 
 def _is_ksvc(obj: Object) -> bool:
