@@ -39,27 +39,12 @@ NO_REGISTRY = (
 START_S, READY_S, DRAIN_S = 0.5, 7.5, 30.0
 
 
-class PacedClock(Clock):
-    """A clock that stands still while the machine is too busy to let the event loop run.
-
-    Deadlines then depend on what the loop got done, not on how loaded the machine is.
-    """
-
-    STEP_S = 0.005
-
-    def __init__(self, scale: float) -> None:
-        super().__init__(scale)
-        self._now = 0.0
+class LoopClock(Clock):
+    """A clock that goes by its event loop's time; see ``paced``."""
 
     def now(self) -> float:
-        """Return the seconds that have passed while the loop was running."""
-        return self._now
-
-    async def run(self) -> None:
-        """Advance until cancelled."""
-        while True:
-            await asyncio.sleep(self.STEP_S)
-            self._now += self.STEP_S * self.scale
+        """Return the seconds that have passed on this clock since the loop began."""
+        return asyncio.get_running_loop().time() * self.scale
 
 
 class ScriptedKubelet:
@@ -149,7 +134,7 @@ class Stage:
         gpus: int = 3,
         ready_s: float = READY_S,
     ) -> None:
-        self.clock = PacedClock(scale)
+        self.clock = LoopClock(scale)
         self.ready_s = ready_s
         self.store = Store(Kinds())
         self.traffic = Traffic(self.clock)
@@ -193,7 +178,6 @@ class Stage:
         jobs = [
             asyncio.create_task(job)
             for job in (
-                self.clock.run(),
                 controllers.run(),
                 self.kubelet(),
                 self._write(self.store.subscribe()),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
+import paced
 import pytest
 from controllers_world import Stage
 
@@ -17,7 +17,7 @@ def play(scene: Callable[[Stage], Awaitable[None]], stage: Stage | None = None) 
         async with made.running():
             await scene(made)
 
-    asyncio.run(whole())
+    paced.run(whole())
 
 
 def ready_message(stage: Stage, kind: str, name: str) -> str:
@@ -189,7 +189,7 @@ def test_controllers_that_start_again_find_nothing_to_do() -> None:
             changes = stage.store.changes_since(kind, before)
             assert not [c for c in changes if "qwen-00002" not in c.object["metadata"]["name"]]
 
-    asyncio.run(whole())
+    paced.run(whole())
 
 
 def test_what_happened_while_the_controllers_were_away_is_made_up_for() -> None:
@@ -207,7 +207,7 @@ def test_what_happened_while_the_controllers_were_away_is_made_up_for() -> None:
             await stage.eventually(lambda: stage.store.find("Route", "default", "qwen") is None)
             await stage.eventually(lambda: stage.store.find("Ingress", "default", "qwen") is None)
 
-    asyncio.run(whole())
+    paced.run(whole())
 
 
 @pytest.mark.parametrize("propagation", ["Background", "Foreground"])

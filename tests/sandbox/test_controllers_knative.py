@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import paced
 from controllers_world import Stage
 
 from qwenkit.sandbox.kube.objects import Object, at, condition
@@ -28,7 +29,7 @@ def play(*scenes: Scene, **options: Any) -> None:
     async def whole() -> None:
         await asyncio.gather(*(act(scene) for scene in scenes))
 
-    asyncio.run(whole())
+    paced.run(whole())
 
 
 def abridges(seen: list[tuple[str, str]], expected: list[tuple[str, str]]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+import paced
 import pytest
 from controllers_world import SCALE, Stage
 from lifecycles import Play, recording
@@ -38,7 +39,7 @@ def found() -> dict[str, list[str]]:
         at_once = await asyncio.gather(*(play(name).differences() for name in others))
         return [*at_once, await play(AUTOSCALED, scale=SCALE / 4).differences()]
 
-    return dict(zip([*others, AUTOSCALED], asyncio.run(all_of_them()), strict=True))
+    return dict(zip([*others, AUTOSCALED], paced.run(all_of_them()), strict=True))
 
 
 @pytest.mark.parametrize("name", NAMES)

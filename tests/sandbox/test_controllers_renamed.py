@@ -9,6 +9,7 @@ import asyncio
 import re
 from typing import Any
 
+import paced
 import pytest
 from controllers_world import Stage
 from lifecycles import Play, recording
@@ -63,7 +64,7 @@ def found() -> dict[str, list[str]]:
         plays = [play(name, ready_s=4.0 + index) for index, name in enumerate(NAMES)]
         return await asyncio.gather(*(one.differences() for one in plays))
 
-    return dict(zip(NAMES, asyncio.run(all_of_them()), strict=True))
+    return dict(zip(NAMES, paced.run(all_of_them()), strict=True))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import paced
 import pytest
 from controllers_world import Stage
 from lifecycles import Play, recording
@@ -108,7 +109,7 @@ async def differences(root: Path) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    results = asyncio.run(differences(tmp_path_factory.mktemp("oss")))
+    results = paced.run(differences(tmp_path_factory.mktemp("oss")))
     return dict(zip(NAMES, results, strict=True))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Iterable
 
 from qwenkit.sandbox.controllers.conditions import TRUE, Conditions, ConditionSet
@@ -48,7 +48,7 @@ class IngressController(Shaped):
         if served and conditions.status(BALANCER) == TRUE:
             conditions.mark_true(BALANCER)
             return
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         probed, due = self._probing.get(key, (0, 0.0))
         if probed != generation:
             due = now + self.world.delays.program_gateway

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Iterable
 
 from qwenkit.autoscaling.golang import parse_duration_s
@@ -81,7 +81,7 @@ class RouteController(Shaped):
 
     def finalize(self, obj: Object) -> bool:
         """Take the route's marks off revisions; that takes the real one a moment."""
-        key, now = key_of(obj), time.monotonic()
+        key, now = key_of(obj), asyncio.get_running_loop().time()
         due = self._leaves_at.setdefault(key, now + self.world.delays.finalize_route)
         if now < due:
             self.later(key, due - now)

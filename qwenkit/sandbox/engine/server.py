@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 
@@ -55,7 +54,7 @@ class Engine:
         self._answers = Answers(checkpoint, self._batch, self._metrics)
         self.in_flight = 0
         self.last_request = 0.0
-        """When a request last came or ended, on the monotonic clock; probes do not count."""
+        """When a request last came or ended, on the loop's clock; probes do not count."""
 
     def app(self) -> web.Application:
         """Return the server."""
@@ -85,12 +84,12 @@ class Engine:
         ):
             return web.json_response({"error": "Unauthorized"}, status=401)
         self.in_flight += 1
-        self.last_request = time.monotonic()
+        self.last_request = asyncio.get_running_loop().time()
         try:
             return await _answered(request, handler)
         finally:
             self.in_flight -= 1
-            self.last_request = time.monotonic()
+            self.last_request = asyncio.get_running_loop().time()
 
     async def _models(self, _: web.Request) -> web.Response:
         return web.json_response(replies.models(self._flags.served_names))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -195,7 +194,7 @@ class PodWorker:
 
     async def _mount(self) -> dict[str, Any]:
         wait = self.timing.mount_backoff_s
-        ready_at = time.monotonic() + self._mount_delay()
+        ready_at = asyncio.get_running_loop().time() + self._mount_delay()
         patience = volumes.Patience(ready_at, self.timing.mount_timeout_s)
         while True:
             try:
@@ -228,9 +227,9 @@ class PodWorker:
     async def _drain(self) -> None:
         """Wait until no request is left, and a queue-proxy has been quiet for its time."""
         grace = self.pod["metadata"].get("deletionGracePeriodSeconds", 30)
-        begun = time.monotonic()
+        begun = asyncio.get_running_loop().time()
         quiet_s = self.timing.drain_s if self._queue_proxy() else 0.0
-        while (now := time.monotonic()) < begun + grace:
+        while (now := asyncio.get_running_loop().time()) < begun + grace:
             busy = [await one.server.last_busy() for one in self.containers if one.server]
             if now >= max([begun, *busy]) + quiet_s:
                 return

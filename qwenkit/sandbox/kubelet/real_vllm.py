@@ -15,7 +15,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -120,9 +119,9 @@ class RealServer:
         return await self.process.ended()
 
     async def last_busy(self) -> float:
-        """Return when a request last was there, on the monotonic clock; infinity while one is."""
-        if time.monotonic() >= self._asked + _ASK_S:
-            self._asked = time.monotonic()
+        """Return when a request last was there, on the loop's clock; infinity while one is."""
+        if asyncio.get_running_loop().time() >= self._asked + _ASK_S:
+            self._asked = asyncio.get_running_loop().time()
             await self._ask()
         return self._busy_until
 
@@ -142,7 +141,7 @@ class RealServer:
         if any(map(float, _BUSY.findall(text))):
             self._busy_until = math.inf
         elif done > self._done or self._busy_until == math.inf:
-            self._busy_until = time.monotonic()
+            self._busy_until = asyncio.get_running_loop().time()
         self._done = done
 
 

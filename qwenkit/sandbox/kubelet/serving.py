@@ -55,7 +55,7 @@ class Serving(Protocol):
         """Wait until it ends by itself; return its exit status."""
 
     async def last_busy(self) -> float:
-        """Return when a request last was there, on the monotonic clock; infinity while one is."""
+        """Return when a request last was there, on the loop's clock; infinity while one is."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -43,7 +42,7 @@ class Patience:
         Raises:
             NotReady: the kubelet's patience ended first.
         """
-        left = self.ready_at - time.monotonic()
+        left = self.ready_at - asyncio.get_running_loop().time()
         await asyncio.sleep(max(0.0, min(left, self.timeout_s)))
         if left > self.timeout_s:
             _fail(volume_name, _rpc("DeadlineExceeded", "context deadline exceeded"))
