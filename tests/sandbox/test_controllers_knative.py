@@ -128,7 +128,7 @@ def test_a_service_deleted_in_the_middle_of_a_rollout_leaves_nothing() -> None:
                 )
             )
         )
-        await ready(stage, "other")
+        await stage.eventually(lambda: stage.ready("KnativeService", "other"))
 
     second = "chat-00002-deployment"
     play(scene)
