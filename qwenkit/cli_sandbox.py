@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -50,19 +51,21 @@ def up(
     gateway_port: Port = 0,
 ) -> None:
     """Start the sandbox; without --detach it runs until Ctrl-C."""
+    # Nobody knows when the command's process began; the time that its imports took, it does.
+    began = time.monotonic() - time.process_time()
     ports = oss_port, hub_port, api_port, gateway_port
     if engine == "vllm":
         typer.echo("sandbox: asking vLLM for its version; that may take half a minute", err=True)
     options = process.with_engine(process.Options(gpu, gpus, time_scale, *ports, engine))
     if detach:
-        emit(_described(process.up(root.absolute(), options), root), as_json=False)
+        emit(_described(process.up(root.absolute(), options, began=began), root), as_json=False)
         return
     process.prepare(root.absolute())
     typer.echo(
         f"sandbox: starting ({gpus} × {gpu}; {_figures(options)}); then, in another shell: "
         f'eval "$(qwenkit sandbox env --root {root})"'
     )
-    process.serve(root.absolute(), options)
+    process.serve(root.absolute(), options, began=began)
 
 
 @app.command()

@@ -1,4 +1,7 @@
-"""The sandbox's process: ``python -m qwenkit.sandbox ROOT OPTIONS-JSON``; it detaches itself."""
+"""The sandbox's process, which detaches itself.
+
+python -m qwenkit.sandbox ROOT OPTIONS-JSON BEGAN
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,9 @@ from qwenkit.sandbox.process import Options, serve
 def main() -> int:
     """Start the sandbox; return when it has its lock, or cannot."""
     root, options = Path(sys.argv[1]), Options(**json.loads(sys.argv[2]))
+    began = float(sys.argv[3])
     try:
-        serve(root, options, detach=True)
+        serve(root, options, began=began, detach=True)
     except QwenkitError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import secrets
 import shlex
@@ -67,21 +68,36 @@ class State:
     oss: str
     hub: str
     seconds: float
+    """From the command that started it until all of it answered."""
     recovered: bool = False
     """Whether the cluster's objects are those of a sandbox that did not go down by itself."""
 
 
-def up(root: Path, options: Options | None = None, *, timeout_s: float = 30) -> State:
+def up(
+    root: Path,
+    options: Options | None = None,
+    *,
+    began: float | None = None,
+    timeout_s: float = 30,
+) -> State:
     """Start a sandbox in the background; return when all of it answers.
+
+    Args:
+        root: its folder.
+        options: how it is made.
+        began: since when it is waited for, on the monotonic clock, if that is not now.
+        timeout_s: how long it may take from now.
 
     Raises:
         SandboxError: one runs there already, the folder is somebody else's, a port is taken,
             or it did not come up in time (the message holds the end of its log).
         SettingsError: there is no such engine, or no vLLM on this machine.
     """
+    began = time.monotonic() if began is None else began
     options = with_engine(options or Options())
     prepare(root)
-    command = [sys.executable, "-m", "qwenkit.sandbox", str(root), json.dumps(asdict(options))]
+    made = json.dumps(asdict(options))
+    command = [sys.executable, "-m", "qwenkit.sandbox", str(root), made, str(began)]
     with (root / "log").open("ab") as log:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
@@ -121,8 +137,10 @@ def with_engine(options: Options) -> Options:
     return replace(options, vllm=path, vllm_version=version)
 
 
-def serve(root: Path, options: Options, *, detach: bool = False) -> None:
+def serve(root: Path, options: Options, *, began: float, detach: bool = False) -> None:
     """Be the sandbox under ``root``, until SIGTERM or Ctrl-C; detached, return at once.
+
+    ``began`` is since when it is waited for, on the monotonic clock, which all processes share.
 
     Raises:
         SandboxError: one runs there already, or a port is taken.
@@ -137,7 +155,8 @@ def serve(root: Path, options: Options, *, detach: bool = False) -> None:
             os.setsid()
         lock.write(str(os.getpid()))
         lock.flush()
-        asyncio.run(run(root, options))
+        _log_to_stderr()
+        asyncio.run(run(root, options, began))
 
 
 def down(root: Path, *, timeout_s: float = 15) -> bool:
@@ -279,6 +298,12 @@ def _held(root: Path, *, timeout_s: float = 1) -> Iterator[TextIO]:
             time.sleep(0.02)
         lock.truncate(0)
         yield lock
+
+
+def _log_to_stderr() -> None:
+    """Log with times: to the terminal, or where ``up`` led a detached sandbox's stderr."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("qwenkit").setLevel(logging.INFO)
 
 
 def _try_lock(lock: TextIO) -> bool:

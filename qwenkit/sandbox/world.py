@@ -66,16 +66,15 @@ CLUSTER = "cluster.json"
 _KEEP_S = 1.0
 
 
-async def run(root: Path, options: Options) -> None:
-    """Run a sandbox under ``root`` until SIGTERM or SIGINT.
+async def run(root: Path, options: Options, began: float) -> None:
+    """Run a sandbox under ``root`` until SIGTERM or SIGINT; ``began`` as for ``process.serve``.
 
     Raises:
         SandboxError: a port is taken.
     """
-    started = time.monotonic()
     stop = _stopping()
     async with contextlib.AsyncExitStack() as stack:
-        state = await _start(stack, root, options, started, stop)
+        state = await _start(stack, root, options, began, stop)
         write_private(root / "sandbox.json", json.dumps(asdict(state)))
         log.info("up: %s", state)
         await stop.wait()
@@ -114,7 +113,7 @@ async def _start(
     stack: contextlib.AsyncExitStack,
     root: Path,
     options: Options,
-    started: float,
+    began: float,
     stop: asyncio.Event,
 ) -> State:
     before = _addresses_before(root)
@@ -171,7 +170,12 @@ async def _start(
     desk = Desk(fronts, cluster, root / "oss" / BUCKET, oss.abort_upload)
     stack.callback(desk.close)
     listeners.append(await _take_orders(Control(desk), root))
-    controllers = Controllers(store, traffic=traffic, resolve_image=resolve_image)
+    controllers = Controllers(
+        store,
+        traffic=traffic,
+        resolve_image=resolve_image,
+        root_ca=certificates.ca_pem,
+    )
     for loop in (controllers.run(), node.run(), _keep(store, root, stop)):
         task = asyncio.create_task(loop)
         task.add_done_callback(_report)
@@ -183,7 +187,7 @@ async def _start(
         gateway_url,
         oss_url,
         hub_url,
-        round(time.monotonic() - started, 2),
+        round(time.monotonic() - began, 2),
         recovered,
     )
 

@@ -291,6 +291,8 @@ def test_the_seed_can_be_sown_twice_and_moves_only_the_gateway() -> None:
     node = store.get("Node", None, "n")
     assert node["metadata"]["labels"]["aliyun.accelerator/nvidia_name"] == "Tesla-V100-SXM2-16GB"
     assert node["status"]["allocatable"]["nvidia.com/gpu"] == "3"
+    info = node["status"]["nodeInfo"]
+    assert {name for name, value in info.items() if not value} == {"kubeProxyVersion"}
     with pytest.raises(InvalidValue, match="'H9000'"):
         seed(store, node_name="m", gpu="H9000", gpus=1, gateway_port=1)
 

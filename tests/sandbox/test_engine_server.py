@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import httpx
 import openai
+import paced
 import pytest
 from engine_world import COMPLETION, engine, in_engine, metrics, model, post, sse
 from hypothesis import HealthCheck, given, settings
@@ -357,7 +358,7 @@ def test_a_client_that_leaves_frees_its_place() -> None:
             await until(lambda: made.in_flight == 0)
             assert (await metrics(url))["vllm:request_success_totalabort"] == 1
 
-    asyncio.run(run())
+    paced.run(run())
 
 
 def test_two_hundred_streams_at_once() -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from qwenkit.sandbox.controllers import names
+from qwenkit.sandbox.controllers.claims import claim, claimants
 from qwenkit.sandbox.controllers.conditions import FALSE, TRUE
 from qwenkit.sandbox.controllers.events import Recorder
 from qwenkit.sandbox.controllers.loop import (
     Controller,
+    Key,
     World,
     deleting,
     key_of,
-    owned_by,
     owner_reference,
 )
+from qwenkit.sandbox.kube.history import Change
 from qwenkit.sandbox.kube.objects import Object, at, condition, copied, timestamp, utc_now
 
 HASH = "pod-template-hash"
@@ -36,6 +40,10 @@ class DeploymentController(Controller):
         self._recorder = Recorder(world.store, "deployment-controller")
         self._progressed: dict[str, float] = {}
 
+    def keys(self, change: Change) -> Iterable[Key]:
+        """Return whom a change concerns; a ReplicaSet that nobody controls: who may adopt it."""
+        return super().keys(change) or claimants(self.store, self.kind, change.object)
+
     def reconcile(self, namespace: str, name: str) -> None:
         """Make the ReplicaSet of the present template, scale it, and report."""
         deployment = self.store.find(self.kind, namespace, name)
@@ -51,21 +59,10 @@ class DeploymentController(Controller):
 
     def _replica_sets(self, deployment: Object) -> tuple[Object | None, list[Object]]:
         digest = names.template_hash(deployment["spec"]["template"])
-        labels = deployment["spec"]["selector"].get("matchLabels", {})
-        found = self.store.list("ReplicaSet", deployment["metadata"]["namespace"], labels)
-        self._adopt(deployment, found)
-        owned = [item for item in found if owned_by(item, deployment) and not deleting(item)]
-        current = [item for item in owned if item["metadata"]["labels"].get(HASH) == digest]
+        owned = claim(self.store, deployment, "ReplicaSet")
+        current = [item for item in owned if at(item, "metadata", "labels", HASH) == digest]
         newest = current[0] if current else None
         return newest, [item for item in owned if item not in current]
-
-    def _adopt(self, deployment: Object, found: list[Object]) -> None:
-        """Take over matching ReplicaSets without an owner: what --cascade=orphan left."""
-        for item in found:
-            if not item["metadata"].get("ownerReferences") and not deleting(item):
-                item["metadata"]["ownerReferences"] = [owner_reference(deployment)]
-                item["metadata"]["resourceVersion"] = None
-                item.update(self.store.update("ReplicaSet", item))
 
     def _clean_up(self, deployment: Object, old: list[Object]) -> None:
         """Delete the oldest empty ReplicaSets beyond the history that is kept."""
@@ -98,7 +95,8 @@ class DeploymentController(Controller):
                 "spec": {
                     "replicas": replicas,
                     "selector": {
-                        "matchLabels": {**spec["selector"].get("matchLabels", {}), HASH: digest}
+                        **spec["selector"],
+                        "matchLabels": {**spec["selector"].get("matchLabels", {}), HASH: digest},
                     },
                     "template": template,
                 },
@@ -138,7 +136,7 @@ class DeploymentController(Controller):
         if before == wanted:
             return False
         item["spec"]["replicas"] = wanted
-        item["metadata"]["annotations"] |= _scale_notes(wanted)
+        item["metadata"].setdefault("annotations", {}).update(_scale_notes(wanted))
         self.store.update("ReplicaSet", item)
         self._scaled_event(deployment, item, before, wanted)
         return True

@@ -23,7 +23,8 @@ log = logging.getLogger("qwenkit.sandbox.controllers")
 
 Key = tuple[str, str]
 ImageResolver = Callable[[str], str | None]
-_RETRY_FIRST_S, _RETRY_LAST_S = 0.005, 60.0
+_RETRY_FIRST_S, _RETRY_LAST_S = 0.01, 60.0
+_DOUBLINGS = 13
 
 
 class Queue:
@@ -107,6 +108,12 @@ class World:
         return data
 
 
+@dataclass(frozen=True)
+class _Failure:
+    count: int
+    why: str
+
+
 class Controller:
     """One control loop. Subclasses set the class fields and ``reconcile``."""
 
@@ -116,7 +123,7 @@ class Controller:
 
     def __init__(self, world: World) -> None:
         self.world, self.store = world, world.store
-        self._failures: dict[Key, int] = {}
+        self._failures: dict[Key, _Failure] = {}
 
     def keys(self, change: Change) -> Iterable[Key]:
         """Return whom a change concerns: the object itself, or its owner of our kind."""
@@ -132,20 +139,27 @@ class Controller:
         raise NotImplementedError
 
     def run(self, key: Key) -> None:
-        """Reconcile a key; queue it again, later and later, if the API refuses something."""
-        failures = self._failures.get(key, 0)
+        """Reconcile a key; queue it again, later and later, if that fails."""
+        before = self._failures.get(key)
         try:
             self.reconcile(*key)
         except ApiError as error:
             self.retry(key, error.message)
-        if self._failures.get(key, 0) == failures:
-            self._failures.pop(key, None)
+        except Exception as error:  # one object that breaks a controller must not stop the others
+            self.retry(key, repr(error), error)
+        if before is not None and self._failures[key] is before:
+            del self._failures[key]
+            log.info("%s: fine again after %d failures", self._about(key), before.count)
 
-    def retry(self, key: Key, why: str) -> None:
-        """Queue a key that failed again, with a growing delay."""
-        count = self._failures[key] = self._failures.get(key, 0) + 1
-        log.debug("%s %s failed %d times: %s", self.name, "/".join(key), count, why)
-        self.later(key, min(_RETRY_FIRST_S * 2**count, _RETRY_LAST_S))
+    def retry(self, key: Key, why: str, error: Exception | None = None) -> None:
+        """Queue a key that failed again, with a growing delay; log what is news of it."""
+        before = self._failures.get(key, _Failure(0, ""))
+        failure = self._failures[key] = _Failure(before.count + 1, why)
+        # The first, each that differs, and else the 2nd, 4th, 8th …
+        if why != before.why or failure.count.bit_count() == 1:
+            times = f"failed {failure.count} times" if before.count else "failed"
+            log.warning("%s: %s: %s", self._about(key), times, why, exc_info=error)
+        self.later(key, min(_RETRY_FIRST_S * 2 ** min(before.count, _DOUBLINGS), _RETRY_LAST_S))
 
     def later(self, key: Key, seconds: float) -> None:
         """Queue a key after some seconds of real time."""
@@ -154,6 +168,9 @@ class Controller:
     def after(self, key: Key, seconds: float) -> None:
         """Queue a key after some seconds of sandbox time."""
         self.later(key, self.world.clock.real(seconds))
+
+    def _about(self, key: Key) -> str:
+        return f"controller {self.name}: {self.kind} {'/'.join(filter(None, key))}"
 
     def _owns(self, owner: Object) -> bool:
         kind = self.store.kinds[self.kind]

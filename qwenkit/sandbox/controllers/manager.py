@@ -7,7 +7,6 @@ that cannot be found again in the store, so the controllers may be stopped and s
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from qwenkit.sandbox.controllers.configuration import ConfigurationController
 from qwenkit.sandbox.controllers.deployment import DeploymentController
@@ -17,6 +16,7 @@ from qwenkit.sandbox.controllers.ingress import IngressController
 from qwenkit.sandbox.controllers.job import JobController
 from qwenkit.sandbox.controllers.labeler import Labeler
 from qwenkit.sandbox.controllers.loop import Controller, Delays, ImageResolver, World
+from qwenkit.sandbox.controllers.namespace_content import AccountSupplier, RootCaPublisher
 from qwenkit.sandbox.controllers.pod_autoscaler import PodAutoscalerController
 from qwenkit.sandbox.controllers.replica_set import ReplicaSetController
 from qwenkit.sandbox.controllers.revision import RevisionController
@@ -29,8 +29,6 @@ from qwenkit.sandbox.controllers.volumes import ClaimProtection, VolumeBinder, V
 from qwenkit.sandbox.kube.history import Change, Subscription
 from qwenkit.sandbox.kube.store import Store
 from qwenkit.sandbox.traffic.counts import Traffic
-
-log = logging.getLogger("qwenkit.sandbox.controllers")
 
 
 def any_image(image: str) -> str | None:
@@ -46,6 +44,7 @@ class Controllers:
         traffic: the requests that the gateway counts; its clock is the cluster's.
         delays: how long the steps take that nothing else in the sandbox slows down.
         resolve_image: returns why an image's tag cannot be resolved, or None when it can.
+        root_ca: PEM of the authority that signed the API server's certificate.
     """
 
     def __init__(
@@ -55,6 +54,7 @@ class Controllers:
         traffic: Traffic,
         delays: Delays | None = None,
         resolve_image: ImageResolver = any_image,
+        root_ca: str = "",
     ) -> None:
         self._world = World(
             store, traffic.clock, delays=delays or Delays(), resolve_image=resolve_image
@@ -64,6 +64,8 @@ class Controllers:
         self._scaling = PodAutoscalerController(world, traffic)
         # Earlier ones hear of a change first: a pod is scheduled before it is counted.
         self._controllers: list[Controller] = [
+            AccountSupplier(world),
+            RootCaPublisher(world, root_ca),
             VolumeBinder(world),
             ClaimProtection(world),
             VolumeProtection(world),
@@ -118,9 +120,5 @@ class Controllers:
     async def _work(self) -> None:
         while True:
             controller, key = await self._world.queue.get()
-            try:
-                controller.run(key)
-            except Exception as error:
-                log.exception("%s failed on %s", controller.name, "/".join(key))
-                controller.retry(key, repr(error))
+            controller.run(key)
             await asyncio.sleep(0)  # the changes just made are spread before the next key

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 
+from qwenkit.sandbox.controllers.claims import claim, claimants
 from qwenkit.sandbox.controllers.conditions import TRUE
 from qwenkit.sandbox.controllers.events import Recorder
-from qwenkit.sandbox.controllers.loop import (
-    Controller,
-    World,
-    deleting,
-    owned_by,
-    owner_reference,
-)
+from qwenkit.sandbox.controllers.loop import Controller, Key, World, deleting, owner_reference
 from qwenkit.sandbox.kube.api_error import ApiError
+from qwenkit.sandbox.kube.history import Change
 from qwenkit.sandbox.kube.objects import Object, at, condition, copied
 
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"
@@ -32,20 +29,19 @@ class ReplicaSetController(Controller):
         super().__init__(world)
         self._recorder = Recorder(world.store, "replicaset-controller")
 
+    def keys(self, change: Change) -> Iterable[Key]:
+        """Return whom a change concerns; a pod that nobody controls: who may adopt it."""
+        return super().keys(change) or claimants(self.store, self.kind, change.object)
+
     def reconcile(self, namespace: str, name: str) -> None:
         """Create or delete pods, then count them."""
         replica_set = self.store.find(self.kind, namespace, name)
         if replica_set is None:
             return
-        before = self._pods(replica_set)
+        before = claim(self.store, replica_set, "Pod")
         if not deleting(replica_set):
             self._adjust(replica_set, [pod for pod in before if is_active(pod)])
         self._report(replica_set, before)
-
-    def _pods(self, replica_set: Object) -> list[Object]:
-        labels = replica_set["spec"]["selector"].get("matchLabels", {})
-        pods = self.store.list("Pod", replica_set["metadata"]["namespace"], labels)
-        return [pod for pod in pods if owned_by(pod, replica_set)]
 
     def _adjust(self, replica_set: Object, active: list[Object]) -> None:
         missing = replica_set["spec"]["replicas"] - len(active)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import uuid
 from collections.abc import Mapping
 
 from qwenkit.autoscaling.gpu import find_gpu
@@ -121,33 +123,54 @@ def _node_labels(name: str, gpu: str, gpus: int) -> dict[str, str]:
 
 
 def _node_status(name: str, amounts: Mapping[str, str]) -> Object:
-    now = timestamp(utc_now())
-    ready = {
-        "type": "Ready",
-        "status": "True",
-        "reason": "KubeletReady",
-        "message": "kubelet is posting ready status",
-        "lastHeartbeatTime": now,
-        "lastTransitionTime": now,
-    }
     info = {
-        "kubeletVersion": KUBELET_VERSION,
-        "containerRuntimeVersion": "containerd://2.1.4",
+        "machineID": uuid.uuid4().hex,
+        "systemUUID": str(uuid.uuid4()),
+        "bootID": str(uuid.uuid4()),
+        "kernelVersion": platform.release(),
         "osImage": "qwenkit sandbox",
+        "containerRuntimeVersion": "containerd://2.1.4",
+        "kubeletVersion": KUBELET_VERSION,
+        "kubeProxyVersion": "",  # a field that kubelets no longer fill
         "operatingSystem": "linux",
         "architecture": "amd64",
     }
-    unknown = ("kubeProxyVersion", "kernelVersion", "machineID", "systemUUID", "bootID")
     return {
         "capacity": amounts,
         "allocatable": amounts,
-        "conditions": [ready],
+        "conditions": _node_conditions(),
         "addresses": [
             {"type": "InternalIP", "address": "127.0.0.1"},
             {"type": "Hostname", "address": name},
         ],
-        "nodeInfo": {**info, **dict.fromkeys(unknown, "")},
+        "nodeInfo": info,
     }
+
+
+def _node_conditions() -> list[Object]:
+    told = (
+        (
+            "MemoryPressure",
+            "False",
+            "KubeletHasSufficientMemory",
+            "has sufficient memory available",
+        ),
+        ("DiskPressure", "False", "KubeletHasNoDiskPressure", "has no disk pressure"),
+        ("PIDPressure", "False", "KubeletHasSufficientPID", "has sufficient PID available"),
+        ("Ready", "True", "KubeletReady", "is posting ready status"),
+    )
+    now = timestamp(utc_now())
+    return [
+        {
+            "type": kind,
+            "status": status,
+            "reason": reason,
+            "message": f"kubelet {message}",
+            "lastHeartbeatTime": now,
+            "lastTransitionTime": now,
+        }
+        for kind, status, reason, message in told
+    ]
 
 
 def _add_deployment(store: Store, namespace: str, name: str) -> None:

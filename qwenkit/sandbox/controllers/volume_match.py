@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from decimal import Decimal
 
 from qwenkit.sandbox.controllers import quantity
+from qwenkit.sandbox.controllers.claims import selects
 from qwenkit.sandbox.kube.objects import Object, at
 
 _CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
@@ -78,17 +79,4 @@ def _allows(volume: Object, claim: Object) -> bool:
 
 
 def _selected(volume: Object, claim: Object) -> bool:
-    selector = at(claim, "spec", "selector") or {}
-    labels: Mapping[str, str] = volume["metadata"].get("labels", {})
-    if not (selector.get("matchLabels") or {}).items() <= labels.items():
-        return False
-    return all(_meets(labels, rule) for rule in selector.get("matchExpressions") or [])
-
-
-def _meets(labels: Mapping[str, str], rule: Object) -> bool:
-    key, operator, values = rule["key"], rule["operator"], rule.get("values", [])
-    if operator == "In":
-        return labels.get(key) in values
-    if operator == "NotIn":
-        return labels.get(key) not in values
-    return bool((key in labels) == (operator == "Exists"))
+    return selects(at(claim, "spec", "selector") or {}, volume["metadata"].get("labels", {}))

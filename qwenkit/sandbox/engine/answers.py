@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
@@ -32,7 +31,8 @@ class Answers:
 
         A completion's echo comes with the first token.
         """
-        arrived, reason, made = time.monotonic(), "abort", 0
+        clock = asyncio.get_running_loop().time
+        arrived, reason, made = clock(), "abort", 0
         try:
             echo, picks = await self._echo(ask, prompt)
             sampler = Sampler(
@@ -48,7 +48,7 @@ class Answers:
                     echo, picks = "", ()
         finally:
             self._metrics.ended(
-                reason, prompt=len(prompt.tokens), made=made, seconds=time.monotonic() - arrived
+                reason, prompt=len(prompt.tokens), made=made, seconds=clock() - arrived
             )
 
     async def best(self, ask: Ask, prompt: Prompt) -> list[list[Part]]:

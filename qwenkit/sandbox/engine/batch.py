@@ -9,16 +9,19 @@ KV blocks fit; when they run out, the newest one is put back and computed anew l
 from __future__ import annotations
 
 import asyncio
-import time
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
+from qwenkit.errors import SandboxError
 from qwenkit.sandbox.engine.metrics import Metrics
 from qwenkit.sandbox.engine.sampling import Picked, Sampler
 from qwenkit.sandbox.engine.tokens import Delta, Output
 from qwenkit.sandbox.engine.transformer import Array, KvCache, Transformer
+
+log = logging.getLogger("qwenkit.sandbox.engine")
 
 # A loaded machine falls behind the modelled time; this much of it is caught up, no more.
 _CATCH_UP_S = 0.25
@@ -61,7 +64,8 @@ class _Sequence:
     arrived: float
     cache: KvCache | None = None
     last_token: float = 0.0
-    news: asyncio.Queue[Delta] = field(default_factory=asyncio.Queue)
+    news: asyncio.Queue[Delta | None] = field(default_factory=asyncio.Queue)
+    """What its tokens add; None: nothing more comes, the engine died."""
 
     @property
     def context(self) -> int:
@@ -97,7 +101,9 @@ class Batch:
         self._running: dict[_Sequence, None] = {}
         self._numbers = count()
         self._work = asyncio.Event()
-        self._clock = time.monotonic()
+        self._clock = 0.0
+        self._failure: Exception | None = None
+        self._dead = asyncio.Event()
 
     async def generate(
         self, prompt: Sequence[int], sampler: Sampler, output: Output
@@ -105,14 +111,21 @@ class Batch:
         """Yield what each token adds to ``output``, when the GPU would have it, to its end.
 
         Leaving the iteration early frees the sequence's place.
+
+        Raises:
+            SandboxError: the engine died, now or before.
         """
-        sequence = _Sequence(prompt, sampler, output, next(self._numbers), time.monotonic())
+        if self._failure is not None:
+            raise _dead() from self._failure
+        sequence = _Sequence(prompt, sampler, output, next(self._numbers), _now())
         self._waiting.append(sequence)
         self._changed()
         self._work.set()
         try:
             while True:
                 delta = await sequence.news.get()
+                if delta is None:
+                    raise _dead() from self._failure
                 yield delta
                 if delta.finish_reason:
                     return
@@ -120,12 +133,29 @@ class Batch:
             self._drop(sequence)
 
     async def run(self) -> None:
-        """Step until cancelled."""
+        """Step until cancelled, or until a step fails: that ends every request."""
+        try:
+            await self._steps()
+        except Exception as error:
+            log.exception("the engine died")
+            self._failure = error
+            self._dead.set()
+            for sequence in (*self._running, *self._waiting):
+                sequence.news.put_nowait(None)
+
+    async def failure(self) -> Exception:
+        """Wait until a step fails; return why."""
+        while self._failure is None:
+            await self._dead.wait()
+        return self._failure
+
+    async def _steps(self) -> None:
+        self._clock = _now()
         while True:
             if not (self._running or self._waiting):
                 self._work.clear()
                 await self._work.wait()
-                self._clock = time.monotonic()
+                self._clock = _now()
             admitted = self._admit()
             if admitted:
                 seconds = self._hardware.prefill_seconds(sum(one.context for one in admitted))
@@ -169,7 +199,7 @@ class Batch:
             picked[sequence] = self._pick(sequence, logits)
             if len(picked) % _PICKS == 0:
                 await asyncio.sleep(0)
-        now = time.monotonic()
+        now = _now()
         self._clock = max(self._clock + seconds / self._scale, now - _CATCH_UP_S)
         await asyncio.sleep(max(0.0, self._clock - now))
         for sequence, token in picked.items():
@@ -194,7 +224,7 @@ class Batch:
         return sequence.sampler.pick(logits, prompt=sequence.prompt, output=sequence.output.tokens)
 
     def _produce(self, sequence: _Sequence, picked: Picked) -> None:
-        now = time.monotonic()
+        now = _now()
         if sequence.last_token:
             self._metrics.per_token.observe(now - sequence.last_token)
         else:
@@ -224,6 +254,15 @@ class Batch:
     def _changed(self) -> None:
         self._metrics.running, self._metrics.waiting = len(self._running), len(self._waiting)
         self._metrics.cache_usage = min(1.0, self._used() / max(1, self._blocks))
+
+
+def _dead() -> SandboxError:
+    return SandboxError("the engine died", "a step of it failed", "read the log of its container")
+
+
+def _now() -> float:
+    """Return the time by which the steps wait: the loop's."""
+    return asyncio.get_running_loop().time()
 
 
 def _turns(sequences: Sequence[_Sequence]) -> Iterator[Turn]:

@@ -9,7 +9,7 @@ from contextlib import aclosing, suppress
 
 from aiohttp import web
 
-from qwenkit.errors import InvalidValue, NotFound
+from qwenkit.errors import InvalidValue, NotFound, SandboxError
 from qwenkit.sandbox.engine import asks, bodies, replies
 from qwenkit.sandbox.engine.answers import Answers, joined
 from qwenkit.sandbox.engine.asks import Ask, Prompt, Served
@@ -23,6 +23,8 @@ VERSION = "0.4.1"
 _MAX_BODY = 64 * 2**20
 # Reading a body of this size takes too long for the event loop.
 _LARGE = 2**18
+# For those who are still sending their request when the engine dies.
+_LAST_WORDS_S = 1.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -53,8 +55,18 @@ class Engine:
         )
         self._answers = Answers(checkpoint, self._batch, self._metrics)
         self.in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.last_request = 0.0
         """When a request last came or ended, on the loop's clock; probes do not count."""
+
+    async def failure(self) -> Exception:
+        """Wait until the engine dies and those who asked have heard of it; return why."""
+        error = await self._batch.failure()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self._idle.wait()
+        return error
 
     def app(self) -> web.Application:
         """Return the server."""
@@ -84,11 +96,14 @@ class Engine:
         ):
             return web.json_response({"error": "Unauthorized"}, status=401)
         self.in_flight += 1
+        self._idle.clear()
         self.last_request = asyncio.get_running_loop().time()
         try:
             return await _answered(request, handler)
         finally:
             self.in_flight -= 1
+            if not self.in_flight:
+                self._idle.set()
             self.last_request = asyncio.get_running_loop().time()
 
     async def _models(self, _: web.Request) -> web.Response:
@@ -141,12 +156,18 @@ class Engine:
         response = await _events(request)
         stream = _Stream(response, reply, ask)
         pairs = [(prompt, number) for prompt in ask.prompts for number in range(ask.n)]
-        await asyncio.gather(
-            *(
-                stream.choice(index, prompt, self._answers.stream(ask, prompt, number))
-                for index, (prompt, number) in enumerate(pairs)
+        try:
+            await asyncio.gather(
+                *(
+                    stream.choice(index, prompt, self._answers.stream(ask, prompt, number))
+                    for index, (prompt, number) in enumerate(pairs)
+                )
             )
-        )
+        except SandboxError as error:
+            # The status is out: a stream can only break off.
+            if request.transport:
+                request.transport.close()
+            raise ConnectionResetError from error
         await response.write(_DONE)
         return response
 
@@ -188,6 +209,8 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return _error(error.rule, "BadRequestError", 400)
     except NotFound as error:
         return _error(error.what, "NotFoundError", 404)
+    except SandboxError:
+        return web.Response(status=500, text="Internal Server Error")
     except web.HTTPException as error:
         return web.json_response({"detail": error.reason}, status=error.status)
     except ConnectionResetError:

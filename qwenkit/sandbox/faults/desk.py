@@ -117,7 +117,8 @@ class Desk:
             return front.listening.url
         if order.what == "drop-watches":
             allowance.use()
-            return f"{front.injector.drop(api.watches)} watches"
+            dropped = front.injector.drop(api.watches)
+            return f"{dropped} watch{'' if dropped == 1 else 'es'}"
         wants, effect = self._rule(order)
         front.injector.rules.append(Rule(wants, effect, allowance))
         return order.on or "every request"

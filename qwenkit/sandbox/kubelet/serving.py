@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from qwenkit.errors import QwenkitError
+from qwenkit.errors import QwenkitError, SandboxError
 from qwenkit.sandbox.engine import checkpoint, flags, hardware
 from qwenkit.sandbox.engine.server import VERSION, Engine
 from qwenkit.sandbox.http import listen
@@ -69,9 +69,18 @@ class Server:
     """As recorded."""
 
     async def ended(self) -> int:
-        """Wait for ever: only being stopped ends it."""
-        await asyncio.Event().wait()
-        return 0
+        """Wait until its engine dies.
+
+        Raises:
+            SandboxError: it died; ``what`` goes to the container's log.
+        """
+        error = await self.engine.failure()
+        raise SandboxError(
+            "ERROR async_llm_engine.py] Engine background task failed\n"
+            f"{type(error).__name__}: {error}\n"
+            "vllm.engine.async_llm_engine.AsyncEngineDeadError: Task finished unexpectedly.",
+            exit_code=1,
+        )
 
     async def last_busy(self) -> float:
         """Return when a request last came or ended; infinity while one is in flight."""
