@@ -17,7 +17,7 @@ from qwenkit.manifests.admission_config import Cluster
 from qwenkit.manifests.admission_defaults import filled
 from qwenkit.manifests.admission_metadata import metadata_complaints
 from qwenkit.manifests.admission_rules import object_faults
-from qwenkit.manifests.decode import DecodeError, decode, decode_metadata, duplicates
+from qwenkit.manifests.decode import DecodeError, decode, decode_metadata, duplicates, nulls
 
 GROUP = "serving.knative.dev"
 _NAME_LENGTH = 63
@@ -28,6 +28,7 @@ def default(
     obj: Mapping[str, Any],
     *,
     old: Mapping[str, Any] | None = None,
+    features: Mapping[str, str] | None = None,
     defaults: Mapping[str, str] | None = None,
     user: str | None = None,
 ) -> dict[str, Any]:
@@ -36,7 +37,8 @@ def default(
     Args:
         obj: a Service, Configuration, Revision or Route of serving.knative.dev/v1.
         old: the stored object, for an update.
-        defaults: entries of the ConfigMap config-defaults.
+        features: entries of the ConfigMap config-features.
+        defaults: entries of config-defaults.
         user: recorded as creator and last modifier.
 
     Raises:
@@ -50,7 +52,7 @@ def default(
         refusal = f"mutation failed: cannot decode incoming new object: {error}"
         raise _denied("webhook.serving.knative.dev", refusal) from None
     new = decoded | {"metadata": metadata}
-    return filled(new, kind, cluster=Cluster(defaults=defaults or {}), old=old, user=user)
+    return filled(new, kind, cluster=Cluster(features or {}, defaults or {}), old=old, user=user)
 
 
 def review(
@@ -82,7 +84,7 @@ def review(
         Rejected: ``what`` is the whole message; ``context`` has ``status`` and ``reason``.
     """
     kind = _kind(obj)
-    new = default(obj, old=old, defaults=defaults, user=user)
+    new = default(obj, old=old, features=features, defaults=defaults, user=user)
     named = {**new, "metadata": _named(new["metadata"], suffix)}
     _validate_schema(named, kind)
     cluster = Cluster(features or {}, defaults or {}, autoscaler or {})
@@ -120,11 +122,9 @@ def _named(metadata: Mapping[str, Any], suffix: str) -> dict[str, Any]:
 
 def _validate_schema(obj: Mapping[str, Any], kind: str) -> None:
     found = metadata_complaints(obj["metadata"])
-    template = obj["spec"].get("template", {}) if kind != "Revision" else {"spec": obj["spec"]}
-    path = "spec" if kind == "Revision" else "spec.template.spec"
-    if kind != "Route" and "containers" not in template.get("spec", {}):
-        rule = f'{path}.containers in body must be of type array: "null"'
-        found.append(f'{path}.containers: Invalid value: "null": {rule}')
+    for path in nulls(obj["spec"], schema.SPECS[kind], "spec"):
+        rule = f'{path} in body must be of type array: "null"'
+        found.append(f'{path}: Invalid value: "null": {rule}')
     found += [
         f"{place}: Duplicate value: {key}"
         for place, key in duplicates(obj["spec"], schema.SPECS[kind], "spec")

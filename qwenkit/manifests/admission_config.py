@@ -38,6 +38,17 @@ class Cluster:
         """Tell whether a flag is not ``disabled``."""
         return self.flag(name) != "disabled"
 
+    @property
+    def secure_pod_defaults(self) -> str:
+        """``enabled``, ``allowrootbounded`` or ``disabled``: how far pods are secured."""
+        value = self.features.get("secure-pod-defaults", "").lower()
+        return value if value in ("enabled", "allowrootbounded") else "disabled"
+
+    @property
+    def secures_pods(self) -> bool:
+        """Tell whether security contexts get safe defaults."""
+        return self.secure_pod_defaults != "disabled"
+
     def number(self, name: str) -> int:
         """Return a number of ``config-defaults``."""
         return int(self.defaults.get(name, _DEFAULTS[name]))

@@ -9,11 +9,14 @@ from typing import Any, Literal
 
 from qwenkit.manifests import names
 from qwenkit.manifests.admission_config import Cluster
+from qwenkit.manifests.admission_security import container_security_faults
 from qwenkit.manifests.faults import (
     HERE,
     Fault,
     disallowed,
+    go_quoted,
     invalid,
+    masked,
     missing,
     missing_one_of,
     multiple_one_of,
@@ -27,6 +30,17 @@ RESERVED_PORTS = (8008, 8012, 8013, 8022, 9090, 9091)
 _RESERVED_ENV = ("PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION")
 _RESERVED_PATHS = ("/", "/dev", "/dev/log")
 _WRITABLE = ("emptyDir", "persistentVolumeClaim", "ephemeral")
+# Set, these come from an init container: of others the API server drops them.
+_FORBIDDEN = (
+    "lifecycle",
+    "resizePolicy",
+    "restartPolicy",
+    "restartPolicyRules",
+    "stdin",
+    "stdinOnce",
+    "tty",
+    "volumeDevices",
+)
 _PORT_NAMES = ("", "h2c", "http1")
 
 
@@ -40,7 +54,7 @@ class Surroundings:
 
 def container_faults(container: Object, around: Surroundings, *, role: Role) -> list[Fault]:
     """Check one container, its probes apart; paths start at the container."""
-    faults = [disallowed("lifecycle")] if "lifecycle" in container else []
+    faults = masked(container, *_FORBIDDEN)
     name = container.get("name", "")
     if name == "queue-proxy":
         faults.append(Fault(f'"{name}" is a reserved container name', ("name",)))
@@ -48,8 +62,9 @@ def container_faults(container: Object, around: Surroundings, *, role: Role) -> 
     faults += via(_env_from(container.get("envFrom", [])), "envFrom")
     faults += _image(container.get("image", ""))
     faults += via(_ports(container.get("ports", []), role), "ports")
+    faults += via(masked(container.get("resources", {}), "claims"), "resources")
     context = container.get("securityContext", {})
-    faults += via(_security(context, around.cluster), "securityContext")
+    faults += via(container_security_faults(context, around.cluster), "securityContext")
     policy = container.get("terminationMessagePolicy", "")
     if policy not in ("", "File", "FallbackToLogsOnError"):
         faults.append(invalid(policy, "terminationMessagePolicy"))
@@ -66,9 +81,9 @@ def _env(variables: list[Object], cluster: Cluster, role: Role) -> list[Fault]:
         elif name in reserved:
             own = [Fault(f'"{name}" is a reserved environment variable', ("name",))]
         source = variable.get("valueFrom", {})
-        if not cluster.permits("kubernetes.podspec-fieldref"):
-            wrong = [key for key in ("fieldRef", "resourceFieldRef") if key in source]
-            own += via([disallowed(*wrong)], "valueFrom") if wrong else []
+        references = cluster.permits("kubernetes.podspec-fieldref")
+        wrong = () if references else ("fieldRef", "resourceFieldRef")
+        own += via(masked(source, "fileKeyRef", *wrong), "valueFrom")
         faults += via(own, f"[{index}]")
     return faults
 
@@ -76,7 +91,10 @@ def _env(variables: list[Object], cluster: Cluster, role: Role) -> list[Fault]:
 def _env_from(sources: list[Object]) -> list[Fault]:
     faults: list[Fault] = []
     kinds = ("configMapRef", "secretRef")
-    for source in sources:
+    for index, source in enumerate(sources):
+        for kind in ("secretRef", "configMapRef"):
+            if kind in source:  # Knative moves what it found so far under this reference
+                faults = via(faults, kind, f"[{index}]")
         count = sum(kind in source for kind in kinds)
         if count != 1:
             faults.append(multiple_one_of(*kinds) if count else missing_one_of(*kinds))
@@ -88,7 +106,7 @@ def _image(image: str) -> list[Fault]:
         return [missing("image")]
     if names.is_image(image):
         return []
-    details = f'image: "{image}", error: could not parse reference: {image}'
+    details = f"image: {go_quoted(image)}, error: could not parse reference: {image}"
     return [Fault("Failed to parse image reference", ("image",), details)]
 
 
@@ -96,6 +114,7 @@ def _ports(ports: list[Object], role: Role) -> list[Fault]:
     faults: list[Fault] = []
     for port in ports if role == "init" else ports[:1]:
         number = port.get("containerPort", 0)
+        faults += masked(port, "hostIP", "hostPort")
         if number in RESERVED_PORTS:
             shown = f"{number} is a reserved port"
             faults.append(invalid(shown, "containerPort", f"{shown}, please use a different value"))
@@ -111,23 +130,12 @@ def _ports(ports: list[Object], role: Role) -> list[Fault]:
     return faults
 
 
-def _security(context: Object, cluster: Cluster) -> list[Fault]:
-    faults = [disallowed("privileged")] if context.get("privileged") else []
-    adds = "add" in context.get("capabilities", {})
-    if adds and not cluster.enabled("kubernetes.containerspec-addcapabilities"):
-        faults += via([disallowed("add")], "capabilities")
-    for name in ("runAsUser", "runAsGroup"):
-        number = context.get(name, 0)
-        if not 0 <= number <= 2**31 - 1:
-            faults.append(out_of_bounds(number, 0, 2**31 - 1, name))
-    return faults
-
-
 def _mounts(mounts: list[Object], around: Surroundings) -> list[Fault]:
     faults: list[Fault] = []
     seen: set[str] = set()
     for index, mount in enumerate(mounts):
-        own = _mount_path(mount.get("mountPath", ""), seen) + _mount(mount, around)
+        own = masked(mount, "recursiveReadOnly", "subPathExpr")
+        own += _mount_path(mount.get("mountPath", ""), seen) + _mount(mount, around)
         seen.add(_clean(mount.get("mountPath", "")))
         faults += via(own, f"[{index}]")
     return faults

@@ -6,11 +6,13 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from qwenkit.manifests import quantities
 from qwenkit.manifests.admission_config import Cluster
 
 _GROUP = "serving.knative.dev"
 _WRITABLE_VOLUMES = ("emptyDir", "persistentVolumeClaim", "ephemeral")
 _HANDLERS = ("httpGet", "tcpSocket", "exec", "grpc")
+_LEAST_UNPRIVILEGED_PORT = 1024
 _RESOURCES = ("cpu", "memory", "ephemeral-storage")
 
 
@@ -74,6 +76,9 @@ def _revision(spec: dict[str, Any], cluster: Cluster, *, creating: bool) -> None
     _name(starters, containers, "init-container")
     for container in containers:
         _container(container, spec, cluster)
+    if cluster.secures_pods:
+        for container in (*containers, *starters):
+            _secure(container, spec.get("securityContext", {}), cluster)
     links = cluster.enable_service_links
     if containers and creating and links is not None:
         spec.setdefault("enableServiceLinks", links)
@@ -94,18 +99,16 @@ def _name(unnamed: list[dict[str, Any]], others: list[dict[str, Any]], name: str
 
 
 def _container(container: dict[str, Any], spec: Mapping[str, Any], cluster: Cluster) -> None:
-    resources = container.setdefault("resources", {})
+    resources = container["resources"]
     for side in ("requests", "limits"):
         for resource in _RESOURCES:
             value = cluster.defaults.get(f"revision-{resource}-{side.removesuffix('s')}")
             if value is not None:
-                resources.setdefault(side, {}).setdefault(resource, value)
+                resources.setdefault(side, {}).setdefault(resource, quantities.canonical(value))
     if len(spec["containers"]) == 1 or container.get("ports"):
         probe = container.setdefault("readinessProbe", {})
         if not any(handler in probe for handler in _HANDLERS):
-            probe["tcpSocket"] = {}
-    for name in ("readinessProbe", "livenessProbe", "startupProbe"):
-        _ports(container.get(name, {}))
+            probe["tcpSocket"] = {"port": 0}
     if "readinessProbe" in container:
         _readiness(container["readinessProbe"])
     writable = {
@@ -118,10 +121,20 @@ def _container(container: dict[str, Any], spec: Mapping[str, Any], cluster: Clus
             mount["readOnly"] = True
 
 
-def _ports(probe: Mapping[str, Any]) -> None:
-    for handler in ("httpGet", "tcpSocket"):
-        if handler in probe:
-            probe[handler].setdefault("port", 0)
+def _secure(container: dict[str, Any], pod: Mapping[str, Any], cluster: Cluster) -> None:
+    """Fill in what the ``restricted`` pod security standard asks for."""
+    context = container.setdefault("securityContext", {})
+    context.setdefault("allowPrivilegeEscalation", False)
+    if not pod.get("seccompProfile", {}).get("type"):
+        profile = context.setdefault("seccompProfile", {})
+        profile["type"] = profile.get("type") or "RuntimeDefault"
+    if "capabilities" not in context:
+        context["capabilities"] = {"drop": ["ALL"]}
+        ports = container.get("ports", [])
+        if any(port["containerPort"] < _LEAST_UNPRIVILEGED_PORT for port in ports):
+            context["capabilities"]["add"] = ["NET_BIND_SERVICE"]
+    if cluster.secure_pod_defaults == "enabled" and "runAsNonRoot" not in pod:
+        context.setdefault("runAsNonRoot", True)
 
 
 def _readiness(probe: dict[str, Any]) -> None:
@@ -129,9 +142,6 @@ def _readiness(probe: dict[str, Any]) -> None:
     if probe.get("periodSeconds"):
         probe["failureThreshold"] = probe.get("failureThreshold") or 3
         probe["timeoutSeconds"] = probe.get("timeoutSeconds") or 1
-    for name in ("failureThreshold", "timeoutSeconds", "periodSeconds", "initialDelaySeconds"):
-        if probe.get(name) == 0:  # Go omits a zero
-            del probe[name]
 
 
 def _traffic(spec: dict[str, Any], *, has_default_target: bool) -> None:

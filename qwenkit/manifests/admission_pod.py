@@ -9,8 +9,9 @@ from qwenkit.manifests import names
 from qwenkit.manifests.admission_config import Cluster
 from qwenkit.manifests.admission_container import Surroundings, container_faults
 from qwenkit.manifests.admission_probes import HANDLERS, probe_faults, readiness_faults
+from qwenkit.manifests.admission_security import pod_security_faults
 from qwenkit.manifests.admission_volumes import volume_faults
-from qwenkit.manifests.faults import HERE, Fault, disallowed, invalid, missing, out_of_bounds, via
+from qwenkit.manifests.faults import HERE, Fault, disallowed, invalid, missing, via
 
 Object = Mapping[str, Any]
 _BEHIND_A_FLAG = {
@@ -31,28 +32,6 @@ _BEHIND_A_FLAG = {
     "tolerations": "tolerations",
     "topologySpreadConstraints": "topologyspreadconstraints",
 }
-_POD_SECURITY = {
-    "fsGroup",
-    "runAsGroup",
-    "runAsNonRoot",
-    "runAsUser",
-    "seccompProfile",
-    "supplementalGroups",
-}
-# Pointers and structs count as set when present; the rest only when they are not empty.
-_SET_WHEN_PRESENT = {
-    "affinity",
-    "automountServiceAccountToken",
-    "dnsConfig",
-    "runtimeClassName",
-    "securityContext",
-    "shareProcessNamespace",
-    "tolerations",
-    "topologySpreadConstraints",
-    "hostAliases",
-    "initContainers",
-    "nodeSelector",
-}
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 
 
@@ -62,7 +41,7 @@ def pod_faults(spec: Object, cluster: Cluster) -> list[Fault]:
     starters: Sequence[Object] = spec.get("initContainers", [])
     faults = _set_but_forbidden(spec, cluster)
     if "securityContext" in spec:
-        faults += via(_pod_security(spec["securityContext"], cluster), "securityContext")
+        faults += via(pod_security_faults(spec["securityContext"], cluster), "securityContext")
     mounted = {
         mount.get("name", "")
         for container in (*starters, *containers)
@@ -84,30 +63,13 @@ def _set_but_forbidden(spec: Object, cluster: Cluster) -> list[Fault]:
     found = [
         name
         for name, flag in _BEHIND_A_FLAG.items()
-        if (spec.get(name) or (name in spec and name in _SET_WHEN_PRESENT))
-        and not cluster.permits(f"kubernetes.podspec-{flag}")
+        if name in spec and not cluster.permits(f"kubernetes.podspec-{flag}")
     ]
+    if cluster.secures_pods and "securityContext" in found:
+        found.remove("securityContext")
     if spec.get("automountServiceAccountToken") is True:
         found.append("automountServiceAccountToken")
     return [disallowed(*sorted(found))] if found else []
-
-
-def _pod_security(context: Object, cluster: Cluster) -> list[Fault]:
-    allowed = _POD_SECURITY if cluster.permits("kubernetes.podspec-securitycontext") else set()
-    wrong = sorted(name for name in context if name not in allowed)
-    faults = [disallowed(*wrong)] if wrong else []
-    for name in ("runAsUser", "runAsGroup", "fsGroup"):
-        if name in context:
-            faults += identity_faults(context[name], name)
-    for index, group in enumerate(context.get("supplementalGroups", [])):
-        faults += identity_faults(group, f"supplementalGroups[{index}]")
-    return faults
-
-
-def identity_faults(number: int, path: str) -> list[Fault]:
-    """Check the number of a user or group."""
-    inside = 0 <= number <= 2**31 - 1
-    return [] if inside else [out_of_bounds(number, 0, 2**31 - 1, path)]
 
 
 def _init_containers(

@@ -1,20 +1,34 @@
 """Read an object as the API server and then the webhook's Go code do.
 
-Unknown fields go, absent ones stay absent, quantities take their canonical form, and a value of
-the wrong type is refused in the words of Go's ``encoding/json``.
+Unknown fields and empty values go, quantities take their canonical form, and a value of the wrong
+type is refused in the words of Go's ``encoding/json``.
 """
 
 from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from qwenkit.manifests import quantities, schema
-from qwenkit.manifests.schema import ListOf, MapOf, Opaque, Scalar, Struct, Type
+from qwenkit.manifests.schema_types import (
+    INT32,
+    INT_OR_STRING,
+    QUANTITY,
+    STRING,
+    URL,
+    ListOf,
+    MapOf,
+    Opaque,
+    Scalar,
+    Struct,
+    Type,
+)
 
 _BITS = {"int32": 32, "int64": 64}
+_ZEROS = {"bool": False, "int32": 0, "int64": 0, "resource.Quantity": "0"}
 _TOP_FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
 
 
@@ -47,12 +61,15 @@ def decode_metadata(metadata: object) -> dict[str, Any]:
 
 
 def duplicates(spec: object, of: Type, path: str) -> list[tuple[str, str]]:
-    """Find list entries whose key repeats: ``(path, key as JSON)`` for each."""
+    """Find list entries whose key repeats: ``(path, key as JSON)`` for each.
+
+    The API server does not look into the open parts.
+    """
     if isinstance(of, Struct) and isinstance(spec, dict):
         return [
             found
             for name, child in spec.items()
-            if name in of.fields
+            if name in of.fields and not of.open
             for found in duplicates(child, of.fields[name], f"{path}.{name}")
         ]
     if not isinstance(of, ListOf) or not isinstance(spec, list):
@@ -70,6 +87,25 @@ def duplicates(spec: object, of: Type, path: str) -> list[tuple[str, str]]:
     return found
 
 
+def nulls(value: object, of: Type, path: str) -> list[str]:
+    """Find required lists that are absent, which Go writes as ``null``; the path of each."""
+    if isinstance(of, ListOf) and isinstance(value, list):
+        return [
+            found
+            for index, item in enumerate(value)
+            for found in nulls(item, of.item, f"{path}[{index}]")
+        ]
+    if not isinstance(of, Struct) or not isinstance(value, dict):
+        return []
+    found = []
+    for name, field in of.fields.items():
+        if name in value:
+            found += nulls(value[name], field, f"{path}.{name}")
+        elif isinstance(field, ListOf) and field.required:
+            found.append(f"{path}.{name}")
+    return found
+
+
 def _value(value: Any, of: Type, root: str, path: tuple[str, ...]) -> Any:
     match of:
         case Struct():
@@ -77,16 +113,13 @@ def _value(value: Any, of: Type, root: str, path: tuple[str, ...]) -> Any:
         case MapOf():
             _need(value, dict, of, root, path)
             return {
-                str(key): _value(value[key], of.value, root, (*path, str(key)))
+                str(key): _item(value[key], of.value, root, (*path, str(key)))
                 for key in sorted(value, key=str)
-                if value[key] is not None
             }
         case ListOf():
             _need(value, list, of, root, path)
             return [
-                _value(item, of.item, root, (*path, str(index)))
-                for index, item in enumerate(value)
-                if item is not None
+                _item(item, of.item, root, (*path, str(index))) for index, item in enumerate(value)
             ]
         case Opaque():
             _need(value, of.kind, of, root, path)
@@ -95,25 +128,48 @@ def _value(value: Any, of: Type, root: str, path: tuple[str, ...]) -> Any:
             return _scalar(value, of, root, path)
 
 
+def _item(value: Any, of: Type, root: str, path: tuple[str, ...]) -> Any:
+    """Decode an entry of a list or map; of ``null`` Go makes the zero of its type."""
+    if value is not None:
+        return _value(value, of, root, path)
+    if isinstance(of, Struct):
+        return copy.deepcopy(dict(of.preset))
+    return _ZEROS.get(of.go, "") if isinstance(of, Scalar) else None
+
+
 def _struct(value: Any, of: Struct, root: str, path: tuple[str, ...]) -> dict[str, Any]:
     _need(value, dict, of, root, path)
-    found = dict(of.preset)
+    found = copy.deepcopy(dict(of.preset))
     for name in sorted(value, key=str):
-        if name not in of.fields:
-            if of.strict:
-                raise DecodeError(f'json: unknown field "{name}"')
-        elif value[name] is not None:
-            found[name] = _value(value[name], of.fields[name], root, (*path, name))
+        if name in of.fields and value[name] is not None:
+            decoded = _value(value[name], of.fields[name], root, (*path, name))
+            if not _is_omitted(decoded, of.fields[name]):
+                found[name] = decoded
     return found
 
 
+def _is_omitted(decoded: Any, of: Type) -> bool:
+    match of:
+        case Struct():
+            return False
+        case Scalar():
+            return not decoded and not of.pointer
+        case ListOf():
+            return not decoded and not of.required
+        case MapOf():
+            return not decoded
+        case Opaque():
+            return not decoded and of.kind is list
+
+
 def _scalar(value: Any, of: Scalar, root: str, path: tuple[str, ...]) -> Any:
-    if of is schema.QUANTITY:
+    if of == QUANTITY:
         return _quantity(value)
-    if of is schema.INT_OR_STRING:
-        if isinstance(value, str):
-            return value
-        return _integer(value, Scalar("int32"), "", ())
+    if of == URL:
+        _need(value, str, STRING, "", ())
+        return value
+    if of == INT_OR_STRING:
+        return value if isinstance(value, str) else _integer(value, INT32, "", ())
     if of.go in _BITS:
         return _integer(value, of, root, path)
     _need(value, bool if of.go == "bool" else str, of, root, path)
@@ -133,11 +189,9 @@ def _integer(value: Any, of: Scalar, root: str, path: tuple[str, ...]) -> int:
         raise DecodeError(_mismatch(_json_kind(value), of, root, path))
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # the API server already wrote 1.0 as 1
-    if not isinstance(value, int):
-        shown = f"number {_compact(value)}"
-        raise DecodeError(f"{_mismatch(shown, of, root, path)}: invalid syntax")
-    if not -(2 ** (_BITS[of.go] - 1)) <= value < 2 ** (_BITS[of.go] - 1):
-        raise DecodeError(f"{_mismatch(f'number {value}', of, root, path)}: value out of range")
+    bits = _BITS[of.go]
+    if not isinstance(value, int) or not -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
+        raise DecodeError(_mismatch(f"number {_compact(value)}", of, root, path))
     return value
 
 
@@ -150,7 +204,9 @@ def _mismatch(shown: str, of: Type, root: str, path: tuple[str, ...]) -> str:
     if not path:
         return f"json: cannot unmarshal {shown} into Go value of type {of.go}"
     pointer = ".".join(part.replace("~", "~0").replace("/", "~1") for part in path)
-    return f"json: cannot unmarshal {shown} into Go struct field {root}.{pointer} of type {of.go}"
+    # Go takes a field whose name is a number for an entry of a list.
+    field = "" if re.fullmatch("[0-9]+", path[-1]) else "Go struct field "
+    return f"json: cannot unmarshal {shown} into {field}{root}.{pointer} of type {of.go}"
 
 
 def _json_kind(value: object) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
 HERE = ""  # the path of a fault at the field itself
 _MAX_INT32 = 2**31 - 1
+_ESCAPES = dict(zip('"\\\a\b\f\n\r\t\v', map("\\{}".format, '"\\abfnrtv'), strict=True))
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,12 @@ def disallowed(*paths: str) -> Fault:
     return Fault("must not set the field(s)", paths)
 
 
+def masked(obj: Mapping[str, object], *forbidden: str) -> list[Fault]:
+    """Refuse those fields of ``forbidden`` that are set; one fault for all."""
+    found = sorted(name for name in forbidden if name in obj)
+    return [disallowed(*found)] if found else []
+
+
 def invalid(value: object, path: str, *details: str) -> Fault:
     """A field has a value that it cannot have."""
     return Fault(f"invalid value: {value}", (path,), ", ".join(details))
@@ -78,6 +85,22 @@ def out_of_bounds(value: object, low: object, high: object, path: str) -> Fault:
 def below(value: int, low: int, path: str) -> Fault:
     """An int32 is under its least value."""
     return out_of_bounds(value, low, _MAX_INT32, path)
+
+
+def go_quoted(text: str) -> str:
+    """Quote a text as Go's ``%q`` does."""
+    return f'"{"".join(_escaped(letter) for letter in text)}"'
+
+
+def _escaped(letter: str) -> str:
+    if letter in _ESCAPES:
+        return _ESCAPES[letter]
+    if letter == " " or (letter.isprintable() and not letter.isspace()):
+        return letter
+    code = ord(letter)
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def go_float(value: float) -> str:

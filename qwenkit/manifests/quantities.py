@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-_SHAPE = re.compile(r"([+-]?)([0-9]*\.?[0-9]*)([eE][+-]?[0-9]+|[a-zA-Z]*)")
+_SHAPE = re.compile(r"([+-]?)([0-9]*)(\.[0-9]*)?([eEinumkKMGTP]*[+-]?[0-9]*)")
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 _WRONG = (
     "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 )
-_BAD_SUFFIX = "unable to parse quantity's suffix"
+_GREATEST = 2**63 - 1
+_INT64_DIGITS, _NANO = 18, -9
+_MOST_DIGITS = 1000  # no quantity needs more; a number of a billion digits would take for ever
 
 
 def parse(text: str) -> Fraction:
@@ -30,6 +32,8 @@ def canonical(text: str) -> str:
         ValueError: not a quantity.
     """
     number, suffix = _parse(text)
+    if _is_kept(text):
+        return text
     if suffix in _BINARY and number.denominator == 1 and abs(number) >= 1024:
         return _print_binary(int(number))
     if suffix[:1] in ("e", "E") and len(suffix) > 1:
@@ -39,17 +43,35 @@ def canonical(text: str) -> str:
     return _print_scaled(number, _DECIMAL)
 
 
-def _parse(text: str) -> tuple[Fraction, str]:
+def _is_kept(text: str) -> bool:
+    """Tell whether Kubernetes keeps a quantity as it was written, as it does ``+1`` and ``1E3``."""
+    _, whole, fraction, suffix = _split(text)
+    whole, fraction = whole.lstrip("0") or "0", fraction[1:]
+    digits = whole + fraction
+    if suffix in _BINARY:
+        return not fraction and len(digits) < 15 - 3 * _BINARY[suffix] and int(digits) % 8 != 0
+    power = _DECIMAL[suffix] if suffix in _DECIMAL else _exponent(suffix)
+    scale = power - len(fraction)
+    precise = len(digits) <= _INT64_DIGITS and scale >= _NANO
+    return precise and scale % 3 == 0 and not digits.endswith("000") and digits[0] != "0"
+
+
+def _split(text: str) -> tuple[str, str, str, str]:
     match = _SHAPE.fullmatch(text)
     if match is None or not text:
         raise ValueError(_WRONG)
-    sign, digits, suffix = match.groups()
-    if not digits.strip(".") and (suffix or not sign):
-        raise ValueError(_WRONG)
-    scale = _scale(suffix)
-    number = Fraction(digits if digits.strip(".") else "0") * scale
+    sign, whole, fraction, suffix = match.groups("")
+    return sign, whole, fraction, suffix
+
+
+def _parse(text: str) -> tuple[Fraction, str]:
+    sign, whole, fraction, suffix = _split(text)
+    number = Fraction(f"{whole or 0}.{fraction[1:] or 0}") * _scale(suffix)
     nano = -(-number * 10**9 // 1)
-    return (-1 if sign == "-" else 1) * Fraction(nano, 10**9), suffix
+    number = Fraction(nano, 10**9)
+    if suffix in _BINARY and number > _GREATEST:
+        number, suffix = Fraction(_GREATEST), ""
+    return (-1 if sign == "-" else 1) * number, suffix
 
 
 def _scale(suffix: str) -> Fraction:
@@ -57,11 +79,13 @@ def _scale(suffix: str) -> Fraction:
         return Fraction(1024 ** _BINARY[suffix])
     if suffix in _DECIMAL:
         return Fraction(10) ** _DECIMAL[suffix]
-    if re.fullmatch("[eE][+-]?[0-9]+", suffix):
-        return Fraction(10) ** int(suffix[1:])
-    if not re.fullmatch("[eEinumkKMGTP]*", suffix):
-        raise ValueError(_WRONG)
-    raise ValueError(_BAD_SUFFIX)
+    return Fraction(10) ** _exponent(suffix)
+
+
+def _exponent(suffix: str) -> int:
+    if not re.fullmatch("[eE][+-]?[0-9]+", suffix):
+        raise ValueError("unable to parse quantity's suffix")
+    return max(-_MOST_DIGITS, min(int(suffix[1:]), _MOST_DIGITS))
 
 
 def _print_binary(number: int) -> str:

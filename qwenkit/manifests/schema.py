@@ -1,100 +1,85 @@
 """What the fields of Knative's objects are: names and Go types, as API server and webhook see them.
 
-A field that is not listed is pruned by the API server before a webhook sees it; where the API
-server prunes nothing (``strict``), the webhook itself refuses an unknown field.
+A field that is not listed is dropped: by the API server, or, in an ``open`` part of which the API
+server knows nothing, by the webhook's decoder. An open part has every field of its Go type, since
+there the webhook is the one who refuses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+from qwenkit.manifests.schema_types import (
+    BOOL,
+    BOOL_POINTER,
+    INT32,
+    INT32_POINTER,
+    INT64,
+    INT64_POINTER,
+    INT_OR_STRING,
+    QUANTITY,
+    STRING,
+    STRING_POINTER,
+    URL,
+    ListOf,
+    MapOf,
+    Opaque,
+    Struct,
+    Type,
+)
 
-@dataclass(frozen=True)
-class Scalar:
-    """A string, boolean, integer, quantity or int-or-string, by its Go name."""
-
-    go: str
-
-
-@dataclass(frozen=True)
-class Opaque:
-    """A subtree that is passed on as it is; only object or array is checked."""
-
-    go: str
-    kind: type = dict
-
-
-@dataclass(frozen=True)
-class Struct:
-    """An object with known fields; ``preset`` are the values that the API server fills in."""
-
-    go: str
-    fields: Mapping[str, Type]
-    strict: bool = False
-    preset: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ListOf:
-    """An array; ``key`` is the field whose values must differ."""
-
-    item: Type
-    key: str = ""
-
-    @property
-    def go(self) -> str:
-        """The Go type."""
-        return f"[]{self.item.go}"
-
-
-@dataclass(frozen=True)
-class MapOf:
-    """An object with free keys."""
-
-    value: Type
-    name: str = ""
-
-    @property
-    def go(self) -> str:
-        """The Go type."""
-        return self.name or f"map[string]{self.value.go}"
-
-
-Type = Scalar | Opaque | Struct | ListOf | MapOf
-
-STRING, BOOL, INT32, INT64 = Scalar("string"), Scalar("bool"), Scalar("int32"), Scalar("int64")
-QUANTITY, INT_OR_STRING = Scalar("resource.Quantity"), Scalar("intstr.IntOrString")
 _STRINGS = ListOf(STRING)
 _STRING_MAP = MapOf(STRING)
 
 
 def _optional_reference(go: str, **more: Type) -> Struct:
-    return Struct(go, {"name": STRING, "optional": BOOL, **more}, preset={"name": ""})
+    preset = {"name": "", "key": ""} if "key" in more else {"name": ""}
+    return Struct(go, {"name": STRING, "optional": BOOL_POINTER, **more}, preset=preset)
 
 
-_ITEMS = ListOf(Struct("v1.KeyToPath", {"key": STRING, "mode": INT32, "path": STRING}))
-_FIELD_REF = Struct("v1.ObjectFieldSelector", {"apiVersion": STRING, "fieldPath": STRING}, True)
+def _pair(go: str) -> Struct:
+    return Struct(go, {"name": STRING, "value": STRING}, preset={"name": "", "value": ""})
+
+
+_ITEMS = ListOf(
+    Struct(
+        "v1.KeyToPath",
+        {"key": STRING, "mode": INT32_POINTER, "path": STRING},
+        preset={"key": "", "path": ""},
+    )
+)
+_FIELD_REF = Struct(
+    "v1.ObjectFieldSelector",
+    {"apiVersion": STRING, "fieldPath": STRING},
+    open=True,
+    preset={"fieldPath": ""},
+)
 _RESOURCE_REF = Struct(
     "v1.ResourceFieldSelector",
     {"containerName": STRING, "divisor": QUANTITY, "resource": STRING},
-    True,
+    open=True,
+    preset={"divisor": "0", "resource": ""},
 )
 _HANDLERS: dict[str, Type] = {
     "exec": Struct("v1.ExecAction", {"command": _STRINGS}),
-    "grpc": Struct("v1.GRPCAction", {"port": INT32, "service": STRING}, preset={"service": ""}),
+    "grpc": Struct(
+        "v1.GRPCAction", {"port": INT32, "service": STRING}, preset={"port": 0, "service": ""}
+    ),
     "httpGet": Struct(
         "v1.HTTPGetAction",
         {
             "host": STRING,
-            "httpHeaders": ListOf(Struct("v1.HTTPHeader", {"name": STRING, "value": STRING})),
+            "httpHeaders": ListOf(_pair("v1.HTTPHeader")),
             "path": STRING,
             "port": INT_OR_STRING,
             "scheme": STRING,
         },
+        preset={"port": 0},
     ),
-    "tcpSocket": Struct("v1.TCPSocketAction", {"host": STRING, "port": INT_OR_STRING}),
+    "tcpSocket": Struct(
+        "v1.TCPSocketAction", {"host": STRING, "port": INT_OR_STRING}, preset={"port": 0}
+    ),
 }
 _PROBE_NUMBERS = (
     "failureThreshold",
@@ -104,49 +89,60 @@ _PROBE_NUMBERS = (
     "timeoutSeconds",
 )
 _PROBE = Struct("v1.Probe", {**_HANDLERS, **dict.fromkeys(_PROBE_NUMBERS, INT32)})
-_ENV_SOURCE = Struct(
-    "v1.EnvVarSource",
-    {
-        "configMapKeyRef": _optional_reference("v1.ConfigMapKeySelector", key=STRING),
-        "fieldRef": _FIELD_REF,
-        "resourceFieldRef": _RESOURCE_REF,
-        "secretKeyRef": _optional_reference("v1.SecretKeySelector", key=STRING),
-    },
+_ENV_SOURCE: dict[str, Type] = {
+    "configMapKeyRef": _optional_reference("v1.ConfigMapKeySelector", key=STRING),
+    "fieldRef": _FIELD_REF,
+    "resourceFieldRef": _RESOURCE_REF,
+    "secretKeyRef": _optional_reference("v1.SecretKeySelector", key=STRING),
+}
+
+
+def _env(source: Mapping[str, Type]) -> ListOf:
+    value = Struct("v1.EnvVarSource", source)
+    fields: dict[str, Type] = {"name": STRING, "value": STRING, "valueFrom": value}
+    return ListOf(Struct("v1.EnvVar", fields, preset={"name": ""}), "name")
+
+
+def _ports(fields: Mapping[str, Type]) -> ListOf:
+    preset = {"containerPort": 0, "protocol": "TCP"}
+    return ListOf(Struct("v1.ContainerPort", fields, preset=preset))
+
+
+def _mounts(fields: Mapping[str, Type]) -> ListOf:
+    preset = {"mountPath": "", "name": ""}
+    return ListOf(Struct("v1.VolumeMount", fields, preset=preset), "mountPath")
+
+
+_SECCOMP = Struct(
+    "v1.SeccompProfile",
+    {"localhostProfile": STRING_POINTER, "type": STRING},
+    preset={"type": ""},
 )
-_SECCOMP = Struct("v1.SeccompProfile", {"localhostProfile": STRING, "type": STRING})
-_CONTAINER_SECURITY = Struct(
-    "v1.SecurityContext",
-    {
-        "allowPrivilegeEscalation": BOOL,
-        "capabilities": Struct("v1.Capabilities", {"add": _STRINGS, "drop": _STRINGS}),
-        "privileged": BOOL,
-        "readOnlyRootFilesystem": BOOL,
-        "runAsGroup": INT64,
-        "runAsNonRoot": BOOL,
-        "runAsUser": INT64,
-        "seccompProfile": _SECCOMP,
-    },
-)
-_RESOURCES = Struct(
-    "v1.ResourceRequirements",
-    {name: MapOf(QUANTITY, "v1.ResourceList") for name in ("limits", "requests")},
-)
-_MOUNT = Struct(
-    "v1.VolumeMount",
-    {
-        "mountPath": STRING,
-        "mountPropagation": STRING,
-        "name": STRING,
-        "readOnly": BOOL,
-        "subPath": STRING,
-    },
-)
+_CONTAINER_SECURITY: dict[str, Type] = {
+    "allowPrivilegeEscalation": BOOL_POINTER,
+    "capabilities": Struct("v1.Capabilities", {"add": _STRINGS, "drop": _STRINGS}),
+    "privileged": BOOL_POINTER,
+    "readOnlyRootFilesystem": BOOL_POINTER,
+    "runAsGroup": INT64_POINTER,
+    "runAsNonRoot": BOOL_POINTER,
+    "runAsUser": INT64_POINTER,
+    "seccompProfile": _SECCOMP,
+}
+_RESOURCES: dict[str, Type] = {
+    name: MapOf(QUANTITY, "v1.ResourceList") for name in ("limits", "requests")
+}
+_PORT: dict[str, Type] = {"containerPort": INT32, "name": STRING, "protocol": STRING}
+_MOUNT: dict[str, Type] = {
+    "mountPath": STRING,
+    "mountPropagation": STRING_POINTER,
+    "name": STRING,
+    "readOnly": BOOL,
+    "subPath": STRING,
+}
 _CONTAINER_FIELDS: dict[str, Type] = {
     "args": _STRINGS,
     "command": _STRINGS,
-    "env": ListOf(
-        Struct("v1.EnvVar", {"name": STRING, "value": STRING, "valueFrom": _ENV_SOURCE}), "name"
-    ),
+    "env": _env(_ENV_SOURCE),
     "envFrom": ListOf(
         Struct(
             "v1.EnvFromSource",
@@ -161,24 +157,50 @@ _CONTAINER_FIELDS: dict[str, Type] = {
     "imagePullPolicy": STRING,
     "livenessProbe": _PROBE,
     "name": STRING,
-    "ports": ListOf(
-        Struct(
-            "v1.ContainerPort",
-            {"containerPort": INT32, "name": STRING, "protocol": STRING},
-            preset={"protocol": "TCP"},
-        )
-    ),
+    "ports": _ports(_PORT),
     "readinessProbe": _PROBE,
-    "resources": _RESOURCES,
-    "securityContext": _CONTAINER_SECURITY,
+    "resources": Struct("v1.ResourceRequirements", _RESOURCES),
+    "securityContext": Struct("v1.SecurityContext", _CONTAINER_SECURITY),
     "startupProbe": _PROBE,
     "terminationMessagePath": STRING,
     "terminationMessagePolicy": STRING,
-    "volumeMounts": ListOf(_MOUNT, "mountPath"),
+    "volumeMounts": _mounts(_MOUNT),
     "workingDir": STRING,
 }
+_CONTAINER_PRESET: dict[str, Any] = {"name": "", "resources": {}}
 _INIT_CONTAINER = Struct(
-    "v1.Container", {**_CONTAINER_FIELDS, "lifecycle": Opaque("v1.Lifecycle")}, strict=True
+    "v1.Container",
+    {
+        **_CONTAINER_FIELDS,
+        "env": _env({**_ENV_SOURCE, "fileKeyRef": Opaque("v1.FileKeySelector")}),
+        "lifecycle": Opaque("v1.Lifecycle"),
+        "ports": _ports({**_PORT, "hostIP": STRING, "hostPort": INT32}),
+        "resizePolicy": Opaque("[]v1.ContainerResizePolicy", list),
+        "resources": Struct(
+            "v1.ResourceRequirements", {**_RESOURCES, "claims": Opaque("[]v1.ResourceClaim", list)}
+        ),
+        "restartPolicy": STRING_POINTER,
+        "restartPolicyRules": Opaque("[]v1.ContainerRestartRule", list),
+        "securityContext": Struct(
+            "v1.SecurityContext",
+            {
+                **_CONTAINER_SECURITY,
+                "appArmorProfile": Opaque("v1.AppArmorProfile"),
+                "procMount": STRING_POINTER,
+                "seLinuxOptions": Opaque("v1.SELinuxOptions"),
+                "windowsOptions": Opaque("v1.WindowsSecurityContextOptions"),
+            },
+        ),
+        "stdin": BOOL,
+        "stdinOnce": BOOL,
+        "tty": BOOL,
+        "volumeDevices": Opaque("[]v1.VolumeDevice", list),
+        "volumeMounts": _mounts(
+            {**_MOUNT, "recursiveReadOnly": STRING_POINTER, "subPathExpr": STRING}
+        ),
+    },
+    open=True,
+    preset=_CONTAINER_PRESET,
 )
 _PROJECTION = Struct(
     "v1.VolumeProjection",
@@ -192,10 +214,11 @@ _PROJECTION = Struct(
                         "v1.DownwardAPIVolumeFile",
                         {
                             "fieldRef": _FIELD_REF,
-                            "mode": INT32,
+                            "mode": INT32_POINTER,
                             "path": STRING,
                             "resourceFieldRef": _RESOURCE_REF,
                         },
+                        preset={"path": ""},
                     )
                 )
             },
@@ -203,7 +226,8 @@ _PROJECTION = Struct(
         "secret": _optional_reference("v1.SecretProjection", items=_ITEMS),
         "serviceAccountToken": Struct(
             "v1.ServiceAccountTokenProjection",
-            {"audience": STRING, "expirationSeconds": INT64, "path": STRING},
+            {"audience": STRING, "expirationSeconds": INT64_POINTER, "path": STRING},
+            preset={"path": ""},
         ),
     },
 )
@@ -211,73 +235,105 @@ _VOLUME = Struct(
     "v1.Volume",
     {
         "configMap": _optional_reference(
-            "v1.ConfigMapVolumeSource", defaultMode=INT32, items=_ITEMS
+            "v1.ConfigMapVolumeSource", defaultMode=INT32_POINTER, items=_ITEMS
         ),
-        "csi": Opaque("v1.CSIVolumeSource"),
+        "csi": Struct(
+            "v1.CSIVolumeSource",
+            {
+                "driver": STRING,
+                "fsType": STRING_POINTER,
+                "nodePublishSecretRef": Struct("v1.LocalObjectReference", {"name": STRING}),
+                "readOnly": BOOL_POINTER,
+                "volumeAttributes": _STRING_MAP,
+            },
+            open=True,
+            preset={"driver": ""},
+        ),
         "emptyDir": Struct(
-            "v1.EmptyDirVolumeSource", {"medium": STRING, "sizeLimit": QUANTITY}, strict=True
+            "v1.EmptyDirVolumeSource", {"medium": STRING, "sizeLimit": QUANTITY}, open=True
         ),
         "ephemeral": Opaque("v1.EphemeralVolumeSource"),
-        "hostPath": Struct("v1.HostPathVolumeSource", {"path": STRING, "type": STRING}, True),
-        "image": Struct("v1.ImageVolumeSource", {"pullPolicy": STRING, "reference": STRING}, True),
+        "hostPath": Struct(
+            "v1.HostPathVolumeSource",
+            {"path": STRING, "type": STRING_POINTER},
+            open=True,
+            preset={"path": ""},
+        ),
+        "image": Struct(
+            "v1.ImageVolumeSource", {"pullPolicy": STRING, "reference": STRING}, open=True
+        ),
         "name": STRING,
         "persistentVolumeClaim": Struct(
-            "v1.PersistentVolumeClaimVolumeSource", {"claimName": STRING, "readOnly": BOOL}, True
+            "v1.PersistentVolumeClaimVolumeSource",
+            {"claimName": STRING, "readOnly": BOOL},
+            open=True,
+            preset={"claimName": ""},
         ),
         "projected": Struct(
-            "v1.ProjectedVolumeSource", {"defaultMode": INT32, "sources": ListOf(_PROJECTION)}
+            "v1.ProjectedVolumeSource",
+            {"defaultMode": INT32_POINTER, "sources": ListOf(_PROJECTION, required=True)},
         ),
         "secret": Struct(
             "v1.SecretVolumeSource",
-            {"defaultMode": INT32, "items": _ITEMS, "optional": BOOL, "secretName": STRING},
+            {
+                "defaultMode": INT32_POINTER,
+                "items": _ITEMS,
+                "optional": BOOL_POINTER,
+                "secretName": STRING,
+            },
         ),
     },
+    preset={"name": ""},
 )
 _POD_SECURITY = Struct(
     "v1.PodSecurityContext",
     {
-        "fsGroup": INT64,
-        "fsGroupChangePolicy": STRING,
-        "runAsGroup": INT64,
-        "runAsNonRoot": BOOL,
-        "runAsUser": INT64,
+        "appArmorProfile": Opaque("v1.AppArmorProfile"),
+        "fsGroup": INT64_POINTER,
+        "fsGroupChangePolicy": STRING_POINTER,
+        "runAsGroup": INT64_POINTER,
+        "runAsNonRoot": BOOL_POINTER,
+        "runAsUser": INT64_POINTER,
+        "seLinuxChangePolicy": STRING_POINTER,
         "seLinuxOptions": Opaque("v1.SELinuxOptions"),
         "seccompProfile": _SECCOMP,
         "supplementalGroups": ListOf(INT64),
-        "supplementalGroupsPolicy": STRING,
+        "supplementalGroupsPolicy": STRING_POINTER,
         "sysctls": Opaque("[]v1.Sysctl", list),
         "windowsOptions": Opaque("v1.WindowsSecurityContextOptions"),
     },
-    strict=True,
+    open=True,
 )
 _REVISION_SPEC = Struct(
     "v1.RevisionSpec",
     {
         "affinity": Opaque("v1.Affinity"),
-        "automountServiceAccountToken": BOOL,
-        "containerConcurrency": INT64,
-        "containers": ListOf(Struct("v1.Container", _CONTAINER_FIELDS)),
+        "automountServiceAccountToken": BOOL_POINTER,
+        "containerConcurrency": INT64_POINTER,
+        "containers": ListOf(
+            Struct("v1.Container", _CONTAINER_FIELDS, preset=_CONTAINER_PRESET), required=True
+        ),
         "dnsConfig": Opaque("v1.PodDNSConfig"),
         "dnsPolicy": STRING,
-        "enableServiceLinks": BOOL,
+        "enableServiceLinks": BOOL_POINTER,
         "hostAliases": Opaque("[]v1.HostAlias", list),
         "hostIPC": BOOL,
         "hostNetwork": BOOL,
         "hostPID": BOOL,
-        "idleTimeoutSeconds": INT64,
+        "idleTimeoutSeconds": INT64_POINTER,
         "imagePullSecrets": ListOf(
             Struct("v1.LocalObjectReference", {"name": STRING}, preset={"name": ""}), "name"
         ),
         "initContainers": ListOf(_INIT_CONTAINER),
         "nodeSelector": _STRING_MAP,
         "priorityClassName": STRING,
-        "responseStartTimeoutSeconds": INT64,
-        "runtimeClassName": STRING,
+        "responseStartTimeoutSeconds": INT64_POINTER,
+        "runtimeClassName": STRING_POINTER,
         "schedulerName": STRING,
         "securityContext": _POD_SECURITY,
         "serviceAccountName": STRING,
-        "shareProcessNamespace": BOOL,
-        "timeoutSeconds": INT64,
+        "shareProcessNamespace": BOOL_POINTER,
+        "timeoutSeconds": INT64_POINTER,
         "tolerations": Opaque("[]v1.Toleration", list),
         "topologySpreadConstraints": Opaque("[]v1.TopologySpreadConstraint", list),
         "volumes": ListOf(_VOLUME, "name"),
@@ -286,7 +342,7 @@ _REVISION_SPEC = Struct(
 _METADATA_FIELDS: dict[str, Type] = {
     "annotations": _STRING_MAP,
     "creationTimestamp": STRING,
-    "deletionGracePeriodSeconds": INT64,
+    "deletionGracePeriodSeconds": INT64_POINTER,
     "deletionTimestamp": STRING,
     "finalizers": _STRINGS,
     "generateName": STRING,
@@ -300,8 +356,8 @@ _METADATA_FIELDS: dict[str, Type] = {
             "v1.OwnerReference",
             {
                 "apiVersion": STRING,
-                "blockOwnerDeletion": BOOL,
-                "controller": BOOL,
+                "blockOwnerDeletion": BOOL_POINTER,
+                "controller": BOOL_POINTER,
                 "kind": STRING,
                 "name": STRING,
                 "uid": STRING,
@@ -315,18 +371,19 @@ _METADATA_FIELDS: dict[str, Type] = {
 METADATA = Struct("v1.ObjectMeta", _METADATA_FIELDS)
 _TEMPLATE = Struct(
     "v1.RevisionTemplateSpec",
-    {"metadata": Struct("v1.ObjectMeta", _METADATA_FIELDS, strict=True), "spec": _REVISION_SPEC},
+    {"metadata": Struct("v1.ObjectMeta", _METADATA_FIELDS, open=True), "spec": _REVISION_SPEC},
+    preset={"metadata": {}, "spec": {}},
 )
 _TRAFFIC = ListOf(
     Struct(
         "v1.TrafficTarget",
         {
             "configurationName": STRING,
-            "latestRevision": BOOL,
-            "percent": INT64,
+            "latestRevision": BOOL_POINTER,
+            "percent": INT64_POINTER,
             "revisionName": STRING,
             "tag": STRING,
-            "url": STRING,
+            "url": URL,
         },
     )
 )
