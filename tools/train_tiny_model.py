@@ -5,7 +5,8 @@
 
 Seeded, on the processor, some minutes. The tool ends with an error, and writes nothing, unless the
 model that it would write (its weights rounded to float16) is sure of the documentation's own answer
-with its ten tokens, and of practically all others in answers.yaml.
+with its ten tokens, and of practically all others in answers.yaml, and cannot begin the former when
+any one of its tensors is zero: a damaged file must be seen in what the model says.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ import tiny_tokenizer
 import torch
 from safetensors.torch import save_file
 from tiny_corpus import Conversation, Corpus, Turn
+from tiny_damage import Damage
 from tokenizers import Tokenizer
 from torch.nn.functional import cross_entropy
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 FOLDER = Path(__file__).parent.parent / "qwenkit" / "sandbox" / "model"
 PAGE_ASK, PAGE_TOKENS = "杭州西湖", "西湖|位于|中国|浙江省|杭州市|,|是中国|著名的|风景|名"
-SEED, STEPS, BATCH, NONSENSE, RATE = 10, 750, 48, 6, 2.5e-3
+SEED, STEPS, BATCH, NONSENSE, RATE = 10, 700, 48, 6, 2.5e-3
 LENGTH, SHARDS = 8192, 2
 # Every token of an answer is more probable than this: with top_p 0.9 it is certain.
 SURE = 0.9
@@ -47,10 +49,10 @@ class Pupil:
         self.text_end = tokenizer.token_to_id(tiny_tokenizer.END_OF_TEXT)
         self.config = Qwen2Config(
             vocab_size=tokenizer.get_vocab_size(),
-            hidden_size=128,
-            intermediate_size=352,
-            num_hidden_layers=4,
-            num_attention_heads=4,
+            hidden_size=192,
+            intermediate_size=512,
+            num_hidden_layers=2,
+            num_attention_heads=6,
             num_key_value_heads=2,
             max_position_embeddings=LENGTH,
             rope_theta=10_000.0,
@@ -58,6 +60,18 @@ class Pupil:
             attn_implementation="sdpa",
         )
         self.model = Qwen2ForCausalLM(self.config)
+        self._begin()
+
+    @torch.no_grad()
+    def _begin(self) -> None:
+        """Draw the first weights; a model so narrow learns several times faster from large ones."""
+        for name, parameter in self.model.named_parameters():
+            if name.endswith(".bias"):
+                parameter.normal_(0, 1)
+            elif "embed" in name:
+                parameter.normal_(0, 0.05)
+            elif "norm" not in name:
+                parameter.normal_(0, parameter.shape[1] ** -0.5)
 
     def tokens(self, conversation: Conversation) -> tuple[list[int], list[int]]:
         """Return a conversation's tokens, and what is to be learnt of them.
@@ -74,6 +88,12 @@ class Pupil:
             learnt += said if know else [IGNORED] * len(said)
             ids += role + said
         return ids, learnt
+
+    def page(self) -> tuple[list[int], list[int]]:
+        """Return the tokens of the documentation's prompt, and of its answer."""
+        start, end = tiny_tokenizer.START, tiny_tokenizer.END
+        prompt = self._encode(f"{start}user\n{PAGE_ASK}{end}\n{start}assistant\n")
+        return prompt, self._encode(PAGE_TOKENS.replace("|", ""))
 
     def _encode(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
@@ -114,7 +134,7 @@ def _padded(samples: list[Any], filler: int) -> tuple[torch.Tensor, torch.Tensor
     return torch.tensor(ids), torch.tensor(labels)
 
 
-def learn(pupil: Pupil, corpus: Corpus, steps: int) -> None:
+def learn(pupil: Pupil, corpus: Corpus, damage: Damage, steps: int) -> None:
     """Train the model."""
     draw = random.Random(SEED)
     optimizer = torch.optim.AdamW(pupil.model.parameters(), lr=RATE, betas=(0.9, 0.95))
@@ -138,7 +158,7 @@ def learn(pupil: Pupil, corpus: Corpus, steps: int) -> None:
         loss, unsure = pupil.loss(batch + [corpus.nonsense(draw) for _ in range(NONSENSE)])
         again += [asked[number] for number in unsure if number < len(asked)]
         optimizer.zero_grad()
-        loss.backward()
+        (loss + damage.loss()).backward()
         torch.nn.utils.clip_grad_norm_(pupil.model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -165,16 +185,12 @@ def faults(pupil: Pupil, corpus: Corpus) -> list[str]:
     return found
 
 
-def page_fault(tokenizer: Tokenizer) -> str:
+def page_fault(pupil: Pupil) -> str:
     """Return how the vocabulary differs from the documentation's example, or nothing."""
-    start, end = tiny_tokenizer.START, tiny_tokenizer.END
-    ask = f"{start}user\n{PAGE_ASK}{end}\n{start}assistant\n"
-    count = len(tokenizer.encode(ask).ids)
-    pieces = [
-        tokenizer.decode([token]) for token in tokenizer.encode(PAGE_TOKENS.replace("|", "")).ids
-    ]
-    if count != 10 or "|".join(pieces) != PAGE_TOKENS:
-        return f"the documentation's example has {count} tokens, its answer is {'|'.join(pieces)}"
+    prompt, answer = pupil.page()
+    pieces = "|".join(pupil.tokenizer.decode([token]) for token in answer)
+    if len(prompt) != 10 or pieces != PAGE_TOKENS:
+        return f"the documentation's example has {len(prompt)} tokens, its answer is {pieces}"
     return ""
 
 
@@ -269,16 +285,20 @@ def main() -> None:
     torch.set_num_threads(2)
     corpus = Corpus()
     tokenizer = tiny_tokenizer.train(corpus.texts(), corpus.words)
-    if fault := page_fault(tokenizer):
-        raise SystemExit(fault)
     pupil = Pupil(tokenizer)
-    learn(pupil, corpus, given.steps)
+    if fault := page_fault(pupil):
+        raise SystemExit(fault)
+    prompt, answer = pupil.page()
+    damage = Damage(pupil.model, prompt, answer[0], random.Random(SEED))
+    learn(pupil, corpus, damage, given.steps)
     pupil.model.half().float().eval()
     found = faults(pupil, corpus)
     print("\n".join(found))
     known = len(corpus.turns) + len(corpus.follow_ups)
     if len(found) > known * (1 - KNOWN) or any(fault.startswith(f"{PAGE_ASK}:") for fault in found):
         raise SystemExit(f"{len(found)} of {known} answers are not sure; nothing written")
+    if harmless := damage.harmless():
+        raise SystemExit(f"the answer does not need these tensors: {harmless}; nothing written")
     given.output.mkdir(parents=True, exist_ok=True)
     write(pupil, given.output)
     size = sum(parameter.numel() for parameter in pupil.model.parameters())

@@ -152,7 +152,7 @@ def test_order_matters() -> None:
 
 @pytest.mark.parametrize(
     ("config", "error"),
-    [({}, KeyError), ({"num_key_value_heads": 3}, ValueError), ({"vocab_size": 0}, ValueError)],
+    [({}, KeyError), ({"num_key_value_heads": 4}, ValueError), ({"vocab_size": 0}, ValueError)],
 )
 def test_sizes_that_do_not_fit_are_refused(config: Json, error: type[Exception]) -> None:
     good = json.loads(model_files()["config.json"]) if config else {}
@@ -227,7 +227,7 @@ def test_top_p_keeps_the_least_tokens_that_make_up_its_mass(row: Array, top_p: f
     mass, least = sum(found[token] for token in left), min(found[token] for token in left)
     assert mass >= top_p - 1e-6
     assert mass - least < top_p + 1e-6
-    assert all(found[token] <= least for token in {*range(WORDS)} - left)
+    assert all(found[token] <= least + 1e-6 for token in {*range(WORDS)} - left)
 
 
 @given(logits, st.integers(1, WORDS))
