@@ -25,7 +25,7 @@ MIB = 2**20
 def kubectl(environment):
     def run(*words, **how):
         done = subprocess.run(
-            ["kubectl", *words], env=environment, capture_output=True, text=True, timeout=30, **how
+            ["kubectl", *words], env=environment, capture_output=True, text=True, timeout=60, **how
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -68,7 +68,7 @@ def test_in_the_foreground_it_runs_until_told_to_stop(tmp_path, number):
         assert "sandbox" in up.stdout.readline()
         wait_until(lambda: process.state(root))
         up.send_signal(number)
-        assert up.wait(timeout=30) == 0
+        assert up.wait(timeout=60) == 0
     assert process.state(root) is None
     process.down(root)
 
@@ -101,7 +101,7 @@ def test_the_oss_server_alone(tmp_path):
         (tmp_path / process.BUCKET / "dropped.txt").write_text("by hand")
         assert store.get_object("dropped.txt").read() == b"by hand"
         server.send_signal(signal.SIGTERM)
-        out, err = server.communicate(timeout=30)
+        out, err = server.communicate(timeout=60)
     assert server.returncode == 0
     assert "a-secret" not in out + err
 
@@ -118,7 +118,7 @@ def bucket(auth, address):
     return oss2.Bucket(auth, address, process.BUCKET, session=session, region=process.REGION)
 
 
-def wait_until(condition, timeout_s=30):
+def wait_until(condition, timeout_s=60):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it never happened"

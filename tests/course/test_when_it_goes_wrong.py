@@ -43,8 +43,8 @@ def shell(tmp_path_factory):
     process.up(root, process.Options(time_scale=12))
     environment = os.environ | process.environment(root)
     environment |= {"HOME": str(home), "QWENKIT_TIMEOUT_S": "60"}
-    # One pod stays, and the autoscaler is as quick as in the course's own run.
-    environment |= {"QWENKIT_MIN_SCALE": "1", "QWENKIT_STABLE_WINDOW": "6s"}
+    # One pod stays.
+    environment |= {"QWENKIT_MIN_SCALE": "1"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
     def run(lines):

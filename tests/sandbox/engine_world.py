@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
 
+import paced
 from node_world import client, model_files
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -43,7 +43,7 @@ def in_engine(test: Callable[[str], Awaitable[None]], *more: str, **options: flo
         async with engine(*more, **options) as (_, url):
             await test(url)
 
-    asyncio.run(run())
+    paced.run(run())
 
 
 async def post(url: str, body: Any, path: str = CHAT) -> tuple[int, Any]:

@@ -70,7 +70,7 @@ class Cluster:
         async def run() -> Any:
             return call(self.store)
 
-        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(timeout=10)
+        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(timeout=60)
 
     def http(self, method: str, path: str, **how: Any) -> requests.Response:
         headers = {"Authorization": f"Bearer {TOKEN}", **how.pop("headers", {})}
@@ -81,7 +81,7 @@ class Cluster:
                 self.url + path,
                 headers=headers,
                 verify=str(self.folder / "tls" / "ca.crt"),
-                timeout=20,
+                timeout=60,
                 **how,
             )
             response.content  # noqa: B018
@@ -96,7 +96,7 @@ class Cluster:
             env=self.environment(),
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
 
@@ -137,11 +137,11 @@ def running(folder: Path) -> Iterator[Cluster]:
         for _ in range(50):
             await asyncio.sleep(0)
 
-    store, listening = asyncio.run_coroutine_threadsafe(start(), loop).result(timeout=10)
+    store, listening = asyncio.run_coroutine_threadsafe(start(), loop).result(timeout=60)
     try:
         yield Cluster(store, listening.url, folder, loop)
     finally:
-        asyncio.run_coroutine_threadsafe(stop(), loop).result(timeout=10)
+        asyncio.run_coroutine_threadsafe(stop(), loop).result(timeout=60)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(timeout=10)
+        thread.join(timeout=60)
         loop.close()

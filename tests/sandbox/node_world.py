@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import paced
 
 from qwenkit.sandbox.http import listen
 from qwenkit.sandbox.kube.kinds import Kinds
@@ -234,9 +235,9 @@ async def world(
         await oss.close()
 
 
-async def until(condition: Callable[[], object], *, timeout_s: float = 15) -> None:
+async def until(condition: Callable[[], object]) -> None:
     """Poll until ``condition`` holds."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "the deadline passed"
         await asyncio.sleep(0.01)
@@ -245,7 +246,7 @@ async def until(condition: Callable[[], object], *, timeout_s: float = 15) -> No
 @asynccontextmanager
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
     connector = aiohttp.TCPConnector(limit=0)
-    timeout = aiohttp.ClientTimeout(total=30)
+    timeout = aiohttp.ClientTimeout(total=60)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         yield session
 
@@ -270,7 +271,7 @@ def in_world(tmp_path: Path, test: Test, **options: Any) -> None:
         async with world(tmp_path, **options) as made:
             await test(made)
 
-    asyncio.run(run())
+    paced.run(run())
 
 
 def conditions(status: dict[str, Any]) -> dict[str, tuple[str, str | None]]:

@@ -89,7 +89,7 @@ def raw(
     method: str, url: str, target: str, body: bytes = b"", headers: Mapping[str, str] | None = None
 ) -> tuple[int, Message, bytes]:
     """Send a request whose target no library has tidied."""
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=20)
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
     try:
         connection.request(method, target, body, dict(headers or {}))
         answer = connection.getresponse()

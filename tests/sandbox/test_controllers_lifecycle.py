@@ -15,8 +15,6 @@ from lifecycles import Play, recording
 
 from qwenkit.sandbox.kube.objects import condition
 
-pytestmark = pytest.mark.alone
-
 NAMES = ("happy", "no-pvc", "no-gpu", "image-pull", "crash", "never-ready", "zero-and-back")
 
 

@@ -17,8 +17,6 @@ from lifecycles import Play, recording
 from qwenkit.sandbox import compare
 from qwenkit.sandbox.kube.objects import condition
 
-pytestmark = pytest.mark.alone
-
 NAMES = ("happy", "no-pvc", "no-gpu", "image-pull", "crash", "never-ready")
 SERVICE, NAMESPACE = "summary-7b-v2", "team-b"
 _WORDS = {

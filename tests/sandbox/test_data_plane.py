@@ -11,6 +11,7 @@ from io import BytesIO
 from typing import Any, cast
 
 import aiohttp
+import paced
 import pytest
 from aiohttp import web
 from node_world import client, meta, split, until
@@ -129,7 +130,7 @@ def run(test: Test, *pods: str, **revision: Any) -> None:
         async with plane(*(pods or ("one",)), **revision) as made, client() as session:
             await test(made, session)
 
-    asyncio.run(whole())
+    paced.run(whole())
 
 
 async def get(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import paced
 import pytest
 from node_world import HOST, World, client, lake, meta, until, world
 
@@ -47,7 +48,7 @@ def test_the_documentations_request_is_answered_as_documented(tmp_path: Path) ->
             "usage": {"prompt_tokens": 10, "total_tokens": 20, "completion_tokens": 10},
         }
 
-    asyncio.run(run())
+    paced.run(run())
 
 
 async def ask(
@@ -67,7 +68,7 @@ def in_world(tmp_path: Path, test: Test, **options: Any) -> None:
         async with world(tmp_path, **options) as made, client() as session:
             await test(made, session)
 
-    asyncio.run(run())
+    paced.run(run())
 
 
 def test_unknown_hosts_get_an_empty_404(tmp_path: Path) -> None:

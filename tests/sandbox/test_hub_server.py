@@ -50,7 +50,7 @@ def sha256(data: bytes) -> str:
 
 
 def listing(session: requests.Session, url: str, **params: str) -> list[dict[str, Any]]:
-    answer = session.get(f"{url}{API}/repo/files", params=params, timeout=20)
+    answer = session.get(f"{url}{API}/repo/files", params=params, timeout=60)
     assert answer.status_code == 200
     body = answer.json()
     assert (body["Code"], body["Success"]) == (200, True)
@@ -95,13 +95,13 @@ def test_modelscope_listing_ends_silently(
 def test_modelscope_download(session: requests.Session, url: str, folder: Path, path: str) -> None:
     params = {"Revision": "master", "FilePath": path}
     for answer in (
-        session.get(f"{url}{API}/repo", params=params, timeout=20),
-        session.get(f"{url}/models/{MODEL}/resolve/master/{path}", timeout=20),
+        session.get(f"{url}{API}/repo", params=params, timeout=60),
+        session.get(f"{url}/models/{MODEL}/resolve/master/{path}", timeout=60),
     ):
         assert answer.status_code == 200
         assert answer.content == (folder / path).read_bytes()
         assert "Content-Range" not in answer.headers
-    linked = session.get(f"{url}{API}/repo", params={"FilePath": "model.safetensors"}, timeout=20)
+    linked = session.get(f"{url}{API}/repo", params={"FilePath": "model.safetensors"}, timeout=60)
     assert linked.headers["X-Linked-ETag"] == sha256(WEIGHTS)
 
 
@@ -119,7 +119,7 @@ def test_modelscope_answers_a_range_with_200(
     session: requests.Session, url: str, range_: str, start: int, end: int
 ) -> None:
     params = {"FilePath": "model.safetensors"}
-    answer = session.get(f"{url}{API}/repo", params=params, headers={"Range": range_}, timeout=20)
+    answer = session.get(f"{url}{API}/repo", params=params, headers={"Range": range_}, timeout=60)
     assert answer.status_code == 200
     assert answer.headers["Content-Range"] == f"bytes {start}-{end}/{len(WEIGHTS)}"
     assert answer.content == WEIGHTS[start : end + 1]
@@ -132,7 +132,7 @@ def test_a_range_behind_the_end_tells_the_size(
     size = (folder / path).stat().st_size
     headers = {"Range": f"bytes={size}-"}
     for target in (f"{API}/repo?FilePath={path}", f"/{MODEL}/resolve/main/{path}"):
-        answer = session.get(url + target, headers=headers, timeout=20)
+        answer = session.get(url + target, headers=headers, timeout=60)
         assert (answer.status_code, answer.content) == (416, b"")
         assert answer.headers["Content-Range"] == f"bytes */{size}"
 
@@ -164,7 +164,7 @@ def test_the_commit_changes_when_a_file_does(
     session: requests.Session, url: str, folder: Path
 ) -> None:
     def commit() -> str:
-        return str(session.get(f"{url}/api/models/{MODEL}", timeout=20).json()["sha"])
+        return str(session.get(f"{url}/api/models/{MODEL}", timeout=60).json()["sha"])
 
     first = commit()
     assert len(first) == 40
@@ -175,8 +175,8 @@ def test_the_commit_changes_when_a_file_does(
     second = commit()
     assert second != first
     # Only a revision that is there can be named.
-    assert session.get(f"{url}/{MODEL}/resolve/{second}/config.json", timeout=20).ok
-    assert session.get(f"{url}/{MODEL}/resolve/{first}/config.json", timeout=20).status_code == 404
+    assert session.get(f"{url}/{MODEL}/resolve/{second}/config.json", timeout=60).ok
+    assert session.get(f"{url}/{MODEL}/resolve/{first}/config.json", timeout=60).status_code == 404
 
 
 def test_other_revisions_are_folders(session: requests.Session, url: str, folder: Path) -> None:
@@ -184,18 +184,18 @@ def test_other_revisions_are_folders(session: requests.Session, url: str, folder
     other.mkdir()
     (other / "config.json").write_bytes(b"old")
     params = {"Revision": "v1.1.4", "FilePath": "config.json"}
-    assert session.get(f"{url}{API}/repo", params=params, timeout=20).content == b"old"
-    revisions = session.get(f"{url}{API}/revisions", timeout=20).json()["Data"]["RevisionMap"]
+    assert session.get(f"{url}{API}/repo", params=params, timeout=60).content == b"old"
+    revisions = session.get(f"{url}{API}/revisions", timeout=60).json()["Data"]["RevisionMap"]
     assert [item["Revision"] for item in revisions["Branches"]] == ["master", "v1.1.4"]
     (entry,) = listing(session, url, Revision="v1.1.4")
-    answer = session.get(f"{url}/{MODEL}/resolve/{entry['Revision']}/config.json", timeout=20)
+    answer = session.get(f"{url}/{MODEL}/resolve/{entry['Revision']}/config.json", timeout=60)
     assert answer.content == b"old"
     assert answer.headers["X-Repo-Commit"] == entry["Revision"]
 
 
 def test_huggingface_tree(session: requests.Session, url: str) -> None:
     tree = session.get(
-        f"{url}/api/models/{MODEL}/tree/main", params={"recursive": "true"}, timeout=20
+        f"{url}/api/models/{MODEL}/tree/main", params={"recursive": "true"}, timeout=60
     ).json()
     facts = {item["path"]: item for item in tree}
     assert facts["assets/more"]["type"] == "directory"
@@ -205,16 +205,16 @@ def test_huggingface_tree(session: requests.Session, url: str) -> None:
     assert "lfs" not in config
     lfs = facts["model.safetensors"]["lfs"]
     assert (lfs["oid"], lfs["size"]) == (sha256(WEIGHTS), len(WEIGHTS))
-    flat = session.get(f"{url}/api/models/{MODEL}/tree/main/assets", timeout=20).json()
+    flat = session.get(f"{url}/api/models/{MODEL}/tree/main/assets", timeout=60).json()
     assert [item["path"] for item in flat] == ["assets/a b+c.txt", "assets/more"]
 
 
 def test_huggingface_download(session: requests.Session, url: str) -> None:
     target = f"{url}/{MODEL}/resolve/main/model.safetensors"
-    commit = session.get(f"{url}/api/models/{MODEL}/revision/main", timeout=20).json()["sha"]
-    head = session.head(target, timeout=20)
+    commit = session.get(f"{url}/api/models/{MODEL}/revision/main", timeout=60).json()["sha"]
+    head = session.head(target, timeout=60)
     assert (head.status_code, head.headers["Content-Length"]) == (200, str(len(WEIGHTS)))
-    answer = session.get(target, headers={"Range": "bytes=5-9"}, timeout=20)
+    answer = session.get(target, headers={"Range": "bytes=5-9"}, timeout=60)
     assert (answer.status_code, answer.content) == (206, WEIGHTS[5:10])
     for headers in (head.headers, answer.headers):
         assert headers["X-Linked-Etag"] == f'"{sha256(WEIGHTS)}"'
@@ -228,7 +228,7 @@ def test_huggingface_says_what_is_missing(session: requests.Session, url: str) -
         (f"/{MODEL}/resolve/main/absent", "EntryNotFound"),
         (f"/{MODEL}/resolve/main/..%2Fconfig.json", "EntryNotFound"),
     ):
-        answer = session.get(url + target, timeout=20)
+        answer = session.get(url + target, timeout=60)
         assert (answer.status_code, answer.headers["X-Error-Code"]) == (404, code)
 
 
@@ -243,10 +243,10 @@ def test_a_client_that_leaves_is_no_error(
         connection.sendall(f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
         assert connection.recv(1000)
     # The server has noticed by the time it has sent the file to somebody else.
-    assert len(session.get(f"{url}/{MODEL}/resolve/main/large.bin", timeout=20).content) == 8 << 20
+    assert len(session.get(f"{url}/{MODEL}/resolve/main/large.bin", timeout=60).content) == 8 << 20
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_a_hub_without_models(session: requests.Session, tmp_path: Path) -> None:
     with listening(HubServer(tmp_path / "absent").app()) as url:
-        assert session.get(f"{url}{API}/repo/files", timeout=20).status_code == 404
+        assert session.get(f"{url}{API}/repo/files", timeout=60).status_code == 404

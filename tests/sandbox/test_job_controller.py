@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
+import paced
 import pytest
 from controllers_world import Stage
 
@@ -85,7 +86,7 @@ def play(test: Callable[[Jobs], Awaitable[None]], *, scale: float = 1, **spec: A
             stage.store.create("Job", job(**spec))
             await test(stage)
 
-    asyncio.run(run())
+    paced.run(run())
 
 
 def test_a_job_runs_one_pod_to_completion() -> None:

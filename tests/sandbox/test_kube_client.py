@@ -115,7 +115,7 @@ def test_create_replace_patch_and_watch(dynamic: DynamicClient) -> None:
     seen: list[tuple[str, dict[str, str]]] = []
 
     def follow() -> None:
-        for event in maps.watch(namespace="default", resource_version=start, timeout=20):
+        for event in maps.watch(namespace="default", resource_version=start, timeout=60):
             seen.append((event["type"], dict(event["raw_object"]["data"])))
             if event["type"] == "DELETED":
                 return
@@ -138,7 +138,7 @@ def test_create_replace_patch_and_watch(dynamic: DynamicClient) -> None:
         content_type="application/merge-patch+json",
     )
     maps.delete(name="m", namespace="default")
-    watcher.join(timeout=20)
+    watcher.join(timeout=60)
     assert seen == [
         ("ADDED", {"a": "1"}),
         ("MODIFIED", {"a": "2"}),

@@ -263,7 +263,7 @@ def test_delete_waits_for_the_kubelet(cluster: Cluster) -> None:
         assert rows(cluster.said("get", "pod", "slow"))[1][2] == "Terminating"
         assert deleting.poll() is None
         cluster.on_loop(lambda store: store.delete("Pod", "default", "slow", grace_seconds=0))
-        assert deleting.wait(timeout=20) == 0
+        assert deleting.wait(timeout=60) == 0
     assert cluster.said("get", "pod", "slow", "--ignore-not-found") == ""
 
 

@@ -87,8 +87,13 @@ class Kubectl:
 
     def run(self, command: str) -> subprocess.CompletedProcess[str]:
         """Run one command line of the table."""
+        process = self.start(command)
+        out, err = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def start(self, command: str) -> subprocess.Popen[str]:
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.root)}
-        return subprocess.run(
+        return subprocess.Popen(
             ["kubectl", f"--cache-dir={self.root / 'cache'}", *shlex.split(command)],
             env={
                 **environment,
@@ -96,10 +101,9 @@ class Kubectl:
                 "EDITOR": "sed -i 's/^  a:.*/  a: edited/'",
             },
             cwd=self.root / "files",
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=40,
-            check=False,
         )
 
     def said(self, command: str) -> str:
@@ -126,9 +130,9 @@ def world(kubectl: Kubectl) -> Kubectl:
     kubectl.said("apply -f web.json -f service.json")
     kubectl.said("run one --image=docker.io/library/busybox:1 -- sleep infinity")
     kubectl.said("create configmap settings --from-literal=a=1")
-    kubectl.said("rollout status deployment/web --timeout=30s")
-    kubectl.said("wait pod/one --for=condition=Ready --timeout=30s")
-    kubectl.said("wait ksvc/qwen --for=jsonpath='{.status.observedGeneration}'=1 --timeout=30s")
+    kubectl.said("rollout status deployment/web --timeout=60s")
+    kubectl.said("wait pod/one --for=condition=Ready --timeout=60s")
+    kubectl.said("wait ksvc/qwen --for=jsonpath='{.status.observedGeneration}'=1 --timeout=60s")
     return kubectl
 
 
@@ -162,7 +166,7 @@ def test_columns_are_a_real_clusters(world: Kubectl) -> None:
     world.said("apply -f storage.json")
     world.said("create job once --image=docker.io/library/busybox:1 -- true")
     world.said(
-        "wait ksvc/qwen --for=jsonpath={.status.latestCreatedRevisionName}=qwen-00001 --timeout=30s"
+        "wait ksvc/qwen --for=jsonpath={.status.latestCreatedRevisionName}=qwen-00001 --timeout=60s"
     )
     for resource, columns in WIDE.items():
         header = world.said(f"get {resource} -A -o wide").partition("\n")[0]
@@ -199,7 +203,6 @@ SAYS = [
     ("get pods -A --chunk-size=1 -o name", r"pod/one\n(.*\n)*pod/web-"),
     ("get pods -n kube-public", r"^$"),
     ("get deploy web --subresource=scale", r"NAME +DESIRED +AVAILABLE +AGE\nweb +1 +1"),
-    ("get pods -w --request-timeout=1s", r"one +1/1 +Running"),
     ("describe deployment web", r"StrategyType: +RollingUpdate\n(.*\n)+.*ScalingReplicaSet"),
     ("describe ksvc qwen", r"Latest Created Revision Name: +qwen-00001\n"),
     ("describe node", r"nvidia\.com/gpu: +3\n(.*\n)+.*default +one"),
@@ -208,8 +211,8 @@ SAYS = [
     ("get events --field-selector=involvedObject.name=one,reason=Started", r"pod/one"),
     ("logs one", r"^"),
     ("logs -l run=one --tail=1 --prefix", r"^"),
-    ("wait pod/one --for=condition=Ready --timeout=9s", r"pod/one condition met"),
-    ("wait pod/nobody --for=delete --timeout=9s", r"^$"),
+    ("wait pod/one --for=condition=Ready --timeout=60s", r"pod/one condition met"),
+    ("wait pod/nobody --for=delete --timeout=60s", r"^$"),
     ("apply -f web.json", r"deployment\.apps/web unchanged"),
     ("apply -f two.json --dry-run=client", r"web configured \(dry run\)"),
     ("apply -f two.json --dry-run=server", r"web configured \(server dry run\)"),
@@ -240,7 +243,7 @@ SAYS = [
     ("scale deployment web --replicas=2", r"web scaled"),
     ("scale deployment web --current-replicas=2 --replicas=1", r"web scaled"),
     ("set image deployment/web web=docker.io/library/busybox:2", r"web image updated"),
-    ("rollout status deployment/web --timeout=30s", r"successfully rolled out"),
+    ("rollout status deployment/web --timeout=60s", r"successfully rolled out"),
     ("rollout history deployment/web", r"REVISION(.*\n)+2 "),
     ("rollout undo deployment/web", r"web rolled back"),
     ("rollout restart deployment/web", r"web restarted"),
@@ -250,6 +253,13 @@ SAYS = [
     ("delete pod one --grace-period=0 --force", r'pod "one" force deleted'),
     ("delete -f web.json -f service.json", r'"web" deleted\n(.*)"qwen" deleted'),
 ]
+
+
+def test_a_watch_begins_with_what_is_there(world: Kubectl) -> None:
+    with world.start("get pods -w") as watching:
+        assert watching.stdout is not None
+        assert any(re.match(r"one +1/1 +Running", line) for line in watching.stdout)
+        watching.terminate()
 
 
 def test_what_kubectl_says(world: Kubectl) -> None:
@@ -297,7 +307,7 @@ REFUSES = [
 
 def test_what_kubectl_is_refused(kubectl: Kubectl) -> None:
     kubectl.said("run held --image=docker.io/library/busybox:1 -- sleep infinity")
-    kubectl.said("wait pod/held --for=condition=Ready --timeout=30s")
+    kubectl.said("wait pod/held --for=condition=Ready --timeout=60s")
     for command, words in REFUSES:
         done = kubectl.run(command)
         assert done.returncode != 0, f"kubectl {command}\n{done.stdout}"

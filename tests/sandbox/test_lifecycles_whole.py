@@ -25,8 +25,6 @@ from qwenkit.sandbox.kubelet.node import Node, NodeTiming
 from qwenkit.sandbox.oss.server import OssServer
 from qwenkit.sandbox.traffic.gateway import Gateway
 
-pytestmark = pytest.mark.alone
-
 SCALE = 10.0
 NAMES = ("happy", "no-pvc", "no-gpu", "image-pull", "crash", "never-ready", "zero-and-back")
 

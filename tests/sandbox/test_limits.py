@@ -30,7 +30,7 @@ class Running:
             input=json.dumps(stdin),
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
 
@@ -44,7 +44,7 @@ class Running:
         select = f"involvedObject.name={about},reason={reason}"
         shown = "jsonpath={.items[*].message}"
         query = ("get", "events", f"--field-selector={select}", "-o", shown)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not (text := self.kubectl(*query).stdout):
             assert time.monotonic() < deadline, f"no event {reason}"
             time.sleep(0.1)
@@ -111,7 +111,7 @@ def test_oss(bucket: oss2.Bucket, call: Callable[[oss2.Bucket], object], named: 
     ],
 )
 def test_hub(sandbox: Running, http: requests.Session, method: str, path: str) -> None:
-    answer = http.request(method, sandbox.state.hub + path, timeout=10)
+    answer = http.request(method, sandbox.state.hub + path, timeout=60)
     assert answer.status_code == 501
     assert path in answer.json()["Message"]
 
@@ -175,5 +175,5 @@ def test_node(sandbox: Running, name: str, more: dict[str, object], reason: str,
 
 
 def test_the_gateway_knows_no_other_host(sandbox: Running, http: requests.Session) -> None:
-    answer = http.get(sandbox.state.gateway, headers={"Host": "a.svc.cluster.local"}, timeout=10)
+    answer = http.get(sandbox.state.gateway, headers={"Host": "a.svc.cluster.local"}, timeout=60)
     assert (answer.status_code, answer.content) == (404, b"")

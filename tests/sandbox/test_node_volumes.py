@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
+import paced
 import pytest
 from node_world import BUCKET, FOLDER, KEY, SECRET, World, until, world
 
@@ -55,7 +55,7 @@ def test_a_wrong_volume_fails_with_the_drivers_words(
             assert failed(made)[0].startswith(words)
             assert SECRET not in failed(made)[0]
 
-    asyncio.run(run())
+    paced.run(run())
 
 
 def test_a_repaired_secret_mends_the_pod(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_repaired_secret_mends_the_pod(tmp_path: Path) -> None:
             made.secret(AccessKeyID=KEY, accessKeySecret=f"{SECRET}\n")
             await until(lambda: made.ready("one"))
 
-    asyncio.run(run())
+    paced.run(run())
 
 
 def test_an_empty_folder_mounts_and_the_server_says_what_it_misses(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_an_empty_folder_mounts_and_the_server_says_what_it_misses(tmp_path: Pat
             log = made.node.logs("default", "one", "vllm-container", previous=True)
             assert "/Qwen-7B-Chat-Int8 does not appear to have a file named config.json" in log
 
-    asyncio.run(run())
+    paced.run(run())
 
 
 def test_the_whole_bucket_serves_a_model_in_a_folder(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_the_whole_bucket_serves_a_model_in_a_folder(tmp_path: Path) -> None:
             made.pod("one", script=script)
             await until(lambda: made.ready("one"))
 
-    asyncio.run(run())
+    paced.run(run())
 
 
 def test_other_volumes_are_refused_by_name(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_other_volumes_are_refused_by_name(tmp_path: Path) -> None:
             assert "mounts OSS volumes" in failed(made)[0]
             assert failed(made)[0].endswith("not nfs")
 
-    asyncio.run(run())
+    paced.run(run())
 
 
 def test_an_absent_claim_fails(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_an_absent_claim_fails(tmp_path: Path) -> None:
             await until(lambda: failed(made))
             assert 'persistentvolumeclaim "llm-model" not found' in failed(made)[0]
 
-    asyncio.run(run())
+    paced.run(run())
 
 
 def test_a_bucket_is_read_with_odd_names_and_many_pages(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_bucket_is_read_with_odd_names_and_many_pages(tmp_path: Path) -> None:
         with pytest.raises(Unreachable, match="cannot be reached"):
             await good.list()
 
-    asyncio.run(run())
+    paced.run(run())
 
 
 def test_a_volume_larger_than_memory_is_refused(
@@ -159,4 +159,4 @@ def test_a_volume_larger_than_memory_is_refused(
                 await Bucket(made.oss, BUCKET, f"{FOLDER}/", KEY, SECRET).read()
             assert "at most 100 bytes" in caught.value.why
 
-    asyncio.run(run())
+    paced.run(run())

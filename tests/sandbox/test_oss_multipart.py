@@ -216,7 +216,7 @@ def test_a_part_still_arriving_cannot_reach_the_object(bucket: oss2.Bucket) -> N
     parts = [send(bucket, "late", upload, number, A) for number in (1, 2)]
     target = presigned(bucket, "PUT", "late", uploadId=upload, partNumber="3")
     host, _, port = bucket.endpoint.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         head = f"PUT {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(A)}\r\n\r\n"
         connection.sendall(head.encode() + A[:1000])
         # Another request's answer: the server has begun to write the part.
@@ -232,7 +232,7 @@ def test_a_part_sent_after_one_that_broke_off(bucket: oss2.Bucket) -> None:
     one = send(bucket, "broken", upload, 1, A)
     target = presigned(bucket, "PUT", "broken", uploadId=upload, partNumber="2")
     host, _, port = bucket.endpoint.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         head = f"PUT {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(A)}\r\n\r\n"
         connection.sendall(head.encode() + b"garbage" * 1000)
     two = send(bucket, "broken", upload, 2, A[:-5])

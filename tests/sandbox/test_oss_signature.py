@@ -40,7 +40,7 @@ def refusal(url: str, **options: Any) -> oss2.exceptions.OssError:
 def get(url: str, **options: Any) -> tuple[int, str]:
     with requests.Session() as session:
         session.trust_env = False
-        answer = session.get(url, timeout=20, **options)
+        answer = session.get(url, timeout=60, **options)
     return answer.status_code, answer.text
 
 
@@ -118,9 +118,9 @@ def test_presigned(bucket: oss2.Bucket, url: str) -> None:
     put = bucket.sign_url("PUT", key, 60, headers={"Content-Type": "text/x"})
     with requests.Session() as session:
         session.trust_env = False
-        answer = session.put(put, b"signed", headers={"Content-Type": "text/x"}, timeout=20)
+        answer = session.put(put, b"signed", headers={"Content-Type": "text/x"}, timeout=60)
         assert answer.status_code == 200
-        assert session.put(put, b"signed", timeout=20).status_code == 403
+        assert session.put(put, b"signed", timeout=60).status_code == 403
     for slash_safe in (False, True):
         assert get(bucket.sign_url("GET", key, 60, slash_safe=slash_safe)) == (200, "signed")
     assert get(bucket.sign_url("GET", key, 60) + "&x-oss-process=x")[0] == 403

@@ -55,7 +55,7 @@ class Running:
             input=json.dumps(stdin),
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
         assert done.returncode == 0 or not good, done.stderr
@@ -137,7 +137,7 @@ def spec(name: str, script: str) -> Object:
 
 
 def eventually(what: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (found := what()):
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.05)
@@ -161,7 +161,7 @@ def session() -> requests.Session:
 def answers(url: str) -> bool:
     with session() as http:
         try:
-            return http.get(f"{url}/metrics", timeout=5).ok
+            return http.get(f"{url}/metrics", timeout=60).ok
         except requests.ConnectionError:
             return False
 
@@ -294,38 +294,40 @@ def test_a_request_through_the_gateway_reaches_it(sandbox: Running) -> None:
     template = {"spec": spec("knative", PAGE)}
     service = obj("Service", "knative", "serving.knative.dev/v1", spec={"template": template})
     sandbox.apply(*sandbox.volume("knative", {}), service)
-    sandbox.kubectl("wait", "ksvc/knative", "--for=condition=Ready", "--timeout=20s")
+    sandbox.kubectl("wait", "ksvc/knative", "--for=condition=Ready", "--timeout=60s")
     with session() as http:
         answer = http.post(
             f"{sandbox.state.gateway}/v1/chat/completions",
             json={"model": "qwen"},
             headers={"Host": "knative.default.example.com"},
-            timeout=20,
+            timeout=60,
         )
     assert answer.json()["choices"][0]["message"]["content"] == "西湖位于中国浙江省杭州市"
     sandbox.kubectl("delete", "ksvc", "knative")
 
 
-def test_a_pod_waits_for_its_requests(sandbox: Running) -> None:
+def test_a_pod_waits_for_its_requests(sandbox: Running, tmp_path: Path) -> None:
     sandbox.pod("drain", {})
-    url = sandbox.address("drain")
+    url, enough = sandbox.address("drain"), tmp_path / "enough"
     with session() as http:
         statuses: list[int] = []
 
         def ask() -> None:
-            statuses.append(http.post(url, json={"seconds": 2}, timeout=20).status_code)
+            statuses.append(http.post(url, json={"until": str(enough)}, timeout=60).status_code)
 
         asking = threading.Thread(target=ask)
         asking.start()
         eventually(lambda: busy(url))
-        sandbox.kubectl("delete", "pod", "drain")
-        asking.join(timeout=20)
+        sandbox.kubectl("delete", "pod", "drain", "--wait=false")
+        sandbox.kubectl("get", "pod", "drain")
+        enough.touch()
+        asking.join(timeout=60)
     assert statuses == [200]
 
 
 def busy(url: str) -> bool:
     with session() as http:
-        return "} 1.0\nvllm:request_success" in http.get(f"{url}/metrics", timeout=5).text
+        return "} 1.0\nvllm:request_success" in http.get(f"{url}/metrics", timeout=60).text
 
 
 def test_down_leaves_no_process(one_of_its_own: Running) -> None:

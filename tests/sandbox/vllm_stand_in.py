@@ -67,7 +67,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(401, b"{}")
             return
         Handler.running += 1
-        time.sleep(asked.get("seconds", 0))
+        while "until" in asked and not Path(asked["until"]).exists():
+            time.sleep(0.02)
         Handler.running, Handler.done = Handler.running - 1, Handler.done + 1
         said: dict[str, Any] = {"role": "assistant", "content": "西湖位于中国浙江省杭州市"}
         self.answer(200, json.dumps({"choices": [{"message": said}]}).encode())

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenkit.autoscaling.annotations import ALIASES, HPA, KPA, PREFIX, ScalingSpec, parse_spec
-from qwenkit.autoscaling.golang import parse_float
+from qwenkit.autoscaling.golang import parse_duration_ns, parse_float
 from qwenkit.errors import InvalidValue
 
 
@@ -91,7 +91,7 @@ MALFORMED = {
     "initial-scale": ["-1", "0", "1.5"],
     "activation-scale": ["1", "0", "-3", "2.5"],
     "metric": ["", "cpu", "Concurrency"],
-    "class": ["vpa.autoscaling.knative.dev"],
+    "class": ["vpa.autoscaling.knative.dev", "mine.knative.dev"],
 }
 
 
@@ -124,8 +124,11 @@ def test_other_classes() -> None:
     assert parse_spec({PREFIX + "class": HPA}).metric == "cpu"
     assert parse_spec({PREFIX + "class": "my.example.com", PREFIX + "metric": "x"}).metric == "x"
     # Only the metric concurrency caps the target at the hard limit.
-    hpa = parse_spec({PREFIX + "class": HPA, PREFIX + "target": "9"}, container_concurrency=2)
-    assert hpa.total == 9
+    for klass in (HPA, "my.example.com"):
+        other = parse_spec(
+            {PREFIX + "class": klass, PREFIX + "target": "9"}, container_concurrency=2
+        )
+        assert other.total == 9
 
 
 @pytest.mark.parametrize(
@@ -270,8 +273,33 @@ def test_go_floats(text: str, value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["1__0", "_1", "1_", "1_.5", "0x1", "1e400", "0x1p5000", "--1", "."]
+    "text", ["1__0", "_1", "1_", "1_.5", "0x1", "1e400", "0x1p5000", "0x_.8p1", "--1", "."]
 )
 def test_no_go_floats(text: str) -> None:
     with pytest.raises(ValueError, match=r"number|large"):
         parse_float(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "nanoseconds"),
+    [
+        ("1m30s", 90 * 10**9),
+        ("+.5s", 500_000_000),
+        ("5.s1us", 5 * 10**9 + 1000),
+        ("0.999999999999999999s", 10**9),  # the fraction is a double in between
+        ("0.3333333333333333333h", 1200 * 10**9),
+        (".12345678901234567890123s", 123_456_789),
+        ("9223372036.854775807s", 2**63 - 1),
+        ("-9223372036854775808ns", -(2**63)),
+    ],
+)
+def test_go_durations(text: str, nanoseconds: int) -> None:
+    assert parse_duration_ns(text) == nanoseconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "+", "s", ".s", "1", "1 s", "1..5s", "1S", "1e3s", "9223372036854775808ns"]
+)
+def test_no_go_durations(text: str) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        parse_duration_ns(text)

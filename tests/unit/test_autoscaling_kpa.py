@@ -153,6 +153,14 @@ def test_no_data_holds_and_burst_minus_one_is_zero() -> None:
     assert silent.decide(64.0, 1) is None
 
 
+def test_more_pods_than_32_bits_hold_become_the_least_integer() -> None:
+    spec = ScalingSpec(target=0.01, max_scale_up_rate=1e308)
+    decision = decide(spec, 1e9, 1e9, ready=1)
+    assert decision.for_stable == 10**11
+    assert decision.panicking
+    assert decision.desired == 1  # panic holds the pods of the start, which are more
+
+
 def test_poke_only_from_zero() -> None:
     decider = Decider(ScalingSpec(), ready=0, now=0.0)
     assert not decider.wants_poke(1.0)  # still -1
@@ -173,6 +181,7 @@ def test_poke_only_from_zero() -> None:
         (3, 2.0, 0.0, 50.0, 0),
         (3, 2.0, -1.0, 0.0, -1),
         (1, 1.0, 1e30, 0.0, -(2**31)),
+        (9, 1e308, 211.0, 0.0, -(2**31)),
     ],
 )
 def test_excess_burst_capacity(
@@ -216,7 +225,7 @@ def test_delay_holds_the_greatest() -> None:
     assert "scale-down-delay" in next(d for d in held if d.held_by_delay).reason
 
 
-@pytest.mark.parametrize("load", [-1.0, -1e-9, math.nan, math.inf])
+@pytest.mark.parametrize("load", [-1.0, -1e-9, math.nan, math.inf, 1e300])
 def test_impossible_load_is_refused_by_name(load: float) -> None:
     with pytest.raises(InvalidValue, match="concurrency"):
         Decider(ScalingSpec(), ready=1, now=0.0).record(1, load, 0.0)

@@ -120,6 +120,13 @@ def test_activation_times_out_after_deadline_and_buffer() -> None:
     assert settle(scaler, 131.0, 0, 0).condition_reason == "NoTraffic"
 
 
+def test_a_time_out_stays_the_reason_when_pods_are_ready_too_late() -> None:
+    scaler = Scaler(ScalingSpec(progress_deadline_s=1.0), now=0.0)
+    for now, desired, ready in ((32.0, 0, 0), (33.0, -1, 1)):
+        step = scaler.reconcile(now, desired=desired, excess_burst_capacity=-1, ready=ready)
+        assert (step.state, step.condition_reason) == (State.INACTIVE, "TimedOut")
+
+
 def test_a_new_revision_becomes_active() -> None:
     scaler = Scaler(ScalingSpec(), now=0.0)
     step = settle(scaler, 1.0, -1, 0)

@@ -82,6 +82,23 @@ def test_weighted_coefficients(size: int, smoothing: float) -> None:
     assert window.average(0) == pytest.approx(smoothing, abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("size", "bits"),
+    [
+        (6, "0x1.91b164c4fd313p-1"),
+        (24, "0x1.465b5f317cceep-2"),
+        (25, "0x1.3b90a9762c476p-2"),
+        (31, "0x1.0734754586290p-2"),
+        (34, "0x1.e5fe48a6c07a8p-3"),
+        (35, "0x1.d9db5727d3cc8p-3"),
+    ],
+)
+def test_weighted_coefficients_are_go_s_to_the_last_bit(size: int, bits: str) -> None:
+    window = WeightedWindow(size)
+    window.record(0, 1)
+    assert window.average(0).hex() == bits
+
+
 def test_max_window() -> None:
     values = [5, 8, 5, 7, 5, 5, 1, 4, 4, 4, 4, 9, 3, 4, 2, 1, 0]
     expected = [5, 8, 8, 8, 8, 8, 7, 7, 5, 5, 4, 9, 9, 9, 9, 9, 4]
@@ -95,6 +112,8 @@ def test_max_window_keeps_the_greatest_of_a_slot() -> None:
     assert MaxWindow(1).record(0, 3) == 3
     short = MaxWindow(1)
     assert [short.record(at, value) for at, value in ((0, 3), (1, 2), (2, 1))] == [3, 3, 1]
+    back = MaxWindow(4)  # the clock steps back: an equal value takes the older slot
+    assert [back.record(at, value) for at, value in ((10, 3), (8, 3), (12, 1))] == [3, 3, 1]
 
 
 @pytest.mark.parametrize(

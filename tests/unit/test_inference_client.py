@@ -176,7 +176,7 @@ def test_the_curl_command_can_be_pasted(server: Server, vllm: Vllm) -> None:
     command = server.curl("杭州'西湖\" $HOME", max_tokens=3)
     assert "杭州" in command
     done = subprocess.run(
-        ["sh", "-c", command], capture_output=True, text=True, check=True, timeout=20
+        ["sh", "-c", command], capture_output=True, text=True, check=True, timeout=60
     )
     assert json.loads(done.stdout)["choices"][0]["message"]["content"] == TEXT
     assert vllm.bodies[0] == server.body("杭州'西湖\" $HOME", max_tokens=3)
