@@ -9,8 +9,7 @@ from typing import TypeVar
 from qwenkit.autoscaling.golang import parse_duration_ns, parse_float, parse_int
 from qwenkit.errors import InvalidValue
 
-DOMAIN = "autoscaling.knative.dev"
-PREFIX = f"{DOMAIN}/"
+PREFIX = "autoscaling.knative.dev/"
 PROGRESS_DEADLINE = "serving.knative.dev/progress-deadline"
 SECOND_NS = 1_000_000_000
 _HOUR_NS = 3600 * SECOND_NS

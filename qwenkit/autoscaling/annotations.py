@@ -16,7 +16,6 @@ from typing import TypeVar
 
 from qwenkit.autoscaling.annotation_reader import (
     ALIASES,
-    DOMAIN,
     KEYS,
     PREFIX,
     PROGRESS_DEADLINE,
@@ -26,8 +25,8 @@ from qwenkit.autoscaling.annotation_reader import (
 from qwenkit.autoscaling.cluster_config import ClusterConfig, parse_config
 from qwenkit.errors import InvalidValue
 
-KPA = f"kpa.{DOMAIN}"
-HPA = f"hpa.{DOMAIN}"
+KPA = "kpa.autoscaling.knative.dev"
+HPA = "hpa.autoscaling.knative.dev"
 PROGRESS_DEADLINE_DEFAULT_S = 600.0
 CONCURRENCY, RPS = "concurrency", "rps"
 LINEAR, WEIGHTED = "linear", "weighted-exponential"
@@ -160,7 +159,7 @@ def _class(read: Reader) -> str:
     found = read.text("class")
     if found is None:
         return KPA
-    if found[1].endswith(DOMAIN) and found[1] not in (KPA, HPA):
+    if found[1].endswith(".knative.dev") and found[1] not in (KPA, HPA):
         raise InvalidValue(*found, f"{KPA}, {HPA} or a class of another domain")
     return found[1]
 
@@ -168,7 +167,7 @@ def _class(read: Reader) -> str:
 def _metric(read: Reader, klass: str, cluster_class: str) -> str:
     found = read.text("metric")
     if found is None:
-        return "cpu" if klass == HPA else CONCURRENCY
+        return {KPA: CONCURRENCY, HPA: "cpu"}.get(klass, "")
     # The webhook looks at the cluster's default class here, the autoscaler does not.
     checked = klass if read.text("class") else cluster_class
     if checked == KPA and found[1] not in (CONCURRENCY, RPS):

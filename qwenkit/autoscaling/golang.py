@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import math
 import re
-from decimal import Decimal
 
 _INT = re.compile(r"[+-]?[0-9]+")
 _D, _H = r"[0-9](?:_?[0-9])*", r"[0-9a-fA-F](?:_?[0-9a-fA-F])*"  # one _ between two digits is fine
 _DEC_FLOAT = re.compile(rf"[+-]?({_D}\.?({_D})?|\.{_D})([eE][+-]?{_D})?")
-_HEX_FLOAT = re.compile(rf"[+-]?0[xX]_?({_H}\.?({_H})?|\.{_H})[pP][+-]?{_D}")
+_HEX_FLOAT = re.compile(rf"[+-]?0[xX](_?{_H}\.?({_H})?|\.{_H})[pP][+-]?{_D}")
 _SPECIAL = re.compile(r"[+-]?(inf|infinity)|nan", re.IGNORECASE)
-_TERM = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
+_TERM = re.compile(r"(?=\.?[0-9])([0-9]*)\.?([0-9]*)(ns|us|µs|μs|ms|s|m|h)")
 _UNIT_NS = {
     "ns": 1,
     "us": 1_000,
@@ -28,7 +27,7 @@ _UNIT_NS = {
     "m": 60_000_000_000,
     "h": 3_600_000_000_000,
 }
-_MAX_NS = 2**63 - 1
+_INT64 = 2**63
 
 
 def parse_int(text: str, *, bits: int = 32) -> int:
@@ -74,11 +73,18 @@ def parse_duration_ns(text: str) -> int:
         term = _TERM.match(body, at)
         if term is None:
             raise ValueError(f"{text!r} is not a duration such as 60s or 1m30s")
-        total += int(Decimal(term[1]) * _UNIT_NS[term[2]])
+        total += _term_ns(*term.groups())
         at = term.end()
-    if not body or total > _MAX_NS:
+    if not body or not -_INT64 <= sign * total < _INT64:
         raise ValueError(f"{text!r} is not a duration such as 60s or 1m30s")
     return sign * total
+
+
+def _term_ns(whole: str, fraction: str, unit: str) -> int:
+    while fraction and int(fraction) > _INT64:  # digits that Go has no room for do not count
+        fraction = fraction[:-1]
+    part = float(int(fraction or 0)) * (_UNIT_NS[unit] / 10 ** len(fraction))
+    return int(whole or 0) * _UNIT_NS[unit] + int(part)
 
 
 def parse_duration_s(text: str) -> float:

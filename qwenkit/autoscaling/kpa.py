@@ -23,6 +23,7 @@ from qwenkit.errors import InvalidValue
 TICK_S = 2.0
 UNKNOWN = -1
 _INT32 = 2**31
+_MAX_LOAD = 1e100  # keeps every sum and quotient finite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,12 +94,12 @@ class Decider:
         """Record one report; reports of the same second add up.
 
         Raises:
-            InvalidValue: a load is negative, NaN or infinite.
+            InvalidValue: a load is negative, NaN or above 1e100.
         """
         value = rps if self._by_rps else concurrency
-        if not 0.0 <= value < math.inf:
+        if not 0.0 <= value <= _MAX_LOAD:
             raise InvalidValue(
-                "rps" if self._by_rps else "concurrency", value, "a finite load of at least 0"
+                "rps" if self._by_rps else "concurrency", value, f"a load of 0 to {_MAX_LOAD:g}"
             )
         self._stable.record(now, value)
         self._panic.record(now, value)
@@ -120,7 +121,7 @@ class Decider:
             return None
         spec, pods = self.spec, max(1, ready)
         stable, panic = self._stable.average(now), self._panic.average(now)
-        ceiling = math.ceil(spec.max_scale_up_rate * pods)
+        ceiling = math.ceil(min(spec.max_scale_up_rate * pods, _INT32))
         floor = math.floor(pods / spec.max_scale_down_rate) if reachable else 0
         for_stable = math.ceil(stable / spec.target)
         for_panic = math.ceil(panic / spec.target)
@@ -172,6 +173,8 @@ class Decider:
 
 def _limited(pods: int, floor: int, ceiling: int, activation: int) -> int:
     limited = min(max(pods, floor), ceiling)
+    if limited >= _INT32:
+        limited = -_INT32
     return max(limited, activation) if activation > 1 and pods > 0 else limited
 
 
@@ -181,15 +184,17 @@ def _excess(spec: ScalingSpec, ready: int, panic: float) -> int:
         return 0
     if spec.target_burst_capacity < 0:
         return -1
-    return _int32(math.floor(ready * spec.total - spec.target_burst_capacity - panic))
+    left = ready * spec.total - spec.target_burst_capacity - panic
+    return _int32(left // 1)  # floors infinities too
 
 
 def _initial_excess(spec: ScalingSpec) -> int:
     burst = spec.target_burst_capacity
     if burst in (0, -1):
         return int(burst)
-    return _int32(math.trunc(spec.initial_scale * spec.total - burst))
+    return _int32(spec.initial_scale * spec.total - burst)
 
 
-def _int32(value: int) -> int:
-    return value if -_INT32 <= value < _INT32 else -_INT32
+def _int32(value: float) -> int:
+    """Truncate as Go does on amd64: what has no room becomes the least 32-bit integer."""
+    return int(value) if -_INT32 <= value < _INT32 else -_INT32

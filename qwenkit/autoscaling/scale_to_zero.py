@@ -26,6 +26,7 @@ _ACTIVATION_BUFFER_S = 30.0
 _PROXY_RECHECK_S = 3.0
 _PROBE_RECHECK_S = 1.0
 _MIN_ACTIVATORS = 2
+_MOST_ACTIVATORS = 2**31 - 1
 
 
 class State(Enum):
@@ -90,7 +91,8 @@ def count_activators(spec: ScalingSpec, ready: int) -> int:
     if burst == 0:
         return _MIN_ACTIVATORS
     capacity = ready * spec.total + max(burst, 0.0)
-    return max(_MIN_ACTIVATORS, math.ceil(capacity / spec.activator_capacity))
+    wanted = math.ceil(min(capacity / spec.activator_capacity, _MOST_ACTIVATORS))
+    return max(_MIN_ACTIVATORS, wanted)
 
 
 class Scaler:
@@ -252,7 +254,7 @@ class Scaler:
                 self._set(now, State.ACTIVATING, "Queued")
             else:
                 self._set(now, State.ACTIVE, "")
-        else:
+        elif ready < needed:
             # Only the step that scales to zero can say that it timed out; later it is just idle.
             self._set(now, State.INACTIVE, "NoTraffic")
 

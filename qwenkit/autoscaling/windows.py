@@ -12,6 +12,8 @@ import math
 
 _MIN_SMOOTHING = 0.2
 _LEFT_OUT = 1e-4  # the weights of a full weighted window add up to at least 1 - this
+# Go's exponential on amd64 misses the nearest double at these window sizes, by one unit each.
+_GO_MISSES = {24: -1, 25: -1, 31: -1, 34: 1, 35: 1}
 
 
 def round6(value: float) -> float:
@@ -81,6 +83,23 @@ class LinearWindow:
         return self._last is None or math.floor(now) - self._last > self._size
 
 
+def _smoothing(size: int) -> float:
+    """Return the newest second's weight, bit for bit: at a border the last bit decides."""
+    decay = math.exp(1 / size * math.log(_LEFT_OUT)) + _GO_MISSES.get(size, 0) * 2**-53
+    return max(1 - decay, _MIN_SMOOTHING)
+
+
+def _power(base: float, exponent: int) -> float:
+    """Raise to a power by squaring, as Go does; the C library's last bits differ."""
+    result = 1.0
+    while exponent:
+        if exponent & 1:
+            result *= base
+        base *= base
+        exponent >>= 1
+    return result
+
+
 class WeightedWindow(LinearWindow):
     """The exponentially weighted mean: the newest second counts most.
 
@@ -92,7 +111,7 @@ class WeightedWindow(LinearWindow):
 
     def __init__(self, window_s: float) -> None:
         super().__init__(window_s)
-        self._smoothing = max(1 - math.pow(_LEFT_OUT, 1 / self._size), _MIN_SMOOTHING)
+        self._smoothing = _smoothing(self._size)
 
     def average(self, now: float) -> float:
         """Return the weighted mean at ``now``; missing trailing seconds count as zeros."""
@@ -101,7 +120,7 @@ class WeightedWindow(LinearWindow):
             return 0.0
         missing = max(0, math.floor(now) - last)
         decay = 1 - self._smoothing
-        weight = self._smoothing * math.pow(decay, missing)
+        weight = self._smoothing * _power(decay, missing)
         result = 0.0
         for second in range(last, last - (self._size - missing), -1):
             result += self._ring[second % self._size] * weight
@@ -124,10 +143,10 @@ class MaxWindow:
         """Add a value and return the greatest that is still inside the delay."""
         slot = math.floor(now) // self.SLOT_S
         entries = self._entries
+        while entries and entries[-1][1] <= value:
+            entries.pop()
         while entries and entries[0][0] <= slot - self._slots:
             entries.pop(0)
-        if not entries or entries[-1][0] < slot or value > entries[-1][1]:
-            while entries and entries[-1][1] <= value:
-                entries.pop()
+        if not entries or entries[-1][0] != slot:
             entries.append((slot, value))
         return entries[0][1]
