@@ -74,10 +74,10 @@ def test_a_box_is_short_and_folded(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_box_tells_what_happens(path, shell):
-    shell(BEFORE[path.stem[:2]])
+    before = shell(BEFORE[path.stem[:2]])
     for commands, seen in CASE.findall(box(path)):
         said = shell(commands)
         for words in re.findall(r"`([^`]+)`", seen):
-            assert words in said, f"{commands}\ndoes not say {words!r} but:\n{said}"
+            assert words in said, f"{commands}\ndoes not say {words!r} but:\n{said}\nafter:\n{before}"
         assert "Traceback (most recent call last)" not in said.partition("why:")[0]
         shell("qwenkit sandbox fault clear; until kubectl get ns >/dev/null; do sleep 0.2; done")
