@@ -78,6 +78,7 @@ def test_a_box_tells_what_happens(path, shell):
     for commands, seen in CASE.findall(box(path)):
         said = shell(commands)
         for words in re.findall(r"`([^`]+)`", seen):
-            assert words in said, f"{commands}\ndoes not say {words!r} but:\n{said}\nafter:\n{before}"
+            told = f"{commands}\ndoes not say {words!r} but:\n{said}\nafter:\n{before}"
+            assert words in said, told
         assert "Traceback (most recent call last)" not in said.partition("why:")[0]
         shell("qwenkit sandbox fault clear; until kubectl get ns >/dev/null; do sleep 0.2; done")
