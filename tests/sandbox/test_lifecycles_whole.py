@@ -1,72 +1,34 @@
-"""The recorded lifecycles of a real cluster, acted out before all of the sandbox.
-
-Real controllers, node, OSS server, engine and gateway; only time runs faster.
-"""
+"""The recorded lifecycles of a real cluster, acted out before all of the sandbox."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import paced
 import pytest
-from controllers_world import Stage
 from lifecycles import Play, recording
-from node_world import BUCKET, FOLDER, KEY, SECRET, lake, model_files
+from node_world import lake
+from whole_world import WholeStage, weights
 
-from qwenkit.sandbox.http import listen
-from qwenkit.sandbox.kube.objects import Object
-from qwenkit.sandbox.kubelet.node import Node, NodeTiming
-from qwenkit.sandbox.oss.server import OssServer
-from qwenkit.sandbox.traffic.gateway import Gateway
-
-SCALE = 10.0
 NAMES = ("happy", "no-pvc", "no-gpu", "image-pull", "crash", "never-ready", "zero-and-back")
 
 
-class WholeStage(Stage):
-    """A cluster whose pods are run by the sandbox's own node, behind its gateway."""
+class AskedStage(WholeStage):
+    """A stage whose recorded requests are sent to its gateway."""
 
     def __init__(self, oss: str) -> None:
-        self._oss = oss
+        super().__init__(oss, scale=10.0, load_s=7)
         self._asking: list[asyncio.Task[int]] = []
-        super().__init__(scale=SCALE)
-        keys = {"akId": KEY, "akSecret": SECRET}
-        data = {name: base64.b64encode(value.encode()).decode() for name, value in keys.items()}
-        metadata = {"name": "oss-secret", "namespace": "default"}
-        self.store.create("Secret", {"metadata": metadata, "data": data})
-        timing = NodeTiming(load_s=7)
-        self._node = Node(
-            self.store, name="lab", gpu="V100-16", gpus=3, time_scale=SCALE, timing=timing
-        )
-
-    def kubelet(self) -> Coroutine[Any, Any, None]:
-        return self._node.run()
-
-    def volume_source(self) -> Object:
-        csi = {
-            "driver": "ossplugin.csi.alibabacloud.com",
-            "volumeHandle": "llm-model",
-            "nodePublishSecretRef": {"name": "oss-secret", "namespace": "default"},
-            "volumeAttributes": {"bucket": BUCKET, "url": self._oss, "path": f"/{FOLDER}"},
-        }
-        return {"csi": csi}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        gateway = await listen(Gateway(self.store, self._node, self.traffic).app())
-        self._url = gateway.url
-        try:
-            async with super().running():
-                yield
+        async with super().running():
+            yield
             assert await asyncio.gather(*self._asking) == [200] * len(self._asking)
-        finally:
-            await gateway.close()
 
     def request(self, namespace: str, service: str) -> None:
         host = f"{service}.{namespace}.example.com"
@@ -79,7 +41,7 @@ class WholeStage(Stage):
         async with (
             aiohttp.ClientSession() as session,
             session.post(
-                f"{self._url}/v1/chat/completions", json=lake(), headers={"Host": host}
+                f"{self.gateway_url}/v1/chat/completions", json=lake(), headers={"Host": host}
             ) as response,
         ):
             await response.read()
@@ -93,16 +55,9 @@ def of_the_lab(line: str) -> bool:
 
 async def differences(root: Path) -> list[list[str]]:
     """Act all recordings out at once; each has a cluster of its own."""
-    folder = root / BUCKET / FOLDER
-    folder.mkdir(parents=True)
-    for name, content in model_files().items():
-        (folder / name).write_bytes(content)
-    oss = await listen(OssServer(root, {KEY: SECRET}, buckets=[BUCKET]).app())
-    plays = [Play(recording(n), WholeStage(oss.url), ignore=of_the_lab) for n in NAMES]
-    try:
+    async with weights(root) as oss:
+        plays = [Play(recording(name), AskedStage(oss), ignore=of_the_lab) for name in NAMES]
         return await asyncio.gather(*(play.differences() for play in plays))
-    finally:
-        await oss.close()
 
 
 @pytest.fixture(scope="module")
