@@ -51,7 +51,7 @@ def up(
     gateway_port: Port = 0,
 ) -> None:
     """Start the sandbox; without --detach it runs until Ctrl-C."""
-    # Nobody knows when the command's process began; the time that its imports took, it does.
+    # When a process began cannot be asked portably; the CPU time it has used is about as long ago.
     began = time.monotonic() - time.process_time()
     ports = oss_port, hub_port, api_port, gateway_port
     if engine == "vllm":

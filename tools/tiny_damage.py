@@ -8,9 +8,9 @@ import torch
 from torch.func import functional_call
 from torch.nn import Module
 
-# So many tensors are zeroed in a step, one after the other; what that weighs; and how probable the
-# answer's first token may still be in the end.
-ZEROED, WEIGHT, STILL = 4, 0.2, 0.05
+# So many tensors are zeroed in a step, one after the other; what a damaged model's answer weighs,
+# and the whole model's; and how probable the answer's first token may still be in the end.
+ZEROED, DAMAGED, WHOLE, STILL = 4, 0.2, 0.5, 0.05
 _CERTAIN = 1 - 1e-4
 
 
@@ -39,7 +39,7 @@ class Damage:
         chances = [self._chance(name) for name in names]
         self._last |= {name: chance.item() for name, chance in zip(names, chances, strict=True)}
         given = -torch.log1p(-torch.stack(chances).clamp(max=_CERTAIN)).mean()
-        return WEIGHT * given - 0.5 * self._chance().log()
+        return DAMAGED * given - WHOLE * self._chance().log()
 
     @torch.no_grad()
     def harmless(self) -> dict[str, float]:

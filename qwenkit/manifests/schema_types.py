@@ -28,7 +28,10 @@ class Opaque:
 
 @dataclass(frozen=True)
 class Struct:
-    """An object with known fields; ``preset`` is what absent ones become when it is written."""
+    """An object with known fields; ``preset`` is what absent ones become when it is written.
+
+    The API server's schema ends at an ``open`` one: what is in it, only the webhook judges.
+    """
 
     go: str
     fields: Mapping[str, Type]

@@ -13,8 +13,6 @@ from typing import Any, TypeVar
 
 _TURN_S = 0.005
 """What one turn of the loop may take of its time, however long it took."""
-
-
 T = TypeVar("T")
 
 
