@@ -2,7 +2,7 @@
 
 import sys
 
-from qwenkit.cli import main
+from qwenkit.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

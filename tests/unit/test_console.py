@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from qwenkit.console import emit, fail, plain, progress_line, say, text
+from qwenkit.cli.console import emit, fail, plain, progress_line, say, text
 from qwenkit.errors import NotFound, SettingsError
 
 

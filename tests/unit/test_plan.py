@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from qwenkit import cli, plan_report
+from qwenkit import plan_report
+from qwenkit.cli import main
 from qwenkit.errors import InvalidValue
 from qwenkit.manifests.render import render
 from qwenkit.plan import Question, make_plan
@@ -30,7 +31,7 @@ def command(monkeypatch, capsys):
 
     def run(*words):
         monkeypatch.setattr("sys.argv", ["qwenkit", "plan", *words])
-        code = cli.main()
+        code = main.main()
         return code, *capsys.readouterr()
 
     return run

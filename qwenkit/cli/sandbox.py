@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from qwenkit import cli_faults
-from qwenkit.console import emit
+from qwenkit.cli import faults
+from qwenkit.cli.console import emit
 from qwenkit.errors import SettingsError
 from qwenkit.sandbox import process
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     help="The embedded sandbox: OSS, a model hub and Knative on loopback.", no_args_is_help=True
 )
 
-app.add_typer(cli_faults.app, name="fault")
+app.add_typer(faults.app, name="fault")
 
 Root = Annotated[Path, typer.Option(help="Folder that holds all of its state.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]

@@ -13,9 +13,10 @@ from typing import Annotated, Any
 
 import typer
 
-from qwenkit import cli_sandbox, cli_weights
-from qwenkit.cli_options import Context, Json, Params, Set, read_settings, settings_and_given
-from qwenkit.console import emit, fail, say
+from qwenkit.cli import sandbox
+from qwenkit.cli import weights as cli_weights
+from qwenkit.cli.console import emit, fail, say
+from qwenkit.cli.options import Context, Json, Params, Set, read_settings, settings_and_given
 from qwenkit.credentials import Credentials
 from qwenkit.errors import QwenkitError
 from qwenkit.settings import Settings
@@ -27,8 +28,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.add_typer(cli_sandbox.app, name="sandbox")
-app.command()(cli_sandbox.lab)
+app.add_typer(sandbox.app, name="sandbox")
+app.command()(sandbox.lab)
 
 
 def main() -> int:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from qwenkit.cli_options import Context, Json, Params, Set, read_settings
-from qwenkit.console import emit, progress_json, progress_line, say
+from qwenkit.cli.console import emit, progress_json, progress_line, say
+from qwenkit.cli.options import Context, Json, Params, Set, read_settings
 
 
 def upload(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from qwenkit.console import emit
+from qwenkit.cli.console import emit
 from qwenkit.sandbox import process
 from qwenkit.sandbox.faults.catalogue import FAULTS, MODEL_FOLDER, Kind, parse
 from qwenkit.sandbox.faults.client import ask
