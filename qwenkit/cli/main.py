@@ -279,14 +279,14 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run the notebooks with papermill; teardown in any case, then a report."""
-    from qwenkit import course
-    from qwenkit.report import summarise, write_report
+    from qwenkit.course import runner
+    from qwenkit.course.report import summarise, write_report
 
     settings, given = settings_and_given(params, set_, context)
     numbers = [number.strip() for number in only.split(",") if number.strip()]
-    found = course.find_notebooks(notebooks, numbers)
-    plan = course.Plan(found, given, course.new_folder(output))
-    report = course.run_course(plan, settings, on_event=say(quiet=as_json))
+    found = runner.find_notebooks(notebooks, numbers)
+    plan = runner.Plan(found, given, runner.new_folder(output))
+    report = runner.run_course(plan, settings, on_event=say(quiet=as_json))
     index = write_report(report)
     if as_json:
         typer.echo(json.dumps(summarise(report), ensure_ascii=False))

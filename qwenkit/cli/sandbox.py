@@ -113,7 +113,7 @@ def oss(
 
 def lab(root: Root = process.DEFAULT_ROOT) -> None:
     """Open JupyterLab on the course, with the sandbox running."""
-    from qwenkit.course import find_notebooks
+    from qwenkit.course.runner import find_notebooks
 
     notebooks = find_notebooks(None)
     ours = process.state(root) is None

@@ -14,11 +14,11 @@ import pytest
 from cluster_api import Api, serving, write_kubeconfig
 from nbformat.v4 import new_code_cell, new_notebook
 
-from qwenkit import course_target
-from qwenkit.course import Plan, run_course
-from qwenkit.course_target import environment, target, terminable
+from qwenkit.course import target as course_target
+from qwenkit.course.record import MIME
+from qwenkit.course.runner import Plan, run_course
+from qwenkit.course.target import environment, target, terminable
 from qwenkit.errors import Conflict
-from qwenkit.record import MIME
 from qwenkit.settings import Settings, load_settings
 
 SECRET = "an-access-key-secret-of-some-length"

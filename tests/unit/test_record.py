@@ -10,8 +10,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from qwenkit.course.record import MIME, read_record, record
 from qwenkit.errors import NotFound
-from qwenkit.record import MIME, read_record, record
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from qwenkit.cluster.teardown import Leaks, Step, TeardownReport
-from qwenkit.course import NotebookResult, RunReport
-from qwenkit.report import summarise, write_report
+from qwenkit.course.report import summarise, write_report
+from qwenkit.course.runner import NotebookResult, RunReport
 
 EVIL = "<script>alert('x')</script> & \x1b[31mred\x00 西湖"
 ELSEWHERE = re.compile(r"""(src|href)=["']?(https?:)?//|@import|url\(["']?(https?:)?//""")

@@ -24,9 +24,9 @@ from traitlets import default
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnostics import diagnostics
 from qwenkit.cluster.teardown import Leaks, TeardownReport, audit, teardown
-from qwenkit.course_target import alone, environment, target, terminable
+from qwenkit.course.record import read_record
+from qwenkit.course.target import alone, environment, target, terminable
 from qwenkit.errors import NotFound, QwenkitError, SettingsError
-from qwenkit.record import read_record
 from qwenkit.settings import Credentials, Settings, load_settings
 from qwenkit.weights.store import Weights
 

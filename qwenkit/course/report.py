@@ -15,7 +15,7 @@ import nbformat
 from jinja2 import Environment, PackageLoader
 from nbconvert import HTMLExporter
 
-from qwenkit.course import DIAGNOSTICS, NotebookResult, RunReport
+from qwenkit.course.runner import DIAGNOSTICS, NotebookResult, RunReport
 
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 PACKAGES = ("qwenkit", "kubernetes", "oss2", "openai", "papermill", "jupyterlab", "ipywidgets")
@@ -31,7 +31,7 @@ def write_report(report: RunReport) -> Path:
     )
     _junit(report).write(report.folder / "junit.xml", encoding="utf-8", xml_declaration=True)
     index = report.folder / "index.html"
-    page = Environment(loader=PackageLoader("qwenkit", "templates"), autoescape=True)
+    page = Environment(loader=PackageLoader("qwenkit.course", ""), autoescape=True)
     index.write_text(page.get_template("index.html").render(run=summary), "utf-8")
     return index
 
