@@ -206,9 +206,9 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Simulate these settings under traffic: replicas, latency, cost, and what would be better."""
-    from qwenkit import plan_report
-    from qwenkit.plan import Question, make_plan
-    from qwenkit.plan_question import read_trace
+    from qwenkit.plan import report as plan_report
+    from qwenkit.plan.planner import Question, make_plan
+    from qwenkit.plan.question import read_trace
 
     question = Question(
         clients=clients,

@@ -7,11 +7,11 @@ import re
 
 import pytest
 
-from qwenkit import plan_report
 from qwenkit.cli import main
 from qwenkit.errors import InvalidValue
 from qwenkit.manifests.render import render
-from qwenkit.plan import Question, make_plan
+from qwenkit.plan import report
+from qwenkit.plan.planner import Question, make_plan
 from qwenkit.settings import Settings, load_settings
 
 KEYS = {
@@ -97,7 +97,7 @@ def test_a_recommendation_keeps_the_objective_and_can_be_deployed_as_it_is():
     better = plan.better
     assert better.outcome.misses == ()
     assert better.outcome.verdict.ttft_p95_s < 2 < plan.outcome.verdict.ttft_p95_s
-    pairs = re.findall(r"--set (\w+)=(\S+)", plan_report.commands(better))
+    pairs = re.findall(r"--set (\w+)=(\S+)", report.commands(better))
     again = load_settings(text=dict(pairs))
     annotations = render(again)[-1]["spec"]["template"]["metadata"]["annotations"]
     assert dict(better.recommendation.annotations).items() <= dict(annotations).items()
@@ -159,14 +159,14 @@ def test_the_page_loads_nothing_and_escapes_what_it_is_told(tmp_path):
     page = tmp_path / "plan.html"
     plan = ask(load_settings(text={"scale_target": "2"}), clients=1, recommend=True)
     object.__setattr__(plan.asked, "words", "<script>alert(1)</script>")
-    plan_report.write_html(plan, page)
+    report.write_html(plan, page)
     html = page.read_text("utf-8")
     assert "<script" not in html
     assert "&lt;script&gt;" in html
     addresses = set(re.findall(r"https?://[^\"' ]+", html))
     assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
     with pytest.raises(InvalidValue, match="html"):
-        plan_report.write_html(plan, tmp_path / "no" / "plan.html")
+        report.write_html(plan, tmp_path / "no" / "plan.html")
 
 
 @pytest.mark.parametrize(

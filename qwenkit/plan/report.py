@@ -11,7 +11,7 @@ from typing import Any
 from qwenkit.autoscaling.candidates import Objective
 from qwenkit.autoscaling.gpu import Band
 from qwenkit.errors import InvalidValue, PreflightError
-from qwenkit.plan import Better, Change, Outcome, Plan
+from qwenkit.plan.planner import Better, Change, Outcome, Plan
 
 _FIGURES = (
     *("requests", "answered", "failed", "unfinished", "max_ready", "max_queue"),
@@ -266,7 +266,7 @@ def write_html(plan: Plan, path: Path) -> None:
         pictures["better"] = draw_run(plan.better.outcome.result).svg()
         pictures["front"] = front_chart(found.candidates, found.chosen, plan.outcome.verdict).svg()
     page = Environment(
-        loader=PackageLoader("qwenkit", "templates"), autoescape=True, trim_blocks=True
+        loader=PackageLoader("qwenkit.plan", ""), autoescape=True, trim_blocks=True
     ).get_template("plan.html")
     html = page.render(
         plan=plan,

@@ -28,7 +28,7 @@ from qwenkit.autoscaling.traffic import Traffic
 from qwenkit.errors import InvalidValue
 from qwenkit.manifests.render import render
 from qwenkit.manifests.template import plain
-from qwenkit.plan_question import Asked, Question, find_environment, find_traffic
+from qwenkit.plan.question import Asked, Question, find_environment, find_traffic
 from qwenkit.settings import Settings
 
 __all__ = ["Plan", "Question", "make_plan"]
