@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from qwenkit.admission.review import GROUP, review
 from qwenkit.errors import Rejected
 from qwenkit.manifests import lint_scaling, lint_server, lint_storage
-from qwenkit.manifests.admission import GROUP, review
 from qwenkit.manifests.finding import Finding, Level, at, place
 from qwenkit.manifests.template import plain
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
+from qwenkit.admission.annotations import GROUP, KEYS, KPA, SERVING, camel, read
 from qwenkit.autoscaling.golang import parse_duration_s, parse_float
-from qwenkit.manifests.admission_annotations import GROUP, KEYS, KPA, SERVING, camel, read
 from qwenkit.manifests.finding import Finding, at, place, table
 
 Doc = dict[str, Any]

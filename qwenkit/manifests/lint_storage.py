@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
-from qwenkit.manifests import quantities
+from qwenkit.admission.schema import quantities
 from qwenkit.manifests.finding import Finding, Level, at, place, rows, table
 from qwenkit.manifests.lint_oss import attribute_problems
 

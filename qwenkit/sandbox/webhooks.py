@@ -6,7 +6,7 @@ import secrets
 import string
 from collections.abc import Mapping
 
-from qwenkit.manifests.admission import review
+from qwenkit.admission.review import review
 from qwenkit.sandbox.kube.objects import Object
 from qwenkit.sandbox.kube.store import Store
 

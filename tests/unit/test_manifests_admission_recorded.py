@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from qwenkit.admission.review import review
 from qwenkit.errors import Rejected
-from qwenkit.manifests.admission import review
 
 RECORDED = Path(__file__).parent.parent / "data" / "admission.json.gz"
 CASES: list[dict[str, Any]] = json.loads(gzip.decompress(RECORDED.read_bytes()))

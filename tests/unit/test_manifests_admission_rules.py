@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qwenkit.admission.review import default, review
 from qwenkit.errors import Rejected
-from qwenkit.manifests.admission import default, review
 
 VALIDATING = 'admission webhook "validation.webhook.serving.knative.dev" denied the request: '
 MUTATING = 'admission webhook "webhook.serving.knative.dev" denied the request: '

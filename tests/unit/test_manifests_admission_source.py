@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from qwenkit.admission.review import default, review
 from qwenkit.errors import Rejected
-from qwenkit.manifests.admission import default, review
 
 MUTATING = 'admission webhook "webhook.serving.knative.dev" denied the request: '
 VALIDATING = (

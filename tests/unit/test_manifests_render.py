@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from ruamel.yaml import YAML
 
+from qwenkit.admission.review import review
 from qwenkit.errors import SettingsError
 from qwenkit.manifests import render
-from qwenkit.manifests.admission import review
 from qwenkit.manifests.lint import lint
 from qwenkit.settings import Credentials, Settings
 

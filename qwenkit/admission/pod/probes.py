@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qwenkit.manifests.faults import (
+from qwenkit.admission.faults import (
     Fault,
     below,
     invalid,

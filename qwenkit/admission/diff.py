@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher
 from typing import Any
 
-from qwenkit.manifests import quantities
+from qwenkit.admission.schema import quantities
 
 # One order for all structs: wherever two fields meet in a struct of Go, they stand like this.
 _ORDER = """

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qwenkit.manifests.schema_types import (
+from qwenkit.admission.schema.types import (
     BOOL,
     BOOL_POINTER,
     INT32,

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qwenkit.manifests import admission_annotations, names
-from qwenkit.manifests.admission_config import Cluster
-from qwenkit.manifests.admission_pod import pod_faults
-from qwenkit.manifests.admission_update import update_faults
-from qwenkit.manifests.faults import (
+from qwenkit.admission import annotations as admission_annotations
+from qwenkit.admission.config import Cluster
+from qwenkit.admission.faults import (
     HERE,
     Fault,
     disallowed,
@@ -21,6 +19,9 @@ from qwenkit.manifests.faults import (
     out_of_bounds,
     via,
 )
+from qwenkit.admission.pod.spec import pod_faults
+from qwenkit.admission.schema import names
+from qwenkit.admission.update import update_faults
 
 Object = Mapping[str, Any]
 _OWNED_BY = {"Route": "Service", "Configuration": "Service", "Revision": "Configuration"}

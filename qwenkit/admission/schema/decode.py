@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from qwenkit.manifests import quantities, schema
-from qwenkit.manifests.schema_types import (
+from qwenkit.admission.schema import knative, quantities
+from qwenkit.admission.schema.types import (
     INT32,
     INT_OR_STRING,
     QUANTITY,
@@ -44,7 +44,7 @@ def decode(obj: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """
     found = {name: obj[name] for name in _TOP_FIELDS if obj.get(name) is not None}
     if "spec" in found:
-        found["spec"] = _value(found["spec"], schema.SPECS[kind], kind, ("spec",))
+        found["spec"] = _value(found["spec"], knative.SPECS[kind], kind, ("spec",))
     if "status" in found:
         found["status"] = _value(found["status"], Opaque("v1.Status"), kind, ("status",))
     return found
@@ -56,7 +56,7 @@ def decode_metadata(metadata: object) -> dict[str, Any]:
     Raises:
         DecodeError: a value has the wrong type.
     """
-    found: dict[str, Any] = _value(metadata, schema.METADATA, "ObjectMeta", ("metadata",))
+    found: dict[str, Any] = _value(metadata, knative.METADATA, "ObjectMeta", ("metadata",))
     return found
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from qwenkit.manifests import names
+from qwenkit.admission.schema import names
 
 _ANNOTATIONS_BYTES = 256 * 1024
 

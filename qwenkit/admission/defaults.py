@@ -6,8 +6,8 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from qwenkit.manifests import quantities
-from qwenkit.manifests.admission_config import Cluster
+from qwenkit.admission.config import Cluster
+from qwenkit.admission.schema import quantities
 
 _GROUP = "serving.knative.dev"
 _WRITABLE_VOLUMES = ("emptyDir", "persistentVolumeClaim", "ephemeral")

@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from qwenkit.admission import faults
+from qwenkit.admission.config import Cluster
+from qwenkit.admission.defaults import filled
+from qwenkit.admission.metadata import metadata_complaints
+from qwenkit.admission.pod import dry_run as admission_dry_run
+from qwenkit.admission.rules import object_faults
+from qwenkit.admission.schema import knative
+from qwenkit.admission.schema.decode import DecodeError, decode, decode_metadata, duplicates, nulls
 from qwenkit.errors import Rejected
-from qwenkit.manifests import admission_dry_run, faults, schema
-from qwenkit.manifests.admission_config import Cluster
-from qwenkit.manifests.admission_defaults import filled
-from qwenkit.manifests.admission_metadata import metadata_complaints
-from qwenkit.manifests.admission_rules import object_faults
-from qwenkit.manifests.decode import DecodeError, decode, decode_metadata, duplicates, nulls
 
 GROUP = "serving.knative.dev"
 _NAME_LENGTH = 63
@@ -99,7 +101,7 @@ def review(
 
 def _kind(obj: Mapping[str, Any]) -> str:
     kind, version = obj.get("kind"), obj.get("apiVersion")
-    if version != f"{GROUP}/v1" or not isinstance(kind, str) or kind not in schema.SPECS:
+    if version != f"{GROUP}/v1" or not isinstance(kind, str) or kind not in knative.SPECS:
         message = f'no matches for kind "{kind}" in version "{version}"'
         raise Rejected(message, status=404, reason="NotFound")
     return kind
@@ -122,12 +124,12 @@ def _named(metadata: Mapping[str, Any], suffix: str) -> dict[str, Any]:
 
 def _validate_schema(obj: Mapping[str, Any], kind: str) -> None:
     found = metadata_complaints(obj["metadata"])
-    for path in nulls(obj["spec"], schema.SPECS[kind], "spec"):
+    for path in nulls(obj["spec"], knative.SPECS[kind], "spec"):
         rule = f'{path} in body must be of type array: "null"'
         found.append(f'{path}: Invalid value: "null": {rule}')
     found += [
         f"{place}: Duplicate value: {key}"
-        for place, key in duplicates(obj["spec"], schema.SPECS[kind], "spec")
+        for place, key in duplicates(obj["spec"], knative.SPECS[kind], "spec")
     ]
     if found:
         shown = found[0] if len(found) == 1 else f"[{', '.join(found)}]"

@@ -6,10 +6,8 @@ import math
 import re
 from collections.abc import Mapping
 
-from qwenkit.autoscaling.golang import parse_duration_ns, parse_float, parse_int
-from qwenkit.manifests import quantities
-from qwenkit.manifests.admission_config import Cluster
-from qwenkit.manifests.faults import (
+from qwenkit.admission.config import Cluster
+from qwenkit.admission.faults import (
     HERE,
     Fault,
     go_float,
@@ -18,6 +16,8 @@ from qwenkit.manifests.faults import (
     out_of_bounds,
     via,
 )
+from qwenkit.admission.schema import quantities
+from qwenkit.autoscaling.golang import parse_duration_ns, parse_float, parse_int
 
 GROUP = "autoscaling.knative.dev"
 KPA, HPA = f"kpa.{GROUP}", f"hpa.{GROUP}"

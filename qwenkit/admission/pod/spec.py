@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qwenkit.manifests import names
-from qwenkit.manifests.admission_config import Cluster
-from qwenkit.manifests.admission_container import Surroundings, container_faults
-from qwenkit.manifests.admission_probes import HANDLERS, probe_faults, readiness_faults
-from qwenkit.manifests.admission_security import pod_security_faults
-from qwenkit.manifests.admission_volumes import volume_faults
-from qwenkit.manifests.faults import HERE, Fault, disallowed, invalid, missing, via
+from qwenkit.admission.config import Cluster
+from qwenkit.admission.faults import HERE, Fault, disallowed, invalid, missing, via
+from qwenkit.admission.pod.container import Surroundings, container_faults
+from qwenkit.admission.pod.probes import HANDLERS, probe_faults, readiness_faults
+from qwenkit.admission.pod.security import pod_security_faults
+from qwenkit.admission.pod.volumes import volume_faults
+from qwenkit.admission.schema import names
 
 Object = Mapping[str, Any]
 _BEHIND_A_FLAG = {

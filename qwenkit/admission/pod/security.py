@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qwenkit.manifests.admission_config import Cluster
-from qwenkit.manifests.faults import Fault, disallowed, masked, out_of_bounds, via
+from qwenkit.admission.config import Cluster
+from qwenkit.admission.faults import Fault, disallowed, masked, out_of_bounds, via
 
 Object = Mapping[str, Any]
 _FEATURE = "kubernetes.podspec-securitycontext"

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from qwenkit.manifests import names
-from qwenkit.manifests.admission_config import Cluster
-from qwenkit.manifests.admission_security import container_security_faults
-from qwenkit.manifests.faults import (
+from qwenkit.admission.config import Cluster
+from qwenkit.admission.faults import (
     HERE,
     Fault,
     disallowed,
@@ -23,6 +21,8 @@ from qwenkit.manifests.faults import (
     out_of_bounds,
     via,
 )
+from qwenkit.admission.pod.security import container_security_faults
+from qwenkit.admission.schema import names
 
 Object = Mapping[str, Any]
 Role = Literal["user", "sidecar", "init"]

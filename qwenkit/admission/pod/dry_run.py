@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from qwenkit.manifests import names, quantities
+from qwenkit.admission.schema import names, quantities
 
 Object = Mapping[str, Any]
 _NAME = "dry-run-validation"

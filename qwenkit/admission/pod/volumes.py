@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-from qwenkit.manifests import names, quantities
-from qwenkit.manifests.admission_config import Cluster
-from qwenkit.manifests.faults import (
+from qwenkit.admission.config import Cluster
+from qwenkit.admission.faults import (
     Fault,
     disallowed,
     invalid,
@@ -16,6 +15,7 @@ from qwenkit.manifests.faults import (
     multiple_one_of,
     via,
 )
+from qwenkit.admission.schema import names, quantities
 
 Object = Mapping[str, Any]
 _ALWAYS = ("secret", "configMap", "projected")

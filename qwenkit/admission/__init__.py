@@ -1,0 +1,1 @@
+"""What Knative's webhooks and the API server would answer: pure, used by lint and sandbox."""

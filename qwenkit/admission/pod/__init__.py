@@ -1,0 +1,1 @@
+"""The rules for the pod part of a revision template."""
