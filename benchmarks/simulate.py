@@ -23,12 +23,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from qwenkit.autoscaling.annotations import PREFIX, ScalingSpec, parse_spec
-from qwenkit.autoscaling.environment import Environment
 from qwenkit.autoscaling.kpa import TICK_S, Decider
-from qwenkit.autoscaling.result import Result
-from qwenkit.autoscaling.server import VllmServer
-from qwenkit.autoscaling.simulate import simulate
-from qwenkit.autoscaling.traffic import Lengths, OpenLoop, diurnal, poisson
+from qwenkit.capacity.environment import Environment
+from qwenkit.capacity.result import Result
+from qwenkit.capacity.server import VllmServer
+from qwenkit.capacity.simulate import simulate
+from qwenkit.capacity.traffic import Lengths, OpenLoop, diurnal, poisson
 
 DAY_GOAL_S, WHAT_IF_GOAL_MS = 4.0, 100.0
 LENGTHS = Lengths(256, 128, spread=0.5)

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
-from qwenkit.autoscaling.environment import Environment
-from qwenkit.autoscaling.fleet import Startup
 from qwenkit.autoscaling.kpa import Decider
 from qwenkit.autoscaling.scale_to_zero import apply_bounds
-from qwenkit.autoscaling.server import FixedServer
-from qwenkit.autoscaling.simulate import simulate
-from qwenkit.autoscaling.traffic import ClosedLoop
+from qwenkit.capacity.environment import Environment
+from qwenkit.capacity.fleet import Startup
+from qwenkit.capacity.server import FixedServer
+from qwenkit.capacity.simulate import simulate
+from qwenkit.capacity.traffic import ClosedLoop
 from qwenkit.errors import InvalidValue, NotFound, QwenkitError
 
 _TOLERANCE = 1e-9

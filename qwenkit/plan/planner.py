@@ -12,19 +12,19 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from qwenkit.autoscaling.advice import Advice, Surroundings, advise
 from qwenkit.autoscaling.annotations import CONCURRENCY, ScalingSpec, parse_spec
-from qwenkit.autoscaling.candidates import Candidate, Choice, Objective, judge
-from qwenkit.autoscaling.environment import Environment
-from qwenkit.autoscaling.gpu import Band, Gpu, Model, band, find_gpu, find_model
-from qwenkit.autoscaling.gpu import prefill_seconds as prefill
-from qwenkit.autoscaling.gpu import tpot_seconds as tpot
-from qwenkit.autoscaling.memory import Fit, fit, suggested_load
-from qwenkit.autoscaling.recommend import Recommendation, recommend
-from qwenkit.autoscaling.result import Result
-from qwenkit.autoscaling.server import VllmServer
-from qwenkit.autoscaling.simulate import simulate
-from qwenkit.autoscaling.traffic import Traffic
+from qwenkit.capacity.advice import Advice, Surroundings, advise
+from qwenkit.capacity.candidates import Candidate, Choice, Objective, judge
+from qwenkit.capacity.environment import Environment
+from qwenkit.capacity.gpu import Band, Gpu, Model, band, find_gpu, find_model
+from qwenkit.capacity.gpu import prefill_seconds as prefill
+from qwenkit.capacity.gpu import tpot_seconds as tpot
+from qwenkit.capacity.memory import Fit, fit, suggested_load
+from qwenkit.capacity.recommend import Recommendation, recommend
+from qwenkit.capacity.result import Result
+from qwenkit.capacity.server import VllmServer
+from qwenkit.capacity.simulate import simulate
+from qwenkit.capacity.traffic import Traffic
 from qwenkit.errors import InvalidValue
 from qwenkit.manifests.render import render
 from qwenkit.manifests.template import plain

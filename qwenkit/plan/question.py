@@ -9,10 +9,10 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwenkit.autoscaling.candidates import Objective
-from qwenkit.autoscaling.environment import Environment
-from qwenkit.autoscaling.fleet import Startup
-from qwenkit.autoscaling.traffic import ClosedLoop, Lengths, OpenLoop, Traffic, from_csv, poisson
+from qwenkit.capacity.candidates import Objective
+from qwenkit.capacity.environment import Environment
+from qwenkit.capacity.fleet import Startup
+from qwenkit.capacity.traffic import ClosedLoop, Lengths, OpenLoop, Traffic, from_csv, poisson
 from qwenkit.cluster.cost import EXAMPLE_PRICES_CNY
 from qwenkit.errors import InvalidValue
 from qwenkit.settings import Settings

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from qwenkit.autoscaling.candidates import Objective
-from qwenkit.autoscaling.gpu import Band
+from qwenkit.capacity.candidates import Objective
+from qwenkit.capacity.gpu import Band
 from qwenkit.errors import InvalidValue, PreflightError
 from qwenkit.plan.planner import Better, Change, Outcome, Plan
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # a chart of a simulation needs no client of a cluster
-    from qwenkit.autoscaling.candidates import Candidate
+    from qwenkit.capacity.candidates import Candidate
     from qwenkit.cluster.scale import Replicas
     from qwenkit.cluster.timeline import Timeline
     from qwenkit.inference.results import LoadResult

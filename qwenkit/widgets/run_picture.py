@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from qwenkit.autoscaling.result import Result
+from qwenkit.capacity.result import Result
 from qwenkit.widgets.charts import AMBER, BLUE, GREY, TEXT, WIDTH, changes
 
 _LEFT, _RIGHT, _HEIGHT, _GAP, _FOOT = 44, 70, 110, 24, 36

@@ -12,12 +12,12 @@ from html import escape
 from typing import Any
 
 from qwenkit.autoscaling.annotations import PREFIX, parse_spec
-from qwenkit.autoscaling.environment import Environment
-from qwenkit.autoscaling.fleet import Startup
-from qwenkit.autoscaling.result import Result
-from qwenkit.autoscaling.server import VllmServer
-from qwenkit.autoscaling.simulate import simulate
-from qwenkit.autoscaling.traffic import ClosedLoop, Lengths
+from qwenkit.capacity.environment import Environment
+from qwenkit.capacity.fleet import Startup
+from qwenkit.capacity.result import Result
+from qwenkit.capacity.server import VllmServer
+from qwenkit.capacity.simulate import simulate
+from qwenkit.capacity.traffic import ClosedLoop, Lengths
 from qwenkit.errors import InvalidValue, QwenkitError
 from qwenkit.widgets.run_picture import Picture, draw_run
 

@@ -24,11 +24,11 @@ from node_world import BUCKET, HOST, client, lake
 from whole_world import WholeStage, weights
 
 from qwenkit.autoscaling.annotations import parse_spec
-from qwenkit.autoscaling.environment import Environment
-from qwenkit.autoscaling.fleet import Startup
-from qwenkit.autoscaling.server import FixedServer
-from qwenkit.autoscaling.simulate import simulate
-from qwenkit.autoscaling.traffic import ClosedLoop
+from qwenkit.capacity.environment import Environment
+from qwenkit.capacity.fleet import Startup
+from qwenkit.capacity.server import FixedServer
+from qwenkit.capacity.simulate import simulate
+from qwenkit.capacity.traffic import ClosedLoop
 from qwenkit.manifests.render import render
 from qwenkit.manifests.template import plain
 from qwenkit.sandbox.kube.objects import Object, condition

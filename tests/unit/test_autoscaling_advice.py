@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from qwenkit.autoscaling.advice import Surroundings, advise, panic_above
 from qwenkit.autoscaling.annotations import PREFIX, ScalingSpec, parse_spec
 from qwenkit.autoscaling.kpa import Decider
+from qwenkit.capacity.advice import Surroundings, advise, panic_above
 
 CALM = {"panic-threshold-percentage": "400", "target-burst-capacity": "0", "target": "5"}
 

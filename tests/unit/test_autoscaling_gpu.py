@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwenkit.autoscaling.gpu import (
+from qwenkit.capacity.gpu import (
     GIB,
     GPUS,
     QWEN_7B,
@@ -21,7 +21,7 @@ from qwenkit.autoscaling.gpu import (
     prefill_seconds,
     tpot_seconds,
 )
-from qwenkit.autoscaling.memory import batch_within, fit, flags, suggested_load, unsupported
+from qwenkit.capacity.memory import batch_within, fit, flags, suggested_load, unsupported
 from qwenkit.errors import InvalidValue
 
 NAMES = sorted(GPUS)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from qwenkit.autoscaling.annotations import parse_spec
-from qwenkit.autoscaling.candidates import Objective, pareto
-from qwenkit.autoscaling.environment import Environment
-from qwenkit.autoscaling.recommend import Recommendation, recommend
-from qwenkit.autoscaling.traffic import ClosedLoop, Lengths, bursts
+from qwenkit.capacity.candidates import Objective, pareto
+from qwenkit.capacity.environment import Environment
+from qwenkit.capacity.recommend import Recommendation, recommend
+from qwenkit.capacity.traffic import ClosedLoop, Lengths, bursts
 from qwenkit.errors import InvalidValue
 
 INT8 = "Qwen-7B-Chat-Int8"

@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenkit.autoscaling.annotations import PREFIX, ScalingSpec, parse_spec
-from qwenkit.autoscaling.dataplane import ActivatorStats, sample_size
-from qwenkit.autoscaling.environment import Environment
-from qwenkit.autoscaling.fleet import Startup
-from qwenkit.autoscaling.gpu import prefill_seconds, tpot_seconds
 from qwenkit.autoscaling.kpa import Decider
-from qwenkit.autoscaling.result import Result
-from qwenkit.autoscaling.server import FixedServer, Server, VllmServer
-from qwenkit.autoscaling.simulate import simulate
-from qwenkit.autoscaling.traffic import (
+from qwenkit.capacity.dataplane import ActivatorStats, sample_size
+from qwenkit.capacity.environment import Environment
+from qwenkit.capacity.fleet import Startup
+from qwenkit.capacity.gpu import prefill_seconds, tpot_seconds
+from qwenkit.capacity.result import Result
+from qwenkit.capacity.server import FixedServer, Server, VllmServer
+from qwenkit.capacity.simulate import simulate
+from qwenkit.capacity.traffic import (
     Arrival,
     ClosedLoop,
     Lengths,

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from qwenkit.autoscaling.candidates import Candidate, Choice
+from qwenkit.capacity.candidates import Candidate, Choice
 from qwenkit.cluster.scale import Replicas
 from qwenkit.cluster.timeline import Step, Timeline
 from qwenkit.errors import InvalidValue

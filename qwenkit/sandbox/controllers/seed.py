@@ -6,7 +6,7 @@ import platform
 import uuid
 from collections.abc import Mapping
 
-from qwenkit.autoscaling.gpu import find_gpu
+from qwenkit.capacity.gpu import find_gpu
 from qwenkit.sandbox.controllers.deployment import BUILT_IN
 from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
 from qwenkit.sandbox.kube.store import Store
@@ -21,7 +21,7 @@ _GATEWAY = "3scale-kourier-gateway"
 KNATIVE_VERSION = "main-202608"  # what the controllers follow: see the recordings of tests/data
 
 
-# How a node's label shows each GPU of ``qwenkit.autoscaling.gpu``.
+# How a node's label shows each GPU of ``qwenkit.capacity.gpu``.
 _GPU_NAMES: Mapping[str, str] = {
     "V100-16": "Tesla-V100-SXM2-16GB",
     "V100-32": "Tesla-V100-SXM2-32GB",
@@ -45,7 +45,7 @@ def seed(
     Args:
         store: the empty or reloaded cluster.
         node_name: the one node.
-        gpu: its GPU model, a name of ``qwenkit.autoscaling.gpu``.
+        gpu: its GPU model, a name of ``qwenkit.capacity.gpu``.
         gpus: how many it has.
         gateway_port: where the sandbox's gateway listens.
         cpu: what the node offers.

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qwenkit.autoscaling import memory
-from qwenkit.autoscaling.gpu import (
+from qwenkit.capacity import memory
+from qwenkit.capacity.gpu import (
     QWEN_7B_INT8,
     Gpu,
     find_gpu,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 
-from qwenkit.autoscaling.gpu import find_gpu
+from qwenkit.capacity.gpu import find_gpu
 from qwenkit.errors import NotFound
 from qwenkit.sandbox.controllers.events import Recorder
 from qwenkit.sandbox.kube.objects import Object, at
@@ -37,7 +37,7 @@ class Node:
     Args:
         store: the cluster's objects.
         name: the node's; it runs the pods whose ``spec.nodeName`` this is.
-        gpu: which GPU it has; see ``qwenkit.autoscaling.gpu``.
+        gpu: which GPU it has; see ``qwenkit.capacity.gpu``.
         gpus: how many.
         time_scale: how many times faster than real its time runs.
         timing: how long its steps take, before scaling.

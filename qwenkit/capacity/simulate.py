@@ -16,14 +16,14 @@ from heapq import heappop, heappush
 from random import Random
 
 from qwenkit.autoscaling.annotations import ScalingSpec
-from qwenkit.autoscaling.dataplane import DataPlane
-from qwenkit.autoscaling.environment import Environment
-from qwenkit.autoscaling.fleet import Fleet, Phase, Pod
 from qwenkit.autoscaling.kpa import TICK_S, Decider
-from qwenkit.autoscaling.result import Requests, Result, Tick
 from qwenkit.autoscaling.scale_to_zero import Mode, Scaler, State, Step
-from qwenkit.autoscaling.server import Request, Server
-from qwenkit.autoscaling.traffic import ClosedLoop, OpenLoop, Traffic
+from qwenkit.capacity.dataplane import DataPlane
+from qwenkit.capacity.environment import Environment
+from qwenkit.capacity.fleet import Fleet, Phase, Pod
+from qwenkit.capacity.result import Requests, Result, Tick
+from qwenkit.capacity.server import Request, Server
+from qwenkit.capacity.traffic import ClosedLoop, OpenLoop, Traffic
 from qwenkit.errors import InvalidValue
 
 __all__ = ["Environment", "simulate"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from qwenkit.autoscaling.gpu import (
+from qwenkit.capacity.gpu import (
     GIB,
     Gpu,
     Model,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from qwenkit.autoscaling.annotations import PROGRESS_DEADLINE, ScalingSpec, parse_spec
-from qwenkit.autoscaling.candidates import (
+from qwenkit.capacity.candidates import (
     UTILIZATION,
     Candidate,
     Choice,
@@ -21,12 +21,12 @@ from qwenkit.autoscaling.candidates import (
     judge,
     pareto,
 )
-from qwenkit.autoscaling.environment import Environment
-from qwenkit.autoscaling.gpu import Gpu, Model, prefill_seconds, tpot_seconds
-from qwenkit.autoscaling.memory import Load, suggested_load
-from qwenkit.autoscaling.server import VllmServer
-from qwenkit.autoscaling.simulate import simulate
-from qwenkit.autoscaling.traffic import ClosedLoop, Lengths, OpenLoop, Traffic
+from qwenkit.capacity.environment import Environment
+from qwenkit.capacity.gpu import Gpu, Model, prefill_seconds, tpot_seconds
+from qwenkit.capacity.memory import Load, suggested_load
+from qwenkit.capacity.server import VllmServer
+from qwenkit.capacity.simulate import simulate
+from qwenkit.capacity.traffic import ClosedLoop, Lengths, OpenLoop, Traffic
 from qwenkit.errors import InvalidValue
 
 _TIMEOUT_S = 600  # Knative's own maximum unless the cluster raises it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from qwenkit.autoscaling.fleet import Startup
+from qwenkit.capacity.fleet import Startup
 from qwenkit.errors import InvalidValue
 
 

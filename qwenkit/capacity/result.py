@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qwenkit.autoscaling.dataplane import ANSWERED
 from qwenkit.autoscaling.kpa import Decision
 from qwenkit.autoscaling.scale_to_zero import Step
+from qwenkit.capacity.dataplane import ANSWERED
 from qwenkit.errors import InvalidValue
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from qwenkit.autoscaling.annotations import PREFIX
-from qwenkit.autoscaling.result import Result
+from qwenkit.capacity.result import Result
 from qwenkit.errors import InvalidValue
 
 UTILIZATION = 70  # percent of a pod's load that the KPA aims at

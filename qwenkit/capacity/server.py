@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Protocol
 
-from qwenkit.autoscaling.gpu import (
+from qwenkit.capacity.gpu import (
     Gpu,
     Model,
     bytes_per_step,
@@ -20,7 +20,7 @@ from qwenkit.autoscaling.gpu import (
     find_model,
     prefill_seconds,
 )
-from qwenkit.autoscaling.memory import fit
+from qwenkit.capacity.memory import fit
 from qwenkit.errors import InvalidValue
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
-from qwenkit.autoscaling.server import Engine, Request, Server
+from qwenkit.capacity.server import Engine, Request, Server
 from qwenkit.errors import InvalidValue
 
 

@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from random import Random
 
-from qwenkit.autoscaling.fleet import Fleet, Phase, Pod
-from qwenkit.autoscaling.server import Request
+from qwenkit.capacity.fleet import Fleet, Phase, Pod
+from qwenkit.capacity.server import Request
 
 ANSWERED, FULL, TIMED_OUT = 200, 503, 504
 _ACTIVATOR_QUEUE = 10_000

@@ -1,0 +1,1 @@
+"""Estimates: how fast a GPU serves, and what follows for replicas, latency and cost."""
