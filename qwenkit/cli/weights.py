@@ -48,8 +48,8 @@ def upload(
     selection = Selection(tuple(include or ()), tuple(exclude or ()))
     with progress_json(wanted=progress) if as_json else progress_line(format_progress) as show:
         if in_cluster:
-            from qwenkit import in_cluster as job
             from qwenkit.cluster.client import Cluster
+            from qwenkit.in_cluster import upload as job
 
             flags = ["--replace"] * replace + ["--versioned"] * versioned + selection.flags()
             cluster = Cluster.connect(settings)

@@ -14,7 +14,7 @@ import time
 import oss2
 import pytest
 
-from qwenkit.manifests.transfer import transfer_name
+from qwenkit.in_cluster.manifest import transfer_name
 from qwenkit.settings import Settings
 
 TINY = "modelscope:qwen/Qwen-7B-Chat-Int8"

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.job_watch import Hooks, JobWatch
 from qwenkit.cluster.kinds import (
     JOB,
     JOB_LABEL,
@@ -24,6 +23,7 @@ from qwenkit.cluster.kinds import (
 from qwenkit.cluster.ownership import is_ours, require_ours
 from qwenkit.cluster.wait import wait
 from qwenkit.errors import Conflict, QwenkitError
+from qwenkit.in_cluster.watch import Hooks, JobWatch
 
 log = logging.getLogger("qwenkit.cluster")
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from qwenkit import errors
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.job import run_job
-from qwenkit.cluster.job_watch import Hooks
 from qwenkit.cluster.wait import OnChange
 from qwenkit.credentials import Credentials, hub_token
 from qwenkit.errors import QwenkitError, SettingsError, TransferError
-from qwenkit.manifests.transfer import transfer_job, transfer_secret
+from qwenkit.in_cluster.job import run_job
+from qwenkit.in_cluster.manifest import transfer_job, transfer_secret
+from qwenkit.in_cluster.watch import Hooks
 from qwenkit.settings import Settings
 from qwenkit.weights.hub import parse_source
 from qwenkit.weights.progress import Progress

@@ -1,0 +1,1 @@
+"""The upload as a Kubernetes Job beside the bucket."""
