@@ -58,7 +58,7 @@ def doctor(
     params: Params = None, set_: Set = None, context: Context = None, as_json: Json = False
 ) -> None:
     """Check every prerequisite: the value found, a verdict, the fix."""
-    from qwenkit.cluster.doctor import examine
+    from qwenkit.cluster.preflight.doctor import examine
     from qwenkit.manifests.render import secret_name
     from qwenkit.weights.store import Weights
 
@@ -243,7 +243,7 @@ def explain(
 ) -> None:
     """Say why the service is not ready: one cause, the evidence, one fix."""
     from qwenkit.cluster.client import Cluster
-    from qwenkit.cluster.explain import explain as run_explain
+    from qwenkit.cluster.diagnosis.explain import explain as run_explain
 
     settings = read_settings(params, set_, context, **({"service": name} if name else {}))
     emit(run_explain(Cluster.connect(settings), settings), as_json=as_json)

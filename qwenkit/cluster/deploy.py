@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from qwenkit.cluster import gateway
-from qwenkit.cluster.causes import unbound_claim
 from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.diagnosis.causes import unbound_claim
+from qwenkit.cluster.diagnosis.snapshot import Snapshot
 from qwenkit.cluster.kinds import KSVC, PV, PVC, SECRET, Obj, kind_of, name_of
 from qwenkit.cluster.rollout import wait_ready
-from qwenkit.cluster.snapshot import Snapshot
 from qwenkit.cluster.wait import OnChange, Waited, wait
 from qwenkit.errors import InvalidValue, NotReady
 from qwenkit.settings import Settings

@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.crashes import CRASH_BUDGET
-from qwenkit.cluster.explain import explain
+from qwenkit.cluster.diagnosis.crashes import CRASH_BUDGET
+from qwenkit.cluster.diagnosis.explain import explain
 from qwenkit.cluster.kinds import (
     KSVC,
     POD,

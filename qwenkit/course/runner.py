@@ -22,7 +22,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets import default
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.diagnostics import diagnostics
+from qwenkit.cluster.diagnosis.dump import diagnostics
 from qwenkit.cluster.teardown import Leaks, TeardownReport, audit, teardown
 from qwenkit.course.record import read_record
 from qwenkit.course.target import alone, environment, target, terminable

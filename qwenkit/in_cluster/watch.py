@@ -7,12 +7,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from qwenkit.cluster.causes import CAUSES
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.explanation import Explanation
+from qwenkit.cluster.diagnosis.causes import CAUSES
+from qwenkit.cluster.diagnosis.explanation import Explanation
+from qwenkit.cluster.diagnosis.snapshot import collect_job
 from qwenkit.cluster.kinds import JOB, JOB_LABEL, POD, Obj, condition, is_true, name_of
 from qwenkit.cluster.pods import containers, pod_state
-from qwenkit.cluster.snapshot import collect_job
 from qwenkit.cluster.wait import OnChange, wait
 from qwenkit.errors import (
     Conflict,

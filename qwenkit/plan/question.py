@@ -13,7 +13,7 @@ from qwenkit.capacity.candidates import Objective
 from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.fleet import Startup
 from qwenkit.capacity.traffic import ClosedLoop, Lengths, OpenLoop, Traffic, from_csv, poisson
-from qwenkit.cluster.cost import EXAMPLE_PRICES_CNY
+from qwenkit.cluster.preflight.cost import EXAMPLE_PRICES_CNY
 from qwenkit.errors import InvalidValue
 from qwenkit.settings import Settings
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # a chart of a simulation needs no client of a cluster
     from qwenkit.capacity.candidates import Candidate
+    from qwenkit.cluster.diagnosis.timeline import Timeline
     from qwenkit.cluster.scale import Replicas
-    from qwenkit.cluster.timeline import Timeline
     from qwenkit.inference.results import LoadResult
 
 WIDTH = 640

@@ -12,11 +12,11 @@ import pytest
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.deploy import deploy
-from qwenkit.cluster.doctor import examine
-from qwenkit.cluster.explain import explain
+from qwenkit.cluster.diagnosis.explain import explain
+from qwenkit.cluster.diagnosis.timeline import cold_start
+from qwenkit.cluster.preflight.doctor import examine
 from qwenkit.cluster.scale import ReplicaWatch, change_scaling, wait_replicas
 from qwenkit.cluster.teardown import audit, teardown
-from qwenkit.cluster.timeline import cold_start
 from qwenkit.errors import Conflict, NotFound, NotReady, Rejected
 from qwenkit.inference.client import Server
 from qwenkit.inference.load import run_load

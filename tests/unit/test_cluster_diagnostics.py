@@ -8,7 +8,7 @@ import pytest
 from cluster_api import Api, Replay, serving, status, write_kubeconfig
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.diagnostics import diagnostics
+from qwenkit.cluster.diagnosis.dump import diagnostics
 from qwenkit.settings import Settings
 
 

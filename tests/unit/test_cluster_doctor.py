@@ -10,8 +10,8 @@ from cluster_api import Api, serving, status, write_kubeconfig
 
 from qwenkit.cluster import gateway
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.cost import estimate
-from qwenkit.cluster.doctor import Report, examine
+from qwenkit.cluster.preflight.cost import estimate
+from qwenkit.cluster.preflight.doctor import Report, examine
 from qwenkit.errors import NotFound, NotReady, PreflightError, Unreachable
 from qwenkit.settings import Settings
 

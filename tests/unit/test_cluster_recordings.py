@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from cluster_api import final
 
-from qwenkit.cluster.explain import diagnose
+from qwenkit.cluster.diagnosis.explain import diagnose
+from qwenkit.cluster.diagnosis.snapshot import Snapshot, about, event_count, event_time, of_revision
+from qwenkit.cluster.diagnosis.timeline import build
 from qwenkit.cluster.kinds import is_going, name_of
-from qwenkit.cluster.snapshot import Snapshot, about, event_count, event_time, of_revision
-from qwenkit.cluster.timeline import build
 
 Obj = dict[str, Any]
 

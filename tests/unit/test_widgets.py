@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import pytest
 
 from qwenkit.capacity.candidates import Candidate, Choice
+from qwenkit.cluster.diagnosis.timeline import Step, Timeline
 from qwenkit.cluster.scale import Replicas
-from qwenkit.cluster.timeline import Step, Timeline
 from qwenkit.errors import InvalidValue
 from qwenkit.inference.results import LoadResult, Request
 from qwenkit.widgets.charts import cold_start_chart, front_chart, load_chart

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.diagnosis.snapshot import event_time
 from qwenkit.cluster.kinds import EVENT, POD, REVISION_LABEL, SERVICE_LABEL, Obj, condition, name_of
 from qwenkit.cluster.pods import containers
-from qwenkit.cluster.snapshot import event_time
 from qwenkit.errors import NotFound
 from qwenkit.settings import Settings
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from qwenkit.cluster.api_errors import fix_for
-from qwenkit.cluster.causes import CAUSES
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.explanation import Explanation
+from qwenkit.cluster.diagnosis.causes import CAUSES
+from qwenkit.cluster.diagnosis.explanation import Explanation
+from qwenkit.cluster.diagnosis.snapshot import Snapshot, collect
 from qwenkit.cluster.kinds import condition, is_false, name_of
 from qwenkit.cluster.pods import is_current, pod_state
-from qwenkit.cluster.snapshot import Snapshot, collect
 from qwenkit.settings import Settings
 
 _PVC_FLAG = "kubernetes.podspec-persistent-volume-claim"

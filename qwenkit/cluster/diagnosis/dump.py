@@ -10,7 +10,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.explain import explain
+from qwenkit.cluster.diagnosis.explain import explain
+from qwenkit.cluster.diagnosis.snapshot import event_count, event_time
 from qwenkit.cluster.kinds import (
     CONFIGURATION,
     DEPLOYMENT,
@@ -29,7 +30,6 @@ from qwenkit.cluster.kinds import (
     Obj,
     name_of,
 )
-from qwenkit.cluster.snapshot import event_count, event_time
 from qwenkit.errors import QwenkitError
 from qwenkit.settings import Settings
 

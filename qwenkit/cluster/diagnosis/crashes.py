@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from qwenkit.cluster.explanation import Explanation
+from qwenkit.cluster.diagnosis.explanation import Explanation
+from qwenkit.cluster.diagnosis.snapshot import Snapshot
 from qwenkit.cluster.kinds import Obj, is_true
 from qwenkit.cluster.pods import containers
-from qwenkit.cluster.snapshot import Snapshot
 
 # A container may crash twice before waiting is given up: a mount can be late once.
 CRASH_BUDGET = 2

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from qwenkit.cluster.crashes import CRASH_BUDGET, crash
-from qwenkit.cluster.explanation import Explanation
+from qwenkit.cluster.diagnosis.crashes import CRASH_BUDGET, crash
+from qwenkit.cluster.diagnosis.explanation import Explanation
+from qwenkit.cluster.diagnosis.snapshot import Snapshot, claim_names, event_count
 from qwenkit.cluster.kinds import GPU_RESOURCE, Obj, condition, name_of
 from qwenkit.cluster.pods import (
     containers,
@@ -21,7 +22,6 @@ from qwenkit.cluster.pods import (
     unplaced,
     waiting_reasons,
 )
-from qwenkit.cluster.snapshot import Snapshot, claim_names, event_count
 
 
 def _image(snapshot: Snapshot) -> Explanation | None:

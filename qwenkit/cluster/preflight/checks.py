@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from qwenkit.cluster import gateway
 from qwenkit.cluster.api_errors import fix_for
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.findings import Check, fail, ok, warn
 from qwenkit.cluster.kinds import (
     CONFIG_MAP,
     CSI_DRIVER,
@@ -29,6 +28,7 @@ from qwenkit.cluster.kinds import (
 )
 from qwenkit.cluster.ownership import is_ours, owner
 from qwenkit.cluster.pods import gpus_of
+from qwenkit.cluster.preflight.verdicts import Check, fail, ok, warn
 from qwenkit.settings import Settings
 
 CheckFunction = Callable[[Cluster, Settings, str | None], Iterable[Check]]

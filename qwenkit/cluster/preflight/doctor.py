@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from qwenkit.cluster.checks import CHECKS
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.cost import Estimate, estimate
-from qwenkit.cluster.findings import Check, fail, ok, unknown
+from qwenkit.cluster.preflight.checks import CHECKS
+from qwenkit.cluster.preflight.cost import Estimate, estimate
+from qwenkit.cluster.preflight.verdicts import Check, fail, ok, unknown
 from qwenkit.errors import Forbidden, PreflightError, QwenkitError
 from qwenkit.settings import Settings
 

@@ -1,0 +1,1 @@
+"""Every prerequisite of the course, checked before anything is created."""
