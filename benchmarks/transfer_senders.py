@@ -41,7 +41,7 @@ def sender(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 @sender("qwenkit")
 def send_with_qwenkit(job: dict[str, Any]) -> None:
     """Send a folder or a hub's model with this engine."""
-    from qwenkit.weights.hub import open_source
+    from qwenkit.weights.hub.repository import open_source
     from qwenkit.weights.transfer import TransferOptions, upload
 
     options = TransferOptions(**job.get("options", {}))
@@ -164,7 +164,7 @@ def _push(
 
 def _bucket(job: dict[str, Any]) -> Any:
     from qwenkit.settings import Credentials
-    from qwenkit.weights.oss import open_bucket
+    from qwenkit.weights.oss.bucket import open_bucket
 
     keys = Credentials(access_key_id=KEY_ID, access_key_secret=SECRET)
     return open_bucket(job["url"], BUCKET, keys, region=REGION)

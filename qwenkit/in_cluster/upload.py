@@ -16,7 +16,7 @@ from qwenkit.in_cluster.job import run_job
 from qwenkit.in_cluster.manifest import transfer_job, transfer_secret
 from qwenkit.in_cluster.watch import Hooks
 from qwenkit.settings import Settings
-from qwenkit.weights.hub import parse_source
+from qwenkit.weights.hub.repository import parse_source
 from qwenkit.weights.progress import Progress
 from qwenkit.weights.report import FileReport, UploadReport
 

@@ -16,14 +16,14 @@ from typing import Any
 import oss2
 
 from qwenkit.errors import NotFound, Rejected
-from qwenkit.weights.hub import MANIFEST_NAME, Listing, RemoteFile, Repository
+from qwenkit.weights.hub.repository import MANIFEST_NAME, Listing, RemoteFile, Repository
+from qwenkit.weights.hub.source_stream import SourceStream
 from qwenkit.weights.manifest import StoredFile, manifest_key, read_manifest
-from qwenkit.weights.oss import list_objects, object_url
-from qwenkit.weights.oss_errors import ask
+from qwenkit.weights.oss.bucket import list_objects, object_url
+from qwenkit.weights.oss.errors import ask
 from qwenkit.weights.report import Problem, VerifyReport
 from qwenkit.weights.retry import Patience
 from qwenkit.weights.safetensors import HeaderError, read_header
-from qwenkit.weights.source_stream import SourceStream
 
 _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _POINTER_SIZES = range(100, 1024)

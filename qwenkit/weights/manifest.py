@@ -11,9 +11,9 @@ from typing import Any
 import oss2
 
 from qwenkit.errors import Conflict, NotFound
-from qwenkit.weights.hub import MANIFEST_NAME
-from qwenkit.weights.oss import abort_uploads, delete_keys, list_objects, object_url
-from qwenkit.weights.oss_errors import ask
+from qwenkit.weights.hub.repository import MANIFEST_NAME
+from qwenkit.weights.oss.bucket import abort_uploads, delete_keys, list_objects, object_url
+from qwenkit.weights.oss.errors import ask
 from qwenkit.weights.selection import EVERYTHING, Selection
 
 MANAGED_BY = "app.kubernetes.io/managed-by"

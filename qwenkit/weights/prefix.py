@@ -12,11 +12,17 @@ from functools import partial
 import oss2
 
 from qwenkit.errors import Conflict, InvalidValue, Rejected, TransferError
-from qwenkit.weights.hub import MANIFEST_NAME, Listing
+from qwenkit.weights.hub.repository import MANIFEST_NAME, Listing
 from qwenkit.weights.integrity import check_stored
 from qwenkit.weights.manifest import Manifest, dump, manifest_key, read_manifest
-from qwenkit.weights.oss import abort_upload, delete_keys, list_objects, list_uploads, object_url
-from qwenkit.weights.oss_errors import ask
+from qwenkit.weights.oss.bucket import (
+    abort_upload,
+    delete_keys,
+    list_objects,
+    list_uploads,
+    object_url,
+)
+from qwenkit.weights.oss.errors import ask
 from qwenkit.weights.parts import crc64
 from qwenkit.weights.report import plural
 

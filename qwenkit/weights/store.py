@@ -12,10 +12,10 @@ import oss2
 
 from qwenkit.errors import Conflict, NotFound, SettingsError
 from qwenkit.settings import Credentials, Settings
-from qwenkit.weights import oss
-from qwenkit.weights.hub import Repository, open_source
+from qwenkit.weights.hub.repository import Repository, open_source
 from qwenkit.weights.integrity import verify
 from qwenkit.weights.manifest import delete_prefix, manifest_key, read_manifest
+from qwenkit.weights.oss import bucket as oss
 from qwenkit.weights.progress import Progress, format_bytes
 from qwenkit.weights.report import UploadReport, VerifyReport, plural
 from qwenkit.weights.selection import EVERYTHING, Selection

@@ -13,14 +13,14 @@ import oss2
 
 from qwenkit.errors import NotFound, TransferError
 from qwenkit.weights.checkpoint import Checkpoints, Saver
-from qwenkit.weights.hub import RemoteFile, Repository
+from qwenkit.weights.hub.repository import RemoteFile, Repository
+from qwenkit.weights.hub.source_stream import SourceStream
 from qwenkit.weights.manifest import StoredFile
-from qwenkit.weights.oss import StoredObject, object_url
-from qwenkit.weights.oss_errors import CrcMismatch, ask
+from qwenkit.weights.oss.bucket import StoredObject, object_url
+from qwenkit.weights.oss.errors import CrcMismatch, ask
 from qwenkit.weights.parts import SMALL, Body, Buffers
 from qwenkit.weights.progress import Meter, Tally
 from qwenkit.weights.retry import Patience, Result, Stop
-from qwenkit.weights.source_stream import SourceStream
 
 META_RUN = "x-oss-meta-qwenkit-run"
 META_SHA256 = "x-oss-meta-qwenkit-sha256"

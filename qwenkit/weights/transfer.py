@@ -21,18 +21,24 @@ import oss2
 
 from qwenkit.errors import InvalidValue, QwenkitError, TransferError
 from qwenkit.weights.checkpoint import Checkpoints, Saver
-from qwenkit.weights.hub import Listing, RemoteFile, Repository, content_revision, open_source
+from qwenkit.weights.hub.repository import (
+    Listing,
+    RemoteFile,
+    Repository,
+    content_revision,
+    open_source,
+)
+from qwenkit.weights.hub.source_stream import SourceStream, digest
 from qwenkit.weights.integrity import check_listing
 from qwenkit.weights.manifest import Manifest, StoredFile
-from qwenkit.weights.object_upload import ObjectUpload, Sent
-from qwenkit.weights.oss import list_objects, list_uploads, object_url
+from qwenkit.weights.oss.bucket import list_objects, list_uploads, object_url
+from qwenkit.weights.oss.object_upload import ObjectUpload, Sent
 from qwenkit.weights.parts import MIN_PART, SMALL, Buffers
 from qwenkit.weights.prefix import Prefix, check_keys
 from qwenkit.weights.progress import Meter, Progress
 from qwenkit.weights.report import FileReport, UploadReport
 from qwenkit.weights.retry import Backoff, Patience, Result, Stop, Stopped
 from qwenkit.weights.selection import EVERYTHING, Selection
-from qwenkit.weights.source_stream import SourceStream, digest
 from qwenkit.weights.target import Lane
 
 _RESUMES = "what arrived is kept: repeat the same upload and it goes on there"

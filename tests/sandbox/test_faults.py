@@ -26,9 +26,9 @@ from qwenkit.sandbox import process
 from qwenkit.sandbox.faults.catalogue import FAULTS, Order, parse
 from qwenkit.sandbox.faults.client import ADDRESS, ask
 from qwenkit.settings import Credentials
-from qwenkit.weights.hub import open_source
+from qwenkit.weights.hub.repository import open_source
 from qwenkit.weights.integrity import verify
-from qwenkit.weights.oss import open_bucket
+from qwenkit.weights.oss.bucket import open_bucket
 from qwenkit.weights.report import UploadReport
 from qwenkit.weights.transfer import upload
 

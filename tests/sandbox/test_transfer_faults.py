@@ -40,7 +40,7 @@ from qwenkit.sandbox.faults import effects
 from qwenkit.sandbox.faults.oss import refuse
 from qwenkit.settings import Credentials
 from qwenkit.weights.checkpoint import Checkpoints
-from qwenkit.weights.oss import open_bucket
+from qwenkit.weights.oss.bucket import open_bucket
 from qwenkit.weights.report import UploadReport
 from qwenkit.weights.transfer import upload
 
@@ -237,7 +237,7 @@ def test_a_server_that_stalls_is_left_and_asked_again(
         await asyncio.Event().wait()
         raise AssertionError
 
-    monkeypatch.setattr("qwenkit.weights.oss.TIMEOUT_S", (5.0, 0.5))
+    monkeypatch.setattr("qwenkit.weights.oss.bucket.TIMEOUT_S", (5.0, 0.5))
     bucket = open_bucket(place.url, BUCKET, credentials(), region="cn-hangzhou")
     place.faults.add(is_part, stall, times=2)
     send(place, bucket=bucket)

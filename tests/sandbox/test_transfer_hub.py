@@ -15,7 +15,7 @@ from transfer_world import OPTIONS, PART, Faults, Handler, World, proven, resuma
 
 from qwenkit.errors import NotFound, TransferError, Unreachable
 from qwenkit.sandbox.hub.server import HubServer
-from qwenkit.weights.hub import Repository, open_source
+from qwenkit.weights.hub.repository import Repository, open_source
 from qwenkit.weights.report import UploadReport
 from qwenkit.weights.transfer import upload
 
@@ -172,7 +172,7 @@ async def stall(request: web.Request, _handler: Handler) -> web.StreamResponse:
 def test_a_hub_that_stalls_is_left_and_asked_again(
     place: World, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qwenkit.weights.http_stream.TIMEOUT_S", (5.0, 0.5))
+    monkeypatch.setattr("qwenkit.weights.hub.http_stream.TIMEOUT_S", (5.0, 0.5))
     hub.faults.add(is_weights, stall, times=1)
     report = send(place, hub.open(SOURCES[0]))
     assert report.retries == 1

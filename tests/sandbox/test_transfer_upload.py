@@ -20,7 +20,7 @@ from transfer_world import BUCKET, OPTIONS, PART, World, credentials, is_part, w
 from qwenkit.errors import Conflict, Forbidden, InvalidValue, NotFound, Rejected, TransferError
 from qwenkit.weights.integrity import verify
 from qwenkit.weights.manifest import delete_prefix
-from qwenkit.weights.oss import abort_uploads, check, list_objects, open_bucket
+from qwenkit.weights.oss.bucket import abort_uploads, check, list_objects, open_bucket
 from qwenkit.weights.progress import Progress
 from qwenkit.weights.report import UploadReport
 from qwenkit.weights.transfer import TransferOptions, upload

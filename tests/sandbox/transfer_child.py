@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from qwenkit.settings import Credentials
-from qwenkit.weights.oss import open_bucket
+from qwenkit.weights.oss.bucket import open_bucket
 from qwenkit.weights.retry import Backoff
 from qwenkit.weights.transfer import TransferOptions, upload
 

@@ -20,7 +20,7 @@ from qwenkit.sandbox.http import Listening, listen
 from qwenkit.sandbox.oss.server import OssServer
 from qwenkit.settings import Credentials
 from qwenkit.weights.integrity import verify
-from qwenkit.weights.oss import open_bucket
+from qwenkit.weights.oss.bucket import open_bucket
 from qwenkit.weights.retry import Backoff
 from qwenkit.weights.transfer import TransferOptions
 

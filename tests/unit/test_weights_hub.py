@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenkit.errors import InvalidValue, NotFound, Rejected, TransferError
-from qwenkit.weights.hub import (
+from qwenkit.weights.hub.repository import (
     RemoteFile,
     Source,
     content_revision,

@@ -21,7 +21,7 @@ from qwenkit.sandbox.http import listen
 from qwenkit.sandbox.oss.server import OssServer
 from qwenkit.settings import Credentials
 from qwenkit.weights.integrity import verify
-from qwenkit.weights.oss import open_bucket
+from qwenkit.weights.oss.bucket import open_bucket
 from qwenkit.weights.safetensors import HeaderError, read_header
 from qwenkit.weights.transfer import upload
 

@@ -121,7 +121,7 @@ def open_source(
         InvalidValue: the source has none of the known shapes.
         NotFound: the folder does not exist.
     """
-    from qwenkit.weights import folder, huggingface, modelscope
+    from qwenkit.weights.hub import folder, huggingface, modelscope
 
     parsed = parse_source(source) if isinstance(source, str) else source
     if parsed.kind == "modelscope":

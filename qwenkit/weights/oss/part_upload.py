@@ -14,11 +14,11 @@ import oss2
 
 from qwenkit.errors import NotFound
 from qwenkit.weights.checkpoint import Checkpoint
-from qwenkit.weights.hub import RemoteFile
-from qwenkit.weights.multipart import find_upload
-from qwenkit.weights.oss import abort_upload, delete_keys
+from qwenkit.weights.hub.repository import RemoteFile
+from qwenkit.weights.hub.source_stream import SourceStream
+from qwenkit.weights.oss.bucket import abort_upload, delete_keys
+from qwenkit.weights.oss.multipart import find_upload
 from qwenkit.weights.parts import Part, Plan, combine, crc64, plan
-from qwenkit.weights.source_stream import SourceStream
 from qwenkit.weights.target import META_SHA256, Gone, Target, Wrong, require_crc
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import quote
 
 from qwenkit.errors import TransferError
-from qwenkit.weights.http_stream import HubSession
-from qwenkit.weights.hub import Listing, Reader, RemoteFile, Source, listed
+from qwenkit.weights.hub.http_stream import HubSession
+from qwenkit.weights.hub.repository import Listing, Reader, RemoteFile, Source, listed
 
 
 class HuggingFace:

@@ -8,8 +8,15 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from qwenkit.errors import NotFound, TransferError
-from qwenkit.weights.http_stream import HubSession
-from qwenkit.weights.hub import Listing, Reader, RemoteFile, Source, content_revision, listed
+from qwenkit.weights.hub.http_stream import HubSession
+from qwenkit.weights.hub.repository import (
+    Listing,
+    Reader,
+    RemoteFile,
+    Source,
+    content_revision,
+    listed,
+)
 
 # The hub cuts a listing here without a word: a list this long may be incomplete.
 _TRUNCATED_AT = 3000

@@ -10,8 +10,8 @@ import oss2
 
 from qwenkit.errors import NotFound, TransferError
 from qwenkit.weights.checkpoint import Checkpoint
-from qwenkit.weights.oss import abort_upload, object_url
-from qwenkit.weights.oss_errors import ask
+from qwenkit.weights.oss.bucket import abort_upload, object_url
+from qwenkit.weights.oss.errors import ask
 from qwenkit.weights.parts import MAX_PARTS, Part, Plan
 
 

@@ -17,8 +17,8 @@ import oss2
 
 from qwenkit.errors import Conflict, InvalidValue, NotFound
 from qwenkit.loopback import is_loopback
-from qwenkit.weights.oss_errors import ask
-from qwenkit.weights.oss_session import Session
+from qwenkit.weights.oss.errors import ask
+from qwenkit.weights.oss.session import Session
 
 if TYPE_CHECKING:
     from qwenkit.settings import Credentials

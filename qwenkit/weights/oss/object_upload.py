@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any
 
 from qwenkit.errors import Conflict, TransferError
-from qwenkit.weights.hub import RemoteFile
-from qwenkit.weights.part_upload import PartUpload
+from qwenkit.weights.hub.repository import RemoteFile
+from qwenkit.weights.hub.source_stream import digest
+from qwenkit.weights.oss.part_upload import PartUpload
 from qwenkit.weights.parts import crc64
 from qwenkit.weights.report import Action
-from qwenkit.weights.source_stream import digest
 from qwenkit.weights.target import META_CRC64, META_RUN, META_SHA256, Gone, Lane, Target, Wrong
 
 _ATTEMPTS = 3

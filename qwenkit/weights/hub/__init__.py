@@ -1,0 +1,1 @@
+"""Where weights come from: ModelScope, Hugging Face or a folder."""

@@ -1,0 +1,1 @@
+"""Where weights go: the bucket, its errors, and uploads of single objects."""
