@@ -35,7 +35,7 @@ from qwenkit.sandbox.http import Listening, listen
 from qwenkit.sandbox.hub.server import HubServer
 from qwenkit.sandbox.kube.kinds import Kinds
 from qwenkit.sandbox.kube.kubeconfig import write_kubeconfig
-from qwenkit.sandbox.kube.logs import LogSource
+from qwenkit.sandbox.kube.reads.logs import LogSource
 from qwenkit.sandbox.kube.server import KubeApi
 from qwenkit.sandbox.kube.store import Store
 from qwenkit.sandbox.kube.tls import make_certificates

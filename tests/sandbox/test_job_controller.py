@@ -13,10 +13,10 @@ from controllers_world import Stage
 
 from qwenkit.sandbox.controllers.job import TRACKING
 from qwenkit.sandbox.kube.api_error import ApiError
-from qwenkit.sandbox.kube.columns import columns
 from qwenkit.sandbox.kube.kinds import Kinds
 from qwenkit.sandbox.kube.objects import Object
-from qwenkit.sandbox.kube.validation import validate
+from qwenkit.sandbox.kube.reads.columns import columns
+from qwenkit.sandbox.kube.writes.validation import validate
 
 
 class Jobs(Stage):

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwenkit.sandbox.kube import apply, fieldsets
 from qwenkit.sandbox.kube.api_error import ApiError
 from qwenkit.sandbox.kube.kinds import Kinds
+from qwenkit.sandbox.kube.writes import apply, fieldsets
 
 KINDS = Kinds()
 T1, T2 = "2026-08-01T12:00:00Z", "2026-08-01T12:00:01Z"

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from qwenkit.sandbox.kube import defaults, selectors, validation
-from qwenkit.sandbox.kube.ages import human_duration
 from qwenkit.sandbox.kube.api_error import ApiError
-from qwenkit.sandbox.kube.columns import columns
 from qwenkit.sandbox.kube.kinds import Kinds
+from qwenkit.sandbox.kube.reads import selectors
+from qwenkit.sandbox.kube.reads.ages import human_duration
+from qwenkit.sandbox.kube.reads.columns import columns
+from qwenkit.sandbox.kube.writes import defaults, validation
 
 KINDS = Kinds()
 NOW = datetime(2026, 8, 1, 12, 0, 0, tzinfo=UTC)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from qwenkit.sandbox.kube import openapi, openapi_v2
 from qwenkit.sandbox.kube.kinds import Kind, Kinds
 from qwenkit.sandbox.kube.reviews import REVIEWS, Review
 from qwenkit.sandbox.kube.scale import SCALE
+from qwenkit.sandbox.kube.schema import openapi, openapi_v2
 
 VERSION = {
     "major": "1",

@@ -11,28 +11,22 @@ from typing import Any
 
 from aiohttp import web
 
-from qwenkit.sandbox.kube import (
-    builtin,
-    health,
-    openapi_v2,
-    protobuf,
-    representation,
-    schema,
-    watch,
-)
+from qwenkit.sandbox.kube import health
 from qwenkit.sandbox.kube.api_error import ApiError, bad_request
-from qwenkit.sandbox.kube.bodies import APPLY, decode
-from qwenkit.sandbox.kube.crds import ensure_definitions
 from qwenkit.sandbox.kube.discovery import VERSION, Discovery
 from qwenkit.sandbox.kube.history import Subscription
-from qwenkit.sandbox.kube.listing import Query, page
-from qwenkit.sandbox.kube.logs import LogSource, stream_logs
 from qwenkit.sandbox.kube.objects import Object, utc_now
 from qwenkit.sandbox.kube.paths import Target, target
+from qwenkit.sandbox.kube.reads import representation, watch
+from qwenkit.sandbox.kube.reads.listing import Query, page
+from qwenkit.sandbox.kube.reads.logs import LogSource, stream_logs
 from qwenkit.sandbox.kube.reviews import USER, review_at
 from qwenkit.sandbox.kube.scale import SCALE, scale_of
+from qwenkit.sandbox.kube.schema import builtin, fields, openapi_v2, protobuf
+from qwenkit.sandbox.kube.schema.bodies import APPLY, decode
+from qwenkit.sandbox.kube.schema.crds import ensure_definitions
 from qwenkit.sandbox.kube.store import Store
-from qwenkit.sandbox.kube.writer import Admit, Call, Writer, Written
+from qwenkit.sandbox.kube.writes.writer import Admit, Call, Writer, Written
 
 log = logging.getLogger("qwenkit.sandbox.kube")
 
@@ -208,7 +202,7 @@ class KubeApi:
         if verb not in what.kind.verbs or not writable:
             raise _not_allowed()
         content = await _body(request)
-        if schema.is_declared_elsewhere(what.kind):
+        if fields.is_declared_elsewhere(what.kind):
             await builtin.ready(what.kind)
         call = _call(request, what)
         if verb == "create":

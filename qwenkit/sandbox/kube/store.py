@@ -16,10 +16,11 @@ from datetime import datetime
 from pathlib import Path
 
 from qwenkit.errors import SandboxError
-from qwenkit.sandbox.kube import addresses, api_error, defaults, lifecycle
+from qwenkit.sandbox.kube import api_error
 from qwenkit.sandbox.kube.history import Change, ChangeType, History, Subscription
 from qwenkit.sandbox.kube.kinds import Kind, Kinds
 from qwenkit.sandbox.kube.objects import Object, copied, timestamp, utc_now
+from qwenkit.sandbox.kube.writes import addresses, defaults, lifecycle
 
 Key = tuple[str, str]
 

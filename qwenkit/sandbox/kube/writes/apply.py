@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from qwenkit.sandbox.kube import fieldsets, schema
 from qwenkit.sandbox.kube.api_error import ApiError
-from qwenkit.sandbox.kube.fieldsets import FieldSet, Path
 from qwenkit.sandbox.kube.kinds import Kind
 from qwenkit.sandbox.kube.objects import Object, copied
+from qwenkit.sandbox.kube.schema import fields as schema
+from qwenkit.sandbox.kube.writes import fieldsets
+from qwenkit.sandbox.kube.writes.fieldsets import FieldSet, Path
 
 
 @dataclass(frozen=True)

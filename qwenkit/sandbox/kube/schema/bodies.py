@@ -9,8 +9,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.tokens import AliasToken
 
-from qwenkit.sandbox.kube import protobuf
 from qwenkit.sandbox.kube.api_error import bad_request
+from qwenkit.sandbox.kube.schema import protobuf
 
 APPLY, YAML_TYPE = "application/apply-patch+yaml", "application/yaml"
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from qwenkit.sandbox.kube.columns import columns
 from qwenkit.sandbox.kube.kinds import Kind
 from qwenkit.sandbox.kube.objects import Object
+from qwenkit.sandbox.kube.reads.columns import columns
 
 
 def wants_table(accept: str) -> bool:

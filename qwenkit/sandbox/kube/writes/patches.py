@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from qwenkit.sandbox.kube import fieldsets, schema
 from qwenkit.sandbox.kube.api_error import ApiError, bad_request
 from qwenkit.sandbox.kube.kinds import Kind
 from qwenkit.sandbox.kube.objects import copied
+from qwenkit.sandbox.kube.schema import fields
+from qwenkit.sandbox.kube.writes import fieldsets
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
@@ -32,7 +33,7 @@ def strategic_merge(kind: Kind, target: Any, patch: Any, field: str = "") -> Any
     Raises:
         ApiError: 400, an item of a keyed list lacks its key.
     """
-    keys = schema.list_keys(kind, field) if isinstance(patch, list) else None
+    keys = fields.list_keys(kind, field) if isinstance(patch, list) else None
     if keys:
         return _merge_items(kind, target or [], patch, keys)
     if not isinstance(patch, dict):

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qwenkit.sandbox.kube import builtin
-from qwenkit.sandbox.kube.builtin import Field
 from qwenkit.sandbox.kube.kinds import Kind
-from qwenkit.sandbox.kube.schema import fields_of
+from qwenkit.sandbox.kube.schema import builtin
+from qwenkit.sandbox.kube.schema.builtin import Field
+from qwenkit.sandbox.kube.schema.fields import fields_of
 
 _ROOT, _TEMPLATE = "V1Pod", "V1PodTemplateSpec"
 _KINDS = {

@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from qwenkit.sandbox.kube import schema
 from qwenkit.sandbox.kube.kinds import Kind
 from qwenkit.sandbox.kube.objects import Object
+from qwenkit.sandbox.kube.schema import fields
 
 Path = tuple[str, ...]
 FieldSet = frozenset[Path]
@@ -56,14 +56,14 @@ def leaves(kind: Kind, obj: Object, *, status: bool = False) -> dict[Path, Any]:
 
 def _walk(kind: Kind, value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
     field = path[-1][2:] if path and path[-1].startswith("f:") else ""
-    if isinstance(value, dict) and value and not schema.is_atomic_map(field):
+    if isinstance(value, dict) and value and not fields.is_atomic_map(field):
         for key, item in value.items():
             yield from _walk(kind, item, (*path, f"f:{key}"))
-    elif isinstance(value, list) and (keys := schema.list_keys(kind, field)):
+    elif isinstance(value, list) and (keys := fields.list_keys(kind, field)):
         for item in value:
             step = item_step(item, keys)
             yield (*path, step), None
-            if keys != schema.SET:
+            if keys != fields.SET:
                 yield from _walk(kind, item, (*path, step))
     elif path:
         yield path, value
@@ -75,7 +75,7 @@ def item_step(item: Any, keys: tuple[str, ...]) -> str:
     Raises:
         ValueError: the item lacks a key.
     """
-    if keys == schema.SET:
+    if keys == fields.SET:
         return f"v:{json.dumps(item)}"
     named = {}
     for key in keys:
@@ -147,7 +147,7 @@ def remove(kind: Kind, obj: Any, path: Path) -> None:
 
 
 def _remove_item(kind: Kind, obj: Object, field: str, path: Path) -> None:
-    keys = schema.list_keys(kind, field)
+    keys = fields.list_keys(kind, field)
     if keys is None:
         return
     kept = []

@@ -10,10 +10,10 @@ import base64
 from collections.abc import Callable
 from typing import Any
 
-from qwenkit.sandbox.kube import pod_defaults
 from qwenkit.sandbox.kube.kinds import Kind
 from qwenkit.sandbox.kube.objects import Object, at
-from qwenkit.sandbox.kube.pod_defaults import setdefaults
+from qwenkit.sandbox.kube.writes import pod_defaults
+from qwenkit.sandbox.kube.writes.pod_defaults import setdefaults
 
 DEFAULT_GRACE_SECONDS = pod_defaults.DEFAULT_GRACE_SECONDS
 _TOLERATED = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")

@@ -8,11 +8,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from qwenkit.sandbox.kube import selectors
 from qwenkit.sandbox.kube.api_error import ApiError, bad_request
 from qwenkit.sandbox.kube.objects import Object
 from qwenkit.sandbox.kube.paths import Target
-from qwenkit.sandbox.kube.selectors import Predicate
+from qwenkit.sandbox.kube.reads import selectors
+from qwenkit.sandbox.kube.reads.selectors import Predicate
 from qwenkit.sandbox.kube.store import Store
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwenkit.errors import Rejected
-from qwenkit.sandbox.kube import apply, defaults, patches, schema, shapes, validation
 from qwenkit.sandbox.kube.api_error import (
     ApiError,
     Cause,
@@ -16,12 +15,14 @@ from qwenkit.sandbox.kube.api_error import (
     invalid,
     not_found,
 )
-from qwenkit.sandbox.kube.bodies import APPLY
 from qwenkit.sandbox.kube.kinds import Kind
 from qwenkit.sandbox.kube.objects import Object, copied, timestamp, utc_now
 from qwenkit.sandbox.kube.paths import Target
 from qwenkit.sandbox.kube.scale import SCALE, scale_of, scaled
+from qwenkit.sandbox.kube.schema import fields
+from qwenkit.sandbox.kube.schema.bodies import APPLY
 from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.writes import apply, defaults, patches, shapes, validation
 
 # admit(operation, kind, obj, old, dry_run, user) -> obj: what the webhooks make of an object.
 # operation is CREATE or UPDATE, kind a unique name such as KnativeService; raises Rejected.
@@ -268,7 +269,7 @@ def _addressed(call: Call, obj: Any, *, named: bool) -> Object:
 
 def _declared(call: Call, obj: Object) -> Sequence[str]:
     """Drop undeclared fields in place; return the warnings that the caller asked for."""
-    unknown = [f'unknown field "{path}"' for path in schema.prune(call.kind, obj)]
+    unknown = [f'unknown field "{path}"' for path in fields.prune(call.kind, obj)]
     if unknown and call.field_validation == "Strict":
         kind = call.kind
         raise bad_request(

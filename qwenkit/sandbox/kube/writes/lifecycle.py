@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from qwenkit.sandbox.kube import defaults
 from qwenkit.sandbox.kube.kinds import Kind
 from qwenkit.sandbox.kube.objects import Object, at, parse_timestamp, timestamp
+from qwenkit.sandbox.kube.writes import defaults
 
 SERVER_OWNED = (
     "uid",

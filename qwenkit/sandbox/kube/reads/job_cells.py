@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from qwenkit.sandbox.kube.ages import since
 from qwenkit.sandbox.kube.objects import Object, at, parse_timestamp
+from qwenkit.sandbox.kube.reads.ages import since
 
 
 def status(job: Object) -> str:

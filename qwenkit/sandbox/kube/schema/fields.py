@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qwenkit.sandbox.kube import builtin
 from qwenkit.sandbox.kube.kinds import Kind
+from qwenkit.sandbox.kube.schema import builtin
 
 # A dict declares an object's fields, a one-item list a list's items, None anything at all.
 Schema = Mapping[str, Any] | list[Any] | None

@@ -13,7 +13,7 @@ from qwenkit.sandbox.kube.api_error import ApiError
 from qwenkit.sandbox.kube.history import Change, Subscription
 from qwenkit.sandbox.kube.kinds import Kind
 from qwenkit.sandbox.kube.objects import Object
-from qwenkit.sandbox.kube.selectors import Predicate
+from qwenkit.sandbox.kube.reads.selectors import Predicate
 from qwenkit.sandbox.kube.store import Store
 
 BOOKMARK_EVERY_S = 60.0

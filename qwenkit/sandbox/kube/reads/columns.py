@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from qwenkit.sandbox.kube import job_cells
-from qwenkit.sandbox.kube.ages import since
 from qwenkit.sandbox.kube.kinds import Kind
 from qwenkit.sandbox.kube.objects import Object, at, condition
+from qwenkit.sandbox.kube.reads import job_cells
+from qwenkit.sandbox.kube.reads.ages import since
 
 _SHORT_MODES = {
     "ReadWriteOnce": "RWO",

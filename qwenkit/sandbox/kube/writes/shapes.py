@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from qwenkit.sandbox.kube import builtin, schema
 from qwenkit.sandbox.kube.api_error import ApiError, bad_request
 from qwenkit.sandbox.kube.kinds import Kind
+from qwenkit.sandbox.kube.schema import builtin, fields
 
 QUANTITY = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?")
 QUANTITY_RULE = (
@@ -83,7 +83,7 @@ def check(kind: Kind, obj: Mapping[str, Any]) -> None:
     for struct, shape in (("ObjectMeta", everyone), (kind.kind, _SHAPES.get(kind.name, {}))):
         for path, found, wanted in _problems(shape, obj, ""):
             raise _misfit(kind, struct, path, found, wanted)
-    if schema.is_declared_elsewhere(kind):
+    if fields.is_declared_elsewhere(kind):
         for struct, path, found, wanted in _mistyped(builtin.model_of(kind), obj, ""):
             raise _misfit(kind, struct, path, found, wanted)
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from qwenkit.sandbox.kube import builtin, custom
-from qwenkit.sandbox.kube.builtin import Field
 from qwenkit.sandbox.kube.kinds import Kind, Kinds
-from qwenkit.sandbox.kube.schema import SET, list_keys
+from qwenkit.sandbox.kube.schema import builtin, custom
+from qwenkit.sandbox.kube.schema.builtin import Field
+from qwenkit.sandbox.kube.schema.fields import SET, list_keys
 
 Schema = dict[str, Any]
 

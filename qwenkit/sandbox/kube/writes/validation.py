@@ -8,12 +8,12 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from qwenkit.sandbox.kube import pod_rules
 from qwenkit.sandbox.kube.api_error import Cause, bad_request, invalid
 from qwenkit.sandbox.kube.kinds import Kind
 from qwenkit.sandbox.kube.objects import Object, at
-from qwenkit.sandbox.kube.pod_rules import LABEL_RULE
-from qwenkit.sandbox.kube.shapes import QUANTITY, QUANTITY_RULE
+from qwenkit.sandbox.kube.writes import pod_rules
+from qwenkit.sandbox.kube.writes.pod_rules import LABEL_RULE
+from qwenkit.sandbox.kube.writes.shapes import QUANTITY, QUANTITY_RULE
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")

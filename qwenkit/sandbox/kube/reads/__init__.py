@@ -1,0 +1,1 @@
+"""Reads: lists, watches, selectors, tables and logs."""

@@ -1,0 +1,1 @@
+"""Which fields objects have: OpenAPI, CRDs, and the bodies that clients send."""

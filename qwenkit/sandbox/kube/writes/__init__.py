@@ -1,0 +1,1 @@
+"""Writes: patches, server-side apply, defaults and what the API server refuses."""
