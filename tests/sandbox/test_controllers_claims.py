@@ -8,7 +8,7 @@ import paced
 import pytest
 from controllers_world import Stage
 
-from qwenkit.sandbox.controllers.claims import selects
+from qwenkit.sandbox.controllers.workloads.adoption import selects
 from qwenkit.sandbox.kube.objects import Object
 
 LABELS = {"app": "web"}

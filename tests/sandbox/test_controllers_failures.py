@@ -14,7 +14,7 @@ import pytest
 from controllers_world import Stage
 
 from qwenkit.sandbox import process
-from qwenkit.sandbox.controllers.names import template_hash
+from qwenkit.sandbox.controllers.knative.names import template_hash
 from qwenkit.sandbox.kube.objects import Object
 
 LABELS = {"app": "web"}

@@ -15,11 +15,11 @@ from qwenkit.errors import InvalidValue
 from qwenkit.sandbox import compare
 from qwenkit.sandbox.controllers import quantity
 from qwenkit.sandbox.controllers.clock import Clock
-from qwenkit.sandbox.controllers.conditions import READY, Conditions, ConditionSet
-from qwenkit.sandbox.controllers.names import child_name
+from qwenkit.sandbox.controllers.knative.conditions import READY, Conditions, ConditionSet
+from qwenkit.sandbox.controllers.knative.names import child_name
+from qwenkit.sandbox.controllers.routing.traffic_plan import plan
 from qwenkit.sandbox.controllers.seed import seed
-from qwenkit.sandbox.controllers.traffic_plan import plan
-from qwenkit.sandbox.controllers.volume_match import mismatch, pick
+from qwenkit.sandbox.controllers.workloads.volume_match import mismatch, pick
 from qwenkit.sandbox.kube.kinds import Kinds
 from qwenkit.sandbox.kube.objects import Object
 from qwenkit.sandbox.kube.store import Store

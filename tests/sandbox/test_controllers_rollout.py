@@ -8,9 +8,9 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwenkit.sandbox.controllers import names
-from qwenkit.sandbox.controllers.revision_garbage import Limits, chosen, read_limits
-from qwenkit.sandbox.controllers.rollout import (
+from qwenkit.sandbox.controllers.knative import names
+from qwenkit.sandbox.controllers.knative.revision_garbage import Limits, chosen, read_limits
+from qwenkit.sandbox.controllers.routing.rollout import (
     Rolling,
     Rollout,
     Share,

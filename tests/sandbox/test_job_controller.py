@@ -11,7 +11,7 @@ import paced
 import pytest
 from controllers_world import Stage
 
-from qwenkit.sandbox.controllers.job import TRACKING
+from qwenkit.sandbox.controllers.workloads.job import TRACKING
 from qwenkit.sandbox.kube.api_error import ApiError
 from qwenkit.sandbox.kube.kinds import Kinds
 from qwenkit.sandbox.kube.objects import Object

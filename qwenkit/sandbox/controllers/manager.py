@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import asyncio
 
-from qwenkit.sandbox.controllers.configuration import ConfigurationController
-from qwenkit.sandbox.controllers.deployment import DeploymentController
-from qwenkit.sandbox.controllers.endpoints import EndpointsController
 from qwenkit.sandbox.controllers.garbage import GarbageCollector
-from qwenkit.sandbox.controllers.ingress import IngressController
-from qwenkit.sandbox.controllers.job import JobController
-from qwenkit.sandbox.controllers.labeler import Labeler
+from qwenkit.sandbox.controllers.knative.configuration import ConfigurationController
+from qwenkit.sandbox.controllers.knative.pod_autoscaler import PodAutoscalerController
+from qwenkit.sandbox.controllers.knative.revision import RevisionController
+from qwenkit.sandbox.controllers.knative.revision_garbage import RevisionGarbage
+from qwenkit.sandbox.controllers.knative.serverless_service import ServerlessServiceController
+from qwenkit.sandbox.controllers.knative.service import ServiceController
 from qwenkit.sandbox.controllers.loop import Controller, Delays, ImageResolver, World
 from qwenkit.sandbox.controllers.namespace_content import AccountSupplier, RootCaPublisher
-from qwenkit.sandbox.controllers.pod_autoscaler import PodAutoscalerController
-from qwenkit.sandbox.controllers.replica_set import ReplicaSetController
-from qwenkit.sandbox.controllers.revision import RevisionController
-from qwenkit.sandbox.controllers.revision_garbage import RevisionGarbage
-from qwenkit.sandbox.controllers.route import RouteController
-from qwenkit.sandbox.controllers.scheduler import Scheduler
-from qwenkit.sandbox.controllers.serverless_service import ServerlessServiceController
-from qwenkit.sandbox.controllers.service import ServiceController
-from qwenkit.sandbox.controllers.volumes import ClaimProtection, VolumeBinder, VolumeProtection
+from qwenkit.sandbox.controllers.routing.ingress import IngressController
+from qwenkit.sandbox.controllers.routing.labeler import Labeler
+from qwenkit.sandbox.controllers.routing.route import RouteController
+from qwenkit.sandbox.controllers.workloads.deployment import DeploymentController
+from qwenkit.sandbox.controllers.workloads.endpoints import EndpointsController
+from qwenkit.sandbox.controllers.workloads.job import JobController
+from qwenkit.sandbox.controllers.workloads.replica_set import ReplicaSetController
+from qwenkit.sandbox.controllers.workloads.scheduler import Scheduler
+from qwenkit.sandbox.controllers.workloads.volumes import (
+    ClaimProtection,
+    VolumeBinder,
+    VolumeProtection,
+)
 from qwenkit.sandbox.kube.history import Change, Subscription
 from qwenkit.sandbox.kube.store import Store
 from qwenkit.sandbox.traffic.counts import Traffic

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping
 
 from qwenkit.capacity.gpu import find_gpu
-from qwenkit.sandbox.controllers.deployment import BUILT_IN
+from qwenkit.sandbox.controllers.workloads.deployment import BUILT_IN
 from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
 from qwenkit.sandbox.kube.store import Store
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from qwenkit.sandbox.controllers import quantity
-from qwenkit.sandbox.controllers.claims import selects
+from qwenkit.sandbox.controllers.workloads.adoption import selects
 from qwenkit.sandbox.kube.objects import Object, at
 
 _CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from qwenkit.sandbox.controllers import names
-from qwenkit.sandbox.controllers.conditions import FALSE, READY
-from qwenkit.sandbox.controllers.configuration import is_ready
-from qwenkit.sandbox.controllers.queue_proxy import protocol
+from qwenkit.sandbox.controllers.knative import names
+from qwenkit.sandbox.controllers.knative.conditions import FALSE, READY
+from qwenkit.sandbox.controllers.knative.configuration import is_ready
+from qwenkit.sandbox.controllers.knative.queue_proxy import protocol
 from qwenkit.sandbox.kube.objects import Object, at, condition
 from qwenkit.sandbox.kube.store import Store
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qwenkit.sandbox.controllers.loop import Controller, Key, deleting, key_of
-from qwenkit.sandbox.controllers.replica_set import is_active, is_ready_pod
+from qwenkit.sandbox.controllers.workloads.replica_set import is_active, is_ready_pod
 from qwenkit.sandbox.kube.history import Change
 from qwenkit.sandbox.kube.objects import Object, at
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from qwenkit.autoscaling.golang import parse_duration_s, parse_int
-from qwenkit.sandbox.controllers import names
+from qwenkit.sandbox.controllers.knative import names
 from qwenkit.sandbox.controllers.loop import Controller, Key, deleting, key_of
 from qwenkit.sandbox.kube.history import Change
 from qwenkit.sandbox.kube.objects import Object, at, parse_timestamp, utc_now

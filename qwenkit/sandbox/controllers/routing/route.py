@@ -6,22 +6,29 @@ import asyncio
 from collections.abc import Iterable
 
 from qwenkit.autoscaling.golang import parse_duration_s
-from qwenkit.sandbox.controllers import names, rollout
-from qwenkit.sandbox.controllers.conditions import FALSE, READY, TRUE, Conditions, ConditionSet
-from qwenkit.sandbox.controllers.configuration import is_ready
-from qwenkit.sandbox.controllers.domains import Domains
-from qwenkit.sandbox.controllers.labeler import routes_concerned, sync_routing
+from qwenkit.sandbox.controllers.knative import names
+from qwenkit.sandbox.controllers.knative.conditions import (
+    FALSE,
+    READY,
+    TRUE,
+    Conditions,
+    ConditionSet,
+)
+from qwenkit.sandbox.controllers.knative.configuration import is_ready
+from qwenkit.sandbox.controllers.knative.reconciler import ReconcileError, Shaped
 from qwenkit.sandbox.controllers.loop import Key, World, key_of, owned_by
-from qwenkit.sandbox.controllers.rollout import Rollout
-from qwenkit.sandbox.controllers.route_objects import (
+from qwenkit.sandbox.controllers.routing import rollout
+from qwenkit.sandbox.controllers.routing.domains import Domains
+from qwenkit.sandbox.controllers.routing.labeler import routes_concerned, sync_routing
+from qwenkit.sandbox.controllers.routing.rollout import Rollout
+from qwenkit.sandbox.controllers.routing.route_objects import (
     ROLLOUT,
     balancer_name,
     ingress_for,
     placeholder_for,
     traffic_status,
 )
-from qwenkit.sandbox.controllers.shaped import ReconcileError, Shaped
-from qwenkit.sandbox.controllers.traffic_plan import Plan, plan
+from qwenkit.sandbox.controllers.routing.traffic_plan import Plan, plan
 from qwenkit.sandbox.kube.history import Change
 from qwenkit.sandbox.kube.objects import Object, at, condition
 

@@ -9,13 +9,13 @@ from qwenkit.autoscaling.annotations import KPA, ScalingSpec, parse_spec
 from qwenkit.autoscaling.kpa import UNKNOWN
 from qwenkit.autoscaling.scale_to_zero import Mode, Scaler, State, Step
 from qwenkit.errors import InvalidValue
-from qwenkit.sandbox.controllers import names
-from qwenkit.sandbox.controllers.autoscaler import Autoscaler
-from qwenkit.sandbox.controllers.conditions import READY, TRUE, Conditions, ConditionSet
-from qwenkit.sandbox.controllers.configuration import is_ready
+from qwenkit.sandbox.controllers.knative import names
+from qwenkit.sandbox.controllers.knative.autoscaler import Autoscaler
+from qwenkit.sandbox.controllers.knative.conditions import READY, TRUE, Conditions, ConditionSet
+from qwenkit.sandbox.controllers.knative.configuration import is_ready
+from qwenkit.sandbox.controllers.knative.reconciler import ReconcileError, Shaped
 from qwenkit.sandbox.controllers.loop import Key, World, key_of, owned_by, owner_reference
-from qwenkit.sandbox.controllers.replica_set import is_active, is_ready_pod
-from qwenkit.sandbox.controllers.shaped import ReconcileError, Shaped
+from qwenkit.sandbox.controllers.workloads.replica_set import is_active, is_ready_pod
 from qwenkit.sandbox.kube.history import Change
 from qwenkit.sandbox.kube.objects import Object, at, condition
 from qwenkit.sandbox.traffic.counts import Traffic

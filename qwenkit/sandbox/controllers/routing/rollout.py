@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from qwenkit.sandbox.controllers.traffic_plan import Plan
+from qwenkit.sandbox.controllers.routing.traffic_plan import Plan
 
 _SECOND = 1_000_000_000
 

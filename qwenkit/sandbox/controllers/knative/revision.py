@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from qwenkit.sandbox.controllers import names
-from qwenkit.sandbox.controllers.conditions import FALSE, READY, TRUE, Conditions, ConditionSet
-from qwenkit.sandbox.controllers.configuration import is_ready
-from qwenkit.sandbox.controllers.images import ImageDigests
-from qwenkit.sandbox.controllers.loop import Key, World, key_of, owned_by
-from qwenkit.sandbox.controllers.queue_proxy import QUEUE_PROXY
-from qwenkit.sandbox.controllers.revision_objects import (
+from qwenkit.sandbox.controllers.knative import names
+from qwenkit.sandbox.controllers.knative.conditions import (
+    FALSE,
+    READY,
+    TRUE,
+    Conditions,
+    ConditionSet,
+)
+from qwenkit.sandbox.controllers.knative.configuration import is_ready
+from qwenkit.sandbox.controllers.knative.images import ImageDigests
+from qwenkit.sandbox.controllers.knative.queue_proxy import QUEUE_PROXY
+from qwenkit.sandbox.controllers.knative.reconciler import ReconcileError, Shaped
+from qwenkit.sandbox.controllers.knative.revision_objects import (
     HASH,
     autoscaler_for,
     deployment_for,
 )
-from qwenkit.sandbox.controllers.shaped import ReconcileError, Shaped
+from qwenkit.sandbox.controllers.loop import Key, World, key_of, owned_by
 from qwenkit.sandbox.kube.objects import Object, at, condition, copied
 
 RESOURCES, HEALTHY, ACTIVE = "ResourcesAvailable", "ContainerHealthy", "Active"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from qwenkit.sandbox.controllers import names
-from qwenkit.sandbox.controllers.domains import Domains
+from qwenkit.sandbox.controllers.knative import names
 from qwenkit.sandbox.controllers.loop import owner_reference
-from qwenkit.sandbox.controllers.rollout import Rollout, Share, dump
-from qwenkit.sandbox.controllers.traffic_plan import MAIN, Plan, Target
+from qwenkit.sandbox.controllers.routing.domains import Domains
+from qwenkit.sandbox.controllers.routing.rollout import Rollout, Share, dump
+from qwenkit.sandbox.controllers.routing.traffic_plan import MAIN, Plan, Target
 from qwenkit.sandbox.kube.objects import Object, at
 
 INGRESS_CLASS = "networking.knative.dev/ingress.class"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from qwenkit.errors import QwenkitError
-from qwenkit.sandbox.controllers.conditions import READY, Conditions, ConditionSet
 from qwenkit.sandbox.controllers.events import Recorder
+from qwenkit.sandbox.controllers.knative.conditions import READY, Conditions, ConditionSet
 from qwenkit.sandbox.controllers.loop import Controller, World, deleting, key_of
 from qwenkit.sandbox.kube.objects import Object, copied
 

@@ -6,7 +6,12 @@ from collections.abc import Iterable
 
 from qwenkit.sandbox.controllers.events import Recorder
 from qwenkit.sandbox.controllers.loop import Controller, Key, World, deleting, key_of
-from qwenkit.sandbox.controllers.volume_match import claim_class, mismatch, pick, refers_to
+from qwenkit.sandbox.controllers.workloads.volume_match import (
+    claim_class,
+    mismatch,
+    pick,
+    refers_to,
+)
 from qwenkit.sandbox.kube.history import Change
 from qwenkit.sandbox.kube.objects import Object, at
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 
-from qwenkit.sandbox.controllers.claims import claim, claimants
-from qwenkit.sandbox.controllers.conditions import TRUE
 from qwenkit.sandbox.controllers.events import Recorder
+from qwenkit.sandbox.controllers.knative.conditions import TRUE
 from qwenkit.sandbox.controllers.loop import Controller, Key, World, deleting, owner_reference
+from qwenkit.sandbox.controllers.workloads.adoption import claim, claimants
 from qwenkit.sandbox.kube.api_error import ApiError
 from qwenkit.sandbox.kube.history import Change
 from qwenkit.sandbox.kube.objects import Object, at, condition, copied

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qwenkit.sandbox.controllers.conditions import FALSE, TRUE, Conditions, ConditionSet
-from qwenkit.sandbox.controllers.endpoints import ready_addresses
+from qwenkit.sandbox.controllers.knative.conditions import FALSE, TRUE, Conditions, ConditionSet
+from qwenkit.sandbox.controllers.knative.reconciler import ReconcileError, Shaped
 from qwenkit.sandbox.controllers.loop import Key, owned_by, owner_reference
-from qwenkit.sandbox.controllers.shaped import ReconcileError, Shaped
+from qwenkit.sandbox.controllers.workloads.endpoints import ready_addresses
 from qwenkit.sandbox.kube.history import Change
 from qwenkit.sandbox.kube.objects import Object
 

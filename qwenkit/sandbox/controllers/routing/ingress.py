@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from qwenkit.sandbox.controllers.conditions import TRUE, Conditions, ConditionSet
+from qwenkit.sandbox.controllers.knative.conditions import TRUE, Conditions, ConditionSet
+from qwenkit.sandbox.controllers.knative.reconciler import Shaped
 from qwenkit.sandbox.controllers.loop import Key, World, key_of
-from qwenkit.sandbox.controllers.route_objects import INGRESS_CLASS
-from qwenkit.sandbox.controllers.shaped import Shaped
+from qwenkit.sandbox.controllers.routing.route_objects import INGRESS_CLASS
 from qwenkit.sandbox.kube.history import Change
 from qwenkit.sandbox.kube.objects import Object
 

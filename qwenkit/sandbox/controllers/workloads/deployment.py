@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qwenkit.sandbox.controllers import names
-from qwenkit.sandbox.controllers.claims import claim, claimants
-from qwenkit.sandbox.controllers.conditions import FALSE, TRUE
 from qwenkit.sandbox.controllers.events import Recorder
+from qwenkit.sandbox.controllers.knative import names
+from qwenkit.sandbox.controllers.knative.conditions import FALSE, TRUE
 from qwenkit.sandbox.controllers.loop import (
     Controller,
     Key,
@@ -16,6 +15,7 @@ from qwenkit.sandbox.controllers.loop import (
     key_of,
     owner_reference,
 )
+from qwenkit.sandbox.controllers.workloads.adoption import claim, claimants
 from qwenkit.sandbox.kube.history import Change
 from qwenkit.sandbox.kube.objects import Object, at, condition, copied, timestamp, utc_now
 

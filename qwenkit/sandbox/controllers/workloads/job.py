@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qwenkit.sandbox.controllers.conditions import TRUE
 from qwenkit.sandbox.controllers.events import Recorder
+from qwenkit.sandbox.controllers.knative.conditions import TRUE
 from qwenkit.sandbox.controllers.loop import Controller, World, deleting, key_of, owned_by
-from qwenkit.sandbox.controllers.replica_set import is_active, is_ready_pod, pod_for
+from qwenkit.sandbox.controllers.workloads.replica_set import is_active, is_ready_pod, pod_for
 from qwenkit.sandbox.kube.api_error import ApiError
 from qwenkit.sandbox.kube.objects import Object, at, condition, copied, timestamp, utc_now
 

@@ -8,7 +8,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from qwenkit.sandbox.controllers import names
+from qwenkit.sandbox.controllers.knative import names
 from qwenkit.sandbox.kube.objects import Object, at
 from qwenkit.sandbox.kube.store import Store
 

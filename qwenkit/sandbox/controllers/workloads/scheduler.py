@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from qwenkit.sandbox.controllers import events, quantity
-from qwenkit.sandbox.controllers.conditions import FALSE, TRUE
+from qwenkit.sandbox.controllers.knative.conditions import FALSE, TRUE
 from qwenkit.sandbox.controllers.loop import Controller, Key, deleting, key_of
 from qwenkit.sandbox.kube.history import Change
 from qwenkit.sandbox.kube.objects import Object, at, condition, timestamp, utc_now

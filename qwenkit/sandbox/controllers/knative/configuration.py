@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from qwenkit.sandbox.controllers import names
-from qwenkit.sandbox.controllers.conditions import FALSE, READY, TRUE, Conditions, ConditionSet
+from qwenkit.sandbox.controllers.knative import names
+from qwenkit.sandbox.controllers.knative.conditions import (
+    FALSE,
+    READY,
+    TRUE,
+    Conditions,
+    ConditionSet,
+)
+from qwenkit.sandbox.controllers.knative.reconciler import ReconcileError, Shaped
 from qwenkit.sandbox.controllers.loop import owned_by, owner_reference
-from qwenkit.sandbox.controllers.shaped import ReconcileError, Shaped
 from qwenkit.sandbox.kube.api_error import ApiError, already_exists
 from qwenkit.sandbox.kube.objects import Object, at, condition, copied, timestamp, utc_now
 

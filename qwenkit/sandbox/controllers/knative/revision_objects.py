@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from qwenkit.autoscaling.golang import parse_duration_s
-from qwenkit.sandbox.controllers import names
-from qwenkit.sandbox.controllers.loop import controller_of, owner_reference
-from qwenkit.sandbox.controllers.queue_proxy import (
+from qwenkit.sandbox.controllers.knative import names
+from qwenkit.sandbox.controllers.knative.queue_proxy import (
     protocol,
     queue_proxy,
     serving_container,
     user_port,
     variable,
 )
+from qwenkit.sandbox.controllers.loop import controller_of, owner_reference
 from qwenkit.sandbox.kube.objects import Object, copied
 
 PROGRESS_DEADLINE = (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qwenkit.sandbox.controllers import names
-from qwenkit.sandbox.controllers.conditions import FALSE, READY, TRUE
+from qwenkit.sandbox.controllers.knative import names
+from qwenkit.sandbox.controllers.knative.conditions import FALSE, READY, TRUE
 from qwenkit.sandbox.controllers.loop import Controller, Key, controller_of, deleting, key_of
 from qwenkit.sandbox.kube.history import Change
 from qwenkit.sandbox.kube.objects import Object, at, condition, timestamp, utc_now

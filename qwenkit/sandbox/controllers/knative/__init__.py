@@ -1,0 +1,1 @@
+"""Knative Serving's own loops: Service, Configuration, Revision and its autoscaling."""

@@ -1,0 +1,1 @@
+"""From a Route to the gateway: traffic, rollout, names and Ingress."""

@@ -1,0 +1,1 @@
+"""Kubernetes' own loops: Deployments, ReplicaSets, Jobs, scheduling and volumes."""
