@@ -53,7 +53,8 @@ crosscheck: $(STAMP) ## record real transformers and real vLLM anew, and compare
 	  '$(TOOLS_PYTHON)' and '$(QWENKIT_VLLM)'."; exit 2; }
 	$(TOOLS_PYTHON) tools/record_reference.py transformers
 	$(dir $(QWENKIT_VLLM))python tools/record_reference.py vllm
-	$(BIN)/python -m pytest tests/unit/test_engine_core.py tests/sandbox/test_tiny_model.py
+	$(BIN)/python -m pytest tests/unit/sandbox/test_engine_core.py \
+	  tests/sandbox/engine/test_tiny_model.py
 
 lock: ## resolve the newest versions that pyproject.toml allows into constraints.txt
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

@@ -103,7 +103,7 @@ def find_notebooks(folder: Path | None, only: Sequence[str] = ()) -> tuple[Path,
         NotFound: no notebooks there.
         SettingsError: a number in ``only`` that no notebook has.
     """
-    folders = [folder] if folder else [Path("notebooks"), Path(__file__).parents[1] / "notebooks"]
+    folders = [folder] if folder else [Path("notebooks"), Path(__file__).parents[2] / "notebooks"]
     for candidate in folders:
         found = sorted(candidate.resolve().glob("[0-9][0-9]-*.ipynb"))
         if found:

@@ -10,13 +10,13 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import DATA
 
 from qwenkit.errors import InvalidValue
 from qwenkit.sandbox.engine import checkpoint
@@ -25,7 +25,6 @@ from qwenkit.sandbox.engine.sampling import Picked, Sampler, Sampling
 from qwenkit.sandbox.engine.text import Detokenizer
 from qwenkit.sandbox.engine.transformer import Array, Shape, Transformer
 
-DATA = Path(__file__).parent.parent / "data"
 Json = dict[str, Any]
 
 

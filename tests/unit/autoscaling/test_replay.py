@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import DATA
 
 from qwenkit.autoscaling.replay import load, main, replay_file, simulate_run
 
-DATA = Path(__file__).parents[1] / "data"
 GOLDEN, RUN = DATA / "kpa-golden.json.gz", DATA / "kpa-real-run.json"
 # Decided by Knative's own code on odd but legal settings: Go's spellings, borders in the last bit,
 # gaps, repeated ticks, loads and totals that 32 bits or a double have no room for.

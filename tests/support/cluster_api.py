@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from places import DATA
 
 from qwenkit.sandbox.http import listen
 
 Obj = dict[str, Any]
-DATA = Path(__file__).parent.parent / "data" / "cluster"
+RECORDINGS = DATA / "cluster"
 
 # api version, kind, plural, namespaced
 KINDS = [
@@ -174,7 +175,7 @@ class Replay(Api):
 
 
 def lifecycle(name: str) -> Iterator[tuple[float, str, Obj]]:
-    with gzip.open(DATA / f"lifecycle-{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
+    with gzip.open(RECORDINGS / f"lifecycle-{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
         for line in lines:
             yield tuple(json.loads(line))
 

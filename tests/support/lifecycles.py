@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 
 from controllers_world import Stage
+from places import DATA
 
 from qwenkit.sandbox import compare
 from qwenkit.sandbox.kube.objects import Object, copied
 
-_RECORDINGS = Path(__file__).parent.parent / "data" / "cluster"
+_RECORDINGS = DATA / "cluster"
 
 
 def recording(name: str) -> list[compare.Line]:

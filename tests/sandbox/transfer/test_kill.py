@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from places import ROOT, SUPPORT
 from transfer_world import (
     OPTIONS,
     PART,
@@ -44,11 +45,10 @@ def place(tmp_path: Path) -> Iterator[World]:
 
 def start(place: World, name: str) -> subprocess.Popen[bytes]:
     """Start an upload whose requests bear its name, as a security token."""
-    here = Path(__file__).parent
-    environment = os.environ | {"PYTHONPATH": str(here.parents[1]), "OSS_SESSION_TOKEN": name}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OSS_SESSION_TOKEN": name}
     source = str(place.root.parent / "model")
     numbers = [str(PART), str(OPTIONS.workers)]
-    command = [sys.executable, str(here / "transfer_child.py"), place.url, source]
+    command = [sys.executable, str(SUPPORT / "transfer_child.py"), place.url, source]
     command += [str(place.state), *numbers]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
 

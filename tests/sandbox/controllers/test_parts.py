@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from places import DATA
 
 from qwenkit.errors import InvalidValue
 from qwenkit.sandbox import compare
@@ -25,7 +26,7 @@ from qwenkit.sandbox.kube.objects import Object
 from qwenkit.sandbox.kube.store import Store
 from qwenkit.sandbox.traffic.counts import Traffic
 
-RECORDINGS = Path(__file__).parent.parent / "data" / "cluster"
+RECORDINGS = DATA / "cluster"
 RULES = ConditionSet(("A", "B"))
 
 

@@ -23,12 +23,13 @@ from typing import Any
 import oss2
 import pytest
 import requests
+from places import SUPPORT
 
 from qwenkit.errors import SandboxError, SettingsError
 from qwenkit.sandbox import process
 from qwenkit.sandbox.kubelet import child, real_vllm, vllm_flags
 
-STAND_IN = Path(__file__).with_name("vllm_stand_in.py")
+STAND_IN = SUPPORT / "vllm_stand_in.py"
 SECRETS = {
     "OSS_ACCESS_KEY_SECRET": "the-oss-secret",
     "HF_TOKEN": "the-hub-token",

@@ -5,15 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
+from places import DATA
 
 from qwenkit.admission.review import review
 from qwenkit.errors import Rejected
 
-RECORDED = Path(__file__).parent.parent / "data" / "admission.json.gz"
+RECORDED = DATA / "admission.json.gz"
 CASES: list[dict[str, Any]] = json.loads(gzip.decompress(RECORDED.read_bytes()))
 FEATURES = {
     "kubernetes.podspec-persistent-volume-claim": "enabled",

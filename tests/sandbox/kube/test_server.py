@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from kube_cluster import Cluster, running
+from places import DATA
 
 from qwenkit.sandbox.kube.discovery import Discovery
 from qwenkit.sandbox.kube.kinds import Kinds
 
-RECORDED = Path(__file__).parent.parent / "data" / "cluster-api"
+RECORDED = DATA / "cluster-api"
 MAPS = "/api/v1/namespaces/default/configmaps"
 SERVICES = "/apis/serving.knative.dev/v1/namespaces/default/services"
 APPLY = {"Content-Type": "application/apply-patch+yaml"}
