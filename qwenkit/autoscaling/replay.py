@@ -1,17 +1,12 @@
 """Replay recordings of the real autoscaler against this model.
 
-    python -m qwenkit.autoscaling.replay FILE.json[.gz]        decision for decision
-    python -m qwenkit.autoscaling.replay --run FILE.json[.gz]  a recorded cluster run, simulated
+    python -m qwenkit.autoscaling.replay FILE.json[.gz]
 
-Exit 0 if all decisions are equal (for a run: ready replicas in at least 90 % of the seconds),
-1 if not, 2 for a file that cannot be used.
+Exit 0 if all decisions are equal, 1 if not, 2 for a file that cannot be used.
 """
 
 from __future__ import annotations
 
-import argparse
-import gzip
-import json
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,17 +16,11 @@ from typing import Any
 
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.autoscaling.kpa import Decider
+from qwenkit.autoscaling.recording import read_recording, run_on_recording
 from qwenkit.autoscaling.scale_to_zero import apply_bounds
-from qwenkit.capacity.environment import Environment
-from qwenkit.capacity.fleet import Startup
-from qwenkit.capacity.server import FixedServer
-from qwenkit.capacity.simulate import simulate
-from qwenkit.capacity.traffic import ClosedLoop
-from qwenkit.errors import InvalidValue, NotFound, QwenkitError
+from qwenkit.errors import InvalidValue
 
 _TOLERANCE = 1e-9
-_ENOUGH = 0.9
-_SLACK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,27 +107,11 @@ def _unequal(
             yield Difference(name, t, field, recorded[field], value)
 
 
-def load(path: Path) -> Any:
-    """Read JSON, gzipped or not.
-
-    Raises:
-        NotFound: there is no such file.
-        InvalidValue: it is not JSON.
-    """
-    try:
-        raw = path.read_bytes()
-        return json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
-    except OSError as error:
-        raise NotFound(f"{path} cannot be read", str(error)) from error
-    except (ValueError, EOFError) as error:
-        raise InvalidValue("recording", str(path), f"JSON, gzipped or not: {error}") from error
-
-
 def replay_file(path: Path) -> tuple[int, int, list[Difference]]:
     """Return decisions, equal decisions, and the fields of the first that differs."""
-    scenarios = load(path)
+    scenarios = read_recording(path)
     if not isinstance(scenarios, list) or not scenarios:
-        raise InvalidValue("recording", str(path), "a list of scenarios", "a run needs --run")
+        raise InvalidValue("recording", str(path), "a list of scenarios")
     total = equal = 0
     first: list[Difference] = []
     for scenario in scenarios:
@@ -151,18 +124,7 @@ def replay_file(path: Path) -> tuple[int, int, list[Difference]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m qwenkit.autoscaling.replay")
-    parser.add_argument("file", type=Path, help="recording, .json or .json.gz")
-    parser.add_argument("--run", action="store_true", help="the file is a recorded cluster run")
-    options = parser.parse_args(arguments)
-    try:
-        return _run(options.file) if options.run else _decisions(options.file)
-    except QwenkitError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except (KeyError, TypeError) as error:
-        print(f"{options.file} is not such a recording: {error!r}", file=sys.stderr)
-        return 2
+    return run_on_recording("qwenkit.autoscaling.replay", _decisions, arguments)
 
 
 def _decisions(path: Path) -> int:
@@ -171,59 +133,6 @@ def _decisions(path: Path) -> int:
         print(difference)
     print(f"decisions: {equal}/{total} equal")
     return 0 if total == equal else 1
-
-
-def simulate_run(recording: Mapping[str, Any]) -> tuple[float, float]:
-    """Simulate a recorded cluster run; return the shares of seconds in which the prediction holds.
-
-    Only the run's settings, schedule, service and start-up times are used. The first share is of
-    the ready replicas, the second of the desired scale.
-    """
-    samples = recording["samples"]
-    spec = parse_spec(
-        recording["annotations"],
-        container_concurrency=recording["container_concurrency"],
-        config=recording["config_autoscaler"],
-        strict=False,
-    )
-    result = simulate(
-        spec,
-        ClosedLoop(tuple((float(at), int(clients)) for at, clients in recording["schedule"])),
-        FixedServer(recording["service_seconds"]),
-        environment=Environment(
-            gpus=recording["gpus"],
-            startup=Startup(
-                schedule_s=0.0, mount_s=0.0, load_s=recording["startup_seconds"], ready_s=0.0
-            ),
-            drain_s=recording["drain_seconds"],
-            initial_ready=recording["initial_ready"],
-            active_for_s=recording.get("active_for_seconds") or 0.0,
-        ),
-        duration_s=math.ceil(samples[-1][0]) + 1,
-    )
-    ready = [(sample[0], sample[5]) for sample in samples]
-    desired = [(sample[0], sample[2]) for sample in samples]
-    return _share(result.ready, ready), _share(result.desired, desired)
-
-
-def _share(predicted: Sequence[int], samples: Sequence[tuple[float, int]]) -> float:
-    """Return the share of whole seconds whose prediction occurs within 2 s in the samples."""
-    seconds = range(1, math.floor(samples[-1][0]) + 1)
-    hits = sum(
-        any(value == predicted[second] for at, value in samples if abs(at - second) <= _SLACK_S)
-        for second in seconds
-    )
-    return hits / len(seconds)
-
-
-def _run(path: Path) -> int:
-    recording = load(path)
-    if not isinstance(recording, dict):
-        raise InvalidValue("recording", str(path), "one run", "decisions need no --run")
-    ready, desired = simulate_run(recording)
-    print(f"ready replicas: {100 * ready:.1f} % of seconds equal")
-    print(f"desired: {100 * desired:.1f} %")
-    return 0 if ready >= _ENOUGH else 1
 
 
 if __name__ == "__main__":

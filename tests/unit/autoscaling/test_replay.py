@@ -1,4 +1,4 @@
-"""Recordings of the real autoscaler, decision for decision, and a recorded cluster run."""
+"""Recordings of the real autoscaler, decision for decision."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from places import DATA
 
-from qwenkit.autoscaling.replay import load, main, replay_file, simulate_run
+from qwenkit.autoscaling.recording import read_recording
+from qwenkit.autoscaling.replay import main, replay_file
 
-GOLDEN, RUN = DATA / "kpa-golden.json.gz", DATA / "kpa-real-run.json"
+GOLDEN = DATA / "kpa-golden.json.gz"
 # Decided by Knative's own code on odd but legal settings: Go's spellings, borders in the last bit,
 # gaps, repeated ticks, loads and totals that 32 bits or a double have no room for.
 EDGES = DATA / "kpa-edges.json.gz"
@@ -39,7 +40,7 @@ def test_every_recorded_decision_is_equal(
 def test_the_first_difference_is_shown_field_by_field(
     field: str, change: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scenario = load(GOLDEN)[1]
+    scenario = read_recording(GOLDEN)[1]
     scenario["ticks"][7][field] += change
     scenario["ticks"][9][field] += change
     assert main([saved(tmp_path, [scenario])]) == 1
@@ -50,40 +51,19 @@ def test_the_first_difference_is_shown_field_by_field(
 
 
 def test_wrong_validity_and_wrong_resolution_are_differences(tmp_path: Path) -> None:
-    scenario = load(GOLDEN)[1]
+    scenario = read_recording(GOLDEN)[1]
     scenario["ticks"][3]["valid"] = False
     assert replay_file(Path(saved(tmp_path, [scenario])))[2][0].field == "valid"
-    scenario = load(GOLDEN)[1]
+    scenario = read_recording(GOLDEN)[1]
     scenario["panic_window_s"] += 1
     assert replay_file(Path(saved(tmp_path, [scenario])))[2][0].field == "panic_window_s"
 
 
-def test_a_recorded_run_is_predicted(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--run", str(RUN)]) == 0
-    ready, desired = capsys.readouterr().out.splitlines()
-    assert ready.startswith("ready replicas: ")
-    assert ready.endswith(" % of seconds equal")
-    assert desired.startswith("desired: ")
-    assert min(simulate_run(load(RUN))) >= 0.95
-
-
-def test_nothing_but_settings_and_schedule_is_taken_from_the_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    recording = load(RUN)
-    for sample in recording["samples"]:
-        sample[5] = 7  # a recording that no prediction can match
-    recording["requests"] = []
-    assert main(["--run", saved(tmp_path, recording)]) == 1
-    assert "ready replicas: 0.0 %" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("arguments", [[], ["--run"]])
 @pytest.mark.parametrize("content", [{}, [], [{}], {"samples": []}, 3])
 def test_files_that_are_no_recordings(
-    arguments: list[str], content: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    content: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*arguments, saved(tmp_path, content)]) == 2
+    assert main([saved(tmp_path, content)]) == 2
     assert "recording" in capsys.readouterr().err
 
 
@@ -98,7 +78,7 @@ def test_unreadable_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_a_bad_annotation_in_a_recording_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scenario = load(GOLDEN)[1]
+    scenario = read_recording(GOLDEN)[1]
     scenario["annotations"]["autoscaling.knative.dev/target"] = "NaN"
     assert main([saved(tmp_path, [scenario])]) == 2
     assert "autoscaling.knative.dev/target" in capsys.readouterr().err

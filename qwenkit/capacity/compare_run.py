@@ -1,0 +1,96 @@
+"""Compare a recorded cluster run with its simulation.
+
+    python -m qwenkit.capacity.compare_run FILE.json[.gz]
+
+A run names its traffic as ``schedule`` (closed loop: ``[from second, clients]``) or as
+``arrivals`` (open loop: seconds at which requests were sent). Exit 0 if the ready replicas agree
+in at least 90 % of the seconds, 1 if not, 2 for a file that cannot be used.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from qwenkit.autoscaling.annotations import parse_spec
+from qwenkit.autoscaling.recording import read_recording, run_on_recording
+from qwenkit.capacity.environment import Environment
+from qwenkit.capacity.fleet import Startup
+from qwenkit.capacity.server import FixedServer
+from qwenkit.capacity.simulate import simulate
+from qwenkit.capacity.traffic import Arrival, ClosedLoop, OpenLoop, Traffic
+from qwenkit.errors import InvalidValue
+
+_ENOUGH = 0.9
+_SLACK_S = 2.0
+
+
+def simulate_run(recording: Mapping[str, Any]) -> tuple[float, float]:
+    """Simulate a recorded cluster run; return the shares of seconds in which the prediction holds.
+
+    Only the run's settings, traffic, service and start-up times are used. The first share is of
+    the ready replicas, the second of the desired scale.
+    """
+    samples = recording["samples"]
+    spec = parse_spec(
+        recording["annotations"],
+        container_concurrency=recording["container_concurrency"],
+        config=recording["config_autoscaler"],
+        strict=False,
+    )
+    result = simulate(
+        spec,
+        _traffic(recording),
+        FixedServer(recording["service_seconds"]),
+        environment=Environment(
+            gpus=recording["gpus"],
+            startup=Startup(
+                schedule_s=0.0, mount_s=0.0, load_s=recording["startup_seconds"], ready_s=0.0
+            ),
+            drain_s=recording["drain_seconds"],
+            initial_ready=recording["initial_ready"],
+            active_for_s=recording.get("active_for_seconds") or 0.0,
+        ),
+        duration_s=math.ceil(samples[-1][0]) + 1,
+    )
+    ready = [(sample[0], sample[5]) for sample in samples]
+    desired = [(sample[0], sample[2]) for sample in samples]
+    return _share(result.ready, ready), _share(result.desired, desired)
+
+
+def _traffic(recording: Mapping[str, Any]) -> Traffic:
+    if recording.get("arrivals"):
+        return OpenLoop(tuple(Arrival(float(at), 1, 1) for at in sorted(recording["arrivals"])))
+    return ClosedLoop(tuple((float(at), int(clients)) for at, clients in recording["schedule"]))
+
+
+def _share(predicted: Sequence[int], samples: Sequence[tuple[float, int]]) -> float:
+    """Return the share of whole seconds whose prediction occurs within 2 s in the samples."""
+    seconds = range(1, math.floor(samples[-1][0]) + 1)
+    hits = sum(
+        any(value == predicted[second] for at, value in samples if abs(at - second) <= _SLACK_S)
+        for second in seconds
+    )
+    return hits / len(seconds)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    return run_on_recording("qwenkit.capacity.compare_run", _compare, arguments)
+
+
+def _compare(path: Path) -> int:
+    recording = read_recording(path)
+    if not isinstance(recording, dict):
+        raise InvalidValue("recording", str(path), "one run: a mapping with samples")
+    ready, desired = simulate_run(recording)
+    print(f"ready replicas: {100 * ready:.1f} % of seconds equal")
+    print(f"desired: {100 * desired:.1f} %")
+    return 0 if ready >= _ENOUGH else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
