@@ -7,7 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
-from qwenkit.sandbox import compare
+import compare
+
 from qwenkit.sandbox.controllers.clock import Clock
 from qwenkit.sandbox.controllers.loop import Delays
 from qwenkit.sandbox.controllers.manager import Controllers
@@ -280,14 +281,14 @@ class Stage:
 
     def told(self, kind: str, name: str) -> list[tuple[str, str]]:
         """Return the (status, reason) of an object's Ready condition, one after the other."""
-        return [(status, reason) for _, (status, reason, _) in self._story(kind, name).ready]
+        return [(status, reason) for _, (status, reason, _) in self._history(kind, name).ready]
 
     def events(self, kind: str, name: str) -> set[tuple[str, str, str]]:
         """Return the events about an object: type, reason, message."""
-        return self._story(kind, name).events
+        return self._history(kind, name).events
 
-    def _story(self, kind: str, name: str) -> compare.Story:
-        return compare.account(self.lines).story(self.store.kinds[kind].kind, name)
+    def _history(self, kind: str, name: str) -> compare.ObjectHistory:
+        return compare.history(self.lines).of(self.store.kinds[kind].kind, name)
 
     def ready(self, kind: str, name: str, namespace: str = "default") -> bool:
         """Tell whether an object reports Ready for what its spec says now."""

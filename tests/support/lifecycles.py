@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import compare
 from controllers_world import Stage
 from places import DATA
 
-from qwenkit.sandbox import compare
 from qwenkit.sandbox.kube.objects import Object, copied
 
 _RECORDINGS = DATA / "cluster"
@@ -16,7 +16,7 @@ _RECORDINGS = DATA / "cluster"
 
 def recording(name: str) -> list[compare.Line]:
     """Return the lines of a recorded lifecycle."""
-    return list(compare.read(_RECORDINGS / f"lifecycle-{name}.jsonl.gz"))
+    return compare.read(_RECORDINGS / f"lifecycle-{name}.jsonl.gz")
 
 
 class Play:
@@ -47,7 +47,7 @@ class Play:
                 self._do(verb, what)
             kinds = ("Configuration", "Revision", "Route", "Ingress", "ServerlessService", "Pod")
             await stage.eventually(lambda: not any(stage.store.list(kind) for kind in kinds))
-        return self._judged(compare.account(self._recording))
+        return self._judged(compare.history(self._recording))
 
     def _steps(self) -> list[tuple[float, str, Object]]:
         steps = []
@@ -61,7 +61,7 @@ class Play:
     async def _arrived(self, moment: float) -> None:
         """Wait for the recorded state before a moment; in vain, the end will tell what differs."""
         lines = [line for line in self._recording if line[0] < moment]
-        before = compare.account(lines)
+        before = compare.history(lines)
         before.gone.clear()
         for _ in range(300):
             told = not [line for line in self._judged(before) if "gone" not in line]
@@ -69,8 +69,8 @@ class Play:
                 return
             await asyncio.sleep(0.1)
 
-    def _judged(self, recorded: compare.Account) -> list[str]:
-        found = compare.differences(recorded, compare.account(self._stage.lines))
+    def _judged(self, recorded: compare.History) -> list[str]:
+        found = compare.differences(recorded, compare.history(self._stage.lines))
         return [line for line in found if not self._ignore(line)]
 
     def _do(self, verb: str, what: Object) -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import copy
 from decimal import Decimal
-from pathlib import Path
 
+import compare
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from places import DATA
 
 from qwenkit.errors import InvalidValue
-from qwenkit.sandbox import compare
 from qwenkit.sandbox.controllers import quantity
 from qwenkit.sandbox.controllers.clock import Clock
 from qwenkit.sandbox.controllers.knative.conditions import READY, Conditions, ConditionSet
@@ -303,11 +302,11 @@ def test_the_seed_can_be_sown_twice_and_moves_only_the_gateway() -> None:
 
 @pytest.fixture(scope="module")
 def recording() -> list[compare.Line]:
-    return list(compare.read(RECORDINGS / "lifecycle-crash.jsonl.gz"))
+    return compare.read(RECORDINGS / "lifecycle-crash.jsonl.gz")
 
 
 def judged(recording: list[compare.Line], changed: list[compare.Line]) -> list[str]:
-    return compare.differences(compare.account(recording), compare.account(changed))
+    return compare.differences(compare.history(recording), compare.history(changed))
 
 
 def test_a_recording_does_not_differ_from_itself(recording: list[compare.Line]) -> None:
@@ -346,14 +345,3 @@ def test_a_wrong_order_of_deletion_is_found(recording: list[compare.Line]) -> No
     reversed_times = zip((line[0] for line in gone), reversed(gone), strict=True)
     changed = rest + [(seconds, kind, obj) for seconds, (_, kind, obj) in reversed_times]
     assert "went before" in "\n".join(judged(recording, changed))
-
-
-def test_the_command_prints_what_differs(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    one, other = (RECORDINGS / f"lifecycle-{name}.jsonl.gz" for name in ("crash", "no-gpu"))
-    assert compare.main([str(one), str(one)]) == 0
-    assert capsys.readouterr().out == "no difference\n"
-    assert compare.main([str(one), str(other)]) == 1
-    assert "Revision/qwen-00001: Ready missing" in capsys.readouterr().out
-    assert compare.main([]) == 2

@@ -9,12 +9,12 @@ import asyncio
 import re
 from typing import Any
 
+import compare
 import paced
 import pytest
 from controllers_world import Stage
 from lifecycles import Play, recording
 
-from qwenkit.sandbox import compare
 from qwenkit.sandbox.kube.objects import condition
 
 NAMES = ("happy", "no-pvc", "no-gpu", "image-pull", "crash", "never-ready")
@@ -73,7 +73,7 @@ def test_a_recorded_lifecycle_is_repeated_under_other_names(
 
 
 def test_nothing_of_the_recorded_names_is_left() -> None:
-    seen = compare.account(lines_of("happy"))
-    assert {"qwen", "default"}.isdisjoint(name for _, name in seen.stories)
-    hosts = seen.stories["Route", SERVICE].last["status"]["url"]
+    seen = compare.history(lines_of("happy"))
+    assert {"qwen", "default"}.isdisjoint(name for _, name in seen.objects)
+    hosts = seen.objects["Route", SERVICE].last["status"]["url"]
     assert hosts == f"http://{SERVICE}.{NAMESPACE}.example.com"

@@ -1,12 +1,10 @@
-"""Compare what happened in the sandbox with what a real cluster did.
+"""What does a sequence of changes in the sandbox do that a real cluster's recording does not?
 
-    python -m qwenkit.sandbox.compare RECORDING TRANSCRIPT
-
-Both are files of lines ``[seconds, type, object]`` (optionally gzipped); type is ADDED, MODIFIED,
-DELETED, or ACTION for what was done. For every object up to the delete: the ordered, distinct
-(status, reason, message) of its Ready condition (what lasted under 0.2 s may be missing), the last
-value of every condition, the events, the fields of the status. After the delete: the kinds that go,
-in order. Generated suffixes, uids, times, versions and addresses do not count.
+Both are lines ``(seconds, type, object)``; type is ADDED, MODIFIED, DELETED, or ACTION for what was
+done. For every object up to the delete: the ordered, distinct (status, reason, message) of its
+Ready condition (what lasted under 0.2 s may be missing), the last value of every condition, the
+events, the fields of the status. After the delete: the kinds that go, in order. Generated suffixes,
+uids, times, versions and addresses do not count.
 """
 
 from __future__ import annotations
@@ -14,13 +12,12 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qwenkit.sandbox.kube.objects import Object, at
+from qwenkit.sandbox.kube.objects import Object, at, condition
 
 SHORT_S = 0.2
 TOGETHER_S = 0.05
@@ -35,91 +32,81 @@ _TOKEN = re.compile(r"kube-api-access-\w{5}")
 
 
 @dataclass
-class Story:
+class ObjectHistory:
     """What happened to one object."""
 
     ready: list[tuple[float, Mark]] = field(default_factory=list)
     last: Object = field(default_factory=dict)
-    events: set[tuple[str, str, str]] = field(default_factory=set)
+    events: set[Mark] = field(default_factory=set)
 
 
 @dataclass
-class Account:
+class History:
     """What happened to all of them."""
 
-    stories: dict[tuple[str, str], Story] = field(default_factory=dict)
+    objects: dict[tuple[str, str], ObjectHistory] = field(default_factory=dict)
     gone: list[tuple[float, str]] = field(default_factory=list)
     leaving: set[str] = field(default_factory=set)
     end: float = 0.0
 
-    def story(self, kind: str, name: str) -> Story:
-        """Return the story of an object, begun if it is new."""
-        return self.stories.setdefault((kind, name), Story())
+    def of(self, kind: str, name: str) -> ObjectHistory:
+        """Return the history of an object, empty if it is new."""
+        return self.objects.setdefault((kind, name), ObjectHistory())
 
 
-def read(path: Path) -> Iterator[Line]:
-    """Read the lines of a recording or a transcript."""
-    content = path.read_bytes()
-    if path.suffix == ".gz":
-        content = gzip.decompress(content)
-    for line in content.decode().splitlines():
-        seconds, kind, obj = json.loads(line)
-        yield seconds, kind, obj
+def read(path: Path) -> list[Line]:
+    """Read the lines of a recording."""
+    lines = map(json.loads, gzip.decompress(path.read_bytes()).splitlines())
+    return [(seconds, kind, obj) for seconds, kind, obj in lines]
 
 
-def account(lines: Iterable[Line]) -> Account:
+def history(lines: Iterable[Line]) -> History:
     """Sum up a sequence of changes."""
     lines = list(lines)
-    made, deleted = Account(), False
-    ours = {
-        obj["metadata"]["name"]
-        for _, kind, obj in lines
-        if kind == "ADDED" and obj["kind"] != "Event"
-    }
+    made, deleted = History(), False
+    objects = [obj for _, kind, obj in lines if kind == "ADDED" and obj["kind"] != "Event"]
+    ours = {obj["metadata"]["name"] for obj in objects}
     for seconds, kind, obj in lines:
         if kind == "ACTION":
             deleted = deleted or obj.get("verb") == "delete"
-            continue
-        if kind not in ("ADDED", "MODIFIED", "DELETED"):
-            continue
-        deleted = deleted or (kind == "DELETED" and _is_service(obj))
-        if kind == "DELETED":
+        elif kind == "DELETED":
+            deleted = deleted or (obj["kind"] == "Service" and "knative" in obj["apiVersion"])
             if obj["kind"] != "Event" and obj["metadata"]["name"] in ours:
                 made.gone.append((seconds, obj["kind"]))
-            continue
-        if "deletionTimestamp" in obj["metadata"]:
-            made.leaving.add(obj["kind"])
-        if not deleted:
-            made.end = seconds
-            _tell(made, ours, seconds, obj)
+        elif kind in ("ADDED", "MODIFIED"):
+            if "deletionTimestamp" in obj["metadata"]:
+                made.leaving.add(obj["kind"])
+            if not deleted:
+                made.end = seconds
+                _add(made, ours, seconds, obj)
     return made
 
 
-def differences(recorded: Account, seen: Account) -> list[str]:
+def differences(recorded: History, seen: History) -> list[str]:
     """Return what differs, one line each; nothing if the two agree."""
     found = []
-    for key in sorted(recorded.stories.keys() | seen.stories.keys()):
+    for key in sorted(recorded.objects.keys() | seen.objects.keys()):
         label = "/".join(key)
-        if key not in seen.stories:
+        if key not in seen.objects:
             found.append(f"{label}: is missing")
-        elif key not in recorded.stories:
+        elif key not in recorded.objects:
             found.append(f"{label}: is not in the recording")
         else:
-            theirs, mine = recorded.stories[key], seen.stories[key]
+            theirs, mine = recorded.objects[key], seen.objects[key]
             found += [f"{label}: {line}" for line in _compare(theirs, mine, recorded.end)]
     return found + _compare_order(recorded, seen)
 
 
-def normalized(value: Any, key: str = "") -> Any:
+def _normalized(value: Any, key: str = "") -> Any:
     """Return a value with everything generated replaced by a fixed word."""
     if isinstance(value, Mapping):
         return {
-            name: normalized(item, name)
+            name: _normalized(item, name)
             for name, item in value.items()
             if name not in _DROPPED and not _TIMES.search(name)
         }
     if isinstance(value, list):
-        return [normalized(item, key) for item in value]
+        return [_normalized(item, key) for item in value]
     if key in _ADDRESSES and value:
         return "<generated>"
     return _plain(value) if isinstance(value, str) else value
@@ -130,38 +117,24 @@ def _plain(text: str) -> str:
     return _TOKEN.sub("kube-api-access-TOKEN", _UID.sub("UID", text))
 
 
-def _is_service(obj: Object) -> bool:
-    return obj.get("kind") == "Service" and "knative" in obj.get("apiVersion", "")
-
-
-def _tell(made: Account, ours: set[str], seconds: float, obj: Object) -> None:
+def _add(made: History, ours: set[str], seconds: float, obj: Object) -> None:
     if obj["kind"] == "Event":
         about = obj["involvedObject"]
         if about["kind"] == "ReplicaSet" or about["name"] in ours:
             event = (obj["type"], obj["reason"], _plain(obj["message"]))
-            made.story(about["kind"], _plain(about["name"])).events.add(event)
-        return
-    if obj["metadata"]["name"] not in ours:
-        return
-    story = made.story(obj["kind"], _plain(obj["metadata"]["name"]))
-    story.last = obj
-    mark = _ready(obj)
-    if mark and (not story.ready or story.ready[-1][1] != mark):
-        story.ready.append((seconds, mark))
+            made.of(about["kind"], _plain(about["name"])).events.add(event)
+    elif obj["metadata"]["name"] in ours:
+        one = made.of(obj["kind"], _plain(obj["metadata"]["name"]))
+        one.last = obj
+        if ready := condition(obj, "Ready"):
+            mark = (ready["status"], ready.get("reason", ""), _plain(ready.get("message", "")))
+            if not one.ready or one.ready[-1][1] != mark:
+                one.ready.append((seconds, mark))
 
 
-def _ready(obj: Object) -> Mark | None:
-    for entry in at(obj, "status", "conditions") or []:
-        if entry["type"] == "Ready":
-            return entry["status"], entry.get("reason", ""), _plain(entry.get("message", ""))
-    return None
-
-
-def _compare(theirs: Story, mine: Story, end: float) -> Iterator[str]:
+def _compare(theirs: ObjectHistory, mine: ObjectHistory, end: float) -> Iterator[str]:
     yield from _compare_ready(theirs.ready, [mark for _, mark in mine.ready], end)
-    yield from _compare_values(
-        normalized(_conditions(theirs.last)), normalized(_conditions(mine.last)), "condition "
-    )
+    yield from _compare_values(_conditions(theirs.last), _conditions(mine.last), "condition ")
     yield from _compare_values(_status(theirs.last), _status(mine.last), "status")
     for event in sorted(theirs.events - mine.events):
         yield f"event missing: {' | '.join(event)}"
@@ -182,13 +155,13 @@ def _compare_ready(theirs: list[tuple[float, Mark]], mine: list[Mark], end: floa
         yield f"Ready added: {mark}"
 
 
-def _conditions(obj: Object) -> Object:
-    return {entry["type"]: entry for entry in at(obj, "status", "conditions") or []}
+def _conditions(obj: Object) -> Any:
+    return _normalized({one["type"]: one for one in at(obj, "status", "conditions") or []})
 
 
 def _status(obj: Object) -> Any:
-    status = {key: value for key, value in (obj.get("status") or {}).items() if key != "conditions"}
-    return normalized(status)
+    status = obj.get("status") or {}
+    return _normalized({key: value for key, value in status.items() if key != "conditions"})
 
 
 def _compare_values(theirs: Any, mine: Any, path: str) -> Iterator[str]:
@@ -207,7 +180,7 @@ def _compare_values(theirs: Any, mine: Any, path: str) -> Iterator[str]:
         yield f"{path}: {theirs!r} became {mine!r}"
 
 
-def _compare_order(theirs: Account, mine: Account) -> list[str]:
+def _compare_order(theirs: History, mine: History) -> list[str]:
     """Compare when each kind was first gone; kinds that went within a moment may change places.
 
     What was still leaving when the recording stopped may be gone or not.
@@ -225,18 +198,3 @@ def _compare_order(theirs: Account, mine: Account) -> list[str]:
             if first[kind] - first[later] > TOGETHER_S:
                 found.append(f"{kind} went before {later}; in the recording after it")
     return found
-
-
-def main(arguments: list[str]) -> int:
-    """Print what differs between two files; 1 if anything does."""
-    if len(arguments) != 2:
-        print(__doc__)
-        return 2
-    recorded, seen = (account(read(Path(argument))) for argument in arguments)
-    found = differences(recorded, seen)
-    print("\n".join(found) or "no difference")
-    return 1 if found else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
