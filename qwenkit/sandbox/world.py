@@ -162,7 +162,7 @@ async def _start(
         gateway_port=int(gateway_url.rpartition(":")[2]),
     )
     token = secrets.token_urlsafe(24)
-    certificates = make_certificates(root / "tls")
+    certificates = make_certificates()
     api = KubeApi(store, token=token, admit=Webhooks(store).admit, logs=_logs(node))
     api_url = await serve(api.app(), "api", certificates.ssl_context)
     write_kubeconfig(root / "kubeconfig", server=api_url, ca_pem=certificates.ca_pem, token=token)

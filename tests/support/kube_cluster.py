@@ -80,7 +80,7 @@ class Cluster:
                 method,
                 self.url + path,
                 headers=headers,
-                verify=str(self.folder / "tls" / "ca.crt"),
+                verify=str(self.folder / "ca.crt"),
                 timeout=60,
                 **how,
             )
@@ -124,7 +124,8 @@ def running(folder: Path) -> Iterator[Cluster]:
     async def start() -> tuple[Store, Any]:
         store = Store(Kinds())
         store.create("Namespace", {"metadata": {"name": "default"}})
-        certificates = make_certificates(folder / "tls")
+        certificates = make_certificates()
+        (folder / "ca.crt").write_text(certificates.ca_pem)
         api = KubeApi(store, token=TOKEN, admit=admit, logs=logs)
         listening = await listen(api.app(), tls=certificates.ssl_context)
         write_kubeconfig(

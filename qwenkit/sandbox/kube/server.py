@@ -13,7 +13,7 @@ from aiohttp import web
 
 from qwenkit.sandbox.kube import health
 from qwenkit.sandbox.kube.api_error import ApiError, bad_request
-from qwenkit.sandbox.kube.discovery import VERSION, Discovery
+from qwenkit.sandbox.kube.discovery import OPENAPI_V2, OPENAPI_V2_TYPE, VERSION, Discovery
 from qwenkit.sandbox.kube.history import Subscription
 from qwenkit.sandbox.kube.objects import Object, utc_now
 from qwenkit.sandbox.kube.paths import Target, target
@@ -22,7 +22,7 @@ from qwenkit.sandbox.kube.reads.listing import Query, page
 from qwenkit.sandbox.kube.reads.logs import LogSource, stream_logs
 from qwenkit.sandbox.kube.reviews import USER, review_at
 from qwenkit.sandbox.kube.scale import SCALE, scale_of
-from qwenkit.sandbox.kube.schema import builtin, fields, openapi_v2, protobuf
+from qwenkit.sandbox.kube.schema import builtin, fields, protobuf
 from qwenkit.sandbox.kube.schema.bodies import APPLY, decode
 from qwenkit.sandbox.kube.schema.crds import ensure_definitions
 from qwenkit.sandbox.kube.store import Store
@@ -120,11 +120,9 @@ class KubeApi:
 
     async def _described(self, request: web.Request, path: str) -> web.Response | None:
         if path == "openapi/v2":
-            said = {"Content-Type": openapi_v2.CONTENT_TYPE}
-            # On a thread: it takes the better part of a second, once.
-            return web.Response(
-                body=await asyncio.to_thread(self._discovery.openapi_v2), headers=said
-            )
+            if "protobuf" not in request.headers.get("Accept", ""):
+                raise ApiError(406, "NotAcceptable", "OpenAPI v2 is empty here: read /openapi/v3")
+            return web.Response(body=OPENAPI_V2, headers={"Content-Type": OPENAPI_V2_TYPE})
         if path == "openapi/v3":
             return _json(self._discovery.openapi_index())
         if path.startswith("openapi/v3/"):

@@ -167,11 +167,10 @@ def test_nobody_there_has_another_fix_for_each_target(
 
 
 def test_an_authority_that_is_not_trusted_is_said_to_be_that(tmp_path: Path, use: Any) -> None:
-    made = make_certificates(tmp_path / "made")
-    other = make_certificates(tmp_path / "other")
-    assert made.ca_pem != other.ca_pem
+    made, other = make_certificates(), make_certificates()
+    (tmp_path / "other").write_text(other.ca_pem)
     with serving(Api().app(), made.ssl_context) as url:
-        cluster = {"server": url, "certificate-authority": str(tmp_path / "other" / "ca.crt")}
+        cluster = {"server": url, "certificate-authority": str(tmp_path / "other")}
         use(kubeconfig(tmp_path / "mine", clusters=[{"name": "mine", "cluster": cluster}]))
         with pytest.raises(Unreachable, match="no trusted connection") as caught:
             Cluster.connect(Settings(context="mine"))

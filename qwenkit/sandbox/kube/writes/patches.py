@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import jsonpatch
+from jsonpointer import JsonPointerException
+
 from qwenkit.sandbox.kube.api_error import ApiError, bad_request
 from qwenkit.sandbox.kube.kinds import Kind
 from qwenkit.sandbox.kube.objects import copied
@@ -71,80 +74,16 @@ def _merge_items(kind: Kind, target: list[Any], patch: list[Any], keys: tuple[st
 
 
 def json_patch(target: Any, operations: Any) -> Any:
-    """Return a copy of ``target`` with JSON patch operations applied in order.
+    """Return a copy of ``target`` with the operations of a JSON patch applied in order.
 
     Raises:
-        ApiError: 400 for what is no patch; 422 for one that does not fit the object.
+        ApiError: 400, this is no patch; 422, it does not fit the object.
     """
     if not isinstance(operations, list):
         raise bad_request("error decoding patch: json: cannot unmarshal into jsonpatch.Patch")
-    document = copied(target)
-    for operation in operations:
-        try:
-            document = _apply(document, operation)
-        except (KeyError, IndexError, ValueError, TypeError) as error:
-            # No more words than the real server has: the value may be a Secret's.
-            text = "the server rejected our request due to an error in our request"
-            raise ApiError(422, "Invalid", text) from error
-    return document
-
-
-def _apply(document: Any, operation: Any) -> Any:
-    name, path = operation["op"], _pointer(operation["path"])
-    if name in ("move", "copy"):
-        value = copied(_get(document, _pointer(operation["from"])))
-        if name == "move":
-            document = _remove(document, _pointer(operation["from"]))
-        return _add(document, path, value)
-    if name == "remove":
-        return _remove(document, path)
-    if name == "test":
-        if _get(document, path) != operation["value"]:
-            raise ValueError("test failed")
-        return document
-    if name == "replace":
-        _get(document, path)
-        document = _remove(document, path) if path else document
-    elif name != "add":
-        raise ValueError("unknown operation")
-    return _add(document, path, copied(operation["value"]))
-
-
-def _pointer(text: Any) -> list[str]:
-    if not isinstance(text, str) or (text and not text.startswith("/")):
-        raise ValueError("a JSON pointer starts with /")
-    return [part.replace("~1", "/").replace("~0", "~") for part in text.split("/")[1:]]
-
-
-def _get(document: Any, path: list[str]) -> Any:
-    for part in path:
-        document = document[_index(document, part)]
-    return document
-
-
-def _index(container: Any, part: str, *, end: int = 0) -> Any:
-    """Return the key or list position that a pointer's part names; ``end`` 1 allows appending."""
-    if not isinstance(container, list):
-        return part
-    position = len(container) if part == "-" else int(part)
-    if not 0 <= position < len(container) + end:
-        raise IndexError(f"no position {part}")
-    return position
-
-
-def _add(document: Any, path: list[str], value: Any) -> Any:
-    if not path:
-        return value
-    parent = _get(document, path[:-1])
-    key = _index(parent, path[-1], end=1)
-    if isinstance(parent, list):
-        parent.insert(key, value)
-    else:
-        parent[key] = value
-    return document
-
-
-def _remove(document: Any, path: list[str]) -> Any:
-    parent = _get(document, path[:-1])
-    del parent[_index(parent, path[-1])]
-    return document
+    try:
+        return jsonpatch.apply_patch(target, operations)
+    except (jsonpatch.JsonPatchException, JsonPointerException, TypeError) as error:
+        # No more words than the real server has: the value may be a Secret's.
+        text = "the server rejected our request due to an error in our request"
+        raise ApiError(422, "Invalid", text) from error
