@@ -19,7 +19,7 @@ from typing import Any
 
 import requests
 
-from qwenkit.sandbox import process
+from qwenkit.sandbox import process, state_files
 
 REQUEST = {
     "model": "qwen",
@@ -82,10 +82,10 @@ class Walk:
 def walk(root: Path) -> dict[str, Any]:
     """Go the whole way once."""
     one = Walk(root)
-    state = one.timed("up", lambda: process.up(root, process.Options(engine="vllm")))
+    state = one.timed("up", lambda: process.up(root, state_files.SandboxOptions(engine="vllm")))
     one.seen["vllm"] = state.options.vllm_version
     try:
-        target = f"oss://{process.BUCKET}/Qwen-7B-Chat-Int8"
+        target = f"oss://{state_files.BUCKET}/Qwen-7B-Chat-Int8"
         one.timed(
             "upload", lambda: one.qwenkit("upload", "modelscope:qwen/Qwen-7B-Chat-Int8", target)
         )

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from qwenkit.cli.console import emit
-from qwenkit.sandbox import process
+from qwenkit.sandbox import state_files
 from qwenkit.sandbox.faults.catalogue import FAULTS, MODEL_FOLDER, Kind, parse
 from qwenkit.sandbox.faults.client import ask
 
@@ -57,7 +57,7 @@ def _server(where: str, sentence: str) -> None:
         times: Times = 0,
         for_s: For = 0,
         seconds: Seconds = 0,
-        root: Root = process.DEFAULT_ROOT,
+        root: Root = state_files.DEFAULT_ROOT,
         as_json: Json = False,
     ) -> None:
         order = {"on": on, "times": times, "for_s": for_s, "seconds": seconds}
@@ -76,7 +76,7 @@ def pod(
         str, typer.Argument(help="Its name, or how it begins. Default: the youngest ready one.")
     ] = "",
     namespace: Annotated[str, typer.Option("-n", "--namespace", help="Its namespace.")] = "default",
-    root: Root = process.DEFAULT_ROOT,
+    root: Root = state_files.DEFAULT_ROOT,
     as_json: Json = False,
 ) -> None:
     """Take a pod away."""
@@ -88,7 +88,7 @@ def gpu(
     what: What,
     count: Annotated[int, typer.Option(min=1, help="How many.")] = 1,
     for_s: For = 0,
-    root: Root = process.DEFAULT_ROOT,
+    root: Root = state_files.DEFAULT_ROOT,
     as_json: Json = False,
 ) -> None:
     """Lose GPUs."""
@@ -101,7 +101,7 @@ def mount(
     seconds: Seconds = 0,
     times: Times = 0,
     for_s: For = 0,
-    root: Root = process.DEFAULT_ROOT,
+    root: Root = state_files.DEFAULT_ROOT,
     as_json: Json = False,
 ) -> None:
     """Make mounts slow."""
@@ -116,7 +116,7 @@ def weights(
     what: What,
     file: Annotated[str, typer.Option(help="Which file. Default: the first shard.")] = "",
     prefix: Annotated[str, typer.Option(help="Its folder in the bucket.")] = MODEL_FOLDER,
-    root: Root = process.DEFAULT_ROOT,
+    root: Root = state_files.DEFAULT_ROOT,
     as_json: Json = False,
 ) -> None:
     """Damage the weights."""
@@ -135,7 +135,7 @@ def list_(as_json: Json = False) -> None:
 
 
 @app.command()
-def status(root: Root = process.DEFAULT_ROOT, as_json: Json = False) -> None:
+def status(root: Root = state_files.DEFAULT_ROOT, as_json: Json = False) -> None:
     """Show what was ordered since the last clear: how often it struck, what is left."""
     taken = ask(root.absolute(), "GET")
     lines = [_line(one) for one in taken] or ["no fault: all is well"]
@@ -143,7 +143,7 @@ def status(root: Root = process.DEFAULT_ROOT, as_json: Json = False) -> None:
 
 
 @app.command()
-def clear(root: Root = process.DEFAULT_ROOT, as_json: Json = False) -> None:
+def clear(root: Root = state_files.DEFAULT_ROOT, as_json: Json = False) -> None:
     """End all faults that are active; what is broken (pods, weights) stays so."""
     answer = ask(root.absolute(), "DELETE")
     text = f"cleared: {answer['cleared']} active"

@@ -15,7 +15,7 @@ import typer
 from qwenkit.cli import faults
 from qwenkit.cli.console import emit
 from qwenkit.errors import SettingsError
-from qwenkit.sandbox import process
+from qwenkit.sandbox import process, state_files
 
 app = typer.Typer(
     help="The embedded sandbox: OSS, a model hub and Knative on loopback.", no_args_is_help=True
@@ -29,7 +29,7 @@ Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")
 
 @app.command()
 def up(
-    root: Root = process.DEFAULT_ROOT,
+    root: Root = state_files.DEFAULT_ROOT,
     detach: Annotated[
         bool, typer.Option("--detach", help="Return when all of it answers.")
     ] = False,
@@ -56,7 +56,7 @@ def up(
     ports = oss_port, hub_port, api_port, gateway_port
     if engine == "vllm":
         typer.echo("sandbox: asking vLLM for its version; that may take half a minute", err=True)
-    options = process.with_engine(process.Options(gpu, gpus, time_scale, *ports, engine))
+    options = process.with_engine(state_files.SandboxOptions(gpu, gpus, time_scale, *ports, engine))
     if detach:
         emit(_described(process.up(root.absolute(), options, began=began), root), as_json=False)
         return
@@ -69,7 +69,7 @@ def up(
 
 
 @app.command()
-def down(root: Root = process.DEFAULT_ROOT) -> None:
+def down(root: Root = state_files.DEFAULT_ROOT) -> None:
     """Stop the sandbox and remove what it wrote; safe to repeat."""
     was_there = process.down(root.absolute())
     typer.echo("sandbox: down" if was_there else f"sandbox: none under {root}")
@@ -77,17 +77,17 @@ def down(root: Root = process.DEFAULT_ROOT) -> None:
 
 @app.command()
 def status(
-    root: Root = process.DEFAULT_ROOT,
+    root: Root = state_files.DEFAULT_ROOT,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Show where the sandbox listens; exit 1 if it is not running."""
-    found = process.state(root.absolute())
+    found = state_files.find(root.absolute())
     emit(found if found and as_json else _described(found, root), as_json=as_json)
     raise typer.Exit(0 if found else 1)
 
 
 @app.command()
-def env(root: Root = process.DEFAULT_ROOT) -> None:
+def env(root: Root = state_files.DEFAULT_ROOT) -> None:
     """Print shell exports for every other command: KUBECONFIG, OSS_*, QWENKIT_*."""
     typer.echo(process.exports(root.absolute()))
 
@@ -106,17 +106,17 @@ def oss(
             "",
             "are the server's key pair and are not set",
         )
-    from qwenkit.sandbox.world import run_oss
+    from qwenkit.sandbox.assembly import run_oss
 
     asyncio.run(run_oss(root.absolute(), port, keys, bucket or [], on_ready=typer.echo))
 
 
-def lab(root: Root = process.DEFAULT_ROOT) -> None:
+def lab(root: Root = state_files.DEFAULT_ROOT) -> None:
     """Open JupyterLab on the course, with the sandbox running."""
     from qwenkit.course.runner import find_notebooks
 
     notebooks = find_notebooks(None)
-    ours = process.state(root) is None
+    ours = state_files.find(root) is None
     if ours:
         typer.echo(_described(process.up(root), root))
     try:
@@ -137,7 +137,7 @@ def lab(root: Root = process.DEFAULT_ROOT) -> None:
             process.down(root)
 
 
-def _described(state: process.State | None, root: Path) -> str:
+def _described(state: state_files.SandboxState | None, root: Path) -> str:
     if state is None:
         return f"sandbox: none is running under {root}"
     return "\n".join(
@@ -145,6 +145,7 @@ def _described(state: process.State | None, root: Path) -> str:
             f"sandbox: up under {root} in {state.seconds:g} s "
             f"({state.options.gpus} × {state.options.gpu}; {_figures(state.options)})"
             + (", with what a crashed one left" if state.recovered else ""),
+            f"  process     {state.pid}",
             f"  kubernetes  {state.api}",
             f"  gateway     {state.gateway}",
             f"  oss         {state.oss}",
@@ -154,7 +155,7 @@ def _described(state: process.State | None, root: Path) -> str:
     )
 
 
-def _figures(options: process.Options) -> str:
+def _figures(options: state_files.SandboxOptions) -> str:
     if options.vllm:
         return (
             f"real vLLM {options.vllm_version} of {options.vllm} on this CPU: "

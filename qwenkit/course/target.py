@@ -16,6 +16,7 @@ from typing import Any
 from qwenkit.cluster.client import Cluster
 from qwenkit.errors import Conflict, QwenkitError
 from qwenkit.sandbox import process as sandbox
+from qwenkit.sandbox import state_files
 from qwenkit.settings import Settings
 
 _ENDS = (signal.SIGTERM, signal.SIGHUP)
@@ -68,7 +69,9 @@ def target(settings: Settings, on_event: Callable[[str], None]) -> Iterator[None
         return
     root = Path(tempfile.mkdtemp(prefix="qwenkit-sandbox-"))
     try:
-        state = sandbox.up(root, sandbox.Options(gpu=settings.gpu, time_scale=settings.time_scale))
+        state = sandbox.up(
+            root, state_files.SandboxOptions(gpu=settings.gpu, time_scale=settings.time_scale)
+        )
         on_event(f"sandbox: up in {state.seconds:g} s, figures are modelled for a {settings.gpu}")
         with _variables(sandbox.environment(root)):
             yield

@@ -1,4 +1,4 @@
-"""The sandbox's process, which detaches itself.
+"""The program of a sandbox in the background.
 
 python -m qwenkit.sandbox ROOT OPTIONS-JSON BEGAN
 """
@@ -10,19 +10,18 @@ import sys
 from pathlib import Path
 
 from qwenkit.errors import QwenkitError
-from qwenkit.sandbox.process import Options, serve
+from qwenkit.sandbox.process import serve_detached
+from qwenkit.sandbox.state_files import SandboxOptions
 
 
 def main() -> int:
-    """Start the sandbox; return when it has its lock, or cannot."""
-    root, options = Path(sys.argv[1]), Options(**json.loads(sys.argv[2]))
-    began = float(sys.argv[3])
+    """Start the sandbox; return when it has its lock, or cannot start."""
+    root, options = Path(sys.argv[1]), SandboxOptions(**json.loads(sys.argv[2]))
     try:
-        serve(root, options, began=began, detach=True)
+        return serve_detached(root, options, began=float(sys.argv[3]))
     except QwenkitError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,130 +1,84 @@
-"""Start, stop and inspect a sandbox that runs as a process of its own.
-
-All state lies under one root folder. The process holds an exclusive lock on ``<root>/lock``
-for as long as it lives, so a dead process is never mistaken for a running one, and a recycled
-process id is never signalled.
-"""
+"""Start, stop and inspect a sandbox that runs as a process of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import logging
 import os
-import secrets
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TextIO
 
 from qwenkit.errors import SandboxError, SettingsError
+from qwenkit.sandbox import state_files
 from qwenkit.sandbox.kubelet.child import clear
 from qwenkit.sandbox.kubelet.images import TRANSFER_IMAGE
+from qwenkit.sandbox.state_files import SandboxOptions, SandboxState
 
-DEFAULT_ROOT = Path.home() / ".qwenkit" / "sandbox"
-BUCKET = "qwenkit-sandbox"
-REGION = "cn-hangzhou"
-PREVIOUS = "previous.json"
-PROGRAMS = "programs"
 ENGINES = ("modelled", "vllm")
-
-
-@dataclass(frozen=True)
-class Options:
-    """How the sandbox is made: its GPUs, how fast its time runs, and its ports (0: any).
-
-    ``engine`` is what serves: ``modelled``, or ``vllm`` for the one of this machine; which one
-    that is, ``up`` and ``serve`` find out.
-    """
-
-    gpu: str = "V100-16"
-    gpus: int = 3
-    time_scale: float = 1.0
-    oss_port: int = 0
-    hub_port: int = 0
-    api_port: int = 0
-    gateway_port: int = 0
-    engine: str = "modelled"
-    vllm: str = ""
-    vllm_version: str = ""
-
-
-@dataclass(frozen=True)
-class State:
-    """A running sandbox, as written to ``sandbox.json`` once all of it answers."""
-
-    pid: int
-    options: Options
-    api: str
-    gateway: str
-    oss: str
-    hub: str
-    seconds: float
-    """From the command that started it until all of it answered."""
-    recovered: bool = False
-    """Whether the cluster's objects are those of a sandbox that did not go down by itself."""
 
 
 def up(
     root: Path,
-    options: Options | None = None,
+    options: SandboxOptions | None = None,
     *,
     began: float | None = None,
     timeout_s: float = 30,
-) -> State:
+) -> SandboxState:
     """Start a sandbox in the background; return when all of it answers.
 
     Args:
         root: its folder.
-        options: how it is made.
-        began: since when it is waited for, on the monotonic clock, if that is not now.
+        options: its GPUs, ports and engine.
+        began: when the wait for it began, on the monotonic clock; None: now.
         timeout_s: how long it may take from now.
 
     Raises:
-        SandboxError: one runs there already, the folder is somebody else's, a port is taken,
-            or it did not come up in time (the message holds the end of its log).
+        SandboxError: one runs there already, the folder belongs to something else, a port is
+            taken, or it did not start in time (the message holds the end of its log).
         SettingsError: there is no such engine, or no vLLM on this machine.
     """
     began = time.monotonic() if began is None else began
-    options = with_engine(options or Options())
+    options = with_engine(options or SandboxOptions())
     prepare(root)
-    made = json.dumps(asdict(options))
-    command = [sys.executable, "-m", "qwenkit.sandbox", str(root), made, str(began)]
-    with (root / "log").open("ab") as log:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+    arguments = [str(root), json.dumps(asdict(options)), str(began)]
+    log = root / state_files.LOG
+    with log.open("ab") as output:
+        launcher = subprocess.run(
+            [sys.executable, "-m", "qwenkit.sandbox", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            check=False,
         )
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        found = state(root) if done.returncode == 0 else None
+        found = state_files.find(root) if launcher.returncode == 0 else None
         if found:
             return found
-        if done.returncode or not _locked(root):
-            raise SandboxError(
-                "the sandbox did not start", _last_words(root), f"log: {root / 'log'}"
-            )
+        if launcher.returncode or not state_files.is_locked(root):
+            raise SandboxError("the sandbox did not start", _end_of(log), f"log: {log}")
         time.sleep(0.05)
     raise SandboxError(
         f"the sandbox did not answer within {timeout_s:g} s",
-        _last_words(root),
-        f"log: {root / 'log'}; then qwenkit sandbox down",
+        _end_of(log),
+        f"log: {log}; then qwenkit sandbox down",
     )
 
 
-def with_engine(options: Options) -> Options:
-    """Return options that say which vLLM of this machine serves, if one is to.
+def with_engine(options: SandboxOptions) -> SandboxOptions:
+    """Return the options with the path and version of this machine's vLLM, if it is to serve.
 
     Raises:
         SettingsError: there is no such engine, or no vLLM on this machine.
-        SandboxError: it does not start.
+        SandboxError: vLLM does not start.
     """
     if options.engine not in ENGINES:
         rule = f"is not one of {', '.join(ENGINES)}"
@@ -137,97 +91,74 @@ def with_engine(options: Options) -> Options:
     return replace(options, vllm=path, vllm_version=version)
 
 
-def serve(root: Path, options: Options, *, began: float, detach: bool = False) -> None:
-    """Be the sandbox under ``root``, until SIGTERM or Ctrl-C; detached, return at once.
+def serve(root: Path, options: SandboxOptions, *, began: float) -> None:
+    """Run the sandbox under ``root`` in this process, until SIGTERM or Ctrl-C.
 
-    ``began`` is since when it is waited for, on the monotonic clock, which all processes share.
+    ``began`` is when the wait for it began, on the monotonic clock, which all processes share.
 
     Raises:
         SandboxError: one runs there already, or a port is taken.
     """
-    from qwenkit.sandbox.world import run
+    from qwenkit.sandbox.assembly import run
 
-    with _held(root) as lock:
-        if detach:
-            if os.fork():
-                os._exit(0)  # the child has the lock too, and keeps it
-            # A session of its own: Ctrl-C in the terminal is for the caller, not for it.
-            os.setsid()
-        lock.write(str(os.getpid()))
-        lock.flush()
-        _log_to_stderr()
+    with state_files.locked(root):
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logging.getLogger("qwenkit").setLevel(logging.INFO)
         asyncio.run(run(root, options, began))
 
 
+def serve_detached(root: Path, options: SandboxOptions, *, began: float) -> int:
+    """Run ``serve`` in a child with a session of its own: Ctrl-C in the terminal is not for it.
+
+    Returns 0 once the child holds the lock, its exit code if it ends before. The child does not
+    return.
+    """
+    if child := os.fork():
+        while state_files.holder(root) != child:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.02)
+        return 0
+    os.setsid()
+    serve(root, options, began=began)
+    return 0
+
+
 def down(root: Path, *, timeout_s: float = 15) -> bool:
-    """Stop the sandbox under ``root`` and remove what it wrote; False if none was there.
+    """Stop the sandbox under ``root`` and remove its files; return False if there was none.
 
     Raises:
-        SandboxError: the lock is held by a process that cannot be told.
+        SandboxError: the lock is held by an unknown process.
     """
     if pid := _holder(root):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + timeout_s
-        while _locked(root) and time.monotonic() < deadline:
+        while state_files.is_locked(root) and time.monotonic() < deadline:
             time.sleep(0.05)
-        if _locked(root):
+        if state_files.is_locked(root):
             os.kill(pid, signal.SIGKILL)
         _wait_gone(pid)
-    was_there = _is_ours(root)
+    was_there = state_files.is_sandbox(root)
     if was_there:
-        clear(root / PROGRAMS)
+        clear(root / state_files.PROGRAMS)
         shutil.rmtree(root)
     return was_there
 
 
-def state(root: Path) -> State | None:
-    """Return the running sandbox under ``root``, or None."""
-    if not _locked(root):
-        return None
-    try:
-        return read_state(root / "sandbox.json")
-    except SandboxError:
-        return None
-
-
-def read_state(path: Path) -> State:
-    """Return what a sandbox wrote about itself.
-
-    Raises:
-        SandboxError: there is no such file, or it is another version's.
-    """
-    try:
-        raw = json.loads(path.read_text("utf-8"))
-        return State(**raw | {"options": Options(**raw["options"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise SandboxError(f"{path} is no state of a sandbox", type(error).__name__) from error
-
-
-def running(root: Path) -> State:
-    """Return the running sandbox under ``root``.
-
-    Raises:
-        SandboxError: none runs there.
-    """
-    found = state(root)
-    if found is None:
-        raise SandboxError(f"no sandbox is running under {root}", "", "qwenkit sandbox up --detach")
-    return found
-
-
 def environment(root: Path) -> dict[str, str]:
     """Return the variables that every other command needs to work against this sandbox."""
-    found = running(root)
-    key_id, key_secret = read_keys(root)
+    found = state_files.running(root)
+    key_id, key_secret = state_files.read_keys(root)
     return {
         "KUBECONFIG": str(root / "kubeconfig"),
         "OSS_ACCESS_KEY_ID": key_id,
         "OSS_ACCESS_KEY_SECRET": key_secret,
         "OSS_SESSION_TOKEN": "",
         "OSS_ENDPOINT": found.oss,
-        "OSS_REGION": REGION,
-        "OSS_BUCKET": BUCKET,
+        "OSS_REGION": state_files.REGION,
+        "OSS_BUCKET": state_files.BUCKET,
         "QWENKIT_CONTEXT": "sandbox",
         "QWENKIT_OSS_INTERNAL_ENDPOINT": found.oss,
         "QWENKIT_MODELSCOPE_ENDPOINT": found.hub,
@@ -244,98 +175,47 @@ def exports(root: Path) -> str:
 
 
 def prepare(root: Path) -> None:
-    """Make ``root`` a sandbox's folder with keys of its own; keep what a crashed one left.
+    """Make ``root`` a sandbox's folder with its own keys; keep what a crashed sandbox left.
 
     Raises:
         SandboxError: a sandbox runs there, or the folder holds something else.
     """
-    if _locked(root):
-        raise SandboxError(
-            f"a sandbox is already running under {root}",
-            "",
-            "use it, `qwenkit sandbox down` it, or give another --root",
-        )
-    if root.exists() and any(root.iterdir()) and not _is_ours(root):
+    if state_files.is_locked(root):
+        raise state_files.already_running(root)
+    if root.exists() and any(root.iterdir()) and not state_files.is_sandbox(root):
         raise SandboxError(
             f"{root} is not empty and no sandbox made it",
             "a sandbox owns its folder and removes it when it goes down",
             "give --root a new or empty folder",
         )
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    clear(root / PROGRAMS)
+    state_files.forget_holder(root)
+    clear(root / state_files.PROGRAMS)
     with contextlib.suppress(FileNotFoundError):
-        (root / "sandbox.json").replace(root / PREVIOUS)
-    keys = root / "keys.json"
-    if not keys.exists():
-        pair = [f"sandbox-{secrets.token_hex(6)}", secrets.token_urlsafe(24)]
-        write_private(keys, json.dumps(pair))
+        (root / state_files.STATE).replace(root / state_files.PREVIOUS_STATE)
+    state_files.create_keys(root)
 
 
-def read_keys(root: Path) -> tuple[str, str]:
-    """Return the sandbox's OSS key pair."""
-    key_id, key_secret = json.loads((root / "keys.json").read_text("utf-8"))
-    return key_id, key_secret
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner reads, in one step."""
-    temporary = path.with_suffix(".new")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    temporary.replace(path)
-
-
-@contextlib.contextmanager
-def _held(root: Path, *, timeout_s: float = 1) -> Iterator[TextIO]:
-    """Hold the lock of ``root`` while the sandbox runs; the file is for its process id."""
-    with (root / "lock").open("a") as lock:
-        deadline = time.monotonic() + timeout_s
-        while not _try_lock(lock):
-            # Whoever looks whether a sandbox runs holds the lock for a moment too.
-            if time.monotonic() > deadline:
-                raise SandboxError(f"a sandbox is already running under {root}")
-            time.sleep(0.02)
-        lock.truncate(0)
-        yield lock
-
-
-def _log_to_stderr() -> None:
-    """Log with times: to the terminal, or where ``up`` led a detached sandbox's stderr."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("qwenkit").setLevel(logging.INFO)
-
-
-def _try_lock(lock: TextIO) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _holder(root: Path) -> int:
-    """Return the process that holds the lock, also one that does not answer yet; 0 if none.
+def _holder(root: Path) -> int | None:
+    """Return the process that holds the lock, also one that does not answer yet; None if none.
 
     Raises:
-        SandboxError: it does not say which it is.
+        SandboxError: the process does not write its id.
     """
-    if not _locked(root):
-        return 0
     deadline = time.monotonic() + 1
-    while not (text := (root / "lock").read_text()) and time.monotonic() < deadline:
+    while (pid := state_files.holder(root)) == 0 and time.monotonic() < deadline:
         time.sleep(0.02)
-    if not text:
+    if pid == 0:
         raise SandboxError(
-            f"somebody holds {root / 'lock'} and does not say who",
-            "its folder must not be removed under a process that goes on",
+            f"an unknown process holds {root / 'lock'}",
+            "its folder must not be removed while it runs",
             "find it with `lsof` on that file and stop it",
         )
-    return int(text)
+    return pid
 
 
 def _wait_gone(pid: int, *, timeout_s: float = 5) -> None:
-    """Wait for the interpreter behind a released lock to end."""
+    """Wait until the process that released the lock has ended."""
     deadline = time.monotonic() + timeout_s
     with contextlib.suppress(ProcessLookupError):
         while time.monotonic() < deadline:
@@ -343,18 +223,6 @@ def _wait_gone(pid: int, *, timeout_s: float = 5) -> None:
             time.sleep(0.02)
 
 
-def _locked(root: Path) -> bool:
-    try:
-        with (root / "lock").open("r+") as lock:
-            return not _try_lock(lock)
-    except FileNotFoundError:
-        return False
-
-
-def _is_ours(root: Path) -> bool:
-    return (root / "keys.json").exists()
-
-
-def _last_words(root: Path) -> str:
-    lines = (root / "log").read_text("utf-8", "replace").strip().splitlines()
-    return " | ".join(lines[-3:]) or "it said nothing"
+def _end_of(log: Path) -> str:
+    lines = log.read_text("utf-8", "replace").strip().splitlines()
+    return " | ".join(lines[-3:]) or "its log is empty"

@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from qwenkit.sandbox import process
+from qwenkit.sandbox import process, state_files
 
 
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory):
     """Return the root of a sandbox that runs for all tests of the session."""
     root = tmp_path_factory.mktemp("sandbox") / "root"
-    process.up(root, process.Options(time_scale=20))
+    process.up(root, state_files.SandboxOptions(time_scale=20))
     yield root
     process.down(root)
 

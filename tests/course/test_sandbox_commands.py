@@ -13,7 +13,7 @@ import time
 import oss2
 import pytest
 
-from qwenkit.sandbox import process
+from qwenkit.sandbox import process, state_files
 
 COMMAND = [sys.executable, "-m", "qwenkit", "sandbox"]
 
@@ -27,7 +27,7 @@ def ask(*words, **how):
 def test_status_says_where_everything_listens(sandbox):
     shown = ask("status", "--root", sandbox)
     assert shown.returncode == 0
-    found = process.running(sandbox)
+    found = state_files.running(sandbox)
     for address in (found.api, found.gateway, found.oss, found.hub):
         assert address in shown.stdout
         assert "127.0.0.1" in address
@@ -66,19 +66,19 @@ def test_in_the_foreground_it_runs_until_told_to_stop(tmp_path, number):
         [*COMMAND, "up", "--root", root], stdout=subprocess.PIPE, text=True
     ) as up:
         assert "sandbox" in up.stdout.readline()
-        wait_until(lambda: process.state(root))
+        wait_until(lambda: state_files.find(root))
         up.send_signal(number)
         assert up.wait(timeout=60) == 0
-    assert process.state(root) is None
+    assert state_files.find(root) is None
     process.down(root)
 
 
 def test_a_crashed_sandbox_comes_up_again_with_its_objects(tmp_path):
     root = tmp_path / "root"
     first = process.up(root)
-    (root / "oss" / process.BUCKET / "kept.txt").write_text("kept")
+    (root / "oss" / state_files.BUCKET / "kept.txt").write_text("kept")
     os.kill(first.pid, signal.SIGKILL)
-    wait_until(lambda: process.state(root) is None)
+    wait_until(lambda: state_files.find(root) is None)
     process.up(root)
     try:
         env = process.environment(root)
@@ -90,15 +90,15 @@ def test_a_crashed_sandbox_comes_up_again_with_its_objects(tmp_path):
 
 def test_the_oss_server_alone(tmp_path):
     keys = {"OSS_ACCESS_KEY_ID": "an-id", "OSS_ACCESS_KEY_SECRET": "a-secret"}
-    command = [*COMMAND, "oss", "--root", tmp_path, "--port", "0", "--bucket", process.BUCKET]
+    command = [*COMMAND, "oss", "--root", tmp_path, "--port", "0", "--bucket", state_files.BUCKET]
     with subprocess.Popen(
         command, env=os.environ | keys, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as server:
         address = server.stdout.readline().removeprefix("oss: ").strip()
         store = bucket(oss2.Auth("an-id", "a-secret"), address)
         store.put_object("a/b.txt", b"bytes")
-        assert (tmp_path / process.BUCKET / "a" / "b.txt").read_bytes() == b"bytes"
-        (tmp_path / process.BUCKET / "dropped.txt").write_text("by hand")
+        assert (tmp_path / state_files.BUCKET / "a" / "b.txt").read_bytes() == b"bytes"
+        (tmp_path / state_files.BUCKET / "dropped.txt").write_text("by hand")
         assert store.get_object("dropped.txt").read() == b"by hand"
         server.send_signal(signal.SIGTERM)
         out, err = server.communicate(timeout=60)
@@ -115,7 +115,9 @@ def test_the_oss_server_alone_wants_its_keys(tmp_path):
 def bucket(auth, address):
     session = oss2.Session()
     session.session.trust_env = False
-    return oss2.Bucket(auth, address, process.BUCKET, session=session, region=process.REGION)
+    return oss2.Bucket(
+        auth, address, state_files.BUCKET, session=session, region=state_files.REGION
+    )
 
 
 def wait_until(condition, timeout_s=60):

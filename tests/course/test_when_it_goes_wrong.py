@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from qwenkit.sandbox import process
+from qwenkit.sandbox import process, state_files
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("0[0-6]-*.ipynb"))
 BOX = "when-it-goes-wrong"
@@ -40,7 +40,7 @@ def shell(tmp_path_factory):
     """Return a function that runs lines as a learner's terminal does, after `sandbox env`."""
     home = tmp_path_factory.mktemp("home")
     root = home / ".qwenkit" / "sandbox"
-    process.up(root, process.Options(time_scale=12))
+    process.up(root, state_files.SandboxOptions(time_scale=12))
     environment = os.environ | process.environment(root)
     environment |= {"HOME": str(home), "QWENKIT_TIMEOUT_S": "60"}
     # One pod stays.

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from qwenkit.sandbox import process
+from qwenkit.sandbox import process, state_files
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_sandbox_already_running(sandbox):
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 1
     assert "already running" in result.stderr
-    assert process.state(sandbox) is not None
+    assert state_files.find(sandbox) is not None
 
 
 def test_a_folder_that_is_not_a_sandbox_is_left_alone(tmp_path):

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from qwenkit.sandbox import process
+from qwenkit.sandbox import process, state_files
 
 pytestmark = pytest.mark.alone
 
@@ -83,7 +83,7 @@ def test_the_whole_course_passes(tmp_path):
 def sandbox(tmp_path, monkeypatch):
     """Run against a sandbox that outlives the run, so that what is left can be looked at."""
     root = tmp_path / "sandbox"
-    process.up(root, process.Options(time_scale=20))
+    process.up(root, state_files.SandboxOptions(time_scale=20))
     for name, value in process.environment(root).items():
         monkeypatch.setenv(name, value)
     yield root

@@ -9,9 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from qwenkit.errors import InvalidValue, NotFound, SandboxError
-from qwenkit.sandbox import process
+from qwenkit.sandbox import state_files
 
-ADDRESS = "faults.json"
 _TIMEOUT_S = 30
 
 
@@ -23,9 +22,9 @@ def ask(root: Path, method: str, order: dict[str, Any] | None = None) -> Any:
         InvalidValue: the order makes no sense.
         NotFound: there is no such pod or file.
     """
-    process.running(root)
+    state_files.running(root)
     try:
-        address = json.loads((root / ADDRESS).read_text("utf-8"))
+        address = json.loads((root / state_files.FAULTS_ADDRESS).read_text("utf-8"))
         status, answer = _send(address, method, json.dumps(order) if order else None)
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise SandboxError(

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from transfer_world import OPTIONS, write
 
 from qwenkit.errors import InvalidValue, NotFound, QwenkitError
-from qwenkit.sandbox import process
+from qwenkit.sandbox import process, state_files
 from qwenkit.sandbox.faults.catalogue import FAULTS, Order, parse
-from qwenkit.sandbox.faults.client import ADDRESS, ask
+from qwenkit.sandbox.faults.client import ask
 from qwenkit.settings import Credentials
 from qwenkit.weights.hub.repository import open_source
 from qwenkit.weights.integrity import verify
@@ -50,7 +50,7 @@ LASTING = [
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("faults") / "root"
-    process.up(path, process.Options(time_scale=50))
+    process.up(path, state_files.SandboxOptions(time_scale=50))
     yield path
     process.down(path)
 
@@ -160,7 +160,7 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_orders_need_the_token_of_a_private_file(root: Path) -> None:
-    path = root / ADDRESS
+    path = root / state_files.FAULTS_ADDRESS
     assert path.stat().st_mode & 0o077 == 0
     url = json.loads(path.read_text())["url"]
     for headers in ({}, {"Authorization": "Bearer x"}):
@@ -320,7 +320,7 @@ def test_a_fault_outlives_no_sandbox(tmp_path: Path) -> None:
         order(path, "gpu", "lost", count=3, for_s=600)
         until_now(lambda: '"nvidia.com/gpu":"0"' in _kept(path))
         os.kill(first.pid, 9)
-        until_now(lambda: process.state(path) is None)
+        until_now(lambda: state_files.find(path) is None)
         process.up(path)
         assert ask(path, "GET") == []
         until_now(lambda: '"nvidia.com/gpu":"0"' not in _kept(path))

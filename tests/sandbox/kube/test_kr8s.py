@@ -12,7 +12,7 @@ import kr8s
 import pytest
 from kr8s.asyncio.objects import ConfigMap, Deployment, Pod
 
-from qwenkit.sandbox import process
+from qwenkit.sandbox import process, state_files
 
 # The client knows versions up to a time, and says so of newer ones.
 pytestmark = pytest.mark.filterwarnings("ignore:Kubernetes version .* is not supported:UserWarning")
@@ -23,7 +23,7 @@ SAY = {"name": "main", "image": "busybox", "command": ["sh", "-c", "echo hello &
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("sandbox") / "root"
-    process.up(path, process.Options(time_scale=100))
+    process.up(path, state_files.SandboxOptions(time_scale=100))
     yield path
     process.down(path)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from qwenkit.sandbox import process
+from qwenkit.sandbox import process, state_files
 
 WEB = {
     "apiVersion": "apps/v1",
@@ -115,7 +115,7 @@ class Kubectl:
 @pytest.fixture(scope="module")
 def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
     root = tmp_path_factory.mktemp("sandbox") / "root"
-    process.up(root, process.Options(time_scale=100))
+    process.up(root, state_files.SandboxOptions(time_scale=100))
     for name, content in FILES.items():
         path = root / "files" / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ import requests
 from places import SUPPORT
 
 from qwenkit.errors import SandboxError, SettingsError
-from qwenkit.sandbox import process
+from qwenkit.sandbox import process, state_files
 from qwenkit.sandbox.kubelet import child, real_vllm, vllm_flags
 
 STAND_IN = SUPPORT / "vllm_stand_in.py"
@@ -47,7 +47,7 @@ Object = dict[str, Any]
 @dataclass(frozen=True)
 class Running:
     root: Path
-    state: process.State
+    state: state_files.SandboxState
 
     def kubectl(self, *arguments: str, stdin: object = None, good: bool = True) -> str:
         command = ["kubectl", "--kubeconfig", str(self.root / "kubeconfig")]
@@ -68,18 +68,18 @@ class Running:
 
     def volume(self, name: str, behaviour: Object) -> list[Object]:
         """Put a model into the bucket; return a volume around it."""
-        folder = self.root / "oss" / process.BUCKET / name
+        folder = self.root / "oss" / state_files.BUCKET / name
         (folder / "deep").mkdir(parents=True)
         (folder / "behaviour.json").write_text(json.dumps(behaviour))
         (folder / "deep" / "权重.bin").write_bytes(bytes(range(256)))
-        keys = dict(zip(("akId", "akSecret"), process.read_keys(self.root), strict=True))
+        keys = dict(zip(("akId", "akSecret"), state_files.read_keys(self.root), strict=True))
         data = {key: base64.b64encode(text.encode()).decode() for key, text in keys.items()}
         csi = {
             "driver": "ossplugin.csi.alibabacloud.com",
             "volumeHandle": name,
             "nodePublishSecretRef": {"name": "oss", "namespace": "default"},
             "volumeAttributes": {
-                "bucket": process.BUCKET,
+                "bucket": state_files.BUCKET,
                 "url": self.state.oss,
                 "path": f"/{name}",
             },
@@ -179,7 +179,7 @@ def up(root: Path) -> Running:
         patch.setenv("QWENKIT_VLLM", str(stand_in(root.parent)))
         for name, value in SECRETS.items():
             patch.setenv(name, value)
-        options = process.Options(engine="vllm", gpus=8, time_scale=100)
+        options = state_files.SandboxOptions(engine="vllm", gpus=8, time_scale=100)
         return Running(root, process.up(root, options))
 
 
@@ -197,7 +197,7 @@ def one_of_its_own(tmp_path: Path) -> Iterator[Running]:
 
 
 def test_the_state_says_which_vllm_serves(sandbox: Running) -> None:
-    options = process.running(sandbox.root).options
+    options = state_files.running(sandbox.root).options
     assert (options.engine, options.vllm_version) == ("vllm", "9.9.9+stand.in")
     command = [sys.executable, "-m", "qwenkit", "sandbox", "status", "--root", sandbox.root]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
@@ -267,11 +267,11 @@ def test_its_failure_is_the_container_s(sandbox: Running) -> None:
 
 
 def test_objects_that_cannot_be_files_end_the_container(sandbox: Running) -> None:
-    keys = process.read_keys(sandbox.root)
+    keys = state_files.read_keys(sandbox.root)
     with session() as http:
         auth, wrapped = oss2.Auth(*keys), oss2.Session()
         wrapped.session = http
-        bucket = oss2.Bucket(auth, sandbox.state.oss, process.BUCKET, session=wrapped)
+        bucket = oss2.Bucket(auth, sandbox.state.oss, state_files.BUCKET, session=wrapped)
         for key in ("hostile/name", "hostile/name/below"):
             bucket.put_object(key, b"")
     sandbox.pod("hostile", {})
@@ -355,7 +355,7 @@ def test_without_a_vllm_up_says_how_to_give_one(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SettingsError, match="QWENKIT_VLLM is not set") as caught:
-        process.up(tmp_path / "root", process.Options(engine="vllm"))
+        process.up(tmp_path / "root", state_files.SandboxOptions(engine="vllm"))
     assert "put `vllm` on PATH" in caught.value.fix
     monkeypatch.setenv("QWENKIT_VLLM", str(tmp_path / "nothing"))
     with pytest.raises(SettingsError, match="is no program"):
@@ -377,4 +377,4 @@ def test_a_program_that_is_no_vllm_is_refused(
 
 def test_there_are_two_engines(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="not one of modelled, vllm"):
-        process.up(tmp_path / "root", process.Options(engine="tgi"))
+        process.up(tmp_path / "root", state_files.SandboxOptions(engine="tgi"))

@@ -13,7 +13,7 @@ import oss2
 import pytest
 import requests
 
-from qwenkit.sandbox import process
+from qwenkit.sandbox import process, state_files
 
 POD = {"containers": [{"name": "main", "image": "busybox", "command": ["sleep", "infinity"]}]}
 
@@ -21,7 +21,7 @@ POD = {"containers": [{"name": "main", "image": "busybox", "command": ["sleep", 
 @dataclass(frozen=True)
 class Running:
     root: Path
-    state: process.State
+    state: state_files.SandboxState
 
     def kubectl(self, *arguments: str, stdin: object = None) -> subprocess.CompletedProcess[str]:
         command = ["kubectl", "--kubeconfig", str(self.root / "kubeconfig")]
@@ -54,16 +54,16 @@ class Running:
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     root = tmp_path_factory.mktemp("sandbox") / "root"
-    yield Running(root, process.up(root, process.Options(time_scale=100)))
+    yield Running(root, process.up(root, state_files.SandboxOptions(time_scale=100)))
     process.down(root)
 
 
 @pytest.fixture
 def bucket(sandbox: Running) -> oss2.Bucket:
-    keys = process.read_keys(sandbox.root)
+    keys = state_files.read_keys(sandbox.root)
     session = oss2.Session()
     session.session.trust_env = False
-    return oss2.Bucket(oss2.Auth(*keys), sandbox.state.oss, process.BUCKET, session=session)
+    return oss2.Bucket(oss2.Auth(*keys), sandbox.state.oss, state_files.BUCKET, session=session)
 
 
 @pytest.fixture

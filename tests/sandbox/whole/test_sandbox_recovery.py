@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from qwenkit.errors import SandboxError
-from qwenkit.sandbox import process
+from qwenkit.sandbox import process, state_files
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_after_a_crash_the_cluster_is_as_it_was(root: Path) -> None:
     kubectl(root, "apply", "--server-side", "-f", str(manifest))
     eventually(lambda: '"kept"' in (root / "cluster.json").read_text())
     os.kill(first.pid, signal.SIGKILL)
-    eventually(lambda: process.state(root) is None)
+    eventually(lambda: state_files.find(root) is None)
 
     second = process.up(root)
     assert second.recovered
@@ -83,7 +83,7 @@ def test_down_stops_one_that_does_not_answer_yet(root: Path) -> None:
     """The folder must not be removed under a process that goes on."""
     pid = process.up(root).pid
     (root / "sandbox.json").unlink()
-    assert process.state(root) is None
+    assert state_files.find(root) is None
     assert process.down(root)
     assert not alive(pid)
     assert not root.exists()
@@ -91,27 +91,27 @@ def test_down_stops_one_that_does_not_answer_yet(root: Path) -> None:
 
 def test_a_second_one_is_refused_and_the_first_stays(root: Path) -> None:
     first = process.up(root)
-    with pytest.raises(SandboxError, match="already running"):
+    with pytest.raises(SandboxError, match=f"its process is {first.pid}"):
         process.up(root)
     # Past the first check too: the lock decides.
     command = [sys.executable, "-m", "qwenkit.sandbox", str(root), "{}", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "already running" in done.stderr
-    assert process.running(root) == first
+    assert state_files.running(root) == first
 
 
 def test_another_version_s_state_is_no_running_sandbox(root: Path) -> None:
     process.prepare(root)
     (root / "sandbox.json").write_text('{"options": {"colour": "red"}}')
     with pytest.raises(SandboxError, match="no state"):
-        process.read_state(root / "sandbox.json")
+        state_files.read_state(root / "sandbox.json")
 
 
 def test_a_folder_is_not_removed_under_an_unknown_holder(root: Path) -> None:
     process.prepare(root)
     with (root / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(SandboxError, match="does not say who"):
+        with pytest.raises(SandboxError, match="unknown process"):
             process.down(root)
     assert (root / "keys.json").exists()
