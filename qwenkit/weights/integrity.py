@@ -16,7 +16,7 @@ from typing import Any
 import oss2
 
 from qwenkit.errors import NotFound, Rejected
-from qwenkit.weights.hub.repository import MANIFEST_NAME, Listing, RemoteFile, Repository
+from qwenkit.weights.hub.listing import MANIFEST_NAME, Listing, RemoteFile, Repository
 from qwenkit.weights.hub.source_stream import SourceStream
 from qwenkit.weights.manifest import StoredFile, manifest_key, read_manifest
 from qwenkit.weights.oss.bucket import list_objects, object_url

@@ -11,7 +11,7 @@ from typing import Any
 import oss2
 
 from qwenkit.errors import Conflict, NotFound
-from qwenkit.weights.hub.repository import MANIFEST_NAME
+from qwenkit.weights.hub.listing import MANIFEST_NAME
 from qwenkit.weights.oss.bucket import abort_uploads, delete_keys, list_objects, object_url
 from qwenkit.weights.oss.errors import ask
 from qwenkit.weights.selection import EVERYTHING, Selection

@@ -12,7 +12,7 @@ from functools import partial
 import oss2
 
 from qwenkit.errors import Conflict, InvalidValue, Rejected, TransferError
-from qwenkit.weights.hub.repository import MANIFEST_NAME, Listing
+from qwenkit.weights.hub.listing import MANIFEST_NAME, Listing
 from qwenkit.weights.integrity import check_stored
 from qwenkit.weights.manifest import Manifest, dump, manifest_key, read_manifest
 from qwenkit.weights.oss.bucket import (

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from qwenkit.errors import InvalidValue
-from qwenkit.weights.hub.repository import Listing
+from qwenkit.weights.hub.listing import Listing
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import oss2
 
 from qwenkit.errors import Conflict, NotFound, SettingsError
 from qwenkit.settings import Credentials, Settings
-from qwenkit.weights.hub.repository import Repository, open_source
+from qwenkit.weights.hub.listing import Repository
+from qwenkit.weights.hub.repository import open_source
 from qwenkit.weights.integrity import verify
 from qwenkit.weights.manifest import delete_prefix, manifest_key, read_manifest
 from qwenkit.weights.oss import bucket as oss

@@ -13,7 +13,7 @@ import oss2
 
 from qwenkit.errors import NotFound, TransferError
 from qwenkit.weights.checkpoint import Checkpoints, Saver
-from qwenkit.weights.hub.repository import RemoteFile, Repository
+from qwenkit.weights.hub.listing import RemoteFile, Repository
 from qwenkit.weights.hub.source_stream import SourceStream
 from qwenkit.weights.manifest import StoredFile
 from qwenkit.weights.oss.bucket import StoredObject, object_url

@@ -21,13 +21,8 @@ import oss2
 
 from qwenkit.errors import InvalidValue, QwenkitError, TransferError
 from qwenkit.weights.checkpoint import Checkpoints, Saver
-from qwenkit.weights.hub.repository import (
-    Listing,
-    RemoteFile,
-    Repository,
-    content_revision,
-    open_source,
-)
+from qwenkit.weights.hub.listing import Listing, RemoteFile, Repository, content_revision
+from qwenkit.weights.hub.repository import open_source
 from qwenkit.weights.hub.source_stream import SourceStream, digest
 from qwenkit.weights.integrity import check_listing
 from qwenkit.weights.manifest import Manifest, StoredFile

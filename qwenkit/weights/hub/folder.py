@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from qwenkit.errors import NotFound, TransferError
-from qwenkit.weights.hub.repository import Listing, Reader, RemoteFile, Source, listed
+from qwenkit.weights.hub.listing import Listing, Reader, RemoteFile, Source, listed
 
 _log = logging.getLogger("qwenkit.weights")
 

@@ -19,7 +19,7 @@ from requests.adapters import HTTPAdapter
 
 from qwenkit.errors import Forbidden, NotFound, QwenkitError, TransferError, Unreachable
 from qwenkit.loopback import is_loopback
-from qwenkit.weights.hub.repository import Reader, RemoteFile
+from qwenkit.weights.hub.listing import Reader, RemoteFile
 from qwenkit.weights.retry import Patience, retry
 
 TIMEOUT_S = (10.0, 30.0)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from qwenkit.errors import TransferError
 from qwenkit.weights.hub.http_stream import HubSession
-from qwenkit.weights.hub.repository import Listing, Reader, RemoteFile, Source, listed
+from qwenkit.weights.hub.listing import Listing, Reader, RemoteFile, Source, listed
 
 
 class HuggingFace:

@@ -9,7 +9,7 @@ from typing import Any
 
 from qwenkit.errors import NotFound, TransferError
 from qwenkit.weights.hub.http_stream import HubSession
-from qwenkit.weights.hub.repository import (
+from qwenkit.weights.hub.listing import (
     Listing,
     Reader,
     RemoteFile,

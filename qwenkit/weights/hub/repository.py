@@ -1,24 +1,19 @@
-"""Where weights come from: a ModelScope or Hugging Face repository, or a folder.
-
-All three look the same to the transfer engine: a ``Listing`` of files with size and, where the
-hub states it, sha256, and a byte stream of any file from any offset.
-"""
+"""Which source does the user mean? ``modelscope:``, ``hf:`` or a folder, opened."""
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
-from qwenkit.errors import InvalidValue, Rejected
+from qwenkit.errors import InvalidValue
+from qwenkit.weights.hub.folder import Folder
+from qwenkit.weights.hub.huggingface import HuggingFace
+from qwenkit.weights.hub.listing import Repository, Source
+from qwenkit.weights.hub.modelscope import ModelScope
 
 MODELSCOPE = "https://www.modelscope.cn"
 HUGGING_FACE = "https://huggingface.co"
-MANIFEST_NAME = "qwenkit.json"
 
 _HUBS: dict[str, tuple[Literal["modelscope", "hf"], str]] = {
     "modelscope": ("modelscope", "master"),
@@ -27,66 +22,6 @@ _HUBS: dict[str, tuple[Literal["modelscope", "hf"], str]] = {
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _REVISION = re.compile(r"[\w][\w./-]*")
 _SHAPE = "modelscope:owner/name[@revision], hf:owner/name[@revision] or a folder"
-
-
-@dataclass(frozen=True)
-class Source:
-    """What the user named. ``revision`` is empty for a folder."""
-
-    kind: Literal["modelscope", "hf", "folder"]
-    name: str
-    revision: str = ""
-
-    def describe(self) -> str:
-        """Return the source as the user would write it, revision included."""
-        return self.name if self.kind == "folder" else f"{self.kind}:{self.name}@{self.revision}"
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """One file of a source; ``sha256`` is empty where the source does not state it."""
-
-    path: str
-    size: int
-    sha256: str = ""
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The files of one revision, sorted by path.
-
-    ``revision`` is the hub's commit or, where none is named, a hash of the listing. It is empty
-    for a folder, whose listing is known only once every file has been hashed.
-    """
-
-    source: str
-    revision: str
-    files: tuple[RemoteFile, ...]
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files together."""
-        return sum(file.size for file in self.files)
-
-
-class Reader(Protocol):
-    """A stream of bytes."""
-
-    def readinto(self, buffer: memoryview, /) -> int | None:
-        """Fill the start of ``buffer``; return how many bytes, 0 at the end."""
-        ...
-
-
-class Repository(Protocol):
-    """One source, opened."""
-
-    def listing(self) -> Listing:
-        """Return the files of this revision."""
-        ...
-
-    def open(self, file: RemoteFile, offset: int = 0) -> AbstractContextManager[Reader]:
-        """Stream the bytes of ``file`` from ``offset``, which lies before its end."""
-        ...
 
 
 def parse_source(text: str) -> Source:
@@ -121,52 +56,9 @@ def open_source(
         InvalidValue: the source has none of the known shapes.
         NotFound: the folder does not exist.
     """
-    from qwenkit.weights.hub import folder, huggingface, modelscope
-
     parsed = parse_source(source) if isinstance(source, str) else source
     if parsed.kind == "modelscope":
-        return modelscope.ModelScope(parsed, endpoint=modelscope_endpoint)
+        return ModelScope(parsed, endpoint=modelscope_endpoint)
     if parsed.kind == "hf":
-        return huggingface.HuggingFace(parsed, endpoint=hf_endpoint)
-    return folder.Folder(parsed)
-
-
-def listed(source: str, files: Iterable[RemoteFile]) -> tuple[RemoteFile, ...]:
-    """Check and sort what a source lists; a ``qwenkit.json`` is ours and stays behind.
-
-    Raises:
-        Rejected: a path is listed twice, or would leave the prefix.
-    """
-    found: dict[str, RemoteFile] = {}
-    for file in files:
-        check_path(file.path, source)
-        if file.path in found:
-            raise Rejected(f"{source} lists {file.path!r} twice")
-        found[file.path] = file
-    found.pop(MANIFEST_NAME, None)
-    return tuple(found[path] for path in sorted(found))
-
-
-def check_path(path: str, source: str) -> None:
-    """Refuse a path that is absolute, climbs, or that no object key can hold.
-
-    A backslash is a letter like any other, on Linux, on macOS and within a key. OSS refuses it
-    only at the start of a key, where the prefix stands.
-    """
-    unsafe = any(segment in ("", ".", "..") for segment in path.split("/"))
-    control = any(ord(character) < 32 or character == "\x7f" for character in path)
-    surrogate = any(0xD800 <= ord(character) < 0xE000 for character in path)
-    if unsafe or control or surrogate:
-        raise Rejected(
-            f"{source} names a file {path!r}",
-            "a path must be relative, stay inside the repository, and be printable UTF-8",
-            "rename the file",
-        )
-
-
-def content_revision(files: Iterable[RemoteFile]) -> str:
-    """Return the hash of a listing: equal files give an equal revision, wherever they lie."""
-    digest = hashlib.sha256()
-    for file in sorted(files, key=lambda file: file.path):
-        digest.update(f"{file.path}\0{file.size}\0{file.sha256}\n".encode())
-    return digest.hexdigest()[:40]
+        return HuggingFace(parsed, endpoint=hf_endpoint)
+    return Folder(parsed)

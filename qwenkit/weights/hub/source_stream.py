@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from qwenkit.errors import TransferError, Unreachable
-from qwenkit.weights.hub.repository import Reader, RemoteFile, Repository
+from qwenkit.weights.hub.listing import Reader, RemoteFile, Repository
 from qwenkit.weights.parts import crc64
 from qwenkit.weights.retry import Patience
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from qwenkit.errors import Conflict, TransferError
-from qwenkit.weights.hub.repository import RemoteFile
+from qwenkit.weights.hub.listing import RemoteFile
 from qwenkit.weights.hub.source_stream import digest
 from qwenkit.weights.oss.part_upload import PartUpload
 from qwenkit.weights.parts import crc64

@@ -14,7 +14,7 @@ import oss2
 
 from qwenkit.errors import NotFound
 from qwenkit.weights.checkpoint import Checkpoint
-from qwenkit.weights.hub.repository import RemoteFile
+from qwenkit.weights.hub.listing import RemoteFile
 from qwenkit.weights.hub.source_stream import SourceStream
 from qwenkit.weights.oss.bucket import abort_upload, delete_keys
 from qwenkit.weights.oss.multipart import find_upload

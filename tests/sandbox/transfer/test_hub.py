@@ -15,7 +15,8 @@ from transfer_world import OPTIONS, PART, Faults, Handler, World, proven, resuma
 
 from qwenkit.errors import NotFound, TransferError, Unreachable
 from qwenkit.sandbox.hub.server import HubServer
-from qwenkit.weights.hub.repository import Repository, open_source
+from qwenkit.weights.hub.listing import Repository
+from qwenkit.weights.hub.repository import open_source
 from qwenkit.weights.report import UploadReport
 from qwenkit.weights.transfer import upload
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from transfer_world import BUCKET, KEYS, credentials, world
 
 from qwenkit.errors import Rejected
-from qwenkit.weights.hub.repository import MANIFEST_NAME, Listing, RemoteFile, listed
+from qwenkit.weights.hub.listing import MANIFEST_NAME, Listing, RemoteFile, listed
 from qwenkit.weights.integrity import verify
 from qwenkit.weights.oss.bucket import list_objects, open_bucket
 from qwenkit.weights.transfer import upload

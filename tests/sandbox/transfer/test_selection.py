@@ -14,7 +14,8 @@ from transfer_world import OPTIONS, World, world, write
 
 from qwenkit.errors import Conflict, InvalidValue, Rejected
 from qwenkit.sandbox.hub.server import HubServer
-from qwenkit.weights.hub.repository import Listing, RemoteFile, open_source
+from qwenkit.weights.hub.listing import Listing, RemoteFile
+from qwenkit.weights.hub.repository import open_source
 from qwenkit.weights.integrity import verify
 from qwenkit.weights.oss.bucket import list_objects
 from qwenkit.weights.report import UploadReport

@@ -13,7 +13,8 @@ from aiohttp import web
 from qwenkit.errors import Forbidden, NotFound, TransferError
 from qwenkit.loopback import is_loopback
 from qwenkit.sandbox.http import listen
-from qwenkit.weights.hub.repository import RemoteFile, Repository, open_source
+from qwenkit.weights.hub.listing import RemoteFile, Repository
+from qwenkit.weights.hub.repository import open_source
 
 Serve = Callable[[web.Application], str]
 

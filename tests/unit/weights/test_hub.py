@@ -10,14 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenkit.errors import InvalidValue, NotFound, Rejected, TransferError
-from qwenkit.weights.hub.repository import (
-    RemoteFile,
-    Source,
-    content_revision,
-    listed,
-    open_source,
-    parse_source,
-)
+from qwenkit.weights.hub.listing import RemoteFile, Source, content_revision, listed
+from qwenkit.weights.hub.repository import open_source, parse_source
 
 SOURCES = {
     "modelscope:qwen/Qwen-7B-Chat-Int8": ("modelscope", "qwen/Qwen-7B-Chat-Int8", "master"),
