@@ -22,7 +22,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from qwenkit.autoscaling.annotations import PREFIX, ScalingSpec, parse_spec
+from qwenkit.autoscaling.annotation_keys import PREFIX
+from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.autoscaling.kpa import TICK_S, Decider
 from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.result import Result

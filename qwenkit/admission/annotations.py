@@ -17,11 +17,9 @@ from qwenkit.admission.faults import (
     via,
 )
 from qwenkit.admission.schema import quantities
+from qwenkit.autoscaling.annotation_keys import GROUP, HPA, KPA, SERVING, find_annotation
 from qwenkit.autoscaling.golang import parse_duration_ns, parse_float, parse_int
 
-GROUP = "autoscaling.knative.dev"
-KPA, HPA = f"kpa.{GROUP}", f"hpa.{GROUP}"
-SERVING = "serving.knative.dev"
 _SECOND = 10**9
 _HOUR = 3600 * _SECOND
 _QUEUE_RESOURCES = [
@@ -44,37 +42,6 @@ _NETWORKING = {
     )
 }
 Annotations = Mapping[str, str]
-# The keys that the autoscaler reads; those with True are also read in camelCase.
-KEYS = {
-    "class": False,
-    "metric": False,
-    "target": False,
-    "target-utilization-percentage": True,
-    "min-scale": True,
-    "max-scale": True,
-    "initial-scale": True,
-    "activation-scale": False,
-    "scale-down-delay": True,
-    "scale-to-zero-pod-retention-period": True,
-    "window": False,
-    "panic-window-percentage": True,
-    "panic-threshold-percentage": True,
-    "target-burst-capacity": True,
-    "metric-aggregation-algorithm": True,
-}
-
-
-def camel(name: str) -> str:
-    """Return the camelCase spelling of a kebab-case name."""
-    first, *rest = name.split("-")
-    return first + "".join(part.capitalize() for part in rest)
-
-
-def read(annotations: Annotations, name: str) -> tuple[str, str] | None:
-    """Return ``(key, value)`` of an autoscaling annotation; the kebab spelling wins."""
-    spellings = (name, camel(name)) if KEYS[name] else (name,)
-    keys = (f"{GROUP}/{spelling}" for spelling in spellings)
-    return next(((key, annotations[key]) for key in keys if key in annotations), None)
 
 
 def template(annotations: Annotations, cluster: Cluster) -> list[Fault]:
@@ -116,14 +83,14 @@ def rollout(annotations: Annotations) -> list[Fault]:
 
 
 def _class(annotations: Annotations) -> list[Fault]:
-    found = read(annotations, "class")
+    found = find_annotation(annotations, "class")
     if found and found[1].endswith(".knative.dev") and found[1] not in (KPA, HPA):
         return [invalid(found[1], found[0])]
     return []
 
 
 def _integer(annotations: Annotations, name: str) -> tuple[int, list[Fault]]:
-    found = read(annotations, name)
+    found = find_annotation(annotations, name)
     if found is None:
         return 0, []
     key, value = found
@@ -147,7 +114,7 @@ def _scale_bounds(annotations: Annotations, cluster: Cluster) -> list[Fault]:
     if 0 != most < least:
         paths = (f"{GROUP}/max-scale", f"{GROUP}/min-scale")
         faults.append(Fault(f"max-scale={most} is less than min-scale={least}", paths))
-    found = read(annotations, "max-scale")
+    found = find_annotation(annotations, "max-scale")
     limit = cluster.max_scale_limit
     if found and limit:
         if most > limit:
@@ -159,7 +126,7 @@ def _scale_bounds(annotations: Annotations, cluster: Cluster) -> list[Fault]:
 
 
 def _activation_scale(annotations: Annotations, least: int, most: int) -> list[Fault]:
-    found = read(annotations, "activation-scale")
+    found = find_annotation(annotations, "activation-scale")
     if found is None:
         return []
     key, value = found
@@ -183,7 +150,7 @@ def _floats(annotations: Annotations) -> list[Fault]:
         ("panic-threshold-percentage", 110, 1000),
         ("target-utilization-percentage", 1, 100),
     ):
-        found = read(annotations, name)
+        found = find_annotation(annotations, name)
         number = _float(found)
         if found and number is None:
             faults.append(invalid(found[1], found[0]))
@@ -193,7 +160,7 @@ def _floats(annotations: Annotations) -> list[Fault]:
 
 
 def _target(annotations: Annotations) -> list[Fault]:
-    found = read(annotations, "target")
+    found = find_annotation(annotations, "target")
     number = _float(found)
     if found and number is None:
         return [invalid(found[1], found[0])]
@@ -203,7 +170,7 @@ def _target(annotations: Annotations) -> list[Fault]:
 
 
 def _burst(annotations: Annotations) -> list[Fault]:
-    found = read(annotations, "target-burst-capacity")
+    found = find_annotation(annotations, "target-burst-capacity")
     number = _float(found)
     if found and (number is None or (number < 0 and number != -1)):
         return [invalid(found[1], found[0])]
@@ -229,7 +196,7 @@ def _durations(annotations: Annotations) -> list[Fault]:
         ("scale-to-zero-pod-retention-period", 0, "0s", False),
         ("scale-down-delay", 0, "0s", True),
     ):
-        found = read(annotations, name)
+        found = find_annotation(annotations, name)
         if found is None:
             continue
         key, value = found
@@ -246,10 +213,10 @@ def _durations(annotations: Annotations) -> list[Fault]:
 
 
 def _metric(annotations: Annotations, cluster: Cluster) -> list[Fault]:
-    found = read(annotations, "metric")
+    found = find_annotation(annotations, "metric")
     if found is None:
         return []
-    named = read(annotations, "class")
+    named = find_annotation(annotations, "class")
     scaler = named[1] if named else cluster.autoscaler_class
     wrong = (scaler == KPA and found[1] not in ("concurrency", "rps")) or (
         scaler == HPA and found[1] == ""
@@ -258,7 +225,10 @@ def _metric(annotations: Annotations, cluster: Cluster) -> list[Fault]:
 
 
 def _algorithm(annotations: Annotations) -> list[Fault]:
-    found, named = read(annotations, "metric-aggregation-algorithm"), read(annotations, "class")
+    found, named = (
+        find_annotation(annotations, "metric-aggregation-algorithm"),
+        find_annotation(annotations, "class"),
+    )
     known = ("", "linear", "weighted-exponential", "weightedExponential")
     if found and named and named[1] == KPA and found[1] not in known:
         return [invalid(found[1], found[0])]
@@ -266,7 +236,7 @@ def _algorithm(annotations: Annotations) -> list[Fault]:
 
 
 def _initial_scale(annotations: Annotations, cluster: Cluster) -> list[Fault]:
-    found = read(annotations, "initial-scale")
+    found = find_annotation(annotations, "initial-scale")
     if found is None:
         return []
     key, value = found

@@ -6,56 +6,27 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from qwenkit.autoscaling.annotation_keys import PREFIX, PROGRESS_DEADLINE, find_annotation
 from qwenkit.autoscaling.golang import parse_duration_ns, parse_float, parse_int
 from qwenkit.errors import InvalidValue
 
-PREFIX = "autoscaling.knative.dev/"
-PROGRESS_DEADLINE = "serving.knative.dev/progress-deadline"
 SECOND_NS = 1_000_000_000
 _HOUR_NS = 3600 * SECOND_NS
 T = TypeVar("T")
 
-# Keys that have an old camelCase spelling too; the others have one spelling only.
-_ALIASED = (
-    "initial-scale",
-    "max-scale",
-    "metric-aggregation-algorithm",
-    "min-scale",
-    "panic-threshold-percentage",
-    "panic-window-percentage",
-    "scale-down-delay",
-    "scale-to-zero-pod-retention-period",
-    "target-burst-capacity",
-    "target-utilization-percentage",
-)
-_SINGLE = ("activation-scale", "class", "metric", "target", "window")
 
-
-def _camel(key: str) -> str:
-    head, *rest = key.split("-")
-    return head + "".join(word.capitalize() for word in rest)
-
-
-ALIASES: Mapping[str, str] = {key: _camel(key) for key in _ALIASED}
-KEYS: frozenset[str] = frozenset((*_ALIASED, *_SINGLE, *ALIASES.values()))
-
-
-class Reader:
+class AnnotationReader:
     """Looks up one annotation by its kebab key and parses it, naming it in every error."""
 
     def __init__(self, annotations: Mapping[str, str]) -> None:
         self._annotations = annotations
 
     def text(self, key: str) -> tuple[str, str] | None:
-        """Return (full key found, value); the kebab spelling wins."""
-        for name in (key, ALIASES.get(key, key)):
-            full = PREFIX + name
-            if full in self._annotations:
-                value = self._annotations[full]
-                if not isinstance(value, str):
-                    raise InvalidValue(full, value, "annotation values are strings", "quote it")
-                return full, value
-        return None
+        """Return (full key, value); the kebab-case spelling wins."""
+        found = find_annotation(self._annotations, key)
+        if found is not None and not isinstance(found[1], str):
+            raise InvalidValue(*found, "annotation values are strings", "quote it")
+        return found
 
     def _parse(self, key: str, parse: Callable[[str], T]) -> T | None:
         found = self.text(key)

@@ -14,39 +14,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from qwenkit.autoscaling.annotation_reader import (
-    ALIASES,
-    KEYS,
-    PREFIX,
-    PROGRESS_DEADLINE,
-    SECOND_NS,
-    Reader,
-)
+from qwenkit.autoscaling.annotation_keys import HPA, KPA, PREFIX
+from qwenkit.autoscaling.annotation_reader import SECOND_NS, AnnotationReader
 from qwenkit.autoscaling.cluster_config import ClusterConfig, parse_config
 from qwenkit.errors import InvalidValue
 
-KPA = "kpa.autoscaling.knative.dev"
-HPA = "hpa.autoscaling.knative.dev"
 PROGRESS_DEADLINE_DEFAULT_S = 600.0
 CONCURRENCY, RPS = "concurrency", "rps"
 LINEAR, WEIGHTED = "linear", "weighted-exponential"
 TARGET_MIN = 0.01
 RPS_UTILIZATION = 0.7  # a constant upstream: no ConfigMap key sets it
 T = TypeVar("T")
-__all__ = [
-    "ALIASES",
-    "CONCURRENCY",
-    "HPA",
-    "KEYS",
-    "KPA",
-    "LINEAR",
-    "PREFIX",
-    "PROGRESS_DEADLINE",
-    "RPS",
-    "WEIGHTED",
-    "ScalingSpec",
-    "parse_spec",
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +82,7 @@ def parse_spec(
     cluster = parse_config(config or {})
     if container_concurrency < 0:
         raise InvalidValue("containerConcurrency", container_concurrency, "at least 0")
-    read = Reader(annotations)
+    read = AnnotationReader(annotations)
     klass = _class(read)
     spec = _resolve(read, cluster, klass, container_concurrency, strict)
     if strict:
@@ -113,7 +91,7 @@ def parse_spec(
 
 
 def _resolve(
-    read: Reader, cluster: ClusterConfig, klass: str, hard_limit: int, strict: bool
+    read: AnnotationReader, cluster: ClusterConfig, klass: str, hard_limit: int, strict: bool
 ) -> ScalingSpec:
     metric = _metric(read, klass, cluster.pod_autoscaler_class)
     total, utilization = _load(read, cluster, metric, hard_limit)
@@ -155,7 +133,7 @@ def _first(value: T | None, default: T) -> T:
     return default if value is None else value
 
 
-def _class(read: Reader) -> str:
+def _class(read: AnnotationReader) -> str:
     found = read.text("class")
     if found is None:
         return KPA
@@ -164,7 +142,7 @@ def _class(read: Reader) -> str:
     return found[1]
 
 
-def _metric(read: Reader, klass: str, cluster_class: str) -> str:
+def _metric(read: AnnotationReader, klass: str, cluster_class: str) -> str:
     found = read.text("metric")
     if found is None:
         return {KPA: CONCURRENCY, HPA: "cpu"}.get(klass, "")
@@ -177,7 +155,7 @@ def _metric(read: Reader, klass: str, cluster_class: str) -> str:
     return found[1]
 
 
-def _algorithm(read: Reader) -> str:
+def _algorithm(read: AnnotationReader) -> str:
     found = read.text("metric-aggregation-algorithm")
     if found is None or not found[1]:
         return LINEAR
@@ -189,7 +167,7 @@ def _algorithm(read: Reader) -> str:
 
 
 def _load(
-    read: Reader, cluster: ClusterConfig, metric: str, hard_limit: int
+    read: AnnotationReader, cluster: ClusterConfig, metric: str, hard_limit: int
 ) -> tuple[float, float]:
     """Return (total, utilisation): what one pod may carry, and the share to aim at."""
     if metric == RPS:
@@ -205,7 +183,7 @@ def _load(
     return total, utilization if percent is None else percent / 100
 
 
-def _burst(read: Reader) -> float | None:
+def _burst(read: AnnotationReader) -> float | None:
     value = read.number("target-burst-capacity")
     if value is not None and value < 0 and value != -1:
         found = read.text("target-burst-capacity") or ("", "")
@@ -213,14 +191,14 @@ def _burst(read: Reader) -> float | None:
     return value
 
 
-def _panic_window(read: Reader, cluster: ClusterConfig, window_ns: int) -> float:
+def _panic_window(read: AnnotationReader, cluster: ClusterConfig, window_ns: int) -> float:
     percent = read.number("panic-window-percentage", 1, 100)
     share = float(window_ns) * _first(percent, cluster.panic_window_percentage) / 100.0
     # Whole seconds, half away from zero, at least one bucket.
     return max(1.0, float((int(share) + SECOND_NS // 2) // SECOND_NS))
 
 
-def _initial_scale(read: Reader, cluster: ClusterConfig, strict: bool) -> int:
+def _initial_scale(read: AnnotationReader, cluster: ClusterConfig, strict: bool) -> int:
     value = read.count("initial-scale")
     if value is None:
         return cluster.initial_scale
@@ -232,7 +210,7 @@ def _initial_scale(read: Reader, cluster: ClusterConfig, strict: bool) -> int:
     return value
 
 
-def _check_relations(read: Reader, cluster: ClusterConfig, spec: ScalingSpec) -> None:
+def _check_relations(read: AnnotationReader, cluster: ClusterConfig, spec: ScalingSpec) -> None:
     """Refuse what the webhook refuses; it compares annotations, not the resolved values."""
     least, most = read.count("min-scale") or 0, read.count("max-scale")
     refuse = partial(_refuse, read)
@@ -246,6 +224,6 @@ def _check_relations(read: Reader, cluster: ClusterConfig, spec: ScalingSpec) ->
         refuse("activation-scale", f"at most max-scale={most}")
 
 
-def _refuse(read: Reader, key: str, rule: str) -> None:
+def _refuse(read: AnnotationReader, key: str, rule: str) -> None:
     name, text = read.text(key) or (PREFIX + key, "")
     raise InvalidValue(name, text, rule)

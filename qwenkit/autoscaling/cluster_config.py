@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from qwenkit.autoscaling.annotation_keys import KPA
 from qwenkit.autoscaling.golang import parse_duration_ns, parse_float, parse_int
 from qwenkit.errors import InvalidValue
 
@@ -20,7 +21,7 @@ _SECOND_NS = 1_000_000_000
 class ClusterConfig:
     """``config-autoscaler`` with every key present; durations in nanoseconds."""
 
-    pod_autoscaler_class: str = "kpa.autoscaling.knative.dev"
+    pod_autoscaler_class: str = KPA
     enable_scale_to_zero: bool = True
     allow_zero_initial_scale: bool = False
     max_scale_up_rate: float = 1000.0

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
 
-from qwenkit.autoscaling.annotations import ALIASES, KEYS, KPA, PREFIX, RPS, ScalingSpec
+from qwenkit.autoscaling.annotation_keys import ALIASES, KEYS, KPA, PREFIX
+from qwenkit.autoscaling.annotations import RPS, ScalingSpec
 
 ERROR, WARNING, INFO = "error", "warning", "info"
 _BOUNDARY_PODS = 20

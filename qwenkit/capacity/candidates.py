@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from qwenkit.autoscaling.annotations import PREFIX
+from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.capacity.result import Result
 from qwenkit.errors import InvalidValue
 

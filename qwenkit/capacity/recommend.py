@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 
-from qwenkit.autoscaling.annotations import PROGRESS_DEADLINE, ScalingSpec, parse_spec
+from qwenkit.autoscaling.annotation_keys import PROGRESS_DEADLINE
+from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.capacity.candidates import (
     UTILIZATION,
     Candidate,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from threading import Event, Thread
 from typing import Self
 
+from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import (
     KSVC,
@@ -22,8 +23,6 @@ from qwenkit.cluster.rollout import wait_ready
 from qwenkit.cluster.wait import OnChange, Waited, wait
 from qwenkit.errors import InvalidValue, QwenkitError
 from qwenkit.settings import Settings
-
-PREFIX = "autoscaling.knative.dev/"
 
 
 @dataclass(frozen=True)

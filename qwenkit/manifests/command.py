@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable
 
 from qwenkit.errors import SettingsError
+from qwenkit.manifests.scaling import annotation_text
 from qwenkit.settings import Settings
 
 PORT = 8080
@@ -31,11 +32,6 @@ def as_documented(settings: Settings) -> str:
     return settings.command or _joined(_page_arguments(settings))
 
 
-def number(value: float) -> str:
-    """Write a number as Go and Python both read it: ``2.0`` becomes ``2``."""
-    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(value)
-
-
 def _page_arguments(settings: Settings) -> list[str]:
     quantization = ["--quantization", settings.quantization] if settings.quantization else []
     return [
@@ -44,7 +40,7 @@ def _page_arguments(settings: Settings) -> list[str]:
         "--trust-remote-code",
         *("--served-model-name", settings.served_model_name),
         *("--model", settings.mount_path),
-        *("--gpu-memory-utilization", number(settings.gpu_memory_utilization)),
+        *("--gpu-memory-utilization", annotation_text(settings.gpu_memory_utilization)),
         *quantization,
         f"--max-model-len={settings.max_model_len}",
     ]

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
-from qwenkit.admission.annotations import GROUP, KEYS, KPA, SERVING, camel, read
+from qwenkit.autoscaling.annotation_keys import ALIASES, GROUP, KEYS, KPA, PREFIX, SERVING
+from qwenkit.autoscaling.annotation_keys import find_annotation as read
 from qwenkit.autoscaling.golang import parse_duration_s, parse_float
 from qwenkit.manifests.finding import Finding, at, place, table
 
@@ -43,17 +44,16 @@ def _where(doc: Doc, key: str) -> str:
 
 
 def _keys(doc: Doc, annotations: dict[str, str]) -> Iterator[Finding]:
-    known = {f"{GROUP}/{name}": name for name in KEYS}
-    known |= {f"{GROUP}/{camel(name)}": name for name, both in KEYS.items() if both}
+    known = {PREFIX + name for name in KEYS}
     for key in annotations:
         if GROUP in key.lower() and key not in known:
             close = get_close_matches(key.strip(), known, n=1)
             message = f"Knative does not know {key!r} and ignores it silently"
             fix = f"did you mean {close[0]}?" if close else "remove it"
             yield Finding("warning", "annotation-unknown", _where(doc, key), message, fix)
-    for name, both in KEYS.items():
-        spellings = [f"{GROUP}/{name}", f"{GROUP}/{camel(name)}"]
-        if both and spellings[0] != spellings[1] and all(key in annotations for key in spellings):
+    for name, alias in ALIASES.items():
+        spellings = [PREFIX + name, PREFIX + alias]
+        if all(key in annotations for key in spellings):
             message = f"{spellings[0]} wins, {spellings[1]} is ignored"
             fix = "keep one spelling"
             yield Finding("warning", "annotation-twice", _where(doc, name), message, fix)

@@ -14,9 +14,11 @@ from typing import Any
 
 from ruamel.yaml.comments import CommentedMap
 
+from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.credentials import Credentials
 from qwenkit.manifests.command import as_documented as documented_command
-from qwenkit.manifests.command import command_line, number
+from qwenkit.manifests.command import command_line
+from qwenkit.manifests.scaling import SETTING_OF, scaling_annotations
 from qwenkit.manifests.template import Scalar, fill, plain, to_yaml
 from qwenkit.settings import Settings
 
@@ -30,18 +32,7 @@ __all__ = [
     "to_yaml",
     "with_keys",
 ]
-
-_OPTIONAL_ANNOTATIONS = (
-    "initial_scale",
-    "activation_scale",
-    "target_utilization_percentage",
-    "target_burst_capacity",
-    "panic_window_percentage",
-    "panic_threshold_percentage",
-    "scale_down_delay",
-    "scale_to_zero_pod_retention_period",
-    "metric_aggregation_algorithm",
-)
+_ON_THE_PAGE = [PREFIX + key for key in ("metric", "target", "max-scale")]
 
 
 def render(settings: Settings) -> list[CommentedMap]:
@@ -64,7 +55,9 @@ def render(settings: Settings) -> list[CommentedMap]:
 
 def as_documented(settings: Settings) -> CommentedMap:
     """Render the documentation page's own Service, nothing added."""
-    values = _server(settings) | {"command_line": documented_command(settings)}
+    given = scaling_annotations(settings)
+    scaling: dict[str, Scalar] = {SETTING_OF[key]: given[key] for key in _ON_THE_PAGE}
+    values = _server(settings) | scaling | {"command_line": documented_command(settings)}
     return filled("service-as-documented.yaml", values)
 
 
@@ -109,9 +102,6 @@ def _server(settings: Settings) -> dict[str, Scalar]:
         "service": settings.service,
         "namespace": settings.namespace,
         "volume": settings.volume,
-        "scale_metric": settings.scale_metric,
-        "scale_target": number(settings.scale_target),
-        "max_scale": str(settings.max_scale),
         "command_line": command_line(settings),
         "image": settings.image,
         "cpu_limit": settings.cpu_limit,
@@ -124,20 +114,12 @@ def _server(settings: Settings) -> dict[str, Scalar]:
 
 
 def _scaling(settings: Settings) -> dict[str, Scalar]:
-    optional: dict[str, Scalar] = {
-        name: _text(getattr(settings, name)) for name in _OPTIONAL_ANNOTATIONS
-    }
-    return optional | {
-        "min_scale": str(settings.min_scale),
-        "stable_window": settings.stable_window,
-        "progress_deadline": settings.progress_deadline,
+    given = scaling_annotations(settings)
+    texts: dict[str, Scalar] = {name: given.get(key) for key, name in SETTING_OF.items()}
+    return texts | {
         "container_concurrency": settings.container_concurrency or None,
         "request_timeout_s": settings.request_timeout_s,
     }
-
-
-def _text(value: str | float | None) -> str | None:
-    return value if value is None or isinstance(value, str) else number(value)
 
 
 def filled(template: str, values: dict[str, Scalar]) -> CommentedMap:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from qwenkit.autoscaling.annotations import CONCURRENCY, ScalingSpec, parse_spec
+from qwenkit.autoscaling.annotations import CONCURRENCY, ScalingSpec
 from qwenkit.capacity.advice import Advice, Surroundings, advise
 from qwenkit.capacity.candidates import Candidate, Choice, Objective, judge
 from qwenkit.capacity.environment import Environment
@@ -26,8 +26,7 @@ from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import Traffic
 from qwenkit.errors import InvalidValue
-from qwenkit.manifests.render import render
-from qwenkit.manifests.template import plain
+from qwenkit.manifests.scaling import SETTING_OF, scaling_annotations, scaling_spec
 from qwenkit.plan.question import Asked, Question, find_environment, find_traffic
 from qwenkit.settings import Settings
 
@@ -35,10 +34,8 @@ __all__ = ["Plan", "Question", "make_plan"]
 
 _GPUS_IF_UNKNOWN = 8
 _TAIL_S = 60.0  # beyond window and retention: the grace before zero, and the drain
-_PARAMETERS = {
-    "metric": "scale_metric",
-    "target": "scale_target",
-    "window": "stable_window",
+# What a recommendation calls a setting -> the parameter of that meaning.
+_PARAMETERS = {key.rpartition("/")[2]: parameter for key, parameter in SETTING_OF.items()} | {
     "containerConcurrency": "container_concurrency",
     "timeoutSeconds, responseStartTimeoutSeconds": "request_timeout_s",
 }
@@ -127,7 +124,7 @@ def make_plan(settings: Settings, question: Question) -> Plan:
     """
     gpu, model = _hardware(settings)
     asked, environment = find_traffic(settings, question), find_environment(settings, question)
-    spec, annotations = _scaling(settings)
+    spec, annotations = scaling_spec(settings), scaling_annotations(settings)
     laid = fit(
         gpu,
         model,
@@ -168,14 +165,6 @@ def _hardware(settings: Settings) -> tuple[Gpu, Model]:
         raise InvalidValue("gpu_count", settings.gpu_count, rule)
     source = settings.model_source.rstrip("/").rpartition("/")[2]
     return find_gpu(settings.gpu), find_model(source.partition("@")[0])
-
-
-def _scaling(settings: Settings) -> tuple[ScalingSpec, dict[str, str]]:
-    """Return what the rendered Service says about scaling, resolved and as it stands there."""
-    template = plain(render(settings)[-1])["spec"]["template"]
-    annotations = dict(template["metadata"]["annotations"])
-    hard_limit = template["spec"].get("containerConcurrency") or 0
-    return parse_spec(annotations, container_concurrency=hard_limit), annotations
 
 
 def _end(asked: Asked, spec: ScalingSpec) -> float:
@@ -301,17 +290,8 @@ def _changes(result: Result, replicas: int) -> Iterator[Change]:
 
 
 def _advised(found: Recommendation, settings: Settings) -> Iterator[Advised]:
-    why = {_parameter(reason.setting): reason.why for reason in found.reasons}
-    values = {_parameter(key.partition("/")[2]): text for key, text in found.annotations.items()}
-    values |= {
-        "container_concurrency": str(found.container_concurrency),
-        "request_timeout_s": str(found.timeout_seconds),
-    }
-    for parameter, value in values.items():
+    for reason in found.reasons:
+        parameter = _PARAMETERS[reason.setting]
         now = getattr(settings, parameter)
         text = "" if now is None else f"{now:g}" if isinstance(now, float) else str(now)
-        yield Advised(parameter, value, text, why[parameter])
-
-
-def _parameter(setting: str) -> str:
-    return _PARAMETERS.get(setting, setting.replace("-", "_"))
+        yield Advised(parameter, reason.value, text, reason.why)

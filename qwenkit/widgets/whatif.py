@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from qwenkit.autoscaling.annotations import PREFIX, parse_spec
+from qwenkit.autoscaling.annotation_keys import PREFIX
+from qwenkit.autoscaling.annotations import parse_spec
 from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.fleet import Startup
 from qwenkit.capacity.result import Result

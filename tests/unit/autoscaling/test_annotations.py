@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwenkit.autoscaling.annotations import ALIASES, HPA, KPA, PREFIX, ScalingSpec, parse_spec
+from qwenkit.autoscaling.annotation_keys import ALIASES, HPA, KPA, PREFIX
+from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.autoscaling.golang import parse_duration_ns, parse_float
 from qwenkit.errors import InvalidValue
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from qwenkit.autoscaling.annotations import PREFIX, ScalingSpec, parse_spec
+from qwenkit.autoscaling.annotation_keys import PREFIX
+from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.autoscaling.kpa import Decider
 from qwenkit.capacity.advice import Surroundings, advise, panic_above
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwenkit.autoscaling.annotations import PREFIX, ScalingSpec, parse_spec
+from qwenkit.autoscaling.annotation_keys import PREFIX
+from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.autoscaling.kpa import Decider
 from qwenkit.capacity.dataplane import ActivatorStats, sample_size
 from qwenkit.capacity.environment import Environment

@@ -12,9 +12,11 @@ from pydantic import SecretStr
 from ruamel.yaml import YAML
 
 from qwenkit.admission.review import review
+from qwenkit.autoscaling.annotations import parse_spec
 from qwenkit.errors import SettingsError
 from qwenkit.manifests import render
 from qwenkit.manifests.lint import lint
+from qwenkit.manifests.scaling import scaling_annotations, scaling_spec
 from qwenkit.settings import Credentials, Settings
 
 PAGE = """\
@@ -152,38 +154,28 @@ def test_what_the_page_forgot() -> None:
 
 def test_only_chosen_annotations_are_written() -> None:
     prefix = "autoscaling.knative.dev/"
-
-    def written(settings: Settings) -> dict[str, str]:
-        annotations = parsed(settings)[3]["spec"]["template"]["metadata"]["annotations"]
-        return {
-            key.removeprefix(prefix): value
-            for key, value in annotations.items()
-            if key.startswith(prefix)
-        }
-
     plain = {
-        "metric": "concurrency",
-        "target": "2",
-        "min-scale": "0",
-        "max-scale": "3",
-        "window": "60s",
+        prefix + "metric": "concurrency",
+        prefix + "target": "2",
+        prefix + "min-scale": "0",
+        prefix + "max-scale": "3",
+        prefix + "window": "60s",
+        "serving.knative.dev/progress-deadline": "1800s",
     }
-    assert written(chosen()) == plain
+    assert scaling_annotations(chosen()) == plain
     more = chosen(
         scale_target=2.5,
         target_burst_capacity=-1,
         panic_threshold_percentage=400,
         scale_down_delay="2m",
-        initial_scale=2,
         activation_scale=2,
     )
-    assert written(more) == plain | {
-        "target": "2.5",
-        "target-burst-capacity": "-1",
-        "panic-threshold-percentage": "400",
-        "scale-down-delay": "2m",
-        "initial-scale": "2",
-        "activation-scale": "2",
+    assert scaling_annotations(more) == plain | {
+        prefix + "target": "2.5",
+        prefix + "target-burst-capacity": "-1",
+        prefix + "panic-threshold-percentage": "400",
+        prefix + "scale-down-delay": "2m",
+        prefix + "activation-scale": "2",
     }
 
 
@@ -304,6 +296,11 @@ def any_settings(draw: st.DrawFn) -> Settings:
 def test_any_valid_settings_render_to_what_the_cluster_accepts(settings: Settings) -> None:
     docs = parsed(settings)
     review(docs[3], features=CLAIMS)
+    annotations = docs[3]["spec"]["template"]["metadata"]["annotations"]
+    assert annotations == scaling_annotations(settings)
+    assert parse_spec(annotations, container_concurrency=settings.container_concurrency) == (
+        scaling_spec(settings)
+    )
     assert docs[1]["spec"]["csi"]["volumeAttributes"]["path"] == f"/{settings.prefix}"
     words_ = split(container_of(docs[3]))
     assert words_[words_.index("--model") + 1] == settings.mount_path

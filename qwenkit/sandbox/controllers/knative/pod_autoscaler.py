@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from qwenkit.autoscaling.annotations import KPA, ScalingSpec, parse_spec
+from qwenkit.autoscaling.annotation_keys import KPA
+from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.autoscaling.kpa import UNKNOWN
 from qwenkit.autoscaling.scale_to_zero import Mode, Scaler, State, Step
 from qwenkit.errors import InvalidValue

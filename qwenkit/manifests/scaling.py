@@ -1,0 +1,61 @@
+"""Which scaling annotations do the settings stand for, and what do these mean to the autoscaler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from qwenkit.autoscaling.annotation_keys import PREFIX, PROGRESS_DEADLINE
+from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
+from qwenkit.settings import Settings
+
+# Annotations whose setting has another name than theirs; the rest differ in "_" and "-" only.
+_RENAMED = {"metric": "scale_metric", "target": "scale_target", "window": "stable_window"}
+_NAMED_ALIKE = (
+    "min-scale",
+    "max-scale",
+    "initial-scale",
+    "activation-scale",
+    "target-utilization-percentage",
+    "target-burst-capacity",
+    "panic-window-percentage",
+    "panic-threshold-percentage",
+    "scale-down-delay",
+    "scale-to-zero-pod-retention-period",
+    "metric-aggregation-algorithm",
+)
+SETTING_OF: Mapping[str, str] = {
+    **{PREFIX + key: setting for key, setting in _RENAMED.items()},
+    **{PREFIX + key: key.replace("-", "_") for key in _NAMED_ALIKE},
+    PROGRESS_DEADLINE: "progress_deadline",
+}
+"""The setting behind each annotation, by the annotation's full key."""
+
+
+def scaling_annotations(settings: Settings) -> dict[str, str]:
+    """Return the revision's annotations, without those that the settings leave to the cluster."""
+    values = {key: getattr(settings, name) for key, name in SETTING_OF.items()}
+    return {key: annotation_text(value) for key, value in values.items() if value is not None}
+
+
+def scaling_spec(settings: Settings, *, config: Mapping[str, str] | None = None) -> ScalingSpec:
+    """Return what the autoscaler makes of the settings.
+
+    Args:
+        settings: the Service's.
+        config: the data of the cluster's ConfigMap config-autoscaler; default Knative's own.
+
+    Raises:
+        InvalidValue: an annotation that Knative refuses, or one that contradicts another.
+    """
+    return parse_spec(
+        scaling_annotations(settings),
+        container_concurrency=settings.container_concurrency,
+        config=config,
+    )
+
+
+def annotation_text(value: str | float) -> str:
+    """Write a value as Go and Python both read it: ``2.0`` becomes ``2``."""
+    if isinstance(value, str):
+        return value
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(value)
