@@ -163,7 +163,7 @@ def _push(
 
 
 def _bucket(job: dict[str, Any]) -> Any:
-    from qwenkit.settings import Credentials
+    from qwenkit.credentials import Credentials
     from qwenkit.weights.oss.bucket import open_bucket
 
     keys = Credentials(access_key_id=KEY_ID, access_key_secret=SECRET)

@@ -5,84 +5,36 @@ A field of ``Settings`` is also a key of a params file, of ``--set``, of a noteb
 typed strictly, because papermill passes ``"false"`` as text and ``0123`` as a number; values
 that can only be text (the environment, ``--set``) are read by the field's type.
 
-Order, weakest first: defaults, environment, params file, explicit arguments.
+One order of precedence, strongest first: ``--set``, params file, a notebook cell's value that
+differs from the default, environment, default. An empty value in a file counts as set.
 """
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
-from collections.abc import Mapping
-from difflib import get_close_matches
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import (
-    AliasChoices,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
-from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
 
-from qwenkit.credentials import Credentials
 from qwenkit.errors import SettingsError
-from qwenkit.parameters import came_from, from_text, read_mapping, readable, unknown
-
-__all__ = [
-    "PAGE_IMAGE",
-    "Credentials",
-    "Settings",
-    "load_settings",
-    "parse_text",
-    "read_params",
-]
+from qwenkit.parameters.layers import PREFIX, Layered
 
 PAGE_IMAGE = "kube-ai-registry.cn-shanghai.cr.aliyuncs.com/kube-ai/vllm:0.4.1"
 
-_PREFIX = "QWENKIT_"
-_ENVIRONMENT = "the environment"
-_EMPTY_IS_NONE = ("quantization", "dtype")
 _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _DNS_1123 = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _GO_DURATION = re.compile(r"(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+")
 
 
-class _TypedEnvironment(EnvSettingsSource):
-    """Environment values are text: read each by the type of its field; empty is not set."""
-
-    def __call__(self) -> dict[str, Any]:
-        fields = self.settings_cls.model_fields
-        for variable in os.environ:
-            name = variable.lower().removeprefix(_PREFIX.lower())
-            misspelt = variable.startswith(_PREFIX) and name not in fields
-            if misspelt and get_close_matches(name, fields, cutoff=0.8):
-                raise unknown(name, fields, variable)
-        # Two of the page's flags can be left out, and only an empty value says so.
-        none = {name: "" for name in _EMPTY_IS_NONE if os.environ.get(_PREFIX + name.upper()) == ""}
-        return none | super().__call__()
-
-    def prepare_field_value(
-        self, field_name: str, field: FieldInfo, value: Any, value_is_complex: bool
-    ) -> Any:
-        return value if value is None else from_text(field_name, value, field, _ENVIRONMENT)
-
-
 def _shared(name: str, elsewhere: str) -> AliasChoices:
     """Name the variables of a field that other tools have too; ours is the stronger."""
-    return AliasChoices(_PREFIX + name.upper(), elsewhere)
+    return AliasChoices(PREFIX + name.upper(), elsewhere)
 
 
-class Settings(BaseSettings):
+class Settings(Layered):
     """The parameters; each field's description is its help text.
 
     Raises:
@@ -90,7 +42,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=_PREFIX,
+        env_prefix=PREFIX,
         extra="forbid",
         frozen=True,
         strict=True,
@@ -99,6 +51,8 @@ class Settings(BaseSettings):
         loc_by_alias=False,
         env_ignore_empty=True,
     )
+    # These flags of vLLM can be left out, and only an empty value says so.
+    empty_is_set: ClassVar[tuple[str, ...]] = ("quantization", "dtype")
 
     # where
     context: str = Field(
@@ -232,29 +186,6 @@ class Settings(BaseSettings):
         description="how much faster than the modelled GPU the sandbox's node runs",
     )
 
-    def __init__(self, **values: Any) -> None:
-        fields = type(self).model_fields
-        strangers = sorted(set(values) - set(fields))
-        if strangers:
-            raise unknown(strangers[0], fields)
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            origins = {name: _ENVIRONMENT for name in fields if name not in values}
-            raise readable(error, origins) from None
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read explicit values first, then the environment, nothing else."""
-        return init_settings, _TypedEnvironment(settings_cls)
-
     @field_validator("namespace", "run", "volume")
     @classmethod
     def _dns_1123(cls, value: str) -> str:
@@ -354,40 +285,3 @@ class Settings(BaseSettings):
     def labels(self) -> dict[str, str]:
         """The labels that mark an object as ours; teardown goes by them."""
         return {"app.kubernetes.io/managed-by": "qwenkit", "qwenkit.dev/run": self.run}
-
-
-def load_settings(
-    params: Path | None = None, text: Mapping[str, str] | None = None, **values: Any
-) -> Settings:
-    """Merge a params file, ``--set`` pairs and typed values over environment and defaults.
-
-    Args:
-        params: a YAML file of parameter names and values.
-        text: values as text, read by the type of their field (``--set``).
-        values: typed values; they win.
-
-    Raises:
-        SettingsError: an unknown or impossible value.
-        NotFound: the params file does not exist.
-    """
-    typed = read_params(params) if params else {}
-    read = {name: parse_text(name, value, "--set") for name, value in (text or {}).items()}
-    origins = dict.fromkeys(typed, f"params file {params}") | dict.fromkeys(read, "--set")
-    try:
-        return Settings(**(typed | read | values))
-    except SettingsError as error:
-        if error.name in origins and error.name not in values:
-            error.fix = "; ".join(filter(None, [error.fix, came_from(origins[error.name])]))
-        raise
-
-
-def read_params(path: Path) -> dict[str, Any]:
-    """Read a params file: one YAML mapping of parameter names to scalars."""
-    return read_mapping(path, Settings.model_fields)
-
-
-def parse_text(name: str, value: str, origin: str = "") -> Any:
-    """Read text by the type of the field ``name``; ``true`` and ``false`` for booleans."""
-    if name not in Settings.model_fields:
-        raise unknown(name, Settings.model_fields, origin)
-    return from_text(name, value, Settings.model_fields[name], origin)

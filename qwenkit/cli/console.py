@@ -9,23 +9,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TypeAlias, TypeVar
 
 import typer
 
 from qwenkit.errors import QwenkitError
 
 LINE_EVERY_S = 10.0
+T = TypeVar("T")
+Plain: TypeAlias = "bool | int | float | str | list[Plain] | dict[str, Plain] | None"
 _CLEAR = "\r\x1b[2K"
 JSON_EVERY_S = 1.0
 
 
-def emit(answer: Any, *, as_json: bool) -> None:
+def emit(answer: object, *, as_json: bool) -> None:
     """Print an answer: JSON for programs, its own text for people."""
     typer.echo(json.dumps(plain(answer), ensure_ascii=False) if as_json else text(answer))
 
 
-def plain(answer: Any) -> Any:
+def plain(answer: object) -> Plain:
     """Return JSON-ready values of dataclasses, mappings and sequences of them."""
     if hasattr(answer, "to_dict"):
         return plain(answer.to_dict())
@@ -38,8 +40,8 @@ def plain(answer: Any) -> Any:
     return answer if isinstance(answer, str | int | float | bool | None) else str(answer)
 
 
-def text(answer: Any) -> str:
-    """Return an answer as lines: its own words if it has some, else one line a field."""
+def text(answer: object) -> str:
+    """Return an answer as lines: its own ``str`` if it has one, else a line a field."""
     if isinstance(answer, dict):
         return "\n".join(f"{key}: {value}" for key, value in answer.items())
     if "__str__" in vars(type(answer)) or not dataclasses.is_dataclass(answer):
@@ -56,21 +58,21 @@ def fail(error: QwenkitError, *, as_json: bool) -> int:
     return error.exit_code
 
 
-def say(*, quiet: bool) -> Callable[[Any], None]:
-    """Return a callback that prints a line to stderr, where it disturbs no program."""
+def say(*, quiet: bool) -> Callable[[object], None]:
+    """Return a callback that prints a line to stderr; stdout stays for the answer."""
     return (lambda line: None) if quiet else (lambda line: typer.echo(str(line), err=True))
 
 
 @contextmanager
-def progress_line(describe: Callable[[Any], str]) -> Iterator[Callable[[Any], None]]:
-    """Lend a callback for progress: one line redrawn on a terminal, else a line every 10 s.
+def progress_line(describe: Callable[[T], str]) -> Iterator[Callable[[T], None]]:
+    """Yield a progress callback: one line redrawn on a terminal, else a line every 10 s.
 
-    On a terminal the line is gone at the end, so that what follows starts in a clean one.
+    On a terminal the line is cleared at the end.
     """
     terminal = sys.stderr.isatty()
 
-    def show(state: Any) -> None:
-        # Without wrapping: what is too long for the window is cut there, not redrawn below.
+    def show(state: T) -> None:
+        # Wrapping is off: a long line is cut at the edge of the window.
         line = f"{_CLEAR}\x1b[?7l{describe(state)}\x1b[?7h" if terminal else describe(state)
         typer.echo(line, nl=not terminal, err=True)
 
@@ -83,21 +85,21 @@ def progress_line(describe: Callable[[Any], str]) -> Iterator[Callable[[Any], No
 
 
 @contextmanager
-def progress_json(*, wanted: bool) -> Iterator[Callable[[Any], None]]:
-    """Lend a callback for progress: a line of JSON every second, for programs that want it."""
+def progress_json(*, wanted: bool) -> Iterator[Callable[[object], None]]:
+    """Yield a progress callback that prints a line of JSON every second, if ``wanted``."""
 
-    def show(state: Any) -> None:
+    def show(state: object) -> None:
         typer.echo(json.dumps({"progress": plain(state)}, ensure_ascii=False))
 
     with _interruptible():
         yield _now_and_then(show, JSON_EVERY_S if wanted else math.inf)
 
 
-def _now_and_then(show: Callable[[Any], None], every_s: float) -> Callable[[Any], None]:
+def _now_and_then(show: Callable[[T], None], every_s: float) -> Callable[[T], None]:
     """Return ``show``, called at once and then no more often than ``every_s``."""
     due = math.inf if math.isinf(every_s) else 0.0
 
-    def maybe(state: Any) -> None:
+    def maybe(state: T) -> None:
         nonlocal due
         if (now := time.monotonic()) >= due:
             due = now + every_s
@@ -108,7 +110,7 @@ def _now_and_then(show: Callable[[Any], None], every_s: float) -> Callable[[Any]
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """After Ctrl-C, say what the interrupted work noted, such as how to go on; exit with 130."""
+    """On Ctrl-C print the notes of the interrupted work, such as how to resume; exit with 130."""
     try:
         yield
     except KeyboardInterrupt as error:

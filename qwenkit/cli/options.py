@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from qwenkit.errors import SettingsError
-from qwenkit.settings import Settings, load_settings, read_params
+from qwenkit.settings import Settings
 
 Params = Annotated[Path | None, typer.Option("-p", "--params", help="YAML file of parameters.")]
 Set = Annotated[
@@ -19,16 +19,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def read_settings(
-    params: Path | None, pairs: list[str] | None, context: str | None, **more: Any
+    params: Path | None, pairs: list[str] | None, context: str | None, **more: object
 ) -> Settings:
-    """Return the settings of a command: defaults, environment, file, ``--set``, ``more``."""
-    return settings_and_given(params, pairs, context, **more)[0]
-
-
-def settings_and_given(
-    params: Path | None, pairs: list[str] | None, context: str | None, **more: Any
-) -> tuple[Settings, dict[str, Any]]:
-    """Return the settings, and those of them that were given rather than defaulted."""
+    """Return the settings of a command: ``more`` and ``--set``, then file, then environment."""
     text: dict[str, str] = {}
     for pair in pairs or ():
         name, equals, value = pair.partition("=")
@@ -37,8 +30,4 @@ def settings_and_given(
         text[name.strip()] = value
     if context is not None:
         more["context"] = context
-    settings = load_settings(params, text, **more)
-    given = (read_params(params) if params else {}) | {
-        name: getattr(settings, name) for name in (*text, *more)
-    }
-    return settings, given
+    return Settings.load(params, text, **more)

@@ -1,11 +1,9 @@
-"""``qwenkit sandbox``: the embedded sandbox as commands, and ``qwenkit lab`` on top."""
+"""``qwenkit sandbox``: the embedded sandbox as commands."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +22,7 @@ app = typer.Typer(
 app.add_typer(faults.app, name="fault")
 
 Root = Annotated[Path, typer.Option(help="Folder that holds all of its state.")]
+Gpu = Annotated[str, typer.Option(help="GPU model of the node.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
 
 
@@ -33,7 +32,7 @@ def up(
     detach: Annotated[
         bool, typer.Option("--detach", help="Return when all of it answers.")
     ] = False,
-    gpu: Annotated[str, typer.Option(help="GPU model of the node.")] = "V100-16",
+    gpu: Gpu = state_files.SandboxOptions.gpu,
     gpus: Annotated[int, typer.Option(min=0, max=64, help="How many.")] = 3,
     time_scale: Annotated[
         float, typer.Option(min=0.01, max=1000, help="How much faster than the modelled GPU.")
@@ -58,7 +57,7 @@ def up(
         typer.echo("sandbox: asking vLLM for its version; that may take half a minute", err=True)
     options = process.with_engine(state_files.SandboxOptions(gpu, gpus, time_scale, *ports, engine))
     if detach:
-        emit(_described(process.up(root.absolute(), options, began=began), root), as_json=False)
+        emit(described(process.up(root.absolute(), options, began=began), root), as_json=False)
         return
     process.prepare(root.absolute())
     typer.echo(
@@ -82,7 +81,7 @@ def status(
 ) -> None:
     """Show where the sandbox listens; exit 1 if it is not running."""
     found = state_files.find(root.absolute())
-    emit(found if found and as_json else _described(found, root), as_json=as_json)
+    emit(found if found and as_json else described(found, root), as_json=as_json)
     raise typer.Exit(0 if found else 1)
 
 
@@ -111,33 +110,8 @@ def oss(
     asyncio.run(run_oss(root.absolute(), port, keys, bucket or [], on_ready=typer.echo))
 
 
-def lab(root: Root = state_files.DEFAULT_ROOT) -> None:
-    """Open JupyterLab on the course, with the sandbox running."""
-    from qwenkit.course.runner import find_notebooks
-
-    notebooks = find_notebooks(None)
-    ours = state_files.find(root) is None
-    if ours:
-        typer.echo(_described(process.up(root), root))
-    try:
-        subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "jupyterlab",
-                "--notebook-dir",
-                notebooks[0].parent,
-                notebooks[0],
-            ],
-            env=os.environ | process.environment(root),
-            check=False,
-        )
-    finally:
-        if ours:
-            process.down(root)
-
-
-def _described(state: state_files.SandboxState | None, root: Path) -> str:
+def described(state: state_files.SandboxState | None, root: Path) -> str:
+    """Return where a sandbox listens, as lines for a person."""
     if state is None:
         return f"sandbox: none is running under {root}"
     return "\n".join(

@@ -1,16 +1,15 @@
 """Run the notebooks in order with papermill, tear down whatever happens, and report.
 
-Each notebook gets those parameters that its ``parameters`` cell declares, wherever they were
-set; all of them also travel as ``QWENKIT_<NAME>`` in the kernel's environment, so that a notebook
-sees one and the same setting whether it declares it or not. Keys are no parameters: they stay in
-the variables in which they came.
+Parameters reach the kernels once, in ``QWENKIT_PARAMETERS``: a notebook sees the same setting
+whether its ``parameters`` cell declares it or not, and prints where each value came from. Keys are
+no parameters: they stay in the variables in which they came.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,8 +25,9 @@ from qwenkit.cluster.diagnosis.dump import diagnostics
 from qwenkit.cluster.teardown import Leaks, TeardownReport, audit, teardown
 from qwenkit.course.record import read_record
 from qwenkit.course.target import alone, environment, target, terminable
+from qwenkit.credentials import Credentials
 from qwenkit.errors import NotFound, QwenkitError, SettingsError
-from qwenkit.settings import Credentials, Settings, load_settings
+from qwenkit.settings import Settings
 from qwenkit.weights.store import Weights
 
 TEARDOWN = "90"
@@ -75,11 +75,10 @@ class RunReport:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What to run: notebooks in order, parameters, and where the report goes."""
+class CourseRun:
+    """What to run: notebooks in order, and where the report goes."""
 
     notebooks: tuple[Path, ...]
-    params: Mapping[str, Any]
     folder: Path
 
     @property
@@ -120,9 +119,9 @@ def find_notebooks(folder: Path | None, only: Sequence[str] = ()) -> tuple[Path,
 
 
 def run_course(
-    plan: Plan, settings: Settings, *, on_event: Callable[[str], None] = lambda line: None
+    run: CourseRun, settings: Settings, *, on_event: Callable[[str], None] = lambda line: None
 ) -> RunReport:
-    """Run ``plan`` against the target of ``settings``; write nothing but executed notebooks.
+    """Run the notebooks against the target of ``settings``; write nothing but executed notebooks.
 
     Ctrl-C or SIGTERM ends the notebook that runs, then tears down; the report says
     ``interrupted``. After a failure, ``diagnostics.txt`` says what the cluster looked like.
@@ -134,21 +133,21 @@ def run_course(
     results: list[NotebookResult] = []
     torn: tuple[TeardownReport | None, Leaks | None, tuple[str, ...]] = (None, None, ())
     interrupted = False
-    with alone(plan.folder), terminable(), target(settings, on_event), environment(plan.params):
-        settings = load_settings(**{**plan.params, "context": settings.context})
+    with alone(run.folder), terminable(), target(settings, on_event), environment(settings):
+        settings = settings.again()  # a sandbox of our own has said where it is
         try:
-            _run_notebooks(plan, settings, results, on_event)
+            _run_notebooks(run, settings, results, on_event)
         except KeyboardInterrupt:
             interrupted = True
             on_event("interrupted; tearing down (Ctrl-C again leaves things behind)")
         finally:
-            if plan.tears_down:
+            if run.tears_down:
                 torn = _tear_down(settings, on_event)
-        leaked = _secrets_in(plan.folder)
-    results += _missing(plan.notebooks[len(results) :], interrupted)
+        leaked = _secrets_in(run.folder)
+    results += _missing(run.notebooks[len(results) :], interrupted)
     return RunReport(
-        plan.folder.name,
-        plan.folder,
+        run.folder.name,
+        run.folder,
         settings.context,
         round(time.monotonic() - started, 1),
         tuple(results),
@@ -160,17 +159,17 @@ def run_course(
 
 
 def _run_notebooks(
-    plan: Plan,
+    run: CourseRun,
     settings: Settings,
     results: list[NotebookResult],
     on_event: Callable[[str], None],
 ) -> None:
     """Add a result for each notebook, up to the first that fails."""
-    for path in plan.notebooks:
-        results.append(_execute(path, plan, settings))
+    for path in run.notebooks:
+        results.append(_execute(path, run, settings))
         on_event(_line(results[-1]))
         if not results[-1].passed:
-            (plan.folder / DIAGNOSTICS).write_text(_diagnose(settings), "utf-8")
+            (run.folder / DIAGNOSTICS).write_text(_diagnose(settings), "utf-8")
             return
 
 
@@ -190,15 +189,15 @@ def new_folder(output: Path) -> Path:
     return next(output / name for name in names if not (output / name).exists())
 
 
-def _execute(path: Path, plan: Plan, settings: Settings) -> NotebookResult:
-    executed = plan.folder / path.name
+def _execute(path: Path, run: CourseRun, settings: Settings) -> NotebookResult:
+    executed = run.folder / path.name
     started = time.monotonic()
     error: dict[str, str] | None = None
     try:
+        _check_declared(path)
         papermill.execute_notebook(
             str(path),
             str(executed),
-            parameters=_parameters(path, settings),
             kernel_name="python3",
             cwd=str(path.parent),
             progress_bar=False,
@@ -239,17 +238,15 @@ def _cell_limit(settings: Settings) -> int:
     return int(min(max(longest, settings.seconds("upload")), threading.TIMEOUT_MAX))
 
 
-def _parameters(path: Path, settings: Settings) -> dict[str, Any]:
-    """Return those settings that the notebook declares and somebody set, be it by environment.
+def _check_declared(path: Path) -> None:
+    """Refuse a notebook that declares parameters that no setting has.
 
     Raises:
-        SettingsError: it declares names that nobody knows.
+        SettingsError: names them.
     """
-    declared = set(papermill.inspect_notebook(str(path)))
-    strangers = declared - set(Settings.model_fields)
+    strangers = set(papermill.inspect_notebook(str(path))) - set(Settings.model_fields)
     if strangers:
         raise SettingsError(path.name, sorted(strangers), "declares parameters that no setting has")
-    return {name: getattr(settings, name) for name in declared & settings.model_fields_set}
 
 
 def _hidden_error(executed: Path) -> dict[str, str] | None:

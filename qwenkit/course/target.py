@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.errors import Conflict, QwenkitError
@@ -88,17 +87,9 @@ def _answers(settings: Settings) -> bool:
     return True
 
 
-def environment(params: Mapping[str, Any]) -> AbstractContextManager[None]:
-    """Give the kernels parameters as ``QWENKIT_<NAME>``, and the Jupyter of this very Python."""
-    named = {f"QWENKIT_{name.upper()}": _text(value) for name, value in params.items()}
-    return _variables(named | {"JUPYTER_PREFER_ENV_PATH": "1"})
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    # Empty is how the environment says None; it also hides what was there before.
-    return "" if value is None else str(value)
+def environment(settings: Settings) -> AbstractContextManager[None]:
+    """Give the kernels what was given to this run, and the Jupyter of this very Python."""
+    return _variables(settings.deliverable() | {"JUPYTER_PREFER_ENV_PATH": "1"})
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from typing import Self
 
 import oss2
 
+from qwenkit.credentials import Credentials
 from qwenkit.errors import Conflict, NotFound, SettingsError
-from qwenkit.settings import Credentials, Settings
+from qwenkit.settings import Settings
 from qwenkit.weights.hub.listing import Repository
 from qwenkit.weights.hub.repository import open_source
 from qwenkit.weights.integrity import verify

@@ -11,7 +11,7 @@ from pathlib import Path
 import papermill
 import pytest
 
-from qwenkit.settings import Settings, read_params
+from qwenkit.settings import Settings
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]-*.ipynb"))
@@ -178,4 +178,4 @@ def test_the_index_lists_every_notebook_with_its_title():
 
 @pytest.mark.parametrize("path", sorted((FOLDER / "params").glob("*.yaml")), ids=lambda p: p.stem)
 def test_params_files_hold_valid_settings(path):
-    Settings(**read_params(path))
+    Settings(**Settings.read_file(path))

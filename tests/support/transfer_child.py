@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from qwenkit.settings import Credentials
+from qwenkit.credentials import Credentials
 from qwenkit.weights.oss.bucket import open_bucket
 from qwenkit.weights.retry import Backoff
 from qwenkit.weights.transfer import TransferOptions, upload

@@ -14,11 +14,11 @@ from typing import Any
 import oss2
 from aiohttp import web
 
+from qwenkit.credentials import Credentials
 from qwenkit.errors import QwenkitError
 from qwenkit.sandbox.faults.injector import Effect, Handler, Injector
 from qwenkit.sandbox.http import Listening, listen
 from qwenkit.sandbox.oss.server import OssServer
-from qwenkit.settings import Credentials
 from qwenkit.weights.integrity import verify
 from qwenkit.weights.oss.bucket import open_bucket
 from qwenkit.weights.retry import Backoff

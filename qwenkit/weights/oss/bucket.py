@@ -21,7 +21,7 @@ from qwenkit.weights.oss.errors import ask
 from qwenkit.weights.oss.session import Session
 
 if TYPE_CHECKING:
-    from qwenkit.settings import Credentials
+    from qwenkit.credentials import Credentials
 
 # The first one also bounds each write of a body: parts go out in slices (parts.Body).
 TIMEOUT_S = (15.0, 60.0)

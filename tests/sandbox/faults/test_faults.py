@@ -21,11 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transfer_world import OPTIONS, write
 
+from qwenkit.credentials import Credentials
 from qwenkit.errors import InvalidValue, NotFound, QwenkitError
 from qwenkit.sandbox import process, state_files
 from qwenkit.sandbox.faults.catalogue import FAULTS, Order, parse
 from qwenkit.sandbox.faults.client import ask
-from qwenkit.settings import Credentials
 from qwenkit.weights.hub.repository import open_source
 from qwenkit.weights.integrity import verify
 from qwenkit.weights.oss.bucket import open_bucket

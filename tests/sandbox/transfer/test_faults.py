@@ -35,10 +35,10 @@ from transfer_world import (
     write,
 )
 
+from qwenkit.credentials import Credentials
 from qwenkit.errors import Forbidden, Rejected, TransferError, Unreachable
 from qwenkit.sandbox.faults import effects
 from qwenkit.sandbox.faults.oss import refuse
-from qwenkit.settings import Credentials
 from qwenkit.weights.checkpoint import Checkpoints
 from qwenkit.weights.oss.bucket import open_bucket
 from qwenkit.weights.report import UploadReport

@@ -33,7 +33,7 @@ from qwenkit.manifests.render import render
 from qwenkit.manifests.template import plain
 from qwenkit.sandbox.kube.objects import Object, condition
 from qwenkit.sandbox.webhooks import Webhooks
-from qwenkit.settings import Settings, load_settings
+from qwenkit.settings import Settings
 
 SCALE = 4.0
 SLACK_S, ENOUGH = 2.0, 0.9
@@ -87,7 +87,7 @@ async def watched_load(root: Path) -> Run:
     async with weights(root) as oss:
         stage = WholeStage(oss, scale=SCALE, load_s=2, gpu=GPU)
         async with stage.running():
-            deploy(stage, load_settings(text=SETTINGS))
+            deploy(stage, Settings.load(text=SETTINGS))
             await stage.eventually(lambda: stage.ready("KnativeService", "qwen"))
             created, ready, active = moments(stage)
             begin = stage.clock.now()
@@ -158,7 +158,7 @@ def agreement(run: Run, settings: dict[str, str]) -> tuple[float, str]:
 
 def predict(run: Run, settings: dict[str, str], phase: int) -> list[tuple[int, int]]:
     """Simulate the run with the autoscaler's clock ``phase`` seconds ahead of the watch's."""
-    template = render(load_settings(text=settings))[-1]["spec"]["template"]
+    template = render(Settings.load(text=settings))[-1]["spec"]["template"]
     predicted = simulate(
         parse_spec(template["metadata"]["annotations"]),
         ClosedLoop(tuple((at_s + phase, clients) for at_s, clients in SCHEDULE)),

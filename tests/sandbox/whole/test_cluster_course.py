@@ -17,13 +17,14 @@ from qwenkit.cluster.diagnosis.timeline import cold_start
 from qwenkit.cluster.preflight.doctor import examine
 from qwenkit.cluster.scale import ReplicaWatch, change_scaling, wait_replicas
 from qwenkit.cluster.teardown import audit, teardown
+from qwenkit.credentials import Credentials
 from qwenkit.errors import Conflict, NotFound, NotReady, Rejected
 from qwenkit.inference.client import Server
 from qwenkit.inference.load import run_load
 from qwenkit.inference.metrics import scrape, total
 from qwenkit.manifests.render import render, secret, secret_name
 from qwenkit.sandbox import process
-from qwenkit.settings import Credentials, Settings
+from qwenkit.settings import Settings
 
 FOLDER = "Qwen-7B-Chat-Int8"
 

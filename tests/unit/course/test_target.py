@@ -16,17 +16,17 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from qwenkit.course import target as course_target
 from qwenkit.course.record import MIME
-from qwenkit.course.runner import Plan, run_course
+from qwenkit.course.runner import CourseRun, run_course
 from qwenkit.course.target import environment, target, terminable
 from qwenkit.errors import Conflict
-from qwenkit.settings import Settings, load_settings
+from qwenkit.settings import Settings
 
 SECRET = "an-access-key-secret-of-some-length"
 CELL = "context: str = 'sandbox'\nnamespace: str = 'default'\nscale_timeout_s: float = 300.0\n"
 SHOW = (
     "from IPython.display import display\n"
     "from qwenkit.settings import Settings\n"
-    "s = Settings(context=context, namespace=namespace)\n"
+    "s = Settings.of(globals())\n"
     "wanted = ('context', 'namespace', 'quantization', 'initial_scale', 'max_scale')\n"
     f"display({{'{MIME}': {{'waited': {{}}, 'result': "
     "{name: getattr(s, name) for name in wanted} | {'own': scale_timeout_s}}}, raw=True)"
@@ -52,9 +52,9 @@ def notebook(folder: Path, name: str, source: str) -> Path:
     return path
 
 
-def plan(tmp_path: Path, source: str, **params: Any) -> Plan:
+def one(tmp_path: Path, source: str) -> CourseRun:
     path = notebook(tmp_path, "04-shown.ipynb", source)
-    return Plan((path,), params, tmp_path / "runs" / "1")
+    return CourseRun((path,), tmp_path / "runs" / "1")
 
 
 def test_what_is_set_anywhere_reaches_a_notebook(
@@ -64,7 +64,7 @@ def test_what_is_set_anywhere_reaches_a_notebook(
     monkeypatch.setenv("QWENKIT_NAMESPACE", "lost")
     monkeypatch.setenv("QWENKIT_INITIAL_SCALE", "2")
     params = {"namespace": "given", "quantization": "", "initial_scale": None, "max_scale": 2}
-    report = run_course(plan(tmp_path, SHOW, **params), load_settings(**params))
+    report = run_course(one(tmp_path, SHOW), Settings.load(**params))
     (result,) = report.notebooks
     assert result.passed, result.error
     assert result.result == {
@@ -85,7 +85,7 @@ def test_a_failure_leaves_diagnostics_without_keys(
     event = {"apiVersion": "v1", "kind": "Event", "reason": "FailedMount"}
     event |= {"metadata": {"name": "e", "namespace": "default"}, "message": f"the key is {SECRET}"}
     api.add(event)
-    report = run_course(plan(tmp_path, "1 / 0"), Settings(context="mine"))
+    report = run_course(one(tmp_path, "1 / 0"), Settings(context="mine"))
     assert report.notebooks[0].error == {
         "what": "ZeroDivisionError: division by zero",
         "cell": "only",
@@ -96,7 +96,7 @@ def test_a_failure_leaves_diagnostics_without_keys(
 
 
 def test_a_cluster_that_is_away_is_diagnosed_too(tmp_path: Path) -> None:
-    report = run_course(plan(tmp_path, "1 / 0"), Settings(context="mine"))
+    report = run_course(one(tmp_path, "1 / 0"), Settings(context="mine"))
     text = (report.folder / "diagnostics.txt").read_text("utf-8")
     assert "cannot be asked" in text
     assert not report.ok
@@ -105,14 +105,14 @@ def test_a_cluster_that_is_away_is_diagnosed_too(tmp_path: Path) -> None:
 def test_a_key_in_an_output_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OSS_ACCESS_KEY_SECRET", SECRET)
     leak = "import os\nprint(os.environ['OSS_ACCESS_KEY_SECRET'])\n" + SHOW
-    report = run_course(plan(tmp_path, leak), Settings(context="mine"))
+    report = run_course(one(tmp_path, leak), Settings(context="mine"))
     assert report.notebooks[0].passed
     assert report.problems == ("a secret is in 04-shown.ipynb",)
     assert not report.ok
 
 
 def test_a_second_run_is_refused_while_a_first_holds_the_folder(tmp_path: Path) -> None:
-    made = plan(tmp_path, SHOW)
+    made = one(tmp_path, SHOW)
     with course_target.alone(tmp_path / "runs" / "0"), pytest.raises(Conflict, match="another run"):
         run_course(made, Settings(context="mine"))
     assert not made.folder.exists()
@@ -126,7 +126,7 @@ def test_another_target_starts_no_sandbox(tmp_path: Path, monkeypatch: pytest.Mo
     assert said == []
 
 
-def test_parameters_go_as_text_and_come_back_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parameters_arrive_as_they_were_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QWENKIT_INITIAL_SCALE", "3")
     given = {
         "delete_weights": True,
@@ -137,7 +137,7 @@ def test_parameters_go_as_text_and_come_back_as_they_were(monkeypatch: pytest.Mo
         "initial_scale": None,
         "prompt": "杭州 西湖",
     }
-    with environment(given):
+    with environment(Settings(**given)):
         found = Settings()
         assert {name: getattr(found, name) for name in given} == given
     assert os.environ["QWENKIT_INITIAL_SCALE"] == "3"
@@ -164,7 +164,7 @@ def test_what_is_ignored_stays_ignored() -> None:
 def test_an_interrupt_says_which_notebook_it_hit(tmp_path: Path) -> None:
     stop = "import os, signal, time\nos.kill(os.getppid(), signal.SIGTERM)\ntime.sleep(60)"
     paths = tuple(notebook(tmp_path, f"0{n}-x.ipynb", stop) for n in (1, 2))
-    report = run_course(Plan(paths, {}, tmp_path / "runs" / "1"), Settings(context="mine"))
+    report = run_course(CourseRun(paths, tmp_path / "runs" / "1"), Settings(context="mine"))
     assert report.interrupted
     assert [n.error for n in report.notebooks] == [{"what": "interrupted"}, {"what": "not run"}]
 
@@ -174,7 +174,7 @@ def test_whatever_breaks_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise RuntimeError("Kernel didn't respond in 60 seconds\nmore")
 
     monkeypatch.setattr("papermill.execute_notebook", broken)
-    report = run_course(plan(tmp_path, SHOW), Settings(context="mine"))
+    report = run_course(one(tmp_path, SHOW), Settings(context="mine"))
     assert report.notebooks[0].error == {
         "what": "RuntimeError: Kernel didn't respond in 60 seconds"
     }
@@ -184,7 +184,7 @@ def test_a_teardown_without_a_bucket_still_clears_the_cluster(tmp_path: Path, ap
     meta = {"name": "qwen", "namespace": "default", "labels": Settings().labels}
     api.add({"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": meta})
     path = notebook(tmp_path, "90-teardown.ipynb", "1 / 0")
-    report = run_course(Plan((path,), {}, tmp_path / "runs" / "1"), Settings(context="mine"))
+    report = run_course(CourseRun((path,), tmp_path / "runs" / "1"), Settings(context="mine"))
     assert api.get("Service", "qwen") is None
     assert report.leaks is not None
     assert report.leaks.found == ()

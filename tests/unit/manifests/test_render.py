@@ -13,11 +13,12 @@ from ruamel.yaml import YAML
 
 from qwenkit.admission.review import review
 from qwenkit.autoscaling.annotations import parse_spec
+from qwenkit.credentials import Credentials
 from qwenkit.errors import SettingsError
 from qwenkit.manifests import render
 from qwenkit.manifests.lint import lint
 from qwenkit.manifests.scaling import scaling_annotations, scaling_spec
-from qwenkit.settings import Credentials, Settings
+from qwenkit.settings import Settings
 
 PAGE = """\
 apiVersion: serving.knative.dev/v1

@@ -12,7 +12,7 @@ from qwenkit.errors import InvalidValue
 from qwenkit.manifests.render import render
 from qwenkit.plan import report
 from qwenkit.plan.planner import Question, make_plan
-from qwenkit.settings import Settings, load_settings
+from qwenkit.settings import Settings
 
 KEYS = {
     *("gpu", "model", "traffic", "prompt_tokens", "answer_tokens", "startup_s", "gpus"),
@@ -38,7 +38,7 @@ def command(monkeypatch, capsys):
 
 
 def test_what_is_simulated_is_what_would_be_deployed():
-    settings = load_settings(
+    settings = Settings.load(
         text={"scale_target": "5", "container_concurrency": "4", "stable_window": "30s"}
     )
     plan = ask(settings, clients=3)
@@ -62,7 +62,7 @@ def test_the_simulation_tells_when_and_why_replicas_changed():
 
 def test_the_end_of_the_retention_is_a_change_too():
     retention = {"scale_to_zero_pod_retention_period": "90s"}
-    plain, kept = ask(clients=1), ask(load_settings(text=retention), clients=1)
+    plain, kept = ask(clients=1), ask(Settings.load(text=retention), clients=1)
     assert kept.outcome.changes[-1].after == 0
     assert kept.outcome.changes[-1].t == pytest.approx(plain.outcome.changes[-1].t + 90, abs=4)
     assert kept.outcome.result.gpu_seconds > plain.outcome.result.gpu_seconds + 80
@@ -98,7 +98,7 @@ def test_a_recommendation_keeps_the_objective_and_can_be_deployed_as_it_is():
     assert better.outcome.misses == ()
     assert better.outcome.verdict.ttft_p95_s < 2 < plan.outcome.verdict.ttft_p95_s
     pairs = re.findall(r"--set (\w+)=(\S+)", report.commands(better))
-    again = load_settings(text=dict(pairs))
+    again = Settings.load(text=dict(pairs))
     annotations = render(again)[-1]["spec"]["template"]["metadata"]["annotations"]
     assert dict(better.recommendation.annotations).items() <= dict(annotations).items()
     assert ask(again, rate_per_s=1.5, gpus=3).outcome.verdict.ttft_p95_s == pytest.approx(
@@ -108,7 +108,7 @@ def test_a_recommendation_keeps_the_objective_and_can_be_deployed_as_it_is():
 
 
 def test_an_overload_is_a_forecast_unless_an_objective_was_named():
-    settings = load_settings(text={"max_scale": "1", "request_timeout_s": "60"})
+    settings = Settings.load(text={"max_scale": "1", "request_timeout_s": "60"})
     overload = {"rate_per_s": 30, "seconds": 60, "gpus": 1, "recommend": True}
     plan = ask(settings, **overload)
     assert plan.better is None
@@ -157,7 +157,7 @@ def test_text_json_and_html_say_the_same(command, tmp_path):
 
 def test_the_page_loads_nothing_and_escapes_what_it_is_told(tmp_path):
     page = tmp_path / "plan.html"
-    plan = ask(load_settings(text={"scale_target": "2"}), clients=1, recommend=True)
+    plan = ask(Settings.load(text={"scale_target": "2"}), clients=1, recommend=True)
     object.__setattr__(plan.asked, "words", "<script>alert(1)</script>")
     report.write_html(plan, page)
     html = page.read_text("utf-8")

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qwenkit.credentials import Credentials
 from qwenkit.errors import NotFound, SettingsError
-from qwenkit.settings import Credentials, Settings, load_settings, parse_text, read_params
+from qwenkit.settings import Settings
 
 # Values that are no text in YAML and Python, by the type of a field.
 WRONG = {
@@ -117,7 +118,7 @@ def test_what_is_allowed_stays_as_it_was_given() -> None:
     ],
 )
 def test_text_is_read_by_the_type_of_its_field(name: str, text: str, value: Any) -> None:
-    found = parse_text(name, text, "--set")
+    found = Settings.parse(name, text, "--set")
     assert (found, type(found)) == (value, type(value))
 
 
@@ -137,7 +138,7 @@ def test_text_is_read_by_the_type_of_its_field(name: str, text: str, value: Any)
 )
 def test_text_that_is_no_value_says_where_it_came_from(name: str, text: str, rule: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        parse_text(name, text, "--set")
+        Settings.parse(name, text, "--set")
     assert rule in caught.value.why
     assert "--set" in caught.value.fix
 
@@ -146,7 +147,7 @@ def test_text_that_is_no_value_says_where_it_came_from(name: str, text: str, rul
 def test_no_text_is_a_crash_or_an_infinity(text: str) -> None:
     for name in ("max_scale", "scale_target", "delete_weights", "initial_scale", "scale_metric"):
         try:
-            chosen = load_settings(text={name: text})
+            chosen = Settings.load(text={name: text})
         except SettingsError:
             continue
         value = getattr(chosen, name)
@@ -246,10 +247,10 @@ def params(tmp_path: Path, text: str) -> Path:
 def test_the_later_layer_wins(tmp_path: Path) -> None:
     path = params(tmp_path, "max_scale: 4\nnamespace: from-file\ninitial_scale: null\n")
     with environment(QWENKIT_MAX_SCALE="5", QWENKIT_GPU="A10", QWENKIT_INITIAL_SCALE="2"):
-        chosen = load_settings(path, {"namespace": "from-set"}, min_scale=1)
+        chosen = Settings.load(path, {"namespace": "from-set"}, min_scale=1)
     assert (chosen.max_scale, chosen.namespace, chosen.min_scale) == (4, "from-set", 1)
     assert (chosen.gpu, chosen.initial_scale, chosen.volume) == ("A10", None, "llm-model")
-    assert load_settings(None, {"max_scale": "6"}, max_scale=7).max_scale == 7
+    assert Settings.load(None, {"max_scale": "6"}, max_scale=7).max_scale == 7
 
 
 @pytest.mark.parametrize(
@@ -266,35 +267,35 @@ def test_the_later_layer_wins(tmp_path: Path) -> None:
 )
 def test_a_bad_line_of_a_params_file_is_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        load_settings(params(tmp_path, text))
+        Settings.load(params(tmp_path, text))
     assert said in caught.value.fix
 
 
 @pytest.mark.parametrize("text", ["- a\n", "just text", "a: [", "a: 1\na: 2\n", "\x00"])
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        read_params(params(tmp_path, text))
+        Settings.read_file(params(tmp_path, text))
     assert "params.yaml" in str(caught.value) or "parameter" in str(caught.value)
 
 
 def test_files_that_hold_nothing_or_cannot_be_read(tmp_path: Path) -> None:
-    assert read_params(params(tmp_path, "# only words\n")) == {}
+    assert Settings.read_file(params(tmp_path, "# only words\n")) == {}
     with pytest.raises(NotFound, match=r"none\.yaml"):
-        read_params(tmp_path / "none.yaml")
+        Settings.read_file(tmp_path / "none.yaml")
     with pytest.raises(NotFound):
-        read_params(tmp_path)
+        Settings.read_file(tmp_path)
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(SettingsError, match=r"binary\.yaml"):
-        read_params(binary)
+        Settings.read_file(binary)
 
 
 def test_a_mistake_in_set_names_set() -> None:
     with pytest.raises(SettingsError) as caught:
-        load_settings(text={"min_scale": "-2"})
+        Settings.load(text={"min_scale": "-2"})
     assert caught.value.fix == "it came from --set"
     with pytest.raises(SettingsError, match="servce"):
-        load_settings(text={"servce": "x"})
+        Settings.load(text={"servce": "x"})
 
 
 def test_deadlines_fall_back_to_the_default_one() -> None:

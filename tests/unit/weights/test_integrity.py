@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qwenkit.credentials import Credentials
 from qwenkit.errors import NotFound, Rejected
 from qwenkit.sandbox.http import listen
 from qwenkit.sandbox.oss.server import OssServer
-from qwenkit.settings import Credentials
 from qwenkit.weights.integrity import verify
 from qwenkit.weights.oss.bucket import open_bucket
 from qwenkit.weights.safetensors import HeaderError, read_header

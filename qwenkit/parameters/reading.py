@@ -1,4 +1,4 @@
-"""Read parameters from text and from YAML, and say what is wrong with one of them.
+"""Parameters as text and as YAML, and what is wrong with one of them.
 
 Text is what the environment and ``--set`` can give; it is read by the type of the field.
 """

@@ -1,0 +1,63 @@
+"""``plan``: settings simulated under traffic before anything is deployed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qwenkit.cli.console import emit
+from qwenkit.cli.options import Json, Params, Set, read_settings
+
+
+def plan(
+    clients: Annotated[int | None, typer.Option(help="Closed-loop clients.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Requests a second, Poisson.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="CSV of arrivals: seconds[,prompt tokens,answer tokens].")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="How long; default 600, or the whole trace.")
+    ] = None,
+    prompt_tokens: Annotated[int, typer.Option(help="Tokens of a prompt.")] = 256,
+    answer_tokens: Annotated[int, typer.Option(help="Tokens of an answer.")] = 128,
+    ttft_p95: Annotated[float | None, typer.Option(help="Objective in seconds.")] = None,
+    tpot: Annotated[
+        float | None, typer.Option(help="Objective: p95 of the seconds per token.")
+    ] = None,
+    startup: Annotated[float | None, typer.Option(help="Cold start of a pod, seconds.")] = None,
+    price: Annotated[
+        float | None, typer.Option(help="Per GPU-hour; default an example price in CNY.")
+    ] = None,
+    gpus: Annotated[int | None, typer.Option(help="GPUs there are; default enough.")] = None,
+    recommend: Annotated[bool, typer.Option(help="Also search for better settings.")] = True,
+    html: Annotated[Path | None, typer.Option(help="Also write one HTML file.")] = None,
+    params: Params = None,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Simulate these settings under traffic: replicas, latency, cost, and what would be better."""
+    from qwenkit.plan import report
+    from qwenkit.plan.planner import Question, make_plan
+    from qwenkit.plan.question import read_trace
+
+    question = Question(
+        clients=clients,
+        rate_per_s=rate,
+        trace=None if trace is None else read_trace(trace),
+        seconds=seconds,
+        prompt_tokens=prompt_tokens,
+        answer_tokens=answer_tokens,
+        ttft_p95_s=ttft_p95,
+        tpot_p95_s=tpot,
+        startup_s=startup,
+        price_per_gpu_hour=price,
+        gpus=gpus,
+        recommend=recommend,
+    )
+    made = make_plan(read_settings(params, set_, None), question)
+    if html is not None:
+        report.write_html(made, html)
+    emit(report.as_dict(made) if as_json else report.words(made), as_json=as_json)
+    raise typer.Exit(0 if made.fit.fits else 1)

@@ -1,0 +1,130 @@
+"""``doctor``, ``render``, ``deploy``, ``query``, ``load``, ``explain`` and ``teardown``."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from qwenkit.cli.console import emit, say
+from qwenkit.cli.options import Context, Json, Params, Set, read_settings
+
+
+def doctor(
+    params: Params = None, set_: Set = None, context: Context = None, as_json: Json = False
+) -> None:
+    """Check every prerequisite: the value found, a verdict, the fix."""
+    from qwenkit import steps
+
+    report = steps.doctor(read_settings(params, set_, context))
+    emit(report, as_json=as_json)
+    raise typer.Exit(0 if report.ok else 1)
+
+
+def render(
+    as_documented: Annotated[
+        bool, typer.Option("--as-documented", help="The documentation's own Service.")
+    ] = False,
+    params: Params = None,
+    set_: Set = None,
+    context: Context = None,
+) -> None:
+    """Print the YAML documents; the Secret without its keys."""
+    from qwenkit.manifests import render as manifests
+
+    settings = read_settings(params, set_, context)
+    docs = [manifests.as_documented(settings)] if as_documented else manifests.render(settings)
+    typer.echo(manifests.to_yaml(docs), nl=False)
+
+
+def deploy(
+    params: Params = None, set_: Set = None, context: Context = None, as_json: Json = False
+) -> None:
+    """Apply Secret, PV, PVC and Service, and wait until the service is Ready."""
+    from qwenkit import steps
+
+    settings = read_settings(params, set_, context)
+    emit(steps.deploy(settings, on_change=say(quiet=as_json)), as_json=as_json)
+
+
+def query(
+    text: Annotated[str, typer.Argument(help="What to ask.")],
+    max_tokens: Annotated[int, typer.Option(min=1)] = 64,
+    temperature: Annotated[float, typer.Option(min=0)] = 0.7,
+    top_p: Annotated[float, typer.Option(min=0, max=1)] = 0.9,
+    seed: Annotated[int | None, typer.Option()] = None,
+    stream: Annotated[bool, typer.Option(help="Print the answer as it comes.")] = False,
+    curl: Annotated[
+        bool, typer.Option(help="Print the curl command instead of sending it.")
+    ] = False,
+    params: Params = None,
+    set_: Set = None,
+    context: Context = None,
+    as_json: Json = False,
+) -> None:
+    """Ask the served model through the Knative gateway."""
+    from qwenkit import steps
+
+    server = steps.find_server(read_settings(params, set_, context))
+    sampling = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p}
+    if seed is not None:
+        sampling["seed"] = seed
+    if curl:
+        typer.echo(server.curl(text, **sampling))
+    elif stream:
+        for piece in server.stream(text, **sampling):
+            typer.echo(piece, nl=False)
+        typer.echo()
+    else:
+        answer = server.ask(text, **sampling)
+        typer.echo(json.dumps(answer.raw, ensure_ascii=False) if as_json else answer.text)
+
+
+def load(
+    clients: Annotated[int | None, typer.Option(min=1, help="Closed-loop clients.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="How long.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens a request.")] = None,
+    params: Params = None,
+    set_: Set = None,
+    context: Context = None,
+    as_json: Json = False,
+) -> None:
+    """Send load through the gateway and report latency, outcome and throughput."""
+    from qwenkit import steps
+
+    options = {"load_clients": clients, "load_seconds": seconds, "load_tokens": max_tokens}
+    given = {name: value for name, value in options.items() if value is not None}
+    settings = read_settings(params, set_, context, **given)
+    summary = steps.run_load(settings, on_progress=say(quiet=as_json)).summary()
+    emit(summary, as_json=as_json)
+    raise typer.Exit(1 if summary["errors"] else 0)
+
+
+def explain(
+    name: Annotated[
+        str | None, typer.Argument(help="The service (default: the parameter).")
+    ] = None,
+    params: Params = None,
+    set_: Set = None,
+    context: Context = None,
+    as_json: Json = False,
+) -> None:
+    """Explain why the service is not ready: one cause, the evidence, one fix."""
+    from qwenkit import steps
+
+    settings = read_settings(params, set_, context, **({"service": name} if name else {}))
+    emit(steps.explain(settings), as_json=as_json)
+
+
+def teardown(
+    params: Params = None, set_: Set = None, context: Context = None, as_json: Json = False
+) -> None:
+    """Remove what this run made, in the right order; then audit for leaks."""
+    from qwenkit import steps
+
+    settings = read_settings(params, set_, context)
+    removed = steps.teardown(settings, on_step=say(quiet=as_json))
+    leaks = steps.audit(settings)
+    emit({"removed": removed, "leaks": leaks}, as_json=as_json)
+    raise typer.Exit(1 if leaks.found else 0)

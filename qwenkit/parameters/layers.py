@@ -1,0 +1,229 @@
+"""From which layer a setting's value comes: one order of precedence everywhere.
+
+Strongest first: ``--set``, params file, a notebook cell's value that differs from the default,
+environment, default. An empty value in a file counts as set. What a run delivers keeps the
+strength of the layer it came from, and so is stronger than a cell.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import AliasChoices, PrivateAttr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
+
+from qwenkit.errors import SettingsError
+from qwenkit.parameters.delivery import PARAMETERS, deliver, delivered
+from qwenkit.parameters.reading import came_from, from_text, read_mapping, readable, unknown
+
+PREFIX = "QWENKIT_"
+_ENVIRONMENT = "the environment"
+
+
+class _TypedEnvironment(EnvSettingsSource):
+    """Environment values are text: read each by the type of its field; empty is not set."""
+
+    settings_cls: type[Layered]
+
+    def __call__(self) -> dict[str, Any]:
+        fields = self.settings_cls.model_fields
+        for variable in os.environ:
+            name = variable.lower().removeprefix(PREFIX.lower())
+            ours = variable.startswith(PREFIX) and variable != PARAMETERS
+            misspelt = ours and name not in fields
+            if misspelt and get_close_matches(name, fields, cutoff=0.8):
+                raise unknown(name, fields, variable)
+        empty = {
+            name: ""
+            for name in self.settings_cls.empty_is_set
+            if os.environ.get(PREFIX + name.upper()) == ""
+        }
+        return empty | super().__call__()
+
+    def prepare_field_value(
+        self, field_name: str, field: FieldInfo, value: Any, value_is_complex: bool
+    ) -> Any:
+        return value if value is None else from_text(field_name, value, field, _ENVIRONMENT)
+
+
+class _Delivered(PydanticBaseSettingsSource):
+    """What ``qwenkit run`` hands to its notebooks and to the commands that they start."""
+
+    def __call__(self) -> dict[str, Any]:
+        return {
+            name: value for name, (value, _) in delivered(self.settings_cls.model_fields).items()
+        }
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError  # all of them come at once
+
+
+class Layered(BaseSettings):
+    """Settings that know the layer of each of their values."""
+
+    empty_is_set: ClassVar[tuple[str, ...]] = ()  # fields that an empty variable sets
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def __init__(self, **values: Any) -> None:
+        fields = type(self).model_fields
+        strangers = sorted(set(values) - set(fields))
+        if strangers:
+            raise unknown(strangers[0], fields)
+        handed = {name: origin for name, (_, origin) in delivered(fields).items()}
+        origins = {name: _variable(name, field) for name, field in fields.items()}
+        origins |= handed | dict.fromkeys(values, "")
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise readable(error, origins) from None
+        self._origins = {name: origins[name] for name in self.model_fields_set}
+
+    @classmethod
+    def of(cls, cell: Mapping[str, Any]) -> Self:
+        """Return a notebook's settings, and print those that differ from their defaults.
+
+            s = Settings.of(globals())
+
+        Args:
+            cell: names and values, such as a notebook's ``globals()``. Names of settings with
+                plain values that differ from the default count; everything else is ignored.
+
+        Raises:
+            SettingsError: an impossible value; the fix says where it came from.
+        """
+        stronger = delivered(cls.model_fields)
+        chosen = {
+            name: cell[name]
+            for name, field in cls.model_fields.items()
+            if name in cell and name not in stronger and _differs(cell[name], field.default)
+        }
+        made = cls._made(chosen, dict.fromkeys(chosen, "the notebook"))
+        print(made.changes())
+        return made
+
+    @classmethod
+    def load(
+        cls, params: Path | None = None, text: Mapping[str, str] | None = None, **values: Any
+    ) -> Self:
+        """Return a command's settings.
+
+        Args:
+            params: a YAML file of parameter names and values.
+            text: ``--set`` pairs; each value is read by the type of its field.
+            values: typed values of the command's other options; they win.
+
+        Raises:
+            SettingsError: an unknown or impossible value.
+            NotFound: the params file cannot be read.
+        """
+        typed = cls.read_file(params) if params else {}
+        read = {name: cls.parse(name, value, "--set") for name, value in (text or {}).items()}
+        origins = dict.fromkeys(typed, f"params file {params}") | dict.fromkeys(read, "--set")
+        origins |= dict.fromkeys(values, "the command line")
+        return cls._made(typed | read | values, origins)
+
+    @classmethod
+    def read_file(cls, path: Path) -> dict[str, Any]:
+        """Read a params file: one YAML mapping of parameter names to scalars."""
+        return read_mapping(path, cls.model_fields)
+
+    @classmethod
+    def parse(cls, name: str, text: str, origin: str = "") -> Any:
+        """Read text by the type of the field ``name``; ``true`` and ``false`` for booleans."""
+        if name not in cls.model_fields:
+            raise unknown(name, cls.model_fields, origin)
+        return from_text(name, text, cls.model_fields[name], origin)
+
+    @classmethod
+    def _made(cls, values: Mapping[str, Any], origins: Mapping[str, str]) -> Self:
+        try:
+            made = cls(**values)
+        except SettingsError as error:
+            if origins.get(error.name):
+                error.fix = "; ".join(filter(None, [error.fix, came_from(origins[error.name])]))
+            raise
+        made._origins.update({name: origins[name] for name in values if name in origins})
+        return made
+
+    @property
+    def given(self) -> dict[str, tuple[Any, str]]:
+        """The values that neither environment nor default decided, each with its origin."""
+        return {
+            name: (getattr(self, name), origin)
+            for name, origin in self._origins.items()
+            if not origin.startswith(_ENVIRONMENT)
+        }
+
+    def again(self) -> Self:
+        """Return what was given over the environment as it is now."""
+        given = self.given
+        values = {name: value for name, (value, _) in given.items()}
+        return self._made(values, {name: origin for name, (_, origin) in given.items()})
+
+    def deliverable(self) -> dict[str, str]:
+        """Return the variable that gives a child process what was given to this one."""
+        return {PARAMETERS: deliver(self.given)}
+
+    def changes(self) -> str:
+        """Return a table of the values that differ from their defaults, and their origins."""
+        rows = [
+            (name, getattr(self, name), self._origins.get(name, ""))
+            for name, field in type(self).model_fields.items()
+            if getattr(self, name) != field.default
+        ]
+        return table(rows)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read explicit values, then what a run delivered, then the environment."""
+        return init_settings, _Delivered(settings_cls), _TypedEnvironment(settings_cls)
+
+
+def _variable(name: str, field: FieldInfo) -> str:
+    """Return the origin of a value from the environment: which variable holds it."""
+    alias = field.validation_alias
+    names = alias.choices if isinstance(alias, AliasChoices) else [PREFIX + name.upper()]
+    found = next((str(each) for each in names if os.environ.get(str(each))), None)
+    return f"{_ENVIRONMENT} ({found})" if found else _ENVIRONMENT
+
+
+def _differs(value: object, default: object) -> bool:
+    """Return whether a cell's value is a setting's, and not just its default repeated."""
+    if not isinstance(value, str | int | float | None):
+        return False  # a variable that happens to have a setting's name
+    return value != default or isinstance(value, bool) != isinstance(default, bool)
+
+
+def table(rows: Iterable[tuple[str, Any, str]]) -> str:
+    """Return settings with their values and origins as aligned lines."""
+    shown = [("setting", "value", "from"), *((n, str(v), origin) for n, v, origin in rows)]
+    if len(shown) == 1:
+        return "all settings have their defaults"
+    widths = [max(_width(row[column]) for row in shown) for column in (0, 1)]
+    return "\n".join(
+        "  ".join((_padded(name, widths[0]), _padded(value, widths[1]), origin)).rstrip()
+        for name, value, origin in shown
+    )
+
+
+def _width(text: str) -> int:
+    """Return the columns that a terminal gives to a text: two to a Chinese character."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - _width(text))

@@ -1,0 +1,145 @@
+"""The steps of the course, each composed once; the command line and the notebooks call these.
+
+    doctor(settings) → deploy(settings) → find_server(settings) → run_load(settings) → teardown
+
+Each takes the settings, connects by itself and can be repeated safely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from qwenkit.cluster import deploy as rollout
+from qwenkit.cluster import gateway
+from qwenkit.cluster import teardown as removal
+from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.deploy import Applied, Deployed
+from qwenkit.cluster.diagnosis import explain as diagnosis
+from qwenkit.cluster.diagnosis.explanation import Explanation
+from qwenkit.cluster.preflight.doctor import Report, examine
+from qwenkit.cluster.teardown import Leaks, TeardownReport
+from qwenkit.cluster.wait import OnChange
+from qwenkit.credentials import Credentials
+from qwenkit.errors import QwenkitError
+from qwenkit.inference import load
+from qwenkit.inference.client import Server
+from qwenkit.inference.results import LoadResult, Progress
+from qwenkit.manifests.lint import lint, refuse
+from qwenkit.manifests.render import render, secret, secret_name
+from qwenkit.settings import Settings
+from qwenkit.weights.store import Weights
+
+Document = Mapping[str, Any]
+
+
+def doctor(settings: Settings) -> Report:
+    """Check every prerequisite of the course; what is missing is in the report, not raised."""
+    cluster: Cluster | QwenkitError
+    try:
+        cluster = Cluster.connect(settings)
+    except QwenkitError as error:
+        cluster = error
+    return examine(
+        cluster,
+        settings,
+        bucket_check=lambda: Weights.of(settings).check(),
+        secret=secret_name(settings),
+    )
+
+
+def apply(settings: Settings, documents: Iterable[Document]) -> tuple[Applied, ...]:
+    """Apply documents of ``render`` in the order in which they need each other.
+
+    The Secret gets its keys here, from the environment.
+
+    Raises:
+        SettingsError: the keys, the bucket or its endpoint are not set.
+        Rejected: lint finds an error, or the API server refuses a document.
+        Conflict: a name is taken by an object that is not this run's.
+    """
+    return rollout.apply_all(Cluster.connect(settings), _ready_to_send(settings, documents))
+
+
+def deploy(settings: Settings, *, on_change: OnChange | None = None) -> Deployed:
+    """Apply Secret, PV, PVC and Service, and wait until the Service is Ready.
+
+    Args:
+        settings: what to deploy, and the deadlines.
+        on_change: called at each transition.
+
+    Raises:
+        SettingsError: the keys, the bucket or its endpoint are not set.
+        Rejected: lint finds an error, or a webhook refuses a document; nothing was changed.
+        Conflict: a name is taken by an object that is not this run's; nothing was changed.
+        NotReady: the Service will not become ready; why and fix say what is wrong.
+        WaitTimeout: it did not become ready in time.
+    """
+    documents = _ready_to_send(settings, render(settings))
+    return rollout.deploy(Cluster.connect(settings), documents, settings, on_change=on_change)
+
+
+def explain(settings: Settings) -> Explanation:
+    """Return why the Service is not ready, or that it is: one cause, its evidence, one fix."""
+    return diagnosis.explain(Cluster.connect(settings), settings)
+
+
+def find_server(settings: Settings) -> Server:
+    """Return a client of the served model, behind the cluster's gateway.
+
+    Raises:
+        NotFound: the Service does not exist, or the gateway's address is not known.
+        NotReady: the Service has no URL yet.
+    """
+    found = gateway.find(Cluster.connect(settings), settings)
+    return Server(
+        found.url, found.host, model=settings.served_model_name, timeout_s=settings.timeout_s
+    )
+
+
+def run_load(
+    settings: Settings, *, on_progress: Callable[[Progress], None] | None = None
+) -> LoadResult:
+    """Send ``load_clients`` closed-loop clients' requests for ``load_seconds``; return each one.
+
+    Raises:
+        NotFound: the Service does not exist, or the gateway's address is not known.
+    """
+    return load.run_load(
+        find_server(settings),
+        clients=settings.load_clients,
+        seconds=settings.load_seconds,
+        prompt=settings.prompt,
+        max_tokens=settings.load_tokens,
+        on_progress=on_progress,
+    )
+
+
+def teardown(
+    settings: Settings, *, on_step: Callable[[removal.Step], None] | None = None
+) -> TeardownReport:
+    """Remove what this run made, in the right order; weights only with ``delete_weights``.
+
+    Raises:
+        Conflict: an object of this run is in use by another.
+        WaitTimeout: something did not go away in time.
+    """
+    cluster = Cluster.connect(settings)
+    return removal.teardown(cluster, settings, weights=_weights(settings), on_step=on_step)
+
+
+def audit(settings: Settings) -> Leaks:
+    """Look for whatever carries this run's labels, and for what the bucket still holds."""
+    return removal.audit(Cluster.connect(settings), settings, weights=_weights(settings))
+
+
+def _ready_to_send(settings: Settings, documents: Iterable[Document]) -> list[Document]:
+    keys = Credentials.required()
+    settings.require("bucket", "oss_endpoint")
+    found = list(documents)
+    refuse(lint(found, gpu=settings.gpu))
+    return [secret(settings, keys) if doc.get("kind") == "Secret" else doc for doc in found]
+
+
+def _weights(settings: Settings) -> Weights | None:
+    return Weights.of(settings) if settings.bucket else None
