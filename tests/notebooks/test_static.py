@@ -118,17 +118,26 @@ def test_parameter_defaults_are_the_settings_defaults(path):
 
 
 @each
-def test_every_declared_parameter_reaches_the_settings(path):
+def test_settings_are_taken_in_one_line_and_no_variable_hides_one(path):
     declared = set(re.findall(r"^(\w+):", text(code(path)[0]), re.MULTILINE))
-    calls = [
+    trees = [ast.parse(text(cell)) for cell in code(path)[1:]]
+    lines = [ast.unparse(line) for tree in trees for line in tree.body]
+    assert lines.count("s = Settings.of(globals())") == 1
+    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    assigned = {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
+    # Run again, the line above would take such a variable for a parameter.
+    assert assigned & set(Settings.model_fields) <= declared
+
+
+@each
+def test_everything_of_ours_comes_from_the_front_room_in_one_import(path):
+    imports = [
         node
         for cell in code(path)
         for node in ast.walk(ast.parse(text(cell)))
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Settings"
+        if isinstance(node, ast.Import | ast.ImportFrom) and "qwenkit" in ast.unparse(node)
     ]
-    assert len(calls) == 1
-    passed = {keyword.arg: ast.unparse(keyword.value) for keyword in calls[0].keywords}
-    assert passed == {name: name for name in declared}
+    assert [node.module for node in imports] == ["qwenkit"]
 
 
 @each

@@ -1,0 +1,48 @@
+"""The scaling settings of the revision that serves now, read from the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
+from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.kinds import CONFIG_MAP, KNATIVE_NAMESPACE, KSVC, REVISION
+from qwenkit.errors import Forbidden, NotReady
+
+
+@dataclass(frozen=True)
+class LiveScaling:
+    """How a revision scales: its annotations, and what they and the cluster's defaults give."""
+
+    revision: str
+    annotations: Mapping[str, str]
+    spec: ScalingSpec
+
+
+def live_scaling(cluster: Cluster, service: str) -> LiveScaling:
+    """Return how the Service's latest ready revision scales.
+
+    The cluster's ``config-autoscaler`` counts if it may be read, else Knative's own defaults.
+
+    Raises:
+        NotFound: there is no such Service.
+        NotReady: none of its revisions has become ready.
+    """
+    status = cluster.get(KSVC, service).get("status") or {}
+    name = str(status.get("latestReadyRevisionName") or "")
+    if not name:
+        raise NotReady(f"ksvc {service} has no ready revision", "", f"qwenkit explain {service}")
+    revision = cluster.get(REVISION, name)
+    annotations = dict(revision["metadata"].get("annotations") or {})
+    try:
+        found = cluster.find(CONFIG_MAP, "config-autoscaler", namespace=KNATIVE_NAMESPACE)
+    except Forbidden:
+        found = None
+    spec = parse_spec(
+        annotations,
+        container_concurrency=int(revision["spec"].get("containerConcurrency") or 0),
+        config=(found or {}).get("data") or {},
+        strict=False,  # the webhook has accepted it
+    )
+    return LiveScaling(name, annotations, spec)
