@@ -15,7 +15,7 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # importing it from typing would cost more than all the rest
 if TYPE_CHECKING:  # for type checkers and editors; `_ROOMS` is the same at run time
-    from qwenkit.capacity.advice import Surroundings, advise
+    from qwenkit.capacity.advice import ScalingContext, advise
     from qwenkit.capacity.candidates import Objective
     from qwenkit.capacity.environment import Environment
     from qwenkit.capacity.recommend import recommend
@@ -73,7 +73,7 @@ _ROOMS = {
     "qwenkit.capacity.environment": ("Environment",),
     "qwenkit.capacity.traffic": ("ClosedLoop", "bursts"),
     "qwenkit.capacity.simulate": ("simulate",),
-    "qwenkit.capacity.advice": ("Surroundings", "advise"),
+    "qwenkit.capacity.advice": ("ScalingContext", "advise"),
     "qwenkit.capacity.candidates": ("Objective",),
     "qwenkit.capacity.recommend": ("recommend",),
     "qwenkit.widgets.display": ("show_table", "show_yaml"),

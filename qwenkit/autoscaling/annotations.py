@@ -22,6 +22,7 @@ from qwenkit.errors import InvalidValue
 PROGRESS_DEADLINE_DEFAULT_S = 600.0
 CONCURRENCY, RPS = "concurrency", "rps"
 LINEAR, WEIGHTED = "linear", "weighted-exponential"
+ALGORITHMS = {"": LINEAR, LINEAR: LINEAR, WEIGHTED: WEIGHTED, "weightedExponential": WEIGHTED}
 TARGET_MIN = 0.01
 RPS_UTILIZATION = 0.7  # a constant upstream: no ConfigMap key sets it
 T = TypeVar("T")
@@ -157,11 +158,9 @@ def _metric(read: AnnotationReader, klass: str, cluster_class: str) -> str:
 
 def _algorithm(read: AnnotationReader) -> str:
     found = read.text("metric-aggregation-algorithm")
-    if found is None or not found[1]:
-        return LINEAR
-    if found[1] in (WEIGHTED, "weightedExponential"):
-        return WEIGHTED
-    if found[1] != LINEAR and read.text("class") == (f"{PREFIX}class", KPA):
+    if found is None or found[1] in ALGORITHMS:
+        return ALGORITHMS[found[1] if found else ""]
+    if read.text("class") == (f"{PREFIX}class", KPA):
         raise InvalidValue(*found, f"{LINEAR} or {WEIGHTED}")
     return LINEAR
 

@@ -1,8 +1,8 @@
-"""Advice on scaling settings: what is allowed and still goes wrong, most often on expensive GPUs.
+"""Scaling settings that are allowed and still go wrong, most often on expensive GPUs.
 
-``advise`` looks at a spec and at what is known about the cluster and the model; every finding
-says which setting, what will happen and what to do. Rules come from the behaviour that the
-decider has (``kpa.py``), not from taste.
+The one rulebook: the linter, ``qwenkit plan``, the panel and the notebook show these findings.
+A finding's ``where`` is an annotation's full key or a field of the revision's spec. The rules
+follow from how the autoscaler decides (``kpa.py``, ``scale_to_zero.py``), not from taste.
 """
 
 from __future__ import annotations
@@ -13,30 +13,39 @@ from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
 
-from qwenkit.autoscaling.annotation_keys import ALIASES, KEYS, KPA, PREFIX
-from qwenkit.autoscaling.annotations import RPS, ScalingSpec
+from qwenkit.autoscaling.annotation_keys import (
+    ALIASES,
+    GROUP,
+    KEYS,
+    KPA,
+    PREFIX,
+    PROGRESS_DEADLINE,
+    find_annotation,
+)
+from qwenkit.autoscaling.annotation_reader import AnnotationReader
+from qwenkit.autoscaling.annotations import ALGORITHMS, CONCURRENCY, RPS, ScalingSpec
+from qwenkit.autoscaling.golang import parse_float
+from qwenkit.capacity.finding import Finding, Level, worst_first
 
-ERROR, WARNING, INFO = "error", "warning", "info"
-_BOUNDARY_PODS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Advice:
-    """One finding. ``level`` is error (it will fail), warning (it will surprise) or info."""
-
-    level: str
-    rule: str
-    setting: str
-    message: str
-    fix: str
+_BOUNDARY_PODS, _OFTEN = 20, 10
+_LONG_COLD_START_S = 600.0  # new node, image of several GB, 9 GB of weights: 2 to 10 minutes
+_LONG_ENOUGH_S = 300.0
+_NUMBERS = (
+    "target",
+    "target-utilization-percentage",
+    "panic-window-percentage",
+    "panic-threshold-percentage",
+    "target-burst-capacity",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What is known about cluster and model; None where it is not.
+class ScalingContext:
+    """What is known about cluster, model and timeouts; None where it is not.
 
     ``cold_start_s`` is from pod created to ready, ``gpus`` pods' worth of GPUs,
-    ``kv_sequences`` how many requests of usual length one pod's KV cache holds.
+    ``kv_sequences`` how many requests of usual length one pod's KV cache holds. Where
+    ``timeout_s`` is known, a ``response_start_timeout_s`` of None is one that is not set.
     """
 
     cold_start_s: float | None = None
@@ -44,175 +53,240 @@ class Surroundings:
     kv_sequences: float | None = None
     timeout_s: float | None = None
     response_start_timeout_s: float | None = None
+    idle_timeout_s: float | None = None
 
 
 def advise(
     spec: ScalingSpec,
     *,
     annotations: Mapping[str, str] | None = None,
-    surroundings: Surroundings | None = None,
-) -> tuple[Advice, ...]:
-    """Return what is worth knowing about these settings, worst first."""
-    around = surroundings or Surroundings()
-    found = [
-        *_spelling(annotations or {}),
-        *_metric(spec),
-        *_panic(spec),
-        *_boundary(spec),
-        *_burst(spec),
-        *_bounds(spec, around),
-        *_cold_start(spec, around),
-        *_capacity(spec, around),
-    ]
-    order = {ERROR: 0, WARNING: 1, INFO: 2}
-    return tuple(sorted(found, key=lambda advice: order[advice.level]))
+    context: ScalingContext | None = None,
+) -> list[Finding]:
+    """Return what is worth knowing about these settings, errors first.
+
+    Args:
+        spec: the resolved settings.
+        annotations: those that ``spec`` was made from, to judge their spelling too.
+        context: what else is known.
+    """
+    annotations, context = annotations or {}, context or ScalingContext()
+    return worst_first(
+        [
+            *advise_annotations(annotations),
+            *_metric(spec),
+            *_target(spec, annotations),
+            *_panic(spec),
+            *_burst(spec),
+            *_bounds(spec, context),
+            *_cold_start(spec, context),
+            *_timeouts(spec, context),
+            *_kv_cache(spec, context),
+        ]
+    )
+
+
+def advise_annotations(annotations: Mapping[str, str]) -> list[Finding]:
+    """Return what is worth knowing about annotations even if they cannot be parsed."""
+    return worst_first([*_spelling(annotations), *_unchecked(annotations)])
 
 
 def panic_above(spec: ScalingSpec, ready: int) -> float:
-    """Return the load of the panic window above which that many ready pods panic."""
+    """Return the mean load of the panic window above which that many ready pods panic."""
     return (math.ceil(spec.panic_threshold * max(1, ready)) - 1) * spec.target
 
 
-def _spelling(annotations: Mapping[str, str]) -> Iterator[Advice]:
-    old = {camel: kebab for kebab, camel in ALIASES.items()}
-    for full in annotations:
-        if not full.startswith(PREFIX):
-            continue
-        key = full.removeprefix(PREFIX)
-        if key not in KEYS:
-            close = get_close_matches(key, KEYS, n=1)
-            fix = f"write {PREFIX}{close[0]}" if close else "remove it"
-            message = f"{full} is no key that Knative knows; it is silently ignored"
-            yield Advice(WARNING, "unknown-key", full, message, fix)
-        elif key in old and PREFIX + old[key] in annotations:
-            message = f"{full} has no effect: {old[key]} is there too and wins"
-            yield Advice(WARNING, "both-spellings", full, message, "remove it")
-        elif key in old:
-            message = f"{full} is the old spelling"
-            yield Advice(INFO, "old-spelling", full, message, f"write {PREFIX}{old[key]}")
+def _spelling(annotations: Mapping[str, str]) -> Iterator[Finding]:
+    known = {PREFIX + key for key in KEYS}
+    for key in annotations:
+        if GROUP in key.lower() and key not in known:
+            close = get_close_matches(key.strip(), known, n=1)
+            fix = f"did you mean {close[0]}?" if close else "remove it"
+            message = f"Knative does not know {key!r} and ignores it silently"
+            yield Finding("warning", "annotation-unknown", key, message, fix)
+    for name, alias in ALIASES.items():
+        new, old = PREFIX + name, PREFIX + alias
+        if new in annotations and old in annotations:
+            message = f"{new} wins, {old} is ignored"
+            yield Finding("warning", "annotation-twice", new, message, "keep one spelling")
+        elif old in annotations:
+            message = "this is the old spelling"
+            yield Finding("advice", "annotation-old", old, message, f"write {new}")
 
 
-def _metric(spec: ScalingSpec) -> Iterator[Advice]:
+def _unchecked(annotations: Mapping[str, str]) -> Iterator[Finding]:
+    """Find values that the webhook accepts and the autoscaler cannot use."""
+    for name in _NUMBERS:
+        key, text = find_annotation(annotations, name) or ("", "0")
+        if not _is_usable(text):
+            message = f"{text} passes the webhook, and the autoscaler cannot use it"
+            fix = "write a finite number"
+            yield Finding("error", "annotation-not-finite", key, message, fix)
+    key, text = find_annotation(annotations, "metric-aggregation-algorithm") or ("", "")
+    named = find_annotation(annotations, "class")
+    if text not in ALGORITHMS and (named is None or named[1] != KPA):
+        message = f"{text!r} is no algorithm, and nothing checks it unless the class is {KPA}"
+        fix = "use linear or weighted-exponential"
+        yield Finding("warning", "algorithm-unknown", key, message, fix)
+
+
+def _is_usable(text: str) -> bool:
+    try:
+        return math.isfinite(parse_float(text))
+    except ValueError:
+        return True  # no number at all: the webhook refuses it
+
+
+def _metric(spec: ScalingSpec) -> Iterator[Finding]:
     if spec.autoscaler_class != KPA:
         message = f"class {spec.autoscaler_class} is not the KPA: nothing predicted here applies"
-        yield Advice(WARNING, "other-class", "class", message, f"remove it, or use {KPA}")
+        yield Finding("warning", "other-class", f"{PREFIX}class", message, f"use {KPA}")
     if spec.metric == RPS:
-        message = "queued requests do not raise rps: overload is never seen, nor corrected"
-        yield Advice(WARNING, "rps-for-llm", "metric", message, "use concurrency for LLMs")
+        message = "waiting requests do not raise requests per second: a backlog is not seen"
+        fix = "use concurrency: an LLM's service time varies with the length of the answer"
+        yield Finding("warning", "metric-rps", f"{PREFIX}metric", message, fix)
 
 
-def _panic(spec: ScalingSpec) -> Iterator[Advice]:
-    unit = spec.metric
-    if math.ceil(spec.panic_threshold) <= 2:
+def _target(spec: ScalingSpec, annotations: Mapping[str, str]) -> Iterator[Finding]:
+    asked, limit = AnnotationReader(annotations).number("target"), spec.container_concurrency
+    if asked and spec.metric == CONCURRENCY and 0 < limit < asked:
+        message = f"containerConcurrency {limit} caps the target {asked:g}"
+        fix = "make them equal, or leave containerConcurrency at 0"
+        yield Finding("warning", "target-over-limit", f"{PREFIX}target", message, fix)
+    # Loads that need k pods on paper and k + 1 in floating point.
+    exact = Decimal(repr(spec.total)) * Decimal(repr(spec.utilization))
+    steps = range(1, _BOUNDARY_PODS + 1) if float(exact) > 0.01 else ()
+    off = sum(math.ceil(float(exact * k) / spec.target) > k for k in steps)
+    if off >= _OFTEN:
         message = (
-            f"one pod panics as soon as the {spec.panic_window_s:g} s mean {unit} exceeds "
-            f"{panic_above(spec, 1):g}, and then keeps its peak for at least "
-            f"{spec.stable_window_s:g} s"
+            f"at {off} of the first {_BOUNDARY_PODS} multiples of {exact.normalize():f} "
+            "floating-point rounding asks for one replica more"
         )
-        fix = "raise panic-threshold-percentage to 400 for one or two pods"
-        yield Advice(WARNING, "hair-trigger-panic", "panic-threshold-percentage", message, fix)
+        fix = "targets of 5, 10, 15 and 20 never round up at 70 %; 1, 2, 4 and 8 seldom"
+        yield Finding("advice", "target-boundary", f"{PREFIX}target", message, fix)
+
+
+def _panic(spec: ScalingSpec) -> Iterator[Finding]:
+    if spec.panic_threshold > 2:
+        return
+    key = f"{PREFIX}panic-threshold-percentage"
+    message = (
+        f"one pod panics when the {spec.panic_window_s:g} s mean {spec.metric} exceeds "
+        f"{panic_above(spec, 1):g}, and then keeps its peak for at least {spec.stable_window_s:g} s"
+    )
+    fix = "raise panic-threshold-percentage to 400 for one or two pods"
+    yield Finding("advice", "hair-trigger-panic", key, message, fix)
     if spec.max_scale:
-        above = panic_above(spec, spec.max_scale)
         message = (
-            f"with all {spec.max_scale} pods ready, a {unit} above {above:g} never ends the panic: "
-            f"nothing scales down until {spec.stable_window_s:g} s after it"
+            f"with all {spec.max_scale} pods ready, a {spec.metric} above "
+            f"{panic_above(spec, spec.max_scale):g} keeps the autoscaler in panic: it does not "
+            f"scale down until {spec.stable_window_s:g} s after that"
         )
         fix = "raise max-scale, panic-threshold-percentage or the target"
-        yield Advice(INFO, "endless-panic", "max-scale", message, fix)
+        yield Finding("advice", "endless-panic", f"{PREFIX}max-scale", message, fix)
 
 
-def _boundary(spec: ScalingSpec) -> Iterator[Advice]:
-    """Find loads that need k pods on paper and k + 1 in floating point."""
-    exact = Decimal(repr(spec.total)) * Decimal(repr(spec.utilization))
-    if float(exact) <= 0.01:
-        return
-    off = [k for k in range(1, _BOUNDARY_PODS + 1) if math.ceil(float(exact * k) / spec.target) > k]
-    if off:
-        message = (
-            f"target {spec.target:.17g}: a load of exactly k × {exact.normalize():f} asks for "
-            f"k + 1 pods at k = {', '.join(map(str, off))}"
-        )
-        yield Advice(INFO, "float-boundary", "target", message, "totals of 5, 10, 15, 20 do not")
-
-
-def _burst(spec: ScalingSpec) -> Iterator[Advice]:
-    burst = spec.target_burst_capacity
+def _burst(spec: ScalingSpec) -> Iterator[Finding]:
+    key, burst = f"{PREFIX}target-burst-capacity", spec.target_burst_capacity
     if burst == -1:
         message = (
-            "the activator is always in the path and pods are not scraped: when load stops, the "
-            f"average does not decay, all pods stay for nearly {spec.stable_window_s:g} s"
+            "the activator stays in the path and pods are not scraped: when the load stops, the "
+            f"average does not decay, and all pods stay for nearly {spec.stable_window_s:g} s"
         )
-        yield Advice(INFO, "no-decay", "target-burst-capacity", message, "0 if that costs too much")
+        yield Finding("advice", "no-decay", key, message, "0 if that costs too much")
     elif burst > 0 and spec.max_scale and spec.max_scale * spec.total < burst:
         message = (
             f"{spec.max_scale} pods × {spec.total:g} never reach the burst capacity of {burst:g}: "
             "the activator stays in the path"
         )
-        fix = "0 to leave the path once pods are up, -1 to say that it shall stay"
-        yield Advice(INFO, "always-proxy", "target-burst-capacity", message, fix)
+        fix = "0 takes it out of the path once pods are ready; -1 keeps it there on purpose"
+        yield Finding("advice", "always-proxy", key, message, fix)
 
 
-def _bounds(spec: ScalingSpec, around: Surroundings) -> Iterator[Advice]:
+def _bounds(spec: ScalingSpec, context: ScalingContext) -> Iterator[Finding]:
+    key, gpus = f"{PREFIX}max-scale", context.gpus
     first = max(spec.min_scale, spec.initial_scale)
-    if spec.max_scale and spec.initial_scale > spec.max_scale:
-        message = f"starts {spec.initial_scale} pods although max-scale is {spec.max_scale}"
-        yield Advice(WARNING, "initial-above-max", "initial-scale", message, "lower initial-scale")
-    if around.gpus is None:
-        return
-    if first > around.gpus:
-        message = f"{first} pods must be ready at first, and there are {around.gpus} GPUs"
-        fix = "lower min-scale or initial-scale"
-        yield Advice(ERROR, "never-ready", "min-scale", message, fix)
     if not spec.max_scale:
-        message = f"no limit: a backlog asks for far more than {around.gpus} GPUs"
-        yield Advice(WARNING, "no-max-scale", "max-scale", message, f"set {around.gpus}")
-    elif spec.max_scale > around.gpus:
-        message = f"{spec.max_scale - around.gpus} pods will stay pending on {around.gpus} GPUs"
-        yield Advice(WARNING, "beyond-gpus", "max-scale", message, f"set {around.gpus}")
-    elif spec.max_scale + max(1, first) > around.gpus:
+        message = "nothing bounds the replicas; the backlog of a cold start asks for dozens of GPUs"
+        fix = f"set it to {gpus or 'the number of GPUs that you have'}"
+        yield Finding("warning", "max-scale-unset", key, message, fix)
+    elif spec.initial_scale > spec.max_scale:
+        message = f"a revision starts with {spec.initial_scale} pods in spite of max-scale"
+        where = f"{PREFIX}initial-scale"
+        yield Finding("warning", "initial-over-max", where, message, "lower initial-scale")
+    if gpus is None:
+        return
+    if first > gpus:
+        message = f"{first} pods must be ready at first, and there are {gpus} GPUs"
+        fix = "lower min-scale or initial-scale"
+        yield Finding("error", "never-ready", f"{PREFIX}min-scale", message, fix)
+    if spec.max_scale > gpus:
+        message = f"{spec.max_scale - gpus} pods will stay pending on {gpus} GPUs"
+        yield Finding("warning", "beyond-gpus", key, message, f"set it to {gpus}")
+    elif spec.max_scale and spec.max_scale + max(1, first) > gpus:
         message = (
             f"a rollout at full load needs {spec.max_scale} + {max(1, first)} GPUs, there are "
-            f"{around.gpus}: the new revision waits for one"
+            f"{gpus}: the new revision waits for one"
         )
-        yield Advice(WARNING, "no-spare-gpu", "max-scale", message, "roll out at low load")
+        yield Finding("warning", "no-spare-gpu", key, message, "roll out at low load")
 
 
-def _cold_start(spec: ScalingSpec, around: Surroundings) -> Iterator[Advice]:
-    start = around.cold_start_s
-    if start is None:
-        return
-    if start > spec.progress_deadline_s:
-        message = f"a cold start of {start:g} s misses the deadline of {spec.progress_deadline_s:g}"
-        fix = "raise serving.knative.dev/progress-deadline"
-        yield Advice(ERROR, "deadline-too-short", "progress-deadline", message, fix)
-    if start > spec.stable_window_s:
+def _cold_start(spec: ScalingSpec, context: ScalingContext) -> Iterator[Finding]:
+    start, deadline = context.cold_start_s, spec.progress_deadline_s
+    fix = "set it to 1800s"
+    if start is None and deadline <= _LONG_COLD_START_S:
+        # 600 s is Knative's default, so nobody may have chosen it.
+        level: Level = "advice" if deadline == _LONG_COLD_START_S else "warning"
+        message = f"{deadline:g} s is short for a new node, a large image and the weights"
+        yield Finding(level, "progress-deadline", PROGRESS_DEADLINE, message, fix)
+    elif start is not None and start > deadline:
+        message = f"a cold start of {start:g} s misses the deadline of {deadline:g} s"
+        fix = fix if start < 1800 else f"set it to {2 * start:.0f}s"
+        yield Finding("error", "progress-deadline", PROGRESS_DEADLINE, message, fix)
+    if start is not None and start > spec.stable_window_s:
         message = (
             f"a cold start of {start:g} s outlasts the stable window of {spec.stable_window_s:g} "
             "s: the load that asked for a pod may be forgotten when it is ready"
         )
-        yield Advice(WARNING, "window-too-short", "window", message, "use 120s to 180s")
-    limits = (
-        ("timeoutSeconds", around.timeout_s),
-        ("responseStartTimeoutSeconds", around.response_start_timeout_s),
-    )
-    for name, limit in limits:
-        if spec.min_scale == 0 and limit is not None and start > limit:
-            message = f"from zero, the first request gets 504 after {limit:g} s of {start:g}"
-            yield Advice(ERROR, "cold-start-timeout", name, message, "raise it, or min-scale 1")
+        fix = "use 120s to 180s, and scale-down-delay for more"
+        yield Finding("warning", "window-too-short", f"{PREFIX}window", message, fix)
 
 
-def _capacity(spec: ScalingSpec, around: Surroundings) -> Iterator[Advice]:
-    room = around.kv_sequences
+def _timeouts(spec: ScalingSpec, context: ScalingContext) -> Iterator[Finding]:
+    start, total, idle = context.cold_start_s, context.timeout_s, context.idle_timeout_s
+    first = context.response_start_timeout_s
+    for name, limit in (("timeoutSeconds", total), ("responseStartTimeoutSeconds", first)):
+        if spec.min_scale == 0 and start is not None and limit is not None and start > limit:
+            message = f"from zero, the first request gets 504 after {limit:g} s of {start:g} s"
+            yield Finding("error", "cold-start-timeout", name, message, "raise it, or min-scale 1")
+    if total is None:
+        return
+    name, fix = "responseStartTimeoutSeconds", f"set it to {total:g} too"
+    if first is None and total > _LONG_ENOUGH_S:
+        message = f"it is 300 by default though timeoutSeconds is {total:g}: a cold start is cut"
+        yield Finding("warning", "response-start", name, message, fix)
+    elif first is not None and 0 < first < total:
+        message = f"a first byte after {first:g} s is a 504 though timeoutSeconds is {total:g}"
+        yield Finding("advice", "response-start", name, message, fix)
+    elif start is None and total <= _LONG_ENOUGH_S:
+        message = f"a request that waits for a cold start of over {total:g} s fails"
+        fix = "set timeoutSeconds and responseStartTimeoutSeconds to 600"
+        yield Finding("advice", "timeout-short", "timeoutSeconds", message, fix)
+    if idle is not None and 0 < idle < total:
+        message = f"it counts before the first byte too: a cold start is cut at {idle:g} s"
+        yield Finding("warning", "idle-timeout", "idleTimeoutSeconds", message, "leave it at 0")
+
+
+def _kv_cache(spec: ScalingSpec, context: ScalingContext) -> Iterator[Finding]:
+    room = context.kv_sequences
     if room is None or spec.metric == RPS:
         return
+    fix = f"set it to {max(1, math.floor(room))}, or shorten max-model-len"
     if spec.total > room:
-        message = f"a pod is given {spec.total:g} requests, its KV cache holds about {room:.1f}"
-        fix = f"set {max(1, math.floor(room))}, or shorten max-model-len"
-        yield Advice(WARNING, "beyond-kv-cache", "target", message, fix)
+        message = f"a pod may get {spec.total:g} requests, its KV cache holds about {room:.1f}"
+        yield Finding("warning", "beyond-kv-cache", f"{PREFIX}target", message, fix)
     if spec.container_concurrency > room:
         message = (
-            f"the hard limit of {spec.container_concurrency} exceeds the KV cache's {room:.1f} "
-            "requests: vLLM queues or preempts the rest"
+            f"the hard limit of {spec.container_concurrency} exceeds the {room:.1f} requests of "
+            "the KV cache: vLLM queues or preempts the rest"
         )
-        fix = f"set {max(1, math.floor(room))}"
-        yield Advice(INFO, "limit-beyond-kv-cache", "containerConcurrency", message, fix)
+        yield Finding("advice", "limit-beyond-kv-cache", "containerConcurrency", message, fix)

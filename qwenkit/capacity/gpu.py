@@ -74,6 +74,7 @@ GPUS: Mapping[str, Gpu] = {
         ),
     )
 }
+SMALLEST_GPU = min(GPUS.values(), key=lambda gpu: gpu.usable_gib)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +147,9 @@ def _qwen_7b(name: str, bits: int) -> Model:
 
 QWEN_7B_INT8 = _qwen_7b("Qwen-7B-Chat-Int8", 8)
 QWEN_7B = _qwen_7b("Qwen-7B-Chat", 16)
-MODELS: Mapping[str, Model] = {model.name: model for model in (QWEN_7B_INT8, QWEN_7B)}
+MODELS: Mapping[str, Model] = {
+    model.name: model for model in (QWEN_7B_INT8, QWEN_7B, replace(QWEN_7B, name="Qwen-7B"))
+}
 
 
 def find_gpu(gpu: Gpu | str) -> Gpu:

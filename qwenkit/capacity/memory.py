@@ -1,8 +1,7 @@
 """Does the model fit the GPU, how many sequences fit beside it, and which flags vLLM needs there.
 
-Sources: the configuration of the model for the sizes; vLLM 0.4.1 for what runs where (bfloat16
-needs compute capability 8.0, AWQ 7.5, its GPTQ kernel takes fp16 only, CUDA graphs lie outside
-``gpu-memory-utilization``).
+Sources: the configuration of the model for the sizes; vLLM 0.4.1 for what runs where (its GPTQ
+kernel takes fp16 only, CUDA graphs lie outside ``gpu-memory-utilization``).
 """
 
 from __future__ import annotations
@@ -20,6 +19,8 @@ from qwenkit.capacity.gpu import (
 )
 from qwenkit.errors import InvalidValue
 
+# The compute capability that vLLM 0.4.1 needs for a data type or a quantisation method.
+LEAST_CAPABILITY = {"bfloat16": 8.0, "gptq": 6.0, "awq": 7.5, "gptq_marlin": 8.0, "marlin": 8.0}
 _BLOCK = 16
 _GRAPHS_GIB = 1.0  # CUDA graphs take at least this much, outside the fraction
 _GPTQ_PLATEAU = 8  # one pass of the GPTQ kernel: beyond, throughput hardly rises
@@ -105,22 +106,16 @@ def flags(
     needed = ["--trust-remote-code"]
     if model.quantization:
         needed.append(f"--quantization {model.quantization}")
-    if gpu.compute_capability < 8.0 or model.quantization == "gptq":
+    if gpu.compute_capability < LEAST_CAPABILITY["bfloat16"] or model.quantization == "gptq":
         needed.append("--dtype half")
-    if gpu.usable_gib * (1 - gpu_memory_utilization) < _GRAPHS_GIB:
+    if not graphs_fit(gpu, gpu_memory_utilization):
         needed.append("--enforce-eager")
     return tuple(needed)
 
 
-def unsupported(gpu: Gpu | str) -> tuple[str, ...]:
-    """Say what does not run on this GPU in vLLM 0.4.1."""
-    gpu = find_gpu(gpu)
-    limits = []
-    if gpu.compute_capability < 8.0:
-        limits += ["bfloat16 (needs compute capability 8.0)", "FlashAttention-2", "Marlin kernels"]
-    if gpu.compute_capability < 7.5:
-        limits.append("AWQ (needs compute capability 7.5)")
-    return tuple(limits)
+def graphs_fit(gpu: Gpu, gpu_memory_utilization: float) -> bool:
+    """Return whether CUDA graphs fit beside the share that vLLM takes; else it runs eagerly."""
+    return gpu.usable_gib * (1 - gpu_memory_utilization) >= _GRAPHS_GIB
 
 
 def batch_within(

@@ -5,15 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
+from qwenkit.capacity.gpu import GPUS
+from qwenkit.capacity.memory import graphs_fit
 from qwenkit.errors import SettingsError
 from qwenkit.manifests.scaling import annotation_text
 from qwenkit.settings import Settings
 
 PORT = 8080
 _SERVER = ("python3", "-m", "vllm.entrypoints.openai.api_server")
-_SMALL_GPUS = ("V100-16", "T4")
-# Above this share, CUDA graphs (outside the share) no longer fit beside it on 16 GB.
-_SAFE_UTILIZATION_16GB = 0.9
 
 
 def command_line(settings: Settings) -> str:
@@ -50,8 +49,9 @@ def _gpu_flags(settings: Settings) -> list[str]:
     flags = ["--dtype", settings.dtype] if settings.dtype else []
     if settings.gpu_count > 1:
         flags += ["--tensor-parallel-size", str(settings.gpu_count)]
-    crowded = settings.gpu_memory_utilization > _SAFE_UTILIZATION_16GB
-    if settings.gpu in _SMALL_GPUS and crowded and "--enforce-eager" not in _extra(settings):
+    gpu = GPUS.get(settings.gpu)
+    crowded = gpu is not None and not graphs_fit(gpu, settings.gpu_memory_utilization)
+    if crowded and "--enforce-eager" not in _extra(settings):
         flags.append("--enforce-eager")
     return flags
 

@@ -6,18 +6,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from qwenkit.admission.review import GROUP, review
+from qwenkit.capacity.finding import Finding, worst_first
 from qwenkit.errors import Rejected
 from qwenkit.manifests import lint_scaling, lint_server, lint_storage
-from qwenkit.manifests.finding import Finding, Level, at, place
+from qwenkit.manifests.documents import Doc, at, place
 from qwenkit.manifests.template import plain
-
-__all__ = ["Finding", "Level", "lint", "refuse"]
 
 _ASSUMED = {
     "kubernetes.podspec-persistent-volume-claim": "enabled",
     "kubernetes.podspec-persistent-volume-write": "enabled",
 }
-_ORDER = {"error": 0, "warning": 1, "advice": 2}
 
 
 def lint(
@@ -34,12 +32,12 @@ def lint(
             volume claims are allowed, as they must be for this project.
         gpu: the GPU of the nodes (V100-16, V100-32, A10 or T4), if known.
     """
-    plain_docs: list[dict[str, Any]] = [plain(doc) for doc in docs if isinstance(doc, Mapping)]
+    plain_docs: list[Doc] = [plain(doc) for doc in docs if isinstance(doc, Mapping)]
     found = lint_storage.findings(plain_docs)
     for doc in plain_docs:
         if str(doc.get("apiVersion", "")).startswith(f"{GROUP}/"):
             found += _service(doc, _ASSUMED if features is None else features, gpu)
-    return sorted(found, key=lambda finding: _ORDER[finding.level])
+    return worst_first(found)
 
 
 def refuse(findings: Iterable[Finding]) -> None:
@@ -55,7 +53,7 @@ def refuse(findings: Iterable[Finding]) -> None:
             )
 
 
-def _service(doc: dict[str, Any], features: Mapping[str, str], gpu: str | None) -> list[Finding]:
+def _service(doc: Doc, features: Mapping[str, str], gpu: str | None) -> list[Finding]:
     try:
         review(doc, features=features)
     except Rejected as refusal:
@@ -66,7 +64,7 @@ def _service(doc: dict[str, Any], features: Mapping[str, str], gpu: str | None) 
     else:
         found = []
     if at(doc, "spec", "template", "spec", "containers"):
-        found += lint_scaling.findings(doc) + lint_server.findings(doc, gpu)
+        found += [*lint_scaling.findings(doc), *lint_server.findings(doc, gpu)]
     return found
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 
-from qwenkit.manifests.finding import Level
+from qwenkit.capacity.finding import Finding
 
 # fmt: off
 _KEYS = (
@@ -24,19 +23,8 @@ _OSSFS_AUTH = (*_OSSFS2_AUTH, "public", "csi-secret-store", "agent-identity")
 _PUBLIC = re.compile(r"oss-([a-z]+-[a-z0-9-]+)\.aliyuncs\.com")
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A remark about one key."""
-
-    level: Level
-    rule: str
-    key: str
-    message: str
-    fix: str
-
-
-def attribute_problems(attributes: Mapping[str, object]) -> Iterator[Problem]:
-    """Examine the attributes of one volume; keys are read as the driver reads them."""
+def attribute_findings(attributes: Mapping[str, object]) -> Iterator[Finding]:
+    """Examine the attributes of one volume, read as the driver reads them; ``where`` is a key."""
     given = {str(key).strip().lower(): str(value).strip() for key, value in attributes.items()}
     read = {key: given.get(key.lower(), "") for key in _KEYS}
     yield from _unknown(attributes)
@@ -45,17 +33,17 @@ def attribute_problems(attributes: Mapping[str, object]) -> Iterator[Problem]:
     yield from _authorization(read)
 
 
-def _unknown(attributes: Mapping[str, object]) -> Iterator[Problem]:
+def _unknown(attributes: Mapping[str, object]) -> Iterator[Finding]:
     known = {key.lower(): key for key in _KEYS}
     for key in attributes:
         if str(key).strip().lower() not in known:
             close = get_close_matches(str(key).lower(), known, n=1)
             fix = f"did you mean {known[close[0]]}?" if close else "remove it"
             message = f"the driver does not know {key!r} and ignores it silently"
-            yield Problem("warning", "oss-unknown-attribute", str(key), message, fix)
+            yield Finding("warning", "oss-unknown-attribute", str(key), message, fix)
 
 
-def _location(read: Mapping[str, str]) -> Iterator[Problem]:
+def _location(read: Mapping[str, str]) -> Iterator[Finding]:
     bucket, url, path = read["bucket"], read["url"], read["path"]
     if not read["containerNetworkFileSystem"] and not read["agenticBucket"]:
         for key in ("bucket", "url"):
@@ -73,10 +61,10 @@ def _location(read: Mapping[str, str]) -> Iterator[Problem]:
     if public and not public[1].endswith("-internal"):
         fix = f"from nodes of the same region use oss-{public[1]}-internal.aliyuncs.com"
         message = "a public endpoint is slower from the cluster, and its traffic is billed"
-        yield Problem("advice", "oss-public-endpoint", "url", message, fix)
+        yield Finding("advice", "oss-public-endpoint", "url", message, fix)
 
 
-def _client(read: Mapping[str, str]) -> Iterator[Problem]:
+def _client(read: Mapping[str, str]) -> Iterator[Finding]:
     fuse, encrypted = read["fuseType"].lower() or "ossfs", read["encrypted"]
     if fuse not in ("ossfs", "ossfs2"):
         message = f"parameters error: Unsupported fuseType {fuse}"
@@ -90,14 +78,14 @@ def _client(read: Mapping[str, str]) -> Iterator[Problem]:
     if not _well_formed(read["otherOpts"]):
         message = f'invalid otherOpts: "{read["otherOpts"]}"'
         fix = "put -o before each option: -o a=1 -o b"
-        yield Problem("error", "oss-other-opts", "otherOpts", message, fix)
+        yield Finding("error", "oss-other-opts", "otherOpts", message, fix)
     if fuse == "ossfs2" and re.search(r"\b(allow_other|umask)\b", read["otherOpts"]):
         message = "allow_other and umask are options of ossfs 1.x"
-        yield Problem("advice", "oss-ossfs1-options", "otherOpts", message, "remove them")
+        yield Finding("advice", "oss-ossfs1-options", "otherOpts", message, "remove them")
     if read["sigVersion"].lower() == "v4" and not read["region"]:
         message = "V4 signatures need a region; the driver guesses it from the node"
         fix = "set region, such as cn-hangzhou"
-        yield Problem("warning", "oss-region", "sigVersion", message, fix)
+        yield Finding("warning", "oss-region", "sigVersion", message, fix)
 
 
 def _well_formed(options: str) -> bool:
@@ -113,7 +101,7 @@ def _well_formed(options: str) -> bool:
     return not wanted
 
 
-def _authorization(read: Mapping[str, str]) -> Iterator[Problem]:
+def _authorization(read: Mapping[str, str]) -> Iterator[Finding]:
     auth = read["authType"].lower()
     role = read["roleName"] or read["ramRole"]
     arns = [bool(read["roleArn"]), bool(read["oidcProviderArn"])]
@@ -121,13 +109,13 @@ def _authorization(read: Mapping[str, str]) -> Iterator[Problem]:
     if read["akId"] or read["akSecret"]:
         message = "whoever can read the volume can read the keys"
         fix = "move the keys to a Secret, name it in nodePublishSecretRef, and replace the keys"
-        yield Problem("error", "oss-inline-keys", "akId", message, fix)
+        yield Finding("error", "oss-inline-keys", "akId", message, fix)
     if fuse == "ossfs2" and auth not in _OSSFS2_AUTH:
         message = f"ossfs2 do not support authType: {auth}"
         yield _refused("oss-auth", "authType", message, "use a Secret, rrsa or sts")
     elif auth not in _OSSFS_AUTH:
         message = f"authType {auth!r} is unknown and treated as empty"
-        yield Problem("warning", "oss-auth", "authType", message, "use rrsa, sts or public")
+        yield Finding("warning", "oss-auth", "authType", message, "use rrsa, sts or public")
     if auth == "rrsa" and any(arns) and not all(arns):
         message = "use RRSA but one of the ARNs is empty"
         yield _refused("oss-auth", "roleArn", message, "give roleArn and oidcProviderArn, or none")
@@ -136,7 +124,7 @@ def _authorization(read: Mapping[str, str]) -> Iterator[Problem]:
         yield _refused("oss-auth", "roleName", "use RRSA but roleName is empty", fix)
     if auth == "sts" and not role:
         message = "without a role the driver takes the worker role of the node"
-        yield Problem("warning", "oss-auth", "roleName", message, "set roleName")
+        yield Finding("warning", "oss-auth", "roleName", message, "set roleName")
     if read["assumeRoleArn"] and auth != "rrsa":
         message = "only support access OSS through STS AssumeRole when authType is RRSA"
         yield _refused("oss-auth", "assumeRoleArn", message, "set authType: rrsa")
@@ -145,5 +133,5 @@ def _authorization(read: Mapping[str, str]) -> Iterator[Problem]:
         yield _refused("oss-auth", "secretProviderClass", message, "set secretProviderClass")
 
 
-def _refused(rule: str, key: str, message: str, fix: str) -> Problem:
-    return Problem("error", rule, key, f"the driver refuses to mount: OSS {message}", fix)
+def _refused(rule: str, key: str, message: str, fix: str) -> Finding:
+    return Finding("error", rule, key, f"the driver refuses to mount: OSS {message}", fix)

@@ -5,23 +5,21 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
 
-from qwenkit.manifests.finding import Finding, at, place, rows
+from qwenkit.capacity.finding import Finding
+from qwenkit.capacity.gpu import GPUS, MODELS, SMALLEST_GPU, Gpu
+from qwenkit.capacity.memory import LEAST_CAPABILITY, fit, graphs_fit
+from qwenkit.errors import InvalidValue
+from qwenkit.manifests.documents import Doc, at, place, rows
 
-Doc = dict[str, Any]
 _GPU = "nvidia.com/gpu"
 _CONTAINER = "spec.template.spec.containers"
-# usable GiB, compute capability
-_GPUS = {"T4": (14.65, 7.5), "V100-16": (15.77, 7.0), "A10": (22.0, 8.6), "V100-32": (31.74, 7.0)}
-_WEIGHTS_GIB = {"Qwen-7B-Chat-Int8": 8.49, "Qwen-7B-Chat": 14.38, "Qwen-7B": 14.38}
-_ACTIVATION_GIB = 1.3
-_TOKENS_PER_GIB = 2048
-_LEAST_CAPABILITY = {"gptq": 6.0, "awq": 7.5, "gptq_marlin": 8.0, "marlin": 8.0}
 
 
-def findings(doc: Doc, gpu: str | None) -> list[Finding]:
+def findings(doc: Doc, gpu_name: str | None) -> list[Finding]:
     """Examine the containers and volumes of one Knative Service."""
+    gpu = GPUS.get(gpu_name or "")
     found = list(_claims(doc))
     for index, container in enumerate(rows(doc, "spec", "template", "spec", "containers")):
         path = f"{_CONTAINER}[{index}]"
@@ -124,21 +122,23 @@ def _paths(doc: Doc, container: Doc, arguments: list[str], path: str) -> Iterato
         yield Finding("error", "port-differs", place(doc, f"{path}.ports"), message, fix)
 
 
-def _flags(doc: Doc, arguments: list[str], path: str, gpu: str | None) -> Iterator[Finding]:
+def _flags(doc: Doc, arguments: list[str], path: str, gpu: Gpu | None) -> Iterator[Finding]:
     dtype, method = _option(arguments, "dtype"), _option(arguments, "quantization")
-    capability = _GPUS[gpu][1] if gpu in _GPUS else None
+    capability = gpu.compute_capability if gpu else 0.0
     where = place(doc, path)
     fix = "pass --dtype half"
-    if dtype not in ("half", "float16", "float", "float32") and (capability or 0) < 8:
+    halves = ("half", "float16")
+    bfloat16 = capability >= LEAST_CAPABILITY["bfloat16"]
+    if dtype not in (*halves, "float", "float32") and not bfloat16:
         message = f"--dtype is {dtype or 'not given'}, and V100 and T4 have no bfloat16"
         yield Finding("warning", "dtype", where, message, fix)
-    elif method == "gptq" and dtype not in ("half", "float16"):
+    elif method == "gptq" and dtype not in halves:
         message = "GPTQ works with half precision only"
         yield Finding("warning", "dtype", where, message, fix)
-    least = _LEAST_CAPABILITY.get(method or "", 0)
-    if capability is not None and capability < least:
+    least = LEAST_CAPABILITY.get(method or "", 0)
+    if gpu and capability < least:
         message = (
-            f"--quantization {method} needs compute capability {least}; {gpu} has {capability}"
+            f"--quantization {method} needs compute capability {least}; {gpu.name} has {capability}"
         )
         yield Finding("error", "quantization", where, message, "use gptq")
     qwen_v1 = re.search(r"Qwen-\d", _option(arguments, "model") or "")
@@ -147,30 +147,33 @@ def _flags(doc: Doc, arguments: list[str], path: str, gpu: str | None) -> Iterat
         yield Finding("error", "trust-remote-code", where, message, "pass --trust-remote-code")
 
 
-def _memory(doc: Doc, arguments: list[str], path: str, gpu: str | None) -> Iterator[Finding]:
+def _memory(doc: Doc, arguments: list[str], path: str, gpu: Gpu | None) -> Iterator[Finding]:
     share = _float(_option(arguments, "gpu-memory-utilization"), 0.9)
-    small = gpu not in _GPUS or _GPUS[gpu][0] < 16
     where = place(doc, path)
-    if share > 0.9 and small and "--enforce-eager" not in arguments:
+    if not graphs_fit(gpu or SMALLEST_GPU, share) and "--enforce-eager" not in arguments:
         message = f"CUDA graphs take 1 to 3 GiB beside the share of {share:g}: too much for 16 GB"
         fix = "pass --enforce-eager, or --gpu-memory-utilization 0.9"
         yield Finding("warning", "gpu-memory", where, message, fix)
-    weights = _WEIGHTS_GIB.get((_option(arguments, "model") or "").rstrip("/").rsplit("/", 1)[-1])
-    if gpu not in _GPUS or weights is None:
+    model = MODELS.get((_option(arguments, "model") or "").rstrip("/").rsplit("/", 1)[-1])
+    if gpu is None or model is None:
         return
     count = _float(_option(arguments, "tensor-parallel-size"), 1)
-    room = (_GPUS[gpu][0] * share - _ACTIVATION_GIB) * count - weights
     length = _float(_option(arguments, "max-model-len"), 8192)
-    if room <= 0:
-        message = f"weights of {weights:g} GiB do not fit {gpu} at a share of {share:g}"
-        fix = "use a quantised model, a larger GPU or more of them"
-        yield Finding("error", "weights-size", where, message, fix)
-    elif length > room * _TOKENS_PER_GIB:
-        tokens = int(room * _TOKENS_PER_GIB)
-        message = (
-            f"--max-model-len {length:g} exceeds the KV cache of about {tokens} tokens on {gpu}"
+    try:
+        laid = fit(
+            replace(gpu, usable_gib=gpu.usable_gib * count),
+            replace(model, activation_gib=model.activation_gib * count),
+            max_model_len=int(length),
+            gpu_memory_utilization=share,
         )
-        yield Finding("error", "kv-cache", where, message, f"pass --max-model-len={tokens // 2}")
+    except InvalidValue:  # a share or a length that vLLM refuses
+        return
+    if laid.kv_tokens == 0:
+        fix = "use a quantised model, a larger GPU or more of them"
+        yield Finding("error", "weights-size", where, laid.problems[0], fix)
+    elif not laid.fits:
+        fix = f"pass --max-model-len={laid.kv_tokens // 2}"
+        yield Finding("error", "kv-cache", where, laid.problems[0], fix)
 
 
 def _float(text: str | None, otherwise: float) -> float:

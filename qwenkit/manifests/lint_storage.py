@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
 from qwenkit.admission.schema import quantities
-from qwenkit.manifests.finding import Finding, Level, at, place, rows, table
-from qwenkit.manifests.lint_oss import attribute_problems
+from qwenkit.capacity.finding import Finding, Level
+from qwenkit.manifests.documents import Doc, at, place, rows, table
+from qwenkit.manifests.lint_oss import attribute_findings
 
-Doc = dict[str, Any]
 DRIVER = "ossplugin.csi.alibabacloud.com"
 _CLASS = "spec.storageClassName"
 
@@ -44,9 +45,9 @@ def _volume(doc: Doc) -> Iterator[Finding]:
     csi = at(doc, "spec", "csi")
     if at(csi, "driver") != DRIVER:
         return
-    for problem in attribute_problems(table(csi, "volumeAttributes")):
-        path = f"spec.csi.volumeAttributes.{problem.key}".rstrip(".")
-        yield Finding(problem.level, problem.rule, place(doc, path), problem.message, problem.fix)
+    for finding in attribute_findings(table(csi, "volumeAttributes")):
+        path = f"spec.csi.volumeAttributes.{finding.where}".rstrip(".")
+        yield replace(finding, where=place(doc, path))
     name, handle = at(doc, "metadata", "name"), at(csi, "volumeHandle")
     if handle != name:
         message = f"volumeHandle {handle!r} differs from the volume's name {name!r}"

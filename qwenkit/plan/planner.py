@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from qwenkit.autoscaling.annotations import CONCURRENCY, ScalingSpec
-from qwenkit.capacity.advice import Advice, Surroundings, advise
+from qwenkit.capacity.advice import ScalingContext, advise
 from qwenkit.capacity.candidates import Candidate, Choice, Objective, judge
 from qwenkit.capacity.environment import Environment
+from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.gpu import Band, Gpu, Model, band, find_gpu, find_model
 from qwenkit.capacity.gpu import prefill_seconds as prefill
 from qwenkit.capacity.gpu import tpot_seconds as tpot
@@ -110,7 +111,7 @@ class Plan:
     speeds: tuple[Speed, ...]
     spec: ScalingSpec
     annotations: Mapping[str, str]
-    advice: tuple[Advice, ...]
+    advice: list[Finding]
     outcome: Outcome | None
     better: Better | None
     why_not_better: str
@@ -191,15 +192,15 @@ def _advice(
     annotations: Mapping[str, str],
     environment: Environment,
     sequences: float | None,
-) -> tuple[Advice, ...]:
-    around = Surroundings(
+) -> list[Finding]:
+    context = ScalingContext(
         cold_start_s=environment.startup.total_s,
         gpus=environment.gpus,
         kv_sequences=sequences,
         timeout_s=environment.timeout_s,
         response_start_timeout_s=environment.response_start_timeout_s,
     )
-    return advise(spec, annotations=annotations, surroundings=around)
+    return advise(spec, annotations=annotations, context=context)
 
 
 @dataclass(frozen=True, slots=True)

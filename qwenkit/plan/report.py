@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qwenkit.capacity.candidates import Objective
+from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.gpu import Band
 from qwenkit.errors import InvalidValue, PreflightError
 from qwenkit.plan.planner import Better, Change, Outcome, Plan
@@ -45,11 +46,20 @@ def as_dict(plan: Plan) -> dict[str, Any]:
             "batches": [asdict(speed) for speed in plan.speeds],
         },
         "scaling": asdict(plan.spec) | {"annotations": dict(plan.annotations)},
-        "advice": [asdict(advice) for advice in plan.advice],
+        "advice": [_advice(finding) for finding in plan.advice],
         "simulation": _simulation(plan.outcome) if plan.outcome else None,
         "recommendation": _recommendation(plan.better) if plan.better else None,
         "why_no_recommendation": plan.why_not_better,
     }
+
+
+def _advice(finding: Finding) -> dict[str, str]:
+    values = asdict(finding)
+    return values | {"setting": _setting(finding)}
+
+
+def _setting(finding: Finding) -> str:
+    return finding.where.rpartition("/")[2]
 
 
 def _simulation(outcome: Outcome) -> dict[str, Any]:
@@ -99,9 +109,9 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield f"  {name:<13}{text}"
     if plan.advice:
         yield "advice"
-    for advice in plan.advice:
-        yield f"  {advice.level:<8} {advice.setting}: {advice.message}"
-        yield f"  {'':<8} fix: {advice.fix}"
+    for finding in plan.advice:
+        yield f"  {finding.level:<8} {_setting(finding)}: {finding.message}"
+        yield f"  {'':<8} fix: {finding.fix}"
     if plan.outcome:
         yield f"these settings under {plan.asked.words}"
         yield from _outcome(plan.outcome, plan)

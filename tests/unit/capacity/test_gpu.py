@@ -21,7 +21,7 @@ from qwenkit.capacity.gpu import (
     prefill_seconds,
     tpot_seconds,
 )
-from qwenkit.capacity.memory import batch_within, fit, flags, suggested_load, unsupported
+from qwenkit.capacity.memory import batch_within, fit, flags, suggested_load
 from qwenkit.errors import InvalidValue
 
 NAMES = sorted(GPUS)
@@ -102,9 +102,6 @@ def test_flags_and_limits() -> None:
     assert "--dtype half" not in flags("A10", QWEN_7B)
     assert "--enforce-eager" in flags("V100-16", QWEN_7B_INT8)
     assert "--enforce-eager" not in flags("V100-32", QWEN_7B_INT8)
-    assert any("AWQ" in limit for limit in unsupported("V100-16"))
-    assert any("Marlin" in limit for limit in unsupported("T4"))
-    assert unsupported("A10") == ()
 
 
 def test_suggested_load_and_its_bound() -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from qwenkit import manifests
-from qwenkit.manifests.lint import Finding, lint
+from qwenkit.capacity.finding import Finding
+from qwenkit.manifests.lint import lint
 from qwenkit.manifests.render import as_documented, render
 from qwenkit.manifests.template import plain
 from qwenkit.settings import Settings
@@ -185,11 +186,11 @@ CASES: list[tuple[str, str, Callable[[Docs], None]]] = [
         "warning",
         annotation(f"{GROUP}/metric-aggregation-algorithm", "exponential"),
     ),
-    ("metric-rps", "advice", annotation(f"{GROUP}/metric", "rps")),
+    ("metric-rps", "warning", annotation(f"{GROUP}/metric", "rps")),
     ("max-scale-unset", "warning", annotation(f"{GROUP}/max-scale", None)),
     ("max-scale-unset", "warning", annotation(f"{GROUP}/max-scale", "0")),
     ("initial-over-max", "warning", annotation(f"{GROUP}/initial-scale", "9")),
-    ("min-over-max", "error", annotation(f"{GROUP}/min-scale", "9")),
+    ("admission", "error", annotation(f"{GROUP}/min-scale", "9")),
     ("target-over-limit", "warning", revision(containerConcurrency=1)),
     ("target-boundary", "advice", annotation(f"{GROUP}/target", "3")),
     ("response-start", "warning", revision(responseStartTimeoutSeconds=None)),
@@ -241,17 +242,28 @@ def test_rule_for_a_gpu(rule: str, level: str, gpu: str, change: Callable[[Docs]
 
 
 def test_every_rule_has_a_case() -> None:
-    source = "".join(
-        path.read_text("utf-8") for path in Path(manifests.__path__[0]).glob("lint*.py")
-    )
+    paths = Path(manifests.__path__[0]).glob("lint*.py")
+    source = "".join(path.read_text("utf-8") for path in paths)
     tested = {case[0] for case in CASES} | {case[0] for case in KNOWN_GPU} | {"probe-tcp"}
-    rules = re.compile(r'(?:Finding|Problem)\(\s*"\w+",\s*"([a-z0-9-]+)"|_refused\(\s*"([a-z-]+)"')
+    rules = re.compile(r'Finding\(\s*"\w+",\s*"([a-z0-9-]+)"|_refused\(\s*"([a-z-]+)"')
     assert {one or two for one, two in rules.findall(source)} <= tested
 
 
 def test_rendered_defaults_are_good() -> None:
     remarks = found(good(), gpu="V100-16")
-    assert [(finding.level, finding.rule) for finding in remarks] == [("advice", "probe-tcp")]
+    assert {finding.level for finding in remarks} == {"advice"}
+    rules = {finding.rule for finding in remarks}
+    assert rules == {"probe-tcp", "hair-trigger-panic", "endless-panic", "always-proxy"}
+
+
+def test_scaling_findings_name_their_place_in_the_document() -> None:
+    docs = good()
+    annotation(f"{GROUP}/max-scale", "0")(docs)
+    revision(idleTimeoutSeconds=60)(docs)
+    places = {finding.rule: finding.where for finding in found(docs)}
+    annotations = "Service/qwen spec.template.metadata.annotations"
+    assert places["max-scale-unset"] == f"{annotations}.{GROUP}/max-scale"
+    assert places["idle-timeout"] == "Service/qwen spec.template.spec.idleTimeoutSeconds"
 
 
 def test_the_page_draws_the_remarks_that_the_course_makes() -> None:

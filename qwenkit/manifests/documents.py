@@ -1,36 +1,20 @@
-"""One remark about a manifest."""
+"""How a linter reads a document that may hold anything: names, mappings and lists by path."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-Level = Literal["error", "warning", "advice"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What is wrong, where, and what to do.
-
-    ``error``: the cluster refuses it or it cannot work. ``warning``: it works and does something
-    else than it seems to say. ``advice``: it works and could be better.
-    """
-
-    level: Level
-    rule: str
-    where: str
-    message: str
-    fix: str
+Doc = dict[str, Any]
 
 
-def place(doc: dict[str, Any], path: str = "") -> str:
+def place(doc: Doc, path: str = "") -> str:
     """Return ``Kind/name path``."""
     name = at(doc, "metadata", "name") or at(doc, "metadata", "generateName") or "?"
     return f"{doc.get('kind', '?')}/{name} {path}".rstrip()
 
 
 def at(node: Any, *path: str | int) -> Any:
-    """Return what lies at ``path``, or ``None`` where the way ends."""
+    """Return what is at ``path``, or ``None`` where the path ends early."""
     for step in path:
         if isinstance(node, dict):
             node = node.get(step)
@@ -41,7 +25,7 @@ def at(node: Any, *path: str | int) -> Any:
     return node
 
 
-def table(node: Any, *path: str | int) -> dict[str, Any]:
+def table(node: Any, *path: str | int) -> Doc:
     """Return the mapping at ``path``; an empty one if none is there."""
     found = at(node, *path)
     return found if isinstance(found, dict) else {}
