@@ -26,7 +26,7 @@ from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.autoscaling.kpa import TICK_S, Decider
 from qwenkit.capacity.environment import Environment
-from qwenkit.capacity.result import Result
+from qwenkit.capacity.result import SimulationResult
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import Lengths, OpenLoop, diurnal, poisson
@@ -52,7 +52,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def day(rounds: int, server: VllmServer, profile: bool) -> dict[str, Any]:
     """Simulate 86,400 s with about 100,000 requests and at most 8 pods."""
 
-    def run(traffic: OpenLoop) -> Result:
+    def run(traffic: OpenLoop) -> SimulationResult:
         return simulate(spec(), traffic, server, environment=Environment(gpus=8), duration_s=86_400)
 
     making = [timed(lambda: diurnal(100_000, lengths=LENGTHS, seed=1)) for _ in range(rounds)]

@@ -1,4 +1,4 @@
-"""Reads single annotations: both spellings, Go's grammar, ranges, and errors that name the key."""
+"""How is one annotation parsed: both spellings, Go's grammar, ranges; errors name the key."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""From annotations and ``config-autoscaler`` to one typed, immutable scaling spec.
+"""What do annotations and ``config-autoscaler`` mean: one typed, immutable scaling spec.
 
 Values are parsed as Knative parses them: the kebab-case key wins over the old camelCase one, and
 numbers and durations follow Go's grammar. Rules and defaults are those of Knative Serving
 ``pkg/apis/autoscaling`` (``register.go``, ``annotation_validation.go``) and
 ``pkg/reconciler/autoscaling/resources`` (``target.go``, ``metric.go``), restated.
-One rule is ours: ``NaN`` and infinities are refused, although the webhook lets ``NaN`` pass.
+One rule is ours: ``NaN`` and infinities are refused, although the webhook accepts ``NaN``.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def parse_spec(
         container_concurrency: the revision's hard limit, 0 for none.
         config: the ConfigMap's data; missing keys have Knative's defaults.
         strict: also refuse values that contradict each other, as the webhook does. The
-            autoscaler itself does not look, so a replay of a recording passes False.
+            autoscaler itself does not check, so a replay of a recording passes False.
 
     Raises:
         InvalidValue: names the key, the value and the rule.
@@ -147,7 +147,7 @@ def _metric(read: AnnotationReader, klass: str, cluster_class: str) -> str:
     found = read.text("metric")
     if found is None:
         return {KPA: CONCURRENCY, HPA: "cpu"}.get(klass, "")
-    # The webhook looks at the cluster's default class here, the autoscaler does not.
+    # The webhook checks against the cluster's default class here, the autoscaler does not.
     checked = klass if read.text("class") else cluster_class
     if checked == KPA and found[1] not in (CONCURRENCY, RPS):
         raise InvalidValue(*found, f"{CONCURRENCY} or {RPS}")

@@ -1,7 +1,7 @@
-"""The ConfigMap ``config-autoscaler``: the cluster's defaults, parsed and checked as Knative does.
+"""What does the ConfigMap ``config-autoscaler`` set, parsed and checked as Knative does.
 
 Source: Knative Serving ``pkg/autoscaler/config/config.go``, restated. Unknown keys are ignored,
-as they are there (``_example`` is one).
+as Knative ignores them (``_example`` is one).
 """
 
 from __future__ import annotations

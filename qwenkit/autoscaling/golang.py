@@ -1,4 +1,4 @@
-"""Numbers and durations as Go parses and prints them.
+"""How does Go parse numbers and durations.
 
 Knative reads its annotations with Go's ``strconv`` and ``time`` packages, so ``+2`` is an
 integer, ``2.0`` is not, and ``60`` is no duration. Source of the grammar: the Go
@@ -81,7 +81,7 @@ def parse_duration_ns(text: str) -> int:
 
 
 def _term_ns(whole: str, fraction: str, unit: str) -> int:
-    while fraction and int(fraction) > _INT64:  # digits that Go has no room for do not count
+    while fraction and int(fraction) > _INT64:  # Go ignores the digits that overflow
         fraction = fraction[:-1]
     part = float(int(fraction or 0)) * (_UNIT_NS[unit] / 10 ** len(fraction))
     return int(whole or 0) * _UNIT_NS[unit] + int(part)

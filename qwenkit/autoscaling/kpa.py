@@ -1,8 +1,8 @@
-"""One revision's decider: from the measured load to the number of pods, as the KPA computes it.
+"""How many pods does the KPA want for a measured load: one revision's decider.
 
     decider = Decider(spec, ready=1, now=0.0)
     decider.record(now, concurrency=3.0, rps=1.0)      # once a second
-    decision = decider.decide(now, ready=1)            # every TICK_S, and when poked
+    decision = decider.decide(now, ready=1)            # every TICK_S, and on a poke
 
 The decider knows neither min-scale nor max-scale; ``scale_to_zero.Scaler`` applies those.
 All arithmetic is IEEE doubles in the original's order: 4.2 / 1.4 needs 4 pods, not 3.
@@ -32,7 +32,8 @@ class Decision:
 
     ``for_stable`` and ``for_panic`` are the pods that each window asks for before limits;
     ``floor`` and ``ceiling`` are the scale-down and scale-up limits of this tick.
-    ``notify`` tells that the reconciler is told: desired or the sign of the excess changed.
+    ``notify`` is true if the reconciler must act: desired or the sign of the excess changed.
+    ``reasons.explain`` puts a decision into words.
     """
 
     spec: ScalingSpec
@@ -51,13 +52,6 @@ class Decision:
     desired: int
     excess_burst_capacity: int
     notify: bool
-
-    @property
-    def reason(self) -> str:
-        """Say in words why this many pods are desired."""
-        from qwenkit.autoscaling.reasons import explain  # words are only made when asked for
-
-        return explain(self)
 
 
 class Decider:
@@ -87,7 +81,7 @@ class Decider:
 
     @property
     def panicking(self) -> bool:
-        """Tell whether the decider is in panic mode."""
+        """Return whether the decider is in panic mode."""
         return self._panic_since is not None
 
     def record(self, now: float, concurrency: float, rps: float) -> None:
@@ -105,18 +99,18 @@ class Decider:
         self._panic.record(now, value)
 
     def wants_poke(self, concurrency: float) -> bool:
-        """Tell whether a report makes the autoscaler decide at once: load at zero pods."""
+        """Return whether a report makes the autoscaler decide at once: load at zero pods."""
         return self.desired == 0 and concurrency != 0
 
     def idle(self, now: float) -> bool:
-        """Tell whether, without new reports, no later decision can differ from the last one."""
+        """Return whether, without new reports, every later decision equals the last one."""
         if self._needs_data:
             return self._stable.empty(now)
         averages = self._stable.average(now), self._panic.average(now)
         return self._panic_since is None and self.desired == 0 and not any(averages)
 
     def decide(self, now: float, ready: int, reachable: bool = True) -> Decision | None:
-        """Decide how many pods are desired; None without data, and then the old answer stands."""
+        """Decide how many pods are desired; None without data: the last decision holds."""
         if self._needs_data and self._stable.empty(now):
             return None
         spec, pods = self.spec, max(1, ready)
@@ -163,7 +157,7 @@ class Decider:
             self._max_panic = 0
 
     def _ratchet(self, wanted: int, peak: int) -> tuple[int, bool]:
-        """Return the desired pods; in panic they only rise."""
+        """Return the desired pods, and whether panic holds an earlier peak."""
         if self._panic_since is None:
             return wanted, False
         now_wanted = max(wanted, peak)
@@ -179,7 +173,7 @@ def _limited(pods: int, floor: int, ceiling: int, activation: int) -> int:
 
 
 def _excess(spec: ScalingSpec, ready: int, panic: float) -> int:
-    """Return the capacity left beyond the load and the wanted burst; negative means proxy."""
+    """Return the capacity beyond the load and the wanted burst; negative means Proxy mode."""
     if spec.target_burst_capacity == 0:
         return 0
     if spec.target_burst_capacity < 0:
@@ -196,5 +190,5 @@ def _initial_excess(spec: ScalingSpec) -> int:
 
 
 def _int32(value: float) -> int:
-    """Truncate as Go does on amd64: what has no room becomes the least 32-bit integer."""
+    """Truncate as Go does on amd64: an overflow becomes the least 32-bit integer."""
     return int(value) if -_INT32 <= value < _INT32 else -_INT32

@@ -1,17 +1,13 @@
-"""A decision in words: which window asked for what, and what raised or held the answer."""
+"""Why does the autoscaler want this many pods, in words."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from qwenkit.autoscaling.annotations import RPS
-
-if TYPE_CHECKING:
-    from qwenkit.autoscaling.kpa import Decision
+from qwenkit.autoscaling.kpa import Decision
 
 
 def explain(decision: Decision) -> str:
-    """Say why the decider desires this many pods."""
+    """Describe which window asked for how many pods, and what raised or held the number."""
     parts = [_window(decision)]
     if decision.held_by_panic:
         parts.append(f"panic holds the peak of {decision.desired}")
@@ -22,8 +18,8 @@ def explain(decision: Decision) -> str:
     return "; ".join(parts)
 
 
-def bounded(desired: int, applied: int, *, minimum: int, maximum: int) -> str:
-    """Say what the scale bounds made of a desired number of pods; empty if nothing."""
+def explain_bounds(desired: int, applied: int, *, minimum: int, maximum: int) -> str:
+    """Describe how the scale bounds changed a desired number of pods; empty if they did not."""
     if desired < 0 or applied < 0 or applied == desired:
         return ""
     if maximum and applied == maximum and desired > applied:

@@ -1,4 +1,4 @@
-"""Recorded files, gzipped or not, and the frame of the commands that compare us with them."""
+"""How are recordings read, and how do the commands that compare us with them exit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replay recordings of the real autoscaler against this model.
+"""Does this model decide as recordings of the real autoscaler did.
 
     python -m qwenkit.autoscaling.replay FILE.json[.gz]
 
@@ -25,7 +25,7 @@ _TOLERANCE = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One field of one decision that is not what was recorded."""
+    """One field of one decision that differs from the recording."""
 
     scenario: str
     t: float

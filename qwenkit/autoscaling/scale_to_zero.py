@@ -1,11 +1,11 @@
-"""The reconciler's part of the KPA: from the decider's wish to replicas, and down to zero.
+"""How many replicas does the KPA's reconciler apply, within bounds and down to zero.
 
     scaler = Scaler(spec, now=0.0)            # new: activating, with initial-scale pods
     step = scaler.reconcile(now, desired=3, excess_burst_capacity=-2, ready=1)
-    step.replicas, step.state, step.mode      # what the cluster should now look like
+    step.replicas, step.state, step.mode      # the state that the cluster should now have
 
-Call it when the decider notifies, when pods become ready or go, and after ``step.recheck_s``.
-While ``step.again`` is true the change of status is itself an event: call it once more.
+Call it when the decider notifies, when pods become ready or leave, and after ``step.recheck_s``.
+While ``step.again`` is true the status has changed, which is an event too: call it once more.
 
 Source: Knative Serving ``pkg/reconciler/autoscaling/kpa`` (``scaler.go``, ``kpa.go``) and
 ``pkg/reconciler/serverlessservice``, restated. Condition times have one second's resolution
@@ -20,7 +20,7 @@ from enum import Enum
 
 from qwenkit.autoscaling.annotations import ScalingSpec
 from qwenkit.autoscaling.kpa import UNKNOWN
-from qwenkit.autoscaling.reasons import bounded
+from qwenkit.autoscaling.reasons import explain_bounds
 
 _ACTIVATION_BUFFER_S = 30.0
 _PROXY_RECHECK_S = 3.0
@@ -29,7 +29,7 @@ _MIN_ACTIVATORS = 2
 _MOST_ACTIVATORS = 2**31 - 1
 
 
-class State(Enum):
+class ScaleState(Enum):
     """The PodAutoscaler's Active condition: True, Unknown or False."""
 
     ACTIVE = "Active"
@@ -45,19 +45,19 @@ class Mode(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class ScalerStep:
     """The outcome of one reconcile.
 
     ``want`` is the scale aimed at (-1 unknown), ``desired_scale`` what the status shows,
     ``replicas`` the Deployment's ``spec.replicas``. ``condition_reason`` is the Active
-    condition's reason, ``reason`` says in words what held or changed the scale.
-    ``mode`` is the wanted mode; ``activator_in_path`` what really happens.
+    condition's reason, ``reason`` describes what held or changed the scale.
+    ``mode`` is the wanted mode, ``activator_in_path`` the actual one.
     """
 
     want: int
     desired_scale: int
     replicas: int
-    state: State
+    state: ScaleState
     condition_reason: str
     initialized: bool
     mode: Mode
@@ -70,7 +70,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """The answer of the scale-to-zero rules: a scale, whether to apply it, when to look again."""
+    """The outcome of the scale-to-zero rules: a scale, whether to apply it, when to check again."""
 
     want: int
     apply: bool
@@ -86,7 +86,7 @@ def apply_bounds(pods: int, minimum: int, maximum: int) -> int:
 
 
 def count_activators(spec: ScalingSpec, ready: int) -> int:
-    """Return how many activators the revision is given."""
+    """Return how many activators serve the revision."""
     burst = spec.target_burst_capacity
     if burst == 0:
         return _MIN_ACTIVATORS
@@ -100,13 +100,13 @@ class Scaler:
 
     Args:
         spec: the resolved settings.
-        now: the time at which the revision is taken over, in seconds.
+        now: the time at which this model takes over the revision, in seconds.
         replicas: the Deployment's replicas; a new revision starts with initial-scale.
         state: the Active condition; a new revision is activating.
-        since: since when that condition holds; defaults to ``now``.
-        initialized: whether the initial scale was once reached.
-        mode: the mode that was set last.
-        proxy_since: since when the activator backs the revision; in Proxy defaults to ``since``.
+        since: when that condition began; defaults to ``now``.
+        initialized: whether the initial scale has been reached before.
+        mode: the current mode.
+        proxy_since: when the activator joined the path; in Proxy defaults to ``since``.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Scaler:
         *,
         now: float,
         replicas: int | None = None,
-        state: State = State.ACTIVATING,
+        state: ScaleState = ScaleState.ACTIVATING,
         since: float | None = None,
         initialized: bool = False,
         mode: Mode = Mode.PROXY,
@@ -128,7 +128,7 @@ class Scaler:
         self.initialized = initialized
         self.mode = mode
         self.desired_scale = UNKNOWN
-        self.condition_reason = "Queued" if state is State.ACTIVATING else ""
+        self.condition_reason = "Queued" if state is ScaleState.ACTIVATING else ""
         if proxy_since is None and mode is Mode.PROXY:
             proxy_since = self.since
         self._proxy_since = None if proxy_since is None else math.floor(proxy_since)
@@ -143,12 +143,12 @@ class Scaler:
         reachable: bool = True,
         activator_ready: bool = True,
         activators_exist: bool = True,
-    ) -> Step:
-        """Take one step.
+    ) -> ScalerStep:
+        """Reconcile once.
 
         Args:
             now: the time in seconds.
-            desired: the decider's wish, -1 if it has none yet.
+            desired: the decider's number of pods, -1 if it has none yet.
             excess_burst_capacity: the decider's; negative keeps the activator in the path.
             ready: pods that are running, ready and not terminating.
             reachable: whether a route points at the revision.
@@ -168,8 +168,10 @@ class Scaler:
         again = before != (self.state, self.mode, self.initialized)
         return self._step(verdict, ready, activators_exist, again)
 
-    def _step(self, verdict: _Verdict, ready: int, activators_exist: bool, again: bool) -> Step:
-        return Step(
+    def _step(
+        self, verdict: _Verdict, ready: int, activators_exist: bool, again: bool
+    ) -> ScalerStep:
+        return ScalerStep(
             want=verdict.want,
             desired_scale=self.desired_scale,
             replicas=self.replicas,
@@ -188,13 +190,13 @@ class Scaler:
         return self.spec.min_scale if reachable else 0
 
     def _scale(self, now: float, desired: int, reachable: bool, probe: bool) -> _Verdict:
-        if desired < 0 and self.state is not State.ACTIVATING:
+        if desired < 0 and self.state is not ScaleState.ACTIVATING:
             return _Verdict(desired, False, "no data yet")
         minimum = self._minimum(reachable)
         if self.spec.initial_scale > 1 and not self.initialized and reachable:
             minimum = max(minimum, self.spec.initial_scale)
         want = apply_bounds(desired, minimum, self.spec.max_scale)
-        reason = bounded(desired, want, minimum=minimum, maximum=self.spec.max_scale)
+        reason = explain_bounds(desired, want, minimum=minimum, maximum=self.spec.max_scale)
         if want != 0:
             return _Verdict(want, True, reason)
         return self._to_zero(now, reachable, probe)
@@ -203,15 +205,15 @@ class Scaler:
         if not self.spec.enable_scale_to_zero:
             return _Verdict(1, True, "one pod stays: scale to zero is disabled in this cluster")
         held = now - self.since
-        if self.state is State.ACTIVATING:
+        if self.state is ScaleState.ACTIVATING:
             timeout = self.spec.progress_deadline_s + _ACTIVATION_BUFFER_S
             if held > timeout:
                 return _Verdict(0, True, f"not active after {timeout:g} s: scaled to zero")
-            return _Verdict(UNKNOWN, False, "activating: waits for the first pods", timeout)
-        if self.state is State.ACTIVE:
+            return _Verdict(UNKNOWN, False, "activating: waiting for the first pods", timeout)
+        if self.state is ScaleState.ACTIVE:
             return self._deactivate(held)
         if self.spec.target_burst_capacity != -1 and not probe:
-            return _Verdict(0, False, "waits for the activator's probe", _PROBE_RECHECK_S)
+            return _Verdict(0, False, "waiting for the activator's probe", _PROBE_RECHECK_S)
         return self._remove_last(now, held, reachable)
 
     def _deactivate(self, active_for: float) -> _Verdict:
@@ -232,9 +234,11 @@ class Scaler:
             return _Verdict(0, False, f"last pod kept {retention:g} s by retention", left)
         proxied_for = 0.0 if self._proxy_since is None else now - self._proxy_since
         if proxied_for >= grace:
-            return _Verdict(0, True, "idle, and the activator was in the path already: to zero")
+            return _Verdict(
+                0, True, "idle, and the activator was in the path already: scaled to zero"
+            )
         left = grace - proxied_for
-        return _Verdict(0, False, f"waits out the grace period of {grace:g} s", left)
+        return _Verdict(0, False, f"waiting for the grace period of {grace:g} s", left)
 
     def _track_proxy(self, now: float, ready: int) -> None:
         if self.mode is Mode.SERVE and ready > 0:
@@ -247,19 +251,19 @@ class Scaler:
         if ready >= needed:
             self.initialized = True
         if want == 0 or needed == 0:
-            timed_out = self.state is State.ACTIVATING and needed > 0
-            self._set(now, State.INACTIVE, "TimedOut" if timed_out else "NoTraffic")
-        elif want > 0 or self.state is not State.INACTIVE:
+            timed_out = self.state is ScaleState.ACTIVATING and needed > 0
+            self._set(now, ScaleState.INACTIVE, "TimedOut" if timed_out else "NoTraffic")
+        elif want > 0 or self.state is not ScaleState.INACTIVE:
             if ready < needed:
-                self._set(now, State.ACTIVATING, "Queued")
+                self._set(now, ScaleState.ACTIVATING, "Queued")
             else:
-                self._set(now, State.ACTIVE, "")
+                self._set(now, ScaleState.ACTIVE, "")
         elif ready < needed:
-            # Only the step that scales to zero can say that it timed out; later it is just idle.
-            self._set(now, State.INACTIVE, "NoTraffic")
+            # Only the step that scales to zero reports the timeout; later steps report idleness.
+            self._set(now, ScaleState.INACTIVE, "NoTraffic")
 
-    def _set(self, now: float, state: State, reason: str) -> None:
-        # A changed reason alone restarts the condition's clock too.
+    def _set(self, now: float, state: ScaleState, reason: str) -> None:
+        # A change of the reason alone restarts the condition's clock too.
         if state is not self.state or reason != self.condition_reason:
             self.state, self.since = state, math.floor(now)
             self.condition_reason = reason

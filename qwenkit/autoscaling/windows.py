@@ -1,7 +1,8 @@
-"""The autoscaler's windows: one bucket a second, averaged; and the maximum that delays scale-down.
+"""How does the autoscaler average the load: windows of one bucket a second.
 
-Times are seconds as floats or integers; a bucket is a whole second. Values that land in the same
-second add up, because several activators and the scrape report into the same bucket.
+Times are seconds as floats or integers; a bucket is a whole second. Values of the same second
+add up, because several activators and the scrape report into the same bucket. ``MaxWindow`` is
+the sliding maximum behind scale-down-delay.
 
 Source: Knative Serving ``pkg/autoscaler/aggregation`` (``bucketing.go`` and ``max/``), restated.
 """
@@ -79,12 +80,12 @@ class LinearWindow:
         return round6(total / min(last - self._first + 1, buckets))
 
     def empty(self, now: float) -> bool:
-        """Tell whether nothing was recorded for longer than the window."""
+        """Return whether nothing was recorded for longer than the window."""
         return self._last is None or math.floor(now) - self._last > self._size
 
 
 def _smoothing(size: int) -> float:
-    """Return the newest second's weight, bit for bit: at a border the last bit decides."""
+    """Return the newest second's weight, bit for bit: at a boundary the last bit decides."""
     decay = math.exp(1 / size * math.log(_LEFT_OUT)) + _GO_MISSES.get(size, 0) * 2**-53
     return max(1 - decay, _MIN_SMOOTHING)
 
@@ -103,7 +104,7 @@ def _power(base: float, exponent: int) -> float:
 class WeightedWindow(LinearWindow):
     """The exponentially weighted mean: the newest second counts most.
 
-    Neither rounded nor renormalised, and blind to the window's age: the first second of a load
+    It is neither rounded nor renormalised and ignores the window's age: the first second of a load
     counts only the smoothing coefficient (20 % on a 60 s window).
     """
 

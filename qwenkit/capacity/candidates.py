@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from qwenkit.autoscaling.annotation_keys import PREFIX
-from qwenkit.capacity.result import Result
+from qwenkit.capacity.result import SimulationResult
 from qwenkit.errors import InvalidValue
 
 UTILIZATION = 70  # percent of a pod's load that the KPA aims at
@@ -35,7 +35,7 @@ class Objective:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ScalingChoice:
     """One set of settings; ``hard_limit`` is the revision's containerConcurrency, 0 for none."""
 
     target: int
@@ -76,7 +76,7 @@ class Choice:
 class Candidate:
     """One set of settings and what the simulation says about it."""
 
-    choice: Choice
+    choice: ScalingChoice
     ttft_p95_s: float
     tpot_p95_s: float
     latency_p95_s: float
@@ -111,7 +111,7 @@ class Candidate:
                 yield name, value, limit
 
 
-def judge(choice: Choice, result: Result) -> Candidate:
+def judge(choice: ScalingChoice, result: SimulationResult) -> Candidate:
     """Return what a simulation says about a choice."""
     requests = result.requests
     some = requests.answered > 0

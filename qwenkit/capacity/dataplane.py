@@ -14,7 +14,7 @@ from collections.abc import Callable
 from random import Random
 
 from qwenkit.capacity.fleet import Fleet, Phase, Pod
-from qwenkit.capacity.server import Request
+from qwenkit.capacity.server import SimulatedRequest
 
 ANSWERED, FULL, TIMED_OUT = 200, 503, 504
 _ACTIVATOR_QUEUE = 10_000
@@ -39,7 +39,7 @@ class ActivatorStats:
         self._arrived = self._first = 0
 
     def enter(self, now: float) -> bool:
-        """Count a request in; tell whether it is the first and is reported at once."""
+        """Count a request in; return whether it is the first and is reported at once."""
         first = not self.known
         if first:
             self.known = True
@@ -93,7 +93,7 @@ class DataPlane:
         streaming: bool,
         rng: Random,
         plan: Callable[[float, Pod], None],
-        done: Callable[[float, Request], None],
+        done: Callable[[float, SimulatedRequest], None],
     ) -> None:
         self._fleet = fleet
         self._limit = container_concurrency
@@ -104,9 +104,9 @@ class DataPlane:
         self._sample = rng.sample
         self._plan = plan
         self._done = done
-        self._queue: deque[Request] = deque()
-        self._by_age: deque[Request] = deque()
-        self._by_first_byte: deque[Request] = deque()
+        self._queue: deque[SimulatedRequest] = deque()
+        self._by_age: deque[SimulatedRequest] = deque()
+        self._by_first_byte: deque[SimulatedRequest] = deque()
         self._turn = 0
         self.stats = ActivatorStats()
         self.proxy = True
@@ -114,8 +114,8 @@ class DataPlane:
         self.direct = 0
         self.counted_directly = False  # whether queue-proxies have counted since the last scrape
 
-    def enter(self, now: float, request: Request) -> bool:
-        """Take a request; tell whether the activator reports it at once."""
+    def enter(self, now: float, request: SimulatedRequest) -> bool:
+        """Take a request; return whether the activator reports it at once."""
         self.in_flight += 1
         self._by_age.append(request)
         if self._first_byte_s < self._timeout_s:
@@ -137,7 +137,7 @@ class DataPlane:
             self._end(now, request, FULL)
         return first
 
-    def _send_direct(self, now: float, request: Request, pod: Pod) -> None:
+    def _send_direct(self, now: float, request: SimulatedRequest, pod: Pod) -> None:
         pod.area += pod.direct * (now - pod.counted_to)
         pod.counted_to = now
         pod.direct += 1
@@ -174,7 +174,7 @@ class DataPlane:
                 return pod
         return None
 
-    def _start(self, now: float, request: Request, pod: Pod) -> None:
+    def _start(self, now: float, request: SimulatedRequest, pod: Pod) -> None:
         request.pod = pod
         pod.in_flight += 1
         pod.engine.add(now, request)
@@ -204,7 +204,7 @@ class DataPlane:
             self.drain_queue(now)
         self._plan(pod.engine.next_at, pod)
 
-    def _end(self, now: float, request: Request, status: int) -> None:
+    def _end(self, now: float, request: SimulatedRequest, status: int) -> None:
         request.status = status
         self.in_flight -= 1
         pod = request.pod
@@ -233,12 +233,12 @@ class DataPlane:
             if self._first_byte(request) > now:
                 self._give_up(now, request)
 
-    def _first_byte(self, request: Request) -> float:
+    def _first_byte(self, request: SimulatedRequest) -> float:
         if request.status:
             return -math.inf
         return request.first_at if self._streaming else math.inf
 
-    def _give_up(self, now: float, request: Request) -> None:
+    def _give_up(self, now: float, request: SimulatedRequest) -> None:
         if request.status:
             return
         pod = request.pod

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
-from qwenkit.capacity.server import Engine, Request, Server
+from qwenkit.capacity.server import SimulatedEngine, SimulatedRequest, SimulatedServer
 from qwenkit.errors import InvalidValue
 
 
@@ -70,14 +70,14 @@ class Pod:
         "ready_at",
     )
 
-    def __init__(self, created: float, engine: Engine) -> None:
+    def __init__(self, created: float, engine: SimulatedEngine) -> None:
         self.created = created
         self.engine = engine
         self.phase = Phase.PENDING
         self.gpu_since = self.ready_at = self.drained_at = math.inf
         self.next_at = math.inf
         self.in_flight = 0
-        self.queue: deque[Request] = deque()  # the queue-proxy's breaker
+        self.queue: deque[SimulatedRequest] = deque()  # the queue-proxy's breaker
         self.direct = 0
         self.area = 0.0
         self.counted_to = created
@@ -97,7 +97,7 @@ class Fleet:
 
     def __init__(
         self,
-        server: Server,
+        server: SimulatedServer,
         *,
         gpus: int | None,
         startup_s: float,
@@ -122,7 +122,7 @@ class Fleet:
 
     @property
     def empty(self) -> bool:
-        """Tell whether no pod exists."""
+        """Return whether no pod exists."""
         return not (self.ready or self.starting or self.draining or self._pending)
 
     @property
@@ -141,7 +141,7 @@ class Fleet:
             self.ready.append(pod)
 
     def scale_to(self, now: float, replicas: int) -> bool:
-        """Create or remove pods; tell whether the ready ones changed."""
+        """Create or remove pods; return whether the ready ones changed."""
         surplus = len(self.ready) + self.not_ready - replicas
         for _ in range(-surplus):
             self._pending.append(Pod(now, self._server.engine()))
@@ -173,7 +173,7 @@ class Fleet:
             self._plan(pod.ready_at, pod)
 
     def proceed(self, now: float, pod: Pod) -> bool:
-        """Let a pod's life go on if it is time; tell whether it became ready."""
+        """Let a pod's life go on if it is time; return whether it became ready."""
         if pod.phase is Phase.STARTING and now >= pod.ready_at:
             self.starting.remove(pod)
             self.ready.append(pod)

@@ -17,8 +17,8 @@ from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.capacity.candidates import (
     UTILIZATION,
     Candidate,
-    Choice,
     Objective,
+    ScalingChoice,
     judge,
     pareto,
 )
@@ -103,7 +103,7 @@ def recommend(
     )
     load = _load(server, _mean_lengths(traffic), objective, gpu_memory_utilization)
 
-    def attempt(choice: Choice) -> Candidate:
+    def attempt(choice: ScalingChoice) -> Candidate:
         spec = parse_spec(choice.annotations(), container_concurrency=choice.hard_limit)
         result = simulate(
             spec, traffic, server, environment=around, duration_s=duration_s, seed=seed
@@ -117,7 +117,7 @@ def recommend(
 
 
 def _search(
-    attempt: Callable[[Choice], Candidate], objective: Objective, total: int, gpus: int
+    attempt: Callable[[ScalingChoice], Candidate], objective: Objective, total: int, gpus: int
 ) -> tuple[Candidate, ...]:
     """Return all candidates that were tried, best first."""
     tried = [attempt(choice) for choice in _coarse(total, gpus)]
@@ -130,15 +130,15 @@ def _rank(candidate: Candidate, objective: Objective) -> tuple[float, ...]:
     return candidate.excess(objective), candidate.cost_per_hour, candidate.ttft_p95_s
 
 
-def _coarse(total: int, gpus: int) -> Iterator[Choice]:
+def _coarse(total: int, gpus: int) -> Iterator[ScalingChoice]:
     """Vary what decides most: load of a pod, hard limit, pods that always stay."""
     targets = sorted({total, max(1, total // 2), max(1, total // 4)}, reverse=True)
     minima = sorted({0, 1, max(1, gpus // 2)})
     for target, minimum, limit in product(targets, minima, (0, total)):
-        yield Choice(target, limit, minimum, gpus)
+        yield ScalingChoice(target, limit, minimum, gpus)
 
 
-def _refined(choice: Choice) -> Iterator[Choice]:
+def _refined(choice: ScalingChoice) -> Iterator[ScalingChoice]:
     """Vary windows and retention around the best of the coarse search."""
     yield replace(choice, window_s=120)
     if choice.min_scale == 0:
@@ -231,7 +231,7 @@ def _difference(chosen: Candidate, following: Candidate | None) -> str:
     )
 
 
-def _reasons(choice: Choice, load: Load, cold: float, deadline: int) -> Iterator[Reason]:
+def _reasons(choice: ScalingChoice, load: Load, cold: float, deadline: int) -> Iterator[Reason]:
     yield Reason("metric", "concurrency", "a backlog raises concurrency, but not rps")
     yield Reason(
         "target",

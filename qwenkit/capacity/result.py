@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwenkit.autoscaling.kpa import Decision
-from qwenkit.autoscaling.scale_to_zero import Step
+from qwenkit.autoscaling.reasons import explain
+from qwenkit.autoscaling.scale_to_zero import ScalerStep
 from qwenkit.capacity.dataplane import ANSWERED
 from qwenkit.errors import InvalidValue
 
@@ -22,7 +23,7 @@ class Tick:
 
     t: float
     decision: Decision
-    step: Step
+    step: ScalerStep
     ready: int
     starting: int
 
@@ -39,7 +40,7 @@ class Tick:
     @property
     def reason(self) -> str:
         """Say in words why there are this many replicas."""
-        return "; ".join(part for part in (self.decision.reason, self.step.reason) if part)
+        return "; ".join(part for part in (explain(self.decision), self.step.reason) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class Requests:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class SimulationResult:
     """A simulated stretch of time; every series has one value for each second of ``t``.
 
     ``clients`` are closed-loop clients, ``arrivals`` requests that came in the second before,

@@ -24,7 +24,7 @@ from qwenkit.capacity.memory import fit
 from qwenkit.errors import InvalidValue
 
 
-class Request:
+class SimulatedRequest:
     """One request on its way; times in seconds, ``status`` 0 while it runs."""
 
     __slots__ = (
@@ -51,7 +51,7 @@ class Request:
         self.pod: object | None = None
 
 
-class Engine(Protocol):
+class SimulatedEngine(Protocol):
     """The requests inside one pod."""
 
     next_at: float
@@ -60,13 +60,13 @@ class Engine(Protocol):
     def waiting(self) -> int:
         """Requests that the server has but does not work on yet."""
 
-    def add(self, now: float, request: Request) -> None:
+    def add(self, now: float, request: SimulatedRequest) -> None:
         """Take a request."""
 
-    def finish(self, now: float) -> list[Request]:
+    def finish(self, now: float) -> list[SimulatedRequest]:
         """Return the requests that are done by now."""
 
-    def remove(self, now: float, request: Request) -> None:
+    def remove(self, now: float, request: SimulatedRequest) -> None:
         """Drop a request whose caller has gone."""
 
 
@@ -79,17 +79,17 @@ class FixedEngine:
 
     def __init__(self, service_s: float) -> None:
         self._service_s = service_s
-        self._queue: deque[tuple[float, Request]] = deque()
+        self._queue: deque[tuple[float, SimulatedRequest]] = deque()
         self.next_at = math.inf
 
-    def add(self, now: float, request: Request) -> None:
+    def add(self, now: float, request: SimulatedRequest) -> None:
         """Take a request."""
         request.running = True
         request.first_at = now + self._service_s
         self._queue.append((now + self._service_s, request))
         self.next_at = self._queue[0][0]
 
-    def finish(self, now: float) -> list[Request]:
+    def finish(self, now: float) -> list[SimulatedRequest]:
         """Return the requests that are done by now."""
         done, queue = [], self._queue
         while queue and queue[0][0] <= now:
@@ -100,7 +100,7 @@ class FixedEngine:
         self.next_at = queue[0][0] if queue else math.inf
         return done
 
-    def remove(self, now: float, request: Request) -> None:
+    def remove(self, now: float, request: SimulatedRequest) -> None:
         """Drop a request whose caller has gone."""
         request.running = False
 
@@ -133,8 +133,8 @@ class BatchEngine:
         self._server = server
         self._base = base  # seconds per step by batch size, without the KV cache's share
         self._per_token = per_token  # seconds per step for every token in the KV cache
-        self._running: list[tuple[float, int, Request]] = []
-        self._waiting: deque[Request] = deque()
+        self._running: list[tuple[float, int, SimulatedRequest]] = []
+        self._waiting: deque[SimulatedRequest] = deque()
         self._clock = self._time = self._blocked_until = self._context = 0.0
         self._kv_used = self._count = self._number = 0
         self.next_at = math.inf
@@ -144,14 +144,14 @@ class BatchEngine:
         """Requests that the server has but does not work on yet."""
         return len(self._waiting)
 
-    def add(self, now: float, request: Request) -> None:
+    def add(self, now: float, request: SimulatedRequest) -> None:
         """Take a request."""
         self._advance(now)
         if self._waiting or not self._start(now, request):
             self._waiting.append(request)
         self._plan()
 
-    def finish(self, now: float) -> list[Request]:
+    def finish(self, now: float) -> list[SimulatedRequest]:
         """Return the requests that are done by now."""
         self._advance(now)
         done, running = [], self._running
@@ -165,7 +165,7 @@ class BatchEngine:
         self._plan()
         return done
 
-    def remove(self, now: float, request: Request) -> None:
+    def remove(self, now: float, request: SimulatedRequest) -> None:
         """Drop a request whose caller has gone."""
         self._advance(now)
         if request.running:
@@ -175,7 +175,7 @@ class BatchEngine:
             self._waiting.remove(request)
         self._plan()
 
-    def _leave(self, request: Request) -> None:
+    def _leave(self, request: SimulatedRequest) -> None:
         request.running = False
         self._count -= 1
         self._kv_used -= request.prompt_tokens + request.output_tokens
@@ -195,7 +195,7 @@ class BatchEngine:
         while waiting and self._start(now, waiting[0]):
             waiting.popleft()
 
-    def _start(self, now: float, request: Request) -> bool:
+    def _start(self, now: float, request: SimulatedRequest) -> bool:
         """Let a request run if there is room for it."""
         server = self._server
         prompt, output = request.prompt_tokens, request.output_tokens
@@ -292,4 +292,4 @@ class VllmServer:
         return BatchEngine(self, self._base, self._per_token)
 
 
-Server = FixedServer | VllmServer
+SimulatedServer = FixedServer | VllmServer

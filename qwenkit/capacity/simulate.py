@@ -17,12 +17,12 @@ from random import Random
 
 from qwenkit.autoscaling.annotations import ScalingSpec
 from qwenkit.autoscaling.kpa import TICK_S, Decider
-from qwenkit.autoscaling.scale_to_zero import Mode, Scaler, State, Step
+from qwenkit.autoscaling.scale_to_zero import Mode, Scaler, ScalerStep, ScaleState
 from qwenkit.capacity.dataplane import DataPlane
 from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.fleet import Fleet, Phase, Pod
-from qwenkit.capacity.result import Requests, Result, Tick
-from qwenkit.capacity.server import Request, Server
+from qwenkit.capacity.result import Requests, SimulationResult, Tick
+from qwenkit.capacity.server import SimulatedRequest, SimulatedServer
 from qwenkit.capacity.traffic import ClosedLoop, OpenLoop, Traffic
 from qwenkit.errors import InvalidValue
 
@@ -38,12 +38,12 @@ _SETTLED_S = 600.0
 def simulate(
     spec: ScalingSpec,
     traffic: Traffic,
-    server: Server,
+    server: SimulatedServer,
     *,
     environment: Environment | None = None,
     duration_s: float | None = None,
     seed: int = 0,
-) -> Result:
+) -> SimulationResult:
     """Run one revision under traffic.
 
     Args:
@@ -71,7 +71,7 @@ class _Run:
         self,
         spec: ScalingSpec,
         traffic: Traffic,
-        server: Server,
+        server: SimulatedServer,
         environment: Environment,
         rng: Random,
     ) -> None:
@@ -135,7 +135,7 @@ class _Run:
             spec,
             now=0.0,
             replicas=ready,
-            state=State.ACTIVE if ready else State.INACTIVE,
+            state=ScaleState.ACTIVE if ready else ScaleState.INACTIVE,
             since=-active_for,
             initialized=True,
             mode=Mode.SERVE if ready and excess >= 0 else Mode.PROXY,
@@ -184,10 +184,10 @@ class _Run:
             lengths = self._clients.lengths
             prompt, output = lengths.prompt_tokens, lengths.output_tokens
         self._arrived += 1
-        if self._plane.enter(now, Request(now, prompt, output, client)):
+        if self._plane.enter(now, SimulatedRequest(now, prompt, output, client)):
             self._report(now, 1.0, 1.0)
 
-    def _done(self, now: float, request: Request) -> None:
+    def _done(self, now: float, request: SimulatedRequest) -> None:
         at, first = request.at, request.first_at
         ttft = (first if first < now else now) - at
         self._ended.append((at, now - at, ttft, request.output_tokens, request.status))
@@ -212,7 +212,7 @@ class _Run:
             self._step = self._reconcile(now)
         self._ticks.append(Tick(now, decision, self._step, ready, starting))
 
-    def _reconcile(self, now: float) -> Step:
+    def _reconcile(self, now: float) -> ScalerStep:
         self._recheck_at = math.inf
         for _ in range(_MAX_STEPS):
             step = self._scaler.reconcile(
@@ -231,7 +231,7 @@ class _Run:
 
     # Time
 
-    def to(self, end: int) -> Result:
+    def to(self, end: int) -> SimulationResult:
         """Run up to a second and return what happened."""
         self._sample(0)
         second = 0
@@ -313,10 +313,10 @@ class _Run:
         self._series.extend((passed, *same) for passed in range(second + 1, last + 1))
         return last
 
-    def _result(self, end: int) -> Result:
+    def _result(self, end: int) -> SimulationResult:
         environment, rows, ended = self._environment, self._series, self._ended
         held = self._fleet.gpu_seconds_until(float(end))
-        return Result(
+        return SimulationResult(
             t=tuple([row[0] for row in rows]),
             clients=tuple([row[1] for row in rows]),
             arrivals=tuple([row[2] for row in rows]),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from qwenkit.autoscaling.annotations import CONCURRENCY, ScalingSpec
 from qwenkit.capacity.advice import ScalingContext, advise
-from qwenkit.capacity.candidates import Candidate, Choice, Objective, judge
+from qwenkit.capacity.candidates import Candidate, Objective, ScalingChoice, judge
 from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.gpu import Band, Gpu, Model, band, find_gpu, find_model
@@ -22,16 +22,16 @@ from qwenkit.capacity.gpu import prefill_seconds as prefill
 from qwenkit.capacity.gpu import tpot_seconds as tpot
 from qwenkit.capacity.memory import Fit, fit, suggested_load
 from qwenkit.capacity.recommend import Recommendation, recommend
-from qwenkit.capacity.result import Result
+from qwenkit.capacity.result import SimulationResult
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import Traffic
 from qwenkit.errors import InvalidValue
 from qwenkit.manifests.scaling import SETTING_OF, scaling_annotations, scaling_spec
-from qwenkit.plan.question import Asked, Question, find_environment, find_traffic
+from qwenkit.plan.question import NamedTraffic, Question, find_environment, find_traffic
 from qwenkit.settings import Settings
 
-__all__ = ["Plan", "Question", "make_plan"]
+__all__ = ["Question", "ScalingPlan", "make_plan"]
 
 _GPUS_IF_UNKNOWN = 8
 _TAIL_S = 60.0  # beyond window and retention: the grace before zero, and the drain
@@ -43,7 +43,7 @@ _PARAMETERS = {key.rpartition("/")[2]: parameter for key, parameter in SETTING_O
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
+class BatchSpeed:
     """One stream's time per token in a batch, and what the whole batch yields."""
 
     batch: int
@@ -52,7 +52,7 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ReplicaChange:
     """A moment at which the number of replicas changed, and why."""
 
     t: float
@@ -62,17 +62,17 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SimulatedOutcome:
     """What a simulation says: its series, its verdict, what of the objective it misses."""
 
-    result: Result
+    result: SimulationResult
     verdict: Candidate
-    changes: tuple[Change, ...]
+    changes: tuple[ReplicaChange, ...]
     misses: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Advised:
+class AdvisedParameter:
     """One recommended parameter beside the present one; ``now`` is empty if it is not set."""
 
     parameter: str
@@ -82,16 +82,16 @@ class Advised:
 
 
 @dataclass(frozen=True, slots=True)
-class Better:
+class BetterSettings:
     """The recommendation as parameters, and what it leads to under the same traffic."""
 
     recommendation: Recommendation
-    parameters: tuple[Advised, ...]
-    outcome: Outcome
+    parameters: tuple[AdvisedParameter, ...]
+    outcome: SimulatedOutcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class ScalingPlan:
     """The whole answer.
 
     ``outcome`` is None if the model does not fit, ``better`` if no recommendation was asked for
@@ -101,23 +101,23 @@ class Plan:
 
     gpu: Gpu
     model: Model
-    asked: Asked
+    asked: NamedTraffic
     objective: Objective
     environment: Environment
     price_is_example: bool
     fit: Fit
     sequences: float
     ttft_s: Band
-    speeds: tuple[Speed, ...]
+    speeds: tuple[BatchSpeed, ...]
     spec: ScalingSpec
     annotations: Mapping[str, str]
     advice: list[Finding]
-    outcome: Outcome | None
-    better: Better | None
+    outcome: SimulatedOutcome | None
+    better: BetterSettings | None
     why_not_better: str
 
 
-def make_plan(settings: Settings, question: Question) -> Plan:
+def make_plan(settings: Settings, question: Question) -> ScalingPlan:
     """Answer a question about the settings.
 
     Raises:
@@ -140,7 +140,7 @@ def make_plan(settings: Settings, question: Question) -> Plan:
         outcome = run.outcome(spec)
         better, why_not = run.better(outcome) if question.recommend else (None, "not asked for")
     sequences = laid.kv_tokens / (asked.lengths.prompt_tokens + asked.lengths.output_tokens)
-    return Plan(
+    return ScalingPlan(
         gpu=gpu,
         model=model,
         asked=asked,
@@ -168,13 +168,15 @@ def _hardware(settings: Settings) -> tuple[Gpu, Model]:
     return find_gpu(settings.gpu), find_model(source.partition("@")[0])
 
 
-def _end(asked: Asked, spec: ScalingSpec) -> float:
+def _end(asked: NamedTraffic, spec: ScalingSpec) -> float:
     """Return how long to simulate: to the end of the scale to zero, which is paid for too."""
     idle = spec.stable_window_s + max(spec.retention_s, spec.scale_down_delay_s)
     return asked.traffic.end_s + idle + _TAIL_S
 
 
-def _speeds(gpu: Gpu, model: Model, laid: Fit, asked: Asked, spec: ScalingSpec) -> Iterator[Speed]:
+def _speeds(
+    gpu: Gpu, model: Model, laid: Fit, asked: NamedTraffic, spec: ScalingSpec
+) -> Iterator[BatchSpeed]:
     """Give the speed alone, at the target and at the load that the GPU should carry."""
     live = asked.lengths.prompt_tokens + asked.lengths.output_tokens / 2
     batches = {1}
@@ -184,7 +186,7 @@ def _speeds(gpu: Gpu, model: Model, laid: Fit, asked: Asked, spec: ScalingSpec) 
             batches.add(max(1, min(math.ceil(spec.total), math.floor(laid.kv_tokens / live))))
     for batch in sorted(batches):
         each = tpot(gpu, model, batch=batch, context_tokens=live)
-        yield Speed(batch, band(gpu, each), batch / each)
+        yield BatchSpeed(batch, band(gpu, each), batch / each)
 
 
 def _advice(
@@ -215,7 +217,7 @@ class _Run:
     objective: Objective
     duration_s: float
 
-    def outcome(self, spec: ScalingSpec) -> Outcome:
+    def outcome(self, spec: ScalingSpec) -> SimulatedOutcome:
         """Simulate a spec and judge it."""
         settings = self.settings
         server = VllmServer(
@@ -229,9 +231,9 @@ class _Run:
         )
         verdict = judge(_choice(spec), result)
         changes = tuple(_changes(result, spec.min_scale))
-        return Outcome(result, verdict, changes, tuple(verdict.misses(self.objective)))
+        return SimulatedOutcome(result, verdict, changes, tuple(verdict.misses(self.objective)))
 
-    def better(self, now: Outcome) -> tuple[Better | None, str]:
+    def better(self, now: SimulatedOutcome) -> tuple[BetterSettings | None, str]:
         """Search for better settings; without one, say why."""
         settings = self.settings
         known = self.environment.gpus or settings.max_scale
@@ -256,12 +258,12 @@ class _Run:
             return None, f"{error.value}: {error.rule}; {error.fix}"
         limits = replace(self.environment, gpus=gpus)
         outcome = replace(self, environment=limits).outcome(found.spec)
-        return Better(found, tuple(_advised(found, settings)), outcome), ""
+        return BetterSettings(found, tuple(_advised(found, settings)), outcome), ""
 
 
-def _choice(spec: ScalingSpec) -> Choice:
+def _choice(spec: ScalingSpec) -> ScalingChoice:
     """Return the spec as the recommender would write it, as near as it can."""
-    return Choice(
+    return ScalingChoice(
         max(1, round(spec.total)),
         spec.container_concurrency,
         spec.min_scale,
@@ -271,7 +273,7 @@ def _choice(spec: ScalingSpec) -> Choice:
     )
 
 
-def _changes(result: Result, replicas: int) -> Iterator[Change]:
+def _changes(result: SimulationResult, replicas: int) -> Iterator[ReplicaChange]:
     """Find the moments at which the number of replicas changed."""
     ticks = iter(result.decisions)
     tick = next(ticks, None)
@@ -279,20 +281,22 @@ def _changes(result: Result, replicas: int) -> Iterator[Change]:
     for second, ready, starting in zip(result.t, result.ready, result.starting, strict=True):
         while tick is not None and tick.t <= second:
             if tick.replicas != replicas:
-                yield Change(tick.t, replicas, tick.replicas, tick.reason)
+                yield ReplicaChange(tick.t, replicas, tick.replicas, tick.reason)
                 replicas, empty = tick.replicas, 0
             tick = next(ticks, None)
         # The last pod may go between decisions: the reconciler looks again when it must. One
         # empty second proves nothing, a decision at its end comes after the sample.
         empty = 0 if ready + starting or not replicas else empty + 1
         if empty == 2:
-            yield Change(second - 1, replicas, 0, "idle to the end of grace and retention: to zero")
+            yield ReplicaChange(
+                second - 1, replicas, 0, "idle to the end of grace and retention: to zero"
+            )
             replicas = 0
 
 
-def _advised(found: Recommendation, settings: Settings) -> Iterator[Advised]:
+def _advised(found: Recommendation, settings: Settings) -> Iterator[AdvisedParameter]:
     for reason in found.reasons:
         parameter = _PARAMETERS[reason.setting]
         now = getattr(settings, parameter)
         text = "" if now is None else f"{now:g}" if isinstance(now, float) else str(now)
-        yield Advised(parameter, reason.value, text, reason.why)
+        yield AdvisedParameter(parameter, reason.value, text, reason.why)

@@ -50,7 +50,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class NamedTraffic:
     """The traffic of a question, its name in words, and the mean lengths of its requests."""
 
     traffic: Traffic
@@ -70,7 +70,7 @@ def read_trace(path: Path) -> str:
         raise InvalidValue("trace", str(path), f"a CSV file: {error}") from error
 
 
-def find_traffic(settings: Settings, question: Question) -> Asked:
+def find_traffic(settings: Settings, question: Question) -> NamedTraffic:
     """Return the traffic that is asked for.
 
     Raises:
@@ -92,7 +92,7 @@ def find_traffic(settings: Settings, question: Question) -> Asked:
         return _trace(settings, question.trace, question.seconds or math.inf, lengths)
     if question.rate_per_s is not None:
         words = f"{question.rate_per_s:g} requests a second (Poisson) for {seconds:g} s"
-        return Asked(poisson(question.rate_per_s, seconds, lengths=lengths), words, lengths)
+        return NamedTraffic(poisson(question.rate_per_s, seconds, lengths=lengths), words, lengths)
     return _closed_loop(settings, question.clients, seconds, lengths)
 
 
@@ -104,15 +104,17 @@ def _lengths(settings: Settings, question: Question) -> Lengths:
     return Lengths(question.prompt_tokens, question.answer_tokens)
 
 
-def _closed_loop(settings: Settings, wanted: int | None, seconds: float, lengths: Lengths) -> Asked:
+def _closed_loop(
+    settings: Settings, wanted: int | None, seconds: float, lengths: Lengths
+) -> NamedTraffic:
     clients = settings.load_clients if wanted is None else wanted
     if not 1 <= clients <= _MAX_CLIENTS:
         raise InvalidValue("clients", clients, f"1 to {_MAX_CLIENTS}")
     words = f"{clients} closed-loop client{'s' * (clients > 1)} for {seconds:g} s"
-    return Asked(ClosedLoop(((0.0, clients), (seconds, 0)), lengths), words, lengths)
+    return NamedTraffic(ClosedLoop(((0.0, clients), (seconds, 0)), lengths), words, lengths)
 
 
-def _trace(settings: Settings, text: str, seconds: float, lengths: Lengths) -> Asked:
+def _trace(settings: Settings, text: str, seconds: float, lengths: Lengths) -> NamedTraffic:
     whole = from_csv(text, lengths=lengths).arrivals
     arrivals = tuple(arrival for arrival in whole if arrival.at < seconds)
     for arrival in arrivals:
@@ -123,7 +125,7 @@ def _trace(settings: Settings, text: str, seconds: float, lengths: Lengths) -> A
         round(sum(arrival.output_tokens for arrival in arrivals) / count),
     )
     words = f"{count} request{'s' * (count > 1)} of a trace in {arrivals[-1].at:g} s"
-    return Asked(OpenLoop(arrivals), words, mean)
+    return NamedTraffic(OpenLoop(arrivals), words, mean)
 
 
 def _check_length(settings: Settings, prompt: int, answer: int) -> None:

@@ -12,7 +12,7 @@ from qwenkit.capacity.candidates import Objective
 from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.gpu import Band
 from qwenkit.errors import InvalidValue, PreflightError
-from qwenkit.plan.planner import Better, Change, Outcome, Plan
+from qwenkit.plan.planner import BetterSettings, ReplicaChange, ScalingPlan, SimulatedOutcome
 
 _FIGURES = (
     *("requests", "answered", "failed", "unfinished", "max_ready", "max_queue"),
@@ -22,7 +22,7 @@ _FIGURES = (
 _SHOWN_CHANGES = 20
 
 
-def as_dict(plan: Plan) -> dict[str, Any]:
+def as_dict(plan: ScalingPlan) -> dict[str, Any]:
     """Return the plan as JSON-ready values under keys that are always there."""
     lengths, environment = plan.asked.lengths, plan.environment
     return {
@@ -62,7 +62,7 @@ def _setting(finding: Finding) -> str:
     return finding.where.rpartition("/")[2]
 
 
-def _simulation(outcome: Outcome) -> dict[str, Any]:
+def _simulation(outcome: SimulatedOutcome) -> dict[str, Any]:
     summary, verdict = outcome.result.summary(), outcome.verdict
     return {name: summary.get(name) for name in _FIGURES} | {
         "seconds": outcome.result.t[-1],
@@ -73,7 +73,7 @@ def _simulation(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _recommendation(better: Better) -> dict[str, Any]:
+def _recommendation(better: BetterSettings) -> dict[str, Any]:
     found = better.recommendation
     return {
         "parameters": [asdict(each) for each in better.parameters],
@@ -98,12 +98,12 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def words(plan: Plan) -> str:
+def words(plan: ScalingPlan) -> str:
     """Return the plan as text."""
     return "\n".join(_lines(plan))
 
 
-def _lines(plan: Plan) -> Iterator[str]:
+def _lines(plan: ScalingPlan) -> Iterator[str]:
     yield f"{plan.model.name} on {plan.gpu.name}: {headline(plan)}"
     for name, text in facts(plan):
         yield f"  {name:<13}{text}"
@@ -123,12 +123,12 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield f"no recommendation: {plan.why_not_better}"
 
 
-def headline(plan: Plan) -> str:
+def headline(plan: ScalingPlan) -> str:
     """Say in a few words whether the model fits."""
     return "it fits" if plan.fit.fits else f"it does not fit: {'; '.join(plan.fit.problems)}"
 
 
-def facts(plan: Plan) -> Iterator[tuple[str, str]]:
+def facts(plan: ScalingPlan) -> Iterator[tuple[str, str]]:
     """Say how the model lies in memory, how fast it is, and what the autoscaler aims at."""
     laid, lengths, spec = plan.fit, plan.asked.lengths, plan.spec
     yield (
@@ -168,7 +168,7 @@ def _band(value: Band, unit: str, error: str) -> str:
     return f"{value.value:.3g} {unit}{error} ({value.low:.3g} to {value.high:.3g})"
 
 
-def figures(outcome: Outcome, plan: Plan) -> Iterator[tuple[str, str]]:
+def figures(outcome: SimulatedOutcome, plan: ScalingPlan) -> Iterator[tuple[str, str]]:
     """Say what a simulation gave, name by name."""
     result, verdict = outcome.result, outcome.verdict
     summary = result.summary()
@@ -209,12 +209,12 @@ def _objective(objective: Objective, misses: tuple[str, ...]) -> str:
     return "kept" if named else "no request fails; name one with --ttft-p95 or --tpot"
 
 
-def _outcome(outcome: Outcome, plan: Plan) -> Iterator[str]:
+def _outcome(outcome: SimulatedOutcome, plan: ScalingPlan) -> Iterator[str]:
     for name, text in figures(outcome, plan):
         yield f"  {name:<13}{text}"
 
 
-def _changes(changes: tuple[Change, ...]) -> Iterator[str]:
+def _changes(changes: tuple[ReplicaChange, ...]) -> Iterator[str]:
     if not changes:
         yield "  never change"
     for change in changes[:_SHOWN_CHANGES]:
@@ -223,7 +223,7 @@ def _changes(changes: tuple[Change, ...]) -> Iterator[str]:
         yield f"  … and {len(changes) - _SHOWN_CHANGES} more: --json or --html has them all"
 
 
-def _better(better: Better, plan: Plan) -> Iterator[str]:
+def _better(better: BetterSettings, plan: ScalingPlan) -> Iterator[str]:
     yield "recommended for the same traffic"
     for each in better.parameters:
         now = "" if each.value == each.now else f" (now {each.now or 'not set'})"
@@ -236,7 +236,7 @@ def _better(better: Better, plan: Plan) -> Iterator[str]:
         yield f"to use them: qwenkit deploy {changed}"
 
 
-def commands(better: Better) -> str:
+def commands(better: BetterSettings) -> str:
     """Return the recommended parameters that are not so already, to paste behind a command."""
     return " ".join(
         f"--set {each.parameter}={each.value}"
@@ -245,7 +245,7 @@ def commands(better: Better) -> str:
     )
 
 
-def compare(plan: Plan) -> Iterator[tuple[str, str, str]]:
+def compare(plan: ScalingPlan) -> Iterator[tuple[str, str, str]]:
     """Say name by name what these settings give and what the recommended ones would."""
     now = dict(figures(plan.outcome, plan)) if plan.outcome else {}
     then = dict(figures(plan.better.outcome, plan)) if plan.better else {}
@@ -253,7 +253,7 @@ def compare(plan: Plan) -> Iterator[tuple[str, str, str]]:
         yield name, now.get(name, ""), then.get(name, "")
 
 
-def write_html(plan: Plan, path: Path) -> None:
+def write_html(plan: ScalingPlan, path: Path) -> None:
     """Write the plan as one HTML file that loads nothing.
 
     Raises:

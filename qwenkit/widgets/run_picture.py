@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from qwenkit.capacity.result import Result
+from qwenkit.capacity.result import SimulationResult
 from qwenkit.widgets.charts import AMBER, BLUE, GREY, TEXT, WIDTH, changes
 
 _LEFT, _RIGHT, _HEIGHT, _GAP, _FOOT = 44, 70, 110, 24, 36
@@ -37,7 +37,7 @@ class Picture:
         return {"text/plain": self.text, "image/svg+xml": self._svg}
 
 
-def draw_run(result: Result) -> Picture:
+def draw_run(result: SimulationResult) -> Picture:
     """Draw a simulated run."""
     end, lower = max(1, *result.t), _HEIGHT + _GAP
     text = f"at most {max(result.ready, default=0)} replicas ready"

@@ -15,7 +15,7 @@ from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.autoscaling.annotations import parse_spec
 from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.fleet import Startup
-from qwenkit.capacity.result import Result
+from qwenkit.capacity.result import SimulationResult
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import ClosedLoop, Lengths
@@ -26,7 +26,7 @@ QUIET_S, BUSY_S = 20, 180
 
 
 @dataclass(frozen=True)
-class Choice:
+class WhatIfAnswer:
     """What the sliders say and what the simulation answers. Seconds; cost in GPU-hours."""
 
     target: float
@@ -82,7 +82,7 @@ class WhatIf:
     def __repr__(self) -> str:
         return _sentence(self.value)
 
-    def propose(self, **sliders: float) -> Choice:
+    def propose(self, **sliders: float) -> WhatIfAnswer:
         """Move sliders from Python; return the new answer.
 
         Raises:
@@ -116,7 +116,7 @@ class WhatIf:
             self._box.show(self._sliders, self._html())
         return self._box
 
-    def _answer(self, now: Mapping[str, Any]) -> tuple[Choice, Picture]:
+    def _answer(self, now: Mapping[str, Any]) -> tuple[WhatIfAnswer, Picture]:
         spec = parse_spec(
             self._base
             | {
@@ -209,9 +209,9 @@ class _Box:
             self._moved({name: control.value for name, control in self.controls.items()})
 
 
-def _choice(sliders: Mapping[str, Any], effective: float, result: Result) -> Choice:
+def _choice(sliders: Mapping[str, Any], effective: float, result: SimulationResult) -> WhatIfAnswer:
     requests = result.requests
-    return Choice(
+    return WhatIfAnswer(
         **sliders,
         effective_target=round(effective, 4),
         peak_replicas=max(result.ready, default=0),
@@ -221,7 +221,7 @@ def _choice(sliders: Mapping[str, Any], effective: float, result: Result) -> Cho
     )
 
 
-def _sentence(value: Choice) -> str:
+def _sentence(value: WhatIfAnswer) -> str:
     return (
         f"{value.clients} clients, effective target {value.effective_target:g}: "
         f"at most {value.peak_replicas} replicas ready, TTFT p95 {value.ttft_p95_s:g} s, "

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from qwenkit.autoscaling.annotations import ScalingSpec
 from qwenkit.autoscaling.kpa import Decider, Decision
+from qwenkit.autoscaling.reasons import explain
 from qwenkit.errors import InvalidValue
 
 
@@ -222,7 +223,7 @@ def test_delay_holds_the_greatest() -> None:
         held.append(decision)
     last_wanted = max(d.now for d in held if d.for_stable > 0)
     assert [d.now for d in held if d.held_by_delay] == [last_wanted + 2 * k for k in range(1, 5)]
-    assert "scale-down-delay" in next(d for d in held if d.held_by_delay).reason
+    assert "scale-down-delay" in explain(next(d for d in held if d.held_by_delay))
 
 
 @pytest.mark.parametrize("load", [-1.0, -1e-9, math.nan, math.inf, 1e300])
@@ -237,12 +238,12 @@ def test_impossible_load_is_refused_by_name(load: float) -> None:
 
 def test_reasons_name_what_decided() -> None:
     course = ScalingSpec(target=1.4, total=2.0)
-    assert decide(course, 9.3, 9.3, 1).reason.startswith("panic: 6 s mean concurrency 9.3")
-    assert "60 s mean concurrency 1" in decide(course, 1, 1, 1).reason
+    assert explain(decide(course, 9.3, 9.3, 1)).startswith("panic: 6 s mean concurrency 9.3")
+    assert "60 s mean concurrency 1" in explain(decide(course, 1, 1, 1))
     fast = ScalingSpec(target=1.0, max_scale_up_rate=1.1)
-    assert "max-scale-up-rate" in decide(fast, 9, 9, 1).reason
-    assert "max-scale-down-rate" in decide(ScalingSpec(), 1, 1, 10).reason
-    assert "activation-scale" in decide(ScalingSpec(activation_scale=3), 1, 1, 1).reason
+    assert "max-scale-up-rate" in explain(decide(fast, 9, 9, 1))
+    assert "max-scale-down-rate" in explain(decide(ScalingSpec(), 1, 1, 10))
+    assert "activation-scale" in explain(decide(ScalingSpec(activation_scale=3), 1, 1, 1))
     assert "rps" in ScalingSpec(metric="rps").metric
 
 
@@ -284,7 +285,7 @@ def test_decisions_stay_within_the_rates(spec: ScalingSpec, loads: list[float | 
         assert decision.stable >= 0
         assert decision.panic >= 0
         assert decision.desired >= 0
-        assert decision.reason
+        assert explain(decision)
         if not decision.panicking and not decision.held_by_delay:
             activated = decision.for_stable > 0 and spec.activation_scale == decision.desired
             assert decision.desired >= min(decision.floor, decision.ceiling)

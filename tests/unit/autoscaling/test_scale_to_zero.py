@@ -10,8 +10,8 @@ from qwenkit.autoscaling.annotations import ScalingSpec
 from qwenkit.autoscaling.scale_to_zero import (
     Mode,
     Scaler,
-    State,
-    Step,
+    ScalerStep,
+    ScaleState,
     apply_bounds,
     count_activators,
 )
@@ -19,13 +19,13 @@ from qwenkit.autoscaling.scale_to_zero import (
 
 def active(spec: ScalingSpec, *, replicas: int = 1, since: float = -1000.0) -> Scaler:
     return Scaler(
-        spec, now=0.0, replicas=replicas, state=State.ACTIVE, since=since, initialized=True
+        spec, now=0.0, replicas=replicas, state=ScaleState.ACTIVE, since=since, initialized=True
     )
 
 
 def settle(
     scaler: Scaler, now: float, desired: int, ready: int, excess: int = -1, **how: bool
-) -> Step:
+) -> ScalerStep:
     """Reconcile until the status stays: a changed status is an event of its own."""
     for _ in range(10):
         step = scaler.reconcile(
@@ -71,7 +71,7 @@ def test_a_revision_in_serve_mode_waits_out_the_grace_period() -> None:
     scaler = active(ScalingSpec(target_burst_capacity=0.0))
     assert settle(scaler, 0.0, 1, 1, excess=0).mode is Mode.SERVE
     step = settle(scaler, 5.0, 0, 1, excess=0)
-    assert (step.state, step.mode, step.replicas) == (State.INACTIVE, Mode.PROXY, 1)
+    assert (step.state, step.mode, step.replicas) == (ScaleState.INACTIVE, Mode.PROXY, 1)
     assert step.recheck_s == 30.0
     assert settle(scaler, 34.0, 0, 1, excess=0).replicas == 1
     assert settle(scaler, 35.0, 0, 1, excess=0).replicas == 0
@@ -113,10 +113,14 @@ def test_the_probe_is_waited_for_unless_the_activator_is_always_there() -> None:
 def test_activation_times_out_after_deadline_and_buffer() -> None:
     scaler = Scaler(ScalingSpec(progress_deadline_s=100.0), now=0.0)
     waiting = settle(scaler, 0.0, 0, 0)
-    assert (waiting.state, waiting.replicas) == (State.ACTIVATING, 1)
+    assert (waiting.state, waiting.replicas) == (ScaleState.ACTIVATING, 1)
     assert settle(scaler, 130.0, 0, 0).replicas == 1
     step = scaler.reconcile(130.5, desired=0, excess_burst_capacity=-1, ready=0)
-    assert (step.replicas, step.state, step.condition_reason) == (0, State.INACTIVE, "TimedOut")
+    assert (step.replicas, step.state, step.condition_reason) == (
+        0,
+        ScaleState.INACTIVE,
+        "TimedOut",
+    )
     assert settle(scaler, 131.0, 0, 0).condition_reason == "NoTraffic"
 
 
@@ -124,19 +128,19 @@ def test_a_time_out_stays_the_reason_when_pods_are_ready_too_late() -> None:
     scaler = Scaler(ScalingSpec(progress_deadline_s=1.0), now=0.0)
     for now, desired, ready in ((32.0, 0, 0), (33.0, -1, 1)):
         step = scaler.reconcile(now, desired=desired, excess_burst_capacity=-1, ready=ready)
-        assert (step.state, step.condition_reason) == (State.INACTIVE, "TimedOut")
+        assert (step.state, step.condition_reason) == (ScaleState.INACTIVE, "TimedOut")
 
 
 def test_a_new_revision_becomes_active() -> None:
     scaler = Scaler(ScalingSpec(), now=0.0)
     step = settle(scaler, 1.0, -1, 0)
     assert (step.state, step.condition_reason, step.initialized) == (
-        State.ACTIVATING,
+        ScaleState.ACTIVATING,
         "Queued",
         False,
     )
     step = settle(scaler, 12.0, -1, 1)
-    assert (step.state, step.initialized, step.replicas) == (State.ACTIVE, True, 1)
+    assert (step.state, step.initialized, step.replicas) == (ScaleState.ACTIVE, True, 1)
     step = settle(scaler, 14.0, 0, 1)
     assert (step.replicas, step.desired_scale) == (1, 1)
 
@@ -146,7 +150,7 @@ def test_initial_scale_holds_until_it_was_reached() -> None:
     assert scaler.replicas == 3
     for ready in (0, 2):
         step = settle(scaler, 5.0, 0, ready)
-        assert (step.replicas, step.state) == (3, State.ACTIVATING)
+        assert (step.replicas, step.state) == (3, ScaleState.ACTIVATING)
     scaler.reconcile(10.0, desired=0, excess_burst_capacity=-1, ready=3)
     assert settle(scaler, 10.0, 0, 3).replicas == 1
 
@@ -155,8 +159,8 @@ def test_minimum_above_initial_is_waited_for() -> None:
     scaler = Scaler(ScalingSpec(min_scale=2), now=0.0)
     assert scaler.replicas == 1
     assert settle(scaler, 0.0, -1, 0).replicas == 2
-    assert settle(scaler, 9.0, -1, 1).state is State.ACTIVATING
-    assert settle(scaler, 10.0, -1, 2).state is State.ACTIVE
+    assert settle(scaler, 9.0, -1, 1).state is ScaleState.ACTIVATING
+    assert settle(scaler, 10.0, -1, 2).state is ScaleState.ACTIVE
 
 
 def test_initial_above_maximum_starts_with_initial() -> None:
@@ -166,21 +170,21 @@ def test_initial_above_maximum_starts_with_initial() -> None:
 
 def test_zero_initial_scale_is_inactive_at_once() -> None:
     step = settle(Scaler(ScalingSpec(initial_scale=0), now=0.0), 0.0, -1, 0)
-    assert (step.state, step.replicas) == (State.INACTIVE, 0)
+    assert (step.state, step.replicas) == (ScaleState.INACTIVE, 0)
 
 
 def test_from_zero_and_back() -> None:
-    scaler = Scaler(ScalingSpec(), now=0.0, replicas=0, state=State.INACTIVE, initialized=True)
+    scaler = Scaler(ScalingSpec(), now=0.0, replicas=0, state=ScaleState.INACTIVE, initialized=True)
     step = settle(scaler, 1.0, 2, 0)
-    assert (step.state, step.replicas, step.activator_in_path) == (State.ACTIVATING, 2, True)
+    assert (step.state, step.replicas, step.activator_in_path) == (ScaleState.ACTIVATING, 2, True)
     assert settle(scaler, 5.0, 2, 1, excess=3).mode is Mode.SERVE
-    assert settle(scaler, 5.0, 2, 1).state is State.ACTIVE
+    assert settle(scaler, 5.0, 2, 1).state is ScaleState.ACTIVE
 
 
 def test_no_data_while_inactive_changes_nothing() -> None:
-    scaler = Scaler(ScalingSpec(), now=0.0, replicas=0, state=State.INACTIVE, initialized=True)
+    scaler = Scaler(ScalingSpec(), now=0.0, replicas=0, state=ScaleState.INACTIVE, initialized=True)
     step = settle(scaler, 1.0, -1, 0)
-    assert (step.state, step.replicas, step.mode) == (State.INACTIVE, 0, Mode.PROXY)
+    assert (step.state, step.replicas, step.mode) == (ScaleState.INACTIVE, 0, Mode.PROXY)
 
 
 def test_max_scale_is_named_in_the_reason() -> None:
@@ -224,5 +228,5 @@ def test_replicas_stay_in_bounds_whatever_happens(
         assert 0 <= step.replicas <= most
         assert (step.mode is Mode.SERVE) <= (excess >= 0)
         assert step.recheck_s is None or step.recheck_s > 0
-        if step.state is State.ACTIVE:
+        if step.state is ScaleState.ACTIVE:
             assert ready >= max(low, 1)

@@ -15,8 +15,8 @@ from qwenkit.capacity.dataplane import ActivatorStats, sample_size
 from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.fleet import Startup
 from qwenkit.capacity.gpu import prefill_seconds, tpot_seconds
-from qwenkit.capacity.result import Result
-from qwenkit.capacity.server import FixedServer, Server, VllmServer
+from qwenkit.capacity.result import SimulationResult
+from qwenkit.capacity.server import FixedServer, SimulatedServer, VllmServer
 from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import (
     Arrival,
@@ -250,7 +250,7 @@ CLIENTS = st.lists(st.tuples(st.floats(0, 200), st.integers(0, 6)), min_size=1, 
 )
 
 
-def check(result: Result, spec: ScalingSpec, environment: Environment) -> None:
+def check(result: SimulationResult, spec: ScalingSpec, environment: Environment) -> None:
     seconds = len(result.t)
     assert list(result.t) == list(range(seconds))
     columns = ("arrivals", "clients", "concurrency", "queue", "desired", "ready", "starting")
@@ -268,7 +268,10 @@ def check(result: Result, spec: ScalingSpec, environment: Environment) -> None:
 @settings(max_examples=60, deadline=None)
 @given(SPECS, st.one_of(ARRIVALS, CLIENTS), SERVERS, ENVIRONMENTS)
 def test_whatever_the_settings(
-    spec: ScalingSpec, traffic: OpenLoop | ClosedLoop, server: Server, environment: Environment
+    spec: ScalingSpec,
+    traffic: OpenLoop | ClosedLoop,
+    server: SimulatedServer,
+    environment: Environment,
 ) -> None:
     result = simulate(spec, traffic, server, environment=environment, duration_s=400, seed=3)
     check(result, spec, environment)
@@ -279,7 +282,7 @@ def test_whatever_the_settings(
 @settings(max_examples=25, deadline=None)
 @given(SPECS, ARRIVALS, SERVERS, ENVIRONMENTS)
 def test_skipping_idle_seconds_changes_nothing(
-    spec: ScalingSpec, traffic: OpenLoop, server: Server, environment: Environment
+    spec: ScalingSpec, traffic: OpenLoop, server: SimulatedServer, environment: Environment
 ) -> None:
     spread = OpenLoop(tuple(each._replace(at=each.at * 5) for each in traffic.arrivals))
     quick = simulate(spec, spread, server, environment=environment, duration_s=1600)

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from qwenkit.capacity.candidates import Candidate, Choice
+from qwenkit.capacity.candidates import Candidate, ScalingChoice
 from qwenkit.cluster.diagnosis.timeline import Step, Timeline
 from qwenkit.cluster.scale import Replicas
 from qwenkit.errors import InvalidValue
@@ -146,7 +146,7 @@ def charts():
         Request(1.0, 2.0, "failed", "http 503", None, 0.0, 0),
     )
     candidate = Candidate(
-        choice=Choice(8, 0, 1, 3),
+        choice=ScalingChoice(8, 0, 1, 3),
         ttft_p95_s=0.5,
         tpot_p95_s=0.02,
         latency_p95_s=2.0,

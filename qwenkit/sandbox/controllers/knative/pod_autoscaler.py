@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from qwenkit.autoscaling.annotation_keys import KPA
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.autoscaling.kpa import UNKNOWN
-from qwenkit.autoscaling.scale_to_zero import Mode, Scaler, State, Step
+from qwenkit.autoscaling.scale_to_zero import Mode, Scaler, ScalerStep, ScaleState
 from qwenkit.errors import InvalidValue
 from qwenkit.sandbox.controllers.knative import names
 from qwenkit.sandbox.controllers.knative.autoscaler import Autoscaler
@@ -30,7 +30,7 @@ _MESSAGES = {
     "TimedOut": "The target could not be activated.",
 }
 _MIN_ACTIVATORS = 2
-_STATES = {"True": State.ACTIVE, "False": State.INACTIVE}
+_STATES = {"True": ScaleState.ACTIVE, "False": ScaleState.INACTIVE}
 
 
 class PodAutoscalerController(Shaped):
@@ -158,7 +158,7 @@ class PodAutoscalerController(Shaped):
             spec,
             now=clock.now(),
             replicas=at(deployment, "spec", "replicas"),
-            state=_STATES.get(active.get("status", ""), State.ACTIVATING),
+            state=_STATES.get(active.get("status", ""), ScaleState.ACTIVATING),
             since=clock.moment(active["lastTransitionTime"]) if active else None,
             initialized=condition(obj, INITIALIZED).get("status") == TRUE,
             mode=Mode(at(sks, "spec", "mode") or Mode.PROXY.value),
@@ -174,7 +174,7 @@ class PodAutoscalerController(Shaped):
         pods = self.store.list("Pod", namespace, {names.REVISION: revision})
         return sum(is_active(pod) and is_ready_pod(pod) for pod in pods)
 
-    def _apply_scale(self, obj: Object, step: Step) -> None:
+    def _apply_scale(self, obj: Object, step: ScalerStep) -> None:
         namespace = obj["metadata"]["namespace"]
         target = obj["spec"]["scaleTargetRef"]["name"]
         deployment = self.store.find("Deployment", namespace, target)
@@ -230,14 +230,14 @@ def _reflect_service(sks: Object, conditions: Conditions) -> None:
         conditions.mark_unknown(SKS_READY, "NotReady", message)
 
 
-def _report(step: Step, ready: int, status: Object, conditions: Conditions) -> None:
+def _report(step: ScalerStep, ready: int, status: Object, conditions: Conditions) -> None:
     status["actualScale"] = ready
     status["desiredScale"] = step.desired_scale
     if step.initialized and status["serviceName"]:
         conditions.mark_true(INITIALIZED)
-    if step.state is State.ACTIVE:
+    if step.state is ScaleState.ACTIVE:
         conditions.mark_true(ACTIVE)
-    elif step.state is State.ACTIVATING:
+    elif step.state is ScaleState.ACTIVATING:
         conditions.mark_unknown(ACTIVE, "Queued", _MESSAGES["Queued"])
     else:
         conditions.mark_false(ACTIVE, step.condition_reason, _MESSAGES[step.condition_reason])
