@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 EXTRAS := course,sandbox,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help course test lint static together alone lab bench crosscheck lock clean
+.PHONY: help course test quick lint static together alone lab bench crosscheck lock clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -22,6 +22,9 @@ course: $(STAMP) ## every notebook against the embedded sandbox; report under ru
 	@$(BIN)/qwenkit run -p notebooks/params/sandbox.yaml
 
 test: lint static together alone ## lint, types, arrows, unit, sandbox, browser, notebooks, the whole course
+
+quick: lint ## the contributor's lane: lint, types, arrows and unit tests
+	$(BIN)/python -m pytest tests/unit -q -n 2
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
