@@ -4,7 +4,7 @@
     ├── InvalidValue             one value breaks one rule            (exit code 2)
     │   └── SettingsError        the same, for a parameter: names the layer it came from
     ├── PreflightError           a prerequisite of the chosen target is missing
-    ├── Unreachable              nobody answers at an address
+    ├── Unreachable              nothing answers at an address
     ├── NotFound                 the object, bucket, file or context does not exist
     ├── Forbidden                the credentials are wrong or may not do this
     ├── Conflict                 it exists and is not ours, or somebody else changed it
@@ -27,9 +27,10 @@ class QwenkitError(Exception):
 
     Args:
         what: what failed, naming the object and the value; one sentence.
-        why: the cause, in the words of whoever refused (an API message, a rule).
+        why: the cause: an API server's message, a rule.
         fix: what to do next; a command where one helps.
-        context: facts for programs (``kind``, ``name``, ``status``, ``request_id`` ...).
+        context: facts for programs (``kind``, ``name``, ``status``, ``request_id`` ...);
+            ``evidence`` is a sequence of lines that show the cause.
     """
 
     exit_code = 1
@@ -39,12 +40,10 @@ class QwenkitError(Exception):
         self.what, self.why, self.fix, self.context = what, why, fix, context
 
     def __str__(self) -> str:
-        lines = [self.what]
-        if self.why:
-            lines.append(f"  why: {self.why}")
-        if self.fix:
-            lines.append(f"  fix: {self.fix}")
-        return "\n".join(lines)
+        """Lay the error out for a terminal: what, why, one line of evidence each, fix."""
+        why = "\n       ".join(filter(None, [self.why, *self.context.get("evidence", ())]))
+        notes = [f"  {label}: {text}" for label, text in (("why", why), ("fix", self.fix)) if text]
+        return "\n".join([self.what, *notes])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the error as JSON-ready values, for ``--json`` and reports."""
@@ -77,7 +76,7 @@ class PreflightError(QwenkitError):
 
 
 class Unreachable(QwenkitError):
-    """Nobody answers at an address."""
+    """Nothing answers at an address."""
 
 
 class NotFound(QwenkitError):
@@ -97,11 +96,11 @@ class Rejected(QwenkitError):
 
 
 class NotReady(QwenkitError):
-    """The object reported a failure that waiting does not mend."""
+    """The object reported a failure that waiting does not resolve."""
 
 
 class WaitTimeout(QwenkitError):
-    """A deadline passed. ``context`` holds the last state and the transitions seen."""
+    """A deadline passed. ``context`` holds the last state and the transitions."""
 
 
 class TransferError(QwenkitError):

@@ -17,11 +17,10 @@ from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.deploy import Applied, Deployed
 from qwenkit.cluster.diagnosis import explain as diagnosis
 from qwenkit.cluster.diagnosis.explanation import Explanation
-from qwenkit.cluster.preflight.doctor import Report, examine
+from qwenkit.cluster.preflight.doctor import PreflightReport, examine
 from qwenkit.cluster.teardown import Leaks, TeardownReport
 from qwenkit.cluster.wait import OnChange
 from qwenkit.credentials import Credentials
-from qwenkit.errors import QwenkitError
 from qwenkit.inference import load
 from qwenkit.inference.client import Server
 from qwenkit.inference.results import LoadResult, Progress
@@ -33,15 +32,9 @@ from qwenkit.weights.store import Weights
 Document = Mapping[str, Any]
 
 
-def doctor(settings: Settings) -> Report:
+def doctor(settings: Settings) -> PreflightReport:
     """Check every prerequisite of the course; what is missing is in the report, not raised."""
-    cluster: Cluster | QwenkitError
-    try:
-        cluster = Cluster.connect(settings)
-    except QwenkitError as error:
-        cluster = error
     return examine(
-        cluster,
         settings,
         bucket_check=lambda: Weights.of(settings).check(),
         secret=secret_name(settings),
@@ -76,12 +69,12 @@ def deploy(settings: Settings, *, on_change: OnChange | None = None) -> Deployed
         WaitTimeout: it did not become ready in time.
     """
     documents = _ready_to_send(settings, render(settings))
-    return rollout.deploy(Cluster.connect(settings), documents, settings, on_change=on_change)
+    return rollout.deploy(Cluster.connect(settings), settings, documents, on_change=on_change)
 
 
 def explain(settings: Settings) -> Explanation:
     """Return why the Service is not ready, or that it is: one cause, its evidence, one fix."""
-    return diagnosis.explain(Cluster.connect(settings), settings)
+    return diagnosis.explain(Cluster.connect(settings), settings.service)
 
 
 def find_server(settings: Settings) -> Server:
@@ -91,7 +84,7 @@ def find_server(settings: Settings) -> Server:
         NotFound: the Service does not exist, or the gateway's address is not known.
         NotReady: the Service has no URL yet.
     """
-    found = gateway.find(Cluster.connect(settings), settings)
+    found = gateway.find_gateway(Cluster.connect(settings), settings)
     return Server(
         found.url, found.host, model=settings.served_model_name, timeout_s=settings.timeout_s
     )
@@ -116,7 +109,7 @@ def run_load(
 
 
 def teardown(
-    settings: Settings, *, on_step: Callable[[removal.Step], None] | None = None
+    settings: Settings, *, on_step: Callable[[removal.TeardownStep], None] | None = None
 ) -> TeardownReport:
     """Remove what this run made, in the right order; weights only with ``delete_weights``.
 

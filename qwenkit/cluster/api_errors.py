@@ -1,4 +1,4 @@
-"""What the API server's refusals mean: one table of status to error, one of message to fix."""
+"""What a refusal of the API server means: one table of status to error, one of message to fix."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from qwenkit.cluster.connect import SANDBOX, START_SANDBOX
+from qwenkit.cluster.pvc_flags import enable_command, flags_missing_in
 from qwenkit.errors import Conflict, Forbidden, NotFound, QwenkitError, Rejected, Unreachable
 
 _CORRECT = "correct what the message names; qwenkit render shows the objects"
@@ -14,7 +15,7 @@ _BY_STATUS: dict[int, tuple[type[QwenkitError], str]] = {
     400: (Rejected, _CORRECT),
     401: (Forbidden, "the credentials of this context are wrong or expired; log in again"),
     403: (Forbidden, "ask the cluster's administrator for a role that may do this"),
-    404: (NotFound, "is it there, under this name and in this namespace? qwenkit deploy makes it"),
+    404: (NotFound, "check the name and the namespace; qwenkit deploy creates it"),
     405: (Rejected, ""),
     409: (Conflict, "somebody changed it at the same time; try again"),
     413: (Rejected, "the object is too large"),
@@ -25,14 +26,9 @@ _BY_STATUS: dict[int, tuple[type[QwenkitError], str]] = {
 _SERVER_FAILED = (
     "the API server or a webhook behind it is failing; kubectl get --raw /readyz?verbose"
 )
-
-_DISTRUSTED = (
+_UNTRUSTED = (
     "check certificate-authority-data and the server's name in the kubeconfig, and the clock here; "
-    "a cluster made anew has a new authority"
-)
-
-_FLAG_PATCH = (
-    "kubectl patch configmap config-features -n knative-serving --type merge -p '{\"data\":{%s}}'"
+    "a cluster that was created again has a new authority"
 )
 _FIXES: tuple[tuple[str, str], ...] = (
     (
@@ -56,7 +52,7 @@ _FIXES: tuple[tuple[str, str], ...] = (
 
 
 def from_api(error: Any, what: str, **context: Any) -> QwenkitError:
-    """Translate an ``ApiException`` into the error that says what to do.
+    """Translate an ``ApiException`` into the error of its status, with a fix.
 
     Args:
         error: what the kubernetes client raised; status 0 is a failed TLS handshake.
@@ -66,19 +62,18 @@ def from_api(error: Any, what: str, **context: Any) -> QwenkitError:
     status = int(error.status or 0)
     message = _message(error)
     if status == 0:
-        return Unreachable(what, message, _DISTRUSTED, **context)
-    cls, fix = _BY_STATUS.get(
-        status, (Unreachable if status >= 500 else QwenkitError, _SERVER_FAILED)
-    )
+        return Unreachable(what, message, _UNTRUSTED, **context)
+    unknown = Unreachable if status >= 500 else QwenkitError
+    cls, fix = _BY_STATUS.get(status, (unknown, _SERVER_FAILED))
     if status in (403, 500) and re.search(r"denied the request|exceeded quota", message):
         cls, fix = Rejected, ""
-    return cls(what, message, fix_for(message) or fix, status=status, **context)
+    return cls(what, message, _fix_for(message) or fix, status=status, **context)
 
 
 def unreachable(
     error: Exception, address: str, cluster: str, what: str, **context: Any
 ) -> Unreachable:
-    """Say that nobody answers at ``address``, or nobody that can be trusted.
+    """Translate a connection error: nothing answers at ``address``, or nothing trusted.
 
     Args:
         error: what urllib3 raised.
@@ -89,7 +84,7 @@ def unreachable(
     """
     why = _root(error)
     if "SSL" in why or "X509" in why:
-        what, fix = f"{what}: no trusted connection to {address}", _DISTRUSTED
+        what, fix = f"{what}: no trusted connection to {address}", _UNTRUSTED
     else:
         what = f"{what}: no answer from the Kubernetes API at {address}"
         fix = (
@@ -100,27 +95,12 @@ def unreachable(
     return Unreachable(what, why, fix, address=address, **context)
 
 
-def fix_for(message: str) -> str:
+def _fix_for(message: str) -> str:
     """Return what to do about an admission message, empty if nothing is known."""
-    flags = pvc_flags(message)
+    flags = flags_missing_in(message)
     if flags:
-        return _FLAG_PATCH % ",".join(f'"{flag}":"enabled"' for flag in flags)
+        return enable_command(*flags)
     return next((fix for rule, fix in _FIXES if re.search(rule, message, re.IGNORECASE)), "")
-
-
-def pvc_flags(message: str) -> list[str]:
-    """Return the feature flags whose absence a message complains about."""
-    flags = (
-        (
-            "Persistent volume claim support is disabled",
-            "kubernetes.podspec-persistent-volume-claim",
-        ),
-        (
-            "Persistent volume write support is disabled",
-            "kubernetes.podspec-persistent-volume-write",
-        ),
-    )
-    return [flag for text, flag in flags if text in message]
 
 
 def _message(error: Any) -> str:

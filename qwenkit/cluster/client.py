@@ -1,4 +1,4 @@
-"""A Kubernetes cluster as five verbs on plain dicts; only objects with our labels are changed."""
+"""Read and change a Kubernetes cluster with plain dicts; only our objects are changed."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from qwenkit.cluster.api_errors import from_api, unreachable
 from qwenkit.cluster.connect import api_client
 from qwenkit.cluster.discovery import NoDiscovery, Resources
 from qwenkit.cluster.kinds import POD, Kind, Obj, as_kind, kind_of, name_of
-from qwenkit.cluster.ownership import require_ours, require_staying
+from qwenkit.cluster.ownership import require_not_terminating, require_ours, run_labels
 from qwenkit.errors import Forbidden, NotFound, QwenkitError
 from qwenkit.settings import Settings
 
 FIELD_MANAGER = "qwenkit"
-_MERGE_PATCH = "application/merge-patch+json"
 
 
 class Cluster:
-    """One context of a kubeconfig. ``Cluster.connect`` makes one.
+    """One context of a kubeconfig, one namespace, one run. ``Cluster.connect`` makes one.
 
     Args:
         api: a ``kubernetes.client.ApiClient``.
         context: its name, for messages.
-        namespace: where namespaced objects are if the caller names no other.
+        namespace: the namespace of namespaced objects, unless a read names another.
         run: the run whose objects may be changed.
         timeout_s: limit of one request.
     """
@@ -39,12 +38,12 @@ class Cluster:
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:
-        """Use the context that ``settings`` name, from the kubeconfigs that kubectl reads.
+        """Connect to the context of ``settings``, from the kubeconfigs that kubectl reads.
 
         Raises:
             NotFound: no such kubeconfig, or no such context in it.
-            InvalidValue: the file is no kubeconfig.
-            Unreachable: nobody answers at its address.
+            InvalidValue: the file is not a kubeconfig.
+            Unreachable: nothing answers at its address.
             Forbidden: the credentials are not accepted.
         """
         api = api_client(settings.context)
@@ -52,7 +51,7 @@ class Cluster:
         try:
             cluster.version()
         except Forbidden as error:
-            # 403: known, but this role may not read the version. It may well do the rest.
+            # 403: the credentials are good, but this role may not read the version.
             if error.context.get("status") != 403:
                 raise
         return cluster
@@ -65,8 +64,13 @@ class Cluster:
         """The API server's URL."""
         return str(self._api.configuration.host)
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels of this run's objects."""
+        return run_labels(self.run)
+
     def close(self) -> None:
-        """Release the connections."""
+        """Close the connections."""
         self._api.close()
 
     def version(self) -> Obj:
@@ -74,7 +78,7 @@ class Cluster:
         return self._raw("/version", "reading the version")
 
     def serves(self, kind: Kind) -> bool:
-        """Tell whether the cluster knows a kind."""
+        """Return whether the cluster serves a kind."""
         try:
             self._resources.of(kind)
         except NotFound:
@@ -92,46 +96,28 @@ class Cluster:
         """Return an object.
 
         Raises:
-            NotFound: it does not exist, or the cluster does not know its kind.
+            NotFound: it does not exist, or the cluster does not serve its kind.
         """
         kind = as_kind(kind)
         resource, where = self._place(kind, namespace)
-        with self._speaking(f"reading {kind} {name}", kind, name):
-            return self._plain(resource.get(name=name, namespace=where, **self._options()))
+        with self._own_errors(f"reading {kind} {name}", kind, name):
+            return self._object(resource.get(name=name, namespace=where, **self._options))
 
-    def list(
-        self,
-        kind: Kind | str,
-        *,
-        namespace: str | None = None,
-        labels: Mapping[str, str] | None = None,
-        everywhere: bool = False,
-    ) -> list[Obj]:
-        """Return the objects of a kind, those with all of ``labels`` if given.
-
-        Args:
-            kind: what to list.
-            namespace: where; default the cluster's own.
-            labels: label names and values that must match.
-            everywhere: in all namespaces.
-        """
+    def list(self, kind: Kind | str, *, labels: Mapping[str, str] | None = None) -> list[Obj]:
+        """Return the objects of a kind, those with all of ``labels`` if given."""
         kind = as_kind(kind)
-        resource, where = self._place(kind, namespace)
+        resource, where = self._place(kind, None)
         selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items()) or None
-        with self._speaking(f"listing {kind}", kind):
-            found = self._plain(
-                resource.get(
-                    namespace=None if everywhere else where,
-                    label_selector=selector,
-                    **self._options(),
-                )
+        with self._own_errors(f"listing {kind}", kind):
+            found = self._object(
+                resource.get(namespace=where, label_selector=selector, **self._options)
             )
         # A list's items leave out what the list says once.
         head = {"apiVersion": kind.api_version, "kind": kind.kind}
         return [head | item for item in found.get("items") or []]
 
     def apply(self, obj: Mapping[str, Any], *, dry_run: bool = False) -> Obj:
-        """Create or change an object by server-side apply; returns what the server made of it.
+        """Create or change an object by server-side apply; return the server's version of it.
 
         Args:
             obj: the object; any mapping that JSON can hold.
@@ -139,7 +125,7 @@ class Cluster:
 
         Raises:
             Conflict: it exists and is not this run's, or is being deleted.
-            Rejected: a webhook or the validation refused it; the fix names the flag if one is off.
+            Rejected: a webhook or the validation refused it.
         """
         kind, name = kind_of(obj), name_of(obj)
         body = json.loads(json.dumps(obj))
@@ -147,11 +133,11 @@ class Cluster:
         existing = self.find(kind, name, namespace=where)
         if existing is not None:
             require_ours(existing, run=self.run)
-            require_staying(existing)
-        options = self._options() | ({"dry_run": "All"} if dry_run else {})
-        with self._speaking(f"applying {kind} {name}", kind, name):
-            # The object is ours: a field that somebody edited by hand is set back.
-            return self._plain(
+            require_not_terminating(existing)
+        options = self._options | ({"dry_run": "All"} if dry_run else {})
+        with self._own_errors(f"applying {kind} {name}", kind, name):
+            # The object is ours: a field that somebody edited by hand is reset.
+            return self._object(
                 resource.server_side_apply(
                     body=body,
                     name=name,
@@ -162,9 +148,7 @@ class Cluster:
                 )
             )
 
-    def patch(
-        self, kind: Kind | str, name: str, body: Mapping[str, Any], *, namespace: str | None = None
-    ) -> Obj:
+    def patch(self, kind: Kind | str, name: str, body: Mapping[str, Any]) -> Obj:
         """Merge ``body`` into an object of this run; None removes a key.
 
         Raises:
@@ -172,33 +156,33 @@ class Cluster:
             Conflict: it is not this run's.
         """
         kind = as_kind(kind)
-        resource, where = self._place(kind, namespace)
-        require_ours(self.get(kind, name, namespace=where), run=self.run)
-        with self._speaking(f"patching {kind} {name}", kind, name):
-            return self._plain(
+        resource, where = self._place(kind, None)
+        require_ours(self.get(kind, name), run=self.run)
+        with self._own_errors(f"patching {kind} {name}", kind, name):
+            return self._object(
                 resource.patch(
                     body=dict(body),
                     name=name,
                     namespace=where,
-                    content_type=_MERGE_PATCH,
+                    content_type="application/merge-patch+json",
                     field_manager=FIELD_MANAGER,
-                    **self._options(),
+                    **self._options,
                 )
             )
 
-    def delete(self, kind: Kind | str, name: str, *, namespace: str | None = None) -> bool:
+    def delete(self, kind: Kind | str, name: str) -> bool:
         """Delete an object of this run; False if there was none.
 
         Raises:
             Conflict: it is not this run's.
         """
         kind = as_kind(kind)
-        resource, where = self._place(kind, namespace)
-        existing = self.find(kind, name, namespace=where)
+        resource, where = self._place(kind, None)
+        existing = self.find(kind, name)
         if existing is None:
             return False
         require_ours(existing, run=self.run)
-        # The uid keeps us from deleting what took the name meanwhile.
+        # The uid protects an object that has taken the name since.
         body = {
             "kind": "DeleteOptions",
             "apiVersion": "v1",
@@ -206,24 +190,17 @@ class Cluster:
             "preconditions": {"uid": existing["metadata"].get("uid")},
         }
         try:
-            with self._speaking(f"deleting {kind} {name}", kind, name):
-                resource.delete(name=name, namespace=where, body=body, **self._options())
+            with self._own_errors(f"deleting {kind} {name}", kind, name):
+                resource.delete(name=name, namespace=where, body=body, **self._options)
         except NotFound:
             return False
         return True
 
     def logs(self, pod: str, *, container: str, lines: int = 20, previous: bool = False) -> str:
         """Return the last lines of a container's log."""
-        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
-        query = [
-            ("container", container),
-            ("tailLines", lines),
-            ("previous", str(previous).lower()),
-        ]
-        with self._speaking(f"reading the log of pod {pod}", POD, pod):
-            response = self._dynamic.request(
-                "get", path, query_params=query, serialize=False, **self._timeout
-            )
+        query = {"container": container, "tailLines": lines, "previous": str(previous).lower()}
+        with self._own_errors(f"reading the log of pod {pod}", POD, pod):
+            response = self._log(pod, query, self.timeout_s)
             return str(response.data.decode("utf-8", "replace"))
 
     def follow(
@@ -235,18 +212,10 @@ class Cluster:
             Unreachable: the connection broke, or nothing came for ``silence_s``.
             Rejected: the container has not started.
         """
-        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
-        query = [("container", container), ("tailLines", lines), ("follow", "true")]
-        with self._speaking(f"following the log of pod {pod}", POD, pod):
-            response = self._dynamic.request(
-                "get",
-                path,
-                query_params=query,
-                serialize=False,
-                _request_timeout=(min(5.0, self.timeout_s), silence_s),
-            )
+        query = {"container": container, "tailLines": lines, "follow": "true"}
+        with self._own_errors(f"following the log of pod {pod}", POD, pod):
             rest = b""
-            with closing(response):
+            with closing(self._log(pod, query, silence_s)) as response:
                 for chunk in response.stream():
                     *whole, rest = (rest + chunk).split(b"\n")
                     yield from (line.decode("utf-8", "replace") for line in whole)
@@ -264,14 +233,19 @@ class Cluster:
     def _resources(self) -> Resources:
         return Resources(self._dynamic, lambda path: self._raw(path, f"reading {path}"))
 
+    def _timeout(self, read_s: float) -> dict[str, Any]:
+        return {"_request_timeout": (min(5.0, self.timeout_s), read_s)}
+
     @property
-    def _timeout(self) -> dict[str, Any]:
-        return {"_request_timeout": (min(5.0, self.timeout_s), self.timeout_s)}
-
     def _options(self) -> dict[str, Any]:
-        return {"serializer": _as_is, **self._timeout}
+        return {"serializer": _as_is, **self._timeout(self.timeout_s)}
 
-    def _plain(self, answer: Any) -> Obj:
+    def _log(self, pod: str, query: Mapping[str, object], read_s: float) -> Any:
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
+        options = {"query_params": list(query.items()), "serialize": False, **self._timeout(read_s)}
+        return self._dynamic.request("get", path, **options)
+
+    def _object(self, answer: Any) -> Obj:
         if isinstance(answer, dict):
             return answer
         raise QwenkitError(
@@ -285,14 +259,14 @@ class Cluster:
         return resource, (namespace or self.namespace) if resource.namespaced else None
 
     def _raw(self, path: str, what: str) -> Obj:
-        with self._speaking(what):
-            return self._plain(self._dynamic.request("get", path, **self._options()))
+        with self._own_errors(what):
+            return self._object(self._dynamic.request("get", path, **self._options))
 
     @contextmanager
-    def _speaking(self, what: str, kind: Kind | None = None, name: str = "") -> Iterator[None]:
-        """Turn what the client libraries raise into our errors.
+    def _own_errors(self, what: str, kind: Kind | None = None, name: str = "") -> Iterator[None]:
+        """Translate the client libraries' errors into ours.
 
-        ``from None``: theirs print headers and a second traceback, and add nothing to the message.
+        ``from None``: theirs print headers and a second traceback, and add no information.
         """
         from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError

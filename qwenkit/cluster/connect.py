@@ -1,4 +1,4 @@
-"""From the kubeconfigs and a context's name to an API client; never the current context unasked."""
+"""Make an API client for a named context of the kubeconfigs; never for the current one unasked."""
 
 from __future__ import annotations
 
@@ -27,22 +27,27 @@ def kubeconfig_paths() -> list[Path]:
 def api_client(context: str) -> Any:
     """Return an API client for one context; sends nothing yet.
 
-    Several files are merged as kubectl merges them: the first that has a name wins, and one that
-    does not exist is passed over. ``in-cluster`` is the service account of the pod we run in.
+    Several files are merged as kubectl merges them: the first file with a name wins; a missing
+    file is skipped. ``in-cluster`` is the service account of the pod that this process runs in.
 
     Raises:
         NotFound: no kubeconfig, or no such context in any.
-        InvalidValue: a file is no usable kubeconfig.
+        InvalidValue: a file is not a usable kubeconfig.
         Forbidden: the context's credential plugin gives no credentials.
     """
     from kubernetes import client
+    from urllib3.util import Retry
 
     configuration = client.Configuration()
     if context == IN_CLUSTER and not os.environ.get("KUBECONFIG"):
         _load_in_cluster(configuration)
     else:
         _load(kubeconfig_paths(), context, configuration)
-    return client.ApiClient(_patient(configuration))
+    # Only reads are repeated: urllib3 does not retry PATCH and POST by default.
+    configuration.retries = Retry(
+        total=3, backoff_factor=0.2, status_forcelist=(429, 503), raise_on_status=False
+    )
+    return client.ApiClient(configuration)
 
 
 def _load(paths: Sequence[Path], context: str, configuration: Any) -> None:
@@ -55,8 +60,10 @@ def _load(paths: Sequence[Path], context: str, configuration: Any) -> None:
     if context not in known:
         raise NotFound(
             f"context {context!r} is not in {where}",
-            f"the contexts there are: {', '.join(known) or 'none'}",
-            _fix(context),
+            f"it has these contexts: {', '.join(known) or 'none'}",
+            START_SANDBOX
+            if context == SANDBOX
+            else "name one of them with --context, or set KUBECONFIG to the file that has it",
             kind="Context",
             name=context,
         )
@@ -85,28 +92,18 @@ def _load_in_cluster(configuration: Any) -> None:
     try:
         load(client_configuration=configuration)
     except config.ConfigException as error:
-        fix = "this context is for pods; elsewhere name a context of your kubeconfig"
+        fix = "this context works only in a pod; elsewhere name a context of your kubeconfig"
         raise NotFound("there is no service account here", str(error), fix) from None
 
 
-def _patient(configuration: Any) -> Any:
-    from urllib3.util import Retry
-
-    # Only reads are repeated: urllib3 leaves PATCH and POST out by default.
-    configuration.retries = Retry(
-        total=3, backoff_factor=0.2, status_forcelist=(429, 503), raise_on_status=False
-    )
-    return configuration
-
-
 def _require_credentials(context: str, user: dict[str, Any], configuration: Any) -> None:
-    """Refuse to go on as nobody: the client only logs that a credential plugin failed."""
+    """Raise if a credential plugin failed: the client only logs it and sends no credentials."""
     plugin = (user.get("user") or {}).get("exec")
     if plugin and not configuration.api_key and not configuration.cert_file:
         raise Forbidden(
             f"context {context!r}: its credential plugin gave no credentials",
             f"{plugin.get('command')} failed or is not installed",
-            f"log in again, until this answers: kubectl --context {context} get --raw /version",
+            f"log in again, then check: kubectl --context {context} get --raw /version",
         )
 
 
@@ -127,7 +124,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _named(files: Sequence[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
-    """Return the entries of one kind by name, the first file's first."""
+    """Return the entries of one kind by name; the first file wins."""
     found: dict[str, dict[str, Any]] = {}
     for file in files:
         entries = file.get(kind)
@@ -135,9 +132,3 @@ def _named(files: Sequence[dict[str, Any]], kind: str) -> dict[str, dict[str, An
             if isinstance(entry, dict) and "name" in entry:
                 found.setdefault(str(entry["name"]), entry)
     return found
-
-
-def _fix(context: str) -> str:
-    if context == SANDBOX:
-        return START_SANDBOX
-    return "name one of them with --context, or set KUBECONFIG to the file that has it"

@@ -1,4 +1,4 @@
-"""Apply the course's objects in order and wait until the Service answers for what was applied."""
+"""Apply the course's objects in order and wait until the Service is ready with them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from qwenkit.cluster import gateway
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.diagnosis.causes import unbound_claim
+from qwenkit.cluster.diagnosis.explanation import Explanation
+from qwenkit.cluster.diagnosis.pvc import unbound_claim
 from qwenkit.cluster.diagnosis.snapshot import Snapshot
+from qwenkit.cluster.gateway import gateway_url, service_host
 from qwenkit.cluster.kinds import KSVC, PV, PVC, SECRET, Obj, kind_of, name_of
 from qwenkit.cluster.rollout import wait_ready
 from qwenkit.cluster.wait import OnChange, Waited, wait
-from qwenkit.errors import InvalidValue, NotReady
+from qwenkit.errors import InvalidValue, QwenkitError
 from qwenkit.settings import Settings
 
-# What a later object names must be there first; other kinds go before the Service.
+# An object follows those that it refers to; other kinds come before the Service.
 _ORDER = {SECRET: 0, PV: 1, PVC: 2, KSVC: 9}
 
 
@@ -36,7 +37,7 @@ class Deployed:
 
 @dataclass(frozen=True)
 class Applied:
-    """An object as the server keeps it now; ``generation`` counts changes of its spec."""
+    """An object as the server stores it; ``generation`` counts changes of its spec."""
 
     kind: str
     name: str
@@ -44,65 +45,70 @@ class Applied:
 
     @classmethod
     def of(cls, obj: Obj) -> Self:
-        """Read it off the server's answer."""
+        """Read the server's answer."""
         return cls(kind_of(obj).kind, name_of(obj), int(obj["metadata"].get("generation") or 0))
 
 
 def deploy(
     cluster: Cluster,
-    docs: Iterable[Mapping[str, Any]],
     settings: Settings,
+    docs: Iterable[Mapping[str, Any]],
     *,
     on_change: OnChange | None = None,
 ) -> Deployed:
     """Dry-run every document on the server, apply all, wait for the PVC and the Service.
 
-    Running it again changes nothing that is already so.
+    Running it again changes nothing.
 
     Args:
         cluster: where.
+        settings: Service, gateway and deadlines.
         docs: Secret, PV, PVC and Service, in any order.
-        settings: the names and deadlines.
         on_change: called at each transition while waiting.
 
     Raises:
         Rejected: a webhook or the validation refuses a document; nothing was changed.
-        Conflict: a name is taken by something that is not ours; nothing was changed.
+        Conflict: a name is taken by an object that is not ours; nothing was changed.
         NotFound: the gateway's address is not known; nothing was changed.
-        NotReady: it will not become ready; why and fix say what is wrong.
-        WaitTimeout: it did not become ready in time; likewise.
+        NotReady: it will not become ready; why and fix name the cause.
+        WaitTimeout: it did not become ready in time; why and fix name the cause.
     """
     start = time.monotonic()
-    ordered = _in_order(docs)
-    if not any(kind_of(doc) == KSVC and name_of(doc) == settings.service for doc in ordered):
+    ordered, name = _in_order(docs), settings.service
+    if not any(kind_of(doc) == KSVC and name_of(doc) == name for doc in ordered):
         names = [name_of(doc) for doc in ordered]
-        raise InvalidValue("docs", names, f"must hold the Knative Service {settings.service}")
-    entrance = gateway.address(cluster, settings)
+        raise InvalidValue("docs", names, f"must hold the Knative Service {name}")
+    gateway = gateway_url(cluster, settings.gateway)
     for doc in ordered:
         cluster.apply(doc, dry_run=True)
-    applied = apply_all(cluster, [doc for doc in ordered if kind_of(doc) != KSVC])
-    if any(one.kind == PVC.kind for one in applied):
-        wait_bound(cluster, settings, on_change=on_change)
-    services = apply_all(cluster, [doc for doc in ordered if kind_of(doc) == KSVC])
-    generation = services[-1].generation
-    service = wait_ready(cluster, settings, generation=generation, on_change=on_change).value
+    for doc in ordered:
+        applied = Applied.of(cluster.apply(doc))
+        if applied.kind == PVC.kind:
+            wait_bound(cluster, applied.name, timeout_s=settings.timeout_s, on_change=on_change)
+    service = wait_ready(
+        cluster,
+        name,
+        generation=applied.generation,
+        timeout_s=settings.seconds("ready"),
+        on_change=on_change,
+    ).value
     return Deployed(
-        service=settings.service,
-        namespace=settings.namespace,
+        service=name,
+        namespace=cluster.namespace,
         revision=str(service["status"]["latestReadyRevisionName"]),
         url=str(service["status"]["url"]),
-        host=gateway.host(cluster, settings),
-        gateway=entrance,
+        host=service_host(cluster, name),
+        gateway=gateway,
         ready_seconds=round(time.monotonic() - start, 3),
     )
 
 
 def apply_all(cluster: Cluster, docs: Iterable[Mapping[str, Any]]) -> tuple[Applied, ...]:
-    """Apply documents in the order in which they need each other.
+    """Apply documents, each after those that it refers to.
 
     Raises:
         Rejected: a webhook or the validation refuses one.
-        Conflict: a name is taken by something that is not ours.
+        Conflict: a name is taken by an object that is not ours.
     """
     return tuple(Applied.of(cluster.apply(doc)) for doc in _in_order(docs))
 
@@ -112,32 +118,34 @@ def _in_order(docs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def wait_bound(
-    cluster: Cluster, settings: Settings, *, on_change: OnChange | None = None
+    cluster: Cluster, name: str, *, timeout_s: float, on_change: OnChange | None = None
 ) -> Waited[Obj]:
-    """Wait until the PVC of the weights is Bound; returns it.
+    """Wait until a PVC is Bound; return it.
 
     Raises:
-        NotReady: it never will be, such as with a PV that was released.
+        NotReady: it never will be, as with a released PV.
         WaitTimeout: it is not bound in time.
     """
-    name = settings.volume
 
-    def failed(claim: Obj) -> NotReady | None:
-        volume = str(claim["spec"].get("volumeName") or "")
-        held = cluster.find(PV, volume) if volume else None
-        found = unbound_claim(claim, Snapshot(volumes=(held,) if held else ()))
+    def cause(claim: Obj) -> Explanation:
+        pv = str(claim["spec"].get("volumeName") or "")
+        found = cluster.find(PV, pv) if pv else None
+        return unbound_claim(claim, Snapshot(volumes=(found,) if found else ()))
+
+    def failed(claim: Obj) -> QwenkitError | None:
+        found = cause(claim)
         return found.error(f"pvc {name} does not bind") if found.permanent else None
 
     return wait(
-        lambda: cluster.get(PVC, name, namespace=settings.namespace),
+        lambda: cluster.get(PVC, name),
         what=f"pvc {name} Bound",
         ready=lambda claim: _phase(claim) == "Bound",
         describe=lambda claim: f"pvc {name}: {_phase(claim)}",
         failed=failed,
-        timeout_s=settings.timeout_s,
+        late=cause,
+        timeout_s=timeout_s,
         every_s=0.5,
         on_change=on_change,
-        fix=lambda _claim: ("", f"kubectl describe pvc {name}"),
     )
 
 

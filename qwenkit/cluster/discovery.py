@@ -1,7 +1,7 @@
-"""Which URL serves which kind: one request for each API version, remembered in memory.
+"""Which URL serves which kind: one request for each API version, kept in memory.
 
 The dynamic client's own discovery keeps a file in the temporary directory, named after the
-server's address; a sandbox's port comes back with another cluster behind it.
+server's address; a port that a sandbox used may belong to another cluster the next time.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from typing import Any
 from qwenkit.cluster.kinds import Kind, Obj
 from qwenkit.errors import NotFound
 
+_INSTALL_KNATIVE = "install Knative Serving (ACK: console, Applications > Knative)"
+
 
 class NoDiscovery:
-    """Takes the place of the dynamic client's discovery."""
+    """Replaces the dynamic client's discovery."""
 
     def __init__(self, client: Any, cache_file: str | None) -> None:
         del client, cache_file
 
 
 class Resources:
-    """The kinds that a cluster serves, read as they are asked for.
+    """The kinds that a cluster serves, read when they are first used.
 
     Args:
         dynamic: the dynamic client that the resources act through.
@@ -41,15 +43,15 @@ class Resources:
             NotFound: the cluster does not serve it.
         """
         with self._lock:
-            # A kind that was missing is asked for again: its CRD may be there by now.
+            # A missing kind is looked up again: its CRD may have been installed since.
             if kind.kind not in self._known.get(kind.api_version, {}):
                 self._known[kind.api_version] = self._discover(kind.api_version)
             found = self._known[kind.api_version].get(kind.kind)
         if found is None:
             raise NotFound(
-                f"the cluster does not know {kind.kind} of {kind.api_version}",
-                "no such API is served",
-                _installs(kind),
+                f"the cluster does not serve {kind.kind} of {kind.api_version}",
+                "no such API is installed",
+                _INSTALL_KNATIVE if kind.group.endswith("knative.dev") else "",
                 kind=kind.kind,
             )
         return found
@@ -77,9 +79,3 @@ class Resources:
             for entry in answer.get("resources") or []
             if "/" not in entry["name"]
         }
-
-
-def _installs(kind: Kind) -> str:
-    if kind.group.endswith("knative.dev"):
-        return "install Knative Serving (ACK: console, Applications > Knative)"
-    return ""

@@ -1,4 +1,4 @@
-"""Where requests go in: the Knative gateway's address, and the Host that selects the Service."""
+"""Where to send requests: the Knative gateway's address and the Host that selects the Service."""
 
 from __future__ import annotations
 
@@ -33,41 +33,45 @@ _CONNECT_S = 1.0
 
 @dataclass(frozen=True)
 class Gateway:
-    """A base URL without a trailing slash, and the ``Host`` to send there."""
+    """The gateway's base URL without a trailing slash, and the ``Host`` of the Service."""
 
     url: str
     host: str
 
 
-def find(cluster: Cluster, settings: Settings) -> Gateway:
-    """Return the gateway of the Service that ``settings`` name.
+def find_gateway(cluster: Cluster, settings: Settings) -> Gateway:
+    """Return the gateway of the Service: the ``gateway`` parameter, else what the cluster has.
 
     Raises:
         NotFound: no gateway address is known; the fix is a port-forward.
         NotReady: the Service has no URL yet.
     """
-    return Gateway(address(cluster, settings), host(cluster, settings))
+    return Gateway(gateway_url(cluster, settings.gateway), service_host(cluster, settings.service))
 
 
-def host(cluster: Cluster, settings: Settings) -> str:
-    """Return the host name of the Service, from its ``status.url``."""
-    service = cluster.get(KSVC, settings.service, namespace=settings.namespace)
-    found = urlsplit(str(service.get("status", {}).get("url") or "")).netloc
-    if not found:
+def service_host(cluster: Cluster, service: str) -> str:
+    """Return the host name of a Service, from its ``status.url``."""
+    url = cluster.get(KSVC, service).get("status", {}).get("url")
+    host = urlsplit(str(url or "")).netloc
+    if not host:
         raise NotReady(
-            f"ksvc {settings.service} has no URL yet",
+            f"ksvc {service} has no URL yet",
             "its Route has not been reconciled",
-            f"qwenkit explain {settings.service}",
+            f"qwenkit explain {service}",
             kind="Service",
-            name=settings.service,
+            name=service,
         )
-    return found
+    return host
 
 
-def address(cluster: Cluster, settings: Settings) -> str:
-    """Return the gateway's base URL: the ``gateway`` parameter, else what the cluster says."""
-    if settings.gateway:
-        return settings.gateway if "//" in settings.gateway else f"http://{settings.gateway}"
+def gateway_url(cluster: Cluster, override: str = "") -> str:
+    """Return the gateway's base URL: ``override`` if given, else what the cluster has.
+
+    Raises:
+        NotFound: no gateway address is known; the fix is a port-forward.
+    """
+    if override:
+        return override if "//" in override else f"http://{override}"
     lookups: dict[str, Callable[[Cluster], str]] = {
         family: partial(_from_services, family=family) for family in _SERVICES
     } | {"alb": _from_alb}
@@ -78,7 +82,7 @@ def address(cluster: Cluster, settings: Settings) -> str:
         return found
     raise NotFound(
         "the address of the Knative gateway was not found",
-        "no gateway Service has a load balancer address or a port that this machine reaches",
+        "no gateway Service has a load balancer address or a port that this machine can reach",
         "kubectl port-forward -n kourier-system svc/kourier 8080:80, then "
         "--set gateway=http://127.0.0.1:8080",
         kind="Service",
@@ -117,17 +121,16 @@ def load_balancer_url(service: Obj) -> str:
 
 
 def http_port(service: Obj) -> Obj | None:
-    """Return the port for plain HTTP: named ``http2`` or ``http``, else number 80."""
+    """Return the port for plain HTTP: the one named ``http2`` or ``http``, else number 80."""
     ports = service.get("spec", {}).get("ports") or []
     named = [p for name in ("http2", "http") for p in ports if p.get("name") == name]
     return next(iter(named + [p for p in ports if p.get("port") == 80]), None)
 
 
 def _unbalanced_url(cluster: Cluster, service: Obj) -> str:
-    """Return a node's port, or the Service's own address if this machine reaches that.
+    """Return a node's port, or the Service's own address if this machine can reach it.
 
-    Not every node of a cluster can be reached, nor has each a gateway's pod: of several places
-    the first that answers is taken.
+    Not every node can be reached or has a pod of the gateway: the first place that answers wins.
     """
     port = http_port(service) or {}
     nodes = [(node, int(port.get("nodePort") or 0)) for node in _node_addresses(cluster)]

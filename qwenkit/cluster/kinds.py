@@ -1,4 +1,4 @@
-"""The kinds of object that the course touches, and the labels that tell whose they are."""
+"""The kinds of object that the course uses, and small questions to an object's metadata."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Kind:
 
     @property
     def resource(self) -> str:
-        """How kubectl names it, such as ``ksvc`` or ``pvc``."""
+        """The name that kubectl uses, such as ``ksvc`` or ``pvc``."""
         return _KUBECTL.get(self, self.kind.lower())
 
     def __str__(self) -> str:
@@ -87,7 +87,7 @@ def as_kind(kind: Kind | str) -> Kind:
     """Return a kind from its name, such as ``ksvc``, ``pvc`` or ``PersistentVolumeClaim``.
 
     Raises:
-        InvalidValue: no kind of that name is known here; pass a ``Kind``.
+        InvalidValue: the name is unknown; pass a ``Kind``.
     """
     if isinstance(kind, Kind):
         return kind
@@ -98,7 +98,7 @@ def as_kind(kind: Kind | str) -> Kind:
 
 
 def kind_of(obj: Mapping[str, Any]) -> Kind:
-    """Return the kind that an object says it is."""
+    """Return the kind of an object."""
     return Kind(str(obj.get("apiVersion", "")), str(obj.get("kind", "")))
 
 
@@ -117,8 +117,8 @@ def annotations_of(obj: Mapping[str, Any]) -> dict[str, str]:
     return dict(obj.get("metadata", {}).get("annotations") or {})
 
 
-def is_going(obj: Mapping[str, Any]) -> bool:
-    """Tell whether deletion has begun."""
+def is_terminating(obj: Mapping[str, Any]) -> bool:
+    """Return whether the object is being deleted; it may wait for its finalizers."""
     return bool(obj.get("metadata", {}).get("deletionTimestamp"))
 
 
@@ -129,10 +129,10 @@ def condition(obj: Mapping[str, Any], name: str) -> Obj:
 
 
 def is_true(obj: Mapping[str, Any], name: str) -> bool:
-    """Tell whether a condition is ``True``."""
+    """Return whether a condition is ``True``."""
     return condition(obj, name).get("status") == "True"
 
 
 def is_false(obj: Mapping[str, Any], name: str) -> bool:
-    """Tell whether a condition is ``False``, which is not the same as not yet ``True``."""
+    """Return whether a condition is ``False``; ``Unknown`` is neither."""
     return condition(obj, name).get("status") == "False"

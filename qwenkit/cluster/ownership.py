@@ -1,4 +1,4 @@
-"""Whose an object is: the labels say ours, the rest of its metadata says who else's."""
+"""Who owns an object: the labels mark ours; annotations and managers name other owners."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from qwenkit.cluster.kinds import (
     MANAGED_BY,
     RUN,
     annotations_of,
-    is_going,
+    is_terminating,
     kind_of,
     labels_of,
     name_of,
@@ -19,17 +19,21 @@ from qwenkit.errors import Conflict
 _CREATORS = ("serving.knative.dev/creator", "meta.helm.sh/release-name")
 
 
+def run_labels(run: str) -> dict[str, str]:
+    """Return the labels that mark an object of a run as ours."""
+    return {MANAGED_BY: "qwenkit", RUN: run}
+
+
 def is_ours(obj: Mapping[str, Any], *, run: str) -> bool:
-    """Tell whether an object carries both labels of this run."""
-    labels = labels_of(obj)
-    return labels.get(MANAGED_BY) == "qwenkit" and labels.get(RUN) == run
+    """Return whether an object carries both labels of this run."""
+    return run_labels(run).items() <= labels_of(obj).items()
 
 
 def require_ours(obj: Mapping[str, Any], *, run: str) -> None:
-    """Refuse to touch what is not this run's.
+    """Refuse to change an object that is not this run's.
 
     Raises:
-        Conflict: names the owner as far as the object tells.
+        Conflict: names the owner as far as the object shows it.
     """
     if is_ours(obj, run=run):
         return
@@ -43,7 +47,7 @@ def require_ours(obj: Mapping[str, Any], *, run: str) -> None:
         why = f"it has no label {MANAGED_BY}=qwenkit; {owner(obj)}"
         fix = "choose another name (service, volume or namespace), or remove it yourself"
     raise Conflict(
-        f"{kind} {name} exists and is not ours; it was left as it is",
+        f"{kind} {name} exists and is not ours; it was not changed",
         why,
         fix,
         kind=kind.kind,
@@ -51,37 +55,37 @@ def require_ours(obj: Mapping[str, Any], *, run: str) -> None:
     )
 
 
-def require_staying(obj: Mapping[str, Any]) -> None:
-    """Refuse to change what is being deleted: the change would go with it.
+def require_not_terminating(obj: Mapping[str, Any]) -> None:
+    """Refuse to change an object that is being deleted: the change would be lost.
 
     Raises:
-        Conflict: says what holds it.
+        Conflict: names the finalizers.
     """
-    if not is_going(obj):
+    if not is_terminating(obj):
         return
     kind, name = kind_of(obj), name_of(obj)
-    holders = obj["metadata"].get("finalizers") or []
+    finalizers = ", ".join(obj["metadata"].get("finalizers") or []) or "none"
     raise Conflict(
         f"{kind} {name} is being deleted",
-        f"it goes when its finalizers have: {', '.join(holders) or 'none'}",
-        "qwenkit teardown waits for that and says what holds it; then try again",
+        f"it is removed once its finalizers are: {finalizers}",
+        "qwenkit teardown waits for that and names what blocks it; then try again",
         kind=kind.kind,
         name=name,
     )
 
 
 def owner(obj: Mapping[str, Any]) -> str:
-    """Say who made an object, from annotations and managed fields."""
+    """Describe who made an object, from annotations and managed fields."""
     notes = annotations_of(obj)
-    said = [f"{key.rpartition('/')[2]} {notes[key]!r}" for key in _CREATORS if key in notes]
+    facts = [f"{key.rpartition('/')[2]} {notes[key]!r}" for key in _CREATORS if key in notes]
     label = labels_of(obj).get(MANAGED_BY)
     if label:
-        said.append(f"managed by {label!r}")
+        facts.append(f"managed by {label!r}")
     managers = dict.fromkeys(
         str(field.get("manager"))
         for field in obj.get("metadata", {}).get("managedFields") or []
         if field.get("manager") and not field.get("subresource")
     )
     if managers:
-        said.append(f"written by {', '.join(managers)}")
-    return "; ".join(said) or "nothing in it says whose it is"
+        facts.append(f"written by {', '.join(managers)}")
+    return "; ".join(facts) or "nothing in it names an owner"

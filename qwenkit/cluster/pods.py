@@ -1,22 +1,27 @@
-"""Read pods, nodes and conditions: small questions, answered from plain objects."""
+"""The state of a pod and the GPUs of a node, read from plain objects."""
 
 from __future__ import annotations
 
-from qwenkit.cluster.kinds import GPU_RESOURCE, Obj, condition, is_going, is_true
+from qwenkit.cluster.kinds import GPU_RESOURCE, Obj, condition, is_terminating, is_true
 
 QUEUE_PROXY = "queue-proxy"
 
 
 def containers(pod: Obj) -> list[Obj]:
-    """Return the states of a pod's own containers, the queue-proxy left out."""
+    """Return the statuses of a pod's own containers, without the queue-proxy."""
     statuses = pod.get("status", {}).get("containerStatuses") or []
     return [status for status in statuses if status.get("name") != QUEUE_PROXY]
 
 
-def is_current(obj: Obj) -> bool:
-    """Tell whether the status is about the newest spec.
+def states(pod: Obj) -> list[Obj]:
+    """Return the current state of each of the pod's own containers."""
+    return [status.get("state") or {} for status in containers(pod)]
 
-    Right after a patch the old status still says Ready: only ``observedGeneration`` tells.
+
+def is_current(obj: Obj) -> bool:
+    """Return whether the status is about the newest spec.
+
+    Right after a patch the old status is still Ready; only ``observedGeneration`` shows it.
     """
     return bool(
         obj.get("status", {}).get("observedGeneration") == obj["metadata"].get("generation")
@@ -25,19 +30,14 @@ def is_current(obj: Obj) -> bool:
 
 def pod_state(pod: Obj) -> str:
     """Return a pod's state in a few words, as kubectl's STATUS column would."""
-    if is_going(pod):
+    if is_terminating(pod):
         return "Terminating"
     if is_true(pod, "Ready"):
         return "Ready"
-    waiting = [
-        s["state"]["waiting"] for s in containers(pod) if "waiting" in (s.get("state") or {})
-    ]
-    reason = next((str(w.get("reason")) for w in waiting if w.get("reason")), "")
-    ended = [
-        s["state"]["terminated"] for s in containers(pod) if "terminated" in (s.get("state") or {})
-    ]
+    reason = next(iter(waiting_reasons(pod)), "")
+    ended = [s for s in states(pod) if "terminated" in s]
     if reason or ended:
-        return reason or str(ended[0].get("reason") or "Error")
+        return reason or str(ended[0]["terminated"].get("reason") or "Error")
     scheduled = condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
         return str(scheduled.get("reason") or "Unschedulable")
@@ -46,28 +46,28 @@ def pod_state(pod: Obj) -> str:
 
 
 def unplaced(pod: Obj) -> str:
-    """Return the scheduler's reason why no node takes the pod, empty if one has it."""
+    """Return the scheduler's reason why no node takes the pod, empty if it is placed."""
     scheduled = condition(pod, "PodScheduled")
     return str(scheduled.get("message") or "") if scheduled.get("status") == "False" else ""
 
 
 def waiting_reasons(pod: Obj) -> dict[str, str]:
     """Return why containers wait: reason to message."""
-    states = [(s.get("state") or {}).get("waiting") or {} for s in containers(pod)]
-    return {str(w["reason"]): str(w.get("message") or "") for w in states if w.get("reason")}
+    waiting = [state.get("waiting") or {} for state in states(pod)]
+    return {str(w["reason"]): str(w.get("message") or "") for w in waiting if w.get("reason")}
 
 
 def restarts(pod: Obj) -> int:
-    """Return how often the pod's own containers were restarted."""
+    """Return how often one of the pod's own containers was restarted, at most."""
     return max((int(s.get("restartCount") or 0) for s in containers(pod)), default=0)
 
 
 def gpus_of(node: Obj) -> int:
-    """Return how many GPUs a node can hand out."""
+    """Return how many GPUs a node can allocate."""
     return int(node.get("status", {}).get("allocatable", {}).get(GPU_RESOURCE) or 0)
 
 
 def gpus_wanted(spec: Obj) -> int:
-    """Return how many GPUs a pod spec asks for."""
+    """Return how many GPUs a pod spec requests."""
     limits = [(c.get("resources") or {}).get("limits") or {} for c in spec.get("containers") or []]
     return sum(int(limit.get(GPU_RESOURCE) or 0) for limit in limits)

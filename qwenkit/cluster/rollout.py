@@ -1,13 +1,15 @@
-"""Wait until the Service is Ready for the very generation applied, or say why it is not."""
+"""Wait until a Service is Ready with the generation that was applied, or explain why not."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.crashes import CRASH_BUDGET
 from qwenkit.cluster.diagnosis.explain import explain
+from qwenkit.cluster.diagnosis.explanation import Explanation
+from qwenkit.cluster.diagnosis.waiting_reasons import WAITING_REASONS
 from qwenkit.cluster.kinds import (
     KSVC,
     POD,
@@ -15,24 +17,18 @@ from qwenkit.cluster.kinds import (
     SERVICE_LABEL,
     Obj,
     condition,
-    is_going,
+    is_false,
+    is_terminating,
+    is_true,
     labels_of,
 )
 from qwenkit.cluster.pods import is_current, pod_state, restarts, waiting_reasons
 from qwenkit.cluster.wait import OnChange, Waited, wait
-from qwenkit.errors import NotReady, QwenkitError
-from qwenkit.settings import Settings
+from qwenkit.errors import QwenkitError
 
-# A closer look costs six requests: it is taken at every sign of trouble, else this often.
-_LOOK_EVERY_S = 10.0
-_TROUBLE = {
-    "ErrImagePull",
-    "ImagePullBackOff",
-    "InvalidImageName",
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "RunContainerError",
-}
+# A diagnosis costs six requests: it is made at every sign of trouble, else this often.
+_DIAGNOSE_EVERY_S = 10.0
+_TROUBLE = {reason for reason, row in WAITING_REASONS.items() if row.permanent}
 
 
 @dataclass(frozen=True)
@@ -44,109 +40,99 @@ class _State:
         return str(self.service.get("status", {}).get("latestCreatedRevisionName") or "")
 
     def own_pods(self) -> list[Obj]:
-        own = self.revision()
-        return [p for p in self.pods if labels_of(p).get(REVISION_LABEL) == own and not is_going(p)]
+        pods = [pod for pod in self.pods if not is_terminating(pod)]
+        return [pod for pod in pods if labels_of(pod).get(REVISION_LABEL) == self.revision()]
 
-    def is_taken_up(self) -> bool:
-        """Tell whether the status names the revision of the newest spec.
+    def names_new_revision(self) -> bool:
+        """Return whether the status names the revision of the newest spec.
 
-        Until the Configuration has made it, the status still names the one before, which may
-        have failed: that is why somebody deploys again.
+        Until Knative has created it, the status names the previous revision, which may have
+        failed: that is why somebody deploys again.
         """
         stale = condition(self.service, "ConfigurationsReady").get("reason") == "OutOfDate"
         return is_current(self.service) and not stale
 
     def is_ready(self, generation: int) -> bool:
-        current = int(self.service["metadata"].get("generation") or 0) >= generation
-        return (
-            current
-            and is_current(self.service)
-            and condition(self.service, "Ready").get("status") == "True"
-        )
+        changed = int(self.service["metadata"].get("generation") or 0) >= generation
+        return changed and is_current(self.service) and is_true(self.service, "Ready")
 
     def in_trouble(self) -> bool:
-        return condition(self.service, "Ready").get("status") == "False" or any(
+        return is_false(self.service, "Ready") or any(
             restarts(pod) >= CRASH_BUDGET or _TROUBLE & waiting_reasons(pod).keys()
             for pod in self.own_pods()
         )
 
     def __str__(self) -> str:
-        if not self.is_taken_up():
+        if not self.names_new_revision():
             return "waiting for Knative to take up the change"
-        ready = condition(self.service, "Ready")
-        if ready.get("status") == "True":
+        if is_true(self.service, "Ready"):
             return f"{self.revision()}: Ready"
-        pods = ", ".join(pod_state(pod) for pod in self.own_pods()) or "none"
-        return (
-            f"{self.revision() or 'no revision'}: {ready.get('reason') or 'starting'}; pods: {pods}"
-        )
+        reason = condition(self.service, "Ready").get("reason") or "starting"
+        pods = ", ".join(map(pod_state, self.own_pods())) or "none"
+        return f"{self.revision() or 'no revision'}: {reason}; pods: {pods}"
 
 
-class _Judge:
-    """Looks closer at a Service on its way: at every sign of trouble, else now and then."""
+class _Diagnosis:
+    """Diagnoses a Service while it is waited for."""
 
-    def __init__(self, cluster: Cluster, settings: Settings) -> None:
-        self._cluster, self._settings = cluster, settings
-        self._looked = time.monotonic()
+    def __init__(self, cluster: Cluster, service: str) -> None:
+        self._cluster, self._service = cluster, service
+        self._made_at = time.monotonic()
 
-    def failed(self, state: _State) -> NotReady | None:
+    def failed(self, state: _State) -> QwenkitError | None:
         """Return the error if waiting longer is useless."""
-        if not state.is_taken_up():
+        due = time.monotonic() - self._made_at >= _DIAGNOSE_EVERY_S
+        if not state.names_new_revision() or not (due or state.in_trouble()):
             return None
-        if not state.in_trouble() and time.monotonic() - self._looked < _LOOK_EVERY_S:
-            return None
-        self._looked = time.monotonic()
+        self._made_at = time.monotonic()
         try:
-            found = explain(self._cluster, self._settings)
+            found = explain(self._cluster, self._service)
         except QwenkitError:
-            return None  # a look that fails is no verdict
+            return None  # no diagnosis is no reason to stop
         if not found.permanent:
             return None
-        name = self._settings.service
-        what = f"ksvc {name} does not become ready"
-        return found.error(what, kind="Service", name=name, revision=state.revision())
+        what = f"ksvc {self._service} does not become ready"
+        return found.error(what, kind="Service", name=self._service, revision=state.revision())
 
-    def advice(self, _state: _State) -> tuple[str, str]:
-        """Return why it is late, and what to do."""
+    def late(self, _state: _State) -> Explanation:
+        """Explain why it is not ready at the deadline."""
         try:
-            found = explain(self._cluster, self._settings)
+            found = explain(self._cluster, self._service)
         except QwenkitError as error:
-            return str(error.what), error.fix
-        why = "\n       ".join([found.cause, *found.evidence])
-        return why, found.fix or "raise ready_timeout_s"
+            return Explanation("unknown", error.what, fix=error.fix)
+        return replace(found, fix=found.fix or "raise ready_timeout_s")
 
 
 def wait_ready(
     cluster: Cluster,
-    settings: Settings,
+    name: str,
     *,
     generation: int,
+    timeout_s: float,
     on_change: OnChange | None = None,
     every_s: float = 1.0,
 ) -> Waited[Obj]:
-    """Wait for the Service at ``generation``; returns the Service.
+    """Wait until a Service is ready at ``generation``; return it.
 
     Raises:
-        NotReady: something that waiting does not mend; why and fix come from ``explain``.
-        WaitTimeout: the deadline ``ready_timeout_s`` passed, with the same.
+        NotReady: waiting longer is useless; why and fix come from ``explain``.
+        WaitTimeout: the deadline passed; why and fix come from ``explain``.
     """
-    name, namespace = settings.service, settings.namespace
 
     def poll() -> _State:
-        service = cluster.get(KSVC, name, namespace=namespace)
-        pods = cluster.list(POD, namespace=namespace, labels={SERVICE_LABEL: name})
-        return _State(service, tuple(pods))
+        service = cluster.get(KSVC, name)
+        return _State(service, tuple(cluster.list(POD, labels={SERVICE_LABEL: name})))
 
-    judge = _Judge(cluster, settings)
+    diagnosis = _Diagnosis(cluster, name)
     done = wait(
         poll,
         what=f"ksvc {name} ready",
         ready=lambda state: state.is_ready(generation),
         describe=str,
-        failed=judge.failed,
-        timeout_s=settings.seconds("ready"),
+        failed=diagnosis.failed,
+        late=diagnosis.late,
+        timeout_s=timeout_s,
         every_s=every_s,
         on_change=on_change,
-        fix=judge.advice,
     )
     return Waited(done.value.service, done.seconds, done.transitions)

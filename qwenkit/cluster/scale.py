@@ -10,27 +10,26 @@ from typing import Self
 
 from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.kinds import (
     KSVC,
     POD,
     POD_AUTOSCALER,
     SERVICE_LABEL,
-    is_going,
+    is_terminating,
     is_true,
-    name_of,
 )
 from qwenkit.cluster.rollout import wait_ready
 from qwenkit.cluster.wait import OnChange, Waited, wait
 from qwenkit.errors import InvalidValue, QwenkitError
-from qwenkit.settings import Settings
 
 
 @dataclass(frozen=True)
 class Replicas:
-    """The replicas of a Service, all revisions together, ``at_s`` seconds into a watch.
+    """The replicas of a Service, all revisions together.
 
-    ``desired`` is the autoscalers' wish; ``starting`` are pods that are not ready yet, ``ending``
-    drain and still hold their GPUs.
+    ``desired`` is the autoscalers' number; ``starting`` pods are not ready yet; ``ending`` pods
+    drain and still hold their GPUs. ``at_s`` is seconds since the origin of a watch's samples.
     """
 
     desired: int
@@ -48,24 +47,24 @@ class Replicas:
 
 @dataclass(frozen=True)
 class ScalingChange:
-    """What a change of annotations led to; the same name twice if nothing changed."""
+    """The revisions before and after a change of annotations; the same if nothing changed."""
 
     old_revision: str
     new_revision: str
     seconds: float
 
 
-def replicas(cluster: Cluster, settings: Settings) -> Replicas:
-    """Count the replicas of the Service now."""
-    labels = {SERVICE_LABEL: settings.service}
-    scalers = cluster.list(POD_AUTOSCALER, namespace=settings.namespace, labels=labels)
-    pods = cluster.list(POD, namespace=settings.namespace, labels=labels)
-    # -1 is the autoscaler's "no decision yet".
-    wishes = [int(s.get("status", {}).get("desiredScale", -1)) for s in scalers]
-    living = [pod for pod in pods if not is_going(pod)]
+def replicas(cluster: Cluster, service: str) -> Replicas:
+    """Count the replicas of a Service now."""
+    labels = {SERVICE_LABEL: service}
+    scalers = cluster.list(POD_AUTOSCALER, labels=labels)
+    pods = cluster.list(POD, labels=labels)
+    # -1 means that the autoscaler has not decided yet.
+    desired = [int(s.get("status", {}).get("desiredScale", -1)) for s in scalers]
+    living = [pod for pod in pods if not is_terminating(pod)]
     ready = sum(is_true(pod, "Ready") for pod in living)
     return Replicas(
-        desired=sum(wish for wish in wishes if wish > 0),
+        desired=sum(max(count, 0) for count in desired),
         ready=ready,
         starting=len(living) - ready,
         ending=len(pods) - len(living),
@@ -73,29 +72,38 @@ def replicas(cluster: Cluster, settings: Settings) -> Replicas:
 
 
 class ReplicaWatch:
-    """Samples the replicas in a thread while a load runs.
+    """Samples the replicas in a thread while a load runs. Also a context manager.
 
-    ``samples`` grows between ``start`` and ``stop``. A sample that cannot be taken is left out;
-    the last reason is in ``error``. Also a context manager.
+    A sample that fails is left out; ``error`` holds the last reason.
     """
 
-    def __init__(self, cluster: Cluster, settings: Settings, *, every_s: float = 1.0) -> None:
-        self.samples: list[Replicas] = []
+    def __init__(self, cluster: Cluster, service: str, *, every_s: float = 1.0) -> None:
         self.error: QwenkitError | None = None
-        self._cluster, self._settings, self._every_s = cluster, settings, every_s
+        self._cluster, self._service, self._every_s = cluster, service, every_s
+        self._samples: list[Replicas] = []
         self._stop = Event()
         self._thread = Thread(target=self._run, name="qwenkit-replicas", daemon=True)
 
     def start(self) -> Self:
-        """Begin; the first sample is at second 0."""
+        """Take the first sample, then one every ``every_s`` seconds."""
         self._thread.start()
         return self
 
-    def stop(self) -> list[Replicas]:
-        """Take no more samples; returns them all."""
+    def stop(self) -> Self:
+        """Take no more samples."""
         self._stop.set()
         self._thread.join(timeout=self._cluster.timeout_s + self._every_s)
-        return self.samples
+        return self
+
+    def samples(self, *, since: float) -> list[Replicas]:
+        """Return the samples with ``at_s`` in seconds since a time of ``time.monotonic()``.
+
+        With ``since=load.began``, samples and the load's requests share one time axis. Of the
+        samples from before ``since`` only the last is kept, as the state at second 0.
+        """
+        shifted = [replace(sample, at_s=sample.at_s - since) for sample in list(self._samples)]
+        before = [replace(sample, at_s=0.0) for sample in shifted if sample.at_s < 0]
+        return before[-1:] + [sample for sample in shifted if sample.at_s >= 0]
 
     def __enter__(self) -> Self:
         return self.start()
@@ -104,12 +112,11 @@ class ReplicaWatch:
         self.stop()
 
     def _run(self) -> None:
-        begin = time.monotonic()
         while True:
             try:
-                at_s = time.monotonic() - begin
-                taken = replicas(self._cluster, self._settings)
-                self.samples.append(replace(taken, at_s=at_s))
+                now = time.monotonic()
+                taken = replicas(self._cluster, self._service)
+                self._samples.append(replace(taken, at_s=now))
             except QwenkitError as error:
                 self.error = error
             if self._stop.wait(self._every_s):
@@ -118,62 +125,61 @@ class ReplicaWatch:
 
 def wait_replicas(
     cluster: Cluster,
-    settings: Settings,
+    service: str,
     *,
     ready: int = 0,
     at_most: int | None = None,
-    timeout_s: float | None = None,
+    timeout_s: float,
     on_change: OnChange | None = None,
 ) -> Waited[Replicas]:
-    """Wait until replicas have come up or gone down.
+    """Wait until a Service has scaled up or down.
 
     Args:
         cluster: where.
-        settings: the Service.
-        ready: at least so many are ready.
-        at_most: no more than so many are ready or starting; those that drain do not count.
-        timeout_s: the deadline; default ``scale_timeout_s``.
+        service: its name.
+        ready: at least so many replicas are ready.
+        at_most: at most so many are ready or starting; those that drain do not count.
+        timeout_s: the deadline.
         on_change: called at each transition.
 
     Raises:
-        WaitTimeout: it did not come so far in time.
+        WaitTimeout: the goal was not reached in time.
     """
     goal = f"at least {ready} ready" if at_most is None else f"at most {at_most} left"
+    fix = "is there still traffic? Without it, replicas go after the stable window and the grace"
+    if at_most is None:
+        fix = f"qwenkit explain {service}; more replicas than free GPUs never start"
 
     def reached(now: Replicas) -> bool:
         few_enough = at_most is None or now.ready + now.starting <= at_most
         return now.ready >= ready and few_enough
 
     return wait(
-        lambda: replicas(cluster, settings),
-        what=f"ksvc {settings.service}: {goal}",
+        lambda: replicas(cluster, service),
+        what=f"ksvc {service}: {goal}",
         ready=reached,
         describe=str,
-        timeout_s=settings.seconds("scale") if timeout_s is None else timeout_s,
+        late=lambda now: Explanation("scale", f"last: {now}", fix=fix),
+        timeout_s=timeout_s,
         on_change=on_change,
-        fix=lambda now: (f"last: {now}", _scale_advice(at_most is None, settings)),
     )
-
-
-def _scale_advice(up: bool, settings: Settings) -> str:
-    if up:
-        return f"qwenkit explain {settings.service}; a wish above the free GPUs is never met"
-    return "is there still traffic? Without it, replicas go after the stable window and the grace"
 
 
 def change_scaling(
     cluster: Cluster,
-    settings: Settings,
+    service: str,
     annotations: Mapping[str, str | None],
     *,
+    timeout_s: float,
     on_change: OnChange | None = None,
 ) -> ScalingChange:
-    """Change annotations of the template, which makes a new revision, and wait until it serves.
+    """Change annotations of the template, which makes a new revision; wait until it is ready.
 
     Args:
         cluster: where.
-        settings: the Service and the deadline.
+        service: its name.
         annotations: by full name or without ``autoscaling.knative.dev/``; None removes one.
+        timeout_s: the deadline.
         on_change: called at each transition.
 
     Raises:
@@ -185,17 +191,14 @@ def change_scaling(
         if value is not None and not isinstance(value, str):
             raise InvalidValue(name, value, "must be text: annotations are", f'write "{value}"')
     full = {n if "/" in n else PREFIX + n: value for n, value in annotations.items()}
-    before = cluster.get(KSVC, settings.service, namespace=settings.namespace)
-    after = cluster.patch(
-        KSVC,
-        name_of(before),
-        {"spec": {"template": {"metadata": {"annotations": full}}}},
-        namespace=settings.namespace,
+    before = cluster.get(KSVC, service)
+    body = {"spec": {"template": {"metadata": {"annotations": full}}}}
+    generation = int(cluster.patch(KSVC, service, body)["metadata"]["generation"])
+    done = wait_ready(
+        cluster, service, generation=generation, timeout_s=timeout_s, on_change=on_change
     )
-    generation = int(after["metadata"]["generation"])
-    done = wait_ready(cluster, settings, generation=generation, on_change=on_change)
     old, new = (
-        str(service.get("status", {}).get("latestReadyRevisionName") or "")
-        for service in (before, done.value)
+        str(obj.get("status", {}).get("latestReadyRevisionName") or "")
+        for obj in (before, done.value)
     )
     return ScalingChange(old, new, round(done.seconds, 3))

@@ -1,18 +1,19 @@
-"""Take down one run, in the order in which each thing comes free, and prove that nothing is left.
+"""Remove one run in the order in which its objects become free, and audit that nothing is left.
 
 Only objects with this run's labels are touched. Every step may find its work already done, so a
-teardown can follow any half-finished run, or another teardown. A finalizer that does not go is
-explained, never stripped: something still uses the object.
+teardown can follow any half-finished run, or another teardown. A finalizer that stays is
+explained, never removed: something still uses the object.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.kinds import (
     CONFIGURATION,
     DEPLOYMENT,
@@ -27,7 +28,7 @@ from qwenkit.cluster.kinds import (
     SERVICE_LABEL,
     Kind,
     Obj,
-    is_going,
+    is_terminating,
     name_of,
 )
 from qwenkit.cluster.ownership import is_ours
@@ -39,8 +40,8 @@ _CHILDREN = (CONFIGURATION, REVISION, ROUTE, DEPLOYMENT, POD)
 _OWN = (KSVC, JOB, POD, PVC, PV, SECRET)
 
 
-class Kept(Protocol):
-    """What is in the bucket below this run's prefix."""
+class StoredCounts(Protocol):
+    """What is in the bucket under this run's prefix."""
 
     @property
     def uploads(self) -> int:
@@ -51,22 +52,22 @@ class Kept(Protocol):
         """Objects that this project wrote."""
 
 
-class Weights(Protocol):
+class StoredWeights(Protocol):
     """What teardown needs of the bucket; each call is about this run's prefix only."""
 
     def abort_uploads(self) -> object:
-        """Abort unfinished multipart uploads; says how many."""
+        """Abort unfinished multipart uploads; return how many."""
 
     def delete_objects(self) -> object:
-        """Delete the objects that this project wrote; says how many."""
+        """Delete the objects that this project wrote; return how many."""
 
-    def kept(self) -> Kept:
+    def kept(self) -> StoredCounts:
         """Count what is there."""
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step: whose turn it was, whether it was removed, and what became of it."""
+class TeardownStep:
+    """One step: its object, whether it was removed, and the outcome in words."""
 
     name: str
     removed: bool
@@ -80,7 +81,7 @@ class Step:
 class TeardownReport:
     """The steps in order, and the seconds that all took."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[TeardownStep, ...]
     seconds: float
 
     def __str__(self) -> str:
@@ -91,7 +92,7 @@ class TeardownReport:
 
 @dataclass(frozen=True, repr=False)
 class Leaks:
-    """What is left of a run: nothing is the pass. ``unknown`` is what may not be listed."""
+    """What is left of a run, ideally nothing. ``unknown`` is what may not be listed."""
 
     found: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
@@ -107,50 +108,44 @@ def teardown(
     cluster: Cluster,
     settings: Settings,
     *,
-    weights: Weights | None = None,
-    on_step: Callable[[Step], None] | None = None,
+    weights: StoredWeights | None = None,
+    on_step: Callable[[TeardownStep], None] | None = None,
 ) -> TeardownReport:
-    """Remove this run's objects: Service, Jobs, their pods, PVC, PV, Secret, the bucket's part.
+    """Remove this run's objects: Services, Jobs, their pods, PVC, PV, Secret, the bucket's part.
 
     Args:
-        cluster: where.
-        settings: the run, and ``delete_weights``.
-        weights: the bucket; None leaves it alone.
+        cluster: where, and which run.
+        settings: Service, deadline and ``delete_weights``.
+        weights: the bucket; None does not touch it.
         on_step: called after each step.
 
     Raises:
-        WaitTimeout: something does not go; why says what holds it.
+        WaitTimeout: an object is not removed in time; why names what blocks it.
     """
     start = time.monotonic()
-    steps: list[Step] = []
-
-    def done(name: str, removed: bool, outcome: str) -> None:
-        steps.append(Step(name, removed, outcome))
-        if on_step is not None:
-            on_step(steps[-1])
-
-    services = [name_of(service) for service in _ours(cluster, settings, KSVC)]
+    run = _Teardown(cluster, settings.seconds("teardown"), on_step)
+    services = [name_of(service) for service in _ours(cluster, KSVC)]
     for service in services or [settings.service]:
-        _remove(cluster, settings, KSVC, service, done)
-        _wait_children(cluster, settings, service, done)
-    # A Job's pods carry our labels themselves, and may be writing to the bucket.
+        run.remove(KSVC, service)
+        run.wait_for_children(service)
+    # A Job's pods have our labels themselves, and may be writing to the bucket.
     for kind in (JOB, POD, PVC, PV, SECRET):
-        _remove_all(cluster, settings, kind, done)
+        run.remove_all(kind)
     if weights is not None:
-        done("unfinished uploads", False, f"aborted: {weights.abort_uploads()}")
+        run.add("unfinished uploads", False, f"aborted: {weights.abort_uploads()}")
         if settings.delete_weights:
-            done("weights", True, f"deleted: {weights.delete_objects()}")
+            run.add("weights", True, f"deleted: {weights.delete_objects()}")
         else:
-            done("weights", False, "kept: delete_weights is false")
-    return TeardownReport(tuple(steps), round(time.monotonic() - start, 3))
+            run.add("weights", False, "kept: delete_weights is false")
+    return TeardownReport(tuple(run.steps), round(time.monotonic() - start, 3))
 
 
-def audit(cluster: Cluster, settings: Settings, *, weights: Weights | None = None) -> Leaks:
-    """Look for anything that this run left, the bucket's objects only if they were to go."""
-    found, unknown = _left(_OWN, lambda kind: _ours(cluster, settings, kind))
-    if _is_free_or_ours(cluster, settings, settings.service):
-        below, unseen = _below(cluster, settings, settings.service)
-        found, unknown = found + below, unknown + unseen
+def audit(cluster: Cluster, settings: Settings, *, weights: StoredWeights | None = None) -> Leaks:
+    """List what this run left; objects of the bucket only if ``delete_weights`` is set."""
+    found, unknown = _left(_OWN, lambda kind: _ours(cluster, kind))
+    if _may_have_children(cluster, settings.service):
+        children, hidden = _children(cluster, settings.service)
+        found, unknown = found + children, unknown + hidden
     if weights is not None:
         kept = weights.kept()
         found += [f"{kept.uploads} unfinished uploads"] * bool(kept.uploads)
@@ -158,8 +153,76 @@ def audit(cluster: Cluster, settings: Settings, *, weights: Weights | None = Non
     return Leaks(tuple(found), tuple(unknown))
 
 
+@dataclass
+class _Teardown:
+    """A teardown while it runs: each method adds its steps."""
+
+    cluster: Cluster
+    timeout_s: float
+    on_step: Callable[[TeardownStep], None] | None
+    steps: list[TeardownStep] = field(default_factory=list)
+
+    def add(self, name: str, removed: bool, outcome: str) -> None:
+        self.steps.append(TeardownStep(name, removed, outcome))
+        if self.on_step is not None:
+            self.on_step(self.steps[-1])
+
+    def remove_all(self, kind: Kind) -> None:
+        """Remove this run's objects of a kind; without the right to list it, go on."""
+        try:
+            for obj in _ours(self.cluster, kind):
+                self.remove(kind, name_of(obj))
+        except Forbidden as error:
+            self.add(f"{kind}", False, f"not allowed: {error.why}")
+
+    def remove(self, kind: Kind, name: str) -> None:
+        """Delete an object if it is ours, and wait until it is gone."""
+        existing = self.cluster.find(kind, name)
+        if existing is None or not is_ours(existing, run=self.cluster.run):
+            outcome = "none" if existing is None else "not ours, not touched"
+            self.add(f"{kind} {name}", False, outcome)
+            return
+        self.cluster.delete(kind, name)
+        uid = existing["metadata"].get("uid")
+
+        def remaining() -> Obj | None:
+            found = self.cluster.find(kind, name)
+            return found if found and found["metadata"].get("uid") == uid else None
+
+        gone = wait(
+            remaining,
+            what=f"{kind} {name} gone",
+            ready=lambda obj: obj is None,
+            describe=lambda obj: "gone" if obj is None else "there",
+            late=lambda obj: _blocked(self.cluster, kind, obj or {}),
+            timeout_s=self.timeout_s,
+            every_s=0.5,
+        )
+        self.add(f"{kind} {name}", True, f"deleted in {gone.seconds:.1f} s")
+
+    def wait_for_children(self, service: str) -> None:
+        """Wait for the pods, which hold GPU and volume, and for the garbage collector."""
+        if not _may_have_children(self.cluster, service):
+            return
+        gone = wait(
+            lambda: _children(self.cluster, service)[0],
+            what=f"children of ksvc {service} gone",
+            ready=lambda left: not left,
+            describe=lambda left: f"{len(left)} left",
+            late=lambda left: Explanation(
+                "draining",
+                f"still there: {', '.join(left)}",
+                fix="a pod drains 30 s after its last request, up to request_timeout_s; "
+                "raise teardown_timeout_s and run teardown again",
+            ),
+            timeout_s=self.timeout_s,
+            every_s=0.5,
+        )
+        self.add(f"pods of ksvc {service}", False, f"gone after {gone.seconds:.1f} s")
+
+
 def _left(kinds: Iterable[Kind], read: Callable[[Kind], list[Obj]]) -> tuple[list[str], list[str]]:
-    """Name what is there of each kind, and the kinds that may not be looked at."""
+    """Name the objects of each kind, and the kinds that may not be listed."""
     found: list[str] = []
     unknown: list[str] = []
     for kind in kinds:
@@ -170,117 +233,52 @@ def _left(kinds: Iterable[Kind], read: Callable[[Kind], list[Obj]]) -> tuple[lis
     return found, unknown
 
 
-def _below(cluster: Cluster, settings: Settings, service: str) -> tuple[list[str], list[str]]:
-    """Name what hangs below a Service, by the label that Knative puts on it."""
+def _children(cluster: Cluster, service: str) -> tuple[list[str], list[str]]:
+    """Name the objects that Knative labels as a Service's, and the kinds not allowed."""
     labels = {SERVICE_LABEL: service}
-    return _left(_CHILDREN, lambda kind: _listed(cluster, settings, kind, labels))
+    return _left(_CHILDREN, lambda kind: _list(cluster, kind, labels))
 
 
-def _listed(cluster: Cluster, settings: Settings, kind: Kind, labels: dict[str, str]) -> list[Obj]:
+def _may_have_children(cluster: Cluster, service: str) -> bool:
+    """Return whether the objects with a Service's name can be ours."""
+    found = cluster.find(KSVC, service)
+    return found is None or is_ours(found, run=cluster.run)
+
+
+def _ours(cluster: Cluster, kind: Kind) -> list[Obj]:
+    """Return this run's objects of a kind, but no PV of the same run in another namespace."""
+    found = _list(cluster, kind, cluster.labels)
+    if kind != PV:
+        return found
+    claims = [pv["spec"].get("claimRef") or {} for pv in found]
+    here = ("", None, cluster.namespace)
+    return [pv for pv, claim in zip(found, claims, strict=True) if claim.get("namespace") in here]
+
+
+def _list(cluster: Cluster, kind: Kind, labels: dict[str, str]) -> list[Obj]:
     try:
-        return cluster.list(kind, namespace=settings.namespace, labels=labels)
+        return cluster.list(kind, labels=labels)
     except NotFound:
         return []
 
 
-def _ours(cluster: Cluster, settings: Settings, kind: Kind) -> list[Obj]:
-    found = _listed(cluster, settings, kind, settings.labels)
-    if kind != PV:
-        return found
-    # PVs have no namespace: leave those of the same run's name in another namespace alone.
-    return [pv for pv in found if _claimed_from(pv) in ("", settings.namespace)]
-
-
-def _is_free_or_ours(cluster: Cluster, settings: Settings, name: str) -> bool:
-    """Tell whether what hangs below a Service's name can be ours."""
-    service = cluster.find(KSVC, name, namespace=settings.namespace)
-    return service is None or is_ours(service, run=settings.run)
-
-
-def _claimed_from(volume: Obj) -> str:
-    return str((volume["spec"].get("claimRef") or {}).get("namespace") or "")
-
-
-def _remove_all(
-    cluster: Cluster, settings: Settings, kind: Kind, done: Callable[[str, bool, str], None]
-) -> None:
-    """Remove this run's objects of a kind; who may not see PVs still gets rid of the keys."""
-    try:
-        for obj in _ours(cluster, settings, kind):
-            _remove(cluster, settings, kind, name_of(obj), done)
-    except Forbidden as error:
-        done(f"{kind}", False, f"not allowed: {error.why}")
-
-
-def _remove(
-    cluster: Cluster,
-    settings: Settings,
-    kind: Kind,
-    name: str,
-    done: Callable[[str, bool, str], None],
-) -> None:
-    existing = cluster.find(kind, name, namespace=settings.namespace)
-    if existing is None or not is_ours(existing, run=settings.run):
-        outcome = "none" if existing is None else "not ours, left as it is"
-        done(f"{kind} {name}", False, outcome)
-        return
-    cluster.delete(kind, name, namespace=settings.namespace)
-    uid = existing["metadata"].get("uid")
-
-    def still() -> Obj | None:
-        found = cluster.find(kind, name, namespace=settings.namespace)
-        return found if found and found["metadata"].get("uid") == uid else None
-
-    gone = wait(
-        still,
-        what=f"{kind} {name} gone",
-        ready=lambda obj: obj is None,
-        describe=lambda obj: "gone" if obj is None else "there",
-        timeout_s=settings.seconds("teardown"),
-        every_s=0.5,
-        fix=lambda obj: _held(cluster, settings, kind, obj or {}),
-    )
-    done(f"{kind} {name}", True, f"deleted in {gone.seconds:.1f} s")
-
-
-def _wait_children(
-    cluster: Cluster, settings: Settings, service: str, done: Callable[[str, bool, str], None]
-) -> None:
-    """Wait for the pods, which hold GPU and volume, and for what the garbage collector takes."""
-    if not _is_free_or_ours(cluster, settings, service):
-        return
-    gone = wait(
-        lambda: _below(cluster, settings, service)[0],
-        what=f"what hangs below ksvc {service} gone",
-        ready=lambda left: not left,
-        describe=lambda left: f"{len(left)} left",
-        timeout_s=settings.seconds("teardown"),
-        every_s=0.5,
-        fix=lambda left: (
-            f"still there: {', '.join(left)}",
-            "a pod drains 30 s after its last request, up to request_timeout_s; "
-            "raise teardown_timeout_s and run teardown again",
-        ),
-    )
-    done(f"pods of ksvc {service}", False, f"gone after {gone.seconds:.1f} s")
-
-
-def _held(cluster: Cluster, settings: Settings, kind: Kind, obj: Obj) -> tuple[str, str]:
-    """Say what keeps an object that is being deleted."""
-    holders = obj.get("metadata", {}).get("finalizers") or []
-    why = f"finalizers: {', '.join(holders) or 'none'}"
-    if not is_going(obj):
-        return f"deletion has not begun; {why}", ""
+def _blocked(cluster: Cluster, kind: Kind, obj: Obj) -> Explanation:
+    """Explain what keeps an object that is being deleted."""
+    finalizers = obj.get("metadata", {}).get("finalizers") or []
+    why = f"finalizers: {', '.join(finalizers) or 'none'}"
+    if not is_terminating(obj):
+        return Explanation("finalizer", f"deletion has not begun; {why}")
     if kind == PVC:
         users = [
             name_of(pod)
-            for pod in cluster.list(POD, namespace=settings.namespace)
+            for pod in cluster.list(POD)
             for volume in pod["spec"].get("volumes") or []
             if (volume.get("persistentVolumeClaim") or {}).get("claimName") == name_of(obj)
         ]
         why += f"; used by pods: {', '.join(users) or 'none'}"
     fix = {
-        PVC: "delete those pods first; never strip the finalizer, the volume would stay mounted",
+        PVC: "delete those pods first; never remove the finalizer, the volume would stay mounted",
         PV: "a VolumeAttachment or a PVC still uses it: kubectl get volumeattachments,pvc",
     }
-    return why, fix.get(kind, f"kubectl describe {kind} {name_of(obj)}")
+    default = f"kubectl describe {kind} {name_of(obj)}"
+    return Explanation("finalizer", why, fix=fix.get(kind, default))

@@ -1,4 +1,4 @@
-"""Wait for a state by polling, with a deadline, an early failure and what was seen on the way."""
+"""Wait for a state by polling, with a deadline, early failure and a record of transitions."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.errors import QwenkitError, Unreachable, WaitTimeout
 
 T = TypeVar("T")
 
-# An API server that restarts is silent for a while; the objects behind it go on.
-SILENCE_S = 60.0
+# An API server that restarts does not answer for a while; the objects behind it carry on.
+OUTAGE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ OnChange = Callable[[Transition], None]
 
 @dataclass(frozen=True, repr=False)
 class Waited(Generic[T]):
-    """How a wait ended well: the last value, the seconds, the states on the way."""
+    """A wait that reached its goal: the last value, the seconds, the transitions."""
 
     value: T
     seconds: float
@@ -51,68 +52,64 @@ def wait(
     describe: Callable[[T], str],
     timeout_s: float,
     failed: Callable[[T], QwenkitError | None] = lambda _value: None,
+    late: Callable[[T], Explanation | None] = lambda _value: None,
     every_s: float = 1.0,
     on_change: OnChange | None = None,
-    fix: Callable[[T], tuple[str, str]] = lambda _value: ("", ""),
 ) -> Waited[T]:
     """Poll until ``ready``; at least once, even with no time left.
 
     Args:
-        poll: reads the state; it changes nothing, so an interrupt leaves nothing half done.
-        what: what is waited for, for the message.
+        poll: reads the state and changes nothing.
+        what: the goal, for the message.
         ready: whether a value is the goal.
         describe: a value in a few words; a change of it is a transition.
         timeout_s: deadline on the monotonic clock.
         failed: the error if waiting longer is useless.
+        late: explains the last value when the deadline has passed.
         every_s: seconds between two polls.
         on_change: called at each transition.
-        fix: why and fix for the timeout's message, from the last value.
 
     Raises:
         WaitTimeout: the deadline passed; its context holds ``last`` and ``transitions``.
         QwenkitError: whatever ``failed`` returned, with the same context.
     """
-    read = _patiently(poll, every_s)
+    read = _through_outages(poll, every_s)
     start = time.monotonic()
-    seen: list[Transition] = []
+    transitions: list[Transition] = []
     while True:
         value = read()
-        elapsed = time.monotonic() - start
-        state = describe(value)
-        if not seen or seen[-1].state != state:
-            seen.append(Transition(elapsed, state))
+        elapsed, state = time.monotonic() - start, describe(value)
+        if not transitions or transitions[-1].state != state:
+            transitions.append(Transition(elapsed, state))
             if on_change is not None:
-                on_change(seen[-1])
+                on_change(transitions[-1])
         if ready(value):
-            return Waited(value, elapsed, tuple(seen))
-        facts = {"last": state, "transitions": [str(transition) for transition in seen]}
+            return Waited(value, elapsed, tuple(transitions))
         error = failed(value)
+        if error is None and elapsed >= timeout_s:
+            found = late(value) or Explanation("late", f"last state: {state}")
+            error = found.error(f"{what}: not after {timeout_s:g} s", WaitTimeout)
         if error is not None:
-            error.context |= facts
+            error.context |= {"last": state, "transitions": list(map(str, transitions))}
             raise error
-        if elapsed >= timeout_s:
-            why, advice = fix(value)
-            raise WaitTimeout(
-                f"{what}: not after {timeout_s:g} s", why or f"last state: {state}", advice, **facts
-            )
         time.sleep(min(every_s, max(timeout_s - elapsed, 0)))
 
 
-def _patiently(poll: Callable[[], T], every_s: float) -> Callable[[], T]:
-    """Return ``poll`` that sits out a silence, once a first answer has come."""
-    heard: float | None = None
+def _through_outages(poll: Callable[[], T], every_s: float) -> Callable[[], T]:
+    """Return ``poll``, repeated while the server is out of reach once it has answered."""
+    answered_at: float | None = None
 
     def read() -> T:
-        nonlocal heard
+        nonlocal answered_at
         while True:
             try:
                 value = poll()
             except Unreachable:
-                if heard is None or time.monotonic() - heard > SILENCE_S:
+                if answered_at is None or time.monotonic() - answered_at > OUTAGE_S:
                     raise
                 time.sleep(every_s)
             else:
-                heard = time.monotonic()
+                answered_at = time.monotonic()
                 return value
 
     return read

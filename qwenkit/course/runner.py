@@ -316,7 +316,7 @@ def _tear_down(
 def _diagnose(settings: Settings) -> str:
     """Return what the cluster says of a failed run, keys blotted out; never raises."""
     try:
-        text = diagnostics(Cluster.connect(settings), settings)
+        text = diagnostics(Cluster.connect(settings), settings.service)
     except Exception as error:
         text = f"the cluster cannot be asked: {error}\n"
     for secret in _secrets():

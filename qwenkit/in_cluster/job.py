@@ -15,7 +15,7 @@ from qwenkit.cluster.kinds import (
     SECRET,
     Kind,
     Obj,
-    is_going,
+    is_terminating,
     is_true,
     kind_of,
     name_of,
@@ -74,7 +74,7 @@ def _make_room(cluster: Cluster, job: Mapping[str, Any], secret: str) -> bool:
     if found is None:
         return False
     require_ours(found, run=cluster.run)
-    if not (is_going(found) or is_true(found, "Complete") or is_true(found, "Failed")):
+    if not (is_terminating(found) or is_true(found, "Complete") or is_true(found, "Failed")):
         if _does(found) == _does(job):
             return True
         raise Conflict(

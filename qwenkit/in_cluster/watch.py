@@ -8,9 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.diagnosis.causes import CAUSES
+from qwenkit.cluster.diagnosis.causes import first_cause
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.snapshot import collect_job
+from qwenkit.cluster.diagnosis.waiting_reasons import IMAGE
 from qwenkit.cluster.kinds import JOB, JOB_LABEL, POD, Obj, condition, is_true, name_of
 from qwenkit.cluster.pods import containers, pod_state
 from qwenkit.cluster.wait import OnChange, wait
@@ -142,7 +143,8 @@ class JobWatch:
             fix = "the image must hold the program: build it with the project's Dockerfile"
         elif ended.get("reason") == "DeadlineExceeded":
             fix = f"raise upload_timeout_s; {fix}"
-        return NotReady(f"job {self.name} failed", "\n       ".join(said), fix)
+        why, *evidence = said or [""]
+        return NotReady(f"job {self.name} failed", why, fix, evidence=evidence)
 
     def _not_started(self, seen: _Seen) -> QwenkitError | None:
         """Return why no pod starts, if that lasts or has lasted too long."""
@@ -153,13 +155,11 @@ class JobWatch:
         if not late:
             return None
         what = f"job {self.name}: no pod started within {self.start_s:g} s"
-        return WaitTimeout(what, str(found or seen), found.fix if found else "")
+        return found.error(what, WaitTimeout) if found else WaitTimeout(what, str(seen))
 
     def _explain(self, seen: _Seen) -> Explanation | None:
-        namespace = self.cluster.namespace
-        snapshot = collect_job(self.cluster, seen.job, seen.pods[-1:], namespace=namespace)
-        found = next((one for rule in CAUSES if (one := rule(snapshot))), None)
-        if found is None or found.code != "image":
+        found = first_cause(collect_job(self.cluster, seen.job, seen.pods[-1:]))
+        if found is None or found.code != IMAGE.code:
             return found
         fix = (
             "build it with the project's Dockerfile, push it where the nodes can pull it, and "

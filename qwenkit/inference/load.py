@@ -70,7 +70,8 @@ def run_load(
         thread.join()
     if run.error is not None:
         raise run.error
-    return LoadResult(clients, tuple(sorted(run.requests, key=lambda r: r.start_s)), run.elapsed())
+    requests = tuple(sorted(run.requests, key=lambda request: request.start_s))
+    return LoadResult(clients, requests, run.elapsed(), run.began)
 
 
 def _watch(thread: Thread, run: _Run, on_progress: Callable[[Progress], None] | None) -> None:
@@ -95,13 +96,13 @@ class _Run:
         self.error: QwenkitError | None = None
         self._server, self._body = server, body
         self._clients, self._seconds, self._drain_s = clients, seconds, drain_s
-        self._begin, self._end = time.perf_counter(), 0.0
+        self.began, self._end = time.monotonic(), 0.0
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
 
     def elapsed(self) -> float:
         """Return the seconds since the start, or of the whole load once it has ended."""
-        return (self._end or time.perf_counter()) - self._begin
+        return (self._end or time.monotonic()) - self.began
 
     def stop(self) -> None:
         """End the load from another thread; running requests are given up."""
@@ -115,13 +116,13 @@ class _Run:
         except QwenkitError as error:
             self.error = error
         finally:
-            self._end = time.perf_counter()
+            self._end = time.monotonic()
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 
     async def _all(self) -> None:
         connect = load_transport(self._server)
-        self._begin = time.perf_counter()
+        self.began = time.monotonic()
         tasks = [asyncio.create_task(self._client(connect)) for _ in range(self._clients)]
         stopping = asyncio.create_task(self._stopped.wait())
         everything = asyncio.gather(*tasks)
@@ -135,7 +136,7 @@ class _Run:
     async def _client(self, connect: Callable[[], Any]) -> None:
         # A connection pool each: a shared one looks through all its connections at every request.
         async with connect() as client:
-            while time.perf_counter() - self._begin < self._seconds:
+            while time.monotonic() - self.began < self._seconds:
                 await self._one(client)
 
     async def _one(self, client: Any) -> None:
@@ -149,7 +150,7 @@ class _Run:
             await asyncio.sleep(_PAUSE_S)
 
     async def _request(self, client: Any) -> Request:
-        meter = _Meter(time.perf_counter() - self._begin)
+        meter = _Meter(time.monotonic() - self.began)
         try:
             await self._send(client, meter)
         except asyncio.CancelledError:

@@ -61,11 +61,15 @@ class Progress:
 
 @dataclass(frozen=True, repr=False)
 class LoadResult:
-    """All requests by start, of ``clients`` clients in ``seconds``, the draining included."""
+    """All requests by start, of ``clients`` clients in ``seconds``, the draining included.
+
+    ``began`` is the load's start on this machine's ``time.monotonic()``.
+    """
 
     clients: int
     requests: tuple[Request, ...]
     seconds: float
+    began: float
 
     def summary(self) -> dict[str, Any]:
         """Return counts, errors by kind, percentiles and rates, JSON-ready."""

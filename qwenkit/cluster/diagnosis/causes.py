@@ -1,7 +1,7 @@
 """The known causes of a Service that does not become ready, as rules over a snapshot.
 
-``CAUSES`` is the table, most telling first. A rule that does not apply returns None.
-``permanent`` says whether waiting longer is useless: a GPU that an ending pod still holds comes
+``CAUSES`` is the table; the first rule that applies wins. A rule that does not apply returns None.
+``permanent`` says whether waiting longer is useless: a GPU that a terminating pod holds becomes
 free, an image that does not exist never appears.
 """
 
@@ -9,97 +9,43 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from qwenkit.cluster.diagnosis.crashes import CRASH_BUDGET, crash
 from qwenkit.cluster.diagnosis.explanation import Explanation
-from qwenkit.cluster.diagnosis.snapshot import Snapshot, claim_names, event_count
-from qwenkit.cluster.kinds import GPU_RESOURCE, Obj, condition, name_of
-from qwenkit.cluster.pods import (
-    containers,
-    gpus_of,
-    gpus_wanted,
-    is_current,
-    unplaced,
-    waiting_reasons,
-)
+from qwenkit.cluster.diagnosis.pvc import missing_or_unbound
+from qwenkit.cluster.diagnosis.snapshot import Snapshot, event_count
+from qwenkit.cluster.diagnosis.waiting_reasons import CONFIG, IMAGE, MOUNT, reasons_of
+from qwenkit.cluster.kinds import GPU_RESOURCE, condition, name_of
+from qwenkit.cluster.pods import gpus_of, gpus_wanted, is_current, states
+
+
+def first_cause(snapshot: Snapshot) -> Explanation | None:
+    """Return the finding of the first rule that applies."""
+    return next((found for rule in CAUSES if (found := rule(snapshot))), None)
 
 
 def _image(snapshot: Snapshot) -> Explanation | None:
-    ready = condition(snapshot.revision or {}, "Ready")
-    message = str(ready.get("message") or "")
-    waiting = _waiting(snapshot, "ErrImagePull", "ImagePullBackOff", "InvalidImageName")
+    message = str(condition(snapshot.revision or {}, "Ready").get("message") or "")
+    waiting = snapshot.waiting(reasons_of(IMAGE))
     if "Unable to fetch image" not in message and not waiting:
         return None
     images = [c.get("image", "") for c in snapshot.template().get("containers") or []]
-    return Explanation(
-        "image",
-        f"the image {', '.join(images)} cannot be pulled",
-        _said(message, *waiting, *_messages(snapshot, "Failed")),
-        "check the image's name and tag, and that the nodes and Knative's controller reach the "
-        "registry; a private one needs imagePullSecrets",
-    )
+    found = replace(IMAGE, cause=f"the image {', '.join(images)} cannot be pulled")
+    return found.shown_by(message, *waiting, *snapshot.messages("Failed"))
 
 
 def _configuration(snapshot: Snapshot) -> Explanation | None:
-    waiting = _waiting(
-        snapshot, "CreateContainerConfigError", "CreateContainerError", "RunContainerError"
-    )
-    if not waiting:
-        return None
-    return Explanation(
-        "config",
-        "the container cannot be created as it is configured",
-        _said(*waiting, *_messages(snapshot, "Failed")),
-        "create the Secret or ConfigMap that it names, or correct its command",
-    )
-
-
-def _claim(snapshot: Snapshot) -> Explanation | None:
-    message = _unschedulable(snapshot)
-    absent = re.search(r'persistentvolumeclaim "([^"]+)" not found', message)
-    if absent:
-        return Explanation(
-            "pvc-missing",
-            f"the PVC {absent[1]} does not exist",
-            _said(message),
-            "qwenkit deploy creates it; by hand, apply the PV and PVC before the Service",
-        )
-    wanted = claim_names(snapshot.service or {})
-    unbound = [c for c in snapshot.claims if c.get("status", {}).get("phase") != "Bound"]
-    if not unbound or not wanted:
-        return None
-    return unbound_claim(unbound[0], snapshot)
-
-
-def unbound_claim(claim: Obj, snapshot: Snapshot) -> Explanation:
-    """Explain a PVC that is not Bound."""
-    phase = claim.get("status", {}).get("phase") or "Pending"
-    volume = str(claim["spec"].get("volumeName") or "")
-    held = next((v for v in snapshot.volumes if name_of(v) == volume), None)
-    evidence = [f"pvc {name_of(claim)}: {phase}", *_messages(snapshot, "ProvisioningFailed")]
-    if held is not None:
-        other = held["spec"].get("claimRef") or {}
-        evidence.append(
-            f"pv {volume}: {held.get('status', {}).get('phase')}, "
-            f"claimed by {other.get('namespace')}/{other.get('name')}"
-        )
-        released = held.get("status", {}).get("phase") == "Released"
-        fix = "qwenkit teardown, then deploy: a PV that was released is not bound again"
-        return Explanation(
-            "pvc-unbound", f"the PVC {name_of(claim)} is {phase}", tuple(evidence), fix, released
-        )
-    fix = f"create the PV {volume or 'that it needs'}: qwenkit deploy does"
-    return Explanation(
-        "pvc-unbound", f"the PVC {name_of(claim)} is {phase}", tuple(evidence), fix, phase == "Lost"
-    )
+    waiting = snapshot.waiting(reasons_of(CONFIG))
+    return CONFIG.shown_by(*waiting, *snapshot.messages("Failed")) if waiting else None
 
 
 def _gpu(snapshot: Snapshot) -> Explanation | None:
-    message = _unschedulable(snapshot)
+    message = snapshot.unschedulable()
     if f"Insufficient {GPU_RESOURCE}" not in message:
         return None
     wanted = gpus_wanted(snapshot.template())
-    most = max((gpus_of(node) for node in snapshot.nodes), default=None)
+    most = max(map(gpus_of, snapshot.nodes), default=None)
     never = most is not None and wanted > most
     have = "" if most is None else f"a replica wants {wanted} GPUs, the largest node has {most}"
     if most == 0:
@@ -110,106 +56,89 @@ def _gpu(snapshot: Snapshot) -> Explanation | None:
     elif never:
         fix = f"ask for fewer (--set gpu_count={most}) or add nodes with GPUs"
     else:
-        fix = "wait until a pod that is ending gives its GPU back, lower max_scale, or add a node"
-    return Explanation(
-        "no-gpu", "no node has enough free GPUs", _said(message, have), fix, permanent=never
-    )
+        fix = "wait until a terminating pod frees its GPU, lower max_scale, or add a node"
+    cause = "no node has enough free GPUs"
+    return Explanation("no-gpu", cause, fix=fix, permanent=never).shown_by(message, have)
 
 
 def _scheduling(snapshot: Snapshot) -> Explanation | None:
-    message = _unschedulable(snapshot)
+    message = snapshot.unschedulable()
     if not message:
         return None
     return Explanation(
         "unschedulable",
         "no node takes the pod",
-        _said(message),
-        "lower cpu_request or memory_request, or add a node; a taint needs a toleration",
+        fix="lower cpu_request or memory_request, or add a node; a taint needs a toleration",
         permanent=False,
-    )
+    ).shown_by(message)
 
 
 def _quota(snapshot: Snapshot) -> Explanation | None:
-    refused = [m for m in _messages(snapshot, "FailedCreate") if m]
+    refusals = list(filter(None, snapshot.messages("FailedCreate")))
     message = str(condition(snapshot.revision or {}, "ResourcesAvailable").get("message") or "")
-    refused += [message] if "exceeded quota" in message else []
-    if not refused:
+    refusals += [message] if "exceeded quota" in message else []
+    if not refusals:
         return None
     return Explanation(
         "quota",
-        "the namespace's rules refuse the pod",
-        _said(*refused),
-        "kubectl describe quota,limitrange; free or raise what is used up",
-    )
+        "a quota or limit of the namespace refuses the pod",
+        fix="kubectl describe quota,limitrange; free or raise what is used up",
+    ).shown_by(*refusals)
+
+
+_MOUNT_REFUSED = re.compile(
+    r"AccessDenied|NoSuchBucket|SignatureDoesNotMatch|InvalidAccessKeyId|missing access key"
+    r"|not found|\b40[34]\b|invalid",
+    re.IGNORECASE,
+)
 
 
 def _mount(snapshot: Snapshot) -> Explanation | None:
-    states = [s.get("state") or {} for pod in snapshot.living() for s in containers(pod)]
-    if not snapshot.living() or any("running" in state for state in states):
+    pods = snapshot.living()
+    if not pods or any("running" in state for pod in pods for state in states(pod)):
         return None
-    events = [*snapshot.events_of("FailedMount"), *snapshot.events_of("FailedAttachVolume")]
+    events = [event for reason in reasons_of(MOUNT) for event in snapshot.events_of(reason)]
     if not events:
         return None
     messages = [str(event.get("message") or "") for event in events]
-    refused = re.compile(
-        r"AccessDenied|NoSuchBucket|SignatureDoesNotMatch|InvalidAccessKeyId|missing access key"
-        r"|not found|\b40[34]\b|invalid",
-        re.IGNORECASE,
-    )
-    tried = max(event_count(event) for event in events)
-    cause = "the volume with the weights cannot be mounted"
-    fix = (
-        "check the Secret's keys, the bucket, the path and oss_internal_endpoint in the PV; "
-        "qwenkit doctor tries the bucket"
-    )
+    tried_often = max(map(event_count, events)) > CRASH_BUDGET
+    refused = any(_MOUNT_REFUSED.search(message) for message in messages)
+    found = replace(MOUNT, permanent=tried_often or refused)
     if all("DeadlineExceeded" in message for message in messages):
-        cause = "the volume with the weights takes longer to mount than a node waits for one try"
-        fix = (
-            "it is tried again; do the nodes reach oss_internal_endpoint (region, VPC)? "
-            "kubectl logs of the OSS CSI plugin on the pod's node says more"
+        found = replace(
+            found,
+            cause="mounting the volume with the weights takes longer than one try may",
+            fix="the kubelet tries again; do the nodes reach oss_internal_endpoint (region, VPC)? "
+            "the log of the OSS CSI plugin on the pod's node has details",
         )
-    return Explanation(
-        "mount",
-        cause,
-        _said(*messages[:2]),
-        fix,
-        permanent=tried > CRASH_BUDGET or any(refused.search(m) for m in messages),
-    )
+    return found.shown_by(*messages[:2])
 
 
 def _deadline(snapshot: Snapshot) -> Explanation | None:
-    failed = next(
-        (
-            c
-            for name in ("Ready", "ResourcesAvailable")
-            if (c := condition(snapshot.revision or {}, name)).get("status") == "False"
-            and c.get("reason") == "ProgressDeadlineExceeded"
-        ),
-        None,
-    )
-    if failed is None:
+    conditions = [condition(snapshot.revision or {}, n) for n in ("Ready", "ResourcesAvailable")]
+    late = [c for c in conditions if c.get("status") == "False"]
+    late = [c for c in late if c.get("reason") == "ProgressDeadlineExceeded"]
+    if not late:
         return None
-    probes = _messages(snapshot, "Unhealthy")
+    message = str(late[0].get("message") or "")
+    probes = snapshot.messages("Unhealthy")
     if probes:
         return Explanation(
             "never-ready",
             "the container runs, but its readiness probe never passed before the deadline",
-            _said(str(failed.get("message") or ""), probes[0], *snapshot.logs.splitlines()[-2:]),
-            "does the server listen on the container's port? If it was still loading, raise "
+            fix="does the server listen on the container's port? If it was still loading, raise "
             "progress_deadline",
-        )
+        ).shown_by(message, probes[0], *snapshot.logs.splitlines()[-2:])
     return Explanation(
         "deadline",
         "the revision took longer than its progress deadline",
-        _said(str(failed.get("message") or "")),
-        "raise progress_deadline: image pull, volume mount and model load must all fit",
-    )
+        fix="raise progress_deadline: image pull, volume mount and model load must all fit",
+    ).shown_by(message)
 
 
 def _failed(snapshot: Snapshot) -> Explanation | None:
-    revision = condition(snapshot.revision or {}, "Ready")
-    if revision.get("reason") == "Unschedulable":
-        # All pods are placed, or a rule above had spoken: Knative has not looked again yet.
+    if condition(snapshot.revision or {}, "Ready").get("reason") == "Unschedulable":
+        # The pods are placed, or a rule above would have applied: the condition is out of date.
         return None
     for obj in (snapshot.revision, snapshot.service):
         ready = condition(obj or {}, "Ready")
@@ -218,37 +147,15 @@ def _failed(snapshot: Snapshot) -> Explanation | None:
             return Explanation(
                 "failed",
                 f"{kind} {name_of(obj)} failed: {ready.get('reason')}",
-                _said(str(ready.get("message") or "")),
-                f"kubectl describe {kind} {name_of(obj)}",
-            )
+                fix=f"kubectl describe {kind} {name_of(obj)}",
+            ).shown_by(str(ready.get("message") or ""))
     return None
-
-
-def _said(*texts: str) -> tuple[str, ...]:
-    """Return the texts that say something, each once, on one line."""
-    return tuple(dict.fromkeys(" ".join(text.split()) for text in texts if text.strip()))
-
-
-def _waiting(snapshot: Snapshot, *reasons: str) -> list[str]:
-    found: dict[str, str] = {}
-    for pod in snapshot.living():
-        found |= waiting_reasons(pod)
-    return [f"{reason}: {found[reason]}" for reason in reasons if reason in found]
-
-
-def _messages(snapshot: Snapshot, reason: str) -> list[str]:
-    return [str(event.get("message") or "") for event in snapshot.events_of(reason)]
-
-
-def _unschedulable(snapshot: Snapshot) -> str:
-    """Return the scheduler's message about a pod, empty if all are placed."""
-    return next(filter(None, map(unplaced, snapshot.living())), "")
 
 
 CAUSES: tuple[Callable[[Snapshot], Explanation | None], ...] = (
     _image,
     _configuration,
-    _claim,
+    missing_or_unbound,
     _gpu,
     _scheduling,
     _quota,

@@ -1,28 +1,26 @@
-"""Why a container exits: its exit code, its last words, and what is known about such words."""
+"""Why a container exits: its exit code, its last log lines, and what known lines mean."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.snapshot import Snapshot
+from qwenkit.cluster.diagnosis.waiting_reasons import CRASH
 from qwenkit.cluster.kinds import Obj, is_true
 from qwenkit.cluster.pods import containers
 
-# A container may crash twice before waiting is given up: a mount can be late once.
+# Waiting ends at the second restart: the first crash may be a mount that came late.
 CRASH_BUDGET = 2
 _LOG_LINES = 6
 _LOG_RULES: tuple[tuple[str, str, str], ...] = (
     (
         r"no kernel image is available|invalid device function",
         "the image has no kernels for this GPU",
-        "take an image built for it: V100 needs vLLM 0.8.5 or older",
+        "use an image built for it: V100 needs vLLM 0.8.5 or older",
     ),
-    (
-        r"bfloat16 is only supported",
-        "this GPU has no bfloat16",
-        "--set dtype=half",
-    ),
+    (r"bfloat16 is only supported", "this GPU has no bfloat16", "--set dtype=half"),
     (
         r"no available memory for the cache blocks|larger than the maximum number of tokens",
         "the KV cache does not fit into the GPU's memory",
@@ -30,17 +28,17 @@ _LOG_RULES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"No CUDA GPUs are available|unspecified launch failure|GPU is lost",
-        "the container's GPU is gone",
-        "delete the pod so that it is placed anew; kubectl describe node shows the GPUs left",
+        "the container has lost its GPU",
+        "delete the pod so that it is scheduled again; kubectl describe node shows the GPUs left",
     ),
     (
         r"CUDA out of memory|OutOfMemoryError",
-        "the GPU's memory is not enough",
+        "the GPU has too little memory",
         "lower max_model_len or gpu_memory_utilization, or use a larger GPU",
     ),
     (
         r"HeaderTooLarge|SafetensorError|is not a valid JSON file|InvalidHeaderDeserialization",
-        "the weights are damaged or only LFS pointers",
+        "the weights are damaged or are LFS pointers",
         "qwenkit upload again; it verifies every file",
     ),
     (
@@ -55,33 +53,27 @@ def crash(snapshot: Snapshot) -> Explanation | None:
     """Explain a container that ended with an error, None if there is none."""
     for pod in snapshot.living():
         for status in containers(pod):
-            ended = (status.get("state") or {}).get("terminated") or (
-                status.get("lastState") or {}
-            ).get("terminated")
-            if ended and not is_true(pod, "Ready") and int(ended.get("exitCode") or 0) != 0:
-                return _crashed(snapshot, status, ended)
+            now, before = status.get("state") or {}, status.get("lastState") or {}
+            ended = now.get("terminated") or before.get("terminated") or {}
+            if not is_true(pod, "Ready") and int(ended.get("exitCode") or 0) != 0:
+                return _explain(snapshot, status, ended)
     return None
 
 
-def _crashed(snapshot: Snapshot, status: Obj, ended: Obj) -> Explanation:
+def _explain(snapshot: Snapshot, status: Obj, ended: Obj) -> Explanation:
     restarts = int(status.get("restartCount") or 0)
     text = "\n".join([str(ended.get("message") or ""), snapshot.logs])
     last = [line for line in text.splitlines() if line.strip()][-_LOG_LINES:]
     known = next((row for row in _LOG_RULES if re.search(row[0], text, re.IGNORECASE)), None)
-    killed = ended.get("reason") == "OOMKilled"
-    cause = f"the container {status['name']} exits with code {ended.get('exitCode')}"
-    fix = "read the whole log: kubectl logs -c " + str(status["name"]) + " --previous POD"
-    if killed:
-        cause, fix = (
-            "the container was killed: it used more than memory_limit",
-            "raise memory_limit",
-        )
+    name = status["name"]
+    cause = f"the container {name} exits with code {ended.get('exitCode')}"
+    if ended.get("reason") == "OOMKilled":
+        cause = "the container was killed: it used more than memory_limit"
+        found = Explanation("oom", cause, fix="raise memory_limit")
     elif known:
-        cause, fix = f"{cause}: {known[1]}", known[2]
-    return Explanation(
-        "oom" if killed else "crash",
-        cause,
-        (f"restarted {restarts} times", *dict.fromkeys(last)),
-        fix,
-        permanent=restarts >= CRASH_BUDGET,
-    )
+        found = replace(CRASH, cause=f"{cause}: {known[1]}", fix=known[2])
+    else:
+        fix = CRASH.fix.replace("logs", f"logs -c {name}")
+        found = replace(CRASH, cause=cause, fix=fix)
+    found = replace(found, permanent=restarts >= CRASH_BUDGET)
+    return found.shown_by(f"restarted {restarts} times", *last)

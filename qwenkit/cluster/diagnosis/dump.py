@@ -1,4 +1,4 @@
-"""What a failed run leaves to be read: the cause, the objects and the events, and no secret."""
+"""The diagnostics of a failed run: the cause, the objects and the events, without secrets."""
 
 from __future__ import annotations
 
@@ -31,30 +31,29 @@ from qwenkit.cluster.kinds import (
     name_of,
 )
 from qwenkit.errors import QwenkitError
-from qwenkit.settings import Settings
 
-_BELOW = (CONFIGURATION, REVISION, ROUTE, POD_AUTOSCALER, DEPLOYMENT, POD)
+_CHILDREN = (CONFIGURATION, REVISION, ROUTE, POD_AUTOSCALER, DEPLOYMENT, POD)
 _OURS = (KSVC, JOB, PVC, PV, SECRET)
 _MOST_EVENTS = 300
 _LAST_APPLIED = "last-applied-configuration"
 
 
-def diagnostics(cluster: Cluster, settings: Settings) -> str:
-    """Return everything about this run's objects as text; what may not be read says so."""
+def diagnostics(cluster: Cluster, service: str) -> str:
+    """Return this run's objects and events as text; what may not be read shows the error."""
 
     def objects(kind: Kind, labels: dict[str, str]) -> str:
-        return _as_yaml(cluster.list(kind, namespace=settings.namespace, labels=labels))
+        return _as_yaml(cluster.list(kind, labels=labels))
 
     def events() -> str:
-        found = sorted(cluster.list(EVENT, namespace=settings.namespace), key=event_time)
+        found = sorted(cluster.list(EVENT), key=event_time)
         return "\n".join(map(_event_line, found[-_MOST_EVENTS:]))
 
-    where = f"{cluster!r} at {cluster.address}, run {settings.run!r}"
-    wanted = [(kind, settings.labels) for kind in _OURS]
-    wanted += [(kind, {SERVICE_LABEL: settings.service}) for kind in _BELOW]
+    where = f"{cluster!r} at {cluster.address}, run {cluster.run!r}"
+    wanted = [(kind, cluster.labels) for kind in _OURS]
+    wanted += [(kind, {SERVICE_LABEL: service}) for kind in _CHILDREN]
     parts = [
         _section("cluster", lambda: f"{where}, {cluster.version().get('gitVersion')}"),
-        _section("explain", lambda: str(explain(cluster, settings))),
+        _section("explain", lambda: str(explain(cluster, service))),
         *(_section(str(kind), partial(objects, kind, labels)) for kind, labels in wanted),
         _section("events", events),
     ]
@@ -78,7 +77,7 @@ def _as_yaml(objects: list[Obj]) -> str:
 
 
 def _bare(obj: Obj) -> dict[str, Any]:
-    """Return an object without what is long or secret: a Secret shows the names of its keys."""
+    """Return an object without long or secret parts: a Secret shows only the names of its keys."""
     meta = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
     notes = meta.pop("annotations", None) or {}
     meta["annotations"] = {k: v for k, v in notes.items() if not k.endswith(_LAST_APPLIED)}

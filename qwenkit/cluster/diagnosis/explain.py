@@ -2,62 +2,44 @@
 
 from __future__ import annotations
 
-from qwenkit.cluster.api_errors import fix_for
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.diagnosis.causes import CAUSES
+from qwenkit.cluster.diagnosis.causes import first_cause
 from qwenkit.cluster.diagnosis.explanation import Explanation
+from qwenkit.cluster.diagnosis.pvc import flag_off
 from qwenkit.cluster.diagnosis.snapshot import Snapshot, collect
-from qwenkit.cluster.kinds import condition, is_false, name_of
+from qwenkit.cluster.kinds import Obj, condition, is_false, name_of
 from qwenkit.cluster.pods import is_current, pod_state
-from qwenkit.settings import Settings
-
-_PVC_FLAG = "kubernetes.podspec-persistent-volume-claim"
+from qwenkit.cluster.pvc_flags import is_enabled
 
 
-def explain(cluster: Cluster, settings: Settings, name: str | None = None) -> Explanation:
-    """Explain the state of a Service, default the one that ``settings`` name."""
-    service = name or settings.service
-    return diagnose(
-        collect(cluster, name=service, namespace=settings.namespace), service, settings.namespace
-    )
+def explain(cluster: Cluster, service: str) -> Explanation:
+    """Explain the state of a Service."""
+    return diagnose(collect(cluster, service), service, cluster.namespace)
 
 
-def diagnose(snapshot: Snapshot, name: str, namespace: str) -> Explanation:
-    """Return the first rule's finding; there is always one, ``ready`` at best."""
+def diagnose(snapshot: Snapshot, service: str, namespace: str) -> Explanation:
+    """Return the first cause that applies; there is always an explanation, at best ``ready``."""
     if snapshot.service is None:
-        return _absent(snapshot, name, namespace)
-    found = next((e for rule in CAUSES if (e := rule(snapshot))), None)
-    return found or _progress(snapshot, name)
+        if snapshot.features and not is_enabled(snapshot.features):
+            return flag_off(service)
+        cause = f"ksvc {service} does not exist in namespace {namespace}"
+        return Explanation("absent", cause, fix="qwenkit deploy")
+    return first_cause(snapshot) or _progress(snapshot, snapshot.service, service)
 
 
-def _absent(snapshot: Snapshot, name: str, namespace: str) -> Explanation:
-    if snapshot.features and snapshot.features.get(_PVC_FLAG, "disabled") == "disabled":
-        return Explanation(
-            "pvc-flag",
-            f"ksvc {name} does not exist, and Knative would refuse one that mounts a PVC",
-            (f"configmap config-features: {_PVC_FLAG} is not enabled",),
-            fix_for("Persistent volume claim support is disabled"),
-        )
-    return Explanation(
-        "absent", f"ksvc {name} does not exist in namespace {namespace}", (), "qwenkit deploy"
-    )
-
-
-def _progress(snapshot: Snapshot, name: str) -> Explanation:
-    service = snapshot.service or {}
-    ready = condition(service, "Ready")
-    if is_current(service) and ready.get("status") == "True":
-        asleep = is_false(snapshot.revision or {}, "Active")
-        note = "scaled to zero: the next request waits for a cold start" if asleep else ""
-        return Explanation(
-            "ready", f"ksvc {name} is ready", (note,) if note else (), permanent=False
-        )
-    evidence = [f"{ready.get('reason') or 'not reconciled'}: {ready.get('message') or ''}"]
-    evidence += [f"pod {name_of(pod)}: {pod_state(pod)}" for pod in snapshot.living()[:1]]
+def _progress(snapshot: Snapshot, obj: Obj, service: str) -> Explanation:
+    ready = condition(obj, "Ready")
+    if is_current(obj) and ready.get("status") == "True":
+        scaled_to_zero = is_false(snapshot.revision or {}, "Active")
+        note = "scaled to zero: the next request waits for a cold start" if scaled_to_zero else ""
+        return Explanation("ready", f"ksvc {service} is ready", permanent=False).shown_by(note)
     return Explanation(
         "starting",
-        f"ksvc {name} is still starting",
-        (*evidence, *snapshot.logs.splitlines()[-2:]),
-        "wait; a large image or model takes minutes",
+        f"ksvc {service} is still starting",
+        fix="wait; a large image or model takes minutes",
         permanent=False,
+    ).shown_by(
+        f"{ready.get('reason') or 'not reconciled'}: {ready.get('message') or ''}",
+        *(f"pod {name_of(pod)}: {pod_state(pod)}" for pod in snapshot.living()[:1]),
+        *snapshot.logs.splitlines()[-2:],
     )

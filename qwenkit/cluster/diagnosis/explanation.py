@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
-from qwenkit.errors import NotReady
+from qwenkit.errors import NotReady, QwenkitError
 
 
 @dataclass(frozen=True, repr=False)
 class Explanation:
-    """One cause. ``code`` is for programs, ``permanent`` means that waiting does not mend it."""
+    """One cause. ``code`` is for programs; ``permanent`` means that waiting does not help."""
 
     code: str
     cause: str
@@ -18,12 +19,19 @@ class Explanation:
     permanent: bool = True
 
     def __str__(self) -> str:
-        seen = [f"  evidence: {line}" for line in self.evidence]
-        return "\n".join([self.cause, *seen, *([f"  fix: {self.fix}"] if self.fix else [])])
+        evidence = [f"  evidence: {line}" for line in self.evidence]
+        return "\n".join([self.cause, *evidence, *([f"  fix: {self.fix}"] if self.fix else [])])
 
     __repr__ = __str__
 
-    def error(self, what: str, **context: object) -> NotReady:
+    def shown_by(self, *texts: str) -> Self:
+        """Return this explanation with evidence: each text that is not empty, once, on one line."""
+        lines = (" ".join(text.split()) for text in texts)
+        return replace(self, evidence=tuple(dict.fromkeys(filter(None, lines))))
+
+    def error(
+        self, what: str, cls: type[QwenkitError] = NotReady, **context: object
+    ) -> QwenkitError:
         """Return the error that carries this explanation."""
-        why = "\n       ".join([self.cause, *self.evidence])
-        return NotReady(what, why, self.fix, cause=self.code, **context)
+        context |= {"cause": self.code, "evidence": self.evidence}
+        return cls(what, self.cause, self.fix, **context)

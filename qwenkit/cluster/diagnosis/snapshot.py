@@ -1,11 +1,10 @@
-"""Everything about one Knative Service at one moment, as plain objects for pure rules to read."""
+"""All objects behind one Knative Service at one moment, for pure rules to read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import (
@@ -20,14 +19,15 @@ from qwenkit.cluster.kinds import (
     REVISION,
     SERVICE_LABEL,
     Obj,
-    is_going,
+    is_terminating,
     is_true,
     labels_of,
     name_of,
 )
-from qwenkit.cluster.pods import containers, unplaced
+from qwenkit.cluster.pods import containers, unplaced, waiting_reasons
 from qwenkit.errors import QwenkitError
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -46,11 +46,11 @@ class Snapshot:
     logs: str = ""
 
     def living(self) -> list[Obj]:
-        """Return the pods that are to stay: one that ends exits somehow, and that is no crash."""
-        return [pod for pod in self.pods if not is_going(pod)]
+        """Return the pods that are not terminating: the exit of one that is, is no crash."""
+        return [pod for pod in self.pods if not is_terminating(pod)]
 
     def template(self) -> Obj:
-        """Return the pod spec that the Service asks for."""
+        """Return the pod spec of the Service's template."""
         source = self.service or {}
         return dict(source.get("spec", {}).get("template", {}).get("spec") or {})
 
@@ -59,53 +59,56 @@ class Snapshot:
         found = [event for event in self.events if event.get("reason") == reason]
         return sorted(found, key=event_time, reverse=True)
 
+    def messages(self, reason: str) -> list[str]:
+        """Return the messages of the events with one reason, the last first."""
+        return [str(event.get("message") or "") for event in self.events_of(reason)]
 
-def collect(cluster: Cluster, *, name: str, namespace: str) -> Snapshot:
-    """Read a Service and what hangs below it."""
-    service = cluster.find(KSVC, name, namespace=namespace)
+    def waiting(self, reasons: Iterable[str]) -> list[str]:
+        """Return ``reason: message`` of the containers that wait for one of ``reasons``."""
+        found: dict[str, str] = {}
+        for pod in self.living():
+            found |= waiting_reasons(pod)
+        return [f"{reason}: {found[reason]}" for reason in reasons if reason in found]
+
+    def unschedulable(self) -> str:
+        """Return the scheduler's message about a pod, empty if all are placed."""
+        return next(filter(None, map(unplaced, self.living())), "")
+
+
+def collect(cluster: Cluster, name: str) -> Snapshot:
+    """Read a Service and the objects behind it."""
+    service = cluster.find(KSVC, name)
     if service is None:
         return Snapshot(features=_features(cluster))
     latest = str(service.get("status", {}).get("latestCreatedRevisionName") or "")
-    revision = cluster.find(REVISION, latest, namespace=namespace) if latest else None
-    pods = of_revision(
-        cluster.list(POD, namespace=namespace, labels={SERVICE_LABEL: name}), revision
-    )
-    claims = [
-        claim
-        for wanted in claim_names(service)
-        if (claim := _or(partial(cluster.find, PVC, wanted, namespace=namespace), None))
-    ]
+    revision = cluster.find(REVISION, latest) if latest else None
+    pods = of_revision(cluster.list(POD, labels={SERVICE_LABEL: name}), revision)
+    claims = _found(_read_or(None, cluster.find, PVC, name) for name in claim_names(service))
     volume_names = [str(c["spec"]["volumeName"]) for c in claims if c["spec"].get("volumeName")]
-    volumes = [v for n in volume_names if (v := _or(partial(cluster.find, PV, n), None))]
-    events: list[Obj] = _or(partial(cluster.list, EVENT, namespace=namespace), [])
+    volumes = _found(_read_or(None, cluster.find, PV, name) for name in volume_names)
     return Snapshot(
         service=service,
         revision=revision,
         pods=tuple(pods),
-        events=tuple(about([service, revision, *pods, *claims], events)),
-        claims=tuple(claims),
-        volumes=tuple(volumes),
-        # A large cluster has thousands: they matter only to a pod that none of them takes.
-        nodes=tuple(_or(partial(cluster.list, NODE), []) if any(map(unplaced, pods)) else ()),
+        events=_events(cluster, [service, revision, *pods, *claims]),
+        claims=claims,
+        volumes=volumes,
+        nodes=_nodes(cluster, pods),
         logs=_logs(cluster, pods),
     )
 
 
-def collect_job(cluster: Cluster, job: Obj, pods: Iterable[Obj], *, namespace: str) -> Snapshot:
-    """Read what else there is about a Job, which takes the Service's place, and its pods."""
-    events: list[Obj] = _or(partial(cluster.list, EVENT, namespace=namespace), [])
-    return Snapshot(
-        service=job,
-        pods=tuple(pods),
-        events=tuple(about([job, *pods], events)),
-        nodes=tuple(_or(partial(cluster.list, NODE), []) if any(map(unplaced, pods)) else ()),
-    )
+def collect_job(cluster: Cluster, job: Obj, pods: Iterable[Obj]) -> Snapshot:
+    """Read what else there is about a Job, in the Service's place, and its pods."""
+    pods = tuple(pods)
+    events = _events(cluster, [job, *pods])
+    return Snapshot(service=job, pods=pods, events=events, nodes=_nodes(cluster, pods))
 
 
 def of_revision(pods: Iterable[Obj], revision: Obj | None) -> list[Obj]:
-    """Keep the pods of this very revision.
+    """Keep the pods of one revision.
 
-    By uid: a Service deleted a minute ago left pods that drain under the same revision name.
+    By uid: the pods of a deleted Service may still drain under the same revision name.
     """
     if revision is None:
         return []
@@ -122,15 +125,14 @@ def about(objects: Iterable[Obj | None], events: Iterable[Obj]) -> list[Obj]:
         for obj in present
         for owner in obj["metadata"].get("ownerReferences") or []
     }
-    revisions = tuple(f"{name_of(o)}-deployment-" for o in present if o["kind"] == "Revision")
+    deployments = tuple(f"{name_of(o)}-deployment-" for o in present if o["kind"] == "Revision")
 
     def wanted(event: Obj) -> bool:
         involved = event.get("involvedObject") or {}
-        # A ReplicaSet that could not make a pod owns nothing here yet: known by its name.
-        starved = involved.get("kind") == "ReplicaSet" and str(involved.get("name", "")).startswith(
-            revisions or ("\0",)
-        )
-        return involved.get("uid") in uids | owners or starved
+        # A ReplicaSet that could not create a pod owns none of these objects: match its name.
+        is_set = involved.get("kind") == "ReplicaSet"
+        without_pod = is_set and str(involved.get("name", "")).startswith(deployments)
+        return involved.get("uid") in uids | owners or without_pod
 
     return [event for event in events if wanted(event)]
 
@@ -144,7 +146,7 @@ def claim_names(service: Obj) -> list[str]:
 
 
 def event_time(event: Obj) -> str:
-    """Return when an event last happened, as RFC 3339 text; empty if it does not say."""
+    """Return when an event last happened, as RFC 3339 text; empty if unknown."""
     return str(
         (event.get("series") or {}).get("lastObservedTime")
         or event.get("lastTimestamp")
@@ -156,30 +158,44 @@ def event_time(event: Obj) -> str:
 
 
 def event_count(event: Obj) -> int:
-    """Return how often an event happened, in either of the ways in which events say it."""
+    """Return how often an event happened: its own count or that of its series."""
     return int(event.get("count") or (event.get("series") or {}).get("count") or 1)
 
 
 def _logs(cluster: Cluster, pods: Iterable[Obj]) -> str:
-    # Not by the container's own readiness: without a probe of its own it is always ready.
+    # The pod's readiness: a container without a probe of its own is always ready.
     started = [(p, s) for p in pods if not is_true(p, "Ready") for s in containers(p)]
     for pod, status in started:
         restarted = int(status.get("restartCount") or 0) > 0
-        read = partial(cluster.logs, name_of(pod), container=status["name"], previous=restarted)
-        if text := _or(read, ""):
+        container = status["name"]
+        text = _read_or("", cluster.logs, name_of(pod), container=container, previous=restarted)
+        if text:
             return text
     return ""
 
 
 def _features(cluster: Cluster) -> dict[str, str]:
-    find = partial(cluster.find, CONFIG_MAP, "config-features", namespace=KNATIVE_NAMESPACE)
-    config = _or(find, None)
+    where = {"namespace": KNATIVE_NAMESPACE}
+    config = _read_or(None, cluster.find, CONFIG_MAP, "config-features", **where)
     return dict((config or {}).get("data") or {})
 
 
-def _or(read: Callable[[], T], default: T) -> T:
-    """Return what may be read; an explanation with less evidence is better than none."""
+def _found(objects: Iterable[Obj | None]) -> tuple[Obj, ...]:
+    return tuple(obj for obj in objects if obj)
+
+
+def _events(cluster: Cluster, objects: Iterable[Obj | None]) -> tuple[Obj, ...]:
+    return tuple(about(objects, _read_or([], cluster.list, EVENT)))
+
+
+def _nodes(cluster: Cluster, pods: Iterable[Obj]) -> tuple[Obj, ...]:
+    # A large cluster has thousands: they matter only if a pod is not placed.
+    return tuple(_read_or([], cluster.list, NODE)) if any(map(unplaced, pods)) else ()
+
+
+def _read_or(default: T, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what ``read`` does, or ``default``: less evidence is better than no explanation."""
     try:
-        return read()
+        return read(*args, **kwargs)
     except QwenkitError:
         return default

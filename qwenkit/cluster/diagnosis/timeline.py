@@ -1,4 +1,4 @@
-"""The timeline of a cold start: where the seconds went between the pod's creation and Ready."""
+"""The timeline of a cold start: how the time from a pod's creation to Ready was spent."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from qwenkit.cluster.diagnosis.snapshot import event_time
 from qwenkit.cluster.kinds import EVENT, POD, REVISION_LABEL, SERVICE_LABEL, Obj, condition, name_of
 from qwenkit.cluster.pods import containers
 from qwenkit.errors import NotFound
-from qwenkit.settings import Settings
 
 _BAR = 30
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step: when it was done, seconds after creation, and how long it took."""
+class ColdStartStep:
+    """One step: when it ended, in seconds after creation, and how long it took."""
 
     name: str
     at_s: float
@@ -32,7 +31,7 @@ class Timeline:
     """The steps of one pod, in order. Kubernetes keeps most times in whole seconds."""
 
     pod: str
-    steps: tuple[Step, ...]
+    steps: tuple[ColdStartStep, ...]
 
     @property
     def total_s(self) -> float:
@@ -50,49 +49,48 @@ class Timeline:
     __repr__ = __str__
 
 
-def cold_start(cluster: Cluster, settings: Settings, revision: str | None = None) -> Timeline:
-    """Return the timeline of the newest pod of the Service, or of one of its revisions.
+def cold_start(cluster: Cluster, service: str, revision: str | None = None) -> Timeline:
+    """Return the timeline of the newest pod of a Service, or of one of its revisions.
 
     Raises:
-        NotFound: no pod is left; an idle revision has none.
+        NotFound: it has no pod, as a revision that is scaled to zero.
     """
-    labels = {SERVICE_LABEL: settings.service} | ({REVISION_LABEL: revision} if revision else {})
-    pods = cluster.list(POD, namespace=settings.namespace, labels=labels)
+    labels = {SERVICE_LABEL: service} | ({REVISION_LABEL: revision} if revision else {})
+    pods = cluster.list(POD, labels=labels)
     newest = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
     if newest is None:
         raise NotFound(
-            f"no pod of {revision or settings.service} is left",
-            "its timeline is read from a pod, and an idle revision has none",
-            "send a request, then look again",
+            f"{revision or service} has no pod",
+            "a timeline is read from a pod; a revision that is scaled to zero has none",
+            "send a request, then try again",
         )
-    return build(newest, cluster.list(EVENT, namespace=settings.namespace))
+    return build(newest, cluster.list(EVENT))
 
 
 def build(pod: Obj, events: Iterable[Obj]) -> Timeline:
     """Build the timeline of a pod from its conditions, container states and events."""
-    own = [
-        e for e in events if e.get("involvedObject", {}).get("uid") == pod["metadata"].get("uid")
-    ]
+    uid = pod["metadata"].get("uid")
+    own = [event for event in events if event.get("involvedObject", {}).get("uid") == uid]
     created = _time(str(pod["metadata"]["creationTimestamp"]))
-    moments = _moments(pod, own)
-    steps: list[Step] = [Step("created", 0.0, 0.0)]
-    for name, text, note in moments:
+    steps = [ColdStartStep("created", 0.0, 0.0)]
+    for name, text, note in _moments(pod, own):
         if text:
-            # Whole seconds beside microseconds: a step never ends before the one before it.
+            # Some times are whole seconds, some microseconds: keep the order of the steps.
             at = max((_time(text) - created).total_seconds(), steps[-1].at_s)
-            steps.append(Step(name, at, at - steps[-1].at_s, note))
+            steps.append(ColdStartStep(name, at, at - steps[-1].at_s, note))
     return Timeline(name_of(pod), tuple(steps))
 
 
 def _moments(pod: Obj, events: list[Obj]) -> list[tuple[str, str, str]]:
-    """Return name, time and note of each step, in the order in which a kubelet takes them."""
+    """Return name, time and note of each step, in the kubelet's order."""
     own = containers(pod)
     name = str(own[0]["name"]) if own else ""
     state = (own[0].get("state") or {}) if own else {}
     pulled = _first([e for e in events if _container(e) in ("", name)], "Pulled")
     ended = state.get("terminated") or {}
+    scheduled = _began(_first(events, "Scheduled")) or _since(pod, "PodScheduled")
     return [
-        ("scheduled", _event_or(events, "Scheduled", _since(pod, "PodScheduled")), _node(pod)),
+        ("scheduled", scheduled, _node(pod)),
         ("mounted", _since(pod, "PodReadyToStartContainers"), "volumes and network"),
         ("pulled", _began(pulled), _pull_note(str(pulled.get("message") or ""))),
         ("started", str((state.get("running") or ended).get("startedAt") or ""), name),
@@ -105,12 +103,8 @@ def _since(pod: Obj, name: str) -> str:
     return str(found.get("lastTransitionTime") or "") if found.get("status") == "True" else ""
 
 
-def _event_or(events: list[Obj], reason: str, other: str) -> str:
-    return _began(_first(events, reason)) or other
-
-
 def _container(event: Obj) -> str:
-    """Return the container that an event is about; empty if it does not say."""
+    """Return the container that an event is about; empty if none is named."""
     path = str((event.get("involvedObject") or {}).get("fieldPath") or "")
     return path.removeprefix("spec.containers{").rstrip("}")
 
@@ -121,7 +115,7 @@ def _first(events: list[Obj], reason: str) -> Obj:
 
 
 def _began(event: Obj) -> str:
-    """Return when an event happened first: a container that restarts repeats its events."""
+    """Return when an event first happened: a restart repeats the events."""
     return str(event.get("firstTimestamp") or event_time(event))
 
 
@@ -131,10 +125,10 @@ def _node(pod: Obj) -> str:
 
 
 def _pull_note(message: str) -> str:
+    if "already present" in message:
+        return "image already there"
     took = re.search(r"in ([0-9.]+m?s)\b", message)
-    return (
-        "image already there" if "already present" in message else f"pull {took[1]}" if took else ""
-    )
+    return f"pull {took[1]}" if took else ""
 
 
 def _time(text: str) -> datetime:

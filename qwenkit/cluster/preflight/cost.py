@@ -1,4 +1,4 @@
-"""What a run costs in GPU-hours, by a small dated table that is an example and no offer."""
+"""What a run costs: GPU-hours and money, by your price or a small table of example prices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from qwenkit.settings import Settings
 
 # Example figures of November 2026: round numbers of the right order for one GPU and hour on
-# demand. They are no quotation; pass the price that you pay.
+# demand. They are not a quotation; pass the price that you pay.
 EXAMPLE_PRICES_CNY: dict[str, float] = {"V100-16": 26.0, "V100-32": 30.0, "A10": 10.0, "T4": 9.0}
 
 

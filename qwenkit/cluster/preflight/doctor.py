@@ -1,15 +1,15 @@
-"""Preflight: every prerequisite with what was found, a verdict, the reason and the fix."""
+"""Check every prerequisite: what was found, a verdict, the reason and the fix."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.preflight.checks import CHECKS
+from qwenkit.cluster.preflight.checks import CHECKS, ClusterChecks
 from qwenkit.cluster.preflight.cost import Estimate, estimate
 from qwenkit.cluster.preflight.verdicts import Check, fail, ok, unknown
 from qwenkit.errors import Forbidden, PreflightError, QwenkitError
@@ -19,11 +19,10 @@ _KEYS = ("OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET")
 
 
 @dataclass(frozen=True, repr=False)
-class Report:
-    """The checks in the order in which their subjects are needed."""
+class PreflightReport:
+    """The checks in the order in which the course needs their subjects, and an estimated cost."""
 
     checks: tuple[Check, ...]
-
     cost: Estimate
 
     @property
@@ -32,11 +31,11 @@ class Report:
         return not any(check.verdict == "fail" for check in self.checks)
 
     def found(self, name: str) -> str:
-        """Return what was found for one check, empty if it was not taken."""
+        """Return what one check found, empty if it did not run."""
         return next((check.found for check in self.checks if check.name == name), "")
 
     def require(self) -> None:
-        """Stop here unless every prerequisite is met.
+        """Raise unless every prerequisite is met.
 
         Raises:
             PreflightError: names the checks that failed, with the fix of each.
@@ -61,75 +60,63 @@ class Report:
 
 
 def examine(
-    cluster: Cluster | QwenkitError,
-    settings: Settings,
-    *,
-    bucket_check: Callable[[], object] | None = None,
-    secret: str | None = None,
-    environ: Mapping[str, str] | None = None,
-) -> Report:
-    """Check every prerequisite of the course; never raises for what it finds.
+    settings: Settings, *, bucket_check: Callable[[], object], secret: str
+) -> PreflightReport:
+    """Check every prerequisite of the course; what is missing is a verdict, not an error.
 
     Args:
-        cluster: the cluster, or the error that connecting to it raised.
-        settings: what is going to be deployed.
-        bucket_check: returns what was found in the bucket (shown by ``str``), or raises.
-        secret: name of the Secret that will be created, to see that it is free.
-        environ: the environment to look for credentials in; default this process's.
+        settings: what will be deployed, and where.
+        bucket_check: returns what the bucket holds (shown by ``str``), or raises.
+        secret: name of the Secret that will be created.
     """
-    environment = os.environ if environ is None else environ
-    checks = list(_of_cluster(cluster, settings, secret))
-    checks.append(_credentials(environment))
-    checks.append(_bucket(settings, bucket_check))
     cost = estimate(settings)
-    checks.append(ok("cost", f"in one hour {cost}"))
-    return Report(tuple(checks), cost)
+    checks = [
+        *_of_cluster(settings, secret),
+        _credentials(),
+        _bucket(settings, bucket_check),
+        ok("cost", f"in one hour {cost}"),
+    ]
+    return PreflightReport(tuple(checks), cost)
 
 
-def _of_cluster(
-    cluster: Cluster | QwenkitError, settings: Settings, secret: str | None
-) -> Iterable[Check]:
-    if isinstance(cluster, QwenkitError):
-        yield fail("cluster", settings.context, f"{cluster.what}: {cluster.why}", cluster.fix)
-        yield from (unknown(name, "the cluster cannot be asked") for name, _ in CHECKS)
-        return
+def _of_cluster(settings: Settings, secret: str) -> Iterable[Check]:
     try:
-        version = cluster.version()
+        cluster = Cluster.connect(settings)
     except QwenkitError as error:
-        yield from _of_cluster(error, settings, secret)
+        yield fail("cluster", settings.context, f"{error.what}: {error.why}", error.fix)
+        yield from (unknown(name, "the cluster cannot be reached") for name in CHECKS)
         return
-    yield ok("cluster", f"{settings.context} at {cluster.address}, {version.get('gitVersion')}")
-    for name, check in CHECKS:
-        yield from _guarded(name, partial(check, cluster, settings, secret))
+    with closing(cluster):
+        yield ok("cluster", f"{settings.context} at {cluster.address}")
+        checks = ClusterChecks(cluster, settings, secret)
+        for name, check in CHECKS.items():
+            yield from _verdicts(name, check, checks)
 
 
-def _guarded(name: str, check: Callable[[], Iterable[Check]]) -> list[Check]:
+def _verdicts(
+    name: str, check: Callable[[ClusterChecks], list[Check]], checks: ClusterChecks
+) -> list[Check]:
     try:
-        return list(check())
+        return check(checks)
     except Forbidden as error:
         return [unknown(name, f"not allowed to look: {error.why}", error.fix)]
     except QwenkitError as error:
         return [fail(name, "", f"{error.what}: {error.why}", error.fix)]
 
 
-def _credentials(environ: Mapping[str, str]) -> Check:
-    absent = [key for key in _KEYS if not environ.get(key, "").strip()]
+def _credentials() -> Check:
+    absent = [key for key in _KEYS if not os.environ.get(key, "").strip()]
     if absent:
-        return fail(
-            "credentials",
-            "not set",
-            f"{', '.join(absent)} not in the environment",
-            'export both; for the sandbox: eval "$(qwenkit sandbox env)"',
-        )
-    token = ", with a session token" if environ.get("OSS_SESSION_TOKEN") else ""
+        why = f"{', '.join(absent)} not in the environment"
+        fix = 'export both; for the sandbox: eval "$(qwenkit sandbox env)"'
+        return fail("credentials", "not set", why, fix)
+    token = ", with a session token" if os.environ.get("OSS_SESSION_TOKEN") else ""
     return ok("credentials", f"in the environment{token}")
 
 
-def _bucket(settings: Settings, bucket_check: Callable[[], object] | None) -> Check:
+def _bucket(settings: Settings, bucket_check: Callable[[], object]) -> Check:
     if not settings.bucket:
         return fail("bucket", "not set", "no bucket is named", "export OSS_BUCKET=NAME")
-    if bucket_check is None:
-        return unknown("bucket", "nobody looked")
     try:
         return ok("bucket", str(bucket_check()))
     except QwenkitError as error:

@@ -1,4 +1,4 @@
-"""One finding of the preflight, and a constructor for each verdict."""
+"""One check's result, and a constructor for each verdict."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Verdict = Literal["ok", "warn", "fail", "unknown"]
 
 @dataclass(frozen=True)
 class Check:
-    """A prerequisite: what was found, the verdict, and for any but ``ok`` why and what to do."""
+    """A prerequisite: what was found, the verdict, and unless it is ``ok``, why and the fix."""
 
     name: str
     found: str
@@ -20,10 +20,8 @@ class Check:
 
     def lines(self) -> list[str]:
         """Return the check as text."""
-        notes = [
-            f"         {label}: {text}" for label, text in (("why", self.why), ("fix", self.fix))
-        ]
-        shown = [note for note, text in zip(notes, (self.why, self.fix), strict=True) if text]
+        notes = [("why", self.why), ("fix", self.fix)]
+        shown = [f"         {label}: {text}" for label, text in notes if text]
         return [f"{self.verdict:<8} {self.name}: {self.found}".rstrip(": "), *shown]
 
 
@@ -33,15 +31,15 @@ def ok(name: str, found: str) -> Check:
 
 
 def warn(name: str, found: str, why: str, fix: str = "") -> Check:
-    """Return one that will hurt, though not stop."""
+    """Return a prerequisite that is met badly; the course works all the same."""
     return Check(name, found, "warn", why, fix)
 
 
 def fail(name: str, found: str, why: str, fix: str = "") -> Check:
-    """Return one without which the course stops."""
+    """Return a prerequisite that is missing; the course cannot work."""
     return Check(name, found, "fail", why, fix)
 
 
 def unknown(name: str, why: str, fix: str = "") -> Check:
-    """Return one that could not be looked at."""
+    """Return a prerequisite that could not be checked."""
     return Check(name, "", "unknown", why, fix)

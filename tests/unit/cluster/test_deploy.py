@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +59,11 @@ def becomes_ready(api: Api, *, ready: str = "True") -> None:
 
 
 @contextmanager
-def connected(
-    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any
-) -> Iterator[tuple[Cluster, Settings]]:
+def connected(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     with serving(api.app()) as url:
         monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "config", url)))
-        chosen = Settings(**settings)
-        cluster = Cluster.connect(chosen)
-        yield cluster, chosen
-        cluster.close()
+        with closing(Cluster.connect(Settings())) as cluster:
+            yield cluster
 
 
 @pytest.fixture
@@ -79,8 +75,8 @@ def api() -> Api:
 def target(
     api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Cluster, Settings]]:
-    with connected(api, tmp_path, monkeypatch, gateway="http://47.1.2.3", timeout_s=5.0) as target:
-        yield target
+    with connected(api, tmp_path, monkeypatch) as cluster:
+        yield cluster, Settings(gateway="http://47.1.2.3", timeout_s=5.0)
 
 
 def test_deploy_applies_in_order_after_a_dry_run_of_all(
@@ -89,7 +85,7 @@ def test_deploy_applies_in_order_after_a_dry_run_of_all(
     becomes_ready(api)
     seen: list[str] = []
     cluster, settings = target
-    done = deploy(cluster, docs(), settings, on_change=lambda t: seen.append(t.state))
+    done = deploy(cluster, settings, docs(), on_change=lambda t: seen.append(t.state))
     assert (done.service, done.namespace, done.revision) == ("qwen", "default", "qwen-00001")
     assert (done.host, done.gateway) == ("qwen.default.example.com", "http://47.1.2.3")
     assert done.url == "http://qwen.default.example.com"
@@ -112,7 +108,7 @@ def test_a_refusal_in_the_dry_run_leaves_nothing(
 
     api.refuse = refuse
     with pytest.raises(Rejected) as caught:
-        deploy(target[0], docs(), target[1])
+        deploy(*target, docs())
     assert "very-secret" not in str(caught.value)
     assert api.objects == {}
 
@@ -122,20 +118,20 @@ def test_a_foreign_name_leaves_nothing(api: Api, target: tuple[Cluster, Settings
     foreign["metadata"] |= {"labels": {}, "annotations": {"serving.knative.dev/creator": "alice"}}
     api.add(foreign)
     with pytest.raises(Conflict, match="ksvc qwen") as caught:
-        deploy(target[0], docs(), target[1])
+        deploy(*target, docs())
     assert "alice" in caught.value.why
     assert list(api.objects.values()) == [foreign]
 
 
 def test_deploy_wants_the_service(target: tuple[Cluster, Settings]) -> None:
     with pytest.raises(InvalidValue, match="docs"):
-        deploy(target[0], docs()[1:], target[1])
+        deploy(*target, docs()[1:])
 
 
 def test_a_second_deploy_changes_nothing(api: Api, target: tuple[Cluster, Settings]) -> None:
     becomes_ready(api)
-    first = deploy(target[0], docs(), target[1])
-    assert deploy(target[0], docs(), target[1]).revision == first.revision
+    first = deploy(*target, docs())
+    assert deploy(*target, docs()).revision == first.revision
 
 
 def test_a_claim_on_a_released_volume_fails_at_once(
@@ -148,8 +144,8 @@ def test_a_claim_on_a_released_volume_fails_at_once(
     released["status"] = {"phase": "Released"}
     released["spec"]["claimRef"] = {"namespace": "default", "name": "llm-model"}
     with pytest.raises(NotReady, match="does not bind") as caught:
-        wait_bound(cluster, settings)
-    assert "Released" in caught.value.why
+        wait_bound(cluster, settings.volume, timeout_s=5)
+    assert any("Released" in line for line in caught.value.context["evidence"])
     assert "teardown" in caught.value.fix
 
 
@@ -161,10 +157,10 @@ def test_recorded_failures_end_the_wait_early(
     name: str, cause: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api = Replay(name, at=1.7)
-    with connected(api, tmp_path, monkeypatch) as (cluster, settings):
+    with connected(api, tmp_path, monkeypatch) as cluster:
         with pytest.raises(NotReady, match="does not become ready") as caught:
-            wait_ready(cluster, settings, generation=1, every_s=0.001)
-        assert cause in caught.value.why
+            wait_ready(cluster, "qwen", generation=1, timeout_s=60, every_s=0.001)
+        assert cause in str(caught.value)
         assert caught.value.fix
         assert caught.value.context["transitions"]
 
@@ -173,9 +169,9 @@ def test_a_crash_is_known_long_before_the_deadline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api = Replay("crash", at=1.7)
-    with connected(api, tmp_path, monkeypatch) as (cluster, settings):
+    with connected(api, tmp_path, monkeypatch) as cluster:
         with pytest.raises(NotReady):
-            wait_ready(cluster, settings, generation=1, every_s=0.001)
+            wait_ready(cluster, "qwen", generation=1, timeout_s=60, every_s=0.001)
         revision = api.get("Revision", "qwen-00001")
         ready = [c for c in revision["status"]["conditions"] if c["type"] == "Ready"]  # type: ignore[index]
         assert ready[0]["status"] == "Unknown"
@@ -190,10 +186,15 @@ def test_the_old_generation_s_ready_does_not_count(
     # The trap: patched to generation 2, and still Ready for generation 1.
     assert service["metadata"]["generation"] == 2
     assert service["status"]["observedGeneration"] == 1
-    with connected(api, tmp_path, monkeypatch) as (cluster, settings):
+    with connected(api, tmp_path, monkeypatch) as cluster:
         seen: list[str] = []
         done = wait_ready(
-            cluster, settings, generation=2, every_s=0.001, on_change=lambda t: seen.append(t.state)
+            cluster,
+            "qwen",
+            generation=2,
+            timeout_s=60,
+            every_s=0.001,
+            on_change=lambda t: seen.append(t.state),
         )
         assert done.value["status"]["latestReadyRevisionName"] == "qwen-00002"
         assert seen[0] == "waiting for Knative to take up the change"
@@ -214,27 +215,27 @@ def test_a_gpu_that_is_taken_runs_into_the_deadline_with_the_cause(
             "status": {"allocatable": {"nvidia.com/gpu": "8"}},
         }
     )
-    with connected(api, tmp_path, monkeypatch, ready_timeout_s=0.3) as (cluster, settings):
+    with connected(api, tmp_path, monkeypatch) as cluster:
         with pytest.raises(WaitTimeout) as caught:
-            wait_ready(cluster, settings, generation=1, every_s=0.05)
+            wait_ready(cluster, "qwen", generation=1, timeout_s=0.3, every_s=0.05)
         assert "no node has enough free GPUs" in caught.value.why
-        assert "wait until a pod" in caught.value.fix
+        assert "wait until a terminating pod" in caught.value.fix
 
 
 def test_changing_the_scaling_makes_a_revision(api: Api, target: tuple[Cluster, Settings]) -> None:
     becomes_ready(api)
     cluster, settings = target
-    deploy(cluster, docs(), settings)
-    changed = change_scaling(cluster, settings, {"target": "4"})
+    deploy(cluster, settings, docs())
+    changed = change_scaling(cluster, "qwen", {"target": "4"}, timeout_s=5)
     assert (changed.old_revision, changed.new_revision) == ("qwen-00001", "qwen-00002")
     service = api.get("serving.knative.dev/v1/Service", "qwen")
     assert service is not None
     annotations = service["spec"]["template"]["metadata"]["annotations"]
     assert annotations == {"autoscaling.knative.dev/target": "4"}
-    same = change_scaling(cluster, settings, {"autoscaling.knative.dev/target": "4"})
+    same = change_scaling(cluster, "qwen", {"autoscaling.knative.dev/target": "4"}, timeout_s=5)
     assert (same.old_revision, same.new_revision) == ("qwen-00002", "qwen-00002")
     with pytest.raises(InvalidValue, match="target"):
-        change_scaling(cluster, settings, {"target": 4})  # type: ignore[dict-item]
+        change_scaling(cluster, "qwen", {"target": 4}, timeout_s=5)  # type: ignore[dict-item]
 
 
 def test_replicas_are_counted_from_pods_and_autoscalers(
@@ -242,15 +243,15 @@ def test_replicas_are_counted_from_pods_and_autoscalers(
 ) -> None:
     api = Replay("zero-and-back", at=60)
     api.listed = lambda _kind: None
-    with connected(api, tmp_path, monkeypatch, scale_timeout_s=0.2) as (cluster, settings):
-        now = replicas(cluster, settings)
+    with connected(api, tmp_path, monkeypatch) as cluster:
+        now = replicas(cluster, "qwen")
         assert (now.desired, now.ready, now.starting, now.ending) == (1, 1, 0, 0)
         api.to(100)
-        now = replicas(cluster, settings)
+        now = replicas(cluster, "qwen")
         assert (now.desired, now.ready, now.starting, now.ending) == (0, 0, 0, 1)
-        assert wait_replicas(cluster, settings, at_most=0).value == now
+        assert wait_replicas(cluster, "qwen", at_most=0, timeout_s=1).value == now
         with pytest.raises(WaitTimeout, match="at least 1 ready") as caught:
-            wait_replicas(cluster, settings, ready=1)
+            wait_replicas(cluster, "qwen", ready=1, timeout_s=0.2)
         assert "ending 1" in caught.value.why
 
 
@@ -276,8 +277,8 @@ def test_the_failure_of_the_revision_before_is_not_the_new_one_s(
 
     api.listed = listed
     listed("v1/Pod")
-    with connected(api, tmp_path, monkeypatch) as (cluster, settings):
-        done = wait_ready(cluster, settings, generation=2, every_s=0.001)
+    with connected(api, tmp_path, monkeypatch) as cluster:
+        done = wait_ready(cluster, "qwen", generation=2, timeout_s=60, every_s=0.001)
     assert [t.state for t in done.transitions] == [
         "waiting for Knative to take up the change",
         "qwen-00002: Ready",
@@ -289,10 +290,10 @@ def test_a_gateway_that_is_not_found_is_said_before_anything_changes(
 ) -> None:
     becomes_ready(api)
     with (
-        connected(api, tmp_path, monkeypatch) as (cluster, settings),
+        connected(api, tmp_path, monkeypatch) as cluster,
         pytest.raises(NotFound, match="gateway") as caught,
     ):
-        deploy(cluster, docs(), settings)
+        deploy(cluster, Settings(), docs())
     assert "--set gateway=" in caught.value.fix
     assert api.objects == {}
 
@@ -307,6 +308,6 @@ def test_what_is_being_deleted_is_not_applied_to(
     }
     api.add(going)
     with pytest.raises(Conflict, match="pvc llm-model is being deleted") as caught:
-        deploy(target[0], docs(), target[1])
+        deploy(*target, docs())
     assert "kubernetes.io/pvc-protection" in caught.value.why
     assert list(api.objects.values()) == [going]

@@ -17,7 +17,7 @@ def text_of(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "config", url)))
         cluster = Cluster.connect(Settings())
         try:
-            return diagnostics(cluster, Settings())
+            return diagnostics(cluster, "qwen")
         finally:
             cluster.close()
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from cluster_api import Api, serving, status, write_kubeconfig
 
-from qwenkit.cluster import gateway
 from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.gateway import find_gateway, gateway_url
 from qwenkit.cluster.preflight.cost import estimate
-from qwenkit.cluster.preflight.doctor import Report, examine
-from qwenkit.errors import NotFound, NotReady, PreflightError, Unreachable
+from qwenkit.cluster.preflight.doctor import PreflightReport, examine
+from qwenkit.errors import NotFound, NotReady, PreflightError
 from qwenkit.settings import Settings
 
 Obj = dict[str, Any]
@@ -90,24 +90,24 @@ def api() -> Api:
 def cluster(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     with serving(api.app()) as url:
         monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "config", url)))
+        for name, value in KEYS.items():
+            monkeypatch.setenv(name, value)
         cluster = Cluster.connect(Settings())
         yield cluster
         cluster.close()
 
 
-def report_of(cluster: Cluster | Unreachable, **settings: Any) -> Report:
+def report_of(**settings: Any) -> PreflightReport:
     chosen = Settings(**{"bucket": "models"} | settings)
-    return examine(
-        cluster, chosen, bucket_check=lambda: "models, 3 objects", secret="s", environ=KEYS
-    )
+    return examine(chosen, bucket_check=lambda: "models, 3 objects", secret="s")
 
 
-def verdicts(report: Report) -> dict[str, str]:
+def verdicts(report: PreflightReport) -> dict[str, str]:
     return {check.name: check.verdict for check in report.checks}
 
 
 def test_a_good_cluster_passes_everything(cluster: Cluster) -> None:
-    report = report_of(cluster)
+    report = report_of()
     assert set(verdicts(report).values()) == {"ok"}, str(report)
     assert report.ok
     report.require()
@@ -170,7 +170,7 @@ def test_each_missing_prerequisite_is_named_with_its_fix(
     cluster: Cluster, api: Api, change: Any, check: str, verdict: str, said: str
 ) -> None:
     change(api)
-    report = report_of(cluster)
+    report = report_of()
     found = next(c for c in report.checks if c.name == check)
     assert found.verdict == verdict
     assert said in found.why + found.fix
@@ -184,36 +184,31 @@ def test_what_may_not_be_read_is_unknown(cluster: Cluster, api: Api) -> None:
     api.refuse = lambda _method, path, _body: (
         status(403, "Forbidden", "nodes is forbidden") if path.endswith("/nodes") else None
     )
-    report = report_of(cluster)
+    report = report_of()
     gpus = next(c for c in report.checks if c.name == "gpus")
     assert (gpus.verdict, gpus.found) == ("unknown", "")
     assert "nodes is forbidden" in gpus.why
     assert report.ok
 
 
-def test_without_a_cluster_the_rest_is_still_checked() -> None:
-    report = report_of(Unreachable("no answer at https://1.2.3.4", "refused", "start it"))
-    found = verdicts(report)
-    assert found["cluster"] == "fail"
-    assert found["gpus"] == "unknown"
-    assert (found["credentials"], found["bucket"]) == ("ok", "ok")
-
-
-def test_credentials_and_bucket() -> None:
-    def nobody() -> str:
+def test_without_a_cluster_the_rest_is_still_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> str:
         raise NotFound("bucket models does not exist", "NoSuchBucket", "create it")
 
-    gone = Unreachable("no cluster")
-    report = examine(gone, Settings(bucket="models"), bucket_check=nobody, environ={})
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    report = examine(Settings(bucket="models"), bucket_check=missing, secret="s")
     checks = {check.name: check for check in report.checks}
+    assert (checks["cluster"].verdict, checks["gpus"].verdict) == ("fail", "unknown")
     assert "OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET" in checks["credentials"].why
     assert (checks["bucket"].verdict, checks["bucket"].fix) == ("fail", "create it")
 
 
 def test_our_own_objects_are_no_obstacle(cluster: Cluster, api: Api) -> None:
     api.add(obj("PersistentVolume", "llm-model", labels=Settings().labels, spec={}))
-    assert report_of(cluster).found("names") == "ours already: pv llm-model"
-    assert verdicts(report_of(cluster, run="other"))["names"] == "fail"
+    assert report_of().found("names") == "ours already: pv llm-model"
+    assert verdicts(report_of(run="other"))["names"] == "fail"
 
 
 @pytest.mark.parametrize(
@@ -232,14 +227,14 @@ def test_the_gateway_is_found_in_the_service(
 ) -> None:
     del api.objects["v1/Service", "kourier-system", "kourier"]
     api.add(service)
-    assert gateway.address(cluster, Settings()) == url
+    assert gateway_url(cluster) == url
 
 
 def test_the_configured_class_is_asked_first(cluster: Cluster, api: Api) -> None:
     istio = kourier("istio-system", **balanced({"ip": "47.4.4.4"}))
     istio["metadata"]["name"] = "istio-ingressgateway"
     api.add(istio)
-    assert gateway.address(cluster, Settings()) == "http://47.1.2.3"
+    assert gateway_url(cluster) == "http://47.1.2.3"
     config = obj(
         "ConfigMap",
         "config-network",
@@ -247,7 +242,7 @@ def test_the_configured_class_is_asked_first(cluster: Cluster, api: Api) -> None
         data={"ingress-class": "istio.ingress.networking.knative.dev"},
     )
     api.add(config)
-    assert gateway.address(cluster, Settings()) == "http://47.4.4.4"
+    assert gateway_url(cluster) == "http://47.4.4.4"
 
 
 def test_the_parameter_wins_and_the_host_is_the_service_s(cluster: Cluster, api: Api) -> None:
@@ -255,9 +250,9 @@ def test_the_parameter_wins_and_the_host_is_the_service_s(cluster: Cluster, api:
     api.add(service)
     settings = Settings(gateway="127.0.0.1:8080")
     with pytest.raises(NotReady, match="no URL"):
-        gateway.find(cluster, settings)
+        find_gateway(cluster, settings)
     service["status"] = {"url": "http://qwen.default.example.com"}
-    found = gateway.find(cluster, settings)
+    found = find_gateway(cluster, settings)
     assert (found.url, found.host) == ("http://127.0.0.1:8080", "qwen.default.example.com")
 
 
@@ -273,7 +268,7 @@ def test_the_estimate_multiplies_and_admits_what_it_is() -> None:
 
 def test_who_wants_no_gpu_needs_none(cluster: Cluster, api: Api) -> None:
     del api.objects["v1/Node", "", "gpu-1"]
-    report = report_of(cluster, gpu_count=0)
+    report = report_of(gpu_count=0)
     assert verdicts(report)["gpus"] == "ok"
     assert report.ok
 
@@ -282,9 +277,9 @@ def test_a_driver_is_there_if_a_node_has_it(cluster: Cluster, api: Api) -> None:
     del api.objects["storage.k8s.io/v1/CSIDriver", "", "ossplugin.csi.alibabacloud.com"]
     driver = {"name": "ossplugin.csi.alibabacloud.com", "nodeID": "i-1"}
     api.add(obj("CSINode", "gpu-1", api_version="storage.k8s.io/v1", spec={"drivers": None}))
-    assert verdicts(report_of(cluster))["csi-driver"] == "fail"
+    assert verdicts(report_of())["csi-driver"] == "fail"
     api.add(obj("CSINode", "gpu-2", api_version="storage.k8s.io/v1", spec={"drivers": [driver]}))
-    assert verdicts(report_of(cluster))["csi-driver"] == "ok"
+    assert verdicts(report_of())["csi-driver"] == "ok"
 
 
 @pytest.fixture
@@ -321,18 +316,18 @@ def test_of_several_nodes_the_one_that_answers_is_taken(
     unbalanced(api, ports=ports)
     # Nobody answers at the first: that loopback address is not the one that is listened at.
     addresses(api, "127.0.0.0", "127.0.0.1")
-    assert gateway.address(cluster, Settings()) == f"http://127.0.0.1:{port}"
+    assert gateway_url(cluster) == f"http://127.0.0.1:{port}"
 
 
 def test_the_service_s_own_address_is_taken_only_if_it_answers(
     cluster: Cluster, api: Api, port: int
 ) -> None:
     unbalanced(api, clusterIP="127.0.0.1", ports=[{"name": "http2", "port": port}])
-    assert gateway.address(cluster, Settings()) == f"http://127.0.0.1:{port}"
+    assert gateway_url(cluster) == f"http://127.0.0.1:{port}"
     unbalanced(api, clusterIP="127.0.0.1", ports=[{"name": "http2", "port": closed_port()}])
     with pytest.raises(NotFound, match="gateway") as caught:
-        gateway.address(cluster, Settings())
+        gateway_url(cluster)
     assert "port-forward" in caught.value.fix
     unbalanced(api, clusterIP="None", ports=[{"name": "http2", "port": port}])
     with pytest.raises(NotFound):
-        gateway.address(cluster, Settings())
+        gateway_url(cluster)

@@ -10,7 +10,7 @@ from cluster_api import final
 from qwenkit.cluster.diagnosis.explain import diagnose
 from qwenkit.cluster.diagnosis.snapshot import Snapshot, about, event_count, event_time, of_revision
 from qwenkit.cluster.diagnosis.timeline import build
-from qwenkit.cluster.kinds import is_going, name_of
+from qwenkit.cluster.kinds import is_terminating, name_of
 
 Obj = dict[str, Any]
 
@@ -110,7 +110,7 @@ def test_a_former_service_s_pod_is_not_this_one_s() -> None:
     pods = [o for o in objects if o["kind"] == "Pod"]
     assert len({p["metadata"]["labels"]["serving.knative.dev/revision"] for p in pods}) == 1
     kept = snapshot(objects).pods
-    assert [is_going(pod) for pod in pods].count(True) == len(pods) - len(kept)
+    assert [is_terminating(pod) for pod in pods].count(True) == len(pods) - len(kept)
     assert len(kept) == 1
 
 
@@ -181,7 +181,7 @@ def test_a_pod_that_is_scaled_down_has_not_crashed() -> None:
     objects = final("zero-and-back", before=124.5)
     pod = next(o for o in objects if o["kind"] == "Pod")
     codes = [s["state"]["terminated"]["exitCode"] for s in pod["status"]["containerStatuses"]]
-    assert (is_going(pod), pod["status"]["phase"], any(codes)) == (True, "Failed", True)
+    assert (is_terminating(pod), pod["status"]["phase"], any(codes)) == (True, "Failed", True)
     assert diagnose(snapshot(objects), "qwen", "default").code == "ready"
 
 

@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.teardown import Step, audit, teardown
+from qwenkit.cluster.teardown import TeardownStep, audit, teardown
 from qwenkit.errors import WaitTimeout
 from qwenkit.settings import Settings
 
@@ -80,7 +80,7 @@ def deleted(api: Api) -> list[str]:
 def test_the_order_is_the_one_in_which_things_come_free(cluster: Cluster, api: Api) -> None:
     for one in everything(OURS):
         api.add(one)
-    steps: list[Step] = []
+    steps: list[TeardownStep] = []
     report = teardown(cluster, Settings(), weights=Bucket(), on_step=steps.append)
     plurals = ["services", "persistentvolumeclaims", "persistentvolumes", "secrets"]
     assert deleted(api) == plurals
@@ -158,7 +158,7 @@ def test_what_is_not_this_run_s_survives(
     report = teardown(cluster, Settings())
     assert str(api.objects) == before
     assert deleted(api) == []
-    assert [step.outcome for step in report.steps] == ["not ours, left as it is"]
+    assert [step.outcome for step in report.steps] == ["not ours, not touched"]
     assert audit(cluster, Settings()).found == ()
 
 

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import pytest
 
+from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.wait import Transition, wait
 from qwenkit.errors import NotReady, Unreachable, WaitTimeout
 
 
-def test_transitions_are_told_once_each() -> None:
+def test_each_transition_is_reported_once() -> None:
     values = iter([0, 0, 1, 1, 1, 2])
-    told: list[Transition] = []
+    seen: list[Transition] = []
     done = wait(
         lambda: next(values),
         what="two",
@@ -16,16 +17,16 @@ def test_transitions_are_told_once_each() -> None:
         describe=str,
         timeout_s=10,
         every_s=0.001,
-        on_change=told.append,
+        on_change=seen.append,
     )
     assert done.value == 2
-    assert [t.state for t in told] == ["0", "1", "2"]
-    assert done.transitions == tuple(told)
-    assert [t.at_s for t in told] == sorted(t.at_s for t in told)
+    assert [t.state for t in seen] == ["0", "1", "2"]
+    assert done.transitions == tuple(seen)
+    assert [t.at_s for t in seen] == sorted(t.at_s for t in seen)
     assert str(done).startswith("2 after ")
 
 
-def test_the_deadline_holds_the_last_state_and_the_way_there() -> None:
+def test_a_timeout_carries_the_last_state_and_the_transitions() -> None:
     values = iter(["a", "b"] + ["c"] * 1000)
     with pytest.raises(WaitTimeout, match=r"z: not after 0.05 s") as caught:
         wait(
@@ -35,7 +36,7 @@ def test_the_deadline_holds_the_last_state_and_the_way_there() -> None:
             describe=lambda v: v,
             timeout_s=0.05,
             every_s=0.001,
-            fix=lambda last: (f"stuck at {last}", "push"),
+            late=lambda last: Explanation("stuck", f"stuck at {last}", fix="push"),
         )
     assert caught.value.context["last"] == "c"
     assert [t.split("  ")[-1] for t in caught.value.context["transitions"]] == ["a", "b", "c"]
@@ -46,7 +47,7 @@ def test_one_poll_even_without_time() -> None:
     assert wait(lambda: 1, what="", ready=bool, describe=str, timeout_s=0).value == 1
 
 
-def test_an_early_failure_ends_it_with_the_same_facts() -> None:
+def test_an_early_failure_carries_the_same_facts() -> None:
     polls = 0
 
     def poll() -> int:
@@ -69,7 +70,7 @@ def test_an_early_failure_ends_it_with_the_same_facts() -> None:
     assert len(caught.value.context["transitions"]) == 3
 
 
-def test_a_silence_is_sat_out_once_a_first_word_has_come() -> None:
+def test_an_outage_is_waited_out_after_a_first_answer() -> None:
     answers = iter([1, Unreachable("away"), Unreachable("away"), 2])
 
     def poll() -> int:
@@ -82,18 +83,18 @@ def test_a_silence_is_sat_out_once_a_first_word_has_come() -> None:
     assert [t.state for t in done.transitions] == ["1", "2"]
 
 
-def test_a_silence_from_the_start_or_without_end_is_an_error(
+def test_an_outage_from_the_start_or_without_end_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    heard = iter([1])
+    answers = iter([1])
 
     def poll() -> int:
-        for value in heard:
+        for value in answers:
             return value
         raise Unreachable("away")
 
-    monkeypatch.setattr("qwenkit.cluster.wait.SILENCE_S", 0.01)
+    monkeypatch.setattr("qwenkit.cluster.wait.OUTAGE_S", 0.01)
     waiting = {"what": "x", "ready": lambda _v: False, "describe": str, "every_s": 0.001}
-    for _ in range(2):  # the first time after a word, the second time without one
+    for _ in range(2):  # first after one answer, then without any
         with pytest.raises(Unreachable):
             wait(poll, timeout_s=9, **waiting)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from qwenkit.cluster.teardown import Leaks, Step, TeardownReport
+from qwenkit.cluster.teardown import Leaks, TeardownReport, TeardownStep
 from qwenkit.course.report import summarise, write_report
 from qwenkit.course.runner import NotebookResult, RunReport
 
@@ -36,7 +36,7 @@ def passed(name: str, **more: Any) -> NotebookResult:
 
 def run(folder: Path, *results: NotebookResult, **more: Any) -> RunReport:
     given: dict[str, Any] = {
-        "teardown": TeardownReport((Step("ksvc qwen", True, "deleted"),), 1.0),
+        "teardown": TeardownReport((TeardownStep("ksvc qwen", True, "deleted"),), 1.0),
         "leaks": Leaks(),
         "problems": (),
         "interrupted": False,

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from qwenkit.capacity.candidates import Candidate, ScalingChoice
-from qwenkit.cluster.diagnosis.timeline import Step, Timeline
+from qwenkit.cluster.diagnosis.timeline import ColdStartStep, Timeline
 from qwenkit.cluster.scale import Replicas
 from qwenkit.errors import InvalidValue
 from qwenkit.inference.results import LoadResult, Request
@@ -140,7 +140,7 @@ def test_ticks_are_round_and_whole(most, ticks):
 
 
 def charts():
-    steps = (Step("scheduled", 0.5, 0.5), Step("<b>load</b>", 45.5, 45.0))
+    steps = (ColdStartStep("scheduled", 0.5, 0.5), ColdStartStep("<b>load</b>", 45.5, 45.0))
     requests = (
         Request(0.0, 1.0, "ok", "", 0.5, 0.9, 8),
         Request(1.0, 2.0, "failed", "http 503", None, 0.0, 0),
@@ -156,7 +156,8 @@ def charts():
     return {
         "cold start: 45.5 s, longest: <b>load</b> 45.0 s": cold_start_chart(Timeline("p", steps)),
         "2 requests, at most 1 replicas ready": load_chart(
-            LoadResult(1, requests, 2.0), [Replicas(1, 0, 1, 0, 0.0), Replicas(1, 1, 0, 0, 2.0)]
+            LoadResult(1, requests, 2.0, began=0.0),
+            [Replicas(1, 0, 1, 0, 0.0), Replicas(1, 1, 0, 0, 2.0)],
         ),
         "2 settings by cost and TTFT p95": front_chart([candidate], candidate, candidate),
         "cold start: 0.0 s": cold_start_chart(Timeline("p", ())),

@@ -1,0 +1,29 @@
+"""Which feature flags of Knative a Service needs to mount a PVC, and how to enable them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+PVC_FLAG = "kubernetes.podspec-persistent-volume-claim"
+_WRITE_FLAG = "kubernetes.podspec-persistent-volume-write"
+_REFUSALS = {
+    "Persistent volume claim support is disabled": PVC_FLAG,
+    "Persistent volume write support is disabled": _WRITE_FLAG,
+}
+
+
+def is_enabled(features: Mapping[str, str]) -> bool:
+    """Return whether ConfigMap config-features lets a Service mount a PVC; ``allowed`` does not."""
+    return features.get(PVC_FLAG, "").lower() == "enabled"
+
+
+def flags_missing_in(message: str) -> list[str]:
+    """Return the flags whose absence the webhook's message reports."""
+    return [flag for text, flag in _REFUSALS.items() if text in message]
+
+
+def enable_command(*flags: str) -> str:
+    """Return the kubectl command that enables flags, by default the one for PVCs."""
+    data = ",".join(f'"{flag}":"enabled"' for flag in flags or [PVC_FLAG])
+    patch = f"'{{\"data\":{{{data}}}}}'"
+    return f"kubectl patch configmap config-features -n knative-serving --type merge -p {patch}"
