@@ -1,42 +1,45 @@
-"""What the API server says about an object's own metadata."""
+"""What the API server refuses in an object's own metadata."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
+from qwenkit.admission.field_errors import FieldError, broken, required
 from qwenkit.admission.schema import names
 
 _ANNOTATIONS_BYTES = 256 * 1024
 
 
-def metadata_complaints(metadata: Mapping[str, Any]) -> list[str]:
-    """Check name, labels, annotations and finalizers; one complaint each, with its path."""
+class NameRule(Protocol):
+    """A check of ``names``, for the names of one kind."""
+
+    def __call__(self, value: str, *, unit: str) -> list[str]:
+        """Return the rules that a name breaks."""
+
+
+def metadata_errors(
+    metadata: Mapping[str, Any], *, name_rule: NameRule = names.dns_1123_subdomain
+) -> list[FieldError]:
+    """Check name, labels, annotations and finalizers."""
     prefix, name = metadata.get("generateName", ""), metadata.get("name", "")
-    found: list[str] = []
+    found: list[FieldError] = []
     if prefix:
-        rules = names.dns_1123_subdomain(names.as_prefix(prefix), unit="bytes")
-        found += _invalid("metadata.generateName", prefix, rules)
-    if not name:
-        found.append("metadata.name: Required value: name or generateName is required")
-    else:
-        rules = names.dns_1123_subdomain(name, unit="bytes")
-        found += _invalid("metadata.name", name, rules)
+        rules = name_rule(names.as_prefix(prefix), unit="bytes")
+        found += broken("metadata.generateName", prefix, rules)
+    if name:
+        found += broken("metadata.name", name, name_rule(name, unit="bytes"))
+    elif not prefix:
+        found.append(required("metadata.name", "name or generateName is required"))
     for key, value in sorted(metadata.get("labels", {}).items()):
-        found += _invalid("metadata.labels", key, names.qualified_name(key))
-        found += _invalid("metadata.labels", value, names.label_value(value))
+        found += broken("metadata.labels", key, names.qualified_name(key))
+        found += broken("metadata.labels", value, names.label_value(value))
     annotations: dict[str, str] = metadata.get("annotations", {})
     for key in sorted(annotations):
-        found += _invalid("metadata.annotations", key, names.qualified_name(key.lower()))
+        found += broken("metadata.annotations", key, names.qualified_name(key.lower()))
     if sum(len((key + value).encode()) for key, value in annotations.items()) > _ANNOTATIONS_BYTES:
-        rule = f"may not be more than {_ANNOTATIONS_BYTES} bytes"
-        found.append(f"metadata.annotations: Too long: {rule}")
+        message = f"Too long: may not be more than {_ANNOTATIONS_BYTES} bytes"
+        found.append(FieldError("FieldValueTooLong", "metadata.annotations", message))
     for finalizer in metadata.get("finalizers", []):
-        found += _invalid("metadata.finalizers", finalizer, names.qualified_name(finalizer))
+        found += broken("metadata.finalizers", finalizer, names.qualified_name(finalizer))
     return found
-
-
-def _invalid(path: str, value: str, rules: Iterable[str]) -> list[str]:
-    shown = json.dumps(value, ensure_ascii=False)
-    return [f"{path}: Invalid value: {shown}: {rule}" for rule in rules]

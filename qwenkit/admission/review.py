@@ -14,8 +14,9 @@ from typing import Any
 from qwenkit.admission import faults
 from qwenkit.admission.config import Cluster
 from qwenkit.admission.defaults import filled
-from qwenkit.admission.metadata import metadata_complaints
-from qwenkit.admission.pod import dry_run as admission_dry_run
+from qwenkit.admission.field_errors import joined
+from qwenkit.admission.metadata import metadata_errors
+from qwenkit.admission.pod.dry_run import dry_run_refusal
 from qwenkit.admission.rules import object_faults
 from qwenkit.admission.schema import knative
 from qwenkit.admission.schema.decode import DecodeError, decode, decode_metadata, duplicates, nulls
@@ -123,7 +124,7 @@ def _named(metadata: Mapping[str, Any], suffix: str) -> dict[str, Any]:
 
 
 def _validate_schema(obj: Mapping[str, Any], kind: str) -> None:
-    found = metadata_complaints(obj["metadata"])
+    found = [str(error) for error in metadata_errors(obj["metadata"])]
     for path in nulls(obj["spec"], knative.SPECS[kind], "spec"):
         rule = f'{path} in body must be of type array: "null"'
         found.append(f'{path}: Invalid value: "null": {rule}')
@@ -132,14 +133,13 @@ def _validate_schema(obj: Mapping[str, Any], kind: str) -> None:
         for place, key in duplicates(obj["spec"], knative.SPECS[kind], "spec")
     ]
     if found:
-        shown = found[0] if len(found) == 1 else f"[{', '.join(found)}]"
         name = obj["metadata"].get("name", "")
-        message = f'{kind}.{GROUP} "{name}" is invalid: {shown}'
+        message = f'{kind}.{GROUP} "{name}" is invalid: {joined(found)}'
         raise Rejected(message, status=422, reason="Invalid")
 
 
 def _try_pod(obj: Mapping[str, Any], service_accounts: Collection[str], suffix: str) -> None:
-    refused = admission_dry_run.refusal(
+    refused = dry_run_refusal(
         obj["spec"]["template"]["spec"],
         namespace=obj["metadata"].get("namespace", "default"),
         service_accounts=service_accounts,

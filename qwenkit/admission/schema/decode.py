@@ -177,9 +177,8 @@ def _scalar(value: Any, of: Scalar, root: str, path: tuple[str, ...]) -> Any:
 
 
 def _quantity(value: Any) -> str:
-    text = value if isinstance(value, str) else _compact(value)
     try:
-        return quantities.canonical(text.strip())
+        return quantities.canonical(value)
     except ValueError as error:
         raise DecodeError(str(error)) from None
 

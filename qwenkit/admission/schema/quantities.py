@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from fractions import Fraction
 
@@ -13,24 +14,25 @@ _WRONG = (
 )
 _GREATEST = 2**63 - 1
 _INT64_DIGITS, _NANO = 18, -9
-_MOST_DIGITS = 1000  # no quantity needs more; a number of a billion digits would take for ever
+_MOST_DIGITS = 1000  # no quantity needs more; a billion digits would take minutes
 
 
-def parse(text: str) -> Fraction:
-    """Return the number that ``text`` means; parts under a nano are rounded up.
+def parse(value: object) -> Fraction:
+    """Return the number that a text or JSON number means; parts under a nano are rounded up.
 
     Raises:
         ValueError: not a quantity; the message is Kubernetes' own.
     """
-    return _parse(text)[0]
+    return _parse(_text(value))[0]
 
 
-def canonical(text: str) -> str:
+def canonical(value: object) -> str:
     """Print a quantity as Kubernetes stores it: ``1024Mi`` becomes ``1Gi``, ``0.5`` ``500m``.
 
     Raises:
-        ValueError: not a quantity.
+        ValueError: not a quantity; the message is Kubernetes' own.
     """
+    text = _text(value)
     number, suffix = _parse(text)
     if _is_kept(text):
         return text
@@ -43,8 +45,12 @@ def canonical(text: str) -> str:
     return _print_scaled(number, _DECIMAL)
 
 
+def _text(value: object) -> str:
+    return (value if isinstance(value, str) else json.dumps(value)).strip()
+
+
 def _is_kept(text: str) -> bool:
-    """Tell whether Kubernetes keeps a quantity as it was written, as it does ``+1`` and ``1E3``."""
+    """Return whether Kubernetes keeps a quantity as written, as it does ``+1`` and ``1E3``."""
     _, whole, fraction, suffix = _split(text)
     whole, fraction = whole.lstrip("0") or "0", fraction[1:]
     digits = whole + fraction

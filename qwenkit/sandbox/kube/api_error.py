@@ -7,22 +7,13 @@ The words are the API server's, because clients and people read them: `pods "x" 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qwenkit.admission.field_errors import FieldError, joined
 from qwenkit.errors import QwenkitError
 
 if TYPE_CHECKING:
     from qwenkit.sandbox.kube.kinds import Kind
-
-
-@dataclass(frozen=True)
-class Cause:
-    """One broken field rule, an entry of ``details.causes``."""
-
-    reason: str
-    field: str
-    message: str
 
 
 class ApiError(QwenkitError):
@@ -83,14 +74,12 @@ def conflict(kind: Kind, name: str, why: str = "") -> ApiError:
     return ApiError(409, "Conflict", message, _details(kind, name))
 
 
-def invalid(kind: Kind, name: str, causes: Sequence[Cause]) -> ApiError:
+def invalid(kind: Kind, name: str, errors: Sequence[FieldError]) -> ApiError:
     """422 for broken field rules."""
-    listed = [f"{cause.field}: {cause.message}" for cause in causes]
-    text = listed[0] if len(listed) == 1 else f"[{', '.join(listed)}]"
     details = _details(kind, name, use_kind=True)
-    details["causes"] = [vars(cause) for cause in causes]
+    details["causes"] = [vars(error) for error in errors]
     subject = f"{kind.kind}.{kind.group}" if kind.group else kind.kind
-    return ApiError(422, "Invalid", f'{subject} "{name}" is invalid: {text}', details)
+    return ApiError(422, "Invalid", f'{subject} "{name}" is invalid: {joined(errors)}', details)
 
 
 def forbidden(kind: Kind, name: str, why: str) -> ApiError:

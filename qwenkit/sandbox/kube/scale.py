@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from qwenkit.sandbox.kube.api_error import Cause, bad_request, invalid
+from qwenkit.admission import field_errors
+from qwenkit.sandbox.kube.api_error import bad_request, invalid
 from qwenkit.sandbox.kube.kinds import Kind
 from qwenkit.sandbox.kube.objects import Object, at
 
@@ -42,9 +43,8 @@ def scaled(live: Object, scale: Any) -> Object:
             "struct field ScaleSpec.spec.replicas of type int32"
         )
     if asked < 0:
-        text = f"Invalid value: {asked}: must be greater than or equal to 0"
-        cause = Cause("FieldValueInvalid", "spec.replicas", text)
-        raise invalid(SCALE, live["metadata"]["name"], [cause])
+        error = field_errors.invalid("spec.replicas", asked, "must be greater than or equal to 0")
+        raise invalid(SCALE, live["metadata"]["name"], [error])
     version = at(scale, "metadata", "resourceVersion") or live["metadata"]["resourceVersion"]
     return {
         **live,

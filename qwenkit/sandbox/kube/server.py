@@ -22,7 +22,7 @@ from qwenkit.sandbox.kube.reads.listing import Query, page
 from qwenkit.sandbox.kube.reads.logs import LogSource, stream_logs
 from qwenkit.sandbox.kube.reviews import USER, review_at
 from qwenkit.sandbox.kube.scale import SCALE, scale_of
-from qwenkit.sandbox.kube.schema import builtin, fields, protobuf
+from qwenkit.sandbox.kube.schema import built_in_kinds, protobuf
 from qwenkit.sandbox.kube.schema.bodies import APPLY, decode
 from qwenkit.sandbox.kube.schema.crds import ensure_definitions
 from qwenkit.sandbox.kube.store import Store
@@ -200,8 +200,7 @@ class KubeApi:
         if verb not in what.kind.verbs or not writable:
             raise _not_allowed()
         content = await _body(request)
-        if fields.is_declared_elsewhere(what.kind):
-            await builtin.ready(what.kind)
+        await built_in_kinds.ready(what.kind)
         call = _call(request, what)
         if verb == "create":
             done = self._writer.create(call, content)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from qwenkit.admission.field_errors import required
 from qwenkit.errors import SandboxError
 from qwenkit.sandbox.kube import api_error
 from qwenkit.sandbox.kube.history import Change, ChangeType, History, Subscription
@@ -292,12 +293,8 @@ class Store:
             suffix = "".join(random.choices(_NAME_LETTERS, k=5))
             metadata["name"] = f"{prefix[:58]}{suffix}"
         if not metadata.get("name"):
-            cause = api_error.Cause(
-                "FieldValueRequired",
-                "metadata.name",
-                "Required value: name or generateName is required",
-            )
-            raise api_error.invalid(kind, "", [cause])
+            error = required("metadata.name", "name or generateName is required")
+            raise api_error.invalid(kind, "", [error])
         if kind.namespaced:
             home = self._stored(self.kinds["Namespace"], None, metadata["namespace"])
             if "deletionTimestamp" in home["metadata"]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from decimal import Decimal
 
 import compare
 import pytest
@@ -13,7 +11,6 @@ from hypothesis import strategies as st
 from places import DATA
 
 from qwenkit.errors import InvalidValue
-from qwenkit.sandbox.controllers import quantity
 from qwenkit.sandbox.controllers.clock import Clock
 from qwenkit.sandbox.controllers.knative.conditions import READY, Conditions, ConditionSet
 from qwenkit.sandbox.controllers.knative.names import child_name
@@ -88,30 +85,6 @@ def test_a_condition_that_ends_as_it_began_keeps_its_time() -> None:
     times = {c["type"]: c["lastTransitionTime"] for c in status["conditions"]}
     assert times["A"] == old
     assert times["B"] != old
-
-
-# Quantities
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("100m", "0.1"),
-        ("64Gi", 64 * 2**30),
-        ("1e3", 1000),
-        ("2", 2),
-        ("5E", 5 * 10**18),
-        ("1k", 1000),
-    ],
-)
-def test_quantities_are_exact(text: str, value: str | int) -> None:
-    assert quantity.parse(text) == Decimal(value)
-
-
-@given(st.text(max_size=8) | st.sampled_from(["nan", "sNaN", "-Infinity", "", "Ki"]))
-def test_any_text_is_a_finite_quantity_or_refused(text: str) -> None:
-    with contextlib.suppress(InvalidValue):  # and nothing else
-        assert quantity.parse(text).is_finite()
 
 
 # Names

@@ -79,8 +79,8 @@ def test_a_request_that_makes_no_sense_changes_nothing(
     ("container", "said"),
     [
         ({"resources": {"limits": {"cpu": "zz"}}}, "quantities must match"),
-        ({"command": "sleep"}, "Pod.spec.containers.command"),
-        ({"readinessProbe": 5}, "Pod.spec.containers.readinessProbe"),
+        ({"command": "sleep"}, "Container.spec.containers.command"),
+        ({"readinessProbe": 5}, "Container.spec.containers.readinessProbe"),
     ],
 )
 def test_a_pod_that_no_node_could_read_is_refused(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qwenkit.admission.review import default, review
+from qwenkit.admission.schema import quantities
 from qwenkit.errors import Rejected
 
 MUTATING = 'admission webhook "webhook.serving.knative.dev" denied the request: '
@@ -185,6 +189,12 @@ def test_quantities(written: str, stored: str) -> None:
     obj = service({"resources": {"limits": {"memory": written}}})
     limits = pod(review(obj, dry_run=False))["containers"][0]["resources"]["limits"]
     assert limits == {"memory": stored}
+
+
+@given(st.text(max_size=8) | st.sampled_from(["nan", "sNaN", "-Infinity", "", "Ki"]))
+def test_any_text_is_a_quantity_or_refused(text: str) -> None:
+    with contextlib.suppress(ValueError):  # and nothing else
+        assert quantities.parse(quantities.canonical(text)) == quantities.parse(text)
 
 
 def test_secure_defaults() -> None:

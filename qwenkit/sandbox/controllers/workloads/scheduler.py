@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
-from decimal import Decimal
+from fractions import Fraction
 
-from qwenkit.sandbox.controllers import events, quantity
+from qwenkit.admission.schema import quantities
+from qwenkit.sandbox.controllers import events
 from qwenkit.sandbox.controllers.knative.conditions import FALSE, TRUE
 from qwenkit.sandbox.controllers.loop import Controller, Key, deleting, key_of
 from qwenkit.sandbox.kube.history import Change
@@ -88,17 +89,17 @@ class Scheduler(Controller):
 
     def _shortages(self, pod: Object, node: Object) -> dict[str, bool]:
         whole = {
-            resource: quantity.parse(text)
+            resource: quantities.parse(text)
             for resource, text in (at(node, "status", "allocatable") or {}).items()
         }
         present = self._pods_on(node["metadata"]["name"])
-        taken = quantity.summed(quantity.total_requests(other) for other in present)
+        taken = _requests(*present)
         shortages = {}
-        if len(present) + 1 > whole.get("pods", Decimal(110)):
+        if len(present) + 1 > whole.get("pods", 110):
             shortages["Too many pods"] = True
-        for resource, asked in quantity.total_requests(pod).items():
-            capacity = whole.get(resource, Decimal(0))
-            if asked and asked > capacity - taken.get(resource, Decimal(0)):
+        for resource, asked in _requests(pod).items():
+            capacity = whole.get(resource, Fraction())
+            if asked and asked > capacity - taken[resource]:
                 shortages[f"Insufficient {resource}"] = asked <= capacity
         return shortages
 
@@ -174,6 +175,18 @@ class Scheduler(Controller):
             "reportingInstance": f"{SCHEDULER}-{socket.gethostname()}",
         }
         events.create(self.store, event)
+
+
+def _requests(*pods: Object) -> dict[str, Fraction]:
+    """Return what the containers of pods request together, by resource."""
+    total: dict[str, Fraction] = defaultdict(Fraction)
+    for pod in pods:
+        for container in at(pod, "spec", "containers") or []:
+            resources = container.get("resources") or {}
+            asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+            for resource, amount in asked.items():
+                total[resource] += quantities.parse(amount)
+    return total
 
 
 def _waits(pod: Object) -> bool:

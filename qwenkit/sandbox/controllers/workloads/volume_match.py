@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import Decimal
+from fractions import Fraction
 
-from qwenkit.sandbox.controllers import quantity
+from qwenkit.admission.schema import quantities
 from qwenkit.sandbox.controllers.workloads.adoption import selects
 from qwenkit.sandbox.kube.objects import Object, at
 
@@ -60,12 +60,12 @@ def pick(volumes: Iterable[Object], claim: Object) -> Object | None:
     return min(free, key=lambda v: (_capacity(v), v["metadata"]["name"]), default=None)
 
 
-def _capacity(volume: Object) -> Decimal:
-    return quantity.parse(at(volume, "spec", "capacity", "storage") or 0)
+def _capacity(volume: Object) -> Fraction:
+    return quantities.parse(at(volume, "spec", "capacity", "storage") or 0)
 
 
-def _wanted(claim: Object) -> Decimal:
-    return quantity.parse(at(claim, "spec", "resources", "requests", "storage") or 0)
+def _wanted(claim: Object) -> Fraction:
+    return quantities.parse(at(claim, "spec", "resources", "requests", "storage") or 0)
 
 
 def _mode(obj: Object) -> str:

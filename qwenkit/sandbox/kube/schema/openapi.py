@@ -8,8 +8,8 @@ from functools import cache
 from typing import Any
 
 from qwenkit.sandbox.kube.kinds import Kind, Kinds
-from qwenkit.sandbox.kube.schema import builtin, custom
-from qwenkit.sandbox.kube.schema.builtin import Field
+from qwenkit.sandbox.kube.schema import built_in_kinds, knative_openapi
+from qwenkit.sandbox.kube.schema.built_in_kinds import ModelField
 from qwenkit.sandbox.kube.schema.fields import SET, list_keys
 
 Schema = dict[str, Any]
@@ -49,9 +49,12 @@ def document(kinds: Kinds, group: str, version: str, server: str) -> bytes:
     """Return the JSON of one group's document, its schemas included."""
     served = [kind for kind in kinds if (kind.group, kind.version) == (group, version)]
     prefix = f"io.k8s.api.{group.partition('.')[0] or 'core'}.{version}."
-    schemas = {**_NAMED, **_models([builtin.model_of(kind) for kind in served if not kind.custom])}
+    schemas = {
+        **_NAMED,
+        **_models([built_in_kinds.model_of(kind) for kind in served if not kind.custom]),
+    }
     for kind in served:
-        schema = custom.schema(kind) if kind.custom else schemas[kind.kind]
+        schema = knative_openapi.schema(kind) if kind.custom else schemas[kind.kind]
         schemas[kind.kind] = {**schema, "x-kubernetes-group-version-kind": [_gvk(kind)]}
     if any(kind.custom for kind in served):
         schemas |= _models(["V1ObjectMeta"])
@@ -89,18 +92,22 @@ def _models(roots: list[str]) -> dict[str, Schema]:
     todo = list(roots)
     while todo:
         model = todo.pop()
-        if builtin.title(model) not in found:
-            found[builtin.title(model)] = _schema(model)
-            todo += [field.type for field in builtin.fields(model) if builtin.is_model(field.type)]
+        if built_in_kinds.title(model) not in found:
+            found[built_in_kinds.title(model)] = _schema(model)
+            todo += [
+                field.type
+                for field in built_in_kinds.fields(model)
+                if built_in_kinds.is_model(field.type)
+            ]
     return found
 
 
 @cache
 def _schema(model: str) -> Schema:
-    fields = builtin.fields(model)
+    fields = built_in_kinds.fields(model)
     schema: Schema = {
         "type": "object",
-        "description": builtin.about(model),
+        "description": built_in_kinds.about(model),
         "properties": {
             field.name: {**_property(field), **_merging(model, field)} for field in fields
         },
@@ -109,13 +116,15 @@ def _schema(model: str) -> Schema:
     return schema | ({"required": required} if required else {})
 
 
-def _merging(model: str, field: Field) -> Schema:
+def _merging(model: str, field: ModelField) -> Schema:
     """Say by which key a list merges, if its items have that key."""
     owner = _owners()["Service" if model == "V1ServiceSpec" else "Pod"]
     keys = list_keys(owner, field.name) if field.form == "list" else None
     if keys == SET:
         return {"x-kubernetes-patch-strategy": "merge"}
-    items = builtin.fields(field.type) if keys and builtin.is_model(field.type) else ()
+    items = (
+        built_in_kinds.fields(field.type) if keys and built_in_kinds.is_model(field.type) else ()
+    )
     if not keys or keys[0] not in [one.name for one in items]:
         return {}
     strategy = "merge,retainKeys" if field.name == "volumes" else "merge"
@@ -125,7 +134,7 @@ def _merging(model: str, field: Field) -> Schema:
 _owners = cache(Kinds)
 
 
-def _property(field: Field) -> Schema:
+def _property(field: ModelField) -> Schema:
     said = {"description": field.description} if field.description else {}
     item = _type(field)
     if field.form == "list":
@@ -136,13 +145,13 @@ def _property(field: Field) -> Schema:
     return {"allOf": [item], **said} if "$ref" in item else {**item, **said}
 
 
-def _type(field: Field) -> Schema:
+def _type(field: ModelField) -> Schema:
     if field.is_quantity:
         return {"$ref": f"{_REF}Quantity"}
     if field.type == "object" and field.name in _INT_OR_STRING:
         return {"$ref": f"{_REF}IntOrString"}
     if field.type == "datetime":
         return {"$ref": f"{_REF}Time"}
-    if builtin.is_model(field.type):
-        return {"$ref": f"{_REF}{builtin.title(field.type)}"}
+    if built_in_kinds.is_model(field.type):
+        return {"$ref": f"{_REF}{built_in_kinds.title(field.type)}"}
     return _SCALARS[field.type]

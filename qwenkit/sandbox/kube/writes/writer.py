@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from qwenkit.admission import field_errors
 from qwenkit.errors import Rejected
 from qwenkit.sandbox.kube.api_error import (
     ApiError,
-    Cause,
     bad_request,
     conflict,
     invalid,
@@ -22,7 +22,7 @@ from qwenkit.sandbox.kube.scale import SCALE, scale_of, scaled
 from qwenkit.sandbox.kube.schema import fields
 from qwenkit.sandbox.kube.schema.bodies import APPLY
 from qwenkit.sandbox.kube.store import Store
-from qwenkit.sandbox.kube.writes import apply, defaults, patches, shapes, validation
+from qwenkit.sandbox.kube.writes import apply, defaults, field_types, patches, validation
 
 # admit(operation, kind, obj, old, dry_run, user) -> obj: what the webhooks make of an object.
 # operation is CREATE or UPDATE, kind a unique name such as KnativeService; raises Rejected.
@@ -92,12 +92,9 @@ class Writer:
         warnings = _declared(call, obj)
         live = self._live(call)
         if call.kind.custom and not obj["metadata"].get("resourceVersion"):
-            cause = Cause(
-                "FieldValueInvalid",
-                "metadata.resourceVersion",
-                "Invalid value: 0: must be specified for an update",
-            )
-            raise invalid(call.kind, call.target.name, [cause])
+            rule = "must be specified for an update"
+            error = field_errors.invalid("metadata.resourceVersion", 0, rule)
+            raise invalid(call.kind, call.target.name, [error])
         return Written(self._updated(call, live, self._tracked(call, live, obj)), 200, warnings)
 
     def patch(self, call: Call, content_type: str, patch: Any) -> Written:
@@ -262,8 +259,8 @@ def _addressed(call: Call, obj: Any, *, named: bool) -> Object:
             f"the name of the object ({metadata['name']}) does not match the name on the URL "
             f"({target.name})"
         )
-    complete: Object = shapes.without_nulls({**obj, "metadata": metadata})
-    shapes.check(kind, complete)
+    complete: Object = field_types.without_nulls({**obj, "metadata": metadata})
+    field_types.check(kind, complete)
     return complete
 
 

@@ -1,6 +1,6 @@
 """The fields of built-in kinds, as the models of the official Python client declare them.
 
-The models of a pod take a second to import, once, when somebody asks: always on a thread.
+Each model is imported when it is first needed; those of a pod take a good part of a second.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _QUANTITIES = frozenset(
 
 
 @dataclass(frozen=True)
-class Field:
+class ModelField:
     """A field: ``form`` is ``list``, ``dict`` (of ``type``, by string) or empty.
 
     ``type`` is a model's name or ``str``, ``int``, ``float``, ``bool``, ``bytes``, ``datetime``,
@@ -38,13 +38,14 @@ class Field:
 
     @property
     def is_quantity(self) -> bool:
-        """Whether it holds amounts such as 500m or 30Gi, which the models show as text."""
+        """Return whether it holds amounts such as 500m or 30Gi, which the models show as text."""
         return self.name in _QUANTITIES and self.type in ("str", "object")
 
 
 async def ready(kind: Kind) -> None:
-    """Import what a kind declares without holding up the event loop."""
-    await asyncio.to_thread(lambda: declared(model_of(kind)))
+    """Import what checks an object of this kind, without holding up the event loop."""
+    models = ("V1ObjectMeta", "V1Condition") if kind.custom else (model_of(kind),)
+    await asyncio.to_thread(lambda: [declared(model) for model in models])
 
 
 def model_of(kind: Kind) -> str:
@@ -54,7 +55,7 @@ def model_of(kind: Kind) -> str:
 
 
 def is_model(name: str) -> bool:
-    """Whether a field's type is a model."""
+    """Return whether a field's type is a model."""
     return hasattr(_models(), name)
 
 
@@ -70,7 +71,7 @@ def about(model: str) -> str:
 
 
 @cache
-def fields(model: str) -> tuple[Field, ...]:
+def fields(model: str) -> tuple[ModelField, ...]:
     """Return the fields of a model, by their names in JSON."""
     found = getattr(_models(), model)
     # Not model_fields: that would build every model's validators first.
@@ -83,20 +84,20 @@ def fields(model: str) -> tuple[Field, ...]:
 
 @cache
 def declared(model: str) -> dict[str, Any]:
-    """Return which fields a model declares, as ``schema`` says it."""
+    """Return which fields a model declares, in the form of ``fields.Schema``."""
     return {field.name: _below(field) for field in fields(model)}
 
 
-def _below(field: Field) -> Any:
+def _below(field: ModelField) -> Any:
     if field.form == "dict" or not is_model(field.type):
         return None
     below = declared(field.type)
     return [below] if field.form == "list" else below
 
 
-def _field(name: str, kind: str, described: Any) -> Field:
+def _field(name: str, kind: str, described: Any) -> ModelField:
     contained = _CONTAINED.fullmatch(kind)
-    return Field(
+    return ModelField(
         name=name,
         form=contained["form"].lower() if contained else "",
         type=contained["of"] if contained else kind,

@@ -1,0 +1,101 @@
+"""Whether the fields of a written object have the JSON types that Go's decoder takes.
+
+Checked before anything reads the fields; the field's types are those of the official client's
+models. Knative's specs are left to its webhook, which decodes them itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from qwenkit.admission.schema import quantities
+from qwenkit.sandbox.kube.api_error import bad_request
+from qwenkit.sandbox.kube.kinds import Kind
+from qwenkit.sandbox.kube.objects import at
+from qwenkit.sandbox.kube.schema import built_in_kinds
+from qwenkit.sandbox.kube.schema.built_in_kinds import ModelField
+
+_CONTAINERS: Mapping[str, type[Any]] = {"list": list, "dict": dict}
+# Of the models' types: what Go calls them, and what JSON gives.
+_TYPES: Mapping[str, tuple[str, tuple[type, ...]]] = {
+    "str": ("string", (str,)),
+    "bytes": ("[]uint8", (str,)),
+    "datetime": ("v1.Time", (str,)),
+    "int": ("int32", (int,)),
+    "float": ("float64", (int, float)),
+    "bool": ("bool", (bool,)),
+}
+_GO_NAMES = {bool: "bool", int: "number", float: "number", str: "string", list: "array"}
+
+
+def check(kind: Kind, obj: Mapping[str, Any]) -> None:
+    """Check the JSON types of an object's fields, as decoding into Go's types does.
+
+    Raises:
+        ApiError: 400; the message names the field and the types, never the value.
+    """
+    for problem in _custom(obj) if kind.custom else _of(built_in_kinds.model_of(kind), obj, ""):
+        raise bad_request(
+            f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {problem}'
+        )
+
+
+def without_nulls(value: Any) -> Any:
+    """Return a deep copy without null fields: to the API, null and absent are the same."""
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [without_nulls(item) for item in value]
+    return value
+
+
+def _custom(obj: Mapping[str, Any]) -> Iterator[str]:
+    yield from _of("V1ObjectMeta", obj.get("metadata", {}), "metadata")
+    conditions = at(obj, "status", "conditions") or []
+    if not isinstance(conditions, list):
+        yield _misfit("Status", "status.conditions", conditions, "slice")
+        return
+    for condition in conditions:
+        if isinstance(condition, dict):
+            yield from _of("V1Condition", condition, "status.conditions")
+        else:
+            yield _misfit("Status", "status.conditions", condition, "v1.Condition")
+
+
+def _of(model: str, obj: Mapping[str, Any], path: str) -> Iterator[str]:
+    """Yield what does not fit a model."""
+    for field in built_in_kinds.fields(model):
+        value, here = obj.get(field.name), f"{path}.{field.name}" if path else field.name
+        struct, container = built_in_kinds.title(model), _CONTAINERS.get(field.form)
+        if value is None:
+            continue
+        if container is None:
+            yield from _item(field, value, struct, here)
+        elif not isinstance(value, container):
+            yield _misfit(struct, here, value, "map" if container is dict else "slice")
+        else:
+            for item in value.values() if container is dict else value:
+                yield from _item(field, item, struct, here)
+
+
+def _item(field: ModelField, value: Any, struct: str, path: str) -> Iterator[str]:
+    if built_in_kinds.is_model(field.type):
+        if isinstance(value, dict):
+            yield from _of(field.type, value, path)
+        else:
+            yield _misfit(struct, path, value, f"v1.{built_in_kinds.title(field.type)}")
+    elif field.is_quantity:
+        try:
+            quantities.parse(value)
+        except ValueError as error:
+            yield str(error)
+    elif field.type in _TYPES:
+        go, python = _TYPES[field.type]
+        if not isinstance(value, python) or isinstance(value, bool) is not (go == "bool"):
+            yield _misfit(struct, path, value, go)
+
+
+def _misfit(struct: str, path: str, value: Any, wanted: str) -> str:
+    found = _GO_NAMES.get(type(value), "object")
+    return f"json: cannot unmarshal {found} into Go struct field {struct}.{path} of type {wanted}"
