@@ -10,8 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from qwenkit.errors import SettingsError
 
-# The hub of a source, and where people keep its token.
-_TOKENS = {"modelscope": "MODELSCOPE_API_TOKEN", "hf": "HF_TOKEN"}
+# The environment variable with the token of each hub.
+HUB_TOKENS = {"modelscope": "MODELSCOPE_API_TOKEN", "hf": "HF_TOKEN"}
 
 
 class Credentials(BaseSettings):
@@ -48,6 +48,6 @@ class Credentials(BaseSettings):
 
 def hub_token(source: str) -> dict[str, SecretStr]:
     """Return the token of a source's hub by the name of its variable; empty if there is none."""
-    variable = _TOKENS.get(source.partition(":")[0], "")
+    variable = HUB_TOKENS.get(source.partition(":")[0], "")
     token = os.environ.get(variable, "").strip()
     return {variable: SecretStr(token)} if token else {}

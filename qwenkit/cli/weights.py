@@ -37,9 +37,10 @@ def upload(
     as_json: Json = False,
 ) -> None:
     """Stream a model to OSS: resumable, verified, nothing staged on disk."""
+    from qwenkit.weights.oss.url import parse_url
     from qwenkit.weights.progress import format_progress
     from qwenkit.weights.selection import Selection
-    from qwenkit.weights.store import Weights, parse_url, repository
+    from qwenkit.weights.store import Weights, repository
 
     bucket, prefix = parse_url(target)
     settings = read_settings(
@@ -72,7 +73,8 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Compare uploaded weights with their manifest: sizes, CRC, safetensors; exit 1 if broken."""
-    from qwenkit.weights.store import Weights, parse_url
+    from qwenkit.weights.oss.url import parse_url
+    from qwenkit.weights.store import Weights
 
     bucket, prefix = parse_url(target)
     report = Weights.of(read_settings(None, set_, None, bucket=bucket, prefix=prefix)).verify()

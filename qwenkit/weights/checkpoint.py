@@ -1,13 +1,12 @@
-"""The record of a multipart upload on this machine's disk: one file an object.
+"""What does this machine remember of an unfinished upload? One file for each object.
 
-Each state is written whole to a temporary name, fsynced and renamed, so that a reader finds the
-state before or after, never between. Losing a checkpoint loses no data: parts are listed by the
-server too, and are believed only where their CRC equals that of the source.
+Each state is written to a temporary file and renamed, so a reader finds the state before or
+after, never a mix. Losing a checkpoint, or finding a damaged one, loses no data: the server lists
+the parts too, and a part is kept only if its CRC equals that of the source.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -18,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from qwenkit.errors import Conflict
 from qwenkit.weights.parts import Part
 
@@ -27,7 +28,7 @@ _FORMAT = 1
 
 @dataclass
 class Checkpoint:
-    """What is known of one upload. ``sha256`` is empty where the source states none."""
+    """The state of one multipart upload. ``sha256`` is empty where the source states none."""
 
     upload_id: str
     size: int
@@ -46,6 +47,7 @@ class Checkpoints:
         """Use ``folder`` for the uploads to ``target``, an address that names the prefix."""
         self._target = target
         self._folder = folder / _name(target)
+        self._writing = threading.Lock()
         self._warned = False
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -54,52 +56,56 @@ class Checkpoints:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold this prefix for this process; the lock dies with the process.
+        """Lock this prefix for this process; the lock ends with the process, however it ends.
 
         Raises:
-            Conflict: another process uploads to it from this machine.
+            Conflict: another process of this machine uploads to the prefix.
         """
+        # The pid has a file of its own: older versions of filelock truncate the lock's.
+        lock, pid = FileLock(self._folder / "lock"), self._folder / "pid"
         try:
-            descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            lock.acquire(timeout=0)
+            pid.write_text(str(os.getpid()))
+        except Timeout as error:
+            holder = pid.read_text() if pid.exists() else "of unknown id"
+            raise Conflict(
+                f"another upload to {self._target} is running on this machine",
+                f"process {holder} holds {self._folder / 'lock'}",
+                "wait for it to end, or stop it: the next upload resumes it",
+            ) from error
         except OSError as error:
             self._warn(error)
-            yield
-            return
         try:
-            self._lock(descriptor)
             yield
         finally:
-            os.close(descriptor)
+            lock.release()
 
     def load(self, key: str) -> Checkpoint | None:
-        """Return the checkpoint of an object; one that does not read counts as none."""
+        """Return the checkpoint of an object, None if there is none or it is damaged."""
         path = self._path(key)
         try:
             return _parse(path.read_bytes(), key)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            _log.warning("checkpoint %s does not read (%s); it is begun anew", path, error)
+            _log.warning("checkpoint %s is ignored, it is damaged: %s", path, error)
             return None
 
     def save(self, key: str, checkpoint: Checkpoint) -> None:
-        """Write the checkpoint of an object, durably; call it from one thread at a time."""
+        """Write the checkpoint of an object."""
         path = self._path(key)
         temporary = path.with_suffix(".tmp")
-        parts = [vars(part) for _, part in sorted(checkpoint.parts.copy().items())]
-        document = {"format": _FORMAT, "key": key, **vars(checkpoint), "parts": parts}
-        try:
-            with temporary.open("wb") as stream:
-                stream.write(json.dumps(document).encode())
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-            _sync_folder(self._folder)
-        except OSError as error:
-            self._warn(error)
+        with self._writing:
+            parts = [vars(part) for _, part in sorted(checkpoint.parts.copy().items())]
+            document = {"format": _FORMAT, "key": key, **vars(checkpoint), "parts": parts}
+            try:
+                temporary.write_text(json.dumps(document))
+                temporary.replace(path)
+            except OSError as error:
+                self._warn(error)
 
     def delete(self, key: str) -> None:
-        """Forget an object: it is complete, or its upload is gone."""
+        """Delete the checkpoint of an object that is complete, or whose upload is gone."""
         try:
             self._path(key).unlink(missing_ok=True)
         except OSError as error:
@@ -108,76 +114,15 @@ class Checkpoints:
     def _path(self, key: str) -> Path:
         return self._folder / f"{_name(key)}.json"
 
-    def _lock(self, descriptor: int) -> None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
-            raise Conflict(
-                f"another upload to {self._target} is running on this machine",
-                f"process {holder} holds {self._folder / 'lock'}",
-                "wait for it, or end it: the upload then resumes where it was",
-            ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-
     def _warn(self, error: OSError) -> None:
         if not self._warned:
             _log.warning(
-                "no checkpoints: %s (%s); the upload goes on, and resumes by the server's list "
-                "of parts",
+                "no checkpoints: %s (%s); the upload continues, and resumes from the server's "
+                "list of parts",
                 self._folder,
                 error.strerror or error,
             )
             self._warned = True
-
-
-class Saver:
-    """Writes changed checkpoints in a thread of its own: no part waits for the disk.
-
-    Changes that come while it writes go into the next write together.
-    """
-
-    def __init__(self, checkpoints: Checkpoints) -> None:
-        self._checkpoints = checkpoints
-        self._changed: dict[str, Checkpoint] = {}
-        self._condition = threading.Condition()
-        self._busy = self._closed = False
-        self._thread = threading.Thread(target=self._run, name="qwenkit-checkpoints", daemon=True)
-        self._thread.start()
-
-    def save(self, key: str, checkpoint: Checkpoint) -> None:
-        """Have the state of now written soon."""
-        with self._condition:
-            self._changed[key] = checkpoint
-            self._condition.notify_all()
-
-    def forget(self, key: str) -> None:
-        """Delete a checkpoint, after whatever is being written."""
-        with self._condition:
-            self._changed.pop(key, None)
-            self._condition.wait_for(lambda: not self._busy)
-        self._checkpoints.delete(key)
-
-    def close(self) -> None:
-        """Write what is left, then end."""
-        with self._condition:
-            self._closed = True
-            self._condition.notify_all()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            with self._condition:
-                self._busy = False
-                self._condition.notify_all()
-                self._condition.wait_for(lambda: self._changed or self._closed)
-                if not self._changed:
-                    return
-                key = next(iter(self._changed))
-                checkpoint = self._changed.pop(key)
-                self._busy = True
-            self._checkpoints.save(key, checkpoint)
 
 
 def _parse(text: bytes, key: str) -> Checkpoint:
@@ -199,11 +144,3 @@ def _parse(text: bytes, key: str) -> Checkpoint:
 
 def _name(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

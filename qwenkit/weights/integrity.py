@@ -1,7 +1,7 @@
-"""Are these weights whole? Asked of a source before its upload, and of a prefix before a mount.
+"""Are these weights complete? A source before its upload, and a prefix before it is mounted.
 
-A server that starts on half a model fails minutes later with an error about tensors; every way
-in which a set of files can be incomplete is cheaper to name here.
+A server that starts on half a model fails minutes later with an error about tensors; here every
+kind of incomplete set of files is found early.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 import oss2
 
 from qwenkit.errors import NotFound, Rejected
-from qwenkit.weights.hub.listing import MANIFEST_NAME, Listing, RemoteFile, Repository
+from qwenkit.weights.hub.listing import MANIFEST_NAME, Listing, Repository, SourceFile
 from qwenkit.weights.hub.source_stream import SourceStream
-from qwenkit.weights.manifest import StoredFile, manifest_key, read_manifest
+from qwenkit.weights.manifest import META_SHA256, StoredFile, read_manifest
 from qwenkit.weights.oss.bucket import list_objects, object_url
-from qwenkit.weights.oss.errors import ask
-from qwenkit.weights.report import Problem, VerifyReport
-from qwenkit.weights.retry import Patience
+from qwenkit.weights.oss.errors import ask, ask_if_exists
+from qwenkit.weights.report import FileProblem, VerifyReport
+from qwenkit.weights.retry import RetryPolicy
 from qwenkit.weights.safetensors import HeaderError, read_header
 
 _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
@@ -36,34 +36,34 @@ _SELECT_FIX = "--include and --exclude leave that file out: take all shards of a
 
 
 def check_listing(repository: Repository, listing: Listing, left_out: Collection[str] = ()) -> None:
-    """Refuse a source that is no complete set of weights, before a byte is sent.
+    """Refuse a source that is not a complete set of weights, before a byte is sent.
 
     Args:
         repository: the source.
-        listing: its files that are wanted.
+        listing: its selected files.
         left_out: paths of its other files, for the message.
 
     Raises:
         Rejected: names the first file at fault.
     """
     sizes = {file.path: file.size for file in listing.files}
-    problems: list[Problem] = []
+    problems: list[FileProblem] = []
     for file in listing.files:
         if file.size in _POINTER_SIZES and _content(repository, file, len(_POINTER)) == _POINTER:
-            problems.append(Problem(file.path, "is a Git LFS pointer, not the file itself"))
+            problems.append(FileProblem(file.path, "is a Git LFS pointer, not the file itself"))
         if file.path.endswith(_INDEX) and file.size <= _INDEX_LIMIT:
             text = _content(repository, file, file.size)
             _, found = _shards(file.path, text, sizes)
             problems += found
     named = {problem.file for problem in problems}
     gaps = (path for path in _gaps(sizes) if path not in named)
-    problems += [Problem(path, "is missing, as the names beside it say") for path in gaps]
+    problems += [FileProblem(path, "is missing, other shards count it") for path in gaps]
     selected = any(problem.file in left_out for problem in problems)
     _raise_first(problems, listing.source, _SELECT_FIX if selected else _FETCH_FIX)
 
 
 def check_stored(bucket: oss2.Bucket, prefix: str, files: tuple[StoredFile, ...]) -> None:
-    """Refuse stored weights whose headers and index do not fit together.
+    """Refuse stored weights whose safetensors headers and index contradict each other.
 
     Raises:
         Rejected: names the first file at fault.
@@ -72,10 +72,10 @@ def check_stored(bucket: oss2.Bucket, prefix: str, files: tuple[StoredFile, ...]
 
 
 def verify(bucket: oss2.Bucket, prefix: str) -> VerifyReport:
-    """Hold every object of a prefix against its manifest: size, CRC-64, tensors, index.
+    """Compare every object of a prefix with its manifest: size, CRC-64, tensors, index.
 
     Raises:
-        NotFound: no upload completed there.
+        NotFound: no upload completed there, or there is no such bucket.
         Conflict: ``qwenkit.json`` is not ours.
     """
     prefix = prefix.strip("/")
@@ -84,7 +84,7 @@ def verify(bucket: oss2.Bucket, prefix: str) -> VerifyReport:
         raise NotFound(
             f"{object_url(bucket, prefix)} holds no complete upload",
             f"{MANIFEST_NAME} is written last and is not there",
-            "run qwenkit upload; it goes on where it was",
+            "run qwenkit upload; it resumes",
         )
     with ThreadPoolExecutor(_WORKERS) as pool:
         found = pool.map(partial(_object_problem, bucket, prefix), manifest.files)
@@ -92,7 +92,7 @@ def verify(bucket: oss2.Bucket, prefix: str) -> VerifyReport:
     broken = {problem.file for problem in problems}
     sound = tuple(file for file in manifest.files if file.path not in broken)
     problems += _tensor_problems(bucket, prefix, sound, known=manifest.files)
-    listed = {f"{prefix}/{file.path}" for file in manifest.files} | {manifest_key(prefix)}
+    listed = manifest.keys(prefix)
     stored = (found.key for found in list_objects(bucket, f"{prefix}/"))
     return VerifyReport(
         object_url(bucket, prefix),
@@ -107,19 +107,18 @@ def verify(bucket: oss2.Bucket, prefix: str) -> VerifyReport:
     )
 
 
-def _object_problem(bucket: oss2.Bucket, prefix: str, file: StoredFile) -> Problem | None:
+def _object_problem(bucket: oss2.Bucket, prefix: str, file: StoredFile) -> FileProblem | None:
     key = f"{prefix}/{file.path}"
-    try:
-        head = ask(bucket, object_url(bucket, key), partial(bucket.head_object, key))
-    except NotFound:
-        return Problem(file.path, "is missing")
+    head = ask_if_exists(bucket, object_url(bucket, key), partial(bucket.head_object, key))
+    if head is None:
+        return FileProblem(file.path, "is missing")
     if head.content_length != file.size:
-        return Problem(file.path, f"has {head.content_length} bytes instead of {file.size}")
+        return FileProblem(file.path, f"has {head.content_length} bytes instead of {file.size}")
     if head.server_crc != file.crc64:
-        return Problem(file.path, f"has CRC-64 {head.server_crc} instead of {file.crc64}")
-    stated = head.headers.get("x-oss-meta-qwenkit-sha256", file.sha256)
+        return FileProblem(file.path, f"has CRC-64 {head.server_crc} instead of {file.crc64}")
+    stated = head.headers.get(META_SHA256, file.sha256)
     if stated != file.sha256:
-        return Problem(file.path, f"is labelled sha256 {stated} instead of {file.sha256}")
+        return FileProblem(file.path, f"is labelled sha256 {stated} instead of {file.sha256}")
     return None
 
 
@@ -128,11 +127,11 @@ def _tensor_problems(
     prefix: str,
     files: Iterable[StoredFile],
     known: Iterable[StoredFile] = (),
-) -> list[Problem]:
-    """Read the headers of all shards, and hold every index against them."""
+) -> list[FileProblem]:
+    """Read the headers of all shards, and compare every index with them."""
     chosen = tuple(files)
     sizes = {file.path: file.size for file in (*chosen, *known)}
-    problems: list[Problem] = []
+    problems: list[FileProblem] = []
     tensors: dict[str, frozenset[str]] = {}
     for file in chosen:
         if file.path.endswith(".safetensors"):
@@ -140,7 +139,7 @@ def _tensor_problems(
             try:
                 tensors[file.path] = read_header(file.size, fetch)
             except HeaderError as error:
-                problems.append(Problem(file.path, str(error)))
+                problems.append(FileProblem(file.path, str(error)))
     for file in chosen:
         if file.path.endswith(_INDEX) and file.size <= _INDEX_LIMIT:
             text = _range(bucket, f"{prefix}/{file.path}", 0, file.size)
@@ -150,33 +149,33 @@ def _tensor_problems(
 
 def _index_problems(
     path: str, text: bytes, sizes: Mapping[str, int], tensors: Mapping[str, frozenset[str]]
-) -> list[Problem]:
+) -> list[FileProblem]:
     shards, problems = _shards(path, text, sizes)
     for shard, names in shards.items():
         if shard in tensors and (lost := sorted(names - tensors[shard])):
-            problems.append(Problem(shard, f"lacks {lost[0]}, which {path} places in it"))
+            problems.append(FileProblem(shard, f"lacks {lost[0]}, which {path} places in it"))
     return problems
 
 
 def _shards(
     path: str, text: bytes, sizes: Mapping[str, int]
-) -> tuple[dict[str, set[str]], list[Problem]]:
+) -> tuple[dict[str, set[str]], list[FileProblem]]:
     """Return the tensors of each shard that an index names, and the shards that are not there."""
     try:
         weight_map = json.loads(text)["weight_map"]
         placed = [(str(tensor), str(shard)) for tensor, shard in weight_map.items()]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return {}, [Problem(path, f"does not read as an index of shards: {error}")]
+        return {}, [FileProblem(path, f"cannot be read as an index of shards: {error}")]
     folder = path.rpartition("/")[0]
     shards: dict[str, set[str]] = {}
     for tensor, shard in placed:
         shards.setdefault(f"{folder}/{shard}" if folder else shard, set()).add(tensor)
     missing = [shard for shard in sorted(shards) if shard not in sizes]
-    return shards, [Problem(shard, f"is missing, and {path} names it") for shard in missing]
+    return shards, [FileProblem(shard, f"is missing, and {path} names it") for shard in missing]
 
 
 def _gaps(paths: Iterable[str]) -> Iterator[str]:
-    """Name shards that are not there though others' names count them: 1-of-2 without 2-of-2."""
+    """Yield the missing shards that the names of others count: 2-of-2 if only 1-of-2 is there."""
     found = [match for path in paths if (match := _NUMBERED.fullmatch(path))]
     for stem, total in sorted({(match[1], match[3]) for match in found}):
         numbers = {int(match[2]) for match in found if (match[1], match[3]) == (stem, total)}
@@ -185,9 +184,9 @@ def _gaps(paths: Iterable[str]) -> Iterator[str]:
                 yield f"{stem}-{number:05}-of-{total}.safetensors"
 
 
-def _content(repository: Repository, file: RemoteFile, count: int) -> bytes:
+def _content(repository: Repository, file: SourceFile, count: int) -> bytes:
     buffer = bytearray(count)
-    with SourceStream(repository, file, Patience()) as stream:
+    with SourceStream(repository, file, RetryPolicy()) as stream:
         stream.fill(memoryview(buffer))
     return bytes(buffer)
 
@@ -204,7 +203,7 @@ def _range(bucket: oss2.Bucket, key: str, start: int, count: int) -> bytes:
     return data
 
 
-def _raise_first(problems: list[Problem], where: str, fix: str) -> None:
+def _raise_first(problems: list[FileProblem], where: str, fix: str) -> None:
     if problems:
         first, more = problems[0], len(problems) - 1
         raise Rejected(

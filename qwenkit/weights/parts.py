@@ -1,10 +1,11 @@
-"""Parts: how an object is cut, the buffers that hold it on its way, and its CRC-64."""
+"""How is an object cut into parts? The buffers for them, their request bodies and their CRC-64."""
 
 from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import anycrc
 
@@ -12,18 +13,23 @@ from qwenkit.weights.retry import Stop
 
 MAX_PARTS = 10_000
 MIN_PART = 100 * 1024
-SMALL = 1 << 20  # files up to here wait for requests, not for bytes: many at once
+SMALL = 1 << 20  # up to this size, latency limits a file's upload and not bandwidth
 _SLICE = 1 << 19
 
 _CRC = anycrc.Model("CRC64-XZ")
 
 
 @dataclass(frozen=True)
-class Plan:
+class PartLayout:
     """An object of ``size`` bytes in parts numbered from 1, all but the last ``part_size`` long."""
 
     size: int
     part_size: int
+
+    @classmethod
+    def cut(cls, size: int, part_size: int) -> Self:
+        """Cut an object into at most 10,000 parts, larger ones than asked for if need be."""
+        return cls(size, max(part_size, -(-size // MAX_PARTS)))
 
     @property
     def count(self) -> int:
@@ -45,13 +51,8 @@ class Part:
     size: int
 
 
-def plan(size: int, part_size: int) -> Plan:
-    """Cut an object, into larger parts than asked for where 10,000 would not hold it."""
-    return Plan(size, max(part_size, -(-size // MAX_PARTS)))
-
-
 def crc64(data: memoryview | bytes, start: int = 0) -> int:
-    """Return the CRC-64/XZ of ``data``, going on from ``start``."""
+    """Return the CRC-64/XZ of ``data``, continuing from ``start``."""
     return int(_CRC.calc(data, start))
 
 
@@ -64,9 +65,9 @@ def combine(parts: Iterable[tuple[int, int]]) -> int:
 
 
 class Buffers:
-    """A fixed number of part buffers: all the memory that part data ever takes.
+    """A fixed number of part buffers: an upper limit on the memory for part data.
 
-    A buffer is allocated when it is first needed, and handed out again.
+    A buffer is allocated when it is first needed, and reused.
     """
 
     def __init__(self, count: int) -> None:
@@ -89,11 +90,11 @@ class Buffers:
         self._free.put(buffer)
 
 
-class Body:
-    """A request body over a buffer, built anew for every attempt.
+class SlicedBody:
+    """A request body over a buffer, created again for every attempt.
 
-    It goes out in slices, because a socket's timeout bounds one write as a whole: a part in one
-    piece would have to leave within the connect timeout, however slow the line.
+    It is sent in slices, because a socket's timeout bounds each write: a part in one piece would
+    have to be sent within the connect timeout, however slow the line.
     """
 
     def __init__(self, data: memoryview, stop: Stop, on_bytes: Callable[[int], None]) -> None:

@@ -1,4 +1,4 @@
-"""A folder of the bucket before and after an upload: what lies there, and what makes it complete.
+"""May an upload change this folder of the bucket, and when is the folder complete?
 
 Mounted readers cache, so a complete folder is never changed in place: another revision, or the
 same one with another selection of its files, is refused. ``qwenkit.json`` is written last.
@@ -11,7 +11,7 @@ from functools import partial
 
 import oss2
 
-from qwenkit.errors import Conflict, InvalidValue, Rejected, TransferError
+from qwenkit.errors import Conflict, InvalidValue, Rejected
 from qwenkit.weights.hub.listing import MANIFEST_NAME, Listing
 from qwenkit.weights.integrity import check_stored
 from qwenkit.weights.manifest import Manifest, dump, manifest_key, read_manifest
@@ -22,7 +22,7 @@ from qwenkit.weights.oss.bucket import (
     list_uploads,
     object_url,
 )
-from qwenkit.weights.oss.errors import ask
+from qwenkit.weights.oss.errors import ask, check_crc
 from qwenkit.weights.parts import crc64
 from qwenkit.weights.report import plural
 
@@ -30,64 +30,64 @@ _KEY_BYTES = 1023
 
 
 class Prefix:
-    """One folder. ``before`` is the manifest that was found there."""
+    """One folder. ``previous`` is the manifest of an earlier upload."""
 
     def __init__(self, bucket: oss2.Bucket, name: str) -> None:
         self._bucket, self.name = bucket, name
         self.url = object_url(bucket, name)
-        self.before = read_manifest(bucket, name)
+        self.previous = read_manifest(bucket, name)
 
     def check(self, listing: Listing, *, replace: bool) -> None:
-        """Refuse to change what is complete.
+        """Refuse to change a complete folder.
 
         Raises:
-            Conflict: it holds another revision, or another selection of files.
+            Conflict: it has another revision, or another selection of files.
         """
-        before = self.before
-        if before is None or replace or self._holds(listing):
+        previous = self.previous
+        if previous is None or replace or self._holds(listing):
             return
-        if before.revision != listing.revision:
-            what = f"{self.url} holds {before.source}, revision {before.revision[:12]}"
+        if previous.revision != listing.revision:
+            what = f"{self.url} holds {previous.source}, revision {previous.revision[:12]}"
             why = f"{listing.source} is revision {listing.revision[:12]}"
         else:
-            there, wanted = _paths(before), {file.path for file in listing.files}
-            what = f"{self.url} holds another selection: {plural(len(there), 'file')}"
-            why = f"this one lacks {len(there - wanted)} of them and adds {len(wanted - there)}"
+            stored, wanted = _paths(previous), {file.path for file in listing.files}
+            what = f"{self.url} holds another selection: {plural(len(stored), 'file')}"
+            why = f"this one lacks {len(stored - wanted)} of them and adds {len(wanted - stored)}"
         raise Conflict(
             what,
-            f"{why}; mounted readers cache, so files are not exchanged under them",
+            f"{why}; mounted readers cache, so files are not replaced under them",
             "choose another prefix or --versioned; --replace if nothing mounts it",
         )
 
     def open(self, listing: Listing) -> None:
-        """Have the folder count as incomplete from here on, if other files will lie there."""
-        if self.before and not self._holds(listing):
+        """Mark the folder as incomplete from now on, if its files will change."""
+        if self.previous and not self._holds(listing):
             delete_keys(self._bucket, [manifest_key(self.name)])
 
     def finish(self, manifest: Manifest) -> None:
-        """Clear away what is left over, look at the whole once more, and write the manifest.
+        """Delete leftovers, check the whole once more, and write the manifest.
 
         Raises:
-            Conflict: an object changed after it was proven.
-            Rejected: the files do not fit together.
+            Conflict: an object changed after it was verified.
+            Rejected: the safetensors headers and index contradict each other.
         """
         self._abort_orphans(_paths(manifest))
-        stale = sorted(_paths(self.before) - _paths(manifest)) if self.before else []
+        stale = sorted(_paths(self.previous) - _paths(manifest)) if self.previous else []
         delete_keys(self._bucket, [self._key(path) for path in stale])
         self._check_present(manifest)
-        before = self.before
-        if before and (before.revision, before.files) == (manifest.revision, manifest.files):
-            return  # looked at when it was written, and not one ETag is another
+        previous = self.previous
+        if previous and (previous.revision, previous.files) == (manifest.revision, manifest.files):
+            return  # it was checked when it was written, and every ETag is still the same
         check_stored(self._bucket, self.name, manifest.files)
         self._write(manifest)
 
     def _holds(self, listing: Listing) -> bool:
-        """Tell whether the folder is complete with this revision and exactly these files."""
-        before = self.before
+        """Return whether the folder is complete with this revision and exactly these files."""
+        previous = self.previous
         return (
-            before is not None
-            and before.revision == listing.revision
-            and _paths(before) == {file.path for file in listing.files}
+            previous is not None
+            and previous.revision == listing.revision
+            and _paths(previous) == {file.path for file in listing.files}
         )
 
     def _key(self, path: str) -> str:
@@ -106,7 +106,7 @@ class Prefix:
                 raise Conflict(
                     f"{self.url}/{file.path} changed during the upload",
                     "another program writes to this prefix",
-                    "end it, then repeat",
+                    "stop it, then repeat",
                 )
 
     def _write(self, manifest: Manifest) -> None:
@@ -114,15 +114,14 @@ class Prefix:
         what = f"write {object_url(self._bucket, key)}"
         headers = {"Content-Type": "application/json"}
         answer = ask(self._bucket, what, partial(self._bucket.put_object, key, body, headers))
-        if answer.crc != crc64(body):
-            raise TransferError(f"{what}: the server holds other bytes than were sent")
+        check_crc(what, answer.crc, crc64(body))
 
 
 def check_keys(prefix: str, listing: Listing) -> None:
-    """Refuse a prefix or a file that no key can hold.
+    """Refuse a prefix or a file that cannot be in a key.
 
     Raises:
-        InvalidValue: the prefix is none.
+        InvalidValue: the prefix is not a folder of the bucket.
         Rejected: a key would be too long.
     """
     if not prefix or prefix.startswith("\\"):
@@ -131,7 +130,7 @@ def check_keys(prefix: str, listing: Listing) -> None:
         if len(f"{prefix}/{path}".encode()) > _KEY_BYTES:
             raise Rejected(
                 f"{listing.source}: {path!r} gives a key of more than {_KEY_BYTES} bytes",
-                "OSS takes no longer ones",
+                "OSS allows no longer keys",
                 "shorten the prefix, or rename the file",
             )
 

@@ -1,4 +1,4 @@
-"""How far a transfer is, as numbers and as one line."""
+"""How far is a transfer? As numbers and as one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WINDOW_S = 10.0
 
 @dataclass(frozen=True)
 class Progress:
-    """A moment of a transfer. ``eta_s`` is None while there is no rate to go by."""
+    """The state of a transfer at one moment. ``eta_s`` is None until a rate is known."""
 
     files_done: int
     files: int
@@ -40,7 +40,7 @@ def format_progress(progress: Progress) -> str:
 
 
 def format_bytes(count: float) -> str:
-    """Return a size with a decimal unit, as hubs and OSS bills write it."""
+    """Return a size with a decimal unit, as hubs and OSS bills do."""
     for unit in ("B", "kB", "MB", "GB"):
         if abs(count) < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -49,14 +49,14 @@ def format_bytes(count: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Return a duration as minutes and seconds, with hours where there are any."""
+    """Return a duration as minutes and seconds, with hours if needed."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class Meter:
-    """Counts from many threads; the rate is that of the last ten seconds."""
+    """Counts for many threads; the rate is that of the last ten seconds."""
 
     def __init__(self, files: int, total: int) -> None:
         self._lock = threading.Lock()
@@ -64,11 +64,11 @@ class Meter:
         self._files_done = 0
         self.sent = self.skipped = self.retries = 0
         self._wasted = 0
-        self._open: dict[str, None] = {}  # in the order they were begun
+        self._open: dict[str, None] = {}  # in the order of their start
         self._seen: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
 
     def start_file(self, path: str) -> None:
-        """Name a file that is being worked on."""
+        """Add a file to those in progress."""
         with self._lock:
             self._open[path] = None
 
@@ -79,12 +79,12 @@ class Meter:
             del self._open[path]
 
     def send(self, count: int) -> None:
-        """Count bytes that left; negative for those of a request that failed."""
+        """Count bytes that were sent; negative for those of a request that failed."""
         with self._lock:
             self.sent += count
 
     def waste(self, count: int) -> None:
-        """Count bytes that arrived and are sent again nevertheless."""
+        """Count bytes that arrived but must be sent again."""
         with self._lock:
             self._wasted += count
 
@@ -99,7 +99,7 @@ class Meter:
             self.retries += 1
 
     def read(self) -> Progress:
-        """Return the state of now."""
+        """Return the current state."""
         with self._lock:
             now, sent = time.monotonic(), self.sent
             done = sent - self._wasted + self.skipped
@@ -121,8 +121,8 @@ class Meter:
         )
 
 
-class Tally:
-    """One object's share of the meter: no progress any more when it has to be sent again."""
+class ObjectProgress:
+    """One object's part of the progress, taken back if the object must be sent again."""
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
@@ -130,7 +130,7 @@ class Tally:
         self._sent = self.kept = 0
 
     def send(self, count: int) -> None:
-        """Count bytes that left."""
+        """Count bytes that were sent."""
         with self._lock:
             self._sent += count
         self._meter.send(count)
@@ -142,7 +142,7 @@ class Tally:
         self._meter.skip(count)
 
     def undo(self) -> None:
-        """Begin anew: what was sent stays sent, and is no progress."""
+        """Start again: the bytes sent so far stay counted as sent, but not as done."""
         with self._lock:
             sent, kept = self._sent, self.kept
             self._sent = self.kept = 0

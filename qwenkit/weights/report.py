@@ -1,4 +1,4 @@
-"""What an upload and a verification answer: fields for programs, a few lines for people."""
+"""What do an upload and a verification report? Fields for programs, a few lines for people."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Literal
 from qwenkit.weights.progress import format_bytes
 
 Action = Literal["uploaded", "resumed", "skipped"]
-_SHOWN = 10  # problems and strangers that a person is told one by one
+_SHOWN = 10  # problems and unlisted objects that are shown one by one
 
 
 @dataclass(frozen=True)
 class FileReport:
-    """What became of one file. A skipped one was in the bucket already."""
+    """What was done with one file. A skipped one was in the bucket already."""
 
     key: str
     size: int
@@ -27,8 +27,8 @@ class FileReport:
 class UploadReport:
     """A complete upload. ``bytes_skipped`` were in the bucket already.
 
-    ``bytes_sent`` counts what arrived: a request that failed is not in it, a file that had to be
-    sent again is in it twice.
+    ``bytes_sent`` counts the bytes that arrived: failed requests do not count, a file that had
+    to be sent again counts twice.
     """
 
     url: str
@@ -53,14 +53,14 @@ class UploadReport:
             f"  {plural(len(self.files), 'file')}, "
             f"{format_bytes(sum(file.size for file in self.files))}: "
             + ", ".join(f"{actions[name]} {name}" for name in ("uploaded", "resumed", "skipped")),
-            f"  {took}; {format_bytes(self.bytes_skipped)} were there already",
+            f"  {took}; {format_bytes(self.bytes_skipped)} were already there",
             f"  {plural(self.retries, 'retry', 'retries')}",
         ]
         return "\n".join(lines)
 
 
 @dataclass(frozen=True)
-class Problem:
+class FileProblem:
     """What is wrong with one file."""
 
     file: str
@@ -72,7 +72,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What lies under a prefix, held against its manifest. ``extra`` objects are not listed."""
+    """A prefix compared with its manifest, which does not list the ``extra`` objects."""
 
     url: str
     prefix: str
@@ -80,13 +80,13 @@ class VerifyReport:
     revision: str
     files: int
     bytes: int
-    problems: tuple[Problem, ...]
+    problems: tuple[FileProblem, ...]
     extra: tuple[str, ...]
     selection: str = ""
 
     @property
     def ok(self) -> bool:
-        """Whether everything that the manifest lists is there and whole."""
+        """Whether every file of the manifest is there and whole."""
         return not self.problems
 
     def __str__(self) -> str:

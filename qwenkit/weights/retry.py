@@ -1,4 +1,4 @@
-"""When to try again, and how long to wait: exponential back-off with full jitter."""
+"""When is a request repeated, and after how long? Exponential back-off with full jitter."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Backoff:
 
 
 class Stop:
-    """Why work should end early: somebody cancelled, or a sibling failed."""
+    """Asks all threads of an upload to end: the user cancelled it, or one file failed."""
 
     def __init__(self, cancel: threading.Event | None = None) -> None:
         self._cancel = cancel
@@ -38,31 +38,31 @@ class Stop:
         self._failed.set()
 
     def check(self) -> None:
-        """Raise if the work should end."""
+        """Raise ``Stopped`` if the work should end."""
         if self._failed.is_set() or (self._cancel and self._cancel.is_set()):
             raise Stopped
 
     def wait(self, seconds: float) -> None:
-        """Sleep, but no longer than the work should go on."""
+        """Sleep, or raise ``Stopped`` as soon as the work should end."""
         event = self._cancel or self._failed
         while seconds > 0:
             self.check()
-            # Two events cannot be waited for at once: look at the other one often.
+            # One thread cannot wait for two events: look at the other one often.
             event.wait(min(seconds, 0.2))
             seconds -= 0.2
         self.check()
 
 
 class Stopped(TransferError):
-    """Raised inside worker threads only: the reason is elsewhere."""
+    """Raised in worker threads only: another error is the reason."""
 
     def __init__(self) -> None:
         super().__init__("the transfer was stopped")
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How often to try, what ends the trying early, and who is told of every new attempt."""
+class RetryPolicy:
+    """How often to try, what ends the attempts early, and a callback for each new attempt."""
 
     backoff: Backoff = field(default_factory=lambda: Backoff(attempts=6))
     stop: Stop = field(default_factory=Stop)
@@ -71,23 +71,23 @@ class Patience:
 
 def retry(
     action: Callable[[], Result],
-    patience: Patience,
+    policy: RetryPolicy,
     retryable: Callable[[Exception, int], bool],
 ) -> Result:
-    """Run ``action`` until it returns, its error is final, or the attempts are used up.
+    """Run ``action`` until it returns, its error is final, or no attempt is left.
 
     Args:
-        action: run anew each time, so that it rebuilds whatever it sends.
-        patience: how often, and until when.
-        retryable: told the error and how many attempts failed.
+        action: called once per attempt; it must rebuild what it sends.
+        policy: how often, and until when.
+        retryable: gets the error and the number of failed attempts.
     """
-    for failures in range(1, patience.backoff.attempts):
-        patience.stop.check()
+    for failures in range(1, policy.backoff.attempts):
+        policy.stop.check()
         try:
             return action()
         except Exception as error:
             if not retryable(error, failures):
                 raise
-        patience.on_retry()
-        patience.stop.wait(patience.backoff.delay_s(failures))
+        policy.on_retry()
+        policy.stop.wait(policy.backoff.delay_s(failures))
     return action()

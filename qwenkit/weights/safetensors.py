@@ -1,6 +1,7 @@
-"""The header of a safetensors file: is it consistent with the file's size?
+"""Is the header of a safetensors file consistent with the file's size?
 
-Layout: 8 bytes little-endian length N, N bytes of JSON, then the tensors without gaps.
+Layout: 8 bytes little-endian length N, N bytes of JSON, then the tensors without gaps. The sandbox
+reads the same layout in ``sandbox/engine/safetensors.py``: it must not import this package.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-# Bits an element. Types that are not listed are checked for their place only.
+# Bits per element. Of other types only the position is checked.
 _BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "U16": 16, "I16": 16, "F16": 16,
     "BF16": 16, "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64,
@@ -19,7 +20,7 @@ _HEADER_LIMIT = 100 << 20
 
 
 class HeaderError(ValueError):
-    """Raised with what is wrong; the caller knows the file."""
+    """The header is wrong; the caller adds the file's name."""
 
 
 def read_header(size: int, fetch: Callable[[int, int], bytes]) -> frozenset[str]:
@@ -30,7 +31,7 @@ def read_header(size: int, fetch: Callable[[int, int], bytes]) -> frozenset[str]
         fetch: returns ``count`` bytes from ``start``.
 
     Raises:
-        HeaderError: header and size do not fit together.
+        HeaderError: header and size contradict each other.
     """
     length = int.from_bytes(fetch(0, 8), "little") if size >= 8 else 0
     if not 2 <= length <= min(_HEADER_LIMIT, size - 8):

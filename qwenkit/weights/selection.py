@@ -1,4 +1,4 @@
-"""Which files of a source are wanted: globs to include and to exclude."""
+"""Which files of a source are uploaded? Globs to include and to exclude."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qwenkit.weights.hub.listing import Listing
 
 @dataclass(frozen=True)
 class Selection:
-    """Globs over paths relative to the source, as ``fnmatch`` reads them, case counting.
+    """Globs for paths relative to the source, in ``fnmatch``'s syntax, case-sensitive.
 
     ``*`` matches ``/`` too. A file is taken if any ``include`` matches it (none given: every
     file) and no ``exclude`` does.
@@ -39,7 +39,7 @@ class Selection:
         return " ".join(f"{flag}={shlex.quote(glob)}" for flag, glob in self._pairs())
 
     def flags(self) -> list[str]:
-        """Return the words that ask ``qwenkit upload`` for this selection."""
+        """Return the arguments of ``qwenkit upload`` for this selection."""
         return [f"{flag}={glob}" for flag, glob in self._pairs()]
 
     def _pairs(self) -> list[tuple[str, str]]:
@@ -47,12 +47,12 @@ class Selection:
         return [(flag, glob) for flag, globs in given for glob in globs]
 
     def takes(self, path: str) -> bool:
-        """Tell whether a file is wanted."""
+        """Return whether a file is selected."""
         wanted = not self.include or any(fnmatchcase(path, glob) for glob in self.include)
         return wanted and not any(fnmatchcase(path, glob) for glob in self.exclude)
 
     def of(self, listing: Listing) -> Listing:
-        """Return the listing of the wanted files; its revision stays the source's.
+        """Return the listing of the selected files; the revision stays the source's.
 
         Raises:
             InvalidValue: an ``include`` matches nothing, or nothing is left.

@@ -1,4 +1,4 @@
-"""The course's weights in their bucket: one folder, seen by upload, preflight and teardown."""
+"""Where are the weights? One folder of a bucket, used by upload, preflight and teardown."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Self
 import oss2
 
 from qwenkit.credentials import Credentials
-from qwenkit.errors import Conflict, NotFound, SettingsError
+from qwenkit.errors import Conflict, NotFound
 from qwenkit.settings import Settings
+from qwenkit.weights.delete import delete_weights
 from qwenkit.weights.hub.listing import Repository
 from qwenkit.weights.hub.repository import open_source
 from qwenkit.weights.integrity import verify
-from qwenkit.weights.manifest import delete_prefix, manifest_key, read_manifest
+from qwenkit.weights.manifest import manifest_key, read_manifest
 from qwenkit.weights.oss import bucket as oss
 from qwenkit.weights.progress import Progress, format_bytes
 from qwenkit.weights.report import UploadReport, VerifyReport, plural
@@ -27,8 +28,8 @@ STATE_DIR = Path.home() / ".qwenkit" / "uploads"
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What lies in the bucket under the prefix. ``unlisted`` objects no manifest of ours names."""
+class PrefixContents:
+    """Counts of a prefix. Our manifest lists ``objects``, and does not list ``unlisted`` ones."""
 
     url: str
     objects: int
@@ -41,7 +42,7 @@ class Kept:
             return f"nothing under {self.url}"
         text = f"{plural(self.objects, 'object')}, {format_bytes(self.bytes)} under {self.url}"
         if self.unlisted:
-            text += f", and {self.unlisted} that no finished upload of ours lists"
+            text += f", and {self.unlisted} that are not in our manifest"
         if self.uploads:
             text += f", and {plural(self.uploads, 'unfinished upload')}"
         return text
@@ -55,7 +56,7 @@ class Weights:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Open the bucket that the settings name, with the keys of the environment.
+        """Open the bucket of the settings, with the keys of the environment.
 
         Raises:
             SettingsError: bucket, endpoint or keys are not set.
@@ -74,11 +75,11 @@ class Weights:
 
     @property
     def url(self) -> str:
-        """How a person names the folder: ``oss://bucket/prefix``."""
+        """The folder as ``oss://bucket/prefix``."""
         return oss.object_url(self.bucket, self.prefix)
 
     def check(self) -> oss.BucketStatus:
-        """Ask for the bucket: does it exist, may we read it, is our clock right?"""
+        """Check that the bucket exists, that we may read it, and that our clock is right."""
         return oss.check(self.bucket)
 
     def upload(
@@ -91,7 +92,7 @@ class Weights:
         progress: Callable[[Progress], None] | None = None,
         cancel: threading.Event | None = None,
     ) -> UploadReport:
-        """Bring a repository's files here; see ``transfer.upload``."""
+        """Upload a repository's files to this folder; see ``transfer.upload``."""
         return upload(
             repository,
             self.bucket,
@@ -106,19 +107,19 @@ class Weights:
         )
 
     def verify(self) -> VerifyReport:
-        """Compare what lies here with its manifest; see ``integrity.verify``."""
+        """Compare the folder with its manifest; see ``integrity.verify``."""
         return verify(self.bucket, self.prefix)
 
     def objects(self) -> list[oss.StoredObject]:
-        """List what lies here."""
+        """List the objects of the folder."""
         return list(oss.list_objects(self.bucket, f"{self.prefix}/"))
 
-    def kept(self) -> Kept:
-        """Count what lies here, and what of it a finished upload of ours listed."""
+    def kept(self) -> PrefixContents:
+        """Count the folder's objects and unfinished uploads."""
         found = {item.key: item.size for item in self.objects()}
         listed = self._listed()
         ours = found.keys() & listed - {manifest_key(self.prefix)}
-        return Kept(
+        return PrefixContents(
             url=self.url,
             objects=len(ours),
             bytes=sum(found[key] for key in ours),
@@ -127,13 +128,13 @@ class Weights:
         )
 
     def abort_uploads(self) -> int:
-        """Throw away unfinished uploads; return how many."""
+        """Abort unfinished uploads; return how many."""
         return oss.abort_uploads(self.bucket, self.prefix)
 
     def delete_objects(self) -> int:
-        """Delete what a finished upload of ours put here; return how many objects."""
+        """Delete the objects of a finished upload of ours; return how many."""
         try:
-            return delete_prefix(self.bucket, self.prefix)
+            return delete_weights(self.bucket, self.prefix)
         except NotFound:
             return 0
 
@@ -143,27 +144,13 @@ class Weights:
             manifest = read_manifest(self.bucket, self.prefix)
         except Conflict:  # somebody else's qwenkit.json
             return set()
-        if manifest is None:
-            return set()
-        return {f"{self.prefix}/{f.path}" for f in manifest.files} | {manifest_key(self.prefix)}
+        return manifest.keys(self.prefix) if manifest else set()
 
 
 def repository(settings: Settings) -> Repository:
-    """Open the model source that the settings name."""
+    """Open the model source of the settings."""
     return open_source(
         settings.model_source,
         modelscope_endpoint=settings.modelscope_endpoint,
         hf_endpoint=settings.hf_endpoint,
     )
-
-
-def parse_url(url: str) -> tuple[str, str]:
-    """Split ``oss://bucket/prefix``.
-
-    Raises:
-        SettingsError: it is not of that form.
-    """
-    bucket, _, prefix = url.removeprefix("oss://").partition("/")
-    if not url.startswith("oss://") or not bucket or not prefix.strip("/"):
-        raise SettingsError("target", url, "must be oss://bucket/prefix")
-    return bucket, prefix.strip("/")

@@ -1,8 +1,9 @@
-"""Weights from a hub or a folder into a bucket: nothing staged, everything proven, resumable.
+"""How do weights get from a hub or a folder into a bucket? Streamed, verified, resumable.
 
-Memory for part data is ``part_size * (workers + files_at_once)``, whatever the size of the files:
-each worker sends one buffer while each open file fills another. Only a file of more than 10,000
-parts gets larger parts. Files of up to a MiB take their own size, ``small_files_at_once`` times.
+Nothing is staged on disk. Memory for part data is ``part_size * (workers + files_at_once)``,
+whatever the size of the files: each worker sends one buffer while each open file fills another.
+Only a file of more than 10,000 parts gets larger parts. Files of up to a MiB take their own size,
+``small_files_at_once`` times.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
 from pathlib import Path
@@ -20,31 +21,31 @@ from urllib.parse import urlsplit
 import oss2
 
 from qwenkit.errors import InvalidValue, QwenkitError, TransferError
-from qwenkit.weights.checkpoint import Checkpoints, Saver
-from qwenkit.weights.hub.listing import Listing, RemoteFile, Repository, content_revision
+from qwenkit.weights.checkpoint import Checkpoints
+from qwenkit.weights.hub.listing import Listing, Repository, SourceFile, content_revision
 from qwenkit.weights.hub.repository import open_source
 from qwenkit.weights.hub.source_stream import SourceStream, digest
 from qwenkit.weights.integrity import check_listing
 from qwenkit.weights.manifest import Manifest, StoredFile
 from qwenkit.weights.oss.bucket import list_objects, list_uploads, object_url
-from qwenkit.weights.oss.object_upload import ObjectUpload, Sent
+from qwenkit.weights.oss.object_upload import ObjectUpload, UploadedObject
+from qwenkit.weights.oss.upload_context import UploadContext
 from qwenkit.weights.parts import MIN_PART, SMALL, Buffers
 from qwenkit.weights.prefix import Prefix, check_keys
 from qwenkit.weights.progress import Meter, Progress
 from qwenkit.weights.report import FileReport, UploadReport
-from qwenkit.weights.retry import Backoff, Patience, Result, Stop, Stopped
+from qwenkit.weights.retry import Backoff, Result, RetryPolicy, Stop, Stopped
 from qwenkit.weights.selection import EVERYTHING, Selection
-from qwenkit.weights.target import Lane
 
-_RESUMES = "what arrived is kept: repeat the same upload and it goes on there"
+RESUMES = "what arrived is kept: repeat the same upload and it resumes"
 
 
 @dataclass(frozen=True)
 class TransferOptions:
-    """How hard to push. Sizes are bytes.
+    """Sizes in bytes, and how many threads and attempts.
 
     Raises:
-        InvalidValue: a number that cannot work.
+        InvalidValue: a number is too small.
     """
 
     part_size: int = 16 << 20
@@ -74,10 +75,10 @@ def upload(
     options: TransferOptions | None = None,
     cancel: threading.Event | None = None,
 ) -> UploadReport:
-    """Bring a source's files under ``prefix``; ``qwenkit.json`` is written when all are proven.
+    """Upload a source's files under ``prefix``; ``qwenkit.json`` is written last.
 
-    Ended early by an error, ``cancel``, Ctrl-C or the power switch, it goes on where it was when
-    it is called again, also from another machine.
+    An upload that ended early (an error, ``cancel``, Ctrl-C, a power failure) resumes when it is
+    called again, also from another machine.
 
     Args:
         source: an opened repository, or a source as the user writes it.
@@ -89,125 +90,128 @@ def upload(
         versioned: upload to ``<prefix>/<revision>``.
         selection: which of the source's files; all by default.
         progress: called about four times a second, from this thread.
-        options: sizes and numbers.
+        options: sizes and numbers of threads.
         cancel: set it from another thread to end early.
 
     Raises:
-        Conflict: the prefix holds another revision or selection, or somebody else's objects, or
+        Conflict: the prefix holds another revision or selection, or objects that are not ours, or
             another process of this machine uploads to it.
-        InvalidValue: the prefix is no folder, or the selection matches nothing.
-        Rejected: the source is no complete set of weights.
-        TransferError: bytes did not arrive as they were sent, or ``cancel`` was set.
+        InvalidValue: the prefix is not a folder, or the selection matches nothing.
+        Rejected: the source is not a complete set of weights.
+        TransferError: the bytes that arrived are not the expected ones, or ``cancel`` was set.
         Unreachable: hub or bucket stopped answering.
     """
-    repository = open_source(source) if isinstance(source, str) else source
-    stop = Stop(cancel)
-    job = _Job(repository, bucket, run, selection, options or TransferOptions(), stop, progress)
+    running = _Upload(
+        open_source(source) if isinstance(source, str) else source,
+        bucket,
+        prefix.strip("/"),
+        label=run,
+        replace=replace,
+        versioned=versioned,
+        selection=selection,
+        progress=progress,
+        options=options or TransferOptions(),
+        stop=Stop(cancel),
+    )
     try:
-        return job.run(prefix.strip("/"), replace=replace, versioned=versioned, state_dir=state_dir)
+        return running.run(state_dir)
     except Stopped:
         raise TransferError(
-            f"upload to {object_url(bucket, prefix)} was cancelled", fix=_RESUMES
+            f"upload to {object_url(bucket, prefix)} was cancelled", fix=RESUMES
         ) from None
 
 
-class _Job:
+@dataclass
+class _Upload:
     """One call of ``upload``."""
 
-    def __init__(
-        self,
-        repository: Repository,
-        bucket: oss2.Bucket,
-        run: str,
-        selection: Selection,
-        options: TransferOptions,
-        stop: Stop,
-        progress: Callable[[Progress], None] | None,
-    ) -> None:
-        self._repository, self._bucket = repository, bucket
-        self._label, self._selection = run, selection
-        self._options, self._stop, self._progress = options, stop, progress
-        self._started = time.monotonic()
+    repository: Repository
+    bucket: oss2.Bucket
+    name: str
+    label: str
+    replace: bool
+    versioned: bool
+    selection: Selection
+    progress: Callable[[Progress], None] | None
+    options: TransferOptions
+    stop: Stop
 
-    def run(self, name: str, *, replace: bool, versioned: bool, state_dir: Path) -> UploadReport:
-        """Check the source, upload, prove, write the manifest."""
+    def run(self, state_dir: Path) -> UploadReport:
+        """Check the source, upload, verify, write the manifest."""
+        started = time.monotonic()
         listing = self._listing()
-        if versioned:
+        if self.versioned:
             listing = self._with_revision(listing)
-            name = f"{name}/{listing.revision}"
-        check_keys(name, listing)
-        prefix = Prefix(self._bucket, name)
-        if prefix.before:
+            self.name = f"{self.name}/{listing.revision}"
+        check_keys(self.name, listing)
+        prefix = Prefix(self.bucket, self.name)
+        if prefix.previous:
             listing = self._with_revision(listing)
-            prefix.check(listing, replace=replace)
-        checkpoints = Checkpoints(state_dir, _target(self._bucket, name))
+            prefix.check(listing, replace=self.replace)
+        checkpoints = Checkpoints(state_dir, _address(self.bucket, self.name))
         with checkpoints.exclusive():
             prefix.open(listing)
             meter = Meter(len(listing.files), listing.size)
-            with self._lane(prefix, replace, checkpoints, meter) as lane:
-                sent = self._each(lambda file: ObjectUpload(lane, file).run(), listing, meter)
-            manifest = self._manifest(listing, sent)
+            with self._context(prefix, checkpoints, meter) as context:
+                done = self._each(lambda file: ObjectUpload(context, file).run(), listing, meter)
+            manifest = self._manifest(listing, done)
             prefix.finish(manifest)
-        return self._report(prefix, manifest, sent, meter)
+        return self._report(prefix, manifest, done, meter, time.monotonic() - started)
 
     def _listing(self) -> Listing:
-        whole = self._repository.listing()
-        listing = self._selection.of(whole)
+        whole = self.repository.listing()
+        listing = self.selection.of(whole)
         wanted = {file.path for file in listing.files}
-        check_listing(self._repository, listing, {f.path for f in whole.files} - wanted)
+        check_listing(self.repository, listing, {f.path for f in whole.files} - wanted)
         return listing
 
     def _with_revision(self, listing: Listing) -> Listing:
-        """Hash a folder before the upload: its revision decides where, or whether, to upload."""
+        """Hash a folder before the upload, if its revision decides where or whether to upload."""
         if listing.revision:
             return listing
         meter = Meter(len(listing.files), listing.size)
         files = tuple(self._each(lambda file: self._hashed(file, meter), listing, meter))
         return changed(listing, files=files, revision=content_revision(files))
 
-    def _hashed(self, file: RemoteFile, meter: Meter) -> RemoteFile:
+    def _hashed(self, file: SourceFile, meter: Meter) -> SourceFile:
         what = f"hashing {file.path}"
         meter.start_file(what)
-        patience = Patience(self._options.backoff, self._stop)
+        policy = RetryPolicy(self.options.backoff, self.stop)
         buffer = memoryview(bytearray(min(file.size, SMALL)))
-        with SourceStream(self._repository, file, patience) as stream:
+        with SourceStream(self.repository, file, policy) as stream:
             sha256, _ = digest(stream, file.size, buffer, meter.send)
         meter.finish_file(what)
         return changed(file, sha256=sha256)
 
     @contextmanager
-    def _lane(
-        self, prefix: Prefix, replace: bool, checkpoints: Checkpoints, meter: Meter
-    ) -> Iterator[Lane]:
-        options, folder = self._options, f"{prefix.name}/"
-        before = prefix.before.files if prefix.before else ()
-        with (
-            closing(Saver(checkpoints)) as saver,
-            ThreadPoolExecutor(options.workers, "qwenkit-send") as senders,
-        ):
-            yield Lane(
-                bucket=self._bucket,
-                repository=self._repository,
+    def _context(
+        self, prefix: Prefix, checkpoints: Checkpoints, meter: Meter
+    ) -> Iterator[UploadContext]:
+        options, folder = self.options, f"{prefix.name}/"
+        previous = prefix.previous.files if prefix.previous else ()
+        with ThreadPoolExecutor(options.workers, "qwenkit-send") as senders:
+            yield UploadContext(
+                bucket=self.bucket,
+                repository=self.repository,
                 prefix=prefix.name,
-                run=self._label,
-                replace=replace,
+                run=self.label,
+                replace=self.replace,
                 part_size=options.part_size,
-                patience=Patience(options.backoff, self._stop, meter.retry),
+                policy=RetryPolicy(options.backoff, self.stop, meter.retry),
                 meter=meter,
                 buffers=Buffers(options.workers + options.files_at_once),
                 senders=senders,
                 checkpoints=checkpoints,
-                saver=saver,
-                present={found.key: found for found in list_objects(self._bucket, folder)},
-                uploads=list_uploads(self._bucket, folder),
-                ours={f"{folder}{file.path}": file for file in before},
+                present={found.key: found for found in list_objects(self.bucket, folder)},
+                uploads=list_uploads(self.bucket, folder),
+                ours={f"{folder}{file.path}": file for file in previous},
             )
 
     def _each(
-        self, work: Callable[[RemoteFile], Result], listing: Listing, meter: Meter
+        self, work: Callable[[SourceFile], Result], listing: Listing, meter: Meter
     ) -> list[Result]:
-        """Do something to every file, several at once; the first failure, or Ctrl-C, ends all."""
-        options = self._options
+        """Do the work for every file, several at once; the first failure or Ctrl-C ends all."""
+        options = self.options
         with (
             ThreadPoolExecutor(options.files_at_once, "qwenkit-read") as large,
             ThreadPoolExecutor(options.small_files_at_once, "qwenkit-small") as small,
@@ -221,10 +225,10 @@ class _Job:
                 }
                 self._watch(futures.values(), meter)
             except BaseException as error:
-                self._stop.set()
+                self.stop.set()
                 for pool in (large, small):
                     pool.shutdown(wait=False, cancel_futures=True)
-                _say_how_to_go_on(error)
+                _say_how_to_resume(error)
                 raise
         return [futures[file.path].result() for file in listing.files]
 
@@ -233,25 +237,30 @@ class _Job:
         waiting = set(futures)
         while waiting:
             done, waiting = wait(waiting, timeout=0.25)
-            if self._progress:
-                self._progress(meter.read())
+            if self.progress:
+                self.progress(meter.read())
             for future in done:
                 future.result()
-            self._stop.check()
+            self.stop.check()
 
-    def _manifest(self, listing: Listing, sent: list[Sent]) -> Manifest:
+    def _manifest(self, listing: Listing, done: list[UploadedObject]) -> Manifest:
         return Manifest(
             listing.source,
-            listing.revision or content_revision(one.file for one in sent),
-            self._label,
+            listing.revision or content_revision(one.file for one in done),
+            self.label,
             tuple(
-                StoredFile(s.file.path, s.file.size, s.file.sha256, s.crc64, s.etag) for s in sent
+                StoredFile(o.file.path, o.file.size, o.file.sha256, o.crc64, o.etag) for o in done
             ),
-            self._selection,
+            self.selection,
         )
 
     def _report(
-        self, prefix: Prefix, manifest: Manifest, sent: list[Sent], meter: Meter
+        self,
+        prefix: Prefix,
+        manifest: Manifest,
+        done: list[UploadedObject],
+        meter: Meter,
+        seconds: float,
     ) -> UploadReport:
         return UploadReport(
             url=prefix.url,
@@ -260,27 +269,27 @@ class _Job:
             prefix=prefix.name,
             files=tuple(
                 FileReport(
-                    f"{prefix.name}/{s.file.path}", s.file.size, s.file.sha256, s.crc64, s.action
+                    f"{prefix.name}/{o.file.path}", o.file.size, o.file.sha256, o.crc64, o.action
                 )
-                for s in sent
+                for o in done
             ),
             bytes_sent=meter.sent,
             bytes_skipped=meter.skipped,
-            seconds=time.monotonic() - self._started,
+            seconds=seconds,
             retries=meter.retries,
-            selection=str(self._selection),
+            selection=str(self.selection),
         )
 
 
-def _say_how_to_go_on(error: BaseException) -> None:
+def _say_how_to_resume(error: BaseException) -> None:
     if isinstance(error, QwenkitError):
-        error.fix = "; ".join(filter(None, (error.fix, _RESUMES)))
+        error.fix = "; ".join(filter(None, (error.fix, RESUMES)))
     elif isinstance(error, KeyboardInterrupt):
-        error.add_note(_RESUMES)
+        error.add_note(RESUMES)
 
 
-def _target(bucket: oss2.Bucket, prefix: str) -> str:
-    """Name a prefix; the public and the internal endpoint lead to the same one."""
+def _address(bucket: oss2.Bucket, prefix: str) -> str:
+    """Return one address for a prefix, by the public and by the internal endpoint."""
     parts = urlsplit(bucket.endpoint)
     host = (parts.hostname or "").replace("-internal.aliyuncs.com", ".aliyuncs.com")
     port = f":{parts.port}" if parts.port else ""

@@ -1,4 +1,4 @@
-"""A folder as a source: a download that exists already, or a model of one's own."""
+"""Weights from a folder: a finished download, or the user's own model."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from qwenkit.errors import NotFound, TransferError
-from qwenkit.weights.hub.listing import Listing, Reader, RemoteFile, Source, listed
+from qwenkit.weights.hub.listing import ByteReader, Listing, Source, SourceFile, listed
 
 _log = logging.getLogger("qwenkit.weights")
 
 
 class Folder:
-    """Every file below a folder, ``.git`` left out; links to files are followed."""
+    """Every file below a folder except ``.git``; links to files are followed."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -27,16 +27,16 @@ class Folder:
             )
 
     def listing(self) -> Listing:
-        """List paths and sizes; hashing is left to whoever reads the bytes anyway."""
+        """List paths and sizes; the upload hashes the files while it reads them."""
         files = (
-            RemoteFile(path.relative_to(self.root).as_posix(), self._stat(path).st_size)
+            SourceFile(path.relative_to(self.root).as_posix(), self._stat(path).st_size)
             for path in self._paths()
         )
         return Listing(self.source.describe(), "", listed(self.source.describe(), files))
 
     @contextmanager
-    def open(self, file: RemoteFile, offset: int = 0) -> Iterator[Reader]:
-        """Stream a file; one that changes meanwhile is refused."""
+    def open(self, file: SourceFile, offset: int = 0) -> Iterator[ByteReader]:
+        """Stream a file; raise if it changes meanwhile."""
         path = self.root / file.path
         before = self._stat(path)
         if before.st_size != file.size:
@@ -66,6 +66,6 @@ class Folder:
 def _changed(path: Path) -> TransferError:
     return TransferError(
         f"{path} changed while it was read",
-        "size or modification time is not what it was",
-        "wait until whatever writes it is done, then upload again",
+        "its size or modification time is another one",
+        "wait until the program that writes it is done, then upload again",
     )

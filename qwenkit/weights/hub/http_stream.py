@@ -1,11 +1,12 @@
-"""HTTP towards a model hub: redirects, tokens, retries, and ranges that are what was asked for.
+"""How are a hub's files requested over HTTP? Redirects, tokens, retries, and checked ranges.
 
-A range is believed by its ``Content-Range``, never by the status: ModelScope answers ranges with
+A range is checked by its ``Content-Range``, never by the status: ModelScope answers ranges with
 200, and other servers answer 206 with the wrong bytes.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,10 +18,11 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from qwenkit.credentials import HUB_TOKENS
 from qwenkit.errors import Forbidden, NotFound, QwenkitError, TransferError, Unreachable
 from qwenkit.loopback import is_loopback
-from qwenkit.weights.hub.listing import Reader, RemoteFile
-from qwenkit.weights.retry import Patience, retry
+from qwenkit.weights.hub.listing import ByteReader, Source, SourceFile
+from qwenkit.weights.retry import RetryPolicy, retry
 
 TIMEOUT_S = (10.0, 30.0)
 _CHUNK = 1 << 20
@@ -28,22 +30,22 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
 class HubSession:
-    """Requests to one hub. The token goes to the hub's own host and to no other."""
+    """Requests to one hub. Only the hub's own host gets the token."""
 
-    def __init__(self, endpoint: str, *, token: str, token_variable: str) -> None:
+    def __init__(self, endpoint: str, kind: str) -> None:
         self.endpoint = endpoint if "://" in endpoint else f"https://{endpoint}"
-        self._variable = token_variable
+        self._variable = HUB_TOKENS[kind]
         self._session = requests.Session()
         # As an auth object, because requests drops it on a redirect to another host and
         # because it keeps ~/.netrc from replacing it.
-        self._session.auth = _Bearer(token)
+        self._session.auth = _Bearer(os.environ.get(self._variable, ""))
         self._session.headers["Accept-Encoding"] = "identity"
         self._session.trust_env = not is_loopback(self.endpoint)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(pool_maxsize=32))
 
     def json(self, path: str, params: Mapping[str, str], what: str) -> tuple[Any, str]:
-        """Return a parsed answer and the path and query of its next page, "" on the last."""
+        """Return a parsed answer, and the path and query of the next page ("" on the last)."""
         with self._get(path, params, {}, what) as response:
             try:
                 body = response.json()
@@ -53,13 +55,13 @@ class HubSession:
 
     @contextmanager
     def stream(
-        self, path: str, params: Mapping[str, str], file: RemoteFile, offset: int
-    ) -> Iterator[Reader]:
-        """Stream ``file`` from ``offset``; the answer's range is checked before a byte is read."""
+        self, path: str, params: Mapping[str, str], file: SourceFile, offset: int
+    ) -> Iterator[ByteReader]:
+        """Stream ``file`` from ``offset``; the range is checked before a byte is read."""
         headers = {"Range": f"bytes={offset}-{file.size - 1}"} if offset else {}
         with self._get(path, params, headers, file.path) as response:
             skip = _check_range(response, file, offset)
-            body = _Body(response, file.path)
+            body = _AnswerBytes(response, file.path)
             body.skip(skip)
             yield body
 
@@ -68,7 +70,7 @@ class HubSession:
         self, path: str, params: Mapping[str, str], headers: Mapping[str, str], what: str
     ) -> Iterator[requests.Response]:
         ask = partial(self._ask, path, params, headers, what)
-        with retry(ask, Patience(), lambda error, _: isinstance(error, Unreachable)) as response:
+        with retry(ask, RetryPolicy(), lambda error, _: isinstance(error, Unreachable)) as response:
             yield response
 
     def _ask(
@@ -96,16 +98,16 @@ class HubSession:
 
     def _refused(self, response: requests.Response, what: str) -> QwenkitError:
         status = response.status_code
-        said = f"{self.endpoint} answered {status}"
+        why = f"{self.endpoint} answered {status}"
         if status in (401, 403):
             fix = f"if the repository is private or gated, export {self._variable}"
-            return Forbidden(f"{what}: the hub refuses access", said, fix, status=status)
+            return Forbidden(f"{what}: the hub refuses access", why, fix, status=status)
         if status == 404:
             fix = "check owner, name and revision"
-            return NotFound(f"{what}: the hub does not have it", said, fix, status=status)
+            return NotFound(f"{what}: the hub does not have it", why, fix, status=status)
         if status in (408, 429) or status >= 500:
-            return Unreachable(f"{what}: the hub cannot answer now", said, status=status)
-        return TransferError(f"{what}: the hub refused the request", said, status=status)
+            return Unreachable(f"{what}: the hub cannot answer now", why, status=status)
+        return TransferError(f"{what}: the hub refused the request", why, status=status)
 
     def _next(self, response: requests.Response) -> str:
         following = urlsplit(response.links.get("next", {}).get("url", ""))
@@ -122,15 +124,15 @@ class _Bearer(requests.auth.AuthBase):
         return request
 
 
-class _Body:
-    """The bytes of an answer, undecoded."""
+class _AnswerBytes:
+    """The bytes of an answer, not decoded."""
 
     def __init__(self, response: requests.Response, what: str) -> None:
         self._raw: urllib3.HTTPResponse = response.raw
         self._what = what
 
     def skip(self, count: int) -> None:
-        """Throw bytes away: the whole file came where its end was asked for."""
+        """Skip bytes: the hub sent the whole file instead of its end."""
         while count:
             got = len(self._read(min(count, _CHUNK)))
             if not got:
@@ -151,8 +153,19 @@ class _Body:
             ) from None
 
 
-def _check_range(response: requests.Response, file: RemoteFile, offset: int) -> int:
-    """Return how many leading bytes to throw away; refuse an answer about other bytes."""
+@contextmanager
+def valid_entry(source: Source) -> Iterator[None]:
+    """Raise our error where an entry of the hub's listing lacks a field."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise TransferError(
+            f"{source.describe()}: a listed file has no path or size", str(error)
+        ) from error
+
+
+def _check_range(response: requests.Response, file: SourceFile, offset: int) -> int:
+    """Return how many leading bytes to skip; refuse an answer with other bytes."""
     headers, last = response.headers, file.size - 1
     asked = f"bytes {offset}-{last}/{file.size}"
     if headers.get("Content-Encoding", "identity") != "identity":
@@ -169,7 +182,7 @@ def _check_range(response: requests.Response, file: RemoteFile, offset: int) -> 
     return offset
 
 
-def _wrong_range(file: RemoteFile, asked: str, stated: str) -> TransferError:
+def _wrong_range(file: SourceFile, asked: str, stated: str) -> TransferError:
     return TransferError(
         f"{file.path}: the hub sent other bytes than asked for",
         f"asked for {asked}, the answer says {stated}",

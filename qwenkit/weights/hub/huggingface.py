@@ -1,25 +1,23 @@
-"""Hugging Face: listing and files by its HTTP API."""
+"""Weights from Hugging Face: listing and files by its HTTP API."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 from urllib.parse import quote
 
 from qwenkit.errors import TransferError
-from qwenkit.weights.hub.http_stream import HubSession
-from qwenkit.weights.hub.listing import Listing, Reader, RemoteFile, Source, listed
+from qwenkit.weights.hub.http_stream import HubSession, valid_entry
+from qwenkit.weights.hub.listing import ByteReader, Listing, Source, SourceFile, listed
 
 
 class HuggingFace:
-    """One model repository, read at the commit that the revision meant when it was listed."""
+    """One model repository, read at the commit of the revision when it was listed."""
 
     def __init__(self, source: Source, *, endpoint: str) -> None:
         self.source = source
-        token = os.environ.get("HF_TOKEN", "")
-        self._http = HubSession(endpoint, token=token, token_variable="HF_TOKEN")
+        self._http = HubSession(endpoint, source.kind)
         self._commit = source.revision
 
     def listing(self) -> Listing:
@@ -28,7 +26,7 @@ class HuggingFace:
         self._commit = self._resolve()
         return Listing(name, self._commit, listed(name, self._files()))
 
-    def open(self, file: RemoteFile, offset: int = 0) -> AbstractContextManager[Reader]:
+    def open(self, file: SourceFile, offset: int = 0) -> AbstractContextManager[ByteReader]:
         """Stream a file; LFS files come by a redirect to a CDN."""
         path = f"/{self.source.name}/resolve/{quote(self._commit, safe='')}/{quote(file.path)}"
         return self._http.stream(path, {}, file, offset)
@@ -41,7 +39,7 @@ class HuggingFace:
             raise TransferError(f"{self.source.describe()}: the hub names no commit")
         return commit
 
-    def _files(self) -> Iterator[RemoteFile]:
+    def _files(self) -> Iterator[SourceFile]:
         path = f"/api/models/{self.source.name}/tree/{quote(self._commit, safe='')}?recursive=true"
         while path:
             entries, path = self._http.json(path, {}, self.source.describe())
@@ -49,12 +47,8 @@ class HuggingFace:
                 raise TransferError(f"{self.source.describe()}: the hub's listing is not a list")
             yield from (self._file(entry) for entry in entries if entry.get("type") == "file")
 
-    def _file(self, entry: dict[str, Any]) -> RemoteFile:
-        try:
+    def _file(self, entry: dict[str, Any]) -> SourceFile:
+        with valid_entry(self.source):
             large: dict[str, Any] = entry.get("lfs") or {}
             size = int(large.get("size", entry["size"]))
-            return RemoteFile(str(entry["path"]), size, str(large.get("oid", "")).lower())
-        except (KeyError, TypeError, ValueError) as error:
-            raise TransferError(
-                f"{self.source.describe()}: a listed file has no path or size", str(error)
-            ) from error
+            return SourceFile(str(entry["path"]), size, str(large.get("oid", "")).lower())

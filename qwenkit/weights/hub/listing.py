@@ -19,7 +19,7 @@ MANIFEST_NAME = "qwenkit.json"
 
 @dataclass(frozen=True)
 class Source:
-    """What the user named. ``revision`` is empty for a folder."""
+    """A source as the user named it. ``revision`` is empty for a folder."""
 
     kind: Literal["modelscope", "hf", "folder"]
     name: str
@@ -31,7 +31,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class RemoteFile:
+class SourceFile:
     """One file of a source; ``sha256`` is empty where the source does not state it."""
 
     path: str
@@ -43,13 +43,13 @@ class RemoteFile:
 class Listing:
     """The files of one revision, sorted by path.
 
-    ``revision`` is the hub's commit or, where none is named, a hash of the listing. It is empty
-    for a folder, whose listing is known only once every file has been hashed.
+    ``revision`` is the hub's commit or, if it names none, a hash of the listing. It is empty for
+    a folder, until every file is hashed.
     """
 
     source: str
     revision: str
-    files: tuple[RemoteFile, ...]
+    files: tuple[SourceFile, ...]
 
     @property
     def size(self) -> int:
@@ -57,7 +57,7 @@ class Listing:
         return sum(file.size for file in self.files)
 
 
-class Reader(Protocol):
+class ByteReader(Protocol):
     """A stream of bytes."""
 
     def readinto(self, buffer: memoryview, /) -> int | None:
@@ -72,20 +72,20 @@ class Repository(Protocol):
         """Return the files of this revision."""
         ...
 
-    def open(self, file: RemoteFile, offset: int = 0) -> AbstractContextManager[Reader]:
-        """Stream the bytes of ``file`` from ``offset``, which lies before its end."""
+    def open(self, file: SourceFile, offset: int = 0) -> AbstractContextManager[ByteReader]:
+        """Stream the bytes of ``file`` from ``offset``, which is before its end."""
         ...
 
 
-def listed(source: str, files: Iterable[RemoteFile]) -> tuple[RemoteFile, ...]:
-    """Check and sort what a source lists; a ``qwenkit.json`` is ours and stays behind.
+def listed(source: str, files: Iterable[SourceFile]) -> tuple[SourceFile, ...]:
+    """Check and sort the files of a source; a ``qwenkit.json`` is ours and is left out.
 
     Raises:
-        Rejected: a path is listed twice, or would leave the prefix.
+        Rejected: a path is listed twice, or leads out of the prefix.
     """
-    found: dict[str, RemoteFile] = {}
+    found: dict[str, SourceFile] = {}
     for file in files:
-        check_path(file.path, source)
+        _check_path(file.path, source)
         if file.path in found:
             raise Rejected(f"{source} lists {file.path!r} twice")
         found[file.path] = file
@@ -93,11 +93,11 @@ def listed(source: str, files: Iterable[RemoteFile]) -> tuple[RemoteFile, ...]:
     return tuple(found[path] for path in sorted(found))
 
 
-def check_path(path: str, source: str) -> None:
-    """Refuse a path that is absolute, climbs, or that no object key can hold.
+def _check_path(path: str, source: str) -> None:
+    """Refuse a path that is absolute, contains ``..``, or cannot be an object key.
 
-    A backslash is a letter like any other, on Linux, on macOS and within a key. OSS refuses it
-    only at the start of a key, where the prefix stands.
+    A backslash is an ordinary character on Linux, on macOS and inside a key. OSS refuses it only
+    at the start of a key, and there is the prefix.
     """
     unsafe = any(segment in ("", ".", "..") for segment in path.split("/"))
     control = any(ord(character) < 32 or character == "\x7f" for character in path)
@@ -110,8 +110,8 @@ def check_path(path: str, source: str) -> None:
         )
 
 
-def content_revision(files: Iterable[RemoteFile]) -> str:
-    """Return the hash of a listing: equal files give an equal revision, wherever they lie."""
+def content_revision(files: Iterable[SourceFile]) -> str:
+    """Return the hash of a listing: equal files give an equal revision, from any source."""
     digest = hashlib.sha256()
     for file in sorted(files, key=lambda file: file.path):
         digest.update(f"{file.path}\0{file.size}\0{file.sha256}\n".encode())

@@ -1,4 +1,4 @@
-"""One file of a source, read once from start to end, however often the connection breaks."""
+"""How is a file of a source read once from start to end, even if the connection breaks?"""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from types import TracebackType
 from typing import Self
 
 from qwenkit.errors import TransferError, Unreachable
-from qwenkit.weights.hub.listing import Reader, RemoteFile, Repository
+from qwenkit.weights.hub.listing import ByteReader, Repository, SourceFile
 from qwenkit.weights.parts import crc64
-from qwenkit.weights.retry import Patience
+from qwenkit.weights.retry import RetryPolicy
 
 _CHUNK = 1 << 20
 
 
 class SourceStream:
-    """Fills buffers in order and hashes what passes; reopens where a stream broke off."""
+    """Fills buffers in order and hashes the bytes; reopens a broken stream at its position."""
 
-    def __init__(self, repository: Repository, file: RemoteFile, patience: Patience) -> None:
-        self._repository, self._file, self._patience = repository, file, patience
+    def __init__(self, repository: Repository, file: SourceFile, policy: RetryPolicy) -> None:
+        self._repository, self._file, self._policy = repository, file, policy
         self._sha256 = hashlib.sha256()
         self._position = 0
         self._failures = 0
-        self._reader: Reader | None = None
+        self._reader: ByteReader | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -36,7 +36,7 @@ class SourceStream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # The exception goes along: a source then does not complain about a half-read file.
+        # With the exception a source does not complain about a half-read file.
         self._stack.__exit__(kind, error, trace)
 
     @property
@@ -48,12 +48,12 @@ class SourceStream:
         """Fill the whole buffer with the next bytes.
 
         Raises:
-            TransferError: the source ends early, or sends what was not asked for.
-            Unreachable: it stopped answering.
+            TransferError: the source ends early, or sends other bytes than asked for.
+            Unreachable: the source stopped answering.
         """
         filled = 0
         while filled < len(buffer):
-            self._patience.stop.check()
+            self._policy.stop.check()
             piece = buffer[filled : filled + _CHUNK]
             count = self._read(piece)
             self._sha256.update(piece[:count])
@@ -76,15 +76,15 @@ class SourceStream:
 
     def _reopen_after(self, error: Unreachable | TransferError) -> None:
         self._failures += 1
-        backoff = self._patience.backoff
-        # What a hub does wrong while it answers, it tends to do again: fewer attempts.
+        backoff = self._policy.backoff
+        # A hub that answers wrongly tends to do so again: fewer attempts.
         attempts = backoff.attempts if isinstance(error, Unreachable) else min(4, backoff.attempts)
         if self._failures >= attempts:
             raise error
         self._reader = None
         self._stack.__exit__(type(error), error, None)
-        self._patience.on_retry()
-        self._patience.stop.wait(backoff.delay_s(self._failures))
+        self._policy.on_retry()
+        self._policy.stop.wait(backoff.delay_s(self._failures))
 
     def _truncated(self) -> TransferError:
         return TransferError(

@@ -1,10 +1,10 @@
-"""The bucket: opening it, what its errors mean, listing and deleting what is ours."""
+"""How is the bucket opened, checked, listed, and cleared of objects and unfinished uploads?"""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,11 +19,12 @@ from qwenkit.errors import Conflict, InvalidValue, NotFound
 from qwenkit.loopback import is_loopback
 from qwenkit.weights.oss.errors import ask
 from qwenkit.weights.oss.session import Session
+from qwenkit.weights.oss.url import oss_url
 
 if TYPE_CHECKING:
     from qwenkit.credentials import Credentials
 
-# The first one also bounds each write of a body: parts go out in slices (parts.Body).
+# The first one also bounds each write of a body, so parts are sent in slices (SlicedBody).
 TIMEOUT_S = (15.0, 60.0)
 _REGION = re.compile(r"oss-([a-z0-9-]+?)(-internal)?\.aliyuncs\.com")
 _SLICE = 1000  # the most keys that one delete request takes
@@ -31,7 +32,7 @@ _SLICE = 1000  # the most keys that one delete request takes
 
 @dataclass(frozen=True)
 class BucketStatus:
-    """What a preflight wants to know. ``skew_s`` is our clock minus the server's."""
+    """The facts for a preflight. ``skew_s`` is our clock minus the server's."""
 
     name: str
     endpoint: str
@@ -58,7 +59,7 @@ class StoredObject:
 def open_bucket(
     endpoint: str,
     bucket: str,
-    credentials: Credentials | Callable[[], Credentials],
+    credentials: Credentials,
     *,
     region: str = "",
 ) -> oss2.Bucket:
@@ -67,18 +68,22 @@ def open_bucket(
     Args:
         endpoint: host with optional scheme; https unless it is this machine.
         bucket: its name.
-        credentials: keys, or a function asked before every request, for tokens that expire.
-        region: such as cn-hangzhou, for V4 signatures; read off an aliyuncs.com endpoint.
-            Where it stays unknown, signatures are V1.
+        credentials: the keys.
+        region: such as cn-hangzhou, for V4 signatures; by default from an aliyuncs.com endpoint.
+            Without a region, signatures are V1.
 
     Raises:
-        InvalidValue: endpoint or bucket name cannot be right.
+        InvalidValue: endpoint or bucket name is not valid.
     """
     _hide_signatures()
-    address = full_address(endpoint)
+    address = _full_address(endpoint)
     found = _REGION.fullmatch(urlsplit(address).hostname or "")
     region = region or (found.group(1) if found else "")
-    provider = _Provider(credentials)
+    provider = oss2.credentials.StaticCredentialsProvider(
+        credentials.access_key_id.get_secret_value().strip(),
+        credentials.access_key_secret.get_secret_value().strip(),
+        credentials.session_token.get_secret_value().strip(),
+    )
     try:
         return oss2.Bucket(
             oss2.ProviderAuthV4(provider) if region else oss2.ProviderAuth(provider),
@@ -96,7 +101,7 @@ def open_bucket(
         ) from error
 
 
-def full_address(endpoint: str) -> str:
+def _full_address(endpoint: str) -> str:
     """Return the endpoint with its scheme."""
     if not endpoint.strip():
         raise InvalidValue(
@@ -108,12 +113,12 @@ def full_address(endpoint: str) -> str:
 
 
 def object_url(bucket: oss2.Bucket, key: str) -> str:
-    """Return how a person names an object."""
-    return f"oss://{bucket.bucket_name}/{key}"
+    """Return the ``oss://`` URL of an object or a folder."""
+    return oss_url(bucket.bucket_name, key)
 
 
 def check(bucket: oss2.Bucket) -> BucketStatus:
-    """Ask for the bucket: does it exist, may we read it, is our clock right?"""
+    """Check that the bucket exists, that we may read it, and that our clock is right."""
     info = ask(bucket, f"bucket {bucket.bucket_name}", bucket.get_bucket_info)
     return BucketStatus(
         bucket.bucket_name,
@@ -156,16 +161,16 @@ def list_uploads(bucket: oss2.Bucket, prefix: str) -> dict[str, list[str]]:
 
 
 def abort_upload(bucket: oss2.Bucket, key: str, upload_id: str) -> None:
-    """Throw away an unfinished upload; one that is gone is fine."""
+    """Abort an unfinished upload, if it still exists."""
     what = f"abort an upload of {object_url(bucket, key)}"
     with suppress(NotFound):
         ask(bucket, what, partial(bucket.abort_multipart_upload, key, upload_id))
 
 
 def abort_uploads(bucket: oss2.Bucket, prefix: str) -> int:
-    """Throw away every unfinished upload below the folder ``prefix``; return how many.
+    """Abort every unfinished upload below the folder ``prefix``; return how many.
 
-    They are billed like objects, and nobody else shows them.
+    They are billed like objects, and listings do not show them.
     """
     found = list_uploads(bucket, prefix.strip("/") + "/")
     for key, ids in found.items():
@@ -192,23 +197,8 @@ def delete_keys(bucket: oss2.Bucket, keys: list[str]) -> None:
             )
 
 
-class _Provider:
-    """Hands the keys to oss2 for every request anew, so that refreshed tokens are used."""
-
-    def __init__(self, source: Credentials | Callable[[], Credentials]) -> None:
-        self._source = source
-
-    def get_credentials(self) -> oss2.credentials.Credentials:
-        keys = self._source() if callable(self._source) else self._source
-        return oss2.credentials.Credentials(
-            keys.access_key_id.get_secret_value().strip(),
-            keys.access_key_secret.get_secret_value().strip(),
-            keys.session_token.get_secret_value().strip(),
-        )
-
-
 def _hide_signatures() -> None:
-    """Keep oss2 from logging Authorization headers, as it does at DEBUG."""
+    """Stop oss2 from logging Authorization headers at DEBUG."""
     logger = logging.getLogger("oss2")
     if logger.getEffectiveLevel() < logging.WARNING:
         logger.setLevel(logging.WARNING)

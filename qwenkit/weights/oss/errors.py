@@ -1,4 +1,4 @@
-"""What OSS means when it refuses: one table from its codes to our errors and to retries."""
+"""What does an error of OSS mean? From its codes to our errors, and which requests are repeated."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ from qwenkit.errors import (
     TransferError,
     Unreachable,
 )
-from qwenkit.weights.retry import Patience, Result, retry
+from qwenkit.weights.retry import Result, RetryPolicy, retry
 
 _CLIENT, _REQUEST = -1, -2  # oss2's own statuses
-_EXPIRED = ("SecurityTokenExpired", "InvalidSecurityToken", "InvalidAccessKeyId")
 
 _FIXES = {
     "NoSuchBucket": "create the bucket, or correct OSS_BUCKET and OSS_ENDPOINT (its region)",
@@ -32,8 +31,8 @@ _FIXES = {
     "InvalidAccessKeyId": "correct OSS_ACCESS_KEY_ID; a temporary key also needs a current "
     "OSS_SESSION_TOKEN",
     "SignatureDoesNotMatch": "correct OSS_ACCESS_KEY_SECRET, and OSS_REGION if it is set",
-    "SecurityTokenExpired": "get new temporary keys, export them, and repeat: it resumes",
-    "InvalidSecurityToken": "get new temporary keys, export them, and repeat: it resumes",
+    "SecurityTokenExpired": "get new temporary keys, export them, and repeat: the upload resumes",
+    "InvalidSecurityToken": "get new temporary keys, export them, and repeat: the upload resumes",
 }
 
 
@@ -41,56 +40,98 @@ def ask(
     bucket: oss2.Bucket,
     what: str,
     action: Callable[[], Result],
-    patience: Patience | None = None,
+    policy: RetryPolicy | None = None,
 ) -> Result:
-    """Send a request until it is answered, and turn oss2's errors into ours.
+    """Send a request, repeat it if that may help, and turn oss2's errors into ours.
 
     Args:
-        bucket: whose endpoint the message names.
-        what: what is attempted, for the message.
-        action: sends the request, with a body built anew, and reads its answer.
-        patience: how often, and until when; default six times.
+        bucket: its endpoint is named in errors.
+        what: the operation, for errors.
+        action: sends the request, with a new body, and reads the answer.
+        policy: how often, and until when; six times by default.
     """
     try:
-        return retry(action, patience or Patience(), _transient)
+        return retry(action, policy or RetryPolicy(), _transient)
     except OssError as error:
         raise _translated(error, what, bucket.endpoint) from error
     except requests.RequestException as error:
-        raise _silent(what, bucket.endpoint, error) from error
+        raise _unreachable(what, bucket.endpoint, error) from error
+
+
+def ask_if_exists(
+    bucket: oss2.Bucket,
+    what: str,
+    action: Callable[[], Result],
+    policy: RetryPolicy | None = None,
+) -> Result | None:
+    """Send a request for an object as ``ask`` does; None if the object does not exist.
+
+    Raises:
+        NotFound: the bucket does not exist.
+    """
+    try:
+        return ask(bucket, what, action, policy)
+    except NotFound as error:
+        if error.context.get("code") == "NoSuchBucket":
+            raise
+        return None
+
+
+class CrcMismatch(TransferError):
+    """The server has other bytes than were sent."""
+
+
+def check_crc(what: str, stated: int | None, crc: int) -> None:
+    """Refuse an answer whose CRC-64 is not that of what was sent."""
+    require_crc(what, stated)
+    if stated != crc:
+        raise CrcMismatch(
+            f"{what}: the server holds other bytes than were sent",
+            f"its CRC-64 is {stated}, ours is {crc}",
+            "something between here and the server changes bytes: a proxy, faulty memory",
+        )
+
+
+def require_crc(what: str, stated: int | None) -> None:
+    """Refuse an answer without a CRC-64."""
+    if stated is None:
+        raise TransferError(
+            f"{what}: the server's answer has no CRC-64",
+            "without x-oss-hash-crc64ecma the upload cannot be verified",
+            "use an OSS endpoint; some proxies and S3 gateways drop the header",
+        )
 
 
 def _translated(error: OssError, what: str, endpoint: str) -> QwenkitError:
-    """Return our error for one of oss2's, with the request id that support asks for."""
+    """Return our error for one of oss2's, with the request id for Alibaba Cloud support."""
     if error.status == _CLIENT:
         return InvalidValue("request", what, str(error.body))
     if error.status == _REQUEST:
-        return _silent(what, endpoint, error.exception)
+        return _unreachable(what, endpoint, error.exception)
     facts = {"status": error.status, "code": error.code, "request_id": error.request_id}
     if error.code == "RequestTimeTooSkewed":
         return _skewed(error, what, facts)
     fix = _FIXES.get(error.code, "")
-    return _class_of(error)(f"{what}: OSS refused", _said(error), fix, **facts)
+    return _class_of(error)(f"{what}: OSS refused", _message(error), fix, **facts)
 
 
-def _said(error: OssError) -> str:
-    """Return the server's words. Answers to HEAD have none, nor have those of a proxy."""
-    said = ": ".join(filter(None, (error.code, error.message)))
-    said = said or f"status {error.status} without an error document"
+def _message(error: OssError) -> str:
+    """Return the server's message. Answers to HEAD and those of a proxy have none."""
+    text = ": ".join(filter(None, (error.code, error.message)))
+    text = text or f"status {error.status} without an error document"
     if error.request_id:
-        return f"{said} (request id {error.request_id})"
-    return f"{said}, without a request id: perhaps something in front of OSS answered"
+        return f"{text} (request id {error.request_id})"
+    return f"{text}, without a request id: perhaps something in front of OSS answered"
 
 
 def _transient(error: Exception, failures: int) -> bool:
-    """Tell whether the same request may succeed if it is sent again."""
+    """Return whether the same request may succeed if it is sent again."""
     if isinstance(error, CrcMismatch):
         return failures < 5
     if isinstance(error, requests.RequestException):
         return True
     if not isinstance(error, OssError):
         return False
-    if error.code in _EXPIRED:
-        return failures == 1  # once, in case the credentials were refreshed meanwhile
     return (
         error.status == _REQUEST
         or error.status >= 500
@@ -99,11 +140,7 @@ def _transient(error: Exception, failures: int) -> bool:
     )
 
 
-class CrcMismatch(TransferError):
-    """The server holds other bytes than were sent."""
-
-
-def _silent(what: str, endpoint: str, error: Exception) -> Unreachable:
+def _unreachable(what: str, endpoint: str, error: Exception) -> Unreachable:
     return Unreachable(
         f"{what}: {endpoint} does not answer",
         type(error).__name__,

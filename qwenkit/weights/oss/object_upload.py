@@ -1,7 +1,7 @@
-"""One file becomes one object: skipped, put at once, or sent in parts.
+"""How does one file become one object? Skipped, put in one request, or sent in parts.
 
-What an object is believed by: its size, its CRC-64 as the server computed it, and the sha256 of
-the stream it was made from. An ETag is only ever compared with an ETag.
+An object is compared by its size, its CRC-64 as the server computed it, and the sha256 of the
+stream that it was made from. An ETag is only ever compared with an ETag.
 """
 
 from __future__ import annotations
@@ -11,21 +11,27 @@ from functools import partial
 from typing import Any
 
 from qwenkit.errors import Conflict, TransferError
-from qwenkit.weights.hub.listing import RemoteFile
+from qwenkit.weights.hub.listing import SourceFile
 from qwenkit.weights.hub.source_stream import digest
+from qwenkit.weights.manifest import META_CRC64, META_RUN, META_SHA256
 from qwenkit.weights.oss.part_upload import PartUpload
+from qwenkit.weights.oss.upload_context import (
+    ContentMismatch,
+    NoSuchUpload,
+    TargetObject,
+    UploadContext,
+)
 from qwenkit.weights.parts import crc64
 from qwenkit.weights.report import Action
-from qwenkit.weights.target import META_CRC64, META_RUN, META_SHA256, Gone, Lane, Target, Wrong
 
 _ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class Sent:
-    """An object that is in the bucket, whole and proven."""
+class UploadedObject:
+    """An object that is in the bucket, complete and verified."""
 
-    file: RemoteFile
+    file: SourceFile
     crc64: int
     etag: str
     action: Action
@@ -34,58 +40,59 @@ class Sent:
 class ObjectUpload:
     """The upload of one file."""
 
-    def __init__(self, lane: Lane, file: RemoteFile) -> None:
-        self._lane, self._file = lane, file
-        self._target = Target(lane, file)
+    def __init__(self, context: UploadContext, file: SourceFile) -> None:
+        self._context, self._file = context, file
+        self._target = TargetObject(context, file)
+        self._key = self._target.key
 
-    def run(self) -> Sent:
+    def run(self) -> UploadedObject:
         """Bring the object into the bucket.
 
         Raises:
-            Conflict: an object that is not ours lies there.
-            TransferError: bytes did not arrive as they were sent, or the source's were wrong.
+            Conflict: there is an object that is not ours.
+            TransferError: the bytes of the source or of the object are not the expected ones.
         """
-        self._lane.meter.start_file(self._file.path)
-        sent = None
-        if self._target.key in self._lane.present:
-            sent = self._listed() or self._there()
-        sent = sent or self._send()
-        self._lane.meter.finish_file(self._file.path)
-        return sent
+        self._context.meter.start_file(self._file.path)
+        done = None
+        if self._key in self._context.present:
+            done = self._unchanged() or self._stored()
+        done = done or self._send()
+        self._context.meter.finish_file(self._file.path)
+        return done
 
-    def _listed(self) -> Sent | None:
-        """Return the object if manifest and listing prove it: no request a file."""
-        file, key = self._file, self._target.key
-        found, known = self._lane.present[key], self._lane.ours.get(key)
+    def _unchanged(self) -> UploadedObject | None:
+        """Return the object if manifest and listing agree on it; this needs no request."""
+        file = self._file
+        found, known = self._context.present[self._key], self._context.ours.get(self._key)
         if not known or (file.size, file.sha256) != (known.size, known.sha256):
             return None
         if not known.etag or (found.size, found.etag) != (known.size, known.etag):
             return None
-        self._lane.meter.skip(file.size)
-        return Sent(file, known.crc64, known.etag, "skipped")
+        self._context.meter.skip(file.size)
+        return UploadedObject(file, known.crc64, known.etag, "skipped")
 
-    def _there(self) -> Sent | None:
-        """Return the object if it is what it should be; refuse to touch a stranger's."""
+    def _stored(self) -> UploadedObject | None:
+        """Return the object if it is equal to the file; refuse to replace one that is not ours."""
         head = self._target.head()
         if head is None:
             return None
-        ours = self._target.key in self._lane.ours or META_RUN in head.headers
-        if not ours and not self._lane.replace:
+        ours = self._key in self._context.ours or META_RUN in head.headers
+        if not ours and not self._context.replace:
             raise Conflict(
-                f"{self._target.what} exists and was not uploaded by qwenkit",
+                f"{self._target.url} exists and was not uploaded by qwenkit",
                 "it is not changed, since others may read it",
                 "choose another prefix, or repeat with --replace if it may be overwritten",
             )
-        sent = self._same(head)
-        if sent:
-            self._lane.meter.skip(self._file.size)
-            # A run that completed it may have ended before it could say so.
-            self._lane.saver.forget(self._target.key)
-        return sent
+        same = self._same(head)
+        if same:
+            self._context.meter.skip(self._file.size)
+            # An earlier run may have ended between completing it and deleting its checkpoint.
+            self._context.checkpoints.delete(self._key)
+        return same
 
-    def _same(self, head: Any) -> Sent | None:
+    def _same(self, head: Any) -> UploadedObject | None:
         """Compare by the labelled sha256; without a label, by reading the source."""
-        file, known = self._file, self._lane.ours.get(self._target.key)
+        file, known = self._file, self._context.ours.get(self._key)
         if head.content_length != file.size or head.server_crc is None:
             return None
         if known and known.crc64 != head.server_crc:
@@ -95,54 +102,54 @@ class ObjectUpload:
         label = head.headers.get(META_SHA256) or (known.sha256 if known else "")
         if file.sha256 and label:
             same = label == file.sha256
-            return Sent(file, head.server_crc, head.etag, "skipped") if same else None
+            return UploadedObject(file, head.server_crc, head.etag, "skipped") if same else None
         sha256, crc = self._digest()
         if crc != head.server_crc:
             return None
-        return Sent(self._target.hashed(sha256), crc, head.etag, "skipped")
+        return UploadedObject(self._target.hashed(sha256), crc, head.etag, "skipped")
 
     def _digest(self) -> tuple[str, int]:
-        size = min(self._file.size, self._lane.part_size)
-        with self._lane.buffer(size) as view, self._lane.stream(self._file) as stream:
+        size = min(self._file.size, self._context.part_size)
+        with self._context.buffer(size) as view, self._context.stream(self._file) as stream:
             return digest(stream, self._file.size, view)
 
-    def _send(self) -> Sent:
+    def _send(self) -> UploadedObject:
         for attempt in range(_ATTEMPTS):
             if attempt:
-                self._lane.meter.retry()
-                self._target.tally.undo()
+                self._context.meter.retry()
+                self._target.progress.undo()
             try:
-                if self._file.size <= self._lane.part_size:
+                if self._file.size <= self._context.part_size:
                     return self._put()
                 return self._send_parts(resume=attempt == 0)
-            except Gone as error:
-                # Somebody finished or threw away the upload: maybe the object is there now.
+            except NoSuchUpload as error:
                 last: TransferError = error
-                self._lane.saver.forget(self._target.key)
-                if sent := self._finished(error.crc64):
-                    return sent
-            except Wrong as error:
+                self._context.checkpoints.delete(self._key)
+                if done := self._completed_elsewhere(error.crc64):
+                    return done
+            except ContentMismatch as error:
                 last = error
-                self._lane.saver.forget(self._target.key)
+                self._context.checkpoints.delete(self._key)
         raise TransferError(last.what, f"tried {_ATTEMPTS} times from the start") from last
 
-    def _put(self) -> Sent:
-        with self._lane.buffer(self._file.size) as view:
-            with self._lane.stream(self._file) as stream:
+    def _put(self) -> UploadedObject:
+        with self._context.buffer(self._file.size) as view:
+            with self._context.stream(self._file) as stream:
                 stream.fill(view)
             file, crc = self._target.hashed(stream.sha256), crc64(view)
             headers = self._target.headers(file.sha256, crc)
-            put = partial(self._lane.bucket.put_object, self._target.key, headers=headers)
-            answer = self._target.send(self._target.what, put, view, crc)
-            return Sent(file, crc, answer.etag, "uploaded")
+            put = partial(self._context.bucket.put_object, self._key, headers=headers)
+            answer = self._target.send(self._target.url, put, view, crc)
+            return UploadedObject(file, crc, answer.etag, "uploaded")
 
-    def _send_parts(self, *, resume: bool) -> Sent:
+    def _send_parts(self, *, resume: bool) -> UploadedObject:
         file, crc, etag = PartUpload(self._target, resume=resume).run()
-        self._lane.saver.forget(self._target.key)
-        return Sent(file, crc, etag, "resumed" if self._target.tally.kept else "uploaded")
+        self._context.checkpoints.delete(self._key)
+        action: Action = "resumed" if self._target.progress.kept else "uploaded"
+        return UploadedObject(file, crc, etag, action)
 
-    def _finished(self, crc: int | None) -> Sent | None:
-        """Return the object if an upload that is gone had been completed after all."""
+    def _completed_elsewhere(self, crc: int | None) -> UploadedObject | None:
+        """Return the object if another program completed the upload, and with the same bytes."""
         head = self._target.head()
         if head is None:
             return None
@@ -151,4 +158,4 @@ class ObjectUpload:
         if (head.content_length, head.server_crc) != (self._file.size, crc):
             return None
         sha256 = self._file.sha256 or self._digest()[0]
-        return Sent(self._target.hashed(sha256), crc, head.etag, "uploaded")
+        return UploadedObject(self._target.hashed(sha256), crc, head.etag, "uploaded")

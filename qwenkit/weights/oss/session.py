@@ -1,4 +1,4 @@
-"""How requests to the bucket leave: oss2's session, without what costs it most of its time."""
+"""How are requests to the bucket sent? By oss2's session, without its slowest steps."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _CONNECTIONS = 32  # kept open; more than threads that use a bucket
 
 
 class Session(oss2.Session):  # type: ignore[misc]
-    """Sends what oss2 has prepared and signed.
+    """Sends requests that oss2 has prepared and signed.
 
     ``requests`` would prepare every request again: merge cookies, hooks and settings, look for
-    proxies and ``.netrc``. For a small file that is more work than all the rest, and it comes out
-    the same for one address, so it is done once here.
+    proxies and ``.netrc``. For a small file that is more work than everything else, and the result
+    is the same for one address, so it is done once here.
     """
 
     def __init__(self, address: str) -> None:
-        """Use proxies and certificates as the environment says for ``address``."""
+        """Use the environment's proxies and certificates for ``address``."""
         self._adapter = HTTPAdapter(pool_connections=4, pool_maxsize=_CONNECTIONS)
         super().__init__(adapter=self._adapter)
         self.session.trust_env = not is_loopback(address)
         self._settings = self.session.merge_environment_settings(address, {}, True, None, None)
 
     def do_request(self, req: Any, timeout: Any) -> oss2.http.Response:
-        """Send a request; its answer's body is read by whoever asked.
+        """Send a request; the caller reads the answer's body.
 
         Raises:
             RequestError: no answer came.

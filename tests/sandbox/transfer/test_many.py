@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from transfer_world import BUCKET, KEYS, credentials, world
 
 from qwenkit.errors import Rejected
-from qwenkit.weights.hub.listing import MANIFEST_NAME, Listing, RemoteFile, listed
+from qwenkit.weights.hub.listing import MANIFEST_NAME, Listing, SourceFile, listed
 from qwenkit.weights.integrity import verify
 from qwenkit.weights.oss.bucket import list_objects, open_bucket
 from qwenkit.weights.transfer import upload
@@ -91,10 +91,10 @@ class Invented:
         self._files = files
 
     def listing(self) -> Listing:
-        files = (RemoteFile(path, len(data)) for path, data in self._files.items())
+        files = (SourceFile(path, len(data)) for path, data in self._files.items())
         return Listing("invented", "r1", listed("invented", files))
 
-    def open(self, file: RemoteFile, offset: int = 0) -> Any:
+    def open(self, file: SourceFile, offset: int = 0) -> Any:
         import io
 
         return io.BytesIO(self._files[file.path][offset:])

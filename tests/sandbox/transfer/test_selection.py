@@ -14,7 +14,7 @@ from transfer_world import OPTIONS, World, world, write
 
 from qwenkit.errors import Conflict, InvalidValue, Rejected
 from qwenkit.sandbox.hub.server import HubServer
-from qwenkit.weights.hub.listing import Listing, RemoteFile
+from qwenkit.weights.hub.listing import Listing, SourceFile
 from qwenkit.weights.hub.repository import open_source
 from qwenkit.weights.integrity import verify
 from qwenkit.weights.oss.bucket import list_objects
@@ -127,7 +127,7 @@ TEXT = st.text("ab/.*?[]", min_size=1, max_size=6).filter(lambda t: t[0] not in 
 def test_a_file_is_taken_by_the_rule(
     paths: set[str], include: list[str], exclude: list[str]
 ) -> None:
-    listing = Listing("s", "r", tuple(RemoteFile(path, 0) for path in sorted(paths)))
+    listing = Listing("s", "r", tuple(SourceFile(path, 0) for path in sorted(paths)))
     chosen = Selection(tuple(include), tuple(exclude))
     wanted = {
         path

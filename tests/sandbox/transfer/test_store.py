@@ -13,9 +13,10 @@ from transfer_world import BUCKET, KEYS, PART, Handler, World, is_part, world, w
 
 from qwenkit.errors import Conflict, Forbidden, NotFound, SettingsError
 from qwenkit.settings import Settings
+from qwenkit.weights.oss.url import parse_url
 from qwenkit.weights.progress import Progress
-from qwenkit.weights.report import Action, FileReport, Problem, UploadReport, VerifyReport
-from qwenkit.weights.store import Kept, Weights, parse_url, repository
+from qwenkit.weights.report import Action, FileProblem, FileReport, UploadReport, VerifyReport
+from qwenkit.weights.store import PrefixContents, Weights, repository
 
 FILES = {"config.json": b"{}", "weights/one.bin": random.Random(9).randbytes(3 * PART)}
 TOTAL = sum(map(len, FILES.values()))
@@ -92,7 +93,7 @@ def test_an_upload_is_seen_by_everything_else(weights: Weights, settings: Settin
     assert {item.key for item in weights.objects()} == {report.prefix + f"/{n}" for n in FILES} | {
         MANIFEST
     }
-    assert weights.kept() == Kept(weights.url, 2, TOTAL, 0, 0)
+    assert weights.kept() == PrefixContents(weights.url, 2, TOTAL, 0, 0)
     assert str(weights.kept()) == "2 objects, 393.2 kB under oss://weights/models/qwen"
     assert repr(weights) == "Weights('oss://weights/models/qwen')"
 
@@ -112,7 +113,7 @@ def test_objects_go_once_and_others_stay(
     place.bucket.put_object("models/qwen/notes.txt", b"mine")
     place.bucket.put_object("models/qwen-2/config.json", b"mine")
     assert weights.kept().unlisted == 1
-    assert str(weights.kept()).endswith("and 1 that no finished upload of ours lists")
+    assert str(weights.kept()).endswith("and 1 that are not in our manifest")
     assert weights.delete_objects() == 2
     assert weights.delete_objects() == 0
     assert [item.key for item in weights.objects()] == ["models/qwen/notes.txt"]
@@ -168,7 +169,7 @@ def test_a_foreign_manifest_is_left_alone(place: World, weights: Weights) -> Non
     place.bucket.put_object(MANIFEST, b"{}")
     with pytest.raises(Conflict, match="not written by qwenkit"):
         weights.delete_objects()
-    assert weights.kept() == Kept(weights.url, 0, 0, 2, 0)
+    assert weights.kept() == PrefixContents(weights.url, 0, 0, 2, 0)
     assert len(weights.objects()) == 2
 
 
@@ -212,13 +213,13 @@ def test_reports_read_well() -> None:
         "oss://b/m is complete",
         "  hf:o/n@main, revision 0123456789ab",
         "  3 files, 6.0 MB: 1 uploaded, 1 resumed, 1 skipped",
-        "  sent 3.0 MB in 2.0 s, 1.5 MB/s; 3.0 MB were there already",
+        "  sent 3.0 MB in 2.0 s, 1.5 MB/s; 3.0 MB were already there",
         "  1 retry",
     ]
     again = UploadReport("oss://b/m", "s", "r", "m", files[2:], 0, 2_000_000, 0.0, 0)
     assert str(again).splitlines()[2:] == [
         "  1 file, 2.0 MB: 0 uploaded, 0 resumed, 1 skipped",
-        "  sent 0 B in 0.0 s; 2.0 MB were there already",
+        "  sent 0 B in 0.0 s; 2.0 MB were already there",
         "  0 retries",
     ]
 
@@ -230,7 +231,7 @@ def test_a_verification_reads_well() -> None:
         "  ./model, revision 0123456789ab",
         "  2 files, 5.0 kB",
     ]
-    problems = tuple(Problem(f"{n}.bin", "is missing") for n in range(12))
+    problems = tuple(FileProblem(f"{n}.bin", "is missing") for n in range(12))
     broken = VerifyReport("oss://b/m", "m", "s", "r", 12, 5000, problems, ("m/x",))
     lines = str(broken).splitlines()
     assert lines[0] == "oss://b/m has 12 problems"

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from transfer_world import BUCKET, OPTIONS, PART, World, credentials, is_part, world, write
 
 from qwenkit.errors import Conflict, Forbidden, InvalidValue, NotFound, Rejected, TransferError
+from qwenkit.weights.delete import delete_weights
 from qwenkit.weights.integrity import verify
-from qwenkit.weights.manifest import delete_prefix
 from qwenkit.weights.oss.bucket import abort_uploads, check, list_objects, open_bucket
 from qwenkit.weights.progress import Progress
 from qwenkit.weights.report import UploadReport
@@ -126,11 +126,11 @@ def test_clean_up_deletes_what_the_manifest_lists_only(place: World, tmp_path: P
     place.bucket.put_object("m/notes.txt", b"mine")
     place.bucket.init_multipart_upload("m/half")
     assert verify(place.bucket, "m").extra == ("m/notes.txt",)
-    assert delete_prefix(place.bucket, "m") == len(FILES)
+    assert delete_weights(place.bucket, "m") == len(FILES)
     assert [found.key for found in list_objects(place.bucket, "")] == ["m/notes.txt"]
     assert place.orphans() == []
     with pytest.raises(NotFound, match=r"no qwenkit\.json"):
-        delete_prefix(place.bucket, "m")
+        delete_weights(place.bucket, "m")
 
 
 def test_orphans_of_a_folder_are_aborted(place: World) -> None:
@@ -260,9 +260,9 @@ def test_any_name_and_size(
 
 
 def test_ten_thousand_parts_are_never_exceeded() -> None:
-    from qwenkit.weights.parts import plan
+    from qwenkit.weights.parts import PartLayout
 
-    huge = plan(300 << 30, 16 << 20)
+    huge = PartLayout.cut(300 << 30, 16 << 20)
     assert huge.count <= 10_000
     assert huge.part_size > 16 << 20
     with pytest.raises(InvalidValue, match="part_size"):

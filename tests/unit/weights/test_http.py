@@ -13,7 +13,7 @@ from aiohttp import web
 from qwenkit.errors import Forbidden, NotFound, TransferError
 from qwenkit.loopback import is_loopback
 from qwenkit.sandbox.http import listen
-from qwenkit.weights.hub.listing import RemoteFile, Repository
+from qwenkit.weights.hub.listing import Repository, SourceFile
 from qwenkit.weights.hub.repository import open_source
 
 Serve = Callable[[web.Application], str]
@@ -48,7 +48,7 @@ def app(routes: dict[str, Any]) -> web.Application:
     return application
 
 
-def read(repository: Repository, file: RemoteFile, offset: int = 0) -> bytes:
+def read(repository: Repository, file: SourceFile, offset: int = 0) -> bytes:
     buffer, filled = memoryview(bytearray(file.size)), 0
     with repository.open(file, offset) as stream:
         while count := stream.readinto(buffer[filled:]) or 0:
@@ -76,7 +76,7 @@ def test_a_token_goes_to_the_hub_and_not_where_it_sends_us(
     repository = open_source(
         "modelscope:a/b", modelscope_endpoint=serve(app({"/api/v1/models/a/b/repo": hub}))
     )
-    assert read(repository, RemoteFile("w", 7)) == b"weights"
+    assert read(repository, SourceFile("w", 7)) == b"weights"
     assert seen == {"hub": "Bearer token-4711", "cdn": None, "encoding": "identity"}
 
 
@@ -102,7 +102,7 @@ def test_a_compressed_file_is_refused(serve: Serve) -> None:
     url = serve(app({"/{rest:.*}": compressed}))
     repository = open_source("modelscope:a/b", modelscope_endpoint=url)
     with pytest.raises(TransferError, match="compressed"):
-        read(repository, RemoteFile("w", 7))
+        read(repository, SourceFile("w", 7))
 
 
 def test_a_range_with_status_200_is_believed_by_its_header(serve: Serve) -> None:
@@ -112,7 +112,7 @@ def test_a_range_with_status_200_is_believed_by_its_header(serve: Serve) -> None
 
     url = serve(app({"/{rest:.*}": like_modelscope}))
     repository = open_source("modelscope:a/b", modelscope_endpoint=url)
-    assert read(repository, RemoteFile("w", 7), offset=3) == b"ghts"
+    assert read(repository, SourceFile("w", 7), offset=3) == b"ghts"
 
 
 def test_hugging_face_pages_and_its_commit(serve: Serve) -> None:
@@ -131,7 +131,7 @@ def test_hugging_face_pages_and_its_commit(serve: Serve) -> None:
     routes = {"/api/models/a/b/revision/main": revision, "/api/models/a/b/tree/{commit}": tree}
     listing = open_source("hf:a/b", hf_endpoint=serve(app(routes))).listing()
     assert listing.revision == "c0ffee"
-    assert listing.files == (RemoteFile("d/a", 1), RemoteFile("w", 9, "ab" * 32))
+    assert listing.files == (SourceFile("d/a", 1), SourceFile("w", 9, "ab" * 32))
 
 
 def test_a_silently_cut_listing_is_walked(serve: Serve) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenkit.errors import InvalidValue, NotFound, Rejected, TransferError
-from qwenkit.weights.hub.listing import RemoteFile, Source, content_revision, listed
+from qwenkit.weights.hub.listing import Source, SourceFile, content_revision, listed
 from qwenkit.weights.hub.repository import open_source, parse_source
 
 SOURCES = {
@@ -46,14 +46,14 @@ def test_other_shapes_are_refused(text: str) -> None:
 )  # fmt: skip
 def test_a_path_that_leaves_the_prefix_is_refused(path: str) -> None:
     with pytest.raises(Rejected):
-        listed("hub", [RemoteFile(path, 1)])
+        listed("hub", [SourceFile(path, 1)])
 
 
 @settings(deadline=None)
 @given(st.text(min_size=1))
 def test_a_path_that_passes_stays_below_any_folder(path: str) -> None:
     try:
-        listed("hub", [RemoteFile(path, 1)])
+        listed("hub", [SourceFile(path, 1)])
     except Rejected:
         return
     assert os.path.normpath(f"/prefix/{path}") == f"/prefix/{path}"
@@ -63,23 +63,23 @@ def test_a_path_that_passes_stays_below_any_folder(path: str) -> None:
 def test_a_backslash_is_a_letter() -> None:
     """Only Windows reads it otherwise, and neither a bucket nor a mount runs there."""
     names = ["..\\up", "\\", "a\\b"]
-    assert [file.path for file in listed("hub", [RemoteFile(n, 1) for n in names])] == names
+    assert [file.path for file in listed("hub", [SourceFile(n, 1) for n in names])] == names
 
 
 def test_our_manifest_in_a_source_stays_behind() -> None:
-    files = [RemoteFile("b", 1), RemoteFile("qwenkit.json", 1), RemoteFile("a/qwenkit.json", 1)]
+    files = [SourceFile("b", 1), SourceFile("qwenkit.json", 1), SourceFile("a/qwenkit.json", 1)]
     assert [file.path for file in listed("hub", files)] == ["a/qwenkit.json", "b"]
     with pytest.raises(Rejected, match="twice"):
-        listed("hub", [RemoteFile("b", 1), RemoteFile("b", 2)])
+        listed("hub", [SourceFile("b", 1), SourceFile("b", 2)])
 
 
 def test_a_revision_changes_with_every_fact() -> None:
-    base = [RemoteFile("a", 1, "x"), RemoteFile("b", 2, "y")]
+    base = [SourceFile("a", 1, "x"), SourceFile("b", 2, "y")]
     others = [
-        [RemoteFile("a", 1, "x")],
-        [RemoteFile("a", 2, "x"), base[1]],
-        [RemoteFile("a", 1, "z"), base[1]],
-        [RemoteFile("c", 1, "x"), base[1]],
+        [SourceFile("a", 1, "x")],
+        [SourceFile("a", 2, "x"), base[1]],
+        [SourceFile("a", 1, "z"), base[1]],
+        [SourceFile("c", 1, "x"), base[1]],
     ]
     assert content_revision(reversed(base)) == content_revision(base)
     assert len({content_revision(files) for files in [base, *others]}) == 5

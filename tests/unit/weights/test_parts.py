@@ -11,16 +11,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenkit.errors import Conflict, TransferError
-from qwenkit.weights.checkpoint import Checkpoint, Checkpoints, Saver
-from qwenkit.weights.parts import MAX_PARTS, MIN_PART, Body, Buffers, Part, combine, crc64, plan
-from qwenkit.weights.progress import Meter, Progress, Tally, format_bytes, format_progress
-from qwenkit.weights.retry import Backoff, Patience, Stop, Stopped, retry
+from qwenkit.weights.checkpoint import Checkpoint, Checkpoints
+from qwenkit.weights.parts import (
+    MAX_PARTS,
+    MIN_PART,
+    Buffers,
+    Part,
+    PartLayout,
+    SlicedBody,
+    combine,
+    crc64,
+)
+from qwenkit.weights.progress import Meter, ObjectProgress, Progress, format_bytes, format_progress
+from qwenkit.weights.retry import Backoff, RetryPolicy, Stop, Stopped, retry
 
 
 @settings(deadline=None)
 @given(size=st.integers(0, 1 << 45), part_size=st.integers(MIN_PART, 1 << 30))
 def test_parts_cover_every_size(size: int, part_size: int) -> None:
-    layout = plan(size, part_size)
+    layout = PartLayout.cut(size, part_size)
     assert layout.count <= MAX_PARTS
     assert layout.part_size >= part_size
     if size:
@@ -46,7 +55,7 @@ def test_the_crc_is_the_one_that_oss_has() -> None:
 def test_a_body_is_the_same_every_time() -> None:
     data = random.Random(1).randbytes(3 << 20)
     counted: list[int] = []
-    body = Body(memoryview(data), Stop(), counted.append)
+    body = SlicedBody(memoryview(data), Stop(), counted.append)
     assert len(body) == len(data)
     assert b"".join(body) == b"".join(body) == data
     assert sum(counted) == 2 * len(data)
@@ -54,7 +63,7 @@ def test_a_body_is_the_same_every_time() -> None:
 
 def test_a_stopped_body_ends() -> None:
     stop = Stop()
-    body = iter(Body(memoryview(bytes(3 << 20)), stop, lambda _: None))
+    body = iter(SlicedBody(memoryview(bytes(3 << 20)), stop, lambda _: None))
     next(body)
     stop.set()
     with pytest.raises(Stopped):
@@ -118,25 +127,12 @@ def test_one_process_a_prefix(tmp_path: Path) -> None:
         pass
 
 
-def test_the_saver_writes_the_last_state(tmp_path: Path) -> None:
-    store = Checkpoints(tmp_path, "target")
-    saver, state = Saver(store), checkpoint()
-    for number in range(4, 200):
-        state.parts[number] = Part(number, "etag", number, 100)
-        saver.save("k", state)
-    saver.save("gone", checkpoint())
-    saver.forget("gone")
-    saver.close()
-    assert store.load("k") == state
-    assert store.load("gone") is None
-
-
 def test_patience_ends_and_grows() -> None:
     backoff = Backoff(attempts=4, base_s=0.001, cap_s=0.002)
     assert all(backoff.delay_s(n) <= 0.002 for n in range(1, 50))
     tries: list[int] = []
     told: list[int] = []
-    patience = Patience(backoff, on_retry=lambda: told.append(1))
+    patience = RetryPolicy(backoff, on_retry=lambda: told.append(1))
 
     def fail() -> None:
         tries.append(1)
@@ -160,7 +156,7 @@ def test_a_cancelled_wait_ends() -> None:
 
 def test_progress_counts_and_takes_back() -> None:
     meter = Meter(2, 100)
-    tally = Tally(meter)
+    tally = ObjectProgress(meter)
     tally.send(30)
     tally.keep(20)
     assert meter.read().bytes_done == 50

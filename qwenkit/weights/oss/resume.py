@@ -1,4 +1,4 @@
-"""Multipart uploads as the server knows them: which one to go on with, and what arrived of it."""
+"""How is an upload resumed? From this machine's checkpoint and the server's list of parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qwenkit.errors import NotFound, TransferError
 from qwenkit.weights.checkpoint import Checkpoint
 from qwenkit.weights.oss.bucket import abort_upload, object_url
 from qwenkit.weights.oss.errors import ask
-from qwenkit.weights.parts import MAX_PARTS, Part, Plan
+from qwenkit.weights.parts import MAX_PARTS, Part, PartLayout
 
 
 def find_upload(
@@ -22,18 +22,18 @@ def find_upload(
     saved: Checkpoint | None,
     candidates: Iterable[str],
 ) -> tuple[Checkpoint, dict[int, Part]] | None:
-    """Choose an unfinished upload to go on with, and abort the others.
+    """Choose an unfinished upload to resume, and abort the others.
 
     Args:
         bucket: where.
         key: the object.
-        wanted: size, sha256 and part size of what is to be sent.
+        wanted: size, sha256 and part size of the upload.
         saved: this machine's checkpoint.
-        candidates: ids that the server lists, for an upload begun elsewhere.
+        candidates: ids that the server lists, of uploads that another machine began, too.
 
     Returns:
-        The checkpoint to go on with, and the parts that may be kept; whether they hold the
-        source's bytes is for the caller to prove by their CRC.
+        The checkpoint to resume from, and the parts that the server has; the caller compares
+        their CRC with the source's bytes.
     """
     if saved and (saved.size, saved.sha256) != (wanted.size, wanted.sha256):
         abort_upload(bucket, key, saved.upload_id)
@@ -52,7 +52,7 @@ def list_parts(bucket: oss2.Bucket, key: str, upload_id: str) -> dict[int, Part]
     """Return the parts that arrived, with their CRC; None if the upload does not exist.
 
     oss2 drops the CRC that the server states, so the answer is parsed here. A part without a
-    CRC gets -1, which no data has.
+    CRC gets -1, which is the CRC of no data.
     """
     found: dict[int, Part] = {}
     marker = ""
@@ -83,10 +83,10 @@ def _resumable(
         return None
     mine = saved if saved and saved.upload_id == upload_id else None
     known = mine.parts if mine else {}
-    # Only the last part may be shorter, so the first one tells the size they were cut to.
+    # Only the last part may be shorter, so the first one shows the part size.
     first = parts[1].size if 1 in parts else wanted.part_size
     part_size = mine.part_size if mine else first
-    layout = Plan(wanted.size, part_size)
+    layout = PartLayout(wanted.size, part_size)
     fits = (
         part_size > 0
         and layout.count <= MAX_PARTS
@@ -101,7 +101,7 @@ def _resumable(
 
 
 def _reconciled(listed: Part, recorded: Part | None) -> Part:
-    """Take the recorded CRC where the server states none for the very same part."""
+    """Use the recorded CRC where the server states none for the same part."""
     if listed.crc64 >= 0 or recorded is None:
         return listed
     same = (recorded.etag, recorded.size) == (listed.etag, listed.size)
