@@ -13,6 +13,7 @@ from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.gpu import Band
 from qwenkit.errors import InvalidValue, PreflightError
 from qwenkit.plan.planner import BetterSettings, ReplicaChange, ScalingPlan, SimulatedOutcome
+from qwenkit.widgets.charts import draw_run, front_chart
 
 _FIGURES = (
     *("requests", "answered", "failed", "unfinished", "max_ready", "max_queue"),
@@ -258,16 +259,13 @@ def write_html(plan: ScalingPlan, path: Path) -> None:
 
     Raises:
         InvalidValue: the file cannot be written.
-        PreflightError: the libraries that draw are not installed.
+        PreflightError: Jinja is not installed.
     """
     try:
         from jinja2 import Environment, PackageLoader
-
-        from qwenkit.widgets.charts import front_chart
-        from qwenkit.widgets.run_picture import draw_run
     except ModuleNotFoundError as error:
         fix = "pip install 'qwenkit[course]'"
-        raise PreflightError("--html needs libraries that draw", str(error), fix) from error
+        raise PreflightError("--html needs Jinja", str(error), fix) from error
     pictures = {}
     if plan.outcome:
         pictures["now"] = draw_run(plan.outcome.result).svg()

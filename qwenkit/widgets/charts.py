@@ -1,198 +1,146 @@
-"""Charts: data in, chart out. One Vega-Lite description, three outputs.
-
-JupyterLab draws the description itself, interactively and without network; HTML reports and
-everything else get the SVG; a terminal gets one line of text. The descriptions are plain
-dictionaries: importing a library to write them costs more than the rest of a notebook.
-"""
+"""The charts of the course: results in, picture out."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from qwenkit.widgets.svg import (
+    AMBER,
+    BLUE,
+    FOOT,
+    GREEN,
+    GREY,
+    LEFT,
+    RED,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Axis,
+    Chart,
+    Plot,
+    around,
+    peaks,
+    text_width,
+)
 
 if TYPE_CHECKING:  # a chart of a simulation needs no client of a cluster
     from qwenkit.capacity.candidates import Candidate
+    from qwenkit.capacity.result import SimulationResult
     from qwenkit.cluster.diagnosis.timeline import Timeline
     from qwenkit.cluster.scale import Replicas
     from qwenkit.inference.results import LoadResult
 
-WIDTH = 640
-GREY, BLUE, AMBER, RED, GREEN = "#8c959f", "#0969da", "#bf8700", "#cf222e", "#2da44e"
-TEXT = "#6e7781"  # readable on white and on JupyterLab's dark theme
-_MIME = "application/vnd.vegalite.v5+json"  # what JupyterLab's own renderer answers to
-_SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
-_WORDS = {"labelColor": TEXT, "titleColor": TEXT}
-_CONFIG = {
-    "background": None,
-    "view": {"stroke": None},
-    "axis": {"gridColor": "#8883", "domainColor": "#8888", "tickColor": "#8888", **_WORDS},
-    "legend": _WORDS,
-}
-
-Spec = dict[str, Any]
-
-
-class Chart:
-    """A drawn chart; ``text`` says in a line what it shows."""
-
-    def __init__(self, spec: Spec, text: str) -> None:
-        self.spec = {"$schema": _SCHEMA, "config": _CONFIG, **spec}
-        self.text = text
-
-    def __repr__(self) -> str:
-        return self.text
-
-    def svg(self) -> str:
-        """Return the chart as SVG."""
-        return self._svg
-
-    @cached_property
-    def _svg(self) -> str:
-        import vl_convert  # half of what importing the panels takes, and they need no chart
-
-        return str(vl_convert.vegalite_to_svg(self.spec, vl_version="5.21"))
-
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        return {"text/plain": self.text, "image/svg+xml": self.svg(), _MIME: self.spec}
+_ROW, _UPPER, _LOWER, _FRONT = 24, 160, 110, 210
+_DESIRED_READY = {"desired": GREY, "ready": BLUE}
 
 
 def cold_start_chart(timeline: Timeline) -> Chart:
     """Draw the steps of a cold start as bars on one time axis."""
-    rows = [
-        {"step": step.name, "from": step.at_s - step.seconds, "to": step.at_s, "s": step.seconds}
-        for step in timeline.steps
-    ]
-    step = {"field": "step", "type": "nominal", "sort": None, "title": None}
-    end = _number("to", "seconds since the pod was created")
-    bar = {
-        "mark": {"type": "bar", "color": BLUE, "height": 14, "minBandSize": 2},
-        "encoding": {"y": step, "x": _number("from", end["title"]), "x2": {"field": "to"}},
-    }
-    label = {
-        "mark": {"type": "text", "align": "left", "dx": 4},
-        "encoding": {"y": step, "x": end, "text": {"field": "s", "format": ".1f"}},
-    }
-    longest = max(timeline.steps, key=lambda step: step.seconds, default=None)
+    left = 16 + max((text_width(step.name) for step in timeline.steps), default=0.0)
+    foot = 10 + _ROW * max(1, len(timeline.steps))
+    # Room at the right for the seconds behind the longest bar.
+    x = Axis(0, max(timeline.total_s, 1.0), left, WIDTH - 64)
+    plot = Plot(x, Axis(0, 1, foot, 10))
+    plot.foot("seconds since the pod was created")
+    for number, step in enumerate(timeline.steps):
+        y = 10 + _ROW * (number + 0.5)
+        plot.words(left - 6, y + 4, step.name, anchor="end")
+        tip = f"{step.name}: {step.seconds:.1f} s, done at {step.at_s:.1f} s {step.note}".rstrip()
+        plot.bar(step.at_s - step.seconds, step.at_s, y, BLUE, tip)
+        plot.words(max(x.at(step.at_s), x.start + 2) + 5, y + 4, f"{step.seconds:.1f} s")
     text = f"cold start: {timeline.total_s:.1f} s"
-    if longest:
+    if timeline.steps:
+        longest = max(timeline.steps, key=lambda step: step.seconds)
         text += f", longest: {longest.name} {longest.seconds:.1f} s"
-    spec = {"data": _rows(rows), "width": WIDTH, "height": {"step": 24}, "layer": [bar, label]}
-    return Chart(spec, text)
+    return Chart(plot.parts, foot + FOOT, text)
 
 
 def load_chart(load: LoadResult, samples: Sequence[Replicas]) -> Chart:
-    """Draw each request's latency above, and desired and ready replicas below, on one axis."""
-    requests = [
-        {"t": round(request.start_s, 3), "latency": request.latency_s, "outcome": request.outcome}
-        for request in load.requests
-    ]
-    end = max((sample.at_s for sample in samples), default=1.0)
-    dots = {
-        "data": _rows(requests),
-        "width": WIDTH,
-        "height": 180,
-        "mark": {"type": "circle", "size": 28, "opacity": 0.6, "tooltip": True},
-        "encoding": {
-            "x": _seconds(end, labels=False),
-            "y": _number("latency", "latency, s"),
-            "color": _colors("outcome", {"ok": BLUE, "failed": RED}),
-        },
-    }
-    steps = replica_steps(
-        ((sample.at_s, sample.desired, sample.ready) for sample in samples), end=end
+    """Draw each request's latency above, and desired and ready replicas below, on one time axis."""
+    requests = load.requests
+    end = max([1.0, *(each.at_s for each in samples), *(each.start_s for each in requests)])
+    upper, lower = _two_plots(
+        end,
+        max((request.latency_s for request in requests), default=1.0),
+        max((max(sample.desired, sample.ready) for sample in samples), default=1),
     )
+    upper.grid("latency, s")
+    upper.legend({"ok": BLUE, "failed": RED})
+    for request in sorted(requests, key=lambda each: each.outcome == "failed"):  # on top
+        tip = f"at {request.start_s:.1f} s: {request.why or 'ok'} after {request.latency_s:.2f} s"
+        color = BLUE if request.outcome == "ok" else RED
+        upper.dot(request.start_s, request.latency_s, color, tip)
+    _replicas(
+        lower,
+        [(sample.at_s, sample.desired) for sample in samples],
+        [(sample.at_s, sample.ready) for sample in samples],
+    )
+    failed = sum(request.outcome == "failed" for request in requests)
     peak = max((sample.ready for sample in samples), default=0)
-    return Chart(_above(dots, steps), f"{len(requests)} requests, at most {peak} replicas ready")
+    text = f"{len(requests)} requests, {failed} failed, at most {peak} replicas ready"
+    return _stacked(upper, lower, text)
+
+
+def draw_run(result: SimulationResult) -> Chart:
+    """Draw a simulated run: requests in flight above, replicas below, on one time axis."""
+    most, ready = max(result.concurrency, default=0), max(result.ready, default=0)
+    upper, lower = _two_plots(result.t[-1], most, max(ready, *result.desired))
+    upper.grid("in flight", whole=True)
+    upper.legend({"requests in flight": AMBER})
+    upper.area(peaks(result.t, result.concurrency), AMBER, "requests in flight")
+    _replicas(
+        lower,
+        list(zip(result.t, result.desired, strict=True)),
+        list(zip(result.t, result.ready, strict=True)),
+    )
+    return _stacked(
+        upper, lower, f"at most {most} requests in flight, at most {ready} replicas ready"
+    )
 
 
 def front_chart(candidates: Sequence[Candidate], chosen: Candidate, now: Candidate) -> Chart:
     """Draw what settings cost against how long the first token takes, this and that marked."""
-    kinds = {"tried": GREY, "recommended": GREEN, "these settings": AMBER}
+    colors = {"tried": GREY, "these settings": AMBER, "recommended": GREEN}
     marked = [(each, "tried") for each in candidates if each is not chosen]
-    rows = [
-        {"cost": each.cost_per_hour, "ttft": each.ttft_p95_s, "kind": kind, "is": str(each.choice)}
-        for each, kind in [*marked, (now, "these settings"), (chosen, "recommended")]
-        if math.isfinite(each.ttft_p95_s)
-    ]
-    dots = {
-        "data": _rows(rows),
-        "width": WIDTH,
-        "height": 200,
-        "mark": {"type": "point", "filled": True, "size": 90, "opacity": 0.8, "tooltip": True},
-        "encoding": {
-            "x": _number("cost", "cost per hour") | {"scale": {"zero": False, "padding": 20}},
-            "y": _number("ttft", "TTFT p95, s")
-            | {"scale": {"type": "log", "padding": 10}, "axis": {"tickCount": 4}},
-            "color": _colors("kind", kinds),
-        },
-    }
-    return Chart(dots, f"{len(rows)} settings by cost and TTFT p95")
+    marked += [(now, "these settings"), (chosen, "recommended")]
+    drawn = [(each, kind) for each, kind in marked if math.isfinite(each.ttft_p95_s)]
+    costs = [each.cost_per_hour for each, _ in drawn]
+    times = [max(each.ttft_p95_s, 1e-3) for each, _ in drawn]
+    x = Axis(*around(costs or [1.0]), LEFT, WIDTH - RIGHT)
+    y = Axis(*around(times or [1.0], log=True), TOP + _FRONT, TOP, log=True)
+    plot = Plot(x, y)
+    plot.grid("TTFT p95, s")
+    plot.foot("cost per hour")
+    plot.legend(colors)
+    for (each, kind), cost, time in zip(drawn, costs, times, strict=True):
+        tip = f"{kind}: {each.choice}; {cost:.3g} per hour, TTFT p95 {each.ttft_p95_s:.3g} s"
+        plot.dot(cost, time, colors[kind], tip, radius=5 if kind == "tried" else 7)
+    text = f"{len(drawn)} settings by cost and TTFT p95"
+    if len(drawn) < len(marked):
+        text += f"; {len(marked) - len(drawn)} that answer no request are not drawn"
+    return Chart(plot.parts, TOP + _FRONT + FOOT, text)
 
 
-def replica_steps(rows: Iterable[tuple[float, int, int]], *, end: float) -> Spec:
-    """Describe desired and ready replicas over seconds as two step lines."""
-    values = [
-        {"t": t, "replicas": count, "kind": kind}
-        for t, (desired, ready) in changes((t, (desired, ready)) for t, desired, ready in rows)
-        for kind, count in (("desired", desired), ("ready", ready))
-    ]
-    most = max((row["replicas"] for row in values), default=0)
-    # Whole replicas only: left alone, the axis of at most one replica counts 0, 1, 1.
-    axis = {"values": list(range(0, most + 1, math.ceil(most / 6) or 1)), "format": "d"}
-    return {
-        "data": _rows(values),
-        "width": WIDTH,
-        "height": 110,
-        "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 2, "tooltip": True},
-        "encoding": {
-            "x": _seconds(end, labels=True),
-            "y": _number("replicas", "replicas") | {"axis": axis},
-            "color": _colors("kind", {"desired": GREY, "ready": BLUE}),
-            "strokeDash": {
-                "field": "kind",
-                "legend": None,
-                "scale": {"domain": ["desired", "ready"], "range": [[4, 3], [1, 0]]},
-            },
-        },
-    }
+def _two_plots(end: float, most_above: float, most_below: float) -> tuple[Plot, Plot]:
+    """Return two plots, one above the other, whose time axes are the same."""
+    x = Axis(0, end, LEFT, WIDTH - RIGHT)
+    foot = TOP + _UPPER + TOP + _LOWER
+    upper = Plot(x, Axis(0, most_above or 1, TOP + _UPPER, TOP))
+    return upper, Plot(x, Axis(0, most_below or 1, foot, foot - _LOWER))
 
 
-def changes(points: Iterable[tuple[float, Any]]) -> list[tuple[float, Any]]:
-    """Keep the points at which a step line changes, and the last."""
-    kept: list[tuple[float, Any]] = []
-    last: tuple[float, Any] | None = None
-    for point in points:
-        if last is None or point[1] != last[1]:
-            kept.append(point)
-        last = point
-    if last is not None and kept[-1] != last:
-        kept.append(last)
-    return kept
+def _replicas(
+    plot: Plot, desired: Sequence[tuple[float, int]], ready: Sequence[tuple[float, int]]
+) -> None:
+    plot.grid("replicas", whole=True)
+    plot.foot("seconds")
+    plot.legend(_DESIRED_READY)
+    if ready:
+        plot.steps(desired, GREY, "desired", dashes="5 3")
+        plot.steps(ready, BLUE, "ready")
 
 
-def _number(field: str, title: str | None) -> Spec:
-    return {"field": field, "type": "quantitative", "title": title}
-
-
-def _seconds(end: float, *, labels: bool) -> Spec:
-    """Describe the time axis."""
-    return _number("t", "seconds" if labels else None) | {
-        "scale": {"domain": [0, end], "nice": False},
-        "axis": {"tickCount": 8, "format": "d", "labels": labels},
-    }
-
-
-def _colors(field: str, colors: Mapping[str, str]) -> Spec:
-    scale = {"domain": list(colors), "range": list(colors.values())}
-    return {"field": field, "type": "nominal", "title": None, "scale": scale}
-
-
-def _rows(values: list[dict[str, Any]]) -> Spec:
-    # Inline: a chart travels in one file, with no server behind it.
-    return {"values": values}
-
-
-def _above(upper: Spec, lower: Spec) -> Spec:
-    return {"vconcat": [upper, lower], "resolve": {"scale": {"color": "independent"}}}
+def _stacked(upper: Plot, lower: Plot, text: str) -> Chart:
+    return Chart([*upper.parts, *lower.parts], lower.y.start + FOOT, text)

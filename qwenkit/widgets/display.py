@@ -1,16 +1,10 @@
-"""Show rendered documents and lists of results in a notebook: as HTML, and as plain text."""
+"""How does a notebook show documents and lists of results: as HTML, and as plain text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
-
-from pygments import highlight
-from pygments.formatters import HtmlFormatter
-from pygments.lexers import YamlLexer
-
-from qwenkit.manifests.render import to_yaml
 
 _COLORS = {
     "ok": "#1a7f37",
@@ -25,7 +19,7 @@ _CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
 
 
 class Shown:
-    """What a cell ends with: HTML for people, text for everything else."""
+    """The output of a cell: HTML for people, text for everything else."""
 
     def __init__(self, html: str, text: str) -> None:
         self._html, self._text = html, text
@@ -39,18 +33,25 @@ class Shown:
 
 def show_yaml(*docs: Any) -> Shown:
     """Show documents as YAML that can be copied as it is, comments kept."""
+    # Here, because tables are shown without them, in Pyodide too.
+    from pygments import highlight
+    from pygments.formatters import HtmlFormatter
+    from pygments.lexers import YamlLexer
+
+    from qwenkit.manifests.template import to_yaml
+
     text = to_yaml(list(docs))
     formatter = HtmlFormatter(noclasses=True, nobackground=True, prestyles=_PRE)
     return Shown(highlight(text, YamlLexer(), formatter), text)
 
 
 def show_table(rows: Iterable[Any], *columns: str, empty: str = "nothing") -> Shown:
-    """Show objects, mappings or tuples as a table, without the columns that are all empty.
+    """Show objects, mappings or tuples as a table; columns that are all empty are left out.
 
     Args:
-        rows: one a line; a tuple is in the order of ``columns``.
+        rows: one per line; a tuple has the order of ``columns``.
         columns: names of attributes or keys; also the headings.
-        empty: what to say if there is no row.
+        empty: the text if there is no row.
     """
     cells = [[_text(_get(row, i, name)) for i, name in enumerate(columns)] for row in rows]
     if not cells:

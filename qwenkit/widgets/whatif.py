@@ -1,7 +1,7 @@
-"""The what-if panel: sliders propose a scaling, the exact autoscaler answers in virtual time.
+"""What if the scaling were different: sliders propose, the exact autoscaler answers.
 
-Nothing here touches a cluster. The panel works without a front end: its first answer is there
-when it is made, and ``panel.value`` holds the current one.
+The answer is simulated in virtual time; nothing here touches a cluster. The panel works without
+a front end: its first answer is there when it is made, ``panel.value`` holds the current one.
 """
 
 from __future__ import annotations
@@ -13,21 +13,25 @@ from typing import Any
 
 from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.autoscaling.annotations import parse_spec
+from qwenkit.capacity.advice import ScalingContext, advise
 from qwenkit.capacity.environment import Environment
+from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.fleet import Startup
 from qwenkit.capacity.result import SimulationResult
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import ClosedLoop, Lengths
 from qwenkit.errors import InvalidValue, QwenkitError
-from qwenkit.widgets.run_picture import Picture, draw_run
+from qwenkit.widgets.charts import draw_run
+from qwenkit.widgets.svg import Chart
 
 QUIET_S, BUSY_S = 20, 180
+_LENGTHS = Lengths(prompt_tokens=64, output_tokens=128)
 
 
 @dataclass(frozen=True)
 class WhatIfAnswer:
-    """What the sliders say and what the simulation answers. Seconds; cost in GPU-hours."""
+    """The sliders' values, and what the simulation answers: seconds, cost in GPU-hours."""
 
     target: float
     utilization_percentage: int
@@ -64,6 +68,10 @@ class WhatIf:
     ) -> None:
         self._base = dict(annotations)
         self._server = VllmServer(gpu, model)
+        self._context = ScalingContext(
+            cold_start_s=startup_s,
+            kv_sequences=self._server.kv_tokens / (_LENGTHS.prompt_tokens + _LENGTHS.output_tokens),
+        )
         self._environment = Environment(
             startup=Startup(schedule_s=0, mount_s=0, load_s=startup_s, ready_s=0), initial_ready=1
         )
@@ -77,7 +85,7 @@ class WhatIf:
             "clients": clients,
         }
         self._box: _Box | None = None
-        self.value, self.picture = self._answer(self._sliders)
+        self.value, self.picture, self.advice = self._answer(self._sliders)
 
     def __repr__(self) -> str:
         return _sentence(self.value)
@@ -86,10 +94,10 @@ class WhatIf:
         """Move sliders from Python; return the new answer.
 
         Raises:
-            InvalidValue: the autoscaler does not know such a setting.
+            InvalidValue: no such slider, or a value that the autoscaler refuses.
         """
         moved = self._sliders | {name: self._number(name, sliders[name]) for name in sliders}
-        self.value, self.picture = self._answer(moved)
+        self.value, self.picture, self.advice = self._answer(moved)
         self._sliders = moved
         if self._box is not None:
             self._box.show(self._sliders, self._html())
@@ -111,34 +119,33 @@ class WhatIf:
         if self._box is None:
             try:
                 self._box = _Box(self._sliders, self._moved)
-            except ModuleNotFoundError:  # the picture answers without it
+            except ModuleNotFoundError:  # the chart answers without it
                 return None
             self._box.show(self._sliders, self._html())
         return self._box
 
-    def _answer(self, now: Mapping[str, Any]) -> tuple[WhatIfAnswer, Picture]:
-        spec = parse_spec(
-            self._base
-            | {
-                f"{PREFIX}target": f"{now['target']:g}",
-                f"{PREFIX}target-utilization-percentage": f"{now['utilization_percentage']:g}",
-                f"{PREFIX}min-scale": str(now["min_scale"]),
-                f"{PREFIX}max-scale": str(now["max_scale"]),
-                f"{PREFIX}window": f"{now['window_s']}s",
-            }
-        )
+    def _answer(self, now: Mapping[str, Any]) -> tuple[WhatIfAnswer, Chart, list[Finding]]:
+        annotations = self._base | {
+            f"{PREFIX}target": f"{now['target']:g}",
+            f"{PREFIX}target-utilization-percentage": f"{now['utilization_percentage']:g}",
+            f"{PREFIX}min-scale": str(now["min_scale"]),
+            f"{PREFIX}max-scale": str(now["max_scale"]),
+            f"{PREFIX}window": f"{now['window_s']}s",
+        }
+        spec = parse_spec(annotations)
         schedule = ((0, 0), (QUIET_S, now["clients"]), (QUIET_S + BUSY_S, 0))
         result = simulate(
             spec,
-            ClosedLoop(schedule, Lengths(prompt_tokens=64, output_tokens=128)),
+            ClosedLoop(schedule, _LENGTHS),
             self._server,
             environment=self._environment,
             duration_s=QUIET_S + BUSY_S + 2 * spec.stable_window_s,
         )
-        return _choice(now, spec.target, result), draw_run(result)
+        advice = advise(spec, annotations=annotations, context=self._context)
+        return _answer(now, spec.target, result), draw_run(result), advice
 
     def _moved(self, sliders: dict[str, Any]) -> None:
-        """Answer the sliders of the live panel; a setting that cannot be changes nothing."""
+        """Answer the sliders of the live panel; a refused setting changes nothing."""
         try:
             self.propose(**sliders)
         except QwenkitError as error:
@@ -156,7 +163,12 @@ class WhatIf:
         return int(value)
 
     def _html(self) -> str:
-        return f"<p>{escape(_sentence(self.value))}</p>{self.picture.svg()}"
+        advice = "".join(
+            f"<li><b>{escape(finding.level)}</b>: {escape(finding.message)}. "
+            f"Fix: {escape(finding.fix)}</li>"
+            for finding in self.advice
+        )
+        return f"<p>{escape(_sentence(self.value))}</p><ul>{advice}</ul>{self.picture.svg()}"
 
 
 class _Box:
@@ -165,14 +177,19 @@ class _Box:
     ``panel`` is the widget, ``controls`` its sliders by name.
 
     Args:
-        sliders: where they stand.
-        moved: called with all their values when a person has moved one.
+        sliders: their values.
+        moved: called with all values when a person has moved one.
     """
 
     def __init__(self, sliders: Mapping[str, Any], moved: Callable[[dict[str, Any]], None]) -> None:
         import ipywidgets as w
 
-        wide = {"style": {"description_width": "initial"}, "continuous_update": False}
+        # As wide as its column, so that no slider stands outside a narrow page.
+        wide = {
+            "style": {"description_width": "initial"},
+            "layout": w.Layout(width="auto"),
+            "continuous_update": False,
+        }
         self._moved = moved
         self.controls = {
             "target": w.FloatSlider(min=0.5, max=16, step=0.5, description="target", **wide),
@@ -187,7 +204,11 @@ class _Box:
         self._answer = w.HTML()
         grid = w.GridBox(
             list(self.controls.values()),
-            layout=w.Layout(grid_template_columns="repeat(3, 1fr)", width="680px"),
+            layout=w.Layout(
+                grid_template_columns="repeat(auto-fit, minmax(220px, 1fr))",
+                width="100%",
+                max_width="720px",
+            ),
         )
         self.panel = w.VBox([grid, self._answer])
         self.show(sliders, "")
@@ -195,8 +216,8 @@ class _Box:
             control.observe(self._changed, names="value")
 
     def show(self, sliders: Mapping[str, Any], html: str) -> None:
-        """Put the sliders where they stand, and the answer below them."""
-        self._showing = True  # it is the program that moves them now
+        """Set the sliders, and show the answer below them."""
+        self._showing = True  # the program moves them now, not a person
         for name, control in self.controls.items():
             control.min = min(control.min, sliders[name])
             control.max = max(control.max, sliders[name])
@@ -209,7 +230,7 @@ class _Box:
             self._moved({name: control.value for name, control in self.controls.items()})
 
 
-def _choice(sliders: Mapping[str, Any], effective: float, result: SimulationResult) -> WhatIfAnswer:
+def _answer(sliders: Mapping[str, Any], effective: float, result: SimulationResult) -> WhatIfAnswer:
     requests = result.requests
     return WhatIfAnswer(
         **sliders,
@@ -223,7 +244,8 @@ def _choice(sliders: Mapping[str, Any], effective: float, result: SimulationResu
 
 def _sentence(value: WhatIfAnswer) -> str:
     return (
-        f"{value.clients} clients, effective target {value.effective_target:g}: "
-        f"at most {value.peak_replicas} replicas ready, TTFT p95 {value.ttft_p95_s:g} s, "
-        f"{value.requests} answers, {value.gpu_hours:g} GPU-hours (modelled, ± 40 %)"
+        f"{value.clients} client{'s' * (value.clients != 1)}, effective target "
+        f"{value.effective_target:g}: at most {value.peak_replicas} replicas ready, "
+        f"TTFT p95 {value.ttft_p95_s:g} s, {value.requests} answers, "
+        f"{value.gpu_hours:g} GPU-hours (modelled, ± 40 %)"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from xml.etree import ElementTree
 
@@ -13,12 +14,12 @@ from qwenkit.cluster.scale import Replicas
 from qwenkit.errors import InvalidValue
 from qwenkit.inference.results import LoadResult, Request
 from qwenkit.widgets.charts import cold_start_chart, front_chart, load_chart
-from qwenkit.widgets.run_picture import _ticks
+from qwenkit.widgets.svg import Axis, Chart, changes, text_width
 from qwenkit.widgets.whatif import WhatIf
 
-VEGA = "application/vnd.vegalite.v5+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PREFIX = "autoscaling.knative.dev/"
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def panel(**more):
@@ -44,9 +45,23 @@ def test_the_panel_works_without_ipywidgets(monkeypatch):
     assert made.propose(max_scale=1).peak_replicas == 1
 
 
-def test_the_panel_needs_no_chart_library(monkeypatch):
-    monkeypatch.setitem(sys.modules, "vl_convert", None)
-    assert "<svg" in panel()._repr_mimebundle_()["text/html"]
+def test_the_panel_shows_the_rulebooks_advice():
+    made = panel(**{PREFIX + "metric": "rps"})
+    assert {"metric-rps", "hair-trigger-panic"} <= {finding.rule for finding in made.advice}
+    html = made._repr_mimebundle_()["text/html"]
+    assert "<b>warning</b>: waiting requests do not raise requests per second" in html
+    assert "this is the old spelling" not in html
+
+
+def test_the_panel_needs_no_template_library():
+    code = (
+        "import sys, qwenkit.widgets.whatif, qwenkit.widgets.charts, qwenkit.capacity.recommend\n"
+        "heavy = {'jinja2', 'pygments', 'ruamel', 'kubernetes', 'pydantic', 'ipywidgets'}\n"
+        "ours = {'qwenkit.manifests', 'qwenkit.weights', 'qwenkit.settings', 'qwenkit.cluster'}\n"
+        "print(sorted((heavy | ours) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_proposing_moves_values_picture_and_sliders():
@@ -64,7 +79,7 @@ def test_a_moved_slider_is_answered_below_it():
     made.controls["clients"].value = 1
     assert made.value.clients == 1
     assert made.value.peak_replicas == 1
-    assert "1 clients" in made._box._answer.value
+    assert "1 client," in made._box._answer.value
     assert "<svg" in made._box._answer.value
 
 
@@ -120,54 +135,93 @@ def test_an_error_is_escaped_before_it_is_html():
     assert "&lt;img" in made._box._answer.value
 
 
-def test_the_picture_of_a_run_is_svg_with_whole_replicas():
-    drawn = panel().picture
-    root = ElementTree.fromstring(drawn.svg())
-    assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    words = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"requests in flight", "replicas", "seconds", "desired", "ready"} <= set(words)
-    assert {"0", "1", "2", "3"} <= set(words)
-    bundle = drawn._repr_mimebundle_()
-    assert bundle == {"text/plain": drawn.text, "image/svg+xml": drawn.svg()}
+def words(chart: Chart) -> list[str]:
+    root = ElementTree.fromstring(chart.svg())
+    assert root.tag == f"{SVG}svg"
+    assert root.get("aria-label") == repr(chart)
+    return [word for text in root.iter(f"{SVG}text") for word in text.itertext()]
+
+
+def test_the_picture_of_a_run_says_what_its_caption_says():
+    made = panel()
+    drawn = made.picture
+    assert {"in flight", "replicas", "seconds", "desired", "ready"} <= set(words(drawn))
+    assert {"0", "1", "2", "3", "6"} <= set(words(drawn))
+    assert repr(drawn) == "at most 6 requests in flight, at most 3 replicas ready"
+    assert drawn._repr_mimebundle_() == {"text/plain": drawn.text, "text/html": drawn.svg()}
 
 
 @pytest.mark.parametrize(
-    ("most", "ticks"),
-    [(1, [0, 1]), (3, [0, 1, 2, 3]), (6, [0, 2, 4, 6]), (70, [0, 20, 40, 60])],
+    ("high", "whole", "ticks"),
+    [
+        (1, True, [0, 1]),
+        (3, True, [0, 1, 2, 3]),
+        (6, True, [0, 2, 4, 6]),
+        (70, True, [0, 20, 40, 60]),
+        (0.9, False, [0, 0.2, 0.4, 0.6, 0.8]),
+    ],
 )
-def test_ticks_are_round_and_whole(most, ticks):
-    assert list(_ticks(most, 4)) == ticks
+def test_ticks_are_round(high, whole, ticks):
+    assert Axis(0, high, 100, 0).ticks(4, whole=whole) == ticks
 
 
-def charts():
-    steps = (ColdStartStep("scheduled", 0.5, 0.5), ColdStartStep("<b>load</b>", 45.5, 45.0))
-    requests = (
-        Request(0.0, 1.0, "ok", "", 0.5, 0.9, 8),
-        Request(1.0, 2.0, "failed", "http 503", None, 0.0, 0),
+def test_a_logarithmic_axis_has_powers_of_ten_and_more_where_they_are_few():
+    assert Axis(0.05, 30, 100, 0, log=True).ticks(4) == [0.1, 1, 10]
+    assert Axis(0.5, 30, 100, 0, log=True).ticks(4) == [0.5, 1, 2, 5, 10, 20]
+    assert Axis(0.1, 10, 100, 0, log=True).at(1) == 50
+
+
+def test_a_step_line_keeps_its_changes_and_its_end():
+    points = [(0, 1), (1, 1), (2, 3), (3, 3), (4, 3)]
+    assert list(changes(points)) == [(0, 1), (2, 3), (4, 3)]
+    assert list(changes([])) == []
+    assert text_width("模型") > text_width("ab")
+
+
+def load(*latencies: float) -> LoadResult:
+    requests = [
+        Request(2.0 * i, 2.0 * i + s, "ok", "", 0.1, 0.9, 8) for i, s in enumerate(latencies)
+    ]
+    failed = Request(9.0, 9.5, "failed", "http 503", None, 0, 0)
+    return LoadResult(1, (*requests, failed), 10.0, began=0.0)
+
+
+def test_requests_and_replicas_share_one_time_axis():
+    samples = [Replicas(1, 0, 1, 0, 0.0), Replicas(2, 1, 0, 0, 8.0)]
+    drawn = load_chart(load(1.0, 2.0, 1.5), samples)
+    assert repr(drawn) == "4 requests, 1 failed, at most 1 replicas ready"
+    root = ElementTree.fromstring(drawn.svg())
+    dots = [float(dot.get("cx")) for dot in root.iter(f"{SVG}circle")]
+    assert len(dots) == 4
+    axis = Axis(0, 9.0, min(dots), max(dots))  # the last request starts after the last sample
+    ready = next(p for p in root.iter(f"{SVG}path") if (p.findtext(f"{SVG}title")) == "ready")
+    assert f"H{axis.at(8.0):g}V" in ready.get("d")
+    tips = [dot.findtext(f"{SVG}title") for dot in root.iter(f"{SVG}circle")]
+    assert "at 9.0 s: http 503 after 0.50 s" in tips
+
+
+def test_settings_that_answer_nothing_are_counted_and_not_drawn():
+    good, bad = (
+        Candidate(
+            choice=ScalingChoice(8, 0, 1, 3),
+            ttft_p95_s=ttft_p95_s,
+            tpot_p95_s=0.02,
+            latency_p95_s=2.0,
+            cost_per_hour=26.0,
+            failed_share=0.0,
+        )
+        for ttft_p95_s in (0.5, float("inf"))
     )
-    candidate = Candidate(
-        choice=ScalingChoice(8, 0, 1, 3),
-        ttft_p95_s=0.5,
-        tpot_p95_s=0.02,
-        latency_p95_s=2.0,
-        cost_per_hour=26.0,
-        failed_share=0.0,
-    )
-    return {
-        "cold start: 45.5 s, longest: <b>load</b> 45.0 s": cold_start_chart(Timeline("p", steps)),
-        "2 requests, at most 1 replicas ready": load_chart(
-            LoadResult(1, requests, 2.0, began=0.0),
-            [Replicas(1, 0, 1, 0, 0.0), Replicas(1, 1, 0, 0, 2.0)],
-        ),
-        "2 settings by cost and TTFT p95": front_chart([candidate], candidate, candidate),
-        "cold start: 0.0 s": cold_start_chart(Timeline("p", ())),
-    }
+    drawn = front_chart([good, bad], good, bad)
+    assert repr(drawn) == "1 settings by cost and TTFT p95; 2 that answer no request are not drawn"
+    assert drawn.svg().count("<circle") == 1
 
 
-def test_every_chart_is_text_vega_lite_and_svg():
-    for text, chart in charts().items():
-        bundle = chart._repr_mimebundle_()
-        assert bundle["text/plain"] == repr(chart) == text
-        assert bundle[VEGA]["$schema"].endswith("vega-lite/v5.json")
-        assert ElementTree.fromstring(bundle["image/svg+xml"]).tag.endswith("svg")
-        assert "<b>" not in bundle["image/svg+xml"], "names of steps are text, not markup"
+def test_names_are_text_and_empty_results_are_drawn():
+    steps = (ColdStartStep("scheduled", 0.5, 0.5), ColdStartStep("<b>模型</b>", 45.5, 45.0))
+    drawn = cold_start_chart(Timeline("p", steps))
+    assert repr(drawn) == "cold start: 45.5 s, longest: <b>模型</b> 45.0 s"
+    assert {"<b>模型</b>", "45.0 s"} <= set(words(drawn))
+    assert "<b>" not in drawn.svg()
+    assert repr(cold_start_chart(Timeline("p", ()))) == "cold start: 0.0 s"
+    assert words(load_chart(LoadResult(1, (), 0.0, began=0.0), []))
