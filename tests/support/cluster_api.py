@@ -1,4 +1,4 @@
-"""A few hundred bytes of a Kubernetes API over HTTP, for tests: enough verbs, no controllers."""
+"""A small Kubernetes API over HTTP for tests: enough verbs, no controllers."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 from places import DATA
 
+from qwenkit.cluster.client import Cluster
 from qwenkit.sandbox.http import listen
+from qwenkit.settings import Settings
 
 Obj = dict[str, Any]
 RECORDINGS = DATA / "cluster"
+KSVC = "serving.knative.dev/v1/Service"
+OURS = {"app.kubernetes.io/managed-by": "qwenkit", "qwenkit.dev/run": "default"}
 
 # api version, kind, plural, namespaced
 KINDS = [
@@ -56,7 +61,7 @@ class Api:
         self._uids = 0
 
     def add(self, obj: Obj) -> Obj:
-        """Put an object there, as somebody else would."""
+        """Store an object, as another client would."""
         meta = obj.setdefault("metadata", {})
         self._uids += 1
         meta.setdefault("uid", f"uid-{self._uids}")
@@ -154,7 +159,7 @@ class Api:
 
 
 class Replay(Api):
-    """A recorded lifecycle: every listing of pods moves one recorded change on."""
+    """A recorded lifecycle: every listing of pods takes one recorded change."""
 
     def __init__(self, name: str, *, at: float) -> None:
         super().__init__()
@@ -163,13 +168,13 @@ class Replay(Api):
         self.listed = lambda kind: self.step() if kind.endswith("/Pod") else None
 
     def step(self) -> None:
-        """Take one recorded change; there may be none left."""
+        """Take one recorded change, if one is left."""
         if self._lines:
             _, change, obj = self._lines.popleft()
             play(self.objects, change, obj)
 
     def to(self, seconds: float) -> None:
-        """Move on to a second of the recording."""
+        """Take all changes up to a second of the recording."""
         while self._lines and self._lines[0][0] <= seconds:
             self.step()
 
@@ -184,7 +189,7 @@ def final(name: str, before: float | None = None) -> list[Obj]:
     """The objects of a recording at a second, default just before the Service is deleted."""
     lines = list(lifecycle(name))
     if before is None:
-        # The action is logged when its call returned: its first effects stand before it.
+        # An action is logged when its call returns: its first effects are logged before it.
         deleted = [s for s, change, obj in lines if change == "ACTION" and obj["verb"] == "delete"]
         before = deleted[-1] - 0.1
     objects: dict[tuple[str, str, str], Obj] = {}
@@ -200,6 +205,15 @@ def play(objects: dict[tuple[str, str, str], Obj], change: str, obj: Obj) -> Non
         objects.pop(key(obj), None)
     elif change not in ("ACTION", "ERROR"):
         objects[key(obj)] = obj
+
+
+def obj(kind: str, name: str, *, namespace: str = "default", **more: Any) -> Obj:
+    """Return an object of a kind such as ``apps/v1/Deployment``; ``labels`` go to its metadata."""
+    api_version, _, kind = kind.rpartition("/")
+    namespaced = next(row[3] for row in KINDS if row[:2] == (api_version, kind))
+    meta: Obj = {"name": name, "labels": dict(more.pop("labels", {}))}
+    meta |= {"namespace": namespace} if namespaced else {}
+    return {"apiVersion": api_version, "kind": kind, "metadata": meta, **more}
 
 
 def key(obj: Obj) -> tuple[str, str, str]:
@@ -263,3 +277,12 @@ def write_kubeconfig(path: Path, server: str, *, context: str = "sandbox") -> Pa
     }
     path.write_text(json.dumps(config), "utf-8")
     return path
+
+
+@contextmanager
+def connected(api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Connect a ``Cluster`` of the default settings to an API."""
+    with serving(api.app()) as url:
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(folder / "config", url)))
+        with closing(Cluster.connect(Settings())) as cluster:
+            yield cluster

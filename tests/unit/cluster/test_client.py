@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cluster_api import Api, serving, status, write_kubeconfig
+from cluster_api import KSVC, OURS, Api, obj, serving, status, write_kubeconfig
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.kinds import KSVC, NODE, PVC, SECRET, Kind
+from qwenkit.cluster.kinds import NODE, PVC, SECRET, Kind, as_kind
 from qwenkit.errors import (
     Conflict,
     Forbidden,
@@ -20,7 +20,6 @@ from qwenkit.errors import (
 )
 from qwenkit.settings import Settings
 
-OURS = {"app.kubernetes.io/managed-by": "qwenkit", "qwenkit.dev/run": "default"}
 FLAG_REFUSAL = (
     'admission webhook "validation.webhook.serving.knative.dev" denied the request: validation '
     "failed: Persistent volume claim support is disabled, but found persistent volume claim "
@@ -29,54 +28,24 @@ FLAG_REFUSAL = (
 )
 
 
-@pytest.fixture
-def api() -> Api:
-    return Api()
+@pytest.fixture(autouse=True)
+def dead_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing answers there: a client that uses it cannot reach the server."""
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
 
 
-@pytest.fixture
-def url(api: Api) -> Iterator[str]:
-    with serving(api.app()) as url:
-        yield url
+def claim(name: str = "llm-model", labels: dict[str, str] = OURS, **more: Any) -> dict[str, Any]:
+    volume = {"volumeName": name}
+    return obj("v1/PersistentVolumeClaim", name, labels=labels, spec=volume, **more)
 
 
-@pytest.fixture
-def settings(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "config", url)))
-    # Nobody answers there: a client that heeds it cannot reach the server.
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    monkeypatch.delenv("no_proxy", raising=False)
-    return Settings()
-
-
-@pytest.fixture
-def cluster(settings: Settings) -> Iterator[Cluster]:
-    cluster = Cluster.connect(settings)
-    yield cluster
-    cluster.close()
-
-
-def claim(name: str = "llm-model", labels: dict[str, str] | None = None) -> dict[str, object]:
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {
-            "name": name,
-            "namespace": "default",
-            "labels": OURS if labels is None else labels,
-        },
-        "spec": {"volumeName": name},
-    }
-
-
-def test_the_named_context_is_used_and_not_the_current_one(cluster: Cluster, url: str) -> None:
-    assert cluster.address == url
+def test_the_named_context_is_used_and_not_the_current_one(cluster: Cluster) -> None:
     assert cluster.version()["gitVersion"] == "v1.36.2"
 
 
-def test_an_unknown_context_is_refused_with_those_that_exist(settings: Settings) -> None:
+@pytest.mark.usefixtures("cluster")
+def test_an_unknown_context_is_refused_with_those_that_exist() -> None:
     with pytest.raises(NotFound) as caught:
         Cluster.connect(Settings(context="kind-course"))
     assert "sandbox, production" in caught.value.why
@@ -97,7 +66,7 @@ def test_a_missing_sandbox_context_says_how_to_start_it(
 @pytest.mark.parametrize(
     ("text", "error"), [(None, NotFound), ("[", InvalidValue), ("[1]", InvalidValue)]
 )
-def test_a_kubeconfig_that_is_none(
+def test_a_file_that_is_not_a_kubeconfig(
     text: str | None, error: type[QwenkitError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "config"
@@ -120,39 +89,35 @@ def test_a_refused_connection_names_the_address(
 
 
 def test_discovery_leaves_no_file(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "tmp"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    cluster = Cluster.connect(settings)
     assert cluster.list(NODE) == []
     assert list(folder.iterdir()) == []
-    cluster.close()
 
 
 def test_find_is_none_and_get_raises(cluster: Cluster) -> None:
-    assert cluster.find(KSVC, "qwen") is None
+    assert cluster.find("ksvc", "qwen") is None
     with pytest.raises(NotFound, match="ksvc qwen"):
         cluster.get("ksvc", "qwen")
 
 
 def test_an_unknown_kind_is_absent_until_it_is_installed(cluster: Cluster, api: Api) -> None:
     api.without = {"Service", "Configuration", "Revision", "Route"}
-    assert not cluster.serves(KSVC)
+    assert not cluster.serves(as_kind("ksvc"))
     with pytest.raises(NotFound, match=r"Service of serving\.knative\.dev") as caught:
-        cluster.get(KSVC, "qwen")
+        cluster.get("ksvc", "qwen")
     assert "Knative" in caught.value.fix
     api.without = set()
-    assert cluster.serves(KSVC)
+    assert cluster.serves(as_kind("ksvc"))
 
 
 def test_list_filters_by_labels_and_completes_the_items(cluster: Cluster, api: Api) -> None:
     api.add(claim("a"))
     api.add(claim("b", {}))
-    elsewhere = claim("c")
-    elsewhere["metadata"]["namespace"] = "other"  # type: ignore[index]
-    api.add(elsewhere)
+    api.add(claim("c", namespace="other"))
     found = cluster.list("pvc", labels=OURS)
     assert [obj["metadata"]["name"] for obj in found] == ["a"]
     assert (found[0]["apiVersion"], found[0]["kind"]) == ("v1", "PersistentVolumeClaim")
@@ -171,11 +136,11 @@ def test_a_dry_run_changes_nothing(cluster: Cluster, api: Api) -> None:
     assert cluster.find(PVC, "llm-model") is None
 
 
-def test_what_is_not_ours_is_neither_applied_nor_patched_nor_deleted(
+def test_foreign_objects_are_neither_applied_nor_patched_nor_deleted(
     cluster: Cluster, api: Api
 ) -> None:
     foreign = claim(labels={})
-    foreign["metadata"]["managedFields"] = [{"manager": "kubectl-create"}]  # type: ignore[index]
+    foreign["metadata"]["managedFields"] = [{"manager": "kubectl-create"}]
     api.add(foreign)
     before = str(foreign)
     for act in (
@@ -220,7 +185,7 @@ def test_delete_is_idempotent_and_names_the_uid(cluster: Cluster, api: Api) -> N
         (418, "teapot", QwenkitError),
     ],
 )
-def test_statuses_have_one_meaning_each(
+def test_each_status_has_one_meaning(
     cluster: Cluster, api: Api, code: int, message: str, error: type[QwenkitError]
 ) -> None:
     api.refuse = lambda method, _path, _body: (
@@ -239,20 +204,20 @@ def test_the_pvc_flag_s_refusal_comes_with_the_patch(cluster: Cluster, api: Api)
         status(400, "BadRequest", FLAG_REFUSAL) if method == "PATCH" else None
     )
     with pytest.raises(Rejected) as caught:
-        cluster.apply({**claim(), "kind": "Service", "apiVersion": "serving.knative.dev/v1"})
+        cluster.apply(obj(KSVC, "qwen"))
     assert "kubectl patch configmap config-features -n knative-serving" in caught.value.fix
     assert '"kubernetes.podspec-persistent-volume-claim":"enabled"' in caught.value.fix
     assert '"kubernetes.podspec-persistent-volume-write":"enabled"' in caught.value.fix
 
 
 def test_logs_are_text_even_if_they_look_like_json(cluster: Cluster, api: Api) -> None:
-    api.add({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default"}})
+    api.add(obj("v1/Pod", "p"))
     assert cluster.logs("p", container="c") == "last words\n"
     api.logs = "123"
     assert cluster.logs("p", container="c") == "123"
 
 
-def test_a_kind_may_be_named_as_kubectl_does(cluster: Cluster) -> None:
+def test_a_kind_may_be_named_as_in_kubectl(cluster: Cluster) -> None:
     assert cluster.find("PersistentVolumeClaim", "x") is None
     assert cluster.find("secret", "x") is None
     assert str(SECRET) == "secret"

@@ -1,4 +1,4 @@
-"""Kubeconfigs as they are out there: several, broken, with plugins, proxies and authorities."""
+"""Real kubeconfigs: several files, broken ones, with plugins, proxies and authorities."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from qwenkit.sandbox.kube.tls import make_certificates
 from qwenkit.settings import Settings
 
 PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy")
-TOKEN = "kube-token-that-nobody-may-see"
+TOKEN = "kube-token-to-keep-secret"
 
 
 def kubeconfig(path: Path, server: str = "http://127.0.0.1:9", **more: Any) -> Path:
@@ -75,7 +75,7 @@ def test_relative_files_belong_to_their_kubeconfig(tmp_path: Path, use: Any) -> 
 
 
 @pytest.mark.parametrize(
-    ("broken", "said"),
+    ("broken", "text"),
     [
         ({"clusters": [{"name": "bad", "cluster": {}}]}, "server"),
         ({"clusters": [{"name": "bad", "cluster": {"server": "127.0.0.1:6443"}}]}, "server"),
@@ -86,12 +86,12 @@ def test_relative_files_belong_to_their_kubeconfig(tmp_path: Path, use: Any) -> 
     ],
 )
 def test_a_broken_entry_is_named_and_shows_no_token(
-    tmp_path: Path, use: Any, broken: dict[str, Any], said: str
+    tmp_path: Path, use: Any, broken: dict[str, Any], text: str
 ) -> None:
     use(kubeconfig(tmp_path / "bad", **broken))
     with pytest.raises(InvalidValue, match="KUBECONFIG") as caught:
         api_client("bad")
-    assert said in caught.value.why
+    assert text in caught.value.why
     assert TOKEN not in str(caught.value) + str(caught.value.to_dict())
 
 
@@ -115,7 +115,7 @@ def test_a_credential_plugin_that_works_is_used(tmp_path: Path, use: Any) -> Non
     client.close()
 
 
-def test_a_credential_plugin_that_fails_is_not_passed_over(tmp_path: Path, use: Any) -> None:
+def test_a_credential_plugin_that_fails_is_an_error(tmp_path: Path, use: Any) -> None:
     user = plugin(tmp_path, "raise SystemExit(3)")
     use(kubeconfig(tmp_path / "cloud", users=[{"name": "cloud", "user": user}]))
     with pytest.raises(Forbidden, match="credential plugin") as caught:
@@ -124,7 +124,7 @@ def test_a_credential_plugin_that_fails_is_not_passed_over(tmp_path: Path, use: 
     assert "--context cloud" in caught.value.fix
 
 
-def test_a_proxy_is_for_what_is_far_away(
+def test_a_proxy_is_not_used_for_loopback(
     tmp_path: Path, use: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in PROXIES:
@@ -146,7 +146,7 @@ def test_a_proxy_is_for_what_is_far_away(
     }
 
 
-def test_a_context_of_the_pod_we_run_in_needs_a_service_account(
+def test_the_in_cluster_context_needs_a_service_account(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("KUBECONFIG")
@@ -156,7 +156,7 @@ def test_a_context_of_the_pod_we_run_in_needs_a_service_account(
 
 
 @pytest.mark.parametrize("context", ["sandbox", "kind-course"])
-def test_nobody_there_has_another_fix_for_each_target(
+def test_an_unreachable_server_has_a_fix_for_its_target(
     tmp_path: Path, use: Any, context: str
 ) -> None:
     with serving(Api().app()) as gone:
@@ -166,7 +166,7 @@ def test_nobody_there_has_another_fix_for_each_target(
     assert ("qwenkit sandbox up" in caught.value.fix) is (context == "sandbox")
 
 
-def test_an_authority_that_is_not_trusted_is_said_to_be_that(tmp_path: Path, use: Any) -> None:
+def test_an_untrusted_authority_is_reported(tmp_path: Path, use: Any) -> None:
     made, other = make_certificates(), make_certificates()
     (tmp_path / "other").write_text(other.ca_pem)
     with serving(Api().app(), made.ssl_context) as url:
@@ -178,7 +178,7 @@ def test_an_authority_that_is_not_trusted_is_said_to_be_that(tmp_path: Path, use
     assert "certificate-authority-data" in caught.value.fix
 
 
-def test_errors_are_ours_whatever_the_file_holds(tmp_path: Path, use: Any) -> None:
+def test_every_content_of_a_file_raises_our_error(tmp_path: Path, use: Any) -> None:
     for n, text in enumerate(("", "null", "[]", "a: &a [*a]", "contexts: 3", "\x00", "- 1")):
         path = tmp_path / f"c{n}"
         path.write_text(text)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_api import Api, serving, status, write_kubeconfig
+from cluster_api import KSVC, OURS, Api, obj, status
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.gateway import find_gateway, gateway_url
@@ -19,16 +19,6 @@ Obj = dict[str, Any]
 KEYS = {"OSS_ACCESS_KEY_ID": "id", "OSS_ACCESS_KEY_SECRET": "top-secret"}
 
 
-def obj(kind: str, name: str, namespace: str = "", api_version: str = "v1", **more: Any) -> Obj:
-    meta: Obj = {"name": name, "labels": more.pop("labels", {})}
-    return {
-        "apiVersion": api_version,
-        "kind": kind,
-        "metadata": meta | ({"namespace": namespace} if namespace else {}),
-        **more,
-    }
-
-
 def gpu_node(name: str = "gpu-1", gpus: int = 3, **labels: str) -> Obj:
     marks = {
         "aliyun.accelerator/nvidia_name": "Tesla-V100-SXM2-16GB",
@@ -36,7 +26,7 @@ def gpu_node(name: str = "gpu-1", gpus: int = 3, **labels: str) -> Obj:
     }
     addresses = [{"type": "InternalIP", "address": "10.0.0.7"}]
     return obj(
-        "Node",
+        "v1/Node",
         name,
         labels=marks | labels,
         status={"allocatable": {"nvidia.com/gpu": str(gpus)}, "addresses": addresses},
@@ -48,53 +38,41 @@ def kourier(namespace: str = "kourier-system", port: int = 80, **status_: Any) -
         {"name": "https", "port": 443, "nodePort": 31443},
         {"name": "http2", "port": port, "nodePort": 31080},
     ]
-    return obj("Service", "kourier", namespace, spec={"ports": ports}, status=status_)
+    return obj("v1/Service", "kourier", namespace=namespace, spec={"ports": ports}, status=status_)
 
 
 def balanced(*ingress: Obj) -> Obj:
     return {"loadBalancer": {"ingress": list(ingress)}}
 
 
+def config(name: str, **data: str) -> Obj:
+    return obj("v1/ConfigMap", f"config-{name}", namespace="knative-serving", data=data)
+
+
 @pytest.fixture
-def api() -> Api:
-    """A cluster on which the course can run."""
+def api(monkeypatch: pytest.MonkeyPatch) -> Api:
+    """A cluster on which the course can run, and keys in the environment."""
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
     api = Api()
-    flags = {"kubernetes.podspec-persistent-volume-claim": "enabled"}
-    version = {"app.kubernetes.io/version": "1.19.0"}
+    controller = obj(
+        "apps/v1/Deployment",
+        "controller",
+        namespace="knative-serving",
+        labels={"app.kubernetes.io/version": "1.19.0"},
+        status={"readyReplicas": 1},
+    )
     for one in (
         gpu_node(),
-        obj("Namespace", "default"),
-        obj("CSIDriver", "ossplugin.csi.alibabacloud.com", api_version="storage.k8s.io/v1"),
-        obj("ConfigMap", "config-features", "knative-serving", data=flags),
-        obj(
-            "ConfigMap",
-            "config-network",
-            "knative-serving",
-            data={"ingress.class": "kourier.ingress.networking.knative.dev"},
-        ),
-        obj(
-            "Deployment",
-            "controller",
-            "knative-serving",
-            "apps/v1",
-            labels=version,
-            status={"readyReplicas": 1},
-        ),
+        obj("v1/Namespace", "default"),
+        obj("storage.k8s.io/v1/CSIDriver", "ossplugin.csi.alibabacloud.com"),
+        config("features", **{"kubernetes.podspec-persistent-volume-claim": "enabled"}),
+        config("network", **{"ingress.class": "kourier.ingress.networking.knative.dev"}),
+        controller,
         kourier(**balanced({"ip": "47.1.2.3"})),
     ):
         api.add(one)
     return api
-
-
-@pytest.fixture
-def cluster(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    with serving(api.app()) as url:
-        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "config", url)))
-        for name, value in KEYS.items():
-            monkeypatch.setenv(name, value)
-        cluster = Cluster.connect(Settings())
-        yield cluster
-        cluster.close()
 
 
 def report_of(**settings: Any) -> PreflightReport:
@@ -118,7 +96,7 @@ def test_a_good_cluster_passes_everything(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "check", "verdict", "said"),
+    ("change", "check", "verdict", "text"),
     [
         (lambda a: a.objects.pop(("v1/Node", "", "gpu-1")), "gpus", "fail", "node pool"),
         (
@@ -136,9 +114,7 @@ def test_a_good_cluster_passes_everything(cluster: Cluster) -> None:
         (lambda a: a.add(gpu_node(gpus=2)), "scale", "warn", "max_scale=2"),
         (lambda a: a.without.add("Service"), "knative", "fail", "Deploy"),
         (
-            lambda a: a.add(
-                obj("ConfigMap", "config-features", "knative-serving", data={"_example": "x"})
-            ),
+            lambda a: a.add(config("features", _example="x")),
             "pvc-flag",
             "fail",
             "kubectl patch configmap config-features",
@@ -153,7 +129,7 @@ def test_a_good_cluster_passes_everything(cluster: Cluster) -> None:
         ),
         (lambda a: a.objects.pop(("v1/Namespace", "", "default")), "namespace", "fail", "create"),
         (
-            lambda a: a.add(obj("PersistentVolume", "llm-model", spec={})),
+            lambda a: a.add(obj("v1/PersistentVolume", "llm-model", spec={})),
             "names",
             "fail",
             "another service",
@@ -167,20 +143,20 @@ def test_a_good_cluster_passes_everything(cluster: Cluster) -> None:
     ],
 )
 def test_each_missing_prerequisite_is_named_with_its_fix(
-    cluster: Cluster, api: Api, change: Any, check: str, verdict: str, said: str
+    cluster: Cluster, api: Api, change: Any, check: str, verdict: str, text: str
 ) -> None:
     change(api)
     report = report_of()
     found = next(c for c in report.checks if c.name == check)
     assert found.verdict == verdict
-    assert said in found.why + found.fix
+    assert text in found.why + found.fix
     assert report.ok is (verdict != "fail")
     if verdict == "fail":
         with pytest.raises(PreflightError, match=check):
             report.require()
 
 
-def test_what_may_not_be_read_is_unknown(cluster: Cluster, api: Api) -> None:
+def test_a_check_without_the_right_to_read_is_unknown(cluster: Cluster, api: Api) -> None:
     api.refuse = lambda _method, path, _body: (
         status(403, "Forbidden", "nodes is forbidden") if path.endswith("/nodes") else None
     )
@@ -206,7 +182,7 @@ def test_without_a_cluster_the_rest_is_still_checked(
 
 
 def test_our_own_objects_are_no_obstacle(cluster: Cluster, api: Api) -> None:
-    api.add(obj("PersistentVolume", "llm-model", labels=Settings().labels, spec={}))
+    api.add(obj("v1/PersistentVolume", "llm-model", labels=OURS, spec={}))
     assert report_of().found("names") == "ours already: pv llm-model"
     assert verdicts(report_of(run="other"))["names"] == "fail"
 
@@ -230,24 +206,17 @@ def test_the_gateway_is_found_in_the_service(
     assert gateway_url(cluster) == url
 
 
-def test_the_configured_class_is_asked_first(cluster: Cluster, api: Api) -> None:
+def test_the_configured_ingress_class_comes_first(cluster: Cluster, api: Api) -> None:
     istio = kourier("istio-system", **balanced({"ip": "47.4.4.4"}))
     istio["metadata"]["name"] = "istio-ingressgateway"
     api.add(istio)
     assert gateway_url(cluster) == "http://47.1.2.3"
-    config = obj(
-        "ConfigMap",
-        "config-network",
-        "knative-serving",
-        data={"ingress-class": "istio.ingress.networking.knative.dev"},
-    )
-    api.add(config)
+    api.add(config("network", **{"ingress-class": "istio.ingress.networking.knative.dev"}))
     assert gateway_url(cluster) == "http://47.4.4.4"
 
 
-def test_the_parameter_wins_and_the_host_is_the_service_s(cluster: Cluster, api: Api) -> None:
-    service = obj("Service", "qwen", "default", "serving.knative.dev/v1", spec={})
-    api.add(service)
+def test_the_parameter_wins_and_the_host_is_from_the_service(cluster: Cluster, api: Api) -> None:
+    service = api.add(obj(KSVC, "qwen", spec={}))
     settings = Settings(gateway="127.0.0.1:8080")
     with pytest.raises(NotReady, match="no URL"):
         find_gateway(cluster, settings)
@@ -256,7 +225,7 @@ def test_the_parameter_wins_and_the_host_is_the_service_s(cluster: Cluster, api:
     assert (found.url, found.host) == ("http://127.0.0.1:8080", "qwen.default.example.com")
 
 
-def test_the_estimate_multiplies_and_admits_what_it_is() -> None:
+def test_the_estimate_names_an_example_price() -> None:
     settings = Settings(min_scale=1, max_scale=3, gpu_count=2)
     paid = estimate(settings, hours=2, price_per_gpu_hour=10)
     assert (paid.least, paid.most) == (40, 120)
@@ -266,25 +235,25 @@ def test_the_estimate_multiplies_and_admits_what_it_is() -> None:
     assert estimate(Settings(gpu="H20")).least is None
 
 
-def test_who_wants_no_gpu_needs_none(cluster: Cluster, api: Api) -> None:
+def test_without_wanted_gpus_none_is_needed(cluster: Cluster, api: Api) -> None:
     del api.objects["v1/Node", "", "gpu-1"]
     report = report_of(gpu_count=0)
     assert verdicts(report)["gpus"] == "ok"
     assert report.ok
 
 
-def test_a_driver_is_there_if_a_node_has_it(cluster: Cluster, api: Api) -> None:
+def test_the_driver_of_a_node_is_enough(cluster: Cluster, api: Api) -> None:
     del api.objects["storage.k8s.io/v1/CSIDriver", "", "ossplugin.csi.alibabacloud.com"]
     driver = {"name": "ossplugin.csi.alibabacloud.com", "nodeID": "i-1"}
-    api.add(obj("CSINode", "gpu-1", api_version="storage.k8s.io/v1", spec={"drivers": None}))
+    api.add(obj("storage.k8s.io/v1/CSINode", "gpu-1", spec={"drivers": None}))
     assert verdicts(report_of())["csi-driver"] == "fail"
-    api.add(obj("CSINode", "gpu-2", api_version="storage.k8s.io/v1", spec={"drivers": [driver]}))
+    api.add(obj("storage.k8s.io/v1/CSINode", "gpu-2", spec={"drivers": [driver]}))
     assert verdicts(report_of())["csi-driver"] == "ok"
 
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """Return a port of this machine at which somebody answers."""
+    """Return a port of this machine that accepts connections."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
@@ -309,17 +278,17 @@ def unbalanced(api: Api, **spec: Any) -> None:
     api.add(service)
 
 
-def test_of_several_nodes_the_one_that_answers_is_taken(
+def test_of_several_nodes_the_one_that_answers_is_used(
     cluster: Cluster, api: Api, port: int
 ) -> None:
     ports = [{"name": "http2", "port": 80, "nodePort": port}]
     unbalanced(api, ports=ports)
-    # Nobody answers at the first: that loopback address is not the one that is listened at.
+    # Nothing listens on the first address.
     addresses(api, "127.0.0.0", "127.0.0.1")
     assert gateway_url(cluster) == f"http://127.0.0.1:{port}"
 
 
-def test_the_service_s_own_address_is_taken_only_if_it_answers(
+def test_the_address_of_the_service_is_used_only_if_it_answers(
     cluster: Cluster, api: Api, port: int
 ) -> None:
     unbalanced(api, clusterIP="127.0.0.1", ports=[{"name": "http2", "port": port}])

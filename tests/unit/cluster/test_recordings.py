@@ -1,4 +1,4 @@
-"""What the rules say about recordings of a real cluster."""
+"""The rules explain recordings of a real cluster."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_each_failure_has_its_one_cause(
     assert str(found).startswith(found.cause)
 
 
-def test_a_gpu_that_is_only_taken_is_worth_waiting_for() -> None:
+def test_a_gpu_in_use_is_worth_waiting_for() -> None:
     found = diagnose(snapshot(final("no-gpu"), nodes=(node(8),)), "qwen", "default")
     assert (found.code, found.permanent) == ("no-gpu", False)
 
@@ -76,7 +76,7 @@ def test_a_gpu_that_is_only_taken_is_worth_waiting_for() -> None:
 def test_a_stale_unschedulable_is_no_failure() -> None:
     objects = final("no-gpu")
     pod = next(o for o in objects if o["kind"] == "Pod")
-    # The GPU came free and the pod was placed; the Revision still says Unschedulable.
+    # The GPU was freed and the pod placed; the Revision is still Unschedulable.
     pod["status"]["conditions"] = [{"type": "PodScheduled", "status": "True"}]
     found = diagnose(snapshot(objects, nodes=(node(8),)), "qwen", "default")
     assert (found.code, found.permanent) == ("starting", False)
@@ -93,19 +93,19 @@ def test_a_first_crash_is_not_the_end() -> None:
     ("second", "code"),
     [(0.5, "absent"), (5, "starting"), (14, "ready"), (36.605, "starting"), (55, "ready")],
 )
-def test_the_happy_case_goes_from_absent_to_ready(second: float, code: str) -> None:
+def test_a_good_start_goes_from_absent_to_ready(second: float, code: str) -> None:
     found = diagnose(snapshot(final("happy", before=second)), "qwen", "default")
     assert found.code == code
     assert not found.permanent or code == "absent"
 
 
-def test_scaled_to_zero_is_ready_and_says_so() -> None:
+def test_scaled_to_zero_is_ready() -> None:
     found = diagnose(snapshot(final("zero-and-back", before=130)), "qwen", "default")
     assert found.code == "ready"
     assert "scaled to zero" in found.evidence[0]
 
 
-def test_a_former_service_s_pod_is_not_this_one_s() -> None:
+def test_pods_of_a_deleted_service_do_not_count() -> None:
     objects = final("never-ready", before=10)
     pods = [o for o in objects if o["kind"] == "Pod"]
     assert len({p["metadata"]["labels"]["serving.knative.dev/revision"] for p in pods}) == 1
@@ -121,7 +121,7 @@ def test_an_absent_service_with_the_flag_off_names_the_flag() -> None:
     assert "kubectl patch configmap config-features" in found.fix
 
 
-def test_known_last_words_are_understood() -> None:
+def test_known_log_lines_are_explained() -> None:
     text = "RuntimeError: CUDA error: no kernel image is available for execution on the device"
     found = diagnose(snapshot(final("crash"), logs=text), "qwen", "default")
     assert "no kernels for this GPU" in found.cause
@@ -148,7 +148,7 @@ def test_a_failed_mount_is_explained_by_its_event() -> None:
     assert (found.code, found.permanent) == ("mount", False)
 
 
-def test_the_cold_start_s_steps_add_up() -> None:
+def test_the_steps_of_a_cold_start_add_up() -> None:
     objects = final("happy", before=30)
     pod = next(o for o in objects if o["kind"] == "Pod")
     timeline = build(pod, [o for o in objects if o["kind"] == "Event"])
@@ -198,13 +198,13 @@ def test_an_event_of_a_series_is_as_new_and_as_frequent_as_its_series() -> None:
     assert event_count({"count": 3}) == 3
 
 
-def test_the_pull_of_another_container_is_not_ours() -> None:
+def test_the_pull_of_another_container_does_not_count() -> None:
     objects = final("happy", before=30)
     pod = next(o for o in objects if o["kind"] == "Pod")
     events = [o for o in objects if o["kind"] == "Event"]
     own = [e for e in events if "vllm-container" not in e["involvedObject"].get("fieldPath", "")]
     assert "pulled" not in [step.name for step in build(pod, own).steps]
-    # Some runtimes report another name for the image than the one that was asked for.
+    # Some runtimes report another name for the image than the one in the spec.
     for status in pod["status"]["containerStatuses"]:
         status["image"] = "sha256:0123"
     assert "pulled" in [step.name for step in build(pod, events).steps]

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_api import Api, serving, status, write_kubeconfig
+from cluster_api import KSVC, OURS, Api, obj, status
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -16,25 +14,13 @@ from qwenkit.cluster.teardown import TeardownStep, audit, teardown
 from qwenkit.errors import WaitTimeout
 from qwenkit.settings import Settings
 
-Obj = dict[str, Any]
-OURS = {"app.kubernetes.io/managed-by": "qwenkit", "qwenkit.dev/run": "default"}
 SERVICE = {"serving.knative.dev/service": "qwen"}
+PV, PVC = "v1/PersistentVolume", "v1/PersistentVolumeClaim"
 
 
-def obj(kind: str, name: str, labels: dict[str, str], api: str = "v1", **more: Any) -> Obj:
-    meta: Obj = {"name": name, "labels": dict(labels)}
-    if kind != "PersistentVolume":
-        meta["namespace"] = "default"
-    return {"apiVersion": api, "kind": kind, "metadata": meta, "spec": {}, **more}
-
-
-def everything(labels: dict[str, str]) -> list[Obj]:
-    return [
-        obj("Secret", "llm-model-oss", labels),
-        obj("PersistentVolume", "llm-model", labels),
-        obj("PersistentVolumeClaim", "llm-model", labels),
-        obj("Service", "qwen", labels, "serving.knative.dev/v1"),
-    ]
+def everything(labels: dict[str, str]) -> list[dict[str, Any]]:
+    kinds = [("v1/Secret", "llm-model-oss"), (PV, "llm-model"), (PVC, "llm-model"), (KSVC, "qwen")]
+    return [obj(kind, name, labels=labels, spec={}) for kind, name in kinds]
 
 
 @dataclass
@@ -59,25 +45,13 @@ class Bucket:
         return Kept(self.uploads, self.objects)
 
 
-@pytest.fixture
-def api() -> Api:
-    return Api()
-
-
-@pytest.fixture
-def cluster(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    with serving(api.app()) as url:
-        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "config", url)))
-        cluster = Cluster.connect(Settings())
-        yield cluster
-        cluster.close()
-
-
 def deleted(api: Api) -> list[str]:
     return [path.split("/")[-2] for method, path, *_ in api.requests if method == "DELETE"]
 
 
-def test_the_order_is_the_one_in_which_things_come_free(cluster: Cluster, api: Api) -> None:
+def test_objects_are_removed_in_the_order_in_which_they_become_free(
+    cluster: Cluster, api: Api
+) -> None:
     for one in everything(OURS):
         api.add(one)
     steps: list[TeardownStep] = []
@@ -94,7 +68,7 @@ def test_the_order_is_the_one_in_which_things_come_free(cluster: Cluster, api: A
 def test_pods_must_be_gone_before_the_claim_goes(cluster: Cluster, api: Api) -> None:
     for one in everything(OURS):
         api.add(one)
-    api.add(obj("Pod", "qwen-00001-x", SERVICE))
+    api.add(obj("v1/Pod", "qwen-00001-x", labels=SERVICE, spec={}))
     polls = 0
 
     def pods_listed(kind: str) -> None:
@@ -111,20 +85,20 @@ def test_pods_must_be_gone_before_the_claim_goes(cluster: Cluster, api: Api) -> 
     assert api.objects == {}
 
 
-def test_what_the_garbage_collector_takes_is_waited_for(cluster: Cluster, api: Api) -> None:
+def test_the_garbage_collector_is_waited_for(cluster: Cluster, api: Api) -> None:
     api.add(everything(OURS)[3])
-    revision = api.add(obj("Revision", "qwen-00001", SERVICE, "serving.knative.dev/v1"))
-    looks = 0
+    revision = api.add(obj(KSVC.replace("Service", "Revision"), "qwen-00001", labels=SERVICE))
+    polls = 0
 
     def listed(kind: str) -> None:
-        nonlocal looks
-        looks += kind.endswith("/Revision")
-        if looks == 3:
+        nonlocal polls
+        polls += kind.endswith("/Revision")
+        if polls == 3:
             api.objects.pop(("serving.knative.dev/v1/Revision", "default", "qwen-00001"), None)
 
     api.listed = listed
     teardown(cluster, Settings())
-    assert looks >= 3
+    assert polls >= 3
     assert revision not in api.objects.values()
     assert audit(cluster, Settings()).found == ()
 
@@ -148,12 +122,10 @@ def test_any_half_finished_run_is_cleaned_and_twice_is_once(
 
 
 @pytest.mark.parametrize("labels", [{}, OURS | {"qwenkit.dev/run": "alice"}])
-def test_what_is_not_this_run_s_survives(
-    cluster: Cluster, api: Api, labels: dict[str, str]
-) -> None:
+def test_objects_of_others_survive(cluster: Cluster, api: Api, labels: dict[str, str]) -> None:
     for one in everything(labels):
         api.add(one)
-    api.add(obj("Pod", "qwen-00001-x", SERVICE))
+    api.add(obj("v1/Pod", "qwen-00001-x", labels=SERVICE, spec={}))
     before = str(api.objects)
     report = teardown(cluster, Settings())
     assert str(api.objects) == before
@@ -163,20 +135,17 @@ def test_what_is_not_this_run_s_survives(
 
 
 def test_the_same_run_s_volume_of_another_namespace_survives(cluster: Cluster, api: Api) -> None:
-    other = obj("PersistentVolume", "their-model", OURS)
-    other["spec"] = {"claimRef": {"namespace": "student-7", "name": "llm-model"}}
-    api.add(other)
+    claim = {"namespace": "student-7", "name": "llm-model"}
+    api.add(obj(PV, "their-model", labels=OURS, spec={"claimRef": claim}))
     teardown(cluster, Settings())
     assert api.get("PersistentVolume", "their-model") is not None
 
 
-def test_a_stuck_finalizer_is_explained_and_kept(cluster: Cluster, api: Api) -> None:
-    claim = obj("PersistentVolumeClaim", "llm-model", OURS)
+def test_a_finalizer_that_stays_is_explained_and_kept(cluster: Cluster, api: Api) -> None:
+    claim = api.add(obj(PVC, "llm-model", labels=OURS, spec={}))
     claim["metadata"]["finalizers"] = ["kubernetes.io/pvc-protection"]
-    api.add(claim)
-    user = obj("Pod", "somebody", {})
-    user["spec"] = {"volumes": [{"name": "m", "persistentVolumeClaim": {"claimName": "llm-model"}}]}
-    api.add(user)
+    volumes = [{"name": "m", "persistentVolumeClaim": {"claimName": "llm-model"}}]
+    api.add(obj("v1/Pod", "somebody", spec={"volumes": volumes}))
     with pytest.raises(WaitTimeout, match="pvc llm-model gone") as caught:
         teardown(cluster, Settings(teardown_timeout_s=0.2))
     assert "kubernetes.io/pvc-protection" in caught.value.why
@@ -185,7 +154,7 @@ def test_a_stuck_finalizer_is_explained_and_kept(cluster: Cluster, api: Api) -> 
     assert "PATCH" not in {method for method, *_ in api.requests}
 
 
-def test_weights_go_only_when_asked(cluster: Cluster) -> None:
+def test_weights_are_deleted_only_on_request(cluster: Cluster) -> None:
     bucket = Bucket()
     teardown(cluster, Settings(), weights=bucket)
     assert (bucket.uploads, bucket.objects) == (0, 5)
@@ -199,15 +168,10 @@ def test_weights_go_only_when_asked(cluster: Cluster) -> None:
 def test_the_audit_finds_every_kind(cluster: Cluster, api: Api) -> None:
     for one in everything(OURS):
         api.add(one)
-    serving_api = "serving.knative.dev/v1"
-    for kind, version in (
-        ("Configuration", serving_api),
-        ("Revision", serving_api),
-        ("Route", serving_api),
-        ("Deployment", "apps/v1"),
-        ("Pod", "v1"),
-    ):
-        api.add(obj(kind, "qwen-x", SERVICE, version))
+    knative = "serving.knative.dev/v1/"
+    for kind in (*(knative + k for k in ("Configuration", "Revision", "Route")), "v1/Pod"):
+        api.add(obj(kind, "qwen-x", labels=SERVICE))
+    api.add(obj("apps/v1/Deployment", "qwen-x", labels=SERVICE))
     assert set(audit(cluster, Settings()).found) == {
         "ksvc/qwen",
         "pvc/llm-model",
@@ -221,7 +185,7 @@ def test_the_audit_finds_every_kind(cluster: Cluster, api: Api) -> None:
     }
 
 
-def test_what_may_not_be_listed_is_said(cluster: Cluster, api: Api) -> None:
+def test_a_kind_that_may_not_be_listed_is_unknown(cluster: Cluster, api: Api) -> None:
     api.refuse = lambda _method, path, _body: (
         status(403, "Forbidden", "no volumes for you") if "persistentvolumes" in path else None
     )
@@ -231,14 +195,16 @@ def test_what_may_not_be_listed_is_said(cluster: Cluster, api: Api) -> None:
     assert "not allowed to look" in str(leaks)
 
 
-def test_without_knative_the_rest_still_goes(cluster: Cluster, api: Api) -> None:
+def test_without_knative_the_rest_is_still_removed(cluster: Cluster, api: Api) -> None:
     api.without = {"Service", "Configuration", "Revision", "Route"}
     api.add(everything(OURS)[0])
     teardown(cluster, Settings())
     assert api.objects == {}
 
 
-def test_who_may_not_see_volumes_still_gets_rid_of_the_rest(cluster: Cluster, api: Api) -> None:
+def test_without_the_right_to_list_volumes_the_rest_is_still_removed(
+    cluster: Cluster, api: Api
+) -> None:
     for one in everything(OURS):
         api.add(one)
     api.refuse = lambda _method, path, _body: (

@@ -1,4 +1,4 @@
-"""The errors are the tree that is drawn, and what a program and a shell learn from one."""
+"""The errors match the tree in the docstring; text, JSON and exit code of an error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHILDREN = [c for c in CLASSES if issubclass(c, QwenkitError) and c is not Qwenk
 
 
 def drawn() -> dict[str, str]:
-    """Return each class of the module's drawing with the one that it hangs from."""
+    """Return each class of the tree in the docstring with its parent."""
     parents: dict[str, str] = {}
     last: dict[int, str] = {}
     for line in (errors.__doc__ or "").splitlines():
@@ -28,22 +28,25 @@ def drawn() -> dict[str, str]:
     return parents
 
 
-def test_the_drawing_is_the_tree() -> None:
+def test_the_docstring_draws_the_tree() -> None:
     real = {c.__name__: c.__mro__[1].__name__ for c in CHILDREN} | {"QwenkitError": ""}
     assert drawn() == real
 
 
 @pytest.mark.parametrize("kind", CHILDREN)
-def test_wrong_use_is_two_and_all_else_is_one(kind: type[QwenkitError]) -> None:
+def test_the_exit_code_of_wrong_use_is_2_and_of_the_rest_1(kind: type[QwenkitError]) -> None:
     assert kind.exit_code == (2 if issubclass(kind, InvalidValue) else 1)
     assert kind.__doc__
 
 
-def test_an_error_says_what_why_and_what_to_do() -> None:
-    error = NotReady("ksvc qwen does not become ready", "boom", "read the log", name="qwen")
+def test_an_error_is_three_lines_and_its_evidence() -> None:
+    facts = {"name": "qwen", "evidence": ["restarted 2 times", "exit 1"]}
+    error = NotReady("ksvc qwen does not become ready", "boom", "read the log", **facts)
     assert str(error).splitlines() == [
         "ksvc qwen does not become ready",
         "  why: boom",
+        "       restarted 2 times",
+        "       exit 1",
         "  fix: read the log",
     ]
     assert str(WaitTimeout("late")) == "late"
@@ -52,17 +55,21 @@ def test_an_error_says_what_why_and_what_to_do() -> None:
         "what": "ksvc qwen does not become ready",
         "why": "boom",
         "fix": "read the log",
-        "name": "qwen",
+        **facts,
     }
 
 
-def test_a_value_is_shown_as_it_would_be_typed() -> None:
+def test_a_wrong_value_is_shown_as_a_literal() -> None:
     error = SettingsError("delete_weights", "false", "must be a boolean", "no quotes")
     assert "delete_weights: 'false' is not valid" in str(error)
     assert (error.name, error.value, error.rule) == ("delete_weights", "false", error.why)
-    told = json.loads(json.dumps(error.to_dict()))
-    assert (told["error"], told["value"], told["rule"]) == ("SettingsError", "'false'", error.rule)
+    answer = json.loads(json.dumps(error.to_dict()))
+    assert (answer["error"], answer["value"], answer["rule"]) == (
+        "SettingsError",
+        "'false'",
+        error.rule,
+    )
 
 
-def test_a_value_that_json_cannot_hold_is_told_all_the_same() -> None:
+def test_an_error_about_any_value_is_json() -> None:
     json.dumps(InvalidValue("x", object(), "must be a number").to_dict())
