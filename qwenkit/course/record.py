@@ -10,7 +10,7 @@ from typing import Any
 
 from qwenkit.errors import NotFound
 
-MIME = "application/vnd.qwenkit.course.record+json"
+MIME = "application/vnd.qwenkit.record+json"
 
 
 class Record:

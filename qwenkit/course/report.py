@@ -1,4 +1,4 @@
-"""Write what a run leaves for people and for CI: HTML, JUnit and JSON under ``runs/<id>/``."""
+"""Write the report of a run, for people and for CI: HTML, JUnit and JSON in ``runs/<id>/``."""
 
 from __future__ import annotations
 
@@ -73,8 +73,7 @@ def _write_html(executed: Path) -> None:
     if not executed.exists():
         return
     exporter = HTMLExporter(template_name="lab")
-    # Nothing is fetched from elsewhere: the course has no formulas, and panels carry
-    # their own static picture.
+    # The page loads nothing: the course has no formulas, and panels include a static picture.
     exporter.mathjax_url = exporter.require_js_url = exporter.jquery_url = ""
     exporter.widget_renderer_url = exporter.jupyter_widgets_base_url = ""
     notebook = nbformat.read(executed, as_version=4)
@@ -113,5 +112,5 @@ def _junit(report: RunReport) -> ElementTree.ElementTree[ElementTree.Element]:
 
 
 def _printable(text: str) -> str:
-    """Replace what XML cannot hold, such as the escapes that colour a traceback."""
+    """Replace characters that XML does not allow, such as a traceback's colour codes."""
     return _NO_XML.sub("\ufffd", text)

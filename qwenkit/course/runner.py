@@ -1,8 +1,8 @@
 """Run the notebooks in order with papermill, tear down whatever happens, and report.
 
-Parameters reach the kernels once, in ``QWENKIT_PARAMETERS``: a notebook sees the same setting
-whether its ``parameters`` cell declares it or not, and prints where each value came from. Keys are
-no parameters: they stay in the variables in which they came.
+Parameters reach the kernels once, in ``QWENKIT_PARAMETERS``: every notebook sees the same
+settings, and prints where each value came from. Access keys are no parameters: the kernels inherit
+them from the environment.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from qwenkit.weights.store import Weights
 
 TEARDOWN = "90"
 DIAGNOSTICS = "diagnostics.txt"
-# Shorter than any real key: a word like "test" would be found in every notebook.
+# A shorter value, such as "test", is no key and would be found in every notebook.
 _SHORTEST_SECRET = 12
 
 
 @dataclass(frozen=True)
 class NotebookResult:
-    """One executed notebook. ``waited`` maps what was waited for to seconds."""
+    """One executed notebook. ``waited``: seconds by what the notebook waited for."""
 
     name: str
     title: str
@@ -88,7 +88,7 @@ class CourseRun:
 
 
 class _LocalKernel(AsyncKernelManager):
-    """A kernel behind sockets in the file system: no port that others on the machine reach."""
+    """A kernel behind sockets in the file system: it opens no port."""
 
     @default("transport")
     def _ipc(self) -> str:
@@ -121,10 +121,10 @@ def find_notebooks(folder: Path | None, only: Sequence[str] = ()) -> tuple[Path,
 def run_course(
     run: CourseRun, settings: Settings, *, on_event: Callable[[str], None] = lambda line: None
 ) -> RunReport:
-    """Run the notebooks against the target of ``settings``; write nothing but executed notebooks.
+    """Run the notebooks against the target of ``settings``; write the executed notebooks.
 
-    Ctrl-C or SIGTERM ends the notebook that runs, then tears down; the report says
-    ``interrupted``. After a failure, ``diagnostics.txt`` says what the cluster looked like.
+    Ctrl-C or SIGTERM ends the running notebook, then tears down; the report says
+    ``interrupted``. After a failure, ``diagnostics.txt`` describes the state of the cluster.
 
     Raises:
         Conflict: another run writes to the same place.
@@ -134,7 +134,7 @@ def run_course(
     torn: tuple[TeardownReport | None, Leaks | None, tuple[str, ...]] = (None, None, ())
     interrupted = False
     with alone(run.folder), terminable(), target(settings, on_event), environment(settings):
-        settings = settings.again()  # a sandbox of our own has said where it is
+        settings = settings.again()  # with the addresses of a sandbox that was just started
         try:
             _run_notebooks(run, settings, results, on_event)
         except KeyboardInterrupt:
@@ -174,7 +174,7 @@ def _run_notebooks(
 
 
 def _missing(paths: Sequence[Path], interrupted: bool) -> list[NotebookResult]:
-    """Return the results of those that did not come to their end; an interrupt hit the first."""
+    """Return a result for each notebook that did not finish; an interrupt hit the first."""
     words = ["interrupted" if interrupted and n == 0 else "not run" for n in range(len(paths))]
     return [
         NotebookResult(path.stem, _title(path), False, 0.0, error={"what": what})
@@ -208,7 +208,7 @@ def _execute(path: Path, run: CourseRun, settings: Settings) -> NotebookResult:
     except PapermillExecutionError as failed:
         error = {"what": f"{failed.ename}: {failed.evalue}", "cell": _cell(executed, failed)}
     except Exception as failed:
-        # Whatever breaks here, a kernel or a disk: the run is torn down and reported.
+        # A kernel or a disk may fail too: the run is torn down and reported all the same.
         what = str(failed).strip().partition("\n")[0]
         error = {"what": what if isinstance(failed, QwenkitError) else f"{_name(failed)}: {what}"}
     seconds = round(time.monotonic() - started, 1)
@@ -232,7 +232,7 @@ def _execute(path: Path, run: CourseRun, settings: Settings) -> NotebookResult:
 
 
 def _cell_limit(settings: Settings) -> int:
-    """Return the seconds that one cell may take: more than all the waits that a cell can hold."""
+    """Return the seconds that one cell may take: more than all the waits within a cell."""
     waits = max(settings.seconds(step) for step in ("ready", "scale", "teardown"))
     longest = 5 * waits + settings.timeout_s + settings.load_seconds + 120
     return int(min(max(longest, settings.seconds("upload")), threading.TIMEOUT_MAX))
@@ -314,7 +314,7 @@ def _tear_down(
 
 
 def _diagnose(settings: Settings) -> str:
-    """Return what the cluster says of a failed run, keys blotted out; never raises."""
+    """Return the state of the cluster after a failure, without access keys; never raises."""
     try:
         text = diagnostics(Cluster.connect(settings), settings.service)
     except Exception as error:
@@ -325,7 +325,7 @@ def _diagnose(settings: Settings) -> str:
 
 
 def _secrets_in(folder: Path) -> tuple[str, ...]:
-    """Return the files under ``folder`` that hold an OSS key: there must be none."""
+    """Return the files under ``folder`` that contain an OSS key; there must be none."""
     needles = [secret.encode() for secret in _secrets()]
     return tuple(
         f"a secret is in {path.relative_to(folder)}"

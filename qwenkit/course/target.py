@@ -1,8 +1,7 @@
-"""What a run of the course stands on: its folder, its target, its environment, its signals."""
+"""What a run of the course needs around it: a folder, a target, an environment, its signals."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -11,6 +10,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.errors import Conflict, QwenkitError
@@ -23,7 +24,7 @@ _ENDS = (signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal end a run as Ctrl-C does: with its teardown."""
+    """Let SIGTERM and a closed terminal end a run as Ctrl-C does: with a teardown."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -31,7 +32,7 @@ def terminable() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    # What is ignored stays ignored: that is what nohup is for.
+    # An ignored signal stays ignored, as nohup wants it.
     before = {n: handler for n in _ENDS if (handler := signal.getsignal(n)) != signal.SIG_IGN}
     for number in before:
         signal.signal(number, interrupt)
@@ -44,25 +45,31 @@ def terminable() -> Iterator[None]:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Make a run's folder while holding the lock beside it; refuse to run beside another."""
+    """Create a run's folder while holding the lock beside it.
+
+    Raises:
+        Conflict: another run holds the lock; the error names its process.
+    """
     output = folder.parent
     output.mkdir(parents=True, exist_ok=True)
-    with (output / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Conflict(
-                f"another run is writing to {output}",
-                "two runs against one target undo each other's work",
-                "wait for it, or give --output another folder and --set run=NAME",
-            ) from None
-        folder.mkdir()
-        yield
+    holder = output / ".pid"
+    try:
+        with FileLock(output / ".lock", blocking=False):
+            holder.write_text(str(os.getpid()))
+            folder.mkdir()
+            yield
+    except Timeout:
+        pid = holder.read_text() if holder.exists() else "unknown"
+        raise Conflict(
+            f"another run is writing to {output}, process {pid}",
+            "two runs against one target undo each other's work",
+            "wait for it, or give --output another folder and --set run=NAME",
+        ) from None
 
 
 @contextmanager
 def target(settings: Settings, on_event: Callable[[str], None]) -> Iterator[None]:
-    """Make sure that the target answers; start a sandbox of our own if none is running."""
+    """Make sure that the target answers; start a sandbox if none is running."""
     if settings.context != "sandbox" or _answers(settings):
         yield
         return
@@ -88,7 +95,7 @@ def _answers(settings: Settings) -> bool:
 
 
 def environment(settings: Settings) -> AbstractContextManager[None]:
-    """Give the kernels what was given to this run, and the Jupyter of this very Python."""
+    """Set what the kernels inherit: this run's parameters, and the Jupyter of this Python."""
     return _variables(settings.deliverable() | {"JUPYTER_PREFER_ENV_PATH": "1"})
 
 
