@@ -14,7 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 
 TYPE_CHECKING = False  # importing it from typing would cost more than all the rest
-if TYPE_CHECKING:  # for type checkers and editors; `_ROOMS` is the same at run time
+if TYPE_CHECKING:  # for type checkers and editors; `_MODULES` is the same at run time
     from qwenkit.capacity.advice import ScalingContext, advise
     from qwenkit.capacity.candidates import Objective
     from qwenkit.capacity.environment import Environment
@@ -52,37 +52,48 @@ if TYPE_CHECKING:  # for type checkers and editors; `_ROOMS` is the same at run 
 
 __version__ = "0.1.0"
 
-_ROOMS = {
-    "qwenkit.settings": ("Settings",),
-    "qwenkit.steps": (
-        *("doctor", "apply", "deploy", "explain", "find_server", "run_load"),
-        *("teardown", "audit"),
-    ),
-    "qwenkit.weights.store": ("Weights", "repository"),
-    "qwenkit.weights.progress": ("format_bytes",),
-    "qwenkit.manifests.render": ("render", "as_documented"),
-    "qwenkit.manifests.lint": ("lint",),
-    "qwenkit.manifests.scaling": ("scaling_spec",),
-    "qwenkit.cluster.client": ("Cluster",),
-    "qwenkit.cluster.deploy": ("wait_bound",),
-    "qwenkit.cluster.diagnosis.timeline": ("cold_start",),
-    "qwenkit.cluster.live_scaling": ("live_scaling",),
-    "qwenkit.cluster.scale": ("change_scaling", "ReplicaWatch", "wait_replicas"),
-    "qwenkit.inference.client": ("Server",),
-    "qwenkit.capacity.server": ("VllmServer",),
-    "qwenkit.capacity.environment": ("Environment",),
-    "qwenkit.capacity.traffic": ("ClosedLoop", "bursts"),
-    "qwenkit.capacity.simulate": ("simulate",),
-    "qwenkit.capacity.advice": ("ScalingContext", "advise"),
-    "qwenkit.capacity.candidates": ("Objective",),
-    "qwenkit.capacity.recommend": ("recommend",),
-    "qwenkit.widgets.display": ("show_table", "show_yaml"),
-    "qwenkit.widgets.transfer_progress": ("TransferProgress",),
-    "qwenkit.widgets.charts": ("cold_start_chart", "load_chart"),
-    "qwenkit.widgets.whatif": ("WhatIf",),
-    "qwenkit.course.record": ("record",),
+_MODULES = {  # in the order of the course
+    "Settings": "qwenkit.settings",
+    "doctor": "qwenkit.steps",
+    "Cluster": "qwenkit.cluster.client",
+    "show_table": "qwenkit.widgets.display",
+    "repository": "qwenkit.weights.store",
+    "Weights": "qwenkit.weights.store",
+    "TransferProgress": "qwenkit.widgets.transfer_progress",
+    "format_bytes": "qwenkit.weights.progress",
+    "render": "qwenkit.manifests.render",
+    "show_yaml": "qwenkit.widgets.display",
+    "lint": "qwenkit.manifests.lint",
+    "apply": "qwenkit.steps",
+    "wait_bound": "qwenkit.cluster.deploy",
+    "as_documented": "qwenkit.manifests.render",
+    "deploy": "qwenkit.steps",
+    "cold_start": "qwenkit.cluster.diagnosis.timeline",
+    "cold_start_chart": "qwenkit.widgets.charts",
+    "explain": "qwenkit.steps",
+    "find_server": "qwenkit.steps",
+    "Server": "qwenkit.inference.client",
+    "live_scaling": "qwenkit.cluster.live_scaling",
+    "scaling_spec": "qwenkit.manifests.scaling",
+    "WhatIf": "qwenkit.widgets.whatif",
+    "VllmServer": "qwenkit.capacity.server",
+    "Environment": "qwenkit.capacity.environment",
+    "ClosedLoop": "qwenkit.capacity.traffic",
+    "bursts": "qwenkit.capacity.traffic",
+    "simulate": "qwenkit.capacity.simulate",
+    "ScalingContext": "qwenkit.capacity.advice",
+    "advise": "qwenkit.capacity.advice",
+    "Objective": "qwenkit.capacity.candidates",
+    "recommend": "qwenkit.capacity.recommend",
+    "change_scaling": "qwenkit.cluster.scale",
+    "ReplicaWatch": "qwenkit.cluster.scale",
+    "run_load": "qwenkit.steps",
+    "wait_replicas": "qwenkit.cluster.scale",
+    "load_chart": "qwenkit.widgets.charts",
+    "record": "qwenkit.course.record",
+    "audit": "qwenkit.steps",
+    "teardown": "qwenkit.steps",
 }
-_MODULES = {name: module for module, names in _ROOMS.items() for name in names}
 
 __all__ = list(_MODULES)
 

@@ -1,4 +1,4 @@
-"""The what-if panel in a real JupyterLab: it shows, and a slider moved by keyboard is answered."""
+"""Notebook 05 in a real JupyterLab: it has the sandbox's settings, and its panel answers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from qwenkit.sandbox import process, state_files
+
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 # Without a display, without a sandbox of its own (CI runs as root), and without calls home.
 FLAGS = [
@@ -30,7 +32,23 @@ FLAGS = [
 
 
 @pytest.fixture
-def lab(tmp_path):
+def sandbox(tmp_path):
+    """Return the environment of a sandbox with T4 GPUs in which the service runs."""
+    root = tmp_path / "sandbox"
+    process.up(root, state_files.SandboxOptions(gpu="T4", time_scale=20))
+    try:
+        environment = os.environ | process.environment(root)
+        source = "modelscope:qwen/Qwen-7B-Chat-Int8"
+        target = f"oss://{environment['OSS_BUCKET']}/Qwen-7B-Chat-Int8"
+        for words in (("upload", source, target), ("deploy",)):
+            subprocess.run([sys.executable, "-m", "qwenkit", *words], env=environment, check=True)
+        yield environment
+    finally:
+        process.down(root)
+
+
+@pytest.fixture
+def lab(tmp_path, sandbox):
     """Serve a copy of notebook 05, up to the panel, in JupyterLab."""
     notebook = json.loads((NOTEBOOKS / "05-autoscaling.ipynb").read_text("utf-8"))
     ids = [cell["id"] for cell in notebook["cells"]]
@@ -45,7 +63,7 @@ def lab(tmp_path):
     command += [f"--LabApp.workspaces_dir={tmp_path / 'workspaces'}", "--LabApp.news_url="]
     home = {"HOME": str(tmp_path), "JUPYTER_PREFER_ENV_PATH": "1"}
     with (tmp_path / "lab.log").open("w") as log:
-        server = subprocess.Popen(command, env=os.environ | home, stdout=log, stderr=log)
+        server = subprocess.Popen(command, env=sandbox | home, stdout=log, stderr=log)
     base = f"http://127.0.0.1:{port}"
     try:
         wait_for(lambda: answers(f"{base}/api"), server, tmp_path / "lab.log")
@@ -96,6 +114,8 @@ def test_the_panel_answers_a_slider(lab, page, tmp_path):
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.locator(".lm-Menu-item", has_text="Run All Cells").first.click()
 
+    settings = page.locator(".jp-OutputArea-output", has_text="setting ")
+    expect(settings).to_contain_text("the environment (QWENKIT_GPU)")
     panel = page.locator(".jp-OutputArea-output", has_text="effective target 1.4:")
     expect(panel).to_be_visible()
     target = page.locator(".widget-slider", has_text="target").first
