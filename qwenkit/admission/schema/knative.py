@@ -1,395 +1,176 @@
-"""What the fields of Knative's objects are: names and Go types, as API server and webhook see them.
+"""The fields of Knative's objects and of their pods, with the Go types that declare them.
 
-A field that is not listed is dropped: by the API server, or, in an ``open`` part of which the API
-server knows nothing, by the webhook's decoder. An open part has every field of its Go type, since
-there the webhook is the one who refuses.
+This is where the field schema of a revision's pod stands: the webhook's decoder and the messages
+of its errors follow it, the sandbox's API prunes by it and describes it in OpenAPI. The fields of
+built-in kinds are those of the official client's models (``sandbox.kube.schema``).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from qwenkit.admission.schema.types import (
-    BOOL,
-    BOOL_POINTER,
-    INT32,
-    INT32_POINTER,
-    INT64,
-    INT64_POINTER,
-    INT_OR_STRING,
-    QUANTITY,
-    STRING,
-    STRING_POINTER,
-    URL,
-    ListOf,
-    MapOf,
-    Opaque,
-    Struct,
-    Type,
+from qwenkit.admission.schema.types import SCALARS, ListOf, MapOf, Opaque, Struct, Type
+
+# A line declares a Go type: ``field:type`` for each field that is kept; others are dropped.
+#
+#   *T        a pointer: a zero that was written is kept
+#   []T{key}  a list whose items differ in ``key``
+#   T!        always written: an absent one becomes the zero of its type (a list: null)
+#   T=x       always written: an absent one becomes ``x``
+#   +T        all the fields of T
+#   ...       open: the API server's schema does not describe this type, so the API server drops
+#             nothing in it and the webhook judges it. It lists every field of its Go type
+#
+# A type without a line is passed on as it is. ``v1.X/variant`` is ``v1.X`` with other fields.
+_TABLE = """
+v1.Capabilities add:[]string drop:[]string
+v1.ConfigMapEnvSource name:string! optional:*bool
+v1.ConfigMapKeySelector +v1.ConfigMapEnvSource key:string!
+v1.ConfigMapProjection +v1.ConfigMapEnvSource items:[]v1.KeyToPath
+v1.ConfigMapVolumeSource +v1.ConfigMapProjection defaultMode:*int32
+v1.ConfigurationSpec template:v1.RevisionTemplateSpec
+v1.Container name:string! image:string command:[]string args:[]string workingDir:string
+  imagePullPolicy:string env:[]v1.EnvVar{name} envFrom:[]v1.EnvFromSource
+  ports:[]v1.ContainerPort volumeMounts:[]v1.VolumeMount{mountPath}
+  resources:v1.ResourceRequirements! securityContext:v1.SecurityContext livenessProbe:v1.Probe
+  readinessProbe:v1.Probe startupProbe:v1.Probe terminationMessagePath:string
+  terminationMessagePolicy:string
+v1.Container/init +v1.Container env:[]v1.EnvVar/init{name} ports:[]v1.ContainerPort/init
+  volumeMounts:[]v1.VolumeMount/init{mountPath} resources:v1.ResourceRequirements/init!
+  securityContext:v1.SecurityContext/init lifecycle:v1.Lifecycle restartPolicy:*string
+  resizePolicy:[]v1.ContainerResizePolicy restartPolicyRules:[]v1.ContainerRestartRule
+  stdin:bool stdinOnce:bool tty:bool volumeDevices:[]v1.VolumeDevice ...
+v1.ContainerPort name:string containerPort:int32! protocol:string=TCP
+v1.ContainerPort/init +v1.ContainerPort hostIP:string hostPort:int32
+v1.CSIVolumeSource driver:string! fsType:*string nodePublishSecretRef:v1.LocalObjectReference/csi
+  readOnly:*bool volumeAttributes:map[string]string ...
+v1.DownwardAPIProjection items:[]v1.DownwardAPIVolumeFile
+v1.DownwardAPIVolumeFile path:string! fieldRef:v1.ObjectFieldSelector mode:*int32
+  resourceFieldRef:v1.ResourceFieldSelector
+v1.EmptyDirVolumeSource medium:string sizeLimit:resource.Quantity ...
+v1.EnvFromSource configMapRef:v1.ConfigMapEnvSource prefix:string secretRef:v1.SecretEnvSource
+v1.EnvVar name:string! value:string valueFrom:v1.EnvVarSource
+v1.EnvVar/init +v1.EnvVar valueFrom:v1.EnvVarSource/init
+v1.EnvVarSource configMapKeyRef:v1.ConfigMapKeySelector fieldRef:v1.ObjectFieldSelector
+  resourceFieldRef:v1.ResourceFieldSelector secretKeyRef:v1.SecretKeySelector
+v1.EnvVarSource/init +v1.EnvVarSource fileKeyRef:v1.FileKeySelector
+v1.ExecAction command:[]string
+v1.GRPCAction port:int32! service:string!
+v1.HostPathVolumeSource path:string! type:*string ...
+v1.HTTPGetAction host:string httpHeaders:[]v1.HTTPHeader path:string port:intstr.IntOrString!
+  scheme:string
+v1.HTTPHeader name:string! value:string!
+v1.ImageVolumeSource pullPolicy:string reference:string ...
+v1.KeyToPath key:string! mode:*int32 path:string!
+v1.LocalObjectReference name:string!
+v1.LocalObjectReference/csi name:string
+v1.ObjectFieldSelector apiVersion:string fieldPath:string! ...
+v1.ObjectMeta annotations:map[string]string creationTimestamp:string
+  deletionGracePeriodSeconds:*int64 deletionTimestamp:string finalizers:[]string
+  generateName:string generation:int64 labels:map[string]string
+  managedFields:[]v1.ManagedFieldsEntry name:string namespace:string
+  ownerReferences:[]v1.OwnerReference resourceVersion:string selfLink:string uid:string
+v1.ObjectMeta/template +v1.ObjectMeta ...
+v1.OwnerReference apiVersion:string blockOwnerDeletion:*bool controller:*bool kind:string
+  name:string uid:string
+v1.PersistentVolumeClaimVolumeSource claimName:string! readOnly:bool ...
+v1.PodSecurityContext appArmorProfile:v1.AppArmorProfile fsGroup:*int64
+  fsGroupChangePolicy:*string runAsGroup:*int64 runAsNonRoot:*bool runAsUser:*int64
+  seLinuxChangePolicy:*string seLinuxOptions:v1.SELinuxOptions seccompProfile:v1.SeccompProfile
+  supplementalGroups:[]int64 supplementalGroupsPolicy:*string sysctls:[]v1.Sysctl
+  windowsOptions:v1.WindowsSecurityContextOptions ...
+v1.Probe exec:v1.ExecAction grpc:v1.GRPCAction httpGet:v1.HTTPGetAction
+  tcpSocket:v1.TCPSocketAction failureThreshold:int32 initialDelaySeconds:int32
+  periodSeconds:int32 successThreshold:int32 timeoutSeconds:int32
+v1.ProjectedVolumeSource defaultMode:*int32 sources:[]v1.VolumeProjection!
+v1.ResourceFieldSelector containerName:string divisor:resource.Quantity! resource:string! ...
+v1.ResourceRequirements limits:v1.ResourceList requests:v1.ResourceList
+v1.ResourceRequirements/init +v1.ResourceRequirements claims:[]v1.ResourceClaim
+v1.RevisionSpec affinity:v1.Affinity automountServiceAccountToken:*bool
+  containerConcurrency:*int64 containers:[]v1.Container! dnsConfig:v1.PodDNSConfig
+  dnsPolicy:string enableServiceLinks:*bool hostAliases:[]v1.HostAlias hostIPC:bool
+  hostNetwork:bool hostPID:bool idleTimeoutSeconds:*int64
+  imagePullSecrets:[]v1.LocalObjectReference{name} initContainers:[]v1.Container/init
+  nodeSelector:map[string]string priorityClassName:string responseStartTimeoutSeconds:*int64
+  runtimeClassName:*string schedulerName:string securityContext:v1.PodSecurityContext
+  serviceAccountName:string shareProcessNamespace:*bool timeoutSeconds:*int64
+  tolerations:[]v1.Toleration topologySpreadConstraints:[]v1.TopologySpreadConstraint
+  volumes:[]v1.Volume{name}
+v1.RevisionTemplateSpec metadata:v1.ObjectMeta/template! spec:v1.RevisionSpec!
+v1.RouteSpec traffic:[]v1.TrafficTarget
+v1.SeccompProfile localhostProfile:*string type:string!
+v1.SecretEnvSource +v1.ConfigMapEnvSource
+v1.SecretKeySelector +v1.ConfigMapKeySelector
+v1.SecretProjection +v1.ConfigMapProjection
+v1.SecretVolumeSource defaultMode:*int32 items:[]v1.KeyToPath optional:*bool secretName:string
+v1.SecurityContext allowPrivilegeEscalation:*bool capabilities:v1.Capabilities privileged:*bool
+  readOnlyRootFilesystem:*bool runAsGroup:*int64 runAsNonRoot:*bool runAsUser:*int64
+  seccompProfile:v1.SeccompProfile
+v1.SecurityContext/init +v1.SecurityContext appArmorProfile:v1.AppArmorProfile procMount:*string
+  seLinuxOptions:v1.SELinuxOptions windowsOptions:v1.WindowsSecurityContextOptions
+v1.ServiceAccountTokenProjection audience:string expirationSeconds:*int64 path:string!
+v1.ServiceSpec template:v1.RevisionTemplateSpec traffic:[]v1.TrafficTarget
+v1.TCPSocketAction host:string port:intstr.IntOrString!
+v1.TrafficTarget configurationName:string latestRevision:*bool percent:*int64
+  revisionName:string tag:string url:apis.URL
+v1.Volume name:string! configMap:v1.ConfigMapVolumeSource csi:v1.CSIVolumeSource
+  emptyDir:v1.EmptyDirVolumeSource ephemeral:v1.EphemeralVolumeSource
+  hostPath:v1.HostPathVolumeSource image:v1.ImageVolumeSource
+  persistentVolumeClaim:v1.PersistentVolumeClaimVolumeSource
+  projected:v1.ProjectedVolumeSource secret:v1.SecretVolumeSource
+v1.VolumeMount mountPath:string! mountPropagation:*string name:string! readOnly:bool
+  subPath:string
+v1.VolumeMount/init +v1.VolumeMount recursiveReadOnly:*string subPathExpr:string
+v1.VolumeProjection configMap:v1.ConfigMapProjection downwardAPI:v1.DownwardAPIProjection
+  secret:v1.SecretProjection serviceAccountToken:v1.ServiceAccountTokenProjection
+"""
+_FIELD = re.compile(
+    r"(?P<name>\w+):(?P<list>\[\])?(?P<type>[\w.*/]+(\[string\]\w+)?)"
+    r"(\{(?P<key>\w+)\})?(?P<always>!)?(=(?P<preset>\w+))?"
 )
-
-_STRINGS = ListOf(STRING)
-_STRING_MAP = MapOf(STRING)
-
-
-def _optional_reference(go: str, **more: Type) -> Struct:
-    preset = {"name": "", "key": ""} if "key" in more else {"name": ""}
-    return Struct(go, {"name": STRING, "optional": BOOL_POINTER, **more}, preset=preset)
-
-
-def _pair(go: str) -> Struct:
-    return Struct(go, {"name": STRING, "value": STRING}, preset={"name": "", "value": ""})
-
-
-_ITEMS = ListOf(
-    Struct(
-        "v1.KeyToPath",
-        {"key": STRING, "mode": INT32_POINTER, "path": STRING},
-        preset={"key": "", "path": ""},
-    )
-)
-_FIELD_REF = Struct(
-    "v1.ObjectFieldSelector",
-    {"apiVersion": STRING, "fieldPath": STRING},
-    open=True,
-    preset={"fieldPath": ""},
-)
-_RESOURCE_REF = Struct(
-    "v1.ResourceFieldSelector",
-    {"containerName": STRING, "divisor": QUANTITY, "resource": STRING},
-    open=True,
-    preset={"divisor": "0", "resource": ""},
-)
-_HANDLERS: dict[str, Type] = {
-    "exec": Struct("v1.ExecAction", {"command": _STRINGS}),
-    "grpc": Struct(
-        "v1.GRPCAction", {"port": INT32, "service": STRING}, preset={"port": 0, "service": ""}
-    ),
-    "httpGet": Struct(
-        "v1.HTTPGetAction",
-        {
-            "host": STRING,
-            "httpHeaders": ListOf(_pair("v1.HTTPHeader")),
-            "path": STRING,
-            "port": INT_OR_STRING,
-            "scheme": STRING,
-        },
-        preset={"port": 0},
-    ),
-    "tcpSocket": Struct(
-        "v1.TCPSocketAction", {"host": STRING, "port": INT_OR_STRING}, preset={"port": 0}
-    ),
+_DECLARED = {
+    line.split()[0]: line.split()[1:] for line in _TABLE.strip().replace("\n ", "").split("\n")
 }
-_PROBE_NUMBERS = (
-    "failureThreshold",
-    "initialDelaySeconds",
-    "periodSeconds",
-    "successThreshold",
-    "timeoutSeconds",
-)
-_PROBE = Struct("v1.Probe", {**_HANDLERS, **dict.fromkeys(_PROBE_NUMBERS, INT32)})
-_ENV_SOURCE: dict[str, Type] = {
-    "configMapKeyRef": _optional_reference("v1.ConfigMapKeySelector", key=STRING),
-    "fieldRef": _FIELD_REF,
-    "resourceFieldRef": _RESOURCE_REF,
-    "secretKeyRef": _optional_reference("v1.SecretKeySelector", key=STRING),
-}
+_ZEROS: Mapping[str, Any] = {"int32": 0, "intstr.IntOrString": 0, "resource.Quantity": "0"}
 
 
-def _env(source: Mapping[str, Type]) -> ListOf:
-    value = Struct("v1.EnvVarSource", source)
-    fields: dict[str, Type] = {"name": STRING, "value": STRING, "valueFrom": value}
-    return ListOf(Struct("v1.EnvVar", fields, preset={"name": ""}), "name")
+def _struct(name: str) -> Struct:
+    fields: dict[str, Type] = {}
+    preset: dict[str, Any] = {}
+    for word in _DECLARED[name]:
+        if word.startswith("+"):
+            parent = _struct(word[1:])
+            fields, preset = {**fields, **parent.fields}, {**preset, **parent.preset}
+        elif found := _FIELD.fullmatch(word):
+            fields[found["name"]] = _list(found) if found["list"] else _type(found["type"])
+            if found["preset"]:
+                preset[found["name"]] = found["preset"]
+            elif found["always"] and not found["list"]:
+                zero: Any = {} if found["type"] in _DECLARED else ""
+                preset[found["name"]] = _ZEROS.get(found["type"], zero)
+    return Struct(name.partition("/")[0], fields, open=_DECLARED[name][-1] == "...", preset=preset)
 
 
-def _ports(fields: Mapping[str, Type]) -> ListOf:
-    preset = {"containerPort": 0, "protocol": "TCP"}
-    return ListOf(Struct("v1.ContainerPort", fields, preset=preset))
+def _list(found: re.Match[str]) -> Type:
+    name = found["type"]
+    if name not in _DECLARED and name not in SCALARS:
+        return Opaque(f"[]{name}", list)
+    return ListOf(_type(name), found["key"] or "", required=bool(found["always"]))
 
 
-def _mounts(fields: Mapping[str, Type]) -> ListOf:
-    preset = {"mountPath": "", "name": ""}
-    return ListOf(Struct("v1.VolumeMount", fields, preset=preset), "mountPath")
+def _type(name: str) -> Type:
+    if name in _DECLARED:
+        return _struct(name)
+    if name.startswith("map[string]"):
+        return MapOf(SCALARS[name.removeprefix("map[string]")])
+    if name == "v1.ResourceList":
+        return MapOf(SCALARS["resource.Quantity"], name)
+    return SCALARS.get(name, Opaque(name))
 
 
-_SECCOMP = Struct(
-    "v1.SeccompProfile",
-    {"localhostProfile": STRING_POINTER, "type": STRING},
-    preset={"type": ""},
-)
-_CONTAINER_SECURITY: dict[str, Type] = {
-    "allowPrivilegeEscalation": BOOL_POINTER,
-    "capabilities": Struct("v1.Capabilities", {"add": _STRINGS, "drop": _STRINGS}),
-    "privileged": BOOL_POINTER,
-    "readOnlyRootFilesystem": BOOL_POINTER,
-    "runAsGroup": INT64_POINTER,
-    "runAsNonRoot": BOOL_POINTER,
-    "runAsUser": INT64_POINTER,
-    "seccompProfile": _SECCOMP,
-}
-_RESOURCES: dict[str, Type] = {
-    name: MapOf(QUANTITY, "v1.ResourceList") for name in ("limits", "requests")
-}
-_PORT: dict[str, Type] = {"containerPort": INT32, "name": STRING, "protocol": STRING}
-_MOUNT: dict[str, Type] = {
-    "mountPath": STRING,
-    "mountPropagation": STRING_POINTER,
-    "name": STRING,
-    "readOnly": BOOL,
-    "subPath": STRING,
-}
-_CONTAINER_FIELDS: dict[str, Type] = {
-    "args": _STRINGS,
-    "command": _STRINGS,
-    "env": _env(_ENV_SOURCE),
-    "envFrom": ListOf(
-        Struct(
-            "v1.EnvFromSource",
-            {
-                "configMapRef": _optional_reference("v1.ConfigMapEnvSource"),
-                "prefix": STRING,
-                "secretRef": _optional_reference("v1.SecretEnvSource"),
-            },
-        )
-    ),
-    "image": STRING,
-    "imagePullPolicy": STRING,
-    "livenessProbe": _PROBE,
-    "name": STRING,
-    "ports": _ports(_PORT),
-    "readinessProbe": _PROBE,
-    "resources": Struct("v1.ResourceRequirements", _RESOURCES),
-    "securityContext": Struct("v1.SecurityContext", _CONTAINER_SECURITY),
-    "startupProbe": _PROBE,
-    "terminationMessagePath": STRING,
-    "terminationMessagePolicy": STRING,
-    "volumeMounts": _mounts(_MOUNT),
-    "workingDir": STRING,
-}
-_CONTAINER_PRESET: dict[str, Any] = {"name": "", "resources": {}}
-_INIT_CONTAINER = Struct(
-    "v1.Container",
-    {
-        **_CONTAINER_FIELDS,
-        "env": _env({**_ENV_SOURCE, "fileKeyRef": Opaque("v1.FileKeySelector")}),
-        "lifecycle": Opaque("v1.Lifecycle"),
-        "ports": _ports({**_PORT, "hostIP": STRING, "hostPort": INT32}),
-        "resizePolicy": Opaque("[]v1.ContainerResizePolicy", list),
-        "resources": Struct(
-            "v1.ResourceRequirements", {**_RESOURCES, "claims": Opaque("[]v1.ResourceClaim", list)}
-        ),
-        "restartPolicy": STRING_POINTER,
-        "restartPolicyRules": Opaque("[]v1.ContainerRestartRule", list),
-        "securityContext": Struct(
-            "v1.SecurityContext",
-            {
-                **_CONTAINER_SECURITY,
-                "appArmorProfile": Opaque("v1.AppArmorProfile"),
-                "procMount": STRING_POINTER,
-                "seLinuxOptions": Opaque("v1.SELinuxOptions"),
-                "windowsOptions": Opaque("v1.WindowsSecurityContextOptions"),
-            },
-        ),
-        "stdin": BOOL,
-        "stdinOnce": BOOL,
-        "tty": BOOL,
-        "volumeDevices": Opaque("[]v1.VolumeDevice", list),
-        "volumeMounts": _mounts(
-            {**_MOUNT, "recursiveReadOnly": STRING_POINTER, "subPathExpr": STRING}
-        ),
-    },
-    open=True,
-    preset=_CONTAINER_PRESET,
-)
-_PROJECTION = Struct(
-    "v1.VolumeProjection",
-    {
-        "configMap": _optional_reference("v1.ConfigMapProjection", items=_ITEMS),
-        "downwardAPI": Struct(
-            "v1.DownwardAPIProjection",
-            {
-                "items": ListOf(
-                    Struct(
-                        "v1.DownwardAPIVolumeFile",
-                        {
-                            "fieldRef": _FIELD_REF,
-                            "mode": INT32_POINTER,
-                            "path": STRING,
-                            "resourceFieldRef": _RESOURCE_REF,
-                        },
-                        preset={"path": ""},
-                    )
-                )
-            },
-        ),
-        "secret": _optional_reference("v1.SecretProjection", items=_ITEMS),
-        "serviceAccountToken": Struct(
-            "v1.ServiceAccountTokenProjection",
-            {"audience": STRING, "expirationSeconds": INT64_POINTER, "path": STRING},
-            preset={"path": ""},
-        ),
-    },
-)
-_VOLUME = Struct(
-    "v1.Volume",
-    {
-        "configMap": _optional_reference(
-            "v1.ConfigMapVolumeSource", defaultMode=INT32_POINTER, items=_ITEMS
-        ),
-        "csi": Struct(
-            "v1.CSIVolumeSource",
-            {
-                "driver": STRING,
-                "fsType": STRING_POINTER,
-                "nodePublishSecretRef": Struct("v1.LocalObjectReference", {"name": STRING}),
-                "readOnly": BOOL_POINTER,
-                "volumeAttributes": _STRING_MAP,
-            },
-            open=True,
-            preset={"driver": ""},
-        ),
-        "emptyDir": Struct(
-            "v1.EmptyDirVolumeSource", {"medium": STRING, "sizeLimit": QUANTITY}, open=True
-        ),
-        "ephemeral": Opaque("v1.EphemeralVolumeSource"),
-        "hostPath": Struct(
-            "v1.HostPathVolumeSource",
-            {"path": STRING, "type": STRING_POINTER},
-            open=True,
-            preset={"path": ""},
-        ),
-        "image": Struct(
-            "v1.ImageVolumeSource", {"pullPolicy": STRING, "reference": STRING}, open=True
-        ),
-        "name": STRING,
-        "persistentVolumeClaim": Struct(
-            "v1.PersistentVolumeClaimVolumeSource",
-            {"claimName": STRING, "readOnly": BOOL},
-            open=True,
-            preset={"claimName": ""},
-        ),
-        "projected": Struct(
-            "v1.ProjectedVolumeSource",
-            {"defaultMode": INT32_POINTER, "sources": ListOf(_PROJECTION, required=True)},
-        ),
-        "secret": Struct(
-            "v1.SecretVolumeSource",
-            {
-                "defaultMode": INT32_POINTER,
-                "items": _ITEMS,
-                "optional": BOOL_POINTER,
-                "secretName": STRING,
-            },
-        ),
-    },
-    preset={"name": ""},
-)
-_POD_SECURITY = Struct(
-    "v1.PodSecurityContext",
-    {
-        "appArmorProfile": Opaque("v1.AppArmorProfile"),
-        "fsGroup": INT64_POINTER,
-        "fsGroupChangePolicy": STRING_POINTER,
-        "runAsGroup": INT64_POINTER,
-        "runAsNonRoot": BOOL_POINTER,
-        "runAsUser": INT64_POINTER,
-        "seLinuxChangePolicy": STRING_POINTER,
-        "seLinuxOptions": Opaque("v1.SELinuxOptions"),
-        "seccompProfile": _SECCOMP,
-        "supplementalGroups": ListOf(INT64),
-        "supplementalGroupsPolicy": STRING_POINTER,
-        "sysctls": Opaque("[]v1.Sysctl", list),
-        "windowsOptions": Opaque("v1.WindowsSecurityContextOptions"),
-    },
-    open=True,
-)
-_REVISION_SPEC = Struct(
-    "v1.RevisionSpec",
-    {
-        "affinity": Opaque("v1.Affinity"),
-        "automountServiceAccountToken": BOOL_POINTER,
-        "containerConcurrency": INT64_POINTER,
-        "containers": ListOf(
-            Struct("v1.Container", _CONTAINER_FIELDS, preset=_CONTAINER_PRESET), required=True
-        ),
-        "dnsConfig": Opaque("v1.PodDNSConfig"),
-        "dnsPolicy": STRING,
-        "enableServiceLinks": BOOL_POINTER,
-        "hostAliases": Opaque("[]v1.HostAlias", list),
-        "hostIPC": BOOL,
-        "hostNetwork": BOOL,
-        "hostPID": BOOL,
-        "idleTimeoutSeconds": INT64_POINTER,
-        "imagePullSecrets": ListOf(
-            Struct("v1.LocalObjectReference", {"name": STRING}, preset={"name": ""}), "name"
-        ),
-        "initContainers": ListOf(_INIT_CONTAINER),
-        "nodeSelector": _STRING_MAP,
-        "priorityClassName": STRING,
-        "responseStartTimeoutSeconds": INT64_POINTER,
-        "runtimeClassName": STRING_POINTER,
-        "schedulerName": STRING,
-        "securityContext": _POD_SECURITY,
-        "serviceAccountName": STRING,
-        "shareProcessNamespace": BOOL_POINTER,
-        "timeoutSeconds": INT64_POINTER,
-        "tolerations": Opaque("[]v1.Toleration", list),
-        "topologySpreadConstraints": Opaque("[]v1.TopologySpreadConstraint", list),
-        "volumes": ListOf(_VOLUME, "name"),
-    },
-)
-_METADATA_FIELDS: dict[str, Type] = {
-    "annotations": _STRING_MAP,
-    "creationTimestamp": STRING,
-    "deletionGracePeriodSeconds": INT64_POINTER,
-    "deletionTimestamp": STRING,
-    "finalizers": _STRINGS,
-    "generateName": STRING,
-    "generation": INT64,
-    "labels": _STRING_MAP,
-    "managedFields": Opaque("[]v1.ManagedFieldsEntry", list),
-    "name": STRING,
-    "namespace": STRING,
-    "ownerReferences": ListOf(
-        Struct(
-            "v1.OwnerReference",
-            {
-                "apiVersion": STRING,
-                "blockOwnerDeletion": BOOL_POINTER,
-                "controller": BOOL_POINTER,
-                "kind": STRING,
-                "name": STRING,
-                "uid": STRING,
-            },
-        )
-    ),
-    "resourceVersion": STRING,
-    "selfLink": STRING,
-    "uid": STRING,
-}
-METADATA = Struct("v1.ObjectMeta", _METADATA_FIELDS)
-_TEMPLATE = Struct(
-    "v1.RevisionTemplateSpec",
-    {"metadata": Struct("v1.ObjectMeta", _METADATA_FIELDS, open=True), "spec": _REVISION_SPEC},
-    preset={"metadata": {}, "spec": {}},
-)
-_TRAFFIC = ListOf(
-    Struct(
-        "v1.TrafficTarget",
-        {
-            "configurationName": STRING,
-            "latestRevision": BOOL_POINTER,
-            "percent": INT64_POINTER,
-            "revisionName": STRING,
-            "tag": STRING,
-            "url": URL,
-        },
-    )
-)
+METADATA = _struct("v1.ObjectMeta")
 SPECS: Mapping[str, Struct] = {
-    "Service": Struct("v1.ServiceSpec", {"template": _TEMPLATE, "traffic": _TRAFFIC}),
-    "Configuration": Struct("v1.ConfigurationSpec", {"template": _TEMPLATE}),
-    "Revision": _REVISION_SPEC,
-    "Route": Struct("v1.RouteSpec", {"traffic": _TRAFFIC}),
+    kind: _struct(f"v1.{kind}Spec") for kind in ("Service", "Configuration", "Revision", "Route")
 }

@@ -1,4 +1,4 @@
-"""Types of fields, as Go declares them: what ``schema`` is made of and ``decode`` reads by."""
+"""Go types of fields: ``knative`` declares the fields with them, ``decode`` reads by them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Scalar:
 
 @dataclass(frozen=True)
 class Opaque:
-    """A subtree that is passed on as it is; only object or array is checked."""
+    """A part that is passed on as it is; only whether it is an object or array is checked."""
 
     go: str
     kind: type = dict
@@ -28,9 +28,9 @@ class Opaque:
 
 @dataclass(frozen=True)
 class Struct:
-    """An object with known fields; ``preset`` is what absent ones become when it is written.
+    """An object with known fields; ``preset`` holds what Go writes for absent ones.
 
-    The API server's schema ends at an ``open`` one: what is in it, only the webhook judges.
+    The API server's schema does not describe the fields of an ``open`` one: only the webhook does.
     """
 
     go: str
@@ -43,7 +43,7 @@ class Struct:
 class ListOf:
     """An array; ``key`` is the field whose values must differ.
 
-    A ``required`` one stays empty where others are omitted; Go writes ``null`` if it is absent.
+    Go omits an empty array, unless it is ``required``; then it writes ``null`` for an absent one.
     """
 
     item: Type
@@ -71,8 +71,15 @@ class MapOf:
 
 Type = Scalar | Opaque | Struct | ListOf | MapOf
 
-STRING, BOOL, INT32, INT64 = Scalar("string"), Scalar("bool"), Scalar("int32"), Scalar("int64")
-QUANTITY, INT_OR_STRING = Scalar("resource.Quantity", True), Scalar("intstr.IntOrString", True)
-URL = Scalar("apis.URL", True)
-STRING_POINTER, BOOL_POINTER = Scalar("string", True), Scalar("bool", True)
-INT32_POINTER, INT64_POINTER = Scalar("int32", True), Scalar("int64", True)
+# By the words of a Go declaration: ``string``, ``*string``.
+SCALARS: Mapping[str, Scalar] = {
+    **{kind: Scalar(kind) for kind in ("string", "bool", "int32", "int64")},
+    **{f"*{kind}": Scalar(kind, pointer=True) for kind in ("string", "bool", "int32", "int64")},
+    **{
+        kind: Scalar(kind, pointer=True)
+        for kind in ("resource.Quantity", "intstr.IntOrString", "apis.URL")
+    },
+}
+STRING, INT32, INT64 = (SCALARS[name] for name in ("string", "int32", "int64"))
+QUANTITY, INT_OR_STRING = SCALARS["resource.Quantity"], SCALARS["intstr.IntOrString"]
+URL = SCALARS["apis.URL"]
