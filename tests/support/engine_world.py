@@ -13,8 +13,8 @@ from node_world import client, model_files
 from prometheus_client.parser import text_string_to_metric_families
 
 from qwenkit.sandbox.engine import checkpoint, flags, hardware
-from qwenkit.sandbox.engine.checkpoint import Checkpoint
-from qwenkit.sandbox.engine.server import Engine
+from qwenkit.sandbox.engine.checkpoint import LoadedModel
+from qwenkit.sandbox.engine.server import EngineServer
 from qwenkit.sandbox.http import listen
 
 ARGS = ("--model", "/m", "--served-model-name", "qwen", "--max-model-len", "128")
@@ -22,15 +22,15 @@ CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
 
 
 @cache
-def model() -> Checkpoint:
+def model() -> LoadedModel:
     return checkpoint.load(model_files(), "/m")
 
 
 @asynccontextmanager
-async def engine(*more: str, time_scale: float = 200) -> AsyncIterator[tuple[Engine, str]]:
+async def engine(*more: str, time_scale: float = 200) -> AsyncIterator[tuple[EngineServer, str]]:
     chosen = flags.parse([*ARGS, "--gpu-memory-utilization", "0.95", *more])
     gpu, longest = hardware.fit("V100-16", chosen, model().config)
-    made = Engine(chosen, model(), gpu, max_model_len=longest, time_scale=time_scale)
+    made = EngineServer(chosen, model(), gpu, max_model_len=longest, time_scale=time_scale)
     listening = await listen(made.app())
     try:
         yield made, listening.url

@@ -1,9 +1,10 @@
 """Continuous batching: real tokens, in the GPU's time.
 
-Each step either reads the prompts that were just let in, or decodes one token for every running
-sequence, and takes as long as the hardware's model says; computing it here is part of that time.
+Each step either prefills the prompts that were just admitted, or decodes one token for every
+running sequence. It takes as long as the model of the hardware predicts; the time of computing
+it here is part of that.
 Prefill blocks decoding, as in vLLM 0.4.1 without chunked prefill. A sequence runs only while its
-KV blocks fit; when they run out, the newest one is put back and computed anew later.
+KV blocks fit; when they run out, the newest one is preempted and recomputed later.
 """
 
 from __future__ import annotations
@@ -17,38 +18,38 @@ from itertools import count
 
 from qwenkit.errors import SandboxError
 from qwenkit.sandbox.engine.metrics import Metrics
-from qwenkit.sandbox.engine.sampling import Picked, Sampler
-from qwenkit.sandbox.engine.tokens import Delta, Output
+from qwenkit.sandbox.engine.output import Delta, SequenceOutput
+from qwenkit.sandbox.engine.sampling import SampledToken, Sampler
 from qwenkit.sandbox.engine.transformer import Array, KvCache, Transformer
 
 log = logging.getLogger("qwenkit.sandbox.engine")
 
-# A loaded machine falls behind the modelled time; this much of it is caught up, no more.
+# A loaded machine falls behind the modelled time; at most this much is caught up.
 _CATCH_UP_S = 0.25
-# vLLM keeps this share of the blocks free when it lets a prompt in.
+# vLLM keeps this share of the blocks free when it admits a prompt.
 _WATERMARK = 0.01
-# Tokens computed at once: a long prompt comes in turns, between which others get theirs.
-_TURN = 256
-# Attended pairs of tokens past which a turn goes to a thread. There it works on arrays so large
-# that numpy leaves the interpreter to the event loop; a shorter turn takes less than the way.
-_SHORT = 2**16
-# Tokens chosen between two turns of the event loop: probes need several to be answered.
-_PICKS = 16
+# Tokens computed at once: a long prompt is cut into chunks, with others between them.
+_CHUNK_TOKENS = 256
+# Attended pairs of tokens from which a chunk is computed in a thread: numpy then works on arrays
+# so large that it releases the interpreter to the event loop. A smaller one is done sooner here.
+_THREAD_PAIRS = 2**16
+# Tokens sampled between two turns of the event loop: probes need several to be answered.
+_SAMPLES_PER_TURN = 16
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """A GPU with a model on it: what a step takes, in modelled seconds, and what fits."""
+    """A GPU with a model on it: the modelled seconds of a step, and the KV cache's size."""
 
     decode_seconds: Callable[[int, float], float]
-    """Of one step for so many sequences of so many tokens each, on average."""
+    """Of one step, for a number of sequences and their average length in tokens."""
     prefill_seconds: Callable[[int], float]
     kv_tokens: int
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What bounds a step, as vLLM's flags of these names do."""
+class BatchLimits:
+    """The bounds of a step: vLLM's flags of these names."""
 
     max_num_seqs: int
     max_num_batched_tokens: int
@@ -59,19 +60,19 @@ class Limits:
 class _Sequence:
     prompt: Sequence[int]
     sampler: Sampler
-    output: Output
+    output: SequenceOutput
     number: int
     arrived: float
     cache: KvCache | None = None
     last_token: float = 0.0
-    news: asyncio.Queue[Delta | None] = field(default_factory=asyncio.Queue)
-    """What its tokens add; None: nothing more comes, the engine died."""
+    deltas: asyncio.Queue[Delta | None] = field(default_factory=asyncio.Queue)
+    """What its tokens add; None: the engine died."""
 
     @property
     def context(self) -> int:
         return len(self.prompt) + len(self.output.tokens)
 
-    def unread(self, cache: KvCache) -> Sequence[int]:
+    def uncached(self, cache: KvCache) -> Sequence[int]:
         """Return the tokens whose keys and values are not in the cache."""
         decoded = cache.length - len(self.prompt)
         if decoded >= 0:
@@ -79,7 +80,7 @@ class _Sequence:
         return [*self.prompt[cache.length :], *self.output.tokens]
 
 
-Turn = list[tuple[_Sequence, KvCache, Sequence[int]]]
+Chunk = list[tuple[_Sequence, KvCache, Sequence[int]]]
 
 
 class Batch:
@@ -90,7 +91,7 @@ class Batch:
         model: Transformer,
         hardware: Hardware,
         metrics: Metrics,
-        limits: Limits,
+        limits: BatchLimits,
         *,
         time_scale: float,
     ) -> None:
@@ -106,14 +107,14 @@ class Batch:
         self._dead = asyncio.Event()
 
     async def generate(
-        self, prompt: Sequence[int], sampler: Sampler, output: Output
+        self, prompt: Sequence[int], sampler: Sampler, output: SequenceOutput
     ) -> AsyncGenerator[Delta, None]:
-        """Yield what each token adds to ``output``, when the GPU would have it, to its end.
+        """Yield what each token adds to ``output``, at the time when the GPU would have it.
 
-        Leaving the iteration early frees the sequence's place.
+        Leaving the iteration early frees the sequence's KV blocks.
 
         Raises:
-            SandboxError: the engine died, now or before.
+            SandboxError: the engine died.
         """
         if self._failure is not None:
             raise _dead() from self._failure
@@ -123,7 +124,7 @@ class Batch:
         self._work.set()
         try:
             while True:
-                delta = await sequence.news.get()
+                delta = await sequence.deltas.get()
                 if delta is None:
                     raise _dead() from self._failure
                 yield delta
@@ -133,7 +134,7 @@ class Batch:
             self._drop(sequence)
 
     async def run(self) -> None:
-        """Step until cancelled, or until a step fails: that ends every request."""
+        """Step until cancelled, or until a step fails, which ends every request."""
         try:
             await self._steps()
         except Exception as error:
@@ -141,7 +142,7 @@ class Batch:
             self._failure = error
             self._dead.set()
             for sequence in (*self._running, *self._waiting):
-                sequence.news.put_nowait(None)
+                sequence.deltas.put_nowait(None)
 
     async def failure(self) -> Exception:
         """Wait until a step fails; return why."""
@@ -172,7 +173,7 @@ class Batch:
         while self._waiting and len(self._running) < self._limits.max_num_seqs:
             first = self._waiting[0]
             free = self._blocks * (1 - _WATERMARK) - self._used()
-            # An empty GPU takes what comes: whoever is longer than all of it was refused before.
+            # An empty GPU takes any prompt: one longer than the whole cache was refused before.
             if self._running and (self._needs(first) > free or first.context > room):
                 break
             room -= first.context
@@ -189,51 +190,50 @@ class Batch:
             del self._running[newest]
             newest.cache = None
             self._waiting.appendleft(newest)
-            self._metrics.preemptions += 1
+            self._metrics.preemptions.inc()
             self._changed()
 
     async def _step(self, sequences: Sequence[_Sequence], seconds: float) -> None:
-        """Compute one token for each sequence, and give them out when the GPU would."""
-        picked: dict[_Sequence, Picked] = {}
+        """Compute one token for each sequence, and deliver them when the GPU would."""
+        sampled: dict[_Sequence, SampledToken] = {}
         for sequence, logits in (await self._compute(sequences)).items():
-            picked[sequence] = self._pick(sequence, logits)
-            if len(picked) % _PICKS == 0:
+            sampled[sequence] = sequence.sampler.sample(
+                logits, prompt=sequence.prompt, output=sequence.output.tokens
+            )
+            if len(sampled) % _SAMPLES_PER_TURN == 0:
                 await asyncio.sleep(0)
         now = _now()
         self._clock = max(self._clock + seconds / self._scale, now - _CATCH_UP_S)
         await asyncio.sleep(max(0.0, self._clock - now))
-        for sequence, token in picked.items():
+        for sequence, token in sampled.items():
             if sequence in self._running:
-                self._produce(sequence, token)
+                self._deliver(sequence, token)
         self._changed()
 
     async def _compute(self, sequences: Sequence[_Sequence]) -> dict[_Sequence, Array]:
         """Return the logits after each sequence's last token."""
         logits: dict[_Sequence, Array] = {}
-        for turn in _turns(sequences):
-            work = [(cache, tokens) for _, cache, tokens in turn]
+        for chunk in _chunks(sequences):
+            work = [(cache, tokens) for _, cache, tokens in chunk]
             pairs = sum(len(tokens) * (cache.length + len(tokens)) for cache, tokens in work)
-            if pairs < _SHORT:
+            if pairs < _THREAD_PAIRS:
                 rows = self._model.forward(work)
             else:
                 rows = await asyncio.to_thread(self._model.forward, work)
-            logits |= {one: row for (one, _, _), row in zip(turn, rows, strict=True)}
+            logits |= {one: row for (one, _, _), row in zip(chunk, rows, strict=True)}
         return logits
 
-    def _pick(self, sequence: _Sequence, logits: Array) -> Picked:
-        return sequence.sampler.pick(logits, prompt=sequence.prompt, output=sequence.output.tokens)
-
-    def _produce(self, sequence: _Sequence, picked: Picked) -> None:
+    def _deliver(self, sequence: _Sequence, token: SampledToken) -> None:
         now = _now()
         if sequence.last_token:
             self._metrics.per_token.observe(now - sequence.last_token)
         else:
-            self._metrics.prompt_tokens += len(sequence.prompt)
+            self._metrics.prompt_tokens.inc(len(sequence.prompt))
             self._metrics.first_token.observe(now - sequence.arrived)
         sequence.last_token = now
-        self._metrics.generation_tokens += 1
-        delta = sequence.output.push(picked)
-        sequence.news.put_nowait(delta)
+        self._metrics.generation_tokens.inc()
+        delta = sequence.output.push(token)
+        sequence.deltas.put_nowait(delta)
         if delta.finish_reason:
             self._drop(sequence)
 
@@ -252,33 +252,36 @@ class Batch:
         return sum(map(self._needs, self._running))
 
     def _changed(self) -> None:
-        self._metrics.running, self._metrics.waiting = len(self._running), len(self._waiting)
-        self._metrics.cache_usage = min(1.0, self._used() / max(1, self._blocks))
+        self._metrics.running.set(len(self._running))
+        self._metrics.waiting.set(len(self._waiting))
+        self._metrics.cache_usage.set(min(1.0, self._used() / max(1, self._blocks)))
 
 
 def _dead() -> SandboxError:
-    return SandboxError("the engine died", "a step of it failed", "read the log of its container")
+    return SandboxError(
+        "the engine died", "one of its steps failed", "read the log of its container"
+    )
 
 
 def _now() -> float:
-    """Return the time by which the steps wait: the loop's."""
+    """Return the event loop's time, which the steps wait for."""
     return asyncio.get_running_loop().time()
 
 
-def _turns(sequences: Sequence[_Sequence]) -> Iterator[Turn]:
-    """Divide what the sequences have not read yet into turns; a decode step is one turn."""
-    turn: Turn = []
-    room = max(_TURN, len(sequences))
+def _chunks(sequences: Sequence[_Sequence]) -> Iterator[Chunk]:
+    """Divide the tokens that are not in the cache yet; a decode step is one chunk."""
+    chunk: Chunk = []
+    room = max(_CHUNK_TOKENS, len(sequences))
     for sequence in sequences:
         if sequence.cache is None:
             continue
-        tokens = sequence.unread(sequence.cache)
+        tokens = sequence.uncached(sequence.cache)
         while tokens:
             piece, tokens = tokens[:room], tokens[room:]
-            turn.append((sequence, sequence.cache, piece))
+            chunk.append((sequence, sequence.cache, piece))
             room -= len(piece)
             if not room:
-                yield turn
-                turn, room = [], _TURN
-    if turn:
-        yield turn
+                yield chunk
+                chunk, room = [], _CHUNK_TOKENS
+    if chunk:
+        yield chunk

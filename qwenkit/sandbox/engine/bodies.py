@@ -12,33 +12,24 @@ from qwenkit.errors import InvalidValue
 Long = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
-class Body(BaseModel):
-    """What chats and completions share. Fields that 0.4.1 does not know pass unread."""
+class RequestBody(BaseModel):
+    """The fields of chats and completions. vLLM 0.4.1 ignores fields that it does not know."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
     model: str
     n: int = 1
-    best_of: int | None = None
     max_tokens: int | None = None
-    min_tokens: int = 0
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = -1
-    min_p: float = 0.0
     seed: Long | None = None
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
-    logit_bias: dict[str, float] | None = None
     stop: str | list[str] = []
-    stop_token_ids: list[int] = []
-    include_stop_str_in_output: bool = False
-    skip_special_tokens: bool = True
     ignore_eos: bool = False
     stream: bool = False
-    echo: bool = False
-    user: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -48,50 +39,43 @@ class Body(BaseModel):
         required = {name for name, one in cls.model_fields.items() if one.is_required()}
         return {name: one for name, one in data.items() if one is not None or name in required}
 
-    @property
-    def sequences(self) -> int:
-        """How many answers to each prompt are computed, of which the best ``n`` are given."""
-        return self.n if self.best_of is None else self.best_of
 
-
-class ChatBody(Body):
-    """Of ``/v1/chat/completions``."""
+class ChatBody(RequestBody):
+    """The body of ``/v1/chat/completions``."""
 
     messages: list[dict[str, str]]
     temperature: float = 0.7
     logprobs: bool = False
     top_logprobs: int | None = None
-    add_generation_prompt: bool = True
 
 
-class CompletionBody(Body):
-    """Of ``/v1/completions``."""
+class CompletionBody(RequestBody):
+    """The body of ``/v1/completions``."""
 
     prompt: list[int] | list[list[int]] | str | list[str]
     logprobs: int | None = None
-    suffix: str | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def _short_unless_said(cls, data: Any) -> Any:
+    def _default_max_tokens(cls, data: Any) -> Any:
         # An explicit null means the rest of the context, as in a chat.
         return {"max_tokens": 16, **data} if isinstance(data, dict) else data
 
 
-Kind = TypeVar("Kind", bound=Body)
+BodyT = TypeVar("BodyT", bound=RequestBody)
 
 
 def refused(message: str) -> InvalidValue:
-    """Return the refusal that vLLM answers with 400; ``rule`` is its message."""
+    """Return the error that vLLM answers with 400; ``rule`` is its message."""
     return InvalidValue("request", None, message)
 
 
-def parse(raw: bytes, kind: type[Kind]) -> Kind:
+def parse(raw: bytes, kind: type[BodyT]) -> BodyT:
     """Return a request's body.
 
     Raises:
-        InvalidValue: it is no JSON, or a field is missing or of the wrong type, in the words of
-            pydantic as FastAPI gives them.
+        InvalidValue: it is not JSON, or a field is missing or of the wrong type, in pydantic's
+            words as FastAPI gives them.
     """
     try:
         body = json.loads(raw)

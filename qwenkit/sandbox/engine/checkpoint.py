@@ -1,8 +1,7 @@
 """Read a model from its files: configuration, tensors, tokenizer.
 
-Nothing here knows a word of the model: what the engine says comes from the mounted bytes.
-A file that is missing or broken ends the container the way vLLM 0.4.1 ends, with a traceback
-that names the file.
+Every answer of the engine comes from the mounted bytes. A missing or broken file ends the
+container the way vLLM 0.4.1 ends, with a traceback that names the file.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from numpy.typing import NDArray
 
 from qwenkit.errors import SandboxError
 from qwenkit.sandbox.engine import safetensors
-from qwenkit.sandbox.engine.text import Text
-from qwenkit.sandbox.engine.transformer import Shape, Transformer
+from qwenkit.sandbox.engine.tokenizer import ChatTokenizer
+from qwenkit.sandbox.engine.transformer import ModelShape, Transformer
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -30,27 +29,26 @@ Tensors = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class LoadedModel:
     """A model that is ready to answer."""
 
     config: Mapping[str, Any]
-    generation_config: Mapping[str, Any]
     model: Transformer
-    text: Text
+    tokenizer: ChatTokenizer
 
 
-def load(files: Files, folder: str) -> Checkpoint:
+def load(files: Files, folder: str) -> LoadedModel:
     """Check every file of the model and read it.
 
     Args:
-        files: the model's files by their names in ``folder``.
-        folder: where the container sees them; for messages.
+        files: the content of the model's files by their names in ``folder``.
+        folder: the container's path of them, for messages.
 
     Raises:
         SandboxError: a file is missing or broken; ``what`` is the traceback.
     """
     config = _config(files, folder)
-    text = _text(files, folder)
+    tokenizer = _tokenizer(files, folder)
     tensors: Tensors = {}
     origin: dict[str, str] = {}
     for name, wanted in _shards(files, folder).items():
@@ -63,8 +61,7 @@ def load(files: Files, folder: str) -> Checkpoint:
         tensors |= present
         origin |= dict.fromkeys(present, f"{folder}/{name}")
     _fit(_shape(config, folder), tensors, origin, folder)
-    generation = _json(files, folder, "generation_config.json")
-    return Checkpoint(config, generation, Transformer(config, tensors), text)
+    return LoadedModel(config, Transformer(config, tensors), tokenizer)
 
 
 def failure(kind: str, message: str) -> SandboxError:
@@ -114,9 +111,9 @@ def _json(files: Files, folder: str, name: str) -> Mapping[str, Any]:
     return found
 
 
-def _shape(config: Mapping[str, Any], folder: str) -> Shape:
+def _shape(config: Mapping[str, Any], folder: str) -> ModelShape:
     try:
-        return Shape.read(config)
+        return ModelShape.read(config)
     except KeyError as error:
         raise failure(
             "AttributeError",
@@ -126,7 +123,7 @@ def _shape(config: Mapping[str, Any], folder: str) -> Shape:
         raise failure("ValueError", f"{error}: {folder}/config.json") from error
 
 
-def _text(files: Files, folder: str) -> Text:
+def _tokenizer(files: Files, folder: str) -> ChatTokenizer:
     if "tokenizer.json" not in files:
         raise failure(
             "OSError",
@@ -139,7 +136,7 @@ def _text(files: Files, folder: str) -> Text:
     settings = _json(files, folder, "tokenizer_config.json")
     generation = _json(files, folder, "generation_config.json")
     try:
-        return Text(files["tokenizer.json"], settings, generation)
+        return ChatTokenizer(files["tokenizer.json"], settings, generation)
     except ValueError as error:
         raise failure("Exception", f"{error}: {folder}/tokenizer.json") from error
     except TemplateError as error:
@@ -149,7 +146,7 @@ def _text(files: Files, folder: str) -> Text:
 
 
 def _shards(files: Files, folder: str) -> dict[str, set[str]]:
-    """Return the tensors that each shard must hold; none are asked of a single file."""
+    """Return the tensors that each shard must hold, by the index; a single file has no index."""
     if INDEX not in files:
         if SINGLE not in files:
             raise failure("RuntimeError", f"Cannot find any model weights with `{folder}`")
@@ -178,8 +175,8 @@ def _tensors(files: Files, folder: str, name: str) -> Tensors:
         ) from error
 
 
-def _fit(shape: Shape, tensors: Tensors, origin: Mapping[str, str], folder: str) -> None:
-    """Refuse tensors that are not those of the configuration."""
+def _fit(shape: ModelShape, tensors: Tensors, origin: Mapping[str, str], folder: str) -> None:
+    """Refuse tensors that do not match the configuration."""
     for name, wanted in shape.tensors().items():
         if name not in tensors:
             raise failure("ValueError", f"There is no tensor {name} in the weights of {folder}")

@@ -1,13 +1,13 @@
 """Choose the next token from logits, in the order of vLLM 0.4.1's sampler.
 
-Bias, minimum length, penalties, temperature, top-k, top-p, min-p; the log probabilities that it
-reports are those of what is left after all of them.
+Penalties, temperature, top-k, top-p; the reported log probabilities are those of what is left
+after all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,26 +20,20 @@ _SEEDS = 2**64
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How a request wants its tokens chosen; the names are those of the API."""
+class SamplingParams:
+    """How a request's tokens are chosen; the names are those of the API."""
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = -1
-    min_p: float = 0.0
     seed: int | None = None
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
-    logit_bias: Mapping[int, float] = field(default_factory=dict)
-    min_tokens: int = 0
-    stop_token_ids: tuple[int, ...] = ()
-    ignore_eos: bool = False
-    """Whether generation goes on after an end token: for the server, the choice is the same."""
 
 
 @dataclass(frozen=True)
-class Picked:
+class SampledToken:
     """A token, its log probability, and the most probable ones if they were asked for."""
 
     token: int
@@ -50,32 +44,27 @@ class Picked:
 class Sampler:
     """The choices of one sequence.
 
-    A seed makes them its own: they do not depend on what else the server does.
+    With a seed they do not depend on what else the server computes.
     """
 
     def __init__(
-        self,
-        sampling: Sampling,
-        *,
-        eos_ids: Collection[int] = (),
-        logprobs: int | None = None,
-        choice: int = 0,
+        self, params: SamplingParams, *, logprobs: int | None = None, choice: int = 0
     ) -> None:
         """Prepare one sequence's choices.
 
         Args:
-            sampling: the request's parameters.
-            eos_ids: tokens that end a sequence, kept back until ``min_tokens``.
-            logprobs: how many of the most probable tokens to report with each pick.
+            params: the request's parameters.
+            logprobs: how many of the most probable tokens to report with each token.
             choice: number among the request's sequences, which must differ for one seed.
         """
-        self._sampling = sampling
-        self._endings = sorted({*eos_ids, *sampling.stop_token_ids})
+        self._params = params
         self._logprobs = logprobs or 0
-        seed = None if sampling.seed is None else (sampling.seed % _SEEDS, choice)
+        seed = None if params.seed is None else (params.seed % _SEEDS, choice)
         self._random = np.random.default_rng(seed)
 
-    def pick(self, logits: Array, *, prompt: Sequence[int], output: Sequence[int]) -> Picked:
+    def sample(
+        self, logits: Array, *, prompt: Sequence[int], output: Sequence[int]
+    ) -> SampledToken:
         """Choose the token that follows ``prompt`` and ``output``.
 
         Args:
@@ -83,40 +72,36 @@ class Sampler:
             prompt: the tokens of the prompt, for the repetition penalty.
             output: the tokens chosen so far.
         """
-        sampling = self._sampling
+        params = self._params
         with np.errstate(all="ignore"):
-            scores = self._adjusted(logits.astype(np.float64), prompt, output)
-            greedy = sampling.temperature < _GREEDY
+            scores = self._penalised(logits.astype(np.float64), prompt, output)
+            greedy = params.temperature < _GREEDY
             if not greedy:
-                scores = _kept(scores / sampling.temperature, sampling)
+                scores = _truncated(scores / params.temperature, params)
             logprobs = _log_softmax(scores)
             chosen = scores if greedy else self._noisy(logprobs)
             # NaN of damaged weights wins and gives its first token, as it does in vLLM.
             token = int(np.argmax(chosen))
-        return Picked(token, float(logprobs[token]), self._top(logprobs))
+        return SampledToken(token, float(logprobs[token]), self._top(logprobs))
 
     def _noisy(self, logprobs: NDArray[np.float64]) -> NDArray[np.float64]:
         # The largest quotient of a probability and exponential noise is a draw from them all.
         return logprobs - np.log(self._random.standard_exponential(len(logprobs)))
 
-    def _adjusted(
+    def _penalised(
         self, scores: NDArray[np.float64], prompt: Sequence[int], output: Sequence[int]
     ) -> NDArray[np.float64]:
-        sampling = self._sampling
-        for token, bias in sampling.logit_bias.items():
-            scores[token] += bias
-        if len(output) < sampling.min_tokens:
-            scores[self._endings] = -np.inf
-        if sampling.repetition_penalty != 1.0:
+        params = self._params
+        if params.repetition_penalty != 1.0:
             seen = np.unique(np.array([*prompt, *output], np.int64))
-            penalty = sampling.repetition_penalty
+            penalty = params.repetition_penalty
             scores[seen] = np.where(
                 scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty
             )
-        if sampling.frequency_penalty or sampling.presence_penalty:
+        if params.frequency_penalty or params.presence_penalty:
             counts = np.bincount(np.array(output, np.int64), minlength=len(scores))
-            scores -= sampling.frequency_penalty * counts
-            scores -= sampling.presence_penalty * (counts > 0)
+            scores -= params.frequency_penalty * counts
+            scores -= params.presence_penalty * (counts > 0)
         return scores
 
     def _top(self, logprobs: NDArray[np.float64]) -> tuple[tuple[int, float], ...]:
@@ -126,17 +111,14 @@ class Sampler:
         return tuple((int(token), float(logprobs[token])) for token in best)
 
 
-def _kept(scores: NDArray[np.float64], sampling: Sampling) -> NDArray[np.float64]:
-    """Rule out what top-k, top-p and min-p cut off; the most probable token stays."""
-    if 0 < sampling.top_k < len(scores):
-        least = np.partition(scores, -sampling.top_k)[-sampling.top_k]
+def _truncated(scores: NDArray[np.float64], params: SamplingParams) -> NDArray[np.float64]:
+    """Rule out what top-k and top-p cut off; the most probable token stays."""
+    if 0 < params.top_k < len(scores):
+        least = np.partition(scores, -params.top_k)[-params.top_k]
         scores = np.where(scores < least, -np.inf, scores)
-    if sampling.top_p < 1.0:
-        left = _nucleus(np.exp(_log_softmax(scores)), 1 - sampling.top_p)
+    if params.top_p < 1.0:
+        left = _nucleus(np.exp(_log_softmax(scores)), 1 - params.top_p)
         scores = np.where(left, scores, -np.inf)
-    if sampling.min_p > 0.0:
-        least = scores.max() + np.log(sampling.min_p)
-        scores = np.where(scores < least, -np.inf, scores)
     return scores
 
 

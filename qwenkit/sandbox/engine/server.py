@@ -4,56 +4,54 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 
 from aiohttp import web
 
 from qwenkit.errors import InvalidValue, NotFound, SandboxError
-from qwenkit.sandbox.engine import asks, bodies, replies
-from qwenkit.sandbox.engine.answers import Answers, joined
-from qwenkit.sandbox.engine.asks import Ask, Prompt, Served
-from qwenkit.sandbox.engine.batch import Batch, Hardware, Limits
-from qwenkit.sandbox.engine.checkpoint import Checkpoint
+from qwenkit.sandbox.engine import bodies, requests, responses
+from qwenkit.sandbox.engine.batch import Batch, BatchLimits, Hardware
+from qwenkit.sandbox.engine.checkpoint import LoadedModel
 from qwenkit.sandbox.engine.flags import Flags
 from qwenkit.sandbox.engine.metrics import Metrics
-from qwenkit.sandbox.engine.replies import Part, Reply
+from qwenkit.sandbox.engine.output import Delta, SequenceOutput, joined
+from qwenkit.sandbox.engine.requests import GenerationRequest, ServedModel
+from qwenkit.sandbox.engine.responses import ResponseWriter
+from qwenkit.sandbox.engine.sampling import Sampler
 
 VERSION = "0.4.1"
 _MAX_BODY = 64 * 2**20
 # Reading a body of this size takes too long for the event loop.
 _LARGE = 2**18
-# For those who are still sending their request when the engine dies.
-_LAST_WORDS_S = 1.0
+# For clients that are still sending their request when the engine dies.
+_DRAIN_S = 1.0
+_DONE = b"data: [DONE]\n\n"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Engine:
+class EngineServer:
     """One vLLM server. ``app`` serves it; it runs while that application does."""
 
     def __init__(
         self,
         flags: Flags,
-        checkpoint: Checkpoint,
+        loaded: LoadedModel,
         hardware: Hardware,
         *,
         max_model_len: int,
         time_scale: float,
     ) -> None:
         self._flags = flags
+        self._tokenizer = loaded.tokenizer
         self._metrics = Metrics(flags.served_names[0], max_model_len)
-        self._served = Served(
-            checkpoint.text,
-            checkpoint.model.vocab_size,
-            max_model_len,
-            flags.max_logprobs,
-            flags.response_role,
+        self._served = ServedModel(
+            loaded.tokenizer, loaded.model.vocab_size, max_model_len, flags.max_logprobs
         )
-        limits = Limits(flags.max_num_seqs, flags.batched_tokens(max_model_len), flags.block_size)
-        self._batch = Batch(
-            checkpoint.model, hardware, self._metrics, limits, time_scale=time_scale
+        limits = BatchLimits(
+            flags.max_num_seqs, flags.batched_tokens(max_model_len), flags.block_size
         )
-        self._answers = Answers(checkpoint, self._batch, self._metrics)
+        self._batch = Batch(loaded.model, hardware, self._metrics, limits, time_scale=time_scale)
         self.in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -61,10 +59,10 @@ class Engine:
         """When a request last came or ended, on the loop's clock; probes do not count."""
 
     async def failure(self) -> Exception:
-        """Wait until the engine dies and those who asked have heard of it; return why."""
+        """Wait until the engine dies and every client has its answer; return why it died."""
         error = await self._batch.failure()
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_WORDS_S):
+            async with asyncio.timeout(_DRAIN_S):
                 await self._idle.wait()
         return error
 
@@ -107,11 +105,11 @@ class Engine:
             self.last_request = asyncio.get_running_loop().time()
 
     async def _models(self, _: web.Request) -> web.Response:
-        return web.json_response(replies.models(self._flags.served_names))
+        return web.json_response(responses.models(self._flags.served_names))
 
     async def _exposition(self, _: web.Request) -> web.Response:
         kind = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-        return web.Response(body=self._metrics.text().encode(), headers=kind)
+        return web.Response(body=self._metrics.exposition(), headers=kind)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         return await self._serve(request, self._read_chat)
@@ -119,87 +117,111 @@ class Engine:
     async def _completion(self, request: web.Request) -> web.StreamResponse:
         return await self._serve(request, self._read_completion)
 
-    def _read_chat(self, raw: bytes) -> Ask:
+    def _read_chat(self, raw: bytes) -> GenerationRequest:
         body = bodies.parse(raw, bodies.ChatBody)
         self._check_model(body.model)
-        return asks.chat(body, self._served)
+        return requests.chat(body, self._served)
 
-    def _read_completion(self, raw: bytes) -> Ask:
+    def _read_completion(self, raw: bytes) -> GenerationRequest:
         body = bodies.parse(raw, bodies.CompletionBody)
         self._check_model(body.model)
-        return asks.completion(body, self._served)
+        return requests.completion(body, self._served)
 
     def _check_model(self, name: str) -> None:
         if name not in self._flags.served_names:
             raise NotFound(f"The model `{name}` does not exist.")
 
     async def _serve(
-        self, request: web.Request, read: Callable[[bytes], Ask]
+        self, request: web.Request, read: Callable[[bytes], GenerationRequest]
     ) -> web.StreamResponse:
         raw = await request.read()
-        ask = await asyncio.to_thread(read, raw) if len(raw) > _LARGE else read(raw)
-        self._metrics.asked(ask.n, ask.sequences)
-        reply = Reply(ask, self._flags.served_names[0], self._served.text)
-        if ask.stream and ask.sequences == ask.n:
-            return await self._stream(request, reply, ask)
-        best = await asyncio.gather(*(self._answers.best(ask, one) for one in ask.prompts))
-        answers = [parts for group in best for parts in group]
-        whole = reply.whole([joined(parts) for parts in answers], made=sum(map(len, answers)))
-        if not ask.stream:
-            return web.json_response(whole, dumps=_dumps)
-        # The best of several is known at the end only: vLLM streams it as one event.
-        response = await _events(request)
-        await response.write(_event(whole) + _DONE)
-        return response
+        wanted = await asyncio.to_thread(read, raw) if len(raw) > _LARGE else read(raw)
+        self._metrics.count_request(wanted.n)
+        writer = ResponseWriter(
+            wanted, self._flags.served_names[0], self._flags.response_role, self._tokenizer
+        )
+        answers = [
+            self._generate(wanted, prompt, number)
+            for prompt in wanted.prompts
+            for number in range(wanted.n)
+        ]
+        if wanted.stream:
+            return await _stream(request, _Events(writer), answers)
+        whole = await asyncio.gather(*map(_collected, answers))
+        return web.json_response(writer.whole(whole), dumps=_dumps)
 
-    async def _stream(self, request: web.Request, reply: Reply, ask: Ask) -> web.StreamResponse:
-        response = await _events(request)
-        stream = _Stream(response, reply, ask)
-        pairs = [(prompt, number) for prompt in ask.prompts for number in range(ask.n)]
+    async def _generate(
+        self, wanted: GenerationRequest, prompt: Sequence[int], number: int
+    ) -> AsyncGenerator[Delta, None]:
+        """Yield one of a prompt's answers token by token, and count how it ended."""
+        clock = asyncio.get_running_loop().time
+        arrived, reason, generated = clock(), "abort", 0
+        sampler = Sampler(wanted.sampling, logprobs=wanted.logprobs, choice=number)
+        output = SequenceOutput(wanted, self._tokenizer)
         try:
-            await asyncio.gather(
-                *(
-                    stream.choice(index, prompt, self._answers.stream(ask, prompt, number))
-                    for index, (prompt, number) in enumerate(pairs)
-                )
+            async with aclosing(self._batch.generate(prompt, sampler, output)) as deltas:
+                async for delta in deltas:
+                    generated, reason = generated + 1, delta.finish_reason or reason
+                    yield delta
+        finally:
+            self._metrics.count_answer(
+                reason, prompt=len(prompt), generated=generated, seconds=clock() - arrived
             )
-        except SandboxError as error:
-            # The status is out: a stream can only break off.
-            if request.transport:
-                request.transport.close()
-            raise ConnectionResetError from error
-        await response.write(_DONE)
-        return response
 
 
-class _Stream:
-    """A request's answers as events, as their tokens come."""
+class _Events:
+    """The server-sent events of one request's answers."""
 
-    def __init__(self, response: web.StreamResponse, reply: Reply, ask: Ask) -> None:
-        self._response, self._reply, self._ask = response, reply, ask
-        self._opened = not ask.chat
+    def __init__(self, writer: ResponseWriter) -> None:
+        self._writer = writer
+        self._opened = not writer.request.chat
 
-    async def choice(self, index: int, prompt: Prompt, parts: AsyncGenerator[Part, None]) -> None:
-        said = made = 0
-        async with aclosing(parts):
-            async for part in parts:
-                made += 1
-                tokens = len(prompt.tokens)
-                chunk = self._reply.chunk(index, part, said=said, prompt=tokens, made=made)
-                await self._response.write(self._opening(prompt) + _event(chunk))
-                said += len(part.text)
+    async def choice(
+        self, index: int, deltas: AsyncGenerator[Delta, None], response: web.StreamResponse
+    ) -> None:
+        """Write one choice as its tokens come."""
+        sent = generated = 0
+        request = self._writer.request
+        prompt = len(request.prompts[index // request.n])
+        async with aclosing(deltas):
+            async for delta in deltas:
+                generated += 1
+                chunk = self._writer.chunk(
+                    index, delta, sent=sent, prompt=prompt, generated=generated
+                )
+                await response.write(self._opening() + _event(chunk))
+                sent += len(delta.text)
 
-    def _opening(self, prompt: Prompt) -> bytes:
-        """Return what comes before the first token of all choices of a chat."""
+    def _opening(self) -> bytes:
+        """Return the events before the first token of a chat: the role of every choice."""
         if self._opened:
             return b""
         self._opened = True
-        events = [{"role": self._ask.role}] + [{"content": prompt.echo}] * bool(prompt.echo)
-        return b"".join(
-            _event(self._reply.opening(index, delta))
-            for delta in events
-            for index in range(self._ask.n)
+        choices = range(self._writer.request.n)
+        return b"".join(_event(self._writer.opening(index)) for index in choices)
+
+
+async def _stream(
+    request: web.Request, events: _Events, answers: Sequence[AsyncGenerator[Delta, None]]
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+    await response.prepare(request)
+    try:
+        await asyncio.gather(
+            *(events.choice(index, deltas, response) for index, deltas in enumerate(answers))
         )
+    except SandboxError as error:
+        # The status is sent: a stream can only break off.
+        if request.transport:
+            request.transport.close()
+        raise ConnectionResetError from error
+    await response.write(_DONE)
+    return response
+
+
+async def _collected(deltas: AsyncGenerator[Delta, None]) -> Delta:
+    async with aclosing(deltas):
+        return joined([delta async for delta in deltas])
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -218,21 +240,12 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return web.Response(status=499)
 
 
-async def _events(request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
-    await response.prepare(request)
-    return response
-
-
-_DONE = b"data: [DONE]\n\n"
-
-
-def _event(chunk: replies.Json) -> bytes:
+def _event(chunk: responses.Json) -> bytes:
     return f"data: {_dumps(chunk)}\n\n".encode()
 
 
 def _error(message: str, kind: str, code: int) -> web.Response:
-    return web.json_response(replies.error(message, kind, code), status=code, dumps=_dumps)
+    return web.json_response(responses.error(message, kind, code), status=code, dumps=_dumps)
 
 
 def _dumps(value: object) -> str:

@@ -23,7 +23,7 @@ _QUERIES = 128
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelShape:
     """The sizes of a Qwen2 model."""
 
     vocab: int
@@ -38,7 +38,7 @@ class Shape:
     tied: bool
 
     @classmethod
-    def read(cls, config: Mapping[str, Any]) -> Shape:
+    def read(cls, config: Mapping[str, Any]) -> ModelShape:
         """Read ``config.json``.
 
         Raises:
@@ -92,7 +92,7 @@ class Shape:
 class KvCache:
     """The keys and values of one sequence; ``length`` tokens of them."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         self.length = 0
         self._held = np.empty((shape.layers, 2, shape.kv_heads, 0, shape.head), np.float32)
 
@@ -129,10 +129,10 @@ class Transformer:
     """A model that can be asked for logits."""
 
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:
-        """Take the weights of ``Shape.read(config).tensors()``, of those sizes."""
+        """Take the weights of ``ModelShape.read(config).tensors()``, of those sizes."""
         # Products this small lose by BLAS threads, which also spin and starve the event loop.
         threadpool_limits(1, user_api="blas")
-        self._shape = shape = Shape.read(config)
+        self._shape = shape = ModelShape.read(config)
         self.vocab_size = shape.vocab
         self._embedding = _single(tensors["model.embed_tokens.weight"])
         self._norm = _single(tensors["model.norm.weight"])
@@ -157,15 +157,8 @@ class Transformer:
         Returns:
             ``[len(batch), vocab_size]``.
         """
-        states = self._states(batch)
         last = np.cumsum([len(tokens) for _, tokens in batch]) - 1
-        return self._logits(states[last])
-
-    def logits(self, tokens: Sequence[int]) -> Array:
-        """Return the logits after every token of a sequence, ``[len(tokens), vocab_size]``."""
-        return self._logits(self._states([(self.new_cache(), tokens)]))
-
-    def _logits(self, states: Array) -> Array:
+        states = self._states(batch)[last]
         with np.errstate(all="ignore"):
             return _normed(states, self._norm, self._shape.epsilon) @ self._head
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from qwenkit.errors import QwenkitError, SandboxError
 from qwenkit.sandbox.engine import checkpoint, flags, hardware
-from qwenkit.sandbox.engine.server import VERSION, Engine
+from qwenkit.sandbox.engine.server import VERSION, EngineServer
 from qwenkit.sandbox.http import listen
 from qwenkit.sandbox.kubelet import real_vllm, vllm_flags
 from qwenkit.sandbox.kubelet.real_vllm import Vllm
@@ -64,7 +64,7 @@ class Server:
 
     port: int
     url: str
-    engine: Engine
+    engine: EngineServer
     stop_code: int = 2
     """As recorded."""
 
@@ -120,7 +120,7 @@ async def _modelled(
     files = await _files(folder, mounts)
     model = await asyncio.to_thread(checkpoint.load, files, folder)
     gpu, longest = hardware.fit(machine.gpu, chosen, model.config)
-    engine = Engine(chosen, model, gpu, max_model_len=longest, time_scale=machine.time_scale)
+    engine = EngineServer(chosen, model, gpu, max_model_len=longest, time_scale=machine.time_scale)
     await asyncio.sleep(machine.load_s)
     log(f"INFO gpu_executor.py:94] # GPU blocks: {gpu.kv_tokens // chosen.block_size}")
     log(

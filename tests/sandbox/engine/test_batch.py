@@ -11,16 +11,22 @@ from engine_world import model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwenkit.sandbox.engine.asks import Ask, Served, completion
-from qwenkit.sandbox.engine.batch import Batch, Hardware, Limits
+from qwenkit.sandbox.engine.batch import Batch, BatchLimits, Hardware
 from qwenkit.sandbox.engine.bodies import CompletionBody
-from qwenkit.sandbox.engine.metrics import Histogram, Metrics
+from qwenkit.sandbox.engine.metrics import Metrics
+from qwenkit.sandbox.engine.output import SequenceOutput
+from qwenkit.sandbox.engine.requests import GenerationRequest, ServedModel, completion
 from qwenkit.sandbox.engine.sampling import Sampler
-from qwenkit.sandbox.engine.tokens import Output
 
 Steps = list[tuple[str, int]]
 Test = Callable[[Batch, Metrics, Steps], Awaitable[None]]
-PROMPT = tuple(model().text.encode("杭州西湖 Knative KPA vLLM OSS " * 500))
+PROMPT = tuple(model().tokenizer.encode("杭州西湖 Knative KPA vLLM OSS " * 500))
+
+
+def value(metrics: Metrics, name: str) -> float:
+    found = metrics.registry.get_sample_value(f"vllm:{name}", {"model_name": "m"})
+    assert found is not None
+    return found
 
 
 def in_batch(
@@ -43,7 +49,7 @@ def in_batch(
             model().model,
             Hardware(decode, prefill, kv_tokens),
             metrics,
-            Limits(max_num_seqs, batched_tokens, 16),
+            BatchLimits(max_num_seqs, batched_tokens, 16),
             time_scale=1,
         )
         task = asyncio.create_task(batch.run())
@@ -53,14 +59,15 @@ def in_batch(
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        assert (metrics.running, metrics.waiting, metrics.cache_usage) == (0, 0, 0)
+        for name in ("num_requests_running", "num_requests_waiting", "gpu_cache_usage_perc"):
+            assert value(metrics, name) == 0
 
     asyncio.run(run())
 
 
-def wish(prompt: int, wanted: int, seed: int | None = None) -> Ask:
+def wish(prompt: int, wanted: int, seed: int | None = None) -> GenerationRequest:
     """Ask for exactly ``wanted`` tokens after a prompt of that many: greedily, or by a seed."""
-    served = Served(model().text, model().model.vocab_size, 8192, 5, "assistant")
+    served = ServedModel(model().tokenizer, model().model.vocab_size, 8192, 5)
     body = CompletionBody(
         model="m",
         prompt=list(PROMPT[:prompt]),
@@ -72,10 +79,10 @@ def wish(prompt: int, wanted: int, seed: int | None = None) -> Ask:
     return completion(body, served)
 
 
-async def tokens(batch: Batch, ask: Ask) -> list[int]:
-    output, prompt = Output(ask, model().text), ask.prompts[0].tokens
+async def tokens(batch: Batch, ask: GenerationRequest) -> list[int]:
+    output, prompt = SequenceOutput(ask, model().tokenizer), ask.prompts[0]
     deltas = [delta async for delta in batch.generate(prompt, Sampler(ask.sampling), output)]
-    assert [delta.picked.token for delta in deltas] == output.tokens
+    assert [delta.tokens[0].token for delta in deltas] == output.tokens
     assert [delta.finish_reason for delta in deltas] == [None] * (len(deltas) - 1) + ["length"]
     return output.tokens
 
@@ -88,7 +95,7 @@ def alone(prompt: int, wanted: int, seed: int | None) -> Sequence[int]:
     new: Sequence[int] = PROMPT[:prompt]
     for _ in range(wanted):
         logits = model().model.forward([(cache_, new)])[0]
-        said.append(sampler.pick(logits, prompt=PROMPT[:prompt], output=said).token)
+        said.append(sampler.sample(logits, prompt=PROMPT[:prompt], output=said).token)
         new = said[-1:]
     return said
 
@@ -98,7 +105,8 @@ def test_one_prefill_then_decodes_together() -> None:
         made = await asyncio.gather(*(tokens(batch, wish(10, 4)) for _ in range(3)))
         assert made == [alone(10, 4, None)] * 3
         assert steps == [("prefill", 30), ("decode", 3), ("decode", 3), ("decode", 3)]
-        assert (metrics.prompt_tokens, metrics.generation_tokens) == (30, 12)
+        assert value(metrics, "prompt_tokens_total") == 30
+        assert value(metrics, "generation_tokens_total") == 12
 
     in_batch(test)
 
@@ -107,7 +115,7 @@ def test_an_arrival_blocks_decoding() -> None:
     async def test(batch: Batch, metrics: Metrics, steps: Steps) -> None:
         ask = wish(10, 50)
         first = batch.generate(
-            ask.prompts[0].tokens, Sampler(ask.sampling), Output(ask, model().text)
+            ask.prompts[0], Sampler(ask.sampling), SequenceOutput(ask, model().tokenizer)
         )
         async with aclosing(first):
             await anext(first)
@@ -147,10 +155,10 @@ def test_growth_beyond_the_cache_preempts_the_newest_whose_tokens_stay() -> None
         asks = [wish(10, 40, seed) for seed in range(3)]
         made = await asyncio.gather(*(tokens(batch, ask) for ask in asks))
         assert made == [alone(10, 40, seed) for seed in range(3)]
-        assert metrics.preemptions > 0
+        assert value(metrics, "num_preemptions_total") > 0
         # What was put back is read again, with the tokens that it had.
         assert any(step == "prefill" and size > 10 for step, size in steps[1:])
-        assert metrics.prompt_tokens == 30
+        assert value(metrics, "prompt_tokens_total") == 30
 
     in_batch(test, kv_tokens=64)
 
@@ -159,13 +167,14 @@ def test_leaving_early_frees_the_place() -> None:
     async def test(batch: Batch, metrics: Metrics, steps: Steps) -> None:
         ask = wish(10, 1000)
         one = batch.generate(
-            ask.prompts[0].tokens, Sampler(ask.sampling), Output(ask, model().text)
+            ask.prompts[0], Sampler(ask.sampling), SequenceOutput(ask, model().tokenizer)
         )
         async with aclosing(one):
             await anext(one)
-            assert metrics.running == 1
-            assert metrics.cache_usage > 0
-        assert (metrics.running, metrics.cache_usage) == (0, 0)
+            assert value(metrics, "num_requests_running") == 1
+            assert value(metrics, "gpu_cache_usage_perc") > 0
+        assert value(metrics, "num_requests_running") == 0
+        assert value(metrics, "gpu_cache_usage_perc") == 0
         assert await tokens(batch, wish(10, 2)) == alone(10, 2, None)
 
     in_batch(test, max_num_seqs=1)
@@ -201,20 +210,7 @@ def test_everyone_gets_the_tokens_that_it_gets_alone(
     async def test(batch: Batch, metrics: Metrics, steps: Steps) -> None:
         made = await asyncio.gather(*(tokens(batch, wish(*one)) for one in wishes))
         assert made == [alone(*one) for one in wishes]
-        assert metrics.generation_tokens == sum(wanted for _, wanted, _ in wishes)
-        assert metrics.prompt_tokens == sum(prompt for prompt, _, _ in wishes)
+        assert value(metrics, "generation_tokens_total") == sum(wanted for _, wanted, _ in wishes)
+        assert value(metrics, "prompt_tokens_total") == sum(prompt for prompt, _, _ in wishes)
 
     in_batch(test, kv_tokens=16 * blocks, max_num_seqs=seqs)
-
-
-def test_a_histogram_is_cumulative() -> None:
-    histogram = Histogram((1.0, 2.0))
-    for value in (0.5, 1.0, 1.5, 9.0):
-        histogram.observe(value)
-    assert list(histogram.lines("h", 'a="b"')) == [
-        'h_bucket{le="1.0",a="b"} 2.0',
-        'h_bucket{le="2.0",a="b"} 3.0',
-        'h_bucket{le="+Inf",a="b"} 4.0',
-        'h_count{a="b"} 4.0',
-        'h_sum{a="b"} 12.0',
-    ]

@@ -139,5 +139,5 @@ def test_half_helps_a_bfloat16_model() -> None:
 
 
 def test_the_documentations_prompt_is_ten_tokens() -> None:
-    text = checkpoint.load(model_files(), "/m").text
+    text = checkpoint.load(model_files(), "/m").tokenizer
     assert len(text.chat([{"role": "user", "content": "杭州西湖"}])) == 10

@@ -14,7 +14,7 @@ import pytest
 from qwenkit.errors import SandboxError
 from qwenkit.sandbox import tiny_model
 from qwenkit.sandbox.engine import checkpoint
-from qwenkit.sandbox.engine.sampling import Sampler, Sampling
+from qwenkit.sandbox.engine.sampling import Sampler, SamplingParams
 from qwenkit.weights.safetensors import read_header
 
 INDEX = "model.safetensors.index.json"
@@ -42,14 +42,14 @@ def header(data: bytes) -> tuple[int, dict[str, Any]]:
 def answer(files: Mapping[str, bytes], ask: str, *, limit: int = 400, **sampling: Any) -> list[str]:
     """Return the tokens of an answer as text, the end token as an empty one."""
     found = checkpoint.load(files, "/m")
-    sampler = Sampler(Sampling(**sampling), eos_ids=found.text.eos_ids)
-    prompt = found.text.chat([{"role": "user", "content": ask}])
+    sampler = Sampler(SamplingParams(**sampling))
+    prompt = found.tokenizer.chat([{"role": "user", "content": ask}])
     cache, new, made = found.model.new_cache(), prompt, list[int]()
-    while len(made) < limit and not found.text.eos_ids & set(made):
+    while len(made) < limit and not found.tokenizer.eos_ids & set(made):
         (row,) = found.model.forward([(cache, new)])
-        new = [sampler.pick(row, prompt=prompt, output=made).token]
+        new = [sampler.sample(row, prompt=prompt, output=made).token]
         made += new
-    return [found.text.decode([token]) for token in made]
+    return [found.tokenizer.decode([token]) for token in made]
 
 
 # What it is.
@@ -97,7 +97,7 @@ def test_the_documentations_request_gets_the_documentations_answer(
     files: Mapping[str, bytes],
 ) -> None:
     found = checkpoint.load(files, "/m")
-    assert len(found.text.chat([{"role": "user", "content": "杭州西湖"}])) == 10
+    assert len(found.tokenizer.chat([{"role": "user", "content": "杭州西湖"}])) == 10
     sampled = {"temperature": 0.7, "top_p": 0.9}
     assert answer(files, "杭州西湖", limit=10, **sampled, seed=10) == LAKE
     for seed in range(5):

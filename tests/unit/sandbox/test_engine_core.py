@@ -20,10 +20,10 @@ from places import DATA
 
 from qwenkit.errors import InvalidValue
 from qwenkit.sandbox.engine import checkpoint
-from qwenkit.sandbox.engine.checkpoint import Checkpoint
-from qwenkit.sandbox.engine.sampling import Picked, Sampler, Sampling
-from qwenkit.sandbox.engine.text import Detokenizer
-from qwenkit.sandbox.engine.transformer import Array, Shape, Transformer
+from qwenkit.sandbox.engine.checkpoint import LoadedModel
+from qwenkit.sandbox.engine.sampling import SampledToken, Sampler, SamplingParams
+from qwenkit.sandbox.engine.tokenizer import Detokenizer
+from qwenkit.sandbox.engine.transformer import Array, ModelShape, Transformer
 
 Json = dict[str, Any]
 
@@ -35,7 +35,7 @@ def model_files() -> Mapping[str, bytes]:
 
 
 @cache
-def tiny() -> Checkpoint:
+def tiny() -> LoadedModel:
     return checkpoint.load(model_files(), "/m")
 
 
@@ -63,32 +63,38 @@ def steps(number: int) -> tuple[list[int], list[Array]]:
     return made, rows
 
 
+def logits_after(model: Transformer, first: Sequence[int], rest: Sequence[int] = ()) -> Array:
+    """Return the logits after ``first`` and after each token of the rest, without a cache."""
+    prefixes = [[*first, *rest[:end]] for end in range(len(rest) + 1)]
+    return model.forward([(model.new_cache(), prefix) for prefix in prefixes])
+
+
 # Against real transformers and real vLLM.
 
 
 @pytest.mark.parametrize("number", range(50))
 def test_transformers_says_the_same(number: int) -> None:
     told = recorded("transformers")[number]
-    assert tiny().text.chat(told["messages"]) == told["prompt"]
+    assert tiny().tokenizer.chat(told["messages"]) == told["prompt"]
     made, rows = steps(number)
     assert made == told["tokens"]
     first = np.frombuffer(base64.b64decode(told["logits"]), "<f4")
     assert np.abs(rows[0] - first).max() < 1e-3
     for row, best in zip(rows, told["top_logits"], strict=True):
         assert max(abs(float(row[token]) - logit) for token, logit in best) < 1e-3
-    whole = tiny().model.logits([*told["prompt"], *made])[len(told["prompt"]) - 1 : -1]
+    whole = logits_after(tiny().model, told["prompt"], made[:-1])
     assert np.abs(whole - np.array(rows)).max() < 1e-3
 
 
 @pytest.mark.parametrize("number", range(50))
 def test_vllm_says_the_same(number: int) -> None:
     told = recorded("vllm")[number]
-    assert tiny().text.chat(told["messages"]) == told["prompt"]
+    assert tiny().tokenizer.chat(told["messages"]) == told["prompt"]
     made, rows = steps(number)
     assert made == told["tokens"]
-    sampler = Sampler(Sampling(temperature=0.0), logprobs=20)
+    sampler = Sampler(SamplingParams(temperature=0.0), logprobs=20)
     for row, best in zip(rows, told["top_logprobs"], strict=True):
-        mine = dict(sampler.pick(row, prompt=(), output=()).top)
+        mine = dict(sampler.sample(row, prompt=(), output=()).top)
         shared = [(mine[token], logprob) for token, logprob in best if token in mine]
         assert len(shared) >= 18  # the twentieth may be a draw
         assert max(abs(one - other) for one, other in shared) < 1e-3
@@ -117,7 +123,7 @@ def test_neither_the_batch_nor_the_pieces_change_a_sequence(
         last |= {number: row for (number, _), row in zip(batch, rows, strict=True)}
     for number, (tokens, _) in enumerate(asked):
         assert caches[number].length == len(tokens)
-        alone = model.logits(tokens)[-1]
+        (alone,) = logits_after(model, tokens)
         np.testing.assert_allclose(last[number], alone, atol=2e-4)
         assert np.argmax(last[number]) == np.argmax(alone)
 
@@ -131,7 +137,7 @@ def random_model(**sizes: Any) -> Transformer:
         "vocab_size": 32,
     } | sizes
     draw = np.random.default_rng(0)
-    shapes = Shape.read(config).tensors()
+    shapes = ModelShape.read(config).tensors()
     return Transformer(config, {name: draw.normal(size=size) for name, size in shapes.items()})
 
 
@@ -139,14 +145,14 @@ def random_model(**sizes: Any) -> Transformer:
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 def test_a_token_sees_those_before_it_and_no_other(kv_heads: int, tied: bool) -> None:
     model = random_model(num_key_value_heads=kv_heads, tie_word_embeddings=tied)
-    before, after = model.logits([1, 2, 3, 4, 5]), model.logits([1, 2, 9, 4, 5])
+    before, after = (logits_after(model, [1], rest) for rest in ([2, 3, 4, 5], [2, 9, 4, 5]))
     np.testing.assert_array_equal(before[:2], after[:2])
     assert (before[2:] != after[2:]).any(axis=1).all()
 
 
 def test_order_matters() -> None:
     model = random_model()
-    assert not np.allclose(model.logits([1, 2, 3])[-1], model.logits([2, 1, 3])[-1])
+    assert not np.allclose(logits_after(model, [1, 2, 3]), logits_after(model, [2, 1, 3]))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +162,7 @@ def test_order_matters() -> None:
 def test_sizes_that_do_not_fit_are_refused(config: Json, error: type[Exception]) -> None:
     good = json.loads(model_files()["config.json"]) if config else {}
     with pytest.raises(error):
-        Shape.read(good | config)
+        ModelShape.read(good | config)
 
 
 # Sampling.
@@ -167,9 +173,9 @@ logits = st.lists(st.floats(-8, 8, width=32), min_size=WORDS, max_size=WORDS).ma
 )
 
 
-def picks(row: Array, count: int, **sampling: Any) -> list[Picked]:
-    sampler = Sampler(Sampling(**sampling), logprobs=WORDS)
-    return [sampler.pick(row, prompt=(), output=()) for _ in range(count)]
+def picks(row: Array, count: int, **sampling: Any) -> list[SampledToken]:
+    sampler = Sampler(SamplingParams(**sampling), logprobs=WORDS)
+    return [sampler.sample(row, prompt=(), output=()) for _ in range(count)]
 
 
 def kept(row: Array, **sampling: Any) -> set[int]:
@@ -196,15 +202,15 @@ def test_zero_temperature_takes_the_most_probable(row: Array) -> None:
 def test_a_seed_makes_the_choices_its_own(row: Array, seed: int, choice: int) -> None:
     made = []
     for _ in range(2):
-        sampler = Sampler(Sampling(seed=seed), choice=choice)
-        made.append([sampler.pick(row, prompt=(), output=()).token for _ in range(5)])
+        sampler = Sampler(SamplingParams(seed=seed), choice=choice)
+        made.append([sampler.sample(row, prompt=(), output=()).token for _ in range(5)])
     assert made[0] == made[1]
 
 
 def test_seeds_and_choices_differ() -> None:
     row = np.zeros(1000, np.float32)
     made = {
-        Sampler(Sampling(seed=seed), choice=choice).pick(row, prompt=(), output=()).token
+        Sampler(SamplingParams(seed=seed), choice=choice).sample(row, prompt=(), output=()).token
         for seed in range(5)
         for choice in range(5)
     }
@@ -235,40 +241,25 @@ def test_top_k_keeps_as_many_and_what_equals_the_last(row: Array, top_k: int) ->
     assert kept(row, top_k=top_k) == set(np.flatnonzero(row >= least).tolist())
 
 
-@given(logits, st.floats(0.01, 1.0))
-def test_min_p_is_a_share_of_the_most_probable(row: Array, min_p: float) -> None:
-    found = shares(row)
-    left = kept(row, min_p=min_p)
-    assert all(found[token] >= found.max() * min_p * (1 - 1e-5) for token in left)
-    assert all(found[token] <= found.max() * min_p * (1 + 1e-5) for token in {*range(WORDS)} - left)
-
-
-def changed(sampling: Sampling, prompt: Sequence[int], output: Sequence[int]) -> list[float]:
+def changed(sampling: SamplingParams, prompt: Sequence[int], output: Sequence[int]) -> list[float]:
     """Return how log probabilities of equal tokens differ from that of token 9."""
     row = np.full(10, 2.0, np.float32)
-    top = Sampler(sampling, eos_ids=(0,), logprobs=10).pick(row, prompt=prompt, output=output).top
+    top = Sampler(sampling, logprobs=10).sample(row, prompt=prompt, output=output).top
     found = dict(top)
     return [round(found[token] - found[9], 6) for token in range(4)]
 
 
 def test_penalties_are_those_of_the_api() -> None:
     prompt, output = (1, 2), (2, 3, 3)
-    assert changed(Sampling(presence_penalty=0.5), prompt, output) == [0, 0, -0.5, -0.5]
-    assert changed(Sampling(frequency_penalty=0.5), prompt, output) == [0, 0, -0.5, -1.0]
-    assert changed(Sampling(repetition_penalty=2.0), prompt, output) == [0, -1.0, -1.0, -1.0]
-    assert changed(Sampling(logit_bias={1: 3.0}), prompt, output) == [0, 3.0, 0, 0]
-
-
-def test_min_tokens_keeps_the_ends_back() -> None:
-    waiting = Sampling(min_tokens=2, stop_token_ids=(1,))
-    assert changed(waiting, (), (5,)) == [-math.inf, -math.inf, 0, 0]
-    assert changed(waiting, (), (5, 5)) == [0, 0, 0, 0]
+    assert changed(SamplingParams(presence_penalty=0.5), prompt, output) == [0, 0, -0.5, -0.5]
+    assert changed(SamplingParams(frequency_penalty=0.5), prompt, output) == [0, 0, -0.5, -1.0]
+    assert changed(SamplingParams(repetition_penalty=2.0), prompt, output) == [0, -1.0, -1.0, -1.0]
 
 
 def test_what_is_no_number_becomes_the_first_token() -> None:
     row = np.full(8, np.nan, np.float32)
     assert {pick.token for pick in picks(row, 5, top_p=0.9)} == {0}
-    assert tiny().text.decode([0, 0, 0]) == "!!!"
+    assert tiny().tokenizer.decode([0, 0, 0]) == "!!!"
 
 
 # Text.
@@ -277,19 +268,19 @@ def test_what_is_no_number_becomes_the_first_token() -> None:
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cn"])))
 def test_any_text_comes_back_whole_characters_at_a_time(drawn: str) -> None:
     text = unicodedata.normalize("NFC", drawn)
-    ids = tiny().text.encode(text)
-    pieces = list(map(Detokenizer(tiny().text, skip_special_tokens=False).push, ids))
+    ids = tiny().tokenizer.encode(text)
+    pieces = list(map(Detokenizer(tiny().tokenizer).push, ids))
     assert "".join(pieces) == text
-    assert tiny().text.decode(ids, skip_special_tokens=False) == text
+    assert tiny().tokenizer.decode(ids, skip_special_tokens=False) == text
 
 
 def test_a_lone_surrogate_is_text_too() -> None:
-    assert tiny().text.decode(tiny().text.encode("a\ud800b")) == "a?b"
+    assert tiny().tokenizer.decode(tiny().tokenizer.encode("a\ud800b")) == "a?b"
 
 
 @given(st.lists(st.integers(0, tiny().model.vocab_size - 1)))
 def test_pieces_of_any_tokens_join_to_their_text(ids: list[int]) -> None:
-    text = tiny().text
+    text = tiny().tokenizer
     joined = "".join(map(Detokenizer(text).push, ids))
     # Bytes at the very end that begin a character are held back for ever.
     assert text.decode(ids).removesuffix("\ufffd").startswith(joined.removesuffix("\ufffd"))
@@ -297,20 +288,12 @@ def test_pieces_of_any_tokens_join_to_their_text(ids: list[int]) -> None:
 
 
 def test_marks_are_no_text() -> None:
-    text = tiny().text
+    text = tiny().tokenizer
     (end,) = text.encode("<|im_end|>")
     assert end in text.eos_ids
     assert text.decode([end]) == ""
     assert Detokenizer(text).push(end) == ""
-    assert Detokenizer(text, skip_special_tokens=False).push(end) == "<|im_end|>"
-
-
-def test_without_a_generation_prompt_the_conversation_ends() -> None:
-    asked = [{"role": "user", "content": "ping"}]
-    longer = tiny().text.chat(asked)
-    shorter = tiny().text.chat(asked, add_generation_prompt=False)
-    assert longer[: len(shorter)] == shorter
-    assert len(longer) - len(shorter) == 3
+    assert text.decode([end], skip_special_tokens=False) == "<|im_end|>"
 
 
 def test_a_template_may_refuse() -> None:
@@ -319,5 +302,5 @@ def test_a_template_may_refuse() -> None:
         "tokenizer_config.json": json.dumps({"chat_template": template}).encode()
     }
     with pytest.raises(InvalidValue) as caught:
-        checkpoint.load(changed_files, "/m").text.chat([{"role": "user", "content": "hi"}])
+        checkpoint.load(changed_files, "/m").tokenizer.chat([{"role": "user", "content": "hi"}])
     assert caught.value.rule == "roles must alternate"

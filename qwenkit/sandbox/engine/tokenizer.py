@@ -1,4 +1,4 @@
-"""From text to tokens and back, by a model's own tokenizer and chat template."""
+"""Turn text into tokens and back, with a model's own tokenizer and chat template."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _CHATML = (
 )
 
 
-class Text:
-    """The tokenizer of one model."""
+class ChatTokenizer:
+    """The tokenizer and the chat template of one model."""
 
     def __init__(
         self,
@@ -34,8 +34,8 @@ class Text:
 
         Args:
             tokenizer: the content of ``tokenizer.json``, a byte-level one.
-            tokenizer_config: its chat template and its end token.
-            generation_config: may name more end tokens.
+            tokenizer_config: the chat template and the end token.
+            generation_config: may name further end tokens.
 
         Raises:
             ValueError: the tokenizer is broken, or not byte-level.
@@ -70,24 +70,22 @@ class Text:
         clean = text.encode("utf-8", "replace").decode()
         return list(self._tokenizer.encode(clean, add_special_tokens=False).ids)
 
-    def chat(
-        self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True
-    ) -> list[int]:
+    def chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """Return the tokens of a conversation as the chat template writes it.
 
         Raises:
-            InvalidValue: the template refuses the messages; ``rule`` says why.
+            InvalidValue: the template refuses the messages; ``rule`` is its message.
         """
         try:
             text = self._template.render(
-                messages=messages, add_generation_prompt=add_generation_prompt, **self._variables
+                messages=messages, add_generation_prompt=True, **self._variables
             )
         except (TemplateError, TypeError, ValueError) as error:
-            raise InvalidValue("messages", _shown(messages), str(error)) from error
+            raise InvalidValue("messages", f"{len(messages)} messages", str(error)) from error
         return self.encode(text)
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
-        """Return the text of tokens; bytes that are no UTF-8 become U+FFFD."""
+        """Return the text of tokens; bytes that are not UTF-8 become U+FFFD."""
         kept = (number for number in ids if not (skip_special_tokens and self.is_special(number)))
         return b"".join(map(self.piece, kept)).decode("utf-8", "replace")
 
@@ -96,22 +94,22 @@ class Text:
         return self._pieces.get(token_id, b"")
 
     def is_special(self, token_id: int) -> bool:
-        """Say whether a token is a mark, such as the end, and not text."""
+        """Return whether a token is a special one, such as the end, and not text."""
         return token_id in self._special_ids
 
 
 class Detokenizer:
-    """Turns tokens into text as they come."""
+    """Turns tokens into text as they come; special tokens have none."""
 
-    def __init__(self, text: Text, *, skip_special_tokens: bool = True) -> None:
-        self._text, self._skip = text, skip_special_tokens
+    def __init__(self, tokenizer: ChatTokenizer) -> None:
+        self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token_id: int) -> str:
         """Return the new text, without the bytes of a character that is not complete yet."""
-        if self._skip and self._text.is_special(token_id):
+        if self._tokenizer.is_special(token_id):
             return ""
-        return self._decoder.decode(self._text.piece(token_id))
+        return self._decoder.decode(self._tokenizer.piece(token_id))
 
 
 def _read(content: bytes) -> Tokenizer:
@@ -127,7 +125,7 @@ def _read(content: bytes) -> Tokenizer:
 
 
 def _pieces(tokenizer: Tokenizer) -> dict[int, bytes]:
-    """Return every token's bytes, its vocabulary's printable alphabet undone."""
+    """Return every token's bytes, decoded from the vocabulary's printable alphabet."""
     alphabet = _alphabet()
     added = tokenizer.get_added_tokens_decoder()
     pieces = {
@@ -167,7 +165,3 @@ def _to_json(value: object, indent: int | None = None) -> str:
 
 def _refuse(message: str) -> NoReturn:
     raise TemplateError(message)
-
-
-def _shown(messages: Sequence[Mapping[str, Any]]) -> str:
-    return f"{len(messages)} messages"
