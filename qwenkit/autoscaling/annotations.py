@@ -120,11 +120,11 @@ def _resolve(
         initial_scale=_initial_scale(read, cluster, strict),
         activation_scale=_first(read.count("activation-scale", least=2), 0),
         scale_down_delay_s=_first(delay_ns, cluster.scale_down_delay_ns) / 1e9,
-        retention_s=_first(retention_ns, cluster.retention_ns) / 1e9,
+        retention_s=_first(retention_ns, cluster.scale_to_zero_pod_retention_period_ns) / 1e9,
         progress_deadline_s=_first(deadline_ns, PROGRESS_DEADLINE_DEFAULT_S * 1e9) / 1e9,
         max_scale_up_rate=cluster.max_scale_up_rate,
         max_scale_down_rate=cluster.max_scale_down_rate,
-        grace_period_s=cluster.grace_period_ns / 1e9,
+        grace_period_s=cluster.scale_to_zero_grace_period_ns / 1e9,
         enable_scale_to_zero=cluster.enable_scale_to_zero,
         activator_capacity=cluster.activator_capacity,
     )
@@ -170,10 +170,10 @@ def _load(
 ) -> tuple[float, float]:
     """Return (total, utilisation): what one pod may carry, and the share to aim at."""
     if metric == RPS:
-        total, utilization = cluster.rps_target_default, RPS_UTILIZATION
+        total, utilization = cluster.requests_per_second_target_default, RPS_UTILIZATION
     else:
-        total = float(hard_limit) or cluster.concurrency_target_default
-        utilization = cluster.concurrency_target_fraction
+        total = float(hard_limit) or cluster.container_concurrency_target_default
+        utilization = cluster.container_concurrency_target_percentage
     target = read.number("target", TARGET_MIN)
     if target is not None:
         limited = metric == CONCURRENCY and hard_limit

@@ -26,7 +26,7 @@ UNCERTAINTY = 0.4
 _ROWS_PER_PASS, _MAX_ROWS = 8, 24
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Gpu:
     """One kind of GPU. ``usable_gib`` is what the driver leaves of its memory."""
 
@@ -41,37 +41,14 @@ class Gpu:
     uncertainty: float = UNCERTAINTY
 
 
+# Usable GiB, GB/s, fp16 TFLOP/s, compute capability.
 GPUS: Mapping[str, Gpu] = {
     gpu.name: gpu
     for gpu in (
-        Gpu(
-            name="V100-16",
-            usable_gib=15.77,
-            bandwidth_gb_s=900,
-            fp16_tflops=112,
-            compute_capability=7.0,
-        ),
-        Gpu(
-            name="V100-32",
-            usable_gib=31.74,
-            bandwidth_gb_s=900,
-            fp16_tflops=112,
-            compute_capability=7.0,
-        ),
-        Gpu(
-            name="A10",
-            usable_gib=22.0,
-            bandwidth_gb_s=600,
-            fp16_tflops=125,
-            compute_capability=8.6,
-        ),
-        Gpu(
-            name="T4",
-            usable_gib=14.65,
-            bandwidth_gb_s=320,
-            fp16_tflops=65,
-            compute_capability=7.5,
-        ),
+        Gpu("V100-16", 15.77, 900, 112, 7.0),
+        Gpu("V100-32", 31.74, 900, 112, 7.0),
+        Gpu("A10", 22.0, 600, 125, 8.6),
+        Gpu("T4", 14.65, 320, 65, 7.5),
     )
 }
 SMALLEST_GPU = min(GPUS.values(), key=lambda gpu: gpu.usable_gib)

@@ -1,8 +1,8 @@
-"""Scaling settings for a service objective, with the reason for each and what it costs.
+"""Which scaling settings keep a service objective at the least cost, and why.
 
-The load of a pod comes from the GPU's arithmetic (``memory.suggested_load``). What the hard limit,
-the minimum, windows and retention are worth is found by simulation: every candidate runs the same
-seeded traffic; the cheapest that keeps the objective wins, the rest shows the price of the choice.
+The load of a pod comes from the GPU's arithmetic (``memory.suggested_load``). Hard limit, minimum,
+windows and retention are found by simulation: every candidate runs the same traffic; the cheapest
+that keeps the objective wins.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 
 from qwenkit.autoscaling.annotation_keys import PROGRESS_DEADLINE
@@ -48,7 +49,7 @@ class Recommendation:
     """The settings to use, why, and the alternatives.
 
     ``front`` holds the candidates that no other beats in both cost and TTFT, cheapest first;
-    ``next_best`` is the one after the chosen one, ``next_best_costs`` what it costs in words.
+    ``next_best_costs`` compares the second best with the chosen one, in words.
     """
 
     annotations: Mapping[str, str]
@@ -57,7 +58,6 @@ class Recommendation:
     response_start_timeout_seconds: int
     reasons: tuple[Reason, ...]
     chosen: Candidate
-    next_best: Candidate | None
     next_best_costs: str
     front: tuple[Candidate, ...]
     candidates: tuple[Candidate, ...]
@@ -75,25 +75,23 @@ def recommend(
     max_model_len: int = 6144,
     gpu_memory_utilization: float = 0.95,
     duration_s: float | None = None,
-    seed: int = 0,
 ) -> Recommendation:
     """Search settings that keep the objective at the least cost.
 
     Args:
         gpu: name or ``Gpu``.
         model: name or ``Model``.
-        traffic: what the service will see; use an hour that is typical.
-        objective: what it must keep.
+        traffic: the expected traffic; use a typical hour.
+        objective: what the service must keep.
         environment: cold start, price and timeouts; its ``gpus`` is replaced by ``gpus``.
         gpus: pods' worth of GPUs.
         max_model_len: as given to vLLM.
         gpu_memory_utilization: as given to vLLM.
         duration_s: how long each simulation is; by default a minute beyond the traffic.
-        seed: for load balancing.
 
     Raises:
-        InvalidValue: unknown GPU or model, or an objective that nothing keeps; it says how near
-            the best candidate comes.
+        InvalidValue: unknown GPU or model, or an objective that no setting keeps; the value is
+            what the best candidate misses.
     """
     if gpus < 1:
         raise InvalidValue("gpus", gpus, "at least 1")
@@ -103,17 +101,24 @@ def recommend(
     )
     load = _load(server, _mean_lengths(traffic), objective, gpu_memory_utilization)
 
-    def attempt(choice: ScalingChoice) -> Candidate:
-        spec = parse_spec(choice.annotations(), container_concurrency=choice.hard_limit)
-        result = simulate(
-            spec, traffic, server, environment=around, duration_s=duration_s, seed=seed
-        )
-        return judge(choice, result)
-
+    attempt = partial(_attempt, traffic, server, around, duration_s)
     tried = _search(attempt, objective, load.total, gpus)
     if tried[0].misses(objective):
         raise _impossible(tried[0], objective)
     return _recommendation(tried, objective, load, around)
+
+
+def _attempt(
+    traffic: Traffic,
+    server: VllmServer,
+    environment: Environment,
+    duration_s: float | None,
+    choice: ScalingChoice,
+) -> Candidate:
+    spec = parse_spec(choice.annotations(), container_concurrency=choice.hard_limit)
+    return judge(
+        choice, simulate(spec, traffic, server, environment=environment, duration_s=duration_s)
+    )
 
 
 def _search(
@@ -131,7 +136,7 @@ def _rank(candidate: Candidate, objective: Objective) -> tuple[float, ...]:
 
 
 def _coarse(total: int, gpus: int) -> Iterator[ScalingChoice]:
-    """Vary what decides most: load of a pod, hard limit, pods that always stay."""
+    """Vary the settings that matter most: target, hard limit, minimum."""
     targets = sorted({total, max(1, total // 2), max(1, total // 4)}, reverse=True)
     minima = sorted({0, 1, max(1, gpus // 2)})
     for target, minimum, limit in product(targets, minima, (0, total)):
@@ -164,7 +169,7 @@ def _mean_of(traffic: OpenLoop) -> Lengths:
 def _load(
     server: VllmServer, lengths: Lengths, objective: Objective, gpu_memory_utilization: float
 ) -> Load:
-    """Return what a pod may carry; refuse objectives that no setting can keep."""
+    """Return the suggested load of a pod; refuse objectives that no setting can keep."""
     fastest = prefill_seconds(server.gpu, server.model, tokens=lengths.prompt_tokens)
     if objective.ttft_p95_s is not None and objective.ttft_p95_s < fastest:
         raise InvalidValue(
@@ -213,7 +218,6 @@ def _recommendation(
         response_start_timeout_seconds=_TIMEOUT_S,
         reasons=tuple(_reasons(chosen.choice, load, cold, deadline)),
         chosen=chosen,
-        next_best=following,
         next_best_costs=_difference(chosen, following),
         front=pareto(tried),
         candidates=tried,
@@ -236,16 +240,18 @@ def _reasons(choice: ScalingChoice, load: Load, cold: float, deadline: int) -> I
     yield Reason(
         "target",
         str(choice.target),
-        f"a pod carries {load.total} (bound by the {load.bound}); at {UTILIZATION} % the KPA "
+        f"a pod should carry {load.total}, limited by the {load.bound}; at {UTILIZATION} % the KPA "
         f"aims at {choice.target * UTILIZATION / 100:g}",
     )
-    room = "the rest is room for what comes between two decisions"
+    room = "the rest is room for requests between two decisions"
     yield Reason("target-utilization-percentage", str(UTILIZATION), room)
-    limit = "keeps the batch small, the rest waits" if choice.hard_limit else "vLLM queues itself"
+    limit = (
+        "keeps the batch small, the rest waits" if choice.hard_limit else "vLLM has its own queue"
+    )
     yield Reason("containerConcurrency", str(choice.hard_limit), limit)
     floor = "no idle GPU is paid for" if choice.min_scale == 0 else "no request meets a cold start"
     yield Reason("min-scale", str(choice.min_scale), f"{floor}, and the objective is kept")
-    yield Reason("max-scale", str(choice.max_scale), "the GPUs there are; a backlog asks for more")
+    yield Reason("max-scale", str(choice.max_scale), "the number of GPUs; a backlog asks for more")
     yield Reason("window", f"{choice.window_s}s", "the cheapest that keeps the objective")
     yield Reason(
         "panic-threshold-percentage",
@@ -258,7 +264,7 @@ def _reasons(choice: ScalingChoice, load: Load, cold: float, deadline: int) -> I
     yield Reason(
         "scale-to-zero-pod-retention-period",
         f"{choice.retention_s}s",
-        f"what a cold start of {cold:g} s is worth here",
+        f"the cheapest answer to a cold start of {cold:g} s",
     )
     yield Reason(
         "progress-deadline", f"{deadline}s", "three cold starts, and time to provision a GPU node"

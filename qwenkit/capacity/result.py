@@ -1,9 +1,10 @@
-"""What a simulation gives: series by second, every decision, every request, and the bill."""
+"""What happened in a simulation: series by second, decisions, requests, and the bill."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from qwenkit.errors import InvalidValue
 class Tick:
     """One decision of the autoscaler, and the reconciler's last step after it.
 
-    ``replicas`` is what the Deployment was told; ``ready`` and ``starting`` what there was.
+    ``ready`` and ``starting`` are the pods at that moment, ``replicas`` the Deployment's.
     """
 
     t: float
@@ -28,27 +29,32 @@ class Tick:
     starting: int
 
     @property
-    def desired(self) -> int:
-        """What the decider wants, before bounds."""
-        return self.decision.desired
-
-    @property
     def replicas(self) -> int:
-        """What the Deployment was told."""
+        """The Deployment's replicas after the step."""
         return self.step.replicas
 
     @property
     def reason(self) -> str:
-        """Say in words why there are this many replicas."""
+        """Why there are this many replicas, in words."""
         return "; ".join(part for part in (explain(self.decision), self.step.reason) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaChange:
+    """A moment at which the number of replicas changed, and why."""
+
+    t: float
+    before: int
+    after: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Requests:
     """Every request that has ended, as columns in the order of their ends.
 
-    ``ttft_s`` is the time to the first token, or to the end if none came; ``status`` is 200,
-    503 (a queue was full) or 504 (timed out).
+    ``ttft_s`` is the time to the first token, or to the end if there is none; ``status`` is
+    200, 503 (a queue was full) or 504 (timed out).
     """
 
     at: Sequence[float]
@@ -102,12 +108,12 @@ class Requests:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationResult:
-    """A simulated stretch of time; every series has one value for each second of ``t``.
+    """A simulated period; every series has one value for each second of ``t``.
 
-    ``clients`` are closed-loop clients, ``arrivals`` requests that came in the second before,
-    ``concurrency`` requests in flight, ``queue`` those among them that nobody works on,
-    ``desired`` the scale that the PodAutoscaler shows, ``starting`` pods that are wanted and
-    not ready, ``pending`` those among them that no GPU is free for.
+    ``clients`` are closed-loop clients, ``arrivals`` the requests of the second before,
+    ``concurrency`` requests in flight, ``queue`` those of them that wait, ``desired`` the scale
+    that the PodAutoscaler shows, ``starting`` pods that are not ready yet, ``pending`` those of
+    them that wait for a GPU.
     """
 
     t: Sequence[int]
@@ -137,17 +143,29 @@ class SimulationResult:
         return self.cost / tokens * 1000 if tokens else math.inf
 
     @property
-    def changes(self) -> list[Tick]:
-        """The decisions at which the number of replicas changed."""
-        before = [None, *(tick.replicas for tick in self.decisions)]
-        return [
-            tick
-            for tick, last in zip(self.decisions, before, strict=False)
-            if tick.replicas != last
-        ]
+    def changes(self) -> list[ReplicaChange]:
+        """The moments at which the number of replicas changed."""
+        return list(self._changes(self.ready[0] + self.starting[0]))
+
+    def _changes(self, replicas: int) -> Iterator[ReplicaChange]:
+        ticks = deque(self.decisions)
+        empty = 0
+        for second, ready, starting in zip(self.t, self.ready, self.starting, strict=True):
+            while ticks and ticks[0].t <= second:
+                tick = ticks.popleft()
+                if tick.replicas != replicas:
+                    yield ReplicaChange(tick.t, replicas, tick.replicas, tick.reason)
+                    replicas, empty = tick.replicas, 0
+            # The last pod may go between decisions, when the reconciler checks again. One empty
+            # second proves nothing: a decision at its end comes after the sample.
+            empty = 0 if ready + starting or not replicas else empty + 1
+            if empty == 2:
+                reason = "idle to the end of grace and retention: scaled to zero"
+                yield ReplicaChange(second - 1, replicas, 0, reason)
+                replicas = 0
 
     def summary(self) -> dict[str, float]:
-        """Return the figures of interest by name, JSON-ready; absent ones are left out."""
+        """Return the main figures by name, JSON-ready, without those that do not exist."""
         requests = self.requests
         figures = {
             "requests": len(requests),

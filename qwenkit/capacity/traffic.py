@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from random import Random
@@ -242,8 +242,3 @@ def _positive(**values: float) -> None:
     for name, value in values.items():
         if not 0 < value < math.inf:
             raise InvalidValue(name, value, "more than 0, finite")
-
-
-def total_tokens(arrivals: Iterable[Arrival]) -> int:
-    """Return the tokens that all answers have together."""
-    return sum(arrival.output_tokens for arrival in arrivals)

@@ -1,9 +1,9 @@
-"""What happens with these settings under this traffic, what would be better, what does it cost.
+"""What happens with these settings under this traffic, what is better, what does it cost.
 
     plan = make_plan(settings, Question(clients=6, ttft_p95_s=2.0))
 
-The annotations come from the rendered Service, so exactly what would be deployed is simulated.
-Nothing here touches a cluster; ``plan_report`` puts the answer into words and pictures.
+The annotations are those that ``render`` writes, so the simulation is of what would be deployed.
+Nothing here touches a cluster; ``plan.report`` puts the answer into words and pictures.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from qwenkit.autoscaling.annotations import CONCURRENCY, ScalingSpec
 from qwenkit.capacity.advice import ScalingContext, advise
@@ -44,7 +45,7 @@ _PARAMETERS = {key.rpartition("/")[2]: parameter for key, parameter in SETTING_O
 
 @dataclass(frozen=True, slots=True)
 class BatchSpeed:
-    """One stream's time per token in a batch, and what the whole batch yields."""
+    """One stream's time per token in a batch, and the tokens per second of the batch."""
 
     batch: int
     tpot_s: Band
@@ -52,28 +53,17 @@ class BatchSpeed:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplicaChange:
-    """A moment at which the number of replicas changed, and why."""
-
-    t: float
-    before: int
-    after: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class SimulatedOutcome:
-    """What a simulation says: its series, its verdict, what of the objective it misses."""
+    """A simulation, its figures, and which of the objective's limits it misses."""
 
     result: SimulationResult
     verdict: Candidate
-    changes: tuple[ReplicaChange, ...]
     misses: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AdvisedParameter:
-    """One recommended parameter beside the present one; ``now`` is empty if it is not set."""
+    """A recommended parameter and its present value; ``now`` is empty if it is not set."""
 
     parameter: str
     value: str
@@ -83,7 +73,7 @@ class AdvisedParameter:
 
 @dataclass(frozen=True, slots=True)
 class BetterSettings:
-    """The recommendation as parameters, and what it leads to under the same traffic."""
+    """The recommendation as parameters, and its simulation under the same traffic."""
 
     recommendation: Recommendation
     parameters: tuple[AdvisedParameter, ...]
@@ -94,9 +84,9 @@ class BetterSettings:
 class ScalingPlan:
     """The whole answer.
 
-    ``outcome`` is None if the model does not fit, ``better`` if no recommendation was asked for
-    or none found: ``why_not_better`` says which. ``sequences`` is how many requests of the
-    traffic's length the KV cache holds, ``ttft_s`` what one prompt alone takes.
+    ``outcome`` is None if the model does not fit; ``better`` is None if no recommendation was
+    asked for or found, and ``why_not_better`` is the reason. ``sequences`` is how many requests
+    of the traffic's length the KV cache holds, ``ttft_s`` the time to read one prompt alone.
     """
 
     gpu: Gpu
@@ -121,22 +111,17 @@ def make_plan(settings: Settings, question: Question) -> ScalingPlan:
     """Answer a question about the settings.
 
     Raises:
-        InvalidValue: traffic, objective, GPU, model or annotation that cannot be; it names it.
+        InvalidValue: names the traffic, objective, GPU, model or annotation that is invalid.
     """
     gpu, model = _hardware(settings)
     asked, environment = find_traffic(settings, question), find_environment(settings, question)
     spec, annotations = scaling_spec(settings), scaling_annotations(settings)
-    laid = fit(
-        gpu,
-        model,
-        max_model_len=settings.max_model_len,
-        gpu_memory_utilization=settings.gpu_memory_utilization,
+    run = _Run(
+        settings, gpu, model, asked.traffic, environment, question.objective, _end(asked, spec)
     )
+    laid = fit(gpu, model, **run.memory)
     outcome, better, why_not = None, None, "the model does not fit"
     if laid.fits:
-        run = _Run(
-            settings, gpu, model, asked.traffic, environment, question.objective, _end(asked, spec)
-        )
         outcome = run.outcome(spec)
         better, why_not = run.better(outcome) if question.recommend else (None, "not asked for")
     sequences = laid.kv_tokens / (asked.lengths.prompt_tokens + asked.lengths.output_tokens)
@@ -169,7 +154,7 @@ def _hardware(settings: Settings) -> tuple[Gpu, Model]:
 
 
 def _end(asked: NamedTraffic, spec: ScalingSpec) -> float:
-    """Return how long to simulate: to the end of the scale to zero, which is paid for too."""
+    """Return how long to simulate: until the scale to zero is over, which costs GPU time too."""
     idle = spec.stable_window_s + max(spec.retention_s, spec.scale_down_delay_s)
     return asked.traffic.end_s + idle + _TAIL_S
 
@@ -177,7 +162,7 @@ def _end(asked: NamedTraffic, spec: ScalingSpec) -> float:
 def _speeds(
     gpu: Gpu, model: Model, laid: Fit, asked: NamedTraffic, spec: ScalingSpec
 ) -> Iterator[BatchSpeed]:
-    """Give the speed alone, at the target and at the load that the GPU should carry."""
+    """Give the speed of one stream, at the target and at the suggested load."""
     live = asked.lengths.prompt_tokens + asked.lengths.output_tokens / 2
     batches = {1}
     if laid.fits:
@@ -207,7 +192,7 @@ def _advice(
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One traffic on one kind of server: the settings are what varies."""
+    """One traffic on one kind of server; only the scaling varies."""
 
     settings: Settings
     gpu: Gpu
@@ -217,24 +202,23 @@ class _Run:
     objective: Objective
     duration_s: float
 
+    @property
+    def memory(self) -> dict[str, Any]:
+        """How vLLM may use the GPU's memory."""
+        names = ("max_model_len", "gpu_memory_utilization")
+        return {name: getattr(self.settings, name) for name in names}
+
     def outcome(self, spec: ScalingSpec) -> SimulatedOutcome:
         """Simulate a spec and judge it."""
-        settings = self.settings
-        server = VllmServer(
-            self.gpu,
-            self.model,
-            max_model_len=settings.max_model_len,
-            gpu_memory_utilization=settings.gpu_memory_utilization,
-        )
+        server = VllmServer(self.gpu, self.model, **self.memory)
         result = simulate(
             spec, self.traffic, server, environment=self.environment, duration_s=self.duration_s
         )
         verdict = judge(_choice(spec), result)
-        changes = tuple(_changes(result, spec.min_scale))
-        return SimulatedOutcome(result, verdict, changes, tuple(verdict.misses(self.objective)))
+        return SimulatedOutcome(result, verdict, tuple(verdict.misses(self.objective)))
 
     def better(self, now: SimulatedOutcome) -> tuple[BetterSettings | None, str]:
-        """Search for better settings; without one, say why."""
+        """Search for better settings; return them, or None and the reason."""
         settings = self.settings
         known = self.environment.gpus or settings.max_scale
         gpus = known or max(_GPUS_IF_UNKNOWN, *now.result.ready)
@@ -246,13 +230,12 @@ class _Run:
                 objective=self.objective,
                 environment=self.environment,
                 gpus=gpus,
-                max_model_len=settings.max_model_len,
-                gpu_memory_utilization=settings.gpu_memory_utilization,
                 duration_s=self.duration_s,
+                **self.memory,
             )
         except InvalidValue as error:
             asked = self.objective.ttft_p95_s or self.objective.tpot_p95_s
-            # Who named no objective asked for a forecast, and an overload is one.
+            # Without an objective the question is a forecast, and an overload is an answer.
             if asked or error.name != "objective":
                 raise
             return None, f"{error.value}: {error.rule}; {error.fix}"
@@ -262,7 +245,7 @@ class _Run:
 
 
 def _choice(spec: ScalingSpec) -> ScalingChoice:
-    """Return the spec as the recommender would write it, as near as it can."""
+    """Return the spec in the recommender's terms, as nearly as they allow."""
     return ScalingChoice(
         max(1, round(spec.total)),
         spec.container_concurrency,
@@ -271,27 +254,6 @@ def _choice(spec: ScalingSpec) -> ScalingChoice:
         round(spec.stable_window_s),
         round(spec.retention_s),
     )
-
-
-def _changes(result: SimulationResult, replicas: int) -> Iterator[ReplicaChange]:
-    """Find the moments at which the number of replicas changed."""
-    ticks = iter(result.decisions)
-    tick = next(ticks, None)
-    empty = 0
-    for second, ready, starting in zip(result.t, result.ready, result.starting, strict=True):
-        while tick is not None and tick.t <= second:
-            if tick.replicas != replicas:
-                yield ReplicaChange(tick.t, replicas, tick.replicas, tick.reason)
-                replicas, empty = tick.replicas, 0
-            tick = next(ticks, None)
-        # The last pod may go between decisions: the reconciler looks again when it must. One
-        # empty second proves nothing, a decision at its end comes after the sample.
-        empty = 0 if ready + starting or not replicas else empty + 1
-        if empty == 2:
-            yield ReplicaChange(
-                second - 1, replicas, 0, "idle to the end of grace and retention: to zero"
-            )
-            replicas = 0
 
 
 def _advised(found: Recommendation, settings: Settings) -> Iterator[AdvisedParameter]:

@@ -11,8 +11,9 @@ from typing import Any
 from qwenkit.capacity.candidates import Objective
 from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.gpu import Band
+from qwenkit.capacity.result import ReplicaChange
 from qwenkit.errors import InvalidValue, PreflightError
-from qwenkit.plan.planner import BetterSettings, ReplicaChange, ScalingPlan, SimulatedOutcome
+from qwenkit.plan.planner import BetterSettings, ScalingPlan, SimulatedOutcome
 from qwenkit.widgets.charts import draw_run, front_chart
 
 _FIGURES = (
@@ -70,7 +71,7 @@ def _simulation(outcome: SimulatedOutcome) -> dict[str, Any]:
         "tpot_p95_s": _finite(verdict.tpot_p95_s),
         "cost_per_hour": verdict.cost_per_hour,
         "misses": list(outcome.misses),
-        "replica_changes": [asdict(change) for change in outcome.changes],
+        "replica_changes": [asdict(change) for change in outcome.result.changes],
     }
 
 
@@ -117,7 +118,7 @@ def _lines(plan: ScalingPlan) -> Iterator[str]:
         yield f"these settings under {plan.asked.words}"
         yield from _outcome(plan.outcome, plan)
         yield "replicas"
-        yield from _changes(plan.outcome.changes)
+        yield from _changes(plan.outcome.result.changes)
     if plan.better:
         yield from _better(plan.better, plan)
     else:
@@ -215,7 +216,7 @@ def _outcome(outcome: SimulatedOutcome, plan: ScalingPlan) -> Iterator[str]:
         yield f"  {name:<13}{text}"
 
 
-def _changes(changes: tuple[ReplicaChange, ...]) -> Iterator[str]:
+def _changes(changes: list[ReplicaChange]) -> Iterator[str]:
     if not changes:
         yield "  never change"
     for change in changes[:_SHOWN_CHANGES]:

@@ -26,6 +26,7 @@ from qwenkit.widgets.charts import draw_run
 from qwenkit.widgets.svg import Chart
 
 QUIET_S, BUSY_S = 20, 180
+_COMPACT = "line-height:1.35;margin:0 0 8px;padding-left:18px;font-size:0.92em"
 _LENGTHS = Lengths(prompt_tokens=64, output_tokens=128)
 
 
@@ -168,7 +169,8 @@ class WhatIf:
             f"Fix: {escape(finding.fix)}</li>"
             for finding in self.advice
         )
-        return f"<p>{escape(_sentence(self.value))}</p><ul>{advice}</ul>{self.picture.svg()}"
+        sentence = f"<p>{escape(_sentence(self.value))}</p>"
+        return f"{sentence}<ul style='{_COMPACT}'>{advice}</ul>{self.picture.svg()}"
 
 
 class _Box:

@@ -50,7 +50,7 @@ def test_what_is_simulated_is_what_would_be_deployed():
 
 def test_the_simulation_tells_when_and_why_replicas_changed():
     plan = ask(clients=6)
-    changes = plan.outcome.changes
+    changes = plan.outcome.result.changes
     assert [(change.before, change.after) for change in changes] == [
         (0, 1), (1, 3), (3, 2), (2, 1), (1, 0),
     ]  # fmt: skip
@@ -63,8 +63,10 @@ def test_the_simulation_tells_when_and_why_replicas_changed():
 def test_the_end_of_the_retention_is_a_change_too():
     retention = {"scale_to_zero_pod_retention_period": "90s"}
     plain, kept = ask(clients=1), ask(Settings.load(text=retention), clients=1)
-    assert kept.outcome.changes[-1].after == 0
-    assert kept.outcome.changes[-1].t == pytest.approx(plain.outcome.changes[-1].t + 90, abs=4)
+    assert kept.outcome.result.changes[-1].after == 0
+    assert kept.outcome.result.changes[-1].t == pytest.approx(
+        plain.outcome.result.changes[-1].t + 90, abs=4
+    )
     assert kept.outcome.result.gpu_seconds > plain.outcome.result.gpu_seconds + 80
 
 
