@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 
-from qwenkit.admission.config import Cluster
+from qwenkit.admission.config_maps import ClusterConfigMaps
 from qwenkit.admission.faults import (
     HERE,
     Fault,
@@ -44,7 +44,7 @@ _NETWORKING = {
 Annotations = Mapping[str, str]
 
 
-def template(annotations: Annotations, cluster: Cluster) -> list[Fault]:
+def template(annotations: Annotations, cluster: ClusterConfigMaps) -> list[Fault]:
     """Check all annotations of a revision template."""
     return [
         *autoscaling(annotations, cluster),
@@ -58,7 +58,7 @@ def template(annotations: Annotations, cluster: Cluster) -> list[Fault]:
     ]
 
 
-def autoscaling(annotations: Annotations, cluster: Cluster) -> list[Fault]:
+def autoscaling(annotations: Annotations, cluster: ClusterConfigMaps) -> list[Fault]:
     """Check the annotations of the autoscaler."""
     return [
         *_class(annotations),
@@ -107,7 +107,7 @@ def _out_of_int32(value: str, key: str) -> Fault:
     return out_of_bounds(value, 0, 2**31 - 1, key)
 
 
-def _scale_bounds(annotations: Annotations, cluster: Cluster) -> list[Fault]:
+def _scale_bounds(annotations: Annotations, cluster: ClusterConfigMaps) -> list[Fault]:
     least, faults = _integer(annotations, "min-scale")
     most, more = _integer(annotations, "max-scale")
     faults += more
@@ -212,7 +212,7 @@ def _durations(annotations: Annotations) -> list[Fault]:
     return faults
 
 
-def _metric(annotations: Annotations, cluster: Cluster) -> list[Fault]:
+def _metric(annotations: Annotations, cluster: ClusterConfigMaps) -> list[Fault]:
     found = find_annotation(annotations, "metric")
     if found is None:
         return []
@@ -235,7 +235,7 @@ def _algorithm(annotations: Annotations) -> list[Fault]:
     return []
 
 
-def _initial_scale(annotations: Annotations, cluster: Cluster) -> list[Fault]:
+def _initial_scale(annotations: Annotations, cluster: ClusterConfigMaps) -> list[Fault]:
     found = find_annotation(annotations, "initial-scale")
     if found is None:
         return []

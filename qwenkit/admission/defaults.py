@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from qwenkit.admission.config import Cluster
+from qwenkit.admission.config_maps import ClusterConfigMaps
 from qwenkit.admission.schema import quantities
 
 _GROUP = "serving.knative.dev"
@@ -20,7 +20,7 @@ def filled(
     obj: Mapping[str, Any],
     kind: str,
     *,
-    cluster: Cluster,
+    cluster: ClusterConfigMaps,
     old: Mapping[str, Any] | None = None,
     user: str | None = None,
 ) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def _template_name(spec: Mapping[str, Any]) -> str:
     return str(spec.get("template", {}).get("metadata", {}).get("name", ""))
 
 
-def _revision(spec: dict[str, Any], cluster: Cluster, *, creating: bool) -> None:
+def _revision(spec: dict[str, Any], cluster: ClusterConfigMaps, *, creating: bool) -> None:
     timeout = spec.get("timeoutSeconds") or cluster.number("revision-timeout-seconds")
     spec["timeoutSeconds"] = timeout
     idle = cluster.number("revision-idle-timeout-seconds")
@@ -98,7 +98,9 @@ def _name(unnamed: list[dict[str, Any]], others: list[dict[str, Any]], name: str
         container["name"] = chosen
 
 
-def _container(container: dict[str, Any], spec: Mapping[str, Any], cluster: Cluster) -> None:
+def _container(
+    container: dict[str, Any], spec: Mapping[str, Any], cluster: ClusterConfigMaps
+) -> None:
     resources = container["resources"]
     for side in ("requests", "limits"):
         for resource in _RESOURCES:
@@ -121,7 +123,7 @@ def _container(container: dict[str, Any], spec: Mapping[str, Any], cluster: Clus
             mount["readOnly"] = True
 
 
-def _secure(container: dict[str, Any], pod: Mapping[str, Any], cluster: Cluster) -> None:
+def _secure(container: dict[str, Any], pod: Mapping[str, Any], cluster: ClusterConfigMaps) -> None:
     """Fill in what the ``restricted`` pod security standard asks for."""
     context = container.setdefault("securityContext", {})
     context.setdefault("allowPrivilegeEscalation", False)

@@ -12,12 +12,12 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from qwenkit.admission import faults
-from qwenkit.admission.config import Cluster
+from qwenkit.admission.config_maps import ClusterConfigMaps
 from qwenkit.admission.defaults import filled
 from qwenkit.admission.field_errors import joined
 from qwenkit.admission.metadata import metadata_errors
+from qwenkit.admission.object_rules import object_faults
 from qwenkit.admission.pod.dry_run import dry_run_refusal
-from qwenkit.admission.rules import object_faults
 from qwenkit.admission.schema import knative
 from qwenkit.admission.schema.decode import DecodeError, decode, decode_metadata, duplicates, nulls
 from qwenkit.errors import Rejected
@@ -55,7 +55,9 @@ def default(
         refusal = f"mutation failed: cannot decode incoming new object: {error}"
         raise _denied("webhook.serving.knative.dev", refusal) from None
     new = decoded | {"metadata": metadata}
-    return filled(new, kind, cluster=Cluster(features or {}, defaults or {}), old=old, user=user)
+    return filled(
+        new, kind, cluster=ClusterConfigMaps(features or {}, defaults or {}), old=old, user=user
+    )
 
 
 def review(
@@ -90,7 +92,7 @@ def review(
     new = default(obj, old=old, features=features, defaults=defaults, user=user)
     named = {**new, "metadata": _named(new["metadata"], suffix)}
     _validate_schema(named, kind)
-    cluster = Cluster(features or {}, defaults or {}, autoscaler or {})
+    cluster = ClusterConfigMaps(features or {}, defaults or {}, autoscaler or {})
     found = object_faults(named, kind, cluster=cluster, old=old)
     if found:
         refusal = f"validation failed: {faults.text(found)}"

@@ -35,7 +35,7 @@ from qwenkit.sandbox.hub.server import HubServer
 from qwenkit.sandbox.kube.kinds import Kinds
 from qwenkit.sandbox.kube.kubeconfig import write_kubeconfig
 from qwenkit.sandbox.kube.server import KubeApi
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 from qwenkit.sandbox.kube.tls import make_certificates
 from qwenkit.sandbox.kubelet.child import Programs
 from qwenkit.sandbox.kubelet.node import Node, resolve_image
@@ -101,7 +101,7 @@ class Sandbox:
         self._ports_before = _ports_before(root)
         self._listeners: list[Listening] = []
         self._fronts: dict[str, Front] = {}
-        self._store = Store(Kinds())
+        self._store = ObjectStore(Kinds())
         self._recovered = (root / state_files.CLUSTER).exists()
         if self._recovered:
             self._store.load(root / state_files.CLUSTER)
@@ -251,7 +251,7 @@ def _ports_before(root: Path) -> dict[str, int]:
     return {name: int(getattr(before, name).rpartition(":")[2]) for name in names}
 
 
-async def _save_changes(store: Store, root: Path, stop: asyncio.Event) -> None:
+async def _save_changes(store: ObjectStore, root: Path, stop: asyncio.Event) -> None:
     """Save the cluster's objects as they change: a crash loses the last second at most.
 
     A sandbox whose folder is gone has no state any more, and stops.

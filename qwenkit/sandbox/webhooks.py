@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from qwenkit.admission.review import review
 from qwenkit.sandbox.kube.objects import Object
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 
 KNATIVE = ("KnativeService", "Configuration", "Revision", "Route")
 _SUFFIX = string.ascii_lowercase + string.digits
@@ -21,7 +21,7 @@ class Webhooks:
         store: where Knative's ConfigMaps and the service accounts are.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
     def admit(

@@ -16,7 +16,7 @@ from qwenkit.sandbox.controllers.seed import seed
 from qwenkit.sandbox.kube.history import Subscription
 from qwenkit.sandbox.kube.kinds import Kinds
 from qwenkit.sandbox.kube.objects import Object, at, condition, timestamp, utc_now
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 from qwenkit.sandbox.traffic.counts import Traffic
 
 SCALE = 40.0
@@ -51,7 +51,7 @@ class LoopClock(Clock):
 class ScriptedKubelet:
     """Starts the pods of one node and calls them ready, or not, as their command says."""
 
-    def __init__(self, store: Store, clock: Clock, *, ready_s: float = READY_S) -> None:
+    def __init__(self, store: ObjectStore, clock: Clock, *, ready_s: float = READY_S) -> None:
         self._store, self._clock, self._ready_s = store, clock, ready_s
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -138,7 +138,7 @@ class Stage:
     ) -> None:
         self.clock = LoopClock(scale)
         self.ready_s = ready_s
-        self.store = Store(Kinds())
+        self.store = ObjectStore(Kinds())
         self.traffic = Traffic(self.clock)
         self.lines: list[compare.Line] = []
         self._written = 0

@@ -21,7 +21,7 @@ from qwenkit.sandbox.http import listen
 from qwenkit.sandbox.kube.kinds import Kinds
 from qwenkit.sandbox.kube.kubeconfig import write_kubeconfig
 from qwenkit.sandbox.kube.server import KubeApi
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 from qwenkit.sandbox.kube.tls import make_certificates
 
 TOKEN = "a-token-of-the-tests"
@@ -55,7 +55,7 @@ async def logs(
 
 @dataclass
 class Cluster:
-    store: Store
+    store: ObjectStore
     url: str
     folder: Path
     loop: asyncio.AbstractEventLoop
@@ -64,7 +64,7 @@ class Cluster:
     def kubeconfig(self) -> Path:
         return self.folder / "kubeconfig"
 
-    def on_loop(self, call: Callable[[Store], Any]) -> Any:
+    def on_loop(self, call: Callable[[ObjectStore], Any]) -> Any:
         """Run ``call(store)`` on the server's thread, as a controller would."""
 
         async def run() -> Any:
@@ -121,8 +121,8 @@ def running(folder: Path) -> Iterator[Cluster]:
     thread = threading.Thread(target=loop.run_forever, name="kube-api")
     thread.start()
 
-    async def start() -> tuple[Store, Any]:
-        store = Store(Kinds())
+    async def start() -> tuple[ObjectStore, Any]:
+        store = ObjectStore(Kinds())
         store.create("Namespace", {"metadata": {"name": "default"}})
         certificates = make_certificates()
         (folder / "ca.crt").write_text(certificates.ca_pem)

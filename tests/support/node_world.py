@@ -19,7 +19,7 @@ import paced
 
 from qwenkit.sandbox.http import listen
 from qwenkit.sandbox.kube.kinds import Kinds
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 from qwenkit.sandbox.kubelet.node import Node, NodeTiming
 from qwenkit.sandbox.oss.server import OssServer
 from qwenkit.sandbox.traffic.counts import Traffic
@@ -61,7 +61,7 @@ class CountedTraffic(Traffic):
 
 
 class World:
-    def __init__(self, root: Path, store: Store, node: Node, oss: str) -> None:
+    def __init__(self, root: Path, store: ObjectStore, node: Node, oss: str) -> None:
         self.folder = root / BUCKET / FOLDER
         self.store, self.node, self.oss = store, node, oss
         self.traffic = CountedTraffic()
@@ -215,7 +215,7 @@ async def world(
     for name, data in model_files().items():
         (folder / name).write_bytes(data)
     oss = await listen(OssServer(root, {KEY: SECRET}, buckets=[BUCKET]).app())
-    store = Store(Kinds())
+    store = ObjectStore(Kinds())
     store.create("Namespace", {"metadata": {"name": "default"}})
     chosen = NodeTiming(**timing)
     node = Node(store, name="lab", gpu="V100-16", gpus=3, time_scale=time_scale, timing=chosen)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from qwenkit.admission.config import Cluster
+from qwenkit.admission.config_maps import ClusterConfigMaps
 from qwenkit.admission.faults import (
     HERE,
     Fault,
@@ -45,14 +45,14 @@ _PORT_NAMES = ("", "h2c", "http1")
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class PodContext:
     """What a container is checked against: the cluster and the pod's volumes by name."""
 
-    cluster: Cluster
+    cluster: ClusterConfigMaps
     volumes: Mapping[str, Object]
 
 
-def container_faults(container: Object, around: Surroundings, *, role: Role) -> list[Fault]:
+def container_faults(container: Object, around: PodContext, *, role: Role) -> list[Fault]:
     """Check one container, its probes apart; paths start at the container."""
     faults = masked(container, *_FORBIDDEN)
     name = container.get("name", "")
@@ -71,7 +71,7 @@ def container_faults(container: Object, around: Surroundings, *, role: Role) -> 
     return faults + via(_mounts(container.get("volumeMounts", []), around), "volumeMounts")
 
 
-def _env(variables: list[Object], cluster: Cluster, role: Role) -> list[Fault]:
+def _env(variables: list[Object], cluster: ClusterConfigMaps, role: Role) -> list[Fault]:
     reserved = _RESERVED_ENV if role == "user" else _RESERVED_ENV[1:]
     faults: list[Fault] = []
     for index, variable in enumerate(variables):
@@ -130,7 +130,7 @@ def _ports(ports: list[Object], role: Role) -> list[Fault]:
     return faults
 
 
-def _mounts(mounts: list[Object], around: Surroundings) -> list[Fault]:
+def _mounts(mounts: list[Object], around: PodContext) -> list[Fault]:
     faults: list[Fault] = []
     seen: set[str] = set()
     for index, mount in enumerate(mounts):
@@ -154,7 +154,7 @@ def _mount_path(path: str, seen: set[str]) -> list[Fault]:
     return []
 
 
-def _mount(mount: Object, around: Surroundings) -> list[Fault]:
+def _mount(mount: Object, around: PodContext) -> list[Fault]:
     name, read_only = mount.get("name", ""), mount.get("readOnly", False)
     volume = around.volumes.get(name)
     faults = [] if volume is not None else [Fault("volumeMount has no matching volume", ("name",))]
@@ -168,7 +168,7 @@ def _mount(mount: Object, around: Surroundings) -> list[Fault]:
     return faults
 
 
-def _propagation(mount: Object, cluster: Cluster) -> list[Fault]:
+def _propagation(mount: Object, cluster: ClusterConfigMaps) -> list[Fault]:
     if "mountPropagation" not in mount:
         return []
     flag = "kubernetes.podspec-volumes-mount-propagation"

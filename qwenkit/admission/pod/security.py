@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qwenkit.admission.config import Cluster
+from qwenkit.admission.config_maps import ClusterConfigMaps
 from qwenkit.admission.faults import Fault, disallowed, masked, out_of_bounds, via
 
 Object = Mapping[str, Any]
@@ -24,7 +24,7 @@ _CONTAINER_FORBIDDEN = ("appArmorProfile", "procMount", "seLinuxOptions", "windo
 _GREATEST_ID = 2**31 - 1
 
 
-def pod_security_faults(context: Object, cluster: Cluster) -> list[Fault]:
+def pod_security_faults(context: Object, cluster: ClusterConfigMaps) -> list[Fault]:
     """Check a pod's security context; paths start there."""
     allowed = _POD if cluster.permits(_FEATURE) else set()
     if cluster.secures_pods and context.get("seccompProfile") in _PLAIN_PROFILES:
@@ -37,7 +37,7 @@ def pod_security_faults(context: Object, cluster: Cluster) -> list[Fault]:
     return faults
 
 
-def container_security_faults(context: Object, cluster: Cluster) -> list[Fault]:
+def container_security_faults(context: Object, cluster: ClusterConfigMaps) -> list[Fault]:
     """Check a container's security context; paths start there."""
     privileged = ("privileged",) if context.get("privileged") else ()
     faults = masked(context, *_CONTAINER_FORBIDDEN, *privileged)
@@ -49,7 +49,7 @@ def container_security_faults(context: Object, cluster: Cluster) -> list[Fault]:
     return faults
 
 
-def _may_add(capabilities: list[str], cluster: Cluster) -> bool:
+def _may_add(capabilities: list[str], cluster: ClusterConfigMaps) -> bool:
     if cluster.enabled("kubernetes.containerspec-addcapabilities"):
         return True
     return cluster.secures_pods and capabilities == ["NET_BIND_SERVICE"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qwenkit.admission.config import Cluster
+from qwenkit.admission.config_maps import ClusterConfigMaps
 from qwenkit.admission.faults import HERE, Fault, disallowed, invalid, missing, via
-from qwenkit.admission.pod.container import Surroundings, container_faults
+from qwenkit.admission.pod.container import PodContext, container_faults
 from qwenkit.admission.pod.probes import HANDLERS, probe_faults, readiness_faults
 from qwenkit.admission.pod.security import pod_security_faults
 from qwenkit.admission.pod.volumes import volume_faults
@@ -35,7 +35,7 @@ _BEHIND_A_FLAG = {
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 
 
-def pod_faults(spec: Object, cluster: Cluster) -> list[Fault]:
+def pod_faults(spec: Object, cluster: ClusterConfigMaps) -> list[Fault]:
     """Check the pod part of a revision's spec; paths start at that spec."""
     containers: Sequence[Object] = spec.get("containers", [])
     starters: Sequence[Object] = spec.get("initContainers", [])
@@ -49,7 +49,7 @@ def pod_faults(spec: Object, cluster: Cluster) -> list[Fault]:
     }
     volumes = spec.get("volumes", [])
     faults += via(volume_faults(volumes, mounted, cluster), "volumes")
-    around = Surroundings(cluster, {volume.get("name", ""): volume for volume in volumes})
+    around = PodContext(cluster, {volume.get("name", ""): volume for volume in volumes})
     faults += _init_containers(starters, containers, around)
     faults += _ports(containers)
     faults += _containers(containers, around)
@@ -59,7 +59,7 @@ def pod_faults(spec: Object, cluster: Cluster) -> list[Fault]:
     return faults
 
 
-def _set_but_forbidden(spec: Object, cluster: Cluster) -> list[Fault]:
+def _set_but_forbidden(spec: Object, cluster: ClusterConfigMaps) -> list[Fault]:
     found = [
         name
         for name, flag in _BEHIND_A_FLAG.items()
@@ -73,7 +73,7 @@ def _set_but_forbidden(spec: Object, cluster: Cluster) -> list[Fault]:
 
 
 def _init_containers(
-    starters: Sequence[Object], others: Sequence[Object], around: Surroundings
+    starters: Sequence[Object], others: Sequence[Object], around: PodContext
 ) -> list[Fault]:
     if not starters:
         return []
@@ -112,7 +112,7 @@ def _port_name(containers: Sequence[Object]) -> str:
     return str(ports[-1].get("name") or "http") if ports else "http"
 
 
-def _containers(containers: Sequence[Object], around: Surroundings) -> list[Fault]:
+def _containers(containers: Sequence[Object], around: PodContext) -> list[Fault]:
     if not containers:
         return [missing("containers")]
     if len(containers) > 1 and not around.cluster.enabled("multi-container"):
@@ -141,7 +141,7 @@ def _probes(container: Object, port_name: str | None) -> list[Fault]:
     return faults
 
 
-def _sidecar(container: Object, around: Surroundings) -> list[Fault]:
+def _sidecar(container: Object, around: PodContext) -> list[Fault]:
     faults: list[Fault] = []
     if around.cluster.enabled("multi-container-probing"):
         faults = _probes(container, None)

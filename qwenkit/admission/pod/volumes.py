@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-from qwenkit.admission.config import Cluster
+from qwenkit.admission.config_maps import ClusterConfigMaps
 from qwenkit.admission.faults import (
     Fault,
     disallowed,
@@ -31,7 +31,9 @@ _BEHIND_A_FLAG = (
 _PROJECTIONS = ("secret", "configMap", "serviceAccountToken", "downwardAPI")
 
 
-def volume_faults(volumes: Sequence[Object], mounted: Set[str], cluster: Cluster) -> list[Fault]:
+def volume_faults(
+    volumes: Sequence[Object], mounted: Set[str], cluster: ClusterConfigMaps
+) -> list[Fault]:
     """Check a pod's volumes; paths start at the list."""
     faults: list[Fault] = []
     seen: set[str] = set()
@@ -47,7 +49,7 @@ def volume_faults(volumes: Sequence[Object], mounted: Set[str], cluster: Cluster
     return faults
 
 
-def _volume(volume: Object, cluster: Cluster) -> list[Fault]:
+def _volume(volume: Object, cluster: ClusterConfigMaps) -> list[Fault]:
     name = volume.get("name", "")
     faults = _claim(volume, cluster)
     for source, flag, called in _BEHIND_A_FLAG:
@@ -67,7 +69,7 @@ def _volume(volume: Object, cluster: Cluster) -> list[Fault]:
     return faults + _sources(volume) + _exactly_one(volume, cluster)
 
 
-def _claim(volume: Object, cluster: Cluster) -> list[Fault]:
+def _claim(volume: Object, cluster: ClusterConfigMaps) -> list[Fault]:
     claim = volume.get("persistentVolumeClaim")
     if claim is None:
         return []
@@ -82,7 +84,7 @@ def _claim(volume: Object, cluster: Cluster) -> list[Fault]:
     return faults
 
 
-def _exactly_one(volume: Object, cluster: Cluster) -> list[Fault]:
+def _exactly_one(volume: Object, cluster: ClusterConfigMaps) -> list[Fault]:
     known = (*_ALWAYS, *(source for source, _, _ in _BEHIND_A_FLAG))
     found = [source for source in known if source in volume]
     if len(found) > 1:

@@ -7,7 +7,7 @@ from typing import Any
 
 from qwenkit.sandbox.kube.api_error import ApiError
 from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 
 NORMAL, WARNING = "Normal", "Warning"
 
@@ -21,7 +21,7 @@ class Recorder:
         host: the node, for a kubelet.
     """
 
-    def __init__(self, store: Store, component: str, *, host: str = "") -> None:
+    def __init__(self, store: ObjectStore, component: str, *, host: str = "") -> None:
         self._store, self._component, self._host = store, component, host
         self._known: dict[tuple[str, ...], str] = {}
 
@@ -79,7 +79,7 @@ def event_about(about: Object, kind: str, reason: str, message: str, field: str 
     }
 
 
-def create(store: Store, event: Object) -> bool:
+def create(store: ObjectStore, event: Object) -> bool:
     """Store an event; False where its namespace goes away: events about that help nobody."""
     try:
         store.create("Event", event)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qwenkit.sandbox.controllers.loop import Controller, Key, World, deleting
-from qwenkit.sandbox.kube.history import Change
+from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
@@ -24,7 +24,7 @@ class GarbageCollector(Controller):
         self._places: dict[str, Place] = {}
         self._owned: dict[str, dict[str, None]] = {}  # ordered: what came first goes first
 
-    def keys(self, change: Change) -> Iterable[Key]:
+    def keys(self, change: WatchEvent) -> Iterable[Key]:
         """Look after dependents of what is gone or waits for them; check new ones' owners."""
         metadata = change.object["metadata"]
         uid, owners = metadata["uid"], [ref["uid"] for ref in _owners(change.object)]

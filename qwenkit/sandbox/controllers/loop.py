@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 
 from qwenkit.sandbox.controllers.clock import Clock
 from qwenkit.sandbox.kube.api_error import ApiError
-from qwenkit.sandbox.kube.history import Change
+from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 
 log = logging.getLogger("qwenkit.sandbox.controllers")
 
@@ -95,7 +95,7 @@ class Delays:
 class World:
     """What every controller works with."""
 
-    store: Store
+    store: ObjectStore
     clock: Clock
     queue: Queue = field(default_factory=Queue)
     delays: Delays = field(default_factory=Delays)
@@ -125,7 +125,7 @@ class Controller:
         self.world, self.store = world, world.store
         self._failures: dict[Key, _Failure] = {}
 
-    def keys(self, change: Change) -> Iterable[Key]:
+    def keys(self, change: WatchEvent) -> Iterable[Key]:
         """Return whom a change concerns: the object itself, or its owner of our kind."""
         if change.kind == self.kind:
             return [key_of(change.object)]

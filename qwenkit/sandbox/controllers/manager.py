@@ -30,8 +30,8 @@ from qwenkit.sandbox.controllers.workloads.volumes import (
     VolumeBinder,
     VolumeProtection,
 )
-from qwenkit.sandbox.kube.history import Change, Subscription
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.history import Subscription, WatchEvent
+from qwenkit.sandbox.kube.store import ObjectStore
 from qwenkit.sandbox.traffic.counts import Traffic
 
 
@@ -53,7 +53,7 @@ class Controllers:
 
     def __init__(
         self,
-        store: Store,
+        store: ObjectStore,
         *,
         traffic: Traffic,
         delays: Delays | None = None,
@@ -109,13 +109,13 @@ class Controllers:
         store = self._world.store
         for kind in store.kinds:
             for obj in store.list(kind):
-                self._spread(Change("ADDED", kind.name, obj, store.revision))
+                self._spread(WatchEvent("ADDED", kind.name, obj, store.revision))
 
     async def _pump(self, changes: Subscription) -> None:
         async for change in changes:
             self._spread(change)
 
-    def _spread(self, change: Change) -> None:
+    def _spread(self, change: WatchEvent) -> None:
         for controller in self._controllers:
             if change.kind in controller.watches:
                 for key in controller.keys(change):

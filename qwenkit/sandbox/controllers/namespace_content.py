@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qwenkit.sandbox.controllers.loop import Controller, Key, World, deleting
-from qwenkit.sandbox.kube.history import Change
+from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object
 
 ACCOUNT, ROOT_CA = "default", "kube-root-ca.crt"
@@ -26,7 +26,7 @@ class _Supplier(Controller):
     content: str
     content_name: str
 
-    def keys(self, change: Change) -> Iterable[Key]:
+    def keys(self, change: WatchEvent) -> Iterable[Key]:
         """Look at a namespace that is new, and at one whose object changed or is gone."""
         metadata = change.object["metadata"]
         if change.kind == self.kind:

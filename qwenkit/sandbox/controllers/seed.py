@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from qwenkit.capacity.gpu import find_gpu
 from qwenkit.sandbox.controllers.workloads.deployment import BUILT_IN
 from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 
 KUBELET_VERSION = "v1.36.2"
 DRIVER = "ossplugin.csi.alibabacloud.com"
@@ -31,7 +31,7 @@ _GPU_NAMES: Mapping[str, str] = {
 
 
 def seed(
-    store: Store,
+    store: ObjectStore,
     *,
     node_name: str,
     gpu: str,
@@ -66,7 +66,7 @@ def seed(
     _add_gateway(store, gateway_port)
 
 
-def _add(store: Store, kind: str, namespace: str, name: str, body: Object) -> None:
+def _add(store: ObjectStore, kind: str, namespace: str, name: str, body: Object) -> None:
     if store.find(kind, namespace, name) is None:
         metadata = {**body.get("metadata", {}), "name": name}
         if namespace:
@@ -102,7 +102,9 @@ def _storage() -> list[tuple[str, str, str, Object]]:
     return [("CSIDriver", "", DRIVER, {"spec": spec})]
 
 
-def _add_node(store: Store, name: str, gpu: str, gpus: int, offers: Mapping[str, str]) -> None:
+def _add_node(
+    store: ObjectStore, name: str, gpu: str, gpus: int, offers: Mapping[str, str]
+) -> None:
     amounts = {**offers, "ephemeral-storage": "100Gi", "pods": "110", "nvidia.com/gpu": str(gpus)}
     status = _node_status(name, amounts)
     labels = _node_labels(name, gpu, gpus)
@@ -173,7 +175,7 @@ def _node_conditions() -> list[Object]:
     ]
 
 
-def _add_deployment(store: Store, namespace: str, name: str) -> None:
+def _add_deployment(store: ObjectStore, namespace: str, name: str) -> None:
     """Add a component that the sandbox itself stands for: available, and without pods."""
     labels, now = {"app": name}, timestamp(utc_now())
     container = {"name": name, "image": f"sandbox/{name}"}
@@ -202,13 +204,13 @@ def _add_deployment(store: Store, namespace: str, name: str) -> None:
     )
 
 
-def _add_activator(store: Store) -> None:
+def _add_activator(store: ObjectStore) -> None:
     ports = [{"name": "http", "port": 8012, "protocol": "TCP"}]
     subsets = [{"addresses": [{"ip": "127.0.0.1"}], "ports": ports}]
     _add(store, "Endpoints", "knative-serving", "activator-service", {"subsets": subsets})
 
 
-def _add_gateway(store: Store, port: int) -> None:
+def _add_gateway(store: ObjectStore, port: int) -> None:
     ports = [{"name": "http2", "port": port, "targetPort": 8080, "protocol": "TCP"}]
     balancer = {"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}]}}
     body = {"spec": {"type": "LoadBalancer", "ports": ports}, "status": balancer}

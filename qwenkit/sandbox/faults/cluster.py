@@ -6,14 +6,14 @@ from qwenkit.errors import InvalidValue, NotFound
 from qwenkit.sandbox.faults.catalogue import Order
 from qwenkit.sandbox.faults.injector import Allowance
 from qwenkit.sandbox.kube.objects import Object, at, condition
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 from qwenkit.sandbox.kubelet.node import Node
 
 
 class ClusterFaults:
     """What can go wrong on the node."""
 
-    def __init__(self, store: Store, node: Node) -> None:
+    def __init__(self, store: ObjectStore, node: Node) -> None:
         self._store, self._node = store, node
         self._slow: list[tuple[Allowance, float]] = []
         self._lost: list[tuple[Allowance, int]] = []

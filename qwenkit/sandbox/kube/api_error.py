@@ -13,7 +13,7 @@ from qwenkit.admission.field_errors import FieldError, joined
 from qwenkit.errors import QwenkitError
 
 if TYPE_CHECKING:
-    from qwenkit.sandbox.kube.kinds import Kind
+    from qwenkit.sandbox.kube.kinds import ResourceKind
 
 
 class ApiError(QwenkitError):
@@ -42,12 +42,12 @@ class ApiError(QwenkitError):
         return body
 
 
-def _details(kind: Kind, name: str, *, use_kind: bool = False) -> dict[str, Any]:
+def _details(kind: ResourceKind, name: str, *, use_kind: bool = False) -> dict[str, Any]:
     details = {"name": name, "kind": kind.kind if use_kind else kind.plural}
     return {**details, "group": kind.group} if kind.group else details
 
 
-def not_found(kind: Kind, name: str) -> ApiError:
+def not_found(kind: ResourceKind, name: str) -> ApiError:
     """404 for an object."""
     message = f'{kind.resource} "{name}" not found'
     return ApiError(404, "NotFound", message, _details(kind, name))
@@ -58,13 +58,13 @@ def no_such_resource() -> ApiError:
     return ApiError(404, "NotFound", "the server could not find the requested resource")
 
 
-def already_exists(kind: Kind, name: str) -> ApiError:
+def already_exists(kind: ResourceKind, name: str) -> ApiError:
     """409 for a create."""
     message = f'{kind.resource} "{name}" already exists'
     return ApiError(409, "AlreadyExists", message, _details(kind, name))
 
 
-def conflict(kind: Kind, name: str, why: str = "") -> ApiError:
+def conflict(kind: ResourceKind, name: str, why: str = "") -> ApiError:
     """409 for a stale ``resourceVersion`` or a broken precondition."""
     why = why or (
         "the object has been modified; "
@@ -74,7 +74,7 @@ def conflict(kind: Kind, name: str, why: str = "") -> ApiError:
     return ApiError(409, "Conflict", message, _details(kind, name))
 
 
-def invalid(kind: Kind, name: str, errors: Sequence[FieldError]) -> ApiError:
+def invalid(kind: ResourceKind, name: str, errors: Sequence[FieldError]) -> ApiError:
     """422 for broken field rules."""
     details = _details(kind, name, use_kind=True)
     details["causes"] = [vars(error) for error in errors]
@@ -82,7 +82,7 @@ def invalid(kind: Kind, name: str, errors: Sequence[FieldError]) -> ApiError:
     return ApiError(422, "Invalid", f'{subject} "{name}" is invalid: {joined(errors)}', details)
 
 
-def forbidden(kind: Kind, name: str, why: str) -> ApiError:
+def forbidden(kind: ResourceKind, name: str, why: str) -> ApiError:
     """403 for what admission forbids."""
     message = f'{kind.resource} "{name}" is forbidden: {why}'
     return ApiError(403, "Forbidden", message, _details(kind, name))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from qwenkit.sandbox.kube.kinds import Kind, Kinds
+from qwenkit.sandbox.kube.kinds import Kinds, ResourceKind
 from qwenkit.sandbox.kube.reviews import REVIEWS, Review
 from qwenkit.sandbox.kube.scale import SCALE
 from qwenkit.sandbox.kube.schema import openapi
@@ -118,7 +118,7 @@ class Discovery:
         return {**head, "groupVersion": full, "resources": resources}
 
 
-def _entries(kind: Kind) -> Iterator[dict[str, Any]]:
+def _entries(kind: ResourceKind) -> Iterator[dict[str, Any]]:
     entry: dict[str, Any] = {
         "name": kind.plural,
         "singularName": kind.singular,

@@ -11,17 +11,17 @@ from typing import Literal
 from qwenkit.sandbox.kube.api_error import expired
 from qwenkit.sandbox.kube.objects import Object, copied
 
-ChangeType = Literal["ADDED", "MODIFIED", "DELETED"]
+WatchEventType = Literal["ADDED", "MODIFIED", "DELETED"]
 
 
 @dataclass(frozen=True)
-class Change:
+class WatchEvent:
     """One change of one object. ``kind`` is the unique name of the kind.
 
     ``previous`` is the object before (None for ADDED); it is shared and must not be modified.
     """
 
-    type: ChangeType
+    type: WatchEventType
     kind: str
     object: Object
     revision: int
@@ -35,10 +35,10 @@ class Subscription:
         self, kinds: frozenset[str] | None, forget: Callable[[Subscription], None]
     ) -> None:
         self._kinds, self._forget = kinds, forget
-        self._queue: asyncio.Queue[Change | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[WatchEvent | None] = asyncio.Queue()
         self._closed = False
 
-    def offer(self, change: Change) -> None:
+    def offer(self, change: WatchEvent) -> None:
         """Queue a change if it is of a subscribed kind."""
         if self._kinds is None or change.kind in self._kinds:
             self._queue.put_nowait(change)
@@ -53,7 +53,7 @@ class Subscription:
     def __aiter__(self) -> Subscription:
         return self
 
-    async def __anext__(self) -> Change:
+    async def __anext__(self) -> WatchEvent:
         if self._closed:
             raise StopAsyncIteration
         change = await self._queue.get()
@@ -66,7 +66,7 @@ class History:
     """The last ``window`` changes, and whoever listens for the next ones."""
 
     def __init__(self, window: int) -> None:
-        self._changes: deque[Change] = deque()
+        self._changes: deque[WatchEvent] = deque()
         self._window = window
         self._floor = 0
         self._subscriptions: list[Subscription] = []
@@ -76,7 +76,7 @@ class History:
         self._changes.clear()
         self._floor = floor
 
-    def add(self, change: Change) -> None:
+    def add(self, change: WatchEvent) -> None:
         """Record a change and hand it to the subscriptions."""
         self._changes.append(change)
         if len(self._changes) > self._window:
@@ -91,7 +91,7 @@ class History:
         self._subscriptions.append(subscription)
         return subscription
 
-    def since(self, kind: str, revision: int) -> list[Change]:
+    def since(self, kind: str, revision: int) -> list[WatchEvent]:
         """Return the changes of a kind after a revision.
 
         Raises:

@@ -14,7 +14,7 @@ _READ_ONLY = ("get", "list", "watch")
 
 
 @dataclass(frozen=True)
-class Kind:
+class ResourceKind:
     """One kind. ``name`` is unique in the sandbox; ``kind`` is what objects say."""
 
     name: str
@@ -53,152 +53,84 @@ class Kind:
         return base64.b64encode(digest[:8]).decode()
 
 
-def _core(kind: str, plural: str = "", **more: Any) -> Kind:
-    return _kind(kind, kind, "", "v1", plural, **more)
-
-
-def _kind(name: str, kind: str, group: str, version: str, plural: str = "", **more: Any) -> Kind:
+def _kind(api_version: str, kind: str, **fields: Any) -> ResourceKind:
+    """Make a kind; short names, categories and subresources are words in one text."""
+    group, _, version = api_version.rpartition("/")
     singular = kind.lower()
-    return Kind(name, kind, group, version, plural or f"{singular}s", singular, **more)
+    texts = ("short_names", "categories", "subresources")
+    words = {name: tuple(fields.pop(name, "").split()) for name in texts}
+    fields = {"plural": f"{singular}s", "name": kind, "singular": singular} | words | fields
+    return ResourceKind(kind=kind, group=group, version=version, **fields)
 
 
-def _knative(name: str, kind: str, group: str, version: str, plural: str = "", **more: Any) -> Kind:
-    more = {"verbs": _CUSTOM, "subresources": ("status",), "generation": True} | more
-    return _kind(name, kind, f"{group}.knative.dev", version, plural, custom=True, **more)
+def _knative(
+    api_version: str, kind: str, categories: str, short_names: str = "", **fields: Any
+) -> ResourceKind:
+    group, _, version = api_version.partition("/")
+    fields |= {"categories": categories, "short_names": short_names, "subresources": "status"}
+    fields |= {"verbs": _CUSTOM, "generation": True, "custom": True}
+    return _kind(f"{group}.knative.dev/{version}", kind, **fields)
 
 
-_STATUS = ("status",)
-_SCALED = ("scale", "status")
-_ALL = ("all",)
-_SERVING = ("all", "knative", "serving")
-_SCALING = ("knative-internal", "autoscaling")
-_NETWORK = ("knative-internal", "networking")
+_SERVING, _SCALING, _NETWORK = (
+    "all knative serving",
+    "knative-internal autoscaling",
+    "knative-internal networking",
+)
+_NO_COLLECTION = tuple(verb for verb in _BUILTIN if verb != "deletecollection")
+_SCALED = {"categories": "all", "subresources": "scale status", "generation": True}
 _TABLE = (
-    _core("ConfigMap", short_names=("cm",)),
-    _core("Endpoints", "endpoints", short_names=("ep",)),
-    _core("Event", short_names=("ev",)),
-    _core(
+    _kind("v1", "ConfigMap", short_names="cm"),
+    _kind("v1", "Endpoints", plural="endpoints", short_names="ep"),
+    _kind("v1", "Event", short_names="ev"),
+    _kind(
+        "v1",
         "Namespace",
         namespaced=False,
-        short_names=("ns",),
-        verbs=tuple(verb for verb in _BUILTIN if verb != "deletecollection"),
-        subresources=_STATUS,
+        short_names="ns",
+        verbs=_NO_COLLECTION,
+        subresources="status",
     ),
-    _core("Node", namespaced=False, short_names=("no",), subresources=_STATUS),
-    _core("PersistentVolumeClaim", short_names=("pvc",), subresources=_STATUS),
-    _core("PersistentVolume", namespaced=False, short_names=("pv",), subresources=_STATUS),
-    _core(
-        "Pod",
-        short_names=("po",),
-        categories=_ALL,
-        subresources=("log", "status"),
-        generation=True,
-    ),
-    _core("Secret"),
-    _core("ServiceAccount", short_names=("sa",)),
-    _core("Service", short_names=("svc",), categories=_ALL, subresources=_STATUS),
+    _kind("v1", "Node", namespaced=False, short_names="no", subresources="status"),
+    _kind("v1", "PersistentVolumeClaim", short_names="pvc", subresources="status"),
+    _kind("v1", "PersistentVolume", namespaced=False, short_names="pv", subresources="status"),
+    _kind("v1", "Pod", short_names="po", **_SCALED | {"subresources": "log status"}),
+    _kind("v1", "Secret"),
+    _kind("v1", "ServiceAccount", short_names="sa"),
+    _kind("v1", "Service", short_names="svc", categories="all", subresources="status"),
+    _kind("apps/v1", "Deployment", short_names="deploy", **_SCALED),
+    _kind("apps/v1", "ReplicaSet", short_names="rs", **_SCALED),
+    _kind("batch/v1", "Job", **_SCALED | {"subresources": "status"}),
+    _kind("storage.k8s.io/v1", "CSIDriver", namespaced=False),
     _kind(
-        "Deployment",
-        "Deployment",
-        "apps",
-        "v1",
-        short_names=("deploy",),
-        categories=_ALL,
-        subresources=_SCALED,
-        generation=True,
-    ),
-    _kind(
-        "ReplicaSet",
-        "ReplicaSet",
-        "apps",
-        "v1",
-        short_names=("rs",),
-        categories=_ALL,
-        subresources=_SCALED,
-        generation=True,
-    ),
-    _kind("Job", "Job", "batch", "v1", categories=_ALL, subresources=_STATUS, generation=True),
-    _kind("CSIDriver", "CSIDriver", "storage.k8s.io", "v1", namespaced=False),
-    _kind(
+        "storage.k8s.io/v1",
         "StorageClass",
-        "StorageClass",
-        "storage.k8s.io",
-        "v1",
-        "storageclasses",
+        plural="storageclasses",
         namespaced=False,
-        short_names=("sc",),
+        short_names="sc",
     ),
     _kind(
+        "apiextensions.k8s.io/v1",
         "CustomResourceDefinition",
-        "CustomResourceDefinition",
-        "apiextensions.k8s.io",
-        "v1",
         namespaced=False,
-        short_names=("crd", "crds"),
-        categories=("api-extensions",),
+        short_names="crd crds",
+        categories="api-extensions",
         verbs=_READ_ONLY,
         generation=True,
     ),
+    _knative("serving/v1", "Configuration", _SERVING, "config cfg"),
+    _knative("serving/v1", "Revision", _SERVING, "rev"),
+    _knative("serving/v1", "Route", _SERVING, "rt"),
+    _knative("serving/v1", "Service", _SERVING, "kservice ksvc", name="KnativeService"),
+    _knative("autoscaling.internal/v1alpha1", "Metric", _SCALING),
+    _knative("autoscaling.internal/v1alpha1", "PodAutoscaler", _SCALING, "kpa pa"),
+    _knative("networking.internal/v1alpha1", "ServerlessService", _NETWORK, "sks"),
+    _knative("networking.internal/v1alpha1", "Certificate", _NETWORK, "kcert"),
     _knative(
-        "Configuration",
-        "Configuration",
-        "serving",
-        "v1",
-        short_names=("config", "cfg"),
-        categories=_SERVING,
-    ),
-    _knative("Revision", "Revision", "serving", "v1", short_names=("rev",), categories=_SERVING),
-    _knative("Route", "Route", "serving", "v1", short_names=("rt",), categories=_SERVING),
-    _knative(
-        "KnativeService",
-        "Service",
-        "serving",
-        "v1",
-        short_names=("kservice", "ksvc"),
-        categories=_SERVING,
-    ),
-    _knative("Metric", "Metric", "autoscaling.internal", "v1alpha1", categories=_SCALING),
-    _knative(
-        "PodAutoscaler",
-        "PodAutoscaler",
-        "autoscaling.internal",
-        "v1alpha1",
-        short_names=("kpa", "pa"),
-        categories=_SCALING,
+        "networking.internal/v1alpha1", "ClusterDomainClaim", _NETWORK, "cdc", namespaced=False
     ),
     _knative(
-        "ServerlessService",
-        "ServerlessService",
-        "networking.internal",
-        "v1alpha1",
-        short_names=("sks",),
-        categories=_NETWORK,
-    ),
-    _knative(
-        "Certificate",
-        "Certificate",
-        "networking.internal",
-        "v1alpha1",
-        short_names=("kcert",),
-        categories=_NETWORK,
-    ),
-    _knative(
-        "ClusterDomainClaim",
-        "ClusterDomainClaim",
-        "networking.internal",
-        "v1alpha1",
-        namespaced=False,
-        short_names=("cdc",),
-        categories=_NETWORK,
-    ),
-    _knative(
-        "Ingress",
-        "Ingress",
-        "networking.internal",
-        "v1alpha1",
-        "ingresses",
-        short_names=("kingress", "king"),
-        categories=_NETWORK,
+        "networking.internal/v1alpha1", "Ingress", _NETWORK, "kingress king", plural="ingresses"
     ),
 )
 
@@ -206,28 +138,28 @@ _TABLE = (
 class Kinds:
     """The registry: kinds by unique name and by path."""
 
-    def __init__(self, kinds: Iterable[Kind] = _TABLE) -> None:
+    def __init__(self, kinds: Iterable[ResourceKind] = _TABLE) -> None:
         self._by_name = {kind.name: kind for kind in kinds}
         self._by_path = {
             (kind.group, kind.version, kind.plural): kind for kind in self._by_name.values()
         }
 
-    def __iter__(self) -> Iterator[Kind]:
+    def __iter__(self) -> Iterator[ResourceKind]:
         return iter(self._by_name.values())
 
-    def __getitem__(self, kind: str | Kind) -> Kind:
+    def __getitem__(self, kind: str | ResourceKind) -> ResourceKind:
         """Return the kind of that unique name, e.g. ``KnativeService``.
 
         Raises:
             KeyError: a programming error: the sandbox has no such kind.
         """
-        return kind if isinstance(kind, Kind) else self._by_name[kind]
+        return kind if isinstance(kind, ResourceKind) else self._by_name[kind]
 
-    def at(self, group: str, version: str, plural: str) -> Kind | None:
+    def at(self, group: str, version: str, plural: str) -> ResourceKind | None:
         """Return the kind served at a path, or None."""
         return self._by_path.get((group, version, plural))
 
-    def of(self, obj: dict[str, Any]) -> Kind | None:
+    def of(self, obj: dict[str, Any]) -> ResourceKind | None:
         """Return the kind that an object's ``apiVersion`` and ``kind`` name, or None."""
         said = (obj.get("apiVersion"), obj.get("kind"))
         return next((kind for kind in self if (kind.api_version, kind.kind) == said), None)

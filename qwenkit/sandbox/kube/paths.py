@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qwenkit.sandbox.kube.api_error import ApiError, no_such_resource
-from qwenkit.sandbox.kube.kinds import Kind, Kinds
+from qwenkit.sandbox.kube.kinds import Kinds, ResourceKind
 
 _NO_PROGRAMS = "its containers run no programs; read kubectl logs and kubectl describe"
 _NO_TUNNELS = (
@@ -32,16 +32,16 @@ _CORE = frozenset({"limitranges", "podtemplates", "replicationcontrollers", "res
 
 
 @dataclass(frozen=True)
-class Target:
+class ResourcePath:
     """A collection (no name), an object, or its subresource."""
 
-    kind: Kind
+    kind: ResourceKind
     namespace: str | None
     name: str = ""
     subresource: str = ""
 
 
-def target(kinds: Kinds, path: str) -> Target:
+def parse_path(kinds: Kinds, path: str) -> ResourcePath:
     """Parse ``api/v1/namespaces/default/pods/x/log`` and the like.
 
     Raises:
@@ -72,7 +72,7 @@ def target(kinds: Kinds, path: str) -> Target:
             text = f"{kind.plural}/{subresource} is not part of the sandbox: {instead}"
             raise ApiError(501, "NotImplemented", text)
         raise no_such_resource()
-    return Target(kind, namespace, name, subresource)
+    return ResourcePath(kind, namespace, name, subresource)
 
 
 def _unserved(group: str, plural: str) -> ApiError:

@@ -6,10 +6,10 @@ from typing import Any
 
 from qwenkit.admission import field_errors
 from qwenkit.sandbox.kube.api_error import bad_request, invalid
-from qwenkit.sandbox.kube.kinds import Kind
+from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import Object, at
 
-SCALE = Kind("Scale", "Scale", "autoscaling", "v1", "scales", "scale")
+SCALE = ResourceKind("Scale", "Scale", "autoscaling", "v1", "scales", "scale")
 
 
 def scale_of(obj: Object) -> Object:

@@ -16,17 +16,17 @@ from qwenkit.sandbox.kube.api_error import ApiError, bad_request
 from qwenkit.sandbox.kube.discovery import OPENAPI_V2, OPENAPI_V2_TYPE, VERSION, Discovery
 from qwenkit.sandbox.kube.history import Subscription
 from qwenkit.sandbox.kube.objects import Object, utc_now
-from qwenkit.sandbox.kube.paths import Target, target
+from qwenkit.sandbox.kube.paths import ResourcePath, parse_path
 from qwenkit.sandbox.kube.reads import representation, watch
 from qwenkit.sandbox.kube.reads.listing import Query, page
-from qwenkit.sandbox.kube.reads.logs import LogSource, stream_logs
+from qwenkit.sandbox.kube.reads.pod_logs import LogSource, stream_logs
 from qwenkit.sandbox.kube.reviews import USER, review_at
 from qwenkit.sandbox.kube.scale import SCALE, scale_of
 from qwenkit.sandbox.kube.schema import built_in_kinds, protobuf
-from qwenkit.sandbox.kube.schema.bodies import APPLY, decode
 from qwenkit.sandbox.kube.schema.crds import ensure_definitions
-from qwenkit.sandbox.kube.store import Store
-from qwenkit.sandbox.kube.writes.writer import Admit, Call, Writer, Written
+from qwenkit.sandbox.kube.schema.request_bodies import APPLY, decode
+from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.writes.write_requests import Admit, Writer, WriteRequest, WriteResult
 
 log = logging.getLogger("qwenkit.sandbox.kube")
 
@@ -50,12 +50,17 @@ class KubeApi:
     Args:
         store: the cluster's objects.
         token: the bearer token of the one user, ``admin``.
-        admit: what admission webhooks do, see ``writer.Admit``; the default admits everything.
-        logs: where ``kubectl logs`` reads, see ``logs.LogSource``.
+        admit: the admission webhooks, see ``write_requests.Admit``; the default admits everything.
+        logs: where ``kubectl logs`` reads, see ``pod_logs.LogSource``.
     """
 
     def __init__(
-        self, store: Store, *, token: str, admit: Admit = _admit_all, logs: LogSource | None = None
+        self,
+        store: ObjectStore,
+        *,
+        token: str,
+        admit: Admit = _admit_all,
+        logs: LogSource | None = None,
     ) -> None:
         self._store, self._token, self._logs = store, token, logs
         self._writer = Writer(store, admit)
@@ -94,7 +99,7 @@ class KubeApi:
             return _json(ApiError(500, "InternalError", text).body(), 500)
 
     def _authenticate(self, request: web.Request) -> None:
-        """Check who asks: anonymous people may read what is open, a wrong token reads nothing."""
+        """Check the token: without one only public paths may be read, with a wrong one nothing."""
         given = request.headers.get("Authorization", "")
         if not given and health.is_open(request.match_info["path"].rstrip("/")):
             return
@@ -113,10 +118,10 @@ class KubeApi:
             return found
         if request.method == "POST" and (review := review_at(path)):
             return _json(review.answer(await _review_body(request)), 201)
-        what = target(self._store.kinds, path)
+        resource = parse_path(self._store.kinds, path)
         if request.method == "GET":
-            return await self._read(request, what)
-        return await self._write(request, what)
+            return await self._read(request, resource)
+        return await self._write(request, resource)
 
     async def _described(self, request: web.Request, path: str) -> web.Response | None:
         if path == "openapi/v2":
@@ -134,31 +139,33 @@ class KubeApi:
 
     # Reading
 
-    async def _read(self, request: web.Request, what: Target) -> web.StreamResponse:
-        query = Query.parse(request.query, what)
-        if what.subresource == "log":
-            pod = self._store.get(what.kind, what.namespace, what.name)
+    async def _read(self, request: web.Request, resource: ResourcePath) -> web.StreamResponse:
+        query = Query.parse(request.query, resource)
+        if resource.subresource == "log":
+            pod = self._store.get(resource.kind, resource.namespace, resource.name)
             return await stream_logs(request, pod, self._logs)
         if query.watch:
-            return await self._watch(request, what, query)
+            return await self._watch(request, resource, query)
         table = representation.wants_table(request.headers.get("Accept", ""))
         include = request.query.get("includeObject", "Metadata")
-        kind = what.kind
-        if what.name:
-            items = [self._store.get(kind, what.namespace, what.name)]
-            if what.subresource == "scale":
+        kind = resource.kind
+        if resource.name:
+            items = [self._store.get(kind, resource.namespace, resource.name)]
+            if resource.subresource == "scale":
                 kind, items = SCALE, [scale_of(items[0])]
             metadata = {"resourceVersion": items[0]["metadata"]["resourceVersion"]}
         else:
-            items, metadata = page(self._store, what, query)
+            items, metadata = page(self._store, resource, query)
         if table:
             now = utc_now()
             return _json(representation.as_table(kind, items, metadata, now=now, include=include))
-        if what.name:
+        if resource.name:
             return _json(items[0])
         return _json(representation.as_list(kind, items, metadata))
 
-    async def _watch(self, request: web.Request, what: Target, query: Query) -> web.StreamResponse:
+    async def _watch(
+        self, request: web.Request, resource: ResourcePath, query: Query
+    ) -> web.StreamResponse:
         include = request.query.get("includeObject", "Metadata")
         table = representation.wants_table(request.headers.get("Accept", ""))
 
@@ -167,11 +174,11 @@ class KubeApi:
                 return obj
             metadata = {"resourceVersion": obj["metadata"]["resourceVersion"]}
             return representation.as_table(
-                what.kind, [obj], metadata, now=utc_now(), include=include
+                resource.kind, [obj], metadata, now=utc_now(), include=include
             )
 
         asked = watch.Watch(
-            kind=what.kind,
+            kind=resource.kind,
             selects=query.selects,
             render=render,
             since=int(query.resource_version) if query.resource_version not in ("", "0") else None,
@@ -180,7 +187,7 @@ class KubeApi:
         )
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
-        subscription = self._store.subscribe({what.kind.name})
+        subscription = self._store.subscribe({resource.kind.name})
         self._watches.add(subscription)
         try:
             async for line in watch.lines(self._store, asked, subscription):
@@ -192,16 +199,16 @@ class KubeApi:
 
     # Writing
 
-    async def _write(self, request: web.Request, what: Target) -> web.StreamResponse:
+    async def _write(self, request: web.Request, resource: ResourcePath) -> web.StreamResponse:
         if request.method == "DELETE":
-            return await self._delete(request, what)
+            return await self._delete(request, resource)
         verb = _VERBS.get(request.method, "")
-        writable = what.subresource != "log" and bool(what.name) is (verb != "create")
-        if verb not in what.kind.verbs or not writable:
+        writable = resource.subresource != "log" and bool(resource.name) is (verb != "create")
+        if verb not in resource.kind.verbs or not writable:
             raise _not_allowed()
         content = await _body(request)
-        await built_in_kinds.ready(what.kind)
-        call = _call(request, what)
+        await built_in_kinds.ready(resource.kind)
+        call = _write_request(request, resource)
         if verb == "create":
             done = self._writer.create(call, content)
         elif verb == "update":
@@ -210,31 +217,33 @@ class KubeApi:
             done = self._writer.patch(call, request.content_type, content)
         return _written(done)
 
-    async def _delete(self, request: web.Request, what: Target) -> web.StreamResponse:
-        verb = "delete" if what.name else "deletecollection"
-        if verb not in what.kind.verbs or what.subresource:
+    async def _delete(self, request: web.Request, resource: ResourcePath) -> web.StreamResponse:
+        verb = "delete" if resource.name else "deletecollection"
+        if verb not in resource.kind.verbs or resource.subresource:
             raise _not_allowed()
         options = await _delete_options(request)
-        call = _call(request, what, dry_run=bool(options.get("dryRun")))
-        if what.name:
+        call = _write_request(request, resource, dry_run=bool(options.get("dryRun")))
+        if resource.name:
             return _written(self._writer.delete(call, options))
-        query = Query.parse(request.query, what)
-        items, metadata = page(self._store, what, query)
+        query = Query.parse(request.query, resource)
+        items, metadata = page(self._store, resource, query)
         for obj in items:
             space, name = obj["metadata"].get("namespace"), obj["metadata"]["name"]
-            one = Target(what.kind, space, name)
-            self._writer.delete(_call(request, one, dry_run=call.dry_run), options)
-        return _json(representation.as_list(what.kind, items, metadata))
+            one = ResourcePath(resource.kind, space, name)
+            self._writer.delete(_write_request(request, one, dry_run=call.dry_run), options)
+        return _json(representation.as_list(resource.kind, items, metadata))
 
 
-def _call(request: web.Request, what: Target, *, dry_run: bool = False) -> Call:
+def _write_request(
+    request: web.Request, resource: ResourcePath, *, dry_run: bool = False
+) -> WriteRequest:
     query = request.query
     _one_of(f"{_OPTIONS.get(request.method, 'Delete')}Options", "dryRun", query.get("dryRun"), _DRY)
     agent = request.headers.get("User-Agent", "").partition("/")[0]
     # An apply must name its manager; for any other write the program's name stands in.
     default = "" if request.content_type == APPLY else agent or "unknown"
-    return Call(
-        target=what,
+    return WriteRequest(
+        path=resource,
         user=USER,
         manager=query.get("fieldManager") or default,
         dry_run=dry_run or bool(query.get("dryRun")),
@@ -296,7 +305,7 @@ def _json(
     return web.Response(text=text, status=status, content_type="application/json", headers=headers)
 
 
-def _written(done: Written) -> web.Response:
+def _written(done: WriteResult) -> web.Response:
     response = _json(done.body, done.status)
     for warning in done.warnings:
         quoted = warning.replace("\\", "\\\\").replace('"', '\\"')

@@ -18,10 +18,10 @@ from pathlib import Path
 from qwenkit.admission.field_errors import required
 from qwenkit.errors import SandboxError
 from qwenkit.sandbox.kube import api_error
-from qwenkit.sandbox.kube.history import Change, ChangeType, History, Subscription
-from qwenkit.sandbox.kube.kinds import Kind, Kinds
+from qwenkit.sandbox.kube.history import History, Subscription, WatchEvent, WatchEventType
+from qwenkit.sandbox.kube.kinds import Kinds, ResourceKind
 from qwenkit.sandbox.kube.objects import Object, copied, timestamp, utc_now
-from qwenkit.sandbox.kube.writes import addresses, defaults, lifecycle
+from qwenkit.sandbox.kube.writes import defaults, lifecycle, service_addresses
 
 Key = tuple[str, str]
 
@@ -30,7 +30,7 @@ _NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _WINDOW = 10_000
 
 
-class Store:
+class ObjectStore:
     """All objects, their versions and their history.
 
     Args:
@@ -55,13 +55,13 @@ class Store:
         """The resourceVersion of the last change."""
         return self._revision
 
-    def find(self, kind: str | Kind, namespace: str | None, name: str) -> Object | None:
+    def find(self, kind: str | ResourceKind, namespace: str | None, name: str) -> Object | None:
         """Return the object, or None."""
         kind = self.kinds[kind]
         found: Object | None = copied(self._objects[kind.name].get(_key(kind, namespace, name)))
         return found
 
-    def get(self, kind: str | Kind, namespace: str | None, name: str) -> Object:
+    def get(self, kind: str | ResourceKind, namespace: str | None, name: str) -> Object:
         """Return the object.
 
         Raises:
@@ -72,7 +72,7 @@ class Store:
 
     def list(
         self,
-        kind: str | Kind,
+        kind: str | ResourceKind,
         namespace: str | None = None,
         labels: Mapping[str, str] | None = None,
         *,
@@ -101,7 +101,7 @@ class Store:
             None if kinds is None else {self.kinds[k].name for k in kinds}
         )
 
-    def changes_since(self, kind: str | Kind, revision: int) -> Sequence[Change]:
+    def changes_since(self, kind: str | ResourceKind, revision: int) -> Sequence[WatchEvent]:
         """Return the changes of a kind after a revision; its objects must not be modified.
 
         Raises:
@@ -111,7 +111,7 @@ class Store:
 
     # Writing
 
-    def create(self, kind: str | Kind, obj: Object, *, dry_run: bool = False) -> Object:
+    def create(self, kind: str | ResourceKind, obj: Object, *, dry_run: bool = False) -> Object:
         """Store a new object; kinds with a status subresource start without the given status.
 
         Raises:
@@ -132,16 +132,16 @@ class Store:
         if kind.generation:
             metadata["generation"] = 1
         new |= {"apiVersion": kind.api_version, "kind": kind.kind}
-        defaults.apply(kind, new)
+        defaults.fill_in(kind, new)
         if kind.name == "Service":
-            addresses.assign(new, self._objects[kind.name].values())
+            service_addresses.assign(new, self._objects[kind.name].values())
         if (status := defaults.initial_status(kind, new)) is not None:
             new["status"] = status
         elif kind.has_status:
             new.pop("status", None)
         return self._commit("ADDED", kind, key, new, None, dry_run)
 
-    def update(self, kind: str | Kind, obj: Object, *, dry_run: bool = False) -> Object:
+    def update(self, kind: str | ResourceKind, obj: Object, *, dry_run: bool = False) -> Object:
         """Replace everything but status; a ``resourceVersion`` in ``obj`` must be the current one.
 
         Raises:
@@ -154,12 +154,14 @@ class Store:
         lifecycle.keep(new["metadata"], old["metadata"], lifecycle.SERVER_OWNED)
         if kind.has_status:
             lifecycle.keep(new, old, ("status",))
-        defaults.apply(kind, new)
+        defaults.fill_in(kind, new)
         if kind.name == "Service":
-            addresses.keep(new, old)
+            service_addresses.keep(new, old)
         return self._replace(kind, old, new, dry_run)
 
-    def update_status(self, kind: str | Kind, obj: Object, *, dry_run: bool = False) -> Object:
+    def update_status(
+        self, kind: str | ResourceKind, obj: Object, *, dry_run: bool = False
+    ) -> Object:
         """Replace only the status (and who manages its fields, if ``obj`` says so).
 
         Raises:
@@ -175,7 +177,7 @@ class Store:
 
     def delete(
         self,
-        kind: str | Kind,
+        kind: str | ResourceKind,
         namespace: str | None,
         name: str,
         *,
@@ -259,13 +261,13 @@ class Store:
 
     # Parts
 
-    def _stored(self, kind: Kind, namespace: str | None, name: str) -> Object:
+    def _stored(self, kind: ResourceKind, namespace: str | None, name: str) -> Object:
         found = self._objects[kind.name].get(_key(kind, namespace, name))
         if found is None:
             raise api_error.not_found(kind, name)
         return found
 
-    def _current(self, kind: Kind, obj: Object) -> Object:
+    def _current(self, kind: ResourceKind, obj: Object) -> Object:
         """Return what ``obj`` would replace, after checking what it was read as."""
         metadata = obj.get("metadata") or {}
         name = metadata.get("name", "")
@@ -283,7 +285,7 @@ class Store:
             raise api_error.conflict(kind, name)
         return old
 
-    def _name(self, kind: Kind, metadata: Object) -> None:
+    def _name(self, kind: ResourceKind, metadata: Object) -> None:
         """Complete the name and check the namespace of a new object."""
         if not kind.namespaced:
             metadata.pop("namespace", None)
@@ -305,7 +307,7 @@ class Store:
                     "because it is being terminated",
                 )
 
-    def _replace(self, kind: Kind, old: Object, new: Object, dry_run: bool) -> Object:
+    def _replace(self, kind: ResourceKind, old: Object, new: Object, dry_run: bool) -> Object:
         """Commit ``new`` over ``old``: nothing if equal, a removal if nothing holds it any more."""
         metadata, before = new["metadata"], old["metadata"]
         metadata["resourceVersion"] = before["resourceVersion"]
@@ -327,8 +329,8 @@ class Store:
 
     def _commit(
         self,
-        change: ChangeType,
-        kind: Kind,
+        change: WatchEventType,
+        kind: ResourceKind,
         key: Key,
         obj: Object,
         previous: Object | None,
@@ -344,13 +346,13 @@ class Store:
             del self._objects[kind.name][key]
         else:
             self._objects[kind.name][key] = obj
-        self._history.add(Change(change, kind.name, obj, self._revision, previous))
+        self._history.add(WatchEvent(change, kind.name, obj, self._revision, previous))
         if change == "DELETED" and kind.namespaced:
             self._finish_namespace(key[0])
         stored: Object = copied(obj)
         return stored
 
-    def _content(self, namespace: str) -> Sequence[tuple[Kind, str, str]]:
+    def _content(self, namespace: str) -> Sequence[tuple[ResourceKind, str, str]]:
         return [
             (kind, *key)
             for kind in self.kinds
@@ -369,5 +371,5 @@ class Store:
             self._commit("DELETED", kind, ("", name), home, home, dry_run=False)
 
 
-def _key(kind: Kind, namespace: str | None, name: str) -> Key:
+def _key(kind: ResourceKind, namespace: str | None, name: str) -> Key:
     return (namespace or "" if kind.namespaced else "", name)

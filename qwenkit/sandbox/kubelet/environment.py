@@ -11,12 +11,12 @@ from typing import Any
 
 from qwenkit.errors import NotReady
 from qwenkit.sandbox.kube.objects import Object
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 
 _KINDS = {"secret": "Secret", "configMap": "ConfigMap"}
 
 
-def resolve(store: Store, namespace: str, container: Mapping[str, Any]) -> dict[str, str]:
+def resolve(store: ObjectStore, namespace: str, container: Mapping[str, Any]) -> dict[str, str]:
     """Return the variables of a container.
 
     Raises:
@@ -39,7 +39,7 @@ def resolve(store: Store, namespace: str, container: Mapping[str, Any]) -> dict[
     return env
 
 
-def _data(store: Store, kind: str, namespace: str, reference: Object) -> dict[str, str]:
+def _data(store: ObjectStore, kind: str, namespace: str, reference: Object) -> dict[str, str]:
     found = store.find(_KINDS[kind], namespace, reference["name"])
     if found is None and not reference.get("optional"):
         raise NotReady(f'{kind.lower()} "{reference["name"]}" not found')

@@ -16,7 +16,7 @@ from qwenkit.capacity.gpu import find_gpu
 from qwenkit.errors import NotFound
 from qwenkit.sandbox.controllers.events import Recorder
 from qwenkit.sandbox.kube.objects import Object, at
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 from qwenkit.sandbox.kubelet.child import Programs
 from qwenkit.sandbox.kubelet.container import Container
 from qwenkit.sandbox.kubelet.images import resolve_image
@@ -50,7 +50,7 @@ class Node:
 
     def __init__(
         self,
-        store: Store,
+        store: ObjectStore,
         *,
         name: str,
         gpu: str,

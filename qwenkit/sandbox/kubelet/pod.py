@@ -11,7 +11,7 @@ from qwenkit.errors import NotReady
 from qwenkit.sandbox.controllers.events import Recorder
 from qwenkit.sandbox.kube.api_error import ApiError
 from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 from qwenkit.sandbox.kubelet import environment, probes, volumes
 from qwenkit.sandbox.kubelet.child import Programs
 from qwenkit.sandbox.kubelet.container import QUEUE_PROXY, Container
@@ -30,7 +30,7 @@ class PodWorker:
 
     def __init__(
         self,
-        store: Store,
+        store: ObjectStore,
         pod: Object,
         *,
         recorder: Recorder,

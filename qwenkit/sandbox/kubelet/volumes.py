@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from qwenkit.errors import NotReady, QwenkitError
 from qwenkit.sandbox.kube.objects import Object, at
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 from qwenkit.sandbox.kubelet.bucket import Bucket, is_local
 
 DRIVER = "ossplugin.csi.alibabacloud.com"
@@ -48,7 +48,7 @@ class Patience:
             _fail(volume_name, _rpc("DeadlineExceeded", "context deadline exceeded"))
 
 
-async def mount(store: Store, pod: Object, patience: Patience) -> dict[str, Bucket]:
+async def mount(store: ObjectStore, pod: Object, patience: Patience) -> dict[str, Bucket]:
     """Mount the pod's volumes; return the buckets by the volumes' names in the pod.
 
     Args:
@@ -91,7 +91,7 @@ def mounts(container: Mapping[str, Any], mounted: Mapping[str, Bucket]) -> list[
     return sorted(found, key=lambda one: -len(one.path))
 
 
-def _claimed(store: Store, namespace: str, name: str, claim_name: str) -> tuple[Bucket, str]:
+def _claimed(store: ObjectStore, namespace: str, name: str, claim_name: str) -> tuple[Bucket, str]:
     """Return the bucket behind a claim and the name of its volume."""
     claim = store.find("PersistentVolumeClaim", namespace, claim_name)
     if claim is None:
@@ -113,7 +113,7 @@ async def _try(bucket: Bucket, volume_name: str) -> None:
         _fail(volume_name, _rpc("Internal", f"failed to mount oss bucket: {why}"))
 
 
-def _bucket(store: Store, volume: Object) -> Bucket:
+def _bucket(store: ObjectStore, volume: Object) -> Bucket:
     name = volume["metadata"]["name"]
     csi = volume["spec"].get("csi")
     if csi is None:
@@ -171,7 +171,7 @@ def _plain(host: str) -> bool:
     return host.endswith("-internal.aliyuncs.com") or is_local(f"http://{host}")
 
 
-def _keys(store: Store, name: str, csi: Mapping[str, Any]) -> list[str]:
+def _keys(store: ObjectStore, name: str, csi: Mapping[str, Any]) -> list[str]:
     """Return the key pair of the volume's Secret, or less than two where one is missing."""
     reference = csi.get("nodePublishSecretRef")
     if not reference:

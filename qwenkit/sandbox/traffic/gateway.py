@@ -19,9 +19,9 @@ from yarl import URL
 
 from qwenkit.errors import NotReady
 from qwenkit.sandbox.controllers.loop import key_of
-from qwenkit.sandbox.kube.history import Change
+from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 from qwenkit.sandbox.kubelet.node import Node
 from qwenkit.sandbox.traffic import headers, probes
 from qwenkit.sandbox.traffic.activator import Backend, RevisionPods
@@ -67,7 +67,7 @@ class Gateway:
         traffic: what the autoscaler samples.
     """
 
-    def __init__(self, store: Store, node: Node, traffic: Traffic) -> None:
+    def __init__(self, store: ObjectStore, node: Node, traffic: Traffic) -> None:
         self._store, self._node, self._traffic = store, node, traffic
         self._routes = Routes()
         self._revisions: dict[Key, _Revision] = {}
@@ -84,7 +84,7 @@ class Gateway:
         changes = self._store.subscribe(set(_KINDS))
         for kind in _KINDS:
             for obj in self._store.list(kind):
-                self._change(Change("ADDED", kind, obj, self._store.revision))
+                self._change(WatchEvent("ADDED", kind, obj, self._store.revision))
 
         async def follow() -> None:
             async for change in changes:
@@ -107,14 +107,14 @@ class Gateway:
 
     # Following the store
 
-    def _change(self, change: Change) -> None:
+    def _change(self, change: WatchEvent) -> None:
         """Hear of an object; one that makes no sense must not stop the others."""
         try:
             self._forget(change) if change.type == "DELETED" else self._learn(change)
         except (KeyError, TypeError, AttributeError):
             log.exception("%s %s", change.kind, change.object["metadata"]["name"])
 
-    def _forget(self, change: Change) -> None:
+    def _forget(self, change: WatchEvent) -> None:
         obj = change.object
         if change.kind == "Ingress":
             self._routes.remove(obj)
@@ -124,7 +124,7 @@ class Gateway:
         elif change.kind == "Pod" and (revision := self._revisions.get(_revision_of(obj))):
             revision.pods.remove(obj["metadata"]["uid"])
 
-    def _learn(self, change: Change) -> None:
+    def _learn(self, change: WatchEvent) -> None:
         kind, obj = change.kind, change.object
         key = key_of(obj)
         if kind == "Ingress":

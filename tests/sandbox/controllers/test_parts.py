@@ -19,7 +19,7 @@ from qwenkit.sandbox.controllers.seed import seed
 from qwenkit.sandbox.controllers.workloads.volume_match import mismatch, pick
 from qwenkit.sandbox.kube.kinds import Kinds
 from qwenkit.sandbox.kube.objects import Object
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 from qwenkit.sandbox.traffic.counts import Traffic
 
 RECORDINGS = DATA / "cluster"
@@ -224,7 +224,7 @@ def test_the_samples_add_up_to_the_time_in_flight(steps: list[tuple[bool, float]
 
 
 def test_a_route_may_not_point_at_another_services_revision() -> None:
-    store = Store(Kinds())
+    store = ObjectStore(Kinds())
     seed(store, node_name="n", gpu="A10", gpus=1, gateway_port=1)
     labels = {"serving.knative.dev/service": "theirs"}
     store.create(
@@ -252,7 +252,7 @@ def test_a_route_may_not_point_at_another_services_revision() -> None:
 
 
 def test_the_seed_can_be_sown_twice_and_moves_only_the_gateway() -> None:
-    store = Store(Kinds())
+    store = ObjectStore(Kinds())
     seed(store, node_name="n", gpu="V100-16", gpus=3, gateway_port=1)
     before = store.revision
     seed(store, node_name="n", gpu="V100-16", gpus=3, gateway_port=1)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from qwenkit.sandbox.kube.api_error import ApiError
 from qwenkit.sandbox.kube.kinds import Kinds
-from qwenkit.sandbox.kube.writes import apply, fieldsets
+from qwenkit.sandbox.kube.writes import fieldsets
+from qwenkit.sandbox.kube.writes.server_side_apply import server_side_apply, track
 
 KINDS = Kinds()
 T1, T2 = "2026-08-01T12:00:00Z", "2026-08-01T12:00:01Z"
@@ -34,7 +35,7 @@ def applied(
     live: Any, config: Any, manager: str = "qwenkit", *, kind: str = "ConfigMap", **how: Any
 ) -> Any:
     how = {"force": False, "now": T1} | how
-    return apply.server_side_apply(KINDS[kind], live, config, manager=manager, **how)
+    return server_side_apply(KINDS[kind], live, config, manager=manager, **how)
 
 
 def owned(obj: Any) -> dict[str, Any]:
@@ -96,7 +97,7 @@ def test_another_value_conflicts_and_force_takes_over() -> None:
 def test_an_update_takes_what_it_changes() -> None:
     live = applied(None, config_map(a="1", b="1"))
     new = {**live, "data": {"a": "2"}}
-    edited = apply.track(KINDS["ConfigMap"], live, new, manager="kubectl-edit", now=T2)
+    edited = track(KINDS["ConfigMap"], live, new, manager="kubectl-edit", now=T2)
     assert owned(edited) == {"kubectl-edit": {"f:data": {"f:a": {}}}}
     with pytest.raises(ApiError) as refused:
         applied(edited, config_map(a="1"))
@@ -157,9 +158,9 @@ def test_what_cannot_be_typed(config: dict[str, Any], message: str) -> None:
 
 def test_a_status_has_its_own_entry() -> None:
     kind = KINDS["KnativeService"]
-    live = apply.track(kind, None, ksvc({"name": "c"}), manager="m", now=T1)
+    live = track(kind, None, ksvc({"name": "c"}), manager="m", now=T1)
     new = {**live, "status": {"url": "u"}}
-    told = apply.track(kind, live, new, manager="m", now=T1, subresource="status")
+    told = track(kind, live, new, manager="m", now=T1, subresource="status")
     entries = [(e.get("subresource"), e["fieldsV1"]) for e in told["metadata"]["managedFields"]]
     assert entries == [
         (None, {"f:spec": {"f:template": {"f:spec": {"f:containers": {}}}}}),

@@ -12,7 +12,7 @@ import pytest
 from qwenkit.errors import SandboxError
 from qwenkit.sandbox.kube.api_error import ApiError
 from qwenkit.sandbox.kube.kinds import Kinds
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 
 
 class Clock:
@@ -29,8 +29,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(clock: Clock) -> Store:
-    store = Store(Kinds(), clock=clock)
+def store(clock: Clock) -> ObjectStore:
+    store = ObjectStore(Kinds(), clock=clock)
     store.create("Namespace", {"metadata": {"name": "default"}})
     return store
 
@@ -43,11 +43,11 @@ def pod(name: str, **spec: Any) -> dict[str, Any]:
     return named(name, spec={"containers": [{"name": "c", "image": "i"}], **spec})
 
 
-def types_since(store: Store, kind: str, revision: int) -> list[str]:
+def types_since(store: ObjectStore, kind: str, revision: int) -> list[str]:
     return [change.type for change in store.changes_since(kind, revision)]
 
 
-def test_a_new_object_gets_its_identity(store: Store) -> None:
+def test_a_new_object_gets_its_identity(store: ObjectStore) -> None:
     made = store.create("KnativeService", named("qwen", spec={}, status={"url": "forged"}))
     assert made["apiVersion"] == "serving.knative.dev/v1"
     assert made["kind"] == "Service"
@@ -58,14 +58,14 @@ def test_a_new_object_gets_its_identity(store: Store) -> None:
     assert "status" not in made
 
 
-def test_returned_objects_are_copies(store: Store) -> None:
+def test_returned_objects_are_copies(store: ObjectStore) -> None:
     made = store.create("ConfigMap", named("c", data={"a": "1"}))
     made["data"]["a"] = "changed"
     store.list("ConfigMap")[0]["data"]["a"] = "changed"
     assert store.get("ConfigMap", "default", "c")["data"] == {"a": "1"}
 
 
-def test_generation_counts_spec_changes_only(store: Store) -> None:
+def test_generation_counts_spec_changes_only(store: ObjectStore) -> None:
     made = store.create("KnativeService", named("qwen", spec={"a": 1}))
     made["metadata"]["annotations"] = {"x": "y"}
     made = store.update("KnativeService", made)
@@ -80,7 +80,7 @@ def test_generation_counts_spec_changes_only(store: Store) -> None:
     assert made["metadata"]["generation"] == 2
 
 
-def test_update_keeps_status_and_identity(store: Store) -> None:
+def test_update_keeps_status_and_identity(store: ObjectStore) -> None:
     made = store.create("KnativeService", named("qwen", spec={}))
     store.update_status("KnativeService", {**made, "status": {"url": "u"}})
     changed = store.update("KnativeService", named("qwen", spec={"a": 1}, status={"url": "no"}))
@@ -88,7 +88,7 @@ def test_update_keeps_status_and_identity(store: Store) -> None:
     assert changed["metadata"]["uid"] == made["metadata"]["uid"]
 
 
-def test_nothing_changed_is_no_change(store: Store) -> None:
+def test_nothing_changed_is_no_change(store: ObjectStore) -> None:
     made = store.create("ConfigMap", named("c", data={"a": "1"}))
     before = store.revision
     assert store.update("ConfigMap", made) == made
@@ -96,7 +96,7 @@ def test_nothing_changed_is_no_change(store: Store) -> None:
     assert store.revision == before
 
 
-def test_stale_version_is_a_conflict(store: Store) -> None:
+def test_stale_version_is_a_conflict(store: ObjectStore) -> None:
     made = store.create("ConfigMap", named("c", data={"a": "1"}))
     store.update("ConfigMap", {**made, "data": {"a": "2"}})
     with pytest.raises(ApiError) as refused:
@@ -141,19 +141,21 @@ def test_stale_version_is_a_conflict(store: Store) -> None:
         ),
     ],
 )
-def test_refusals_speak_as_the_api_does(store: Store, call: Any, status: int, message: str) -> None:
+def test_refusals_speak_as_the_api_does(
+    store: ObjectStore, call: Any, status: int, message: str
+) -> None:
     with pytest.raises(ApiError) as refused:
         call(store)
     assert (refused.value.status, refused.value.message) == (status, message)
 
 
-def test_generated_names(store: Store) -> None:
+def test_generated_names(store: ObjectStore) -> None:
     made = store.create("Event", {"metadata": {"generateName": "e-", "namespace": "default"}})
     assert made["metadata"]["name"].startswith("e-")
     assert len(made["metadata"]["name"]) == 7
 
 
-def test_finalizers_hold_an_object(store: Store) -> None:
+def test_finalizers_hold_an_object(store: ObjectStore) -> None:
     made = store.create(
         "Route",
         {**named("r", spec={}), "metadata": {**named("r")["metadata"], "finalizers": ["f"]}},
@@ -169,7 +171,7 @@ def test_finalizers_hold_an_object(store: Store) -> None:
     assert types_since(store, "Route", since) == ["MODIFIED", "DELETED"]
 
 
-def test_a_pod_on_a_node_waits_for_its_kubelet(store: Store, clock: Clock) -> None:
+def test_a_pod_on_a_node_waits_for_its_kubelet(store: ObjectStore, clock: Clock) -> None:
     store.create("Pod", pod("p", nodeName="n", terminationGracePeriodSeconds=300))
     since = store.revision
     waiting = store.delete("Pod", "default", "p")
@@ -182,20 +184,20 @@ def test_a_pod_on_a_node_waits_for_its_kubelet(store: Store, clock: Clock) -> No
     assert types_since(store, "Pod", since) == ["MODIFIED", "MODIFIED", "DELETED"]
 
 
-def test_grace_defaults_to_thirty_seconds_and_only_shrinks(store: Store) -> None:
+def test_grace_defaults_to_thirty_seconds_and_only_shrinks(store: ObjectStore) -> None:
     store.create("Pod", pod("p", nodeName="n"))
     assert store.delete("Pod", "default", "p")["metadata"]["deletionGracePeriodSeconds"] == 30
     again = store.delete("Pod", "default", "p", grace_seconds=90)
     assert again["metadata"]["deletionGracePeriodSeconds"] == 30
 
 
-def test_an_unscheduled_pod_goes_at_once(store: Store) -> None:
+def test_an_unscheduled_pod_goes_at_once(store: ObjectStore) -> None:
     store.create("Pod", pod("p"))
     store.delete("Pod", "default", "p")
     assert store.find("Pod", "default", "p") is None
 
 
-def test_a_namespace_takes_its_content_along(store: Store) -> None:
+def test_a_namespace_takes_its_content_along(store: ObjectStore) -> None:
     store.create("Namespace", {"metadata": {"name": "team"}})
     for kind, name in (("ConfigMap", "c"), ("KnativeService", "s")):
         store.create(kind, {"metadata": {"name": name, "namespace": "team"}})
@@ -211,7 +213,7 @@ def test_a_namespace_takes_its_content_along(store: Store) -> None:
     assert store.find("Namespace", None, "team") is None
 
 
-def test_list_filters_and_looks_back(store: Store) -> None:
+def test_list_filters_and_looks_back(store: ObjectStore) -> None:
     for name in ("b", "a"):
         labelled = named(name)
         labelled["metadata"]["labels"] = {"app": name}
@@ -230,7 +232,7 @@ def test_list_filters_and_looks_back(store: Store) -> None:
 
 
 def test_history_has_a_window() -> None:
-    store = Store(Kinds(), window=3)
+    store = ObjectStore(Kinds(), window=3)
     store.create("Namespace", {"metadata": {"name": "default"}})
     for number in range(4):
         store.create("ConfigMap", named(f"c{number}"))
@@ -240,7 +242,7 @@ def test_history_has_a_window() -> None:
     assert (gone.value.status, gone.value.reason) == (410, "Expired")
 
 
-def test_dry_run_changes_nothing(store: Store) -> None:
+def test_dry_run_changes_nothing(store: ObjectStore) -> None:
     before = store.revision
     made = store.create("ConfigMap", named("c"), dry_run=True)
     assert made["metadata"]["uid"]
@@ -250,7 +252,7 @@ def test_dry_run_changes_nothing(store: Store) -> None:
     assert store.revision == before
 
 
-def test_subscription_sees_what_follows(store: Store) -> None:
+def test_subscription_sees_what_follows(store: ObjectStore) -> None:
     async def follow() -> list[tuple[str, str]]:
         subscription = store.subscribe({"ConfigMap"})
         store.create("Event", named("ignored"))
@@ -267,12 +269,12 @@ def test_subscription_sees_what_follows(store: Store) -> None:
     assert asyncio.run(follow()) == [("ADDED", "1"), ("MODIFIED", "2"), ("DELETED", "2")]
 
 
-def test_snapshot_round_trip(store: Store, tmp_path: Path) -> None:
+def test_snapshot_round_trip(store: ObjectStore, tmp_path: Path) -> None:
     store.create("Secret", named("keys", stringData={"k": "v"}))
     path = tmp_path / "cluster.json"
     store.save(path)
     assert path.stat().st_mode & 0o777 == 0o600
-    again = Store(Kinds())
+    again = ObjectStore(Kinds())
     again.load(path)
     assert again.list("Secret") == store.list("Secret")
     assert again.revision == store.revision

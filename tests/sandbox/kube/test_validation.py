@@ -120,7 +120,7 @@ def test_secret_data() -> None:
 def test_pod_defaults() -> None:
     limited = {"name": "c", "image": "r/i", "resources": {"limits": {"cpu": "1"}}}
     pod: dict[str, Any] = {"metadata": {"name": "p"}, "spec": {"containers": [limited]}}
-    defaults.apply(KINDS["Pod"], pod)
+    defaults.fill_in(KINDS["Pod"], pod)
     container = pod["spec"]["containers"][0]
     assert container["imagePullPolicy"] == "Always"
     assert container["resources"]["requests"] == {"cpu": "1"}

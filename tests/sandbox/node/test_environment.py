@@ -10,14 +10,14 @@ from node_world import World, in_world, meta, until
 
 from qwenkit.errors import NotReady
 from qwenkit.sandbox.kube.kinds import Kinds
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 from qwenkit.sandbox.kubelet import program
 from qwenkit.sandbox.kubelet.environment import resolve
 
 
 @pytest.fixture
-def store() -> Store:
-    made = Store(Kinds())
+def store() -> ObjectStore:
+    made = ObjectStore(Kinds())
     made.create("Namespace", {"metadata": {"name": "default"}})
     made.create("Secret", meta("keys", stringData={"id": "an-id", "token": "t"}))
     made.create("ConfigMap", meta("rooms", data={"id": "a-room"}))
@@ -28,7 +28,7 @@ def secret_key(name: str, key: str, **more: Any) -> dict[str, Any]:
     return {"name": "V", "valueFrom": {"secretKeyRef": {"name": name, "key": key, **more}}}
 
 
-def test_values_come_from_where_they_are_said_to(store: Store) -> None:
+def test_values_come_from_where_they_are_said_to(store: ObjectStore) -> None:
     room = {"name": "ROOM", "valueFrom": {"configMapKeyRef": {"name": "rooms", "key": "id"}}}
     env = [{"name": "PLAIN", "value": "p"}, {"name": "EMPTY"}, secret_key("keys", "id"), room]
     source = [{"secretRef": {"name": "keys"}, "prefix": "S_"}, {"configMapRef": {"name": "rooms"}}]
@@ -51,13 +51,13 @@ def test_values_come_from_where_they_are_said_to(store: Store) -> None:
         ({"envFrom": [{"configMapRef": {"name": "gone"}}]}, 'configmap "gone" not found'),
     ],
 )
-def test_what_is_missing_is_named(store: Store, given: dict[str, Any], words: str) -> None:
+def test_what_is_missing_is_named(store: ObjectStore, given: dict[str, Any], words: str) -> None:
     with pytest.raises(NotReady) as refused:
         resolve(store, "default", given)
     assert refused.value.what == words
 
 
-def test_what_is_optional_may_be_missing(store: Store) -> None:
+def test_what_is_optional_may_be_missing(store: ObjectStore) -> None:
     env = [secret_key("gone", "id", optional=True), secret_key("keys", "no", optional=True)]
     assert resolve(store, "default", {"env": env}) == {}
 

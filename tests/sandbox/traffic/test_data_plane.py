@@ -18,7 +18,7 @@ from node_world import client, meta, split, until
 
 from qwenkit.sandbox.http import listen
 from qwenkit.sandbox.kube.kinds import Kinds
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 from qwenkit.sandbox.kubelet.node import Node
 from qwenkit.sandbox.traffic.counts import Traffic
 from qwenkit.sandbox.traffic.gateway import Gateway
@@ -77,7 +77,7 @@ class Containers:
 class Plane:
     """A gateway, its store, and containers behind it."""
 
-    store: Store
+    store: ObjectStore
     traffic: Traffic
     containers: Containers
     url: str = ""
@@ -105,7 +105,7 @@ class Plane:
 
 @asynccontextmanager
 async def plane(*pods: str, **revision: Any) -> AsyncIterator[Plane]:
-    made = Plane(Store(Kinds()), Traffic(), Containers())
+    made = Plane(ObjectStore(Kinds()), Traffic(), Containers())
     made.store.create("Namespace", {"metadata": {"name": "default"}})
     made.revision(**revision)
     gateway = Gateway(made.store, cast(Node, made.containers), made.traffic)

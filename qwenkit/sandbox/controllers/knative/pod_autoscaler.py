@@ -17,7 +17,7 @@ from qwenkit.sandbox.controllers.knative.configuration import is_ready
 from qwenkit.sandbox.controllers.knative.reconciler import ReconcileError, Shaped
 from qwenkit.sandbox.controllers.loop import Key, World, key_of, owned_by, owner_reference
 from qwenkit.sandbox.controllers.workloads.replica_set import is_active, is_ready_pod
-from qwenkit.sandbox.kube.history import Change
+from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at, condition
 from qwenkit.sandbox.traffic.counts import Traffic
 
@@ -53,7 +53,7 @@ class PodAutoscalerController(Shaped):
             notify=lambda key: world.queue.add(self, key),
         )
 
-    def keys(self, change: Change) -> Iterable[Key]:
+    def keys(self, change: WatchEvent) -> Iterable[Key]:
         """Pods concern their revision's autoscaler, the ConfigMap all of them."""
         metadata = change.object["metadata"]
         if change.kind == "Pod":

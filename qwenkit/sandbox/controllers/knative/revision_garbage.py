@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from qwenkit.autoscaling.golang import parse_duration_s, parse_int
 from qwenkit.sandbox.controllers.knative import names
 from qwenkit.sandbox.controllers.loop import Controller, Key, deleting, key_of
-from qwenkit.sandbox.kube.history import Change
+from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at, parse_timestamp, utc_now
 
 log = logging.getLogger("qwenkit.sandbox.controllers")
@@ -49,7 +49,7 @@ class RevisionGarbage(Controller):
     kind = "Configuration"
     watches = frozenset({"Configuration", "Revision", "ConfigMap"})
 
-    def keys(self, change: Change) -> Iterable[Key]:
+    def keys(self, change: WatchEvent) -> Iterable[Key]:
         """The ConfigMap concerns every Configuration."""
         if change.kind != "ConfigMap":
             return super().keys(change)

@@ -8,7 +8,7 @@ from qwenkit.sandbox.controllers.knative.conditions import FALSE, TRUE, Conditio
 from qwenkit.sandbox.controllers.knative.reconciler import ReconcileError, Shaped
 from qwenkit.sandbox.controllers.loop import Key, owned_by, owner_reference
 from qwenkit.sandbox.controllers.workloads.endpoints import ready_addresses
-from qwenkit.sandbox.kube.history import Change
+from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object
 
 POPULATED, ACTIVATORS = "EndpointsPopulated", "ActivatorEndpointsPopulated"
@@ -26,7 +26,7 @@ class ServerlessServiceController(Shaped):
     watches = frozenset({"ServerlessService", "Service", "Endpoints"})
     rules = ConditionSet((POPULATED,))
 
-    def keys(self, change: Change) -> Iterable[Key]:
+    def keys(self, change: WatchEvent) -> Iterable[Key]:
         """Services and endpoints say by a label whose they are."""
         if change.kind == self.kind:
             return super().keys(change)

@@ -10,7 +10,7 @@ from ruamel.yaml.error import YAMLError
 
 from qwenkit.sandbox.controllers.knative import names
 from qwenkit.sandbox.kube.objects import Object, at
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 
 Config = Callable[[str], Mapping[str, str]]
 _CLUSTER_DOMAIN = "svc.cluster.local"
@@ -27,7 +27,7 @@ class Domains:
         store: where a label on a placeholder Service makes a single tag cluster-local.
     """
 
-    def __init__(self, config: Config, route: Object, store: Store) -> None:
+    def __init__(self, config: Config, route: Object, store: ObjectStore) -> None:
         self.network = config("config-network")
         self._name: str = route["metadata"]["name"]
         self._namespace: str = route["metadata"]["namespace"]

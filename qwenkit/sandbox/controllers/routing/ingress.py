@@ -9,7 +9,7 @@ from qwenkit.sandbox.controllers.knative.conditions import TRUE, Conditions, Con
 from qwenkit.sandbox.controllers.knative.reconciler import Shaped
 from qwenkit.sandbox.controllers.loop import Key, World, key_of
 from qwenkit.sandbox.controllers.routing.route_objects import INGRESS_CLASS
-from qwenkit.sandbox.kube.history import Change
+from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object
 
 NETWORK, BALANCER = "NetworkConfigured", "LoadBalancerReady"
@@ -30,7 +30,7 @@ class IngressController(Shaped):
         super().__init__(world)
         self._probing: dict[Key, tuple[int, float]] = {}
 
-    def keys(self, change: Change) -> Iterable[Key]:
+    def keys(self, change: WatchEvent) -> Iterable[Key]:
         """Other classes are other controllers' business."""
         annotations = change.object["metadata"].get("annotations", {})
         ours = annotations.get(INGRESS_CLASS, "").startswith("kourier.")

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from qwenkit.sandbox.controllers.knative import names
 from qwenkit.sandbox.controllers.knative.conditions import FALSE, READY, TRUE
 from qwenkit.sandbox.controllers.loop import Controller, Key, controller_of, deleting, key_of
-from qwenkit.sandbox.kube.history import Change
+from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at, condition, timestamp, utc_now
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 
 
 class Labeler(Controller):
@@ -19,7 +19,7 @@ class Labeler(Controller):
     kind = "Route"
     watches = frozenset({"Route", "Configuration", "Revision"})
 
-    def keys(self, change: Change) -> Iterable[Key]:
+    def keys(self, change: WatchEvent) -> Iterable[Key]:
         """Configurations and Revisions concern every route that points at them."""
         if change.kind == self.kind:
             return [key_of(change.object)]
@@ -32,7 +32,7 @@ class Labeler(Controller):
             sync_routing(self.store, route)
 
 
-def routes_concerned(store: Store, obj: Object) -> list[Key]:
+def routes_concerned(store: ObjectStore, obj: Object) -> list[Key]:
     """Return the routes whose traffic names a Configuration, a Revision or its Configuration."""
     metadata = obj["metadata"]
     named = {metadata["name"]}
@@ -48,7 +48,7 @@ def routes_concerned(store: Store, obj: Object) -> list[Key]:
     ]
 
 
-def sync_routing(store: Store, route: Object, *, gone: bool = False) -> None:
+def sync_routing(store: ObjectStore, route: Object, *, gone: bool = False) -> None:
     """Set and clear the marks of one route; ``gone`` clears them all."""
     namespace, name = key_of(route)
     revisions, configurations = (set(), set()) if gone else _pointed_at(store, route)
@@ -62,7 +62,7 @@ def sync_routing(store: Store, route: Object, *, gone: bool = False) -> None:
                 _mark(store, kind, obj, name, listed)
 
 
-def _pointed_at(store: Store, route: Object) -> tuple[set[str], set[str]]:
+def _pointed_at(store: ObjectStore, route: Object) -> tuple[set[str], set[str]]:
     namespace = route["metadata"]["namespace"]
     revisions, configurations = set(), set()
     targets = [*(at(route, "status", "traffic") or []), *route["spec"].get("traffic", [])]
@@ -90,7 +90,7 @@ def _routes(obj: Object) -> set[str]:
     return set(filter(None, text.split(",")))
 
 
-def _mark(store: Store, kind: str, obj: Object, route: str, listed: bool) -> None:
+def _mark(store: ObjectStore, kind: str, obj: Object, route: str, listed: bool) -> None:
     metadata = obj["metadata"]
     annotations = metadata.setdefault("annotations", {})
     routes = _routes(obj) | {route} if listed else _routes(obj) - {route}

@@ -29,7 +29,7 @@ from qwenkit.sandbox.controllers.routing.route_objects import (
     traffic_status,
 )
 from qwenkit.sandbox.controllers.routing.traffic_plan import Plan, plan
-from qwenkit.sandbox.kube.history import Change
+from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at, condition
 
 ASSIGNED, CERTIFICATE, INGRESS = "AllTrafficAssigned", "CertificateProvisioned", "IngressReady"
@@ -52,7 +52,7 @@ class RouteController(Shaped):
         super().__init__(world)
         self._leaves_at: dict[Key, float] = {}
 
-    def keys(self, change: Change) -> Iterable[Key]:
+    def keys(self, change: WatchEvent) -> Iterable[Key]:
         """Configurations and Revisions concern every route that points at them."""
         if change.kind in ("Configuration", "Revision"):
             return routes_concerned(self.store, change.object)

@@ -11,7 +11,7 @@ from qwenkit.sandbox.controllers.knative.conditions import FALSE, READY
 from qwenkit.sandbox.controllers.knative.configuration import is_ready
 from qwenkit.sandbox.controllers.knative.queue_proxy import protocol
 from qwenkit.sandbox.kube.objects import Object, at, condition
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 
 MAIN = ""  # the tag of the route's own address
 
@@ -46,7 +46,7 @@ class Plan:
     obstacle: Obstacle | None = None
 
 
-def plan(store: Store, route: Object) -> Plan:
+def plan(store: ObjectStore, route: Object) -> Plan:
     """Resolve a route's traffic against the Configurations and Revisions that exist."""
     made = Plan()
     grouped: dict[str, list[Target]] = {MAIN: []}
@@ -64,7 +64,7 @@ def plan(store: Store, route: Object) -> Plan:
     return made
 
 
-def _resolve(store: Store, route: Object, wanted: Mapping[str, Any]) -> Target | Obstacle:
+def _resolve(store: ObjectStore, route: Object, wanted: Mapping[str, Any]) -> Target | Obstacle:
     namespace = route["metadata"]["namespace"]
     name, configuration = wanted.get("revisionName", ""), wanted.get("configurationName", "")
     if not name:

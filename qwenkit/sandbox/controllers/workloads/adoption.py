@@ -17,10 +17,10 @@ from qwenkit.sandbox.controllers.loop import (
     owner_reference,
 )
 from qwenkit.sandbox.kube.objects import Object
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 
 
-def claim(store: Store, owner: Object, kind: str) -> list[Object]:
+def claim(store: ObjectStore, owner: Object, kind: str) -> list[Object]:
     """Return the objects of a kind that ``owner`` manages, once it has adopted and let go.
 
     An owner that is being deleted does neither: its orphans are not to come back to it.
@@ -38,7 +38,7 @@ def claim(store: Store, owner: Object, kind: str) -> list[Object]:
     return claimed
 
 
-def claimants(store: Store, kind: str, obj: Object) -> Iterable[Key]:
+def claimants(store: ObjectStore, kind: str, obj: Object) -> Iterable[Key]:
     """Return who of a kind may adopt an object: none if somebody controls it."""
     if controller_of(obj) is not None:
         return []
@@ -62,13 +62,13 @@ def _meets(labels: Mapping[str, str], rule: Object) -> bool:
     return bool((key in labels) == (operator == "Exists"))
 
 
-def _adopt(store: Store, owner: Object, kind: str, obj: Object) -> Object:
+def _adopt(store: ObjectStore, owner: Object, kind: str, obj: Object) -> Object:
     metadata = obj["metadata"]
     metadata["ownerReferences"] = [*metadata.get("ownerReferences", []), owner_reference(owner)]
     return store.update(kind, obj)
 
 
-def _release(store: Store, owner: Object, kind: str, obj: Object) -> None:
+def _release(store: ObjectStore, owner: Object, kind: str, obj: Object) -> None:
     metadata, uid = obj["metadata"], owner["metadata"]["uid"]
     others = [one for one in metadata.pop("ownerReferences") if one["uid"] != uid]
     if others:

@@ -16,7 +16,7 @@ from qwenkit.sandbox.controllers.loop import (
     owner_reference,
 )
 from qwenkit.sandbox.controllers.workloads.adoption import claim, claimants
-from qwenkit.sandbox.kube.history import Change
+from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at, condition, copied, timestamp, utc_now
 
 HASH = "pod-template-hash"
@@ -40,7 +40,7 @@ class DeploymentController(Controller):
         self._recorder = Recorder(world.store, "deployment-controller")
         self._progressed: dict[str, float] = {}
 
-    def keys(self, change: Change) -> Iterable[Key]:
+    def keys(self, change: WatchEvent) -> Iterable[Key]:
         """Return whom a change concerns; a ReplicaSet that nobody controls: who may adopt it."""
         return super().keys(change) or claimants(self.store, self.kind, change.object)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from qwenkit.sandbox.controllers.loop import Controller, Key, deleting, key_of
 from qwenkit.sandbox.controllers.workloads.replica_set import is_active, is_ready_pod
-from qwenkit.sandbox.kube.history import Change
+from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at
 
 
@@ -17,7 +17,7 @@ class EndpointsController(Controller):
     kind = "Service"
     watches = frozenset({"Service", "Pod", "Endpoints"})
 
-    def keys(self, change: Change) -> Iterable[Key]:
+    def keys(self, change: WatchEvent) -> Iterable[Key]:
         """A pod concerns every Service that selects it; Endpoints have their Service's name."""
         if change.kind != "Pod":
             return [key_of(change.object)]

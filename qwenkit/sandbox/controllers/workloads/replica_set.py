@@ -10,7 +10,7 @@ from qwenkit.sandbox.controllers.knative.conditions import TRUE
 from qwenkit.sandbox.controllers.loop import Controller, Key, World, deleting, owner_reference
 from qwenkit.sandbox.controllers.workloads.adoption import claim, claimants
 from qwenkit.sandbox.kube.api_error import ApiError
-from qwenkit.sandbox.kube.history import Change
+from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at, condition, copied
 
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"
@@ -29,7 +29,7 @@ class ReplicaSetController(Controller):
         super().__init__(world)
         self._recorder = Recorder(world.store, "replicaset-controller")
 
-    def keys(self, change: Change) -> Iterable[Key]:
+    def keys(self, change: WatchEvent) -> Iterable[Key]:
         """Return whom a change concerns; a pod that nobody controls: who may adopt it."""
         return super().keys(change) or claimants(self.store, self.kind, change.object)
 

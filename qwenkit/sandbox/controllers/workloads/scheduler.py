@@ -11,7 +11,7 @@ from qwenkit.admission.schema import quantities
 from qwenkit.sandbox.controllers import events
 from qwenkit.sandbox.controllers.knative.conditions import FALSE, TRUE
 from qwenkit.sandbox.controllers.loop import Controller, Key, deleting, key_of
-from qwenkit.sandbox.kube.history import Change
+from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at, condition, timestamp, utc_now
 
 SCHEDULER = "default-scheduler"
@@ -27,7 +27,7 @@ class Scheduler(Controller):
     kind = "Pod"
     watches = frozenset({"Pod", "Node", "PersistentVolumeClaim", "PersistentVolume"})
 
-    def keys(self, change: Change) -> Iterable[Key]:
+    def keys(self, change: WatchEvent) -> Iterable[Key]:
         """Whatever may make room or complete a volume lets every waiting pod try again."""
         if change.kind == "Pod" and not _frees(change):
             return [key_of(change.object)]
@@ -193,7 +193,7 @@ def _waits(pod: Object) -> bool:
     return not at(pod, "spec", "nodeName") and not deleting(pod)
 
 
-def _frees(change: Change) -> bool:
+def _frees(change: WatchEvent) -> bool:
     """Tell whether a change of a pod gives resources back."""
     gone = change.type == "DELETED" or at(change.object, "status", "phase") in _FINISHED
     return gone and bool(at(change.object, "spec", "nodeName"))

@@ -12,7 +12,7 @@ from qwenkit.sandbox.controllers.workloads.volume_match import (
     pick,
     refers_to,
 )
-from qwenkit.sandbox.kube.history import Change
+from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at
 
 BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
@@ -33,7 +33,7 @@ class VolumeBinder(Controller):
         super().__init__(world)
         self._recorder = Recorder(world.store, "persistentvolume-controller")
 
-    def keys(self, change: Change) -> Iterable[Key]:
+    def keys(self, change: WatchEvent) -> Iterable[Key]:
         """A change may give any waiting claim its volume, and any volume its phase."""
         keys = [] if change.kind == "StorageClass" else [key_of(change.object)]
         volumes, claims = self.store.list("PersistentVolume"), self.store.list(self.kind)
@@ -161,7 +161,7 @@ class ClaimProtection(Controller):
     kind = "PersistentVolumeClaim"
     watches = frozenset({"PersistentVolumeClaim", "Pod"})
 
-    def keys(self, change: Change) -> Iterable[Key]:
+    def keys(self, change: WatchEvent) -> Iterable[Key]:
         """A pod concerns the claims that it mounts."""
         if change.kind == self.kind:
             return [key_of(change.object)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from qwenkit.sandbox.kube.kinds import Kind
+from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import Object, at, condition
 from qwenkit.sandbox.kube.reads import job_cells
 from qwenkit.sandbox.kube.reads.ages import since
@@ -31,7 +31,7 @@ class Column:
     format: str = ""
 
 
-def columns(kind: Kind) -> tuple[Column, ...]:
+def columns(kind: ResourceKind) -> tuple[Column, ...]:
     """Return the columns of a kind, its name first."""
     return _COLUMNS.get(kind.name, (_NAME, _AGE))
 

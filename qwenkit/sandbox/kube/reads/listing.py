@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from qwenkit.sandbox.kube.api_error import ApiError, bad_request
 from qwenkit.sandbox.kube.objects import Object
-from qwenkit.sandbox.kube.paths import Target
+from qwenkit.sandbox.kube.paths import ResourcePath
 from qwenkit.sandbox.kube.reads import selectors
 from qwenkit.sandbox.kube.reads.selectors import Predicate
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Query:
     bookmarks: bool
 
     @classmethod
-    def parse(cls, query: Mapping[str, str], what: Target) -> Query:
+    def parse(cls, query: Mapping[str, str], resource: ResourcePath) -> Query:
         """Read a query string.
 
         Raises:
-            ApiError: 400 for a bad selector or number; 422 for what the sandbox leaves out.
+            ApiError: 400 for a bad selector or number; 422 for resource the sandbox leaves out.
         """
         if query.get("sendInitialEvents"):
             raise ApiError(
@@ -48,7 +48,7 @@ class Query:
         if version and not version.isdecimal():
             raise bad_request(f'invalid resource version: "{version}" is no number')
         return cls(
-            selects=_selects(query, what),
+            selects=_selects(query, resource),
             watch=_flag(query, "watch"),
             resource_version=version,
             exact=query.get("resourceVersionMatch") == "Exact",
@@ -59,7 +59,7 @@ class Query:
         )
 
 
-def page(store: Store, what: Target, query: Query) -> tuple[list[Object], Object]:
+def page(store: ObjectStore, resource: ResourcePath, query: Query) -> tuple[list[Object], Object]:
     """Return the objects of one page and the list's metadata.
 
     All pages show the state at the first one's version.
@@ -79,7 +79,7 @@ def page(store: Store, what: Target, query: Query) -> tuple[list[Object], Object
     at_revision = None if revision == store.revision else revision
     found = [
         obj
-        for obj in store.list(what.kind, what.namespace, at_revision=at_revision)
+        for obj in store.list(resource.kind, resource.namespace, at_revision=at_revision)
         if query.selects(obj) and (after is None or _key(obj) > after)
     ]
     metadata: Object = {"resourceVersion": str(revision)}
@@ -90,15 +90,15 @@ def page(store: Store, what: Target, query: Query) -> tuple[list[Object], Object
     return found, metadata
 
 
-def _selects(query: Mapping[str, str], what: Target) -> Predicate:
+def _selects(query: Mapping[str, str], resource: ResourcePath) -> Predicate:
     labels = selectors.by_labels(query.get("labelSelector", ""))
-    fields = selectors.by_fields(query.get("fieldSelector", ""), what.kind)
+    fields = selectors.by_fields(query.get("fieldSelector", ""), resource.kind)
 
     def selects(obj: Object) -> bool:
         metadata = obj["metadata"]
         return (
-            what.namespace in (None, metadata.get("namespace"))
-            and what.name in ("", metadata["name"])
+            resource.namespace in (None, metadata.get("namespace"))
+            and resource.name in ("", metadata["name"])
             and labels(obj)
             and fields(obj)
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from qwenkit.sandbox.kube.kinds import Kind
+from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import Object
 from qwenkit.sandbox.kube.reads.columns import columns
 
@@ -17,7 +17,7 @@ def wants_table(accept: str) -> bool:
     return first.startswith("application/json") and "as=Table" in first
 
 
-def as_list(kind: Kind, items: Iterable[Object], metadata: Mapping[str, Any]) -> Object:
+def as_list(kind: ResourceKind, items: Iterable[Object], metadata: Mapping[str, Any]) -> Object:
     """Return a ``PodList`` and the like. Built-in items do not repeat kind and apiVersion."""
     said = () if kind.custom else ("kind", "apiVersion")
     return {
@@ -29,7 +29,7 @@ def as_list(kind: Kind, items: Iterable[Object], metadata: Mapping[str, Any]) ->
 
 
 def as_table(
-    kind: Kind,
+    kind: ResourceKind,
     items: Iterable[Object],
     metadata: Mapping[str, Any],
     *,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from qwenkit.sandbox.kube.api_error import bad_request
-from qwenkit.sandbox.kube.kinds import Kind
+from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import Object, at
 
 Predicate = Callable[[Object], bool]
@@ -49,7 +49,7 @@ def by_labels(text: str) -> Predicate:
     return lambda obj: all(test(obj["metadata"].get("labels") or {}) for test in tests)
 
 
-def by_fields(text: str, kind: Kind) -> Predicate:
+def by_fields(text: str, kind: ResourceKind) -> Predicate:
     """Parse a field selector of a kind.
 
     Raises:
@@ -75,7 +75,7 @@ def _requirement(text: str) -> Callable[[dict[str, str]], bool]:
     raise bad_request(f'unable to parse requirement: "{text}" is no label requirement')
 
 
-def _field(text: str, whole: str, kind: Kind) -> tuple[tuple[str, ...], str, bool]:
+def _field(text: str, whole: str, kind: ResourceKind) -> tuple[tuple[str, ...], str, bool]:
     name, operator, value = re.fullmatch(r"([^=!]*)(==|=|!=)?(.*)", text).groups()  # type: ignore[union-attr]
     if operator is None:
         raise bad_request(f'invalid selector: "{whole}"; can\'t understand "{text}"')

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from qwenkit.sandbox.kube.api_error import ApiError
-from qwenkit.sandbox.kube.history import Change, Subscription
-from qwenkit.sandbox.kube.kinds import Kind
+from qwenkit.sandbox.kube.history import Subscription, WatchEvent
+from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import Object
 from qwenkit.sandbox.kube.reads.selectors import Predicate
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 
 BOOKMARK_EVERY_S = 60.0
 
@@ -23,7 +23,7 @@ BOOKMARK_EVERY_S = 60.0
 class Watch:
     """What a client asked to watch. ``since`` None starts with the objects that there are."""
 
-    kind: Kind
+    kind: ResourceKind
     selects: Predicate
     render: Callable[[Object], Object]
     since: int | None
@@ -31,7 +31,9 @@ class Watch:
     bookmarks: bool = False
 
 
-async def lines(store: Store, watch: Watch, subscription: Subscription) -> AsyncIterator[bytes]:
+async def lines(
+    store: ObjectStore, watch: Watch, subscription: Subscription
+) -> AsyncIterator[bytes]:
     """Yield the watch's events; ends at the timeout or when the subscription is closed.
 
     ``subscription`` must have been made in the same step of the event loop that starts this.
@@ -58,7 +60,7 @@ async def lines(store: Store, watch: Watch, subscription: Subscription) -> Async
                 yield event
 
 
-def _first(store: Store, watch: Watch) -> Iterator[bytes]:
+def _first(store: ObjectStore, watch: Watch) -> Iterator[bytes]:
     if watch.since is None:
         for obj in store.list(watch.kind):
             if watch.selects(obj):
@@ -69,7 +71,7 @@ def _first(store: Store, watch: Watch) -> Iterator[bytes]:
             yield event
 
 
-def _event(watch: Watch, change: Change) -> bytes | None:
+def _event(watch: Watch, change: WatchEvent) -> bytes | None:
     """Return the event of a change, seen through the selectors: objects may enter and leave."""
     was = change.previous is not None and watch.selects(change.previous)
     if change.type != "DELETED" and watch.selects(change.object):
@@ -79,7 +81,7 @@ def _event(watch: Watch, change: Change) -> bytes | None:
     return _line("DELETED", watch.render(_last(change).object))
 
 
-def _last(change: Change) -> Change:
+def _last(change: WatchEvent) -> WatchEvent:
     """Return the change with the object as the watch last saw it, at the new version."""
     if change.type == "DELETED" or change.previous is None:
         return change
@@ -88,7 +90,7 @@ def _last(change: Change) -> Change:
     return replace(change, object=last)
 
 
-def _bookmark(store: Store, watch: Watch) -> bytes:
+def _bookmark(store: ObjectStore, watch: Watch) -> bytes:
     metadata = {"resourceVersion": str(store.revision), "creationTimestamp": None}
     kind = watch.kind
     mark = {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": metadata}

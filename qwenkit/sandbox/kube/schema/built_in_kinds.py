@@ -14,7 +14,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-from qwenkit.sandbox.kube.kinds import Kind
+from qwenkit.sandbox.kube.kinds import ResourceKind
 
 _CONTAINED = re.compile(r"(?P<form>[Ll]ist|[Dd]ict)[\[(](str, ?)?(?P<of>.*)[\])]")
 _QUANTITIES = frozenset(
@@ -42,13 +42,13 @@ class ModelField:
         return self.name in _QUANTITIES and self.type in ("str", "object")
 
 
-async def ready(kind: Kind) -> None:
+async def ready(kind: ResourceKind) -> None:
     """Import what checks an object of this kind, without holding up the event loop."""
     models = ("V1ObjectMeta", "V1Condition") if kind.custom else (model_of(kind),)
     await asyncio.to_thread(lambda: [declared(model) for model in models])
 
 
-def model_of(kind: Kind) -> str:
+def model_of(kind: ResourceKind) -> str:
     """Return the name of a kind's model."""
     name = f"{kind.version.capitalize()}{kind.kind}"
     return name if is_model(name) else f"Core{name}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from qwenkit.sandbox.kube.kinds import Kind, Kinds
+from qwenkit.sandbox.kube.kinds import Kinds, ResourceKind
 from qwenkit.sandbox.kube.objects import Object
-from qwenkit.sandbox.kube.store import Store
+from qwenkit.sandbox.kube.store import ObjectStore
 
 
-def ensure_definitions(store: Store) -> None:
+def ensure_definitions(store: ObjectStore) -> None:
     """Create the definitions that the store does not have yet."""
     for obj in definitions(store.kinds):
         if store.find("CustomResourceDefinition", None, obj["metadata"]["name"]) is None:
@@ -19,7 +19,7 @@ def definitions(kinds: Kinds) -> list[Object]:
     return [_definition(kind) for kind in kinds if kind.custom]
 
 
-def _definition(kind: Kind) -> Object:
+def _definition(kind: ResourceKind) -> Object:
     names = {
         "kind": kind.kind,
         "listKind": f"{kind.kind}List",

@@ -13,7 +13,7 @@ from typing import Any
 
 from qwenkit.admission.schema.knative import METADATA, SPECS
 from qwenkit.admission.schema.types import ListOf, Struct, Type
-from qwenkit.sandbox.kube.kinds import Kind
+from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.schema import built_in_kinds
 
 # A dict declares an object's fields, a one-item list a list's items, None anything at all.
@@ -72,7 +72,7 @@ _ATOMIC_MAP = re.compile(
 )
 
 
-def list_keys(kind: Kind, field: str) -> tuple[str, ...] | None:
+def list_keys(kind: ResourceKind, field: str) -> tuple[str, ...] | None:
     """Return the keys by which a list merges; ``SET`` for a set of scalars; None if atomic."""
     if kind.name == "Service" and field == "ports":
         return ("port", "protocol")
@@ -84,7 +84,7 @@ def is_atomic_map(field: str) -> bool:
     return _ATOMIC_MAP.fullmatch(field) is not None
 
 
-def prune(kind: Kind, obj: dict[str, Any]) -> list[str]:
+def prune(kind: ResourceKind, obj: dict[str, Any]) -> list[str]:
     """Remove undeclared fields in place; return their paths, e.g. ``spec.containers[0].imge``."""
     if kind.custom:
         return _prune(_KNATIVE.get(kind.kind), obj, "")

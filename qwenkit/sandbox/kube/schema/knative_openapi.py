@@ -21,7 +21,7 @@ from qwenkit.admission.schema.types import (
     Struct,
     Type,
 )
-from qwenkit.sandbox.kube.kinds import Kind
+from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.schema import built_in_kinds
 
 _KINDS = {
@@ -81,7 +81,7 @@ _SCALARS = {"bool": "boolean", "int32": "integer", "int64": "integer"}
 _MODELS = {"v1.RevisionSpec": "V1PodSpec"}
 
 
-def schema(kind: Kind) -> dict[str, Any]:
+def schema(kind: ResourceKind) -> dict[str, Any]:
     """Return the schema of a Knative kind; what is open or not described may be anything."""
     fields: Mapping[str, Type] = {
         **dict.fromkeys(("apiVersion", "kind"), STRING),

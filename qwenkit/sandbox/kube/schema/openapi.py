@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from qwenkit.sandbox.kube.kinds import Kind, Kinds
+from qwenkit.sandbox.kube.kinds import Kinds, ResourceKind
 from qwenkit.sandbox.kube.schema import built_in_kinds, knative_openapi
 from qwenkit.sandbox.kube.schema.built_in_kinds import ModelField
 from qwenkit.sandbox.kube.schema.fields import SET, list_keys
@@ -70,11 +70,11 @@ def document(kinds: Kinds, group: str, version: str, server: str) -> bytes:
 _REF = "#/components/schemas/"
 
 
-def _gvk(kind: Kind) -> Schema:
+def _gvk(kind: ResourceKind) -> Schema:
     return {"group": kind.group, "version": kind.version, "kind": kind.kind}
 
 
-def _paths(kind: Kind) -> Iterator[tuple[str, Schema]]:
+def _paths(kind: ResourceKind) -> Iterator[tuple[str, Schema]]:
     base = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
     space = "/namespaces/{namespace}" if kind.namespaced else ""
     operation = {

@@ -10,7 +10,7 @@ from typing import Any
 
 from qwenkit.sandbox.kube.api_error import ApiError
 from qwenkit.sandbox.kube.objects import Object, timestamp
-from qwenkit.sandbox.kube.schema.protobuf_messages import Field, messages
+from qwenkit.sandbox.kube.schema.protobuf_messages import MessageField, messages
 
 CONTENT_TYPE = "application/vnd.kubernetes.protobuf"
 _MAGIC = b"k8s\x00"
@@ -38,7 +38,7 @@ def decode(content: bytes) -> Object:
 
 
 @cache
-def _messages() -> dict[str, dict[int, Field]]:
+def _messages() -> dict[str, dict[int, MessageField]]:
     return messages()
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Field:
+class MessageField:
     """One field; ``form`` is ``:``, ``*``, ``@`` or ``+``, ``type`` a message or a scalar."""
 
     name: str
@@ -22,7 +22,7 @@ class Field:
     optional: bool
 
 
-def messages() -> dict[str, dict[int, Field]]:
+def messages() -> dict[str, dict[int, MessageField]]:
     """Return every message's fields by their numbers."""
     found = {}
     for line in _TABLE.replace("\n  ", " ").split("\n"):
@@ -31,7 +31,7 @@ def messages() -> dict[str, dict[int, Field]]:
     return found
 
 
-def _numbered(words: list[str]) -> Iterator[tuple[int, Field]]:
+def _numbered(words: list[str]) -> Iterator[tuple[int, MessageField]]:
     number = 1
     for word in words:
         if word.isdecimal():
@@ -41,11 +41,11 @@ def _numbered(words: list[str]) -> Iterator[tuple[int, Field]]:
             number += 1
 
 
-def _field(word: str) -> Field:
+def _field(word: str) -> MessageField:
     optional, word = word.endswith("?"), word.rstrip("?")
     form = next((mark for mark in ":*@+" if mark in word), ":")
     name, _, kind = word.partition(form)
-    return Field(name, form, kind or "string", optional)
+    return MessageField(name, form, kind or "string", optional)
 
 
 _TABLE = """\

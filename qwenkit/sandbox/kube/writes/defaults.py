@@ -10,7 +10,7 @@ import base64
 from collections.abc import Callable
 from typing import Any
 
-from qwenkit.sandbox.kube.kinds import Kind
+from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import Object, at
 from qwenkit.sandbox.kube.writes import pod_defaults
 from qwenkit.sandbox.kube.writes.pod_defaults import setdefaults
@@ -19,13 +19,13 @@ DEFAULT_GRACE_SECONDS = pod_defaults.DEFAULT_GRACE_SECONDS
 _TOLERATED = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
-def apply(kind: Kind, obj: Object) -> None:
+def fill_in(kind: ResourceKind, obj: Object) -> None:
     """Fill in the defaults of the kind, in place."""
     if fill := _FILL.get(kind.name):
         fill(obj)
 
 
-def initial_status(kind: Kind, obj: Object) -> Object | None:
+def initial_status(kind: ResourceKind, obj: Object) -> Object | None:
     """Return the status of a new object, or None for kinds that start without one."""
     if kind.name == "Pod":
         return {"phase": "Pending", "qosClass": _qos(obj)}

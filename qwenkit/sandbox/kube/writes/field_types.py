@@ -11,7 +11,7 @@ from typing import Any
 
 from qwenkit.admission.schema import quantities
 from qwenkit.sandbox.kube.api_error import bad_request
-from qwenkit.sandbox.kube.kinds import Kind
+from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import at
 from qwenkit.sandbox.kube.schema import built_in_kinds
 from qwenkit.sandbox.kube.schema.built_in_kinds import ModelField
@@ -29,7 +29,7 @@ _TYPES: Mapping[str, tuple[str, tuple[type, ...]]] = {
 _GO_NAMES = {bool: "bool", int: "number", float: "number", str: "string", list: "array"}
 
 
-def check(kind: Kind, obj: Mapping[str, Any]) -> None:
+def check(kind: ResourceKind, obj: Mapping[str, Any]) -> None:
     """Check the JSON types of an object's fields, as decoding into Go's types does.
 
     Raises:

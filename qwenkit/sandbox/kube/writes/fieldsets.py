@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from qwenkit.sandbox.kube.kinds import Kind
+from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import Object
 from qwenkit.sandbox.kube.schema import fields
 
@@ -38,7 +38,7 @@ _UNMANAGED = frozenset(
 _KEY_DEFAULTS = {"protocol": "TCP"}
 
 
-def leaves(kind: Kind, obj: Object, *, status: bool = False) -> dict[Path, Any]:
+def leaves(kind: ResourceKind, obj: Object, *, status: bool = False) -> dict[Path, Any]:
     """Return every path that a manager of ``obj`` would own, with its value.
 
     ``status`` chooses the side: only status, or everything but status for kinds that have its
@@ -54,7 +54,7 @@ def leaves(kind: Kind, obj: Object, *, status: bool = False) -> dict[Path, Any]:
     }
 
 
-def _walk(kind: Kind, value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+def _walk(kind: ResourceKind, value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
     field = path[-1][2:] if path and path[-1].startswith("f:") else ""
     if isinstance(value, dict) and value and not fields.is_atomic_map(field):
         for key, item in value.items():
@@ -129,7 +129,7 @@ def _print_step(step: str) -> str:
     return "[" + ",".join(f"{key}={json.dumps(value)}" for key, value in pairs) + "]"
 
 
-def remove(kind: Kind, obj: Any, path: Path) -> None:
+def remove(kind: ResourceKind, obj: Any, path: Path) -> None:
     """Remove what a path names from ``obj``, in place, and parents that it leaves empty."""
     step, rest = path[0], path[1:]
     if step.startswith("f:"):
@@ -146,7 +146,7 @@ def remove(kind: Kind, obj: Any, path: Path) -> None:
                 del obj[key]
 
 
-def _remove_item(kind: Kind, obj: Object, field: str, path: Path) -> None:
+def _remove_item(kind: ResourceKind, obj: Object, field: str, path: Path) -> None:
     keys = fields.list_keys(kind, field)
     if keys is None:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from qwenkit.sandbox.kube.kinds import Kind
+from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import Object, at, parse_timestamp, timestamp
 from qwenkit.sandbox.kube.writes import defaults
 
@@ -36,7 +36,7 @@ def substance(obj: Object) -> Any:
     return {**obj, "metadata": metadata}, stamped
 
 
-def spec_part(kind: Kind, obj: Object) -> Object:
+def spec_part(kind: ResourceKind, obj: Object) -> Object:
     """Return what the generation counts."""
     if kind.name == "Pod":  # binding to a node is no change of the spec's generation
         return {"spec": {key: value for key, value in obj["spec"].items() if key != "nodeName"}}
@@ -45,7 +45,7 @@ def spec_part(kind: Kind, obj: Object) -> Object:
     return {key: value for key, value in obj.items() if key not in ("metadata", "status")}
 
 
-def grace_seconds(kind: Kind, obj: Object, asked: int | None) -> int:
+def grace_seconds(kind: ResourceKind, obj: Object, asked: int | None) -> int:
     """Return the seconds that a deletion waits: only pods on a node, and not finished, wait."""
     if kind.name != "Pod" or not at(obj, "spec", "nodeName"):
         return 0
@@ -58,7 +58,7 @@ def grace_seconds(kind: Kind, obj: Object, asked: int | None) -> int:
     return default if asked is None else max(0, asked)
 
 
-def mark_deleted(kind: Kind, metadata: Object, grace: int, now: datetime) -> None:
+def mark_deleted(kind: ResourceKind, metadata: Object, grace: int, now: datetime) -> None:
     """Set the deletion fields; a later request can only shorten the grace period."""
     if "deletionTimestamp" not in metadata:
         metadata["deletionTimestamp"] = timestamp(now + timedelta(seconds=grace))

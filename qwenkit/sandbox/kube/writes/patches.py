@@ -8,7 +8,7 @@ import jsonpatch
 from jsonpointer import JsonPointerException
 
 from qwenkit.sandbox.kube.api_error import ApiError, bad_request
-from qwenkit.sandbox.kube.kinds import Kind
+from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import copied
 from qwenkit.sandbox.kube.schema import fields
 from qwenkit.sandbox.kube.writes import fieldsets
@@ -27,7 +27,7 @@ def merge_patch(target: Any, patch: Any) -> Any:
     return result
 
 
-def strategic_merge(kind: Kind, target: Any, patch: Any, field: str = "") -> Any:
+def strategic_merge(kind: ResourceKind, target: Any, patch: Any, field: str = "") -> Any:
     """Return ``target`` with a strategic merge patch applied: keyed lists merge item by item.
 
     Knows the directives ``$patch: delete|replace`` and ``$deleteFromPrimitiveList``; the hints
@@ -57,7 +57,9 @@ def strategic_merge(kind: Kind, target: Any, patch: Any, field: str = "") -> Any
     return result
 
 
-def _merge_items(kind: Kind, target: list[Any], patch: list[Any], keys: tuple[str, ...]) -> Any:
+def _merge_items(
+    kind: ResourceKind, target: list[Any], patch: list[Any], keys: tuple[str, ...]
+) -> Any:
     try:
         items = {fieldsets.item_step(item, keys): item for item in target}
         if {"$patch": "replace"} in patch:

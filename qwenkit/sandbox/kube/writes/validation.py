@@ -16,7 +16,7 @@ from qwenkit.admission.metadata import metadata_errors
 from qwenkit.admission.pod.validation import pod_spec_errors
 from qwenkit.admission.schema import names, quantities
 from qwenkit.sandbox.kube import api_error
-from qwenkit.sandbox.kube.kinds import Kind
+from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import Object, at
 from qwenkit.sandbox.kube.writes import workload_rules
 
@@ -45,7 +45,7 @@ _NOT_SOURCES = frozenset(
 )
 
 
-def validate(kind: Kind, obj: Object, old: Object | None = None) -> None:
+def validate(kind: ResourceKind, obj: Object, old: Object | None = None) -> None:
     """Check an object that is created, or that replaces ``old``.
 
     Raises:

@@ -16,7 +16,7 @@ _DEFAULTS = {
 
 
 @dataclass(frozen=True)
-class Cluster:
+class ClusterConfigMaps:
     """Entries of the three ConfigMaps; a missing one has Knative's default."""
 
     features: Mapping[str, str] = field(default_factory=dict)

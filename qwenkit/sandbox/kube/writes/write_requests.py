@@ -15,14 +15,15 @@ from qwenkit.sandbox.kube.api_error import (
     invalid,
     not_found,
 )
-from qwenkit.sandbox.kube.kinds import Kind
+from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import Object, copied, timestamp, utc_now
-from qwenkit.sandbox.kube.paths import Target
+from qwenkit.sandbox.kube.paths import ResourcePath
 from qwenkit.sandbox.kube.scale import SCALE, scale_of, scaled
 from qwenkit.sandbox.kube.schema import fields
-from qwenkit.sandbox.kube.schema.bodies import APPLY
-from qwenkit.sandbox.kube.store import Store
-from qwenkit.sandbox.kube.writes import apply, defaults, field_types, patches, validation
+from qwenkit.sandbox.kube.schema.request_bodies import APPLY
+from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.writes import defaults, field_types, patches, validation
+from qwenkit.sandbox.kube.writes.server_side_apply import server_side_apply, track
 
 # admit(operation, kind, obj, old, dry_run, user) -> obj: what the webhooks make of an object.
 # operation is CREATE or UPDATE, kind a unique name such as KnativeService; raises Rejected.
@@ -38,10 +39,10 @@ _RETURNED = ("Pod", "Service", "ServiceAccount", "PersistentVolume", "Persistent
 
 
 @dataclass(frozen=True)
-class Call:
+class WriteRequest:
     """One write: what it names, who sends it, and how it is meant."""
 
-    target: Target
+    path: ResourcePath
     user: str
     manager: str
     dry_run: bool = False
@@ -49,13 +50,13 @@ class Call:
     field_validation: str = "Warn"
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ResourceKind:
         """The kind written to."""
-        return self.target.kind
+        return self.path.kind
 
 
 @dataclass(frozen=True)
-class Written:
+class WriteResult:
     """The answer to a write."""
 
     body: Object
@@ -66,61 +67,65 @@ class Written:
 class Writer:
     """Create, replace, patch and delete as the API server does it."""
 
-    def __init__(self, store: Store, admit: Admit) -> None:
+    def __init__(self, store: ObjectStore, admit: Admit) -> None:
         self._store, self._admit = store, admit
 
-    def create(self, call: Call, obj: Object) -> Written:
+    def create(self, request: WriteRequest, obj: Object) -> WriteResult:
         """POST an object.
 
         Raises:
             ApiError: as the API refuses.
         """
-        obj = _addressed(call, obj, named=False)
-        warnings = _declared(call, obj)
-        obj = apply.track(call.kind, None, obj, manager=call.manager, now=timestamp(utc_now()))
-        return Written(self._created(call, obj), 201, warnings)
+        obj = _addressed(request, obj, named=False)
+        warnings = _declared(request, obj)
+        obj = track(request.kind, None, obj, manager=request.manager, now=timestamp(utc_now()))
+        return WriteResult(self._created(request, obj), 201, warnings)
 
-    def replace(self, call: Call, obj: Object) -> Written:
+    def replace(self, request: WriteRequest, obj: Object) -> WriteResult:
         """PUT an object or its status.
 
         Raises:
             ApiError: as the API refuses.
         """
-        if call.target.subresource == "scale":
-            return self._scaled(call, self._live(call), obj)
-        obj = _addressed(call, obj, named=True)
-        warnings = _declared(call, obj)
-        live = self._live(call)
-        if call.kind.custom and not obj["metadata"].get("resourceVersion"):
+        if request.path.subresource == "scale":
+            return self._scaled(request, self._live(request), obj)
+        obj = _addressed(request, obj, named=True)
+        warnings = _declared(request, obj)
+        live = self._live(request)
+        if request.kind.custom and not obj["metadata"].get("resourceVersion"):
             rule = "must be specified for an update"
             error = field_errors.invalid("metadata.resourceVersion", 0, rule)
-            raise invalid(call.kind, call.target.name, [error])
-        return Written(self._updated(call, live, self._tracked(call, live, obj)), 200, warnings)
+            raise invalid(request.kind, request.path.name, [error])
+        return WriteResult(
+            self._updated(request, live, self._tracked(request, live, obj)), 200, warnings
+        )
 
-    def patch(self, call: Call, content_type: str, patch: Any) -> Written:
+    def patch(self, request: WriteRequest, content_type: str, patch: Any) -> WriteResult:
         """PATCH an object or its status, by any of the four patch types.
 
         Raises:
             ApiError: as the API refuses.
         """
         if content_type == APPLY:
-            return self._apply(call, patch)
-        live = self._live(call)
-        if call.target.subresource == "scale":
+            return self._apply(request, patch)
+        live = self._live(request)
+        if request.path.subresource == "scale":
             asked = _patched(SCALE, scale_of(live), content_type, patch)
-            return self._scaled(call, live, asked)
-        obj = _addressed(call, _patched(call.kind, live, content_type, patch), named=True)
-        warnings = _declared(call, obj)
-        return Written(self._updated(call, live, self._tracked(call, live, obj)), 200, warnings)
+            return self._scaled(request, live, asked)
+        obj = _addressed(request, _patched(request.kind, live, content_type, patch), named=True)
+        warnings = _declared(request, obj)
+        return WriteResult(
+            self._updated(request, live, self._tracked(request, live, obj)), 200, warnings
+        )
 
-    def delete(self, call: Call, options: Object) -> Written:
+    def delete(self, request: WriteRequest, options: Object) -> WriteResult:
         """DELETE an object.
 
         Raises:
             ApiError: 404, or 409 for a broken precondition.
         """
-        kind, target = call.kind, call.target
-        live = self._live(call)
+        kind, path = request.kind, request.path
+        live = self._live(request)
         for field, wanted in (options.get("preconditions") or {}).items():
             found = live["metadata"].get(field)
             if wanted and wanted != found:
@@ -129,22 +134,22 @@ class Writer:
                     f"Precondition failed: {label} in precondition: {wanted}, "
                     f"{label} in object meta: {found}"
                 )
-                raise conflict(kind, target.name, why)
+                raise conflict(kind, path.name, why)
         last = self._store.delete(
             kind,
-            target.namespace,
-            target.name,
+            path.namespace,
+            path.name,
             grace_seconds=options.get("gracePeriodSeconds"),
             propagation=options.get("propagationPolicy") or "Background",
-            dry_run=call.dry_run,
+            dry_run=request.dry_run,
         )
-        waits = self._store.find(kind, target.namespace, target.name) and not call.dry_run
+        waits = self._store.find(kind, path.namespace, path.name) and not request.dry_run
         if waits or kind.name in _RETURNED:
-            return Written(last)
-        details = {"name": target.name, "kind": kind.plural, "uid": last["metadata"]["uid"]}
+            return WriteResult(last)
+        details = {"name": path.name, "kind": kind.plural, "uid": last["metadata"]["uid"]}
         if kind.group:
             details["group"] = kind.group
-        return Written(
+        return WriteResult(
             {
                 "kind": "Status",
                 "apiVersion": "v1",
@@ -154,78 +159,82 @@ class Writer:
             }
         )
 
-    def _apply(self, call: Call, config: Any) -> Written:
-        if not call.manager:
+    def _apply(self, request: WriteRequest, config: Any) -> WriteResult:
+        if not request.manager:
             raise ApiError(
                 422,
                 "Invalid",
                 'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: '
                 "is required for apply patch",
             )
-        config = _addressed(call, config, named=True)
+        config = _addressed(request, config, named=True)
         if config["metadata"].get("managedFields"):
             raise bad_request("metadata.managedFields must be nil")
-        target = call.target
-        live = self._store.find(call.kind, target.namespace, target.name)
-        if live is None and target.subresource:
-            raise not_found(call.kind, target.name)
-        obj = apply.server_side_apply(
-            call.kind,
+        path = request.path
+        live = self._store.find(request.kind, path.namespace, path.name)
+        if live is None and path.subresource:
+            raise not_found(request.kind, path.name)
+        obj = server_side_apply(
+            request.kind,
             live,
             config,
-            manager=call.manager,
-            force=call.force,
+            manager=request.manager,
+            force=request.force,
             now=timestamp(utc_now()),
-            subresource=target.subresource,
+            subresource=path.subresource,
         )
         if live is None:
-            return Written(self._created(call, obj), 201)
-        return Written(self._updated(call, live, obj))
+            return WriteResult(self._created(request, obj), 201)
+        return WriteResult(self._updated(request, live, obj))
 
-    def _scaled(self, call: Call, live: Object, asked: Object) -> Written:
-        obj = self._tracked(call, live, scaled(live, asked))
-        return Written(scale_of(self._updated(call, live, obj)))
+    def _scaled(self, request: WriteRequest, live: Object, asked: Object) -> WriteResult:
+        obj = self._tracked(request, live, scaled(live, asked))
+        return WriteResult(scale_of(self._updated(request, live, obj)))
 
-    def _live(self, call: Call) -> Object:
-        return self._store.get(call.kind, call.target.namespace, call.target.name)
+    def _live(self, request: WriteRequest) -> Object:
+        return self._store.get(request.kind, request.path.namespace, request.path.name)
 
-    def _tracked(self, call: Call, live: Object, obj: Object) -> Object:
-        return apply.track(
-            call.kind,
+    def _tracked(self, request: WriteRequest, live: Object, obj: Object) -> Object:
+        return track(
+            request.kind,
             live,
             obj,
-            manager=call.manager,
+            manager=request.manager,
             now=timestamp(utc_now()),
-            subresource=call.target.subresource,
+            subresource=request.path.subresource,
         )
 
-    def _created(self, call: Call, obj: Object) -> Object:
-        if call.kind.namespaced:
-            self._store.get("Namespace", None, call.target.namespace or "")
-        obj = self._admitted(call, "CREATE", obj, None)
-        return self._store.create(call.kind, obj, dry_run=call.dry_run)
+    def _created(self, request: WriteRequest, obj: Object) -> Object:
+        if request.kind.namespaced:
+            self._store.get("Namespace", None, request.path.namespace or "")
+        obj = self._admitted(request, "CREATE", obj, None)
+        return self._store.create(request.kind, obj, dry_run=request.dry_run)
 
-    def _updated(self, call: Call, live: Object, obj: Object) -> Object:
-        if call.target.subresource == "status":
-            return self._store.update_status(call.kind, obj, dry_run=call.dry_run)
-        obj = self._admitted(call, "UPDATE", obj, live)
-        return self._store.update(call.kind, obj, dry_run=call.dry_run)
+    def _updated(self, request: WriteRequest, live: Object, obj: Object) -> Object:
+        if request.path.subresource == "status":
+            return self._store.update_status(request.kind, obj, dry_run=request.dry_run)
+        obj = self._admitted(request, "UPDATE", obj, live)
+        return self._store.update(request.kind, obj, dry_run=request.dry_run)
 
-    def _admitted(self, call: Call, operation: str, obj: Object, old: Object | None) -> Object:
-        if call.kind.name == "Secret":
+    def _admitted(
+        self, request: WriteRequest, operation: str, obj: Object, old: Object | None
+    ) -> Object:
+        if request.kind.name == "Secret":
             validation.decode_secret(obj)
         complete = copied(obj)
-        defaults.apply(call.kind, complete)
-        validation.validate(call.kind, complete, old)
+        defaults.fill_in(request.kind, complete)
+        validation.validate(request.kind, complete, old)
         try:
-            return self._admit(operation, call.kind.name, obj, old, call.dry_run, call.user)
+            return self._admit(
+                operation, request.kind.name, obj, old, request.dry_run, request.user
+            )
         except Rejected as refused:
             status = int(refused.context.get("status", 400))
             reason = str(refused.context.get("reason", "BadRequest"))
             raise ApiError(status, reason, refused.what) from refused
 
 
-def _patched(kind: Kind, live: Object, content_type: str, patch: Any) -> Any:
+def _patched(kind: ResourceKind, live: Object, content_type: str, patch: Any) -> Any:
     if content_type == MERGE:
         return patches.merge_patch(live, patch)
     if content_type == JSON:
@@ -237,9 +246,9 @@ def _patched(kind: Kind, live: Object, content_type: str, patch: Any) -> Any:
     raise ApiError(415, "UnsupportedMediaType", f"{text}: {accepted}")
 
 
-def _addressed(call: Call, obj: Any, *, named: bool) -> Object:
+def _addressed(request: WriteRequest, obj: Any, *, named: bool) -> Object:
     """Return a copy of ``obj`` that agrees with the path in kind, namespace and name."""
-    kind, target = call.kind, call.target
+    kind, path = request.kind, request.path
     if not isinstance(obj, dict) or not isinstance(obj.get("metadata", {}), dict):
         raise bad_request("the object provided is unrecognized: it must be a JSON object")
     if not kind.custom:
@@ -250,27 +259,27 @@ def _addressed(call: Call, obj: Any, *, named: bool) -> Object:
         text = f"the API version in the data ({said}) does not match the expected API version"
         raise bad_request(f"{text} ({kind.api_version}, Kind={kind.kind})")
     metadata = dict(obj.get("metadata") or {})
-    if kind.namespaced and metadata.setdefault("namespace", target.namespace) != target.namespace:
+    if kind.namespaced and metadata.setdefault("namespace", path.namespace) != path.namespace:
         raise bad_request(
             "the namespace of the provided object does not match the namespace sent on the request"
         )
-    if named and metadata.setdefault("name", target.name) != target.name:
+    if named and metadata.setdefault("name", path.name) != path.name:
         raise bad_request(
             f"the name of the object ({metadata['name']}) does not match the name on the URL "
-            f"({target.name})"
+            f"({path.name})"
         )
     complete: Object = field_types.without_nulls({**obj, "metadata": metadata})
     field_types.check(kind, complete)
     return complete
 
 
-def _declared(call: Call, obj: Object) -> Sequence[str]:
+def _declared(request: WriteRequest, obj: Object) -> Sequence[str]:
     """Drop undeclared fields in place; return the warnings that the caller asked for."""
-    unknown = [f'unknown field "{path}"' for path in fields.prune(call.kind, obj)]
-    if unknown and call.field_validation == "Strict":
-        kind = call.kind
+    unknown = [f'unknown field "{path}"' for path in fields.prune(request.kind, obj)]
+    if unknown and request.field_validation == "Strict":
+        kind = request.kind
         raise bad_request(
             f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: '
             f"strict decoding error: {', '.join(unknown)}"
         )
-    return unknown if call.field_validation == "Warn" else ()
+    return unknown if request.field_validation == "Warn" else ()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qwenkit.admission.diff import changes
 from qwenkit.admission.faults import Fault, invalid, via
+from qwenkit.admission.go_diff import changes
 
 Object = Mapping[str, Any]
 _CREATOR, _MODIFIER = "serving.knative.dev/creator", "serving.knative.dev/lastModifier"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwenkit.sandbox.kube.api_error import ApiError
-from qwenkit.sandbox.kube.kinds import Kind
+from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import Object, copied
 from qwenkit.sandbox.kube.schema import fields as schema
 from qwenkit.sandbox.kube.writes import fieldsets
@@ -37,7 +37,7 @@ class Manager:
 
 
 def server_side_apply(
-    kind: Kind,
+    kind: ResourceKind,
     live: Object | None,
     config: Object,
     *,
@@ -76,7 +76,13 @@ def server_side_apply(
 
 
 def track(
-    kind: Kind, live: Object | None, new: Object, *, manager: str, now: str, subresource: str = ""
+    kind: ResourceKind,
+    live: Object | None,
+    new: Object,
+    *,
+    manager: str,
+    now: str,
+    subresource: str = "",
 ) -> Object:
     """Return ``new`` with ``manager`` as the owner of whatever differs from ``live``."""
     mine = Manager(manager, "Update", kind.api_version, subresource)
@@ -94,7 +100,7 @@ def track(
     return _with_managers(new, live, owners, now)
 
 
-def _both_sides(kind: Kind, obj: Object) -> dict[Path, Any]:
+def _both_sides(kind: ResourceKind, obj: Object) -> dict[Path, Any]:
     return fieldsets.leaves(kind, obj) | fieldsets.leaves(kind, obj, status=True)
 
 
@@ -141,7 +147,7 @@ def _with_managers(
     return {**obj, "metadata": metadata}
 
 
-def _merge(kind: Kind, live: Any, config: Any, field: str = "") -> Any:
+def _merge(kind: ResourceKind, live: Any, config: Any, field: str = "") -> Any:
     if isinstance(live, dict) and isinstance(config, dict) and not schema.is_atomic_map(field):
         merged = copied(live)
         for key, value in config.items():
@@ -153,7 +159,9 @@ def _merge(kind: Kind, live: Any, config: Any, field: str = "") -> Any:
     return copied(config)
 
 
-def _merge_list(kind: Kind, live: list[Any], config: list[Any], keys: tuple[str, ...]) -> list[Any]:
+def _merge_list(
+    kind: ResourceKind, live: list[Any], config: list[Any], keys: tuple[str, ...]
+) -> list[Any]:
     """Merge item by item: the applied order first, then what only the live list has."""
     ours = {fieldsets.item_step(item, keys): item for item in config}
     theirs = {fieldsets.item_step(item, keys): item for item in live}
@@ -161,7 +169,9 @@ def _merge_list(kind: Kind, live: list[Any], config: list[Any], keys: tuple[str,
     return merged + [copied(item) for step, item in theirs.items() if step not in ours]
 
 
-def _drop(kind: Kind, obj: Object, dropped: FieldSet, owners: Mapping[Manager, FieldSet]) -> None:
+def _drop(
+    kind: ResourceKind, obj: Object, dropped: FieldSet, owners: Mapping[Manager, FieldSet]
+) -> None:
     """Remove fields that their manager gave back, unless others own them or something below."""
     kept = {
         path[:depth]
@@ -197,7 +207,7 @@ def _conflict(lost: Mapping[Manager, FieldSet]) -> ApiError:
     return ApiError(409, "Conflict", text, {"causes": causes})
 
 
-def _check(kind: Kind, config: Object) -> None:
+def _check(kind: ResourceKind, config: Object) -> None:
     """Refuse what cannot be typed: undeclared fields, keyed lists without or with equal keys."""
     problems = [
         f".{path}: field not declared in schema" for path in schema.prune(kind, copied(config))
@@ -212,7 +222,7 @@ def _check(kind: Kind, config: Object) -> None:
     raise ApiError(500, "", f"failed to create typed patch object ({subject}): {text}")
 
 
-def _list_problems(kind: Kind, value: Any, path: Path) -> list[str]:
+def _list_problems(kind: ResourceKind, value: Any, path: Path) -> list[str]:
     field = path[-1][2:] if path else ""
     if isinstance(value, dict):
         return [

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qwenkit.admission import annotations as admission_annotations
-from qwenkit.admission.config import Cluster
+from qwenkit.admission.config_maps import ClusterConfigMaps
 from qwenkit.admission.faults import (
     HERE,
     Fault,
@@ -21,14 +21,14 @@ from qwenkit.admission.faults import (
 )
 from qwenkit.admission.pod.spec import pod_faults
 from qwenkit.admission.schema import names
-from qwenkit.admission.update import update_faults
+from qwenkit.admission.update_rules import update_faults
 
 Object = Mapping[str, Any]
 _OWNED_BY = {"Route": "Service", "Configuration": "Service", "Revision": "Configuration"}
 
 
 def object_faults(
-    obj: Object, kind: str, *, cluster: Cluster, old: Object | None = None
+    obj: Object, kind: str, *, cluster: ClusterConfigMaps, old: Object | None = None
 ) -> list[Fault]:
     """Check a defaulted object.
 
@@ -50,7 +50,7 @@ def object_faults(
     return found if old is None else found + update_faults(obj, old, kind)
 
 
-def _metadata(metadata: Object, kind: str, cluster: Cluster) -> list[Fault]:
+def _metadata(metadata: Object, kind: str, cluster: ClusterConfigMaps) -> list[Fault]:
     annotations = metadata.get("annotations", {})
     found = _name(metadata)
     if kind == "Revision":
@@ -81,7 +81,7 @@ def _owner(metadata: Object, kind: str) -> list[Fault]:
     return [] if value is None or (kind, value) in owners else [missing(label)]
 
 
-def _template(template: Object, parent: Object, cluster: Cluster) -> list[Fault]:
+def _template(template: Object, parent: Object, cluster: ClusterConfigMaps) -> list[Fault]:
     metadata = template.get("metadata", {})
     annotations = metadata.get("annotations", {})
     found = via(_revision(template.get("spec", {}), cluster), "spec")
@@ -105,7 +105,7 @@ def _template_name(metadata: Object, parent: Object) -> list[Fault]:
     return []
 
 
-def _revision(spec: Object, cluster: Cluster) -> list[Fault]:
+def _revision(spec: Object, cluster: ClusterConfigMaps) -> list[Fault]:
     found = pod_faults(spec, cluster)
     timeout, most = spec.get("timeoutSeconds", 0), cluster.number("max-revision-timeout-seconds")
     if not 0 <= timeout <= most:
