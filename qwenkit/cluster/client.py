@@ -98,21 +98,19 @@ class Cluster:
         Raises:
             NotFound: it does not exist, or the cluster does not serve its kind.
         """
-        kind = as_kind(kind)
-        resource, where = self._place(kind, namespace)
+        kind, resource, where = self._place(kind, namespace)
         with self._own_errors(f"reading {kind} {name}", kind, name):
             return self._object(resource.get(name=name, namespace=where, **self._options))
 
     def list(self, kind: Kind | str, *, labels: Mapping[str, str] | None = None) -> list[Obj]:
         """Return the objects of a kind, those with all of ``labels`` if given."""
-        kind = as_kind(kind)
-        resource, where = self._place(kind, None)
+        kind, resource, where = self._place(kind)
         selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items()) or None
         with self._own_errors(f"listing {kind}", kind):
             found = self._object(
                 resource.get(namespace=where, label_selector=selector, **self._options)
             )
-        # A list's items leave out what the list says once.
+        # The items of a list have no apiVersion and kind of their own.
         head = {"apiVersion": kind.api_version, "kind": kind.kind}
         return [head | item for item in found.get("items") or []]
 
@@ -127,9 +125,8 @@ class Cluster:
             Conflict: it exists and is not this run's, or is being deleted.
             Rejected: a webhook or the validation refused it.
         """
-        kind, name = kind_of(obj), name_of(obj)
-        body = json.loads(json.dumps(obj))
-        resource, where = self._place(kind, body["metadata"].get("namespace"))
+        name, body = name_of(obj), json.loads(json.dumps(obj))
+        kind, resource, where = self._place(kind_of(obj), body["metadata"].get("namespace"))
         existing = self.find(kind, name, namespace=where)
         if existing is not None:
             require_ours(existing, run=self.run)
@@ -155,8 +152,7 @@ class Cluster:
             NotFound: it does not exist.
             Conflict: it is not this run's.
         """
-        kind = as_kind(kind)
-        resource, where = self._place(kind, None)
+        kind, resource, where = self._place(kind)
         require_ours(self.get(kind, name), run=self.run)
         with self._own_errors(f"patching {kind} {name}", kind, name):
             return self._object(
@@ -176,8 +172,7 @@ class Cluster:
         Raises:
             Conflict: it is not this run's.
         """
-        kind = as_kind(kind)
-        resource, where = self._place(kind, None)
+        kind, resource, where = self._place(kind)
         existing = self.find(kind, name)
         if existing is None:
             return False
@@ -254,9 +249,13 @@ class Cluster:
             "does the kubeconfig's server point at the API server, not at a gateway?",
         )
 
-    def _place(self, kind: Kind, namespace: str | None) -> tuple[Any, str | None]:
+    def _place(
+        self, kind: Kind | str, namespace: str | None = None
+    ) -> tuple[Kind, Any, str | None]:
+        """Return a kind, its resource, and the namespace to use if it has one."""
+        kind = as_kind(kind)
         resource = self._resources.of(kind)
-        return resource, (namespace or self.namespace) if resource.namespaced else None
+        return kind, resource, (namespace or self.namespace) if resource.namespaced else None
 
     def _raw(self, path: str, what: str) -> Obj:
         with self._own_errors(what):

@@ -60,26 +60,12 @@ CSI_DRIVER = Kind("storage.k8s.io/v1", "CSIDriver")
 CSI_NODE = Kind("storage.k8s.io/v1", "CSINode")
 ALB_CONFIG = Kind("alibabacloud.com/v1", "AlbConfig")
 
+# What a run creates, with its labels; and what Knative creates for a Service, with its name.
+RUN_KINDS = (KSVC, JOB, POD, PVC, PV, SECRET)
+CHILD_KINDS = (CONFIGURATION, REVISION, ROUTE, DEPLOYMENT, POD)
+
 _KUBECTL = {KSVC: "ksvc", PVC: "pvc", PV: "pv", CORE_SERVICE: "service"}
-_KINDS = (
-    KSVC,
-    CONFIGURATION,
-    REVISION,
-    ROUTE,
-    POD_AUTOSCALER,
-    DEPLOYMENT,
-    JOB,
-    POD,
-    EVENT,
-    SECRET,
-    PVC,
-    PV,
-    NODE,
-    NAMESPACE,
-    CONFIG_MAP,
-    CORE_SERVICE,
-    CSI_DRIVER,
-)
+_KINDS = tuple(kind for kind in globals().values() if isinstance(kind, Kind))
 _NAMES = {kind.kind.lower(): kind for kind in _KINDS} | {kind.resource: kind for kind in _KINDS}
 
 

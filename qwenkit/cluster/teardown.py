@@ -15,15 +15,13 @@ from typing import Protocol
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.kinds import (
-    CONFIGURATION,
-    DEPLOYMENT,
+    CHILD_KINDS,
     JOB,
     KSVC,
     POD,
     PV,
     PVC,
-    REVISION,
-    ROUTE,
+    RUN_KINDS,
     SECRET,
     SERVICE_LABEL,
     Kind,
@@ -35,9 +33,6 @@ from qwenkit.cluster.ownership import is_ours
 from qwenkit.cluster.wait import wait
 from qwenkit.errors import Forbidden, NotFound
 from qwenkit.settings import Settings
-
-_CHILDREN = (CONFIGURATION, REVISION, ROUTE, DEPLOYMENT, POD)
-_OWN = (KSVC, JOB, POD, PVC, PV, SECRET)
 
 
 class StoredCounts(Protocol):
@@ -142,7 +137,7 @@ def teardown(
 
 def audit(cluster: Cluster, settings: Settings, *, weights: StoredWeights | None = None) -> Leaks:
     """List what this run left; objects of the bucket only if ``delete_weights`` is set."""
-    found, unknown = _left(_OWN, lambda kind: _ours(cluster, kind))
+    found, unknown = _left(RUN_KINDS, lambda kind: _ours(cluster, kind))
     if _may_have_children(cluster, settings.service):
         children, hidden = _children(cluster, settings.service)
         found, unknown = found + children, unknown + hidden
@@ -236,7 +231,7 @@ def _left(kinds: Iterable[Kind], read: Callable[[Kind], list[Obj]]) -> tuple[lis
 def _children(cluster: Cluster, service: str) -> tuple[list[str], list[str]]:
     """Name the objects that Knative labels as a Service's, and the kinds not allowed."""
     labels = {SERVICE_LABEL: service}
-    return _left(_CHILDREN, lambda kind: _list(cluster, kind, labels))
+    return _left(CHILD_KINDS, lambda kind: _list(cluster, kind, labels))
 
 
 def _may_have_children(cluster: Cluster, service: str) -> bool:

@@ -73,7 +73,6 @@ def _explain(snapshot: Snapshot, status: Obj, ended: Obj) -> Explanation:
     elif known:
         found = replace(CRASH, cause=f"{cause}: {known[1]}", fix=known[2])
     else:
-        fix = CRASH.fix.replace("logs", f"logs -c {name}")
-        found = replace(CRASH, cause=cause, fix=fix)
+        found = replace(CRASH, cause=cause, fix=CRASH.fix.format(container=name))
     found = replace(found, permanent=restarts >= CRASH_BUDGET)
     return found.shown_by(f"restarted {restarts} times", *last)

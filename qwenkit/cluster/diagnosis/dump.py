@@ -13,17 +13,10 @@ from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.explain import explain
 from qwenkit.cluster.diagnosis.snapshot import event_count, event_time
 from qwenkit.cluster.kinds import (
-    CONFIGURATION,
-    DEPLOYMENT,
+    CHILD_KINDS,
     EVENT,
-    JOB,
-    KSVC,
-    POD,
     POD_AUTOSCALER,
-    PV,
-    PVC,
-    REVISION,
-    ROUTE,
+    RUN_KINDS,
     SECRET,
     SERVICE_LABEL,
     Kind,
@@ -32,8 +25,6 @@ from qwenkit.cluster.kinds import (
 )
 from qwenkit.errors import QwenkitError
 
-_CHILDREN = (CONFIGURATION, REVISION, ROUTE, POD_AUTOSCALER, DEPLOYMENT, POD)
-_OURS = (KSVC, JOB, PVC, PV, SECRET)
 _MOST_EVENTS = 300
 _LAST_APPLIED = "last-applied-configuration"
 
@@ -49,8 +40,8 @@ def diagnostics(cluster: Cluster, service: str) -> str:
         return "\n".join(map(_event_line, found[-_MOST_EVENTS:]))
 
     where = f"{cluster!r} at {cluster.address}, run {cluster.run!r}"
-    wanted = [(kind, cluster.labels) for kind in _OURS]
-    wanted += [(kind, {SERVICE_LABEL: service}) for kind in _CHILDREN]
+    wanted = [(kind, cluster.labels) for kind in RUN_KINDS]
+    wanted += [(kind, {SERVICE_LABEL: service}) for kind in (*CHILD_KINDS, POD_AUTOSCALER)]
     parts = [
         _section("cluster", lambda: f"{where}, {cluster.version().get('gitVersion')}"),
         _section("explain", lambda: str(explain(cluster, service))),

@@ -46,7 +46,7 @@ class Snapshot:
     logs: str = ""
 
     def living(self) -> list[Obj]:
-        """Return the pods that are not terminating: the exit of one that is, is no crash."""
+        """Return the pods that are not terminating: a container that is stopped has not crashed."""
         return [pod for pod in self.pods if not is_terminating(pod)]
 
     def template(self) -> Obj:
@@ -83,9 +83,9 @@ def collect(cluster: Cluster, name: str) -> Snapshot:
     latest = str(service.get("status", {}).get("latestCreatedRevisionName") or "")
     revision = cluster.find(REVISION, latest) if latest else None
     pods = of_revision(cluster.list(POD, labels={SERVICE_LABEL: name}), revision)
-    claims = _found(_read_or(None, cluster.find, PVC, name) for name in claim_names(service))
+    claims = _found(_read_or(None, cluster.find, PVC, claim) for claim in claim_names(service))
     volume_names = [str(c["spec"]["volumeName"]) for c in claims if c["spec"].get("volumeName")]
-    volumes = _found(_read_or(None, cluster.find, PV, name) for name in volume_names)
+    volumes = _found(_read_or(None, cluster.find, PV, volume) for volume in volume_names)
     return Snapshot(
         service=service,
         revision=revision,

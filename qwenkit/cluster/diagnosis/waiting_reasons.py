@@ -23,7 +23,7 @@ CONFIG = Explanation(
 CRASH = Explanation(
     "crash",
     "the container crashes",
-    fix="read the whole log: kubectl logs --previous POD",
+    fix="read the whole log: kubectl logs -c {container} --previous POD",
     permanent=False,
 )
 MOUNT = Explanation(
