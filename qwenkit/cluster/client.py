@@ -11,7 +11,16 @@ from typing import Any, Self
 from qwenkit.cluster.api_errors import from_api, unreachable
 from qwenkit.cluster.connect import api_client
 from qwenkit.cluster.discovery import NoDiscovery, Resources
-from qwenkit.cluster.kinds import POD, Kind, Obj, as_kind, kind_of, name_of
+from qwenkit.cluster.kinds import (
+    CONFIG_MAP,
+    KNATIVE_NAMESPACE,
+    POD,
+    Kind,
+    Obj,
+    as_kind,
+    kind_of,
+    name_of,
+)
 from qwenkit.cluster.ownership import require_not_terminating, require_ours, run_labels
 from qwenkit.errors import Forbidden, NotFound, QwenkitError
 from qwenkit.settings import Settings
@@ -101,6 +110,11 @@ class Cluster:
         kind, resource, where = self._place(kind, namespace)
         with self._own_errors(f"reading {kind} {name}", kind, name):
             return self._object(resource.get(name=name, namespace=where, **self._options))
+
+    def knative_config(self, name: str) -> dict[str, str]:
+        """Return the entries of Knative's ConfigMap ``config-<name>``, empty if there is none."""
+        config = self.find(CONFIG_MAP, f"config-{name}", namespace=KNATIVE_NAMESPACE)
+        return dict((config or {}).get("data") or {})
 
     def list(self, kind: Kind | str, *, labels: Mapping[str, str] | None = None) -> list[Obj]:
         """Return the objects of a kind, those with all of ``labels`` if given."""

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from urllib.parse import urlsplit
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import (
     ALB_CONFIG,
-    CONFIG_MAP,
     CORE_SERVICE,
     KNATIVE_NAMESPACE,
     KSVC,
@@ -72,14 +69,11 @@ def gateway_url(cluster: Cluster, override: str = "") -> str:
     """
     if override:
         return override if "//" in override else f"http://{override}"
-    lookups: dict[str, Callable[[Cluster], str]] = {
-        family: partial(_from_services, family=family) for family in _SERVICES
-    } | {"alb": _from_alb}
-    first = ingress_class(cluster).partition(".")[0]
-    order = sorted(lookups, key=lambda name: name != first)
-    found = next((url for name in order if (url := lookups[name](cluster))), "")
-    if found:
-        return found
+    configured = ingress_class(cluster).partition(".")[0]
+    for family in sorted([*_SERVICES, "alb"], key=lambda name: name != configured):
+        url = _from_alb(cluster) if family == "alb" else _from_services(cluster, family)
+        if url:
+            return url
     raise NotFound(
         "the address of the Knative gateway was not found",
         "no gateway Service has a load balancer address or a port that this machine can reach",
@@ -93,11 +87,10 @@ def gateway_url(cluster: Cluster, override: str = "") -> str:
 def ingress_class(cluster: Cluster) -> str:
     """Return the configured ingress class, empty if it cannot be read."""
     try:
-        config = cluster.find(CONFIG_MAP, "config-network", namespace=KNATIVE_NAMESPACE)
+        config = cluster.knative_config("network")
     except Forbidden:
         return ""
-    data = (config or {}).get("data") or {}
-    return str(data.get("ingress-class") or data.get("ingress.class") or "")
+    return config.get("ingress-class") or config.get("ingress.class") or ""
 
 
 def _from_services(cluster: Cluster, family: str) -> str:
@@ -106,33 +99,33 @@ def _from_services(cluster: Cluster, family: str) -> str:
             service = cluster.find(CORE_SERVICE, name, namespace=namespace)
         except Forbidden:
             continue
-        url = service and (load_balancer_url(service) or _unbalanced_url(cluster, service))
+        url = service and (_load_balancer_url(service) or _node_url(cluster, service))
         if url:
             return url
     return ""
 
 
-def load_balancer_url(service: Obj) -> str:
+def _load_balancer_url(service: Obj) -> str:
     """Return the load balancer's base URL, empty if it has none; port 80 is left out."""
     ingress = service.get("status", {}).get("loadBalancer", {}).get("ingress") or []
     where = next((i.get("ip") or i.get("hostname") for i in ingress), None)
-    port = http_port(service)
+    port = _http_port(service)
     return _url(str(where), int(port["port"])) if where and port else ""
 
 
-def http_port(service: Obj) -> Obj | None:
+def _http_port(service: Obj) -> Obj | None:
     """Return the port for plain HTTP: the one named ``http2`` or ``http``, else number 80."""
     ports = service.get("spec", {}).get("ports") or []
     named = [p for name in ("http2", "http") for p in ports if p.get("name") == name]
     return next(iter(named + [p for p in ports if p.get("port") == 80]), None)
 
 
-def _unbalanced_url(cluster: Cluster, service: Obj) -> str:
+def _node_url(cluster: Cluster, service: Obj) -> str:
     """Return a node's port, or the Service's own address if this machine can reach it.
 
     Not every node can be reached or has a pod of the gateway: the first place that answers wins.
     """
-    port = http_port(service) or {}
+    port = _http_port(service) or {}
     nodes = [(node, int(port.get("nodePort") or 0)) for node in _node_addresses(cluster)]
     places = [place for place in nodes if place[1]][:_MOST_NODES]
     own = str(service.get("spec", {}).get("clusterIP") or "None")

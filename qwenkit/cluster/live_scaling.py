@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.kinds import CONFIG_MAP, KNATIVE_NAMESPACE, KSVC, REVISION
+from qwenkit.cluster.kinds import KSVC, REVISION
 from qwenkit.errors import Forbidden, NotReady
 
 
@@ -36,13 +36,13 @@ def live_scaling(cluster: Cluster, service: str) -> LiveScaling:
     revision = cluster.get(REVISION, name)
     annotations = dict(revision["metadata"].get("annotations") or {})
     try:
-        found = cluster.find(CONFIG_MAP, "config-autoscaler", namespace=KNATIVE_NAMESPACE)
+        config = cluster.knative_config("autoscaler")
     except Forbidden:
-        found = None
+        config = {}
     spec = parse_spec(
         annotations,
         container_concurrency=int(revision["spec"].get("containerConcurrency") or 0),
-        config=(found or {}).get("data") or {},
+        config=config,
         strict=False,  # the webhook has accepted it
     )
     return LiveScaling(name, annotations, spec)

@@ -8,9 +8,7 @@ from typing import ParamSpec, TypeVar
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import (
-    CONFIG_MAP,
     EVENT,
-    KNATIVE_NAMESPACE,
     KSVC,
     NODE,
     POD,
@@ -79,7 +77,7 @@ def collect(cluster: Cluster, name: str) -> Snapshot:
     """Read a Service and the objects behind it."""
     service = cluster.find(KSVC, name)
     if service is None:
-        return Snapshot(features=_features(cluster))
+        return Snapshot(features=_read_or({}, cluster.knative_config, "features"))
     latest = str(service.get("status", {}).get("latestCreatedRevisionName") or "")
     revision = cluster.find(REVISION, latest) if latest else None
     pods = of_revision(cluster.list(POD, labels={SERVICE_LABEL: name}), revision)
@@ -172,12 +170,6 @@ def _logs(cluster: Cluster, pods: Iterable[Obj]) -> str:
         if text:
             return text
     return ""
-
-
-def _features(cluster: Cluster) -> dict[str, str]:
-    where = {"namespace": KNATIVE_NAMESPACE}
-    config = _read_or(None, cluster.find, CONFIG_MAP, "config-features", **where)
-    return dict((config or {}).get("data") or {})
 
 
 def _found(objects: Iterable[Obj | None]) -> tuple[Obj, ...]:

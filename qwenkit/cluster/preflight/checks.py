@@ -1,4 +1,4 @@
-"""The preflight's checks of a cluster: each returns verdicts, or raises."""
+"""The checks of a cluster before a deployment; each returns verdicts, or raises."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from qwenkit.cluster import gateway
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import (
-    CONFIG_MAP,
     CSI_DRIVER,
     CSI_NODE,
     DEPLOYMENT,
@@ -26,7 +26,6 @@ from qwenkit.cluster.kinds import (
 )
 from qwenkit.cluster.ownership import is_ours, owner
 from qwenkit.cluster.pods import gpus_of
-from qwenkit.cluster.preflight.verdicts import Check, fail, ok, warn
 from qwenkit.cluster.pvc_flags import PVC_FLAG, enable_command, is_enabled
 from qwenkit.settings import Settings
 
@@ -35,6 +34,43 @@ DRIVER_LABEL = "ack.aliyun.com/nvidia-driver-version"
 ADVISED_DRIVER = "525.105.17"
 OSS_DRIVER = "ossplugin.csi.alibabacloud.com"
 _MODEL_LABELS = ("aliyun.accelerator/nvidia_name", "nvidia.com/gpu.product")
+
+
+@dataclass(frozen=True)
+class Check:
+    """A prerequisite: what was found, the verdict, and unless it is ``ok``, why and the fix."""
+
+    name: str
+    found: str
+    verdict: Literal["ok", "warn", "fail", "unknown"]
+    why: str = ""
+    fix: str = ""
+
+    def lines(self) -> list[str]:
+        """Return the check as text."""
+        notes = [("why", self.why), ("fix", self.fix)]
+        shown = [f"         {label}: {text}" for label, text in notes if text]
+        return [f"{self.verdict:<8} {self.name}: {self.found}".rstrip(": "), *shown]
+
+
+def ok(name: str, found: str) -> Check:
+    """Return a prerequisite that is met."""
+    return Check(name, found, "ok")
+
+
+def warn(name: str, found: str, why: str, fix: str = "") -> Check:
+    """Return a prerequisite that is met badly; the course works all the same."""
+    return Check(name, found, "warn", why, fix)
+
+
+def fail(name: str, found: str, why: str, fix: str = "") -> Check:
+    """Return a prerequisite that is missing; the course cannot work."""
+    return Check(name, found, "fail", why, fix)
+
+
+def unknown(name: str, why: str, fix: str = "") -> Check:
+    """Return a prerequisite that could not be checked."""
+    return Check(name, "", "unknown", why, fix)
 
 
 @dataclass(frozen=True)
@@ -106,8 +142,7 @@ class ClusterChecks:
 
     def _pvc_flag(self) -> list[Check]:
         # The course mounts read-only, so the -write flag is not needed.
-        config = self.cluster.get(CONFIG_MAP, "config-features", namespace=KNATIVE_NAMESPACE)
-        features = config.get("data") or {}
+        features = self.cluster.knative_config("features")
         found = f"{PVC_FLAG}: {features.get(PVC_FLAG, 'disabled')}"
         if is_enabled(features):
             return [ok("pvc-flag", found)]

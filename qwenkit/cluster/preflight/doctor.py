@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.preflight.checks import CHECKS, ClusterChecks
+from qwenkit.cluster.preflight.checks import CHECKS, Check, ClusterChecks, fail, ok, unknown
 from qwenkit.cluster.preflight.cost import Estimate, estimate
-from qwenkit.cluster.preflight.verdicts import Check, fail, ok, unknown
 from qwenkit.errors import Forbidden, PreflightError, QwenkitError
 from qwenkit.settings import Settings
 
