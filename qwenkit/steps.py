@@ -23,7 +23,7 @@ from qwenkit.cluster.wait import OnChange
 from qwenkit.credentials import Credentials
 from qwenkit.inference import load
 from qwenkit.inference.client import Server
-from qwenkit.inference.results import LoadResult, Progress
+from qwenkit.inference.results import LoadProgress, LoadResult
 from qwenkit.manifests.lint import lint, refuse
 from qwenkit.manifests.render import render, secret, secret_name
 from qwenkit.settings import Settings
@@ -91,7 +91,7 @@ def find_server(settings: Settings) -> Server:
 
 
 def run_load(
-    settings: Settings, *, on_progress: Callable[[Progress], None] | None = None
+    settings: Settings, *, on_progress: Callable[[LoadProgress], None] | None = None
 ) -> LoadResult:
     """Send ``load_clients`` closed-loop clients' requests for ``load_seconds``; return each one.
 

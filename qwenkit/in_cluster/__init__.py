@@ -1,1 +1,1 @@
-"""The upload as a Kubernetes Job beside the bucket."""
+"""``qwenkit upload --in-cluster``: the upload as a Kubernetes Job beside the bucket."""

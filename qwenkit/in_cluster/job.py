@@ -1,9 +1,10 @@
-"""Run a Job to its end: create it, watch it, clean up."""
+"""How is the Job started, joined if it already runs, and removed?"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from qwenkit.cluster.client import Cluster
@@ -13,7 +14,6 @@ from qwenkit.cluster.kinds import (
     POD,
     RUN,
     SECRET,
-    Kind,
     Obj,
     is_terminating,
     is_true,
@@ -23,110 +23,87 @@ from qwenkit.cluster.kinds import (
 from qwenkit.cluster.ownership import is_ours, require_ours
 from qwenkit.cluster.wait import wait
 from qwenkit.errors import Conflict, QwenkitError
-from qwenkit.in_cluster.watch import Hooks, JobWatch
 
 log = logging.getLogger("qwenkit.cluster")
 
-_CLEAN_UP_S = 60.0
+_REMOVAL_S = 60.0
 
 
-def run_job(
-    cluster: Cluster,
-    job: Mapping[str, Any],
-    secret: Mapping[str, Any],
-    *,
-    start_s: float,
-    hooks: Hooks,
-) -> str:
-    """Run a Job of one pod to its end and return that pod's log; Job and Secret are gone then.
+@contextmanager
+def running_job(
+    cluster: Cluster, job: Mapping[str, Any], secret: Mapping[str, Any]
+) -> Iterator[None]:
+    """Start a Job; remove it, its Secret of the same name and its pods at the end.
 
-    A Job that runs already with the same command, because whoever started it lost the
-    connection, is followed to its end.
-
-    Args:
-        cluster: where.
-        job: its ``activeDeadlineSeconds`` is the deadline.
-        secret: what its pods may use; it goes with the Job.
-        start_s: how long a pod may take to start.
-        hooks: what to do with the log.
+    If a Job with the same command is already running, because the program that started it lost
+    its connection, that one is used.
 
     Raises:
-        Conflict: the names are taken by something that is not ours, or the Job by another command.
-        NotReady: it failed, or cannot start.
-        WaitTimeout: no pod started in time.
-        QwenkitError: what ``hooks.error`` made of the log.
+        Conflict: the Job runs another command, or the Job or the Secret is not ours.
     """
-    begun = _make_room(cluster, job, name_of(secret))
+    name = name_of(job)
+    running = _is_running(cluster, job)
     try:
         cluster.apply(secret)
-        if not begun:
+        if not running:
             cluster.apply(job)
-        _own(cluster, job, secret)
-        watch = JobWatch(cluster, name_of(job), start_s, hooks)
-        return watch.end(deadline_s=job["spec"]["activeDeadlineSeconds"])
+        _set_owner(cluster, name)
+        yield
     finally:
-        _clean_up(cluster, name_of(job), name_of(secret))
+        try:
+            _remove(cluster, name)
+        except QwenkitError as error:  # must not hide an error of the upload
+            log.warning("job %s and its secret may be left: %s", name, error)
 
 
-def _make_room(cluster: Cluster, job: Mapping[str, Any], secret: str) -> bool:
-    """Remove a Job that has ended; return whether the same one runs already."""
-    found = cluster.find(JOB, name_of(job))
+def _is_running(cluster: Cluster, job: Mapping[str, Any]) -> bool:
+    """Return whether the same Job is running; remove one that has ended."""
+    name = name_of(job)
+    found = cluster.find(JOB, name)
     if found is None:
         return False
     require_ours(found, run=cluster.run)
-    if not (is_terminating(found) or is_true(found, "Complete") or is_true(found, "Failed")):
-        if _does(found) == _does(job):
-            return True
+    if is_terminating(found) or is_true(found, "Complete") or is_true(found, "Failed"):
+        # The old Secret too: otherwise it is deleted with the old Job, at any later moment.
+        _remove(cluster, name)
+        return False
+    if _command(found) != _command(job):
         raise Conflict(
-            f"job {name_of(job)} is running with another command",
-            f"it does: {' '.join(_does(found)[1:])}",
-            f"wait for it, or end it: kubectl delete job {name_of(job)}",
+            f"job {name} is running with another command",
+            f"its command is: {' '.join(_command(found)[1:])}",
+            f"wait for it, or end it: kubectl delete job {name}",
         )
-    # The old Secret too: it would go with the old Job, at a moment of its own.
-    _remove(cluster, name_of(job), secret)
-    return False
+    return True
 
 
-def _does(job: Mapping[str, Any]) -> list[str]:
+def _command(job: Mapping[str, Any]) -> list[str]:
     container = job["spec"]["template"]["spec"]["containers"][0]
     return [container["image"], *(container.get("command") or []), *(container.get("args") or [])]
 
 
-def _own(cluster: Cluster, job: Mapping[str, Any], secret: Mapping[str, Any]) -> None:
-    """Let the Secret go with the Job, also when nobody is left here to remove it."""
-    owner = {
-        "apiVersion": JOB.api_version,
-        "kind": JOB.kind,
-        "name": name_of(job),
-        "uid": cluster.get(JOB, name_of(job))["metadata"]["uid"],
-    }
-    cluster.patch(SECRET, name_of(secret), {"metadata": {"ownerReferences": [owner]}})
+def _set_owner(cluster: Cluster, name: str) -> None:
+    """Make the Job own the Secret, so the cluster deletes it even if this program is killed."""
+    uid = cluster.get(JOB, name)["metadata"]["uid"]
+    owner = {"apiVersion": JOB.api_version, "kind": JOB.kind, "name": name, "uid": uid}
+    cluster.patch(SECRET, name, {"metadata": {"ownerReferences": [owner]}})
 
 
-def _clean_up(cluster: Cluster, job: str, secret: str) -> None:
-    """Remove what is ours and wait for the pods; what cannot be removed hides no other error."""
-    try:
-        _remove(cluster, job, secret)
-    except QwenkitError as error:
-        log.warning("job %s and its secret may be left: %s", job, error)
-
-
-def _remove(cluster: Cluster, job: str, secret: str) -> None:
-    """Delete what is ours of a Job and its Secret, and wait until that and the pods are gone."""
-
-    def ours(kind: Kind, name: str) -> list[Obj]:
-        found = cluster.find(kind, name)
-        return [found] if found is not None and is_ours(found, run=cluster.run) else []
-
-    for kind, name in ((JOB, job), (SECRET, secret)):
-        if ours(kind, name):
+def _remove(cluster: Cluster, name: str) -> None:
+    """Delete our Job and our Secret, and wait until they and the pods are gone."""
+    for kind in (JOB, SECRET):
+        with suppress(Conflict):  # not ours
             cluster.delete(kind, name)
-    labels = {JOB_LABEL: job, RUN: cluster.run}
+
+    def left() -> list[Obj]:
+        found = [cluster.find(kind, name) for kind in (JOB, SECRET)]
+        pods = cluster.list(POD, labels={JOB_LABEL: name, RUN: cluster.run})
+        return [obj for obj in found if obj and is_ours(obj, run=cluster.run)] + pods
+
     wait(
-        lambda: [*ours(JOB, job), *ours(SECRET, secret), *cluster.list(POD, labels=labels)],
-        what=f"job {job}, its secret and its pods gone",
-        ready=lambda left: not left,
-        describe=lambda left: ", ".join(f"{kind_of(one)} {name_of(one)}" for one in left),
-        timeout_s=_CLEAN_UP_S,
+        left,
+        what=f"job {name}, its secret and its pods gone",
+        ready=lambda objects: not objects,
+        describe=lambda objects: ", ".join(f"{kind_of(one)} {name_of(one)}" for one in objects),
+        timeout_s=_REMOVAL_S,
         every_s=0.2,
     )

@@ -1,4 +1,4 @@
-"""The Job that uploads beside the bucket, and the Secret with what it may use."""
+"""What is sent to the cluster? The Job that uploads, and the Secret with its keys."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from qwenkit.credentials import Credentials
 from qwenkit.errors import SettingsError
 from qwenkit.manifests.render import filled, ours, with_keys
 from qwenkit.settings import Settings
+from qwenkit.weights.oss.url import oss_url
 
 CONTAINER = "upload"
 
@@ -22,8 +23,8 @@ def transfer_job(settings: Settings, arguments: Sequence[str]) -> CommentedMap:
     """Render the Job.
 
     Args:
-        settings: where to, by which endpoints, by when.
-        arguments: of ``qwenkit upload``, as a shell's words.
+        settings: target, endpoints, image and deadline.
+        arguments: of ``qwenkit upload``.
 
     Raises:
         SettingsError: no image is set.
@@ -43,7 +44,7 @@ def transfer_job(settings: Settings, arguments: Sequence[str]) -> CommentedMap:
         | {
             "name": transfer_name(settings),
             "namespace": settings.namespace,
-            "target": f"oss://{settings.bucket}/{settings.prefix}",
+            "target": oss_url(settings.bucket, settings.prefix),
             "deadline_s": int(settings.seconds("upload")),
             "image": settings.transfer_image,
             "oss_endpoint": settings.cluster_oss_endpoint,
@@ -62,12 +63,12 @@ def transfer_job(settings: Settings, arguments: Sequence[str]) -> CommentedMap:
 def transfer_secret(
     settings: Settings, credentials: Credentials, tokens: Mapping[str, SecretStr]
 ) -> dict[str, Any]:
-    """Return the Secret with the keys, to apply and never to print.
+    """Return the Secret with the keys; never print it.
 
     Args:
         settings: the names.
         credentials: of the bucket.
-        tokens: of the hub, by the names of their variables.
+        tokens: of the hub, by the name of the environment variable.
     """
     found = {
         "OSS_ACCESS_KEY_ID": credentials.access_key_id,
@@ -82,6 +83,6 @@ def transfer_secret(
 
 
 def transfer_name(settings: Settings) -> str:
-    """Return the name of Job and Secret: one for each target, so that two cannot meet there."""
+    """Return the name of Job and Secret: one per target, so two uploads cannot run at once."""
     target = f"{settings.bucket}/{settings.prefix}"
     return f"qwenkit-upload-{hashlib.sha256(target.encode()).hexdigest()[:10]}"

@@ -1,26 +1,23 @@
-"""``upload --in-cluster``: the same command as a Job beside the bucket, watched from here."""
+"""How does ``upload --in-cluster`` work? The same command, as a Job beside the bucket."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Any
 
-from qwenkit import errors
 from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.kinds import name_of
 from qwenkit.cluster.wait import OnChange
 from qwenkit.credentials import Credentials, hub_token
-from qwenkit.errors import QwenkitError, SettingsError, TransferError
-from qwenkit.in_cluster.job import run_job
+from qwenkit.errors import SettingsError
+from qwenkit.in_cluster.job import running_job
 from qwenkit.in_cluster.manifest import transfer_job, transfer_secret
-from qwenkit.in_cluster.watch import Hooks
+from qwenkit.in_cluster.output import read_progress, read_report
+from qwenkit.in_cluster.watch import JobWatch
 from qwenkit.settings import Settings
 from qwenkit.weights.hub.repository import parse_source
+from qwenkit.weights.oss.url import oss_url
 from qwenkit.weights.progress import Progress
-from qwenkit.weights.report import FileReport, UploadReport
-
-_RESUMES = "what arrived is kept: repeat the same upload, here or in the cluster, and it goes on"
+from qwenkit.weights.report import RESUMES, UploadReport
 
 
 def upload(
@@ -31,7 +28,7 @@ def upload(
     progress: Callable[[Progress], None] = lambda _progress: None,
     on_change: OnChange | None = None,
 ) -> UploadReport:
-    """Upload ``settings.model_source`` from within the cluster; nothing of it stays there.
+    """Upload ``settings.model_source`` from inside the cluster; the Job is removed at the end.
 
     Args:
         cluster: where the Job runs.
@@ -42,9 +39,10 @@ def upload(
 
     Raises:
         SettingsError: the source is a folder of this machine, or no image is set.
-        Conflict: a Job or Secret of that name is not ours, or the prefix holds something else.
-        NotReady: the Job cannot start, or failed without saying why.
-        QwenkitError: what the upload itself raised, as if it had run here.
+        Conflict: the Job or Secret of that name is not ours, or the Job runs another command.
+        NotReady: the Job cannot start, or failed without an error message.
+        WaitTimeout: no pod started in time.
+        QwenkitError: any error of the upload itself.
     """
     if parse_source(settings.model_source).kind == "folder":
         raise SettingsError(
@@ -54,58 +52,20 @@ def upload(
             "upload it from here, without --in-cluster",
         )
     settings.require("bucket", "oss_endpoint")
-    target = f"oss://{settings.bucket}/{settings.prefix}"
-    command = [settings.model_source, target, *flags, "--json", "--progress"]
+    target = oss_url(settings.bucket, settings.prefix)
+    arguments = [settings.model_source, target, *flags, "--json", "--progress"]
     secret = transfer_secret(settings, Credentials.required(), hub_token(settings.model_source))
-    hooks = Hooks(lambda line: _show(line, progress), _error, on_change)
-    job = transfer_job(settings, command)
+    job = transfer_job(settings, arguments)
+
+    def on_line(line: str) -> None:
+        if state := read_progress(line):
+            progress(state)
+
+    watch = JobWatch(cluster, name_of(job), settings.timeout_s, on_line, on_change)
     try:
-        log = run_job(cluster, job, secret, start_s=settings.timeout_s, hooks=hooks)
+        with running_job(cluster, job, secret):
+            log = watch.wait(deadline_s=job["spec"]["activeDeadlineSeconds"])
     except KeyboardInterrupt as interrupt:
-        interrupt.add_note(_RESUMES)
+        interrupt.add_note(RESUMES)
         raise
-    return _report(log, target)
-
-
-def _show(line: str, progress: Callable[[Progress], None]) -> None:
-    state = _parsed(line).get("progress")
-    if isinstance(state, dict):
-        with suppress(TypeError):  # the image's version counts other things
-            progress(Progress(**state))
-
-
-def _report(log: str, target: str) -> UploadReport:
-    for line in reversed(log.splitlines()):
-        answer = _parsed(line)
-        if "url" in answer:
-            try:
-                files = tuple(FileReport(**file) for file in answer["files"])
-                return UploadReport(**answer | {"files": files})
-            except (KeyError, TypeError):
-                break
-    raise TransferError(
-        f"{target} is complete, but the Job's log does not tell what was done",
-        "the image holds another version of qwenkit, or the log was cut",
-        f"qwenkit verify {target} shows what is there",
-    )
-
-
-def _error(log: str) -> QwenkitError | None:
-    """Return the error that the upload printed, as the class that it was."""
-    for line in reversed(log.splitlines()):
-        answer = _parsed(line)
-        found = getattr(errors, str(answer.pop("error", "")), None)
-        if isinstance(found, type) and issubclass(found, QwenkitError):
-            error = found.__new__(found)
-            what, why, fix = (str(answer.pop(part, "")) for part in ("what", "why", "fix"))
-            QwenkitError.__init__(error, what, why, fix, **answer)
-            return error
-    return None
-
-
-def _parsed(line: str) -> dict[str, Any]:
-    try:
-        answer = json.loads(line) if line.startswith("{") else {}
-    except ValueError:
-        return {}
-    return answer if isinstance(answer, dict) else {}
+    return read_report(log, target)

@@ -1,4 +1,4 @@
-"""Watch a Job to its end: pass on what its pods write, and say why it fails or cannot start."""
+"""How does the Job run? Follow the logs of its pods, and explain why it fails or cannot start."""
 
 from __future__ import annotations
 
@@ -26,63 +26,65 @@ from qwenkit.errors import (
     Unreachable,
     WaitTimeout,
 )
+from qwenkit.in_cluster.manifest import CONTAINER
+from qwenkit.in_cluster.output import read_error
 
-# A later attempt would meet the same; anything else may pass.
-_LASTING = (Conflict, Forbidden, InvalidValue, NotFound, Rejected)
+# Another attempt would fail in the same way; other errors may be temporary.
+_PERMANENT = (Conflict, Forbidden, InvalidValue, NotFound, Rejected)
 _CANNOT_RUN = (126, 127, 128)
 _LOG_LINES = 10_000
-_LAST_WORDS = 6
+_SHOWN_LINES = 6
 _MARGIN_S = 60.0
 
 
 @dataclass(frozen=True)
-class Hooks:
-    """What the caller knows of the program that the Job runs.
-
-    Attributes:
-        on_line: gets each line of the log while it is written; some come twice.
-        error: reads the error in the log of a failed attempt, None if there is none.
-        on_change: called at each transition.
-    """
-
-    on_line: Callable[[str], None]
-    error: Callable[[str], QwenkitError | None]
-    on_change: OnChange | None = None
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """A Job and its pods at one moment, the youngest last."""
+class _JobState:
+    """A Job and its pods at one moment, the newest pod last."""
 
     job: Obj
     pods: tuple[Obj, ...]
 
     @property
-    def youngest(self) -> Obj | None:
+    def newest(self) -> Obj | None:
         return self.pods[-1] if self.pods else None
 
     def __str__(self) -> str:
         name = f"job {name_of(self.job)}"
         if ended := next((kind for kind in ("Complete", "Failed") if is_true(self.job, kind)), ""):
             return f"{name}: {ended}"
-        if self.youngest is None:
+        if self.newest is None:
             return f"{name}: no pod yet"
-        return f"{name}, attempt {len(self.pods)}: {pod_state(self.youngest)}"
+        return f"{name}, attempt {len(self.pods)}: {pod_state(self.newest)}"
 
 
 @dataclass
 class JobWatch:
-    """One Job, watched until its end."""
+    """One Job, watched until its end.
+
+    Attributes:
+        cluster: where it runs.
+        name: the Job's name.
+        start_s: how long a pod may take to start.
+        on_line: gets each line of the log while it is written, some of them twice.
+        on_change: called at each transition.
+    """
 
     cluster: Cluster
     name: str
     start_s: float
-    hooks: Hooks
+    on_line: Callable[[str], None]
+    on_change: OnChange | None
     _begun: float = field(default_factory=time.monotonic)
     _started: bool = False
 
-    def end(self, *, deadline_s: float) -> str:
-        """Wait for the end; return the log of the pod that succeeded."""
+    def wait(self, *, deadline_s: float) -> str:
+        """Wait for the end; return the log of the pod that succeeded.
+
+        Raises:
+            NotReady: the Job failed, or cannot start.
+            WaitTimeout: no pod started in time.
+            QwenkitError: the error that the program printed.
+        """
         done = wait(
             self._look,
             what=f"job {self.name} complete",
@@ -90,40 +92,38 @@ class JobWatch:
             describe=str,
             failed=self._failed,
             timeout_s=deadline_s + _MARGIN_S,
-            on_change=self.hooks.on_change,
+            on_change=self.on_change,
         )
         good = [pod for pod in done.value.pods if pod["status"].get("phase") == "Succeeded"]
         return "".join(map(self._log, good[-1:]))
 
-    def _look(self) -> _Seen:
+    def _look(self) -> _JobState:
         seen = self._read()
-        if seen.youngest is None or not _runs(seen.youngest):
+        if seen.newest is None or not _runs(seen.newest):
             return seen
         self._started = True
-        # What breaks here is looked at, and followed, again.
+        # If the connection breaks, the next poll follows the log again.
         with suppress(Unreachable, NotFound, Rejected):
-            for line in self.cluster.follow(name_of(seen.youngest), container=_container(seen.job)):
-                self.hooks.on_line(line)
+            for line in self.cluster.follow(name_of(seen.newest), container=CONTAINER):
+                self.on_line(line)
         return self._read()
 
-    def _read(self) -> _Seen:
+    def _read(self) -> _JobState:
         job = self.cluster.find(JOB, self.name)
         if job is None:
             raise NotReady(
                 f"job {self.name} is gone", "somebody deleted it", "repeat the same command"
             )
         pods = self.cluster.list(POD, labels={JOB_LABEL: self.name})
-        uid = job["metadata"]["uid"]
-        own = [pod for pod in pods if _owner(pod) == uid]
-        return _Seen(job, tuple(sorted(own, key=_birth)))
+        return _JobState(job, tuple(sorted(pods, key=_age_order)))
 
-    def _failed(self, seen: _Seen) -> QwenkitError | None:
+    def _failed(self, seen: _JobState) -> QwenkitError | None:
         ended = condition(seen.job, "Failed")
-        pod = seen.youngest
+        pod = seen.newest
         if pod is not None and pod["status"].get("phase") == "Failed":
             text = self._log(pod)
-            error = self.hooks.error(text)
-            if error is not None and (ended or isinstance(error, _LASTING)):
+            error = read_error(text)
+            if error is not None and (ended or isinstance(error, _PERMANENT)):
                 return error
             code = _exit_code(pod)
             if ended or code in _CANNOT_RUN:
@@ -135,19 +135,19 @@ class JobWatch:
         return None
 
     def _why(self, ended: Obj, code: int | None, text: str) -> NotReady:
-        said = [f"{ended.get('reason')}: {ended.get('message')}"] if ended else []
-        said += [] if code is None else [f"its container ended with exit code {code}"]
-        said += [line for line in text.splitlines() if line.strip()][-_LAST_WORDS:]
-        fix = "repeat the same command: it goes on where it was"
+        reasons = [f"{ended.get('reason')}: {ended.get('message')}"] if ended else []
+        reasons += [] if code is None else [f"its container ended with exit code {code}"]
+        reasons += [line for line in text.splitlines() if line.strip()][-_SHOWN_LINES:]
+        fix = "repeat the same command: the upload resumes"
         if code in _CANNOT_RUN:
-            fix = "the image must hold the program: build it with the project's Dockerfile"
+            fix = "the image must contain qwenkit: build it with the project's Dockerfile"
         elif ended.get("reason") == "DeadlineExceeded":
             fix = f"raise upload_timeout_s; {fix}"
-        why, *evidence = said or [""]
+        why, *evidence = reasons or [""]
         return NotReady(f"job {self.name} failed", why, fix, evidence=evidence)
 
-    def _not_started(self, seen: _Seen) -> QwenkitError | None:
-        """Return why no pod starts, if that lasts or has lasted too long."""
+    def _not_started(self, seen: _JobState) -> QwenkitError | None:
+        """Return why no pod starts, if the cause is permanent or the wait too long."""
         late = time.monotonic() - self._begun > self.start_s
         found = self._explain(seen)
         if found is not None and found.permanent:
@@ -157,7 +157,7 @@ class JobWatch:
         what = f"job {self.name}: no pod started within {self.start_s:g} s"
         return found.error(what, WaitTimeout) if found else WaitTimeout(what, str(seen))
 
-    def _explain(self, seen: _Seen) -> Explanation | None:
+    def _explain(self, seen: _JobState) -> Explanation | None:
         found = first_cause(collect_job(self.cluster, seen.job, seen.pods[-1:]))
         if found is None or found.code != IMAGE.code:
             return found
@@ -168,23 +168,13 @@ class JobWatch:
         return replace(found, fix=fix)
 
     def _log(self, pod: Obj) -> str:
-        container = pod["spec"]["containers"][0]["name"]
         with suppress(NotFound, Rejected):
-            return self.cluster.logs(name_of(pod), container=container, lines=_LOG_LINES)
+            return self.cluster.logs(name_of(pod), container=CONTAINER, lines=_LOG_LINES)
         return ""
 
 
-def _container(job: Obj) -> str:
-    return str(job["spec"]["template"]["spec"]["containers"][0]["name"])
-
-
-def _owner(pod: Obj) -> str:
-    owners = pod["metadata"].get("ownerReferences") or [{}]
-    return str(owners[0].get("uid"))
-
-
-def _birth(pod: Obj) -> tuple[str, bool]:
-    # Within a second, the one that has not ended is the younger.
+def _age_order(pod: Obj) -> tuple[str, bool]:
+    # Of two pods of the same second, the one that has not ended is the newer.
     ended = pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
     return str(pod["metadata"].get("creationTimestamp")), not ended
 

@@ -1,7 +1,7 @@
-"""Ask the served model through the Knative gateway: the Host header selects the Service.
+"""How is the served model asked? Through the Knative gateway: the Host header selects the Service.
 
-``chat_client`` returns the client that one goes on with afterwards, ready made: the OpenAI
-client with the gateway as its base and the Host as a default header.
+``Server.client`` is an ordinary OpenAI client, with the gateway as its base URL and the Host as a
+default header.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwenkit.errors import QwenkitError
 from qwenkit.inference import failures
-from qwenkit.inference.address import base_url
-from qwenkit.inference.raw import CONNECT_S, RawAnswer, curl_command, message_of, raw_request
+from qwenkit.inference.raw import CONNECT_S, RawAnswer, base_url, curl_command, get_without_host
 from qwenkit.loopback import is_loopback
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer; ``raw`` is the JSON as it came, ``usage`` its token counts."""
+    """A whole answer; ``raw`` is its JSON, ``usage`` its token counts."""
 
     text: str
     finish_reason: str
@@ -47,34 +46,8 @@ class StreamStats:
     finish_reason: str
 
 
-def chat_client(
-    gateway: str, host: str, *, timeout_s: float = 600, max_retries: int = 0
-) -> openai.OpenAI:
-    """Return an OpenAI client that talks to one Service through the gateway.
-
-    The API key is ``OPENAI_API_KEY``, or the word ``none`` for a server that wants none.
-
-    Args:
-        gateway: the gateway's base URL.
-        host: the Service's host name.
-        timeout_s: limit of one request, cold start included.
-        max_retries: how often a failed request is repeated.
-    """
-    import openai
-
-    url = base_url(gateway)
-    return openai.OpenAI(
-        base_url=f"{url}/v1",
-        api_key=_api_key(),
-        default_headers={"Host": host} if host else {},
-        timeout=openai.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s)),
-        max_retries=max_retries,
-        http_client=openai.DefaultHttpxClient(trust_env=not is_loopback(url)),
-    )
-
-
 def load_transport(server: Server) -> Callable[[], Any]:
-    """Return what makes the asynchronous HTTP clients of a load, one for each of its clients."""
+    """Return a function that creates an asynchronous HTTP client, one per client of a load."""
     import openai
 
     return partial(
@@ -87,7 +60,7 @@ def load_transport(server: Server) -> Callable[[], Any]:
         },
         timeout=openai.Timeout(server.timeout_s, connect=min(CONNECT_S, server.timeout_s)),
         trust_env=not is_loopback(server.gateway),
-        # Shared: reading the machine's certificates takes longer than most requests.
+        # Shared, because reading the machine's certificates takes longer than most requests.
         verify=ssl.create_default_context(),
     )
 
@@ -115,8 +88,20 @@ class Server:
 
     @cached_property
     def client(self) -> openai.OpenAI:
-        """The OpenAI client behind ``ask`` and ``stream``."""
-        return chat_client(self.gateway, self.host, timeout_s=self.timeout_s)
+        """The OpenAI client of ``ask`` and ``stream``, for any other request too.
+
+        Its API key is ``OPENAI_API_KEY``, or the word ``none`` if the server needs none.
+        """
+        import openai
+
+        return openai.OpenAI(
+            base_url=f"{self.gateway}/v1",
+            api_key=_api_key(),
+            default_headers={"Host": self.host},
+            timeout=openai.Timeout(self.timeout_s, connect=min(CONNECT_S, self.timeout_s)),
+            max_retries=0,
+            http_client=openai.DefaultHttpxClient(trust_env=not is_loopback(self.gateway)),
+        )
 
     def close(self) -> None:
         """Release the connections."""
@@ -124,23 +109,23 @@ class Server:
             self.client.close()
 
     def body(self, prompt: str, **sampling: Any) -> dict[str, Any]:
-        """Return the request's JSON: one user message, and the sampling parameters as given."""
+        """Return the request's JSON: one user message, and the sampling parameters."""
         messages = [{"role": "user", "content": prompt}]
         return {"model": self.model, "messages": messages, **sampling}
 
     def curl(self, prompt: str, **sampling: Any) -> str:
-        """Return the command line that sends the same request."""
+        """Return the curl command of the same request."""
         return curl_command(self.gateway, self.host, self.body(prompt, **sampling))
 
     def ask(self, prompt: str, **sampling: Any) -> Answer:
-        """Send one prompt and wait for the whole answer.
+        """Send one prompt and return the whole answer.
 
         Args:
             prompt: the user's message.
-            sampling: ``max_tokens``, ``temperature``, ``top_p``, ``seed`` and what else vLLM knows.
+            sampling: vLLM's parameters: ``max_tokens``, ``temperature``, ``top_p``, ``seed`` ...
 
         Raises:
-            NotFound: the host or the model is unknown; which of them, the message says.
+            NotFound: the host or the model is unknown; the message says which.
             NotReady: no pod answers (503).
             WaitTimeout: the cold start or the queue took longer than a timeout.
             Unreachable: nobody listens at the gateway's address.
@@ -148,7 +133,7 @@ class Server:
         """
         client = self.client
         start = time.perf_counter()
-        with self._speaking():
+        with self._our_errors():
             response = client.post(
                 "/chat/completions", body=self.body(prompt, **sampling), cast_to=_json_type()
             )
@@ -171,15 +156,12 @@ class Server:
         return Stream(self, self.body(prompt, **sampling))
 
     def without_host(self) -> RawAnswer:
-        """Send a request without the Service's host, to show what the gateway says to it."""
-        return raw_request(self.gateway, "/v1/models", timeout_s=min(self.timeout_s, 30))
+        """Send a request without the Service's host, to show the gateway's answer."""
+        return get_without_host(self.gateway, "/v1/models", timeout_s=min(self.timeout_s, 30))
 
     @contextmanager
-    def _speaking(self) -> Iterator[None]:
-        """Turn what the OpenAI client raises into our errors.
-
-        ``from None``: its traceback through the HTTP stack adds nothing to the message.
-        """
+    def _our_errors(self) -> Iterator[None]:
+        """Turn the OpenAI client's errors into ours, without their traceback in the HTTP stack."""
         import openai
 
         try:
@@ -187,11 +169,11 @@ class Server:
         except openai.APITimeoutError:
             raise failures.timed_out(self.gateway, self.timeout_s) from None
         except openai.APIConnectionError as error:
-            raise failures.unreachable(self.gateway, failures.root(error)) from None
+            raise failures.unreachable(self.gateway, error) from None
         except openai.APIStatusError as error:
             raise failures.from_status(
                 error.status_code,
-                message_of(error.response.text),
+                error.response.text,
                 url=self.gateway,
                 host=self.host,
                 model=self.model,
@@ -199,7 +181,7 @@ class Server:
 
 
 class Stream:
-    """An answer that arrives in pieces. ``stats`` is there when it has ended."""
+    """An answer that arrives in pieces. Read ``stats`` after the last one."""
 
     def __init__(self, server: Server, body: dict[str, Any]) -> None:
         self._server, self._body = server, body
@@ -225,7 +207,7 @@ class Stream:
         start = time.perf_counter()
         arrivals: list[float] = []
         finish, counted = "", 0
-        with self._server._speaking():
+        with self._server._our_errors():
             chunks = client.chat.completions.create(**self._body, stream=True)
             for chunk in chunks:
                 counted = chunk.usage.completion_tokens if chunk.usage else counted
@@ -248,7 +230,7 @@ class Stream:
 
 
 def _json_type() -> Any:
-    """Return the type that makes the OpenAI client hand over the JSON unparsed."""
+    """Return the type for which the OpenAI client returns the plain JSON."""
     return object
 
 

@@ -1,7 +1,8 @@
-"""What can go wrong between a client and the model, in words: whose 404, why a 503."""
+"""Why did a request to the model fail? Statuses and connection errors as our errors."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from qwenkit.errors import (
@@ -17,7 +18,7 @@ from qwenkit.errors import (
 _BY_STATUS: dict[int, tuple[type[QwenkitError], str, str]] = {
     400: (Rejected, "the server refused the request", ""),
     401: (Forbidden, "the server wants an API key", "export OPENAI_API_KEY"),
-    403: (Forbidden, "the request is not allowed", "is this port one where a proxy answers?"),
+    403: (Forbidden, "the request is not allowed", "does a proxy answer on this port?"),
     422: (Rejected, "the server refused the request", ""),
     429: (Unreachable, "the server has too many requests", "fewer clients, or a higher max_scale"),
     500: (QwenkitError, "the server failed", "kubectl logs of the pod say why"),
@@ -35,16 +36,17 @@ _BY_STATUS: dict[int, tuple[type[QwenkitError], str, str]] = {
 }
 
 
-def from_status(status: int, message: str, *, url: str, host: str, model: str) -> QwenkitError:
-    """Return the error for an HTTP status that is no answer.
+def from_status(status: int, body: str, *, url: str, host: str, model: str) -> QwenkitError:
+    """Return the error for an answer that is not a success.
 
     Args:
         status: the HTTP status.
-        message: the body's message, empty if a proxy answered.
-        url: where the request went.
-        host: the ``Host`` that it carried.
-        model: the model that it named.
+        body: the answer's body.
+        url: the gateway.
+        host: the request's ``Host``.
+        model: the request's model.
     """
+    message = _message(body)
     facts: dict[str, Any] = {"status": status, "url": url, "host": host}
     what = f"{url} answered {status}"
     if status == 404 and "model" in message and "exist" in message:
@@ -58,22 +60,24 @@ def from_status(status: int, message: str, *, url: str, host: str, model: str) -
         why = (
             f"the gateway knows no Service with the host {host!r}"
             if host
-            else "no Host header was sent, and the gateway goes by it"
+            else "the request has no Host header, and the gateway needs it to find the Service"
         )
-        # A gateway's own 404 is empty; a server behind it says something.
+        # A gateway's own 404 is empty; a server's has a message.
         why += f", or the server there has no such path: {message}" if message else ""
         fix = "send the host of the Service's status.url: kubectl get ksvc"
         return NotFound(what, why, fix, **facts)
-    unknown = (QwenkitError, "the answer is no success", "")
+    unknown = (QwenkitError, "the answer is not a success", "")
     cls, why, fix = _BY_STATUS.get(status, unknown)
     return cls(what, f"{why}: {message}" if message else why, fix, **facts)
 
 
-def unreachable(url: str, reason: str) -> Unreachable:
-    """Say that nobody listens at the gateway's address."""
+def unreachable(url: str, error: BaseException) -> Unreachable:
+    """Return the error for a failed connection to the gateway."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
     return Unreachable(
         f"no connection to {url}",
-        reason,
+        str(error) or type(error).__name__,
         "is the gateway's address right (qwenkit doctor), and the sandbox up? If only the cluster "
         "reaches it: kubectl port-forward -n kourier-system svc/kourier 8080:80, then "
         "--set gateway=http://127.0.0.1:8080",
@@ -82,7 +86,7 @@ def unreachable(url: str, reason: str) -> Unreachable:
 
 
 def timed_out(url: str, seconds: float) -> WaitTimeout:
-    """Say that the client gave up."""
+    """Return the error for a client-side timeout."""
     return WaitTimeout(
         f"no answer from {url} within {seconds:g} s",
         "a cold start can take minutes, and a queue longer",
@@ -91,8 +95,14 @@ def timed_out(url: str, seconds: float) -> WaitTimeout:
     )
 
 
-def root(error: BaseException) -> str:
-    """Return the innermost cause of a wrapped connection error."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    return str(error) or type(error).__name__
+def _message(body: str) -> str:
+    """Return the message in an error's body: vLLM's JSON, OpenAI's, or short text."""
+    try:
+        loaded = json.loads(body)
+    except ValueError:
+        return body.strip()[:200]
+    if isinstance(loaded, dict):
+        inner = loaded.get("error")
+        source = inner if isinstance(inner, dict) else loaded
+        return str(source.get("message") or source.get("detail") or inner or "")
+    return ""

@@ -1,9 +1,9 @@
-"""Closed-loop load: each client sends its next request when the last one is answered.
+"""How does the server behave under closed-loop load? Each client waits for its last answer.
 
-Every request streams, so time to first token and time per token are measured where the user
-sits. All clients share one event loop in a thread of its own, so that a notebook, whose own loop
-is running already, can wait for it. Requests go through the OpenAI client's own HTTP library, but
-not through the client: two hundred of them must leave the machine to the server.
+Every request streams, so time to first token and time per token are measured on the user's side.
+All clients share one event loop in its own thread, because a notebook's event loop is already
+running. Requests use the OpenAI client's HTTP library, but not the client itself: two hundred of
+those would take the CPU that the sandbox's server needs.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 from qwenkit.errors import InvalidValue, QwenkitError
 from qwenkit.inference.client import Server, load_transport
 from qwenkit.inference.raw import CHAT
-from qwenkit.inference.results import LoadResult, Progress, Request
+from qwenkit.inference.results import LoadProgress, LoadRequest, LoadResult
 
-# A client whose request failed at once waits, or it would spin against a closed door.
+# A client waits after a failure, so that a refused connection does not become a busy loop.
 _PAUSE_S = 0.5
 _PROGRESS_S = 5.0
 
@@ -33,8 +33,7 @@ def run_load(
     seconds: float,
     prompt: str,
     max_tokens: int,
-    drain_s: float | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[LoadProgress], None] | None = None,
     **sampling: Any,
 ) -> LoadResult:
     """Load the server and return every request's times and outcome.
@@ -43,11 +42,10 @@ def run_load(
 
     Args:
         server: where.
-        clients: how many ask at the same time.
-        seconds: no request starts later than this.
-        prompt: what each request asks.
-        max_tokens: length of the answers, at most.
-        drain_s: how long running requests may still take then; default the server's timeout.
+        clients: how many send requests at the same time.
+        seconds: no request starts later than this; running ones get the server's timeout to end.
+        prompt: of each request.
+        max_tokens: maximum length of the answers.
         on_progress: called every few seconds.
         sampling: more parameters of the requests.
 
@@ -60,7 +58,7 @@ def run_load(
         raise InvalidValue("seconds", seconds, "must be more than 0 and finite")
     asked = server.body(prompt, max_tokens=max_tokens, **sampling) | {"stream": True}
     body = json.dumps(asked, ensure_ascii=False).encode()
-    run = _Run(server, body, clients, seconds, server.timeout_s if drain_s is None else drain_s)
+    run = _Run(server, body, clients, seconds)
     thread = Thread(target=run.main, name="qwenkit-load", daemon=True)
     thread.start()
     try:
@@ -74,28 +72,26 @@ def run_load(
     return LoadResult(clients, requests, run.elapsed(), run.began)
 
 
-def _watch(thread: Thread, run: _Run, on_progress: Callable[[Progress], None] | None) -> None:
+def _watch(thread: Thread, run: _Run, on_progress: Callable[[LoadProgress], None] | None) -> None:
     while thread.is_alive():
-        # In short turns: a thread's join does not wake up for an interrupt on every system.
+        # In short turns, because an interrupt does not end a thread's join on every system.
         for _ in range(int(_PROGRESS_S / 0.25)):
             thread.join(0.25)
             if not thread.is_alive():
                 return
         if on_progress is not None:
-            on_progress(Progress(run.elapsed(), run.running, tuple(run.requests)))
+            on_progress(LoadProgress(run.elapsed(), run.running, tuple(run.requests)))
 
 
 class _Run:
-    """One load while it runs; ``main`` is the thread's, the rest may be read from others."""
+    """One load while it runs; ``main`` runs in its thread, other threads may read the rest."""
 
-    def __init__(
-        self, server: Server, body: bytes, clients: int, seconds: float, drain_s: float
-    ) -> None:
-        self.requests: list[Request] = []
+    def __init__(self, server: Server, body: bytes, clients: int, seconds: float) -> None:
+        self.requests: list[LoadRequest] = []
         self.running = 0
         self.error: QwenkitError | None = None
         self._server, self._body = server, body
-        self._clients, self._seconds, self._drain_s = clients, seconds, drain_s
+        self._clients, self._seconds = clients, seconds
         self.began, self._end = time.monotonic(), 0.0
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
@@ -105,7 +101,7 @@ class _Run:
         return (self._end or time.monotonic()) - self.began
 
     def stop(self) -> None:
-        """End the load from another thread; running requests are given up."""
+        """End the load from another thread; running requests are cancelled."""
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._stopped.set)
 
@@ -127,14 +123,14 @@ class _Run:
         stopping = asyncio.create_task(self._stopped.wait())
         everything = asyncio.gather(*tasks)
         awaited: set[asyncio.Future[Any]] = {everything, stopping}
-        limit = self._seconds + self._drain_s
+        limit = self._seconds + self._server.timeout_s
         await asyncio.wait(awaited, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         for task in (*tasks, stopping):
             task.cancel()
         await asyncio.gather(*tasks, stopping, everything, return_exceptions=True)
 
     async def _client(self, connect: Callable[[], Any]) -> None:
-        # A connection pool each: a shared one looks through all its connections at every request.
+        # One connection pool per client: a shared pool searches all its connections each time.
         async with connect() as client:
             while time.monotonic() - self.began < self._seconds:
                 await self._one(client)
@@ -149,8 +145,8 @@ class _Run:
         if done.outcome == "failed":
             await asyncio.sleep(_PAUSE_S)
 
-    async def _request(self, client: Any) -> Request:
-        meter = _Meter(time.monotonic() - self.began)
+    async def _request(self, client: Any) -> LoadRequest:
+        meter = _StreamMeter(time.monotonic() - self.began)
         try:
             await self._send(client, meter)
         except asyncio.CancelledError:
@@ -160,7 +156,7 @@ class _Run:
             return meter.failed(self.elapsed(), _kind(error))
         return meter.done(self.elapsed())
 
-    async def _send(self, client: Any, meter: _Meter) -> None:
+    async def _send(self, client: Any, meter: _StreamMeter) -> None:
         rest = b""
         async with client.stream("POST", CHAT, content=self._body) as response:
             if response.status_code != 200:
@@ -173,8 +169,8 @@ class _Run:
                         meter.line(line, now_s)
 
 
-class _Meter:
-    """Reads one stream's lines as they arrive and keeps what a request is measured by."""
+class _StreamMeter:
+    """Measures one request from the lines of its stream."""
 
     def __init__(self, start_s: float) -> None:
         self._start_s = start_s
@@ -185,42 +181,42 @@ class _Meter:
         self._finish = ""
 
     def line(self, line: bytes, now_s: float) -> None:
-        """Take one ``data:`` line."""
+        """Add one ``data:`` line."""
         chunk = json.loads(line.removeprefix(b"data: "))
         if "error" in chunk or chunk.get("object") == "error":
             raise _Refused("error in stream")
         if usage := chunk.get("usage"):
             self._tokens = int(usage.get("completion_tokens") or 0)
         for choice in chunk.get("choices") or []:
-            # The piece that opens a chat only names the role, and is not a token.
+            # The first piece of a chat has only the role, and is not a token.
             if (choice.get("delta") or {}).get("content"):
                 self._first_s = now_s if self._first_s is None else self._first_s
                 self._last_s = now_s
                 self._pieces += 1
             self._finish = choice.get("finish_reason") or self._finish
 
-    def done(self, end_s: float) -> Request:
-        """Return the request as it ended; a stream without a finish reason was cut."""
+    def done(self, end_s: float) -> LoadRequest:
+        """Return the finished request; a stream without a finish reason was cut."""
         if not self._finish:
             return self.failed(end_s, "cut")
         tokens = self._tokens or self._pieces
-        return Request(self._start_s, end_s, "ok", "", self._first_s, self._last_s, tokens)
+        return LoadRequest(self._start_s, end_s, "ok", "", self._first_s, self._last_s, tokens)
 
-    def failed(self, end_s: float, why: str) -> Request:
+    def failed(self, end_s: float, why: str) -> LoadRequest:
         """Return the request as a failure."""
-        return Request(
+        return LoadRequest(
             self._start_s, end_s, "failed", why, self._first_s, self._last_s, self._pieces
         )
 
 
 class _Refused(Exception):
-    """The server said no, before the stream or inside it."""
+    """The server refused the request, before or in the stream."""
 
 
 def _kind(error: Exception) -> str:
-    """Return a failure's kind in a word or two; failures are counted by it.
+    """Return the kind of a failure, by which failures are counted.
 
-    By the name of the class: the OpenAI client's HTTP library changed its module, not its names.
+    It uses class names: the OpenAI client's HTTP library changed its modules, not its names.
     """
     name = type(error).__name__
     if isinstance(error, _Refused):

@@ -1,4 +1,4 @@
-"""One HTTP request as it is: as a curl command, or sent with whatever the answer says."""
+"""How does a plain HTTP request to the gateway look? As a curl command, and sent without a Host."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 import shlex
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
+from qwenkit.errors import InvalidValue
 from qwenkit.inference import failures
-from qwenkit.inference.address import base_url
 from qwenkit.loopback import is_loopback
 
 CHAT = "/v1/chat/completions"
@@ -17,14 +18,29 @@ CONNECT_S = 10.0
 
 @dataclass(frozen=True)
 class RawAnswer:
-    """A status and a body, whatever they say."""
+    """The status and body of any answer, also of a refusal."""
 
     status: int
     body: str
 
 
+def base_url(gateway: str) -> str:
+    """Return a gateway's base URL, ``http://`` added if it has no scheme, without a final slash.
+
+    Raises:
+        InvalidValue: it is not the URL of a host.
+    """
+    url = gateway if "//" in gateway else f"http://{gateway}"
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidValue(
+            "gateway", gateway, "must be a URL such as http://47.1.2.3 or http://host:8080"
+        )
+    return url.rstrip("/")
+
+
 def curl_command(gateway: str, host: str, body: dict[str, Any]) -> str:
-    """Return a curl command that can be pasted into a shell, as the documentation writes it."""
+    """Return the documentation's curl command, to be pasted into a shell."""
     data = json.dumps(body, ensure_ascii=False)
     words = [
         "curl",
@@ -33,20 +49,13 @@ def curl_command(gateway: str, host: str, body: dict[str, Any]) -> str:
         base_url(gateway) + CHAT,
         *("-d", data),
     ]
-    # Shells with a proxy variable set would send a loopback request to the proxy.
+    # With a proxy variable set, curl would send a loopback request to the proxy.
     local = ["--noproxy", "*"] if is_loopback(base_url(gateway)) else []
     return " ".join(map(shlex.quote, [*words[:1], *local, *words[1:]]))
 
 
-def raw_request(
-    gateway: str,
-    path: str,
-    *,
-    host: str | None = None,
-    body: dict[str, Any] | None = None,
-    timeout_s: float = 30,
-) -> RawAnswer:
-    """Send one request as it is and return status and body, whatever they say.
+def get_without_host(gateway: str, path: str, *, timeout_s: float) -> RawAnswer:
+    """Send a GET request that names no Service, and return any answer.
 
     Raises:
         Unreachable: nobody listens.
@@ -58,28 +67,9 @@ def raw_request(
     with requests.Session() as session:
         session.trust_env = not is_loopback(url)
         try:
-            answer = session.request(
-                "GET" if body is None else "POST",
-                url + path,
-                json=body,
-                headers={"Host": host} if host else {},
-                timeout=(min(CONNECT_S, timeout_s), timeout_s),
-            )
+            answer = session.get(url + path, timeout=(min(CONNECT_S, timeout_s), timeout_s))
         except requests.Timeout:
             raise failures.timed_out(url, timeout_s) from None
         except requests.RequestException as error:
-            raise failures.unreachable(url, failures.root(error)) from None
+            raise failures.unreachable(url, error) from None
     return RawAnswer(answer.status_code, answer.text)
-
-
-def message_of(body: str) -> str:
-    """Return the message in an error's body: vLLM's JSON, OpenAI's, or short text."""
-    try:
-        loaded = json.loads(body)
-    except ValueError:
-        return body.strip()[:200]
-    if isinstance(loaded, dict):
-        inner = loaded.get("error")
-        source = inner if isinstance(inner, dict) else loaded
-        return str(source.get("message") or source.get("detail") or inner or "")
-    return ""

@@ -1,4 +1,4 @@
-"""What a load measured: every request, and the summary of them all."""
+"""What did a load test measure? Every request, and a summary."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
-class Request:
+class LoadRequest:
     """One request; times are seconds since the load began.
 
     ``why`` is the kind of a failure: ``http 503``, ``timeout``, ``no connection``, ``cut``,
@@ -44,12 +44,12 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """A load that runs: seconds, requests on their way, requests that ended."""
+class LoadProgress:
+    """A load in progress: seconds, number of running requests, finished requests."""
 
     seconds: float
     running: int
-    requests: tuple[Request, ...]
+    requests: tuple[LoadRequest, ...]
 
     def __str__(self) -> str:
         failed = sum(request.outcome == "failed" for request in self.requests)
@@ -61,13 +61,13 @@ class Progress:
 
 @dataclass(frozen=True, repr=False)
 class LoadResult:
-    """All requests by start, of ``clients`` clients in ``seconds``, the draining included.
+    """All requests in the order of their start; ``seconds`` includes the wait for the last ones.
 
     ``began`` is the load's start on this machine's ``time.monotonic()``.
     """
 
     clients: int
-    requests: tuple[Request, ...]
+    requests: tuple[LoadRequest, ...]
     seconds: float
     began: float
 

@@ -9,6 +9,7 @@ from typing import Literal
 from qwenkit.weights.progress import format_bytes
 
 Action = Literal["uploaded", "resumed", "skipped"]
+RESUMES = "what arrived is kept: repeat the same upload and it resumes"
 _SHOWN = 10  # problems and unlisted objects that are shown one by one
 
 

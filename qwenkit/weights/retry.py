@@ -27,37 +27,27 @@ class Backoff:
 
 
 class Stop:
-    """Asks all threads of an upload to end: the user cancelled it, or one file failed."""
+    """Asks all threads of an upload to end, because one file failed or the user interrupted it."""
 
-    def __init__(self, cancel: threading.Event | None = None) -> None:
-        self._cancel = cancel
-        self._failed = threading.Event()
+    def __init__(self) -> None:
+        self._event = threading.Event()
 
     def set(self) -> None:
         """Ask every thread to end at its next check."""
-        self._failed.set()
+        self._event.set()
 
     def check(self) -> None:
         """Raise ``Stopped`` if the work should end."""
-        if self._failed.is_set() or (self._cancel and self._cancel.is_set()):
-            raise Stopped
+        self.wait(0)
 
     def wait(self, seconds: float) -> None:
         """Sleep, or raise ``Stopped`` as soon as the work should end."""
-        event = self._cancel or self._failed
-        while seconds > 0:
-            self.check()
-            # One thread cannot wait for two events: look at the other one often.
-            event.wait(min(seconds, 0.2))
-            seconds -= 0.2
-        self.check()
+        if self._event.wait(seconds):
+            raise Stopped("the transfer was stopped")
 
 
 class Stopped(TransferError):
     """Raised in worker threads only: another error is the reason."""
-
-    def __init__(self) -> None:
-        super().__init__("the transfer was stopped")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +89,6 @@ class Weights:
         versioned: bool = False,
         selection: Selection = EVERYTHING,
         progress: Callable[[Progress], None] | None = None,
-        cancel: threading.Event | None = None,
     ) -> UploadReport:
         """Upload a repository's files to this folder; see ``transfer.upload``."""
         return upload(
@@ -103,7 +101,6 @@ class Weights:
             versioned=versioned,
             selection=selection,
             progress=progress,
-            cancel=cancel,
         )
 
     def verify(self) -> VerifyReport:

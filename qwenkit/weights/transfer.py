@@ -8,7 +8,6 @@ Only a file of more than 10,000 parts gets larger parts. Files of up to a MiB ta
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -20,24 +19,22 @@ from urllib.parse import urlsplit
 
 import oss2
 
-from qwenkit.errors import InvalidValue, QwenkitError, TransferError
+from qwenkit.errors import InvalidValue, QwenkitError
 from qwenkit.weights.checkpoint import Checkpoints
 from qwenkit.weights.hub.listing import Listing, Repository, SourceFile, content_revision
 from qwenkit.weights.hub.repository import open_source
 from qwenkit.weights.hub.source_stream import SourceStream, digest
 from qwenkit.weights.integrity import check_listing
 from qwenkit.weights.manifest import Manifest, StoredFile
-from qwenkit.weights.oss.bucket import list_objects, list_uploads, object_url
+from qwenkit.weights.oss.bucket import list_objects, list_uploads
 from qwenkit.weights.oss.object_upload import ObjectUpload, UploadedObject
 from qwenkit.weights.oss.upload_context import UploadContext
 from qwenkit.weights.parts import MIN_PART, SMALL, Buffers
 from qwenkit.weights.prefix import Prefix, check_keys
 from qwenkit.weights.progress import Meter, Progress
-from qwenkit.weights.report import FileReport, UploadReport
-from qwenkit.weights.retry import Backoff, Result, RetryPolicy, Stop, Stopped
+from qwenkit.weights.report import RESUMES, FileReport, UploadReport
+from qwenkit.weights.retry import Backoff, Result, RetryPolicy, Stop
 from qwenkit.weights.selection import EVERYTHING, Selection
-
-RESUMES = "what arrived is kept: repeat the same upload and it resumes"
 
 
 @dataclass(frozen=True)
@@ -73,12 +70,11 @@ def upload(
     selection: Selection = EVERYTHING,
     progress: Callable[[Progress], None] | None = None,
     options: TransferOptions | None = None,
-    cancel: threading.Event | None = None,
 ) -> UploadReport:
     """Upload a source's files under ``prefix``; ``qwenkit.json`` is written last.
 
-    An upload that ended early (an error, ``cancel``, Ctrl-C, a power failure) resumes when it is
-    called again, also from another machine.
+    An upload that ended early (an error, Ctrl-C, a power failure) resumes when it is called again,
+    also from another machine.
 
     Args:
         source: an opened repository, or a source as the user writes it.
@@ -91,17 +87,16 @@ def upload(
         selection: which of the source's files; all by default.
         progress: called about four times a second, from this thread.
         options: sizes and numbers of threads.
-        cancel: set it from another thread to end early.
 
     Raises:
         Conflict: the prefix holds another revision or selection, or objects that are not ours, or
             another process of this machine uploads to it.
         InvalidValue: the prefix is not a folder, or the selection matches nothing.
         Rejected: the source is not a complete set of weights.
-        TransferError: the bytes that arrived are not the expected ones, or ``cancel`` was set.
+        TransferError: the bytes that arrived are not the expected ones.
         Unreachable: hub or bucket stopped answering.
     """
-    running = _Upload(
+    return _Upload(
         open_source(source) if isinstance(source, str) else source,
         bucket,
         prefix.strip("/"),
@@ -111,14 +106,7 @@ def upload(
         selection=selection,
         progress=progress,
         options=options or TransferOptions(),
-        stop=Stop(cancel),
-    )
-    try:
-        return running.run(state_dir)
-    except Stopped:
-        raise TransferError(
-            f"upload to {object_url(bucket, prefix)} was cancelled", fix=RESUMES
-        ) from None
+    ).run(state_dir)
 
 
 @dataclass
@@ -134,7 +122,7 @@ class _Upload:
     selection: Selection
     progress: Callable[[Progress], None] | None
     options: TransferOptions
-    stop: Stop
+    stop: Stop = field(default_factory=Stop)
 
     def run(self, state_dir: Path) -> UploadReport:
         """Check the source, upload, verify, write the manifest."""
@@ -241,7 +229,6 @@ class _Upload:
                 self.progress(meter.read())
             for future in done:
                 future.result()
-            self.stop.check()
 
     def _manifest(self, listing: Listing, done: list[UploadedObject]) -> Manifest:
         return Manifest(

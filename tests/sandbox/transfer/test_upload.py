@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from transfer_world import BUCKET, OPTIONS, PART, World, credentials, is_part, world, write
 
-from qwenkit.errors import Conflict, Forbidden, InvalidValue, NotFound, Rejected, TransferError
+from qwenkit.errors import Conflict, Forbidden, InvalidValue, NotFound, Rejected
 from qwenkit.weights.delete import delete_weights
 from qwenkit.weights.integrity import verify
 from qwenkit.weights.oss.bucket import abort_uploads, check, list_objects, open_bucket
@@ -138,27 +138,6 @@ def test_orphans_of_a_folder_are_aborted(place: World) -> None:
         place.bucket.init_multipart_upload(key)
     assert abort_uploads(place.bucket, "m") == 3
     assert len(place.orphans()) == 1
-
-
-def test_cancel_leaves_a_state_that_resumes(place: World, tmp_path: Path) -> None:
-    folder = write(tmp_path / "model", {"w.bin": random.Random(3).randbytes(40 * PART)})
-    cancel = threading.Event()
-
-    async def cancel_at_tenth(request, handler):  # type: ignore[no-untyped-def]
-        answer = await handler(request)
-        if sum(map(is_part, place.faults.seen)) >= 10:
-            cancel.set()
-        return answer
-
-    place.faults.add(is_part, cancel_at_tenth, times=30)
-    with pytest.raises(TransferError, match="cancelled") as caught:
-        send(place, folder, cancel=cancel)
-    assert "repeat the same upload" in caught.value.fix
-    report = send(place, folder)
-    assert [f.action for f in report.files] == ["resumed"]
-    assert report.bytes_skipped >= 9 * PART
-    assert place.stored("m/w.bin") == (folder / "w.bin").read_bytes()
-    assert place.orphans() == []
 
 
 def test_progress_ends_at_the_whole(place: World, tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from qwenkit.credentials import Credentials
 from qwenkit.errors import Conflict, NotFound, NotReady, Rejected
 from qwenkit.inference.client import Server
 from qwenkit.inference.load import run_load
-from qwenkit.inference.metrics import scrape, total
 from qwenkit.manifests.render import render, secret, secret_name
 from qwenkit.sandbox import process
 from qwenkit.settings import Settings
@@ -90,7 +89,8 @@ def test_the_whole_way(cluster: Cluster, settings: Settings) -> None:
     with pytest.raises(NotFound, match="gpt-4"):
         misnamed.ask("x")
     misnamed.close()
-    assert total(scrape(deployed.gateway, deployed.host), "vllm:num_requests_running") == 0
+    metrics = server.client.get("../metrics", cast_to=str)
+    assert 'vllm:num_requests_running{model_name="qwen"} 0' in metrics
 
     with ReplicaWatch(cluster, "qwen", every_s=0.2) as watch:
         load = run_load(server, clients=2, seconds=1, prompt="x", max_tokens=8)

@@ -18,9 +18,8 @@ from qwenkit.errors import (
     Unreachable,
     WaitTimeout,
 )
-from qwenkit.inference.client import Server, chat_client
-from qwenkit.inference.metrics import parse, scrape, total
-from qwenkit.inference.raw import curl_command, raw_request
+from qwenkit.inference.client import Server
+from qwenkit.inference.raw import curl_command
 
 TEXT = "".join(PIECES)
 
@@ -66,11 +65,10 @@ def test_an_answer_has_text_usage_and_the_raw_json(server: Server, vllm: Vllm) -
     ]
 
 
-def test_the_ready_made_client_is_an_ordinary_one(url: str, vllm: Vllm) -> None:
-    with chat_client(url, HOST) as client:
-        done = client.chat.completions.create(
-            model="qwen", messages=[{"role": "user", "content": "x"}]
-        )
+def test_the_client_is_an_ordinary_one(server: Server, vllm: Vllm) -> None:
+    done = server.client.chat.completions.create(
+        model="qwen", messages=[{"role": "user", "content": "x"}]
+    )
     assert done.choices[0].message.content == TEXT
     assert vllm.headers[0]["Authorization"] == "Bearer none"
 
@@ -159,7 +157,7 @@ def test_nobody_there(vllm: Vllm) -> None:
     with pytest.raises(Unreachable, match=gone):
         server.ask("x")
     with pytest.raises(Unreachable, match=gone):
-        raw_request(gone, "/v1/models")
+        server.without_host()
     server.close()
 
 
@@ -195,15 +193,3 @@ def test_the_curl_command_is_the_page_s() -> None:
 def test_an_address_must_be_one(gateway: str) -> None:
     with pytest.raises(InvalidValue, match="gateway"):
         Server(gateway, HOST, model="qwen")
-
-
-def test_metrics_become_numbers(url: str) -> None:
-    found = scrape(url, HOST)
-    assert found['vllm:num_requests_running{model_name="qwen"}'] == 2
-    assert total(found, "vllm:e2e_request_latency_seconds_count") == 4
-    with pytest.raises(QwenkitError, match="no metric"):
-        total(found, "vllm:nothing")
-    with pytest.raises(NotFound):
-        scrape(url, "other.example.com")
-    with pytest.raises(Rejected, match="cannot be read"):
-        parse("<html>{")

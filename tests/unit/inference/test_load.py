@@ -14,7 +14,7 @@ from inference_server import HOST, Vllm, serving
 from qwenkit.errors import InvalidValue
 from qwenkit.inference.client import Server
 from qwenkit.inference.load import run_load
-from qwenkit.inference.results import LoadResult, Request, nearest_rank, percentiles
+from qwenkit.inference.results import LoadRequest, LoadResult, nearest_rank, percentiles
 
 
 @pytest.fixture
@@ -99,8 +99,9 @@ def test_no_connection_and_a_timeout(server: Server, vllm: Vllm) -> None:
 
 
 def test_what_runs_too_long_is_given_up_and_counted(server: Server, vllm: Vllm) -> None:
-    vllm.hang = True
-    result = short(server, clients=2, seconds=0.1, drain_s=0.1)
+    vllm.delay_s = 0.15  # each piece in time, the whole answer not
+    server.timeout_s = 0.2
+    result = short(server, clients=2, seconds=0.1)
     assert result.summary()["errors"] == {"unfinished": 2}
 
 
@@ -149,5 +150,5 @@ def test_the_nearest_rank_is_a_value_that_enough_do_not_exceed(
 
 
 def test_an_answer_of_one_token_has_no_time_per_token() -> None:
-    one = Request(1.0, 2.0, "ok", "", 1.5, 1.5, 1)
+    one = LoadRequest(1.0, 2.0, "ok", "", 1.5, 1.5, 1)
     assert (one.ttft_s, one.tpot_s, one.latency_s) == (0.5, None, 1.0)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwenkit.errors import Conflict, TransferError
+from qwenkit.errors import Conflict
 from qwenkit.weights.checkpoint import Checkpoint, Checkpoints
 from qwenkit.weights.parts import (
     MAX_PARTS,
@@ -146,11 +146,10 @@ def test_patience_ends_and_grows() -> None:
     assert (len(tries), len(told)) == (5, 3)
 
 
-def test_a_cancelled_wait_ends() -> None:
-    cancel = threading.Event()
-    stop = Stop(cancel)
-    cancel.set()
-    with pytest.raises(TransferError):
+def test_a_wait_ends_when_the_work_should() -> None:
+    stop = Stop()
+    threading.Timer(0.05, stop.set).start()
+    with pytest.raises(Stopped):
         stop.wait(3600)
 
 

@@ -12,7 +12,7 @@ from qwenkit.capacity.candidates import Candidate, ScalingChoice
 from qwenkit.cluster.diagnosis.timeline import ColdStartStep, Timeline
 from qwenkit.cluster.scale import Replicas
 from qwenkit.errors import InvalidValue
-from qwenkit.inference.results import LoadResult, Request
+from qwenkit.inference.results import LoadRequest, LoadResult
 from qwenkit.widgets.charts import cold_start_chart, front_chart, load_chart
 from qwenkit.widgets.svg import Axis, Chart, changes, text_width
 from qwenkit.widgets.whatif import WhatIf
@@ -180,9 +180,9 @@ def test_a_step_line_keeps_its_changes_and_its_end():
 
 def load(*latencies: float) -> LoadResult:
     requests = [
-        Request(2.0 * i, 2.0 * i + s, "ok", "", 0.1, 0.9, 8) for i, s in enumerate(latencies)
+        LoadRequest(2.0 * i, 2.0 * i + s, "ok", "", 0.1, 0.9, 8) for i, s in enumerate(latencies)
     ]
-    failed = Request(9.0, 9.5, "failed", "http 503", None, 0, 0)
+    failed = LoadRequest(9.0, 9.5, "failed", "http 503", None, 0, 0)
     return LoadResult(1, (*requests, failed), 10.0, began=0.0)
 
 

@@ -1,0 +1,62 @@
+"""What does the Job's log contain? Lines of JSON: progress, then a report or an error."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from qwenkit import errors
+from qwenkit.errors import QwenkitError, TransferError
+from qwenkit.weights.progress import Progress
+from qwenkit.weights.report import FileReport, UploadReport
+
+
+def read_progress(line: str) -> Progress | None:
+    """Return the progress in a line of the log, None if there is none."""
+    state = _parsed(line).get("progress")
+    try:
+        return Progress(**state) if isinstance(state, dict) else None
+    except TypeError:  # from another version of qwenkit
+        return None
+
+
+def read_report(log: str, target: str) -> UploadReport:
+    """Return the report of the upload to ``target``.
+
+    Raises:
+        TransferError: the log has no report.
+    """
+    for line in reversed(log.splitlines()):
+        answer = _parsed(line)
+        if "url" in answer:
+            try:
+                files = tuple(FileReport(**file) for file in answer["files"])
+                return UploadReport(**answer | {"files": files})
+            except (KeyError, TypeError):
+                break
+    raise TransferError(
+        f"{target} is complete, but the Job's log has no report",
+        "the image holds another version of qwenkit, or the log was cut",
+        f"qwenkit verify {target} shows the result",
+    )
+
+
+def read_error(log: str) -> QwenkitError | None:
+    """Return the error that the upload printed, in its own class; None if there is none."""
+    for line in reversed(log.splitlines()):
+        answer = _parsed(line)
+        found = getattr(errors, str(answer.pop("error", "")), None)
+        if isinstance(found, type) and issubclass(found, QwenkitError):
+            error = found.__new__(found)
+            what, why, fix = (str(answer.pop(part, "")) for part in ("what", "why", "fix"))
+            QwenkitError.__init__(error, what, why, fix, **answer)
+            return error
+    return None
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    try:
+        answer = json.loads(line) if line.startswith("{") else {}
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
