@@ -39,6 +39,10 @@ class Settings(Layered):
 
     Raises:
         SettingsError: an unknown, mistyped or impossible value, naming it and the rule.
+
+    >>> from qwenkit import Settings
+    >>> Settings(max_scale=2).max_scale
+    2
     """
 
     model_config = SettingsConfigDict(

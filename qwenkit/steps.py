@@ -33,7 +33,13 @@ Document = Mapping[str, Any]
 
 
 def doctor(settings: Settings) -> PreflightReport:
-    """Check every prerequisite of the course; what is missing is in the report, not raised."""
+    """Check every prerequisite of the course; what is missing is in the report, not raised.
+
+    >>> from qwenkit import Settings, doctor
+    >>> report = doctor(Settings())
+    >>> report.ok
+    True
+    """
     return examine(
         settings,
         bucket_check=lambda: Weights.of(settings).check(),
@@ -50,6 +56,10 @@ def apply(settings: Settings, documents: Iterable[Document]) -> tuple[Applied, .
         SettingsError: the keys, the bucket or its endpoint are not set.
         Rejected: lint finds an error, or the API server refuses a document.
         Conflict: a name is taken by an object that is not this run's.
+
+    >>> from qwenkit import Settings, apply, render
+    >>> [one.kind for one in apply(Settings(), render(Settings())[:3])]
+    ['Secret', 'PersistentVolume', 'PersistentVolumeClaim']
     """
     return rollout.apply_all(Cluster.connect(settings), _ready_to_send(settings, documents))
 
@@ -67,13 +77,22 @@ def deploy(settings: Settings, *, on_change: OnChange | None = None) -> Deployed
         Conflict: a name is taken by an object that is not this run's; nothing was changed.
         NotReady: the Service will not become ready; why and fix say what is wrong.
         WaitTimeout: it did not become ready in time.
+
+    >>> from qwenkit import Settings, deploy
+    >>> deploy(Settings()).revision
+    'examples-00001'
     """
     documents = _ready_to_send(settings, render(settings))
     return rollout.deploy(Cluster.connect(settings), settings, documents, on_change=on_change)
 
 
 def explain(settings: Settings) -> Explanation:
-    """Return why the Service is not ready, or that it is: one cause, its evidence, one fix."""
+    """Return why the Service is not ready, or that it is: one cause, its evidence, one fix.
+
+    >>> from qwenkit import Settings, explain
+    >>> explain(Settings()).code
+    'ready'
+    """
     return diagnosis.explain(Cluster.connect(settings), settings.service)
 
 
@@ -83,6 +102,10 @@ def find_server(settings: Settings) -> Server:
     Raises:
         NotFound: the Service does not exist, or the gateway's address is not known.
         NotReady: the Service has no URL yet.
+
+    >>> from qwenkit import Settings, find_server
+    >>> find_server(Settings()).ask("杭州西湖", max_tokens=2, temperature=0).text
+    '西湖位于'
     """
     found = gateway.find_gateway(Cluster.connect(settings), settings)
     return Server(
@@ -97,6 +120,10 @@ def run_load(
 
     Raises:
         NotFound: the Service does not exist, or the gateway's address is not known.
+
+    >>> from qwenkit import Settings, run_load
+    >>> run_load(Settings(load_clients=2, load_seconds=1)).summary()["errors"]
+    {}
     """
     return load.run_load(
         find_server(settings),
@@ -116,13 +143,23 @@ def teardown(
     Raises:
         Conflict: an object of this run is in use by another.
         WaitTimeout: something did not go away in time.
+
+    >>> from qwenkit import Settings, audit, teardown
+    >>> removed = teardown(Settings())
+    >>> audit(Settings()).found
+    ()
     """
     cluster = Cluster.connect(settings)
     return removal.teardown(cluster, settings, weights=_weights(settings), on_step=on_step)
 
 
 def audit(settings: Settings) -> Leaks:
-    """Look for whatever carries this run's labels, and for what the bucket still holds."""
+    """Look for whatever carries this run's labels, and for what the bucket still holds.
+
+    >>> from qwenkit import Settings, audit
+    >>> len(audit(Settings()).found) > 0  # the service still runs
+    True
+    """
     return removal.audit(Cluster.connect(settings), settings, weights=_weights(settings))
 
 

@@ -18,6 +18,10 @@ class Objective:
     """What the service must keep; None where it does not matter.
 
     ``failed_share`` is the share of requests that may fail or stay unanswered.
+
+    >>> from qwenkit import Objective
+    >>> Objective(ttft_p95_s=5).ttft_p95_s
+    5
     """
 
     ttft_p95_s: float | None = None

@@ -25,6 +25,10 @@ class Environment:
         active_for_s: for how long they were Active by then, without traffic; None for 10 minutes
             if min-scale holds them, else for pods that became ready just now.
         price_per_gpu_hour: in any currency.
+
+    >>> from qwenkit import Environment
+    >>> Environment(gpus=3, initial_ready=1).gpus
+    3
     """
 
     gpus: int | None = None

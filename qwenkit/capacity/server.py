@@ -249,6 +249,9 @@ class VllmServer:
 
     Raises:
         InvalidValue: unknown GPU or model, or the model does not fit.
+
+    >>> from qwenkit import VllmServer
+    >>> server = VllmServer("V100-16", "Qwen-7B-Chat-Int8")
     """
 
     def __init__(

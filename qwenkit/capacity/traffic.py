@@ -84,6 +84,10 @@ class ClosedLoop:
     """Clients that send their next request when the last one is answered.
 
     ``schedule`` lists (from second, clients); a client that is no longer wanted finishes first.
+
+    >>> from qwenkit import ClosedLoop
+    >>> ClosedLoop(((0, 1), (60, 5), (150, 0))).end_s
+    150
     """
 
     schedule: tuple[tuple[float, int], ...]
@@ -130,7 +134,13 @@ def bursts(
     lengths: Lengths | None = None,
     seed: int = 0,
 ) -> OpenLoop:
-    """Return Poisson arrivals with a burst of ``burst_s`` at the end of every ``every_s``."""
+    """Return Poisson arrivals with a burst of ``burst_s`` at the end of every ``every_s``.
+
+    >>> from qwenkit import bursts
+    >>> hour = bursts(0.02, 0.5, 3600, every_s=900, burst_s=60)
+    >>> len(hour.arrivals) > 100
+    True
+    """
     _positive(every_s=every_s, burst_s=burst_s)
     for name, value in (("rate_per_s", rate_per_s), ("burst_per_s", burst_per_s)):
         if not 0 <= value < math.inf:

@@ -37,6 +37,11 @@ class Cluster:
         namespace: the namespace of namespaced objects, unless a read names another.
         run: the run whose objects may be changed.
         timeout_s: limit of one request.
+
+    >>> from qwenkit import Cluster, Settings
+    >>> cluster = Cluster.connect(Settings())
+    >>> [node["metadata"]["name"] for node in cluster.list("node")]
+    ['gpu-node-1']
     """
 
     def __init__(

@@ -125,6 +125,11 @@ def wait_bound(
     Raises:
         NotReady: it never will be, as with a released PV.
         WaitTimeout: it is not bound in time.
+
+    >>> from qwenkit import Cluster, Settings, wait_bound
+    >>> s = Settings()
+    >>> wait_bound(Cluster.connect(s), s.volume, timeout_s=10).value["status"]["phase"]
+    'Bound'
     """
 
     def cause(claim: Obj) -> Explanation:

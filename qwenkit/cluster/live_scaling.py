@@ -28,6 +28,11 @@ def live_scaling(cluster: Cluster, service: str) -> LiveScaling:
     Raises:
         NotFound: there is no such Service.
         NotReady: none of its revisions has become ready.
+
+    >>> from qwenkit import Cluster, Settings, live_scaling
+    >>> running = live_scaling(Cluster.connect(Settings()), Settings().service)
+    >>> running.spec.total, running.spec.target
+    (2.0, 1.4)
     """
     status = cluster.get(KSVC, service).get("status") or {}
     name = str(status.get("latestReadyRevisionName") or "")

@@ -75,6 +75,12 @@ class ReplicaWatch:
     """Samples the replicas in a thread while a load runs. Also a context manager.
 
     A sample that fails is left out; ``error`` holds the last reason.
+
+    >>> from qwenkit import Cluster, ReplicaWatch, Settings, run_load
+    >>> with ReplicaWatch(Cluster.connect(Settings()), Settings().service) as watch:
+    ...     load = run_load(Settings())
+    >>> watch.samples(since=load.began)[0].ready >= 1
+    True
     """
 
     def __init__(self, cluster: Cluster, service: str, *, every_s: float = 1.0) -> None:
@@ -144,6 +150,11 @@ def wait_replicas(
 
     Raises:
         WaitTimeout: the goal was not reached in time.
+
+    >>> from qwenkit import Cluster, Settings, wait_replicas
+    >>> cluster = Cluster.connect(Settings())
+    >>> wait_replicas(cluster, Settings().service, at_most=3, timeout_s=60).value.ready <= 3
+    True
     """
     goal = f"at least {ready} ready" if at_most is None else f"at most {at_most} left"
     fix = "is there still traffic? Without it, replicas go after the stable window and the grace"
@@ -186,6 +197,12 @@ def change_scaling(
         InvalidValue: a value is not text, as annotations are.
         Rejected: the webhook refuses a value.
         NotReady: the new revision fails; the old one keeps serving.
+
+    >>> from qwenkit import Cluster, Settings, change_scaling
+    >>> cluster = Cluster.connect(Settings())
+    >>> changed = change_scaling(cluster, Settings().service, {"target": "1"}, timeout_s=60)
+    >>> changed.new_revision
+    'examples-00002'
     """
     for name, value in annotations.items():
         if value is not None and not isinstance(value, str):

@@ -38,6 +38,11 @@ def record(*, waited: Mapping[str, float] | None = None, **result: Any) -> Recor
     Args:
         waited: what the notebook waited for, in seconds each; the run's report sums them up.
         result: JSON-ready values and frozen dataclasses. Never a secret.
+
+    >>> from qwenkit import record
+    >>> record(waited={"load": 30}, peak_replicas=3)
+    peak_replicas: 3
+    waited 30 s for load
     """
     return Record(result, waited or {})
 

@@ -77,6 +77,12 @@ class Server:
         host: the Service's host name.
         model: the name that the server was started with.
         timeout_s: limit of one request, cold start included.
+
+    >>> from qwenkit import Settings, find_server
+    >>> server = find_server(Settings())
+    >>> answer = server.ask("杭州西湖", max_tokens=2)
+    >>> answer.usage["completion_tokens"]
+    2
     """
 
     def __init__(self, gateway: str, host: str, *, model: str, timeout_s: float = 600) -> None:

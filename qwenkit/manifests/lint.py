@@ -31,6 +31,10 @@ def lint(
         features: the cluster's ConfigMap config-features. Unknown (``None``) assumes that
             volume claims are allowed, as they must be for this project.
         gpu: the GPU of the nodes (V100-16, V100-32, A10 or T4), if known.
+
+    >>> from qwenkit import Settings, lint, render
+    >>> {finding.level for finding in lint(render(Settings()))} <= {"warning", "advice"}
+    True
     """
     plain_docs: list[Doc] = [plain(doc) for doc in docs if isinstance(doc, Mapping)]
     found = lint_storage.findings(plain_docs)

@@ -36,7 +36,12 @@ _ON_THE_PAGE = [PREFIX + key for key in ("metric", "target", "max-scale")]
 
 
 def render(settings: Settings) -> list[CommentedMap]:
-    """Render Secret (without keys), PersistentVolume, PersistentVolumeClaim and Service."""
+    """Render Secret (without keys), PersistentVolume, PersistentVolumeClaim and Service.
+
+    >>> from qwenkit import Settings, render
+    >>> [document["kind"] for document in render(Settings())]
+    ['Secret', 'PersistentVolume', 'PersistentVolumeClaim', 'Service']
+    """
     own = ours(settings)
     claim: dict[str, Scalar] = {"volume": settings.volume, "namespace": settings.namespace, **own}
     secret_ref: dict[str, Scalar] = {"secret": secret_name(settings)}
@@ -54,7 +59,13 @@ def render(settings: Settings) -> list[CommentedMap]:
 
 
 def as_documented(settings: Settings) -> CommentedMap:
-    """Render the documentation page's own Service, nothing added."""
+    """Render the documentation page's own Service, nothing added.
+
+    >>> from qwenkit import Settings, as_documented
+    >>> pod = as_documented(Settings())["spec"]["template"]["spec"]
+    >>> pod["containers"][0]["resources"]["limits"]
+    {'cpu': '32', 'memory': '64Gi', 'nvidia.com/gpu': '1'}
+    """
     given = scaling_annotations(settings)
     scaling: dict[str, Scalar] = {SETTING_OF[key]: given[key] for key in _ON_THE_PAGE}
     values = _server(settings) | scaling | {"command_line": documented_command(settings)}

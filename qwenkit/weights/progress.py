@@ -40,7 +40,12 @@ def format_progress(progress: Progress) -> str:
 
 
 def format_bytes(count: float) -> str:
-    """Return a size with a decimal unit, as hubs and OSS bills do."""
+    """Return a size with a decimal unit, as hubs and OSS bills do.
+
+    >>> from qwenkit import format_bytes
+    >>> format_bytes(9_128_000_000)
+    '9.1 GB'
+    """
     for unit in ("B", "kB", "MB", "GB"):
         if abs(count) < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

@@ -48,7 +48,14 @@ class PrefixContents:
 
 
 class Weights:
-    """A folder of a bucket that holds one model."""
+    """A folder of a bucket that holds one model.
+
+    >>> from qwenkit import Settings, Weights, repository
+    >>> weights = Weights.of(Settings())
+    >>> report = weights.upload(repository(Settings()))
+    >>> weights.verify().ok
+    True
+    """
 
     def __init__(self, bucket: oss2.Bucket, prefix: str, *, run: str) -> None:
         self.bucket, self.prefix, self._run = bucket, prefix, run
@@ -145,7 +152,13 @@ class Weights:
 
 
 def repository(settings: Settings) -> Repository:
-    """Open the model source of the settings."""
+    """Open the model source of the settings.
+
+    >>> from qwenkit import Settings, repository
+    >>> listing = repository(Settings()).listing()
+    >>> any(file.path.endswith(".safetensors") for file in listing.files)
+    True
+    """
     return open_source(
         settings.model_source,
         modelscope_endpoint=settings.modelscope_endpoint,

@@ -37,7 +37,12 @@ _DESIRED_READY = {"desired": GREY, "ready": BLUE}
 
 
 def cold_start_chart(timeline: Timeline) -> Chart:
-    """Draw the steps of a cold start as bars on one time axis."""
+    """Draw the steps of a cold start as bars on one time axis.
+
+    >>> from qwenkit import Cluster, Settings, cold_start, cold_start_chart
+    >>> cold_start_chart(cold_start(Cluster.connect(Settings()), Settings().service))
+    cold start: ... s, longest: ...
+    """
     left = 16 + max((text_width(step.name) for step in timeline.steps), default=0.0)
     foot = 10 + _ROW * max(1, len(timeline.steps))
     # Room at the right for the seconds behind the longest bar.
@@ -58,7 +63,14 @@ def cold_start_chart(timeline: Timeline) -> Chart:
 
 
 def load_chart(load: LoadResult, samples: Sequence[Replicas]) -> Chart:
-    """Draw each request's latency above, and desired and ready replicas below, on one time axis."""
+    """Draw each request's latency above, and desired and ready replicas below, on one time axis.
+
+    >>> from qwenkit import Cluster, ReplicaWatch, Settings, load_chart, run_load
+    >>> watch = ReplicaWatch(Cluster.connect(Settings()), Settings().service).start()
+    >>> load = run_load(Settings(load_seconds=1))
+    >>> print("drawn:", load_chart(load, watch.stop().samples(since=load.began)))
+    drawn: ... requests, 0 failed, at most ... replicas ready
+    """
     requests = load.requests
     end = max([1.0, *(each.at_s for each in samples), *(each.start_s for each in requests)])
     upper, lower = _two_plots(

@@ -32,7 +32,13 @@ class Shown:
 
 
 def show_yaml(*docs: Any) -> Shown:
-    """Show documents as YAML that can be copied as it is, comments kept."""
+    """Show documents as YAML that can be copied as it is, comments kept.
+
+    >>> from qwenkit import show_yaml
+    >>> show_yaml({"kind": "ConfigMap"})
+    kind: ConfigMap
+    <BLANKLINE>
+    """
     # Here, because tables are shown without them, in Pyodide too.
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
@@ -52,6 +58,11 @@ def show_table(rows: Iterable[Any], *columns: str, empty: str = "nothing") -> Sh
         rows: one per line; a tuple has the order of ``columns``.
         columns: names of attributes or keys; also the headings.
         empty: the text if there is no row.
+
+    >>> from qwenkit import show_table
+    >>> show_table([("V100-16", 3)], "gpu", "count")
+    gpu      count
+    V100-16  3
     """
     cells = [[_text(_get(row, i, name)) for i, name in enumerate(columns)] for row in rows]
     if not cells:

@@ -16,7 +16,13 @@ _LINE = "font-family:monospace;font-size:0.9em;white-space:pre"
 
 
 class TransferProgress:
-    """Give it to an upload as its ``progress``, within ``with``."""
+    """Give it to an upload as its ``progress``, within ``with``.
+
+    >>> from qwenkit import Settings, TransferProgress, Weights, repository
+    >>> with TransferProgress() as progress:
+    ...     report = Weights.of(Settings()).upload(repository(Settings()), progress=progress)
+    listing the files
+    """
 
     def __init__(self) -> None:
         self._text, self._share = "listing the files", 0.0

@@ -56,6 +56,12 @@ class WhatIf:
         model: the model served.
         startup_s: how long a pod takes from created to ready.
         clients: closed-loop clients at the start.
+
+    >>> from qwenkit import Cluster, Settings, WhatIf, live_scaling
+    >>> running = live_scaling(Cluster.connect(Settings()), Settings().service)
+    >>> panel = WhatIf(running.annotations, gpu="V100-16")
+    >>> panel.propose(max_scale=2).peak_replicas
+    2
     """
 
     def __init__(

@@ -54,6 +54,11 @@ def cold_start(cluster: Cluster, service: str, revision: str | None = None) -> T
 
     Raises:
         NotFound: it has no pod, as a revision that is scaled to zero.
+
+    >>> from qwenkit import Cluster, Settings, cold_start
+    >>> timeline = cold_start(Cluster.connect(Settings()), Settings().service)
+    >>> timeline.total_s > 0
+    True
     """
     labels = {SERVICE_LABEL: service} | ({REVISION_LABEL: revision} if revision else {})
     pods = cluster.list(POD, labels=labels)
