@@ -1,7 +1,8 @@
-"""The sandbox's time: seconds that may run faster than the wall's."""
+"""What time is it in the sandbox? Its seconds may run faster than the wall clock's."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from qwenkit.sandbox.kube.objects import parse_timestamp, utc_now
@@ -20,7 +21,7 @@ class Clock:
         return (time.monotonic() - self._start) * self.scale
 
     def unix_ns(self) -> int:
-        """Return this clock's moment as nanoseconds of the epoch, as if it had begun on time."""
+        """Return the sandbox's time as nanoseconds of the epoch."""
         return self._epoch_ns + int(self.now() * 1e9)
 
     def real(self, seconds: float) -> float:
@@ -28,6 +29,11 @@ class Clock:
         return seconds / self.scale
 
     def moment(self, timestamp: str) -> float:
-        """Return when, on this clock, an API timestamp was written; past ones are negative."""
+        """Return the time on this clock at which an API timestamp was written, negative if past."""
         age = (utc_now() - parse_timestamp(timestamp)).total_seconds()
         return self.now() - max(0.0, age) * self.scale
+
+
+def loop_time() -> float:
+    """Return the running event loop's time in real seconds, the clock of its timers."""
+    return asyncio.get_running_loop().time()

@@ -1,4 +1,4 @@
-"""Events about objects, counted as the cluster counts them."""
+"""How are events about objects recorded, and repeated ones counted?"""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from qwenkit.sandbox.kube.store import ObjectStore
 NORMAL, WARNING = "Normal", "Warning"
 
 
-class Recorder:
-    """Writes events; what repeats raises the count of the first one.
+class EventRecorder:
+    """Writes events; a repeated one raises the count of the first.
 
     Args:
         store: where the events go.
-        component: who reports; also the event's source.
+        component: the event's source.
         host: the node, for a kubelet.
     """
 
@@ -25,15 +25,16 @@ class Recorder:
         self._store, self._component, self._host = store, component, host
         self._known: dict[tuple[str, ...], str] = {}
 
-    def normal(self, about: Object, reason: str, message: str, *, field: str = "") -> None:
-        """Record something that went as it should."""
-        self._record(about, NORMAL, reason, message, field)
+    def normal(self, about: Object, reason: str, message: str) -> None:
+        """Record a normal event."""
+        self.record(about, NORMAL, reason, message)
 
-    def warning(self, about: Object, reason: str, message: str, *, field: str = "") -> None:
-        """Record something that did not."""
-        self._record(about, WARNING, reason, message, field)
+    def warning(self, about: Object, reason: str, message: str) -> None:
+        """Record a warning."""
+        self.record(about, WARNING, reason, message)
 
-    def _record(self, about: Object, kind: str, reason: str, message: str, field: str) -> None:
+    def record(self, about: Object, kind: str, reason: str, message: str, field: str = "") -> None:
+        """Record a Normal or Warning event; ``field`` is the path of the container concerned."""
         key = (about["metadata"]["uid"], field, kind, reason, message)
         namespace = about["metadata"].get("namespace", "default")
         now = timestamp(utc_now())
@@ -56,7 +57,7 @@ class Recorder:
 
 
 def event_about(about: Object, kind: str, reason: str, message: str, field: str = "") -> Object:
-    """Return the parts that every event has."""
+    """Return the fields that every event has."""
     metadata = about["metadata"]
     involved: dict[str, Any] = {
         "kind": about["kind"],
@@ -80,7 +81,7 @@ def event_about(about: Object, kind: str, reason: str, message: str, field: str 
 
 
 def create(store: ObjectStore, event: Object) -> bool:
-    """Store an event; False where its namespace goes away: events about that help nobody."""
+    """Store an event; return False if its namespace is being deleted and takes no more objects."""
     try:
         store.create("Event", event)
     except ApiError:

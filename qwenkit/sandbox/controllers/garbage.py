@@ -1,31 +1,32 @@
-"""What loses its last owner goes too; foreground deletion waits for it."""
+"""Which objects are deleted because their owners are? Foreground deletion waits for them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qwenkit.sandbox.controllers.loop import Controller, Key, World, deleting
+from qwenkit.sandbox.controllers.loop import Context, Controller
+from qwenkit.sandbox.controllers.object_fields import Key, deleting, set_finalizer
 from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
-Place = tuple[str, str | None, str]
+_Place = tuple[str, str | None, str]  # kind, namespace, name
 
 
 class GarbageCollector(Controller):
-    """Deletes dependents of objects that are gone. Its keys are ("", owner's uid)."""
+    """Deletes the dependents of deleted objects. Its keys are ("", owner's uid)."""
 
     name = "garbage"
     kind = ""
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
-        self.watches = frozenset(kind.name for kind in world.store.kinds if kind.name != "Event")
-        self._places: dict[str, Place] = {}
-        self._owned: dict[str, dict[str, None]] = {}  # ordered: what came first goes first
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.watches = frozenset(kind.name for kind in self.store.kinds if kind.name != "Event")
+        self._places: dict[str, _Place] = {}
+        self._owned: dict[str, dict[str, None]] = {}  # ordered: the first created is deleted first
 
     def keys(self, change: WatchEvent) -> Iterable[Key]:
-        """Look after dependents of what is gone or waits for them; check new ones' owners."""
+        """Queue owners that are gone or wait for their dependents, after a delay."""
         metadata = change.object["metadata"]
         uid, owners = metadata["uid"], [ref["uid"] for ref in _owners(change.object)]
         if change.type == "DELETED":
@@ -62,7 +63,7 @@ class GarbageCollector(Controller):
                 self._release(owner, FOREGROUND)
 
     def _later(self, uid: str) -> None:
-        self.later(("", uid), self.world.delays.collect_garbage)
+        self.later(("", uid), self.context.delays.collect_garbage)
 
     def _find(self, uid: str) -> Object | None:
         place = self._places.get(uid)
@@ -91,9 +92,7 @@ class GarbageCollector(Controller):
             self.store.update(self._kind(obj), obj)
 
     def _release(self, owner: Object, finalizer: str) -> None:
-        finalizers = owner["metadata"]["finalizers"]
-        owner["metadata"]["finalizers"] = [item for item in finalizers if item != finalizer]
-        self.store.update(self._kind(owner), owner)
+        set_finalizer(self.store, self._kind(owner), owner, finalizer, present=False)
 
     def _kind(self, obj: Object) -> str:
         return self._places[obj["metadata"]["uid"]][0]

@@ -1,7 +1,7 @@
-"""What a control loop is, and the queue that all of them share.
+"""What is a control loop, and the queue that all of them share.
 
 A controller names the kinds that it watches, turns each change into the keys of the objects that
-it answers for, and reconciles one key at a time from what the store holds then. One worker
+it is responsible for, and reconciles one key at a time from what the store holds then. One worker
 takes the keys in order; a key that waits is queued once.
 """
 
@@ -13,7 +13,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from qwenkit.sandbox.controllers.clock import Clock
+from qwenkit.sandbox.controllers.clock import Clock, loop_time
+from qwenkit.sandbox.controllers.events import EventRecorder
+from qwenkit.sandbox.controllers.object_fields import Key, controller_of, key_of
 from qwenkit.sandbox.kube.api_error import ApiError
 from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object
@@ -21,7 +23,7 @@ from qwenkit.sandbox.kube.store import ObjectStore
 
 log = logging.getLogger("qwenkit.sandbox.controllers")
 
-Key = tuple[str, str]
+KNATIVE_NAMESPACE = "knative-serving"
 ImageResolver = Callable[[str], str | None]
 _RETRY_FIRST_S, _RETRY_LAST_S = 0.01, 60.0
 _DOUBLINGS = 13
@@ -46,10 +48,9 @@ class Queue:
     def add_after(self, controller: Controller, key: Key, seconds: float) -> None:
         """Queue a key after real seconds, unless a timer queues it before that.
 
-        One timer a key is enough: whoever reconciles asks again for what is still to come.
+        One timer for each key is enough: a reconciliation asks again for what is still to come.
         """
-        loop = asyncio.get_running_loop()
-        timer, due = (controller.name, key), loop.time() + max(0.0, seconds)
+        timer, due = (controller.name, key), loop_time() + max(0.0, seconds)
         if (known := self._timers.get(timer)) and known.when() <= due:
             return
         if known:
@@ -59,7 +60,7 @@ class Queue:
             self._timers.pop(timer, None)
             self.add(controller, key)
 
-        self._timers[timer] = loop.call_at(due, fire)
+        self._timers[timer] = asyncio.get_running_loop().call_at(due, fire)
 
     async def get(self) -> tuple[Controller, Key]:
         """Wait for the next key."""
@@ -79,9 +80,9 @@ class Queue:
 
 @dataclass(frozen=True)
 class Delays:
-    """How long things take that the sandbox has no other reason to wait for, in seconds.
+    """How long the steps take that nothing else in the sandbox slows down, in real seconds.
 
-    They are what a small real cluster shows; tests shorten them.
+    The values are those of a small real cluster; tests shorten them.
     """
 
     resolve_image: float = 0.05
@@ -92,18 +93,21 @@ class Delays:
 
 
 @dataclass
-class World:
-    """What every controller works with."""
+class Context:
+    """What every controller works with.
+
+    ``resolve_image`` returns why an image's tag cannot be resolved, or None when it can.
+    """
 
     store: ObjectStore
     clock: Clock
+    resolve_image: ImageResolver
     queue: Queue = field(default_factory=Queue)
     delays: Delays = field(default_factory=Delays)
-    resolve_image: ImageResolver = lambda image: None
 
     def config(self, name: str) -> Mapping[str, str]:
-        """Return the data of a ConfigMap of knative-serving, empty if it is not there."""
-        found = self.store.find("ConfigMap", "knative-serving", name) or {}
+        """Return the data of a ConfigMap of knative-serving, empty if there is none."""
+        found = self.store.find("ConfigMap", KNATIVE_NAMESPACE, name) or {}
         data: Mapping[str, str] = found.get("data") or {}
         return data
 
@@ -115,20 +119,31 @@ class _Failure:
 
 
 class Controller:
-    """One control loop. Subclasses set the class fields and ``reconcile``."""
+    """One control loop. Subclasses set the class fields and ``reconcile``.
+
+    ``configs`` are the ConfigMaps that concern every object of the kind, ``component`` is the
+    source of the events.
+    """
 
     name: str
     kind: str
+    component = ""
     watches: frozenset[str] = frozenset()
+    configs: frozenset[str] = frozenset()
 
-    def __init__(self, world: World) -> None:
-        self.world, self.store = world, world.store
+    def __init__(self, context: Context) -> None:
+        self.context, self.store = context, context.store
+        self.recorder = EventRecorder(context.store, self.component)
         self._failures: dict[Key, _Failure] = {}
+        self._waits: dict[Key, tuple[object, float]] = {}
 
     def keys(self, change: WatchEvent) -> Iterable[Key]:
-        """Return whom a change concerns: the object itself, or its owner of our kind."""
+        """Return the keys that a change concerns: the object itself, or its owner of our kind."""
         if change.kind == self.kind:
             return [key_of(change.object)]
+        if change.kind == "ConfigMap":
+            ours = change.object["metadata"]["name"] in self.configs
+            return [key_of(obj) for obj in self.store.list(self.kind)] if ours else []
         owner = controller_of(change.object)
         if owner and self._owns(owner):
             return [(change.object["metadata"].get("namespace", ""), owner["name"])]
@@ -139,7 +154,7 @@ class Controller:
         raise NotImplementedError
 
     def run(self, key: Key) -> None:
-        """Reconcile a key; queue it again, later and later, if that fails."""
+        """Reconcile a key; queue it again, with a growing delay, if that fails."""
         before = self._failures.get(key)
         try:
             self.reconcile(*key)
@@ -152,7 +167,7 @@ class Controller:
             log.info("%s: fine again after %d failures", self._about(key), before.count)
 
     def retry(self, key: Key, why: str, error: Exception | None = None) -> None:
-        """Queue a key that failed again, with a growing delay; log what is news of it."""
+        """Queue a key that failed again, with a growing delay; log what is new about it."""
         before = self._failures.get(key, _Failure(0, ""))
         failure = self._failures[key] = _Failure(before.count + 1, why)
         # The first, each that differs, and else the 2nd, 4th, 8th …
@@ -163,11 +178,30 @@ class Controller:
 
     def later(self, key: Key, seconds: float) -> None:
         """Queue a key after some seconds of real time."""
-        self.world.queue.add_after(self, key, seconds)
+        self.context.queue.add_after(self, key, seconds)
 
     def after(self, key: Key, seconds: float) -> None:
         """Queue a key after some seconds of sandbox time."""
-        self.later(key, self.world.clock.real(seconds))
+        self.later(key, self.context.clock.real(seconds))
+
+    def waited(self, key: Key, what: object, seconds: float) -> bool:
+        """Return whether real seconds have passed since the first call with the same ``what``.
+
+        Until then each call queues the key for that moment. A key waits for one thing at a time.
+        """
+        known, due = self._waits.get(key, (None, 0.0))
+        if known != what:
+            due = loop_time() + seconds
+            self._waits[key] = (what, due)
+        left = due - loop_time()
+        if left > 0:
+            self.later(key, left)
+        return left <= 0
+
+    def write_status(self, obj: Object, status: Object) -> None:
+        """Write an object's status, also if the object has changed since it was read."""
+        metadata = {**obj["metadata"], "resourceVersion": None}
+        self.store.update_status(self.kind, {**obj, "metadata": metadata, "status": status})
 
     def _about(self, key: Key) -> str:
         return f"controller {self.name}: {self.kind} {'/'.join(filter(None, key))}"
@@ -175,37 +209,3 @@ class Controller:
     def _owns(self, owner: Object) -> bool:
         kind = self.store.kinds[self.kind]
         return (owner["apiVersion"], owner["kind"]) == (kind.api_version, kind.kind)
-
-
-def key_of(obj: Object) -> Key:
-    """Return the namespace and name of an object."""
-    return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
-
-
-def controller_of(obj: Object) -> Object | None:
-    """Return the owner reference of the object that manages this one."""
-    references = obj["metadata"].get("ownerReferences", [])
-    return next((reference for reference in references if reference.get("controller")), None)
-
-
-def owned_by(obj: Object, owner: Object) -> bool:
-    """Tell whether ``owner`` manages ``obj``."""
-    reference = controller_of(obj)
-    return reference is not None and reference["uid"] == owner["metadata"]["uid"]
-
-
-def owner_reference(owner: Object) -> Object:
-    """Return the reference that makes ``owner`` manage an object."""
-    return {
-        "apiVersion": owner["apiVersion"],
-        "kind": owner["kind"],
-        "name": owner["metadata"]["name"],
-        "uid": owner["metadata"]["uid"],
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }
-
-
-def deleting(obj: Object) -> bool:
-    """Tell whether the object waits for its deletion."""
-    return "deletionTimestamp" in obj["metadata"]

@@ -1,13 +1,14 @@
-"""What every namespace has: the ServiceAccount ``default``, and the authority of the API's TLS.
+"""What does every namespace hold? The ServiceAccount ``default`` and the API's root certificate.
 
-Each comes with the namespace and comes again if somebody deletes it; it goes with the namespace.
+Each is created with the namespace, and again if somebody deletes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qwenkit.sandbox.controllers.loop import Controller, Key, World, deleting
+from qwenkit.sandbox.controllers.loop import Context, Controller
+from qwenkit.sandbox.controllers.object_fields import Key, deleting
 from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object
 
@@ -19,7 +20,7 @@ _DESCRIPTION = (
 )
 
 
-class _Supplier(Controller):
+class _NamespaceObject(Controller):
     """Keeps one object in every namespace. Its keys are ("", namespace)."""
 
     kind = "Namespace"
@@ -27,14 +28,14 @@ class _Supplier(Controller):
     content_name: str
 
     def keys(self, change: WatchEvent) -> Iterable[Key]:
-        """Look at a namespace that is new, and at one whose object changed or is gone."""
+        """Return a namespace that changed, or whose object changed or was deleted."""
         metadata = change.object["metadata"]
         if change.kind == self.kind:
             return [("", metadata["name"])]
         return [("", metadata["namespace"])] if metadata["name"] == self.content_name else []
 
     def reconcile(self, namespace: str, name: str) -> None:
-        """Supply what a namespace lacks, unless it is going."""
+        """Create or restore the object, unless the namespace is being deleted."""
         home = self.store.find(self.kind, None, name)
         if home is None or deleting(home):
             return
@@ -47,19 +48,19 @@ class _Supplier(Controller):
             self.store.create(self.content, wanted)
 
 
-class AccountSupplier(_Supplier):
-    """Keeps the account under which pods run that name none."""
+class DefaultServiceAccount(_NamespaceObject):
+    """Keeps the account of pods that name none."""
 
     name = "service-account"
     watches = frozenset({"Namespace", "ServiceAccount"})
     content, content_name = "ServiceAccount", ACCOUNT
 
 
-class RootCaPublisher(_Supplier):
-    """Keeps the certificates by which pods know the API server.
+class RootCaPublisher(_NamespaceObject):
+    """Keeps the certificate by which pods verify the API server.
 
     Args:
-        world: what every controller works with.
+        context: what every controller works with.
         root_ca: PEM.
     """
 
@@ -67,12 +68,12 @@ class RootCaPublisher(_Supplier):
     watches = frozenset({"Namespace", "ConfigMap"})
     content, content_name = "ConfigMap", ROOT_CA
 
-    def __init__(self, world: World, root_ca: str) -> None:
-        super().__init__(world)
+    def __init__(self, context: Context, root_ca: str) -> None:
+        super().__init__(context)
         self._data = {"ca.crt": root_ca}
 
     def supply(self, wanted: Object, found: Object | None) -> None:
-        """Create the ConfigMap, or give it its data back."""
+        """Create the ConfigMap, or restore its data."""
         wanted["metadata"]["annotations"] = {"kubernetes.io/description": _DESCRIPTION}
         if found is None:
             self.store.create(self.content, wanted | {"data": self._data})

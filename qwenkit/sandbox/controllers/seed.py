@@ -1,4 +1,4 @@
-"""What is in the cluster before anybody comes: a GPU node, Knative with Kourier, the OSS driver."""
+"""What is in a new cluster? A GPU node, Knative with Kourier, the OSS driver."""
 
 from __future__ import annotations
 
@@ -7,20 +7,35 @@ import uuid
 from collections.abc import Mapping
 
 from qwenkit.capacity.gpu import find_gpu
+from qwenkit.sandbox.controllers.knative.names import KOURIER
+from qwenkit.sandbox.controllers.knative.queue_proxy import HTTP_PORT
+from qwenkit.sandbox.controllers.loop import KNATIVE_NAMESPACE
 from qwenkit.sandbox.controllers.workloads.deployment import BUILT_IN
 from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
 from qwenkit.sandbox.kube.store import ObjectStore
 
 KUBELET_VERSION = "v1.36.2"
-DRIVER = "ossplugin.csi.alibabacloud.com"
+OSS_DRIVER = "ossplugin.csi.alibabacloud.com"
+GPU_RESOURCE = "nvidia.com/gpu"
 QUEUE_IMAGE = "docker.io/lab/queue:1"
 _NVIDIA_DRIVER = "525.105.17"
-_NAMESPACES = ("default", "kube-system", "kube-public", "knative-serving", "kourier-system")
+_KOURIER_NAMESPACE = "kourier-system"
+_NAMESPACES = ("default", "kube-system", "kube-public", KNATIVE_NAMESPACE, _KOURIER_NAMESPACE)
 _SERVING = ("activator", "autoscaler", "controller", "net-kourier-controller", "webhook")
 _GATEWAY = "3scale-kourier-gateway"
-KNATIVE_VERSION = "main-202608"  # what the controllers follow: see the recordings of tests/data
-
-
+KNATIVE_VERSION = "main-202608"  # the recorded one, which the controllers follow
+_CONFIGURATION: Mapping[str, Mapping[str, str]] = {
+    "config-autoscaler": {},
+    "config-defaults": {},
+    "config-deployment": {"queue-sidecar-image": QUEUE_IMAGE},
+    "config-domain": {"example.com": ""},
+    "config-features": {
+        "kubernetes.podspec-persistent-volume-claim": "enabled",
+        "kubernetes.podspec-persistent-volume-write": "enabled",
+    },
+    "config-gc": {},
+    "config-network": {"ingress-class": KOURIER},
+}
 # How a node's label shows each GPU of ``qwenkit.capacity.gpu``.
 _GPU_NAMES: Mapping[str, str] = {
     "V100-16": "Tesla-V100-SXM2-16GB",
@@ -37,31 +52,29 @@ def seed(
     gpu: str,
     gpus: int,
     gateway_port: int,
-    cpu: str = "96",
-    memory: str = "384Gi",
 ) -> None:
-    """Create the objects that are missing; what is there already stays as it is.
+    """Create the missing objects; those that exist already stay as they are.
 
     Args:
         store: the empty or reloaded cluster.
-        node_name: the one node.
+        node_name: the name of the only node.
         gpu: its GPU model, a name of ``qwenkit.capacity.gpu``.
-        gpus: how many it has.
+        gpus: how many GPUs it has.
         gateway_port: where the sandbox's gateway listens.
-        cpu: what the node offers.
-        memory: what the node offers.
 
     Raises:
         InvalidValue: the GPU model is not known.
     """
     for name in _NAMESPACES:
         _add(store, "Namespace", "", name, {})
-    for kind, namespace, name, body in [*_configuration(), *_storage()]:
-        _add(store, kind, namespace, name, body)
-    _add_node(store, node_name, gpu, gpus, {"cpu": cpu, "memory": memory})
+    for name, values in _CONFIGURATION.items():
+        _add(store, "ConfigMap", KNATIVE_NAMESPACE, name, {"data": dict(values)})
+    driver = {"spec": {"attachRequired": False, "podInfoOnMount": True}}
+    _add(store, "CSIDriver", "", OSS_DRIVER, driver)
+    _add_node(store, node_name, gpu, gpus)
     for name in _SERVING:
-        _add_deployment(store, "knative-serving", name)
-    _add_deployment(store, "kourier-system", _GATEWAY)
+        _add_deployment(store, KNATIVE_NAMESPACE, name)
+    _add_deployment(store, _KOURIER_NAMESPACE, _GATEWAY)
     _add_activator(store)
     _add_gateway(store, gateway_port)
 
@@ -77,43 +90,11 @@ def _add(store: ObjectStore, kind: str, namespace: str, name: str, body: Object)
             store.update_status(kind, {**created, "status": body["status"]})
 
 
-def _configuration() -> list[tuple[str, str, str, Object]]:
-    enabled = {
-        "kubernetes.podspec-persistent-volume-claim": "enabled",
-        "kubernetes.podspec-persistent-volume-write": "enabled",
-    }
-    data: Mapping[str, Mapping[str, str]] = {
-        "config-autoscaler": {},
-        "config-defaults": {},
-        "config-deployment": {"queue-sidecar-image": QUEUE_IMAGE},
-        "config-domain": {"example.com": ""},
-        "config-features": enabled,
-        "config-gc": {},
-        "config-network": {"ingress-class": "kourier.ingress.networking.knative.dev"},
-    }
-    return [
-        ("ConfigMap", "knative-serving", name, {"data": dict(values)})
-        for name, values in data.items()
-    ]
-
-
-def _storage() -> list[tuple[str, str, str, Object]]:
-    spec = {"attachRequired": False, "podInfoOnMount": True}
-    return [("CSIDriver", "", DRIVER, {"spec": spec})]
-
-
-def _add_node(
-    store: ObjectStore, name: str, gpu: str, gpus: int, offers: Mapping[str, str]
-) -> None:
-    amounts = {**offers, "ephemeral-storage": "100Gi", "pods": "110", "nvidia.com/gpu": str(gpus)}
-    status = _node_status(name, amounts)
-    labels = _node_labels(name, gpu, gpus)
-    _add(store, "Node", "", name, {"metadata": {"labels": labels}, "spec": {}, "status": status})
-
-
-def _node_labels(name: str, gpu: str, gpus: int) -> dict[str, str]:
+def _add_node(store: ObjectStore, name: str, gpu: str, gpus: int) -> None:
     model = find_gpu(gpu)
-    return {
+    amounts = {"cpu": "96", "memory": "384Gi", "ephemeral-storage": "100Gi", "pods": "110"}
+    status = _node_status(name, {**amounts, GPU_RESOURCE: str(gpus)})
+    labels = {
         "kubernetes.io/hostname": name,
         "kubernetes.io/arch": "amd64",
         "kubernetes.io/os": "linux",
@@ -122,6 +103,7 @@ def _node_labels(name: str, gpu: str, gpus: int) -> dict[str, str]:
         "aliyun.accelerator/nvidia_count": str(gpus),
         "aliyun.accelerator/nvidia_mem": f"{int(model.usable_gib * 1024)}MiB",
     }
+    _add(store, "Node", "", name, {"metadata": {"labels": labels}, "spec": {}, "status": status})
 
 
 def _node_status(name: str, amounts: Mapping[str, str]) -> Object:
@@ -150,33 +132,28 @@ def _node_status(name: str, amounts: Mapping[str, str]) -> Object:
 
 
 def _node_conditions() -> list[Object]:
-    told = (
-        (
-            "MemoryPressure",
-            "False",
-            "KubeletHasSufficientMemory",
-            "has sufficient memory available",
-        ),
-        ("DiskPressure", "False", "KubeletHasNoDiskPressure", "has no disk pressure"),
-        ("PIDPressure", "False", "KubeletHasSufficientPID", "has sufficient PID available"),
-        ("Ready", "True", "KubeletReady", "is posting ready status"),
+    conditions = (
+        ("MemoryPressure", "False", "HasSufficientMemory", "has sufficient memory available"),
+        ("DiskPressure", "False", "HasNoDiskPressure", "has no disk pressure"),
+        ("PIDPressure", "False", "HasSufficientPID", "has sufficient PID available"),
+        ("Ready", "True", "Ready", "is posting ready status"),
     )
     now = timestamp(utc_now())
     return [
         {
             "type": kind,
             "status": status,
-            "reason": reason,
+            "reason": f"Kubelet{reason}",
             "message": f"kubelet {message}",
             "lastHeartbeatTime": now,
             "lastTransitionTime": now,
         }
-        for kind, status, reason, message in told
+        for kind, status, reason, message in conditions
     ]
 
 
 def _add_deployment(store: ObjectStore, namespace: str, name: str) -> None:
-    """Add a component that the sandbox itself stands for: available, and without pods."""
+    """Add a component that is part of the sandbox's own process: available, without pods."""
     labels, now = {"app": name}, timestamp(utc_now())
     container = {"name": name, "image": f"sandbox/{name}"}
     spec = {
@@ -192,29 +169,31 @@ def _add_deployment(store: ObjectStore, namespace: str, name: str) -> None:
         "lastUpdateTime": now,
         "lastTransitionTime": now,
     }
-    counts = dict.fromkeys(
-        ("observedGeneration", "replicas", "updatedReplicas", "readyReplicas", "availableReplicas"),
-        1,
+    fields = (
+        "observedGeneration",
+        "replicas",
+        "updatedReplicas",
+        "readyReplicas",
+        "availableReplicas",
     )
-    status = {**counts, "conditions": [available]}
+    status = {**dict.fromkeys(fields, 1), "conditions": [available]}
     version = {"app.kubernetes.io/version": KNATIVE_VERSION}
     metadata = {"labels": {**labels, **version, BUILT_IN: "true"}}
-    _add(
-        store, "Deployment", namespace, name, {"metadata": metadata, "spec": spec, "status": status}
-    )
+    body = {"metadata": metadata, "spec": spec, "status": status}
+    _add(store, "Deployment", namespace, name, body)
 
 
 def _add_activator(store: ObjectStore) -> None:
-    ports = [{"name": "http", "port": 8012, "protocol": "TCP"}]
+    ports = [{"name": "http", "port": HTTP_PORT, "protocol": "TCP"}]
     subsets = [{"addresses": [{"ip": "127.0.0.1"}], "ports": ports}]
-    _add(store, "Endpoints", "knative-serving", "activator-service", {"subsets": subsets})
+    _add(store, "Endpoints", KNATIVE_NAMESPACE, "activator-service", {"subsets": subsets})
 
 
 def _add_gateway(store: ObjectStore, port: int) -> None:
     ports = [{"name": "http2", "port": port, "targetPort": 8080, "protocol": "TCP"}]
     balancer = {"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}]}}
     body = {"spec": {"type": "LoadBalancer", "ports": ports}, "status": balancer}
-    _add(store, "Service", "kourier-system", "kourier", body)
-    found = store.get("Service", "kourier-system", "kourier")
+    _add(store, "Service", _KOURIER_NAMESPACE, "kourier", body)
+    found = store.get("Service", _KOURIER_NAMESPACE, "kourier")
     found["spec"]["ports"] = ports
     store.update("Service", found)

@@ -14,7 +14,7 @@ from itertools import count
 
 from qwenkit.capacity.gpu import find_gpu
 from qwenkit.errors import NotFound
-from qwenkit.sandbox.controllers.events import Recorder
+from qwenkit.sandbox.controllers.events import EventRecorder
 from qwenkit.sandbox.kube.objects import Object, at
 from qwenkit.sandbox.kube.store import ObjectStore
 from qwenkit.sandbox.kubelet.child import Programs
@@ -65,7 +65,7 @@ class Node:
         self._store, self._gpu, self._lost = store, find_gpu(gpu).name, 0
         self._scale, self._vllm, self._programs = time_scale, vllm, programs
         self._timing = (timing or NodeTiming()).scaled(time_scale)
-        self._recorder = Recorder(store, "kubelet", host=name)
+        self._recorder = EventRecorder(store, "kubelet", host=name)
         self._workers: dict[str, PodWorker] = {}
         self._tasks: dict[PodWorker, asyncio.Task[None]] = {}
         self._pulled: set[str] = set()

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from qwenkit.errors import NotReady
-from qwenkit.sandbox.controllers.events import Recorder
+from qwenkit.sandbox.controllers.events import EventRecorder
 from qwenkit.sandbox.kube.api_error import ApiError
 from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
 from qwenkit.sandbox.kube.store import ObjectStore
@@ -33,7 +33,7 @@ class PodWorker:
         store: ObjectStore,
         pod: Object,
         *,
-        recorder: Recorder,
+        recorder: EventRecorder,
         timing: NodeTiming,
         pulled: set[str],
         machine: Callable[[int], Machine],
@@ -131,8 +131,8 @@ class PodWorker:
 
     def event(self, container: str, kind: str, reason: str, message: str) -> None:
         """Record an event about a container, or about the pod if the name is empty."""
-        say = self._recorder.warning if kind == "Warning" else self._recorder.normal
-        say(self.pod, reason, message, field=f"spec.containers{{{container}}}" * bool(container))
+        field = f"spec.containers{{{container}}}" if container else ""
+        self._recorder.record(self.pod, kind, reason, message, field)
 
     def publish(self) -> None:
         """Write the pod's status if it changed."""

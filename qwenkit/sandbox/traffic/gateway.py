@@ -18,7 +18,7 @@ from aiohttp import web
 from yarl import URL
 
 from qwenkit.errors import NotReady
-from qwenkit.sandbox.controllers.loop import key_of
+from qwenkit.sandbox.controllers.object_fields import key_of
 from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at
 from qwenkit.sandbox.kube.store import ObjectStore

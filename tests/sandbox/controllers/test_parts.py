@@ -12,9 +12,9 @@ from places import DATA
 
 from qwenkit.errors import InvalidValue
 from qwenkit.sandbox.controllers.clock import Clock
-from qwenkit.sandbox.controllers.knative.conditions import READY, Conditions, ConditionSet
+from qwenkit.sandbox.controllers.knative.conditions import READY, Conditions
 from qwenkit.sandbox.controllers.knative.names import child_name
-from qwenkit.sandbox.controllers.routing.traffic_plan import plan
+from qwenkit.sandbox.controllers.routing.traffic_plan import plan_traffic
 from qwenkit.sandbox.controllers.seed import seed
 from qwenkit.sandbox.controllers.workloads.volume_match import mismatch, pick
 from qwenkit.sandbox.kube.kinds import Kinds
@@ -23,7 +23,7 @@ from qwenkit.sandbox.kube.store import ObjectStore
 from qwenkit.sandbox.traffic.counts import Traffic
 
 RECORDINGS = DATA / "cluster"
-RULES = ConditionSet(("A", "B"))
+DEPENDENTS = ("A", "B")
 
 
 def summary(status: Object) -> dict[str, tuple[str, str]]:
@@ -35,7 +35,7 @@ def summary(status: Object) -> dict[str, tuple[str, str]]:
 
 def test_ready_is_true_once_every_dependent_is() -> None:
     status: Object = {}
-    conditions = Conditions(RULES, status)
+    conditions = Conditions(DEPENDENTS, status)
     conditions.initialize()
     conditions.mark_true("A")
     assert summary(status)[READY] == ("Unknown", "")
@@ -45,7 +45,7 @@ def test_ready_is_true_once_every_dependent_is() -> None:
 
 def test_a_failure_speaks_for_ready_whatever_else_is_unknown() -> None:
     status: Object = {}
-    conditions = Conditions(RULES, status)
+    conditions = Conditions(DEPENDENTS, status)
     conditions.initialize()
     conditions.mark_false("A", "Broken", "it broke")
     conditions.mark_unknown("B", "Waiting", "it waits")
@@ -60,7 +60,7 @@ def test_a_failure_speaks_for_ready_whatever_else_is_unknown() -> None:
 
 def test_an_informational_condition_leaves_ready_alone() -> None:
     status: Object = {}
-    conditions = Conditions(RULES, status)
+    conditions = Conditions(DEPENDENTS, status)
     conditions.initialize()
     conditions.mark_true("A")
     conditions.mark_true("B")
@@ -77,7 +77,7 @@ def test_a_condition_that_ends_as_it_began_keeps_its_time() -> None:
             for kind in ("A", "B", READY)
         ]
     }
-    conditions = Conditions(RULES, status)
+    conditions = Conditions(DEPENDENTS, status)
     conditions.mark_unknown("A", "Looking", "")
     conditions.mark_true("A")
     conditions.mark_false("B", "Broken", "")
@@ -242,7 +242,7 @@ def test_a_route_may_not_point_at_another_services_revision() -> None:
         },
         "spec": {"traffic": [{"revisionName": "theirs-00001", "percent": 100}]},
     }
-    obstacle = plan(store, route).obstacle
+    obstacle = plan_traffic(store, route).obstacle
     assert obstacle is not None
     assert obstacle.reason == "RevisionNotOwned"
     assert obstacle.failed

@@ -9,12 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwenkit.sandbox.controllers.knative import names
-from qwenkit.sandbox.controllers.knative.revision_garbage import Limits, chosen, read_limits
+from qwenkit.sandbox.controllers.knative.revision_garbage import (
+    RevisionRetention,
+    chosen,
+    read_retention,
+)
 from qwenkit.sandbox.controllers.routing.rollout import (
-    Rolling,
+    ConfigurationRollout,
     Rollout,
     Share,
-    Steps,
+    StepParams,
     advance,
     dump,
     load,
@@ -26,7 +30,7 @@ SECOND = 1_000_000_000
 
 
 def steady(revision: str, percent: int = 100) -> Rollout:
-    return Rollout((Rolling("c", "", percent, (Share(revision, percent),)),))
+    return Rollout((ConfigurationRollout("c", "", percent, (Share(revision, percent),)),))
 
 
 def shares(rollout: Rollout) -> list[tuple[str, int]]:
@@ -39,7 +43,7 @@ def test_four_steps_are_taken_evenly_after_the_first_percent() -> None:
     assert shares(begun) == [("r1", 99), ("r2", 1)]
     # The gateway took 20 s to take one percent in: 80 of the 100 s are left, for 4 steps.
     going = observe_ready(begun, now + 20 * SECOND, 100)
-    assert going.parts[0].steps == Steps(now, now + 40 * SECOND, 20 * SECOND, 25)
+    assert going.parts[0].steps == StepParams(now, now + 40 * SECOND, 20 * SECOND, 25)
     seen = []
     for moment in range(now + 20 * SECOND, now + 101 * SECOND, SECOND):
         going = advance(steady("r2"), going, moment)
@@ -93,7 +97,7 @@ def test_shares_always_add_up_and_every_rollout_ends(
         now += 120 * SECOND
         going = advance(wanted, observe_ready(going, now, duration_s), now)
     assert going.done
-    assert replace(going.parts[0], steps=Steps()) == wanted.parts[0]
+    assert replace(going.parts[0], steps=StepParams()) == wanted.parts[0]
 
 
 def test_an_annotation_that_makes_no_sense_counts_for_nothing() -> None:
@@ -114,7 +118,7 @@ def test_the_oldest_revisions_go_first() -> None:
     idle = [revision("a", idle_h=60), revision("b", idle_h=90), revision("c", idle_h=1)]
 
     def gone(**limits: float | None) -> str:
-        found = chosen(idle, replace(Limits(least=0), **limits))  # type: ignore[arg-type]
+        found = chosen(idle, replace(RevisionRetention(least=0), **limits))  # type: ignore[arg-type]
         return "".join(item["metadata"]["name"] for item in found)
 
     assert gone() == "ba"
@@ -126,10 +130,10 @@ def test_the_oldest_revisions_go_first() -> None:
 
 
 def test_the_config_map_is_read_as_knative_reads_it() -> None:
-    assert read_limits({}) == Limits(48 * 3600, 15 * 3600, 20, 1000)
+    assert read_retention({}) == RevisionRetention(48 * 3600, 15 * 3600, 20, 1000)
     off = "disabled"
     keys = ("retain-since-create-time", "retain-since-last-active-time", "max-non-active-revisions")
-    assert read_limits(dict.fromkeys(keys, off)).off
+    assert read_retention(dict.fromkeys(keys, off)).off
     data = {"retain-since-create-time": "1h30m", "min-non-active-revisions": "3"}
-    assert read_limits(data) == Limits(5400, 15 * 3600, 3, 1000)
-    assert read_limits({"retain-since-create-time": "soon"}) == Limits()
+    assert read_retention(data) == RevisionRetention(5400, 15 * 3600, 3, 1000)
+    assert read_retention({"retain-since-create-time": "soon"}) == RevisionRetention()

@@ -1,6 +1,6 @@
-"""The autoscaler's clockwork: one decider for each revision, fed every second, asked every two.
+"""When does the autoscaler measure and decide? Each second and every two, for each revision.
 
-All arithmetic is ``qwenkit.autoscaling``'s; this module only keeps time and counts pods.
+All arithmetic is in ``qwenkit.autoscaling``; this module only keeps time and counts pods.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from qwenkit.autoscaling.annotations import ScalingSpec
 from qwenkit.autoscaling.kpa import TICK_S, Decider
-from qwenkit.sandbox.controllers.loop import Key
+from qwenkit.sandbox.controllers.object_fields import Key
 from qwenkit.sandbox.traffic.counts import Traffic
 
 _SAMPLE_S = 1.0
 
 
 @dataclass
-class _Target:
+class _ScaledRevision:
     """A revision that is being scaled."""
 
     spec: ScalingSpec
@@ -31,7 +31,7 @@ class Autoscaler:
     """Runs the deciders of all revisions.
 
     Args:
-        traffic: where the load is measured; its clock counts.
+        traffic: where the load is measured; its clock is the autoscaler's.
         ready: counts the ready pods of a revision.
         notify: called when a decision is worth a reconciliation.
     """
@@ -45,16 +45,16 @@ class Autoscaler:
     ) -> None:
         self._clock, self._traffic = traffic.clock, traffic
         self._ready, self._notify = ready, notify
-        self._targets: dict[Key, _Target] = {}
+        self._targets: dict[Key, _ScaledRevision] = {}
         traffic.on_first_request(self._first_request)
 
     def follow(self, key: Key, spec: ScalingSpec, *, reachable: bool) -> Decider:
-        """Return the decider of a revision, started now if it is new or its settings changed."""
+        """Return the decider of a revision, a new one if its settings changed."""
         target = self._targets.get(key)
         if target is None or target.spec != spec:
             now = self._clock.now()
             decider = Decider(spec, ready=self._ready(key), now=now)
-            target = self._targets[key] = _Target(spec, decider, now + TICK_S, reachable)
+            target = self._targets[key] = _ScaledRevision(spec, decider, now + TICK_S, reachable)
         target.reachable = reachable
         return target.decider
 
@@ -71,7 +71,7 @@ class Autoscaler:
             for key in list(self._targets):
                 self._second(key, now)
             due += _SAMPLE_S
-            if due < now:  # the machine was busy or asleep: lost seconds stay lost
+            if due < now:  # the machine was busy or asleep: missed seconds are not made up for
                 due = now + _SAMPLE_S
 
     def _second(self, key: Key, now: float) -> None:
@@ -91,13 +91,13 @@ class Autoscaler:
             self._record(key, target, self._clock.now(), 1.0, 1.0)
 
     def _record(
-        self, key: Key, target: _Target, now: float, concurrency: float, rps: float
+        self, key: Key, target: _ScaledRevision, now: float, concurrency: float, rps: float
     ) -> None:
         target.decider.record(now, concurrency, rps)
         if target.decider.wants_poke(concurrency):
             self._decide(key, target, now)
 
-    def _decide(self, key: Key, target: _Target, now: float) -> None:
+    def _decide(self, key: Key, target: _ScaledRevision, now: float) -> None:
         decision = target.decider.decide(now, self._ready(key), target.reachable)
         if decision is not None and decision.notify:
             self._notify(key)

@@ -1,12 +1,13 @@
-"""Knative's living conditions: how one condition drives the object's Ready.
+"""How do the conditions of a Knative object decide its Ready condition?
 
-The rules are those of ``knative.dev/pkg/apis``: a False dependent beats an Unknown one, the one
-that changed last speaks for Ready, and a transition time moves only when something else did.
+The rules are those of ``knative.dev/pkg/apis``: a False dependent beats an Unknown one, Ready
+takes reason and message from the one that changed last, and a transition time moves only when
+something else did.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from qwenkit.sandbox.kube.objects import Object, copied, timestamp, utc_now
 
@@ -14,22 +15,14 @@ READY = "Ready"
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 
 
-@dataclass(frozen=True)
-class ConditionSet:
-    """The conditions that together make an object Ready."""
-
-    dependents: tuple[str, ...]
-
-    def decides(self, kind: str) -> bool:
-        """Tell whether the condition counts for Ready (others are informational)."""
-        return kind == READY or kind in self.dependents
-
-
 class Conditions:
-    """Reads and marks the conditions of one status, in place, during one reconciliation."""
+    """Reads and marks the conditions of one status, in place, during one reconciliation.
 
-    def __init__(self, rules: ConditionSet, status: Object) -> None:
-        self._rules, self._status = rules, status
+    The object is Ready when all ``dependents`` are True; other conditions are informational.
+    """
+
+    def __init__(self, dependents: Sequence[str], status: Object) -> None:
+        self._dependents, self._status = dependents, status
         self._before: list[Object] = copied(status.get("conditions", []))
         self._marked: dict[str, int] = {}
 
@@ -43,16 +36,16 @@ class Conditions:
         return found
 
     def initialize(self) -> None:
-        """Add what is missing: Unknown, or True where Ready says so already."""
+        """Add the missing conditions: Unknown, or True if Ready is True already."""
         if not self.get(READY):
             self._set(READY, UNKNOWN)
         implied = TRUE if self.status(READY) == TRUE else UNKNOWN
-        for kind in self._rules.dependents:
+        for kind in self._dependents:
             if not self.get(kind):
                 self._set(kind, implied)
 
     def mark_true(self, kind: str, reason: str = "", message: str = "") -> None:
-        """Mark True, and Ready with it once nothing else is missing."""
+        """Mark True, and Ready with it if every dependent is True."""
         self._set(kind, TRUE, reason, message)
         unhappy = self._unhappy()
         if unhappy is not None:
@@ -63,26 +56,32 @@ class Conditions:
             self._set(READY, TRUE)
 
     def mark_unknown(self, kind: str, reason: str = "", message: str = "") -> None:
-        """Mark Unknown, and Ready with it unless something has failed."""
+        """Mark Unknown, and Ready with it unless a dependent is False."""
         self._set(kind, UNKNOWN, reason, message)
-        if any(self.status(other) == FALSE for other in self._rules.dependents):
+        if any(self.status(other) == FALSE for other in self._dependents):
             if self.status(READY) != FALSE:
                 self.mark_false(READY, reason, message)
-        elif kind in self._rules.dependents:
+        elif kind in self._dependents:
             self._set(READY, UNKNOWN, reason, message)
 
     def mark_false(self, kind: str, reason: str, message: str) -> None:
         """Mark False, and Ready with it."""
         self._set(kind, FALSE, reason, message)
-        if kind in self._rules.dependents:
+        if kind in self._dependents:
             self._set(READY, FALSE, reason, message)
 
-    def mark_info(self, kind: str, status: str, reason: str, message: str) -> None:
-        """Set an informational condition."""
-        self._set(kind, status, reason, message)
+    def follow(self, kind: str, other: Object) -> None:
+        """Mark as another object's condition is; one that is not there is Unknown."""
+        reason, message = other.get("reason", ""), other.get("message", "")
+        if other.get("status") == TRUE:
+            self.mark_true(kind)
+        elif other.get("status") == FALSE:
+            self.mark_false(kind, reason, message)
+        else:
+            self.mark_unknown(kind, reason, message)
 
     def groom(self) -> None:
-        """Give back their old transition time to conditions that ended as they began."""
+        """Restore the transition time of each condition that is the same as before."""
         old = {condition["type"]: condition for condition in self._before}
         now = timestamp(utc_now())
         for condition in self._all():
@@ -96,7 +95,7 @@ class Conditions:
 
     def _set(self, kind: str, status: str, reason: str = "", message: str = "") -> None:
         new: Object = {"type": kind, "status": status}
-        if not self._rules.decides(kind):
+        if kind != READY and kind not in self._dependents:
             new["severity"] = "Info"
         new |= {key: value for key, value in (("reason", reason), ("message", message)) if value}
         old = self.get(kind)
@@ -108,8 +107,8 @@ class Conditions:
         self._status["conditions"] = sorted([*others, new], key=lambda c: str(c["type"]))
 
     def _unhappy(self) -> Object | None:
-        """Return the dependent that keeps Ready from being True, the latest first."""
-        known = [c for c in self._all() if c["type"] in self._rules.dependents]
+        """Return the dependent that keeps Ready from being True, the latest change first."""
+        known = [c for c in self._all() if c["type"] in self._dependents]
         known.sort(
             key=lambda c: (c["lastTransitionTime"], self._marked.get(c["type"], 0)), reverse=True
         )
@@ -117,4 +116,4 @@ class Conditions:
             for condition in known:
                 if condition["status"] == status:
                     return condition
-        return {"status": UNKNOWN} if len(known) < len(self._rules.dependents) else None
+        return {"status": UNKNOWN} if len(known) < len(self._dependents) else None

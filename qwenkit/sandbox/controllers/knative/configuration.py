@@ -1,45 +1,40 @@
-"""Configuration → Revision, one for each generation of the template."""
+"""Which Revision does a Configuration get for each generation of its template?"""
 
 from __future__ import annotations
 
 from qwenkit.sandbox.controllers.knative import names
-from qwenkit.sandbox.controllers.knative.conditions import (
-    FALSE,
-    READY,
-    TRUE,
-    Conditions,
-    ConditionSet,
+from qwenkit.sandbox.controllers.knative.conditions import FALSE, READY, TRUE, Conditions
+from qwenkit.sandbox.controllers.knative.reconciler import KnativeReconciler, ReconcileError
+from qwenkit.sandbox.controllers.object_fields import (
+    annotations_of,
+    child_metadata,
+    labels_of,
+    owned_by,
 )
-from qwenkit.sandbox.controllers.knative.reconciler import ReconcileError, Shaped
-from qwenkit.sandbox.controllers.loop import owned_by, owner_reference
 from qwenkit.sandbox.kube.api_error import ApiError, already_exists
 from qwenkit.sandbox.kube.objects import Object, at, condition, copied, timestamp, utc_now
 
 
-class ConfigurationController(Shaped):
+class ConfigurationController(KnativeReconciler):
     """Reconciles Configurations."""
 
     name = "configuration"
     kind = "Configuration"
     component = "configuration-controller"
     watches = frozenset({"Configuration", "Revision"})
-    rules = ConditionSet(())
 
-    def shape(self, obj: Object, status: Object, conditions: Conditions) -> None:
-        """Make the newest revision and report the latest created and the latest ready one."""
+    def reconcile_kind(self, obj: Object, status: Object, conditions: Conditions) -> None:
+        """Create the newest revision and report the latest created and the latest ready one."""
         try:
             revision = self._newest(obj)
         except ApiError as error:
-            conditions.mark_false(
-                READY,
-                "RevisionFailed",
-                f"Revision creation failed with message: {error.message}.",
-            )
+            message = f"Revision creation failed with message: {error.message}."
+            conditions.mark_false(READY, "RevisionFailed", message)
             if error.reason == "AlreadyExists":
                 return
-            said = f"to create Revision: {error.message}"
-            self.recorder.warning(obj, "CreationFailed", f"Failed {said}")
-            raise ReconcileError(f"failed {said}") from error
+            failure = f"to create Revision: {error.message}"
+            self.recorder.warning(obj, "CreationFailed", f"Failed {failure}")
+            raise ReconcileError(f"failed {failure}") from error
         name = revision["metadata"]["name"]
         status["latestCreatedRevisionName"] = name
         if status.get("latestReadyRevisionName") != name:
@@ -52,7 +47,7 @@ class ConfigurationController(Shaped):
         self._follow_ready(obj, status, conditions, revision)
 
     def _newest(self, obj: Object) -> Object:
-        """Return the revision of this generation, made if there is none.
+        """Return the revision of this generation, created if there is none.
 
         Raises:
             ApiError: its name is taken.
@@ -60,7 +55,7 @@ class ConfigurationController(Shaped):
         metadata = obj["metadata"]
         if given := at(obj, "spec", "template", "metadata", "name"):
             found = self.store.find("Revision", metadata["namespace"], given)
-            if found and not _is_generation(found, obj):
+            if found and not is_generation(found, obj):
                 raise already_exists(self.store.kinds["Revision"], given)
             return found or self._create(obj)
         labels = {
@@ -72,13 +67,11 @@ class ConfigurationController(Shaped):
 
     def _create(self, obj: Object) -> Object:
         try:
-            created = self.store.create("Revision", revision_for(obj))
+            return self.create_child(obj, "Revision", revision_for(obj))
         except ApiError as error:
             if error.reason == "AlreadyExists":
                 raise ReconcileError(f"failed to create Revision: {error.message}") from error
             raise
-        self.recorder.normal(obj, "Created", f'Created Revision "{created["metadata"]["name"]}"')
-        return created
 
     def _failed(
         self, obj: Object, status: Object, conditions: Conditions, revision: Object
@@ -86,19 +79,12 @@ class ConfigurationController(Shaped):
         name = revision["metadata"]["name"]
         before = conditions.get(READY)
         message = condition(revision, READY).get("message", "")
-        conditions.mark_false(
-            READY, "RevisionFailed", f'Revision "{name}" failed with message: {message}.'
-        )
-        if conditions.get(READY) == before:
-            return
-        if name == status.get("latestReadyRevisionName"):
-            self.recorder.warning(
-                obj, "LatestReadyFailed", f'Latest ready revision "{name}" has failed'
-            )
-        else:
-            self.recorder.warning(
-                obj, "LatestCreatedFailed", f'Latest created revision "{name}" has failed'
-            )
+        message = f'Revision "{name}" failed with message: {message}.'
+        conditions.mark_false(READY, "RevisionFailed", message)
+        if conditions.get(READY) != before:
+            which = "ready" if name == status.get("latestReadyRevisionName") else "created"
+            message = f'Latest {which} revision "{name}" has failed'
+            self.recorder.warning(obj, f"Latest{which.capitalize()}Failed", message)
 
     def _follow_ready(
         self, obj: Object, status: Object, conditions: Conditions, created: Object
@@ -113,9 +99,8 @@ class ConfigurationController(Shaped):
             if name == status["latestCreatedRevisionName"]:
                 conditions.mark_true(READY)
             if name != old:
-                self.recorder.normal(
-                    obj, "LatestReadyUpdate", f'LatestReadyRevisionName updated to "{name}"'
-                )
+                message = f'LatestReadyRevisionName updated to "{name}"'
+                self.recorder.normal(obj, "LatestReadyUpdate", message)
             return
 
     def _candidates(self, obj: Object, latest_ready: str | None, created: Object) -> list[Object]:
@@ -135,47 +120,41 @@ class ConfigurationController(Shaped):
 def revision_for(configuration: Object) -> Object:
     """Return the Revision of a Configuration's present generation."""
     metadata, template = configuration["metadata"], copied(configuration["spec"]["template"])
-    given = template.get("metadata") or {}
-    generation = metadata["generation"]
-    annotations = metadata.get("annotations", {})
+    given, inherited = template.get("metadata") or {}, annotations_of(configuration)
+    generation, own = metadata["generation"], labels_of(configuration)
     labels = {**given.get("labels", {}), names.ROUTING_STATE: "pending"}
-    notes = {**given.get("annotations", {}), names.ROUTING_STATE_MODIFIED: timestamp(utc_now())}
-    if creator := annotations.get(names.MODIFIER):
-        notes[names.CREATOR] = creator
-    if routes := annotations.get(names.ROUTES):
-        notes[names.ROUTES] = routes
+    annotations = given.get("annotations", {})
+    annotations[names.ROUTING_STATE_MODIFIED] = timestamp(utc_now())
+    if creator := inherited.get(names.MODIFIER):
+        annotations[names.CREATOR] = creator
+    if routes := inherited.get(names.ROUTES):
+        annotations[names.ROUTES] = routes
         labels[names.ROUTING_STATE] = "active"
-    own = metadata.get("labels", {})
     labels |= {key: own[key] for key in (names.SERVICE, names.SERVICE_UID) if key in own}
     labels |= {
         names.CONFIGURATION: metadata["name"],
         names.CONFIGURATION_UID: metadata["uid"],
         names.CONFIGURATION_GENERATION: str(generation),
     }
+    name = given.get("name") or names.child_name(metadata["name"], f"-{generation:05d}")
     return {
-        "metadata": {
-            "name": given.get("name") or names.child_name(metadata["name"], f"-{generation:05d}"),
-            "namespace": metadata["namespace"],
-            "labels": labels,
-            "annotations": notes,
-            "ownerReferences": [owner_reference(configuration)],
-        },
+        "metadata": child_metadata(configuration, name, labels, annotations),
         "spec": template["spec"],
     }
 
 
 def is_ready(obj: Object) -> bool:
-    """Tell whether an object reports Ready for its present generation."""
+    """Return whether an object reports Ready for its present generation."""
     observed = at(obj, "status", "observedGeneration") == obj["metadata"]["generation"]
     return bool(observed and condition(obj, READY).get("status") == TRUE)
 
 
 def _generation(revision: Object) -> int:
-    label = revision["metadata"].get("labels", {}).get(names.CONFIGURATION_GENERATION, "0")
-    return int(label)
+    return int(labels_of(revision).get(names.CONFIGURATION_GENERATION, "0"))
 
 
-def _is_generation(revision: Object, configuration: Object) -> bool:
+def is_generation(revision: Object, configuration: Object) -> bool:
+    """Return whether a revision is the one of a Configuration's present template."""
     if not owned_by(revision, configuration):
         return False
     same_spec: bool = revision["spec"] == configuration["spec"]["template"]["spec"]

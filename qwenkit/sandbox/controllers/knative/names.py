@@ -1,4 +1,4 @@
-"""Names, labels and annotations that Knative gives to what it makes."""
+"""Which names, labels and annotations does Knative give to what it creates?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 
-SERVING = "serving.knative.dev"
+from qwenkit.autoscaling import annotation_keys
+
+SERVING = annotation_keys.SERVING
 CREATOR = f"{SERVING}/creator"
 MODIFIER = f"{SERVING}/lastModifier"
 SERVICE = f"{SERVING}/service"
@@ -17,20 +19,32 @@ CONFIGURATION_GENERATION = f"{SERVING}/configurationGeneration"
 REVISION = f"{SERVING}/revision"
 REVISION_UID = f"{SERVING}/revisionUID"
 ROUTE = f"{SERVING}/route"
+ROUTE_NAMESPACE = f"{SERVING}/routeNamespace"
 ROUTES = f"{SERVING}/routes"
 ROUTING_STATE = f"{SERVING}/routingState"
 ROUTING_STATE_MODIFIED = f"{SERVING}/routingStateModified"
+DEPLOYMENT_HASH = f"{SERVING}/deployment-hash"
+NO_GC = f"{SERVING}/no-gc"
+LAST_PINNED = f"{SERVING}/lastPinned"
 ROLLOUT_DURATION = (f"{SERVING}/rollout-duration", f"{SERVING}/rolloutDuration")
+PROGRESS_DEADLINE = (annotation_keys.PROGRESS_DEADLINE, f"{SERVING}/progressDeadline")
+SIDECAR = f"queue.sidecar.{SERVING}/"
+FULL_DUPLEX = "features.knative.dev/http-full-duplex"
+
+NETWORKING, INTERNAL = "networking.knative.dev", "networking.internal.knative.dev"
+VISIBILITY, CLUSTER_LOCAL = f"{NETWORKING}/visibility", "cluster-local"
+INGRESS_CLASS, KOURIER = f"{NETWORKING}/ingress.class", f"kourier.ingress.{NETWORKING}"
+ROLLOUT, TAG_TO_HOST = f"{INTERNAL}/rollout", f"{INTERNAL}/tag-to-host"
+SERVERLESS_SERVICE, SERVICE_TYPE = f"{INTERNAL}/serverlessservice", f"{INTERNAL}/serviceType"
+
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-VISIBILITY = "networking.knative.dev/visibility"
-CLUSTER_LOCAL = "cluster-local"
-AUTOSCALING = "autoscaling.knative.dev"
+# The alphabet of Kubernetes' generated names: no vowels, no look-alikes.
+LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _LONGEST = 63
-_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
 
 def child_name(parent: str, suffix: str) -> str:
-    """Join two names; what would be too long is cut and hashed."""
+    """Join two names; a name that would be too long is cut and hashed."""
     if len(parent) + len(suffix) <= _LONGEST:
         return parent + suffix
     digest = hashlib.md5(parent.encode(), usedforsecurity=False).hexdigest()
@@ -43,6 +57,11 @@ def without(values: Mapping[str, str] | None, keys: Iterable[str]) -> dict[str, 
     return {key: value for key, value in (values or {}).items() if key not in dropped}
 
 
+def first(values: Mapping[str, str], spellings: Iterable[str]) -> str:
+    """Return the value of the first spelling of a key that is there, or ""."""
+    return next((values[key] for key in spellings if key in values), "")
+
+
 def fnv32a(value: object) -> int:
     """Return the FNV-1a hash of a JSON value."""
     digest = 0x811C9DC5
@@ -53,13 +72,4 @@ def fnv32a(value: object) -> int:
 
 def template_hash(template: object) -> str:
     """Return the hash that a ReplicaSet's name carries, in Kubernetes' alphabet."""
-    return "".join(_LETTERS[int(digit) % len(_LETTERS)] for digit in str(fnv32a(template)))
-
-
-def base36(number: int) -> str:
-    """Print a number with the digits 0-9a-z."""
-    digits = ""
-    while number:
-        number, digit = divmod(number, 36)
-        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
-    return digits or "0"
+    return "".join(LETTERS[int(digit) % len(LETTERS)] for digit in str(fnv32a(template)))

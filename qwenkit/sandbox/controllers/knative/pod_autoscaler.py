@@ -1,22 +1,30 @@
-"""PodAutoscaler → ServerlessService and the Deployment's replicas, as the KPA decides."""
+"""How do the KPA's decisions reach the ServerlessService and the Deployment's replicas?"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 
-from qwenkit.autoscaling.annotation_keys import KPA
+from qwenkit.autoscaling.annotation_keys import KPA, PREFIX
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.autoscaling.kpa import UNKNOWN
 from qwenkit.autoscaling.scale_to_zero import Mode, Scaler, ScalerStep, ScaleState
 from qwenkit.errors import InvalidValue
 from qwenkit.sandbox.controllers.knative import names
 from qwenkit.sandbox.controllers.knative.autoscaler import Autoscaler
-from qwenkit.sandbox.controllers.knative.conditions import READY, TRUE, Conditions, ConditionSet
-from qwenkit.sandbox.controllers.knative.configuration import is_ready
-from qwenkit.sandbox.controllers.knative.reconciler import ReconcileError, Shaped
-from qwenkit.sandbox.controllers.loop import Key, World, key_of, owned_by, owner_reference
-from qwenkit.sandbox.controllers.workloads.replica_set import is_active, is_ready_pod
+from qwenkit.sandbox.controllers.knative.conditions import READY, TRUE, Conditions
+from qwenkit.sandbox.controllers.knative.configuration import is_ready as is_ready_object
+from qwenkit.sandbox.controllers.knative.reconciler import KnativeReconciler, ReconcileError
+from qwenkit.sandbox.controllers.loop import Context
+from qwenkit.sandbox.controllers.object_fields import (
+    Key,
+    annotations_of,
+    child_metadata,
+    key_of,
+    labels_of,
+)
+from qwenkit.sandbox.controllers.workloads.pods import is_active, is_ready
 from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at, condition
 from qwenkit.sandbox.traffic.counts import Traffic
@@ -33,42 +41,35 @@ _MIN_ACTIVATORS = 2
 _STATES = {"True": ScaleState.ACTIVE, "False": ScaleState.INACTIVE}
 
 
-class PodAutoscalerController(Shaped):
+class PodAutoscalerController(KnativeReconciler):
     """Reconciles PodAutoscalers."""
 
     name = "pod-autoscaler"
     kind = "PodAutoscaler"
     component = "autoscaler"
     watches = frozenset({"PodAutoscaler", "ServerlessService", "Pod", "ConfigMap"})
-    rules = ConditionSet((ACTIVE, INITIALIZED, SKS_READY))
+    configs = frozenset({"config-autoscaler"})
+    dependents = (ACTIVE, INITIALIZED, SKS_READY)
 
-    def __init__(self, world: World, traffic: Traffic) -> None:
-        super().__init__(world)
+    def __init__(self, context: Context, traffic: Traffic) -> None:
+        super().__init__(context)
         self._scalers: dict[Key, Scaler] = {}
         self._specs: dict[Key, ScalingSpec] = {}
         self._uids: dict[Key, str] = {}
-        self.autoscaler = Autoscaler(
-            traffic,
-            ready=self._ready_pods,
-            notify=lambda key: world.queue.add(self, key),
-        )
+        notify = partial(context.queue.add, self)
+        self.autoscaler = Autoscaler(traffic, ready=self._ready_pods, notify=notify)
 
     def keys(self, change: WatchEvent) -> Iterable[Key]:
-        """Pods concern their revision's autoscaler, the ConfigMap all of them."""
-        metadata = change.object["metadata"]
-        if change.kind == "Pod":
-            revision = metadata.get("labels", {}).get(names.REVISION)
-            return [(metadata["namespace"], revision)] if revision else []
-        if change.kind == "ConfigMap":
-            if metadata["name"] != "config-autoscaler":
-                return []
-            return [key_of(item) for item in self.store.list(self.kind)]
-        return super().keys(change)
+        """A pod concerns its revision's autoscaler."""
+        if change.kind != "Pod":
+            return super().keys(change)
+        revision = labels_of(change.object).get(names.REVISION)
+        return [(change.object["metadata"]["namespace"], revision)] if revision else []
 
     def reconcile(self, namespace: str, name: str) -> None:
-        """Leave other classes to their autoscalers, which the sandbox has not got."""
+        """Reconcile an object of the KPA's class; the sandbox has no other autoscaler."""
         found = self.store.find(self.kind, namespace, name)
-        wanted = at(found, "metadata", "annotations", f"{names.AUTOSCALING}/class") or KPA
+        wanted = at(found, "metadata", "annotations", f"{PREFIX}class") or KPA
         if found is None or wanted == KPA:
             super().reconcile(namespace, name)
         else:
@@ -77,22 +78,23 @@ class PodAutoscalerController(Shaped):
 
     def forget(self, key: Key) -> None:
         """Stop scaling a revision that is gone."""
+        super().forget(key)
         self.autoscaler.forget(key)
         self._scalers.pop(key, None)
         self._specs.pop(key, None)
         self._uids.pop(key, None)
 
-    def shape(self, obj: Object, status: Object, conditions: Conditions) -> None:
+    def reconcile_kind(self, obj: Object, status: Object, conditions: Conditions) -> None:
         """Apply what the decider wants and report it."""
         key, uid = key_of(obj), obj["metadata"]["uid"]
-        if self._uids.setdefault(key, uid) != uid:  # deleted and made anew before we looked
+        if self._uids.setdefault(key, uid) != uid:  # deleted and created again before we looked
             self.forget(key)
             self._uids[key] = uid
         sks = self.store.find("ServerlessService", *key)
         spec = self._spec(key, obj)
         scaler = self._scaler(key, obj, spec, sks)
         reachable = obj["spec"].get("reachability") != "Unreachable"
-        ready, now = self._ready_pods(key), self.world.clock.now()
+        ready, now = self._ready_pods(key), self.context.clock.now()
         status.setdefault("metricsServiceName", "")
         status.setdefault("serviceName", "")
         private = at(sks, "status", "privateServiceName")
@@ -121,19 +123,16 @@ class PodAutoscalerController(Shaped):
             self.after(key, step.recheck_s)
 
     def _spec(self, key: Key, obj: Object) -> ScalingSpec:
-        annotations = obj["metadata"].get("annotations", {})
         concurrency = obj["spec"].get("containerConcurrency", 0)
-        config = self.world.config("config-autoscaler")
+        parse = partial(
+            parse_spec, annotations_of(obj), container_concurrency=concurrency, strict=False
+        )
         try:
-            spec = parse_spec(
-                annotations, container_concurrency=concurrency, config=config, strict=False
-            )
+            spec = parse(config=self.context.config("config-autoscaler"))
         except InvalidValue as error:
-            # Admission checked the annotations, so the ConfigMap is broken: keep what was good.
+            # Admission checked the annotations, so the ConfigMap is wrong: keep the last good one.
             log.warning("config-autoscaler is not used: %s", error)
-            spec = self._specs.get(key) or parse_spec(
-                annotations, container_concurrency=concurrency, strict=False
-            )
+            spec = self._specs.get(key) or parse()
         self._specs[key] = spec
         return spec
 
@@ -145,8 +144,8 @@ class PodAutoscalerController(Shaped):
         return scaler
 
     def _restored(self, obj: Object, spec: ScalingSpec, sks: Object | None) -> Scaler:
-        """Take a revision over as its objects say it is."""
-        clock, active = self.world.clock, condition(obj, ACTIVE)
+        """Return a revision's scaler with the state that its objects show."""
+        clock, active = self.context.clock, condition(obj, ACTIVE)
         deployment = self.store.find(
             "Deployment", obj["metadata"]["namespace"], obj["spec"]["scaleTargetRef"]["name"]
         )
@@ -172,7 +171,7 @@ class PodAutoscalerController(Shaped):
     def _ready_pods(self, key: Key) -> int:
         namespace, revision = key
         pods = self.store.list("Pod", namespace, {names.REVISION: revision})
-        return sum(is_active(pod) and is_ready_pod(pod) for pod in pods)
+        return sum(is_active(pod) and is_ready(pod) for pod in pods)
 
     def _apply_scale(self, obj: Object, step: ScalerStep) -> None:
         namespace = obj["metadata"]["namespace"]
@@ -191,28 +190,15 @@ class PodAutoscalerController(Shaped):
         found = self.store.find("ServerlessService", namespace, name)
         if found is None:
             return self.store.create("ServerlessService", wanted)
-        if not owned_by(found, obj):
-            conditions.mark_false(
-                ACTIVE,
-                "NotOwned",
-                f'There is an existing ServerlessService "{name}" that we do not own.',
-            )
-            raise ReconcileError(f"error reconciling SKS: PA: {name} does not own SKS: {name}")
+        error = f"error reconciling SKS: PA: {name} does not own SKS: {name}"
+        self.check_owner(obj, found, conditions, ACTIVE, error=error)
         return self.store.update("ServerlessService", {**found, "spec": wanted["spec"]})
 
 
 def _service_for(obj: Object, mode: Mode, activators: int) -> Object:
-    metadata, spec = obj["metadata"], obj["spec"]
+    spec, annotations = obj["spec"], names.without(annotations_of(obj), (f"{PREFIX}metric",))
     return {
-        "metadata": {
-            "name": metadata["name"],
-            "namespace": metadata["namespace"],
-            "labels": metadata.get("labels", {}),
-            "annotations": names.without(
-                metadata.get("annotations"), (f"{names.AUTOSCALING}/metric",)
-            ),
-            "ownerReferences": [owner_reference(obj)],
-        },
+        "metadata": child_metadata(obj, obj["metadata"]["name"], labels_of(obj), annotations),
         "spec": {
             "mode": mode.value,
             "numActivators": activators,
@@ -223,7 +209,7 @@ def _service_for(obj: Object, mode: Mode, activators: int) -> Object:
 
 
 def _reflect_service(sks: Object, conditions: Conditions) -> None:
-    if is_ready(sks):
+    if is_ready_object(sks):
         conditions.mark_true(SKS_READY)
     else:
         message = condition(sks, READY).get("message", "")

@@ -1,4 +1,4 @@
-"""The queue-proxy: the container that Knative puts beside the user's in every pod."""
+"""Which container does Knative put beside the user's in every pod: the queue-proxy."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from qwenkit.sandbox.controllers.knative import names
-from qwenkit.sandbox.controllers.loop import controller_of
+from qwenkit.sandbox.controllers.loop import KNATIVE_NAMESPACE
+from qwenkit.sandbox.controllers.object_fields import annotations_of, controller_of, labels_of
 from qwenkit.sandbox.kube.objects import Object, copied
 
 QUEUE_PROXY = "queue-proxy"
 DEFAULT_PORT = 8080
-_SIDECAR = "queue.sidecar.serving.knative.dev/"
-_FULL_DUPLEX = "features.knative.dev/http-full-duplex"
-_HTTP_PORT, _HTTP2_PORT, _HTTPS_PORT = 8012, 8013, 8112
+HTTP_PORT, HTTP2_PORT, HTTPS_PORT = 8012, 8013, 8112
+METRICS_PORTS = {"http-autometric": 9090, "http-usermetric": 9091}
 
 _REQUEST_LOG = (
     '{"httpRequest": {"requestMethod": "{{.Request.Method}}", '
@@ -65,20 +65,16 @@ def variable(name: str, value: str = "", *, field: str = "") -> Object:
 
 def queue_proxy(revision: Object, config: Mapping[str, str]) -> Object:
     """Return the container, configured by ``config-deployment`` and the revision."""
-    annotations = revision["metadata"].get("annotations", {})
-    http = _HTTP2_PORT if protocol(revision) == "h2c" else _HTTP_PORT
-    ports = (
-        ("http-autometric", 9090),
-        ("http-usermetric", 9091),
-        ("queue-port", http),
-        ("https-port", _HTTPS_PORT),
-    )
+    http = HTTP2_PORT if protocol(revision) == "h2c" else HTTP_PORT
+    ports = {**METRICS_PORTS, "queue-port": http, "https-port": HTTPS_PORT}
     container: Object = {
         "name": QUEUE_PROXY,
         "image": config.get("queue-sidecar-image", ""),
-        "ports": [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports],
+        "ports": [
+            {"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports.items()
+        ],
         "env": _queue_env(revision, http),
-        "resources": _queue_resources(annotations, config),
+        "resources": _queue_resources(annotations_of(revision), config),
         "terminationMessagePath": "/dev/termination-log",
         "terminationMessagePolicy": "File",
         "imagePullPolicy": "IfNotPresent",
@@ -97,7 +93,6 @@ def queue_proxy(revision: Object, config: Mapping[str, str]) -> Object:
 
 def _queue_probe(user: Object, port: int) -> Object:
     """Return the kubelet's probe: it asks the queue-proxy, which asks the container."""
-    timing = {key: value for key, value in user.items() if key not in _HANDLERS}
     headers = [{"name": "K-Network-Probe", "value": "queue"}]
     request = {"path": "/", "port": port, "scheme": "HTTP", "httpHeaders": headers}
     defaults = {
@@ -106,7 +101,7 @@ def _queue_probe(user: Object, port: int) -> Object:
         "successThreshold": 1,
         "failureThreshold": 3,
     }
-    given = {key: value for key, value in timing.items() if value}
+    given = {key: value for key, value in user.items() if value and key not in _HANDLERS}
     return {"httpGet": request, **defaults, **given}
 
 
@@ -122,7 +117,7 @@ _PROBE_ORDER = (
 
 
 def _encoded_probe(revision: Object) -> str:
-    """Return the user's readiness probe as the queue-proxy is told it."""
+    """Return the user's readiness probe as the queue-proxy gets it."""
     probe: Any = copied(serving_container(revision).get("readinessProbe"))
     if not probe:
         return ""
@@ -143,14 +138,14 @@ def _encoded_probe(revision: Object) -> str:
 def _queue_env(revision: Object, http: int) -> list[Object]:
     metadata, spec = revision["metadata"], revision["spec"]
     owner = controller_of(revision) or {}
-    duplex = metadata.get("annotations", {}).get(_FULL_DUPLEX, "").lower() == "enabled"
+    duplex = annotations_of(revision).get(names.FULL_DUPLEX, "").lower() == "enabled"
     return [
         variable("SERVING_NAMESPACE", metadata["namespace"]),
-        variable("SERVING_SERVICE", metadata.get("labels", {}).get(names.SERVICE, "")),
+        variable("SERVING_SERVICE", labels_of(revision).get(names.SERVICE, "")),
         variable("SERVING_CONFIGURATION", owner.get("name", "")),
         variable("SERVING_REVISION", metadata["name"]),
         variable("QUEUE_SERVING_PORT", str(http)),
-        variable("QUEUE_SERVING_TLS_PORT", str(_HTTPS_PORT)),
+        variable("QUEUE_SERVING_TLS_PORT", str(HTTPS_PORT)),
         variable("CONTAINER_CONCURRENCY", str(spec.get("containerConcurrency") or 0)),
         variable("REVISION_TIMEOUT_SECONDS", str(spec.get("timeoutSeconds") or 0)),
         variable(
@@ -163,7 +158,7 @@ def _queue_env(revision: Object, http: int) -> list[Object]:
         variable("SERVING_LOGGING_CONFIG"),
         variable("SERVING_LOGGING_LEVEL"),
         variable("USER_PORT", str(user_port(revision))),
-        variable("SYSTEM_NAMESPACE", "knative-serving"),
+        variable("SYSTEM_NAMESPACE", KNATIVE_NAMESPACE),
         variable("SERVING_READINESS_PROBE", _encoded_probe(revision)),
         variable("HOST_IP", field="status.hostIP"),
         variable("ENABLE_HTTP2_AUTO_DETECTION", "false"),
@@ -184,7 +179,7 @@ def _queue_resources(annotations: Mapping[str, str], config: Mapping[str, str]) 
         default = "25m" if resource == "cpu" else ""
         for side, fallback in (("request", default), ("limit", "")):
             configured = config.get(f"queue-sidecar-{resource}-{side}", fallback)
-            value = annotations.get(f"{_SIDECAR}{resource}-resource-{side}", configured)
+            value = annotations.get(f"{names.SIDECAR}{resource}-resource-{side}", configured)
             if value:
                 resources[f"{side}s"][resource] = value
     return {side: values for side, values in resources.items() if values}

@@ -1,12 +1,14 @@
-"""The Deployment and the PodAutoscaler that a revision wants.
+"""Which Deployment and which PodAutoscaler does a revision want?
 
-Written with the API server's defaults filled in, so that comparing finds only real differences.
+They have the API server's defaults filled in, so that a comparison finds only real differences.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from qwenkit.autoscaling.annotation_keys import KPA, PREFIX, find_annotation
+from qwenkit.autoscaling.annotations import CONCURRENCY, PROGRESS_DEADLINE_DEFAULT_S
 from qwenkit.autoscaling.golang import parse_duration_s
 from qwenkit.sandbox.controllers.knative import names
 from qwenkit.sandbox.controllers.knative.queue_proxy import (
@@ -16,23 +18,10 @@ from qwenkit.sandbox.controllers.knative.queue_proxy import (
     user_port,
     variable,
 )
-from qwenkit.sandbox.controllers.loop import controller_of, owner_reference
+from qwenkit.sandbox.controllers.object_fields import annotations_of, child_metadata, controller_of
 from qwenkit.sandbox.kube.objects import Object, copied
 
-PROGRESS_DEADLINE = (
-    "serving.knative.dev/progress-deadline",
-    "serving.knative.dev/progressDeadline",
-)
-HASH = f"{names.SERVING}/deployment-hash"
-_INITIAL_SCALE = ("autoscaling.knative.dev/initial-scale", "autoscaling.knative.dev/initialScale")
-_CLASS = "autoscaling.knative.dev/class"
-_METRIC = "autoscaling.knative.dev/metric"
-_BOOKKEEPING = (
-    f"{names.SERVING}/lastPinned",
-    f"{names.SERVING}/no-gc",
-    names.ROUTING_STATE_MODIFIED,
-    names.ROUTES,
-)
+_BOOKKEEPING = (names.LAST_PINNED, names.NO_GC, names.ROUTING_STATE_MODIFIED, names.ROUTES)
 _ADMIN_PORT = 8022
 
 Config = Callable[[str], Mapping[str, str]]
@@ -50,27 +39,19 @@ def deployment_for(revision: Object, config: Config) -> Object:
         revision: the revision.
         config: returns the data of a ConfigMap of knative-serving.
     """
-    metadata, labels = revision["metadata"], _labels(revision)
-    annotations = _annotations(revision, scaling=False)
+    labels, annotations = _labels(revision), _annotations(revision, scaling=False)
     spec = _deployment_spec(revision, config, labels, annotations)
-    digest = names.base36(names.fnv32a([spec, annotations, labels]))
-    return {
-        "metadata": {
-            "name": deployment_name(metadata["name"]),
-            "namespace": metadata["namespace"],
-            "labels": {**labels, HASH: digest},
-            "annotations": annotations,
-            "ownerReferences": [owner_reference(revision)],
-        },
-        "spec": spec,
-    }
+    name = deployment_name(revision["metadata"]["name"])
+    digest = f"{names.fnv32a([spec, annotations, labels]):x}"
+    labels = {**labels, names.DEPLOYMENT_HASH: digest}
+    return {"metadata": child_metadata(revision, name, labels, annotations), "spec": spec}
 
 
 def _deployment_spec(
     revision: Object, config: Config, labels: dict[str, str], annotations: dict[str, str]
 ) -> Object:
     metadata, deployment = revision["metadata"], config("config-deployment")
-    given = metadata.get("annotations", {})
+    given = annotations_of(revision)
     shown = {"kubectl.kubernetes.io/default-container": serving_container(revision)["name"]}
     return {
         "replicas": _initial_scale(given, config("config-autoscaler")),
@@ -103,32 +84,21 @@ def autoscaler_for(revision: Object, reachability: str) -> Object:
         wanted["reachability"] = reachability
     if concurrency := spec.get("containerConcurrency"):
         wanted["containerConcurrency"] = concurrency
-    annotations = {
-        _CLASS: "kpa.autoscaling.knative.dev",
-        _METRIC: "concurrency",
-        **_annotations(revision, scaling=True),
-    }
-    return {
-        "metadata": {
-            "name": metadata["name"],
-            "namespace": metadata["namespace"],
-            "labels": _labels(revision),
-            "annotations": annotations,
-            "ownerReferences": [owner_reference(revision)],
-        },
-        "spec": wanted,
-    }
+    defaults = {f"{PREFIX}class": KPA, f"{PREFIX}metric": CONCURRENCY}
+    annotations = defaults | _annotations(revision, scaling=True)
+    metadata = child_metadata(revision, metadata["name"], _labels(revision), annotations)
+    return {"metadata": metadata, "spec": wanted}
 
 
 def progress_deadline(annotations: Mapping[str, str], config: Mapping[str, str]) -> int:
     """Return the seconds that a revision has to become ready."""
-    given = next((annotations[key] for key in PROGRESS_DEADLINE if key in annotations), None)
-    return int(parse_duration_s(given or config.get("progress-deadline", "600s")))
+    given = names.first(annotations, names.PROGRESS_DEADLINE) or config.get("progress-deadline")
+    return int(parse_duration_s(given) if given else PROGRESS_DEADLINE_DEFAULT_S)
 
 
 def _initial_scale(annotations: Mapping[str, str], config: Mapping[str, str]) -> int:
-    given = next((annotations[key] for key in _INITIAL_SCALE if key in annotations), None)
-    return int(given or config.get("initial-scale", "1"))
+    found = find_annotation(annotations, "initial-scale")
+    return int(found[1] if found else config.get("initial-scale", "1"))
 
 
 def _labels(revision: Object) -> dict[str, str]:
@@ -140,8 +110,7 @@ def _labels(revision: Object) -> dict[str, str]:
 
 def _annotations(revision: Object, *, scaling: bool) -> dict[str, str]:
     kept = names.without(revision["metadata"].get("annotations"), _BOOKKEEPING)
-    prefix = f"{names.AUTOSCALING}/"
-    return {key: value for key, value in kept.items() if scaling or not key.startswith(prefix)}
+    return {key: value for key, value in kept.items() if scaling or not key.startswith(PREFIX)}
 
 
 def _pod_spec(revision: Object, config: Mapping[str, str]) -> Object:
@@ -151,23 +120,11 @@ def _pod_spec(revision: Object, config: Mapping[str, str]) -> Object:
     timeout = spec.pop("timeoutSeconds", 300)
     serving = serving_container(revision)["name"]
     users = [_user_container(item, revision, serving) for item in spec["containers"]]
-    affinity = {
-        "podAntiAffinity": {
-            "preferredDuringSchedulingIgnoredDuringExecution": [
-                {
-                    "weight": 100,
-                    "podAffinityTerm": {
-                        "topologyKey": "kubernetes.io/hostname",
-                        "labelSelector": {
-                            "matchLabels": {names.REVISION: revision["metadata"]["name"]}
-                        },
-                    },
-                }
-            ]
-        }
-    }
+    selector = {"matchLabels": {names.REVISION: revision["metadata"]["name"]}}
+    term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": selector}
+    apart = [{"weight": 100, "podAffinityTerm": term}]
     defaults: Object = {
-        "affinity": affinity,
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": apart}},
         "dnsPolicy": "ClusterFirst",
         "enableServiceLinks": False,
         "restartPolicy": "Always",

@@ -1,4 +1,4 @@
-"""The host names of a Route and of its tags, and who may see them."""
+"""Which host names do a Route and its tags have, and are they public or cluster-local?"""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from qwenkit.sandbox.controllers.knative import names
+from qwenkit.sandbox.controllers.object_fields import labels_of
 from qwenkit.sandbox.kube.objects import Object, at
 from qwenkit.sandbox.kube.store import ObjectStore
 
@@ -19,7 +20,7 @@ _DOMAIN_TEMPLATE = "{{.Name}}.{{.Namespace}}.{{.Domain}}"
 
 
 class Domains:
-    """Names hosts as the cluster's ConfigMaps say.
+    """The hosts of a Route, named as the cluster's ConfigMaps say.
 
     Args:
         config: returns the data of a ConfigMap of knative-serving.
@@ -31,19 +32,19 @@ class Domains:
         self.network = config("config-network")
         self._name: str = route["metadata"]["name"]
         self._namespace: str = route["metadata"]["namespace"]
-        self._domain = _domain(config("config-domain"), route["metadata"].get("labels", {}))
+        self._domain = _domain(config("config-domain"), labels_of(route))
         services = store.list("Service", self._namespace, {names.ROUTE: self._name})
         self._hidden = {item["metadata"]["name"] for item in services if _is_local(item)}
 
     def hostname(self, tag: str) -> str:
-        """Return the first part of a target's address; also its placeholder Service's name."""
+        """Return the first part of a target's host name, which its placeholder Service has too."""
         if not tag:
             return self._name
         template = self.network.get("tag-template", _TAG_TEMPLATE)
         return _filled(template, Tag=tag, Name=self._name)
 
     def is_local(self, tag: str) -> bool:
-        """Tell whether only the cluster may see a target."""
+        """Return whether a target is reachable from within the cluster only."""
         return self._domain == _CLUSTER_DOMAIN or self.hostname(tag) in self._hidden
 
     def local(self, tag: str) -> str:
@@ -51,12 +52,12 @@ class Domains:
         return f"{self.hostname(tag)}.{self._namespace}.{_CLUSTER_DOMAIN}"
 
     def local_names(self, tag: str) -> list[str]:
-        """Return all names that the cluster knows a target by, the shortest first."""
+        """Return all names of a target inside the cluster, the shortest first."""
         short = f"{self.hostname(tag)}.{self._namespace}"
         return [short, f"{short}.svc", self.local(tag)]
 
     def public(self, tag: str) -> str:
-        """Return a target's full name for the world, or the inner one if it is local."""
+        """Return a target's public name, or the cluster's if it is local."""
         if self.is_local(tag):
             return self.local(tag)
         template = self.network.get("domain-template", _DOMAIN_TEMPLATE)
@@ -65,7 +66,7 @@ class Domains:
 
 
 def _domain(domains: Mapping[str, str], labels: Mapping[str, str]) -> str:
-    """Return the domain whose selector fits the labels best; equals in order of the alphabet."""
+    """Return the domain whose selector fits the labels best; of equal ones the first by name."""
     if labels.get(names.VISIBILITY) == names.CLUSTER_LOCAL:
         return _CLUSTER_DOMAIN
     selectors = dict(_selectors(domains))
@@ -82,13 +83,12 @@ def _selectors(domains: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]
         try:
             read = YAML(typ="safe", pure=True).load(text) if text.strip() else {}
         except YAMLError:
-            continue  # Knative's webhook would not have let it in
+            continue  # Knative's webhook would refuse it
         yield name, at(read, "selector") or {}
 
 
 def _is_local(service: Object) -> bool:
-    labels = service["metadata"].get("labels", {})
-    return bool(labels.get(names.VISIBILITY) == names.CLUSTER_LOCAL)
+    return bool(labels_of(service).get(names.VISIBILITY) == names.CLUSTER_LOCAL)
 
 
 def _filled(template: str, **values: str) -> str:

@@ -1,14 +1,13 @@
-"""Ingress → the gateway: programmed after a moment, then probed and ready (Kourier's part)."""
+"""When is an Ingress ready? When the gateway is programmed, as Kourier does after a moment."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 
-from qwenkit.sandbox.controllers.knative.conditions import TRUE, Conditions, ConditionSet
-from qwenkit.sandbox.controllers.knative.reconciler import Shaped
-from qwenkit.sandbox.controllers.loop import Key, World, key_of
-from qwenkit.sandbox.controllers.routing.route_objects import INGRESS_CLASS
+from qwenkit.sandbox.controllers.knative.conditions import TRUE, Conditions
+from qwenkit.sandbox.controllers.knative.names import INGRESS_CLASS
+from qwenkit.sandbox.controllers.knative.reconciler import KnativeReconciler
+from qwenkit.sandbox.controllers.object_fields import Key, annotations_of, key_of
 from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object
 
@@ -16,7 +15,7 @@ NETWORK, BALANCER = "NetworkConfigured", "LoadBalancerReady"
 _GATEWAY = "{}.kourier-system.svc.cluster.local"
 
 
-class IngressController(Shaped):
+class IngressController(KnativeReconciler):
     """Reconciles Ingresses of Kourier's class."""
 
     name = "ingress"
@@ -24,23 +23,14 @@ class IngressController(Shaped):
     component = "ingress-controller"
     finalizer = "ingresses.networking.internal.knative.dev"
     watches = frozenset({"Ingress"})
-    rules = ConditionSet((NETWORK, BALANCER))
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
-        self._probing: dict[Key, tuple[int, float]] = {}
+    dependents = (NETWORK, BALANCER)
 
     def keys(self, change: WatchEvent) -> Iterable[Key]:
-        """Other classes are other controllers' business."""
-        annotations = change.object["metadata"].get("annotations", {})
-        ours = annotations.get(INGRESS_CLASS, "").startswith("kourier.")
+        """Return the key of an Ingress of Kourier's class; others have other controllers."""
+        ours = annotations_of(change.object).get(INGRESS_CLASS, "").startswith("kourier.")
         return [key_of(change.object)] if ours else []
 
-    def forget(self, key: Key) -> None:
-        """Stop probing an ingress that is gone."""
-        self._probing.pop(key, None)
-
-    def shape(self, obj: Object, status: Object, conditions: Conditions) -> None:
+    def reconcile_kind(self, obj: Object, status: Object, conditions: Conditions) -> None:
         """Mark a new generation as waiting, and ready once the gateway has it."""
         key, generation = key_of(obj), obj["metadata"]["generation"]
         conditions.mark_true(NETWORK)
@@ -48,16 +38,9 @@ class IngressController(Shaped):
         if served and conditions.status(BALANCER) == TRUE:
             conditions.mark_true(BALANCER)
             return
-        now = asyncio.get_running_loop().time()
-        probed, due = self._probing.get(key, (0, 0.0))
-        if probed != generation:
-            due = now + self.world.delays.program_gateway
-            self._probing[key] = (generation, due)
-        if now < due:
-            conditions.mark_unknown(
-                BALANCER, "Uninitialized", "Waiting for load balancer to be ready"
-            )
-            self.later(key, due - now)
+        if not self.waited(key, generation, self.context.delays.program_gateway):
+            message = "Waiting for load balancer to be ready"
+            conditions.mark_unknown(BALANCER, "Uninitialized", message)
             return
         status["publicLoadBalancer"] = _balancer("kourier")
         status["privateLoadBalancer"] = _balancer("kourier-internal")

@@ -1,4 +1,4 @@
-"""Routing marks: which routes point at a Configuration or Revision, and is it reachable."""
+"""Which routes point at a Configuration or Revision, and is it reachable? Labels say so."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ from collections.abc import Iterable
 
 from qwenkit.sandbox.controllers.knative import names
 from qwenkit.sandbox.controllers.knative.conditions import FALSE, READY, TRUE
-from qwenkit.sandbox.controllers.loop import Controller, Key, controller_of, deleting, key_of
+from qwenkit.sandbox.controllers.loop import Controller
+from qwenkit.sandbox.controllers.object_fields import (
+    Key,
+    annotations_of,
+    controller_of,
+    deleting,
+    key_of,
+    labels_of,
+)
 from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at, condition, timestamp, utc_now
 from qwenkit.sandbox.kube.store import ObjectStore
 
 
 class Labeler(Controller):
-    """Keeps the marks as the routes' traffic says."""
+    """Keeps the routing labels and annotations as the routes' traffic says."""
 
     name = "labeler"
     kind = "Route"
@@ -26,7 +34,7 @@ class Labeler(Controller):
         return routes_concerned(self.store, change.object)
 
     def reconcile(self, namespace: str, name: str) -> None:
-        """Mark what the route points at, and take the marks off what it left."""
+        """Mark what the route points at, and unmark what it no longer points at."""
         route = self.store.find("Route", namespace, name)
         if route is not None and not deleting(route):
             sync_routing(self.store, route)
@@ -37,7 +45,7 @@ def routes_concerned(store: ObjectStore, obj: Object) -> list[Key]:
     metadata = obj["metadata"]
     named = {metadata["name"]}
     if obj["kind"] == "Revision":
-        named.add(metadata.get("labels", {}).get(names.CONFIGURATION))
+        named.add(labels_of(obj).get(names.CONFIGURATION))
     return [
         key_of(route)
         for route in store.list("Route", metadata["namespace"])
@@ -49,7 +57,7 @@ def routes_concerned(store: ObjectStore, obj: Object) -> list[Key]:
 
 
 def sync_routing(store: ObjectStore, route: Object, *, gone: bool = False) -> None:
-    """Set and clear the marks of one route; ``gone`` clears them all."""
+    """Set and clear the labels and annotations of one route; ``gone`` clears them all."""
     namespace, name = key_of(route)
     revisions, configurations = (set(), set()) if gone else _pointed_at(store, route)
     observed = at(route, "status", "observedGeneration") == route["metadata"]["generation"]
@@ -57,7 +65,7 @@ def sync_routing(store: ObjectStore, route: Object, *, gone: bool = False) -> No
     for kind, pointed in (("Revision", revisions), ("Configuration", configurations)):
         for obj in store.list(kind, namespace):
             listed = obj["metadata"]["name"] in pointed
-            # Marks go only once the route has settled, so that no revision is cut off early.
+            # Unmarked only once the route has settled, so that no revision is cut off early.
             if listed or ((gone or settled) and name in _routes(obj)):
                 _mark(store, kind, obj, name, listed)
 
@@ -81,13 +89,12 @@ def _pointed_at(store: ObjectStore, route: Object) -> tuple[set[str], set[str]]:
         configurations.add(found["metadata"]["name"])
         created = at(found, "status", "latestCreatedRevisionName")
         if created and target.get("latestRevision"):
-            revisions.add(created)  # reachable before it is ready: a smooth change
+            revisions.add(created)  # reachable before it is ready, for a smooth change
     return revisions, configurations
 
 
 def _routes(obj: Object) -> set[str]:
-    text = obj["metadata"].get("annotations", {}).get(names.ROUTES, "")
-    return set(filter(None, text.split(",")))
+    return set(filter(None, annotations_of(obj).get(names.ROUTES, "").split(",")))
 
 
 def _mark(store: ObjectStore, kind: str, obj: Object, route: str, listed: bool) -> None:

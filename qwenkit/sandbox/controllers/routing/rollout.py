@@ -1,7 +1,7 @@
-"""A gradual rollout: how the traffic of ``latestRevision`` moves to a new revision step by step.
+"""How does the traffic of ``latestRevision`` move to a new revision in a gradual rollout?
 
-The first step is one percent. How long the gateway took to take that in is the least time of a
-step; the rest of ``rollout-duration`` is divided into steps of equal size. The state is kept in
+The first step is one percent. The time that the gateway needs to apply it is the shortest time of
+a step; the rest of ``rollout-duration`` is divided into steps of equal size. The state is kept in
 an annotation of the Ingress, so that it outlives its controller. Times are nanoseconds of the
 epoch, as in that annotation.
 """
@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
-from qwenkit.sandbox.controllers.routing.traffic_plan import Plan
+from qwenkit.sandbox.controllers.routing.traffic_plan import TrafficPlan
 
 _SECOND = 1_000_000_000
+_STEP_PARAMS = ("starttime", "nextStepTime", "stepDuration", "stepSize")
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Steps:
-    """When and by how much the traffic moves; all zero while nothing moves."""
+class StepParams:
+    """When and by how much the traffic moves; all zero if nothing moves."""
 
     started: int = 0
     next_at: int = 0
@@ -38,14 +39,14 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Rolling:
+class ConfigurationRollout:
     """The traffic of one Configuration under one tag: oldest revision first."""
 
     configuration: str
     tag: str
     percent: int
     shares: tuple[Share, ...]
-    steps: Steps = Steps()
+    steps: StepParams = StepParams()
 
     @property
     def done(self) -> bool:
@@ -57,27 +58,27 @@ class Rolling:
 class Rollout:
     """All of a route's ``latestRevision`` targets, ordered by tag and Configuration."""
 
-    parts: tuple[Rolling, ...] = ()
+    parts: tuple[ConfigurationRollout, ...] = ()
 
     @property
     def done(self) -> bool:
-        """Whether nothing is moving."""
+        """Whether no traffic is moving."""
         return all(part.done for part in self.parts)
 
-    def find(self, tag: str, configuration: str) -> Rolling | None:
+    def find(self, tag: str, configuration: str) -> ConfigurationRollout | None:
         """Return the part of one target."""
         wanted = (tag, configuration)
         return next((p for p in self.parts if (p.tag, p.configuration) == wanted), None)
 
     def due(self) -> int:
-        """Return when the next step is to be taken, 0 if none is planned."""
+        """Return when the next step is due, 0 if none is planned."""
         return min((part.steps.next_at for part in self.parts if part.steps.next_at), default=0)
 
 
-def goal(plan: Plan) -> Rollout:
-    """Return where the traffic is to be in the end."""
+def goal(plan: TrafficPlan) -> Rollout:
+    """Return the traffic at the end of the rollout."""
     parts = [
-        Rolling(
+        ConfigurationRollout(
             target.configuration, tag, target.percent, (Share(target.revision, target.percent),)
         )
         for tag, targets in plan.by_tag.items()
@@ -88,7 +89,7 @@ def goal(plan: Plan) -> Rollout:
 
 
 def advance(wanted: Rollout, before: Rollout | None, now: int) -> Rollout:
-    """Return where the traffic is to be now, on its way from ``before`` to ``wanted``."""
+    """Return the traffic now, on its way from ``before`` to ``wanted``."""
     if before is None:
         return wanted
     parts = []
@@ -100,7 +101,7 @@ def advance(wanted: Rollout, before: Rollout | None, now: int) -> Rollout:
 
 
 def observe_ready(rollout: Rollout, now: int, duration_s: float) -> Rollout:
-    """Plan the steps of what began before the gateway was ready, now that it is."""
+    """Plan the steps of rollouts that have waited for the gateway, which is ready now."""
     parts = []
     for part in rollout.parts:
         waits = part.steps.started and not part.steps.every
@@ -115,7 +116,7 @@ def dump(rollout: Rollout) -> str:
 
 
 def load(text: str) -> Rollout | None:
-    """Read an annotation; None if it is not there or makes no sense."""
+    """Read an annotation; return None if it is missing or invalid."""
     try:
         parts = tuple(map(_from_json, json.loads(text).get("configurations", [])))
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -123,26 +124,28 @@ def load(text: str) -> Rollout | None:
     return Rollout(parts) if all(map(_adds_up, parts)) else None
 
 
-def _adds_up(part: Rolling) -> bool:
+def _adds_up(part: ConfigurationRollout) -> bool:
     percents = [share.percent for share in part.shares]
     return all(percent > 0 for percent in percents) and sum(percents) == part.percent <= 100
 
 
-def _steps(part: Rolling, now: int, duration_s: float) -> Steps:
+def _steps(part: ConfigurationRollout, now: int, duration_s: float) -> StepParams:
     least_s = max(1.0, math.ceil((now - part.steps.started) / _SECOND))
     left_s, left = max(1.0, duration_s - least_s), part.percent - 1
     count = min(max(1.0, left_s / least_s), left)
     every = int(left_s / count * _SECOND)
     # Go rounds half away from zero.
-    return Steps(part.steps.started, now + every, every, math.floor(left / count + 0.5))
+    return StepParams(part.steps.started, now + every, every, math.floor(left / count + 0.5))
 
 
-def _advance(part: Rolling, old: Rolling, now: int) -> Rolling:
+def _advance(
+    part: ConfigurationRollout, old: ConfigurationRollout, now: int
+) -> ConfigurationRollout:
     shares = _adjusted(old.shares, part.percent - old.percent)
     newest = part.shares[0].revision
     if newest != old.shares[-1].revision:
         begun = (*_less_one(shares), Share(newest, 1))
-        return replace(part, shares=begun, steps=Steps(started=now))
+        return replace(part, shares=begun, steps=StepParams(started=now))
     if len(shares) < 2:
         return part
     moving = replace(part, shares=shares, steps=old.steps)
@@ -151,7 +154,7 @@ def _advance(part: Rolling, old: Rolling, now: int) -> Rolling:
 
 
 def _adjusted(shares: tuple[Share, ...], more: int) -> tuple[Share, ...]:
-    """Give a larger share to the newest revision, take a smaller one from the oldest."""
+    """Add to the share of the newest revision, or take from the oldest."""
     if more >= 0:
         return (*shares[:-1], replace(shares[-1], percent=shares[-1].percent + more))
     less, kept = -more, []
@@ -169,8 +172,8 @@ def _less_one(shares: tuple[Share, ...]) -> tuple[Share, ...]:
     return tuple(share for share in (*shares[:-1], last) if share.percent)
 
 
-def _stepped(part: Rolling, now: int) -> Rolling:
-    """Move one step's traffic to the newest revision, the next older one gives first."""
+def _stepped(part: ConfigurationRollout, now: int) -> ConfigurationRollout:
+    """Move one step's traffic to the newest revision, first from the next older one."""
     *older, newest = part.shares
     left = part.steps.size
     while left and older:
@@ -181,33 +184,27 @@ def _stepped(part: Rolling, now: int) -> Rolling:
         left -= giver.percent
     percent = part.percent - sum(share.percent for share in older)
     shares = (*older, replace(newest, percent=percent))
-    steps = replace(part.steps, next_at=now + part.steps.every) if older else Steps()
+    steps = replace(part.steps, next_at=now + part.steps.every) if older else StepParams()
     return replace(part, shares=shares, steps=steps)
 
 
-def _as_json(part: Rolling) -> dict[str, Any]:
-    steps = {
-        "starttime": part.steps.started,
-        "nextStepTime": part.steps.next_at,
-        "stepDuration": part.steps.every,
-        "stepSize": part.steps.size,
-    }
+def _as_json(part: ConfigurationRollout) -> dict[str, Any]:
+    steps = zip(_STEP_PARAMS, astuple(part.steps), strict=True)
     return {
         "configurationName": part.configuration,
         **({"tag": part.tag} if part.tag else {}),
         "percent": part.percent,
         "revisions": [{"revisionName": s.revision, "percent": s.percent} for s in part.shares],
-        "stepParams": {name: value for name, value in steps.items() if value},
+        "stepParams": {name: value for name, value in steps if value},
     }
 
 
-def _from_json(entry: Mapping[str, Any]) -> Rolling:
+def _from_json(entry: Mapping[str, Any]) -> ConfigurationRollout:
     steps = entry.get("stepParams", {})
-    names = ("starttime", "nextStepTime", "stepDuration", "stepSize")
-    return Rolling(
+    return ConfigurationRollout(
         entry["configurationName"],
         entry.get("tag", ""),
         entry["percent"],
         tuple(Share(s["revisionName"], s["percent"]) for s in entry.get("revisions", [])),
-        Steps(*(int(steps.get(name, 0)) for name in names)),
+        StepParams(*(int(steps.get(name, 0)) for name in _STEP_PARAMS)),
     )

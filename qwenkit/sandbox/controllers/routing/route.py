@@ -1,44 +1,35 @@
-"""Route → Ingress and placeholder Services, and the traffic that is really assigned."""
+"""Which Ingress and Services does a Route get, and what traffic does its status report?"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 
 from qwenkit.autoscaling.golang import parse_duration_s
 from qwenkit.sandbox.controllers.knative import names
-from qwenkit.sandbox.controllers.knative.conditions import (
-    FALSE,
-    READY,
-    TRUE,
-    Conditions,
-    ConditionSet,
-)
+from qwenkit.sandbox.controllers.knative.conditions import READY, TRUE, Conditions
 from qwenkit.sandbox.controllers.knative.configuration import is_ready
-from qwenkit.sandbox.controllers.knative.reconciler import ReconcileError, Shaped
-from qwenkit.sandbox.controllers.loop import Key, World, key_of, owned_by
+from qwenkit.sandbox.controllers.knative.reconciler import KnativeReconciler
+from qwenkit.sandbox.controllers.object_fields import Key, annotations_of, key_of, owned_by
 from qwenkit.sandbox.controllers.routing import rollout
 from qwenkit.sandbox.controllers.routing.domains import Domains
 from qwenkit.sandbox.controllers.routing.labeler import routes_concerned, sync_routing
 from qwenkit.sandbox.controllers.routing.rollout import Rollout
 from qwenkit.sandbox.controllers.routing.route_objects import (
-    ROLLOUT,
     balancer_name,
     ingress_for,
     placeholder_for,
     traffic_status,
 )
-from qwenkit.sandbox.controllers.routing.traffic_plan import Plan, plan
+from qwenkit.sandbox.controllers.routing.traffic_plan import TrafficPlan, plan_traffic
 from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at, condition
 
 ASSIGNED, CERTIFICATE, INGRESS = "AllTrafficAssigned", "CertificateProvisioned", "IngressReady"
-_CONFIGS = ("config-domain", "config-network")
 _ROLLING = ("RolloutInProgress", "A gradual rollout of the latest revision(s) is in progress.")
 _NOT_CONFIGURED = ("IngressNotConfigured", "Ingress has not yet been reconciled.")
 
 
-class RouteController(Shaped):
+class RouteController(KnativeReconciler):
     """Reconciles Routes."""
 
     name = "route"
@@ -46,26 +37,21 @@ class RouteController(Shaped):
     component = "route-controller"
     finalizer = "routes.serving.knative.dev"
     watches = frozenset({"Route", "Configuration", "Revision", "Ingress", "Service", "ConfigMap"})
-    rules = ConditionSet((ASSIGNED, INGRESS, CERTIFICATE))
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
-        self._leaves_at: dict[Key, float] = {}
+    configs = frozenset({"config-domain", "config-network"})
+    dependents = (ASSIGNED, INGRESS, CERTIFICATE)
 
     def keys(self, change: WatchEvent) -> Iterable[Key]:
         """Configurations and Revisions concern every route that points at them."""
         if change.kind in ("Configuration", "Revision"):
             return routes_concerned(self.store, change.object)
-        if change.kind == "ConfigMap":
-            ours = change.object["metadata"]["name"] in _CONFIGS
-            return [key_of(route) for route in self.store.list(self.kind)] if ours else []
         return super().keys(change)
 
-    def shape(self, obj: Object, status: Object, conditions: Conditions) -> None:
-        """Resolve the traffic; once it is complete, program it."""
+    def reconcile_kind(self, obj: Object, status: Object, conditions: Conditions) -> None:
+        """Resolve the traffic; when it is complete, program it."""
         if obj["metadata"]["generation"] != status.get("observedGeneration"):
             conditions.mark_unknown(INGRESS, *_NOT_CONFIGURED)
-        made, domains = plan(self.store, obj), Domains(self.world.config, obj, self.store)
+        made = plan_traffic(self.store, obj)
+        domains = Domains(self.context.config, obj, self.store)
         status["url"] = f"http://{domains.public('')}"
         if made.obstacle:
             mark = conditions.mark_false if made.obstacle.failed else conditions.mark_unknown
@@ -78,7 +64,11 @@ class RouteController(Shaped):
         conditions.mark_true(CERTIFICATE, "TLSNotEnabled", "external-domain-tls is not enabled")
         found = self.store.find("Ingress", *key_of(obj))
         going = self._rollout(obj, made, domains, found, conditions)
-        ingress = self._ingress(obj, ingress_for(obj, made, going, domains), found)
+        wanted = ingress_for(obj, made, going, domains)
+        if found is None:
+            ingress = self.create_child(obj, "Ingress", wanted)
+        else:
+            ingress = self.update_child("Ingress", found, wanted)
         _reflect_ingress(ingress, conditions, moving=not going.done)
         if balancer := balancer_name(ingress):
             self._point_at(obj, made, domains, balancer)
@@ -86,22 +76,16 @@ class RouteController(Shaped):
             conditions.mark_unknown(INGRESS, *_ROLLING)
             status["traffic"] = traffic_status(made, domains, going)
 
-    def finalize(self, obj: Object) -> bool:
-        """Take the route's marks off revisions; that takes the real one a moment."""
-        key, now = key_of(obj), asyncio.get_running_loop().time()
-        due = self._leaves_at.setdefault(key, now + self.world.delays.finalize_route)
-        if now < due:
-            self.later(key, due - now)
+    def finalize_kind(self, obj: Object) -> bool:
+        """Remove the route from its revisions, as late as the real controller does."""
+        uid = obj["metadata"]["uid"]
+        if not self.waited(key_of(obj), uid, self.context.delays.finalize_route):
             return False
         sync_routing(self.store, obj, gone=True)
         return True
 
-    def forget(self, key: Key) -> None:
-        """Drop the moment at which a deleted route leaves."""
-        self._leaves_at.pop(key, None)
-
     def _placeholders(
-        self, obj: Object, made: Plan, domains: Domains, conditions: Conditions
+        self, obj: Object, made: TrafficPlan, domains: Domains, conditions: Conditions
     ) -> None:
         namespace, route = key_of(obj)
         wanted = [placeholder_for(obj, tag, domains) for tag in sorted(made.by_tag)]
@@ -109,12 +93,10 @@ class RouteController(Shaped):
             name = service["metadata"]["name"]
             found = self.store.find("Service", namespace, name)
             if found is None:
-                self.store.create("Service", service)
-                self.recorder.normal(obj, "Created", f'Created placeholder service "{name}"')
-            elif not owned_by(found, obj):
+                self.create_child(obj, "Service", service, shown="placeholder service")
+            else:
                 message = f'There is an existing placeholder Service "{name}" that we do not own.'
-                conditions.mark_false(INGRESS, "NotOwned", message)
-                raise ReconcileError(f'route: "{route}" does not own Service: "{name}"')
+                self.check_owner(obj, found, conditions, INGRESS, message=message)
         kept = {service["metadata"]["name"] for service in wanted}
         for service in self.store.list("Service", namespace, {names.ROUTE: route}):
             name = service["metadata"]["name"]
@@ -124,17 +106,17 @@ class RouteController(Shaped):
     def _rollout(
         self,
         obj: Object,
-        made: Plan,
+        made: TrafficPlan,
         domains: Domains,
         ingress: Object | None,
         conditions: Conditions,
     ) -> Rollout:
-        """Return how far the traffic has moved to the latest revision, and plan the next step."""
+        """Return the traffic that has moved to the latest revision, and plan the next step."""
         wanted, duration_s = rollout.goal(made), _duration_s(obj, domains)
         if ingress is None or duration_s <= 0:
             return wanted
-        now = self.world.clock.unix_ns()
-        before = rollout.load(ingress["metadata"].get("annotations", {}).get(ROLLOUT, ""))
+        now = self.context.clock.unix_ns()
+        before = rollout.load(annotations_of(ingress).get(names.ROLLOUT, ""))
         if before and is_ready(ingress) and conditions.status(INGRESS) != TRUE:
             before = rollout.observe_ready(before, now, duration_s)
         going = rollout.advance(wanted, before, now)
@@ -142,16 +124,7 @@ class RouteController(Shaped):
             self.after(key_of(obj), (due - now) / 1e9)
         return going
 
-    def _ingress(self, obj: Object, wanted: Object, found: Object | None) -> Object:
-        if found is None:
-            created = self.store.create("Ingress", wanted)
-            self.recorder.normal(obj, "Created", f'Created Ingress "{created["metadata"]["name"]}"')
-            return created
-        for field in ("labels", "annotations"):
-            found["metadata"][field] = wanted["metadata"][field]
-        return self.store.update("Ingress", {**found, "spec": wanted["spec"]})
-
-    def _point_at(self, obj: Object, made: Plan, domains: Domains, balancer: str) -> None:
+    def _point_at(self, obj: Object, made: TrafficPlan, domains: Domains, balancer: str) -> None:
         for tag in made.by_tag:
             wanted = placeholder_for(obj, tag, domains)
             found = self.store.find("Service", *key_of(wanted))
@@ -164,9 +137,8 @@ class RouteController(Shaped):
 
 
 def _duration_s(route: Object, domains: Domains) -> int:
-    """Return the seconds that a rollout takes, as the route says or else the cluster."""
-    annotations = route["metadata"].get("annotations", {})
-    given = next((annotations[key] for key in names.ROLLOUT_DURATION if key in annotations), "")
+    """Return the seconds that a rollout takes: the route's setting, or else the cluster's."""
+    given = names.first(annotations_of(route), names.ROLLOUT_DURATION)
     seconds = int(parse_duration_s(given)) if given else 0
     return seconds or int(domains.network.get("rollout-duration", "0"))
 
@@ -176,10 +148,5 @@ def _reflect_ingress(ingress: Object, conditions: Conditions, *, moving: bool) -
     observed = at(ingress, "status", "observedGeneration")
     if observed != ingress["metadata"]["generation"] or not ready:
         conditions.mark_unknown(INGRESS, *_NOT_CONFIGURED)
-    elif moving:
-        return
-    elif ready["status"] == TRUE:
-        conditions.mark_true(INGRESS)
-    else:
-        mark = conditions.mark_false if ready["status"] == FALSE else conditions.mark_unknown
-        mark(INGRESS, ready.get("reason", ""), ready.get("message", ""))
+    elif not moving:
+        conditions.follow(INGRESS, ready)

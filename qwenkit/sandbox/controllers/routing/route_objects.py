@@ -1,4 +1,4 @@
-"""The Ingress and the placeholder Services of a Route."""
+"""Which Ingress and which placeholder Services does a Route get?"""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ import json
 from collections.abc import Iterator
 
 from qwenkit.sandbox.controllers.knative import names
-from qwenkit.sandbox.controllers.loop import owner_reference
+from qwenkit.sandbox.controllers.object_fields import (
+    annotations_of,
+    child_metadata,
+    key_of,
+    labels_of,
+)
 from qwenkit.sandbox.controllers.routing.domains import Domains
 from qwenkit.sandbox.controllers.routing.rollout import Rollout, Share, dump
-from qwenkit.sandbox.controllers.routing.traffic_plan import MAIN, Plan, Target
+from qwenkit.sandbox.controllers.routing.traffic_plan import MAIN, TrafficPlan, TrafficTarget
 from qwenkit.sandbox.kube.objects import Object, at
 
-INGRESS_CLASS = "networking.knative.dev/ingress.class"
-ROLLOUT = "networking.internal.knative.dev/rollout"
-_TAG_HOSTS = "networking.internal.knative.dev/tag-to-host"
-_KOURIER = "kourier.ingress.networking.knative.dev"
 _PORT = {"name": "http2", "port": 80, "targetPort": 80, "appProtocol": "kubernetes.io/h2c"}
 
 
-def ingress_for(route: Object, plan: Plan, rollout: Rollout, domains: Domains) -> Object:
-    """Return the Ingress that sends a Route's hosts to its targets, as far as it is rolled out."""
-    metadata = route["metadata"]
+def ingress_for(route: Object, plan: TrafficPlan, rollout: Rollout, domains: Domains) -> Object:
+    """Return the Ingress that sends a Route's hosts to its targets at this point of a rollout."""
+    namespace, name = key_of(route)
     rules, tag_hosts = [], {}
     for tag in sorted(plan.by_tag):
-        path = _path(metadata["namespace"], tag, plan.by_tag[tag], rollout)
+        path = _path(namespace, tag, plan.by_tag[tag], rollout)
         local, public = domains.local_names(tag), domains.public(tag)
         rules.append(_rule(local, "ClusterLocal", path))
         if not domains.is_local(tag):
@@ -32,40 +33,25 @@ def ingress_for(route: Object, plan: Plan, rollout: Rollout, domains: Domains) -
         if tag != MAIN:
             tag_hosts[tag] = list(dict.fromkeys([domains.local(tag), public]))
     annotations = {
-        INGRESS_CLASS: domains.network.get("ingress-class", _KOURIER),
-        ROLLOUT: dump(rollout),
-        **names.without(metadata.get("annotations"), (names.LAST_APPLIED, *names.ROLLOUT_DURATION)),
+        names.INGRESS_CLASS: domains.network.get("ingress-class", names.KOURIER),
+        names.ROLLOUT: dump(rollout),
+        **names.without(annotations_of(route), (names.LAST_APPLIED, *names.ROLLOUT_DURATION)),
     }
     if tag_hosts:
-        annotations[_TAG_HOSTS] = json.dumps(tag_hosts, separators=(",", ":"))
+        annotations[names.TAG_TO_HOST] = json.dumps(tag_hosts, separators=(",", ":"))
+    labels = labels_of(route) | {names.ROUTE: name, names.ROUTE_NAMESPACE: namespace}
     return {
-        "metadata": {
-            "name": metadata["name"],
-            "namespace": metadata["namespace"],
-            "labels": {
-                **metadata.get("labels", {}),
-                names.ROUTE: metadata["name"],
-                f"{names.SERVING}/routeNamespace": metadata["namespace"],
-            },
-            "annotations": annotations,
-            "ownerReferences": [owner_reference(route)],
-        },
+        "metadata": child_metadata(route, name, labels, annotations),
         "spec": {"httpOption": "Enabled", "rules": rules},
     }
 
 
 def placeholder_for(route: Object, tag: str, domains: Domains) -> Object:
-    """Return the Service that holds a target's name until the load balancer is known."""
-    metadata = route["metadata"]
-    labels = names.without(metadata.get("labels"), (names.VISIBILITY,))
+    """Return the Service that reserves a target's name until the load balancer is known."""
+    labels = names.without(labels_of(route), (names.VISIBILITY,))
+    labels[names.ROUTE] = route["metadata"]["name"]
     return {
-        "metadata": {
-            "name": domains.hostname(tag),
-            "namespace": metadata["namespace"],
-            "labels": {**labels, names.ROUTE: metadata["name"]},
-            "annotations": metadata.get("annotations", {}),
-            "ownerReferences": [owner_reference(route)],
-        },
+        "metadata": child_metadata(route, domains.hostname(tag), labels, annotations_of(route)),
         "spec": {
             "type": "ExternalName",
             "externalName": domains.public(tag),
@@ -76,12 +62,14 @@ def placeholder_for(route: Object, tag: str, domains: Domains) -> Object:
 
 
 def balancer_name(ingress: Object) -> str:
-    """Return the inner load balancer's host name, "" while it is not known."""
+    """Return the host name of the cluster's own load balancer, "" if it is not known yet."""
     name: str = at(ingress, "status", "privateLoadBalancer", "ingress", 0, "domainInternal") or ""
     return name
 
 
-def traffic_status(plan: Plan, domains: Domains, rollout: Rollout | None = None) -> list[Object]:
+def traffic_status(
+    plan: TrafficPlan, domains: Domains, rollout: Rollout | None = None
+) -> list[Object]:
     """Return ``status.traffic``: where the traffic goes in the end, or now, during a rollout."""
     entries = []
     for target in plan.targets:
@@ -99,7 +87,7 @@ def _rule(hosts: list[str], visibility: str, path: Object) -> Object:
     return {"hosts": hosts, "visibility": visibility, "http": {"paths": [path]}}
 
 
-def _path(namespace: str, tag: str, targets: list[Target], rollout: Rollout) -> Object:
+def _path(namespace: str, tag: str, targets: list[TrafficTarget], rollout: Rollout) -> Object:
     return {
         "splits": [
             {
@@ -119,7 +107,7 @@ def _path(namespace: str, tag: str, targets: list[Target], rollout: Rollout) -> 
     }
 
 
-def _shares(target: Target, tag: str, rollout: Rollout | None) -> Iterator[Share]:
+def _shares(target: TrafficTarget, tag: str, rollout: Rollout | None) -> Iterator[Share]:
     part = rollout.find(tag, target.configuration) if rollout and target.latest else None
     if part and not part.done:
         yield from part.shares

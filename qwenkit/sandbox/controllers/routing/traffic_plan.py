@@ -1,4 +1,4 @@
-"""What a Route's traffic means now: targets resolved to revisions, or why that cannot be done."""
+"""Which revisions does a Route's traffic mean now, or why can it not be assigned?"""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from qwenkit.sandbox.controllers.knative import names
 from qwenkit.sandbox.controllers.knative.conditions import FALSE, READY
 from qwenkit.sandbox.controllers.knative.configuration import is_ready
 from qwenkit.sandbox.controllers.knative.queue_proxy import protocol
+from qwenkit.sandbox.controllers.object_fields import labels_of
 from qwenkit.sandbox.kube.objects import Object, at, condition
 from qwenkit.sandbox.kube.store import ObjectStore
 
@@ -17,8 +18,8 @@ MAIN = ""  # the tag of the route's own address
 
 
 @dataclass(frozen=True)
-class Target:
-    """One revision with its share of the traffic."""
+class TrafficTarget:
+    """One revision with its share of the traffic, in percent."""
 
     revision: str
     configuration: str
@@ -38,18 +39,18 @@ class Obstacle:
 
 
 @dataclass
-class Plan:
+class TrafficPlan:
     """The resolved traffic: ``targets`` in order of the spec, ``by_tag`` for the routing rules."""
 
-    targets: list[Target] = field(default_factory=list)
-    by_tag: dict[str, list[Target]] = field(default_factory=dict)
+    targets: list[TrafficTarget] = field(default_factory=list)
+    by_tag: dict[str, list[TrafficTarget]] = field(default_factory=dict)
     obstacle: Obstacle | None = None
 
 
-def plan(store: ObjectStore, route: Object) -> Plan:
+def plan_traffic(store: ObjectStore, route: Object) -> TrafficPlan:
     """Resolve a route's traffic against the Configurations and Revisions that exist."""
-    made = Plan()
-    grouped: dict[str, list[Target]] = {MAIN: []}
+    made = TrafficPlan()
+    grouped: dict[str, list[TrafficTarget]] = {MAIN: []}
     for wanted in route["spec"].get("traffic", []):
         found = _resolve(store, route, wanted)
         if isinstance(found, Obstacle):
@@ -64,7 +65,9 @@ def plan(store: ObjectStore, route: Object) -> Plan:
     return made
 
 
-def _resolve(store: ObjectStore, route: Object, wanted: Mapping[str, Any]) -> Target | Obstacle:
+def _resolve(
+    store: ObjectStore, route: Object, wanted: Mapping[str, Any]
+) -> TrafficTarget | Obstacle:
     namespace = route["metadata"]["namespace"]
     name, configuration = wanted.get("revisionName", ""), wanted.get("configurationName", "")
     if not name:
@@ -73,18 +76,23 @@ def _resolve(store: ObjectStore, route: Object, wanted: Mapping[str, Any]) -> Ta
             return _missing("Configuration", configuration)
         name = at(found, "status", "latestReadyRevisionName") or ""
         if not name:
-            return _unready_configuration(found)
+            why = f'Configuration "{configuration}" is waiting for a Revision to become ready.'
+            failure = f'Configuration "{configuration}" does not have any ready Revision.'
+            return _unready(found, why, failure)
     revision = store.find("Revision", namespace, name)
     if revision is None:
         return _missing("Revision", name)
     if obstacle := _foreign(route, revision) if wanted.get("revisionName") else None:
         return obstacle
     if not is_ready(revision):
-        return _unready_revision(revision)
-    labels = revision["metadata"].get("labels", {})
-    return Target(
+        why, failure = (
+            f'Revision "{name}" is not yet ready.',
+            f'Revision "{name}" failed to become ready.',
+        )
+        return _unready(revision, why, failure)
+    return TrafficTarget(
         revision=name,
-        configuration=configuration or labels.get(names.CONFIGURATION, ""),
+        configuration=configuration or labels_of(revision).get(names.CONFIGURATION, ""),
         percent=wanted.get("percent") or 0,
         tag=wanted.get("tag", ""),
         latest=wanted.get("latestRevision"),
@@ -96,26 +104,14 @@ def _missing(kind: str, name: str) -> Obstacle:
     return Obstacle(True, f"{kind}Missing", f'{kind} "{name}" referenced in traffic not found.')
 
 
-def _unready_configuration(configuration: Object) -> Obstacle:
-    name = configuration["metadata"]["name"]
-    if condition(configuration, READY).get("status") == FALSE:
-        message = f'Configuration "{name}" does not have any ready Revision.'
-        return Obstacle(True, "RevisionMissing", message)
-    message = f'Configuration "{name}" is waiting for a Revision to become ready.'
-    return Obstacle(False, "RevisionMissing", message)
-
-
-def _unready_revision(revision: Object) -> Obstacle:
-    name = revision["metadata"]["name"]
-    if condition(revision, READY).get("status") == FALSE:
-        return Obstacle(True, "RevisionMissing", f'Revision "{name}" failed to become ready.')
-    return Obstacle(False, "RevisionMissing", f'Revision "{name}" is not yet ready.')
+def _unready(obj: Object, waiting: str, failure: str) -> Obstacle:
+    failed = condition(obj, READY).get("status") == FALSE
+    return Obstacle(failed, "RevisionMissing", failure if failed else waiting)
 
 
 def _foreign(route: Object, revision: Object) -> Obstacle | None:
-    """A Service's route may point only at that Service's revisions."""
-    ours = route["metadata"].get("labels", {}).get(names.SERVICE, "")
-    theirs = revision["metadata"].get("labels", {}).get(names.SERVICE, "")
+    """Return an obstacle if a Service's route points at another Service's revision."""
+    ours, theirs = (labels_of(obj).get(names.SERVICE, "") for obj in (route, revision))
     if not ours or ours == theirs:
         return None
     name = revision["metadata"]["name"]
@@ -125,7 +121,7 @@ def _foreign(route: Object, revision: Object) -> Obstacle | None:
     return Obstacle(True, "RevisionNotOwned", message)
 
 
-def _merged(targets: list[Target], new: Target) -> list[Target]:
+def _merged(targets: list[TrafficTarget], new: TrafficTarget) -> list[TrafficTarget]:
     """Add a target, to the share of the same one if it is there already."""
     same = (new.tag, new.revision, new.latest)
     for index, old in enumerate(targets):
@@ -135,7 +131,7 @@ def _merged(targets: list[Target], new: Target) -> list[Target]:
     return [*targets, new]
 
 
-def _consolidated(targets: list[Target]) -> list[Target]:
+def _consolidated(targets: list[TrafficTarget]) -> list[TrafficTarget]:
     """Join the shares of each revision; a single one gets everything."""
     shares: dict[str, int] = {}
     for target in targets:

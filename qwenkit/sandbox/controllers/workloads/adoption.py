@@ -1,18 +1,19 @@
-"""Who manages what by its labels: adopting what nobody controls, letting go of what no longer fits.
+"""Which objects does an owner manage by their labels? It adopts orphans and releases others.
 
-So ``kubectl delete --cascade=orphan`` can be followed by a new owner, and a pod whose label was
-changed runs on for whoever wants to look at it.
+So a new owner can follow ``kubectl delete --cascade=orphan``, and a pod whose label was changed
+keeps running for a person to inspect.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from qwenkit.sandbox.controllers.loop import (
+from qwenkit.sandbox.controllers.object_fields import (
     Key,
     controller_of,
     deleting,
     key_of,
+    labels_of,
     owned_by,
     owner_reference,
 )
@@ -20,34 +21,34 @@ from qwenkit.sandbox.kube.objects import Object
 from qwenkit.sandbox.kube.store import ObjectStore
 
 
-def claim(store: ObjectStore, owner: Object, kind: str) -> list[Object]:
-    """Return the objects of a kind that ``owner`` manages, once it has adopted and let go.
+def adopt_and_release(store: ObjectStore, owner: Object, kind: str) -> list[Object]:
+    """Return the objects of a kind that ``owner`` manages, after it has adopted and released some.
 
-    An owner that is being deleted does neither: its orphans are not to come back to it.
+    An owner that is being deleted does neither: it must not adopt its own orphans.
     """
-    claimed = []
+    managed = []
     for obj in store.list(kind, owner["metadata"]["namespace"]):
-        fits = selects(owner["spec"]["selector"], _labels(obj))
+        fits = selects(owner["spec"]["selector"], labels_of(obj))
         if owned_by(obj, owner):
             if fits:
-                claimed.append(obj)
+                managed.append(obj)
             elif not deleting(owner):
                 _release(store, owner, kind, obj)
         elif fits and controller_of(obj) is None and not (deleting(owner) or deleting(obj)):
-            claimed.append(_adopt(store, owner, kind, obj))
-    return claimed
+            managed.append(_adopt(store, owner, kind, obj))
+    return managed
 
 
-def claimants(store: ObjectStore, kind: str, obj: Object) -> Iterable[Key]:
-    """Return who of a kind may adopt an object: none if somebody controls it."""
+def possible_owners(store: ObjectStore, kind: str, obj: Object) -> Iterable[Key]:
+    """Return the objects of a kind that may adopt an object: none if it has a controller."""
     if controller_of(obj) is not None:
         return []
     owners = store.list(kind, obj["metadata"]["namespace"])
-    return [key_of(one) for one in owners if selects(one["spec"]["selector"], _labels(obj))]
+    return [key_of(one) for one in owners if selects(one["spec"]["selector"], labels_of(obj))]
 
 
 def selects(selector: Object, labels: Mapping[str, str]) -> bool:
-    """Tell whether a ``LabelSelector`` selects what has these labels."""
+    """Return whether a ``LabelSelector`` matches these labels."""
     if not (selector.get("matchLabels") or {}).items() <= labels.items():
         return False
     return all(_meets(labels, rule) for rule in selector.get("matchExpressions") or [])
@@ -74,8 +75,3 @@ def _release(store: ObjectStore, owner: Object, kind: str, obj: Object) -> None:
     if others:
         metadata["ownerReferences"] = others
     store.update(kind, obj)
-
-
-def _labels(obj: Object) -> Mapping[str, str]:
-    labels: Mapping[str, str] = obj["metadata"].get("labels") or {}
-    return labels

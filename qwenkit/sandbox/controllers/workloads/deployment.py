@@ -1,26 +1,27 @@
-"""Deployment → ReplicaSet: scaling, status, and the progress deadline."""
+"""Which ReplicaSets does a Deployment get, and does it make progress?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qwenkit.sandbox.controllers.events import Recorder
 from qwenkit.sandbox.controllers.knative import names
 from qwenkit.sandbox.controllers.knative.conditions import FALSE, TRUE
-from qwenkit.sandbox.controllers.loop import (
-    Controller,
+from qwenkit.sandbox.controllers.loop import Context, Controller
+from qwenkit.sandbox.controllers.object_fields import (
     Key,
-    World,
+    annotations_of,
+    child_metadata,
     deleting,
     key_of,
-    owner_reference,
+    labels_of,
+    set_condition,
 )
-from qwenkit.sandbox.controllers.workloads.adoption import claim, claimants
+from qwenkit.sandbox.controllers.workloads.adoption import adopt_and_release, possible_owners
 from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at, condition, copied, timestamp, utc_now
 
 HASH = "pod-template-hash"
-BUILT_IN = "sandbox.qwenkit.dev/built-in"  # what the sandbox itself stands for has no pods
+BUILT_IN = "sandbox.qwenkit.dev/built-in"  # a component that the sandbox is itself has no pods
 _REVISION = "deployment.kubernetes.io/revision"
 _DESIRED = "deployment.kubernetes.io/desired-replicas"
 _MAXIMUM = "deployment.kubernetes.io/max-replicas"
@@ -33,21 +34,21 @@ class DeploymentController(Controller):
 
     name = "deployment"
     kind = "Deployment"
+    component = "deployment-controller"
     watches = frozenset({"Deployment", "ReplicaSet"})
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
-        self._recorder = Recorder(world.store, "deployment-controller")
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
         self._progressed: dict[str, float] = {}
 
     def keys(self, change: WatchEvent) -> Iterable[Key]:
-        """Return whom a change concerns; a ReplicaSet that nobody controls: who may adopt it."""
-        return super().keys(change) or claimants(self.store, self.kind, change.object)
+        """Return the keys that a change concerns; of an orphan, those that may adopt it."""
+        return super().keys(change) or possible_owners(self.store, self.kind, change.object)
 
     def reconcile(self, namespace: str, name: str) -> None:
-        """Make the ReplicaSet of the present template, scale it, and report."""
+        """Create the ReplicaSet of the present template, scale it, and report."""
         deployment = self.store.find(self.kind, namespace, name)
-        if deployment is None or deleting(deployment) or _built_in(deployment):
+        if deployment is None or deleting(deployment) or BUILT_IN in labels_of(deployment):
             return
         current, old = self._replica_sets(deployment)
         if current is None:
@@ -59,7 +60,7 @@ class DeploymentController(Controller):
 
     def _replica_sets(self, deployment: Object) -> tuple[Object | None, list[Object]]:
         digest = names.template_hash(deployment["spec"]["template"])
-        owned = claim(self.store, deployment, "ReplicaSet")
+        owned = adopt_and_release(self.store, deployment, "ReplicaSet")
         current = [item for item in owned if at(item, "metadata", "labels", HASH) == digest]
         newest = current[0] if current else None
         return newest, [item for item in owned if item not in current]
@@ -77,45 +78,34 @@ class DeploymentController(Controller):
         template = copied(spec["template"])
         template.setdefault("metadata", {}).setdefault("labels", {})[HASH] = digest
         revision = str(max(map(_revision, old), default=0) + 1)
-        replicas = spec["replicas"]
-        created = self.store.create(
-            "ReplicaSet",
-            {
-                "metadata": {
-                    "name": f"{metadata['name']}-{digest}",
-                    "namespace": metadata["namespace"],
-                    "labels": template["metadata"]["labels"],
-                    "annotations": {
-                        **names.without(metadata.get("annotations"), (names.LAST_APPLIED,)),
-                        _REVISION: revision,
-                        **_scale_notes(replicas),
-                    },
-                    "ownerReferences": [owner_reference(deployment)],
-                },
-                "spec": {
-                    "replicas": replicas,
-                    "selector": {
-                        **spec["selector"],
-                        "matchLabels": {**spec["selector"].get("matchLabels", {}), HASH: digest},
-                    },
-                    "template": template,
-                },
+        replicas, labels = spec["replicas"], template["metadata"]["labels"]
+        annotations = names.without(metadata.get("annotations"), (names.LAST_APPLIED,))
+        annotations |= {_REVISION: revision, **_scale_annotations(replicas)}
+        name = f"{metadata['name']}-{digest}"
+        matched = {**spec["selector"].get("matchLabels", {}), HASH: digest}
+        wanted = {
+            "metadata": child_metadata(deployment, name, labels, annotations),
+            "spec": {
+                "replicas": replicas,
+                "selector": {**spec["selector"], "matchLabels": matched},
+                "template": template,
             },
-        )
+        }
+        created = self.store.create("ReplicaSet", wanted)
         if replicas:
-            self._scaled_event(deployment, created, 0, replicas)
-        self._announce(deployment, created, revision)
+            self._record_scaling(deployment, created, 0, replicas)
+        self._report_created(deployment, created, revision)
         return created
 
-    def _announce(self, deployment: Object, created: Object, revision: str) -> None:
-        """Note the new revision and that progress has begun."""
+    def _report_created(self, deployment: Object, created: Object, revision: str) -> None:
+        """Write the new revision, and that progress has begun."""
         name = created["metadata"]["name"]
         metadata = deployment["metadata"]
-        metadata["annotations"] = {**metadata.get("annotations", {}), _REVISION: revision}
+        metadata["annotations"] = {**annotations_of(deployment), _REVISION: revision}
         status = copied(deployment.get("status") or {})
         message = f'Created new replica set "{name}"'
         _mark(status, "Progressing", TRUE, "NewReplicaSetCreated", message)
-        self._progressed[metadata["uid"]] = self.world.clock.now()
+        self._progressed[metadata["uid"]] = self.context.clock.now()
         metadata["resourceVersion"] = None
         self.store.update(self.kind, deployment)
         updated = self.store.update_status(self.kind, {**deployment, "status": status})
@@ -136,19 +126,16 @@ class DeploymentController(Controller):
         if before == wanted:
             return False
         item["spec"]["replicas"] = wanted
-        item["metadata"].setdefault("annotations", {}).update(_scale_notes(wanted))
+        item["metadata"].setdefault("annotations", {}).update(_scale_annotations(wanted))
         self.store.update("ReplicaSet", item)
-        self._scaled_event(deployment, item, before, wanted)
+        self._record_scaling(deployment, item, before, wanted)
         return True
 
-    def _scaled_event(self, deployment: Object, item: Object, before: int, wanted: int) -> None:
+    def _record_scaling(self, deployment: Object, item: Object, before: int, wanted: int) -> None:
         direction = "up" if wanted > before else "down"
         name = item["metadata"]["name"]
-        self._recorder.normal(
-            deployment,
-            "ScalingReplicaSet",
-            f"Scaled {direction} replica set {name} from {before} to {wanted}",
-        )
+        message = f"Scaled {direction} replica set {name} from {before} to {wanted}"
+        self.recorder.normal(deployment, "ScalingReplicaSet", message)
 
     def _report(self, deployment: Object, replica_sets: list[Object], *, progress: bool) -> None:
         old: Object = deployment.get("status") or {}
@@ -159,19 +146,17 @@ class DeploymentController(Controller):
             self._mark_progress(deployment, replica_sets[0], old, status)
         if not status["conditions"]:
             del status["conditions"]
-        metadata = {**deployment["metadata"], "resourceVersion": None}
-        self.store.update_status(self.kind, {**deployment, "metadata": metadata, "status": status})
+        self.write_status(deployment, status)
 
     def _mark_progress(
         self, deployment: Object, current: Object, old: Object, status: Object
     ) -> None:
         name, uid = current["metadata"]["name"], deployment["metadata"]["uid"]
-        wanted, clock = deployment["spec"]["replicas"], self.world.clock
+        wanted, clock = deployment["spec"]["replicas"], self.context.clock
         before = condition({"status": old}, "Progressing")
         counts = {status.get(field, 0) for field in ("replicas", *_PROGRESS)}
-        if before.get("reason") == _AVAILABLE and status.get("replicas", 0) == status.get(
-            "updatedReplicas", 0
-        ):
+        updated = status.get("replicas", 0) == status.get("updatedReplicas", 0)
+        if before.get("reason") == _AVAILABLE and updated:
             return
         if not before:
             self._progressed[uid] = clock.now()
@@ -193,9 +178,9 @@ class DeploymentController(Controller):
         uid, deadline = deployment["metadata"]["uid"], deployment["spec"]["progressDeadlineSeconds"]
         since = self._progressed.get(uid)
         if since is None:
-            since = self.world.clock.moment(before["lastUpdateTime"])
+            since = self.context.clock.moment(before["lastUpdateTime"])
             self._progressed[uid] = since
-        left = since + deadline - self.world.clock.now()
+        left = since + deadline - self.context.clock.now()
         if left > 0:
             self.after(key_of(deployment), left)
             return
@@ -204,18 +189,14 @@ class DeploymentController(Controller):
 
 
 def _revision(item: Object) -> int:
-    return int(item["metadata"].get("annotations", {}).get(_REVISION, "0"))
+    return int(annotations_of(item).get(_REVISION, "0"))
 
 
 def _pods_of(item: Object) -> int:
     return (at(item, "status", "replicas") or 0) + (at(item, "status", "terminatingReplicas") or 0)
 
 
-def _built_in(deployment: Object) -> bool:
-    return BUILT_IN in deployment["metadata"].get("labels", {})
-
-
-def _scale_notes(replicas: int) -> dict[str, str]:
+def _scale_annotations(replicas: int) -> dict[str, str]:
     # A quarter more may run during a rollout, rounded up.
     return {_DESIRED: str(replicas), _MAXIMUM: str(replicas + -(-replicas // 4))}
 
@@ -254,7 +235,7 @@ def _mark_available(deployment: Object, status: Object) -> None:
 
 
 def _mark(status: Object, kind: str, value: str, reason: str, message: str) -> None:
-    """Set a Deployment condition; one that says the same keeps its times."""
+    """Set a Deployment condition; one that does not change keeps its times."""
     old = condition({"status": status}, kind)
     if (old.get("status"), old.get("reason"), old.get("message")) == (value, reason, message):
         return
@@ -268,5 +249,4 @@ def _mark(status: Object, kind: str, value: str, reason: str, message: str) -> N
         "reason": reason,
         "message": message,
     }
-    others = [entry for entry in status.get("conditions", []) if entry["type"] != kind]
-    status["conditions"] = [*others, new]
+    set_condition(status, new)

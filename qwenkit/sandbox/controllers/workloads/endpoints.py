@@ -1,11 +1,12 @@
-"""Service with a selector → Endpoints: the addresses of its ready pods."""
+"""Which Endpoints does a Service with a selector get? The addresses of its pods."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qwenkit.sandbox.controllers.loop import Controller, Key, deleting, key_of
-from qwenkit.sandbox.controllers.workloads.replica_set import is_active, is_ready_pod
+from qwenkit.sandbox.controllers.loop import Controller
+from qwenkit.sandbox.controllers.object_fields import Key, deleting, key_of, labels_of
+from qwenkit.sandbox.controllers.workloads.pods import is_active, is_ready
 from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at
 
@@ -22,7 +23,7 @@ class EndpointsController(Controller):
         if change.kind != "Pod":
             return [key_of(change.object)]
         namespace = change.object["metadata"]["namespace"]
-        labels = change.object["metadata"].get("labels", {}).items()
+        labels = labels_of(change.object).items()
         services = self.store.list("Service", namespace)
         return [key_of(s) for s in services if _selector(s) and _selector(s).items() <= labels]
 
@@ -37,7 +38,7 @@ class EndpointsController(Controller):
         selector = _selector(service)
         if not selector:
             return
-        labels: dict[str, str] = service["metadata"].get("labels", {})
+        labels = labels_of(service)
         subsets = _subsets(service, self.store.list("Pod", namespace, selector))
         if found is None:
             metadata = {"name": name, "namespace": namespace, "labels": labels}
@@ -59,11 +60,11 @@ def _selector(service: Object) -> dict[str, str]:
 
 
 def _subsets(service: Object, pods: list[Object]) -> list[Object]:
-    with_address = [pod for pod in pods if is_active(pod) and at(pod, "status", "podIP")]
-    ready = [_address(pod) for pod in with_address if is_ready_pod(pod)]
-    waiting = [_address(pod) for pod in with_address if not is_ready_pod(pod)]
-    if not with_address:
+    pods = [pod for pod in pods if is_active(pod) and at(pod, "status", "podIP")]
+    if not pods:
         return []
+    ready = [_address(pod) for pod in pods if is_ready(pod)]
+    waiting = [_address(pod) for pod in pods if not is_ready(pod)]
     ports = [
         {"name": port.get("name"), "port": port.get("targetPort"), "protocol": port["protocol"]}
         for port in service["spec"].get("ports", [])

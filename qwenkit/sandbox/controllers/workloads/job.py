@@ -1,18 +1,28 @@
-"""Job → Pods, until enough have succeeded or too many have failed.
+"""When has a Job ended? When enough of its pods have succeeded or too many have failed.
 
-Each pod carries a finalizer until the Job has counted it, so that none is missed. What would make
-a Job more than a number of equal pods (indexes, policies, suspension) is not done here.
+Each pod carries a finalizer until the Job has counted it, so that none is missed. Indexes,
+policies and suspension are not part of the sandbox.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qwenkit.sandbox.controllers.events import Recorder
 from qwenkit.sandbox.controllers.knative.conditions import TRUE
-from qwenkit.sandbox.controllers.loop import Controller, World, deleting, key_of, owned_by
-from qwenkit.sandbox.controllers.workloads.replica_set import is_active, is_ready_pod, pod_for
-from qwenkit.sandbox.kube.api_error import ApiError
+from qwenkit.sandbox.controllers.loop import Context
+from qwenkit.sandbox.controllers.object_fields import (
+    deleting,
+    key_of,
+    owned_by,
+    set_condition,
+    set_finalizer,
+)
+from qwenkit.sandbox.controllers.workloads.pods import (
+    PodController,
+    is_active,
+    is_ready,
+    terminating,
+)
 from qwenkit.sandbox.kube.objects import Object, at, condition, copied, timestamp, utc_now
 
 TRACKING = "batch.kubernetes.io/job-tracking"
@@ -24,36 +34,38 @@ _ENDS = ("Complete", "Failed")
 _LATE = ("DeadlineExceeded", "Job was active longer than specified deadline")
 
 
-class JobController(Controller):
+class JobController(PodController):
     """Runs Jobs to their end."""
 
     name = "job"
     kind = "Job"
+    component = "job-controller"
     watches = frozenset({"Job", "Pod"})
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
-        self._recorder = Recorder(world.store, "job-controller")
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
         self._failed_at: dict[str, float] = {}
 
     def reconcile(self, namespace: str, name: str) -> None:
-        """Count the pods, decide whether the Job has ended, else see that enough run."""
+        """Count the pods and decide whether the Job has ended; if not, keep enough running."""
         job = self.store.find(self.kind, namespace, name)
         if job is None or deleting(job):
             self._release(self.store.list("Pod", namespace, {JOB_NAME: name}))
             return
         if left_out := _left_out(job):
             message = f"the sandbox's Jobs have no {', '.join(left_out)}"
-            self._recorder.warning(job, "NotInSandbox", message)
+            self.recorder.warning(job, "NotInSandbox", message)
             return
         pods = self._pods(job)
         status = self._counted(job, pods)
         if not _ended(status):
             self._advance(job, status, pods)
         active = [pod for pod in self._pods(job) if is_active(pod)]
-        status |= {"active": len(active), "ready": sum(map(is_ready_pod, active))}
-        self._write(job, status)
-        # Only now: what is not written down must not be forgotten.
+        status |= {"active": len(active), "ready": sum(map(is_ready, active))}
+        if not active:
+            del status["active"]
+        self.write_status(job, status)
+        # Only now: a pod that is not in the status must not be released.
         self._release(pod for pod in pods if not is_active(pod))
         if _ended(status):
             self._expire(job, status)
@@ -74,9 +86,8 @@ class JobController(Controller):
             field = "succeeded" if good else "failed"
             status[field] = status.get(field, 0) + 1
             if not good:
-                self._failed_at[job["metadata"]["uid"]] = self.world.clock.now()
-        gone = sum(deleting(pod) and not _finished(pod) for pod in pods)
-        return status | {"terminating": gone, "uncountedTerminatedPods": {}}
+                self._failed_at[job["metadata"]["uid"]] = self.context.clock.now()
+        return status | {"terminating": terminating(pods), "uncountedTerminatedPods": {}}
 
     def _advance(self, job: Object, status: Object, pods: list[Object]) -> None:
         """Begin or complete the Job's end, or create the pods that are missing."""
@@ -94,7 +105,7 @@ class JobController(Controller):
             self._create(job, status, len(active))
             return
         for pod in active:
-            self._delete(job, pod)
+            self.delete_pod(job, pod)
         if not active and not status["terminating"]:
             self._finish(job, status)
 
@@ -102,7 +113,7 @@ class JobController(Controller):
         limit = job["spec"].get("activeDeadlineSeconds")
         if limit is None:
             return False
-        clock = self.world.clock
+        clock = self.context.clock
         left: float = clock.moment(status["startTime"]) + limit - clock.now()
         if left > 0:
             self.after(key_of(job), left)
@@ -115,62 +126,40 @@ class JobController(Controller):
             self.after(key_of(job), wait)
             return
         for _ in range(missing - active):
-            pod = pod_for(job)
-            pod["metadata"]["finalizers"] = [TRACKING]
-            try:
-                created = self.store.create("Pod", pod)
-            except ApiError as error:
-                self._recorder.warning(job, "FailedCreate", f"Error creating: {error.message}")
-                raise
-            name = created["metadata"]["name"]
-            self._recorder.normal(job, "SuccessfulCreate", f"Created pod: {name}")
+            self.create_pod(job, finalizers=(TRACKING,))
 
     def _back_off(self, job: Object, status: Object) -> float:
-        """Return the seconds that a retry still waits: twice as long after each failure."""
+        """Return the seconds until the next retry: twice as long after each failure."""
         since = self._failed_at.get(job["metadata"]["uid"])
         if since is None:
             return 0
         wait: float = min(_BACKOFF_S * 2 ** (status["failed"] - 1), _BACKOFF_MAX_S)
-        return since + wait - self.world.clock.now()
-
-    def _delete(self, job: Object, pod: Object) -> None:
-        self.store.delete("Pod", *key_of(pod))
-        name = pod["metadata"]["name"]
-        self._recorder.normal(job, "SuccessfulDelete", f"Deleted pod: {name}")
+        return since + wait - self.context.clock.now()
 
     def _finish(self, job: Object, status: Object) -> None:
         self._failed_at.pop(job["metadata"]["uid"], None)
         if _is(status, "SuccessCriteriaMet"):
             _mark(status, "Complete", *_MET)
             status["completionTime"] = timestamp(utc_now())
-            self._recorder.normal(job, "Completed", "Job completed")
+            self.recorder.normal(job, "Completed", "Job completed")
             return
         why = condition({"status": status}, "FailureTarget")
         _mark(status, "Failed", why["reason"], why["message"])
-        self._recorder.warning(job, why["reason"], why["message"])
-
-    def _write(self, job: Object, status: Object) -> None:
-        if not status["active"]:
-            del status["active"]
-        metadata = {**job["metadata"], "resourceVersion": None}
-        self.store.update_status(self.kind, {**job, "metadata": metadata, "status": status})
+        self.recorder.warning(job, why["reason"], why["message"])
 
     def _release(self, pods: Iterable[Object]) -> None:
-        """Let go of pods that are counted, or that nobody counts any more."""
+        """Release pods that are counted, or whose Job is gone."""
         for pod in pods:
-            present = pod["metadata"].get("finalizers", [])
-            if TRACKING in present:
-                pod["metadata"]["finalizers"] = [one for one in present if one != TRACKING]
-                pod["metadata"]["resourceVersion"] = None
-                self.store.update("Pod", pod)
+            pod["metadata"]["resourceVersion"] = None
+            set_finalizer(self.store, "Pod", pod, TRACKING, present=False)
 
     def _expire(self, job: Object, status: Object) -> None:
-        """Delete the Job when its time after the end is over."""
+        """Delete the Job ``ttlSecondsAfterFinished`` seconds after its end."""
         keep = job["spec"].get("ttlSecondsAfterFinished")
         if keep is None:
             return
         ended = next(c["lastTransitionTime"] for c in status["conditions"] if c["type"] in _ENDS)
-        left = self.world.clock.moment(ended) + keep - self.world.clock.now()
+        left = self.context.clock.moment(ended) + keep - self.context.clock.now()
         if left > 0:
             self.after(key_of(job), left)
         else:
@@ -195,17 +184,13 @@ def _mark(status: Object, kind: str, reason: str, message: str) -> None:
         "reason": reason,
         "message": message,
     }
-    status["conditions"] = [*status.get("conditions", []), new]
+    set_condition(status, new)
 
 
 def _restarts(pods: list[Object]) -> int:
-    """Return how often containers were started again in place, as OnFailure has it."""
+    """Return how often containers were restarted in place (``restartPolicy: OnFailure``)."""
     statuses = [one for pod in pods for one in at(pod, "status", "containerStatuses") or []]
     return sum(one.get("restartCount", 0) for one in statuses)
-
-
-def _finished(pod: Object) -> bool:
-    return at(pod, "status", "phase") in ("Succeeded", "Failed")
 
 
 def _left_out(job: Object) -> list[str]:

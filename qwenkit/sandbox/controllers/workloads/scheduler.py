@@ -1,4 +1,4 @@
-"""Pods without a node get one, or the reason why none fits."""
+"""On which node does a pod run, or why on none?"""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ from fractions import Fraction
 from qwenkit.admission.schema import quantities
 from qwenkit.sandbox.controllers import events
 from qwenkit.sandbox.controllers.knative.conditions import FALSE, TRUE
-from qwenkit.sandbox.controllers.loop import Controller, Key, deleting, key_of
+from qwenkit.sandbox.controllers.loop import Controller
+from qwenkit.sandbox.controllers.object_fields import (
+    Key,
+    deleting,
+    key_of,
+    labels_of,
+    set_condition,
+)
+from qwenkit.sandbox.controllers.workloads.pods import finished, on_node
 from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at, condition, timestamp, utc_now
 
 SCHEDULER = "default-scheduler"
 _HELPLESS = "Preemption is not helpful for scheduling"
 _NO_VICTIMS = "No preemption victims found for incoming pod"
-_FINISHED = ("Succeeded", "Failed")
 
 
 class Scheduler(Controller):
@@ -28,19 +35,19 @@ class Scheduler(Controller):
     watches = frozenset({"Pod", "Node", "PersistentVolumeClaim", "PersistentVolume"})
 
     def keys(self, change: WatchEvent) -> Iterable[Key]:
-        """Whatever may make room or complete a volume lets every waiting pod try again."""
+        """Return every waiting pod after a change that may free a resource or bind a volume."""
         if change.kind == "Pod" and not _frees(change):
             return [key_of(change.object)]
         return [key_of(pod) for pod in self.store.list("Pod") if _waits(pod)]
 
     def reconcile(self, namespace: str, name: str) -> None:
-        """Bind the pod, or report why not."""
+        """Bind the pod to a node, or report why none fits."""
         pod = self.store.find("Pod", namespace, name)
         if pod is None or not _waits(pod):
             return
         problem = self._volume_problem(pod)
         if problem:
-            # No node was looked at, so nothing is known about preemption: the scheduler says so.
+            # The scheduler has looked at no node: its message ends in the odd "not found".
             self._refuse(pod, f"{self._count(0)} nodes are available: {problem}. not found")
             return
         nodes = self.store.list("Node")
@@ -76,14 +83,14 @@ class Scheduler(Controller):
         return ""
 
     def _obstacles(self, pod: Object, node: Object) -> dict[str, bool]:
-        """Return why the pod does not fit, each with whether other pods' leaving would help."""
+        """Return why the pod does not fit, each with whether preemption of pods would help."""
         if at(node, "spec", "unschedulable"):
             return {"node(s) were unschedulable": False}
         for taint in at(node, "spec", "taints") or []:
             if taint["effect"] != "PreferNoSchedule" and not _tolerates(pod, taint):
                 return {"node(s) had untolerated taint(s)": False}
         selector = at(pod, "spec", "nodeSelector") or {}
-        if not selector.items() <= node["metadata"].get("labels", {}).items():
+        if not selector.items() <= labels_of(node).items():
             return {"node(s) didn't match Pod's node affinity/selector": False}
         return self._shortages(pod, node)
 
@@ -104,11 +111,8 @@ class Scheduler(Controller):
         return shortages
 
     def _pods_on(self, node: str) -> list[Object]:
-        return [
-            pod
-            for pod in self.store.list("Pod")
-            if at(pod, "spec", "nodeName") == node and at(pod, "status", "phase") not in _FINISHED
-        ]
+        pods = self.store.list("Pod")
+        return [pod for pod in pods if on_node(pod) and pod["spec"]["nodeName"] == node]
 
     def _load(self, node: str) -> int:
         return len(self._pods_on(node))
@@ -132,14 +136,8 @@ class Scheduler(Controller):
         pod["metadata"]["resourceVersion"] = None
         self._mark(pod, {"status": TRUE})
         bound = self.store.update("Pod", pod)
-        namespace, name = key_of(pod)
-        self._event(
-            bound,
-            events.NORMAL,
-            "Scheduled",
-            "Binding",
-            f"Successfully assigned {namespace}/{name} to {node}",
-        )
+        message = f"Successfully assigned {'/'.join(key_of(pod))} to {node}"
+        self._event(bound, events.NORMAL, "Scheduled", "Binding", message)
 
     def _refuse(self, pod: Object, message: str) -> None:
         if condition(pod, "PodScheduled").get("message") == message:
@@ -150,18 +148,10 @@ class Scheduler(Controller):
         self._event(pod, events.WARNING, "FailedScheduling", "Scheduling", message)
 
     def _mark(self, pod: Object, values: Object) -> None:
-        metadata = {**pod["metadata"], "resourceVersion": None}
-        now = timestamp(utc_now())
-        new = {
-            "type": "PodScheduled",
-            **values,
-            "lastProbeTime": None,
-            "lastTransitionTime": now,
-        }
-        status = pod.get("status") or {}
-        others = [c for c in status.get("conditions", []) if c["type"] != "PodScheduled"]
-        status = {**status, "conditions": [*others, new]}
-        self.store.update_status("Pod", {**pod, "metadata": metadata, "status": status})
+        times = {"lastProbeTime": None, "lastTransitionTime": timestamp(utc_now())}
+        status = {**(pod.get("status") or {})}
+        set_condition(status, {"type": "PodScheduled", **values, **times})
+        self.write_status(pod, status)
 
     def _event(self, pod: Object, kind: str, reason: str, action: str, message: str) -> None:
         """Record an event in the newer API's form, as the scheduler does."""
@@ -194,8 +184,8 @@ def _waits(pod: Object) -> bool:
 
 
 def _frees(change: WatchEvent) -> bool:
-    """Tell whether a change of a pod gives resources back."""
-    gone = change.type == "DELETED" or at(change.object, "status", "phase") in _FINISHED
+    """Return whether a change of a pod frees resources."""
+    gone = change.type == "DELETED" or finished(change.object)
     return gone and bool(at(change.object, "spec", "nodeName"))
 
 

@@ -1,4 +1,4 @@
-"""Which volume fits which claim."""
+"""Which volume fits a claim, and why does another not?"""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 
 from qwenkit.admission.schema import quantities
+from qwenkit.sandbox.controllers.object_fields import annotations_of, deleting, labels_of
 from qwenkit.sandbox.controllers.workloads.adoption import selects
 from qwenkit.sandbox.kube.objects import Object, at
 
@@ -14,13 +15,13 @@ _CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 
 def claim_class(obj: Object) -> str:
     """Return the storage class that a claim asks for or a volume has; "" is none."""
-    legacy = obj["metadata"].get("annotations", {}).get(_CLASS_ANNOTATION)
+    legacy = annotations_of(obj).get(_CLASS_ANNOTATION)
     name: str = legacy or at(obj, "spec", "storageClassName") or ""
     return name
 
 
 def refers_to(volume: Object, claim: Object, *, strict: bool = False) -> bool:
-    """Tell whether a volume's reference names this claim; ``strict`` asks for its uid too."""
+    """Return whether a volume's reference names this claim; ``strict`` requires its uid too."""
     reference, metadata = at(volume, "spec", "claimRef") or {}, claim["metadata"]
     named = (reference.get("namespace"), reference.get("name"))
     if named != (metadata["namespace"], metadata["name"]):
@@ -46,12 +47,9 @@ def pick(volumes: Iterable[Object], claim: Object) -> Object | None:
     """Return the volume for a claim: one reserved for it, else the smallest that fits."""
     free = []
     for volume in volumes:
-        if "deletionTimestamp" in volume["metadata"]:
-            continue
         reserved = refers_to(volume, claim)
-        if at(volume, "spec", "claimRef") and not reserved:
-            continue
-        if mismatch(volume, claim):
+        taken = at(volume, "spec", "claimRef") and not reserved
+        if taken or deleting(volume) or mismatch(volume, claim):
             continue
         if reserved:
             return volume
@@ -73,10 +71,9 @@ def _mode(obj: Object) -> str:
 
 
 def _allows(volume: Object, claim: Object) -> bool:
-    return set(at(claim, "spec", "accessModes") or []) <= set(
-        at(volume, "spec", "accessModes") or []
-    )
+    wanted, offered = (set(at(obj, "spec", "accessModes") or []) for obj in (claim, volume))
+    return wanted <= offered
 
 
 def _selected(volume: Object, claim: Object) -> bool:
-    return selects(at(claim, "spec", "selector") or {}, volume["metadata"].get("labels", {}))
+    return selects(at(claim, "spec", "selector") or {}, labels_of(volume))

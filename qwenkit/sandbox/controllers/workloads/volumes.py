@@ -1,11 +1,18 @@
-"""Claims and volumes: static binding, phases, and protection of what is in use."""
+"""Which volume is a claim bound to, and when may either be deleted?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qwenkit.sandbox.controllers.events import Recorder
-from qwenkit.sandbox.controllers.loop import Controller, Key, World, deleting, key_of
+from qwenkit.sandbox.controllers.loop import Controller
+from qwenkit.sandbox.controllers.object_fields import (
+    Key,
+    annotations_of,
+    deleting,
+    key_of,
+    set_finalizer,
+)
+from qwenkit.sandbox.controllers.workloads.pods import on_node
 from qwenkit.sandbox.controllers.workloads.volume_match import (
     claim_class,
     mismatch,
@@ -19,19 +26,15 @@ BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
 BOUND_BY_US = "pv.kubernetes.io/bound-by-controller"
 CLAIM_PROTECTION = "kubernetes.io/pvc-protection"
 VOLUME_PROTECTION = "kubernetes.io/pv-protection"
-_FINISHED = ("Succeeded", "Failed")
 
 
 class VolumeBinder(Controller):
-    """Binds claims to volumes. A key without a namespace is a volume's."""
+    """Binds claims to volumes. A key without a namespace is that of a volume."""
 
     name = "volume-binder"
     kind = "PersistentVolumeClaim"
+    component = "persistentvolume-controller"
     watches = frozenset({"PersistentVolumeClaim", "PersistentVolume", "StorageClass"})
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
-        self._recorder = Recorder(world.store, "persistentvolume-controller")
 
     def keys(self, change: WatchEvent) -> Iterable[Key]:
         """A change may give any waiting claim its volume, and any volume its phase."""
@@ -46,7 +49,7 @@ class VolumeBinder(Controller):
         return dict.fromkeys(keys)
 
     def reconcile(self, namespace: str, name: str) -> None:
-        """Bind one claim, or give one volume its phase."""
+        """Bind one claim, or set the phase of one volume."""
         if not namespace:
             if volume := self.store.find("PersistentVolume", None, name):
                 self._set_volume_phase(volume)
@@ -54,7 +57,7 @@ class VolumeBinder(Controller):
         claim = self.store.find(self.kind, namespace, name)
         if claim is None or deleting(claim):
             return
-        if BIND_COMPLETED in claim["metadata"].get("annotations", {}):
+        if BIND_COMPLETED in annotations_of(claim):
             self._check_bound(claim)
         elif at(claim, "spec", "volumeName"):
             self._bind_requested(claim)
@@ -67,7 +70,7 @@ class VolumeBinder(Controller):
             if at(claim, "status", "phase") != "Lost":
                 self._set_phase(claim, "Lost")
                 message = "Bound claim has lost its PersistentVolume. Data on the volume is lost!"
-                self._recorder.warning(claim, "ClaimLost", message)
+                self.recorder.warning(claim, "ClaimLost", message)
             return
         self._set_phase(claim, "Bound", volume)
 
@@ -79,11 +82,11 @@ class VolumeBinder(Controller):
         elif at(volume, "spec", "claimRef") and not refers_to(volume, claim):
             self._set_phase(claim, "Pending")
             message = f'volume "{name}" already bound to a different claim.'
-            self._recorder.warning(claim, "FailedBinding", message)
+            self.recorder.warning(claim, "FailedBinding", message)
         elif why := mismatch(volume, claim):
             self._set_phase(claim, "Pending")
             message = f'Cannot bind to requested volume "{name}": {why}'
-            self._recorder.warning(claim, "VolumeMismatch", message)
+            self.recorder.warning(claim, "VolumeMismatch", message)
         else:
             self._bind(claim, volume)
 
@@ -96,12 +99,12 @@ class VolumeBinder(Controller):
         wanted = claim_class(claim)
         if not wanted:
             message = "no persistent volumes available for this claim and no storage class is set"
-            self._recorder.normal(claim, "FailedBinding", message)
+            self.recorder.normal(claim, "FailedBinding", message)
             return
         found = self.store.find("StorageClass", None, wanted)
         if found is None:
             message = f'storageclass.storage.k8s.io "{wanted}" not found'
-            self._recorder.warning(claim, "ProvisioningFailed", message)
+            self.recorder.warning(claim, "ProvisioningFailed", message)
         else:
             message = (
                 "Waiting for a volume to be created either by the external provisioner "
@@ -109,7 +112,7 @@ class VolumeBinder(Controller):
                 "creation is delayed, please verify that the provisioner is running and "
                 "correctly registered."
             )
-            self._recorder.normal(claim, "ExternalProvisioning", message)
+            self.recorder.normal(claim, "ExternalProvisioning", message)
 
     def _bind(self, claim: Object, volume: Object) -> None:
         """Write both references, the volume's first, then both phases."""
@@ -169,13 +172,13 @@ class ClaimProtection(Controller):
         return [(namespace, claim) for claim in _claims(change.object)]
 
     def reconcile(self, namespace: str, name: str) -> None:
-        """Add the finalizer to a living claim, remove it from an unused dying one."""
+        """Add the finalizer to a claim; remove it from one that is deleted and not in use."""
         claim = self.store.find(self.kind, namespace, name)
         if claim is None:
             return
         users = (pod for pod in self.store.list("Pod", namespace) if name in _claims(pod))
-        in_use = any(_holds(pod) for pod in users)
-        protect(self, claim, CLAIM_PROTECTION, release=deleting(claim) and not in_use)
+        in_use = any(map(on_node, users))
+        protect(self, claim, CLAIM_PROTECTION, in_use=in_use)
 
 
 class VolumeProtection(Controller):
@@ -186,31 +189,20 @@ class VolumeProtection(Controller):
     watches = frozenset({"PersistentVolume"})
 
     def reconcile(self, namespace: str, name: str) -> None:
-        """Add the finalizer to a living volume, remove it from an unbound dying one."""
+        """Add the finalizer to a volume; remove it from one that is deleted and not bound."""
         volume = self.store.find(self.kind, None, name)
-        if volume is None:
-            return
-        bound = at(volume, "status", "phase") == "Bound"
-        protect(self, volume, VOLUME_PROTECTION, release=deleting(volume) and not bound)
+        if volume is not None:
+            bound = at(volume, "status", "phase") == "Bound"
+            protect(self, volume, VOLUME_PROTECTION, in_use=bound)
 
 
-def protect(controller: Controller, obj: Object, finalizer: str, *, release: bool) -> None:
-    """Give a living object the finalizer; take it when the object may go."""
-    present = obj["metadata"].get("finalizers", [])
-    if release and finalizer in present:
-        obj["metadata"]["finalizers"] = [item for item in present if item != finalizer]
-    elif not deleting(obj) and finalizer not in present:
-        obj["metadata"]["finalizers"] = [*present, finalizer]
-    else:
-        return
-    controller.store.update(controller.kind, obj)
+def protect(controller: Controller, obj: Object, finalizer: str, *, in_use: bool) -> None:
+    """Add the finalizer to an object; remove it when the object is deleted and not in use."""
+    if not deleting(obj) or not in_use:
+        set_finalizer(controller.store, controller.kind, obj, finalizer, present=not deleting(obj))
 
 
 def _claims(pod: Object) -> set[str]:
     volumes = at(pod, "spec", "volumes") or []
     names = (at(volume, "persistentVolumeClaim", "claimName") for volume in volumes)
     return {name for name in names if name}
-
-
-def _holds(pod: Object) -> bool:
-    return bool(at(pod, "spec", "nodeName")) and at(pod, "status", "phase") not in _FINISHED
