@@ -1,100 +1,74 @@
-"""How Go's comparison shows what an update changes: by Go's names, in the order of Go's fields.
+"""How Go's comparison prints what an update changes: Go's names, in the order of Go's fields.
 
-A whole struct that comes or goes (a probe, a volume) is shown as JSON: Go lists all of its fields.
+A whole struct that is added or removed (a probe, a volume) is shown as JSON: Go lists its fields.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher
 from typing import Any
 
 from qwenkit.admission.schema import quantities
+from qwenkit.admission.schema.types import (
+    INT_OR_STRING,
+    QUANTITY,
+    ListOf,
+    MapOf,
+    Opaque,
+    Scalar,
+    Struct,
+    Type,
+)
 
-# One order for all structs: wherever two fields meet in a struct of Go, they stand like this.
-_ORDER = """
-metadata spec name generateName namespace labels annotations image value valueFrom secretName key
-path port command args workingDir ports envFrom env resources limits requests claimName readOnly
-mountPath subPath volumes initContainers containers volumeMounts livenessProbe readinessProbe
-startupProbe terminationMessagePath terminationMessagePolicy imagePullPolicy dnsPolicy nodeSelector
-serviceAccountName automountServiceAccountToken hostNetwork hostPID hostIPC shareProcessNamespace
-securityContext imagePullSecrets affinity schedulerName tolerations hostAliases priorityClassName
-dnsConfig runtimeClassName enableServiceLinks topologySpreadConstraints capabilities privileged
-runAsUser runAsGroup runAsNonRoot readOnlyRootFilesystem allowPrivilegeEscalation exec httpGet
-tcpSocket grpc containerConcurrency initialDelaySeconds timeoutSeconds responseStartTimeoutSeconds
-idleTimeoutSeconds periodSeconds successThreshold failureThreshold containerPort protocol items
-defaultMode optional
-"""
-_RANK = {name: rank for rank, name in enumerate(_ORDER.split())}
-_NAMES = {
-    "configMap": "VolumeSource.ConfigMap",
-    "csi": "VolumeSource.CSI",
-    "dnsConfig": "DNSConfig",
-    "dnsPolicy": "DNSPolicy",
-    "emptyDir": "VolumeSource.EmptyDir",
-    "ephemeral": "VolumeSource.Ephemeral",
-    "exec": "ProbeHandler.Exec",
-    "fsGroup": "FSGroup",
-    "grpc": "ProbeHandler.GRPC",
-    "hostPath": "VolumeSource.HostPath",
-    "httpGet": "ProbeHandler.HTTPGet",
-    "httpHeaders": "HTTPHeaders",
-    "metadata": "ObjectMeta",
-    "persistentVolumeClaim": "VolumeSource.PersistentVolumeClaim",
-    "projected": "VolumeSource.Projected",
-    "secret": "VolumeSource.Secret",
-    "tcpSocket": "ProbeHandler.TCPSocket",
-}
-_REVISION_FIELDS = (
+_OWN_FIELDS_OF_A_REVISION = (
     "containerConcurrency",
     "idleTimeoutSeconds",
     "responseStartTimeoutSeconds",
     "timeoutSeconds",
 )
-_POINTERS = {
-    *_REVISION_FIELDS,
-    *("allowPrivilegeEscalation", "automountServiceAccountToken", "defaultMode"),
-    *("enableServiceLinks", "fsGroup", "optional", "privileged", "readOnlyRootFilesystem"),
-    *("runAsGroup", "runAsNonRoot", "runAsUser", "runtimeClassName", "shareProcessNamespace"),
-}
-_MAPS = ("annotations", "labels", "limits", "nodeSelector", "requests")
-_ADDRESS = "0xc000012345"  # Go shows where a pointer points to, which nobody can know
+_ACRONYM = re.compile("^(csi|dns|fs|grpc|http|se|tcp|tty|uid)(?![a-z])")
+_ZEROS = {"bool": "false", "int32": "0", "int64": "0"}
+_UNKNOWN = Opaque("")
+_ADDRESS = "0xc000012345"  # Go prints the address of a pointer, which nobody can predict
 
 
-def changes(before: Any, new: Any, path: str, field: str = "") -> Iterator[str]:
-    """Show each change below ``path``: its place, then the old value, then the new one."""
+def changes(before: Any, new: Any, path: str, of: Type) -> Iterator[str]:
+    """Print each change below ``path``: its place, then the old value, then the new one."""
     if before == new:
         return
-    if field in _MAPS and before and new:
-        yield from _map(before, new, path, field)
+    if isinstance(of, MapOf) and before and new:
+        yield from _map(before, new, path, of)
     elif isinstance(before, Mapping) and isinstance(new, Mapping):
-        for key in sorted({*before, *new}, key=lambda key: (_RANK.get(key, len(_RANK)), key)):
-            child = f"{path}.{_go_name(key, field)}"
-            # A probe's timeout is a number, a revision's a pointer to one.
-            inner = "probeTimeoutSeconds" if field.endswith("Probe") and "timeout" in key else key
-            yield from changes(before.get(key), new.get(key), child, inner)
+        fields = of.fields if isinstance(of, Struct) else {}
+        for key in [*fields, *sorted({*before, *new} - {*fields})]:
+            place = f"{path}.{_go_name(key, of)}"
+            field = fields.get(key, _UNKNOWN)
+            yield from changes(before.get(key), new.get(key), place, field)
     elif isinstance(before, list) and isinstance(new, list) and before and new:
-        yield from _list(before, new, path, field)
-    elif field == "port":
-        yield from _port(before, new, path)
+        yield from _list(before, new, path, of.item if isinstance(of, ListOf) else _UNKNOWN)
+    elif of == INT_OR_STRING:
+        yield from _int_or_string(before, new, path)
     else:
-        points = field in _POINTERS and before is not None and new is not None
-        shown = (_shown(value, field, points=points) for value in (before, new))
-        old_text, new_text = shown
+        points = _is_pointer(of) and before is not None and new is not None
+        old_text, new_text = (_shown(value, of, points=points) for value in (before, new))
         yield f"{'*' if points else ''}{path}:\n\t-: {old_text}\n\t+: {new_text}\n"
 
 
-def _map(before: Mapping[str, Any], new: Mapping[str, Any], path: str, field: str) -> Iterator[str]:
+def _map(before: Mapping[str, Any], new: Mapping[str, Any], path: str, of: MapOf) -> Iterator[str]:
     for key in sorted({*before, *new}):
         if before.get(key) != new.get(key):
             yield f'{path}["{key}"]:\n'
             for sign, side in (("-", before), ("+", new)):
                 if key in side:
-                    yield f"\t{sign}: {_shown(side[key], field)}\n"
+                    shown = f'"{_entry(side[key], of)}"'
+                    prefix = "resource.Quantity: " if of.value == QUANTITY else ""
+                    yield f"\t{sign}: {prefix}{shown}\n"
 
 
-def _list(before: list[Any], new: list[Any], path: str, field: str) -> Iterator[str]:
+def _list(before: list[Any], new: list[Any], path: str, item: Type) -> Iterator[str]:
     old_texts, new_texts = (
         [json.dumps(item, sort_keys=True) for item in side] for side in (before, new)
     )
@@ -104,74 +78,77 @@ def _list(before: list[Any], new: list[Any], path: str, field: str) -> Iterator[
         for step in range(both):
             left, right = start + step, new_start + step
             where = f"[{left}]" if left == right else f"[{left}->{right}]"
-            yield from changes(before[left], new[right], f"{path}{where}", f"{field}[]")
+            yield from changes(before[left], new[right], f"{path}{where}", item)
         for index in range(start + both, end):
-            yield f"{path}[{index}->?]:\n\t-: {_shown(before[index], f'{field}[]')}\n"
+            yield f"{path}[{index}->?]:\n\t-: {_shown(before[index], item)}\n"
         for index in range(new_start + both, new_end):
-            yield f"{path}[?->{index}]:\n\t+: {_shown(new[index], f'{field}[]')}\n"
+            yield f"{path}[?->{index}]:\n\t+: {_shown(new[index], item)}\n"
 
 
-def _port(before: Any, new: Any, path: str) -> Iterator[str]:
-    left, right = _int_or_string(before), _int_or_string(new)
-    for name, old_value, new_value in zip(("Type", "IntVal", "StrVal"), left, right, strict=True):
-        if old_value != new_value:
-            yield f'{path}.{name}:\n\t-: "{old_value}"\n\t+: "{new_value}"\n'
+def _int_or_string(before: Any, new: Any, path: str) -> Iterator[str]:
+    sides = ((1, 0, port) if isinstance(port, str) else (0, port, "") for port in (before, new))
+    for name, left, right in zip(("Type", "IntVal", "StrVal"), *sides, strict=True):
+        if left != right:
+            yield f'{path}.{name}:\n\t-: "{left}"\n\t+: "{right}"\n'
 
 
-def _int_or_string(port: int | str) -> tuple[int, int, str]:
-    return (1, 0, port) if isinstance(port, str) else (0, port, "")
-
-
-def _go_name(key: str, parent: str) -> str:
-    name = _NAMES.get(key, key[:1].upper() + key[1:])
-    if parent == "spec" and key not in _REVISION_FIELDS:
+def _go_name(key: str, of: Type) -> str:
+    name = "objectMeta" if key == "metadata" else key
+    name = _ACRONYM.sub(lambda found: found[0].upper(), name)
+    name = name[:1].upper() + name[1:]
+    if not isinstance(of, Struct):
+        return name
+    # Go embeds these structs.
+    if of.go == "v1.RevisionSpec" and key not in _OWN_FIELDS_OF_A_REVISION:
         return f"PodSpec.{name}"
-    if key == "name" and parent.endswith(("Ref", "configMap", "secret")):
+    if of.go == "v1.Volume" and key != "name":
+        return f"VolumeSource.{name}"
+    if of.go == "v1.Probe" and isinstance(of.fields.get(key), Struct):
+        return f"ProbeHandler.{name}"
+    if key == "name" and "optional" in of.fields:
         return f"LocalObjectReference.{name}"
     return name
 
 
-def _shown(value: Any, field: str, *, points: bool = False) -> str:
-    if field in ("limits", "requests") and isinstance(value, str):
-        return f'resource.Quantity: "{_quantity(value)}"'
-    prefix = {"env[]": "v1.EnvVar: ", "ports[]": "v1.ContainerPort: "}.get(field, "")
-    if field in _POINTERS and not points:
+def _is_pointer(of: Type) -> bool:
+    return isinstance(of, Scalar) and of.pointer and "." not in of.go
+
+
+def _shown(value: Any, of: Type, *, points: bool = False) -> str:
+    if _is_pointer(of) and not points:
         return '"<nil>"' if value is None else f'"{_ADDRESS}"'
-    return f'{prefix}"{_text(value, field)}"'
+    prefix = f"{of.go}: " if of.go in ("v1.EnvVar", "v1.ContainerPort") else ""
+    return f'{prefix}"{_text(value, of)}"'
 
 
-def _text(value: Any, field: str) -> str:
+def _text(value: Any, of: Type) -> str:
     if value is None:
-        return _zero(field)
+        return _zero(of)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
-        return f"[{' '.join(_text(item, f'{field}[]') for item in value)}]"
-    if field in _MAPS and isinstance(value, Mapping):
-        pairs = (f"{key}:{_entry(value[key], field)}" for key in sorted(value))
-        return f"map[{' '.join(pairs)}]"
-    if field == "env[]" and "valueFrom" not in value:
+        item = of.item if isinstance(of, ListOf) else _UNKNOWN
+        return f"[{' '.join(_text(one, item) for one in value)}]"
+    if isinstance(of, MapOf):
+        return f"map[{' '.join(f'{key}:{_entry(value[key], of)}' for key in sorted(value))}]"
+    if of.go == "v1.EnvVar" and "valueFrom" not in value:
         return f"{{Name:{value['name']} Value:{value.get('value', '')} ValueFrom:nil}}"
-    if field == "ports[]":
+    if of.go == "v1.ContainerPort":
         name, number, protocol = value.get("name", ""), value["containerPort"], value["protocol"]
         return f"{{Name:{name} HostPort:0 ContainerPort:{number} Protocol:{protocol} HostIP:}}"
     return json.dumps(value) if isinstance(value, Mapping) else str(value)
 
 
-def _entry(value: str, field: str) -> str:
-    return _quantity(value) if field in ("limits", "requests") else value
-
-
-def _zero(field: str) -> str:
-    if field in _MAPS:
+def _zero(of: Type) -> str:
+    if isinstance(of, MapOf):
         return "map[]"
-    if field.endswith(("Port", "Seconds", "Threshold")):
-        return "0"
-    if field in ("hostIPC", "hostNetwork", "hostPID", "readOnly"):
-        return "false"
-    if field.endswith(("Probe", "Context")) or field in _NAMES:
-        return "nil"
-    return "[]" if field in ("args", "command", "env", "envFrom") or field.endswith("s") else ""
+    if isinstance(of, ListOf) or (isinstance(of, Opaque) and of.kind is list):
+        return "[]"
+    return _ZEROS.get(of.go, "") if isinstance(of, Scalar) else "nil"
+
+
+def _entry(value: str, of: MapOf) -> str:
+    return _quantity(value) if of.value == QUANTITY else value
 
 
 def _quantity(text: str) -> str:

@@ -7,8 +7,10 @@ from typing import Any
 
 from qwenkit.admission.faults import Fault, invalid, via
 from qwenkit.admission.go_diff import changes
+from qwenkit.admission.schema.knative import SPECS
 
 Object = Mapping[str, Any]
+_TEMPLATE = SPECS["Service"].fields["template"]
 _CREATOR, _MODIFIER = "serving.knative.dev/creator", "serving.knative.dev/lastModifier"
 
 
@@ -41,12 +43,12 @@ def _template(new: Object, before: Object) -> list[Fault]:
     name = new.get("metadata", {}).get("name", "")
     if not name or name != before.get("metadata", {}).get("name", ""):
         return []
-    shown = "".join(changes(before, new, "{*v1.RevisionTemplateSpec}"))
+    shown = "".join(changes(before, new, "{*v1.RevisionTemplateSpec}", _TEMPLATE))
     message = "Saw the following changes without a name change (-old +new)"
     return [Fault(message, ("metadata.name",), shown)] if shown else []
 
 
 def _unchanged(spec: Object, before: Object) -> list[Fault]:
-    shown = "".join(changes(before, spec, "{v1.RevisionSpec}", "spec"))
+    shown = "".join(changes(before, spec, "{v1.RevisionSpec}", SPECS["Revision"]))
     message = "Immutable fields changed (-old +new)"
     return [Fault(message, ("spec",), shown)] if shown else []

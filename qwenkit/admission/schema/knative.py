@@ -13,7 +13,8 @@ from typing import Any
 
 from qwenkit.admission.schema.types import SCALARS, ListOf, MapOf, Opaque, Struct, Type
 
-# A line declares a Go type: ``field:type`` for each field that is kept; others are dropped.
+# A line declares a Go type: ``field:type`` for each field that is kept; others are dropped. The
+# fields stand in the order of Go's struct, as far as a comparison shows it (``go_diff``).
 #
 #   *T        a pointer: a zero that was written is kept
 #   []T{key}  a list whose items differ in ``key``
@@ -27,104 +28,100 @@ from qwenkit.admission.schema.types import SCALARS, ListOf, MapOf, Opaque, Struc
 _TABLE = """
 v1.Capabilities add:[]string drop:[]string
 v1.ConfigMapEnvSource name:string! optional:*bool
-v1.ConfigMapKeySelector +v1.ConfigMapEnvSource key:string!
-v1.ConfigMapProjection +v1.ConfigMapEnvSource items:[]v1.KeyToPath
-v1.ConfigMapVolumeSource +v1.ConfigMapProjection defaultMode:*int32
+v1.ConfigMapKeySelector name:string! key:string! optional:*bool
+v1.ConfigMapProjection name:string! items:[]v1.KeyToPath optional:*bool
+v1.ConfigMapVolumeSource name:string! items:[]v1.KeyToPath defaultMode:*int32 optional:*bool
 v1.ConfigurationSpec template:v1.RevisionTemplateSpec
 v1.Container name:string! image:string command:[]string args:[]string workingDir:string
-  imagePullPolicy:string env:[]v1.EnvVar{name} envFrom:[]v1.EnvFromSource
-  ports:[]v1.ContainerPort volumeMounts:[]v1.VolumeMount{mountPath}
-  resources:v1.ResourceRequirements! securityContext:v1.SecurityContext livenessProbe:v1.Probe
+  ports:[]v1.ContainerPort envFrom:[]v1.EnvFromSource env:[]v1.EnvVar{name}
+  resources:v1.ResourceRequirements! volumeMounts:[]v1.VolumeMount{mountPath} livenessProbe:v1.Probe
   readinessProbe:v1.Probe startupProbe:v1.Probe terminationMessagePath:string
-  terminationMessagePolicy:string
-v1.Container/init +v1.Container env:[]v1.EnvVar/init{name} ports:[]v1.ContainerPort/init
-  volumeMounts:[]v1.VolumeMount/init{mountPath} resources:v1.ResourceRequirements/init!
-  securityContext:v1.SecurityContext/init lifecycle:v1.Lifecycle restartPolicy:*string
-  resizePolicy:[]v1.ContainerResizePolicy restartPolicyRules:[]v1.ContainerRestartRule
-  stdin:bool stdinOnce:bool tty:bool volumeDevices:[]v1.VolumeDevice ...
+  terminationMessagePolicy:string imagePullPolicy:string securityContext:v1.SecurityContext
+v1.Container/init +v1.Container ports:[]v1.ContainerPort/init env:[]v1.EnvVar/init{name}
+  resources:v1.ResourceRequirements/init! volumeMounts:[]v1.VolumeMount/init{mountPath}
+  securityContext:v1.SecurityContext/init lifecycle:v1.Lifecycle
+  resizePolicy:[]v1.ContainerResizePolicy restartPolicy:*string
+  restartPolicyRules:[]v1.ContainerRestartRule stdin:bool stdinOnce:bool tty:bool
+  volumeDevices:[]v1.VolumeDevice ...
 v1.ContainerPort name:string containerPort:int32! protocol:string=TCP
 v1.ContainerPort/init +v1.ContainerPort hostIP:string hostPort:int32
-v1.CSIVolumeSource driver:string! fsType:*string nodePublishSecretRef:v1.LocalObjectReference/csi
-  readOnly:*bool volumeAttributes:map[string]string ...
+v1.CSIVolumeSource driver:string! readOnly:*bool fsType:*string volumeAttributes:map[string]string
+  nodePublishSecretRef:v1.LocalObjectReference/csi ...
 v1.DownwardAPIProjection items:[]v1.DownwardAPIVolumeFile
-v1.DownwardAPIVolumeFile path:string! fieldRef:v1.ObjectFieldSelector mode:*int32
-  resourceFieldRef:v1.ResourceFieldSelector
+v1.DownwardAPIVolumeFile path:string! fieldRef:v1.ObjectFieldSelector
+  resourceFieldRef:v1.ResourceFieldSelector mode:*int32
 v1.EmptyDirVolumeSource medium:string sizeLimit:resource.Quantity ...
-v1.EnvFromSource configMapRef:v1.ConfigMapEnvSource prefix:string secretRef:v1.SecretEnvSource
+v1.EnvFromSource prefix:string configMapRef:v1.ConfigMapEnvSource secretRef:v1.SecretEnvSource
 v1.EnvVar name:string! value:string valueFrom:v1.EnvVarSource
 v1.EnvVar/init +v1.EnvVar valueFrom:v1.EnvVarSource/init
-v1.EnvVarSource configMapKeyRef:v1.ConfigMapKeySelector fieldRef:v1.ObjectFieldSelector
-  resourceFieldRef:v1.ResourceFieldSelector secretKeyRef:v1.SecretKeySelector
+v1.EnvVarSource fieldRef:v1.ObjectFieldSelector resourceFieldRef:v1.ResourceFieldSelector
+  configMapKeyRef:v1.ConfigMapKeySelector secretKeyRef:v1.SecretKeySelector
 v1.EnvVarSource/init +v1.EnvVarSource fileKeyRef:v1.FileKeySelector
 v1.ExecAction command:[]string
 v1.GRPCAction port:int32! service:string!
 v1.HostPathVolumeSource path:string! type:*string ...
-v1.HTTPGetAction host:string httpHeaders:[]v1.HTTPHeader path:string port:intstr.IntOrString!
-  scheme:string
+v1.HTTPGetAction path:string port:intstr.IntOrString! host:string scheme:string
+  httpHeaders:[]v1.HTTPHeader
 v1.HTTPHeader name:string! value:string!
-v1.ImageVolumeSource pullPolicy:string reference:string ...
-v1.KeyToPath key:string! mode:*int32 path:string!
+v1.ImageVolumeSource reference:string pullPolicy:string ...
+v1.KeyToPath key:string! path:string! mode:*int32
 v1.LocalObjectReference name:string!
 v1.LocalObjectReference/csi name:string
 v1.ObjectFieldSelector apiVersion:string fieldPath:string! ...
-v1.ObjectMeta annotations:map[string]string creationTimestamp:string
-  deletionGracePeriodSeconds:*int64 deletionTimestamp:string finalizers:[]string
-  generateName:string generation:int64 labels:map[string]string
-  managedFields:[]v1.ManagedFieldsEntry name:string namespace:string
-  ownerReferences:[]v1.OwnerReference resourceVersion:string selfLink:string uid:string
+v1.ObjectMeta name:string generateName:string namespace:string selfLink:string uid:string
+  resourceVersion:string generation:int64 creationTimestamp:string deletionTimestamp:string
+  deletionGracePeriodSeconds:*int64 labels:map[string]string annotations:map[string]string
+  ownerReferences:[]v1.OwnerReference finalizers:[]string managedFields:[]v1.ManagedFieldsEntry
 v1.ObjectMeta/template +v1.ObjectMeta ...
-v1.OwnerReference apiVersion:string blockOwnerDeletion:*bool controller:*bool kind:string
-  name:string uid:string
+v1.OwnerReference apiVersion:string kind:string name:string uid:string controller:*bool
+  blockOwnerDeletion:*bool
 v1.PersistentVolumeClaimVolumeSource claimName:string! readOnly:bool ...
-v1.PodSecurityContext appArmorProfile:v1.AppArmorProfile fsGroup:*int64
-  fsGroupChangePolicy:*string runAsGroup:*int64 runAsNonRoot:*bool runAsUser:*int64
-  seLinuxChangePolicy:*string seLinuxOptions:v1.SELinuxOptions seccompProfile:v1.SeccompProfile
-  supplementalGroups:[]int64 supplementalGroupsPolicy:*string sysctls:[]v1.Sysctl
-  windowsOptions:v1.WindowsSecurityContextOptions ...
-v1.Probe exec:v1.ExecAction grpc:v1.GRPCAction httpGet:v1.HTTPGetAction
-  tcpSocket:v1.TCPSocketAction failureThreshold:int32 initialDelaySeconds:int32
-  periodSeconds:int32 successThreshold:int32 timeoutSeconds:int32
-v1.ProjectedVolumeSource defaultMode:*int32 sources:[]v1.VolumeProjection!
-v1.ResourceFieldSelector containerName:string divisor:resource.Quantity! resource:string! ...
+v1.PodSecurityContext seLinuxOptions:v1.SELinuxOptions
+  windowsOptions:v1.WindowsSecurityContextOptions runAsUser:*int64 runAsGroup:*int64
+  runAsNonRoot:*bool supplementalGroups:[]int64 supplementalGroupsPolicy:*string fsGroup:*int64
+  sysctls:[]v1.Sysctl fsGroupChangePolicy:*string seccompProfile:v1.SeccompProfile
+  appArmorProfile:v1.AppArmorProfile seLinuxChangePolicy:*string ...
+v1.Probe exec:v1.ExecAction httpGet:v1.HTTPGetAction tcpSocket:v1.TCPSocketAction grpc:v1.GRPCAction
+  initialDelaySeconds:int32 timeoutSeconds:int32 periodSeconds:int32 successThreshold:int32
+  failureThreshold:int32
+v1.ProjectedVolumeSource sources:[]v1.VolumeProjection! defaultMode:*int32
+v1.ResourceFieldSelector containerName:string resource:string! divisor:resource.Quantity! ...
 v1.ResourceRequirements limits:v1.ResourceList requests:v1.ResourceList
 v1.ResourceRequirements/init +v1.ResourceRequirements claims:[]v1.ResourceClaim
-v1.RevisionSpec affinity:v1.Affinity automountServiceAccountToken:*bool
-  containerConcurrency:*int64 containers:[]v1.Container! dnsConfig:v1.PodDNSConfig
-  dnsPolicy:string enableServiceLinks:*bool hostAliases:[]v1.HostAlias hostIPC:bool
-  hostNetwork:bool hostPID:bool idleTimeoutSeconds:*int64
-  imagePullSecrets:[]v1.LocalObjectReference{name} initContainers:[]v1.Container/init
-  nodeSelector:map[string]string priorityClassName:string responseStartTimeoutSeconds:*int64
-  runtimeClassName:*string schedulerName:string securityContext:v1.PodSecurityContext
-  serviceAccountName:string shareProcessNamespace:*bool timeoutSeconds:*int64
-  tolerations:[]v1.Toleration topologySpreadConstraints:[]v1.TopologySpreadConstraint
-  volumes:[]v1.Volume{name}
+v1.RevisionSpec volumes:[]v1.Volume{name} initContainers:[]v1.Container/init
+  containers:[]v1.Container! dnsPolicy:string nodeSelector:map[string]string
+  serviceAccountName:string automountServiceAccountToken:*bool hostNetwork:bool hostPID:bool
+  hostIPC:bool shareProcessNamespace:*bool securityContext:v1.PodSecurityContext
+  imagePullSecrets:[]v1.LocalObjectReference{name} affinity:v1.Affinity schedulerName:string
+  tolerations:[]v1.Toleration hostAliases:[]v1.HostAlias priorityClassName:string
+  dnsConfig:v1.PodDNSConfig runtimeClassName:*string enableServiceLinks:*bool
+  topologySpreadConstraints:[]v1.TopologySpreadConstraint containerConcurrency:*int64
+  timeoutSeconds:*int64 responseStartTimeoutSeconds:*int64 idleTimeoutSeconds:*int64
 v1.RevisionTemplateSpec metadata:v1.ObjectMeta/template! spec:v1.RevisionSpec!
 v1.RouteSpec traffic:[]v1.TrafficTarget
-v1.SeccompProfile localhostProfile:*string type:string!
+v1.SeccompProfile type:string! localhostProfile:*string
 v1.SecretEnvSource +v1.ConfigMapEnvSource
 v1.SecretKeySelector +v1.ConfigMapKeySelector
 v1.SecretProjection +v1.ConfigMapProjection
-v1.SecretVolumeSource defaultMode:*int32 items:[]v1.KeyToPath optional:*bool secretName:string
-v1.SecurityContext allowPrivilegeEscalation:*bool capabilities:v1.Capabilities privileged:*bool
-  readOnlyRootFilesystem:*bool runAsGroup:*int64 runAsNonRoot:*bool runAsUser:*int64
+v1.SecretVolumeSource secretName:string items:[]v1.KeyToPath defaultMode:*int32 optional:*bool
+v1.SecurityContext capabilities:v1.Capabilities privileged:*bool runAsUser:*int64 runAsGroup:*int64
+  runAsNonRoot:*bool readOnlyRootFilesystem:*bool allowPrivilegeEscalation:*bool
   seccompProfile:v1.SeccompProfile
 v1.SecurityContext/init +v1.SecurityContext appArmorProfile:v1.AppArmorProfile procMount:*string
   seLinuxOptions:v1.SELinuxOptions windowsOptions:v1.WindowsSecurityContextOptions
 v1.ServiceAccountTokenProjection audience:string expirationSeconds:*int64 path:string!
 v1.ServiceSpec template:v1.RevisionTemplateSpec traffic:[]v1.TrafficTarget
-v1.TCPSocketAction host:string port:intstr.IntOrString!
-v1.TrafficTarget configurationName:string latestRevision:*bool percent:*int64
-  revisionName:string tag:string url:apis.URL
-v1.Volume name:string! configMap:v1.ConfigMapVolumeSource csi:v1.CSIVolumeSource
-  emptyDir:v1.EmptyDirVolumeSource ephemeral:v1.EphemeralVolumeSource
-  hostPath:v1.HostPathVolumeSource image:v1.ImageVolumeSource
-  persistentVolumeClaim:v1.PersistentVolumeClaimVolumeSource
-  projected:v1.ProjectedVolumeSource secret:v1.SecretVolumeSource
-v1.VolumeMount mountPath:string! mountPropagation:*string name:string! readOnly:bool
-  subPath:string
+v1.TCPSocketAction port:intstr.IntOrString! host:string
+v1.TrafficTarget tag:string revisionName:string configurationName:string latestRevision:*bool
+  percent:*int64 url:apis.URL
+v1.Volume name:string! hostPath:v1.HostPathVolumeSource emptyDir:v1.EmptyDirVolumeSource
+  secret:v1.SecretVolumeSource persistentVolumeClaim:v1.PersistentVolumeClaimVolumeSource
+  configMap:v1.ConfigMapVolumeSource projected:v1.ProjectedVolumeSource csi:v1.CSIVolumeSource
+  ephemeral:v1.EphemeralVolumeSource image:v1.ImageVolumeSource
+v1.VolumeMount name:string! readOnly:bool mountPath:string! subPath:string mountPropagation:*string
 v1.VolumeMount/init +v1.VolumeMount recursiveReadOnly:*string subPathExpr:string
-v1.VolumeProjection configMap:v1.ConfigMapProjection downwardAPI:v1.DownwardAPIProjection
-  secret:v1.SecretProjection serviceAccountToken:v1.ServiceAccountTokenProjection
+v1.VolumeProjection secret:v1.SecretProjection downwardAPI:v1.DownwardAPIProjection
+  configMap:v1.ConfigMapProjection serviceAccountToken:v1.ServiceAccountTokenProjection
 """
 _FIELD = re.compile(
     r"(?P<name>\w+):(?P<list>\[\])?(?P<type>[\w.*/]+(\[string\]\w+)?)"
