@@ -29,7 +29,7 @@ from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.result import SimulationResult
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.simulate import simulate
-from qwenkit.capacity.traffic import Lengths, OpenLoop, diurnal, poisson
+from qwenkit.capacity.traffic import Lengths, OpenLoop, poisson, varying
 
 DAY_GOAL_S, WHAT_IF_GOAL_MS = 4.0, 100.0
 LENGTHS = Lengths(256, 128, spread=0.5)
@@ -49,13 +49,23 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - start, result
 
 
+def a_day_of(requests: float) -> OpenLoop:
+    """Return a day's arrivals on a sine, quiet at both ends."""
+    mean = requests / 86_400
+
+    def rate(at: float) -> float:
+        return mean * (1 - 0.9 * math.cos(2 * math.pi * at / 86_400))
+
+    return varying(rate, 1.9 * mean, 86_400, lengths=LENGTHS, seed=1)
+
+
 def day(rounds: int, server: VllmServer, profile: bool) -> dict[str, Any]:
     """Simulate 86,400 s with about 100,000 requests and at most 8 pods."""
 
     def run(traffic: OpenLoop) -> SimulationResult:
         return simulate(spec(), traffic, server, environment=Environment(gpus=8), duration_s=86_400)
 
-    making = [timed(lambda: diurnal(100_000, lengths=LENGTHS, seed=1)) for _ in range(rounds)]
+    making = [timed(lambda: a_day_of(100_000)) for _ in range(rounds)]
     traffic = making[-1][1]
     runs = [timed(lambda: run(traffic)) for _ in range(rounds)]
     result = runs[-1][1]

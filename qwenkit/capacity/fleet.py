@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from qwenkit.capacity.server import SimulatedEngine, SimulatedRequest, SimulatedServer
@@ -47,6 +47,7 @@ class Phase(IntEnum):
     GONE = 4
 
 
+@dataclass(slots=True, eq=False)
 class Pod:
     """One pod with its server's engine and what its queue-proxy counts.
 
@@ -54,34 +55,18 @@ class Pod:
     ``arrived`` are the queue-proxy's statistics of those that did not pass the activator.
     """
 
-    __slots__ = (
-        "area",
-        "arrived",
-        "counted_to",
-        "created",
-        "direct",
-        "drained_at",
-        "engine",
-        "gpu_since",
-        "in_flight",
-        "next_at",
-        "phase",
-        "queue",
-        "ready_at",
-    )
-
-    def __init__(self, created: float, engine: SimulatedEngine) -> None:
-        self.created = created
-        self.engine = engine
-        self.phase = Phase.PENDING
-        self.gpu_since = self.ready_at = self.drained_at = math.inf
-        self.next_at = math.inf
-        self.in_flight = 0
-        self.queue: deque[SimulatedRequest] = deque()  # the queue-proxy's breaker
-        self.direct = 0
-        self.area = 0.0
-        self.counted_to = created
-        self.arrived = 0
+    engine: SimulatedEngine
+    phase: Phase = Phase.PENDING
+    gpu_since: float = math.inf
+    ready_at: float = math.inf
+    drained_at: float = math.inf
+    next_at: float = math.inf
+    in_flight: int = 0
+    queue: deque[SimulatedRequest] = field(default_factory=deque)  # the queue-proxy's breaker
+    direct: int = 0
+    area: float = 0.0
+    counted_to: float = 0.0
+    arrived: int = 0
 
 
 class Fleet:
@@ -133,7 +118,7 @@ class Fleet:
     def seed(self, now: float, pods: int) -> None:
         """Put pods in place that have been ready for long."""
         for _ in range(pods):
-            pod = Pod(now, self._server.engine())
+            pod = Pod(self._server.engine())
             if self._free < 1:
                 raise InvalidValue("initial_ready", pods, "at most as many pods as GPUs")
             self._free -= 1
@@ -144,7 +129,7 @@ class Fleet:
         """Create or remove pods; return whether the ready ones changed."""
         surplus = len(self.ready) + self.not_ready - replicas
         for _ in range(-surplus):
-            self._pending.append(Pod(now, self._server.engine()))
+            self._pending.append(Pod(self._server.engine()))
         ready_before = len(self.ready)
         for _ in range(surplus):
             self._remove(now)

@@ -1,6 +1,6 @@
-"""What a GPU can do with a model under vLLM: memory, batch, time to first token, time per token.
+"""How fast is a GPU with a model under vLLM: time to read a prompt, time per token.
 
-A roofline model, ±40 % until ``calibrate`` has seen measured points.
+A roofline model, ±40 %.
 
     decode   TPOT(B, C) = bytes(B, C) / (bandwidth × efficiency) + overhead
              bytes      = weights read per step × kernel passes + head + C × KV bytes per token
@@ -16,7 +16,7 @@ overhead are estimates; no published measurement of these GPUs with this model i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from qwenkit.errors import InvalidValue
@@ -212,62 +212,6 @@ class Band:
 
 
 def band(gpu: Gpu | str, value: float) -> Band:
-    """Return the value with the GPU's uncertainty, ±40 % before calibration."""
+    """Return the value with the GPU's uncertainty, ±40 % by default."""
     share = find_gpu(gpu).uncertainty
     return Band(value * (1 - share), value, value * (1 + share))
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A measured decode speed: seconds per token of one stream, at a batch and context each."""
-
-    batch: int
-    context_tokens: float
-    tpot_s: float
-
-
-def calibrate(gpu: Gpu | str, model: Model | str, points: Sequence[Point]) -> Gpu:
-    """Fit efficiency and overhead to measured points; return the GPU with them.
-
-    One point fits the efficiency alone. Two or more, at different batches, fit both by least
-    squares on relative errors; the new uncertainty is the worst residual, at least 10 %.
-
-    Raises:
-        InvalidValue: no points, or points that no positive efficiency explains.
-    """
-    gpu, model = find_gpu(gpu), find_model(model)
-    if not points:
-        raise InvalidValue("points", [], "at least one measured point")
-    if any(not 0 < point.tpot_s < math.inf or point.batch < 1 for point in points):
-        raise InvalidValue("points", points, "batch of at least 1 and a positive, finite TPOT")
-    moved = [bytes_per_step(model, p.batch, p.batch * p.context_tokens) for p in points]
-    slope, overhead = _fit(moved, [p.tpot_s for p in points], gpu.overhead_s)
-    if slope <= 0:
-        raise InvalidValue("points", points, "TPOT must rise with the batch", "measure again")
-    fitted = replace(gpu, efficiency=1 / (slope * gpu.bandwidth_gb_s * 1e9), overhead_s=overhead)
-    worst = max(
-        abs(slope * size + overhead - p.tpot_s) / p.tpot_s
-        for size, p in zip(moved, points, strict=True)
-    )
-    return replace(fitted, uncertainty=max(0.1, worst) if len(points) > 1 else gpu.uncertainty / 2)
-
-
-def _fit(x: Sequence[float], y: Sequence[float], overhead: float) -> tuple[float, float]:
-    """Return slope and intercept of y over x, weighted by 1/y²; never below a zero intercept."""
-    w = [1 / (value * value) for value in y]
-    total = sum(w)
-    mean_x = sum(a * b for a, b in zip(w, x, strict=True)) / total
-    mean_y = sum(a * b for a, b in zip(w, y, strict=True)) / total
-    spread = sum(a * (b - mean_x) ** 2 for a, b in zip(w, x, strict=True))
-    if spread <= 1e-12 * total * mean_x**2:  # one point, or all at the same load
-        overhead = min(overhead, mean_y / 2)
-        return (mean_y - overhead) / mean_x, overhead
-    slope = sum(a * (b - mean_x) * (c - mean_y) for a, b, c in zip(w, x, y, strict=True)) / spread
-    intercept = mean_y - slope * mean_x
-    if intercept >= 0:
-        return slope, intercept
-    return (
-        sum(a * b * c for a, b, c in zip(w, x, y, strict=True))
-        / sum(a * b * b for a, b in zip(w, x, strict=True)),
-        0.0,
-    )

@@ -1,6 +1,6 @@
-"""What runs in a pod, in virtual time: a server with a fixed time, or vLLM's continuous batching.
+"""When does a pod answer: a server with a fixed time, or vLLM's continuous batching.
 
-An engine holds the requests of one pod. ``next_at`` says when it will next finish one; ask again
+An engine holds the requests of one pod. ``next_at`` is when it next finishes one; read it again
 after every ``add``, ``finish`` and ``remove``, because a fuller batch is slower.
 """
 
@@ -24,31 +24,19 @@ from qwenkit.capacity.memory import fit
 from qwenkit.errors import InvalidValue
 
 
+@dataclass(slots=True, eq=False)
 class SimulatedRequest:
     """One request on its way; times in seconds, ``status`` 0 while it runs."""
 
-    __slots__ = (
-        "at",
-        "client",
-        "first_at",
-        "output_tokens",
-        "pod",
-        "prompt_tokens",
-        "proxied",
-        "running",
-        "status",
-    )
-
-    def __init__(self, at: float, prompt_tokens: int, output_tokens: int, client: int) -> None:
-        self.at = at
-        self.prompt_tokens = prompt_tokens
-        self.output_tokens = output_tokens
-        self.client = client
-        self.first_at = math.inf
-        self.status = 0
-        self.proxied = False
-        self.running = False
-        self.pod: object | None = None
+    at: float
+    prompt_tokens: int
+    output_tokens: int
+    client: int
+    first_at: float = math.inf
+    status: int = 0
+    proxied: bool = False
+    running: bool = False
+    pod: object | None = None
 
 
 class SimulatedEngine(Protocol):
@@ -70,7 +58,7 @@ class SimulatedEngine(Protocol):
         """Drop a request whose caller has gone."""
 
 
-class FixedEngine:
+class _FixedEngine:
     """Answers every request after the same time, however many run at once."""
 
     __slots__ = ("_queue", "_service_s", "next_at")
@@ -83,14 +71,12 @@ class FixedEngine:
         self.next_at = math.inf
 
     def add(self, now: float, request: SimulatedRequest) -> None:
-        """Take a request."""
         request.running = True
         request.first_at = now + self._service_s
         self._queue.append((now + self._service_s, request))
         self.next_at = self._queue[0][0]
 
     def finish(self, now: float) -> list[SimulatedRequest]:
-        """Return the requests that are done by now."""
         done, queue = [], self._queue
         while queue and queue[0][0] <= now:
             request = queue.popleft()[1]
@@ -101,12 +87,11 @@ class FixedEngine:
         return done
 
     def remove(self, now: float, request: SimulatedRequest) -> None:
-        """Drop a request whose caller has gone."""
         request.running = False
 
 
-class BatchEngine:
-    """vLLM's continuous batching: everybody decodes together, a prefill stops them all.
+class _BatchEngine:
+    """vLLM's continuous batching: all sequences decode together, a prefill stops them all.
 
     Progress is counted in tokens since the batch began (``_clock``): all running sequences gain
     one token a step, so a request that joins at clock c is done at c + output tokens − 1.
@@ -141,18 +126,15 @@ class BatchEngine:
 
     @property
     def waiting(self) -> int:
-        """Requests that the server has but does not work on yet."""
         return len(self._waiting)
 
     def add(self, now: float, request: SimulatedRequest) -> None:
-        """Take a request."""
         self._advance(now)
         if self._waiting or not self._start(now, request):
             self._waiting.append(request)
         self._plan()
 
     def finish(self, now: float) -> list[SimulatedRequest]:
-        """Return the requests that are done by now."""
         self._advance(now)
         done, running = [], self._running
         limit = self._clock + 1e-9
@@ -166,7 +148,6 @@ class BatchEngine:
         return done
 
     def remove(self, now: float, request: SimulatedRequest) -> None:
-        """Drop a request whose caller has gone."""
         self._advance(now)
         if request.running:
             self._leave(request)
@@ -239,9 +220,9 @@ class FixedServer:
         if not 0 < self.service_s < math.inf:
             raise InvalidValue("service_s", self.service_s, "more than 0, finite")
 
-    def engine(self) -> FixedEngine:
+    def engine(self) -> SimulatedEngine:
         """Return the empty engine of a new pod."""
-        return FixedEngine(self.service_s)
+        return _FixedEngine(self.service_s)
 
 
 class VllmServer:
@@ -290,9 +271,9 @@ class VllmServer:
             self._prefill[tokens] = prefill_seconds(self.gpu, self.model, tokens=tokens)
         return self._prefill[tokens]
 
-    def engine(self) -> BatchEngine:
+    def engine(self) -> SimulatedEngine:
         """Return the empty engine of a new pod."""
-        return BatchEngine(self, self._base, self._per_token)
+        return _BatchEngine(self, self._base, self._per_token)
 
 
 SimulatedServer = FixedServer | VllmServer

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from heapq import heappop, heappush
 from random import Random
+from typing import Any
 
 from qwenkit.autoscaling.annotations import ScalingSpec
 from qwenkit.autoscaling.kpa import TICK_S, Decider
@@ -26,13 +27,16 @@ from qwenkit.capacity.server import SimulatedRequest, SimulatedServer
 from qwenkit.capacity.traffic import ClosedLoop, OpenLoop, Traffic
 from qwenkit.errors import InvalidValue
 
-__all__ = ["Environment", "simulate"]
-
 _MAX_SECONDS = 7 * 86_400
 _MAX_STEPS = 8  # a reconcile changes the status, and that is an event again
 _RETRY_S = 1.0  # a closed-loop client waits this long after an error
 _NOBODY = -1
 _SETTLED_S = 600.0
+# The columns of a row of ``_Run._series``.
+_SERIES = (
+    *("t", "clients", "arrivals", "concurrency", "queue"),
+    *("desired", "ready", "starting", "pending"),
+)
 
 
 def simulate(
@@ -320,27 +324,14 @@ class _Run:
         return last
 
     def _result(self, end: int) -> SimulationResult:
-        environment, rows, ended = self._environment, self._series, self._ended
+        series: Any = zip(_SERIES, zip(*self._series, strict=True), strict=True)
+        ended: Any = zip(*self._ended, strict=True) if self._ended else ((),) * 5
         held = self._fleet.gpu_seconds_until(float(end))
         return SimulationResult(
-            t=tuple([row[0] for row in rows]),
-            clients=tuple([row[1] for row in rows]),
-            arrivals=tuple([row[2] for row in rows]),
-            concurrency=tuple([row[3] for row in rows]),
-            queue=tuple([row[4] for row in rows]),
-            desired=tuple([row[5] for row in rows]),
-            ready=tuple([row[6] for row in rows]),
-            starting=tuple([row[7] for row in rows]),
-            pending=tuple([row[8] for row in rows]),
+            **dict(series),
             decisions=tuple(self._ticks),
-            requests=Requests(
-                at=tuple([row[0] for row in ended]),
-                latency_s=tuple([row[1] for row in ended]),
-                ttft_s=tuple([row[2] for row in ended]),
-                output_tokens=tuple([row[3] for row in ended]),
-                status=tuple([row[4] for row in ended]),
-            ),
+            requests=Requests(*ended),
             unfinished=self._plane.in_flight,
-            gpu_seconds=held * environment.gpus_per_pod,
-            price_per_gpu_hour=environment.price_per_gpu_hour,
+            gpu_seconds=held * self._environment.gpus_per_pod,
+            price_per_gpu_hour=self._environment.price_per_gpu_hour,
         )

@@ -1,4 +1,4 @@
-"""Traffic for the simulator: open-loop arrivals, or clients that wait for each answer.
+"""Which requests arrive: at given times (open loop), or when an answer is there (closed loop).
 
 Everything random takes a seed, so the same call gives the same requests.
 """
@@ -151,26 +151,6 @@ def bursts(
 
     most = max(rate_per_s, burst_per_s)
     return varying(rate, most, duration_s, lengths=lengths, seed=seed)
-
-
-def diurnal(
-    requests: float,
-    *,
-    duration_s: float = 86_400.0,
-    depth: float = 0.9,
-    lengths: Lengths | None = None,
-    seed: int = 0,
-) -> OpenLoop:
-    """Return a day: Poisson arrivals on a sine, about ``requests`` in all, quiet at both ends."""
-    _positive(requests=requests, duration_s=duration_s)
-    if not 0 <= depth <= 1:
-        raise InvalidValue("depth", depth, "0 to 1")
-    mean = requests / duration_s
-
-    def rate(at: float) -> float:
-        return mean * (1 - depth * math.cos(2 * math.pi * at / duration_s))
-
-    return varying(rate, mean * (1 + depth), duration_s, lengths=lengths, seed=seed)
 
 
 def varying(

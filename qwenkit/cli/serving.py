@@ -32,10 +32,11 @@ def render(
 ) -> None:
     """Print the YAML documents; the Secret without its keys."""
     from qwenkit.manifests import render as manifests
+    from qwenkit.manifests.template import to_yaml
 
     settings = read_settings(params, set_, context)
     docs = [manifests.as_documented(settings)] if as_documented else manifests.render(settings)
-    typer.echo(manifests.to_yaml(docs), nl=False)
+    typer.echo(to_yaml(docs), nl=False)
 
 
 def deploy(

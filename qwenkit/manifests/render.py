@@ -19,19 +19,9 @@ from qwenkit.credentials import Credentials
 from qwenkit.manifests.command import as_documented as documented_command
 from qwenkit.manifests.command import command_line
 from qwenkit.manifests.scaling import SETTING_OF, scaling_annotations
-from qwenkit.manifests.template import Scalar, fill, plain, to_yaml
+from qwenkit.manifests.template import Scalar, fill, plain
 from qwenkit.settings import Settings
 
-__all__ = [
-    "as_documented",
-    "filled",
-    "ours",
-    "render",
-    "secret",
-    "secret_name",
-    "to_yaml",
-    "with_keys",
-]
 _ON_THE_PAGE = [PREFIX + key for key in ("metric", "target", "max-scale")]
 
 

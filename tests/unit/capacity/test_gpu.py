@@ -1,4 +1,4 @@
-"""GPU arithmetic against the reference tables, calibration, and what does not fit."""
+"""GPU arithmetic against the reference tables, and what does not fit."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from qwenkit.capacity.gpu import (
     GPUS,
     QWEN_7B,
     QWEN_7B_INT8,
-    Point,
     band,
     bytes_per_step,
-    calibrate,
     decoder,
     prefill_seconds,
     tpot_seconds,
@@ -113,35 +111,7 @@ def test_suggested_load_and_its_bound() -> None:
     assert suggested_load("A10", QWEN_7B, live_tokens=100).plateau > 8
 
 
-def test_calibration_recovers_what_was_measured() -> None:
-    truth = replace(GPUS["A10"], efficiency=0.47, overhead_s=0.004)
-    points = [
-        Point(batch, 700, tpot_seconds(truth, QWEN_7B_INT8, batch=batch, context_tokens=700))
-        for batch in (1, 8)
-    ]
-    got = calibrate("A10", QWEN_7B_INT8, points)
-    assert got.efficiency == pytest.approx(0.47)
-    assert got.overhead_s == pytest.approx(0.004)
-    assert got.uncertainty == 0.1
-    check = tpot_seconds(got, QWEN_7B_INT8, batch=16, context_tokens=700)
-    assert check == pytest.approx(tpot_seconds(truth, QWEN_7B_INT8, batch=16, context_tokens=700))
-
-
-def test_calibration_from_one_point_and_from_noise() -> None:
-    one = calibrate("T4", QWEN_7B_INT8, [Point(1, 512, 0.05)])
-    assert tpot_seconds(one, QWEN_7B_INT8, batch=1, context_tokens=512) == pytest.approx(0.05)
-    assert 0.1 < one.uncertainty < 0.4
-    noisy = calibrate("T4", QWEN_7B_INT8, [Point(1, 512, 0.05), Point(8, 512, 0.4)])
-    assert noisy.overhead_s == 0.0
-    assert noisy.uncertainty > 0.1
-    for points in ([], [Point(0, 1, 1.0)], [Point(1, 1, -1.0)], [Point(1, 1, float("nan"))]):
-        with pytest.raises(InvalidValue, match="points"):
-            calibrate("T4", QWEN_7B_INT8, points)
-    with pytest.raises(InvalidValue, match="points"):
-        calibrate("T4", QWEN_7B_INT8, [Point(1, 512, 0.5), Point(8, 512, 0.05)])
-
-
-def test_band_is_40_percent_until_calibrated() -> None:
+def test_a_band_is_40_percent_wide_on_each_side() -> None:
     got = band("T4", 1.0)
     assert (got.low, got.value, got.high) == pytest.approx((0.6, 1.0, 1.4))
 

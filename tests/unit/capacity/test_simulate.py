@@ -24,7 +24,6 @@ from qwenkit.capacity.traffic import (
     Lengths,
     OpenLoop,
     bursts,
-    diurnal,
     from_csv,
     poisson,
 )
@@ -297,7 +296,6 @@ def test_skipping_idle_seconds_changes_nothing(
 def test_traffic_is_seeded_and_near_its_rate() -> None:
     assert poisson(2, 500, seed=1) == poisson(2, 500, seed=1) != poisson(2, 500, seed=2)
     assert len(poisson(2, 5000).arrivals) == pytest.approx(10_000, rel=0.05)
-    assert len(diurnal(5000).arrivals) == pytest.approx(5000, rel=0.05)
     quiet = bursts(0.5, 20, 600, every_s=100, burst_s=10)
     busy = sum(each.at % 100 >= 90 for each in quiet.arrivals)
     assert busy == pytest.approx(6 * 200, rel=0.15)
@@ -334,7 +332,6 @@ def test_impossible_inputs_are_refused_by_name() -> None:
         lambda: poisson(1, 0),
         lambda: poisson(1e9, 1e9),
         lambda: poisson(1e-9, 1),
-        lambda: diurnal(10, depth=2),
         lambda: bursts(1, -5, 100),
         lambda: Lengths(0, 1),
         lambda: Lengths(1, 1, -1),

@@ -11,8 +11,7 @@ from pydantic import SecretStr
 from qwenkit.credentials import Credentials, hub_token
 from qwenkit.errors import SettingsError
 from qwenkit.in_cluster.manifest import transfer_job, transfer_name, transfer_secret
-from qwenkit.manifests.render import to_yaml
-from qwenkit.manifests.template import plain
+from qwenkit.manifests.template import plain, to_yaml
 from qwenkit.settings import Settings
 
 KEYS = Credentials(access_key_id=SecretStr("an-id"), access_key_secret=SecretStr("a-secret"))

@@ -18,6 +18,7 @@ from qwenkit.errors import SettingsError
 from qwenkit.manifests import render
 from qwenkit.manifests.lint import lint
 from qwenkit.manifests.scaling import scaling_annotations, scaling_spec
+from qwenkit.manifests.template import to_yaml
 from qwenkit.settings import Settings
 
 PAGE = """\
@@ -80,7 +81,7 @@ def chosen(**values: Any) -> Settings:
 
 
 def parsed(settings: Settings) -> list[dict[str, Any]]:
-    text = render.to_yaml(render.render(settings))
+    text = to_yaml(render.render(settings))
     return list(YAML(typ="safe").load_all(text))
 
 
@@ -102,7 +103,7 @@ def split(container: dict[str, Any]) -> list[str]:
 
 
 def test_the_page_is_rendered_as_it_is_printed() -> None:
-    assert render.to_yaml([render.as_documented(chosen())]) == PAGE
+    assert to_yaml([render.as_documented(chosen())]) == PAGE
 
 
 def test_every_object_of_the_page_is_there_and_ours() -> None:
@@ -223,7 +224,7 @@ def test_keys_enter_only_the_secret_to_apply() -> None:
         access_key_id=SecretStr("LTAI-id"), access_key_secret=SecretStr("the-secret")
     )
     settings = chosen()
-    text = render.to_yaml(render.render(settings))
+    text = to_yaml(render.render(settings))
     assert "stringData" not in text
     assert "LTAI-id" not in text
     secret = render.secret(settings, keys)
