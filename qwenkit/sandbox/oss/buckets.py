@@ -9,25 +9,24 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from qwenkit.sandbox.oss.call import Call, empty, quoted, storage_class, xml
 from qwenkit.sandbox.oss.errors import OssError
-from qwenkit.sandbox.oss.ledger import Record
-from qwenkit.sandbox.oss.store import Bucket, Page, Store
+from qwenkit.sandbox.oss.ledger import ObjectRecord
+from qwenkit.sandbox.oss.request import OssRequest, empty, quoted, storage_class, xml
+from qwenkit.sandbox.oss.store import BucketRecord, ObjectPage, ObjectStore
 from qwenkit.sandbox.oss.uploads import Uploads
 from qwenkit.sandbox.oss.xml import Children, Value, parse_delete, timestamp
 
 _OWNER: Children = [("ID", "0000000000000000"), ("DisplayName", "0000000000000000")]
-_ACLS = {"private", "public-read", "public-read-write"}
 
 
 class Buckets:
     """Handlers of one store's buckets."""
 
-    def __init__(self, store: Store, uploads: Uploads, *, region: str) -> None:
+    def __init__(self, store: ObjectStore, uploads: Uploads, *, region: str) -> None:
         self._store, self._uploads = store, uploads
         self._location = f"oss-{region}"
 
-    async def service(self, call: Call) -> web.StreamResponse:
+    async def service(self, call: OssRequest) -> web.StreamResponse:
         """ListBuckets, on one page."""
         prefix = call.text("prefix")
         buckets = [
@@ -40,62 +39,37 @@ class Buckets:
             [("Owner", _OWNER), ("IsTruncated", False), ("Buckets", buckets)],
         )
 
-    async def put(self, call: Call) -> web.StreamResponse:
-        """PutBucket; on one's own bucket it only sets the ACL."""
-        acl = call.header("x-oss-acl")
-        if acl and acl not in _ACLS:
-            raise OssError("InvalidArgument", "No such ACL.", ArgumentValue=acl)
+    async def put(self, call: OssRequest) -> web.StreamResponse:
+        """PutBucket; every bucket is private, and creating one's own again changes nothing."""
+        if call.header("x-oss-acl") not in ("", "private"):
+            raise OssError("NotImplemented", "The buckets of the sandbox's OSS are private.")
         await call.body()
-        self._store.create_bucket(call.bucket, acl)
+        self._store.create_bucket(call.bucket)
         return empty(headers={"Location": f"/{call.bucket}"})
 
-    async def put_acl(self, call: Call) -> web.StreamResponse:
-        """PutBucketAcl."""
-        self._store.bucket(call.bucket)
-        return await self.put(call)
-
-    async def delete(self, call: Call) -> web.StreamResponse:
+    async def delete(self, call: OssRequest) -> web.StreamResponse:
         """DeleteBucket."""
         self._store.delete_bucket(call.bucket)
         return empty(204)
 
-    async def info(self, call: Call) -> web.StreamResponse:
+    async def info(self, call: OssRequest) -> web.StreamResponse:
         """GetBucketInfo."""
         bucket = self._store.bucket(call.bucket)
         facts: list[tuple[str, Value]] = [
             *self._facts(bucket),
             ("Owner", _OWNER),
-            ("AccessControlList", [("Grant", bucket.acl)]),
+            ("AccessControlList", [("Grant", "private")]),
             ("DataRedundancyType", "LRS"),
             ("Comment", ""),
         ]
         return xml("BucketInfo", [("Bucket", facts)])
 
-    async def location(self, call: Call) -> web.StreamResponse:
+    async def location(self, call: OssRequest) -> web.StreamResponse:
         """GetBucketLocation."""
         self._store.bucket(call.bucket)
         return xml("LocationConstraint", self._location)
 
-    async def acl(self, call: Call) -> web.StreamResponse:
-        """GetBucketAcl."""
-        grant: Children = [("Grant", self._store.bucket(call.bucket).acl)]
-        return xml("AccessControlPolicy", [("Owner", _OWNER), ("AccessControlList", grant)])
-
-    async def stat(self, call: Call) -> web.StreamResponse:
-        """GetBucketStat, exact at this moment."""
-        self._store.bucket(call.bucket)
-        sizes = self._store.sizes(call.bucket)
-        return xml(
-            "BucketStat",
-            [
-                ("Storage", sum(sizes)),
-                ("ObjectCount", len(sizes)),
-                ("MultipartUploadCount", len(self._uploads.of(call.bucket))),
-                ("LiveChannelCount", 0),
-            ],
-        )
-
-    async def list_objects(self, call: Call) -> web.StreamResponse:
+    async def list_objects(self, call: OssRequest) -> web.StreamResponse:
         """ListObjects or, with ``list-type=2``, ListObjectsV2."""
         version_2 = call.text("list-type") == "2"
         limit = call.number("max-keys", default=100, low=1, high=1000)
@@ -117,7 +91,7 @@ class Buckets:
         facts += [("Contents", _contents(call, item, with_owner)) for item in page.objects]
         return xml("ListBucketResult", facts + _prefixes(call, page.prefixes))
 
-    async def delete_objects(self, call: Call) -> web.StreamResponse:
+    async def delete_objects(self, call: OssRequest) -> web.StreamResponse:
         """DeleteMultipleObjects."""
         self._store.bucket(call.bucket)
         body = await call.body()
@@ -132,7 +106,7 @@ class Buckets:
         deleted = [("Deleted", [("Key", call.encoded(key))]) for key in keys]
         return xml("DeleteResult", [*call.encoding(), *deleted])
 
-    async def list_uploads(self, call: Call) -> web.StreamResponse:
+    async def list_uploads(self, call: OssRequest) -> web.StreamResponse:
         """ListMultipartUploads."""
         limit = call.number("max-uploads", default=1000, low=1, high=1000)
         after = (call.text("key-marker"), call.text("upload-id-marker"))
@@ -166,7 +140,7 @@ class Buckets:
         ]
         return xml("ListMultipartUploadsResult", facts + _prefixes(call, page.prefixes))
 
-    def _facts(self, bucket: Bucket) -> list[tuple[str, str]]:
+    def _facts(self, bucket: BucketRecord) -> list[tuple[str, str]]:
         return [
             ("Name", bucket.name),
             ("CreationDate", timestamp(bucket.created)),
@@ -178,7 +152,7 @@ class Buckets:
         ]
 
 
-def _continued(call: Call) -> str:
+def _continued(call: OssRequest) -> str:
     """Return the name behind which a version 2 listing goes on."""
     token = call.text("continuation-token")
     if not token:
@@ -189,7 +163,7 @@ def _continued(call: Call) -> str:
         raise OssError("InvalidArgument", "The continuation token is not one of ours.") from error
 
 
-def _continuation(call: Call, page: Page) -> Children:
+def _continuation(call: OssRequest, page: ObjectPage) -> Children:
     found: list[tuple[str, str | int]] = [
         ("StartAfter", call.encoded(call.text("start-after"))),
         ("ContinuationToken", call.encoded(call.text("continuation-token"))),
@@ -201,14 +175,14 @@ def _continuation(call: Call, page: Page) -> Children:
     return found
 
 
-def _marker(call: Call, page: Page) -> Children:
+def _marker(call: OssRequest, page: ObjectPage) -> Children:
     found = [("Marker", call.encoded(call.text("marker")))]
     if page.truncated:
         found.append(("NextMarker", call.encoded(page.last)))
     return found
 
 
-def _contents(call: Call, record: Record, with_owner: bool) -> Children:
+def _contents(call: OssRequest, record: ObjectRecord, with_owner: bool) -> Children:
     facts: list[tuple[str, Value]] = [
         ("Key", call.encoded(record.key)),
         ("LastModified", timestamp(record.mtime_ns // 10**9)),
@@ -220,5 +194,5 @@ def _contents(call: Call, record: Record, with_owner: bool) -> Children:
     return [*facts, ("Owner", _OWNER)] if with_owner else facts
 
 
-def _prefixes(call: Call, prefixes: Iterable[str]) -> list[tuple[str, Value]]:
+def _prefixes(call: OssRequest, prefixes: Iterable[str]) -> list[tuple[str, Value]]:
     return [("CommonPrefixes", [("Prefix", call.encoded(prefix))]) for prefix in prefixes]

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from qwenkit.sandbox.oss.ledger import Part
+from qwenkit.sandbox.oss.ledger import PartRecord
 
 WHOLE = "whole"
 
 
 @dataclass(frozen=True)
-class Room:
+class PartSlot:
     """Room for one part: an open file at the right position, and where that is."""
 
     file: BinaryIO
@@ -30,7 +30,7 @@ class Room:
 
 
 @dataclass
-class Layout:
+class PartLayout:
     """The places of one upload's parts. Used on the event loop's thread only."""
 
     folder: Path
@@ -39,7 +39,7 @@ class Layout:
     writing: int = 0
 
     @classmethod
-    def of(cls, folder: Path, parts: Iterable[Part]) -> Layout:
+    def of(cls, folder: Path, parts: Iterable[PartRecord]) -> PartLayout:
         """Return the layout that these parts, written earlier, make."""
         shared = [part for part in parts if part.file == WHOLE]
         strides = [part.start // (part.number - 1) for part in shared if part.number > 1]
@@ -47,7 +47,7 @@ class Layout:
         return cls(folder, stride, {part.number for part in shared})
 
     @contextlib.contextmanager
-    def room(self, number: int, length: int | None) -> Iterator[Room]:
+    def room(self, number: int, length: int | None) -> Iterator[PartSlot]:
         """Lend room for a part of that many bytes; an error gives it back."""
         if self._fits(number, length):
             with self._shared(number) as room:
@@ -56,12 +56,12 @@ class Layout:
         path = self.folder / f"{number:05}-{secrets.token_hex(4)}"
         try:
             with path.open("wb", buffering=0) as file:
-                yield Room(file, path.name, 0)
+                yield PartSlot(file, path.name, 0)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
 
-    def is_whole(self, parts: Sequence[Part]) -> bool:
+    def is_whole(self, parts: Sequence[PartRecord]) -> bool:
         """Tell whether the shared file begins with these parts and nobody writes to it."""
         end = 0
         for part in parts:
@@ -75,14 +75,14 @@ class Layout:
         return length is not None and length <= self.stride and number not in self.taken
 
     @contextlib.contextmanager
-    def _shared(self, number: int) -> Iterator[Room]:
+    def _shared(self, number: int) -> Iterator[PartSlot]:
         start = (number - 1) * self.stride
         self.taken.add(number)
         self.writing += 1
         try:
             with (self.folder / WHOLE).open("r+b", buffering=0) as file:
                 file.seek(start)
-                yield Room(file, WHOLE, start)
+                yield PartSlot(file, WHOLE, start)
         except BaseException:
             self.taken.discard(number)
             raise

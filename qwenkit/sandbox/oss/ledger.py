@@ -1,7 +1,7 @@
-"""What the OSS server knows beyond the files themselves, in one SQLite file.
+"""The OSS server's records of buckets, objects and uploads, in one SQLite file.
 
-Used on the event loop's thread only. A row for an object is a claim about a file's content;
-it counts only while the file still has the size and times that the row names.
+Used on the event loop's thread only. The record of an object is valid only while its file has the
+size and the times of the record.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import json
 import os
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from qwenkit.errors import SandboxError
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS buckets (name TEXT PRIMARY KEY, created REAL, acl TEXT);
+CREATE TABLE IF NOT EXISTS buckets (name TEXT PRIMARY KEY, created REAL);
 CREATE TABLE IF NOT EXISTS objects (
     bucket TEXT, key TEXT, escaped INTEGER, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER,
     etag TEXT, crc TEXT, kind TEXT, headers TEXT, PRIMARY KEY (bucket, key)
@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS parts (
 
 
 @dataclass(frozen=True)
-class Record:
+class ObjectRecord:
     """One object: its file's identity, its digests, and the headers stored with it."""
 
     bucket: str
@@ -48,13 +48,13 @@ class Record:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def describes(self, status: os.stat_result) -> bool:
-        """Tell whether the file is still the one that was recorded."""
+        """Return whether the file is still the one that was recorded."""
         recorded = (self.size, self.mtime_ns, self.ctime_ns)
         return recorded == (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @dataclass(frozen=True)
-class Upload:
+class UploadRecord:
     """One unfinished multipart upload."""
 
     id: str
@@ -65,8 +65,8 @@ class Upload:
 
 
 @dataclass(frozen=True)
-class Part:
-    """One part that arrived: from ``start`` on in ``file`` of the upload's folder."""
+class PartRecord:
+    """One part that arrived: its place in a file of the upload's folder."""
 
     number: int
     file: str
@@ -78,17 +78,17 @@ class Part:
 
 
 class Ledger:
-    """The database; every method that changes something commits."""
+    """The database; every change is committed at once."""
 
     def __init__(self, path: Path) -> None:
         """Open or make the database.
 
         Raises:
-            SandboxError: another process has it, or it is none.
+            SandboxError: another process uses it, or it is not a database.
         """
         self._db = sqlite3.connect(path, isolation_level=None, timeout=2.0)
         try:
-            # Two servers over one folder would each believe their own memory.
+            # Two servers over one folder would not see each other's changes.
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
@@ -107,64 +107,44 @@ class Ledger:
 
     # --- buckets
 
-    def bucket(self, name: str) -> tuple[float, str] | None:
-        """Return when the bucket was made and its ACL."""
-        found = self._db.execute("SELECT created, acl FROM buckets WHERE name=?", (name,))
-        row = found.fetchone()
-        return (row[0], row[1]) if row else None
+    def bucket_created(self, name: str) -> float | None:
+        """Return when the bucket was created, in seconds since the epoch; None if unknown."""
+        found = self._db.execute("SELECT created FROM buckets WHERE name=?", (name,)).fetchone()
+        return found[0] if found else None
 
-    def save_bucket(self, name: str, *, created: float, acl: str) -> None:
+    def save_bucket(self, name: str, created: float) -> None:
         """Record a bucket."""
-        self._db.execute("REPLACE INTO buckets VALUES (?, ?, ?)", (name, created, acl))
+        self._db.execute("REPLACE INTO buckets (name, created) VALUES (?, ?)", (name, created))
 
     def forget_bucket(self, name: str) -> None:
-        """Drop everything known about a bucket."""
+        """Delete the records of a bucket and its objects."""
         self._db.execute("DELETE FROM buckets WHERE name=?", (name,))
         self._db.execute("DELETE FROM objects WHERE bucket=?", (name,))
 
     # --- objects
 
-    def record(self, bucket: str, key: str) -> Record | None:
-        """Return what is known about an object, true or outdated."""
+    def record(self, bucket: str, key: str) -> ObjectRecord | None:
+        """Return an object's record, valid or outdated."""
         row = self._db.execute(
             "SELECT * FROM objects WHERE bucket=? AND key=?", (bucket, key)
         ).fetchone()
         if row is None:
             return None
-        _, _, escaped, size, mtime_ns, ctime_ns, etag, crc, kind, headers = row
-        return Record(
-            bucket=bucket,
-            key=key,
-            escaped=bool(escaped),
-            size=size,
-            mtime_ns=mtime_ns,
-            ctime_ns=ctime_ns,
-            etag=etag,
-            crc=int(crc),
-            kind=kind,
-            headers=json.loads(headers),
+        _, _, escaped, size, mtime, ctime, etag, crc, kind, headers = row
+        known = json.loads(headers)
+        return ObjectRecord(
+            bucket, key, bool(escaped), size, mtime, ctime, etag, int(crc), kind, known
         )
 
-    def save(self, record: Record) -> None:
+    def save(self, record: ObjectRecord) -> None:
         """Record an object."""
         self._db.execute(
             "REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                record.bucket,
-                record.key,
-                record.escaped,
-                record.size,
-                record.mtime_ns,
-                record.ctime_ns,
-                record.etag,
-                str(record.crc),  # SQLite's integers are signed
-                record.kind,
-                json.dumps(dict(record.headers)),
-            ),
+            _row(record),
         )
 
     def forget(self, bucket: str, key: str) -> None:
-        """Drop an object's record."""
+        """Delete an object's record."""
         self._db.execute("DELETE FROM objects WHERE bucket=? AND key=?", (bucket, key))
 
     def escaped_keys(self, bucket: str) -> list[str]:
@@ -174,60 +154,55 @@ class Ledger:
 
     # --- uploads
 
-    def save_upload(self, upload: Upload) -> None:
+    def save_upload(self, upload: UploadRecord) -> None:
         """Record a new upload."""
         self._db.execute(
             "INSERT INTO uploads VALUES (?, ?, ?, ?, ?)",
-            (
-                upload.id,
-                upload.bucket,
-                upload.key,
-                upload.initiated,
-                json.dumps(dict(upload.headers)),
-            ),
+            _row(upload),
         )
 
-    def uploads(self, bucket: str) -> list[Upload]:
+    def uploads(self, bucket: str) -> list[UploadRecord]:
         """Return a bucket's unfinished uploads in the order in which OSS lists them."""
         rows = self._db.execute("SELECT * FROM uploads WHERE bucket=?", (bucket,))
         found = [_upload(row) for row in rows]
         return sorted(found, key=lambda upload: (upload.key, upload.id))
 
-    def upload(self, upload_id: str) -> Upload | None:
+    def upload(self, upload_id: str) -> UploadRecord | None:
         """Return one upload."""
         row = self._db.execute("SELECT * FROM uploads WHERE id=?", (upload_id,)).fetchone()
         return _upload(row) if row else None
 
     def forget_upload(self, upload_id: str) -> None:
-        """Drop an upload and its parts."""
+        """Delete the records of an upload and its parts."""
         self._db.execute("DELETE FROM uploads WHERE id=?", (upload_id,))
         self._db.execute("DELETE FROM parts WHERE upload=?", (upload_id,))
 
-    def save_part(self, upload_id: str, part: Part) -> None:
+    def save_part(self, upload_id: str, part: PartRecord) -> None:
         """Record a part, in place of an earlier one of its number."""
         self._db.execute(
             "REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                upload_id,
-                part.number,
-                part.file,
-                part.start,
-                part.size,
-                part.modified,
-                part.etag,
-                str(part.crc),
-            ),
+            (upload_id, *_row(part)),
         )
 
-    def parts(self, upload_id: str) -> dict[int, Part]:
+    def parts(self, upload_id: str) -> dict[int, PartRecord]:
         """Return an upload's parts by number, ascending."""
         rows = self._db.execute("SELECT * FROM parts WHERE upload=? ORDER BY number", (upload_id,))
         return {
-            number: Part(number, file, start, size, modified, etag, int(crc))
+            number: PartRecord(number, file, start, size, modified, etag, int(crc))
             for _, number, file, start, size, modified, etag, crc in rows
         }
 
 
-def _upload(row: tuple[str, str, str, float, str]) -> Upload:
+def _row(record: ObjectRecord | UploadRecord | PartRecord) -> list[object]:
+    """Return the columns of a record; CRCs as text, because SQLite's integers are signed."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    if "crc" in values:
+        values["crc"] = str(values["crc"])
+    if "headers" in values:
+        values["headers"] = json.dumps(dict(values["headers"]))
+    return list(values.values())
+
+
+def _upload(row: tuple[str, str, str, float, str]) -> UploadRecord:
     upload_id, bucket, key, initiated, headers = row
-    return Upload(upload_id, bucket, key, initiated, json.loads(headers))
+    return UploadRecord(upload_id, bucket, key, initiated, json.loads(headers))

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from qwenkit.sandbox.oss.body import receive
-from qwenkit.sandbox.oss.call import (
-    Call,
+from qwenkit.sandbox.oss.errors import OssError
+from qwenkit.sandbox.oss.ledger import PartRecord, UploadRecord
+from qwenkit.sandbox.oss.request import (
+    OssRequest,
     body_headers,
     check_length,
     empty,
@@ -16,9 +18,7 @@ from qwenkit.sandbox.oss.call import (
     storage_class,
     xml,
 )
-from qwenkit.sandbox.oss.errors import OssError
-from qwenkit.sandbox.oss.ledger import Part, Upload
-from qwenkit.sandbox.oss.store import Store
+from qwenkit.sandbox.oss.store import ObjectStore
 from qwenkit.sandbox.oss.uploads import MAX_PART_NUMBER, Uploads
 from qwenkit.sandbox.oss.xml import Children, parse_complete, timestamp
 
@@ -26,10 +26,10 @@ from qwenkit.sandbox.oss.xml import Children, parse_complete, timestamp
 class Multipart:
     """Handlers of one store's multipart uploads."""
 
-    def __init__(self, store: Store, uploads: Uploads) -> None:
+    def __init__(self, store: ObjectStore, uploads: Uploads) -> None:
         self._store, self._uploads = store, uploads
 
-    async def initiate(self, call: Call) -> web.StreamResponse:
+    async def initiate(self, call: OssRequest) -> web.StreamResponse:
         """InitiateMultipartUpload."""
         self._store.bucket(call.bucket)
         if call.forbids_overwrite and self._store.exists(call.bucket, call.key):
@@ -45,7 +45,7 @@ class Multipart:
             ],
         )
 
-    async def upload_part(self, call: Call) -> web.StreamResponse:
+    async def upload_part(self, call: OssRequest) -> web.StreamResponse:
         """UploadPart."""
         if call.header("x-oss-copy-source"):
             raise OssError("NotImplemented", "The sandbox's OSS does not do UploadPartCopy.")
@@ -62,7 +62,7 @@ class Multipart:
             await self._uploads.keep(upload, number, room, digest=digest, etag=etag)
         return empty(headers=body_headers(digest, etag))
 
-    async def list_parts(self, call: Call) -> web.StreamResponse:
+    async def list_parts(self, call: OssRequest) -> web.StreamResponse:
         """ListParts."""
         upload = self._upload(call)
         limit = call.number("max-parts", default=1000, low=1, high=1000)
@@ -82,7 +82,7 @@ class Multipart:
             ],
         )
 
-    async def complete(self, call: Call) -> web.StreamResponse:
+    async def complete(self, call: OssRequest) -> web.StreamResponse:
         """CompleteMultipartUpload."""
         upload = self._upload(call)
         overwrite = not call.forbids_overwrite
@@ -103,16 +103,16 @@ class Multipart:
             {"ETag": quoted(record.etag), "x-oss-hash-crc64ecma": str(record.crc)},
         )
 
-    async def abort(self, call: Call) -> web.StreamResponse:
+    async def abort(self, call: OssRequest) -> web.StreamResponse:
         """AbortMultipartUpload."""
         await self._uploads.abort(self._upload(call))
         return empty(204)
 
-    def _upload(self, call: Call) -> Upload:
+    def _upload(self, call: OssRequest) -> UploadRecord:
         return self._uploads.get(call.bucket, call.key, call.text("uploadId"))
 
 
-def _wanted(call: Call, body: bytes) -> Sequence[tuple[int, str]] | None:
+def _wanted(call: OssRequest, body: bytes) -> Sequence[tuple[int, str]] | None:
     if call.header("x-oss-complete-all").lower() != "yes":
         return parse_complete(body)
     if body:
@@ -121,7 +121,7 @@ def _wanted(call: Call, body: bytes) -> Sequence[tuple[int, str]] | None:
     return None
 
 
-def _addressed(call: Call, upload: Upload) -> Children:
+def _addressed(call: OssRequest, upload: UploadRecord) -> Children:
     facts = [
         ("Bucket", upload.bucket),
         ("Key", call.encoded(upload.key)),
@@ -130,7 +130,7 @@ def _addressed(call: Call, upload: Upload) -> Children:
     return [*facts, *call.encoding()]
 
 
-def _facts(part: Part) -> Children:
+def _facts(part: PartRecord) -> Children:
     return [
         ("PartNumber", part.number),
         ("LastModified", timestamp(part.modified)),

@@ -25,7 +25,7 @@ def is_bucket_name(name: str) -> bool:
     return _BUCKET.fullmatch(name) is not None
 
 
-class Names:
+class KeyPaths:
     """The mapping between keys and files under one root folder."""
 
     def __init__(self, root: Path) -> None:

@@ -10,8 +10,10 @@ from aiohttp import web
 
 from qwenkit.sandbox.oss import ranges
 from qwenkit.sandbox.oss.body import copy, receive, send
-from qwenkit.sandbox.oss.call import (
-    Call,
+from qwenkit.sandbox.oss.errors import OssError
+from qwenkit.sandbox.oss.ledger import ObjectRecord
+from qwenkit.sandbox.oss.request import (
+    OssRequest,
     body_headers,
     check_length,
     empty,
@@ -20,9 +22,7 @@ from qwenkit.sandbox.oss.call import (
     quoted,
     xml,
 )
-from qwenkit.sandbox.oss.errors import OssError
-from qwenkit.sandbox.oss.ledger import Record
-from qwenkit.sandbox.oss.store import Store
+from qwenkit.sandbox.oss.store import ObjectStore
 from qwenkit.sandbox.oss.xml import timestamp
 
 _OVERRIDES = (
@@ -38,10 +38,10 @@ _OVERRIDES = (
 class Objects:
     """Handlers of one store's objects."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    async def put(self, call: Call) -> web.StreamResponse:
+    async def put(self, call: OssRequest) -> web.StreamResponse:
         """PutObject, or CopyObject where a source is named."""
         self._store.bucket(call.bucket)
         if call.header("x-oss-copy-source"):
@@ -58,7 +58,7 @@ class Objects:
             record = self._store.commit(path, call.bucket, call.key, digest=digest, headers=headers)
         return empty(headers=body_headers(digest, record.etag))
 
-    async def _copy(self, call: Call) -> web.StreamResponse:
+    async def _copy(self, call: OssRequest) -> web.StreamResponse:
         source = unquote(call.header("x-oss-copy-source")).removeprefix("/")
         bucket, _, key = source.partition("/")
         if "?" in key or not key:
@@ -82,18 +82,18 @@ class Objects:
             {"ETag": quoted(record.etag), "x-oss-hash-crc64ecma": str(record.crc)},
         )
 
-    async def head(self, call: Call) -> web.StreamResponse:
+    async def head(self, call: OssRequest) -> web.StreamResponse:
         """HeadObject."""
         record = (await self._store.find(call.bucket, call.key))[1]
         _check_conditions(call, record)
         return _sized(object_headers(record), record.size)
 
-    async def meta(self, call: Call) -> web.StreamResponse:
+    async def meta(self, call: OssRequest) -> web.StreamResponse:
         """GetObjectMeta."""
         record = (await self._store.find(call.bucket, call.key))[1]
         return _sized(meta_headers(record), record.size)
 
-    async def get(self, call: Call) -> web.StreamResponse:
+    async def get(self, call: OssRequest) -> web.StreamResponse:
         """GetObject, whole or one range."""
         path, record = await self._store.find(call.bucket, call.key)
         with path.open("rb", buffering=0) as file:
@@ -108,12 +108,12 @@ class Objects:
             response = web.StreamResponse(status=206 if wanted else 200, headers=headers)
             return await send(call.request, response, file, start, end - start + 1)
 
-    async def delete(self, call: Call) -> web.StreamResponse:
+    async def delete(self, call: OssRequest) -> web.StreamResponse:
         """DeleteObject; that it did not exist is no error."""
         self._store.delete(call.bucket, call.key)
         return empty(204)
 
-    def _check_overwrite(self, call: Call) -> None:
+    def _check_overwrite(self, call: OssRequest) -> None:
         if call.forbids_overwrite and self._store.exists(call.bucket, call.key):
             raise OssError("FileAlreadyExists", Key=call.key)
 
@@ -122,7 +122,7 @@ def _sized(headers: dict[str, str], size: int) -> web.StreamResponse:
     return empty(headers={**headers, "Content-Length": str(size)})
 
 
-def _overrides(call: Call) -> dict[str, str]:
+def _overrides(call: OssRequest) -> dict[str, str]:
     """Return the headers that a (mostly presigned) GET replaces by parameters."""
     found = {name: call.text(f"response-{name}") for name in _OVERRIDES}
     if any(not value.isprintable() for value in found.values()):
@@ -130,7 +130,7 @@ def _overrides(call: Call) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def _check_conditions(call: Call, record: Record) -> None:
+def _check_conditions(call: OssRequest, record: ObjectRecord) -> None:
     modified = record.mtime_ns // 10**9
     match, none_match = call.header("If-Match"), call.header("If-None-Match")
     if match and match.strip('"') != record.etag:

@@ -1,8 +1,8 @@
 """The sandbox's OSS: the object store's HTTP protocol over a folder of ordinary files.
 
 Objects are files at ``ROOT/<bucket>/<key>``; everything else is under ``ROOT/.qwenkit/``.
-What a file says on disk is what is served, whoever wrote it. What is not done is answered with
-NotImplemented, and stands in ``README.md``.
+A file is served as it is on disk, whoever wrote it. ``README.md`` lists what is left out; the
+answer to it is NotImplemented.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from urllib.parse import unquote, unquote_plus
 from aiohttp import web
 
 from qwenkit.sandbox.oss.buckets import Buckets
-from qwenkit.sandbox.oss.call import Call
 from qwenkit.sandbox.oss.errors import OssError
 from qwenkit.sandbox.oss.multipart import Multipart
 from qwenkit.sandbox.oss.names import MAX_KEY_BYTES
 from qwenkit.sandbox.oss.objects import Objects
-from qwenkit.sandbox.oss.signature import SUBRESOURCES, Signed, verify
-from qwenkit.sandbox.oss.store import EtagKind, Store
+from qwenkit.sandbox.oss.request import OssRequest
+from qwenkit.sandbox.oss.signature import SUBRESOURCES, SignedRequest, verify
+from qwenkit.sandbox.oss.store import EtagKind, ObjectStore
 from qwenkit.sandbox.oss.uploads import Uploads
 from qwenkit.sandbox.oss.xml import document
 
 _log = logging.getLogger("qwenkit.sandbox.oss")
-_Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+_Handler = Callable[[OssRequest], Awaitable[web.StreamResponse]]
 _ID = web.RequestKey("oss_request_id", str)
 _STARTED = web.RequestKey("oss_started", float)
 
@@ -40,7 +40,7 @@ _STARTED = web.RequestKey("oss_started", float)
 _MODIFIERS = re.compile(
     r"partNumber|security-token|continuation-token|response-.*|x-oss-(traffic|request|ac)-.*"
 )
-# Headers that ask for more than a bucket of files can give; to ignore them would be a lie.
+# Headers that ask for what a bucket of files cannot do; ignoring them would be dishonest.
 _LEFT_OUT = re.compile(
     r"x-oss-(server-side-(data-)?encryption.*|tagging(-directive)?|callback(-var)?|process"
     r"|traffic-limit|object-acl|copy-source-if-.*|object-worm-.*)",
@@ -54,9 +54,9 @@ class OssServer:
     Args:
         root: the folder of buckets.
         keys: secrets by access key id; never logged.
-        region: what V4 signatures must name.
-        buckets: made at the start if they do not exist.
-        etag: ``"crc"`` spares the MD5 that a real ETag needs; for benchmarks of clients.
+        region: the region of V4 signatures.
+        buckets: created at the start if they do not exist.
+        etag: ``"crc"`` saves the MD5 that a real ETag needs; for benchmarks of clients.
     """
 
     def __init__(
@@ -70,12 +70,12 @@ class OssServer:
     ) -> None:
         self._root, self._keys, self._region = root, dict(keys), region
         self._buckets, self._etag = tuple(buckets), etag
-        self._store: Store | None = None
+        self._store: ObjectStore | None = None
         self._uploads: Uploads | None = None
         self._operations: dict[tuple[str, str, str], _Handler] = {}
 
     def app(self) -> web.Application:
-        """Return the application; it opens the folder when it starts."""
+        """Return the application; its start opens the folder."""
         app = web.Application()
         app.router.add_route("*", r"/{path:[\s\S]*}", self._answer)
         app.on_response_prepare.append(_add_headers)
@@ -83,7 +83,7 @@ class OssServer:
         return app
 
     async def abort_upload(self, bucket: str, key: str, upload_id: str) -> None:
-        """Throw a multipart upload away, as somebody else with the right to do so.
+        """Abort a multipart upload, as another client may do.
 
         Raises:
             OssError: NoSuchUpload.
@@ -92,7 +92,7 @@ class OssServer:
         await self._uploads.abort(self._uploads.get(bucket, key, upload_id))
 
     async def _running(self, app: web.Application) -> AsyncIterator[None]:
-        self._store = store = Store(self._root, etag=self._etag)
+        self._store = store = ObjectStore(self._root, etag=self._etag)
         self._uploads = uploads = Uploads(store)
         self._operations = _operations(store, uploads, self._region)
         try:
@@ -118,29 +118,19 @@ class OssServer:
             _log.exception("%s %s", request.method, request.rel_url.raw_path)
             return _failed(request, OssError("InternalError"))
 
-    def _call(self, request: web.Request) -> Call:
-        """Address, verify and authorize a request."""
+    def _call(self, request: web.Request) -> OssRequest:
+        """Return a request whose signature is valid, with its bucket and key."""
         assert self._store
         bucket, key = _address(request, self._store.names.is_bucket)
         query = tuple(_parameters(request.rel_url.raw_query_string))
         headers: dict[str, str] = {}
         for name, value in request.headers.items():
             headers.setdefault(name.lower(), value)
-        signed = Signed(request.method, bucket, key, query, headers)
-        call = Call(request, bucket, key, dict(query))
-        if verify(signed, self._keys, region=self._region, now=datetime.now(UTC)) is None:
-            self._admit_anonymous(call)
-        return call
+        signed = SignedRequest(request.method, bucket, key, query, headers)
+        verify(signed, self._keys, region=self._region, now=datetime.now(UTC))
+        return OssRequest(request, bucket, key, dict(query))
 
-    def _admit_anonymous(self, call: Call) -> None:
-        assert self._store
-        if not call.bucket:
-            raise OssError("AccessDenied", "Anonymous access is forbidden for this operation.")
-        public = self._store.bucket(call.bucket).acl != "private"
-        if not (public and call.key and call.request.method in ("GET", "HEAD")):
-            raise OssError("AccessDenied")
-
-    def _handler(self, call: Call) -> _Handler:
+    def _handler(self, call: OssRequest) -> _Handler:
         level = "object" if call.key else "bucket" if call.bucket else "service"
         named = [
             name for name in call.query if name in SUBRESOURCES and not _MODIFIERS.fullmatch(name)
@@ -149,7 +139,7 @@ class OssServer:
         handler = self._operations.get((level, call.request.method, operation))
         left_out = [name for name in call.request.headers if _LEFT_OUT.fullmatch(name)]
         if left_out:
-            message = f"The sandbox's OSS does not do what the header {left_out[0]} asks for."
+            message = f"The sandbox's OSS does not support the header {left_out[0]}."
             raise OssError("NotImplemented", message)
         if handler and len(named) <= 1:
             return handler
@@ -160,7 +150,7 @@ class OssServer:
 
 
 def _operations(
-    store: Store, uploads: Uploads, region: str
+    store: ObjectStore, uploads: Uploads, region: str
 ) -> dict[tuple[str, str, str], _Handler]:
     """Return the handlers by level, method and sub-resource."""
     objects, multipart = Objects(store), Multipart(store, uploads)
@@ -168,13 +158,10 @@ def _operations(
     return {
         ("service", "GET", ""): buckets.service,
         ("bucket", "PUT", ""): buckets.put,
-        ("bucket", "PUT", "acl"): buckets.put_acl,
         ("bucket", "DELETE", ""): buckets.delete,
         ("bucket", "GET", ""): buckets.list_objects,
-        ("bucket", "GET", "acl"): buckets.acl,
         ("bucket", "GET", "bucketInfo"): buckets.info,
         ("bucket", "GET", "location"): buckets.location,
-        ("bucket", "GET", "stat"): buckets.stat,
         ("bucket", "GET", "uploads"): buckets.list_uploads,
         ("bucket", "POST", "delete"): buckets.delete_objects,
         ("object", "PUT", ""): objects.put,
@@ -240,7 +227,7 @@ def _request_id(request: web.Request) -> str:
 
 
 def _failed(request: web.Request, error: OssError) -> web.Response:
-    """Render an error; an answer that cannot have a body carries it in a header."""
+    """Render an error; the answer to HEAD has it in a header instead of a body."""
     body = document(
         "Error",
         [

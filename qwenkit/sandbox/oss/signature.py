@@ -1,4 +1,4 @@
-"""Verify OSS signatures V1, V2 and V4, in the Authorization header or in a presigned URL."""
+"""Verify OSS signatures V1 and V4, in the Authorization header or in a presigned URL."""
 
 from __future__ import annotations
 
@@ -40,14 +40,19 @@ SUBRESOURCES = frozenset(_SUBRESOURCES.split())
 
 
 @dataclass(frozen=True)
-class Signed:
-    """What of a request a signature covers. Header names are lower-case, values decoded."""
+class SignedRequest:
+    """What a signature covers of a request. Header names are lower-case, values decoded."""
 
     method: str
     bucket: str
     key: str
     query: tuple[tuple[str, str], ...]
     headers: Mapping[str, str]
+
+    @property
+    def path(self) -> str:
+        """The resource that is signed."""
+        return f"/{self.bucket}/{self.key}" if self.bucket else "/"
 
     def parameter(self, name: str) -> str:
         """Return a query parameter's value, empty if it is absent."""
@@ -58,110 +63,81 @@ class Signed:
         return self.headers.get(name, "")
 
 
-def verify(signed: Signed, keys: Mapping[str, str], *, region: str, now: datetime) -> str | None:
-    """Return the access key id that signed the request, None if nobody did.
+def verify(signed: SignedRequest, keys: Mapping[str, str], *, region: str, now: datetime) -> None:
+    """Check a request's signature.
 
     Raises:
-        OssError: AccessDenied, InvalidAccessKeyId, InvalidArgument, RequestTimeTooSkewed or
-            SignatureDoesNotMatch.
+        OssError: AccessDenied (also if nobody signed the request), InvalidAccessKeyId,
+            InvalidArgument, NotImplemented, RequestTimeTooSkewed or SignatureDoesNotMatch.
     """
     authorization = signed.header("authorization")
     version = signed.parameter("x-oss-signature-version")
+    if authorization.startswith("OSS2 ") or version == "OSS2":
+        message = "The sandbox's OSS verifies signatures V1 and V4, not V2."
+        raise OssError("NotImplemented", message)
     if authorization.startswith(f"{V4} "):
-        return _v4_header(signed, authorization, keys, region, now)
-    if authorization.startswith("OSS2 "):
-        return _v2_header(signed, authorization, keys, now)
-    if authorization.startswith("OSS "):
-        return _v1_header(signed, authorization, keys, now)
-    if authorization:
+        _v4_header(signed, authorization, keys, region, now)
+    elif authorization.startswith("OSS "):
+        _v1_header(signed, authorization, keys, now)
+    elif authorization:
         raise OssError("InvalidArgument", "Unsupported authorization type.")
-    if version == V4:
-        return _v4_url(signed, keys, region, now)
-    if version == "OSS2":
-        return _v2_url(signed, keys, now)
-    if signed.parameter("Signature"):
-        return _v1_url(signed, keys, now)
-    return None
+    elif version == V4:
+        _v4_url(signed, keys, region, now)
+    elif signed.parameter("Signature"):
+        _v1_url(signed, keys, now)
+    elif signed.bucket:
+        raise OssError("AccessDenied")
+    else:
+        raise OssError("AccessDenied", "Anonymous access is forbidden for this operation.")
 
 
 # --- V1 -----------------------------------------------------------------------------------
 
 
-def _v1_header(signed: Signed, authorization: str, keys: Mapping[str, str], now: datetime) -> str:
+def _v1_header(
+    signed: SignedRequest, authorization: str, keys: Mapping[str, str], now: datetime
+) -> None:
     key_id, _, given = authorization.removeprefix("OSS ").strip().partition(":")
     secret = _secret(keys, key_id)
-    return _compare(key_id, given, secret, _v1_text(signed, _http_date(signed, now)), "sha1")
+    date = signed.header("x-oss-date") or signed.header("date")
+    _check_skew(_moment(date), now)
+    _v1_compare(signed, key_id, secret, date, given)
 
 
-def _v1_url(signed: Signed, keys: Mapping[str, str], now: datetime) -> str:
+def _v1_url(signed: SignedRequest, keys: Mapping[str, str], now: datetime) -> None:
     key_id, expires = signed.parameter("OSSAccessKeyId"), signed.parameter("Expires")
     secret = _secret(keys, key_id)
-    _unexpired(expires, now)
-    return _compare(
-        key_id, signed.parameter("Signature"), secret, _v1_text(signed, expires), "sha1"
-    )
+    _check_expiry(expires, now)
+    _v1_compare(signed, key_id, secret, expires, signed.parameter("Signature"))
 
 
-def _v1_text(signed: Signed, date: str) -> str:
+def _v1_compare(signed: SignedRequest, key_id: str, secret: str, date: str, given: str) -> None:
+    fields = [signed.method, signed.header("content-md5"), signed.header("content-type"), date]
     parameters = sorted(pair for pair in signed.query if pair[0] in SUBRESOURCES)
-    resource = f"/{signed.bucket}/{signed.key}" if signed.bucket else "/"
-    if parameters:
-        resource += "?" + _joined(parameters)
-    return _text(signed, date, _header_lines(signed, ())) + resource
-
-
-# --- V2 -----------------------------------------------------------------------------------
-
-
-def _v2_header(signed: Signed, authorization: str, keys: Mapping[str, str], now: datetime) -> str:
-    fields = dict(
-        item.partition(":")[::2] for item in authorization.removeprefix("OSS2 ").split(",")
-    )
-    key_id = fields.get("AccessKeyId", "")
-    secret = _secret(keys, key_id)
-    text = _v2_text(signed, _http_date(signed, now), fields.get("AdditionalHeaders", ""))
-    return _compare(key_id, fields.get("Signature", ""), secret, text, "sha256")
-
-
-def _v2_url(signed: Signed, keys: Mapping[str, str], now: datetime) -> str:
-    key_id, expires = signed.parameter("x-oss-access-key-id"), signed.parameter("x-oss-expires")
-    secret = _secret(keys, key_id)
-    _unexpired(expires, now)
-    text = _v2_text(signed, expires, signed.parameter("x-oss-additional-headers"))
-    return _compare(key_id, signed.parameter("x-oss-signature"), secret, text, "sha256")
-
-
-def _v2_text(signed: Signed, date: str, additional: str) -> str:
-    names = sorted(name.lower() for name in additional.split(";") if name)
-    resource = _quote(f"/{signed.bucket}/{signed.key}" if signed.bucket else "/", safe="")
-    query = _encoded_query(signed)
-    return "".join(
-        [
-            _text(signed, date, _header_lines(signed, names)),
-            ";".join(names) + "\n",
-            f"{resource}?{query}" if query else resource,
-        ]
-    )
+    resource = signed.path + ("?" + _joined(parameters) if parameters else "")
+    text = "\n".join(fields) + "\n" + _header_lines(signed, set()) + resource
+    wanted = base64.b64encode(hmac.digest(_bytes(secret), _bytes(text), "sha1")).decode()
+    _require_equal(key_id, given, wanted, text)
 
 
 # --- V4 -----------------------------------------------------------------------------------
 
 
 def _v4_header(
-    signed: Signed, authorization: str, keys: Mapping[str, str], region: str, now: datetime
-) -> str:
+    signed: SignedRequest, authorization: str, keys: Mapping[str, str], region: str, now: datetime
+) -> None:
     fields = dict(
         item.partition("=")[::2]
         for item in re.split(r",\s*", authorization.removeprefix(f"{V4} ").strip())
     )
     date = signed.header("x-oss-date") or signed.header("date")
     scope, secret, moment = _v4_scope(fields.get("Credential", ""), keys, region, date)
-    _unskewed(moment, now)
+    _check_skew(moment, now)
     text = _v4_text(signed, moment, scope, fields.get("AdditionalHeaders", ""))
-    return _v4_compare(scope, fields.get("Signature", ""), secret, text)
+    _v4_compare(scope, fields.get("Signature", ""), secret, text)
 
 
-def _v4_url(signed: Signed, keys: Mapping[str, str], region: str, now: datetime) -> str:
+def _v4_url(signed: SignedRequest, keys: Mapping[str, str], region: str, now: datetime) -> None:
     scope, secret, moment = _v4_scope(
         signed.parameter("x-oss-credential"), keys, region, signed.parameter("x-oss-date")
     )
@@ -169,10 +145,10 @@ def _v4_url(signed: Signed, keys: Mapping[str, str], region: str, now: datetime)
     if not _is_number(seconds):
         raise OssError("InvalidArgument", "x-oss-expires must be a number of seconds.")
     if moment > now:
-        _unskewed(moment, now)
-    _unexpired(str(int(moment.timestamp()) + int(seconds)), now)
+        _check_skew(moment, now)
+    _check_expiry(str(int(moment.timestamp()) + int(seconds)), now)
     text = _v4_text(signed, moment, scope, signed.parameter("x-oss-additional-headers"))
-    return _v4_compare(scope, signed.parameter("x-oss-signature"), secret, text)
+    _v4_compare(scope, signed.parameter("x-oss-signature"), secret, text)
 
 
 @dataclass(frozen=True)
@@ -206,13 +182,12 @@ def _v4_scope(
     return scope, secret, moment
 
 
-def _v4_text(signed: Signed, moment: datetime, scope: _Scope, additional: str) -> str:
+def _v4_text(signed: SignedRequest, moment: datetime, scope: _Scope, additional: str) -> str:
     names = sorted(name.lower() for name in additional.split(";") if name)
-    uri = f"/{signed.bucket}/{signed.key}" if signed.bucket else "/"
     request = "\n".join(
         [
             signed.method,
-            _quote(uri, safe="/"),
+            _quote(signed.path, safe="/"),
             _encoded_query(signed),
             _header_lines(signed, {*names, *_V4_SIGNED}),
             ";".join(names),
@@ -223,33 +198,27 @@ def _v4_text(signed: Signed, moment: datetime, scope: _Scope, additional: str) -
     return "\n".join([V4, f"{moment:%Y%m%dT%H%M%SZ}", str(scope), digest])
 
 
-def _v4_compare(scope: _Scope, given: str, secret: str, text: str) -> str:
+def _v4_compare(scope: _Scope, given: str, secret: str, text: str) -> None:
     key = _bytes(f"aliyun_v4{secret}")
     for step in (scope.date, scope.region, scope.product, "aliyun_v4_request"):
         key = hmac.digest(key, _bytes(step), "sha256")
     wanted = hmac.digest(key, _bytes(text), "sha256").hex()
-    return _require_equal(scope.key_id, given, wanted, text)
+    _require_equal(scope.key_id, given, wanted, text)
 
 
 # --- shared -------------------------------------------------------------------------------
 
 
-def _text(signed: Signed, date: str, headers: str) -> str:
-    fields = [signed.method, signed.header("content-md5"), signed.header("content-type"), date]
-    return "\n".join(fields) + "\n" + headers
-
-
-def _header_lines(signed: Signed, others: Iterable[str]) -> str:
-    wanted = set(others)
+def _header_lines(signed: SignedRequest, others: set[str]) -> str:
     return "".join(
         f"{name}:{value}\n"
         for name, value in sorted(signed.headers.items())
-        if name.startswith("x-oss-") or name in wanted
+        if name.startswith("x-oss-") or name in others
     )
 
 
-def _encoded_query(signed: Signed) -> str:
-    """Encode and sort all parameters but the signature, as V2 and V4 do."""
+def _encoded_query(signed: SignedRequest) -> str:
+    """Encode and sort all parameters but the signature."""
     pairs = ((_quote(name), _quote(value)) for name, value in signed.query)
     return _joined(sorted(pair for pair in pairs if pair[0] != "x-oss-signature"))
 
@@ -273,26 +242,17 @@ def _secret(keys: Mapping[str, str], key_id: str) -> str:
     return keys[key_id]
 
 
-def _compare(key_id: str, given: str, secret: str, text: str, digest: str) -> str:
-    wanted = base64.b64encode(hmac.digest(_bytes(secret), _bytes(text), digest)).decode()
-    return _require_equal(key_id, given, wanted, text)
-
-
-def _require_equal(key_id: str, given: str, wanted: str, text: str) -> str:
-    if hmac.compare_digest(_bytes(given), _bytes(wanted)):
-        return key_id
-    raise OssError(
-        "SignatureDoesNotMatch", OSSAccessKeyId=key_id, SignatureProvided=given, StringToSign=text
-    )
+def _require_equal(key_id: str, given: str, wanted: str, text: str) -> None:
+    if not hmac.compare_digest(_bytes(given), _bytes(wanted)):
+        raise OssError(
+            "SignatureDoesNotMatch",
+            OSSAccessKeyId=key_id,
+            SignatureProvided=given,
+            StringToSign=text,
+        )
 
 
 # --- time ---------------------------------------------------------------------------------
-
-
-def _http_date(signed: Signed, now: datetime) -> str:
-    date = signed.header("x-oss-date") or signed.header("date")
-    _unskewed(_moment(date), now)
-    return date
 
 
 def _moment(date: str) -> datetime:
@@ -305,7 +265,7 @@ def _moment(date: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _unskewed(moment: datetime, now: datetime) -> None:
+def _check_skew(moment: datetime, now: datetime) -> None:
     if abs(now - moment) > timedelta(seconds=MAX_SKEW_S):
         raise OssError(
             "RequestTimeTooSkewed",
@@ -315,7 +275,7 @@ def _unskewed(moment: datetime, now: datetime) -> None:
         )
 
 
-def _unexpired(expires: str, now: datetime) -> None:
+def _check_expiry(expires: str, now: datetime) -> None:
     if not _is_number(expires):
         raise OssError("AccessDenied", "Invalid date (should be seconds since epoch).")
     if int(expires) < now.timestamp():

@@ -17,42 +17,41 @@ from typing import Literal
 
 from qwenkit.sandbox.oss.body import Digest, digest_file
 from qwenkit.sandbox.oss.errors import OssError
-from qwenkit.sandbox.oss.ledger import Ledger, Record
-from qwenkit.sandbox.oss.names import BOOKKEEPING, Names, is_bucket_name
+from qwenkit.sandbox.oss.ledger import Ledger, ObjectRecord
+from qwenkit.sandbox.oss.names import BOOKKEEPING, KeyPaths, is_bucket_name
 
 EtagKind = Literal["md5", "crc"]
 
 
 @dataclass(frozen=True)
-class Bucket:
+class BucketRecord:
     """One bucket. ``created`` is in seconds since the epoch."""
 
     name: str
     created: float
-    acl: str
 
 
 @dataclass(frozen=True)
-class Page:
+class ObjectPage:
     """One page of a listing: objects and common prefixes, and the last name on it."""
 
-    objects: list[Record]
+    objects: list[ObjectRecord]
     prefixes: list[str]
     last: str
     truncated: bool
 
 
-class Store:
+class ObjectStore:
     """The state of one OSS server. Used on the event loop's thread only."""
 
     def __init__(self, root: Path, *, etag: EtagKind = "md5") -> None:
-        """Open the folder; what a killed server left half written is removed.
+        """Open the folder; remove what a killed server left half written.
 
         Raises:
             SandboxError: another server uses the folder.
         """
         root.mkdir(parents=True, exist_ok=True)
-        self.names = Names(root)
+        self.names = KeyPaths(root)
         self.names.prepare()
         self.ledger = Ledger(self.names.bookkeeping / "oss.sqlite")
         self.with_md5 = etag == "md5"
@@ -65,8 +64,8 @@ class Store:
 
     # --- buckets
 
-    def create_bucket(self, name: str, acl: str = "") -> None:
-        """Make a bucket, or set the ACL of one that exists.
+    def create_bucket(self, name: str) -> None:
+        """Make a bucket, unless it exists.
 
         Raises:
             OssError: InvalidBucketName.
@@ -74,15 +73,13 @@ class Store:
         if not is_bucket_name(name):
             raise OssError("InvalidBucketName", BucketName=name)
         if self.names.is_bucket(name):
-            bucket = self.bucket(name)
-            self.ledger.save_bucket(name, created=bucket.created, acl=acl or bucket.acl)
             return
-        # Records of a bucket whose folder was removed by hand must not come back to life.
+        # A bucket whose folder was removed by hand may have old records.
         self._forget_bucket(name)
         self.names.bucket(name).mkdir()
-        self.ledger.save_bucket(name, created=time.time(), acl=acl or "private")
+        self.ledger.save_bucket(name, time.time())
 
-    def bucket(self, name: str) -> Bucket:
+    def bucket(self, name: str) -> BucketRecord:
         """Return a bucket.
 
         Raises:
@@ -92,11 +89,10 @@ class Store:
             raise OssError("InvalidBucketName", BucketName=name)
         if not self.names.is_bucket(name):
             raise OssError("NoSuchBucket", BucketName=name)
-        known = self.ledger.bucket(name)
-        created, acl = known or (self.names.bucket(name).stat().st_mtime, "private")
-        return Bucket(name, created, acl)
+        created = self.ledger.bucket_created(name)
+        return BucketRecord(name, created or self.names.bucket(name).stat().st_mtime)
 
-    def buckets(self) -> list[Bucket]:
+    def buckets(self) -> list[BucketRecord]:
         """Return all buckets by name."""
         names = sorted(name for name in os.listdir(self.names.root) if name != BOOKKEEPING)
         return [self.bucket(name) for name in names if self.names.is_bucket(name)]
@@ -114,7 +110,7 @@ class Store:
         try:
             for folder, _, _ in os.walk(self.names.bucket(name), topdown=False):
                 os.rmdir(folder)
-        except OSError as error:  # what is no object, such as a symbolic link
+        except OSError as error:  # a file that is not an object, such as a symbolic link
             raise OssError("BucketNotEmpty", BucketName=name) from error
         self._forget_bucket(name)
 
@@ -126,7 +122,7 @@ class Store:
 
     @contextlib.contextmanager
     def temporary(self) -> Iterator[Path]:
-        """Lend a path for a body that is still arriving; what is left there is removed."""
+        """Yield a path for a body that is still arriving; remove what is left there."""
         path = self.names.bookkeeping / "temporary" / secrets.token_hex(16)
         try:
             yield path
@@ -138,11 +134,11 @@ class Store:
         return digest.md5.hex().upper() if self.with_md5 else f"{digest.crc:032X}"
 
     def exists(self, bucket: str, key: str) -> bool:
-        """Tell whether the object exists."""
+        """Return whether the object exists."""
         return self.names.existing(bucket, key) is not None
 
-    async def find(self, bucket: str, key: str) -> tuple[Path, Record]:
-        """Return an object's file and what is true of it now.
+    async def find(self, bucket: str, key: str) -> tuple[Path, ObjectRecord]:
+        """Return an object's file and its current record.
 
         Raises:
             OssError: NoSuchBucket or NoSuchKey.
@@ -162,9 +158,9 @@ class Store:
         raise OssError("NoSuchKey", Key=key)
 
     async def _record_changed(
-        self, old: Record | None, bucket: str, key: str, path: Path, status: os.stat_result
+        self, old: ObjectRecord | None, bucket: str, key: str, path: Path, status: os.stat_result
     ) -> None:
-        """Record a file that somebody else wrote or touched.
+        """Record a file that another program wrote or touched.
 
         Headers and ETag belong to content: they stay only if the content is the same.
         """
@@ -172,7 +168,7 @@ class Store:
             digest = await asyncio.to_thread(digest_file, path, with_md5=self.with_md5)
         except FileNotFoundError:
             return
-        new = Record(
+        new = ObjectRecord(
             bucket=bucket,
             key=key,
             escaped=self._is_escaped(path),
@@ -195,16 +191,16 @@ class Store:
         digest: Digest,
         headers: Mapping[str, str],
         etag: str = "",
-    ) -> Record:
-        """Put a body that arrived in an object's place, at once. Parts give an ``etag``."""
+    ) -> ObjectRecord:
+        """Make an arrived body the object, in one step. ``etag``: that of a multipart upload."""
         self.bucket(bucket)
         path = self.names.place(bucket, key)
-        # The kernel's clock ticks coarsely; a full-precision time tells our write from the next.
+        # The kernel's clock is coarse; a full-precision time distinguishes our write from the next.
         written = time.time_ns()
         os.utime(temporary, ns=(written, written))
         temporary.replace(path)
         status = path.lstat()
-        record = Record(
+        record = ObjectRecord(
             bucket=bucket,
             key=key,
             escaped=self._is_escaped(path),
@@ -238,16 +234,10 @@ class Store:
                 self.names.prune(bucket, path)
         self.ledger.forget(bucket, key)
 
-    def sizes(self, bucket: str) -> list[int]:
-        """Return the size of every object of a bucket."""
-        keys = heapq.merge(self.names.walk(bucket), self.ledger.escaped_keys(bucket))
-        found = (self.names.existing(bucket, key) for key in keys)
-        return [existing[1].st_size for existing in found if existing]
-
     async def page(
         self, bucket: str, *, prefix: str, delimiter: str, after: str, limit: int
-    ) -> Page:
-        """List up to ``limit`` objects and common prefixes behind the name ``after``.
+    ) -> ObjectPage:
+        """List up to ``limit`` objects and common prefixes after the name ``after``.
 
         Raises:
             OssError: NoSuchBucket.
@@ -265,7 +255,7 @@ class Store:
             with contextlib.suppress(OssError):  # deleted since its name was read
                 objects.append((await self.find(bucket, name))[1])
         last = names[:limit][-1][0] if names else ""
-        return Page(objects, prefixes, last, truncated=len(names) > limit)
+        return ObjectPage(objects, prefixes, last, truncated=len(names) > limit)
 
     def _names_on_page(
         self, bucket: str, escaped: list[str], prefix: str, delimiter: str, after: str, limit: int
@@ -280,9 +270,9 @@ class Store:
 def grouped(
     keys: Iterator[str] | list[str], *, prefix: str, delimiter: str, after: str
 ) -> Iterator[tuple[str, bool]]:
-    """Fold ascending keys into common prefixes; yields each name once, and whether it is one.
+    """Fold ascending keys into common prefixes; yields each name once, and whether it is a prefix.
 
-    A common prefix that ended the page before (``after``) is not named again.
+    A common prefix that ended the page before (``after``) is not repeated.
     """
     last = ""
     for key in keys:

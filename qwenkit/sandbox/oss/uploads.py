@@ -17,9 +17,9 @@ from weakref import WeakValueDictionary
 
 from qwenkit.sandbox.oss.body import Digest, combine, concatenate
 from qwenkit.sandbox.oss.errors import OssError
-from qwenkit.sandbox.oss.layout import WHOLE, Layout, Room
-from qwenkit.sandbox.oss.ledger import Part, Record, Upload
-from qwenkit.sandbox.oss.store import Store
+from qwenkit.sandbox.oss.layout import WHOLE, PartLayout, PartSlot
+from qwenkit.sandbox.oss.ledger import ObjectRecord, PartRecord, UploadRecord
+from qwenkit.sandbox.oss.store import ObjectStore
 
 MIN_PART_BYTES = 100 * 1024
 MAX_PART_NUMBER = 10000
@@ -29,7 +29,7 @@ MAX_PART_NUMBER = 10000
 class UploadsPage:
     """One page of unfinished uploads, with the markers that continue behind it."""
 
-    uploads: list[Upload]
+    uploads: list[UploadRecord]
     prefixes: list[str]
     key_marker: str
     id_marker: str
@@ -39,32 +39,32 @@ class UploadsPage:
 class Uploads:
     """The unfinished uploads of one store. Used on the event loop's thread only."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._ledger = store.ledger
         # Completing takes time: parts and aborts that come meanwhile must wait for its end.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._layouts: dict[str, Layout] = {}
-        self._completing: set[asyncio.Task[Record]] = set()
+        self._layouts: dict[str, PartLayout] = {}
+        self._completing: set[asyncio.Task[ObjectRecord]] = set()
 
     async def drain(self) -> None:
         """Let completions that have begun come to their end."""
         await asyncio.gather(*self._completing, return_exceptions=True)
 
-    def start(self, bucket: str, key: str, headers: Mapping[str, str]) -> Upload:
+    def start(self, bucket: str, key: str, headers: Mapping[str, str]) -> UploadRecord:
         """Begin an upload; an object of that key stays as it is.
 
         Raises:
             OssError: NoSuchBucket.
         """
         self._store.bucket(bucket)
-        upload = Upload(secrets.token_hex(16).upper(), bucket, key, time.time(), headers)
+        upload = UploadRecord(secrets.token_hex(16).upper(), bucket, key, time.time(), headers)
         self._folder(upload).mkdir()
         (self._folder(upload) / WHOLE).touch()
         self._ledger.save_upload(upload)
         return upload
 
-    def get(self, bucket: str, key: str, upload_id: str) -> Upload:
+    def get(self, bucket: str, key: str, upload_id: str) -> UploadRecord:
         """Return an upload.
 
         Raises:
@@ -76,24 +76,24 @@ class Uploads:
             raise OssError("NoSuchUpload", UploadId=upload_id)
         return upload
 
-    def of(self, bucket: str) -> list[Upload]:
+    def of(self, bucket: str) -> list[UploadRecord]:
         """Return a bucket's unfinished uploads."""
         return self._ledger.uploads(bucket)
 
-    def parts(self, upload: Upload) -> dict[int, Part]:
+    def parts(self, upload: UploadRecord) -> dict[int, PartRecord]:
         """Return the parts that arrived, by number, ascending."""
         folder = self._folder(upload)
         found = self._ledger.parts(upload.id)
         return {number: part for number, part in found.items() if (folder / part.file).exists()}
 
     def room(
-        self, upload: Upload, number: int, length: int | None
-    ) -> contextlib.AbstractContextManager[Room]:
+        self, upload: UploadRecord, number: int, length: int | None
+    ) -> contextlib.AbstractContextManager[PartSlot]:
         """Lend room for a part that is about to arrive."""
         return self._layout(upload).room(number, length)
 
     async def keep(
-        self, upload: Upload, number: int, room: Room, *, digest: Digest, etag: str
+        self, upload: UploadRecord, number: int, room: PartSlot, *, digest: Digest, etag: str
     ) -> None:
         """Count a part that arrived in its room; it replaces an earlier one of its number.
 
@@ -106,14 +106,14 @@ class Uploads:
             modified = time.time()
             self._ledger.save_part(
                 upload.id,
-                Part(number, room.name, room.start, digest.size, modified, etag, digest.crc),
+                PartRecord(number, room.name, room.start, digest.size, modified, etag, digest.crc),
             )
             if old and old.file != WHOLE:
                 (self._folder(upload) / old.file).unlink(missing_ok=True)
 
     async def complete(
-        self, upload: Upload, wanted: Sequence[tuple[int, str]] | None, *, overwrite: bool
-    ) -> Record:
+        self, upload: UploadRecord, wanted: Sequence[tuple[int, str]] | None, *, overwrite: bool
+    ) -> ObjectRecord:
         """Make the object of the wanted parts, of all if None. Goes on if the client leaves.
 
         Raises:
@@ -126,8 +126,8 @@ class Uploads:
         return await asyncio.shield(task)
 
     async def _complete(
-        self, upload: Upload, wanted: Sequence[tuple[int, str]] | None, *, overwrite: bool
-    ) -> Record:
+        self, upload: UploadRecord, wanted: Sequence[tuple[int, str]] | None, *, overwrite: bool
+    ) -> ObjectRecord:
         async with self._lock(upload):
             self.get(upload.bucket, upload.key, upload.id)
             parts = _choose(self.parts(upload), wanted, upload)
@@ -141,8 +141,8 @@ class Uploads:
                 return self._finish(upload, source, parts, overwrite=overwrite)
 
     def _finish(
-        self, upload: Upload, source: Path, parts: Sequence[Part], *, overwrite: bool
-    ) -> Record:
+        self, upload: UploadRecord, source: Path, parts: Sequence[PartRecord], *, overwrite: bool
+    ) -> ObjectRecord:
         if not overwrite and self._store.exists(upload.bucket, upload.key):
             raise OssError("FileAlreadyExists", Key=upload.key)
         digest = _whole(parts)
@@ -158,7 +158,7 @@ class Uploads:
         self._remove(upload)
         return record
 
-    async def abort(self, upload: Upload) -> None:
+    async def abort(self, upload: UploadRecord) -> None:
         """Throw an upload away.
 
         Raises:
@@ -177,7 +177,7 @@ class Uploads:
             OssError: NoSuchBucket.
         """
         self._store.bucket(bucket)
-        uploads: list[Upload] = []
+        uploads: list[UploadRecord] = []
         prefixes: list[str] = []
         key_marker, id_marker = after
         for upload in self._ledger.uploads(bucket):
@@ -197,27 +197,27 @@ class Uploads:
                 key_marker, id_marker = upload.key, upload.id
         return UploadsPage(uploads, prefixes, "", "", truncated=False)
 
-    def _layout(self, upload: Upload) -> Layout:
+    def _layout(self, upload: UploadRecord) -> PartLayout:
         if upload.id not in self._layouts:
             parts = self._ledger.parts(upload.id).values()
-            self._layouts[upload.id] = Layout.of(self._folder(upload), parts)
+            self._layouts[upload.id] = PartLayout.of(self._folder(upload), parts)
         return self._layouts[upload.id]
 
-    def _remove(self, upload: Upload) -> None:
+    def _remove(self, upload: UploadRecord) -> None:
         self._layouts.pop(upload.id, None)
         self._ledger.forget_upload(upload.id)
         shutil.rmtree(self._folder(upload), ignore_errors=True)
 
-    def _folder(self, upload: Upload) -> Path:
+    def _folder(self, upload: UploadRecord) -> Path:
         return self._store.names.bookkeeping / "uploads" / upload.id
 
-    def _lock(self, upload: Upload) -> asyncio.Lock:
+    def _lock(self, upload: UploadRecord) -> asyncio.Lock:
         return self._locks.setdefault(upload.id, asyncio.Lock())
 
 
 def _choose(
-    parts: Mapping[int, Part], wanted: Sequence[tuple[int, str]] | None, upload: Upload
-) -> list[Part]:
+    parts: Mapping[int, PartRecord], wanted: Sequence[tuple[int, str]] | None, upload: UploadRecord
+) -> list[PartRecord]:
     if wanted is None:
         wanted = [(part.number, part.etag) for part in parts.values()]
     numbers = [number for number, _ in wanted]
@@ -243,19 +243,19 @@ def _choose(
     return chosen
 
 
-def _whole(parts: Sequence[Part]) -> Digest:
+def _whole(parts: Sequence[PartRecord]) -> Digest:
     size, crc = 0, 0
     for part in parts:
         size, crc = size + part.size, combine(crc, part.crc, part.size)
     return Digest(size, crc)
 
 
-def _whole_etag(parts: Sequence[Part]) -> str:
+def _whole_etag(parts: Sequence[PartRecord]) -> str:
     digests = b"".join(bytes.fromhex(part.etag) for part in parts)
     return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest().upper()}-{len(parts)}"
 
 
-def _is_behind(upload: Upload, after: tuple[str, str]) -> bool:
+def _is_behind(upload: UploadRecord, after: tuple[str, str]) -> bool:
     key, upload_id = after
     if not upload_id:
         return upload.key > key

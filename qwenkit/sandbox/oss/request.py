@@ -13,7 +13,7 @@ from aiohttp import web
 
 from qwenkit.sandbox.oss.body import Digest
 from qwenkit.sandbox.oss.errors import OssError
-from qwenkit.sandbox.oss.ledger import Record
+from qwenkit.sandbox.oss.ledger import ObjectRecord
 from qwenkit.sandbox.oss.xml import Value, document
 
 MAX_BODY_BYTES = 4 << 20
@@ -31,7 +31,7 @@ _STORED = {
 
 
 @dataclass(frozen=True)
-class Call:
+class OssRequest:
     """A verified request: what it addresses and its decoded parameters."""
 
     request: web.Request
@@ -141,7 +141,7 @@ class Call:
             raise OssError("InvalidDigest")
 
 
-def check_length(call: Call) -> None:
+def check_length(call: OssRequest) -> None:
     """Refuse a body before it is sent.
 
     Raises:
@@ -184,7 +184,7 @@ def body_headers(digest: Digest, etag: str) -> dict[str, str]:
     return headers
 
 
-def meta_headers(record: Record) -> dict[str, str]:
+def meta_headers(record: ObjectRecord) -> dict[str, str]:
     """Return the headers that GetObjectMeta gives."""
     return {
         "ETag": quoted(record.etag),
@@ -193,7 +193,7 @@ def meta_headers(record: Record) -> dict[str, str]:
     }
 
 
-def object_headers(record: Record) -> dict[str, str]:
+def object_headers(record: ObjectRecord) -> dict[str, str]:
     """Return the headers that HeadObject and GetObject give; stored names are lower-case."""
     return {
         "content-type": "application/octet-stream",
