@@ -15,7 +15,7 @@ from uuid import uuid4
 from aiohttp import web
 
 from qwenkit.sandbox.hub.files import Entry, HubFiles, Snapshot
-from qwenkit.sandbox.oss.body import send
+from qwenkit.sandbox.oss.body import send_file
 
 LISTING_LIMIT = 3000
 
@@ -177,20 +177,11 @@ async def _send(
     if wanted and wanted[0] > wanted[1]:
         unsatisfied = {**headers, "Content-Range": f"bytes */{entry.size}"}
         return web.Response(status=416, headers=unsatisfied)
-    start, end = wanted or (0, entry.size - 1)
-    response = web.StreamResponse(
-        status=partial_status if wanted else 200,
-        headers={
-            **headers,
-            "Accept-Ranges": "bytes",
-            "Content-Type": "application/octet-stream",
-            "Content-Length": str(end - start + 1),
-        },
-    )
-    if wanted:
-        response.headers["Content-Range"] = f"bytes {start}-{end}/{entry.size}"
+    headers = {**headers, "Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
     with (snapshot.folder / entry.path).open("rb", buffering=0) as file:
-        return await send(request, response, file, start, end - start + 1)
+        return await send_file(
+            request, file, entry.size, wanted, headers, partial_status=partial_status
+        )
 
 
 def _range(header: str, size: int) -> tuple[int, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,7 +19,7 @@ _CRC = anycrc.Model("CRC64-XZ")
 
 @dataclass(frozen=True)
 class Digest:
-    """Facts of some bytes. ``md5`` is empty where it was not asked for."""
+    """Size and checksums of some bytes. ``md5`` is empty where it was not asked for."""
 
     size: int = 0
     crc: int = 0
@@ -27,12 +27,12 @@ class Digest:
 
 
 def combine(first: int, second: int, second_size: int) -> int:
-    """Return the CRC of two byte strings one after the other, from theirs."""
+    """Return the CRC of two byte strings one after the other, from their CRCs."""
     return int(_CRC.combine(first, second, second_size))
 
 
 class _Sink:
-    """Writes what it is given to a file (or nowhere) and keeps the running digests."""
+    """Writes chunks to a file (or nowhere) and computes their digests."""
 
     def __init__(self, file: BinaryIO | None, *, with_md5: bool) -> None:
         self._file = file
@@ -69,7 +69,7 @@ async def receive(stream: StreamReader, file: BinaryIO, *, with_md5: bool = True
                 batch, held = [], 0
         await _done(writing)
     except BaseException:
-        # The thread must let go of the file before the caller closes it.
+        # The thread must be done with the file before the caller closes it.
         if writing:
             await asyncio.wait([writing])
         raise
@@ -114,14 +114,26 @@ def concatenate(slices: Iterable[tuple[Path, int, int]], target: Path) -> None:
                     size -= len(chunk)
 
 
-async def send(
-    request: web.Request, response: web.StreamResponse, file: BinaryIO, start: int, length: int
+async def send_file(
+    request: web.Request,
+    file: BinaryIO,
+    size: int,
+    wanted: tuple[int, int] | None,
+    headers: Mapping[str, str],
+    *,
+    partial_status: int = 206,
 ) -> web.StreamResponse:
-    """Answer with ``length`` bytes of an open file from ``start``, or with the headers alone.
+    """Answer with an open file of that size, or with one range of it: its first and last byte.
 
     If the client leaves, or the file becomes shorter, the connection is broken: nobody must take
-    for whole what is not.
+    an incomplete body for a whole one.
     """
+    start, end = wanted or (0, size - 1)
+    length = end - start + 1
+    response = web.StreamResponse(status=partial_status if wanted else 200, headers=headers)
+    response.headers["Content-Length"] = str(length)
+    if wanted:
+        response.headers["Content-Range"] = f"bytes {start}-{end}/{size}"
     try:
         await response.prepare(request)
         file.seek(start)

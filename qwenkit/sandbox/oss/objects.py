@@ -9,10 +9,11 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from qwenkit.sandbox.oss import ranges
-from qwenkit.sandbox.oss.body import copy, receive, send
+from qwenkit.sandbox.oss.body import copy, receive, send_file
 from qwenkit.sandbox.oss.errors import OssError
 from qwenkit.sandbox.oss.ledger import ObjectRecord
 from qwenkit.sandbox.oss.request import (
+    STANDARD_HEADERS,
     OssRequest,
     body_headers,
     check_length,
@@ -24,15 +25,6 @@ from qwenkit.sandbox.oss.request import (
 )
 from qwenkit.sandbox.oss.store import ObjectStore
 from qwenkit.sandbox.oss.xml import timestamp
-
-_OVERRIDES = (
-    "cache-control",
-    "content-disposition",
-    "content-encoding",
-    "content-language",
-    "content-type",
-    "expires",
-)
 
 
 class Objects:
@@ -101,15 +93,10 @@ class Objects:
             headers = object_headers(record) | _overrides(call)
             standard = call.header("x-oss-range-behavior").lower() == "standard"
             wanted = ranges.requested(call.header("Range"), record.size, standard=standard)
-            start, end = wanted or (0, record.size - 1)
-            if wanted:
-                headers["Content-Range"] = f"bytes {start}-{end}/{record.size}"
-            headers["Content-Length"] = str(end - start + 1)
-            response = web.StreamResponse(status=206 if wanted else 200, headers=headers)
-            return await send(call.request, response, file, start, end - start + 1)
+            return await send_file(call.request, file, record.size, wanted, headers)
 
     async def delete(self, call: OssRequest) -> web.StreamResponse:
-        """DeleteObject; that it did not exist is no error."""
+        """DeleteObject; an object that does not exist is no error."""
         self._store.delete(call.bucket, call.key)
         return empty(204)
 
@@ -123,8 +110,8 @@ def _sized(headers: dict[str, str], size: int) -> web.StreamResponse:
 
 
 def _overrides(call: OssRequest) -> dict[str, str]:
-    """Return the headers that a (mostly presigned) GET replaces by parameters."""
-    found = {name: call.text(f"response-{name}") for name in _OVERRIDES}
+    """Return the headers that the parameters of a GET (mostly presigned) replace."""
+    found = {name: call.text(f"response-{name}") for name in STANDARD_HEADERS}
     if any(not value.isprintable() for value in found.values()):
         raise OssError("InvalidArgument", "A response header holds control characters.")
     return {name: value for name, value in found.items() if value}

@@ -1,4 +1,4 @@
-"""One request as the operations see it, and the answers they give."""
+"""One request to OSS with its decoded parameters, and the forms of its answers."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from qwenkit.sandbox.oss.xml import Value, document
 MAX_BODY_BYTES = 4 << 20
 MAX_OBJECT_BYTES = 5 << 30
 STORAGE_CLASSES = {"Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"}
-_STORED = {
+STANDARD_HEADERS = (
     "cache-control",
     "content-disposition",
     "content-encoding",
     "content-language",
     "content-type",
     "expires",
-    "x-oss-storage-class",
-}
+)
+_STORED = {*STANDARD_HEADERS, "x-oss-storage-class"}
 
 
 @dataclass(frozen=True)
 class OssRequest:
-    """A verified request: what it addresses and its decoded parameters."""
+    """A request with a valid signature: its bucket and key, and its decoded parameters."""
 
     request: web.Request
     bucket: str
@@ -62,11 +62,11 @@ class OssRequest:
         return int(value)
 
     def encoded(self, text: str) -> str:
-        """Write a key in an answer in the encoding that the client asked for."""
+        """Return a key in the encoding that the client asked for."""
         return quote(text, safe="") if self.text("encoding-type") == "url" else text
 
     def encoding(self) -> list[tuple[str, str]]:
-        """Return the element that tells the client to decode keys.
+        """Return the element that asks the client to decode keys.
 
         Raises:
             OssError: InvalidArgument.
@@ -78,7 +78,7 @@ class OssRequest:
 
     @property
     def forbids_overwrite(self) -> bool:
-        """Whether an existing object must stay."""
+        """Whether an existing object must not be replaced."""
         return self.header("x-oss-forbid-overwrite").lower() == "true"
 
     def stored_headers(self) -> dict[str, str]:
@@ -111,7 +111,7 @@ class OssRequest:
         return body
 
     def expected_md5(self) -> bytes | None:
-        """Return the digest that Content-MD5 promises.
+        """Return the digest in Content-MD5.
 
         Raises:
             OssError: InvalidDigest.
@@ -128,7 +128,7 @@ class OssRequest:
         return digest
 
     def check_body(self, digest: Digest) -> None:
-        """Compare what arrived with what its headers promised.
+        """Compare the body that arrived with its headers.
 
         Raises:
             OssError: IncompleteBody or InvalidDigest.
@@ -167,7 +167,7 @@ def empty(status: int = 200, headers: Mapping[str, str] | None = None) -> web.Re
 
 
 def quoted(etag: str) -> str:
-    """Write an ETag as OSS does everywhere."""
+    """Return an ETag in quotes, as OSS writes it everywhere."""
     return f'"{etag}"'
 
 
@@ -177,7 +177,7 @@ def storage_class(headers: Mapping[str, str]) -> str:
 
 
 def body_headers(digest: Digest, etag: str) -> dict[str, str]:
-    """Return the headers that acknowledge a body."""
+    """Return the headers that confirm a body."""
     headers = {"ETag": quoted(etag), "x-oss-hash-crc64ecma": str(digest.crc)}
     if digest.md5:
         headers["Content-MD5"] = base64.b64encode(digest.md5).decode()

@@ -168,16 +168,7 @@ class ObjectStore:
             digest = await asyncio.to_thread(digest_file, path, with_md5=self.with_md5)
         except FileNotFoundError:
             return
-        new = ObjectRecord(
-            bucket=bucket,
-            key=key,
-            escaped=self._is_escaped(path),
-            size=digest.size,
-            mtime_ns=status.st_mtime_ns,
-            ctime_ns=status.st_ctime_ns,
-            etag=self.etag(digest),
-            crc=digest.crc,
-        )
+        new = self._record(bucket, key, path, status, digest, etag=self.etag(digest))
         if old and (old.size, old.crc) == (new.size, new.crc):
             new = replace(new, etag=old.etag, kind=old.kind, headers=old.headers)
         self.ledger.save(new)
@@ -199,23 +190,37 @@ class ObjectStore:
         written = time.time_ns()
         os.utime(temporary, ns=(written, written))
         temporary.replace(path)
-        status = path.lstat()
-        record = ObjectRecord(
+        kind = "Multipart" if etag else "Normal"
+        record = self._record(
+            bucket, key, path, path.lstat(), digest, etag=etag or self.etag(digest)
+        )
+        record = replace(record, kind=kind, headers=headers)
+        self.ledger.save(record)
+        if not record.escaped:
+            self.names.escaped(bucket, key).unlink(missing_ok=True)
+        return record
+
+    def _record(
+        self,
+        bucket: str,
+        key: str,
+        path: Path,
+        status: os.stat_result,
+        digest: Digest,
+        *,
+        etag: str,
+    ) -> ObjectRecord:
+        """Return the record of a file with that status and content."""
+        return ObjectRecord(
             bucket=bucket,
             key=key,
             escaped=self._is_escaped(path),
             size=digest.size,
             mtime_ns=status.st_mtime_ns,
             ctime_ns=status.st_ctime_ns,
-            etag=etag or self.etag(digest),
+            etag=etag,
             crc=digest.crc,
-            kind="Multipart" if etag else "Normal",
-            headers=headers,
         )
-        self.ledger.save(record)
-        if not record.escaped:
-            self.names.escaped(bucket, key).unlink(missing_ok=True)
-        return record
 
     def _is_escaped(self, path: Path) -> bool:
         return self.names.bookkeeping in path.parents
