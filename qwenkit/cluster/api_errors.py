@@ -51,37 +51,26 @@ _FIXES: tuple[tuple[str, str], ...] = (
 )
 
 
-def from_api(error: Any, what: str, **context: Any) -> QwenkitError:
+def from_api(error: Any, what: str, **facts: Any) -> QwenkitError:
     """Translate an ``ApiException`` into the error of its status, with a fix.
 
-    Args:
-        error: what the kubernetes client raised; status 0 is a failed TLS handshake.
-        what: what was being done, naming the object.
-        context: facts for programs.
+    ``what`` names the operation that failed. Status 0 is a failed TLS handshake.
     """
     status = int(error.status or 0)
     message = _message(error)
     if status == 0:
-        return Unreachable(what, message, _UNTRUSTED, **context)
+        return Unreachable(what, message, _UNTRUSTED, **facts)
     unknown = Unreachable if status >= 500 else QwenkitError
     cls, fix = _BY_STATUS.get(status, (unknown, _SERVER_FAILED))
     if status in (403, 500) and re.search(r"denied the request|exceeded quota", message):
         cls, fix = Rejected, ""
-    return cls(what, message, _fix_for(message) or fix, status=status, **context)
+    return cls(what, message, _fix_for(message) or fix, status=status, **facts)
 
 
 def unreachable(
-    error: Exception, address: str, cluster: str, what: str, **context: Any
+    error: Exception, address: str, context: str, what: str, **facts: Any
 ) -> Unreachable:
-    """Translate a connection error: nothing answers at ``address``, or nothing trusted.
-
-    Args:
-        error: what urllib3 raised.
-        address: the API server's URL.
-        cluster: the context's name.
-        what: what was being done.
-        context: facts for programs.
-    """
+    """Translate urllib3's error: nothing answers at ``address``, or nothing trusted."""
     why = _root(error)
     if "SSL" in why or "X509" in why:
         what, fix = f"{what}: no trusted connection to {address}", _UNTRUSTED
@@ -89,10 +78,10 @@ def unreachable(
         what = f"{what}: no answer from the Kubernetes API at {address}"
         fix = (
             f"is it up? {START_SANDBOX}"
-            if cluster == SANDBOX
+            if context == SANDBOX
             else "is the cluster up, and can this machine reach it (VPN, firewall, HTTPS_PROXY)?"
         )
-    return Unreachable(what, why, fix, address=address, **context)
+    return Unreachable(what, why, fix, address=address, **facts)
 
 
 def _fix_for(message: str) -> str:

@@ -58,15 +58,11 @@ def deploy(
 ) -> Deployed:
     """Dry-run every document on the server, apply all, wait for the PVC and the Service.
 
-    Running it again changes nothing.
-
-    Args:
-        cluster: where.
-        settings: Service, gateway and deadlines.
-        docs: Secret, PV, PVC and Service, in any order.
-        on_change: called at each transition while waiting.
+    ``docs`` are Secret, PV, PVC and Service, in any order; ``settings`` give the Service's name,
+    the gateway and the deadlines. Running it again changes nothing.
 
     Raises:
+        InvalidValue: the Service is not among the documents.
         Rejected: a webhook or the validation refuses a document; nothing was changed.
         Conflict: a name is taken by an object that is not ours; nothing was changed.
         NotFound: the gateway's address is not known; nothing was changed.
@@ -74,10 +70,8 @@ def deploy(
         WaitTimeout: it did not become ready in time; why and fix name the cause.
     """
     start = time.monotonic()
-    ordered, name = _in_order(docs), settings.service
-    if not any(kind_of(doc) == KSVC and name_of(doc) == name for doc in ordered):
-        names = [name_of(doc) for doc in ordered]
-        raise InvalidValue("docs", names, f"must hold the Knative Service {name}")
+    name, ordered = settings.service, _in_order(docs)
+    _require_service(ordered, name)
     gateway = gateway_url(cluster, settings.gateway)
     for doc in ordered:
         cluster.apply(doc, dry_run=True)
@@ -85,19 +79,15 @@ def deploy(
         applied = Applied.of(cluster.apply(doc))
         if applied.kind == PVC.kind:
             wait_bound(cluster, applied.name, timeout_s=settings.timeout_s, on_change=on_change)
-    service = wait_ready(
-        cluster,
-        name,
-        generation=applied.generation,
-        timeout_s=settings.seconds("ready"),
-        on_change=on_change,
-    ).value
+    generation, limit_s = applied.generation, settings.seconds("ready")
+    ready = wait_ready(cluster, name, generation=generation, timeout_s=limit_s, on_change=on_change)
+    service = ready.value
     return Deployed(
         service=name,
         namespace=cluster.namespace,
         revision=str(service["status"]["latestReadyRevisionName"]),
         url=str(service["status"]["url"]),
-        host=service_host(cluster, name),
+        host=service_host(service),
         gateway=gateway,
         ready_seconds=round(time.monotonic() - start, 3),
     )
@@ -111,6 +101,12 @@ def apply_all(cluster: Cluster, docs: Iterable[Mapping[str, Any]]) -> tuple[Appl
         Conflict: a name is taken by an object that is not ours.
     """
     return tuple(Applied.of(cluster.apply(doc)) for doc in _in_order(docs))
+
+
+def _require_service(docs: Iterable[Mapping[str, Any]], name: str) -> None:
+    names = [f"{kind_of(doc)} {name_of(doc)}" for doc in docs]
+    if f"{KSVC} {name}" not in names:
+        raise InvalidValue("docs", names, f"must hold the Knative Service {name}")
 
 
 def _in_order(docs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

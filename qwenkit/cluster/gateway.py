@@ -14,6 +14,7 @@ from qwenkit.cluster.kinds import (
     KSVC,
     NODE,
     Obj,
+    name_of,
 )
 from qwenkit.errors import Forbidden, NotFound, NotReady
 from qwenkit.settings import Settings
@@ -43,20 +44,21 @@ def find_gateway(cluster: Cluster, settings: Settings) -> Gateway:
         NotFound: no gateway address is known; the fix is a port-forward.
         NotReady: the Service has no URL yet.
     """
-    return Gateway(gateway_url(cluster, settings.gateway), service_host(cluster, settings.service))
+    service = cluster.get(KSVC, settings.service)
+    return Gateway(gateway_url(cluster, settings.gateway), service_host(service))
 
 
-def service_host(cluster: Cluster, service: str) -> str:
-    """Return the host name of a Service, from its ``status.url``."""
-    url = cluster.get(KSVC, service).get("status", {}).get("url")
-    host = urlsplit(str(url or "")).netloc
+def service_host(service: Obj) -> str:
+    """Return the host name of a Knative Service, from its ``status.url``."""
+    host = urlsplit(str(service.get("status", {}).get("url") or "")).netloc
     if not host:
+        name = name_of(service)
         raise NotReady(
-            f"ksvc {service} has no URL yet",
+            f"ksvc {name} has no URL yet",
             "its Route has not been reconciled",
-            f"qwenkit explain {service}",
+            f"qwenkit explain {name}",
             kind="Service",
-            name=service,
+            name=name,
         )
     return host
 

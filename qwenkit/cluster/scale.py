@@ -138,15 +138,9 @@ def wait_replicas(
     timeout_s: float,
     on_change: OnChange | None = None,
 ) -> Waited[Replicas]:
-    """Wait until a Service has scaled up or down.
+    """Wait until at least ``ready`` replicas are ready, and at most ``at_most`` are left.
 
-    Args:
-        cluster: where.
-        service: its name.
-        ready: at least so many replicas are ready.
-        at_most: at most so many are ready or starting; those that drain do not count.
-        timeout_s: the deadline.
-        on_change: called at each transition.
+    Ready and starting replicas are left; those that drain do not count.
 
     Raises:
         WaitTimeout: the goal was not reached in time.
@@ -186,12 +180,7 @@ def change_scaling(
 ) -> ScalingChange:
     """Change annotations of the template, which makes a new revision; wait until it is ready.
 
-    Args:
-        cluster: where.
-        service: its name.
-        annotations: by full name or without ``autoscaling.knative.dev/``; None removes one.
-        timeout_s: the deadline.
-        on_change: called at each transition.
+    A name without a slash gets the prefix ``autoscaling.knative.dev/``; None removes one.
 
     Raises:
         InvalidValue: a value is not text, as annotations are.

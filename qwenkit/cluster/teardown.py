@@ -108,11 +108,8 @@ def teardown(
 ) -> TeardownReport:
     """Remove this run's objects: Services, Jobs, their pods, PVC, PV, Secret, the bucket's part.
 
-    Args:
-        cluster: where, and which run.
-        settings: Service, deadline and ``delete_weights``.
-        weights: the bucket; None does not touch it.
-        on_step: called after each step.
+    Without ``weights`` the bucket is not touched; the weights themselves are deleted only with
+    ``settings.delete_weights``. ``on_step`` is called after each step.
 
     Raises:
         WaitTimeout: an object is not removed in time; why names what blocks it.

@@ -78,21 +78,21 @@ def wait(
     transitions: list[Transition] = []
     while True:
         value = read()
-        elapsed, state = time.monotonic() - start, describe(value)
-        if not transitions or transitions[-1].state != state:
-            transitions.append(Transition(elapsed, state))
+        now = Transition(time.monotonic() - start, describe(value))
+        if not transitions or transitions[-1].state != now.state:
+            transitions.append(now)
             if on_change is not None:
-                on_change(transitions[-1])
+                on_change(now)
         if ready(value):
-            return Waited(value, elapsed, tuple(transitions))
+            return Waited(value, now.at_s, tuple(transitions))
         error = failed(value)
-        if error is None and elapsed >= timeout_s:
-            found = late(value) or Explanation("late", f"last state: {state}")
+        if error is None and now.at_s >= timeout_s:
+            found = late(value) or Explanation("late", f"last state: {now.state}")
             error = found.error(f"{what}: not after {timeout_s:g} s", WaitTimeout)
         if error is not None:
-            error.context |= {"last": state, "transitions": list(map(str, transitions))}
+            error.context |= {"last": now.state, "transitions": list(map(str, transitions))}
             raise error
-        time.sleep(min(every_s, max(timeout_s - elapsed, 0)))
+        time.sleep(min(every_s, max(timeout_s - now.at_s, 0)))
 
 
 def _through_outages(poll: Callable[[], T], every_s: float) -> Callable[[], T]:
