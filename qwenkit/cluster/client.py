@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from qwenkit.cluster.api_errors import from_api, unreachable
 from qwenkit.cluster.connect import api_client
-from qwenkit.cluster.discovery import NoDiscovery, Resources
+from qwenkit.cluster.discovery import Resources
 from qwenkit.cluster.kinds import (
     CONFIG_MAP,
     KNATIVE_NAMESPACE,
@@ -122,8 +122,11 @@ class Cluster:
         return dict((config or {}).get("data") or {})
 
     def list(self, kind: Kind | str, *, labels: Mapping[str, str] | None = None) -> list[Obj]:
-        """Return the objects of a kind, those with all of ``labels`` if given."""
-        kind, resource, where = self._place(kind)
+        """Return the objects of a kind with all of ``labels``; none if its API is not installed."""
+        try:
+            kind, resource, where = self._place(kind)
+        except NotFound:
+            return []
         selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items()) or None
         with self._own_errors(f"listing {kind}", kind):
             found = self._object(
@@ -241,7 +244,7 @@ class Cluster:
         from kubernetes import dynamic
 
         make: Any = dynamic.DynamicClient
-        return make(self._api, discoverer=NoDiscovery)
+        return make(self._api, discoverer=lambda *_: None)  # ``Resources`` takes its place
 
     @cached_property
     def _resources(self) -> Resources:
@@ -252,7 +255,7 @@ class Cluster:
 
     @property
     def _options(self) -> dict[str, Any]:
-        return {"serializer": _as_is, **self._timeout(self.timeout_s)}
+        return {"serializer": lambda _client, answer: answer, **self._timeout(self.timeout_s)}
 
     def _log(self, pod: str, query: Mapping[str, object], read_s: float) -> Any:
         path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
@@ -296,7 +299,3 @@ class Cluster:
             raise from_api(error, f"{what} failed", **facts) from None
         except HTTPError as error:
             raise unreachable(error, self.address, self.context, what, **facts) from None
-
-
-def _as_is(_client: Any, answer: Any) -> Any:
-    return answer

@@ -16,13 +16,6 @@ from qwenkit.errors import NotFound
 _INSTALL_KNATIVE = "install Knative Serving (ACK: console, Applications > Knative)"
 
 
-class NoDiscovery:
-    """Replaces the dynamic client's discovery."""
-
-    def __init__(self, client: Any, cache_file: str | None) -> None:
-        del client, cache_file
-
-
 class Resources:
     """The kinds that a cluster serves, read when they are first used.
 
@@ -51,7 +44,7 @@ class Resources:
             raise NotFound(
                 f"the cluster does not serve {kind.kind} of {kind.api_version}",
                 "no such API is installed",
-                _INSTALL_KNATIVE if kind.group.endswith("knative.dev") else "",
+                _INSTALL_KNATIVE if "knative.dev/" in kind.api_version else "",
                 kind=kind.kind,
             )
         return found

@@ -159,7 +159,7 @@ def _answers(place: tuple[str, int]) -> bool:
 def _from_alb(cluster: Cluster) -> str:
     try:
         configs = cluster.list(ALB_CONFIG)
-    except (NotFound, Forbidden):
+    except Forbidden:
         return ""
     names = [c.get("status", {}).get("loadBalancer", {}).get("dnsname") for c in configs]
     return next((f"http://{name}" for name in names if name), "")

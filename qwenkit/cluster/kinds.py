@@ -27,11 +27,6 @@ class Kind:
     kind: str
 
     @property
-    def group(self) -> str:
-        """The API group; empty for the core group."""
-        return self.api_version.rpartition("/")[0]
-
-    @property
     def resource(self) -> str:
         """The name that kubectl uses, such as ``ksvc`` or ``pvc``."""
         return _KUBECTL.get(self, self.kind.lower())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qwenkit.cluster.kinds import GPU_RESOURCE, Obj, condition, is_terminating, is_true
+from qwenkit.cluster.kinds import GPU_RESOURCE, Obj, condition, is_false, is_terminating, is_true
 
 QUEUE_PROXY = "queue-proxy"
 
@@ -38,17 +38,16 @@ def pod_state(pod: Obj) -> str:
     ended = [s for s in states(pod) if "terminated" in s]
     if reason or ended:
         return reason or str(ended[0]["terminated"].get("reason") or "Error")
-    scheduled = condition(pod, "PodScheduled")
-    if scheduled.get("status") == "False":
-        return str(scheduled.get("reason") or "Unschedulable")
+    if is_false(pod, "PodScheduled"):
+        return str(condition(pod, "PodScheduled").get("reason") or "Unschedulable")
     phase = str(pod.get("status", {}).get("phase") or "Pending")
     return "Running, not ready" if phase == "Running" else phase
 
 
-def unplaced(pod: Obj) -> str:
-    """Return the scheduler's reason why no node takes the pod, empty if it is placed."""
-    scheduled = condition(pod, "PodScheduled")
-    return str(scheduled.get("message") or "") if scheduled.get("status") == "False" else ""
+def unschedulable(pod: Obj) -> str:
+    """Return the scheduler's message why no node takes the pod, empty if one does."""
+    is_pending = is_false(pod, "PodScheduled")
+    return str(condition(pod, "PodScheduled").get("message") or "") if is_pending else ""
 
 
 def waiting_reasons(pod: Obj) -> dict[str, str]:

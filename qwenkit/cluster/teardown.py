@@ -31,7 +31,7 @@ from qwenkit.cluster.kinds import (
 )
 from qwenkit.cluster.ownership import is_ours
 from qwenkit.cluster.wait import wait
-from qwenkit.errors import Forbidden, NotFound
+from qwenkit.errors import Forbidden
 from qwenkit.settings import Settings
 
 
@@ -228,7 +228,7 @@ def _left(kinds: Iterable[Kind], read: Callable[[Kind], list[Obj]]) -> tuple[lis
 def _children(cluster: Cluster, service: str) -> tuple[list[str], list[str]]:
     """Name the objects that Knative labels as a Service's, and the kinds not allowed."""
     labels = {SERVICE_LABEL: service}
-    return _left(CHILD_KINDS, lambda kind: _list(cluster, kind, labels))
+    return _left(CHILD_KINDS, lambda kind: cluster.list(kind, labels=labels))
 
 
 def _may_have_children(cluster: Cluster, service: str) -> bool:
@@ -239,19 +239,12 @@ def _may_have_children(cluster: Cluster, service: str) -> bool:
 
 def _ours(cluster: Cluster, kind: Kind) -> list[Obj]:
     """Return this run's objects of a kind, but no PV of the same run in another namespace."""
-    found = _list(cluster, kind, cluster.labels)
+    found = cluster.list(kind, labels=cluster.labels)
     if kind != PV:
         return found
     claims = [pv["spec"].get("claimRef") or {} for pv in found]
     here = ("", None, cluster.namespace)
     return [pv for pv, claim in zip(found, claims, strict=True) if claim.get("namespace") in here]
-
-
-def _list(cluster: Cluster, kind: Kind, labels: dict[str, str]) -> list[Obj]:
-    try:
-        return cluster.list(kind, labels=labels)
-    except NotFound:
-        return []
 
 
 def _blocked(cluster: Cluster, kind: Kind, obj: Obj) -> Explanation:

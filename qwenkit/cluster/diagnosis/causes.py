@@ -138,7 +138,7 @@ def _deadline(snapshot: Snapshot) -> Explanation | None:
 
 def _failed(snapshot: Snapshot) -> Explanation | None:
     if condition(snapshot.revision or {}, "Ready").get("reason") == "Unschedulable":
-        # The pods are placed, or a rule above would have applied: the condition is out of date.
+        # The pods are scheduled, or a rule above would have applied: the condition is out of date.
         return None
     for obj in (snapshot.revision, snapshot.service):
         ready = condition(obj or {}, "Ready")

@@ -22,7 +22,7 @@ from qwenkit.cluster.kinds import (
     labels_of,
     name_of,
 )
-from qwenkit.cluster.pods import containers, unplaced, waiting_reasons
+from qwenkit.cluster.pods import containers, unschedulable, waiting_reasons
 from qwenkit.errors import QwenkitError
 
 P = ParamSpec("P")
@@ -69,8 +69,8 @@ class Snapshot:
         return [f"{reason}: {found[reason]}" for reason in reasons if reason in found]
 
     def unschedulable(self) -> str:
-        """Return the scheduler's message about a pod, empty if all are placed."""
-        return next(filter(None, map(unplaced, self.living())), "")
+        """Return the scheduler's message about a pod, empty if all are scheduled."""
+        return next(filter(None, map(unschedulable, self.living())), "")
 
 
 def collect(cluster: Cluster, name: str) -> Snapshot:
@@ -181,8 +181,8 @@ def _events(cluster: Cluster, objects: Iterable[Obj | None]) -> tuple[Obj, ...]:
 
 
 def _nodes(cluster: Cluster, pods: Iterable[Obj]) -> tuple[Obj, ...]:
-    # A large cluster has thousands: they matter only if a pod is not placed.
-    return tuple(_read_or([], cluster.list, NODE)) if any(map(unplaced, pods)) else ()
+    # A large cluster has thousands: they matter only if a pod is not scheduled.
+    return tuple(_read_or([], cluster.list, NODE)) if any(map(unschedulable, pods)) else ()
 
 
 def _read_or(default: T, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -136,7 +136,7 @@ class ClusterChecks:
 
     def _node_has_driver(self) -> bool:
         """Return whether a node has the driver: its CSIDriver object is optional."""
-        nodes = self.cluster.list(CSI_NODE) if self.cluster.serves(CSI_NODE) else []
+        nodes = self.cluster.list(CSI_NODE)
         drivers = [driver for node in nodes for driver in node["spec"].get("drivers") or []]
         return any(driver.get("name") == OSS_DRIVER for driver in drivers)
 
