@@ -115,21 +115,21 @@ def teardown(
         WaitTimeout: an object is not removed in time; why names what blocks it.
     """
     start = time.monotonic()
-    run = _Teardown(cluster, settings.seconds("teardown"), on_step)
+    removal = _Teardown(cluster, settings.seconds("teardown"), on_step)
     services = [name_of(service) for service in _ours(cluster, KSVC)]
     for service in services or [settings.service]:
-        run.remove(KSVC, service)
-        run.wait_for_children(service)
+        removal.remove(KSVC, service)
+        removal.wait_for_children(service)
     # A Job's pods have our labels themselves, and may be writing to the bucket.
     for kind in (JOB, POD, PVC, PV, SECRET):
-        run.remove_all(kind)
+        removal.remove_all(kind)
     if weights is not None:
-        run.add("unfinished uploads", False, f"aborted: {weights.abort_uploads()}")
+        removal.add("unfinished uploads", False, f"aborted: {weights.abort_uploads()}")
         if settings.delete_weights:
-            run.add("weights", True, f"deleted: {weights.delete_objects()}")
+            removal.add("weights", True, f"deleted: {weights.delete_objects()}")
         else:
-            run.add("weights", False, "kept: delete_weights is false")
-    return TeardownReport(tuple(run.steps), round(time.monotonic() - start, 3))
+            removal.add("weights", False, "kept: delete_weights is false")
+    return TeardownReport(tuple(removal.steps), round(time.monotonic() - start, 3))
 
 
 def audit(cluster: Cluster, settings: Settings, *, weights: StoredWeights | None = None) -> Leaks:
