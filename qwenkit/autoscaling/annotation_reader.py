@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class AnnotationReader:
-    """Looks up one annotation by its kebab key and parses it, naming it in every error."""
+    """Parses annotations by their kebab-case keys; each method returns None for an absent one."""
 
     def __init__(self, annotations: Mapping[str, str]) -> None:
         self._annotations = annotations
@@ -28,57 +28,57 @@ class AnnotationReader:
             raise InvalidValue(*found, "annotation values are strings", "quote it")
         return found
 
-    def _parse(self, key: str, parse: Callable[[str], T]) -> T | None:
-        found = self.text(key)
-        return None if found is None else _parsed(*found, parse)
-
     def number(self, key: str, least: float = -math.inf, most: float = math.inf) -> float | None:
         """Parse a float and check its range."""
-        value = self._parse(key, parse_float)
-        if value is None:
-            return None
-        name, text = self._found(key)
-        if not math.isfinite(value):
-            raise InvalidValue(name, text, "must be finite: NaN and infinities are refused")
-        if not least <= value <= most:
-            rule = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
-            raise InvalidValue(name, text, rule)
-        return value
+
+        def broken_rule(value: float) -> str:
+            if not math.isfinite(value):
+                return "must be finite: NaN and infinities are refused"
+            if least <= value <= most:
+                return ""
+            return f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
+
+        return _parsed(self.text(key), parse_float, broken_rule)
 
     def count(self, key: str, least: int = 0) -> int | None:
         """Parse a 32-bit integer and check its lower bound."""
-        value = self._parse(key, parse_int)
-        if value is not None and value < least:
-            raise InvalidValue(*self._found(key), f"a whole number of at least {least}")
-        return value
+        rule = f"a whole number of at least {least}"
+        return _parsed(self.text(key), parse_int, lambda value: rule if value < least else "")
 
     def duration(self, key: str, least_ns: int, *, whole: bool = False) -> int | None:
         """Parse a duration of at most an hour into nanoseconds."""
-        value = self._parse(key, parse_duration_ns)
-        if value is None:
-            return None
-        if not least_ns <= value <= _HOUR_NS:
-            raise InvalidValue(*self._found(key), f"{least_ns // SECOND_NS}s to 1h")
-        if whole and value % SECOND_NS:
-            raise InvalidValue(*self._found(key), "whole seconds only")
-        return value
+
+        def broken_rule(value: int) -> str:
+            if not least_ns <= value <= _HOUR_NS:
+                return f"{least_ns // SECOND_NS}s to 1h"
+            return "whole seconds only" if whole and value % SECOND_NS else ""
+
+        return _parsed(self.text(key), parse_duration_ns, broken_rule)
 
     def progress_deadline(self) -> int | None:
         """Parse ``serving.knative.dev/progress-deadline`` into nanoseconds."""
         text = self._annotations.get(PROGRESS_DEADLINE)
-        if text is None:
-            return None
-        value = _parsed(PROGRESS_DEADLINE, text, parse_duration_ns)
-        if value < 0 or value % SECOND_NS:
-            raise InvalidValue(PROGRESS_DEADLINE, text, "whole seconds, not negative")
-        return value
+        rule = "whole seconds, not negative"
+        return _parsed(
+            None if text is None else (PROGRESS_DEADLINE, text),
+            parse_duration_ns,
+            lambda value: rule if value < 0 or value % SECOND_NS else "",
+        )
 
-    def _found(self, key: str) -> tuple[str, str]:
-        return self.text(key) or (PREFIX + key, "")
+    def refusal(self, key: str, rule: str) -> InvalidValue:
+        """Return the error that an annotation breaks a rule."""
+        return InvalidValue(*(self.text(key) or (PREFIX + key, "")), rule)
 
 
-def _parsed(name: str, text: str, parse: Callable[[str], T]) -> T:
+def _parsed(
+    found: tuple[str, str] | None, parse: Callable[[str], T], broken_rule: Callable[[T], str]
+) -> T | None:
+    if found is None:
+        return None
     try:
-        return parse(text)
+        value = parse(found[1])
     except ValueError as error:
-        raise InvalidValue(name, text, f"as Go parses it, {error}") from error
+        raise InvalidValue(*found, f"as Go parses it, {error}") from error
+    if rule := broken_rule(value):
+        raise InvalidValue(*found, rule)
+    return value

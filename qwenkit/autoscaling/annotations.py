@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 from qwenkit.autoscaling.annotation_keys import HPA, KPA, PREFIX
@@ -185,8 +184,7 @@ def _load(
 def _burst(read: AnnotationReader) -> float | None:
     value = read.number("target-burst-capacity")
     if value is not None and value < 0 and value != -1:
-        found = read.text("target-burst-capacity") or ("", "")
-        raise InvalidValue(*found, "at least 0, or exactly -1")
+        raise read.refusal("target-burst-capacity", "at least 0, or exactly -1")
     return value
 
 
@@ -199,30 +197,23 @@ def _panic_window(read: AnnotationReader, cluster: ClusterConfig, window_ns: int
 
 def _initial_scale(read: AnnotationReader, cluster: ClusterConfig, strict: bool) -> int:
     value = read.count("initial-scale")
-    if value is None:
-        return cluster.initial_scale
     if value == 0 and not cluster.allow_zero_initial_scale:
         if strict:
-            found = read.text("initial-scale") or ("", "")
-            raise InvalidValue(*found, "0 needs allow-zero-initial-scale in config-autoscaler")
-        return cluster.initial_scale
-    return value
+            rule = "0 needs allow-zero-initial-scale in config-autoscaler"
+            raise read.refusal("initial-scale", rule)
+        value = None
+    return _first(value, cluster.initial_scale)
 
 
 def _check_relations(read: AnnotationReader, cluster: ClusterConfig, spec: ScalingSpec) -> None:
     """Refuse what the webhook refuses; it compares annotations, not the resolved values."""
     least, most = read.count("min-scale") or 0, read.count("max-scale")
-    refuse = partial(_refuse, read)
+    limit, activation = cluster.max_scale_limit, spec.activation_scale
     if most and most < least:
-        refuse("max-scale", f"at least min-scale={least}")
-    if most is not None and cluster.max_scale_limit and not 1 <= most <= cluster.max_scale_limit:
-        refuse("max-scale", f"1 to the cluster's max-scale-limit={cluster.max_scale_limit}")
-    if spec.activation_scale and spec.activation_scale < least:
-        refuse("activation-scale", f"at least min-scale={least}")
-    if spec.activation_scale and most and spec.activation_scale > most:
-        refuse("activation-scale", f"at most max-scale={most}")
-
-
-def _refuse(read: AnnotationReader, key: str, rule: str) -> None:
-    name, text = read.text(key) or (PREFIX + key, "")
-    raise InvalidValue(name, text, rule)
+        raise read.refusal("max-scale", f"at least min-scale={least}")
+    if most is not None and limit and not 1 <= most <= limit:
+        raise read.refusal("max-scale", f"1 to the cluster's max-scale-limit={limit}")
+    if activation and activation < least:
+        raise read.refusal("activation-scale", f"at least min-scale={least}")
+    if activation and most and activation > most:
+        raise read.refusal("activation-scale", f"at most max-scale={most}")

@@ -58,7 +58,7 @@ class Decider:
     """Windows, panic, delay and excess burst capacity of one revision.
 
     Args:
-        spec: the resolved settings; fixed for the decider's life, as for a revision's.
+        spec: the resolved settings; fixed while the decider exists, as a revision's are.
         ready: ready pods when the autoscaler starts; more than one starts it in panic.
         now: the time of that start, in seconds.
     """

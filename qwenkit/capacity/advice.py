@@ -1,4 +1,4 @@
-"""Scaling settings that are allowed and still go wrong, most often on expensive GPUs.
+"""Which allowed scaling settings go wrong, most often on expensive GPUs.
 
 The one rulebook: the linter, ``qwenkit plan``, the panel and the notebook show these findings.
 A finding's ``where`` is an annotation's full key or a field of the revision's spec. The rules
@@ -66,11 +66,11 @@ def advise(
     annotations: Mapping[str, str] | None = None,
     context: ScalingContext | None = None,
 ) -> list[Finding]:
-    """Return what is worth knowing about these settings, errors first.
+    """Return the findings about these settings, errors first.
 
     Args:
         spec: the resolved settings.
-        annotations: those that ``spec`` was made from, to judge their spelling too.
+        annotations: those of ``spec``, to check their spelling too.
         context: what else is known.
 
     >>> from qwenkit import ScalingContext, Settings, advise, scaling_spec
@@ -95,7 +95,7 @@ def advise(
 
 
 def advise_annotations(annotations: Mapping[str, str]) -> list[Finding]:
-    """Return what is worth knowing about annotations even if they cannot be parsed."""
+    """Return the findings about annotations that need no parsed values."""
     return worst_first([*_spelling(annotations), *_unchecked(annotations)])
 
 
@@ -225,7 +225,7 @@ def _bounds(spec: ScalingSpec, context: ScalingContext) -> Iterator[Finding]:
     if gpus is None:
         return
     if first > gpus:
-        message = f"{first} pods must be ready at first, and there are {gpus} GPUs"
+        message = f"a revision needs {first} ready pods at first, and there are only {gpus} GPUs"
         fix = "lower min-scale or initial-scale"
         yield Finding("error", "never-ready", f"{PREFIX}min-scale", message, fix)
     if spec.max_scale > gpus:
@@ -233,8 +233,8 @@ def _bounds(spec: ScalingSpec, context: ScalingContext) -> Iterator[Finding]:
         yield Finding("warning", "beyond-gpus", key, message, f"set it to {gpus}")
     elif spec.max_scale and spec.max_scale + max(1, first) > gpus:
         message = (
-            f"a rollout at full load needs {spec.max_scale} + {max(1, first)} GPUs, there are "
-            f"{gpus}: the new revision waits for one"
+            f"a rollout at full load needs {spec.max_scale} + {max(1, first)} GPUs, and there are "
+            f"only {gpus}: the new revision waits"
         )
         yield Finding("warning", "no-spare-gpu", key, message, "roll out at low load")
 
@@ -243,7 +243,7 @@ def _cold_start(spec: ScalingSpec, context: ScalingContext) -> Iterator[Finding]
     start, deadline = context.cold_start_s, spec.progress_deadline_s
     fix = "set it to 1800s"
     if start is None and deadline <= _LONG_COLD_START_S:
-        # 600 s is Knative's default, so nobody may have chosen it.
+        # 600 s is Knative's default, and perhaps not a choice.
         level: Level = "advice" if deadline == _LONG_COLD_START_S else "warning"
         message = f"{deadline:g} s is short for a new node, a large image and the weights"
         yield Finding(level, "progress-deadline", PROGRESS_DEADLINE, message, fix)

@@ -1,4 +1,4 @@
-"""What a recommendation chooses from: objectives, settings, and what a simulation says of them."""
+"""Which settings does a recommendation compare, and how well does each keep an objective."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ UTILIZATION = 70  # percent of a pod's load that the KPA aims at
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """What the service must keep; None where it does not matter.
+    """The limits that the service must keep; None for no limit.
 
-    ``failed_share`` is the share of requests that may fail or stay unanswered.
+    ``failed_share`` is the share of requests that may fail or get no answer.
 
     >>> from qwenkit import Objective
     >>> Objective(ttft_p95_s=5).ttft_p95_s
@@ -57,7 +57,7 @@ class ScalingChoice:
 
     @property
     def panic_threshold(self) -> int:
-        """The panic threshold in percent: at few pods 200 is a hair trigger."""
+        """The panic threshold in percent: with few pods, 200 panics too easily."""
         return 400 if self.max_scale <= 3 else 200
 
     def annotations(self) -> dict[str, str]:
@@ -78,7 +78,7 @@ class ScalingChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One set of settings and what the simulation says about it."""
+    """One set of settings and the figures of its simulation."""
 
     choice: ScalingChoice
     ttft_p95_s: float
@@ -88,7 +88,7 @@ class Candidate:
     failed_share: float
 
     def misses(self, objective: Objective) -> list[str]:
-        """Return in words what of the objective this does not keep."""
+        """Describe the limits that this candidate exceeds."""
         return [
             f"{name} {value:.3g} instead of {limit:g}"
             for name, value, limit in self._against(objective)
@@ -96,7 +96,7 @@ class Candidate:
         ]
 
     def excess(self, objective: Objective) -> float:
-        """Return by how much the limits are exceeded, relative and added up; 0 if kept."""
+        """Return the sum of the relative excesses over the limits; 0 if all are kept."""
         return sum(
             value / limit - 1 if limit else value
             for _, value, limit in self._against(objective)
@@ -116,7 +116,7 @@ class Candidate:
 
 
 def judge(choice: ScalingChoice, result: SimulationResult) -> Candidate:
-    """Return what a simulation says about a choice."""
+    """Return the figures of a choice's simulation."""
     requests = result.requests
     some = requests.answered > 0
     seen = len(requests) + result.unfinished

@@ -1,4 +1,4 @@
-"""Compare a recorded cluster run with its simulation.
+"""Does the simulation scale as a recorded cluster run did.
 
     python -m qwenkit.capacity.compare_run FILE.json[.gz]
 
@@ -29,7 +29,7 @@ _SLACK_S = 2.0
 
 
 def simulate_run(recording: Mapping[str, Any]) -> tuple[float, float]:
-    """Simulate a recorded cluster run; return the shares of seconds in which the prediction holds.
+    """Simulate a recorded cluster run; return the shares of seconds predicted correctly.
 
     Only the run's settings, traffic, service and start-up times are used. The first share is of
     the ready replicas, the second of the desired scale.
@@ -68,7 +68,7 @@ def _traffic(recording: Mapping[str, Any]) -> Traffic:
 
 
 def _share(predicted: Sequence[int], samples: Sequence[tuple[float, int]]) -> float:
-    """Return the share of whole seconds whose prediction occurs within 2 s in the samples."""
+    """Return the share of seconds whose prediction equals a sample at most 2 s away."""
     seconds = range(1, math.floor(samples[-1][0]) + 1)
     hits = sum(
         any(value == predicted[second] for at, value in samples if abs(at - second) <= _SLACK_S)

@@ -1,7 +1,7 @@
-"""The way of a request in virtual time: activator, queue-proxy, server; and what they count.
+"""Where does a request go and wait: activator, queue-proxy, server; and what do they count.
 
 Proxy mode: the request passes the activator, waits there while no pod has room, and counts there
-until it is answered. Serve mode: it goes to a random pod and counts in that pod's queue-proxy.
+until its answer ends. Serve mode: it goes to a random pod and counts in that pod's queue-proxy.
 One activator is modelled. Sources: Knative Serving ``pkg/activator`` (handler, throttler,
 load-balancing policies, concurrency reporter) and ``pkg/queue``, restated.
 """
@@ -39,7 +39,7 @@ class ActivatorStats:
         self._arrived = self._first = 0
 
     def enter(self, now: float) -> bool:
-        """Count a request in; return whether it is the first and is reported at once."""
+        """Count an arriving request; return whether it is the first, which is reported at once."""
         first = not self.known
         if first:
             self.known = True
@@ -52,7 +52,7 @@ class ActivatorStats:
         return first
 
     def leave(self, now: float) -> None:
-        """Count a request out."""
+        """Count a request that has ended."""
         self._area += self.in_flight * (now - self._last)
         self._last = now
         self.in_flight -= 1
@@ -70,17 +70,17 @@ class ActivatorStats:
 
 
 class DataPlane:
-    """Routes requests, keeps the queues and tells the autoscaler's side what it measured.
+    """Routes and queues requests, and measures what the autoscaler reads.
 
     Args:
         fleet: the pods.
         container_concurrency: the revision's hard limit, 0 for none.
         timeout_s: the revision's total timeout.
         first_byte_s: the timeout before the first byte.
-        streaming: whether the first token is sent when it is there.
+        streaming: whether the first token is sent at once.
         rng: decides where requests go.
-        plan: called as ``plan(time, pod)`` for a pod whose server next has something done.
-        done: called with each request that has ended.
+        plan: called as ``plan(time, pod)`` with when a pod's server next finishes a request.
+        done: called as ``done(time, request)`` for each request that ends.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class DataPlane:
         self.counted_directly = False  # whether queue-proxies have counted since the last scrape
 
     def enter(self, now: float, request: SimulatedRequest) -> bool:
-        """Take a request; return whether the activator reports it at once."""
+        """Accept a request; return whether the activator reports it at once."""
         self.in_flight += 1
         self._by_age.append(request)
         if self._first_byte_s < self._timeout_s:
@@ -181,7 +181,7 @@ class DataPlane:
         self._plan(pod.engine.next_at, pod)
 
     def drain_queue(self, now: float) -> None:
-        """Send what waits in the activator to pods that have room."""
+        """Send requests that wait in the activator to pods that have room."""
         queue, ready = self._queue, self._fleet.ready
         while queue:
             pod = self._choose(ready)
@@ -190,7 +190,7 @@ class DataPlane:
             self._start(now, queue.popleft(), pod)
 
     def finish(self, now: float, pod: Pod) -> None:
-        """Take out what a pod's server has done by now, and let others in."""
+        """End the requests that a pod's server has finished by now, and start waiting ones."""
         for request in pod.engine.finish(now):
             self._end(now, request, ANSWERED)
         self._refill(now, pod)
@@ -223,7 +223,7 @@ class DataPlane:
         self._done(now, request)
 
     def expire(self, now: float) -> None:
-        """End the requests whose time is over; called once a second."""
+        """End the requests that exceed a timeout; called once a second."""
         old = self._by_age
         while old and (old[0].status or old[0].at + self._timeout_s <= now):
             self._give_up(now, old.popleft())
@@ -254,7 +254,7 @@ class DataPlane:
             self._refill(now, pod)
 
     def scrape(self, now: float) -> tuple[float, float] | None:
-        """Return what a scrape of the ready pods reports: (concurrency, requests) of all."""
+        """Return what a scrape of the ready pods reports: (concurrency, requests) of all pods."""
         pods = self._fleet.ready
         count = len(pods)
         if not count:
@@ -273,7 +273,7 @@ class DataPlane:
 
     @property
     def waiting(self) -> int:
-        """Requests that nobody works on: in the activator, in queue-proxies, in servers."""
+        """Requests that wait: in the activator, in queue-proxies, in servers."""
         count = len(self._queue)
         for pods in (self._fleet.ready, self._fleet.draining):
             for pod in pods:
@@ -283,7 +283,7 @@ class DataPlane:
 
 def _pod_report(now: float, pod: Pod) -> tuple[float, int]:
     area = pod.area + pod.direct * (now - pod.counted_to)
-    # The period is the second before; a pod that was idle until now starts it there.
+    # The period is the last second; a pod that was idle starts counting now.
     report = area, pod.arrived
     pod.area, pod.arrived, pod.counted_to = 0.0, 0, now
     return report

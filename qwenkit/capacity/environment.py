@@ -1,4 +1,4 @@
-"""The cluster around a simulated revision, and where it stands at second 0."""
+"""In which cluster does a simulated revision run, and in which state does it start."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from qwenkit.errors import InvalidValue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """The cluster around the revision and where it stands at second 0.
+    """The cluster of a simulated revision, and the revision's state at second 0.
 
     Args:
-        gpus: pods' worth of GPUs; None for as many as are wanted.
-        gpus_per_pod: for the bill.
+        gpus: the number of pods that get a GPU; None for no limit.
+        gpus_per_pod: for the cost only.
         startup: the parts of a pod's cold start.
         drain_s: how long a removed pod keeps its GPU at least.
         timeout_s: the revision's ``timeoutSeconds``.
         response_start_timeout_s: its ``responseStartTimeoutSeconds``.
-        streaming: whether clients ask for streams; then the first byte is the first token.
+        streaming: whether clients ask for streams, whose first byte is the first token.
         initial_ready: pods that are ready at second 0; None for min-scale.
-        active_for_s: for how long they were Active by then, without traffic; None for 10 minutes
-            if min-scale holds them, else for pods that became ready just now.
+        active_for_s: how long these have been Active without traffic; None for 10 minutes if
+            min-scale keeps them, else 0.
         price_per_gpu_hour: in any currency.
 
     >>> from qwenkit import Environment

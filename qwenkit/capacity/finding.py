@@ -1,4 +1,4 @@
-"""A remark about settings or a manifest: how bad, where, why, and what to do."""
+"""What is a finding about settings or a manifest: level, place, message and fix."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ class Finding:
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
-    """Sort by level, errors first; within a level the order stays."""
+    """Sort by level, errors first; keep the order within a level."""
     return sorted(findings, key=lambda finding: _ORDER[finding.level])

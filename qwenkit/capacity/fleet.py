@@ -1,7 +1,7 @@
-"""The pods of one revision in virtual time: created, waiting for a GPU, ready, drained, gone.
+"""Which pods of a revision exist, and which hold a GPU: created, starting, ready, draining.
 
-A pod holds its GPU from the moment it is scheduled until it has drained. A removed pod takes no
-new requests at once, finishes what it has, and keeps the GPU at least ``drain_s``.
+A pod holds its GPU from when it is scheduled until it has drained. A removed pod takes no new
+requests, finishes those that it has, and keeps the GPU for at least ``drain_s``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Startup:
 
 
 class Phase(IntEnum):
-    """Where a pod is in its life."""
+    """The phases of a pod, in order."""
 
     PENDING = 0
     STARTING = 1
@@ -49,10 +49,10 @@ class Phase(IntEnum):
 
 @dataclass(slots=True, eq=False)
 class Pod:
-    """One pod with its server's engine and what its queue-proxy counts.
+    """One pod: its server's engine and its queue-proxy's counters.
 
-    ``in_flight`` counts all requests sent here; ``direct``, ``area``, ``counted_to`` and
-    ``arrived`` are the queue-proxy's statistics of those that did not pass the activator.
+    ``in_flight`` counts all its requests; ``direct``, ``area``, ``counted_to`` and ``arrived``
+    are the queue-proxy's statistics of those that did not pass the activator.
     """
 
     engine: SimulatedEngine
@@ -74,10 +74,10 @@ class Fleet:
 
     Args:
         server: what runs in a pod.
-        gpus: how many pods' worth of GPUs there are; None for enough.
-        startup_s: from scheduled to ready.
-        drain_s: how long a removed pod keeps its GPU at least.
-        plan: called as ``plan(time, pod)`` when a pod's life goes on at that time.
+        gpus: the number of pods that get a GPU; None for no limit.
+        startup_s: the time from scheduled to ready.
+        drain_s: the least time that a removed pod keeps its GPU.
+        plan: called as ``plan(time, pod)`` with when a pod's phase changes next.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Fleet:
 
     @property
     def waiting_for_gpu(self) -> int:
-        """Pods that no GPU is free for."""
+        """Pods that wait for a GPU."""
         return len(self._pending)
 
     @property
@@ -112,11 +112,11 @@ class Fleet:
 
     @property
     def not_ready(self) -> int:
-        """Pods that are wanted and not ready yet."""
+        """Pods that are pending or starting."""
         return len(self.starting) + len(self._pending)
 
     def seed(self, now: float, pods: int) -> None:
-        """Put pods in place that have been ready for long."""
+        """Add pods that are ready already."""
         for _ in range(pods):
             pod = Pod(self._server.engine())
             if self._free < 1:
@@ -137,7 +137,7 @@ class Fleet:
         return len(self.ready) != ready_before
 
     def _remove(self, now: float) -> None:
-        """Remove the pod that a ReplicaSet would: not running, then not ready, then youngest."""
+        """Remove a pod in a ReplicaSet's order: pending, then not ready, then the youngest."""
         if self._pending:
             self._pending.pop().phase = Phase.GONE
             return
@@ -158,7 +158,7 @@ class Fleet:
             self._plan(pod.ready_at, pod)
 
     def proceed(self, now: float, pod: Pod) -> bool:
-        """Let a pod's life go on if it is time; return whether it became ready."""
+        """Move a pod to its next phase if it is time; return whether it became ready."""
         if pod.phase is Phase.STARTING and now >= pod.ready_at:
             self.starting.remove(pod)
             self.ready.append(pod)
@@ -173,6 +173,6 @@ class Fleet:
         return False
 
     def gpu_seconds_until(self, now: float) -> float:
-        """Return the GPU time of all pods, those still there included."""
+        """Return the GPU time of all pods, existing ones included."""
         held = (*self.starting, *self.ready, *self.draining)
         return self.gpu_seconds + sum(now - pod.gpu_since for pod in held)

@@ -28,7 +28,7 @@ _ROWS_PER_PASS, _MAX_ROWS = 8, 24
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One kind of GPU. ``usable_gib`` is what the driver leaves of its memory."""
+    """A GPU model. ``usable_gib`` is its memory less what the driver takes."""
 
     name: str
     usable_gib: float
@@ -56,10 +56,10 @@ SMALLEST_GPU = min(GPUS.values(), key=lambda gpu: gpu.usable_gib)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A decoder as the server sees it; sizes in bytes, parameters in units.
+    """A decoder; sizes in bytes, parameters in units.
 
     ``linear_bytes`` is what one decode step reads of the layers, ``head_bytes`` of the output
-    head; ``weights_bytes`` is all that lies in memory. ``quantization`` is vLLM's name or "".
+    head; ``weights_bytes`` is the size in memory. ``quantization`` is vLLM's name or "".
     """
 
     name: str
@@ -133,7 +133,7 @@ def find_gpu(gpu: Gpu | str) -> Gpu:
     """Return the GPU of that name.
 
     Raises:
-        InvalidValue: the table does not hold it.
+        InvalidValue: it is not in the table.
     """
     if isinstance(gpu, Gpu):
         return gpu
@@ -146,7 +146,7 @@ def find_model(model: Model | str) -> Model:
     """Return the model of that name.
 
     Raises:
-        InvalidValue: the table does not hold it.
+        InvalidValue: it is not in the table.
     """
     if isinstance(model, Model):
         return model

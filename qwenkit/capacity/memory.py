@@ -1,4 +1,4 @@
-"""Does the model fit the GPU, how many sequences fit beside it, and which flags vLLM needs there.
+"""Does the model fit the GPU, with how many sequences, and which flags does vLLM need.
 
 Sources: the configuration of the model for the sizes; vLLM 0.4.1 for what runs where (its GPTQ
 kernel takes fp16 only, CUDA graphs lie outside ``gpu-memory-utilization``).
@@ -29,7 +29,7 @@ _MOST = 24  # no larger batch is advised: time per token and prefill pauses grow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """How a model lies in one GPU's memory. ``problems`` says why it does not, if so."""
+    """How a model uses one GPU's memory. ``problems`` are the reasons why it does not fit."""
 
     fits: bool
     usable_gib: float
@@ -50,7 +50,7 @@ def fit(
     max_model_len: int = 6144,
     gpu_memory_utilization: float = 0.95,
 ) -> Fit:
-    """Lay out weights, activations and KV cache in one GPU's memory.
+    """Divide one GPU's memory into weights, activations and KV cache.
 
     Raises:
         InvalidValue: unknown GPU or model, or a setting outside its range.
@@ -88,7 +88,7 @@ def _problems(
     if tokens == 0:
         return (
             f"{model.name} needs {weights:.1f} GiB for weights and {model.activation_gib:.1f} GiB "
-            f"for activations; {room:.1f} GiB are there",
+            f"for activations; vLLM has {room:.1f} GiB",
         )
     if tokens < max_model_len:
         return (
@@ -121,7 +121,7 @@ def graphs_fit(gpu: Gpu, gpu_memory_utilization: float) -> bool:
 def batch_within(
     gpu: Gpu | str, model: Model | str, *, tpot_s: float, context_tokens: float, most: int = _MOST
 ) -> int:
-    """Return the largest batch that keeps the time per token, 0 if not even one stream does."""
+    """Return the largest batch within a time per token, 0 if one stream alone exceeds it."""
     return max(
         (
             batch
@@ -151,12 +151,12 @@ def suggested_load(
     tpot_s: float = math.inf,
     gpu_memory_utilization: float = 0.95,
 ) -> Load:
-    """Return the concurrency to aim a pod at: TPOT objective, KV cache or the kernel's plateau.
+    """Return the best concurrency of a pod: by TPOT objective, KV cache or kernel plateau.
 
     Args:
         gpu: name or ``Gpu``.
         model: name or ``Model``.
-        live_tokens: tokens that a request holds on average.
+        live_tokens: tokens per request in the KV cache, on average.
         tpot_s: objective for the time per token.
         gpu_memory_utilization: as given to vLLM.
 
@@ -166,12 +166,12 @@ def suggested_load(
     gpu, model = find_gpu(gpu), find_model(model)
     if not 0 < live_tokens < math.inf:
         raise InvalidValue("live_tokens", live_tokens, "more than 0, finite")
-    laid = fit(gpu, model, max_model_len=1, gpu_memory_utilization=gpu_memory_utilization)
-    by_kv = math.floor(laid.kv_tokens / live_tokens)
+    memory = fit(gpu, model, max_model_len=1, gpu_memory_utilization=gpu_memory_utilization)
+    by_kv = math.floor(memory.kv_tokens / live_tokens)
     by_tpot = batch_within(gpu, model, tpot_s=tpot_s, context_tokens=live_tokens)
     if by_kv < 1:
-        why = laid.problems[0] if laid.problems else f"{laid.kv_tokens} tokens of KV cache"
-        raise InvalidValue("live_tokens", live_tokens, f"fits no sequence on {gpu.name}: {why}")
+        why = memory.problems[0] if memory.problems else f"{memory.kv_tokens} tokens of KV cache"
+        raise InvalidValue("live_tokens", live_tokens, f"no sequence fits {gpu.name}: {why}")
     if by_tpot < 1:
         alone = tpot_seconds(gpu, model, batch=1, context_tokens=live_tokens)
         raise InvalidValue(

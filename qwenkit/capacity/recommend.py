@@ -84,7 +84,7 @@ def recommend(
         traffic: the expected traffic; use a typical hour.
         objective: what the service must keep.
         environment: cold start, price and timeouts; its ``gpus`` is replaced by ``gpus``.
-        gpus: pods' worth of GPUs.
+        gpus: the number of pods that get a GPU.
         max_model_len: as given to vLLM.
         gpu_memory_utilization: as given to vLLM.
         duration_s: how long each simulation is; by default a minute beyond the traffic.
@@ -131,7 +131,7 @@ def _attempt(
 def _search(
     attempt: Callable[[ScalingChoice], Candidate], objective: Objective, total: int, gpus: int
 ) -> tuple[Candidate, ...]:
-    """Return all candidates that were tried, best first."""
+    """Return all candidates, best first."""
     tried = [attempt(choice) for choice in _coarse(total, gpus)]
     nearest = min(tried, key=lambda each: _rank(each, objective))
     tried += [attempt(choice) for choice in _refined(nearest.choice)]

@@ -46,7 +46,7 @@ class SimulatedEngine(Protocol):
 
     @property
     def waiting(self) -> int:
-        """Requests that the server has but does not work on yet."""
+        """Requests in the server's own queue."""
 
     def add(self, now: float, request: SimulatedRequest) -> None:
         """Take a request."""
@@ -55,11 +55,11 @@ class SimulatedEngine(Protocol):
         """Return the requests that are done by now."""
 
     def remove(self, now: float, request: SimulatedRequest) -> None:
-        """Drop a request whose caller has gone."""
+        """Drop a request that timed out."""
 
 
 class _FixedEngine:
-    """Answers every request after the same time, however many run at once."""
+    """Answers every request after the same time, whatever the load."""
 
     __slots__ = ("_queue", "_service_s", "next_at")
 
@@ -177,7 +177,7 @@ class _BatchEngine:
             waiting.popleft()
 
     def _start(self, now: float, request: SimulatedRequest) -> bool:
-        """Let a request run if there is room for it."""
+        """Start a request if there is room for it; return whether it was started."""
         server = self._server
         prompt, output = request.prompt_tokens, request.output_tokens
         if not self._count:
@@ -212,7 +212,7 @@ class _BatchEngine:
 
 @dataclass(frozen=True, slots=True)
 class FixedServer:
-    """A stand-in that answers after ``service_s``, however many requests run at once."""
+    """A stand-in that answers after ``service_s`` seconds, whatever the load."""
 
     service_s: float
 
@@ -226,7 +226,7 @@ class FixedServer:
 
 
 class VllmServer:
-    """vLLM with one model on one kind of GPU.
+    """vLLM with one model on one GPU model.
 
     Raises:
         InvalidValue: unknown GPU or model, or the model does not fit.

@@ -1,4 +1,4 @@
-"""Traffic, data plane, KPA and pods in one closed loop of virtual time.
+"""How does a revision scale under traffic: data plane, KPA and pods in virtual time.
 
     result = simulate(spec, poisson(0.5, 900), VllmServer("V100-16", "Qwen-7B-Chat-Int8"))
 
@@ -28,9 +28,9 @@ from qwenkit.capacity.traffic import ClosedLoop, OpenLoop, Traffic
 from qwenkit.errors import InvalidValue
 
 _MAX_SECONDS = 7 * 86_400
-_MAX_STEPS = 8  # a reconcile changes the status, and that is an event again
+_MAX_STEPS = 8  # a reconcile may change the status, which causes another one
 _RETRY_S = 1.0  # a closed-loop client waits this long after an error
-_NOBODY = -1
+_NO_CLIENT = -1
 _SETTLED_S = 600.0
 # The columns of a row of ``_Run._series``.
 _SERIES = (
@@ -75,7 +75,7 @@ def simulate(
 
 
 class _Run:
-    """The state of one simulation: the event queue, and who acts on what."""
+    """The state of one simulation: the event queue, and what each event does."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class _Run:
             self._push(at, None)
 
     def _take_over(self, spec: ScalingSpec) -> None:
-        """Put the revision into the state that it has at second 0."""
+        """Set the revision's state at second 0."""
         environment = self._environment
         given, active_for = environment.initial_ready, environment.active_for_s
         ready = spec.min_scale if given is None else given
@@ -132,7 +132,7 @@ class _Run:
             active_for = _SETTLED_S if ready <= spec.min_scale else 0.0
         self._fleet.seed(0.0, ready)
         self._decider = Decider(spec, ready=0, now=-active_for)
-        # Idle pods were scraped as zeros since they became ready.
+        # Idle pods have been scraped as zeros since they became ready.
         if ready and self._scraped:
             for second in range(-math.floor(min(active_for, spec.stable_window_s)), 0):
                 self._decider.record(second, 0.0, 0.0)
@@ -190,7 +190,7 @@ class _Run:
             self._enter(now, 0, 0, client)
 
     def _enter(self, now: float, prompt: int, output: int, client: int) -> None:
-        if client != _NOBODY and self._clients is not None:
+        if client != _NO_CLIENT and self._clients is not None:
             lengths = self._clients.lengths
             prompt, output = lengths.prompt_tokens, lengths.output_tokens
         self._arrived += 1
@@ -201,7 +201,7 @@ class _Run:
         at, first = request.at, request.first_at
         ttft = (first if first < now else now) - at
         self._ended.append((at, now - at, ttft, request.output_tokens, request.status))
-        if request.client != _NOBODY:
+        if request.client != _NO_CLIENT:
             pause = 0.0 if request.status == 200 else _RETRY_S
             self._push(now + pause, request.client)
 
@@ -242,7 +242,7 @@ class _Run:
     # Time
 
     def to(self, end: int) -> SimulationResult:
-        """Run up to a second and return what happened."""
+        """Run until a second and return the result."""
         self._sample(0)
         second = 0
         while second < end:
@@ -255,14 +255,14 @@ class _Run:
         return self._result(end)
 
     def _until(self, boundary: float) -> None:
-        """Let everything happen that comes before a second's end, in its order."""
+        """Process all events before a second's end, in order of time."""
         events = self._events
         while True:
             arrival = self._next_arrival
             at = events[0][0] if events else math.inf
             if arrival is not None and arrival[0] < boundary and arrival[0] <= at:
                 self._next_arrival = next(self._arrivals, None)
-                self._enter(arrival[0], arrival[1], arrival[2], _NOBODY)
+                self._enter(arrival[0], arrival[1], arrival[2], _NO_CLIENT)
             elif at < boundary:
                 now, _, what = heappop(events)
                 if isinstance(what, Pod):
@@ -281,7 +281,7 @@ class _Run:
         reported = plane.stats.known
         if reported:
             self._report(now, *plane.stats.report(now))
-        # A zero is recorded too, but adds nothing to a second that has a report.
+        # A zero is recorded too; it adds nothing to a second that has a report.
         if self._scraped and (plane.counted_directly or not reported):
             scraped = plane.scrape(now)
             if scraped is not None:
@@ -310,7 +310,7 @@ class _Run:
         self._arrived = 0
 
     def _skip(self, second: int, end: int) -> int:
-        """Pass over seconds in which nothing can happen; return the last of them."""
+        """Skip seconds in which nothing can happen; return the last of them."""
         if self._plane.stats.known or self._recheck_at < math.inf or not self._decider.idle(second):
             return second
         soonest = self._events[0][0] if self._events else math.inf

@@ -20,7 +20,7 @@ _MAX_REQUESTS = 5_000_000
 
 
 class Arrival(NamedTuple):
-    """One request: when it comes and how many tokens go in and out."""
+    """One request: its time in seconds, and its prompt and output tokens."""
 
     at: float
     prompt_tokens: int
@@ -56,7 +56,7 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class OpenLoop:
-    """Requests that come whether or not the earlier ones were answered."""
+    """Requests at given times, whether or not earlier ones were answered."""
 
     arrivals: tuple[Arrival, ...]
 
@@ -75,7 +75,7 @@ class OpenLoop:
 
     @property
     def end_s(self) -> float:
-        """When the last request comes."""
+        """The time of the last request."""
         return self.arrivals[-1].at
 
 
@@ -83,7 +83,7 @@ class OpenLoop:
 class ClosedLoop:
     """Clients that send their next request when the last one is answered.
 
-    ``schedule`` lists (from second, clients); a client that is no longer wanted finishes first.
+    ``schedule`` lists (from second, clients); a client that leaves gets its last answer first.
 
     >>> from qwenkit import ClosedLoop
     >>> ClosedLoop(((0, 1), (60, 5), (150, 0))).end_s
@@ -104,13 +104,13 @@ class ClosedLoop:
                 raise InvalidValue("clients", clients, "at least 0", f"schedule at {at:g} s")
 
     def clients(self, at: float) -> int:
-        """Return how many clients are wanted at a time."""
+        """Return the scheduled number of clients at a time."""
         place = bisect_right(self.schedule, at, key=lambda entry: entry[0])
         return self.schedule[place - 1][1] if place else 0
 
     @property
     def end_s(self) -> float:
-        """When the number of clients last changes."""
+        """The time of the last change of the number of clients."""
         return self.schedule[-1][0]
 
 
@@ -161,11 +161,11 @@ def varying(
     lengths: Lengths | None = None,
     seed: int = 0,
 ) -> OpenLoop:
-    """Return Poisson arrivals of a rate that varies in time, by thinning.
+    """Return Poisson arrivals whose rate varies in time, by thinning.
 
     Raises:
-        InvalidValue: no positive rate or duration, a rate outside 0 to ``most_per_s``, or chance
-            gave no request at all.
+        InvalidValue: no positive rate or duration, a rate outside 0 to ``most_per_s``, or not
+            one random arrival.
     """
     _positive(rate_per_s=most_per_s, duration_s=duration_s)
     if most_per_s * duration_s > _MAX_REQUESTS:
@@ -186,10 +186,10 @@ def varying(
 def from_csv(text: str, *, lengths: Lengths | None = None) -> OpenLoop:
     """Read arrivals from CSV: a timestamp in seconds, then optional prompt and output tokens.
 
-    A first line that is no number is taken as a header. Times count from the earliest one.
+    A first line that is not a number is a header. Times count from the earliest one.
 
     Raises:
-        InvalidValue: names the line and what is wrong with it.
+        InvalidValue: names the line and the rule that it breaks.
     """
     rows = [(number, row) for number, row in enumerate(csv.reader(StringIO(text)), 1) if row]
     if rows and not _is_number(rows[0][1][0]):

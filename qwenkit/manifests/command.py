@@ -1,4 +1,4 @@
-"""The vLLM command line of the settings, as one text for ``sh -c``."""
+"""With which command line does vLLM start: one text for ``sh -c``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def command_line(settings: Settings) -> str:
     """Return the page's command with the flags that the GPU needs and ``extra_args``.
 
     Raises:
-        SettingsError: ``extra_args`` has an open quote.
+        SettingsError: ``extra_args`` has an unclosed quote.
     """
     if settings.command:
         return settings.command

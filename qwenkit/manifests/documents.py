@@ -1,4 +1,4 @@
-"""How a linter reads a document that may hold anything: names, mappings and lists by path."""
+"""How does a linter read a document of any shape: names, mappings and lists by path."""
 
 from __future__ import annotations
 

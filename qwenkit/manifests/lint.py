@@ -27,7 +27,7 @@ def lint(
     """Examine documents that belong together; errors come first.
 
     Args:
-        docs: Secrets, volumes, claims and Knative Services; other kinds are passed over.
+        docs: Secrets, volumes, claims and Knative Services; other kinds are ignored.
         features: the cluster's ConfigMap config-features. Unknown (``None``) assumes that
             volume claims are allowed, as they must be for this project.
         gpu: the GPU of the nodes (V100-16, V100-32, A10 or T4), if known.
@@ -45,10 +45,10 @@ def lint(
 
 
 def refuse(findings: Iterable[Finding]) -> None:
-    """Stop before anything is sent if a finding is an error.
+    """Raise the first error among the findings, before anything is sent.
 
     Raises:
-        Rejected: the first error, with its place and fix.
+        Rejected: there is one; it names the place and the fix.
     """
     for finding in findings:
         if finding.level == "error":

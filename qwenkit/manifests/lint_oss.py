@@ -1,4 +1,4 @@
-"""The OSS driver's own checks of ``volumeAttributes``, and ours beside them."""
+"""Are ``volumeAttributes`` right: the OSS driver's own checks, and ours."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _authorization(read: Mapping[str, str]) -> Iterator[Finding]:
     arns = [bool(read["roleArn"]), bool(read["oidcProviderArn"])]
     fuse = read["fuseType"].lower() or "ossfs"
     if read["akId"] or read["akSecret"]:
-        message = "whoever can read the volume can read the keys"
+        message = "everyone who can read the volume can read the keys"
         fix = "move the keys to a Secret, name it in nodePublishSecretRef, and replace the keys"
         yield Finding("error", "oss-inline-keys", "akId", message, fix)
     if fuse == "ossfs2" and auth not in _OSSFS2_AUTH:

@@ -1,4 +1,4 @@
-"""Where a Knative Service's scaling settings stand, and what the rulebook says about them."""
+"""Are a Knative Service's scaling settings good, and are they in the right place."""
 
 from __future__ import annotations
 

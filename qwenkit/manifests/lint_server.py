@@ -1,4 +1,4 @@
-"""Advice about the server's container: GPU, volume, probe and vLLM's flags."""
+"""Is the server's container right: GPU, volume, probe and vLLM's flags."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _image_and_probe(doc: Doc, container: Doc, path: str) -> Iterator[Finding]:
         fix = "name a tag or a digest"
         yield Finding("warning", "image-version", place(doc, f"{path}.image"), message, fix)
     if at(container, "readinessProbe", "tcpSocket") is not None:
-        message = "a TCP probe says that the port is open, not that the model answers"
+        message = "a TCP probe shows that the port is open, not that the model answers"
         fix = "probe httpGet /health"
         where = place(doc, f"{path}.readinessProbe")
         yield Finding("advice", "probe-tcp", where, message, fix)
@@ -110,7 +110,7 @@ def _paths(doc: Doc, container: Doc, arguments: list[str], path: str) -> Iterato
     if model and model.startswith("/"):
         inside = any(f"{model}/".startswith(f"{mount.rstrip('/')}/") for mount in mounts)
         if not inside:
-            message = f"the model {model} lies outside every mount ({', '.join(mounts) or 'none'})"
+            message = f"the model {model} is outside every mount ({', '.join(mounts) or 'none'})"
             fix = "give --model and mountPath the same folder"
             where = place(doc, f"{path}.volumeMounts")
             yield Finding("error", "model-not-mounted", where, message, fix)
@@ -160,7 +160,7 @@ def _memory(doc: Doc, arguments: list[str], path: str, gpu: Gpu | None) -> Itera
     count = _float(_option(arguments, "tensor-parallel-size"), 1)
     length = _float(_option(arguments, "max-model-len"), 8192)
     try:
-        laid = fit(
+        memory = fit(
             replace(gpu, usable_gib=gpu.usable_gib * count),
             replace(model, activation_gib=model.activation_gib * count),
             max_model_len=int(length),
@@ -168,12 +168,12 @@ def _memory(doc: Doc, arguments: list[str], path: str, gpu: Gpu | None) -> Itera
         )
     except InvalidValue:  # a share or a length that vLLM refuses
         return
-    if laid.kv_tokens == 0:
+    if memory.kv_tokens == 0:
         fix = "use a quantised model, a larger GPU or more of them"
-        yield Finding("error", "weights-size", where, laid.problems[0], fix)
-    elif not laid.fits:
-        fix = f"pass --max-model-len={laid.kv_tokens // 2}"
-        yield Finding("error", "kv-cache", where, laid.problems[0], fix)
+        yield Finding("error", "weights-size", where, memory.problems[0], fix)
+    elif not memory.fits:
+        fix = f"pass --max-model-len={memory.kv_tokens // 2}"
+        yield Finding("error", "kv-cache", where, memory.problems[0], fix)
 
 
 def _float(text: str | None, otherwise: float) -> float:

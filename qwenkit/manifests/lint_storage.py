@@ -1,4 +1,4 @@
-"""Advice about Secrets, static OSS volumes and their claims."""
+"""Are Secrets, static OSS volumes and their claims right, and do they fit together."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _secret_reference(volume: Doc, secrets: list[Doc]) -> Iterator[Finding]:
     where = place(volume, "spec.csi.nodePublishSecretRef")
     reference, attributes = table(csi, "nodePublishSecretRef"), table(csi, "volumeAttributes")
     if not reference and not attributes.get("authType") and not attributes.get("secretRef"):
-        message = "neither a Secret nor an authType says how the nodes read the bucket"
+        message = "neither a Secret nor an authType gives the nodes access to the bucket"
         fix = "name a Secret with akId and akSecret, or use authType: rrsa with a roleName"
         yield Finding("warning", "secret-reference", where, message, fix)
     if reference and attributes.get("secretRef"):
@@ -151,7 +151,7 @@ def _binding(volume: Doc, claim: Doc) -> Iterator[Finding]:
     size = _size(at(claim, "spec", "resources", "requests", "storage"))
     capacity = _size(at(volume, "spec", "capacity", "storage"))
     if size > capacity:
-        message = "the claim asks for more storage than the volume says it has"
+        message = "the claim asks for more storage than the volume's capacity"
         fix = "give both the same size; it limits nothing"
         yield never("spec.resources.requests.storage", message, fix, "pvc-size")
     classes = [at(doc, "spec", "storageClassName") or "" for doc in (volume, claim)]

@@ -1,4 +1,4 @@
-"""From parameters to the objects that a person can read, paste and apply.
+"""Which Kubernetes objects do the parameters stand for, as YAML to read, paste and apply.
 
 ``render`` gives the documentation page's objects and what it forgot; ``as_documented`` gives
 the page's own Service, nothing added. No rendered document holds a key: keys enter an object
@@ -94,7 +94,7 @@ def _keys(credentials: Credentials) -> dict[str, str]:
 
 
 def ours(settings: Settings) -> dict[str, Scalar]:
-    """Return what the templates call our two labels."""
+    """Return the values of our two labels by their names in the templates."""
     return {"managed_by": settings.labels["app.kubernetes.io/managed-by"], "run": settings.run}
 
 

@@ -1,4 +1,4 @@
-"""Which scaling annotations do the settings stand for, and what do these mean to the autoscaler."""
+"""Which scaling annotations follow from the settings, and what does the autoscaler make of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SETTING_OF: Mapping[str, str] = {
 
 
 def scaling_annotations(settings: Settings) -> dict[str, str]:
-    """Return the revision's annotations, without those that the settings leave to the cluster."""
+    """Return the revision's annotations; settings of None leave theirs to the cluster."""
     values = {key: getattr(settings, name) for key, name in SETTING_OF.items()}
     return {key: annotation_text(value) for key, value in values.items() if value is not None}
 

@@ -1,4 +1,4 @@
-"""Fill ``${name}`` in YAML on the parsed tree, never in its text.
+"""How is ``${name}`` filled in YAML: in the parsed tree, never in its text.
 
 A value is put in place after parsing, so no value can add a key, end a string or start a
 comment; the template's own comments stay for the reader.

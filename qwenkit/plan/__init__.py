@@ -1,1 +1,1 @@
-"""A user's question about scaling: the settings simulated, in words and pictures."""
+"""A user's question about scaling: the settings simulated, in words and charts."""

@@ -91,7 +91,7 @@ class ScalingPlan:
 
     gpu: Gpu
     model: Model
-    asked: NamedTraffic
+    traffic: NamedTraffic
     objective: Objective
     environment: Environment
     price_is_example: bool
@@ -114,31 +114,31 @@ def make_plan(settings: Settings, question: Question) -> ScalingPlan:
         InvalidValue: names the traffic, objective, GPU, model or annotation that is invalid.
     """
     gpu, model = _hardware(settings)
-    asked, environment = find_traffic(settings, question), find_environment(settings, question)
+    traffic, environment = find_traffic(settings, question), find_environment(settings, question)
     spec, annotations = scaling_spec(settings), scaling_annotations(settings)
     run = _Run(
-        settings, gpu, model, asked.traffic, environment, question.objective, _end(asked, spec)
+        settings, gpu, model, traffic.load, environment, question.objective, _end(traffic, spec)
     )
-    laid = fit(gpu, model, **run.memory)
+    memory = fit(gpu, model, **run.limits)
     outcome, better, why_not = None, None, "the model does not fit"
-    if laid.fits:
+    if memory.fits:
         outcome = run.outcome(spec)
         better, why_not = run.better(outcome) if question.recommend else (None, "not asked for")
-    sequences = laid.kv_tokens / (asked.lengths.prompt_tokens + asked.lengths.output_tokens)
+    sequences = memory.kv_tokens / (traffic.lengths.prompt_tokens + traffic.lengths.output_tokens)
     return ScalingPlan(
         gpu=gpu,
         model=model,
-        asked=asked,
+        traffic=traffic,
         objective=question.objective,
         environment=environment,
         price_is_example=question.price_per_gpu_hour is None,
-        fit=laid,
+        fit=memory,
         sequences=sequences,
-        ttft_s=band(gpu, prefill(gpu, model, tokens=asked.lengths.prompt_tokens)),
-        speeds=tuple(_speeds(gpu, model, laid, asked, spec)),
+        ttft_s=band(gpu, prefill(gpu, model, tokens=traffic.lengths.prompt_tokens)),
+        speeds=tuple(_speeds(gpu, model, memory, traffic, spec)),
         spec=spec,
         annotations=annotations,
-        advice=_advice(spec, annotations, environment, sequences if laid.fits else None),
+        advice=_advice(spec, annotations, environment, sequences if memory.fits else None),
         outcome=outcome,
         better=better,
         why_not_better=why_not,
@@ -153,22 +153,22 @@ def _hardware(settings: Settings) -> tuple[Gpu, Model]:
     return find_gpu(settings.gpu), find_model(source.partition("@")[0])
 
 
-def _end(asked: NamedTraffic, spec: ScalingSpec) -> float:
+def _end(traffic: NamedTraffic, spec: ScalingSpec) -> float:
     """Return how long to simulate: until the scale to zero is over, which costs GPU time too."""
     idle = spec.stable_window_s + max(spec.retention_s, spec.scale_down_delay_s)
-    return asked.traffic.end_s + idle + _TAIL_S
+    return traffic.load.end_s + idle + _TAIL_S
 
 
 def _speeds(
-    gpu: Gpu, model: Model, laid: Fit, asked: NamedTraffic, spec: ScalingSpec
+    gpu: Gpu, model: Model, memory: Fit, traffic: NamedTraffic, spec: ScalingSpec
 ) -> Iterator[BatchSpeed]:
     """Give the speed of one stream, at the target and at the suggested load."""
-    live = asked.lengths.prompt_tokens + asked.lengths.output_tokens / 2
+    live = traffic.lengths.prompt_tokens + traffic.lengths.output_tokens / 2
     batches = {1}
-    if laid.fits:
+    if memory.fits:
         batches.add(suggested_load(gpu, model, live_tokens=live).total)
         if spec.metric == CONCURRENCY:
-            batches.add(max(1, min(math.ceil(spec.total), math.floor(laid.kv_tokens / live))))
+            batches.add(max(1, min(math.ceil(spec.total), math.floor(memory.kv_tokens / live))))
     for batch in sorted(batches):
         each = tpot(gpu, model, batch=batch, context_tokens=live)
         yield BatchSpeed(batch, band(gpu, each), batch / each)
@@ -203,14 +203,14 @@ class _Run:
     duration_s: float
 
     @property
-    def memory(self) -> dict[str, Any]:
+    def limits(self) -> dict[str, Any]:
         """How vLLM may use the GPU's memory."""
         names = ("max_model_len", "gpu_memory_utilization")
         return {name: getattr(self.settings, name) for name in names}
 
     def outcome(self, spec: ScalingSpec) -> SimulatedOutcome:
         """Simulate a spec and judge it."""
-        server = VllmServer(self.gpu, self.model, **self.memory)
+        server = VllmServer(self.gpu, self.model, **self.limits)
         result = simulate(
             spec, self.traffic, server, environment=self.environment, duration_s=self.duration_s
         )
@@ -231,12 +231,12 @@ class _Run:
                 environment=self.environment,
                 gpus=gpus,
                 duration_s=self.duration_s,
-                **self.memory,
+                **self.limits,
             )
         except InvalidValue as error:
-            asked = self.objective.ttft_p95_s or self.objective.tpot_p95_s
+            named = self.objective.ttft_p95_s or self.objective.tpot_p95_s
             # Without an objective the question is a forecast, and an overload is an answer.
-            if asked or error.name != "objective":
+            if named or error.name != "objective":
                 raise
             return None, f"{error.value}: {error.rule}; {error.fix}"
         limits = replace(self.environment, gpus=gpus)

@@ -1,6 +1,6 @@
-"""What a plan is asked: which traffic, for how long, against which cluster and objective.
+"""What does a user ask a plan: which traffic, cluster and objective.
 
-Everything that a person can get wrong here is refused by name before anything is simulated.
+Invalid questions are refused by name before anything is simulated.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _MAX_CLIENTS = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is asked beside the settings; None where a default does.
+    """The question about some settings; None for a default.
 
     At most one of ``clients`` (closed loop), ``rate_per_s`` (Poisson) and ``trace`` (CSV text of
     seconds and optional token counts); without any, the settings' ``load_clients``. ``seconds``
-    is how long the traffic lasts, ``startup_s`` a pod's cold start, ``gpus`` pods' worth of them.
+    is the traffic's duration, ``startup_s`` a pod's cold start, ``gpus`` how many pods get one.
     """
 
     clients: int | None = None
@@ -45,16 +45,16 @@ class Question:
 
     @property
     def objective(self) -> Objective:
-        """What the service must keep."""
+        """The limits that the service must keep."""
         return Objective(ttft_p95_s=self.ttft_p95_s, tpot_p95_s=self.tpot_p95_s)
 
 
 @dataclass(frozen=True, slots=True)
 class NamedTraffic:
-    """The traffic of a question, its name in words, and the mean lengths of its requests."""
+    """The traffic of a question, its name, and the mean lengths of its requests."""
 
-    traffic: Traffic
-    words: str
+    load: Traffic
+    name: str
     lengths: Lengths
 
 
@@ -62,7 +62,7 @@ def read_trace(path: Path) -> str:
     """Read a trace's text.
 
     Raises:
-        InvalidValue: it cannot be read, or is no text.
+        InvalidValue: it cannot be read, or is not text.
     """
     try:
         return path.read_text("utf-8-sig")  # spreadsheets write a byte order mark
@@ -71,10 +71,10 @@ def read_trace(path: Path) -> str:
 
 
 def find_traffic(settings: Settings, question: Question) -> NamedTraffic:
-    """Return the traffic that is asked for.
+    """Return the traffic of a question.
 
     Raises:
-        InvalidValue: two kinds at once, or a number or line that cannot be.
+        InvalidValue: two kinds at once, or an invalid number or line.
     """
     kinds = {
         "--clients": question.clients,
@@ -91,8 +91,8 @@ def find_traffic(settings: Settings, question: Question) -> NamedTraffic:
     if question.trace is not None:
         return _trace(settings, question.trace, question.seconds or math.inf, lengths)
     if question.rate_per_s is not None:
-        words = f"{question.rate_per_s:g} requests a second (Poisson) for {seconds:g} s"
-        return NamedTraffic(poisson(question.rate_per_s, seconds, lengths=lengths), words, lengths)
+        name = f"{question.rate_per_s:g} requests a second (Poisson) for {seconds:g} s"
+        return NamedTraffic(poisson(question.rate_per_s, seconds, lengths=lengths), name, lengths)
     return _closed_loop(settings, question.clients, seconds, lengths)
 
 
@@ -110,8 +110,8 @@ def _closed_loop(
     clients = settings.load_clients if wanted is None else wanted
     if not 1 <= clients <= _MAX_CLIENTS:
         raise InvalidValue("clients", clients, f"1 to {_MAX_CLIENTS}")
-    words = f"{clients} closed-loop client{'s' * (clients > 1)} for {seconds:g} s"
-    return NamedTraffic(ClosedLoop(((0.0, clients), (seconds, 0)), lengths), words, lengths)
+    name = f"{clients} closed-loop client{'s' * (clients > 1)} for {seconds:g} s"
+    return NamedTraffic(ClosedLoop(((0.0, clients), (seconds, 0)), lengths), name, lengths)
 
 
 def _trace(settings: Settings, text: str, seconds: float, lengths: Lengths) -> NamedTraffic:
@@ -124,8 +124,8 @@ def _trace(settings: Settings, text: str, seconds: float, lengths: Lengths) -> N
         round(sum(arrival.prompt_tokens for arrival in arrivals) / count),
         round(sum(arrival.output_tokens for arrival in arrivals) / count),
     )
-    words = f"{count} request{'s' * (count > 1)} of a trace in {arrivals[-1].at:g} s"
-    return NamedTraffic(OpenLoop(arrivals), words, mean)
+    name = f"{count} request{'s' * (count > 1)} of a trace in {arrivals[-1].at:g} s"
+    return NamedTraffic(OpenLoop(arrivals), name, mean)
 
 
 def _check_length(settings: Settings, prompt: int, answer: int) -> None:
@@ -135,7 +135,7 @@ def _check_length(settings: Settings, prompt: int, answer: int) -> None:
 
 
 def find_environment(settings: Settings, question: Question) -> Environment:
-    """Return the cluster around the revision; the price is an example's unless one is given.
+    """Return the cluster of a question; without a price, an example price is used.
 
     Raises:
         InvalidValue: a negative or infinite time or price, or no GPU.

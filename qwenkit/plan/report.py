@@ -1,4 +1,4 @@
-"""A plan in words for a terminal, as JSON for programs, and as one HTML file with pictures."""
+"""How is a plan shown: words for a terminal, JSON for programs, one HTML file with charts."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _SHOWN_CHANGES = 20
 
 
 def as_dict(plan: ScalingPlan) -> dict[str, Any]:
-    """Return the plan as JSON-ready values under keys that are always there."""
-    lengths, environment = plan.asked.lengths, plan.environment
+    """Return the plan as JSON-ready values; all keys are always present."""
+    lengths, environment = plan.traffic.lengths, plan.environment
     return {
         "gpu": plan.gpu.name,
         "model": plan.model.name,
-        "traffic": plan.asked.words,
+        "traffic": plan.traffic.name,
         "prompt_tokens": lengths.prompt_tokens,
         "answer_tokens": lengths.output_tokens,
         "startup_s": environment.startup.total_s,
@@ -115,7 +115,7 @@ def _lines(plan: ScalingPlan) -> Iterator[str]:
         yield f"  {finding.level:<8} {_setting(finding)}: {finding.message}"
         yield f"  {'':<8} fix: {finding.fix}"
     if plan.outcome:
-        yield f"these settings under {plan.asked.words}"
+        yield f"these settings under {plan.traffic.name}"
         yield from _outcome(plan.outcome, plan)
         yield "replicas"
         yield from _changes(plan.outcome.result.changes)
@@ -126,24 +126,24 @@ def _lines(plan: ScalingPlan) -> Iterator[str]:
 
 
 def headline(plan: ScalingPlan) -> str:
-    """Say in a few words whether the model fits."""
+    """Describe in a few words whether the model fits."""
     return "it fits" if plan.fit.fits else f"it does not fit: {'; '.join(plan.fit.problems)}"
 
 
 def facts(plan: ScalingPlan) -> Iterator[tuple[str, str]]:
-    """Say how the model lies in memory, how fast it is, and what the autoscaler aims at."""
-    laid, lengths, spec = plan.fit, plan.asked.lengths, plan.spec
+    """Describe memory, speed and scaling, name by name."""
+    memory, lengths, spec = plan.fit, plan.traffic.lengths, plan.spec
     yield (
         "memory",
-        f"{laid.usable_gib:g} GiB: weights {laid.weights_gib:.1f}, activations "
-        f"{laid.activation_gib:.1f}, KV cache {laid.kv_gib:.1f} for {laid.kv_tokens} tokens",
+        f"{memory.usable_gib:g} GiB: weights {memory.weights_gib:.1f}, activations "
+        f"{memory.activation_gib:.1f}, KV cache {memory.kv_gib:.1f} for {memory.kv_tokens} tokens",
     )
     yield (
         "sequences",
-        f"{laid.sequences:.1f} of {laid.max_model_len} tokens, {plan.sequences:.1f} of "
+        f"{memory.sequences:.1f} of {memory.max_model_len} tokens, {plan.sequences:.1f} of "
         f"{lengths.prompt_tokens} in + {lengths.output_tokens} out",
     )
-    yield "vLLM flags", " ".join(laid.flags)
+    yield "vLLM flags", " ".join(memory.flags)
     error = f" ± {100 * plan.gpu.uncertainty:.0f} %"
     yield "TTFT", f"{_band(plan.ttft_s, 's', error)} to read a prompt alone"
     for speed in plan.speeds:
@@ -171,7 +171,7 @@ def _band(value: Band, unit: str, error: str) -> str:
 
 
 def figures(outcome: SimulatedOutcome, plan: ScalingPlan) -> Iterator[tuple[str, str]]:
-    """Say what a simulation gave, name by name."""
+    """Describe a simulation's figures, name by name."""
     result, verdict = outcome.result, outcome.verdict
     summary = result.summary()
     yield (
@@ -239,7 +239,7 @@ def _better(better: BetterSettings, plan: ScalingPlan) -> Iterator[str]:
 
 
 def commands(better: BetterSettings) -> str:
-    """Return the recommended parameters that are not so already, to paste behind a command."""
+    """Return the recommended parameters that differ from now, as options to paste."""
     return " ".join(
         f"--set {each.parameter}={each.value}"
         for each in better.parameters
@@ -248,7 +248,7 @@ def commands(better: BetterSettings) -> str:
 
 
 def compare(plan: ScalingPlan) -> Iterator[tuple[str, str, str]]:
-    """Say name by name what these settings give and what the recommended ones would."""
+    """Compare the figures of these settings with those of the recommended ones."""
     now = dict(figures(plan.outcome, plan)) if plan.outcome else {}
     then = dict(figures(plan.better.outcome, plan)) if plan.better else {}
     for name in now | then:
@@ -256,7 +256,7 @@ def compare(plan: ScalingPlan) -> Iterator[tuple[str, str, str]]:
 
 
 def write_html(plan: ScalingPlan, path: Path) -> None:
-    """Write the plan as one HTML file that loads nothing.
+    """Write the plan as one self-contained HTML file.
 
     Raises:
         InvalidValue: the file cannot be written.

@@ -1,4 +1,4 @@
-"""The charts of the course: results in, picture out."""
+"""What do the charts of the course show: results in, SVG out."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def draw_run(result: SimulationResult) -> Chart:
 
 
 def front_chart(candidates: Sequence[Candidate], chosen: Candidate, now: Candidate) -> Chart:
-    """Draw what settings cost against how long the first token takes, this and that marked."""
+    """Draw settings by cost and TTFT; mark the present and the recommended ones."""
     colors = {"tried": GREY, "these settings": AMBER, "recommended": GREEN}
     marked = [(each, "tried") for each in candidates if each is not chosen]
     marked += [(now, "these settings"), (chosen, "recommended")]

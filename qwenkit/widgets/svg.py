@@ -1,4 +1,4 @@
-"""What a chart is made of: axes, lines, areas, dots, bars and words, in one SVG.
+"""How is a chart drawn: axes, lines, areas, dots, bars and words, in one SVG.
 
 Nothing to install and nothing to load: a chart is drawn in a millisecond, also in Pyodide, and is
 the same in JupyterLab, in an HTML report and in a file. Words and grid take the colour of the

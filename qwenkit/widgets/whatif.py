@@ -55,7 +55,7 @@ class WhatIf:
         gpu: the GPU whose speed the simulation assumes (modelled, ± 40 %).
         model: the model served.
         startup_s: how long a pod takes from created to ready.
-        clients: closed-loop clients at the start.
+        clients: the number of closed-loop clients at first.
 
     >>> from qwenkit import Cluster, Settings, WhatIf, live_scaling
     >>> running = live_scaling(Cluster.connect(Settings()), Settings().service)
@@ -180,7 +180,7 @@ class WhatIf:
 
 
 class _Box:
-    """The live panel; made when first shown, so that nothing else needs ipywidgets.
+    """The live panel; only this needs ipywidgets.
 
     ``panel`` is the widget, ``controls`` its sliders by name.
 
@@ -192,7 +192,7 @@ class _Box:
     def __init__(self, sliders: Mapping[str, Any], moved: Callable[[dict[str, Any]], None]) -> None:
         import ipywidgets as w
 
-        # As wide as its column, so that no slider stands outside a narrow page.
+        # As wide as its column: no slider is outside a narrow page.
         wide = {
             "style": {"description_width": "initial"},
             "layout": w.Layout(width="auto"),

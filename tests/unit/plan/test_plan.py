@@ -76,10 +76,10 @@ def test_each_kind_of_traffic_is_simulated():
     )
     traced = ask(trace="t,in,out\n10,100,50\n11.5,300\n12\n", answer_tokens=70)
     assert traced.outcome.result.requests.answered == 3
-    assert traced.asked.words == "3 requests of a trace in 2 s"
-    assert (traced.asked.lengths.prompt_tokens, traced.asked.lengths.output_tokens) == (219, 63)
+    assert traced.traffic.name == "3 requests of a trace in 2 s"
+    assert (traced.traffic.lengths.prompt_tokens, traced.traffic.lengths.output_tokens) == (219, 63)
     assert ask(trace="0\n5\n400\n", seconds=100).outcome.result.requests.answered == 2
-    assert ask().asked.words == "6 closed-loop clients for 600 s", "as the course's load has"
+    assert ask().traffic.name == "6 closed-loop clients for 600 s", "as the course's load has"
 
 
 def test_the_price_and_the_cold_start_are_those_that_were_given():
@@ -160,7 +160,7 @@ def test_text_json_and_html_say_the_same(command, tmp_path):
 def test_the_page_loads_nothing_and_escapes_what_it_is_told(tmp_path):
     page = tmp_path / "plan.html"
     plan = ask(Settings.load(text={"scale_target": "2"}), clients=1, recommend=True)
-    object.__setattr__(plan.asked, "words", "<script>alert(1)</script>")
+    object.__setattr__(plan.traffic, "name", "<script>alert(1)</script>")
     report.write_html(plan, page)
     html = page.read_text("utf-8")
     assert "<script" not in html
