@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwenkit.errors import QwenkitError
 from qwenkit.inference import failures
-from qwenkit.inference.raw import CONNECT_S, RawAnswer, base_url, curl_command, get_without_host
+from qwenkit.inference.raw import CONNECT_S, RawAnswer, base_url, curl_command, get
 from qwenkit.loopback import is_loopback
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class Server:
 
     def without_host(self) -> RawAnswer:
         """Send a request without the Service's host, to show the gateway's answer."""
-        return get_without_host(self.gateway, "/v1/models", timeout_s=min(self.timeout_s, 30))
+        return get(self.gateway, "/v1/models", timeout_s=min(self.timeout_s, 30))
 
     @contextmanager
     def _our_errors(self) -> Iterator[None]:

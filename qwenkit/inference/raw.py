@@ -54,8 +54,8 @@ def curl_command(gateway: str, host: str, body: dict[str, Any]) -> str:
     return " ".join(map(shlex.quote, [*words[:1], *local, *words[1:]]))
 
 
-def get_without_host(gateway: str, path: str, *, timeout_s: float) -> RawAnswer:
-    """Send a GET request that names no Service, and return any answer.
+def get(gateway: str, path: str, *, host: str = "", timeout_s: float) -> RawAnswer:
+    """Send a GET request with a Host header, if one is given, and return any answer.
 
     Raises:
         Unreachable: nobody listens.
@@ -67,7 +67,11 @@ def get_without_host(gateway: str, path: str, *, timeout_s: float) -> RawAnswer:
     with requests.Session() as session:
         session.trust_env = not is_loopback(url)
         try:
-            answer = session.get(url + path, timeout=(min(CONNECT_S, timeout_s), timeout_s))
+            answer = session.get(
+                url + path,
+                headers={"Host": host} if host else {},
+                timeout=(min(CONNECT_S, timeout_s), timeout_s),
+            )
         except requests.Timeout:
             raise failures.timed_out(url, timeout_s) from None
         except requests.RequestException as error:

@@ -15,6 +15,15 @@ from qwenkit.sandbox.http import listen
 
 HOST = "qwen.default.example.com"
 PIECES = ("西湖", "位于", "杭州")
+METRICS = """# HELP vllm:num_requests_running Number of requests currently running on GPU.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{model_name="qwen"} 2.0
+# TYPE vllm:e2e_request_latency_seconds histogram
+vllm:e2e_request_latency_seconds_bucket{le="1.0",model_name="qwen"} 3.0
+vllm:e2e_request_latency_seconds_bucket{le="+Inf",model_name="qwen"} 4.0
+vllm:e2e_request_latency_seconds_sum{model_name="qwen"} 5.5
+vllm:e2e_request_latency_seconds_count{model_name="qwen"} 4.0
+"""
 
 
 class Vllm:
@@ -34,7 +43,12 @@ class Vllm:
     def app(self) -> web.Application:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_get("/metrics", self._metrics)
         return app
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        lost = request.headers["Host"] != HOST
+        return web.Response(status=404) if lost else web.Response(text=METRICS)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         self.headers.append(dict(request.headers))
