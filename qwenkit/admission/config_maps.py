@@ -31,11 +31,11 @@ class ClusterConfigMaps:
         return "enabled" if name in _ON_BY_DEFAULT else "disabled"
 
     def enabled(self, name: str) -> bool:
-        """Tell whether a flag is ``enabled``; ``allowed`` is not enough."""
+        """Return whether a flag is ``enabled``; ``allowed`` is not enough."""
         return self.flag(name) == "enabled"
 
     def permits(self, name: str) -> bool:
-        """Tell whether a flag is not ``disabled``."""
+        """Return whether a flag is not ``disabled``."""
         return self.flag(name) != "disabled"
 
     @property
@@ -46,7 +46,7 @@ class ClusterConfigMaps:
 
     @property
     def secures_pods(self) -> bool:
-        """Tell whether security contexts get safe defaults."""
+        """Return whether security contexts get safe defaults."""
         return self.secure_pod_defaults != "disabled"
 
     def number(self, name: str) -> int:
@@ -73,7 +73,7 @@ class ClusterConfigMaps:
 
     @property
     def allows_zero_initial_scale(self) -> bool:
-        """Tell whether a revision may start with no pod."""
+        """Return whether a revision may start with no pod."""
         return self.autoscaler.get("allow-zero-initial-scale", "").lower() == "true"
 
     @property

@@ -78,7 +78,7 @@ def label_value(value: str) -> list[str]:
 
 
 def is_image(reference: str) -> bool:
-    """Tell whether ``reference`` is ``[registry/]repository[:tag][@sha256:digest]``."""
+    """Return whether ``reference`` is ``[registry/]repository[:tag][@sha256:digest]``."""
     if _is_tagged(reference):
         return True
     base, at, digest = reference.partition("@")

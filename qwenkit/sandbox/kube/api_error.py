@@ -1,7 +1,6 @@
-"""Kubernetes API errors: an exception that knows its ``Status`` body.
+"""Refusals of the Kubernetes API: exceptions with the ``Status`` body that is sent.
 
-The words are the API server's, because clients and people read them: `pods "x" not found`,
-`Operation cannot be fulfilled on …`.
+The words are the API server's, because clients parse them and people know them.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ApiError(QwenkitError):
-    """A refusal of the Kubernetes API. ``message`` and ``reason`` are those of its Status."""
+    """A refusal of the Kubernetes API, with the HTTP status, reason and message of its Status."""
 
     def __init__(
         self, status: int, reason: str, message: str, details: Mapping[str, Any] | None = None
@@ -28,18 +27,18 @@ class ApiError(QwenkitError):
 
     def body(self) -> dict[str, Any]:
         """Return the ``Status`` object that the API answers with."""
-        body: dict[str, Any] = {
-            "kind": "Status",
-            "apiVersion": "v1",
-            "metadata": {},
-            "status": "Failure",
-            "message": self.message,
-            "reason": self.reason,
-            "code": self.status,
-        }
-        if self.details:
-            body["details"] = self.details
-        return body
+        body = {"message": self.message, "reason": self.reason, "code": self.status}
+        return _status("Failure", **body) | ({"details": self.details} if self.details else {})
+
+
+def success(kind: ResourceKind, name: str, uid: str) -> dict[str, Any]:
+    """Return the ``Status`` that answers a deletion."""
+    details = {**_details(kind, name), "uid": uid}
+    return _status("Success", details=details)
+
+
+def _status(status: str, **fields: Any) -> dict[str, Any]:
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": status, **fields}
 
 
 def _details(kind: ResourceKind, name: str, *, use_kind: bool = False) -> dict[str, Any]:
@@ -48,24 +47,24 @@ def _details(kind: ResourceKind, name: str, *, use_kind: bool = False) -> dict[s
 
 
 def not_found(kind: ResourceKind, name: str) -> ApiError:
-    """404 for an object."""
+    """404: no object has this name."""
     message = f'{kind.resource} "{name}" not found'
     return ApiError(404, "NotFound", message, _details(kind, name))
 
 
 def no_such_resource() -> ApiError:
-    """404 for a path that the API does not serve."""
+    """404: the API does not serve this path."""
     return ApiError(404, "NotFound", "the server could not find the requested resource")
 
 
 def already_exists(kind: ResourceKind, name: str) -> ApiError:
-    """409 for a create."""
+    """409: an object of this name exists."""
     message = f'{kind.resource} "{name}" already exists'
     return ApiError(409, "AlreadyExists", message, _details(kind, name))
 
 
 def conflict(kind: ResourceKind, name: str, why: str = "") -> ApiError:
-    """409 for a stale ``resourceVersion`` or a broken precondition."""
+    """409: the ``resourceVersion`` is stale, or a precondition fails."""
     why = why or (
         "the object has been modified; "
         "please apply your changes to the latest version and try again"
@@ -75,7 +74,7 @@ def conflict(kind: ResourceKind, name: str, why: str = "") -> ApiError:
 
 
 def invalid(kind: ResourceKind, name: str, errors: Sequence[FieldError]) -> ApiError:
-    """422 for broken field rules."""
+    """422: fields break rules."""
     details = _details(kind, name, use_kind=True)
     details["causes"] = [vars(error) for error in errors]
     subject = f"{kind.kind}.{kind.group}" if kind.group else kind.kind
@@ -83,16 +82,16 @@ def invalid(kind: ResourceKind, name: str, errors: Sequence[FieldError]) -> ApiE
 
 
 def forbidden(kind: ResourceKind, name: str, why: str) -> ApiError:
-    """403 for what admission forbids."""
+    """403: admission forbids it."""
     message = f'{kind.resource} "{name}" is forbidden: {why}'
     return ApiError(403, "Forbidden", message, _details(kind, name))
 
 
 def bad_request(message: str) -> ApiError:
-    """400."""
+    """400: the request cannot be read."""
     return ApiError(400, "BadRequest", message)
 
 
 def expired(message: str) -> ApiError:
-    """410 for a ``resourceVersion`` or ``continue`` token that history no longer holds."""
+    """410: the history no longer reaches back to the requested ``resourceVersion``."""
     return ApiError(410, "Expired", message)

@@ -1,4 +1,4 @@
-"""What the server says about itself: version, groups, resources, and where validation works."""
+"""Discovery: the server's version, its groups and resources, and where OpenAPI describes them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _STATUS_VERBS = ["get", "patch", "update"]
 
 
 class Discovery:
-    """The discovery documents of a registry of kinds."""
+    """The discovery documents for the kinds that are served."""
 
     def __init__(self, kinds: Kinds) -> None:
         self._kinds = kinds

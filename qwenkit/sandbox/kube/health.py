@@ -1,4 +1,4 @@
-"""What the server tells without a token: that it is well, and its version."""
+"""The health endpoints, and which paths may be read without a token."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ _ENDPOINTS = frozenset({"healthz", "livez", "readyz"})
 
 
 def is_open(path: str) -> bool:
-    """Whether anybody may read this path, as ``system:public-info-viewer`` allows."""
+    """Return whether the path may be read without a token (``system:public-info-viewer``)."""
     return path == "version" or path in _ENDPOINTS
 
 
 def is_health(path: str) -> bool:
-    """Whether this is a health endpoint, or one check of it."""
+    """Return whether this is a health endpoint, or one check of it."""
     endpoint, _, check = path.partition("/")
     return endpoint in _ENDPOINTS and (not check or check in _CHECKS)
 
 
 def report(path: str, query: Mapping[str, str]) -> str:
-    """Return the text of a health endpoint: ``ok``, or every check with ``?verbose``."""
+    """Return the answer of a health endpoint: ``ok``, or each check with ``?verbose``."""
     if "verbose" not in query:
         return "ok"
     endpoint, _, check = path.partition("/")

@@ -1,4 +1,4 @@
-"""What changed: the window that watches replay, and live subscriptions."""
+"""The latest changes of objects: watches replay them and subscribe to new ones."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ WatchEventType = Literal["ADDED", "MODIFIED", "DELETED"]
 
 @dataclass(frozen=True)
 class WatchEvent:
-    """One change of one object. ``kind`` is the unique name of the kind.
+    """One change of one object. ``kind`` is the unique name of its kind.
 
-    ``previous`` is the object before (None for ADDED); it is shared and must not be modified.
+    ``previous`` is the object before the change (None for ADDED); do not modify it.
     """
 
     type: WatchEventType
@@ -29,7 +29,7 @@ class WatchEvent:
 
 
 class Subscription:
-    """Live changes as an async iterator, from the moment of subscribing until ``close()``."""
+    """New changes as an async iterator, until ``close()``."""
 
     def __init__(
         self, kinds: frozenset[str] | None, forget: Callable[[Subscription], None]
@@ -39,12 +39,12 @@ class Subscription:
         self._closed = False
 
     def offer(self, change: WatchEvent) -> None:
-        """Queue a change if it is of a subscribed kind."""
+        """Queue a change of a subscribed kind; ignore others."""
         if self._kinds is None or change.kind in self._kinds:
             self._queue.put_nowait(change)
 
     def close(self) -> None:
-        """End the iteration, also for whoever waits in it now."""
+        """End the iteration, also one that is waiting now."""
         if not self._closed:
             self._closed = True
             self._forget(self)
@@ -63,7 +63,7 @@ class Subscription:
 
 
 class History:
-    """The last ``window`` changes, and whoever listens for the next ones."""
+    """The last ``window`` changes, and the subscriptions to new ones."""
 
     def __init__(self, window: int) -> None:
         self._changes: deque[WatchEvent] = deque()
@@ -72,12 +72,12 @@ class History:
         self._subscriptions: list[Subscription] = []
 
     def restart(self, floor: int) -> None:
-        """Forget everything up to a revision, as after a load."""
+        """Forget all changes, up to a revision."""
         self._changes.clear()
         self._floor = floor
 
     def add(self, change: WatchEvent) -> None:
-        """Record a change and hand it to the subscriptions."""
+        """Record a change and pass it to the subscriptions."""
         self._changes.append(change)
         if len(self._changes) > self._window:
             self._floor = self._changes.popleft().revision
@@ -95,7 +95,7 @@ class History:
         """Return the changes of a kind after a revision.
 
         Raises:
-            ApiError: 410, the window no longer reaches back that far.
+            ApiError: 410, the window does not reach back to the revision.
         """
         if revision < self._floor:
             raise expired(f"too old resource version: {revision} ({self._floor})")

@@ -1,4 +1,4 @@
-"""Which kinds the sandbox's API serves, under which paths and names."""
+"""The kinds that the sandbox's API serves, with their paths, names and verbs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _READ_ONLY = ("get", "list", "watch")
 
 @dataclass(frozen=True)
 class ResourceKind:
-    """One kind. ``name`` is unique in the sandbox; ``kind`` is what objects say."""
+    """One kind. ``name`` is unique in the sandbox; ``kind`` stands in the objects."""
 
     name: str
     kind: str
@@ -38,17 +38,17 @@ class ResourceKind:
 
     @property
     def resource(self) -> str:
-        """How messages name the resource: ``pods``, ``services.serving.knative.dev``."""
+        """The resource as messages name it: ``pods``, ``services.serving.knative.dev``."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     @property
     def has_status(self) -> bool:
-        """Whether status has its own subresource."""
+        """Whether status is a subresource."""
         return "status" in self.subresources
 
     @property
     def storage_hash(self) -> str:
-        """Discovery's ``storageVersionHash``: equal for every server that stores this kind."""
+        """The ``storageVersionHash`` of discovery, as every API server computes it."""
         digest = hashlib.sha256(f"{self.group}/{self.version}/{self.kind}".encode()).digest()
         return base64.b64encode(digest[:8]).decode()
 
@@ -136,7 +136,7 @@ _TABLE = (
 
 
 class Kinds:
-    """The registry: kinds by unique name and by path."""
+    """All kinds, by unique name and by path."""
 
     def __init__(self, kinds: Iterable[ResourceKind] = _TABLE) -> None:
         self._by_name = {kind.name: kind for kind in kinds}
@@ -151,7 +151,7 @@ class Kinds:
         """Return the kind of that unique name, e.g. ``KnativeService``.
 
         Raises:
-            KeyError: a programming error: the sandbox has no such kind.
+            KeyError: the sandbox has no such kind, a programming error.
         """
         return kind if isinstance(kind, ResourceKind) else self._by_name[kind]
 

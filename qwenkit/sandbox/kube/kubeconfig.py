@@ -1,4 +1,4 @@
-"""The kubeconfig with which kubectl and client libraries reach the sandbox."""
+"""Write the kubeconfig for kubectl and client libraries."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 def write_kubeconfig(
     path: Path, *, server: str, ca_pem: str, token: str, context: str = "sandbox"
 ) -> None:
-    """Write a kubeconfig with one context, its authority and token embedded, mode 0600.
+    """Write a kubeconfig (mode 0600) with one context; certificate and token are embedded.
 
-    JSON is YAML, and needs no quoting rules of its own.
+    It is written as JSON, which is valid YAML.
     """
     authority = base64.b64encode(ca_pem.encode()).decode()
     config = {

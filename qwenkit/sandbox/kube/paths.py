@@ -1,4 +1,4 @@
-"""What a request's path names."""
+"""Parse the path of a request: which collection, object or subresource it names."""
 
 from __future__ import annotations
 
@@ -12,28 +12,27 @@ _NO_TUNNELS = (
     "send requests to the gateway with the Host header of the Service's URL; "
     "qwenkit sandbox status says where it listens"
 )
-# Real subresources that the sandbox leaves out, and what comes instead; everything else unknown
-# is simply not found.
+# Subresources of a real server that the sandbox does not have, and what to do instead.
 _LEFT_OUT = {
     "attach": _NO_PROGRAMS,
     "binding": "its scheduler binds pods; set spec.nodeName for one that you place yourself",
     "ephemeralcontainers": _NO_PROGRAMS,
     "eviction": "delete the pod",
     "exec": _NO_PROGRAMS,
-    "finalize": "a namespace goes when all that is in it has gone; kubectl get all -n shows what",
+    "finalize": "a namespace is removed when it is empty; kubectl get all -n shows its content",
     "portforward": _NO_TUNNELS,
     "proxy": _NO_TUNNELS,
     "resize": "change the template that the pod comes from",
     "token": "the one token is in the kubeconfig",
 }
-# What every real cluster serves, beside the groups of k8s.io.
+# Besides the groups of k8s.io, every real cluster serves these.
 _GROUPS = frozenset({"apps", "autoscaling", "batch", "policy"})
 _CORE = frozenset({"limitranges", "podtemplates", "replicationcontrollers", "resourcequotas"})
 
 
 @dataclass(frozen=True)
 class ResourcePath:
-    """A collection (no name), an object, or its subresource."""
+    """A collection (without a name), an object, or its subresource."""
 
     kind: ResourceKind
     namespace: str | None
@@ -45,7 +44,7 @@ def parse_path(kinds: Kinds, path: str) -> ResourcePath:
     """Parse ``api/v1/namespaces/default/pods/x/log`` and the like.
 
     Raises:
-        ApiError: 404, no such resource; 501, one that the sandbox leaves out.
+        ApiError: 404, no such resource; 501, the sandbox does not have this subresource.
     """
     parts = [part for part in path.split("/") if part]
     if parts[:1] == ["api"] and len(parts) > 2:
@@ -76,7 +75,7 @@ def parse_path(kinds: Kinds, path: str) -> ResourcePath:
 
 
 def _unserved(group: str, plural: str) -> ApiError:
-    """Say of what every real cluster serves that the sandbox does not."""
+    """Return 404, with an explanation if every real cluster serves the resource."""
     error = no_such_resource()
     if group in _GROUPS or group.endswith(".k8s.io") or (not group and plural in _CORE):
         resource = f"{plural}.{group}" if group else plural

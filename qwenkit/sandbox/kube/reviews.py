@@ -1,4 +1,4 @@
-"""Reviews: questions about rights and identity that the server answers and never stores."""
+"""Reviews: questions about permissions and identity, answered and never stored."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EVERYTHING: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Review:
-    """One kind of question and the status that answers it: the one user may do everything."""
+    """One kind of review and its answer: the one user may do everything."""
 
     group: str
     kind: str
@@ -30,7 +30,7 @@ class Review:
         """Return the review with its answer.
 
         Raises:
-            ApiError: 400.
+            ApiError: 400, it is no JSON object.
         """
         if not isinstance(asked, dict):
             raise bad_request("the object provided is unrecognized: it must be a JSON object")
@@ -58,6 +58,6 @@ REVIEWS = (
 
 
 def review_at(path: str) -> Review | None:
-    """Return the review that is asked at a path, or None."""
+    """Return the review that is served at a path, or None."""
     served = {f"apis/{one.group}/v1/{one.plural}": one for one in REVIEWS}
     return served.get(path)

@@ -1,4 +1,4 @@
-"""The ``scale`` subresource: the replicas of a Deployment or ReplicaSet as an object of its own."""
+"""The ``scale`` subresource: the replicas of a Deployment or ReplicaSet as a ``Scale``."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def scale_of(obj: Object) -> Object:
 
 
 def scaled(live: Object, scale: Any) -> Object:
-    """Return ``live`` with the replicas that a ``Scale`` asks for.
+    """Return ``live`` with the replicas of a ``Scale``.
 
     Raises:
-        ApiError: 400, it is no Scale; 422, no such number of replicas.
+        ApiError: 400, it is no Scale; 422, the number is negative.
     """
     if not isinstance(scale, dict) or not isinstance(scale.get("metadata") or {}, dict):
         raise bad_request("the object provided is unrecognized: it must be a Scale")

@@ -1,4 +1,4 @@
-"""The Kubernetes API over HTTP, for kubectl and the official client libraries."""
+"""The HTTP server of the Kubernetes API: authentication, routing, answers."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class KubeApi:
         ensure_definitions(store)
 
     def app(self) -> web.Application:
-        """Return the application; serve it with TLS."""
+        """Return the application, to be served with TLS."""
         app = web.Application(client_max_size=_MAX_BODY, middlewares=[self._guard])
         app.router.add_route("*", "/{path:.*}", self._answer)
         app.on_shutdown.append(self._end_watches)
@@ -240,7 +240,7 @@ def _write_request(
     query = request.query
     _one_of(f"{_OPTIONS.get(request.method, 'Delete')}Options", "dryRun", query.get("dryRun"), _DRY)
     agent = request.headers.get("User-Agent", "").partition("/")[0]
-    # An apply must name its manager; for any other write the program's name stands in.
+    # An apply must name its manager; any other write defaults to the program's name.
     default = "" if request.content_type == APPLY else agent or "unknown"
     return WriteRequest(
         path=resource,
@@ -289,7 +289,7 @@ def _integer(value: Any) -> int:
 
 
 async def _review_body(request: web.Request) -> Any:
-    """Return the question; kubectl asks in protobuf, of which nothing matters to the answer."""
+    """Return the review that is asked; the answer does not depend on what protobuf holds."""
     return {} if request.content_type == protobuf.CONTENT_TYPE else await _body(request)
 
 

@@ -1,8 +1,8 @@
-"""The objects of the sandbox's cluster, with the API server's rules for changing them.
+"""The objects of the cluster, with the API server's rules for changing them.
 
-Everything is synchronous and belongs to one event loop's thread, so a read followed by a write
-cannot be interrupted. Stored objects are never modified in place: each write stores a new dict,
-and callers get deep copies.
+All methods are synchronous and called on one event loop's thread, so nothing can come between a
+read and a write. Stored objects are never modified in place: each write stores a new dict, and
+callers get deep copies.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ObjectStore:
     Args:
         kinds: what may be stored.
         clock: returns the current moment (timezone aware).
-        window: how many changes watches can look back on.
+        window: how many changes are kept for watches.
     """
 
     def __init__(
@@ -58,8 +58,7 @@ class ObjectStore:
     def find(self, kind: str | ResourceKind, namespace: str | None, name: str) -> Object | None:
         """Return the object, or None."""
         kind = self.kinds[kind]
-        found: Object | None = copied(self._objects[kind.name].get(_key(kind, namespace, name)))
-        return found
+        return copied(self._objects[kind.name].get(_key(kind, namespace, name)))
 
     def get(self, kind: str | ResourceKind, namespace: str | None, name: str) -> Object:
         """Return the object.
@@ -67,8 +66,7 @@ class ObjectStore:
         Raises:
             ApiError: 404.
         """
-        found: Object = copied(self._stored(self.kinds[kind], namespace, name))
-        return found
+        return copied(self._stored(self.kinds[kind], namespace, name))
 
     def list(
         self,
@@ -78,7 +76,7 @@ class ObjectStore:
         *,
         at_revision: int | None = None,
     ) -> list[Object]:
-        """Return objects ordered by namespace and name, as they are or were at a revision.
+        """Return objects by namespace and name, as they are now or were at a revision.
 
         Raises:
             ApiError: 410, history does not reach back to ``at_revision``.
@@ -96,13 +94,13 @@ class ObjectStore:
         ]
 
     def subscribe(self, kinds: set[str] | None = None) -> Subscription:
-        """Follow changes of some kinds (unique names), or of all; list first."""
+        """Subscribe to changes of some kinds (unique names), or of all."""
         return self._history.subscribe(
             None if kinds is None else {self.kinds[k].name for k in kinds}
         )
 
     def changes_since(self, kind: str | ResourceKind, revision: int) -> Sequence[WatchEvent]:
-        """Return the changes of a kind after a revision; its objects must not be modified.
+        """Return the changes of a kind after a revision; do not modify their objects.
 
         Raises:
             ApiError: 410, history does not reach back that far.
@@ -118,7 +116,7 @@ class ObjectStore:
             ApiError: 404 (no such namespace), 409 (exists), 403 (namespace terminates), 400.
         """
         kind = self.kinds[kind]
-        new: Object = copied(obj)
+        new = copied(obj)
         metadata = new.setdefault("metadata", {})
         self._name(kind, metadata)
         key = _key(kind, metadata.get("namespace"), metadata["name"])
@@ -142,14 +140,14 @@ class ObjectStore:
         return self._commit("ADDED", kind, key, new, None, dry_run)
 
     def update(self, kind: str | ResourceKind, obj: Object, *, dry_run: bool = False) -> Object:
-        """Replace everything but status; a ``resourceVersion`` in ``obj`` must be the current one.
+        """Replace everything but the status; a ``resourceVersion`` in ``obj`` must be current.
 
         Raises:
             ApiError: 404, or 409 for a stale resourceVersion or another uid.
         """
         kind = self.kinds[kind]
         old = self._current(kind, obj)
-        new: Object = copied(obj)
+        new = copied(obj)
         new |= {"apiVersion": kind.api_version, "kind": kind.kind}
         lifecycle.keep(new["metadata"], old["metadata"], lifecycle.SERVER_OWNED)
         if kind.has_status:
@@ -162,7 +160,7 @@ class ObjectStore:
     def update_status(
         self, kind: str | ResourceKind, obj: Object, *, dry_run: bool = False
     ) -> Object:
-        """Replace only the status (and who manages its fields, if ``obj`` says so).
+        """Replace only the status, and ``managedFields`` if ``obj`` has them.
 
         Raises:
             ApiError: 404, or 409 for a stale resourceVersion or another uid.
@@ -185,13 +183,13 @@ class ObjectStore:
         propagation: str = "Background",
         dry_run: bool = False,
     ) -> Object:
-        """Delete, or mark for deletion what a finalizer or a kubelet still holds.
+        """Delete an object, or mark it for deletion if a finalizer or the kubelet holds it.
 
-        A pod on a node stays for its grace period until the kubelet deletes it with 0.
-        ``propagation`` other than Background leaves a finalizer for the garbage collector.
+        A pod on a node stays until the kubelet deletes it with a grace period of 0.
+        ``propagation`` other than Background adds a finalizer for the garbage collector.
 
         Returns:
-            The object as it was last, or as it now waits.
+            The deleted or marked object.
 
         Raises:
             ApiError: 404.
@@ -217,14 +215,13 @@ class ObjectStore:
         if last is None or (held and dry_run):
             return marked
         if held:
-            waiting: Object = copied(last)
-            return waiting
+            return copied(last)
         return self._commit("DELETED", kind, key, last, last, dry_run)
 
     # Keeping
 
     def save(self, path: Path) -> None:
-        """Write everything to one JSON file that only its owner can read."""
+        """Write all objects to one JSON file (mode 0600)."""
         state = {
             "resourceVersion": self._revision,
             "objects": {name: list(objects.values()) for name, objects in self._objects.items()},
@@ -235,7 +232,7 @@ class ObjectStore:
         draft.replace(path)
 
     def load(self, path: Path) -> None:
-        """Replace everything by what ``save`` wrote; older watches must list again.
+        """Replace all objects by those of a file of ``save``; older watches must list again.
 
         Raises:
             SandboxError: the file is not such a snapshot.
@@ -268,7 +265,7 @@ class ObjectStore:
         return found
 
     def _current(self, kind: ResourceKind, obj: Object) -> Object:
-        """Return what ``obj`` would replace, after checking what it was read as."""
+        """Return the object that ``obj`` replaces, after checking uid and resourceVersion."""
         metadata = obj.get("metadata") or {}
         name = metadata.get("name", "")
         old = self._stored(kind, metadata.get("namespace"), name)
@@ -308,12 +305,11 @@ class ObjectStore:
                 )
 
     def _replace(self, kind: ResourceKind, old: Object, new: Object, dry_run: bool) -> Object:
-        """Commit ``new`` over ``old``: nothing if equal, a removal if nothing holds it any more."""
+        """Commit an update: nothing if equal, a deletion if the last finalizer is removed."""
         metadata, before = new["metadata"], old["metadata"]
         metadata["resourceVersion"] = before["resourceVersion"]
         if lifecycle.substance(new) == lifecycle.substance(old):
-            unchanged: Object = copied(old)
-            return unchanged
+            return copied(old)
         key = _key(kind, metadata.get("namespace"), metadata["name"])
         if kind.generation and lifecycle.spec_part(kind, new) != lifecycle.spec_part(kind, old):
             metadata["generation"] = before.get("generation", 0) + 1
@@ -337,8 +333,7 @@ class ObjectStore:
         dry_run: bool,
     ) -> Object:
         if dry_run:
-            draft: Object = copied(obj)
-            return draft
+            return copied(obj)
         self._revision += 1
         version = {"resourceVersion": str(self._revision)}
         obj = {**obj, "metadata": {**obj["metadata"], **version}}
@@ -349,8 +344,7 @@ class ObjectStore:
         self._history.add(WatchEvent(change, kind.name, obj, self._revision, previous))
         if change == "DELETED" and kind.namespaced:
             self._finish_namespace(key[0])
-        stored: Object = copied(obj)
-        return stored
+        return copied(obj)
 
     def _content(self, namespace: str) -> Sequence[tuple[ResourceKind, str, str]]:
         return [
@@ -362,7 +356,7 @@ class ObjectStore:
         ]
 
     def _finish_namespace(self, name: str) -> None:
-        """Remove a terminating namespace once its last object is gone."""
+        """Remove a terminating namespace once it is empty."""
         kind = self.kinds["Namespace"]
         home = self._objects[kind.name].get(("", name))
         if home is None or "deletionTimestamp" not in home["metadata"]:

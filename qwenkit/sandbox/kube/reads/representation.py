@@ -12,7 +12,7 @@ from qwenkit.sandbox.kube.reads.columns import columns
 
 
 def wants_table(accept: str) -> bool:
-    """Whether an ``Accept`` header prefers a ``Table`` to the plain object."""
+    """Return whether an ``Accept`` header prefers a ``Table`` to the plain object."""
     first = accept.partition(",")[0].replace(" ", "")
     return first.startswith("application/json") and "as=Table" in first
 

@@ -1,4 +1,4 @@
-"""Whether the fields of a written object have the JSON types that Go's decoder takes.
+"""Return whether the fields of a written object have the JSON types that Go's decoder takes.
 
 Checked before anything reads the fields; the field's types are those of the official client's
 models. Knative's specs are left to its webhook, which decodes them itself.

@@ -1,4 +1,7 @@
-"""Writes that come over HTTP: decoding rules, field managers, admission, validation, store."""
+"""What the server does with a POST, PUT, PATCH or DELETE.
+
+In this order: check types, drop unknown fields, track field managers, validate, admit, store.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from qwenkit.sandbox.kube.api_error import (
     conflict,
     invalid,
     not_found,
+    success,
 )
 from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import Object, copied, timestamp, utc_now
@@ -25,8 +29,8 @@ from qwenkit.sandbox.kube.store import ObjectStore
 from qwenkit.sandbox.kube.writes import defaults, field_types, patches, validation
 from qwenkit.sandbox.kube.writes.server_side_apply import server_side_apply, track
 
-# admit(operation, kind, obj, old, dry_run, user) -> obj: what the webhooks make of an object.
-# operation is CREATE or UPDATE, kind a unique name such as KnativeService; raises Rejected.
+# admit(operation, kind, obj, old, dry_run, user) -> obj, as the webhooks change it. operation is
+# CREATE or UPDATE, kind a unique name such as KnativeService; raises Rejected.
 Admit = Callable[[str, str, Object, Object | None, bool, str], Object]
 
 MERGE, JSON, STRATEGIC = (
@@ -34,13 +38,13 @@ MERGE, JSON, STRATEGIC = (
     "application/json-patch+json",
     "application/strategic-merge-patch+json",
 )
-# These are answered with the deleted object; the others with a Status.
+# The deletion of these is answered with the object, of others with a Status.
 _RETURNED = ("Pod", "Service", "ServiceAccount", "PersistentVolume", "PersistentVolumeClaim")
 
 
 @dataclass(frozen=True)
 class WriteRequest:
-    """One write: what it names, who sends it, and how it is meant."""
+    """One write: its object, who sends it, and its options."""
 
     path: ResourcePath
     user: str
@@ -65,16 +69,16 @@ class WriteResult:
 
 
 class Writer:
-    """Create, replace, patch and delete as the API server does it."""
+    """Creates, replaces, patches and deletes objects as the API server does."""
 
     def __init__(self, store: ObjectStore, admit: Admit) -> None:
         self._store, self._admit = store, admit
 
     def create(self, request: WriteRequest, obj: Object) -> WriteResult:
-        """POST an object.
+        """Answer a POST.
 
         Raises:
-            ApiError: as the API refuses.
+            ApiError: the API's refusal.
         """
         obj = _addressed(request, obj, named=False)
         warnings = _declared(request, obj)
@@ -82,10 +86,10 @@ class Writer:
         return WriteResult(self._created(request, obj), 201, warnings)
 
     def replace(self, request: WriteRequest, obj: Object) -> WriteResult:
-        """PUT an object or its status.
+        """Answer a PUT of an object or a subresource.
 
         Raises:
-            ApiError: as the API refuses.
+            ApiError: the API's refusal.
         """
         if request.path.subresource == "scale":
             return self._scaled(request, self._live(request), obj)
@@ -101,10 +105,10 @@ class Writer:
         )
 
     def patch(self, request: WriteRequest, content_type: str, patch: Any) -> WriteResult:
-        """PATCH an object or its status, by any of the four patch types.
+        """Answer a PATCH of an object or a subresource, in any of the four patch types.
 
         Raises:
-            ApiError: as the API refuses.
+            ApiError: the API's refusal.
         """
         if content_type == APPLY:
             return self._apply(request, patch)
@@ -119,10 +123,10 @@ class Writer:
         )
 
     def delete(self, request: WriteRequest, options: Object) -> WriteResult:
-        """DELETE an object.
+        """Answer a DELETE.
 
         Raises:
-            ApiError: 404, or 409 for a broken precondition.
+            ApiError: 404; 409, a precondition fails.
         """
         kind, path = request.kind, request.path
         live = self._live(request)
@@ -146,18 +150,7 @@ class Writer:
         waits = self._store.find(kind, path.namespace, path.name) and not request.dry_run
         if waits or kind.name in _RETURNED:
             return WriteResult(last)
-        details = {"name": path.name, "kind": kind.plural, "uid": last["metadata"]["uid"]}
-        if kind.group:
-            details["group"] = kind.group
-        return WriteResult(
-            {
-                "kind": "Status",
-                "apiVersion": "v1",
-                "metadata": {},
-                "status": "Success",
-                "details": details,
-            }
-        )
+        return WriteResult(success(kind, path.name, last["metadata"]["uid"]))
 
     def _apply(self, request: WriteRequest, config: Any) -> WriteResult:
         if not request.manager:
@@ -247,12 +240,12 @@ def _patched(kind: ResourceKind, live: Object, content_type: str, patch: Any) ->
 
 
 def _addressed(request: WriteRequest, obj: Any, *, named: bool) -> Object:
-    """Return a copy of ``obj`` that agrees with the path in kind, namespace and name."""
+    """Return a copy of ``obj`` with the kind, namespace and name of the path."""
     kind, path = request.kind, request.path
     if not isinstance(obj, dict) or not isinstance(obj.get("metadata", {}), dict):
         raise bad_request("the object provided is unrecognized: it must be a JSON object")
     if not kind.custom:
-        # Built-in kinds are decoded as what the path says.
+        # Of built-in kinds the path names the type to decode.
         obj = {"apiVersion": kind.api_version, "kind": kind.kind, **obj}
     if (obj.get("apiVersion"), obj.get("kind")) != (kind.api_version, kind.kind):
         said = f"{obj.get('apiVersion', '')}, Kind={obj.get('kind', '')}"
@@ -274,7 +267,7 @@ def _addressed(request: WriteRequest, obj: Any, *, named: bool) -> Object:
 
 
 def _declared(request: WriteRequest, obj: Object) -> Sequence[str]:
-    """Drop undeclared fields in place; return the warnings that the caller asked for."""
+    """Drop undeclared fields in place; return the warnings that the client requests."""
     unknown = [f'unknown field "{path}"' for path in fields.prune(request.kind, obj)]
     if unknown and request.field_validation == "Strict":
         kind = request.kind
