@@ -44,7 +44,7 @@ class ModelField:
 
 async def ready(kind: ResourceKind) -> None:
     """Import what checks an object of this kind, without holding up the event loop."""
-    models = ("V1ObjectMeta", "V1Condition") if kind.custom else (model_of(kind),)
+    models = ("V1ObjectMeta", "V1ServiceStatus") if kind.custom else (model_of(kind),)
     await asyncio.to_thread(lambda: [declared(model) for model in models])
 
 

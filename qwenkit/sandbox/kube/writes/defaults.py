@@ -1,7 +1,7 @@
-"""What the API server fills in: defaults of every write, and the status an object is born with.
+"""What the API server fills in: the defaults of a write, and the first status of an object.
 
-Only for the kinds that people and controllers of the sandbox create. Knative's defaults are its
-webhook's business (``manifests/admission.py``).
+Only for the kinds that people and the sandbox's controllers create. The defaults of Knative's
+kinds are its webhook's (``admission.defaults``).
 """
 
 from __future__ import annotations
@@ -11,16 +11,69 @@ from collections.abc import Callable
 from typing import Any
 
 from qwenkit.sandbox.kube.kinds import ResourceKind
-from qwenkit.sandbox.kube.objects import Object, at
+from qwenkit.sandbox.kube.objects import Object, at, copied
 from qwenkit.sandbox.kube.writes import pod_defaults
 from qwenkit.sandbox.kube.writes.pod_defaults import setdefaults
 
 DEFAULT_GRACE_SECONDS = pod_defaults.DEFAULT_GRACE_SECONDS
 _TOLERATED = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+_SPECS: dict[str, dict[str, Any]] = {
+    "Namespace": {"finalizers": ["kubernetes"]},
+    "PersistentVolume": {"persistentVolumeReclaimPolicy": "Retain", "volumeMode": "Filesystem"},
+    "PersistentVolumeClaim": {"volumeMode": "Filesystem"},
+    "Service": {
+        "type": "ClusterIP",
+        "sessionAffinity": "None",
+        "ipFamilies": ["IPv4"],
+        "ipFamilyPolicy": "SingleStack",
+        "internalTrafficPolicy": "Cluster",
+    },
+    "Pod": {
+        "serviceAccountName": "default",
+        "priority": 0,
+        "enableServiceLinks": True,
+        "preemptionPolicy": "PreemptLowerPriority",
+        "tolerations": [
+            {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
+            for key in _TOLERATED
+        ],
+    },
+    "Deployment": {"replicas": 1, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600},
+    "ReplicaSet": {"replicas": 1},
+    "Job": {
+        "parallelism": 1,
+        "completions": 1,
+        "backoffLimit": 6,
+        "completionMode": "NonIndexed",
+        "suspend": False,
+        "manualSelector": False,
+        "podReplacementPolicy": "TerminatingOrFailed",
+    },
+    "CSIDriver": {
+        "attachRequired": True,
+        "podInfoOnMount": False,
+        "volumeLifecycleModes": ["Persistent"],
+        "storageCapacity": False,
+        "fsGroupPolicy": "ReadWriteOnceWithFSType",
+        "requiresRepublish": False,
+        "seLinuxMount": False,
+    },
+}
+_STATUSES: dict[str, Object] = {
+    "Namespace": {"phase": "Active"},
+    "PersistentVolume": {"phase": "Pending"},
+    "PersistentVolumeClaim": {"phase": "Pending"},
+    "Service": {"loadBalancer": {}},
+    "Deployment": {},
+    "ReplicaSet": {"replicas": 0},
+    "Job": {},
+}
 
 
 def fill_in(kind: ResourceKind, obj: Object) -> None:
     """Fill in the defaults of the kind, in place."""
+    if values := _SPECS.get(kind.name):
+        setdefaults(obj.setdefault("spec", {}), copied(values))
     if fill := _FILL.get(kind.name):
         fill(obj)
 
@@ -29,26 +82,13 @@ def initial_status(kind: ResourceKind, obj: Object) -> Object | None:
     """Return the status of a new object, or None for kinds that start without one."""
     if kind.name == "Pod":
         return {"phase": "Pending", "qosClass": _qos(obj)}
-    return {
-        "Namespace": {"phase": "Active"},
-        "PersistentVolume": {"phase": "Pending"},
-        "PersistentVolumeClaim": {"phase": "Pending"},
-        "Service": {"loadBalancer": {}},
-        "Deployment": {},
-        "ReplicaSet": {"replicas": 0},
-        "Job": {},
-        # A node is registered by its kubelet together with its status.
-        "Node": obj.get("status", {}),
-        "CustomResourceDefinition": obj.get("status", {}),
-    }.get(kind.name)
-
-
-def _spec(obj: Object, **values: Any) -> Object:
-    return setdefaults(obj.setdefault("spec", {}), values)
+    if kind.name in ("Node", "CustomResourceDefinition"):  # created together with their status
+        status: Object = obj.get("status", {})
+        return status
+    return copied(_STATUSES.get(kind.name))
 
 
 def _namespace(obj: Object) -> None:
-    _spec(obj, finalizers=["kubernetes"])
     metadata = obj["metadata"]
     metadata["labels"] = {
         **metadata.get("labels", {}),
@@ -62,40 +102,13 @@ def _secret(obj: Object) -> None:
         obj.setdefault("data", {})[key] = base64.b64encode(text.encode()).decode()
 
 
-def _volume(obj: Object) -> None:
-    _spec(obj, persistentVolumeReclaimPolicy="Retain", volumeMode="Filesystem")
-
-
-def _claim(obj: Object) -> None:
-    _spec(obj, volumeMode="Filesystem")
-
-
 def _service(obj: Object) -> None:
-    spec = _spec(
-        obj,
-        type="ClusterIP",
-        sessionAffinity="None",
-        ipFamilies=["IPv4"],
-        ipFamilyPolicy="SingleStack",
-        internalTrafficPolicy="Cluster",
-    )
-    for port in spec.get("ports", []):
+    for port in obj["spec"].get("ports", []):
         setdefaults(port, {"protocol": "TCP", "targetPort": port.get("port")})
 
 
 def _pod(obj: Object) -> None:
-    spec = _spec(
-        obj,
-        serviceAccountName="default",
-        priority=0,
-        enableServiceLinks=True,
-        preemptionPolicy="PreemptLowerPriority",
-        tolerations=[
-            {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
-            for key in _TOLERATED
-        ],
-    )
-    pod_defaults.fill(spec)
+    pod_defaults.fill(obj["spec"])
 
 
 def _template(obj: Object) -> None:
@@ -105,32 +118,16 @@ def _template(obj: Object) -> None:
 
 
 def _deployment(obj: Object) -> None:
-    spec = _spec(obj, replicas=1, revisionHistoryLimit=10, progressDeadlineSeconds=600)
-    strategy = spec.setdefault("strategy", {})
+    strategy = obj["spec"].setdefault("strategy", {})
     if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
         rolling = strategy.setdefault("rollingUpdate", {})
         setdefaults(rolling, {"maxUnavailable": "25%", "maxSurge": "25%"})
     _template(obj)
 
 
-def _replica_set(obj: Object) -> None:
-    _spec(obj, replicas=1)
-    _template(obj)
-
-
 def _job(obj: Object) -> None:
-    spec = _spec(
-        obj,
-        parallelism=1,
-        completions=1,
-        backoffLimit=6,
-        completionMode="NonIndexed",
-        suspend=False,
-        manualSelector=False,
-        podReplacementPolicy="TerminatingOrFailed",
-    )
-    metadata = obj["metadata"]
-    # A Job selects its own pods by its uid, which it has once it is stored.
+    metadata, spec = obj["metadata"], obj["spec"]
+    # A Job selects its pods by its own uid, which it gets when it is stored.
     if uid := metadata.get("uid"):
         labels = {"controller-uid": uid, "job-name": metadata["name"]}
         template = spec.setdefault("template", {}).setdefault("metadata", {})
@@ -148,19 +145,6 @@ def _storage_class(obj: Object) -> None:
     setdefaults(obj, {"reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"})
 
 
-def _csi_driver(obj: Object) -> None:
-    _spec(
-        obj,
-        attachRequired=True,
-        podInfoOnMount=False,
-        volumeLifecycleModes=["Persistent"],
-        storageCapacity=False,
-        fsGroupPolicy="ReadWriteOnceWithFSType",
-        requiresRepublish=False,
-        seLinuxMount=False,
-    )
-
-
 def _qos(pod: Object) -> str:
     resources = [entry.get("resources", {}) for entry in at(pod, "spec", "containers") or []]
     if not any(entry.get("requests") or entry.get("limits") for entry in resources):
@@ -176,13 +160,10 @@ def _qos(pod: Object) -> str:
 _FILL: dict[str, Callable[[Object], None]] = {
     "Namespace": _namespace,
     "Secret": _secret,
-    "PersistentVolume": _volume,
-    "PersistentVolumeClaim": _claim,
     "Service": _service,
     "Pod": _pod,
     "Deployment": _deployment,
-    "ReplicaSet": _replica_set,
+    "ReplicaSet": _template,
     "Job": _job,
     "StorageClass": _storage_class,
-    "CSIDriver": _csi_driver,
 }

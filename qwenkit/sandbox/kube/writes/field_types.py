@@ -1,7 +1,7 @@
 """Return whether the fields of a written object have the JSON types that Go's decoder takes.
 
-Checked before anything reads the fields; the field's types are those of the official client's
-models. Knative's specs are left to its webhook, which decodes them itself.
+Checked before anything reads the fields. The types are those of the official client's models; the
+specs of Knative's kinds are left to its webhook, which decodes them itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 from qwenkit.admission.schema import quantities
 from qwenkit.sandbox.kube.api_error import bad_request
 from qwenkit.sandbox.kube.kinds import ResourceKind
-from qwenkit.sandbox.kube.objects import at
 from qwenkit.sandbox.kube.schema import built_in_kinds
 from qwenkit.sandbox.kube.schema.built_in_kinds import ModelField
 
@@ -26,6 +25,11 @@ _TYPES: Mapping[str, tuple[str, tuple[type, ...]]] = {
     "float": ("float64", (int, float)),
     "bool": ("bool", (bool,)),
 }
+# The status of a Knative kind has conditions, like that of a Service.
+_OF_CUSTOM_KINDS = (
+    ModelField("metadata", "", "V1ObjectMeta", "", True),
+    ModelField("status", "", "V1ServiceStatus", "", False),
+)
 _GO_NAMES = {bool: "bool", int: "number", float: "number", str: "string", list: "array"}
 
 
@@ -35,7 +39,7 @@ def check(kind: ResourceKind, obj: Mapping[str, Any]) -> None:
     Raises:
         ApiError: 400; the message names the field and the types, never the value.
     """
-    for problem in _custom(obj) if kind.custom else _of(built_in_kinds.model_of(kind), obj, ""):
+    for problem in _problems(kind, obj):
         raise bad_request(
             f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {problem}'
         )
@@ -50,17 +54,13 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
-def _custom(obj: Mapping[str, Any]) -> Iterator[str]:
-    yield from _of("V1ObjectMeta", obj.get("metadata", {}), "metadata")
-    conditions = at(obj, "status", "conditions") or []
-    if not isinstance(conditions, list):
-        yield _misfit("Status", "status.conditions", conditions, "slice")
+def _problems(kind: ResourceKind, obj: Mapping[str, Any]) -> Iterator[str]:
+    if not kind.custom:
+        yield from _of(built_in_kinds.model_of(kind), obj, "")
         return
-    for condition in conditions:
-        if isinstance(condition, dict):
-            yield from _of("V1Condition", condition, "status.conditions")
-        else:
-            yield _misfit("Status", "status.conditions", condition, "v1.Condition")
+    for field in _OF_CUSTOM_KINDS:
+        if (value := obj.get(field.name)) is not None:
+            yield from _item(field, value, kind.kind, field.name)
 
 
 def _of(model: str, obj: Mapping[str, Any], path: str) -> Iterator[str]:
