@@ -11,7 +11,7 @@ from typing import Any
 import oss2
 
 from qwenkit.errors import Conflict
-from qwenkit.weights.hub.listing import MANIFEST_NAME
+from qwenkit.weights.hub.listing import MANIFEST_NAME, SourceFile
 from qwenkit.weights.oss.bucket import object_url
 from qwenkit.weights.oss.errors import ask_if_exists
 from qwenkit.weights.selection import EVERYTHING, Selection
@@ -39,6 +39,10 @@ class StoredFile:
     sha256: str
     crc64: int
     etag: str = ""
+
+    def as_listed(self) -> SourceFile:
+        """Return the file as a source lists it."""
+        return SourceFile(self.path, self.size, self.sha256)
 
 
 @dataclass(frozen=True)
@@ -105,21 +109,10 @@ def _parse(document: Mapping[str, Any]) -> Manifest:
     labels = document["labels"]
     if document["format"] != _FORMAT or labels[MANAGED_BY] != "qwenkit":
         raise ValueError(f"format {document['format']}, labels {labels}")
-    files = (
-        StoredFile(
-            str(f["path"]),
-            int(f["size"]),
-            str(f["sha256"]),
-            int(f["crc64"]),
-            str(f.get("etag", "")),
-        )
-        for f in document["files"]
-    )
-    selection = document.get("selection", {})
     return Manifest(
         str(document["source"]),
         str(document["revision"]),
         str(labels[RUN]),
-        tuple(files),
-        Selection(tuple(selection.get("include", ())), tuple(selection.get("exclude", ()))),
+        tuple(StoredFile(**file | {"crc64": int(file["crc64"])}) for file in document["files"]),
+        Selection(**{name: tuple(globs) for name, globs in document.get("selection", {}).items()}),
     )

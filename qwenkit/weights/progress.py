@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 _WINDOW_S = 10.0
@@ -68,35 +70,46 @@ class Meter:
         self._files, self._total = files, total
         self._files_done = 0
         self.sent = self.skipped = self.retries = 0
-        self._wasted = 0
-        self._open: dict[str, None] = {}  # in the order of their start
+        self._repeated = 0  # bytes that arrived, but had to be sent again
+        self._open: dict[str, tuple[int, int]] = {}  # bytes sent and kept of each file in progress
         self._seen: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
 
-    def start_file(self, path: str) -> None:
-        """Add a file to those in progress."""
+    @contextmanager
+    def file(self, path: str) -> Iterator[None]:
+        """Count a file as in progress, then as done; one that fails stays in progress."""
         with self._lock:
-            self._open[path] = None
-
-    def finish_file(self, path: str) -> None:
-        """Count a file that is complete in the bucket."""
+            self._open[path] = (0, 0)
+        yield
         with self._lock:
             self._files_done += 1
             del self._open[path]
 
-    def send(self, count: int) -> None:
-        """Count bytes that were sent; negative for those of a request that failed."""
+    def send(self, path: str, count: int) -> None:
+        """Count bytes of a file that were sent; negative for those of a request that failed."""
         with self._lock:
+            sent, kept = self._open[path]
+            self._open[path] = (sent + count, kept)
             self.sent += count
 
-    def waste(self, count: int) -> None:
-        """Count bytes that arrived but must be sent again."""
+    def keep(self, path: str, count: int) -> None:
+        """Count bytes of a file that were in the bucket already."""
         with self._lock:
-            self._wasted += count
-
-    def skip(self, count: int) -> None:
-        """Count bytes that were in the bucket already."""
-        with self._lock:
+            sent, kept = self._open[path]
+            self._open[path] = (sent, kept + count)
             self.skipped += count
+
+    def kept(self, path: str) -> int:
+        """Return how many bytes of a file in progress were in the bucket already."""
+        return self._open[path][1]
+
+    def restart(self, path: str) -> None:
+        """Start a file again: its bytes stay counted as sent, but not as done."""
+        with self._lock:
+            sent, kept = self._open[path]
+            self._open[path] = (0, 0)
+            self._repeated += sent
+            self.skipped -= kept
+            self.retries += 1
 
     def retry(self) -> None:
         """Count a request sent again."""
@@ -107,7 +120,7 @@ class Meter:
         """Return the current state."""
         with self._lock:
             now, sent = time.monotonic(), self.sent
-            done = sent - self._wasted + self.skipped
+            done = sent - self._repeated + self.skipped
             current = next(iter(self._open), "")
         self._seen.append((now, sent))
         while len(self._seen) > 2 and self._seen[1][0] < now - _WINDOW_S:
@@ -124,32 +137,3 @@ class Meter:
             retries=self.retries,
             current=current,
         )
-
-
-class ObjectProgress:
-    """One object's part of the progress, taken back if the object must be sent again."""
-
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
-        self._lock = threading.Lock()
-        self._sent = self.kept = 0
-
-    def send(self, count: int) -> None:
-        """Count bytes that were sent."""
-        with self._lock:
-            self._sent += count
-        self._meter.send(count)
-
-    def keep(self, count: int) -> None:
-        """Count bytes of an earlier run."""
-        with self._lock:
-            self.kept += count
-        self._meter.skip(count)
-
-    def undo(self) -> None:
-        """Start again: the bytes sent so far stay counted as sent, but not as done."""
-        with self._lock:
-            sent, kept = self._sent, self.kept
-            self._sent = self.kept = 0
-        self._meter.waste(sent)
-        self._meter.skip(-kept)

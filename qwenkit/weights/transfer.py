@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,13 +27,13 @@ from qwenkit.weights.hub.repository import open_source
 from qwenkit.weights.hub.source_stream import SourceStream, digest
 from qwenkit.weights.integrity import check_listing
 from qwenkit.weights.manifest import Manifest, StoredFile
-from qwenkit.weights.oss.bucket import list_objects, list_uploads
+from qwenkit.weights.oss.bucket import list_objects, list_uploads, object_url
 from qwenkit.weights.oss.object_upload import ObjectUpload, UploadedObject
 from qwenkit.weights.oss.upload_context import UploadContext
 from qwenkit.weights.parts import MIN_PART, SMALL, Buffers
 from qwenkit.weights.prefix import Prefix, check_keys
 from qwenkit.weights.progress import Meter, Progress
-from qwenkit.weights.report import RESUMES, FileReport, UploadReport
+from qwenkit.weights.report import RESUMES, UploadReport
 from qwenkit.weights.retry import Backoff, Result, RetryPolicy, Stop
 from qwenkit.weights.selection import EVERYTHING, Selection
 
@@ -142,9 +143,11 @@ class _Upload:
             meter = Meter(len(listing.files), listing.size)
             with self._context(prefix, checkpoints, meter) as context:
                 done = self._each(lambda file: ObjectUpload(context, file).run(), listing, meter)
-            manifest = self._manifest(listing, done)
+            files = tuple(one.stored for one in done)
+            revision = listing.revision or content_revision(map(StoredFile.as_listed, files))
+            manifest = Manifest(listing.source, revision, self.label, files, self.selection)
             prefix.finish(manifest)
-        return self._report(prefix, manifest, done, meter, time.monotonic() - started)
+        return self._report(manifest, done, meter, time.monotonic() - started)
 
     def _listing(self) -> Listing:
         whole = self.repository.listing()
@@ -163,12 +166,10 @@ class _Upload:
 
     def _hashed(self, file: SourceFile, meter: Meter) -> SourceFile:
         what = f"hashing {file.path}"
-        meter.start_file(what)
         policy = RetryPolicy(self.options.backoff, self.stop)
         buffer = memoryview(bytearray(min(file.size, SMALL)))
-        with SourceStream(self.repository, file, policy) as stream:
-            sha256, _ = digest(stream, file.size, buffer, meter.send)
-        meter.finish_file(what)
+        with meter.file(what), SourceStream(self.repository, file, policy) as stream:
+            sha256, _ = digest(stream, file.size, buffer, partial(meter.send, what))
         return changed(file, sha256=sha256)
 
     @contextmanager
@@ -230,36 +231,15 @@ class _Upload:
             for future in done:
                 future.result()
 
-    def _manifest(self, listing: Listing, done: list[UploadedObject]) -> Manifest:
-        return Manifest(
-            listing.source,
-            listing.revision or content_revision(one.file for one in done),
-            self.label,
-            tuple(
-                StoredFile(o.file.path, o.file.size, o.file.sha256, o.crc64, o.etag) for o in done
-            ),
-            self.selection,
-        )
-
     def _report(
-        self,
-        prefix: Prefix,
-        manifest: Manifest,
-        done: list[UploadedObject],
-        meter: Meter,
-        seconds: float,
+        self, manifest: Manifest, done: list[UploadedObject], meter: Meter, seconds: float
     ) -> UploadReport:
         return UploadReport(
-            url=prefix.url,
+            url=object_url(self.bucket, self.name),
             source=manifest.source,
             revision=manifest.revision,
-            prefix=prefix.name,
-            files=tuple(
-                FileReport(
-                    f"{prefix.name}/{o.file.path}", o.file.size, o.file.sha256, o.crc64, o.action
-                )
-                for o in done
-            ),
+            prefix=self.name,
+            files=tuple(one.report(self.name) for one in done),
             bytes_sent=meter.sent,
             bytes_skipped=meter.skipped,
             seconds=seconds,

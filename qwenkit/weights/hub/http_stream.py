@@ -36,9 +36,9 @@ class HubSession:
         self.endpoint = endpoint if "://" in endpoint else f"https://{endpoint}"
         self._variable = HUB_TOKENS[kind]
         self._session = requests.Session()
-        # As an auth object, because requests drops it on a redirect to another host and
-        # because it keeps ~/.netrc from replacing it.
-        self._session.auth = _Bearer(os.environ.get(self._variable, ""))
+        # As auth, because requests drops it on a redirect to another host, and because ~/.netrc
+        # does not replace it.
+        self._session.auth = self._authorize
         self._session.headers["Accept-Encoding"] = "identity"
         self._session.trust_env = not is_loopback(self.endpoint)
         for scheme in ("http://", "https://"):
@@ -109,19 +109,14 @@ class HubSession:
             return Unreachable(f"{what}: the hub cannot answer now", why, status=status)
         return TransferError(f"{what}: the hub refused the request", why, status=status)
 
+    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if token := os.environ.get(self._variable):
+            request.headers["Authorization"] = f"Bearer {token}"
+        return request
+
     def _next(self, response: requests.Response) -> str:
         following = urlsplit(response.links.get("next", {}).get("url", ""))
         return f"{following.path}?{following.query}" if following.path else ""
-
-
-class _Bearer(requests.auth.AuthBase):
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._token:
-            request.headers["Authorization"] = f"Bearer {self._token}"
-        return request
 
 
 class _AnswerBytes:

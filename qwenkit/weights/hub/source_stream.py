@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Self
 
 from qwenkit.errors import TransferError, Unreachable
 from qwenkit.weights.hub.listing import ByteReader, Repository, SourceFile
@@ -16,28 +14,16 @@ from qwenkit.weights.retry import RetryPolicy
 _CHUNK = 1 << 20
 
 
-class SourceStream:
+class SourceStream(ExitStack):
     """Fills buffers in order and hashes the bytes; reopens a broken stream at its position."""
 
     def __init__(self, repository: Repository, file: SourceFile, policy: RetryPolicy) -> None:
+        super().__init__()
         self._repository, self._file, self._policy = repository, file, policy
         self._sha256 = hashlib.sha256()
         self._position = 0
         self._failures = 0
         self._reader: ByteReader | None = None
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # With the exception a source does not complain about a half-read file.
-        self._stack.__exit__(kind, error, trace)
 
     @property
     def sha256(self) -> str:
@@ -64,7 +50,7 @@ class SourceStream:
         while True:
             try:
                 if self._reader is None:
-                    self._reader = self._stack.enter_context(
+                    self._reader = self.enter_context(
                         self._repository.open(self._file, self._position)
                     )
                 if count := self._reader.readinto(piece):
@@ -82,7 +68,8 @@ class SourceStream:
         if self._failures >= attempts:
             raise error
         self._reader = None
-        self._stack.__exit__(type(error), error, None)
+        # With the exception a source does not complain about a half-read file.
+        self.__exit__(type(error), error, None)
         self._policy.on_retry()
         self._policy.stop.wait(backoff.delay_s(self._failures))
 

@@ -13,7 +13,7 @@ from typing import Any
 from qwenkit.errors import Conflict, TransferError
 from qwenkit.weights.hub.listing import SourceFile
 from qwenkit.weights.hub.source_stream import digest
-from qwenkit.weights.manifest import META_CRC64, META_RUN, META_SHA256
+from qwenkit.weights.manifest import META_CRC64, META_RUN, META_SHA256, StoredFile
 from qwenkit.weights.oss.part_upload import PartUpload
 from qwenkit.weights.oss.upload_context import (
     ContentMismatch,
@@ -22,7 +22,7 @@ from qwenkit.weights.oss.upload_context import (
     UploadContext,
 )
 from qwenkit.weights.parts import crc64
-from qwenkit.weights.report import Action
+from qwenkit.weights.report import Action, FileReport
 
 _ATTEMPTS = 3
 
@@ -31,10 +31,13 @@ _ATTEMPTS = 3
 class UploadedObject:
     """An object that is in the bucket, complete and verified."""
 
-    file: SourceFile
-    crc64: int
-    etag: str
+    stored: StoredFile
     action: Action
+
+    def report(self, prefix: str) -> FileReport:
+        """Return the object as the upload's report lists it."""
+        file = self.stored
+        return FileReport(f"{prefix}/{file.path}", file.size, file.sha256, file.crc64, self.action)
 
 
 class ObjectUpload:
@@ -52,24 +55,22 @@ class ObjectUpload:
             Conflict: there is an object that is not ours.
             TransferError: the bytes of the source or of the object are not the expected ones.
         """
-        self._context.meter.start_file(self._file.path)
-        done = None
-        if self._key in self._context.present:
-            done = self._unchanged() or self._stored()
-        done = done or self._send()
-        self._context.meter.finish_file(self._file.path)
-        return done
+        with self._context.meter.file(self._file.path):
+            done = None
+            if self._key in self._context.present:
+                done = self._unchanged() or self._stored()
+            return done or self._send()
 
     def _unchanged(self) -> UploadedObject | None:
         """Return the object if manifest and listing agree on it; this needs no request."""
         file = self._file
         found, known = self._context.present[self._key], self._context.ours.get(self._key)
-        if not known or (file.size, file.sha256) != (known.size, known.sha256):
+        if not known or file != known.as_listed():
             return None
         if not known.etag or (found.size, found.etag) != (known.size, known.etag):
             return None
-        self._context.meter.skip(file.size)
-        return UploadedObject(file, known.crc64, known.etag, "skipped")
+        self._context.meter.keep(file.path, file.size)
+        return UploadedObject(known, "skipped")
 
     def _stored(self) -> UploadedObject | None:
         """Return the object if it is equal to the file; refuse to replace one that is not ours."""
@@ -85,7 +86,7 @@ class ObjectUpload:
             )
         same = self._same(head)
         if same:
-            self._context.meter.skip(self._file.size)
+            self._context.meter.keep(self._file.path, self._file.size)
             # An earlier run may have ended between completing it and deleting its checkpoint.
             self._context.checkpoints.delete(self._key)
         return same
@@ -102,11 +103,11 @@ class ObjectUpload:
         label = head.headers.get(META_SHA256) or (known.sha256 if known else "")
         if file.sha256 and label:
             same = label == file.sha256
-            return UploadedObject(file, head.server_crc, head.etag, "skipped") if same else None
+            return _uploaded(file, head.server_crc, head.etag, "skipped") if same else None
         sha256, crc = self._digest()
         if crc != head.server_crc:
             return None
-        return UploadedObject(self._target.hashed(sha256), crc, head.etag, "skipped")
+        return _uploaded(self._target.hashed(sha256), crc, head.etag, "skipped")
 
     def _digest(self) -> tuple[str, int]:
         size = min(self._file.size, self._context.part_size)
@@ -116,8 +117,7 @@ class ObjectUpload:
     def _send(self) -> UploadedObject:
         for attempt in range(_ATTEMPTS):
             if attempt:
-                self._context.meter.retry()
-                self._target.progress.undo()
+                self._context.meter.restart(self._file.path)
             try:
                 if self._file.size <= self._context.part_size:
                     return self._put()
@@ -140,13 +140,13 @@ class ObjectUpload:
             headers = self._target.headers(file.sha256, crc)
             put = partial(self._context.bucket.put_object, self._key, headers=headers)
             answer = self._target.send(self._target.url, put, view, crc)
-            return UploadedObject(file, crc, answer.etag, "uploaded")
+            return _uploaded(file, crc, answer.etag, "uploaded")
 
     def _send_parts(self, *, resume: bool) -> UploadedObject:
         file, crc, etag = PartUpload(self._target, resume=resume).run()
         self._context.checkpoints.delete(self._key)
-        action: Action = "resumed" if self._target.progress.kept else "uploaded"
-        return UploadedObject(file, crc, etag, action)
+        action: Action = "resumed" if self._context.meter.kept(self._file.path) else "uploaded"
+        return _uploaded(file, crc, etag, action)
 
     def _completed_elsewhere(self, crc: int | None) -> UploadedObject | None:
         """Return the object if another program completed the upload, and with the same bytes."""
@@ -158,4 +158,8 @@ class ObjectUpload:
         if (head.content_length, head.server_crc) != (self._file.size, crc):
             return None
         sha256 = self._file.sha256 or self._digest()[0]
-        return UploadedObject(self._target.hashed(sha256), crc, head.etag, "uploaded")
+        return _uploaded(self._target.hashed(sha256), crc, head.etag, "uploaded")
+
+
+def _uploaded(file: SourceFile, crc: int, etag: str, action: Action) -> UploadedObject:
+    return UploadedObject(StoredFile(file.path, file.size, file.sha256, crc, etag), action)

@@ -103,7 +103,7 @@ class PartUpload:
         if present is None or present.size != len(view) or present.crc64 != crc64(view):
             return False
         self._parts[present.number] = present
-        self._target.progress.keep(present.size)
+        self._context.meter.keep(self._target.file.path, present.size)
         return True
 
     def _send(self, number: int, buffer: bytearray, view: memoryview) -> None:

@@ -19,7 +19,7 @@ from qwenkit.weights.manifest import META_CRC64, META_RUN, META_SHA256, StoredFi
 from qwenkit.weights.oss.bucket import StoredObject, object_url
 from qwenkit.weights.oss.errors import ask, ask_if_exists, check_crc
 from qwenkit.weights.parts import SMALL, Buffers, SlicedBody
-from qwenkit.weights.progress import Meter, ObjectProgress
+from qwenkit.weights.progress import Meter
 from qwenkit.weights.retry import RetryPolicy, Stop
 
 
@@ -71,7 +71,6 @@ class TargetObject:
         self.context, self.file = context, file
         self.key = f"{context.prefix}/{file.path}"
         self.url = object_url(context.bucket, self.key)
-        self.progress = ObjectProgress(context.meter)
 
     def ask(self, what: str, action: Callable[[], Any]) -> Any:
         """Send a request with this upload's retries."""
@@ -104,14 +103,14 @@ class TargetObject:
 
             def count(bytes_sent: int) -> None:
                 counted.append(bytes_sent)
-                self.progress.send(bytes_sent)
+                self.context.meter.send(self.file.path, bytes_sent)
 
             try:
                 # requests sends a body of length 0 in chunks unless it is plain bytes.
                 answer = put(SlicedBody(view, self.context.stop, count) if len(view) else b"")
                 check_crc(what, answer.crc, crc)
             except BaseException:
-                self.progress.send(-sum(counted))
+                self.context.meter.send(self.file.path, -sum(counted))
                 raise
             return answer
 

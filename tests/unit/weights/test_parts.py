@@ -22,7 +22,7 @@ from qwenkit.weights.parts import (
     combine,
     crc64,
 )
-from qwenkit.weights.progress import Meter, ObjectProgress, Progress, format_bytes, format_progress
+from qwenkit.weights.progress import Meter, Progress, format_bytes, format_progress
 from qwenkit.weights.retry import Backoff, RetryPolicy, Stop, Stopped, retry
 
 
@@ -155,11 +155,11 @@ def test_a_wait_ends_when_the_work_should() -> None:
 
 def test_progress_counts_and_takes_back() -> None:
     meter = Meter(2, 100)
-    tally = ObjectProgress(meter)
-    tally.send(30)
-    tally.keep(20)
-    assert meter.read().bytes_done == 50
-    tally.undo()
+    with meter.file("w"):
+        meter.send("w", 30)
+        meter.keep("w", 20)
+        assert (meter.read().bytes_done, meter.kept("w")) == (50, 20)
+        meter.restart("w")
     assert (meter.sent, meter.skipped, meter.read().bytes_done) == (30, 0, 0)
 
 
