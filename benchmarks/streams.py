@@ -1,8 +1,8 @@
-"""How does the sandbox bear many streams at once? Prints JSON.
+"""How much CPU and memory do many streams at once cost the sandbox? Prints JSON.
 
     python benchmarks/streams.py --clients 200 --seconds 60
 
-A sandbox of its own, deployed to and loaded with the project's commands, as a user does: each
+It starts its own sandbox, and deploys and loads with the project's commands, as a user does: each
 client sends its next streamed request when the last one has ended. Its processes are measured
 with ``ps``: CPU while the load runs, memory before it and after. Exit 1 if any stream failed.
 """
@@ -78,6 +78,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--max-tokens", type=int, default=60)
     parser.add_argument("--time-scale", type=float, default=1.0)
+    parser.add_argument("--json", action="store_true", help="the output is JSON in any case")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root, scale = str(Path(folder) / "sandbox"), given.time_scale

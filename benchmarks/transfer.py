@@ -6,8 +6,8 @@ All of them send the same file to the same local OSS server, one after the other
 process of its own. The server is another process, whose ETag is not the MD5 of the bytes (that
 alone would take a core); it is the same for all. A bare sender only reads, hashes (sha256 and
 CRC-64) and pushes parts over plain sockets: the best of them, with 1 to 4 threads, is the
-ceiling. The second table sends from a hub, as a stream and by way of the disk. ``busy`` is how much
-of all cores sender and servers took together: near 1, the machine is the limit, not the code.
+ceiling. ``hub`` has the times from a hub, as a stream and through the disk. ``busy`` is the part of
+all cores that sender and servers used together: near 1, the machine is the limit, not the code.
 
 The v2 SDK cannot share an environment with oss2. Name the Python of one that has it in
 QWENKIT_OSS_V2_PYTHON; without it the SDK is reported as absent.
@@ -71,7 +71,7 @@ class Server:
         self.url = self._process.stdout.readline().strip()
 
     def cpu_s(self) -> float:
-        """Return the CPU seconds used so far, where the system tells."""
+        """Return the CPU seconds used so far, if the system shows them."""
         with contextlib.suppress(OSError):
             fields = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")")[1].split()
             return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -191,22 +191,6 @@ def _ratios(senders: dict[str, Any], streams: dict[str, Any]) -> dict[str, float
     return ratios | {"stream_over_disk": streams["stream"]["seconds"] / by_disk}
 
 
-def show(result: dict[str, Any]) -> None:
-    """Print the tables."""
-    head = f"{'':24}{'MB/s':>8}{'seconds':>9}{'CPU s':>8}{'server':>8}{'hub':>7}{'busy':>6}"
-    print(f"{head}{'RSS MiB':>9}")
-    for name, one in (result["senders"] | result["hub"]).items():
-        print(
-            f"{name:24}{one['mb_per_s']:8.0f}{one['seconds']:9.2f}{one['cpu_s']:8.2f}"
-            f"{one['server_cpu_s']:8.2f}{one['hub_cpu_s']:7.2f}{one['busy']:6.0%}"
-            f"{one['rss_growth_mib']:9.0f}"
-        )
-    if result["oss_v2"] == "absent":
-        print("oss-v2: absent (QWENKIT_OSS_V2_PYTHON names a Python that has it)")
-    for name, ratio in result["ratios"].items():
-        print(f"{name}: {'-' if ratio is None else format(ratio, '.2f')}")
-
-
 def parse_size(text: str) -> int:
     """Read a size such as 2GiB, 500MB or 1000000."""
     found = re.fullmatch(r"(\d+)\s*(|[kMG]i?B)", text)
@@ -229,7 +213,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--size", type=parse_size, default=parse_size("2GiB"))
     parser.add_argument("--rounds", type=int, default=3, help="the best of so many runs counts")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="the output is JSON in any case")
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
@@ -241,7 +225,7 @@ def main() -> None:
                 result = measure(bench, arguments.rounds)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        print(json.dumps(result, indent=1)) if arguments.json else show(result)
+        print(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

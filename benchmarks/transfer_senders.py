@@ -171,7 +171,7 @@ def _bucket(job: dict[str, Any]) -> Any:
 
 
 def child(name: str, job: dict[str, Any]) -> None:
-    """Run one sender, and say what it took. Imports are not counted."""
+    """Run one sender and print its times. Imports are not counted."""
     if name != "oss-v2":
         import oss2  # noqa: F401
 

@@ -1,35 +1,38 @@
-"""``qwenkit upload`` and ``verify``: weights into the bucket, and whether they are whole."""
+"""``qwenkit upload`` and ``verify``: send weights to the bucket, and check them there."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from qwenkit.cli.console import emit, progress_json, progress_line, say
 from qwenkit.cli.options import Context, Json, Params, Set, read_settings
 
+if TYPE_CHECKING:
+    from qwenkit.settings import Settings
+    from qwenkit.weights.report import UploadReport
+
 
 def upload(
     source: Annotated[str, typer.Argument(help="modelscope:owner/name[@rev], hf:… or a folder.")],
     target: Annotated[str, typer.Argument(help="oss://bucket/prefix")],
-    replace: Annotated[
-        bool, typer.Option(help="Replace another revision that is complete there.")
-    ] = False,
+    replace: Annotated[bool, typer.Option(help="Replace another revision at the target.")] = False,
     versioned: Annotated[bool, typer.Option(help="Append /<revision> to the prefix.")] = False,
     include: Annotated[
         list[str] | None,
-        typer.Option(metavar="GLOB", help="Only files whose path in the source fits; repeatable."),
+        typer.Option(metavar="GLOB", help="Only files whose path matches; repeatable."),
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(metavar="GLOB", help="Leave these out, whatever --include says; repeatable."),
+        typer.Option(metavar="GLOB", help="Not these, even if --include matches; repeatable."),
     ] = None,
     in_cluster: Annotated[
         bool, typer.Option("--in-cluster", help="Run as a Job in the cluster, beside the bucket.")
     ] = False,
     progress: Annotated[
-        bool, typer.Option("--progress", help="With --json: a line of progress every second, too.")
+        bool, typer.Option("--progress", help="With --json: also a line of progress every second.")
     ] = False,
     params: Params = None,
     set_: Set = None,
@@ -43,19 +46,13 @@ def upload(
     from qwenkit.weights.store import Weights, repository
 
     bucket, prefix = parse_url(target)
-    settings = read_settings(
-        params, set_, context, model_source=source, bucket=bucket, prefix=prefix
-    )
+    where = {"model_source": source, "bucket": bucket, "prefix": prefix}
+    settings = read_settings(params, set_, context, **where)
     selection = Selection(tuple(include or ()), tuple(exclude or ()))
     with progress_json(wanted=progress) if as_json else progress_line(format_progress) as show:
         if in_cluster:
-            from qwenkit.cluster.client import Cluster
-            from qwenkit.in_cluster import upload as job
-
             flags = ["--replace"] * replace + ["--versioned"] * versioned + selection.flags()
-            cluster = Cluster.connect(settings)
-            say_change = say(quiet=as_json)
-            report = job.upload(cluster, settings, flags, progress=show, on_change=say_change)
+            report = _upload_in_cluster(settings, flags, show, quiet=as_json)
         else:
             report = Weights.of(settings).upload(
                 repository(settings),
@@ -65,6 +62,16 @@ def upload(
                 progress=show,
             )
     emit(report, as_json=as_json)
+
+
+def _upload_in_cluster(
+    settings: Settings, flags: list[str], show: Callable[[Any], None], *, quiet: bool
+) -> UploadReport:
+    from qwenkit.cluster.client import Cluster
+    from qwenkit.in_cluster.upload import upload
+
+    cluster = Cluster.connect(settings)
+    return upload(cluster, settings, flags, progress=show, on_change=say(quiet=quiet))
 
 
 def verify(

@@ -12,11 +12,11 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from threading import Thread
 from typing import Any
 
-from qwenkit.errors import InvalidValue, QwenkitError
+from qwenkit.errors import InvalidValue
 from qwenkit.inference.client import Server, load_transport
 from qwenkit.inference.raw import CHAT
 from qwenkit.inference.results import LoadProgress, LoadRequest, LoadResult
@@ -59,27 +59,25 @@ def run_load(
     asked = server.body(prompt, max_tokens=max_tokens, **sampling) | {"stream": True}
     body = json.dumps(asked, ensure_ascii=False).encode()
     run = _Run(server, body, clients, seconds)
-    thread = Thread(target=run.main, name="qwenkit-load", daemon=True)
-    thread.start()
-    try:
-        _watch(thread, run, on_progress)
-    except KeyboardInterrupt:
-        run.stop()
-        thread.join()
-    if run.error is not None:
-        raise run.error
+    with ThreadPoolExecutor(1, "qwenkit-load") as thread:
+        running = thread.submit(run.main)
+        try:
+            _watch(running, run, on_progress)
+        except KeyboardInterrupt:
+            run.stop()
+        running.result()
     requests = tuple(sorted(run.requests, key=lambda request: request.start_s))
     return LoadResult(clients, requests, run.elapsed(), run.began)
 
 
-def _watch(thread: Thread, run: _Run, on_progress: Callable[[LoadProgress], None] | None) -> None:
-    while thread.is_alive():
-        # In short turns, because an interrupt does not end a thread's join on every system.
-        for _ in range(int(_PROGRESS_S / 0.25)):
-            thread.join(0.25)
-            if not thread.is_alive():
-                return
-        if on_progress is not None:
+def _watch(
+    running: Future[None], run: _Run, on_progress: Callable[[LoadProgress], None] | None
+) -> None:
+    due_s = _PROGRESS_S
+    # In short turns, because an interrupt does not end a wait on every system.
+    while wait([running], timeout=0.25).not_done:
+        if on_progress is not None and run.elapsed() >= due_s:
+            due_s += _PROGRESS_S
             on_progress(LoadProgress(run.elapsed(), run.running, tuple(run.requests)))
 
 
@@ -89,7 +87,6 @@ class _Run:
     def __init__(self, server: Server, body: bytes, clients: int, seconds: float) -> None:
         self.requests: list[LoadRequest] = []
         self.running = 0
-        self.error: QwenkitError | None = None
         self._server, self._body = server, body
         self._clients, self._seconds = clients, seconds
         self.began, self._end = time.monotonic(), 0.0
@@ -109,8 +106,6 @@ class _Run:
         """Run the load to its end."""
         try:
             self._loop.run_until_complete(self._all())
-        except QwenkitError as error:
-            self.error = error
         finally:
             self._end = time.monotonic()
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())

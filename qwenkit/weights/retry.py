@@ -13,19 +13,6 @@ from qwenkit.errors import TransferError
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class Backoff:
-    """Wait a random time up to ``base_s * 2**failures``, never more than ``cap_s``."""
-
-    attempts: int = 12
-    base_s: float = 0.2
-    cap_s: float = 20.0
-
-    def delay_s(self, failures: int) -> float:
-        """Return how long to wait after this many failures in a row."""
-        return random.uniform(0, min(self.cap_s, self.base_s * 2.0 ** (failures - 1)))
-
-
 class Stop:
     """Asks all threads of an upload to end, because one file failed or the user interrupted it."""
 
@@ -52,11 +39,21 @@ class Stopped(TransferError):
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often to try, what ends the attempts early, and a callback for each new attempt."""
+    """How often to try, and how long to wait: a random time up to ``base_s * 2**failures``.
 
-    backoff: Backoff = field(default_factory=lambda: Backoff(attempts=6))
+    It is never more than ``cap_s``. ``stop`` ends the attempts early, ``on_retry`` is called
+    before each new one.
+    """
+
+    attempts: int = 6
+    base_s: float = 0.2
+    cap_s: float = 20.0
     stop: Stop = field(default_factory=Stop)
     on_retry: Callable[[], None] = lambda: None
+
+    def delay_s(self, failures: int) -> float:
+        """Return how long to wait after this many failures in a row."""
+        return random.uniform(0, min(self.cap_s, self.base_s * 2.0 ** (failures - 1)))
 
 
 def retry(
@@ -71,7 +68,7 @@ def retry(
         policy: how often, and until when.
         retryable: gets the error and the number of failed attempts.
     """
-    for failures in range(1, policy.backoff.attempts):
+    for failures in range(1, policy.attempts):
         policy.stop.check()
         try:
             return action()
@@ -79,5 +76,5 @@ def retry(
             if not retryable(error, failures):
                 raise
         policy.on_retry()
-        policy.stop.wait(policy.backoff.delay_s(failures))
+        policy.stop.wait(policy.delay_s(failures))
     return action()

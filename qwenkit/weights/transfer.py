@@ -34,7 +34,7 @@ from qwenkit.weights.parts import MIN_PART, SMALL, Buffers
 from qwenkit.weights.prefix import Prefix, check_keys
 from qwenkit.weights.progress import Meter, Progress
 from qwenkit.weights.report import RESUMES, UploadReport
-from qwenkit.weights.retry import Backoff, Result, RetryPolicy, Stop
+from qwenkit.weights.retry import Result, RetryPolicy, Stop
 from qwenkit.weights.selection import EVERYTHING, Selection
 
 
@@ -50,7 +50,7 @@ class TransferOptions:
     workers: int = 4
     files_at_once: int = 3
     small_files_at_once: int = 8
-    backoff: Backoff = field(default_factory=Backoff)
+    retries: RetryPolicy = field(default_factory=lambda: RetryPolicy(attempts=12))
 
     def __post_init__(self) -> None:
         for name in ("part_size", "workers", "files_at_once", "small_files_at_once"):
@@ -166,7 +166,7 @@ class _Upload:
 
     def _hashed(self, file: SourceFile, meter: Meter) -> SourceFile:
         what = f"hashing {file.path}"
-        policy = RetryPolicy(self.options.backoff, self.stop)
+        policy = changed(self.options.retries, stop=self.stop)
         buffer = memoryview(bytearray(min(file.size, SMALL)))
         with meter.file(what), SourceStream(self.repository, file, policy) as stream:
             sha256, _ = digest(stream, file.size, buffer, partial(meter.send, what))
@@ -186,7 +186,7 @@ class _Upload:
                 run=self.label,
                 replace=self.replace,
                 part_size=options.part_size,
-                policy=RetryPolicy(options.backoff, self.stop, meter.retry),
+                policy=changed(options.retries, stop=self.stop, on_retry=meter.retry),
                 meter=meter,
                 buffers=Buffers(options.workers + options.files_at_once),
                 senders=senders,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qwenkit.credentials import Credentials
 from qwenkit.weights.oss.bucket import open_bucket
-from qwenkit.weights.retry import Backoff
+from qwenkit.weights.retry import RetryPolicy
 from qwenkit.weights.transfer import TransferOptions, upload
 
 
@@ -18,7 +18,7 @@ def main(url: str, source: str, state: str, part_size: str, workers: str) -> Non
     options = TransferOptions(
         part_size=int(part_size),
         workers=int(workers),
-        backoff=Backoff(attempts=5, base_s=0.01, cap_s=0.05),
+        retries=RetryPolicy(attempts=5, base_s=0.01, cap_s=0.05),
     )
     upload(source, bucket, "m", run="test", state_dir=Path(state), options=options)
 

@@ -21,14 +21,17 @@ from qwenkit.sandbox.http import Listening, listen
 from qwenkit.sandbox.oss.server import OssServer
 from qwenkit.weights.integrity import verify
 from qwenkit.weights.oss.bucket import open_bucket
-from qwenkit.weights.retry import Backoff
+from qwenkit.weights.retry import RetryPolicy
 from qwenkit.weights.transfer import TransferOptions
 
 KEYS = {"transfer-test": "transfer-secret"}
 BUCKET = "weights"
 PART = 128 * 1024
 OPTIONS = TransferOptions(
-    part_size=PART, workers=3, files_at_once=2, backoff=Backoff(attempts=5, base_s=0.01, cap_s=0.05)
+    part_size=PART,
+    workers=3,
+    files_at_once=2,
+    retries=RetryPolicy(attempts=5, base_s=0.01, cap_s=0.05),
 )
 
 Fault = Effect

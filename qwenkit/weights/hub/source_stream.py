@@ -62,16 +62,16 @@ class SourceStream(ExitStack):
 
     def _reopen_after(self, error: Unreachable | TransferError) -> None:
         self._failures += 1
-        backoff = self._policy.backoff
-        # A hub that answers wrongly tends to do so again: fewer attempts.
-        attempts = backoff.attempts if isinstance(error, Unreachable) else min(4, backoff.attempts)
+        attempts = self._policy.attempts
+        if not isinstance(error, Unreachable):
+            attempts = min(4, attempts)  # a hub that answers wrongly tends to do so again
         if self._failures >= attempts:
             raise error
         self._reader = None
         # With the exception a source does not complain about a half-read file.
         self.__exit__(type(error), error, None)
         self._policy.on_retry()
-        self._policy.stop.wait(backoff.delay_s(self._failures))
+        self._policy.stop.wait(self._policy.delay_s(self._failures))
 
     def _truncated(self) -> TransferError:
         return TransferError(

@@ -48,7 +48,7 @@ CRC = "x-oss-hash-crc64ecma"
 DATA = random.Random(4).randbytes(PARTS * PART - 5)
 FILES = {"w.bin": DATA, "config.json": b"{}"}
 IN_FLIGHT = OPTIONS.workers
-ATTEMPTS = OPTIONS.backoff.attempts
+ATTEMPTS = OPTIONS.retries.attempts
 
 
 @pytest.fixture

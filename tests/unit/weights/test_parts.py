@@ -1,4 +1,4 @@
-"""Parts, CRCs, checkpoints, patience, and the line of progress."""
+"""Parts, CRCs, checkpoints, retries, and the line of progress."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from qwenkit.weights.parts import (
     crc64,
 )
 from qwenkit.weights.progress import Meter, Progress, format_bytes, format_progress
-from qwenkit.weights.retry import Backoff, RetryPolicy, Stop, Stopped, retry
+from qwenkit.weights.retry import RetryPolicy, Stop, Stopped, retry
 
 
 @settings(deadline=None)
@@ -127,23 +127,22 @@ def test_one_process_a_prefix(tmp_path: Path) -> None:
         pass
 
 
-def test_patience_ends_and_grows() -> None:
-    backoff = Backoff(attempts=4, base_s=0.001, cap_s=0.002)
-    assert all(backoff.delay_s(n) <= 0.002 for n in range(1, 50))
+def test_retries_end_and_wait_longer() -> None:
     tries: list[int] = []
-    told: list[int] = []
-    patience = RetryPolicy(backoff, on_retry=lambda: told.append(1))
+    retries: list[int] = []
+    policy = RetryPolicy(4, base_s=0.001, cap_s=0.002, on_retry=lambda: retries.append(1))
+    assert all(policy.delay_s(n) <= 0.002 for n in range(1, 50))
 
     def fail() -> None:
         tries.append(1)
         raise OSError
 
     with pytest.raises(OSError):  # noqa: PT011
-        retry(fail, patience, lambda *_: True)
-    assert (len(tries), len(told)) == (4, 3)
+        retry(fail, policy, lambda *_: True)
+    assert (len(tries), len(retries)) == (4, 3)
     with pytest.raises(OSError):  # noqa: PT011
-        retry(fail, patience, lambda *_: False)
-    assert (len(tries), len(told)) == (5, 3)
+        retry(fail, policy, lambda *_: False)
+    assert (len(tries), len(retries)) == (5, 3)
 
 
 def test_a_wait_ends_when_the_work_should() -> None:
