@@ -25,7 +25,7 @@ from qwenkit.cluster.ownership import require_not_terminating, require_ours, run
 from qwenkit.errors import Forbidden, NotFound, QwenkitError
 from qwenkit.settings import Settings
 
-FIELD_MANAGER = "qwenkit"
+_FIELD_MANAGER = "qwenkit"
 
 
 class Cluster:
@@ -161,7 +161,7 @@ class Cluster:
                     body=body,
                     name=name,
                     namespace=where,
-                    field_manager=FIELD_MANAGER,
+                    field_manager=_FIELD_MANAGER,
                     force_conflicts="true",
                     **options,
                 )
@@ -183,7 +183,7 @@ class Cluster:
                     name=name,
                     namespace=where,
                     content_type="application/merge-patch+json",
-                    field_manager=FIELD_MANAGER,
+                    field_manager=_FIELD_MANAGER,
                     **self._options,
                 )
             )

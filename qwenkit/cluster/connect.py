@@ -14,11 +14,11 @@ from qwenkit.errors import Forbidden, InvalidValue, NotFound
 from qwenkit.loopback import is_loopback
 
 SANDBOX = "sandbox"
-IN_CLUSTER = "in-cluster"
+_IN_CLUSTER = "in-cluster"
 START_SANDBOX = 'qwenkit sandbox up --detach, then: eval "$(qwenkit sandbox env)"'
 
 
-def kubeconfig_paths() -> list[Path]:
+def _kubeconfig_paths() -> list[Path]:
     """Return the files that kubectl reads: those of ``KUBECONFIG``, else ``~/.kube/config``."""
     named = [part for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
     return [Path(part).expanduser() for part in named] or [Path.home() / ".kube" / "config"]
@@ -39,10 +39,10 @@ def api_client(context: str) -> Any:
     from urllib3.util import Retry
 
     configuration = client.Configuration()
-    if context == IN_CLUSTER and not os.environ.get("KUBECONFIG"):
+    if context == _IN_CLUSTER and not os.environ.get("KUBECONFIG"):
         _load_in_cluster(configuration)
     else:
-        _load(kubeconfig_paths(), context, configuration)
+        _load(_kubeconfig_paths(), context, configuration)
     # Only reads are repeated: urllib3 does not retry PATCH and POST by default.
     configuration.retries = Retry(
         total=3, backoff_factor=0.2, status_forcelist=(429, 503), raise_on_status=False

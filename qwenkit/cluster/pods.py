@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from qwenkit.cluster.kinds import GPU_RESOURCE, Obj, condition, is_false, is_terminating, is_true
 
-QUEUE_PROXY = "queue-proxy"
+_QUEUE_PROXY = "queue-proxy"
 
 
 def containers(pod: Obj) -> list[Obj]:
     """Return the statuses of a pod's own containers, without the queue-proxy."""
     statuses = pod.get("status", {}).get("containerStatuses") or []
-    return [status for status in statuses if status.get("name") != QUEUE_PROXY]
+    return [status for status in statuses if status.get("name") != _QUEUE_PROXY]
 
 
 def states(pod: Obj) -> list[Obj]:

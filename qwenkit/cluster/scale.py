@@ -86,7 +86,7 @@ class ReplicaWatch:
     def __init__(self, cluster: Cluster, service: str, *, every_s: float = 1.0) -> None:
         self.error: QwenkitError | None = None
         self._cluster, self._service, self._every_s = cluster, service, every_s
-        self._samples: list[Replicas] = []
+        self._samples: list[Replicas] = []  # ``at_s`` as time.monotonic() gives it
         self._stop = Event()
         self._thread = Thread(target=self._run, name="qwenkit-replicas", daemon=True)
 

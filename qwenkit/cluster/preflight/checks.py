@@ -29,10 +29,10 @@ from qwenkit.cluster.pods import gpus_of
 from qwenkit.cluster.pvc_flags import PVC_FLAG, enable_command, is_enabled
 from qwenkit.settings import Settings
 
-OLDEST = (1, 22)
-DRIVER_LABEL = "ack.aliyun.com/nvidia-driver-version"
-ADVISED_DRIVER = "525.105.17"
-OSS_DRIVER = "ossplugin.csi.alibabacloud.com"
+_OLDEST = (1, 22)
+_DRIVER_LABEL = "ack.aliyun.com/nvidia-driver-version"
+_ADVISED_DRIVER = "525.105.17"
+_OSS_DRIVER = "ossplugin.csi.alibabacloud.com"
 _MODEL_LABELS = ("aliyun.accelerator/nvidia_name", "nvidia.com/gpu.product")
 
 
@@ -59,12 +59,12 @@ def ok(name: str, found: str) -> Check:
 
 
 def warn(name: str, found: str, why: str, fix: str = "") -> Check:
-    """Return a prerequisite that is met badly; the course works all the same."""
+    """Return a prerequisite with a problem that does not stop the course."""
     return Check(name, found, "warn", why, fix)
 
 
 def fail(name: str, found: str, why: str, fix: str = "") -> Check:
-    """Return a prerequisite that is missing; the course cannot work."""
+    """Return a prerequisite that is missing, which stops the course."""
     return Check(name, found, "fail", why, fix)
 
 
@@ -85,8 +85,8 @@ class ClusterChecks:
         answer = self.cluster.version()
         # Managed clusters write "28+" for the minor version.
         found = tuple(int(re.sub(r"\D", "", str(answer.get(k))) or 0) for k in ("major", "minor"))
-        version, oldest = str(answer.get("gitVersion")), ".".join(map(str, OLDEST))
-        if found >= OLDEST:
+        version, oldest = str(answer.get("gitVersion")), ".".join(map(str, _OLDEST))
+        if found >= _OLDEST:
             return [ok("kubernetes", version)]
         why, fix = f"older than {oldest}", f"upgrade the cluster to {oldest}"
         return [fail("kubernetes", version, why, fix)]
@@ -128,9 +128,9 @@ class ClusterChecks:
         return [ok("gateway", f"{ingress}, {url}")]
 
     def _csi_driver(self) -> list[Check]:
-        if self.cluster.find(CSI_DRIVER, OSS_DRIVER) or self._node_has_driver():
-            return [ok("csi-driver", OSS_DRIVER)]
-        why = f"there is no CSIDriver {OSS_DRIVER} and no node has it: no pod mounts the bucket"
+        if self.cluster.find(CSI_DRIVER, _OSS_DRIVER) or self._node_has_driver():
+            return [ok("csi-driver", _OSS_DRIVER)]
+        why = f"there is no CSIDriver {_OSS_DRIVER} and no node has it: no pod mounts the bucket"
         fix = "ACK: console, Operations > Add-ons > csi-plugin and csi-provisioner"
         return [fail("csi-driver", "not installed", why, fix)]
 
@@ -138,7 +138,7 @@ class ClusterChecks:
         """Return whether a node has the driver: its CSIDriver object is optional."""
         nodes = self.cluster.list(CSI_NODE)
         drivers = [driver for node in nodes for driver in node["spec"].get("drivers") or []]
-        return any(driver.get("name") == OSS_DRIVER for driver in drivers)
+        return any(driver.get("name") == _OSS_DRIVER for driver in drivers)
 
     def _pvc_flag(self) -> list[Check]:
         # The course mounts read-only, so the -write flag is not needed.
@@ -200,12 +200,12 @@ def _model_of(node: Obj) -> str:
 
 
 def _driver(nodes: Iterable[Obj]) -> Check:
-    versions = sorted({labels_of(node).get(DRIVER_LABEL, "") for node in nodes})
+    versions = sorted({labels_of(node).get(_DRIVER_LABEL, "") for node in nodes})
     found = ", ".join(version or "no label" for version in versions)
-    if versions == [ADVISED_DRIVER]:
+    if versions == [_ADVISED_DRIVER]:
         return ok("driver", found)
-    fix = f"label the node pool {DRIVER_LABEL}:{ADVISED_DRIVER}; only new nodes get it"
-    return warn("driver", found, f"{ADVISED_DRIVER} is advised", fix)
+    fix = f"label the node pool {_DRIVER_LABEL}:{_ADVISED_DRIVER}; only new nodes get it"
+    return warn("driver", found, f"{_ADVISED_DRIVER} is advised", fix)
 
 
 def _scale(available: int, settings: Settings) -> Check:

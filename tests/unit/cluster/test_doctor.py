@@ -16,6 +16,7 @@ from qwenkit.errors import NotFound, NotReady, PreflightError
 from qwenkit.settings import Settings
 
 Obj = dict[str, Any]
+FLAG = "kubernetes.podspec-persistent-volume-claim"
 KEYS = {"OSS_ACCESS_KEY_ID": "id", "OSS_ACCESS_KEY_SECRET": "top-secret"}
 
 
@@ -66,7 +67,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Api:
         gpu_node(),
         obj("v1/Namespace", "default"),
         obj("storage.k8s.io/v1/CSIDriver", "ossplugin.csi.alibabacloud.com"),
-        config("features", **{"kubernetes.podspec-persistent-volume-claim": "enabled"}),
+        config("features", **{FLAG: "enabled"}),
         config("network", **{"ingress.class": "kourier.ingress.networking.knative.dev"}),
         controller,
         kourier(**balanced({"ip": "47.1.2.3"})),
@@ -114,7 +115,7 @@ def test_a_good_cluster_passes_everything(cluster: Cluster) -> None:
         (lambda a: a.add(gpu_node(gpus=2)), "scale", "warn", "max_scale=2"),
         (lambda a: a.without.add("Service"), "knative", "fail", "Deploy"),
         (
-            lambda a: a.add(config("features", _example="x")),
+            lambda a: a.add(config("features", **{FLAG: "allowed"})),
             "pvc-flag",
             "fail",
             "kubectl patch configmap config-features",
