@@ -1,8 +1,8 @@
-"""Run a real program for a container: its output, its status, and its certain end.
+"""How does a real program run for a container, and end for certain?
 
 The program runs in a process group of its own under ``supervisor.py``. When the block is left,
-the group is gone; when the sandbox is killed, the supervisor ends it. What it writes goes to
-the container's log, and it sees nothing of the sandbox's environment but where programs are.
+the group is gone; when the sandbox is killed, the supervisor ends it. Its output goes to the
+container's log. Of the sandbox's environment it sees only where programs are and the locale.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from subprocess import PIPE, STDOUT
 from qwenkit.sandbox.kubelet import supervisor
 
 GRACE_S = 8.0
-"""From SIGTERM to SIGKILL; shorter than ``down`` waits for the sandbox."""
-_LAST_WORDS_S = 2.0
+"""Seconds from SIGTERM to SIGKILL; less than ``down`` waits for the sandbox."""
+_LAST_OUTPUT_S = 2.0
 _LONGEST_LINE = 2**20
-# No secret, no proxy, nothing that changes what Python imports.
+# No secret, no proxy, no variable that changes what Python imports.
 _INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH")
 
 
 class Programs:
-    """The folder under which each program has a private one."""
+    """The private folders of the programs that run."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -39,16 +39,16 @@ class Programs:
 
     @contextmanager
     def private(self) -> Iterator[Path]:
-        """Give one program a private folder, removed afterwards."""
+        """Create a private folder for one program; remove it afterwards."""
         with tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as name:
             yield Path(name)
 
 
 def clear(folder: Path) -> None:
-    """Remove what a sandbox left of its programs, once their supervisors have ended them."""
+    """Remove the folders that a sandbox left, after the supervisors have ended its programs."""
     with suppress(FileNotFoundError):
         handle = os.open(folder, os.O_RDONLY)
-        deadline = time.monotonic() + GRACE_S + _LAST_WORDS_S
+        deadline = time.monotonic() + GRACE_S + _LAST_OUTPUT_S
         while not _unlocked(handle) and time.monotonic() < deadline:
             time.sleep(0.05)
         os.close(handle)
@@ -56,12 +56,12 @@ def clear(folder: Path) -> None:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Return what every program sees; its home and its temporary files are in ``home``."""
+    """Return the environment of every program; ``home`` is for its home and temporary files."""
     kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return kept | {"HOME": str(home), "TMPDIR": str(home), "PYTHONUNBUFFERED": "1"}
 
 
-class Child:
+class ChildProcess:
     """A program that runs."""
 
     def __init__(self, transport: asyncio.SubprocessTransport, output: _Output) -> None:
@@ -69,22 +69,22 @@ class Child:
         self._ended = asyncio.create_task(self._follow())
 
     async def ended(self) -> int:
-        """Wait for its end; return its status, 128 + n after signal n."""
+        """Wait for its end; return its exit status, 128 + n after signal n."""
         return await asyncio.shield(self._ended)
 
     async def stop(self) -> int:
-        """End it and all that it started, within ``GRACE_S``; return its status."""
+        """End it and all processes that it started, within ``GRACE_S``; return its status."""
         if (pipe := self._transport.get_pipe_transport(0)) is not None:
             pipe.close()
         return await self.ended()
 
     async def _follow(self) -> int:
         await self._output.exited.wait()
-        # What the program started and left behind.
+        # The processes that the program started and left behind.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._transport.get_pid(), signal.SIGKILL)
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_WORDS_S):
+            async with asyncio.timeout(_LAST_OUTPUT_S):
                 await self._output.closed.wait()
         self._transport.close()
         code = self._transport.get_returncode() or 0
@@ -92,7 +92,7 @@ class Child:
 
 
 class _Output(asyncio.SubprocessProtocol):
-    """Hears a program's lines and its end. asyncio's ``Process`` would wait for what it leaves."""
+    """Receives a program's output. asyncio's ``Process`` would wait for its children, too."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
         self._log, self._rest = log, b""
@@ -117,20 +117,20 @@ class _Output(asyncio.SubprocessProtocol):
 @asynccontextmanager
 async def running(
     argv: Sequence[str], *, env: Mapping[str, str], folder: Path, log: Callable[[str], None]
-) -> AsyncIterator[Child]:
+) -> AsyncIterator[ChildProcess]:
     """Run a program until it ends or the block is left; ``log`` gets its lines.
 
     Args:
         argv: the program and its arguments.
-        env: all that it sees of an environment.
+        env: its whole environment.
         folder: its working directory, a ``Programs.private``.
-        log: hears each line, without its end.
+        log: gets each line, without its line end.
     """
     starting = asyncio.create_task(_start(argv, env, folder, log))
     try:
         child = await asyncio.shield(starting)
     except asyncio.CancelledError:
-        # Cancelling asyncio's start would kill the supervisor, and leave what it supervises.
+        # Cancelling asyncio's start would kill the supervisor and leave its program.
         await (await starting).stop()
         raise
     try:
@@ -141,7 +141,7 @@ async def running(
 
 async def _start(
     argv: Sequence[str], env: Mapping[str, str], folder: Path, log: Callable[[str], None]
-) -> Child:
+) -> ChildProcess:
     transport, output = await asyncio.get_running_loop().subprocess_exec(
         lambda: _Output(log),
         *(sys.executable, "-I", "-S", supervisor.__file__, str(GRACE_S), *argv),
@@ -151,7 +151,7 @@ async def _start(
         env=env,
         cwd=folder,
     )
-    return Child(transport, output)
+    return ChildProcess(transport, output)
 
 
 def _unlocked(handle: int) -> bool:
@@ -163,5 +163,5 @@ def _unlocked(handle: int) -> bool:
 
 
 def _shown(line: bytes) -> str:
-    """Return a line as a terminal shows it: of a redrawn progress bar, what was drawn last."""
+    """Return a line as a terminal shows it: only the last state of a progress bar."""
     return line.decode("utf-8", "replace").rstrip("\r").rpartition("\r")[2]

@@ -1,4 +1,4 @@
-"""One container: its image, its process, its restarts and its log."""
+"""How does a container live? Its image, its process, its restarts and its log."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from qwenkit.errors import NotReady, SandboxError
+from qwenkit.sandbox.controllers.knative.queue_proxy import QUEUE_PROXY
 from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
 from qwenkit.sandbox.kubelet import images, program
 from qwenkit.sandbox.kubelet.child import Programs
@@ -20,13 +21,12 @@ from qwenkit.sandbox.kubelet.volumes import Mount
 
 _KILLED, _ENDED = 137, 143
 _MAX_LOG, _MESSAGE_BYTES = 2**20, 2048
-QUEUE_PROXY = "queue-proxy"
-# What PyTorch says when a GPU falls off the bus, and when a process starts without it.
+# PyTorch's messages when a GPU is lost, and when a process starts without one.
 _GPU_FAILED = "RuntimeError: CUDA error: unspecified launch failure"
 _GPU_GONE = "RuntimeError: No CUDA GPUs are available"
 
 
-class Host(Protocol):
+class ContainerHost(Protocol):
     """What a container needs of its pod."""
 
     timing: NodeTiming
@@ -37,7 +37,7 @@ class Host(Protocol):
         """Return the variables of a container.
 
         Raises:
-            NotReady: it names a Secret or ConfigMap, or a key, that is not there.
+            NotReady: it names a Secret, a ConfigMap or a key that does not exist.
         """
 
     def event(self, container: str, kind: str, reason: str, message: str) -> None:
@@ -47,7 +47,7 @@ class Host(Protocol):
         """Write the pod's status if it changed."""
 
     def ended(self) -> None:
-        """Hear that a container has ended for good."""
+        """Note that a container has ended for good."""
 
 
 class Container:
@@ -56,7 +56,7 @@ class Container:
     def __init__(
         self,
         spec: Mapping[str, Any],
-        host: Host,
+        host: ContainerHost,
         *,
         pod_name: str,
         restart_policy: str,
@@ -88,12 +88,12 @@ class Container:
         return "running" in self.state.state
 
     async def begin(self) -> None:
-        """Start it for the first time; from then on it looks after itself."""
+        """Start it for the first time; from then on it restarts by itself."""
         process = await self._start()
         self._task = asyncio.create_task(self._supervise(process))
 
     async def stop(self) -> None:
-        """End its process as a pod that is stopped does."""
+        """End its process because its pod stops."""
         if self._task is None:
             return
         self._task.cancel()
@@ -102,28 +102,28 @@ class Container:
             self._terminated(self._stop_code)
 
     def kill(self) -> None:
-        """End its process as a failed liveness probe does; it starts again."""
+        """End its process after a failed liveness probe; it starts again."""
         if self._task is not None and self.running:
             self._task.cancel()
             self._terminated(_KILLED)
             self._task = asyncio.create_task(self._restart(self._task))
 
-    def crash(self, code: int, *, reason: str = "Error", words: str = "") -> None:
+    def crash(self, code: int, *, reason: str = "Error", message: str = "") -> None:
         """End its process from outside, as the kernel or a broken device does; it starts again."""
         if self._main is not None and self.running:
-            if words:
-                self.write(words)
+            if message:
+                self.write(message)
             self._crashed = code, reason
             self._main.cancel()
 
     def lose_gpu(self, lost: bool) -> None:
-        """Lose the GPU that it uses, at its next start too, or get it back."""
+        """Lose the GPU that it uses, also for its next starts, or get it back."""
         if lost and not self._gpu_lost and self.server is not None:
-            self.crash(1, words=_GPU_FAILED)
+            self.crash(1, message=_GPU_FAILED)
         self._gpu_lost = lost
 
     def write(self, line: str) -> None:
-        """Add a line to its log; a full one is rotated away, as the kubelet does at 10 MiB."""
+        """Add a line to its log; a full log is dropped, as the kubelet rotates one at 10 MiB."""
         kept = self.log if len(self.log) < _MAX_LOG else ""
         self.log = kept + line.rstrip("\n") + "\n"
 
@@ -132,7 +132,7 @@ class Container:
         await self._supervise(None)
 
     async def _supervise(self, process: asyncio.Task[int] | None) -> None:
-        """Await the process, and start it again as the restart policy says."""
+        """Await the process and restart it according to the restart policy."""
         backoff = 0.0
         try:
             while True:
@@ -158,33 +158,28 @@ class Container:
                 await asyncio.gather(process, return_exceptions=True)
 
     async def _back_off(self, seconds: float) -> None:
-        """Wait before a restart; as recorded, only the first wait shows as one all along."""
+        """Wait before a restart; as recorded, only the first wait is shown from its start."""
         where = f"{self.name} in pod {self._pod_name}"
         message = f"Back-off restarting failed container {where}"
-        # The kubelet restarts at its first look after the wait is over.
-        looks = math.ceil(seconds / self._timing.resync_s)
+        # The kubelet restarts the container when it next checks the pod after the wait.
+        wait_s = math.ceil(seconds / self._timing.resync_s) * self._timing.resync_s
         await asyncio.sleep(self._timing.sync_s)
         self._host.event(self.name, "Warning", "BackOff", message)
         if self.state.restart_count == 1:
             await asyncio.sleep(self._timing.sync_s)
             self._host.event(self.name, "Warning", "BackOff", message)
             self._show_back_off(seconds)
-            await asyncio.sleep(looks * self._timing.resync_s)
-        else:
-            await asyncio.sleep(looks * self._timing.resync_s)
+        await asyncio.sleep(wait_s)
+        if self.state.restart_count != 1:
             self._show_back_off(seconds)
 
     def _show_back_off(self, seconds: float) -> None:
-        # Seconds of the cluster's time, whatever the sandbox's clock makes of them.
+        # In the cluster's seconds, not scaled to the sandbox's.
         shown = round(seconds / self._timing.crash_backoff_s * NodeTiming().crash_backoff_s)
         self.state.last_state = self.state.state
-        self.state.state = {
-            "waiting": {
-                "reason": "CrashLoopBackOff",
-                "message": f"back-off {_duration(shown)} restarting failed "
-                f"container={self.name} pod={self._pod_name}",
-            }
-        }
+        where = f"container={self.name} pod={self._pod_name}"
+        message = f"back-off {_duration(shown)} restarting failed {where}"
+        self.state.state = {"waiting": {"reason": "CrashLoopBackOff", "message": message}}
         self._host.publish()
 
     async def _start(self) -> asyncio.Task[int]:
@@ -192,7 +187,7 @@ class Container:
         await self._configure()
         if "terminated" in self.state.state:
             self.state.last_state = self.state.state
-        # Together, for whoever reads the last state looks for its log.
+        # Together, because a reader of the last state looks for its log.
         self.previous_log, self.log = self.log, ""
         await asyncio.sleep(self._timing.create_s)
         self._host.event(self.name, "Normal", "Created", "Container created")
@@ -214,11 +209,11 @@ class Container:
             message = f'Failed to pull image "{image}": {why}'
             self._host.event(self.name, "Warning", "Failed", message)
             self._host.event(self.name, "Warning", "Failed", "Error: ErrImagePull")
-            await self._waits("ErrImagePull", why)
+            await self._wait("ErrImagePull", why)
             message = f'Back-off pulling image "{image}"'
             self._host.event(self.name, "Normal", "BackOff", message)
             self._host.event(self.name, "Warning", "Failed", "Error: ImagePullBackOff")
-            await self._waits("ImagePullBackOff", f"{message}: ErrImagePull: {why}")
+            await self._wait("ImagePullBackOff", f"{message}: ErrImagePull: {why}")
         pulled = f'Container image "{image}" already present on machine'
         pulled += " and can be accessed by the pod"
         if self._timing.pull_s and image not in self._host.pulled:
@@ -235,9 +230,9 @@ class Container:
                 return
             except NotReady as error:
                 self._host.event(self.name, "Warning", "Failed", f"Error: {error.what}")
-                await self._waits("CreateContainerConfigError", error.what)
+                await self._wait("CreateContainerConfigError", error.what)
 
-    async def _waits(self, reason: str, message: str) -> None:
+    async def _wait(self, reason: str, message: str) -> None:
         self.state.state = {"waiting": {"reason": reason, "message": message}}
         self._host.publish()
         await asyncio.sleep(self._timing.pull_backoff_s)
@@ -249,34 +244,35 @@ class Container:
             await asyncio.Event().wait()
         code = 0
         env = [{"name": name, "value": value} for name, value in self._env.items()]
-        for step in program.read({**self.state.spec, "env": env}):
-            if (step.after == "&&" and code) or (step.after == "||" and not code):
+        for command in program.read({**self.state.spec, "env": env}):
+            if (command.after == "&&" and code) or (command.after == "||" and not code):
                 continue
-            code = await self._step(step)
-            if step.verb == "exit":
+            code = await self._execute(command)
+            if command.verb == "exit":
                 break
         return code
 
-    async def _step(self, step: program.Step) -> int:
-        if step.verb == "serve":
-            return await self._serve(step.args)
-        if step.verb == "upload":
+    async def _execute(self, command: program.Command) -> int:
+        verb, args = command.verb, command.args
+        if verb == "serve":
+            return await self._serve(args)
+        if verb == "upload":
             self._stop_code = _ENDED
             return await upload(
-                step.args,
+                args,
                 image=self.state.spec["image"],
                 env=self._env,
                 programs=self._host.programs,
                 log=self.write,
             )
-        if step.verb == "echo":
-            self.write(" ".join(step.args))
-        elif step.verb == "sleep" and step.args[0] != "infinity":
-            await asyncio.sleep(float(step.args[0].rstrip("s")) / self._machine.time_scale)
-        elif step.verb in ("sleep", "forever"):
+        if verb == "echo":
+            self.write(" ".join(args))
+        elif verb == "sleep" and args[0] != "infinity":
+            await asyncio.sleep(float(args[0].rstrip("s")) / self._machine.time_scale)
+        elif verb in ("sleep", "forever"):
             await asyncio.Event().wait()
-        elif step.args:
-            return int(step.args[0]) % 256 if step.args[0].isdigit() else 2
+        elif args:
+            return int(args[0]) % 256 if args[0].isdigit() else 2
         return 0
 
     async def _serve(self, argv: Sequence[str]) -> int:

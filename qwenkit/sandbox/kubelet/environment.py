@@ -1,6 +1,6 @@
-"""A container's environment: plain values, and those that Secrets and ConfigMaps hold.
+"""Which environment variables does a container get? Plain ones, and from Secrets and ConfigMaps.
 
-What ``fieldRef`` and ``resourceFieldRef`` would give is left out.
+``fieldRef`` and ``resourceFieldRef`` are left out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def resolve(store: ObjectStore, namespace: str, container: Mapping[str, Any]) ->
     """Return the variables of a container.
 
     Raises:
-        NotReady: an object or a key is not there; ``what`` is the kubelet's message.
+        NotReady: an object or a key does not exist; ``what`` is the kubelet's message.
     """
     env: dict[str, str] = {}
     for source in container.get("envFrom") or []:

@@ -1,4 +1,4 @@
-"""Which images can be pulled: those of registries that the sandbox knows; none is really."""
+"""Which images can be pulled? Those of known registries; no image is really downloaded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 from qwenkit import __version__
 
-# Of `upload --in-cluster`. No registry can give it: it is here, and nowhere else.
+# The image of `upload --in-cluster`. It exists only here: no registry has it.
 TRANSFER_IMAGE = f"localhost/qwenkit:{__version__}"
 # Hosts by their last labels; a reference without a host is Docker Hub's.
 _KNOWN = (
@@ -32,7 +32,7 @@ _REFERENCE = re.compile(
 def resolve_image(image: str) -> str | None:
     """Return why Knative cannot resolve ``image`` to a digest, or None if it can.
 
-    The words follow ``Unable to fetch image "…": failed to resolve image to digest: ``.
+    The message follows ``Unable to fetch image "…": failed to resolve image to digest: ``.
     """
     host, path = _split(image)
     if not _REFERENCE.fullmatch(path):
@@ -46,7 +46,7 @@ def resolve_image(image: str) -> str | None:
 
 
 def pull_error(image: str) -> str | None:
-    """Return why a node cannot pull ``image``, in the container runtime's words, or None."""
+    """Return why a node cannot pull ``image``, as the container runtime says it, or None."""
     host, path = _split(image)
     if not _REFERENCE.fullmatch(path):
         return f'Failed to apply default image tag "{image}": couldn\'t parse image name "{image}"'
@@ -62,7 +62,7 @@ def pull_error(image: str) -> str | None:
 
 
 def image_id(image: str) -> str:
-    """Return the id that the node reports: the reference's own digest, or one made of it."""
+    """Return the id that the node reports: the reference's digest, or a hash of the reference."""
     _, at, digest = image.partition("@")
     return digest if at else f"sha256:{hashlib.sha256(image.encode()).hexdigest()}"
 

@@ -1,7 +1,7 @@
-"""The node: a kubelet that runs the pods bound to it on one machine's modelled GPUs.
+"""Which pods run on the node, and with how many of its modelled GPUs?
 
-What a container does is read from its command line (``kubelet/program.py``); next to nothing is
-really executed. What it does not do stands in ``README.md``.
+The containers' command lines are read (``kubelet/program.py``), and hardly ever executed. The
+sandbox's ``README.md`` lists what the node does not do.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from itertools import count
 from qwenkit.capacity.gpu import find_gpu
 from qwenkit.errors import NotFound
 from qwenkit.sandbox.controllers.events import EventRecorder
+from qwenkit.sandbox.controllers.object_fields import deleting, key_of
+from qwenkit.sandbox.controllers.seed import GPU_RESOURCE
+from qwenkit.sandbox.controllers.workloads.pods import finished
 from qwenkit.sandbox.kube.objects import Object, at
 from qwenkit.sandbox.kube.store import ObjectStore
 from qwenkit.sandbox.kubelet.child import Programs
@@ -23,7 +26,6 @@ from qwenkit.sandbox.kubelet.images import resolve_image
 from qwenkit.sandbox.kubelet.pod import PodWorker
 from qwenkit.sandbox.kubelet.real_vllm import Vllm
 from qwenkit.sandbox.kubelet.serving import Machine
-from qwenkit.sandbox.kubelet.status import GPU
 from qwenkit.sandbox.kubelet.timing import NodeTiming
 
 __all__ = ["Node", "NodeTiming", "resolve_image"]
@@ -36,16 +38,16 @@ class Node:
 
     Args:
         store: the cluster's objects.
-        name: the node's; it runs the pods whose ``spec.nodeName`` this is.
-        gpu: which GPU it has; see ``qwenkit.capacity.gpu``.
-        gpus: how many.
-        time_scale: how many times faster than real its time runs.
+        name: its name; it runs the pods with this ``spec.nodeName``.
+        gpu: its GPU model, a name of ``qwenkit.capacity.gpu``.
+        gpus: how many GPUs it has.
+        time_scale: how many times faster than real time its time runs.
         timing: how long its steps take, before scaling.
-        vllm: what serves in place of the modelled engine.
-        programs: where what really runs has its folders; None: nothing does.
+        vllm: serves in place of the modelled engine.
+        programs: the folders of the programs that really run; None if none may run.
 
     Raises:
-        InvalidValue: no such GPU.
+        InvalidValue: the GPU model is not known.
     """
 
     def __init__(
@@ -86,7 +88,7 @@ class Node:
             changes.close()
             tasks = list(self._tasks.values())
             for task in tasks:
-                # A second cancellation would interrupt the clean-up that a first one began.
+                # A second cancellation would interrupt the clean-up of the first.
                 if not task.cancelling():
                     task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -102,7 +104,7 @@ class Node:
         return worker is not None and await worker.answers()
 
     def logs(self, namespace: str, pod: str, container: str, *, previous: bool = False) -> str:
-        """Return what a container wrote since it started, or before it last restarted.
+        """Return a container's log since its last start, or of the run before that.
 
         Raises:
             NotFound: no such pod runs here, or it has no such container.
@@ -111,7 +113,7 @@ class Node:
         return found.previous_log if previous else found.log
 
     def writes(self, namespace: str, pod: str, container: str) -> bool:
-        """Return whether a container runs, so that more may come to its log.
+        """Return whether a container runs, so that its log may grow.
 
         Raises:
             NotFound: as for ``logs``.
@@ -120,8 +122,7 @@ class Node:
 
     def _container(self, namespace: str, pod: str, container: str) -> Container:
         for worker in self._workers.values():
-            metadata = worker.pod["metadata"]
-            if (metadata["namespace"], metadata["name"]) == (namespace, pod):
+            if key_of(worker.pod) == (namespace, pod):
                 for one in worker.containers:
                     if one.name == container:
                         return one
@@ -132,27 +133,27 @@ class Node:
         )
 
     def out_of_memory(self, pod_uid: str) -> None:
-        """Kill the pod's container for using more memory than it may."""
+        """Kill the pod's container as if it had used too much memory."""
         self._workers[pod_uid].out_of_memory()
 
     def lose_gpus(self, count: int) -> None:
-        """Lose so many GPUs, idle ones first and then the youngest pods'; 0 gives all back.
+        """Lose a number of GPUs, idle ones first and then the youngest pods'; 0 gives all back.
 
-        A device plugin reports them unhealthy: the node still has the capacity, and cannot
-        allocate it.
+        A device plugin reports them unhealthy: the node keeps the capacity, but cannot allocate
+        it.
         """
         self._lost = min(count, self.gpus)
         left = self.gpus - self._lost
         node = self._store.find("Node", None, self.name)
-        if node is not None and node["status"]["allocatable"].get(GPU) != str(left):
-            node["status"]["allocatable"] = {**node["status"]["allocatable"], GPU: str(left)}
+        if node is not None:
+            node["status"]["allocatable"][GPU_RESOURCE] = str(left)
             self._store.update_status("Node", node)
         for worker in self._workers.values():
             left -= worker.gpus
             worker.lose_gpu(left < 0)
 
     def _pod(self, pod: Object) -> None:
-        """Hear of a pod; one that cannot be run must not stop the others."""
+        """Follow a change of a pod; one that cannot be run must not stop the others."""
         try:
             self._follow(pod)
         except Exception:
@@ -162,10 +163,9 @@ class Node:
         if at(pod, "spec", "nodeName") != self.name:
             return
         uid = pod["metadata"]["uid"]
-        finished = at(pod, "status", "phase") in ("Succeeded", "Failed")
-        if uid not in self._workers and not finished:
+        if uid not in self._workers and not finished(pod):
             self._start(uid, pod)
-        if "deletionTimestamp" in pod["metadata"] and uid in self._workers:
+        if deleting(pod) and uid in self._workers:
             self._workers[uid].terminate(pod)
 
     def _start(self, uid: str, pod: Object) -> None:
@@ -188,7 +188,7 @@ class Node:
             worker.refuse(
                 "UnexpectedAdmissionError",
                 "Allocate failed due to requested number of devices unavailable for "
-                f"nvidia.com/gpu. Requested: {worker.gpus}, Available: {free}, which is unexpected",
+                f"{GPU_RESOURCE}. Requested: {worker.gpus}, Available: {free}, which is unexpected",
             )
             return
         self._workers[uid] = worker
@@ -206,7 +206,7 @@ class Node:
 
 
 def _report(task: asyncio.Task[None]) -> None:
-    """Log what ended a pod's task, other than its end."""
+    """Log the error that ended a pod's task."""
     with suppress(asyncio.CancelledError):
         if error := task.exception():
             log.error("a pod's worker failed", exc_info=error)

@@ -1,4 +1,4 @@
-"""One pod's life on the node: mount, start, probe, drain, stop."""
+"""How does a pod live on the node: mount, start, probe, drain, stop?"""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from functools import partial
 from typing import Any
 
 from qwenkit.errors import NotReady
+from qwenkit.sandbox.controllers.clock import loop_time
 from qwenkit.sandbox.controllers.events import EventRecorder
+from qwenkit.sandbox.controllers.knative.queue_proxy import QUEUE_PROXY
+from qwenkit.sandbox.controllers.seed import GPU_RESOURCE
 from qwenkit.sandbox.kube.api_error import ApiError
 from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
 from qwenkit.sandbox.kube.store import ObjectStore
 from qwenkit.sandbox.kubelet import environment, probes, volumes
 from qwenkit.sandbox.kubelet.child import Programs
-from qwenkit.sandbox.kubelet.container import QUEUE_PROXY, Container
+from qwenkit.sandbox.kubelet.container import Container
 from qwenkit.sandbox.kubelet.prober import Prober
 from qwenkit.sandbox.kubelet.serving import Machine
-from qwenkit.sandbox.kubelet.status import GPU, PodFacts, pod_status
+from qwenkit.sandbox.kubelet.status import PodFacts, pod_status
 from qwenkit.sandbox.kubelet.timing import NodeTiming
 
 HOST_IP = "10.10.0.1"
@@ -51,7 +54,7 @@ class PodWorker:
         self._deleted = asyncio.Event()
         self._probes: list[asyncio.Task[None]] = []
         metadata, spec = pod["metadata"], pod["spec"]
-        # As the kubelet names a pod in messages.
+        # The name of a pod in the kubelet's messages.
         name = f"{metadata['name']}_{metadata['namespace']}({metadata['uid']})"
         self.containers = [
             Container(
@@ -64,7 +67,7 @@ class PodWorker:
             for one in spec["containers"]
         ]
 
-    # What others ask
+    # For the node
 
     @property
     def gpus(self) -> int:
@@ -86,7 +89,7 @@ class PodWorker:
         return next((one.server.url for one in self.containers if one.server), None)
 
     async def answers(self) -> bool:
-        """Return what the pod answers to the activator's probe."""
+        """Return whether the pod passes the activator's probe."""
         proxy = self._queue_proxy()
         if proxy is None or not proxy.running:
             return proxy is None and not self.draining and self.address() is not None
@@ -100,7 +103,7 @@ class PodWorker:
         )
 
     def out_of_memory(self) -> None:
-        """Have the container that serves killed, as the kernel does."""
+        """Kill the user's container, as the kernel does when memory runs out."""
         for one in self.containers:
             if one.name != QUEUE_PROXY:
                 one.crash(_OOM, reason="OOMKilled")
@@ -111,7 +114,7 @@ class PodWorker:
             one.lose_gpu(lost)
 
     def refuse(self, reason: str, message: str) -> None:
-        """Fail the pod before anything of it runs."""
+        """Fail the pod before any of its containers runs."""
         self._stopped = True
         self.event("", "Warning", reason, message)
         if (pod := self._current()) is not None:
@@ -119,11 +122,11 @@ class PodWorker:
             self._store.update_status("Pod", pod)
 
     def terminate(self, pod: Object) -> None:
-        """Hear that the pod is being deleted."""
+        """Begin to stop the pod, which is being deleted."""
         self.pod = pod
         self._deleted.set()
 
-    # What containers say
+    # For the containers
 
     def environment(self, container: Mapping[str, Any]) -> dict[str, str]:
         """Return the variables of a container; see ``environment.resolve``."""
@@ -142,7 +145,7 @@ class PodWorker:
         facts = PodFacts(
             generation=pod["metadata"].get("generation", 1),
             host_ip=HOST_IP,
-            # Known to the API once a container runs, as recorded.
+            # The API has it when a container runs, as recorded.
             pod_ip=self._pod_ip if any(one.state.container_id for one in self.containers) else None,
             start_time=self._start_time,
             sandbox_ready=self._sandbox_ready,
@@ -194,11 +197,12 @@ class PodWorker:
 
     async def _mount(self) -> dict[str, Any]:
         wait = self.timing.mount_backoff_s
-        ready_at = asyncio.get_running_loop().time() + self._mount_delay()
-        patience = volumes.Patience(ready_at, self.timing.mount_timeout_s)
+        ready_at, timeout_s = loop_time() + self._mount_delay(), self.timing.mount_timeout_s
         while True:
             try:
-                return await volumes.mount(self._store, self.pod, patience)
+                return await volumes.mount(
+                    self._store, self.pod, ready_at=ready_at, timeout_s=timeout_s
+                )
             except NotReady as error:
                 self.event("", "Warning", "FailedMount", error.what)
             await asyncio.sleep(wait)
@@ -221,15 +225,15 @@ class PodWorker:
         try:
             self._store.delete("Pod", metadata["namespace"], metadata["name"], grace_seconds=0)
         except ApiError:
-            # Someone deleted it by force meanwhile.
+            # Somebody has deleted it by force meanwhile.
             return
 
     async def _drain(self) -> None:
-        """Wait until no request is left, and a queue-proxy has been quiet for its time."""
+        """Wait until no request is left, and none has come for the queue-proxy's drain time."""
         grace = self.pod["metadata"].get("deletionGracePeriodSeconds", 30)
-        begun = asyncio.get_running_loop().time()
+        begun = loop_time()
         quiet_s = self.timing.drain_s if self._queue_proxy() else 0.0
-        while (now := asyncio.get_running_loop().time()) < begun + grace:
+        while (now := loop_time()) < begun + grace:
             busy = [await one.server.last_busy() for one in self.containers if one.server]
             if now >= max([begun, *busy]) + quiet_s:
                 return
@@ -240,15 +244,15 @@ class PodWorker:
     def _started(self, container: Container) -> None:
         """Begin to probe a container that has just started."""
         self._probes = [task for task in self._probes if not task.done()]
-        self._probes += Prober(container, self, self._ask).start()
+        self._probes += Prober(container, self, self._probe_once).start()
 
-    async def _ask(self, container: Container, probe: Object) -> str | None:
+    async def _probe_once(self, container: Container, probe: Object) -> str | None:
         if probes.is_queue_proxy(probe):
             return None if await self.answers() else "HTTP probe failed with statuscode: 503"
         return await probes.check(probe, container.state.spec, self.listener, self._pod_ip)
 
     def _current(self) -> Object | None:
-        """Return the pod as it is now, or None if it or its name has passed to another."""
+        """Return the pod as it is now, or None if it is gone or its name is another pod's."""
         metadata = self.pod["metadata"]
         pod = self._store.find("Pod", metadata["namespace"], metadata["name"])
         return pod if pod and pod["metadata"]["uid"] == metadata["uid"] else None
@@ -259,13 +263,13 @@ class PodWorker:
     def _user_port(self) -> int | None:
         """Return the port that a Knative pod serves on, or the first that the pod declares."""
         if proxy := self._queue_proxy():
-            for one in proxy.state.spec.get("env", []):
-                if one["name"] == "USER_PORT":
-                    return int(one["value"])
+            env = {one["name"]: one.get("value") for one in proxy.state.spec.get("env", [])}
+            if env.get("USER_PORT"):
+                return int(env["USER_PORT"])
         ports = [port for one in self.containers for port in one.state.spec.get("ports", [])]
         return int(ports[0]["containerPort"]) if ports else None
 
 
 def _gpus(container: Object) -> int:
     limits = (container.get("resources") or {}).get("limits") or {}
-    return int(limits.get(GPU, 0))
+    return int(limits.get(GPU_RESOURCE, 0))

@@ -1,30 +1,30 @@
-"""Act on the probes of one start of a container: ready or not, restarted or not."""
+"""When is a container ready, and when is it restarted? Its probes decide, from each start on."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 from qwenkit.sandbox.kube.objects import Object
 from qwenkit.sandbox.kubelet import probes
-from qwenkit.sandbox.kubelet.container import Container, Host
+from qwenkit.sandbox.kubelet.container import Container, ContainerHost
 
 STARTUP, READINESS, LIVENESS = "startupProbe", "readinessProbe", "livenessProbe"
-Asker = Callable[[Container, Object], Awaitable[str | None]]
+_SHORTEST_S = 0.02
+ProbeOnce = Callable[[Container, Object], Awaitable[str | None]]
 
 
 class Prober:
     """The probes of a container that has just started; they end with its process.
 
     Args:
-        container: what is probed.
+        container: the container.
         host: its pod.
-        ask: probes once; None when it passes, else the kubelet's words.
+        probe_once: probes once; returns None when the probe passes, else the kubelet's message.
     """
 
-    def __init__(self, container: Container, host: Host, ask: Asker) -> None:
-        self._container, self._host, self._ask = container, host, ask
+    def __init__(self, container: Container, host: ContainerHost, probe_once: ProbeOnce) -> None:
+        self._container, self._host, self._probe_once = container, host, probe_once
         self._spec = container.state.spec
         self._id = container.state.container_id
         self._up = asyncio.Event()
@@ -38,29 +38,41 @@ class Prober:
             state.ready = READINESS not in self._spec
             self._up.set()
         kinds = [kind for kind in (STARTUP, READINESS, LIVENESS) if self._spec.get(kind)]
-        return [asyncio.create_task(self._watch(kind)) for kind in kinds]
+        return [asyncio.create_task(self._run(kind)) for kind in kinds]
 
-    async def _watch(self, kind: str) -> None:
+    async def _run(self, kind: str) -> None:
         if kind != STARTUP:
             await self._up.wait()
-        probe = self._spec[kind]
+        probe, second = self._spec[kind], self._host.timing.probe_s
         if not probes.can_ask(probe):
             why = f"{kind} runs a command or gRPC, which the sandbox does not: it passes"
             self._host.event(self._container.name, "Warning", "NotInSandbox", why)
-        await probes.watch(
-            probes.periods(probe).paced(self._host.timing.probe_s),
-            partial(self._ask, self._container, probe),
-            passed=partial(self._passed, kind),
-            failed=partial(self._failed, kind),
-            broken=partial(self._broken, kind),
-            goes_on=partial(self._goes_on, kind),
-        )
+        # 0 and absent mean the default.
+        period_s = max((probe.get("periodSeconds") or 10) * second, _SHORTEST_S)
+        successes, failures = probe.get("successThreshold") or 1, probe.get("failureThreshold") or 3
+        passed = failed = 0
+        await asyncio.sleep((probe.get("initialDelaySeconds") or 0) * second)
+        while self._goes_on(kind):
+            problem = await self._probe_once(self._container, probe)
+            if not self._goes_on(kind):
+                return
+            if problem is None:
+                passed, failed = passed + 1, 0
+                if passed == successes:
+                    self._succeed(kind)
+            else:
+                passed, failed = 0, failed + 1
+                message = f"{_name(kind).capitalize()} probe failed: {problem}"
+                self._host.event(self._container.name, "Warning", "Unhealthy", message)
+                if failed == failures:
+                    self._fail(kind)
+            await asyncio.sleep(period_s)
 
     def _goes_on(self, kind: str) -> bool:
         same = self._container.running and self._container.state.container_id == self._id
         return same and not (kind == STARTUP and self._up.is_set())
 
-    def _passed(self, kind: str) -> None:
+    def _succeed(self, kind: str) -> None:
         state = self._container.state
         if kind == STARTUP:
             self._up.set()
@@ -70,17 +82,16 @@ class Prober:
             state.ready = True
         self._host.publish()
 
-    def _failed(self, kind: str, why: str) -> None:
-        name = kind.removesuffix("Probe").capitalize()
-        message = f"{name} probe failed: {why}"
-        self._host.event(self._container.name, "Warning", "Unhealthy", message)
-
-    def _broken(self, kind: str) -> None:
+    def _fail(self, kind: str) -> None:
         if kind == READINESS:
             self._container.state.ready = False
             self._host.publish()
             return
         name = self._container.name
-        why = f"Container {name} failed {kind.removesuffix('Probe')} probe, will be restarted"
+        why = f"Container {name} failed {_name(kind)} probe, will be restarted"
         self._host.event(name, "Normal", "Killing", why)
         self._container.kill()
+
+
+def _name(kind: str) -> str:
+    return kind.removesuffix("Probe")

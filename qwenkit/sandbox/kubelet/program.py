@@ -1,13 +1,13 @@
-r"""What a container does, read from its command line; nothing is executed.
+r"""What does a container do? Its command line is read, and not executed.
 
 | command line | what happens |
 |---|---|
 | ``python3 -m vllm.entrypoints.openai.api_server FLAGS`` | the engine, with these flags |
 | ``vllm serve MODEL FLAGS`` | the same |
 | an image ``vllm-openai`` without a command | the same, with ``args`` as flags |
-| ``qwenkit upload …``, not in a shell | that, really: see ``upload.py`` |
-| ``echo``, ``sleep``, ``exit``, ``true``, ``false`` | that |
-| ``set``, ``export``, ``cd`` and the like | nothing |
+| ``qwenkit upload …``, not in a shell | the upload really runs: see ``upload.py`` |
+| ``echo``, ``sleep``, ``exit``, ``true``, ``false`` | the same as in a shell |
+| ``set``, ``export``, ``cd`` and similar ones | nothing |
 | ``sh -c "…"`` with ``;``, ``&&``, ``\|\|``, newlines | one after the other |
 | anything else | runs and never listens |
 """
@@ -24,7 +24,7 @@ _SHELLS = {"sh", "bash", "ash", "dash"}
 _PYTHONS = re.compile(r"python3?(\.\d+)?")
 _MODULE = "vllm.entrypoints.openai.api_server"
 _SILENT = {":", "cd", "export", "set", "true", "ulimit", "umask", "unset"}
-# A comment, or what may hold a # that begins none.
+# A comment, or a quoted text in which # does not begin one.
 _COMMENT = re.compile(r"""('[^']*'|"(?:\\.|[^"\\])*"|\\.)|(?<![^\s;&|])#[^\n]*""", re.DOTALL)
 _REDIRECTION = re.compile(r"\s[12]?>(?:&[12]|/dev/\w+)")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|\((\w+)\)|(\w+))")
@@ -33,30 +33,30 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*")
 
 
 @dataclass(frozen=True)
-class Step:
+class Command:
     """One command. ``verb``: serve, upload, echo, sleep, exit, return (its status) or forever."""
 
     verb: str
     args: tuple[str, ...] = ()
     after: str = ";"
-    """What joins it to the step before: ``;``, ``&&`` or ``||``."""
+    """What joins it to the command before: ``;``, ``&&`` or ``||``."""
 
 
-def read(container: Mapping[str, Any]) -> list[Step]:
-    """Return what a container of a pod's spec does."""
+def read(container: Mapping[str, Any]) -> list[Command]:
+    """Return the commands of a container of a pod's spec."""
     env = {one["name"]: one.get("value", "") for one in container.get("env", [])}
     command, args = container.get("command") or [], container.get("args") or []
     if not command and _image_name(container["image"]) == "vllm-openai":
-        return [Step("serve", tuple(_expand(arg, env) for arg in args))]
+        return [Command("serve", tuple(_expand(arg, env) for arg in args))]
     line = [*command, *args]
     if len(line) >= 3 and _base(line[0]) in _SHELLS and line[1] in ("-c", "-ec", "-lc"):
         return list(_script(_expand(line[2], env)))
     if line[:2] == ["qwenkit", "upload"]:
-        return [Step("upload", tuple(_substituted(word, env) for word in line[2:]))]
-    return [_step([_expand(word, env) for word in line], ";")]
+        return [Command("upload", tuple(_substituted(word, env) for word in line[2:]))]
+    return [_command([_expand(word, env) for word in line], ";")]
 
 
-def _script(script: str) -> Iterator[Step]:
+def _script(script: str) -> Iterator[Command]:
     text = _COMMENT.sub(lambda found: found[1] or "", script.replace("\\\n", " "))
     text = _REDIRECTION.sub(" ", text)
     lexer = shlex.shlex(text, posix=True, punctuation_chars=";&|\n")
@@ -66,9 +66,9 @@ def _script(script: str) -> Iterator[Step]:
     try:
         words = list(lexer)
     except ValueError:
-        # An open quote: the shell would refuse it.
-        yield Step("echo", ("sh: 1: Syntax error: Unterminated quoted string",))
-        yield Step("exit", ("2",))
+        # An open quote: a shell refuses it.
+        yield Command("echo", ("sh: 1: Syntax error: Unterminated quoted string",))
+        yield Command("exit", ("2",))
         return
     after, current = ";", list[str]()
     for word in [*words, "\n"]:
@@ -76,29 +76,29 @@ def _script(script: str) -> Iterator[Step]:
             current.append(word)
             continue
         if current:
-            yield _step(current, after)
+            yield _command(current, after)
             after, current = ";", []
         if word.strip() in ("&&", "||"):
             after = word.strip()
 
 
-def _step(words: Sequence[str], after: str) -> Step:
+def _command(words: Sequence[str], after: str) -> Command:
     words = list(words)
     while words and (words[0] == "exec" or _ASSIGNMENT.fullmatch(words[0])):
         words.pop(0)
     if not words or words[0] in _SILENT:
-        return Step("return", ("0",), after)
+        return Command("return", ("0",), after)
     name, rest = _base(words[0]), tuple(words[1:])
     if _PYTHONS.fullmatch(name) and _MODULE in rest and "-m" in rest:
-        return Step("serve", rest[rest.index(_MODULE) + 1 :], after)
+        return Command("serve", rest[rest.index(_MODULE) + 1 :], after)
     if name == "vllm" and rest[:1] == ("serve",):
         model = ("--model", rest[1]) if rest[1:] and not rest[1].startswith("-") else ()
-        return Step("serve", (*model, *rest[2 if model else 1 :]), after)
+        return Command("serve", (*model, *rest[2 if model else 1 :]), after)
     if name == "false":
-        return Step("return", ("1",), after)
+        return Command("return", ("1",), after)
     if name in ("echo", "exit") or (name == "sleep" and len(rest) == 1 and _is_time(rest[0])):
-        return Step(name, rest, after)
-    return Step("forever", tuple(words), after)
+        return Command(name, rest, after)
+    return Command("forever", tuple(words), after)
 
 
 def _expand(text: str, env: Mapping[str, str]) -> str:
@@ -106,7 +106,7 @@ def _expand(text: str, env: Mapping[str, str]) -> str:
 
 
 def _substituted(text: str, env: Mapping[str, str]) -> str:
-    """Expand a word as Kubernetes does: ``$(NAME)`` if there is such a variable, ``$$`` to $."""
+    """Expand a word as Kubernetes does: ``$(NAME)`` if the variable exists, ``$$`` to ``$``."""
 
     def value(found: re.Match[str]) -> str:
         return "$" if found[0] == "$$" else env.get(found[1], found[0])

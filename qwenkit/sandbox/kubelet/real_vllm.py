@@ -1,7 +1,7 @@
-"""A vLLM of this machine in place of the modelled engine: found, asked, run on a pod's files.
+"""How does a vLLM of this machine serve in place of the modelled engine?
 
-It runs on the CPU, so its times are this machine's; ``vllm_flags.py`` says what becomes of the
-container's flags. It reads a copy of the mounted files, and sees neither network nor secrets.
+It runs on the CPU, so its times are this machine's; ``vllm_flags.py`` translates the container's
+flags. It reads a copy of the mounted files, and sees neither network nor secrets.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from pathlib import Path, PurePosixPath
 import aiohttp
 
 from qwenkit.errors import SandboxError, SettingsError
+from qwenkit.sandbox.controllers.clock import loop_time
 from qwenkit.sandbox.http import LOOPBACK
 from qwenkit.sandbox.kubelet import child, vllm_flags
-from qwenkit.sandbox.kubelet.vllm_flags import Line
+from qwenkit.sandbox.kubelet.vllm_flags import VllmCommandLine
 
 VARIABLE = "QWENKIT_VLLM"
 _FIX = (
@@ -35,7 +36,7 @@ _FIX = (
 _VERSION = re.compile(r"\d+\.\d+\S*")
 _VERSION_TIMEOUT_S = 180
 _POLL_S = 0.2
-_ASK_S = 1.0
+_METRICS_EVERY_S = 1.0
 _BUSY = re.compile(r"^vllm:num_requests_(?:running|waiting)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 _DONE = re.compile(r"^vllm:request_success_total(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 _OFFLINE = {
@@ -45,8 +46,8 @@ _OFFLINE = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_DO_NOT_TRACK": "1",
 }
-# Several pods share the machine: one thread and the least KV cache (1 GiB) each, no cores of
-# their own. Sockets get relative names, since those of a deep folder would be too long.
+# Several pods share the machine: each gets one thread and the smallest KV cache (1 GiB), and is
+# bound to no cores. Sockets have relative names: a deep folder's full path would be too long.
 _SMALL = {
     "OMP_NUM_THREADS": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -58,7 +59,7 @@ _SMALL = {
 
 @dataclass(frozen=True)
 class Vllm:
-    """A vLLM of this machine, and where its pods' programs have their folders."""
+    """A vLLM of this machine, and the folders of the programs that pods run."""
 
     path: str
     version: str
@@ -70,7 +71,7 @@ def find() -> tuple[str, str]:
 
     Raises:
         SettingsError: there is none.
-        SandboxError: it does not tell its version.
+        SandboxError: it does not print its version.
     """
     given = os.environ.get(VARIABLE, "")
     path = shutil.which(given or "vllm")
@@ -83,7 +84,7 @@ def find() -> tuple[str, str]:
 
 
 def _version(path: str) -> str:
-    said, problem = "", f"no answer within {_VERSION_TIMEOUT_S} s"
+    printed, problem = "", f"no answer within {_VERSION_TIMEOUT_S} s"
     with tempfile.TemporaryDirectory() as home, suppress(subprocess.TimeoutExpired):
         done = subprocess.run(
             [path, "--version"],
@@ -94,22 +95,24 @@ def _version(path: str) -> str:
             timeout=_VERSION_TIMEOUT_S,
             check=False,
         )
-        said = next(reversed(done.stdout.split()), "") if done.returncode == 0 else ""
-        problem = next(reversed(done.stderr.strip().splitlines()), f"it said {said!r}")
-    if not _VERSION.fullmatch(said):
-        raise SandboxError(f"`{path} --version` tells no version", problem, _FIX)
-    return said
+        printed = next(reversed(done.stdout.split()), "") if done.returncode == 0 else ""
+        problem = next(reversed(done.stderr.strip().splitlines()), f"it printed {printed!r}")
+    if not _VERSION.fullmatch(printed):
+        raise SandboxError(f"`{path} --version` prints no version", problem, _FIX)
+    return printed
 
 
 @dataclass
 class RealServer:
-    """A vLLM that runs. ``url`` is None until it listens."""
+    """A vLLM that runs."""
 
     port: int
-    process: child.Child
+    """The port that the container serves on."""
+    process: child.ChildProcess
     url: str | None = None
+    """Where it really listens; None until it does."""
     stop_code: int = 143
-    """Of a server stopped by SIGTERM; its own once it has ended."""
+    """The exit status after SIGTERM; the real one when it has ended."""
     _busy_until: float = 0.0
     _asked: float = -math.inf
     _done: float = 0.0
@@ -119,16 +122,16 @@ class RealServer:
         return await self.process.ended()
 
     async def last_busy(self) -> float:
-        """Return when a request last was there, on the loop's clock; infinity while one is."""
-        if asyncio.get_running_loop().time() >= self._asked + _ASK_S:
-            self._asked = asyncio.get_running_loop().time()
+        """Return the loop's time of the last request; infinity while one is in flight."""
+        if loop_time() >= self._asked + _METRICS_EVERY_S:
+            self._asked = loop_time()
             await self._ask()
         return self._busy_until
 
     async def _ask(self) -> None:
         if self.url is None:
             return
-        timeout = aiohttp.ClientTimeout(total=5 * _ASK_S)
+        timeout = aiohttp.ClientTimeout(total=5 * _METRICS_EVERY_S)
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,
@@ -141,18 +144,18 @@ class RealServer:
         if any(map(float, _BUSY.findall(text))):
             self._busy_until = math.inf
         elif done > self._done or self._busy_until == math.inf:
-            self._busy_until = asyncio.get_running_loop().time()
+            self._busy_until = loop_time()
         self._done = done
 
 
 @asynccontextmanager
 async def serving(
-    vllm: Vllm, line: Line, files: Mapping[str, bytes], log: Callable[[str], None]
+    vllm: Vllm, line: VllmCommandLine, files: Mapping[str, bytes], log: Callable[[str], None]
 ) -> AsyncIterator[RealServer]:
     """Start vLLM on a pod's files and stop it when the block is left.
 
     Raises:
-        SandboxError: the files or the flags cannot be given to it, as for the modelled engine.
+        SandboxError: the files or the flags are wrong, as for the modelled engine.
     """
     port = _free_port()
     with vllm.programs.private() as home:
@@ -179,7 +182,7 @@ async def serving(
 
 
 async def _listens(server: RealServer, port: int) -> None:
-    """Set the server's address once somebody accepts connections at its port."""
+    """Set the server's address when its port accepts connections."""
     while server.url is None:
         await asyncio.sleep(_POLL_S)
         with suppress(OSError):

@@ -1,66 +1,40 @@
-"""Run a vLLM server line in a container: the modelled engine, or a vLLM of this machine.
+"""What runs for a vLLM command in a container: the modelled engine, or a vLLM of this machine?
 
-The modelled one: flags, files, GPU, load time, then a real listener.
+The modelled one checks flags, files and GPU, takes its load time, and then really listens.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
 
 from qwenkit.errors import QwenkitError, SandboxError
 from qwenkit.sandbox.engine import checkpoint, flags, hardware
 from qwenkit.sandbox.engine.server import VERSION, EngineServer
 from qwenkit.sandbox.http import listen
 from qwenkit.sandbox.kubelet import real_vllm, vllm_flags
-from qwenkit.sandbox.kubelet.real_vllm import Vllm
+from qwenkit.sandbox.kubelet.real_vllm import RealServer, Vllm
 from qwenkit.sandbox.kubelet.volumes import Mount
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a container runs on. ``gpus`` is what it may use of them."""
+    """What a container runs on. ``gpus`` is the number of GPUs that it may use."""
 
     gpu: str
     gpus: int
     load_s: float
     time_scale: float
     vllm: Vllm | None = None
-    """What serves in place of the modelled engine."""
-
-
-class Serving(Protocol):
-    """A server of a container."""
-
-    @property
-    def port(self) -> int:
-        """The container's port that it stands behind."""
-
-    @property
-    def url(self) -> str | None:
-        """Where it really listens, or None as long as it does not."""
-
-    @property
-    def stop_code(self) -> int:
-        """The exit status of a server that was told to stop."""
-
-    async def ended(self) -> int:
-        """Wait until it ends by itself; return its exit status."""
-
-    async def last_busy(self) -> float:
-        """Return when a request last was there, on the loop's clock; infinity while one is."""
+    """Serves in place of the modelled engine."""
 
 
 @dataclass(frozen=True)
-class Server:
-    """The modelled engine, listening."""
+class ModelledServer:
+    """The modelled engine, listening. See ``RealServer`` for the fields."""
 
     port: int
     url: str
@@ -72,7 +46,7 @@ class Server:
         """Wait until its engine dies.
 
         Raises:
-            SandboxError: it died; ``what`` goes to the container's log.
+            SandboxError: always; ``what`` goes to the container's log.
         """
         error = await self.engine.failure()
         raise SandboxError(
@@ -83,8 +57,11 @@ class Server:
         )
 
     async def last_busy(self) -> float:
-        """Return when a request last came or ended; infinity while one is in flight."""
+        """Return the loop's time of the last request; infinity while one is in flight."""
         return math.inf if self.engine.in_flight else self.engine.last_request
+
+
+Serving = ModelledServer | RealServer
 
 
 @asynccontextmanager
@@ -94,8 +71,8 @@ async def serving(
     """Start a server and stop it when the block is left.
 
     Raises:
-        SandboxError: the process ends instead: ``what`` goes to its log,
-            ``context["exit_code"]`` is its status.
+        SandboxError: the process ends instead. ``what`` goes to its log,
+            ``context["exit_code"]`` is its exit status.
     """
     if machine.vllm is None:
         async with _modelled(argv, mounts, machine, log) as server:
@@ -111,7 +88,7 @@ async def serving(
 @asynccontextmanager
 async def _modelled(
     argv: Sequence[str], mounts: Sequence[Mount], machine: Machine, log: Callable[[str], None]
-) -> AsyncIterator[Server]:
+) -> AsyncIterator[ModelledServer]:
     chosen = flags.parse(argv)
     log(f"INFO api_server.py:151] vLLM API server version {VERSION}")
     log(f"INFO llm_engine.py:98] Initializing an LLM engine (v{VERSION}) with model={chosen.model}")
@@ -130,7 +107,7 @@ async def _modelled(
     listening = await listen(engine.app())
     log(f"INFO:     Uvicorn running on http://0.0.0.0:{chosen.port} (Press CTRL+C to quit)")
     try:
-        yield Server(chosen.port, listening.url, engine)
+        yield ModelledServer(chosen.port, listening.url, engine)
     finally:
         await listening.close()
 
@@ -149,7 +126,7 @@ async def _files(folder: str, mounts: Sequence[Mount]) -> dict[str, bytes]:
         if folder == mount.path or folder.startswith(f"{mount.path.rstrip('/')}/"):
             inner = folder.removeprefix(mount.path).strip("/")
             try:
-                return await mount.bucket.read(f"{inner}/" if inner else "")
+                return await mount.folder.read(f"{inner}/" if inner else "")
             except QwenkitError as error:
                 raise checkpoint.failure("OSError", f"{error.what}: {error.why}") from error
     if folder.startswith("/"):

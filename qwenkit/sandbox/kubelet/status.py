@@ -1,4 +1,4 @@
-"""The status that a kubelet writes of a pod. Pure: containers in, status out."""
+"""What status does a kubelet write of a pod? Pure: containers in, status out."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any
 from qwenkit.sandbox.kube.objects import Object
 
 _MILLI, _UNLIMITED = "m", "9007199254740988Ki"
-GPU = "nvidia.com/gpu"
 
 
 @dataclass
 class ContainerState:
-    """One container as its status shows it."""
+    """The state of a container, as its pod's status shows it."""
 
     spec: Mapping[str, Any]
     state: Object = field(default_factory=lambda: {"waiting": {"reason": "ContainerCreating"}})
@@ -33,7 +32,7 @@ class ContainerState:
 
 @dataclass(frozen=True)
 class PodFacts:
-    """What a status is made from."""
+    """The facts about a pod that its status shows."""
 
     generation: int
     host_ip: str
@@ -46,7 +45,7 @@ class PodFacts:
 
 
 def pod_status(old: Mapping[str, Any], facts: PodFacts, now: str) -> Object:
-    """Return a pod's status; conditions that others own or that did not change are kept."""
+    """Return a pod's status; it keeps the conditions of others and those that did not change."""
     specs = [one.spec for one in facts.containers]
     resources = _resources(specs)
     status: Object = {
@@ -148,7 +147,7 @@ def _mount(mount: Mapping[str, Any]) -> Object:
 
 
 def _resources(containers: Sequence[Mapping[str, Any]]) -> Object:
-    """Return the pod's requests and limits: the sums of its containers'."""
+    """Return the sums of the containers' requests and limits."""
     total: Object = {}
     for part in ("limits", "requests"):
         sums: dict[str, str] = {}
@@ -163,9 +162,9 @@ def _resources(containers: Sequence[Mapping[str, Any]]) -> Object:
 def _measured(
     resources: Object, containers: Sequence[Mapping[str, Any]], *, stopped: bool
 ) -> Object:
-    """Return what a pod's control group says: no devices, and no limit is a number.
+    """Return the limits and requests of a pod's control group: no devices, a number for no limit.
 
-    Once the pod has stopped, its CPU limit is gone with the group, as recorded.
+    When the pod has stopped, its CPU limit is gone with the group, as recorded.
     """
     kept = {
         part: {name: amount for name, amount in amounts.items() if name in ("cpu", "memory")}
@@ -182,7 +181,7 @@ def _measured(
 
 
 def _plus(one: str, other: str) -> str:
-    """Add two quantities of CPU; of anything else the greater text stands."""
+    """Add two quantities of CPU; of other resources return the greater text."""
     try:
         return f"{_milli(one) + _milli(other)}{_MILLI}"
     except ValueError:

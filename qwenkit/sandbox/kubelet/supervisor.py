@@ -1,8 +1,8 @@
-"""Stand between the sandbox and a program that it runs: neither leaves the program behind.
+"""How does a program end with the sandbox that runs it, even if the sandbox is killed?
 
-``python supervisor.py GRACE_S PROGRAM ARGUMENT …``. Standard input is a pipe from the sandbox;
-its end, also by the sandbox's death, ends the program's whole group with SIGTERM, and with
-SIGKILL after GRACE_S. A pipe, because only Linux can tie a process to the death of its parent.
+``python supervisor.py GRACE_S PROGRAM ARGUMENT …``. Standard input is a pipe from the sandbox.
+When it is closed, also by the sandbox's death, the program's whole group gets SIGTERM, and SIGKILL
+after GRACE_S. A pipe, because only Linux can tie a process to the death of its parent.
 Run by its path: it imports nothing of the project.
 """
 
@@ -22,9 +22,9 @@ _NOT_FOUND = 127
 def main() -> int:
     """Run the program; return its status as a shell shows it."""
     os.setsid()
-    # Whoever cleans up after a dead sandbox sees by this lock that something still runs.
+    # The lock shows to the clean-up after a dead sandbox that the program still runs.
     fcntl.flock(os.open("..", os.O_RDONLY), fcntl.LOCK_SH)
-    # A handler, since the program would inherit that the signal is ignored.
+    # A handler, because the program would inherit an ignored signal.
     signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         program = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""How long a node takes for its steps, in the cluster's seconds."""
+"""How long does a node take for its steps, in the cluster's seconds?"""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ class NodeTiming:
     accept_s: float = 0.04
     """From bound to the first status."""
     mount_s: float = 0.3
-    """Of the volumes, where nothing is wrong with them."""
+    """To mount the volumes, if they are all right."""
     sandbox_s: float = 0.1
-    """Until the pod's sandbox and network are there."""
+    """To create the pod's sandbox and network."""
     pull_s: float = 0.0
-    """Of an image that the node has not got; 0: all are present."""
+    """To pull an image that the node does not have; 0: it has them all."""
     create_s: float = 0.02
     start_s: float = 0.08
     load_s: float = 45.0
     """From the server's start until it listens: 9 GB at 200 MB/s."""
     drain_s: float = 30.0
-    """A queue-proxy's quiet time before it lets its pod stop."""
+    """Without a request before a queue-proxy lets its pod stop."""
     remove_s: float = 0.8
     """From stopped containers until the pod is gone."""
     sync_s: float = 1.0
-    """Until the kubelet has noticed that a container ended."""
+    """Until the kubelet notices that a container has ended."""
     resync_s: float = 11.0
-    """Between two looks at a pod whose container backs off."""
+    """Between two checks of a pod whose container backs off."""
     crash_backoff_s: float = 10.0
     crash_backoff_max_s: float = 300.0
     mount_timeout_s: float = 120.0
-    """That the kubelet gives a driver for one try to mount a volume."""
+    """The limit for one try of a driver to mount a volume."""
     mount_backoff_s: float = 0.5
     mount_backoff_max_s: float = 122.0
     pull_backoff_s: float = 10.0

@@ -1,6 +1,6 @@
-"""The one command of ours that a pod really runs: ``qwenkit upload``, in the transfer image.
+"""How does a pod run ``qwenkit upload``? Really, in the transfer image only.
 
-The image stands for the project itself, so the program is the one that runs the sandbox.
+The image stands for the project itself: the program is the one that runs the sandbox.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ async def upload(
     programs: child.Programs | None,
     log: Callable[[str], None],
 ) -> int:
-    """Run it with the container's environment and a home of its own; return its exit status.
+    """Run it with the container's environment and a private home; return its exit status.
 
     Args:
-        args: what follows ``qwenkit upload``.
-        image: the container's.
-        env: the container's.
-        programs: where its home is; None where the node runs no programs.
+        args: the arguments after ``qwenkit upload``.
+        image: the container's image.
+        env: the container's environment.
+        programs: the folder for its home; None if the node runs no programs.
         log: gets its lines.
     """
     if image != TRANSFER_IMAGE or programs is None:

@@ -1,60 +1,34 @@
-"""What becomes of a container's vLLM flags when a real vLLM runs them on this machine's CPU.
+"""Which flags does a real vLLM get on this machine's CPU for those of a container?
 
-The container's line was written for vLLM 0.4.1 on a GPU in a pod. A flag that stands in
-``LEFT_OUT`` is dropped, with the reason; those that say where the server listens, what it
-serves and how it computes are replaced; every other flag, known or not, is passed on.
+The container's command was written for vLLM 0.4.1 on a GPU in a pod. A flag in ``LEFT_OUT`` is
+dropped, with the reason; the flags for address, model and number format are replaced; every other
+flag, known or not, is passed on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from qwenkit.errors import SandboxError
 from qwenkit.sandbox.http import LOOPBACK
 
-_NO_GPU = "there is no GPU"
-_ONE = "it is one process on one CPU"
-_OLD = "newer vLLM has no such flag"
-_PLAIN = "the gateway speaks plain HTTP to a port"
-_FOREIGN = "code from a bucket does not run on this machine"
-
-LEFT_OUT: Mapping[str, str] = {
-    "--quantization": "the sandbox's model is not quantised",
-    "--quantization-param-path": "the sandbox's model is not quantised",
-    "--trust-remote-code": _FOREIGN,
-    "--gpu-memory-utilization": _NO_GPU,
-    "--num-gpu-blocks-override": _NO_GPU,
-    "--kv-cache-dtype": _NO_GPU,
-    "--cpu-offload-gb": _NO_GPU,
-    "--disable-custom-all-reduce": _NO_GPU,
-    "--device": _NO_GPU,
-    "--tensor-parallel-size": _ONE,
-    "--pipeline-parallel-size": _ONE,
-    "--data-parallel-size": _ONE,
-    "--worker-use-ray": _ONE,
-    "--engine-use-ray": _ONE,
-    "--ray-workers-use-nsight": _ONE,
-    "--hf-token": "it works without a network",
-    "--download-dir": "it works without a network",
-    "--ssl-keyfile": _PLAIN,
-    "--ssl-certfile": _PLAIN,
-    "--ssl-ca-certs": _PLAIN,
-    "--ssl-cert-reqs": _PLAIN,
-    "--uds": _PLAIN,
-    "--swap-space": _OLD,
-    "--disable-log-requests": _OLD,
-    "--use-v2-block-manager": _OLD,
-    "--max-context-len-to-capture": _OLD,
-    "--max-seq-len-to-capture": _OLD,
-    "--num-lookahead-slots": _OLD,
-    "--scheduler-delay-factor": _OLD,
-    "--guided-decoding-backend": _OLD,
-    "--tokenizer-pool-size": _OLD,
-    "--tokenizer-pool-type": _OLD,
-    "--tokenizer-pool-extra-config": _OLD,
-    "--lora-extra-vocab-size": _OLD,
+_REASONS = {
+    "the sandbox's model is not quantised": "--quantization --quantization-param-path",
+    "code from a bucket does not run on this machine": "--trust-remote-code",
+    "there is no GPU": "--gpu-memory-utilization --num-gpu-blocks-override --kv-cache-dtype "
+    "--cpu-offload-gb --disable-custom-all-reduce --device",
+    "it is one process on one CPU": "--tensor-parallel-size --pipeline-parallel-size "
+    "--data-parallel-size --worker-use-ray --engine-use-ray --ray-workers-use-nsight",
+    "it works without a network": "--hf-token --download-dir",
+    "the gateway speaks plain HTTP to a port": "--ssl-keyfile --ssl-certfile --ssl-ca-certs "
+    "--ssl-cert-reqs --uds",
+    "newer vLLM has no such flag": "--swap-space --disable-log-requests --use-v2-block-manager "
+    "--max-context-len-to-capture --max-seq-len-to-capture --num-lookahead-slots "
+    "--scheduler-delay-factor --guided-decoding-backend --tokenizer-pool-size "
+    "--tokenizer-pool-type --tokenizer-pool-extra-config --lora-extra-vocab-size",
 }
+LEFT_OUT = {flag: reason for reason, flags in _REASONS.items() for flag in flags.split()}
 _SHORT = {
     "-q": "--quantization",
     "-tp": "--tensor-parallel-size",
@@ -66,19 +40,19 @@ _REPLACED = {"--model", "--host", "--port", "--dtype", "--enforce-eager", "--api
 
 
 @dataclass(frozen=True)
-class Line:
-    """A container's server line, read: its flags in their order, each with its values."""
+class VllmCommandLine:
+    """The flags of a container's vLLM command in their order, each with its values."""
 
     flags: tuple[tuple[str, tuple[str, ...]], ...]
 
     def last(self, name: str, default: str) -> str:
-        """Return the value that argparse would take, the last one given."""
+        """Return the last value given, which argparse takes."""
         given = [values[-1] for flag, values in self.flags if flag == name and values]
         return given[-1] if given else default
 
     @property
     def model(self) -> str:
-        """Where the container sees its model."""
+        """The path of the model in the container."""
         return self.last("--model", "facebook/opt-125m").rstrip("/")
 
     @property
@@ -86,7 +60,7 @@ class Line:
         """The container's port.
 
         Raises:
-            SandboxError: it is no number: argparse's words, exit status 2.
+            SandboxError: it is not a number: argparse's message, exit status 2.
         """
         text = self.last("--port", "8000")
         if not text.isdecimal():
@@ -96,19 +70,19 @@ class Line:
 
     @property
     def api_key(self) -> str:
-        """The key that requests must carry, or nothing."""
+        """The key that requests must carry, or ""."""
         return self.last("--api-key", "")
 
 
 @dataclass(frozen=True)
 class Translation:
-    """What follows ``vllm``, and what was changed, a line each; neither holds a secret."""
+    """The arguments of ``vllm``, and a note for each change; neither holds a secret."""
 
     argv: tuple[str, ...]
     notes: tuple[str, ...]
 
 
-def read(argv: Sequence[str]) -> Line:
+def read(argv: Sequence[str]) -> VllmCommandLine:
     """Read the arguments of ``python -m vllm.entrypoints.openai.api_server``."""
     found: list[tuple[str, tuple[str, ...]]] = []
     for word in argv:
@@ -119,15 +93,15 @@ def read(argv: Sequence[str]) -> Line:
         elif found:
             name, values = found[-1]
             found[-1] = (name, (*values, word))
-    return Line(tuple(found))
+    return VllmCommandLine(tuple(found))
 
 
-def translate(line: Line, *, folder: str, port: int) -> Translation:
+def translate(line: VllmCommandLine, *, folder: str, port: int) -> Translation:
     """Return the command line for this machine.
 
     Args:
-        line: the container's.
-        folder: where the model's files are here.
+        line: the container's command.
+        folder: the folder of the model's files on this machine.
         port: where the server listens on loopback.
     """
     argv = ["serve", folder, "--host", LOOPBACK, "--port", str(port)]
@@ -140,7 +114,7 @@ def translate(line: Line, *, folder: str, port: int) -> Translation:
     return Translation(tuple(argv), tuple(_notes(line, port)))
 
 
-def _notes(line: Line, port: int) -> Iterator[str]:
+def _notes(line: VllmCommandLine, port: int) -> Iterator[str]:
     for name, values in line.flags:
         if why := LEFT_OUT.get(name):
             shown = () if name in _SECRET else values
@@ -155,6 +129,6 @@ def _notes(line: Line, port: int) -> Iterator[str]:
 
 
 def _here(value: str, model: str, folder: str) -> str:
-    """Return a value that names the model's folder, or a file in it, as it is on this machine."""
+    """Return a value; a path in the model's folder becomes the path on this machine."""
     inside = value == model or value.startswith(f"{model}/")
     return folder + value.removeprefix(model) if inside else value

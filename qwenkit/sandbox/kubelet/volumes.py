@@ -1,6 +1,6 @@
-"""Turn a pod's volumes into what its containers can read: claim → volume → bucket.
+"""Which bucket's folder do a pod's containers see in a volume: claim → volume → bucket?
 
-The checks and their words are those of the kubelet and of the OSS CSI driver.
+The checks and their messages are those of the kubelet and of the OSS CSI driver.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from qwenkit.errors import NotReady, QwenkitError
+from qwenkit.sandbox.controllers.clock import loop_time
+from qwenkit.sandbox.controllers.seed import OSS_DRIVER
 from qwenkit.sandbox.kube.objects import Object, at
 from qwenkit.sandbox.kube.store import ObjectStore
-from qwenkit.sandbox.kubelet.bucket import Bucket, is_local
-
-DRIVER = "ossplugin.csi.alibabacloud.com"
+from qwenkit.sandbox.kubelet.mounted_folder import MountedFolder, is_local
 
 
 @dataclass(frozen=True)
@@ -26,48 +26,34 @@ class Mount:
     """One volume of a container: a bucket's folder at a path."""
 
     path: str
-    bucket: Bucket
+    folder: MountedFolder
 
 
-@dataclass(frozen=True)
-class Patience:
-    """A driver that has a volume ready at ``ready_at``, and how long the kubelet waits for it."""
-
-    ready_at: float
-    timeout_s: float
-
-    async def wait(self, volume_name: str) -> None:
-        """Wait until the driver is ready.
-
-        Raises:
-            NotReady: the kubelet's patience ended first.
-        """
-        left = self.ready_at - asyncio.get_running_loop().time()
-        await asyncio.sleep(max(0.0, min(left, self.timeout_s)))
-        if left > self.timeout_s:
-            _fail(volume_name, _rpc("DeadlineExceeded", "context deadline exceeded"))
-
-
-async def mount(store: ObjectStore, pod: Object, patience: Patience) -> dict[str, Bucket]:
-    """Mount the pod's volumes; return the buckets by the volumes' names in the pod.
+async def mount(
+    store: ObjectStore, pod: Object, *, ready_at: float, timeout_s: float
+) -> dict[str, MountedFolder]:
+    """Mount the pod's volumes; return their folders by the volumes' names in the pod.
 
     Args:
         store: the cluster's objects.
-        pod: whose volumes.
-        patience: how slow the driver is, if it is.
+        pod: the pod.
+        ready_at: the loop's time at which the driver is ready.
+        timeout_s: how long the kubelet waits for the driver.
 
     Raises:
         NotReady: one cannot be mounted; ``what`` is the FailedMount event's message.
     """
-    mounted: dict[str, Bucket] = {}
+    mounted: dict[str, MountedFolder] = {}
     namespace = pod["metadata"]["namespace"]
     for volume in pod["spec"].get("volumes", []):
         if claim := at(volume, "persistentVolumeClaim", "claimName"):
-            bucket, volume_name = _claimed(store, namespace, volume["name"], claim)
-            if patience is not None:
-                await patience.wait(volume_name)
-            await _try(bucket, volume_name)
-            mounted[volume["name"]] = bucket
+            folder, volume_name = _claimed(store, namespace, volume["name"], claim)
+            left = ready_at - loop_time()
+            await asyncio.sleep(max(0.0, min(left, timeout_s)))
+            if left > timeout_s:
+                _fail(volume_name, _rpc("DeadlineExceeded", "context deadline exceeded"))
+            await _try(folder, volume_name)
+            mounted[volume["name"]] = folder
         for kind, field in (("Secret", "secretName"), ("ConfigMap", "name")):
             source = volume.get(kind[0].lower() + kind[1:]) or {}
             wanted = source.get(field)
@@ -76,23 +62,22 @@ async def mount(store: ObjectStore, pod: Object, patience: Patience) -> dict[str
     return mounted
 
 
-def mounts(container: Mapping[str, Any], mounted: Mapping[str, Bucket]) -> list[Mount]:
+def mounts(container: Mapping[str, Any], mounted: Mapping[str, MountedFolder]) -> list[Mount]:
     """Return what a container sees of the mounted volumes, the deepest path first."""
     found = []
     for one in container.get("volumeMounts", []):
-        bucket = mounted.get(one["name"])
-        if bucket is not None:
+        folder = mounted.get(one["name"])
+        if folder is not None:
             inner = one.get("subPath", "").strip("/")
-            prefix = bucket.prefix + (f"{inner}/" if inner else "")
-            narrowed = Bucket(
-                bucket.endpoint, bucket.bucket, prefix, bucket.key_id, bucket.key_secret
-            )
-            found.append(Mount(one["mountPath"].rstrip("/") or "/", narrowed))
+            inside = replace(folder, prefix=folder.prefix + (f"{inner}/" if inner else ""))
+            found.append(Mount(one["mountPath"].rstrip("/") or "/", inside))
     return sorted(found, key=lambda one: -len(one.path))
 
 
-def _claimed(store: ObjectStore, namespace: str, name: str, claim_name: str) -> tuple[Bucket, str]:
-    """Return the bucket behind a claim and the name of its volume."""
+def _claimed(
+    store: ObjectStore, namespace: str, name: str, claim_name: str
+) -> tuple[MountedFolder, str]:
+    """Return the folder behind a claim and the name of its volume."""
     claim = store.find("PersistentVolumeClaim", namespace, claim_name)
     if claim is None:
         _fail(name, f'persistentvolumeclaim "{claim_name}" not found')
@@ -100,26 +85,26 @@ def _claimed(store: ObjectStore, namespace: str, name: str, claim_name: str) -> 
     volume = store.find("PersistentVolume", None, volume_name) if volume_name else None
     if volume is None or at(claim, "status", "phase") not in ("Bound", None):
         _fail(name, f'PVC "{namespace}/{claim_name}" is not bound')
-    return _bucket(store, volume), volume_name
+    return _folder(store, volume), volume_name
 
 
-async def _try(bucket: Bucket, volume_name: str) -> None:
-    """Do the first that a mounted volume does: list the bucket's folder."""
+async def _try(folder: MountedFolder, volume_name: str) -> None:
+    """List the folder, as the driver does first."""
     try:
-        await bucket.list()
+        await folder.list()
     except QwenkitError as error:
-        # The client's words, without what could be a key.
+        # The client's message, without the rest of the error, which may hold a key.
         why = f"{error.what}: {error.why}" if error.why else error.what
         _fail(volume_name, _rpc("Internal", f"failed to mount oss bucket: {why}"))
 
 
-def _bucket(store: ObjectStore, volume: Object) -> Bucket:
+def _folder(store: ObjectStore, volume: Object) -> MountedFolder:
     name = volume["metadata"]["name"]
     csi = volume["spec"].get("csi")
     if csi is None:
         source = next((key for key in volume["spec"] if key in ("nfs", "hostPath", "local")), "?")
-        _fail(name, f"the sandbox's node mounts OSS volumes ({DRIVER}) only, not {source}")
-    if csi.get("driver") != DRIVER:
+        _fail(name, f"the sandbox's node mounts OSS volumes ({OSS_DRIVER}) only, not {source}")
+    if csi.get("driver") != OSS_DRIVER:
         _fail(
             name,
             "kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: driver name "
@@ -134,7 +119,7 @@ def _bucket(store: ObjectStore, volume: Object) -> Bucket:
         why = f"OSS authorization error: {kind}: missing access key in node publish secret"
         _fail(name, _rpc("InvalidArgument", why))
     path = attributes.get("path", "/").strip("/")
-    return Bucket(endpoint, attributes["bucket"], f"{path}/" if path else "", *keys)
+    return MountedFolder(endpoint, attributes["bucket"], f"{path}/" if path else "", *keys)
 
 
 def _endpoint(name: str, kind: str, attributes: Mapping[str, str]) -> str:
@@ -172,7 +157,7 @@ def _plain(host: str) -> bool:
 
 
 def _keys(store: ObjectStore, name: str, csi: Mapping[str, Any]) -> list[str]:
-    """Return the key pair of the volume's Secret, or less than two where one is missing."""
+    """Return the key pair of the volume's Secret, or fewer than two values if one is missing."""
     reference = csi.get("nodePublishSecretRef")
     if not reference:
         return []
@@ -186,7 +171,7 @@ def _keys(store: ObjectStore, name: str, csi: Mapping[str, Any]) -> list[str]:
             f'secrets "{secret_name}" not found',
         )
     data = secret.get("data") or {}
-    # Either of the exact names hides the standard ones, as in the driver.
+    # Either of the exact names takes precedence over the standard ones, as in the driver.
     if data.get("akId") or data.get("akSecret"):
         wanted = [data.get("akId"), data.get("akSecret")]
     else:

@@ -15,7 +15,7 @@ import pytest
 
 from qwenkit.sandbox.kubelet import child, supervisor
 
-Run = Callable[[child.Child], Awaitable[None]]
+Run = Callable[[child.ChildProcess], Awaitable[None]]
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_it_sees_only_where_programs_are(
 def test_all_that_it_started_ends_with_it(programs: child.Programs, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
 
-    async def body(_: child.Child) -> None:
+    async def body(_: child.ChildProcess) -> None:
         await until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
 
     script = f"trap '' TERM; sh -c 'trap \"\" TERM; sleep 1000' & echo $$ $! > {pids}; wait; wait"

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from node_world import COMMAND
 
 from qwenkit.sandbox.kubelet.images import image_id, pull_error
-from qwenkit.sandbox.kubelet.program import Step, read
+from qwenkit.sandbox.kubelet.program import Command, read
 from qwenkit.sandbox.kubelet.status import ContainerState, PodFacts, pod_status
 
 
-def script(text: str, **env: str) -> list[Step]:
+def script(text: str, **env: str) -> list[Command]:
     variables = [{"name": name, "value": value} for name, value in env.items()]
     return read({"image": "x", "command": ["sh", "-c", text], "env": variables})
 
@@ -22,28 +22,31 @@ def script(text: str, **env: str) -> list[Step]:
 @pytest.mark.parametrize(
     ("text", "steps"),
     [
-        ("echo boom >&2; exit 1", [Step("echo", ("boom",)), Step("exit", ("1",))]),
-        ("sleep 1000", [Step("sleep", ("1000",))]),
-        ("echo 'a;b' || false", [Step("echo", ("a;b",)), Step("return", ("1",), "||")]),
-        ("true && exit 3", [Step("return", ("0",)), Step("exit", ("3",), "&&")]),
+        ("echo boom >&2; exit 1", [Command("echo", ("boom",)), Command("exit", ("1",))]),
+        ("sleep 1000", [Command("sleep", ("1000",))]),
+        ("echo 'a;b' || false", [Command("echo", ("a;b",)), Command("return", ("1",), "||")]),
+        ("true && exit 3", [Command("return", ("0",)), Command("exit", ("3",), "&&")]),
         (
             "set -e\necho a # b\necho c",
             [
-                Step("return", ("0",)),
-                Step("echo", ("a",)),
-                Step("echo", ("c",)),
+                Command("return", ("0",)),
+                Command("echo", ("a",)),
+                Command("echo", ("c",)),
             ],
         ),
-        ("python3 app.py --port 8080", [Step("forever", ("python3", "app.py", "--port", "8080"))]),
-        ("sleep 1 2", [Step("forever", ("sleep", "1", "2"))]),
-        ("a | b", [Step("forever", ("a", "|", "b"))]),
-        ("vllm serve /m --port 1", [Step("serve", ("--model", "/m", "--port", "1"))]),
-        ("vllm serve --model /m", [Step("serve", ("--model", "/m"))]),
-        ("vllm bench", [Step("forever", ("vllm", "bench"))]),
+        (
+            "python3 app.py --port 8080",
+            [Command("forever", ("python3", "app.py", "--port", "8080"))],
+        ),
+        ("sleep 1 2", [Command("forever", ("sleep", "1", "2"))]),
+        ("a | b", [Command("forever", ("a", "|", "b"))]),
+        ("vllm serve /m --port 1", [Command("serve", ("--model", "/m", "--port", "1"))]),
+        ("vllm serve --model /m", [Command("serve", ("--model", "/m"))]),
+        ("vllm bench", [Command("forever", ("vllm", "bench"))]),
         ("", []),
     ],
 )
-def test_a_script_is_read(text: str, steps: list[Step]) -> None:
+def test_a_script_is_read(text: str, steps: list[Command]) -> None:
     assert script(text) == steps
 
 
@@ -61,29 +64,29 @@ def test_a_script_is_read(text: str, steps: list[Step]) -> None:
     ],
 )
 def test_the_documentations_command_is_a_server(text: str) -> None:
-    assert script(text, PORT="8080") == [Step("serve", tuple(COMMAND.split()[3:]))]
+    assert script(text, PORT="8080") == [Command("serve", tuple(COMMAND.split()[3:]))]
 
 
 @pytest.mark.parametrize(
     ("container", "steps"),
     [
-        ({"command": ["echo", "a", "b"]}, [Step("echo", ("a", "b"))]),
-        ({"command": ["vllm"], "args": ["serve", "/m"]}, [Step("serve", ("--model", "/m"))]),
+        ({"command": ["echo", "a", "b"]}, [Command("echo", ("a", "b"))]),
+        ({"command": ["vllm"], "args": ["serve", "/m"]}, [Command("serve", ("--model", "/m"))]),
         (
             {"image": "docker.io/vllm/vllm-openai:v1", "args": ["--port", "$(P)"]},
-            [Step("serve", ("--port", "8080"))],
+            [Command("serve", ("--port", "8080"))],
         ),
-        ({"args": ["anything"]}, [Step("forever", ("anything",))]),
+        ({"args": ["anything"]}, [Command("forever", ("anything",))]),
     ],
 )
-def test_a_command_without_a_shell_is_read(container: dict[str, Any], steps: list[Step]) -> None:
+def test_a_command_without_a_shell_is_read(container: dict[str, Any], steps: list[Command]) -> None:
     assert read({"image": "x", "env": [{"name": "P", "value": "8080"}]} | container) == steps
 
 
 def test_an_open_quote_is_the_shells_error() -> None:
     echo, end = script("echo 'x")
     assert "Unterminated quoted string" in echo.args[0]
-    assert end == Step("exit", ("2",))
+    assert end == Command("exit", ("2",))
 
 
 @given(st.text())

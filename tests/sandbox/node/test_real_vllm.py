@@ -370,7 +370,7 @@ def test_a_program_that_is_no_vllm_is_refused(
     program.write_text("#!/bin/sh\necho 'ImportError: no torch' >&2\nexit 1\n")
     program.chmod(0o755)
     monkeypatch.setenv("QWENKIT_VLLM", str(program))
-    with pytest.raises(SandboxError, match="tells no version") as caught:
+    with pytest.raises(SandboxError, match="prints no version") as caught:
         real_vllm.find()
     assert caught.value.why == "ImportError: no torch"
 

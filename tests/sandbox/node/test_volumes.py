@@ -9,8 +9,8 @@ import pytest
 from node_world import BUCKET, FOLDER, KEY, SECRET, World, until, world
 
 from qwenkit.errors import Forbidden, NotFound, TransferError, Unreachable
-from qwenkit.sandbox.kubelet import bucket as bucket_module
-from qwenkit.sandbox.kubelet.bucket import Bucket
+from qwenkit.sandbox.kubelet import mounted_folder
+from qwenkit.sandbox.kubelet.mounted_folder import MountedFolder
 
 SETUP = 'MountVolume.SetUp failed for volume "llm-model" : '
 INVALID = f"{SETUP}rpc error: code = InvalidArgument desc = "
@@ -135,14 +135,14 @@ def test_a_bucket_is_read_with_odd_names_and_many_pages(tmp_path: Path) -> None:
                 path = made.folder / name
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(name.encode())
-            good = Bucket(made.oss, BUCKET, f"{FOLDER}/", KEY, SECRET)
+            good = MountedFolder(made.oss, BUCKET, f"{FOLDER}/", KEY, SECRET)
             assert set(await good.list()) >= names
             assert await good.read("odd/") == {"西湖 +&?.txt": "odd/西湖 +&?.txt".encode()}
             assert SECRET not in repr(good)
             with pytest.raises(Forbidden, match="InvalidAccessKeyId"):
-                await Bucket(made.oss, BUCKET, "", "nobody", SECRET).list()
+                await MountedFolder(made.oss, BUCKET, "", "nobody", SECRET).list()
             with pytest.raises(NotFound, match="NoSuchBucket"):
-                await Bucket(made.oss, "nothing", "", KEY, SECRET).list()
+                await MountedFolder(made.oss, "nothing", "", KEY, SECRET).list()
         with pytest.raises(Unreachable, match="cannot be reached"):
             await good.list()
 
@@ -154,9 +154,9 @@ def test_a_volume_larger_than_memory_is_refused(
 ) -> None:
     async def run() -> None:
         async with world(tmp_path) as made:
-            monkeypatch.setattr(bucket_module, "MAX_BYTES", 100)
+            monkeypatch.setattr(mounted_folder, "MAX_BYTES", 100)
             with pytest.raises(TransferError) as caught:
-                await Bucket(made.oss, BUCKET, f"{FOLDER}/", KEY, SECRET).read()
+                await MountedFolder(made.oss, BUCKET, f"{FOLDER}/", KEY, SECRET).read()
             assert "at most 100 bytes" in caught.value.why
 
     paced.run(run())

@@ -1,4 +1,4 @@
-"""Read objects of an OSS bucket over HTTP, each request signed with the volume's keys (V1)."""
+"""Which objects does a mounted OSS folder hold? Each request has a V1 signature of the keys."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 @dataclass(frozen=True)
-class Bucket:
-    """A bucket, or one folder of it, as a volume mounts it."""
+class MountedFolder:
+    """A folder of an OSS bucket as a volume mounts it."""
 
     endpoint: str
     bucket: str
     prefix: str
-    """Without a leading slash; empty or ending in one."""
+    """Without a leading slash; empty for the whole bucket, else with a slash at the end."""
     key_id: str
     key_secret: str = field(repr=False)
 
@@ -37,7 +37,7 @@ class Bucket:
         """Return the sizes of the objects under the volume's folder, by relative name.
 
         Raises:
-            QwenkitError: the endpoint cannot be reached, or refuses.
+            QwenkitError: the endpoint cannot be reached, or refuses the request.
         """
         prefix, found, marker = self.prefix + folder, dict[str, int](), ""
         async with _session() as session:
@@ -57,7 +57,7 @@ class Bucket:
         """Return the objects under a folder of the volume by relative name.
 
         Raises:
-            TransferError: they are more than ``MAX_BYTES``, or came shorter than listed.
+            TransferError: they are larger than ``MAX_BYTES`` together.
             QwenkitError: as for ``list``.
         """
         sizes = await self.list(folder)
@@ -98,7 +98,7 @@ class Bucket:
 
 
 def is_local(endpoint: str) -> bool:
-    """Return whether an endpoint is on this machine, the only one that the sandbox reaches."""
+    """Return whether an endpoint is on this machine: the sandbox reaches no other."""
     return urlsplit(endpoint).hostname in _LOOPBACK
 
 
