@@ -26,9 +26,9 @@ class Buckets:
         self._store, self._uploads = store, uploads
         self._location = f"oss-{region}"
 
-    async def service(self, call: OssRequest) -> web.StreamResponse:
+    async def service(self, request: OssRequest) -> web.StreamResponse:
         """ListBuckets, on one page."""
-        prefix = call.text("prefix")
+        prefix = request.text("prefix")
         buckets = [
             ("Bucket", self._facts(bucket))
             for bucket in self._store.buckets()
@@ -39,22 +39,22 @@ class Buckets:
             [("Owner", _OWNER), ("IsTruncated", False), ("Buckets", buckets)],
         )
 
-    async def put(self, call: OssRequest) -> web.StreamResponse:
+    async def put(self, request: OssRequest) -> web.StreamResponse:
         """PutBucket; every bucket is private, and creating one's own again changes nothing."""
-        if call.header("x-oss-acl") not in ("", "private"):
+        if request.header("x-oss-acl") not in ("", "private"):
             raise OssError("NotImplemented", "The buckets of the sandbox's OSS are private.")
-        await call.body()
-        self._store.create_bucket(call.bucket)
-        return empty(headers={"Location": f"/{call.bucket}"})
+        await request.body()
+        self._store.create_bucket(request.bucket)
+        return empty(headers={"Location": f"/{request.bucket}"})
 
-    async def delete(self, call: OssRequest) -> web.StreamResponse:
+    async def delete(self, request: OssRequest) -> web.StreamResponse:
         """DeleteBucket."""
-        self._store.delete_bucket(call.bucket)
+        self._store.delete_bucket(request.bucket)
         return empty(204)
 
-    async def info(self, call: OssRequest) -> web.StreamResponse:
+    async def info(self, request: OssRequest) -> web.StreamResponse:
         """GetBucketInfo."""
-        bucket = self._store.bucket(call.bucket)
+        bucket = self._store.bucket(request.bucket)
         facts: list[tuple[str, Value]] = [
             *self._facts(bucket),
             ("Owner", _OWNER),
@@ -64,65 +64,65 @@ class Buckets:
         ]
         return xml("BucketInfo", [("Bucket", facts)])
 
-    async def location(self, call: OssRequest) -> web.StreamResponse:
+    async def location(self, request: OssRequest) -> web.StreamResponse:
         """GetBucketLocation."""
-        self._store.bucket(call.bucket)
+        self._store.bucket(request.bucket)
         return xml("LocationConstraint", self._location)
 
-    async def list_objects(self, call: OssRequest) -> web.StreamResponse:
+    async def list_objects(self, request: OssRequest) -> web.StreamResponse:
         """ListObjects or, with ``list-type=2``, ListObjectsV2."""
-        version_2 = call.text("list-type") == "2"
-        limit = call.number("max-keys", default=100, low=1, high=1000)
-        after = _continued(call) if version_2 else call.text("marker")
-        prefix, delimiter = call.text("prefix"), call.text("delimiter")
+        version_2 = request.text("list-type") == "2"
+        limit = request.number("max-keys", default=100, low=1, high=1000)
+        after = _continued(request) if version_2 else request.text("marker")
+        prefix, delimiter = request.text("prefix"), request.text("delimiter")
         page = await self._store.page(
-            call.bucket, prefix=prefix, delimiter=delimiter, after=after, limit=limit
+            request.bucket, prefix=prefix, delimiter=delimiter, after=after, limit=limit
         )
         facts: list[tuple[str, Value]] = [
-            ("Name", call.bucket),
-            ("Prefix", call.encoded(prefix)),
+            ("Name", request.bucket),
+            ("Prefix", request.encoded(prefix)),
             ("MaxKeys", limit),
-            ("Delimiter", call.encoded(delimiter)),
+            ("Delimiter", request.encoded(delimiter)),
             ("IsTruncated", page.truncated),
-            *call.encoding(),
-            *(_continuation(call, page) if version_2 else _marker(call, page)),
+            *request.encoding(),
+            *(_continuation(request, page) if version_2 else _marker(request, page)),
         ]
-        with_owner = not version_2 or call.text("fetch-owner") == "true"
-        facts += [("Contents", _contents(call, item, with_owner)) for item in page.objects]
-        return xml("ListBucketResult", facts + _prefixes(call, page.prefixes))
+        with_owner = not version_2 or request.text("fetch-owner") == "true"
+        facts += [("Contents", _contents(request, item, with_owner)) for item in page.objects]
+        return xml("ListBucketResult", facts + _prefixes(request, page.prefixes))
 
-    async def delete_objects(self, call: OssRequest) -> web.StreamResponse:
+    async def delete_objects(self, request: OssRequest) -> web.StreamResponse:
         """DeleteMultipleObjects."""
-        self._store.bucket(call.bucket)
-        body = await call.body()
+        self._store.bucket(request.bucket)
+        body = await request.body()
         digest = hashlib.md5(body, usedforsecurity=False).digest()
-        if call.expected_md5() != digest:
+        if request.expected_md5() != digest:
             raise OssError("InvalidDigest")
         quiet, keys = parse_delete(body)
         for key in keys:
-            self._store.delete(call.bucket, key)
+            self._store.delete(request.bucket, key)
         if quiet:
             return empty()
-        deleted = [("Deleted", [("Key", call.encoded(key))]) for key in keys]
-        return xml("DeleteResult", [*call.encoding(), *deleted])
+        deleted = [("Deleted", [("Key", request.encoded(key))]) for key in keys]
+        return xml("DeleteResult", [*request.encoding(), *deleted])
 
-    async def list_uploads(self, call: OssRequest) -> web.StreamResponse:
+    async def list_uploads(self, request: OssRequest) -> web.StreamResponse:
         """ListMultipartUploads."""
-        limit = call.number("max-uploads", default=1000, low=1, high=1000)
-        after = (call.text("key-marker"), call.text("upload-id-marker"))
-        prefix, delimiter = call.text("prefix"), call.text("delimiter")
+        limit = request.number("max-uploads", default=1000, low=1, high=1000)
+        after = (request.text("key-marker"), request.text("upload-id-marker"))
+        prefix, delimiter = request.text("prefix"), request.text("delimiter")
         page = self._uploads.page(
-            call.bucket, prefix=prefix, delimiter=delimiter, after=after, limit=limit
+            request.bucket, prefix=prefix, delimiter=delimiter, after=after, limit=limit
         )
         facts: list[tuple[str, Value]] = [
-            ("Bucket", call.bucket),
-            *call.encoding(),
-            ("KeyMarker", call.encoded(after[0])),
+            ("Bucket", request.bucket),
+            *request.encoding(),
+            ("KeyMarker", request.encoded(after[0])),
             ("UploadIdMarker", after[1]),
-            ("NextKeyMarker", call.encoded(page.key_marker)),
+            ("NextKeyMarker", request.encoded(page.key_marker)),
             ("NextUploadIdMarker", page.id_marker),
-            ("Delimiter", call.encoded(delimiter)),
-            ("Prefix", call.encoded(prefix)),
+            ("Delimiter", request.encoded(delimiter)),
+            ("Prefix", request.encoded(prefix)),
             ("MaxUploads", limit),
             ("IsTruncated", page.truncated),
         ]
@@ -130,7 +130,7 @@ class Buckets:
             (
                 "Upload",
                 [
-                    ("Key", call.encoded(upload.key)),
+                    ("Key", request.encoded(upload.key)),
                     ("UploadId", upload.id),
                     ("StorageClass", storage_class(upload.headers)),
                     ("Initiated", timestamp(upload.initiated)),
@@ -138,7 +138,7 @@ class Buckets:
             )
             for upload in page.uploads
         ]
-        return xml("ListMultipartUploadsResult", facts + _prefixes(call, page.prefixes))
+        return xml("ListMultipartUploadsResult", facts + _prefixes(request, page.prefixes))
 
     def _facts(self, bucket: BucketRecord) -> list[tuple[str, str]]:
         return [
@@ -152,39 +152,39 @@ class Buckets:
         ]
 
 
-def _continued(call: OssRequest) -> str:
-    """Return the name behind which a version 2 listing goes on."""
-    token = call.text("continuation-token")
+def _continued(request: OssRequest) -> str:
+    """Return the name after which a version 2 listing continues."""
+    token = request.text("continuation-token")
     if not token:
-        return call.text("start-after")
+        return request.text("start-after")
     try:
         return base64.b64decode(token, altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError) as error:
         raise OssError("InvalidArgument", "The continuation token is not one of ours.") from error
 
 
-def _continuation(call: OssRequest, page: ObjectPage) -> Children:
+def _continuation(request: OssRequest, page: ObjectPage) -> Children:
     found: list[tuple[str, str | int]] = [
-        ("StartAfter", call.encoded(call.text("start-after"))),
-        ("ContinuationToken", call.encoded(call.text("continuation-token"))),
+        ("StartAfter", request.encoded(request.text("start-after"))),
+        ("ContinuationToken", request.encoded(request.text("continuation-token"))),
         ("KeyCount", len(page.objects) + len(page.prefixes)),
     ]
     if page.truncated:
         token = base64.urlsafe_b64encode(page.last.encode()).decode()
-        found.append(("NextContinuationToken", call.encoded(token)))
+        found.append(("NextContinuationToken", request.encoded(token)))
     return found
 
 
-def _marker(call: OssRequest, page: ObjectPage) -> Children:
-    found = [("Marker", call.encoded(call.text("marker")))]
+def _marker(request: OssRequest, page: ObjectPage) -> Children:
+    found = [("Marker", request.encoded(request.text("marker")))]
     if page.truncated:
-        found.append(("NextMarker", call.encoded(page.last)))
+        found.append(("NextMarker", request.encoded(page.last)))
     return found
 
 
-def _contents(call: OssRequest, record: ObjectRecord, with_owner: bool) -> Children:
+def _contents(request: OssRequest, record: ObjectRecord, with_owner: bool) -> Children:
     facts: list[tuple[str, Value]] = [
-        ("Key", call.encoded(record.key)),
+        ("Key", request.encoded(record.key)),
         ("LastModified", timestamp(record.mtime_ns // 10**9)),
         ("ETag", quoted(record.etag)),
         ("Type", record.kind),
@@ -194,5 +194,5 @@ def _contents(call: OssRequest, record: ObjectRecord, with_owner: bool) -> Child
     return [*facts, ("Owner", _OWNER)] if with_owner else facts
 
 
-def _prefixes(call: OssRequest, prefixes: Iterable[str]) -> list[tuple[str, Value]]:
-    return [("CommonPrefixes", [("Prefix", call.encoded(prefix))]) for prefix in prefixes]
+def _prefixes(request: OssRequest, prefixes: Iterable[str]) -> list[tuple[str, Value]]:
+    return [("CommonPrefixes", [("Prefix", request.encoded(prefix))]) for prefix in prefixes]

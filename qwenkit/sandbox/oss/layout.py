@@ -1,9 +1,9 @@
-"""Where the parts of an upload are written: where they will lie in the whole, if that is known.
+"""Where the parts of an upload are written: at their offset in the whole, if it is known.
 
-Clients cut a file into equal parts. The first part that announces its length fixes the stride;
+Clients cut a file into equal parts. The first part with a Content-Length fixes the stride;
 part N of at most that length is written at (N - 1) strides of one shared file, which becomes
-the object by a rename. What does not fit (another length, a number sent twice, a body without
-a length) gets a file of its own, and completing then copies.
+the object by a rename. Any other part (another length, a number sent twice, no length) gets its
+own file, and completing the upload then copies.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WHOLE = "whole"
 
 @dataclass(frozen=True)
 class PartSlot:
-    """Room for one part: an open file at the right position, and where that is."""
+    """The place of one part: an open file, its name, and the offset of the part in it."""
 
     file: BinaryIO
     name: str
@@ -40,18 +40,18 @@ class PartLayout:
 
     @classmethod
     def of(cls, folder: Path, parts: Iterable[PartRecord]) -> PartLayout:
-        """Return the layout that these parts, written earlier, make."""
+        """Return the layout of parts that were written earlier."""
         shared = [part for part in parts if part.file == WHOLE]
         strides = [part.start // (part.number - 1) for part in shared if part.number > 1]
         stride = max(strides or [part.size for part in shared], default=0)
         return cls(folder, stride, {part.number for part in shared})
 
     @contextlib.contextmanager
-    def room(self, number: int, length: int | None) -> Iterator[PartSlot]:
-        """Lend room for a part of that many bytes; an error gives it back."""
+    def slot(self, number: int, length: int | None) -> Iterator[PartSlot]:
+        """Yield the place for a part of that many bytes; an error frees it."""
         if self._fits(number, length):
-            with self._shared(number) as room:
-                yield room
+            with self._shared(number) as slot:
+                yield slot
             return
         path = self.folder / f"{number:05}-{secrets.token_hex(4)}"
         try:
@@ -62,7 +62,7 @@ class PartLayout:
             raise
 
     def is_whole(self, parts: Sequence[PartRecord]) -> bool:
-        """Tell whether the shared file begins with these parts and nobody writes to it."""
+        """Return whether the shared file begins with these parts and nothing writes to it."""
         end = 0
         for part in parts:
             if part.file != WHOLE or part.start != end:

@@ -29,91 +29,91 @@ class Multipart:
     def __init__(self, store: ObjectStore, uploads: Uploads) -> None:
         self._store, self._uploads = store, uploads
 
-    async def initiate(self, call: OssRequest) -> web.StreamResponse:
+    async def initiate(self, request: OssRequest) -> web.StreamResponse:
         """InitiateMultipartUpload."""
-        self._store.bucket(call.bucket)
-        if call.forbids_overwrite and self._store.exists(call.bucket, call.key):
-            raise OssError("FileAlreadyExists", Key=call.key)
-        upload = self._uploads.start(call.bucket, call.key, call.stored_headers())
+        self._store.bucket(request.bucket)
+        if request.forbids_overwrite and self._store.exists(request.bucket, request.key):
+            raise OssError("FileAlreadyExists", Key=request.key)
+        upload = self._uploads.start(request.bucket, request.key, request.stored_headers())
         return xml(
             "InitiateMultipartUploadResult",
             [
-                ("Bucket", call.bucket),
-                ("Key", call.encoded(call.key)),
+                ("Bucket", request.bucket),
+                ("Key", request.encoded(request.key)),
                 ("UploadId", upload.id),
-                *call.encoding(),
+                *request.encoding(),
             ],
         )
 
-    async def upload_part(self, call: OssRequest) -> web.StreamResponse:
+    async def upload_part(self, request: OssRequest) -> web.StreamResponse:
         """UploadPart."""
-        if call.header("x-oss-copy-source"):
+        if request.header("x-oss-copy-source"):
             raise OssError("NotImplemented", "The sandbox's OSS does not do UploadPartCopy.")
-        upload = self._upload(call)
-        if not call.text("partNumber"):
+        upload = self._upload(request)
+        if not request.text("partNumber"):
             raise OssError("InvalidArgument", "partNumber is required.")
-        number = call.number("partNumber", default=0, low=1, high=MAX_PART_NUMBER)
-        check_length(call)
-        with_md5 = self._store.with_md5 or call.expected_md5() is not None
-        with self._uploads.room(upload, number, call.request.content_length) as room:
-            digest = await receive(call.request.content, room.file, with_md5=with_md5)
-            call.check_body(digest)
+        number = request.number("partNumber", default=0, low=1, high=MAX_PART_NUMBER)
+        check_length(request)
+        with_md5 = self._store.with_md5 or request.expected_md5() is not None
+        with self._uploads.slot(upload, number, request.http.content_length) as slot:
+            digest = await receive(request.http.content, slot.file, with_md5=with_md5)
+            request.check_body(digest)
             etag = self._store.etag(digest)
-            await self._uploads.keep(upload, number, room, digest=digest, etag=etag)
+            await self._uploads.keep(upload, number, slot, digest=digest, etag=etag)
         return empty(headers=body_headers(digest, etag))
 
-    async def list_parts(self, call: OssRequest) -> web.StreamResponse:
+    async def list_parts(self, request: OssRequest) -> web.StreamResponse:
         """ListParts."""
-        upload = self._upload(call)
-        limit = call.number("max-parts", default=1000, low=1, high=1000)
-        marker = call.number("part-number-marker", default=0, low=0, high=MAX_PART_NUMBER)
-        behind = [part for part in self._uploads.parts(upload).values() if part.number > marker]
-        page = behind[:limit]
+        upload = self._upload(request)
+        limit = request.number("max-parts", default=1000, low=1, high=1000)
+        marker = request.number("part-number-marker", default=0, low=0, high=MAX_PART_NUMBER)
+        rest = [part for part in self._uploads.parts(upload).values() if part.number > marker]
+        page = rest[:limit]
         return xml(
             "ListPartsResult",
             [
-                *_addressed(call, upload),
+                *_addressed(request, upload),
                 ("StorageClass", storage_class(upload.headers)),
                 ("PartNumberMarker", marker),
                 ("NextPartNumberMarker", page[-1].number if page else marker),
                 ("MaxParts", limit),
-                ("IsTruncated", len(behind) > limit),
+                ("IsTruncated", len(rest) > limit),
                 *(("Part", _facts(part)) for part in page),
             ],
         )
 
-    async def complete(self, call: OssRequest) -> web.StreamResponse:
+    async def complete(self, request: OssRequest) -> web.StreamResponse:
         """CompleteMultipartUpload."""
-        upload = self._upload(call)
-        overwrite = not call.forbids_overwrite
-        wanted = _wanted(call, await call.body())
+        upload = self._upload(request)
+        overwrite = not request.forbids_overwrite
+        wanted = _wanted(request, await request.body())
         record = await self._uploads.complete(upload, wanted, overwrite=overwrite)
         return xml(
             "CompleteMultipartUploadResult",
             [
-                *call.encoding(),
+                *request.encoding(),
                 (
                     "Location",
-                    str(call.request.url.origin().with_path(f"/{call.bucket}/{call.key}")),
+                    str(request.http.url.origin().with_path(f"/{request.bucket}/{request.key}")),
                 ),
-                ("Bucket", call.bucket),
-                ("Key", call.encoded(call.key)),
+                ("Bucket", request.bucket),
+                ("Key", request.encoded(request.key)),
                 ("ETag", quoted(record.etag)),
             ],
             {"ETag": quoted(record.etag), "x-oss-hash-crc64ecma": str(record.crc)},
         )
 
-    async def abort(self, call: OssRequest) -> web.StreamResponse:
+    async def abort(self, request: OssRequest) -> web.StreamResponse:
         """AbortMultipartUpload."""
-        await self._uploads.abort(self._upload(call))
+        await self._uploads.abort(self._upload(request))
         return empty(204)
 
-    def _upload(self, call: OssRequest) -> UploadRecord:
-        return self._uploads.get(call.bucket, call.key, call.text("uploadId"))
+    def _upload(self, request: OssRequest) -> UploadRecord:
+        return self._uploads.get(request.bucket, request.key, request.text("uploadId"))
 
 
-def _wanted(call: OssRequest, body: bytes) -> Sequence[tuple[int, str]] | None:
-    if call.header("x-oss-complete-all").lower() != "yes":
+def _wanted(request: OssRequest, body: bytes) -> Sequence[tuple[int, str]] | None:
+    if request.header("x-oss-complete-all").lower() != "yes":
         return parse_complete(body)
     if body:
         message = "x-oss-complete-all: yes means all parts; a list of parts contradicts it."
@@ -121,13 +121,13 @@ def _wanted(call: OssRequest, body: bytes) -> Sequence[tuple[int, str]] | None:
     return None
 
 
-def _addressed(call: OssRequest, upload: UploadRecord) -> Children:
+def _addressed(request: OssRequest, upload: UploadRecord) -> Children:
     facts = [
         ("Bucket", upload.bucket),
-        ("Key", call.encoded(upload.key)),
+        ("Key", request.encoded(upload.key)),
         ("UploadId", upload.id),
     ]
-    return [*facts, *call.encoding()]
+    return [*facts, *request.encoding()]
 
 
 def _facts(part: PartRecord) -> Children:

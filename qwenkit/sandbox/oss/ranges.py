@@ -1,4 +1,4 @@
-"""OSS's reading of the Range header, which is not HTTP's."""
+"""The Range header as OSS reads it, which differs from HTTP."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from qwenkit.sandbox.oss.errors import OssError
 def requested(header: str, size: int, *, standard: bool = False) -> tuple[int, int] | None:
     """Return first and last byte to send, None for the whole object with status 200.
 
-    A range that does not lie within the object does not count, unless the client asks for
-    ``standard`` behaviour (header ``x-oss-range-behavior: standard``). Of several ranges the
-    first counts.
+    A range that is not within the object is ignored, unless the client asks for ``standard``
+    behaviour (header ``x-oss-range-behavior: standard``). Of several ranges the first is used.
 
     Raises:
         OssError: InvalidRange, in standard behaviour only.

@@ -34,14 +34,14 @@ _STORED = {*STANDARD_HEADERS, "x-oss-storage-class"}
 class OssRequest:
     """A request with a valid signature: its bucket and key, and its decoded parameters."""
 
-    request: web.Request
+    http: web.Request
     bucket: str
     key: str
     query: Mapping[str, str]
 
     def header(self, name: str) -> str:
         """Return a header's value, empty if it is absent."""
-        return self.request.headers.get(name, "")
+        return self.http.headers.get(name, "")
 
     def text(self, name: str) -> str:
         """Return a parameter's value, empty if it is absent."""
@@ -89,7 +89,7 @@ class OssRequest:
         """
         headers = {
             name.lower(): value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-            for name, value in self.request.headers.items()
+            for name, value in self.http.headers.items()
             if name.lower() in _STORED or name.lower().startswith("x-oss-meta-")
         }
         wanted = storage_class(headers)
@@ -104,7 +104,7 @@ class OssRequest:
             OssError: MalformedXML if it is too large to be one.
         """
         body = b""
-        async for chunk in self.request.content.iter_any():
+        async for chunk in self.http.content.iter_any():
             body += chunk
             if len(body) > MAX_BODY_BYTES:
                 raise OssError("MalformedXML")
@@ -133,7 +133,7 @@ class OssRequest:
         Raises:
             OssError: IncompleteBody or InvalidDigest.
         """
-        length = self.request.content_length
+        length = self.http.content_length
         if length is not None and length != digest.size:
             raise OssError("IncompleteBody")
         expected = self.expected_md5()
@@ -141,14 +141,14 @@ class OssRequest:
             raise OssError("InvalidDigest")
 
 
-def check_length(call: OssRequest) -> None:
+def check_length(request: OssRequest) -> None:
     """Refuse a body before it is sent.
 
     Raises:
         OssError: EntityTooLarge or MissingContentLength.
     """
-    length = call.request.content_length
-    if length is None and "chunked" not in call.header("Transfer-Encoding").lower():
+    length = request.http.content_length
+    if length is None and "chunked" not in request.header("Transfer-Encoding").lower():
         raise OssError("MissingContentLength")
     if length is not None and length > MAX_OBJECT_BYTES:
         raise OssError("EntityTooLarge", MaxSizeAllowed=str(MAX_OBJECT_BYTES))

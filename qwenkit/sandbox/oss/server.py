@@ -22,8 +22,8 @@ from aiohttp import web
 
 from qwenkit.sandbox.oss.buckets import Buckets
 from qwenkit.sandbox.oss.errors import OssError
+from qwenkit.sandbox.oss.key_paths import MAX_KEY_BYTES
 from qwenkit.sandbox.oss.multipart import Multipart
-from qwenkit.sandbox.oss.names import MAX_KEY_BYTES
 from qwenkit.sandbox.oss.objects import Objects
 from qwenkit.sandbox.oss.request import OssRequest
 from qwenkit.sandbox.oss.signature import SUBRESOURCES, SignedRequest, verify
@@ -106,9 +106,9 @@ class OssServer:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         request[_STARTED] = time.monotonic()
         try:
-            call = self._call(request)
-            handler = self._handler(call)
-            return await handler(call)
+            oss_request = self._read(request)
+            handler = self._handler(oss_request)
+            return await handler(oss_request)
         except OssError as error:
             _log.debug("%s %s: %s", request.method, request.rel_url.raw_path, error.code)
             return _failed(request, error)
@@ -118,7 +118,7 @@ class OssServer:
             _log.exception("%s %s", request.method, request.rel_url.raw_path)
             return _failed(request, OssError("InternalError"))
 
-    def _call(self, request: web.Request) -> OssRequest:
+    def _read(self, request: web.Request) -> OssRequest:
         """Return a request whose signature is valid, with its bucket and key."""
         assert self._store
         bucket, key = _address(request, self._store.names.is_bucket)
@@ -130,23 +130,25 @@ class OssServer:
         verify(signed, self._keys, region=self._region, now=datetime.now(UTC))
         return OssRequest(request, bucket, key, dict(query))
 
-    def _handler(self, call: OssRequest) -> _Handler:
-        level = "object" if call.key else "bucket" if call.bucket else "service"
+    def _handler(self, oss_request: OssRequest) -> _Handler:
+        level = "object" if oss_request.key else "bucket" if oss_request.bucket else "service"
         named = [
-            name for name in call.query if name in SUBRESOURCES and not _MODIFIERS.fullmatch(name)
+            name
+            for name in oss_request.query
+            if name in SUBRESOURCES and not _MODIFIERS.fullmatch(name)
         ]
         operation = named[0] if named else ""
-        handler = self._operations.get((level, call.request.method, operation))
-        left_out = [name for name in call.request.headers if _LEFT_OUT.fullmatch(name)]
+        handler = self._operations.get((level, oss_request.http.method, operation))
+        left_out = [name for name in oss_request.http.headers if _LEFT_OUT.fullmatch(name)]
         if left_out:
             message = f"The sandbox's OSS does not support the header {left_out[0]}."
             raise OssError("NotImplemented", message)
         if handler and len(named) <= 1:
             return handler
         if named:
-            what = f"{call.request.method} ?{'&'.join(named)} on a {level}"
+            what = f"{oss_request.http.method} ?{'&'.join(named)} on a {level}"
             raise OssError("NotImplemented", f"The sandbox's OSS does not do {what}.")
-        raise OssError("MethodNotAllowed", Method=call.request.method)
+        raise OssError("MethodNotAllowed", Method=oss_request.http.method)
 
 
 def _operations(

@@ -17,8 +17,8 @@ from typing import Literal
 
 from qwenkit.sandbox.oss.body import Digest, digest_file
 from qwenkit.sandbox.oss.errors import OssError
+from qwenkit.sandbox.oss.key_paths import BOOKKEEPING, KeyPaths, is_bucket_name
 from qwenkit.sandbox.oss.ledger import Ledger, ObjectRecord
-from qwenkit.sandbox.oss.names import BOOKKEEPING, KeyPaths, is_bucket_name
 
 EtagKind = Literal["md5", "crc"]
 

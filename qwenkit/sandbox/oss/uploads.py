@@ -27,7 +27,7 @@ MAX_PART_NUMBER = 10000
 
 @dataclass(frozen=True)
 class UploadsPage:
-    """One page of unfinished uploads, with the markers that continue behind it."""
+    """One page of unfinished uploads, with the markers of the next page."""
 
     uploads: list[UploadRecord]
     prefixes: list[str]
@@ -42,13 +42,13 @@ class Uploads:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._ledger = store.ledger
-        # Completing takes time: parts and aborts that come meanwhile must wait for its end.
+        # Completing takes time: parts and aborts that come meanwhile must wait.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._layouts: dict[str, PartLayout] = {}
         self._completing: set[asyncio.Task[ObjectRecord]] = set()
 
     async def drain(self) -> None:
-        """Let completions that have begun come to their end."""
+        """Wait for completions that have begun."""
         await asyncio.gather(*self._completing, return_exceptions=True)
 
     def start(self, bucket: str, key: str, headers: Mapping[str, str]) -> UploadRecord:
@@ -86,16 +86,16 @@ class Uploads:
         found = self._ledger.parts(upload.id)
         return {number: part for number, part in found.items() if (folder / part.file).exists()}
 
-    def room(
+    def slot(
         self, upload: UploadRecord, number: int, length: int | None
     ) -> contextlib.AbstractContextManager[PartSlot]:
-        """Lend room for a part that is about to arrive."""
-        return self._layout(upload).room(number, length)
+        """Return the place for a part that is about to arrive."""
+        return self._layout(upload).slot(number, length)
 
     async def keep(
-        self, upload: UploadRecord, number: int, room: PartSlot, *, digest: Digest, etag: str
+        self, upload: UploadRecord, number: int, slot: PartSlot, *, digest: Digest, etag: str
     ) -> None:
-        """Count a part that arrived in its room; it replaces an earlier one of its number.
+        """Record a part that arrived in its slot; it replaces an earlier one of its number.
 
         Raises:
             OssError: NoSuchUpload.
@@ -106,7 +106,7 @@ class Uploads:
             modified = time.time()
             self._ledger.save_part(
                 upload.id,
-                PartRecord(number, room.name, room.start, digest.size, modified, etag, digest.crc),
+                PartRecord(number, slot.name, slot.start, digest.size, modified, etag, digest.crc),
             )
             if old and old.file != WHOLE:
                 (self._folder(upload) / old.file).unlink(missing_ok=True)
@@ -114,7 +114,7 @@ class Uploads:
     async def complete(
         self, upload: UploadRecord, wanted: Sequence[tuple[int, str]] | None, *, overwrite: bool
     ) -> ObjectRecord:
-        """Make the object of the wanted parts, of all if None. Goes on if the client leaves.
+        """Make the object of the wanted parts, of all if None; continues if the client leaves.
 
         Raises:
             OssError: EntityTooSmall, FileAlreadyExists, InvalidPart, InvalidPartOrder or
@@ -137,7 +137,7 @@ class Uploads:
                     slices = [(source.parent / part.file, part.start, part.size) for part in parts]
                     await asyncio.to_thread(concatenate, slices, copy)
                     source = copy
-                # The shared file is renamed before another part can begin: nothing awaits here.
+                # No await here: the shared file is renamed before another part can begin.
                 return self._finish(upload, source, parts, overwrite=overwrite)
 
     def _finish(
@@ -159,7 +159,7 @@ class Uploads:
         return record
 
     async def abort(self, upload: UploadRecord) -> None:
-        """Throw an upload away.
+        """Remove an upload.
 
         Raises:
             OssError: NoSuchUpload.
@@ -171,7 +171,7 @@ class Uploads:
     def page(
         self, bucket: str, *, prefix: str, delimiter: str, after: tuple[str, str], limit: int
     ) -> UploadsPage:
-        """List unfinished uploads behind the marker ``after`` (key, upload id).
+        """List unfinished uploads after the marker ``after`` (key, upload id).
 
         Raises:
             OssError: NoSuchBucket.
@@ -181,7 +181,7 @@ class Uploads:
         prefixes: list[str] = []
         key_marker, id_marker = after
         for upload in self._ledger.uploads(bucket):
-            if not upload.key.startswith(prefix) or not _is_behind(upload, after):
+            if not upload.key.startswith(prefix) or not _is_after(upload, after):
                 continue
             end = upload.key.find(delimiter, len(prefix)) if delimiter else -1
             common = upload.key[: end + len(delimiter)] if end >= 0 else ""
@@ -255,7 +255,7 @@ def _whole_etag(parts: Sequence[PartRecord]) -> str:
     return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest().upper()}-{len(parts)}"
 
 
-def _is_behind(upload: UploadRecord, after: tuple[str, str]) -> bool:
+def _is_after(upload: UploadRecord, after: tuple[str, str]) -> bool:
     key, upload_id = after
     if not upload_id:
         return upload.key > key

@@ -37,7 +37,7 @@ def _text(value: str) -> str:
 
 
 def timestamp(seconds: float) -> str:
-    """Write a time as OSS does; its clients accept no other form."""
+    """Return a time as OSS writes it; its clients accept no other form."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 

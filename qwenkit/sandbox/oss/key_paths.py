@@ -1,8 +1,8 @@
-"""Keys and file names: which keys are ordinary files, where the others go, in what order.
+"""Which keys are ordinary files, where the others are kept, and the order of both.
 
 A key is an ordinary file at ``ROOT/<bucket>/<key>`` whenever a file system can hold it as it
-is. No key leads out of the bucket's folder: a segment ``..`` is not representable, and a
-symbolic link on the way is not followed.
+is. No key leads out of the bucket's folder: a segment ``..`` is not representable, and symbolic
+links are not followed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _UNREPRESENTABLE = {"", ".", ".."}
 
 
 def is_bucket_name(name: str) -> bool:
-    """Tell whether OSS accepts the name: 3 to 63 of a-z, 0-9 and -, alphanumeric at both ends."""
+    """Return whether OSS accepts the name: 3 to 63 of a-z, 0-9 and -, no - at the ends."""
     return _BUCKET.fullmatch(name) is not None
 
 
@@ -34,7 +34,7 @@ class KeyPaths:
         self._folds_case = False
 
     def prepare(self) -> None:
-        """Make the folders and find out how this file system compares names."""
+        """Make the folders; find out whether this file system folds case."""
         for name in ("escaped", "uploads", "temporary"):
             (self.bookkeeping / name).mkdir(parents=True, exist_ok=True)
         self._folds_case = (self.root / BOOKKEEPING.upper()).exists()
@@ -44,11 +44,11 @@ class KeyPaths:
         return self.root / bucket
 
     def is_bucket(self, bucket: str) -> bool:
-        """Tell whether the bucket exists. A folder made by hand is a bucket."""
+        """Return whether the bucket exists. A folder made by hand is a bucket."""
         return is_bucket_name(bucket) and _is_plain(self.bucket(bucket), stat.S_ISDIR)
 
     def escaped(self, bucket: str, key: str) -> Path:
-        """Return where a key is kept that cannot be an ordinary file."""
+        """Return the path of a key that cannot be an ordinary file."""
         return self.bookkeeping / "escaped" / bucket / sha256(key.encode()).hexdigest()
 
     def ordinary(self, bucket: str, key: str) -> Path | None:
@@ -103,7 +103,7 @@ class KeyPaths:
                 return
 
     def walk(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
-        """Yield the keys of ordinary files in byte order, with ``prefix`` and behind ``after``.
+        """Yield the keys of ordinary files in byte order, with ``prefix`` and after ``after``.
 
         Code-point order of Python's strings equals byte order of their UTF-8.
         """
@@ -124,11 +124,11 @@ class KeyPaths:
                     key = folder + entry.name + ("/" if is_folder else "")
                     if _is_key(key) and (is_folder or entry.is_file(follow_symlinks=False)):
                         yield key, is_folder
-        except OSError:  # removed while we looked
+        except OSError:  # removed meanwhile
             return
 
     def _spelled_otherwise(self, path: Path) -> bool:
-        """On a file system that folds case: is the name taken in another spelling?"""
+        """Return whether a file system that folds case has the name in another spelling."""
         if not self._folds_case:
             return False
         for step in (path, *path.parents):
@@ -148,7 +148,7 @@ def _may_hold(folder: str, prefix: str, after: str) -> bool:
 def _is_key(name: str) -> bool:
     try:
         return len(name.encode()) <= MAX_KEY_BYTES
-    except UnicodeEncodeError:  # bytes on disk that are no UTF-8
+    except UnicodeEncodeError:  # a name on disk that is not UTF-8
         return False
 
 
