@@ -1,4 +1,4 @@
-"""``qwenkit sandbox fault``: make something go wrong in a running sandbox, and see what it does."""
+"""``qwenkit sandbox fault``: inject faults into a running sandbox, and see what they do."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import typer
 
 from qwenkit.cli.console import emit
 from qwenkit.sandbox import state_files
-from qwenkit.sandbox.faults.catalogue import FAULTS, MODEL_FOLDER, Kind, parse
-from qwenkit.sandbox.faults.client import ask
+from qwenkit.sandbox.faults.catalogue import FAULTS, MODEL_FOLDER, FaultKind, parse
+from qwenkit.sandbox.faults.client import call
 
 app = typer.Typer(
-    help="Make something go wrong in the running sandbox. A fault happens once, unless --times "
-    "or --for says more; none outlives the sandbox.",
+    help="Inject faults into the running sandbox. A fault hits once, unless --times or --for is "
+    "given; none outlives the sandbox.",
     no_args_is_help=True,
 )
 
-What = Annotated[str, typer.Argument(metavar="WHAT", help="What goes wrong; see above.")]
+What = Annotated[str, typer.Argument(metavar="WHAT", help="The fault; see above.")]
 Times = Annotated[int, typer.Option(min=0, help="How often. Default: once.", show_default=False)]
 For = Annotated[
     float,
     typer.Option("--for", min=0, help="For how many seconds.", show_default=False),
 ]
-On = Annotated[str, typer.Option(help="Which requests it meets. Default: all that fit.")]
+On = Annotated[str, typer.Option(help="Which requests it affects. Default: all that fit.")]
 Seconds = Annotated[
     float,
     typer.Option(
@@ -43,7 +43,7 @@ def _help(where: str, sentence: str) -> str:
     return "\n\n".join(lines)
 
 
-def _defaults(kind: Kind) -> str:
+def _defaults(kind: FaultKind) -> str:
     given = {"--on": kind.on, "--seconds": kind.seconds, "--for": kind.for_s}
     said = " ".join(f"{name} {value}" for name, value in given.items() if value)
     return f" [{said}]" if said else ""
@@ -61,7 +61,7 @@ def _server(where: str, sentence: str) -> None:
         as_json: Json = False,
     ) -> None:
         order = {"on": on, "times": times, "for_s": for_s, "seconds": seconds}
-        _take(root, as_json, where=where, what=what, **order)
+        _inject(root, as_json, where=where, what=what, **order)
 
 
 _server("api", "Trouble with the Kubernetes API; --on takes methods: PATCH.")
@@ -80,7 +80,7 @@ def pod(
     as_json: Json = False,
 ) -> None:
     """Take a pod away."""
-    _take(root, as_json, where="pod", what=what, name=name, namespace=namespace)
+    _inject(root, as_json, where="pod", what=what, name=name, namespace=namespace)
 
 
 @app.command(help=_help("gpu", "Lose GPUs of the node."))
@@ -92,7 +92,7 @@ def gpu(
     as_json: Json = False,
 ) -> None:
     """Lose GPUs."""
-    _take(root, as_json, where="gpu", what=what, count=count, for_s=for_s)
+    _inject(root, as_json, where="gpu", what=what, count=count, for_s=for_s)
 
 
 @app.command(help=_help("mount", "Trouble with mounting volumes."))
@@ -106,11 +106,11 @@ def mount(
 ) -> None:
     """Make mounts slow."""
     order = {"seconds": seconds, "times": times, "for_s": for_s}
-    _take(root, as_json, where="mount", what=what, **order)
+    _inject(root, as_json, where="mount", what=what, **order)
 
 
 @app.command(
-    help=_help("weights", "Damage the weights in the bucket. Only `qwenkit upload` mends them.")
+    help=_help("weights", "Damage the weights in the bucket. Only `qwenkit upload` repairs them.")
 )
 def weights(
     what: What,
@@ -120,12 +120,12 @@ def weights(
     as_json: Json = False,
 ) -> None:
     """Damage the weights."""
-    _take(root, as_json, where="weights", what=what, name=file, prefix=prefix)
+    _inject(root, as_json, where="weights", what=what, name=file, prefix=prefix)
 
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
-    """List every fault there is, and what one sees of it."""
+    """List every fault and its visible effect."""
     known = {
         f"{where} {what}": kind.sees for where in FAULTS for what, kind in FAULTS[where].items()
     }
@@ -136,31 +136,31 @@ def list_(as_json: Json = False) -> None:
 
 @app.command()
 def status(root: Root = state_files.DEFAULT_ROOT, as_json: Json = False) -> None:
-    """Show what was ordered since the last clear: how often it struck, what is left."""
-    taken = ask(root.absolute(), "GET")
-    lines = [_line(one) for one in taken] or ["no fault: all is well"]
-    emit(taken if as_json else "\n".join(lines), as_json=as_json)
+    """Show the faults since the last clear: how often each hit, and what is left."""
+    faults = call(root.absolute(), "GET")
+    lines = [_line(one) for one in faults] or ["no faults"]
+    emit(faults if as_json else "\n".join(lines), as_json=as_json)
 
 
 @app.command()
 def clear(root: Root = state_files.DEFAULT_ROOT, as_json: Json = False) -> None:
-    """End all faults that are active; what is broken (pods, weights) stays so."""
-    answer = ask(root.absolute(), "DELETE")
+    """End all active faults; what they broke (pods, weights) stays broken."""
+    answer = call(root.absolute(), "DELETE")
     text = f"cleared: {answer['cleared']} active"
     emit(answer if as_json else text, as_json=as_json)
 
 
-def _take(root: Path, as_json: bool, **order: Any) -> None:
-    taken = ask(root.absolute(), "POST", parse(order).to_dict())
-    text = f"{_line(taken)}\n  you will see: {taken['sees']}"
-    emit(taken if as_json else text, as_json=as_json)
+def _inject(root: Path, as_json: bool, **order: Any) -> None:
+    fault = call(root.absolute(), "POST", parse(order).to_dict())
+    text = f"{_line(fault)}\n  you will see: {fault['sees']}"
+    emit(fault if as_json else text, as_json=as_json)
 
 
-def _line(taken: dict[str, Any]) -> str:
-    parts = [f"{taken['where']} {taken['what']}: {taken['met']}"]
-    of = f" of {taken['of']}" if taken["of"] else ""
-    parts.append(f"hit {taken['hits']}{of}")
-    if taken["left_s"]:
-        parts.append(f"{taken['left_s']} s left")
-    parts.append("active" if taken["active"] else "over")
+def _line(fault: dict[str, Any]) -> str:
+    parts = [f"{fault['where']} {fault['what']}: {fault['met']}"]
+    of = f" of {fault['of']}" if fault["of"] else ""
+    parts.append(f"hit {fault['hits']}{of}")
+    if fault["left_s"]:
+        parts.append(f"{fault['left_s']} s left")
+    parts.append("active" if fault["active"] else "over")
     return ", ".join(parts)

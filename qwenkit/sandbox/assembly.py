@@ -27,9 +27,9 @@ from qwenkit.sandbox.controllers.manager import Controllers
 from qwenkit.sandbox.controllers.seed import seed
 from qwenkit.sandbox.faults.catalogue import FAULTS
 from qwenkit.sandbox.faults.cluster import ClusterFaults
-from qwenkit.sandbox.faults.control import Control
-from qwenkit.sandbox.faults.desk import Desk, Front
+from qwenkit.sandbox.faults.control import FaultControl
 from qwenkit.sandbox.faults.injector import Injector
+from qwenkit.sandbox.faults.registry import FaultRegistry, FaultyServer
 from qwenkit.sandbox.http import Listening, listen
 from qwenkit.sandbox.hub.server import HubServer
 from qwenkit.sandbox.kube.kinds import Kinds
@@ -100,7 +100,7 @@ class Sandbox:
         self._root, self._options, self._stack = root, options, stack
         self._ports_before = _ports_before(root)
         self._listeners: list[Listening] = []
-        self._fronts: dict[str, Front] = {}
+        self._servers: dict[str, FaultyServer] = {}
         self._store = ObjectStore(Kinds())
         self._recovered = (root / state_files.CLUSTER).exists()
         if self._recovered:
@@ -128,7 +128,7 @@ class Sandbox:
 
     def state(self, seconds: float) -> SandboxState:
         """Return where everything listens, after a start that took so many seconds."""
-        urls = {name: front.listening.url for name, front in self._fronts.items()}
+        urls = {name: server.listening.url for name, server in self._servers.items()}
         return SandboxState(
             os.getpid(), self._options, **urls, seconds=seconds, recovered=self._recovered
         )
@@ -181,9 +181,11 @@ class Sandbox:
     async def _start_faults(self, oss: OssServer) -> None:
         """Listen for faults to inject; a private file holds the address and the token."""
         cluster = ClusterFaults(self._store, self._node)
-        desk = Desk(self._fronts, cluster, self._root / "oss" / BUCKET, oss.abort_upload)
-        self._stack.callback(desk.close)
-        control = Control(desk)
+        registry = FaultRegistry(
+            self._servers, cluster, self._root / "oss" / BUCKET, oss.abort_upload
+        )
+        self._stack.callback(registry.close)
+        control = FaultControl(registry)
         listening = await listen(control.app())
         self._listeners.append(listening)
         address = {"url": listening.url, "token": control.token}
@@ -205,7 +207,7 @@ class Sandbox:
             log.warning("port %d of the sandbox before this one is taken now", port)
             listening = await listen(app, tls=tls)
         self._listeners.append(listening)
-        self._fronts[name] = Front(injector, listening)
+        self._servers[name] = FaultyServer(injector, listening)
         return listening
 
     def _start_loop(self, loop: Coroutine[None, None, None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections import Counter
 from collections.abc import Coroutine, Iterator, Mapping
@@ -16,7 +17,7 @@ from aiohttp import web
 
 from qwenkit.credentials import Credentials
 from qwenkit.errors import QwenkitError
-from qwenkit.sandbox.faults.injector import Effect, Handler, Injector
+from qwenkit.sandbox.faults.injector import Budget, Effect, FaultRule, Handler, Injector, Matches
 from qwenkit.sandbox.http import Listening, listen
 from qwenkit.sandbox.oss.server import OssServer
 from qwenkit.weights.integrity import verify
@@ -48,12 +49,20 @@ class Faults(Injector):
         self.seen: list[web.Request] = []
         self.bodies: Counter[str] = Counter()
 
+    def add(
+        self, matches: Matches, effect: Effect, times: float = math.inf, *, ends: float = math.inf
+    ) -> Budget:
+        """Put a fault behind the others; return how often it may hit, and has."""
+        rule = FaultRule(matches, effect, Budget(times, ends))
+        self.rules.append(rule)
+        return rule.budget
+
     @web.middleware
-    async def meddle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self.seen.append(request)
         if request.method == "PUT":
             self.bodies[request.path] += request.content_length or 0
-        return await super().meddle(request, handler)
+        return await super().handle(request, handler)
 
 
 class Servers:

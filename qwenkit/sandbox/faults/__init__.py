@@ -1,1 +1,1 @@
-"""Faults on demand: what can go wrong in the sandbox, and who makes it go wrong."""
+"""Fault injection: faults of OSS, hub, API, node and weights, on demand."""

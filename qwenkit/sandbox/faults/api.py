@@ -1,4 +1,4 @@
-"""Faults of the Kubernetes API: its refusals in its own words, and watches that break off."""
+"""Faults of the Kubernetes API: its own error answers, and watches that break off."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from aiohttp import web
 
 from qwenkit.errors import InvalidValue
 from qwenkit.sandbox.faults import effects
-from qwenkit.sandbox.faults.catalogue import Order
-from qwenkit.sandbox.faults.injector import Effect, Wants
+from qwenkit.sandbox.faults.catalogue import FaultSpec
+from qwenkit.sandbox.faults.injector import Effect, Matches
 from qwenkit.sandbox.kube.api_error import ApiError
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -27,7 +27,7 @@ _BUSY = ApiError(
 )
 
 
-def wants(on: str) -> Wants:
+def matches(on: str) -> Matches:
     """Return whether a request has one of the methods, separated by commas; empty: any.
 
     Raises:
@@ -45,11 +45,11 @@ def watches(request: web.Request) -> bool:
     return request.query.get("watch", "").lower() in ("1", "true")
 
 
-def effect(order: Order) -> Effect:
-    """Return what an order does to a request."""
+def effect(spec: FaultSpec) -> Effect:
+    """Return what an spec does to a request."""
     made = {"429": _BUSY, "500": _TIMED_OUT, "503": _UNAVAILABLE}
-    if order.what in made:
-        return effects.answer(lambda _: _status(made[order.what]))
+    if spec.what in made:
+        return effects.answer(lambda _: _status(made[spec.what]))
     return effects.answer(lambda request: _status(_conflict(request)))
 
 

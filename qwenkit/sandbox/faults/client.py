@@ -1,4 +1,4 @@
-"""Order faults of a running sandbox from another process."""
+"""Inject faults into a running sandbox from another process."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from qwenkit.sandbox import state_files
 _TIMEOUT_S = 30
 
 
-def ask(root: Path, method: str, order: dict[str, Any] | None = None) -> Any:
+def call(root: Path, method: str, spec: dict[str, Any] | None = None) -> Any:
     """Send a request to the sandbox under ``root``; return its answer.
 
     Raises:
         SandboxError: no sandbox runs there, or it does not answer.
-        InvalidValue: the order makes no sense.
+        InvalidValue: the fault is not valid.
         NotFound: there is no such pod or file.
     """
     state_files.running(root)
     try:
         address = json.loads((root / state_files.FAULTS_ADDRESS).read_text("utf-8"))
-        status, answer = _send(address, method, json.dumps(order) if order else None)
+        status, answer = _send(address, method, json.dumps(spec) if spec else None)
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise SandboxError(
-            f"the sandbox under {root} takes no orders for faults",
+            f"the sandbox under {root} does not answer about its faults",
             str(error) or type(error).__name__,
             "qwenkit sandbox down, then up",
         ) from error

@@ -1,4 +1,4 @@
-"""What a fault does to a request: effects for any HTTP server of the sandbox."""
+"""The effects of faults on requests to any HTTP server of the sandbox."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def reset(request: web.Request, _handler: Handler) -> web.StreamResponse:
 
 
 async def lose_answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Do the work, then break the connection."""
+    """Handle the request, then break the connection."""
     await handler(request)
     _break(request)
 
@@ -45,7 +45,7 @@ async def close(request: web.Request, _handler: Handler) -> web.StreamResponse:
 
 
 def stall(seconds: float) -> Effect:
-    """Do nothing for a while, then what was asked."""
+    """Wait, then handle the request."""
 
     async def effect(request: web.Request, handler: Handler) -> web.StreamResponse:
         await asyncio.sleep(seconds)
@@ -69,7 +69,7 @@ def change_headers(headers: Mapping[str, str | None]) -> Effect:
 
 
 async def change_sent_byte(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Hand the server another byte than was sent, as a faulty proxy does."""
+    """Change a byte of the body on its way to the server, as a faulty proxy does."""
     changed = request.clone()
     body = bytearray(await request.content.read())
     if body:
@@ -82,7 +82,7 @@ async def change_sent_byte(request: web.Request, handler: Handler) -> web.Stream
 
 
 def spoil_answer(spoil: Callable[[web.Request, Any, bytes], Awaitable[None]]) -> Effect:
-    """Let ``spoil`` write each piece of the answer's body to the real writer, in its own way."""
+    """Let ``spoil`` write each piece of the answer's body to the real writer."""
 
     async def effect(request: web.Request, handler: Handler) -> web.StreamResponse:
         async def write(writer: Any, piece: bytes) -> None:
@@ -102,7 +102,7 @@ async def cut(request: web.Request, writer: Any, piece: bytes) -> None:
 
 
 async def end_early(request: web.Request, writer: Any, piece: bytes) -> None:
-    """End the answer in the middle of the piece, in good order."""
+    """End the answer in the middle of the piece, in good spec."""
     await writer.write(piece[: len(piece) // 2])
     await writer.drain()
     if request.transport:

@@ -1,4 +1,4 @@
-"""Faults in front of a server, as a middleware: the first that wants a request gets it."""
+"""Inject faults into a server, by a middleware: the first fault that matches a request gets it."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Wants = Callable[[web.Request], bool]
+Matches = Callable[[web.Request], bool]
 Effect = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
 
 @dataclass
-class Allowance:
-    """How often and until when a fault may strike, and how often it has."""
+class Budget:
+    """How often a fault may hit, until when, and how often it has."""
 
     times: float = math.inf
     ends: float = math.inf
     hits: int = 0
 
     @property
-    def over(self) -> bool:
-        """Whether it will strike no more."""
+    def spent(self) -> bool:
+        """Whether the fault hits no more."""
         return self.hits >= self.times or time.monotonic() >= self.ends
 
     def use(self) -> None:
@@ -33,49 +33,41 @@ class Allowance:
 
 
 @dataclass
-class Rule:
-    """One fault, and the requests that it meets."""
+class FaultRule:
+    """One fault, and the requests that it affects."""
 
-    wants: Wants
+    matches: Matches
     effect: Effect
-    allowance: Allowance
+    budget: Budget
 
 
 @dataclass
 class Injector:
-    """The faults in front of one server."""
+    """The faults of one server."""
 
-    rules: list[Rule] = field(default_factory=list)
+    rules: list[FaultRule] = field(default_factory=list)
     _open: dict[int, web.Request] = field(default_factory=dict, repr=False)
 
-    def add(
-        self, wants: Wants, effect: Effect, times: float = math.inf, *, ends: float = math.inf
-    ) -> Allowance:
-        """Put a fault behind those that there are; return what it may do."""
-        rule = Rule(wants, effect, Allowance(times, ends))
-        self.rules.append(rule)
-        return rule.allowance
-
     def install(self, app: web.Application) -> web.Application:
-        """Stand in front of everything else of ``app``."""
-        app.middlewares.insert(0, self.meddle)
+        """Handle the requests of ``app`` before anything else."""
+        app.middlewares.insert(0, self.handle)
         return app
 
-    def drop(self, wants: Wants) -> int:
+    def drop(self, matches: Matches) -> int:
         """Break the connections of open requests; return how many."""
-        dropped = [one.transport for one in self._open.values() if wants(one)]
+        dropped = [one.transport for one in self._open.values() if matches(one)]
         for transport in filter(None, dropped):
             transport.abort()
         return len(dropped)
 
     @web.middleware
-    async def meddle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Give the request to the first fault that wants it, else to the server."""
+    async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Pass the request to the first fault that matches it, else to the server."""
         self._open[id(request)] = request
         try:
             for rule in self.rules:
-                if not rule.allowance.over and rule.wants(request):
-                    rule.allowance.use()
+                if not rule.budget.spent and rule.matches(request):
+                    rule.budget.use()
                     return await rule.effect(request, handler)
             return await handler(request)
         finally:

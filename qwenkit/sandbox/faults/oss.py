@@ -1,4 +1,4 @@
-"""Faults of OSS: its operations by name, and its refusals in its own words."""
+"""Faults of OSS: its operations by name, and its own error answers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from aiohttp import web
 
 from qwenkit.errors import InvalidValue
 from qwenkit.sandbox.faults import effects
-from qwenkit.sandbox.faults.catalogue import Order
-from qwenkit.sandbox.faults.injector import Effect, Handler, Wants
+from qwenkit.sandbox.faults.catalogue import FaultSpec
+from qwenkit.sandbox.faults.injector import Effect, Handler, Matches
 from qwenkit.sandbox.oss.errors import OssError
 from qwenkit.sandbox.oss.xml import document
 
 Abort = Callable[[str, str, str], Awaitable[None]]
 
 _CRC = "x-oss-hash-crc64ecma"
-# Method, whether a key is named, and the parameter that tells operations apart.
+# Method, whether there is a key, and the parameter that distinguishes operations.
 OPERATIONS = {
     ("PUT", True, ""): "PutObject",
     ("GET", True, ""): "GetObject",
@@ -34,21 +34,21 @@ OPERATIONS = {
     ("POST", True, "uploadId"): "CompleteMultipartUpload",
     ("DELETE", True, "uploadId"): "AbortMultipartUpload",
 }
-_TOLD_BY = ("uploadId", "uploads", "delete", "bucketInfo")
+_DISTINGUISHING = ("uploadId", "uploads", "delete", "bucketInfo")
 
 
 def operation(request: web.Request) -> str:
-    """Return OSS's name of the operation that a request asks for, empty if it has none here."""
+    """Return OSS's name of a request's operation, empty if it has none here."""
     _, _, key = request.path.lstrip("/").partition("/")
-    told = next((name for name in _TOLD_BY if name in request.query), "")
-    return OPERATIONS.get((request.method, bool(key), told), "")
+    parameter = next((name for name in _DISTINGUISHING if name in request.query), "")
+    return OPERATIONS.get((request.method, bool(key), parameter), "")
 
 
-def wants(on: str) -> Wants:
+def matches(on: str) -> Matches:
     """Return whether a request is one of the operations, separated by commas; empty: any.
 
     Raises:
-        InvalidValue: OSS has no such operation here.
+        InvalidValue: there is no such operation.
     """
     names = {name.lower(): name for name in OPERATIONS.values()}
     asked = [name.strip() for name in on.split(",") if name.strip()]
@@ -58,30 +58,30 @@ def wants(on: str) -> Wants:
     return lambda request: operation(request) in chosen
 
 
-def effect(order: Order, abort: Abort) -> Effect:
-    """Return what an order does to a request; ``abort`` ends a multipart upload."""
+def effect(spec: FaultSpec, abort: Abort) -> Effect:
+    """Return what an spec does to a request; ``abort`` ends a multipart upload."""
     made: dict[str, Effect] = {
         "reset": effects.reset,
         "lost-answer": effects.lose_answer,
         "no-answer": effects.close,
-        "stall": effects.stall(order.seconds),
+        "stall": effects.stall(spec.seconds),
         "500": refuse(500, "InternalError", "We encountered an internal error. Please try again."),
         "503": refuse(503, "ServiceUnavailable", "Please reduce your request rate."),
         "wrong-crc": effects.change_headers({_CRC: "1"}),
         "missing-crc": effects.change_headers({_CRC: None}),
         "changed-byte": effects.change_sent_byte,
-        "clock-skew": effects.answer(lambda request: _skewed(request, order.seconds)),
+        "clock-skew": effects.answer(lambda request: _skewed(request, spec.seconds)),
         "expired-token": refuse(403, "SecurityTokenExpired", "The security token has expired."),
         "access-denied": refuse(
             403, "AccessDenied", "You have no right to access this object because of bucket acl."
         ),
         "lost-upload": _after(abort),
     }
-    return made[order.what]
+    return made[spec.what]
 
 
 def refuse(status: int, code: str, message: str = "injected", **details: str) -> Effect:
-    """Refuse as OSS does."""
+    """Answer with an error of OSS."""
     return effects.answer(lambda _: _error(status, code, message, **details))
 
 

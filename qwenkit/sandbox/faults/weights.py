@@ -1,4 +1,4 @@
-"""Damage to the weights in the bucket: what stays broken until they are uploaded again."""
+"""Faults of the weights in the bucket: files stay damaged until they are uploaded again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qwenkit.errors import NotFound
-from qwenkit.sandbox.faults.catalogue import Order
+from qwenkit.sandbox.faults.catalogue import FaultSpec
 
 _POINTER = (
     "version https://git-lfs.github.com/spec/v1\n"
@@ -16,36 +16,36 @@ _POINTER = (
 )
 
 
-def damage(order: Order, bucket: Path) -> str:
+def damage(spec: FaultSpec, bucket: Path) -> str:
     """Damage one safetensors file of a bucket's folder; return its name.
 
     Raises:
         NotFound: there is no such file.
     """
-    path = _find(order, bucket)
+    path = _find(spec, bucket)
     made: dict[str, Callable[[bytes], bytes]] = {
         "broken-header": lambda data: b"\xff" * 8 + data[8:],
         "zero-tensor": _zeroed,
         "lfs-pointer": lambda _: _POINTER.encode(),
     }
-    if order.what == "missing-shard":
+    if spec.what == "missing-shard":
         path.unlink()
     else:
-        # In one step: whoever reads it meanwhile has the whole old file or the whole new one.
+        # In one step: a reader gets the whole old file or the whole new one.
         spoilt = path.with_name(f".{path.name}.spoilt")
-        spoilt.write_bytes(made[order.what](path.read_bytes()))
+        spoilt.write_bytes(made[spec.what](path.read_bytes()))
         spoilt.replace(path)
     return path.relative_to(bucket).as_posix()
 
 
-def _find(order: Order, bucket: Path) -> Path:
-    folder = (bucket / order.prefix.strip("/")).resolve()
+def _find(spec: FaultSpec, bucket: Path) -> Path:
+    folder = (bucket / spec.prefix.strip("/")).resolve()
     inside = folder.is_relative_to(bucket.resolve())
     found = sorted(folder.glob("*.safetensors")) if inside else []
-    chosen = [path for path in found if order.name in ("", path.name)]
+    chosen = [path for path in found if spec.name in ("", path.name)]
     if not chosen:
         raise NotFound(
-            f"no {order.name or 'safetensors file'} under {order.prefix}/ in the sandbox's bucket",
+            f"no {spec.name or 'safetensors file'} under {spec.prefix}/ in the sandbox's bucket",
             f"there: {', '.join(path.name for path in found) or 'nothing'}",
             "upload the model first; --prefix names its folder",
         )

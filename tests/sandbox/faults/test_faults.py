@@ -24,8 +24,8 @@ from transfer_world import OPTIONS, write
 from qwenkit.credentials import Credentials
 from qwenkit.errors import InvalidValue, NotFound, QwenkitError
 from qwenkit.sandbox import process, state_files
-from qwenkit.sandbox.faults.catalogue import FAULTS, Order, parse
-from qwenkit.sandbox.faults.client import ask
+from qwenkit.sandbox.faults.catalogue import FAULTS, FaultSpec, parse
+from qwenkit.sandbox.faults.client import call
 from qwenkit.weights.hub.repository import open_source
 from qwenkit.weights.integrity import verify
 from qwenkit.weights.oss.bucket import open_bucket
@@ -38,6 +38,7 @@ FINAL = {
     ("oss", "missing-crc"): "no CRC-64",
     ("oss", "clock-skew"): "behind the server's",
     ("oss", "access-denied"): "AccessDenied",
+    ("oss", "expired-token"): "get new temporary keys",
 }
 LASTING = [
     (where, what)
@@ -59,7 +60,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def _cleared(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "root" in request.fixturenames:
-        ask(request.getfixturevalue("root"), "DELETE")
+        call(request.getfixturevalue("root"), "DELETE")
 
 
 @pytest.fixture
@@ -74,14 +75,14 @@ def bucket(root: Path) -> Iterator[oss2.Bucket]:
 
 
 def order(root: Path, where: str, what: str, **more: Any) -> dict[str, Any]:
-    taken: dict[str, Any] = ask(
+    taken: dict[str, Any] = call(
         root, "POST", parse({"where": where, "what": what} | more).to_dict()
     )
     return taken
 
 
 def hits(root: Path) -> int:
-    found: int = ask(root, "GET")[-1]["hits"]
+    found: int = call(root, "GET")[-1]["hits"]
     return found
 
 
@@ -97,7 +98,7 @@ def until_now(condition: Callable[[], object]) -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from([*Order.__dataclass_fields__, "other"]),
+        st.sampled_from([*FaultSpec.__dataclass_fields__, "other"]),
         st.none() | st.integers() | st.floats() | st.text() | st.sampled_from([*FAULTS, "lost"]),
     )
 )
@@ -134,7 +135,7 @@ def test_wrong_orders_are_named_and_not_taken(root: Path, wanted: Any, said: str
     with pytest.raises((InvalidValue, NotFound)) as refused:
         order(root, **wanted)
     assert said in str(refused.value)
-    assert ask(root, "GET") == []
+    assert call(root, "GET") == []
 
 
 def test_commands_order_list_and_clear(root: Path) -> None:
@@ -307,7 +308,7 @@ def test_lost_gpus_leave_the_capacity(root: Path, api: kubernetes.client.CoreV1A
     order(root, "gpu", "lost", count=2, for_s=0.5)
     order(root, "gpu", "lost", count=3, for_s=60)
     assert gpus() == ("3", "0")
-    ask(root, "DELETE")
+    call(root, "DELETE")
     assert gpus() == ("3", "3")
     order(root, "gpu", "lost", count=1, for_s=0.1)
     until_now(lambda: gpus() == ("3", "3"))
@@ -322,7 +323,7 @@ def test_a_fault_outlives_no_sandbox(tmp_path: Path) -> None:
         os.kill(first.pid, 9)
         until_now(lambda: state_files.find(path) is None)
         process.up(path)
-        assert ask(path, "GET") == []
+        assert call(path, "GET") == []
         until_now(lambda: '"nvidia.com/gpu":"0"' not in _kept(path))
     finally:
         process.down(path)

@@ -13,14 +13,14 @@ from node_world import World, client, in_world, lake, until
 from qwenkit.errors import NotFound
 from qwenkit.sandbox.faults.catalogue import parse
 from qwenkit.sandbox.faults.cluster import ClusterFaults
-from qwenkit.sandbox.faults.injector import Allowance
+from qwenkit.sandbox.faults.injector import Budget
 
 
-def strike(made: World, faults: ClusterFaults, where: str, what: str, **more: Any) -> Allowance:
+def strike(made: World, faults: ClusterFaults, where: str, what: str, **more: Any) -> Budget:
     wanted = parse({"where": where, "what": what} | more)
-    allowance = Allowance(*wanted.bounds)
-    faults.strike(wanted, allowance)
-    return allowance
+    budget = Budget(*wanted.bounds)
+    faults.inject(wanted, budget)
+    return budget
 
 
 def test_a_killed_container_restarts_and_its_stream_breaks(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_pod_on_a_lost_gpu_crashes_until_it_is_back(tmp_path: Path) -> None:
 def test_a_slow_mount_says_so_and_then_succeeds(tmp_path: Path) -> None:
     async def check(made: World) -> None:
         faults = ClusterFaults(made.store, made.node)
-        allowance = strike(made, faults, "mount", "slow", seconds=30)
+        budget = strike(made, faults, "mount", "slow", seconds=30)
         made.pod("one")
         await until(lambda: made.ready("one"))
         made.pod("two")
@@ -94,6 +94,6 @@ def test_a_slow_mount_says_so_and_then_succeeds(tmp_path: Path) -> None:
             "code = DeadlineExceeded desc = context deadline exceeded"
         }
         assert "FailedMount" not in made.reasons("two")
-        assert (allowance.hits, allowance.over) == (1, True)
+        assert (budget.hits, budget.spent) == (1, True)
 
     in_world(tmp_path, check, mount_timeout_s=20, load_s=1.0)
