@@ -83,7 +83,6 @@ class Candidate:
     choice: ScalingChoice
     ttft_p95_s: float
     tpot_p95_s: float
-    latency_p95_s: float
     cost_per_hour: float
     failed_share: float
 
@@ -124,7 +123,6 @@ def judge(choice: ScalingChoice, result: SimulationResult) -> Candidate:
         choice=choice,
         ttft_p95_s=requests.ttft(95) if some else math.inf,
         tpot_p95_s=requests.tpot(95) if some and _has_tpot(requests.output_tokens) else 0.0,
-        latency_p95_s=requests.latency(95) if some else math.inf,
         cost_per_hour=result.cost / (result.t[-1] / 3600),
         failed_share=requests.failed() / seen if seen else 0.0,
     )

@@ -77,7 +77,6 @@ class DataPlane:
         container_concurrency: the revision's hard limit, 0 for none.
         timeout_s: the revision's total timeout.
         first_byte_s: the timeout before the first byte.
-        streaming: whether the first token is sent at once.
         rng: decides where requests go.
         plan: called as ``plan(time, pod)`` with when a pod's server next finishes a request.
         done: called as ``done(time, request)`` for each request that ends.
@@ -90,7 +89,6 @@ class DataPlane:
         container_concurrency: int,
         timeout_s: float,
         first_byte_s: float,
-        streaming: bool,
         rng: Random,
         plan: Callable[[float, Pod], None],
         done: Callable[[float, SimulatedRequest], None],
@@ -99,7 +97,6 @@ class DataPlane:
         self._limit = container_concurrency
         self._timeout_s = timeout_s
         self._first_byte_s = first_byte_s
-        self._streaming = streaming
         self._random = rng.random
         self._sample = rng.sample
         self._plan = plan
@@ -228,15 +225,12 @@ class DataPlane:
         while old and (old[0].status or old[0].at + self._timeout_s <= now):
             self._give_up(now, old.popleft())
         late = self._by_first_byte
-        while late and (self._first_byte(late[0]) <= now or late[0].at + self._first_byte_s <= now):
+        while late and (
+            late[0].status or late[0].first_at <= now or late[0].at + self._first_byte_s <= now
+        ):
             request = late.popleft()
-            if self._first_byte(request) > now:
-                self._give_up(now, request)
-
-    def _first_byte(self, request: SimulatedRequest) -> float:
-        if request.status:
-            return -math.inf
-        return request.first_at if self._streaming else math.inf
+            if request.first_at > now:
+                self._give_up(now, request)  # does nothing if it has ended
 
     def _give_up(self, now: float, request: SimulatedRequest) -> None:
         if request.status:

@@ -15,12 +15,10 @@ class Environment:
 
     Args:
         gpus: the number of pods that get a GPU; None for no limit.
-        gpus_per_pod: for the cost only.
         startup: the parts of a pod's cold start.
         drain_s: how long a removed pod keeps its GPU at least.
         timeout_s: the revision's ``timeoutSeconds``.
         response_start_timeout_s: its ``responseStartTimeoutSeconds``.
-        streaming: whether clients ask for streams, whose first byte is the first token.
         initial_ready: pods that are ready at second 0; None for min-scale.
         active_for_s: how long these have been Active without traffic; None for 10 minutes if
             min-scale keeps them, else 0.
@@ -32,12 +30,10 @@ class Environment:
     """
 
     gpus: int | None = None
-    gpus_per_pod: int = 1
     startup: Startup = field(default_factory=Startup)
     drain_s: float = 30.0
     timeout_s: float = 600.0
     response_start_timeout_s: float = 600.0
-    streaming: bool = True
     initial_ready: int | None = None
     active_for_s: float | None = None
     price_per_gpu_hour: float = 1.0
@@ -51,7 +47,5 @@ class Environment:
                 raise InvalidValue(name, getattr(self, name), "finite, more than 0")
         if self.gpus is not None and self.gpus < 1:
             raise InvalidValue("gpus", self.gpus, "at least 1, or None for enough")
-        if self.gpus_per_pod < 1:
-            raise InvalidValue("gpus_per_pod", self.gpus_per_pod, "at least 1")
         if self.initial_ready is not None and self.initial_ready < 0:
             raise InvalidValue("initial_ready", self.initial_ready, "at least 0")

@@ -101,11 +101,6 @@ class Fleet:
         self.gpu_seconds = 0.0
 
     @property
-    def waiting_for_gpu(self) -> int:
-        """Pods that wait for a GPU."""
-        return len(self._pending)
-
-    @property
     def empty(self) -> bool:
         """Return whether no pod exists."""
         return not (self.ready or self.starting or self.draining or self._pending)

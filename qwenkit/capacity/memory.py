@@ -134,12 +134,9 @@ def batch_within(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """How many requests one pod should carry, and which bound decided it."""
+    """How many requests one pod should carry, and which bound decides it."""
 
     total: int
-    by_tpot: int
-    by_kv_cache: int
-    plateau: int
     bound: str
 
 
@@ -180,6 +177,4 @@ def suggested_load(
     plateau = _GPTQ_PLATEAU if model.quantization == "gptq" else _MOST
     bounds = {"TPOT objective": by_tpot, "KV cache": by_kv, "kernel plateau": plateau}
     bound = min(bounds, key=lambda name: bounds[name])
-    return Load(
-        total=bounds[bound], by_tpot=by_tpot, by_kv_cache=by_kv, plateau=plateau, bound=bound
-    )
+    return Load(total=bounds[bound], bound=bound)

@@ -112,8 +112,7 @@ class SimulationResult:
 
     ``clients`` are closed-loop clients, ``arrivals`` the requests of the second before,
     ``concurrency`` requests in flight, ``queue`` those of them that wait, ``desired`` the scale
-    that the PodAutoscaler shows, ``starting`` pods that are not ready yet, ``pending`` those of
-    them that wait for a GPU.
+    that the PodAutoscaler shows, ``starting`` pods that are not ready yet.
     """
 
     t: Sequence[int]
@@ -124,7 +123,6 @@ class SimulationResult:
     desired: Sequence[int]
     ready: Sequence[int]
     starting: Sequence[int]
-    pending: Sequence[int]
     decisions: Sequence[Tick]
     requests: Requests
     unfinished: int

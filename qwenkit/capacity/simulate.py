@@ -35,7 +35,7 @@ _SETTLED_S = 600.0
 # The columns of a row of ``_Run._series``.
 _SERIES = (
     *("t", "clients", "arrivals", "concurrency", "queue"),
-    *("desired", "ready", "starting", "pending"),
+    *("desired", "ready", "starting"),
 )
 
 
@@ -100,7 +100,6 @@ class _Run:
             container_concurrency=spec.container_concurrency,
             timeout_s=environment.timeout_s,
             first_byte_s=environment.response_start_timeout_s,
-            streaming=environment.streaming,
             rng=rng,
             plan=self._plan_engine,
             done=self._done,
@@ -304,7 +303,6 @@ class _Run:
                 desired if desired > 0 else 0,
                 len(fleet.ready),
                 fleet.not_ready,
-                fleet.waiting_for_gpu,
             )
         )
         self._arrived = 0
@@ -326,12 +324,11 @@ class _Run:
     def _result(self, end: int) -> SimulationResult:
         series: Any = zip(_SERIES, zip(*self._series, strict=True), strict=True)
         ended: Any = zip(*self._ended, strict=True) if self._ended else ((),) * 5
-        held = self._fleet.gpu_seconds_until(float(end))
         return SimulationResult(
             **dict(series),
             decisions=tuple(self._ticks),
             requests=Requests(*ended),
             unfinished=self._plane.in_flight,
-            gpu_seconds=held * self._environment.gpus_per_pod,
+            gpu_seconds=self._fleet.gpu_seconds_until(float(end)),
             price_per_gpu_hour=self._environment.price_per_gpu_hour,
         )

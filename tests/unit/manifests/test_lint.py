@@ -54,13 +54,12 @@ def oss(**values: str | None) -> Callable[[Docs], None]:
     return change
 
 
-def annotation(key: str, value: str | None, *more: tuple[str, str]) -> Callable[[Docs], None]:
+def annotation(key: str, value: str | None) -> Callable[[Docs], None]:
     def change(docs: Docs) -> None:
         annotations = template(docs)["metadata"]["annotations"]
         annotations.pop(key, None)
         if value is not None:
             annotations[key] = value
-        annotations.update(more)
 
     return change
 
@@ -172,31 +171,15 @@ CASES: list[tuple[str, str, Callable[[Docs], None]]] = [
     ),
     ("secret-keys", "error", keys(akId="x")),
     ("secret-keys", "error", keys(akid="x", aksecret="y")),
-    ("annotation-unknown", "warning", annotation(f"{GROUP}/maxscale", "3")),
-    ("annotation-unknown", "warning", annotation(f"{GROUP}/max-scale ", "3")),
-    ("annotation-unknown", "warning", annotation(f"{GROUP}/activationScale", "3")),
-    ("annotation-twice", "warning", annotation(f"{GROUP}/minScale", "1")),
     ("annotation-as-label", "warning", label(f"{GROUP}/target")),
     ("annotation-misplaced", "warning", annotation(f"{SERVING}/rollout-duration", "60s")),
     ("annotation-misplaced", "warning", on_service(f"{SERVING}/progress-deadline")),
     ("annotation-not-finite", "error", annotation(f"{GROUP}/target", "NaN")),
-    ("annotation-not-finite", "error", annotation(f"{GROUP}/target", "Inf")),
-    (
-        "algorithm-unknown",
-        "warning",
-        annotation(f"{GROUP}/metric-aggregation-algorithm", "exponential"),
-    ),
-    ("metric-rps", "warning", annotation(f"{GROUP}/metric", "rps")),
-    ("max-scale-unset", "warning", annotation(f"{GROUP}/max-scale", None)),
-    ("max-scale-unset", "warning", annotation(f"{GROUP}/max-scale", "0")),
-    ("initial-over-max", "warning", annotation(f"{GROUP}/initial-scale", "9")),
     ("admission", "error", annotation(f"{GROUP}/min-scale", "9")),
     ("target-over-limit", "warning", revision(containerConcurrency=1)),
-    ("target-boundary", "advice", annotation(f"{GROUP}/target", "3")),
     ("response-start", "warning", revision(responseStartTimeoutSeconds=None)),
     ("response-start", "advice", revision(responseStartTimeoutSeconds=100)),
     ("timeout-short", "advice", revision(timeoutSeconds=300, responseStartTimeoutSeconds=300)),
-    ("idle-timeout", "warning", revision(idleTimeoutSeconds=60)),
     ("progress-deadline", "warning", annotation(f"{SERVING}/progress-deadline", "2m")),
     ("progress-deadline", "advice", annotation(f"{SERVING}/progress-deadline", None)),
     ("pvc-not-read-only", "warning", writable),

@@ -206,7 +206,6 @@ def test_settings_that_answer_nothing_are_counted_and_not_drawn():
             choice=ScalingChoice(8, 0, 1, 3),
             ttft_p95_s=ttft_p95_s,
             tpot_p95_s=0.02,
-            latency_p95_s=2.0,
             cost_per_hour=26.0,
             failed_share=0.0,
         )
