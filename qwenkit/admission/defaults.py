@@ -1,4 +1,4 @@
-"""What Knative's mutating webhook fills in."""
+"""The defaults that Knative's mutating webhook fills in."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from qwenkit.admission.config_maps import ClusterConfigMaps
+from qwenkit.admission.pod.container import WRITABLE_VOLUMES
+from qwenkit.admission.pod.probes import HANDLERS
 from qwenkit.admission.schema import quantities
 
 _GROUP = "serving.knative.dev"
-_WRITABLE_VOLUMES = ("emptyDir", "persistentVolumeClaim", "ephemeral")
-_HANDLERS = ("httpGet", "tcpSocket", "exec", "grpc")
 _LEAST_UNPRIVILEGED_PORT = 1024
 _RESOURCES = ("cpu", "memory", "ephemeral-storage")
 
@@ -31,7 +31,7 @@ def filled(
         kind: Service, Configuration, Revision or Route.
         cluster: the cluster's configuration.
         old: the stored object of an update.
-        user: who asks; recorded as creator and last modifier.
+        user: recorded as creator and last modifier.
     """
     new = copy.deepcopy(dict(obj))
     spec = new.setdefault("spec", {})
@@ -109,14 +109,14 @@ def _container(
                 resources.setdefault(side, {}).setdefault(resource, quantities.canonical(value))
     if len(spec["containers"]) == 1 or container.get("ports"):
         probe = container.setdefault("readinessProbe", {})
-        if not any(handler in probe for handler in _HANDLERS):
+        if not any(handler in probe for handler in HANDLERS):
             probe["tcpSocket"] = {"port": 0}
     if "readinessProbe" in container:
         _readiness(container["readinessProbe"])
     writable = {
         volume.get("name", "")
         for volume in spec.get("volumes", [])
-        if any(source in volume for source in _WRITABLE_VOLUMES)
+        if any(source in volume for source in WRITABLE_VOLUMES)
     }
     for mount in container.get("volumeMounts", []):
         if mount.get("name", "") not in writable:
@@ -124,7 +124,7 @@ def _container(
 
 
 def _secure(container: dict[str, Any], pod: Mapping[str, Any], cluster: ClusterConfigMaps) -> None:
-    """Fill in what the ``restricted`` pod security standard asks for."""
+    """Fill in what the ``restricted`` pod security standard requires."""
     context = container.setdefault("securityContext", {})
     context.setdefault("allowPrivilegeEscalation", False)
     if not pod.get("seccompProfile", {}).get("type"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qwenkit.admission import annotations as admission_annotations
@@ -24,12 +24,13 @@ from qwenkit.admission.schema import names
 from qwenkit.admission.update_rules import update_faults
 
 Object = Mapping[str, Any]
+Faults = Iterator[Fault]
 _OWNED_BY = {"Route": "Service", "Configuration": "Service", "Revision": "Configuration"}
 
 
 def object_faults(
     obj: Object, kind: str, *, cluster: ClusterConfigMaps, old: Object | None = None
-) -> list[Fault]:
+) -> Faults:
     """Check a defaulted object.
 
     Args:
@@ -39,127 +40,111 @@ def object_faults(
         old: the stored object of an update.
     """
     metadata, spec = obj.get("metadata", {}), obj.get("spec", {})
-    found = via(_metadata(metadata, kind, cluster), "metadata")
+    yield from via(_metadata(metadata, kind, cluster), "metadata")
     if kind in ("Service", "Configuration"):
         template = _template(spec.get("template", {}), metadata, cluster)
-        found += via(template, "spec", "template")
+        yield from via(template, "spec", "template")
     if kind in ("Service", "Route"):
-        found += via(_traffic(spec.get("traffic", []), kind), "spec", "traffic")
+        yield from via(_traffic(spec.get("traffic", []), kind), "spec", "traffic")
     if kind == "Revision" and old is None:
-        found += via(_revision(spec, cluster), "spec")
-    return found if old is None else found + update_faults(obj, old, kind)
+        yield from via(_revision(spec, cluster), "spec")
+    if old is not None:
+        yield from update_faults(obj, old, kind)
 
 
-def _metadata(metadata: Object, kind: str, cluster: ClusterConfigMaps) -> list[Fault]:
+def _metadata(metadata: Object, kind: str, cluster: ClusterConfigMaps) -> Faults:
     annotations = metadata.get("annotations", {})
-    found = _name(metadata)
+    for field, message in _name_problems(metadata):
+        yield Fault(message, (field,))
     if kind == "Revision":
-        found += via(admission_annotations.autoscaling(annotations, cluster), "annotations")
+        yield from via(admission_annotations.autoscaling(annotations, cluster), "annotations")
     else:
-        found += via(admission_annotations.misplaced(annotations), "annotations")
+        yield from via(admission_annotations.misplaced(annotations), "annotations")
     if kind in ("Service", "Route"):
-        found += via(admission_annotations.rollout(annotations), "annotations")
-    owner = _OWNED_BY.get(kind)
-    if owner:
-        found += via(_owner(metadata, owner), "labels")
-    return found
+        yield from via(admission_annotations.rollout(annotations), "annotations")
+    if owner := _OWNED_BY.get(kind):
+        yield from via(_owner(metadata, owner), "labels")
 
 
-def _name(metadata: Object) -> list[Fault]:
+def _name_problems(metadata: Object) -> list[tuple[str, str]]:
+    """Return the field and the message of a name that is not a DNS label: none or one."""
     prefix, name = metadata.get("generateName", ""), metadata.get("name", "")
-    wrong = names.dns_1035_label(names.as_prefix(prefix)) if prefix else []
-    if wrong:
-        return [Fault(f"not a DNS 1035 label prefix: [{' '.join(wrong)}]", ("generateName",))]
-    wrong = names.dns_1035_label(name)
-    return [Fault(f"not a DNS 1035 label: [{' '.join(wrong)}]", ("name",))] if wrong else []
+    if prefix and (wrong := names.dns_1035_label(names.as_prefix(prefix))):
+        return [("generateName", f"not a DNS 1035 label prefix: [{' '.join(wrong)}]")]
+    if name and (wrong := names.dns_1035_label(name)):
+        return [("name", f"not a DNS 1035 label: [{' '.join(wrong)}]")]
+    return []
 
 
-def _owner(metadata: Object, kind: str) -> list[Fault]:
+def _owner(metadata: Object, kind: str) -> Faults:
     label = f"serving.knative.dev/{kind.lower()}"
     value = metadata.get("labels", {}).get(label)
     owners = ((ref.get("kind"), ref.get("name")) for ref in metadata.get("ownerReferences", []))
-    return [] if value is None or (kind, value) in owners else [missing(label)]
+    if value is not None and (kind, value) not in owners:
+        yield missing(label)
 
 
-def _template(template: Object, parent: Object, cluster: ClusterConfigMaps) -> list[Fault]:
+def _template(template: Object, parent: Object, cluster: ClusterConfigMaps) -> Faults:
     metadata = template.get("metadata", {})
-    annotations = metadata.get("annotations", {})
-    found = via(_revision(template.get("spec", {}), cluster), "spec")
-    checked = admission_annotations.template(annotations, cluster)
-    found += via(checked, "metadata.annotations")
-    return found + _template_name(metadata, parent)
+    yield from via(_revision(template.get("spec", {}), cluster), "spec")
+    checked = admission_annotations.template(metadata.get("annotations", {}), cluster)
+    yield from via(checked, "metadata.annotations")
+    problems = _name_problems(metadata)
+    for field, message in problems:
+        yield invalid(message, f"metadata.{field}")
+    name, start = metadata.get("name", ""), f"{parent.get('name', '')}-"
+    if not problems and name and not name.startswith(start):
+        yield invalid(f'"{name}" must have prefix "{start}"', "metadata.name")
 
 
-def _template_name(metadata: Object, parent: Object) -> list[Fault]:
-    prefix, name = metadata.get("generateName", ""), metadata.get("name", "")
-    wrong = names.dns_1035_label(names.as_prefix(prefix)) if prefix else []
-    if wrong:
-        message = f"not a DNS 1035 label prefix: [{' '.join(wrong)}]"
-        return [invalid(message, "metadata.generateName")]
-    wrong = names.dns_1035_label(name) if name else []
-    if wrong:
-        return [invalid(f"not a DNS 1035 label: [{' '.join(wrong)}]", "metadata.name")]
-    start = f"{parent.get('name', '')}-"
-    if name and not name.startswith(start):
-        return [invalid(f'"{name}" must have prefix "{start}"', "metadata.name")]
-    return []
-
-
-def _revision(spec: Object, cluster: ClusterConfigMaps) -> list[Fault]:
-    found = pod_faults(spec, cluster)
+def _revision(spec: Object, cluster: ClusterConfigMaps) -> Faults:
+    yield from pod_faults(spec, cluster)
     timeout, most = spec.get("timeoutSeconds", 0), cluster.number("max-revision-timeout-seconds")
     if not 0 <= timeout <= most:
-        found.append(out_of_bounds(timeout, 0, most, "timeoutSeconds"))
+        yield out_of_bounds(timeout, 0, most, "timeoutSeconds")
     concurrency = spec.get("containerConcurrency", 0)
     low, high = cluster.least_concurrency, cluster.number("container-concurrency-max-limit")
     if "containerConcurrency" in spec and not low <= concurrency <= high:
-        found.append(out_of_bounds(concurrency, low, high, "containerConcurrency"))
-    return found
+        yield out_of_bounds(concurrency, low, high, "containerConcurrency")
 
 
-def _traffic(targets: Sequence[Object], kind: str) -> list[Fault]:
-    found: list[Fault] = []
+def _traffic(targets: Sequence[Object], kind: str) -> Faults:
     first: dict[str, int] = {}
     for index, target in enumerate(targets):
-        found += via(_target(target, kind), f"[{index}]")
+        yield from via(_target(target, kind), f"[{index}]")
         tag = target.get("tag", "")
         wrong = names.dns_1035_label(tag) if tag else []
         if wrong:
-            shown = f"not a DNS 1035 label: [{' '.join(wrong)}]"
-            found += via([invalid(shown, HERE)], "tag", f"[{index}]")
+            yield invalid(f"not a DNS 1035 label: [{' '.join(wrong)}]", f"tag[{index}]")
         if tag and first.setdefault(tag, index) != index:
             paths = (f"[{index}].tag", f"[{first[tag]}].tag")
-            found.append(Fault(f'Multiple definitions for "{tag}"', paths))
+            yield Fault(f'Multiple definitions for "{tag}"', paths)
     total = sum(target.get("percent", 0) for target in targets)
     if total != 100:
-        found.append(Fault(f"Traffic targets sum to {total}, want 100", (HERE,)))
-    return found
+        yield Fault(f"Traffic targets sum to {total}, want 100", (HERE,))
 
 
-def _target(target: Object, kind: str) -> list[Fault]:
+def _target(target: Object, kind: str) -> Faults:
     revision, percent = target.get("revisionName", ""), target.get("percent", 0)
     latest = target.get("latestRevision")
-    found = []
     if latest is not None and latest == bool(revision):
         shown = f'may not set revisionName "{revision}" when latestRevision is'
-        found.append(Fault(f"{shown} {str(latest).lower()}", ("latestRevision",)))
-    found += _target_names(revision, target.get("configurationName", ""), kind)
+        yield Fault(f"{shown} {str(latest).lower()}", ("latestRevision",))
+    yield from _target_names(revision, target.get("configurationName", ""), kind)
     if not 0 <= percent <= 100:
-        found.append(out_of_bounds(percent, 0, 100, "percent"))
+        yield out_of_bounds(percent, 0, 100, "percent")
     if target.get("url"):
-        found.append(disallowed("url"))
-    return found
+        yield disallowed("url")
 
 
-def _target_names(revision: str, configuration: str, kind: str) -> list[Fault]:
+def _target_names(revision: str, configuration: str, kind: str) -> Faults:
     if kind == "Service" and configuration:
-        return [disallowed("configurationName")]
-    if revision and configuration:
-        return [multiple_one_of("revisionName", "configurationName")]
-    if kind == "Route" and not revision and not configuration:
-        return [missing_one_of("revisionName", "configurationName")]
-    for value, path in ((revision, "revisionName"), (configuration, "configurationName")):
-        wrong = names.qualified_name(value) if value else []
-        if wrong:
-            return [invalid_key(value, path, *wrong)]
-    return []
+        yield disallowed("configurationName")
+    elif revision and configuration:
+        yield multiple_one_of("revisionName", "configurationName")
+    elif kind == "Route" and not revision and not configuration:
+        yield missing_one_of("revisionName", "configurationName")
+    elif wrong := names.qualified_name(revision) if revision else []:
+        yield invalid_key(revision, "revisionName", *wrong)
+    elif wrong := names.qualified_name(configuration) if configuration else []:
+        yield invalid_key(configuration, "configurationName", *wrong)

@@ -93,7 +93,7 @@ def review(
     named = {**new, "metadata": _named(new["metadata"], suffix)}
     _validate_schema(named, kind)
     cluster = ClusterConfigMaps(features or {}, defaults or {}, autoscaler or {})
-    found = object_faults(named, kind, cluster=cluster, old=old)
+    found = list(object_faults(named, kind, cluster=cluster, old=old))
     if found:
         refusal = f"validation failed: {faults.text(found)}"
         raise _denied("validation.webhook.serving.knative.dev", refusal)

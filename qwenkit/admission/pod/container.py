@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,12 +25,13 @@ from qwenkit.admission.pod.security import container_security_faults
 from qwenkit.admission.schema import names
 
 Object = Mapping[str, Any]
+Faults = Iterator[Fault]
 Role = Literal["user", "sidecar", "init"]
 RESERVED_PORTS = (8008, 8012, 8013, 8022, 9090, 9091)
 _RESERVED_ENV = ("PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION")
 _RESERVED_PATHS = ("/", "/dev", "/dev/log")
-_WRITABLE = ("emptyDir", "persistentVolumeClaim", "ephemeral")
-# Set, these come from an init container: of others the API server drops them.
+WRITABLE_VOLUMES = ("emptyDir", "persistentVolumeClaim", "ephemeral")
+# Only init containers still have these: the API server drops them from other containers.
 _FORBIDDEN = (
     "lifecycle",
     "resizePolicy",
@@ -52,48 +53,46 @@ class PodContext:
     volumes: Mapping[str, Object]
 
 
-def container_faults(container: Object, around: PodContext, *, role: Role) -> list[Fault]:
-    """Check one container, its probes apart; paths start at the container."""
-    faults = masked(container, *_FORBIDDEN)
+def container_faults(container: Object, pod: PodContext, *, role: Role) -> Faults:
+    """Check one container without its probes; paths start at the container."""
+    yield from masked(container, *_FORBIDDEN)
     name = container.get("name", "")
     if name == "queue-proxy":
-        faults.append(Fault(f'"{name}" is a reserved container name', ("name",)))
-    faults += via(_env(container.get("env", []), around.cluster, role), "env")
-    faults += via(_env_from(container.get("envFrom", [])), "envFrom")
-    faults += _image(container.get("image", ""))
-    faults += via(_ports(container.get("ports", []), role), "ports")
-    faults += via(masked(container.get("resources", {}), "claims"), "resources")
+        yield Fault(f'"{name}" is a reserved container name', ("name",))
+    yield from via(_env(container.get("env", []), pod.cluster, role), "env")
+    yield from via(_env_from(container.get("envFrom", [])), "envFrom")
+    yield from _image(container.get("image", ""))
+    yield from via(_ports(container.get("ports", []), role), "ports")
+    yield from via(masked(container.get("resources", {}), "claims"), "resources")
     context = container.get("securityContext", {})
-    faults += via(container_security_faults(context, around.cluster), "securityContext")
+    yield from via(container_security_faults(context, pod.cluster), "securityContext")
     policy = container.get("terminationMessagePolicy", "")
     if policy not in ("", "File", "FallbackToLogsOnError"):
-        faults.append(invalid(policy, "terminationMessagePolicy"))
-    return faults + via(_mounts(container.get("volumeMounts", []), around), "volumeMounts")
+        yield invalid(policy, "terminationMessagePolicy")
+    yield from via(_mounts(container.get("volumeMounts", []), pod), "volumeMounts")
 
 
-def _env(variables: list[Object], cluster: ClusterConfigMaps, role: Role) -> list[Fault]:
+def _env(variables: list[Object], cluster: ClusterConfigMaps, role: Role) -> Faults:
     reserved = _RESERVED_ENV if role == "user" else _RESERVED_ENV[1:]
-    faults: list[Fault] = []
+    references = cluster.permits("kubernetes.podspec-fieldref")
+    forbidden = ("fileKeyRef",) if references else ("fileKeyRef", "fieldRef", "resourceFieldRef")
     for index, variable in enumerate(variables):
-        name, own = variable.get("name", ""), []
+        name = variable.get("name", "")
         if not name:
-            own = [missing("name")]
+            yield from via([missing("name")], f"[{index}]")
         elif name in reserved:
-            own = [Fault(f'"{name}" is a reserved environment variable', ("name",))]
+            fault = Fault(f'"{name}" is a reserved environment variable', ("name",))
+            yield from via([fault], f"[{index}]")
         source = variable.get("valueFrom", {})
-        references = cluster.permits("kubernetes.podspec-fieldref")
-        wrong = () if references else ("fieldRef", "resourceFieldRef")
-        own += via(masked(source, "fileKeyRef", *wrong), "valueFrom")
-        faults += via(own, f"[{index}]")
-    return faults
+        yield from via(masked(source, *forbidden), f"[{index}]", "valueFrom")
 
 
 def _env_from(sources: list[Object]) -> list[Fault]:
     faults: list[Fault] = []
     kinds = ("configMapRef", "secretRef")
     for index, source in enumerate(sources):
-        for kind in ("secretRef", "configMapRef"):
-            if kind in source:  # Knative moves what it found so far under this reference
+        for kind in reversed(kinds):
+            if kind in source:  # Knative moves the faults found so far under this reference
                 faults = via(faults, kind, f"[{index}]")
         count = sum(kind in source for kind in kinds)
         if count != 1:
@@ -101,87 +100,79 @@ def _env_from(sources: list[Object]) -> list[Fault]:
     return faults
 
 
-def _image(image: str) -> list[Fault]:
+def _image(image: str) -> Faults:
     if not image:
-        return [missing("image")]
-    if names.is_image(image):
-        return []
-    details = f"image: {go_quoted(image)}, error: could not parse reference: {image}"
-    return [Fault("Failed to parse image reference", ("image",), details)]
+        yield missing("image")
+    elif not names.is_image(image):
+        details = f"image: {go_quoted(image)}, error: could not parse reference: {image}"
+        yield Fault("Failed to parse image reference", ("image",), details)
 
 
-def _ports(ports: list[Object], role: Role) -> list[Fault]:
-    faults: list[Fault] = []
+def _ports(ports: list[Object], role: Role) -> Faults:
     for port in ports if role == "init" else ports[:1]:
         number = port.get("containerPort", 0)
-        faults += masked(port, "hostIP", "hostPort")
+        yield from masked(port, "hostIP", "hostPort")
         if number in RESERVED_PORTS:
             shown = f"{number} is a reserved port"
-            faults.append(invalid(shown, "containerPort", f"{shown}, please use a different value"))
+            yield invalid(shown, "containerPort", f"{shown}, please use a different value")
         if not 0 <= number <= 65535:
-            faults.append(out_of_bounds(number, 0, 65535, "containerPort"))
+            yield out_of_bounds(number, 0, 65535, "containerPort")
         if role == "init":
             continue
         if port.get("protocol", "") not in ("", "TCP"):
-            faults.append(invalid(port["protocol"], "protocol"))
+            yield invalid(port["protocol"], "protocol")
         if port.get("name", "") not in _PORT_NAMES:
             rule = "Name must be empty, or one of: 'h2c', 'http1'"
-            faults.append(Fault(f"Port name {port['name']} is not allowed", (HERE,), rule))
-    return faults
+            yield Fault(f"Port name {port['name']} is not allowed", (HERE,), rule)
 
 
-def _mounts(mounts: list[Object], around: PodContext) -> list[Fault]:
-    faults: list[Fault] = []
+def _mounts(mounts: list[Object], pod: PodContext) -> Faults:
     seen: set[str] = set()
     for index, mount in enumerate(mounts):
-        own = masked(mount, "recursiveReadOnly", "subPathExpr")
-        own += _mount_path(mount.get("mountPath", ""), seen) + _mount(mount, around)
+        yield from via(_mount(mount, pod, seen), f"[{index}]")
         seen.add(_clean(mount.get("mountPath", "")))
-        faults += via(own, f"[{index}]")
-    return faults
 
 
-def _mount_path(path: str, seen: set[str]) -> list[Fault]:
+def _mount(mount: Object, pod: PodContext, seen: set[str]) -> Faults:
+    yield from masked(mount, "recursiveReadOnly", "subPathExpr")
+    yield from _mount_path(mount.get("mountPath", ""), seen)
+    read_only = mount.get("readOnly", False)
+    volume = pod.volumes.get(mount.get("name", ""))
+    if volume is None:
+        yield Fault("volumeMount has no matching volume", ("name",))
+        volume = {}
+    if not any(source in volume for source in WRITABLE_VOLUMES) and not read_only:
+        yield Fault("volume mount should be readOnly for this type of volume", ("readOnly",))
+    if "mountPropagation" in mount:
+        yield from _propagation(mount, pod.cluster)
+    if volume.get("persistentVolumeClaim", {}).get("readOnly") and not read_only:
+        yield Fault("volume is readOnly but volume mount is not", ("readOnly",))
+
+
+def _mount_path(path: str, seen: set[str]) -> Faults:
     clean = _clean(path)
     if not path:
-        return [missing("mountPath")]
-    if clean in _RESERVED_PATHS:
-        return [Fault(f'mountPath "{clean}" is a reserved path', ("mountPath",))]
-    if not path.startswith("/"):
-        return [invalid(path, "mountPath")]
-    if clean in seen:
-        return [invalid(f'"{path}" must be unique', "mountPath")]
-    return []
+        yield missing("mountPath")
+    elif clean in _RESERVED_PATHS:
+        yield Fault(f'mountPath "{clean}" is a reserved path', ("mountPath",))
+    elif not path.startswith("/"):
+        yield invalid(path, "mountPath")
+    elif clean in seen:
+        yield invalid(f'"{path}" must be unique', "mountPath")
 
 
-def _mount(mount: Object, around: PodContext) -> list[Fault]:
-    name, read_only = mount.get("name", ""), mount.get("readOnly", False)
-    volume = around.volumes.get(name)
-    faults = [] if volume is not None else [Fault("volumeMount has no matching volume", ("name",))]
-    sources = volume or {}
-    if not any(source in sources for source in _WRITABLE) and not read_only:
-        rule = "volume mount should be readOnly for this type of volume"
-        faults.append(Fault(rule, ("readOnly",)))
-    faults += _propagation(mount, around.cluster)
-    if sources.get("persistentVolumeClaim", {}).get("readOnly") and not read_only:
-        faults.append(Fault("volume is readOnly but volume mount is not", ("readOnly",)))
-    return faults
-
-
-def _propagation(mount: Object, cluster: ClusterConfigMaps) -> list[Fault]:
-    if "mountPropagation" not in mount:
-        return []
+def _propagation(mount: Object, cluster: ClusterConfigMaps) -> Faults:
     flag = "kubernetes.podspec-volumes-mount-propagation"
-    faults = [] if cluster.permits(flag) else [disallowed("mountPropagation")]
+    if not cluster.permits(flag):
+        yield disallowed("mountPropagation")
     if not cluster.enabled(flag):
         message = "Volume Mount Propagation support is disabled, but found volume mount"
-        faults.append(Fault(f"{message} {mount.get('name', '')} with mount propagation"))
+        yield Fault(f"{message} {mount.get('name', '')} with mount propagation")
     if mount["mountPropagation"] not in ("None", "HostToContainer"):
         rule = "mount propagation should be set to None or HostToContainer"
-        faults.append(Fault(rule, ("mountPropagation",)))
-    return faults
+        yield Fault(rule, ("mountPropagation",))
 
 
 def _clean(path: str) -> str:
-    """Normalise as Go's ``path.Clean``: unlike POSIX it knows no double leading slash."""
+    """Normalise as Go's ``path.Clean`` does, which does not keep a double leading slash."""
     return posixpath.normpath("/" + path.lstrip("/") if path.startswith("/") else path or ".")

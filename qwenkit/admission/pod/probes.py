@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from qwenkit.admission.faults import (
@@ -17,20 +17,19 @@ from qwenkit.admission.faults import (
 HANDLERS = ("httpGet", "tcpSocket", "exec", "grpc")
 
 
-def readiness_faults(probe: Mapping[str, Any], port_name: str | None) -> list[Fault]:
+def readiness_faults(probe: Mapping[str, Any], port_name: str | None) -> Iterator[Fault]:
     """Check a readiness probe; ``periodSeconds: 0`` is Knative's own fast probe."""
-    faults = probe_faults(probe, port_name)
+    yield from probe_faults(probe, port_name)
     period = probe.get("periodSeconds", 0)
     for name, least in (("periodSeconds", 0), ("initialDelaySeconds", 0), ("successThreshold", 1)):
         if probe.get(name, 0) < least:
-            faults.append(below(probe.get(name, 0), least, name))
+            yield below(probe.get(name, 0), least, name)
     for name in ("failureThreshold", "timeoutSeconds"):
         value = probe.get(name, 0)
         if period == 0 and value != 0:
-            faults.append(Fault(f"{name} is disallowed when periodSeconds is zero", (name,)))
+            yield Fault(f"{name} is disallowed when periodSeconds is zero", (name,))
         if period != 0 and value < 1:
-            faults.append(below(value, 1, name))
-    return faults
+            yield below(value, 1, name)
 
 
 def probe_faults(probe: Mapping[str, Any], port_name: str | None) -> list[Fault]:
@@ -44,7 +43,7 @@ def probe_faults(probe: Mapping[str, Any], port_name: str | None) -> list[Fault]
     for kind in HANDLERS:
         if kind not in probe:
             continue
-        faults = via(faults, kind)  # Knative moves what it found so far under the next handler
+        faults = via(faults, kind)  # Knative moves the faults found so far under the next handler
         if kind in ("httpGet", "tcpSocket"):
             faults += _port(probe[kind].get("port", 0), f"{kind}.port", port_name)
     handlers = [kind for kind in HANDLERS if kind in probe]
@@ -56,10 +55,8 @@ def probe_faults(probe: Mapping[str, Any], port_name: str | None) -> list[Fault]
     return faults
 
 
-def _port(port: int | str, path: str, port_name: str | None) -> list[Fault]:
-    if port_name is None:
-        unset = port in ("", 0)
-        return [invalid(port, path, "Probe port must be specified")] if unset else []
-    if isinstance(port, str) and port not in ("", port_name):
-        return [invalid(port, path, "Probe port must match container port")]
-    return []
+def _port(port: int | str, path: str, port_name: str | None) -> Iterator[Fault]:
+    if port_name is None and port in ("", 0):
+        yield invalid(port, path, "Probe port must be specified")
+    elif port_name is not None and isinstance(port, str) and port not in ("", port_name):
+        yield invalid(port, path, "Probe port must match container port")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from qwenkit.admission.config_maps import ClusterConfigMaps
-from qwenkit.admission.faults import Fault, disallowed, masked, out_of_bounds, via
+from qwenkit.admission.faults import Fault, disallowed, masked, out_of_bounds
 
 Object = Mapping[str, Any]
+Faults = Iterator[Fault]
 _FEATURE = "kubernetes.podspec-securitycontext"
 _POD = {
     "fsGroup",
@@ -24,29 +25,27 @@ _CONTAINER_FORBIDDEN = ("appArmorProfile", "procMount", "seLinuxOptions", "windo
 _GREATEST_ID = 2**31 - 1
 
 
-def pod_security_faults(context: Object, cluster: ClusterConfigMaps) -> list[Fault]:
+def pod_security_faults(context: Object, cluster: ClusterConfigMaps) -> Faults:
     """Check a pod's security context; paths start there."""
     allowed = _POD if cluster.permits(_FEATURE) else set()
     if cluster.secures_pods and context.get("seccompProfile") in _PLAIN_PROFILES:
         allowed = allowed | {"seccompProfile"}
-    faults = masked(context, *(set(context) - allowed))
+    yield from masked(context, *(set(context) - allowed))
     for name in ("runAsUser", "runAsGroup", "fsGroup"):
-        faults += _identity(context.get(name, 0), name)
+        yield from _identity(context.get(name, 0), name)
     for index, group in enumerate(context.get("supplementalGroups", [])):
-        faults += _identity(group, f"supplementalGroups[{index}]")
-    return faults
+        yield from _identity(group, f"supplementalGroups[{index}]")
 
 
-def container_security_faults(context: Object, cluster: ClusterConfigMaps) -> list[Fault]:
+def container_security_faults(context: Object, cluster: ClusterConfigMaps) -> Faults:
     """Check a container's security context; paths start there."""
     privileged = ("privileged",) if context.get("privileged") else ()
-    faults = masked(context, *_CONTAINER_FORBIDDEN, *privileged)
+    yield from masked(context, *_CONTAINER_FORBIDDEN, *privileged)
     added = context.get("capabilities", {}).get("add", [])
     if added and not _may_add(added, cluster):
-        faults += via([disallowed("add")], "capabilities")
+        yield disallowed("capabilities.add")
     for name in ("runAsUser", "runAsGroup"):
-        faults += _identity(context.get(name, 0), name)
-    return faults
+        yield from _identity(context.get(name, 0), name)
 
 
 def _may_add(capabilities: list[str], cluster: ClusterConfigMaps) -> bool:
@@ -55,6 +54,6 @@ def _may_add(capabilities: list[str], cluster: ClusterConfigMaps) -> bool:
     return cluster.secures_pods and capabilities == ["NET_BIND_SERVICE"]
 
 
-def _identity(number: int, path: str) -> list[Fault]:
-    inside = 0 <= number <= _GREATEST_ID
-    return [] if inside else [out_of_bounds(number, 0, _GREATEST_ID, path)]
+def _identity(number: int, path: str) -> Faults:
+    if not 0 <= number <= _GREATEST_ID:
+        yield out_of_bounds(number, 0, _GREATEST_ID, path)

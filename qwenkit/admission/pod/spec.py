@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qwenkit.admission.config_maps import ClusterConfigMaps
@@ -14,6 +14,7 @@ from qwenkit.admission.pod.volumes import volume_faults
 from qwenkit.admission.schema import names
 
 Object = Mapping[str, Any]
+Faults = Iterator[Fault]
 _BEHIND_A_FLAG = {
     "affinity": "affinity",
     "dnsConfig": "dnsconfig",
@@ -35,31 +36,31 @@ _BEHIND_A_FLAG = {
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 
 
-def pod_faults(spec: Object, cluster: ClusterConfigMaps) -> list[Fault]:
+def pod_faults(spec: Object, cluster: ClusterConfigMaps) -> Faults:
     """Check the pod part of a revision's spec; paths start at that spec."""
     containers: Sequence[Object] = spec.get("containers", [])
     starters: Sequence[Object] = spec.get("initContainers", [])
-    faults = _set_but_forbidden(spec, cluster)
+    yield from _forbidden(spec, cluster)
     if "securityContext" in spec:
-        faults += via(pod_security_faults(spec["securityContext"], cluster), "securityContext")
+        yield from via(pod_security_faults(spec["securityContext"], cluster), "securityContext")
     mounted = {
         mount.get("name", "")
         for container in (*starters, *containers)
         for mount in container.get("volumeMounts", [])
     }
     volumes = spec.get("volumes", [])
-    faults += via(volume_faults(volumes, mounted, cluster), "volumes")
-    around = PodContext(cluster, {volume.get("name", ""): volume for volume in volumes})
-    faults += _init_containers(starters, containers, around)
-    faults += _ports(containers)
-    faults += _containers(containers, around)
+    yield from via(volume_faults(volumes, mounted, cluster), "volumes")
+    pod = PodContext(cluster, {volume.get("name", ""): volume for volume in volumes})
+    if starters:
+        yield from _init_containers(starters, containers, pod)
+    yield from via(_ports(containers), "containers[*]")
+    yield from _containers(containers, pod)
     account = spec.get("serviceAccountName", "")
     for complaint in names.dns_1123_subdomain(account) if account else []:
-        faults.append(invalid(account, "serviceAccountName", complaint))
-    return faults
+        yield invalid(account, "serviceAccountName", complaint)
 
 
-def _set_but_forbidden(spec: Object, cluster: ClusterConfigMaps) -> list[Fault]:
+def _forbidden(spec: Object, cluster: ClusterConfigMaps) -> Faults:
     found = [
         name
         for name, flag in _BEHIND_A_FLAG.items()
@@ -69,15 +70,14 @@ def _set_but_forbidden(spec: Object, cluster: ClusterConfigMaps) -> list[Fault]:
         found.remove("securityContext")
     if spec.get("automountServiceAccountToken") is True:
         found.append("automountServiceAccountToken")
-    return [disallowed(*sorted(found))] if found else []
+    if found:
+        yield disallowed(*sorted(found))
 
 
 def _init_containers(
-    starters: Sequence[Object], others: Sequence[Object], around: PodContext
+    starters: Sequence[Object], others: Sequence[Object], pod: PodContext
 ) -> list[Fault]:
-    if not starters:
-        return []
-    if not around.cluster.enabled("kubernetes.podspec-init-containers"):
+    if not pod.cluster.enabled("kubernetes.podspec-init-containers"):
         message = f"pod spec support for init-containers is off, but found {len(starters)} init"
         return [Fault(f"{message} containers")]
     taken = {container.get("name", "") for container in others}
@@ -88,23 +88,20 @@ def _init_containers(
             for name in (*_PROBES, "lifecycle")
             if name in container
         ]
-        own += container_faults(container, around, role="init")
+        own += container_faults(container, pod, role="init")
         if container.get("name", "") in taken:
             faults = _with_duplicate(faults, container, index)
         faults += via(own, "containers", f"[{index}]")  # Knative names the wrong list here
     return faults
 
 
-def _ports(containers: Sequence[Object]) -> list[Fault]:
+def _ports(containers: Sequence[Object]) -> Faults:
     count = sum(len(container.get("ports", [])) for container in containers)
     if count == 0 and len(containers) > 1:
-        return via([missing("ports")], "containers[*]")
+        yield missing("ports")
     if count > 1:
         details = "Only a single port is allowed across all containers"
-        return via(
-            [Fault("more than one container port is set", ("ports",), details)], "containers[*]"
-        )
-    return []
+        yield Fault("more than one container port is set", ("ports",), details)
 
 
 def _port_name(containers: Sequence[Object]) -> str:
@@ -112,19 +109,22 @@ def _port_name(containers: Sequence[Object]) -> str:
     return str(ports[-1].get("name") or "http") if ports else "http"
 
 
-def _containers(containers: Sequence[Object], around: PodContext) -> list[Fault]:
+def _containers(containers: Sequence[Object], pod: PodContext) -> list[Fault]:
     if not containers:
         return [missing("containers")]
-    if len(containers) > 1 and not around.cluster.enabled("multi-container"):
+    if len(containers) > 1 and not pod.cluster.enabled("multi-container"):
         return [Fault(f"multi-container is off, but found {len(containers)} containers")]
     port_name = _port_name(containers)
     faults: list[Fault] = []
     seen: set[str] = set()
     for index, container in enumerate(containers):
         if len(containers) == 1 or container.get("ports"):
-            own = _probes(container, port_name) + container_faults(container, around, role="user")
+            own = [*_probes(container, port_name), *container_faults(container, pod, role="user")]
         else:
-            own = _sidecar(container, around)
+            own = [
+                *_sidecar_probes(container, pod),
+                *container_faults(container, pod, role="sidecar"),
+            ]
         if container.get("name", "") in seen:
             faults = _with_duplicate(faults, container, index)
         seen.add(container.get("name", ""))
@@ -132,29 +132,25 @@ def _containers(containers: Sequence[Object], around: PodContext) -> list[Fault]
     return faults
 
 
-def _probes(container: Object, port_name: str | None) -> list[Fault]:
-    faults: list[Fault] = []
+def _probes(container: Object, port_name: str | None) -> Faults:
     for name in _PROBES:
         if name in container:
             check = readiness_faults if name == "readinessProbe" else probe_faults
-            faults += via(check(container[name], port_name), name)
-    return faults
+            yield from via(check(container[name], port_name), name)
 
 
-def _sidecar(container: Object, around: PodContext) -> list[Fault]:
-    faults: list[Fault] = []
-    if around.cluster.enabled("multi-container-probing"):
-        faults = _probes(container, None)
-    else:
-        for name in _PROBES:
-            if container.get(name):
-                # Knative does not name the handler, only the probe.
-                wrong = {HERE if field in HANDLERS else field for field in container[name]}
-                faults += via([disallowed(*sorted(wrong))], name)
-    return faults + container_faults(container, around, role="sidecar")
+def _sidecar_probes(container: Object, pod: PodContext) -> Faults:
+    if pod.cluster.enabled("multi-container-probing"):
+        yield from _probes(container, None)
+        return
+    for name in _PROBES:
+        if container.get(name):
+            # Knative does not name the handler, only the probe.
+            wrong = {HERE if field in HANDLERS else field for field in container[name]}
+            yield from via([disallowed(*sorted(wrong))], name)
 
 
 def _with_duplicate(faults: list[Fault], container: Object, index: int) -> list[Fault]:
     message = f'duplicate container name "{container.get("name", "")}"'
-    # Knative puts the index before everything that it found so far, once more.
+    # Knative puts the index before all faults found so far, once more.
     return via([*faults, Fault(message, ("name",))], "containers", f"[{index}]")
