@@ -21,12 +21,20 @@ from pydantic_settings import SettingsConfigDict
 from qwenkit.errors import SettingsError
 from qwenkit.parameters.layers import PREFIX, Layered
 
+# The labels of all that a run creates; teardown and the leak audit go by them.
+MANAGED_BY = "app.kubernetes.io/managed-by"
+RUN_LABEL = "qwenkit.dev/run"
 PAGE_IMAGE = "kube-ai-registry.cn-shanghai.cr.aliyuncs.com/kube-ai/vllm:0.4.1"
 
 _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _DNS_1123 = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _GO_DURATION = re.compile(r"(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+")
+
+
+def run_labels(run: str) -> dict[str, str]:
+    """Return the labels that mark what a run creates, in the cluster and in the bucket."""
+    return {MANAGED_BY: "qwenkit", RUN_LABEL: run}
 
 
 def _shared(name: str, elsewhere: str) -> AliasChoices:
@@ -288,4 +296,4 @@ class Settings(Layered):
     @property
     def labels(self) -> dict[str, str]:
         """The labels that mark an object as ours; teardown goes by them."""
-        return {"app.kubernetes.io/managed-by": "qwenkit", "qwenkit.dev/run": self.run}
+        return run_labels(self.run)

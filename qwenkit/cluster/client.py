@@ -21,9 +21,9 @@ from qwenkit.cluster.kinds import (
     kind_of,
     name_of,
 )
-from qwenkit.cluster.ownership import require_not_terminating, require_ours, run_labels
+from qwenkit.cluster.ownership import require_not_terminating, require_ours
 from qwenkit.errors import Forbidden, NotFound, QwenkitError
-from qwenkit.settings import Settings
+from qwenkit.settings import Settings, run_labels
 
 _FIELD_MANAGER = "qwenkit"
 

@@ -10,8 +10,6 @@ from qwenkit.errors import InvalidValue
 
 Obj = dict[str, Any]
 
-MANAGED_BY = "app.kubernetes.io/managed-by"
-RUN = "qwenkit.dev/run"
 SERVICE_LABEL = "serving.knative.dev/service"
 REVISION_LABEL = "serving.knative.dev/revision"
 JOB_LABEL = "batch.kubernetes.io/job-name"

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from qwenkit.cluster.kinds import (
-    MANAGED_BY,
-    RUN,
     annotations_of,
     is_terminating,
     kind_of,
@@ -15,13 +13,9 @@ from qwenkit.cluster.kinds import (
     name_of,
 )
 from qwenkit.errors import Conflict
+from qwenkit.settings import MANAGED_BY, RUN_LABEL, run_labels
 
 _CREATORS = ("serving.knative.dev/creator", "meta.helm.sh/release-name")
-
-
-def run_labels(run: str) -> dict[str, str]:
-    """Return the labels that mark an object of a run as ours."""
-    return {MANAGED_BY: "qwenkit", RUN: run}
 
 
 def is_ours(obj: Mapping[str, Any], *, run: str) -> bool:
@@ -40,7 +34,7 @@ def require_ours(obj: Mapping[str, Any], *, run: str) -> None:
     labels = labels_of(obj)
     kind, name = kind_of(obj), name_of(obj)
     if labels.get(MANAGED_BY) == "qwenkit":
-        other = labels.get(RUN, "")
+        other = labels.get(RUN_LABEL, "")
         why = f"it belongs to run {other!r}, this is run {run!r}"
         fix = f"tear that run down (--set run={other}), or choose other names for this one"
     else:

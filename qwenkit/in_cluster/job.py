@@ -12,7 +12,6 @@ from qwenkit.cluster.kinds import (
     JOB,
     JOB_LABEL,
     POD,
-    RUN,
     SECRET,
     Obj,
     is_terminating,
@@ -23,6 +22,7 @@ from qwenkit.cluster.kinds import (
 from qwenkit.cluster.ownership import is_ours, require_ours
 from qwenkit.cluster.wait import wait
 from qwenkit.errors import Conflict, QwenkitError
+from qwenkit.settings import RUN_LABEL
 
 log = logging.getLogger("qwenkit.cluster")
 
@@ -96,7 +96,7 @@ def _remove(cluster: Cluster, name: str) -> None:
 
     def left() -> list[Obj]:
         found = [cluster.find(kind, name) for kind in (JOB, SECRET)]
-        pods = cluster.list(POD, labels={JOB_LABEL: name, RUN: cluster.run})
+        pods = cluster.list(POD, labels={JOB_LABEL: name, RUN_LABEL: cluster.run})
         return [obj for obj in found if obj and is_ours(obj, run=cluster.run)] + pods
 
     wait(

@@ -20,7 +20,7 @@ from qwenkit.manifests.command import as_documented as documented_command
 from qwenkit.manifests.command import command_line
 from qwenkit.manifests.scaling import SETTING_OF, scaling_annotations
 from qwenkit.manifests.template import Scalar, fill, plain
-from qwenkit.settings import Settings
+from qwenkit.settings import MANAGED_BY, Settings
 
 _ON_THE_PAGE = [PREFIX + key for key in ("metric", "target", "max-scale")]
 
@@ -95,7 +95,7 @@ def _keys(credentials: Credentials) -> dict[str, str]:
 
 def ours(settings: Settings) -> dict[str, Scalar]:
     """Return the values of our two labels by their names in the templates."""
-    return {"managed_by": settings.labels["app.kubernetes.io/managed-by"], "run": settings.run}
+    return {"managed_by": settings.labels[MANAGED_BY], "run": settings.run}
 
 
 def _server(settings: Settings) -> dict[str, Scalar]:

@@ -11,13 +11,12 @@ from typing import Any
 import oss2
 
 from qwenkit.errors import Conflict
+from qwenkit.settings import MANAGED_BY, RUN_LABEL, run_labels
 from qwenkit.weights.hub.listing import MANIFEST_NAME, SourceFile
 from qwenkit.weights.oss.bucket import object_url
 from qwenkit.weights.oss.errors import ask_if_exists
 from qwenkit.weights.selection import EVERYTHING, Selection
 
-MANAGED_BY = "app.kubernetes.io/managed-by"
-RUN = "qwenkit.dev/run"
 _FORMAT = 1
 
 # The metadata of each object; only what carries META_RUN, or is in the manifest, is ours.
@@ -98,7 +97,7 @@ def dump(manifest: Manifest) -> bytes:
         "source": manifest.source,
         "revision": manifest.revision,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "labels": {MANAGED_BY: "qwenkit", RUN: manifest.run},
+        "labels": run_labels(manifest.run),
         "selection": asdict(manifest.selection),
         "files": [asdict(file) | {"crc64": str(file.crc64)} for file in manifest.files],
     }
@@ -112,7 +111,7 @@ def _parse(document: Mapping[str, Any]) -> Manifest:
     return Manifest(
         str(document["source"]),
         str(document["revision"]),
-        str(labels[RUN]),
+        str(labels[RUN_LABEL]),
         tuple(StoredFile(**file | {"crc64": int(file["crc64"])}) for file in document["files"]),
         Selection(**{name: tuple(globs) for name, globs in document.get("selection", {}).items()}),
     )
