@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 
 _MIN_SMOOTHING = 0.2
-_LEFT_OUT = 1e-4  # the weights of a full weighted window add up to at least 1 - this
+_LEFT_OUT = 1e-4  # a full window's weights add up to at least 1 - this
 # Go's exponential on amd64 misses the nearest double at these window sizes, by one unit each.
 _GO_MISSES = {24: -1, 25: -1, 31: -1, 34: 1, 35: 1}
 

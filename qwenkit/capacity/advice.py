@@ -201,13 +201,13 @@ def _burst(spec: ScalingSpec) -> Iterator[Finding]:
             "the activator stays in the path and pods are not scraped: when the load stops, the "
             f"average does not decay, and all pods stay for nearly {spec.stable_window_s:g} s"
         )
-        yield Finding("advice", "no-decay", key, message, "0 if that costs too much")
+        yield Finding("advice", "no-decay", key, message, "use 0 if that costs too much")
     elif burst > 0 and spec.max_scale and spec.max_scale * spec.total < burst:
         message = (
             f"{spec.max_scale} pods × {spec.total:g} never reach the burst capacity of {burst:g}: "
             "the activator stays in the path"
         )
-        fix = "0 takes it out of the path once pods are ready; -1 keeps it there on purpose"
+        fix = "use 0 to take it out of the path once pods are ready, -1 to keep it there"
         yield Finding("advice", "always-proxy", key, message, fix)
 
 

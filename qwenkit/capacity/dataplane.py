@@ -19,7 +19,7 @@ from qwenkit.capacity.server import SimulatedRequest
 ANSWERED, FULL, TIMED_OUT = 200, 503, 504
 _ACTIVATOR_QUEUE = 10_000
 _QUEUE_PROXY_FACTOR = 10
-_PACKED_UP_TO = 3  # containerConcurrency up to which the activator fills the first pod first
+_PACKED_UP_TO = 3  # up to this containerConcurrency the activator fills the first pod first
 
 
 def sample_size(pods: int) -> int:

@@ -57,7 +57,7 @@ def _image_and_probe(doc: Doc, container: Doc, path: str) -> Iterator[Finding]:
     image = str(container.get("image", ""))
     tag = re.search(r":([^/@]+)", image.rsplit("/", 1)[-1])
     if "@" not in image and (tag is None or tag[1] == "latest"):
-        message = f"{image} names no version: the next cold start may bring another one"
+        message = f"{image} names no version: the next cold start may run another one"
         fix = "name a tag or a digest"
         yield Finding("warning", "image-version", place(doc, f"{path}.image"), message, fix)
     if at(container, "readinessProbe", "tcpSocket") is not None:
@@ -143,7 +143,7 @@ def _flags(doc: Doc, arguments: list[str], path: str, gpu: Gpu | None) -> Iterat
         yield Finding("error", "quantization", where, message, "use gptq")
     qwen_v1 = re.search(r"Qwen-\d", _option(arguments, "model") or "")
     if qwen_v1 and "--trust-remote-code" not in arguments:
-        message = "the first Qwen models bring their own code"
+        message = "the first Qwen models need code of their own"
         yield Finding("error", "trust-remote-code", where, message, "pass --trust-remote-code")
 
 

@@ -70,7 +70,7 @@ def _volume_policy(doc: Doc) -> Iterator[Finding]:
         fix = "use ReadOnlyMany: servers have no reason to change weights"
         yield Finding("warning", "pv-writable", where, message, fix)
     if at(doc, "spec", "claimRef") is None:
-        message = "any claim that fits may take this volume"
+        message = "any matching claim may bind this volume"
         fix = "name the claim and its namespace in claimRef"
         yield Finding("advice", "pv-claim-ref", place(doc, "spec.claimRef"), message, fix)
     attributes = table(doc, "spec", "csi", "volumeAttributes")
@@ -99,7 +99,7 @@ def _secret_reference(volume: Doc, secrets: list[Doc]) -> Iterator[Finding]:
         wanted = (reference.get("name"), reference.get("namespace") or "")
         if wanted not in known:
             message = f"no Secret {wanted[1]}/{wanted[0]} is among these documents"
-            fix = f"have {', '.join(f'{space}/{name}' for name, space in known)}"
+            fix = f"name {' or '.join(f'{space}/{name}' for name, space in known)}"
             yield Finding("warning", "secret-reference", where, message, fix)
 
 
@@ -107,12 +107,12 @@ def _secret(doc: Doc) -> Iterator[Finding]:
     keys = {*table(doc, "stringData"), *table(doc, "data")}
     if len(keys & {"akId", "akSecret"}) == 1:
         message = "only one of akId and akSecret is there; the driver then uses neither"
-        fix = "set both; the case matters"
+        fix = "set both, in this spelling"
         yield Finding("error", "secret-keys", place(doc, "stringData"), message, fix)
     elif keys and not keys & {"akId", "akSecret"}:
         lower = {key.lower() for key in keys}
         if {"akid", "aksecret"} <= lower:
-            message = f"{', '.join(sorted(keys))}: the driver minds the case"
+            message = f"{', '.join(sorted(keys))}: the driver is case-sensitive"
             fix = "spell them akId and akSecret"
             yield Finding("error", "secret-keys", place(doc, "stringData"), message, fix)
 

@@ -99,7 +99,7 @@ def page():
     assert chromium, "this test needs Chromium (Debian: apt-get install chromium)"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1250, "height": 1000})
+        page = browser.new_page(viewport={"width": 1024, "height": 1000})
         page.set_default_timeout(60_000)
         expect.set_options(timeout=60_000)
         yield page
@@ -118,6 +118,9 @@ def test_the_panel_answers_a_slider(lab, page, tmp_path):
     expect(settings).to_contain_text("the environment (QWENKIT_GPU)")
     panel = page.locator(".jp-OutputArea-output", has_text="effective target 1.4:")
     expect(panel).to_be_visible()
+    boxes = [slider.bounding_box() for slider in page.locator(".widget-slider").all()]
+    assert len(boxes) == 6
+    assert all(box["x"] + box["width"] <= 1024 for box in boxes), "a slider is outside the page"
     target = page.locator(".widget-slider", has_text="target").first
     expect(target.locator(".widget-readout")).to_have_text("2.00")
     handle = target.locator(".noUi-handle").first
