@@ -43,7 +43,7 @@ from qwenkit.sandbox.kubelet.real_vllm import Vllm
 from qwenkit.sandbox.oss.server import OssServer
 from qwenkit.sandbox.state_files import BUCKET, REGION, SandboxOptions, SandboxState
 from qwenkit.sandbox.traffic.counts import Traffic
-from qwenkit.sandbox.traffic.gateway import Gateway
+from qwenkit.sandbox.traffic.gateway import IngressGateway
 from qwenkit.sandbox.webhooks import Webhooks
 
 log = logging.getLogger("qwenkit.sandbox")
@@ -158,7 +158,7 @@ class Sandbox:
     async def _start_cluster(self) -> str:
         """Start gateway and API with the cluster's first objects; return the API's root CA."""
         gateway = await self._serve(
-            "gateway", Gateway(self._store, self._node, self._traffic).app()
+            "gateway", IngressGateway(self._store, self._node, self._traffic).app()
         )
         seed(
             self._store,

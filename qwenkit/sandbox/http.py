@@ -1,4 +1,4 @@
-"""Start an aiohttp application on loopback; the one place where the sandbox listens."""
+"""Serve aiohttp applications on loopback; every server of the sandbox starts here."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Listening:
     tls: ssl_module.SSLContext | None = None
 
     async def close(self) -> None:
-        """Stop accepting, finish nothing, release the port."""
-        await self._abandon(self.runner.cleanup)
+        """Break all connections and release the port."""
+        await self._break(self.runner.cleanup)
 
     async def restart(self, seconds: float) -> None:
-        """Break every connection, refuse new ones for a while, then listen again on the port.
+        """Break every connection, refuse new ones for some seconds, then listen on the port again.
 
-        Nothing happens if it is down already.
+        A server that is down already stays so.
         """
         sites = list(self.runner.sites)
         if not sites:
@@ -43,22 +43,22 @@ class Listening:
             for site in sites:
                 await site.stop()
 
-        await self._abandon(stop)
+        await self._break(stop)
         await asyncio.sleep(seconds)
         while not self.runner.sites:
-            # Some client's socket may have been given the port meanwhile.
+            # The port may have been assigned to a client's socket meanwhile.
             with contextlib.suppress(SandboxError):
                 await _start(self.runner, self.port, self.tls)
             await asyncio.sleep(_RETRY_S)
 
-    async def _abandon(self, stop: Callable[[], Awaitable[None]]) -> None:
-        """Stop listening and break what is connected."""
+    async def _break(self, stop: Callable[[], Awaitable[None]]) -> None:
+        """Stop listening and break all connections."""
         server = self.runner.server
-        # First, as a killed process does: to stop in good order waits for what is being answered,
-        # and TLS half a minute for a client that keeps its connection open.
+        # First, as a killed process does: an orderly stop waits for running requests, and with TLS
+        # half a minute for a client that keeps its connection open.
         _abort(server)
         await stop()
-        # What was being accepted meanwhile becomes a connection only in the loop's next turns.
+        # A socket that is being accepted becomes a connection in the next turns of the loop.
         for _ in range(_TURNS):
             await asyncio.sleep(0)
         _abort(server)
@@ -79,7 +79,7 @@ async def listen(
     Raises:
         SandboxError: the port is taken.
     """
-    # Bodies stay as they were sent: an uploaded .gz is an object, not a transfer coding.
+    # No decompression: an uploaded .gz is an object, not a transfer coding.
     runner = web.AppRunner(
         app,
         access_log=None,

@@ -1,4 +1,4 @@
-"""Put the sandbox's tiny Qwen2, which is package data, where the hub serves it from.
+"""Copy the tiny Qwen2, which is package data, to a folder of the hub.
 
 ``tools/train_tiny_model.py`` makes the files.
 """

@@ -23,7 +23,7 @@ from qwenkit.sandbox.kube.store import ObjectStore
 from qwenkit.sandbox.kubelet.node import Node, NodeTiming
 from qwenkit.sandbox.oss.server import OssServer
 from qwenkit.sandbox.traffic.counts import Traffic
-from qwenkit.sandbox.traffic.gateway import Gateway
+from qwenkit.sandbox.traffic.gateway import IngressGateway
 
 KEY, SECRET, BUCKET, FOLDER = "node-test", "node-secret", "weights", "Qwen-7B-Chat-Int8"
 IMAGE = "kube-ai-registry.cn-shanghai.cr.aliyuncs.com/kube-ai/vllm:0.4.1"
@@ -224,7 +224,7 @@ async def world(
     if volume:
         made.volume()
     running = asyncio.create_task(node.run())
-    gateway = await listen(Gateway(store, node, made.traffic).app())
+    gateway = await listen(IngressGateway(store, node, made.traffic).app())
     made.gateway_url = gateway.url
     try:
         yield made

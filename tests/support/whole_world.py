@@ -18,7 +18,7 @@ from qwenkit.sandbox.http import listen
 from qwenkit.sandbox.kube.objects import Object
 from qwenkit.sandbox.kubelet.node import Node, NodeTiming
 from qwenkit.sandbox.oss.server import OssServer
-from qwenkit.sandbox.traffic.gateway import Gateway
+from qwenkit.sandbox.traffic.gateway import IngressGateway
 
 
 @asynccontextmanager
@@ -62,7 +62,7 @@ class WholeStage(Stage):
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        gateway = await listen(Gateway(self.store, self._node, self.traffic).app())
+        gateway = await listen(IngressGateway(self.store, self._node, self.traffic).app())
         self.gateway_url = gateway.url
         try:
             async with super().running():

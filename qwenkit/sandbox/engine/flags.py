@@ -1,4 +1,4 @@
-"""The command line of vLLM 0.4.1's OpenAI server: what it accepts, its words when it does not."""
+"""The command line of vLLM 0.4.1's OpenAI server: its flags and its error messages."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Flags:
-    """The flags that change what the sandbox's engine does; the others are accepted."""
+    """The flags that affect the sandbox's engine; the others are accepted without effect."""
 
     model: str
     served_names: tuple[str, ...]
@@ -58,7 +58,7 @@ class Flags:
     max_num_batched_tokens: int | None
     max_logprobs: int
     num_gpu_blocks: int | None
-    """Takes the place of what the memory would hold."""
+    """Overrides the number of KV blocks that fit into the memory."""
     block_size: int
     dtype: str
     quantization: str | None
@@ -66,7 +66,7 @@ class Flags:
     response_role: str
 
     def batched_tokens(self, max_model_len: int) -> int:
-        """Return how many prompt tokens a step may take."""
+        """Return the largest number of prompt tokens in one step."""
         return self.max_num_batched_tokens or max(max_model_len, 2048)
 
 
@@ -74,7 +74,7 @@ def parse(argv: Sequence[str]) -> Flags:
     """Read the arguments that follow the module's name.
 
     Raises:
-        SandboxError: as argparse would end the process; ``what`` is what it prints and
+        SandboxError: argparse ends the process: ``what`` is its output and
             ``context["exit_code"]`` is 2.
     """
     found = _parser().parse_args(list(argv))

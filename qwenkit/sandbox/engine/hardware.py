@@ -1,7 +1,7 @@
 """One GPU with the course's model on it: what fits, and how long a step takes.
 
-The served model is tiny; the time and the memory are those of Qwen-7B-Chat-Int8, which it
-stands for. What does not fit ends the server with vLLM 0.4.1's own words.
+The served model is tiny; time and memory are those of Qwen-7B-Chat-Int8, which it stands for.
+If the model does not fit, the server ends with vLLM 0.4.1's own message.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _TITLES = {
 
 
 def fit(name: str, flags: Flags, config: Mapping[str, Any]) -> tuple[Hardware, int]:
-    """Return the GPU with the model on it, and the longest sequence that it serves.
+    """Return the GPU with the model on it, and the maximum sequence length.
 
     Raises:
         SandboxError: vLLM would not start: the data type, the memory or the length.
@@ -74,7 +74,7 @@ def fit(name: str, flags: Flags, config: Mapping[str, Any]) -> tuple[Hardware, i
 
 
 def _longest(wanted: int | None, config: Mapping[str, Any]) -> int:
-    """Return the longest sequence: the wanted one, if the model goes so far."""
+    """Return the maximum sequence length: the wanted one, if the model supports it."""
     stated = {key: config[key] for key in _LENGTHS if isinstance(config.get(key), int)}
     if not stated:
         return _DEFAULT_LENGTH if wanted is None else wanted

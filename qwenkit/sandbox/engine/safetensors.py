@@ -27,8 +27,8 @@ def read(data: bytes) -> dict[str, NDArray[Any]]:
     """Return a file's tensors by name, as views of ``data``; bfloat16 comes as float32.
 
     Raises:
-        ValueError: the header is broken or does not fit the file, in a word of the safetensors
-            library.
+        ValueError: the header is broken or does not match the file; the message is the error
+            name of the safetensors library.
     """
     start, places = _header(data)
     end = 0
@@ -44,7 +44,7 @@ def read(data: bytes) -> dict[str, NDArray[Any]]:
 
 
 def _header(data: bytes) -> tuple[int, dict[str, _Place]]:
-    """Return where the tensors begin, and each one's place from there."""
+    """Return the offset of the tensors, and the place of each one from there."""
     if len(data) < 8:
         raise ValueError("HeaderTooSmall")
     length = int.from_bytes(data[:8], "little")

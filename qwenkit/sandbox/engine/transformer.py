@@ -1,7 +1,7 @@
 """Qwen2 in numpy: logits from a checkpoint's tensors, for several sequences at once.
 
 Weights and arithmetic are float32, whatever the checkpoint's type. All sequences of a batch share
-each layer's projections; only attention, whose keys differ, goes sequence by sequence.
+the products of each layer; only attention is computed for each sequence.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ModelShape:
 
         Raises:
             KeyError: names the first size that is missing.
-            ValueError, TypeError: a size is no number, or none that fits the others.
+            ValueError, TypeError: a size is not a number, or does not match the others.
         """
         hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
         rope = config.get("rope_parameters") or {}
@@ -61,7 +61,7 @@ class ModelShape:
         )
         sizes = (shape.vocab, shape.inner, shape.layers, shape.kv_heads, shape.head)
         if min(sizes) < 1 or shape.heads % shape.kv_heads or shape.head % 2:
-            raise ValueError(f"sizes that do not fit together: {shape}")
+            raise ValueError(f"sizes that do not match: {shape}")
         return shape
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
@@ -126,11 +126,11 @@ class _Layer:
 
 
 class Transformer:
-    """A model that can be asked for logits."""
+    """A model that computes logits."""
 
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:
         """Take the weights of ``ModelShape.read(config).tensors()``, of those sizes."""
-        # Products this small lose by BLAS threads, which also spin and starve the event loop.
+        # BLAS threads make products this small slower, and starve the event loop.
         threadpool_limits(1, user_api="blas")
         self._shape = shape = ModelShape.read(config)
         self.vocab_size = shape.vocab
@@ -148,11 +148,11 @@ class Transformer:
         return KvCache(self._shape)
 
     def forward(self, batch: Batch) -> Array:
-        """Append new tokens to each sequence and return the logits of each one's last.
+        """Append new tokens to each sequence; return the logits after its last token.
 
         Args:
-            batch: caches, all different, and at least one new token for each. A prompt may
-                come whole or in pieces, beside sequences that decode.
+            batch: different caches, with at least one new token each. A prompt may come whole
+                or in chunks, together with sequences that decode.
 
         Returns:
             ``[len(batch), vocab_size]``.
@@ -170,7 +170,7 @@ class Transformer:
             positions.append(np.arange(cache.length, cache.length + len(tokens)))
         states = self._embedding[[token for _, tokens in batch for token in tokens]]
         turns = self._turns(np.concatenate(positions))
-        # Damaged weights may overflow: that gives a broken answer, as on a GPU, and no warning.
+        # Damaged weights may overflow: a broken answer without a warning, as on a GPU.
         with np.errstate(all="ignore"):
             for number, layer in enumerate(self._layers):
                 inputs = _normed(states, layer.norm, epsilon)
@@ -189,7 +189,7 @@ class Transformer:
     def _attend(
         self, batch: Batch, number: int, layer: _Layer, inputs: Array, turns: tuple[Array, Array]
     ) -> Array:
-        """Store the new tokens' keys and values; return what their queries gather."""
+        """Store the new tokens' keys and values; return their attention outputs."""
         shape = self._shape
         qkv = (inputs @ layer.qkv + layer.qkv_bias).reshape(len(inputs), -1, shape.head)
         turned = shape.heads + shape.kv_heads
@@ -216,7 +216,7 @@ class Transformer:
 
 
 def _ones(queries: Array, known: Sequence[Array]) -> Array:
-    """Return what one token of each sequence, ``[sequence, key head, group, width]``, gathers.
+    """Return the attention of one token of each sequence, ``[sequence, key head, group, width]``.
 
     The sequences share one softmax, padded to the longest: a step of many short sequences is
     bound by the number of numpy calls.
@@ -233,7 +233,7 @@ def _ones(queries: Array, known: Sequence[Array]) -> Array:
 
 
 def _many(queries: Array, held: Array) -> Array:
-    """Return what the last tokens of one sequence, ``[token, key head, group, width]``, gather."""
+    """Return the attention of a sequence's last tokens, ``[token, key head, group, width]``."""
     count, kv_heads, group, width = queries.shape
     before = held.shape[2] - count
     result = np.empty_like(queries)
@@ -253,7 +253,7 @@ def _many(queries: Array, held: Array) -> Array:
 
 
 def _causal(count: int) -> Array:
-    """Return what keeps each of ``count`` new tokens from seeing those after it."""
+    """Return the mask that hides from each of ``count`` new tokens those after it."""
     mask: Array = np.full((count, count), -np.inf, np.float32)
     return np.triu(mask, 1)
 

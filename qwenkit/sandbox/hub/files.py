@@ -1,4 +1,4 @@
-"""A folder of models as a hub sees it: repositories, revisions, files and their hashes.
+"""The repositories of a hub in a folder: revisions, files and their hashes.
 
 ``ROOT/<owner>/<name>/`` is a repository's default branch; ``ROOT/<owner>/<name>@<revision>/``
 another revision of it. A revision's commit is a hash of its listing, so it changes exactly
@@ -22,7 +22,7 @@ _DEFAULT_BRANCHES = {"", "master", "main"}
 
 @dataclass(frozen=True)
 class Hashes:
-    """A file's sha256, and the id that git has for it as an ordinary file."""
+    """A file's sha256, and its git object id as an ordinary file."""
 
     sha256: str
     git: str
@@ -49,14 +49,14 @@ class Entry:
 
     @property
     def lfs_pointer(self) -> bytes:
-        """What git holds in place of a large file."""
+        """The Git LFS pointer to the file."""
         sha256 = self.hashes.sha256 if self.hashes else ""
         lines = ("version https://git-lfs.github.com/spec/v1", f"oid sha256:{sha256}")
         return "\n".join([*lines, f"size {self.size}", ""]).encode()
 
     @property
     def git_oid(self) -> str:
-        """The id of what git holds under this path."""
+        """The git object id at this path: of the file, or of its LFS pointer."""
         if self.hashes and self.is_lfs:
             pointer = self.lfs_pointer
             return hashlib.sha1(
@@ -66,8 +66,8 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """One revision of a repository: every entry in path order, and the commit they make."""
+class RepositorySnapshot:
+    """One revision of a repository: its entries in path order, and their commit."""
 
     folder: Path
     entries: list[Entry]
@@ -78,7 +78,7 @@ class Snapshot:
         return [entry for entry in self.entries if entry.hashes]
 
     def file(self, path: str) -> Entry | None:
-        """Return one file. Only a listed path is ever opened, so none leads elsewhere."""
+        """Return one file. Only listed paths are opened, so none leads out of the folder."""
         return next((entry for entry in self.files() if entry.path == path), None)
 
     def under(self, root: str, *, recursive: bool) -> list[Entry]:
@@ -89,7 +89,7 @@ class Snapshot:
 
 
 class HubFiles:
-    """The repositories of one folder. Hashes are kept while size and times stay."""
+    """The repositories of one folder. Hashes are cached by size and modification time."""
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
@@ -103,7 +103,7 @@ class HubFiles:
         found = [other.name.partition("@")[2] for other in others]
         return ["master", *found] if (self._root / owner / name).is_dir() else found
 
-    async def snapshot(self, owner: str, name: str, revision: str) -> Snapshot | None:
+    async def snapshot(self, owner: str, name: str, revision: str) -> RepositorySnapshot | None:
         """Return a revision, named by branch, tag or commit; None if there is none."""
         known = self.revisions(owner, name)
         wanted = "master" if revision in _DEFAULT_BRANCHES else revision
@@ -115,7 +115,7 @@ class HubFiles:
                 return snapshot
         return None
 
-    async def _read(self, owner: str, name: str, revision: str) -> Snapshot:
+    async def _read(self, owner: str, name: str, revision: str) -> RepositorySnapshot:
         folder = self._root / owner / (name if revision == "master" else f"{name}@{revision}")
         entries = await asyncio.to_thread(lambda: sorted(self._entries(folder), key=_by_path))
         listing = hashlib.sha256()
@@ -123,7 +123,7 @@ class HubFiles:
             if entry.hashes:
                 line = f"{entry.path}\0{entry.size}\0{entry.hashes.sha256}\n"
                 listing.update(line.encode("utf-8", "surrogateescape"))
-        return Snapshot(folder, entries, listing.hexdigest()[:40])
+        return RepositorySnapshot(folder, entries, listing.hexdigest()[:40])
 
     def _entries(self, folder: Path, prefix: str = "") -> Iterator[Entry]:
         with os.scandir(folder / prefix) as found:

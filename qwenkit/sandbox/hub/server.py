@@ -1,7 +1,7 @@
 """The sandbox's model hub: ModelScope's and Hugging Face's download APIs over one folder.
 
-ModelScope's habits are kept, because a client must survive them: a listing ends silently at
-3000 entries, and a satisfied range comes with status 200 and a right ``Content-Range``.
+Two peculiarities of ModelScope are reproduced, because clients must handle them: a listing ends
+silently at 3000 entries, and a range is answered with status 200 and a ``Content-Range``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from qwenkit.sandbox.hub.files import Entry, HubFiles, Snapshot
+from qwenkit.sandbox.hub.files import Entry, HubFiles, RepositorySnapshot
 from qwenkit.sandbox.oss.body import send_file
 
 LISTING_LIMIT = 3000
@@ -111,8 +111,8 @@ class HubServer:
             headers["X-Linked-Size"] = str(entry.size)
         return await _send(request, snapshot, entry, headers, partial_status=206)
 
-    async def _snapshot(self, request: web.Request, revision: str) -> Snapshot | str:
-        """Return the revision asked for, or what is missing."""
+    async def _snapshot(self, request: web.Request, revision: str) -> RepositorySnapshot | str:
+        """Return the requested revision, or a message about what is missing."""
         owner, name = request.match_info["owner"], request.match_info["name"]
         snapshot = await self._files.snapshot(owner, name, revision)
         if snapshot:
@@ -124,7 +124,7 @@ class HubServer:
 
 async def _left_out(request: web.Request) -> web.StreamResponse:
     message = f"the sandbox's hub does not do {request.method} {request.path}"
-    return _modelscope(501, f"{message}: it lists and downloads models, no more")
+    return _modelscope(501, f"{message}: it only lists and downloads models")
 
 
 def _no_model(request: web.Request) -> str:
@@ -136,7 +136,7 @@ def _modelscope(status: int, message: str = "", data: object = None) -> web.Resp
     return web.json_response({**envelope, "RequestId": str(uuid4()), "Data": data}, status=status)
 
 
-def _modelscope_entry(entry: Entry, snapshot: Snapshot) -> dict[str, Any]:
+def _modelscope_entry(entry: Entry, snapshot: RepositorySnapshot) -> dict[str, Any]:
     return {
         "Name": entry.name,
         "Path": entry.path,
@@ -166,7 +166,7 @@ def _huggingface_error(code: str, message: str) -> web.Response:
 
 async def _send(
     request: web.Request,
-    snapshot: Snapshot,
+    snapshot: RepositorySnapshot,
     entry: Entry,
     headers: Mapping[str, str],
     *,
@@ -185,7 +185,7 @@ async def _send(
 
 
 def _range(header: str, size: int) -> tuple[int, int] | None:
-    """Return first and last byte of a range; they cross if it cannot be satisfied."""
+    """Return first and last byte of a range; the last is smaller if it cannot be satisfied."""
     found = re.fullmatch(r"bytes=(\d{0,19})-(\d{0,19})", header.strip(), re.ASCII)
     if not found or not any(found.groups()):
         return None

@@ -12,7 +12,7 @@ from aiohttp import web
 from qwenkit.sandbox.oss.errors import OssError
 from qwenkit.sandbox.oss.ledger import ObjectRecord
 from qwenkit.sandbox.oss.request import OssRequest, empty, quoted, storage_class, xml
-from qwenkit.sandbox.oss.store import BucketRecord, ObjectPage, ObjectStore
+from qwenkit.sandbox.oss.store import BucketRecord, ObjectPage, OssStore
 from qwenkit.sandbox.oss.uploads import Uploads
 from qwenkit.sandbox.oss.xml import Children, Value, parse_delete, timestamp
 
@@ -22,7 +22,7 @@ _OWNER: Children = [("ID", "0000000000000000"), ("DisplayName", "000000000000000
 class Buckets:
     """Handlers of one store's buckets."""
 
-    def __init__(self, store: ObjectStore, uploads: Uploads, *, region: str) -> None:
+    def __init__(self, store: OssStore, uploads: Uploads, *, region: str) -> None:
         self._store, self._uploads = store, uploads
         self._location = f"oss-{region}"
 

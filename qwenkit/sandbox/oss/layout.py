@@ -30,7 +30,7 @@ class PartSlot:
 
 
 @dataclass
-class PartLayout:
+class UploadLayout:
     """The places of one upload's parts. Used on the event loop's thread only."""
 
     folder: Path
@@ -39,7 +39,7 @@ class PartLayout:
     writing: int = 0
 
     @classmethod
-    def of(cls, folder: Path, parts: Iterable[PartRecord]) -> PartLayout:
+    def of(cls, folder: Path, parts: Iterable[PartRecord]) -> UploadLayout:
         """Return the layout of parts that were written earlier."""
         shared = [part for part in parts if part.file == WHOLE]
         strides = [part.start // (part.number - 1) for part in shared if part.number > 1]

@@ -18,7 +18,7 @@ from qwenkit.sandbox.oss.request import (
     storage_class,
     xml,
 )
-from qwenkit.sandbox.oss.store import ObjectStore
+from qwenkit.sandbox.oss.store import OssStore
 from qwenkit.sandbox.oss.uploads import MAX_PART_NUMBER, Uploads
 from qwenkit.sandbox.oss.xml import Children, parse_complete, timestamp
 
@@ -26,7 +26,7 @@ from qwenkit.sandbox.oss.xml import Children, parse_complete, timestamp
 class Multipart:
     """Handlers of one store's multipart uploads."""
 
-    def __init__(self, store: ObjectStore, uploads: Uploads) -> None:
+    def __init__(self, store: OssStore, uploads: Uploads) -> None:
         self._store, self._uploads = store, uploads
 
     async def initiate(self, request: OssRequest) -> web.StreamResponse:

@@ -23,14 +23,14 @@ from qwenkit.sandbox.oss.request import (
     quoted,
     xml,
 )
-from qwenkit.sandbox.oss.store import ObjectStore
+from qwenkit.sandbox.oss.store import OssStore
 from qwenkit.sandbox.oss.xml import timestamp
 
 
 class Objects:
     """Handlers of one store's objects."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: OssStore) -> None:
         self._store = store
 
     async def put(self, request: OssRequest) -> web.StreamResponse:

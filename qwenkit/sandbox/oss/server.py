@@ -27,7 +27,7 @@ from qwenkit.sandbox.oss.multipart import Multipart
 from qwenkit.sandbox.oss.objects import Objects
 from qwenkit.sandbox.oss.request import OssRequest
 from qwenkit.sandbox.oss.signature import SUBRESOURCES, SignedRequest, verify
-from qwenkit.sandbox.oss.store import EtagKind, ObjectStore
+from qwenkit.sandbox.oss.store import EtagKind, OssStore
 from qwenkit.sandbox.oss.uploads import Uploads
 from qwenkit.sandbox.oss.xml import document
 
@@ -70,7 +70,7 @@ class OssServer:
     ) -> None:
         self._root, self._keys, self._region = root, dict(keys), region
         self._buckets, self._etag = tuple(buckets), etag
-        self._store: ObjectStore | None = None
+        self._store: OssStore | None = None
         self._uploads: Uploads | None = None
         self._operations: dict[tuple[str, str, str], _Handler] = {}
 
@@ -92,7 +92,7 @@ class OssServer:
         await self._uploads.abort(self._uploads.get(bucket, key, upload_id))
 
     async def _running(self, app: web.Application) -> AsyncIterator[None]:
-        self._store = store = ObjectStore(self._root, etag=self._etag)
+        self._store = store = OssStore(self._root, etag=self._etag)
         self._uploads = uploads = Uploads(store)
         self._operations = _operations(store, uploads, self._region)
         try:
@@ -152,7 +152,7 @@ class OssServer:
 
 
 def _operations(
-    store: ObjectStore, uploads: Uploads, region: str
+    store: OssStore, uploads: Uploads, region: str
 ) -> dict[tuple[str, str, str], _Handler]:
     """Return the handlers by level, method and sub-resource."""
     objects, multipart = Objects(store), Multipart(store, uploads)

@@ -41,7 +41,7 @@ class ObjectPage:
     truncated: bool
 
 
-class ObjectStore:
+class OssStore:
     """The state of one OSS server. Used on the event loop's thread only."""
 
     def __init__(self, root: Path, *, etag: EtagKind = "md5") -> None:

@@ -17,9 +17,9 @@ from weakref import WeakValueDictionary
 
 from qwenkit.sandbox.oss.body import Digest, combine, concatenate
 from qwenkit.sandbox.oss.errors import OssError
-from qwenkit.sandbox.oss.layout import WHOLE, PartLayout, PartSlot
+from qwenkit.sandbox.oss.layout import WHOLE, PartSlot, UploadLayout
 from qwenkit.sandbox.oss.ledger import ObjectRecord, PartRecord, UploadRecord
-from qwenkit.sandbox.oss.store import ObjectStore
+from qwenkit.sandbox.oss.store import OssStore
 
 MIN_PART_BYTES = 100 * 1024
 MAX_PART_NUMBER = 10000
@@ -39,12 +39,12 @@ class UploadsPage:
 class Uploads:
     """The unfinished uploads of one store. Used on the event loop's thread only."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: OssStore) -> None:
         self._store = store
         self._ledger = store.ledger
         # Completing takes time: parts and aborts that come meanwhile must wait.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._layouts: dict[str, PartLayout] = {}
+        self._layouts: dict[str, UploadLayout] = {}
         self._completing: set[asyncio.Task[ObjectRecord]] = set()
 
     async def drain(self) -> None:
@@ -197,10 +197,10 @@ class Uploads:
                 key_marker, id_marker = upload.key, upload.id
         return UploadsPage(uploads, prefixes, "", "", truncated=False)
 
-    def _layout(self, upload: UploadRecord) -> PartLayout:
+    def _layout(self, upload: UploadRecord) -> UploadLayout:
         if upload.id not in self._layouts:
             parts = self._ledger.parts(upload.id).values()
-            self._layouts[upload.id] = PartLayout.of(self._folder(upload), parts)
+            self._layouts[upload.id] = UploadLayout.of(self._folder(upload), parts)
         return self._layouts[upload.id]
 
     def _remove(self, upload: UploadRecord) -> None:

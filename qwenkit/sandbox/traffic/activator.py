@@ -1,9 +1,9 @@
 """Pick a pod for each request of a revision; hold requests while there is none.
 
 Knative's rules. Through the activator: without a concurrency limit the less busy of two random
-pods; with a limit of 1 to 3 the first pod with a free slot; from 4 on, in turn. Up to 10,000
-requests wait. Past the activator, each pod's queue-proxy runs as many requests as the limit
-says, lets ten times as many wait, and refuses the rest.
+pods; with a limit of 1 to 3 the first pod with a free slot; from 4 on, round robin. Up to 10,000
+requests wait. Without the activator, each pod's queue-proxy runs as many requests as its limit,
+queues ten times as many, and refuses the rest.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FULL = "pending request queue full"
 
 @dataclass(eq=False)
 class Backend:
-    """A pod as the data plane sees it."""
+    """The state of a pod in the data plane."""
 
     uid: str
     ready: bool = False
@@ -48,15 +48,15 @@ class RevisionPods:
         self._probing: asyncio.Task[None] | None = None
 
     def configure(self, container_concurrency: int) -> None:
-        """Set the revision's hard limit; 0 is none."""
+        """Set the revision's concurrency limit; 0 is none."""
         self._limit = container_concurrency
         self._dispatch()
 
     def update(self, pod: Object) -> None:
-        """Hear of a pod of this revision."""
+        """Add or update a pod of this revision."""
         backend = self._pods.setdefault(pod["metadata"]["uid"], Backend(pod["metadata"]["uid"]))
         api_ready = condition(pod, "Ready").get("status") == "True"
-        # A pod that answered a probe stays ready until the API has said so and takes it back.
+        # A pod that answered a probe stays ready until the API reports it ready, and then not.
         if api_ready or backend.api_ready:
             backend.ready = api_ready
         backend.api_ready = api_ready
@@ -64,7 +64,7 @@ class RevisionPods:
         self._dispatch()
 
     def remove(self, uid: str) -> None:
-        """Hear that a pod is gone."""
+        """Remove a pod."""
         self._pods.pop(uid, None)
 
     def has_pods(self) -> bool:
@@ -78,10 +78,10 @@ class RevisionPods:
 
     @asynccontextmanager
     async def activated(self) -> AsyncIterator[Backend]:
-        """Hold a slot of a pod, waiting until there is one.
+        """Hold a slot of a pod; wait until there is one.
 
         Raises:
-            NotReady: too many wait already.
+            NotReady: too many requests wait.
         """
         backend = self._choose() if not self._waiting else None
         if backend is None:
@@ -96,7 +96,7 @@ class RevisionPods:
 
     @asynccontextmanager
     async def direct(self) -> AsyncIterator[Backend]:
-        """Hold a place at the least busy pod, past the activator.
+        """Hold a place at the least busy pod, without the activator.
 
         Raises:
             NotReady: there is no pod, or its queue-proxy's queue is full.
@@ -134,7 +134,7 @@ class RevisionPods:
             return await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
-                # The slot came in the same moment: give it back.
+                # The slot was assigned at the same moment: free it.
                 future.result().in_flight -= 1
                 self._dispatch()
             raise
@@ -143,7 +143,7 @@ class RevisionPods:
                 self._waiting.remove(future)
 
     def _dispatch(self) -> None:
-        """Give free slots to those who wait, the longest first."""
+        """Assign free slots to waiting requests, the oldest first."""
         while self._waiting and (backend := self._choose()) is not None:
             future = self._waiting.popleft()
             if not future.done():
@@ -171,7 +171,7 @@ class RevisionPods:
         return live and self._node.address(backend.uid) is not None
 
     async def _probe(self) -> None:
-        """While requests wait, ask the pods themselves: they answer before the API knows."""
+        """Probe the pods while requests wait: they answer before the API reports them ready."""
         while self._waiting:
             for backend in list(self._pods.values()):
                 if not backend.ready and not backend.leaving:

@@ -1,8 +1,8 @@
-"""Requests in flight, by revision: what the autoscaler is told once a second.
+"""Requests in flight by revision, which the autoscaler samples once a second.
 
-Requests count from when they arrive at the cluster, also while they wait for a first pod.
-As with Knative's activator, the first request of a quiet revision is reported at once and taken
-off the next report, and a revision that reported a second without load is then forgotten.
+A request counts from its arrival, also while it waits for a first pod. As in Knative's activator,
+the first request of an idle revision is reported at once and subtracted from the next report,
+and a revision is dropped after one report without load.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Traffic:
     """Counts requests; not thread-safe, it belongs to one event loop.
 
     Args:
-        clock: the sandbox's time; the moments that ``sample`` is asked with are its own.
+        clock: the sandbox's time; ``sample`` gets moments of it.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
@@ -45,11 +45,11 @@ class Traffic:
         self._listeners: list[Listener] = []
 
     def on_first_request(self, listener: Listener) -> None:
-        """Call ``listener(namespace, revision)`` when a quiet revision gets a request."""
+        """Call ``listener(namespace, revision)`` when an idle revision gets a request."""
         self._listeners.append(listener)
 
     def enter(self, namespace: str, revision: str) -> None:
-        """Note that a request for the revision has arrived."""
+        """Count a request that has arrived."""
         now = self.clock.now()
         load = self._loads.get((namespace, revision))
         first = load is None
@@ -63,7 +63,7 @@ class Traffic:
                 listener(namespace, revision)
 
     def leave(self, namespace: str, revision: str) -> None:
-        """Note that a request has been answered or given up."""
+        """Count a request that was answered or given up."""
         load = self._loads.get((namespace, revision))
         if load is None or load.in_flight == 0:
             return
@@ -71,14 +71,14 @@ class Traffic:
         load.in_flight -= 1
 
     def in_flight(self, namespace: str, revision: str) -> int:
-        """Return how many requests the revision has, waiting ones included."""
+        """Return the number of the revision's requests, waiting ones included."""
         load = self._loads.get((namespace, revision))
         return load.in_flight if load else 0
 
     def sample(self, namespace: str, revision: str, now: float) -> tuple[float, float] | None:
         """Return the average concurrency and the arrivals per second since the last sample.
 
-        None means that the revision is quiet: nothing is to be recorded.
+        None: the revision is idle, and there is nothing to record.
         """
         load = self._loads.get((namespace, revision))
         if load is None:

@@ -1,4 +1,4 @@
-"""The gateway: routes by Host, holds requests until a pod is there, passes bytes as they come.
+"""The gateway: routes by Host, holds requests until there is a pod, streams the answer.
 
 Kourier, activator and queue-proxy in one: unknown hosts get 404 with an empty body; a request
 counts for the autoscaler from its arrival on; a stream is never buffered and never retried once
@@ -35,14 +35,14 @@ _KINDS = ("Ingress", "Revision", "ServerlessService", "Pod")
 _REVISION_LABEL = "serving.knative.dev/revision"
 _MAX_BODY = 64 * 2**20
 _FOREVER_S = 10 * 365 * 86_400.0
-_FAREWELL_S = 1.0
+_LAST_WRITE_S = 1.0
 _NO_UPGRADE = "the sandbox's gateway does not upgrade connections to WebSocket"
 Key = tuple[str, str]
 
 
 @dataclass
 class _Revision:
-    """What the gateway knows of a revision. Timeouts in seconds; 0 is none."""
+    """A revision's pods and timeouts. Timeouts in seconds; 0 is none."""
 
     pods: RevisionPods
     timeout_s: float = 300
@@ -58,13 +58,13 @@ class _Revision:
         self.pods.configure(int(spec.get("containerConcurrency") or 0))
 
 
-class Gateway:
+class IngressGateway:
     """The cluster's external gateway.
 
     Args:
-        store: where the Ingress objects, revisions and pods are.
-        node: where pods listen.
-        traffic: what the autoscaler samples.
+        store: holds the Ingress objects, revisions and pods.
+        node: knows the addresses of pods.
+        traffic: the counts that the autoscaler samples.
     """
 
     def __init__(self, store: ObjectStore, node: Node, traffic: Traffic) -> None:
@@ -108,13 +108,13 @@ class Gateway:
     # Following the store
 
     def _change(self, change: WatchEvent) -> None:
-        """Hear of an object; one that makes no sense must not stop the others."""
+        """Apply a change; an invalid object must not stop the others."""
         try:
-            self._forget(change) if change.type == "DELETED" else self._learn(change)
+            self._remove(change) if change.type == "DELETED" else self._update(change)
         except (KeyError, TypeError, AttributeError):
             log.exception("%s %s", change.kind, change.object["metadata"]["name"])
 
-    def _forget(self, change: WatchEvent) -> None:
+    def _remove(self, change: WatchEvent) -> None:
         obj = change.object
         if change.kind == "Ingress":
             self._routes.remove(obj)
@@ -124,7 +124,7 @@ class Gateway:
         elif change.kind == "Pod" and (revision := self._revisions.get(_revision_of(obj))):
             revision.pods.remove(obj["metadata"]["uid"])
 
-    def _learn(self, change: WatchEvent) -> None:
+    def _update(self, change: WatchEvent) -> None:
         kind, obj = change.kind, change.object
         key = key_of(obj)
         if kind == "Ingress":
@@ -167,7 +167,7 @@ class Gateway:
 
 
 class _Exchange:
-    """One request on its way to a pod, and the answer on its way back."""
+    """One request to a pod, and its answer."""
 
     def __init__(
         self,
@@ -191,13 +191,13 @@ class _Exchange:
         self._late = "activator request timeout" if proxied else "request timeout"
 
     async def run(self) -> web.StreamResponse:
-        """Send the request to a pod, to another one if that one is gone; return the answer."""
+        """Send the request to a pod, or to another if that one is gone; return the answer."""
         try:
             async with asyncio.timeout_at(self._first) as until_first:
                 body = await self._request.read()
                 while True:
                     async with self._choose() as backend:
-                        answer = await self._ask(backend, body, until_first)
+                        answer = await self._forward(backend, body, until_first)
                     if answer is not None:
                         return answer
         except TimeoutError:
@@ -205,10 +205,10 @@ class _Exchange:
         except NotReady as error:
             return probes.refusal(503, error.what)
 
-    async def _ask(
+    async def _forward(
         self, backend: Backend, body: bytes, until_first: asyncio.Timeout
     ) -> web.StreamResponse | None:
-        """Return the pod's answer, passed on; None if the pod is not there to be asked."""
+        """Stream the pod's answer to the client; return None if the pod does not listen."""
         address = self._node.address(backend.uid)
         if address is None:
             backend.ready = False
@@ -225,7 +225,7 @@ class _Exchange:
             backend.ready = False
             return None
         except aiohttp.ClientError:
-            # It may have begun to work on this: to ask another one could do it twice.
+            # The pod may have begun to work: another one could do it twice.
             return probes.refusal(502, "EOF")
         until_first.reschedule(None)
         async with upstream:
@@ -249,12 +249,12 @@ class _Exchange:
         except TimeoutError:
             await self._cut(response, self._late.encode())
         except (aiohttp.ClientError, ConnectionResetError):
-            # The pod died in the middle: the client must not take this for the end.
+            # The pod died in the middle: the client must not take this for the end of the answer.
             await self._cut(response)
         return response
 
     def _target(self) -> str:
-        """Return path and query as they were sent; a proxy's client sends the host too."""
+        """Return path and query as they were sent; a client of a proxy sends the host too."""
         raw = self._request.raw_path
         return raw if raw.startswith("/") else self._request.rel_url.raw_path_qs or "/"
 
@@ -262,15 +262,15 @@ class _Exchange:
         client = self._request.remote or "127.0.0.1"
         return headers.to_container(self._request.headers, client, proxied=self._proxied)
 
-    async def _cut(self, response: web.StreamResponse, last_words: bytes = b"") -> None:
-        """Break the connection, so that the client knows that this was not all."""
+    async def _cut(self, response: web.StreamResponse, last_bytes: bytes = b"") -> None:
+        """Break the connection, so that the client knows that the answer is incomplete."""
         transport = self._request.transport
         if transport is None:
             return
         try:
-            async with asyncio.timeout(_FAREWELL_S):
-                if last_words:
-                    await response.write(last_words)
+            async with asyncio.timeout(_LAST_WRITE_S):
+                if last_bytes:
+                    await response.write(last_bytes)
             transport.close()
         except (TimeoutError, ConnectionResetError):
             transport.abort()

@@ -1,4 +1,4 @@
-"""The headers that a container sees of a request, and a client of an answer."""
+"""The request headers that a container gets, and the answer headers that a client gets."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _HOP_BY_HOP = {
     "transfer-encoding",
     "upgrade",
 }
-# The gateway names the revision to the activator; both proxies take that off again.
+# The gateway sends the revision to the activator; the proxies remove these headers.
 _INNER = {"knative-serving-namespace", "knative-serving-revision"}
 NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-"""What an HTTP client adds by itself, and a proxy must not."""
+"""Headers that an HTTP client adds by default, and a proxy must not."""
 
 
 def to_container(headers: Mapping[str, str], client: str, *, proxied: bool) -> CIMultiDict[str]:

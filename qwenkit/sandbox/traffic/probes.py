@@ -1,7 +1,7 @@
-"""What the data plane answers itself: the probes of Knative's own components and of kubelets.
+"""Probes that the data plane answers itself: those of Knative's components and of kubelets.
 
-Which component answers depends on who is in the path: the activator, or the queue-proxy alone.
-Such requests reach no container and count for no autoscaler.
+The activator answers if it is in the path, else the queue-proxy. These requests reach no
+container and do not count for the autoscaler.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def refusal(status: int, words: str) -> web.Response:
 
 
 def answer(headers: Mapping[str, str], *, proxied: bool) -> web.Response | None:
-    """Return the answer to a probe, None if the request is none.
+    """Return the answer to a probe, None if the request is not one.
 
     Args:
         headers: the request's.

@@ -1,4 +1,4 @@
-"""Which revision answers a host: Knative's Ingress objects as a table."""
+"""Which revision serves a host: a table of Knative's Ingress objects."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Routes:
         self._hosts: dict[str, list[tuple[str, list[Split]]]] = {}
 
     def update(self, ingress: Object) -> None:
-        """Hear of an Ingress."""
+        """Add or update an Ingress."""
         rules: dict[str, list[tuple[str, list[Split]]]] = {}
         for rule in ingress.get("spec", {}).get("rules", []):
             # Cluster-local hosts are served by another gateway, which nothing outside reaches.
@@ -37,7 +37,7 @@ class Routes:
         self._rebuild()
 
     def remove(self, ingress: Object) -> None:
-        """Hear that an Ingress is gone."""
+        """Remove an Ingress."""
         self._by_ingress.pop(_key(ingress), None)
         self._rebuild()
 

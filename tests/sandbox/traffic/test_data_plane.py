@@ -21,7 +21,7 @@ from qwenkit.sandbox.kube.kinds import Kinds
 from qwenkit.sandbox.kube.store import ObjectStore
 from qwenkit.sandbox.kubelet.node import Node
 from qwenkit.sandbox.traffic.counts import Traffic
-from qwenkit.sandbox.traffic.gateway import Gateway
+from qwenkit.sandbox.traffic.gateway import IngressGateway
 
 HOST = "qwen.default.example.com"
 REVISION = "qwen-00001"
@@ -108,7 +108,7 @@ async def plane(*pods: str, **revision: Any) -> AsyncIterator[Plane]:
     made = Plane(ObjectStore(Kinds()), Traffic(), Containers())
     made.store.create("Namespace", {"metadata": {"name": "default"}})
     made.revision(**revision)
-    gateway = Gateway(made.store, cast(Node, made.containers), made.traffic)
+    gateway = IngressGateway(made.store, cast(Node, made.containers), made.traffic)
     servers = [await listen(made.containers.app(name)) for name in pods]
     for name, server in zip(pods, servers, strict=True):
         made.pod(name, server.url)
