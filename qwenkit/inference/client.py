@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     import openai
 
 
+_JSON: Any = object  # for this type the OpenAI client returns the plain JSON
+
+
 @dataclass(frozen=True)
 class Answer:
     """A whole answer; ``raw`` is its JSON, ``usage`` its token counts."""
@@ -141,7 +144,7 @@ class Server:
         start = time.perf_counter()
         with self._our_errors():
             response = client.post(
-                "/chat/completions", body=self.body(prompt, **sampling), cast_to=_json_type()
+                "/chat/completions", body=self.body(prompt, **sampling), cast_to=_JSON
             )
         raw = _expect_json(response, self.gateway)
         choice = raw["choices"][0]
@@ -233,11 +236,6 @@ class Stream:
         tokens = counted or len(arrivals)
         last = arrivals[-1] if arrivals else end
         self._stats = StreamStats(first, (last - first) / max(tokens - 1, 1), tokens, end, finish)
-
-
-def _json_type() -> Any:
-    """Return the type for which the OpenAI client returns the plain JSON."""
-    return object
 
 
 def _expect_json(answer: object, url: str) -> dict[str, Any]:

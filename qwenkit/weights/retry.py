@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from qwenkit.errors import TransferError
+from qwenkit.errors import TransferError, Unreachable
 
 Result = TypeVar("Result")
 
@@ -78,3 +78,15 @@ def retry(
         policy.on_retry()
         policy.stop.wait(policy.delay_s(failures))
     return action()
+
+
+def no_answer(what: str, endpoint: str, error: Exception) -> Unreachable:
+    """Return the error for a server that does not answer.
+
+    It has only the type of ``error``, whose message may contain a signature.
+    """
+    return Unreachable(
+        f"{what}: {endpoint} does not answer",
+        type(error).__name__,
+        "check the network, the endpoint and the proxy variables",
+    )

@@ -22,7 +22,7 @@ from qwenkit.credentials import HUB_TOKENS
 from qwenkit.errors import Forbidden, NotFound, QwenkitError, TransferError, Unreachable
 from qwenkit.loopback import is_loopback
 from qwenkit.weights.hub.listing import ByteReader, Source, SourceFile
-from qwenkit.weights.retry import RetryPolicy, retry
+from qwenkit.weights.retry import RetryPolicy, no_answer, retry
 
 TIMEOUT_S = (10.0, 30.0)
 _CHUNK = 1 << 20
@@ -65,13 +65,11 @@ class HubSession:
             body.skip(skip)
             yield body
 
-    @contextmanager
     def _get(
         self, path: str, params: Mapping[str, str], headers: Mapping[str, str], what: str
-    ) -> Iterator[requests.Response]:
+    ) -> requests.Response:
         ask = partial(self._ask, path, params, headers, what)
-        with retry(ask, RetryPolicy(), lambda error, _: isinstance(error, Unreachable)) as response:
-            yield response
+        return retry(ask, RetryPolicy(), lambda error, _: isinstance(error, Unreachable))
 
     def _ask(
         self, path: str, params: Mapping[str, str], headers: Mapping[str, str], what: str
@@ -85,12 +83,7 @@ class HubSession:
                 timeout=TIMEOUT_S,
             )
         except requests.RequestException as error:
-            # The type only: a redirect's address may hold a signature.
-            raise Unreachable(
-                f"{what}: {self.endpoint} does not answer",
-                type(error).__name__,
-                "check the network, the proxy variables and the hub's endpoint",
-            ) from None
+            raise no_answer(what, self.endpoint, error) from None
         if response.status_code not in (200, 206):
             with response:
                 raise self._refused(response, what)

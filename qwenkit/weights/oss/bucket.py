@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import oss2
+from requests.adapters import HTTPAdapter
 
 from qwenkit.errors import Conflict, InvalidValue, NotFound
 from qwenkit.loopback import is_loopback
 from qwenkit.weights.oss.errors import ask
-from qwenkit.weights.oss.session import Session
 from qwenkit.weights.oss.url import oss_url
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # The first one also bounds each write of a body, so parts are sent in slices (SlicedBody).
 TIMEOUT_S = (15.0, 60.0)
 _REGION = re.compile(r"oss-([a-z0-9-]+?)(-internal)?\.aliyuncs\.com")
+_CONNECTIONS = 32  # kept open; more than threads that use a bucket
 _SLICE = 1000  # the most keys that one delete request takes
 
 
@@ -57,11 +58,7 @@ class StoredObject:
 
 
 def open_bucket(
-    endpoint: str,
-    bucket: str,
-    credentials: Credentials,
-    *,
-    region: str = "",
+    endpoint: str, bucket: str, credentials: Credentials, *, region: str = ""
 ) -> oss2.Bucket:
     """Open a bucket; nothing is sent yet.
 
@@ -89,7 +86,7 @@ def open_bucket(
             oss2.ProviderAuthV4(provider) if region else oss2.ProviderAuth(provider),
             address,
             bucket,
-            session=Session(address),
+            session=_session(address),
             connect_timeout=TIMEOUT_S,
             app_name="qwenkit",
             enable_crc=False,  # slow and optional; the transfer engine computes its own
@@ -110,6 +107,14 @@ def _full_address(endpoint: str) -> str:
     if "://" in endpoint:
         return endpoint.strip()
     return f"{'http' if is_loopback(endpoint) else 'https'}://{endpoint.strip()}"
+
+
+def _session(address: str) -> oss2.Session:
+    adapter = HTTPAdapter(pool_connections=4, pool_maxsize=_CONNECTIONS)
+    session = oss2.Session(adapter=adapter)
+    session.session.trust_env = not is_loopback(address)
+    session.session.auth = lambda request: request  # or ~/.netrc could replace the signature
+    return session
 
 
 def object_url(bucket: oss2.Bucket, key: str) -> str:

@@ -20,10 +20,11 @@ from qwenkit.errors import (
     TransferError,
     Unreachable,
 )
-from qwenkit.weights.retry import Result, RetryPolicy, retry
+from qwenkit.weights.retry import Result, RetryPolicy, no_answer, retry
 
 _CLIENT, _REQUEST = -1, -2  # oss2's own statuses
 
+_CLASSES = {401: Forbidden, 403: Forbidden, 404: NotFound, 409: Conflict, 412: Conflict}
 _FIXES = {
     "NoSuchBucket": "create the bucket, or correct OSS_BUCKET and OSS_ENDPOINT (its region)",
     "AccessDenied": "grant the key oss:GetObject, PutObject, ListObjects, ListParts, "
@@ -55,7 +56,7 @@ def ask(
     except OssError as error:
         raise _translated(error, what, bucket.endpoint) from error
     except requests.RequestException as error:
-        raise _unreachable(what, bucket.endpoint, error) from error
+        raise no_answer(what, bucket.endpoint, error) from error
 
 
 def ask_if_exists(
@@ -107,12 +108,13 @@ def _translated(error: OssError, what: str, endpoint: str) -> QwenkitError:
     if error.status == _CLIENT:
         return InvalidValue("request", what, str(error.body))
     if error.status == _REQUEST:
-        return _unreachable(what, endpoint, error.exception)
+        return no_answer(what, endpoint, error.exception)
     facts = {"status": error.status, "code": error.code, "request_id": error.request_id}
     if error.code == "RequestTimeTooSkewed":
         return _skewed(error, what, facts)
-    fix = _FIXES.get(error.code, "")
-    return _class_of(error)(f"{what}: OSS refused", _message(error), fix, **facts)
+    other = Unreachable if error.status >= 500 else Rejected
+    cls: type[QwenkitError] = _CLASSES.get(error.status, other)
+    return cls(f"{what}: OSS refused", _message(error), _FIXES.get(error.code, ""), **facts)
 
 
 def _message(error: OssError) -> str:
@@ -138,24 +140,6 @@ def _transient(error: Exception, failures: int) -> bool:
         or error.status in (408, 429)
         or error.code == "RequestTimeout"
     )
-
-
-def _unreachable(what: str, endpoint: str, error: Exception) -> Unreachable:
-    return Unreachable(
-        f"{what}: {endpoint} does not answer",
-        type(error).__name__,
-        "check the network, the endpoint and the proxy variables",
-    )
-
-
-def _class_of(error: OssError) -> type[QwenkitError]:
-    if error.status in (401, 403):
-        return Forbidden
-    if error.status == 404:
-        return NotFound
-    if error.status in (409, 412):
-        return Conflict
-    return Unreachable if error.status >= 500 else Rejected
 
 
 def _skewed(error: OssError, what: str, facts: dict[str, Any]) -> QwenkitError:
