@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from qwenkit.autoscaling.annotation_keys import KPA
+
 _ON_BY_DEFAULT = ("multi-container", "kubernetes.podspec-volumes-emptydir")
 _DEFAULTS = {
     "revision-timeout-seconds": 300,
@@ -84,4 +86,4 @@ class ClusterConfigMaps:
     @property
     def autoscaler_class(self) -> str:
         """The autoscaler of a revision that names none."""
-        return self.autoscaler.get("pod-autoscaler-class", "kpa.autoscaling.knative.dev")
+        return self.autoscaler.get("pod-autoscaler-class", KPA)

@@ -123,7 +123,6 @@ def writable(docs: Docs) -> None:
 
 SAFE = "--max-model-len=6144"
 CASES: list[tuple[str, str, Callable[[Docs], None]]] = [
-    ("admission", "error", annotation(f"{GROUP}/target", "0")),
     ("oss-empty", "error", oss(bucket="")),
     ("oss-empty", "error", oss(url="")),
     ("oss-fuse-type", "error", oss(fuseType="s3fs")),

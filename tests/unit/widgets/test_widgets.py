@@ -50,7 +50,6 @@ def test_the_panel_shows_the_rulebooks_advice():
     assert {"metric-rps", "hair-trigger-panic"} <= {finding.rule for finding in made.advice}
     html = made._repr_mimebundle_()["text/html"]
     assert "<b>warning</b>: waiting requests do not raise requests per second" in html
-    assert "this is the old spelling" not in html
 
 
 def test_the_panel_needs_no_template_library():
