@@ -193,6 +193,7 @@ SAYS = [
     ("explain pod.spec.containers.resources", r"limits\t<map\[string\]Quantity>"),
     ("explain deployment.spec.strategy.rollingUpdate", r"maxSurge\t<IntOrString>"),
     ("explain pvc.spec", r"accessModes\t<\[\]string>"),
+    ("get crd", r"services\.serving\.knative\.dev"),
     ("get all", r"deployment\.apps/web(.*\n)+.*service\.serving\.knative\.dev/qwen"),
     ("get pod one -o jsonpath='{.status.phase}'", r"^Running$"),
     ("get pod one -o custom-columns=N:.metadata.name --no-headers", r"^one\n$"),
@@ -223,6 +224,10 @@ SAYS = [
     ('patch configmap settings -p \'{"data":{"b":"2"}}\'', r"settings patched"),
     ('patch cm settings --type=merge -p \'{"data":{"b":null}}\'', r"settings patched"),
     ('patch cm settings --type=json -p \'[{"op":"remove","path":"/data/a"}]\'', r"patched"),
+    (
+        'patch ksvc qwen --type=json -p \'[{"op":"test","path":"/kind","value":"Service"}]\'',
+        r"patched \(no change\)",
+    ),
     ("label pod one tier=web", r"pod/one labeled"),
     ("annotate pod one note=hello", r"pod/one annotated"),
     ("create namespace team", r"namespace/team created"),

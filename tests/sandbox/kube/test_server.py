@@ -207,6 +207,8 @@ def test_status_is_a_subresource(cluster: Cluster) -> None:
         body["spec"],
         1,
     )
+    strategic = {"Content-Type": "application/strategic-merge-patch+json"}
+    assert cluster.http("PATCH", f"{SERVICES}/st", json={}, headers=strategic).status_code == 415
 
 
 def test_apply_takes_yaml_and_wants_a_manager(cluster: Cluster) -> None:
