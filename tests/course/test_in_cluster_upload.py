@@ -116,7 +116,7 @@ def eventually(what, timeout_s=60):
 
 
 def waits(environment, prefix):
-    """Tell whether only the part that stalls is still to arrive."""
+    """Return whether only the part that stalls has not arrived."""
     keys = environment["OSS_ACCESS_KEY_ID"], environment["OSS_ACCESS_KEY_SECRET"]
     session = oss2.Session()
     session.session.trust_env = False
@@ -156,7 +156,7 @@ def test_after_ctrl_c_nothing_runs_and_the_next_upload_goes_on(
     running = in_background(padded, url)
     eventually(lambda: waits(environment, "interrupted"))
     (program,) = programs("interrupted")
-    running.kill()  # as when its terminal is closed: the Job goes on, and is followed again
+    running.kill()  # as if its terminal was closed: the Job keeps running
     running = in_background(padded, url)
     assert "padding.bin" in running.stderr.readline()
     assert programs("interrupted") == [program]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from aiohttp import web
-
-from qwenkit.sandbox.http import listen
+from servers import Servers
 
 HOST = "qwen.default.example.com"
 PIECES = ("西湖", "位于", "杭州")
@@ -116,14 +114,8 @@ def usage() -> dict[str, int]:
 @contextmanager
 def serving(vllm: Vllm) -> Iterator[str]:
     """Serve from a thread; yields the URL."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    listening = asyncio.run_coroutine_threadsafe(listen(vllm.app()), loop).result(10)
+    servers = Servers()
     try:
-        yield listening.url
+        yield servers.serve(vllm.app())
     finally:
-        asyncio.run_coroutine_threadsafe(listening.close(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
+        servers.close()

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-import threading
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import oss2
 from aiohttp import web
+from servers import Servers
 
 from qwenkit.credentials import Credentials
 from qwenkit.errors import QwenkitError
 from qwenkit.sandbox.faults.injector import Budget, Effect, FaultRule, Handler, Injector, Matches
-from qwenkit.sandbox.http import Listening, listen
 from qwenkit.sandbox.oss.server import OssServer
 from qwenkit.weights.integrity import verify
 from qwenkit.weights.oss.bucket import open_bucket
@@ -63,31 +60,6 @@ class Faults(Injector):
         if request.method == "PUT":
             self.bodies[request.path] += request.content_length or 0
         return await super().handle(request, handler)
-
-
-class Servers:
-    """An event loop in a thread, and the applications that listen on it."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        self._listening: list[Listening] = []
-
-    def call(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
-
-    def serve(self, app: web.Application) -> str:
-        listening = self.call(listen(app))
-        self._listening.append(listening)
-        return str(listening.url)
-
-    def close(self) -> None:
-        for listening in self._listening:
-            self.call(listening.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
 
 @dataclass

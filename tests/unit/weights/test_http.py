@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from aiohttp import web
+from servers import Servers
 
 from qwenkit.errors import Forbidden, NotFound, TransferError
 from qwenkit.loopback import is_loopback
-from qwenkit.sandbox.http import listen
 from qwenkit.weights.hub.listing import Repository, SourceFile
 from qwenkit.weights.hub.repository import open_source
 
@@ -21,24 +19,9 @@ Serve = Callable[[web.Application], str]
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    open_servers: list[Any] = []
-
-    def call(work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, loop).result(10)
-
-    def start(app: web.Application) -> str:
-        open_servers.append(call(listen(app)))
-        return str(open_servers[-1].url)
-
-    yield start
-    for server in open_servers:
-        call(server.close())
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    servers = Servers()
+    yield servers.serve
+    servers.close()
 
 
 def app(routes: dict[str, Any]) -> web.Application:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import struct
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,10 @@ import oss2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transfer_world import world
 
-from qwenkit.credentials import Credentials
 from qwenkit.errors import NotFound, Rejected
-from qwenkit.sandbox.http import listen
-from qwenkit.sandbox.oss.server import OssServer
 from qwenkit.weights.integrity import verify
-from qwenkit.weights.oss.bucket import open_bucket
 from qwenkit.weights.safetensors import HeaderError, read_header
 from qwenkit.weights.transfer import upload
 
@@ -71,23 +66,8 @@ def test_any_bytes_give_names_or_a_clear_error(data: bytes) -> None:
 
 @pytest.fixture
 def bucket(tmp_path: Path) -> Iterator[oss2.Bucket]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-
-    def call(work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, loop).result(10)
-
-    app = OssServer(tmp_path / "oss", {"id": "secret"}, buckets=["bench"]).app()
-    listening = call(listen(app))
-    keys = Credentials(access_key_id="id", access_key_secret="secret")
-    opened = open_bucket(listening.url, "bench", keys, region="cn-hangzhou")
-    yield opened
-    opened.session.session.close()
-    call(listening.close())
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    with world(tmp_path) as place:
+        yield place.bucket
 
 
 def model(folder: Path, shards: dict[str, bytes], weight_map: dict[str, str]) -> str:
