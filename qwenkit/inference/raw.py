@@ -1,4 +1,4 @@
-"""How does a plain HTTP request to the gateway look? As a curl command, and sent without a Host."""
+"""How is a plain HTTP request sent to the gateway? As a curl command, or by ``get``."""
 
 from __future__ import annotations
 

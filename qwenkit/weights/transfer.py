@@ -78,7 +78,7 @@ def upload(
     also from another machine.
 
     Args:
-        source: an opened repository, or a source as the user writes it.
+        source: an opened repository, or the path of a folder.
         bucket: from ``open_bucket``.
         prefix: the folder in the bucket.
         run: label of this run, on every object.

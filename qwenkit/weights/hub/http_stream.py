@@ -19,7 +19,14 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from qwenkit.credentials import HUB_TOKENS
-from qwenkit.errors import Forbidden, NotFound, QwenkitError, TransferError, Unreachable
+from qwenkit.errors import (
+    Forbidden,
+    InvalidValue,
+    NotFound,
+    QwenkitError,
+    TransferError,
+    Unreachable,
+)
 from qwenkit.loopback import is_loopback
 from qwenkit.weights.hub.listing import ByteReader, Source, SourceFile
 from qwenkit.weights.retry import RetryPolicy, no_answer, retry
@@ -33,6 +40,8 @@ class HubSession:
     """Requests to one hub. Only the hub's own host gets the token."""
 
     def __init__(self, endpoint: str, kind: str) -> None:
+        if not endpoint:
+            raise InvalidValue(f"{kind}_endpoint", "", "must be the hub's address")
         self.endpoint = endpoint if "://" in endpoint else f"https://{endpoint}"
         self._variable = HUB_TOKENS[kind]
         self._session = requests.Session()

@@ -12,51 +12,48 @@ from qwenkit.weights.hub.huggingface import HuggingFace
 from qwenkit.weights.hub.listing import Repository, Source
 from qwenkit.weights.hub.modelscope import ModelScope
 
-MODELSCOPE = "https://www.modelscope.cn"
-HUGGING_FACE = "https://huggingface.co"
-
 _HUBS: dict[str, tuple[Literal["modelscope", "hf"], str]] = {
     "modelscope": ("modelscope", "master"),
     "hf": ("hf", "main"),
 }
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _REVISION = re.compile(r"[\w][\w./-]*")
-_SHAPE = "modelscope:owner/name[@revision], hf:owner/name[@revision] or a folder"
+_FORMS = "modelscope:owner/name[@revision], hf:owner/name[@revision] or a folder"
 
 
 def parse_source(text: str) -> Source:
     """Read a source as the user writes it.
 
     Raises:
-        InvalidValue: it has none of the three shapes.
+        InvalidValue: it has none of the three forms.
     """
     scheme, colon, rest = text.partition(":")
     if colon and scheme in _HUBS:
         kind, default = _HUBS[scheme]
         name, at, revision = rest.partition("@")
         if not _REPOSITORY.fullmatch(name) or (at and not _REVISION.fullmatch(revision)):
-            raise InvalidValue("source", text, f"must be {_SHAPE}")
+            raise InvalidValue("source", text, f"must be {_FORMS}")
         return Source(kind, name, revision or default)
     if not text.strip() or (re.fullmatch(r"[a-z]+", scheme) and colon and not Path(text).exists()):
-        raise InvalidValue("source", text, f"must be {_SHAPE}")
+        raise InvalidValue("source", text, f"must be {_FORMS}")
     return Source("folder", text)
 
 
-def open_source(
-    source: str | Source,
-    *,
-    modelscope_endpoint: str = MODELSCOPE,
-    hf_endpoint: str = HUGGING_FACE,
-) -> Repository:
-    """Open a source; nothing is asked of a hub before its listing is.
+def open_source(source: str, *, modelscope_endpoint: str = "", hf_endpoint: str = "") -> Repository:
+    """Open a source; ``store.repository`` does it with the endpoints of the settings.
 
-    Tokens come from ``MODELSCOPE_API_TOKEN`` and ``HF_TOKEN``.
+    No request is sent yet. Tokens come from ``MODELSCOPE_API_TOKEN`` and ``HF_TOKEN``.
+
+    Args:
+        source: as the user writes it.
+        modelscope_endpoint: ModelScope's address, for its sources.
+        hf_endpoint: Hugging Face's address, for its sources.
 
     Raises:
-        InvalidValue: the source has none of the known shapes.
+        InvalidValue: the source has none of the known forms, or the hub's address is empty.
         NotFound: the folder does not exist.
     """
-    parsed = parse_source(source) if isinstance(source, str) else source
+    parsed = parse_source(source)
     if parsed.kind == "modelscope":
         return ModelScope(parsed, endpoint=modelscope_endpoint)
     if parsed.kind == "hf":

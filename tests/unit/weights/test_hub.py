@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenkit.errors import InvalidValue, NotFound, Rejected, TransferError
-from qwenkit.weights.hub.listing import Source, SourceFile, content_revision, listed
+from qwenkit.weights.hub.listing import SourceFile, content_revision, listed
 from qwenkit.weights.hub.repository import open_source, parse_source
 
 SOURCES = {
@@ -24,7 +24,7 @@ SOURCES = {
 
 
 @pytest.mark.parametrize(("text", "wanted"), SOURCES.items())
-def test_every_shape_is_read(text: str, wanted: tuple[str, str, str]) -> None:
+def test_every_form_is_read(text: str, wanted: tuple[str, str, str]) -> None:
     source = parse_source(text)
     assert (source.kind, source.name, source.revision) == wanted
     assert parse_source(source.describe()) == source
@@ -35,9 +35,14 @@ def test_every_shape_is_read(text: str, wanted: tuple[str, str, str]) -> None:
     ["", " ", "modelscope:", "modelscope:qwen", "modelscope:a/b/c", "hf:../x", "hf:a/b@",
      "hf:a/b@-x", "huggingface:a/b", "modelscope:qwen/../secret", "modelscope:q wen/x"],
 )  # fmt: skip
-def test_other_shapes_are_refused(text: str) -> None:
+def test_other_forms_are_refused(text: str) -> None:
     with pytest.raises(InvalidValue, match="source"):
         parse_source(text)
+
+
+def test_a_hub_needs_an_address() -> None:
+    with pytest.raises(InvalidValue, match="hf_endpoint"):
+        open_source("hf:a/b")
 
 
 @pytest.mark.parametrize(
@@ -114,4 +119,4 @@ def test_a_folder_that_changes_or_breaks_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="b cannot be read"):
         repository.listing()
     with pytest.raises(NotFound, match="does not exist"):
-        open_source(Source("folder", str(tmp_path / "absent")))
+        open_source(str(tmp_path / "absent"))

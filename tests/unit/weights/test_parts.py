@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from pathlib import Path
@@ -117,10 +118,11 @@ def test_no_content_of_a_checkpoint_breaks_anything(content: bytes) -> None:
 def test_one_process_a_prefix(tmp_path: Path) -> None:
     with Checkpoints(tmp_path, "target").exclusive():
         with (
-            pytest.raises(Conflict, match="another upload"),
+            pytest.raises(Conflict, match="another upload") as refused,
             Checkpoints(tmp_path, "target").exclusive(),
         ):
             pass
+        assert f"process {os.getpid()} holds" in refused.value.why
         with Checkpoints(tmp_path, "other").exclusive():
             pass
     with Checkpoints(tmp_path, "target").exclusive():
