@@ -149,7 +149,7 @@ def test_it_answers_as_an_upload_from_here(qwenkit, target, nothing_left, enviro
     nothing_left()
 
 
-def test_after_ctrl_c_nothing_runs_and_the_next_upload_goes_on(
+def test_after_ctrl_c_nothing_runs_and_the_next_upload_resumes(
     environment, in_background, target, padded, stall, nothing_left
 ):
     url = target("interrupted")
@@ -161,9 +161,9 @@ def test_after_ctrl_c_nothing_runs_and_the_next_upload_goes_on(
     assert "padding.bin" in running.stderr.readline()
     assert programs("interrupted") == [program]
     running.send_signal(signal.SIGINT)
-    _, said = running.communicate(timeout=60)
+    _, errors = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert "what arrived is kept" in said
+    assert "what arrived is kept" in errors
     nothing_left()
     report = json.loads(in_background(padded, url, "--json").communicate(timeout=60)[0])
     assert actions(report)["padding.bin"] == "resumed"
@@ -179,8 +179,8 @@ def test_a_killed_upload_is_tried_again_and_a_lost_connection_is_taken_up_again(
     order = ("sandbox", "fault", "api", "restart", "--seconds", "1", "--root", str(sandbox))
     assert qwenkit(*order).returncode == 0
     os.kill(eventually(lambda: programs("killed"))[0], signal.SIGKILL)
-    out, said = running.communicate(timeout=90)
-    assert running.returncode == 0, said
+    out, errors = running.communicate(timeout=90)
+    assert running.returncode == 0, errors
     assert actions(json.loads(out))["padding.bin"] == "resumed"
     assert json.loads(out)["bytes_sent"] < 40 * MIB
     nothing_left()

@@ -367,7 +367,7 @@ def test_a_checkpoint_with_a_spoilt_field_costs_nothing(
     proven(place, FILES, again=ATTEMPTS + IN_FLIGHT - 1)
 
 
-def test_another_machine_goes_on(place: World) -> None:
+def test_another_machine_resumes(place: World) -> None:
     arrived = interrupted(place)
     send(place, state_dir=place.state / "elsewhere")
     assert sum(map(is_part, place.faults.seen)) == PARTS - arrived

@@ -98,7 +98,7 @@ def broken_after(count: int) -> Any:
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_a_stream_that_breaks_goes_on_where_it_broke(place: World, hub: Hub, source: str) -> None:
+def test_a_broken_stream_resumes_at_its_position(place: World, hub: Hub, source: str) -> None:
     hub.faults.add(is_weights, broken_after(2 * PART + 5), times=3)
     report = send(place, hub.open(source))
     assert report.retries == 3

@@ -1,4 +1,4 @@
-"""kill -9 in the middle, twenty times over, and Ctrl-C: the upload goes on where it was."""
+"""kill -9 in the middle, twenty times over, and Ctrl-C: the upload resumes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def end(child: subprocess.Popen[bytes]) -> tuple[int, str]:
 
 
 def is_part_of(name: str, request: web.Request) -> bool:
-    """Tell a run's parts from those that a dead one before it left in the sockets."""
+    """Return whether a part is of this run, not of an earlier one that left it in a socket."""
     return is_part(request) and request.headers["x-oss-security-token"] == name
 
 
@@ -142,7 +142,7 @@ def test_a_kill_at_the_very_end_sends_nothing_again(place: World, done: bool) ->
     proven(place, FILES)
 
 
-def test_ctrl_c_says_how_to_go_on(place: World) -> None:
+def test_ctrl_c_says_how_to_resume(place: World) -> None:
     code, errors = end(struck(place, "first", random.Random(7), signal.SIGINT, set()))
     assert code != 0
     assert "KeyboardInterrupt" in errors

@@ -144,7 +144,7 @@ def test_a_half_finished_upload_and_teardown(
     assert weights.objects() == []
 
 
-def test_a_half_finished_upload_goes_on(
+def test_a_half_finished_upload_resumes(
     weights: Weights, settings: Settings, half_finished: Callable[[], None]
 ) -> None:
     half_finished()

@@ -1,4 +1,4 @@
-"""A whole upload: what it leaves, what it skips, what it refuses to touch."""
+"""A whole upload: its result, the files it skips, the objects it refuses to replace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Job of ``upload --in-cluster``: what it may do, and that it holds no key."""
+"""The Job of ``upload --in-cluster``: its permissions, and that it contains no key."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def test_a_cut_stream_is_an_error(server: Server, vllm: Vllm) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "error", "said"),
+    ("code", "error", "words"),
     [
         (400, Rejected, "no upstream"),
         (401, Forbidden, "OPENAI_API_KEY"),
@@ -122,18 +122,18 @@ def test_a_cut_stream_is_an_error(server: Server, vllm: Vllm) -> None:
     ],
 )
 def test_each_status_has_its_error(
-    server: Server, vllm: Vllm, code: int, error: type[QwenkitError], said: str
+    server: Server, vllm: Vllm, code: int, error: type[QwenkitError], words: str
 ) -> None:
     vllm.status = code
     for ask in (server.ask, lambda prompt: list(server.stream(prompt))):
         with pytest.raises(QwenkitError) as caught:
             ask("x")
         assert type(caught.value) is error
-        assert said in str(caught.value)
+        assert words in str(caught.value)
         assert caught.value.context["status"] == code
 
 
-def test_a_wrong_host_and_a_wrong_model_are_told_apart(url: str) -> None:
+def test_a_wrong_host_and_a_wrong_model_have_different_errors(url: str) -> None:
     lost = Server(url, "other.default.example.com", model="qwen", timeout_s=10)
     with pytest.raises(NotFound, match="answered 404") as caught:
         lost.ask("x")
