@@ -1,1 +1,1 @@
-"""What Knative's webhooks and the API server would answer: pure, used by lint and sandbox."""
+"""What the API server and Knative's webhooks answer to an object; used by lint and sandbox."""

@@ -1,4 +1,4 @@
-"""The cluster's side of admission: the ConfigMaps of features, defaults and autoscaler."""
+"""The ConfigMaps that admission depends on: features, defaults and autoscaler."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class ClusterConfigMaps:
 
     @property
     def secure_pod_defaults(self) -> str:
-        """``enabled``, ``allowrootbounded`` or ``disabled``: how far pods are secured."""
+        """How pods are secured: ``enabled``, ``allowrootbounded`` or ``disabled``."""
         value = self.features.get("secure-pod-defaults", "").lower()
         return value if value in ("enabled", "allowrootbounded") else "disabled"
 
     @property
     def secures_pods(self) -> bool:
-        """Return whether security contexts get safe defaults."""
+        """Whether security contexts get safe defaults."""
         return self.secure_pod_defaults != "disabled"
 
     def number(self, name: str) -> int:
@@ -75,7 +75,7 @@ class ClusterConfigMaps:
 
     @property
     def allows_zero_initial_scale(self) -> bool:
-        """Return whether a revision may start with no pod."""
+        """Whether a revision may start without pods."""
         return self.autoscaler.get("allow-zero-initial-scale", "").lower() == "true"
 
     @property

@@ -1,4 +1,7 @@
-"""Faults of an object as Knative's webhooks collect, merge, sort and print them."""
+"""The faults that Knative's webhooks find, and how they merge, sort and print them.
+
+Knative's ``apis.FieldError``. The API server's errors are in ``field_errors``.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ _ESCAPES = dict(zip('"\\\a\b\f\n\r\t\v', map("\\{}".format, '"\\abfnrtv'), stric
 
 @dataclass(frozen=True)
 class Fault:
-    """One message and the paths that it is about."""
+    """One message and the paths of the fields that it concerns."""
 
     message: str
     paths: tuple[str, ...] = ()
@@ -47,18 +50,18 @@ def missing(*paths: str) -> Fault:
 
 
 def disallowed(*paths: str) -> Fault:
-    """A field is set that may not be."""
+    """A field is set that must not be set."""
     return Fault("must not set the field(s)", paths)
 
 
 def masked(obj: Mapping[str, object], *forbidden: str) -> list[Fault]:
-    """Refuse those fields of ``forbidden`` that are set; one fault for all."""
+    """Refuse the fields of ``forbidden`` that are set, in one fault."""
     found = sorted(name for name in forbidden if name in obj)
     return [disallowed(*found)] if found else []
 
 
 def invalid(value: object, path: str, *details: str) -> Fault:
-    """A field has a value that it cannot have."""
+    """A field has a value that is not allowed."""
     return Fault(f"invalid value: {value}", (path,), ", ".join(details))
 
 
@@ -78,17 +81,17 @@ def multiple_one_of(*paths: str) -> Fault:
 
 
 def out_of_bounds(value: object, low: object, high: object, path: str) -> Fault:
-    """A number or duration leaves its range."""
+    """A number or duration is out of range."""
     return Fault(f"expected {low} <= {value} <= {high}", (path,))
 
 
 def below(value: int, low: int, path: str) -> Fault:
-    """An int32 is under its least value."""
+    """An int32 is below its least value."""
     return out_of_bounds(value, low, _MAX_INT32, path)
 
 
 def go_quoted(text: str) -> str:
-    """Quote a text as Go's ``%q`` does."""
+    """Quote a string as Go's ``%q`` does."""
     return f'"{"".join(_escaped(letter) for letter in text)}"'
 
 

@@ -1,6 +1,6 @@
-"""What the API server says about one field: Kubernetes' ``field.Error``.
+"""The API server's errors about fields: Kubernetes' ``field.Error``.
 
-Knative's webhooks have errors of their own, with other words: ``faults``.
+Knative's webhooks have errors of their own, in other words: ``faults``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def required(field: str, detail: str = "") -> FieldError:
 
 
 def invalid(field: str, value: object, rule: str) -> FieldError:
-    """A value breaks a rule; texts are shown in quotes."""
+    """A value breaks a rule; strings are shown in quotes."""
     return invalid_as(field, json.dumps(value, ensure_ascii=False), rule)
 
 
@@ -45,12 +45,12 @@ def invalid_as(field: str, shown: str, rule: str) -> FieldError:
 
 
 def broken(field: str, value: str, rules: Sequence[str]) -> list[FieldError]:
-    """One error for each rule that a value breaks, e.g. of ``names``."""
+    """Return one error for each rule that a value breaks, e.g. of ``names``."""
     return [invalid(field, value, rule) for rule in rules]
 
 
 def unsupported(field: str, value: object, supported: Collection[str]) -> FieldError:
-    """A value is none of those that are supported."""
+    """A value is not one of the supported ones."""
     listed = ", ".join(f'"{one}"' for one in sorted(supported))
     message = f'Unsupported value: "{value}": supported values: {listed}'
     return FieldError("FieldValueNotSupported", field, message)
@@ -62,7 +62,7 @@ def duplicate(field: str, value: str) -> FieldError:
 
 
 def not_found(field: str, value: str) -> FieldError:
-    """A value names something that is not there."""
+    """A value names something that does not exist."""
     return FieldError("FieldValueNotFound", field, f'Not found: "{value}"')
 
 

@@ -1,4 +1,4 @@
-"""Knative's rules for a whole object: metadata, template, traffic, updates."""
+"""What Knative's webhook refuses in an object: metadata, template, traffic, updates."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _metadata(metadata: Object, kind: str, cluster: ClusterConfigMaps) -> Faults
 
 
 def _name_problems(metadata: Object) -> list[tuple[str, str]]:
-    """Return the field and the message of a name that is not a DNS label: none or one."""
+    """Return field and message of the first name that is not a DNS label, if any."""
     prefix, name = metadata.get("generateName", ""), metadata.get("name", "")
     if prefix and (wrong := names.dns_1035_label(names.as_prefix(prefix))):
         return [("generateName", f"not a DNS 1035 label prefix: [{' '.join(wrong)}]")]

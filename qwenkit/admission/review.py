@@ -1,9 +1,9 @@
-"""What the API server and Knative's webhooks say about an object, without a cluster.
+"""Whether the API server and Knative's webhooks accept an object, without a cluster.
 
-``review`` walks the same way as a request does: the API server reads the object and drops fields
-that its schema lacks; the mutating webhook decodes it and fills in defaults; the API server
-validates metadata and schema; the validating webhook checks Knative's rules; and for a dry run
-Kubernetes is asked about the pod. The first refusal ends the way, in the words of whoever spoke.
+``review`` takes the steps of a request: the API server drops fields that its schema lacks; the
+mutating webhook decodes the object and fills in defaults; the API server validates metadata and
+schema; the validating webhook checks Knative's rules; in a dry run, the API server validates the
+pod. The first refusal ends it, in the words of the component that refuses.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def default(
     defaults: Mapping[str, str] | None = None,
     user: str | None = None,
 ) -> dict[str, Any]:
-    """Return ``obj`` as the mutating webhook leaves it.
+    """Return ``obj`` as the mutating webhook changes it.
 
     Args:
         obj: a Service, Configuration, Revision or Route of serving.knative.dev/v1.
@@ -72,7 +72,7 @@ def review(
     service_accounts: Collection[str] = ("default",),
     suffix: str = "00000",
 ) -> dict[str, Any]:
-    """Return ``obj`` with its defaults if the cluster would take it.
+    """Return ``obj`` with its defaults if the cluster accepts it.
 
     Args:
         obj: a Service, Configuration, Revision or Route of serving.knative.dev/v1.
@@ -80,7 +80,7 @@ def review(
         features: entries of the ConfigMap config-features.
         defaults: entries of config-defaults.
         autoscaler: entries of config-autoscaler.
-        dry_run: the request is a server-side dry run; only then Knative tries the pod.
+        dry_run: the request is a server-side dry run; only then Knative has the pod validated.
         user: recorded as creator and last modifier.
         service_accounts: those that exist in the object's namespace.
         suffix: the random end of generated names.

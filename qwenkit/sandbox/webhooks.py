@@ -1,4 +1,4 @@
-"""Knative's admission webhooks in the sandbox: the rules of ``manifests.admission``."""
+"""Knative's admission webhooks in the sandbox, by the rules of ``admission``."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SUFFIX = string.ascii_lowercase + string.digits
 
 
 class Webhooks:
-    """What the API server asks before it stores an object.
+    """Answers the API server before it stores an object.
 
     Args:
-        store: where Knative's ConfigMaps and the service accounts are.
+        store: has Knative's ConfigMaps and the service accounts.
     """
 
     def __init__(self, store: ObjectStore) -> None:
@@ -30,7 +30,7 @@ class Webhooks:
         """Return the object with its defaults.
 
         Raises:
-            Rejected: the webhooks deny it, in their words.
+            Rejected: the webhooks deny the object.
         """
         if kind not in KNATIVE:
             return obj

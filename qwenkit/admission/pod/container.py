@@ -47,7 +47,7 @@ _PORT_NAMES = ("", "h2c", "http1")
 
 @dataclass(frozen=True)
 class PodContext:
-    """What a container is checked against: the cluster and the pod's volumes by name."""
+    """What the rules of a container depend on: the cluster, and the pod's volumes by name."""
 
     cluster: ClusterConfigMaps
     volumes: Mapping[str, Object]

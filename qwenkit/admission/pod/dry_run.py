@@ -1,7 +1,6 @@
-"""What the API server says about the pod that Knative would make of a revision.
+"""Whether the API server accepts the pod that Knative would make of a revision.
 
-Only for requests that are dry runs themselves: Knative then tries the pod, and passes on the
-API server's refusal.
+Knative asks this only if the request itself is a dry run, and passes on the refusal.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ _NAME = "dry-run-validation"
 def dry_run_refusal(
     spec: Mapping[str, Any], *, namespace: str, service_accounts: Collection[str], suffix: str
 ) -> str | None:
-    """Return the API server's words about the pod, or ``None`` if it would be made.
+    """Return the API server's refusal of the pod, or ``None`` if it accepts the pod.
 
     Args:
         spec: the revision's spec with its defaults.
-        namespace: where the pod would be.
-        service_accounts: those that exist there.
+        namespace: the pod's namespace.
+        service_accounts: those of the namespace.
         suffix: the random end of the pod's generated name.
     """
     account = spec.get("serviceAccountName") or "default"

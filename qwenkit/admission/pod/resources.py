@@ -17,7 +17,7 @@ def resource_errors(resources: Mapping[str, Any], path: str) -> Errors:
     limits, requests = resources.get("limits", {}), resources.get("requests", {})
     for name, amount in sorted(limits.items()):
         yield from _amount(name, amount, f"{path}.limits[{name}]")
-    # Where a request is absent, the limit stands for it.
+    # A request defaults to the limit.
     for name, amount in sorted({**limits, **requests}.items()):
         if name in requests:
             yield from _amount(name, amount, f"{path}.requests[{name}]")

@@ -19,7 +19,7 @@ _POD = {
     "seccompProfile",
     "supplementalGroups",
 }
-# Where pods are secured by default, a pod may still choose between these two.
+# If pods are secured by default, a pod may still choose one of these two.
 _PLAIN_PROFILES = ({"type": "RuntimeDefault"}, {"type": "Unconfined"})
 _CONTAINER_FORBIDDEN = ("appArmorProfile", "procMount", "seLinuxOptions", "windowsOptions")
 _GREATEST_ID = 2**31 - 1

@@ -1,7 +1,7 @@
-"""What the API server refuses in the spec of a pod, whoever makes it.
+"""What the API server refuses in the spec of a pod.
 
-The pod of a revision (``dry_run``), a pod that is created, the template of a Deployment. Checked
-are the fields that the course and the sandbox use; the words are those of Kubernetes 1.36.
+It validates the pod of a revision (``dry_run``), a pod that is created, and the template of a
+workload. This covers the fields that revisions can set, in the words of Kubernetes 1.36.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _PROBE_NUMBERS = (
     "successThreshold",
     "failureThreshold",
 )
-# What a volume source must name.
+# The field in which a volume source names its object.
 _SOURCE_NAMES = {"configMap": "name", "persistentVolumeClaim": "claimName", "secret": "secretName"}
 
 
 def pod_spec_errors(spec: Object, path: str = "spec") -> Errors:
-    """Check the spec of a pod; ``path`` is where it stands in its object."""
+    """Check the spec of a pod; ``path`` is its place in the object."""
     volumes = spec.get("volumes", [])
     yield from _names(volumes, f"{path}.volumes")
     for index, volume in enumerate(volumes):
@@ -94,7 +94,7 @@ def _container(container: Object, path: str, mountable: set[Any]) -> Errors:
         yield from _mount(mount, f"{path}.volumeMounts[{index}]", mountable)
     for name in _PROBES:
         if name in container:
-            yield from _probe(container[name], f"{path}.{name}", lasting=name != "readinessProbe")
+            yield from _probe(container[name], f"{path}.{name}", once=name != "readinessProbe")
     yield from resource_errors(container.get("resources", {}), f"{path}.resources")
 
 
@@ -137,12 +137,12 @@ def _mount(mount: Object, path: str, mountable: set[Any]) -> Errors:
         yield invalid(f"{path}.subPath", sub_path, "must not contain '..'")
 
 
-def _probe(probe: Object, path: str, *, lasting: bool) -> Errors:
-    """Check a probe; one that is not for readiness succeeds once (``lasting``)."""
+def _probe(probe: Object, path: str, *, once: bool) -> Errors:
+    """Check a probe; with ``once``, a single success must be enough."""
     for name in _PROBE_NUMBERS:
         if probe.get(name, 0) < 0:
             yield invalid(f"{path}.{name}", probe[name], "must be greater than or equal to 0")
-    if lasting and probe.get("successThreshold", 0) > 1:
+    if once and probe.get("successThreshold", 0) > 1:
         yield invalid(f"{path}.successThreshold", probe["successThreshold"], "must be 1")
     scheme = probe.get("httpGet", {}).get("scheme") or "HTTP"
     if scheme not in ("HTTP", "HTTPS"):

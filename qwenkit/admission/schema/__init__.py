@@ -1,1 +1,1 @@
-"""Fields, names and quantities: what an object may hold, and how it is read."""
+"""The fields of Knative's objects, how they are decoded, names and quantities."""

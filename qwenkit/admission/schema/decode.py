@@ -1,7 +1,7 @@
-"""Read an object as the API server and then the webhook's Go code do.
+"""Decode an object as the API server and then the webhook's Go code do.
 
-Unknown fields and empty values go, quantities take their canonical form, and a value of the wrong
-type is refused in the words of Go's ``encoding/json``.
+Unknown fields and empty values are dropped, quantities take their canonical form, and a value of
+the wrong type is refused in the words of Go's ``encoding/json``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TOP_FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
 
 
 class DecodeError(Exception):
-    """The text of Go's decoder for a value that does not fit its field."""
+    """A value does not fit its field; the text is that of Go's decoder."""
 
 
 def decode(obj: Mapping[str, Any], kind: str) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def decode(obj: Mapping[str, Any], kind: str) -> dict[str, Any]:
 
 
 def decode_metadata(metadata: object) -> dict[str, Any]:
-    """Return a copy of an object's own metadata with the fields that metadata has.
+    """Return a copy of an object's metadata with the fields that metadata has.
 
     Raises:
         DecodeError: a value has the wrong type.
@@ -61,7 +61,7 @@ def decode_metadata(metadata: object) -> dict[str, Any]:
 
 
 def duplicates(spec: object, of: Type, path: str) -> list[tuple[str, str]]:
-    """Find list entries whose key repeats: ``(path, key as JSON)`` for each.
+    """Return the list entries whose key repeats: ``(path, key as JSON)`` for each.
 
     The API server does not look into the open parts.
     """
@@ -88,7 +88,7 @@ def duplicates(spec: object, of: Type, path: str) -> list[tuple[str, str]]:
 
 
 def nulls(value: object, of: Type, path: str) -> list[str]:
-    """Find required lists that are absent, which Go writes as ``null``; the path of each."""
+    """Return the paths of required lists that are absent, which Go writes as ``null``."""
     if isinstance(of, ListOf) and isinstance(value, list):
         return [
             found
@@ -129,7 +129,7 @@ def _value(value: Any, of: Type, root: str, path: tuple[str, ...]) -> Any:
 
 
 def _item(value: Any, of: Type, root: str, path: tuple[str, ...]) -> Any:
-    """Decode an entry of a list or map; of ``null`` Go makes the zero of its type."""
+    """Decode an entry of a list or map; Go decodes ``null`` as the zero of its type."""
     if value is not None:
         return _value(value, of, root, path)
     if isinstance(of, Struct):
@@ -203,7 +203,7 @@ def _mismatch(shown: str, of: Type, root: str, path: tuple[str, ...]) -> str:
     if not path:
         return f"json: cannot unmarshal {shown} into Go value of type {of.go}"
     pointer = ".".join(part.replace("~", "~0").replace("/", "~1") for part in path)
-    # Go takes a field whose name is a number for an entry of a list.
+    # Go treats a field whose name is a number as an entry of a list.
     field = "" if re.fullmatch("[0-9]+", path[-1]) else "Go struct field "
     return f"json: cannot unmarshal {shown} into {field}{root}.{pointer} of type {of.go}"
 

@@ -1,4 +1,4 @@
-"""Names that Kubernetes and registries accept: each check returns its complaints."""
+"""Which names Kubernetes and registries accept: each check returns the broken rules."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def dns_1123_subdomain(value: str, *, unit: str = "characters") -> list[str]:
 
 
 def as_prefix(value: str) -> str:
-    """Return a ``generateName`` in the form in which its rule is checked."""
+    """Return a ``generateName`` as Kubernetes masks it for its check."""
     return f"{value[:-2]}a" if len(value) > 1 and value.endswith("-") else value
 
 

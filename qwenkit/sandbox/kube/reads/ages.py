@@ -1,4 +1,4 @@
-"""How long ago, as kubectl prints it."""
+"""Durations and ages, as kubectl prints them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from qwenkit.sandbox.kube.objects import parse_timestamp
 
 
 def human_duration(seconds: float) -> str:
-    """Print an age as kubectl does: 95s, 5m10s, 3h20m, 2d4h, 40d."""
+    """Format a duration as kubectl does: 95s, 5m10s, 3h20m, 2d4h, 40d."""
     whole = max(0, int(seconds))
     minutes, hours, days = whole // 60, whole // 3600, whole // 86400
     if whole < 120:
@@ -31,7 +31,7 @@ def human_duration(seconds: float) -> str:
 
 
 def since(text: Any, now: datetime) -> str:
-    """Print the time from a timestamp to ``now``."""
+    """Format the time from a timestamp to ``now``."""
     if not text:
         return "<unknown>"
     return human_duration((now - parse_timestamp(text)).total_seconds())

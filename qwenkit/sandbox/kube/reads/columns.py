@@ -1,4 +1,4 @@
-"""The columns of ``kubectl get``: Knative's as its CRDs declare them, the others as printed."""
+"""The columns of ``kubectl get``, as a real server and Knative's CRDs define them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHORT_MODES = {
 
 @dataclass(frozen=True)
 class Column:
-    """One column; ``wide`` ones show with ``-o wide`` only. ``cell(object, now)`` fills it."""
+    """One column, computed by ``cell(object, now)``; ``wide`` ones are for ``-o wide``."""
 
     name: str
     cell: Callable[[Object, datetime], Any]
@@ -32,7 +32,7 @@ class Column:
 
 
 def columns(kind: ResourceKind) -> tuple[Column, ...]:
-    """Return the columns of a kind, its name first."""
+    """Return the columns of a kind."""
     return _COLUMNS.get(kind.name, (_NAME, _AGE))
 
 
@@ -49,7 +49,7 @@ def _number(name: str, *path: str) -> Column:
 
 
 def _custom(name: str, *path: str, integer: bool = False) -> Column:
-    """A CRD's column: null where the path ends early, as its JSONPath does."""
+    """Make a CRD's column: null if the path does not exist, as with JSONPath."""
     return Column(name, lambda obj, _: at(obj, *path), type="integer" if integer else "string")
 
 

@@ -9,22 +9,22 @@ from qwenkit.sandbox.kube.reads.ages import since
 
 
 def status(job: Object) -> str:
-    """Return in one word how it stands."""
+    """Return the status of a Job in one word."""
     true = [one["type"] for one in at(job, "status", "conditions") or [] if one["status"] == "True"]
     going = ["Terminating"] if at(job, "metadata", "deletionTimestamp") else []
-    # kubectl's order.
+    # In kubectl's order.
     ended = [kind for kind in ("Complete", "Failed") if kind in true]
     ending = [kind for kind in ("FailureTarget", "SuccessCriteriaMet") if kind in true]
     return [*ended, *going, *ending, "Running"][0]
 
 
 def completions(job: Object) -> str:
-    """Return how many of the wanted pods succeeded."""
+    """Return how many of its pods succeeded."""
     return f"{at(job, 'status', 'succeeded') or 0}/{at(job, 'spec', 'completions')}"
 
 
 def duration(job: Object, now: datetime) -> str:
-    """Return how long it has run, or ran."""
+    """Return how long the Job ran, or has been running."""
     if not (started := at(job, "status", "startTime")):
         return ""
     ended = at(job, "status", "completionTime")

@@ -1,4 +1,4 @@
-"""Lists: their query parameters, selectors and pages."""
+"""What a list returns: query parameters, selectors and pages."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ class Query:
 
 
 def page(store: ObjectStore, resource: ResourcePath, query: Query) -> tuple[list[Object], Object]:
-    """Return the objects of one page and the list's metadata.
+    """Return the objects of one page, and the metadata of the list.
 
-    All pages show the state at the first one's version.
+    All pages show the state at the version of the first one.
 
     Raises:
         ApiError: 410, history no longer reaches back to that version; 504, it is in the future.

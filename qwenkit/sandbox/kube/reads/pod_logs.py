@@ -1,4 +1,4 @@
-"""``pods/log``: which container, and how much of what it wrote."""
+"""``pods/log``: the log of a container, whole or its last lines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PULLING = {
 
 
 class LogSource(Protocol):
-    """What a container wrote: first all that there is, with ``follow`` also what comes."""
+    """Reads the log of a container: all that it has written; with ``follow`` also what follows."""
 
     def __call__(
         self, namespace: str, pod: str, container: str, *, follow: bool, previous: bool
@@ -92,7 +92,7 @@ def _number(query: Mapping[str, str], name: str, *, at_least: int) -> int | None
 
 
 async def _tail(chunks: AsyncIterator[bytes], lines: int | None) -> AsyncIterator[bytes]:
-    """Drop all but the last lines of what there is; what comes after it comes whole."""
+    """Keep the last lines of the first chunk, which holds the log so far, and all later chunks."""
     async for chunk in chunks:
         if lines is not None:
             kept = chunk.splitlines(keepends=True)
@@ -125,7 +125,7 @@ def _container(pod: Object, asked: str) -> str:
 
 
 def _check_started(pod: Object, asked: _Asked) -> None:
-    """Refuse to read the log of a container that never ran, as the kubelet does."""
+    """Refuse to read the log of a container that has not run, as the kubelet does."""
     parts = ("initContainerStatuses", "containerStatuses")
     statuses = [one for part in parts for one in at(pod, "status", part) or []]
     status = next((one for one in statuses if one["name"] == asked.container), None)

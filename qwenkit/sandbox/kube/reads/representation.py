@@ -1,4 +1,4 @@
-"""How objects leave the server: plain, as a ``List``, or as the ``Table`` that kubectl prints."""
+"""How objects are returned: as a ``List``, or as the ``Table`` that kubectl prints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def wants_table(accept: str) -> bool:
 
 
 def as_list(kind: ResourceKind, items: Iterable[Object], metadata: Mapping[str, Any]) -> Object:
-    """Return a ``PodList`` and the like. Built-in items do not repeat kind and apiVersion."""
+    """Return a list, e.g. a ``PodList``; built-in items do not repeat kind and apiVersion."""
     said = () if kind.custom else ("kind", "apiVersion")
     return {
         "kind": f"{kind.kind}List",
@@ -36,7 +36,7 @@ def as_table(
     now: datetime,
     include: str = "Metadata",
 ) -> Object:
-    """Return a ``Table``; ``include`` says how much of each object a row carries."""
+    """Return a ``Table``; ``include`` is how much of each object a row has."""
     shown = columns(kind)
     rows = [
         {"cells": [column.cell(obj, now) for column in shown], "object": _included(obj, include)}

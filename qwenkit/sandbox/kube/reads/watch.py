@@ -1,4 +1,4 @@
-"""Watches: the current state or the history first, then every change as a line of JSON."""
+"""What a watch sends: the current state or the history, then each change as a line of JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOOKMARK_EVERY_S = 60.0
 
 @dataclass(frozen=True)
 class Watch:
-    """What a client asked to watch. ``since`` None starts with the objects that there are."""
+    """The parameters of a watch; with ``since`` None it starts with the existing objects."""
 
     kind: ResourceKind
     selects: Predicate
@@ -42,7 +42,7 @@ async def lines(
         for first in _first(store, watch):
             yield first
     except ApiError as error:
-        # A version that is too old is told inside the stream, as the real server does.
+        # Like the real server, report a version that is too old inside the stream.
         yield _line("ERROR", error.body())
         return
     deadline = time.monotonic() + watch.timeout_s
@@ -72,7 +72,7 @@ def _first(store: ObjectStore, watch: Watch) -> Iterator[bytes]:
 
 
 def _event(watch: Watch, change: WatchEvent) -> bytes | None:
-    """Return the event of a change, seen through the selectors: objects may enter and leave."""
+    """Return the event of a change: the selectors may begin or cease to match the object."""
     was = change.previous is not None and watch.selects(change.previous)
     if change.type != "DELETED" and watch.selects(change.object):
         return _line("MODIFIED" if was else "ADDED", watch.render(change.object))
@@ -82,7 +82,7 @@ def _event(watch: Watch, change: WatchEvent) -> bytes | None:
 
 
 def _last(change: WatchEvent) -> WatchEvent:
-    """Return the change with the object as the watch last saw it, at the new version."""
+    """Return the change with the last object that the selectors matched, at the new version."""
     if change.type == "DELETED" or change.previous is None:
         return change
     version = {"resourceVersion": str(change.revision)}

@@ -1,1 +1,1 @@
-"""Which fields objects have: OpenAPI, CRDs, and the bodies that clients send."""
+"""Which fields objects have: decoding, pruning, OpenAPI and CRDs."""

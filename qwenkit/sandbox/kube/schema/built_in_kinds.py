@@ -24,7 +24,7 @@ _QUANTITIES = frozenset(
 
 @dataclass(frozen=True)
 class ModelField:
-    """A field: ``form`` is ``list``, ``dict`` (of ``type``, by string) or empty.
+    """A field of ``type``, or a ``list`` or ``dict`` (with string keys) of it, by ``form``.
 
     ``type`` is a model's name or ``str``, ``int``, ``float``, ``bool``, ``bytes``, ``datetime``,
     ``object``.
@@ -38,12 +38,12 @@ class ModelField:
 
     @property
     def is_quantity(self) -> bool:
-        """Return whether it holds amounts such as 500m or 30Gi, which the models show as text."""
+        """Whether it holds quantities such as 500m or 30Gi, which are strings in the models."""
         return self.name in _QUANTITIES and self.type in ("str", "object")
 
 
 async def ready(kind: ResourceKind) -> None:
-    """Import what checks an object of this kind, without holding up the event loop."""
+    """Import the models for a kind, without blocking the event loop."""
     models = ("V1ObjectMeta", "V1ServiceStatus") if kind.custom else (model_of(kind),)
     await asyncio.to_thread(lambda: [declared(model) for model in models])
 
@@ -74,7 +74,7 @@ def about(model: str) -> str:
 def fields(model: str) -> tuple[ModelField, ...]:
     """Return the fields of a model, by their names in JSON."""
     found = getattr(_models(), model)
-    # Not model_fields: that would build every model's validators first.
+    # Not model_fields, which would build the validators of every model.
     described: Mapping[str, Any] = getattr(found, "__pydantic_fields__", {})
     return tuple(
         _field(name, found.openapi_types[attribute], described.get(attribute))

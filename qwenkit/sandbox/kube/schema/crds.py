@@ -8,7 +8,7 @@ from qwenkit.sandbox.kube.store import ObjectStore
 
 
 def ensure_definitions(store: ObjectStore) -> None:
-    """Create the definitions that the store does not have yet."""
+    """Create the definitions that are not in the store."""
     for obj in definitions(store.kinds):
         if store.find("CustomResourceDefinition", None, obj["metadata"]["name"]) is None:
             store.create("CustomResourceDefinition", obj)

@@ -82,7 +82,7 @@ _MODELS = {"v1.RevisionSpec": "V1PodSpec"}
 
 
 def schema(kind: ResourceKind) -> dict[str, Any]:
-    """Return the schema of a Knative kind; what is open or not described may be anything."""
+    """Return the schema of a Knative kind; parts that are not described are open."""
     fields: Mapping[str, Type] = {
         **dict.fromkeys(("apiVersion", "kind"), STRING),
         "metadata": _OBJECT,

@@ -1,4 +1,4 @@
-"""OpenAPI v3 of the server, for ``kubectl explain`` and for validation before an apply."""
+"""The OpenAPI v3 documents, which ``kubectl explain`` and ``kubectl apply`` read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SCALARS: dict[str, Schema] = {
     "bytes": {"type": "string", "format": "byte"},
     "object": {"type": "object"},
 }
-# Types of their own in Kubernetes, which the models show as text, or as anything.
+# Types of Kubernetes that are strings or objects in the models.
 _NAMED: dict[str, Schema] = {
     "Time": {"type": "string", "format": "date-time"},
     "Quantity": {"oneOf": [{"type": "string"}, {"type": "number"}]},
@@ -36,7 +36,7 @@ _PARAMETERS = [
 
 
 def index(versions: dict[str, list[str]]) -> Schema:
-    """Return what ``/openapi/v3`` lists: where each group's document is."""
+    """Return the answer of ``/openapi/v3``: the URL of each group's document."""
     names = (
         f"apis/{group}/{version}" if group else f"api/{version}"
         for group, all_versions in versions.items()
@@ -46,7 +46,7 @@ def index(versions: dict[str, list[str]]) -> Schema:
 
 
 def document(kinds: Kinds, group: str, version: str, server: str) -> bytes:
-    """Return the JSON of one group's document, its schemas included."""
+    """Return one group's document, as JSON."""
     served = [kind for kind in kinds if (kind.group, kind.version) == (group, version)]
     prefix = f"io.k8s.api.{group.partition('.')[0] or 'core'}.{version}."
     schemas = {
@@ -87,7 +87,7 @@ def _paths(kind: ResourceKind) -> Iterator[tuple[str, Schema]]:
 
 
 def _models(roots: list[str]) -> dict[str, Schema]:
-    """Return the schemas of models and of everything that they mention."""
+    """Return the schemas of models and of all models that they refer to."""
     found: dict[str, Schema] = {}
     todo = list(roots)
     while todo:
@@ -117,7 +117,7 @@ def _schema(model: str) -> Schema:
 
 
 def _merging(model: str, field: ModelField) -> Schema:
-    """Say by which key a list merges, if its items have that key."""
+    """Return by which key a list merges, if its items have that key."""
     owner = _owners()["Service" if model == "V1ServiceSpec" else "Pod"]
     keys = list_keys(owner, field.name) if field.form == "list" else None
     if keys == SET:
@@ -141,7 +141,7 @@ def _property(field: ModelField) -> Schema:
         return {"type": "array", "items": item, **said}
     if field.form == "dict":
         return {"type": "object", "additionalProperties": item, **said}
-    # A reference stands alone in an object: its siblings would not count.
+    # A reference must be alone in its object: siblings are ignored.
     return {"allOf": [item], **said} if "$ref" in item else {**item, **said}
 
 

@@ -21,10 +21,10 @@ Value = int | bytes
 
 
 def decode(content: bytes) -> Object:
-    """Return the object of a body: an envelope with its kind, and the message inside.
+    """Return the object of a body: an envelope with the kind, and the object's message.
 
     Raises:
-        ApiError: 415, a kind or field that ``protobuf_messages`` leaves out.
+        ApiError: 415, ``protobuf_messages`` does not have the kind or field.
         ValueError: it is no protobuf.
     """
     if not content.startswith(_MAGIC):
@@ -116,7 +116,7 @@ def _int(value: Value) -> int:
 
 
 def _time(value: Value) -> str | None:
-    """Return a moment; Go's zero time is an empty message, and null in JSON."""
+    """Return a timestamp; Go's zero time is an empty message, and null in JSON."""
     seconds = dict(_fields(_bytes(value))).get(1)
     return None if seconds is None else timestamp(datetime.fromtimestamp(_int(seconds), UTC))
 

@@ -1,9 +1,9 @@
-"""The fields of the messages that clients send in protobuf, by number.
+"""The numbers of the fields in the protobuf messages that clients send.
 
-A line is a message and its fields in the order of their numbers, from 1; a number stands where the
-count jumps. ``name`` is a string, ``name:type`` of that type, ``name*type`` a list, ``name@type`` a
-map from strings; ``+type`` is a message whose fields JSON keeps in the message around it, ``:-`` is
-not read. After ``?`` an empty value means something: the field may also be absent.
+A line is a message and its fields in the order of their numbers, from 1; a number in the line sets
+the count. ``name`` is a string, ``name:type`` of that type, ``name*type`` a list, ``name@type`` a
+map with strings as keys; ``+type`` is a message whose fields JSON has in the parent, ``:-`` is
+ignored. ``?`` marks optional fields, where an empty value differs from an absent one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Decode request bodies: what is stored must be readable again by every client."""
+"""Decode request bodies in JSON, YAML and protobuf; accept only what JSON can express."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def decode(content: bytes, content_type: str) -> Any:
     """Return the JSON value of a JSON, YAML or protobuf body.
 
     Raises:
-        ApiError: 415 for protobuf of a kind that is left out; 400 for what does not parse, or
-            does not come back as JSON: NaN, half a surrogate pair, a value inside itself, aliases
-            of YAML, which may stand for gigabytes.
+        ApiError: 415, protobuf of a kind that is not supported; 400, the body does not parse or
+            is not JSON: NaN, half a surrogate pair, a recursive value, aliases of YAML (which
+            can expand to gigabytes).
     """
     try:
         if content_type == protobuf.CONTENT_TYPE:
@@ -32,7 +32,7 @@ def decode(content: bytes, content_type: str) -> Any:
     except YAMLError as error:
         raise bad_request("error decoding YAML: the body is no YAML document") from error
     except (ValueError, TypeError, OverflowError) as error:
-        # The errors of the codecs repeat their input, which may be a Secret.
+        # Codec errors repeat their input, which may be a Secret.
         why = str(error) if type(error) in (ValueError, json.JSONDecodeError) else "not UTF-8"
         raise bad_request(f"error decoding the body: {why}") from error
 
@@ -49,7 +49,7 @@ def _parsed(text: str, *, is_yaml: bool) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON gives it back."""
+    """Return a value after a round trip through JSON."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=lambda day: str(day))
     text.encode()
     return json.loads(text)

@@ -1,7 +1,7 @@
-"""Return whether the fields of a written object have the JSON types that Go's decoder takes.
+"""Check that the fields of a written object have the JSON types that Go's decoder accepts.
 
-Checked before anything reads the fields. The types are those of the official client's models; the
-specs of Knative's kinds are left to its webhook, which decodes them itself.
+This comes before anything reads the fields. The types are those of the official client's models;
+the specs of Knative's kinds are left to its webhook, which decodes them itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from qwenkit.sandbox.kube.schema import built_in_kinds
 from qwenkit.sandbox.kube.schema.built_in_kinds import ModelField
 
 _CONTAINERS: Mapping[str, type[Any]] = {"list": list, "dict": dict}
-# Of the models' types: what Go calls them, and what JSON gives.
+# The models' types: their names in Go, and their types in decoded JSON.
 _TYPES: Mapping[str, tuple[str, tuple[type, ...]]] = {
     "str": ("string", (str,)),
     "bytes": ("[]uint8", (str,)),

@@ -17,7 +17,7 @@ from qwenkit.sandbox.kube.schema import fields
 Path = tuple[str, ...]
 FieldSet = frozenset[Path]
 
-# What the API server itself owns, so that no manager does.
+# The API server owns these; no manager does.
 _UNMANAGED = frozenset(
     {
         ("f:apiVersion",),
@@ -39,7 +39,7 @@ _KEY_DEFAULTS = {"protocol": "TCP"}
 
 
 def leaves(kind: ResourceKind, obj: Object, *, status: bool = False) -> dict[Path, Any]:
-    """Return every path that a manager of ``obj`` would own, with its value.
+    """Return every path that the manager of ``obj`` would own, with its value.
 
     ``status`` chooses the side: only status, or everything but status for kinds that have its
     subresource. Items of keyed lists appear themselves, with the value None.
@@ -97,7 +97,7 @@ def encode(paths: Iterable[Path]) -> dict[str, Any]:
         for step in path:
             node = node.setdefault(step, {})
         members.append(node)
-    # A node with others below it says with "." that it is a member itself.
+    # A member with others below it is marked with ".".
     for node in members:
         if node:
             node["."] = {}
@@ -130,7 +130,7 @@ def _print_step(step: str) -> str:
 
 
 def remove(kind: ResourceKind, obj: Any, path: Path) -> None:
-    """Remove what a path names from ``obj``, in place, and parents that it leaves empty."""
+    """Remove the field or item at a path, in place, and parents that become empty."""
     step, rest = path[0], path[1:]
     if step.startswith("f:"):
         key = step[2:]
@@ -155,7 +155,7 @@ def _remove_item(kind: ResourceKind, obj: Object, field: str, path: Path) -> Non
         if item_step(item, keys) != path[0]:
             kept.append(item)
         elif len(path) > 1:
-            # An item that others keep keeps what identifies it.
+            # An item that stays keeps its key.
             if path[1].removeprefix("f:") not in keys:
                 remove(kind, item, path[1:])
             kept.append(item)

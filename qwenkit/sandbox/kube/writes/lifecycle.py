@@ -1,4 +1,4 @@
-"""Rules of an object's life that need no store: what counts as a change, how deletion waits."""
+"""What counts as a change of an object, and how long its deletion waits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SERVER_OWNED = (
 
 
 def keep(new: Object, old: Object, fields: tuple[str, ...]) -> None:
-    """Give ``new`` the values that ``old`` has, or none where it has none."""
+    """Copy fields from ``old`` to ``new``; remove those that ``old`` does not have."""
     for field in fields:
         if old.get(field) is None:
             new.pop(field, None)
@@ -29,7 +29,7 @@ def keep(new: Object, old: Object, fields: tuple[str, ...]) -> None:
 
 
 def substance(obj: Object) -> Any:
-    """Return what makes an object different: everything but when its fields were last managed."""
+    """Return what makes a write a change: everything but the times of ``managedFields``."""
     metadata = dict(obj["metadata"])
     managers = metadata.pop("managedFields", None)
     stamped = [{**entry, "time": None} for entry in managers or []]
@@ -37,8 +37,8 @@ def substance(obj: Object) -> Any:
 
 
 def spec_part(kind: ResourceKind, obj: Object) -> Object:
-    """Return what the generation counts."""
-    if kind.name == "Pod":  # binding to a node is no change of the spec's generation
+    """Return the part of an object whose changes count as a new generation."""
+    if kind.name == "Pod":  # binding a pod to a node is not a new generation
         return {"spec": {key: value for key, value in obj["spec"].items() if key != "nodeName"}}
     if not kind.custom:
         return {"spec": obj.get("spec")}
@@ -46,7 +46,7 @@ def spec_part(kind: ResourceKind, obj: Object) -> Object:
 
 
 def grace_seconds(kind: ResourceKind, obj: Object, asked: int | None) -> int:
-    """Return the seconds that a deletion waits: only pods on a node, and not finished, wait."""
+    """Return the grace period of a deletion, in seconds: 0 but for unfinished pods on a node."""
     if kind.name != "Pod" or not at(obj, "spec", "nodeName"):
         return 0
     if at(obj, "status", "phase") in ("Succeeded", "Failed"):
@@ -74,7 +74,7 @@ def mark_deleted(kind: ResourceKind, metadata: Object, grace: int, now: datetime
 
 
 def add_keeper(metadata: Object, propagation: str) -> None:
-    """Add the finalizer with which the garbage collector holds a Foreground or Orphan deletion."""
+    """Add the garbage collector's finalizer for a Foreground or Orphan deletion."""
     keeper = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}.get(propagation)
     if keeper and keeper not in metadata.get("finalizers", []):
         metadata["finalizers"] = [*metadata.get("finalizers", []), keeper]

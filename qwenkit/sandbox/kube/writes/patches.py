@@ -30,8 +30,8 @@ def merge_patch(target: Any, patch: Any) -> Any:
 def strategic_merge(kind: ResourceKind, target: Any, patch: Any, field: str = "") -> Any:
     """Return ``target`` with a strategic merge patch applied: keyed lists merge item by item.
 
-    Knows the directives ``$patch: delete|replace`` and ``$deleteFromPrimitiveList``; the hints
-    ``$setElementOrder`` and ``$retainKeys`` concern order and unions, and change nothing here.
+    It follows the directives ``$patch: delete|replace`` and ``$deleteFromPrimitiveList``, and
+    ignores ``$setElementOrder`` and ``$retainKeys``, which concern order and unions.
 
     Raises:
         ApiError: 400, an item of a keyed list lacks its key.
@@ -86,6 +86,6 @@ def json_patch(target: Any, operations: Any) -> Any:
     try:
         return jsonpatch.apply_patch(target, operations)
     except (jsonpatch.JsonPatchException, JsonPointerException, TypeError) as error:
-        # No more words than the real server has: the value may be a Secret's.
+        # Like the real server, give no details: the value may be a Secret's.
         text = "the server rejected our request due to an error in our request"
         raise ApiError(422, "Invalid", text) from error

@@ -1,4 +1,4 @@
-"""What the API server fills into the spec of a pod, and of the templates that pods come from."""
+"""The defaults of the spec of a pod, also in the template of a workload."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FILE_MODE = 0o644
 
 
 def fill(spec: Object) -> None:
-    """Fill in what every pod's spec has, in place."""
+    """Fill in the defaults, in place."""
     setdefaults(
         spec,
         {

@@ -1,8 +1,8 @@
 """Server-side apply and the bookkeeping of ``metadata.managedFields``.
 
-Pure: objects in, objects out. ``managedFields`` says which manager owns which fields. An apply
-takes what it names, gives back what it no longer names, and conflicts where somebody else owns
-another value; an ordinary write takes whatever it changes.
+``managedFields`` records which manager owns which fields. An apply owns the fields that it names,
+gives up those that it no longer names, and conflicts where another manager owns another value; any
+other write owns whatever it changes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from qwenkit.sandbox.kube.writes.fieldsets import FieldSet, Path
 
 @dataclass(frozen=True)
 class Manager:
-    """Who wrote: an entry of ``managedFields`` without its fields."""
+    """Who wrote: an entry of ``managedFields``, without its fields."""
 
     name: str
     operation: str
@@ -91,7 +91,7 @@ def track(
         before = fieldsets.leaves(kind, live or {}, status=status)
         after = fieldsets.leaves(kind, new, status=status)
     except ValueError:
-        # An item without its key cannot be owned; as in the real server, no owner changes.
+        # An item without its key cannot be owned: like the real server, keep the owners.
         return _with_managers(new, live, _owners(live), now)
     changed = {path for path, value in after.items() if path not in before or before[path] != value}
     gone = changed | (before.keys() - after.keys())
@@ -121,7 +121,7 @@ def _manager(entry: Mapping[str, Any]) -> Manager:
 def _with_managers(
     obj: Object, live: Object | None, owners: Mapping[Manager, FieldSet], now: str
 ) -> Object:
-    """Write the owners down; an entry whose fields are the same keeps its time."""
+    """Write the owners to ``managedFields``; entries that do not change keep their time."""
     before = ((live or {}).get("metadata") or {}).get("managedFields") or []
     times = {_manager(entry): (entry.get("fieldsV1"), entry.get("time")) for entry in before}
     entries = []
@@ -162,7 +162,7 @@ def _merge(kind: ResourceKind, live: Any, config: Any, field: str = "") -> Any:
 def _merge_list(
     kind: ResourceKind, live: list[Any], config: list[Any], keys: tuple[str, ...]
 ) -> list[Any]:
-    """Merge item by item: the applied order first, then what only the live list has."""
+    """Merge item by item: first the applied items in their order, then the other live ones."""
     ours = {fieldsets.item_step(item, keys): item for item in config}
     theirs = {fieldsets.item_step(item, keys): item for item in live}
     merged = [_merge(kind, theirs.get(step), item) for step, item in ours.items()]
@@ -172,7 +172,7 @@ def _merge_list(
 def _drop(
     kind: ResourceKind, obj: Object, dropped: FieldSet, owners: Mapping[Manager, FieldSet]
 ) -> None:
-    """Remove fields that their manager gave back, unless others own them or something below."""
+    """Remove fields that their manager gave up, unless others own them or fields below."""
     kept = {
         path[:depth]
         for paths in owners.values()
@@ -208,7 +208,7 @@ def _conflict(lost: Mapping[Manager, FieldSet]) -> ApiError:
 
 
 def _check(kind: ResourceKind, config: Object) -> None:
-    """Refuse what cannot be typed: undeclared fields, keyed lists without or with equal keys."""
+    """Refuse undeclared fields, and keyed lists whose keys are absent or equal."""
     problems = [
         f".{path}: field not declared in schema" for path in schema.prune(kind, copied(config))
     ]

@@ -1,4 +1,4 @@
-"""The cluster addresses of Services: given once, kept until the Service goes."""
+"""The cluster addresses of Services: assigned once, kept until the Service is deleted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _RESERVED = 10  # the first ones belong to the API server and the DNS
 
 
 def assign(service: Object, others: Iterable[Mapping[str, object]]) -> None:
-    """Give a new Service a free address, in place, unless it wants none."""
+    """Assign a free address to a new Service, in place, unless it needs none."""
     spec = service["spec"]
     if spec.get("type") == "ExternalName":
         return
@@ -24,7 +24,7 @@ def assign(service: Object, others: Iterable[Mapping[str, object]]) -> None:
 
 
 def keep(new: Object, old: Object) -> None:
-    """Let an update that does not name the address keep it, in place."""
+    """Keep the address in an update that does not name it, in place."""
     for field in ("clusterIP", "clusterIPs"):
         if not new["spec"].get(field) and old["spec"].get(field):
             new["spec"][field] = old["spec"][field]

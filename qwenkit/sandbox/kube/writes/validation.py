@@ -1,6 +1,6 @@
-"""What the API server refuses: names, required and immutable fields, in its own words.
+"""What the API server refuses in a write: names, required and immutable fields.
 
-Pods are in ``admission.pod.validation``, what makes pods in ``workload_rules``.
+The rules of pods are in ``admission.pod.validation``, those of workloads in ``workload_rules``.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def _fixed_volume(obj: Object, old: Object) -> Errors:
 
 
 def _fixed(claim: Object, old: Object) -> Object:
-    """Return what is fixed of a claim; the volume is as soon as there is one."""
+    """Return the immutable part of a claim; its volume is immutable once there is one."""
     free = {"volumeAttributesClassName"}
     if not old["spec"].get("volumeName"):
         free.add("volumeName")

@@ -245,7 +245,7 @@ def _addressed(request: WriteRequest, obj: Any, *, named: bool) -> Object:
     if not isinstance(obj, dict) or not isinstance(obj.get("metadata", {}), dict):
         raise bad_request("the object provided is unrecognized: it must be a JSON object")
     if not kind.custom:
-        # Of built-in kinds the path names the type to decode.
+        # For built-in kinds, the path decides which type is decoded.
         obj = {"apiVersion": kind.api_version, "kind": kind.kind, **obj}
     if (obj.get("apiVersion"), obj.get("kind")) != (kind.api_version, kind.kind):
         said = f"{obj.get('apiVersion', '')}, Kind={obj.get('kind', '')}"
