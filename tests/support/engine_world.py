@@ -38,12 +38,19 @@ async def engine(*more: str, time_scale: float = 200) -> AsyncIterator[tuple[Eng
         await listening.close()
 
 
-def in_engine(test: Callable[[str], Awaitable[None]], *more: str, **options: float) -> None:
-    async def run() -> None:
-        async with engine(*more, **options) as (_, url):
-            await test(url)
+def in_engine(
+    *more: str, **options: float
+) -> Callable[[Callable[[str], Awaitable[None]]], Callable[[], None]]:
+    """Run a test against a server with these flags; the test gets its address."""
 
-    paced.run(run())
+    def decorated(test: Callable[[str], Awaitable[None]]) -> Callable[[], None]:
+        async def run() -> None:
+            async with engine(*more, **options) as (_, url):
+                await test(url)
+
+        return lambda: paced.run(run())
+
+    return decorated
 
 
 async def post(url: str, body: Any, path: str = CHAT) -> tuple[int, Any]:

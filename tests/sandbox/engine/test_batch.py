@@ -30,39 +30,34 @@ def value(metrics: Metrics, name: str) -> float:
 
 
 def in_batch(
-    test: Test, *, kv_tokens: int = 10_000, max_num_seqs: int = 256, batched_tokens: int = 8192
-) -> None:
-    steps: Steps = []
+    *, kv_tokens: int = 10_000, max_num_seqs: int = 256, batched_tokens: int = 8192
+) -> Callable[[Test], Callable[[], None]]:
+    """Run a test against a batch on a GPU that takes no time, and records its steps."""
 
-    def decode(batch: int, context: float) -> float:
-        assert context > 0
-        steps.append(("decode", batch))
-        return 0.0
+    def decorated(test: Test) -> Callable[[], None]:
+        async def run() -> None:
+            steps: Steps = []
+            hardware = Hardware(
+                lambda batch, context: steps.append(("decode", batch)) or 0.0,
+                lambda tokens: steps.append(("prefill", tokens)) or 0.0,
+                kv_tokens,
+            )
+            metrics = Metrics("m", 8192)
+            limits = BatchLimits(max_num_seqs, batched_tokens, 16)
+            batch = Batch(model().model, hardware, metrics, limits, time_scale=1)
+            task = asyncio.create_task(batch.run())
+            try:
+                async with asyncio.timeout(60):
+                    await test(batch, metrics, steps)
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            for name in ("num_requests_running", "num_requests_waiting", "gpu_cache_usage_perc"):
+                assert value(metrics, name) == 0
 
-    def prefill(tokens: int) -> float:
-        steps.append(("prefill", tokens))
-        return 0.0
+        return lambda: asyncio.run(run())
 
-    async def run() -> None:
-        metrics = Metrics("m", 8192)
-        batch = Batch(
-            model().model,
-            Hardware(decode, prefill, kv_tokens),
-            metrics,
-            BatchLimits(max_num_seqs, batched_tokens, 16),
-            time_scale=1,
-        )
-        task = asyncio.create_task(batch.run())
-        try:
-            async with asyncio.timeout(60):
-                await test(batch, metrics, steps)
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        for name in ("num_requests_running", "num_requests_waiting", "gpu_cache_usage_perc"):
-            assert value(metrics, name) == 0
-
-    asyncio.run(run())
+    return decorated
 
 
 def wish(prompt: int, wanted: int, seed: int | None = None) -> GenerationRequest:
@@ -100,98 +95,92 @@ def alone(prompt: int, wanted: int, seed: int | None) -> Sequence[int]:
     return said
 
 
-def test_one_prefill_then_decodes_together() -> None:
-    async def test(batch: Batch, metrics: Metrics, steps: Steps) -> None:
-        made = await asyncio.gather(*(tokens(batch, wish(10, 4)) for _ in range(3)))
-        assert made == [alone(10, 4, None)] * 3
-        assert steps == [("prefill", 30), ("decode", 3), ("decode", 3), ("decode", 3)]
-        assert value(metrics, "prompt_tokens_total") == 30
-        assert value(metrics, "generation_tokens_total") == 12
-
-    in_batch(test)
-
-
-def test_an_arrival_blocks_decoding() -> None:
-    async def test(batch: Batch, metrics: Metrics, steps: Steps) -> None:
-        ask = wish(10, 50)
-        first = batch.generate(
-            ask.prompts[0], Sampler(ask.sampling), SequenceOutput(ask, model().tokenizer)
-        )
-        async with aclosing(first):
-            await anext(first)
-            await tokens(batch, wish(7, 1))
-        assert steps[0] == ("prefill", 10)
-        assert ("prefill", 7) in steps[1:]
-
-    in_batch(test)
+@in_batch()
+async def test_one_prefill_then_decodes_together(
+    batch: Batch, metrics: Metrics, steps: Steps
+) -> None:
+    made = await asyncio.gather(*(tokens(batch, wish(10, 4)) for _ in range(3)))
+    assert made == [alone(10, 4, None)] * 3
+    assert steps == [("prefill", 30), ("decode", 3), ("decode", 3), ("decode", 3)]
+    assert value(metrics, "prompt_tokens_total") == 30
+    assert value(metrics, "generation_tokens_total") == 12
 
 
-def test_no_more_run_than_allowed() -> None:
-    async def test(batch: Batch, metrics: Metrics, steps: Steps) -> None:
-        await asyncio.gather(*(tokens(batch, wish(10, 5)) for _ in range(7)))
-        assert max(size for step, size in steps if step == "decode") == 2
-
-    in_batch(test, max_num_seqs=2)
-
-
-def test_no_step_reads_more_prompt_tokens_than_allowed() -> None:
-    async def test(batch: Batch, metrics: Metrics, steps: Steps) -> None:
-        await asyncio.gather(*(tokens(batch, wish(40, 1)) for _ in range(5)))
-        assert [size for step, size in steps if step == "prefill"] == [80, 80, 40]
-
-    in_batch(test, batched_tokens=100)
+@in_batch()
+async def test_an_arrival_blocks_decoding(batch: Batch, metrics: Metrics, steps: Steps) -> None:
+    ask = wish(10, 50)
+    first = batch.generate(
+        ask.prompts[0], Sampler(ask.sampling), SequenceOutput(ask, model().tokenizer)
+    )
+    async with aclosing(first):
+        await anext(first)
+        await tokens(batch, wish(7, 1))
+    assert steps[0] == ("prefill", 10)
+    assert ("prefill", 7) in steps[1:]
 
 
-def test_full_kv_cache_makes_requests_wait() -> None:
-    async def test(batch: Batch, metrics: Metrics, steps: Steps) -> None:
-        await asyncio.gather(*(tokens(batch, wish(31, 1)) for _ in range(4)))
-        assert [size for step, size in steps if step == "prefill"] == [62, 62]
-
-    in_batch(test, kv_tokens=80)
+@in_batch(max_num_seqs=2)
+async def test_no_more_run_than_allowed(batch: Batch, metrics: Metrics, steps: Steps) -> None:
+    await asyncio.gather(*(tokens(batch, wish(10, 5)) for _ in range(7)))
+    assert max(size for step, size in steps if step == "decode") == 2
 
 
-def test_growth_beyond_the_cache_preempts_the_newest_whose_tokens_stay() -> None:
-    async def test(batch: Batch, metrics: Metrics, steps: Steps) -> None:
-        asks = [wish(10, 40, seed) for seed in range(3)]
-        made = await asyncio.gather(*(tokens(batch, ask) for ask in asks))
-        assert made == [alone(10, 40, seed) for seed in range(3)]
-        assert value(metrics, "num_preemptions_total") > 0
-        # What was put back is read again, with the tokens that it had.
-        assert any(step == "prefill" and size > 10 for step, size in steps[1:])
-        assert value(metrics, "prompt_tokens_total") == 30
-
-    in_batch(test, kv_tokens=64)
+@in_batch(batched_tokens=100)
+async def test_no_step_reads_more_prompt_tokens_than_allowed(
+    batch: Batch, metrics: Metrics, steps: Steps
+) -> None:
+    await asyncio.gather(*(tokens(batch, wish(40, 1)) for _ in range(5)))
+    assert [size for step, size in steps if step == "prefill"] == [80, 80, 40]
 
 
-def test_leaving_early_frees_the_place() -> None:
-    async def test(batch: Batch, metrics: Metrics, steps: Steps) -> None:
-        ask = wish(10, 1000)
-        one = batch.generate(
-            ask.prompts[0], Sampler(ask.sampling), SequenceOutput(ask, model().tokenizer)
-        )
-        async with aclosing(one):
-            await anext(one)
-            assert value(metrics, "num_requests_running") == 1
-            assert value(metrics, "gpu_cache_usage_perc") > 0
-        assert value(metrics, "num_requests_running") == 0
-        assert value(metrics, "gpu_cache_usage_perc") == 0
-        assert await tokens(batch, wish(10, 2)) == alone(10, 2, None)
-
-    in_batch(test, max_num_seqs=1)
+@in_batch(kv_tokens=80)
+async def test_full_kv_cache_makes_requests_wait(
+    batch: Batch, metrics: Metrics, steps: Steps
+) -> None:
+    await asyncio.gather(*(tokens(batch, wish(31, 1)) for _ in range(4)))
+    assert [size for step, size in steps if step == "prefill"] == [62, 62]
 
 
-def test_a_long_prompt_leaves_the_loop_to_others() -> None:
-    async def test(batch: Batch, metrics: Metrics, steps: Steps) -> None:
-        reading = asyncio.create_task(tokens(batch, wish(1200, 1)))
-        turns = 0
-        while not reading.done():
-            await asyncio.sleep(0)
-            turns += 1
-        # Were the prompt read on the loop, others would get a turn only between its pieces.
-        assert turns > 100
-        assert await reading == alone(1200, 1, None)
+@in_batch(kv_tokens=64)
+async def test_growth_beyond_the_cache_preempts_the_newest_whose_tokens_stay(
+    batch: Batch, metrics: Metrics, steps: Steps
+) -> None:
+    asks = [wish(10, 40, seed) for seed in range(3)]
+    made = await asyncio.gather(*(tokens(batch, ask) for ask in asks))
+    assert made == [alone(10, 40, seed) for seed in range(3)]
+    assert value(metrics, "num_preemptions_total") > 0
+    # What was put back is read again, with the tokens that it had.
+    assert any(step == "prefill" and size > 10 for step, size in steps[1:])
+    assert value(metrics, "prompt_tokens_total") == 30
 
-    in_batch(test)
+
+@in_batch(max_num_seqs=1)
+async def test_leaving_early_frees_the_place(batch: Batch, metrics: Metrics, steps: Steps) -> None:
+    ask = wish(10, 1000)
+    one = batch.generate(
+        ask.prompts[0], Sampler(ask.sampling), SequenceOutput(ask, model().tokenizer)
+    )
+    async with aclosing(one):
+        await anext(one)
+        assert value(metrics, "num_requests_running") == 1
+        assert value(metrics, "gpu_cache_usage_perc") > 0
+    assert value(metrics, "num_requests_running") == 0
+    assert value(metrics, "gpu_cache_usage_perc") == 0
+    assert await tokens(batch, wish(10, 2)) == alone(10, 2, None)
+
+
+@in_batch()
+async def test_a_long_prompt_leaves_the_loop_to_others(
+    batch: Batch, metrics: Metrics, steps: Steps
+) -> None:
+    reading = asyncio.create_task(tokens(batch, wish(1200, 1)))
+    turns = 0
+    while not reading.done():
+        await asyncio.sleep(0)
+        turns += 1
+    # Were the prompt read on the loop, others would get a turn only between its pieces.
+    assert turns > 100
+    assert await reading == alone(1200, 1, None)
 
 
 @settings(deadline=None, max_examples=12)
@@ -213,4 +202,4 @@ def test_everyone_gets_the_tokens_that_it_gets_alone(
         assert value(metrics, "generation_tokens_total") == sum(wanted for _, wanted, _ in wishes)
         assert value(metrics, "prompt_tokens_total") == sum(prompt for prompt, _, _ in wishes)
 
-    in_batch(test, kv_tokens=16 * blocks, max_num_seqs=seqs)
+    in_batch(kv_tokens=16 * blocks, max_num_seqs=seqs)(test)()

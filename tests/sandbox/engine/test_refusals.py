@@ -20,7 +20,7 @@ def refused(body: Any, path: str, status: int, kind: str, words: str) -> None:
         assert (answer["object"], answer["type"], answer["code"]) == ("error", kind, status)
         assert words in answer["message"]
 
-    in_engine(test)
+    in_engine()(test)()
 
 
 @pytest.mark.parametrize(
@@ -131,10 +131,8 @@ def test_a_chat_beyond_the_context() -> None:
     refused(body, "", 400, BAD, "tokens in the messages, Please reduce the length of the messages.")
 
 
-def test_fields_that_vllm_does_not_know_pass_unread() -> None:
-    async def test(url: str) -> None:
-        more: Any = {"stream_options": {"include_usage": True}, "tools": [], "user": "u"}
-        status, _ = await post(url, lake(**more, response_format={"type": "text"}))
-        assert status == 200
-
-    in_engine(test)
+@in_engine()
+async def test_fields_that_vllm_does_not_know_pass_unread(url: str) -> None:
+    more: Any = {"stream_options": {"include_usage": True}, "tools": [], "user": "u"}
+    status, _ = await post(url, lake(**more, response_format={"type": "text"}))
+    assert status == 200

@@ -125,12 +125,17 @@ async def plane(*pods: str, **revision: Any) -> AsyncIterator[Plane]:
 Test = Callable[[Plane, aiohttp.ClientSession], Awaitable[None]]
 
 
-def run(test: Test, *pods: str, **revision: Any) -> None:
-    async def whole() -> None:
-        async with plane(*(pods or ("one",)), **revision) as made, client() as session:
-            await test(made, session)
+def in_plane(*pods: str, **revision: Any) -> Callable[[Test], Callable[[], None]]:
+    """Run a test against a gateway with these containers behind it."""
 
-    paced.run(whole())
+    def decorated(test: Test) -> Callable[[], None]:
+        async def run() -> None:
+            async with plane(*(pods or ("one",)), **revision) as made, client() as session:
+                await test(made, session)
+
+        return lambda: paced.run(run())
+
+    return decorated
 
 
 async def get(
@@ -175,23 +180,23 @@ def test_a_container_sees_the_request_as_behind_knatives_proxies(proxied: bool) 
         assert b"\r\nX-From: container\r\n" in head
         assert b"Keep-Alive" not in head
 
-    run(test, proxied=proxied)
+    in_plane(proxied=proxied)(test)()
 
 
-def test_only_the_worlds_name_of_a_service_is_served() -> None:
-    async def test(made: Plane, session: aiohttp.ClientSession) -> None:
-        for host, status in (
-            (f"{HOST}:8080", 200),
-            (HOST.upper(), 200),
-            (f"{HOST}.", 404),
-            ("qwen.default", 404),
-            (f"x{HOST}", 404),
-        ):
-            assert (await get(made, session, Host=host))[0] == status
-        absolute = f"GET http://{HOST}/p?q=1 HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"
-        assert b'"target": "/p?q=1"' in await raw(made, absolute.encode())
-
-    run(test)
+@in_plane()
+async def test_only_the_worlds_name_of_a_service_is_served(
+    made: Plane, session: aiohttp.ClientSession
+) -> None:
+    for host, status in (
+        (f"{HOST}:8080", 200),
+        (HOST.upper(), 200),
+        (f"{HOST}.", 404),
+        ("qwen.default", 404),
+        (f"x{HOST}", 404),
+    ):
+        assert (await get(made, session, Host=host))[0] == status
+    absolute = f"GET http://{HOST}/p?q=1 HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"
+    assert b'"target": "/p?q=1"' in await raw(made, absolute.encode())
 
 
 @pytest.mark.parametrize(
@@ -217,102 +222,102 @@ def test_probes_are_answered_on_the_way(
         assert (await get(made, session, "/healthz"))[0] == 200  # the path alone is no probe
         assert made.containers.asked == ["one"]
 
-    run(test, proxied=proxied)
+    in_plane(proxied=proxied)(test)()
 
 
-def test_bodies_arrive_whole_however_they_are_sent() -> None:
-    async def test(made: Plane, session: aiohttp.ClientSession) -> None:
-        async def chunks() -> AsyncIterator[bytes]:
-            for _ in range(200):
-                yield b"x" * 10_000
+@in_plane()
+async def test_bodies_arrive_whole_however_they_are_sent(
+    made: Plane, session: aiohttp.ClientSession
+) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(200):
+            yield b"x" * 10_000
 
-        sent: list[tuple[Any, dict[str, str], int]] = [
-            (chunks(), {}, 2_000_000),
-            (BytesIO(b"y" * 30_000_000), {"Expect": "100-continue"}, 30_000_000),
-            (None, {}, 0),
-        ]
-        for data, headers, size in sent:
-            async with session.post(
-                made.url + "/up", data=data, headers={"Host": HOST, **headers}
-            ) as response:
-                assert (await response.json())["size"] == size
+    sent: list[tuple[Any, dict[str, str], int]] = [
+        (chunks(), {}, 2_000_000),
+        (BytesIO(b"y" * 30_000_000), {"Expect": "100-continue"}, 30_000_000),
+        (None, {}, 0),
+    ]
+    for data, headers, size in sent:
         async with session.post(
-            made.url + "/up", data=BytesIO(bytes(64 * 2**20 + 1)), headers={"Host": HOST}
+            made.url + "/up", data=data, headers={"Host": HOST, **headers}
         ) as response:
-            assert response.status == 413
-
-    run(test)
-
-
-def test_methods_without_a_body_and_connections_that_are_kept() -> None:
-    async def test(made: Plane, session: aiohttp.ClientSession) -> None:
-        ask = f"HTTP/1.1\r\nHost: {HOST}\r\n"
-        both = f"HEAD / {ask}\r\nOPTIONS /o {ask}Connection: close\r\n\r\n"
-        answer = await raw(made, both.encode())
-        assert answer.count(b"HTTP/1.1 200 OK") == 2
-        head, _, rest = answer.partition(b"\r\n\r\n")
-        assert b"Content-Length: " in head
-        assert rest.startswith(b"HTTP/1.1")  # nothing followed the first head
-        assert b'"method": "OPTIONS"' in rest
-
-    run(test)
+            assert (await response.json())["size"] == size
+    async with session.post(
+        made.url + "/up", data=BytesIO(bytes(64 * 2**20 + 1)), headers={"Host": HOST}
+    ) as response:
+        assert response.status == 413
 
 
-def test_websockets_are_refused_in_plain_words() -> None:
-    async def test(made: Plane, session: aiohttp.ClientSession) -> None:
-        status, text = await get(made, session, Upgrade="websocket", Connection="Upgrade")
-        assert (status, "WebSocket" in text) == (501, True)
-        # An offer of HTTP/2 may be passed over.
-        assert (await get(made, session, Upgrade="h2c", Connection="Upgrade"))[0] == 200
-
-    run(test)
-
-
-def test_a_pod_that_dies_with_a_request_is_not_asked_for_another_answer() -> None:
-    async def test(made: Plane, session: aiohttp.ClientSession) -> None:
-        async with session.post(made.url + "/break", headers={"Host": HOST}) as response:
-            assert (response.status, await response.text()) == (502, "EOF\n")
-        assert len(made.containers.asked) == 1
-
-    run(test, "one", "two")
+@in_plane()
+async def test_methods_without_a_body_and_connections_that_are_kept(
+    made: Plane, session: aiohttp.ClientSession
+) -> None:
+    ask = f"HTTP/1.1\r\nHost: {HOST}\r\n"
+    both = f"HEAD / {ask}\r\nOPTIONS /o {ask}Connection: close\r\n\r\n"
+    answer = await raw(made, both.encode())
+    assert answer.count(b"HTTP/1.1 200 OK") == 2
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    assert b"Content-Length: " in head
+    assert rest.startswith(b"HTTP/1.1")  # nothing followed the first head
+    assert b'"method": "OPTIONS"' in rest
 
 
-def test_a_client_that_stops_reading_does_not_hold_its_pod_for_ever() -> None:
-    async def test(made: Plane, session: aiohttp.ClientSession) -> None:
-        port = int(made.url.rpartition(":")[2])
-        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
-        writer.write(f"GET /stall HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
-        await until(lambda: made.traffic.in_flight("default", REVISION) == 1)
-        await until(lambda: made.traffic.in_flight("default", REVISION) == 0)
-        await made.containers.broken.wait()
-        writer.transport.abort()
-
-    run(test, timeoutSeconds=1)
+@in_plane()
+async def test_websockets_are_refused_in_plain_words(
+    made: Plane, session: aiohttp.ClientSession
+) -> None:
+    status, text = await get(made, session, Upgrade="websocket", Connection="Upgrade")
+    assert (status, "WebSocket" in text) == (501, True)
+    # An offer of HTTP/2 may be passed over.
+    assert (await get(made, session, Upgrade="h2c", Connection="Upgrade"))[0] == 200
 
 
-def test_a_client_that_never_ends_its_request_is_answered_504() -> None:
-    async def test(made: Plane, session: aiohttp.ClientSession) -> None:
-        port = int(made.url.rpartition(":")[2])
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(f"POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 10\r\n\r\n".encode())
-        assert (await reader.readline()).startswith(b"HTTP/1.1 504")
-        writer.transport.abort()
-        assert made.containers.asked == []
-
-    run(test, timeoutSeconds=1)
+@in_plane("one", "two")
+async def test_a_pod_that_dies_with_a_request_is_not_asked_for_another_answer(
+    made: Plane, session: aiohttp.ClientSession
+) -> None:
+    async with session.post(made.url + "/break", headers={"Host": HOST}) as response:
+        assert (response.status, await response.text()) == (502, "EOF\n")
+    assert len(made.containers.asked) == 1
 
 
-def test_an_object_that_makes_no_sense_stops_no_other() -> None:
-    async def test(made: Plane, session: aiohttp.ClientSession) -> None:
-        made.store.create("Ingress", meta("odd", spec={"rules": [{"hosts": "x", "http": 3}]}))
-        made.store.delete("Ingress", "default", "qwen")
-        await until(lambda: not made.store.list("Ingress", "default", {"a": "b"}))
-        path = {"splits": [split(REVISION, 100)]}
-        rule = {"hosts": ["new.test"], "visibility": "ExternalIP", "http": {"paths": [path]}}
-        made.store.create("Ingress", meta("new", spec={"rules": [rule]}))
-        for _ in range(1000):
-            if (await get(made, session, Host="new.test"))[0] == 200:
-                return
-        raise AssertionError("the gateway heard of nothing any more")
+@in_plane(timeoutSeconds=1)
+async def test_a_client_that_stops_reading_does_not_hold_its_pod_for_ever(
+    made: Plane, session: aiohttp.ClientSession
+) -> None:
+    port = int(made.url.rpartition(":")[2])
+    _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+    writer.write(f"GET /stall HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+    await until(lambda: made.traffic.in_flight("default", REVISION) == 1)
+    await until(lambda: made.traffic.in_flight("default", REVISION) == 0)
+    await made.containers.broken.wait()
+    writer.transport.abort()
 
-    run(test)
+
+@in_plane(timeoutSeconds=1)
+async def test_a_client_that_never_ends_its_request_is_answered_504(
+    made: Plane, session: aiohttp.ClientSession
+) -> None:
+    port = int(made.url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 10\r\n\r\n".encode())
+    assert (await reader.readline()).startswith(b"HTTP/1.1 504")
+    writer.transport.abort()
+    assert made.containers.asked == []
+
+
+@in_plane()
+async def test_an_object_that_makes_no_sense_stops_no_other(
+    made: Plane, session: aiohttp.ClientSession
+) -> None:
+    made.store.create("Ingress", meta("odd", spec={"rules": [{"hosts": "x", "http": 3}]}))
+    made.store.delete("Ingress", "default", "qwen")
+    await until(lambda: not made.store.list("Ingress", "default", {"a": "b"}))
+    path = {"splits": [split(REVISION, 100)]}
+    rule = {"hosts": ["new.test"], "visibility": "ExternalIP", "http": {"paths": [path]}}
+    made.store.create("Ingress", meta("new", spec={"rules": [rule]}))
+    for _ in range(1000):
+        if (await get(made, session, Host="new.test"))[0] == 200:
+            return
+    raise AssertionError("the gateway heard of nothing any more")
