@@ -48,22 +48,13 @@ def up(
     began = time.monotonic() if began is None else began
     options = with_engine(options or SandboxOptions())
     prepare(root)
-    arguments = [str(root), json.dumps(asdict(options)), str(began)]
     log = root / state_files.LOG
-    with log.open("ab") as output:
-        launcher = subprocess.run(
-            [sys.executable, "-m", "qwenkit.sandbox", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            check=False,
-        )
+    started = _launch(root, options, began, log)
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        found = state_files.find(root) if launcher.returncode == 0 else None
-        if found:
+        if started and (found := state_files.find(root)):
             return found
-        if launcher.returncode or not state_files.is_locked(root):
+        if not (started and state_files.is_locked(root)):
             raise SandboxError("the sandbox did not start", _end_of(log), f"log: {log}")
         time.sleep(0.05)
     raise SandboxError(
@@ -71,6 +62,20 @@ def up(
         _end_of(log),
         f"log: {log}; then qwenkit sandbox down",
     )
+
+
+def _launch(root: Path, options: SandboxOptions, began: float, log: Path) -> bool:
+    """Run ``__main__`` until the sandbox holds its lock; return whether it does."""
+    command = [sys.executable, "-m", "qwenkit.sandbox", str(root)]
+    with log.open("ab") as output:
+        done = subprocess.run(
+            [*command, json.dumps(asdict(options)), str(began)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            check=False,
+        )
+    return done.returncode == 0
 
 
 def with_engine(options: SandboxOptions) -> SandboxOptions:

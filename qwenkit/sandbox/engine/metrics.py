@@ -30,54 +30,31 @@ class Metrics:
     def __init__(self, model_name: str, max_model_len: int) -> None:
         self.registry = CollectorRegistry()
         self._model_name = model_name
+        # vLLM swaps sequences to the CPU; this engine recomputes them.
+        self._gauge("num_requests_swapped", "Number of requests swapped to CPU.")
+        self._gauge("cpu_cache_usage_perc", f"CPU KV-cache usage. {_FULL}")
         self.running = self._gauge(
             "num_requests_running", "Number of requests currently running on GPU."
         )
         self.waiting = self._gauge(
             "num_requests_waiting", "Number of requests waiting to be processed."
         )
-        self._gauge("num_requests_swapped", "Number of requests swapped to CPU.")
         self.cache_usage = self._gauge("gpu_cache_usage_perc", f"GPU KV-cache usage. {_FULL}")
-        self._gauge("cpu_cache_usage_perc", f"CPU KV-cache usage. {_FULL}")
         self.preemptions = self._counter(
             "num_preemptions_total", "Cumulative number of preemption from the engine."
         )
         self.prompt_tokens = self._counter("prompt_tokens_total", _PROMPT)
         self.generation_tokens = self._counter("generation_tokens_total", _GENERATION)
-        self._finished = Counter(
-            "vllm:request_success_total",
-            "Count of successfully processed requests.",
-            ("model_name", "finished_reason"),
-            registry=self.registry,
-        )
-        for reason in ("stop", "length", "abort"):
-            self._finished.labels(model_name, reason)
-        self.first_token = self._histogram(
-            "time_to_first_token_seconds",
-            _TTFT,
-            f"Histogram of time to first token in seconds. {_CLOCK}",
-        )
-        self.per_token = self._histogram(
-            "time_per_output_token_seconds",
-            _TPOT,
-            f"Histogram of time per output token in seconds. {_CLOCK}",
-        )
-        self._latency = self._histogram(
-            "e2e_request_latency_seconds",
-            _E2E,
-            f"Histogram of end to end request latency in seconds. {_CLOCK}",
-        )
+        self.first_token = self._seconds("time_to_first_token", "time to first token", _TTFT)
+        self.per_token = self._seconds("time_per_output_token", "time per output token", _TPOT)
+        self._latency = self._seconds("e2e_request_latency", "end to end request latency", _E2E)
         lengths = _one_two_five(max_model_len)
-        self._prompt_lengths = self._histogram("request_prompt_tokens", lengths, _PROMPT)
-        self._generation_lengths = self._histogram(
-            "request_generation_tokens", lengths, _GENERATION
-        )
-        self._best_of = self._histogram(
-            "request_params_best_of", _CHOICES, "Histogram of the best_of request parameter."
-        )
-        self._n = self._histogram(
-            "request_params_n", _CHOICES, "Histogram of the n request parameter."
-        )
+        self._prompt_lengths = self._histogram("request_prompt_tokens", _PROMPT, lengths)
+        self._answer_lengths = self._histogram("request_generation_tokens", _GENERATION, lengths)
+        about = "Histogram of the {} request parameter."
+        self._n = self._histogram("request_params_n", about.format("n"), _CHOICES)
+        self._best_of = self._histogram("request_params_best_of", about.format("best_of"), _CHOICES)
+        self._finished = self._finish_reasons()
 
     def count_request(self, n: int) -> None:
         """Count a request by the number of answers it asks for."""
@@ -89,7 +66,7 @@ class Metrics:
         self._finished.labels(self._model_name, reason).inc()
         self._latency.observe(seconds)
         self._prompt_lengths.observe(prompt)
-        self._generation_lengths.observe(generated)
+        self._answer_lengths.observe(generated)
 
     def exposition(self) -> bytes:
         """Return the metrics in Prometheus' text format, version 0.0.4."""
@@ -103,11 +80,27 @@ class Metrics:
         made = Counter(f"vllm:{name}", about, ["model_name"], registry=self.registry)
         return made.labels(self._model_name)
 
-    def _histogram(self, name: str, buckets: Sequence[float], about: str) -> Histogram:
+    def _histogram(self, name: str, about: str, buckets: Sequence[float]) -> Histogram:
         made = Histogram(
             f"vllm:{name}", about, ["model_name"], buckets=buckets, registry=self.registry
         )
         return made.labels(self._model_name)
+
+    def _seconds(self, name: str, what: str, buckets: Sequence[float]) -> Histogram:
+        return self._histogram(
+            f"{name}_seconds", f"Histogram of {what} in seconds. {_CLOCK}", buckets
+        )
+
+    def _finish_reasons(self) -> Counter:
+        made = Counter(
+            "vllm:request_success_total",
+            "Count of successfully processed requests.",
+            ("model_name", "finished_reason"),
+            registry=self.registry,
+        )
+        for reason in ("stop", "length", "abort"):
+            made.labels(self._model_name, reason)
+        return made
 
 
 def _one_two_five(most: int) -> tuple[float, ...]:
