@@ -79,11 +79,6 @@ class Decider:
         # With burst capacity -1 pods are not scraped, and then an empty window is a valid zero.
         self._needs_data = spec.target_burst_capacity != -1
 
-    @property
-    def panicking(self) -> bool:
-        """Return whether the decider is in panic mode."""
-        return self._panic_since is not None
-
     def record(self, now: float, concurrency: float, rps: float) -> None:
         """Record one report; reports of the same second add up.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +22,8 @@ from qwenkit.errors import InvalidValue
 _TOLERANCE = 1e-9
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One field of one decision that differs from the recording."""
-
-    scenario: str
-    t: float
-    field: str
-    recorded: Any
-    computed: Any
-
-    def __str__(self) -> str:
-        where = f"{self.scenario} t={self.t:g}"
-        return f"{where} {self.field}: recorded {self.recorded!r}, computed {self.computed!r}"
-
-
-def replay(scenario: Mapping[str, Any]) -> Iterator[list[Difference]]:
-    """Yield for every recorded tick of a scenario the list of fields that differ."""
+def replay(scenario: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Yield for every recorded tick of a scenario the fields that differ, one per text."""
     name = str(scenario["name"])
     spec = parse_spec(
         scenario["annotations"],
@@ -69,7 +53,7 @@ def _record(decider: Decider, scenario: Mapping[str, Any], second: int) -> None:
         decider.record(second, values[0] or 0.0, values[1] or 0.0)
 
 
-def _resolved(name: str, scenario: Mapping[str, Any], spec: ScalingSpec) -> list[Difference]:
+def _resolved(name: str, scenario: Mapping[str, Any], spec: ScalingSpec) -> list[str]:
     pairs = {
         "target_value": spec.target,
         "total_value": spec.total,
@@ -77,15 +61,16 @@ def _resolved(name: str, scenario: Mapping[str, Any], spec: ScalingSpec) -> list
         "panic_window_s": spec.panic_window_s,
         "max_scale": spec.max_scale,
     }
-    return list(_unequal(name, -1.0, scenario, pairs))
+    return _unequal(f"{name} t=-1", scenario, pairs)
 
 
 def _compare(
     name: str, decider: Decider, spec: ScalingSpec, tick: Mapping[str, Any], reachable: bool
-) -> list[Difference]:
+) -> list[str]:
+    where = f"{name} t={tick['t']:g}"
     decision = decider.decide(tick["t"] + 0.5, tick["ready"], reachable)
     if decision is None or not tick["valid"]:
-        return list(_unequal(name, tick["t"], tick, {"valid": decision is not None}))
+        return _unequal(where, tick, {"valid": decision is not None})
     minimum = spec.min_scale if reachable else 0
     computed = {
         "stable": decision.stable,
@@ -94,26 +79,25 @@ def _compare(
         "bounded": apply_bounds(decision.desired, minimum, spec.max_scale),
         "ebc": decision.excess_burst_capacity,
     }
-    return list(_unequal(name, tick["t"], tick, computed))
+    return _unequal(where, tick, computed)
 
 
-def _unequal(
-    name: str, t: float, recorded: Mapping[str, Any], computed: Mapping[str, Any]
-) -> Iterator[Difference]:
-    for field, value in computed.items():
-        if field in recorded and not math.isclose(
-            recorded[field], value, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE
-        ):
-            yield Difference(name, t, field, recorded[field], value)
+def _unequal(where: str, recorded: Mapping[str, Any], computed: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{where} {field}: recorded {recorded[field]!r}, computed {value!r}"
+        for field, value in computed.items()
+        if field in recorded
+        and not math.isclose(recorded[field], value, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+    ]
 
 
-def replay_file(path: Path) -> tuple[int, int, list[Difference]]:
+def replay_file(path: Path) -> tuple[int, int, list[str]]:
     """Return decisions, equal decisions, and the fields of the first that differs."""
     scenarios = read_recording(path)
     if not isinstance(scenarios, list) or not scenarios:
         raise InvalidValue("recording", str(path), "a list of scenarios")
     total = equal = 0
-    first: list[Difference] = []
+    first: list[str] = []
     for scenario in scenarios:
         for differences in replay(scenario):
             total += 1

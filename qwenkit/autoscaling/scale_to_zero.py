@@ -8,8 +8,8 @@ Call it when the decider notifies, when pods become ready or leave, and after ``
 While ``step.again`` is true the status has changed, which is an event too: call it once more.
 
 Source: Knative Serving ``pkg/reconciler/autoscaling/kpa`` (``scaler.go``, ``kpa.go``) and
-``pkg/reconciler/serverlessservice``, restated. Condition times have one second's resolution
-there and here.
+``pkg/reconciler/serverlessservice``, restated. Condition times have one second's resolution,
+as there. The activator always exists and answers its probe.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from qwenkit.autoscaling.reasons import explain_bounds
 
 _ACTIVATION_BUFFER_S = 30.0
 _PROXY_RECHECK_S = 3.0
-_PROBE_RECHECK_S = 1.0
 _MIN_ACTIVATORS = 2
 _MOST_ACTIVATORS = 2**31 - 1
 
@@ -141,8 +140,6 @@ class Scaler:
         excess_burst_capacity: int,
         ready: int,
         reachable: bool = True,
-        activator_ready: bool = True,
-        activators_exist: bool = True,
     ) -> ScalerStep:
         """Reconcile once.
 
@@ -152,11 +149,9 @@ class Scaler:
             excess_burst_capacity: the decider's; negative keeps the activator in the path.
             ready: pods that are running, ready and not terminating.
             reachable: whether a route points at the revision.
-            activator_ready: whether a probe through the service reaches the activator.
-            activators_exist: False forces Serve.
         """
         before = (self.state, self.mode, self.initialized)
-        verdict = self._scale(now, desired, reachable, activator_ready)
+        verdict = self._scale(now, desired, reachable)
         if verdict.apply:
             self.replicas = verdict.want
         serve = verdict.want > 0 and excess_burst_capacity >= 0
@@ -166,11 +161,9 @@ class Scaler:
             self.desired_scale = verdict.want
         self._update_state(now, verdict.want, ready, reachable)
         again = before != (self.state, self.mode, self.initialized)
-        return self._step(verdict, ready, activators_exist, again)
+        return self._step(verdict, ready, again)
 
-    def _step(
-        self, verdict: _Verdict, ready: int, activators_exist: bool, again: bool
-    ) -> ScalerStep:
+    def _step(self, verdict: _Verdict, ready: int, again: bool) -> ScalerStep:
         return ScalerStep(
             want=verdict.want,
             desired_scale=self.desired_scale,
@@ -179,7 +172,7 @@ class Scaler:
             condition_reason=self.condition_reason,
             initialized=self.initialized,
             mode=self.mode,
-            activator_in_path=activators_exist and (self.mode is Mode.PROXY or ready == 0),
+            activator_in_path=self.mode is Mode.PROXY or ready == 0,
             activators=count_activators(self.spec, ready),
             reason=verdict.reason,
             recheck_s=verdict.recheck_s,
@@ -189,7 +182,7 @@ class Scaler:
     def _minimum(self, reachable: bool) -> int:
         return self.spec.min_scale if reachable else 0
 
-    def _scale(self, now: float, desired: int, reachable: bool, probe: bool) -> _Verdict:
+    def _scale(self, now: float, desired: int, reachable: bool) -> _Verdict:
         if desired < 0 and self.state is not ScaleState.ACTIVATING:
             return _Verdict(desired, False, "no data yet")
         minimum = self._minimum(reachable)
@@ -199,9 +192,9 @@ class Scaler:
         reason = explain_bounds(desired, want, minimum=minimum, maximum=self.spec.max_scale)
         if want != 0:
             return _Verdict(want, True, reason)
-        return self._to_zero(now, reachable, probe)
+        return self._to_zero(now, reachable)
 
-    def _to_zero(self, now: float, reachable: bool, probe: bool) -> _Verdict:
+    def _to_zero(self, now: float, reachable: bool) -> _Verdict:
         if not self.spec.enable_scale_to_zero:
             return _Verdict(1, True, "one pod stays: scale to zero is disabled in this cluster")
         held = now - self.since
@@ -212,8 +205,6 @@ class Scaler:
             return _Verdict(UNKNOWN, False, "activating: waiting for the first pods", timeout)
         if self.state is ScaleState.ACTIVE:
             return self._deactivate(held)
-        if self.spec.target_burst_capacity != -1 and not probe:
-            return _Verdict(0, False, "waiting for the activator's probe", _PROBE_RECHECK_S)
         return self._remove_last(now, held, reachable)
 
     def _deactivate(self, active_for: float) -> _Verdict:

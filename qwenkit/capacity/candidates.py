@@ -118,18 +118,15 @@ def judge(choice: ScalingChoice, result: SimulationResult) -> Candidate:
     """Return the figures of a choice's simulation."""
     requests = result.requests
     some = requests.answered > 0
+    streamed = some and max(requests.output_tokens) > 1
     seen = len(requests) + result.unfinished
     return Candidate(
         choice=choice,
         ttft_p95_s=requests.ttft(95) if some else math.inf,
-        tpot_p95_s=requests.tpot(95) if some and _has_tpot(requests.output_tokens) else 0.0,
+        tpot_p95_s=requests.tpot(95) if streamed else 0.0,
         cost_per_hour=result.cost / (result.t[-1] / 3600),
         failed_share=requests.failed() / seen if seen else 0.0,
     )
-
-
-def _has_tpot(output_tokens: Sequence[int]) -> bool:
-    return any(tokens > 1 for tokens in output_tokens)
 
 
 def pareto(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:

@@ -18,7 +18,6 @@ from typing import Any
 from qwenkit.autoscaling.annotations import parse_spec
 from qwenkit.autoscaling.recording import read_recording, run_on_recording
 from qwenkit.capacity.environment import Environment
-from qwenkit.capacity.fleet import Startup
 from qwenkit.capacity.server import FixedServer
 from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import Arrival, ClosedLoop, OpenLoop, Traffic
@@ -47,9 +46,7 @@ def simulate_run(recording: Mapping[str, Any]) -> tuple[float, float]:
         FixedServer(recording["service_seconds"]),
         environment=Environment(
             gpus=recording["gpus"],
-            startup=Startup(
-                schedule_s=0.0, mount_s=0.0, load_s=recording["startup_seconds"], ready_s=0.0
-            ),
+            startup_s=recording["startup_seconds"],
             drain_s=recording["drain_seconds"],
             initial_ready=recording["initial_ready"],
             active_for_s=recording.get("active_for_seconds") or 0.0,

@@ -236,13 +236,11 @@ class DataPlane:
         if request.status:
             return
         pod = request.pod
-        if not isinstance(pod, Pod):
-            self._queue.remove(request)
+        waiting = self._queue if not isinstance(pod, Pod) else pod.queue
+        if request in waiting:
+            waiting.remove(request)
             self._end(now, request, TIMED_OUT)
-        elif request in pod.queue:
-            pod.queue.remove(request)
-            self._end(now, request, TIMED_OUT)
-        else:
+        elif isinstance(pod, Pod):
             pod.engine.remove(now, request)
             self._end(now, request, TIMED_OUT)
             self._refill(now, pod)

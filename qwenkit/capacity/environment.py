@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from qwenkit.capacity.fleet import Startup
 from qwenkit.errors import InvalidValue
+
+STARTUP_S = 50.0  # 1 s to schedule, 2 s to mount, 45 s to load the model, 2 s to become ready
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +16,7 @@ class Environment:
 
     Args:
         gpus: the number of pods that get a GPU; None for no limit.
-        startup: the parts of a pod's cold start.
+        startup_s: a pod's cold start, from created to ready, if a GPU is free.
         drain_s: how long a removed pod keeps its GPU at least.
         timeout_s: the revision's ``timeoutSeconds``.
         response_start_timeout_s: its ``responseStartTimeoutSeconds``.
@@ -30,7 +31,7 @@ class Environment:
     """
 
     gpus: int | None = None
-    startup: Startup = field(default_factory=Startup)
+    startup_s: float = STARTUP_S
     drain_s: float = 30.0
     timeout_s: float = 600.0
     response_start_timeout_s: float = 600.0
@@ -39,7 +40,7 @@ class Environment:
     price_per_gpu_hour: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("drain_s", "active_for_s", "price_per_gpu_hour"):
+        for name in ("startup_s", "drain_s", "active_for_s", "price_per_gpu_hour"):
             if not 0 <= (getattr(self, name) or 0.0) < math.inf:
                 raise InvalidValue(name, getattr(self, name), "finite, at least 0")
         for name in ("timeout_s", "response_start_timeout_s"):

@@ -16,27 +16,6 @@ from qwenkit.capacity.server import SimulatedEngine, SimulatedRequest, Simulated
 from qwenkit.errors import InvalidValue
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Startup:
-    """The parts of a cold start, in seconds."""
-
-    schedule_s: float = 1.0
-    pull_s: float = 0.0
-    mount_s: float = 2.0
-    load_s: float = 45.0
-    ready_s: float = 2.0
-
-    def __post_init__(self) -> None:
-        for name in ("schedule_s", "pull_s", "mount_s", "load_s", "ready_s"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InvalidValue(name, getattr(self, name), "finite, at least 0")
-
-    @property
-    def total_s(self) -> float:
-        """From pod created to pod ready, if a GPU is free."""
-        return self.schedule_s + self.pull_s + self.mount_s + self.load_s + self.ready_s
-
-
 class Phase(IntEnum):
     """The phases of a pod, in order."""
 

@@ -135,11 +135,10 @@ def find_gpu(gpu: Gpu | str) -> Gpu:
     Raises:
         InvalidValue: it is not in the table.
     """
-    if isinstance(gpu, Gpu):
-        return gpu
-    if gpu not in GPUS:
+    found = GPUS.get(gpu) if isinstance(gpu, str) else gpu
+    if found is None:
         raise InvalidValue("gpu", gpu, f"one of {', '.join(GPUS)}", "or pass a Gpu of your own")
-    return GPUS[gpu]
+    return found
 
 
 def find_model(model: Model | str) -> Model:
@@ -148,11 +147,10 @@ def find_model(model: Model | str) -> Model:
     Raises:
         InvalidValue: it is not in the table.
     """
-    if isinstance(model, Model):
-        return model
-    if model not in MODELS:
+    found = MODELS.get(model) if isinstance(model, str) else model
+    if found is None:
         raise InvalidValue("model", model, f"one of {', '.join(MODELS)}", "or use decoder(...)")
-    return MODELS[model]
+    return found
 
 
 def bytes_per_step(model: Model, batch: int, context_tokens: float) -> float:

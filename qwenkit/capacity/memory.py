@@ -119,13 +119,13 @@ def graphs_fit(gpu: Gpu, gpu_memory_utilization: float) -> bool:
 
 
 def batch_within(
-    gpu: Gpu | str, model: Model | str, *, tpot_s: float, context_tokens: float, most: int = _MOST
+    gpu: Gpu | str, model: Model | str, *, tpot_s: float, context_tokens: float
 ) -> int:
     """Return the largest batch within a time per token, 0 if one stream alone exceeds it."""
     return max(
         (
             batch
-            for batch in range(1, most + 1)
+            for batch in range(1, _MOST + 1)
             if tpot_seconds(gpu, model, batch=batch, context_tokens=context_tokens) <= tpot_s
         ),
         default=0,

@@ -28,7 +28,7 @@ from qwenkit.capacity.gpu import Gpu, Model, prefill_seconds, tpot_seconds
 from qwenkit.capacity.memory import Load, suggested_load
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.simulate import simulate
-from qwenkit.capacity.traffic import ClosedLoop, Lengths, OpenLoop, Traffic
+from qwenkit.capacity.traffic import Lengths, Traffic
 from qwenkit.errors import InvalidValue
 
 _TIMEOUT_S = 600  # Knative's own maximum unless the cluster raises it
@@ -46,7 +46,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recommendation:
-    """The settings to use, why, and the alternatives.
+    """The settings to use, why, and the alternatives. ``timeout_seconds`` is for both timeouts.
 
     ``front`` holds the candidates that no other beats in both cost and TTFT, cheapest first;
     ``next_best_costs`` compares the second best with the chosen one, in words.
@@ -55,7 +55,6 @@ class Recommendation:
     annotations: Mapping[str, str]
     container_concurrency: int
     timeout_seconds: int
-    response_start_timeout_seconds: int
     reasons: tuple[Reason, ...]
     chosen: Candidate
     next_best_costs: str
@@ -106,7 +105,7 @@ def recommend(
     server = VllmServer(
         gpu, model, max_model_len=max_model_len, gpu_memory_utilization=gpu_memory_utilization
     )
-    load = _load(server, _mean_lengths(traffic), objective, gpu_memory_utilization)
+    load = _load(server, traffic.lengths, objective, gpu_memory_utilization)
 
     attempt = partial(_attempt, traffic, server, around, duration_s)
     tried = _search(attempt, objective, load.total, gpus)
@@ -159,20 +158,6 @@ def _refined(choice: ScalingChoice) -> Iterator[ScalingChoice]:
         yield replace(choice, window_s=120, retention_s=900)
 
 
-def _mean_lengths(traffic: Traffic) -> Lengths:
-    if isinstance(traffic, ClosedLoop):
-        return traffic.lengths
-    return _mean_of(traffic)
-
-
-def _mean_of(traffic: OpenLoop) -> Lengths:
-    count = len(traffic.arrivals)
-    return Lengths(
-        max(1, round(sum(arrival.prompt_tokens for arrival in traffic.arrivals) / count)),
-        max(1, round(sum(arrival.output_tokens for arrival in traffic.arrivals) / count)),
-    )
-
-
 def _load(
     server: VllmServer, lengths: Lengths, objective: Objective, gpu_memory_utilization: float
 ) -> Load:
@@ -215,14 +200,13 @@ def _recommendation(
 ) -> Recommendation:
     chosen = tried[0]
     following = next((each for each in tried[1:2] if not each.misses(objective)), None)
-    cold = environment.startup.total_s
+    cold = environment.startup_s
     deadline = max(_DEADLINE_S, math.ceil(3 * cold / 60) * 60)
     annotations = {**chosen.choice.annotations(), PROGRESS_DEADLINE: f"{deadline}s"}
     return Recommendation(
         annotations=annotations,
         container_concurrency=chosen.choice.hard_limit,
         timeout_seconds=_TIMEOUT_S,
-        response_start_timeout_seconds=_TIMEOUT_S,
         reasons=tuple(_reasons(chosen.choice, load, cold, deadline)),
         chosen=chosen,
         next_best_costs=_difference(chosen, following),

@@ -91,7 +91,7 @@ class _Run:
         self._fleet = Fleet(
             server,
             gpus=environment.gpus,
-            startup_s=environment.startup.total_s,
+            startup_s=environment.startup_s,
             drain_s=environment.drain_s,
             plan=self._plan,
         )
@@ -148,7 +148,7 @@ class _Run:
             since=-active_for,
             initialized=True,
             mode=Mode.SERVE if ready and excess >= 0 else Mode.PROXY,
-            proxy_since=-active_for - environment.startup.total_s,
+            proxy_since=-active_for - environment.startup_s,
         )
         self._step = self._reconcile(0.0)
 

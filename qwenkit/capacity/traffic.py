@@ -78,6 +78,13 @@ class OpenLoop:
         """The time of the last request."""
         return self.arrivals[-1].at
 
+    @property
+    def lengths(self) -> Lengths:
+        """The mean lengths of the requests."""
+        _, prompts, outputs = zip(*self.arrivals, strict=True)
+        count = len(self.arrivals)
+        return Lengths(max(1, round(sum(prompts) / count)), max(1, round(sum(outputs) / count)))
+
 
 @dataclass(frozen=True, slots=True)
 class ClosedLoop:

@@ -39,8 +39,8 @@ def plan(
 ) -> None:
     """Simulate these settings under traffic: replicas, latency, cost, and what would be better."""
     from qwenkit.plan import report
-    from qwenkit.plan.planner import Question, make_plan
-    from qwenkit.plan.question import read_trace
+    from qwenkit.plan.planner import make_plan
+    from qwenkit.plan.question import Question, read_trace
 
     question = Question(
         clients=clients,

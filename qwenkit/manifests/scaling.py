@@ -4,25 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from qwenkit.autoscaling.annotation_keys import PREFIX, PROGRESS_DEADLINE
+from qwenkit.autoscaling.annotation_keys import ALIASES, PREFIX, PROGRESS_DEADLINE
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.settings import Settings
 
 # Annotations whose setting has another name than theirs; the rest differ in "_" and "-" only.
 _RENAMED = {"metric": "scale_metric", "target": "scale_target", "window": "stable_window"}
-_NAMED_ALIKE = (
-    "min-scale",
-    "max-scale",
-    "initial-scale",
-    "activation-scale",
-    "target-utilization-percentage",
-    "target-burst-capacity",
-    "panic-window-percentage",
-    "panic-threshold-percentage",
-    "scale-down-delay",
-    "scale-to-zero-pod-retention-period",
-    "metric-aggregation-algorithm",
-)
+_NAMED_ALIKE = ("activation-scale", *ALIASES)
 SETTING_OF: Mapping[str, str] = {
     **{PREFIX + key: setting for key, setting in _RENAMED.items()},
     **{PREFIX + key: key.replace("-", "_") for key in _NAMED_ALIKE},

@@ -32,8 +32,6 @@ from qwenkit.manifests.scaling import SETTING_OF, scaling_annotations, scaling_s
 from qwenkit.plan.question import NamedTraffic, Question, find_environment, find_traffic
 from qwenkit.settings import Settings
 
-__all__ = ["Question", "ScalingPlan", "make_plan"]
-
 _GPUS_IF_UNKNOWN = 8
 _TAIL_S = 60.0  # beyond window and retention: the grace before zero, and the drain
 # What a recommendation calls a setting -> the parameter of that meaning.
@@ -124,7 +122,9 @@ def make_plan(settings: Settings, question: Question) -> ScalingPlan:
     if memory.fits:
         outcome = run.outcome(spec)
         better, why_not = run.better(outcome) if question.recommend else (None, "not asked for")
-    sequences = memory.kv_tokens / (traffic.lengths.prompt_tokens + traffic.lengths.output_tokens)
+    sequences = memory.kv_tokens / (
+        traffic.load.lengths.prompt_tokens + traffic.load.lengths.output_tokens
+    )
     return ScalingPlan(
         gpu=gpu,
         model=model,
@@ -134,7 +134,7 @@ def make_plan(settings: Settings, question: Question) -> ScalingPlan:
         price_is_example=question.price_per_gpu_hour is None,
         fit=memory,
         sequences=sequences,
-        ttft_s=band(gpu, prefill(gpu, model, tokens=traffic.lengths.prompt_tokens)),
+        ttft_s=band(gpu, prefill(gpu, model, tokens=traffic.load.lengths.prompt_tokens)),
         speeds=tuple(_speeds(gpu, model, memory, traffic, spec)),
         spec=spec,
         annotations=annotations,
@@ -163,7 +163,7 @@ def _speeds(
     gpu: Gpu, model: Model, memory: Fit, traffic: NamedTraffic, spec: ScalingSpec
 ) -> Iterator[BatchSpeed]:
     """Give the speed of one stream, at the target and at the suggested load."""
-    live = traffic.lengths.prompt_tokens + traffic.lengths.output_tokens / 2
+    live = traffic.load.lengths.prompt_tokens + traffic.load.lengths.output_tokens / 2
     batches = {1}
     if memory.fits:
         batches.add(suggested_load(gpu, model, live_tokens=live).total)
@@ -181,7 +181,7 @@ def _advice(
     sequences: float | None,
 ) -> list[Finding]:
     context = ScalingContext(
-        cold_start_s=environment.startup.total_s,
+        cold_start_s=environment.startup_s,
         gpus=environment.gpus,
         kv_sequences=sequences,
         timeout_s=environment.timeout_s,

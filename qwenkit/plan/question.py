@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwenkit.capacity.candidates import Objective
-from qwenkit.capacity.environment import Environment
-from qwenkit.capacity.fleet import Startup
+from qwenkit.capacity.environment import STARTUP_S, Environment
 from qwenkit.capacity.traffic import ClosedLoop, Lengths, OpenLoop, Traffic, from_csv, poisson
 from qwenkit.cluster.preflight.cost import EXAMPLE_PRICES_CNY
 from qwenkit.errors import InvalidValue
@@ -51,11 +50,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class NamedTraffic:
-    """The traffic of a question, its name, and the mean lengths of its requests."""
+    """The traffic of a question, and its name."""
 
     load: Traffic
     name: str
-    lengths: Lengths
 
 
 def read_trace(path: Path) -> str:
@@ -92,7 +90,7 @@ def find_traffic(settings: Settings, question: Question) -> NamedTraffic:
         return _trace(settings, question.trace, question.seconds or math.inf, lengths)
     if question.rate_per_s is not None:
         name = f"{question.rate_per_s:g} requests a second (Poisson) for {seconds:g} s"
-        return NamedTraffic(poisson(question.rate_per_s, seconds, lengths=lengths), name, lengths)
+        return NamedTraffic(poisson(question.rate_per_s, seconds, lengths=lengths), name)
     return _closed_loop(settings, question.clients, seconds, lengths)
 
 
@@ -111,7 +109,7 @@ def _closed_loop(
     if not 1 <= clients <= _MAX_CLIENTS:
         raise InvalidValue("clients", clients, f"1 to {_MAX_CLIENTS}")
     name = f"{clients} closed-loop client{'s' * (clients > 1)} for {seconds:g} s"
-    return NamedTraffic(ClosedLoop(((0.0, clients), (seconds, 0)), lengths), name, lengths)
+    return NamedTraffic(ClosedLoop(((0.0, clients), (seconds, 0)), lengths), name)
 
 
 def _trace(settings: Settings, text: str, seconds: float, lengths: Lengths) -> NamedTraffic:
@@ -120,12 +118,8 @@ def _trace(settings: Settings, text: str, seconds: float, lengths: Lengths) -> N
     for arrival in arrivals:
         _check_length(settings, arrival.prompt_tokens, arrival.output_tokens)
     count = len(arrivals)
-    mean = Lengths(
-        round(sum(arrival.prompt_tokens for arrival in arrivals) / count),
-        round(sum(arrival.output_tokens for arrival in arrivals) / count),
-    )
     name = f"{count} request{'s' * (count > 1)} of a trace in {arrivals[-1].at:g} s"
-    return NamedTraffic(OpenLoop(arrivals), name, mean)
+    return NamedTraffic(OpenLoop(arrivals), name)
 
 
 def _check_length(settings: Settings, prompt: int, answer: int) -> None:
@@ -141,12 +135,9 @@ def find_environment(settings: Settings, question: Question) -> Environment:
         InvalidValue: a negative or infinite time or price, or no GPU.
     """
     start, price = question.startup_s, question.price_per_gpu_hour
-    if start is not None and not 0 <= start < math.inf:
-        raise InvalidValue("startup", start, "finite, at least 0")
-    parts = Startup(schedule_s=0.0, mount_s=0.0, load_s=start or 0.0, ready_s=0.0)
     return Environment(
         gpus=question.gpus,
-        startup=Startup() if start is None else parts,
+        startup_s=STARTUP_S if start is None else start,
         timeout_s=settings.request_timeout_s,
         response_start_timeout_s=settings.request_timeout_s,
         price_per_gpu_hour=EXAMPLE_PRICES_CNY.get(settings.gpu, 0.0) if price is None else price,

@@ -26,14 +26,14 @@ _SHOWN_CHANGES = 20
 
 def as_dict(plan: ScalingPlan) -> dict[str, Any]:
     """Return the plan as JSON-ready values; all keys are always present."""
-    lengths, environment = plan.traffic.lengths, plan.environment
+    lengths, environment = plan.traffic.load.lengths, plan.environment
     return {
         "gpu": plan.gpu.name,
         "model": plan.model.name,
         "traffic": plan.traffic.name,
         "prompt_tokens": lengths.prompt_tokens,
         "answer_tokens": lengths.output_tokens,
-        "startup_s": environment.startup.total_s,
+        "startup_s": environment.startup_s,
         "gpus": environment.gpus,
         "price_per_gpu_hour": environment.price_per_gpu_hour,
         "price_is_example": plan.price_is_example,
@@ -82,7 +82,7 @@ def _recommendation(better: BetterSettings) -> dict[str, Any]:
         "annotations": dict(found.annotations),
         "container_concurrency": found.container_concurrency,
         "timeout_seconds": found.timeout_seconds,
-        "response_start_timeout_seconds": found.response_start_timeout_seconds,
+        "response_start_timeout_seconds": found.timeout_seconds,
         "simulation": _simulation(better.outcome),
         "next_best": found.next_best_costs,
         "front": [
@@ -132,7 +132,7 @@ def headline(plan: ScalingPlan) -> str:
 
 def facts(plan: ScalingPlan) -> Iterator[tuple[str, str]]:
     """Describe memory, speed and scaling, name by name."""
-    memory, lengths, spec = plan.fit, plan.traffic.lengths, plan.spec
+    memory, lengths, spec = plan.fit, plan.traffic.load.lengths, plan.spec
     yield (
         "memory",
         f"{memory.usable_gib:g} GiB: weights {memory.weights_gib:.1f}, activations "
@@ -161,7 +161,7 @@ def facts(plan: ScalingPlan) -> Iterator[tuple[str, str]]:
     )
     yield (
         "cold start",
-        f"{plan.environment.startup.total_s:g} s from pod created to ready, "
+        f"{plan.environment.startup_s:g} s from pod created to ready, "
         f"{plan.environment.gpus or 'enough'} GPUs",
     )
 

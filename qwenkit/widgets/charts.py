@@ -33,7 +33,6 @@ if TYPE_CHECKING:  # a chart of a simulation needs no client of a cluster
     from qwenkit.inference.results import LoadResult
 
 _ROW, _UPPER, _LOWER, _FRONT = 24, 160, 110, 210
-_DESIRED_READY = {"desired": GREY, "ready": BLUE}
 
 
 def cold_start_chart(timeline: Timeline) -> Chart:
@@ -148,7 +147,7 @@ def _replicas(
 ) -> None:
     plot.grid("replicas", whole=True)
     plot.foot("seconds")
-    plot.legend(_DESIRED_READY)
+    plot.legend({"desired": GREY, "ready": BLUE})
     if ready:
         plot.steps(desired, GREY, "desired", dashes="5 3")
         plot.steps(ready, BLUE, "ready")

@@ -16,7 +16,6 @@ from qwenkit.autoscaling.annotations import parse_spec
 from qwenkit.capacity.advice import ScalingContext, advise
 from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.finding import Finding
-from qwenkit.capacity.fleet import Startup
 from qwenkit.capacity.result import SimulationResult
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.simulate import simulate
@@ -79,9 +78,7 @@ class WhatIf:
             cold_start_s=startup_s,
             kv_sequences=self._server.kv_tokens / (_LENGTHS.prompt_tokens + _LENGTHS.output_tokens),
         )
-        self._environment = Environment(
-            startup=Startup(schedule_s=0, mount_s=0, load_s=startup_s, ready_s=0), initial_ready=1
-        )
+        self._environment = Environment(startup_s=startup_s, initial_ready=1)
         spec = parse_spec(self._base)
         self._sliders: dict[str, Any] = {
             "target": spec.total,

@@ -25,7 +25,6 @@ from whole_world import WholeStage, weights
 
 from qwenkit.autoscaling.annotations import parse_spec
 from qwenkit.capacity.environment import Environment
-from qwenkit.capacity.fleet import Startup
 from qwenkit.capacity.server import FixedServer
 from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import ClosedLoop
@@ -165,7 +164,7 @@ def predict(run: Run, settings: dict[str, str], phase: int) -> list[tuple[int, i
         FixedServer(median(run.latencies)),
         environment=Environment(
             gpus=3,
-            startup=Startup(schedule_s=0, mount_s=0, load_s=run.startup_s, ready_s=0),
+            startup_s=run.startup_s,
             initial_ready=1,
             active_for_s=max(0.0, run.active_s - phase),
         ),

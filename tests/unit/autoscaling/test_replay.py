@@ -53,10 +53,10 @@ def test_the_first_difference_is_shown_field_by_field(
 def test_wrong_validity_and_wrong_resolution_are_differences(tmp_path: Path) -> None:
     scenario = read_recording(GOLDEN)[1]
     scenario["ticks"][3]["valid"] = False
-    assert replay_file(Path(saved(tmp_path, [scenario])))[2][0].field == "valid"
+    assert " valid: " in replay_file(Path(saved(tmp_path, [scenario])))[2][0]
     scenario = read_recording(GOLDEN)[1]
     scenario["panic_window_s"] += 1
-    assert replay_file(Path(saved(tmp_path, [scenario])))[2][0].field == "panic_window_s"
+    assert " panic_window_s: " in replay_file(Path(saved(tmp_path, [scenario])))[2][0]
 
 
 @pytest.mark.parametrize("content", [{}, [], [{}], {"samples": []}, 3])

@@ -101,15 +101,6 @@ def test_scale_to_zero_disabled_keeps_one() -> None:
     assert "disabled" in step.reason
 
 
-def test_the_probe_is_waited_for_unless_the_activator_is_always_there() -> None:
-    scaler = active(ScalingSpec())
-    step = settle(scaler, 0.0, 0, 1, activator_ready=False)
-    assert (step.replicas, step.recheck_s) == (1, 1.0)
-    assert settle(scaler, 1.0, 0, 1).replicas == 0
-    direct = active(ScalingSpec(target_burst_capacity=-1.0))
-    assert settle(direct, 0.0, 0, 1, activator_ready=False).replicas == 0
-
-
 def test_activation_times_out_after_deadline_and_buffer() -> None:
     scaler = Scaler(ScalingSpec(progress_deadline_s=100.0), now=0.0)
     waiting = settle(scaler, 0.0, 0, 0)
@@ -198,7 +189,6 @@ def test_activator_in_path() -> None:
     assert settle(scaler, 0.0, 1, 0, excess=5).activator_in_path  # no endpoint: forced
     assert not settle(scaler, 0.0, 1, 1, excess=5).activator_in_path
     assert settle(scaler, 0.0, 1, 1, excess=-5).activator_in_path
-    assert not settle(scaler, 0.0, 1, 1, excess=-5, activators_exist=False).activator_in_path
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_settings_are_complete_valid_and_have_reasons(tight: Recommendation) -> 
     spec = parse_spec(tight.annotations, container_concurrency=tight.container_concurrency)
     assert spec == tight.spec
     assert spec.progress_deadline_s == 1800
-    assert tight.timeout_seconds == tight.response_start_timeout_seconds == 600
+    assert tight.timeout_seconds == 600
     explained = " ".join(reason.setting for reason in tight.reasons)
     for key in tight.annotations:
         name = key.rpartition("/")[2]

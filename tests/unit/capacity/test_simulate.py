@@ -13,7 +13,6 @@ from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.autoscaling.kpa import Decider
 from qwenkit.capacity.dataplane import ActivatorStats, sample_size
 from qwenkit.capacity.environment import Environment
-from qwenkit.capacity.fleet import Startup
 from qwenkit.capacity.gpu import prefill_seconds, tpot_seconds
 from qwenkit.capacity.result import SimulationResult
 from qwenkit.capacity.server import FixedServer, SimulatedServer, VllmServer
@@ -29,7 +28,7 @@ from qwenkit.capacity.traffic import (
 )
 from qwenkit.errors import InvalidValue
 
-QUICK = Startup(schedule_s=0, mount_s=0, load_s=10, ready_s=0)
+QUICK = 10.0
 V100 = VllmServer("V100-16", "Qwen-7B-Chat-Int8")
 
 
@@ -49,7 +48,11 @@ def one(at: float = 0.0, prompt: int = 100, output: int = 51) -> OpenLoop:
 
 def test_from_zero_the_first_request_waits_for_the_cold_start() -> None:
     result = simulate(
-        course(), one(5.0), FixedServer(2.0), environment=Environment(startup=QUICK), duration_s=120
+        course(),
+        one(5.0),
+        FixedServer(2.0),
+        environment=Environment(startup_s=QUICK),
+        duration_s=120,
     )
     assert result.ready[5] == 0
     assert result.starting[6] == 1
@@ -66,7 +69,7 @@ def test_scale_to_zero_in_proxy_and_in_serve_mode() -> None:
             course(target_burst_capacity=burst),
             clients((0, 1), (40, 0)),
             FixedServer(1.0),
-            environment=Environment(startup=QUICK, initial_ready=1),
+            environment=Environment(startup_s=QUICK, initial_ready=1),
             duration_s=200,
         )
         zero[burst] = result.ready.index(0)
@@ -82,7 +85,7 @@ def test_without_scraping_the_fleet_stays_and_falls_at_once() -> None:
             parse_spec({PREFIX + "target": "8", PREFIX + "target-burst-capacity": burst}),
             clients((0, 20), (200, 0)),
             FixedServer(1.0),
-            environment=Environment(startup=QUICK, initial_ready=4),
+            environment=Environment(startup_s=QUICK, initial_ready=4),
             duration_s=300,
         )
         falls[burst] = [
@@ -100,7 +103,7 @@ def test_gpus_held_by_draining_pods_delay_new_ones() -> None:
             course(window="6s", max_scale="1", target_utilization_percentage="100"),
             clients((0, 1), (20, 0), (40, 1)),
             FixedServer(1.0),
-            environment=Environment(startup=QUICK, initial_ready=1, drain_s=30, gpus=gpus),
+            environment=Environment(startup_s=QUICK, initial_ready=1, drain_s=30, gpus=gpus),
             duration_s=100,
         )
         gone = result.ready.index(0)
@@ -115,7 +118,7 @@ def test_max_scale_is_named_in_the_reason() -> None:
         course(),
         clients((0, 9)),
         FixedServer(3.0),
-        environment=Environment(startup=QUICK),
+        environment=Environment(startup_s=QUICK),
         duration_s=60,
     )
     reasons = [tick.reason for tick in result.decisions]
@@ -150,7 +153,7 @@ def test_hard_limit_queues_and_overflows() -> None:
         spec,
         burst,
         FixedServer(2.0),
-        environment=Environment(initial_ready=1, startup=QUICK),
+        environment=Environment(initial_ready=1, startup_s=QUICK),
         duration_s=100,
     )
     assert sorted(result.requests.status) == [200] * 11 + [503] * 3  # 1 running, 10 waiting
@@ -160,7 +163,7 @@ def test_hard_limit_queues_and_overflows() -> None:
         proxied,
         burst,
         FixedServer(2.0),
-        environment=Environment(initial_ready=1, startup=QUICK),
+        environment=Environment(initial_ready=1, startup_s=QUICK),
         duration_s=100,
     )
     assert waited.requests.answered == 14
@@ -230,7 +233,7 @@ SERVERS = st.sampled_from([FixedServer(0.5), FixedServer(7.0), V100])
 ENVIRONMENTS = st.builds(
     Environment,
     gpus=st.sampled_from([1, 2, 3, None]),
-    startup=st.just(QUICK),
+    startup_s=st.just(QUICK),
     drain_s=st.sampled_from([0.0, 30.0]),
     timeout_s=st.sampled_from([8.0, 600.0]),
     initial_ready=st.sampled_from([0, 1]),
@@ -336,7 +339,7 @@ def test_impossible_inputs_are_refused_by_name() -> None:
         lambda: VllmServer("T4", "Qwen-7B-Chat"),
         lambda: VllmServer("T5", "Qwen-7B-Chat"),
         lambda: VllmServer("T4", "Qwen-7B-Chat-Int8", max_num_seqs=0),
-        lambda: Startup(load_s=-1),
+        lambda: Environment(startup_s=-1),
         lambda: Environment(gpus=0),
         lambda: Environment(timeout_s=0),
         lambda: Environment(drain_s=math.nan),

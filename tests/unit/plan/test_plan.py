@@ -11,7 +11,8 @@ from qwenkit.cli import main
 from qwenkit.errors import InvalidValue
 from qwenkit.manifests.render import render
 from qwenkit.plan import report
-from qwenkit.plan.planner import Question, make_plan
+from qwenkit.plan.planner import make_plan
+from qwenkit.plan.question import Question
 from qwenkit.settings import Settings
 
 KEYS = {
@@ -77,7 +78,10 @@ def test_each_kind_of_traffic_is_simulated():
     traced = ask(trace="t,in,out\n10,100,50\n11.5,300\n12\n", answer_tokens=70)
     assert traced.outcome.result.requests.answered == 3
     assert traced.traffic.name == "3 requests of a trace in 2 s"
-    assert (traced.traffic.lengths.prompt_tokens, traced.traffic.lengths.output_tokens) == (219, 63)
+    assert (
+        traced.traffic.load.lengths.prompt_tokens,
+        traced.traffic.load.lengths.output_tokens,
+    ) == (219, 63)
     assert ask(trace="0\n5\n400\n", seconds=100).outcome.result.requests.answered == 2
     assert ask().traffic.name == "6 closed-loop clients for 600 s", "as the course's load has"
 
