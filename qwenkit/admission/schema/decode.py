@@ -25,10 +25,10 @@ from qwenkit.admission.schema.types import (
     Scalar,
     Struct,
     Type,
+    zero,
 )
 
 _BITS = {"int32": 32, "int64": 64}
-_ZEROS = {"bool": False, "int32": 0, "int64": 0, "resource.Quantity": "0"}
 _TOP_FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
 
 
@@ -129,17 +129,13 @@ def _value(value: Any, of: Type, root: str, path: tuple[str, ...]) -> Any:
 
 
 def _item(value: Any, of: Type, root: str, path: tuple[str, ...]) -> Any:
-    """Decode an entry of a list or map; Go decodes ``null`` as the zero of its type."""
-    if value is not None:
-        return _value(value, of, root, path)
-    if isinstance(of, Struct):
-        return copy.deepcopy(dict(of.preset))
-    return _ZEROS.get(of.go, "") if isinstance(of, Scalar) else None
+    """Decode an entry of a list or map."""
+    return zero(of) if value is None else _value(value, of, root, path)
 
 
 def _struct(value: Any, of: Struct, root: str, path: tuple[str, ...]) -> dict[str, Any]:
     _need(value, dict, of, root, path)
-    found = copy.deepcopy(dict(of.preset))
+    found: dict[str, Any] = zero(of)
     for name in sorted(value, key=str):
         if name in of.fields and value[name] is not None:
             decoded = _value(value[name], of.fields[name], root, (*path, name))

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from qwenkit.admission.schema.types import SCALARS, ListOf, MapOf, Opaque, Struct, Type
+from qwenkit.admission.schema.types import SCALARS, ListOf, MapOf, Opaque, Struct, Type, zero
 
 # A line declares a Go type: ``field:type`` for each field that is kept; others are dropped. The
 # fields stand in the order of Go's struct, as far as a comparison shows it (``go_diff``).
@@ -130,7 +130,6 @@ _FIELD = re.compile(
 _DECLARED = {
     line.split()[0]: line.split()[1:] for line in _TABLE.strip().replace("\n ", "").split("\n")
 }
-_ZEROS: Mapping[str, Any] = {"int32": 0, "intstr.IntOrString": 0, "resource.Quantity": "0"}
 
 
 def _struct(name: str) -> Struct:
@@ -145,8 +144,7 @@ def _struct(name: str) -> Struct:
             if found["preset"]:
                 preset[found["name"]] = found["preset"]
             elif found["always"] and not found["list"]:
-                zero: Any = {} if found["type"] in _DECLARED else ""
-                preset[found["name"]] = _ZEROS.get(found["type"], zero)
+                preset[found["name"]] = zero(fields[found["name"]])
     return Struct(name.partition("/")[0], fields, open=_DECLARED[name][-1] == "...", preset=preset)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,6 +81,20 @@ SCALARS: Mapping[str, Scalar] = {
         for kind in ("resource.Quantity", "intstr.IntOrString", "apis.URL")
     },
 }
+_ZEROS: Mapping[str, Any] = {
+    "bool": False,
+    **dict.fromkeys(("int32", "int64", "intstr.IntOrString"), 0),
+    "resource.Quantity": "0",
+}
+
+
+def zero(of: Type) -> Any:
+    """Return what Go decodes ``null`` as, and writes for an absent field."""
+    if isinstance(of, Struct):
+        return copy.deepcopy(dict(of.preset))
+    return _ZEROS.get(of.go, "") if isinstance(of, Scalar) else None
+
+
 STRING, INT32, INT64 = (SCALARS[name] for name in ("string", "int32", "int64"))
 QUANTITY, INT_OR_STRING = SCALARS["resource.Quantity"], SCALARS["intstr.IntOrString"]
 URL = SCALARS["apis.URL"]

@@ -206,8 +206,8 @@ class KubeApi:
         writable = resource.subresource != "log" and bool(resource.name) is (verb != "create")
         if verb not in resource.kind.verbs or not writable:
             raise _not_allowed()
-        content = await _body(request)
         await built_in_kinds.ready(resource.kind)
+        content = await _body(request)
         call = _write_request(request, resource)
         if verb == "create":
             done = self._writer.create(call, content)

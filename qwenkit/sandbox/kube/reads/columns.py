@@ -218,56 +218,45 @@ def _storage(*columns: Column) -> Iterable[Column]:
     )
 
 
+def _crd(*columns: Column) -> tuple[Column, ...]:
+    return (_NAME, *columns, _READY, _REASON)
+
+
+_URL = _custom("URL", _STATUS, "url")
+_LATEST = (
+    _custom("LatestCreated", _STATUS, "latestCreatedRevisionName"),
+    _custom("LatestReady", _STATUS, "latestReadyRevisionName"),
+)
 _TEMPLATE_COLUMNS = (
     _made("Containers", _images("name"), wide=True),
     _made("Images", _images("image"), wide=True),
     _made("Selector", _selector(_SPEC, "selector", "matchLabels"), wide=True),
 )
 _COLUMNS: dict[str, tuple[Column, ...]] = {
-    "KnativeService": (
-        _NAME,
-        _custom("URL", _STATUS, "url"),
-        _custom("LatestCreated", _STATUS, "latestCreatedRevisionName"),
-        _custom("LatestReady", _STATUS, "latestReadyRevisionName"),
-        _READY,
-        _REASON,
-    ),
-    "Configuration": (
-        _NAME,
-        _custom("LatestCreated", _STATUS, "latestCreatedRevisionName"),
-        _custom("LatestReady", _STATUS, "latestReadyRevisionName"),
-        _READY,
-        _REASON,
-    ),
+    "KnativeService": _crd(_URL, *_LATEST),
+    "Configuration": _crd(*_LATEST),
     "Revision": (
-        _NAME,
-        _custom("Config Name", "metadata", "labels", f"{_LABEL}configuration"),
-        _custom("Generation", "metadata", "labels", f"{_LABEL}configurationGeneration"),
-        _READY,
-        _REASON,
+        *_crd(
+            _custom("Config Name", "metadata", "labels", f"{_LABEL}configuration"),
+            _custom("Generation", "metadata", "labels", f"{_LABEL}configurationGeneration"),
+        ),
         _custom("Actual Replicas", _STATUS, "actualReplicas", integer=True),
         _custom("Desired Replicas", _STATUS, "desiredReplicas", integer=True),
     ),
-    "Route": (_NAME, _custom("URL", _STATUS, "url"), _READY, _REASON),
-    "PodAutoscaler": (
-        _NAME,
+    "Route": _crd(_URL),
+    "PodAutoscaler": _crd(
         _custom("DesiredScale", _STATUS, "desiredScale", integer=True),
         _custom("ActualScale", _STATUS, "actualScale", integer=True),
-        _READY,
-        _REASON,
     ),
-    "ServerlessService": (
-        _NAME,
+    "ServerlessService": _crd(
         _custom("Mode", _SPEC, "mode"),
         _custom("Activators", _SPEC, "numActivators", integer=True),
         _custom("ServiceName", _STATUS, "serviceName"),
         _custom("PrivateServiceName", _STATUS, "privateServiceName"),
-        _READY,
-        _REASON,
     ),
-    "Metric": (_NAME, _READY, _REASON),
-    "Ingress": (_NAME, _READY, _REASON),
-    "Certificate": (_NAME, _READY, _REASON),
+    "Metric": _crd(),
+    "Ingress": _crd(),
+    "Certificate": _crd(),
     "Pod": (
         _NAME,
         _made("Ready", _pod_ready),
@@ -366,12 +355,7 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("Name", _NAME.cell, wide=True, format="name"),
     ),
     "Namespace": (_NAME, _made("Status", _phase), _AGE),
-    "Secret": (
-        _NAME,
-        _field("Type", "type"),
-        _made("Data", _entries),
-        _AGE,
-    ),
+    "Secret": (_NAME, _field("Type", "type"), _made("Data", _entries), _AGE),
     "ConfigMap": (_NAME, _made("Data", _entries), _AGE),
     "ServiceAccount": (_NAME, _made("Secrets", lambda obj: len(obj.get("secrets") or [])), _AGE),
     "StorageClass": (

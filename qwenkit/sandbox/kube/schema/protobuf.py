@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
 from qwenkit.sandbox.kube.api_error import ApiError
 from qwenkit.sandbox.kube.objects import Object, timestamp
-from qwenkit.sandbox.kube.schema.protobuf_messages import MessageField, messages
+from qwenkit.sandbox.kube.schema.protobuf_messages import fields, is_message
 
 CONTENT_TYPE = "application/vnd.kubernetes.protobuf"
 _MAGIC = b"k8s\x00"
@@ -32,38 +31,33 @@ def decode(content: bytes) -> Object:
     envelope = dict(_fields(content[len(_MAGIC) :]))
     said = dict(_fields(_bytes(envelope.get(1, b""))))
     api_version, kind = (_bytes(said.get(number, b"")).decode() for number in (1, 2))
-    if kind not in _messages():
+    if not is_message(kind):
         raise _left_out(f"the kind {kind}")
     return {"apiVersion": api_version, "kind": kind} | _message(kind, _bytes(envelope.get(2, b"")))
 
 
-@cache
-def _messages() -> dict[str, dict[int, MessageField]]:
-    return messages()
-
-
 def _message(name: str, content: bytes) -> Object:
-    known, found = _messages()[name], Object()
+    known, found = fields(name), Object()
     for number, value in _fields(content):
         field = known.get(number)
         if field is None:
             if value:
                 raise _left_out(f"field {number} of {name}")
-        elif field.form == "*":
+        elif field.form == "list":
             found.setdefault(field.name, []).append(_value(field.type, value))
-        elif field.form == "@":
+        elif field.form == "dict":
             entry = dict(_fields(_bytes(value)))
             key = _bytes(entry.get(1, b"")).decode()
             found.setdefault(field.name, {})[key] = _value(field.type, entry.get(2, b""))
-        elif field.form == "+":
+        elif field.form == "inline":
             found |= _message(field.type, _bytes(value))
-        elif field.type != "-" and (value or field.optional or field.type in _messages()):
+        elif field.type != "-" and (value or field.optional or is_message(field.type)):
             found[field.name] = _value(field.type, value)
     return found
 
 
 def _value(kind: str, value: Value) -> Any:
-    if kind in _messages():
+    if is_message(kind):
         return _message(kind, _bytes(value))
     return _SCALARS[kind](value)
 
@@ -127,13 +121,13 @@ def _int_or_string(value: Value) -> int | str:
 
 
 _SCALARS: dict[str, Callable[[Value], Any]] = {
-    "string": lambda value: _bytes(value).decode(),
+    "str": lambda value: _bytes(value).decode(),
     "bytes": lambda value: base64.b64encode(_bytes(value)).decode(),
     "bool": bool,
     "int": _int,
-    "Time": _time,
+    "datetime": _time,
     "Quantity": lambda value: _bytes(dict(_fields(_bytes(value))).get(1, b"")).decode(),
-    "IntOrString": _int_or_string,
+    "object": _int_or_string,
 }
 
 

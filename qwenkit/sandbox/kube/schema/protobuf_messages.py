@@ -1,20 +1,23 @@
 """The numbers of the fields in the protobuf messages that clients send.
 
 A line is a message and its fields in the order of their numbers, from 1; a number in the line sets
-the count. ``name`` is a string, ``name:type`` of that type, ``name*type`` a list, ``name@type`` a
-map with strings as keys; ``+type`` is a message whose fields JSON has in the parent, ``:-`` is
-ignored. ``?`` marks optional fields, where an empty value differs from an absent one.
+the count. The types are those of the official client's models; ``name:type`` is for messages
+without a model. ``+type`` is a message whose fields JSON has in the parent, ``:-`` is ignored.
+``?`` marks optional fields, where an empty value differs from an absent one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+
+from qwenkit.sandbox.kube.schema import built_in_kinds
 
 
 @dataclass(frozen=True)
 class MessageField:
-    """One field; ``form`` is ``:``, ``*``, ``@`` or ``+``, ``type`` a message or a scalar."""
+    """One field; ``form`` is ``list``, ``dict``, ``inline`` or empty."""
 
     name: str
     form: str
@@ -22,148 +25,148 @@ class MessageField:
     optional: bool
 
 
-def messages() -> dict[str, dict[int, MessageField]]:
-    """Return every message's fields by their numbers."""
-    found = {}
-    for line in _TABLE.replace("\n  ", " ").split("\n"):
-        name, *words = line.split()
-        found[name] = dict(_numbered(words))
-    return found
+def is_message(name: str) -> bool:
+    """Return whether the message is in the table."""
+    return name in _MESSAGES
 
 
-def _numbered(words: list[str]) -> Iterator[tuple[int, MessageField]]:
+@cache
+def fields(message: str) -> dict[int, MessageField]:
+    """Return the fields of a message by their numbers."""
+    return dict(_numbered(message))
+
+
+def _numbered(message: str) -> Iterator[tuple[int, MessageField]]:
     number = 1
-    for word in words:
+    for word in _MESSAGES[message]:
         if word.isdecimal():
             number = int(word)
         else:
-            yield number, _field(word)
+            yield number, _field(message, word)
             number += 1
 
 
-def _field(word: str) -> MessageField:
+def _field(message: str, word: str) -> MessageField:
     optional, word = word.endswith("?"), word.rstrip("?")
-    form = next((mark for mark in ":*@+" if mark in word), ":")
-    name, _, kind = word.partition(form)
-    return MessageField(name, form, kind or "string", optional)
+    name, _, kind = word.partition(":")
+    if word.startswith("+"):
+        return MessageField("", "inline", word[1:], optional)
+    if kind:
+        return MessageField(name, "", kind, optional)
+    model = built_in_kinds.fields(f"V1{message}")
+    field = next(field for field in model if field.name == name)
+    return MessageField(name, field.form, _type(field), optional)
+
+
+def _type(field: built_in_kinds.ModelField) -> str:
+    if field.is_quantity:
+        return "Quantity"
+    if built_in_kinds.is_model(field.type):
+        return built_in_kinds.title(field.type)
+    return field.type
 
 
 _TABLE = """\
-CSIPersistentVolumeSource driver volumeHandle readOnly:bool fsType volumeAttributes@
-  controllerPublishSecretRef:SecretReference nodeStageSecretRef:SecretReference
-  nodePublishSecretRef:SecretReference controllerExpandSecretRef:SecretReference
-  nodeExpandSecretRef:SecretReference
-CSIVolumeSource driver readOnly:bool? fsType? volumeAttributes@
-  nodePublishSecretRef:LocalObjectReference
-Capabilities add* drop*
-ConfigMap metadata:ObjectMeta data@ binaryData@bytes immutable:bool?
-ConfigMapEnvSource +LocalObjectReference optional:bool?
-ConfigMapKeySelector +LocalObjectReference key optional:bool?
-ConfigMapProjection +LocalObjectReference items*KeyToPath 4 optional:bool?
-ConfigMapVolumeSource +LocalObjectReference items*KeyToPath defaultMode:int? optional:bool?
-Container name image command* args* workingDir ports*ContainerPort env*EnvVar
-  resources:ResourceRequirements volumeMounts*VolumeMount livenessProbe:Probe readinessProbe:Probe
-  13 terminationMessagePath imagePullPolicy securityContext:SecurityContext stdin:bool
-  stdinOnce:bool tty:bool envFrom*EnvFromSource terminationMessagePolicy 22 startupProbe:Probe 24
-  restartPolicy?
-ContainerPort name hostPort:int containerPort:int protocol hostIP
-DeleteOptions gracePeriodSeconds:int? preconditions:Preconditions 4 propagationPolicy? dryRun*
-Deployment metadata:ObjectMeta spec:DeploymentSpec status:-
-DeploymentSpec replicas:int? selector:LabelSelector template:PodTemplateSpec
-  strategy:DeploymentStrategy minReadySeconds:int revisionHistoryLimit:int? paused:bool 9
-  progressDeadlineSeconds:int?
-DeploymentStrategy type rollingUpdate:RollingUpdateDeployment
-DownwardAPIProjection items*DownwardAPIVolumeFile
-DownwardAPIVolumeFile path fieldRef:ObjectFieldSelector resourceFieldRef:ResourceFieldSelector
-  mode:int?
-DownwardAPIVolumeSource items*DownwardAPIVolumeFile defaultMode:int?
-EmptyDirVolumeSource medium sizeLimit:Quantity
-EnvFromSource prefix configMapRef:ConfigMapEnvSource secretRef:SecretEnvSource
-EnvVar name value valueFrom:EnvVarSource
-EnvVarSource fieldRef:ObjectFieldSelector resourceFieldRef:ResourceFieldSelector
-  configMapKeyRef:ConfigMapKeySelector secretKeyRef:SecretKeySelector
-ExecAction command*
-GRPCAction port:int service?
-HTTPGetAction path port:IntOrString host scheme httpHeaders*HTTPHeader
+CSIPersistentVolumeSource driver volumeHandle readOnly fsType volumeAttributes
+  controllerPublishSecretRef nodeStageSecretRef nodePublishSecretRef controllerExpandSecretRef
+  nodeExpandSecretRef
+CSIVolumeSource driver readOnly? fsType? volumeAttributes nodePublishSecretRef
+Capabilities add drop
+ConfigMap metadata data binaryData immutable?
+ConfigMapEnvSource +LocalObjectReference optional?
+ConfigMapKeySelector +LocalObjectReference key optional?
+ConfigMapProjection +LocalObjectReference items 4 optional?
+ConfigMapVolumeSource +LocalObjectReference items defaultMode? optional?
+Container name image command args workingDir ports env resources volumeMounts livenessProbe
+  readinessProbe 13 terminationMessagePath imagePullPolicy securityContext stdin stdinOnce tty
+  envFrom terminationMessagePolicy 22 startupProbe 24 restartPolicy?
+ContainerPort name hostPort containerPort protocol hostIP
+DeleteOptions gracePeriodSeconds? preconditions 4 propagationPolicy? dryRun
+Deployment metadata spec status:-
+DeploymentSpec replicas? selector template strategy minReadySeconds revisionHistoryLimit? paused 9
+  progressDeadlineSeconds?
+DeploymentStrategy type rollingUpdate
+DownwardAPIProjection items
+DownwardAPIVolumeFile path fieldRef resourceFieldRef mode?
+DownwardAPIVolumeSource items defaultMode?
+EmptyDirVolumeSource medium sizeLimit
+EnvFromSource prefix configMapRef secretRef
+EnvVar name value valueFrom
+EnvVarSource fieldRef resourceFieldRef configMapKeyRef secretKeyRef
+ExecAction command
+GRPCAction port service?
+HTTPGetAction path port host scheme httpHeaders
 HTTPHeader name value
-HostAlias ip hostnames*
+HostAlias ip hostnames
 HostPathVolumeSource path type?
-Job metadata:ObjectMeta spec:JobSpec status:-
-JobSpec parallelism:int? completions:int? activeDeadlineSeconds:int? selector:LabelSelector
-  manualSelector:bool? template:PodTemplateSpec backoffLimit:int? ttlSecondsAfterFinished:int?
-  completionMode? suspend:bool?
-KeyToPath key path mode:int?
-LabelSelector matchLabels@ matchExpressions*LabelSelectorRequirement
-LabelSelectorRequirement key operator values*
+Job metadata spec status:-
+JobSpec parallelism? completions? activeDeadlineSeconds? selector manualSelector? template
+  backoffLimit? ttlSecondsAfterFinished? completionMode? suspend?
+KeyToPath key path mode?
+LabelSelector matchLabels matchExpressions
+LabelSelectorRequirement key operator values
 LocalObjectReference name
-NFSVolumeSource server path readOnly:bool
-Namespace metadata:ObjectMeta spec:NamespaceSpec status:-
-NamespaceSpec finalizers*
+NFSVolumeSource server path readOnly
+Namespace metadata spec status:-
+NamespaceSpec finalizers
 ObjectFieldSelector apiVersion fieldPath
-ObjectMeta name generateName namespace 5 uid resourceVersion generation:int creationTimestamp:Time
-  deletionTimestamp:Time deletionGracePeriodSeconds:int? labels@ annotations@
-  ownerReferences*OwnerReference finalizers* 17
+ObjectMeta name generateName namespace 5 uid resourceVersion generation creationTimestamp
+  deletionTimestamp deletionGracePeriodSeconds? labels annotations ownerReferences finalizers 17
   managedFields:-
 ObjectReference kind namespace name uid apiVersion resourceVersion fieldPath
-OwnerReference kind 3 name uid apiVersion controller:bool? blockOwnerDeletion:bool?
-PersistentVolume metadata:ObjectMeta spec:PersistentVolumeSpec status:-
-PersistentVolumeClaim metadata:ObjectMeta spec:PersistentVolumeClaimSpec status:-
-PersistentVolumeClaimSpec accessModes* resources:VolumeResourceRequirements volumeName
-  selector:LabelSelector storageClassName? volumeMode?
-PersistentVolumeClaimVolumeSource claimName readOnly:bool
+OwnerReference kind 3 name uid apiVersion controller? blockOwnerDeletion?
+PersistentVolume metadata spec status:-
+PersistentVolumeClaim metadata spec status:-
+PersistentVolumeClaimSpec accessModes resources volumeName selector storageClassName? volumeMode?
+PersistentVolumeClaimVolumeSource claimName readOnly
 PersistentVolumeSource 3 hostPath:HostPathVolumeSource 5 nfs:NFSVolumeSource 22
   csi:CSIPersistentVolumeSource
-PersistentVolumeSpec capacity@Quantity +PersistentVolumeSource accessModes*
-  claimRef:ObjectReference persistentVolumeReclaimPolicy storageClassName mountOptions*
-  volumeMode?
-Pod metadata:ObjectMeta spec:PodSpec status:-
-PodSecurityContext 2 runAsUser:int? runAsNonRoot:bool? supplementalGroups*int fsGroup:int?
-  runAsGroup:int? 9 fsGroupChangePolicy? seccompProfile:SeccompProfile
-PodSpec volumes*Volume containers*Container restartPolicy terminationGracePeriodSeconds:int?
-  activeDeadlineSeconds:int? dnsPolicy nodeSelector@ serviceAccountName serviceAccount nodeName
-  hostNetwork:bool hostPID:bool hostIPC:bool securityContext:PodSecurityContext
-  imagePullSecrets*LocalObjectReference hostname subdomain 19 schedulerName
-  initContainers*Container automountServiceAccountToken:bool? tolerations*Toleration
-  hostAliases*HostAlias priorityClassName priority:int? 27 shareProcessNamespace:bool? 29
-  runtimeClassName? enableServiceLinks:bool? preemptionPolicy? 40 resources:ResourceRequirements
-PodTemplateSpec metadata:ObjectMeta spec:PodSpec
+PersistentVolumeSpec capacity +PersistentVolumeSource accessModes claimRef
+  persistentVolumeReclaimPolicy storageClassName mountOptions volumeMode?
+Pod metadata spec status:-
+PodSecurityContext 2 runAsUser? runAsNonRoot? supplementalGroups fsGroup? runAsGroup? 9
+  fsGroupChangePolicy? seccompProfile
+PodSpec volumes containers restartPolicy terminationGracePeriodSeconds? activeDeadlineSeconds?
+  dnsPolicy nodeSelector serviceAccountName serviceAccount nodeName hostNetwork hostPID hostIPC
+  securityContext imagePullSecrets hostname subdomain 19 schedulerName initContainers
+  automountServiceAccountToken? tolerations hostAliases priorityClassName priority? 27
+  shareProcessNamespace? 29 runtimeClassName? enableServiceLinks? preemptionPolicy? 40 resources
+PodTemplateSpec metadata spec
 Preconditions uid? resourceVersion?
-Probe +ProbeHandler initialDelaySeconds:int timeoutSeconds:int periodSeconds:int
-  successThreshold:int failureThreshold:int terminationGracePeriodSeconds:int?
+Probe +ProbeHandler initialDelaySeconds timeoutSeconds periodSeconds successThreshold
+  failureThreshold terminationGracePeriodSeconds?
 ProbeHandler exec:ExecAction httpGet:HTTPGetAction tcpSocket:TCPSocketAction grpc:GRPCAction
-ProjectedVolumeSource sources*VolumeProjection defaultMode:int?
-ResourceFieldSelector containerName resource divisor:Quantity
-ResourceRequirements limits@Quantity requests@Quantity
-RollingUpdateDeployment maxUnavailable:IntOrString maxSurge:IntOrString
-Scale metadata:ObjectMeta spec:ScaleSpec status:-
-ScaleSpec replicas:int
+ProjectedVolumeSource sources defaultMode?
+ResourceFieldSelector containerName resource divisor
+ResourceRequirements limits requests
+RollingUpdateDeployment maxUnavailable maxSurge
+Scale metadata spec status:-
+ScaleSpec replicas
 SeccompProfile type localhostProfile?
-Secret metadata:ObjectMeta data@bytes type stringData@ immutable:bool?
-SecretEnvSource +LocalObjectReference optional:bool?
-SecretKeySelector +LocalObjectReference key optional:bool?
-SecretProjection +LocalObjectReference items*KeyToPath 4 optional:bool?
+Secret metadata data type stringData immutable?
+SecretEnvSource +LocalObjectReference optional?
+SecretKeySelector +LocalObjectReference key optional?
+SecretProjection +LocalObjectReference items 4 optional?
 SecretReference name namespace
-SecretVolumeSource secretName items*KeyToPath defaultMode:int? optional:bool?
-SecurityContext capabilities:Capabilities privileged:bool? 4 runAsUser:int? runAsNonRoot:bool?
-  readOnlyRootFilesystem:bool? allowPrivilegeEscalation:bool? runAsGroup:int? 11
-  seccompProfile:SeccompProfile
-Service metadata:ObjectMeta spec:ServiceSpec status:-
-ServiceAccount metadata:ObjectMeta secrets*ObjectReference imagePullSecrets*LocalObjectReference
-  automountServiceAccountToken:bool?
-ServiceAccountTokenProjection audience expirationSeconds:int? path
-ServicePort name protocol port:int targetPort:IntOrString nodePort:int appProtocol?
-ServiceSpec ports*ServicePort selector@ clusterIP type externalIPs* 7 sessionAffinity
-  loadBalancerIP loadBalancerSourceRanges* externalName externalTrafficPolicy
-  healthCheckNodePort:int publishNotReadyAddresses:bool 17 ipFamilyPolicy? clusterIPs* ipFamilies*
-  allocateLoadBalancerNodePorts:bool? loadBalancerClass? internalTrafficPolicy?
-TCPSocketAction port:IntOrString host
-Toleration key operator value effect tolerationSeconds:int?
+SecretVolumeSource secretName items defaultMode? optional?
+SecurityContext capabilities privileged? 4 runAsUser? runAsNonRoot? readOnlyRootFilesystem?
+  allowPrivilegeEscalation? runAsGroup? 11 seccompProfile
+Service metadata spec status:-
+ServiceAccount metadata secrets imagePullSecrets automountServiceAccountToken?
+ServiceAccountTokenProjection audience expirationSeconds? path
+ServicePort name protocol port targetPort nodePort appProtocol?
+ServiceSpec ports selector clusterIP type externalIPs 7 sessionAffinity loadBalancerIP
+  loadBalancerSourceRanges externalName externalTrafficPolicy healthCheckNodePort
+  publishNotReadyAddresses 17 ipFamilyPolicy? clusterIPs ipFamilies allocateLoadBalancerNodePorts?
+  loadBalancerClass? internalTrafficPolicy?
+TCPSocketAction port host
+Toleration key operator value effect tolerationSeconds?
 Volume name +VolumeSource
-VolumeMount name readOnly:bool mountPath subPath mountPropagation? subPathExpr
-VolumeProjection secret:SecretProjection downwardAPI:DownwardAPIProjection
-  configMap:ConfigMapProjection serviceAccountToken:ServiceAccountTokenProjection
-VolumeResourceRequirements limits@Quantity requests@Quantity
-VolumeSource hostPath:HostPathVolumeSource emptyDir:EmptyDirVolumeSource 6
-  secret:SecretVolumeSource nfs:NFSVolumeSource 10
-  persistentVolumeClaim:PersistentVolumeClaimVolumeSource 16 downwardAPI:DownwardAPIVolumeSource
-  19 configMap:ConfigMapVolumeSource 26 projected:ProjectedVolumeSource 28 csi:CSIVolumeSource"""
+VolumeMount name readOnly mountPath subPath mountPropagation? subPathExpr
+VolumeProjection secret downwardAPI configMap serviceAccountToken
+VolumeResourceRequirements limits requests
+VolumeSource hostPath:HostPathVolumeSource emptyDir:EmptyDirVolumeSource 6 secret:SecretVolumeSource
+  nfs:NFSVolumeSource 10 persistentVolumeClaim:PersistentVolumeClaimVolumeSource 16
+  downwardAPI:DownwardAPIVolumeSource 19 configMap:ConfigMapVolumeSource 26
+  projected:ProjectedVolumeSource 28 csi:CSIVolumeSource"""
+_MESSAGES = {line.split()[0]: line.split()[1:] for line in _TABLE.replace("\n ", "").split("\n")}
