@@ -134,7 +134,6 @@ def _add(made: History, ours: set[str], seconds: float, obj: Object) -> None:
 
 def _compare(theirs: ObjectHistory, mine: ObjectHistory, end: float) -> Iterator[str]:
     yield from _compare_ready(theirs.ready, [mark for _, mark in mine.ready], end)
-    yield from _compare_values(_conditions(theirs.last), _conditions(mine.last), "condition ")
     yield from _compare_values(_status(theirs.last), _status(mine.last), "status")
     for event in sorted(theirs.events - mine.events):
         yield f"event missing: {' | '.join(event)}"
@@ -155,13 +154,9 @@ def _compare_ready(theirs: list[tuple[float, Mark]], mine: list[Mark], end: floa
         yield f"Ready added: {mark}"
 
 
-def _conditions(obj: Object) -> Any:
-    return _normalized({one["type"]: one for one in at(obj, "status", "conditions") or []})
-
-
 def _status(obj: Object) -> Any:
-    status = obj.get("status") or {}
-    return _normalized({key: value for key, value in status.items() if key != "conditions"})
+    conditions = {one["type"]: one for one in at(obj, "status", "conditions") or []}
+    return _normalized({**(obj.get("status") or {}), "conditions": conditions})
 
 
 def _compare_values(theirs: Any, mine: Any, path: str) -> Iterator[str]:

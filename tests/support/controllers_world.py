@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import compare
+import paced
 
 from qwenkit.sandbox.controllers.clock import Clock
 from qwenkit.sandbox.controllers.loop import Delays
@@ -226,6 +227,18 @@ class Stage:
             await asyncio.sleep(0.01)
         raise AssertionError("it did not happen within half a minute")
 
+    async def deploy(self, name: str, **options: Any) -> None:
+        """Create a Knative Service and wait until it is ready."""
+        self.service(name, **options)
+        await self.serving(name)
+
+    async def serving(self, name: str) -> None:
+        """Wait until a Service is ready, and until that is recorded."""
+        kind, ready = "KnativeService", ("True", "")
+        await self.eventually(
+            lambda: self.ready(kind, name) and self.ready_states(kind, name)[-1:] == [ready]
+        )
+
     def service(
         self,
         name: str,
@@ -279,7 +292,11 @@ class Stage:
         found["data"] = (found.get("data") or {}) | {k.replace("_", "-"): data[k] for k in data}
         self.store.update("ConfigMap", found)
 
-    def told(self, kind: str, name: str) -> list[tuple[str, str]]:
+    def status(self, kind: str, name: str) -> Object:
+        """Return the status of an object of the default namespace."""
+        return self.store.get(kind, "default", name).get("status") or {}
+
+    def ready_states(self, kind: str, name: str) -> list[tuple[str, str]]:
         """Return the (status, reason) of an object's Ready condition, one after the other."""
         return [(status, reason) for _, (status, reason, _) in self._history(kind, name).ready]
 
@@ -291,10 +308,37 @@ class Stage:
         return compare.history(self.lines).of(self.store.kinds[kind].kind, name)
 
     def ready(self, kind: str, name: str, namespace: str = "default") -> bool:
-        """Tell whether an object reports Ready for what its spec says now."""
+        """Return whether an object reports Ready for its present spec."""
         found = self.store.find(kind, namespace, name) or {"metadata": {"generation": 0}}
         observed = at(found, "status", "observedGeneration") == found["metadata"]["generation"]
         return observed and condition(found, "Ready").get("status") == "True"
+
+
+Scene = Callable[[Stage], Awaitable[None]]
+
+
+def play(*scenes: Scene, **options: Any) -> None:
+    """Act scenes out at once, each on a stage of its own."""
+
+    async def act(scene: Scene) -> None:
+        stage = Stage(**options)
+        async with stage.running():
+            await scene(stage)
+
+    async def whole() -> None:
+        await asyncio.gather(*map(act, scenes))
+
+    paced.run(whole())
+
+
+def workload(kind: str, name: str, labels: Object, replicas: int, **container: Any) -> Object:
+    """Return a Deployment or a ReplicaSet, whose pods sleep unless the container serves."""
+    sleep = {"name": "c", "image": "busybox", "command": ["sleep", "infinity"]}
+    pod = {"containers": [sleep | container]}
+    template = {"metadata": {"labels": labels}, "spec": pod}
+    spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
+    metadata = {"name": name, "namespace": "default", "labels": labels}
+    return {"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec}
 
 
 def annotations(scaling: dict[str, str]) -> dict[str, str]:

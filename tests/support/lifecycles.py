@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import compare
+import paced
 from controllers_world import Stage
 from places import DATA
 
-from qwenkit.sandbox.kube.objects import Object, copied
+from qwenkit.sandbox.kube.objects import Object, condition, copied
 
 _RECORDINGS = DATA / "cluster"
 
@@ -22,8 +23,8 @@ def recording(name: str) -> list[compare.Line]:
 class Play:
     """One recording, acted out on a stage step by step.
 
-    Each step waits until the stage has come to where the recording was before that step, and not
-    for the recorded second: a busy machine is slow, but tells the same story.
+    Each step waits for the recorded state before it, not for the recorded second: a busy machine
+    is slow, but does the same.
     """
 
     def __init__(
@@ -59,13 +60,13 @@ class Play:
         return steps
 
     async def _arrived(self, moment: float) -> None:
-        """Wait for the recorded state before a moment; in vain, the end will tell what differs."""
+        """Wait for the recorded state before a moment; if it does not come, the end differs."""
         lines = [line for line in self._recording if line[0] < moment]
         before = compare.history(lines)
         before.gone.clear()
         for _ in range(300):
-            told = not [line for line in self._judged(before) if "gone" not in line]
-            if told and _pods(self._stage.lines) == _pods(lines):
+            same = not [line for line in self._judged(before) if "gone" not in line]
+            if same and _pods(self._stage.lines) == _pods(lines):
                 return
             await asyncio.sleep(0.1)
 
@@ -92,17 +93,29 @@ class Play:
             stage.answered()
 
 
+def played(plays: Mapping[str, Play]) -> dict[str, list[str]]:
+    """Act recordings out at once; return what differs in each."""
+
+    async def whole() -> list[list[str]]:
+        return await asyncio.gather(*(play.differences() for play in plays.values()))
+
+    return dict(zip(plays, paced.run(whole()), strict=True))
+
+
+def by_kubelet(lines: list[compare.Line]) -> Callable[[str], bool]:
+    """Return a filter for what a node's kubelet writes, if pods ran in a recording."""
+    pods = (obj for _, _, obj in lines if obj.get("kind") == "Pod")
+    ran = any(condition(pod, "PodScheduled").get("status") == "True" for pod in pods)
+    return lambda line: ran and line.startswith("Pod/")
+
+
 def _pods(lines: list[compare.Line]) -> int:
     """Return how many of the pods that came have not gone: one that leaves still reports."""
     names = {
-        kind: {o["metadata"]["name"] for _, k, o in lines if k == kind and _is_pod(o)}
+        kind: {o["metadata"]["name"] for _, k, o in lines if (k, o.get("kind")) == (kind, "Pod")}
         for kind in ("ADDED", "DELETED")
     }
     return len(names["ADDED"] - names["DELETED"])
-
-
-def _is_pod(obj: Object) -> bool:
-    return obj.get("kind") == "Pod"
 
 
 def _is_ksvc(obj: Object) -> bool:

@@ -75,14 +75,8 @@ class World:
 
     def volume(self, **attributes: str) -> None:
         attributes = {"bucket": BUCKET, "url": self.oss, "path": f"/{FOLDER}"} | attributes
-        csi = {
-            "driver": "ossplugin.csi.alibabacloud.com",
-            "volumeHandle": "llm-model",
-            "nodePublishSecretRef": {"name": "oss-secret", "namespace": "default"},
-            "volumeAttributes": attributes,
-        }
         self.store.create(
-            "PersistentVolume", {"metadata": {"name": "llm-model"}, "spec": {"csi": csi}}
+            "PersistentVolume", {"metadata": {"name": "llm-model"}, "spec": oss_volume(attributes)}
         )
         claim = meta("llm-model", spec={"volumeName": "llm-model"})
         self.store.create("PersistentVolumeClaim", claim)
@@ -122,15 +116,22 @@ class World:
 
     def route(self, host: str, *splits: tuple[str, int], name: str = "qwen") -> None:
         paths = [{"splits": [split(revision, percent) for revision, percent in splits]}]
+        local = "qwen.default.svc.cluster.local"
         rules = [
-            {"hosts": [host], "http": {"paths": paths}, "visibility": "ExternalIP"},
-            {
-                "hosts": ["qwen.default.svc.cluster.local"],
-                "http": {"paths": paths},
-                "visibility": "ClusterLocal",
-            },
+            {"hosts": [name], "http": {"paths": paths}, "visibility": visibility}
+            for name, visibility in ((host, "ExternalIP"), (local, "ClusterLocal"))
         ]
         self.store.create("Ingress", meta(name, spec={"rules": rules}))
+
+
+def oss_volume(attributes: Mapping[str, str]) -> Object:
+    csi = {
+        "driver": "ossplugin.csi.alibabacloud.com",
+        "volumeHandle": "llm-model",
+        "nodePublishSecretRef": {"name": "oss-secret", "namespace": "default"},
+        "volumeAttributes": attributes,
+    }
+    return {"csi": csi}
 
 
 def split(revision: str, percent: int) -> Object:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from controllers_world import Stage
-from node_world import BUCKET, FOLDER, KEY, SECRET, model_files
+from node_world import BUCKET, FOLDER, KEY, SECRET, model_files, oss_volume
 
 from qwenkit.sandbox.http import listen
 from qwenkit.sandbox.kube.objects import Object
@@ -52,13 +52,7 @@ class WholeStage(Stage):
         return self._node.run()
 
     def volume_source(self) -> Object:
-        csi = {
-            "driver": "ossplugin.csi.alibabacloud.com",
-            "volumeHandle": "llm-model",
-            "nodePublishSecretRef": {"name": "oss-secret", "namespace": "default"},
-            "volumeAttributes": {"bucket": BUCKET, "url": self._oss, "path": f"/{FOLDER}"},
-        }
-        return {"csi": csi}
+        return oss_volume({"bucket": BUCKET, "url": self._oss, "path": f"/{FOLDER}"})
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import paced
 import pytest
-from controllers_world import Stage
+from controllers_world import Stage, workload
 
 from qwenkit.sandbox.controllers.workloads.adoption import selects
 from qwenkit.sandbox.kube.objects import Object
@@ -17,21 +17,12 @@ LABELS = {"app": "web"}
 def play(scene: Callable[[Stage], Awaitable[None]]) -> None:
     async def whole() -> None:
         stage = Stage()
-        stage.store.create("Deployment", deployment())
+        stage.store.create("Deployment", workload("Deployment", "web", LABELS, 2))
         async with stage.running():
             await stage.eventually(lambda: len(pods(stage)) == 2)
             await scene(stage)
 
     paced.run(whole())
-
-
-def deployment() -> Object:
-    template = {
-        "metadata": {"labels": LABELS},
-        "spec": {"containers": [{"name": "c", "image": "x"}]},
-    }
-    spec = {"replicas": 2, "selector": {"matchLabels": LABELS}, "template": template}
-    return {"metadata": {"name": "web", "namespace": "default"}, "spec": spec}
 
 
 def pods(stage: Stage) -> list[Object]:
@@ -76,15 +67,10 @@ def test_one_orphan_too_many_goes() -> None:
         stage.store.create(
             "Pod", {"metadata": more, "spec": {"containers": [{"name": "c", "image": "x"}]}}
         )
-        await stage.eventually(lambda: stage.events("ReplicaSet", owner_name(first)) & deleted())
+        owner = first["metadata"]["ownerReferences"][0]["name"]
+        deleted = ("Normal", "SuccessfulDelete", "Deleted pod: more")
+        await stage.eventually(lambda: deleted in stage.events("ReplicaSet", owner))
         assert len(pods(stage)) == 2
-
-    def owner_name(pod: Object) -> str:
-        name: str = pod["metadata"]["ownerReferences"][0]["name"]
-        return name
-
-    def deleted() -> set[tuple[str, str, str]]:
-        return {("Normal", "SuccessfulDelete", "Deleted pod: more")}
 
     play(scene)
 
@@ -101,15 +87,12 @@ def test_a_pod_whose_label_is_changed_runs_on_and_is_replaced() -> None:
         assert "ownerReferences" not in kept
         assert (kept["uid"], "deletionTimestamp" in kept) == (uid, False)
         # With its label back it is one too many again, and theirs.
-        stage.store.update("Pod", {**released, "metadata": {**kept, "labels": dict_of(stage)}})
-        await stage.eventually(lambda: len(pods(stage)) == 2 and orphans(stage) == set())
+        metadata = {**kept, "labels": pods(stage)[0]["metadata"]["labels"]}
+        stage.store.update("Pod", {**released, "metadata": metadata})
+        await stage.eventually(lambda: len(pods(stage)) == 2 and all(map(owned, pods(stage))))
 
-    def dict_of(stage: Stage) -> dict[str, str]:
-        labels: dict[str, str] = pods(stage)[0]["metadata"]["labels"]
-        return labels
-
-    def orphans(stage: Stage) -> set[str]:
-        return names([pod for pod in pods(stage) if not pod["metadata"].get("ownerReferences")])
+    def owned(pod: Object) -> bool:
+        return bool(pod["metadata"].get("ownerReferences"))
 
     play(scene)
 

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 import paced
 import pytest
-from controllers_world import Stage
+from controllers_world import Stage, play, workload
 
 from qwenkit.sandbox.kube.objects import Object, at, condition
 
 
-def play(scene: Callable[[Stage], Awaitable[None]], stage: Stage | None = None) -> None:
-    async def whole() -> None:
-        made = stage or Stage()
-        async with made.running():
-            await scene(made)
-
-    paced.run(whole())
-
-
 def ready_message(stage: Stage, kind: str, name: str) -> str:
-    found = stage.store.find(kind, "default", name) or {}
-    message: str = condition(found, "Ready").get("message", "")
-    return message
+    return condition(stage.store.find(kind, "default", name) or {}, "Ready").get("message", "")
 
 
 def pods_of(stage: Stage, revision: str) -> list[Object]:
@@ -58,13 +45,12 @@ def test_a_claim_that_comes_later_makes_the_service_ready() -> None:
         stage.add_claim()
         await stage.eventually(lambda: stage.ready("KnativeService", "qwen"))
 
-    play(scene, Stage(with_claim=False))
+    play(scene, with_claim=False)
 
 
 def test_a_pod_that_waits_for_a_gpu_gets_the_one_that_becomes_free() -> None:
     async def scene(stage: Stage) -> None:
-        stage.service("first")
-        await stage.eventually(lambda: stage.ready("KnativeService", "first"))
+        await stage.deploy("first")
         stage.service("second")
         message = (
             "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. no new claims to deallocate, "
@@ -75,13 +61,12 @@ def test_a_pod_that_waits_for_a_gpu_gets_the_one_that_becomes_free() -> None:
         stage.store.delete("KnativeService", "default", "first")
         await stage.eventually(lambda: stage.ready("KnativeService", "second"))
 
-    play(scene, Stage(gpus=1))
+    play(scene, gpus=1)
 
 
 def test_traffic_is_split_and_tagged_as_the_service_says() -> None:
     async def scene(stage: Stage) -> None:
-        stage.service("qwen")
-        await stage.eventually(lambda: stage.ready("KnativeService", "qwen"))
+        await stage.deploy("qwen")
         stage.change("qwen", target="4")
         await stage.eventually(lambda: stage.ready("Revision", "qwen-00002"))
         await stage.eventually(lambda: stage.ready("KnativeService", "qwen"))
@@ -91,15 +76,9 @@ def test_traffic_is_split_and_tagged_as_the_service_says() -> None:
             {"latestRevision": True, "percent": 10},
         ]
         stage.store.update("KnativeService", found)
-        await stage.eventually(
-            lambda: (
-                len(at(stage.store.get("KnativeService", "default", "qwen"), "status", "traffic"))
-                == 2
-            )
-        )
+        await stage.eventually(lambda: len(stage.status("KnativeService", "qwen")["traffic"]) == 2)
         await stage.eventually(lambda: stage.ready("KnativeService", "qwen"))
-        status = stage.store.get("KnativeService", "default", "qwen")["status"]
-        assert status["traffic"] == [
+        assert stage.status("KnativeService", "qwen")["traffic"] == [
             {
                 "revisionName": "qwen-00001",
                 "latestRevision": False,
@@ -149,8 +128,7 @@ def test_min_scale_waits_for_all_its_pods_and_keeps_them() -> None:
 
 def test_load_scales_out_and_a_deleted_pod_is_replaced() -> None:
     async def scene(stage: Stage) -> None:
-        stage.service("qwen", target="2", max_scale="3")
-        await stage.eventually(lambda: stage.ready("KnativeService", "qwen"))
+        await stage.deploy("qwen", target="2", max_scale="3")
         for _ in range(20):
             stage.traffic.enter("default", "qwen-00001")
         await stage.eventually(lambda: len(pods_of(stage, "qwen-00001")) == 3)
@@ -158,26 +136,19 @@ def test_load_scales_out_and_a_deleted_pod_is_replaced() -> None:
         assert autoscaler["status"]["desiredScale"] == 3
         victim = pods_of(stage, "qwen-00001")[0]["metadata"]["name"]
         stage.store.delete("Pod", "default", victim)
-        await stage.eventually(
-            lambda: (
-                len(pods_of(stage, "qwen-00001")) == 3
-                and victim not in {pod["metadata"]["name"] for pod in pods_of(stage, "qwen-00001")}
-            )
-        )
+        await stage.eventually(lambda: stage.store.find("Pod", "default", victim) is None)
+        await stage.eventually(lambda: len(pods_of(stage, "qwen-00001")) == 3)
 
-    play(scene, Stage(gpus=8))
+    play(scene, gpus=8)
 
 
 def test_controllers_that_start_again_find_nothing_to_do() -> None:
     async def whole() -> None:
         stage = Stage()
         async with stage.running():
-            stage.service("qwen")
-            await stage.eventually(lambda: stage.ready("KnativeService", "qwen"))
-            autoscaler = ("PodAutoscaler", "default", "qwen-00001")
-            await stage.eventually(
-                lambda: at(stage.store.get(*autoscaler), "status", "desiredScale") == 1
-            )
+            await stage.deploy("qwen")
+            autoscaler = ("PodAutoscaler", "qwen-00001")
+            await stage.eventually(lambda: stage.status(*autoscaler)["desiredScale"] == 1)
         before = stage.store.revision
         async with stage.running():
             stage.store.create("ConfigMap", {"metadata": {"name": "mark", "namespace": "default"}})
@@ -196,8 +167,7 @@ def test_what_happened_while_the_controllers_were_away_is_made_up_for() -> None:
     async def whole() -> None:
         stage = Stage()
         async with stage.running():
-            stage.service("qwen")
-            await stage.eventually(lambda: stage.ready("KnativeService", "qwen"))
+            await stage.deploy("qwen")
         stage.store.delete("KnativeService", "default", "qwen")
         for pod in stage.store.list("Pod"):
             stage.store.delete("Pod", "default", pod["metadata"]["name"], grace_seconds=0)
@@ -213,8 +183,7 @@ def test_what_happened_while_the_controllers_were_away_is_made_up_for() -> None:
 @pytest.mark.parametrize("propagation", ["Background", "Foreground"])
 def test_deletion_takes_everything_with_it(propagation: str) -> None:
     async def scene(stage: Stage) -> None:
-        stage.service("qwen")
-        await stage.eventually(lambda: stage.ready("KnativeService", "qwen"))
+        await stage.deploy("qwen")
         stage.store.delete("KnativeService", "default", "qwen", propagation=propagation)
         kinds = ("KnativeService", "Configuration", "Revision", "Route", "PodAutoscaler", "Ingress")
         more = ("ServerlessService", "Deployment", "ReplicaSet", "Pod", "Service", "Endpoints")
@@ -227,8 +196,7 @@ def test_deletion_takes_everything_with_it(propagation: str) -> None:
 
 def test_orphans_stay() -> None:
     async def scene(stage: Stage) -> None:
-        stage.service("qwen")
-        await stage.eventually(lambda: stage.ready("KnativeService", "qwen"))
+        await stage.deploy("qwen")
         stage.store.delete("KnativeService", "default", "qwen", propagation="Orphan")
         gone = stage.store.find
         await stage.eventually(lambda: gone("KnativeService", "default", "qwen") is None)
@@ -240,8 +208,7 @@ def test_orphans_stay() -> None:
 
 def test_a_deployment_adopts_the_replica_set_that_its_predecessor_left() -> None:
     async def scene(stage: Stage) -> None:
-        stage.service("qwen")
-        await stage.eventually(lambda: stage.ready("KnativeService", "qwen"))
+        await stage.deploy("qwen")
         name = "qwen-00001-deployment"
         first = stage.store.get("Deployment", "default", name)["metadata"]["uid"]
         stage.store.delete("Deployment", "default", name, propagation="Orphan")
@@ -270,21 +237,15 @@ def test_a_namespace_goes_with_all_that_is_in_it() -> None:
 
 def test_a_claim_in_use_waits_for_its_pod() -> None:
     async def scene(stage: Stage) -> None:
-        stage.service("qwen")
-        await stage.eventually(lambda: stage.ready("KnativeService", "qwen"))
+        await stage.deploy("qwen")
         stage.store.delete("PersistentVolumeClaim", "default", "llm-model")
         stage.store.delete("PersistentVolume", None, "default-llm-model")
         await stage.eventually(lambda: pods_of(stage, "qwen-00001"))
         claim = stage.store.get("PersistentVolumeClaim", "default", "llm-model")
         assert claim["metadata"]["finalizers"] == ["kubernetes.io/pvc-protection"]
         stage.store.delete("KnativeService", "default", "qwen")
-        find = stage.store.find
-        await stage.eventually(
-            lambda: (
-                find("PersistentVolumeClaim", "default", "llm-model") is None
-                and find("PersistentVolume", None, "default-llm-model") is None
-            )
-        )
+        for kind in ("PersistentVolumeClaim", "PersistentVolume"):
+            await stage.eventually(lambda kind=kind: not stage.store.list(kind))
 
     play(scene)
 
@@ -304,14 +265,10 @@ def test_an_image_that_resolves_later_is_deployed() -> None:
 def test_a_plain_deployment_rolls_over_to_its_new_template() -> None:
     async def scene(stage: Stage) -> None:
         labels = {"app": "web"}
-        container = {"name": "web", "image": "docker.io/library/web:1", "command": ["serve"]}
-        spec = {
-            "replicas": 2,
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
-        }
-        metadata = {"name": "web", "namespace": "default"}
-        stage.store.create("Deployment", {"metadata": metadata, "spec": spec})
+        web = workload(
+            "Deployment", "web", labels, 2, image="docker.io/library/web:1", command=["serve"]
+        )
+        stage.store.create("Deployment", web)
 
         def images() -> set[str]:
             pods = stage.store.list("Pod", "default", labels)

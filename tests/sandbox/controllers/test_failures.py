@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
-import subprocess
-import time
 from pathlib import Path
 
 import paced
 import pytest
-from controllers_world import Stage
+from controllers_world import Stage, workload
+from real_sandbox import RealSandbox, eventually
 
 from qwenkit.sandbox import process
 from qwenkit.sandbox.controllers.knative.names import template_hash
-from qwenkit.sandbox.kube.objects import Object
 
 LABELS = {"app": "web"}
-TEMPLATE = {
-    "metadata": {"labels": LABELS},
-    "spec": {"containers": [{"name": "c", "image": "busybox", "command": ["sleep", "infinity"]}]},
-}
-
-
-def obj(kind: str, name: str, labels: Object) -> Object:
-    template = {**TEMPLATE, "metadata": {"labels": labels}}
-    spec = {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}
-    metadata = {"name": name, "namespace": "default", "labels": labels}
-    return {"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec}
 
 
 def test_a_failure_is_logged_more_and_more_seldom_until_it_is_over(
@@ -41,10 +27,10 @@ def test_a_failure_is_logged_more_and_more_seldom_until_it_is_over(
 
     async def scene() -> None:
         stage = Stage()
-        stage.store.create("Deployment", obj("Deployment", "web", LABELS))
+        stage.store.create("Deployment", workload("Deployment", "web", LABELS, 0))
         template = stage.store.get("Deployment", "default", "web")["spec"]["template"]
         taken = f"web-{template_hash(template)}"
-        stage.store.create("ReplicaSet", obj("ReplicaSet", taken, {"app": "theirs"}))
+        stage.store.create("ReplicaSet", workload("ReplicaSet", taken, {"app": "theirs"}, 0))
         async with stage.running():
             await stage.eventually(lambda: len(said()) == 4)
             stage.store.delete("ReplicaSet", "default", taken)
@@ -67,37 +53,19 @@ def test_a_failure_is_logged_more_and_more_seldom_until_it_is_over(
 def test_a_detached_sandbox_has_it_in_its_log(tmp_path: Path) -> None:
     root = tmp_path / "root"
 
-    def kubectl(*arguments: str, stdin: Object | None = None) -> str:
-        command = [
-            "kubectl",
-            f"--kubeconfig={root / 'kubeconfig'}",
-            f"--cache-dir={root / 'cache'}",
-        ]
-        done = subprocess.run(
-            [*command, *arguments],
-            input=json.dumps(stdin),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        return done.stdout
-
     def logged(line: str) -> None:
-        deadline = time.monotonic() + 60
-        while not re.search(line, (root / "log").read_text(), re.M):
-            assert time.monotonic() < deadline, f"{line} is not in the log"
-            time.sleep(0.05)
+        eventually(lambda: re.search(line, (root / "log").read_text(), re.M))
 
+    kubectl = RealSandbox(root).kubectl
     process.up(root)
     try:
-        kubectl("create", "-f", "-", stdin=obj("Deployment", "web", LABELS))
+        kubectl("create", "-f", "-", stdin=workload("Deployment", "web", LABELS, 0))
         kubectl("wait", "deployment/web", "--for=condition=Available", "--timeout=50s")
         taken = kubectl("get", "replicasets", "-o", "name").strip().rpartition("/")[2]
         kubectl("delete", "deployment", "web")
         kubectl("wait", "--for=delete", f"replicaset/{taken}", "--timeout=50s")
-        kubectl("create", "-f", "-", stdin=obj("ReplicaSet", taken, {"app": "theirs"}))
-        kubectl("create", "-f", "-", stdin=obj("Deployment", "web", LABELS))
+        kubectl("create", "-f", "-", stdin=workload("ReplicaSet", taken, {"app": "theirs"}, 0))
+        kubectl("create", "-f", "-", stdin=workload("Deployment", "web", LABELS, 0))
         about = "qwenkit.sandbox.controllers: controller deployment: Deployment default/web"
         logged(rf'^\d{{4}}-\S+ \S+ WARNING {about}: failed: .* "{taken}" already exists$')
         kubectl("delete", "replicaset", taken)

@@ -3,33 +3,15 @@ that moves, scale to and from zero, objects made or changed by hand, old revisio
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-import paced
-from controllers_world import Stage
+from controllers_world import Stage, play
 
 from qwenkit.sandbox.kube.objects import Object, at, condition
 
-Scene = Callable[[Stage], Awaitable[None]]
 NEW = [("Unknown", "OutOfDate"), ("Unknown", "RevisionMissing")]
 ROUTED = [("Unknown", "IngressNotConfigured"), ("Unknown", "Uninitialized"), ("True", "")]
 PREFIX = "autoscaling.knative.dev/"
-
-
-def play(*scenes: Scene, **options: Any) -> None:
-    """Act scenes out at once, each on a stage of its own."""
-
-    async def act(scene: Scene) -> None:
-        stage = Stage(**options)
-        async with stage.running():
-            await scene(stage)
-
-    async def whole() -> None:
-        await asyncio.gather(*(act(scene) for scene in scenes))
-
-    paced.run(whole())
 
 
 def abridges(seen: list[tuple[str, str]], expected: list[tuple[str, str]]) -> bool:
@@ -56,20 +38,9 @@ def external_hosts(stage: Stage, name: str) -> list[str]:
     return [rule["hosts"][0] for rule in rules if rule["visibility"] == "ExternalIP"]
 
 
-async def ready(stage: Stage, name: str) -> None:
-    """Wait until a Service is ready, and until that is written down."""
-    await stage.eventually(
-        lambda: (
-            stage.ready("KnativeService", name)
-            and stage.told("KnativeService", name)[-1:] == [("True", "")]
-        )
-    )
-
-
 def test_a_failed_update_leaves_the_good_revision_serving_and_is_rolled_back() -> None:
     async def scene(stage: Stage) -> None:
-        stage.service("chat")
-        await ready(stage, "chat")
+        await stage.deploy("chat")
         found = stage.store.get("KnativeService", "default", "chat")
         template = found["spec"]["template"]
         template["spec"]["containers"][0]["command"] = ["sh", "-c", "exit 1"]
@@ -77,30 +48,21 @@ def test_a_failed_update_leaves_the_good_revision_serving_and_is_rolled_back() -
         template["metadata"]["annotations"][key] = "20s"
         stage.store.update("KnativeService", found)
         failed = ("False", "RevisionFailed")
-        await stage.eventually(lambda: failed in stage.told("KnativeService", "chat"))
+        await stage.eventually(lambda: failed in stage.ready_states("KnativeService", "chat"))
         assert abridges(
-            stage.told("KnativeService", "chat"),
+            stage.ready_states("KnativeService", "chat"),
             [*NEW, *ROUTED, ("Unknown", "OutOfDate"), ("Unknown", ""), failed],
         )
         assert conditions(stage, "KnativeService", "chat")["RoutesReady"] == ("True", "")
-        status = stage.store.get("KnativeService", "default", "chat")["status"]
+        status = stage.status("KnativeService", "chat")
         assert status["latestReadyRevisionName"] == "chat-00001"
         assert [target["revisionName"] for target in status["traffic"]] == ["chat-00001"]
         words = 'Latest created revision "chat-00002" has failed'
         assert ("Warning", "LatestCreatedFailed", words) in stage.events("Configuration", "chat")
 
         stage.send("chat", pinned("chat-00001"))
-        await stage.eventually(
-            lambda: (
-                at(
-                    stage.store.get("Revision", "default", "chat-00002"),
-                    "metadata",
-                    "labels",
-                    "serving.knative.dev/routingState",
-                )
-                == "reserve"
-            )
-        )
+        reserve = {"serving.knative.dev/routingState": "reserve"}
+        await stage.eventually(lambda: stage.store.list("Revision", "default", reserve))
         # Traffic is where it should be, but the latest revision is still a failed one.
         assert conditions(stage, "KnativeService", "chat")["Ready"] == failed
         autoscaler = stage.store.get("PodAutoscaler", "default", "chat-00002")
@@ -113,7 +75,7 @@ def test_a_service_deleted_in_the_middle_of_a_rollout_leaves_nothing() -> None:
     async def scene(stage: Stage) -> None:
         stage.service("chat")
         stage.service("other")
-        await ready(stage, "chat")
+        await stage.serving("chat")
         stage.change("chat", target="3")
         await stage.eventually(lambda: stage.store.find("Deployment", "default", second))
         stage.store.delete("KnativeService", "default", "chat")
@@ -137,10 +99,9 @@ def test_a_service_deleted_in_the_middle_of_a_rollout_leaves_nothing() -> None:
 def test_an_initial_scale_of_zero_is_ready_without_a_pod() -> None:
     async def scene(stage: Stage) -> None:
         stage.set_config("config-autoscaler", allow_zero_initial_scale="true")
-        stage.service("zero", initial_scale="0")
-        await ready(stage, "zero")
+        await stage.deploy("zero", initial_scale="0")
         assert stage.store.list("Pod") == []
-        assert stage.told("PodAutoscaler", "zero-00001") == [("False", "NoTraffic")]
+        assert stage.ready_states("PodAutoscaler", "zero-00001") == [("False", "NoTraffic")]
         assert conditions(stage, "Revision", "zero-00001") == {
             "Active": ("False", "NoTraffic"),
             "ContainerHealthy": ("True", ""),
@@ -149,11 +110,11 @@ def test_an_initial_scale_of_zero_is_ready_without_a_pod() -> None:
         }
         stage.request("default", "zero")
         await stage.eventually(
-            lambda: stage.told("PodAutoscaler", "zero-00001")[-1] == ("True", "")
+            lambda: stage.ready_states("PodAutoscaler", "zero-00001")[-1] == ("True", "")
         )
         stage.answered()
         assert abridges(
-            stage.told("PodAutoscaler", "zero-00001"),
+            stage.ready_states("PodAutoscaler", "zero-00001"),
             [("False", "NoTraffic"), ("Unknown", "Queued"), ("Unknown", "NotReady"), ("True", "")],
         )
 
@@ -165,13 +126,13 @@ def test_a_route_and_a_configuration_work_without_a_service() -> None:
         route = {"traffic": [{"configurationName": "conf", **latest()}]}
         stage.store.create("Route", {"metadata": meta("web"), "spec": route})
         missing = ("False", "ConfigurationMissing")
-        await stage.eventually(lambda: stage.told("Route", "web") == [missing])
+        await stage.eventually(lambda: stage.ready_states("Route", "web") == [missing])
         containers = [{"name": "c", "image": "docker.io/a/b:1"}]
         spec = {"template": {"spec": {"containers": containers}}}
         stage.store.create("Configuration", {"metadata": meta("conf"), "spec": spec})
-        await stage.eventually(lambda: stage.told("Route", "web")[-1] == ("True", ""))
+        await stage.eventually(lambda: stage.ready_states("Route", "web")[-1] == ("True", ""))
         told = [missing, ("Unknown", "RevisionMissing"), *ROUTED]
-        assert abridges(stage.told("Route", "web"), told)
+        assert abridges(stage.ready_states("Route", "web"), told)
         state = "serving.knative.dev/routingState"
         labels = stage.store.get("Revision", "default", "conf-00001")["metadata"]["labels"]
         assert (labels[state], labels.get("serving.knative.dev/service")) == ("active", None)
@@ -192,7 +153,7 @@ def test_a_name_that_another_service_of_kubernetes_has_is_not_taken_from_it() ->
         stage.store.create("Service", {"metadata": metadata, "spec": {"ports": [{"port": 80}]}})
         stage.service("busy")
         taken = ("False", "NotOwned")
-        await stage.eventually(lambda: taken in stage.told("KnativeService", "busy"))
+        await stage.eventually(lambda: taken in stage.ready_states("KnativeService", "busy"))
         words = 'There is an existing placeholder Service "busy" that we do not own.'
         found = stage.store.get("KnativeService", "default", "busy")
         assert condition(found, "Ready")["message"] == words
@@ -201,20 +162,19 @@ def test_a_name_that_another_service_of_kubernetes_has_is_not_taken_from_it() ->
             lambda: ("Warning", "InternalError", error) in stage.events("Route", "busy")
         )
         stage.store.delete("Service", "default", "busy")
-        await ready(stage, "busy")
+        await stage.serving("busy")
 
     play(scene)
 
 
 def test_a_revision_name_that_is_taken_moves_no_traffic() -> None:
     async def scene(stage: Stage) -> None:
-        stage.service("chat")
-        await ready(stage, "chat")
+        await stage.deploy("chat")
         rename(stage, "chat-two", 200)
-        await ready(stage, "chat")
+        await stage.serving("chat")
         rename(stage, "chat-00001", 100)
         taken = ("False", "RevisionNameTaken")
-        await stage.eventually(lambda: taken in stage.told("KnativeService", "chat"))
+        await stage.eventually(lambda: taken in stage.ready_states("KnativeService", "chat"))
         found = stage.store.get("KnativeService", "default", "chat")
         assert condition(found, "ConfigurationsReady")["message"] == (
             "Revision creation failed with message: "
@@ -235,15 +195,13 @@ def test_a_revision_name_that_is_taken_moves_no_traffic() -> None:
 def test_only_the_cluster_sees_what_is_labelled_so() -> None:
     async def whole_service(stage: Stage) -> None:
         label = {"networking.knative.dev/visibility": "cluster-local"}
-        stage.service("inner", metadata={"labels": label})
-        await ready(stage, "inner")
+        await stage.deploy("inner", metadata={"labels": label})
         url = "http://inner.default.svc.cluster.local"
-        assert stage.store.get("KnativeService", "default", "inner")["status"]["url"] == url
+        assert stage.status("KnativeService", "inner")["url"] == url
         assert external_hosts(stage, "inner") == []
 
     async def one_tag(stage: Stage) -> None:
-        stage.service("chat", traffic=[latest(tag="test")])
-        await ready(stage, "chat")
+        await stage.deploy("chat", traffic=[latest(tag="test")])
         assert external_hosts(stage, "chat") == [
             "chat.default.example.com",
             "test-chat.default.example.com",
@@ -257,7 +215,7 @@ def test_only_the_cluster_sees_what_is_labelled_so() -> None:
         await stage.eventually(lambda: urls(stage) == [url])
 
     def urls(stage: Stage) -> list[str]:
-        status = stage.store.get("KnativeService", "default", "chat")["status"]
+        status = stage.status("KnativeService", "chat")
         return [target["url"] for target in status["traffic"]]
 
     play(whole_service, one_tag)
@@ -267,8 +225,8 @@ def test_routes_follow_the_clusters_domains() -> None:
     async def scene(stage: Stage) -> None:
         stage.service("chat")
         stage.service("prod", metadata={"labels": {"stage": "prod"}})
-        await ready(stage, "chat")
-        await ready(stage, "prod")
+        await stage.serving("chat")
+        await stage.serving("prod")
         found = stage.store.get("ConfigMap", "knative-serving", "config-domain")
         found["data"] |= {"lab.test": "", "big.test": "selector:\n  stage: prod\n"}
         stage.store.update("ConfigMap", found)
@@ -281,8 +239,7 @@ def test_routes_follow_the_clusters_domains() -> None:
 
 def test_changes_by_hand_are_kept_or_undone_as_knative_does() -> None:
     async def restarted(stage: Stage) -> None:
-        stage.service("chat")
-        await ready(stage, "chat")
+        await stage.deploy("chat")
         name = "chat-00001-deployment"
         found = stage.store.get("Deployment", "default", name)
         note = {"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"}
@@ -295,8 +252,7 @@ def test_changes_by_hand_are_kept_or_undone_as_knative_does() -> None:
         assert note.items() <= template["metadata"]["annotations"].items()
 
     async def annotated(stage: Stage) -> None:
-        stage.service("chat", max_scale="3")
-        await ready(stage, "chat")
+        await stage.deploy("chat", max_scale="3")
         found = stage.store.get("Revision", "default", "chat-00001")
         found["metadata"]["annotations"][f"{PREFIX}target"] = "7"
         del found["metadata"]["annotations"][f"{PREFIX}max-scale"]
@@ -306,14 +262,13 @@ def test_changes_by_hand_are_kept_or_undone_as_knative_does() -> None:
         assert scaling(stage)["metric"] == "concurrency"
 
     async def deleted(stage: Stage) -> None:
-        stage.service("chat")
-        await ready(stage, "chat")
+        await stage.deploy("chat")
         before = uid(stage)
         stage.store.delete("Revision", "default", "chat-00001")
         pods = {pod["metadata"]["uid"] for pod in stage.store.list("Pod", "default")}
         await stage.eventually(lambda: uid(stage) not in (before, None))
         await stage.eventually(lambda: stage.ready("Revision", "chat-00001"))
-        await ready(stage, "chat")
+        await stage.serving("chat")
         await stage.eventually(
             lambda: {pod["metadata"]["uid"] for pod in stage.store.list("Pod", "default")} - pods
         )
@@ -331,19 +286,18 @@ def test_changes_by_hand_are_kept_or_undone_as_knative_does() -> None:
 def test_revisions_beyond_the_kept_ones_are_collected() -> None:
     async def scene(stage: Stage) -> None:
         stage.set_config("config-gc", min_non_active_revisions="0", max_non_active_revisions="1")
-        stage.service("chat")
-        await ready(stage, "chat")
+        await stage.deploy("chat")
         for number in range(2, 5):
             stage.change("chat", target=str(number))
             await stage.eventually(
                 lambda number=number: stage.ready("Revision", f"chat-{number:05d}")
             )
-            await ready(stage, "chat")
+            await stage.serving("chat")
         left = {"chat-00003", "chat-00004"}
         await stage.eventually(
             lambda: {r["metadata"]["name"] for r in stage.store.list("Revision", "default")} == left
         )
-        await ready(stage, "chat")
+        await stage.serving("chat")
         assert stage.store.find("Deployment", "default", "chat-00001-deployment") is None
 
     play(scene, gpus=8)
@@ -352,15 +306,14 @@ def test_revisions_beyond_the_kept_ones_are_collected() -> None:
 def test_a_rollout_with_a_duration_moves_the_traffic_in_steps() -> None:
     async def scene(stage: Stage) -> None:
         notes = {"annotations": {"serving.knative.dev/rollout-duration": "20s"}}
-        stage.service("chat", metadata=notes)
-        await ready(stage, "chat")
+        await stage.deploy("chat", metadata=notes)
         stage.change("chat", target="3")
         await stage.eventually(lambda: shares(stage) == [("chat-00002", 100)])
-        await ready(stage, "chat")
+        await stage.serving("chat")
         told = [*NEW, *ROUTED, ("Unknown", "OutOfDate"), ("Unknown", "")]
         told += [("Unknown", "TrafficNotMigrated"), ("Unknown", "RolloutInProgress"), *ROUTED]
-        assert abridges(stage.told("KnativeService", "chat"), told)
-        assert ("Unknown", "RolloutInProgress") in stage.told("Route", "chat")
+        assert abridges(stage.ready_states("KnativeService", "chat"), told)
+        assert ("Unknown", "RolloutInProgress") in stage.ready_states("Route", "chat")
         splits = [
             [s["percent"] for s in obj["spec"]["rules"][1]["http"]["paths"][0]["splits"]]
             for _, _, obj in stage.lines
@@ -373,7 +326,7 @@ def test_a_rollout_with_a_duration_moves_the_traffic_in_steps() -> None:
         assert len(set(newest)) > 3
 
     def shares(stage: Stage) -> list[tuple[str, int]]:
-        traffic = stage.store.get("KnativeService", "default", "chat")["status"]["traffic"]
+        traffic = stage.status("KnativeService", "chat")["traffic"]
         return [(target["revisionName"], target["percent"]) for target in traffic]
 
     play(scene)

@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
-import paced
-from controllers_world import Stage
+from controllers_world import Stage, play
 
 ACCOUNT, AUTHORITY = ("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt")
-
-
-def play(scene: Callable[[Stage], Awaitable[None]]) -> None:
-    async def whole() -> None:
-        stage = Stage()
-        async with stage.running():
-            await scene(stage)
-
-    paced.run(whole())
 
 
 def supplied(stage: Stage, namespace: str) -> bool:

@@ -33,10 +33,15 @@ def summary(status: Object) -> dict[str, tuple[str, str]]:
 # Conditions
 
 
-def test_ready_is_true_once_every_dependent_is() -> None:
+def fresh() -> tuple[Object, Conditions]:
     status: Object = {}
     conditions = Conditions(DEPENDENTS, status)
     conditions.initialize()
+    return status, conditions
+
+
+def test_ready_is_true_once_every_dependent_is() -> None:
+    status, conditions = fresh()
     conditions.mark_true("A")
     assert summary(status)[READY] == ("Unknown", "")
     conditions.mark_true("B")
@@ -44,9 +49,7 @@ def test_ready_is_true_once_every_dependent_is() -> None:
 
 
 def test_a_failure_speaks_for_ready_whatever_else_is_unknown() -> None:
-    status: Object = {}
-    conditions = Conditions(DEPENDENTS, status)
-    conditions.initialize()
+    status, conditions = fresh()
     conditions.mark_false("A", "Broken", "it broke")
     conditions.mark_unknown("B", "Waiting", "it waits")
     assert summary(status) == {
@@ -59,9 +62,7 @@ def test_a_failure_speaks_for_ready_whatever_else_is_unknown() -> None:
 
 
 def test_an_informational_condition_leaves_ready_alone() -> None:
-    status: Object = {}
-    conditions = Conditions(DEPENDENTS, status)
-    conditions.initialize()
+    status, conditions = fresh()
     conditions.mark_true("A")
     conditions.mark_true("B")
     conditions.mark_false("Active", "NoTraffic", "")
@@ -302,7 +303,7 @@ def test_every_kind_of_difference_is_found(recording: list[compare.Line]) -> Non
         return "\n".join(judged(recording, changed))
 
     assert "Ready added" in with_change(["status", "conditions", 2, "reason"], "Other")
-    assert "condition .Active.message" in with_change(["status", "conditions", 0, "message"], "x")
+    assert ".Active.message" in with_change(["status", "conditions", 0, "message"], "x")
     assert "status.actualReplicas" in with_change(["status", "actualReplicas"], 7)
     assert "status.extra added" in with_change(["status", "extra"], 1)
     events = [line for line in recording if line[2].get("reason") != "LatestCreatedFailed"]

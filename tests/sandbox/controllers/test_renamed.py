@@ -5,17 +5,13 @@ What the controllers do must follow from the objects, and from nothing that the 
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import Any
 
 import compare
-import paced
 import pytest
 from controllers_world import Stage
-from lifecycles import Play, recording
-
-from qwenkit.sandbox.kube.objects import condition
+from lifecycles import Play, by_kubelet, played, recording
 
 NAMES = ("happy", "no-pvc", "no-gpu", "image-pull", "crash", "never-ready")
 SERVICE, NAMESPACE = "summary-7b-v2", "team-b"
@@ -47,22 +43,16 @@ def lines_of(name: str) -> list[compare.Line]:
 
 def play(name: str, *, ready_s: float) -> Play:
     lines = lines_of(name)
-    pods = (obj for _, _, obj in lines if obj.get("kind") == "Pod")
-    ran = any(condition(pod, "PodScheduled").get("status") == "True" for pod in pods)
     stage = Stage(with_claim=False, ready_s=ready_s)
     stage.store.create("Namespace", {"metadata": {"name": NAMESPACE}})
     if name != "no-pvc":
         stage.add_claim(NAMESPACE)
-    return Play(lines, stage, ignore=lambda line: ran and line.startswith("Pod/"))
+    return Play(lines, stage, ignore=by_kubelet(lines))
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, list[str]]:
-    async def all_of_them() -> list[list[str]]:
-        plays = [play(name, ready_s=4.0 + index) for index, name in enumerate(NAMES)]
-        return await asyncio.gather(*(one.differences() for one in plays))
-
-    return dict(zip(NAMES, paced.run(all_of_them()), strict=True))
+    return played({name: play(name, ready_s=4.0 + index) for index, name in enumerate(NAMES)})
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from node_world import until
+from real_sandbox import alive, eventually
 
 from qwenkit.sandbox.kubelet import child, supervisor
 
@@ -41,29 +42,9 @@ def start(programs: child.Programs, script: str, body: Run | None = None) -> tup
     return asyncio.run(run()), lines
 
 
-async def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        await asyncio.sleep(0.01)
-
-
 def gone(pids: Path) -> bool:
     """Wait until the processes that a file names are gone, with who inherited them."""
-
-    def none() -> bool:
-        return not [pid for pid in map(int, pids.read_text().split()) if alive(pid)]
-
-    asyncio.run(until(none))
-    return True
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    return eventually(lambda: not [pid for pid in pids.read_text().split() if alive(int(pid))])
 
 
 @pytest.mark.parametrize(

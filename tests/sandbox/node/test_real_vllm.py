@@ -14,16 +14,16 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import oss2
 import pytest
 import requests
+from node_world import oss_volume
 from places import SUPPORT
+from real_sandbox import RealSandbox, alive, eventually, obj
 
 from qwenkit.errors import SandboxError, SettingsError
 from qwenkit.sandbox import process, state_files
@@ -44,28 +44,7 @@ PAGE = (
 Object = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Running:
-    root: Path
-    state: state_files.SandboxState
-
-    def kubectl(self, *arguments: str, stdin: object = None, good: bool = True) -> str:
-        command = ["kubectl", "--kubeconfig", str(self.root / "kubeconfig")]
-        done = subprocess.run(
-            [*command, f"--cache-dir={self.root / 'cache'}", *arguments],
-            input=json.dumps(stdin),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0 or not good, done.stderr
-        return done.stdout
-
-    def apply(self, *objects: Object) -> None:
-        everything = {"apiVersion": "v1", "kind": "List", "items": objects}
-        self.kubectl("apply", "--server-side", "-f", "-", stdin=everything)
-
+class Running(RealSandbox):
     def volume(self, name: str, behaviour: Object) -> list[Object]:
         """Put a model into the bucket; return a volume around it."""
         folder = self.root / "oss" / state_files.BUCKET / name
@@ -74,22 +53,15 @@ class Running:
         (folder / "deep" / "权重.bin").write_bytes(bytes(range(256)))
         keys = dict(zip(("akId", "akSecret"), state_files.read_keys(self.root), strict=True))
         data = {key: base64.b64encode(text.encode()).decode() for key, text in keys.items()}
-        csi = {
-            "driver": "ossplugin.csi.alibabacloud.com",
-            "volumeHandle": name,
-            "nodePublishSecretRef": {"name": "oss", "namespace": "default"},
-            "volumeAttributes": {
-                "bucket": state_files.BUCKET,
-                "url": self.state.oss,
-                "path": f"/{name}",
-            },
-        }
+        source = oss_volume(
+            {"bucket": state_files.BUCKET, "url": self.state.oss, "path": f"/{name}"}
+        )
         shared = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
         size = {"storage": "20Gi"}
         wanted = {"resources": {"requests": size}, "volumeName": name}
         return [
-            obj("Secret", "oss", type="Opaque", data=data),
-            obj("PersistentVolume", name, spec={**shared, "capacity": size, "csi": csi}),
+            obj("Secret", "oss-secret", type="Opaque", data=data),
+            obj("PersistentVolume", name, spec={**shared, "capacity": size, **source}),
             obj("PersistentVolumeClaim", name, spec=shared | wanted),
         ]
 
@@ -97,7 +69,7 @@ class Running:
         self.apply(*self.volume(name, behaviour), obj("Pod", name, spec=spec(name, script)))
 
     def log(self, name: str) -> str:
-        return self.kubectl("logs", name, good=False)
+        return self.run("logs", name).stdout
 
     def facts(self, name: str) -> Object:
         """Wait until the program of a pod runs; return what it was given."""
@@ -105,8 +77,7 @@ class Running:
         def first() -> str | None:
             return next((line for line in self.log(name).splitlines() if line[0] == "{"), None)
 
-        found: Object = json.loads(eventually(first))
-        return found
+        return json.loads(eventually(first))
 
     def address(self, name: str) -> str:
         """Wait until the program of a pod listens; return where."""
@@ -114,10 +85,6 @@ class Running:
         url = f"http://127.0.0.1:{arguments[arguments.index('--port') + 1]}"
         eventually(lambda: answers(url))
         return url
-
-
-def obj(kind: str, name: str, version: str = "v1", **more: object) -> Object:
-    return {"apiVersion": version, "kind": kind, "metadata": {"name": name}} | more
 
 
 def spec(name: str, script: str) -> Object:
@@ -135,22 +102,6 @@ def spec(name: str, script: str) -> Object:
         "containers": [container],
         "volumes": [{"name": "model", "persistentVolumeClaim": claim}],
     }
-
-
-def eventually(what: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 60
-    while not (found := what()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-    return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def session() -> requests.Session:
@@ -180,7 +131,8 @@ def up(root: Path) -> Running:
         for name, value in SECRETS.items():
             patch.setenv(name, value)
         options = state_files.SandboxOptions(engine="vllm", gpus=8, time_scale=100)
-        return Running(root, process.up(root, options))
+        process.up(root, options)
+    return Running(root)
 
 
 @pytest.fixture(scope="module")
@@ -255,8 +207,7 @@ def test_its_failure_is_the_container_s(sandbox: Running) -> None:
 
     def last_state() -> Object:
         pod = json.loads(sandbox.kubectl("get", "pod", "crash", "-o", "json"))
-        found: Object = pod["status"]["containerStatuses"][0]["lastState"]
-        return found
+        return pod["status"]["containerStatuses"][0]["lastState"]
 
     ended = eventually(last_state)["terminated"]
     assert ended["exitCode"] == 3

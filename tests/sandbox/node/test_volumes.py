@@ -6,7 +6,7 @@ from pathlib import Path
 
 import paced
 import pytest
-from node_world import BUCKET, FOLDER, KEY, SECRET, World, until, world
+from node_world import BUCKET, FOLDER, KEY, SECRET, World, in_world, until, world
 
 from qwenkit.errors import Forbidden, NotFound, TransferError, Unreachable
 from qwenkit.sandbox.kubelet import mounted_folder
@@ -47,84 +47,78 @@ def failed(made: World) -> list[str]:
 def test_a_wrong_volume_fails_with_the_drivers_words(
     tmp_path: Path, attributes: dict[str, str], words: str
 ) -> None:
-    async def run() -> None:
-        async with world(tmp_path, volume=False) as made:
-            made.volume(**attributes)
-            made.pod("one")
-            await until(lambda: failed(made))
-            assert failed(made)[0].startswith(words)
-            assert SECRET not in failed(made)[0]
+    async def test(made: World) -> None:
+        made.volume(**attributes)
+        made.pod("one")
+        await until(lambda: failed(made))
+        assert failed(made)[0].startswith(words)
+        assert SECRET not in failed(made)[0]
 
-    paced.run(run())
+    in_world(tmp_path, test, volume=False)
 
 
 def test_a_repaired_secret_mends_the_pod(tmp_path: Path) -> None:
-    async def run() -> None:
-        async with world(tmp_path) as made:
-            made.store.delete("Secret", "default", "oss-secret")
-            made.pod("one")
-            await until(lambda: failed(made))
-            assert "fetching NodePublishSecretRef default/oss-secret failed" in failed(made)[0]
-            assert 'secrets "oss-secret" not found' in failed(made)[0]
-            made.secret(akId=KEY)
-            missing = "OSS authorization error: ossfs: missing access key in node publish secret"
-            await until(lambda: any(missing in one for one in failed(made)))
-            made.secret(akId=KEY, akSecret="wrong")
-            await until(lambda: any("SignatureDoesNotMatch" in one for one in failed(made)))
-            assert made.status("one")["phase"] == "Pending"
-            made.secret(AccessKeyID=KEY, accessKeySecret=f"{SECRET}\n")
-            await until(lambda: made.ready("one"))
+    async def test(made: World) -> None:
+        made.store.delete("Secret", "default", "oss-secret")
+        made.pod("one")
+        await until(lambda: failed(made))
+        assert "fetching NodePublishSecretRef default/oss-secret failed" in failed(made)[0]
+        assert 'secrets "oss-secret" not found' in failed(made)[0]
+        made.secret(akId=KEY)
+        missing = "OSS authorization error: ossfs: missing access key in node publish secret"
+        await until(lambda: any(missing in one for one in failed(made)))
+        made.secret(akId=KEY, akSecret="wrong")
+        await until(lambda: any("SignatureDoesNotMatch" in one for one in failed(made)))
+        assert made.status("one")["phase"] == "Pending"
+        made.secret(AccessKeyID=KEY, accessKeySecret=f"{SECRET}\n")
+        await until(lambda: made.ready("one"))
 
-    paced.run(run())
+    in_world(tmp_path, test)
 
 
 def test_an_empty_folder_mounts_and_the_server_says_what_it_misses(tmp_path: Path) -> None:
-    async def run() -> None:
-        async with world(tmp_path, volume=False) as made:
-            made.volume(path="/nothing-here")
-            made.pod("one")
-            await until(lambda: "terminated" in made.container("one").get("lastState", {}))
-            log = made.node.logs("default", "one", "vllm-container", previous=True)
-            assert "/Qwen-7B-Chat-Int8 does not appear to have a file named config.json" in log
+    async def test(made: World) -> None:
+        made.volume(path="/nothing-here")
+        made.pod("one")
+        await until(lambda: "terminated" in made.container("one").get("lastState", {}))
+        log = made.node.logs("default", "one", "vllm-container", previous=True)
+        assert "/Qwen-7B-Chat-Int8 does not appear to have a file named config.json" in log
 
-    paced.run(run())
+    in_world(tmp_path, test, volume=False)
 
 
 def test_the_whole_bucket_serves_a_model_in_a_folder(tmp_path: Path) -> None:
-    async def run() -> None:
-        async with world(tmp_path, volume=False) as made:
-            made.volume(path="/")
-            script = "vllm serve /Qwen-7B-Chat-Int8/Qwen-7B-Chat-Int8 --port $PORT"
-            script = script.replace("$PORT", "8080 --max-model-len 6144")
-            made.pod("one", script=script)
-            await until(lambda: made.ready("one"))
+    async def test(made: World) -> None:
+        made.volume(path="/")
+        script = "vllm serve /Qwen-7B-Chat-Int8/Qwen-7B-Chat-Int8 --port $PORT"
+        script = script.replace("$PORT", "8080 --max-model-len 6144")
+        made.pod("one", script=script)
+        await until(lambda: made.ready("one"))
 
-    paced.run(run())
+    in_world(tmp_path, test, volume=False)
 
 
 def test_other_volumes_are_refused_by_name(tmp_path: Path) -> None:
-    async def run() -> None:
-        async with world(tmp_path, volume=False) as made:
-            made.volume()
-            volume = made.store.get("PersistentVolume", None, "llm-model")
-            volume["spec"] = {"nfs": {"server": "x", "path": "/"}}
-            made.store.update("PersistentVolume", volume)
-            made.pod("one")
-            await until(lambda: failed(made))
-            assert "mounts OSS volumes" in failed(made)[0]
-            assert failed(made)[0].endswith("not nfs")
+    async def test(made: World) -> None:
+        made.volume()
+        volume = made.store.get("PersistentVolume", None, "llm-model")
+        volume["spec"] = {"nfs": {"server": "x", "path": "/"}}
+        made.store.update("PersistentVolume", volume)
+        made.pod("one")
+        await until(lambda: failed(made))
+        assert "mounts OSS volumes" in failed(made)[0]
+        assert failed(made)[0].endswith("not nfs")
 
-    paced.run(run())
+    in_world(tmp_path, test, volume=False)
 
 
 def test_an_absent_claim_fails(tmp_path: Path) -> None:
-    async def run() -> None:
-        async with world(tmp_path, volume=False) as made:
-            made.pod("one")
-            await until(lambda: failed(made))
-            assert 'persistentvolumeclaim "llm-model" not found' in failed(made)[0]
+    async def test(made: World) -> None:
+        made.pod("one")
+        await until(lambda: failed(made))
+        assert 'persistentvolumeclaim "llm-model" not found' in failed(made)[0]
 
-    paced.run(run())
+    in_world(tmp_path, test, volume=False)
 
 
 def test_a_bucket_is_read_with_odd_names_and_many_pages(tmp_path: Path) -> None:
@@ -152,11 +146,10 @@ def test_a_bucket_is_read_with_odd_names_and_many_pages(tmp_path: Path) -> None:
 def test_a_volume_larger_than_memory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def run() -> None:
-        async with world(tmp_path) as made:
-            monkeypatch.setattr(mounted_folder, "MAX_BYTES", 100)
-            with pytest.raises(TransferError) as caught:
-                await MountedFolder(made.oss, BUCKET, f"{FOLDER}/", KEY, SECRET).read()
-            assert "at most 100 bytes" in caught.value.why
+    async def test(made: World) -> None:
+        monkeypatch.setattr(mounted_folder, "MAX_BYTES", 100)
+        with pytest.raises(TransferError) as caught:
+            await MountedFolder(made.oss, BUCKET, f"{FOLDER}/", KEY, SECRET).read()
+        assert "at most 100 bytes" in caught.value.why
 
-    paced.run(run())
+    in_world(tmp_path, test)

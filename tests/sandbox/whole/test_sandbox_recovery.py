@@ -9,10 +9,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from real_sandbox import RealSandbox, alive, eventually, obj
 
 from qwenkit.errors import SandboxError
 from qwenkit.sandbox import process, state_files
@@ -24,36 +25,12 @@ def root(tmp_path: Path) -> Iterator[Path]:
     process.down(tmp_path / "root")
 
 
-def kubectl(root: Path, *arguments: str) -> str:
-    command = ["kubectl", f"--kubeconfig={root / 'kubeconfig'}", f"--cache-dir={root / 'cache'}"]
-    done = subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, timeout=60, check=True
-    )
-    return done.stdout
-
-
-def eventually(what: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def test_after_a_crash_the_cluster_is_as_it_was(root: Path) -> None:
     first = process.up(root, began=time.monotonic() - 1000)
     assert not first.recovered
     assert first.seconds > 1000  # all that somebody waited for it, not only its own start
-    manifest = root / "kept.yaml"
-    manifest.write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: kept}\ndata: {a: b}\n")
-    kubectl(root, "apply", "--server-side", "-f", str(manifest))
+    sandbox = RealSandbox(root)
+    sandbox.apply(obj("ConfigMap", "kept", data={"a": "b"}))
     eventually(lambda: '"kept"' in (root / "cluster.json").read_text())
     os.kill(first.pid, signal.SIGKILL)
     eventually(lambda: state_files.find(root) is None)
@@ -67,7 +44,7 @@ def test_after_a_crash_the_cluster_is_as_it_was(root: Path) -> None:
         first.hub,
         first.gateway,
     )
-    assert kubectl(root, "get", "configmap", "kept", "-o", "jsonpath={.data.a}") == "b"
+    assert sandbox.kubectl("get", "configmap", "kept", "-o", "jsonpath={.data.a}") == "b"
     for name in ("cluster.json", "previous.json"):
         assert (root / name).stat().st_mode & 0o077 == 0
 
