@@ -10,6 +10,6 @@ RUN pip install --no-cache-dir --no-compile --disable-pip-version-check -c const
     && rm -rf /src
 WORKDIR /tmp
 ENV HOME=/tmp PYTHONUNBUFFERED=1
-# A number, by which the kubelet sees that it is not root.
+# A number: the kubelet cannot check a name for runAsNonRoot.
 USER 65532:65532
 ENTRYPOINT ["qwenkit"]

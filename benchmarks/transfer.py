@@ -93,11 +93,11 @@ class Bench:
         block = os.urandom(1 << 20)
         with self.file.open("wb") as out:
             for start in range(0, size, len(block)):
-                # Numbered, so that no two parts are equal.
+                # Numbered: no two parts are equal.
                 stamped = start.to_bytes(8, "big") + block[8:]
                 out.write(stamped[: size - start])
         self.oss, self.hub = Server("oss", folder), Server("hub", folder)
-        # Whoever stages a download has a disk for it, not memory.
+        # A staged download is on a disk, not in memory.
         self.disk = Path(tempfile.mkdtemp(prefix="qwenkit-bench-disk-"))
 
     def close(self) -> None:

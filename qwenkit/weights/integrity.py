@@ -20,7 +20,7 @@ from qwenkit.weights.hub.listing import MANIFEST_NAME, Listing, Repository, Sour
 from qwenkit.weights.hub.source_stream import SourceStream
 from qwenkit.weights.manifest import META_SHA256, StoredFile, read_manifest
 from qwenkit.weights.oss.bucket import list_objects, object_url
-from qwenkit.weights.oss.errors import ask, ask_if_exists
+from qwenkit.weights.oss.errors import call_oss, get_if_exists
 from qwenkit.weights.report import FileProblem, VerifyReport
 from qwenkit.weights.retry import RetryPolicy
 from qwenkit.weights.safetensors import HeaderError, read_header
@@ -109,7 +109,7 @@ def verify(bucket: oss2.Bucket, prefix: str) -> VerifyReport:
 
 def _object_problem(bucket: oss2.Bucket, prefix: str, file: StoredFile) -> FileProblem | None:
     key = f"{prefix}/{file.path}"
-    head = ask_if_exists(bucket, object_url(bucket, key), partial(bucket.head_object, key))
+    head = get_if_exists(bucket, object_url(bucket, key), partial(bucket.head_object, key))
     if head is None:
         return FileProblem(file.path, "is missing")
     if head.content_length != file.size:
@@ -199,7 +199,7 @@ def _range(bucket: oss2.Bucket, key: str, start: int, count: int) -> bytes:
         answer = bucket.get_object(key, byte_range=(start, start + count - 1))
         return answer.read()
 
-    data: bytes = ask(bucket, f"read {object_url(bucket, key)}", get)
+    data: bytes = call_oss(bucket, f"read {object_url(bucket, key)}", get)
     return data
 
 

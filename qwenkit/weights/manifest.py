@@ -14,7 +14,7 @@ from qwenkit.errors import Conflict
 from qwenkit.settings import MANAGED_BY, RUN_LABEL, run_labels
 from qwenkit.weights.hub.listing import MANIFEST_NAME, SourceFile
 from qwenkit.weights.oss.bucket import object_url
-from qwenkit.weights.oss.errors import ask_if_exists
+from qwenkit.weights.oss.errors import get_if_exists
 from qwenkit.weights.selection import EVERYTHING, Selection
 
 _FORMAT = 1
@@ -77,7 +77,7 @@ def read_manifest(bucket: oss2.Bucket, prefix: str) -> Manifest | None:
     """
     key = manifest_key(prefix)
     url = object_url(bucket, key)
-    text = ask_if_exists(bucket, f"read {url}", lambda: bucket.get_object(key).read())
+    text = get_if_exists(bucket, f"read {url}", lambda: bucket.get_object(key).read())
     if text is None:
         return None
     try:

@@ -22,7 +22,7 @@ from qwenkit.weights.oss.bucket import (
     list_uploads,
     object_url,
 )
-from qwenkit.weights.oss.errors import ask, check_crc
+from qwenkit.weights.oss.errors import call_oss, check_crc
 from qwenkit.weights.parts import crc64
 from qwenkit.weights.report import plural
 
@@ -113,7 +113,7 @@ class Prefix:
         body, key = dump(manifest), manifest_key(self.name)
         what = f"write {object_url(self._bucket, key)}"
         headers = {"Content-Type": "application/json"}
-        answer = ask(self._bucket, what, partial(self._bucket.put_object, key, body, headers))
+        answer = call_oss(self._bucket, what, partial(self._bucket.put_object, key, body, headers))
         check_crc(what, answer.crc, crc64(body))
 
 

@@ -77,10 +77,10 @@ class HubSession:
     def _get(
         self, path: str, params: Mapping[str, str], headers: Mapping[str, str], what: str
     ) -> requests.Response:
-        ask = partial(self._ask, path, params, headers, what)
-        return retry(ask, RetryPolicy(), lambda error, _: isinstance(error, Unreachable))
+        once = partial(self._get_once, path, params, headers, what)
+        return retry(once, RetryPolicy(), lambda error, _: isinstance(error, Unreachable))
 
-    def _ask(
+    def _get_once(
         self, path: str, params: Mapping[str, str], headers: Mapping[str, str], what: str
     ) -> requests.Response:
         try:

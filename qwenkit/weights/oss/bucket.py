@@ -18,7 +18,7 @@ from requests.adapters import HTTPAdapter
 
 from qwenkit.errors import Conflict, InvalidValue, NotFound
 from qwenkit.loopback import is_loopback
-from qwenkit.weights.oss.errors import ask
+from qwenkit.weights.oss.errors import call_oss
 from qwenkit.weights.oss.url import oss_url
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def object_url(bucket: oss2.Bucket, key: str) -> str:
 
 def check(bucket: oss2.Bucket) -> BucketStatus:
     """Check that the bucket exists, that we may read it, and that our clock is right."""
-    info = ask(bucket, f"bucket {bucket.bucket_name}", bucket.get_bucket_info)
+    info = call_oss(bucket, f"bucket {bucket.bucket_name}", bucket.get_bucket_info)
     return BucketStatus(
         bucket.bucket_name,
         bucket.endpoint,
@@ -141,7 +141,7 @@ def list_objects(bucket: oss2.Bucket, prefix: str) -> Iterator[StoredObject]:
         query = partial(
             bucket.list_objects_v2, prefix=prefix, continuation_token=token, max_keys=1000
         )
-        page = ask(bucket, f"list {object_url(bucket, prefix)}", query)
+        page = call_oss(bucket, f"list {object_url(bucket, prefix)}", query)
         for found in page.object_list:
             yield StoredObject(found.key, found.size, found.etag)
         if not page.is_truncated:
@@ -157,7 +157,7 @@ def list_uploads(bucket: oss2.Bucket, prefix: str) -> dict[str, list[str]]:
         query = partial(
             bucket.list_multipart_uploads, prefix=prefix, key_marker=key, upload_id_marker=upload
         )
-        page = ask(bucket, f"list uploads of {object_url(bucket, prefix)}", query)
+        page = call_oss(bucket, f"list uploads of {object_url(bucket, prefix)}", query)
         for entry in page.upload_list:
             found.setdefault(entry.key, []).append(entry.upload_id)
         if not page.is_truncated:
@@ -169,7 +169,7 @@ def abort_upload(bucket: oss2.Bucket, key: str, upload_id: str) -> None:
     """Abort an unfinished upload, if it still exists."""
     what = f"abort an upload of {object_url(bucket, key)}"
     with suppress(NotFound):
-        ask(bucket, what, partial(bucket.abort_multipart_upload, key, upload_id))
+        call_oss(bucket, what, partial(bucket.abort_multipart_upload, key, upload_id))
 
 
 def abort_uploads(bucket: oss2.Bucket, prefix: str) -> int:
@@ -192,7 +192,7 @@ def delete_keys(bucket: oss2.Bucket, keys: list[str]) -> None:
     """
     for start in range(0, len(keys), _SLICE):
         wanted = keys[start : start + _SLICE]
-        answer = ask(
+        answer = call_oss(
             bucket, f"delete {len(wanted)} objects", partial(bucket.batch_delete_objects, wanted)
         )
         gone = set(answer.deleted_keys)

@@ -1,4 +1,4 @@
-"""What does an error of OSS mean? From its codes to our errors, and which requests are repeated."""
+"""How is OSS called, and what does its error mean? Retries, and its codes as our errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _FIXES = {
 }
 
 
-def ask(
+def call_oss(
     bucket: oss2.Bucket,
     what: str,
     action: Callable[[], Result],
@@ -59,19 +59,19 @@ def ask(
         raise no_answer(what, bucket.endpoint, error) from error
 
 
-def ask_if_exists(
+def get_if_exists(
     bucket: oss2.Bucket,
     what: str,
     action: Callable[[], Result],
     policy: RetryPolicy | None = None,
 ) -> Result | None:
-    """Send a request for an object as ``ask`` does; None if the object does not exist.
+    """Send a request for an object as ``call_oss`` does; None if the object does not exist.
 
     Raises:
         NotFound: the bucket does not exist.
     """
     try:
-        return ask(bucket, what, action, policy)
+        return call_oss(bucket, what, action, policy)
     except NotFound as error:
         if error.context.get("code") == "NoSuchBucket":
             raise

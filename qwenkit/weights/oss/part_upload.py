@@ -62,7 +62,7 @@ class PartUpload:
             # The finished object's metadata is fixed here.
             labels = target.headers(target.file.sha256)
             begin = partial(context.bucket.init_multipart_upload, target.key, headers=labels)
-            fresh.upload_id = target.ask(target.url, begin).upload_id
+            fresh.upload_id = target.call(target.url, begin).upload_id
             found = fresh, {}
         context.checkpoints.save(target.key, found[0])
         return found
@@ -140,7 +140,7 @@ class PartUpload:
             return answer
 
         try:
-            answer = target.ask(f"complete {target.url}", complete)
+            answer = target.call(f"complete {target.url}", complete)
         except NotFound as error:
             if error.context.get("code") != "NoSuchUpload":
                 raise

@@ -11,7 +11,7 @@ import oss2
 from qwenkit.errors import NotFound, TransferError
 from qwenkit.weights.checkpoint import Checkpoint
 from qwenkit.weights.oss.bucket import abort_upload, object_url
-from qwenkit.weights.oss.errors import ask
+from qwenkit.weights.oss.errors import call_oss
 from qwenkit.weights.parts import MAX_PARTS, Part, PartLayout
 
 
@@ -59,7 +59,7 @@ def list_parts(bucket: oss2.Bucket, key: str, upload_id: str) -> dict[int, Part]
     while True:
         query = partial(_part_page, bucket, key, upload_id, marker)
         try:
-            page = ask(bucket, f"list parts of {object_url(bucket, key)}", query)
+            page = call_oss(bucket, f"list parts of {object_url(bucket, key)}", query)
         except NotFound:
             return None
         for node in page.findall("Part"):

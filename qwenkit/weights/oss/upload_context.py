@@ -17,7 +17,7 @@ from qwenkit.weights.hub.listing import Repository, SourceFile
 from qwenkit.weights.hub.source_stream import SourceStream
 from qwenkit.weights.manifest import META_CRC64, META_RUN, META_SHA256, StoredFile
 from qwenkit.weights.oss.bucket import StoredObject, object_url
-from qwenkit.weights.oss.errors import ask, ask_if_exists, check_crc
+from qwenkit.weights.oss.errors import call_oss, check_crc, get_if_exists
 from qwenkit.weights.parts import SMALL, Buffers, SlicedBody
 from qwenkit.weights.progress import Meter
 from qwenkit.weights.retry import RetryPolicy, Stop
@@ -72,15 +72,15 @@ class TargetObject:
         self.key = f"{context.prefix}/{file.path}"
         self.url = object_url(context.bucket, self.key)
 
-    def ask(self, what: str, action: Callable[[], Any]) -> Any:
+    def call(self, what: str, action: Callable[[], Any]) -> Any:
         """Send a request with this upload's retries."""
-        return ask(self.context.bucket, what, action, self.context.policy)
+        return call_oss(self.context.bucket, what, action, self.context.policy)
 
     def head(self) -> Any | None:
         """Return the server's answer to HEAD, None if the object does not exist."""
         bucket = self.context.bucket
         get = partial(bucket.head_object, self.key)
-        return ask_if_exists(bucket, self.url, get, self.context.policy)
+        return get_if_exists(bucket, self.url, get, self.context.policy)
 
     def headers(self, sha256: str, crc: int | None = None) -> dict[str, str]:
         """Return the metadata that marks the object as ours, with the hashes known so far."""
@@ -114,7 +114,7 @@ class TargetObject:
                 raise
             return answer
 
-        return self.ask(what, attempt)
+        return self.call(what, attempt)
 
     def hashed(self, sha256: str) -> SourceFile:
         """Return the file with the hash of the bytes that were read.
