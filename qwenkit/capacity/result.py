@@ -17,10 +17,7 @@ from qwenkit.errors import InvalidValue
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One decision of the autoscaler, and the reconciler's last step after it.
-
-    ``ready`` and ``starting`` are the pods at that moment, ``replicas`` the Deployment's.
-    """
+    """One decision of the autoscaler, the reconciler's last step after it, and the pods then."""
 
     t: float
     decision: Decision
