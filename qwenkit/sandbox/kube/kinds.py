@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,8 +138,8 @@ _TABLE = (
 class Kinds:
     """All kinds, by unique name and by path."""
 
-    def __init__(self, kinds: Iterable[ResourceKind] = _TABLE) -> None:
-        self._by_name = {kind.name: kind for kind in kinds}
+    def __init__(self) -> None:
+        self._by_name = {kind.name: kind for kind in _TABLE}
         self._by_path = {
             (kind.group, kind.version, kind.plural): kind for kind in self._by_name.values()
         }

@@ -38,30 +38,17 @@ _DRY = ("All",)
 _WATCH_SECONDS = 3600.0
 
 
-def _admit_all(
-    operation: str, kind: str, obj: Object, old: Object | None, dry_run: bool, user: str
-) -> Object:
-    return obj
-
-
 class KubeApi:
     """The API server.
 
     Args:
         store: the cluster's objects.
         token: the bearer token of the one user, ``admin``.
-        admit: the admission webhooks, see ``write_requests.Admit``; the default admits everything.
+        admit: the admission webhooks, see ``write_requests.Admit``.
         logs: where ``kubectl logs`` reads, see ``pod_logs.LogSource``.
     """
 
-    def __init__(
-        self,
-        store: ObjectStore,
-        *,
-        token: str,
-        admit: Admit = _admit_all,
-        logs: LogSource | None = None,
-    ) -> None:
+    def __init__(self, store: ObjectStore, *, token: str, admit: Admit, logs: LogSource) -> None:
         self._store, self._token, self._logs = store, token, logs
         self._writer = Writer(store, admit)
         self._discovery = Discovery(store.kinds)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from qwenkit.sandbox.kube.kinds import Kinds, ResourceKind
+from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import Object
 from qwenkit.sandbox.kube.store import ObjectStore
+
+_CRD = "CustomResourceDefinition"
 
 
 def ensure_definitions(store: ObjectStore) -> None:
     """Create the definitions that are not in the store."""
-    for obj in definitions(store.kinds):
-        if store.find("CustomResourceDefinition", None, obj["metadata"]["name"]) is None:
-            store.create("CustomResourceDefinition", obj)
-
-
-def definitions(kinds: Kinds) -> list[Object]:
-    """Return one definition for each custom kind, without its schema."""
-    return [_definition(kind) for kind in kinds if kind.custom]
+    for kind in store.kinds:
+        if kind.custom and store.find(_CRD, None, kind.resource) is None:
+            store.create(_CRD, _definition(kind))
 
 
 def _definition(kind: ResourceKind) -> Object:
