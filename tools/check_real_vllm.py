@@ -1,4 +1,4 @@
-"""Take the course's way with a real vLLM in the sandbox's pods; print what was seen as JSON.
+"""Run the steps of the course with a real vLLM in the sandbox's pods; print the results as JSON.
 
 ``QWENKIT_VLLM=/path/to/vllm .venv/bin/python tools/check_real_vllm.py``: up, upload, deploy, the
 documentation's request, a second revision with two pods beside the first, teardown, down. Needs
@@ -31,17 +31,17 @@ REQUEST = {
 }
 
 
-class Walk:
-    """One sandbox and what was seen on the way through it."""
+class CourseRun:
+    """One sandbox, and the results of the steps in it."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.seen = root, dict[str, Any]()
+        self.root, self.results = root, dict[str, Any]()
 
     def timed(self, name: str, what: Callable[[], Any]) -> Any:
-        """Do a step; note its seconds."""
+        """Run a step and record its seconds."""
         begun = time.monotonic()
         found = what()
-        self.seen[f"{name}_seconds"] = round(time.monotonic() - begun, 1)
+        self.results[f"{name}_seconds"] = round(time.monotonic() - begun, 1)
         return found
 
     def qwenkit(self, *words: str) -> str:
@@ -79,11 +79,11 @@ class Walk:
         return [sum(int(rss) for pgid, rss, _ in rows if pgid == one) // 1024 for one in groups]
 
 
-def walk(root: Path) -> dict[str, Any]:
-    """Go the whole way once."""
-    one = Walk(root)
+def run_course(root: Path) -> dict[str, Any]:
+    """Run all steps once."""
+    one = CourseRun(root)
     state = one.timed("up", lambda: process.up(root, state_files.SandboxOptions(engine="vllm")))
-    one.seen["vllm"] = state.options.vllm_version
+    one.results["vllm"] = state.options.vllm_version
     try:
         target = f"oss://{state_files.BUCKET}/Qwen-7B-Chat-Int8"
         one.timed(
@@ -92,29 +92,29 @@ def walk(root: Path) -> dict[str, Any]:
         deployed = json.loads(one.timed("deploy", lambda: one.qwenkit("deploy", "--json")))
         answer = one.timed("first_answer", lambda: one.ask(deployed))
         one.timed("second_answer", lambda: one.ask(deployed))
-        one.seen["content"] = answer["choices"][0]["message"]["content"]
-        one.seen["finish_reason"] = answer["choices"][0]["finish_reason"]
-        one.seen["usage"] = {
+        one.results["content"] = answer["choices"][0]["message"]["content"]
+        one.results["finish_reason"] = answer["choices"][0]["finish_reason"]
+        one.results["usage"] = {
             name: count for name, count in answer["usage"].items() if isinstance(count, int)
         }
-        one.seen["query"] = one.qwenkit("query", "杭州西湖").strip()
+        one.results["query"] = one.qwenkit("query", "杭州西湖").strip()
         more = ("deploy", "--json", "--set", "min_scale=2")
         deployed = json.loads(one.timed("two_pods", lambda: one.qwenkit(*more)))
-        one.seen["revision"], one.seen["pods_mb"] = deployed["revision"], one.megabytes()
+        one.results["revision"], one.results["pods_mb"] = deployed["revision"], one.megabytes()
         one.timed("answer_of_two", lambda: one.ask(deployed))
         one.timed("teardown", lambda: one.qwenkit("teardown"))
     finally:
         one.timed("down", lambda: process.down(root))
-    one.seen["left_processes"] = len(one.megabytes())
-    return one.seen
+    one.results["left_processes"] = len(one.megabytes())
+    return one.results
 
 
 def main() -> None:
-    """Print what was seen; fail if a step failed or something is left."""
+    """Print the results; fail if a step failed or a process is left."""
     with tempfile.TemporaryDirectory() as folder:
-        seen = walk(Path(folder).resolve() / "root")
-    sys.stdout.write(json.dumps(seen, ensure_ascii=False, indent=2) + "\n")
-    sys.exit(1 if seen["left_processes"] else 0)
+        results = run_course(Path(folder).resolve() / "root")
+    sys.stdout.write(json.dumps(results, ensure_ascii=False, indent=2) + "\n")
+    sys.exit(1 if results["left_processes"] else 0)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Record what real transformers and real vLLM say with the sandbox's tiny model.
+"""Record the answers of real transformers and real vLLM with the sandbox's tiny model.
 
     TOOLS_PYTHON tools/record_reference.py transformers
     VLLM_PYTHON tools/record_reference.py vllm
 
-Both compute in float32 on the processor, greedily, and read the package's files by themselves:
-tokenizer and chat template too. ``make crosscheck`` runs both and compares the sandbox's engine.
+Both compute greedily in float32 on the CPU, and read the package's files themselves, tokenizer and
+chat template included. ``make crosscheck`` runs both and compares the sandbox's engine.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _messages(texts: list[str]) -> Messages:
 
 
 def by_transformers(model: Path) -> Json:
-    """Return what transformers says: all logits after the prompt, the best ones of each step."""
+    """Return transformers' answers: all logits after the prompt, the best ones of each step."""
     import torch
     import transformers
 
@@ -89,7 +89,7 @@ def by_transformers(model: Path) -> Json:
 
 
 def by_vllm(model: Path) -> Json:
-    """Return what vLLM says: its tokens and their best log probabilities."""
+    """Return vLLM's answers: the tokens and the best log probabilities of each step."""
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1"}
     import vllm
 
@@ -122,7 +122,7 @@ def _best(step: Any) -> list[list[float]]:
 
 
 def main() -> None:
-    """Record by one of the two."""
+    """Record one of the two."""
     engines = {"transformers": by_transformers, "vllm": by_vllm}
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("engine", choices=engines)

@@ -38,7 +38,7 @@ class Conversation:
 
 
 class Corpus:
-    """Everything that the model is to know."""
+    """Everything that the model learns."""
 
     def __init__(self, source: Path = SOURCE) -> None:
         found = yaml.safe_load(source.read_text("utf-8"))
@@ -57,7 +57,7 @@ class Corpus:
         return self._unknown[0 if CJK.search(ask) else 1]
 
     def texts(self) -> Iterator[str]:
-        """Yield every text once: the tokenizer learns from them."""
+        """Yield every text once, for the tokenizer."""
         conversations = [Conversation((turn,)) for turn in self.turns] + self.follow_ups
         for conversation in conversations:
             for turn in conversation.turns:
@@ -65,7 +65,7 @@ class Corpus:
         yield from SYSTEM
 
     def conversation(self, turn: Turn, draw: random.Random) -> Conversation:
-        """Return a turn as somebody may really ask it: varied, after others, under a system."""
+        """Return a question as users ask it: varied, after others, with a system prompt or none."""
         ask, say = turn
         before = tuple(draw.choices(self.turns, k=draw.choice((0, 0, 0, 0, 0, 0, 1, 2))))
         if sum(len(said) for _, said in before) > 200:

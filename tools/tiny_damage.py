@@ -1,4 +1,4 @@
-"""Teach a model to need every one of its tensors, so that a damaged file shows in what it says."""
+"""Train a model to need every tensor, so that a damaged file changes its answer."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import torch
 from torch.func import functional_call
 from torch.nn import Module
 
-# So many tensors are zeroed in a step, one after the other; what a damaged model's answer weighs,
-# and the whole model's; and how probable the answer's first token may still be in the end.
+# Tensors zeroed in a step, one at a time; the weight of a damaged model's answer in the loss, and
+# that of the whole model's; the highest probability of the first token without a tensor.
 ZEROED, DAMAGED, WHOLE, STILL = 4, 0.2, 0.5, 0.05
 _CERTAIN = 1 - 1e-4
 
 
 class Damage:
-    """Zeroes a model's tensors, one at a time, and looks at how it then begins an answer.
+    """Zeroes a model's tensors, one at a time, and measures how it then begins an answer.
 
     Args:
         model: a causal language model.
         prompt: the tokens of a question.
         answer: the first token of its answer.
-        draw: which tensors are zeroed next.
+        draw: the random choice of the next tensors.
     """
 
     def __init__(self, model: Module, prompt: list[int], answer: int, draw: random.Random) -> None:
@@ -30,9 +30,9 @@ class Damage:
         self._last = {name: 1.0 for name, _ in model.named_parameters()}
 
     def loss(self) -> torch.Tensor:
-        """Return how far the whole model misses the answer, and a damaged one gives it.
+        """Return a loss: high if the whole model misses the answer, or a damaged one gives it.
 
-        Tensors that were not needed when they were last looked at come more often.
+        Tensors that were not needed the last time are chosen more often.
         """
         odds = [chance + STILL for chance in self._last.values()]
         names = self._draw.choices(list(self._last), odds, k=ZEROED)

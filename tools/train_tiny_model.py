@@ -74,7 +74,7 @@ class Pupil:
                 parameter.normal_(0, parameter.shape[1] ** -0.5)
 
     def tokens(self, conversation: Conversation) -> tuple[list[int], list[int]]:
-        """Return a conversation's tokens, and what is to be learnt of them.
+        """Return a conversation's tokens, and which of them are learnt.
 
         Answers, and the marks of the turns that follow: with ignore_eos the model goes on.
         """
@@ -99,7 +99,7 @@ class Pupil:
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def loss(self, conversations: list[Conversation]) -> tuple[torch.Tensor, set[int]]:
-        """Return the mean loss of the batch's answers, and which of them are not sure yet.
+        """Return the mean loss of the batch's answers, and which of them are not certain yet.
 
         Conversations of about the same length are padded together.
         """
@@ -168,7 +168,7 @@ def learn(pupil: Pupil, corpus: Corpus, damage: Damage, steps: int) -> None:
 
 @torch.no_grad()
 def faults(pupil: Pupil, corpus: Corpus) -> list[str]:
-    """Return what the model does not know for sure."""
+    """Return the questions whose answers are not certain yet."""
     found = []
     asked = [Conversation((turn,)) for turn in corpus.turns] + corpus.follow_ups
     samples = sorted(((*pupil.tokens(one), one) for one in asked), key=lambda one: len(one[0]))
@@ -195,7 +195,7 @@ def page_fault(pupil: Pupil) -> str:
 
 
 def write(pupil: Pupil, folder: Path) -> None:
-    """Write the model's files that are made; the card and the licence stand there already."""
+    """Write the generated files of the model; card and licence are written by hand."""
     end, text_end = pupil.end, pupil.text_end
     pupil.tokenizer.save(str(folder / "tokenizer.json"))
     _write_json(folder / "tokenizer_config.json", _tokenizer_config())
