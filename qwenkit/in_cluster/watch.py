@@ -118,21 +118,16 @@ class JobWatch:
         return _JobState(job, tuple(sorted(pods, key=_age_order)))
 
     def _failed(self, seen: _JobState) -> QwenkitError | None:
-        ended = condition(seen.job, "Failed")
-        pod = seen.newest
+        ended, pod = condition(seen.job, "Failed"), seen.newest
+        text, code = "", None
         if pod is not None and pod["status"].get("phase") == "Failed":
-            text = self._log(pod)
+            text, code = self._log(pod), _exit_code(pod)
             error = read_error(text)
             if error is not None and (ended or isinstance(error, _PERMANENT)):
                 return error
-            code = _exit_code(pod)
-            if ended or code in _CANNOT_RUN:
-                return self._why(ended, code, text)
-        elif ended:
-            return self._why(ended, None, "")
-        elif not self._started and (pod is None or not _runs(pod)):
+        elif not (ended or self._started or (pod is not None and _runs(pod))):
             return self._not_started(seen)
-        return None
+        return self._why(ended, code, text) if ended or code in _CANNOT_RUN else None
 
     def _why(self, ended: Obj, code: int | None, text: str) -> NotReady:
         reasons = [f"{ended.get('reason')}: {ended.get('message')}"] if ended else []

@@ -143,17 +143,12 @@ def _tensor_problems(
     for file in chosen:
         if file.path.endswith(_INDEX) and file.size <= _INDEX_LIMIT:
             text = _range(bucket, f"{prefix}/{file.path}", 0, file.size)
-            problems += _index_problems(file.path, text, sizes, tensors)
-    return problems
-
-
-def _index_problems(
-    path: str, text: bytes, sizes: Mapping[str, int], tensors: Mapping[str, frozenset[str]]
-) -> list[FileProblem]:
-    shards, problems = _shards(path, text, sizes)
-    for shard, names in shards.items():
-        if shard in tensors and (lost := sorted(names - tensors[shard])):
-            problems.append(FileProblem(shard, f"lacks {lost[0]}, which {path} places in it"))
+            shards, missing = _shards(file.path, text, sizes)
+            problems += missing
+            for shard, names in shards.items():
+                if shard in tensors and (lost := sorted(names - tensors[shard])):
+                    message = f"lacks {lost[0]}, which {file.path} places in it"
+                    problems.append(FileProblem(shard, message))
     return problems
 
 

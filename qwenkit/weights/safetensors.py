@@ -38,7 +38,8 @@ def read_header(size: int, fetch: Callable[[int, int], bytes]) -> frozenset[str]
         raise HeaderError("is no safetensors file: its first 8 bytes are no header length")
     try:
         header = json.loads(fetch(8, length))
-        tensors = {str(name): _place(entry) for name, entry in header.items() if _tensor(name)}
+        header.pop("__metadata__", None)
+        tensors = {str(name): _place(entry) for name, entry in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise HeaderError(f"has a broken safetensors header: {error}") from error
     end = 0
@@ -49,10 +50,6 @@ def read_header(size: int, fetch: Callable[[int, int], bytes]) -> frozenset[str]
     if end != size - 8 - length:
         raise HeaderError(f"holds {size - 8 - length} bytes of tensors instead of {end}")
     return frozenset(tensors)
-
-
-def _tensor(name: str) -> bool:
-    return name != "__metadata__"
 
 
 def _place(entry: dict[str, Any]) -> tuple[int, int]:

@@ -9,9 +9,8 @@ Only a file of more than 10,000 parts gets larger parts. Files of up to a MiB ta
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
 from functools import partial
@@ -138,11 +137,12 @@ class _Upload:
             listing = self._with_revision(listing)
             prefix.check(listing, replace=self.replace)
         checkpoints = Checkpoints(state_dir, _address(self.bucket, self.name))
-        with checkpoints.exclusive():
+        meter = Meter(len(listing.files), listing.size)
+        senders = ThreadPoolExecutor(self.options.workers, "qwenkit-send")
+        with checkpoints.exclusive(), senders:
             prefix.open(listing)
-            meter = Meter(len(listing.files), listing.size)
-            with self._context(prefix, checkpoints, meter) as context:
-                done = self._each(lambda file: ObjectUpload(context, file).run(), listing, meter)
+            context = self._context(prefix, checkpoints, senders, meter)
+            done = self._each(lambda file: ObjectUpload(context, file).run(), listing, meter)
             files = tuple(one.stored for one in done)
             revision = listing.revision or content_revision(map(StoredFile.as_listed, files))
             manifest = Manifest(listing.source, revision, self.label, files, self.selection)
@@ -172,29 +172,27 @@ class _Upload:
             sha256, _ = digest(stream, file.size, buffer, partial(meter.send, what))
         return changed(file, sha256=sha256)
 
-    @contextmanager
     def _context(
-        self, prefix: Prefix, checkpoints: Checkpoints, meter: Meter
-    ) -> Iterator[UploadContext]:
+        self, prefix: Prefix, checkpoints: Checkpoints, senders: ThreadPoolExecutor, meter: Meter
+    ) -> UploadContext:
         options, folder = self.options, f"{prefix.name}/"
         previous = prefix.previous.files if prefix.previous else ()
-        with ThreadPoolExecutor(options.workers, "qwenkit-send") as senders:
-            yield UploadContext(
-                bucket=self.bucket,
-                repository=self.repository,
-                prefix=prefix.name,
-                run=self.label,
-                replace=self.replace,
-                part_size=options.part_size,
-                policy=changed(options.retries, stop=self.stop, on_retry=meter.retry),
-                meter=meter,
-                buffers=Buffers(options.workers + options.files_at_once),
-                senders=senders,
-                checkpoints=checkpoints,
-                present={found.key: found for found in list_objects(self.bucket, folder)},
-                uploads=list_uploads(self.bucket, folder),
-                ours={f"{folder}{file.path}": file for file in previous},
-            )
+        return UploadContext(
+            bucket=self.bucket,
+            repository=self.repository,
+            prefix=prefix.name,
+            run=self.label,
+            replace=self.replace,
+            part_size=options.part_size,
+            policy=changed(options.retries, stop=self.stop, on_retry=meter.retry),
+            meter=meter,
+            buffers=Buffers(options.workers + options.files_at_once),
+            senders=senders,
+            checkpoints=checkpoints,
+            present={found.key: found for found in list_objects(self.bucket, folder)},
+            uploads=list_uploads(self.bucket, folder),
+            ours={f"{folder}{file.path}": file for file in previous},
+        )
 
     def _each(
         self, work: Callable[[SourceFile], Result], listing: Listing, meter: Meter

@@ -54,25 +54,17 @@ def list_parts(bucket: oss2.Bucket, key: str, upload_id: str) -> dict[int, Part]
     oss2 drops the CRC that the server states, so the answer is parsed here. A part without a
     CRC gets -1, which is the CRC of no data.
     """
-    found: dict[int, Part] = {}
+    found: list[Part] = []
     marker = ""
     while True:
         query = partial(_part_page, bucket, key, upload_id, marker)
         try:
-            page = call_oss(bucket, f"list parts of {object_url(bucket, key)}", query)
+            parts, marker = call_oss(bucket, f"list parts of {object_url(bucket, key)}", query)
         except NotFound:
             return None
-        for node in page.findall("Part"):
-            part = Part(
-                int(_text(node, "PartNumber")),
-                _text(node, "ETag").strip('"'),
-                int(node.findtext("HashCrc64ecma") or -1),
-                int(_text(node, "Size")),
-            )
-            found[part.number] = part
-        if page.findtext("IsTruncated") != "true":
-            return found
-        marker = _text(page, "NextPartNumberMarker")
+        found += parts
+        if not marker:
+            return {part.number: part for part in found}
 
 
 def _resumable(
@@ -108,19 +100,25 @@ def _reconciled(listed: Part, recorded: Part | None) -> Part:
     return recorded if same else listed
 
 
-def _part_page(bucket: oss2.Bucket, key: str, upload_id: str, marker: str) -> ElementTree.Element:
+def _part_page(
+    bucket: oss2.Bucket, key: str, upload_id: str, marker: str
+) -> tuple[list[Part], str]:
+    """Return the parts after ``marker``, and the marker of the next page, empty on the last."""
     query = {"uploadId": upload_id, "part-number-marker": marker, "max-parts": "1000"}
     answer = bucket._do("GET", bucket.bucket_name, key, params=query)
     try:
-        return ElementTree.fromstring(answer.read())
-    except ElementTree.ParseError as error:
-        raise TransferError(
-            f"list parts of {object_url(bucket, key)}: not XML", str(error)
-        ) from error
-
-
-def _text(node: ElementTree.Element, tag: str) -> str:
-    text = node.findtext(tag)
-    if text is None:
-        raise TransferError(f"the server's list of parts lacks {tag}")
-    return text
+        page = ElementTree.fromstring(answer.read())
+        parts = [
+            Part(
+                int(node.findtext("PartNumber", "")),
+                node.findtext("ETag", "").strip('"'),
+                int(node.findtext("HashCrc64ecma") or -1),
+                int(node.findtext("Size", "")),
+            )
+            for node in page.findall("Part")
+        ]
+    except (ElementTree.ParseError, ValueError) as error:
+        url = object_url(bucket, key)
+        raise TransferError(f"list parts of {url}: the answer is damaged", str(error)) from error
+    more = page.findtext("IsTruncated") == "true"
+    return parts, page.findtext("NextPartNumberMarker", "") if more else ""
