@@ -151,7 +151,7 @@ def clear(root: Root = state_files.DEFAULT_ROOT, as_json: Json = False) -> None:
 
 
 def _inject(root: Path, as_json: bool, **order: Any) -> None:
-    fault = call(root.absolute(), "POST", parse(order).to_dict())
+    fault = call(root.absolute(), "POST", parse(order).model_dump())
     text = f"{_line(fault)}\n  you will see: {fault['sees']}"
     emit(fault if as_json else text, as_json=as_json)
 

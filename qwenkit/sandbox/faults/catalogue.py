@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qwenkit.errors import InvalidValue
 
 MODEL_FOLDER = "Qwen-7B-Chat-Int8"
+_LIST = "qwenkit sandbox fault list"
+_MOST = 1_000_000
+# Options whose default is that of the kind.
+_WITH_DEFAULTS = ("on", "seconds", "for_s")
 
 
 @dataclass(frozen=True)
@@ -157,18 +163,19 @@ FAULTS: Mapping[str, Mapping[str, FaultKind]] = {
 }
 
 
-@dataclass(frozen=True)
-class FaultSpec:
+class FaultSpec(BaseModel):
     """A fault to inject. ``times`` and ``for_s`` are bounds: the first one reached ends it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     where: str
     what: str
     on: str = ""
-    times: int = 0
+    times: int = Field(0, ge=0, le=_MOST)
     """0: once, or without a bound if ``for_s`` is given."""
-    for_s: float = 0
-    seconds: float = 0
-    count: int = 1
+    for_s: float = Field(0, ge=0, le=_MOST)
+    seconds: float = Field(0, ge=0, le=_MOST)
+    count: int = Field(1, ge=0, le=_MOST)
     name: str = ""
     namespace: str = "default"
     prefix: str = MODEL_FOLDER
@@ -185,10 +192,6 @@ class FaultSpec:
             return 1, math.inf
         return self.times or (math.inf if self.for_s else 1), self.for_s or math.inf
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as ``parse`` reads them."""
-        return asdict(self)
-
 
 def parse(raw: Mapping[str, Any]) -> FaultSpec:
     """Return a valid fault with the defaults of its kind.
@@ -196,8 +199,12 @@ def parse(raw: Mapping[str, Any]) -> FaultSpec:
     Raises:
         InvalidValue: a field is unknown, missing or out of range.
     """
-    _types(raw)
-    spec = FaultSpec(**raw)
+    try:
+        spec = FaultSpec.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise InvalidValue(name, first["input"], first["msg"], _LIST) from error
     kind = FAULTS.get(spec.where, {}).get(spec.what)
     if kind is None:
         known = FAULTS.get(spec.where, FAULTS)
@@ -211,30 +218,5 @@ def parse(raw: Mapping[str, Any]) -> FaultSpec:
     if spec.times and kind.for_s:
         rule = f"{spec.where} {spec.what} is a state that lasts, not an event to count"
         raise InvalidValue("times", spec.times, rule, "--for sets how long it stays")
-    return replace(
-        spec,
-        on=spec.on or kind.on,
-        seconds=spec.seconds or kind.seconds,
-        for_s=spec.for_s or kind.for_s,
-    )
-
-
-_LIST = "qwenkit sandbox fault list"
-_MOST = 1e6
-
-
-def _types(raw: Mapping[str, Any]) -> None:
-    wanted = {field.name: field.type for field in fields(FaultSpec)}
-    for name, value in raw.items():
-        if name not in wanted:
-            raise InvalidValue(name, value, "a fault has no such field", _LIST)
-        if wanted[name] == "str":
-            if not isinstance(value, str):
-                raise InvalidValue(name, value, "must be a text")
-        elif isinstance(value, bool) or not isinstance(value, int | float):
-            raise InvalidValue(name, value, "must be a number")
-        elif not 0 <= value <= _MOST or (wanted[name] == "int" and value != int(value)):
-            raise InvalidValue(name, value, f"must lie between 0 and {_MOST:.0f}")
-    for name in ("where", "what"):
-        if name not in raw:
-            raise InvalidValue(name, None, "a fault needs it", _LIST)
+    defaults = {name: getattr(spec, name) or getattr(kind, name) for name in _WITH_DEFAULTS}
+    return spec.model_copy(update=defaults)

@@ -36,7 +36,7 @@ class InjectedFault:
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values: the spec, its hits so far, and what is left."""
         left_s = self.budget.ends - time.monotonic()
-        return self.spec.to_dict() | {
+        return self.spec.model_dump() | {
             "sees": self.spec.kind.sees,
             "met": self.target,
             "hits": self.budget.hits,

@@ -76,7 +76,7 @@ def bucket(root: Path) -> Iterator[oss2.Bucket]:
 
 def order(root: Path, where: str, what: str, **more: Any) -> dict[str, Any]:
     taken: dict[str, Any] = call(
-        root, "POST", parse({"where": where, "what": what} | more).to_dict()
+        root, "POST", parse({"where": where, "what": what} | more).model_dump()
     )
     return taken
 
@@ -98,7 +98,7 @@ def until_now(condition: Callable[[], object]) -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from([*FaultSpec.__dataclass_fields__, "other"]),
+        st.sampled_from([*FaultSpec.model_fields, "other"]),
         st.none() | st.integers() | st.floats() | st.text() | st.sampled_from([*FAULTS, "lost"]),
     )
 )

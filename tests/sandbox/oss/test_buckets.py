@@ -23,12 +23,6 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def bucket(url: str) -> Iterator[oss2.Bucket]:
-    with client(url) as bucket:
-        yield bucket
-
-
 def test_life_of_a_bucket(tmp_path: Path) -> None:
     with serving(tmp_path) as url, client(url, bucket_name="other") as other:
         with pytest.raises(oss2.exceptions.OssError) as caught:

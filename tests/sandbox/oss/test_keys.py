@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import oss2
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from oss_world import BUCKET, client, oss, presigned, raw, serving
+from oss_world import BUCKET, oss, presigned, raw
 
 # Pieces that have gone wrong somewhere: dots, slashes, escapes, long names, both normal forms.
 PLAIN = "a b / // . .. ../ %2F %2e % + & < ? # : ~ .qwenkit"
@@ -29,17 +28,6 @@ QUICK = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("around") / "oss"
-
-
-@pytest.fixture(scope="module")
-def bucket(root: Path) -> Iterator[oss2.Bucket]:
-    with serving(root) as url, client(url) as bucket:
-        yield bucket
 
 
 def listed(bucket: oss2.Bucket) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import random
 import socket
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,28 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oss2.models import PartInfo
-from oss_world import BUCKET, client, oss, presigned, raw, serving
+from oss_world import BUCKET, client, oss, presigned, raw
 
 CRC = anycrc.Model("CRC64-XZ")
 MIN = 100 * 1024
 A, B, C = (random.Random(seed).randbytes(MIN + seed) for seed in (1, 2, 3))
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("oss")
-
-
-@pytest.fixture(scope="module")
-def url(root: Path) -> Iterator[str]:
-    with serving(root) as url:
-        yield url
-
-
-@pytest.fixture
-def bucket(url: str) -> Iterator[oss2.Bucket]:
-    with client(url) as bucket:
-        yield bucket
 
 
 def start(bucket: oss2.Bucket, key: str, **headers: str) -> str:

@@ -10,7 +10,6 @@ import os
 import random
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,24 +17,12 @@ import anycrc
 import oss2
 import pytest
 import requests
-from oss_world import BUCKET, client, oss, presigned, raw, serving
+from oss_world import BUCKET, client, oss, presigned, raw
 
 from qwenkit.sandbox.oss.objects import requested_range
 
 CRC = anycrc.Model("CRC64-XZ")
 SOME = bytes(range(250)) * 4
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("oss")) as url:
-        yield url
-
-
-@pytest.fixture
-def bucket(url: str) -> Iterator[oss2.Bucket]:
-    with client(url) as bucket:
-        yield bucket
 
 
 @pytest.mark.parametrize("auth", ["V1", "V4"])
