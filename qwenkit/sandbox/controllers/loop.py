@@ -89,7 +89,7 @@ class Delays:
     program_gateway: float = 0.2
     collect_garbage: float = 0.02
     finalize_route: float = 0.04
-    """Half way between the second and the fourth generation of what is collected, as recorded."""
+    """As recorded: between the second and the fourth generation of dependents deleted."""
 
 
 @dataclass

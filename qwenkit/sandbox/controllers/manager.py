@@ -25,7 +25,7 @@ from qwenkit.sandbox.controllers.workloads.endpoints import EndpointsController
 from qwenkit.sandbox.controllers.workloads.job import JobController
 from qwenkit.sandbox.controllers.workloads.replica_set import ReplicaSetController
 from qwenkit.sandbox.controllers.workloads.scheduler import Scheduler
-from qwenkit.sandbox.controllers.workloads.volumes import (
+from qwenkit.sandbox.controllers.workloads.volume_binding import (
     ClaimProtection,
     VolumeBinder,
     VolumeProtection,

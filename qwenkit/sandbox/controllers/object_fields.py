@@ -1,4 +1,4 @@
-"""What do controllers read and write of any object: its key, labels, owners, finalizers."""
+"""What do controllers read and write in any object: key, labels, owners, finalizers?"""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def _port(port: object, container: Mapping[str, Any]) -> int:
 async def _accepts(url: str, timeout_s: float) -> bool:
     parts = urlsplit(url)
     try:
-        # Not wait_for: on Python 3.11 it loses a cancellation as the connection completes.
+        # Not wait_for: on Python 3.11 it loses a cancellation at the end of a connection.
         async with asyncio.timeout(timeout_s):
             _, writer = await asyncio.open_connection(parts.hostname, parts.port)
     except (OSError, TimeoutError):

@@ -15,7 +15,7 @@ PREFIX = "autoscaling.knative.dev/"
 
 
 def abridges(seen: list[tuple[str, str]], expected: list[tuple[str, str]]) -> bool:
-    """Tell whether ``seen`` is ``expected`` but for states that were too short to be seen."""
+    """Return whether ``seen`` is ``expected`` but for states that were too short to be seen."""
     rest = iter(expected)
     return all(state in rest for state in seen) and seen[-1] == expected[-1]
 

@@ -49,7 +49,7 @@ class AskedStage(WholeStage):
 
 
 def of_the_lab(line: str) -> bool:
-    """Tell whether a difference is only that the recorded vLLM was a silent stand-in."""
+    """Return whether a difference is only that the recorded vLLM was a silent stand-in."""
     return ".terminated.message added" in line and "vLLM API server" in line
 
 

@@ -14,7 +14,7 @@ from qwenkit.errors import InvalidValue
 from qwenkit.sandbox.controllers.knative import names
 from qwenkit.sandbox.controllers.knative.autoscaler import Autoscaler
 from qwenkit.sandbox.controllers.knative.conditions import READY, TRUE, Conditions
-from qwenkit.sandbox.controllers.knative.configuration import is_ready as is_ready_object
+from qwenkit.sandbox.controllers.knative.configuration import is_ready
 from qwenkit.sandbox.controllers.knative.reconciler import KnativeReconciler, ReconcileError
 from qwenkit.sandbox.controllers.loop import Context
 from qwenkit.sandbox.controllers.object_fields import (
@@ -24,7 +24,7 @@ from qwenkit.sandbox.controllers.object_fields import (
     key_of,
     labels_of,
 )
-from qwenkit.sandbox.controllers.workloads.pods import is_active, is_ready
+from qwenkit.sandbox.controllers.workloads.pods import is_active, is_ready_pod
 from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at, condition
 from qwenkit.sandbox.traffic.counts import Traffic
@@ -171,7 +171,7 @@ class PodAutoscalerController(KnativeReconciler):
     def _ready_pods(self, key: Key) -> int:
         namespace, revision = key
         pods = self.store.list("Pod", namespace, {names.REVISION: revision})
-        return sum(is_active(pod) and is_ready(pod) for pod in pods)
+        return sum(is_active(pod) and is_ready_pod(pod) for pod in pods)
 
     def _apply_scale(self, obj: Object, step: ScalerStep) -> None:
         namespace = obj["metadata"]["namespace"]
@@ -209,7 +209,7 @@ def _service_for(obj: Object, mode: Mode, activators: int) -> Object:
 
 
 def _reflect_service(sks: Object, conditions: Conditions) -> None:
-    if is_ready_object(sks):
+    if is_ready(sks):
         conditions.mark_true(SKS_READY)
     else:
         message = condition(sks, READY).get("message", "")

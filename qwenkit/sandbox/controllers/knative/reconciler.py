@@ -80,7 +80,7 @@ class KnativeReconciler(Controller):
         message: str = "",
         error: str = "",
     ) -> None:
-        """Mark a condition False unless ``obj`` manages the object with its child's name.
+        """Mark a condition False unless ``obj`` manages the object that has its child's name.
 
         Raises:
             ReconcileError: it does not.

@@ -94,7 +94,7 @@ class RevisionController(KnativeReconciler):
         return found
 
     def _corrected(self, found: Object, wanted: Object) -> Object:
-        """Make a Deployment what the revision means now, except its scale and what others added."""
+        """Update a Deployment to the revision's spec; its scale and others' additions stay."""
         digest = wanted["metadata"]["labels"][names.DEPLOYMENT_HASH]
         if labels_of(found).get(names.DEPLOYMENT_HASH) == digest:
             return found
@@ -115,7 +115,7 @@ class RevisionController(KnativeReconciler):
         return self.store.update("Deployment", changed)
 
     def _look_at_pods(self, deployment: Object, conditions: Conditions) -> None:
-        """Mark why no pod serves: the first pod stands for all."""
+        """Mark why no pod serves, by the first pod's status."""
         labels = deployment["spec"]["selector"]["matchLabels"]
         pods = self.store.list("Pod", deployment["metadata"]["namespace"], labels)
         if not pods:
@@ -158,7 +158,7 @@ class RevisionController(KnativeReconciler):
 
 
 def reachability(obj: Object, conditions: Conditions, deployment: Object) -> str:
-    """Return whether requests can reach the revision, as the autoscaler is told."""
+    """Return whether requests can reach the revision, for the autoscaler."""
     broken = FALSE in (conditions.status(RESOURCES), conditions.status(HEALTHY))
     wants_pods = deployment["spec"]["replicas"] > 0
     if broken and wants_pods and not at(deployment, "status", "readyReplicas"):

@@ -21,7 +21,7 @@ from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at, condition, copied, timestamp, utc_now
 
 HASH = "pod-template-hash"
-BUILT_IN = "sandbox.qwenkit.dev/built-in"  # a component that the sandbox is itself has no pods
+BUILT_IN = "sandbox.qwenkit.dev/built-in"  # a component in the sandbox's own process
 _REVISION = "deployment.kubernetes.io/revision"
 _DESIRED = "deployment.kubernetes.io/desired-replicas"
 _MAXIMUM = "deployment.kubernetes.io/max-replicas"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from qwenkit.sandbox.controllers.loop import Controller
 from qwenkit.sandbox.controllers.object_fields import Key, deleting, key_of, labels_of
-from qwenkit.sandbox.controllers.workloads.pods import is_active, is_ready
+from qwenkit.sandbox.controllers.workloads.pods import is_active, is_ready_pod
 from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at
 
@@ -63,8 +63,8 @@ def _subsets(service: Object, pods: list[Object]) -> list[Object]:
     pods = [pod for pod in pods if is_active(pod) and at(pod, "status", "podIP")]
     if not pods:
         return []
-    ready = [_address(pod) for pod in pods if is_ready(pod)]
-    waiting = [_address(pod) for pod in pods if not is_ready(pod)]
+    ready = [_address(pod) for pod in pods if is_ready_pod(pod)]
+    waiting = [_address(pod) for pod in pods if not is_ready_pod(pod)]
     ports = [
         {"name": port.get("name"), "port": port.get("targetPort"), "protocol": port["protocol"]}
         for port in service["spec"].get("ports", [])

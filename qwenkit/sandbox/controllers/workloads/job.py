@@ -20,7 +20,7 @@ from qwenkit.sandbox.controllers.object_fields import (
 from qwenkit.sandbox.controllers.workloads.pods import (
     PodController,
     is_active,
-    is_ready,
+    is_ready_pod,
     terminating,
 )
 from qwenkit.sandbox.kube.objects import Object, at, condition, copied, timestamp, utc_now
@@ -61,7 +61,7 @@ class JobController(PodController):
         if not _ended(status):
             self._advance(job, status, pods)
         active = [pod for pod in self._pods(job) if is_active(pod)]
-        status |= {"active": len(active), "ready": sum(map(is_ready, active))}
+        status |= {"active": len(active), "ready": sum(map(is_ready_pod, active))}
         if not active:
             del status["active"]
         self.write_status(job, status)

@@ -68,7 +68,7 @@ def is_active(pod: Object) -> bool:
     return not deleting(pod) and not finished(pod)
 
 
-def is_ready(pod: Object) -> bool:
+def is_ready_pod(pod: Object) -> bool:
     """Return whether the pod's Ready condition is True."""
     return condition(pod, READY).get("status") == TRUE
 

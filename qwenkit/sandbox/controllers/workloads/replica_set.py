@@ -9,7 +9,7 @@ from qwenkit.sandbox.controllers.workloads.adoption import adopt_and_release, po
 from qwenkit.sandbox.controllers.workloads.pods import (
     PodController,
     is_active,
-    is_ready,
+    is_ready_pod,
     terminating,
 )
 from qwenkit.sandbox.kube.history import WatchEvent
@@ -42,7 +42,7 @@ class ReplicaSetController(PodController):
             for pod in _deleted_first(active)[: max(0, -missing)]:
                 self.delete_pod(replica_set, pod)
         # The pods as they were before: the changes made here bring the next round.
-        ready = sum(map(is_ready, active))
+        ready = sum(map(is_ready_pod, active))
         counts = {
             "fullyLabeledReplicas": len(active),
             "readyReplicas": ready,
@@ -63,7 +63,7 @@ def _deleted_first(pods: list[Object]) -> list[Object]:
 
     def rank(pod: Object) -> tuple[bool, int, bool]:
         phase = phases.get(at(pod, "status", "phase") or "", 1)
-        return bool(at(pod, "spec", "nodeName")), phase, is_ready(pod)
+        return bool(at(pod, "spec", "nodeName")), phase, is_ready_pod(pod)
 
     def created(pod: Object) -> str:
         return str(pod["metadata"]["creationTimestamp"])
