@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from qwenkit.admission.config_maps import ClusterConfigMaps
 from qwenkit.admission.faults import (
     HERE,
     Fault,
+    Faults,
     go_float,
     invalid,
     invalid_key,
@@ -42,7 +43,6 @@ _NETWORKING = {
     )
 }
 Annotations = Mapping[str, str]
-Faults = Iterator[Fault]
 
 
 def template(annotations: Annotations, cluster: ClusterConfigMaps) -> Faults:

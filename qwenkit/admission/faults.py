@@ -6,9 +6,10 @@ Knative's ``apis.FieldError``. The API server's errors are in ``field_errors``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Any
 
 HERE = ""  # the path of a fault at the field itself
 _MAX_INT32 = 2**31 - 1
@@ -22,6 +23,10 @@ class Fault:
     message: str
     paths: tuple[str, ...] = ()
     details: str = ""
+
+
+Faults = Iterator[Fault]
+Object = Mapping[str, Any]  # an object, or a part of one
 
 
 def via(faults: Iterable[Fault], *prefix: str) -> list[Fault]:

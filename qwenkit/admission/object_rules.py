@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from qwenkit.admission import annotations as admission_annotations
 from qwenkit.admission.config_maps import ClusterConfigMaps
 from qwenkit.admission.faults import (
     HERE,
     Fault,
+    Faults,
+    Object,
     disallowed,
     invalid,
     invalid_key,
@@ -23,8 +24,6 @@ from qwenkit.admission.pod.spec import pod_faults
 from qwenkit.admission.schema import names
 from qwenkit.admission.update_rules import update_faults
 
-Object = Mapping[str, Any]
-Faults = Iterator[Fault]
 _OWNED_BY = {"Route": "Service", "Configuration": "Service", "Revision": "Configuration"}
 
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
-
-from qwenkit.admission.faults import Fault, invalid, via
+from qwenkit.admission.faults import Fault, Faults, Object, invalid, via
 from qwenkit.admission.go_diff import changes
 from qwenkit.admission.schema.knative import SPECS
 
-Object = Mapping[str, Any]
-Faults = Iterator[Fault]
 _TEMPLATE = SPECS["Service"].fields["template"]
 _CREATOR, _MODIFIER = "serving.knative.dev/creator", "serving.knative.dev/lastModifier"
 

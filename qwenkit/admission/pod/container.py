@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from qwenkit.admission.config_maps import ClusterConfigMaps
 from qwenkit.admission.faults import (
     HERE,
     Fault,
+    Faults,
+    Object,
     disallowed,
     go_quoted,
     invalid,
@@ -24,8 +26,6 @@ from qwenkit.admission.faults import (
 from qwenkit.admission.pod.security import container_security_faults
 from qwenkit.admission.schema import names
 
-Object = Mapping[str, Any]
-Faults = Iterator[Fault]
 Role = Literal["user", "sidecar", "init"]
 RESERVED_PORTS = (8008, 8012, 8013, 8022, 9090, 9091)
 _RESERVED_ENV = ("PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
-
 from qwenkit.admission.faults import (
     Fault,
+    Faults,
+    Object,
     below,
     invalid,
     missing_one_of,
@@ -17,7 +16,7 @@ from qwenkit.admission.faults import (
 HANDLERS = ("httpGet", "tcpSocket", "exec", "grpc")
 
 
-def readiness_faults(probe: Mapping[str, Any], port_name: str | None) -> Iterator[Fault]:
+def readiness_faults(probe: Object, port_name: str | None) -> Faults:
     """Check a readiness probe; ``periodSeconds: 0`` is Knative's own fast probe."""
     yield from probe_faults(probe, port_name)
     period = probe.get("periodSeconds", 0)
@@ -32,7 +31,7 @@ def readiness_faults(probe: Mapping[str, Any], port_name: str | None) -> Iterato
             yield below(value, 1, name)
 
 
-def probe_faults(probe: Mapping[str, Any], port_name: str | None) -> list[Fault]:
+def probe_faults(probe: Object, port_name: str | None) -> list[Fault]:
     """Check a probe's handler.
 
     Args:
@@ -55,7 +54,7 @@ def probe_faults(probe: Mapping[str, Any], port_name: str | None) -> list[Fault]
     return faults
 
 
-def _port(port: int | str, path: str, port_name: str | None) -> Iterator[Fault]:
+def _port(port: int | str, path: str, port_name: str | None) -> Faults:
     if port_name is None and port in ("", 0):
         yield invalid(port, path, "Probe port must be specified")
     elif port_name is not None and isinstance(port, str) and port not in ("", port_name):

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
-
 from qwenkit.admission.config_maps import ClusterConfigMaps
-from qwenkit.admission.faults import Fault, disallowed, masked, out_of_bounds
+from qwenkit.admission.faults import Faults, Object, disallowed, masked, out_of_bounds
 
-Object = Mapping[str, Any]
-Faults = Iterator[Fault]
 _FEATURE = "kubernetes.podspec-securitycontext"
 _POD = {
     "fsGroup",

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from qwenkit.admission.config_maps import ClusterConfigMaps
-from qwenkit.admission.faults import HERE, Fault, disallowed, invalid, missing, via
+from qwenkit.admission.faults import HERE, Fault, Faults, Object, disallowed, invalid, missing, via
 from qwenkit.admission.pod.container import PodContext, container_faults
 from qwenkit.admission.pod.probes import HANDLERS, probe_faults, readiness_faults
 from qwenkit.admission.pod.security import pod_security_faults
 from qwenkit.admission.pod.volumes import volume_faults
 from qwenkit.admission.schema import names
 
-Object = Mapping[str, Any]
-Faults = Iterator[Fault]
 _BEHIND_A_FLAG = {
     "affinity": "affinity",
     "dnsConfig": "dnsconfig",

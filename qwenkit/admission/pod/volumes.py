@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
-from typing import Any
+from collections.abc import Sequence, Set
 
 from qwenkit.admission.config_maps import ClusterConfigMaps
 from qwenkit.admission.faults import (
     Fault,
+    Faults,
+    Object,
     disallowed,
     invalid,
     missing,
@@ -17,8 +18,6 @@ from qwenkit.admission.faults import (
 )
 from qwenkit.admission.schema import names, quantities
 
-Object = Mapping[str, Any]
-Faults = Iterator[Fault]
 _ALWAYS = ("secret", "configMap", "projected")
 # Source, flag, its name in messages; in Knative's order.
 _BEHIND_A_FLAG = (

@@ -30,6 +30,7 @@ VERSION = {
 # that describes nothing (in protobuf, field 1 is the version) leaves the validation to the server.
 OPENAPI_V2 = b"\x0a\x032.0"
 OPENAPI_V2_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+_PATHS = ("api", "apis", "healthz", "livez", "openapi/v2", "openapi/v3", "readyz", "version")
 _STATUS_VERBS = ["get", "patch", "update"]
 
 
@@ -41,81 +42,55 @@ class Discovery:
 
     def document(self, path: str, address: str = "") -> dict[str, Any] | None:
         """Return the document at a path without leading slash, or None."""
-        parts = path.split("/")
         if not path:
             return {"paths": sorted(self._paths())}
         if path == "api":
             cidr = {"clientCIDR": "0.0.0.0/0", "serverAddress": address}
             return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [cidr]}
+        groups = self._groups()
         if path == "apis":
-            groups = [self._group(name) for name in self._versions() if name]
-            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
-        if path == "api/v1":
-            return self._resources("", "v1")
-        if parts[0] != "apis" or len(parts) > 3 or parts[1] not in self._versions():
-            return None
-        if len(parts) == 2:
-            return {"kind": "APIGroup", "apiVersion": "v1", **self._group(parts[1])}
-        if parts[2] not in self._versions()[parts[1]]:
-            return None
-        return self._resources(parts[1], parts[2])
+            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": list(groups.values())}
+        if path in self._roots():
+            return self._resources(path)
+        group = groups.get(path.removeprefix("apis/"))
+        return {"kind": "APIGroup", "apiVersion": "v1", **group} if group else None
 
     def openapi_index(self) -> dict[str, Any]:
-        """Return where OpenAPI v3 describes each group."""
-        return openapi.index(self._versions())
+        """Return the answer of ``/openapi/v3``: the URL of each group's document."""
+        return {
+            "paths": {root: {"serverRelativeURL": f"/openapi/v3/{root}"} for root in self._roots()}
+        }
 
     @cache  # noqa: B019 - as many entries as groups, and one registry a server
-    def openapi(self, path: str) -> bytes | None:
+    def openapi(self, root: str) -> bytes | None:
         """Return the OpenAPI v3 of a group, e.g. ``apis/apps/v1``, as JSON, or None."""
-        root, _, rest = path.partition("/")
-        group, version = ("", rest) if root == "api" else rest.rpartition("/")[::2]
-        if version not in self._versions().get(group, []):
+        if root not in self._roots():
             return None
-        return openapi.document(self._kinds, group, version, str(VERSION["gitVersion"]))
+        kinds = [kind for kind in self._kinds if kind.root == root]
+        return openapi.document(kinds, root, str(VERSION["gitVersion"]))
 
-    def _paths(self) -> Iterator[str]:
-        yield from (
-            "/api",
-            "/apis",
-            "/healthz",
-            "/livez",
-            "/openapi/v2",
-            "/openapi/v3",
-            "/readyz",
-            "/version",
-        )
-        for group, versions in self._versions().items():
-            base = f"/apis/{group}" if group else "/api"
-            yield from (f"{base}/{version}" for version in versions)
-            if group:
-                yield base
+    def _paths(self) -> set[str]:
+        groups = (f"apis/{name}" for name in self._groups())
+        return {f"/{path}" for path in (*_PATHS, *groups, *self._roots())}
 
-    def _versions(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        served = [(kind.group, kind.version) for kind in self._kinds]
-        for group, version in [*served, *((review.group, "v1") for review in REVIEWS)]:
-            if version not in found.setdefault(group, []):
-                found[group].append(version)
-        return found
+    def _roots(self) -> list[str]:
+        return list(dict.fromkeys(one.root for one in (*self._kinds, *REVIEWS)))
 
-    def _group(self, name: str) -> dict[str, Any]:
-        versions = [
-            {"groupVersion": f"{name}/{version}", "version": version}
-            for version in self._versions()[name]
-        ]
-        return {"name": name, "versions": versions, "preferredVersion": versions[0]}
+    def _groups(self) -> dict[str, dict[str, Any]]:
+        groups = {}
+        for root in self._roots():
+            if root.startswith("apis/"):
+                _, name, version = root.split("/")
+                served = {"groupVersion": f"{name}/{version}", "version": version}
+                groups[name] = {"name": name, "versions": [served], "preferredVersion": served}
+        return groups
 
-    def _resources(self, group: str, version: str) -> dict[str, Any]:
-        resources = [
-            entry
-            for kind in self._kinds
-            if (kind.group, kind.version) == (group, version)
-            for entry in _entries(kind)
-        ]
-        resources += [_review(one) for one in REVIEWS if (one.group, "v1") == (group, version)]
-        head = {"kind": "APIResourceList"} | ({"apiVersion": "v1"} if group else {})
-        full = f"{group}/{version}" if group else version
-        return {**head, "groupVersion": full, "resources": resources}
+    def _resources(self, root: str) -> dict[str, Any]:
+        resources = [entry for kind in self._kinds if kind.root == root for entry in _entries(kind)]
+        resources += [_review(review) for review in REVIEWS if review.root == root]
+        prefix, _, group_version = root.partition("/")
+        head = {"kind": "APIResourceList"} | ({"apiVersion": "v1"} if prefix == "apis" else {})
+        return {**head, "groupVersion": group_version, "resources": resources}
 
 
 def _entries(kind: ResourceKind) -> Iterator[dict[str, Any]]:

@@ -37,6 +37,11 @@ class ResourceKind:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     @property
+    def root(self) -> str:
+        """The path of its group and version: ``api/v1``, ``apis/apps/v1``."""
+        return f"apis/{self.api_version}" if self.group else f"api/{self.version}"
+
+    @property
     def resource(self) -> str:
         """The resource as messages name it: ``pods``, ``services.serving.knative.dev``."""
         return f"{self.plural}.{self.group}" if self.group else self.plural

@@ -26,6 +26,11 @@ class Review:
     plural: str
     status: Object
 
+    @property
+    def root(self) -> str:
+        """The path of its group and version."""
+        return f"apis/{self.group}/v1"
+
     def answer(self, asked: Any) -> Object:
         """Return the review with its answer.
 
@@ -59,5 +64,5 @@ REVIEWS = (
 
 def review_at(path: str) -> Review | None:
     """Return the review that is served at a path, or None."""
-    served = {f"apis/{one.group}/v1/{one.plural}": one for one in REVIEWS}
+    served = {f"{one.root}/{one.plural}": one for one in REVIEWS}
     return served.get(path)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from qwenkit.sandbox.kube.kinds import Kinds, ResourceKind
-from qwenkit.sandbox.kube.schema import built_in_kinds, knative_openapi
-from qwenkit.sandbox.kube.schema.built_in_kinds import ModelField
+from qwenkit.sandbox.kube.schema import knative_openapi
+from qwenkit.sandbox.kube.schema.built_in_kinds import (
+    ModelField,
+    about,
+    fields,
+    is_model,
+    model_of,
+    title,
+)
 from qwenkit.sandbox.kube.schema.fields import SET, list_keys
 
 Schema = dict[str, Any]
@@ -35,33 +42,20 @@ _PARAMETERS = [
 ]
 
 
-def index(versions: dict[str, list[str]]) -> Schema:
-    """Return the answer of ``/openapi/v3``: the URL of each group's document."""
-    names = (
-        f"apis/{group}/{version}" if group else f"api/{version}"
-        for group, all_versions in versions.items()
-        for version in all_versions
-    )
-    return {"paths": {name: {"serverRelativeURL": f"/openapi/v3/{name}"} for name in names}}
-
-
-def document(kinds: Kinds, group: str, version: str, server: str) -> bytes:
-    """Return one group's document, as JSON."""
-    served = [kind for kind in kinds if (kind.group, kind.version) == (group, version)]
-    prefix = f"io.k8s.api.{group.partition('.')[0] or 'core'}.{version}."
-    schemas = {
-        **_NAMED,
-        **_models([built_in_kinds.model_of(kind) for kind in served if not kind.custom]),
-    }
-    for kind in served:
+def document(kinds: Sequence[ResourceKind], root: str, server: str) -> bytes:
+    """Return the document of the kinds under a path, e.g. ``apis/apps/v1``, as JSON."""
+    group, _, version = root.removeprefix("apis/").rpartition("/")
+    prefix = f"io.k8s.api.{'core' if group == 'api' else group.partition('.')[0]}.{version}."
+    schemas = {**_NAMED, **_models([model_of(kind) for kind in kinds if not kind.custom])}
+    for kind in kinds:
         schema = knative_openapi.schema(kind) if kind.custom else schemas[kind.kind]
         schemas[kind.kind] = {**schema, "x-kubernetes-group-version-kind": [_gvk(kind)]}
-    if any(kind.custom for kind in served):
+    if any(kind.custom for kind in kinds):
         schemas |= _models(["V1ObjectMeta"])
     body = {
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes (qwenkit sandbox)", "version": server},
-        "paths": dict(path for kind in served for path in _paths(kind)),
+        "paths": dict(map(_path, kinds)),
         "components": {"schemas": {prefix + name: schema for name, schema in schemas.items()}},
     }
     return json.dumps(body).replace(_REF, _REF + prefix).encode()
@@ -74,8 +68,7 @@ def _gvk(kind: ResourceKind) -> Schema:
     return {"group": kind.group, "version": kind.version, "kind": kind.kind}
 
 
-def _paths(kind: ResourceKind) -> Iterator[tuple[str, Schema]]:
-    base = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
+def _path(kind: ResourceKind) -> tuple[str, Schema]:
     space = "/namespaces/{namespace}" if kind.namespaced else ""
     operation = {
         "parameters": _PARAMETERS,
@@ -83,7 +76,7 @@ def _paths(kind: ResourceKind) -> Iterator[tuple[str, Schema]]:
         "x-kubernetes-action": "patch",
         "x-kubernetes-group-version-kind": _gvk(kind),
     }
-    yield f"{base}{space}/{kind.plural}/{{name}}", {"patch": operation}
+    return f"/{kind.root}{space}/{kind.plural}/{{name}}", {"patch": operation}
 
 
 def _models(roots: list[str]) -> dict[str, Schema]:
@@ -92,27 +85,23 @@ def _models(roots: list[str]) -> dict[str, Schema]:
     todo = list(roots)
     while todo:
         model = todo.pop()
-        if built_in_kinds.title(model) not in found:
-            found[built_in_kinds.title(model)] = _schema(model)
-            todo += [
-                field.type
-                for field in built_in_kinds.fields(model)
-                if built_in_kinds.is_model(field.type)
-            ]
+        if title(model) not in found:
+            found[title(model)] = _schema(model)
+            todo += [field.type for field in fields(model) if is_model(field.type)]
     return found
 
 
 @cache
 def _schema(model: str) -> Schema:
-    fields = built_in_kinds.fields(model)
+    declared = fields(model)
     schema: Schema = {
         "type": "object",
-        "description": built_in_kinds.about(model),
+        "description": about(model),
         "properties": {
-            field.name: {**_property(field), **_merging(model, field)} for field in fields
+            field.name: {**_property(field), **_merging(model, field)} for field in declared
         },
     }
-    required = [field.name for field in fields if field.required]
+    required = [field.name for field in declared if field.required]
     return schema | ({"required": required} if required else {})
 
 
@@ -122,9 +111,7 @@ def _merging(model: str, field: ModelField) -> Schema:
     keys = list_keys(owner, field.name) if field.form == "list" else None
     if keys == SET:
         return {"x-kubernetes-patch-strategy": "merge"}
-    items = (
-        built_in_kinds.fields(field.type) if keys and built_in_kinds.is_model(field.type) else ()
-    )
+    items = fields(field.type) if keys and is_model(field.type) else ()
     if not keys or keys[0] not in [one.name for one in items]:
         return {}
     strategy = "merge,retainKeys" if field.name == "volumes" else "merge"
@@ -152,6 +139,6 @@ def _type(field: ModelField) -> Schema:
         return {"$ref": f"{_REF}IntOrString"}
     if field.type == "datetime":
         return {"$ref": f"{_REF}Time"}
-    if built_in_kinds.is_model(field.type):
-        return {"$ref": f"{_REF}{built_in_kinds.title(field.type)}"}
+    if is_model(field.type):
+        return {"$ref": f"{_REF}{title(field.type)}"}
     return _SCALARS[field.type]
