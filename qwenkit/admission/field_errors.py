@@ -6,7 +6,7 @@ Knative's webhooks have errors of their own, in other words: ``faults``.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -20,6 +20,9 @@ class FieldError:
 
     def __str__(self) -> str:
         return f"{self.field}: {self.message}"
+
+
+Errors = Iterator[FieldError]
 
 
 def joined(errors: Sequence[object]) -> str:

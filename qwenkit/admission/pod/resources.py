@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from qwenkit.admission.field_errors import FieldError, broken, invalid, required
+from qwenkit.admission.field_errors import Errors, broken, invalid, required
 from qwenkit.admission.schema import names, quantities
 
-Errors = Iterator[FieldError]
 _STANDARD = ("cpu", "memory", "ephemeral-storage")
 
 

@@ -6,11 +6,11 @@ workload. This covers the fields that revisions can set, in the words of Kuberne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qwenkit.admission.field_errors import (
-    FieldError,
+    Errors,
     broken,
     duplicate,
     invalid,
@@ -22,7 +22,6 @@ from qwenkit.admission.pod.resources import resource_errors
 from qwenkit.admission.schema import names
 
 Object = Mapping[str, Any]
-Errors = Iterator[FieldError]
 RESTART_POLICIES = ("Always", "OnFailure", "Never")
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 _DNS_POLICIES = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")

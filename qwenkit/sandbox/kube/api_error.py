@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from qwenkit.sandbox.kube.kinds import ResourceKind
 
 
+_MODIFIED = (
+    "the object has been modified; please apply your changes to the latest version and try again"
+)
+
+
 class ApiError(QwenkitError):
     """A refusal of the Kubernetes API, with the HTTP status, reason and message of its Status."""
 
@@ -63,12 +68,17 @@ def already_exists(kind: ResourceKind, name: str) -> ApiError:
     return ApiError(409, "AlreadyExists", message, _details(kind, name))
 
 
-def conflict(kind: ResourceKind, name: str, why: str = "") -> ApiError:
-    """409: the ``resourceVersion`` is stale, or a precondition fails."""
-    why = why or (
-        "the object has been modified; "
-        "please apply your changes to the latest version and try again"
-    )
+def precondition_failed(
+    kind: ResourceKind, name: str, field: str, wanted: str, found: str
+) -> ApiError:
+    """409: the object has another ``uid`` or ``resourceVersion``."""
+    label = "UID" if field == "uid" else "ResourceVersion"
+    why = f"{label} in precondition: {wanted}, {label} in object meta: {found}"
+    return conflict(kind, name, f"Precondition failed: {why}")
+
+
+def conflict(kind: ResourceKind, name: str, why: str = _MODIFIED) -> ApiError:
+    """409: the ``resourceVersion`` is stale, or what ``why`` says."""
     message = f'Operation cannot be fulfilled on {kind.resource} "{name}": {why}'
     return ApiError(409, "Conflict", message, _details(kind, name))
 

@@ -6,11 +6,13 @@ import asyncio
 import hmac
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
 
+from qwenkit.admission.field_errors import unsupported
 from qwenkit.sandbox.kube import health
 from qwenkit.sandbox.kube.api_error import ApiError, bad_request
 from qwenkit.sandbox.kube.discovery import OPENAPI_V2, OPENAPI_V2_TYPE, VERSION, Discovery
@@ -196,13 +198,10 @@ class KubeApi:
         await built_in_kinds.ready(resource.kind)
         content = await _body(request)
         call = _write_request(request, resource)
-        if verb == "create":
-            done = self._writer.create(call, content)
-        elif verb == "update":
-            done = self._writer.replace(call, content)
-        else:
-            done = self._writer.patch(call, request.content_type, content)
-        return _written(done)
+        if verb == "patch":
+            return _written(self._writer.patch(call, request.content_type, content))
+        write = self._writer.create if verb == "create" else self._writer.replace
+        return _written(write(call, content))
 
     async def _delete(self, request: web.Request, resource: ResourcePath) -> web.StreamResponse:
         verb = "delete" if resource.name else "deletecollection"
@@ -217,7 +216,7 @@ class KubeApi:
         for obj in items:
             space, name = obj["metadata"].get("namespace"), obj["metadata"]["name"]
             one = ResourcePath(resource.kind, space, name)
-            self._writer.delete(_write_request(request, one, dry_run=call.dry_run), options)
+            self._writer.delete(replace(call, path=one), options)
         return _json(representation.as_list(resource.kind, items, metadata))
 
 
@@ -247,7 +246,7 @@ async def _delete_options(request: web.Request) -> Object:
     """Read the body and the parameters of a DELETE.
 
     Raises:
-        ApiError: 400 or 422.
+        ApiError: 400, a value cannot be read; 422, a value is not supported.
     """
     options = (await _body(request) if request.can_read_body else None) or {}
     if not isinstance(options, dict) or not isinstance(options.get("preconditions") or {}, dict):
@@ -263,9 +262,8 @@ async def _delete_options(request: web.Request) -> Object:
 
 def _one_of(options: str, field: str, value: Any, allowed: tuple[str, ...]) -> None:
     if value and value not in allowed:
-        listed = ", ".join(f'"{one}"' for one in allowed)
-        text = f"{field}: Unsupported value: {json.dumps(value)}: supported values: {listed}"
-        raise ApiError(422, "Invalid", f'{options}.meta.k8s.io "" is invalid: {text}')
+        error = unsupported(field, value, allowed)
+        raise ApiError(422, "Invalid", f'{options}.meta.k8s.io "" is invalid: {error}')
 
 
 def _integer(value: Any) -> int:
@@ -285,11 +283,9 @@ def _not_allowed() -> ApiError:
     return ApiError(405, "MethodNotAllowed", text)
 
 
-def _json(
-    body: Object, status: int = 200, headers: Mapping[str, str] | None = None
-) -> web.Response:
+def _json(body: Object, status: int = 200) -> web.Response:
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    return web.Response(text=text, status=status, content_type="application/json", headers=headers)
+    return web.Response(text=text, status=status, content_type="application/json")
 
 
 def _written(done: WriteResult) -> web.Response:

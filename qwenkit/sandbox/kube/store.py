@@ -271,12 +271,7 @@ class ObjectStore:
         old = self._stored(kind, metadata.get("namespace"), name)
         uid = metadata.get("uid")
         if uid and uid != old["metadata"]["uid"]:
-            raise api_error.conflict(
-                kind,
-                name,
-                f"Precondition failed: UID in precondition: {uid}, "
-                f"UID in object meta: {old['metadata']['uid']}",
-            )
+            raise api_error.precondition_failed(kind, name, "uid", uid, old["metadata"]["uid"])
         version = metadata.get("resourceVersion")
         if version and version != old["metadata"]["resourceVersion"]:
             raise api_error.conflict(kind, name)

@@ -96,7 +96,8 @@ def _schema(of: Type) -> dict[str, Any]:
     match of:
         case Struct(open=False):
             model = _MODELS.get(of.go, of.go.replace("v1.", "V1"))
-            texts = _described(model) if built_in_kinds.is_model(model) else {}
+            described = built_in_kinds.fields(model) if built_in_kinds.is_model(model) else ()
+            texts = {field.name: field.description for field in described}
             properties = {
                 name: _property(name, field, texts.get(name, ""))
                 for name, field in sorted(of.fields.items())
@@ -119,7 +120,3 @@ def _property(name: str, of: Type, description: str) -> dict[str, Any]:
     if name == "metadata":
         return {"allOf": [{"$ref": "#/components/schemas/ObjectMeta"}], **text}
     return {**_schema(of), **text}
-
-
-def _described(model: str) -> dict[str, str]:
-    return {field.name: field.description for field in built_in_kinds.fields(model)}

@@ -12,8 +12,7 @@ from typing import Any
 from qwenkit.admission.schema import quantities
 from qwenkit.sandbox.kube.api_error import bad_request
 from qwenkit.sandbox.kube.kinds import ResourceKind
-from qwenkit.sandbox.kube.schema import built_in_kinds
-from qwenkit.sandbox.kube.schema.built_in_kinds import ModelField
+from qwenkit.sandbox.kube.schema.built_in_kinds import ModelField, fields, is_model, model_of, title
 
 _CONTAINERS: Mapping[str, type[Any]] = {"list": list, "dict": dict}
 # The models' types: their names in Go, and their types in decoded JSON.
@@ -56,7 +55,7 @@ def without_nulls(value: Any) -> Any:
 
 def _problems(kind: ResourceKind, obj: Mapping[str, Any]) -> Iterator[str]:
     if not kind.custom:
-        yield from _of(built_in_kinds.model_of(kind), obj, "")
+        yield from _of(model_of(kind), obj, "")
         return
     for field in _OF_CUSTOM_KINDS:
         if (value := obj.get(field.name)) is not None:
@@ -65,9 +64,9 @@ def _problems(kind: ResourceKind, obj: Mapping[str, Any]) -> Iterator[str]:
 
 def _of(model: str, obj: Mapping[str, Any], path: str) -> Iterator[str]:
     """Yield what does not fit a model."""
-    for field in built_in_kinds.fields(model):
+    for field in fields(model):
         value, here = obj.get(field.name), f"{path}.{field.name}" if path else field.name
-        struct, container = built_in_kinds.title(model), _CONTAINERS.get(field.form)
+        struct, container = title(model), _CONTAINERS.get(field.form)
         if value is None:
             continue
         if container is None:
@@ -80,11 +79,11 @@ def _of(model: str, obj: Mapping[str, Any], path: str) -> Iterator[str]:
 
 
 def _item(field: ModelField, value: Any, struct: str, path: str) -> Iterator[str]:
-    if built_in_kinds.is_model(field.type):
+    if is_model(field.type):
         if isinstance(value, dict):
             yield from _of(field.type, value, path)
         else:
-            yield _misfit(struct, path, value, f"v1.{built_in_kinds.title(field.type)}")
+            yield _misfit(struct, path, value, f"v1.{title(field.type)}")
     elif field.is_quantity:
         try:
             quantities.parse(value)

@@ -8,10 +8,17 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from qwenkit.admission.field_errors import FieldError, forbidden, invalid, required, unsupported
+from qwenkit.admission.field_errors import (
+    Errors,
+    FieldError,
+    forbidden,
+    invalid,
+    required,
+    unsupported,
+)
 from qwenkit.admission.metadata import metadata_errors
 from qwenkit.admission.pod.validation import pod_spec_errors
 from qwenkit.admission.schema import names, quantities
@@ -20,7 +27,6 @@ from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import Object, at
 from qwenkit.sandbox.kube.writes import workload_rules
 
-Errors = Iterator[FieldError]
 _ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 _RECLAIM = ("Delete", "Recycle", "Retain")
 _VOLUME_MODES = ("Block", "Filesystem")

@@ -5,9 +5,8 @@ What it refuses in the spec of a pod is in ``admission.pod.validation``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from qwenkit.admission.field_errors import (
+    Errors,
     FieldError,
     forbidden,
     invalid,
@@ -18,7 +17,6 @@ from qwenkit.admission.field_errors import (
 from qwenkit.admission.pod.validation import RESTART_POLICIES, pod_spec_errors
 from qwenkit.sandbox.kube.objects import Object, at
 
-Errors = Iterator[FieldError]
 _POD_SPEC = "spec.template.spec"
 _FIXED = (
     "pod updates may not change fields other than `spec.containers[*].image`,"

@@ -14,9 +14,9 @@ from qwenkit.errors import Rejected
 from qwenkit.sandbox.kube.api_error import (
     ApiError,
     bad_request,
-    conflict,
     invalid,
     not_found,
+    precondition_failed,
     success,
 )
 from qwenkit.sandbox.kube.kinds import ResourceKind
@@ -82,8 +82,7 @@ class Writer:
         """
         obj = _addressed(request, obj, named=False)
         warnings = _declared(request, obj)
-        obj = track(request.kind, None, obj, manager=request.manager, now=timestamp(utc_now()))
-        return WriteResult(self._created(request, obj), 201, warnings)
+        return self._stored(request, None, self._tracked(request, None, obj), warnings)
 
     def replace(self, request: WriteRequest, obj: Object) -> WriteResult:
         """Answer a PUT of an object or a subresource.
@@ -100,9 +99,7 @@ class Writer:
             rule = "must be specified for an update"
             error = field_errors.invalid("metadata.resourceVersion", 0, rule)
             raise invalid(request.kind, request.path.name, [error])
-        return WriteResult(
-            self._updated(request, live, self._tracked(request, live, obj)), 200, warnings
-        )
+        return self._stored(request, live, self._tracked(request, live, obj), warnings)
 
     def patch(self, request: WriteRequest, content_type: str, patch: Any) -> WriteResult:
         """Answer a PATCH of an object or a subresource, in any of the four patch types.
@@ -118,9 +115,7 @@ class Writer:
             return self._scaled(request, live, asked)
         obj = _addressed(request, _patched(request.kind, live, content_type, patch), named=True)
         warnings = _declared(request, obj)
-        return WriteResult(
-            self._updated(request, live, self._tracked(request, live, obj)), 200, warnings
-        )
+        return self._stored(request, live, self._tracked(request, live, obj), warnings)
 
     def delete(self, request: WriteRequest, options: Object) -> WriteResult:
         """Answer a DELETE.
@@ -133,12 +128,7 @@ class Writer:
         for field, wanted in (options.get("preconditions") or {}).items():
             found = live["metadata"].get(field)
             if wanted and wanted != found:
-                label = {"uid": "UID"}.get(field, "ResourceVersion")
-                why = (
-                    f"Precondition failed: {label} in precondition: {wanted}, "
-                    f"{label} in object meta: {found}"
-                )
-                raise conflict(kind, path.name, why)
+                raise precondition_failed(kind, path.name, field, wanted, found)
         last = self._store.delete(
             kind,
             path.namespace,
@@ -176,9 +166,7 @@ class Writer:
             now=timestamp(utc_now()),
             subresource=path.subresource,
         )
-        if live is None:
-            return WriteResult(self._created(request, obj), 201)
-        return WriteResult(self._updated(request, live, obj))
+        return self._stored(request, live, obj)
 
     def _scaled(self, request: WriteRequest, live: Object, asked: Object) -> WriteResult:
         obj = self._tracked(request, live, scaled(live, asked))
@@ -187,7 +175,7 @@ class Writer:
     def _live(self, request: WriteRequest) -> Object:
         return self._store.get(request.kind, request.path.namespace, request.path.name)
 
-    def _tracked(self, request: WriteRequest, live: Object, obj: Object) -> Object:
+    def _tracked(self, request: WriteRequest, live: Object | None, obj: Object) -> Object:
         return track(
             request.kind,
             live,
@@ -197,11 +185,20 @@ class Writer:
             subresource=request.path.subresource,
         )
 
-    def _created(self, request: WriteRequest, obj: Object) -> Object:
+    def _stored(
+        self,
+        request: WriteRequest,
+        live: Object | None,
+        obj: Object,
+        warnings: Sequence[str] = (),
+    ) -> WriteResult:
+        if live is not None:
+            return WriteResult(self._updated(request, live, obj), 200, warnings)
         if request.kind.namespaced:
             self._store.get("Namespace", None, request.path.namespace or "")
         obj = self._admitted(request, "CREATE", obj, None)
-        return self._store.create(request.kind, obj, dry_run=request.dry_run)
+        created = self._store.create(request.kind, obj, dry_run=request.dry_run)
+        return WriteResult(created, 201, warnings)
 
     def _updated(self, request: WriteRequest, live: Object, obj: Object) -> Object:
         if request.path.subresource == "status":
