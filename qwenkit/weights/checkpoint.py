@@ -99,7 +99,10 @@ class Checkpoints:
             parts = [vars(part) for _, part in sorted(checkpoint.parts.copy().items())]
             document = {"format": _FORMAT, "key": key, **vars(checkpoint), "parts": parts}
             try:
-                temporary.write_text(json.dumps(document))
+                with temporary.open("w", encoding="utf-8") as file:
+                    json.dump(document, file)
+                    file.flush()
+                    os.fsync(file.fileno())  # a power failure must not leave half a file
                 temporary.replace(path)
             except OSError as error:
                 self._warn(error)
