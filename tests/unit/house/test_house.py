@@ -1,0 +1,58 @@
+"""The house: no circles, one meaning a name, nothing too large, and a picture that is current."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import architecture
+import pytest
+from places import ROOT
+
+PACKAGE = ROOT / "qwenkit"
+CODE = [*sorted(PACKAGE.rglob("*.py")), *sorted((ROOT / "tests").rglob("*.py"))]
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    try:
+        TopologicalSorter(architecture.import_graph()).prepare()
+    except CycleError as circle:
+        pytest.fail(" → ".join(circle.args[1]))
+
+
+def test_a_public_class_name_has_one_meaning() -> None:
+    places: dict[str, list[str]] = defaultdict(list)
+    for module, path in architecture.modules().items():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(module)
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_no_file_is_long_and_no_function_is_longer_than_a_screen() -> None:
+    too_long = []
+    for path in CODE:
+        text = path.read_text("utf-8")
+        if len(text.splitlines()) > 400:
+            too_long.append(path.name)
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                if lines > 60:
+                    too_long.append(f"{path.name}:{node.name}")
+    assert too_long == []
+
+
+def test_every_folder_can_be_taken_in_at_a_glance() -> None:
+    folders: dict[Path, int] = defaultdict(int)
+    for path in CODE:
+        folders[path.parent] += 1
+    assert {folder: count for folder, count in folders.items() if count > 20} == {}
+    assert folders[PACKAGE] <= 8
+
+
+def test_the_picture_of_the_house_is_current() -> None:
+    drawn = architecture.PICTURE.read_text("utf-8")
+    assert drawn == architecture.draw(), "out of date: run python tools/architecture.py"
