@@ -45,8 +45,8 @@ def _help(where: str, sentence: str) -> str:
 
 def _defaults(kind: FaultKind) -> str:
     given = {"--on": kind.on, "--seconds": kind.seconds, "--for": kind.for_s}
-    said = " ".join(f"{name} {value}" for name, value in given.items() if value)
-    return f" [{said}]" if said else ""
+    shown = " ".join(f"{name} {value}" for name, value in given.items() if value)
+    return f" [{shown}]" if shown else ""
 
 
 def _server(where: str, sentence: str) -> None:

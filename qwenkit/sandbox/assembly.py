@@ -127,7 +127,7 @@ class Sandbox:
         self._start_loop(_save_changes(self._store, self._root, stop))
 
     def state(self, seconds: float) -> SandboxState:
-        """Return where everything listens, after a start that took so many seconds."""
+        """Return the addresses of all servers; ``seconds``: how long the start took."""
         urls = {name: server.listening.url for name, server in self._servers.items()}
         return SandboxState(
             os.getpid(), self._options, **urls, seconds=seconds, recovered=self._recovered
@@ -222,7 +222,7 @@ class Sandbox:
         self, namespace: str, pod: str, container: str, *, follow: bool, previous: bool
     ) -> AsyncIterator[bytes]:
         sent = 0
-        # The log of a pod that has not started a container, or is gone, is at its end.
+        # A pod that has not started a container, or was deleted, has no (more) log.
         with contextlib.suppress(NotFound):
             while True:
                 live = follow and not previous and self._node.writes(namespace, pod, container)
@@ -256,7 +256,7 @@ def _ports_before(root: Path) -> dict[str, int]:
 async def _save_changes(store: ObjectStore, root: Path, stop: asyncio.Event) -> None:
     """Save the cluster's objects as they change: a crash loses the last second at most.
 
-    A sandbox whose folder is gone has no state any more, and stops.
+    A sandbox whose folder was removed stops.
     """
     saved = -1
     while state_files.has_lock_file(root):
@@ -267,7 +267,7 @@ async def _save_changes(store: ObjectStore, root: Path, stop: asyncio.Event) -> 
             except OSError as error:  # a full disk must not stop the cluster
                 log.error("the cluster's objects are not saved: %s", error)
         await asyncio.sleep(_SAVE_INTERVAL_S)
-    log.error("%s is gone: stopping", root)
+    log.error("%s was removed: stopping", root)
     stop.set()
 
 

@@ -160,7 +160,7 @@ def is_locked(root: Path) -> bool:
 
 
 def has_lock_file(root: Path) -> bool:
-    """Return whether the folder still has its lock's file: without it, its state is gone."""
+    """Return whether the lock's file exists; without it the folder was removed."""
     return (root / _LOCK).exists()
 
 

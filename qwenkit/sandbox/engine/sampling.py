@@ -34,7 +34,7 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class SampledToken:
-    """A token, its log probability, and the most probable ones if they were asked for."""
+    """A token, its log probability, and the most probable ones if the request wants them."""
 
     token: int
     logprob: float

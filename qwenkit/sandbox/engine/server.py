@@ -236,7 +236,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except web.HTTPException as error:
         return web.json_response({"detail": error.reason}, status=error.status)
     except ConnectionResetError:
-        # The client left while its answer was being written; nobody reads this one.
+        # The client left while its answer was being written: this one is not read.
         return web.Response(status=499)
 
 

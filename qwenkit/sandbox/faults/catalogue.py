@@ -56,7 +56,7 @@ FAULTS: Mapping[str, Mapping[str, FaultKind]] = {
             lasting=False,
         ),
         "restart": FaultKind(
-            "All connections break and nothing listens for so many seconds; then the same address "
+            "All connections break and nothing listens for --seconds; then the same address "
             "answers again. Pods and the autoscaler continue meanwhile.",
             seconds=5,
             lasting=False,
@@ -75,7 +75,7 @@ FAULTS: Mapping[str, Mapping[str, FaultKind]] = {
             "The connection closes without an answer: the request is repeated.", on=SENDS
         ),
         "stall": FaultKind(
-            "Nothing comes for so many seconds: a stalled progress line.", on=SENDS, seconds=30
+            "No bytes arrive for --seconds: a stalled progress line.", on=SENDS, seconds=30
         ),
         "500": FaultKind("500 InternalError: the upload waits a little and repeats."),
         "503": FaultKind("503 ServiceUnavailable: the upload waits a little and repeats."),
@@ -96,23 +96,23 @@ FAULTS: Mapping[str, Mapping[str, FaultKind]] = {
             "The multipart upload is aborted: NoSuchUpload, it starts again.",
             on="UploadPart",
         ),
-        "restart": FaultKind("Nothing listens for so many seconds.", seconds=5, lasting=False),
+        "restart": FaultKind("Nothing listens for --seconds.", seconds=5, lasting=False),
     },
     "hub": {
         "reset": FaultKind("The download breaks in the middle: it resumes there.", on=SHARDS),
         "truncated": FaultKind("The file ends too early: the download resumes there.", on=SHARDS),
         "wrong-range": FaultKind(
-            "Another range comes than was asked for: refused, asked again.", on=SHARDS
+            "Another range arrives than the requested one: it is requested again.", on=SHARDS
         ),
         "changed-byte": FaultKind(
             "A byte changes on the way: the sha256 differs, nothing is kept.", on=SHARDS
         ),
         "stall": FaultKind(
-            "Nothing comes for so many seconds: a stalled progress line.", on=SHARDS, seconds=30
+            "No bytes arrive for --seconds: a stalled progress line.", on=SHARDS, seconds=30
         ),
         "500": FaultKind("HTTP 500: the download waits a little and repeats.", on="*"),
         "503": FaultKind("HTTP 503: the download waits a little and repeats.", on="*"),
-        "restart": FaultKind("Nothing listens for so many seconds.", seconds=5, lasting=False),
+        "restart": FaultKind("Nothing listens for --seconds.", seconds=5, lasting=False),
     },
     "pod": {
         "oom": FaultKind(
@@ -121,7 +121,7 @@ FAULTS: Mapping[str, Mapping[str, FaultKind]] = {
             lasting=False,
         ),
         "delete": FaultKind(
-            "The pod is gone at once, as with its node: its streams break off, and the "
+            "The pod vanishes at once, as with its node: its streams break off, and the "
             "ReplicaSet makes another.",
             lasting=False,
         ),
@@ -152,11 +152,11 @@ FAULTS: Mapping[str, Mapping[str, FaultKind]] = {
             lasting=False,
         ),
         "missing-shard": FaultKind(
-            "A safetensors file is gone: the next pod to start crashes; qwenkit verify names it.",
+            "A safetensors file is missing: the next pod crashes; qwenkit verify names it.",
             lasting=False,
         ),
         "lfs-pointer": FaultKind(
-            "A Git LFS pointer stands in for a file, as after a clone without git lfs pull.",
+            "A Git LFS pointer replaces a file, as after a clone without git lfs pull.",
             lasting=False,
         ),
     },

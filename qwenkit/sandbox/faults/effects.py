@@ -116,7 +116,7 @@ async def change_byte(_request: web.Request, writer: Any, piece: bytes) -> None:
 
 
 async def shift_range(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer with a range that begins one byte later than was asked for."""
+    """Answer with a range that begins one byte after the requested one."""
     headers = request.headers.copy()
     start = int(headers.get("Range", "bytes=0-")[6:].partition("-")[0] or 0)
     headers["Range"] = f"bytes={start + 1}-"

@@ -19,7 +19,7 @@ _CRC = anycrc.Model("CRC64-XZ")
 
 @dataclass(frozen=True)
 class Digest:
-    """Size and checksums of some bytes. ``md5`` is empty where it was not asked for."""
+    """Size and checksums of some bytes. ``md5`` is empty if it was not computed."""
 
     size: int = 0
     crc: int = 0
@@ -117,8 +117,8 @@ async def send_file(
 ) -> web.StreamResponse:
     """Answer with an open file of that size, or with one range of it: its first and last byte.
 
-    If the client leaves, or the file becomes shorter, the connection is broken: nobody must take
-    an incomplete body for a whole one.
+    If the client leaves, or the file becomes shorter, the connection is broken: no client must
+    take an incomplete body for a whole one.
     """
     start, end = wanted or (0, size - 1)
     length = end - start + 1

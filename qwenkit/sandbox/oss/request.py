@@ -62,7 +62,7 @@ class OssRequest:
         return int(value)
 
     def encoded(self, text: str) -> str:
-        """Return a key in the encoding that the client asked for."""
+        """Return a key in the encoding that the client requested."""
         return quote(text, safe="") if self.text("encoding-type") == "url" else text
 
     def encoding(self) -> list[tuple[str, str]]:

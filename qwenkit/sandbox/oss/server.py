@@ -1,8 +1,8 @@
 """The sandbox's OSS: the object store's HTTP protocol over a folder of ordinary files.
 
 Objects are files at ``ROOT/<bucket>/<key>``; everything else is under ``ROOT/.qwenkit/``.
-A file is served as it is on disk, whoever wrote it. ``README.md`` lists what is left out; the
-answer to it is NotImplemented.
+A file is served as it is on disk, also if another program wrote it. The answer to what
+``README.md`` lists as left out is NotImplemented.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def verify(signed: SignedRequest, keys: Mapping[str, str], *, region: str, now: 
     """Check a request's signature.
 
     Raises:
-        OssError: AccessDenied (also if nobody signed the request), InvalidAccessKeyId,
+        OssError: AccessDenied (also without a signature), InvalidAccessKeyId,
             InvalidArgument, NotImplemented, RequestTimeTooSkewed or SignatureDoesNotMatch.
     """
     authorization = signed.header("authorization")
