@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from qwenkit.errors import SandboxError
+from qwenkit.sandbox.controllers.clock import loop_time
 from qwenkit.sandbox.engine.metrics import Metrics
 from qwenkit.sandbox.engine.output import Delta, SequenceOutput
 from qwenkit.sandbox.engine.sampling import SampledToken, Sampler
@@ -118,7 +119,7 @@ class Batch:
         """
         if self._failure is not None:
             raise _dead() from self._failure
-        sequence = _Sequence(prompt, sampler, output, next(self._numbers), _now())
+        sequence = _Sequence(prompt, sampler, output, next(self._numbers), loop_time())
         self._waiting.append(sequence)
         self._changed()
         self._work.set()
@@ -151,12 +152,12 @@ class Batch:
         return self._failure
 
     async def _steps(self) -> None:
-        self._clock = _now()
+        self._clock = loop_time()
         while True:
             if not (self._running or self._waiting):
                 self._work.clear()
                 await self._work.wait()
-                self._clock = _now()
+                self._clock = loop_time()
             admitted = self._admit()
             if admitted:
                 seconds = self._hardware.prefill_seconds(sum(one.context for one in admitted))
@@ -202,7 +203,7 @@ class Batch:
             )
             if len(sampled) % _SAMPLES_PER_TURN == 0:
                 await asyncio.sleep(0)
-        now = _now()
+        now = loop_time()
         self._clock = max(self._clock + seconds / self._scale, now - _CATCH_UP_S)
         await asyncio.sleep(max(0.0, self._clock - now))
         for sequence, token in sampled.items():
@@ -224,7 +225,7 @@ class Batch:
         return logits
 
     def _deliver(self, sequence: _Sequence, token: SampledToken) -> None:
-        now = _now()
+        now = loop_time()
         if sequence.last_token:
             self._metrics.per_token.observe(now - sequence.last_token)
         else:
@@ -261,11 +262,6 @@ def _dead() -> SandboxError:
     return SandboxError(
         "the engine died", "one of its steps failed", "read the log of its container"
     )
-
-
-def _now() -> float:
-    """Return the event loop's time, which the steps wait for."""
-    return asyncio.get_running_loop().time()
 
 
 def _chunks(sequences: Sequence[_Sequence]) -> Iterator[Chunk]:

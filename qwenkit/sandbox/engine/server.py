@@ -10,6 +10,7 @@ from contextlib import aclosing, suppress
 from aiohttp import web
 
 from qwenkit.errors import InvalidValue, NotFound, SandboxError
+from qwenkit.sandbox.controllers.clock import loop_time
 from qwenkit.sandbox.engine import bodies, requests, responses
 from qwenkit.sandbox.engine.batch import Batch, BatchLimits, Hardware
 from qwenkit.sandbox.engine.checkpoint import LoadedModel
@@ -95,14 +96,14 @@ class EngineServer:
             return web.json_response({"error": "Unauthorized"}, status=401)
         self.in_flight += 1
         self._idle.clear()
-        self.last_request = asyncio.get_running_loop().time()
+        self.last_request = loop_time()
         try:
             return await _answered(request, handler)
         finally:
             self.in_flight -= 1
             if not self.in_flight:
                 self._idle.set()
-            self.last_request = asyncio.get_running_loop().time()
+            self.last_request = loop_time()
 
     async def _models(self, _: web.Request) -> web.Response:
         return web.json_response(responses.models(self._flags.served_names))
@@ -154,8 +155,7 @@ class EngineServer:
         self, wanted: GenerationRequest, prompt: Sequence[int], number: int
     ) -> AsyncGenerator[Delta, None]:
         """Yield one of a prompt's answers token by token, and count how it ended."""
-        clock = asyncio.get_running_loop().time
-        arrived, reason, generated = clock(), "abort", 0
+        arrived, reason, generated = loop_time(), "abort", 0
         sampler = Sampler(wanted.sampling, logprobs=wanted.logprobs, choice=number)
         output = SequenceOutput(wanted, self._tokenizer)
         try:
@@ -165,7 +165,7 @@ class EngineServer:
                     yield delta
         finally:
             self._metrics.count_answer(
-                reason, prompt=len(prompt), generated=generated, seconds=clock() - arrived
+                reason, prompt=len(prompt), generated=generated, seconds=loop_time() - arrived
             )
 
 

@@ -18,6 +18,7 @@ from aiohttp import web
 from yarl import URL
 
 from qwenkit.errors import NotReady
+from qwenkit.sandbox.controllers.clock import loop_time
 from qwenkit.sandbox.controllers.object_fields import key_of
 from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at
@@ -180,7 +181,7 @@ class _Exchange:
     ) -> None:
         self._session, self._node, self._request = session, node, request
         self._revision, self._proxied = revision, proxied
-        now = asyncio.get_running_loop().time()
+        now = loop_time()
         self._end = now + revision.timeout_s
         self._first = now + min(
             revision.timeout_s,
@@ -234,13 +235,12 @@ class _Exchange:
     async def _pass_on(self, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
         kept = headers.to_client(upstream.headers)
         response = web.StreamResponse(status=upstream.status, headers=kept)
-        loop = asyncio.get_running_loop()
         idle_s = self._revision.idle_s or _FOREVER_S
         try:
             await response.prepare(self._request)
             while True:
                 # Also a client that does not read what is written runs out of time.
-                async with asyncio.timeout_at(min(self._end, loop.time() + idle_s)):
+                async with asyncio.timeout_at(min(self._end, loop_time() + idle_s)):
                     chunk = await upstream.content.readany()
                     if not chunk:
                         break
