@@ -71,13 +71,13 @@ def _revision(spec: dict[str, Any], cluster: ClusterConfigMaps, *, creating: boo
         if name not in spec and 0 != value < timeout:
             spec[name] = value
     spec.setdefault("containerConcurrency", cluster.number("container-concurrency"))
-    containers, starters = spec.get("containers", []), spec.get("initContainers", [])
-    _name(containers, starters, "user-container")
-    _name(starters, containers, "init-container")
+    containers, init_containers = spec.get("containers", []), spec.get("initContainers", [])
+    _name(containers, init_containers, "user-container")
+    _name(init_containers, containers, "init-container")
     for container in containers:
         _container(container, spec, cluster)
     if cluster.secures_pods:
-        for container in (*containers, *starters):
+        for container in (*containers, *init_containers):
             _secure(container, spec.get("securityContext", {}), cluster)
     links = cluster.enable_service_links
     if containers and creating and links is not None:

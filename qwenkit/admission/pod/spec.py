@@ -36,20 +36,20 @@ _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 def pod_faults(spec: Object, cluster: ClusterConfigMaps) -> Faults:
     """Check the pod part of a revision's spec; paths start at that spec."""
     containers: Sequence[Object] = spec.get("containers", [])
-    starters: Sequence[Object] = spec.get("initContainers", [])
+    init_containers: Sequence[Object] = spec.get("initContainers", [])
     yield from _forbidden(spec, cluster)
     if "securityContext" in spec:
         yield from via(pod_security_faults(spec["securityContext"], cluster), "securityContext")
     mounted = {
         mount.get("name", "")
-        for container in (*starters, *containers)
+        for container in (*init_containers, *containers)
         for mount in container.get("volumeMounts", [])
     }
     volumes = spec.get("volumes", [])
     yield from via(volume_faults(volumes, mounted, cluster), "volumes")
     pod = PodContext(cluster, {volume.get("name", ""): volume for volume in volumes})
-    if starters:
-        yield from _init_containers(starters, containers, pod)
+    if init_containers:
+        yield from _init_containers(init_containers, containers, pod)
     yield from via(_ports(containers), "containers[*]")
     yield from _containers(containers, pod)
     account = spec.get("serviceAccountName", "")
@@ -72,14 +72,14 @@ def _forbidden(spec: Object, cluster: ClusterConfigMaps) -> Faults:
 
 
 def _init_containers(
-    starters: Sequence[Object], others: Sequence[Object], pod: PodContext
+    init_containers: Sequence[Object], others: Sequence[Object], pod: PodContext
 ) -> list[Fault]:
     if not pod.cluster.enabled("kubernetes.podspec-init-containers"):
-        message = f"pod spec support for init-containers is off, but found {len(starters)} init"
-        return [Fault(f"{message} containers")]
+        message = "pod spec support for init-containers is off, but found"
+        return [Fault(f"{message} {len(init_containers)} init containers")]
     taken = {container.get("name", "") for container in others}
     faults: list[Fault] = []
-    for index, container in enumerate(starters):
+    for index, container in enumerate(init_containers):
         own = [
             Fault("field not allowed in an init container", (name,))
             for name in (*_PROBES, "lifecycle")

@@ -76,9 +76,9 @@ def _disabled(volume: Object, name: str, cluster: ClusterConfigMaps) -> Faults:
         if not claim.get("readOnly") and not writable:
             message = f"Persistent volume write support is disabled, {found} that is not read-only"
             yield Fault(message)
-    for source, flag, called in _BEHIND_A_FLAG:
-        if called and source in volume and not cluster.enabled(f"kubernetes.podspec-{flag}"):
-            message = f"{called} volume support is disabled, but found {called} volume {name}"
+    for source, flag, shown in _BEHIND_A_FLAG:
+        if shown and source in volume and not cluster.enabled(f"kubernetes.podspec-{flag}"):
+            message = f"{shown} volume support is disabled, but found {shown} volume {name}"
             yield Fault(message)
 
 

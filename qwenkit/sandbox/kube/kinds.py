@@ -166,5 +166,5 @@ class Kinds:
 
     def of(self, obj: dict[str, Any]) -> ResourceKind | None:
         """Return the kind that an object's ``apiVersion`` and ``kind`` name, or None."""
-        said = (obj.get("apiVersion"), obj.get("kind"))
-        return next((kind for kind in self if (kind.api_version, kind.kind) == said), None)
+        wanted = (obj.get("apiVersion"), obj.get("kind"))
+        return next((kind for kind in self if (kind.api_version, kind.kind) == wanted), None)

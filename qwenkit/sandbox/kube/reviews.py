@@ -31,16 +31,16 @@ class Review:
         """The path of its group and version."""
         return f"apis/{self.group}/v1"
 
-    def answer(self, asked: Any) -> Object:
+    def answer(self, review: Any) -> Object:
         """Return the review with its answer.
 
         Raises:
             ApiError: 400, it is no JSON object.
         """
-        if not isinstance(asked, dict):
+        if not isinstance(review, dict):
             raise bad_request("the object provided is unrecognized: it must be a JSON object")
-        said = {"kind": self.kind, "apiVersion": f"{self.group}/v1", "status": self.status}
-        return {"metadata": {}, "spec": {}, **asked, **said}
+        answer = {"kind": self.kind, "apiVersion": f"{self.group}/v1", "status": self.status}
+        return {"metadata": {}, "spec": {}, **review, **answer}
 
 
 REVIEWS = (

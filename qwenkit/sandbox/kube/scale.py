@@ -36,18 +36,19 @@ def scaled(live: Object, scale: Any) -> Object:
     """
     if not isinstance(scale, dict) or not isinstance(scale.get("metadata") or {}, dict):
         raise bad_request("the object provided is unrecognized: it must be a Scale")
-    asked = at(scale, "spec", "replicas") or 0
-    if not isinstance(asked, int) or isinstance(asked, bool):
+    replicas = at(scale, "spec", "replicas") or 0
+    if not isinstance(replicas, int) or isinstance(replicas, bool):
         raise bad_request(
             'Scale in version "v1" cannot be handled as a Scale: json: cannot unmarshal into Go '
             "struct field ScaleSpec.spec.replicas of type int32"
         )
-    if asked < 0:
-        error = field_errors.invalid("spec.replicas", asked, "must be greater than or equal to 0")
+    if replicas < 0:
+        rule = "must be greater than or equal to 0"
+        error = field_errors.invalid("spec.replicas", replicas, rule)
         raise invalid(SCALE, live["metadata"]["name"], [error])
     version = at(scale, "metadata", "resourceVersion") or live["metadata"]["resourceVersion"]
     return {
         **live,
         "metadata": {**live["metadata"], "resourceVersion": version},
-        "spec": {**live["spec"], "replicas": asked},
+        "spec": {**live["spec"], "replicas": replicas},
     }

@@ -120,8 +120,8 @@ class KubeApi:
         if path == "openapi/v3":
             return _json(self._discovery.openapi_index())
         if path.startswith("openapi/v3/"):
-            asked = path.removeprefix("openapi/v3/")
-            text = await asyncio.to_thread(self._discovery.openapi, asked)
+            root = path.removeprefix("openapi/v3/")
+            text = await asyncio.to_thread(self._discovery.openapi, root)
             return web.Response(body=text, content_type="application/json") if text else None
         found = self._discovery.document(path, request.host)
         return _json(found) if found else None
@@ -166,7 +166,7 @@ class KubeApi:
                 resource.kind, [obj], metadata, now=utc_now(), include=include
             )
 
-        asked = watch.Watch(
+        parameters = watch.Watch(
             kind=resource.kind,
             selects=query.selects,
             render=render,
@@ -179,7 +179,7 @@ class KubeApi:
         subscription = self._store.subscribe({resource.kind.name})
         self._watches.add(subscription)
         try:
-            async for line in watch.lines(self._store, asked, subscription):
+            async for line in watch.lines(self._store, parameters, subscription):
                 await response.write(line)
         finally:
             self._watches.discard(subscription)
@@ -274,7 +274,7 @@ def _integer(value: Any) -> int:
 
 
 async def _review_body(request: web.Request) -> Any:
-    """Return the review that is asked; the answer does not depend on what protobuf holds."""
+    """Return the review in the body; of protobuf nothing is read, as the answer is the same."""
     return {} if request.content_type == protobuf.CONTENT_TYPE else await _body(request)
 
 

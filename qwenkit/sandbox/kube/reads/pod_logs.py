@@ -28,7 +28,9 @@ class LogSource(Protocol):
 
 
 @dataclass(frozen=True)
-class _Asked:
+class LogOptions:
+    """The checked parameters of a request for a log; ``tail`` in lines, ``limit`` in bytes."""
+
     container: str
     follow: bool
     previous: bool
@@ -42,30 +44,30 @@ async def stream_logs(request: web.Request, pod: Object, source: LogSource) -> w
     Raises:
         ApiError: 400, no such container, or it has not started; 501, logs by time.
     """
-    asked = _asked(request.query, pod)
+    options = _options(request.query, pod)
     if at(pod, "spec", "nodeName"):
-        _check_started(pod, asked)
+        _check_started(pod, options)
     response = web.StreamResponse(headers={"Content-Type": "text/plain"})
     await response.prepare(request)
     metadata = pod["metadata"]
     chunks = source(
         metadata["namespace"],
         metadata["name"],
-        asked.container,
-        follow=asked.follow,
-        previous=asked.previous,
+        options.container,
+        follow=options.follow,
+        previous=options.previous,
     )
-    async for chunk in _limited(_tail(chunks, asked.tail), asked.limit):
+    async for chunk in _limited(_tail(chunks, options.tail), options.limit):
         await response.write(chunk)
     return response
 
 
-def _asked(query: Mapping[str, str], pod: Object) -> _Asked:
+def _options(query: Mapping[str, str], pod: Object) -> LogOptions:
     for name in _NO_TIMES:
         if query.get(name, "false") != "false":
             text = f"{name}: the sandbox keeps no times of log lines; ask for the last lines"
             raise ApiError(501, "NotImplemented", f"{text} (kubectl logs --tail)")
-    return _Asked(
+    return LogOptions(
         container=_container(pod, query.get("container", "")),
         follow=query.get("follow", "").lower() in ("true", "1"),
         previous=query.get("previous", "").lower() in ("true", "1"),
@@ -106,29 +108,29 @@ async def _limited(chunks: AsyncIterator[bytes], limit: int | None) -> AsyncIter
             return
 
 
-def _container(pod: Object, asked: str) -> str:
+def _container(pod: Object, wanted: str) -> str:
     parts = ("initContainers", "containers")
     names = [one["name"] for part in parts for one in at(pod, "spec", part) or []]
     name = pod["metadata"]["name"]
-    if asked and asked not in names:
-        raise bad_request(f"container {asked} is not valid for pod {name}")
-    if not asked and len(names) != 1:
+    if wanted and wanted not in names:
+        raise bad_request(f"container {wanted} is not valid for pod {name}")
+    if not wanted and len(names) != 1:
         raise bad_request(
             f"a container name must be specified for pod {name}, choose one of: [{' '.join(names)}]"
         )
-    return asked or names[0]
+    return wanted or names[0]
 
 
-def _check_started(pod: Object, asked: _Asked) -> None:
+def _check_started(pod: Object, options: LogOptions) -> None:
     """Refuse to read the log of a container that has not run, as the kubelet does."""
     parts = ("initContainerStatuses", "containerStatuses")
     statuses = [one for part in parts for one in at(pod, "status", part) or []]
-    status = next((one for one in statuses if one["name"] == asked.container), None)
-    which = f'container "{asked.container}" in pod "{pod["metadata"]["name"]}"'
+    status = next((one for one in statuses if one["name"] == options.container), None)
+    which = f'container "{options.container}" in pod "{pod["metadata"]["name"]}"'
     if status is None:
         raise bad_request(f"{which} is not available")
     ran = at(status, "lastState", "terminated")
-    if asked.previous:
+    if options.previous:
         if not ran:
             raise bad_request(f"previous terminated {which} not found")
     elif not ran and (reason := at(status, "state", "waiting", "reason")):

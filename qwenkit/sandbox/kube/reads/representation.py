@@ -19,12 +19,12 @@ def wants_table(accept: str) -> bool:
 
 def as_list(kind: ResourceKind, items: Iterable[Object], metadata: Mapping[str, Any]) -> Object:
     """Return a list, e.g. a ``PodList``; built-in items do not repeat kind and apiVersion."""
-    said = () if kind.custom else ("kind", "apiVersion")
+    omitted = () if kind.custom else ("kind", "apiVersion")
     return {
         "kind": f"{kind.kind}List",
         "apiVersion": kind.api_version,
         "metadata": dict(metadata),
-        "items": [{key: obj[key] for key in obj if key not in said} for obj in items],
+        "items": [{key: obj[key] for key in obj if key not in omitted} for obj in items],
     }
 
 

@@ -122,14 +122,14 @@ _owners = cache(Kinds)
 
 
 def _property(field: ModelField) -> Schema:
-    said = {"description": field.description} if field.description else {}
+    text = {"description": field.description} if field.description else {}
     item = _type(field)
     if field.form == "list":
-        return {"type": "array", "items": item, **said}
+        return {"type": "array", "items": item, **text}
     if field.form == "dict":
-        return {"type": "object", "additionalProperties": item, **said}
+        return {"type": "object", "additionalProperties": item, **text}
     # A reference must be alone in its object: siblings are ignored.
-    return {"allOf": [item], **said} if "$ref" in item else {**item, **said}
+    return {"allOf": [item], **text} if "$ref" in item else {**item, **text}
 
 
 def _type(field: ModelField) -> Schema:

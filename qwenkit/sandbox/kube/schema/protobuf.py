@@ -29,8 +29,8 @@ def decode(content: bytes) -> Object:
     if not content.startswith(_MAGIC):
         raise ValueError("the body is no protobuf of Kubernetes")
     envelope = dict(_fields(content[len(_MAGIC) :]))
-    said = dict(_fields(_bytes(envelope.get(1, b""))))
-    api_version, kind = (_bytes(said.get(number, b"")).decode() for number in (1, 2))
+    type_meta = dict(_fields(_bytes(envelope.get(1, b""))))
+    api_version, kind = (_bytes(type_meta.get(number, b"")).decode() for number in (1, 2))
     if not is_message(kind):
         raise _left_out(f"the kind {kind}")
     return {"apiVersion": api_version, "kind": kind} | _message(kind, _bytes(envelope.get(2, b"")))

@@ -45,17 +45,17 @@ def spec_part(kind: ResourceKind, obj: Object) -> Object:
     return {key: value for key, value in obj.items() if key not in ("metadata", "status")}
 
 
-def grace_seconds(kind: ResourceKind, obj: Object, asked: int | None) -> int:
+def grace_seconds(kind: ResourceKind, obj: Object, requested: int | None) -> int:
     """Return the grace period of a deletion, in seconds: 0 but for unfinished pods on a node."""
     if kind.name != "Pod" or not at(obj, "spec", "nodeName"):
         return 0
     if at(obj, "status", "phase") in ("Succeeded", "Failed"):
         return 0
-    if "deletionTimestamp" in obj["metadata"] and asked is None:
+    if "deletionTimestamp" in obj["metadata"] and requested is None:
         return int(obj["metadata"].get("deletionGracePeriodSeconds", 0))
     own = at(obj, "spec", "terminationGracePeriodSeconds")
     default = defaults.DEFAULT_GRACE_SECONDS if own is None else int(own)
-    return default if asked is None else max(0, asked)
+    return default if requested is None else max(0, requested)
 
 
 def mark_deleted(kind: ResourceKind, metadata: Object, grace: int, now: datetime) -> None:
@@ -68,8 +68,8 @@ def mark_deleted(kind: ResourceKind, metadata: Object, grace: int, now: datetime
         return
     given = metadata.get("deletionGracePeriodSeconds", 0)
     if grace < given:
-        asked = parse_timestamp(metadata["deletionTimestamp"]) - timedelta(seconds=given)
-        metadata["deletionTimestamp"] = timestamp(max(now, asked + timedelta(seconds=grace)))
+        deleted_at = parse_timestamp(metadata["deletionTimestamp"]) - timedelta(seconds=given)
+        metadata["deletionTimestamp"] = timestamp(max(now, deleted_at + timedelta(seconds=grace)))
         metadata["deletionGracePeriodSeconds"] = grace
 
 

@@ -94,8 +94,8 @@ def track(
         # An item without its key cannot be owned: like the real server, keep the owners.
         return _with_managers(new, live, _owners(live), now)
     changed = {path for path, value in after.items() if path not in before or before[path] != value}
-    gone = changed | (before.keys() - after.keys())
-    owners = {other: paths - gone for other, paths in _owners(live).items()}
+    not_theirs = changed | (before.keys() - after.keys())
+    owners = {other: paths - not_theirs for other, paths in _owners(live).items()}
     owners[mine] = owners.get(mine, frozenset()) | changed
     return _with_managers(new, live, owners, now)
 

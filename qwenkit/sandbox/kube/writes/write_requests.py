@@ -111,8 +111,8 @@ class Writer:
             return self._apply(request, patch)
         live = self._live(request)
         if request.path.subresource == "scale":
-            asked = _patched(SCALE, scale_of(live), content_type, patch)
-            return self._scaled(request, live, asked)
+            scale = _patched(SCALE, scale_of(live), content_type, patch)
+            return self._scaled(request, live, scale)
         obj = _addressed(request, _patched(request.kind, live, content_type, patch), named=True)
         warnings = _declared(request, obj)
         return self._stored(request, live, self._tracked(request, live, obj), warnings)
@@ -168,8 +168,8 @@ class Writer:
         )
         return self._stored(request, live, obj)
 
-    def _scaled(self, request: WriteRequest, live: Object, asked: Object) -> WriteResult:
-        obj = self._tracked(request, live, scaled(live, asked))
+    def _scaled(self, request: WriteRequest, live: Object, scale: Object) -> WriteResult:
+        obj = self._tracked(request, live, scaled(live, scale))
         return WriteResult(scale_of(self._updated(request, live, obj)))
 
     def _live(self, request: WriteRequest) -> Object:
@@ -245,8 +245,8 @@ def _addressed(request: WriteRequest, obj: Any, *, named: bool) -> Object:
         # For built-in kinds, the path decides which type is decoded.
         obj = {"apiVersion": kind.api_version, "kind": kind.kind, **obj}
     if (obj.get("apiVersion"), obj.get("kind")) != (kind.api_version, kind.kind):
-        said = f"{obj.get('apiVersion', '')}, Kind={obj.get('kind', '')}"
-        text = f"the API version in the data ({said}) does not match the expected API version"
+        given = f"{obj.get('apiVersion', '')}, Kind={obj.get('kind', '')}"
+        text = f"the API version in the data ({given}) does not match the expected API version"
         raise bad_request(f"{text} ({kind.api_version}, Kind={kind.kind})")
     metadata = dict(obj.get("metadata") or {})
     if kind.namespaced and metadata.setdefault("namespace", path.namespace) != path.namespace:
