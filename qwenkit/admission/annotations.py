@@ -15,7 +15,6 @@ from qwenkit.admission.faults import (
     invalid,
     invalid_key,
     out_of_bounds,
-    via,
 )
 from qwenkit.admission.schema import quantities
 from qwenkit.autoscaling.annotation_keys import GROUP, HPA, KPA, SERVING, find_annotation
@@ -247,12 +246,12 @@ def _queue(annotations: Annotations) -> Faults:
     if key is not None:
         number = _float(annotations[key])
         if number is None:
-            yield from via([invalid(annotations[key], HERE)], f"[{key}]")
+            yield invalid(annotations[key], f"[{key}]")
         elif number < 0.1 or number > 100:
-            yield from via([out_of_bounds(go_float(number), 0.1, 100, HERE)], f"[{key}]")
+            yield out_of_bounds(go_float(number), 0.1, 100, f"[{key}]")
     for key in _QUEUE_RESOURCES:
         if key in annotations and not _is_quantity(annotations[key]):
-            yield from via([invalid(annotations[key], HERE)], f"[{key}]")
+            yield invalid(annotations[key], f"[{key}]")
 
 
 def _is_quantity(text: str) -> bool:

@@ -7,32 +7,24 @@ import json
 import os
 from pathlib import Path
 
+_NAME = "sandbox"
 
-def write_kubeconfig(
-    path: Path, *, server: str, ca_pem: str, token: str, context: str = "sandbox"
-) -> None:
-    """Write a kubeconfig (mode 0600) with one context; certificate and token are embedded.
+
+def write_kubeconfig(path: Path, *, server: str, ca_pem: str, token: str) -> None:
+    """Write a kubeconfig (mode 0600) with the context ``sandbox``, certificate and token embedded.
 
     It is written as JSON, which is valid YAML.
     """
     authority = base64.b64encode(ca_pem.encode()).decode()
+    cluster = {"server": server, "certificate-authority-data": authority}
+    context = {"cluster": _NAME, "user": _NAME, "namespace": "default"}
     config = {
         "apiVersion": "v1",
         "kind": "Config",
-        "current-context": context,
-        "clusters": [
-            {
-                "name": context,
-                "cluster": {"server": server, "certificate-authority-data": authority},
-            }
-        ],
-        "users": [{"name": context, "user": {"token": token}}],
-        "contexts": [
-            {
-                "name": context,
-                "context": {"cluster": context, "user": context, "namespace": "default"},
-            }
-        ],
+        "current-context": _NAME,
+        "clusters": [{"name": _NAME, "cluster": cluster}],
+        "users": [{"name": _NAME, "user": {"token": token}}],
+        "contexts": [{"name": _NAME, "context": context}],
     }
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)

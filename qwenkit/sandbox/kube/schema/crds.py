@@ -25,14 +25,13 @@ def _definition(kind: ResourceKind) -> Object:
         "shortNames": list(kind.short_names),
         "categories": list(kind.categories),
     }
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     version = {
         "name": kind.version,
         "served": True,
         "storage": True,
         "subresources": {"status": {}},
-        "schema": {
-            "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-        },
+        "schema": {"openAPIV3Schema": anything},
     }
     established = [
         {"type": "NamesAccepted", "status": "True", "reason": "NoConflicts"},
