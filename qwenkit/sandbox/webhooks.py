@@ -7,6 +7,7 @@ import string
 from collections.abc import Mapping
 
 from qwenkit.admission.review import review
+from qwenkit.sandbox.controllers.loop import KNATIVE_NAMESPACE
 from qwenkit.sandbox.kube.objects import Object
 from qwenkit.sandbox.kube.store import ObjectStore
 
@@ -49,5 +50,5 @@ class Webhooks:
         )
 
     def _config(self, name: str) -> Mapping[str, str]:
-        found = self._store.find("ConfigMap", "knative-serving", name)
+        found = self._store.find("ConfigMap", KNATIVE_NAMESPACE, name)
         return (found or {}).get("data") or {}

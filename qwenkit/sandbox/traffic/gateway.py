@@ -19,6 +19,7 @@ from yarl import URL
 
 from qwenkit.errors import NotReady
 from qwenkit.sandbox.controllers.clock import loop_time
+from qwenkit.sandbox.controllers.knative import names
 from qwenkit.sandbox.controllers.object_fields import key_of
 from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at
@@ -33,7 +34,6 @@ log = logging.getLogger("qwenkit.sandbox.traffic")
 
 HEALTH_HOST = "internalkourier"
 _KINDS = ("Ingress", "Revision", "ServerlessService", "Pod")
-_REVISION_LABEL = "serving.knative.dev/revision"
 _MAX_BODY = 64 * 2**20
 _FOREVER_S = 10 * 365 * 86_400.0
 _LAST_WRITE_S = 1.0
@@ -282,5 +282,5 @@ async def _sign(_: web.Request, response: web.StreamResponse) -> None:
 
 def _revision_of(pod: Object) -> Key:
     """Return the key of a pod's revision; the name is "" for any other pod."""
-    name = at(pod, "metadata", "labels", _REVISION_LABEL)
+    name = at(pod, "metadata", "labels", names.REVISION)
     return pod["metadata"]["namespace"], name or ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from qwenkit.autoscaling.annotation_keys import SERVING
 from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import Object, at, condition
 from qwenkit.sandbox.kube.reads import job_cells
@@ -61,7 +62,7 @@ _NAME = Column("Name", lambda obj, _: obj["metadata"]["name"], format="name")
 _AGE = Column("Age", lambda obj, now: since(at(obj, "metadata", "creationTimestamp"), now))
 _READY = _made("Ready", lambda obj: condition(obj, "Ready").get("status"))
 _REASON = _made("Reason", lambda obj: condition(obj, "Ready").get("reason"))
-_LABEL = "serving.knative.dev/"
+_LABEL = f"{SERVING}/"
 _SPEC = "spec"
 _STATUS = "status"
 
