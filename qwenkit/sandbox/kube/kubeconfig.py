@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from pathlib import Path
+
+from qwenkit.sandbox.state_files import write_private
 
 _NAME = "sandbox"
 
@@ -26,8 +27,4 @@ def write_kubeconfig(path: Path, *, server: str, ca_pem: str, token: str) -> Non
         "users": [{"name": _NAME, "user": {"token": token}}],
         "contexts": [{"name": _NAME, "context": context}],
     }
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    draft.touch(mode=0o600)
-    draft.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    draft.replace(path)
+    write_private(path, json.dumps(config, indent=2) + "\n")

@@ -8,7 +8,6 @@ callers get deep copies.
 from __future__ import annotations
 
 import json
-import os
 import random
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from qwenkit.sandbox.kube.history import History, Subscription, WatchEvent, Watc
 from qwenkit.sandbox.kube.kinds import Kinds, ResourceKind
 from qwenkit.sandbox.kube.objects import Object, copied, timestamp, utc_now
 from qwenkit.sandbox.kube.writes import defaults, lifecycle, service_addresses
+from qwenkit.sandbox.state_files import write_private
 
 Key = tuple[str, str]
 
@@ -226,10 +226,7 @@ class ObjectStore:
             "resourceVersion": self._revision,
             "objects": {name: list(objects.values()) for name, objects in self._objects.items()},
         }
-        draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        draft.touch(mode=0o600)
-        draft.write_text(json.dumps(state), encoding="utf-8")
-        draft.replace(path)
+        write_private(path, json.dumps(state))
 
     def load(self, path: Path) -> None:
         """Replace all objects by those of a file of ``save``; older watches must list again.
