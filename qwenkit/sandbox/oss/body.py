@@ -92,6 +92,14 @@ def digest_file(path: Path, *, with_md5: bool = True) -> Digest:
     return sink.digest()
 
 
+def copy(source: BinaryIO, target: BinaryIO, *, with_md5: bool = True) -> Digest:
+    """Copy the rest of one open file to another. Blocks."""
+    sink = _Sink(target, with_md5=with_md5)
+    while chunk := source.read(BATCH_BYTES):
+        sink.take([chunk])
+    return sink.digest()
+
+
 def concatenate(slices: Iterable[tuple[Path, int, int]], target: Path) -> None:
     """Write slices of files (path, start, size) one after the other to ``target``. Blocks."""
     with target.open("wb", buffering=0) as whole:

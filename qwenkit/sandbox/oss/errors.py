@@ -31,6 +31,7 @@ _TABLE: dict[str, tuple[int, str]] = {
         "The list of parts was not in ascending order. Parts list must specified in order"
         " by part number.",
     ),
+    "InvalidRange": (416, "The requested range cannot be satisfied."),
     "MalformedXML": (
         400,
         "The XML you provided was not well-formed or did not validate against our "
@@ -46,6 +47,8 @@ _TABLE: dict[str, tuple[int, str]] = {
         " may have been aborted or completed.",
     ),
     "NotImplemented": (400, "The sandbox's OSS does not do this."),
+    "NotModified": (304, ""),
+    "PreconditionFailed": (412, "At least one of the pre-conditions you specified did not hold."),
     "RequestTimeTooSkewed": (
         403,
         "The difference between the request time and the current time is too large.",

@@ -47,6 +47,8 @@ class Multipart:
 
     async def upload_part(self, request: OssRequest) -> web.StreamResponse:
         """UploadPart."""
+        if request.header("x-oss-copy-source"):
+            raise OssError("NotImplemented", "The sandbox's OSS does not do UploadPartCopy.")
         upload = self._upload(request)
         if not request.text("partNumber"):
             raise OssError("InvalidArgument", "partNumber is required.")

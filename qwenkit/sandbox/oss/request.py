@@ -19,15 +19,15 @@ from qwenkit.sandbox.oss.xml import Value, document
 MAX_BODY_BYTES = 4 << 20
 MAX_OBJECT_BYTES = 5 << 30
 STORAGE_CLASSES = {"Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"}
-_STORED = {
+STANDARD_HEADERS = (
     "cache-control",
     "content-disposition",
     "content-encoding",
     "content-language",
     "content-type",
     "expires",
-    "x-oss-storage-class",
-}
+)
+_STORED = {*STANDARD_HEADERS, "x-oss-storage-class"}
 
 
 @dataclass(frozen=True)

@@ -38,13 +38,12 @@ _STARTED = web.RequestKey("oss_started", float)
 
 # Parameters that V1 signs but that only modify an operation.
 _MODIFIERS = re.compile(
-    r"partNumber|security-token|continuation-token|x-oss-(traffic|request|ac)-.*"
+    r"partNumber|security-token|continuation-token|response-.*|x-oss-(traffic|request|ac)-.*"
 )
 # Headers that ask for what a bucket of files cannot do; ignoring them would be dishonest.
 _LEFT_OUT = re.compile(
     r"x-oss-(server-side-(data-)?encryption.*|tagging(-directive)?|callback(-var)?|process"
-    r"|traffic-limit|object-acl|copy-source.*|object-worm-.*|range-behavior)"
-    r"|if-(none-)?match|if-(un)?modified-since",
+    r"|traffic-limit|object-acl|copy-source-if-.*|object-worm-.*)",
     re.IGNORECASE,
 )
 
@@ -165,7 +164,6 @@ def _operations(
         ("bucket", "GET", ""): buckets.list_objects,
         ("bucket", "GET", "bucketInfo"): buckets.info,
         ("bucket", "GET", "location"): buckets.location,
-        ("bucket", "GET", "stat"): buckets.stat,
         ("bucket", "GET", "uploads"): buckets.list_uploads,
         ("bucket", "POST", "delete"): buckets.delete_objects,
         ("object", "PUT", ""): objects.put,
@@ -244,6 +242,8 @@ def _failed(request: web.Request, error: OssError) -> web.Response:
         ],
     )
     headers = {"x-oss-ec": error.ec} if error.ec else {}
+    if error.status == 304:
+        return web.Response(status=304, headers=headers)
     if request.method == "HEAD":
         headers["x-oss-err"] = base64.b64encode(body).decode()
         return web.Response(status=error.status, headers=headers)
