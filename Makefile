@@ -21,9 +21,9 @@ $(STAMP): pyproject.toml constraints.txt
 course: $(STAMP) ## every notebook against the embedded sandbox; report under runs/
 	@$(BIN)/qwenkit run -p notebooks/params/sandbox.yaml
 
-test: lint static together alone ## lint, types, arrows, unit, sandbox, browser, notebooks, the whole course
+test: lint static together alone ## lint, types, imports, unit, sandbox, browser, notebooks, the whole course
 
-quick: lint ## the contributor's lane: lint, types, arrows and unit tests
+quick: lint ## the contributor's lane: lint, types, imports and unit tests
 	$(BIN)/python -m pytest tests/unit -q -n 2
 
 lint: $(STAMP)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from qwenkit.cluster import deploy as rollout
+from qwenkit.cluster import deploy as deploying
 from qwenkit.cluster import gateway
 from qwenkit.cluster import teardown as removal
 from qwenkit.cluster.client import Cluster
@@ -61,7 +61,7 @@ def apply(settings: Settings, documents: Iterable[Document]) -> tuple[Applied, .
     >>> [one.kind for one in apply(Settings(), render(Settings())[:3])]
     ['Secret', 'PersistentVolume', 'PersistentVolumeClaim']
     """
-    return rollout.apply_all(Cluster.connect(settings), _ready_to_send(settings, documents))
+    return deploying.apply_all(Cluster.connect(settings), _ready_to_send(settings, documents))
 
 
 def deploy(settings: Settings, *, on_change: OnChange | None = None) -> Deployed:
@@ -75,6 +75,7 @@ def deploy(settings: Settings, *, on_change: OnChange | None = None) -> Deployed
         SettingsError: the keys, the bucket or its endpoint are not set.
         Rejected: lint finds an error, or a webhook refuses a document; nothing was changed.
         Conflict: a name is taken by an object that is not this run's; nothing was changed.
+        NotFound: the gateway's address is not known; nothing was changed.
         NotReady: the Service will not become ready; why and fix say what is wrong.
         WaitTimeout: it did not become ready in time.
 
@@ -83,7 +84,7 @@ def deploy(settings: Settings, *, on_change: OnChange | None = None) -> Deployed
     'examples-00001'
     """
     documents = _ready_to_send(settings, render(settings))
-    return rollout.deploy(Cluster.connect(settings), settings, documents, on_change=on_change)
+    return deploying.deploy(Cluster.connect(settings), settings, documents, on_change=on_change)
 
 
 def explain(settings: Settings) -> Explanation:
@@ -141,7 +142,6 @@ def teardown(
     """Remove what this run made, in the right order; weights only with ``delete_weights``.
 
     Raises:
-        Conflict: an object of this run is in use by another.
         WaitTimeout: something did not go away in time.
 
     >>> from qwenkit import Settings, audit, teardown
