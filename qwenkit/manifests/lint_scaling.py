@@ -39,8 +39,10 @@ def _rulebook(revision: Doc, annotations: dict[str, str]) -> list[Finding]:
             container_concurrency=limit if isinstance(limit, int) else 0,
             strict=False,  # contradictions are the webhook's to refuse
         )
-    except InvalidValue:  # the webhook refuses it, or it is a number that is not finite
-        return advise_annotations(annotations)
+    except InvalidValue as error:  # the webhook refuses it, or it is a number that is not finite
+        others = {key: text for key, text in annotations.items() if key != error.name}
+        rest = _rulebook(revision, others) if others != annotations else []
+        return list(dict.fromkeys([*advise_annotations(annotations), *rest]))
     return advise(spec, annotations=annotations, context=context)
 
 

@@ -248,6 +248,14 @@ def test_scaling_findings_name_their_place_in_the_document() -> None:
     assert places["idle-timeout"] == "Service/qwen spec.template.spec.idleTimeoutSeconds"
 
 
+def test_a_value_that_cannot_be_read_hides_no_other_finding() -> None:
+    docs = good()
+    annotation(f"{GROUP}/target", "2x")(docs)
+    annotation(f"{GROUP}/window", "1d")(docs)
+    revision(idleTimeoutSeconds=60)(docs)
+    assert {"admission", "idle-timeout", "hair-trigger-panic"} <= {f.rule for f in found(docs)}
+
+
 def test_the_page_draws_the_remarks_that_the_course_makes() -> None:
     rules = {finding.rule for finding in lint([as_documented(SETTINGS)])}
     assert {"pvc-not-read-only", "dtype", "timeout-short", "progress-deadline"} <= rules
