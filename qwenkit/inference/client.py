@@ -106,7 +106,7 @@ class Server:
         return openai.OpenAI(
             base_url=f"{self.gateway}/v1",
             api_key=_api_key(),
-            default_headers={"Host": self.host},
+            default_headers={"Host": self.host} if self.host else {},
             timeout=openai.Timeout(self.timeout_s, connect=min(CONNECT_S, self.timeout_s)),
             max_retries=0,
             http_client=openai.DefaultHttpxClient(trust_env=not is_loopback(self.gateway)),

@@ -170,7 +170,7 @@ def _check_stop_and_logprobs(
 def _check_support(body: RequestBody) -> None:
     """Refuse what vLLM has and this engine does not."""
     for name, neutral in (_UNSUPPORTED | {"best_of": body.n}).items():
-        if (body.model_extra or {}).get(name, neutral) != neutral:
+        if (body.model_extra or {}).get(name) not in (None, neutral):
             raise refused(f"{name} is not supported by the sandbox's engine; vLLM has it.")
     if body.n > _MAX_N:
         raise refused(f"n must be at most {_MAX_N} in the sandbox's engine.")
