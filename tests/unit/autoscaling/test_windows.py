@@ -75,6 +75,23 @@ def test_weighted_window() -> None:
     assert window.average(16) == 0
 
 
+@pytest.mark.parametrize(
+    ("size", "bits"),
+    [
+        (6, "0x1.91b164c4fd313p-1"),
+        (24, "0x1.465b5f317cceep-2"),
+        (25, "0x1.3b90a9762c476p-2"),
+        (31, "0x1.0734754586290p-2"),
+        (34, "0x1.e5fe48a6c07a8p-3"),
+        (35, "0x1.d9db5727d3cc8p-3"),
+    ],
+)
+def test_weighted_coefficients_are_go_s_to_the_last_bit(size: int, bits: str) -> None:
+    window = WeightedWindow(size)
+    window.record(0, 1)
+    assert window.average(0).hex() == bits
+
+
 def test_max_window_keeps_the_greatest_of_a_slot() -> None:
     window = MaxWindow(10)
     assert [window.record(0, value) for value in (7, 6, 5)] == [7, 7, 7]

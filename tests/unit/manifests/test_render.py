@@ -5,14 +5,18 @@ from base64 import b64decode
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 from ruamel.yaml import YAML
 
+from qwenkit.admission.review import review
+from qwenkit.autoscaling.annotations import parse_spec
 from qwenkit.credentials import Credentials
 from qwenkit.errors import SettingsError
 from qwenkit.manifests import render
-from qwenkit.manifests.scaling import scaling_annotations
+from qwenkit.manifests.scaling import scaling_annotations, scaling_spec
 from qwenkit.manifests.template import to_yaml
 from qwenkit.settings import Settings
 
@@ -286,3 +290,21 @@ def any_settings(draw: st.DrawFn) -> Settings:
         container_concurrency=draw(st.integers(0, 1000)),
         gpu_count=draw(st.integers(1, 16)),
     )
+
+
+@hypothesis_settings(deadline=None, max_examples=30)
+@given(any_settings())
+def test_any_valid_settings_render_to_what_the_cluster_accepts(settings: Settings) -> None:
+    docs = parsed(settings)
+    review(docs[3], features=CLAIMS)
+    annotations = docs[3]["spec"]["template"]["metadata"]["annotations"]
+    assert annotations == scaling_annotations(settings)
+    assert parse_spec(annotations, container_concurrency=settings.container_concurrency) == (
+        scaling_spec(settings)
+    )
+    assert docs[1]["spec"]["csi"]["volumeAttributes"]["path"] == f"/{settings.prefix}"
+    words_ = split(container_of(docs[3]))
+    assert words_[words_.index("--model") + 1] == settings.mount_path
+    assert words_[words_.index("--served-model-name") + 1] == settings.served_model_name
+    extra = shlex.split(settings.extra_args)
+    assert words_[len(words_) - len(extra) :] == extra
