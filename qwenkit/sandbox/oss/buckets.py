@@ -69,6 +69,14 @@ class Buckets:
         self._store.bucket(request.bucket)
         return xml("LocationConstraint", self._location)
 
+    async def stat(self, request: OssRequest) -> web.StreamResponse:
+        """GetBucketStat, exact at this moment."""
+        self._store.bucket(request.bucket)
+        sizes = self._store.sizes(request.bucket)
+        uploads = len(self._uploads.of(request.bucket))
+        facts = [("Storage", sum(sizes)), ("ObjectCount", len(sizes))]
+        return xml("BucketStat", [*facts, ("MultipartUploadCount", uploads)])
+
     async def list_objects(self, request: OssRequest) -> web.StreamResponse:
         """ListObjects or, with ``list-type=2``, ListObjectsV2."""
         version_2 = request.text("list-type") == "2"

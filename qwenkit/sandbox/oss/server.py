@@ -164,6 +164,7 @@ def _operations(
         ("bucket", "GET", ""): buckets.list_objects,
         ("bucket", "GET", "bucketInfo"): buckets.info,
         ("bucket", "GET", "location"): buckets.location,
+        ("bucket", "GET", "stat"): buckets.stat,
         ("bucket", "GET", "uploads"): buckets.list_uploads,
         ("bucket", "POST", "delete"): buckets.delete_objects,
         ("object", "PUT", ""): objects.put,

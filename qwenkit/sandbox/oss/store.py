@@ -239,6 +239,12 @@ class OssStore:
                 self.names.prune(bucket, path)
         self.ledger.forget(bucket, key)
 
+    def sizes(self, bucket: str) -> list[int]:
+        """Return the size of every object of a bucket."""
+        keys = heapq.merge(self.names.walk(bucket), self.ledger.escaped_keys(bucket))
+        found = (self.names.existing(bucket, key) for key in keys)
+        return [existing[1].st_size for existing in found if existing]
+
     async def page(
         self, bucket: str, *, prefix: str, delimiter: str, after: str, limit: int
     ) -> ObjectPage:

@@ -36,6 +36,9 @@ def test_life_of_a_bucket(tmp_path: Path) -> None:
         assert other.get_bucket_location().location == f"oss-{REGION}"
         other.put_object("folder/k", b"12345")
         upload = other.init_multipart_upload("m").upload_id
+        stat = other.get_bucket_stat()
+        assert (stat.object_count, stat.storage_size_in_bytes) == (1, 5)
+        assert stat.multi_part_upload_count == 1
         service = oss2.Service(oss2.Auth(KEY_ID, SECRET), url, session=other.session)
         assert [found.name for found in service.list_buckets().buckets] == ["other", BUCKET]
         with pytest.raises(oss2.exceptions.BucketNotEmpty):
