@@ -1,4 +1,4 @@
-"""Keys and tokens, from the environment only; they never print."""
+"""Keys and tokens, from the environment only; they are never printed."""
 
 from __future__ import annotations
 

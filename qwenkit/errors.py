@@ -9,7 +9,7 @@
     ├── Forbidden                the credentials are wrong or may not do this
     ├── Conflict                 it exists and is not ours, or somebody else changed it
     ├── Rejected                 admission or validation refused the object
-    ├── NotReady                 it will not become ready: the condition says why
+    ├── NotReady                 it will not become ready; the condition shows why
     ├── WaitTimeout              the deadline passed; carries the last state seen
     ├── TransferError            bytes did not arrive as they were sent
     └── SandboxError             the embedded sandbox cannot start, stop or answer

@@ -1,4 +1,4 @@
-"""Which addresses are this machine: no proxy belongs between it and itself."""
+"""Which addresses are this machine: requests to them must bypass any proxy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 
 def is_loopback(address: str) -> bool:
-    """Tell whether a URL or a host is this machine."""
+    """Return whether a URL or a host is this machine."""
     host = urlsplit(address if "//" in address else f"//{address}").hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -21,7 +21,7 @@ from pydantic_settings import SettingsConfigDict
 from qwenkit.errors import SettingsError
 from qwenkit.parameters.layers import PREFIX, Layered
 
-# The labels of all that a run creates; teardown and the leak audit go by them.
+# The labels of all that a run creates; teardown and the leak audit select by them.
 MANAGED_BY = "app.kubernetes.io/managed-by"
 RUN_LABEL = "qwenkit.dev/run"
 PAGE_IMAGE = "kube-ai-registry.cn-shanghai.cr.aliyuncs.com/kube-ai/vllm:0.4.1"
@@ -38,7 +38,7 @@ def run_labels(run: str) -> dict[str, str]:
 
 
 def _shared(name: str, elsewhere: str) -> AliasChoices:
-    """Name the variables of a field that other tools have too; ours is the stronger."""
+    """Name the variables of a field that other tools have too; ours wins."""
     return AliasChoices(PREFIX + name.upper(), elsewhere)
 
 
@@ -63,16 +63,16 @@ class Settings(Layered):
         loc_by_alias=False,
         env_ignore_empty=True,
     )
-    # These flags of vLLM can be left out, and only an empty value says so.
+    # An empty value leaves these flags of vLLM out.
     empty_is_set: ClassVar[tuple[str, ...]] = ("quantization", "dtype")
 
     # where
     context: str = Field(
-        "sandbox", description="kube context to act on; never the current one unasked"
+        "sandbox", description="kube context to act on; the current one is never implied"
     )
     namespace: str = Field("default", description="Kubernetes namespace")
     service: str = Field("qwen", description="name of the Knative Service")
-    run: str = Field("default", description="label that this run puts on what it creates")
+    run: str = Field("default", description="label of this run on all that it creates")
 
     # model
     model_source: str = Field(
@@ -140,7 +140,7 @@ class Settings(Layered):
     max_scale: int = Field(3, ge=0, description="most replicas; 0: no limit")
     stable_window: str = Field("60s", description="averaging window, 6s to 1h")
     initial_scale: int | None = Field(None, ge=0, description="replicas of a new revision")
-    activation_scale: int | None = Field(None, ge=2, description="replicas when waking from zero")
+    activation_scale: int | None = Field(None, ge=2, description="replicas when leaving zero")
     target_utilization_percentage: float | None = Field(
         None, ge=1, le=100, description="share of the target aimed at; cluster default 70"
     )
@@ -153,7 +153,7 @@ class Settings(Layered):
     panic_threshold_percentage: float | None = Field(
         None, ge=110, le=1000, description="overload that starts panic"
     )
-    scale_down_delay: str | None = Field(None, description="keep the highest of this long")
+    scale_down_delay: str | None = Field(None, description="how long the highest count is kept")
     scale_to_zero_pod_retention_period: str | None = Field(
         None, description="keep the last pod this long"
     )
@@ -276,7 +276,7 @@ class Settings(Layered):
         return max(self.timeout_s, 4 * 3600) if step == "upload" else self.timeout_s
 
     def require(self, *names: str) -> None:
-        """Insist on parameters that have no default.
+        """Require parameters that have no default.
 
         Raises:
             SettingsError: one is empty.
@@ -295,5 +295,5 @@ class Settings(Layered):
 
     @property
     def labels(self) -> dict[str, str]:
-        """The labels that mark an object as ours; teardown goes by them."""
+        """The labels that mark an object as ours."""
         return run_labels(self.run)

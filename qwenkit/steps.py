@@ -48,7 +48,7 @@ def doctor(settings: Settings) -> PreflightReport:
 
 
 def apply(settings: Settings, documents: Iterable[Document]) -> tuple[Applied, ...]:
-    """Apply documents of ``render`` in the order in which they need each other.
+    """Apply documents of ``render``, each after those that it refers to.
 
     The Secret gets its keys here, from the environment.
 
@@ -117,7 +117,7 @@ def find_server(settings: Settings) -> Server:
 def run_load(
     settings: Settings, *, on_progress: Callable[[LoadProgress], None] | None = None
 ) -> LoadResult:
-    """Send ``load_clients`` closed-loop clients' requests for ``load_seconds``; return each one.
+    """Send the requests of ``load_clients`` closed-loop clients for ``load_seconds``.
 
     Raises:
         NotFound: the Service does not exist, or the gateway's address is not known.
@@ -139,10 +139,10 @@ def run_load(
 def teardown(
     settings: Settings, *, on_step: Callable[[removal.TeardownStep], None] | None = None
 ) -> TeardownReport:
-    """Remove what this run made, in the right order; weights only with ``delete_weights``.
+    """Remove what this run created, in the right order; weights only with ``delete_weights``.
 
     Raises:
-        WaitTimeout: something did not go away in time.
+        WaitTimeout: an object was not deleted in time.
 
     >>> from qwenkit import Settings, audit, teardown
     >>> removed = teardown(Settings())
@@ -154,7 +154,7 @@ def teardown(
 
 
 def audit(settings: Settings) -> Leaks:
-    """Look for whatever carries this run's labels, and for what the bucket still holds.
+    """List the objects with this run's labels, and what the bucket still holds.
 
     >>> from qwenkit import Settings, audit
     >>> len(audit(Settings()).found) > 0  # the service still runs

@@ -1,4 +1,4 @@
-"""Which annotations does Knative's autoscaler read, and under which spellings.
+"""The annotations that Knative's autoscaler reads, in all their spellings.
 
 Source: Knative Serving ``pkg/apis/autoscaling/register.go``, restated.
 """

@@ -1,4 +1,4 @@
-"""How is one annotation parsed: both spellings, Go's grammar, ranges; errors name the key."""
+"""Parse one annotation: both spellings, Go's grammar, ranges; errors name the key."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class AnnotationReader:
         )
 
     def refusal(self, key: str, rule: str) -> InvalidValue:
-        """Return the error that an annotation breaks a rule."""
+        """Return the error for an annotation that breaks a rule."""
         return InvalidValue(*(self.text(key) or (PREFIX + key, "")), rule)
 
 

@@ -1,4 +1,4 @@
-"""What do annotations and ``config-autoscaler`` mean: one typed, immutable scaling spec.
+"""What annotations and ``config-autoscaler`` mean: one typed, immutable scaling spec.
 
 Values are parsed as Knative parses them: the kebab-case key wins over the old camelCase one, and
 numbers and durations follow Go's grammar. Rules and defaults are those of Knative Serving
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingSpec:
-    """Everything that decides how one revision scales. Durations are seconds.
+    """All settings of how one revision scales. Durations are seconds.
 
     ``target`` is what a pod should carry on average (``total`` × ``utilization``), ``total``
     what it may carry at most. ``max_scale`` 0 is no limit, ``activation_scale`` 0 is unset.

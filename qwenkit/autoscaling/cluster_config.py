@@ -1,4 +1,4 @@
-"""What does the ConfigMap ``config-autoscaler`` set, parsed and checked as Knative does.
+"""The ConfigMap ``config-autoscaler``, parsed and checked as Knative does.
 
 Source: Knative Serving ``pkg/autoscaler/config/config.go``, restated. Unknown keys are ignored,
 as Knative ignores them (``_example`` is one).

@@ -1,7 +1,7 @@
-"""How does Go parse numbers and durations.
+"""How Go parses numbers and durations.
 
 Knative reads its annotations with Go's ``strconv`` and ``time`` packages, so ``+2`` is an
-integer, ``2.0`` is not, and ``60`` is no duration. Source of the grammar: the Go
+integer, ``2.0`` is not, and ``60`` is not a duration. Source of the grammar: the Go
 documentation of ``strconv.ParseInt``, ``strconv.ParseFloat`` and ``time.ParseDuration``.
 All functions raise ``ValueError`` on text that Go refuses.
 """
@@ -12,7 +12,7 @@ import math
 import re
 
 _INT = re.compile(r"[+-]?[0-9]+")
-_D, _H = r"[0-9](?:_?[0-9])*", r"[0-9a-fA-F](?:_?[0-9a-fA-F])*"  # one _ between two digits is fine
+_D, _H = r"[0-9](?:_?[0-9])*", r"[0-9a-fA-F](?:_?[0-9a-fA-F])*"  # one _ between digits is valid
 _DEC_FLOAT = re.compile(rf"[+-]?({_D}\.?({_D})?|\.{_D})([eE][+-]?{_D})?")
 _HEX_FLOAT = re.compile(rf"[+-]?0[xX](_?{_H}\.?({_H})?|\.{_H})[pP][+-]?{_D}")
 _SPECIAL = re.compile(r"[+-]?(inf|infinity)|nan", re.IGNORECASE)

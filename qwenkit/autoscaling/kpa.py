@@ -1,10 +1,10 @@
-"""How many pods does the KPA want for a measured load: one revision's decider.
+"""How many pods the KPA wants for a measured load: one revision's decider.
 
     decider = Decider(spec, ready=1, now=0.0)
     decider.record(now, concurrency=3.0, rps=1.0)      # once a second
     decision = decider.decide(now, ready=1)            # every TICK_S, and on a poke
 
-The decider knows neither min-scale nor max-scale; ``scale_to_zero.Scaler`` applies those.
+The decider ignores min-scale and max-scale; ``scale_to_zero.Scaler`` applies them.
 All arithmetic is IEEE doubles in the original's order: 4.2 / 1.4 needs 4 pods, not 3.
 
 Source: Knative Serving ``pkg/autoscaler/scaling`` (``autoscaler.go``, ``multiscaler.go``) and
@@ -28,7 +28,7 @@ _MAX_LOAD = 1e100  # keeps every sum and quotient finite
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What was decided in one tick, and every number that led to it.
+    """The decision of one tick, and every number that led to it.
 
     ``for_stable`` and ``for_panic`` are the pods that each window asks for before limits;
     ``floor`` and ``ceiling`` are the scale-down and scale-up limits of this tick.

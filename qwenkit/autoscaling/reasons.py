@@ -1,4 +1,4 @@
-"""Why does the autoscaler want this many pods, in words."""
+"""Why the autoscaler wants this many pods, in words."""
 
 from __future__ import annotations
 

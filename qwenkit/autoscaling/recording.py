@@ -1,4 +1,4 @@
-"""How are recordings read, and how do the commands that compare us with them exit."""
+"""Read recordings, and run the commands that compare this model with them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qwenkit.errors import InvalidValue, NotFound, QwenkitError
 
 
 def read_recording(path: Path) -> Any:
-    """Read JSON, gzipped or not.
+    """Read JSON, optionally gzipped.
 
     Raises:
         NotFound: there is no such file.
@@ -34,7 +34,7 @@ def run_on_recording(
 ) -> int:
     """Call ``compare`` with the file that the command line names; return the exit code.
 
-    2 for a file that cannot be used, with the reason on stderr.
+    It is 2 for a file that cannot be used, with the reason on stderr.
     """
     parser = argparse.ArgumentParser(prog=f"python -m {module}")
     parser.add_argument("file", type=Path, help="recording, .json or .json.gz")

@@ -1,4 +1,4 @@
-"""Does this model decide as recordings of the real autoscaler did.
+"""Compare this model's decisions with recordings of the real autoscaler.
 
     python -m qwenkit.autoscaling.replay FILE.json[.gz]
 

@@ -1,4 +1,4 @@
-"""How many replicas does the KPA's reconciler apply, within bounds and down to zero.
+"""How many replicas the KPA's reconciler applies, within bounds and down to zero.
 
     scaler = Scaler(spec, now=0.0)            # new: activating, with initial-scale pods
     step = scaler.reconcile(now, desired=3, excess_burst_capacity=-2, ready=1)

@@ -1,4 +1,4 @@
-"""How does the autoscaler average the load: windows of one bucket a second.
+"""How the autoscaler averages the load: windows of one bucket a second.
 
 Times are seconds as floats or integers; a bucket is a whole second. Values of the same second
 add up, because several activators and the scrape report into the same bucket. ``MaxWindow`` is

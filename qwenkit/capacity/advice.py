@@ -1,8 +1,8 @@
-"""Which allowed scaling settings go wrong, most often on expensive GPUs.
+"""Scaling settings that the cluster accepts and that still cause trouble.
 
-The one rulebook: the linter, ``qwenkit plan``, the panel and the notebook show these findings.
-A finding's ``where`` is an annotation's full key or a field of the revision's spec. The rules
-follow from how the autoscaler decides (``kpa.py``, ``scale_to_zero.py``), not from taste.
+The only set of such rules: the linter, ``qwenkit plan``, the panel and the notebook show these
+findings. A finding's ``where`` is an annotation's full key or a field of the revision's spec. The
+rules follow from how the autoscaler decides (``kpa.py``, ``scale_to_zero.py``).
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def advise_annotations(annotations: Mapping[str, str]) -> list[Finding]:
 
 
 def panic_above(spec: ScalingSpec, ready: int) -> float:
-    """Return the mean load of the panic window above which that many ready pods panic."""
+    """Return the mean load of the panic window above which this many ready pods panic."""
     return (math.ceil(spec.panic_threshold * max(1, ready)) - 1) * spec.target
 
 
@@ -110,7 +110,7 @@ def _spelling(annotations: Mapping[str, str]) -> Iterator[Finding]:
         if GROUP in key.lower() and key not in known:
             close = get_close_matches(key.strip(), known, n=1)
             fix = f"did you mean {close[0]}?" if close else "remove it"
-            message = f"Knative does not know {key!r} and ignores it silently"
+            message = f"{key!r} is not an annotation of Knative and is ignored silently"
             yield Finding("warning", "annotation-unknown", key, message, fix)
     for name, alias in ALIASES.items():
         new, old = PREFIX + name, PREFIX + alias
@@ -133,7 +133,7 @@ def _unchecked(annotations: Mapping[str, str]) -> Iterator[Finding]:
     key, text = find_annotation(annotations, "metric-aggregation-algorithm") or ("", "")
     named = find_annotation(annotations, "class")
     if text not in ALGORITHMS and (named is None or named[1] != KPA):
-        message = f"{text!r} is no algorithm, and nothing checks it unless the class is {KPA}"
+        message = f"{text!r} is not an algorithm; the webhook checks it only if the class is {KPA}"
         fix = "use linear or weighted-exponential"
         yield Finding("warning", "algorithm-unknown", key, message, fix)
 
@@ -142,15 +142,15 @@ def _is_usable(text: str) -> bool:
     try:
         return math.isfinite(parse_float(text))
     except ValueError:
-        return True  # no number at all: the webhook refuses it
+        return True  # not a number: the webhook refuses it
 
 
 def _metric(spec: ScalingSpec) -> Iterator[Finding]:
     if spec.autoscaler_class != KPA:
-        message = f"class {spec.autoscaler_class} is not the KPA: nothing predicted here applies"
+        message = f"class {spec.autoscaler_class} is not the KPA: the predictions do not apply"
         yield Finding("warning", "other-class", f"{PREFIX}class", message, f"use {KPA}")
     if spec.metric == RPS:
-        message = "waiting requests do not raise requests per second: a backlog is not seen"
+        message = "waiting requests do not raise requests per second: a backlog is invisible"
         fix = "use concurrency: an LLM's service time varies with the length of the answer"
         yield Finding("warning", "metric-rps", f"{PREFIX}metric", message, fix)
 
@@ -168,7 +168,7 @@ def _target(spec: ScalingSpec, annotations: Mapping[str, str]) -> Iterator[Findi
     if off >= _OFTEN:
         message = (
             f"at {off} of the first {_BOUNDARY_PODS} multiples of {exact.normalize():f} "
-            "floating-point rounding asks for one replica more"
+            "floating-point rounding adds one replica"
         )
         fix = "targets of 5, 10, 15 and 20 never round up at 70 %; 1, 2, 4 and 8 seldom"
         yield Finding("advice", "target-boundary", f"{PREFIX}target", message, fix)
@@ -215,7 +215,7 @@ def _bounds(spec: ScalingSpec, context: ScalingContext) -> Iterator[Finding]:
     key, gpus = f"{PREFIX}max-scale", context.gpus
     first = max(spec.min_scale, spec.initial_scale)
     if not spec.max_scale:
-        message = "nothing bounds the replicas; the backlog of a cold start asks for dozens of GPUs"
+        message = "the replicas have no limit; the backlog of a cold start asks for dozens of GPUs"
         fix = f"set it to {gpus or 'the number of GPUs that you have'}"
         yield Finding("warning", "max-scale-unset", key, message, fix)
     elif spec.initial_scale > spec.max_scale:
@@ -225,7 +225,7 @@ def _bounds(spec: ScalingSpec, context: ScalingContext) -> Iterator[Finding]:
     if gpus is None:
         return
     if first > gpus:
-        message = f"a revision needs {first} ready pods at first, and there are only {gpus} GPUs"
+        message = f"a new revision needs {first} ready pods, and there are only {gpus} GPUs"
         fix = "lower min-scale or initial-scale"
         yield Finding("error", "never-ready", f"{PREFIX}min-scale", message, fix)
     if spec.max_scale > gpus:
@@ -271,10 +271,10 @@ def _timeouts(spec: ScalingSpec, context: ScalingContext) -> Iterator[Finding]:
         return
     name, fix = "responseStartTimeoutSeconds", f"set it to {total:g} too"
     if first is None and total > _LONG_ENOUGH_S:
-        message = f"it is 300 by default though timeoutSeconds is {total:g}: a cold start is cut"
+        message = f"the default is 300 although timeoutSeconds is {total:g}: it cuts a cold start"
         yield Finding("warning", "response-start", name, message, fix)
     elif first is not None and 0 < first < total:
-        message = f"a first byte after {first:g} s is a 504 though timeoutSeconds is {total:g}"
+        message = f"no first byte in {first:g} s is a 504, although timeoutSeconds is {total:g}"
         yield Finding("advice", "response-start", name, message, fix)
     elif start is None and total <= _LONG_ENOUGH_S:
         message = f"a request that waits for a cold start of over {total:g} s fails"

@@ -1,4 +1,4 @@
-"""Which settings does a recommendation compare, and how well does each keep an objective."""
+"""The settings that a recommendation compares, and how well each meets an objective."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.capacity.result import SimulationResult
 from qwenkit.errors import InvalidValue
 
-UTILIZATION = 70  # percent of a pod's load that the KPA aims at
+UTILIZATION = 70  # percent of a pod's total load that the KPA aims at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """The limits that the service must keep; None for no limit.
+    """The limits that the service must meet; None for no limit.
 
     ``failed_share`` is the share of requests that may fail or get no answer.
 
@@ -95,7 +95,7 @@ class Candidate:
         ]
 
     def excess(self, objective: Objective) -> float:
-        """Return the sum of the relative excesses over the limits; 0 if all are kept."""
+        """Return the sum of the relative excesses over the limits; 0 if all are met."""
         return sum(
             value / limit - 1 if limit else value
             for _, value, limit in self._against(objective)

@@ -1,4 +1,4 @@
-"""Does the simulation scale as a recorded cluster run did.
+"""Compare the scaling of a simulation with a recorded cluster run.
 
     python -m qwenkit.capacity.compare_run FILE.json[.gz]
 

@@ -1,4 +1,4 @@
-"""Where does a request go and wait: activator, queue-proxy, server; and what do they count.
+"""Where a request goes and waits: activator, queue-proxy, server; and what they count.
 
 Proxy mode: the request passes the activator, waits there while no pod has room, and counts there
 until its answer ends. Serve mode: it goes to a random pod and counts in that pod's queue-proxy.

@@ -1,4 +1,4 @@
-"""In which cluster does a simulated revision run, and in which state does it start."""
+"""The cluster in which a simulated revision runs, and the revision's state at the start."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Environment:
     Args:
         gpus: the number of pods that get a GPU; None for no limit.
         startup_s: a pod's cold start, from created to ready, if a GPU is free.
-        drain_s: how long a removed pod keeps its GPU at least.
+        drain_s: the least time that a removed pod keeps its GPU.
         timeout_s: the revision's ``timeoutSeconds``.
         response_start_timeout_s: its ``responseStartTimeoutSeconds``.
         initial_ready: pods that are ready at second 0; None for min-scale.
@@ -47,6 +47,6 @@ class Environment:
             if not 0 < getattr(self, name) < math.inf:
                 raise InvalidValue(name, getattr(self, name), "finite, more than 0")
         if self.gpus is not None and self.gpus < 1:
-            raise InvalidValue("gpus", self.gpus, "at least 1, or None for enough")
+            raise InvalidValue("gpus", self.gpus, "at least 1, or None for no limit")
         if self.initial_ready is not None and self.initial_ready < 0:
             raise InvalidValue("initial_ready", self.initial_ready, "at least 0")

@@ -1,4 +1,4 @@
-"""What is a finding about settings or a manifest: level, place, message and fix."""
+"""A finding about settings or a manifest: level, place, message and fix."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _ORDER: dict[Level, int] = {"error": 0, "warning": 1, "advice": 2}
 class Finding:
     """What is wrong, where, and what to do.
 
-    ``error``: the cluster refuses it or it cannot work. ``warning``: it works, but not as it
-    seems to. ``advice``: it works and could be better.
+    ``error``: the cluster refuses it or it cannot work. ``warning``: it works, but not as
+    expected. ``advice``: it works and could be better.
     """
 
     level: Level

@@ -1,4 +1,4 @@
-"""How fast is a GPU with a model under vLLM: time to read a prompt, time per token.
+"""How fast vLLM serves a model on a GPU: time to read a prompt, time per token.
 
 A roofline model, ±40 %.
 
@@ -8,8 +8,8 @@ A roofline model, ±40 %.
     memory   KV tokens = (usable × utilisation − weights − activation) / KV bytes per token
 
 B is the batch (running sequences), C the tokens they hold together. vLLM 0.4.1's GPTQ kernel
-reads the weights once for every 8 rows up to 24 rows; beyond, it first writes all weights out as
-fp16 and reads them back. Efficiency (0.5 to 0.6), MFU (0.3 to 0.5), the activation peak and the
+reads the weights once for every 8 rows up to 24 rows; beyond that, it first writes all weights
+as fp16 and reads them back. Efficiency (0.5 to 0.6), MFU (0.3 to 0.5), the activation peak and the
 overhead are estimates; no published measurement of these GPUs with this model is known.
 """
 

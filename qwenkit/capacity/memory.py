@@ -1,4 +1,4 @@
-"""Does the model fit the GPU, with how many sequences, and which flags does vLLM need.
+"""Whether a model fits a GPU, with how many sequences, and the flags that vLLM needs.
 
 Sources: the configuration of the model for the sizes; vLLM 0.4.1 for what runs where (its GPTQ
 kernel takes fp16 only, CUDA graphs lie outside ``gpu-memory-utilization``).
@@ -22,9 +22,9 @@ from qwenkit.errors import InvalidValue
 # The compute capability that vLLM 0.4.1 needs for a data type or a quantisation method.
 LEAST_CAPABILITY = {"bfloat16": 8.0, "gptq": 6.0, "awq": 7.5, "gptq_marlin": 8.0, "marlin": 8.0}
 _BLOCK = 16
-_GRAPHS_GIB = 1.0  # CUDA graphs take at least this much, outside the fraction
-_GPTQ_PLATEAU = 8  # one pass of the GPTQ kernel: beyond, throughput hardly rises
-_MOST = 24  # no larger batch is advised: time per token and prefill pauses grow with it
+_GRAPHS_GIB = 1.0  # CUDA graphs take at least this much, outside that share
+_GPTQ_PLATEAU = 8  # one pass of the GPTQ kernel: beyond it, throughput hardly rises
+_MOST = 24  # the largest advised batch: time per token and prefill pauses grow with it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
-"""Which scaling settings keep a service objective at the least cost, and why.
+"""The scaling settings that meet a service objective at the least cost, and why.
 
 The load of a pod comes from the GPU's arithmetic (``memory.suggested_load``). Hard limit, minimum,
 windows and retention are found by simulation: every candidate runs the same traffic; the cheapest
-that keeps the objective wins.
+that meets the objective wins.
 """
 
 from __future__ import annotations
@@ -75,13 +75,13 @@ def recommend(
     gpu_memory_utilization: float = 0.95,
     duration_s: float | None = None,
 ) -> Recommendation:
-    """Search settings that keep the objective at the least cost.
+    """Search the settings that meet the objective at the least cost.
 
     Args:
         gpu: name or ``Gpu``.
         model: name or ``Model``.
         traffic: the expected traffic; use a typical hour.
-        objective: what the service must keep.
+        objective: the limits that the service must meet.
         environment: cold start, price and timeouts; its ``gpus`` is replaced by ``gpus``.
         gpus: the number of pods that get a GPU.
         max_model_len: as given to vLLM.
@@ -89,7 +89,7 @@ def recommend(
         duration_s: how long each simulation is; by default a minute beyond the traffic.
 
     Raises:
-        InvalidValue: unknown GPU or model, or an objective that no setting keeps; the value is
+        InvalidValue: unknown GPU or model, or an objective that no setting meets; the value is
             what the best candidate misses.
 
     >>> from qwenkit import Objective, bursts, recommend
@@ -161,7 +161,7 @@ def _refined(choice: ScalingChoice) -> Iterator[ScalingChoice]:
 def _load(
     server: VllmServer, lengths: Lengths, objective: Objective, gpu_memory_utilization: float
 ) -> Load:
-    """Return the suggested load of a pod; refuse objectives that no setting can keep."""
+    """Return the suggested load of a pod; refuse objectives that no setting can meet."""
     fastest = prefill_seconds(server.gpu, server.model, tokens=lengths.prompt_tokens)
     if objective.ttft_p95_s is not None and objective.ttft_p95_s < fastest:
         raise InvalidValue(
@@ -190,7 +190,7 @@ def _impossible(nearest: Candidate, objective: Objective) -> InvalidValue:
     return InvalidValue(
         "objective",
         "; ".join(nearest.misses(objective)),
-        f"no setting keeps it on these GPUs; the nearest is {nearest.choice}",
+        f"no setting meets it on these GPUs; the nearest is {nearest.choice}",
         "allow more GPUs, a faster one, or a looser objective",
     )
 
@@ -218,7 +218,7 @@ def _recommendation(
 
 def _difference(chosen: Candidate, following: Candidate | None) -> str:
     if following is None:
-        return "nothing else keeps the objective"
+        return "no other settings meet the objective"
     more = following.cost_per_hour - chosen.cost_per_hour
     return (
         f"{following.choice}: {more:+.3g} per hour, TTFT p95 {following.ttft_p95_s:.3g} s "
@@ -237,25 +237,27 @@ def _reasons(choice: ScalingChoice, load: Load, cold: float, deadline: int) -> I
     room = "the rest is room for requests between two decisions"
     yield Reason("target-utilization-percentage", str(UTILIZATION), room)
     limit = (
-        "keeps the batch small, the rest waits" if choice.hard_limit else "vLLM has its own queue"
+        "keeps the batch small, other requests wait"
+        if choice.hard_limit
+        else "vLLM has its own queue"
     )
     yield Reason("containerConcurrency", str(choice.hard_limit), limit)
-    floor = "no idle GPU is paid for" if choice.min_scale == 0 else "no request meets a cold start"
-    yield Reason("min-scale", str(choice.min_scale), f"{floor}, and the objective is kept")
+    floor = "no idle GPU is paid for" if choice.min_scale == 0 else "no request waits for a start"
+    yield Reason("min-scale", str(choice.min_scale), f"{floor}, and the objective is met")
     yield Reason("max-scale", str(choice.max_scale), "the number of GPUs; a backlog asks for more")
-    yield Reason("window", f"{choice.window_s}s", "the cheapest that keeps the objective")
+    yield Reason("window", f"{choice.window_s}s", "the cheapest that meets the objective")
     yield Reason(
         "panic-threshold-percentage",
         str(choice.panic_threshold),
         f"one pod panics above {math.ceil(choice.panic_threshold / 100) - 1} × the target",
     )
     yield Reason(
-        "target-burst-capacity", "0", "no extra hop once a pod is up, and idle pods are scraped"
+        "target-burst-capacity", "0", "no extra hop once a pod is ready, and idle pods are scraped"
     )
     yield Reason(
         "scale-to-zero-pod-retention-period",
         f"{choice.retention_s}s",
-        f"the cheapest answer to a cold start of {cold:g} s",
+        f"the cheapest choice for a cold start of {cold:g} s",
     )
     yield Reason(
         "progress-deadline", f"{deadline}s", "three cold starts, and time to provision a GPU node"

@@ -1,4 +1,4 @@
-"""What happened in a simulation: series by second, decisions, requests, and the bill."""
+"""What happened in a simulation: series by second, decisions, requests and the cost."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class SimulationResult:
                     yield ReplicaChange(tick.t, replicas, tick.replicas, tick.reason)
                     replicas, empty = tick.replicas, 0
             # The last pod may go between decisions, when the reconciler checks again. One empty
-            # second proves nothing: a decision at its end comes after the sample.
+            # second is not enough: a decision at its end comes after the sample.
             empty = 0 if ready + starting or not replicas else empty + 1
             if empty == 2:
                 reason = "idle to the end of grace and retention: scaled to zero"

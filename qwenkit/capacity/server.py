@@ -1,4 +1,4 @@
-"""When does a pod answer: a server with a fixed time, or vLLM's continuous batching.
+"""When a pod answers: a server with a fixed time, or vLLM's continuous batching.
 
 An engine holds the requests of one pod. ``next_at`` is when it next finishes one; read it again
 after every ``add``, ``finish`` and ``remove``, because a fuller batch is slower.
@@ -26,7 +26,7 @@ from qwenkit.errors import InvalidValue
 
 @dataclass(slots=True, eq=False)
 class SimulatedRequest:
-    """One request on its way; times in seconds, ``status`` 0 while it runs."""
+    """One request; times in seconds, ``status`` 0 while it runs."""
 
     at: float
     prompt_tokens: int

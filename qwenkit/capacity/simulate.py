@@ -1,10 +1,10 @@
-"""How does a revision scale under traffic: data plane, KPA and pods in virtual time.
+"""How a revision scales under traffic: data plane, KPA and pods in virtual time.
 
     result = simulate(spec, poisson(0.5, 900), VllmServer("V100-16", "Qwen-7B-Chat-Int8"))
 
 Each second the activator reports and the pods are scraped; every two seconds, and when the
 activator sees load at zero pods, the autoscaler decides. Stretches in which nothing can happen
-are skipped. The same arguments give the same result. What is simplified: one activator, no delay
+are skipped. The same arguments give the same result. Simplifications: one activator, no delay
 of the API, equal start-up times, KV cache reserved for the whole answer instead of preemption,
 and timeouts that act at the next full second.
 """

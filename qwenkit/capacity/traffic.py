@@ -1,4 +1,4 @@
-"""Which requests arrive: at given times (open loop), or when an answer is there (closed loop).
+"""When requests arrive: at given times (open loop), or after the last answer (closed loop).
 
 Everything random takes a seed, so the same call gives the same requests.
 """

@@ -22,11 +22,11 @@ def run(
     set_: Set = None,
     context: Context = None,
     only: Annotated[str, typer.Option(help="Numbers of notebooks, such as 00,03.")] = "",
-    output: Annotated[Path, typer.Option(help="Where reports go.")] = Path("runs"),
+    output: Annotated[Path, typer.Option(help="Folder of the reports.")] = Path("runs"),
     notebooks: Annotated[Path | None, typer.Option(help="Folder of the notebooks.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Run the notebooks with papermill; teardown in any case, then a report."""
+    """Run the notebooks with papermill, always tear down, and write a report."""
     from qwenkit.course import runner
     from qwenkit.course.report import summarise, write_report
 
@@ -49,7 +49,7 @@ def run(
 
 
 def lab(root: Root = state_files.DEFAULT_ROOT, gpu: Gpu = state_files.SandboxOptions.gpu) -> None:
-    """Open JupyterLab on the course, with the sandbox running; --gpu counts if it starts one."""
+    """Open JupyterLab on the course, with the sandbox running; --gpu applies if it starts one."""
     from qwenkit.course.runner import find_notebooks
 
     notebooks = find_notebooks(None)

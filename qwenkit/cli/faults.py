@@ -13,8 +13,8 @@ from qwenkit.sandbox.faults.catalogue import FAULTS, MODEL_FOLDER, FaultKind, pa
 from qwenkit.sandbox.faults.client import call
 
 app = typer.Typer(
-    help="Inject faults into the running sandbox. A fault hits once, unless --times or --for is "
-    "given; none outlives the sandbox.",
+    help="Inject faults into the running sandbox. A fault applies once, unless --times or --for "
+    "is given; all end with the sandbox.",
     no_args_is_help=True,
 )
 
@@ -24,7 +24,7 @@ For = Annotated[
     float,
     typer.Option("--for", min=0, help="For how many seconds.", show_default=False),
 ]
-On = Annotated[str, typer.Option(help="Which requests it affects. Default: all that fit.")]
+On = Annotated[str, typer.Option(help="Which requests it affects. Default: all of them.")]
 Seconds = Annotated[
     float,
     typer.Option(
@@ -64,26 +64,26 @@ def _server(where: str, sentence: str) -> None:
         _inject(root, as_json, where=where, what=what, **order)
 
 
-_server("api", "Trouble with the Kubernetes API; --on takes methods: PATCH.")
-_server("oss", "Trouble with OSS; --on takes operations: UploadPart.")
-_server("hub", "Trouble with the model hub; --on takes a glob of files: '*.json'.")
+_server("api", "Disturb the Kubernetes API; --on takes methods: PATCH.")
+_server("oss", "Disturb OSS; --on takes operations: UploadPart.")
+_server("hub", "Disturb the model hub; --on takes a glob of files: '*.json'.")
 
 
-@app.command(help=_help("pod", "Take a pod away from under its requests."))
+@app.command(help=_help("pod", "Remove a pod while it serves requests."))
 def pod(
     what: What,
     name: Annotated[
-        str, typer.Argument(help="Its name, or how it begins. Default: the youngest ready one.")
+        str, typer.Argument(help="Its name or a prefix of it. Default: the youngest ready pod.")
     ] = "",
     namespace: Annotated[str, typer.Option("-n", "--namespace", help="Its namespace.")] = "default",
     root: Root = state_files.DEFAULT_ROOT,
     as_json: Json = False,
 ) -> None:
-    """Take a pod away."""
+    """Remove a pod."""
     _inject(root, as_json, where="pod", what=what, name=name, namespace=namespace)
 
 
-@app.command(help=_help("gpu", "Lose GPUs of the node."))
+@app.command(help=_help("gpu", "Remove GPUs from the node."))
 def gpu(
     what: What,
     count: Annotated[int, typer.Option(min=1, help="How many.")] = 1,
@@ -91,11 +91,11 @@ def gpu(
     root: Root = state_files.DEFAULT_ROOT,
     as_json: Json = False,
 ) -> None:
-    """Lose GPUs."""
+    """Remove GPUs."""
     _inject(root, as_json, where="gpu", what=what, count=count, for_s=for_s)
 
 
-@app.command(help=_help("mount", "Trouble with mounting volumes."))
+@app.command(help=_help("mount", "Disturb the mounting of volumes."))
 def mount(
     what: What,
     seconds: Seconds = 0,

@@ -1,6 +1,6 @@
-"""The steps of the course as commands. Only this room prints.
+"""The steps of the course as commands. Only this package prints.
 
-Exit codes: 0 good; 1 the answer is bad or the operation failed; 2 wrong use; 130 interrupted.
+Exit codes: 0 success; 1 a negative answer or a failure; 2 wrong usage; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> int:
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("interrupted", err=True)
         return 130
-    except BrokenPipeError:  # the reader, such as head, has seen enough
+    except BrokenPipeError:  # the reader, such as head, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:

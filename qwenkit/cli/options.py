@@ -1,4 +1,4 @@
-"""The options that many commands share, and the settings that they lead to."""
+"""The options that many commands share, and the settings that follow from them."""
 
 from __future__ import annotations
 

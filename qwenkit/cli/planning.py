@@ -30,7 +30,7 @@ def plan(
     price: Annotated[
         float | None, typer.Option(help="Per GPU-hour; default an example price in CNY.")
     ] = None,
-    gpus: Annotated[int | None, typer.Option(help="GPUs there are; default enough.")] = None,
+    gpus: Annotated[int | None, typer.Option(help="Number of GPUs; default no limit.")] = None,
     recommend: Annotated[bool, typer.Option(help="Also search for better settings.")] = True,
     html: Annotated[Path | None, typer.Option(help="Also write one HTML file.")] = None,
     params: Params = None,

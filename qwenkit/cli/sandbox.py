@@ -23,24 +23,22 @@ app.add_typer(faults.app, name="fault")
 
 Root = Annotated[Path, typer.Option(help="Folder that holds all of its state.")]
 Gpu = Annotated[str, typer.Option(help="GPU model of the node.")]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")]
 
 
 @app.command()
 def up(
     root: Root = state_files.DEFAULT_ROOT,
-    detach: Annotated[
-        bool, typer.Option("--detach", help="Return when all of it answers.")
-    ] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready.")] = False,
     gpu: Gpu = state_files.SandboxOptions.gpu,
-    gpus: Annotated[int, typer.Option(min=0, max=64, help="How many.")] = 3,
+    gpus: Annotated[int, typer.Option(min=0, max=64, help="GPUs of the node.")] = 3,
     time_scale: Annotated[
         float, typer.Option(min=0.01, max=1000, help="How much faster than the modelled GPU.")
     ] = 1.0,
     engine: Annotated[
         str,
         typer.Option(
-            help="What serves: modelled (a GPU's times), or vllm: the one on PATH or in "
+            help="The engine: modelled (a GPU's times), or vllm: the one on PATH or in "
             "QWENKIT_VLLM (the path of its executable), on this CPU, at its own speed."
         ),
     ] = "modelled",
@@ -50,7 +48,7 @@ def up(
     gateway_port: Port = 0,
 ) -> None:
     """Start the sandbox; without --detach it runs until Ctrl-C."""
-    # When a process began cannot be asked portably; the CPU time it has used is about as long ago.
+    # There is no portable start time of a process; the CPU time that it has used is close.
     began = time.monotonic() - time.process_time()
     ports = oss_port, hub_port, api_port, gateway_port
     if engine == "vllm":
@@ -94,8 +92,8 @@ def env(root: Root = state_files.DEFAULT_ROOT) -> None:
 @app.command()
 def oss(
     root: Annotated[Path, typer.Option(help="Folder of the buckets.")],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")],
-    bucket: Annotated[list[str] | None, typer.Option(help="Make this bucket; repeatable.")] = None,
+    port: Port,
+    bucket: Annotated[list[str] | None, typer.Option(help="Bucket to create; repeatable.")] = None,
 ) -> None:
     """Run the OSS server alone, in the foreground, with the keys of its environment."""
     keys = os.environ.get("OSS_ACCESS_KEY_ID", ""), os.environ.get("OSS_ACCESS_KEY_SECRET", "")
@@ -103,7 +101,7 @@ def oss(
         raise SettingsError(
             "OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET",
             "",
-            "are the server's key pair and are not set",
+            "must be set: they are the server's key pair",
         )
     from qwenkit.sandbox.assembly import run_oss
 
@@ -118,7 +116,7 @@ def described(state: state_files.SandboxState | None, root: Path) -> str:
         (
             f"sandbox: up under {root} in {state.seconds:g} s "
             f"({state.options.gpus} × {state.options.gpu}; {_figures(state.options)})"
-            + (", with what a crashed one left" if state.recovered else ""),
+            + (", with the data of a crashed one" if state.recovered else ""),
             f"  process     {state.pid}",
             f"  kubernetes  {state.api}",
             f"  gateway     {state.gateway}",

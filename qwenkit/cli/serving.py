@@ -121,7 +121,7 @@ def explain(
 def teardown(
     params: Params = None, set_: Set = None, context: Context = None, as_json: Json = False
 ) -> None:
-    """Remove what this run made, in the right order; then audit for leaks."""
+    """Remove what this run created, in the right order; then audit for leaks."""
     from qwenkit import steps
 
     settings = read_settings(params, set_, context)

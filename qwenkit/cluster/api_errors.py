@@ -70,7 +70,7 @@ def from_api(error: Any, what: str, **facts: Any) -> QwenkitError:
 def unreachable(
     error: Exception, address: str, context: str, what: str, **facts: Any
 ) -> Unreachable:
-    """Translate urllib3's error: nothing answers at ``address``, or nothing trusted."""
+    """Translate urllib3's error: nothing at ``address`` answers or is trusted."""
     why = _root(error)
     if "SSL" in why or "X509" in why:
         what, fix = f"{what}: no trusted connection to {address}", _UNTRUSTED
@@ -85,7 +85,7 @@ def unreachable(
 
 
 def _fix_for(message: str) -> str:
-    """Return what to do about an admission message, empty if nothing is known."""
+    """Return the fix for an admission message, empty if none is known."""
     flags = flags_missing_in(message)
     if flags:
         return enable_command(*flags)

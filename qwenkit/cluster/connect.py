@@ -1,4 +1,4 @@
-"""Make an API client for a named context of the kubeconfigs; never for the current one unasked."""
+"""Make an API client for a named context of the kubeconfigs; the current one is no default."""
 
 from __future__ import annotations
 

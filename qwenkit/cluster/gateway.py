@@ -125,7 +125,7 @@ def _http_port(service: Obj) -> Obj | None:
 def _node_url(cluster: Cluster, service: Obj) -> str:
     """Return a node's port, or the Service's own address if this machine can reach it.
 
-    Not every node can be reached or has a pod of the gateway: the first place that answers wins.
+    Not every node can be reached or runs a pod of the gateway: the first that answers wins.
     """
     port = _http_port(service) or {}
     nodes = [(node, int(port.get("nodePort") or 0)) for node in _node_addresses(cluster)]

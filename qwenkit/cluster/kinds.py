@@ -1,4 +1,4 @@
-"""The kinds of object that the course uses, and small questions to an object's metadata."""
+"""The kinds of object that the course uses, and how to read an object's metadata."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class LiveScaling:
 def live_scaling(cluster: Cluster, service: str) -> LiveScaling:
     """Return how the Service's latest ready revision scales.
 
-    The cluster's ``config-autoscaler`` counts if it may be read, else Knative's own defaults.
+    The cluster's ``config-autoscaler`` is used if it may be read, else Knative's defaults.
 
     Raises:
         NotFound: there is no such Service.

@@ -82,4 +82,4 @@ def owner(obj: Mapping[str, Any]) -> str:
     )
     if managers:
         facts.append(f"written by {', '.join(managers)}")
-    return "; ".join(facts) or "nothing in it names an owner"
+    return "; ".join(facts) or "it names no owner"

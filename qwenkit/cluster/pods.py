@@ -45,7 +45,7 @@ def pod_state(pod: Obj) -> str:
 
 
 def unschedulable(pod: Obj) -> str:
-    """Return the scheduler's message why no node takes the pod, empty if one does."""
+    """Return the scheduler's message why no node can run the pod, empty if one can."""
     is_pending = is_false(pod, "PodScheduled")
     return str(condition(pod, "PodScheduled").get("message") or "") if is_pending else ""
 

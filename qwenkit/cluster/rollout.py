@@ -26,7 +26,7 @@ from qwenkit.cluster.pods import is_current, pod_state, restarts, waiting_reason
 from qwenkit.cluster.wait import OnChange, Waited, wait
 from qwenkit.errors import QwenkitError
 
-# A diagnosis costs six requests: it is made at every sign of trouble, else this often.
+# A diagnosis costs six requests: it is made at every sign of failure, else this often.
 _DIAGNOSE_EVERY_S = 10.0
 _TROUBLE = {reason for reason, row in WAITING_REASONS.items() if row.permanent}
 
@@ -47,7 +47,7 @@ class _State:
         """Return whether the status names the revision of the newest spec.
 
         Until Knative has created it, the status names the previous revision, which may have
-        failed: that is why somebody deploys again.
+        failed: often the reason to deploy again.
         """
         stale = condition(self.service, "ConfigurationsReady").get("reason") == "OutOfDate"
         return is_current(self.service) and not stale
@@ -64,7 +64,7 @@ class _State:
 
     def __str__(self) -> str:
         if not self.names_new_revision():
-            return "waiting for Knative to take up the change"
+            return "waiting for Knative to reconcile the change"
         if is_true(self.service, "Ready"):
             return f"{self.revision()}: Ready"
         reason = condition(self.service, "Ready").get("reason") or "starting"
@@ -73,7 +73,7 @@ class _State:
 
 
 class _Diagnosis:
-    """Diagnoses a Service while it is waited for."""
+    """Diagnoses a Service during a wait."""
 
     def __init__(self, cluster: Cluster, service: str) -> None:
         self._cluster, self._service = cluster, service

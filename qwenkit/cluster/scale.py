@@ -59,7 +59,7 @@ def replicas(cluster: Cluster, service: str) -> Replicas:
     labels = {SERVICE_LABEL: service}
     scalers = cluster.list(POD_AUTOSCALER, labels=labels)
     pods = cluster.list(POD, labels=labels)
-    # -1 means that the autoscaler has not decided yet.
+    # -1 means that the autoscaler has no decision yet.
     desired = [int(s.get("status", {}).get("desiredScale", -1)) for s in scalers]
     living = [pod for pod in pods if not is_terminating(pod)]
     ready = sum(is_true(pod, "Ready") for pod in living)
@@ -96,7 +96,7 @@ class ReplicaWatch:
         return self
 
     def stop(self) -> Self:
-        """Take no more samples."""
+        """Stop sampling."""
         self._stop.set()
         self._thread.join(timeout=self._cluster.timeout_s + self._every_s)
         return self
@@ -151,7 +151,7 @@ def wait_replicas(
     True
     """
     goal = f"at least {ready} ready" if at_most is None else f"at most {at_most} left"
-    fix = "is there still traffic? Without it, replicas go after the stable window and the grace"
+    fix = "is there still traffic? Without it, replicas end after stable window and grace period"
     if at_most is None:
         fix = f"qwenkit explain {service}; more replicas than free GPUs never start"
 

@@ -1,8 +1,8 @@
-"""Remove one run in the order in which its objects become free, and audit that nothing is left.
+"""Remove one run's objects in the order of their dependencies; audit that nothing is left.
 
-Only objects with this run's labels are touched. Every step may find its work already done, so a
-teardown can follow any half-finished run, or another teardown. A finalizer that stays is
-explained, never removed: something still uses the object.
+Only objects with this run's labels are touched. A step whose work is already done
+succeeds, so a teardown can follow any half-finished run, or another teardown. A finalizer that
+stays is explained, never removed: something still uses the object.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class StoredCounts(Protocol):
 
 
 class StoredWeights(Protocol):
-    """What teardown needs of the bucket; each call is about this run's prefix only."""
+    """What teardown needs of the bucket; each call concerns this run's prefix only."""
 
     def abort_uploads(self) -> object:
         """Abort unfinished multipart uploads; return how many."""
@@ -87,14 +87,14 @@ class TeardownReport:
 
 @dataclass(frozen=True, repr=False)
 class Leaks:
-    """What is left of a run, ideally nothing. ``unknown`` is what may not be listed."""
+    """What is left of a run, ideally nothing. ``unknown`` names what may not be listed."""
 
     found: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"left: {what}" for what in self.found] or ["nothing is left"]
-        return "\n".join([*lines, *(f"not allowed to look: {what}" for what in self.unknown)])
+        return "\n".join([*lines, *(f"not allowed to read: {what}" for what in self.unknown)])
 
     __repr__ = __str__
 
@@ -106,7 +106,7 @@ def teardown(
     weights: StoredWeights | None = None,
     on_step: Callable[[TeardownStep], None] | None = None,
 ) -> TeardownReport:
-    """Remove this run's objects: Services, Jobs, their pods, PVC, PV, Secret, the bucket's part.
+    """Remove this run's objects: Services, Jobs, their pods, PVC, PV, Secret, uploads.
 
     Without ``weights`` the bucket is not touched; the weights themselves are deleted only with
     ``settings.delete_weights``. ``on_step`` is called after each step.
@@ -160,7 +160,7 @@ class _Teardown:
             self.on_step(self.steps[-1])
 
     def remove_all(self, kind: Kind) -> None:
-        """Remove this run's objects of a kind; without the right to list it, go on."""
+        """Remove this run's objects of a kind; without permission to list it, continue."""
         try:
             for obj in _ours(self.cluster, kind):
                 self.remove(kind, name_of(obj))
@@ -248,7 +248,7 @@ def _ours(cluster: Cluster, kind: Kind) -> list[Obj]:
 
 
 def _blocked(cluster: Cluster, kind: Kind, obj: Obj) -> Explanation:
-    """Explain what keeps an object that is being deleted."""
+    """Explain what blocks the deletion of an object."""
     finalizers = obj.get("metadata", {}).get("finalizers") or []
     why = f"finalizers: {', '.join(finalizers) or 'none'}"
     if not is_terminating(obj):

@@ -12,7 +12,7 @@ from qwenkit.errors import QwenkitError, Unreachable, WaitTimeout
 
 T = TypeVar("T")
 
-# An API server that restarts does not answer for a while; the objects behind it carry on.
+# An API server that restarts does not answer for a while; its objects are not affected.
 OUTAGE_S = 60.0
 
 
@@ -96,7 +96,7 @@ def wait(
 
 
 def _through_outages(poll: Callable[[], T], every_s: float) -> Callable[[], T]:
-    """Return ``poll``, repeated while the server is out of reach once it has answered."""
+    """Return ``poll`` with retries while a server that has answered before is unreachable."""
     answered_at: float | None = None
 
     def read() -> T:

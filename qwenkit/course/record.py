@@ -1,4 +1,4 @@
-"""What a notebook hands to whoever checks it: one JSON output, written and read here."""
+"""The result of a notebook: one JSON output, written and read here."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Run the notebooks in order with papermill, tear down whatever happens, and report.
+"""Run the notebooks in order with papermill, always tear down, and report.
 
 Parameters reach the kernels once, in ``QWENKIT_PARAMETERS``: every notebook sees the same
-settings, and prints where each value came from. Access keys are no parameters: the kernels inherit
-them from the environment.
+settings, and prints where each value came from. Access keys are not parameters: the kernels
+inherit them from the environment.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from qwenkit.weights.store import Weights
 
 TEARDOWN = "90"
 DIAGNOSTICS = "diagnostics.txt"
-# A shorter value, such as "test", is no key and would be found in every notebook.
+# A shorter value, such as "test", is not a key and would be found in every notebook.
 _SHORTEST_SECRET = 12
 
 
@@ -51,7 +51,7 @@ class NotebookResult:
 
 @dataclass(frozen=True)
 class RunReport:
-    """A whole run. ``ok`` is what the exit code says."""
+    """A whole run. ``ok`` decides the exit code."""
 
     id: str
     folder: Path
@@ -139,7 +139,7 @@ def run_course(
             _run_notebooks(run, settings, results, on_event)
         except KeyboardInterrupt:
             interrupted = True
-            on_event("interrupted; tearing down (Ctrl-C again leaves things behind)")
+            on_event("interrupted; tearing down (another Ctrl-C would leave objects behind)")
         finally:
             if run.tears_down:
                 torn = _tear_down(settings, on_event)
@@ -208,7 +208,7 @@ def _execute(path: Path, run: CourseRun, settings: Settings) -> NotebookResult:
     except PapermillExecutionError as failed:
         error = {"what": f"{failed.ename}: {failed.evalue}", "cell": _cell(executed, failed)}
     except Exception as failed:
-        # A kernel or a disk may fail too: the run is torn down and reported all the same.
+        # A kernel or a disk may fail too: the run is still torn down and reported.
         what = str(failed).strip().partition("\n")[0]
         error = {"what": what if isinstance(failed, QwenkitError) else f"{_name(failed)}: {what}"}
     seconds = round(time.monotonic() - started, 1)
@@ -318,7 +318,7 @@ def _diagnose(settings: Settings) -> str:
     try:
         text = diagnostics(Cluster.connect(settings), settings.service)
     except Exception as error:
-        text = f"the cluster cannot be asked: {error}\n"
+        text = f"the cluster cannot be read: {error}\n"
     for secret in _secrets():
         text = text.replace(secret, "***")
     return text

@@ -1,4 +1,4 @@
-"""What a run of the course needs around it: a folder, a target, an environment, its signals."""
+"""The surroundings of a course run: its folder, target, environment and signals."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def terminable() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    # An ignored signal stays ignored, as nohup wants it.
+    # An ignored signal stays ignored, as nohup requires.
     before = {n: handler for n in _ENDS if (handler := signal.getsignal(n)) != signal.SIG_IGN}
     for number in before:
         signal.signal(number, interrupt)
@@ -62,7 +62,7 @@ def alone(folder: Path) -> Iterator[None]:
         pid = holder.read_text() if holder.exists() else "unknown"
         raise Conflict(
             f"another run is writing to {output}, process {pid}",
-            "two runs against one target undo each other's work",
+            "two runs against one target interfere with each other",
             "wait for it, or give --output another folder and --set run=NAME",
         ) from None
 

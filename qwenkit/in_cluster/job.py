@@ -1,4 +1,4 @@
-"""How is the Job started, joined if it already runs, and removed?"""
+"""Start the Job, or join it if it is already running, and remove it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _is_running(cluster: Cluster, job: Mapping[str, Any]) -> bool:
         return False
     require_ours(found, run=cluster.run)
     if is_terminating(found) or is_true(found, "Complete") or is_true(found, "Failed"):
-        # The old Secret too: otherwise it is deleted with the old Job, at any later moment.
+        # With its Secret, which the cluster would otherwise delete at any later moment.
         _remove(cluster, name)
         return False
     if _command(found) != _command(job):

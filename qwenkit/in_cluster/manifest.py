@@ -1,4 +1,4 @@
-"""What is sent to the cluster? The Job that uploads, and the Secret with its keys."""
+"""The objects that are sent: the Job that uploads, and the Secret with its keys."""
 
 from __future__ import annotations
 

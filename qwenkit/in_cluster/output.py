@@ -1,4 +1,4 @@
-"""What does the Job's log contain? Lines of JSON: progress, then a report or an error."""
+"""Read the Job's log: lines of JSON with progress, then a report or an error."""
 
 from __future__ import annotations
 

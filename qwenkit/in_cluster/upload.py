@@ -1,4 +1,4 @@
-"""How does ``upload --in-cluster`` work? The same command, as a Job beside the bucket."""
+"""``upload --in-cluster``: run the same command as a Job beside the bucket."""
 
 from __future__ import annotations
 

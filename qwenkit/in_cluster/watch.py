@@ -1,4 +1,4 @@
-"""How does the Job run? Follow the logs of its pods, and explain why it fails or cannot start."""
+"""Follow the logs of the Job's pods, and explain why it fails or cannot start."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class JobWatch:
         cluster: where it runs.
         name: the Job's name.
         start_s: how long a pod may take to start.
-        on_line: gets each line of the log while it is written, some of them twice.
+        on_line: called with each line of the log as it is written, with some lines twice.
         on_change: called at each transition.
     """
 
@@ -111,9 +111,7 @@ class JobWatch:
     def _read(self) -> _JobState:
         job = self.cluster.find(JOB, self.name)
         if job is None:
-            raise NotReady(
-                f"job {self.name} is gone", "somebody deleted it", "repeat the same command"
-            )
+            raise NotReady(f"job {self.name} is gone", "it was deleted", "repeat the same command")
         pods = self.cluster.list(POD, labels={JOB_LABEL: self.name})
         return _JobState(job, tuple(sorted(pods, key=_age_order)))
 

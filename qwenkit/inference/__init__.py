@@ -1,1 +1,1 @@
-"""The served model: ask it, load it, read its metrics."""
+"""The served model: query it, load it, read its metrics."""

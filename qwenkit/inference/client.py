@@ -1,4 +1,4 @@
-"""How is the served model asked? Through the Knative gateway: the Host header selects the Service.
+"""Query the served model through the Knative gateway: the Host header selects the Service.
 
 ``Server.client`` is an ordinary OpenAI client, with the gateway as its base URL and the Host as a
 default header.
@@ -99,7 +99,7 @@ class Server:
     def client(self) -> openai.OpenAI:
         """The OpenAI client of ``ask`` and ``stream``, for any other request too.
 
-        Its API key is ``OPENAI_API_KEY``, or the word ``none`` if the server needs none.
+        Its API key is ``OPENAI_API_KEY``, or ``none`` if that is not set.
         """
         import openai
 

@@ -1,4 +1,4 @@
-"""Why did a request to the model fail? Statuses and connection errors as our errors."""
+"""Why a request to the model failed: statuses and connection errors as our errors."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from qwenkit.errors import (
 
 _BY_STATUS: dict[int, tuple[type[QwenkitError], str, str]] = {
     400: (Rejected, "the server refused the request", ""),
-    401: (Forbidden, "the server wants an API key", "export OPENAI_API_KEY"),
+    401: (Forbidden, "the server requires an API key", "export OPENAI_API_KEY"),
     403: (Forbidden, "the request is not allowed", "does a proxy answer on this port?"),
     422: (Rejected, "the server refused the request", ""),
     429: (Unreachable, "the server has too many requests", "fewer clients, or a higher max_scale"),
-    500: (QwenkitError, "the server failed", "kubectl logs of the pod say why"),
+    500: (QwenkitError, "the server failed", "read the pod's log: kubectl logs"),
     502: (Unreachable, "the gateway lost the pod", "it may be starting or ending; try again"),
     503: (
         NotReady,
@@ -58,7 +58,7 @@ def from_status(status: int, body: str, *, url: str, host: str, model: str) -> Q
         )
     if status == 404:
         why = (
-            f"the gateway knows no Service with the host {host!r}"
+            f"the gateway has no Service with the host {host!r}"
             if host
             else "the request has no Host header, and the gateway needs it to find the Service"
         )

@@ -1,4 +1,4 @@
-"""How does the server behave under closed-loop load? Each client waits for its last answer.
+"""Closed-loop load on the server: each client waits for its last answer.
 
 Every request streams, so time to first token and time per token are measured on the user's side.
 All clients share one event loop in its own thread, because a notebook's event loop is already
@@ -74,7 +74,7 @@ def _watch(
     running: Future[None], run: _Run, on_progress: Callable[[LoadProgress], None] | None
 ) -> None:
     due_s = _PROGRESS_S
-    # In short turns, because an interrupt does not end a wait on every system.
+    # With a short timeout, because an interrupt does not end a wait on every system.
     while wait([running], timeout=0.25).not_done:
         if on_progress is not None and run.elapsed() >= due_s:
             due_s += _PROGRESS_S

@@ -1,4 +1,4 @@
-"""What do vLLM's ``/metrics`` say? A Prometheus exposition as plain numbers."""
+"""vLLM's ``/metrics``: a Prometheus exposition as plain numbers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from qwenkit.inference.raw import get
 
 
 def scrape(gateway: str, host: str, *, timeout_s: float = 10) -> dict[str, float]:
-    """Fetch the metrics of whichever pod the gateway picks; see ``parse``.
+    """Fetch the metrics of the pod that the gateway picks; see ``parse``.
 
     Raises:
         NotFound: no such host.
         Unreachable: nobody listens.
-        Rejected: the answer is no exposition.
+        Rejected: the answer is not an exposition.
     """
     answer = get(gateway, "/metrics", host=host, timeout_s=timeout_s)
     if answer.status != 200:

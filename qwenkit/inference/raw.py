@@ -1,4 +1,4 @@
-"""How is a plain HTTP request sent to the gateway? As a curl command, or by ``get``."""
+"""Plain HTTP requests to the gateway: as a curl command, or by ``get``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONNECT_S = 10.0
 
 @dataclass(frozen=True)
 class RawAnswer:
-    """The status and body of any answer, also of a refusal."""
+    """The status and body of any answer, refusals included."""
 
     status: int
     body: str

@@ -1,4 +1,4 @@
-"""What did a load test measure? Every request, and a summary."""
+"""What a load test measured: every request, and a summary."""
 
 from __future__ import annotations
 

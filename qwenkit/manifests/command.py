@@ -1,4 +1,4 @@
-"""With which command line does vLLM start: one text for ``sh -c``."""
+"""The command line that starts vLLM: one text for ``sh -c``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does a linter read a document of any shape: names, mappings and lists by path."""
+"""Read a document of any shape: names, mappings and lists by path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are ``volumeAttributes`` right: the OSS driver's own checks, and ours."""
+"""Check ``volumeAttributes``: the OSS driver's own rules, and ours."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _unknown(attributes: Mapping[str, object]) -> Iterator[Finding]:
         if str(key).strip().lower() not in known:
             close = get_close_matches(str(key).lower(), known, n=1)
             fix = f"did you mean {known[close[0]]}?" if close else "remove it"
-            message = f"the driver does not know {key!r} and ignores it silently"
+            message = f"{key!r} is not an attribute of the driver and is ignored silently"
             yield Finding("warning", "oss-unknown-attribute", str(key), message, fix)
 
 

@@ -1,4 +1,4 @@
-"""Are a Knative Service's scaling settings good, and are they in the right place."""
+"""Check a Knative Service's scaling settings and where they are set."""
 
 from __future__ import annotations
 

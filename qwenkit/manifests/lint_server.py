@@ -1,4 +1,4 @@
-"""Is the server's container right: GPU, volume, probe and vLLM's flags."""
+"""Check the server's container: GPU, volume, probe and vLLM's flags."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _gpus(doc: Doc, container: Doc, arguments: list[str], path: str) -> Iterator
         yield Finding("error", "gpu-limit", where, message, f'set {_GPU}: "1" in limits')
     parallel = _option(arguments, "tensor-parallel-size") or "1"
     if count is not None and str(count) != parallel:
-        message = f"{count} GPUs are held and vLLM uses {parallel}"
+        message = f"the pod holds {count} GPUs and vLLM uses {parallel}"
         fix = f"make --tensor-parallel-size and {_GPU} equal"
         yield Finding("warning", "gpu-count", where, message, fix)
     command = rows(container, "command")
@@ -143,7 +143,7 @@ def _flags(doc: Doc, arguments: list[str], path: str, gpu: Gpu | None) -> Iterat
         yield Finding("error", "quantization", where, message, "use gptq")
     qwen_v1 = re.search(r"Qwen-\d", _option(arguments, "model") or "")
     if qwen_v1 and "--trust-remote-code" not in arguments:
-        message = "the first Qwen models need code of their own"
+        message = "the first Qwen models bring their own code"
         yield Finding("error", "trust-remote-code", where, message, "pass --trust-remote-code")
 
 

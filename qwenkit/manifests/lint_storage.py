@@ -1,4 +1,4 @@
-"""Are Secrets, static OSS volumes and their claims right, and do they fit together."""
+"""Check Secrets, static OSS volumes and their claims, alone and together."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _volume_policy(doc: Doc) -> Iterator[Finding]:
         where = place(doc, "spec.persistentVolumeReclaimPolicy")
         message = f"the reclaim policy is {policy or 'not set'}; the driver never deletes objects"
         yield Finding(
-            "warning", "pv-reclaim", where, message, "write Retain, which is what happens"
+            "warning", "pv-reclaim", where, message, "write Retain: objects are never deleted"
         )
     if at(doc, "spec", "accessModes") != ["ReadOnlyMany"]:
         where = place(doc, "spec.accessModes")
@@ -107,7 +107,7 @@ def _secret(doc: Doc) -> Iterator[Finding]:
     keys = {*table(doc, "stringData"), *table(doc, "data")}
     if len(keys & {"akId", "akSecret"}) == 1:
         message = "only one of akId and akSecret is there; the driver then uses neither"
-        fix = "set both, in this spelling"
+        fix = "set both, with this spelling"
         yield Finding("error", "secret-keys", place(doc, "stringData"), message, fix)
     elif keys and not keys & {"akId", "akSecret"}:
         lower = {key.lower() for key in keys}
@@ -142,7 +142,7 @@ def _claim(doc: Doc) -> Iterator[Finding]:
 
 def _binding(volume: Doc, claim: Doc) -> Iterator[Finding]:
     def never(path: str, message: str, fix: str, rule: str, level: Level = "error") -> Finding:
-        return Finding(level, rule, place(claim, path), f"{message}: they never bind", fix)
+        return Finding(level, rule, place(claim, path), f"{message}: they cannot bind", fix)
 
     offered, wanted = (set(map(str, rows(doc, "spec", "accessModes"))) for doc in (volume, claim))
     if not wanted <= offered:
@@ -162,9 +162,7 @@ def _binding(volume: Doc, claim: Doc) -> Iterator[Finding]:
     name, space = at(claim, "metadata", "name"), _namespace(claim)
     if held and (held.get("name"), held.get("namespace")) != (name, space):
         message = f"the volume is held for {held.get('namespace')}/{held.get('name')}"
-        yield never(
-            "metadata", message, f"let claimRef name {space}/{name}", "pv-claim-ref-differs"
-        )
+        yield never("metadata", message, f"set claimRef to {space}/{name}", "pv-claim-ref-differs")
 
 
 def _claims_of(service: Doc, claims: list[Doc]) -> Iterator[Finding]:

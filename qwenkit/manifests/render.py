@@ -1,8 +1,8 @@
-"""Which Kubernetes objects do the parameters stand for, as YAML to read, paste and apply.
+"""The Kubernetes objects of the parameters, as YAML to read, paste and apply.
 
-``render`` gives the documentation page's objects and what it forgot; ``as_documented`` gives
-the page's own Service, nothing added. No rendered document holds a key: keys enter an object
-only in ``with_keys``.
+``render`` returns the documentation page's objects and what the page lacks; ``as_documented``
+returns the page's own Service, nothing added. No rendered document holds a key: only
+``with_keys`` adds keys.
 """
 
 from __future__ import annotations

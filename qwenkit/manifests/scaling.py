@@ -1,4 +1,4 @@
-"""Which scaling annotations follow from the settings, and what does the autoscaler make of them."""
+"""The scaling annotations of the settings, and the spec that the autoscaler derives from them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from qwenkit.autoscaling.annotation_keys import ALIASES, PREFIX, PROGRESS_DEADLI
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.settings import Settings
 
-# Annotations whose setting has another name than theirs; the rest differ in "_" and "-" only.
+# Annotations whose setting has another name; the others differ only in "_" and "-".
 _RENAMED = {"metric": "scale_metric", "target": "scale_target", "window": "stable_window"}
 _NAMED_ALIKE = ("activation-scale", *ALIASES)
 SETTING_OF: Mapping[str, str] = {
@@ -26,7 +26,7 @@ def scaling_annotations(settings: Settings) -> dict[str, str]:
 
 
 def scaling_spec(settings: Settings, *, config: Mapping[str, str] | None = None) -> ScalingSpec:
-    """Return what the autoscaler makes of the settings.
+    """Return the spec that the autoscaler derives from the settings.
 
     Args:
         settings: the Service's.

@@ -1,4 +1,4 @@
-"""How is ``${name}`` filled in YAML: in the parsed tree, never in its text.
+"""Fill ``${name}`` in YAML: in the parsed tree, never in its text.
 
 A value is put in place after parsing, so no value can add a key, end a string or start a
 comment; the template's own comments stay for the reader.
@@ -76,7 +76,7 @@ def _yaml() -> YAML:
 def _fill_map(node: CommentedMap, values: Mapping[str, Scalar], used: set[str]) -> None:
     for tokens in node.ca.items.values():
         if tokens[2] is not None:
-            tokens[2].column = 0  # the template's column means nothing behind another value
+            tokens[2].column = 0  # the template's column does not fit another value
     for key, child in list(node.items()):
         filled = _filled(child, values, used)
         if filled is None and child is not None:

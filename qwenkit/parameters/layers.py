@@ -1,8 +1,8 @@
-"""From which layer a setting's value comes: one order of precedence everywhere.
+"""The layer that each setting's value comes from: one order of precedence everywhere.
 
 Strongest first: ``--set``, params file, a notebook cell's value that differs from the default,
 environment, default. An empty value in a file counts as set. What a run delivers keeps the
-strength of the layer it came from, and so is stronger than a cell.
+rank of the layer it came from, and so overrides a cell.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class _TypedEnvironment(EnvSettingsSource):
 
 
 class _Delivered(PydanticBaseSettingsSource):
-    """What ``qwenkit run`` hands to its notebooks and to the commands that they start."""
+    """What ``qwenkit run`` passes to its notebooks and to the commands that they start."""
 
     def __call__(self) -> dict[str, Any]:
         return {
@@ -61,11 +61,11 @@ class _Delivered(PydanticBaseSettingsSource):
         }
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        raise NotImplementedError  # all of them come at once
+        raise NotImplementedError  # all fields are read at once
 
 
 class Layered(BaseSettings):
-    """Settings that know the layer of each of their values."""
+    """Settings that record the layer of each of their values."""
 
     empty_is_set: ClassVar[tuple[str, ...]] = ()  # fields that an empty variable sets
 
@@ -162,7 +162,7 @@ class Layered(BaseSettings):
         }
 
     def again(self) -> Self:
-        """Return what was given over the environment as it is now."""
+        """Return the given values on top of the environment as it is now."""
         given = self.given
         values = {name: value for name, (value, _) in given.items()}
         return self._made(values, {name: origin for name, (_, origin) in given.items()})
@@ -202,7 +202,7 @@ def _variable(name: str, field: FieldInfo) -> str:
 
 
 def _differs(value: object, default: object) -> bool:
-    """Return whether a cell's value is a setting's, and not just its default repeated."""
+    """Return whether a cell's value is a setting other than the default."""
     if not isinstance(value, str | int | float | None):
         return False  # a variable that happens to have a setting's name
     return value != default or isinstance(value, bool) != isinstance(default, bool)

@@ -19,7 +19,7 @@ from ruamel.yaml.error import YAMLError
 
 from qwenkit.errors import NotFound, SettingsError
 
-# Python reads both; YAML 1.1 takes the first for octal, and nobody means the second.
+# Python accepts both; YAML 1.1 reads the first as octal, and the second is a typing error.
 _ODD_NUMBER = re.compile(r"\s*[-+]?0\d|.*_")
 _NUMBERS = (int, float)
 
@@ -28,7 +28,7 @@ def from_text(name: str, text: str, field: FieldInfo, origin: str) -> Any:
     """Return the value that ``text`` stands for in a field; empty is None where None is allowed.
 
     Raises:
-        SettingsError: the text is no value of the field's type.
+        SettingsError: the text is not a value of the field's type.
     """
     kinds = get_args(field.annotation) or (field.annotation,)
     if NoneType in kinds and text.strip() in ("", "null"):
@@ -73,7 +73,7 @@ def read_mapping(path: Path, fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
 
 
 def unknown(name: str, fields: Mapping[str, FieldInfo], origin: str = "") -> SettingsError:
-    """Return the error for a name that is no parameter, with the nearest that is one."""
+    """Return the error for an unknown parameter, with the nearest known one."""
     close = get_close_matches(name, fields, n=1)
     hint = f"did you mean {close[0]}?" if close else "qwenkit/settings.py lists all of them"
     fix = "; ".join(filter(None, [hint, came_from(origin)]))
@@ -81,7 +81,7 @@ def unknown(name: str, fields: Mapping[str, FieldInfo], origin: str = "") -> Set
 
 
 def readable(error: ValidationError, origins: Mapping[str, str]) -> SettingsError:
-    """Return a validation's first complaint as our error, with the layer it came from."""
+    """Return the first error of a validation as ours, with the layer it came from."""
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else "parameters"
     value = first["input"] if first["loc"] else ""

@@ -1,1 +1,1 @@
-"""A user's question about scaling: the settings simulated, in words and charts."""
+"""A user's question about scaling, answered by simulation in text and charts."""

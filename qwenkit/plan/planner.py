@@ -1,9 +1,9 @@
-"""What happens with these settings under this traffic, what is better, what does it cost.
+"""What these settings do under given traffic, what would be better, and what it costs.
 
     plan = make_plan(settings, Question(clients=6, ttft_p95_s=2.0))
 
 The annotations are those that ``render`` writes, so the simulation is of what would be deployed.
-Nothing here touches a cluster; ``plan.report`` puts the answer into words and pictures.
+Nothing here touches a cluster; ``plan.report`` shows the answer as text and charts.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _end(traffic: NamedTraffic, spec: ScalingSpec) -> float:
 def _speeds(
     gpu: Gpu, model: Model, memory: Fit, traffic: NamedTraffic, spec: ScalingSpec
 ) -> Iterator[BatchSpeed]:
-    """Give the speed of one stream, at the target and at the suggested load."""
+    """Return the speed of one stream, at the target and at the suggested load."""
     live = traffic.load.lengths.prompt_tokens + traffic.load.lengths.output_tokens / 2
     batches = {1}
     if memory.fits:

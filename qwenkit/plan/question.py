@@ -1,4 +1,4 @@
-"""What does a user ask a plan: which traffic, cluster and objective.
+"""The question that a plan answers: traffic, cluster and objective.
 
 Invalid questions are refused by name before anything is simulated.
 """
@@ -26,7 +26,7 @@ class Question:
 
     At most one of ``clients`` (closed loop), ``rate_per_s`` (Poisson) and ``trace`` (CSV text of
     seconds and optional token counts); without any, the settings' ``load_clients``. ``seconds``
-    is the traffic's duration, ``startup_s`` a pod's cold start, ``gpus`` how many pods get one.
+    is the traffic's duration, ``startup_s`` a pod's cold start, ``gpus`` the pods that get a GPU.
     """
 
     clients: int | None = None
@@ -44,7 +44,7 @@ class Question:
 
     @property
     def objective(self) -> Objective:
-        """The limits that the service must keep."""
+        """The limits that the service must meet."""
         return Objective(ttft_p95_s=self.ttft_p95_s, tpot_p95_s=self.tpot_p95_s)
 
 

@@ -1,4 +1,4 @@
-"""How is a plan shown: words for a terminal, JSON for programs, one HTML file with charts."""
+"""Show a plan: text for a terminal, JSON for programs, one HTML file with charts."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def _objective(objective: Objective, misses: tuple[str, ...]) -> str:
     if misses:
         return "missed: " + "; ".join(misses)
     named = objective.ttft_p95_s or objective.tpot_p95_s
-    return "kept" if named else "no request fails; name one with --ttft-p95 or --tpot"
+    return "met" if named else "no request fails; name one with --ttft-p95 or --tpot"
 
 
 def _outcome(outcome: SimulatedOutcome, plan: ScalingPlan) -> Iterator[str]:
@@ -218,7 +218,7 @@ def _outcome(outcome: SimulatedOutcome, plan: ScalingPlan) -> Iterator[str]:
 
 def _changes(changes: list[ReplicaChange]) -> Iterator[str]:
     if not changes:
-        yield "  never change"
+        yield "  no change"
     for change in changes[:_SHOWN_CHANGES]:
         yield f"  {change.t:>7.0f} s  {change.before} → {change.after}  {change.reason}"
     if len(changes) > _SHOWN_CHANGES:
@@ -231,7 +231,7 @@ def _better(better: BetterSettings, plan: ScalingPlan) -> Iterator[str]:
         now = "" if each.value == each.now else f" (now {each.now or 'not set'})"
         yield f"  --set {each.parameter}={each.value}{now}"
         yield f"        {each.why}"
-    yield "which gives"
+    yield "simulated with these"
     yield from _outcome(better.outcome, plan)
     yield f"  {'next best':<13}{better.recommendation.next_best_costs}"
     if changed := commands(better):

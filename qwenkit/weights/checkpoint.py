@@ -1,4 +1,4 @@
-"""What does this machine remember of an unfinished upload? One file for each object.
+"""The state of an unfinished upload on this machine: one file for each object.
 
 Each state is written to a temporary file and renamed, so a reader finds the state before or
 after, never a mix. Losing a checkpoint, or finding a damaged one, loses no data: the server lists

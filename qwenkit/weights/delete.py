@@ -1,4 +1,4 @@
-"""Who deletes the weights? This module, and only the files that a manifest of ours lists."""
+"""Delete weights: only the files that a manifest of ours lists."""
 
 from __future__ import annotations
 

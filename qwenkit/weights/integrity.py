@@ -1,4 +1,4 @@
-"""Are these weights complete? A source before its upload, and a prefix before it is mounted.
+"""Whether weights are complete: a source before its upload, a prefix before it is mounted.
 
 A server that starts on half a model fails minutes later with an error about tensors; here every
 kind of incomplete set of files is found early.
@@ -57,7 +57,7 @@ def check_listing(repository: Repository, listing: Listing, left_out: Collection
             problems += found
     named = {problem.file for problem in problems}
     gaps = (path for path in _gaps(sizes) if path not in named)
-    problems += [FileProblem(path, "is missing, other shards count it") for path in gaps]
+    problems += [FileProblem(path, "is missing, but other shards count it") for path in gaps]
     selected = any(problem.file in left_out for problem in problems)
     _raise_first(problems, listing.source, _SELECT_FIX if selected else _FETCH_FIX)
 
@@ -170,7 +170,7 @@ def _shards(
 
 
 def _gaps(paths: Iterable[str]) -> Iterator[str]:
-    """Yield the missing shards that the names of others count: 2-of-2 if only 1-of-2 is there."""
+    """Yield the shards missing from a numbered set: 2-of-2 if only 1-of-2 is there."""
     found = [match for path in paths if (match := _NUMBERED.fullmatch(path))]
     for stem, total in sorted({(match[1], match[3]) for match in found}):
         numbers = {int(match[2]) for match in found if (match[1], match[3]) == (stem, total)}

@@ -1,4 +1,4 @@
-"""Is a prefix complete? It is if ``qwenkit.json``, which is written last, lists its files."""
+"""The manifest ``qwenkit.json``: written last, it marks a prefix as complete."""
 
 from __future__ import annotations
 

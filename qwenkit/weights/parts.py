@@ -1,4 +1,4 @@
-"""How is an object cut into parts? The buffers for them, their request bodies and their CRC-64."""
+"""The parts of an object: their layout, buffers, request bodies and CRC-64."""
 
 from __future__ import annotations
 

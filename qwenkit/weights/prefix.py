@@ -1,6 +1,6 @@
-"""May an upload change this folder of the bucket, and when is the folder complete?
+"""Whether an upload may change a prefix, and when the prefix is complete.
 
-Mounted readers cache, so a complete folder is never changed in place: another revision, or the
+Mounted readers cache, so a complete prefix is never changed in place: another revision, or the
 same one with another selection of its files, is refused. ``qwenkit.json`` is written last.
 """
 
@@ -30,7 +30,7 @@ _KEY_BYTES = 1023
 
 
 class Prefix:
-    """One folder. ``previous`` is the manifest of an earlier upload."""
+    """One prefix of a bucket. ``previous`` is the manifest of an earlier upload."""
 
     def __init__(self, bucket: oss2.Bucket, name: str) -> None:
         self._bucket, self.name = bucket, name
@@ -38,7 +38,7 @@ class Prefix:
         self.previous = read_manifest(bucket, name)
 
     def check(self, listing: Listing, *, replace: bool) -> None:
-        """Refuse to change a complete folder.
+        """Refuse to change a complete prefix.
 
         Raises:
             Conflict: it has another revision, or another selection of files.
@@ -60,7 +60,7 @@ class Prefix:
         )
 
     def open(self, listing: Listing) -> None:
-        """Mark the folder as incomplete from now on, if its files will change."""
+        """Mark the prefix as incomplete from now on, if its files will change."""
         if self.previous and not self._holds(listing):
             delete_keys(self._bucket, [manifest_key(self.name)])
 
@@ -82,7 +82,7 @@ class Prefix:
         self._write(manifest)
 
     def _holds(self, listing: Listing) -> bool:
-        """Return whether the folder is complete with this revision and exactly these files."""
+        """Return whether the prefix is complete with this revision and exactly these files."""
         previous = self.previous
         return (
             previous is not None

@@ -1,4 +1,4 @@
-"""How far is a transfer? As numbers and as one line."""
+"""The progress of a transfer, as numbers and as one line."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def format_seconds(seconds: float) -> str:
 
 
 class Meter:
-    """Counts for many threads; the rate is that of the last ten seconds."""
+    """Thread-safe counters; the rate is that of the last ten seconds."""
 
     def __init__(self, files: int, total: int) -> None:
         self._lock = threading.Lock()
@@ -92,14 +92,14 @@ class Meter:
             self.sent += count
 
     def keep(self, path: str, count: int) -> None:
-        """Count bytes of a file that were in the bucket already."""
+        """Count bytes of a file that were already in the bucket."""
         with self._lock:
             sent, kept = self._open[path]
             self._open[path] = (sent, kept + count)
             self.skipped += count
 
     def kept(self, path: str) -> int:
-        """Return how many bytes of a file in progress were in the bucket already."""
+        """Return how many bytes of a file in progress were already in the bucket."""
         return self._open[path][1]
 
     def restart(self, path: str) -> None:

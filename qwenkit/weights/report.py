@@ -1,4 +1,4 @@
-"""What do an upload and a verification report? Fields for programs, a few lines for people."""
+"""The reports of an upload and of a verification: fields for programs, lines for people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHOWN = 10  # problems and unlisted objects that are shown one by one
 
 @dataclass(frozen=True)
 class FileReport:
-    """What was done with one file. A skipped one was in the bucket already."""
+    """The upload of one file. A skipped one was already in the bucket."""
 
     key: str
     size: int
@@ -26,7 +26,7 @@ class FileReport:
 
 @dataclass(frozen=True)
 class UploadReport:
-    """A complete upload. ``bytes_skipped`` were in the bucket already.
+    """A complete upload. ``bytes_skipped`` were already in the bucket.
 
     ``bytes_sent`` counts the bytes that arrived: failed requests do not count, a file that had
     to be sent again counts twice.
@@ -87,7 +87,7 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
-        """Whether every file of the manifest is there and whole."""
+        """Whether every file of the manifest is present and complete."""
         return not self.problems
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""When is a request repeated, and after how long? Exponential back-off with full jitter."""
+"""When a request is repeated, and after how long: exponential back-off with full jitter."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Result = TypeVar("Result")
 
 
 class Stop:
-    """Asks all threads of an upload to end, because one file failed or the user interrupted it."""
+    """Tells all threads of an upload to end: one file failed, or the user interrupted it."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
 
     def set(self) -> None:
-        """Ask every thread to end at its next check."""
+        """Tell every thread to end at its next check."""
         self._event.set()
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""Is the header of a safetensors file consistent with the file's size?
+"""Whether the header of a safetensors file is consistent with the file's size.
 
 Layout: 8 bytes little-endian length N, N bytes of JSON, then the tensors without gaps. The sandbox
 reads the same layout in ``sandbox/engine/safetensors.py``: it must not import this package.

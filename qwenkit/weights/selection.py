@@ -1,4 +1,4 @@
-"""Which files of a source are uploaded? Globs to include and to exclude."""
+"""Which files of a source are uploaded: globs to include and to exclude."""
 
 from __future__ import annotations
 

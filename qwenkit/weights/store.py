@@ -1,4 +1,4 @@
-"""Where are the weights? One folder of a bucket, used by upload, preflight and teardown."""
+"""The weights in a bucket: one prefix, used by upload, preflight and teardown."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class PrefixContents:
 
 
 class Weights:
-    """A folder of a bucket that holds one model.
+    """A prefix of a bucket that holds one model.
 
     >>> from qwenkit import Settings, Weights, repository
     >>> weights = Weights.of(Settings())
@@ -81,7 +81,7 @@ class Weights:
 
     @property
     def url(self) -> str:
-        """The folder as ``oss://bucket/prefix``."""
+        """The prefix as ``oss://bucket/prefix``."""
         return oss.object_url(self.bucket, self.prefix)
 
     def check(self) -> oss.BucketStatus:
@@ -97,7 +97,7 @@ class Weights:
         selection: Selection = EVERYTHING,
         progress: Callable[[Progress], None] | None = None,
     ) -> UploadReport:
-        """Upload a repository's files to this folder; see ``transfer.upload``."""
+        """Upload a repository's files to this prefix; see ``transfer.upload``."""
         return upload(
             repository,
             self.bucket,
@@ -111,15 +111,15 @@ class Weights:
         )
 
     def verify(self) -> VerifyReport:
-        """Compare the folder with its manifest; see ``integrity.verify``."""
+        """Compare the prefix with its manifest; see ``integrity.verify``."""
         return verify(self.bucket, self.prefix)
 
     def objects(self) -> list[oss.StoredObject]:
-        """List the objects of the folder."""
+        """List the objects below the prefix."""
         return list(oss.list_objects(self.bucket, f"{self.prefix}/"))
 
     def kept(self) -> PrefixContents:
-        """Count the folder's objects and unfinished uploads."""
+        """Count the prefix's objects and unfinished uploads."""
         found = {item.key: item.size for item in self.objects()}
         listed = self._listed()
         ours = found.keys() & listed - {manifest_key(self.prefix)}
@@ -146,7 +146,7 @@ class Weights:
         """Return the keys of a finished upload of ours, its manifest's included."""
         try:
             manifest = read_manifest(self.bucket, self.prefix)
-        except Conflict:  # somebody else's qwenkit.json
+        except Conflict:  # a qwenkit.json that is not ours
             return set()
         return manifest.keys(self.prefix) if manifest else set()
 

@@ -1,4 +1,4 @@
-"""How do weights get from a hub or a folder into a bucket? Streamed, verified, resumable.
+"""Transfer weights from a hub or a folder into a bucket: streamed, verified, resumable.
 
 Nothing is staged on disk. Memory for part data is ``part_size * (workers + files_at_once)``,
 whatever the size of the files: each worker sends one buffer while each open file fills another.
@@ -79,7 +79,7 @@ def upload(
     Args:
         source: an opened repository, or the path of a folder.
         bucket: from ``open_bucket``.
-        prefix: the folder in the bucket.
+        prefix: the prefix in the bucket.
         run: label of this run, on every object.
         state_dir: where checkpoints are kept.
         replace: overwrite another revision and objects that are not ours.

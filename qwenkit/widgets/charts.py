@@ -1,4 +1,4 @@
-"""What do the charts of the course show: results in, SVG out."""
+"""The charts of the course: results in, SVG out."""
 
 from __future__ import annotations
 

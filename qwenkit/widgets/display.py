@@ -1,4 +1,4 @@
-"""How does a notebook show documents and lists of results: as HTML, and as plain text."""
+"""Show documents and lists of results in a notebook, as HTML and as plain text."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def show_yaml(*docs: Any) -> Shown:
     kind: ConfigMap
     <BLANKLINE>
     """
-    # Here, because tables are shown without them, in Pyodide too.
+    # Imported here: tables do not need them, in Pyodide for example.
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import YamlLexer

@@ -1,7 +1,7 @@
-"""How is a chart drawn: axes, lines, areas, dots, bars and words, in one SVG.
+"""Draw a chart as one SVG: axes, lines, areas, dots, bars and text.
 
-Nothing to install and nothing to load: a chart is drawn in a millisecond, also in Pyodide, and is
-the same in JupyterLab, in an HTML report and in a file. Words and grid take the colour of the
+There is nothing to install or to load: a chart takes a millisecond, also in Pyodide, and is the
+same in JupyterLab, in an HTML report and in a file. Text and grid take the colour of the
 page's text; the other colours are readable on white and on JupyterLab's dark theme.
 """
 

@@ -1,7 +1,7 @@
-"""How far is an upload: one line that follows it, a bar and the numbers.
+"""The progress of an upload in a notebook: one line with a bar and the numbers.
 
-The kernel's stop button ends the upload. The cell keeps the line's last state, also where no
-front end looks (papermill, a report).
+The kernel's stop button ends the upload. The cell keeps the line's last state, also without a
+front end (papermill, a report).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LINE = "font-family:monospace;font-size:0.9em;white-space:pre"
 
 
 class TransferProgress:
-    """Give it to an upload as its ``progress``, within ``with``.
+    """A context manager to pass to an upload as ``progress``.
 
     >>> from qwenkit import Settings, TransferProgress, Weights, repository
     >>> with TransferProgress() as progress:

@@ -1,7 +1,7 @@
-"""What if the scaling were different: sliders propose, the exact autoscaler answers.
+"""What-if panel: sliders propose scaling settings, the exact autoscaler answers.
 
 The answer is simulated in virtual time; nothing here touches a cluster. The panel works without
-a front end: its first answer is there when it is made, ``panel.value`` holds the current one.
+a front end: ``panel.value`` holds the current answer from the start.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class WhatIf:
         if self._box is None:
             try:
                 self._box = _Box(self._sliders, self._moved)
-            except ModuleNotFoundError:  # the chart answers without it
+            except ModuleNotFoundError:  # the static chart is enough
                 return None
             self._box.show(self._sliders, self._html())
         return self._box
@@ -149,7 +149,7 @@ class WhatIf:
         return _answer(now, spec.target, result), draw_run(result), advice
 
     def _moved(self, sliders: dict[str, Any]) -> None:
-        """Answer the sliders of the live panel; a refused setting changes nothing."""
+        """Answer moved sliders of the live panel; a refused setting changes nothing."""
         try:
             self.propose(**sliders)
         except QwenkitError as error:
@@ -183,13 +183,13 @@ class _Box:
 
     Args:
         sliders: their values.
-        moved: called with all values when a person has moved one.
+        moved: called with all values when the user has moved one.
     """
 
     def __init__(self, sliders: Mapping[str, Any], moved: Callable[[dict[str, Any]], None]) -> None:
         import ipywidgets as w
 
-        # As wide as its column: no slider is outside a narrow page.
+        # As wide as its column, so that sliders fit a narrow page.
         wide = {
             "style": {"description_width": "initial"},
             "layout": w.Layout(width="auto"),
@@ -222,7 +222,7 @@ class _Box:
 
     def show(self, sliders: Mapping[str, Any], html: str) -> None:
         """Set the sliders, and show the answer below them."""
-        self._showing = True  # the program moves them now, not a person
+        self._showing = True  # the program moves the sliders now, not the user
         for name, control in self.controls.items():
             control.min = min(control.min, sliders[name])
             control.max = max(control.max, sliders[name])

@@ -1,6 +1,6 @@
-"""Whether the API server accepts the pod that Knative would make of a revision.
+"""Whether the API server accepts the pod that Knative would create for a revision.
 
-Knative asks this only if the request itself is a dry run, and passes on the refusal.
+Knative checks this only if the request itself is a dry run, and returns the refusal.
 """
 
 from __future__ import annotations

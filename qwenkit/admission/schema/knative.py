@@ -1,7 +1,7 @@
 """The fields of Knative's objects and of their pods, with the Go types that declare them.
 
-This is where the field schema of a revision's pod stands: the webhook's decoder and the messages
-of its errors follow it, the sandbox's API prunes by it and describes it in OpenAPI. The fields of
+This is the only field schema of a revision's pod: the webhook's decoder and the messages of its
+errors follow it, the sandbox's API prunes fields by it and describes it in OpenAPI. The fields of
 built-in kinds are those of the official client's models (``sandbox.kube.schema``).
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 from qwenkit.admission.schema.types import SCALARS, ListOf, MapOf, Opaque, Struct, Type, zero
 
 # A line declares a Go type: ``field:type`` for each field that is kept; others are dropped. The
-# fields stand in the order of Go's struct, as far as a comparison shows it (``go_diff``).
+# fields are in the order of Go's struct, where a comparison shows it (``go_diff``).
 #
 #   *T        a pointer: a zero that was written is kept
 #   []T{key}  a list whose items differ in ``key``
@@ -22,7 +22,7 @@ from qwenkit.admission.schema.types import SCALARS, ListOf, MapOf, Opaque, Struc
 #   T=x       always written: an absent one becomes ``x``
 #   +T        all the fields of T
 #   ...       open: the API server's schema does not describe this type, so the API server drops
-#             nothing in it and the webhook judges it. It lists every field of its Go type
+#             nothing in it and the webhook checks it. It lists every field of its Go type
 #
 # A type without a line is passed on as it is. ``v1.X/variant`` is ``v1.X`` with other fields.
 _TABLE = """

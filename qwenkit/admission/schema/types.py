@@ -1,4 +1,4 @@
-"""Go types of fields: ``knative`` declares the fields with them, ``decode`` reads by them."""
+"""Go types of fields: ``knative`` declares fields with them, ``decode`` follows them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Scalar:
-    """A string, boolean, number or the like, by its Go name.
+    """A string, boolean or number, by its Go name.
 
     A pointer keeps a zero (``""``, ``0``, ``false``) that was written; otherwise Go omits it.
     """
@@ -72,7 +72,7 @@ class MapOf:
 
 Type = Scalar | Opaque | Struct | ListOf | MapOf
 
-# By the words of a Go declaration: ``string``, ``*string``.
+# By their names in a Go declaration: ``string``, ``*string``.
 SCALARS: Mapping[str, Scalar] = {
     **{kind: Scalar(kind) for kind in ("string", "bool", "int32", "int64")},
     **{f"*{kind}": Scalar(kind, pointer=True) for kind in ("string", "bool", "int32", "int64")},

@@ -1,7 +1,7 @@
 """The known causes of a Service that does not become ready, as rules over a snapshot.
 
 ``CAUSES`` is the table; the first rule that applies wins. A rule that does not apply returns None.
-``permanent`` says whether waiting longer is useless: a GPU that a terminating pod holds becomes
+``permanent`` means that waiting longer is useless: a GPU that a terminating pod holds becomes
 free, an image that does not exist never appears.
 """
 
@@ -47,7 +47,7 @@ def _gpu(snapshot: Snapshot) -> Explanation | None:
     wanted = gpus_wanted(snapshot.template())
     most = max(map(gpus_of, snapshot.nodes), default=None)
     never = most is not None and wanted > most
-    have = "" if most is None else f"a replica wants {wanted} GPUs, the largest node has {most}"
+    have = "" if most is None else f"a replica needs {wanted} GPUs, the largest node has {most}"
     if most == 0:
         fix = (
             "are the driver and the device plugin healthy? kubectl describe node shows "
@@ -67,7 +67,7 @@ def _scheduling(snapshot: Snapshot) -> Explanation | None:
         return None
     return Explanation(
         "unschedulable",
-        "no node takes the pod",
+        "no node can run the pod",
         fix="lower cpu_request or memory_request, or add a node; a taint needs a toleration",
         permanent=False,
     ).shown_by(message)

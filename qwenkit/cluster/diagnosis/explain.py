@@ -18,7 +18,7 @@ def explain(cluster: Cluster, service: str) -> Explanation:
 
 
 def diagnose(snapshot: Snapshot, service: str, namespace: str) -> Explanation:
-    """Return the first cause that applies; there is always an explanation, at best ``ready``."""
+    """Return the first cause that applies; if none does, ``ready`` or ``starting``."""
     if snapshot.service is None:
         if snapshot.features and not is_enabled(snapshot.features):
             return flag_off(service)

@@ -1,4 +1,4 @@
-"""One cause of trouble, its evidence and its fix, as people and programs read it."""
+"""One cause of a problem, its evidence and its fix, for people and programs."""
 
 from __future__ import annotations
 

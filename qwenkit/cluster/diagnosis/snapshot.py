@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The objects behind a Service. What may not be read is empty."""
+    """The objects behind a Service; empty where reading is not allowed."""
 
     service: Obj | None = None
     revision: Obj | None = None
@@ -97,7 +97,7 @@ def collect(cluster: Cluster, name: str) -> Snapshot:
 
 
 def collect_job(cluster: Cluster, job: Obj, pods: Iterable[Obj]) -> Snapshot:
-    """Read what else there is about a Job, in the Service's place, and its pods."""
+    """Read the objects behind a Job, which takes the Service's place."""
     pods = tuple(pods)
     events = _events(cluster, [job, *pods])
     return Snapshot(service=job, pods=pods, events=events, nodes=_nodes(cluster, pods))

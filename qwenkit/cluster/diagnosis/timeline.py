@@ -53,7 +53,7 @@ def cold_start(cluster: Cluster, service: str, revision: str | None = None) -> T
     """Return the timeline of the newest pod of a Service, or of one of its revisions.
 
     Raises:
-        NotFound: it has no pod, as a revision that is scaled to zero.
+        NotFound: it has no pod, such as a revision that is scaled to zero.
 
     >>> from qwenkit import Cluster, Settings, cold_start
     >>> timeline = cold_start(Cluster.connect(Settings()), Settings().service)
@@ -131,7 +131,7 @@ def _node(pod: Obj) -> str:
 
 def _pull_note(message: str) -> str:
     if "already present" in message:
-        return "image already there"
+        return "image already present"
     took = re.search(r"in ([0-9.]+m?s)\b", message)
     return f"pull {took[1]}" if took else ""
 

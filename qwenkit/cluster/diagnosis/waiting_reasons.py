@@ -1,6 +1,6 @@
 """What a reason of a waiting container or of a failed mount means: one table.
 
-The reasons are the kubelet's. ``permanent`` is the default; a rule may know better.
+The reasons are the kubelet's. ``permanent`` is the default; a rule may override it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The checks of a cluster before a deployment; each returns verdicts, or raises."""
+"""The checks of a cluster before a deployment; each returns verdicts or raises."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class ClusterChecks:
 
     def _gpus(self) -> list[Check]:
         if self.settings.gpu_count == 0:
-            return [ok("gpus", "none wanted: gpu_count is 0")]
+            return [ok("gpus", "none needed: gpu_count is 0")]
         nodes = [node for node in self.cluster.list(NODE) if gpus_of(node)]
         if not nodes:
             why = "no node can allocate nvidia.com/gpu"
@@ -130,7 +130,7 @@ class ClusterChecks:
     def _csi_driver(self) -> list[Check]:
         if self.cluster.find(CSI_DRIVER, _OSS_DRIVER) or self._node_has_driver():
             return [ok("csi-driver", _OSS_DRIVER)]
-        why = f"there is no CSIDriver {_OSS_DRIVER} and no node has it: no pod mounts the bucket"
+        why = f"there is no CSIDriver {_OSS_DRIVER} and no node has it: no pod can mount the bucket"
         fix = "ACK: console, Operations > Add-ons > csi-plugin and csi-provisioner"
         return [fail("csi-driver", "not installed", why, fix)]
 
@@ -166,7 +166,7 @@ class ClusterChecks:
             why = f"taken, and not by run {run!r}: {owner(next(iter(foreign.values())))}"
             fix = "choose another service, volume or namespace"
             return [fail("names", ", ".join(foreign), why, fix)]
-        return [ok("names", f"ours already: {', '.join(present)}" if present else "free")]
+        return [ok("names", f"already ours: {', '.join(present)}" if present else "free")]
 
 
 CHECKS: Mapping[str, Callable[[ClusterChecks], list[Check]]] = {

@@ -1,4 +1,4 @@
-"""What an hour of the Service costs: GPU-hours, and money by a small table of example prices."""
+"""What an hour of the Service costs: GPU-hours, and money by a table of example prices."""
 
 from __future__ import annotations
 

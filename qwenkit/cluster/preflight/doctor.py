@@ -98,7 +98,7 @@ def _verdicts(
     try:
         return check(checks)
     except Forbidden as error:
-        return [unknown(name, f"not allowed to look: {error.why}", error.fix)]
+        return [unknown(name, f"not allowed to read: {error.why}", error.fix)]
     except QwenkitError as error:
         return [fail(name, "", f"{error.what}: {error.why}", error.fix)]
 

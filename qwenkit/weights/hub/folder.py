@@ -66,6 +66,6 @@ class Folder:
 def _changed(path: Path) -> TransferError:
     return TransferError(
         f"{path} changed while it was read",
-        "its size or modification time is another one",
+        "its size or modification time has changed",
         "wait until the program that writes it is done, then upload again",
     )

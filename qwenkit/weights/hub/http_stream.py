@@ -1,4 +1,4 @@
-"""How are a hub's files requested over HTTP? Redirects, tokens, retries, and checked ranges.
+"""Request a hub's files over HTTP: redirects, tokens, retries and checked ranges.
 
 A range is checked by its ``Content-Range``, never by the status: ModelScope answers ranges with
 200, and other servers answer 206 with the wrong bytes.
@@ -183,5 +183,5 @@ def _wrong_range(file: SourceFile, asked: str, stated: str) -> TransferError:
     return TransferError(
         f"{file.path}: the hub sent other bytes than asked for",
         f"asked for {asked}, the answer says {stated}",
-        "if it persists, the file changed since it was listed: start again",
+        "if it persists, the file has changed since it was listed: start again",
     )

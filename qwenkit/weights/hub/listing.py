@@ -1,4 +1,4 @@
-"""What is in a source of weights: its files, and what every source can do.
+"""The files of a source of weights, and the interface of every source.
 
 ModelScope, Hugging Face and a folder look the same to the transfer engine: a ``Listing`` of files
 with size and, where the hub states it, sha256, and a byte stream of any file from any offset.

@@ -1,4 +1,4 @@
-"""Which source does the user mean? ``modelscope:``, ``hf:`` or a folder, opened."""
+"""Open the source that the user names: ``modelscope:``, ``hf:`` or a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is a file of a source read once from start to end, even if the connection breaks?"""
+"""Read a file of a source once from start to end, even if the connection breaks."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ class SourceStream(ExitStack):
         self._failures += 1
         attempts = self._policy.attempts
         if not isinstance(error, Unreachable):
-            attempts = min(4, attempts)  # a hub that answers wrongly tends to do so again
+            attempts = min(4, attempts)  # a wrong answer is rarely temporary
         if self._failures >= attempts:
             raise error
         self._reader = None
-        # With the exception a source does not complain about a half-read file.
+        # The exception tells the source that the file was not read to its end.
         self.__exit__(type(error), error, None)
         self._policy.on_retry()
         self._policy.stop.wait(self._policy.delay_s(self._failures))
@@ -77,7 +77,7 @@ class SourceStream(ExitStack):
         return TransferError(
             f"{self._file.path}: the source ended early",
             f"after {self._position} of the {self._file.size} bytes that it listed",
-            "if it persists, the file changed since it was listed: start again",
+            "if it persists, the file has changed since it was listed: start again",
         )
 
 

@@ -1,4 +1,4 @@
-"""How is the bucket opened, checked, listed, and cleared of objects and unfinished uploads?"""
+"""Open, check and list a bucket; delete objects and unfinished uploads in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is OSS called, and what does its error mean? Retries, and its codes as our errors."""
+"""Call OSS with retries, and translate its error codes into our errors."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def get_if_exists(
 
 
 class CrcMismatch(TransferError):
-    """The server has other bytes than were sent."""
+    """The server holds other bytes than were sent."""
 
 
 def check_crc(what: str, stated: int | None, crc: int) -> None:

@@ -1,4 +1,4 @@
-"""How does one file become one object? Skipped, put in one request, or sent in parts.
+"""Upload one file as one object: skip it, put it in one request, or send it in parts.
 
 An object is compared by its size, its CRC-64 as the server computed it, and the sha256 of the
 stream that it was made from. An ETag is only ever compared with an ETag.
@@ -49,7 +49,7 @@ class ObjectUpload:
         self._key = self._target.key
 
     def run(self) -> UploadedObject:
-        """Bring the object into the bucket.
+        """Upload the object, unless it is already in the bucket.
 
         Raises:
             Conflict: there is an object that is not ours.

@@ -1,4 +1,4 @@
-"""How is a large object sent? In parts, several at once; parts that the server has are kept.
+"""Send a large object in parts, several at once; parts that the server has are kept.
 
 The source is read from its start even if parts are there already: their CRC is compared with the
 source's bytes, whoever sent them, and the sha256 of the whole needs every byte.

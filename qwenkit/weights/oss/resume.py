@@ -1,4 +1,4 @@
-"""How is an upload resumed? From this machine's checkpoint and the server's list of parts."""
+"""Resume an upload from this machine's checkpoint and the server's list of parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What do all objects of one upload share, and how is one of them labelled, sent and checked?"""
+"""What all objects of one upload share, and how one of them is labelled, sent and checked."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class UploadContext:
 
 
 class TargetObject:
-    """The object that one file becomes."""
+    """The object to upload one file to."""
 
     def __init__(self, context: UploadContext, file: SourceFile) -> None:
         self.context, self.file = context, file

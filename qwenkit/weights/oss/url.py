@@ -1,4 +1,4 @@
-"""How is a place in OSS written? ``oss://bucket/prefix``."""
+"""Places in OSS as ``oss://bucket/prefix``."""
 
 from __future__ import annotations
 

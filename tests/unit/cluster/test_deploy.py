@@ -166,7 +166,7 @@ def test_ready_for_the_previous_generation_does_not_count(
             on_change=lambda t: seen.append(t.state),
         )
         assert done.value["status"]["latestReadyRevisionName"] == "qwen-00002"
-        assert seen[0] == "waiting for Knative to take up the change"
+        assert seen[0] == "waiting for Knative to reconcile the change"
         assert seen[-1] == "qwen-00002: Ready"
         assert any("Running, not ready" in state for state in seen)
 
@@ -209,7 +209,7 @@ def test_the_failure_of_the_previous_revision_does_not_count(
     with connected(api, tmp_path, monkeypatch) as cluster:
         done = wait_ready(cluster, "qwen", generation=2, timeout_s=60, every_s=0.001)
     assert [t.state for t in done.transitions] == [
-        "waiting for Knative to take up the change",
+        "waiting for Knative to reconcile the change",
         "qwen-00002: Ready",
     ]
 

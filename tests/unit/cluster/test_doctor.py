@@ -184,7 +184,7 @@ def test_without_a_cluster_the_rest_is_still_checked(
 
 def test_our_own_objects_are_no_obstacle(cluster: Cluster, api: Api) -> None:
     api.add(obj("v1/PersistentVolume", "llm-model", labels=OURS, spec={}))
-    assert report_of().found("names") == "ours already: pv llm-model"
+    assert report_of().found("names") == "already ours: pv llm-model"
     assert verdicts(report_of(run="other"))["names"] == "fail"
 
 

@@ -48,7 +48,7 @@ def node(gpus: int) -> Obj:
             "no-gpu",
             "no-gpu",
             "GPUs",
-            "a replica wants 8 GPUs, the largest node has 3",
+            "a replica needs 8 GPUs, the largest node has 3",
             "gpu_count=3",
         ),
         ("no-pvc", "pvc-missing", "missing", 'persistentvolumeclaim "missing" not found', "deploy"),
@@ -165,7 +165,7 @@ def test_the_steps_of_a_cold_start_add_up() -> None:
     assert all(step.seconds >= 0 for step in timeline.steps)
     notes = {step.name: step.note for step in timeline.steps}
     assert notes["scheduled"] == "on lab"
-    assert notes["pulled"] == "image already there"
+    assert notes["pulled"] == "image already present"
     assert len(str(timeline).splitlines()) == 6
 
 

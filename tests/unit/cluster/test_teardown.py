@@ -192,7 +192,7 @@ def test_a_kind_that_may_not_be_listed_is_unknown(cluster: Cluster, api: Api) ->
     leaks = audit(cluster, Settings())
     assert leaks.found == ()
     assert leaks.unknown == ("pv: no volumes for you",)
-    assert "not allowed to look" in str(leaks)
+    assert "not allowed to read" in str(leaks)
 
 
 def test_without_knative_the_rest_is_still_removed(cluster: Cluster, api: Api) -> None:

@@ -105,7 +105,7 @@ def test_a_run_that_was_interrupted(folder: Path) -> None:
     report = run(folder, stopped, interrupted=True, leaks=None, teardown=None)
     page = write_report(report).read_text("utf-8")
     assert "interrupted" in page
-    assert "not run (the teardown notebook was not asked for)" in page
+    assert "not run (the teardown notebook was not selected)" in page
     summary = json.loads((folder / "summary.json").read_text("utf-8"))
     assert summary["interrupted"]
     assert (summary["leaks"], summary["teardown"]) == (None, None)

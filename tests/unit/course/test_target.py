@@ -98,7 +98,7 @@ def test_a_failure_leaves_diagnostics_without_keys(
 def test_a_cluster_that_is_away_is_diagnosed_too(tmp_path: Path) -> None:
     report = run_course(one(tmp_path, "1 / 0"), Settings(context="mine"))
     text = (report.folder / "diagnostics.txt").read_text("utf-8")
-    assert "cannot be asked" in text
+    assert "cannot be read" in text
     assert not report.ok
 
 
