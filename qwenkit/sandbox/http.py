@@ -54,15 +54,23 @@ class Listening:
     async def _break(self, stop: Callable[[], Awaitable[None]]) -> None:
         """Stop listening and break all connections."""
         server = self.runner.server
-        # First, as a killed process does: an orderly stop waits for running requests, and with TLS
-        # half a minute for a client that keeps its connection open.
-        _abort(server)
-        await stop()
-        # A socket that is being accepted becomes a connection in the next turns of the loop.
+        # A socket that is being accepted becomes a connection in the next turns of the loop. A
+        # server that is closed before that leaves the socket open (asyncio's Server._attach).
+        self._stop_accepting()
         for _ in range(_TURNS):
             await asyncio.sleep(0)
+        # As a killed process does: an orderly stop waits for running requests, and with TLS half a
+        # minute for a client that keeps its connection open.
         _abort(server)
+        await stop()
         await asyncio.sleep(0)
+
+    def _stop_accepting(self) -> None:
+        loop = asyncio.get_running_loop()
+        for site in self.runner.sites:
+            listener = site._server  # aiohttp has no public name for it
+            for socket in listener.sockets if isinstance(listener, asyncio.Server) else ():
+                loop.remove_reader(socket.fileno())
 
 
 def _abort(server: web.Server | None) -> None:
