@@ -4,9 +4,7 @@ A field of ``Settings`` is also a key of a params file, of ``--set``, of a noteb
 ``parameters`` cell, and ``QWENKIT_<NAME>`` in the environment. Values in Python and YAML are
 typed strictly, because papermill passes ``"false"`` as text and ``0123`` as a number; values
 that can only be text (the environment, ``--set``) are read by the field's type.
-
-One order of precedence, strongest first: ``--set``, params file, a notebook cell's value that
-differs from the default, environment, default. An empty value in a file counts as set.
+``parameters.layers`` defines their order of precedence.
 """
 
 from __future__ import annotations

@@ -67,9 +67,7 @@ def apply(settings: Settings, documents: Iterable[Document]) -> tuple[Applied, .
 def deploy(settings: Settings, *, on_change: OnChange | None = None) -> Deployed:
     """Apply Secret, PV, PVC and Service, and wait until the Service is Ready.
 
-    Args:
-        settings: what to deploy, and the deadlines.
-        on_change: called at each transition.
+    ``on_change`` is called at each transition.
 
     Raises:
         SettingsError: the keys, the bucket or its endpoint are not set.

@@ -26,12 +26,7 @@ def filled(
 ) -> dict[str, Any]:
     """Return a decoded object with its defaults.
 
-    Args:
-        obj: the object, already decoded.
-        kind: Service, Configuration, Revision or Route.
-        cluster: the cluster's configuration.
-        old: the stored object of an update.
-        user: recorded as creator and last modifier.
+    ``old`` is the stored object of an update; ``user`` is recorded as creator and last modifier.
     """
     new = copy.deepcopy(dict(obj))
     spec = new.setdefault("spec", {})

@@ -30,14 +30,7 @@ _OWNED_BY = {"Route": "Service", "Configuration": "Service", "Revision": "Config
 def object_faults(
     obj: Object, kind: str, *, cluster: ClusterConfigMaps, old: Object | None = None
 ) -> Faults:
-    """Check a defaulted object.
-
-    Args:
-        obj: the object with its defaults and its name.
-        kind: Service, Configuration, Revision or Route.
-        cluster: the cluster's configuration.
-        old: the stored object of an update.
-    """
+    """Check an object that has its defaults and its name; ``old`` is the one that it updates."""
     metadata, spec = obj.get("metadata", {}), obj.get("spec", {})
     yield from via(_metadata(metadata, kind, cluster), "metadata")
     if kind in ("Service", "Configuration"):

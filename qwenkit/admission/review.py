@@ -35,14 +35,7 @@ def default(
     defaults: Mapping[str, str] | None = None,
     user: str | None = None,
 ) -> dict[str, Any]:
-    """Return ``obj`` as the mutating webhook changes it.
-
-    Args:
-        obj: a Service, Configuration, Revision or Route of serving.knative.dev/v1.
-        old: the stored object, for an update.
-        features: entries of the ConfigMap config-features.
-        defaults: entries of config-defaults.
-        user: recorded as creator and last modifier.
+    """Return ``obj`` as the mutating webhook changes it; the arguments are those of ``review``.
 
     Raises:
         Rejected: the object cannot be decoded.

@@ -68,10 +68,7 @@ def advise(
 ) -> list[Finding]:
     """Return the findings about these settings, errors first.
 
-    Args:
-        spec: the resolved settings.
-        annotations: those of ``spec``, to check their spelling too.
-        context: what else is known.
+    ``annotations`` are those of ``spec``, to check their spelling too.
 
     >>> from qwenkit import ScalingContext, Settings, advise, scaling_spec
     >>> spec = scaling_spec(Settings(max_scale=0))

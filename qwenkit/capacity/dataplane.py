@@ -72,14 +72,9 @@ class ActivatorStats:
 class DataPlane:
     """Routes and queues requests, and measures what the autoscaler reads.
 
-    Args:
-        fleet: the pods.
-        container_concurrency: the revision's hard limit, 0 for none.
-        timeout_s: the revision's total timeout.
-        first_byte_s: the timeout before the first byte.
-        rng: decides where requests go.
-        plan: called as ``plan(time, pod)`` with when a pod's server next finishes a request.
-        done: called as ``done(time, request)`` for each request that ends.
+    ``first_byte_s`` is the timeout before the first byte, ``timeout_s`` that of a whole request.
+    ``plan(time, pod)`` is called with the time at which a pod's server next finishes a request,
+    ``done(time, request)`` for each request that ends.
     """
 
     def __init__(

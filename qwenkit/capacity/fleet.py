@@ -51,12 +51,8 @@ class Pod:
 class Fleet:
     """All pods of the revision and the GPUs that they may use.
 
-    Args:
-        server: what runs in a pod.
-        gpus: the number of pods that get a GPU; None for no limit.
-        startup_s: the time from scheduled to ready.
-        drain_s: the least time that a removed pod keeps its GPU.
-        plan: called as ``plan(time, pod)`` with when a pod's phase changes next.
+    The values are those of ``Environment``. ``plan(time, pod)`` is called with the time at which
+    a pod's phase changes next.
     """
 
     def __init__(

@@ -85,7 +85,6 @@ def decoder(
     ffn: int,
     vocabulary: int,
     bits: int = 16,
-    tied_embeddings: bool = False,
 ) -> Model:
     """Derive a ``Model`` from its configuration: gated FFN, fp16 embeddings, GPTQ below 16 bits."""
     if bits not in (2, 3, 4, 8, 16):
@@ -102,7 +101,7 @@ def decoder(
         linear_parameters=float(linear),
         linear_bytes=stored,
         head_bytes=head,
-        weights_bytes=stored + head * (1 if tied_embeddings else 2),
+        weights_bytes=stored + 2 * head,
         kv_bytes_per_token=2.0 * layers * kv_heads * head_dim * 2,
         quantization="" if bits == 16 else "gptq",
     )
@@ -167,13 +166,9 @@ def bytes_per_step(model: Model, batch: int, context_tokens: float) -> float:
 def tpot_seconds(
     gpu: Gpu | str, model: Model | str, *, batch: int, context_tokens: float = 0.0
 ) -> float:
-    """Return the time between two tokens of one stream in a batch.
+    """Return the seconds between two tokens of one stream, while ``batch`` sequences decode.
 
-    Args:
-        gpu: name or ``Gpu``.
-        model: name or ``Model``.
-        batch: sequences that decode together.
-        context_tokens: tokens that **each** of them holds on average.
+    ``context_tokens`` is the mean number of tokens that **each** sequence holds.
 
     Raises:
         InvalidValue: unknown GPU or model, batch below 1, negative context.

@@ -150,12 +150,8 @@ def suggested_load(
 ) -> Load:
     """Return the best concurrency of a pod: by TPOT objective, KV cache or kernel plateau.
 
-    Args:
-        gpu: name or ``Gpu``.
-        model: name or ``Model``.
-        live_tokens: tokens per request in the KV cache, on average.
-        tpot_s: objective for the time per token.
-        gpu_memory_utilization: as given to vLLM.
+    ``live_tokens`` is the mean number of tokens of a request in the KV cache, ``tpot_s`` the
+    objective for the time per token.
 
     Raises:
         InvalidValue: the objective cannot be met, or not one sequence fits.

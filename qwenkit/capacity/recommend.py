@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import product
 
 from qwenkit.autoscaling.annotation_keys import PROGRESS_DEADLINE
@@ -77,16 +76,9 @@ def recommend(
 ) -> Recommendation:
     """Search the settings that meet the objective at the least cost.
 
-    Args:
-        gpu: name or ``Gpu``.
-        model: name or ``Model``.
-        traffic: the expected traffic; use a typical hour.
-        objective: the limits that the service must meet.
-        environment: cold start, price and timeouts; its ``gpus`` is replaced by ``gpus``.
-        gpus: the number of pods that get a GPU.
-        max_model_len: as given to vLLM.
-        gpu_memory_utilization: as given to vLLM.
-        duration_s: how long each simulation is; by default a minute beyond the traffic.
+    ``traffic`` should be a typical hour. ``gpus`` is the number of pods that get a GPU, and
+    replaces that of ``environment``. Each simulation takes ``duration_s``, by default a minute
+    beyond the traffic.
 
     Raises:
         InvalidValue: unknown GPU or model, or an objective that no setting meets; the value is
@@ -107,24 +99,15 @@ def recommend(
     )
     load = _load(server, traffic.lengths, objective, gpu_memory_utilization)
 
-    attempt = partial(_attempt, traffic, server, around, duration_s)
+    def attempt(choice: ScalingChoice) -> Candidate:
+        spec = parse_spec(choice.annotations(), container_concurrency=choice.hard_limit)
+        result = simulate(spec, traffic, server, environment=around, duration_s=duration_s)
+        return judge(choice, result)
+
     tried = _search(attempt, objective, load.total, gpus)
     if tried[0].misses(objective):
         raise _impossible(tried[0], objective)
     return _recommendation(tried, objective, load, around)
-
-
-def _attempt(
-    traffic: Traffic,
-    server: VllmServer,
-    environment: Environment,
-    duration_s: float | None,
-    choice: ScalingChoice,
-) -> Candidate:
-    spec = parse_spec(choice.annotations(), container_concurrency=choice.hard_limit)
-    return judge(
-        choice, simulate(spec, traffic, server, environment=environment, duration_s=duration_s)
-    )
 
 
 def _search(

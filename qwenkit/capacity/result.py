@@ -190,5 +190,9 @@ def _percentile(values: list[float], percentile: float) -> float:
         raise InvalidValue("percentile", percentile, "0 to 100")
     if not values:
         raise InvalidValue("percentile", percentile, "needs at least one answered request")
-    rank = math.ceil(len(values) * percentile / 100)
-    return sorted(values)[max(0, rank - 1)]
+    return nearest_rank(sorted(values), percentile)
+
+
+def nearest_rank(ordered: Sequence[float], percentile: float) -> float:
+    """Return the smallest value that at least ``percentile`` percent do not exceed."""
+    return ordered[max(math.ceil(len(ordered) * percentile / 100) - 1, 0)]

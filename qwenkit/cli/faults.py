@@ -105,8 +105,7 @@ def mount(
     as_json: Json = False,
 ) -> None:
     """Make mounts slow."""
-    order = {"seconds": seconds, "times": times, "for_s": for_s}
-    _inject(root, as_json, where="mount", what=what, **order)
+    _inject(root, as_json, where="mount", what=what, seconds=seconds, times=times, for_s=for_s)
 
 
 @app.command(

@@ -31,12 +31,7 @@ _FIELD_MANAGER = "qwenkit"
 class Cluster:
     """One context of a kubeconfig, one namespace, one run. ``Cluster.connect`` makes one.
 
-    Args:
-        api: a ``kubernetes.client.ApiClient``.
-        context: its name, for messages.
-        namespace: the namespace of namespaced objects, unless a read names another.
-        run: the run whose objects may be changed.
-        timeout_s: limit of one request.
+    Only objects of ``run`` may be changed. ``timeout_s`` is the limit of one request.
 
     >>> from qwenkit import Cluster, Settings
     >>> cluster = Cluster.connect(Settings())
@@ -139,9 +134,7 @@ class Cluster:
     def apply(self, obj: Mapping[str, Any], *, dry_run: bool = False) -> Obj:
         """Create or change an object by server-side apply; return the server's version of it.
 
-        Args:
-            obj: the object; any mapping that JSON can hold.
-            dry_run: ask the server, webhooks included, and change nothing.
+        With ``dry_run`` the server and its webhooks check the object, and nothing changes.
 
         Raises:
             Conflict: it exists and is not this run's, or is being deleted.

@@ -19,9 +19,7 @@ _INSTALL_KNATIVE = "install Knative Serving (ACK: console, Applications > Knativ
 class Resources:
     """The kinds that a cluster serves, read when they are first used.
 
-    Args:
-        dynamic: the dynamic client that the resources act through.
-        read: returns the JSON at a path, or raises ``NotFound``.
+    ``read`` returns the JSON at a path of the API, or raises ``NotFound``.
     """
 
     def __init__(self, dynamic: Any, read: Callable[[str], Obj]) -> None:

@@ -15,7 +15,7 @@ import nbformat
 from jinja2 import Environment, PackageLoader
 from nbconvert import HTMLExporter
 
-from qwenkit.course.runner import DIAGNOSTICS, NotebookResult, RunReport
+from qwenkit.course.runner import DIAGNOSTICS, RunReport
 
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 PACKAGES = ("qwenkit", "kubernetes", "oss2", "openai", "papermill", "jupyterlab", "ipywidgets")
@@ -39,6 +39,7 @@ def write_report(report: RunReport) -> Path:
 def summarise(report: RunReport) -> dict[str, Any]:
     """Return the run as JSON-ready values: the content of ``summary.json``."""
     waited: dict[str, float] = {}
+    pages = {path.name for path in report.folder.glob("*.html")}
     for notebook in report.notebooks:
         for what, seconds in notebook.waited.items():
             waited[what] = round(waited.get(what, 0.0) + seconds, 2)
@@ -52,7 +53,7 @@ def summarise(report: RunReport) -> dict[str, Any]:
         "seconds": report.seconds,
         "waited": waited,
         "notebooks": [
-            asdict(notebook) | {"html": _page(report.folder, notebook)}
+            asdict(notebook) | {"html": page if (page := f"{notebook.name}.html") in pages else ""}
             for notebook in report.notebooks
         ],
         "teardown": report.teardown and asdict(report.teardown),
@@ -62,11 +63,6 @@ def summarise(report: RunReport) -> dict[str, Any]:
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in PACKAGES},
     }
-
-
-def _page(folder: Path, notebook: NotebookResult) -> str:
-    page = f"{notebook.name}.html"
-    return page if (folder / page).exists() else ""
 
 
 def _write_html(executed: Path) -> None:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import papermill
 from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
@@ -210,7 +211,9 @@ def _execute(path: Path, run: CourseRun, settings: Settings) -> NotebookResult:
     except Exception as failed:
         # A kernel or a disk may fail too: the run is still torn down and reported.
         what = str(failed).strip().partition("\n")[0]
-        error = {"what": what if isinstance(failed, QwenkitError) else f"{_name(failed)}: {what}"}
+        error = {
+            "what": what if isinstance(failed, QwenkitError) else f"{type(failed).__name__}: {what}"
+        }
     seconds = round(time.monotonic() - started, 1)
     recorded: dict[str, Any] = {"result": {}, "waited": {}}
     if error is None:
@@ -251,8 +254,6 @@ def _check_declared(path: Path) -> None:
 
 def _hidden_error(executed: Path) -> dict[str, str] | None:
     """Find an exception that a widget's ``Output`` swallowed: papermill does not see it."""
-    import nbformat
-
     state = nbformat.read(executed, as_version=4).metadata.get("widgets", {})
     for bundle in state.values():
         for model in bundle.get("state", {}).values():
@@ -263,21 +264,13 @@ def _hidden_error(executed: Path) -> dict[str, str] | None:
 
 
 def _cell(executed: Path, failed: PapermillExecutionError) -> str:
-    import nbformat
-
     for cell in nbformat.read(executed, as_version=4).cells:
         if any(output.output_type == "error" for output in cell.get("outputs", ())):
             return str(cell.id)
     return str(failed.cell_index)
 
 
-def _name(error: Exception) -> str:
-    return type(error).__name__
-
-
 def _title(path: Path) -> str:
-    import nbformat
-
     first = nbformat.read(path, as_version=4).cells[0].source
     return str(first).splitlines()[0].lstrip("# ")
 

@@ -20,11 +20,7 @@ CONTAINER = "upload"
 
 
 def transfer_job(settings: Settings, arguments: Sequence[str]) -> CommentedMap:
-    """Render the Job.
-
-    Args:
-        settings: target, endpoints, image and deadline.
-        arguments: of ``qwenkit upload``.
+    """Render the Job that runs ``qwenkit upload`` with these arguments.
 
     Raises:
         SettingsError: no image is set.
@@ -63,13 +59,7 @@ def transfer_job(settings: Settings, arguments: Sequence[str]) -> CommentedMap:
 def transfer_secret(
     settings: Settings, credentials: Credentials, tokens: Mapping[str, SecretStr]
 ) -> dict[str, Any]:
-    """Return the Secret with the keys; never print it.
-
-    Args:
-        settings: the names.
-        credentials: of the bucket.
-        tokens: of the hub, by the name of the environment variable.
-    """
+    """Return the Secret with the bucket's keys and the hub's tokens by variable; never print it."""
     found = {
         "OSS_ACCESS_KEY_ID": credentials.access_key_id,
         "OSS_ACCESS_KEY_SECRET": credentials.access_key_secret,

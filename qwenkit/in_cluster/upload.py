@@ -30,12 +30,8 @@ def upload(
 ) -> UploadReport:
     """Upload ``settings.model_source`` from inside the cluster; the Job is removed at the end.
 
-    Args:
-        cluster: where the Job runs.
-        settings: source, bucket, prefix, image and endpoints.
-        flags: further arguments of ``qwenkit upload``.
-        progress: called about once a second.
-        on_change: called at each transition of the Job.
+    ``flags`` are further arguments of ``qwenkit upload``. ``progress`` is called about once a
+    second, ``on_change`` at each transition of the Job.
 
     Raises:
         SettingsError: the source is a folder of this machine, or no image is set.

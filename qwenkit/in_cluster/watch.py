@@ -59,14 +59,9 @@ class _JobState:
 
 @dataclass
 class JobWatch:
-    """One Job, watched until its end.
+    """One Job, watched until its end; a pod may take ``start_s`` to start.
 
-    Attributes:
-        cluster: where it runs.
-        name: the Job's name.
-        start_s: how long a pod may take to start.
-        on_line: called with each line of the log as it is written, with some lines twice.
-        on_change: called at each transition.
+    ``on_line`` is called with each line of the log as it is written, with some lines twice.
     """
 
     cluster: Cluster

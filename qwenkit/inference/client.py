@@ -75,11 +75,8 @@ def _api_key() -> str:
 class Server:
     """A served model behind a gateway.
 
-    Args:
-        gateway: the gateway's base URL.
-        host: the Service's host name.
-        model: the name that the server was started with.
-        timeout_s: limit of one request, cold start included.
+    ``gateway`` is a base URL, ``host`` the Service's host name, ``model`` the name that clients
+    send. ``timeout_s`` is the limit of one request, cold start included.
 
     >>> from qwenkit import Settings, find_server
     >>> server = find_server(Settings())
@@ -129,9 +126,7 @@ class Server:
     def ask(self, prompt: str, **sampling: Any) -> Answer:
         """Send one prompt and return the whole answer.
 
-        Args:
-            prompt: the user's message.
-            sampling: vLLM's parameters: ``max_tokens``, ``temperature``, ``top_p``, ``seed`` ...
+        ``sampling`` are vLLM's parameters: ``max_tokens``, ``temperature``, ``top_p``, ``seed`` ...
 
         Raises:
             NotFound: the host or the model is unknown; the message says which.

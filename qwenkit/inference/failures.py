@@ -37,15 +37,7 @@ _BY_STATUS: dict[int, tuple[type[QwenkitError], str, str]] = {
 
 
 def from_status(status: int, body: str, *, url: str, host: str, model: str) -> QwenkitError:
-    """Return the error for an answer that is not a success.
-
-    Args:
-        status: the HTTP status.
-        body: the answer's body.
-        url: the gateway.
-        host: the request's ``Host``.
-        model: the request's model.
-    """
+    """Return the error for an answer of the gateway at ``url`` that is not a success."""
     message = _message(body)
     facts: dict[str, Any] = {"status": status, "url": url, "host": host}
     what = f"{url} answered {status}"

@@ -38,16 +38,9 @@ def run_load(
 ) -> LoadResult:
     """Load the server and return every request's times and outcome.
 
-    An interrupt ends the load early and returns what was measured so far.
-
-    Args:
-        server: where.
-        clients: how many send requests at the same time.
-        seconds: no request starts later than this; running ones get the server's timeout to end.
-        prompt: of each request.
-        max_tokens: maximum length of the answers.
-        on_progress: called every few seconds.
-        sampling: more parameters of the requests.
+    No request starts after ``seconds``; running ones get the server's timeout to end. An
+    interrupt ends the load early and returns what was measured so far. ``on_progress`` is called
+    every few seconds.
 
     Raises:
         InvalidValue: no clients, or no time.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from qwenkit.capacity.result import nearest_rank
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,3 @@ def percentiles(values: Iterable[float | None]) -> dict[str, float]:
     if not known:
         return {}
     return {f"p{rank}": round(nearest_rank(known, rank), 4) for rank in (50, 95, 99)}
-
-
-def nearest_rank(ordered: Sequence[float], rank: float) -> float:
-    """Return the smallest value that at least ``rank`` percent do not exceed."""
-    return ordered[max(math.ceil(rank / 100 * len(ordered)) - 1, 0)]

@@ -28,9 +28,7 @@ def scaling_annotations(settings: Settings) -> dict[str, str]:
 def scaling_spec(settings: Settings, *, config: Mapping[str, str] | None = None) -> ScalingSpec:
     """Return the spec that the autoscaler derives from the settings.
 
-    Args:
-        settings: the Service's.
-        config: the data of the cluster's ConfigMap config-autoscaler; default Knative's own.
+    ``config`` is the data of the cluster's ConfigMap config-autoscaler; default Knative's own.
 
     Raises:
         InvalidValue: an annotation that Knative refuses, or one that contradicts another.

@@ -7,6 +7,7 @@ rank of the layer it came from, and so overrides a cell.
 
 from __future__ import annotations
 
+import json
 import os
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -19,11 +20,12 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
 from qwenkit.errors import SettingsError
-from qwenkit.parameters.delivery import PARAMETERS, deliver, delivered
 from qwenkit.parameters.reading import came_from, from_text, read_mapping, readable, unknown
 
 PREFIX = "QWENKIT_"
 _ENVIRONMENT = "the environment"
+# How ``qwenkit run`` passes parameters to its notebooks and to the commands that they start.
+PARAMETERS = "QWENKIT_PARAMETERS"
 
 
 class _TypedEnvironment(EnvSettingsSource):
@@ -114,25 +116,18 @@ class Layered(BaseSettings):
     ) -> Self:
         """Return a command's settings.
 
-        Args:
-            params: a YAML file of parameter names and values.
-            text: ``--set`` pairs; each value is read by the type of its field.
-            values: typed values of the command's other options; they win.
+        ``params`` is a YAML file, ``text`` holds the ``--set`` pairs, ``values`` the typed values
+        of the command's other options, which win.
 
         Raises:
             SettingsError: an unknown or impossible value.
             NotFound: the params file cannot be read.
         """
-        typed = cls.read_file(params) if params else {}
+        typed = read_mapping(params, cls.model_fields) if params else {}
         read = {name: cls.parse(name, value, "--set") for name, value in (text or {}).items()}
         origins = dict.fromkeys(typed, f"params file {params}") | dict.fromkeys(read, "--set")
         origins |= dict.fromkeys(values, "the command line")
         return cls._made(typed | read | values, origins)
-
-    @classmethod
-    def read_file(cls, path: Path) -> dict[str, Any]:
-        """Read a params file: one YAML mapping of parameter names to scalars."""
-        return read_mapping(path, cls.model_fields)
 
     @classmethod
     def parse(cls, name: str, text: str, origin: str = "") -> Any:
@@ -169,7 +164,7 @@ class Layered(BaseSettings):
 
     def deliverable(self) -> dict[str, str]:
         """Return the variable that gives a child process what was given to this one."""
-        return {PARAMETERS: deliver(self.given)}
+        return {PARAMETERS: json.dumps(self.given, ensure_ascii=False)}
 
     def changes(self) -> str:
         """Return a table of the values that differ from their defaults, and their origins."""
@@ -191,6 +186,26 @@ class Layered(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read explicit values, then what a run delivered, then the environment."""
         return init_settings, _Delivered(settings_cls), _TypedEnvironment(settings_cls)
+
+
+def delivered(fields: Mapping[str, FieldInfo]) -> dict[str, tuple[Any, str]]:
+    """Return what ``QWENKIT_PARAMETERS`` holds: values and origins by name.
+
+    Raises:
+        SettingsError: it is no such JSON, or names a parameter that does not exist.
+    """
+    text = os.environ.get(PARAMETERS, "")
+    try:
+        found = {
+            name: (value, str(origin)) for name, (value, origin) in json.loads(text or "{}").items()
+        }
+    except (ValueError, TypeError, AttributeError):
+        rule = "must be a JSON object of [value, origin] by parameter; `qwenkit run` writes it"
+        raise SettingsError(PARAMETERS, text, rule, f"unset {PARAMETERS}") from None
+    for name in found:
+        if name not in fields:
+            raise unknown(name, fields, PARAMETERS)
+    return found
 
 
 def _variable(name: str, field: FieldInfo) -> str:

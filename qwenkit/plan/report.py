@@ -48,16 +48,11 @@ def as_dict(plan: ScalingPlan) -> dict[str, Any]:
             "batches": [asdict(speed) for speed in plan.speeds],
         },
         "scaling": asdict(plan.spec) | {"annotations": dict(plan.annotations)},
-        "advice": [_advice(finding) for finding in plan.advice],
+        "advice": [asdict(each) | {"setting": _setting(each)} for each in plan.advice],
         "simulation": _simulation(plan.outcome) if plan.outcome else None,
         "recommendation": _recommendation(plan.better) if plan.better else None,
         "why_no_recommendation": plan.why_not_better,
     }
-
-
-def _advice(finding: Finding) -> dict[str, str]:
-    values = asdict(finding)
-    return values | {"setting": _setting(finding)}
 
 
 def _setting(finding: Finding) -> str:
@@ -191,17 +186,15 @@ def figures(outcome: SimulatedOutcome, plan: ScalingPlan) -> Iterator[tuple[str,
     )
     example = ", an example price" if plan.price_is_example else ""
     currency = " CNY" if plan.price_is_example else ""
+    per_1k = result.cost_per_1k_tokens
+    per_token = f", {per_1k:.3g} per 1000 tokens" if math.isfinite(per_1k) else ""
     yield (
         "cost",
         f"{result.cost:.3g}{currency} for {result.gpu_seconds / 3600:.3g} GPU-hours at "
         f"{plan.environment.price_per_gpu_hour:g}{currency}{example}; {verdict.cost_per_hour:.3g} "
-        "per hour" + _per_token(result.cost_per_1k_tokens),
+        "per hour" + per_token,
     )
     yield "objective", _objective(plan.objective, outcome.misses)
-
-
-def _per_token(cost: float) -> str:
-    return f", {cost:.3g} per 1000 tokens" if math.isfinite(cost) else ""
 
 
 def _objective(objective: Objective, misses: tuple[str, ...]) -> str:

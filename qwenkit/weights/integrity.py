@@ -38,10 +38,7 @@ _SELECT_FIX = "--include and --exclude leave that file out: take all shards of a
 def check_listing(repository: Repository, listing: Listing, left_out: Collection[str] = ()) -> None:
     """Refuse a source that is not a complete set of weights, before a byte is sent.
 
-    Args:
-        repository: the source.
-        listing: its selected files.
-        left_out: paths of its other files, for the message.
+    ``left_out`` are the paths of the files that are not selected, for the message.
 
     Raises:
         Rejected: names the first file at fault.

@@ -63,10 +63,8 @@ def retry(
 ) -> Result:
     """Run ``action`` until it returns, its error is final, or no attempt is left.
 
-    Args:
-        action: called once per attempt; it must rebuild what it sends.
-        policy: how often, and until when.
-        retryable: gets the error and the number of failed attempts.
+    ``action`` must rebuild what it sends. ``retryable`` gets the error and the number of failed
+    attempts.
     """
     for failures in range(1, policy.attempts):
         policy.stop.check()

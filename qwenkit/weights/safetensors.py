@@ -24,11 +24,7 @@ class HeaderError(ValueError):
 
 
 def read_header(size: int, fetch: Callable[[int, int], bytes]) -> frozenset[str]:
-    """Return the names of the tensors of a file.
-
-    Args:
-        size: the file's size.
-        fetch: returns ``count`` bytes from ``start``.
+    """Return the names of the tensors of a file; ``fetch(start, count)`` returns its bytes.
 
     Raises:
         HeaderError: header and size contradict each other.

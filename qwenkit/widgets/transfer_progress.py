@@ -7,7 +7,6 @@ front end (papermill, a report).
 from __future__ import annotations
 
 from html import escape
-from types import TracebackType
 from typing import Any, Self
 
 from qwenkit.weights.progress import Progress, format_progress
@@ -44,12 +43,7 @@ class TransferProgress:
         self._handle = display(self, display_id=True)  # type: ignore[no-untyped-call]
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error:
             text = f"stopped: {self._text}\nrun the cell again: the upload resumes"
             self._show(text, self._share)

@@ -179,11 +179,8 @@ class WhatIf:
 class _Box:
     """The live panel; only this needs ipywidgets.
 
-    ``panel`` is the widget, ``controls`` its sliders by name.
-
-    Args:
-        sliders: their values.
-        moved: called with all values when the user has moved one.
+    ``panel`` is the widget, ``controls`` its sliders by name. ``moved`` is called with all values
+    when the user has moved one.
     """
 
     def __init__(self, sliders: Mapping[str, Any], moved: Callable[[dict[str, Any]], None]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import papermill
 import pytest
 
+from qwenkit.parameters.reading import read_mapping
 from qwenkit.settings import Settings
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
@@ -187,4 +188,4 @@ def test_the_index_lists_every_notebook_with_its_title():
 
 @pytest.mark.parametrize("path", sorted((FOLDER / "params").glob("*.yaml")), ids=lambda p: p.stem)
 def test_params_files_hold_valid_settings(path):
-    Settings(**Settings.read_file(path))
+    Settings(**read_mapping(path, Settings.model_fields))

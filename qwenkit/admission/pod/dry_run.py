@@ -19,11 +19,8 @@ def dry_run_refusal(
 ) -> str | None:
     """Return the API server's refusal of the pod, or ``None`` if it accepts the pod.
 
-    Args:
-        spec: the revision's spec with its defaults.
-        namespace: the pod's namespace.
-        service_accounts: those of the namespace.
-        suffix: the random end of the pod's generated name.
+    ``spec`` is the revision's spec with its defaults; ``service_accounts`` are those of the
+    namespace, ``suffix`` is the random end of the pod's generated name.
     """
     account = spec.get("serviceAccountName") or "default"
     if account not in service_accounts:

@@ -32,12 +32,7 @@ def readiness_faults(probe: Object, port_name: str | None) -> Faults:
 
 
 def probe_faults(probe: Object, port_name: str | None) -> list[Fault]:
-    """Check a probe's handler.
-
-    Args:
-        probe: the probe.
-        port_name: name of the serving port; ``None`` for a container that serves none.
-    """
+    """Check a probe's handler; without a serving port, ``port_name`` is ``None``."""
     faults: list[Fault] = []
     for kind in HANDLERS:
         if kind not in probe:

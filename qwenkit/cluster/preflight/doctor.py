@@ -63,10 +63,7 @@ def examine(
 ) -> PreflightReport:
     """Check every prerequisite of the course; what is missing is a verdict, not an error.
 
-    Args:
-        settings: what will be deployed, and where.
-        bucket_check: returns what the bucket holds (shown by ``str``), or raises.
-        secret: name of the Secret that will be created.
+    ``bucket_check`` returns the bucket's status or raises; ``secret`` names the Secret to create.
     """
     cost = estimate(settings)
     checks = [

@@ -62,7 +62,6 @@ class ByteReader(Protocol):
 
     def readinto(self, buffer: memoryview, /) -> int | None:
         """Fill the start of ``buffer``; return how many bytes, 0 at the end."""
-        ...
 
 
 class Repository(Protocol):
@@ -70,11 +69,9 @@ class Repository(Protocol):
 
     def listing(self) -> Listing:
         """Return the files of this revision."""
-        ...
 
     def open(self, file: SourceFile, offset: int = 0) -> AbstractContextManager[ByteReader]:
         """Stream the bytes of ``file`` from ``offset``, which is before its end."""
-        ...
 
 
 def listed(source: str, files: Iterable[SourceFile]) -> tuple[SourceFile, ...]:

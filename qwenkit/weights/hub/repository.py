@@ -42,12 +42,8 @@ def parse_source(text: str) -> Source:
 def open_source(source: str, *, modelscope_endpoint: str = "", hf_endpoint: str = "") -> Repository:
     """Open a source; ``store.repository`` does it with the endpoints of the settings.
 
-    No request is sent yet. Tokens come from ``MODELSCOPE_API_TOKEN`` and ``HF_TOKEN``.
-
-    Args:
-        source: as the user writes it.
-        modelscope_endpoint: ModelScope's address, for its sources.
-        hf_endpoint: Hugging Face's address, for its sources.
+    No request is sent yet. Tokens come from ``MODELSCOPE_API_TOKEN`` and ``HF_TOKEN``. A hub's
+    endpoint is needed only for its own sources.
 
     Raises:
         InvalidValue: the source has none of the known forms, or the hub's address is empty.

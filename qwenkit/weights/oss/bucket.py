@@ -62,12 +62,8 @@ def open_bucket(
 ) -> oss2.Bucket:
     """Open a bucket; nothing is sent yet.
 
-    Args:
-        endpoint: host with optional scheme; https unless it is this machine.
-        bucket: its name.
-        credentials: the keys.
-        region: such as cn-hangzhou, for V4 signatures; by default from an aliyuncs.com endpoint.
-            Without a region, signatures are V1.
+    The endpoint's default scheme is https unless it is this machine. ``region``, by default that
+    of an aliyuncs.com endpoint, is for V4 signatures; without a region, signatures are V1.
 
     Raises:
         InvalidValue: endpoint or bucket name is not valid.

@@ -45,11 +45,8 @@ def call_oss(
 ) -> Result:
     """Send a request, repeat it if that may help, and turn oss2's errors into ours.
 
-    Args:
-        bucket: its endpoint is named in errors.
-        what: the operation, for errors.
-        action: sends the request, with a new body, and reads the answer.
-        policy: how often, and until when; six times by default.
+    ``what`` names the operation in errors; ``action`` sends the request, with a new body each
+    time, and reads the answer. The default policy makes six attempts.
     """
     try:
         return retry(action, policy or RetryPolicy(), _transient)

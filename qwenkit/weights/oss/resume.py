@@ -24,16 +24,9 @@ def find_upload(
 ) -> tuple[Checkpoint, dict[int, Part]] | None:
     """Choose an unfinished upload to resume, and abort the others.
 
-    Args:
-        bucket: where.
-        key: the object.
-        wanted: size, sha256 and part size of the upload.
-        saved: this machine's checkpoint.
-        candidates: ids that the server lists, of uploads that another machine began, too.
-
-    Returns:
-        The checkpoint to resume from, and the parts that the server has; the caller compares
-        their CRC with the source's bytes.
+    ``saved`` is this machine's checkpoint; ``candidates`` are the ids that the server lists,
+    including uploads that another machine began. Return the checkpoint to resume from, and the
+    parts that the server has; the caller compares their CRC with the source's bytes.
     """
     if saved and (saved.size, saved.sha256) != (wanted.size, wanted.sha256):
         abort_upload(bucket, key, saved.upload_id)

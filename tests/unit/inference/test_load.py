@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inference_server import HOST, Vllm, serving
 
+from qwenkit.capacity.result import nearest_rank
 from qwenkit.errors import InvalidValue
 from qwenkit.inference.client import Server
 from qwenkit.inference.load import run_load
-from qwenkit.inference.results import LoadRequest, LoadResult, nearest_rank, percentiles
+from qwenkit.inference.results import LoadRequest, LoadResult, percentiles
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from qwenkit.errors import SettingsError
-from qwenkit.parameters.delivery import PARAMETERS
+from qwenkit.parameters.layers import PARAMETERS
 from qwenkit.settings import Settings
 
 # Strongest first; what a run delivers keeps the strength that it had in the run.

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from qwenkit.credentials import Credentials
 from qwenkit.errors import NotFound, SettingsError
+from qwenkit.parameters.reading import read_mapping
 from qwenkit.settings import Settings
 
 # Values that are no text in YAML and Python, by the type of a field.
@@ -274,20 +275,20 @@ def test_a_bad_line_of_a_params_file_is_refused(tmp_path: Path, text: str, said:
 @pytest.mark.parametrize("text", ["- a\n", "just text", "a: [", "a: 1\na: 2\n", "\x00"])
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        Settings.read_file(params(tmp_path, text))
+        read_mapping(params(tmp_path, text), Settings.model_fields)
     assert "params.yaml" in str(caught.value) or "parameter" in str(caught.value)
 
 
 def test_files_that_hold_nothing_or_cannot_be_read(tmp_path: Path) -> None:
-    assert Settings.read_file(params(tmp_path, "# only words\n")) == {}
+    assert read_mapping(params(tmp_path, "# only words\n"), Settings.model_fields) == {}
     with pytest.raises(NotFound, match=r"none\.yaml"):
-        Settings.read_file(tmp_path / "none.yaml")
+        read_mapping(tmp_path / "none.yaml", Settings.model_fields)
     with pytest.raises(NotFound):
-        Settings.read_file(tmp_path)
+        read_mapping(tmp_path, Settings.model_fields)
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(SettingsError, match=r"binary\.yaml"):
-        Settings.read_file(binary)
+        read_mapping(binary, Settings.model_fields)
 
 
 def test_a_mistake_in_set_names_set() -> None:
