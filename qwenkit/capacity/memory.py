@@ -114,8 +114,12 @@ def flags(
 
 
 def graphs_fit(gpu: Gpu, gpu_memory_utilization: float) -> bool:
-    """Return whether CUDA graphs fit beside the share that vLLM takes; else it runs eagerly."""
-    return gpu.usable_gib * (1 - gpu_memory_utilization) >= _GRAPHS_GIB
+    """Return whether CUDA graphs (1 to 3 GiB) fit beside the share that vLLM takes.
+
+    On 16 GB they are too much above a share of 0.9.
+    """
+    left = gpu.usable_gib * (1 - gpu_memory_utilization)
+    return gpu_memory_utilization <= 0.9 or (gpu.usable_gib > 16 and left >= _GRAPHS_GIB)
 
 
 def batch_within(

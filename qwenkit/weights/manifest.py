@@ -112,6 +112,12 @@ def _parse(document: Mapping[str, Any]) -> Manifest:
         str(document["source"]),
         str(document["revision"]),
         str(labels[RUN_LABEL]),
-        tuple(StoredFile(**file | {"crc64": int(file["crc64"])}) for file in document["files"]),
+        tuple(_parse_file(file) for file in document["files"]),
         Selection(**{name: tuple(globs) for name, globs in document.get("selection", {}).items()}),
     )
+
+
+def _parse_file(file: Mapping[str, Any]) -> StoredFile:
+    # A later version may say more about a file.
+    path, sha256, etag = (str(file.get(name, "")) for name in ("path", "sha256", "etag"))
+    return StoredFile(path, int(file["size"]), sha256, int(file["crc64"]), etag)

@@ -18,10 +18,10 @@ VALUES = dict(zip(LAYERS, (11, 12, 13, 14), strict=True))
 
 
 @pytest.mark.parametrize(
-    "given", [set(c) for n in range(5) for c in itertools.combinations(LAYERS, n)], ids=str
+    "given", [c for n in range(5) for c in itertools.combinations(LAYERS, n)], ids=str
 )
 def test_the_strongest_layer_wins_in_a_notebook_of_a_run(
-    given: set[str],
+    given: tuple[str, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
