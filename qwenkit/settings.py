@@ -116,7 +116,7 @@ class Settings(Layered):
     mount_path: str = Field("/Qwen-7B-Chat-Int8", description="where the weights are mounted")
     gpu: str = Field("V100-16", description="GPU model: V100-16, V100-32, A10 or T4")
     gpu_count: int = Field(
-        1, ge=0, le=16, description="GPUs a replica; 0 for a stand-in without one"
+        1, ge=0, le=16, description="GPUs per replica; 0 for a stand-in without one"
     )
     cpu_limit: str = Field("32", description="CPU limit")
     memory_limit: str = Field("64Gi", description="memory limit")
@@ -133,7 +133,9 @@ class Settings(Layered):
     scale_metric: Literal["concurrency", "rps"] = Field(
         "concurrency", description="what is scaled on"
     )
-    scale_target: float = Field(2, ge=0.01, description="soft target a replica, before utilisation")
+    scale_target: float = Field(
+        2, ge=0.01, description="soft target per replica, before utilisation"
+    )
     min_scale: int = Field(0, ge=0, description="fewest replicas")
     max_scale: int = Field(3, ge=0, description="most replicas; 0: no limit")
     stable_window: str = Field("60s", description="averaging window, 6s to 1h")
@@ -159,7 +161,7 @@ class Settings(Layered):
         None, description="linear or weighted-exponential"
     )
     container_concurrency: int = Field(
-        0, ge=0, le=1000, description="hard limit a replica; 0: none"
+        0, ge=0, le=1000, description="hard limit per replica; 0: none"
     )
     progress_deadline: str = Field(
         "1800s", description="how long a revision may take to become ready"
@@ -171,17 +173,17 @@ class Settings(Layered):
     # waiting, seconds
     timeout_s: float = Field(600, gt=0, description="default of the waits below")
     upload_timeout_s: float | None = Field(
-        None, gt=0, description="weights to the bucket; default 4 h"
+        None, gt=0, description="upload of the weights; default 4 h"
     )
-    ready_timeout_s: float | None = Field(None, gt=0, description="a revision to become ready")
-    scale_timeout_s: float | None = Field(None, gt=0, description="replicas to go up or down")
+    ready_timeout_s: float | None = Field(None, gt=0, description="revision to become ready")
+    scale_timeout_s: float | None = Field(None, gt=0, description="replicas to scale up or down")
     teardown_timeout_s: float | None = Field(None, gt=0, description="pods and volumes to be gone")
 
     # queries and load
     gateway: str = Field(
         "", description="base URL of the Knative gateway; default: found in the cluster"
     )
-    prompt: str = Field("杭州西湖", description="what the course asks")
+    prompt: str = Field("杭州西湖", description="the prompt of the course")
     load_clients: int = Field(
         6, ge=1, le=10_000, description="closed-loop clients of the load test"
     )

@@ -74,7 +74,7 @@ def deploy(settings: Settings, *, on_change: OnChange | None = None) -> Deployed
         Rejected: lint finds an error, or a webhook refuses a document; nothing was changed.
         Conflict: a name is taken by an object that is not this run's; nothing was changed.
         NotFound: the gateway's address is not known; nothing was changed.
-        NotReady: the Service will not become ready; why and fix say what is wrong.
+        NotReady: the Service will not become ready; why and fix name the cause.
         WaitTimeout: it did not become ready in time.
 
     >>> from qwenkit import Settings, deploy

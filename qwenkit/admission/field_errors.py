@@ -1,6 +1,6 @@
 """The API server's errors about fields: Kubernetes' ``field.Error``.
 
-Knative's webhooks have errors of their own, in other words: ``faults``.
+The errors of Knative's webhooks, which are worded differently, are in ``faults``.
 """
 
 from __future__ import annotations

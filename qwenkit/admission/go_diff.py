@@ -32,7 +32,7 @@ _OWN_FIELDS_OF_A_REVISION = (
 _ACRONYM = re.compile("^(csi|dns|fs|grpc|http|se|tcp|tty|uid)(?![a-z])")
 _ZEROS = {"bool": "false", "int32": "0", "int64": "0"}
 _UNKNOWN = Opaque("")
-_ADDRESS = "0xc000012345"  # Go prints the address of a pointer, which nobody can predict
+_ADDRESS = "0xc000012345"  # Go prints the address of a pointer, which cannot be predicted
 
 
 def changes(before: Any, new: Any, path: str, of: Type) -> Iterator[str]:

@@ -251,7 +251,7 @@ def _cold_start(spec: ScalingSpec, context: ScalingContext) -> Iterator[Finding]
     if start is not None and start > spec.stable_window_s:
         message = (
             f"a cold start of {start:g} s outlasts the stable window of {spec.stable_window_s:g} "
-            "s: the load that asked for a pod may be forgotten when it is ready"
+            "s: the load that asked for a pod may have left the window when it is ready"
         )
         fix = "use 120s to 180s, and scale-down-delay for more"
         yield Finding("warning", "window-too-short", f"{PREFIX}window", message, fix)

@@ -1,6 +1,6 @@
 """When requests arrive: at given times (open loop), or after the last answer (closed loop).
 
-Everything random takes a seed, so the same call gives the same requests.
+All random functions take a seed: the same call returns the same requests.
 """
 
 from __future__ import annotations

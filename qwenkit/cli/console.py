@@ -41,7 +41,7 @@ def plain(answer: object) -> Plain:
 
 
 def text(answer: object) -> str:
-    """Return an answer as lines: its own ``str`` if it has one, else a line a field."""
+    """Return an answer as lines: its own ``str`` if it has one, else one line per field."""
     if isinstance(answer, dict):
         return "\n".join(f"{key}: {value}" for key, value in answer.items())
     if "__str__" in vars(type(answer)) or not dataclasses.is_dataclass(answer):
@@ -51,14 +51,14 @@ def text(answer: object) -> str:
 
 
 def fail(error: QwenkitError, *, as_json: bool) -> int:
-    """Print an error, for programs too if they asked; return its exit code."""
+    """Print an error, also as JSON if wanted; return its exit code."""
     if as_json:
         typer.echo(json.dumps(plain(error.to_dict()), ensure_ascii=False))
     typer.echo(f"error: {error}", err=True)
     return error.exit_code
 
 
-def say(*, quiet: bool) -> Callable[[object], None]:
+def stderr_lines(*, quiet: bool) -> Callable[[object], None]:
     """Return a callback that prints a line to stderr; stdout stays for the answer."""
     return (lambda line: None) if quiet else (lambda line: typer.echo(str(line), err=True))
 
@@ -78,7 +78,7 @@ def progress_line(describe: Callable[[T], str]) -> Iterator[Callable[[T], None]]
 
     with _interruptible():
         try:
-            yield _now_and_then(show, 0.2 if terminal else LINE_EVERY_S)
+            yield _throttled(show, 0.2 if terminal else LINE_EVERY_S)
         finally:
             if terminal:
                 typer.echo(_CLEAR, nl=False, err=True)
@@ -92,10 +92,10 @@ def progress_json(*, wanted: bool) -> Iterator[Callable[[object], None]]:
         typer.echo(json.dumps({"progress": plain(state)}, ensure_ascii=False))
 
     with _interruptible():
-        yield _now_and_then(show, JSON_EVERY_S if wanted else math.inf)
+        yield _throttled(show, JSON_EVERY_S if wanted else math.inf)
 
 
-def _now_and_then(show: Callable[[T], None], every_s: float) -> Callable[[T], None]:
+def _throttled(show: Callable[[T], None], every_s: float) -> Callable[[T], None]:
     """Return ``show``, called at once and then no more often than ``every_s``."""
     due = math.inf if math.isinf(every_s) else 0.0
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from qwenkit.cli.console import say
+from qwenkit.cli.console import stderr_lines
 from qwenkit.cli.options import Context, Json, Params, Set, read_settings
 from qwenkit.cli.sandbox import Gpu, Root, described
 from qwenkit.sandbox import process, state_files
@@ -34,7 +34,7 @@ def run(
     numbers = [number.strip() for number in only.split(",") if number.strip()]
     found = runner.find_notebooks(notebooks, numbers)
     chosen = runner.CourseRun(found, runner.new_folder(output))
-    report = runner.run_course(chosen, settings, on_event=say(quiet=as_json))
+    report = runner.run_course(chosen, settings, on_event=stderr_lines(quiet=as_json))
     index = write_report(report)
     if as_json:
         typer.echo(json.dumps(summarise(report), ensure_ascii=False))

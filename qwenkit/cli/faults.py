@@ -114,7 +114,7 @@ def mount(
 def weights(
     what: What,
     file: Annotated[str, typer.Option(help="Which file. Default: the first shard.")] = "",
-    prefix: Annotated[str, typer.Option(help="Its folder in the bucket.")] = MODEL_FOLDER,
+    prefix: Annotated[str, typer.Option(help="Prefix in the bucket.")] = MODEL_FOLDER,
     root: Root = state_files.DEFAULT_ROOT,
     as_json: Json = False,
 ) -> None:

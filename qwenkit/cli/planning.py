@@ -59,5 +59,5 @@ def plan(
     made = make_plan(read_settings(params, set_, None), question)
     if html is not None:
         report.write_html(made, html)
-    emit(report.as_dict(made) if as_json else report.words(made), as_json=as_json)
+    emit(report.as_dict(made) if as_json else report.as_text(made), as_json=as_json)
     raise typer.Exit(0 if made.fit.fits else 1)

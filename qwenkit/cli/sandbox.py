@@ -109,7 +109,7 @@ def oss(
 
 
 def described(state: state_files.SandboxState | None, root: Path) -> str:
-    """Return where a sandbox listens, as lines for a person."""
+    """Return where a sandbox listens, as text."""
     if state is None:
         return f"sandbox: none is running under {root}"
     return "\n".join(

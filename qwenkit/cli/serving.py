@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qwenkit.cli.console import emit, say
+from qwenkit.cli.console import emit, stderr_lines
 from qwenkit.cli.options import Context, Json, Params, Set, read_settings
 
 
@@ -46,7 +46,7 @@ def deploy(
     from qwenkit import steps
 
     settings = read_settings(params, set_, context)
-    emit(steps.deploy(settings, on_change=say(quiet=as_json)), as_json=as_json)
+    emit(steps.deploy(settings, on_change=stderr_lines(quiet=as_json)), as_json=as_json)
 
 
 def query(
@@ -85,7 +85,7 @@ def query(
 def load(
     clients: Annotated[int | None, typer.Option(min=1, help="Closed-loop clients.")] = None,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="How long.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens a request.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens per request.")] = None,
     params: Params = None,
     set_: Set = None,
     context: Context = None,
@@ -97,7 +97,7 @@ def load(
     options = {"load_clients": clients, "load_seconds": seconds, "load_tokens": max_tokens}
     given = {name: value for name, value in options.items() if value is not None}
     settings = read_settings(params, set_, context, **given)
-    summary = steps.run_load(settings, on_progress=say(quiet=as_json)).summary()
+    summary = steps.run_load(settings, on_progress=stderr_lines(quiet=as_json)).summary()
     emit(summary, as_json=as_json)
     raise typer.Exit(1 if summary["errors"] else 0)
 
@@ -125,7 +125,7 @@ def teardown(
     from qwenkit import steps
 
     settings = read_settings(params, set_, context)
-    removed = steps.teardown(settings, on_step=say(quiet=as_json))
+    removed = steps.teardown(settings, on_step=stderr_lines(quiet=as_json))
     leaks = steps.audit(settings)
     emit({"removed": removed, "leaks": leaks}, as_json=as_json)
     raise typer.Exit(1 if leaks.found else 0)

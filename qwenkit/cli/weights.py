@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qwenkit.cli.console import emit, progress_json, progress_line, say
+from qwenkit.cli.console import emit, progress_json, progress_line, stderr_lines
 from qwenkit.cli.options import Context, Json, Params, Set, read_settings
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _upload_in_cluster(
     from qwenkit.in_cluster.upload import upload
 
     cluster = Cluster.connect(settings)
-    return upload(cluster, settings, flags, progress=show, on_change=say(quiet=quiet))
+    return upload(cluster, settings, flags, progress=show, on_change=stderr_lines(quiet=quiet))
 
 
 def verify(

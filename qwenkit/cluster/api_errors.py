@@ -17,7 +17,7 @@ _BY_STATUS: dict[int, tuple[type[QwenkitError], str]] = {
     403: (Forbidden, "ask the cluster's administrator for a role that may do this"),
     404: (NotFound, "check the name and the namespace; qwenkit deploy creates it"),
     405: (Rejected, ""),
-    409: (Conflict, "somebody changed it at the same time; try again"),
+    409: (Conflict, "it was changed at the same time; try again"),
     413: (Rejected, "the object is too large"),
     415: (Rejected, ""),
     422: (Rejected, _CORRECT),

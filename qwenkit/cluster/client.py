@@ -148,7 +148,7 @@ class Cluster:
             require_not_terminating(existing)
         options = self._options | ({"dry_run": "All"} if dry_run else {})
         with self._own_errors(f"applying {kind} {name}", kind, name):
-            # The object is ours: a field that somebody edited by hand is reset.
+            # The object is ours: a field that was edited by hand is reset.
             return self._object(
                 resource.server_side_apply(
                     body=body,

@@ -33,7 +33,7 @@ def api_client(context: str) -> Any:
     Raises:
         NotFound: no kubeconfig, or no such context in any.
         InvalidValue: a file is not a usable kubeconfig.
-        Forbidden: the context's credential plugin gives no credentials.
+        Forbidden: the context's credential plugin returns no credentials.
     """
     from kubernetes import client
     from urllib3.util import Retry

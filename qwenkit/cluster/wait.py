@@ -71,7 +71,7 @@ def wait(
 
     Raises:
         WaitTimeout: the deadline passed; its context holds ``last`` and ``transitions``.
-        QwenkitError: whatever ``failed`` returned, with the same context.
+        QwenkitError: the error that ``failed`` returned, with the same context.
     """
     read = _through_outages(poll, every_s)
     start = time.monotonic()

@@ -25,7 +25,7 @@ from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.dump import diagnostics
 from qwenkit.cluster.teardown import Leaks, TeardownReport, audit, teardown
 from qwenkit.course.record import read_record
-from qwenkit.course.target import alone, environment, target, terminable
+from qwenkit.course.target import environment, exclusive, target, terminable
 from qwenkit.credentials import Credentials
 from qwenkit.errors import NotFound, QwenkitError, SettingsError
 from qwenkit.settings import Settings
@@ -124,8 +124,8 @@ def run_course(
 ) -> RunReport:
     """Run the notebooks against the target of ``settings``; write the executed notebooks.
 
-    Ctrl-C or SIGTERM ends the running notebook, then tears down; the report says
-    ``interrupted``. After a failure, ``diagnostics.txt`` describes the state of the cluster.
+    Ctrl-C or SIGTERM ends the running notebook, then tears down; the report is
+    marked ``interrupted``. After a failure, ``diagnostics.txt`` describes the state of the cluster.
 
     Raises:
         Conflict: another run writes to the same place.
@@ -134,7 +134,7 @@ def run_course(
     results: list[NotebookResult] = []
     torn: tuple[TeardownReport | None, Leaks | None, tuple[str, ...]] = (None, None, ())
     interrupted = False
-    with alone(run.folder), terminable(), target(settings, on_event), environment(settings):
+    with exclusive(run.folder), terminable(), target(settings, on_event), environment(settings):
         settings = settings.again()  # with the addresses of a sandbox that was just started
         try:
             _run_notebooks(run, settings, results, on_event)
@@ -247,9 +247,9 @@ def _check_declared(path: Path) -> None:
     Raises:
         SettingsError: names them.
     """
-    strangers = set(papermill.inspect_notebook(str(path))) - set(Settings.model_fields)
-    if strangers:
-        raise SettingsError(path.name, sorted(strangers), "declares parameters that no setting has")
+    undefined = set(papermill.inspect_notebook(str(path))) - set(Settings.model_fields)
+    if undefined:
+        raise SettingsError(path.name, sorted(undefined), "declares parameters that no setting has")
 
 
 def _hidden_error(executed: Path) -> dict[str, str] | None:

@@ -44,7 +44,7 @@ def terminable() -> Iterator[None]:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> Iterator[None]:
     """Create a run's folder while holding the lock beside it.
 
     Raises:

@@ -132,7 +132,7 @@ class Server:
             NotFound: the host or the model is unknown; the message says which.
             NotReady: no pod answers (503).
             WaitTimeout: the cold start or the queue took longer than a timeout.
-            Unreachable: nobody listens at the gateway's address.
+            Unreachable: nothing listens at the gateway's address.
             Rejected: the server refuses a parameter.
         """
         client = self.client

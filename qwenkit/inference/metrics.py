@@ -12,7 +12,7 @@ def scrape(gateway: str, host: str, *, timeout_s: float = 10) -> dict[str, float
 
     Raises:
         NotFound: no such host.
-        Unreachable: nobody listens.
+        Unreachable: nothing listens.
         Rejected: the answer is not an exposition.
     """
     answer = get(gateway, "/metrics", host=host, timeout_s=timeout_s)

@@ -58,7 +58,7 @@ def get(gateway: str, path: str, *, host: str = "", timeout_s: float) -> RawAnsw
     """Send a GET request with a Host header, if one is given, and return any answer.
 
     Raises:
-        Unreachable: nobody listens.
+        Unreachable: nothing listens.
         WaitTimeout: no answer in time.
     """
     import requests

@@ -75,9 +75,9 @@ class Layered(BaseSettings):
 
     def __init__(self, **values: Any) -> None:
         fields = type(self).model_fields
-        strangers = sorted(set(values) - set(fields))
-        if strangers:
-            raise unknown(strangers[0], fields)
+        extra = sorted(set(values) - set(fields))
+        if extra:
+            raise unknown(extra[0], fields)
         handed = {name: origin for name, (_, origin) in delivered(fields).items()}
         origins = {name: _variable(name, field) for name, field in fields.items()}
         origins |= handed | dict.fromkeys(values, "")
@@ -98,7 +98,7 @@ class Layered(BaseSettings):
                 plain values that differ from the default count; everything else is ignored.
 
         Raises:
-            SettingsError: an impossible value; the fix says where it came from.
+            SettingsError: an impossible value; the fix names the layer it came from.
         """
         stronger = delivered(cls.model_fields)
         chosen = {
@@ -163,7 +163,7 @@ class Layered(BaseSettings):
         return self._made(values, {name: origin for name, (_, origin) in given.items()})
 
     def deliverable(self) -> dict[str, str]:
-        """Return the variable that gives a child process what was given to this one."""
+        """Return the variable that passes the given values to a child process."""
         return {PARAMETERS: json.dumps(self.given, ensure_ascii=False)}
 
     def changes(self) -> str:
@@ -236,7 +236,7 @@ def table(rows: Iterable[tuple[str, Any, str]]) -> str:
 
 
 def _width(text: str) -> int:
-    """Return the columns that a terminal gives to a text: two to a Chinese character."""
+    """Return the width of a text in terminal columns: a Chinese character takes two."""
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 

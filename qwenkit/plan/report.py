@@ -95,7 +95,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def words(plan: ScalingPlan) -> str:
+def as_text(plan: ScalingPlan) -> str:
     """Return the plan as text."""
     return "\n".join(_lines(plan))
 
@@ -151,7 +151,7 @@ def facts(plan: ScalingPlan) -> Iterator[tuple[str, str]]:
     yield (
         "scaling",
         f"target {spec.total:g} × {100 * spec.utilization:g} % = {spec.target:g} {spec.metric} "
-        f"a replica, {spec.min_scale} to {spec.max_scale or 'any number of'} replicas, "
+        f"per replica, {spec.min_scale} to {spec.max_scale or 'any number of'} replicas, "
         f"window {spec.stable_window_s:g} s, panic window {spec.panic_window_s:g} s",
     )
     yield (

@@ -61,7 +61,7 @@ class Checkpoints:
         Raises:
             Conflict: another process of this machine uploads to the prefix.
         """
-        # The pid has a file of its own: older versions of filelock truncate the lock's.
+        # The pid is in its own file: older versions of filelock truncate the lock's.
         lock, pid = FileLock(self._folder / "lock"), self._folder / "pid"
         try:
             lock.acquire(timeout=0)

@@ -32,7 +32,7 @@ def delete_weights(bucket: oss2.Bucket, prefix: str) -> int:
         )
     ours = manifest.keys(prefix) - {manifest_key(prefix)}
     present = [found.key for found in list_objects(bucket, f"{prefix}/") if found.key in ours]
-    # The manifest goes last: a deletion that breaks off can be repeated.
+    # The manifest goes last, so that an interrupted deletion can be repeated.
     delete_keys(bucket, present)
     delete_keys(bucket, [manifest_key(prefix)])
     abort_uploads(bucket, prefix)

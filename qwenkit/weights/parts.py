@@ -28,7 +28,7 @@ class PartLayout:
 
     @classmethod
     def cut(cls, size: int, part_size: int) -> Self:
-        """Cut an object into at most 10,000 parts, larger ones than asked for if need be."""
+        """Cut an object into at most 10,000 parts, larger than requested if necessary."""
         return cls(size, max(part_size, -(-size // MAX_PARTS)))
 
     @property

@@ -215,7 +215,7 @@ class _Upload:
                 self.stop.set()
                 for pool in (large, small):
                     pool.shutdown(wait=False, cancel_futures=True)
-                _say_how_to_resume(error)
+                _add_resume_hint(error)
                 raise
         return [futures[file.path].result() for file in listing.files]
 
@@ -246,7 +246,7 @@ class _Upload:
         )
 
 
-def _say_how_to_resume(error: BaseException) -> None:
+def _add_resume_hint(error: BaseException) -> None:
     if isinstance(error, QwenkitError):
         error.fix = "; ".join(filter(None, (error.fix, RESUMES)))
     elif isinstance(error, KeyboardInterrupt):

@@ -18,7 +18,7 @@ _PRE = "font-family:monospace;font-size:0.9em;line-height:1.35"
 _CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
 
 
-class Shown:
+class CellOutput:
     """The output of a cell: HTML for people, text for everything else."""
 
     def __init__(self, html: str, text: str) -> None:
@@ -31,7 +31,7 @@ class Shown:
         return {"text/plain": self._text, "text/html": self._html}
 
 
-def show_yaml(*docs: Any) -> Shown:
+def show_yaml(*docs: Any) -> CellOutput:
     """Show documents as YAML that can be copied as it is, comments kept.
 
     >>> from qwenkit import show_yaml
@@ -48,10 +48,10 @@ def show_yaml(*docs: Any) -> Shown:
 
     text = to_yaml(list(docs))
     formatter = HtmlFormatter(noclasses=True, nobackground=True, prestyles=_PRE)
-    return Shown(highlight(text, YamlLexer(), formatter), text)
+    return CellOutput(highlight(text, YamlLexer(), formatter), text)
 
 
-def show_table(rows: Iterable[Any], *columns: str, empty: str = "nothing") -> Shown:
+def show_table(rows: Iterable[Any], *columns: str, empty: str = "nothing") -> CellOutput:
     """Show objects, mappings or tuples as a table; columns that are all empty are left out.
 
     Args:
@@ -66,11 +66,11 @@ def show_table(rows: Iterable[Any], *columns: str, empty: str = "nothing") -> Sh
     """
     cells = [[_text(_get(row, i, name)) for i, name in enumerate(columns)] for row in rows]
     if not cells:
-        return Shown(f"<p>{escape(empty)}</p>", empty)
+        return CellOutput(f"<p>{escape(empty)}</p>", empty)
     used = [i for i in range(len(columns)) if any(row[i] for row in cells)]
     kept = [columns[i] for i in used]
     cells = [[row[i] for i in used] for row in cells]
-    return Shown(_html(kept, cells), _plain(kept, cells))
+    return CellOutput(_html(kept, cells), _plain(kept, cells))
 
 
 def _get(row: Any, index: int, name: str) -> Any:

@@ -54,7 +54,7 @@ class WhatIf:
         gpu: the GPU whose speed the simulation assumes (modelled, ± 40 %).
         model: the model served.
         startup_s: how long a pod takes from created to ready.
-        clients: the number of closed-loop clients at first.
+        clients: the initial number of closed-loop clients.
 
     >>> from qwenkit import Cluster, Settings, WhatIf, live_scaling
     >>> running = live_scaling(Cluster.connect(Settings()), Settings().service)

@@ -1,1 +1,1 @@
-"""Why a Service is not ready: what the cluster says, and the one cause that follows."""
+"""Why a Service is not ready: what the cluster reports, and the one cause that follows."""

@@ -54,7 +54,7 @@ def _gpu(snapshot: Snapshot) -> Explanation | None:
             f"{GPU_RESOURCE} under Capacity and Allocatable; else add a node with GPUs"
         )
     elif never:
-        fix = f"ask for fewer (--set gpu_count={most}) or add nodes with GPUs"
+        fix = f"request fewer (--set gpu_count={most}) or add nodes with GPUs"
     else:
         fix = "wait until a terminating pod frees its GPU, lower max_scale, or add a node"
     cause = "no node has enough free GPUs"

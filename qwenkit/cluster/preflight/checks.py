@@ -209,7 +209,7 @@ def _driver(nodes: Iterable[Obj]) -> Check:
 
 
 def _scale(available: int, settings: Settings) -> Check:
-    found = f"max_scale {settings.max_scale}, {settings.gpu_count} GPU a replica"
+    found = f"max_scale {settings.max_scale}, {settings.gpu_count} GPU per replica"
     if settings.max_scale == 0:
         return warn("scale", found, "no limit: a burst takes every GPU", "set max_scale")
     need = settings.max_scale * settings.gpu_count

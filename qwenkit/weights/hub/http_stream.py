@@ -181,7 +181,7 @@ def _check_range(response: requests.Response, file: SourceFile, offset: int) -> 
 
 def _wrong_range(file: SourceFile, asked: str, stated: str) -> TransferError:
     return TransferError(
-        f"{file.path}: the hub sent other bytes than asked for",
+        f"{file.path}: the hub sent other bytes than requested",
         f"asked for {asked}, the answer says {stated}",
         "if it persists, the file has changed since it was listed: start again",
     )

@@ -34,7 +34,7 @@ class SourceStream(ExitStack):
         """Fill the whole buffer with the next bytes.
 
         Raises:
-            TransferError: the source ends early, or sends other bytes than asked for.
+            TransferError: the source ends early, or sends other bytes than requested.
             Unreachable: the source stopped answering.
         """
         filled = 0

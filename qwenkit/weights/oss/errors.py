@@ -120,7 +120,7 @@ def _message(error: OssError) -> str:
     text = text or f"status {error.status} without an error document"
     if error.request_id:
         return f"{text} (request id {error.request_id})"
-    return f"{text}, without a request id: perhaps something in front of OSS answered"
+    return f"{text}, without a request id: perhaps a proxy in front of OSS answered"
 
 
 def _transient(error: Exception, failures: int) -> bool:

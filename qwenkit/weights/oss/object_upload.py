@@ -1,7 +1,7 @@
 """Upload one file as one object: skip it, put it in one request, or send it in parts.
 
 An object is compared by its size, its CRC-64 as the server computed it, and the sha256 of the
-stream that it was made from. An ETag is only ever compared with an ETag.
+stream that it was created from. An ETag is only ever compared with an ETag.
 """
 
 from __future__ import annotations

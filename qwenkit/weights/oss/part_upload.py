@@ -1,7 +1,7 @@
 """Send a large object in parts, several at once; parts that the server has are kept.
 
 The source is read from its start even if parts are there already: their CRC is compared with the
-source's bytes, whoever sent them, and the sha256 of the whole needs every byte.
+source's bytes, even if another machine sent them, and the sha256 needs every byte.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class PartUpload:
         """Send all parts and complete; return the hashed file, its CRC-64 and its ETag.
 
         Raises:
-            NoSuchUpload: the server no longer knows the upload.
+            NoSuchUpload: the upload no longer exists on the server.
             ContentMismatch: the source's bytes, or the finished object, are not the expected ones.
         """
         sha256 = self._send_all()

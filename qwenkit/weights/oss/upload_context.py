@@ -132,7 +132,7 @@ class TargetObject:
 
 
 class NoSuchUpload(TransferError):
-    """The server does not know the upload id. ``crc64``: of the whole, if all of it was sent."""
+    """The upload id does not exist. ``crc64`` is that of the whole, if all of it was sent."""
 
     def __init__(self, crc64: int | None = None) -> None:
         super().__init__("another program completed or aborted the multipart upload")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from qwenkit.cli.console import emit, fail, plain, progress_line, say, text
+from qwenkit.cli.console import emit, fail, plain, progress_line, stderr_lines, text
 from qwenkit.errors import NotFound, SettingsError
 
 
@@ -64,8 +64,8 @@ def test_an_error_goes_to_stderr_and_as_json_to_stdout(capsys: pytest.CaptureFix
 
 
 def test_what_happens_is_said_beside_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
-    say(quiet=False)(Spoken(1))
-    say(quiet=True)("nothing")
+    stderr_lines(quiet=False)(Spoken(1))
+    stderr_lines(quiet=True)("nothing")
     assert capsys.readouterr() == ("", "took 1 s\n")
 
 

@@ -113,7 +113,10 @@ def test_a_key_in_an_output_is_a_problem(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_second_run_is_refused_while_a_first_holds_the_folder(tmp_path: Path) -> None:
     made = one(tmp_path, SHOW)
-    with course_target.alone(tmp_path / "runs" / "0"), pytest.raises(Conflict, match="another run"):
+    with (
+        course_target.exclusive(tmp_path / "runs" / "0"),
+        pytest.raises(Conflict, match="another run"),
+    ):
         run_course(made, Settings(context="mine"))
     assert not made.folder.exists()
 
