@@ -17,6 +17,10 @@ _DEFAULTS = {
 }
 
 
+PVC_FLAG = "kubernetes.podspec-persistent-volume-claim"
+PVC_WRITE_FLAG = "kubernetes.podspec-persistent-volume-write"
+
+
 @dataclass(frozen=True)
 class ClusterConfigMaps:
     """Entries of the three ConfigMaps; a missing one has Knative's default."""

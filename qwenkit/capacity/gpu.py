@@ -28,27 +28,33 @@ _ROWS_PER_PASS, _MAX_ROWS = 8, 24
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A GPU model. ``usable_gib`` is its memory less what the driver takes."""
+    """A GPU model. ``usable_gib`` is its memory less what the driver takes.
+
+    ``product`` is NVIDIA's name; the price is a round example of November 2026 for one hour on
+    demand, no quotation.
+    """
 
     name: str
     usable_gib: float
     bandwidth_gb_s: float
     fp16_tflops: float
     compute_capability: float
+    product: str = ""
+    example_price_cny: float | None = None
     efficiency: float = 0.55
     mfu: float = 0.4
     overhead_s: float = 0.002
     uncertainty: float = UNCERTAINTY
 
 
-# Usable GiB, GB/s, fp16 TFLOP/s, compute capability.
+# Usable GiB, GB/s, fp16 TFLOP/s, compute capability, product, example price.
 GPUS: Mapping[str, Gpu] = {
     gpu.name: gpu
     for gpu in (
-        Gpu("V100-16", 15.77, 900, 112, 7.0),
-        Gpu("V100-32", 31.74, 900, 112, 7.0),
-        Gpu("A10", 22.0, 600, 125, 8.6),
-        Gpu("T4", 14.65, 320, 65, 7.5),
+        Gpu("V100-16", 15.77, 900, 112, 7.0, "Tesla V100-SXM2-16GB", 26.0),
+        Gpu("V100-32", 31.74, 900, 112, 7.0, "Tesla V100-SXM2-32GB", 30.0),
+        Gpu("A10", 22.0, 600, 125, 8.6, "NVIDIA A10", 10.0),
+        Gpu("T4", 14.65, 320, 65, 7.5, "Tesla T4", 9.0),
     )
 }
 SMALLEST_GPU = min(GPUS.values(), key=lambda gpu: gpu.usable_gib)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-PVC_FLAG = "kubernetes.podspec-persistent-volume-claim"
-_WRITE_FLAG = "kubernetes.podspec-persistent-volume-write"
+from qwenkit.admission.config_maps import PVC_FLAG, PVC_WRITE_FLAG
+
 _REFUSALS = {
     "Persistent volume claim support is disabled": PVC_FLAG,
-    "Persistent volume write support is disabled": _WRITE_FLAG,
+    "Persistent volume write support is disabled": PVC_WRITE_FLAG,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from qwenkit.admission.config_maps import PVC_FLAG, PVC_WRITE_FLAG
 from qwenkit.admission.review import GROUP, review
 from qwenkit.capacity.finding import Finding, worst_first
 from qwenkit.errors import Rejected
@@ -13,8 +14,8 @@ from qwenkit.manifests.documents import Doc, at, place
 from qwenkit.manifests.template import plain
 
 _ASSUMED = {
-    "kubernetes.podspec-persistent-volume-claim": "enabled",
-    "kubernetes.podspec-persistent-volume-write": "enabled",
+    PVC_FLAG: "enabled",
+    PVC_WRITE_FLAG: "enabled",
 }
 
 
@@ -75,7 +76,7 @@ def _service(doc: Doc, features: Mapping[str, str], gpu: str | None) -> list[Fin
 def _fix(message: str) -> str:
     if "Persistent volume" in message:
         return (
-            "an administrator sets kubernetes.podspec-persistent-volume-claim: enabled in the "
+            f"an administrator sets {PVC_FLAG}: enabled in the "
             "ConfigMap knative-serving/config-features; and mount it read-only"
         )
     if "must not set the field(s)" in message:

@@ -12,7 +12,7 @@ from pathlib import Path
 from qwenkit.capacity.candidates import Objective
 from qwenkit.capacity.environment import STARTUP_S, Environment
 from qwenkit.capacity.traffic import ClosedLoop, Lengths, OpenLoop, Traffic, from_csv, poisson
-from qwenkit.cluster.preflight.cost import EXAMPLE_PRICES_CNY
+from qwenkit.cluster.preflight.cost import example_price
 from qwenkit.errors import InvalidValue
 from qwenkit.settings import Settings
 
@@ -140,5 +140,5 @@ def find_environment(settings: Settings, question: Question) -> Environment:
         startup_s=STARTUP_S if start is None else start,
         timeout_s=settings.request_timeout_s,
         response_start_timeout_s=settings.request_timeout_s,
-        price_per_gpu_hour=EXAMPLE_PRICES_CNY.get(settings.gpu, 0.0) if price is None else price,
+        price_per_gpu_hour=(example_price(settings.gpu) or 0.0) if price is None else price,
     )

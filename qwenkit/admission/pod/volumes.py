@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 
-from qwenkit.admission.config_maps import ClusterConfigMaps
+from qwenkit.admission.config_maps import PVC_FLAG, PVC_WRITE_FLAG, ClusterConfigMaps
 from qwenkit.admission.faults import (
     Fault,
     Faults,
@@ -70,9 +70,9 @@ def _disabled(volume: Object, name: str, cluster: ClusterConfigMaps) -> Faults:
     claim = volume.get("persistentVolumeClaim")
     if claim is not None:
         found = f"but found persistent volume claim {claim.get('claimName', '')}"
-        if not cluster.enabled("kubernetes.podspec-persistent-volume-claim"):
+        if not cluster.enabled(PVC_FLAG):
             yield Fault(f"Persistent volume claim support is disabled, {found}")
-        writable = cluster.enabled("kubernetes.podspec-persistent-volume-write")
+        writable = cluster.enabled(PVC_WRITE_FLAG)
         if not claim.get("readOnly") and not writable:
             message = f"Persistent volume write support is disabled, {found} that is not read-only"
             yield Fault(message)

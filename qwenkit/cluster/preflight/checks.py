@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from qwenkit.admission.config_maps import PVC_FLAG
 from qwenkit.cluster import gateway
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import (
@@ -26,7 +27,7 @@ from qwenkit.cluster.kinds import (
 )
 from qwenkit.cluster.ownership import is_ours, owner
 from qwenkit.cluster.pods import gpus_of
-from qwenkit.cluster.pvc_flags import PVC_FLAG, enable_command, is_enabled
+from qwenkit.cluster.pvc_flags import enable_command, is_enabled
 from qwenkit.settings import Settings
 
 _OLDEST = (1, 22)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qwenkit.capacity.gpu import GPUS
 from qwenkit.settings import Settings
-
-# Example figures of November 2026: round numbers of the right order for one GPU and hour on
-# demand. They are not a quotation; pass the price that you pay.
-EXAMPLE_PRICES_CNY: dict[str, float] = {"V100-16": 26.0, "V100-32": 30.0, "A10": 10.0, "T4": 9.0}
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,5 +47,11 @@ class Estimate:
 def estimate(settings: Settings) -> Estimate:
     """Estimate the bill of one hour of this Service, at an example price of its GPU model."""
     most = settings.max_scale * settings.gpu_count if settings.max_scale else None
-    price = EXAMPLE_PRICES_CNY.get(settings.gpu)
+    price = example_price(settings.gpu)
     return Estimate(settings.gpu, settings.min_scale * settings.gpu_count, most, price)
+
+
+def example_price(gpu: str) -> float | None:
+    """Return an example price in CNY of a GPU for one hour, None for a model without one."""
+    found = GPUS.get(gpu)
+    return found.example_price_cny if found else None

@@ -6,6 +6,7 @@ import platform
 import uuid
 from collections.abc import Mapping
 
+from qwenkit.admission.config_maps import PVC_FLAG, PVC_WRITE_FLAG
 from qwenkit.capacity.gpu import find_gpu
 from qwenkit.sandbox.controllers.knative.names import KOURIER
 from qwenkit.sandbox.controllers.knative.queue_proxy import HTTP_PORT
@@ -30,18 +31,11 @@ _CONFIGURATION: Mapping[str, Mapping[str, str]] = {
     "config-deployment": {"queue-sidecar-image": QUEUE_IMAGE},
     "config-domain": {"example.com": ""},
     "config-features": {
-        "kubernetes.podspec-persistent-volume-claim": "enabled",
-        "kubernetes.podspec-persistent-volume-write": "enabled",
+        PVC_FLAG: "enabled",
+        PVC_WRITE_FLAG: "enabled",
     },
     "config-gc": {},
     "config-network": {"ingress-class": KOURIER},
-}
-# How a node's label shows each GPU of ``qwenkit.capacity.gpu``.
-_GPU_NAMES: Mapping[str, str] = {
-    "V100-16": "Tesla-V100-SXM2-16GB",
-    "V100-32": "Tesla-V100-SXM2-32GB",
-    "A10": "NVIDIA-A10",
-    "T4": "Tesla-T4",
 }
 
 
@@ -99,7 +93,7 @@ def _add_node(store: ObjectStore, name: str, gpu: str, gpus: int) -> None:
         "kubernetes.io/arch": "amd64",
         "kubernetes.io/os": "linux",
         "ack.aliyun.com/nvidia-driver-version": _NVIDIA_DRIVER,
-        "aliyun.accelerator/nvidia_name": _GPU_NAMES.get(model.name, model.name),
+        "aliyun.accelerator/nvidia_name": (model.product or model.name).replace(" ", "-"),
         "aliyun.accelerator/nvidia_count": str(gpus),
         "aliyun.accelerator/nvidia_mem": f"{int(model.usable_gib * 1024)}MiB",
     }

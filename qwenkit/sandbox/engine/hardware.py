@@ -32,12 +32,6 @@ _LENGTHS = (
     "seq_len",
 )
 _DEFAULT_LENGTH = 2048
-_TITLES = {
-    "V100-16": "Tesla V100-SXM2-16GB",
-    "V100-32": "Tesla V100-SXM2-32GB",
-    "A10": "NVIDIA A10",
-    "T4": "Tesla T4",
-}
 
 
 def fit(name: str, flags: Flags, config: Mapping[str, Any]) -> tuple[Hardware, int]:
@@ -121,7 +115,7 @@ def _check_dtype(gpu: Gpu, flags: Flags, torch_dtype: str) -> None:
         raise failure(
             "ValueError",
             "Bfloat16 is only supported on GPUs with compute capability of at least 8.0. Your "
-            f"{_TITLES.get(gpu.name, gpu.name)} GPU has compute capability "
+            f"{gpu.product or gpu.name} GPU has compute capability "
             f"{gpu.compute_capability}. You can use float16 instead by explicitly setting "
             "the`dtype` flag in CLI, for example: --dtype=half.",
         )
