@@ -24,6 +24,7 @@ from qwenkit.errors import NotFound, SandboxError
 from qwenkit.sandbox import state_files, tiny_model
 from qwenkit.sandbox.controllers.clock import Clock
 from qwenkit.sandbox.controllers.manager import Controllers
+from qwenkit.sandbox.controllers.request_counts import Traffic
 from qwenkit.sandbox.controllers.seed import seed
 from qwenkit.sandbox.faults.catalogue import FAULTS
 from qwenkit.sandbox.faults.cluster import ClusterFaults
@@ -35,14 +36,13 @@ from qwenkit.sandbox.hub.server import HubServer
 from qwenkit.sandbox.kube.kinds import Kinds
 from qwenkit.sandbox.kube.kubeconfig import write_kubeconfig
 from qwenkit.sandbox.kube.server import KubeApi
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 from qwenkit.sandbox.kube.tls import make_certificates
 from qwenkit.sandbox.kubelet.child import Programs
 from qwenkit.sandbox.kubelet.node import Node, resolve_image
 from qwenkit.sandbox.kubelet.real_vllm import Vllm
 from qwenkit.sandbox.oss.server import OssServer
 from qwenkit.sandbox.state_files import BUCKET, REGION, SandboxOptions, SandboxState
-from qwenkit.sandbox.traffic.counts import Traffic
 from qwenkit.sandbox.traffic.gateway import IngressGateway
 from qwenkit.sandbox.webhooks import Webhooks
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from qwenkit.admission.review import review
 from qwenkit.sandbox.controllers.loop import KNATIVE_NAMESPACE
 from qwenkit.sandbox.kube.objects import Object
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 
 KNATIVE = ("KnativeService", "Configuration", "Revision", "Route")
 _SUFFIX = string.ascii_lowercase + string.digits

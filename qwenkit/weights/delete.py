@@ -6,8 +6,8 @@ import oss2
 
 from qwenkit.errors import NotFound
 from qwenkit.weights.hub.listing import MANIFEST_NAME
-from qwenkit.weights.manifest import manifest_key, read_manifest
 from qwenkit.weights.oss.bucket import abort_uploads, delete_keys, list_objects, object_url
+from qwenkit.weights.oss.manifest import manifest_key, read_manifest
 
 
 def delete_weights(bucket: oss2.Bucket, prefix: str) -> int:

@@ -18,9 +18,9 @@ import oss2
 from qwenkit.errors import NotFound, Rejected
 from qwenkit.weights.hub.listing import MANIFEST_NAME, Listing, Repository, SourceFile
 from qwenkit.weights.hub.source_stream import SourceStream
-from qwenkit.weights.manifest import META_SHA256, StoredFile, read_manifest
 from qwenkit.weights.oss.bucket import list_objects, object_url
 from qwenkit.weights.oss.errors import call_oss, get_if_exists
+from qwenkit.weights.oss.manifest import META_SHA256, StoredFile, read_manifest
 from qwenkit.weights.report import FileProblem, VerifyReport
 from qwenkit.weights.retry import RetryPolicy
 from qwenkit.weights.safetensors import HeaderError, read_header

@@ -14,7 +14,6 @@ import oss2
 from qwenkit.errors import Conflict, InvalidValue, Rejected
 from qwenkit.weights.hub.listing import MANIFEST_NAME, Listing
 from qwenkit.weights.integrity import check_stored
-from qwenkit.weights.manifest import Manifest, dump, manifest_key, read_manifest
 from qwenkit.weights.oss.bucket import (
     abort_upload,
     delete_keys,
@@ -23,6 +22,7 @@ from qwenkit.weights.oss.bucket import (
     object_url,
 )
 from qwenkit.weights.oss.errors import call_oss, check_crc
+from qwenkit.weights.oss.manifest import Manifest, dump, manifest_key, read_manifest
 from qwenkit.weights.parts import crc64
 from qwenkit.weights.report import plural
 

@@ -16,8 +16,8 @@ from qwenkit.weights.delete import delete_weights
 from qwenkit.weights.hub.listing import Repository
 from qwenkit.weights.hub.repository import open_source
 from qwenkit.weights.integrity import verify
-from qwenkit.weights.manifest import manifest_key, read_manifest
 from qwenkit.weights.oss import bucket as oss
+from qwenkit.weights.oss.manifest import manifest_key, read_manifest
 from qwenkit.weights.progress import Progress, format_bytes
 from qwenkit.weights.report import UploadReport, VerifyReport, plural
 from qwenkit.weights.selection import EVERYTHING, Selection

@@ -25,8 +25,8 @@ from qwenkit.weights.hub.listing import Listing, Repository, SourceFile, content
 from qwenkit.weights.hub.repository import open_source
 from qwenkit.weights.hub.source_stream import SourceStream, digest
 from qwenkit.weights.integrity import check_listing
-from qwenkit.weights.manifest import Manifest, StoredFile
 from qwenkit.weights.oss.bucket import list_objects, list_uploads, object_url
+from qwenkit.weights.oss.manifest import Manifest, StoredFile
 from qwenkit.weights.oss.object_upload import ObjectUpload, UploadedObject
 from qwenkit.weights.oss.upload_context import UploadContext
 from qwenkit.weights.parts import MIN_PART, SMALL, Buffers

@@ -13,12 +13,12 @@ import paced
 from qwenkit.sandbox.controllers.clock import Clock
 from qwenkit.sandbox.controllers.loop import Delays
 from qwenkit.sandbox.controllers.manager import Controllers
+from qwenkit.sandbox.controllers.request_counts import Traffic
 from qwenkit.sandbox.controllers.seed import seed
-from qwenkit.sandbox.kube.history import Subscription
 from qwenkit.sandbox.kube.kinds import Kinds
 from qwenkit.sandbox.kube.objects import Object, at, condition, timestamp, utc_now
-from qwenkit.sandbox.kube.store import ObjectStore
-from qwenkit.sandbox.traffic.counts import Traffic
+from qwenkit.sandbox.kube.storage.history import Subscription
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 
 SCALE = 40.0
 KINDS = {

@@ -21,7 +21,7 @@ from qwenkit.sandbox.http import listen
 from qwenkit.sandbox.kube.kinds import Kinds
 from qwenkit.sandbox.kube.kubeconfig import write_kubeconfig
 from qwenkit.sandbox.kube.server import KubeApi
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 from qwenkit.sandbox.kube.tls import make_certificates
 
 TOKEN = "a-token-of-the-tests"

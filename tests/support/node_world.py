@@ -17,12 +17,12 @@ from typing import Any
 import aiohttp
 import paced
 
+from qwenkit.sandbox.controllers.request_counts import Traffic
 from qwenkit.sandbox.http import listen
 from qwenkit.sandbox.kube.kinds import Kinds
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 from qwenkit.sandbox.kubelet.node import Node, NodeTiming
 from qwenkit.sandbox.oss.server import OssServer
-from qwenkit.sandbox.traffic.counts import Traffic
 from qwenkit.sandbox.traffic.gateway import IngressGateway
 
 KEY, SECRET, BUCKET, FOLDER = "node-test", "node-secret", "weights", "Qwen-7B-Chat-Int8"

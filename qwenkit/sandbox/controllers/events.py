@@ -7,7 +7,7 @@ from typing import Any
 
 from qwenkit.sandbox.kube.api_error import ApiError
 from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 
 NORMAL, WARNING = "Normal", "Warning"
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from qwenkit.sandbox.controllers.loop import Context, Controller
 from qwenkit.sandbox.controllers.object_fields import Key, deleting, set_finalizer
-from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object
+from qwenkit.sandbox.kube.storage.history import WatchEvent
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 _Place = tuple[str, str | None, str]  # kind, namespace, name

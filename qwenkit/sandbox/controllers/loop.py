@@ -17,9 +17,9 @@ from qwenkit.sandbox.controllers.clock import Clock, loop_time
 from qwenkit.sandbox.controllers.events import EventRecorder
 from qwenkit.sandbox.controllers.object_fields import Key, controller_of, key_of
 from qwenkit.sandbox.kube.api_error import ApiError
-from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.history import WatchEvent
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 
 log = logging.getLogger("qwenkit.sandbox.controllers")
 

@@ -17,6 +17,7 @@ from qwenkit.sandbox.controllers.knative.serverless_service import ServerlessSer
 from qwenkit.sandbox.controllers.knative.service import ServiceController
 from qwenkit.sandbox.controllers.loop import Context, Controller, Delays, ImageResolver
 from qwenkit.sandbox.controllers.namespace_content import DefaultServiceAccount, RootCaPublisher
+from qwenkit.sandbox.controllers.request_counts import Traffic
 from qwenkit.sandbox.controllers.routing.ingress import IngressController
 from qwenkit.sandbox.controllers.routing.labeler import Labeler
 from qwenkit.sandbox.controllers.routing.route import RouteController
@@ -30,9 +31,8 @@ from qwenkit.sandbox.controllers.workloads.volume_binding import (
     VolumeBinder,
     VolumeProtection,
 )
-from qwenkit.sandbox.kube.history import Subscription, WatchEvent
-from qwenkit.sandbox.kube.store import ObjectStore
-from qwenkit.sandbox.traffic.counts import Traffic
+from qwenkit.sandbox.kube.storage.history import Subscription, WatchEvent
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 
 
 class Controllers:

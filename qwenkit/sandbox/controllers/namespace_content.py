@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 from qwenkit.sandbox.controllers.loop import Context, Controller
 from qwenkit.sandbox.controllers.object_fields import Key, deleting
-from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object
+from qwenkit.sandbox.kube.storage.history import WatchEvent
 
 ACCOUNT, ROOT_CA = "default", "kube-root-ca.crt"
 _DESCRIPTION = (

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qwenkit.sandbox.kube.objects import Object
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 
 Key = tuple[str, str]
 

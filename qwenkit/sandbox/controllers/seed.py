@@ -8,12 +8,12 @@ from collections.abc import Mapping
 
 from qwenkit.admission.config_maps import PVC_FLAG, PVC_WRITE_FLAG
 from qwenkit.capacity.gpu import find_gpu
-from qwenkit.sandbox.controllers.knative.names import KOURIER
 from qwenkit.sandbox.controllers.knative.queue_proxy import HTTP_PORT
 from qwenkit.sandbox.controllers.loop import KNATIVE_NAMESPACE
+from qwenkit.sandbox.controllers.names import KOURIER
 from qwenkit.sandbox.controllers.workloads.deployment import BUILT_IN
 from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 
 KUBELET_VERSION = "v1.36.2"
 OSS_DRIVER = "ossplugin.csi.alibabacloud.com"

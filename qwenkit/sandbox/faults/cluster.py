@@ -6,7 +6,7 @@ from qwenkit.errors import InvalidValue, NotFound
 from qwenkit.sandbox.faults.catalogue import FaultSpec
 from qwenkit.sandbox.faults.injector import Budget
 from qwenkit.sandbox.kube.objects import Object, at, condition
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 from qwenkit.sandbox.kubelet.node import Node
 
 

@@ -16,7 +16,6 @@ from qwenkit.admission.field_errors import unsupported
 from qwenkit.sandbox.kube import health
 from qwenkit.sandbox.kube.api_error import ApiError, bad_request
 from qwenkit.sandbox.kube.discovery import OPENAPI_V2, OPENAPI_V2_TYPE, VERSION, Discovery
-from qwenkit.sandbox.kube.history import Subscription
 from qwenkit.sandbox.kube.objects import Object, utc_now
 from qwenkit.sandbox.kube.paths import ResourcePath, parse_path
 from qwenkit.sandbox.kube.reads import representation, watch
@@ -27,7 +26,8 @@ from qwenkit.sandbox.kube.scale import SCALE, scale_of
 from qwenkit.sandbox.kube.schema import built_in_kinds, protobuf
 from qwenkit.sandbox.kube.schema.crds import ensure_definitions
 from qwenkit.sandbox.kube.schema.request_bodies import APPLY, decode
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.history import Subscription
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 from qwenkit.sandbox.kube.writes.write_requests import Admit, Writer, WriteRequest, WriteResult
 
 log = logging.getLogger("qwenkit.sandbox.kube")

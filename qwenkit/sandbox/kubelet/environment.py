@@ -11,7 +11,7 @@ from typing import Any
 
 from qwenkit.errors import NotReady
 from qwenkit.sandbox.kube.objects import Object
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 
 _KINDS = {"secret": "Secret", "configMap": "ConfigMap"}
 

@@ -19,7 +19,7 @@ from qwenkit.sandbox.controllers.object_fields import deleting, key_of
 from qwenkit.sandbox.controllers.seed import GPU_RESOURCE
 from qwenkit.sandbox.controllers.workloads.pods import finished
 from qwenkit.sandbox.kube.objects import Object, at
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 from qwenkit.sandbox.kubelet.child import Programs
 from qwenkit.sandbox.kubelet.container import Container
 from qwenkit.sandbox.kubelet.images import resolve_image

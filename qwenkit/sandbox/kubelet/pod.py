@@ -14,7 +14,7 @@ from qwenkit.sandbox.controllers.knative.queue_proxy import QUEUE_PROXY
 from qwenkit.sandbox.controllers.seed import GPU_RESOURCE
 from qwenkit.sandbox.kube.api_error import ApiError
 from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 from qwenkit.sandbox.kubelet import environment, probes, volumes
 from qwenkit.sandbox.kubelet.child import Programs
 from qwenkit.sandbox.kubelet.container import Container

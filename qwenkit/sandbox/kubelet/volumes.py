@@ -17,7 +17,7 @@ from qwenkit.errors import NotReady, QwenkitError
 from qwenkit.sandbox.controllers.clock import loop_time
 from qwenkit.sandbox.controllers.seed import OSS_DRIVER
 from qwenkit.sandbox.kube.objects import Object, at
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 from qwenkit.sandbox.kubelet.mounted_folder import MountedFolder, is_local
 
 

@@ -18,16 +18,16 @@ from aiohttp import web
 from yarl import URL
 
 from qwenkit.errors import NotReady
+from qwenkit.sandbox.controllers import names
 from qwenkit.sandbox.controllers.clock import loop_time
-from qwenkit.sandbox.controllers.knative import names
 from qwenkit.sandbox.controllers.object_fields import key_of
-from qwenkit.sandbox.kube.history import WatchEvent
+from qwenkit.sandbox.controllers.request_counts import Traffic
 from qwenkit.sandbox.kube.objects import Object, at
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.history import WatchEvent
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 from qwenkit.sandbox.kubelet.node import Node
 from qwenkit.sandbox.traffic import headers, probes
 from qwenkit.sandbox.traffic.activator import Backend, RevisionPods
-from qwenkit.sandbox.traffic.counts import Traffic
 from qwenkit.sandbox.traffic.routes import Routes
 
 log = logging.getLogger("qwenkit.sandbox.traffic")

@@ -13,7 +13,7 @@ from typing import Any
 from qwenkit.errors import Conflict, TransferError
 from qwenkit.weights.hub.listing import SourceFile
 from qwenkit.weights.hub.source_stream import digest
-from qwenkit.weights.manifest import META_CRC64, META_RUN, META_SHA256, StoredFile
+from qwenkit.weights.oss.manifest import META_CRC64, META_RUN, META_SHA256, StoredFile
 from qwenkit.weights.oss.part_upload import PartUpload
 from qwenkit.weights.oss.upload_context import (
     ContentMismatch,

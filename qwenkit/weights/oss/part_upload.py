@@ -16,9 +16,9 @@ from qwenkit.errors import NotFound
 from qwenkit.weights.checkpoint import Checkpoint
 from qwenkit.weights.hub.listing import SourceFile
 from qwenkit.weights.hub.source_stream import SourceStream
-from qwenkit.weights.manifest import META_SHA256
 from qwenkit.weights.oss.bucket import abort_upload, delete_keys
 from qwenkit.weights.oss.errors import require_crc
+from qwenkit.weights.oss.manifest import META_SHA256
 from qwenkit.weights.oss.resume import find_upload
 from qwenkit.weights.oss.upload_context import ContentMismatch, NoSuchUpload, TargetObject
 from qwenkit.weights.parts import Part, PartLayout, combine, crc64

@@ -15,9 +15,9 @@ from qwenkit.errors import TransferError
 from qwenkit.weights.checkpoint import Checkpoints
 from qwenkit.weights.hub.listing import Repository, SourceFile
 from qwenkit.weights.hub.source_stream import SourceStream
-from qwenkit.weights.manifest import META_CRC64, META_RUN, META_SHA256, StoredFile
 from qwenkit.weights.oss.bucket import StoredObject, object_url
 from qwenkit.weights.oss.errors import call_oss, check_crc, get_if_exists
+from qwenkit.weights.oss.manifest import META_CRC64, META_RUN, META_SHA256, StoredFile
 from qwenkit.weights.parts import SMALL, Buffers, SlicedBody
 from qwenkit.weights.progress import Meter
 from qwenkit.weights.retry import RetryPolicy, Stop

@@ -12,7 +12,7 @@ from controllers_world import Stage, workload
 from real_sandbox import RealSandbox, eventually
 
 from qwenkit.sandbox import process
-from qwenkit.sandbox.controllers.knative.names import template_hash
+from qwenkit.sandbox.controllers.names import template_hash
 
 LABELS = {"app": "web"}
 

@@ -12,15 +12,15 @@ from places import DATA
 
 from qwenkit.errors import InvalidValue
 from qwenkit.sandbox.controllers.clock import Clock
-from qwenkit.sandbox.controllers.knative.conditions import READY, Conditions
-from qwenkit.sandbox.controllers.knative.names import child_name
+from qwenkit.sandbox.controllers.conditions import READY, Conditions
+from qwenkit.sandbox.controllers.names import child_name
+from qwenkit.sandbox.controllers.request_counts import Traffic
 from qwenkit.sandbox.controllers.routing.traffic_plan import plan_traffic
 from qwenkit.sandbox.controllers.seed import seed
 from qwenkit.sandbox.controllers.workloads.volume_match import mismatch, pick
 from qwenkit.sandbox.kube.kinds import Kinds
 from qwenkit.sandbox.kube.objects import Object
-from qwenkit.sandbox.kube.store import ObjectStore
-from qwenkit.sandbox.traffic.counts import Traffic
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 
 RECORDINGS = DATA / "cluster"
 DEPENDENTS = ("A", "B")

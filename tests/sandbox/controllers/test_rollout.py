@@ -8,7 +8,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwenkit.sandbox.controllers.knative import names
+from qwenkit.sandbox.controllers import names
 from qwenkit.sandbox.controllers.knative.revision_garbage import (
     RevisionRetention,
     chosen,

@@ -12,7 +12,7 @@ import pytest
 from qwenkit.errors import SandboxError
 from qwenkit.sandbox.kube.api_error import ApiError
 from qwenkit.sandbox.kube.kinds import Kinds
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 
 
 class Clock:

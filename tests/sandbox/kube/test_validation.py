@@ -12,7 +12,8 @@ from qwenkit.sandbox.kube.kinds import Kinds
 from qwenkit.sandbox.kube.reads import selectors
 from qwenkit.sandbox.kube.reads.ages import human_duration
 from qwenkit.sandbox.kube.reads.columns import columns
-from qwenkit.sandbox.kube.writes import defaults, validation
+from qwenkit.sandbox.kube.storage import defaults
+from qwenkit.sandbox.kube.writes import validation
 
 KINDS = Kinds()
 NOW = datetime(2026, 8, 1, 12, 0, 0, tzinfo=UTC)

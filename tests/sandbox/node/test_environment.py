@@ -10,7 +10,7 @@ from node_world import World, in_world, meta, until
 
 from qwenkit.errors import NotReady
 from qwenkit.sandbox.kube.kinds import Kinds
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 from qwenkit.sandbox.kubelet import program
 from qwenkit.sandbox.kubelet.environment import resolve
 

@@ -16,11 +16,11 @@ import pytest
 from aiohttp import web
 from node_world import client, meta, split, until
 
+from qwenkit.sandbox.controllers.request_counts import Traffic
 from qwenkit.sandbox.http import listen
 from qwenkit.sandbox.kube.kinds import Kinds
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 from qwenkit.sandbox.kubelet.node import Node
-from qwenkit.sandbox.traffic.counts import Traffic
 from qwenkit.sandbox.traffic.gateway import IngressGateway
 
 HOST = "qwen.default.example.com"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from qwenkit.autoscaling.annotations import ScalingSpec
 from qwenkit.autoscaling.kpa import TICK_S, Decider
 from qwenkit.sandbox.controllers.object_fields import Key
-from qwenkit.sandbox.traffic.counts import Traffic
+from qwenkit.sandbox.controllers.request_counts import Traffic
 
 _SAMPLE_S = 1.0
 

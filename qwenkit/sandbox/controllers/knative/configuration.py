@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from qwenkit.sandbox.controllers.knative import names
-from qwenkit.sandbox.controllers.knative.conditions import FALSE, READY, TRUE, Conditions
+from qwenkit.sandbox.controllers import names
+from qwenkit.sandbox.controllers.conditions import FALSE, READY, TRUE, Conditions
 from qwenkit.sandbox.controllers.knative.reconciler import KnativeReconciler, ReconcileError
 from qwenkit.sandbox.controllers.object_fields import (
     annotations_of,

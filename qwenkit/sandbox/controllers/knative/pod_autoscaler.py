@@ -11,9 +11,9 @@ from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.autoscaling.kpa import UNKNOWN
 from qwenkit.autoscaling.scale_to_zero import Mode, Scaler, ScalerStep, ScaleState
 from qwenkit.errors import InvalidValue
-from qwenkit.sandbox.controllers.knative import names
+from qwenkit.sandbox.controllers import names
+from qwenkit.sandbox.controllers.conditions import READY, TRUE, Conditions
 from qwenkit.sandbox.controllers.knative.autoscaler import Autoscaler
-from qwenkit.sandbox.controllers.knative.conditions import READY, TRUE, Conditions
 from qwenkit.sandbox.controllers.knative.configuration import is_ready
 from qwenkit.sandbox.controllers.knative.reconciler import KnativeReconciler, ReconcileError
 from qwenkit.sandbox.controllers.loop import Context
@@ -24,10 +24,10 @@ from qwenkit.sandbox.controllers.object_fields import (
     key_of,
     labels_of,
 )
+from qwenkit.sandbox.controllers.request_counts import Traffic
 from qwenkit.sandbox.controllers.workloads.pods import is_active, is_ready_pod
-from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at, condition
-from qwenkit.sandbox.traffic.counts import Traffic
+from qwenkit.sandbox.kube.storage.history import WatchEvent
 
 log = logging.getLogger("qwenkit.sandbox.autoscaler")
 

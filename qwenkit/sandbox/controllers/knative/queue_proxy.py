@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from qwenkit.sandbox.controllers.knative import names
+from qwenkit.sandbox.controllers import names
 from qwenkit.sandbox.controllers.loop import KNATIVE_NAMESPACE
 from qwenkit.sandbox.controllers.object_fields import annotations_of, controller_of, labels_of
 from qwenkit.sandbox.kube.objects import Object, copied

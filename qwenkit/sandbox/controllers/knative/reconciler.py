@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qwenkit.errors import QwenkitError
-from qwenkit.sandbox.controllers.knative.conditions import READY, Conditions
+from qwenkit.sandbox.controllers.conditions import READY, Conditions
 from qwenkit.sandbox.controllers.loop import Controller
 from qwenkit.sandbox.controllers.object_fields import (
     Key,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qwenkit.autoscaling.annotation_keys import PREFIX
-from qwenkit.sandbox.controllers.knative import names
-from qwenkit.sandbox.controllers.knative.conditions import FALSE, READY, TRUE, Conditions
+from qwenkit.sandbox.controllers import names
+from qwenkit.sandbox.controllers.conditions import FALSE, READY, TRUE, Conditions
 from qwenkit.sandbox.controllers.knative.configuration import is_ready
 from qwenkit.sandbox.controllers.knative.queue_proxy import QUEUE_PROXY
 from qwenkit.sandbox.controllers.knative.reconciler import KnativeReconciler, ReconcileError

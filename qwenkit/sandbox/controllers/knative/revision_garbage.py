@@ -13,7 +13,7 @@ from functools import partial
 from typing import TypeVar
 
 from qwenkit.autoscaling.golang import parse_duration_s, parse_int
-from qwenkit.sandbox.controllers.knative import names
+from qwenkit.sandbox.controllers import names
 from qwenkit.sandbox.controllers.loop import Controller
 from qwenkit.sandbox.controllers.object_fields import annotations_of, deleting, key_of, labels_of
 from qwenkit.sandbox.kube.objects import Object, at, parse_timestamp, utc_now

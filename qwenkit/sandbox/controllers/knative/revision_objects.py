@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from qwenkit.autoscaling.annotation_keys import KPA, PREFIX, find_annotation
 from qwenkit.autoscaling.annotations import CONCURRENCY, PROGRESS_DEADLINE_DEFAULT_S
 from qwenkit.autoscaling.golang import parse_duration_s
-from qwenkit.sandbox.controllers.knative import names
+from qwenkit.sandbox.controllers import names
 from qwenkit.sandbox.controllers.knative.queue_proxy import (
     protocol,
     queue_proxy,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qwenkit.sandbox.controllers.knative.conditions import Conditions
-from qwenkit.sandbox.controllers.knative.names import SERVERLESS_SERVICE, SERVICE_TYPE
+from qwenkit.sandbox.controllers.conditions import Conditions
 from qwenkit.sandbox.controllers.knative.queue_proxy import (
     HTTP2_PORT,
     HTTP_PORT,
@@ -14,6 +13,7 @@ from qwenkit.sandbox.controllers.knative.queue_proxy import (
 )
 from qwenkit.sandbox.controllers.knative.reconciler import KnativeReconciler, ReconcileError
 from qwenkit.sandbox.controllers.loop import KNATIVE_NAMESPACE
+from qwenkit.sandbox.controllers.names import SERVERLESS_SERVICE, SERVICE_TYPE
 from qwenkit.sandbox.controllers.object_fields import (
     Key,
     annotations_of,
@@ -22,8 +22,8 @@ from qwenkit.sandbox.controllers.object_fields import (
     labels_of,
 )
 from qwenkit.sandbox.controllers.workloads.endpoints import ready_addresses
-from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object
+from qwenkit.sandbox.kube.storage.history import WatchEvent
 
 POPULATED, ACTIVATORS = "EndpointsPopulated", "ActivatorEndpointsPopulated"
 _PORTS = (HTTP_PORT, HTTP2_PORT, HTTPS_PORT)

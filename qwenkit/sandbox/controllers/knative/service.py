@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from qwenkit.sandbox.controllers.knative import names
-from qwenkit.sandbox.controllers.knative.conditions import READY, TRUE, Conditions
+from qwenkit.sandbox.controllers import names
+from qwenkit.sandbox.controllers.conditions import READY, TRUE, Conditions
 from qwenkit.sandbox.controllers.knative.configuration import is_generation
 from qwenkit.sandbox.controllers.knative.reconciler import KnativeReconciler
 from qwenkit.sandbox.controllers.object_fields import annotations_of, child_metadata, labels_of

@@ -8,10 +8,10 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from qwenkit.sandbox.controllers.knative import names
+from qwenkit.sandbox.controllers import names
 from qwenkit.sandbox.controllers.object_fields import labels_of
 from qwenkit.sandbox.kube.objects import Object, at
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 
 Config = Callable[[str], Mapping[str, str]]
 _CLUSTER_DOMAIN = "svc.cluster.local"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qwenkit.sandbox.controllers.knative.conditions import TRUE, Conditions
-from qwenkit.sandbox.controllers.knative.names import INGRESS_CLASS
+from qwenkit.sandbox.controllers.conditions import TRUE, Conditions
 from qwenkit.sandbox.controllers.knative.reconciler import KnativeReconciler
+from qwenkit.sandbox.controllers.names import INGRESS_CLASS
 from qwenkit.sandbox.controllers.object_fields import Key, annotations_of, key_of
-from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object
+from qwenkit.sandbox.kube.storage.history import WatchEvent
 
 NETWORK, BALANCER = "NetworkConfigured", "LoadBalancerReady"
 _GATEWAY = "{}.kourier-system.svc.cluster.local"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qwenkit.sandbox.controllers.knative import names
-from qwenkit.sandbox.controllers.knative.conditions import FALSE, READY, TRUE
+from qwenkit.sandbox.controllers import names
+from qwenkit.sandbox.controllers.conditions import FALSE, READY, TRUE
 from qwenkit.sandbox.controllers.loop import Controller
 from qwenkit.sandbox.controllers.object_fields import (
     Key,
@@ -15,9 +15,9 @@ from qwenkit.sandbox.controllers.object_fields import (
     key_of,
     labels_of,
 )
-from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at, condition, timestamp, utc_now
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.history import WatchEvent
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 
 
 class Labeler(Controller):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qwenkit.autoscaling.golang import parse_duration_s
-from qwenkit.sandbox.controllers.knative import names
-from qwenkit.sandbox.controllers.knative.conditions import READY, TRUE, Conditions
+from qwenkit.sandbox.controllers import names
+from qwenkit.sandbox.controllers.conditions import READY, TRUE, Conditions
 from qwenkit.sandbox.controllers.knative.configuration import is_ready
 from qwenkit.sandbox.controllers.knative.reconciler import KnativeReconciler
 from qwenkit.sandbox.controllers.object_fields import Key, annotations_of, key_of, owned_by
@@ -21,8 +21,8 @@ from qwenkit.sandbox.controllers.routing.route_objects import (
     traffic_status,
 )
 from qwenkit.sandbox.controllers.routing.traffic_plan import TrafficPlan, plan_traffic
-from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at, condition
+from qwenkit.sandbox.kube.storage.history import WatchEvent
 
 ASSIGNED, CERTIFICATE, INGRESS = "AllTrafficAssigned", "CertificateProvisioned", "IngressReady"
 _ROLLING = ("RolloutInProgress", "A gradual rollout of the latest revision(s) is in progress.")

@@ -18,7 +18,7 @@ from qwenkit.sandbox.controllers.object_fields import (
     owner_reference,
 )
 from qwenkit.sandbox.kube.objects import Object
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 
 
 def adopt_and_release(store: ObjectStore, owner: Object, kind: str) -> list[Object]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qwenkit.sandbox.controllers.knative import names
-from qwenkit.sandbox.controllers.knative.conditions import FALSE, TRUE
+from qwenkit.sandbox.controllers import names
+from qwenkit.sandbox.controllers.conditions import FALSE, TRUE
 from qwenkit.sandbox.controllers.loop import Context, Controller
 from qwenkit.sandbox.controllers.object_fields import (
     Key,
@@ -17,8 +17,8 @@ from qwenkit.sandbox.controllers.object_fields import (
     set_condition,
 )
 from qwenkit.sandbox.controllers.workloads.adoption import adopt_and_release, possible_owners
-from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at, condition, copied, timestamp, utc_now
+from qwenkit.sandbox.kube.storage.history import WatchEvent
 
 HASH = "pod-template-hash"
 BUILT_IN = "sandbox.qwenkit.dev/built-in"  # a component in the sandbox's own process

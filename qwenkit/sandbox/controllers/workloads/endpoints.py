@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from qwenkit.sandbox.controllers.loop import Controller
 from qwenkit.sandbox.controllers.object_fields import Key, deleting, key_of, labels_of
 from qwenkit.sandbox.controllers.workloads.pods import is_active, is_ready_pod
-from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at
+from qwenkit.sandbox.kube.storage.history import WatchEvent
 
 
 class EndpointsController(Controller):

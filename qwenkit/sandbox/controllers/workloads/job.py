@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qwenkit.sandbox.controllers.knative.conditions import TRUE
+from qwenkit.sandbox.controllers.conditions import TRUE
 from qwenkit.sandbox.controllers.loop import Context
 from qwenkit.sandbox.controllers.object_fields import (
     deleting,

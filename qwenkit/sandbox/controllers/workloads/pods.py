@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-from qwenkit.sandbox.controllers.knative.conditions import READY, TRUE
-from qwenkit.sandbox.controllers.knative.names import LETTERS
+from qwenkit.sandbox.controllers.conditions import READY, TRUE
 from qwenkit.sandbox.controllers.loop import Controller
+from qwenkit.sandbox.controllers.names import LETTERS
 from qwenkit.sandbox.controllers.object_fields import deleting, key_of, owner_reference
 from qwenkit.sandbox.kube.api_error import ApiError
 from qwenkit.sandbox.kube.objects import Object, at, condition, copied

@@ -12,8 +12,8 @@ from qwenkit.sandbox.controllers.workloads.pods import (
     is_ready_pod,
     terminating,
 )
-from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at
+from qwenkit.sandbox.kube.storage.history import WatchEvent
 
 
 class ReplicaSetController(PodController):

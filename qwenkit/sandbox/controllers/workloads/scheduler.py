@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from qwenkit.admission.schema import quantities
 from qwenkit.sandbox.controllers import events
-from qwenkit.sandbox.controllers.knative.conditions import FALSE, TRUE
+from qwenkit.sandbox.controllers.conditions import FALSE, TRUE
 from qwenkit.sandbox.controllers.loop import Controller
 from qwenkit.sandbox.controllers.object_fields import (
     Key,
@@ -19,8 +19,8 @@ from qwenkit.sandbox.controllers.object_fields import (
     set_condition,
 )
 from qwenkit.sandbox.controllers.workloads.pods import finished, on_node
-from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at, condition, timestamp, utc_now
+from qwenkit.sandbox.kube.storage.history import WatchEvent
 
 SCHEDULER = "default-scheduler"
 _HELPLESS = "Preemption is not helpful for scheduling"

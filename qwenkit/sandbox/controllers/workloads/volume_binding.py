@@ -19,8 +19,8 @@ from qwenkit.sandbox.controllers.workloads.volume_match import (
     pick,
     refers_to,
 )
-from qwenkit.sandbox.kube.history import WatchEvent
 from qwenkit.sandbox.kube.objects import Object, at
+from qwenkit.sandbox.kube.storage.history import WatchEvent
 
 BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
 BOUND_BY_US = "pv.kubernetes.io/bound-by-controller"

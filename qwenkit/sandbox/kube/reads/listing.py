@@ -13,7 +13,7 @@ from qwenkit.sandbox.kube.objects import Object
 from qwenkit.sandbox.kube.paths import ResourcePath
 from qwenkit.sandbox.kube.reads import selectors
 from qwenkit.sandbox.kube.reads.selectors import Predicate
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 
 
 @dataclass(frozen=True)

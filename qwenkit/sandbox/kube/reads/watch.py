@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from qwenkit.sandbox.kube.api_error import ApiError
-from qwenkit.sandbox.kube.history import Subscription, WatchEvent
 from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import Object
 from qwenkit.sandbox.kube.reads.selectors import Predicate
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.history import Subscription, WatchEvent
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 
 BOOKMARK_EVERY_S = 60.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import Object
-from qwenkit.sandbox.kube.store import ObjectStore
+from qwenkit.sandbox.kube.storage.store import ObjectStore
 
 _CRD = "CustomResourceDefinition"
 

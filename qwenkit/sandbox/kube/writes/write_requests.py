@@ -25,8 +25,9 @@ from qwenkit.sandbox.kube.paths import ResourcePath
 from qwenkit.sandbox.kube.scale import SCALE, scale_of, scaled
 from qwenkit.sandbox.kube.schema import fields
 from qwenkit.sandbox.kube.schema.request_bodies import APPLY
-from qwenkit.sandbox.kube.store import ObjectStore
-from qwenkit.sandbox.kube.writes import defaults, field_types, patches, validation
+from qwenkit.sandbox.kube.storage import defaults
+from qwenkit.sandbox.kube.storage.store import ObjectStore
+from qwenkit.sandbox.kube.writes import field_types, patches, validation
 from qwenkit.sandbox.kube.writes.server_side_apply import server_side_apply, track
 
 # admit(operation, kind, obj, old, dry_run, user) -> obj, as the webhooks change it. operation is

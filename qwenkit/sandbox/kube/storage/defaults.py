@@ -12,8 +12,8 @@ from typing import Any
 
 from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import Object, at, copied
-from qwenkit.sandbox.kube.writes import pod_defaults
-from qwenkit.sandbox.kube.writes.pod_defaults import setdefaults
+from qwenkit.sandbox.kube.storage import pod_defaults
+from qwenkit.sandbox.kube.storage.pod_defaults import setdefaults
 
 DEFAULT_GRACE_SECONDS = pod_defaults.DEFAULT_GRACE_SECONDS
 _TOLERATED = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")

@@ -7,7 +7,7 @@ from typing import Any
 
 from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import Object, at, parse_timestamp, timestamp
-from qwenkit.sandbox.kube.writes import defaults
+from qwenkit.sandbox.kube.storage import defaults
 
 SERVER_OWNED = (
     "uid",

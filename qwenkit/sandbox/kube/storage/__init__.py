@@ -1,0 +1,1 @@
+"""The objects, their history, and what every write of them fills in."""
