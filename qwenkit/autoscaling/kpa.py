@@ -57,10 +57,8 @@ class Decision:
 class Decider:
     """Windows, panic, delay and excess burst capacity of one revision.
 
-    Args:
-        spec: the resolved settings; fixed while the decider exists, as a revision's are.
-        ready: ready pods when the autoscaler starts; more than one starts it in panic.
-        now: the time of that start, in seconds.
+    ``ready`` pods exist when the autoscaler starts, at second ``now``; more than one starts it in
+    panic.
     """
 
     def __init__(self, spec: ScalingSpec, *, ready: int, now: float) -> None:

@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from qwenkit.cli.console import stderr_lines
-from qwenkit.cli.options import Context, Json, Params, Set, read_settings
-from qwenkit.cli.sandbox import Gpu, Root, described
+from qwenkit.cli.options import Context, Json, Params, Root, Set, read_settings
+from qwenkit.cli.sandbox import Gpu, described
 from qwenkit.sandbox import process, state_files
 
 

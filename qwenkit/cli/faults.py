@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from qwenkit.cli.console import emit
+from qwenkit.cli.options import Json, Root
 from qwenkit.sandbox import state_files
 from qwenkit.sandbox.faults.catalogue import FAULTS, MODEL_FOLDER, FaultKind, parse
 from qwenkit.sandbox.faults.client import call
@@ -20,10 +21,7 @@ app = typer.Typer(
 
 What = Annotated[str, typer.Argument(metavar="WHAT", help="The fault; see above.")]
 Times = Annotated[int, typer.Option(min=0, help="How often. Default: once.", show_default=False)]
-For = Annotated[
-    float,
-    typer.Option("--for", min=0, help="For how many seconds.", show_default=False),
-]
+For = Annotated[float, typer.Option("--for", min=0, help="Seconds it lasts.", show_default=False)]
 On = Annotated[str, typer.Option(help="Which requests it affects. Default: all of them.")]
 Seconds = Annotated[
     float,
@@ -33,8 +31,6 @@ Seconds = Annotated[
         show_default=False,
     ),
 ]
-Root = Annotated[Path, typer.Option(help="Folder of the sandbox.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def _help(where: str, sentence: str) -> str:

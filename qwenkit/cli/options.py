@@ -15,6 +15,7 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One parameter; repeatable.")
 ]
 Context = Annotated[str | None, typer.Option(help="kube context to act on (default: sandbox).")]
+Root = Annotated[Path, typer.Option(help="Folder of the sandbox's state.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 

@@ -12,6 +12,7 @@ import typer
 
 from qwenkit.cli import faults
 from qwenkit.cli.console import emit
+from qwenkit.cli.options import Json, Root
 from qwenkit.errors import SettingsError
 from qwenkit.sandbox import process, state_files
 
@@ -21,7 +22,6 @@ app = typer.Typer(
 
 app.add_typer(faults.app, name="fault")
 
-Root = Annotated[Path, typer.Option(help="Folder that holds all of its state.")]
 Gpu = Annotated[str, typer.Option(help="GPU model of the node.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")]
 
@@ -75,7 +75,7 @@ def down(root: Root = state_files.DEFAULT_ROOT) -> None:
 @app.command()
 def status(
     root: Root = state_files.DEFAULT_ROOT,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show where the sandbox listens; exit 1 if it is not running."""
     found = state_files.find(root.absolute())

@@ -26,6 +26,7 @@ from qwenkit.errors import Forbidden, NotFound, QwenkitError
 from qwenkit.settings import Settings, run_labels
 
 _FIELD_MANAGER = "qwenkit"
+_SILENCE_S = 30.0  # how long a log that is followed may be silent
 
 
 class Cluster:
@@ -213,19 +214,17 @@ class Cluster:
             response = self._log(pod, query, self.timeout_s)
             return str(response.data.decode("utf-8", "replace"))
 
-    def follow(
-        self, pod: str, *, container: str, lines: int = 5, silence_s: float = 30
-    ) -> Iterator[str]:
+    def follow(self, pod: str, *, container: str) -> Iterator[str]:
         """Yield a container's last lines, then each line that it writes, until it ends.
 
         Raises:
-            Unreachable: the connection broke, or nothing came for ``silence_s``.
+            Unreachable: the connection broke, or nothing came for 30 s.
             Rejected: the container has not started.
         """
-        query = {"container": container, "tailLines": lines, "follow": "true"}
+        query = {"container": container, "tailLines": 5, "follow": "true"}
         with self._own_errors(f"following the log of pod {pod}", POD, pod):
             rest = b""
-            with closing(self._log(pod, query, silence_s)) as response:
+            with closing(self._log(pod, query, _SILENCE_S)) as response:
                 for chunk in response.stream():
                     *whole, rest = (rest + chunk).split(b"\n")
                     yield from (line.decode("utf-8", "replace") for line in whole)

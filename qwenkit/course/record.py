@@ -35,9 +35,8 @@ class Record:
 def record(*, waited: Mapping[str, float] | None = None, **result: Any) -> Record:
     """Record a notebook's result; make it the last expression of the last code cell.
 
-    Args:
-        waited: what the notebook waited for, in seconds each; the run's report sums them up.
-        result: JSON-ready values and frozen dataclasses. Never a secret.
+    ``result`` holds JSON-ready values and frozen dataclasses, never a secret. ``waited`` holds
+    the seconds of each wait, which the run's report sums up.
 
     >>> from qwenkit import record
     >>> record(waited={"load": 30}, peak_replicas=3)

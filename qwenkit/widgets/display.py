@@ -54,10 +54,8 @@ def show_yaml(*docs: Any) -> CellOutput:
 def show_table(rows: Iterable[Any], *columns: str, empty: str = "nothing") -> CellOutput:
     """Show objects, mappings or tuples as a table; columns that are all empty are left out.
 
-    Args:
-        rows: one per line; a tuple has the order of ``columns``.
-        columns: names of attributes or keys; also the headings.
-        empty: the text if there is no row.
+    ``columns`` are names of attributes or keys, and the headings; a tuple has their order.
+    ``empty`` is the text if there is no row.
 
     >>> from qwenkit import show_table
     >>> show_table([("V100-16", 3)], "gpu", "count")

@@ -30,7 +30,7 @@ _LAST_APPLIED = "last-applied-configuration"
 
 
 def diagnostics(cluster: Cluster, service: str) -> str:
-    """Return this run's objects and events as text; what may not be read is an error."""
+    """Return this run's objects and events as text, or why they cannot be read."""
 
     def objects(kind: Kind, labels: dict[str, str]) -> str:
         return _as_yaml(cluster.list(kind, labels=labels))
