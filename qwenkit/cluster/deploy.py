@@ -71,7 +71,9 @@ def deploy(
     """
     start = time.monotonic()
     name, ordered = settings.service, _in_order(docs)
-    _require_service(ordered, name)
+    names = [f"{kind_of(doc)} {name_of(doc)}" for doc in ordered]
+    if f"{KSVC} {name}" not in names:
+        raise InvalidValue("docs", names, f"must hold the Knative Service {name}")
     gateway = gateway_url(cluster, settings.gateway)
     for doc in ordered:
         cluster.apply(doc, dry_run=True)
@@ -101,12 +103,6 @@ def apply_all(cluster: Cluster, docs: Iterable[Mapping[str, Any]]) -> tuple[Appl
         Conflict: a name is taken by an object that is not ours.
     """
     return tuple(Applied.of(cluster.apply(doc)) for doc in _in_order(docs))
-
-
-def _require_service(docs: Iterable[Mapping[str, Any]], name: str) -> None:
-    names = [f"{kind_of(doc)} {name_of(doc)}" for doc in docs]
-    if f"{KSVC} {name}" not in names:
-        raise InvalidValue("docs", names, f"must hold the Knative Service {name}")
 
 
 def _in_order(docs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

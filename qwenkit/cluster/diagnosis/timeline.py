@@ -93,9 +93,10 @@ def _moments(pod: Obj, events: list[Obj]) -> list[tuple[str, str, str]]:
     state = (own[0].get("state") or {}) if own else {}
     pulled = _first([e for e in events if _container(e) in ("", name)], "Pulled")
     ended = state.get("terminated") or {}
+    node = pod.get("spec", {}).get("nodeName")
     scheduled = _began(_first(events, "Scheduled")) or _since(pod, "PodScheduled")
     return [
-        ("scheduled", scheduled, _node(pod)),
+        ("scheduled", scheduled, f"on {node}" if node else ""),
         ("mounted", _since(pod, "PodReadyToStartContainers"), "volumes and network"),
         ("pulled", _began(pulled), _pull_note(str(pulled.get("message") or ""))),
         ("started", str((state.get("running") or ended).get("startedAt") or ""), name),
@@ -122,11 +123,6 @@ def _first(events: list[Obj], reason: str) -> Obj:
 def _began(event: Obj) -> str:
     """Return when an event first happened: a restart repeats the events."""
     return str(event.get("firstTimestamp") or event_time(event))
-
-
-def _node(pod: Obj) -> str:
-    node = pod.get("spec", {}).get("nodeName")
-    return f"on {node}" if node else ""
 
 
 def _pull_note(message: str) -> str:

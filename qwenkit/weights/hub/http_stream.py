@@ -60,7 +60,8 @@ class HubSession:
                 body = response.json()
             except (ValueError, requests.RequestException) as error:
                 raise TransferError(f"{what}: the hub's answer is not JSON", str(error)) from error
-            return body, self._next(response)
+            following = urlsplit(response.links.get("next", {}).get("url", ""))
+            return body, f"{following.path}?{following.query}" if following.path else ""
 
     @contextmanager
     def stream(
@@ -115,10 +116,6 @@ class HubSession:
         if token := os.environ.get(self._variable):
             request.headers["Authorization"] = f"Bearer {token}"
         return request
-
-    def _next(self, response: requests.Response) -> str:
-        following = urlsplit(response.links.get("next", {}).get("url", ""))
-        return f"{following.path}?{following.query}" if following.path else ""
 
 
 class _AnswerBytes:
