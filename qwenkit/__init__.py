@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # for type checkers and editors; `_MODULES` is the same at ru
         teardown,
     )
     from qwenkit.weights.progress import format_bytes
-    from qwenkit.weights.store import Weights, repository
+    from qwenkit.weights.store import Weights
     from qwenkit.widgets.charts import cold_start_chart, load_chart
     from qwenkit.widgets.display import show_table, show_yaml
     from qwenkit.widgets.transfer_progress import TransferProgress
@@ -57,7 +57,6 @@ _MODULES = {  # in the order of the course
     "doctor": "qwenkit.steps",
     "Cluster": "qwenkit.cluster.client",
     "show_table": "qwenkit.widgets.display",
-    "repository": "qwenkit.weights.store",
     "Weights": "qwenkit.weights.store",
     "TransferProgress": "qwenkit.widgets.transfer_progress",
     "format_bytes": "qwenkit.weights.progress",

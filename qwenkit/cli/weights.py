@@ -43,7 +43,7 @@ def upload(
     from qwenkit.weights.oss.url import parse_url
     from qwenkit.weights.progress import format_progress
     from qwenkit.weights.selection import Selection
-    from qwenkit.weights.store import Weights, repository
+    from qwenkit.weights.store import Weights
 
     bucket, prefix = parse_url(target)
     where = {"model_source": source, "bucket": bucket, "prefix": prefix}
@@ -55,7 +55,6 @@ def upload(
             report = _upload_in_cluster(settings, flags, show, quiet=as_json)
         else:
             report = Weights.of(settings).upload(
-                repository(settings),
                 replace=replace,
                 versioned=versioned,
                 selection=selection,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -48,17 +49,17 @@ class PrefixContents:
 
 
 class Weights:
-    """A prefix of a bucket that holds one model.
+    """A prefix of a bucket that holds one model, and the source that it comes from.
 
-    >>> from qwenkit import Settings, Weights, repository
+    >>> from qwenkit import Settings, Weights
     >>> weights = Weights.of(Settings())
-    >>> report = weights.upload(repository(Settings()))
+    >>> report = weights.upload()
     >>> weights.verify().ok
     True
     """
 
-    def __init__(self, bucket: oss2.Bucket, prefix: str, *, run: str) -> None:
-        self.bucket, self.prefix, self._run = bucket, prefix, run
+    def __init__(self, bucket: oss2.Bucket, settings: Settings) -> None:
+        self.bucket, self.prefix, self._settings = bucket, settings.prefix, settings
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -74,7 +75,7 @@ class Weights:
             Credentials.required(),
             region=settings.oss_region,
         )
-        return cls(bucket, settings.prefix, run=settings.run)
+        return cls(bucket, settings)
 
     def __repr__(self) -> str:
         return f"Weights({self.url!r})"
@@ -84,25 +85,38 @@ class Weights:
         """The prefix as ``oss://bucket/prefix``."""
         return oss.object_url(self.bucket, self.prefix)
 
+    @cached_property
+    def source(self) -> Repository:
+        """The model source, ``model_source``; opening it sends no request.
+
+        Raises:
+            InvalidValue: it has none of the known forms.
+            NotFound: it is a folder that does not exist.
+        """
+        return open_source(
+            self._settings.model_source,
+            modelscope_endpoint=self._settings.modelscope_endpoint,
+            hf_endpoint=self._settings.hf_endpoint,
+        )
+
     def check(self) -> oss.BucketStatus:
         """Check that the bucket exists, that we may read it, and that our clock is right."""
         return oss.check(self.bucket)
 
     def upload(
         self,
-        repository: Repository,
         *,
         replace: bool = False,
         versioned: bool = False,
         selection: Selection = EVERYTHING,
         progress: Callable[[Progress], None] | None = None,
     ) -> UploadReport:
-        """Upload a repository's files to this prefix; see ``transfer.upload``."""
+        """Upload the source's files to this prefix; see ``transfer.upload``."""
         return upload(
-            repository,
+            self.source,
             self.bucket,
             self.prefix,
-            run=self._run,
+            run=self._settings.run,
             state_dir=STATE_DIR,
             replace=replace,
             versioned=versioned,
@@ -149,18 +163,3 @@ class Weights:
         except Conflict:  # a qwenkit.json that is not ours
             return set()
         return manifest.keys(self.prefix) if manifest else set()
-
-
-def repository(settings: Settings) -> Repository:
-    """Open the model source of the settings.
-
-    >>> from qwenkit import Settings, repository
-    >>> listing = repository(Settings()).listing()
-    >>> any(file.path.endswith(".safetensors") for file in listing.files)
-    True
-    """
-    return open_source(
-        settings.model_source,
-        modelscope_endpoint=settings.modelscope_endpoint,
-        hf_endpoint=settings.hf_endpoint,
-    )

@@ -17,9 +17,9 @@ _LINE = "font-family:monospace;font-size:0.9em;white-space:pre"
 class TransferProgress:
     """A context manager to pass to an upload as ``progress``.
 
-    >>> from qwenkit import Settings, TransferProgress, Weights, repository
+    >>> from qwenkit import Settings, TransferProgress, Weights
     >>> with TransferProgress() as progress:
-    ...     report = Weights.of(Settings()).upload(repository(Settings()), progress=progress)
+    ...     report = Weights.of(Settings()).upload(progress=progress)
     listing the files
     """
 

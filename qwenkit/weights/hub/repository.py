@@ -40,7 +40,7 @@ def parse_source(text: str) -> Source:
 
 
 def open_source(source: str, *, modelscope_endpoint: str = "", hf_endpoint: str = "") -> Repository:
-    """Open a source; ``store.repository`` does it with the endpoints of the settings.
+    """Open a source; ``Weights.source`` does it with the endpoints of the settings.
 
     No request is sent yet. Tokens come from ``MODELSCOPE_API_TOKEN`` and ``HF_TOKEN``. A hub's
     endpoint is needed only for its own sources.

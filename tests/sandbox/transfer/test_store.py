@@ -16,7 +16,7 @@ from qwenkit.settings import Settings
 from qwenkit.weights.oss.url import parse_url
 from qwenkit.weights.progress import Progress
 from qwenkit.weights.report import Action, FileProblem, FileReport, UploadReport, VerifyReport
-from qwenkit.weights.store import PrefixContents, Weights, repository
+from qwenkit.weights.store import PrefixContents, Weights
 
 FILES = {"config.json": b"{}", "weights/one.bin": random.Random(9).randbytes(3 * PART)}
 TOTAL = sum(map(len, FILES.values()))
@@ -74,7 +74,7 @@ def half_finished(place: World, weights: Weights, settings: Settings) -> Callabl
 
         place.faults.add(is_part, refuse)
         with pytest.raises(Forbidden, match="OSS refused"):
-            weights.upload(repository(settings))
+            weights.upload()
         place.faults.rules.clear()
 
     return leave
@@ -84,7 +84,7 @@ def test_an_upload_is_seen_by_everything_else(weights: Weights, settings: Settin
     seen: list[Progress] = []
     assert weights.check().name == BUCKET
     assert str(weights.kept()) == "nothing under oss://weights/models/qwen"
-    report = weights.upload(repository(settings), progress=seen.append)
+    report = weights.upload(progress=seen.append)
     assert report.url == weights.url == "oss://weights/models/qwen"
     assert (seen[-1].bytes_done, report.bytes_sent) == (TOTAL, TOTAL)
     verified = weights.verify()
@@ -99,7 +99,7 @@ def test_an_upload_is_seen_by_everything_else(weights: Weights, settings: Settin
 
 
 def test_versioned_goes_below_the_prefix(weights: Weights, settings: Settings) -> None:
-    report = weights.upload(repository(settings), versioned=True)
+    report = weights.upload(versioned=True)
     assert report.url == f"{weights.url}/{report.revision}"
     # The folder itself holds no upload of its own: its objects are the version's.
     assert weights.kept().objects == 0
@@ -109,7 +109,7 @@ def test_versioned_goes_below_the_prefix(weights: Weights, settings: Settings) -
 def test_objects_go_once_and_others_stay(
     place: World, weights: Weights, settings: Settings
 ) -> None:
-    weights.upload(repository(settings))
+    weights.upload()
     place.bucket.put_object("models/qwen/notes.txt", b"mine")
     place.bucket.put_object("models/qwen-2/config.json", b"mine")
     assert weights.kept().unlisted == 1
@@ -137,7 +137,7 @@ def test_a_half_finished_upload_and_teardown(
     assert weights.delete_objects() == 0
     assert weights.kept().uploads == 0
     assert place.orphans() == []
-    report = weights.upload(repository(settings))
+    report = weights.upload()
     assert weights.verify().ok
     assert {file.action for file in report.files} <= {"uploaded", "skipped"}
     assert weights.delete_objects() == 3
@@ -148,7 +148,7 @@ def test_a_half_finished_upload_resumes(
     weights: Weights, settings: Settings, half_finished: Callable[[], None]
 ) -> None:
     half_finished()
-    report = weights.upload(repository(settings))
+    report = weights.upload()
     actions = {file.key: file.action for file in report.files}
     assert actions["models/qwen/weights/two.bin"] == "resumed"
     assert weights.verify().ok
@@ -174,11 +174,11 @@ def test_a_foreign_manifest_is_left_alone(place: World, weights: Weights) -> Non
 
 
 def test_another_revision_needs_replace(weights: Weights, settings: Settings) -> None:
-    weights.upload(repository(settings))
+    weights.upload()
     write(Path(settings.model_source), {"config.json": b"[]"})
     with pytest.raises(Conflict, match="revision"):
-        weights.upload(repository(settings))
-    weights.upload(repository(settings), replace=True)
+        weights.upload()
+    weights.upload(replace=True)
     assert weights.verify().ok
 
 
@@ -188,7 +188,9 @@ def test_what_is_missing_is_named(
     with pytest.raises(SettingsError, match="bucket"):
         Weights.of(settings.model_copy(update={"bucket": ""}))
     with pytest.raises(NotFound, match="does not exist"):
-        repository(settings.model_copy(update={"model_source": str(tmp_path / "absent")}))
+        _ = Weights.of(
+            settings.model_copy(update={"model_source": str(tmp_path / "absent")})
+        ).source
     monkeypatch.delenv("OSS_ACCESS_KEY_SECRET")
     with pytest.raises(SettingsError, match="OSS_ACCESS_KEY_SECRET"):
         Weights.of(settings)
