@@ -13,43 +13,6 @@ from __future__ import annotations
 
 from importlib import import_module
 
-TYPE_CHECKING = False  # importing it from typing would cost more than all the rest
-if TYPE_CHECKING:  # for type checkers and editors; `_MODULES` is the same at run time
-    from qwenkit.capacity.advice import ScalingContext, advise
-    from qwenkit.capacity.candidates import Objective
-    from qwenkit.capacity.environment import Environment
-    from qwenkit.capacity.recommend import recommend
-    from qwenkit.capacity.server import VllmServer
-    from qwenkit.capacity.simulate import simulate
-    from qwenkit.capacity.traffic import ClosedLoop, bursts
-    from qwenkit.cluster.client import Cluster
-    from qwenkit.cluster.deploy import wait_bound
-    from qwenkit.cluster.diagnosis.timeline import cold_start
-    from qwenkit.cluster.live_scaling import live_scaling
-    from qwenkit.cluster.scale import ReplicaWatch, change_scaling, wait_replicas
-    from qwenkit.course.record import record
-    from qwenkit.inference.client import Server
-    from qwenkit.manifests.lint import lint
-    from qwenkit.manifests.render import as_documented, render
-    from qwenkit.manifests.scaling import scaling_spec
-    from qwenkit.settings import Settings
-    from qwenkit.steps import (
-        apply,
-        audit,
-        deploy,
-        doctor,
-        explain,
-        find_server,
-        run_load,
-        teardown,
-    )
-    from qwenkit.weights.progress import format_bytes
-    from qwenkit.weights.store import Weights
-    from qwenkit.widgets.charts import cold_start_chart, load_chart
-    from qwenkit.widgets.display import show_table, show_yaml
-    from qwenkit.widgets.transfer_progress import TransferProgress
-    from qwenkit.widgets.whatif import WhatIf
-
 __version__ = "0.1.0"
 
 _MODULES = {  # in the order of the course

@@ -14,7 +14,7 @@ from places import ROOT
 
 import qwenkit
 
-TREE = ast.parse((ROOT / "qwenkit" / "__init__.py").read_text("utf-8"))
+STUB = ast.parse((ROOT / "qwenkit" / "__init__.pyi").read_text("utf-8"))
 
 
 def in_a_new_python(code: str) -> str:
@@ -37,7 +37,7 @@ def test_every_name_is_there_once_and_says_what_it_is() -> None:
 def test_type_checkers_see_the_same_names_from_the_same_rooms() -> None:
     seen = {
         alias.name: node.module
-        for node in ast.walk(TREE)
+        for node in ast.walk(STUB)
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("qwenkit.")
         for alias in node.names
     }
