@@ -10,13 +10,18 @@ from qwenkit.settings import Settings
 
 @dataclass(frozen=True, repr=False)
 class Estimate:
-    """GPUs and money for one hour; None where there is no limit or no price is known."""
+    """GPUs and money for one hour; None where there is no limit or no price is known.
+
+    ``hours`` and ``is_example`` tell the readers of the JSON what the figures are.
+    """
 
     gpu: str
     least_gpus: int
     most_gpus: int | None
     price_per_gpu_hour: float | None
     currency: str = "CNY"
+    hours: float = 1.0
+    is_example: bool = True
 
     @property
     def least(self) -> float | None:
