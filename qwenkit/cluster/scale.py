@@ -118,6 +118,7 @@ class ReplicaWatch:
         self.stop()
 
     def _run(self) -> None:
+        stopped = False
         while True:
             try:
                 now = time.monotonic()
@@ -125,8 +126,9 @@ class ReplicaWatch:
                 self._samples.append(replace(taken, at_s=now))
             except QwenkitError as error:
                 self.error = error
-            if self._stop.wait(self._every_s):
+            if stopped:
                 return
+            stopped = self._stop.wait(self._every_s)
 
 
 def wait_replicas(
