@@ -150,6 +150,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-profile", action="store_true")
+    parser.add_argument("--json", action="store_true", help="the output is JSON in any case")
     options = parser.parse_args()
     server = VllmServer("V100-16", "Qwen-7B-Chat-Int8")
     report = {
