@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -145,13 +146,13 @@ def clear(root: Root = state_files.DEFAULT_ROOT, as_json: Json = False) -> None:
     emit(answer if as_json else text, as_json=as_json)
 
 
-def _inject(root: Path, as_json: bool, **order: Any) -> None:
+def _inject(root: Path, as_json: bool, **order: object) -> None:
     fault = call(root.absolute(), "POST", parse(order).model_dump())
     text = f"{_line(fault)}\n  you will see: {fault['sees']}"
     emit(fault if as_json else text, as_json=as_json)
 
 
-def _line(fault: dict[str, Any]) -> str:
+def _line(fault: Mapping[str, object]) -> str:
     parts = [f"{fault['where']} {fault['what']}: {fault['met']}"]
     of = f" of {fault['of']}" if fault["of"] else ""
     parts.append(f"hit {fault['hits']}{of}")

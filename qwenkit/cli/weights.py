@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from qwenkit.cli.options import Context, Json, Params, Set, read_settings
 
 if TYPE_CHECKING:
     from qwenkit.settings import Settings
+    from qwenkit.weights.progress import Progress
     from qwenkit.weights.report import UploadReport
 
 
@@ -64,7 +65,7 @@ def upload(
 
 
 def _upload_in_cluster(
-    settings: Settings, flags: list[str], show: Callable[[Any], None], *, quiet: bool
+    settings: Settings, flags: list[str], show: Callable[[Progress], None], *, quiet: bool
 ) -> UploadReport:
     from qwenkit.cluster.client import Cluster
     from qwenkit.in_cluster.upload import upload
