@@ -1,8 +1,8 @@
 """The layer that each setting's value comes from: one order of precedence everywhere.
 
-Strongest first: ``--set``, params file, a notebook cell's value that differs from the default,
-environment, default. An empty value in a file counts as set. What a run delivers keeps the
-rank of the layer it came from, and so overrides a cell.
+Strongest first: a command's own options, ``--set``, params file, a notebook cell's value that
+differs from the default, environment, default. An empty value in a file counts as set. What a run
+delivers keeps the rank of its layer, and so overrides a cell.
 """
 
 from __future__ import annotations
