@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import queue
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -54,6 +56,12 @@ class Part:
 def crc64(data: memoryview | bytes, start: int = 0) -> int:
     """Return the CRC-64/XZ of ``data``, continuing from ``start``."""
     return int(_CRC.calc(data, start))
+
+
+def md5_header(body: memoryview | bytes) -> dict[str, str]:
+    """Return the header that lets the server refuse a body that was changed on its way."""
+    digest = hashlib.md5(body, usedforsecurity=False).digest()
+    return {"Content-MD5": base64.b64encode(digest).decode()}
 
 
 def combine(parts: Iterable[tuple[int, int]]) -> int:

@@ -6,7 +6,8 @@ same one with another selection of its files, is refused. ``qwenkit.json`` is wr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 import oss2
@@ -21,21 +22,37 @@ from qwenkit.weights.oss.bucket import (
     list_uploads,
     object_url,
 )
-from qwenkit.weights.oss.errors import call_oss, check_crc
-from qwenkit.weights.oss.manifest import Manifest, dump, manifest_key, read_manifest
-from qwenkit.weights.parts import crc64
+from qwenkit.weights.oss.errors import get_if_exists
+from qwenkit.weights.oss.manifest import (
+    META_RUN,
+    META_SHA256,
+    DamagedManifest,
+    Manifest,
+    manifest_key,
+    read_manifest,
+    write_manifest,
+)
 from qwenkit.weights.report import plural
 
+_log = logging.getLogger("qwenkit.weights")
 _KEY_BYTES = 1023
 
 
 class Prefix:
-    """One prefix of a bucket. ``previous`` is the manifest of an earlier upload."""
+    """One prefix of a bucket. ``previous`` is the manifest of an earlier upload.
+
+    ``damaged`` is true if that manifest cannot be read: what it listed is then unknown.
+    """
 
     def __init__(self, bucket: oss2.Bucket, name: str) -> None:
         self._bucket, self.name = bucket, name
         self.url = object_url(bucket, name)
-        self.previous = read_manifest(bucket, name)
+        self.previous, self.damaged = None, False
+        try:
+            self.previous = read_manifest(bucket, name)
+        except DamagedManifest as error:
+            self.damaged = True
+            _log.warning("%s: %s; this upload writes it again", error.what, error.why)
 
     def check(self, listing: Listing, *, replace: bool) -> None:
         """Refuse to change a complete prefix.
@@ -44,6 +61,8 @@ class Prefix:
             Conflict: it has another revision, or another selection of files.
         """
         previous = self.previous
+        if self.damaged and not replace:
+            self._check_labels(listing)
         if previous is None or replace or self._holds(listing):
             return
         if previous.revision != listing.revision:
@@ -53,33 +72,63 @@ class Prefix:
             stored, wanted = _paths(previous), {file.path for file in listing.files}
             what = f"{self.url} holds another selection: {plural(len(stored), 'file')}"
             why = f"this one lacks {len(stored - wanted)} of them and adds {len(wanted - stored)}"
-        raise Conflict(
-            what,
-            f"{why}; mounted readers cache, so files are not replaced under them",
-            "choose another prefix or --versioned; --replace if nothing mounts it",
+        raise _refused(what, why)
+
+    def _check_labels(self, listing: Listing) -> None:
+        """Refuse to change the objects of an upload whose manifest cannot be read."""
+        present = {found.key: found.size for found in list_objects(self._bucket, self._key(""))}
+        for file in listing.files:
+            if (size := present.get(self._key(file.path))) is None:
+                continue
+            label = self._labels(self._key(file.path)).get(META_SHA256)
+            known = label and file.sha256
+            if (label != file.sha256) if known else (size != file.size):
+                what = f"{self.url}/{file.path} is not the file of {listing.source}"
+                raise _refused(what, f"an upload put it there, and {MANIFEST_NAME} is damaged")
+
+    def open(self, listing: Listing, *, replace: bool) -> None:
+        """Mark the prefix as incomplete, and delete leftovers, if its files will change."""
+        if self.previous and not self._holds(listing):
+            old = self.previous.keys(self.name)
+        elif self.damaged and replace:
+            old = self._labelled()
+        else:
+            return
+        manifest = manifest_key(self.name)
+        delete_keys(self._bucket, [manifest])
+        delete_keys(
+            self._bucket, sorted(old - {manifest, *(self._key(f.path) for f in listing.files)})
         )
 
-    def open(self, listing: Listing) -> None:
-        """Mark the prefix as incomplete from now on, if its files will change."""
-        if self.previous and not self._holds(listing):
-            delete_keys(self._bucket, [manifest_key(self.name)])
+    def _labelled(self) -> set[str]:
+        """Return the keys of all objects of ours, except those of uploads in folders below."""
+        keys = [found.key for found in list_objects(self._bucket, self._key(""))]
+        others = tuple(
+            key.removesuffix(MANIFEST_NAME) for key in keys if key.endswith(f"/{MANIFEST_NAME}")
+        )
+        others = tuple(folder for folder in others if folder != self._key(""))
+        mine = (key for key in keys if not key.startswith(others))
+        return {key for key in mine if META_RUN in self._labels(key)}
+
+    def _labels(self, key: str) -> Mapping[str, str]:
+        head = partial(self._bucket.head_object, key)
+        found = get_if_exists(self._bucket, object_url(self._bucket, key), head)
+        return found.headers if found else {}
 
     def finish(self, manifest: Manifest) -> None:
-        """Delete leftovers, check the whole once more, and write the manifest.
+        """Abort leftovers, check the whole once more, and write the manifest.
 
         Raises:
             Conflict: an object changed after it was verified.
             Rejected: the safetensors headers and index contradict each other.
         """
         self._abort_orphans(_paths(manifest))
-        stale = sorted(_paths(self.previous) - _paths(manifest)) if self.previous else []
-        delete_keys(self._bucket, [self._key(path) for path in stale])
         self._check_present(manifest)
         previous = self.previous
         if previous and (previous.revision, previous.files) == (manifest.revision, manifest.files):
             return  # it was checked when it was written, and every ETag is still the same
         check_stored(self._bucket, self.name, manifest.files)
-        self._write(manifest)
+        write_manifest(self._bucket, self.name, manifest)
 
     def _holds(self, listing: Listing) -> bool:
         """Return whether the prefix is complete with this revision and exactly these files."""
@@ -109,13 +158,6 @@ class Prefix:
                     "stop it, then repeat",
                 )
 
-    def _write(self, manifest: Manifest) -> None:
-        body, key = dump(manifest), manifest_key(self.name)
-        what = f"write {object_url(self._bucket, key)}"
-        headers = {"Content-Type": "application/json"}
-        answer = call_oss(self._bucket, what, partial(self._bucket.put_object, key, body, headers))
-        check_crc(what, answer.crc, crc64(body))
-
 
 def check_keys(prefix: str, listing: Listing) -> None:
     """Refuse a prefix or a file that cannot be in a key.
@@ -133,6 +175,14 @@ def check_keys(prefix: str, listing: Listing) -> None:
                 "OSS allows no longer keys",
                 "shorten the prefix, or rename the file",
             )
+
+
+def _refused(what: str, why: str) -> Conflict:
+    return Conflict(
+        what,
+        f"{why}; mounted readers cache, so files are not replaced under them",
+        "choose another prefix or --versioned; --replace if nothing mounts it",
+    )
 
 
 def _paths(manifest: Manifest) -> set[str]:

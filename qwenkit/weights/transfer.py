@@ -133,14 +133,14 @@ class _Upload:
             self.name = f"{self.name}/{listing.revision}"
         check_keys(self.name, listing)
         prefix = Prefix(self.bucket, self.name)
-        if prefix.previous:
+        if prefix.previous or prefix.damaged:
             listing = self._with_revision(listing)
             prefix.check(listing, replace=self.replace)
         checkpoints = Checkpoints(state_dir, _address(self.bucket, self.name))
         meter = Meter(len(listing.files), listing.size)
         senders = ThreadPoolExecutor(self.options.workers, "qwenkit-send")
         with checkpoints.exclusive(), senders:
-            prefix.open(listing)
+            prefix.open(listing, replace=self.replace)
             context = self._context(prefix, checkpoints, senders, meter)
             done = self._each(lambda file: ObjectUpload(context, file).run(), listing, meter)
             files = tuple(one.stored for one in done)

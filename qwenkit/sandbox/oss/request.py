@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -101,13 +102,16 @@ class OssRequest:
         """Read a small body, an XML document.
 
         Raises:
-            OssError: MalformedXML if it is too large to be one.
+            OssError: MalformedXML if it is too large to be one; InvalidDigest.
         """
         body = b""
         async for chunk in self.http.content.iter_any():
             body += chunk
             if len(body) > MAX_BODY_BYTES:
                 raise OssError("MalformedXML")
+        digest = hashlib.md5(body, usedforsecurity=False).digest()
+        if self.expected_md5() not in (None, digest):
+            raise OssError("InvalidDigest")
         return body
 
     def expected_md5(self) -> bytes | None:

@@ -82,7 +82,7 @@ def listed(source: str, files: Iterable[SourceFile]) -> tuple[SourceFile, ...]:
     """
     found: dict[str, SourceFile] = {}
     for file in files:
-        _check_path(file.path, source)
+        check_path(file.path, source)
         if file.path in found:
             raise Rejected(f"{source} lists {file.path!r} twice")
         found[file.path] = file
@@ -90,7 +90,7 @@ def listed(source: str, files: Iterable[SourceFile]) -> tuple[SourceFile, ...]:
     return tuple(found[path] for path in sorted(found))
 
 
-def _check_path(path: str, source: str) -> None:
+def check_path(path: str, source: str) -> None:
     """Refuse a path that is absolute, contains ``..``, or cannot be an object key.
 
     A backslash is an ordinary character on Linux, on macOS and inside a key. OSS refuses it only

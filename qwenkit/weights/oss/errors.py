@@ -23,6 +23,8 @@ from qwenkit.errors import (
 from qwenkit.weights.retry import Result, RetryPolicy, no_answer, retry
 
 _CLIENT, _REQUEST = -1, -2  # oss2's own statuses
+CHANGES = "something between here and the server changes bytes: a proxy, faulty memory"
+_CHANGED_ATTEMPTS = 5  # for bytes that change on their way; more would not help
 
 _CLASSES = {401: Forbidden, 403: Forbidden, 404: NotFound, 409: Conflict, 412: Conflict}
 _FIXES = {
@@ -76,7 +78,7 @@ def get_if_exists(
 
 
 class CrcMismatch(TransferError):
-    """The server holds other bytes than were sent."""
+    """The server got or holds other bytes than were sent."""
 
 
 def check_crc(what: str, stated: int | None, crc: int) -> None:
@@ -86,7 +88,7 @@ def check_crc(what: str, stated: int | None, crc: int) -> None:
         raise CrcMismatch(
             f"{what}: the server holds other bytes than were sent",
             f"its CRC-64 is {stated}, ours is {crc}",
-            "something between here and the server changes bytes: a proxy, faulty memory",
+            CHANGES,
         )
 
 
@@ -109,6 +111,9 @@ def _translated(error: OssError, what: str, endpoint: str) -> QwenkitError:
     facts = {"status": error.status, "code": error.code, "request_id": error.request_id}
     if error.code == "RequestTimeTooSkewed":
         return _skewed(error, what, facts)
+    if error.code == "InvalidDigest":
+        arrived = f"{what}: other bytes arrived than were sent"
+        return CrcMismatch(arrived, _message(error), CHANGES, **facts)
     other = Unreachable if error.status >= 500 else Rejected
     cls: type[QwenkitError] = _CLASSES.get(error.status, other)
     return cls(f"{what}: OSS refused", _message(error), _FIXES.get(error.code, ""), **facts)
@@ -125,8 +130,8 @@ def _message(error: OssError) -> str:
 
 def _transient(error: Exception, failures: int) -> bool:
     """Return whether the same request may succeed if it is sent again."""
-    if isinstance(error, CrcMismatch):
-        return failures < 5
+    if isinstance(error, CrcMismatch) or getattr(error, "code", "") == "InvalidDigest":
+        return failures < _CHANGED_ATTEMPTS
     if isinstance(error, requests.RequestException):
         return True
     if not isinstance(error, OssError):

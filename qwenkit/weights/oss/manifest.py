@@ -1,23 +1,31 @@
-"""The manifest ``qwenkit.json``: written last, it marks a prefix as complete."""
+"""The manifest ``qwenkit.json``: written last, it marks a prefix as complete.
+
+Its metadata say whose it is and which bytes were written, so a damaged one is still known as ours.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import oss2
 
-from qwenkit.errors import Conflict
+from qwenkit.errors import Conflict, Rejected
 from qwenkit.settings import MANAGED_BY, RUN_LABEL, run_labels
-from qwenkit.weights.hub.listing import MANIFEST_NAME, SourceFile
+from qwenkit.weights.hub.listing import MANIFEST_NAME, SourceFile, check_path
 from qwenkit.weights.oss.bucket import object_url
-from qwenkit.weights.oss.errors import get_if_exists
+from qwenkit.weights.oss.errors import CHANGES, CrcMismatch, call_oss, check_crc, get_if_exists
+from qwenkit.weights.parts import crc64, md5_header
 from qwenkit.weights.selection import EVERYTHING, Selection
 
 _FORMAT = 1
+_OURS = f'"{MANAGED_BY}": "qwenkit"'.encode()  # older versions wrote no metadata
+_LIMIT = 64 << 20  # bytes; a manifest of 100,000 files has 25 MiB
 
 # The metadata of each object; only what carries META_RUN, or is in the manifest, is ours.
 META_RUN = "x-oss-meta-qwenkit-run"
@@ -69,25 +77,71 @@ def manifest_key(prefix: str) -> str:
     return f"{prefix.strip('/')}/{MANIFEST_NAME}"
 
 
+class DamagedManifest(Conflict):
+    """A ``qwenkit.json`` that an upload of ours wrote cannot be read; the next upload mends it."""
+
+
 def read_manifest(bucket: oss2.Bucket, prefix: str) -> Manifest | None:
     """Return the manifest of a prefix, None if no upload completed there.
 
     Raises:
+        DamagedManifest: it was written by an upload of ours, but has other bytes now.
         Conflict: there is a ``qwenkit.json`` that no upload of ours wrote.
     """
     key = manifest_key(prefix)
     url = object_url(bucket, key)
-    text = get_if_exists(bucket, f"read {url}", lambda: bucket.get_object(key).read())
-    if text is None:
+    found = get_if_exists(bucket, f"read {url}", partial(_get, bucket, key))
+    if found is None:
         return None
+    text, headers = found
     try:
+        written = headers.get(META_SHA256)
+        if written and written != hashlib.sha256(text).hexdigest():
+            raise ValueError("its bytes are not those that were written")
         return _parse(json.loads(text))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, Rejected) as error:
+        if META_RUN in headers or _OURS in text:
+            run = headers.get(META_RUN, "of an older version")
+            raise DamagedManifest(
+                f"{url} is damaged",
+                f"run {run} wrote it, but it cannot be read: {_reason(error)}",
+                "repeat the upload: it keeps the files that are there, and writes it again",
+            ) from None
         raise Conflict(
             f"{url} was not written by qwenkit",
-            f"it cannot be read as a manifest: {error}",
+            f"it cannot be read as a manifest: {_reason(error)}",
             "choose another prefix, or delete that object if it is yours",
-        ) from error
+        ) from None
+
+
+def write_manifest(bucket: oss2.Bucket, prefix: str, manifest: Manifest) -> None:
+    """Write the manifest of a prefix, again if other bytes arrive."""
+    body, key = dump(manifest), manifest_key(prefix)
+    what = f"write {object_url(bucket, key)}"
+    labels = {META_RUN: manifest.run, META_SHA256: hashlib.sha256(body).hexdigest()}
+    headers = {"Content-Type": "application/json", **md5_header(body), **labels}
+
+    def put() -> None:
+        check_crc(what, bucket.put_object(key, body, headers).crc, crc64(body))
+
+    call_oss(bucket, what, put)
+
+
+def _get(bucket: oss2.Bucket, key: str) -> tuple[bytes, Mapping[str, str]]:
+    """Return the bytes and headers of an object, of a large one only the first bytes."""
+    answer, text = bucket.get_object(key), b""
+    while len(text) < _LIMIT and (piece := answer.read(1 << 20)):
+        text += piece
+    whole = len(text) == answer.content_length
+    if whole and answer.server_crc not in (None, crc64(text)):
+        what = f"read {object_url(bucket, key)}"
+        raise CrcMismatch(f"{what}: other bytes arrived than were sent", fix=CHANGES)
+    return text, answer.headers
+
+
+def _reason(error: Exception) -> str:
+    named = {KeyError: "it lacks ", RecursionError: "it is nested too deeply: "}
+    return f"{named.get(type(error), '')}{getattr(error, 'what', error)}"[:200]
 
 
 def dump(manifest: Manifest) -> bytes:
@@ -107,7 +161,10 @@ def dump(manifest: Manifest) -> bytes:
 def _parse(document: Mapping[str, Any]) -> Manifest:
     labels = document["labels"]
     if document["format"] != _FORMAT or labels[MANAGED_BY] != "qwenkit":
-        raise ValueError(f"format {document['format']}, labels {labels}")
+        raise ValueError(
+            f"this version reads format {_FORMAT}, it has format {document['format']!r}"
+            f" and the labels {labels}"
+        )
     return Manifest(
         str(document["source"]),
         str(document["revision"]),
@@ -120,4 +177,8 @@ def _parse(document: Mapping[str, Any]) -> Manifest:
 def _parse_file(file: Mapping[str, Any]) -> StoredFile:
     # A later version may say more about a file.
     path, sha256, etag = (str(file.get(name, "")) for name in ("path", "sha256", "etag"))
-    return StoredFile(path, int(file["size"]), sha256, int(file["crc64"]), etag)
+    check_path(path, MANIFEST_NAME)
+    size = file["size"]
+    if type(size) is not int or size < 0:
+        raise ValueError(f"the size of {path!r} is {size!r}")
+    return StoredFile(path, size, sha256, int(str(file["crc64"])), etag)

@@ -21,7 +21,7 @@ from qwenkit.weights.oss.upload_context import (
     TargetObject,
     UploadContext,
 )
-from qwenkit.weights.parts import crc64
+from qwenkit.weights.parts import crc64, md5_header
 from qwenkit.weights.report import Action, FileReport
 
 _ATTEMPTS = 3
@@ -137,7 +137,7 @@ class ObjectUpload:
             with self._context.stream(self._file) as stream:
                 stream.fill(view)
             file, crc = self._target.hashed(stream.sha256), crc64(view)
-            headers = self._target.headers(file.sha256, crc)
+            headers = self._target.headers(file.sha256, crc) | md5_header(view)
             put = partial(self._context.bucket.put_object, self._key, headers=headers)
             answer = self._target.send(self._target.url, put, view, crc)
             return _uploaded(file, crc, answer.etag, "uploaded")

@@ -21,7 +21,7 @@ from qwenkit.weights.oss.errors import require_crc
 from qwenkit.weights.oss.manifest import META_SHA256
 from qwenkit.weights.oss.resume import find_upload
 from qwenkit.weights.oss.upload_context import ContentMismatch, NoSuchUpload, TargetObject
-from qwenkit.weights.parts import Part, PartLayout, combine, crc64
+from qwenkit.weights.parts import Part, PartLayout, combine, crc64, md5_header
 
 
 class PartUpload:
@@ -132,10 +132,11 @@ class PartUpload:
     def _complete(self, whole: int) -> str:
         bucket, target = self._context.bucket, self._target
         order = [oss2.models.PartInfo(n, self._parts[n].etag) for n in sorted(self._parts)]
+        headers = md5_header(oss2.xml_utils.to_complete_upload_request(order))
 
         def complete() -> Any:
             upload_id = self._checkpoint.upload_id
-            answer = bucket.complete_multipart_upload(target.key, upload_id, order)
+            answer = bucket.complete_multipart_upload(target.key, upload_id, order, headers)
             answer.resp.read()  # oss2 does not, and the connection would not be reused
             return answer
 
