@@ -135,7 +135,7 @@ class Sandbox:
 
     def _make_node(self) -> Node:
         options = self._options
-        programs = Programs(self._root / state_files.PROGRAMS)
+        self._programs = programs = Programs(self._root / state_files.PROGRAMS)
         return Node(
             self._store,
             name=NODE,
@@ -150,9 +150,9 @@ class Sandbox:
         key_id, key_secret = state_files.read_keys(self._root)
         keys = {key_id: key_secret}
         oss = OssServer(self._root / "oss", keys, region=REGION, buckets=[BUCKET])
-        await self._serve("oss", oss.app())
+        self._programs.oss = (await self._serve("oss", oss.app())).url
         tiny_model.write(self._root / "hub" / MODEL)
-        await self._serve("hub", HubServer(self._root / "hub").app())
+        self._programs.hub = (await self._serve("hub", HubServer(self._root / "hub").app())).url
         return oss
 
     async def _start_cluster(self) -> str:

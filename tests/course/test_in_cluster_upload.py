@@ -100,7 +100,7 @@ def programs(word):
     return [
         int(pid)
         for pid, command in lines
-        if f" -m qwenkit upload {TINY.partition(':')[0]}:" in command
+        if f"qwenkit upload {TINY.partition(':')[0]}:" in command
         and "--progress" in command
         and "supervisor.py" not in command
         and word in command

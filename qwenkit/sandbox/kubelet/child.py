@@ -17,23 +17,30 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from subprocess import PIPE, STDOUT
 
+from qwenkit.errors import SandboxError
 from qwenkit.sandbox.kubelet import supervisor
 
 GRACE_S = 8.0
 """Seconds from SIGTERM to SIGKILL; less than ``down`` waits for the sandbox."""
 _LAST_OUTPUT_S = 2.0
+_UPLOADS = 4  # at once; others wait
 _LONGEST_LINE = 2**20
 # No secret, no proxy, no variable that changes what Python imports.
 _INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH")
 
 
 class Programs:
-    """The private folders of the programs that run."""
+    """The private folders of the programs that run, and the servers that they may reach.
+
+    ``oss`` and ``hub`` are the addresses of the sandbox's own; they are set when these listen.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self.oss = self.hub = ""
+        self.turn = asyncio.Semaphore(_UPLOADS)
         self._folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -116,7 +123,12 @@ class _Output(asyncio.SubprocessProtocol):
 
 @asynccontextmanager
 async def running(
-    argv: Sequence[str], *, env: Mapping[str, str], folder: Path, log: Callable[[str], None]
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    folder: Path,
+    log: Callable[[str], None],
+    limits: Mapping[str, int] | None = None,
 ) -> AsyncIterator[ChildProcess]:
     """Run a program until it ends or the block is left; ``log`` gets its lines.
 
@@ -125,8 +137,14 @@ async def running(
         env: its whole environment.
         folder: its working directory, a ``Programs.private``.
         log: gets each line, without its line end.
+        limits: its resource limits by the names of ``setrlimit``, such as ``FSIZE``.
+
+    Raises:
+        SandboxError: the kernel takes no such arguments; exit status 126.
     """
-    starting = asyncio.create_task(_start(argv, env, folder, log))
+    all_limits = {"CORE": 0, **(limits or {})}
+    limited = ",".join(f"{name}={value}" for name, value in all_limits.items())
+    starting = asyncio.create_task(_start([limited, *argv], env, folder, log))
     try:
         child = await asyncio.shield(starting)
     except asyncio.CancelledError:
@@ -142,16 +160,44 @@ async def running(
 async def _start(
     argv: Sequence[str], env: Mapping[str, str], folder: Path, log: Callable[[str], None]
 ) -> ChildProcess:
-    transport, output = await asyncio.get_running_loop().subprocess_exec(
-        lambda: _Output(log),
-        *(sys.executable, "-I", "-S", supervisor.__file__, str(GRACE_S), *argv),
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=STDOUT,
-        env=env,
-        cwd=folder,
-    )
+    try:
+        transport, output = await asyncio.get_running_loop().subprocess_exec(
+            lambda: _Output(log),
+            *(sys.executable, "-I", "-S", supervisor.__file__, str(GRACE_S), *argv),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=STDOUT,
+            env=env,
+            cwd=folder,
+        )
+    except (OSError, ValueError) as error:  # too long, or not text that a kernel takes
+        raise SandboxError(f"exec: {error}", exit_code=126) from error
     return ChildProcess(transport, output)
+
+
+async def write(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write the objects of a volume as files of a new folder.
+
+    Raises:
+        SandboxError: one cannot be a file there; exit status 1.
+    """
+    await asyncio.to_thread(_write, files, folder)
+
+
+def _write(files: Mapping[str, bytes], folder: Path) -> None:
+    folder.mkdir()
+    for name, data in files.items():
+        parts = PurePosixPath(name).parts
+        if name.startswith("/") or ".." in parts or "\0" in name:
+            raise SandboxError(f"OSError: the object {name!r} cannot be a file", exit_code=1)
+        path = folder.joinpath(*parts)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            message = f"OSError: the object {name!r} cannot be a file: {why}"
+            raise SandboxError(message, exit_code=1) from error
 
 
 def _unlocked(handle: int) -> bool:

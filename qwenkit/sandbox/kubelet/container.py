@@ -262,6 +262,7 @@ class Container:
                 args,
                 image=self.state.spec["image"],
                 env=self._env,
+                mounts=self.mounts,
                 programs=self._host.programs,
                 log=self.write,
             )

@@ -80,7 +80,8 @@ class MountedFolder:
         url = f"{self.endpoint}/{self.bucket}/{quote(key)}" + (f"?{query}" if query else "")
         try:
             headers = self._signed(key)
-            async with session.get(URL(url, encoded=True), headers=headers) as response:
+            asked = URL(url, encoded=True)
+            async with session.get(asked, headers=headers, allow_redirects=False) as response:
                 body = await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -37,7 +37,8 @@ async def check(
     refused = f"dial tcp {pod_ip}:{port}: connect: connection refused"
     if "httpGet" not in probe:
         return None if url and await _accepts(url, timeout_s) else refused
-    path = handler.get("path") or "/"
+    # As the kubelet does; "@host" would otherwise be the end of an address.
+    path = f"/{str(handler.get('path') or '').removeprefix('/')}"
     shown = f'Get "http://{pod_ip}:{port}{path}": '
     if url is None:
         return shown + refused
@@ -97,7 +98,9 @@ async def _get(url: str, timeout_s: float, shown: str, refused: str) -> str | No
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(url, headers={"User-Agent": "kube-probe/1.36"}) as response,
+            session.get(
+                url, headers={"User-Agent": "kube-probe/1.36"}, allow_redirects=False
+            ) as response,
         ):
             if 200 <= response.status < 400:
                 return None

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import aiohttp
 
@@ -160,7 +160,7 @@ async def serving(
     port = _free_port()
     with vllm.programs.private() as home:
         folder = home / "model"
-        await asyncio.to_thread(_write, files, folder)
+        await child.write(files, folder)
         translation = vllm_flags.translate(line, folder=str(folder), port=port)
         log(f"sandbox: real vLLM {vllm.version} on this CPU: times are this machine's")
         for note in translation.notes:
@@ -189,21 +189,6 @@ async def _listens(server: RealServer, port: int) -> None:
             _, writer = await asyncio.open_connection(LOOPBACK, port)
             writer.close()
             server.url = f"http://{LOOPBACK}:{port}"
-
-
-def _write(files: Mapping[str, bytes], folder: Path) -> None:
-    folder.mkdir()
-    for name, data in files.items():
-        parts = PurePosixPath(name).parts
-        if name.startswith("/") or ".." in parts or "\0" in name:
-            raise SandboxError(f"OSError: the object {name!r} cannot be a file", exit_code=1)
-        path = folder.joinpath(*parts)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        except OSError as error:
-            message = f"OSError: the object {name!r} cannot be a file: {error.strerror}"
-            raise SandboxError(message, exit_code=1) from error
 
 
 def _free_port() -> int:

@@ -17,7 +17,7 @@ from qwenkit.sandbox.engine.server import VERSION, EngineServer
 from qwenkit.sandbox.http import listen
 from qwenkit.sandbox.kubelet import real_vllm, vllm_flags
 from qwenkit.sandbox.kubelet.real_vllm import RealServer, Vllm
-from qwenkit.sandbox.kubelet.volumes import Mount
+from qwenkit.sandbox.kubelet.volumes import Mount, containing
 
 
 @dataclass(frozen=True)
@@ -122,13 +122,12 @@ def _need_gpu(machine: Machine) -> None:
 
 
 async def _files(folder: str, mounts: Sequence[Mount]) -> dict[str, bytes]:
-    for mount in mounts:
-        if folder == mount.path or folder.startswith(f"{mount.path.rstrip('/')}/"):
-            inner = folder.removeprefix(mount.path).strip("/")
-            try:
-                return await mount.folder.read(f"{inner}/" if inner else "")
-            except QwenkitError as error:
-                raise checkpoint.failure("OSError", f"{error.what}: {error.why}") from error
+    if mount := containing(mounts, folder):
+        inner = folder.removeprefix(mount.path).strip("/")
+        try:
+            return await mount.folder.read(f"{inner}/" if inner else "")
+        except QwenkitError as error:
+            raise checkpoint.failure("OSError", f"{error.what}: {error.why}") from error
     if folder.startswith("/"):
         raise checkpoint.failure(
             "huggingface_hub.utils._validators.HFValidationError",

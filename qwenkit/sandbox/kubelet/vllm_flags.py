@@ -1,12 +1,14 @@
 """Which flags does a real vLLM get on this machine's CPU for those of a container?
 
-The container's command was written for vLLM 0.4.1 on a GPU in a pod. A flag in ``LEFT_OUT`` is
-dropped, with the reason; the flags for address, model and number format are replaced; every other
-flag, known or not, is passed on.
+The container's command was written for vLLM 0.4.1 on a GPU in a pod. The flags for address, model
+and number format are replaced; those in ``PASSED`` reach it, if their values have the listed form;
+every other one is left out, with the reason: many of vLLM's flags run code, read files or fetch
+from somewhere, and whoever may apply a YAML chooses them.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +17,9 @@ from qwenkit.sandbox.http import LOOPBACK
 
 _REASONS = {
     "the sandbox's model is not quantised": "--quantization --quantization-param-path",
-    "code from a bucket does not run on this machine": "--trust-remote-code",
+    "code from a bucket does not run on this machine": "--trust-remote-code --load-format "
+    "--tool-parser-plugin --reasoning-parser-plugin --logits-processors --middleware "
+    "--logits-processor-pattern --worker-cls --worker-extension-cls --chat-template",
     "there is no GPU": "--gpu-memory-utilization --num-gpu-blocks-override --kv-cache-dtype "
     "--cpu-offload-gb --disable-custom-all-reduce --device",
     "it is one process on one CPU": "--tensor-parallel-size --pipeline-parallel-size "
@@ -28,6 +32,19 @@ _REASONS = {
     "--scheduler-delay-factor --guided-decoding-backend --tokenizer-pool-size "
     "--tokenizer-pool-type --tokenizer-pool-extra-config --lora-extra-vocab-size",
 }
+_FORMS = {
+    "": "--disable-log-stats --disable-uvicorn-access-log --enable-auto-tool-choice "
+    "--enable-chunked-prefill --no-enable-chunked-prefill --enable-log-requests "
+    "--enable-prefix-caching --no-enable-prefix-caching --return-tokens-as-token-ids",
+    r"-?[0-9]{1,9}(\.[0-9]{1,9})?[kKmM]?|auto": "--max-model-len --max-num-seqs "
+    "--max-num-batched-tokens --max-logprobs --max-log-len --block-size --seed",
+    "auto|slow": "--tokenizer-mode",
+    "critical|error|warning|info|debug|trace": "--uvicorn-log-level",
+    "[a-z][a-z0-9_]{0,63}": "--tool-call-parser --reasoning-parser --response-role",
+    r"[\w/][\w./:+-]{0,254}": "--served-model-name",
+}
+PASSED = {flag: form for form, flags in _FORMS.items() for flag in flags.split()}
+_NOT_LISTED = "it is not among the flags that are passed on"
 LEFT_OUT = {flag: reason for reason, flags in _REASONS.items() for flag in flags.split()}
 _SHORT = {
     "-q": "--quantization",
@@ -63,7 +80,7 @@ class VllmCommandLine:
             SandboxError: it is not a number: argparse's message, exit status 2.
         """
         text = self.last("--port", "8000")
-        if not text.isdecimal():
+        if not (text.isdecimal() and len(text) < 6):
             message = f"vllm serve: error: argument --port: invalid int value: {text!r}"
             raise SandboxError(message, exit_code=2)
         return int(text)
@@ -105,30 +122,44 @@ def translate(line: VllmCommandLine, *, folder: str, port: int) -> Translation:
         port: where the server listens on loopback.
     """
     argv = ["serve", folder, "--host", LOOPBACK, "--port", str(port)]
-    argv += ["--dtype", "float32", "--enforce-eager"]
-    if not line.last("--served-model-name", ""):
+    argv += ["--dtype", "float32", "--load-format", "safetensors", "--enforce-eager"]
+    passed = [one for one in line.flags if one[0] not in _REPLACED and not _why_not(line, *one)]
+    if "--served-model-name" not in dict(passed):
         argv += ["--served-model-name", line.model]
-    for name, values in line.flags:
-        if name not in LEFT_OUT and name not in _REPLACED:
-            argv += [name, *(_here(value, line.model, folder) for value in values)]
+    for name, values in passed:
+        if name == "--tokenizer":
+            values = (folder + values[0].removeprefix(line.model),)
+        argv += [name, *values]
     return Translation(tuple(argv), tuple(_notes(line, port)))
+
+
+def _why_not(line: VllmCommandLine, name: str, values: Sequence[str]) -> str | None:
+    """Return why a flag is left out, None if it is passed on."""
+    if why := LEFT_OUT.get(name):
+        return why
+    if name == "--tokenizer":
+        inside = len(values) == 1 and f"{values[0]}/".startswith(f"{line.model}/")
+        return None if inside and ".." not in values[0].split("/") else "it is not in the volume"
+    if name in _REPLACED:
+        return None
+    if (form := PASSED.get(name)) is None:
+        return _NOT_LISTED
+    fewest, most = (1, 99 if name == "--served-model-name" else 1) if form else (0, 0)
+    if fewest <= len(values) <= most and all(re.fullmatch(form, value) for value in values):
+        return None
+    return f"its value must match {form}" if form else "it takes no value"
 
 
 def _notes(line: VllmCommandLine, port: int) -> Iterator[str]:
     for name, values in line.flags:
-        if why := LEFT_OUT.get(name):
-            shown = () if name in _SECRET else values
+        if why := _why_not(line, name, values):
+            shown = () if name in _SECRET or why is _NOT_LISTED else values
             yield f"{' '.join((name, *shown))} left out: {why}"
     yield f"--model {line.model}: a copy of the volume's files"
     yield f"--port {line.port}: {LOOPBACK}:{port} here"
+    yield "--load-format safetensors: a pickle from a bucket is code"
     yield f"--dtype {line.last('--dtype', 'auto')}: float32, in which a CPU computes"
     if "--enforce-eager" not in dict(line.flags):
         yield "--enforce-eager added: compiling the model takes minutes"
     if line.api_key:
         yield "--api-key: given in the environment, where no process list shows it"
-
-
-def _here(value: str, model: str, folder: str) -> str:
-    """Return a value; a path in the model's folder becomes the path on this machine."""
-    inside = value == model or value.startswith(f"{model}/")
-    return folder + value.removeprefix(model) if inside else value

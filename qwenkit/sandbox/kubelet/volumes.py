@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -72,6 +72,14 @@ def mounts(container: Mapping[str, Any], mounted: Mapping[str, MountedFolder]) -
             inside = replace(folder, prefix=folder.prefix + (f"{inner}/" if inner else ""))
             found.append(Mount(one["mountPath"].rstrip("/") or "/", inside))
     return sorted(found, key=lambda one: -len(one.path))
+
+
+def containing(mounts: Sequence[Mount], folder: str) -> Mount | None:
+    """Return the mount that holds a path of the container, the deepest first; None if none."""
+    for mount in mounts:
+        if folder == mount.path or folder.startswith(f"{mount.path.rstrip('/')}/"):
+            return mount
+    return None
 
 
 def _claimed(

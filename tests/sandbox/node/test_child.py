@@ -145,7 +145,7 @@ def test_clear_waits_for_what_a_dead_sandbox_left(programs: child.Programs, tmp_
     folder = tmp_path / "programs"
     with programs.private() as home:
         # Whoever holds the other end of its pipe is its sandbox.
-        command = [sys.executable, supervisor.__file__, "5", "sleep", "1000"]
+        command = [sys.executable, supervisor.__file__, "5", "CORE=0", "sleep", "1000"]
         with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=home) as process:
             asyncio.run(until(lambda: os.getpgid(process.pid) == process.pid))
             assert process.stdin is not None

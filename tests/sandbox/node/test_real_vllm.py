@@ -165,7 +165,7 @@ def test_it_gets_the_mounted_files_and_the_translated_flags(sandbox: Running) ->
     folder, port = facts["argv"][1], facts["argv"][5]
     assert facts["argv"] == [
         *("serve", folder, "--host", "127.0.0.1", "--port", port),
-        *("--dtype", "float32", "--enforce-eager"),
+        *("--dtype", "float32", "--load-format", "safetensors", "--enforce-eager"),
         *("--served-model-name", "qwen", "--max-model-len", "6144"),
     ]
     said = sandbox.log("files")

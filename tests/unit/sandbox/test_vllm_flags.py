@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 from qwenkit.errors import SandboxError
 from qwenkit.sandbox.engine import flags as modelled
 from qwenkit.sandbox.kubelet import vllm_flags
-from qwenkit.sandbox.kubelet.vllm_flags import LEFT_OUT, read, translate
+from qwenkit.sandbox.kubelet.vllm_flags import LEFT_OUT, PASSED, read, translate
 
-FIXED = ("serve", "/here", "--host", "127.0.0.1", "--port", "5000", "--dtype", "float32")
+FIXED = (
+    *("serve", "/here", "--host", "127.0.0.1", "--port", "5000", "--dtype", "float32"),
+    *("--load-format", "safetensors"),
+)
 
 
 def translated(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -34,6 +37,7 @@ def test_the_documented_line() -> None:
         "--quantization gptq left out: the sandbox's model is not quantised",
         "--model /Qwen-7B-Chat-Int8: a copy of the volume's files",
         "--port 8080: 127.0.0.1:5000 here",
+        "--load-format safetensors: a pickle from a bucket is code",
         "--dtype half: float32, in which a CPU computes",
     )
 
@@ -52,11 +56,50 @@ def test_without_a_served_name_it_is_the_folder_that_the_container_sees() -> Non
     assert translated("--model /m/")[0] == ("--served-model-name", "/m")
 
 
-def test_paths_in_the_model_s_folder_are_found_here() -> None:
-    rest, _ = translated(
-        "--model /m --served-model-name q --tokenizer /m --chat-template=/m/a.jinja --x /mine"
-    )
-    assert rest[2:] == ("--tokenizer", "/here", "--chat-template", "/here/a.jinja", "--x", "/mine")
+def test_a_tokenizer_in_the_volume_is_found_here() -> None:
+    rest, _ = translated("--model /m --served-model-name q --tokenizer /m --tokenizer=/m/t")
+    assert rest[2:] == ("--tokenizer", "/here", "--tokenizer", "/here/t")
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "--trust-remote-code",
+        "--trust_remote_code",
+        "--trust-remote",  # argparse completes it
+        "--tool-parser-plugin /m/evil.py",
+        "--tool-call-parser /m/evil.py",
+        "--middleware evil.Module",
+        "--logits-processors evil:Class",
+        "--logits-processor-pattern .*",
+        "--worker-cls evil.Worker",
+        "--chat-template {{x}}",
+        "--chat-template /m/t.jinja",
+        "--config /etc/passwd",
+        "--download-dir /",
+        "--load-format pt",
+        "--hf-config-path hub/evil",
+        "--hf-overrides {}",
+        "--tokenizer evil/hub",
+        "--tokenizer /m/../../etc",
+        "--tokenizer /mine",
+        "--tokenizer-mode custom",
+        "--generation-config /etc",
+        "--allowed-local-media-path /",
+        "--otlp-traces-endpoint http://evil.example",
+        "--kv-transfer-config {}",
+        "--served-model-name=--trust-remote-code",
+        "--served-model-name q --max-model-len=@/etc/passwd",
+        "--seed=--config",
+        "--disable-log-stats @/etc/passwd",
+        "--enable-prefix-caching=--config=/x",
+        "-O3 -cc {} @file",
+    ],
+)
+def test_no_flag_runs_code_or_reads_this_machine(hostile: str) -> None:
+    rest, notes = translated(f"--model /m {hostile}")
+    assert rest in (("--served-model-name", "/m"), ("--served-model-name", "q"))
+    assert [note for note in notes if " left out: " in note]
 
 
 def test_a_secret_is_in_no_argument_and_no_note() -> None:
@@ -77,24 +120,19 @@ def test_the_last_of_a_repeated_flag_counts() -> None:
     assert (line.port, line.model) == (2, "/b")
 
 
-words = st.lists(st.sampled_from(["a", "1", "/x", "0.5"]), max_size=3)
-names = st.sampled_from(["--x", "--some-flag", "--another", *sorted(LEFT_OUT)])
+words = st.lists(st.sampled_from(["a", "1", "/x", "0.5", "-", "--config", "@f", ""]), max_size=3)
+names = st.sampled_from(["--x", "-O", *sorted(LEFT_OUT), *sorted(PASSED)])
 
 
-@given(st.lists(st.tuples(names, words), max_size=6))
-def test_unknown_flags_are_passed_on_and_those_of_the_table_are_not(
-    given_flags: list[tuple[str, list[str]]],
-) -> None:
-    argv = ["--model", "/model", "--served-model-name", "q"]
-    for name, values in given_flags:
-        argv += [name, *values]
+@given(st.lists(st.tuples(names, words, st.booleans()), max_size=6))
+def test_only_listed_flags_are_passed_on(flags: list[tuple[str, list[str], bool]]) -> None:
+    argv = ["--model", "/model"]
+    for name, values, equals in flags:
+        argv += [f"{name}={values[0]}", *values[1:]] if values and equals else [name, *values]
     found = translate(read(argv), folder="/here", port=5000)
-    expected = [
-        word for name, values in given_flags if name not in LEFT_OUT for word in (name, *values)
-    ]
-    assert list(found.argv[len(FIXED) + 3 :]) == expected
-    left_out = [note for note in found.notes if " left out: " in note]
-    assert len(left_out) == sum(name in LEFT_OUT for name, _ in given_flags)
+    rest = found.argv[len(FIXED) + 1 :]
+    assert {word for word in rest if word.startswith("-")} <= {"--tokenizer", *PASSED}
+    assert not [word for word in rest if word.startswith("@")]
 
 
 def test_both_engines_read_the_same_model_and_port() -> None:
