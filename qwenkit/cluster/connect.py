@@ -12,6 +12,7 @@ from ruamel.yaml.error import YAMLError
 
 from qwenkit.errors import Forbidden, InvalidValue, NotFound
 from qwenkit.loopback import is_loopback
+from qwenkit.private_files import home
 
 SANDBOX = "sandbox"
 _IN_CLUSTER = "in-cluster"
@@ -21,7 +22,7 @@ START_SANDBOX = 'qwenkit sandbox up --detach, then: eval "$(qwenkit sandbox env)
 def _kubeconfig_paths() -> list[Path]:
     """Return the files that kubectl reads: those of ``KUBECONFIG``, else ``~/.kube/config``."""
     named = [part for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
-    return [Path(part).expanduser() for part in named] or [Path.home() / ".kube" / "config"]
+    return [Path(part).expanduser() for part in named] or [home() / ".kube" / "config"]
 
 
 def api_client(context: str) -> Any:

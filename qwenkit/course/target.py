@@ -56,7 +56,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     try:
         with FileLock(output / ".lock", blocking=False):
             holder.write_text(str(os.getpid()))
-            folder.mkdir()
+            folder.mkdir(0o700)  # notebooks may show what is nobody else's business
             yield
     except Timeout:
         pid = holder.read_text() if holder.exists() else "unknown"

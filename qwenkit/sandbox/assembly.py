@@ -21,6 +21,7 @@ from pathlib import Path
 from aiohttp import web
 
 from qwenkit.errors import NotFound, SandboxError
+from qwenkit.private_files import write_private
 from qwenkit.sandbox import state_files, tiny_model
 from qwenkit.sandbox.controllers.clock import Clock
 from qwenkit.sandbox.controllers.manager import Controllers
@@ -65,7 +66,7 @@ async def run(root: Path, options: SandboxOptions, began: float) -> None:
         sandbox = Sandbox(root, options, stack)
         await sandbox.start(stop)
         state = sandbox.state(round(time.monotonic() - began, 2))
-        state_files.write_private(root / state_files.STATE, json.dumps(asdict(state)))
+        write_private(root / state_files.STATE, json.dumps(asdict(state)))
         log.info("up: %s", state)
         await stop.wait()
 
@@ -189,7 +190,7 @@ class Sandbox:
         listening = await listen(control.app())
         self._listeners.append(listening)
         address = {"url": listening.url, "token": control.token}
-        state_files.write_private(self._root / state_files.FAULTS_ADDRESS, json.dumps(address))
+        write_private(self._root / state_files.FAULTS_ADDRESS, json.dumps(address))
 
     async def _serve(
         self, name: str, app: web.Application, tls: ssl.SSLContext | None = None

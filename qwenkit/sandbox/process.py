@@ -17,6 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from qwenkit.errors import SandboxError, SettingsError
+from qwenkit.private_files import make_folder
 from qwenkit.sandbox import state_files
 from qwenkit.sandbox.kubelet.child import clear
 from qwenkit.sandbox.kubelet.images import TRANSFER_IMAGE
@@ -193,7 +194,7 @@ def prepare(root: Path) -> None:
             "a sandbox owns its folder and removes it when it goes down",
             "give --root a new or empty folder",
         )
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(root)
     state_files.forget_holder(root)
     clear(root / state_files.PROGRAMS)
     with contextlib.suppress(FileNotFoundError):

@@ -17,8 +17,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from qwenkit.errors import SandboxError
+from qwenkit.private_files import home, write_private
 
-DEFAULT_ROOT = Path.home() / ".qwenkit" / "sandbox"
+DEFAULT_ROOT = home() / ".qwenkit" / "sandbox"
 BUCKET = "qwenkit-sandbox"
 REGION = "cn-hangzhou"
 
@@ -120,15 +121,6 @@ def read_keys(root: Path) -> tuple[str, str]:
     """Return the sandbox's OSS key pair."""
     key_id, key_secret = json.loads((root / _KEYS).read_text("utf-8"))
     return key_id, key_secret
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner reads, in one step."""
-    temporary = path.with_suffix(".new")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    temporary.replace(path)
 
 
 @contextlib.contextmanager

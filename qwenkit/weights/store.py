@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Self
 
 import oss2
 
 from qwenkit.credentials import Credentials
 from qwenkit.errors import Conflict, NotFound
+from qwenkit.private_files import home
 from qwenkit.settings import Settings
+from qwenkit.weights.checkpoint import OWN
 from qwenkit.weights.delete import delete_weights
 from qwenkit.weights.hub.listing import Repository
 from qwenkit.weights.hub.repository import open_source
@@ -24,7 +25,7 @@ from qwenkit.weights.report import UploadReport, VerifyReport, plural
 from qwenkit.weights.selection import EVERYTHING, Selection
 from qwenkit.weights.transfer import upload
 
-STATE_DIR = Path.home() / ".qwenkit" / "uploads"
+STATE_DIR = home() / OWN / "uploads"
 
 
 @dataclass(frozen=True)

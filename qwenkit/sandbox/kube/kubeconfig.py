@@ -6,7 +6,7 @@ import base64
 import json
 from pathlib import Path
 
-from qwenkit.sandbox.state_files import write_private
+from qwenkit.private_files import write_private
 
 _NAME = "sandbox"
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import oss2
 from requests.adapters import HTTPAdapter
 
-from qwenkit.errors import Conflict, InvalidValue, NotFound
+from qwenkit.errors import Conflict, InvalidValue, NotFound, Rejected
 from qwenkit.loopback import is_loopback
 from qwenkit.weights.oss.errors import call_oss
 from qwenkit.weights.oss.url import oss_url
@@ -164,7 +164,7 @@ def list_uploads(bucket: oss2.Bucket, prefix: str) -> dict[str, list[str]]:
 def abort_upload(bucket: oss2.Bucket, key: str, upload_id: str) -> None:
     """Abort an unfinished upload, if it still exists."""
     what = f"abort an upload of {object_url(bucket, key)}"
-    with suppress(NotFound):
+    with suppress(NotFound, Rejected):  # gone, or never an upload's id
         call_oss(bucket, what, partial(bucket.abort_multipart_upload, key, upload_id))
 
 

@@ -8,11 +8,13 @@ from xml.etree import ElementTree
 
 import oss2
 
-from qwenkit.errors import NotFound, TransferError
+from qwenkit.errors import NotFound, Rejected, TransferError
 from qwenkit.weights.checkpoint import Checkpoint
 from qwenkit.weights.oss.bucket import abort_upload, object_url
 from qwenkit.weights.oss.errors import call_oss
 from qwenkit.weights.parts import MAX_PARTS, Part, PartLayout
+
+_LARGEST = 128 << 20  # bytes; larger parts of another program would take too much memory
 
 
 def find_upload(
@@ -53,7 +55,7 @@ def list_parts(bucket: oss2.Bucket, key: str, upload_id: str) -> dict[int, Part]
         query = partial(_part_page, bucket, key, upload_id, marker)
         try:
             parts, marker = call_oss(bucket, f"list parts of {object_url(bucket, key)}", query)
-        except NotFound:
+        except (NotFound, Rejected):  # it is gone, or never was: a checkpoint may name any id
             return None
         found += parts
         if not marker:
@@ -73,7 +75,7 @@ def _resumable(
     part_size = mine.part_size if mine else first
     layout = PartLayout(wanted.size, part_size)
     fits = (
-        part_size > 0
+        0 < part_size <= max(wanted.part_size, _LARGEST)
         and layout.count <= MAX_PARTS
         and all(
             1 <= n <= layout.count and part.size == layout.length(n) for n, part in parts.items()

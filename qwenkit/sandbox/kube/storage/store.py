@@ -16,12 +16,12 @@ from pathlib import Path
 
 from qwenkit.admission.field_errors import required
 from qwenkit.errors import SandboxError
+from qwenkit.private_files import write_private
 from qwenkit.sandbox.kube import api_error
 from qwenkit.sandbox.kube.kinds import Kinds, ResourceKind
 from qwenkit.sandbox.kube.objects import Object, copied, timestamp, utc_now
 from qwenkit.sandbox.kube.storage import defaults, lifecycle, service_addresses
 from qwenkit.sandbox.kube.storage.history import History, Subscription, WatchEvent, WatchEventType
-from qwenkit.sandbox.state_files import write_private
 
 Key = tuple[str, str]
 
