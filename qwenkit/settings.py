@@ -273,6 +273,9 @@ class Settings(Layered):
         own: float | None = getattr(self, f"{step}_timeout_s")
         if own is not None:
             return own
+        if step == "teardown" and self.timeout_s >= self.request_timeout_s:
+            # The grace period of a pod is request_timeout_s; the kubelet needs some time after it.
+            return max(self.timeout_s, self.request_timeout_s + 60)
         return max(self.timeout_s, 4 * 3600) if step == "upload" else self.timeout_s
 
     def require(self, *names: str) -> None:

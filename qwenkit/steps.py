@@ -18,9 +18,11 @@ from qwenkit.cluster.deploy import Applied, Deployed
 from qwenkit.cluster.diagnosis import explain as diagnosis
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.preflight.doctor import PreflightReport, examine
-from qwenkit.cluster.teardown import Leaks, TeardownReport
+from qwenkit.cluster.removal import PATIENT, Manner, TeardownStep
+from qwenkit.cluster.teardown import Ended, Leaks, TeardownReport
 from qwenkit.cluster.wait import OnChange
 from qwenkit.credentials import Credentials
+from qwenkit.errors import QwenkitError
 from qwenkit.inference import load
 from qwenkit.inference.client import Server
 from qwenkit.inference.results import LoadProgress, LoadResult
@@ -30,6 +32,7 @@ from qwenkit.settings import Settings
 from qwenkit.weights.store import Weights
 
 Document = Mapping[str, Any]
+OnStep = Callable[[TeardownStep], None]
 
 
 def doctor(settings: Settings) -> PreflightReport:
@@ -135,20 +138,49 @@ def run_load(
 
 
 def teardown(
-    settings: Settings, *, on_step: Callable[[removal.TeardownStep], None] | None = None
+    settings: Settings,
+    *,
+    on_step: OnStep | None = None,
+    on_change: OnChange | None = None,
 ) -> TeardownReport:
     """Remove what this run created, in the right order; weights only with ``delete_weights``.
 
+    ``on_step`` is called after each step, ``on_change`` when what it waits for changes.
+
     Raises:
-        WaitTimeout: an object was not deleted in time.
+        WaitTimeout: an object was not deleted in time. What can be removed was removed, as after
+            every error; the evidence says what is left.
 
     >>> from qwenkit import Settings, audit, teardown
     >>> removed = teardown(Settings())
     >>> audit(Settings()).found
     ()
     """
-    cluster = Cluster.connect(settings)
-    return removal.teardown(cluster, settings, weights=_weights(settings), on_step=on_step)
+    manner = PATIENT if on_change is None else Manner(on_change)
+    ended = remove_and_audit(settings, on_step=on_step, manner=manner)
+    if isinstance(ended.error, QwenkitError):
+        left = [f"left: {what}" for what in ended.leaks.found]
+        ended.error.context["evidence"] = (*ended.error.context.get("evidence", ()), *left)
+    if ended.error is not None:
+        raise ended.error
+    return ended.removed
+
+
+def remove_and_audit(
+    settings: Settings, *, on_step: OnStep | None = None, manner: Manner = PATIENT
+) -> Ended:
+    """Tear down and then audit, also after an error or an interrupt, which are in the answer.
+
+    Raises:
+        QwenkitError: the cluster cannot be connected to; nothing was done.
+    """
+    return removal.remove_and_audit(
+        lambda: Cluster.connect(settings),
+        settings,
+        open_weights=lambda: _weights(settings),
+        on_step=on_step,
+        manner=manner,
+    )
 
 
 def audit(settings: Settings) -> Leaks:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated
 
 import typer
 
 from qwenkit.cli.console import emit, stderr_lines
 from qwenkit.cli.options import Context, Json, Params, Set, read_settings
+from qwenkit.errors import QwenkitError
+from qwenkit.interrupts import terminable
 
 
 def doctor(
@@ -119,13 +122,33 @@ def explain(
 
 
 def teardown(
-    params: Params = None, set_: Set = None, context: Context = None, as_json: Json = False
+    now: Annotated[
+        bool, typer.Option("--now", help="Give pods that are being deleted one more second.")
+    ] = False,
+    params: Params = None,
+    set_: Set = None,
+    context: Context = None,
+    as_json: Json = False,
 ) -> None:
     """Remove what this run created, in the right order; then audit for leaks."""
     from qwenkit import steps
+    from qwenkit.cluster.removal import Manner
 
     settings = read_settings(params, set_, context)
-    removed = steps.teardown(settings, on_step=stderr_lines(quiet=as_json))
-    leaks = steps.audit(settings)
-    emit({"removed": removed, "leaks": leaks}, as_json=as_json)
-    raise typer.Exit(1 if leaks.found else 0)
+    show = stderr_lines(quiet=as_json)
+    manner = Manner(show, now, _ask_to_shorten if sys.stdin.isatty() and not as_json else None)
+    with terminable():
+        ended = steps.remove_and_audit(settings, on_step=show, manner=manner)
+    answer: dict[str, object] = {"removed": ended.removed, "leaks": ended.leaks}
+    if isinstance(ended.error, QwenkitError):
+        emit(answer | {"error": ended.error} if as_json else answer, as_json=as_json)
+        typer.echo(f"error: {ended.error}", err=True)
+        raise typer.Exit(ended.error.exit_code)
+    emit(answer, as_json=as_json)
+    if ended.error is not None:
+        raise ended.error
+    raise typer.Exit(1 if ended.leaks.found else 0)
+
+
+def _ask_to_shorten(pod: str) -> bool:
+    return typer.confirm(f"{pod}\nGive it one more second instead?", err=True)

@@ -9,6 +9,7 @@ import typer
 
 from qwenkit.cli.console import emit, progress_json, progress_line, stderr_lines
 from qwenkit.cli.options import Context, Json, Params, Set, read_settings
+from qwenkit.interrupts import terminable
 
 if TYPE_CHECKING:
     from qwenkit.settings import Settings
@@ -50,7 +51,8 @@ def upload(
     where = {"model_source": source, "bucket": bucket, "prefix": prefix}
     settings = read_settings(params, set_, context, **where)
     selection = Selection(tuple(include or ()), tuple(exclude or ()))
-    with progress_json(wanted=progress) if as_json else progress_line(format_progress) as show:
+    shown = progress_json(wanted=progress) if as_json else progress_line(format_progress)
+    with shown as show, terminable():
         if in_cluster:
             flags = ["--replace"] * replace + ["--versioned"] * versioned + selection.flags()
             report = _upload_in_cluster(settings, flags, show, quiet=as_json)

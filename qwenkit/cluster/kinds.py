@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from qwenkit.errors import InvalidValue
@@ -94,6 +95,11 @@ def labels_of(obj: Mapping[str, Any]) -> dict[str, str]:
 def annotations_of(obj: Mapping[str, Any]) -> dict[str, str]:
     """Return the annotations, empty if there are none."""
     return dict(obj.get("metadata", {}).get("annotations") or {})
+
+
+def moment(text: str) -> datetime:
+    """Read a time as Kubernetes writes it, such as ``2026-01-02T03:04:05Z``."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def is_terminating(obj: Mapping[str, Any]) -> bool:

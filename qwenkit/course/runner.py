@@ -23,11 +23,13 @@ from traitlets import default
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.dump import diagnostics
-from qwenkit.cluster.teardown import Leaks, TeardownReport, audit, teardown
+from qwenkit.cluster.removal import Manner
+from qwenkit.cluster.teardown import Leaks, TeardownReport, remove_and_audit
 from qwenkit.course.record import read_record
-from qwenkit.course.target import environment, exclusive, target, terminable
+from qwenkit.course.target import environment, exclusive, target
 from qwenkit.credentials import Credentials
 from qwenkit.errors import NotFound, QwenkitError, SettingsError
+from qwenkit.interrupts import terminable
 from qwenkit.settings import Settings
 from qwenkit.weights.store import Weights
 
@@ -288,22 +290,26 @@ def _tear_down(
     settings: Settings, on_event: Callable[[str], None]
 ) -> tuple[TeardownReport | None, Leaks | None, tuple[str, ...]]:
     """Remove what a failed notebook left behind, then look for leaks; never raises."""
-    problems: list[str] = []
-    weights: Weights | None = None
     try:
-        weights = Weights.of(settings)
-    except QwenkitError as error:
-        problems.append(f"teardown: the bucket was left as it is: {error.what}")
-    try:
-        cluster = Cluster.connect(settings)
-        done = teardown(cluster, settings, weights=weights)
-        leaks = audit(cluster, settings, weights=weights)
+        ended = remove_and_audit(
+            lambda: Cluster.connect(settings),
+            settings,
+            open_weights=lambda: Weights.of(settings),
+            manner=Manner(on_change=lambda change: on_event(f"teardown: {change}")),
+        )
     except Exception as error:
         on_event(f"teardown: FAILED: {error}")
-        problems.append(f"teardown: {getattr(error, 'what', None) or repr(error)}")
-        return None, None, tuple(problems)
-    on_event(f"teardown: {done}; leak audit: {leaks}")
-    return done, leaks, (*problems, *(f"leaked: {leak}" for leak in leaks.found))
+        return None, None, (f"teardown: {_words(error)}",)
+    problems = [f"leaked: {leak}" for leak in ended.leaks.found]
+    if ended.error is not None:
+        on_event(f"teardown: FAILED: {ended.error}")
+        problems.insert(0, f"teardown: {_words(ended.error)}")
+    on_event(f"teardown: {ended.removed}; leak audit: {ended.leaks}")
+    return ended.removed, ended.leaks, tuple(problems)
+
+
+def _words(error: BaseException) -> str:
+    return getattr(error, "what", None) or repr(error)
 
 
 def _diagnose(settings: Settings) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -18,29 +16,6 @@ from qwenkit.errors import Conflict, QwenkitError
 from qwenkit.sandbox import process as sandbox
 from qwenkit.sandbox import state_files
 from qwenkit.settings import Settings
-
-_ENDS = (signal.SIGTERM, signal.SIGHUP)
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal end a run as Ctrl-C does: with a teardown."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    # An ignored signal stays ignored, as nohup requires.
-    before = {n: handler for n in _ENDS if (handler := signal.getsignal(n)) != signal.SIG_IGN}
-    for number in before:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
 
 
 @contextmanager

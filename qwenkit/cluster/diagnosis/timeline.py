@@ -5,11 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.snapshot import event_time
-from qwenkit.cluster.kinds import EVENT, POD, REVISION_LABEL, SERVICE_LABEL, Obj, condition, name_of
+from qwenkit.cluster.kinds import (
+    EVENT,
+    POD,
+    REVISION_LABEL,
+    SERVICE_LABEL,
+    Obj,
+    condition,
+    moment,
+    name_of,
+)
 from qwenkit.cluster.pods import containers
 from qwenkit.errors import NotFound
 
@@ -76,12 +84,12 @@ def build(pod: Obj, events: Iterable[Obj]) -> Timeline:
     """Build the timeline of a pod from its conditions, container states and events."""
     uid = pod["metadata"].get("uid")
     own = [event for event in events if event.get("involvedObject", {}).get("uid") == uid]
-    created = _time(str(pod["metadata"]["creationTimestamp"]))
+    created = moment(str(pod["metadata"]["creationTimestamp"]))
     steps = [ColdStartStep("created", 0.0, 0.0)]
     for name, text, note in _moments(pod, own):
         if text:
             # Some times are whole seconds, some microseconds: keep the order of the steps.
-            at = max((_time(text) - created).total_seconds(), steps[-1].at_s)
+            at = max((moment(text) - created).total_seconds(), steps[-1].at_s)
             steps.append(ColdStartStep(name, at, at - steps[-1].at_s, note))
     return Timeline(name_of(pod), tuple(steps))
 
@@ -130,7 +138,3 @@ def _pull_note(message: str) -> str:
         return "image already present"
     took = re.search(r"in ([0-9.]+m?s)\b", message)
     return f"pull {took[1]}" if took else ""
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))

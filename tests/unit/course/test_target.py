@@ -17,8 +17,9 @@ from nbformat.v4 import new_code_cell, new_notebook
 from qwenkit.course import target as course_target
 from qwenkit.course.record import MIME
 from qwenkit.course.runner import CourseRun, run_course
-from qwenkit.course.target import environment, target, terminable
+from qwenkit.course.target import environment, target
 from qwenkit.errors import Conflict
+from qwenkit.interrupts import terminable
 from qwenkit.settings import Settings
 
 SECRET = "an-access-key-secret-of-some-length"
