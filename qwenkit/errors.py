@@ -19,7 +19,12 @@ The library raises; only the command line prints. No message holds a secret.
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any
+
+# A value may be as long as a file.
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 400
 
 
 class QwenkitError(Exception):
@@ -62,9 +67,10 @@ class InvalidValue(QwenkitError):
     exit_code = 2
 
     def __init__(self, name: str, value: object, rule: str, fix: str = "") -> None:
-        super().__init__(f"{name}: {value!r} is not valid", rule, fix)
+        shown = _SHORT.repr(value)
+        super().__init__(f"{name}: {shown} is not valid", rule, fix)
         self.name, self.value, self.rule = name, value, rule
-        self.context = {"name": name, "value": repr(value), "rule": rule}
+        self.context = {"name": name, "value": shown, "rule": rule}
 
 
 class SettingsError(InvalidValue):

@@ -27,7 +27,11 @@ PAGE_IMAGE = "kube-ai-registry.cn-shanghai.cr.aliyuncs.com/kube-ai/vllm:0.4.1"
 _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _DNS_1123 = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-_GO_DURATION = re.compile(r"(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+")
+_GO_DURATION = re.compile(r"([0-9]{1,9}(\.[0-9]{1,9})?(ns|us|µs|ms|s|m|h))+")
+# The widest that Kubernetes (int32), and the clocks that we wait on, take.
+_INT32 = 2**31 - 1
+_YEAR_S = 365 * 86_400
+_MOST_LETTERS = 65_536
 
 
 def run_labels(run: str) -> dict[str, str]:
@@ -122,7 +126,9 @@ class Settings(Layered):
     memory_limit: str = Field("64Gi", description="memory limit")
     cpu_request: str = Field("8", description="CPU request")
     memory_request: str = Field("16Gi", description="memory request")
-    max_model_len: int = Field(6144, ge=1, description="longest prompt plus answer, tokens")
+    max_model_len: int = Field(
+        6144, ge=1, le=_INT32, description="longest prompt plus answer, tokens"
+    )
     gpu_memory_utilization: float = Field(0.95, gt=0, le=1, description="share of the GPU's memory")
     quantization: str = Field("gptq", description="vLLM quantization; empty for none")
     dtype: str = Field("half", description="activation type; V100 and T4 have no bfloat16")
@@ -134,18 +140,22 @@ class Settings(Layered):
         "concurrency", description="what is scaled on"
     )
     scale_target: float = Field(
-        2, ge=0.01, description="soft target per replica, before utilisation"
+        2, ge=0.01, le=_INT32, description="soft target per replica, before utilisation"
     )
-    min_scale: int = Field(0, ge=0, description="fewest replicas")
-    max_scale: int = Field(3, ge=0, description="most replicas; 0: no limit")
+    min_scale: int = Field(0, ge=0, le=_INT32, description="fewest replicas")
+    max_scale: int = Field(3, ge=0, le=_INT32, description="most replicas; 0: no limit")
     stable_window: str = Field("60s", description="averaging window, 6s to 1h")
-    initial_scale: int | None = Field(None, ge=0, description="replicas of a new revision")
-    activation_scale: int | None = Field(None, ge=2, description="replicas when leaving zero")
+    initial_scale: int | None = Field(
+        None, ge=0, le=_INT32, description="replicas of a new revision"
+    )
+    activation_scale: int | None = Field(
+        None, ge=2, le=_INT32, description="replicas when leaving zero"
+    )
     target_utilization_percentage: float | None = Field(
         None, ge=1, le=100, description="share of the target aimed at; cluster default 70"
     )
     target_burst_capacity: float | None = Field(
-        None, ge=-1, description="burst to absorb; -1: always buffer"
+        None, ge=-1, le=_INT32, description="burst to absorb; -1: always buffer"
     )
     panic_window_percentage: float | None = Field(
         None, ge=1, le=100, description="panic window, share of the stable one"
@@ -171,13 +181,19 @@ class Settings(Layered):
     )
 
     # waiting, seconds
-    timeout_s: float = Field(600, gt=0, description="default of the waits below")
+    timeout_s: float = Field(600, gt=0, le=_YEAR_S, description="default of the waits below")
     upload_timeout_s: float | None = Field(
-        None, gt=0, description="upload of the weights; default 4 h"
+        None, gt=0, le=_YEAR_S, description="upload of the weights; default 4 h"
     )
-    ready_timeout_s: float | None = Field(None, gt=0, description="revision to become ready")
-    scale_timeout_s: float | None = Field(None, gt=0, description="replicas to scale up or down")
-    teardown_timeout_s: float | None = Field(None, gt=0, description="pods and volumes to be gone")
+    ready_timeout_s: float | None = Field(
+        None, gt=0, le=_YEAR_S, description="revision to become ready"
+    )
+    scale_timeout_s: float | None = Field(
+        None, gt=0, le=_YEAR_S, description="replicas to scale up or down"
+    )
+    teardown_timeout_s: float | None = Field(
+        None, gt=0, le=_YEAR_S, description="pods and volumes to be gone"
+    )
 
     # queries and load
     gateway: str = Field(
@@ -187,8 +203,8 @@ class Settings(Layered):
     load_clients: int = Field(
         6, ge=1, le=10_000, description="closed-loop clients of the load test"
     )
-    load_seconds: float = Field(30, gt=0, description="how long the load lasts")
-    load_tokens: int = Field(64, ge=1, description="max_tokens of a load request")
+    load_seconds: float = Field(30, gt=0, le=_YEAR_S, description="how long the load lasts")
+    load_tokens: int = Field(64, ge=1, le=_INT32, description="max_tokens of a load request")
 
     # the embedded sandbox, read only when a run starts its own
     time_scale: float = Field(
@@ -197,6 +213,15 @@ class Settings(Layered):
         le=1000,
         description="how much faster than the modelled GPU the sandbox's node runs",
     )
+
+    @field_validator("*")
+    @classmethod
+    def _text(cls, value: object) -> object:
+        if isinstance(value, str) and len(value) > _MOST_LETTERS:
+            raise ValueError(f"must be at most {_MOST_LETTERS:,} characters")
+        if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise ValueError("must be text that UTF-8 can hold")
+        return value
 
     @field_validator("namespace", "run", "volume")
     @classmethod
@@ -244,7 +269,8 @@ class Settings(Layered):
     )
     @classmethod
     def _address(cls, value: str) -> str:
-        if value and not re.fullmatch(r"(https?://)?[A-Za-z0-9_.-]+(:\d{1,5})?/?", value):
+        found = re.fullmatch(r"(https?://)?[A-Za-z0-9_.-]+(?::([0-9]{1,5}))?/?", value)
+        if value and (found is None or int(found[2] or 0) > 65535):
             raise ValueError("must be a host with an optional http:// or https:// and port")
         return value.rstrip("/")
 

@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from qwenkit.errors import SettingsError
 from qwenkit.parameters.reading import came_from, from_text, read_mapping, readable, unknown
+from qwenkit.untrusted.parsing import parse_json
 
 PREFIX = "QWENKIT_"
 _ENVIRONMENT = "the environment"
@@ -197,7 +198,7 @@ def delivered(fields: Mapping[str, FieldInfo]) -> dict[str, tuple[Any, str]]:
     text = os.environ.get(PARAMETERS, "")
     try:
         found = {
-            name: (value, str(origin)) for name, (value, origin) in json.loads(text or "{}").items()
+            name: (value, str(origin)) for name, (value, origin) in parse_json(text or "{}").items()
         }
     except (ValueError, TypeError, AttributeError):
         rule = "must be a JSON object of [value, origin] by parameter; `qwenkit run` writes it"

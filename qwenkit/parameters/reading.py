@@ -14,14 +14,22 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from qwenkit.errors import NotFound, SettingsError
+from qwenkit.untrusted.files import read_text
+from qwenkit.untrusted.parsing import compose_yaml
 
 # Python accepts both; YAML 1.1 reads the first as octal, and the second is a typing error.
 _ODD_NUMBER = re.compile(r"\s*[-+]?0\d|.*_")
+_MOST_DIGITS = 400
+_NUMBER_RULE = (
+    f"must be a number without leading zeros and underscores, at most {_MOST_DIGITS} digits"
+)
+_TEXTS = ("str", "timestamp", "merge", "value")
 _NUMBERS = (int, float)
+_TAG = "tag:yaml.org,2002:"
+_MOST_BYTES = 2**18
 
 
 def from_text(name: str, text: str, field: FieldInfo, origin: str) -> Any:
@@ -35,9 +43,8 @@ def from_text(name: str, text: str, field: FieldInfo, origin: str) -> Any:
         return None
     if bool in kinds and text.lower() not in ("true", "false"):
         raise SettingsError(name, text, "must be true or false", came_from(origin))
-    if any(kind in _NUMBERS for kind in kinds) and _ODD_NUMBER.match(text):
-        rule = "must be a number without leading zeros and underscores"
-        raise SettingsError(name, text, rule, came_from(origin))
+    if _is_number(field) and _is_odd(text):
+        raise SettingsError(name, text, _NUMBER_RULE, came_from(origin))
     adapter: TypeAdapter[Any] = TypeAdapter(field.annotation or str)
     try:
         return adapter.validate_python(text)
@@ -53,23 +60,68 @@ def read_mapping(path: Path, fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
         NotFound: it cannot be read.
     """
     try:
-        loaded = YAML(typ="safe").load(path.read_text("utf-8"))
+        root = compose_yaml(read_text(path, most=_MOST_BYTES))
     except OSError as error:
         raise NotFound(
             f"params file {path} cannot be read",
             error.strerror or str(error),
             "notebooks/params/ has three",
         ) from error
-    except (YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise SettingsError("params", str(path), f"must be a YAML file: {error}") from error
-    if loaded is None:
+    if root is None or root.tag == f"{_TAG}null":
         return {}
-    if not isinstance(loaded, dict):
+    if not isinstance(root, MappingNode) or root.tag != f"{_TAG}map":
         raise SettingsError("params", str(path), "must be a mapping of parameter names to values")
-    for name in loaded:
+    found: dict[str, Any] = {}
+    origin = f"params file {path}"
+    for key, value in root.value:
+        name = key.value if isinstance(key, ScalarNode) else "?"
         if name not in fields:
-            raise unknown(str(name), fields, f"params file {path}")
-    return loaded
+            raise unknown(name, fields, origin)
+        if name in found:
+            raise SettingsError(name, "", "is given twice", came_from(origin))
+        found[name] = _value(name, value, fields[name], origin)
+    return found
+
+
+def _value(name: str, node: Node, field: FieldInfo, origin: str) -> Any:
+    """Return the value of a scalar; a number is written as ``--set`` takes it.
+
+    What YAML reads as something else, such as a date, is text.
+    """
+    if not isinstance(node, ScalarNode):
+        raise SettingsError(
+            name,
+            f"a {type(node).__name__.removesuffix('Node').lower()}",
+            "must be a single value",
+            came_from(origin),
+        )
+    text, kind = node.value, str(node.tag).removeprefix(_TAG)
+    if kind in ("null", "bool"):
+        return None if kind == "null" else text.lower() == "true"
+    if kind in _TEXTS:
+        return text
+    if kind not in ("int", "float"):
+        raise SettingsError(name, f"a {kind}", "must have no YAML tag", came_from(origin))
+    if not _is_number(field):
+        flag = field.annotation is bool
+        rule, fix = ("true or false", "") if flag else ("a string", "write it in quotes; ")
+        raise SettingsError(name, text, f"must be {rule}", fix + came_from(origin))
+    try:
+        if _is_odd(text):
+            raise ValueError
+        return int(text) if kind == "int" else float(text)
+    except ValueError:
+        raise SettingsError(name, text, _NUMBER_RULE, came_from(origin)) from None
+
+
+def _is_number(field: FieldInfo) -> bool:
+    return any(kind in _NUMBERS for kind in get_args(field.annotation) or (field.annotation,))
+
+
+def _is_odd(number: str) -> bool:
+    return len(number) > _MOST_DIGITS or _ODD_NUMBER.match(number) is not None
 
 
 def unknown(name: str, fields: Mapping[str, FieldInfo], origin: str = "") -> SettingsError:
@@ -105,5 +157,9 @@ def _type_hint(kind: str, value: object) -> str:
     if kind == "string_type":
         return f"it has type {type(value).__name__}; write it in quotes"
     if isinstance(value, str):
-        return "it is text; write it without quotes"
+        return (
+            "write true or false, without quotes"
+            if kind == "bool_type"
+            else "write a number without quotes"
+        )
     return f"it has type {type(value).__name__}"

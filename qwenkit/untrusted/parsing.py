@@ -1,0 +1,120 @@
+"""Parse YAML and JSON that others wrote: every failure is a ``ValueError``, soon and cheap.
+
+YAML is read by its version 1.2. A deep or endless text is refused while it is scanned, before
+anything is made of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
+from ruamel.yaml.nodes import Node
+from ruamel.yaml.parser import Parser
+from ruamel.yaml.scanner import Scanner
+
+_MOST_DEPTH = 100
+_MOST_NODES = 100_000
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: it is no JSON, or is nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def parse_yaml(text: str, *, aliases: bool = False) -> Any:
+    """Return the value of one YAML document; ``aliases`` allows them.
+
+    Raises:
+        ValueError: it is no YAML, or exceeds a bound. The message quotes little of the text.
+    """
+    found = _read(text, "load", aliases=aliases)
+    if aliases and sum(1 for _ in _values(found)) > _MOST_NODES:
+        raise ValueError(f"its aliases expand to more than {_MOST_NODES:,} values")
+    return found
+
+
+def compose_yaml(text: str) -> Node | None:
+    """Return the nodes of one YAML document without aliases, None for an empty one.
+
+    Raises:
+        ValueError: as for ``parse_yaml``.
+    """
+    found: Node | None = _read(text, "compose", aliases=False)
+    return found
+
+
+def _read(text: str, how: str, *, aliases: bool) -> Any:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Scanner, yaml.Parser = _Scanner, _Parser if aliases else _NoAliases
+    yaml.composer.warn_double_anchors = False
+    try:
+        return getattr(yaml, how)(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except MarkedYAMLError as error:
+        place = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ValueError(f"{place}{error.problem or error.context}") from None
+    except YAMLError as error:
+        raise ValueError(str(error).partition("\n")[0]) from None
+    except (LookupError, TypeError, AttributeError, OverflowError) as error:
+        # Ruamel's constructors of odd dates, flags and numbers.
+        raise ValueError(f"a value cannot be read: {error}") from None
+
+
+class _Scanner(Scanner):
+    """Refuses deep nesting in ``[`` and ``{``, whose scanning takes quadratic time."""
+
+    def fetch_flow_collection_start(self, *arguments: Any, **options: Any) -> Any:
+        if len(self.flow_context) > _MOST_DEPTH:
+            raise ValueError("it is nested too deeply")
+        return super().fetch_flow_collection_start(*arguments, **options)
+
+
+class _Parser(Parser):
+    """Counts depth and values while they are parsed."""
+
+    depth = count = 0
+
+    def get_event(self) -> Any:
+        event = super().get_event()
+        self.count += 1
+        self.depth += isinstance(event, CollectionStartEvent)
+        self.depth -= isinstance(event, CollectionEndEvent)
+        if self.depth > _MOST_DEPTH:
+            raise ValueError("it is nested too deeply")
+        if self.count > _MOST_NODES:
+            raise ValueError(f"it has more than {_MOST_NODES:,} values")
+        return event
+
+
+class _NoAliases(_Parser):
+    def get_event(self) -> Any:
+        event = super().get_event()
+        if isinstance(event, AliasEvent):
+            raise ValueError("it uses aliases (*name); write the values out")
+        return event
+
+
+def _values(value: Any) -> Iterator[Any]:
+    """Yield every value that an alias makes visible, up to one more than the bound."""
+    waiting, seen = [value], 0
+    while waiting and seen <= _MOST_NODES:
+        one = waiting.pop()
+        seen += 1
+        yield one
+        if isinstance(one, dict):
+            waiting += one.values()
+        elif isinstance(one, list):
+            waiting += one
