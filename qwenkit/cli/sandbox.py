@@ -68,7 +68,7 @@ def up(
 @app.command()
 def down(root: Root = state_files.DEFAULT_ROOT) -> None:
     """Stop the sandbox and remove what it wrote; safe to repeat."""
-    was_there = process.down(root.absolute())
+    was_there = process.down(root.absolute(), on_note=lambda line: typer.echo(f"sandbox: {line}"))
     typer.echo("sandbox: down" if was_there else f"sandbox: none under {root}")
 
 

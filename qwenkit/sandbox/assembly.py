@@ -22,7 +22,7 @@ from aiohttp import web
 
 from qwenkit.errors import NotFound, SandboxError
 from qwenkit.private_files import write_private
-from qwenkit.sandbox import state_files, tiny_model
+from qwenkit.sandbox import root_lock, state_files, tiny_model
 from qwenkit.sandbox.controllers.clock import Clock
 from qwenkit.sandbox.controllers.manager import Controllers
 from qwenkit.sandbox.controllers.request_counts import Traffic
@@ -49,7 +49,6 @@ from qwenkit.sandbox.webhooks import Webhooks
 
 log = logging.getLogger("qwenkit.sandbox")
 
-MODEL = "qwen/Qwen-7B-Chat-Int8"
 NODE = "gpu-node-1"
 _SAVE_INTERVAL_S = 1.0
 _FOLLOW_INTERVAL_S = 0.2
@@ -150,10 +149,11 @@ class Sandbox:
     async def _start_storage(self) -> OssServer:
         key_id, key_secret = state_files.read_keys(self._root)
         keys = {key_id: key_secret}
-        oss = OssServer(self._root / "oss", keys, region=REGION, buckets=[BUCKET])
+        oss = OssServer(self._root / state_files.OSS, keys, region=REGION, buckets=[BUCKET])
         self._programs.oss = (await self._serve("oss", oss.app())).url
-        tiny_model.write(self._root / "hub" / MODEL)
-        self._programs.hub = (await self._serve("hub", HubServer(self._root / "hub").app())).url
+        hub = self._root / state_files.HUB
+        tiny_model.write(hub / state_files.MODEL)
+        self._programs.hub = (await self._serve("hub", HubServer(hub).app())).url
         return oss
 
     async def _start_cluster(self) -> str:
@@ -175,7 +175,7 @@ class Sandbox:
         listening = await self._serve("api", api.app(), certificates.ssl_context)
         ca_pem = certificates.ca_pem
         write_kubeconfig(
-            self._root / "kubeconfig", server=listening.url, ca_pem=ca_pem, token=token
+            self._root / state_files.KUBECONFIG, server=listening.url, ca_pem=ca_pem, token=token
         )
         return ca_pem
 
@@ -183,7 +183,7 @@ class Sandbox:
         """Listen for faults to inject; a private file holds the address and the token."""
         cluster = ClusterFaults(self._store, self._node)
         registry = FaultRegistry(
-            self._servers, cluster, self._root / "oss" / BUCKET, oss.abort_upload
+            self._servers, cluster, self._root / state_files.OSS / BUCKET, oss.abort_upload
         )
         self._stack.callback(registry.close)
         control = FaultControl(registry)
@@ -260,7 +260,7 @@ async def _save_changes(store: ObjectStore, root: Path, stop: asyncio.Event) -> 
     A sandbox whose folder was removed stops.
     """
     saved = -1
-    while state_files.has_lock_file(root):
+    while root_lock.has_lock_file(root):
         if store.revision != saved:
             saved = store.revision
             try:

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from qwenkit.errors import SandboxError, SettingsError
-from qwenkit.private_files import make_folder
-from qwenkit.sandbox import state_files
+from qwenkit.sandbox import root_lock, state_files
 from qwenkit.sandbox.kubelet.child import clear
 from qwenkit.sandbox.kubelet.images import TRANSFER_IMAGE
+from qwenkit.sandbox.root import marker, removal
 from qwenkit.sandbox.state_files import SandboxOptions, SandboxState
 
 ENGINES = ("modelled", "vllm")
+# How long a start or an end that is under way may take, and a process that was killed.
+_CHANGE_S = 15.0
+_KILL_S = 5.0
+_POLL_S = 0.02
+_ATTEMPTS = 5
 
 
 def up(
@@ -55,7 +61,7 @@ def up(
     while time.monotonic() < deadline:
         if started and (found := state_files.find(root)):
             return found
-        if not (started and state_files.is_locked(root)):
+        if not (started and root_lock.is_locked(root)):
             raise SandboxError("the sandbox did not start", _end_of(log), f"log: {log}")
         time.sleep(0.05)
     raise SandboxError(
@@ -68,7 +74,11 @@ def up(
 def _launch(root: Path, options: SandboxOptions, began: float, log: Path) -> bool:
     """Run ``__main__`` until the sandbox holds its lock; return whether it does."""
     command = [sys.executable, "-m", "qwenkit.sandbox", str(root)]
-    with log.open("ab") as output:
+    try:
+        output = log.open("ab")
+    except OSError as error:
+        raise marker.unusable(root, error) from error
+    with output:
         done = subprocess.run(
             [*command, json.dumps(asdict(options)), str(began)],
             stdin=subprocess.DEVNULL,
@@ -103,11 +113,11 @@ def serve(root: Path, options: SandboxOptions, *, began: float) -> None:
     ``began`` is when the wait for it began, on the monotonic clock, which all processes share.
 
     Raises:
-        SandboxError: one runs there already, or a port is taken.
+        SandboxError: one runs there already, the folder is not a sandbox's, or a port is taken.
     """
     from qwenkit.sandbox.assembly import run
 
-    with state_files.locked(root):
+    with _owned(root, root_lock.RUNS):
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         logging.getLogger("qwenkit").setLevel(logging.INFO)
         asyncio.run(run(root, options, began))
@@ -120,7 +130,7 @@ def serve_detached(root: Path, options: SandboxOptions, *, began: float) -> int:
     return.
     """
     if child := os.fork():
-        while state_files.holder(root) != child:
+        while root_lock.holder(root) != child:
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
                 return os.waitstatus_to_exitcode(status)
@@ -131,26 +141,141 @@ def serve_detached(root: Path, options: SandboxOptions, *, began: float) -> int:
     return 0
 
 
-def down(root: Path, *, timeout_s: float = 15) -> bool:
-    """Stop the sandbox under ``root`` and remove its files; return False if there was none.
+def prepare(root: Path) -> None:
+    """Make ``root`` a sandbox's folder with its own keys; keep what a crashed sandbox left.
 
     Raises:
-        SandboxError: the lock is held by an unknown process.
+        SandboxError: a sandbox runs there, or the folder holds something else.
     """
-    if pid := _holder(root):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + timeout_s
-        while state_files.is_locked(root) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        if state_files.is_locked(root):
-            os.kill(pid, signal.SIGKILL)
-        _wait_gone(pid)
-    was_there = state_files.is_sandbox(root)
-    if was_there:
-        clear(root / state_files.PROGRAMS)
-        shutil.rmtree(root)
-    return was_there
+    marker.refuse_link(root)
+    _wait_free(root)
+    with _owned(root, root_lock.CHANGES):
+        pass
+
+
+@contextlib.contextmanager
+def _owned(root: Path, does: int) -> Iterator[marker.Marker]:
+    """Make ``root`` a sandbox's folder, and hold its lock."""
+    with contextlib.ExitStack() as stack:
+        for attempt in itertools.count(1):
+            marker.adopt(root)
+            try:
+                stack.enter_context(root_lock.locked(root, does))
+                break
+            except FileNotFoundError as error:  # `down` removed it meanwhile
+                if attempt == _ATTEMPTS:
+                    raise marker.unusable(root, error) from error
+            except OSError as error:
+                raise marker.unusable(root, error) from error
+        try:
+            made = marker.claim(root)
+            clear(root / state_files.PROGRAMS)
+            with contextlib.suppress(FileNotFoundError):
+                (root / state_files.STATE).replace(root / state_files.PREVIOUS_STATE)
+        except OSError as error:
+            raise marker.unusable(root, error) from error
+        yield made
+
+
+def _wait_free(root: Path) -> None:
+    """Wait for a sandbox that starts, or that ends.
+
+    Raises:
+        SandboxError: one runs there.
+    """
+    deadline = time.monotonic() + _CHANGE_S
+    while (pid := root_lock.holder(root)) is not None:
+        known = pid or root_lock.holder(root, root_lock.CHANGES)
+        if state_files.find(root) or time.monotonic() > deadline or not known:
+            raise root_lock.already_running(root)
+        time.sleep(_POLL_S)
+
+
+def down(
+    root: Path, *, timeout_s: float = 15, on_note: Callable[[str], None] = lambda line: None
+) -> bool:
+    """Stop the sandbox under ``root`` and remove its files; return False if there was none.
+
+    ``on_note`` gets a sentence about what stays, because no sandbox wrote it.
+
+    Raises:
+        SandboxError: an unknown process holds the lock, the folder is a link, its marker is
+            damaged, or something cannot be removed.
+    """
+    marker.refuse_link(root)
+    if not _is_ours(root, on_note):
+        return False
+    deadline = time.monotonic() + timeout_s
+    while True:
+        _stop(root, deadline)
+        try:
+            with root_lock.locked(root, root_lock.CHANGES):
+                left = removal.remove(root)
+            break
+        except FileNotFoundError:  # another `down` was quicker
+            return True
+        except OSError as error:
+            raise marker.unusable(root, error) from error
+        except SandboxError:  # another one was started there meanwhile
+            if not root_lock.is_locked(root) or time.monotonic() > deadline:
+                raise
+    if left:
+        on_note(f"{root} stays, with what no sandbox wrote: {marker.listed(left)}")
+    elif root.exists():
+        on_note(f"{root} stays, empty: it cannot be removed")
+    return True
+
+
+def _is_ours(root: Path, on_note: Callable[[str], None]) -> bool:
+    """Return whether a sandbox made the folder, if only the beginning of it.
+
+    Raises:
+        SandboxError: its marker is damaged, or an older qwenkit made it.
+    """
+    try:
+        names = set(os.listdir(root))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError) as error:
+        raise marker.unusable(root, error) from error
+    if marker.read(root) is not None or (names and marker.is_born(root, names)):
+        return True
+    if state_files.KEYS in names:
+        raise marker.foreign(root, names)
+    if names:
+        on_note(f"nothing was removed from {root}: no sandbox made it")
+    return False
+
+
+def _stop(root: Path, deadline: float) -> None:
+    """End the process of the sandbox under ``root``, and wait until another `down` has ended.
+
+    Raises:
+        SandboxError: the lock is held by an unknown process, or one of another user.
+    """
+    unknown_since = time.monotonic()
+    ended: dict[int, int] = {}
+    while (pid := root_lock.holder(root)) is not None and time.monotonic() < deadline + _KILL_S:
+        late = time.monotonic() > deadline
+        if pid and (signal.SIGKILL if late else signal.SIGTERM) != ended.get(pid):
+            ended[pid] = signal.SIGKILL if late else signal.SIGTERM
+            try:
+                os.kill(pid, ended[pid])
+            except PermissionError as error:
+                raise marker.unusable(root, error) from error
+            except ProcessLookupError:
+                continue
+        if pid or root_lock.holder(root, root_lock.CHANGES):
+            unknown_since = time.monotonic()
+        elif time.monotonic() > unknown_since + 1:
+            raise SandboxError(
+                f"an unknown process holds {root / root_lock.LOCK}",
+                "its folder must not be removed while it runs",
+                "find it with `lsof` on that file and stop it",
+            )
+        time.sleep(_POLL_S)
+    for one in ended:
+        _wait_gone(one)
 
 
 def environment(root: Path) -> dict[str, str]:
@@ -169,6 +294,7 @@ def environment(root: Path) -> dict[str, str]:
         "QWENKIT_OSS_INTERNAL_ENDPOINT": found.oss,
         "QWENKIT_MODELSCOPE_ENDPOINT": found.hub,
         "QWENKIT_HF_ENDPOINT": found.hub,
+        "QWENKIT_RUN": marker.claimed(root).id,
         "QWENKIT_GPU": found.options.gpu,
         "QWENKIT_TRANSFER_IMAGE": TRANSFER_IMAGE,
     }
@@ -178,46 +304,6 @@ def exports(root: Path) -> str:
     """Return shell ``export`` lines of ``environment``."""
     pairs = environment(root).items()
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in pairs)
-
-
-def prepare(root: Path) -> None:
-    """Make ``root`` a sandbox's folder with its own keys; keep what a crashed sandbox left.
-
-    Raises:
-        SandboxError: a sandbox runs there, or the folder holds something else.
-    """
-    if state_files.is_locked(root):
-        raise state_files.already_running(root)
-    if root.exists() and any(root.iterdir()) and not state_files.is_sandbox(root):
-        raise SandboxError(
-            f"{root} is not empty and no sandbox made it",
-            "a sandbox owns its folder and removes it when it goes down",
-            "give --root a new or empty folder",
-        )
-    make_folder(root)
-    state_files.forget_holder(root)
-    clear(root / state_files.PROGRAMS)
-    with contextlib.suppress(FileNotFoundError):
-        (root / state_files.STATE).replace(root / state_files.PREVIOUS_STATE)
-    state_files.create_keys(root)
-
-
-def _holder(root: Path) -> int | None:
-    """Return the process that holds the lock, also one that does not answer yet; None if none.
-
-    Raises:
-        SandboxError: the process does not write its id.
-    """
-    deadline = time.monotonic() + 1
-    while (pid := state_files.holder(root)) == 0 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    if pid == 0:
-        raise SandboxError(
-            f"an unknown process holds {root / 'lock'}",
-            "its folder must not be removed while it runs",
-            "find it with `lsof` on that file and stop it",
-        )
-    return pid
 
 
 def _wait_gone(pid: int, *, timeout_s: float = 5) -> None:
@@ -230,5 +316,8 @@ def _wait_gone(pid: int, *, timeout_s: float = 5) -> None:
 
 
 def _end_of(log: Path) -> str:
-    lines = log.read_text("utf-8", "replace").strip().splitlines()
+    try:
+        lines = log.read_text("utf-8", "replace").strip().splitlines()
+    except OSError:
+        return "its folder was removed meanwhile"
     return " | ".join(lines[-3:]) or "its log is empty"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -22,11 +21,13 @@ from subprocess import PIPE, STDOUT
 
 from qwenkit.errors import SandboxError
 from qwenkit.sandbox.kubelet import supervisor
+from qwenkit.sandbox.trees import is_folder, remove_tree
 
 GRACE_S = 8.0
 """Seconds from SIGTERM to SIGKILL; less than ``down`` waits for the sandbox."""
 _LAST_OUTPUT_S = 2.0
 _UPLOADS = 4  # at once; others wait
+_PRIVATE = "program-"
 _LONGEST_LINE = 2**20
 # No secret, no proxy, no variable that changes what Python imports.
 _INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH")
@@ -47,19 +48,26 @@ class Programs:
     @contextmanager
     def private(self) -> Iterator[Path]:
         """Create a private folder for one program; remove it afterwards."""
-        with tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as name:
-            yield Path(name)
+        folder = Path(tempfile.mkdtemp(prefix=_PRIVATE, dir=self._folder))
+        try:
+            yield folder
+        finally:
+            remove_tree(folder)
 
 
 def clear(folder: Path) -> None:
     """Remove the folders that a sandbox left, after the supervisors have ended its programs."""
-    with suppress(FileNotFoundError):
-        handle = os.open(folder, os.O_RDONLY)
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         deadline = time.monotonic() + GRACE_S + _LAST_OUTPUT_S
         while not _unlocked(handle) and time.monotonic() < deadline:
             time.sleep(0.05)
         os.close(handle)
-    shutil.rmtree(folder, ignore_errors=True)
+    if is_folder(folder):
+        for private in folder.glob(f"{_PRIVATE}*"):
+            remove_tree(private)
+        with suppress(OSError):  # somebody put something else there
+            folder.rmdir()
 
 
 def environment(home: Path) -> dict[str, str]:

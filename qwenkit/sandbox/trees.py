@@ -1,0 +1,109 @@
+"""How is a folder removed whole, without leaving it?
+
+No symbolic link is followed, no other file system entered, and no depth is too deep: one folder is
+open at a time, and the way up is checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether the path is a folder itself, not a link to one."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def remove_tree(path: Path) -> list[str]:
+    """Remove a folder and all that is in it; return what could not be removed, and why.
+
+    What is not a folder is left alone.
+    """
+    problems: list[str] = []
+    if is_folder(path):
+        with contextlib.suppress(FileNotFoundError):
+            parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                _remove(parent, path.name, problems)
+            finally:
+                os.close(parent)
+    return problems
+
+
+def _remove(parent: int, name: str, problems: list[str]) -> None:
+    way, above = [name], [os.fstat(parent)]
+    skipped: set[int] = set()
+    try:
+        here = _enter(parent, name)
+    except OSError as error:
+        problems.append(f"{name}: {error.strerror}")
+        return
+    try:
+        while way:
+            if (inner := _clear_files(here, skipped, problems)) is not None:
+                try:
+                    below = _enter(here, inner)
+                except OSError as error:
+                    problems.append(f"{inner}: {error.strerror}")
+                    with contextlib.suppress(FileNotFoundError):
+                        skipped.add(os.lstat(inner, dir_fd=here).st_ino)
+                    continue
+                way.append(inner)
+                above.append(os.fstat(here))
+                here = _instead(here, below)
+                continue
+            inode = os.fstat(here).st_ino
+            here = _instead(here, os.open("..", _FOLDER, dir_fd=here))
+            if not os.path.samestat(os.fstat(here), above.pop()):
+                problems.append(f"{way[0]}: it was moved meanwhile")
+                return
+            try:
+                os.rmdir(way.pop(), dir_fd=here)
+            except OSError:  # what stays in it is among the problems already
+                skipped.add(inode)
+    finally:
+        os.close(here)
+
+
+def _clear_files(folder: int, skipped: set[int], problems: list[str]) -> str | None:
+    """Remove what is no folder; return the first folder, None if none is left."""
+    device = os.fstat(folder).st_dev
+    for name in os.listdir(folder):
+        inode = 0
+        try:
+            status = os.lstat(name, dir_fd=folder)
+            inode = status.st_ino
+            if inode in skipped:
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                if status.st_dev == device:
+                    return name
+                raise OSError(0, "another file system is mounted there")
+            os.unlink(name, dir_fd=folder)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            skipped.add(inode)
+            problems.append(f"{name}: {error.strerror}")
+    return None
+
+
+def _enter(parent: int, name: str) -> int:
+    with contextlib.suppress(OSError):
+        mode = os.lstat(name, dir_fd=parent).st_mode
+        if mode & stat.S_IRWXU != stat.S_IRWXU and stat.S_ISDIR(mode):
+            os.chmod(name, stat.S_IRWXU, dir_fd=parent)
+    return os.open(name, _FOLDER, dir_fd=parent)
+
+
+def _instead(old: int, new: int) -> int:
+    os.close(old)
+    return new
