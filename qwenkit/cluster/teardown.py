@@ -33,29 +33,21 @@ from qwenkit.errors import QwenkitError
 from qwenkit.settings import Settings
 
 
-class StoredCounts(Protocol):
-    """What is in the bucket under this run's prefix."""
-
-    @property
-    def uploads(self) -> int:
-        """Unfinished multipart uploads."""
-
-    @property
-    def objects(self) -> int:
-        """Objects that this project wrote."""
-
-
 class StoredWeights(Protocol):
     """What teardown needs of the bucket; each call concerns this run's prefix only."""
 
-    def abort_uploads(self) -> object:
-        """Abort unfinished multipart uploads; return how many."""
+    @property
+    def scope(self) -> str:
+        """What is deleted, in words, if that is not all that this project wrote."""
 
-    def delete_objects(self) -> object:
+    def abort_uploads(self) -> int:
+        """Abort unfinished multipart uploads that this project began; return how many."""
+
+    def delete_objects(self) -> int:
         """Delete the objects that this project wrote; return how many."""
 
-    def kept(self) -> StoredCounts:
-        """Count what is there."""
+    def left(self, *, delete_weights: bool) -> tuple[list[str], list[str]]:
+        """Name what is left, and what is not this project's or may not be read."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,7 +65,10 @@ class TeardownReport:
 
 @dataclass(frozen=True, repr=False)
 class Leaks:
-    """What is left of a run, ideally nothing. ``unknown`` names what may not be listed."""
+    """What is left of a run, ideally nothing.
+
+    ``unknown`` names what may not be listed, and what is beside it and not this project's.
+    """
 
     found: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
@@ -82,7 +77,8 @@ class Leaks:
         lines = [f"left: {what}" for what in self.found] or [
             "nothing was found" if self.unknown else "nothing is left"
         ]
-        return "\n".join([*lines, *(f"not allowed to read: {what}" for what in self.unknown)])
+        unsure = (f"not ours, or not allowed to read: {what}" for what in self.unknown)
+        return "\n".join([*lines, *unsure])
 
     __repr__ = __str__
 
@@ -139,18 +135,21 @@ def _remove_services(removal: Removal, names: Iterable[str]) -> None:
 
 
 def _abort_uploads(removal: Removal, weights: StoredWeights) -> None:
-    removal.add("unfinished uploads", False, f"aborted: {weights.abort_uploads()}")
+    aborted = weights.abort_uploads()
+    removal.add("unfinished uploads", aborted > 0, f"aborted: {aborted}")
 
 
 def _weights(removal: Removal, weights: StoredWeights, settings: Settings) -> None:
     if settings.delete_weights:
-        removal.add("weights", True, f"deleted: {weights.delete_objects()}")
+        gone = weights.delete_objects()
+        words = "; ".join(filter(None, [f"deleted: {gone}", weights.scope]))
+        removal.add("weights", gone > 0, words)
     else:
         removal.add("weights", False, "kept: delete_weights is false")
 
 
 def audit(cluster: Cluster, settings: Settings, *, weights: StoredWeights | None = None) -> Leaks:
-    """List what this run left; objects of the bucket only if ``delete_weights`` is set."""
+    """List what this run left; complete weights only if ``delete_weights`` is set."""
     found, unknown = _left(RUN_KINDS, lambda kind: ours(cluster, kind))
     try:
         children, hidden = _children(cluster, settings.service)
@@ -158,12 +157,8 @@ def audit(cluster: Cluster, settings: Settings, *, weights: StoredWeights | None
     except QwenkitError as error:
         unknown.append(f"ksvc: {error.what}")
     if weights is not None:
-        try:
-            kept = weights.kept()
-        except QwenkitError as error:
-            return Leaks(tuple(found), (*unknown, f"bucket: {error.what}"))
-        found += [f"{kept.uploads} unfinished uploads"] * bool(kept.uploads)
-        found += [f"{kept.objects} objects"] * bool(settings.delete_weights and kept.objects)
+        left, unsure = weights.left(delete_weights=settings.delete_weights)
+        found, unknown = found + left, unknown + unsure
     return Leaks(tuple(found), tuple(unknown))
 
 

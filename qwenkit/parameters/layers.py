@@ -27,6 +27,8 @@ PREFIX = "QWENKIT_"
 _ENVIRONMENT = "the environment"
 # How ``qwenkit run`` passes parameters to its notebooks and to the commands that they start.
 PARAMETERS = "QWENKIT_PARAMETERS"
+# The id of the ``qwenkit run`` that this process belongs to, on each object that it uploads.
+RUN_ID = "QWENKIT_RUN_ID"
 
 
 class _TypedEnvironment(EnvSettingsSource):
@@ -207,6 +209,11 @@ def delivered(fields: Mapping[str, FieldInfo]) -> dict[str, tuple[Any, str]]:
         if name not in fields:
             raise unknown(name, fields, PARAMETERS)
     return found
+
+
+def run_id() -> str:
+    """Return the id of the ``qwenkit run`` that this process belongs to, empty outside of one."""
+    return os.environ.get(RUN_ID, "")
 
 
 def _variable(name: str, field: FieldInfo) -> str:

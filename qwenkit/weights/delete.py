@@ -1,39 +1,41 @@
-"""Delete weights: only the files that a manifest of ours lists."""
+"""Delete weights and abort unfinished uploads: only those of ours, within a run its own."""
 
 from __future__ import annotations
 
 import oss2
 
-from qwenkit.errors import NotFound
-from qwenkit.weights.hub.listing import MANIFEST_NAME
-from qwenkit.weights.oss.bucket import abort_uploads, delete_keys, list_objects, object_url
-from qwenkit.weights.oss.manifest import manifest_key, read_manifest
+from qwenkit.weights.inventory import walk
+from qwenkit.weights.oss.bucket import abort_upload, delete_keys
 
 
-def delete_weights(bucket: oss2.Bucket, prefix: str) -> int:
-    """Delete the manifest's files below ``prefix``, then the manifest; abort unfinished uploads.
+def delete_weights(bucket: oss2.Bucket, prefix: str, *, run_id: str = "") -> int:
+    """Delete the objects below ``prefix`` that carry our metadata; return how many files.
 
-    Objects that the manifest does not list are not ours and stay.
-
-    Returns:
-        How many of its files were there.
+    With ``run_id``, only those that this very run uploaded: what was there before stays.
 
     Raises:
-        NotFound: there is no manifest.
-        Conflict: the manifest is not one of ours.
+        NotFound: the bucket does not exist.
     """
-    prefix = prefix.strip("/")
-    manifest = read_manifest(bucket, prefix)
-    if manifest is None:
-        raise NotFound(
-            f"{object_url(bucket, prefix)} has no {MANIFEST_NAME}",
-            "only what an upload of qwenkit completed is deleted",
-            "delete the objects with ossutil if they are yours",
-        )
-    ours = manifest.keys(prefix) - {manifest_key(prefix)}
-    present = [found.key for found in list_objects(bucket, f"{prefix}/") if found.key in ours]
-    # The manifest goes last, so that an interrupted deletion can be repeated.
-    delete_keys(bucket, present)
-    delete_keys(bucket, [manifest_key(prefix)])
-    abort_uploads(bucket, prefix)
-    return len(present)
+    found = walk(bucket, prefix)
+    files = [file.key for file in found.deletable(run_id)]
+    # The manifests go first: what is left if this is interrupted must not look complete.
+    delete_keys(bucket, [one.key for one in found.manifests if run_id in ("", one.run_id)])
+    delete_keys(bucket, files)
+    return len(files)
+
+
+def abort_uploads(bucket: oss2.Bucket, prefix: str, *, run_id: str = "") -> int:
+    """Abort the unfinished uploads of ours below ``prefix``; return how many.
+
+    They are billed like objects, and listings do not show them. With ``run_id``, only those that
+    this very run began.
+
+    Raises:
+        NotFound: the bucket does not exist.
+    """
+    found = walk(bucket, prefix)
+    uploads = found.our_uploads(run_id)
+    for key, upload_id in uploads:
+        abort_upload(bucket, key, upload_id)
+    delete_keys(bucket, [one.key for one in found.announced if run_id in ("", one.run_id)])
+    return len(uploads)

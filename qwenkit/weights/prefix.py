@@ -13,6 +13,7 @@ from functools import partial
 import oss2
 
 from qwenkit.errors import Conflict, InvalidValue, Rejected
+from qwenkit.parameters.layers import run_id
 from qwenkit.weights.hub.listing import MANIFEST_NAME, Listing
 from qwenkit.weights.integrity import check_stored
 from qwenkit.weights.oss.bucket import (
@@ -114,6 +115,13 @@ class Prefix:
         head = partial(self._bucket.head_object, key)
         found = get_if_exists(self._bucket, object_url(self._bucket, key), head)
         return found.headers if found else {}
+
+    def run_id(self, revision: str) -> str:
+        """Return the run of the manifest: one that is mended stays that of the earlier upload."""
+        previous = self.previous
+        if self.damaged:
+            return ""
+        return previous.run_id if previous and previous.revision == revision else run_id()
 
     def finish(self, manifest: Manifest) -> None:
         """Abort leftovers, check the whole once more, and write the manifest.

@@ -10,16 +10,17 @@ from typing import Self
 import oss2
 
 from qwenkit.credentials import Credentials
-from qwenkit.errors import Conflict, NotFound
+from qwenkit.parameters.layers import run_id
 from qwenkit.private_files import home
 from qwenkit.settings import Settings
 from qwenkit.weights.checkpoint import OWN
-from qwenkit.weights.delete import delete_weights
+from qwenkit.weights.delete import abort_uploads, delete_weights
 from qwenkit.weights.hub.listing import Repository
 from qwenkit.weights.hub.repository import open_source
 from qwenkit.weights.integrity import verify
+from qwenkit.weights.inventory import walk
+from qwenkit.weights.leftovers import left
 from qwenkit.weights.oss import bucket as oss
-from qwenkit.weights.oss.manifest import manifest_key, read_manifest
 from qwenkit.weights.progress import Progress, format_bytes
 from qwenkit.weights.report import UploadReport, VerifyReport, plural
 from qwenkit.weights.selection import EVERYTHING, Selection
@@ -30,7 +31,7 @@ STATE_DIR = home() / OWN / "uploads"
 
 @dataclass(frozen=True)
 class PrefixContents:
-    """Counts of a prefix. Our manifest lists ``objects``, and does not list ``unlisted`` ones."""
+    """Counts of a prefix: files that qwenkit uploaded, and ``unlisted`` objects of others."""
 
     url: str
     objects: int
@@ -43,7 +44,7 @@ class PrefixContents:
             return f"nothing under {self.url}"
         text = f"{plural(self.objects, 'object')}, {format_bytes(self.bytes)} under {self.url}"
         if self.unlisted:
-            text += f", and {self.unlisted} that are not in our manifest"
+            text += f", and {self.unlisted} that qwenkit did not upload"
         if self.uploads:
             text += f", and {plural(self.uploads, 'unfinished upload')}"
         return text
@@ -61,6 +62,7 @@ class Weights:
 
     def __init__(self, bucket: oss2.Bucket, settings: Settings) -> None:
         self.bucket, self.prefix, self._settings = bucket, settings.prefix, settings
+        self._run_id = run_id()
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -135,32 +137,28 @@ class Weights:
 
     def kept(self) -> PrefixContents:
         """Count the prefix's objects and unfinished uploads."""
-        found = {item.key: item.size for item in self.objects()}
-        listed = self._listed()
-        ours = found.keys() & listed - {manifest_key(self.prefix)}
+        found = walk(self.bucket, self.prefix)
         return PrefixContents(
             url=self.url,
-            objects=len(ours),
-            bytes=sum(found[key] for key in ours),
-            unlisted=len(found.keys() - listed),
-            uploads=sum(map(len, oss.list_uploads(self.bucket, f"{self.prefix}/").values())),
+            objects=len(found.files),
+            bytes=sum(file.size for file in found.files),
+            unlisted=len(found.foreign) + len(found.hidden),
+            uploads=len(found.uploads),
         )
 
+    @property
+    def scope(self) -> str:
+        """What teardown deletes, in words, if that is not all that qwenkit uploaded."""
+        return "what this run uploaded; what was there before stays" if self._run_id else ""
+
     def abort_uploads(self) -> int:
-        """Abort unfinished uploads; return how many."""
-        return oss.abort_uploads(self.bucket, self.prefix)
+        """Abort the unfinished uploads of ours, in a run its own; return how many."""
+        return abort_uploads(self.bucket, self.prefix, run_id=self._run_id)
 
     def delete_objects(self) -> int:
-        """Delete the objects of a finished upload of ours; return how many."""
-        try:
-            return delete_weights(self.bucket, self.prefix)
-        except NotFound:
-            return 0
+        """Delete the objects that carry our metadata, in a run its own; return how many files."""
+        return delete_weights(self.bucket, self.prefix, run_id=self._run_id)
 
-    def _listed(self) -> set[str]:
-        """Return the keys of a finished upload of ours, its manifest's included."""
-        try:
-            manifest = read_manifest(self.bucket, self.prefix)
-        except Conflict:  # a qwenkit.json that is not ours
-            return set()
-        return manifest.keys(self.prefix) if manifest else set()
+    def left(self, *, delete_weights: bool) -> tuple[list[str], list[str]]:
+        """Say what is left here that should not be, and what is not ours or may not be read."""
+        return left(self.bucket, self.prefix, run_id=self._run_id, delete_weights=delete_weights)

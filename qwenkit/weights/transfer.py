@@ -25,6 +25,7 @@ from qwenkit.weights.hub.listing import Listing, Repository, SourceFile, content
 from qwenkit.weights.hub.repository import open_source
 from qwenkit.weights.hub.source_stream import SourceStream, digest
 from qwenkit.weights.integrity import check_listing
+from qwenkit.weights.oss.announcement import Announcement
 from qwenkit.weights.oss.bucket import list_objects, list_uploads, object_url
 from qwenkit.weights.oss.manifest import Manifest, StoredFile
 from qwenkit.weights.oss.object_upload import ObjectUpload, UploadedObject
@@ -141,12 +142,14 @@ class _Upload:
         senders = ThreadPoolExecutor(self.options.workers, "qwenkit-send")
         with checkpoints.exclusive(), senders:
             prefix.open(listing, replace=self.replace)
-            context = self._context(prefix, checkpoints, senders, meter)
+            context = self._context(prefix, listing, checkpoints, senders, meter)
             done = self._each(lambda file: ObjectUpload(context, file).run(), listing, meter)
             files = tuple(one.stored for one in done)
             revision = listing.revision or content_revision(map(StoredFile.as_listed, files))
-            manifest = Manifest(listing.source, revision, self.label, files, self.selection)
+            id_ = prefix.run_id(revision)
+            manifest = Manifest(listing.source, revision, self.label, files, self.selection, id_)
             prefix.finish(manifest)
+            context.announcement.close()
         return self._report(manifest, done, meter, time.monotonic() - started)
 
     def _listing(self) -> Listing:
@@ -173,10 +176,18 @@ class _Upload:
         return changed(file, sha256=sha256)
 
     def _context(
-        self, prefix: Prefix, checkpoints: Checkpoints, senders: ThreadPoolExecutor, meter: Meter
+        self,
+        prefix: Prefix,
+        listing: Listing,
+        checkpoints: Checkpoints,
+        senders: ThreadPoolExecutor,
+        meter: Meter,
     ) -> UploadContext:
         options, folder = self.options, f"{prefix.name}/"
         previous = prefix.previous.files if prefix.previous else ()
+        present = {found.key: found for found in list_objects(self.bucket, folder)}
+        uploads = list_uploads(self.bucket, folder)
+        keys = [f"{folder}{file.path}" for file in listing.files if file.size > options.part_size]
         return UploadContext(
             bucket=self.bucket,
             repository=self.repository,
@@ -189,8 +200,9 @@ class _Upload:
             buffers=Buffers(options.workers + options.files_at_once),
             senders=senders,
             checkpoints=checkpoints,
-            present={found.key: found for found in list_objects(self.bucket, folder)},
-            uploads=list_uploads(self.bucket, folder),
+            announcement=Announcement(self.bucket, prefix.name, self.label, keys, uploads, present),
+            present=present,
+            uploads=uploads,
             ours={f"{folder}{file.path}": file for file in previous},
         )
 

@@ -168,16 +168,41 @@ def abort_upload(bucket: oss2.Bucket, key: str, upload_id: str) -> None:
         call_oss(bucket, what, partial(bucket.abort_multipart_upload, key, upload_id))
 
 
-def abort_uploads(bucket: oss2.Bucket, prefix: str) -> int:
-    """Abort every unfinished upload below the folder ``prefix``; return how many.
+def old_versions(bucket: oss2.Bucket, prefix: str) -> tuple[int, int]:
+    """Count the replaced and deleted versions that a bucket with versioning keeps, and their bytes.
 
-    They are billed like objects, and listings do not show them.
+    Raises:
+        Forbidden: the key may not read the bucket's versioning, or list versions.
     """
-    found = list_uploads(bucket, prefix.strip("/") + "/")
-    for key, ids in found.items():
-        for upload_id in ids:
-            abort_upload(bucket, key, upload_id)
-    return sum(map(len, found.values()))
+    if not _is_versioned(bucket):
+        return 0, 0
+    count = size = 0
+    key, version = "", ""
+    while True:
+        query = partial(
+            bucket.list_object_versions,
+            prefix,
+            key_marker=key,
+            versionid_marker=version,
+            max_keys=1000,
+        )
+        page = call_oss(bucket, f"list versions of {object_url(bucket, prefix)}", query)
+        old = [one for one in page.versions if not one.is_latest]
+        count, size = count + len(old), size + sum(one.size for one in old)
+        if not page.is_truncated:
+            return count, size
+        key, version = page.next_key_marker, page.next_versionid_marker
+
+
+def _is_versioned(bucket: oss2.Bucket) -> bool:
+    """Return whether the bucket keeps versions, or did before that was suspended."""
+    what = f"versioning of bucket {bucket.bucket_name}"
+    try:
+        return bool(call_oss(bucket, what, bucket.get_bucket_versioning).status)
+    except Rejected as error:
+        if error.context.get("code") == "NotImplemented":
+            return False  # a server without versions, such as the sandbox's
+        raise
 
 
 def delete_keys(bucket: oss2.Bucket, keys: list[str]) -> None:

@@ -16,21 +16,31 @@ from typing import Any
 import oss2
 
 from qwenkit.errors import Conflict, Rejected
+from qwenkit.parameters.layers import run_id
 from qwenkit.settings import MANAGED_BY, RUN_LABEL, run_labels
 from qwenkit.weights.hub.listing import MANIFEST_NAME, SourceFile, check_path
 from qwenkit.weights.oss.bucket import object_url
 from qwenkit.weights.oss.errors import CHANGES, CrcMismatch, call_oss, check_crc, get_if_exists
 from qwenkit.weights.parts import crc64, md5_header
+from qwenkit.weights.retry import RetryPolicy
 from qwenkit.weights.selection import EVERYTHING, Selection
 
 _FORMAT = 1
 _OURS = f'"{MANAGED_BY}": "qwenkit"'.encode()  # older versions wrote no metadata
 _LIMIT = 64 << 20  # bytes; a manifest of 100,000 files has 25 MiB
 
-# The metadata of each object; only what carries META_RUN, or is in the manifest, is ours.
+# The metadata of each object; only what carries META_RUN is ours. A label may be shared by
+# several runs, META_RUN_ID may not: it is there if a ``qwenkit run`` uploaded the object.
 META_RUN = "x-oss-meta-qwenkit-run"
+META_RUN_ID = "x-oss-meta-qwenkit-run-id"
 META_SHA256 = "x-oss-meta-qwenkit-sha256"
 META_CRC64 = "x-oss-meta-qwenkit-crc64"
+
+
+def owned_by(run: str, id_: str | None = None) -> dict[str, str]:
+    """Return the metadata that mark an object as ours; the id is by default this process's."""
+    id_ = run_id() if id_ is None else id_
+    return {META_RUN: run} | ({META_RUN_ID: id_} if id_ else {})
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,7 @@ class Manifest:
     run: str
     files: tuple[StoredFile, ...]
     selection: Selection = EVERYTHING
+    run_id: str = ""
 
     @property
     def bytes(self) -> int:
@@ -116,15 +127,27 @@ def read_manifest(bucket: oss2.Bucket, prefix: str) -> Manifest | None:
 
 def write_manifest(bucket: oss2.Bucket, prefix: str, manifest: Manifest) -> None:
     """Write the manifest of a prefix, again if other bytes arrive."""
-    body, key = dump(manifest), manifest_key(prefix)
+    body = dump(manifest)
+    labels = owned_by(manifest.run, manifest.run_id)
+    put_json(bucket, manifest_key(prefix), body, labels)
+
+
+def put_json(
+    bucket: oss2.Bucket,
+    key: str,
+    body: bytes,
+    labels: Mapping[str, str],
+    policy: RetryPolicy | None = None,
+) -> None:
+    """Write a small object of ours, again if other bytes arrive."""
     what = f"write {object_url(bucket, key)}"
-    labels = {META_RUN: manifest.run, META_SHA256: hashlib.sha256(body).hexdigest()}
     headers = {"Content-Type": "application/json", **md5_header(body), **labels}
+    headers[META_SHA256] = hashlib.sha256(body).hexdigest()
 
     def put() -> None:
         check_crc(what, bucket.put_object(key, body, headers).crc, crc64(body))
 
-    call_oss(bucket, what, put)
+    call_oss(bucket, what, put, policy)
 
 
 def _get(bucket: oss2.Bucket, key: str) -> tuple[bytes, Mapping[str, str]]:
@@ -152,6 +175,7 @@ def dump(manifest: Manifest) -> bytes:
         "revision": manifest.revision,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "labels": run_labels(manifest.run),
+        "run_id": manifest.run_id,
         "selection": asdict(manifest.selection),
         "files": [asdict(file) | {"crc64": str(file.crc64)} for file in manifest.files],
     }
@@ -171,6 +195,7 @@ def _parse(document: Mapping[str, Any]) -> Manifest:
         str(labels[RUN_LABEL]),
         tuple(_parse_file(file) for file in document["files"]),
         Selection(**{name: tuple(globs) for name, globs in document.get("selection", {}).items()}),
+        str(document.get("run_id", "")),
     )
 
 

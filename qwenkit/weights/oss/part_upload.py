@@ -59,6 +59,7 @@ class PartUpload:
             candidates = context.uploads.get(target.key, [])
             found = find_upload(context.bucket, target.key, fresh, saved, candidates)
         if found is None:
+            context.announcement.write(context.policy)
             # The finished object's metadata is fixed here.
             labels = target.headers(target.file.sha256)
             begin = partial(context.bucket.init_multipart_upload, target.key, headers=labels)

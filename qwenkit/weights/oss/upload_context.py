@@ -15,9 +15,10 @@ from qwenkit.errors import TransferError
 from qwenkit.weights.checkpoint import Checkpoints
 from qwenkit.weights.hub.listing import Repository, SourceFile
 from qwenkit.weights.hub.source_stream import SourceStream
+from qwenkit.weights.oss.announcement import Announcement
 from qwenkit.weights.oss.bucket import StoredObject, object_url
 from qwenkit.weights.oss.errors import call_oss, check_crc, get_if_exists
-from qwenkit.weights.oss.manifest import META_CRC64, META_RUN, META_SHA256, StoredFile
+from qwenkit.weights.oss.manifest import META_CRC64, META_SHA256, StoredFile, owned_by
 from qwenkit.weights.parts import SMALL, Buffers, SlicedBody
 from qwenkit.weights.progress import Meter
 from qwenkit.weights.retry import RetryPolicy, Stop
@@ -38,6 +39,7 @@ class UploadContext:
     buffers: Buffers
     senders: ThreadPoolExecutor
     checkpoints: Checkpoints
+    announcement: Announcement
     present: Mapping[str, StoredObject]  # the objects that the bucket lists below the prefix
     uploads: Mapping[str, list[str]]  # the ids of unfinished multipart uploads
     ours: Mapping[str, StoredFile]  # the files that our manifest of an earlier upload lists
@@ -84,7 +86,7 @@ class TargetObject:
 
     def headers(self, sha256: str, crc: int | None = None) -> dict[str, str]:
         """Return the metadata that marks the object as ours, with the hashes known so far."""
-        labels = {META_RUN: self.context.run}
+        labels = owned_by(self.context.run)
         if sha256:
             labels[META_SHA256] = sha256
         if crc is not None:

@@ -1,0 +1,95 @@
+"""Which unfinished uploads are ours: ``qwenkit-upload-<id>.json`` beside the files says so.
+
+A listing of unfinished multipart uploads has only keys and ids, none of the metadata that the
+finished object will have. So before the first of them begins, an upload announces the keys. Its
+end deletes the announcement; one that was killed leaves it, and teardown and audit read it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import oss2
+
+from qwenkit.weights.oss.bucket import delete_keys, list_uploads, object_url
+from qwenkit.weights.oss.errors import get_if_exists
+from qwenkit.weights.oss.manifest import META_RUN, META_RUN_ID, owned_by, put_json
+from qwenkit.weights.retry import RetryPolicy
+
+_NAME = re.compile(r"(?:.*/)?qwenkit-upload-[0-9a-f]{8}\.json", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Announced:
+    """An announcement: who made it, the keys, and the ids of uploads that were there before."""
+
+    key: str
+    run_id: str
+    keys: frozenset[str]
+    before: frozenset[str]
+
+    def began(self, key: str, upload_id: str) -> bool:
+        """Return whether this upload began that unfinished one."""
+        return key in self.keys and upload_id not in self.before
+
+
+@dataclass
+class Announcement:
+    """The announcement of one upload, written once, by whichever file needs it first."""
+
+    bucket: oss2.Bucket
+    prefix: str
+    run: str
+    keys: Iterable[str]
+    uploads: Mapping[str, list[str]]
+    present: Iterable[str]
+    _key: str = ""
+    _writing: threading.Lock = field(default_factory=threading.Lock)
+
+    def write(self, policy: RetryPolicy) -> None:
+        """Write it, unless that is done."""
+        with self._writing:
+            if self._key:
+                return
+            key = f"{self.prefix}/qwenkit-upload-{secrets.token_hex(4)}.json"
+            before = sorted(name for ids in self.uploads.values() for name in ids)
+            body = json.dumps({"keys": sorted(self.keys), "before": before}).encode()
+            put_json(self.bucket, key, body, owned_by(self.run), policy)
+            self._key = key
+
+    def close(self) -> None:
+        """Delete it, and those of earlier uploads that have nothing unfinished any more."""
+        done = [self._key] if self._key else []
+        old = [key for key in self.present if is_announcement(key, self.prefix)]
+        if old:
+            unfinished = list_uploads(self.bucket, f"{self.prefix}/")
+            found = [read_announcement(self.bucket, key) for key in old]
+            done += [one.key for one in found if one and one.keys.isdisjoint(unfinished)]
+        delete_keys(self.bucket, done)
+
+
+def is_announcement(key: str, folder: str | None = None) -> bool:
+    """Return whether a key is that of an announcement, directly in ``folder`` if that is given."""
+    inside = folder is None or key.rpartition("/")[0] == folder
+    return inside and _NAME.fullmatch(key) is not None
+
+
+def read_announcement(bucket: oss2.Bucket, key: str) -> Announced | None:
+    """Return an announcement; None if it is gone or not ours. A damaged one announces no key."""
+    what = f"read {object_url(bucket, key)}"
+    answer = get_if_exists(bucket, what, partial(bucket.get_object, key))
+    if answer is None or META_RUN not in answer.headers:
+        return None
+    names: dict[str, frozenset[str]] = {}
+    try:
+        document = json.loads(answer.read())
+        names = {name: frozenset(map(str, document[name])) for name in ("keys", "before")}
+    except (ValueError, KeyError, TypeError):
+        names = {"keys": frozenset(), "before": frozenset()}
+    return Announced(key, answer.headers.get(META_RUN_ID, ""), **names)
