@@ -112,7 +112,10 @@ class Settings(Layered):
         "", description="image of `upload --in-cluster`, built by the project's Dockerfile"
     )
     volume: str = Field("llm-model", description="name of the PV, the PVC and the volume")
-    delete_weights: bool = Field(False, description="teardown also deletes the objects")
+    delete_weights: bool = Field(
+        False,
+        description="teardown also deletes the objects that qwenkit uploaded; a run only its own",
+    )
 
     # server
     image: str = Field(PAGE_IMAGE, description="container image of the server")

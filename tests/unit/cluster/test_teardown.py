@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -23,13 +22,9 @@ def everything(labels: dict[str, str]) -> list[dict[str, Any]]:
     return [obj(kind, name, labels=labels, spec={}) for kind, name in kinds]
 
 
-@dataclass
-class Kept:
-    uploads: int
-    objects: int
-
-
 class Bucket:
+    scope = ""
+
     def __init__(self) -> None:
         self.uploads, self.objects = 2, 5
 
@@ -41,8 +36,10 @@ class Bucket:
         gone, self.objects = self.objects, 0
         return gone
 
-    def kept(self) -> Kept:
-        return Kept(self.uploads, self.objects)
+    def left(self, *, delete_weights: bool) -> tuple[list[str], list[str]]:
+        uploads = [f"{self.uploads} unfinished uploads"] * bool(self.uploads)
+        objects = [f"{self.objects} objects"] * bool(delete_weights and self.objects)
+        return uploads + objects, ["1 old version"]
 
 
 def deleted(api: Api) -> list[str]:
@@ -61,7 +58,8 @@ def test_objects_are_removed_in_the_order_in_which_they_become_free(
     assert api.objects == {}
     assert report.steps == tuple(steps)
     names = [step.name for step in report.steps if step.removed]
-    assert names == ["ksvc qwen", "pvc llm-model", "pv llm-model", "secret llm-model-oss"]
+    kubernetes = ["ksvc qwen", "pvc llm-model", "pv llm-model", "secret llm-model-oss"]
+    assert names == [*kubernetes, "unfinished uploads"]
     assert audit(cluster, Settings(), weights=Bucket()).found == ("2 unfinished uploads",)
 
 
@@ -118,7 +116,7 @@ def test_any_half_finished_run_is_cleaned_and_twice_is_once(
     teardown(cluster, settings, weights=bucket)
     assert audit(cluster, settings, weights=bucket).found == ()
     again = teardown(cluster, settings, weights=bucket)
-    assert not [step for step in again.steps if step.removed and step.name != "weights"]
+    assert not [step for step in again.steps if step.removed]
 
 
 @pytest.mark.parametrize("labels", [{}, OURS | {"qwenkit.dev/run": "alice"}])
@@ -160,8 +158,11 @@ def test_weights_are_deleted_only_on_request(cluster: Cluster) -> None:
     assert (bucket.uploads, bucket.objects) == (0, 5)
     assert audit(cluster, Settings(), weights=bucket).found == ()
     asked = Settings(delete_weights=True)
-    assert audit(cluster, asked, weights=bucket).found == ("5 objects",)
-    teardown(cluster, asked, weights=bucket)
+    leaks = audit(cluster, asked, weights=bucket)
+    assert (leaks.found, leaks.unknown) == (("5 objects",), ("1 old version",))
+    bucket.scope = "what this run uploaded"
+    step = teardown(cluster, asked, weights=bucket).steps[-1]
+    assert (step.removed, step.outcome) == (True, "deleted: 5; what this run uploaded")
     assert audit(cluster, asked, weights=bucket).found == ()
 
 
