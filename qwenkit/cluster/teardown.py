@@ -157,7 +157,10 @@ def audit(cluster: Cluster, settings: Settings, *, weights: StoredWeights | None
     except QwenkitError as error:
         unknown.append(f"ksvc: {error.what}")
     if weights is not None:
-        left, unsure = weights.left(delete_weights=settings.delete_weights)
+        try:
+            left, unsure = weights.left(delete_weights=settings.delete_weights)
+        except QwenkitError as error:
+            left, unsure = [], [": ".join(filter(None, ("bucket", error.what, error.why)))]
         found, unknown = found + left, unknown + unsure
     return Leaks(tuple(found), tuple(unknown))
 

@@ -24,12 +24,13 @@ def left(
     Objects that no complete upload lists, and unfinished uploads, are billed and nothing else
     names them: they are left even if weights are kept. Within a run, what it did not upload is
     never left by it.
+
+    Raises:
+        NotFound: the bucket does not exist.
+        Forbidden: it may not be listed.
     """
     url = object_url(bucket, prefix)
-    try:
-        found = walk(bucket, prefix)
-    except QwenkitError as error:
-        return [], [_reason(error)]
+    found = walk(bucket, prefix)
     ours = _ours_left(found, url, run_id, delete_weights=delete_weights)
     others = [*_before(found, url, run_id), *_foreign(found, url, bucket.bucket_name, run_id)]
     return ours, [*others, *_versions(bucket, prefix, url)]
@@ -86,7 +87,7 @@ def _versions(bucket: oss2.Bucket, prefix: str, url: str) -> list[str]:
     try:
         count, size = old_versions(bucket, f"{prefix}/")
     except QwenkitError as error:
-        return [_reason(error)]
+        return [": ".join(filter(None, (error.what, error.why)))]
     if not count:
         return []
     versions = plural(count, "old version")
@@ -105,7 +106,3 @@ def _counted(files: Sequence[OwnObject]) -> str:
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _reason(error: QwenkitError) -> str:
-    return ": ".join(filter(None, [error.what, error.why]))

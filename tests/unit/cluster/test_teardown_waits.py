@@ -162,7 +162,9 @@ def test_a_step_that_fails_does_not_keep_the_others(
 
 
 class Interrupted:
-    """A bucket whose clean-up is interrupted, and which cannot be counted."""
+    """A bucket whose clean-up is interrupted, and which cannot be listed."""
+
+    scope = ""
 
     def abort_uploads(self) -> int:
         raise KeyboardInterrupt
@@ -170,7 +172,7 @@ class Interrupted:
     def delete_objects(self) -> int:
         return 0
 
-    def kept(self) -> Any:
+    def left(self, *, delete_weights: bool) -> Any:
         raise QwenkitError("the bucket does not answer")
 
 
