@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -52,17 +53,21 @@ def lab(root: Root = state_files.DEFAULT_ROOT, gpu: Gpu = state_files.SandboxOpt
     """Open JupyterLab on the course, with the sandbox running; --gpu applies if it starts one."""
     from qwenkit.course.runner import find_notebooks
 
-    notebooks = find_notebooks(None)
-    ours = state_files.find(root) is None
-    if ours:
-        typer.echo(described(process.up(root, state_files.SandboxOptions(gpu=gpu)), root))
-    folder, first = str(notebooks[0].parent), str(notebooks[0])
-    try:
+    notebooks, root = find_notebooks(None), root.absolute()
+    process.sweep(lambda line: typer.echo(f"sandbox: {line}", err=True))
+    with ExitStack() as stack:
+        if state_files.find(root) is None:
+            made = process.attached(state_files.SandboxOptions(gpu=gpu), root, on_note=typer.echo)
+            typer.echo(described(stack.enter_context(made)[1], root))
         subprocess.run(
-            [sys.executable, "-m", "jupyterlab", "--notebook-dir", folder, first],
+            [
+                sys.executable,
+                "-m",
+                "jupyterlab",
+                "--notebook-dir",
+                notebooks[0].parent,
+                notebooks[0],
+            ],
             env=os.environ | process.environment(root),
             check=False,
         )
-    finally:
-        if ours:
-            process.down(root)

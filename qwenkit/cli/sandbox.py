@@ -14,7 +14,7 @@ from qwenkit.cli import faults
 from qwenkit.cli.console import emit
 from qwenkit.cli.options import Json, Root
 from qwenkit.errors import SettingsError
-from qwenkit.sandbox import process, state_files
+from qwenkit.sandbox import daemon, process, state_files
 
 app = typer.Typer(
     help="The embedded sandbox: OSS, a model hub and Knative on loopback.", no_args_is_help=True
@@ -53,6 +53,7 @@ def up(
     ports = oss_port, hub_port, api_port, gateway_port
     if engine == "vllm":
         typer.echo("sandbox: asking vLLM for its version; that may take half a minute", err=True)
+    process.sweep(lambda line: typer.echo(f"sandbox: {line}", err=True))
     options = process.with_engine(state_files.SandboxOptions(gpu, gpus, time_scale, *ports, engine))
     if detach:
         emit(described(process.up(root.absolute(), options, began=began), root), as_json=False)
@@ -62,7 +63,7 @@ def up(
         f"sandbox: starting ({gpus} × {gpu}; {_figures(options)}); then, in another shell: "
         f'eval "$(qwenkit sandbox env --root {root})"'
     )
-    process.serve(root.absolute(), options, began=began)
+    daemon.serve(root.absolute(), options, began=began)
 
 
 @app.command()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -48,17 +46,12 @@ def target(settings: Settings, on_event: Callable[[str], None]) -> Iterator[None
     if settings.context != "sandbox" or _answers(settings):
         yield
         return
-    root = Path(tempfile.mkdtemp(prefix="qwenkit-sandbox-"))
-    try:
-        state = sandbox.up(
-            root, state_files.SandboxOptions(gpu=settings.gpu, time_scale=settings.time_scale)
-        )
+    sandbox.sweep(lambda line: on_event(f"sandbox: {line}"))
+    options = state_files.SandboxOptions(gpu=settings.gpu, time_scale=settings.time_scale)
+    with sandbox.attached(options, on_note=on_event) as (root, state):
         on_event(f"sandbox: up in {state.seconds:g} s, figures are modelled for a {settings.gpu}")
         with _variables(sandbox.environment(root)):
             yield
-    finally:
-        sandbox.down(root)
-        shutil.rmtree(root, ignore_errors=True)
 
 
 def _answers(settings: Settings) -> bool:

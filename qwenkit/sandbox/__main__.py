@@ -1,6 +1,6 @@
 """The program of a sandbox in the background.
 
-python -m qwenkit.sandbox ROOT OPTIONS-JSON BEGAN
+python -m qwenkit.sandbox ROOT OPTIONS-JSON BEGAN MODE
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from qwenkit.errors import QwenkitError
-from qwenkit.sandbox.process import serve_detached
+from qwenkit.sandbox.daemon import STAYS, serve_detached
 from qwenkit.sandbox.state_files import SandboxOptions
 
 
@@ -18,7 +18,8 @@ def main() -> int:
     """Start the sandbox; return when it has its lock, or cannot start."""
     root, options = Path(sys.argv[1]), SandboxOptions(**json.loads(sys.argv[2]))
     try:
-        return serve_detached(root, options, began=float(sys.argv[3]))
+        mode = sys.argv[4] if len(sys.argv) > 4 else STAYS
+        return serve_detached(root, options, began=float(sys.argv[3]), mode=mode)
     except QwenkitError as error:
         print(error, file=sys.stderr)
         return error.exit_code

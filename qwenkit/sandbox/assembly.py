@@ -54,13 +54,23 @@ _SAVE_INTERVAL_S = 1.0
 _FOLLOW_INTERVAL_S = 0.2
 
 
-async def run(root: Path, options: SandboxOptions, began: float) -> None:
-    """Run a sandbox under ``root`` until SIGTERM or SIGINT; ``began`` as for ``process.serve``.
+async def run(
+    root: Path,
+    options: SandboxOptions,
+    began: float,
+    *,
+    on_stoppable: Callable[[], None] | None = None,
+) -> None:
+    """Run a sandbox under ``root`` until SIGTERM or SIGINT; ``began`` as for ``daemon.serve``.
+
+    ``on_stoppable`` is called when these signals stop it in good order.
 
     Raises:
         SandboxError: a port is taken.
     """
     stop = _stop_on_signals()
+    if on_stoppable:
+        on_stoppable()
     async with contextlib.AsyncExitStack() as stack:
         sandbox = Sandbox(root, options, stack)
         await sandbox.start(stop)
@@ -68,6 +78,8 @@ async def run(root: Path, options: SandboxOptions, began: float) -> None:
         write_private(root / state_files.STATE, json.dumps(asdict(state)))
         log.info("up: %s", state)
         await stop.wait()
+        with contextlib.suppress(FileNotFoundError):  # from now on it does not answer
+            (root / state_files.STATE).replace(root / state_files.PREVIOUS_STATE)
 
 
 async def run_oss(

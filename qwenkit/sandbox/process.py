@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import itertools
 import json
-import logging
 import os
 import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from qwenkit.errors import SandboxError, SettingsError
-from qwenkit.sandbox import root_lock, state_files
-from qwenkit.sandbox.kubelet.child import clear
+from qwenkit.sandbox import daemon, root_lock, state_files
 from qwenkit.sandbox.kubelet.images import TRANSFER_IMAGE
-from qwenkit.sandbox.root import marker, removal
+from qwenkit.sandbox.root import claim, marker, removal
 from qwenkit.sandbox.state_files import SandboxOptions, SandboxState
+from qwenkit.sandbox.trees import is_folder
 
 ENGINES = ("modelled", "vllm")
-# How long a start or an end that is under way may take, and a process that was killed.
-_CHANGE_S = 15.0
+# How long a sandbox may take to end, and a process that was killed.
+_END_S = 15.0
 _KILL_S = 5.0
 _POLL_S = 0.02
-_ATTEMPTS = 5
+_TEMPORARY = "qwenkit-sandbox-"
 
 
 def up(
@@ -55,9 +53,98 @@ def up(
     began = time.monotonic() if began is None else began
     options = with_engine(options or SandboxOptions())
     prepare(root)
-    log = root / state_files.LOG
-    started = _launch(root, options, began, log)
-    deadline = time.monotonic() + timeout_s
+    with _leashed(root, options, began, timeout_s, daemon.STAYS) as (state, leash):
+        os.write(leash, b"free")
+    return state
+
+
+@contextlib.contextmanager
+def attached(
+    options: SandboxOptions | None = None,
+    root: Path | None = None,
+    *,
+    on_note: Callable[[str], None] = lambda line: None,
+) -> Iterator[tuple[Path, SandboxState]]:
+    """Run a sandbox for the length of the block; yields its folder and its state.
+
+    It ends with this process, even if that is killed, and its folder goes; one that a crashed
+    sandbox had left stays.
+
+    Args:
+        options: its GPUs, ports and engine.
+        root: its folder; None: one of its own among the temporary files.
+        on_note: gets a sentence about what stays, because no sandbox wrote it.
+
+    Raises:
+        SandboxError, SettingsError: as for ``up``.
+    """
+    options, temporary = with_engine(options or SandboxOptions()), root is None
+    root = root or Path(tempfile.mkdtemp(prefix=_TEMPORARY))
+    with contextlib.ExitStack() as stack:
+        claim.refuse_link(root)
+        claim.wait_free(root)
+        with claim.owned(root, root_lock.CHANGES, temporary=temporary) as fresh:
+            stack.callback(os.close, marker.hold(root))
+        if fresh:
+            stack.callback(down, root, on_note=on_note)
+        else:
+            stack.callback(lambda: _stop(root, time.monotonic() + _END_S))
+        mode = daemon.GOES if fresh else daemon.STAYS
+        state, _ = stack.enter_context(_leashed(root, options, time.monotonic(), 30, mode))
+        yield root, state
+
+
+def sweep(on_note: Callable[[str], None] = lambda line: None) -> None:
+    """Remove the folders of sandboxes that ran for a process that was killed, as they were."""
+    for root in sorted(Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*")):
+        # Whatever is odd about a folder: it is not surely ours, or not surely dead.
+        with contextlib.suppress(SandboxError, OSError):
+            if not is_folder(root) or root.stat().st_uid != os.geteuid():
+                continue
+            if (made := marker.read(root)) is None or not made.temporary:
+                continue
+            with root_lock.locked(root, root_lock.CHANGES, timeout_s=0):
+                if not marker.is_held(root):
+                    removal.remove(root)
+                    on_note(f"removed {root}, which a killed run left")
+
+
+@contextlib.contextmanager
+def _leashed(
+    root: Path, options: SandboxOptions, began: float, timeout_s: float, mode: str
+) -> Iterator[tuple[SandboxState, int]]:
+    """Start a sandbox that ends with the block; a byte into the descriptor sets it free."""
+    end, leash = os.pipe()
+    try:
+        try:
+            started = _launch(root, options, began, mode, end)
+        finally:
+            os.close(end)
+        yield _wait_up(root, started, timeout_s), leash
+    finally:
+        os.close(leash)
+
+
+def _launch(root: Path, options: SandboxOptions, began: float, mode: str, end: int) -> bool:
+    """Run ``__main__`` until the sandbox holds its lock; return whether it does."""
+    command = [sys.executable, "-m", "qwenkit.sandbox", str(root)]
+    try:
+        output = (root / state_files.LOG).open("ab")
+    except OSError as error:
+        raise claim.unusable(root, error) from error
+    with output:
+        done = subprocess.run(
+            [*command, json.dumps(asdict(options)), str(began), mode],
+            stdin=end,
+            stdout=output,
+            stderr=output,
+            check=False,
+        )
+    return done.returncode == 0
+
+
+def _wait_up(root: Path, started: bool, timeout_s: float) -> SandboxState:
+    log, deadline = root / state_files.LOG, time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if started and (found := state_files.find(root)):
             return found
@@ -65,28 +152,8 @@ def up(
             raise SandboxError("the sandbox did not start", _end_of(log), f"log: {log}")
         time.sleep(0.05)
     raise SandboxError(
-        f"the sandbox did not answer within {timeout_s:g} s",
-        _end_of(log),
-        f"log: {log}; then qwenkit sandbox down",
+        f"the sandbox did not answer within {timeout_s:g} s", _end_of(log), f"log: {log}"
     )
-
-
-def _launch(root: Path, options: SandboxOptions, began: float, log: Path) -> bool:
-    """Run ``__main__`` until the sandbox holds its lock; return whether it does."""
-    command = [sys.executable, "-m", "qwenkit.sandbox", str(root)]
-    try:
-        output = log.open("ab")
-    except OSError as error:
-        raise marker.unusable(root, error) from error
-    with output:
-        done = subprocess.run(
-            [*command, json.dumps(asdict(options)), str(began)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            check=False,
-        )
-    return done.returncode == 0
 
 
 def with_engine(options: SandboxOptions) -> SandboxOptions:
@@ -107,92 +174,20 @@ def with_engine(options: SandboxOptions) -> SandboxOptions:
     return replace(options, vllm=path, vllm_version=version)
 
 
-def serve(root: Path, options: SandboxOptions, *, began: float) -> None:
-    """Run the sandbox under ``root`` in this process, until SIGTERM or Ctrl-C.
-
-    ``began`` is when the wait for it began, on the monotonic clock, which all processes share.
-
-    Raises:
-        SandboxError: one runs there already, the folder is not a sandbox's, or a port is taken.
-    """
-    from qwenkit.sandbox.assembly import run
-
-    with _owned(root, root_lock.RUNS):
-        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        logging.getLogger("qwenkit").setLevel(logging.INFO)
-        asyncio.run(run(root, options, began))
-
-
-def serve_detached(root: Path, options: SandboxOptions, *, began: float) -> int:
-    """Run ``serve`` in a child with a session of its own: Ctrl-C in the terminal is not for it.
-
-    Returns 0 once the child holds the lock, its exit code if it ends before. The child does not
-    return.
-    """
-    if child := os.fork():
-        while root_lock.holder(root) != child:
-            ended, status = os.waitpid(child, os.WNOHANG)
-            if ended:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.02)
-        return 0
-    os.setsid()
-    serve(root, options, began=began)
-    return 0
-
-
 def prepare(root: Path) -> None:
     """Make ``root`` a sandbox's folder with its own keys; keep what a crashed sandbox left.
 
     Raises:
         SandboxError: a sandbox runs there, or the folder holds something else.
     """
-    marker.refuse_link(root)
-    _wait_free(root)
-    with _owned(root, root_lock.CHANGES):
+    claim.refuse_link(root)
+    claim.wait_free(root)
+    with claim.owned(root, root_lock.CHANGES):
         pass
 
 
-@contextlib.contextmanager
-def _owned(root: Path, does: int) -> Iterator[marker.Marker]:
-    """Make ``root`` a sandbox's folder, and hold its lock."""
-    with contextlib.ExitStack() as stack:
-        for attempt in itertools.count(1):
-            marker.adopt(root)
-            try:
-                stack.enter_context(root_lock.locked(root, does))
-                break
-            except FileNotFoundError as error:  # `down` removed it meanwhile
-                if attempt == _ATTEMPTS:
-                    raise marker.unusable(root, error) from error
-            except OSError as error:
-                raise marker.unusable(root, error) from error
-        try:
-            made = marker.claim(root)
-            clear(root / state_files.PROGRAMS)
-            with contextlib.suppress(FileNotFoundError):
-                (root / state_files.STATE).replace(root / state_files.PREVIOUS_STATE)
-        except OSError as error:
-            raise marker.unusable(root, error) from error
-        yield made
-
-
-def _wait_free(root: Path) -> None:
-    """Wait for a sandbox that starts, or that ends.
-
-    Raises:
-        SandboxError: one runs there.
-    """
-    deadline = time.monotonic() + _CHANGE_S
-    while (pid := root_lock.holder(root)) is not None:
-        known = pid or root_lock.holder(root, root_lock.CHANGES)
-        if state_files.find(root) or time.monotonic() > deadline or not known:
-            raise root_lock.already_running(root)
-        time.sleep(_POLL_S)
-
-
 def down(
-    root: Path, *, timeout_s: float = 15, on_note: Callable[[str], None] = lambda line: None
+    root: Path, *, timeout_s: float = _END_S, on_note: Callable[[str], None] = lambda line: None
 ) -> bool:
     """Stop the sandbox under ``root`` and remove its files; return False if there was none.
 
@@ -202,7 +197,7 @@ def down(
         SandboxError: an unknown process holds the lock, the folder is a link, its marker is
             damaged, or something cannot be removed.
     """
-    marker.refuse_link(root)
+    claim.refuse_link(root)
     if not _is_ours(root, on_note):
         return False
     deadline = time.monotonic() + timeout_s
@@ -215,12 +210,12 @@ def down(
         except FileNotFoundError:  # another `down` was quicker
             return True
         except OSError as error:
-            raise marker.unusable(root, error) from error
+            raise claim.unusable(root, error) from error
         except SandboxError:  # another one was started there meanwhile
             if not root_lock.is_locked(root) or time.monotonic() > deadline:
                 raise
     if left:
-        on_note(f"{root} stays, with what no sandbox wrote: {marker.listed(left)}")
+        on_note(f"{root} stays, with what no sandbox wrote: {claim.listed(left)}")
     elif root.exists():
         on_note(f"{root} stays, empty: it cannot be removed")
     return True
@@ -237,11 +232,11 @@ def _is_ours(root: Path, on_note: Callable[[str], None]) -> bool:
     except FileNotFoundError:
         return False
     except (OSError, ValueError) as error:
-        raise marker.unusable(root, error) from error
+        raise claim.unusable(root, error) from error
     if marker.read(root) is not None or (names and marker.is_born(root, names)):
         return True
     if state_files.KEYS in names:
-        raise marker.foreign(root, names)
+        raise claim.foreign(root, names)
     if names:
         on_note(f"nothing was removed from {root}: no sandbox made it")
     return False
@@ -262,7 +257,7 @@ def _stop(root: Path, deadline: float) -> None:
             try:
                 os.kill(pid, ended[pid])
             except PermissionError as error:
-                raise marker.unusable(root, error) from error
+                raise claim.unusable(root, error) from error
             except ProcessLookupError:
                 continue
         if pid or root_lock.holder(root, root_lock.CHANGES):
