@@ -8,6 +8,8 @@ from typing import Any
 
 from qwenkit.cluster.connect import SANDBOX, START_SANDBOX
 from qwenkit.cluster.pvc_flags import enable_command, flags_missing_in
+from qwenkit.cluster.retries import is_denied, is_untrusted
+from qwenkit.cluster.transport import Reply
 from qwenkit.errors import Conflict, Forbidden, NotFound, QwenkitError, Rejected, Unreachable
 
 _CORRECT = "correct what the message names; qwenkit render shows the objects"
@@ -18,6 +20,7 @@ _BY_STATUS: dict[int, tuple[type[QwenkitError], str]] = {
     404: (NotFound, "check the name and the namespace; qwenkit deploy creates it"),
     405: (Rejected, ""),
     409: (Conflict, "it was changed at the same time; try again"),
+    410: (Conflict, "the list changed while it was read; try again"),
     413: (Rejected, "the object is too large"),
     415: (Rejected, ""),
     422: (Rejected, _CORRECT),
@@ -29,6 +32,9 @@ _SERVER_FAILED = (
 _UNTRUSTED = (
     "check certificate-authority-data and the server's name in the kubeconfig, and the clock here; "
     "a cluster that was created again has a new authority"
+)
+_OTHER_SERVER = (
+    "a proxy or another server answers: does the kubeconfig's server point at the API server?"
 )
 _FIXES: tuple[tuple[str, str], ...] = (
     (
@@ -51,28 +57,24 @@ _FIXES: tuple[tuple[str, str], ...] = (
 )
 
 
-def from_api(error: Any, what: str, **facts: Any) -> QwenkitError:
-    """Translate an ``ApiException`` into the error of its status, with a fix.
+def from_api(reply: Reply, what: str, **facts: Any) -> QwenkitError:
+    """Translate an answer that is no success into the error of its status, with a fix.
 
-    ``what`` names the operation that failed. Status 0 is a failed TLS handshake.
+    ``what`` names the operation that failed.
     """
-    status = int(error.status or 0)
-    message = _message(error)
-    if status == 0:
-        return Unreachable(what, message, _UNTRUSTED, **facts)
-    unknown = Unreachable if status >= 500 else QwenkitError
+    status, message = reply.status, message_of(reply)
+    unknown = Unreachable if status >= 500 or status < 300 else QwenkitError
     cls, fix = _BY_STATUS.get(status, (unknown, _SERVER_FAILED))
-    if status in (403, 500) and re.search(r"denied the request|exceeded quota", message):
+    if status in (403, 500) and is_denied(message):
         cls, fix = Rejected, ""
+    if reply.is_html and cls in (NotFound, Unreachable):
+        cls, fix = Unreachable, _OTHER_SERVER
     return cls(what, message, _fix_for(message) or fix, status=status, **facts)
 
 
-def unreachable(
-    error: Exception, address: str, context: str, what: str, **facts: Any
-) -> Unreachable:
-    """Translate urllib3's error: nothing at ``address`` answers or is trusted."""
-    why = _root(error)
-    if "SSL" in why or "X509" in why:
+def unreachable(why: str, address: str, context: str, what: str, **facts: Any) -> Unreachable:
+    """Return the error for a connection that failed: no answer, or no trust."""
+    if is_untrusted(why):
         what, fix = f"{what}: no trusted connection to {address}", _UNTRUSTED
     else:
         what = f"{what}: no answer from the Kubernetes API at {address}"
@@ -84,26 +86,24 @@ def unreachable(
     return Unreachable(what, why, fix, address=address, **facts)
 
 
+def not_an_api(reply: Reply, address: str, why: str) -> Unreachable:
+    """Return the error for a success that no API server sends; ``why`` says what is wrong."""
+    start = reply.body[:80].decode("utf-8", "replace")
+    what = f"{address} did not answer as a Kubernetes API"
+    return Unreachable(what, f"{why}; the answer begins with {start!r}", _OTHER_SERVER)
+
+
+def message_of(reply: Reply) -> str:
+    """Return the message of a ``Status``, else the reason of the status line."""
+    try:
+        return str(json.loads(reply.body or b"{}").get("message") or reply.reason or "")
+    except (ValueError, AttributeError):
+        return f"{reply.reason or ''}{', as a web page' if reply.is_html else ''}".strip()
+
+
 def _fix_for(message: str) -> str:
     """Return the fix for an admission message, empty if none is known."""
     flags = flags_missing_in(message)
     if flags:
         return enable_command(*flags)
     return next((fix for rule, fix in _FIXES if re.search(rule, message, re.IGNORECASE)), "")
-
-
-def _message(error: Any) -> str:
-    try:
-        body = json.loads(error.body or "{}")
-        return str(body.get("message") or error.reason or "")
-    except (ValueError, AttributeError):
-        return str(error.reason or "").strip()
-
-
-def _root(error: BaseException) -> str:
-    """Return the innermost cause: urllib3 wraps a refused connection three times."""
-    reason = getattr(error, "reason", None)
-    if isinstance(reason, BaseException):
-        return _root(reason)
-    text = str(error)
-    return text.rpartition(": ")[2] if "Failed to establish" in text else text

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from functools import cached_property
+from dataclasses import replace
 from typing import Any, Self
 
-from qwenkit.cluster.api_errors import from_api, unreachable
-from qwenkit.cluster.connect import api_client
-from qwenkit.cluster.discovery import Resources
+from qwenkit.cluster.api_errors import from_api, message_of, not_an_api, unreachable
+from qwenkit.cluster.connect import connection
+from qwenkit.cluster.discovery import Resource, Resources
 from qwenkit.cluster.kinds import (
     CONFIG_MAP,
     KNATIVE_NAMESPACE,
@@ -22,18 +22,33 @@ from qwenkit.cluster.kinds import (
     kind_of,
     name_of,
 )
-from qwenkit.cluster.ownership import require_not_terminating, require_ours
-from qwenkit.errors import Conflict, Forbidden, InvalidValue, NotFound, QwenkitError
+from qwenkit.cluster.ownership import require_not_terminating, require_ours, require_unshared
+from qwenkit.cluster.retries import Retries, Transient, failed, is_transient, is_untrusted, within
+from qwenkit.cluster.transport import (
+    NoAnswer,
+    Pieces,
+    Reply,
+    Request,
+    Transport,
+    many,
+    parsed,
+    single,
+)
+from qwenkit.errors import Conflict, Forbidden, InvalidValue, NotFound
 from qwenkit.settings import Settings, run_labels
 
 _FIELD_MANAGER = "qwenkit"
+_APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 _SILENCE_S = 30.0  # how long a log that is followed may be silent
+# A server that has not answered yet may be the wrong one, or not started.
+_FIRST_ANSWER_S = 30.0
 
 
 class Cluster:
     """One context of a kubeconfig, one namespace, one run. ``Cluster.connect`` makes one.
 
-    Only objects of ``run`` may be changed. ``timeout_s`` is the limit of one request.
+    Only objects of ``run`` may be changed. A request that fails for the moment is repeated, each
+    try for at most ``timeout_s``, all for at most ``patience_s`` or the operation's own deadline.
 
     >>> from qwenkit import Cluster, Settings
     >>> cluster = Cluster.connect(Settings())
@@ -42,14 +57,27 @@ class Cluster:
     """
 
     def __init__(
-        self, api: Any, *, context: str, namespace: str, run: str, timeout_s: float = 30
+        self,
+        transport: Transport,
+        *,
+        context: str,
+        namespace: str,
+        run: str,
+        timeout_s: float = 30,
+        patience_s: float = 600,
     ) -> None:
         self.context, self.namespace, self.run, self.timeout_s = context, namespace, run, timeout_s
-        self._api = api
+        self._transport = transport
+        self._retries = Retries(patience_s=patience_s, try_s=timeout_s)
+        self._transport.slow = lambda: self._retries.say("the API server does not answer")
+        self._resources = Resources(lambda path: self._raw(many("resources"), path))
 
     @classmethod
-    def connect(cls, settings: Settings) -> Self:
+    def connect(cls, settings: Settings, *, first_answer_s: float = _FIRST_ANSWER_S) -> Self:
         """Connect to the context of ``settings``, from the kubeconfigs that kubectl reads.
+
+        A server that does not answer is asked again for ``first_answer_s``, and once it has
+        answered for ``timeout_s`` of the settings.
 
         Raises:
             NotFound: no such kubeconfig, or no such context in it.
@@ -57,10 +85,16 @@ class Cluster:
             Unreachable: nothing answers at its address.
             Forbidden: the credentials are not accepted.
         """
-        api = api_client(settings.context)
-        cluster = cls(api, context=settings.context, namespace=settings.namespace, run=settings.run)
+        cluster = cls(
+            connection(settings.context),
+            context=settings.context,
+            namespace=settings.namespace,
+            run=settings.run,
+            patience_s=settings.timeout_s,
+        )
         try:
-            cluster.version()
+            with within(first_answer_s):
+                cluster.version()
         except Forbidden as error:
             # 403: the credentials are good, but this role may not read the version.
             if error.context.get("status") != 403:
@@ -73,7 +107,7 @@ class Cluster:
     @property
     def address(self) -> str:
         """The API server's URL."""
-        return str(self._api.configuration.host)
+        return self._transport.address
 
     @property
     def labels(self) -> dict[str, str]:
@@ -82,11 +116,11 @@ class Cluster:
 
     def close(self) -> None:
         """Close the connections."""
-        self._api.close()
+        self._transport.close()
 
     def version(self) -> Obj:
         """Return the server's ``/version``: ``major``, ``minor``, ``gitVersion`` ..."""
-        return self._raw("/version", "reading the version")
+        return self._raw(parsed, "/version")
 
     def serves(self, kind: Kind) -> bool:
         """Return whether the cluster serves a kind."""
@@ -110,8 +144,9 @@ class Cluster:
             NotFound: it does not exist, or the cluster does not serve its kind.
         """
         kind, resource, where = self._place(kind, namespace)
-        with self._own_errors(f"reading {kind} {name}", kind, name):
-            return self._object(resource.get(name=name, namespace=where, **self._options))
+        request = Request("GET", resource.path(where, name))
+        what = f"reading {kind} {name}"
+        return self._retries.run(lambda: self._object(request, what, kind, name))
 
     def knative_config(self, name: str) -> dict[str, str]:
         """Return the entries of Knative's ConfigMap ``config-<name>``, empty if there is none."""
@@ -124,14 +159,24 @@ class Cluster:
             kind, resource, where = self._place(kind)
         except NotFound:
             return []
-        selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items()) or None
-        with self._own_errors(f"listing {kind}", kind):
-            found = self._object(
-                resource.get(namespace=where, label_selector=selector, **self._options)
-            )
+        selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
+        query = {"labelSelector": selector} if selector else {}
+        path, what = resource.path(where), f"listing {kind}"
+
+        def whole() -> list[Obj]:
+            found: list[Obj] = []
+            rest: dict[str, str] = {}
+            while True:
+                answer = self._read(many("items"), Request("GET", path, query | rest), what, kind)
+                found += answer["items"]
+                token = (answer.get("metadata") or {}).get("continue")
+                if not token:
+                    return found
+                rest = {"continue": token}
+
         # The items of a list have no apiVersion and kind of their own.
         head = {"apiVersion": kind.api_version, "kind": kind.kind}
-        return [head | item for item in found.get("items") or []]
+        return [head | item for item in self._retries.run(whole)]
 
     def apply(self, obj: Mapping[str, Any], *, dry_run: bool = False) -> Obj:
         """Create or change an object by server-side apply; return the server's version of it.
@@ -144,23 +189,28 @@ class Cluster:
         """
         name, body = name_of(obj), json.loads(json.dumps(obj))
         kind, resource, where = self._place(kind_of(obj), body["metadata"].get("namespace"))
-        existing = self.find(kind, name, namespace=where)
-        if existing is not None:
-            require_ours(existing, run=self.run)
-            require_not_terminating(existing)
-        options = self._options | ({"dry_run": "All"} if dry_run else {})
-        with self._own_errors(f"applying {kind} {name}", kind, name):
-            # The object is ours: a field that was edited by hand is reset.
-            return self._object(
-                resource.server_side_apply(
-                    body=body,
-                    name=name,
-                    namespace=where,
-                    field_manager=_FIELD_MANAGER,
-                    force_conflicts="true",
-                    **options,
-                )
-            )
+        query = {"fieldManager": _FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
+        path, what = resource.path(where, name), f"applying {kind} {name}"
+
+        def once() -> Obj:
+            existing = self.find(kind, name, namespace=where)
+            # Only an object that is ours is forced: a field that was edited by hand is reset.
+            # Its uid protects one that has taken the name since; one that was created since
+            # conflicts, or is given back.
+            force = {"force": "true"} if existing else {}
+            if existing is not None:
+                require_ours(existing, run=self.run)
+                require_not_terminating(existing)
+                body["metadata"]["uid"] = existing["metadata"].get("uid")
+            else:
+                body["metadata"].pop("uid", None)
+            request = Request("PATCH", path, query | force, body, _APPLY)
+            answer = self._object(request, what, kind, name)
+            if existing is None:
+                self._require_created(answer, request, what)
+            return answer
+
+        return self._retries.run(once)
 
     def patch(self, kind: Kind | str, name: str, body: Mapping[str, Any]) -> Obj:
         """Merge ``body`` into an object of this run; None removes a key.
@@ -170,18 +220,19 @@ class Cluster:
             Conflict: it is not this run's.
         """
         kind, resource, where = self._place(kind)
-        require_ours(self.get(kind, name), run=self.run)
-        with self._own_errors(f"patching {kind} {name}", kind, name):
-            return self._object(
-                resource.patch(
-                    body=dict(body),
-                    name=name,
-                    namespace=where,
-                    content_type="application/merge-patch+json",
-                    field_manager=_FIELD_MANAGER,
-                    **self._options,
-                )
-            )
+        path, what = resource.path(where, name), f"patching {kind} {name}"
+
+        def once() -> Obj:
+            existing = self.get(kind, name)
+            require_ours(existing, run=self.run)
+            same = {
+                "metadata": {**body.get("metadata", {}), "uid": existing["metadata"].get("uid")}
+            }
+            query = {"fieldManager": _FIELD_MANAGER}
+            request = Request("PATCH", path, query, {**body, **same}, _MERGE)
+            return self._object(request, what, kind, name)
+
+        return self._retries.run(once)
 
     def delete(self, kind: Kind | str, name: str) -> bool:
         """Delete an object of this run; False if there was none.
@@ -189,24 +240,13 @@ class Cluster:
         Raises:
             Conflict: it is not this run's.
         """
-        kind, resource, where = self._place(kind)
+        kind = as_kind(kind)
         existing = self.find(kind, name)
         if existing is None:
             return False
         require_ours(existing, run=self.run)
-        # The uid protects an object that has taken the name since.
-        body = {
-            "kind": "DeleteOptions",
-            "apiVersion": "v1",
-            "propagationPolicy": "Background",
-            "preconditions": {"uid": existing["metadata"].get("uid")},
-        }
-        try:
-            with self._own_errors(f"deleting {kind} {name}", kind, name):
-                resource.delete(name=name, namespace=where, body=body, **self._options)
-        except NotFound:
-            return False
-        return True
+        accepted, tries = self._delete(kind, existing, propagationPolicy="Background")
+        return accepted or tries > 1
 
     def shorten_grace(self, pod: Mapping[str, Any], seconds: int) -> bool:
         """Shorten the grace period of a pod that is being deleted; False if the pod is gone.
@@ -216,29 +256,14 @@ class Cluster:
         """
         if not is_terminating(pod) or seconds < 1:  # with 0 the object would go before them
             raise InvalidValue("seconds", seconds, "must be 1 or more, for a terminating pod")
-        kind, resource, where = self._place(POD, pod["metadata"].get("namespace"))
-        name = name_of(pod)
-        body = {
-            "kind": "DeleteOptions",
-            "apiVersion": "v1",
-            "gracePeriodSeconds": seconds,
-            "preconditions": {"uid": pod["metadata"].get("uid")},
-        }
-        try:
-            with self._own_errors(f"shortening the grace of pod {name}", kind, name):
-                resource.delete(name=name, namespace=where, body=body, **self._options)
-        except NotFound:
-            return False
-        except Conflict:  # another pod has taken the name
-            return False
-        return True
+        return self._delete(POD, pod, gracePeriodSeconds=seconds)[0]
 
     def logs(self, pod: str, *, container: str, lines: int = 20, previous: bool = False) -> str:
         """Return the last lines of a container's log."""
         query = {"container": container, "tailLines": lines, "previous": str(previous).lower()}
-        with self._own_errors(f"reading the log of pod {pod}", POD, pod):
-            response = self._log(pod, query, self.timeout_s)
-            return str(response.data.decode("utf-8", "replace"))
+        request, what = self._log(pod, query), f"reading the log of pod {pod}"
+        reply = self._retries.run(lambda: self._send(request, what, POD, pod))
+        return reply.body.decode("utf-8", "replace")
 
     def follow(self, pod: str, *, container: str) -> Iterator[str]:
         """Yield a container's last lines, then each line that it writes, until it ends.
@@ -248,72 +273,128 @@ class Cluster:
             Rejected: the container has not started.
         """
         query = {"container": container, "tailLines": 5, "follow": "true"}
-        with self._own_errors(f"following the log of pod {pod}", POD, pod):
-            rest = b""
-            with closing(self._log(pod, query, _SILENCE_S)) as response:
-                for chunk in response.stream():
-                    *whole, rest = (rest + chunk).split(b"\n")
+        request, what = self._log(pod, query), f"following the log of pod {pod}"
+        rest = b""
+        with closing(self._retries.run(lambda: self._follow(request, what, pod))) as pieces:
+            try:
+                for piece in pieces:
+                    *whole, rest = (rest + piece).split(b"\n")
                     yield from (line.decode("utf-8", "replace") for line in whole)
-            if rest:
-                yield rest.decode("utf-8", "replace")
+            except NoAnswer as error:
+                raise unreachable(str(error), self.address, self.context, what) from None
+        if rest:
+            yield rest.decode("utf-8", "replace")
 
-    @cached_property
-    def _dynamic(self) -> Any:
-        from kubernetes import dynamic
+    def _delete(self, kind: Kind, existing: Mapping[str, Any], **options: Any) -> tuple[bool, int]:
+        """Delete an object by its uid; return whether it was still there, and the tries.
 
-        make: Any = dynamic.DynamicClient
-        return make(self._api, discoverer=lambda *_: None)  # ``Resources`` takes its place
+        The uid protects an object that has taken the name since. After a try whose answer was
+        lost, an object that is not there may have been deleted by that try.
+        """
+        name, uid = name_of(existing), existing["metadata"].get("uid")
+        kind, resource, where = self._place(kind, existing["metadata"].get("namespace"))
+        head = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}}
+        request = Request("DELETE", resource.path(where, name), body=head | options)
+        tries = 0
 
-    @cached_property
-    def _resources(self) -> Resources:
-        return Resources(self._dynamic, lambda path: self._raw(path, f"reading {path}"))
+        def once() -> bool:
+            nonlocal tries
+            tries += 1
+            try:
+                self._read(parsed, request, f"deleting {kind} {name}", kind, name)
+            except NotFound:
+                return False
+            except Transient as failure:
+                if isinstance(failure.error, Conflict):
+                    now = self.find(kind, name, namespace=where)
+                    if now is None or now["metadata"].get("uid") != uid:
+                        tries += 1
+                        return False
+                raise
+            return True
 
-    def _timeout(self, read_s: float) -> dict[str, Any]:
-        return {"_request_timeout": (min(5.0, self.timeout_s), read_s)}
+        return self._retries.run(once), tries
 
-    @property
-    def _options(self) -> dict[str, Any]:
-        return {"serializer": lambda _client, answer: answer, **self._timeout(self.timeout_s)}
-
-    def _log(self, pod: str, query: Mapping[str, object], read_s: float) -> Any:
-        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
-        options = {"query_params": list(query.items()), "serialize": False, **self._timeout(read_s)}
-        return self._dynamic.request("get", path, **options)
-
-    def _object(self, answer: Any) -> Obj:
-        if isinstance(answer, dict):
-            return answer
-        raise QwenkitError(
-            f"{self.address} did not answer as a Kubernetes API",
-            f"expected a JSON object, got {str(answer)[:80]!r}",
-            "does the kubeconfig's server point at the API server, not at a gateway?",
-        )
+    def _log(self, pod: str, query: Mapping[str, object]) -> Request:
+        return Request("GET", f"{self._resources.of(POD).path(self.namespace, pod)}/log", query)
 
     def _place(
         self, kind: Kind | str, namespace: str | None = None
-    ) -> tuple[Kind, Any, str | None]:
+    ) -> tuple[Kind, Resource, str | None]:
         """Return a kind, its resource, and the namespace to use if it has one."""
         kind = as_kind(kind)
         resource = self._resources.of(kind)
         return kind, resource, (namespace or self.namespace) if resource.namespaced else None
 
-    def _raw(self, path: str, what: str) -> Obj:
-        with self._own_errors(what):
-            return self._object(self._dynamic.request("get", path, **self._options))
+    def _require_created(self, answer: Obj, request: Request, what: str) -> None:
+        """Give back an object that somebody else created between our look and our apply."""
+        try:
+            require_unshared(answer, manager=_FIELD_MANAGER)
+        except Conflict:
+            head = {key: answer[key] for key in ("apiVersion", "kind")}
+            name = {"name": name_of(answer), "uid": answer["metadata"].get("uid")}
+            bare = replace(request, body=head | {"metadata": name})
+            # An apply that names no field takes back all that the last one set.
+            self._retries.run(lambda: self._object(bare, what, kind_of(answer), name_of(answer)))
+            raise
+
+    def _raw(self, read: Callable[[Reply], Obj], path: str) -> Obj:
+        return self._retries.run(lambda: self._read(read, Request("GET", path), f"reading {path}"))
+
+    def _object(self, request: Request, what: str, kind: Kind, name: str) -> Obj:
+        return self._read(single, request, what, kind, name)
+
+    def _read(
+        self,
+        read: Callable[[Reply], Obj],
+        request: Request,
+        what: str,
+        kind: Kind | None = None,
+        name: str = "",
+    ) -> Obj:
+        """Send a request once and read its answer, which a proxy may have cut or replaced."""
+        reply = self._send(request, what, kind, name)
+        try:
+            return read(reply)
+        except (ValueError, RecursionError) as error:
+            raise failed(reply, not_an_api(reply, self.address, str(error))) from None
+
+    def _send(self, request: Request, what: str, kind: Kind | None = None, name: str = "") -> Reply:
+        """Send a request once; return its answer if it is a success.
+
+        Raises:
+            Transient: it failed, and the same request may succeed later.
+            QwenkitError: it failed for good.
+        """
+        with self._judged(what, kind, name) as judge:
+            reply = self._transport.send(request, limit_s=self._retries.limit_s())
+            judge(reply)
+        return reply
+
+    def _follow(self, request: Request, what: str, pod: str) -> Pieces:
+        """Send a request once; return the body of its answer as it comes."""
+        with self._judged(what, POD, pod) as judge:
+            reply, pieces = self._transport.stream(
+                request, limit_s=self._retries.limit_s(), silence_s=_SILENCE_S
+            )
+            judge(reply)
+        return pieces
 
     @contextmanager
-    def _own_errors(self, what: str, kind: Kind | None = None, name: str = "") -> Iterator[None]:
-        """Translate the client libraries' errors into ours.
-
-        ``from None``: theirs print headers and a second traceback, and add no information.
-        """
-        from kubernetes.client.exceptions import ApiException
-        from urllib3.exceptions import HTTPError
-
+    def _judged(self, what: str, kind: Kind | None, name: str) -> Iterator[Callable[[Reply], None]]:
+        """Yield a function that raises if an answer is no success; no answer is none either."""
         facts = {"kind": kind.kind, "name": name} if kind else {}
+
+        def judge(reply: Reply) -> None:
+            if 200 <= reply.status < 300 and not reply.is_html:
+                return
+            error, message = from_api(reply, f"{what} failed", **facts), message_of(reply)
+            if is_transient(reply, message):
+                raise failed(reply, error)
+            raise error
+
         try:
-            yield
-        except ApiException as error:
-            raise from_api(error, f"{what} failed", **facts) from None
-        except HTTPError as error:
-            raise unreachable(error, self.address, self.context, what, **facts) from None
+            yield judge
+        except NoAnswer as error:
+            found = unreachable(str(error), self.address, self.context, what, **facts)
+            raise found if is_untrusted(str(error)) else Transient(found) from None

@@ -10,6 +10,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from qwenkit.cluster.transport import Transport
 from qwenkit.errors import Forbidden, InvalidValue, NotFound
 from qwenkit.loopback import is_loopback
 from qwenkit.private_files import home
@@ -37,18 +38,22 @@ def api_client(context: str) -> Any:
         Forbidden: the context's credential plugin returns no credentials.
     """
     from kubernetes import client
-    from urllib3.util import Retry
 
     configuration = client.Configuration()
     if context == _IN_CLUSTER and not os.environ.get("KUBECONFIG"):
         _load_in_cluster(configuration)
     else:
         _load(_kubeconfig_paths(), context, configuration)
-    # Only reads are repeated: urllib3 does not retry PATCH and POST by default.
-    configuration.retries = Retry(
-        total=3, backoff_factor=0.2, status_forcelist=(429, 503), raise_on_status=False
-    )
     return client.ApiClient(configuration)
+
+
+def connection(context: str) -> Transport:
+    """Return the connections to one context; sends nothing yet.
+
+    Raises:
+        QwenkitError: as ``api_client``.
+    """
+    return Transport(api_client(context))
 
 
 def _load(paths: Sequence[Path], context: str, configuration: Any) -> None:

@@ -1,19 +1,34 @@
 """Which URL serves which kind: one request for each API version, kept in memory.
 
-The dynamic client's own discovery keeps a file in the temporary directory, named after the
+The client library's own discovery keeps a file in the temporary directory, named after the
 server's address; a port that a sandbox used may belong to another cluster the next time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from threading import Lock
-from typing import Any
+from urllib.parse import quote
 
 from qwenkit.cluster.kinds import Kind, Obj
 from qwenkit.errors import NotFound
 
 _INSTALL_KNATIVE = "install Knative Serving (ACK: console, Applications > Knative)"
+
+
+@dataclass(frozen=True)
+class Resource:
+    """The path of an API version, a kind's plural there, and whether it has a namespace."""
+
+    base: str
+    plural: str
+    namespaced: bool
+
+    def path(self, namespace: str | None, name: str = "") -> str:
+        """Return the path of an object, or of all objects of the kind."""
+        where = f"/namespaces/{quote(namespace, safe='')}" if self.namespaced and namespace else ""
+        return f"{self.base}{where}/{self.plural}" + (f"/{quote(name, safe='')}" if name else "")
 
 
 class Resources:
@@ -22,13 +37,13 @@ class Resources:
     ``read`` returns the JSON at a path of the API, or raises ``NotFound``.
     """
 
-    def __init__(self, dynamic: Any, read: Callable[[str], Obj]) -> None:
-        self._dynamic, self._read = dynamic, read
-        self._known: dict[str, dict[str, Any]] = {}
+    def __init__(self, read: Callable[[str], Obj]) -> None:
+        self._read = read
+        self._known: dict[str, dict[str, Resource]] = {}
         self._lock = Lock()
 
-    def of(self, kind: Kind) -> Any:
-        """Return the dynamic client's resource for a kind.
+    def of(self, kind: Kind) -> Resource:
+        """Return where a kind is served.
 
         Raises:
             NotFound: the cluster does not serve it.
@@ -47,26 +62,14 @@ class Resources:
             )
         return found
 
-    def _discover(self, api_version: str) -> dict[str, Any]:
-        from kubernetes.dynamic import resource
-
-        make: Any = resource.Resource
-        prefix = "apis" if "/" in api_version else "api"
-        group, _, version = api_version.rpartition("/")
+    def _discover(self, api_version: str) -> dict[str, Resource]:
+        base = f"/{'apis' if '/' in api_version else 'api'}/{api_version}"
         try:
-            answer = self._read(f"/{prefix}/{api_version}")
+            answer = self._read(base)
         except NotFound:
             return {}
         return {
-            entry["kind"]: make(
-                prefix=prefix,
-                group=group,
-                api_version=version,
-                client=self._dynamic,
-                kind=entry["kind"],
-                name=entry["name"],
-                namespaced=entry["namespaced"],
-            )
-            for entry in answer.get("resources") or []
+            entry["kind"]: Resource(base, entry["name"], entry["namespaced"])
+            for entry in answer["resources"]
             if "/" not in entry["name"]
         }

@@ -49,6 +49,26 @@ def require_ours(obj: Mapping[str, Any], *, run: str) -> None:
     )
 
 
+def require_unshared(obj: Mapping[str, Any], *, manager: str) -> None:
+    """Refuse an object that we meant to create, if others have written to it.
+
+    The answer to a creation names one manager, the one who sent it.
+
+    Raises:
+        Conflict: names the owner as far as the object shows it.
+    """
+    fields = obj["metadata"].get("managedFields") or []
+    if any(field.get("manager") != manager for field in fields):
+        kind, name = kind_of(obj), name_of(obj)
+        raise Conflict(
+            f"{kind} {name} was created by somebody else at the same time",
+            owner(obj),
+            "choose another name (service, volume or namespace), or remove it yourself",
+            kind=kind.kind,
+            name=name,
+        )
+
+
 def require_not_terminating(obj: Mapping[str, Any]) -> None:
     """Refuse to change an object that is being deleted: the change would be lost.
 

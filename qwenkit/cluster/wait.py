@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from qwenkit.cluster.diagnosis.explanation import Explanation
-from qwenkit.errors import QwenkitError, Unreachable, WaitTimeout
+from qwenkit.cluster.retries import within
+from qwenkit.errors import QwenkitError, WaitTimeout
 
 T = TypeVar("T")
-
-# An API server that restarts does not answer for a while; its objects are not affected.
-OUTAGE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -73,11 +71,11 @@ def wait(
         WaitTimeout: the deadline passed; its context holds ``last`` and ``transitions``.
         QwenkitError: the error that ``failed`` returned, with the same context.
     """
-    read = _through_outages(poll, every_s)
     start = time.monotonic()
     transitions: list[Transition] = []
     while True:
-        value = read()
+        with within(max(timeout_s - (time.monotonic() - start), 0)):
+            value = poll()
         now = Transition(time.monotonic() - start, describe(value))
         if not transitions or transitions[-1].state != now.state:
             transitions.append(now)
@@ -93,23 +91,3 @@ def wait(
             error.context |= {"last": now.state, "transitions": list(map(str, transitions))}
             raise error
         time.sleep(min(every_s, max(timeout_s - now.at_s, 0)))
-
-
-def _through_outages(poll: Callable[[], T], every_s: float) -> Callable[[], T]:
-    """Return ``poll`` with retries while a server that has answered before is unreachable."""
-    answered_at: float | None = None
-
-    def read() -> T:
-        nonlocal answered_at
-        while True:
-            try:
-                value = poll()
-            except Unreachable:
-                if answered_at is None or time.monotonic() - answered_at > OUTAGE_S:
-                    raise
-                time.sleep(every_s)
-            else:
-                answered_at = time.monotonic()
-                return value
-
-    return read

@@ -56,7 +56,7 @@ def target(settings: Settings, on_event: Callable[[str], None]) -> Iterator[None
 
 def _answers(settings: Settings) -> bool:
     try:
-        Cluster.connect(settings)
+        Cluster.connect(settings, first_answer_s=5)
     except QwenkitError:
         return False
     return True

@@ -280,9 +280,11 @@ def write_kubeconfig(path: Path, server: str, *, context: str = "sandbox") -> Pa
 
 
 @contextmanager
-def connected(api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """Connect a ``Cluster`` of the default settings to an API."""
+def connected(
+    api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch, *, patience_s: float = 2
+) -> Iterator[Cluster]:
+    """Connect a ``Cluster`` of the default settings to an API; outages are short in tests."""
     with serving(api.app()) as url:
         monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(folder / "config", url)))
-        with closing(Cluster.connect(Settings())) as cluster:
+        with closing(Cluster.connect(Settings(timeout_s=patience_s))) as cluster:
             yield cluster

@@ -84,7 +84,7 @@ def test_a_refused_connection_names_the_address(
         path = write_kubeconfig(tmp_path / "config", gone)
     monkeypatch.setenv("KUBECONFIG", str(path))
     with pytest.raises(Unreachable, match=gone) as caught:
-        Cluster.connect(Settings())
+        Cluster.connect(Settings(), first_answer_s=0)
     assert "refused" in caught.value.why.lower()
 
 
@@ -178,10 +178,7 @@ def test_delete_is_idempotent_and_names_the_uid(cluster: Cluster, api: Api) -> N
         (403, 'admission webhook "policy" denied the request: no', Rejected),
         (403, "exceeded quota: gpus", Rejected),
         (404, "gone", NotFound),
-        (409, "changed", Conflict),
         (422, "invalid", Rejected),
-        (500, "failed calling webhook", Unreachable),
-        (503, "overloaded", Unreachable),
         (418, "teapot", QwenkitError),
     ],
 )

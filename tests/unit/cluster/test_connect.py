@@ -162,7 +162,7 @@ def test_an_unreachable_server_has_a_fix_for_its_target(
     with serving(Api().app()) as gone:
         use(kubeconfig(tmp_path / context, gone))
     with pytest.raises(Unreachable, match="no answer") as caught:
-        Cluster.connect(Settings(context=context))
+        Cluster.connect(Settings(context=context), first_answer_s=0)
     assert ("qwenkit sandbox up" in caught.value.fix) is (context == "sandbox")
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.wait import Transition, wait
-from qwenkit.errors import NotReady, Unreachable, WaitTimeout
+from qwenkit.errors import NotReady, WaitTimeout
 
 
 def test_each_transition_is_reported_once() -> None:
@@ -68,33 +68,3 @@ def test_an_early_failure_carries_the_same_facts() -> None:
     assert polls == 3
     assert caught.value.context["last"] == "3"
     assert len(caught.value.context["transitions"]) == 3
-
-
-def test_an_outage_is_waited_out_after_a_first_answer() -> None:
-    answers = iter([1, Unreachable("away"), Unreachable("away"), 2])
-
-    def poll() -> int:
-        answer = next(answers)
-        if isinstance(answer, Unreachable):
-            raise answer
-        return answer
-
-    done = wait(poll, what="two", ready=lambda v: v == 2, describe=str, timeout_s=9, every_s=0.001)
-    assert [t.state for t in done.transitions] == ["1", "2"]
-
-
-def test_an_outage_from_the_start_or_without_end_is_an_error(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    answers = iter([1])
-
-    def poll() -> int:
-        for value in answers:
-            return value
-        raise Unreachable("away")
-
-    monkeypatch.setattr("qwenkit.cluster.wait.OUTAGE_S", 0.01)
-    waiting = {"what": "x", "ready": lambda _v: False, "describe": str, "every_s": 0.001}
-    for _ in range(2):  # first after one answer, then without any
-        with pytest.raises(Unreachable):
-            wait(poll, timeout_s=9, **waiting)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from qwenkit.errors import Rejected
 from qwenkit.sandbox.kube.api_error import (
     ApiError,
     bad_request,
+    conflict,
     invalid,
     not_found,
     precondition_failed,
@@ -158,6 +159,9 @@ class Writer:
         live = self._store.find(request.kind, path.namespace, path.name)
         if live is None and path.subresource:
             raise not_found(request.kind, path.name)
+        if live is None and (uid := config["metadata"].get("uid")):
+            why = f"the provided object specified uid {uid}, and no existing object was found"
+            raise conflict(request.kind, path.name, f"uid mismatch: {why}")
         obj = server_side_apply(
             request.kind,
             live,

@@ -1,0 +1,275 @@
+"""Every verb meets every fault of an API server, of a proxy and of the network, and ends well."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster_api import OURS, Api, obj, serving, status, write_kubeconfig
+from faulty_api import FAULTS, FaultyApi
+
+from qwenkit.cluster import retries
+from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.connect import connection
+from qwenkit.cluster.retries import asked_pause, within
+from qwenkit.errors import Conflict, Forbidden, NotFound, QwenkitError, Rejected, Unreachable
+
+CLAIM = "llm-model"
+
+
+def claim(**labels: str) -> dict[str, Any]:
+    spec = {"volumeName": CLAIM}
+    return obj("v1/PersistentVolumeClaim", CLAIM, labels=labels or OURS, spec=spec)
+
+
+@contextmanager
+def cluster_at(url: str, folder: Path, *, patience_s: float, try_s: float) -> Iterator[Cluster]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KUBECONFIG", str(write_kubeconfig(folder / "config", url)))
+        made = Cluster(
+            connection("sandbox"),
+            context="sandbox",
+            namespace="default",
+            run="default",
+            timeout_s=try_s,
+            patience_s=patience_s,
+        )
+    with closing(made) as cluster:
+        yield cluster
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same rules with shorter pauses."""
+    monkeypatch.setattr(retries, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(retries, "_LONGEST_ASKED_S", 0.1)
+    monkeypatch.setattr(retries, "_LEAST_S", 0.2)
+
+
+VERBS: dict[str, Callable[[Cluster], object]] = {
+    "READ": lambda cluster: cluster.version()["major"],
+    "GET": lambda cluster: cluster.get("pvc", CLAIM)["metadata"]["name"],
+    "LIST": lambda cluster: [one["metadata"]["name"] for one in cluster.list("pvc")],
+    "LOG": lambda cluster: cluster.logs("p", container="c"),
+    "PATCH": lambda cluster: cluster.apply(claim())["metadata"]["name"],
+    "DELETE": lambda cluster: cluster.delete("pvc", CLAIM),
+}
+EXPECTED = {
+    "READ": "1",
+    "GET": CLAIM,
+    "LIST": [CLAIM],
+    "LOG": "last words\n",
+    "PATCH": CLAIM,
+    "DELETE": True,
+}
+# A log is text: a shorter one cannot be told from a whole one, nor has it items.
+ANY_TEXT = {("LOG", "cut"), ("LOG", "null items")}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_gets_past_each_fault(verb: str, tmp_path: Path) -> None:
+    api = Api()
+    api.add(obj("v1/Pod", "p"))
+    with serving(api.app()) as url, FaultyApi(url, silence_s=0.6).serving() as faulty:
+        for fault in FAULTS:
+            if (verb, fault) in ANY_TEXT:
+                continue
+            api.add(claim())
+            with cluster_at(faulty.url, tmp_path, patience_s=5, try_s=0.3) as cluster:
+                faulty.arm(verb, fault)
+                assert VERBS[verb](cluster) == EXPECTED[verb], fault
+                assert len(faulty.hits) == 1, fault
+                left = api.get("PersistentVolumeClaim", CLAIM)
+                assert (left is None) == (verb == "DELETE"), fault
+
+
+def test_a_fault_without_end_is_one_typed_error_at_the_deadline(tmp_path: Path) -> None:
+    api = Api()
+    api.add(claim())
+    with serving(api.app()) as url, FaultyApi(url, silence_s=0.6).serving() as faulty:
+        for n, fault in enumerate(FAULTS):
+            verb = ("LIST", "PATCH")[n % 2]
+            with cluster_at(faulty.url, tmp_path, patience_s=0.3, try_s=0.2) as cluster:
+                faulty.arm(verb, fault, times=10**6)
+                began = time.monotonic()
+                with pytest.raises((Unreachable, Conflict)) as caught:
+                    VERBS[verb](cluster)
+                assert time.monotonic() - began < 1.5, fault
+                assert caught.value.fix
+                assert caught.value.context["tries"] >= 1
+
+
+def test_the_deadline_of_an_operation_is_shorter_than_the_patience(tmp_path: Path) -> None:
+    with (
+        serving(Api().app()) as url,
+        FaultyApi(url).serving() as faulty,
+        cluster_at(faulty.url, tmp_path, patience_s=60, try_s=30) as cluster,
+    ):
+        faulty.arm("READ", "429 in a day", times=10**6)
+        began = time.monotonic()
+        with pytest.raises(Unreachable), within(0.5):
+            cluster.version()
+        assert time.monotonic() - began < 1.5
+        faulty.arm("", "")
+        assert cluster.version()  # the deadline ended with its block
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "error"),
+    [
+        (400, "bad", Rejected),
+        (401, "Unauthorized", Forbidden),
+        (403, "pods is forbidden", Forbidden),
+        (403, 'admission webhook "policy" denied the request: no', Rejected),
+        (404, "gone", NotFound),
+        (405, "no", Rejected),
+        (422, "invalid", Rejected),
+        (500, 'admission webhook "policy" denied the request: no', Rejected),
+        (501, "not here", Unreachable),
+    ],
+)
+def test_a_permanent_answer_is_not_repeated(
+    cluster: Cluster, api: Api, code: int, message: str, error: type[QwenkitError]
+) -> None:
+    api.refuse = lambda method, *_: status(code, "R", message) if method == "PATCH" else None
+    with pytest.raises(error):
+        cluster.apply(claim())
+    assert [method for method, *_ in api.requests].count("PATCH") == 1
+
+
+def test_a_list_in_parts_begins_again_when_its_token_expires(cluster: Cluster, api: Api) -> None:
+    api.add(claim())
+    parts = [
+        (200, {"kind": "L", "metadata": {"continue": "t"}, "items": [{"metadata": {"name": "a"}}]}),
+        status(410, "Expired", "The provided continue parameter is too old"),
+        (200, {"kind": "L", "metadata": {"continue": "u"}, "items": [{"metadata": {"name": "a"}}]}),
+        (200, {"kind": "L", "metadata": {}, "items": [{"metadata": {"name": "b"}}]}),
+    ]
+    cluster.list("pvc")
+    api.refuse = lambda *_: parts.pop(0)
+    assert [one["metadata"]["name"] for one in cluster.list("pvc")] == ["a", "b"]
+    tokens = [query.get("continue") for _, _, query, _ in api.requests[-4:]]
+    assert tokens == [None, "t", None, "u"]
+
+
+def test_a_page_of_a_proxy_with_404_does_not_mean_that_the_object_is_gone(tmp_path: Path) -> None:
+    from aiohttp import web
+
+    async def page(_request: web.Request) -> web.Response:
+        return web.Response(status=404, text="<html>no backend</html>", content_type="text/html")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", page)
+    with (
+        serving(app) as url,
+        cluster_at(url, tmp_path, patience_s=0.2, try_s=1) as cluster,
+        pytest.raises(Unreachable) as caught,
+    ):
+        cluster.find("pvc", CLAIM)
+    assert "proxy" in caught.value.fix
+
+
+def test_a_deletion_stops_at_another_object_of_the_same_name(cluster: Cluster, api: Api) -> None:
+    api.add(claim())
+    conflict = status(409, "Conflict", "Precondition failed: UID in precondition: a, in meta: b")
+
+    def taken(method: str, _path: str, _body: object) -> Any:
+        if method != "DELETE":
+            return None
+        api.add(claim() | {"spec": {"new": True}})["metadata"]["uid"] = "another"
+        return conflict
+
+    api.refuse = taken
+    assert cluster.delete("pvc", CLAIM)
+    assert api.get("PersistentVolumeClaim", CLAIM) is not None
+    assert [method for method, *_ in api.requests].count("DELETE") == 1
+
+
+def test_an_object_created_meanwhile_by_somebody_else_is_given_back(
+    cluster: Cluster, api: Api
+) -> None:
+    theirs = [{"manager": "kubectl"}, {"manager": "qwenkit"}]
+    api.applied = lambda obj: obj["metadata"].update(managedFields=theirs)
+    with pytest.raises(Conflict, match="somebody else"):
+        cluster.apply(claim())
+    first, last = [body for method, _, _, body in api.requests if method == "PATCH"]
+    assert first["spec"]
+    assert last.keys() == {"apiVersion", "kind", "metadata"}
+    assert last["metadata"].keys() == {"name", "uid"}
+
+
+def test_only_our_object_is_forced_and_by_its_uid(cluster: Cluster, api: Api) -> None:
+    uid = cluster.apply(claim())["metadata"]["uid"]
+    cluster.apply(claim())
+    created, changed = [one for one in api.requests if one[0] == "PATCH"]
+    assert "force" not in created[2]
+    assert "uid" not in created[3]["metadata"]
+    assert changed[2]["force"] == "true"
+    assert changed[3]["metadata"]["uid"] == uid
+
+
+def test_a_long_wait_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries, "_NOTICE_S", 0.05)
+    with (
+        serving(Api().app()) as url,
+        FaultyApi(url).serving() as faulty,
+        cluster_at(faulty.url, tmp_path, patience_s=5, try_s=1) as cluster,
+        caplog.at_level(logging.WARNING, "qwenkit"),
+    ):
+        faulty.arm("READ", "503", times=6)
+        cluster.version()
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("the API server answers 503 (the server is currently unable")
+    assert "; trying again until " in said
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0.05", 0.05),
+        (" 7 ", 0.1),
+        ("100000", 0.1),
+        ("9" * 5000, 0.0),
+        ("-3", 0.0),
+        ("nan", 0.0),
+        ("inf", 0.0),
+        ("soon", 0.0),
+        ("", 0.0),
+        (format_datetime(datetime.now(UTC) + timedelta(days=9)), 0.1),
+        (format_datetime(datetime.now(UTC) - timedelta(days=9)), 0.0),
+        ("Fri, 99 Foo 2026 00:00:00 GMT", 0.0),
+    ],
+)
+def test_a_server_may_ask_for_a_pause_within_reason(text: str, seconds: float) -> None:
+    assert asked_pause({"Retry-After": text}) == seconds
+
+
+def test_a_trickle_of_bytes_does_not_outlast_the_deadline(tmp_path: Path) -> None:
+    import asyncio
+
+    from aiohttp import web
+
+    async def trickle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(100):
+            await response.write(b" ")
+            await asyncio.sleep(0.05)
+        return response
+
+    app = web.Application()
+    app.router.add_get("/version", trickle)
+    with serving(app) as url, cluster_at(url, tmp_path, patience_s=0.3, try_s=30) as cluster:
+        began = time.monotonic()
+        with pytest.raises(Unreachable):
+            cluster.version()
+        assert time.monotonic() - began < 1.5
