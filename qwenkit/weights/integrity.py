@@ -16,7 +16,7 @@ from typing import Any
 import oss2
 
 from qwenkit.errors import NotFound, Rejected
-from qwenkit.weights.hub.listing import MANIFEST_NAME, Listing, Repository, SourceFile
+from qwenkit.weights.hub.listing import MANIFEST_NAME, Listing, Repository, SourceFile, shown
 from qwenkit.weights.hub.source_stream import SourceStream
 from qwenkit.weights.oss.bucket import list_objects, object_url
 from qwenkit.weights.oss.errors import call_oss, get_if_exists
@@ -28,7 +28,8 @@ from qwenkit.weights.safetensors import HeaderError, read_header
 _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _POINTER_SIZES = range(100, 1024)
 _INDEX = ".safetensors.index.json"
-_INDEX_LIMIT = 64 << 20
+_INDEX_LIMIT = 24 << 20  # that of a model with 200,000 tensors; a larger one is not compared
+_PROBLEMS = 100  # are listed in an error
 _NUMBERED = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.safetensors")
 _WORKERS = 8
 _FETCH_FIX = "fetch the source again in full; for a git clone: git lfs pull"
@@ -144,7 +145,7 @@ def _tensor_problems(
             problems += missing
             for shard, names in shards.items():
                 if shard in tensors and (lost := sorted(names - tensors[shard])):
-                    message = f"lacks {lost[0]}, which {file.path} places in it"
+                    message = f"lacks {_name(lost[0])}, which {file.path} places in it"
                     problems.append(FileProblem(shard, message))
     return problems
 
@@ -155,15 +156,19 @@ def _shards(
     """Return the tensors of each shard that an index names, and the shards that are not there."""
     try:
         weight_map = json.loads(text)["weight_map"]
-        placed = [(str(tensor), str(shard)) for tensor, shard in weight_map.items()]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        placed = list(weight_map.items())
+        if not all(isinstance(shard, str) for _, shard in placed):
+            raise TypeError("a shard is not a name")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return {}, [FileProblem(path, f"cannot be read as an index of shards: {error}")]
     folder = path.rpartition("/")[0]
     shards: dict[str, set[str]] = {}
     for tensor, shard in placed:
         shards.setdefault(f"{folder}/{shard}" if folder else shard, set()).add(tensor)
     missing = [shard for shard in sorted(shards) if shard not in sizes]
-    return shards, [FileProblem(shard, f"is missing, and {path} names it") for shard in missing]
+    return shards, [
+        FileProblem(_name(shard), f"is missing, and {path} names it") for shard in missing
+    ]
 
 
 def _gaps(paths: Iterable[str]) -> Iterator[str]:
@@ -202,5 +207,10 @@ def _raise_first(problems: list[FileProblem], where: str, fix: str) -> None:
             f"{where}: {first}",
             f"and {more} more problems" if more else "",
             fix,
-            problems=[str(problem) for problem in problems],
+            problems=[str(problem) for problem in problems[:_PROBLEMS]],
         )
+
+
+def _name(text: str) -> str:
+    """Return a name in a file of the source as it may be printed."""
+    return text if text.isprintable() and len(text) <= 100 else shown(text)

@@ -14,7 +14,7 @@ import oss2
 
 from qwenkit.errors import Conflict, InvalidValue, Rejected
 from qwenkit.parameters.layers import run_id
-from qwenkit.weights.hub.listing import MANIFEST_NAME, Listing
+from qwenkit.weights.hub.listing import MANIFEST_NAME, PATH_LIMIT, Listing
 from qwenkit.weights.integrity import check_stored
 from qwenkit.weights.oss.bucket import (
     abort_upload,
@@ -36,7 +36,7 @@ from qwenkit.weights.oss.manifest import (
 from qwenkit.weights.report import plural
 
 _log = logging.getLogger("qwenkit.weights")
-_KEY_BYTES = 1023
+_KEY_BYTES = PATH_LIMIT
 
 
 class Prefix:

@@ -2,35 +2,72 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from qwenkit.errors import TransferError, Unreachable
+from qwenkit.errors import TransferError, Unreachable, WaitTimeout
 
 Result = TypeVar("Result")
 
 
-class Stop:
-    """Tells all threads of an upload to end: one file failed, or the user interrupted it."""
+_of_thread = threading.local()
 
-    def __init__(self) -> None:
+
+class Stop:
+    """Tells all threads of an upload to end: a file failed, time is up, or the user says so.
+
+    ``limit_s`` is the time that the whole may take.
+    """
+
+    def __init__(self, limit_s: float = math.inf) -> None:
         self._event = threading.Event()
+        self._limit_s, self._ends = limit_s, time.monotonic() + limit_s
+
+    def activate(self) -> None:
+        """Let this thread's requests, and the policies that it makes, end with this signal."""
+        _of_thread.stop = self
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Let this thread's requests end with this signal, until the block ends."""
+        before = active_stop()
+        self.activate()
+        try:
+            yield
+        finally:
+            before.activate()
 
     def set(self) -> None:
         """Tell every thread to end at its next check."""
         self._event.set()
 
     def check(self) -> None:
-        """Raise ``Stopped`` if the work should end."""
+        """Raise ``Stopped`` or ``WaitTimeout`` if the work should end."""
         self.wait(0)
 
     def wait(self, seconds: float) -> None:
-        """Sleep, or raise ``Stopped`` as soon as the work should end."""
-        if self._event.wait(seconds):
+        """Sleep, or raise ``Stopped`` or ``WaitTimeout`` as soon as the work should end."""
+        left = max(0.0, self._ends - time.monotonic())
+        if self._event.wait(min(seconds, left)):
             raise Stopped("the transfer was stopped")
+        if self._ends <= time.monotonic():
+            raise WaitTimeout(
+                f"the upload did not end within {self._limit_s:g} s",
+                "upload_timeout_s limits the whole of it",
+                "raise upload_timeout_s",
+            )
+
+
+def active_stop() -> Stop:
+    """Return the signal of this thread; one that is never given if it works for no upload."""
+    found: Stop | None = getattr(_of_thread, "stop", None)
+    return found or Stop()
 
 
 class Stopped(TransferError):
@@ -48,7 +85,7 @@ class RetryPolicy:
     attempts: int = 6
     base_s: float = 0.2
     cap_s: float = 20.0
-    stop: Stop = field(default_factory=Stop)
+    stop: Stop = field(default_factory=active_stop)
     on_retry: Callable[[], None] = lambda: None
 
     def delay_s(self, failures: int) -> float:

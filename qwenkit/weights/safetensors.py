@@ -11,12 +11,15 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from qwenkit.weights.hub.listing import shown
+
 # Bits per element. Of other types only the position is checked.
 _BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "U16": 16, "I16": 16, "F16": 16,
     "BF16": 16, "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64,
 }  # fmt: skip
 _HEADER_LIMIT = 100 << 20
+_DIMENSIONS = 64
 
 
 class HeaderError(ValueError):
@@ -36,12 +39,12 @@ def read_header(size: int, fetch: Callable[[int, int], bytes]) -> frozenset[str]
         header = json.loads(fetch(8, length))
         header.pop("__metadata__", None)
         tensors = {str(name): _place(entry) for name, entry in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise HeaderError(f"has a broken safetensors header: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise HeaderError(f"has a broken safetensors header: {shown(str(error))}") from None
     end = 0
     for name, (start, stop) in sorted(tensors.items(), key=lambda item: item[1]):
         if start != end:
-            raise HeaderError(f"has a gap or an overlap before tensor {name}")
+            raise HeaderError(f"has a gap or an overlap before tensor {shown(name)}")
         end = stop
     if end != size - 8 - length:
         raise HeaderError(f"holds {size - 8 - length} bytes of tensors instead of {end}")
@@ -49,9 +52,12 @@ def read_header(size: int, fetch: Callable[[int, int], bytes]) -> frozenset[str]
 
 
 def _place(entry: dict[str, Any]) -> tuple[int, int]:
-    start, stop = (int(offset) for offset in entry["data_offsets"])
-    bits = _BITS.get(entry["dtype"])
-    wanted = math.prod(entry["shape"]) * bits // 8 if bits else stop - start
+    start, stop = entry["data_offsets"]
+    shape, bits = entry["shape"], _BITS.get(entry["dtype"])
+    numbers = (start, stop, *shape)
+    if len(shape) > _DIMENSIONS or not all(type(n) is int and 0 <= n < 1 << 63 for n in numbers):
+        raise ValueError("offsets and shape must be whole numbers")
+    wanted = math.prod(shape) * bits // 8 if bits else stop - start
     if stop - start != wanted:
-        raise ValueError(f"{entry['dtype']} {entry['shape']} does not take {stop - start} bytes")
+        raise ValueError(f"{entry['dtype']} {shape} does not take {stop - start} bytes")
     return start, stop

@@ -125,6 +125,7 @@ class Weights:
             versioned=versioned,
             selection=selection,
             progress=progress,
+            timeout_s=self._settings.seconds("upload"),
         )
 
     def verify(self) -> VerifyReport:

@@ -8,6 +8,7 @@ Only a file of more than 10,000 parts gets larger parts. Files of up to a MiB ta
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -71,6 +72,7 @@ def upload(
     selection: Selection = EVERYTHING,
     progress: Callable[[Progress], None] | None = None,
     options: TransferOptions | None = None,
+    timeout_s: float = math.inf,
 ) -> UploadReport:
     """Upload a source's files under ``prefix``; ``qwenkit.json`` is written last.
 
@@ -88,6 +90,7 @@ def upload(
         selection: which of the source's files; all by default.
         progress: called about four times a second, from this thread.
         options: sizes and numbers of threads.
+        timeout_s: the time that the whole may take.
 
     Raises:
         Conflict: the prefix holds another revision or selection, or objects that are not ours, or
@@ -96,6 +99,7 @@ def upload(
         Rejected: the source is not a complete set of weights.
         TransferError: the bytes that arrived are not the expected ones.
         Unreachable: hub or bucket stopped answering.
+        WaitTimeout: it took longer than ``timeout_s``.
     """
     return _Upload(
         open_source(source) if isinstance(source, str) else source,
@@ -107,6 +111,7 @@ def upload(
         selection=selection,
         progress=progress,
         options=options or TransferOptions(),
+        stop=Stop(timeout_s),
     ).run(state_dir)
 
 
@@ -123,10 +128,14 @@ class _Upload:
     selection: Selection
     progress: Callable[[Progress], None] | None
     options: TransferOptions
-    stop: Stop = field(default_factory=Stop)
+    stop: Stop
 
     def run(self, state_dir: Path) -> UploadReport:
         """Check the source, upload, verify, write the manifest."""
+        with self.stop.active():
+            return self._run(state_dir)
+
+    def _run(self, state_dir: Path) -> UploadReport:
         started = time.monotonic()
         listing = self._listing()
         if self.versioned:
@@ -139,7 +148,7 @@ class _Upload:
             prefix.check(listing, replace=self.replace)
         checkpoints = Checkpoints(state_dir, _address(self.bucket, self.name))
         meter = Meter(len(listing.files), listing.size)
-        senders = ThreadPoolExecutor(self.options.workers, "qwenkit-send")
+        senders = ThreadPoolExecutor(self.options.workers, "qwenkit-send", self.stop.activate)
         with checkpoints.exclusive(), senders:
             prefix.open(listing, replace=self.replace)
             context = self._context(prefix, listing, checkpoints, senders, meter)
@@ -210,10 +219,10 @@ class _Upload:
         self, work: Callable[[SourceFile], Result], listing: Listing, meter: Meter
     ) -> list[Result]:
         """Do the work for every file, several at once; the first failure or Ctrl-C ends all."""
-        options = self.options
+        options, begin = self.options, self.stop.activate
         with (
-            ThreadPoolExecutor(options.files_at_once, "qwenkit-read") as large,
-            ThreadPoolExecutor(options.small_files_at_once, "qwenkit-small") as small,
+            ThreadPoolExecutor(options.files_at_once, "qwenkit-read", begin) as large,
+            ThreadPoolExecutor(options.small_files_at_once, "qwenkit-small", begin) as small,
         ):
             try:
                 # Large files first, so that the end is not one file alone.
@@ -240,6 +249,7 @@ class _Upload:
                 self.progress(meter.read())
             for future in done:
                 future.result()
+            self.stop.check()
 
     def _report(
         self, manifest: Manifest, done: list[UploadedObject], meter: Meter, seconds: float

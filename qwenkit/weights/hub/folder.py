@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from qwenkit.errors import NotFound, TransferError
+from qwenkit.errors import NotFound, Rejected, TransferError
 from qwenkit.weights.hub.listing import ByteReader, Listing, Source, SourceFile, listed
 
 _log = logging.getLogger("qwenkit.weights")
@@ -58,9 +59,13 @@ class Folder:
 
     def _stat(self, path: Path) -> os.stat_result:
         try:
-            return path.stat()
+            status = path.stat()
         except OSError as error:
             raise NotFound(f"{path} cannot be read", error.strerror or str(error)) from error
+        if not stat.S_ISREG(status.st_mode):
+            why = "a FIFO, a socket or a device has no end, or none that is known"
+            raise Rejected(f"{path} is not an ordinary file", why, "take it out of the folder")
+        return status
 
 
 def _changed(path: Path) -> TransferError:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any
 from urllib.parse import quote
 
-from qwenkit.errors import TransferError
-from qwenkit.weights.hub.http_stream import HubSession, valid_entry
-from qwenkit.weights.hub.listing import ByteReader, Listing, Source, SourceFile, listed
+from qwenkit.weights.hub.answers import ListingAnswers
+from qwenkit.weights.hub.http_stream import HubSession
+from qwenkit.weights.hub.listing import ByteReader, Listing, Source, SourceFile, listed, shown
 
 
 class HuggingFace:
@@ -23,32 +22,34 @@ class HuggingFace:
     def listing(self) -> Listing:
         """List all files of the revision; sha256 is known for LFS files only."""
         name = self.source.describe()
-        self._commit = self._resolve()
-        return Listing(name, self._commit, listed(name, self._files()))
+        answers = ListingAnswers(self._http, self.source)
+        self._commit = self._resolve(answers)
+        return Listing(name, self._commit, listed(name, self._files(answers)))
 
     def open(self, file: SourceFile, offset: int = 0) -> AbstractContextManager[ByteReader]:
         """Stream a file; LFS files come by a redirect to a CDN."""
         path = f"/{self.source.name}/resolve/{quote(self._commit, safe='')}/{quote(file.path)}"
         return self._http.stream(path, {}, file, offset)
 
-    def _resolve(self) -> str:
+    def _resolve(self, answers: ListingAnswers) -> str:
         path = f"/api/models/{self.source.name}/revision/{quote(self.source.revision, safe='')}"
-        body, _ = self._http.json(path, {}, self.source.describe())
-        commit = body.get("sha") if isinstance(body, dict) else None
-        if not isinstance(commit, str) or not commit:
-            raise TransferError(f"{self.source.describe()}: the hub names no commit")
-        return commit
+        body, _ = answers.get(path, {})
+        return answers.commit(body.get("sha") if isinstance(body, dict) else None)
 
-    def _files(self) -> Iterator[SourceFile]:
+    def _files(self, answers: ListingAnswers) -> Iterator[SourceFile]:
         path = f"/api/models/{self.source.name}/tree/{quote(self._commit, safe='')}?recursive=true"
+        seen = set()
         while path:
-            entries, path = self._http.json(path, {}, self.source.describe())
-            if not isinstance(entries, list):
-                raise TransferError(f"{self.source.describe()}: the hub's listing is not a list")
-            yield from (self._file(entry) for entry in entries if entry.get("type") == "file")
-
-    def _file(self, entry: dict[str, Any]) -> SourceFile:
-        with valid_entry(self.source):
-            large: dict[str, Any] = entry.get("lfs") or {}
-            size = int(large.get("size", entry["size"]))
-            return SourceFile(str(entry["path"]), size, str(large.get("oid", "")).lower())
+            seen.add(path)
+            found, path = answers.get(path, {})
+            for entry in answers.entries(found):
+                if answers.text(entry, "type") == "file":
+                    large = entry.get("lfs") or {}
+                    if not isinstance(large, dict):
+                        answers.refuse(f"an entry whose lfs is {shown(large)}", "an object")
+                    size = large.get("size", entry.get("size"))
+                    yield answers.file(answers.text(entry, "path"), size, large.get("oid"))
+            if path in seen:
+                answers.refuse(
+                    "a page that leads back to one before it", "a page with another next"
+                )

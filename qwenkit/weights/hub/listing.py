@@ -7,6 +7,7 @@ with size and, where the hub states it, sha256, and a byte stream of any file fr
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Literal, Protocol
 from qwenkit.errors import Rejected
 
 MANIFEST_NAME = "qwenkit.json"
+PATH_LIMIT = 1023  # OSS allows no longer keys
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,11 @@ def listed(source: str, files: Iterable[SourceFile]) -> tuple[SourceFile, ...]:
     for file in files:
         check_path(file.path, source)
         if file.path in found:
-            raise Rejected(f"{source} lists {file.path!r} twice")
+            raise Rejected(
+                f"{source} lists {file.path!r} twice",
+                "one path is one object",
+                "the hub is faulty: download the repository with git and upload the folder",
+            )
         found[file.path] = file
     found.pop(MANIFEST_NAME, None)
     return tuple(found[path] for path in sorted(found))
@@ -97,14 +103,23 @@ def check_path(path: str, source: str) -> None:
     at the start of a key, and there is the prefix.
     """
     unsafe = any(segment in ("", ".", "..") for segment in path.split("/"))
-    control = any(ord(character) < 32 or character == "\x7f" for character in path)
-    surrogate = any(0xD800 <= ord(character) < 0xE000 for character in path)
-    if unsafe or control or surrogate:
+    # Control characters and surrogates.
+    if unsafe or len(path) > PATH_LIMIT or {"Cc", "Cs"} & set(map(unicodedata.category, path)):
         raise Rejected(
-            f"{source} names a file {path!r}",
-            "a path must be relative, stay inside the repository, and be printable UTF-8",
+            f"{source} names a file {shown(path)}",
+            "a path must be relative, stay inside the repository, be printable UTF-8, and have "
+            f"at most {PATH_LIMIT} characters",
             "rename the file",
         )
+
+
+def shown(value: object) -> str:
+    """Return a value of a server as it may be printed: short, and without control characters."""
+    if not isinstance(value, str | int | float | None):
+        return f"of type {type(value).__name__}"
+    text = repr(value[:100] if isinstance(value, str) else value)
+    cut = len(value) > 100 if isinstance(value, str) else len(text) > 100
+    return f"{text[:100]}…" if cut else text
 
 
 def content_revision(files: Iterable[SourceFile]) -> str:

@@ -7,14 +7,17 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from qwenkit.errors import NotFound, TransferError
-from qwenkit.weights.hub.http_stream import HubSession, valid_entry
+from qwenkit.weights.hub.answers import DEPTH, ListingAnswers
+from qwenkit.weights.hub.http_stream import HubSession
 from qwenkit.weights.hub.listing import (
     ByteReader,
     Listing,
     Source,
     SourceFile,
+    check_path,
     content_revision,
     listed,
+    shown,
 )
 
 # The hub cuts listings at this length without an error: such a list may be incomplete.
@@ -32,7 +35,8 @@ class ModelScope:
     def listing(self) -> Listing:
         """List all files of the revision."""
         name = self.source.describe()
-        files = listed(name, self._walk(""))
+        answers = ListingAnswers(self._http, self.source)
+        files = listed(name, self._walk(answers, "", DEPTH))
         return Listing(name, content_revision(files), files)
 
     def open(self, file: SourceFile, offset: int = 0) -> AbstractContextManager[ByteReader]:
@@ -40,39 +44,45 @@ class ModelScope:
         params = {"Revision": self.source.revision, "FilePath": file.path}
         return self._http.stream(self._path, params, file, offset)
 
-    def _walk(self, root: str) -> Iterator[SourceFile]:
-        entries = self._entries(root, recursive=True)
+    def _walk(self, answers: ListingAnswers, root: str, depth: int) -> Iterator[SourceFile]:
+        entries = self._entries(answers, root, recursive=True)
         if len(entries) < _TRUNCATED_AT:
-            yield from (self._file(entry) for entry in entries if entry.get("Type") != "tree")
+            yield from (_file(answers, entry) for entry in entries if entry.get("Type") != "tree")
             return
-        entries = self._entries(root, recursive=False)
+        if not depth:
+            answers.refuse(f"folder {shown(root)}", f"at most {DEPTH} folders deep")
+        entries = self._entries(answers, root, recursive=False)
         if len(entries) >= _TRUNCATED_AT:
             raise TransferError(
-                f"{self.source.describe()}: folder {root or '/'} has too many entries",
+                f"{self.source.describe()}: folder {shown(root or '/')} has too many entries",
                 f"the hub cuts listings at {_TRUNCATED_AT} without an error",
                 "download the repository with git and upload the folder",
             )
         for entry in entries:
             if entry.get("Type") == "tree":
-                yield from self._walk(str(entry["Path"]))
+                folder = answers.text(entry, "Path", "Name")
+                check_path(folder, self.source.describe())
+                if not folder.startswith(f"{root}/" if root else "") or folder == root:
+                    answers.refuse(f"a folder {shown(folder)} in {shown(root)}", "one below it")
+                yield from self._walk(answers, folder, depth - 1)
             else:
-                yield self._file(entry)
+                yield _file(answers, entry)
 
-    def _entries(self, root: str, *, recursive: bool) -> list[dict[str, Any]]:
+    def _entries(
+        self, answers: ListingAnswers, root: str, *, recursive: bool
+    ) -> list[dict[str, Any]]:
         params = {"Revision": self.source.revision, "Recursive": str(recursive)}
         if root:
             params["Root"] = root
-        body, _ = self._http.json(f"{self._path}/files", params, self.source.describe())
+        body, _ = answers.get(f"{self._path}/files", params)
         data = body.get("Data") if isinstance(body, dict) else None
         if isinstance(body, dict) and body.get("Success") is False:
-            why = str(body.get("Message", ""))
-            raise NotFound(f"{self.source.describe()}: the hub does not have it", why)
-        files = data.get("Files") if isinstance(data, dict) else data
-        if not isinstance(files, list):
-            raise TransferError(f"{self.source.describe()}: the hub's listing has no files")
-        return files
+            why = f"{self._http.endpoint} says: {shown(body.get('Message'))}"
+            fix = "check owner, name and revision"
+            raise NotFound(f"{self.source.describe()}: the hub does not have it", why, fix)
+        return answers.entries(data.get("Files") if isinstance(data, dict) else data)
 
-    def _file(self, entry: dict[str, Any]) -> SourceFile:
-        with valid_entry(self.source):
-            path = str(entry.get("Path") or entry["Name"])
-            return SourceFile(path, int(entry["Size"]), str(entry.get("Sha256") or "").lower())
+
+def _file(answers: ListingAnswers, entry: dict[str, Any]) -> SourceFile:
+    path = answers.text(entry, "Path", "Name")
+    return answers.file(path, entry.get("Size"), entry.get("Sha256"))

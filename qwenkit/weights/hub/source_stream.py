@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -12,6 +13,8 @@ from qwenkit.weights.parts import crc64
 from qwenkit.weights.retry import RetryPolicy
 
 _CHUNK = 1 << 20
+_PROGRESS = 1 << 20  # bytes of one answer that show that the source is not just dripping
+_PATIENCE_S = 120.0  # of attempts without progress
 
 
 class SourceStream(ExitStack):
@@ -22,7 +25,7 @@ class SourceStream(ExitStack):
         self._repository, self._file, self._policy = repository, file, policy
         self._sha256 = hashlib.sha256()
         self._position = 0
-        self._failures = 0
+        self._failures, self._opened_at, self._failing_since = 0, 0, 0.0
         self._reader: ByteReader | None = None
 
     @property
@@ -50,22 +53,27 @@ class SourceStream(ExitStack):
         while True:
             try:
                 if self._reader is None:
+                    self._opened_at = self._position
                     self._reader = self.enter_context(
                         self._repository.open(self._file, self._position)
                     )
                 if count := self._reader.readinto(piece):
-                    self._failures = 0
                     return count
                 raise self._truncated()
             except (Unreachable, TransferError) as error:
                 self._reopen_after(error)
 
     def _reopen_after(self, error: Unreachable | TransferError) -> None:
+        now = time.monotonic()
+        if not self._failures or self._position - self._opened_at >= _PROGRESS:
+            self._failures, self._failing_since = 0, now
         self._failures += 1
         attempts = self._policy.attempts
         if not isinstance(error, Unreachable):
             attempts = min(4, attempts)  # a wrong answer is rarely temporary
-        if self._failures >= attempts:
+        elif error.context.get("slow"):
+            attempts = min(3, attempts)
+        if self._failures >= attempts or now - self._failing_since > _PATIENCE_S:
             raise error
         self._reader = None
         # The exception tells the source that the file was not read to its end.

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import oss2
-from requests.adapters import HTTPAdapter
 
 from qwenkit.errors import Conflict, InvalidValue, NotFound, Rejected
 from qwenkit.loopback import is_loopback
 from qwenkit.weights.oss.errors import call_oss
 from qwenkit.weights.oss.url import oss_url
+from qwenkit.weights.watched_http import WatchedAdapter
 
 if TYPE_CHECKING:
     from qwenkit.credentials import Credentials
@@ -106,7 +106,7 @@ def _full_address(endpoint: str) -> str:
 
 
 def _session(address: str) -> oss2.Session:
-    adapter = HTTPAdapter(pool_connections=4, pool_maxsize=_CONNECTIONS)
+    adapter = WatchedAdapter(pool_connections=4, pool_maxsize=_CONNECTIONS)
     session = oss2.Session(adapter=adapter)
     session.session.trust_env = not is_loopback(address)
     session.session.auth = lambda request: request  # or ~/.netrc could replace the signature
