@@ -2,7 +2,8 @@
 
     QwenkitError                 what happened, why, and what to do about it
     ├── InvalidValue             one value breaks one rule            (exit code 2)
-    │   └── SettingsError        the same, for a parameter: names the layer it came from
+    │   ├── SettingsError        the same, for a parameter: names the layer it came from
+    │   └── ConsentNeeded        a person must agree first: --yes is missing
     ├── PreflightError           a prerequisite of the chosen target is missing
     ├── Unreachable              nothing answers at an address
     ├── NotFound                 the object, bucket, file or context does not exist
@@ -75,6 +76,14 @@ class InvalidValue(QwenkitError):
 
 class SettingsError(InvalidValue):
     """A parameter is unknown, mistyped, missing or out of range."""
+
+
+class ConsentNeeded(InvalidValue):
+    """A person must agree first, and there is no terminal to ask at; ``--yes`` agrees."""
+
+    def __init__(self, what: str, why: str, fix: str) -> None:
+        super().__init__("yes", False, why, fix)
+        self.what = what
 
 
 class PreflightError(QwenkitError):

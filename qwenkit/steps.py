@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from qwenkit.cluster import deploy as deploying
-from qwenkit.cluster import gateway
+from qwenkit.cluster import gateway, occupants
 from qwenkit.cluster import teardown as removal
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.deploy import Applied, Deployed
 from qwenkit.cluster.diagnosis import explain as diagnosis
 from qwenkit.cluster.diagnosis.explanation import Explanation
+from qwenkit.cluster.occupants import Occupant
 from qwenkit.cluster.preflight.doctor import PreflightReport, examine
 from qwenkit.cluster.removal import PATIENT, Manner, TeardownStep
 from qwenkit.cluster.teardown import Ended, Leaks, TeardownReport
@@ -167,9 +168,15 @@ def teardown(
 
 
 def remove_and_audit(
-    settings: Settings, *, on_step: OnStep | None = None, manner: Manner = PATIENT
+    settings: Settings,
+    *,
+    also: Iterable[Occupant] = (),
+    on_step: OnStep | None = None,
+    manner: Manner = PATIENT,
 ) -> Ended:
     """Tear down and then audit, also after an error or an interrupt, which are in the answer.
+
+    ``also`` are objects of other runs that are removed first.
 
     Raises:
         QwenkitError: the cluster cannot be connected to; nothing was done.
@@ -178,8 +185,35 @@ def remove_and_audit(
         lambda: Cluster.connect(settings),
         settings,
         open_weights=lambda: _weights(settings),
+        first=lambda keep: evict(settings, also, on_step=keep, manner=manner),
         on_step=on_step,
         manner=manner,
+    )
+
+
+def find_occupants(settings: Settings) -> tuple[Occupant, ...]:
+    """Return what qwenkit made, in this or another run, under the names of these settings."""
+    cluster = Cluster.connect(settings)
+    return occupants.occupants(cluster, settings.service, settings.volume, secret_name(settings))
+
+
+def evict(
+    settings: Settings,
+    taken: Iterable[Occupant],
+    *,
+    on_step: OnStep,
+    manner: Manner = PATIENT,
+) -> QwenkitError | None:
+    """Remove what other runs made, as ``find_occupants`` returned it; weights are kept.
+
+    Returns the first failure, after everything else is removed.
+    """
+    return occupants.evict(
+        lambda run: Cluster.connect(settings.model_copy(update={"run": run})),
+        taken,
+        timeout_s=settings.seconds("teardown"),
+        manner=manner,
+        on_step=on_step,
     )
 
 

@@ -8,14 +8,19 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qwenkit.cli import consent
 from qwenkit.cli.console import stderr_lines
-from qwenkit.cli.options import Context, Json, Params, Root, Set, read_settings
+from qwenkit.cli.options import Context, Json, Params, Root, Set, Yes, read_settings
 from qwenkit.cli.sandbox import Gpu, described
 from qwenkit.sandbox import process, state_files
+
+if TYPE_CHECKING:
+    from qwenkit.cluster.occupants import Occupant
+    from qwenkit.settings import Settings
 
 
 def run(
@@ -25,17 +30,26 @@ def run(
     only: Annotated[str, typer.Option(help="Numbers of notebooks, such as 00,03.")] = "",
     output: Annotated[Path, typer.Option(help="Folder of the reports.")] = Path("runs"),
     notebooks: Annotated[Path | None, typer.Option(help="Folder of the notebooks.")] = None,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Run the notebooks with papermill, always tear down, and write a report."""
+    """Run the notebooks with papermill, always tear down, and write a report.
+
+    A run of all notebooks has a label of its own, unless --set or a params file gives one.
+    """
     from qwenkit.course import runner
     from qwenkit.course.report import summarise, write_report
 
     settings = read_settings(params, set_, context)
     numbers = [number.strip() for number in only.split(",") if number.strip()]
+    if not numbers and "run" not in settings.given:
+        settings = read_settings(params, set_, context, run=runner.new_label())
     found = runner.find_notebooks(notebooks, numbers)
     chosen = runner.CourseRun(found, runner.new_folder(output))
-    report = runner.run_course(chosen, settings, on_event=stderr_lines(quiet=as_json))
+    evicted = _agreed(settings, yes=yes, ask=not as_json) if chosen.tears_down else []
+    report = runner.run_course(
+        chosen, settings, evicted=evicted, on_event=stderr_lines(quiet=as_json)
+    )
     index = write_report(report)
     if as_json:
         typer.echo(json.dumps(summarise(report), ensure_ascii=False))
@@ -47,6 +61,25 @@ def run(
             f"in {report.seconds:g} s → {index}"
         )
     raise typer.Exit(130 if report.interrupted else 0 if report.ok else 1)
+
+
+def _agreed(settings: Settings, *, yes: bool, ask: bool) -> list[Occupant]:
+    """Return what other runs made that has to go first; a person agreed to that."""
+    from qwenkit.course.target import taken_names
+
+    taken = taken_names(settings)
+    foreign = consent.others(taken, settings)
+    consent.require(
+        [*foreign, *(one for one in taken if one.live and one not in foreign)],
+        settings,
+        yes=yes,
+        ask=ask,
+        what="this run would remove that, first of all; weights in the bucket stay"
+        if foreign
+        else "this run would remove that at its end, with all else of its label",
+        fix="or choose names that are free: --set service=…, volume=… or namespace=…",
+    )
+    return foreign
 
 
 def lab(root: Root = state_files.DEFAULT_ROOT, gpu: Gpu = state_files.SandboxOptions.gpu) -> None:

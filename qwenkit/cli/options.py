@@ -16,6 +16,7 @@ Set = Annotated[
 ]
 Context = Annotated[str | None, typer.Option(help="kube context to act on (default: sandbox).")]
 Root = Annotated[Path, typer.Option(help="Folder of the sandbox's state.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Agree that what another run made is removed.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 

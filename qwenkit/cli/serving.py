@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from qwenkit.cli import consent
 from qwenkit.cli.console import emit, stderr_lines
-from qwenkit.cli.options import Context, Json, Params, Set, read_settings
+from qwenkit.cli.options import Context, Json, Params, Set, Yes, read_settings
 from qwenkit.errors import QwenkitError
 from qwenkit.interrupts import terminable
 
@@ -122,6 +123,10 @@ def explain(
 
 
 def teardown(
+    delete_weights: Annotated[
+        bool, typer.Option("--delete-weights", help="Also delete what qwenkit uploaded to prefix.")
+    ] = False,
+    yes: Yes = False,
     now: Annotated[
         bool, typer.Option("--now", help="Give pods that are being deleted one more second.")
     ] = False,
@@ -134,11 +139,22 @@ def teardown(
     from qwenkit import steps
     from qwenkit.cluster.removal import Manner
 
-    settings = read_settings(params, set_, context)
+    more = {"delete_weights": True} if delete_weights else {}
+    settings = read_settings(params, set_, context, **more)
+    foreign = consent.others(steps.find_occupants(settings), settings)
+    consent.require(
+        foreign,
+        settings,
+        yes=yes,
+        ask=not as_json,
+        what="teardown would remove that too; weights in the bucket stay",
+        fix="or tear down as that run alone: "
+        + " or ".join(sorted({f"--set run={one.run}" for one in foreign})),
+    )
     show = stderr_lines(quiet=as_json)
     manner = Manner(show, now, _ask_to_shorten if sys.stdin.isatty() and not as_json else None)
     with terminable():
-        ended = steps.remove_and_audit(settings, on_step=show, manner=manner)
+        ended = steps.remove_and_audit(settings, also=foreign, on_step=show, manner=manner)
     answer: dict[str, object] = {"removed": ended.removed, "leaks": ended.leaks}
     if isinstance(ended.error, QwenkitError):
         emit(answer | {"error": ended.error} if as_json else answer, as_json=as_json)

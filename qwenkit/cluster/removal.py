@@ -226,11 +226,13 @@ class Removal:
 def ours(cluster: Cluster, kind: Kind) -> list[Obj]:
     """Return this run's objects of a kind, but no PV of the same run in another namespace."""
     found = cluster.list(kind, labels=cluster.labels)
-    if kind != PV:
-        return found
-    claims = [pv["spec"].get("claimRef") or {} for pv in found]
-    here = ("", None, cluster.namespace)
-    return [pv for pv, claim in zip(found, claims, strict=True) if claim.get("namespace") in here]
+    return [obj for obj in found if kind != PV or is_here(cluster, obj)]
+
+
+def is_here(cluster: Cluster, pv: Obj) -> bool:
+    """Return whether a PV is not bound to a claim of another namespace."""
+    claim = (pv.get("spec") or {}).get("claimRef") or {}
+    return claim.get("namespace") in ("", None, cluster.namespace)
 
 
 def children(cluster: Cluster, service: str) -> list[Obj]:

@@ -142,7 +142,7 @@ def _abort_uploads(removal: Removal, weights: StoredWeights) -> None:
 def _weights(removal: Removal, weights: StoredWeights, settings: Settings) -> None:
     if settings.delete_weights:
         gone = weights.delete_objects()
-        words = "; ".join(filter(None, [f"deleted: {gone}", weights.scope]))
+        words = f"deleted: {gone} {weights.scope}".strip()
         removal.add("weights", gone > 0, words)
     else:
         removal.add("weights", False, "kept: delete_weights is false")
@@ -170,10 +170,13 @@ def remove_and_audit(
     settings: Settings,
     *,
     open_weights: Callable[[], StoredWeights | None],
+    first: Callable[[Callable[[TeardownStep], None]], QwenkitError | None] = lambda _keep: None,
     on_step: Callable[[TeardownStep], None] | None = None,
     manner: Manner = PATIENT,
 ) -> Ended:
     """Tear down and then audit, also after an error or an interrupt, which are in the answer.
+
+    ``first`` is called before: it removes something else, reports its steps, and returns an error.
 
     Raises:
         QwenkitError: the cluster cannot be connected to; nothing was done.
@@ -195,6 +198,8 @@ def remove_and_audit(
         closed.what = f"the bucket was left as it is: {closed.what}"
         error = closed
     try:
+        problem = first(keep)
+        error = error or problem
         teardown(cluster, settings, weights=weights, on_step=keep, manner=manner)
     except (Exception, KeyboardInterrupt) as failed:
         error = error or failed

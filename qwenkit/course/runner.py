@@ -7,6 +7,7 @@ inherit them from the environment.
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from traitlets import default
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.dump import diagnostics
+from qwenkit.cluster.occupants import Occupant
 from qwenkit.cluster.removal import Manner
 from qwenkit.cluster.teardown import Leaks, TeardownReport, remove_and_audit
 from qwenkit.course.record import read_record
@@ -31,6 +33,7 @@ from qwenkit.credentials import Credentials
 from qwenkit.errors import NotFound, QwenkitError, SettingsError
 from qwenkit.interrupts import terminable
 from qwenkit.settings import Settings
+from qwenkit.steps import evict
 from qwenkit.weights.store import Weights
 
 TEARDOWN = "90"
@@ -122,15 +125,21 @@ def find_notebooks(folder: Path | None, only: Sequence[str] = ()) -> tuple[Path,
 
 
 def run_course(
-    run: CourseRun, settings: Settings, *, on_event: Callable[[str], None] = lambda line: None
+    run: CourseRun,
+    settings: Settings,
+    *,
+    evicted: Sequence[Occupant] = (),
+    on_event: Callable[[str], None] = lambda line: None,
 ) -> RunReport:
     """Run the notebooks against the target of ``settings``; write the executed notebooks.
 
-    Ctrl-C or SIGTERM ends the running notebook, then tears down; the report is
-    marked ``interrupted``. After a failure, ``diagnostics.txt`` describes the state of the cluster.
+    ``evicted`` are objects of other runs that are removed first. Ctrl-C or SIGTERM ends the running
+    notebook, then tears down; the report is marked ``interrupted``. After a failure,
+    ``diagnostics.txt`` describes the state of the cluster.
 
     Raises:
         Conflict: another run writes to the same place.
+        WaitTimeout: an object of another run is not removed in time.
     """
     started = time.monotonic()
     results: list[NotebookResult] = []
@@ -138,6 +147,8 @@ def run_course(
     interrupted = False
     with exclusive(run.folder), terminable(), target(settings, on_event), environment(settings):
         settings = settings.again()  # with the addresses of a sandbox that was just started
+        on_event(f"run: the label of what it makes is {settings.run}")
+        _evict(settings, evicted, on_event)
         try:
             _run_notebooks(run, settings, results, on_event)
         except KeyboardInterrupt:
@@ -159,6 +170,16 @@ def run_course(
         torn[2] + leaked,
         interrupted,
     )
+
+
+def _evict(
+    settings: Settings, evicted: Sequence[Occupant], on_event: Callable[[str], None]
+) -> None:
+    def show(step: object) -> None:
+        on_event(f"removed first: {step}")
+
+    if error := evict(settings, evicted, on_step=show, manner=Manner(on_change=show)):
+        raise error
 
 
 def _run_notebooks(
@@ -183,6 +204,11 @@ def _missing(paths: Sequence[Path], interrupted: bool) -> list[NotebookResult]:
         NotebookResult(path.stem, _title(path), False, 0.0, error={"what": what})
         for path, what in zip(paths, words, strict=True)
     ]
+
+
+def new_label() -> str:
+    """Return a run label that no other run has."""
+    return f"run-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def new_folder(output: Path) -> Path:

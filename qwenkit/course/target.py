@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -10,10 +11,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.occupants import Occupant
 from qwenkit.errors import Conflict, QwenkitError
+from qwenkit.parameters.layers import RUN_ID
 from qwenkit.sandbox import process as sandbox
 from qwenkit.sandbox import state_files
 from qwenkit.settings import Settings
+from qwenkit.steps import find_occupants
 
 
 @contextmanager
@@ -36,7 +40,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         raise Conflict(
             f"another run is writing to {output}, process {pid}",
             "two runs against one target interfere with each other",
-            "wait for it, or give --output another folder and --set run=NAME",
+            "wait for it, or give --output another folder, and --set service=… and volume=…",
         ) from None
 
 
@@ -62,9 +66,18 @@ def _answers(settings: Settings) -> bool:
     return True
 
 
+def taken_names(settings: Settings) -> tuple[Occupant, ...]:
+    """Return what qwenkit made under the settings' names; nothing where no target answers yet."""
+    return find_occupants(settings) if _answers(settings) else ()
+
+
 def environment(settings: Settings) -> AbstractContextManager[None]:
-    """Set what the kernels inherit: this run's parameters, and the Jupyter of this Python."""
-    return _variables(settings.deliverable() | {"JUPYTER_PREFER_ENV_PATH": "1"})
+    """Set what the kernels inherit: parameters and id of this run, and the Jupyter of this Python.
+
+    The id is new each time: it marks what this very run uploads, whatever its label.
+    """
+    own = {RUN_ID: secrets.token_hex(8), "JUPYTER_PREFER_ENV_PATH": "1"}
+    return _variables(settings.deliverable() | own)
 
 
 @contextmanager

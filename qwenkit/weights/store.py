@@ -150,7 +150,7 @@ class Weights:
     @property
     def scope(self) -> str:
         """What teardown deletes, in words, if that is not all that qwenkit uploaded."""
-        return "what this run uploaded; what was there before stays" if self._run_id else ""
+        return "objects that this run uploaded; what was there before stays" if self._run_id else ""
 
     def abort_uploads(self) -> int:
         """Abort the unfinished uploads of ours, in a run its own; return how many."""

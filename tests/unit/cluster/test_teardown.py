@@ -160,9 +160,9 @@ def test_weights_are_deleted_only_on_request(cluster: Cluster) -> None:
     asked = Settings(delete_weights=True)
     leaks = audit(cluster, asked, weights=bucket)
     assert (leaks.found, leaks.unknown) == (("5 objects",), ("1 old version",))
-    bucket.scope = "what this run uploaded"
+    bucket.scope = "objects that this run uploaded"
     step = teardown(cluster, asked, weights=bucket).steps[-1]
-    assert (step.removed, step.outcome) == (True, "deleted: 5; what this run uploaded")
+    assert (step.removed, step.outcome) == (True, "deleted: 5 objects that this run uploaded")
     assert audit(cluster, asked, weights=bucket).found == ()
 
 
