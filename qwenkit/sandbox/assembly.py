@@ -15,7 +15,7 @@ import signal
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from aiohttp import web
@@ -142,8 +142,20 @@ class Sandbox:
         """Return the addresses of all servers; ``seconds``: how long the start took."""
         urls = {name: server.listening.url for name, server in self._servers.items()}
         return SandboxState(
-            os.getpid(), self._options, **urls, seconds=seconds, recovered=self._recovered
+            os.getpid(),
+            self._options,
+            **urls,
+            seconds=seconds,
+            recovered=self._recovered,
+            time_scale=self._node.clock.scale,
         )
+
+    def _show_time_scale(self, scale: float) -> None:
+        path = self._root / state_files.STATE
+        # It is not there before all answers, nor after the end.
+        with contextlib.suppress(SandboxError, OSError):
+            shown = replace(state_files.read_state(path), time_scale=scale)
+            write_private(path, json.dumps(asdict(shown)))
 
     def _make_node(self) -> Node:
         options = self._options
@@ -198,7 +210,7 @@ class Sandbox:
             self._servers, cluster, self._root / state_files.OSS / BUCKET, oss.abort_upload
         )
         self._stack.callback(registry.close)
-        control = FaultControl(registry)
+        control = FaultControl(registry, self._node.clock, self._show_time_scale)
         listening = await listen(control.app())
         self._listeners.append(listening)
         address = {"url": listening.url, "token": control.token}

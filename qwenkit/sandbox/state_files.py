@@ -61,6 +61,8 @@ class SandboxState:
     """From the command that started it until all of it answered."""
     recovered: bool = False
     """Whether the cluster's objects are those of a sandbox that crashed."""
+    time_scale: float = 1.0
+    """How fast the node's time runs now; a run may change it for as long as it lasts."""
 
 
 def read_state(path: Path) -> SandboxState:

@@ -27,7 +27,7 @@ class RealSandbox:
 
     def run(self, *arguments: str, stdin: object = None) -> subprocess.CompletedProcess[str]:
         """Run kubectl against the sandbox."""
-        files = (f"--kubeconfig={self.root / 'kubeconfig'}", f"--cache-dir={self.root / 'cache'}")
+        files = (f"--kubeconfig={self.root / 'kubeconfig'}", f"--cache-dir={self.root}.cache")
         return subprocess.run(
             ["kubectl", *files, *arguments],
             input=json.dumps(stdin),

@@ -13,12 +13,31 @@ class Clock:
 
     def __init__(self, scale: float = 1.0) -> None:
         self.scale = scale
-        self._start = time.monotonic()
+        self._start, self._before = time.monotonic(), 0.0
         self._epoch_ns = time.time_ns()
+        self._changed = asyncio.Event()
 
     def now(self) -> float:
         """Return the seconds of sandbox time that have passed."""
-        return (time.monotonic() - self._start) * self.scale
+        return self._before + (time.monotonic() - self._start) * self.scale
+
+    def rescale(self, scale: float) -> None:
+        """Run at another speed from now on, also for those who sleep by this clock."""
+        self._before, self._start = self.now(), time.monotonic()
+        self.scale = scale
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep until ``seconds`` of sandbox time have passed."""
+        while True:
+            begun, scale, changed = loop_time(), self.scale, self._changed
+            try:
+                async with asyncio.timeout(max(0.0, seconds / scale)):
+                    await changed.wait()
+            except TimeoutError:
+                return
+            seconds -= (loop_time() - begun) * scale
 
     def unix_ns(self) -> int:
         """Return the sandbox's time as nanoseconds of the epoch."""

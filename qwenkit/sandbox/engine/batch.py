@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from qwenkit.errors import SandboxError
-from qwenkit.sandbox.controllers.clock import loop_time
+from qwenkit.sandbox.controllers.clock import Clock, loop_time
 from qwenkit.sandbox.engine.metrics import Metrics
 from qwenkit.sandbox.engine.output import Delta, SequenceOutput
 from qwenkit.sandbox.engine.sampling import SampledToken, Sampler
@@ -94,10 +94,11 @@ class Batch:
         metrics: Metrics,
         limits: BatchLimits,
         *,
-        time_scale: float,
+        time_scale: float | Clock,
     ) -> None:
         self._model, self._hardware, self._metrics = model, hardware, metrics
-        self._limits, self._scale = limits, time_scale
+        self._limits = limits
+        self._pace = time_scale if isinstance(time_scale, Clock) else Clock(time_scale)
         self._blocks = hardware.kv_tokens // limits.block_size
         self._waiting: deque[_Sequence] = deque()
         self._running: dict[_Sequence, None] = {}
@@ -204,7 +205,7 @@ class Batch:
             if len(sampled) % _SAMPLES_PER_TURN == 0:
                 await asyncio.sleep(0)
         now = loop_time()
-        self._clock = max(self._clock + seconds / self._scale, now - _CATCH_UP_S)
+        self._clock = max(self._clock + self._pace.real(seconds), now - _CATCH_UP_S)
         await asyncio.sleep(max(0.0, self._clock - now))
         for sequence, token in sampled.items():
             if sequence in self._running:

@@ -10,7 +10,7 @@ from contextlib import aclosing, suppress
 from aiohttp import web
 
 from qwenkit.errors import InvalidValue, NotFound, SandboxError
-from qwenkit.sandbox.controllers.clock import loop_time
+from qwenkit.sandbox.controllers.clock import Clock, loop_time
 from qwenkit.sandbox.engine import bodies, requests, responses
 from qwenkit.sandbox.engine.batch import Batch, BatchLimits, Hardware
 from qwenkit.sandbox.engine.checkpoint import LoadedModel
@@ -41,7 +41,7 @@ class EngineServer:
         hardware: Hardware,
         *,
         max_model_len: int,
-        time_scale: float,
+        time_scale: float | Clock,
     ) -> None:
         self._flags = flags
         self._tokenizer = loaded.tokenizer

@@ -163,18 +163,18 @@ class Container:
         message = f"Back-off restarting failed container {where}"
         # The kubelet restarts the container when it next checks the pod after the wait.
         wait_s = math.ceil(seconds / self._timing.resync_s) * self._timing.resync_s
-        await asyncio.sleep(self._timing.sync_s)
+        await self._timing.clock.sleep(self._timing.sync_s)
         self._host.event(self.name, "Warning", "BackOff", message)
         if self.state.restart_count == 1:
-            await asyncio.sleep(self._timing.sync_s)
+            await self._timing.clock.sleep(self._timing.sync_s)
             self._host.event(self.name, "Warning", "BackOff", message)
             self._show_back_off(seconds)
-        await asyncio.sleep(wait_s)
+        await self._timing.clock.sleep(wait_s)
         if self.state.restart_count != 1:
             self._show_back_off(seconds)
 
     def _show_back_off(self, seconds: float) -> None:
-        # In the cluster's seconds, not scaled to the sandbox's.
+        # As the kubelet says it, even if this node backs off for less.
         shown = round(seconds / self._timing.crash_backoff_s * NodeTiming().crash_backoff_s)
         self.state.last_state = self.state.state
         where = f"container={self.name} pod={self._pod_name}"
@@ -189,9 +189,9 @@ class Container:
             self.state.last_state = self.state.state
         # Together, because a reader of the last state looks for its log.
         self.previous_log, self.log = self.log, ""
-        await asyncio.sleep(self._timing.create_s)
+        await self._timing.clock.sleep(self._timing.create_s)
         self._host.event(self.name, "Normal", "Created", "Container created")
-        await asyncio.sleep(self._timing.start_s)
+        await self._timing.clock.sleep(self._timing.start_s)
         self._host.event(self.name, "Normal", "Started", "Container started")
         self.state.container_id = f"containerd://{uuid.uuid4().hex}{uuid.uuid4().hex}"
         self.state.image_id = images.image_id(self.state.spec["image"])
@@ -205,7 +205,7 @@ class Container:
         image = self.state.spec["image"]
         while why := images.pull_error(image):
             self._host.event(self.name, "Normal", "Pulling", f'Pulling image "{image}"')
-            await asyncio.sleep(self._timing.create_s)
+            await self._timing.clock.sleep(self._timing.create_s)
             message = f'Failed to pull image "{image}": {why}'
             self._host.event(self.name, "Warning", "Failed", message)
             self._host.event(self.name, "Warning", "Failed", "Error: ErrImagePull")
@@ -218,7 +218,7 @@ class Container:
         pulled += " and can be accessed by the pod"
         if self._timing.pull_s and image not in self._host.pulled:
             self._host.event(self.name, "Normal", "Pulling", f'Pulling image "{image}"')
-            await asyncio.sleep(self._timing.pull_s)
+            await self._timing.clock.sleep(self._timing.pull_s)
             pulled = f'Successfully pulled image "{image}" in {self._timing.pull_s:.3g}s'
         self._host.pulled.add(image)
         self._host.event(self.name, "Normal", "Pulled", pulled)
@@ -235,7 +235,7 @@ class Container:
     async def _wait(self, reason: str, message: str) -> None:
         self.state.state = {"waiting": {"reason": reason, "message": message}}
         self._host.publish()
-        await asyncio.sleep(self._timing.pull_backoff_s)
+        await self._timing.clock.sleep(self._timing.pull_backoff_s)
 
     async def _process(self) -> int:
         """Run the container's program; return its exit status."""
@@ -269,7 +269,7 @@ class Container:
         if verb == "echo":
             self.write(" ".join(args))
         elif verb == "sleep" and args[0] != "infinity":
-            await asyncio.sleep(float(args[0].rstrip("s")) / self._machine.time_scale)
+            await self._timing.clock.sleep(float(args[0].rstrip("s")))
         elif verb in ("sleep", "forever"):
             await asyncio.Event().wait()
         elif args:

@@ -10,10 +10,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 
 from qwenkit.capacity.gpu import find_gpu
 from qwenkit.errors import NotFound
+from qwenkit.sandbox.controllers.clock import Clock
 from qwenkit.sandbox.controllers.events import EventRecorder
 from qwenkit.sandbox.controllers.object_fields import deleting, key_of
 from qwenkit.sandbox.controllers.seed import GPU_RESOURCE
@@ -41,8 +43,8 @@ class Node:
         name: its name; it runs the pods with this ``spec.nodeName``.
         gpu: its GPU model, a name of ``qwenkit.capacity.gpu``.
         gpus: how many GPUs it has.
-        time_scale: how many times faster than real time its time runs.
-        timing: how long its steps take, before scaling.
+        time_scale: how many times faster than real time its time runs; ``clock`` can change it.
+        timing: how long its steps take by that clock.
         vllm: serves in place of the modelled engine.
         programs: the folders of the programs that really run; None if none may run.
 
@@ -65,8 +67,8 @@ class Node:
         self.name, self.gpus = name, gpus
         self.mount_delay: Callable[[], float] = lambda: 0.0
         self._store, self._gpu, self._lost = store, find_gpu(gpu).name, 0
-        self._scale, self._vllm, self._programs = time_scale, vllm, programs
-        self._timing = (timing or NodeTiming()).scaled(time_scale)
+        self.clock, self._vllm, self._programs = Clock(time_scale), vllm, programs
+        self._timing = replace(timing or NodeTiming(), clock=self.clock)
         self._recorder = EventRecorder(store, "kubelet", host=name)
         self._workers: dict[str, PodWorker] = {}
         self._tasks: dict[PodWorker, asyncio.Task[None]] = {}
@@ -176,7 +178,7 @@ class Node:
             timing=self._timing,
             pulled=self._pulled,
             machine=self._machine,
-            mount_delay=lambda: self.mount_delay() / self._scale,
+            mount_delay=lambda: self.mount_delay(),
             pod_ip=f"10.244.0.{next(self._addresses)}",
             programs=self._programs,
         )
@@ -202,7 +204,7 @@ class Node:
             self._tasks[worker].cancel()
 
     def _machine(self, gpus: int) -> Machine:
-        return Machine(self._gpu, gpus, self._timing.load_s, self._scale, self._vllm)
+        return Machine(self._gpu, gpus, self._timing, self._vllm)
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -182,11 +182,11 @@ class PodWorker:
         await asyncio.gather(*(one.stop() for one in self.containers))
 
     async def _begin(self) -> None:
-        await asyncio.sleep(self.timing.accept_s)
+        await self.timing.clock.sleep(self.timing.accept_s)
         self.publish()
-        await asyncio.sleep(self.timing.mount_s)
+        await self.timing.clock.sleep(self.timing.mount_s)
         mounted = await self._mount()
-        await asyncio.sleep(self.timing.sandbox_s)
+        await self.timing.clock.sleep(self.timing.sandbox_s)
         self._sandbox_ready = True
         self.publish()
         for one in self.containers:
@@ -196,16 +196,16 @@ class PodWorker:
         self.publish()
 
     async def _mount(self) -> dict[str, Any]:
-        wait = self.timing.mount_backoff_s
-        ready_at, timeout_s = loop_time() + self._mount_delay(), self.timing.mount_timeout_s
+        wait, clock = self.timing.mount_backoff_s, self.timing.clock
+        ready_at, timeout_s = clock.now() + self._mount_delay(), self.timing.mount_timeout_s
         while True:
             try:
                 return await volumes.mount(
-                    self._store, self.pod, ready_at=ready_at, timeout_s=timeout_s
+                    self._store, self.pod, clock, ready_at=ready_at, timeout_s=timeout_s
                 )
             except NotReady as error:
                 self.event("", "Warning", "FailedMount", error.what)
-            await asyncio.sleep(wait)
+            await clock.sleep(wait)
             wait = min(wait * 2, self.timing.mount_backoff_max_s)
 
     async def _end(self) -> None:
@@ -220,7 +220,7 @@ class PodWorker:
         if running:
             self._stopped = True
             self.publish()
-            await asyncio.sleep(self.timing.remove_s)
+            await self.timing.clock.sleep(self.timing.remove_s)
         metadata = self.pod["metadata"]
         try:
             self._store.delete("Pod", metadata["namespace"], metadata["name"], grace_seconds=0)
@@ -232,10 +232,10 @@ class PodWorker:
         """Wait until no request is left, and none has come for the queue-proxy's drain time."""
         grace = self.pod["metadata"].get("deletionGracePeriodSeconds", 30)
         begun = loop_time()
-        quiet_s = self.timing.drain_s if self._queue_proxy() else 0.0
+        drain_s = self.timing.drain_s if self._queue_proxy() else 0.0
         while (now := loop_time()) < begun + grace:
             busy = [await one.server.last_busy() for one in self.containers if one.server]
-            if now >= max([begun, *busy]) + quiet_s:
+            if now >= max([begun, *busy]) + self.timing.clock.real(drain_s):
                 return
             await asyncio.sleep(_POLL_S)
 

@@ -43,15 +43,15 @@ class Prober:
     async def _run(self, kind: str) -> None:
         if kind != STARTUP:
             await self._up.wait()
-        probe, second = self._spec[kind], self._host.timing.probe_s
+        probe, timing = self._spec[kind], self._host.timing
         if not probes.can_ask(probe):
             why = f"{kind} runs a command or gRPC, which the sandbox does not: it passes"
             self._host.event(self._container.name, "Warning", "NotInSandbox", why)
         # 0 and absent mean the default.
-        period_s = max((probe.get("periodSeconds") or 10) * second, _SHORTEST_S)
+        period_s = (probe.get("periodSeconds") or 10) * timing.probe_s
         successes, failures = probe.get("successThreshold") or 1, probe.get("failureThreshold") or 3
         passed = failed = 0
-        await asyncio.sleep((probe.get("initialDelaySeconds") or 0) * second)
+        await timing.clock.sleep((probe.get("initialDelaySeconds") or 0) * timing.probe_s)
         while self._goes_on(kind):
             problem = await self._probe_once(self._container, probe)
             if not self._goes_on(kind):
@@ -66,7 +66,7 @@ class Prober:
                 self._host.event(self._container.name, "Warning", "Unhealthy", message)
                 if failed == failures:
                     self._fail(kind)
-            await asyncio.sleep(period_s)
+            await timing.clock.sleep(max(period_s, _SHORTEST_S * timing.clock.scale))
 
     def _goes_on(self, kind: str) -> bool:
         same = self._container.running and self._container.state.container_id == self._id

@@ -17,6 +17,7 @@ from qwenkit.sandbox.engine.server import VERSION, EngineServer
 from qwenkit.sandbox.http import listen
 from qwenkit.sandbox.kubelet import real_vllm, vllm_flags
 from qwenkit.sandbox.kubelet.real_vllm import RealServer, Vllm
+from qwenkit.sandbox.kubelet.timing import NodeTiming
 from qwenkit.sandbox.kubelet.volumes import Mount, containing
 
 
@@ -26,8 +27,7 @@ class Machine:
 
     gpu: str
     gpus: int
-    load_s: float
-    time_scale: float
+    timing: NodeTiming
     vllm: Vllm | None = None
     """Serves in place of the modelled engine."""
 
@@ -97,12 +97,13 @@ async def _modelled(
     files = await _files(folder, mounts)
     model = await asyncio.to_thread(checkpoint.load, files, folder)
     gpu, longest = hardware.fit(machine.gpu, chosen, model.config)
-    engine = EngineServer(chosen, model, gpu, max_model_len=longest, time_scale=machine.time_scale)
-    await asyncio.sleep(machine.load_s)
+    clock = machine.timing.clock
+    engine = EngineServer(chosen, model, gpu, max_model_len=longest, time_scale=clock)
+    await clock.sleep(machine.timing.load_s)
     log(f"INFO gpu_executor.py:94] # GPU blocks: {gpu.kv_tokens // chosen.block_size}")
     log(
         f"INFO sandbox] time and memory are those of {hardware.STANDS_FOR.name} on a "
-        f"{machine.gpu}, modelled, not measured (time scale {machine.time_scale:g})"
+        f"{machine.gpu}, modelled, not measured (time scale {clock.scale:g})"
     )
     listening = await listen(engine.app())
     log(f"INFO:     Uvicorn running on http://0.0.0.0:{chosen.port} (Press CTRL+C to quit)")

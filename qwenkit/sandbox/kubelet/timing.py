@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
+
+from qwenkit.sandbox.controllers.clock import Clock
 
 
 @dataclass(frozen=True)
 class NodeTiming:
-    """Seconds, as recorded on a real node; the model's load is computed from its size.
-
-    ``scaled`` divides all of them by the sandbox's time scale.
-    """
+    """Seconds, as recorded on a real node, by the node's clock; that may run faster."""
 
     accept_s: float = 0.04
     """From bound to the first status."""
@@ -41,8 +40,4 @@ class NodeTiming:
     pull_backoff_s: float = 10.0
     probe_s: float = 1.0
     """One second of a probe's period and delay."""
-
-    def scaled(self, time_scale: float) -> NodeTiming:
-        """Return these times on the wall clock."""
-        values = {one.name: getattr(self, one.name) / time_scale for one in fields(self)}
-        return NodeTiming(**values)
+    clock: Clock = field(default_factory=Clock)

@@ -5,7 +5,6 @@ The checks and their messages are those of the kubelet and of the OSS CSI driver
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from qwenkit.errors import NotReady, QwenkitError
-from qwenkit.sandbox.controllers.clock import loop_time
+from qwenkit.sandbox.controllers.clock import Clock
 from qwenkit.sandbox.controllers.seed import OSS_DRIVER
 from qwenkit.sandbox.kube.objects import Object, at
 from qwenkit.sandbox.kube.storage.store import ObjectStore
@@ -30,14 +29,15 @@ class Mount:
 
 
 async def mount(
-    store: ObjectStore, pod: Object, *, ready_at: float, timeout_s: float
+    store: ObjectStore, pod: Object, clock: Clock, *, ready_at: float, timeout_s: float
 ) -> dict[str, MountedFolder]:
     """Mount the pod's volumes; return their folders by the volumes' names in the pod.
 
     Args:
         store: the cluster's objects.
         pod: the pod.
-        ready_at: the loop's time at which the driver is ready.
+        clock: the node's.
+        ready_at: its time at which the driver is ready.
         timeout_s: how long the kubelet waits for the driver.
 
     Raises:
@@ -48,8 +48,8 @@ async def mount(
     for volume in pod["spec"].get("volumes", []):
         if claim := at(volume, "persistentVolumeClaim", "claimName"):
             folder, volume_name = _claimed(store, namespace, volume["name"], claim)
-            left = ready_at - loop_time()
-            await asyncio.sleep(max(0.0, min(left, timeout_s)))
+            left = ready_at - clock.now()
+            await clock.sleep(min(left, timeout_s))
             if left > timeout_s:
                 _fail(volume_name, _rpc("DeadlineExceeded", "context deadline exceeded"))
             await _try(folder, volume_name)
