@@ -136,7 +136,7 @@ class Settings(Layered):
     quantization: str = Field("gptq", description="vLLM quantization; empty for none")
     dtype: str = Field("half", description="activation type; V100 and T4 have no bfloat16")
     extra_args: str = Field("", description="more vLLM arguments")
-    command: str = Field("", description="replaces the whole command line")
+    command: str = Field("", description="replaces the whole command line, SIGTERM included")
 
     # scaling: the annotations of autoscaling.knative.dev by their names
     scale_metric: Literal["concurrency", "rps"] = Field(

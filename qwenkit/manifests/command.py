@@ -12,18 +12,24 @@ from qwenkit.manifests.scaling import annotation_text
 from qwenkit.settings import Settings
 
 PORT = 8080
+# $! is the server, $? its status. A second SIGTERM is passed on like the first.
+_PASS_ON = "trap 'kill $!; wait $!; exit $?' TERM"
 _SERVER = ("python3", "-m", "vllm.entrypoints.openai.api_server")
 
 
 def command_line(settings: Settings) -> str:
     """Return the page's command with the flags that the GPU needs and ``extra_args``.
 
+    The shell stays process 1 and passes SIGTERM on: Linux drops a signal for which process 1 has no
+    handler, and Python has none while it loads a model. ``wait`` ends with the server's status.
+
     Raises:
         SettingsError: ``extra_args`` has an unclosed quote.
     """
     if settings.command:
         return settings.command
-    return "exec " + _joined([*_page_arguments(settings), *_gpu_flags(settings), *_extra(settings)])
+    server = _joined([*_page_arguments(settings), *_gpu_flags(settings), *_extra(settings)])
+    return f"{_PASS_ON}; {server} & wait $!"
 
 
 def as_documented(settings: Settings) -> str:

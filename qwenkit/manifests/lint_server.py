@@ -98,10 +98,11 @@ def _gpus(doc: Doc, container: Doc, arguments: list[str], path: str) -> Iterator
         fix = f"make --tensor-parallel-size and {_GPU} equal"
         yield Finding("warning", "gpu-count", where, message, fix)
     command = rows(container, "command")
-    if len(command) == 3 and command[1] == "-c" and "exec" not in arguments:
+    if len(command) == 3 and command[1] == "-c" and not {"exec", "trap"} & set(arguments):
         message = "the shell gets SIGTERM, vLLM may not: the GPU is then held for timeoutSeconds"
         where = place(doc, f"{path}.command")
-        yield Finding("advice", "shell-without-exec", where, message, "begin with exec")
+        fix = "begin with exec; better, trap TERM and pass it on, as qwenkit render does"
+        yield Finding("advice", "shell-without-exec", where, message, fix)
 
 
 def _paths(doc: Doc, container: Doc, arguments: list[str], path: str) -> Iterator[Finding]:

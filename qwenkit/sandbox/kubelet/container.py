@@ -73,7 +73,9 @@ class Container:
         self._main: asyncio.Task[int] | None = None
         self._crashed = (_KILLED, "Error")
         self._gpu_lost = False
-        self._stop_code = _KILLED
+        self._stop_code = _ENDED
+        self._command: program.Command | None = None
+        self._trap = ""
         self._env: dict[str, str] = {}
         self.on_start: Callable[[], None] = lambda: None
 
@@ -92,14 +94,22 @@ class Container:
         process = await self._start()
         self._task = asyncio.create_task(self._supervise(process))
 
-    async def stop(self) -> None:
-        """End its process because its pod stops."""
+    async def stop(self, *, killed: bool = False) -> None:
+        """End its process because its pod stops; ``killed`` if it ignored SIGTERM."""
         if self._task is None:
             return
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         if self.running:
-            self._terminated(self._stop_code)
+            self._terminated(_KILLED if killed else self._stop_code)
+
+    def sigterm(self) -> bool:
+        """Send it SIGTERM, which it gets once; return whether that ends it. It does not restart."""
+        self._policy = "Never"
+        listens = self.server is not None and self.server.url is not None
+        return self._command is None or program.hears_sigterm(
+            self._command, self._trap, listens=listens
+        )
 
     def kill(self) -> None:
         """End its process after a failed liveness probe; it starts again."""
@@ -242,12 +252,20 @@ class Container:
         if self.name == QUEUE_PROXY:
             self._stop_code = 0
             await asyncio.Event().wait()
-        code = 0
+        code = waited = 0
+        self._trap = ""
         env = [{"name": name, "value": value} for name, value in self._env.items()]
         for command in program.read({**self.state.spec, "env": env}):
             if (command.after == "&&" and code) or (command.after == "||" and not code):
                 continue
-            code = await self._execute(command)
+            self._command = command
+            if command.verb == "wait":
+                code = waited
+                continue
+            if not (command.verb == "exit" and command.args == ("$?",)):
+                code = await self._execute(command)
+            if command.background:
+                code, waited = 0, code
             if command.verb == "exit":
                 break
         return code
@@ -272,6 +290,8 @@ class Container:
             await self._timing.clock.sleep(float(args[0].rstrip("s")))
         elif verb in ("sleep", "forever"):
             await asyncio.Event().wait()
+        elif verb == "trap":
+            self._trap = args[0] if {"TERM", "SIGTERM", "15"} & set(args[1:]) else self._trap
         elif args:
             return int(args[0]) % 256 if args[0].isdigit() else 2
         return 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -52,6 +53,8 @@ class PodWorker:
         self._start_time = timestamp(utc_now())
         self._sandbox_ready = self._stopped = False
         self._deleted = asyncio.Event()
+        # Until when requests may be finished (real time, as their timeouts are); the kill.
+        self._grace_ends = self._killed_at = math.inf
         self._probes: list[asyncio.Task[None]] = []
         metadata, spec = pod["metadata"], pod["spec"]
         # The name of a pod in the kubelet's messages.
@@ -122,8 +125,11 @@ class PodWorker:
             self._store.update_status("Pod", pod)
 
     def terminate(self, pod: Object) -> None:
-        """Begin to stop the pod, which is being deleted."""
+        """Begin to stop the pod, which is being deleted; again if its grace is shortened."""
         self.pod = pod
+        grace, now = pod["metadata"].get("deletionGracePeriodSeconds", 30), loop_time()
+        self._grace_ends = min(self._grace_ends, now + grace)
+        self._killed_at = min(self._killed_at, self.timing.clock.now() + grace)
         self._deleted.set()
 
     # For the containers
@@ -216,6 +222,7 @@ class PodWorker:
         if running:
             self.publish()
             await self._drain()
+            await self._sigterm(running)
         await self.stop()
         if running:
             self._stopped = True
@@ -230,14 +237,23 @@ class PodWorker:
 
     async def _drain(self) -> None:
         """Wait until no request is left, and none has come for the queue-proxy's drain time."""
-        grace = self.pod["metadata"].get("deletionGracePeriodSeconds", 30)
         begun = loop_time()
         drain_s = self.timing.drain_s if self._queue_proxy() else 0.0
-        while (now := loop_time()) < begun + grace:
+        while (now := loop_time()) < self._grace_ends:
             busy = [await one.server.last_busy() for one in self.containers if one.server]
             if now >= max([begun, *busy]) + self.timing.clock.real(drain_s):
                 return
             await asyncio.sleep(_POLL_S)
+
+    async def _sigterm(self, running: Sequence[Container]) -> None:
+        """Send SIGTERM once; kill at the end of the grace period what has ignored it."""
+        deaf = [one for one in running if not one.sigterm()]
+        await asyncio.gather(*(one.stop() for one in running if one not in deaf))
+        while any(one.running for one in deaf):
+            if self.timing.clock.now() >= self._killed_at:
+                break
+            await asyncio.sleep(_POLL_S)
+        await asyncio.gather(*(one.stop(killed=True) for one in deaf))
 
     # Probes
 

@@ -9,7 +9,11 @@ r"""What does a container do? Its command line is read, and not executed.
 | ``echo``, ``sleep``, ``exit``, ``true``, ``false`` | the same as in a shell |
 | ``set``, ``export``, ``cd`` and similar ones | nothing |
 | ``sh -c "…"`` with ``;``, ``&&``, ``\|\|``, newlines | one after the other |
+| ``PROGRAM & wait $!`` | the program; ``trap '… kill …' TERM`` before it passes SIGTERM on |
 | anything else | runs and never listens |
+
+Linux drops a SIGTERM for which process 1 of a container has no handler: a shell without a trap, a
+shell that runs a program in the foreground, ``sleep``, and Python until vLLM listens.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 _SHELLS = {"sh", "bash", "ash", "dash"}
@@ -34,12 +38,18 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*")
 
 @dataclass(frozen=True)
 class Command:
-    """One command. ``verb``: serve, upload, echo, sleep, exit, return (its status) or forever."""
+    """One command.
+
+    ``verb``: serve, upload, echo, sleep, exit, return (its status), trap, wait or forever.
+    """
 
     verb: str
     args: tuple[str, ...] = ()
     after: str = ";"
     """What joins it to the command before: ``;``, ``&&`` or ``||``."""
+    background: bool = field(default=False, compare=False)
+    process_1: bool = field(default=True, compare=False)
+    """Whether the program takes the shell's place: by ``exec``, or as the last command."""
 
 
 def read(container: Mapping[str, Any]) -> list[Command]:
@@ -50,10 +60,28 @@ def read(container: Mapping[str, Any]) -> list[Command]:
         return [Command("serve", tuple(_expand(arg, env) for arg in args))]
     line = [*command, *args]
     if len(line) >= 3 and _base(line[0]) in _SHELLS and line[1] in ("-c", "-ec", "-lc"):
-        return list(_script(_expand(line[2], env)))
+        found = list(_script(_expand(line[2], env)))
+        return [*found[:-1], *(replace(last, process_1=True) for last in found[-1:])]
     if line[:2] == ["qwenkit", "upload"]:
         return [Command("upload", tuple(_substituted(word, env) for word in line[2:]))]
     return [_command([_expand(word, env) for word in line], ";")]
+
+
+def hears_sigterm(command: Command, trap: str, *, listens: bool) -> bool:
+    """Return whether SIGTERM ends the command now.
+
+    Args:
+        command: what runs.
+        trap: the shell's action for SIGTERM; empty if it has none.
+        listens: whether the server listens, so that it has set its handler.
+    """
+    if command.background:
+        return "kill" in trap or "exit" in trap
+    if not command.process_1 or command.verb == "sleep":
+        return False
+    if command.verb == "serve":
+        return listens
+    return command.verb != "forever" or not _PYTHONS.fullmatch(_base(command.args[0]))
 
 
 def _script(script: str) -> Iterator[Command]:
@@ -72,11 +100,13 @@ def _script(script: str) -> Iterator[Command]:
         return
     after, current = ";", list[str]()
     for word in [*words, "\n"]:
-        if word.strip() not in ("", ";", "&&", "||") or not (set(word) & set(";&|\n")):
+        if word.strip() not in ("", ";", "&", "&&", "||") or not (set(word) & set(";&|\n")):
             current.append(word)
             continue
         if current:
-            yield _command(current, after)
+            command = _command(current, after)
+            shell = replace(command, process_1=current[0] == "exec")
+            yield replace(shell, background=True) if word.strip() == "&" else shell
             after, current = ";", []
         if word.strip() in ("&&", "||"):
             after = word.strip()
@@ -96,7 +126,9 @@ def _command(words: Sequence[str], after: str) -> Command:
         return Command("serve", (*model, *rest[2 if model else 1 :]), after)
     if name == "false":
         return Command("return", ("1",), after)
-    if name in ("echo", "exit") or (name == "sleep" and len(rest) == 1 and _is_time(rest[0])):
+    if name in ("echo", "exit", "trap", "wait") or (
+        name == "sleep" and len(rest) == 1 and _is_time(rest[0])
+    ):
         return Command(name, rest, after)
     return Command("forever", tuple(words), after)
 

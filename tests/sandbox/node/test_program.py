@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from node_world import COMMAND
 
 from qwenkit.sandbox.kubelet.images import image_id, pull_error
-from qwenkit.sandbox.kubelet.program import Command, read
+from qwenkit.sandbox.kubelet.program import Command, hears_sigterm, read
 from qwenkit.sandbox.kubelet.status import ContainerState, PodFacts, pod_status
 
 
@@ -67,6 +67,35 @@ def test_the_documentations_command_is_a_server(text: str) -> None:
     assert script(text, PORT="8080") == [Command("serve", tuple(COMMAND.split()[3:]))]
 
 
+PASSED_ON = "trap 'kill $!; wait $!; exit $?' TERM; "
+
+
+@pytest.mark.parametrize(
+    ("text", "listens", "hears"),
+    [
+        (COMMAND, False, False),
+        (COMMAND, True, True),
+        (f"exec {COMMAND}", True, True),
+        (f"echo a; {COMMAND}", True, True),  # a shell runs its last command in its own place
+        (f"{COMMAND}; echo a", True, False),
+        (f"{PASSED_ON}{COMMAND} & wait $!", False, True),
+        (f"{PASSED_ON}{COMMAND} & wait $!", True, True),
+        (f"trap 'kill $pid' TERM\n{COMMAND} &\npid=$!\nwait $pid", False, True),
+        (f"{COMMAND} & wait $!", True, False),  # the shell has no handler
+        (f"trap 'exit 0' TERM; {COMMAND}; true", True, False),  # it runs its trap afterwards
+        ("trap '' TERM; sleep 5 & wait", False, False),
+        ("sleep infinity", False, False),
+        ("python3 app.py", True, False),
+        ("nginx", False, True),
+    ],
+)
+def test_who_hears_sigterm(text: str, listens: bool, hears: bool) -> None:
+    steps = script(text)
+    traps = [step.args[0] for step in steps if step.verb == "trap"]
+    (program,) = [one for one in steps if one.verb in ("serve", "sleep", "forever")]
+    assert hears_sigterm(program, "".join(traps), listens=listens) == hears
+
+
 @pytest.mark.parametrize(
     ("container", "steps"),
     [
@@ -91,7 +120,7 @@ def test_an_open_quote_is_the_shells_error() -> None:
 
 @given(st.text())
 def test_any_script_can_be_read(text: str) -> None:
-    verbs = {"serve", "echo", "sleep", "exit", "return", "forever"}
+    verbs = {"serve", "echo", "sleep", "exit", "return", "trap", "wait", "forever"}
     assert {step.verb for step in script(text)} <= verbs
 
 

@@ -186,7 +186,7 @@ CASES: list[tuple[str, str, Callable[[Docs], None]]] = [
     ("image-version", "warning", of_container(image="registry.example.com:5000/vllm:latest")),
     ("gpu-limit", "error", without_gpu),
     ("gpu-count", "warning", flags(SAFE, f"{SAFE} --tensor-parallel-size 2")),
-    ("shell-without-exec", "advice", flags("exec ", "")),
+    ("shell-without-exec", "advice", flags("trap ", ": ")),
     ("model-not-mounted", "error", flags("--model /Qwen", "--model /data/Qwen")),
     ("port-differs", "error", flags("--port 8080", "--port 8000")),
     ("dtype", "warning", flags(" --dtype half", "")),

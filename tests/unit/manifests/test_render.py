@@ -97,6 +97,16 @@ def command(settings: Settings) -> list[str]:
     return split(container(settings))
 
 
+def server(settings: Settings) -> list[str]:
+    return between(command(settings))
+
+
+def between(words: list[str]) -> list[str]:
+    """Return vLLM's command line, without the shell's own words around it."""
+    assert words[-3:] == ["&", "wait", "$!"]
+    return words[words.index("python3") : -3]
+
+
 def split(container: dict[str, Any]) -> list[str]:
     return shlex.split(container["command"][2].replace("$$", "$"))
 
@@ -150,7 +160,7 @@ def test_what_the_page_forgot() -> None:
     assert spec["timeoutSeconds"] == spec["responseStartTimeoutSeconds"] == 600
     assert spec["volumes"][0]["persistentVolumeClaim"]["readOnly"] is True
     assert spec["containers"][0]["volumeMounts"][0]["readOnly"] is True
-    assert command(chosen())[-3:] == ["--dtype", "half", "--enforce-eager"]
+    assert server(chosen())[-3:] == ["--dtype", "half", "--enforce-eager"]
 
 
 def test_only_chosen_annotations_are_written() -> None:
@@ -206,7 +216,7 @@ def test_flags_follow_the_settings(values: dict[str, Any], present: str, absent:
 
 def test_extra_arguments_are_arguments() -> None:
     settings = chosen(extra_args="--seed 1 '$(rm -rf /)'; reboot --enforce-eager")
-    words = command(settings)
+    words = server(settings)
     assert words[-6:] == ["half", "--seed", "1", "$(rm -rf /);", "reboot", "--enforce-eager"]
     assert "'$$(rm -rf /);'" in container(settings)["command"][2]
     with pytest.raises(SettingsError, match="extra_args"):
@@ -303,7 +313,7 @@ def test_any_valid_settings_render_to_what_the_cluster_accepts(settings: Setting
         scaling_spec(settings)
     )
     assert docs[1]["spec"]["csi"]["volumeAttributes"]["path"] == f"/{settings.prefix}"
-    words_ = split(container_of(docs[3]))
+    words_ = between(split(container_of(docs[3])))
     assert words_[words_.index("--model") + 1] == settings.mount_path
     assert words_[words_.index("--served-model-name") + 1] == settings.served_model_name
     extra = shlex.split(settings.extra_args)
