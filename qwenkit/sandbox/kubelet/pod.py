@@ -53,7 +53,7 @@ class PodWorker:
         self._start_time = timestamp(utc_now())
         self._sandbox_ready = self._stopped = False
         self._deleted = asyncio.Event()
-        # Until when requests may be finished (real time, as their timeouts are); the kill.
+        # When requests must have ended, in real time as their timeouts are; when the kill comes.
         self._grace_ends = self._killed_at = math.inf
         self._probes: list[asyncio.Task[None]] = []
         metadata, spec = pod["metadata"], pod["spec"]
