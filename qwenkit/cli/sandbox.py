@@ -119,6 +119,7 @@ def described(state: state_files.SandboxState | None, root: Path) -> str:
             f"({state.options.gpus} × {state.options.gpu}; {_figures(state.options)})"
             + (", with the data of a crashed one" if state.recovered else ""),
             f"  process     {state.pid}",
+            f"  time scale  {_time_scale(state)}",
             f"  kubernetes  {state.api}",
             f"  gateway     {state.gateway}",
             f"  oss         {state.oss}",
@@ -126,6 +127,12 @@ def described(state: state_files.SandboxState | None, root: Path) -> str:
             f'  next: eval "$(qwenkit sandbox env --root {root})"',
         )
     )
+
+
+def _time_scale(state: state_files.SandboxState) -> str:
+    own = state.options.time_scale
+    changed = f", for a run; otherwise {own:g}" if state.time_scale != own else ""
+    return f"{state.time_scale:g}{changed}"
 
 
 def _figures(options: state_files.SandboxOptions) -> str:

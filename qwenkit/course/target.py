@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -16,6 +16,7 @@ from qwenkit.errors import Conflict, QwenkitError
 from qwenkit.parameters.layers import RUN_ID
 from qwenkit.sandbox import process as sandbox
 from qwenkit.sandbox import state_files
+from qwenkit.sandbox.faults.client import time_scale
 from qwenkit.settings import Settings
 from qwenkit.steps import find_occupants
 
@@ -47,8 +48,12 @@ def exclusive(folder: Path) -> Iterator[None]:
 @contextmanager
 def target(settings: Settings, on_event: Callable[[str], None]) -> Iterator[None]:
     """Make sure that the target answers; start a sandbox if none is running."""
-    if settings.context != "sandbox" or _answers(settings):
+    if settings.context != "sandbox":
         yield
+        return
+    if cluster := _answering(settings):
+        with _adapted(cluster, settings, on_event):
+            yield
         return
     sandbox.sweep(lambda line: on_event(f"sandbox: {line}"))
     options = state_files.SandboxOptions(gpu=settings.gpu, time_scale=settings.time_scale)
@@ -58,17 +63,52 @@ def target(settings: Settings, on_event: Callable[[str], None]) -> Iterator[None
             yield
 
 
-def _answers(settings: Settings) -> bool:
+def _answering(settings: Settings) -> Cluster | None:
     try:
-        Cluster.connect(settings, first_answer_s=5)
+        return Cluster.connect(settings, first_answer_s=5)
     except QwenkitError:
-        return False
-    return True
+        return None
+
+
+@contextmanager
+def _adapted(
+    cluster: Cluster, settings: Settings, on_event: Callable[[str], None]
+) -> Iterator[None]:
+    """Let a running sandbox follow the settings for the length of a run; say what it cannot."""
+    given = settings.model_fields_set
+    root = _root_of(cluster)
+    if root is None:
+        if "time_scale" in given:
+            on_event("sandbox: KUBECONFIG is not in its folder, so time_scale does not change it")
+        yield
+        return
+    gpu = state_files.running(root).options.gpu
+    if "gpu" in given and settings.gpu != gpu:
+        on_event(
+            f"sandbox: its node has {gpu}, and gpu={settings.gpu} does not change that; "
+            f"for another: qwenkit sandbox down, then up --gpu {settings.gpu}"
+        )
+    with ExitStack() as stack:
+        if "time_scale" in given:
+            before = stack.enter_context(time_scale(root, settings.time_scale))
+            if before != settings.time_scale:
+                speeds = f"{settings.time_scale:g} times real speed for this run, then {before:g}"
+                on_event(f"sandbox: its node runs at {speeds} again")
+        yield
+
+
+def _root_of(cluster: Cluster) -> Path | None:
+    """Return the folder of the sandbox that is the cluster; None if no kubeconfig is in it."""
+    files = os.environ.get("KUBECONFIG", "").split(os.pathsep)
+    for root in (*(Path(file).absolute().parent for file in files), state_files.DEFAULT_ROOT):
+        if (found := state_files.find(root)) and found.api == cluster.address:
+            return root
+    return None
 
 
 def taken_names(settings: Settings) -> tuple[Occupant, ...]:
     """Return what qwenkit made under the settings' names; nothing where no target answers yet."""
-    return find_occupants(settings) if _answers(settings) else ()
+    return find_occupants(settings) if _answering(settings) else ()
 
 
 def environment(settings: Settings) -> AbstractContextManager[None]:

@@ -14,14 +14,17 @@ from pathlib import Path
 import pytest
 from real_sandbox import eventually
 
+from qwenkit.course.target import target
 from qwenkit.errors import InvalidValue
 from qwenkit.sandbox import process, state_files
 from qwenkit.sandbox.controllers.clock import Clock, loop_time
 from qwenkit.sandbox.faults.client import time_scale
+from qwenkit.settings import Settings
 
 HOLDER = """
 import pathlib, sys, time
 from qwenkit.sandbox.faults.client import time_scale
+from qwenkit.settings import Settings
 with time_scale(pathlib.Path(sys.argv[1]), 50):
     print("held", flush=True)
     time.sleep(600)
@@ -67,6 +70,30 @@ def test_it_ends_with_a_process_that_is_killed(root: Path) -> None:
         becomes(root, 50)
         os.kill(holder.pid, signal.SIGKILL)
     becomes(root, 2)
+
+
+def test_a_run_says_what_of_its_parameters_a_running_sandbox_follows(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in process.environment(root).items():
+        monkeypatch.setenv(name, value)
+    said: list[str] = []
+    with target(Settings(), said.append):
+        assert now(root) == 2
+    assert said == []
+    with suppress(KeyboardInterrupt), target(Settings(time_scale=20, gpu="T4"), said.append):
+        becomes(root, 20)
+        raise KeyboardInterrupt
+    becomes(root, 2)
+    assert "20 times real speed for this run, then 2 again" in said[1]
+    assert "its node has V100-16, and gpu=T4 does not change that" in said[0]
+    # A kubeconfig that was copied elsewhere does not say where the sandbox is.
+    copied = root.parent / "elsewhere"
+    copied.write_text((root / "kubeconfig").read_text())
+    monkeypatch.setenv("KUBECONFIG", str(copied))
+    with target(Settings(time_scale=20), said.append):
+        assert now(root) == 2
+    assert "time_scale does not change it" in said[2]
 
 
 @pytest.mark.parametrize("scale", [0, -1, 1001, float("nan"), float("inf"), True, "2", None])
