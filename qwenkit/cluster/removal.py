@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.diagnosis.ending import ending, grace_of, ignores_sigterm, seconds_left
 from qwenkit.cluster.diagnosis.explanation import Explanation
-from qwenkit.cluster.ending import ending, grace_of, ignores_sigterm, seconds_left
 from qwenkit.cluster.kinds import (
     CHILD_KINDS,
     KSVC,

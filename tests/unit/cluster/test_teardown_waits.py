@@ -10,7 +10,7 @@ import pytest
 from cluster_api import KSVC, OURS, Api, obj, status
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.ending import ending, ignores_sigterm
+from qwenkit.cluster.diagnosis.ending import ending, ignores_sigterm
 from qwenkit.cluster.removal import Manner
 from qwenkit.cluster.teardown import audit, remove_and_audit, teardown
 from qwenkit.errors import InvalidValue, QwenkitError, WaitTimeout
