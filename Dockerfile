@@ -12,5 +12,5 @@ WORKDIR /tmp
 ENV HOME=/tmp PYTHONUNBUFFERED=1
 # A number: the kubelet cannot check a name for runAsNonRoot.
 USER 65532:65532
-# No init such as tini: as process 1, qwenkit handles SIGTERM itself (qwenkit/interrupts.py).
+# No init such as tini: as process 1, qwenkit handles SIGTERM itself (qwenkit/course/interrupts.py).
 ENTRYPOINT ["qwenkit"]

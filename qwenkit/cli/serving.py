@@ -11,8 +11,8 @@ import typer
 from qwenkit.cli import consent
 from qwenkit.cli.console import emit, stderr_lines
 from qwenkit.cli.options import Context, Json, Params, Set, Yes, read_settings
+from qwenkit.course.interrupts import terminable
 from qwenkit.errors import QwenkitError
-from qwenkit.interrupts import terminable
 
 
 def doctor(

@@ -9,7 +9,7 @@ import typer
 
 from qwenkit.cli.console import emit, progress_json, progress_line, stderr_lines
 from qwenkit.cli.options import Context, Json, Params, Set, read_settings
-from qwenkit.interrupts import terminable
+from qwenkit.course.interrupts import terminable
 
 if TYPE_CHECKING:
     from qwenkit.settings import Settings

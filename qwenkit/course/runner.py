@@ -27,11 +27,11 @@ from qwenkit.cluster.diagnosis.dump import diagnostics
 from qwenkit.cluster.occupants import Occupant
 from qwenkit.cluster.removal import Manner
 from qwenkit.cluster.teardown import Leaks, TeardownReport, remove_and_audit
+from qwenkit.course.interrupts import terminable
 from qwenkit.course.record import read_record
 from qwenkit.course.target import environment, exclusive, target
 from qwenkit.credentials import Credentials
 from qwenkit.errors import NotFound, QwenkitError, SettingsError
-from qwenkit.interrupts import terminable
 from qwenkit.settings import Settings
 from qwenkit.steps import evict
 from qwenkit.weights.store import Weights

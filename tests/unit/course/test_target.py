@@ -15,11 +15,11 @@ from cluster_api import Api, serving, write_kubeconfig
 from nbformat.v4 import new_code_cell, new_notebook
 
 from qwenkit.course import target as course_target
+from qwenkit.course.interrupts import terminable
 from qwenkit.course.record import MIME
 from qwenkit.course.runner import CourseRun, run_course
 from qwenkit.course.target import environment, target
 from qwenkit.errors import Conflict
-from qwenkit.interrupts import terminable
 from qwenkit.settings import Settings
 
 SECRET = "an-access-key-secret-of-some-length"
