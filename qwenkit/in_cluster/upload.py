@@ -50,8 +50,6 @@ def upload(
     settings.require("bucket", "oss_endpoint")
     target = oss_url(settings.bucket, settings.prefix)
     arguments = [settings.model_source, target, *flags, "--json", "--progress"]
-    if settings.upload_timeout_s is not None:
-        arguments += ["--set", f"upload_timeout_s={settings.upload_timeout_s}"]
     secret = transfer_secret(settings, Credentials.required(), hub_token(settings.model_source))
     job = transfer_job(settings, arguments)
 

@@ -7,7 +7,7 @@ same one with another selection of its files, is refused. ``qwenkit.json`` is wr
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 
 import oss2
@@ -16,6 +16,7 @@ from qwenkit.errors import Conflict, InvalidValue, Rejected
 from qwenkit.parameters.layers import run_id
 from qwenkit.weights.hub.listing import MANIFEST_NAME, PATH_LIMIT, Listing
 from qwenkit.weights.integrity import check_stored
+from qwenkit.weights.inventory import walk
 from qwenkit.weights.oss.bucket import (
     abort_upload,
     delete_keys,
@@ -25,7 +26,6 @@ from qwenkit.weights.oss.bucket import (
 )
 from qwenkit.weights.oss.errors import get_if_exists
 from qwenkit.weights.oss.manifest import (
-    META_RUN,
     META_SHA256,
     DamagedManifest,
     Manifest,
@@ -77,11 +77,14 @@ class Prefix:
 
     def _check_labels(self, listing: Listing) -> None:
         """Refuse to change the objects of an upload whose manifest cannot be read."""
-        present = {found.key: found.size for found in list_objects(self._bucket, self._key(""))}
+        present = {one.key: one.size for one in list_objects(self._bucket, self._key(""))}
         for file in listing.files:
             if (size := present.get(self._key(file.path))) is None:
                 continue
-            label = self._labels(self._key(file.path)).get(META_SHA256)
+            key = self._key(file.path)
+            head = partial(self._bucket.head_object, key)
+            found = get_if_exists(self._bucket, object_url(self._bucket, key), head)
+            label = found.headers.get(META_SHA256) if found else None
             known = label and file.sha256
             if (label != file.sha256) if known else (size != file.size):
                 what = f"{self.url}/{file.path} is not the file of {listing.source}"
@@ -103,18 +106,10 @@ class Prefix:
 
     def _labelled(self) -> set[str]:
         """Return the keys of all objects of ours, except those of uploads in folders below."""
-        keys = [found.key for found in list_objects(self._bucket, self._key(""))]
-        others = tuple(
-            key.removesuffix(MANIFEST_NAME) for key in keys if key.endswith(f"/{MANIFEST_NAME}")
-        )
-        others = tuple(folder for folder in others if folder != self._key(""))
-        mine = (key for key in keys if not key.startswith(others))
-        return {key for key in mine if META_RUN in self._labels(key)}
-
-    def _labels(self, key: str) -> Mapping[str, str]:
-        head = partial(self._bucket.head_object, key)
-        found = get_if_exists(self._bucket, object_url(self._bucket, key), head)
-        return found.headers if found else {}
+        found = walk(self._bucket, self.name)
+        folders = {one.key.removesuffix(MANIFEST_NAME) for one in found.manifests}
+        others = tuple(folders - {self._key("")})
+        return {file.key for file in found.files if not file.key.startswith(others)}
 
     def run_id(self, revision: str) -> str:
         """Return the run of the manifest: one that is mended stays that of the earlier upload."""
