@@ -205,7 +205,7 @@ def _raise_first(problems: list[FileProblem], where: str, fix: str) -> None:
         first, more = problems[0], len(problems) - 1
         raise Rejected(
             f"{where}: {first}",
-            f"and {more} more problems" if more else "",
+            f"and {more} more problems" if more else "a server would not start on such weights",
             fix,
             problems=[str(problem) for problem in problems[:_PROBLEMS]],
         )

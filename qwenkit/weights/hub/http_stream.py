@@ -41,6 +41,7 @@ TIMEOUT_S = (10.0, 30.0)
 ANSWER_BYTES = 8 << 20  # one page of a listing; a full one of ModelScope has about 2 MB
 REDIRECTS = 8
 _PATIENCE_S = 90.0  # of attempts for one answer
+_PIECES = 50_000  # of one page; each takes as long as a large one
 _CHUNK = 256 << 10
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
 _DISTRUST = "the hub, or something in front of it, is faulty: check {kind}_endpoint"
@@ -98,8 +99,12 @@ class HubSession:
     def _whole(self, response: requests.Response, what: str, ends: float) -> bytes:
         """Return the body of an answer, decompressed."""
         body, found = _AnswerBytes(response, self, what), bytearray()
+        pieces = 0
         while piece := body.read(_CHUNK):
             found += piece
+            pieces += 1
+            if pieces > _PIECES:
+                self.refuse(what, f"cut into more than {_PIECES} pieces", "in fewer")
             if len(found) > ANSWER_BYTES:
                 self.refuse(what, "more than it may have", f"at most {ANSWER_BYTES} bytes")
             if time.monotonic() > ends:
@@ -280,7 +285,11 @@ def _check_range(response: requests.Response, file: SourceFile, offset: int) -> 
     headers, last = response.headers, file.size - 1
     asked = f"bytes {offset}-{last}/{file.size}"
     if headers.get("Content-Encoding", "identity") != "identity":
-        raise TransferError(f"{file.path}: the hub compressed the file although asked not to")
+        raise TransferError(
+            f"{file.path}: the hub compressed the file although asked not to",
+            f"its Content-Encoding is {shown(headers['Content-Encoding'])}",
+            "if it persists, download the repository with git and upload the folder",
+        )
     stated = headers.get("Content-Range")
     if stated is not None:
         found = _CONTENT_RANGE.fullmatch(stated.strip())
