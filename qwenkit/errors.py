@@ -23,8 +23,17 @@ from __future__ import annotations
 import reprlib
 from typing import Any
 
-# A value may be as long as a file.
-_SHORT = reprlib.Repr()
+
+class _Short(reprlib.Repr):
+    """Shows a value, which may be as long as a file, in some hundred characters."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Name the size of an integer that Python refuses to print."""
+        bits = x.bit_length()
+        return super().repr_int(x, level) if bits < 14_000 else f"<an integer of {bits} bits>"
+
+
+_SHORT = _Short()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 400
 
 

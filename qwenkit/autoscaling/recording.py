@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from qwenkit.errors import InvalidValue, NotFound, QwenkitError
+from qwenkit.untrusted.files import read_file, unzipped
+from qwenkit.untrusted.parsing import parse_json
+
+_MOST_BYTES = 2**25
 
 
 def read_recording(path: Path) -> Any:
@@ -21,11 +23,10 @@ def read_recording(path: Path) -> Any:
         InvalidValue: it is not JSON.
     """
     try:
-        raw = path.read_bytes()
-        return json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
+        return parse_json(unzipped(read_file(path, most=_MOST_BYTES), most=_MOST_BYTES))
     except OSError as error:
         raise NotFound(f"{path} cannot be read", str(error)) from error
-    except (ValueError, EOFError) as error:
+    except ValueError as error:
         raise InvalidValue("recording", str(path), f"JSON, gzipped or not: {error}") from error
 
 
@@ -44,6 +45,6 @@ def run_on_recording(
     except QwenkitError as error:
         print(error, file=sys.stderr)
         return 2
-    except (KeyError, TypeError, ValueError) as error:
-        print(f"{path} is not such a recording: {error!r}", file=sys.stderr)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        print(f"{path} is not such a recording: {error!r}"[:400], file=sys.stderr)
         return 2

@@ -20,6 +20,7 @@ from qwenkit.autoscaling.scale_to_zero import apply_bounds
 from qwenkit.errors import InvalidValue
 
 _TOLERANCE = 1e-9
+_MOST_SECONDS = 7 * 86_400
 
 
 def replay(scenario: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -36,6 +37,8 @@ def replay(scenario: Mapping[str, Any]) -> Iterator[list[str]]:
     reachable = not scenario["unreachable"]
     second = 0
     for tick in scenario["ticks"]:
+        if not tick["t"] <= _MOST_SECONDS:
+            raise InvalidValue("t", tick["t"], f"at most {_MOST_SECONDS} s")
         while second <= tick["t"]:
             _record(decider, scenario, second)
             second += 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from qwenkit.errors import InvalidValue
 
+_MOST_PODS = 100_000
 STARTUP_S = 50.0  # 1 s to schedule, 2 s to mount, 45 s to load the model, 2 s to become ready
 
 
@@ -48,5 +49,5 @@ class Environment:
                 raise InvalidValue(name, getattr(self, name), "finite, more than 0")
         if self.gpus is not None and self.gpus < 1:
             raise InvalidValue("gpus", self.gpus, "at least 1, or None for no limit")
-        if self.initial_ready is not None and self.initial_ready < 0:
-            raise InvalidValue("initial_ready", self.initial_ready, "at least 0")
+        if self.initial_ready is not None and not 0 <= self.initial_ready <= _MOST_PODS:
+            raise InvalidValue("initial_ready", self.initial_ready, f"from 0 to {_MOST_PODS:,}")

@@ -28,6 +28,7 @@ from qwenkit.capacity.traffic import ClosedLoop, OpenLoop, Traffic
 from qwenkit.errors import InvalidValue
 
 _MAX_SECONDS = 7 * 86_400
+_MAX_REQUESTS = 2_000_000
 _MAX_STEPS = 8  # a reconcile may change the status, which causes another one
 _RETRY_S = 1.0  # a closed-loop client waits this long after an error
 _NO_CLIENT = -1
@@ -200,6 +201,9 @@ class _Run:
         at, first = request.at, request.first_at
         ttft = (first if first < now else now) - at
         self._ended.append((at, now - at, ttft, request.output_tokens, request.status))
+        if len(self._ended) > _MAX_REQUESTS:
+            rule = f"at most {_MAX_REQUESTS:,} requests are simulated"
+            raise InvalidValue("traffic", f"more in {now:.0f} s", rule, "shorten it")
         if request.client != _NO_CLIENT:
             pause = 0.0 if request.status == 200 else _RETRY_S
             self._push(now + pause, request.client)

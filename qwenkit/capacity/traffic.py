@@ -17,6 +17,7 @@ from typing import NamedTuple
 from qwenkit.errors import InvalidValue
 
 _MAX_REQUESTS = 5_000_000
+_MOST_CLIENTS = 100_000
 
 
 class Arrival(NamedTuple):
@@ -107,8 +108,9 @@ class ClosedLoop:
         if times != sorted(times) or not 0 <= times[0] <= times[-1] < math.inf:
             raise InvalidValue("schedule", times, "seconds of at least 0 in rising order")
         for at, clients in self.schedule:
-            if clients < 0:
-                raise InvalidValue("clients", clients, "at least 0", f"schedule at {at:g} s")
+            if not 0 <= clients <= _MOST_CLIENTS:
+                rule = f"at least 0, at most {_MOST_CLIENTS:,}"
+                raise InvalidValue("clients", clients, rule, f"schedule at {at:g} s")
 
     def clients(self, at: float) -> int:
         """Return the scheduled number of clients at a time."""

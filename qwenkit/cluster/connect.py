@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from qwenkit.cluster.transport import Transport
 from qwenkit.errors import Forbidden, InvalidValue, NotFound
 from qwenkit.loopback import is_loopback
 from qwenkit.private_files import home
+from qwenkit.untrusted.files import read_text
+from qwenkit.untrusted.parsing import parse_yaml
 
 SANDBOX = "sandbox"
 _IN_CLUSTER = "in-cluster"
+_MOST_BYTES = 2**22
 START_SANDBOX = 'qwenkit sandbox up --detach, then: eval "$(qwenkit sandbox env)"'
 
 
@@ -58,6 +58,7 @@ def connection(context: str) -> Transport:
 
 def _load(paths: Sequence[Path], context: str, configuration: Any) -> None:
     from kubernetes import config
+    from yaml import YAMLError
 
     present = [path for path in paths if path.exists()] or list(paths)
     files = [_read(path) for path in present]
@@ -76,7 +77,14 @@ def _load(paths: Sequence[Path], context: str, configuration: Any) -> None:
     load: Any = config.load_kube_config
     try:
         load(os.pathsep.join(map(str, present)), context, configuration, persist_config=False)
-    except (config.ConfigException, LookupError, TypeError, ValueError, AttributeError) as error:
+    except (
+        config.ConfigException,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        YAMLError,
+    ) as error:
         # From "{" on, the client's message quotes an entry of the file, keys and tokens included.
         why = str(error).partition("{")[0].strip("/ ")
         raise InvalidValue("KUBECONFIG", where, f"context {context!r}: {why}") from None
@@ -115,14 +123,14 @@ def _require_credentials(context: str, user: dict[str, Any], configuration: Any)
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        loaded = YAML(typ="safe").load(path.read_text("utf-8"))
+        loaded = parse_yaml(read_text(path, most=_MOST_BYTES), aliases=True)
     except OSError as error:
         raise NotFound(
             f"kubeconfig {path} cannot be read",
             error.strerror or str(error),
             f"set KUBECONFIG; for the sandbox: {START_SANDBOX}",
         ) from error
-    except (YAMLError, UnicodeDecodeError):
+    except ValueError:
         raise InvalidValue("KUBECONFIG", str(path), "must be a YAML file") from None
     if not isinstance(loaded, dict):
         raise InvalidValue("KUBECONFIG", str(path), "must be a kubeconfig: a mapping with contexts")

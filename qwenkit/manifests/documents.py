@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 Doc = dict[str, Any]
+_MOST_DEPTH, _MOST_BITS = 100, 1024
 
 
 def place(doc: Doc, path: str = "") -> str:
@@ -35,3 +37,22 @@ def rows(node: Any, *path: str | int) -> list[Any]:
     """Return the list at ``path``; an empty one if none is there."""
     found = at(node, *path)
     return found if isinstance(found, list) else []
+
+
+def unreadable(doc: Any) -> str:
+    """Return why no API server would read a document, "" if it can."""
+    waiting = [(doc, 0)]
+    while waiting:
+        node, depth = waiting.pop()
+        if depth > _MOST_DEPTH:
+            return f"it is nested more than {_MOST_DEPTH} levels deep"
+        if isinstance(node, int) and node.bit_length() > _MOST_BITS:
+            return f"it holds an integer of more than {_MOST_BITS} bits"
+        if isinstance(node, str) and any("\ud800" <= letter <= "\udfff" for letter in node):
+            return "it holds text that UTF-8 cannot hold"
+        if isinstance(node, Mapping):
+            waiting += [(key, depth + 1) for key in node]
+            waiting += [(child, depth + 1) for child in node.values()]
+        elif isinstance(node, list | tuple):
+            waiting += [(child, depth + 1) for child in node]
+    return ""

@@ -10,7 +10,7 @@ from qwenkit.admission.review import GROUP, review
 from qwenkit.capacity.finding import Finding, worst_first
 from qwenkit.errors import Rejected
 from qwenkit.manifests import lint_scaling, lint_server, lint_storage
-from qwenkit.manifests.documents import Doc, at, place
+from qwenkit.manifests.documents import Doc, at, place, unreadable
 from qwenkit.manifests.template import plain
 
 _ASSUMED = {
@@ -37,8 +37,14 @@ def lint(
     >>> {finding.level for finding in lint(render(Settings()))} <= {"warning", "advice"}
     True
     """
-    plain_docs: list[Doc] = [plain(doc) for doc in docs if isinstance(doc, Mapping)]
-    found = lint_storage.findings(plain_docs)
+    plain_docs: list[Doc] = []
+    found: list[Finding] = []
+    for doc in docs:
+        if why := unreadable(doc):
+            found.append(Finding("error", "unreadable", "document", why, "write it by hand"))
+        elif isinstance(doc, Mapping):
+            plain_docs.append(plain(doc))
+    found += lint_storage.findings(plain_docs)
     for doc in plain_docs:
         if str(doc.get("apiVersion", "")).startswith(f"{GROUP}/"):
             found += _service(doc, _ASSUMED if features is None else features, gpu)

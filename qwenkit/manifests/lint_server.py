@@ -22,6 +22,8 @@ def findings(doc: Doc, gpu_name: str | None) -> list[Finding]:
     gpu = GPUS.get(gpu_name or "")
     found = list(_claims(doc))
     for index, container in enumerate(rows(doc, "spec", "template", "spec", "containers")):
+        if not isinstance(container, dict):
+            continue  # the webhook refuses it
         path = f"{_CONTAINER}[{index}]"
         found += _image_and_probe(doc, container, path)
         arguments = _arguments(container)

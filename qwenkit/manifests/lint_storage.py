@@ -172,7 +172,7 @@ def _claims_of(service: Doc, claims: list[Doc]) -> Iterator[Finding]:
         if name and known and (name, _namespace(service)) not in known:
             where = place(service, f"spec.template.spec.volumes[{index}]")
             message = f"no claim {_namespace(service)}/{name} is among these documents"
-            close = get_close_matches(name, [str(each) for each, _ in known], n=1, cutoff=0)
+            close = get_close_matches(str(name), [str(each) for each, _ in known], n=1, cutoff=0)
             fix = f"a pod can only use a claim of its own namespace; is it {close[0]}?"
             yield Finding("warning", "pvc-missing", where, message, fix)
 

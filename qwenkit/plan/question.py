@@ -15,7 +15,9 @@ from qwenkit.capacity.traffic import ClosedLoop, Lengths, OpenLoop, Traffic, fro
 from qwenkit.cluster.preflight.cost import example_price
 from qwenkit.errors import InvalidValue
 from qwenkit.settings import Settings
+from qwenkit.untrusted.files import read_text
 
+_MOST_BYTES = 2**25
 DEFAULT_SECONDS = 600.0
 _MAX_CLIENTS = 10_000
 
@@ -63,8 +65,8 @@ def read_trace(path: Path) -> str:
         InvalidValue: it cannot be read, or is not text.
     """
     try:
-        return path.read_text("utf-8-sig")  # spreadsheets write a byte order mark
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(path, most=_MOST_BYTES)
+    except (OSError, ValueError) as error:
         raise InvalidValue("trace", str(path), f"a CSV file: {error}") from error
 
 

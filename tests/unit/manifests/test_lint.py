@@ -123,6 +123,7 @@ def writable(docs: Docs) -> None:
 
 SAFE = "--max-model-len=6144"
 CASES: list[tuple[str, str, Callable[[Docs], None]]] = [
+    ("unreadable", "error", oss(otherOpts="\ud800")),
     ("oss-empty", "error", oss(bucket="")),
     ("oss-empty", "error", oss(url="")),
     ("oss-fuse-type", "error", oss(fuseType="s3fs")),
