@@ -65,5 +65,11 @@ lock: ## resolve the newest versions that pyproject.toml allows into constraints
 	build/lock/bin/python -m pip install --quiet --disable-pip-version-check '.[$(EXTRAS)]'
 	{ echo "# The one lock. Made by: make lock"; build/lock/bin/python -m pip freeze --exclude qwenkit; } > constraints.txt
 
-clean: ## remove the environment, the sandbox's state and past runs
-	rm -rf $(VENV) .sandbox runs build *.egg-info
+SECOND := [0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9]
+
+clean: ## remove the environment and past runs; what else is in their folders stays
+	test ! -e '$(STAMP)' || rm -rf '$(VENV)'
+	test ! -d runs || find runs -mindepth 1 -maxdepth 1 \( -name .lock -o -name .pid -o -type d \
+	  \( -name '$(SECOND)' -o -name '$(SECOND)-[0-9]' -o -name '$(SECOND)-[0-9][0-9]' \) \) -exec rm -rf {} +
+	rm -rf build/lock build/lib build/bdist.* qwenkit.egg-info
+	for folder in runs build; do test ! -d $$folder || rmdir $$folder || true; done

@@ -65,7 +65,7 @@ def _lock(root: Path, deadline: float) -> int:
 def is_locked(root: Path) -> bool:
     """Return whether a process holds the lock of ``root``."""
     try:
-        handle = os.open(root / LOCK, os.O_RDONLY | os.O_NOFOLLOW)
+        handle = os.open(root / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:  # there is none, or nothing of ours
         return False
     try:

@@ -7,6 +7,7 @@ links are not followed.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -34,9 +35,16 @@ class KeyPaths:
         self._folds_case = False
 
     def prepare(self) -> None:
-        """Make the folders; find out whether this file system folds case."""
-        for name in ("escaped", "uploads", "temporary"):
-            (self.bookkeeping / name).mkdir(parents=True, exist_ok=True)
+        """Make the folders; find out whether this file system folds case.
+
+        Raises:
+            OSError: they cannot be made, or a link stands for one: what it leads to is not ours.
+        """
+        for folder in (".", "escaped", "uploads", "temporary"):
+            path = self.bookkeeping / folder
+            path.mkdir(exist_ok=True)
+            if not is_plain(path, stat.S_ISDIR):
+                raise NotADirectoryError(errno.ENOTDIR, "is a link, no folder", str(path))
         self._folds_case = (self.root / BOOKKEEPING.upper()).exists()
 
     def bucket(self, bucket: str) -> Path:
@@ -45,7 +53,7 @@ class KeyPaths:
 
     def is_bucket(self, bucket: str) -> bool:
         """Return whether the bucket exists. A folder made by hand is a bucket."""
-        return is_bucket_name(bucket) and _is_plain(self.bucket(bucket), stat.S_ISDIR)
+        return is_bucket_name(bucket) and is_plain(self.bucket(bucket), stat.S_ISDIR)
 
     def escaped(self, bucket: str, key: str) -> Path:
         """Return the path of a key that cannot be an ordinary file."""
@@ -76,7 +84,7 @@ class KeyPaths:
     def place(self, bucket: str, key: str) -> Path:
         """Return the path to write the key to, its folder made."""
         path = self.ordinary(bucket, key)
-        if path is not None and not _is_plain(path, stat.S_ISDIR):
+        if path is not None and not is_plain(path, stat.S_ISDIR):
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.lstat()
@@ -152,7 +160,8 @@ def _is_key(name: str) -> bool:
         return False
 
 
-def _is_plain(path: Path, kind: Callable[[int], bool]) -> bool:
+def is_plain(path: Path, kind: Callable[[int], bool]) -> bool:
+    """Return whether the path itself, not what a link leads to, is of a kind of ``stat``."""
     try:
         return kind(path.lstat().st_mode)
     except OSError:

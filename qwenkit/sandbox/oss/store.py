@@ -7,7 +7,7 @@ import contextlib
 import heapq
 import os
 import secrets
-import shutil
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,10 +15,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+from qwenkit.errors import SandboxError
 from qwenkit.sandbox.oss.body import Digest, digest_file
 from qwenkit.sandbox.oss.errors import OssError
-from qwenkit.sandbox.oss.key_paths import BOOKKEEPING, KeyPaths, is_bucket_name
+from qwenkit.sandbox.oss.key_paths import BOOKKEEPING, KeyPaths, is_bucket_name, is_plain
 from qwenkit.sandbox.oss.ledger import Ledger, ObjectRecord
+from qwenkit.sandbox.trees import remove_tree
 
 EtagKind = Literal["md5", "crc"]
 
@@ -48,15 +50,23 @@ class OssStore:
         """Open the folder; remove what a killed server left half written.
 
         Raises:
-            SandboxError: another server uses the folder.
+            SandboxError: another server uses the folder, or it cannot be used.
         """
-        root.mkdir(parents=True, exist_ok=True)
-        self.names = KeyPaths(root)
-        self.names.prepare()
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            self.names = KeyPaths(root)
+            self.names.prepare()
+        except OSError as error:
+            raise SandboxError(
+                f"{root} cannot hold buckets",
+                f"{error.filename}: {error.strerror}",
+                "give --root a folder that this user can write",
+            ) from error
         self.ledger = Ledger(self.names.bookkeeping / "oss.sqlite")
         self.with_md5 = etag == "md5"
         for leftover in (self.names.bookkeeping / "temporary").iterdir():
-            leftover.unlink()
+            if is_plain(leftover, stat.S_ISREG):
+                leftover.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Release the folder."""
@@ -116,7 +126,7 @@ class OssStore:
 
     def _forget_bucket(self, name: str) -> None:
         self.ledger.forget_bucket(name)
-        shutil.rmtree(self.names.bookkeeping / "escaped" / name, ignore_errors=True)
+        remove_tree(self.names.bookkeeping / "escaped" / name)
 
     # --- objects
 

@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from qwenkit.sandbox.oss.errors import OssError
 from qwenkit.sandbox.oss.layout import WHOLE, PartSlot, UploadLayout
 from qwenkit.sandbox.oss.ledger import ObjectRecord, PartRecord, UploadRecord
 from qwenkit.sandbox.oss.store import OssStore
+from qwenkit.sandbox.trees import remove_tree
 
 MIN_PART_BYTES = 100 * 1024
 MAX_PART_NUMBER = 10000
@@ -206,7 +206,7 @@ class Uploads:
     def _remove(self, upload: UploadRecord) -> None:
         self._layouts.pop(upload.id, None)
         self._ledger.forget_upload(upload.id)
-        shutil.rmtree(self._folder(upload), ignore_errors=True)
+        remove_tree(self._folder(upload))
 
     def _folder(self, upload: UploadRecord) -> Path:
         return self._store.names.bookkeeping / "uploads" / upload.id

@@ -119,7 +119,7 @@ def foreign(root: Path, names: set[str]) -> SandboxError:
         why = f"its {state_files.KEYS} has no {MARKER} to go with it: an older qwenkit's, or yours"
         fix = f"if it is an old sandbox's, remove {root} yourself; or {_OWN}"
     else:
-        why = f"a sandbox owns its folder; here is also {listed(names)}"
+        why = f"a sandbox owns its folder, and this one holds {listed(names)}"
         fix = _OWN
     return SandboxError(f"{root} is not empty and no sandbox made it", why, fix)
 

@@ -10,6 +10,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from oss_world import BUCKET, oss, presigned, raw
 
+from qwenkit.errors import SandboxError
+from qwenkit.sandbox.oss.store import OssStore
+
 # Pieces that have gone wrong somewhere: dots, slashes, escapes, long names, both normal forms.
 PLAIN = "a b / // . .. ../ %2F %2e % + & < ? # : ~ .qwenkit"
 PIECES = st.one_of(
@@ -103,3 +106,27 @@ def test_keys_that_oss_refuses(bucket: oss2.Bucket, target: str, code: bytes) ->
     status, _, body = raw("PUT", bucket.endpoint, f"/{BUCKET}/{path}?{query}", b"")
     assert status == 400
     assert code in body
+
+
+@pytest.mark.parametrize("name", [".qwenkit", ".qwenkit/temporary", ".qwenkit/uploads"])
+def test_bookkeeping_through_a_link_is_refused(tmp_path, name):
+    mine, path = tmp_path / "mine", tmp_path / "root" / name
+    mine.mkdir()
+    (mine / ("0" * 32)).write_text("precious")
+    path.parent.mkdir(parents=True)
+    path.symlink_to(mine)
+    with pytest.raises(SandboxError, match="cannot hold buckets"):
+        OssStore(tmp_path / "root")
+    assert [one.name for one in mine.iterdir()] == ["0" * 32]
+
+
+def test_a_start_removes_only_files_that_were_half_written(tmp_path):
+    folder = tmp_path / ".qwenkit" / "temporary"
+    (folder / "mine").mkdir(parents=True)
+    (folder / "half").write_text("x")
+    (folder / "link").symlink_to(tmp_path)
+    OssStore(tmp_path).close()
+    assert {one.name for one in folder.iterdir()} == {"mine", "link"}
+    (tmp_path / "file").touch()
+    with pytest.raises(SandboxError, match="cannot hold buckets"):
+        OssStore(tmp_path / "file")
