@@ -11,22 +11,27 @@ from __future__ import annotations
 
 import posixpath
 import re
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from qwenkit.autoscaling.golang import parse_duration_s
 from qwenkit.errors import SettingsError
 from qwenkit.parameters.layers import PREFIX, Layered
 
 # The labels of all that a run creates; teardown and the leak audit select by them.
 MANAGED_BY = "app.kubernetes.io/managed-by"
 RUN_LABEL = "qwenkit.dev/run"
+# After this time `teardown --expired` removes an object; without it, never.
+EXPIRES_AT = "qwenkit.dev/expires-at"
 PAGE_IMAGE = "kube-ai-registry.cn-shanghai.cr.aliyuncs.com/kube-ai/vllm:0.4.1"
 
 _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _DNS_1123 = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_LONGEST_LIFE_S = 366 * 24 * 3600
 _GO_DURATION = re.compile(r"([0-9]{1,9}(\.[0-9]{1,9})?(ns|us|µs|ms|s|m|h))+")
 # The widest that Kubernetes (int32), and the clocks that we wait on, take.
 _INT32 = 2**31 - 1
@@ -75,6 +80,9 @@ class Settings(Layered):
     namespace: str = Field("default", description="Kubernetes namespace")
     service: str = Field("qwen", description="name of the Knative Service")
     run: str = Field("default", description="label of this run on all that it creates")
+    expires_after: str = Field(
+        "", description='`teardown --expired` may then remove it, such as "8h"; empty: never'
+    )
 
     # model
     model_source: str = Field(
@@ -289,6 +297,14 @@ class Settings(Layered):
             raise ValueError('must be a duration with a unit, such as "60s" or "1m30s"')
         return value
 
+    @field_validator("expires_after")
+    @classmethod
+    def _lifetime(cls, value: str) -> str:
+        known = not value or _GO_DURATION.fullmatch(value)
+        if not known or (value and not 0 < parse_duration_s(value) <= _LONGEST_LIFE_S):
+            raise ValueError('must be a duration, at most a year, such as "8h" or "90m"')
+        return value
+
     @model_validator(mode="after")
     def _bounds(self) -> Self:
         if self.max_scale and self.min_scale > self.max_scale:
@@ -324,6 +340,13 @@ class Settings(Layered):
     def cluster_oss_endpoint(self) -> str:
         """The OSS endpoint that the cluster's nodes reach."""
         return self.oss_internal_endpoint or self.oss_endpoint
+
+    def expires_at(self) -> str | None:
+        """Return when what is created now expires, as RFC 3339 in UTC; None for never."""
+        if not self.expires_after:
+            return None
+        end = datetime.now(UTC) + timedelta(seconds=parse_duration_s(self.expires_after))
+        return end.strftime("%Y-%m-%dT%H:%M:%SZ")
 
     @property
     def labels(self) -> dict[str, str]:

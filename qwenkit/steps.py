@@ -18,6 +18,7 @@ from qwenkit.cluster.deploy import Applied, Deployed
 from qwenkit.cluster.diagnosis import explain as diagnosis
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.occupants import Occupant
+from qwenkit.cluster.ownership import has_expired
 from qwenkit.cluster.preflight.doctor import PreflightReport, examine
 from qwenkit.cluster.removal import PATIENT, Manner, TeardownStep
 from qwenkit.cluster.teardown import Ended, Leaks, TeardownReport
@@ -191,6 +192,24 @@ def remove_and_audit(
     )
 
 
+def remove_expired(
+    settings: Settings, *, on_step: OnStep | None = None, manner: Manner = PATIENT
+) -> Ended:
+    """Remove what has expired in the namespace, of any run, and then audit; weights are kept.
+
+    Raises:
+        QwenkitError: the cluster cannot be connected to; nothing was done.
+    """
+    cluster = Cluster.connect(settings)
+    return removal.ended(
+        lambda keep: evict(
+            settings, occupants.expired(cluster), on_step=keep, manner=manner, chosen=has_expired
+        ),
+        lambda: removal.audit_expired(cluster),
+        on_step,
+    )
+
+
 def find_occupants(settings: Settings) -> tuple[Occupant, ...]:
     """Return what qwenkit made, in this or another run, under the names of these settings."""
     cluster = Cluster.connect(settings)
@@ -203,6 +222,7 @@ def evict(
     *,
     on_step: OnStep,
     manner: Manner = PATIENT,
+    chosen: Callable[[Document], bool] = lambda _obj: True,
 ) -> QwenkitError | None:
     """Remove what other runs made, as ``find_occupants`` returned it; weights are kept.
 
@@ -214,6 +234,7 @@ def evict(
         timeout_s=settings.seconds("teardown"),
         manner=manner,
         on_step=on_step,
+        chosen=chosen,
     )
 
 

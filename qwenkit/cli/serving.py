@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -12,7 +12,12 @@ from qwenkit.cli import consent
 from qwenkit.cli.console import emit, stderr_lines
 from qwenkit.cli.options import Context, Json, Params, Set, Yes, read_settings
 from qwenkit.course.interrupts import terminable
-from qwenkit.errors import QwenkitError
+from qwenkit.errors import QwenkitError, SettingsError
+
+if TYPE_CHECKING:
+    from qwenkit.cluster.teardown import Ended
+
+_WEIGHTS_STAY = "weights do not expire; delete them with a second teardown"
 
 
 def doctor(
@@ -130,6 +135,9 @@ def teardown(
     now: Annotated[
         bool, typer.Option("--now", help="Give pods that are being deleted one more second.")
     ] = False,
+    expired: Annotated[
+        bool, typer.Option("--expired", help="Remove what has expired instead, of any run.")
+    ] = False,
     params: Params = None,
     set_: Set = None,
     context: Context = None,
@@ -141,6 +149,14 @@ def teardown(
 
     more = {"delete_weights": True} if delete_weights else {}
     settings = read_settings(params, set_, context, **more)
+    show = stderr_lines(quiet=as_json)
+    manner = Manner(show, now, _ask_to_shorten if sys.stdin.isatty() and not as_json else None)
+    if expired:
+        if delete_weights:
+            raise SettingsError("--delete-weights", True, "excludes --expired", _WEIGHTS_STAY)
+        with terminable():
+            ended = steps.remove_expired(settings, on_step=show, manner=manner)
+        _answer(ended, as_json=as_json)
     foreign = consent.others(steps.find_occupants(settings), settings)
     consent.require(
         foreign,
@@ -151,10 +167,12 @@ def teardown(
         fix="or tear down as that run alone: "
         + " or ".join(sorted({f"--set run={one.run}" for one in foreign})),
     )
-    show = stderr_lines(quiet=as_json)
-    manner = Manner(show, now, _ask_to_shorten if sys.stdin.isatty() and not as_json else None)
     with terminable():
         ended = steps.remove_and_audit(settings, also=foreign, on_step=show, manner=manner)
+    _answer(ended, as_json=as_json)
+
+
+def _answer(ended: Ended, *, as_json: bool) -> NoReturn:
     answer: dict[str, object] = {"removed": ended.removed, "leaks": ended.leaks}
     if isinstance(ended.error, QwenkitError):
         emit(answer | {"error": ended.error} if as_json else answer, as_json=as_json)

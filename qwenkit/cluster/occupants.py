@@ -7,12 +7,26 @@ from dataclasses import dataclass
 from functools import partial
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.kinds import KSVC, PV, PVC, SECRET, Kind, Obj, is_true, labels_of, name_of
+from qwenkit.cluster.kinds import (
+    JOB,
+    KSVC,
+    POD,
+    PV,
+    PVC,
+    SECRET,
+    Kind,
+    Obj,
+    annotations_of,
+    is_true,
+    labels_of,
+    name_of,
+)
+from qwenkit.cluster.ownership import expiry, has_expired
 from qwenkit.cluster.removal import Manner, Removal, TeardownStep, is_here
 from qwenkit.errors import Forbidden, QwenkitError
-from qwenkit.settings import MANAGED_BY, RUN_LABEL
+from qwenkit.settings import EXPIRES_AT, MANAGED_BY, RUN_LABEL
 
-_ORDER = (KSVC, PVC, PV, SECRET)  # in which they become free
+_ORDER = (KSVC, JOB, POD, PVC, PV, SECRET)  # in which they become free
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,31 @@ def occupants(cluster: Cluster, service: str, volume: str, secret: str) -> tuple
     return tuple(found)
 
 
+def expired(cluster: Cluster) -> tuple[Occupant, ...]:
+    """Return what qwenkit made in any run and what has expired: here, and PVs.
+
+    A PV that a claim of another namespace still holds is left to that namespace. So is what may
+    not be read.
+    """
+    return tuple(
+        _occupant(kind, obj)
+        for kind in _ORDER
+        for obj in _allowed(partial(expired_objects, cluster, kind))
+    )
+
+
+def expired_objects(cluster: Cluster, kind: Kind) -> list[Obj]:
+    """Return the objects of a kind that have expired."""
+    found = filter(has_expired, cluster.list(kind, labels={MANAGED_BY: "qwenkit"}))
+    return [obj for obj in found if kind != PV or is_here(cluster, obj) or _is_free(cluster, obj)]
+
+
+def unclear_objects(cluster: Cluster, kind: Kind) -> list[Obj]:
+    """Return the objects of a kind whose time of expiry cannot be read."""
+    found = cluster.list(kind, labels={MANAGED_BY: "qwenkit"})
+    return [obj for obj in found if EXPIRES_AT in annotations_of(obj) and expiry(obj) is None]
+
+
 def evict(
     connect: Callable[[str], Cluster],
     taken: Iterable[Occupant],
@@ -55,6 +94,7 @@ def evict(
     timeout_s: float,
     manner: Manner,
     on_step: Callable[[TeardownStep], None],
+    chosen: Callable[[Obj], bool] = lambda _obj: True,
 ) -> QwenkitError | None:
     """Remove these objects and no others, each as its own run; return the first failure.
 
@@ -64,11 +104,12 @@ def evict(
         timeout_s: how long one run's objects may take.
         manner: how the removal goes on.
         on_step: called after each step.
+        chosen: says of each object, as it is then, whether it may still go.
     """
     errors: list[QwenkitError] = []
     everything = list(taken)
     for run in dict.fromkeys(one.run for one in everything):
-        removal = Removal(connect(run), timeout_s, manner, on_step)
+        removal = Removal(connect(run), timeout_s, manner, on_step, chosen)
         mine = [one for one in everything if one.run == run]
         for one in sorted(mine, key=lambda one: _ORDER.index(one.kind)):
             removal.attempt(f"{one.kind} {one.name}", partial(removal.remove, one.kind, one.name))
@@ -88,6 +129,15 @@ def _occupant(kind: Kind, obj: Obj) -> Occupant:
 def _find(cluster: Cluster, kind: Kind, name: str) -> list[Obj]:
     obj = cluster.find(kind, name)
     return [obj] if obj and labels_of(obj).get(MANAGED_BY) == "qwenkit" else []
+
+
+def _is_free(cluster: Cluster, pv: Obj) -> bool:
+    """Return whether the claim that a PV is bound to is gone."""
+    claim = pv["spec"]["claimRef"]
+    try:
+        return cluster.find(PVC, str(claim.get("name")), namespace=str(claim["namespace"])) is None
+    except Forbidden:
+        return False
 
 
 def _claims(service: Obj) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from qwenkit.cluster.kinds import (
@@ -10,17 +11,35 @@ from qwenkit.cluster.kinds import (
     is_terminating,
     kind_of,
     labels_of,
+    moment,
     name_of,
 )
 from qwenkit.errors import Conflict
-from qwenkit.settings import MANAGED_BY, RUN_LABEL, run_labels
+from qwenkit.settings import EXPIRES_AT, MANAGED_BY, RUN_LABEL
 
 _CREATORS = ("serving.knative.dev/creator", "meta.helm.sh/release-name")
 
 
 def is_ours(obj: Mapping[str, Any], *, run: str) -> bool:
     """Return whether an object carries both labels of this run."""
-    return run_labels(run).items() <= labels_of(obj).items()
+    labels = labels_of(obj)
+    return labels.get(MANAGED_BY) == "qwenkit" and labels.get(RUN_LABEL, "") == run
+
+
+def expiry(obj: Mapping[str, Any]) -> datetime | None:
+    """Return when an object expires; None for never, and if its annotation is no clear time."""
+    try:
+        found = moment(annotations_of(obj).get(EXPIRES_AT, ""))
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
+
+
+def has_expired(obj: Mapping[str, Any]) -> bool:
+    """Return whether an object of qwenkit's may be removed because its time is over."""
+    end = expiry(obj)
+    ours = labels_of(obj).get(MANAGED_BY) == "qwenkit"
+    return ours and end is not None and end <= datetime.now(UTC)
 
 
 def require_ours(obj: Mapping[str, Any], *, run: str) -> None:

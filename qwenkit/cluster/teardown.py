@@ -28,9 +28,12 @@ from qwenkit.cluster.kinds import (
     Obj,
     name_of,
 )
+from qwenkit.cluster.occupants import expired_objects, unclear_objects
 from qwenkit.cluster.removal import PATIENT, Manner, Removal, TeardownStep, may_have_children, ours
 from qwenkit.errors import QwenkitError
-from qwenkit.settings import Settings
+from qwenkit.settings import EXPIRES_AT, Settings
+
+OnStep = Callable[[TeardownStep], None]
 
 
 class StoredWeights(Protocol):
@@ -181,11 +184,32 @@ def remove_and_audit(
     Raises:
         QwenkitError: the cluster cannot be connected to; nothing was done.
     """
-    began = time.monotonic()
     cluster = connect()
-    steps: list[TeardownStep] = []
-    error: Exception | KeyboardInterrupt | None = None
+    error: QwenkitError | None = None
     weights: StoredWeights | None = None
+    try:
+        weights = open_weights()
+    except QwenkitError as closed:  # the cluster's objects can be removed without it
+        closed.what = f"the bucket was left as it is: {closed.what}"
+        error = closed
+
+    def remove(keep: OnStep) -> QwenkitError | None:
+        problem = first(keep)
+        teardown(cluster, settings, weights=weights, on_step=keep, manner=manner)
+        return error or problem
+
+    return ended(remove, lambda: audit(cluster, settings, weights=weights), on_step)
+
+
+def ended(
+    remove: Callable[[OnStep], QwenkitError | None],
+    look: Callable[[], Leaks],
+    on_step: OnStep | None = None,
+) -> Ended:
+    """Remove and then audit, also after an error or an interrupt, which are in the answer."""
+    began = time.monotonic()
+    steps: list[TeardownStep] = []
+    error: Exception | KeyboardInterrupt | None
 
     def keep(step: TeardownStep) -> None:
         steps.append(step)
@@ -193,18 +217,19 @@ def remove_and_audit(
             on_step(step)
 
     try:
-        weights = open_weights()
-    except QwenkitError as closed:  # the cluster's objects can be removed without it
-        closed.what = f"the bucket was left as it is: {closed.what}"
-        error = closed
-    try:
-        problem = first(keep)
-        error = error or problem
-        teardown(cluster, settings, weights=weights, on_step=keep, manner=manner)
+        error = remove(keep)
     except (Exception, KeyboardInterrupt) as failed:
-        error = error or failed
+        error = failed
     report = TeardownReport(tuple(steps), round(time.monotonic() - began, 3))
-    return Ended(report, audit(cluster, settings, weights=weights), error)
+    return Ended(report, look(), error)
+
+
+def audit_expired(cluster: Cluster) -> Leaks:
+    """List what has expired and is still there, and what may or may not have expired."""
+    found, unknown = _left(RUN_KINDS, lambda kind: expired_objects(cluster, kind))
+    unclear, _ = _left(RUN_KINDS, lambda kind: unclear_objects(cluster, kind))
+    unknown += [f"{what}: {EXPIRES_AT} is no time with an offset from UTC" for what in unclear]
+    return Leaks(tuple(found), tuple(unknown))
 
 
 def _left(kinds: Iterable[Kind], read: Callable[[Kind], list[Obj]]) -> tuple[list[str], list[str]]:

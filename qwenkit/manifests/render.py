@@ -94,8 +94,12 @@ def _keys(credentials: Credentials) -> dict[str, str]:
 
 
 def ours(settings: Settings) -> dict[str, Scalar]:
-    """Return the values of our two labels by their names in the templates."""
-    return {"managed_by": settings.labels[MANAGED_BY], "run": settings.run}
+    """Return the values of our labels and annotation by their names in the templates."""
+    return {
+        "managed_by": settings.labels[MANAGED_BY],
+        "run": settings.run,
+        "expires_at": settings.expires_at(),
+    }
 
 
 def _server(settings: Settings) -> dict[str, Scalar]:

@@ -25,7 +25,7 @@ def fill(template: str, values: Mapping[str, Scalar]) -> CommentedMap:
     """Parse ``template`` and replace every ``${name}``.
 
     A scalar that is exactly ``${name}`` takes the value with its type, and ``None`` removes its
-    key; inside longer text the value is inserted as text.
+    key, and a mapping that is empty without it; inside longer text the value is inserted as text.
 
     Raises:
         InvalidValue: a name without a value, or a value that the template does not use.
@@ -78,8 +78,10 @@ def _fill_map(node: CommentedMap, values: Mapping[str, Scalar], used: set[str]) 
         if tokens[2] is not None:
             tokens[2].column = 0  # the template's column does not fit another value
     for key, child in list(node.items()):
+        had = bool(child)
         filled = _filled(child, values, used)
-        if filled is None and child is not None:
+        emptied = isinstance(child, CommentedMap) and had and not filled
+        if emptied or (filled is None and child is not None):
             del node[key]
         else:
             node[key] = filled
