@@ -7,9 +7,11 @@ A range is checked by its ``Content-Range``, never by the status: ModelScope ans
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
+import socket
 import time
 import zlib
 from collections.abc import Iterator, Mapping
@@ -186,8 +188,8 @@ class HubSession:
             raise self._led(what, target, "is not an address of HTTP")
         if here.startswith("https:") and parts.scheme == "http":
             raise self._led(what, target, "would leave HTTPS")
-        if is_loopback(target) and not is_loopback(self.endpoint):
-            raise self._led(what, target, "is on this machine")
+        if not is_loopback(self.endpoint) and _leads_inside(target):
+            raise self._led(what, target, "is on this machine or its link")
         return target.partition("#")[0]
 
     def _is_own(self, url: str) -> bool:
@@ -314,6 +316,20 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     return parts.scheme, parts.hostname, port
+
+
+def _leads_inside(url: str) -> bool:
+    """Return whether an address is this machine's, or of its link: there clouds keep keys."""
+    host = urlsplit(url).hostname or ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            address = ipaddress.ip_address(socket.inet_aton(host))  # 127.1, 0x7f000001
+        except OSError:
+            return host == "localhost" or host.endswith(".localhost")
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_link_local or address.is_unspecified
 
 
 def _no_token(request: requests.PreparedRequest) -> requests.PreparedRequest:

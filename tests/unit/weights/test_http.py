@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import requests
 from aiohttp import web
 from servers import Servers
 
-from qwenkit.errors import Forbidden, NotFound, TransferError
+from qwenkit.errors import Forbidden, NotFound, Rejected, TransferError, Unreachable
 from qwenkit.loopback import is_loopback
+from qwenkit.weights.hub.http_stream import HubSession
 from qwenkit.weights.hub.listing import Repository, SourceFile
 from qwenkit.weights.hub.repository import open_source
 
@@ -153,3 +155,68 @@ def test_a_listing_that_is_none(serve: Serve, body: bytes) -> None:
 )  # fmt: skip
 def test_loopback(address: str, here: bool) -> None:
     assert is_loopback(address) is here
+
+
+def redirected(endpoint: str, location: str) -> str:
+    """Return where a redirect of a hub may lead, or the error."""
+    response = requests.Response()
+    response.status_code, response.url = 302, f"{endpoint}/file"
+    response.headers["Location"] = location
+    try:
+        return HubSession(endpoint, "hf")._target(response, "w")
+    except Rejected as error:
+        return error.what.rpartition(", which ")[2]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "location", "leads"),
+    [
+        ("https://hub", "https://cdn/x?Signature=s#f", "https://cdn/x?Signature=s"),
+        ("https://hub", "/x", "https://hub/x"),
+        ("https://hub", "//cdn/x", "https://cdn/x"),
+        ("http://hub", "https://cdn/x", "https://cdn/x"),
+        ("https://hub", "http://hub/x", "would leave HTTPS"),
+        ("https://hub", "HTTP://cdn/x", "would leave HTTPS"),
+        ("https://hub", "https://127.0.0.1/x", "is on this machine or its link"),
+        ("http://hub", "http://localhost:8001/x", "is on this machine or its link"),
+        ("http://hub", "http://169.254.169.254/latest", "is on this machine or its link"),
+        ("http://127.0.0.1:9", "http://127.0.0.1:8/x", "http://127.0.0.1:8/x"),
+        ("http://hub", "file:///etc/passwd", "is not an address of HTTP"),
+        ("http://hub", "http://0x7f.1/x", "is on this machine or its link"),
+        ("http://hub", "http://[::ffff:127.0.0.1]/x", "is on this machine or its link"),
+        ("http://hub", "http://[::1", "is not an address"),
+    ],
+)
+def test_where_a_redirect_may_lead(endpoint: str, location: str, leads: str) -> None:
+    assert redirected(endpoint, location) == leads
+
+
+def test_only_the_very_origin_gets_the_token() -> None:
+    hub = HubSession("https://hub.example", "hf")
+    assert hub._is_own("https://hub.example:443/x")
+    for other in ("http://hub.example/x", "https://hub.example:8443/x", "https://hub.example.evil"):
+        assert not hub._is_own(other)
+
+
+def test_an_error_of_a_signed_address_has_no_signature(serve: Serve) -> None:
+    async def hub(request: web.Request) -> web.Response:
+        raise web.HTTPFound("http://127.0.0.1:1/blob?Signature=secret-4711")
+
+    url = serve(app({"/{rest:.*}": hub}))
+    repository = open_source("modelscope:a/b", modelscope_endpoint=url)
+    with pytest.raises(Unreachable) as caught:
+        read(repository, SourceFile("w", 7))
+    assert "4711" not in str(caught.value)
+
+
+def test_cookies_of_a_hub_are_not_kept(serve: Serve) -> None:
+    seen: list[str | None] = []
+
+    async def hub(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("Cookie"))
+        return web.Response(body=b"1234567", headers={"Set-Cookie": "a=b; Path=/"})
+
+    url = serve(app({"/{rest:.*}": hub}))
+    repository = open_source("modelscope:a/b", modelscope_endpoint=url)
+    assert [read(repository, SourceFile("w", 7)) for _ in range(2)] == [b"1234567"] * 2
+    assert seen == [None, None]
