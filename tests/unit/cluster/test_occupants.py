@@ -74,7 +74,7 @@ def removed(
     cluster: Cluster, taken: list[Occupant], timeout_s: float = 5
 ) -> tuple[list[TeardownStep], Any]:
     def connect(run: str) -> Cluster:
-        return Cluster(cluster._api, context="c", namespace=cluster.namespace, run=run)
+        return Cluster(cluster._transport, context="c", namespace=cluster.namespace, run=run)
 
     steps: list[TeardownStep] = []
     error = evict(connect, taken, timeout_s=timeout_s, manner=PATIENT, on_step=steps.append)
