@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -221,13 +224,78 @@ def test_no_signal_goes_to_a_process_that_is_not_proven_ours(root: Path) -> None
 def test_two_downs_and_an_up_at_once_end_well(tmp_path: Path) -> None:
     root = tmp_path / "root"
     command = [sys.executable, "-m", "qwenkit", "sandbox"]
-    for _ in range(2):
-        up = subprocess.Popen([*command, "up", "--detach", "--root", root], stderr=subprocess.PIPE)
-        threading.Event().wait(1.5)
-        downs = [subprocess.Popen([*command, "down", "--root", root]) for _ in range(2)]
-        assert [one.wait(60) for one in downs] == [0, 0]
-        _, said = up.communicate(timeout=60)
-        assert up.returncode in (0, 1), said
-        assert b"Traceback" not in said
+    up = subprocess.Popen([*command, "up", "--detach", "--root", root], stderr=subprocess.PIPE)
+    threading.Event().wait(1.5)
+    downs = [subprocess.Popen([*command, "down", "--root", root]) for _ in range(2)]
+    assert [one.wait(60) for one in downs] == [0, 0]
+    _, said = up.communicate(timeout=60)
+    assert up.returncode in (0, 1), said
+    assert b"Traceback" not in said
     process.down(root)
     assert not root.exists()
+
+
+class _Killed(BaseException):
+    """Stands for the end of a process at one of its calls."""
+
+
+def killed(monkeypatch: pytest.MonkeyPatch, at: int, act: Callable[[], object]) -> bool:
+    """Return whether ``act`` was killed at its n-th change of the file system."""
+    left = itertools.count(at, -1)
+
+    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if next(left) == 0:
+                raise _Killed
+            return real(*args, **kwargs)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("unlink", "rmdir", "mkdir", "replace", "fsync", "chmod"):
+            patch.setattr(os, name, counted(getattr(os, name)))
+        try:
+            act()
+        except _Killed:
+            return True
+    return False
+
+
+def test_whatever_moment_a_start_is_killed_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for at in itertools.count():
+        first, second = tmp_path / f"{at}-up", tmp_path / f"{at}-down"
+        if not killed(monkeypatch, at, lambda root=first: process.prepare(root)):
+            break
+        process.prepare(first)
+        assert down(first) == ""
+        assert not first.exists()
+        killed(monkeypatch, at, lambda root=second: process.prepare(root))
+        made = second.exists() and any(second.iterdir())
+        process.down(second)
+        # A folder that holds nothing may be anybody's.
+        assert second.exists() <= (not made)
+    assert at > 3
+
+
+def test_whatever_moment_an_end_is_killed_at(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for at in itertools.count():
+        copy, mixed = tmp_path / f"copy-{at}", tmp_path / f"mixed-{at}"
+        shutil.copytree(root, copy)
+        shutil.copytree(root, mixed)
+        written(mixed / "mine")
+        was_killed = killed(monkeypatch, at, lambda root=copy: process.down(root))
+        process.down(copy)
+        assert not copy.exists() or not any(copy.iterdir())
+        killed(monkeypatch, at, lambda root=mixed: process.down(root))
+        process.down(mixed)
+        # Without a marker, two empty files beside it may be anybody's.
+        assert {"mine"} <= names(mixed) <= {"mine", "lock", "holder"}
+        if not was_killed:
+            break
+    assert not copy.exists()
+    assert names(mixed) == {"mine"}
+    assert at > 10
