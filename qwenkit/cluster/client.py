@@ -125,10 +125,18 @@ class Cluster:
     def serves(self, kind: Kind) -> bool:
         """Return whether the cluster serves a kind."""
         try:
-            self._resources.of(kind)
+            self.require(kind)
         except NotFound:
             return False
         return True
+
+    def require(self, kind: Kind) -> None:
+        """Make sure that the cluster serves a kind: a listing of one that it does not is empty.
+
+        Raises:
+            NotFound: it does not, which says what to install.
+        """
+        self._resources.of(kind)
 
     def find(self, kind: Kind | str, name: str, *, namespace: str | None = None) -> Obj | None:
         """Return an object, or None if it (or its kind) does not exist."""
@@ -199,7 +207,7 @@ class Cluster:
             # conflicts, or is given back.
             force = {"force": "true"} if existing else {}
             if existing is not None:
-                require_ours(existing, run=self.run)
+                require_ours(existing, run=self.run, namespace=self.namespace)
                 require_not_terminating(existing)
                 body["metadata"]["uid"] = existing["metadata"].get("uid")
             else:
@@ -224,7 +232,7 @@ class Cluster:
 
         def once() -> Obj:
             existing = self.get(kind, name)
-            require_ours(existing, run=self.run)
+            require_ours(existing, run=self.run, namespace=self.namespace)
             same = {
                 "metadata": {**body.get("metadata", {}), "uid": existing["metadata"].get("uid")}
             }

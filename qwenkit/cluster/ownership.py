@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from qwenkit.cluster.kinds import (
+    PV,
     annotations_of,
     is_terminating,
     kind_of,
@@ -42,17 +43,22 @@ def has_expired(obj: Mapping[str, Any]) -> bool:
     return ours and end is not None and end <= datetime.now(UTC)
 
 
-def require_ours(obj: Mapping[str, Any], *, run: str) -> None:
+def require_ours(obj: Mapping[str, Any], *, run: str, namespace: str = "") -> None:
     """Refuse to change an object that is not this run's.
+
+    With ``namespace``, a PV for the claim of another one is refused, too.
 
     Raises:
         Conflict: names the owner as far as the object shows it.
     """
-    if is_ours(obj, run=run):
-        return
     labels = labels_of(obj)
     kind, name = kind_of(obj), name_of(obj)
-    if labels.get(MANAGED_BY) == "qwenkit":
+    if namespace and (foreign := foreign_claim(obj, namespace)):
+        why = f"it belongs to the claim {foreign}; a PV is one for the whole cluster"
+        fix = another_volume(name, namespace)
+    elif is_ours(obj, run=run):
+        return
+    elif labels.get(MANAGED_BY) == "qwenkit":
         other = labels.get(RUN_LABEL, "")
         why = f"it belongs to run {other!r}, this is run {run!r}"
         fix = f"tear that run down (--set run={other}), or choose other names for this one"
@@ -66,6 +72,19 @@ def require_ours(obj: Mapping[str, Any], *, run: str) -> None:
         kind=kind.kind,
         name=name,
     )
+
+
+def foreign_claim(obj: Mapping[str, Any], namespace: str) -> str:
+    """Return the claim of another namespace that a PV is for, empty if there is none."""
+    claim = (obj.get("spec") or {}).get("claimRef") or {} if kind_of(obj) == PV else {}
+    there = claim.get("namespace")
+    return f"{there}/{claim.get('name')}" if there and there != namespace else ""
+
+
+def another_volume(name: str, namespace: str) -> str:
+    """Say how to do without a PV that is another's: a name of one's own, as a command."""
+    own = f"{name}-{namespace}"[:63].rstrip("-")
+    return f"choose another volume: --set volume={own}"
 
 
 def require_unshared(obj: Mapping[str, Any], *, manager: str) -> None:

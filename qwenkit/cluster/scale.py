@@ -55,7 +55,12 @@ class ScalingChange:
 
 
 def replicas(cluster: Cluster, service: str) -> Replicas:
-    """Count the replicas of a Service now."""
+    """Count the replicas of a Service now.
+
+    Raises:
+        NotFound: Knative Serving is not installed.
+    """
+    cluster.require(KSVC)
     labels = {SERVICE_LABEL: service}
     scalers = cluster.list(POD_AUTOSCALER, labels=labels)
     pods = cluster.list(POD, labels=labels)
@@ -145,6 +150,7 @@ def wait_replicas(
     Ready and starting replicas are left; those that drain do not count.
 
     Raises:
+        NotFound: Knative Serving is not installed.
         WaitTimeout: the goal was not reached in time.
 
     >>> from qwenkit import Cluster, Settings, wait_replicas

@@ -132,6 +132,9 @@ def teardown(
 
 
 def _remove_services(removal: Removal, names: Iterable[str]) -> None:
+    if not removal.cluster.serves(KSVC):
+        removal.add(f"{KSVC}", False, "none: Knative Serving is not installed")
+        names = ()
     for name in names:
         removal.attempt(f"{KSVC} {name}", partial(removal.remove, KSVC, name))
         removal.attempt(f"pods of ksvc {name}", partial(removal.wait_for_children, name))

@@ -62,7 +62,7 @@ def _is_running(cluster: Cluster, job: Mapping[str, Any]) -> bool:
     found = cluster.find(JOB, name)
     if found is None:
         return False
-    require_ours(found, run=cluster.run)
+    require_ours(found, run=cluster.run, namespace=cluster.namespace)
     if is_terminating(found) or is_true(found, "Complete") or is_true(found, "Failed"):
         # With its Secret, which the cluster would otherwise delete at any later moment.
         _remove(cluster, name)

@@ -8,6 +8,7 @@ from qwenkit.admission.config_maps import PVC_FLAG
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.snapshot import Snapshot, claim_names
 from qwenkit.cluster.kinds import Obj, name_of
+from qwenkit.cluster.ownership import another_volume
 from qwenkit.cluster.pvc_flags import enable_command
 
 
@@ -52,5 +53,10 @@ def unbound_claim(claim: Obj, snapshot: Snapshot) -> Explanation:
         evidence.append(f"pv {name}: {state}, claimed by {claimant}")
         fix = "qwenkit teardown, then deploy: a released PV is not bound again"
         permanent = state == "Released"
+        here = str(claim["metadata"].get("namespace") or "")
+        if here and owner.get("name") and claimant != f"{here}/{name_of(claim)}":
+            cause = f"the PVC {name_of(claim)} is {phase}: its PV {name} is for {claimant}"
+            found = Explanation("pvc-unbound", cause, fix=another_volume(name, here))
+            return found.shown_by(*evidence)
     cause = f"the PVC {name_of(claim)} is {phase}"
     return Explanation("pvc-unbound", cause, fix=fix, permanent=permanent).shown_by(*evidence)

@@ -25,7 +25,7 @@ from qwenkit.cluster.kinds import (
     Obj,
     labels_of,
 )
-from qwenkit.cluster.ownership import is_ours, owner
+from qwenkit.cluster.ownership import another_volume, foreign_claim, is_ours, owner
 from qwenkit.cluster.pods import gpus_of
 from qwenkit.cluster.pvc_flags import enable_command, is_enabled
 from qwenkit.settings import Settings
@@ -161,7 +161,10 @@ class ClusterChecks:
         wanted = [(KSVC, self.settings.service), (PVC, volume), (PV, volume), (SECRET, self.secret)]
         found = {f"{kind} {name}": self.cluster.find(kind, name) for kind, name in wanted}
         present = {name: obj for name, obj in found.items() if obj}
-        run = self.cluster.run
+        run, here = self.cluster.run, self.cluster.namespace
+        if claim := foreign_claim(present.get(f"{PV} {volume}", {}), here):
+            why = f"taken: it belongs to the claim {claim}"
+            return [fail("names", f"{PV} {volume}", why, another_volume(volume, here))]
         foreign = {name: obj for name, obj in present.items() if not is_ours(obj, run=run)}
         if foreign:
             why = f"taken, and not by run {run!r}: {owner(next(iter(foreign.values())))}"

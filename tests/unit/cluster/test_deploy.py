@@ -10,6 +10,7 @@ from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.deploy import apply_all, deploy, wait_bound
 from qwenkit.cluster.rollout import wait_ready
 from qwenkit.errors import Conflict, InvalidValue, NotFound, NotReady, Rejected, WaitTimeout
+from qwenkit.manifests.render import render
 from qwenkit.settings import Settings
 
 Obj = dict[str, Any]
@@ -116,6 +117,39 @@ def test_a_claim_on_a_released_volume_fails_at_once(api: Api, cluster: Cluster) 
         wait_bound(cluster, "llm-model", timeout_s=5)
     assert any("Released" in line for line in caught.value.context["evidence"])
     assert "teardown" in caught.value.fix
+
+
+THEIRS = {"claimRef": {"namespace": "alice", "name": "llm-model"}}
+
+
+@pytest.mark.parametrize("labels", [OURS, OURS | {"qwenkit.dev/run": "alice"}, {}])
+def test_a_volume_of_another_namespace_is_not_taken_and_the_advice_works(
+    api: Api, cluster: Cluster, settings: Settings, labels: dict[str, str]
+) -> None:
+    becomes_ready(api)
+    theirs = api.add(obj(PV, "llm-model", labels=labels, spec=THEIRS))
+    before = str(theirs)
+    with pytest.raises(Conflict, match="pv llm-model exists and is not ours") as caught:
+        deploy(cluster, settings, docs())
+    assert "alice/llm-model" in caught.value.why
+    assert str(theirs) == before
+    assert {key[0] for key in api.objects} == {PV}
+    advice = caught.value.fix.rpartition("--set volume=")[2]
+    assert advice == "llm-model-default"
+    mine = Settings(volume=advice, gateway=settings.gateway, timeout_s=5.0)
+    deploy(cluster, mine, render(mine))
+    assert str(theirs) == before
+
+
+def test_a_claim_whose_volume_is_bound_elsewhere_fails_at_once(api: Api, cluster: Cluster) -> None:
+    apply_all(cluster, docs()[1:3])
+    elsewhere = api.get("PersistentVolume", "llm-model")
+    assert elsewhere is not None
+    elsewhere |= {"spec": THEIRS, "status": {"phase": "Bound"}}
+    with pytest.raises(NotReady, match="does not bind") as caught:
+        wait_bound(cluster, "llm-model", timeout_s=5)
+    assert "its PV llm-model is for alice/llm-model" in caught.value.why
+    assert caught.value.fix == "choose another volume: --set volume=llm-model-default"
 
 
 @pytest.mark.parametrize(

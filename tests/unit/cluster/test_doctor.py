@@ -130,6 +130,19 @@ def test_a_good_cluster_passes_everything(cluster: Cluster) -> None:
         ),
         (lambda a: a.objects.pop(("v1/Namespace", "", "default")), "namespace", "fail", "create"),
         (
+            lambda a: a.add(
+                obj(
+                    "v1/PersistentVolume",
+                    "llm-model",
+                    labels=OURS,
+                    spec={"claimRef": {"namespace": "alice", "name": "llm-model"}},
+                )
+            ),
+            "names",
+            "fail",
+            "--set volume=llm-model-default",
+        ),
+        (
             lambda a: a.add(obj("v1/PersistentVolume", "llm-model", spec={})),
             "names",
             "fail",

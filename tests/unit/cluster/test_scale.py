@@ -11,7 +11,7 @@ from cluster_api import KSVC, OURS, Api, Replay, connected, obj
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.scale import ReplicaWatch, change_scaling, replicas, wait_replicas
-from qwenkit.errors import InvalidValue, WaitTimeout
+from qwenkit.errors import InvalidValue, NotFound, WaitTimeout
 
 SERVICE = {"serving.knative.dev/service": "qwen"}
 READY = {"conditions": [{"type": "Ready", "status": "True"}]}
@@ -32,6 +32,13 @@ def test_replicas_are_counted_from_pods_and_autoscalers(
         with pytest.raises(WaitTimeout, match="at least 1 ready") as caught:
             wait_replicas(cluster, "qwen", ready=1, timeout_s=0.2)
         assert "ending 1" in caught.value.why
+
+
+def test_without_knative_no_number_of_replicas_is_reached(cluster: Cluster, api: Api) -> None:
+    api.without = {"Service", "Configuration", "Revision", "Route", "PodAutoscaler"}
+    with pytest.raises(NotFound) as caught:
+        wait_replicas(cluster, "qwen", at_most=0, timeout_s=1)
+    assert "install Knative Serving" in caught.value.fix
 
 
 def test_samples_are_on_the_clock_of_a_load_that_began_later(cluster: Cluster, api: Api) -> None:

@@ -199,8 +199,10 @@ def test_a_kind_that_may_not_be_listed_is_unknown(cluster: Cluster, api: Api) ->
 def test_without_knative_the_rest_is_still_removed(cluster: Cluster, api: Api) -> None:
     api.without = {"Service", "Configuration", "Revision", "Route"}
     api.add(everything(OURS)[0])
-    teardown(cluster, Settings())
+    report = teardown(cluster, Settings())
     assert api.objects == {}
+    assert "ksvc: none: Knative Serving is not installed" in str(report)
+    assert audit(cluster, Settings()).found == ()
 
 
 def test_without_the_right_to_list_volumes_the_rest_is_still_removed(
