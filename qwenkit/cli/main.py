@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 
 import typer
 
 from qwenkit.cli import course, planning, sandbox, serving, weights
 from qwenkit.cli.console import fail
 from qwenkit.errors import QwenkitError
+from qwenkit.errors.scrubbing import scrub
 
 app = typer.Typer(
     help="Qwen from ModelScope to OSS, served by vLLM on Knative, scaled by real load.",
@@ -53,8 +55,9 @@ def main() -> int:
         return 0
     except Exception as error:
         show = getattr(error, "show", None)  # a usage error; typer brings its own copy of click
-        if show is None:
-            raise
+        if show is None:  # nobody has foreseen it: the traceback is what helps to mend it
+            typer.echo(scrub("".join(traceback.format_exception(error))), err=True)
+            return 1
         show()
         return 2
     return code if isinstance(code, int) else 0

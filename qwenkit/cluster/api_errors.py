@@ -6,10 +6,10 @@ import json
 import re
 from typing import Any
 
-from qwenkit.cluster.connect import SANDBOX, START_SANDBOX
+from qwenkit.cluster.api.connect import SANDBOX, START_SANDBOX
+from qwenkit.cluster.api.retries import is_denied, is_untrusted
+from qwenkit.cluster.api.transport import Reply
 from qwenkit.cluster.pvc_flags import enable_command, flags_missing_in
-from qwenkit.cluster.retries import is_denied, is_untrusted
-from qwenkit.cluster.transport import Reply
 from qwenkit.errors import Conflict, Forbidden, NotFound, QwenkitError, Rejected, Unreachable
 
 _CORRECT = "correct what the message names; qwenkit render shows the objects"

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from typing import Any, Self
 
-from qwenkit.cluster.api_errors import from_api, message_of, not_an_api, unreachable
-from qwenkit.cluster.connect import connection
+from qwenkit.cluster.api.connect import connection
+from qwenkit.cluster.api.retries import (
+    Retries,
+    Transient,
+    within,
+)
+from qwenkit.cluster.api.transport import (
+    NoAnswer,
+    Reply,
+    Request,
+    Transport,
+    many,
+    parsed,
+)
+from qwenkit.cluster.api_errors import unreachable
 from qwenkit.cluster.discovery import Resource, Resources
 from qwenkit.cluster.kinds import (
     CONFIG_MAP,
@@ -23,23 +36,12 @@ from qwenkit.cluster.kinds import (
     name_of,
 )
 from qwenkit.cluster.ownership import require_not_terminating, require_ours, require_unshared
-from qwenkit.cluster.retries import Retries, Transient, failed, is_transient, is_untrusted, within
-from qwenkit.cluster.transport import (
-    NoAnswer,
-    Pieces,
-    Reply,
-    Request,
-    Transport,
-    many,
-    parsed,
-    single,
-)
+from qwenkit.cluster.requests import ApiRequests
 from qwenkit.errors import Conflict, Forbidden, InvalidValue, NotFound
 from qwenkit.settings import Settings, run_labels
 
 _FIELD_MANAGER = "qwenkit"
 _APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
-_SILENCE_S = 30.0  # how long a log that is followed may be silent
 # A server that has not answered yet may be the wrong one, or not started.
 _FIRST_ANSWER_S = 30.0
 
@@ -70,6 +72,7 @@ class Cluster:
         self._transport = transport
         self._retries = Retries(patience_s=patience_s, try_s=timeout_s)
         self._transport.slow = lambda: self._retries.say("the API server does not answer")
+        self._ask = ApiRequests(transport, self._retries, context)
         self._resources = Resources(lambda path: self._raw(many("resources"), path))
 
     @classmethod
@@ -154,7 +157,7 @@ class Cluster:
         kind, resource, where = self._place(kind, namespace)
         request = Request("GET", resource.path(where, name))
         what = f"reading {kind} {name}"
-        return self._retries.run(lambda: self._object(request, what, kind, name))
+        return self._retries.run(lambda: self._ask.object(request, what, kind, name))
 
     def knative_config(self, name: str) -> dict[str, str]:
         """Return the entries of Knative's ConfigMap ``config-<name>``, empty if there is none."""
@@ -175,7 +178,9 @@ class Cluster:
             found: list[Obj] = []
             rest: dict[str, str] = {}
             while True:
-                answer = self._read(many("items"), Request("GET", path, query | rest), what, kind)
+                answer = self._ask.read(
+                    many("items"), Request("GET", path, query | rest), what, kind
+                )
                 found += answer["items"]
                 token = (answer.get("metadata") or {}).get("continue")
                 if not token:
@@ -213,7 +218,7 @@ class Cluster:
             else:
                 body["metadata"].pop("uid", None)
             request = Request("PATCH", path, query | force, body, _APPLY)
-            answer = self._object(request, what, kind, name)
+            answer = self._ask.object(request, what, kind, name)
             if existing is None:
                 self._require_created(answer, request, what)
             return answer
@@ -238,7 +243,7 @@ class Cluster:
             }
             query = {"fieldManager": _FIELD_MANAGER}
             request = Request("PATCH", path, query, {**body, **same}, _MERGE)
-            return self._object(request, what, kind, name)
+            return self._ask.object(request, what, kind, name)
 
         return self._retries.run(once)
 
@@ -270,7 +275,7 @@ class Cluster:
         """Return the last lines of a container's log."""
         query = {"container": container, "tailLines": lines, "previous": str(previous).lower()}
         request, what = self._log(pod, query), f"reading the log of pod {pod}"
-        reply = self._retries.run(lambda: self._send(request, what, POD, pod))
+        reply = self._retries.run(lambda: self._ask.send(request, what, POD, pod))
         return reply.body.decode("utf-8", "replace")
 
     def follow(self, pod: str, *, container: str) -> Iterator[str]:
@@ -283,7 +288,7 @@ class Cluster:
         query = {"container": container, "tailLines": 5, "follow": "true"}
         request, what = self._log(pod, query), f"following the log of pod {pod}"
         rest = b""
-        with closing(self._retries.run(lambda: self._follow(request, what, pod))) as pieces:
+        with closing(self._retries.run(lambda: self._ask.follow(request, what, pod))) as pieces:
             try:
                 for piece in pieces:
                     *whole, rest = (rest + piece).split(b"\n")
@@ -309,7 +314,7 @@ class Cluster:
             nonlocal tries
             tries += 1
             try:
-                self._read(parsed, request, f"deleting {kind} {name}", kind, name)
+                self._ask.read(parsed, request, f"deleting {kind} {name}", kind, name)
             except NotFound:
                 return False
             except Transient as failure:
@@ -343,66 +348,12 @@ class Cluster:
             name = {"name": name_of(answer), "uid": answer["metadata"].get("uid")}
             bare = replace(request, body=head | {"metadata": name})
             # An apply that names no field takes back all that the last one set.
-            self._retries.run(lambda: self._object(bare, what, kind_of(answer), name_of(answer)))
+            self._retries.run(
+                lambda: self._ask.object(bare, what, kind_of(answer), name_of(answer))
+            )
             raise
 
     def _raw(self, read: Callable[[Reply], Obj], path: str) -> Obj:
-        return self._retries.run(lambda: self._read(read, Request("GET", path), f"reading {path}"))
-
-    def _object(self, request: Request, what: str, kind: Kind, name: str) -> Obj:
-        return self._read(single, request, what, kind, name)
-
-    def _read(
-        self,
-        read: Callable[[Reply], Obj],
-        request: Request,
-        what: str,
-        kind: Kind | None = None,
-        name: str = "",
-    ) -> Obj:
-        """Send a request once and read its answer, which a proxy may have cut or replaced."""
-        reply = self._send(request, what, kind, name)
-        try:
-            return read(reply)
-        except (ValueError, RecursionError) as error:
-            raise failed(reply, not_an_api(reply, self.address, str(error))) from None
-
-    def _send(self, request: Request, what: str, kind: Kind | None = None, name: str = "") -> Reply:
-        """Send a request once; return its answer if it is a success.
-
-        Raises:
-            Transient: it failed, and the same request may succeed later.
-            QwenkitError: it failed for good.
-        """
-        with self._judged(what, kind, name) as judge:
-            reply = self._transport.send(request, limit_s=self._retries.limit_s())
-            judge(reply)
-        return reply
-
-    def _follow(self, request: Request, what: str, pod: str) -> Pieces:
-        """Send a request once; return the body of its answer as it comes."""
-        with self._judged(what, POD, pod) as judge:
-            reply, pieces = self._transport.stream(
-                request, limit_s=self._retries.limit_s(), silence_s=_SILENCE_S
-            )
-            judge(reply)
-        return pieces
-
-    @contextmanager
-    def _judged(self, what: str, kind: Kind | None, name: str) -> Iterator[Callable[[Reply], None]]:
-        """Yield a function that raises if an answer is no success; no answer is none either."""
-        facts = {"kind": kind.kind, "name": name} if kind else {}
-
-        def judge(reply: Reply) -> None:
-            if 200 <= reply.status < 300 and not reply.is_html:
-                return
-            error, message = from_api(reply, f"{what} failed", **facts), message_of(reply)
-            if is_transient(reply, message):
-                raise failed(reply, error)
-            raise error
-
-        try:
-            yield judge
-        except NoAnswer as error:
-            found = unreachable(str(error), self.address, self.context, what, **facts)
-            raise found if is_untrusted(str(error)) else Transient(found) from None
+        return self._retries.run(
+            lambda: self._ask.read(read, Request("GET", path), f"reading {path}")
+        )

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from qwenkit.cluster.api.retries import within
 from qwenkit.cluster.diagnosis.explanation import Explanation
-from qwenkit.cluster.retries import within
 from qwenkit.errors import QwenkitError, WaitTimeout
 
 T = TypeVar("T")

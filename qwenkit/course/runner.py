@@ -30,16 +30,14 @@ from qwenkit.cluster.teardown import Leaks, TeardownReport, remove_and_audit
 from qwenkit.course.interrupts import terminable
 from qwenkit.course.record import read_record
 from qwenkit.course.target import environment, exclusive, target
-from qwenkit.credentials import Credentials
 from qwenkit.errors import NotFound, QwenkitError, SettingsError
+from qwenkit.errors.scrubbing import HIDDEN, holds_secret, scrub, scrubbed
 from qwenkit.settings import Settings
 from qwenkit.steps import evict
 from qwenkit.weights.store import Weights
 
 TEARDOWN = "90"
 DIAGNOSTICS = "diagnostics.txt"
-# A shorter value, such as "test", is not a key and would be found in every notebook.
-_SHORTEST_SECRET = 12
 
 
 @dataclass(frozen=True)
@@ -257,8 +255,8 @@ def _execute(path: Path, run: CourseRun, settings: Settings) -> NotebookResult:
         error is None,
         seconds,
         recorded["waited"],
-        recorded["result"],
-        error,
+        scrubbed(recorded["result"]),
+        scrubbed(error),
     )
 
 
@@ -324,7 +322,7 @@ def _tear_down(
             manner=Manner(on_change=lambda change: on_event(f"teardown: {change}")),
         )
     except Exception as error:
-        on_event(f"teardown: FAILED: {error}")
+        on_event(scrub(f"teardown: FAILED: {error}"))
         return None, None, (f"teardown: {_words(error)}",)
     problems = [f"leaked: {leak}" for leak in ended.leaks.found]
     if ended.error is not None:
@@ -335,7 +333,7 @@ def _tear_down(
 
 
 def _words(error: BaseException) -> str:
-    return getattr(error, "what", None) or repr(error)
+    return scrub(getattr(error, "what", None) or repr(error))
 
 
 def _diagnose(settings: Settings) -> str:
@@ -344,23 +342,14 @@ def _diagnose(settings: Settings) -> str:
         text = diagnostics(Cluster.connect(settings), settings.service)
     except Exception as error:
         text = f"the cluster cannot be read: {error}\n"
-    for secret in _secrets():
-        text = text.replace(secret, "***")
-    return text
+    return scrub(text)
 
 
 def _secrets_in(folder: Path) -> tuple[str, ...]:
-    """Return the files under ``folder`` that contain an OSS key; there must be none."""
-    needles = [secret.encode() for secret in _secrets()]
-    return tuple(
-        f"a secret is in {path.relative_to(folder)}"
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and any(needle in path.read_bytes() for needle in needles)
-    )
-
-
-def _secrets() -> list[str]:
-    keys = Credentials()
-    values = (keys.access_key_secret, keys.session_token)
-    texts = [value.get_secret_value().strip() for value in values]
-    return [text for text in texts if len(text) >= _SHORTEST_SECRET]
+    """Replace the secrets in the files under ``folder``, and name the files; there must be none."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and holds_secret(data := path.read_bytes()):
+            path.write_text(scrub(data.decode("utf-8", "replace")), "utf-8")
+            found.append(f"a secret was in {path.relative_to(folder)}; it is replaced by {HIDDEN}")
+    return tuple(found)

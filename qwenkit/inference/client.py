@@ -6,7 +6,6 @@ default header.
 
 from __future__ import annotations
 
-import os
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from qwenkit.credentials import from_environment
 from qwenkit.errors import QwenkitError
 from qwenkit.inference import failures
 from qwenkit.inference.raw import CONNECT_S, RawAnswer, base_url, curl_command, get
@@ -69,7 +69,7 @@ def load_transport(server: Server) -> Callable[[], Any]:
 
 
 def _api_key() -> str:
-    return os.environ.get("OPENAI_API_KEY") or "none"
+    return from_environment("OPENAI_API_KEY") or "none"
 
 
 class Server:

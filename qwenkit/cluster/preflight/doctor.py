@@ -11,7 +11,8 @@ from typing import Any
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.preflight.checks import CHECKS, Check, ClusterChecks, fail, ok, unknown
 from qwenkit.cluster.preflight.cost import Estimate, estimate
-from qwenkit.errors import Forbidden, PreflightError, QwenkitError
+from qwenkit.credentials import Credentials
+from qwenkit.errors import Forbidden, PreflightError, QwenkitError, SettingsError
 from qwenkit.settings import Settings
 
 _PROBE_S = 5.0  # the doctor says how things are now
@@ -107,6 +108,10 @@ def _credentials() -> Check:
         why = f"{', '.join(absent)} not in the environment"
         fix = 'export both; for the sandbox: eval "$(qwenkit sandbox env)"'
         return fail("credentials", "not set", why, fix)
+    try:
+        Credentials.required()
+    except SettingsError as error:
+        return fail("credentials", error.name, error.why, error.fix)
     token = ", with a session token" if os.environ.get("OSS_SESSION_TOKEN") else ""
     return ok("credentials", f"in the environment{token}")
 

@@ -96,6 +96,13 @@ class KubeApi:
         known = hmac.compare_digest(token.strip().encode(), self._token.encode())
         if scheme.lower() != "bearer" or not known:
             raise ApiError(401, "Unauthorized", "Unauthorized")
+        if other := request.headers.get("Impersonate-User"):
+            raise ApiError(
+                403,
+                "Forbidden",
+                f'users "{other}" is forbidden: User "{USER}" cannot impersonate resource '
+                '"users" in API group "" at the cluster scope: the sandbox has one user',
+            )
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         path = request.match_info["path"].strip("/")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import os
 import re
 import socket
 import time
@@ -24,7 +23,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 import urllib3
 
-from qwenkit.credentials import HUB_TOKENS
+from qwenkit.credentials import HUB_TOKENS, from_environment
 from qwenkit.errors import (
     Forbidden,
     InvalidValue,
@@ -238,7 +237,7 @@ class HubSession:
         )
 
     def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if token := os.environ.get(self._variable):
+        if token := from_environment(self._variable):
             request.headers["Authorization"] = f"Bearer {token}"
         return request
 

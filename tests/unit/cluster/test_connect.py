@@ -11,11 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from cluster_api import Api, serving
 
+from qwenkit.cluster.api import connect
+from qwenkit.cluster.api.connect import connection
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.connect import api_client
-from qwenkit.errors import Forbidden, InvalidValue, NotFound, QwenkitError, Unreachable
+from qwenkit.errors import (
+    Forbidden,
+    InvalidValue,
+    NotFound,
+    QwenkitError,
+    SettingsError,
+    Unreachable,
+)
 from qwenkit.sandbox.kube.tls import make_certificates
 from qwenkit.settings import Settings
 
@@ -45,8 +54,8 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @contextmanager
 def host_of(context: str) -> Iterator[str]:
-    client = api_client(context)
-    yield str(client.configuration.host)
+    client = connection(context)
+    yield str(client._api.configuration.host)
     client.close()
 
 
@@ -61,7 +70,7 @@ def test_several_files_are_merged_and_the_first_wins(tmp_path: Path, use: Any) -
         with host_of(context) as host:
             assert host == server
     with pytest.raises(NotFound) as caught:
-        api_client("third")
+        connection("third")
     assert caught.value.why.endswith("first, second")
 
 
@@ -69,8 +78,8 @@ def test_relative_files_belong_to_their_kubeconfig(tmp_path: Path, use: Any) -> 
     (tmp_path / "token").write_text(TOKEN)
     user = {"name": "here", "user": {"tokenFile": "token"}}
     use(kubeconfig(tmp_path / "here", users=[user]), kubeconfig(tmp_path / "there"))
-    client = api_client("here")
-    assert TOKEN in str(client.configuration.api_key)
+    client = connection("here")
+    assert TOKEN in str(client._api.configuration.api_key)
     client.close()
 
 
@@ -90,7 +99,7 @@ def test_a_broken_entry_is_named_and_shows_no_token(
 ) -> None:
     use(kubeconfig(tmp_path / "bad", **broken))
     with pytest.raises(InvalidValue, match="KUBECONFIG") as caught:
-        api_client("bad")
+        connection("bad")
     assert text in caught.value.why
     assert TOKEN not in str(caught.value) + str(caught.value.to_dict())
 
@@ -110,8 +119,8 @@ def test_a_credential_plugin_that_works_is_used(tmp_path: Path, use: Any) -> Non
     }
     user = plugin(tmp_path, f"print({json.dumps(answer)!r})")
     use(kubeconfig(tmp_path / "cloud", users=[{"name": "cloud", "user": user}]))
-    client = api_client("cloud")
-    assert TOKEN in str(client.configuration.api_key)
+    client = connection("cloud")
+    assert TOKEN in str(client._api.configuration.api_key)
     client.close()
 
 
@@ -119,7 +128,7 @@ def test_a_credential_plugin_that_fails_is_an_error(tmp_path: Path, use: Any) ->
     user = plugin(tmp_path, "raise SystemExit(3)")
     use(kubeconfig(tmp_path / "cloud", users=[{"name": "cloud", "user": user}]))
     with pytest.raises(Forbidden, match="credential plugin") as caught:
-        api_client("cloud")
+        connection("cloud")
     assert sys.executable in caught.value.why
     assert "--context cloud" in caught.value.fix
 
@@ -136,8 +145,8 @@ def test_a_proxy_is_not_used_for_loopback(
     use(far, near, through)
     proxies = {}
     for context in ("far", "near", "tunnel"):
-        client = api_client(context)
-        proxies[context] = client.configuration.proxy
+        client = connection(context)
+        proxies[context] = client._api.configuration.proxy
         client.close()
     assert proxies == {
         "far": "http://127.0.0.1:9",
@@ -152,7 +161,7 @@ def test_the_in_cluster_context_needs_a_service_account(
     monkeypatch.delenv("KUBECONFIG")
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(NotFound, match="service account"):
-        api_client("in-cluster")
+        connection("in-cluster")
 
 
 @pytest.mark.parametrize("context", ["sandbox", "kind-course"])
@@ -184,4 +193,115 @@ def test_every_content_of_a_file_raises_our_error(tmp_path: Path, use: Any) -> N
         path.write_text(text)
         use(path)
         with pytest.raises(QwenkitError):
-            api_client("mine")
+            connection("mine")
+
+
+def sent(context: str) -> list[tuple[str, str]]:
+    """The headers of a request in this context."""
+    return SEEN.pop() if Cluster.connect(Settings(context=context)) else []
+
+
+SEEN: list[list[tuple[str, str]]] = []
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    async def version(request: web.Request) -> web.Response:
+        SEEN.append(list(request.headers.items()))
+        return web.json_response({"major": "1"})
+
+    app = web.Application()
+    app.router.add_get("/version", version)
+    with serving(app) as url:
+        yield url
+
+
+def user(**fields: Any) -> dict[str, Any]:
+    return {"users": [{"name": "mine", "user": fields}]}
+
+
+def test_impersonation_is_sent_as_client_go_does(tmp_path: Path, use: Any, server: str) -> None:
+    extra = {"example.org/reason": ["a", "b"], "Ü": ["ü"]}
+    acting = {"as": "jane", "as-uid": "7", "as-groups": ["dev", "ops"], "as-user-extra": extra}
+    use(kubeconfig(tmp_path / "mine", server, **user(token=TOKEN, **acting)))
+    headers = [(n, v) for n, v in sent("mine") if n.startswith("Impersonate")]
+    assert headers == [
+        ("Impersonate-User", "jane"),
+        ("Impersonate-Uid", "7"),
+        ("Impersonate-Group", "dev"),
+        ("Impersonate-Group", "ops"),
+        ("Impersonate-Extra-example.org%2Freason", "a"),
+        ("Impersonate-Extra-example.org%2Freason", "b"),
+        ("Impersonate-Extra-%C3%9C", "ü"),
+    ]
+
+
+def test_the_token_s_file_wins_and_is_read_again(
+    tmp_path: Path, use: Any, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "_READ_AGAIN_S", 0)
+    (tmp_path / "token").write_text("first-token\n")
+    use(kubeconfig(tmp_path / "mine", server, **user(token=TOKEN, tokenFile="token")))
+    cluster = Cluster.connect(Settings(context="mine"))
+    for expected, change in (("first", "second-token"), ("second", None), ("second", None)):
+        cluster.version()
+        assert dict(SEEN.pop())["Authorization"] == f"Bearer {expected}-token"
+        (tmp_path / "token").write_text(change) if change else (tmp_path / "token").unlink(True)
+    use(kubeconfig(tmp_path / "mine", server, **user(token=TOKEN, tokenFile="absent")))
+    assert ("Authorization", f"Bearer {TOKEN}") in sent("mine")
+
+
+def test_paths_are_relative_to_the_file_that_has_them(tmp_path: Path, use: Any) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "token").write_text(f"token-of-{folder}")
+    first = kubeconfig(tmp_path / "a" / "mine", users=[])
+    second = kubeconfig(tmp_path / "b" / "mine", **user(tokenFile="token"))
+    use(first, second)
+    assert connection("mine")._api.configuration.api_key["BearerToken"] == "Bearer token-of-b"
+
+
+@pytest.mark.parametrize(
+    ("fields", "rule"),
+    [
+        ({"as-groups": ["g"]}, "without as"),
+        ({"as": "a", "as-groups": "g"}, "as-groups a list"),
+        ({"as": {"a": 1}}, "must be texts"),
+        ({"as": "a\nb"}, "control characters"),
+        ({"as": "a", "as-user-extra": ["x"]}, "as-user-extra"),
+        ({"token": TOKEN, "username": "u", "password": TOKEN}, "keep one"),
+        ({"auth-provider": {"name": "oidc", "config": {"id-token": TOKEN}}}, "auth-provider"),
+        ({"exec": {"command": "x", "apiVersion": "client.authentication.k8s.io/v1alpha1"}}, "v1"),
+        ({"exec": {"apiVersion": "client.authentication.k8s.io/v1"}}, "command"),
+        ({"client-certificate-data": "eA=="}, "client-key"),
+        ({"tokenFile": "absent"}, "tokenFile"),
+    ],
+)
+def test_what_would_be_lost_is_refused_by_name(
+    tmp_path: Path, use: Any, fields: dict[str, Any], rule: str
+) -> None:
+    use(kubeconfig(tmp_path / "mine", **user(**fields)))
+    with pytest.raises(InvalidValue, match="KUBECONFIG") as caught:
+        connection("mine")
+    assert rule in caught.value.why
+    assert TOKEN not in str(caught.value) + str(caught.value.to_dict())
+
+
+def test_an_authority_and_no_verification_exclude_each_other(tmp_path: Path, use: Any) -> None:
+    cluster = {"server": "https://h", "insecure-skip-tls-verify": True}
+    cluster |= {"certificate-authority-data": "eA=="}
+    use(kubeconfig(tmp_path / "mine", clusters=[{"name": "mine", "cluster": cluster}]))
+    with pytest.raises(InvalidValue, match="KUBECONFIG") as caught:
+        connection("mine")
+    assert "insecure-skip-tls-verify" in caught.value.why
+
+
+def test_a_token_with_a_newline_is_sent_without_it_and_a_wrong_one_is_not_shown(
+    tmp_path: Path, use: Any, server: str
+) -> None:
+    use(kubeconfig(tmp_path / "mine", server, **user(token=f"{TOKEN}\n")))
+    assert ("Authorization", f"Bearer {TOKEN}") in sent("mine")
+    use(kubeconfig(tmp_path / "mine", server, **user(token=f"{TOKEN}\x01more")))
+    with pytest.raises(SettingsError, match="kubeconfig") as caught:
+        Cluster.connect(Settings(context="mine"))
+    assert TOKEN not in str(caught.value) + repr(caught.value.__context__)

@@ -15,10 +15,10 @@ import pytest
 from cluster_api import OURS, Api, obj, serving, status, write_kubeconfig
 from faulty_api import FAULTS, FaultyApi
 
-from qwenkit.cluster import retries
+from qwenkit.cluster.api import retries
+from qwenkit.cluster.api.connect import connection
+from qwenkit.cluster.api.retries import asked_pause, within
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.connect import connection
-from qwenkit.cluster.retries import asked_pause, within
 from qwenkit.errors import Conflict, Forbidden, NotFound, QwenkitError, Rejected, Unreachable
 
 CLAIM = "llm-model"

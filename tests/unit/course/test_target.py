@@ -108,7 +108,8 @@ def test_a_key_in_an_output_is_a_problem(tmp_path: Path, monkeypatch: pytest.Mon
     leak = "import os\nprint(os.environ['OSS_ACCESS_KEY_SECRET'])\n" + SHOW
     report = run_course(one(tmp_path, leak), Settings(context="mine"))
     assert report.notebooks[0].passed
-    assert report.problems == ("a secret is in 04-shown.ipynb",)
+    assert report.problems == ("a secret was in 04-shown.ipynb; it is replaced by ***",)
+    assert SECRET not in (report.folder / "04-shown.ipynb").read_text("utf-8")
     assert not report.ok
 
 

@@ -15,13 +15,17 @@
     ├── TransferError            bytes did not arrive as they were sent
     └── SandboxError             the embedded sandbox cannot start, stop or answer
 
-The library raises; only the command line prints. No message holds a secret.
+The library raises; only the command line prints. No message holds a secret: each error scrubs
+its texts, and the exceptions of other libraries that led to it.
 """
 
 from __future__ import annotations
 
 import reprlib
+import sys
 from typing import Any
+
+from qwenkit.errors.scrubbing import scrub, scrub_chain, scrubbed
 
 
 class _Short(reprlib.Repr):
@@ -51,24 +55,22 @@ class QwenkitError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, why: str = "", fix: str = "", **context: Any) -> None:
-        super().__init__(what)
-        self.what, self.why, self.fix, self.context = what, why, fix, context
+        scrub_chain(sys.exc_info()[1])
+        self.what, self.why, self.fix = scrub(what), scrub(why), scrub(fix)
+        super().__init__(self.what)
+        self.context: dict[str, Any] = scrubbed(context)
 
     def __str__(self) -> str:
         """Lay the error out for a terminal: what, why, one line of evidence each, fix."""
         why = "\n       ".join(filter(None, [self.why, *self.context.get("evidence", ())]))
         notes = [f"  {label}: {text}" for label, text in (("why", why), ("fix", self.fix)) if text]
-        return "\n".join([self.what, *notes])
+        return scrub("\n".join([self.what, *notes]))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the error as JSON-ready values, for ``--json`` and reports."""
-        return {
-            "error": type(self).__name__,
-            "what": self.what,
-            "why": self.why,
-            "fix": self.fix,
-            **self.context,
-        }
+        said = {"what": self.what, "why": self.why, "fix": self.fix, **self.context}
+        shown: dict[str, Any] = scrubbed(said)
+        return {"error": type(self).__name__} | shown
 
 
 class InvalidValue(QwenkitError):
@@ -77,10 +79,12 @@ class InvalidValue(QwenkitError):
     exit_code = 2
 
     def __init__(self, name: str, value: object, rule: str, fix: str = "") -> None:
-        shown = _SHORT.repr(value)
+        # Before it is cut, which could leave a part of a secret.
+        name, value = scrub(name), scrubbed(value)
+        shown = scrub(_SHORT.repr(value))
         super().__init__(f"{name}: {shown} is not valid", rule, fix)
-        self.name, self.value, self.rule = name, value, rule
-        self.context = {"name": name, "value": shown, "rule": rule}
+        self.name, self.value, self.rule = name, value, self.why
+        self.context = {"name": name, "value": shown, "rule": self.why}
 
 
 class SettingsError(InvalidValue):

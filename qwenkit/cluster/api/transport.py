@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from threading import Thread
 from typing import Any, TypeVar
 
+from qwenkit.credentials import clean
+from qwenkit.errors.scrubbing import remember
+
 T = TypeVar("T")
 _CONNECT_S = _SLOW_S = 5.0
 _CHUNK = 1 << 16
@@ -133,7 +136,7 @@ class Transport:
         query = f"?{urlencode(request.query)}" if request.query else ""
         headers = HTTPHeaderDict({"Accept": "application/json", **self._api.default_headers})
         for auth in self._api.configuration.auth_settings().values():
-            headers[auth["key"]] = auth["value"]
+            headers[auth["key"]] = _authorization(str(auth["value"]))
         for name, value in self._headers:
             headers.add(name, value)
         if request.body is not None:
@@ -163,6 +166,17 @@ def _whole(response: Any, ends: float) -> Reply:
         raise
     response.release_conn()
     return Reply(response.status, response.reason, response.headers, b"".join(pieces))
+
+
+def _authorization(value: str) -> str:
+    """Return the header's value, which is hidden from now on.
+
+    Raises:
+        SettingsError: it cannot be sent; the value is not shown.
+    """
+    scheme, _, secret = value.partition(" ")
+    remember(secret.strip())
+    return f"{scheme} {clean('the token of the kubeconfig', secret)}"
 
 
 def _in_time(call: Callable[[], T], limit_s: float, slow: Callable[[], None]) -> T:

@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
-from qwenkit.cluster.transport import Reply
+from qwenkit.cluster.api.transport import Reply
 from qwenkit.errors import QwenkitError
 
 log = logging.getLogger("qwenkit.cluster")

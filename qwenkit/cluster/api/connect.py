@@ -1,0 +1,120 @@
+"""Make the connections to a named context of the kubeconfigs; the current one is no default."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from qwenkit.cluster.api.kubeconfig import SANDBOX, START_SANDBOX, KubeContext, read_context
+from qwenkit.cluster.api.transport import Transport
+from qwenkit.errors import Forbidden, NotFound
+from qwenkit.loopback import is_loopback
+from qwenkit.private_files import home
+
+__all__ = ["SANDBOX", "START_SANDBOX", "connection"]
+
+_IN_CLUSTER = "in-cluster"
+_READ_AGAIN_S = 10.0  # client-go reads a token's file again as often
+
+
+def connection(context: str) -> Transport:
+    """Return the connections to one context; sends nothing yet.
+
+    ``in-cluster`` is the service account of the pod that this process runs in.
+
+    Raises:
+        NotFound: no kubeconfig, or no such context in any.
+        InvalidValue: a file is not a usable kubeconfig.
+        Forbidden: the context's credential plugin returns no credentials.
+    """
+    from kubernetes import client
+
+    configuration = client.Configuration()
+    if context == _IN_CLUSTER and not os.environ.get("KUBECONFIG"):
+        _load_in_cluster(configuration)
+        return Transport(client.ApiClient(configuration))
+    found = read_context(_kubeconfig_paths(), context)
+    _load(found, configuration)
+    return Transport(client.ApiClient(configuration), found.impersonation())
+
+
+def _kubeconfig_paths() -> list[Path]:
+    """Return the files that kubectl reads: those of ``KUBECONFIG``, else ``~/.kube/config``."""
+    named = [part for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
+    return [Path(part).expanduser() for part in named] or [home() / ".kube" / "config"]
+
+
+def _load(context: KubeContext, configuration: Any) -> None:
+    from kubernetes import config
+
+    user = dict(context.user)
+    from_file = user.pop("tokenFile", None)
+    load: Any = config.load_kube_config_from_dict
+    try:
+        given = KubeContext(context.name, context.cluster, user, context.where).as_config()
+        load(given, context.name, configuration, persist_config=False)
+    except (
+        config.ConfigException,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OSError,
+    ) as error:
+        # From "{" on, the client's message quotes an entry of the file, keys and tokens included.
+        raise context.refuse(str(error).partition("{")[0].strip("/ ")) from None
+    if from_file:
+        configuration.refresh_api_key_hook = _token_file(context, Path(from_file))
+        configuration.refresh_api_key_hook(configuration)
+    _require_credentials(context, configuration)
+    if context.cluster.get("proxy-url"):
+        configuration.no_proxy = None  # the file names the proxy for this cluster
+    elif is_loopback(configuration.host):
+        configuration.proxy = None
+
+
+def _token_file(context: KubeContext, path: Path) -> Callable[[Any], None]:
+    """Return a hook that sets the token of a file, and reads it again when it is older."""
+    read_at = float("-inf")
+
+    def refresh(configuration: Any) -> None:
+        nonlocal read_at
+        if time.monotonic() - read_at < _READ_AGAIN_S:
+            return
+        try:
+            token = path.read_text("utf-8").strip()
+        except (OSError, ValueError) as error:
+            # As in client-go, the last token that was read holds, else the one in the file's place.
+            if not configuration.api_key:
+                raise context.refuse(f"its tokenFile cannot be read: {error}") from None
+        else:
+            configuration.api_key["BearerToken"] = f"Bearer {token}"
+        read_at = time.monotonic()
+
+    return refresh
+
+
+def _load_in_cluster(configuration: Any) -> None:
+    from kubernetes import config
+
+    load: Any = config.load_incluster_config
+    try:
+        load(client_configuration=configuration)
+    except (config.ConfigException, OSError) as error:
+        fix = "this context works only in a pod; elsewhere name a context of your kubeconfig"
+        raise NotFound("there is no service account here", str(error), fix) from None
+
+
+def _require_credentials(context: KubeContext, configuration: Any) -> None:
+    """Raise if a credential plugin failed: the client only logs it and sends no credentials."""
+    plugin = context.user.get("exec")
+    if plugin and not configuration.api_key and not configuration.cert_file:
+        again = f"log in again, then check: kubectl --context {context.name} get --raw /version"
+        raise Forbidden(
+            f"context {context.name!r}: its credential plugin gave no credentials",
+            f"{plugin.get('command')} failed or is not installed",
+            plugin.get("installHint") or again,
+        )
