@@ -28,12 +28,12 @@ from typing import Any
 import fuzz_http
 import fuzz_sources as sources
 from fuzz_mutations import Mutator, smallest
-from qwenkit.cluster.connect import api_client
 
 from qwenkit import Settings, lint, render
 from qwenkit.admission.review import review
 from qwenkit.autoscaling import replay
 from qwenkit.capacity import compare_run
+from qwenkit.cluster.api.connect import connection
 from qwenkit.errors import QwenkitError
 from qwenkit.manifests.documents import unreadable
 from qwenkit.manifests.template import plain, to_yaml
@@ -199,7 +199,7 @@ def params(count: int, seed: int) -> Part:
         else:
             kubeconfig.write_bytes(content)
             with sources.environment(KUBECONFIG=str(kubeconfig)):
-                api_client("sandbox").close()
+                connection("sandbox").close()
 
     return try_all(Part("params"), cases(), call, 400)
 
