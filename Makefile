@@ -4,12 +4,18 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 EXTRAS := course,sandbox,dev
+# The oldest Python that all versions of the lock take, and the tools that make its lists.
+OLDEST := 3.11.5
+UV     := uv==0.13.8
+PIP    := pip==26.3
+SBOM   := cyclonedx-bom==7.5.0
+comma  := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help course test quick lint static together alone lab bench crosscheck lock clean
+.PHONY: help course test test-all quick lint static together alone lab bench crosscheck lock hashed hashes pins sbom clean
 
 help: ## list the commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -22,6 +28,12 @@ course: $(STAMP) ## every notebook against the embedded sandbox; report under ru
 	@$(BIN)/qwenkit run -p notebooks/params/sandbox.yaml
 
 test: lint static together alone ## lint, types, imports, unit, sandbox, browser, notebooks, the whole course
+
+test-all: test ## make test, then the long tables: kills, fuzz, faults of the API, hostile hubs
+	$(BIN)/python tools/kills.py
+	$(BIN)/python tools/fuzz.py
+	$(BIN)/python tools/faulty_api.py
+	$(BIN)/python tools/evil_hub.py
 
 quick: lint ## the contributor's lane: lint, types, imports and unit tests
 	$(BIN)/python -m pytest tests/unit -q -n 2
@@ -60,10 +72,41 @@ crosscheck: $(STAMP) ## record real transformers and real vLLM anew, and compare
 	$(BIN)/python -m pytest tests/unit/sandbox/test_engine_core.py \
 	  tests/sandbox/engine/test_tiny_model.py
 
-lock: ## resolve the newest versions that pyproject.toml allows into constraints.txt
+# --no-build-isolation: what an sdist is built with is then the hashed setuptools, too.
+hashed: ## install .venv with every file checked by its hash
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r constraints-build.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --no-build-isolation -r constraints-hashed.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+lock: ## resolve the newest versions that pyproject.toml allows into constraints.txt, and their hashes
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet --disable-pip-version-check '.[$(EXTRAS)]'
 	{ echo "# The one lock. Made by: make lock"; build/lock/bin/python -m pip freeze --exclude qwenkit; } > constraints.txt
+	$(MAKE) --no-print-directory hashes
+
+# setuptools is pinned in pyproject.toml, pip here: the two that install all others.
+hashes:
+	rm -rf build/hashes && $(PYTHON) -m venv build/hashes
+	build/hashes/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
+	{ echo "# The lock with the hashes of all published files. Made by: make lock"; \
+	  build/hashes/bin/uv pip compile --quiet --generate-hashes --universal --python-version $(OLDEST) --no-annotate \
+	  --no-header --no-emit-index-url $(foreach extra,$(subst $(comma), ,$(EXTRAS)),--extra $(extra)) -c constraints.txt pyproject.toml; \
+	  } > build/hashes/lock
+	{ echo "# What the lock is installed with. Made by: make lock"; \
+	  { echo $(PIP); sed -n 's/^requires = \["\(setuptools==[^"]*\)"\]$$/\1/p' pyproject.toml; } | \
+	  build/hashes/bin/uv pip compile --quiet --generate-hashes --universal --python-version $(OLDEST) --no-annotate \
+	  --no-header --no-emit-index-url -; } > build/hashes/build
+	mv build/hashes/lock constraints-hashed.txt && mv build/hashes/build constraints-build.txt
+
+pins: $(STAMP) ## images, actions and packages that are not pinned by digest, and why
+	@$(BIN)/python tools/pins.py
+
+sbom: ## a CycloneDX list of all packages of the lock: build/sbom.json
+	rm -rf build/sbom && $(PYTHON) -m venv build/sbom
+	build/sbom/bin/python -m pip install --quiet --disable-pip-version-check $(SBOM)
+	build/sbom/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o build/sbom.json constraints-hashed.txt
 
 SECOND := [0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9]
 
@@ -71,5 +114,5 @@ clean: ## remove the environment and past runs; what else is in their folders st
 	test ! -e '$(STAMP)' || rm -rf '$(VENV)'
 	test ! -d runs || find runs -mindepth 1 -maxdepth 1 \( -name .lock -o -name .pid -o -type d \
 	  \( -name '$(SECOND)' -o -name '$(SECOND)-[0-9]' -o -name '$(SECOND)-[0-9][0-9]' \) \) -exec rm -rf {} +
-	rm -rf build/lock build/lib build/bdist.* qwenkit.egg-info
+	rm -rf build/lock build/hashes build/sbom build/sbom.json build/lib build/bdist.* qwenkit.egg-info
 	for folder in runs build; do test ! -d $$folder || rmdir $$folder || true; done
