@@ -18,6 +18,14 @@ from qwenkit.cli.options import Context, Json, Params, Root, Set, Yes, read_sett
 from qwenkit.cli.sandbox import Gpu, described
 from qwenkit.sandbox import process, state_files
 
+_LAB = """
+import os, runpy, signal, sys, threading
+end = int(sys.argv.pop(1))
+wait = lambda: os.read(end, 1) or os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=wait, daemon=True).start()
+runpy.run_module("jupyterlab", run_name="__main__", alter_sys=True)
+"""
+
 if TYPE_CHECKING:
     from qwenkit.cluster.occupants import Occupant
     from qwenkit.settings import Settings
@@ -92,15 +100,21 @@ def lab(root: Root = state_files.DEFAULT_ROOT, gpu: Gpu = state_files.SandboxOpt
         if state_files.find(root) is None:
             made = process.attached(state_files.SandboxOptions(gpu=gpu), root, on_note=typer.echo)
             typer.echo(described(stack.enter_context(made)[1], root))
+        # JupyterLab reads from the pipe: it ends when this process does, however that ends.
+        end, ours = os.pipe()
+        stack.callback(os.close, ours)
+        stack.callback(os.close, end)
         subprocess.run(
             [
                 sys.executable,
-                "-m",
-                "jupyterlab",
+                "-c",
+                _LAB,
+                str(end),
                 "--notebook-dir",
                 notebooks[0].parent,
                 notebooks[0],
             ],
             env=os.environ | process.environment(root),
+            pass_fds=[end],
             check=False,
         )

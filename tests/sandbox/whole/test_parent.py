@@ -105,6 +105,29 @@ def test_what_a_crashed_one_left_outlives_a_lab(tmp_path: Path) -> None:
     assert not root.exists()
 
 
+def test_a_lab_that_is_killed_leaves_neither_sandbox_nor_jupyterlab(tmp_path: Path) -> None:
+    stand_in = tmp_path / "jupyterlab"
+    stand_in.mkdir()
+    (stand_in / "__init__.py").touch()
+    program = f"import os, pathlib, time\npathlib.Path({str(tmp_path / 'pid')!r}).write_text("
+    (stand_in / "__main__.py").write_text(f"{program}str(os.getpid()))\ntime.sleep(600)\n")
+    root, path = tmp_path / "root", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    with subprocess.Popen(
+        [sys.executable, "-m", "qwenkit", "lab", "--root", root],
+        env=os.environ | {"PYTHONPATH": path},
+    ) as lab:
+        try:
+            pid = int(eventually(lambda: (tmp_path / "pid").exists() and _read(tmp_path / "pid")))
+        finally:
+            lab.kill()
+    eventually(lambda: not alive(pid))
+    eventually(lambda: not root.exists())
+
+
+def _read(path: Path) -> str:
+    return path.read_text()
+
+
 def test_a_detached_one_outlives_its_parent(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "qwenkit", "sandbox", "up", "--detach", "--root"]
     subprocess.run([*command, tmp_path / "root"], check=True, capture_output=True, timeout=60)
