@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -81,11 +82,10 @@ def measured(oss: str, work: Path, row: tuple[Evil, str]) -> Row:
             env=environment, cwd=work, stdout=stdout, stderr=stderr,
         )  # fmt: skip
         limit_s = SLOW_S if evil.slow else QUICK_S
-        status, usage = ended(process, limit_s)
+        status, peak_mb = ended(process, limit_s)
         seconds = time.monotonic() - began
         leaked = bool(hub.leaked)
     text = out.read_text(errors="replace") + err.read_text(errors="replace")
-    peak_mb = usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
     error = found(out.read_text(errors="replace"))
     kinds = evil.errors or ("",)
     wrong = {
@@ -103,17 +103,25 @@ def measured(oss: str, work: Path, row: tuple[Evil, str]) -> Row:
     return Row(evil.name, kind, str(error.get("error", "")), seconds, peak_mb, bad)
 
 
-def ended(process: subprocess.Popen[bytes], limit_s: float) -> tuple[int, object]:
-    """Wait for the process, and kill it after the limit; return exit status and usage."""
-    ends = time.monotonic() + limit_s
+def ended(process: subprocess.Popen[bytes], limit_s: float) -> tuple[int, float]:
+    """Wait for the process, and kill it after the limit; return exit status and peak in MB."""
+    ends, peak_mb = time.monotonic() + limit_s, 0.0
     while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        # Not ru_maxrss, where there is /proc: it begins with the memory of this program.
+        with suppress(OSError):
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            peak_mb = next(
+                (int(line.split()[1]) / 1024 for line in status.splitlines() if "VmHWM" in line),
+                peak_mb,
+            )
+        pid, code, usage = os.wait4(process.pid, os.WNOHANG)
         if pid:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return process.returncode, usage
+            process.returncode = os.waitstatus_to_exitcode(code)
+            unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+            return process.returncode, peak_mb or usage.ru_maxrss / unit
         if time.monotonic() > ends:
             process.kill()
-        time.sleep(0.02)
+        time.sleep(0.01)
 
 
 def found(text: str) -> dict[str, object]:

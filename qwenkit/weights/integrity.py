@@ -28,7 +28,7 @@ from qwenkit.weights.safetensors import HeaderError, read_header
 _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _POINTER_SIZES = range(100, 1024)
 _INDEX = ".safetensors.index.json"
-_INDEX_LIMIT = 24 << 20  # that of a model with 200,000 tensors; a larger one is not compared
+_INDEX_LIMIT = 16 << 20  # that of a model with 150,000 tensors; a larger one is not compared
 _PROBLEMS = 100  # are listed in an error
 _NUMBERED = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.safetensors")
 _WORKERS = 8

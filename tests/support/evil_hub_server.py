@@ -57,6 +57,9 @@ class Exchange:
 Answer = Callable[[Exchange], None]
 
 
+Files = tuple[tuple[str, bytes], ...]
+
+
 @dataclass(frozen=True)
 class Evil:
     """One evil: where it is answered, and the errors that may end it."""
@@ -68,7 +71,7 @@ class Evil:
     says: str = ""  # a part of the error's text
     kinds: tuple[str, ...] = KINDS
     slow: bool = False  # takes longer than a test may
-    files: tuple[tuple[str, bytes], ...] = (("model.safetensors", WEIGHTS),)
+    files: Files | Callable[[], Files] = (("model.safetensors", WEIGHTS),)
     limit_s: float | None = None  # of upload_timeout_s
 
     def __str__(self) -> str:
@@ -132,7 +135,8 @@ class EvilHub:
             self._honest(exchange, place)
 
     def _honest(self, exchange: Exchange, place: str) -> None:
-        files = dict(self._evil.files)
+        given = self._evil.files
+        files = dict(given() if callable(given) else given)
         if place == "revision":
             exchange.answer(b'{"sha": "c0ffee"}')
         elif place == "listing":

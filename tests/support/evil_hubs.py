@@ -11,7 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 
-from evil_hub_server import WEIGHTS, Answer, Evil, Exchange, entry
+from evil_hub_server import WEIGHTS, Answer, Evil, Exchange, Files, entry
 
 LONG = 5000
 
@@ -226,7 +226,6 @@ def _files() -> Iterator[Evil]:
          ("TransferError",), ""),
         ("endless-trailers", forever(CHUNKED + WHOLE, b"X: 1\r\n" * 99),
          (), ""),
-        ("chunk-size", raw(CHUNKED + b"f" * 99 + b"\r\n"), ("TransferError", "Unreachable"), ""),
         ("redirect-circle", location("{url}/evil"), ("Rejected",), "in a circle"),
         ("redirect-file", location("file:///etc/passwd"), ("Rejected",), "not an address of HTTP"),
         ("redirect-elsewhere", location("{elsewhere}/x"), ("NotFound",), "does not have it"),
@@ -249,6 +248,17 @@ def _files() -> Iterator[Evil]:
         yield Evil(f"tensors-{name}", "nowhere", silent, ("Rejected",), "safetensors", files=files)
 
 
+def _large_index() -> Files:
+    text = b",".join(b'"%06d":""' % n for n in range(1_200_000))
+    return (("model.safetensors.index.json", b'{"weight_map":{%s}}' % text),)
+
+
+def _large_header() -> Files:
+    facts = b'"%06d":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}'
+    text = b"{%s}" % b",".join(facts % n for n in range(600_000))
+    return (("model.safetensors", struct.pack("<Q", len(text)) + text + b"\0"),)
+
+
 def _tensor(shape: bytes, offsets: bytes) -> bytes:
     facts = b'{"dtype":"F32","shape":%s,"data_offsets":%s}' % (shape, offsets)
     return b'{"\\u001b[2J":%s}' % facts
@@ -256,13 +266,17 @@ def _tensor(shape: bytes, offsets: bytes) -> bytes:
 
 def _slow() -> Iterator[Evil]:
     """Yield answers that take their time."""
-    unreachable = ("Unreachable",)
+    rejected, unreachable = ("Rejected",), ("Unreachable",)
+    yield Evil("index-large", "nowhere", silent, rejected, slow=True, files=_large_index)
+    yield Evil("tensors-large", "nowhere", silent, rejected, slow=True, files=_large_header)
     big = (("model.safetensors", bytes(64 << 10)),)
     yield Evil("drip-head", "listing", dripping_head, unreachable, "less than", slow=True)
     yield Evil(
         "drip-list", "listing", forever(OK + b"\r\n[", b" ", every_s=1), unreachable, "less than",
         slow=True,
     )  # fmt: skip
+    chunk = raw(CHUNKED + b"f" * 99 + b"\r\n")
+    yield Evil("file-chunk-size", "file", chunk, unreachable, "broke off", slow=True)
     yield Evil("silent", "listing", silent, unreachable, "does not answer", slow=True)
     head = OK + b"Content-Length: 65536\r\n\r\n"
     drip = forever(head, b"\0", every_s=1)

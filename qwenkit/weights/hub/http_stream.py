@@ -55,6 +55,12 @@ class HubSession:
         if not endpoint:
             raise InvalidValue(f"{kind}_endpoint", "", "must be the hub's address")
         self.endpoint = endpoint if "://" in endpoint else f"https://{endpoint}"
+        try:
+            scheme, host, _ = _origin(self.endpoint)
+        except ValueError:
+            scheme, host = "", None
+        if scheme not in ("http", "https") or not host:
+            raise InvalidValue(f"{kind}_endpoint", endpoint, "must be the hub's address, by HTTP")
         self.distrust = _DISTRUST.format(kind=kind)
         self._variable = HUB_TOKENS[kind]
         self._session = _Session()

@@ -64,6 +64,8 @@ class SourceStream(ExitStack):
                 self._reopen_after(error)
 
     def _reopen_after(self, error: Unreachable | TransferError) -> None:
+        if isinstance(error, TransferError) and "status" in error.context:
+            raise error  # the hub said no
         now = time.monotonic()
         if not self._failures or self._position - self._opened_at >= _PROGRESS:
             self._failures, self._failing_since = 0, now

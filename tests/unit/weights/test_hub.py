@@ -41,8 +41,9 @@ def test_other_forms_are_refused(text: str) -> None:
 
 
 def test_a_hub_needs_an_address() -> None:
-    with pytest.raises(InvalidValue, match="hf_endpoint"):
-        open_source("hf:a/b")
+    for address in ("", "ftp://hub", "file:///etc/passwd", "http://[::1", "https://", "hub:99999"):
+        with pytest.raises(InvalidValue, match="hf_endpoint"):
+            open_source("hf:a/b", hf_endpoint=address)
 
 
 @pytest.mark.parametrize(
