@@ -13,6 +13,7 @@ from qwenkit import __version__
 from qwenkit.credentials import Credentials
 from qwenkit.errors import SettingsError
 from qwenkit.manifests.render import filled, ours, with_keys
+from qwenkit.parameters.layers import run_id
 from qwenkit.settings import Settings
 from qwenkit.weights.oss.url import oss_url
 
@@ -48,6 +49,7 @@ def transfer_job(settings: Settings, arguments: Sequence[str]) -> CommentedMap:
             "oss_region": settings.oss_region,
             "modelscope_endpoint": settings.modelscope_endpoint,
             "hf_endpoint": settings.hf_endpoint,
+            "run_id": run_id(),
         },
     )
     # Kubernetes expands $(NAME) in arguments; $$ is a dollar.
