@@ -6,10 +6,13 @@ import io
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,16 +86,22 @@ def at_a_terminal(answer: bytes, *words: str) -> tuple[int, str]:
         text = b""
         while b"[y/N]" not in text:
             text += os.read(master, 4096)
-        if answer == b"\x03":
-            child.send_signal(signal.SIGINT)
-        else:
+        interrupts = answer == b"\x03"
+        if not interrupts:
             os.write(master, answer)
-        try:
-            while more := os.read(master, 4096):
-                text += more
-        except OSError:  # the terminal closed
-            pass
-        code = child.wait(30)
+        # A signal just before the read of a line does not end the read: the next one does.
+        deadline = time.monotonic() + 60
+        while child.poll() is None and time.monotonic() < deadline:
+            if select.select([master], [], [], 0.5)[0]:
+                with suppress(OSError):  # the terminal closed
+                    text += os.read(master, 4096)
+            elif interrupts:
+                child.send_signal(signal.SIGINT)
+        child.kill()
+        code = child.wait()
+    with suppress(OSError):
+        while select.select([master], [], [], 0)[0]:
+            text += os.read(master, 4096)
     os.close(master)
     return code, text.decode()
 
