@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from qwenkit.errors import SandboxError
@@ -26,8 +28,21 @@ _FILES = (
     state_files.KUBECONFIG,
 )
 _MODEL = Path(state_files.HUB) / state_files.MODEL
-# The folders that may be left with something of a person's in them.
-_FOLDERS = (_MODEL, *_MODEL.parents[:-1], Path(state_files.OSS), Path(state_files.PROGRAMS))
+_RECORDS = Path(state_files.OSS) / BOOKKEEPING
+_UPLOADS, _ESCAPED = _RECORDS / "uploads", _RECORDS / "escaped"
+# The sandbox's folders in which something of a person's may be, each after those in it.
+_FOLDERS = (
+    *(_MODEL, *_MODEL.parents[:-1]),
+    *(_UPLOADS, _ESCAPED, _RECORDS / "temporary", _RECORDS, _RECORDS.parent),
+    Path(state_files.PROGRAMS),
+)
+_WRITTEN = {
+    _MODEL: re.compile("|".join(map(re.escape, tiny_model.names()))),
+    _RECORDS: re.compile(r"oss\.sqlite(-wal|-shm|-journal)?"),
+    _RECORDS / "temporary": re.compile("[0-9a-f]{32}"),
+    Path(): re.compile("|".join(f"{Path(name).stem}.new|{re.escape(name)}" for name in _FILES)),
+}
+_KEY, _UPLOAD = re.compile("[0-9a-f]{64}"), re.compile("[0-9A-F]{32}")
 
 
 def remove(root: Path) -> list[str]:
@@ -45,15 +60,16 @@ def remove(root: Path) -> list[str]:
     made = marker.read(root)
     if made is not None and marker.is_proven(root, made):
         clear(root / state_files.PROGRAMS)
-        problems += _remove_buckets(root / state_files.OSS)
-        for name in tiny_model.names() if is_folder(root / _MODEL) else ():
-            _unlink(root / _MODEL / name, problems)
-        for name in _FILES:
-            _unlink(root / name, problems)
-            _unlink((root / name).with_suffix(".new"), problems)
-        for folder in _FOLDERS:
-            with contextlib.suppress(OSError):
-                (root / folder).rmdir()
+        for folder, name in _trees(root):
+            problems += (f"{name}: {why}" for why in remove_tree(root / folder / name))
+        written = _WRITTEN | dict.fromkeys(_escaped(root), _KEY)
+        for folder, ours in written.items():
+            for name in filter(ours.fullmatch, _names(root, folder)):
+                _unlink(root / folder / name, problems)
+        for folder in (*_escaped(root), *_FOLDERS):
+            if _is_folder(root, folder):
+                with contextlib.suppress(OSError):  # something stays in it
+                    (root / folder).rmdir()
         if not problems:
             _unlink(root / state_files.KEYS, problems)
     for name in () if problems else marker.LAST:
@@ -69,11 +85,27 @@ def remove(root: Path) -> list[str]:
     return _left(root)
 
 
-def _remove_buckets(oss: Path) -> list[str]:
-    """Remove the buckets with all that they serve, and the server's own records."""
-    names = os.listdir(oss) if is_folder(oss) else []
-    ours = [name for name in names if name == BOOKKEEPING or is_bucket_name(name)]
-    return [f"{name}: {why}" for name in ours for why in remove_tree(oss / name)]
+def _is_folder(root: Path, folder: Path) -> bool:
+    """Return whether no link leads to the folder."""
+    return all(is_folder(root / one) for one in (folder, *folder.parents))
+
+
+def _names(root: Path, folder: Path) -> list[str]:
+    return os.listdir(root / folder) if _is_folder(root, folder) else []
+
+
+def _trees(root: Path) -> Iterator[tuple[Path, str]]:
+    """Yield what goes whole: buckets, with all that they serve, and the parts of uploads."""
+    yield from (
+        (_RECORDS.parent, name) for name in _names(root, _RECORDS.parent) if is_bucket_name(name)
+    )
+    yield from ((_UPLOADS, name) for name in _names(root, _UPLOADS) if _UPLOAD.fullmatch(name))
+
+
+def _escaped(root: Path) -> list[Path]:
+    """Return the folders of the objects that can be no ordinary files, one for each bucket."""
+    found = [_ESCAPED / name for name in _names(root, _ESCAPED) if is_bucket_name(name)]
+    return [folder for folder in found if _is_folder(root, folder)]
 
 
 def _unlink(path: Path, problems: list[str]) -> None:
@@ -89,9 +121,9 @@ def _unlink(path: Path, problems: list[str]) -> None:
 
 def _left(root: Path) -> list[str]:
     """Return what is in the folder and in the sandbox's own folders in it."""
+    folders = (*_FOLDERS, *_escaped(root))
     left = []
-    for folder in (Path(), *_FOLDERS):
-        if is_folder(root / folder):
-            inside = [folder / name for name in os.listdir(root / folder)]
-            left += [str(one) for one in inside if one not in _FOLDERS or not is_folder(root / one)]
+    for folder in (Path(), *folders):
+        inside = [folder / name for name in _names(root, folder)]
+        left += [str(one) for one in inside if one not in folders or not _is_folder(root, one)]
     return sorted(left)

@@ -31,7 +31,10 @@ def root(tmp_path: Path) -> Path:
     for name in ("sandbox.json", "cluster.json", "faults.json", "kubeconfig", "log", "cluster.new"):
         (root / name).write_text("{}")
     tiny_model.write(root / "hub" / state_files.MODEL)
-    written(root / "oss" / ".qwenkit" / "escaped" / "b" / "0f", root / "oss" / "bucket" / "a" / "b")
+    records = root / "oss" / ".qwenkit"
+    written(records / "escaped" / "bucket" / ("0" * 64), records / "oss.sqlite-wal")
+    written(records / "uploads" / ("A" * 32) / "00001-0", records / "temporary" / ("0" * 32))
+    written(root / "oss" / "bucket" / "a" / "b")
     written(root / "programs" / "program-1" / "deep" / "file")
     return root
 
@@ -67,11 +70,20 @@ def test_what_a_sandbox_wrote_goes_whole(root: Path) -> None:
 
 def test_what_a_person_put_there_stays_and_is_named(root: Path) -> None:
     foreign = ["notes.txt", "oss/README", "hub/mine/config.json", "programs/x", "kube/state"]
-    foreign.append(f"hub/{state_files.MODEL}/tokens.md")
+    foreign += [f"hub/{state_files.MODEL}/tokens.md", "oss/.qwenkit/x", "oss/.qwenkit/uploads/x"]
+    foreign += ["oss/.qwenkit/escaped/bucket/x", "oss/.qwenkit/temporary/x"]
     written(*(root / name for name in foreign))
     written(root / "oss" / "bucket" / "by-hand.bin")  # served as an object
     said = down(root)
-    for name in ("notes.txt", "oss/README", "hub/mine", "programs/x", "kube", "tokens.md"):
+    for name in (
+        "notes.txt",
+        "oss/README",
+        "hub/mine",
+        "programs/x",
+        "kube",
+        "tokens.md",
+        "bucket/x",
+    ):
         assert name in said
     assert names(root) == set(foreign)
     assert not process.down(root)
@@ -81,14 +93,16 @@ def test_what_a_person_put_there_stays_and_is_named(root: Path) -> None:
 
 
 def test_no_link_is_followed(root: Path, tmp_path: Path) -> None:
-    written(tmp_path / "mine" / "thesis.txt")
+    mine = [tmp_path / "mine" / "thesis.txt", tmp_path / "mine" / "bucket" / "a"]
+    mine += [tmp_path / "mine" / state_files.MODEL / "config.json"]
+    written(*mine)
     for name in ("oss/bucket/a/link", "oss/linked", "kubeconfig", "programs/program-1/link", "hub"):
         if name == "hub":
             shutil.rmtree(root / name)
         (root / name).unlink(missing_ok=True)
         (root / name).symlink_to(tmp_path / "mine")
     said = down(root)
-    assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
+    assert [path.read_text() for path in mine] == ["precious"] * 3
     assert {path.name for path in root.iterdir()} == {"oss", "kubeconfig", "hub"}
     assert "oss/linked" in said
 
