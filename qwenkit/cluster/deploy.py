@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from qwenkit.cluster.api.retries import within
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.pvc import unbound_claim
@@ -74,13 +75,14 @@ def deploy(
     names = [f"{kind_of(doc)} {name_of(doc)}" for doc in ordered]
     if f"{KSVC} {name}" not in names:
         raise InvalidValue("docs", names, f"must hold the Knative Service {name}")
-    gateway = gateway_url(cluster, settings.gateway)
-    for doc in ordered:
-        cluster.apply(doc, dry_run=True)
-    for doc in ordered:
-        applied = Applied.of(cluster.apply(doc))
-        if applied.kind == PVC.kind:
-            wait_bound(cluster, applied.name, timeout_s=settings.timeout_s, on_change=on_change)
+    with within(settings.timeout_s):
+        gateway = gateway_url(cluster, settings.gateway)
+        for doc in ordered:
+            cluster.apply(doc, dry_run=True)
+        for doc in ordered:
+            applied = Applied.of(cluster.apply(doc))
+            if applied.kind == PVC.kind:
+                wait_bound(cluster, applied.name, timeout_s=settings.timeout_s, on_change=on_change)
     generation, limit_s = applied.generation, settings.seconds("ready")
     ready = wait_ready(cluster, name, generation=generation, timeout_s=limit_s, on_change=on_change)
     service = ready.value

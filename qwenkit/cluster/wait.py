@@ -12,6 +12,7 @@ from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.errors import QwenkitError, WaitTimeout
 
 T = TypeVar("T")
+_EXPLAIN_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,21 @@ def wait(
                 on_change(now)
         if ready(value):
             return Waited(value, now.at_s, tuple(transitions))
-        error = failed(value)
+        with within(max(timeout_s - now.at_s, 0)):
+            error = failed(value)
         if error is None and now.at_s >= timeout_s:
-            found = late(value) or Explanation("late", f"last state: {now.state}")
+            found = _explained(late, value) or Explanation("late", f"last state: {now.state}")
             error = found.error(f"{what}: not after {timeout_s:g} s", WaitTimeout)
         if error is not None:
             error.context |= {"last": now.state, "transitions": list(map(str, transitions))}
             raise error
         time.sleep(min(every_s, max(timeout_s - now.at_s, 0)))
+
+
+def _explained(late: Callable[[T], Explanation | None], value: T) -> Explanation | None:
+    """Return the explanation of the last value, None if the cluster does not answer for it."""
+    try:
+        with within(_EXPLAIN_S):
+            return late(value)
+    except QwenkitError:
+        return None
