@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from qwenkit.cluster.api.kubeconfig import SANDBOX, START_SANDBOX, KubeContext, read_context
@@ -17,6 +19,7 @@ from qwenkit.private_files import home
 __all__ = ["SANDBOX", "START_SANDBOX", "connection"]
 
 _IN_CLUSTER = "in-cluster"
+_LOADING = Lock()  # the client library keeps its temporary files in one table
 _READ_AGAIN_S = 10.0  # client-go reads a token's file again as often
 
 
@@ -37,8 +40,14 @@ def connection(context: str) -> Transport:
         _load_in_cluster(configuration)
         return Transport(client.ApiClient(configuration))
     found = read_context(_kubeconfig_paths(), context)
-    _load(found, configuration)
-    return Transport(client.ApiClient(configuration), found.impersonation())
+    with _LOADING, _without_files():
+        _load(found, configuration)
+        api = client.ApiClient(configuration)
+        try:
+            _take_in(api.rest_client.pool_manager.connection_pool_kw)
+        except (OSError, ValueError) as error:
+            raise found.refuse(f"its certificates or its key cannot be used: {error}") from None
+    return Transport(api, found.impersonation())
 
 
 def _kubeconfig_paths() -> list[Path]:
@@ -74,6 +83,32 @@ def _load(context: KubeContext, configuration: Any) -> None:
         configuration.no_proxy = None  # the file names the proxy for this cluster
     elif is_loopback(configuration.host):
         configuration.proxy = None
+
+
+@contextmanager
+def _without_files() -> Iterator[None]:
+    """Remove the files that the client library makes of a kubeconfig's certificates and keys.
+
+    It does so only at the end of the process; one that is killed would leave a key there.
+    """
+    from kubernetes.config import kube_config
+
+    remove: Any = kube_config._cleanup_temp_files
+    try:
+        yield
+    finally:
+        remove()
+
+
+def _take_in(pool: dict[str, Any]) -> None:
+    """Replace the files in the arguments of a connection by what they hold."""
+    from urllib3.util.ssl_ import create_urllib3_context
+
+    if certificate := pool.pop("cert_file", None):
+        pool["ssl_context"] = create_urllib3_context(cert_reqs=pool["cert_reqs"])
+        pool["ssl_context"].load_cert_chain(certificate, pool.pop("key_file", None))
+    if authority := pool.pop("ca_certs", None):
+        pool["ca_cert_data"] = Path(authority).read_text()
 
 
 def _token_file(context: KubeContext, path: Path) -> Callable[[Any], None]:

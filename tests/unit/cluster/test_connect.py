@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import ssl
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from aiohttp import web
 from cluster_api import Api, serving
 
@@ -305,3 +309,43 @@ def test_a_token_with_a_newline_is_sent_without_it_and_a_wrong_one_is_not_shown(
     with pytest.raises(SettingsError, match="kubeconfig") as caught:
         Cluster.connect(Settings(context="mine"))
     assert TOKEN not in str(caught.value) + repr(caught.value.__context__)
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_a_key_of_a_kubeconfig_stays_in_no_temporary_file(
+    tmp_path: Path, use: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.configure_trust(tls)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    mine = authority.issue_cert("jane@example.org")
+
+    def encoded(*blobs: trustme.Blob) -> str:
+        return base64.b64encode(b"".join(blob.bytes() for blob in blobs)).decode()
+
+    pair = {
+        "client-certificate-data": encoded(*mine.cert_chain_pems),
+        "client-key-data": encoded(mine.private_key_pem),
+    }
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+
+    async def version(_: web.Request) -> web.Response:
+        return web.json_response({"major": "1"})
+
+    app = web.Application()
+    app.router.add_get("/version", version)
+    with serving(app, tls) as url:
+        trusted = {"server": url, "certificate-authority-data": encoded(authority.cert_pem)}
+        for cluster in (trusted, {"server": url, "insecure-skip-tls-verify": True}):
+            named = [{"name": "mine", "cluster": cluster}]
+            use(kubeconfig(tmp_path / "mine", clusters=named, **user(**pair)))
+            assert Cluster.connect(Settings(context="mine"))
+            assert not list(temporary.iterdir())
+        pair["client-key-data"] = encoded(authority.cert_pem)
+        use(kubeconfig(tmp_path / "mine", clusters=named, **user(**pair)))
+        with pytest.raises(InvalidValue, match="KUBECONFIG"):
+            connection("mine")
