@@ -18,7 +18,7 @@ _BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "U16": 16, "I16": 16, "F16": 16,
     "BF16": 16, "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64,
 }  # fmt: skip
-_HEADER_LIMIT = 32 << 20  # bytes: 500,000 tensors, which take 500 MB to read; the format has 100 MB
+_HEADER_LIMIT = 24 << 20  # bytes: 400,000 tensors, which take 400 MB to read; the format has 100 MB
 _DIMENSIONS = 64
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from aiohttp import web
 from transfer_world import BUCKET, KEYS, PART, Handler, World, is_part, world, write
 
-from qwenkit.errors import Conflict, Forbidden, NotFound, SettingsError
+from qwenkit.errors import Conflict, Forbidden, NotFound, SettingsError, WaitTimeout
 from qwenkit.settings import Settings
 from qwenkit.weights.oss.url import parse_url
 from qwenkit.weights.progress import Progress
@@ -181,6 +182,28 @@ def test_another_revision_needs_replace(weights: Weights, settings: Settings) ->
     with pytest.raises(Conflict, match="revision"):
         weights.upload()
     weights.upload(replace=True)
+    assert weights.verify().ok
+
+
+def test_an_upload_ends_at_its_limit_and_resumes(
+    place: World, weights: Weights, settings: Settings
+) -> None:
+    async def silent(request: web.Request, handler: Handler) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        return await handler(request)
+
+    write(Path(settings.model_source), {"weights/two.bin": random.Random(5).randbytes(1000)})
+    budget = place.faults.add(lambda r: r.path.endswith("two.bin"), silent)
+    limited = Weights(weights.bucket, settings.model_copy(update={"upload_timeout_s": 1.0}))
+    began = time.monotonic()
+    with pytest.raises(WaitTimeout, match="did not end within 1 s") as caught:
+        limited.upload()
+    assert time.monotonic() - began < 10
+    assert "raise upload_timeout_s" in caught.value.fix
+    assert "resumes" in caught.value.fix
+    assert budget.hits
+    place.faults.rules.clear()
+    weights.upload()
     assert weights.verify().ok
 
 
