@@ -179,6 +179,9 @@ def _answer(ended: Ended, *, as_json: bool) -> NoReturn:
         typer.echo(f"error: {ended.error}", err=True)
         raise typer.Exit(ended.error.exit_code)
     emit(answer, as_json=as_json)
+    if isinstance(ended.error, KeyboardInterrupt):
+        typer.echo("interrupted; what is left is named above: run teardown again", err=True)
+        raise typer.Exit(130)
     if ended.error is not None:
         raise ended.error
     raise typer.Exit(1 if ended.leaks.found else 0)

@@ -128,18 +128,10 @@ class Cluster:
     def serves(self, kind: Kind) -> bool:
         """Return whether the cluster serves a kind."""
         try:
-            self.require(kind)
+            self._resources.of(kind)
         except NotFound:
             return False
         return True
-
-    def require(self, kind: Kind) -> None:
-        """Make sure that the cluster serves a kind: a listing of one that it does not is empty.
-
-        Raises:
-            NotFound: it does not, which says what to install.
-        """
-        self._resources.of(kind)
 
     def find(self, kind: Kind | str, name: str, *, namespace: str | None = None) -> Obj | None:
         """Return an object, or None if it (or its kind) does not exist."""

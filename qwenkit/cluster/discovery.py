@@ -14,7 +14,7 @@ from urllib.parse import quote
 from qwenkit.cluster.kinds import Kind, Obj
 from qwenkit.errors import NotFound
 
-_INSTALL_KNATIVE = "install Knative Serving (ACK: console, Applications > Knative)"
+INSTALL_KNATIVE = "install Knative Serving (ACK: console, Applications > Knative)"
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Resources:
             raise NotFound(
                 f"the cluster does not serve {kind.kind} of {kind.api_version}",
                 "no such API is installed",
-                _INSTALL_KNATIVE if "knative.dev/" in kind.api_version else "",
+                INSTALL_KNATIVE if "knative.dev/" in kind.api_version else "",
                 kind=kind.kind,
             )
         return found

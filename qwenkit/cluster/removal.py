@@ -36,7 +36,7 @@ SHORT_GRACE_S = 1
 """The smallest grace that is no force: the pod's object stays until its containers have ended."""
 _SERVICE_UID = "serving.knative.dev/serviceUID"
 _LEAST_S = 5.0  # for each later step, when the pods took most of the time
-_SHORTEN = "qwenkit teardown --now ends such pods at once, and the requests that they still answer"
+_SHORTEN = "qwenkit teardown --now gives such pods one more second"
 
 
 @dataclass(frozen=True)
@@ -271,6 +271,8 @@ def _waits_for(objects: Iterable[Obj], seconds: float) -> str:
         ending(pod, _now()) if is_terminating(pod) else f"pod {name_of(pod)} is not being deleted"
         for pod in pods
     ]
+    if any("ignores SIGTERM" in line for line in lines):
+        lines.append(_SHORTEN)
     if not pods and seconds >= _LEAST_S:
         lines = [f"{kind_of(obj)} {name_of(obj)} is still there" for obj in objects]
     return "\n          ".join(lines)

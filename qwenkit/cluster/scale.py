@@ -11,6 +11,7 @@ from typing import Self
 from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.explanation import Explanation
+from qwenkit.cluster.discovery import INSTALL_KNATIVE
 from qwenkit.cluster.kinds import (
     KSVC,
     POD,
@@ -21,7 +22,7 @@ from qwenkit.cluster.kinds import (
 )
 from qwenkit.cluster.rollout import wait_ready
 from qwenkit.cluster.wait import OnChange, Waited, wait
-from qwenkit.errors import InvalidValue, QwenkitError
+from qwenkit.errors import InvalidValue, NotFound, QwenkitError
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ def replicas(cluster: Cluster, service: str) -> Replicas:
     Raises:
         NotFound: Knative Serving is not installed.
     """
-    cluster.require(KSVC)
+    if not cluster.serves(KSVC):  # listings of what is not installed are empty
+        what = f"replicas of ksvc {service} cannot be counted"
+        raise NotFound(what, "the cluster serves no Knative Services", INSTALL_KNATIVE)
     labels = {SERVICE_LABEL: service}
     scalers = cluster.list(POD_AUTOSCALER, labels=labels)
     pods = cluster.list(POD, labels=labels)

@@ -39,7 +39,7 @@ def ignores_sigterm(pod: Obj, now: datetime) -> str:
     if not running or not is_terminating(pod):
         return ""
     what = f"container {', '.join(running)} ignores SIGTERM"
-    if not seconds_left(pod, now):
+    if (now - moment(pod["metadata"]["deletionTimestamp"])).total_seconds() > _SLACK_S:
         return f"{what}: its grace period is over, and it still runs"
     begun = moment(pod["metadata"]["deletionTimestamp"]) - timedelta(seconds=grace_of(pod))
     statuses = pod.get("status", {}).get("containerStatuses") or []
