@@ -217,7 +217,7 @@ class Settings(Layered):
     load_seconds: float = Field(30, gt=0, le=_YEAR_S, description="how long the load lasts")
     load_tokens: int = Field(64, ge=1, le=_INT32, description="max_tokens of a load request")
 
-    # the embedded sandbox, read only when a run starts its own
+    # the embedded sandbox: the one that a run starts, or a running one while the run lasts
     time_scale: float = Field(
         1,
         gt=0,
