@@ -14,6 +14,7 @@ from qwenkit.weights.progress import format_bytes
 from qwenkit.weights.report import plural
 
 _SHOWN = 5
+_DELETE = "billed: repeat the upload, or qwenkit teardown --delete-weights"
 
 
 def left(
@@ -40,7 +41,7 @@ def _ours_left(found: Inventory, url: str, run_id: str, *, delete_weights: bool)
     uploads = found.our_uploads(run_id)
     announced = [one for one in found.announced if run_id in ("", one.run_id)]
     lines = [f"{plural(len(uploads), 'unfinished upload')} under {url}"] * bool(uploads)
-    lines += [f"{plural(len(announced), 'announcement')} of uploads under {url}"] * bool(announced)
+    lines += [f"the list of an upload that did not end: {one.key}" for one in announced]
     files = found.deletable(run_id)
     if delete_weights and files:
         return [*lines, f"{_counted(files)} under {url}"]
@@ -57,9 +58,6 @@ def _before(found: Inventory, url: str, run_id: str) -> list[str]:
     return [lines] * bool(loose)
 
 
-_DELETE = "billed: repeat the upload, or qwenkit teardown --delete-weights"
-
-
 def _foreign(found: Inventory, url: str, bucket: str, run_id: str) -> list[str]:
     lines = []
     if found.foreign:
@@ -69,7 +67,8 @@ def _foreign(found: Inventory, url: str, bucket: str, run_id: str) -> list[str]:
         lines.append(f"{objects} ({size}) under {url} that qwenkit did not upload: {names}")
     if found.hidden:
         names = _listed([one.key for one in found.hidden])
-        lines.append(f"whose {plural(len(found.hidden), 'object')} under {url} are: {names}")
+        objects = plural(len(found.hidden), "object")
+        lines.append(f"{objects} under {url} whose metadata may not be read: {names}")
     ours = set(found.our_uploads(run_id))
     who = "this run" if run_id else "qwenkit"
     others = [

@@ -81,15 +81,14 @@ def is_announcement(key: str, folder: str | None = None) -> bool:
 
 
 def read_announcement(bucket: oss2.Bucket, key: str) -> Announced | None:
-    """Return an announcement; None if it is gone or not ours. A damaged one announces no key."""
+    """Return an announcement; None if it is gone, not ours, or a file of this name."""
     what = f"read {object_url(bucket, key)}"
     answer = get_if_exists(bucket, what, partial(bucket.get_object, key))
     if answer is None or META_RUN not in answer.headers:
         return None
-    names: dict[str, frozenset[str]] = {}
     try:
         document = json.loads(answer.read())
-        names = {name: frozenset(map(str, document[name])) for name in ("keys", "before")}
+        keys, before = (frozenset(map(str, document[name])) for name in ("keys", "before"))
     except (ValueError, KeyError, TypeError):
-        names = {"keys": frozenset(), "before": frozenset()}
-    return Announced(key, answer.headers.get(META_RUN_ID, ""), **names)
+        return None
+    return Announced(key, answer.headers.get(META_RUN_ID, ""), keys, before)
