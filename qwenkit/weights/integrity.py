@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import oss2
@@ -55,7 +56,8 @@ def check_listing(repository: Repository, listing: Listing, left_out: Collection
             problems += found
     named = {problem.file for problem in problems}
     gaps = (path for path in _gaps(sizes) if path not in named)
-    problems += [FileProblem(path, "is missing, but other shards count it") for path in gaps]
+    for path in islice(gaps, _PROBLEMS):  # a hub may list shards that count millions
+        problems.append(FileProblem(path, "is missing, but other shards count it"))
     selected = any(problem.file in left_out for problem in problems)
     _raise_first(problems, listing.source, _SELECT_FIX if selected else _FETCH_FIX)
 
@@ -173,9 +175,10 @@ def _shards(
 
 def _gaps(paths: Iterable[str]) -> Iterator[str]:
     """Yield the shards missing from a numbered set: 2-of-2 if only 1-of-2 is there."""
-    found = [match for path in paths if (match := _NUMBERED.fullmatch(path))]
-    for stem, total in sorted({(match[1], match[3]) for match in found}):
-        numbers = {int(match[2]) for match in found if (match[1], match[3]) == (stem, total)}
+    sets: dict[tuple[str, str], set[int]] = {}
+    for match in filter(None, map(_NUMBERED.fullmatch, paths)):
+        sets.setdefault((match[1], match[3]), set()).add(int(match[2]))
+    for (stem, total), numbers in sorted(sets.items()):
         for number in range(1, int(total) + 1):
             if number not in numbers:
                 yield f"{stem}-{number:05}-of-{total}.safetensors"

@@ -197,6 +197,14 @@ def _entries() -> Iterator[Evil]:
         lambda x: x.listing(*(entry(x.kind, f'"{n}"', "1") for n in range(100_001))),
         says="at most",
     )  # fmt: skip
+    shard = '"%05d-00001-of-99999.safetensors"'
+    yield Evil(
+        "shards-without-end",
+        "listing",
+        lambda x: x.listing(*(entry(x.kind, shard % n, "1") for n in range(2000))),
+        ("Rejected",),
+        "other shards count it",
+    )
     yield Evil("tree-in-itself", "listing", itself, says="folders deep", kinds=("modelscope",))
     yield Evil("tree-of-parent", "listing", parent, says="one below it", kinds=("modelscope",))
     message = b'{"Success": false, "Message": "\\u001b[2J \\ud800 ' + b"a" * LONG + b'"}'
