@@ -23,6 +23,7 @@ from aiohttp import web
 from qwenkit.errors import NotFound, SandboxError
 from qwenkit.private_files import write_private
 from qwenkit.sandbox import root_lock, state_files, tiny_model
+from qwenkit.sandbox.connections import raise_file_limit
 from qwenkit.sandbox.controllers.clock import Clock
 from qwenkit.sandbox.controllers.manager import Controllers
 from qwenkit.sandbox.controllers.request_counts import Traffic
@@ -95,6 +96,7 @@ async def run_oss(
     Raises:
         SandboxError: the port is taken.
     """
+    raise_file_limit()
     stop = _stop_on_signals()
     server = OssServer(root, {keys[0]: keys[1]}, region=REGION, buckets=buckets)
     listening = await listen(server.app(), port=port)

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from qwenkit.errors import SandboxError
+from qwenkit.sandbox.connections import BoundedRunner, Limits, log
 
 LOOPBACK = "127.0.0.1"
+_KEEP_ALIVE_S = 300.0
 _TURNS = 3
 _RETRY_S = 0.1
 
@@ -80,7 +82,11 @@ def _abort(server: web.Server | None) -> None:
 
 
 async def listen(
-    app: web.Application, *, port: int = 0, tls: ssl_module.SSLContext | None = None
+    app: web.Application,
+    *,
+    port: int = 0,
+    tls: ssl_module.SSLContext | None = None,
+    limits: Limits | None = None,
 ) -> Listening:
     """Serve ``app`` on loopback; port 0 takes a free one.
 
@@ -88,12 +94,15 @@ async def listen(
         SandboxError: the port is taken.
     """
     # No decompression: an uploaded .gz is an object, not a transfer coding.
-    runner = web.AppRunner(
+    runner = BoundedRunner(
         app,
+        limits=limits or Limits(),
         access_log=None,
+        logger=log,
         shutdown_timeout=1.0,
         handler_cancellation=True,
         auto_decompress=False,
+        keepalive_timeout=_KEEP_ALIVE_S,
     )
     await runner.setup()
     try:

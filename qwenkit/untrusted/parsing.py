@@ -65,12 +65,19 @@ def _read(text: str, how: str, *, aliases: bool) -> Any:
         raise ValueError("it is nested too deeply") from None
     except MarkedYAMLError as error:
         place = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ValueError(f"{place}{error.problem or error.context}") from None
+        why = str(error.problem or error.context).partition(" with value")[0]
+        raise ValueError(f"{place}{why}") from None
     except YAMLError as error:
         raise ValueError(str(error).partition("\n")[0]) from None
-    except (LookupError, TypeError, AttributeError, OverflowError) as error:
-        # Ruamel's constructors of odd dates, flags and numbers.
-        raise ValueError(f"a value cannot be read: {error}") from None
+    except _Bound:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
+        # Ruamel's constructors of dates, flags and numbers quote the value, which may be secret.
+        raise ValueError("a number, a date or a flag cannot be read") from None
+
+
+class _Bound(ValueError):
+    """A bound of this module is exceeded."""
 
 
 class _Scanner(Scanner):
@@ -78,7 +85,7 @@ class _Scanner(Scanner):
 
     def fetch_flow_collection_start(self, *arguments: Any, **options: Any) -> Any:
         if len(self.flow_context) > _MOST_DEPTH:
-            raise ValueError("it is nested too deeply")
+            raise _Bound("it is nested too deeply")
         return super().fetch_flow_collection_start(*arguments, **options)
 
 
@@ -93,9 +100,9 @@ class _Parser(Parser):
         self.depth += isinstance(event, CollectionStartEvent)
         self.depth -= isinstance(event, CollectionEndEvent)
         if self.depth > _MOST_DEPTH:
-            raise ValueError("it is nested too deeply")
+            raise _Bound("it is nested too deeply")
         if self.count > _MOST_NODES:
-            raise ValueError(f"it has more than {_MOST_NODES:,} values")
+            raise _Bound(f"it has more than {_MOST_NODES:,} values")
         return event
 
 
@@ -103,7 +110,7 @@ class _NoAliases(_Parser):
     def get_event(self) -> Any:
         event = super().get_event()
         if isinstance(event, AliasEvent):
-            raise ValueError("it uses aliases (*name); write the values out")
+            raise _Bound("it uses aliases (*name); write the values out")
         return event
 
 

@@ -10,6 +10,7 @@ from contextlib import aclosing, suppress
 from aiohttp import web
 
 from qwenkit.errors import InvalidValue, NotFound, SandboxError
+from qwenkit.sandbox.connections import bodies as bounded
 from qwenkit.sandbox.controllers.clock import Clock, loop_time
 from qwenkit.sandbox.engine import bodies, requests, responses
 from qwenkit.sandbox.engine.batch import Batch, BatchLimits, Hardware
@@ -135,8 +136,8 @@ class EngineServer:
     async def _serve(
         self, request: web.Request, read: Callable[[bytes], GenerationRequest]
     ) -> web.StreamResponse:
-        raw = await request.read()
-        wanted = await asyncio.to_thread(read, raw) if len(raw) > _LARGE else read(raw)
+        async with bounded.body(request, most=_MAX_BODY) as raw:
+            wanted = await asyncio.to_thread(read, raw) if len(raw) > _LARGE else read(raw)
         self._metrics.count_request(wanted.n)
         writer = ResponseWriter(
             wanted, self._flags.served_names[0], self._flags.response_role, self._tokenizer

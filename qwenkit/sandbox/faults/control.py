@@ -16,6 +16,7 @@ from qwenkit.sandbox.controllers.clock import Clock
 from qwenkit.sandbox.faults.catalogue import parse
 from qwenkit.sandbox.faults.injector import Handler
 from qwenkit.sandbox.faults.registry import FaultRegistry
+from qwenkit.untrusted.parsing import parse_json
 
 PATH, TIME_SCALE = "/faults", "/time-scale"
 _FASTEST = 1000
@@ -49,7 +50,7 @@ class FaultControl:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        given = request.headers.get("Authorization", "").encode()
+        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
         if not hmac.compare_digest(given, f"Bearer {self.token}".encode()):
             return web.json_response({"what": "the token is wrong"}, status=401)
         try:
@@ -102,6 +103,6 @@ class FaultControl:
 
 async def _json(request: web.Request, name: str) -> Any:
     try:
-        return json.loads(await request.read())
-    except (ValueError, RecursionError) as error:
+        return parse_json(await request.read())
+    except ValueError as error:
         raise InvalidValue(name, "", "must be JSON") from error

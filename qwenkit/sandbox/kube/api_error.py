@@ -105,3 +105,9 @@ def bad_request(message: str) -> ApiError:
 def expired(message: str) -> ApiError:
     """410: the history no longer reaches back to the requested ``resourceVersion``."""
     return ApiError(410, "Expired", message)
+
+
+def too_large(limit: int) -> ApiError:
+    """413: the request, or the object that it makes, has more bytes than ``limit``."""
+    text = f"Request entity too large: limit is {limit}"
+    return ApiError(413, "RequestEntityTooLarge", text)

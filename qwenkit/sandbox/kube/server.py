@@ -12,7 +12,8 @@ from typing import Any
 
 from aiohttp import web
 
-from qwenkit.admission.field_errors import unsupported
+from qwenkit.admission.field_errors import invalid, unsupported
+from qwenkit.sandbox.connections import bodies
 from qwenkit.sandbox.kube import health
 from qwenkit.sandbox.kube.api_error import ApiError, bad_request
 from qwenkit.sandbox.kube.discovery import OPENAPI_V2, OPENAPI_V2_TYPE, VERSION, Discovery
@@ -20,6 +21,7 @@ from qwenkit.sandbox.kube.objects import Object, utc_now
 from qwenkit.sandbox.kube.paths import ResourcePath, parse_path
 from qwenkit.sandbox.kube.reads import representation, watch
 from qwenkit.sandbox.kube.reads.listing import Query, page
+from qwenkit.sandbox.kube.reads.numbers import integer
 from qwenkit.sandbox.kube.reads.pod_logs import LogSource, stream_logs
 from qwenkit.sandbox.kube.reviews import USER, review_at
 from qwenkit.sandbox.kube.scale import SCALE, scale_of
@@ -38,6 +40,8 @@ _OPTIONS = {"POST": "Create", "PUT": "Update", "PATCH": "Patch"}
 _PROPAGATION = ("Background", "Foreground", "Orphan")
 _DRY = ("All",)
 _WATCH_SECONDS = 3600.0
+_MANAGER_LENGTH = 128
+_UNSENT_BYTES = 2**24
 
 
 class KubeApi:
@@ -93,7 +97,9 @@ class KubeApi:
         if not given and health.is_open(request.match_info["path"].rstrip("/")):
             return
         scheme, _, token = given.partition(" ")
-        known = hmac.compare_digest(token.strip().encode(), self._token.encode())
+        known = hmac.compare_digest(
+            token.strip().encode("utf-8", "surrogateescape"), self._token.encode()
+        )
         if scheme.lower() != "bearer" or not known:
             raise ApiError(401, "Unauthorized", "Unauthorized")
         if other := request.headers.get("Impersonate-User"):
@@ -183,7 +189,7 @@ class KubeApi:
         )
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
-        subscription = self._store.subscribe({resource.kind.name})
+        subscription = self._store.subscribe({resource.kind.name}, most_bytes=_UNSENT_BYTES)
         self._watches.add(subscription)
         try:
             async for line in watch.lines(self._store, parameters, subscription):
@@ -232,13 +238,19 @@ def _write_request(
 ) -> WriteRequest:
     query = request.query
     _one_of(f"{_OPTIONS.get(request.method, 'Delete')}Options", "dryRun", query.get("dryRun"), _DRY)
-    agent = request.headers.get("User-Agent", "").partition("/")[0]
+    agent = request.headers.get("User-Agent", "").partition("/")[0][:_MANAGER_LENGTH]
+    agent = "".join(letter for letter in agent if letter.isprintable())
     # An apply must name its manager; any other write defaults to the program's name.
     default = "" if request.content_type == APPLY else agent or "unknown"
+    if len(manager := query.get("fieldManager", "")) > _MANAGER_LENGTH or not manager.isprintable():
+        rule = f"must be printable, at most {_MANAGER_LENGTH} characters"
+        error = invalid("fieldManager", manager[:_MANAGER_LENGTH], rule)
+        kind = f"{_OPTIONS.get(request.method, 'Delete')}Options"
+        raise ApiError(422, "Invalid", f'{kind}.meta.k8s.io "" is invalid: {error}')
     return WriteRequest(
         path=resource,
         user=USER,
-        manager=query.get("fieldManager") or default,
+        manager=manager or default,
         dry_run=dry_run or bool(query.get("dryRun")),
         force=query.get("force", "").lower() in ("true", "1"),
         field_validation=query.get("fieldValidation") or "Warn",
@@ -246,7 +258,8 @@ def _write_request(
 
 
 async def _body(request: web.Request) -> Any:
-    return decode(await request.read(), request.content_type)
+    async with bodies.body(request, most=_MAX_BODY) as content:
+        return await decode(content, request.content_type)
 
 
 async def _delete_options(request: web.Request) -> Object:
@@ -262,8 +275,8 @@ async def _delete_options(request: web.Request) -> Object:
         if name in request.query:
             options[name] = request.query[name]
     _one_of("DeleteOptions", "propagationPolicy", options.get("propagationPolicy"), _PROPAGATION)
-    if "gracePeriodSeconds" in options:
-        options["gracePeriodSeconds"] = _integer(options["gracePeriodSeconds"])
+    if options.get("gracePeriodSeconds") is not None:
+        options["gracePeriodSeconds"] = _grace(options["gracePeriodSeconds"])
     return options
 
 
@@ -273,11 +286,16 @@ def _one_of(options: str, field: str, value: Any, allowed: tuple[str, ...]) -> N
         raise ApiError(422, "Invalid", f'{options}.meta.k8s.io "" is invalid: {error}')
 
 
-def _integer(value: Any) -> int:
-    try:
-        return int(value)
-    except (TypeError, ValueError) as error:
-        raise bad_request(f"gracePeriodSeconds: {value!r} is not an integer") from error
+def _grace(value: Any) -> int:
+    """Read a grace period; a negative one is no grace."""
+    if isinstance(value, str):
+        value = integer(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
+        raise bad_request(
+            "json: cannot unmarshal into Go struct field DeleteOptions.gracePeriodSeconds of type "
+            "int64"
+        )
+    return max(0, value)
 
 
 async def _review_body(request: web.Request) -> Any:

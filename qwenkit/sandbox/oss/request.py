@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from qwenkit.sandbox.connections import bodies
 from qwenkit.sandbox.oss.body import Digest
 from qwenkit.sandbox.oss.errors import OssError
 from qwenkit.sandbox.oss.ledger import ObjectRecord
@@ -104,15 +105,16 @@ class OssRequest:
         Raises:
             OssError: MalformedXML if it is too large to be one; InvalidDigest.
         """
-        body = b""
-        async for chunk in self.http.content.iter_any():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                raise OssError("MalformedXML")
-        digest = hashlib.md5(body, usedforsecurity=False).digest()
-        if self.expected_md5() not in (None, digest):
-            raise OssError("InvalidDigest")
-        return body
+        try:
+            async with bodies.body(self.http, most=MAX_BODY_BYTES) as body:
+                digest = hashlib.md5(body, usedforsecurity=False).digest()
+                if self.expected_md5() not in (None, digest):
+                    raise OssError("InvalidDigest")
+                return body
+        except web.HTTPRequestEntityTooLarge as error:
+            raise OssError("MalformedXML") from error
+        except web.HTTPServiceUnavailable as error:
+            raise OssError("ServiceUnavailable") from error
 
     def expected_md5(self) -> bytes | None:
         """Return the digest in Content-MD5.

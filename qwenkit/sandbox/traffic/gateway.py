@@ -18,6 +18,7 @@ from aiohttp import web
 from yarl import URL
 
 from qwenkit.errors import NotReady
+from qwenkit.sandbox.connections import bodies
 from qwenkit.sandbox.controllers import names
 from qwenkit.sandbox.controllers.clock import loop_time
 from qwenkit.sandbox.controllers.object_fields import key_of
@@ -195,12 +196,12 @@ class _Exchange:
         """Send the request to a pod, or to another if that one is gone; return the answer."""
         try:
             async with asyncio.timeout_at(self._first) as until_first:
-                body = await self._request.read()
-                while True:
-                    async with self._choose() as backend:
-                        answer = await self._forward(backend, body, until_first)
-                    if answer is not None:
-                        return answer
+                async with bodies.body(self._request, most=_MAX_BODY) as body:
+                    while True:
+                        async with self._choose() as backend:
+                            answer = await self._forward(backend, body, until_first)
+                        if answer is not None:
+                            return answer
         except TimeoutError:
             return web.Response(status=504, text=self._late)
         except NotReady as error:

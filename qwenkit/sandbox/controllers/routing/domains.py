@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from qwenkit.sandbox.controllers import names
 from qwenkit.sandbox.controllers.object_fields import labels_of
 from qwenkit.sandbox.kube.objects import Object, at
 from qwenkit.sandbox.kube.storage.store import ObjectStore
+from qwenkit.untrusted.parsing import parse_yaml
 
 Config = Callable[[str], Mapping[str, str]]
 _CLUSTER_DOMAIN = "svc.cluster.local"
@@ -81,10 +79,11 @@ def _selectors(domains: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]
         if name == "_example":
             continue
         try:
-            read = YAML(typ="safe", pure=True).load(text) if text.strip() else {}
-        except YAMLError:
+            read = parse_yaml(text) if text.strip() else {}
+        except ValueError:
             continue  # Knative's webhook would refuse it
-        yield name, at(read, "selector") or {}
+        selector = at(read, "selector")
+        yield name, selector if isinstance(selector, dict) else {}
 
 
 def _is_local(service: Object) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +11,10 @@ from qwenkit.sandbox.kube.api_error import ApiError, bad_request
 from qwenkit.sandbox.kube.objects import Object
 from qwenkit.sandbox.kube.paths import ResourcePath
 from qwenkit.sandbox.kube.reads import selectors
+from qwenkit.sandbox.kube.reads.numbers import integer
 from qwenkit.sandbox.kube.reads.selectors import Predicate
 from qwenkit.sandbox.kube.storage.store import ObjectStore
+from qwenkit.untrusted.parsing import parse_json
 
 
 @dataclass(frozen=True)
@@ -45,16 +46,16 @@ class Query:
                 "enabled",
             )
         version = query.get("resourceVersion", "")
-        if version and not version.isdecimal():
-            raise bad_request(f'invalid resource version: "{version}" is no number')
+        if version:
+            version = str(integer(version, low=0, high=2**64 - 1))
         return cls(
             selects=_selects(query, resource),
             watch=_flag(query, "watch"),
             resource_version=version,
             exact=query.get("resourceVersionMatch") == "Exact",
-            limit=_number(query, "limit"),
+            limit=max(0, integer(query.get("limit") or "0")),
             continues=query.get("continue", ""),
-            timeout_s=_number(query, "timeoutSeconds"),
+            timeout_s=max(0, integer(query.get("timeoutSeconds") or "0")),
             bookmarks=_flag(query, "allowWatchBookmarks"),
         )
 
@@ -110,13 +111,6 @@ def _flag(query: Mapping[str, str], name: str) -> bool:
     return query.get(name, "").lower() in ("true", "1")
 
 
-def _number(query: Mapping[str, str], name: str) -> int:
-    text = query.get(name) or "0"
-    if not text.isdecimal():
-        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax')
-    return int(text)
-
-
 def _key(obj: Object) -> tuple[str, str]:
     return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
 
@@ -127,7 +121,9 @@ def _encode(revision: int, key: tuple[str, str]) -> str:
 
 def _decode(token: str) -> tuple[int, tuple[str, str]]:
     try:
-        revision, namespace, name = json.loads(base64.urlsafe_b64decode(token))
-        return int(revision), (str(namespace), str(name))
-    except (binascii.Error, ValueError, TypeError) as error:
+        revision, namespace, name = parse_json(base64.urlsafe_b64decode(token))
+        if not (isinstance(revision, int) and isinstance(namespace, str) and isinstance(name, str)):
+            raise TypeError
+        return revision, (namespace, name)
+    except (ValueError, TypeError) as error:
         raise bad_request("continue key is not valid: no token of this server") from error

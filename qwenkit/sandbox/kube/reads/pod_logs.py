@@ -10,6 +10,7 @@ from aiohttp import web
 
 from qwenkit.sandbox.kube.api_error import ApiError, bad_request
 from qwenkit.sandbox.kube.objects import Object, at
+from qwenkit.sandbox.kube.reads.numbers import integer
 
 _NO_TIMES = ("sinceSeconds", "sinceTime", "timestamps")
 _PULLING = {
@@ -80,12 +81,13 @@ def _number(query: Mapping[str, str], name: str, *, at_least: int) -> int | None
     text = query.get(name)
     if text is None:
         return None
-    if not text.isdecimal() or int(text) < at_least:
+    value = integer(text)
+    if value < at_least:
         rule = f"must be greater than or equal to {at_least}"
         raise ApiError(
-            422, "Invalid", f'PodLogOptions "" is invalid: {name}: Invalid value: {text}: {rule}'
+            422, "Invalid", f'PodLogOptions "" is invalid: {name}: Invalid value: {value}: {rule}'
         )
-    return int(text)
+    return value
 
 
 async def _tail(chunks: AsyncIterator[bytes], lines: int | None) -> AsyncIterator[bytes]:

@@ -90,10 +90,9 @@ def initial_status(kind: ResourceKind, obj: Object) -> Object | None:
 
 def _namespace(obj: Object) -> None:
     metadata = obj["metadata"]
-    metadata["labels"] = {
-        **metadata.get("labels", {}),
-        "kubernetes.io/metadata.name": metadata["name"],
-    }
+    if name := metadata.get("name"):  # without one, validation refuses it
+        labels = metadata.get("labels", {})
+        metadata["labels"] = {**labels, "kubernetes.io/metadata.name": name}
 
 
 def _secret(obj: Object) -> None:

@@ -17,6 +17,7 @@ SERVER_OWNED = (
     "deletionTimestamp",
     "deletionGracePeriodSeconds",
 )
+_MOST_GRACE_S = 2**31 - 1  # 68 years: no date of Python reaches as far as Go's
 
 
 def keep(new: Object, old: Object, fields: tuple[str, ...]) -> None:
@@ -55,7 +56,8 @@ def grace_seconds(kind: ResourceKind, obj: Object, requested: int | None) -> int
         return int(obj["metadata"].get("deletionGracePeriodSeconds", 0))
     own = at(obj, "spec", "terminationGracePeriodSeconds")
     default = defaults.DEFAULT_GRACE_SECONDS if own is None else int(own)
-    return default if requested is None else max(0, requested)
+    grace = default if requested is None else requested
+    return min(max(0, grace), _MOST_GRACE_S)
 
 
 def mark_deleted(kind: ResourceKind, metadata: Object, grace: int, now: datetime) -> None:

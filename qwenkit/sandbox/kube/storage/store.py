@@ -8,6 +8,7 @@ callers get deep copies.
 from __future__ import annotations
 
 import json
+import math
 import random
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +28,9 @@ Key = tuple[str, str]
 
 # The alphabet of Kubernetes' generated names: no vowels, no look-alikes.
 _NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
-_WINDOW = 10_000
+_WINDOW, _WINDOW_BYTES = 10_000, 2**25
+_OBJECT_BYTES = 3 * 2**19  # etcd's limit of a request
+_MOST_PODS = 1000
 
 
 class ObjectStore:
@@ -37,15 +40,21 @@ class ObjectStore:
         kinds: what may be stored.
         clock: returns the current moment (timezone aware).
         window: how many changes are kept for watches.
+        most_bytes: how large these are in all, as JSON.
     """
 
     def __init__(
-        self, kinds: Kinds, *, clock: Callable[[], datetime] = utc_now, window: int = _WINDOW
+        self,
+        kinds: Kinds,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        window: int = _WINDOW,
+        most_bytes: int = _WINDOW_BYTES,
     ) -> None:
         self.kinds = kinds
         self._clock = clock
         self._objects: dict[str, dict[Key, Object]] = {kind.name: {} for kind in kinds}
-        self._history = History(window)
+        self._history = History(window, most_bytes)
         self._revision = 0
 
     # Reading
@@ -93,10 +102,15 @@ class ObjectStore:
             and wanted <= obj["metadata"].get("labels", {}).items()
         ]
 
-    def subscribe(self, kinds: set[str] | None = None) -> Subscription:
-        """Subscribe to changes of some kinds (unique names), or of all."""
+    def subscribe(
+        self, kinds: set[str] | None = None, *, most_bytes: float = math.inf
+    ) -> Subscription:
+        """Subscribe to changes of some kinds (unique names), or of all.
+
+        With more than ``most_bytes`` of changes not yet read, the subscription is closed.
+        """
         return self._history.subscribe(
-            None if kinds is None else {self.kinds[k].name for k in kinds}
+            None if kinds is None else {self.kinds[k].name for k in kinds}, most_bytes
         )
 
     def changes_since(self, kind: str | ResourceKind, revision: int) -> Sequence[WatchEvent]:
@@ -122,6 +136,9 @@ class ObjectStore:
         key = _key(kind, metadata.get("namespace"), metadata["name"])
         if key in self._objects[kind.name]:
             raise api_error.already_exists(kind, metadata["name"])
+        if kind.name == "Pod" and len(self._objects[kind.name]) >= _MOST_PODS:
+            why = f"exceeded quota: sandbox, requested: pods=1, limited: pods={_MOST_PODS}"
+            raise api_error.forbidden(kind, metadata["name"], why)
         for field in ("resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds"):
             metadata.pop(field, None)
         metadata["uid"] = str(uuid.uuid4())
@@ -324,6 +341,9 @@ class ObjectStore:
         previous: Object | None,
         dry_run: bool,
     ) -> Object:
+        size = len(json.dumps(obj, ensure_ascii=False))
+        if size > _OBJECT_BYTES and change != "DELETED":
+            raise api_error.too_large(_OBJECT_BYTES)
         if dry_run:
             return copied(obj)
         self._revision += 1
@@ -333,7 +353,7 @@ class ObjectStore:
             del self._objects[kind.name][key]
         else:
             self._objects[kind.name][key] = obj
-        self._history.add(WatchEvent(change, kind.name, obj, self._revision, previous))
+        self._history.add(WatchEvent(change, kind.name, obj, self._revision, previous, size))
         if change == "DELETED" and kind.namespaced:
             self._finish_namespace(key[0])
         return copied(obj)

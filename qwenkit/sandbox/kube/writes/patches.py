@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import jsonpatch
-from jsonpointer import JsonPointerException
+from jsonpointer import JsonPointerException, resolve_pointer
 
-from qwenkit.sandbox.kube.api_error import ApiError, bad_request
+from qwenkit.sandbox.kube.api_error import ApiError, bad_request, too_large
 from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import copied
 from qwenkit.sandbox.kube.schema import fields
 from qwenkit.sandbox.kube.writes import fieldsets
+
+_MOST_OPERATIONS = 10_000
+_MOST_COPIED_BYTES = 3 * 2**20  # apiserver: the accumulated size of a patch's copies
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
@@ -47,7 +51,10 @@ def strategic_merge(kind: ResourceKind, target: Any, patch: Any, field: str = ""
     for key, value in patch.items():
         name = key.partition("/")[2]
         if key.startswith("$deleteFromPrimitiveList/"):
-            result[name] = [item for item in result.get(name) or [] if item not in value]
+            before = result.get(name) or []
+            if not isinstance(value, list) or not isinstance(before, list):
+                raise bad_request(f"error decoding patch: {key} must be a list")
+            result[name] = [item for item in before if item not in value]
         elif key.startswith("$"):
             continue
         elif value is None or (isinstance(value, dict) and value.get("$patch") == "delete"):
@@ -57,10 +64,10 @@ def strategic_merge(kind: ResourceKind, target: Any, patch: Any, field: str = ""
     return result
 
 
-def _merge_items(
-    kind: ResourceKind, target: list[Any], patch: list[Any], keys: tuple[str, ...]
-) -> Any:
+def _merge_items(kind: ResourceKind, target: Any, patch: list[Any], keys: tuple[str, ...]) -> Any:
     try:
+        if not isinstance(target, list):
+            raise ValueError("a list was expected")
         items = {fieldsets.item_step(item, keys): item for item in target}
         if {"$patch": "replace"} in patch:
             patch, items = [item for item in patch if item != {"$patch": "replace"}], {}
@@ -83,9 +90,24 @@ def json_patch(target: Any, operations: Any) -> Any:
     """
     if not isinstance(operations, list):
         raise bad_request("error decoding patch: json: cannot unmarshal into jsonpatch.Patch")
+    if len(operations) > _MOST_OPERATIONS:
+        text = f"The allowed maximum operations in a JSON patch is {_MOST_OPERATIONS}"
+        raise ApiError(
+            413, "RequestEntityTooLarge", f"Request entity too large: {text}, got {len(operations)}"
+        )
+    result, copies = copied(target), 0
     try:
-        return jsonpatch.apply_patch(target, operations)
-    except (jsonpatch.JsonPatchException, JsonPointerException, TypeError) as error:
+        for operation in operations:
+            if operation.get("op") == "copy":
+                copies += len(json.dumps(resolve_pointer(result, operation["from"])))
+                if copies > _MOST_COPIED_BYTES:
+                    raise too_large(_MOST_COPIED_BYTES)
+            result = jsonpatch.apply_patch(result, [operation], in_place=True)
+        return result
+    except (
+        *(jsonpatch.JsonPatchException, JsonPointerException),
+        *(TypeError, ValueError, LookupError, AttributeError),
+    ) as error:
         # Like the real server, give no details: the value may be a Secret's.
         text = "the server rejected our request due to an error in our request"
         raise ApiError(422, "Invalid", text) from error

@@ -25,7 +25,7 @@ from qwenkit.sandbox.kube.objects import Object, copied, timestamp, utc_now
 from qwenkit.sandbox.kube.paths import ResourcePath
 from qwenkit.sandbox.kube.scale import SCALE, scale_of, scaled
 from qwenkit.sandbox.kube.schema import fields
-from qwenkit.sandbox.kube.schema.request_bodies import APPLY
+from qwenkit.sandbox.kube.schema.request_bodies import APPLY, TOO_DEEP, is_deep
 from qwenkit.sandbox.kube.storage import defaults
 from qwenkit.sandbox.kube.storage.store import ObjectStore
 from qwenkit.sandbox.kube.writes import field_types, patches, validation
@@ -246,6 +246,8 @@ def _addressed(request: WriteRequest, obj: Any, *, named: bool) -> Object:
     kind, path = request.kind, request.path
     if not isinstance(obj, dict) or not isinstance(obj.get("metadata", {}), dict):
         raise bad_request("the object provided is unrecognized: it must be a JSON object")
+    if is_deep(obj):
+        raise bad_request(TOO_DEEP)
     if not kind.custom:
         # For built-in kinds, the path decides which type is decoded.
         obj = {"apiVersion": kind.api_version, "kind": kind.kind, **obj}
