@@ -29,7 +29,7 @@ from qwenkit.cluster.removal import Manner
 from qwenkit.cluster.teardown import Leaks, TeardownReport, remove_and_audit
 from qwenkit.course.interrupts import terminable
 from qwenkit.course.record import read_record
-from qwenkit.course.target import environment, exclusive, target
+from qwenkit.course.target import environment, exclusive, target, temporary_files
 from qwenkit.errors import NotFound, QwenkitError, SettingsError
 from qwenkit.errors.scrubbing import HIDDEN, holds_secret, scrub, scrubbed
 from qwenkit.settings import Settings
@@ -143,7 +143,13 @@ def run_course(
     results: list[NotebookResult] = []
     torn: tuple[TeardownReport | None, Leaks | None, tuple[str, ...]] = (None, None, ())
     interrupted = False
-    with exclusive(run.folder), terminable(), target(settings, on_event), environment(settings):
+    with (
+        exclusive(run.folder),
+        terminable(),
+        target(settings, on_event),
+        temporary_files(run.folder),
+        environment(settings),
+    ):
         settings = settings.again()  # with the addresses of a sandbox that was just started
         on_event(f"run: the label of what it makes is {settings.run}")
         _evict(settings, evicted, on_event)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.occupants import Occupant
 from qwenkit.errors import Conflict, QwenkitError
 from qwenkit.parameters.layers import RUN_ID
+from qwenkit.private_files import make_folder
 from qwenkit.sandbox import process as sandbox
 from qwenkit.sandbox import state_files
 from qwenkit.sandbox.faults.client import time_scale
@@ -35,7 +38,10 @@ def exclusive(folder: Path) -> Iterator[None]:
         with FileLock(output / ".lock", blocking=False):
             holder.write_text(str(os.getpid()))
             folder.mkdir(0o700)  # notebooks may show what is nobody else's business
-            yield
+            try:
+                yield
+            finally:
+                holder.unlink(missing_ok=True)
     except Timeout:
         pid = holder.read_text() if holder.exists() else "unknown"
         raise Conflict(
@@ -43,6 +49,24 @@ def exclusive(folder: Path) -> Iterator[None]:
             "two runs against one target interfere with each other",
             "wait for it, or give --output another folder, and --set service=… and volume=…",
         ) from None
+
+
+@contextmanager
+def temporary_files(folder: Path) -> Iterator[None]:
+    """Keep those of a run and its kernels beside its folder: connection files with their keys.
+
+    The lock of ``exclusive`` is held, so what is found there is of a run that was killed.
+    """
+    place = folder.parent.absolute() / ".tmp"
+    shutil.rmtree(place, ignore_errors=True)
+    make_folder(place)
+    before, tempfile.tempdir = tempfile.tempdir, str(place)
+    try:
+        with _variables({"TMPDIR": str(place)}):
+            yield
+    finally:
+        tempfile.tempdir = before
+        shutil.rmtree(place, ignore_errors=True)
 
 
 @contextmanager
