@@ -27,7 +27,7 @@ MODEL, PREFIX = "qwen/kills", "kills"
 MARK = "KILLS_MARK"
 UP = ("sandbox", "up", "--detach", "--time-scale", "50")
 TEARDOWN = ("teardown", "--delete-weights", "--yes", "--json", "--set", f"prefix={PREFIX}")
-_PADDING = 48 * 2**20
+_PADDING = 24 * 2**20
 _LIMIT_S = 300
 # What a person must wait for at most until all that a killed command started has ended.
 _GONE_S = 30
