@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from faulty_api import FAULTS, FaultyApi
+from faulty_api import FAULTS, Fault, FaultyApi
 
 from qwenkit import steps
 from qwenkit.cluster.client import Cluster
@@ -113,7 +113,7 @@ def judged(proxy: FaultyApi, settings: Settings, row: Row) -> Row:
     """Run one disturbed course, then tear down undisturbed and audit."""
     course(settings, row)
     row.hit = ", ".join(proxy.hits) or row.hit
-    proxy.arm("", "")
+    proxy.arm()
     row.left = list(steps.remove_and_audit(settings).leaks.found)
     row.bad += [f"left: {one}" for one in row.left]
     return row
@@ -122,7 +122,7 @@ def judged(proxy: FaultyApi, settings: Settings, row: Row) -> Row:
 @contextmanager
 def disturbed(silence_s: float) -> Iterator[tuple[FaultyApi, Settings]]:
     """Start a sandbox with weights behind a proxy; yields the proxy and the settings."""
-    with process.attached(SandboxOptions(time_scale=20)) as (root, state):
+    with process.attached(SandboxOptions(time_scale=20)) as (root, state), _environment():
         os.environ.update(process.environment(root))
         source = f"modelscope:{Settings().model_source.partition(':')[2]}"
         target = f"oss://{os.environ['OSS_BUCKET']}/{Settings().prefix}"
@@ -142,6 +142,17 @@ def disturbed(silence_s: float) -> Iterator[tuple[FaultyApi, Settings]]:
                 yield proxy, Settings(timeout_s=_STEP_S, load_clients=2, load_seconds=1.0)
             finally:
                 path.unlink()
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """Restore the environment at the end."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _pem(data: str) -> str:
@@ -165,14 +176,14 @@ def main() -> int:
     rows: list[Row] = []
     with disturbed(given.silence) as (proxy, settings):
         clean = judged(proxy, settings, Row("none", "none"))
-        proxy.arm("", "")
+        proxy.arm()
         course(settings, Row("none", "none"))
         counts = dict(proxy.seen)
         rows.append(clean)
         for verb in given.verbs.split(","):
             for fault in given.faults.split(","):
                 for _ in range(given.rounds):
-                    proxy.arm(verb, fault, skip=moments.randrange(counts[verb]))
+                    proxy.arm(Fault(verb, fault, moments.randrange(counts[verb])))
                     rows.append(judged(proxy, settings, Row(verb, fault)))
                     if not given.json:
                         print(rows[-1].line(), flush=True)

@@ -48,24 +48,31 @@ def verb_of(request: web.BaseRequest) -> str:
 
 
 @dataclass
+class Fault:
+    """Spoils ``times`` requests of a verb after ``skip`` of them."""
+
+    verb: str
+    name: str
+    skip: int = 0
+    times: int = 1
+
+
+@dataclass
 class FaultyApi:
-    """The proxy: ``arm`` a fault, then read ``hits`` and ``seen``."""
+    """The proxy: ``arm`` faults, then read ``hits`` and ``seen``."""
 
     upstream: str
     trusted: ssl.SSLContext | None = None
     url: str = ""
-    fault: str = ""
-    verb: str = ""
-    skip: int = 0
-    times: int = 0
     silence_s: float = 20.0
     hits: list[str] = field(default_factory=list)
     seen: dict[str, int] = field(default_factory=dict)
+    _faults: tuple[Fault, ...] = ()
     _silent_until: float = 0.0
 
-    def arm(self, verb: str, fault: str, *, skip: int = 0, times: int = 1) -> None:
-        """Spoil ``times`` requests of a verb after ``skip`` of them; an empty verb: none."""
-        self.verb, self.fault, self.skip, self.times = verb, fault, skip, times
+    def arm(self, *faults: Fault) -> None:
+        """Replace the faults by these; without any, nothing is spoiled."""
+        self._faults = faults
         self.hits, self.seen, self._silent_until = [], {}, 0.0
 
     @contextmanager
@@ -100,40 +107,41 @@ class FaultyApi:
         verb = verb_of(request)
         number = self.seen[verb] = self.seen.get(verb, 0) + 1
         now = asyncio.get_running_loop().time()
-        hit = verb == self.verb and number > self.skip and len(self.hits) < self.times
-        if hit:
+        due = (f for f in self._faults if f.verb == verb and number > f.skip and f.times > 0)
+        if fault := next(due, None):
+            fault.times -= 1
             self.hits.append(f"{request.method} {request.path}")
-            if self.fault == "silence":
+            if fault.name == "silence":
                 self._silent_until = now + self.silence_s
         # While the API is silent, it is so for every request.
         await asyncio.sleep(max(self._silent_until - now, 0))
-        return await (self._spoiled(request) if hit else self._forwarded(request))
+        return await (self._spoiled(request, fault.name) if fault else self._forwarded(request))
 
-    async def _spoiled(self, request: web.Request) -> web.StreamResponse:
-        if self.fault in _STATUS:
-            code, message, headers = _STATUS[self.fault]
+    async def _spoiled(self, request: web.Request, fault: str) -> web.StreamResponse:
+        if fault in _STATUS:
+            code, message, headers = _STATUS[fault]
             if not message:
                 return web.Response(status=code, body=PAGE, content_type="text/html")
             body = {"kind": "Status", "apiVersion": "v1", "code": code, "message": message}
             return web.json_response(body, status=code, headers=headers)
-        if self.fault == "html":
+        if fault == "html":
             return web.Response(body=PAGE, content_type="text/html")
-        if self.fault == "reset":
+        if fault == "reset":
             return _reset(request)
         async with self._ask(request) as answer:
             body = await answer.read()
             status = answer.status
-        if self.fault == "lost answer":
+        if fault == "lost answer":
             return _reset(request)
-        if self.fault == "null items":
+        if fault == "null items":
             body = json.dumps({**json.loads(body), "items": None, "metadata": None}).encode()
-        if self.fault == "truncated":
+        if fault == "truncated":
             response = web.StreamResponse(status=status)
             response.content_length = len(body)
             await response.prepare(request)
             await response.write(body[: len(body) // 2])
             return _reset(request)
-        if self.fault == "cut":
+        if fault == "cut":
             body = body[: len(body) // 2]
         return web.Response(status=status, body=body, content_type="application/json")
 

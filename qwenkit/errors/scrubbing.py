@@ -32,11 +32,12 @@ _PATTERNS = (
     (re.compile(r"(?i)\b(bearer|basic) (?=\S*\d)[^\s'\"\\,;]{6,}"), r"\1 " + HIDDEN),
     (
         re.compile(
-            r"(?i)\b((?:x-\w+-)?(?:signature|security-token)|(?<=[?&])(?:access_token|token|sig))"
+            r"(?i)\b((?:x-\w+-)?(?:signature|security-token)|(?<=[?&])(?:access_token|auth_key|token|sig))"
             r"=[^&\s'\"\\,;<>]+"
         ),
         r"\1=" + HIDDEN,
     ),
+    (re.compile(r"(SignatureProvided['\"]?[>:] ?['\"]?)[^<'\",]+"), r"\1" + HIDDEN),
     (re.compile(r"\b(OSS [\w.-]+:)[\w+/=]{20,}"), r"\1" + HIDDEN),
     (re.compile(r"(://[^/\s:@'\"]*:)[^/\s@'\"]+@"), r"\1" + HIDDEN + "@"),
 )

@@ -34,6 +34,7 @@ def connection(context: str) -> Transport:
         Forbidden: the context's credential plugin returns no credentials.
     """
     from kubernetes import client
+    from urllib3.exceptions import HTTPError
 
     configuration = client.Configuration()
     if context == _IN_CLUSTER and not os.environ.get("KUBECONFIG"):
@@ -42,11 +43,12 @@ def connection(context: str) -> Transport:
     found = read_context(_kubeconfig_paths(), context)
     with _LOADING, _without_files():
         _load(found, configuration)
-        api = client.ApiClient(configuration)
         try:
+            api = client.ApiClient(configuration)
             _take_in(api.rest_client.pool_manager.connection_pool_kw)
-        except (OSError, ValueError) as error:
-            raise found.refuse(f"its certificates or its key cannot be used: {error}") from None
+        except (HTTPError, OSError, ValueError) as error:
+            fix = "check the proxy-url, the certificates and the key"
+            raise found.refuse(f"its entries cannot be used: {error}", fix) from None
     return Transport(api, found.impersonation())
 
 

@@ -30,6 +30,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -134,6 +135,8 @@ def _check(context: KubeContext) -> None:
     has = {key for key, value in {**cluster, **user}.items() if value}
     if not str(cluster.get("server")).startswith(("http://", "https://")):
         raise context.refuse("its cluster needs a server such as https://host:6443")
+    if str(cluster.get("proxy-url") or "").startswith("socks") and find_spec("socks") is None:
+        raise context.refuse("its proxy-url needs the package PySocks", "pip install pysocks")
     if "insecure-skip-tls-verify" in has and has & {
         "certificate-authority",
         "certificate-authority-data",

@@ -38,7 +38,7 @@ _OUTAGE_S = 30.0
 # However little time is left, one try gets this much.
 _LEAST_S = 3.0
 _DENIED = r"denied the request|exceeded quota"
-_UNTRUSTED = r"certificate|X509|WRONG_VERSION|alert"
+_TLS, _BROKEN = r"SSL|X509|certificate", r"EOF|timed out|reset|closed"
 
 _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
 
@@ -79,8 +79,8 @@ def is_denied(message: str) -> bool:
 
 
 def is_untrusted(why: str) -> bool:
-    """Return whether a connection failed because of a certificate, which stays as it is."""
-    return re.search(_UNTRUSTED, why, re.IGNORECASE) is not None
+    """Return whether TLS failed for good, as by a certificate, and not because of the network."""
+    return bool(re.search(_TLS, why)) and not re.search(_BROKEN, why)
 
 
 def failed(reply: Reply, error: QwenkitError) -> Transient:

@@ -20,6 +20,7 @@ from cluster_api import Api, serving
 
 from qwenkit.cluster.api import connect
 from qwenkit.cluster.api.connect import connection
+from qwenkit.cluster.api.retries import is_untrusted
 from qwenkit.cluster.client import Cluster
 from qwenkit.errors import (
     Forbidden,
@@ -289,6 +290,30 @@ def test_what_would_be_lost_is_refused_by_name(
         connection("mine")
     assert rule in caught.value.why
     assert TOKEN not in str(caught.value) + str(caught.value.to_dict())
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "gopher://x", "://", "http://[x"])
+def test_a_proxy_that_cannot_be_used_is_a_typed_error(tmp_path: Path, use: Any, proxy: str) -> None:
+    cluster = {"server": "https://203.0.113.7:6443", "proxy-url": proxy}
+    use(kubeconfig(tmp_path / "mine", clusters=[{"name": "mine", "cluster": cluster}]))
+    with pytest.raises(QwenkitError):
+        Cluster.connect(Settings(context="mine"), first_answer_s=0)
+
+
+@pytest.mark.parametrize(
+    ("why", "for_good"),
+    [
+        ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed", True),
+        ("[SSL: WRONG_VERSION_NUMBER] wrong version number", True),
+        ("[SSL] PEM lib (_ssl.c:4149)", True),
+        ("[X509: NO_CERTIFICATE_OR_CRL_FOUND] no certificate", True),
+        ("[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred in violation of protocol", False),
+        ("The handshake operation timed out", False),
+        ("[Errno 104] Connection reset by peer", False),
+    ],
+)
+def test_what_tls_says_for_good_is_not_repeated(why: str, for_good: bool) -> None:
+    assert is_untrusted(why) is for_good
 
 
 def test_an_authority_and_no_verification_exclude_each_other(tmp_path: Path, use: Any) -> None:

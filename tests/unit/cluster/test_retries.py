@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from cluster_api import OURS, Api, obj, serving, status, write_kubeconfig
-from faulty_api import FAULTS, FaultyApi
+from faulty_api import FAULTS, Fault, FaultyApi
 
 from qwenkit.cluster.api import retries
 from qwenkit.cluster.api.connect import connection
@@ -83,7 +83,7 @@ def test_each_verb_gets_past_each_fault(verb: str, tmp_path: Path) -> None:
                 continue
             api.add(claim())
             with cluster_at(faulty.url, tmp_path, patience_s=5, try_s=0.3) as cluster:
-                faulty.arm(verb, fault)
+                faulty.arm(Fault(verb, fault))
                 assert VERBS[verb](cluster) == EXPECTED[verb], fault
                 assert len(faulty.hits) == 1, fault
                 left = api.get("PersistentVolumeClaim", CLAIM)
@@ -97,7 +97,7 @@ def test_a_fault_without_end_is_one_typed_error_at_the_deadline(tmp_path: Path) 
         for n, fault in enumerate(FAULTS):
             verb = ("LIST", "PATCH")[n % 2]
             with cluster_at(faulty.url, tmp_path, patience_s=0.3, try_s=0.2) as cluster:
-                faulty.arm(verb, fault, times=10**6)
+                faulty.arm(Fault(verb, fault, times=10**6))
                 began = time.monotonic()
                 with pytest.raises((Unreachable, Conflict)) as caught:
                     VERBS[verb](cluster)
@@ -112,12 +112,12 @@ def test_the_deadline_of_an_operation_is_shorter_than_the_patience(tmp_path: Pat
         FaultyApi(url).serving() as faulty,
         cluster_at(faulty.url, tmp_path, patience_s=60, try_s=30) as cluster,
     ):
-        faulty.arm("READ", "429 in a day", times=10**6)
+        faulty.arm(Fault("READ", "429 in a day", times=10**6))
         began = time.monotonic()
         with pytest.raises(Unreachable), within(0.5):
             cluster.version()
         assert time.monotonic() - began < 1.5
-        faulty.arm("", "")
+        faulty.arm()
         assert cluster.version()  # the deadline ended with its block
 
 
@@ -225,7 +225,7 @@ def test_a_long_wait_is_said_once(
         cluster_at(faulty.url, tmp_path, patience_s=5, try_s=1) as cluster,
         caplog.at_level(logging.WARNING, "qwenkit"),
     ):
-        faulty.arm("READ", "503", times=6)
+        faulty.arm(Fault("READ", "503", times=6))
         cluster.version()
     (said,) = [record.getMessage() for record in caplog.records]
     assert said.startswith("the API server answers 503 (the server is currently unable")

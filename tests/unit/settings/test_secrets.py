@@ -93,6 +93,8 @@ def test_any_secret_is_hidden_in_any_form(secret: str, form: str) -> None:
         ("http://b/x?x-oss-signature=0a1b&x-oss-expires=9", "x-oss-expires=9"),
         ("http://b/x?security-token=CAIS4711&y=2", "&y=2"),
         ("https://me:pass-4711@proxy:8080/", "proxy:8080/"),
+        ("<SignatureProvided>0a1b</SignatureProvided>", "</SignatureProvided>"),
+        ("{'SignatureProvided': '0a1b', 'a': 1}", "', 'a': 1}"),
         ("Authorization: Bearer eyJhb.4711.x", "Authorization: Bearer ***"),
         ("b'OSS LTAI:0123456789abcdefABCDEF+/='", "OSS LTAI:***"),
     ],
