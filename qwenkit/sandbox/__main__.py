@@ -1,6 +1,6 @@
 """The program of a sandbox in the background.
 
-python -m qwenkit.sandbox ROOT OPTIONS-JSON BEGAN MODE
+python -m qwenkit.sandbox ROOT OPTIONS-JSON BEGAN MODE ID
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ def main() -> int:
     """Start the sandbox; return when it has its lock, or cannot start."""
     root, options = Path(sys.argv[1]), SandboxOptions(**json.loads(sys.argv[2]))
     try:
-        mode = sys.argv[4] if len(sys.argv) > 4 else STAYS
-        return serve_detached(root, options, began=float(sys.argv[3]), mode=mode)
+        mode, known = sys.argv[4:] or (STAYS, "")
+        return serve_detached(root, options, began=float(sys.argv[3]), mode=mode, known=known)
     except QwenkitError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -23,18 +23,21 @@ STAYS, GOES = "stays", "goes"
 _END_S = 20.0
 
 
-def serve(root: Path, options: SandboxOptions, *, began: float, mode: str = "") -> None:
+def serve(
+    root: Path, options: SandboxOptions, *, began: float, mode: str = "", known: str = ""
+) -> None:
     """Run the sandbox under ``root`` in this process, until SIGTERM or Ctrl-C.
 
     ``began`` is when the wait for it began, on the monotonic clock, which all processes share.
-    With a ``mode``, it ends with the process that started it, unless that sets it free.
+    With a ``mode``, it ends with the process that started it, unless that sets it free. ``known``
+    is the id of the marker that this process found.
 
     Raises:
         SandboxError: one runs there already, the folder is not a sandbox's, or a port is taken.
     """
     from qwenkit.sandbox.assembly import run
 
-    with claim.owned(root, root_lock.RUNS):
+    with claim.owned(root, root_lock.RUNS, known=known):
         if mode:
             _log_to(root / state_files.LOG)
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -44,7 +47,9 @@ def serve(root: Path, options: SandboxOptions, *, began: float, mode: str = "") 
             removal.remove(root)
 
 
-def serve_detached(root: Path, options: SandboxOptions, *, began: float, mode: str) -> int:
+def serve_detached(
+    root: Path, options: SandboxOptions, *, began: float, mode: str, known: str
+) -> int:
     """Run ``serve`` in a child with a session of its own: Ctrl-C in the terminal is not for it.
 
     Returns 0 once the child holds the lock, its exit code if it ends before. The child does not
@@ -58,7 +63,7 @@ def serve_detached(root: Path, options: SandboxOptions, *, began: float, mode: s
             time.sleep(0.02)
         return 0
     os.setsid()
-    serve(root, options, began=began, mode=mode)
+    serve(root, options, began=began, mode=mode, known=known)
     return 0
 
 

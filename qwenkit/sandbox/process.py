@@ -127,14 +127,15 @@ def _leashed(
 
 def _launch(root: Path, options: SandboxOptions, began: float, mode: str, end: int) -> bool:
     """Run ``__main__`` until the sandbox holds its lock; return whether it does."""
-    command = [sys.executable, "-m", "qwenkit.sandbox", str(root)]
+    command = [sys.executable, "-m", "qwenkit.sandbox", str(root), json.dumps(asdict(options))]
+    known = marker.claimed(root).id
     try:
         output = (root / state_files.LOG).open("ab")
     except OSError as error:
         raise claim.unusable(root, error) from error
     with output:
         done = subprocess.run(
-            [*command, json.dumps(asdict(options)), str(began), mode],
+            [*command, str(began), mode, known],
             stdin=end,
             stdout=output,
             stderr=output,
@@ -257,12 +258,15 @@ def _stop(root: Path, deadline: float) -> None:
             try:
                 os.kill(pid, ended[pid])
             except PermissionError as error:
-                raise claim.unusable(root, error) from error
+                what = f"the sandbox under {root} is process {pid} of another user"
+                raise SandboxError(
+                    what, "this user may not end it", "let that user end it"
+                ) from error
             except ProcessLookupError:
                 continue
         if pid or root_lock.holder(root, root_lock.CHANGES):
             unknown_since = time.monotonic()
-        elif time.monotonic() > unknown_since + 1:
+        elif time.monotonic() > unknown_since + root_lock.UNKNOWN_S:
             raise SandboxError(
                 f"an unknown process holds {root / root_lock.LOCK}",
                 "its folder must not be removed while it runs",

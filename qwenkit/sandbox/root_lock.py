@@ -21,6 +21,8 @@ from qwenkit.errors import SandboxError
 LOCK, HOLDER = "lock", "holder"
 RUNS, CHANGES = 0, 1
 """What the holder does: it runs the sandbox, or it claims or removes the folder."""
+UNKNOWN_S = 1.0
+"""A process that begins or ends to hold the lock is unknown for less than that."""
 # ``struct flock``: type, whence, start, length, pid; macOS has another order.
 _FLOCK, _TYPE, _PID = ("qqihh", 3, 2) if sys.platform == "darwin" else ("hhqqi4x", 0, 4)
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -29,16 +29,18 @@ _OWN = "give --root a new or empty folder"
 
 
 @contextlib.contextmanager
-def owned(root: Path, does: int, *, temporary: bool = False) -> Iterator[bool]:
+def owned(root: Path, does: int, *, temporary: bool = False, known: str = "") -> Iterator[bool]:
     """Make ``root`` a sandbox's folder, and hold its lock; yields whether it was none before.
 
-    What a crashed sandbox left there is kept, except for the programs that ran.
+    What a crashed sandbox left there is kept, except for the programs that ran. With the id of
+    a ``known`` marker, only the folder with that marker is good.
 
     Raises:
         SandboxError: a sandbox runs there, or the folder holds something else.
     """
     with contextlib.ExitStack() as stack:
         for attempt in itertools.count(1):
+            _require(root, known)
             _adopt(root)
             try:
                 stack.enter_context(root_lock.locked(root, does))
@@ -48,6 +50,7 @@ def owned(root: Path, does: int, *, temporary: bool = False) -> Iterator[bool]:
                     raise unusable(root, error) from error
             except OSError as error:
                 raise unusable(root, error) from error
+        _require(root, known)
         try:
             fresh = _claim(root, temporary)
             clear(root / state_files.PROGRAMS)
@@ -58,16 +61,28 @@ def owned(root: Path, does: int, *, temporary: bool = False) -> Iterator[bool]:
         yield fresh
 
 
+def _require(root: Path, known: str) -> None:
+    """Refuse a folder that was removed since its marker was read: who did that must stay right."""
+    if known and ((made := marker.read(root)) is None or made.id != known):
+        raise SandboxError(
+            f"{root} was removed while a sandbox started there", "", "start it again"
+        )
+
+
 def wait_free(root: Path) -> None:
     """Wait for a sandbox that starts there, or that ends.
 
     Raises:
         SandboxError: one runs there.
     """
-    deadline = time.monotonic() + _CHANGE_S
+    now = known_at = time.monotonic()
+    deadline = now + _CHANGE_S
     while (pid := root_lock.holder(root)) is not None:
-        known = pid or root_lock.holder(root, root_lock.CHANGES)
-        if state_files.find(root) or time.monotonic() > deadline or not known:
+        now = time.monotonic()
+        if pid or root_lock.holder(root, root_lock.CHANGES):
+            known_at = now
+        late = now > min(deadline, known_at + root_lock.UNKNOWN_S)
+        if late or state_files.find(root):
             raise root_lock.already_running(root)
         time.sleep(_POLL_S)
 

@@ -149,3 +149,15 @@ def test_a_start_that_is_killed_leaves_a_folder_to_start_in(tmp_path: Path, afte
     assert process.down(root)
     assert not alive(state.pid)
     assert not root.exists()
+
+
+def test_a_start_that_comes_late_does_not_bring_a_folder_back(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    process.prepare(root)
+    known = marker.claimed(root).id
+    process.down(root)
+    command = [sys.executable, "-m", "qwenkit.sandbox", root, "{}", "0", "stays", known]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "was removed while a sandbox started there" in done.stderr
+    assert not root.exists()
