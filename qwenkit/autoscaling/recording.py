@@ -25,7 +25,9 @@ def read_recording(path: Path) -> Any:
     try:
         return parse_json(unzipped(read_file(path, most=_MOST_BYTES), most=_MOST_BYTES))
     except OSError as error:
-        raise NotFound(f"{path} cannot be read", str(error)) from error
+        raise NotFound(
+            f"{path} cannot be read", str(error), "name a recording that this user may read"
+        ) from error
     except ValueError as error:
         raise InvalidValue("recording", str(path), f"JSON, gzipped or not: {error}") from error
 

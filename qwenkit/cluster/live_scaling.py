@@ -37,7 +37,11 @@ def live_scaling(cluster: Cluster, service: str) -> LiveScaling:
     status = cluster.get(KSVC, service).get("status") or {}
     name = str(status.get("latestReadyRevisionName") or "")
     if not name:
-        raise NotReady(f"ksvc {service} has no ready revision", "", f"qwenkit explain {service}")
+        raise NotReady(
+            f"ksvc {service} has no ready revision",
+            "its status names none",
+            f"qwenkit explain {service} says why",
+        )
     revision = cluster.get(REVISION, name)
     annotations = dict(revision["metadata"].get("annotations") or {})
     try:

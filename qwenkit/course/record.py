@@ -58,7 +58,11 @@ def read_record(notebook: Path) -> dict[str, Any]:
             if MIME in output.get("data", {}):
                 found: dict[str, Any] = output["data"][MIME]
                 return found
-    raise NotFound(f"{notebook.name} recorded no result", "its last code cell must call record(…)")
+    raise NotFound(
+        f"{notebook.name} recorded no result",
+        "no output of its cells is a record",
+        "let its last code cell call record(…)",
+    )
 
 
 def _plain(value: Any) -> Any:

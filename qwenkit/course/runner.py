@@ -113,7 +113,9 @@ def find_notebooks(folder: Path | None, only: Sequence[str] = ()) -> tuple[Path,
             break
     else:
         raise NotFound(
-            f"no notebooks in {folders[0]}", "", "run it in the repository, or give --notebooks"
+            f"no notebooks in {folders[0]}",
+            "no file there is named as 00-preflight.ipynb is",
+            "run it in the repository, or give --notebooks",
         )
     numbers = [path.name[:2] for path in found]
     for number in only:

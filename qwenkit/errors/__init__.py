@@ -74,7 +74,10 @@ class QwenkitError(Exception):
 
 
 class InvalidValue(QwenkitError):
-    """A value breaks a rule. ``name``, ``value`` and ``rule`` are attributes."""
+    """A value breaks a rule. ``name``, ``value`` and ``rule`` are attributes.
+
+    Most rules say what is right, such as "at least 1"; then the fix is to keep to it.
+    """
 
     exit_code = 2
 
@@ -82,7 +85,9 @@ class InvalidValue(QwenkitError):
         # Before it is cut, which could leave a part of a secret.
         name, value = scrub(name), scrubbed(value)
         shown = scrub(_SHORT.repr(value))
-        super().__init__(f"{name}: {shown} is not valid", rule, fix)
+        super().__init__(
+            f"{name}: {shown} is not valid", rule, fix or f"change {name} as the rule says"
+        )
         self.name, self.value, self.rule = name, value, self.why
         self.context = {"name": name, "value": shown, "rule": self.why}
 

@@ -143,7 +143,15 @@ class JobWatch:
         if not late:
             return None
         what = f"job {self.name}: no pod started within {self.start_s:g} s"
-        return found.error(what, WaitTimeout) if found else WaitTimeout(what, str(seen))
+        return (
+            found.error(what, WaitTimeout)
+            if found
+            else WaitTimeout(
+                what,
+                str(seen),
+                f"kubectl describe job {self.name} shows its events; has a node room for the pod?",
+            )
+        )
 
     def _explain(self, seen: _JobState) -> Explanation | None:
         found = first_cause(collect_job(self.cluster, seen.job, seen.pods[-1:]))

@@ -32,7 +32,11 @@ def parse(text: str) -> dict[str, float]:
     try:
         samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
     except ValueError as error:
-        raise Rejected("the metrics cannot be read", str(error)) from error
+        raise Rejected(
+            "the metrics cannot be read",
+            f"they are not in the text format of Prometheus: {error}",
+            "does the address belong to vLLM? Its metrics are at /metrics",
+        ) from error
     return {_name(sample.name, sample.labels): float(sample.value) for sample in samples}
 
 

@@ -75,7 +75,11 @@ def read_state(path: Path) -> SandboxState:
         raw = json.loads(path.read_text("utf-8"))
         return SandboxState(**raw | {"options": SandboxOptions(**raw["options"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise SandboxError(f"{path} is no state of a sandbox", type(error).__name__) from error
+        raise SandboxError(
+            f"{path} is no state of a sandbox",
+            f"it cannot be read: {type(error).__name__}",
+            "qwenkit sandbox down, then up",
+        ) from error
 
 
 def find(root: Path) -> SandboxState | None:
@@ -97,7 +101,11 @@ def running(root: Path) -> SandboxState:
     """
     found = find(root)
     if found is None:
-        raise SandboxError(f"no sandbox is running under {root}", "", "qwenkit sandbox up --detach")
+        raise SandboxError(
+            f"no sandbox is running under {root}",
+            "no process holds its lock",
+            "qwenkit sandbox up --detach",
+        )
     return found
 
 

@@ -55,7 +55,11 @@ class Stop:
         """Sleep, or raise ``Stopped`` or ``WaitTimeout`` as soon as the work should end."""
         left = max(0.0, self._ends - time.monotonic())
         if self._event.wait(min(seconds, left)):
-            raise Stopped("the transfer was stopped")
+            raise Stopped(
+                "the transfer was stopped",
+                "another file failed, or it was interrupted",
+                "repeat it: it resumes",
+            )
         if self._ends <= time.monotonic():
             raise WaitTimeout(
                 f"the upload did not end within {self._limit_s:g} s",

@@ -68,7 +68,9 @@ def _sent(root: Path, method: str, path: str, body: str | None) -> Iterator[Any]
             raise NotFound(answer["what"], answer["why"], answer["fix"])
         if response.status != 200:
             why = f"HTTP {response.status}: {answer}"
-            raise SandboxError(f"the sandbox under {root} refused", why)
+            raise SandboxError(
+                f"the sandbox under {root} refused", why, f"read its log: {root / 'log'}"
+            )
         yield answer
     finally:
         connection.close()

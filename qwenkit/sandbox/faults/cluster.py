@@ -71,7 +71,7 @@ class ClusterFaults:
         if not found:
             raise NotFound(
                 f"no pod {spec.name}{'… ' if spec.name else ''}runs in namespace {spec.namespace}",
-                "",
+                "the fault needs a pod that runs",
                 "kubectl get pods; a service that scaled to zero has none: send it a request",
             )
         return max(

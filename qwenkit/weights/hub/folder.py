@@ -24,7 +24,8 @@ class Folder:
         if not self.root.is_dir():
             raise NotFound(
                 f"folder {source.name} does not exist",
-                fix="name a folder, modelscope:owner/name or hf:owner/name",
+                "a source that names no hub is a folder of this machine",
+                "name a folder, modelscope:owner/name or hf:owner/name",
             )
 
     def listing(self) -> Listing:
@@ -61,7 +62,11 @@ class Folder:
         try:
             status = path.stat()
         except OSError as error:
-            raise NotFound(f"{path} cannot be read", error.strerror or str(error)) from error
+            raise NotFound(
+                f"{path} cannot be read",
+                error.strerror or str(error),
+                "mend it, or take it out of the folder",
+            ) from error
         if not stat.S_ISREG(status.st_mode):
             why = "a FIFO, a socket or a device has no end, or none that is known"
             raise Rejected(f"{path} is not an ordinary file", why, "take it out of the folder")

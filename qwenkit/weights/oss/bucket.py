@@ -219,7 +219,9 @@ def delete_keys(bucket: oss2.Bucket, keys: list[str]) -> None:
         gone = set(answer.deleted_keys)
         if kept := [key for key in wanted if key not in gone]:
             raise Conflict(
-                f"{len(kept)} objects were not deleted", f"first: {object_url(bucket, kept[0])}"
+                f"{len(kept)} objects were not deleted",
+                f"OSS did not confirm it; the first is {object_url(bucket, kept[0])}",
+                "repeat the command; a retention policy of the bucket forbids it for a time",
             )
 
 

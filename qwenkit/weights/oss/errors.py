@@ -23,7 +23,8 @@ from qwenkit.errors import (
 from qwenkit.weights.retry import Result, RetryPolicy, no_answer, retry
 
 _CLIENT, _REQUEST = -1, -2  # oss2's own statuses
-CHANGES = "something between here and the server changes bytes: a proxy, faulty memory"
+CHANGES = "repeat it; if it fails again, a proxy on the way or faulty memory changes bytes"
+_SET = "set the clock (timedatectl set-ntp true; macOS: sudo sntp -sS time.apple.com), repeat"
 _CHANGED_ATTEMPTS = 5  # for bytes that change on their way; more would not help
 
 _CLASSES = {401: Forbidden, 403: Forbidden, 404: NotFound, 409: Conflict, 412: Conflict}
@@ -149,12 +150,12 @@ def _skewed(error: OssError, what: str, facts: dict[str, Any]) -> QwenkitError:
         server = datetime.fromisoformat(error.details["ServerTime"])
         skew_s = round((datetime.now(UTC) - server).total_seconds())
     except (KeyError, TypeError, ValueError):
-        return Forbidden(f"{what}: this machine's clock is wrong", error.message, **facts)
+        return Forbidden(f"{what}: this machine's clock is wrong", error.message, _SET, **facts)
     direction = "ahead of" if skew_s > 0 else "behind"
     return Forbidden(
         f"{what}: this machine's clock is {abs(skew_s)} s {direction} the server's",
         "OSS refuses requests whose time is more than 900 s off",
-        "set the clock (timedatectl set-ntp true; macOS: sudo sntp -sS time.apple.com), repeat",
+        _SET,
         skew_s=skew_s,
         **facts,
     )

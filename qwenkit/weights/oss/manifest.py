@@ -158,7 +158,9 @@ def _get(bucket: oss2.Bucket, key: str) -> tuple[bytes, Mapping[str, str]]:
     whole = len(text) == answer.content_length
     if whole and answer.server_crc not in (None, crc64(text)):
         what = f"read {object_url(bucket, key)}"
-        raise CrcMismatch(f"{what}: other bytes arrived than were sent", fix=CHANGES)
+        raise CrcMismatch(
+            f"{what}: other bytes arrived than were sent", "their CRC-64 differs", CHANGES
+        )
     return text, answer.headers
 
 

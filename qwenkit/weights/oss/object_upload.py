@@ -130,7 +130,8 @@ class ObjectUpload:
             except ContentMismatch as error:
                 last = error
                 self._context.checkpoints.delete(self._key)
-        raise TransferError(last.what, f"tried {_ATTEMPTS} times from the start") from last
+        why = f"{last.why}; tried {_ATTEMPTS} times from the start"
+        raise TransferError(last.what, why, last.fix) from last
 
     def _put(self) -> UploadedObject:
         with self._context.buffer(self._file.size) as view:

@@ -20,7 +20,7 @@ from qwenkit.weights.oss.bucket import abort_upload, delete_keys
 from qwenkit.weights.oss.errors import require_crc
 from qwenkit.weights.oss.manifest import META_SHA256
 from qwenkit.weights.oss.resume import find_upload
-from qwenkit.weights.oss.upload_context import ContentMismatch, NoSuchUpload, TargetObject
+from qwenkit.weights.oss.upload_context import ALONE, ContentMismatch, NoSuchUpload, TargetObject
 from qwenkit.weights.parts import Part, PartLayout, combine, crc64, md5_header
 
 
@@ -159,15 +159,19 @@ class PartUpload:
         target = self._target
         head = target.head()
         if head is None:
-            raise ContentMismatch(f"{target.url} vanished after it was completed")
+            raise ContentMismatch(
+                f"{target.url} vanished after it was completed", "HEAD answers 404", ALONE
+            )
         equal = head.content_length == target.file.size and head.server_crc in (None, whole)
         # Another machine may have begun the upload, for another file.
         labelled = head.headers.get(META_SHA256, "") in ("", target.file.sha256)
         if not (equal and labelled):
             delete_keys(self._context.bucket, [target.key])
             raise ContentMismatch(
-                f"{target.url} is not what was sent: {head.content_length} bytes with CRC-64 "
-                f"{head.server_crc} instead of {target.file.size} with {whole}"
+                f"{target.url} is not what was sent",
+                f"{head.content_length} bytes with CRC-64 {head.server_crc} instead of "
+                f"{target.file.size} with {whole}",
+                ALONE,
             )
         require_crc(target.url, stated)
         require_crc(target.url, head.server_crc)

@@ -11,7 +11,7 @@ import oss2
 from qwenkit.errors import NotFound, Rejected, TransferError
 from qwenkit.weights.checkpoint import Checkpoint
 from qwenkit.weights.oss.bucket import abort_upload, object_url
-from qwenkit.weights.oss.errors import call_oss
+from qwenkit.weights.oss.errors import CHANGES, call_oss
 from qwenkit.weights.parts import MAX_PARTS, Part, PartLayout
 
 _LARGEST = 128 << 20  # bytes; larger parts of another program would take too much memory
@@ -114,6 +114,8 @@ def _part_page(
         ]
     except (ElementTree.ParseError, ValueError) as error:
         url = object_url(bucket, key)
-        raise TransferError(f"list parts of {url}: the answer is damaged", str(error)) from error
+        raise TransferError(
+            f"list parts of {url}: the answer is damaged", str(error), CHANGES
+        ) from error
     more = page.findtext("IsTruncated") == "true"
     return parts, page.findtext("NextPartNumberMarker", "") if more else ""

@@ -23,6 +23,8 @@ from qwenkit.weights.parts import SMALL, Buffers, SlicedBody
 from qwenkit.weights.progress import Meter
 from qwenkit.weights.retry import RetryPolicy, Stop
 
+ALONE = "let one upload at a time write to a prefix, then repeat it"
+
 
 @dataclass(frozen=True)
 class UploadContext:
@@ -127,8 +129,9 @@ class TargetObject:
         file = self.file
         if file.sha256 not in ("", sha256):
             raise ContentMismatch(
-                f"{file.path}: the source's bytes have sha256 {sha256}, "
-                f"its listing says {file.sha256}"
+                f"{file.path}: the source's bytes are not those of its listing",
+                f"they have sha256 {sha256}, it says {file.sha256}",
+                "repeat the upload; if it fails again, the source is damaged: choose another one",
             )
         return SourceFile(file.path, file.size, sha256)
 
@@ -137,7 +140,11 @@ class NoSuchUpload(TransferError):
     """The upload id does not exist. ``crc64`` is that of the whole, if all of it was sent."""
 
     def __init__(self, crc64: int | None = None) -> None:
-        super().__init__("another program completed or aborted the multipart upload")
+        super().__init__(
+            "the multipart upload does not exist any more",
+            "another program completed or aborted it",
+            ALONE,
+        )
         self.crc64 = crc64
 
 
