@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import oss2
 
-from qwenkit.weights.inventory import walk
+from qwenkit.weights.inventory import Owners, walk
 from qwenkit.weights.oss.bucket import abort_upload, delete_keys
 
 
-def delete_weights(bucket: oss2.Bucket, prefix: str, *, run_id: str = "") -> int:
+def delete_weights(
+    bucket: oss2.Bucket, prefix: str, *, run_id: str = "", known: Owners | None = None
+) -> int:
     """Delete the objects below ``prefix`` that carry our metadata; return how many files.
 
-    With ``run_id``, only those that this very run uploaded: what was there before stays.
+    With ``run_id``, only those that this very run uploaded: what was there before stays. ``known``
+    is as in ``walk``.
 
     Raises:
         NotFound: the bucket does not exist.
     """
-    found = walk(bucket, prefix)
+    found = walk(bucket, prefix, known)
     files = [file.key for file in found.deletable(run_id)]
     # The manifests go first: what is left if this is interrupted must not look complete.
     delete_keys(bucket, [one.key for one in found.manifests if run_id in ("", one.run_id)])
@@ -24,7 +27,9 @@ def delete_weights(bucket: oss2.Bucket, prefix: str, *, run_id: str = "") -> int
     return len(files)
 
 
-def abort_uploads(bucket: oss2.Bucket, prefix: str, *, run_id: str = "") -> int:
+def abort_uploads(
+    bucket: oss2.Bucket, prefix: str, *, run_id: str = "", known: Owners | None = None
+) -> int:
     """Abort the unfinished uploads of ours below ``prefix``; return how many.
 
     They are billed like objects, and listings do not show them. With ``run_id``, only those that
@@ -33,7 +38,7 @@ def abort_uploads(bucket: oss2.Bucket, prefix: str, *, run_id: str = "") -> int:
     Raises:
         NotFound: the bucket does not exist.
     """
-    found = walk(bucket, prefix)
+    found = walk(bucket, prefix, known)
     uploads = found.our_uploads(run_id)
     for key, upload_id in uploads:
         abort_upload(bucket, key, upload_id)

@@ -21,8 +21,10 @@ from qwenkit.weights.oss.bucket import StoredObject, list_objects, list_uploads,
 from qwenkit.weights.oss.errors import get_if_exists
 from qwenkit.weights.oss.manifest import META_RUN, META_RUN_ID, DamagedManifest, read_manifest
 
-_WORKERS = 8
-_Owner: TypeAlias = tuple[str, str] | Literal["foreign", "hidden", "gone"]
+_WORKERS = 16
+# Label and id of the run that uploaded an object, if it is ours.
+Owner: TypeAlias = tuple[str, str] | Literal["foreign", "hidden", "gone"]
+Owners: TypeAlias = dict[StoredObject, Owner]
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,10 @@ class Inventory:
         return [upload for upload in self.uploads if upload[0] in keys]
 
 
-def walk(bucket: oss2.Bucket, prefix: str) -> Inventory:
+def walk(bucket: oss2.Bucket, prefix: str, known: Owners | None = None) -> Inventory:
     """List everything under the folder ``prefix``, and ask for the metadata of each object.
+
+    ``known`` keeps the owners between walks: an object that is listed as before is not asked for.
 
     Raises:
         NotFound: the bucket does not exist.
@@ -82,8 +86,11 @@ def walk(bucket: oss2.Bucket, prefix: str) -> Inventory:
     """
     folder = prefix.strip("/") + "/"
     found = list(list_objects(bucket, folder))
+    known = {} if known is None else known
+    new = [one for one in found if one not in known]
     with ThreadPoolExecutor(_WORKERS) as pool:
-        owners = list(zip(found, pool.map(partial(_owner, bucket), found), strict=True))
+        known.update(zip(new, pool.map(partial(_owner, bucket), new), strict=True))
+    owners = [(one, known[one]) for one in found]
     ours = [OwnObject(o.key, o.size, *owner) for o, owner in owners if isinstance(owner, tuple)]
     manifests, listed = _manifests(bucket, ours, found)
     announced = tuple(
@@ -105,8 +112,7 @@ def walk(bucket: oss2.Bucket, prefix: str) -> Inventory:
     )
 
 
-def _owner(bucket: oss2.Bucket, found: StoredObject) -> _Owner:
-    """Return label and id of the run that uploaded an object, if it is ours."""
+def _owner(bucket: oss2.Bucket, found: StoredObject) -> Owner:
     try:
         what = object_url(bucket, found.key)
         head = get_if_exists(bucket, what, partial(bucket.head_object, found.key))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import oss2
 
 from qwenkit.errors import QwenkitError
-from qwenkit.weights.inventory import Inventory, OwnObject, walk
+from qwenkit.weights.inventory import Inventory, Owners, OwnObject, walk
 from qwenkit.weights.oss.bucket import object_url, old_versions
 from qwenkit.weights.oss.url import oss_url
 from qwenkit.weights.progress import format_bytes
@@ -18,7 +18,7 @@ _DELETE = "billed: repeat the upload, or qwenkit teardown --delete-weights"
 
 
 def left(
-    bucket: oss2.Bucket, prefix: str, *, run_id: str, delete_weights: bool
+    bucket: oss2.Bucket, prefix: str, known: Owners, *, run_id: str, delete_weights: bool
 ) -> tuple[list[str], list[str]]:
     """Return what should not be there any more, and what is not ours or cannot be read.
 
@@ -31,7 +31,7 @@ def left(
         Forbidden: it may not be listed.
     """
     url = object_url(bucket, prefix)
-    found = walk(bucket, prefix)
+    found = walk(bucket, prefix, known)
     ours = _ours_left(found, url, run_id, delete_weights=delete_weights)
     others = [*_before(found, url, run_id), *_foreign(found, url, bucket.bucket_name, run_id)]
     return ours, [*others, *_versions(bucket, prefix, url)]

@@ -18,7 +18,7 @@ from qwenkit.weights.delete import abort_uploads, delete_weights
 from qwenkit.weights.hub.listing import Repository
 from qwenkit.weights.hub.repository import open_source
 from qwenkit.weights.integrity import verify
-from qwenkit.weights.inventory import walk
+from qwenkit.weights.inventory import Owners, walk
 from qwenkit.weights.leftovers import left
 from qwenkit.weights.oss import bucket as oss
 from qwenkit.weights.progress import Progress, format_bytes
@@ -63,6 +63,7 @@ class Weights:
     def __init__(self, bucket: oss2.Bucket, settings: Settings) -> None:
         self.bucket, self.prefix, self._settings = bucket, settings.prefix, settings
         self._run_id = run_id()
+        self._owners: Owners = {}
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -138,7 +139,7 @@ class Weights:
 
     def kept(self) -> PrefixContents:
         """Count the prefix's objects and unfinished uploads."""
-        found = walk(self.bucket, self.prefix)
+        found = walk(self.bucket, self.prefix, self._owners)
         return PrefixContents(
             url=self.url,
             objects=len(found.files),
@@ -154,12 +155,18 @@ class Weights:
 
     def abort_uploads(self) -> int:
         """Abort the unfinished uploads of ours, in a run its own; return how many."""
-        return abort_uploads(self.bucket, self.prefix, run_id=self._run_id)
+        return abort_uploads(self.bucket, self.prefix, run_id=self._run_id, known=self._owners)
 
     def delete_objects(self) -> int:
         """Delete the objects that carry our metadata, in a run its own; return how many files."""
-        return delete_weights(self.bucket, self.prefix, run_id=self._run_id)
+        return delete_weights(self.bucket, self.prefix, run_id=self._run_id, known=self._owners)
 
     def left(self, *, delete_weights: bool) -> tuple[list[str], list[str]]:
         """Say what is left here that should not be, and what is not ours or may not be read."""
-        return left(self.bucket, self.prefix, run_id=self._run_id, delete_weights=delete_weights)
+        return left(
+            self.bucket,
+            self.prefix,
+            self._owners,
+            run_id=self._run_id,
+            delete_weights=delete_weights,
+        )

@@ -50,11 +50,12 @@ class BucketStatus:
 
 @dataclass(frozen=True)
 class StoredObject:
-    """One object of a listing."""
+    """One object of a listing. ``modified`` is in seconds since 1970."""
 
     key: str
     size: int
     etag: str
+    modified: int
 
 
 def open_bucket(
@@ -139,7 +140,7 @@ def list_objects(bucket: oss2.Bucket, prefix: str) -> Iterator[StoredObject]:
         )
         page = call_oss(bucket, f"list {object_url(bucket, prefix)}", query)
         for found in page.object_list:
-            yield StoredObject(found.key, found.size, found.etag)
+            yield StoredObject(found.key, found.size, found.etag, found.last_modified)
         if not page.is_truncated:
             return
         token = page.next_continuation_token

@@ -352,6 +352,22 @@ def test_versioning_that_may_not_be_read_is_unknown(
     assert "versioning of bucket weights" in line
 
 
+def test_the_objects_of_a_prefix_are_asked_for_once(
+    place: World, open_weights: Callable[..., Weights]
+) -> None:
+    weights = open_weights()
+    weights.upload()
+    for number in range(20):
+        place.bucket.put_object(f"models/qwen/{number}", b"theirs")
+    place.faults.seen.clear()
+    weights.abort_uploads()
+    place.bucket.put_object("models/qwen/config.json", b"now theirs")
+    assert weights.delete_objects() == 1
+    weights.left(delete_weights=True)
+    assert sum(request.method == "HEAD" for request in place.faults.seen) == 24
+    assert len(keys(place)) == 21
+
+
 def test_what_cannot_be_read_is_named_and_stays(
     place: World, open_weights: Callable[..., Weights]
 ) -> None:
