@@ -153,7 +153,9 @@ def teardown(
     manner = Manner(show, now, _ask_to_shorten if sys.stdin.isatty() and not as_json else None)
     if expired:
         if delete_weights:
-            raise SettingsError("--delete-weights", True, "excludes --expired", _WEIGHTS_STAY)
+            raise SettingsError(
+                "--delete-weights", True, "cannot be given with --expired", _WEIGHTS_STAY
+            )
         with terminable():
             ended = steps.remove_expired(settings, on_step=show, manner=manner)
         _answer(ended, as_json=as_json)
