@@ -5,7 +5,7 @@
 A row is good if the command ends with exit code 1 and one typed error that says why and what to
 do, within the bounds: seconds, and megabytes of the largest resident set. Slow rows wait for the
 real limits (20 s below the least rate, 30 s of silence, and their retries). Exit code 1 if a row is
-bad. The list of answers is tests/support/evil_hubs.py; the tests run the quick ones in one process.
+bad. The answers are in tests/support/evil/answers.py; the tests ask each quick one once.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-from evil_hub_server import Evil, evil_hub  # noqa: E402
-from evil_hubs import ROWS  # noqa: E402
+from evil.answers import ROWS  # noqa: E402
+from evil.hub import Evil, evil_hub  # noqa: E402
 from servers import Servers  # noqa: E402
 
 from qwenkit.sandbox.oss.server import OssServer  # noqa: E402
 
-QUICK_S, SLOW_S = 30.0, 180.0
+QUICK_S, SLOW_S = 60.0, 180.0
 LARGEST_MB = 512
 TOKEN, SECRET = "evil-token-4711", "evil-secret-4711"
 

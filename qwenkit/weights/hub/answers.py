@@ -16,7 +16,7 @@ from qwenkit.weights.hub.listing import Source, SourceFile, shown
 
 LISTING_BYTES = 64 << 20  # of all pages
 LISTING_S = 300.0
-PAGES = 1000
+PAGES = 500
 ENTRIES = 100_000
 DEPTH = 32  # of folders that are listed one by one
 FILE_BYTES = 500 * 10**9  # no hub keeps larger files; parts of one have 50 MB

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from evil_hub_server import Evil, evil_hub
-from evil_hubs import EVILS
+from evil.answers import EVILS
+from evil.hub import Evil, evil_hub
 from transfer_world import World, world
 
 from qwenkit.errors import QwenkitError

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import requests
-from evil_hub_server import Evil, Exchange, evil_hub
-from evil_hubs import CHUNKED, OK, forever
+from evil.answers import CHUNKED, OK, forever
+from evil.hub import Evil, Exchange, evil_hub
 
 from qwenkit.errors import WaitTimeout
 from qwenkit.weights import watched_http

@@ -11,7 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 
-from evil_hub_server import WEIGHTS, Answer, Evil, Exchange, Files, entry
+from evil.hub import WEIGHTS, Answer, Evil, Exchange, Files, entry
 
 LONG = 5000
 

@@ -1,0 +1,1 @@
+"""A model hub that is evil, and what it answers."""
