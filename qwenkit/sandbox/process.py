@@ -79,7 +79,7 @@ def attached(
         SandboxError, SettingsError: as for ``up``.
     """
     options, temporary = with_engine(options or SandboxOptions()), root is None
-    root = root or Path(tempfile.mkdtemp(prefix=_TEMPORARY))
+    root = root or _temporary_root()
     with contextlib.ExitStack() as stack:
         claim.refuse_link(root)
         claim.wait_free(root)
@@ -94,9 +94,24 @@ def attached(
         yield root, state
 
 
+def _temporary_root() -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix=_TEMPORARY))
+    except OSError as error:
+        raise SandboxError(
+            "the sandbox of this run has no place among the temporary files",
+            error.strerror or str(error),
+            "set TMPDIR to a folder that this user can write",
+        ) from error
+
+
 def sweep(on_note: Callable[[str], None] = lambda line: None) -> None:
     """Remove the folders of sandboxes that ran for a process that was killed, as they were."""
-    for root in sorted(Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*")):
+    try:
+        roots = sorted(Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*"))
+    except OSError:  # there is no folder for temporary files
+        return
+    for root in roots:
         # Whatever is odd about a folder: it is not surely ours, or not surely dead.
         with contextlib.suppress(SandboxError, OSError):
             if not is_folder(root) or root.stat().st_uid != os.geteuid():

@@ -164,4 +164,7 @@ def _claim(root: Path, temporary: bool) -> bool:
 
 
 def _shared() -> set[Path]:
-    return {Path("/"), private_files.home().resolve(), Path(tempfile.gettempdir()).resolve()}
+    shared = {Path("/"), private_files.home().resolve()}
+    with contextlib.suppress(OSError):  # there may be no folder for temporary files
+        shared.add(Path(tempfile.gettempdir()).resolve())
+    return shared

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from real_sandbox import alive, eventually
 
+from qwenkit.errors import SandboxError
 from qwenkit.sandbox import process, state_files
 from qwenkit.sandbox.root import marker
 
@@ -128,24 +128,23 @@ def _read(path: Path) -> str:
     return path.read_text()
 
 
-def test_a_detached_one_outlives_its_parent(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "qwenkit", "sandbox", "up", "--detach", "--root"]
-    subprocess.run([*command, tmp_path / "root"], check=True, capture_output=True, timeout=60)
-    try:
-        assert alive(state_files.running(tmp_path / "root").pid)
-    finally:
-        process.down(tmp_path / "root")
+def test_without_a_place_for_temporary_files_the_error_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    process.sweep()
+    with pytest.raises(SandboxError, match="set TMPDIR"), process.attached():
+        pass
 
 
-@pytest.mark.parametrize("after_s", [0.8])
-def test_a_start_that_is_killed_leaves_a_folder_to_start_in(tmp_path: Path, after_s: float) -> None:
+def test_a_start_that_is_killed_leaves_a_folder_to_start_in(tmp_path: Path) -> None:
     root, what = tmp_path / "root", [sys.executable, "-m", "qwenkit", "sandbox"]
     with subprocess.Popen([*what, "up", "--detach", "--root", root]) as up:
         try:
-            up.wait(after_s)
+            up.wait(0.8)
         except subprocess.TimeoutExpired:
             up.kill()
-    state: Any = process.up(root)
+    state = process.up(root)
     assert process.down(root)
     assert not alive(state.pid)
     assert not root.exists()
