@@ -324,7 +324,7 @@ def api(count: int, seed: int) -> dict[str, Any]:
 
 def _api_body(mutator: Mutator, method: str, obj: Any) -> tuple[str, bytes]:
     kind = mutator.one_of(_PATCHES) if method == "PATCH" else "application/json"
-    value = mutator.value(obj) if mutator.chance(0.85) else obj
+    value = mutator.value(obj, most=mutator.one_of((1, 1, 3))) if mutator.chance(0.8) else obj
     if method == "PATCH" and kind.startswith("application/json-patch"):
         value = mutator.value(
             [mutator.one_of(_OPERATIONS) for _ in range(mutator.one_of((1, 2, 3)))]

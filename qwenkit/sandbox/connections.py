@@ -65,6 +65,17 @@ class _Connection(RequestHandler):
         elif self._current_request is None and not self._messages and data:
             self._header_since = self._header_since or self._heard
 
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if isinstance(exc, UnicodeError):  # as from aiohttp's own answer to an odd Expect
+            status, exc, message = 400, None, "the request holds text that is not UTF-8"
+        return super().handle_error(request, status, exc, message)
+
     def is_late(self, limits: Limits) -> bool:
         """Return whether the client has used up its time."""
         now = self._loop.time()

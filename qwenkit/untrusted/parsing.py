@@ -18,7 +18,7 @@ from ruamel.yaml.parser import Parser
 from ruamel.yaml.scanner import Scanner
 
 _MOST_DEPTH = 100
-_MOST_NODES = 100_000
+_MOST_NODES = 20_000
 
 
 def parse_json(text: str | bytes) -> Any:

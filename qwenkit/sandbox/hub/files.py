@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _BLOCK = 1 << 20
+_NAME_BYTES = 200  # of a folder's 255; a revision may follow
 _LFS_BYTES = 1 << 20
 _LFS_SUFFIXES = {".safetensors", ".bin", ".gguf", ".pt"}
 _DEFAULT_BRANCHES = {"", "master", "main"}
@@ -157,4 +158,5 @@ def _by_path(entry: Entry) -> str:
 
 
 def _is_name(name: str) -> bool:
-    return name not in ("", ".", "..") and not set(name) & set("/\\@*?[\0")
+    short = len(name.encode("utf-8", "replace")) <= _NAME_BYTES
+    return short and name not in ("", ".", "..") and not set(name) & set("/\\@*?[\0")

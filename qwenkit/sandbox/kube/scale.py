@@ -37,7 +37,7 @@ def scaled(live: Object, scale: Any) -> Object:
     if not isinstance(scale, dict) or not isinstance(scale.get("metadata") or {}, dict):
         raise bad_request("the object provided is unrecognized: it must be a Scale")
     replicas = at(scale, "spec", "replicas") or 0
-    if not isinstance(replicas, int) or isinstance(replicas, bool):
+    if not isinstance(replicas, int) or isinstance(replicas, bool) or abs(replicas) >= 2**31:
         raise bad_request(
             'Scale in version "v1" cannot be handled as a Scale: json: cannot unmarshal into Go '
             "struct field ScaleSpec.spec.replicas of type int32"

@@ -41,6 +41,7 @@ _PROPAGATION = ("Background", "Foreground", "Orphan")
 _DRY = ("All",)
 _WATCH_SECONDS = 3600.0
 _MANAGER_LENGTH = 128
+_WARNINGS, _WARNING_LENGTH = 16, 256
 _UNSENT_BYTES = 2**24
 
 
@@ -310,12 +311,16 @@ def _not_allowed() -> ApiError:
 
 def _json(body: Object, status: int = 200) -> web.Response:
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    return web.Response(text=text, status=status, content_type="application/json")
+    # A refusal may quote a header that is not UTF-8.
+    content = text.encode("utf-8", "replace")
+    return web.Response(body=content, status=status, content_type="application/json")
 
 
 def _written(done: WriteResult) -> web.Response:
     response = _json(done.body, done.status)
-    for warning in done.warnings:
-        quoted = warning.replace("\\", "\\\\").replace('"', '\\"')
+    # As the real server: no control characters, and not more than a client reads.
+    for warning in done.warnings[:_WARNINGS]:
+        plain = "".join(letter for letter in warning[:_WARNING_LENGTH] if letter.isprintable())
+        quoted = plain.replace("\\", "\\\\").replace('"', '\\"')
         response.headers.add("Warning", f'299 - "{quoted}"')
     return response

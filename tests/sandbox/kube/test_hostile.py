@@ -104,6 +104,56 @@ def test_a_status_keeps_its_shape(cluster: Cluster) -> None:
     assert answer.status_code == 400
 
 
+NINES = "9" * 5000
+ENDLESS = {"op": "add", "path": f"/metadata/finalizers/{NINES}", "value": 1}
+
+DOUBLING = [{"op": "copy", "from": "", "path": f"/a{number}"} for number in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "said"),
+    [
+        ("POST", "/api/v1/namespaces", {"metadata": {}}, 422, "name or generateName is required"),
+        ("GET", f"{MAPS}?resourceVersion={NINES}", None, 400, "strconv.ParseUint"),
+        ("GET", f"{MAPS}?limit={NINES}", None, 400, "value out of range"),
+        ("GET", f"{MAPS}?limit=%C2%B2", None, 400, "invalid syntax"),
+        ("GET", f"{MAPS}?watch=1&timeoutSeconds={NINES}", None, 400, "value out of range"),
+        ("GET", f"{MAPS}?continue=W0luZmluaXR5LCAiIiwgIiJd", None, 400, "continue key"),
+        ("GET", f"{MAPS}?fieldSelector==", None, 400, "field label not supported"),
+        ("DELETE", f"{MAPS}/there?gracePeriodSeconds={NINES}", None, 400, "value out of range"),
+        ("DELETE", f"{MAPS}/there", {"gracePeriodSeconds": 10**30}, 400, "int64"),
+        ("DELETE", f"{MAPS}/there", {"gracePeriodSeconds": 1.5}, 400, "int64"),
+        ("PATCH", f"{MAPS}/there", [ENDLESS], 422, "rejected our request"),
+        ("PATCH", f"{MAPS}/there", [None], 422, "rejected our request"),
+        ("PATCH", f"{MAPS}/there", DOUBLING, 413, "large"),
+        ("PATCH", f"{MAPS}/there", [{"op": "test"}] * 10_001, 413, "is 10000, got 10001"),
+        ("PATCH", f"{MAPS}/there?fieldManager={'x' * 200}", [], 422, "at most 128"),
+        ("POST", MAPS, {"metadata": {"name": "x"}, "data": {"a": "x" * 2**21}}, 413, "too large"),
+    ],
+)
+def test_numbers_and_patches_without_bounds(
+    cluster: Cluster, method: str, path: str, body: object, status: int, said: str
+) -> None:
+    headers = {"Content-Type": "application/json-patch+json"} if method == "PATCH" else {}
+    data = None if body is None else json.dumps(body)
+    answer = cluster.http(method, path, data=data, headers=headers)
+    assert (answer.status_code, said in answer.json()["message"]) == (status, True), answer.text
+
+
+@pytest.mark.parametrize("value", ["2026-13-45T00:00:00Z", "0001-01-01T00:00:00+14:00", "now"])
+def test_a_time_that_is_none_is_refused(cluster: Cluster, value: str) -> None:
+    event = {"metadata": {"name": "e"}, "involvedObject": {}, "lastTimestamp": value}
+    answer = cluster.http("POST", MAPS.replace("configmaps", "events"), json=event)
+    assert answer.status_code == 400
+    assert "parsing time" in answer.json()["message"]
+
+
+@pytest.mark.parametrize("name", ["Authorization", "User-Agent", "Expect", "Impersonate-User"])
+def test_a_header_may_hold_any_bytes(cluster: Cluster, name: str) -> None:
+    answer = cluster.http("GET", MAPS, headers={name: b"Bearer \xed\xa0\x80\xff"})
+    assert answer.status_code in (200, 400, 401, 403)
+
+
 VALUES = st.recursive(
     st.none()
     | st.booleans()

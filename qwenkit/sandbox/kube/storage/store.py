@@ -30,7 +30,7 @@ Key = tuple[str, str]
 _NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _WINDOW, _WINDOW_BYTES = 10_000, 2**25
 _OBJECT_BYTES = 3 * 2**19  # etcd's limit of a request
-_MOST_PODS = 1000
+_MOST_PODS = 250
 
 
 class ObjectStore:

@@ -6,12 +6,15 @@ the specs of Knative's kinds are left to its webhook, which decodes them itself.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from datetime import UTC
 from typing import Any
 
 from qwenkit.admission.schema import quantities
 from qwenkit.sandbox.kube.api_error import bad_request
 from qwenkit.sandbox.kube.kinds import ResourceKind
+from qwenkit.sandbox.kube.objects import parse_timestamp
 from qwenkit.sandbox.kube.schema.built_in_kinds import ModelField, fields, is_model, model_of, title
 
 _CONTAINERS: Mapping[str, type[Any]] = {"list": list, "dict": dict}
@@ -93,6 +96,21 @@ def _item(field: ModelField, value: Any, struct: str, path: str) -> Iterator[str
         go, python = _TYPES[field.type]
         if not isinstance(value, python) or isinstance(value, bool) is not (go == "bool"):
             yield _misfit(struct, path, value, go)
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            yield _misfit(struct, path, value, "int64")
+        elif field.name == "replicas" and isinstance(value, int) and abs(value) >= 2**31:
+            yield _misfit(struct, path, value, go)
+        elif field.type == "datetime" and isinstance(value, str) and not _is_time(value):
+            layout = '"\\"2006-01-02T15:04:05Z07:00\\""'
+            yield f"parsing time {json.dumps(json.dumps(value[:40]))} as {layout}: cannot parse"
+
+
+def _is_time(text: str) -> bool:
+    """Return whether a text is a time of RFC 3339 that this server can compare."""
+    try:
+        return "T" in text and parse_timestamp(text).astimezone(UTC) is not None
+    except (ValueError, OverflowError):
+        return False
 
 
 def _misfit(struct: str, path: str, value: Any, wanted: str) -> str:
