@@ -84,7 +84,7 @@ def upload(
         bucket: from ``open_bucket``.
         prefix: the prefix in the bucket.
         run: label of this run, on every object.
-        state_dir: where checkpoints are kept.
+        state_dir: where checkpoints are kept; it becomes private to this user.
         replace: overwrite another revision and objects that are not ours.
         versioned: upload to ``<prefix>/<revision>``.
         selection: which of the source's files; all by default.

@@ -154,11 +154,20 @@ class HubSession:
                 with response:
                     raise self._refused(response, what)
             with response:
+                self._finish(response, what)
                 seen.add(here)
                 url, arguments = self._target(response, what), {}
                 if url in seen or len(seen) > REDIRECTS:
                     why = "in a circle" if url in seen else f"on more than {REDIRECTS} times"
                     raise self._led(what, url, f"leads {why}")
+
+    def _finish(self, response: requests.Response, what: str) -> None:
+        """Read the body of a redirect if it is short, so that the connection is used again."""
+        length = response.headers.get("Content-Length", "")
+        if re.fullmatch(r"\d{1,4}", length, re.ASCII):
+            body = _AnswerBytes(response, self, what)
+            body.skip(int(length))
+            body.read(1)
 
     def _get_once(
         self, url: str, params: Mapping[str, str], headers: Mapping[str, str], what: str

@@ -220,3 +220,18 @@ def test_cookies_of_a_hub_are_not_kept(serve: Serve) -> None:
     repository = open_source("modelscope:a/b", modelscope_endpoint=url)
     assert [read(repository, SourceFile("w", 7)) for _ in range(2)] == [b"1234567"] * 2
     assert seen == [None, None]
+
+
+def test_a_redirect_keeps_the_connection(serve: Serve) -> None:
+    peers = set()
+
+    async def hub(request: web.Request) -> web.Response:
+        peers.add(request.transport.get_extra_info("peername"))  # type: ignore[union-attr]
+        if "FilePath" in request.query:
+            raise web.HTTPFound("/blob", text="Found. Redirecting")
+        return web.Response(body=b"1234567")
+
+    url = serve(app({"/{rest:.*}": hub}))
+    repository = open_source("modelscope:a/b", modelscope_endpoint=url)
+    assert [read(repository, SourceFile("w", 7)) for _ in range(3)] == [b"1234567"] * 3
+    assert len(peers) == 1
