@@ -42,17 +42,8 @@ def open_weights(
     def opened(run_id: str = "", **more: str) -> Weights:
         monkeypatch.setenv("QWENKIT_RUN_ID", run_id)
         values = {"prefix": "models/qwen", "model_source": str(tmp_path / "model")} | more
-        made.append(
-            Weights.of(
-                Settings(
-                    bucket=BUCKET,
-                    oss_endpoint=place.url,
-                    oss_region="cn-hangzhou",
-                    run="shared",
-                    **values,
-                )
-            )
-        )
+        values |= {"bucket": BUCKET, "oss_endpoint": place.url, "oss_region": "cn-hangzhou"}
+        made.append(Weights.of(Settings(run="shared", **values)))
         return made[-1]
 
     yield opened
@@ -194,8 +185,7 @@ def test_a_killed_replace_is_found_and_goes(
     write(model, LARGE)
     (model / "weights" / "one.bin").unlink()
     end_early(place, weights, replace=True)
-    found, _ = weights.left(delete_weights=False)
-    assert "2 objects" in found[-1] or "1 object" in found[-1]
+    assert "of an upload that did not end" in weights.left(delete_weights=False)[0][-1]
     assert weights.abort_uploads() == 1
     assert weights.delete_objects() >= 1
     assert (keys(place), place.orphans()) == (set(), [])
@@ -282,8 +272,7 @@ def test_a_deletion_that_is_interrupted_does_not_look_complete(
     with pytest.raises(Forbidden):
         weights.delete_objects()
     place.faults.rules.clear()
-    assert len(keys(place)) == 2
-    assert MANIFEST not in keys(place)
+    assert len(keys(place) - {MANIFEST}) == len(keys(place)) == 2
     assert len(weights.left(delete_weights=False)[0]) == 1
     assert weights.delete_objects() == 2
 

@@ -89,13 +89,14 @@ def at_a_terminal(answer: bytes, *words: str) -> tuple[int, str]:
         interrupts = answer == b"\x03"
         if not interrupts:
             os.write(master, answer)
-        # A signal just before the read of a line does not end the read: the next one does.
-        deadline = time.monotonic() + 60
+        # A signal just before the read of a line does not end the read: a later one does.
+        again, deadline = time.monotonic(), time.monotonic() + 60
         while child.poll() is None and time.monotonic() < deadline:
             if select.select([master], [], [], 0.5)[0]:
                 with suppress(OSError):  # the terminal closed
                     text += os.read(master, 4096)
-            elif interrupts:
+            elif interrupts and time.monotonic() > again:
+                again = time.monotonic() + 10
                 child.send_signal(signal.SIGINT)
         child.kill()
         code = child.wait()
