@@ -63,8 +63,10 @@ def from_api(reply: Reply, what: str, **facts: Any) -> QwenkitError:
     ``what`` names the operation that failed.
     """
     status, message = reply.status, message_of(reply)
-    unknown = Unreachable if status >= 500 or status < 300 else QwenkitError
+    unknown = Unreachable if status >= 500 or status < 400 else QwenkitError
     cls, fix = _BY_STATUS.get(status, (unknown, _SERVER_FAILED))
+    if status < 400:
+        fix = _OTHER_SERVER
     if status in (403, 500) and is_denied(message):
         cls, fix = Rejected, ""
     if reply.is_html and cls in (NotFound, Unreachable):

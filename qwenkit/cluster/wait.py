@@ -12,7 +12,8 @@ from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.errors import QwenkitError, WaitTimeout
 
 T = TypeVar("T")
-_EXPLAIN_S = 10.0
+# What the last look at the state, and the explanation of it, may take after the deadline.
+_POLL_S, _EXPLAIN_S = 3.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def wait(
     start = time.monotonic()
     transitions: list[Transition] = []
     while True:
-        with within(max(timeout_s - (time.monotonic() - start), 0)):
+        with within(max(timeout_s - (time.monotonic() - start), _POLL_S)):
             value = poll()
         now = Transition(time.monotonic() - start, describe(value))
         if not transitions or transitions[-1].state != now.state:
@@ -84,7 +85,7 @@ def wait(
                 on_change(now)
         if ready(value):
             return Waited(value, now.at_s, tuple(transitions))
-        with within(max(timeout_s - now.at_s, 0)):
+        with within(max(timeout_s - now.at_s, _POLL_S)):
             error = failed(value)
         if error is None and now.at_s >= timeout_s:
             found = _explained(late, value) or Explanation("late", f"last state: {now.state}")

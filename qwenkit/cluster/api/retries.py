@@ -35,8 +35,8 @@ _PERMANENT_5XX = (501, 505)
 _NOTICE_S = 2.0
 # A server that was away for so long is not waited for again until it answers.
 _OUTAGE_S = 30.0
-# However little time is left, one try gets this much.
-_LEAST_S = 3.0
+# Of the time left a try gets half, but this much if it is there, and in any case the least.
+_SHORT_S, _LEAST_S = 3.0, 1.0
 _DENIED = r"denied the request|exceeded quota"
 _TLS, _BROKEN = r"SSL|X509|certificate", r"EOF|timed out|reset|closed"
 
@@ -121,7 +121,7 @@ class Retries:
             QwenkitError: that of the last try, or the first that is not transient.
         """
         began = time.monotonic()
-        patience_s = _LEAST_S if self._given_up else self._patience_s
+        patience_s = _SHORT_S if self._given_up else self._patience_s
         tries = 0
         with within(patience_s):
             while True:
@@ -143,7 +143,8 @@ class Retries:
 
     def limit_s(self) -> float:
         """Return how long the next try may take: half of the time left, so that two fit."""
-        return min(self._try_s, max((_deadline.get() - time.monotonic()) / 2, _LEAST_S))
+        left_s = _deadline.get() - time.monotonic()
+        return min(self._try_s, max(left_s / 2, min(left_s, _SHORT_S), _LEAST_S))
 
     def say(self, what: str, fix: str = "") -> None:
         """Say once in each outage that a request takes longer."""

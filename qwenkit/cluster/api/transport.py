@@ -20,7 +20,7 @@ from qwenkit.errors.scrubbing import remember
 
 T = TypeVar("T")
 _CONNECT_S = _SLOW_S = 5.0
-_CHUNK = 1 << 16
+_CHUNK, _MOST_BYTES = 1 << 16, 1 << 27
 # Time for a socket's own timeout, whose message says more, to come first.
 _GRACE_S = 0.2
 
@@ -156,11 +156,15 @@ class Transport:
 def _whole(response: Any, ends: float) -> Reply:
     """Read a whole answer, a piece at a time."""
     pieces: list[bytes] = []
+    size = 0
     try:
         while piece := response.read1(_CHUNK):
             pieces.append(piece)
+            size += len(piece)
             if time.monotonic() > ends:
-                raise TimeoutError("the answer did not end in time")
+                raise TimeoutError
+            if size > _MOST_BYTES:
+                raise OSError(f"the answer has more than {_MOST_BYTES >> 20} MiB")
     except BaseException:
         response.close()
         raise
@@ -181,7 +185,7 @@ def _authorization(value: str) -> str:
 
 def _in_time(call: Callable[[], T], limit_s: float, slow: Callable[[], None]) -> T:
     """Return what ``call`` returns, but no later than after ``limit_s``."""
-    from urllib3.exceptions import HTTPError
+    from urllib3.exceptions import HTTPError, ReadTimeoutError
 
     done: Future[T] = Future()
 
@@ -200,10 +204,10 @@ def _in_time(call: Callable[[], T], limit_s: float, slow: Callable[[], None]) ->
     try:
         return done.result(max(ends - time.monotonic(), 0))
     except (HTTPError, OSError) as error:
-        if done.done():
+        if done.done() and not isinstance(error, TimeoutError | ReadTimeoutError):
             raise NoAnswer(_root(error)) from None
         done.add_done_callback(_close)
-        raise NoAnswer(f"it is silent; {limit_s:.0f} s were waited") from None
+        raise NoAnswer(f"no whole answer within {limit_s:.0f} s") from None
 
 
 def _close(done: Future[Any]) -> None:
@@ -254,9 +258,9 @@ def many(field: str) -> Callable[[Reply], dict[str, Any]]:
 
 
 def _root(error: BaseException) -> str:
-    """Return the innermost cause: urllib3 wraps a refused connection."""
-    reason = getattr(error, "reason", None)
-    if isinstance(reason, BaseException):
-        return _root(reason)
+    """Return the innermost cause: urllib3 wraps a refused or broken connection."""
+    inner = [getattr(error, "reason", None), *error.args[1:]]
+    if found := next((one for one in inner if isinstance(one, BaseException)), None):
+        return _root(found)
     text = str(error) or type(error).__name__
     return text.rpartition(": ")[2] if "Failed to establish" in text else text

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import socketserver
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -51,6 +53,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "_FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(retries, "_LONGEST_ASKED_S", 0.1)
     monkeypatch.setattr(retries, "_LEAST_S", 0.2)
+    monkeypatch.setattr(retries, "_SHORT_S", 0.2)
 
 
 VERBS: dict[str, Callable[[Cluster], object]] = {
@@ -273,3 +276,40 @@ def test_a_trickle_of_bytes_does_not_outlast_the_deadline(tmp_path: Path) -> Non
         with pytest.raises(Unreachable):
             cluster.version()
         assert time.monotonic() - began < 1.5
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+DEEP = b"[" * 100_000
+HOSTILE = {
+    "no HTTP": b"\x16\x03\x01 hello\r\n\r\n",
+    "bad chunk": HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nabc",
+    "no gzip": HEAD + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+    "many headers": HEAD + b"".join(b"A%d: b\r\n" % n for n in range(200)) + b"\r\n",
+    "nested": HEAD + b"Content-Length: %d\r\n\r\n" % len(DEEP) + DEEP,
+    "a long number": HEAD + b"Content-Length: 6006\r\n\r\n" + b'{"a":' + b"9" * 6000 + b"}",
+    "null": HEAD + b"Content-Length: 4\r\n\r\nnull",
+    "odd bytes": b"HTTP/1.1 503 \xff\r\nRetry-After: \xff\r\nContent-Length: 1\r\n\r\n\xff",
+    "redirect": b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n",
+    "switch": b"HTTP/1.1 101 Switching\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", HOSTILE)
+def test_whatever_bytes_come_the_error_is_typed(answer: str, tmp_path: Path) -> None:
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(10_000)
+            self.request.sendall(HOSTILE[answer])
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=[0.01]).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        try:
+            with (
+                cluster_at(url, tmp_path, patience_s=0.1, try_s=1) as cluster,
+                pytest.raises(Unreachable) as caught,
+            ):
+                cluster.version()
+        finally:
+            server.shutdown()
+    assert caught.value.fix
