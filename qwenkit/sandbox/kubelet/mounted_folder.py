@@ -6,10 +6,11 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from urllib.parse import quote, unquote_plus, urlsplit
+from urllib.parse import quote, unquote_plus
 from xml.etree import ElementTree
 
 import aiohttp
@@ -19,7 +20,8 @@ from qwenkit.errors import Forbidden, NotFound, QwenkitError, TransferError, Unr
 
 MAX_BYTES = 256 * 2**20
 _TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=5)
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+# Nothing but host and port: no user before the host, no path behind it.
+_LOCAL = re.compile(r"https?://(?:127\.0\.0\.1|localhost|\[::1\])(?::(\d{1,5}))?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ class MountedFolder:
 
 def is_local(endpoint: str) -> bool:
     """Return whether an endpoint is on this machine: the sandbox reaches no other."""
-    return urlsplit(endpoint).hostname in _LOOPBACK
+    found = _LOCAL.fullmatch(endpoint)
+    return found is not None and int(found[1] or 80) < 2**16
 
 
 def _session() -> aiohttp.ClientSession:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
 
 from qwenkit.errors import NotReady, QwenkitError
 from qwenkit.sandbox.controllers.clock import Clock
@@ -155,13 +155,13 @@ def _endpoint(name: str, kind: str, attributes: Mapping[str, str]) -> str:
     endpoint = f"{scheme}{url}".rstrip("/")
     if not is_local(endpoint):
         why = "the sandbox reaches only its own OSS server (OSS_ENDPOINT of `qwenkit sandbox env`)"
-        host = urlsplit(endpoint).hostname
+        host = re.split("[/?#]", endpoint.partition("://")[2])[0].rpartition("@")[2]
         _fail(name, _rpc("Internal", f"dial tcp: lookup {host}: no such host: {why}"))
     return endpoint
 
 
 def _plain(host: str) -> bool:
-    return host.endswith("-internal.aliyuncs.com") or is_local(f"http://{host}")
+    return host.endswith("-internal.aliyuncs.com") or is_local(f"http://{host.rstrip('/')}")
 
 
 def _keys(store: ObjectStore, name: str, csi: Mapping[str, Any]) -> list[str]:

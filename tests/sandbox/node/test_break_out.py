@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from node_world import oss_volume
 from real_sandbox import RealSandbox, eventually, obj
 
-from qwenkit.errors import InvalidValue
+from qwenkit.errors import InvalidValue, NotReady
 from qwenkit.sandbox import process, state_files
-from qwenkit.sandbox.kubelet import probes, upload
+from qwenkit.sandbox.kubelet import probes, upload, volumes
 from qwenkit.sandbox.kubelet.child import Programs
 from qwenkit.sandbox.kubelet.images import TRANSFER_IMAGE
 
@@ -294,6 +294,20 @@ def test_no_other_server_is_reached(tmp_path: Path, kind: str, given_: str) -> N
     with pytest.raises(InvalidValue, match="reaches only") as refused:
         dict(upload._environment({kind: given_}, HUB, programs))
     assert refused.value.name == kind
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("127.0.0.1.evil", "localhost@evil", "http://127.0.0.1@evil", "http://evil#@127.0.0.1"),
+        *("http://u:p@127.0.0.1:1", "http://evil\\@127.0.0.1", "http://127.0.0.1:99999"),
+        *("http://127.0.0.1:x", "http://[bad", "file:///etc", "http://127.0.0.1/path?"),
+        *("http://127.1", "http://2130706433", "http://[::ffff:7f00:1]", "http://0.0.0.0"),
+    ],
+)
+def test_no_volume_is_elsewhere(url: str) -> None:
+    with pytest.raises(NotReady, match="reaches only its own OSS server"):
+        volumes._endpoint("v", "ossfs", {"bucket": "b", "url": url})
 
 
 def test_only_listed_variables_and_own_addresses_are_passed(tmp_path: Path) -> None:
