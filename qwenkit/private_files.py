@@ -33,7 +33,7 @@ def make_folder(path: Path) -> None:
         if not folder.is_dir():
             with suppress(FileExistsError):
                 folder.mkdir(0o700)
-                folder.chmod(0o700)  # the umask may have taken the owner's rights too
+                _chmod(folder)  # the umask may have taken the owner's rights too
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode):
         raise OSError(errno.ENOTDIR, "it is not a folder")
@@ -46,6 +46,11 @@ def tighten(folder: Path) -> None:
     status = folder.lstat()
     ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
     if ours and not status.st_mode & stat.S_ISVTX and stat.S_IMODE(status.st_mode) != 0o700:
+        _chmod(folder)
+
+
+def _chmod(folder: Path) -> None:
+    with suppress(OSError):  # a file system without modes, or one that is read-only
         folder.chmod(0o700)
 
 

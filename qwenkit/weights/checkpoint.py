@@ -61,7 +61,8 @@ class Checkpoints:
                 tighten(own)
             for file in self._folder.iterdir():
                 if file.is_file() and not file.is_symlink():
-                    file.chmod(0o600)
+                    with suppress(OSError):  # it may be on a file system that is read-only
+                        file.chmod(0o600)
         except OSError as error:
             self._usable = False
             self._warn(error)
