@@ -11,6 +11,7 @@ from qwenkit.sandbox.engine.sampling import SamplingParams
 from qwenkit.sandbox.engine.tokenizer import ChatTokenizer
 
 _MAX_N = 128
+_MOST_ANSWERS = 1024
 _GREEDY = 1e-5
 # Fields of vLLM 0.4.1 that this engine does not have, with the value that changes nothing.
 _UNSUPPORTED: dict[str, Any] = {
@@ -107,6 +108,8 @@ def _checked(
     _check_length(prompts, body.max_tokens, served.max_model_len)
     _check_range(body)
     _check_stop_and_logprobs(stop, logprobs, served)
+    if len(prompts) * body.n > _MOST_ANSWERS:
+        raise refused(f"at most {_MOST_ANSWERS} answers to a request in the sandbox's engine")
     rest = served.max_model_len - max(map(len, prompts))
     return GenerationRequest(
         chat=isinstance(body, ChatBody),

@@ -14,6 +14,8 @@ from aiohttp import StreamReader, web
 
 # One trip to a worker thread per megabyte costs little and keeps the loop free.
 BATCH_BYTES = 1 << 20
+# All bodies that arrive now hold no more than this in memory, and one piece each.
+_BATCHES_BYTES = 1 << 26
 _CRC = anycrc.Model("CRC64-XZ")
 
 
@@ -52,6 +54,9 @@ class _Sink:
         return Digest(self._size, self._crc, self._md5.digest() if self._md5 else b"")
 
 
+_arriving: set[_Sink] = set()
+
+
 async def receive(stream: StreamReader, file: BinaryIO, *, with_md5: bool = True) -> Digest:
     """Write a request's body to an open file; the next batch arrives while one is written."""
     loop = asyncio.get_running_loop()
@@ -59,11 +64,12 @@ async def receive(stream: StreamReader, file: BinaryIO, *, with_md5: bool = True
     writing: asyncio.Future[None] | None = None
     batch: list[bytes] = []
     held = 0
+    _arriving.add(sink)
     try:
         async for chunk in stream.iter_any():
             batch.append(chunk)
             held += len(chunk)
-            if held >= BATCH_BYTES:
+            if held >= min(BATCH_BYTES, _BATCHES_BYTES // len(_arriving)):
                 await _done(writing)
                 writing = loop.run_in_executor(None, sink.take, batch)
                 batch, held = [], 0
@@ -73,6 +79,8 @@ async def receive(stream: StreamReader, file: BinaryIO, *, with_md5: bool = True
         if writing:
             await asyncio.wait([writing])
         raise
+    finally:
+        _arriving.discard(sink)
     sink.take(batch)
     return sink.digest()
 

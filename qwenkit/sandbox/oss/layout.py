@@ -18,6 +18,7 @@ from typing import BinaryIO
 from qwenkit.sandbox.oss.ledger import PartRecord
 
 WHOLE = "whole"
+_MOST_BYTES = 2**40  # file systems refuse larger files
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class UploadLayout:
 
     def _fits(self, number: int, length: int | None) -> bool:
         self.stride = self.stride or length or 0
-        return length is not None and length <= self.stride and number not in self.taken
+        fits = length is not None and length <= self.stride and number not in self.taken
+        return fits and number * self.stride <= _MOST_BYTES
 
     @contextlib.contextmanager
     def _shared(self, number: int) -> Iterator[PartSlot]:

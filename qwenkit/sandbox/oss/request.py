@@ -58,10 +58,11 @@ class OssRequest:
         value = self.text(name)
         if not value:
             return default
-        if not (value.isascii() and value.isdigit() and low <= int(value[:9]) <= high):
+        number = int(value) if value.isascii() and value.isdigit() and len(value) < 10 else -1
+        if not low <= number <= high:
             message = f"Argument {name} must be an integer between {low} and {high}."
             raise OssError("InvalidArgument", message, ArgumentName=name, ArgumentValue=value)
-        return int(value)
+        return number
 
     def encoded(self, text: str) -> str:
         """Return a key in the encoding that the client requested."""
