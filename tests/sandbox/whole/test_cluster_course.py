@@ -125,7 +125,7 @@ def test_another_run_is_not_overwritten(cluster: Cluster, settings: Settings) ->
     theirs = Cluster.connect(other)
     with pytest.raises(Conflict, match="not ours") as caught:
         deploy(theirs, other, documents(other))
-    assert "'default'" in caught.value.why
+    assert repr(settings.run) in caught.value.why
     assert teardown(theirs, other).steps[0].outcome == "none"
     theirs.close()
     assert cluster.find("pvc", settings.volume) is not None
