@@ -65,7 +65,9 @@ def _require(root: Path, known: str) -> None:
     """Refuse a folder that was removed since its marker was read: who did that must stay right."""
     if known and ((made := marker.read(root)) is None or made.id != known):
         raise SandboxError(
-            f"{root} was removed while a sandbox started there", "", "start it again"
+            f"{root} was removed while a sandbox started there",
+            "another command took it down",
+            "start it again",
         )
 
 
