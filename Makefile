@@ -32,7 +32,7 @@ test: lint static together alone ## lint, types, imports, unit, sandbox, browser
 test-all: test ## make test, then the long tables: kills, fuzz, faults of the API, hostile hubs
 	$(BIN)/python tools/kills.py
 	$(BIN)/python tools/fuzz.py
-	$(BIN)/python tools/faulty_api.py
+	$(BIN)/python tools/api_faults.py
 	$(BIN)/python tools/evil_hub.py
 
 quick: lint ## the contributor's lane: lint, types, imports and unit tests

@@ -312,3 +312,16 @@ def test_the_address_of_the_service_is_used_only_if_it_answers(
     unbalanced(api, clusterIP="None", ports=[{"name": "http2", "port": port}])
     with pytest.raises(NotFound):
         gateway_url(cluster)
+
+
+def test_a_key_that_cannot_be_one_is_named_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OSS_ACCESS_KEY_ID", "an-id")
+    monkeypatch.setenv("OSS_ACCESS_KEY_SECRET", "top\x01secret")
+    monkeypatch.setenv("KUBECONFIG", "/absent")
+    report = examine(Settings(), bucket_check=lambda: "", secret="s")
+    (check,) = [check for check in report.checks if check.name == "credentials"]
+    assert (check.verdict, check.found) == ("fail", "OSS_ACCESS_KEY_SECRET")
+    assert "U+0001" in check.why
+    assert "top" not in str(report)
