@@ -201,6 +201,7 @@ def left(place: Place) -> Problems:
 def _left(place: Place) -> Problems:
     found = place.processes()
     found += [f"temporary: {path.name}" for path in place.temporary.iterdir()]
+    found += [f"socket: {path}" for path in (ROOT / "notebooks").iterdir() if path.is_socket()]
     for path in (*place.runs.rglob(".lock"), *place.home.rglob("*.lock")):
         try:
             with FileLock(path, blocking=False):

@@ -7,7 +7,9 @@ inherit them from the environment.
 
 from __future__ import annotations
 
+import os
 import secrets
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -38,6 +40,7 @@ from qwenkit.weights.store import Weights
 
 TEARDOWN = "90"
 DIAGNOSTICS = "diagnostics.txt"
+_SOCKET_NAME = 100  # bytes; macOS takes 103, with the number behind it
 
 
 @dataclass(frozen=True)
@@ -92,11 +95,21 @@ class CourseRun:
 
 
 class _LocalKernel(AsyncKernelManager):
-    """A kernel behind sockets in the file system: it opens no port."""
+    """A kernel behind sockets among the run's temporary files: it opens no port."""
 
     @default("transport")
     def _ipc(self) -> str:
-        return "ipc"
+        return "ipc" if len(os.fsencode(_sockets())) < _SOCKET_NAME else "tcp"
+
+    @default("ip")
+    def _beside(self) -> str:
+        return _sockets() if self.transport == "ipc" else "127.0.0.1"
+
+
+def _sockets() -> str:
+    """Return how the names of a kernel's sockets begin; it runs in this working directory."""
+    place = os.path.join(tempfile.gettempdir(), "kernel")
+    return min(place, os.path.relpath(place), key=len)
 
 
 def find_notebooks(folder: Path | None, only: Sequence[str] = ()) -> tuple[Path, ...]:
