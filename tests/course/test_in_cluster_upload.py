@@ -42,7 +42,7 @@ def target(environment):
 @pytest.fixture
 def nothing_left(kubectl):
     def check():
-        found = kubectl("get", "jobs,pods,secrets", "-o", "name", "-l", "qwenkit.dev/run=default")
+        found = kubectl("get", "jobs,pods,secrets", "-o", "name", "-l", "qwenkit.dev/run")
         assert found == ""
         assert programs("") == []
 
