@@ -30,10 +30,8 @@ course: $(STAMP) ## every notebook against the embedded sandbox; report under ru
 test: lint static together alone ## lint, types, imports, unit, sandbox, browser, notebooks, the whole course
 
 test-all: test ## make test, then the long tables: kills, fuzz, faults of the API, hostile hubs
-	$(BIN)/python tools/kills.py
-	$(BIN)/python tools/fuzz.py
-	$(BIN)/python tools/api_faults.py
-	$(BIN)/python tools/evil_hub.py
+	@failed=0; for tool in kills fuzz api_faults evil_hub; do \
+	  echo "tools/$$tool.py"; $(BIN)/python tools/$$tool.py || failed=1; done; exit $$failed
 
 quick: lint ## the contributor's lane: lint, types, imports and unit tests
 	$(BIN)/python -m pytest tests/unit -q -n 2
