@@ -50,7 +50,7 @@ def test_a_notebook_without_a_record_says_what_is_missing(
 ) -> None:
     with pytest.raises(NotFound, match=r"04-query\.ipynb") as caught:
         read_record(saved(tmp_path, bundle))
-    assert "record(" in caught.value.why
+    assert "record(" in caught.value.fix
 
 
 def test_people_see_lines_and_long_ones_are_cut() -> None:
