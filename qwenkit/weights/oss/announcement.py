@@ -13,13 +13,11 @@ import secrets
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 import oss2
 
-from qwenkit.weights.oss.bucket import delete_keys, list_uploads, object_url
-from qwenkit.weights.oss.errors import get_if_exists
-from qwenkit.weights.oss.manifest import META_RUN, META_RUN_ID, owned_by, put_json
+from qwenkit.weights.oss.bucket import delete_keys, list_uploads
+from qwenkit.weights.oss.manifest import META_RUN, META_RUN_ID, owned_by, put_json, read_object
 from qwenkit.weights.retry import RetryPolicy
 
 _NAME = re.compile(r"(?:.*/)?qwenkit-upload-[0-9a-f]{8}\.json", re.DOTALL)
@@ -82,13 +80,12 @@ def is_announcement(key: str, folder: str | None = None) -> bool:
 
 def read_announcement(bucket: oss2.Bucket, key: str) -> Announced | None:
     """Return an announcement; None if it is gone, not ours, or a file of this name."""
-    what = f"read {object_url(bucket, key)}"
-    answer = get_if_exists(bucket, what, partial(bucket.get_object, key))
-    if answer is None or META_RUN not in answer.headers:
+    text, headers = read_object(bucket, key) or (b"", {})
+    if META_RUN not in headers:
         return None
     try:
-        document = json.loads(answer.read())
+        document = json.loads(text)
         keys, before = (frozenset(map(str, document[name])) for name in ("keys", "before"))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return Announced(key, answer.headers.get(META_RUN_ID, ""), keys, before)
+    return Announced(key, headers.get(META_RUN_ID, ""), keys, before)

@@ -101,8 +101,7 @@ def read_manifest(bucket: oss2.Bucket, prefix: str) -> Manifest | None:
     """
     key = manifest_key(prefix)
     url = object_url(bucket, key)
-    found = get_if_exists(bucket, f"read {url}", partial(_get, bucket, key))
-    if found is None:
+    if (found := read_object(bucket, key)) is None:
         return None
     text, headers = found
     try:
@@ -150,8 +149,15 @@ def put_json(
     call_oss(bucket, what, put, policy)
 
 
+def read_object(bucket: oss2.Bucket, key: str) -> tuple[bytes, Mapping[str, str]] | None:
+    """Return the bytes and headers of an object, of a large one only the first bytes.
+
+    None if it does not exist.
+    """
+    return get_if_exists(bucket, f"read {object_url(bucket, key)}", partial(_get, bucket, key))
+
+
 def _get(bucket: oss2.Bucket, key: str) -> tuple[bytes, Mapping[str, str]]:
-    """Return the bytes and headers of an object, of a large one only the first bytes."""
     answer, text = bucket.get_object(key), b""
     while len(text) < _LIMIT and (piece := answer.read(1 << 20)):
         text += piece

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from aiohttp import web
 from transfer_world import BUCKET, KEYS, PART, Handler, World, is_part, world, write
 
 from qwenkit.errors import Forbidden, NotFound
+from qwenkit.sandbox.faults import effects
 from qwenkit.settings import Settings
 from qwenkit.weights.store import Weights
 
@@ -174,6 +175,26 @@ def test_a_killed_upload_is_found_and_goes(
     assert unsure == []
     weights.upload()
     assert weights.left(delete_weights=False) == ([], [])
+
+
+@pytest.mark.parametrize("spoil", [effects.cut, effects.change_byte])
+def test_an_announcement_that_does_not_arrive_whole_is_read_again(
+    place: World,
+    open_weights: Callable[..., Weights],
+    tmp_path: Path,
+    spoil: Callable[..., Awaitable[None]],
+) -> None:
+    write(tmp_path / "model", LARGE)
+    weights = open_weights()
+    end_early(place, weights)
+    budget = place.faults.add(
+        lambda one: one.method == "GET" and "qwenkit-upload-" in one.path,
+        effects.spoil_answer(spoil),
+        times=1,
+    )
+    assert weights.abort_uploads() == 1
+    assert budget.spent
+    assert place.orphans() == []
 
 
 def test_a_killed_replace_is_found_and_goes(
