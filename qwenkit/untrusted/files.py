@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import gzip
+import io
 import os
 import select
 import stat
@@ -63,13 +65,10 @@ def unzipped(content: bytes, *, most: int) -> bytes:
     """
     if not content.startswith(_GZIP):
         return content
-    reader = zlib.decompressobj(wbits=31)
     try:
-        found = reader.decompress(content, most + 1)
-    except zlib.error as error:
+        found = gzip.GzipFile(fileobj=io.BytesIO(content)).read(most + 1)
+    except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"it is a damaged gzip file: {error}") from None
     if len(found) > most:
         raise ValueError(f"unzipped it has more than {most:,} bytes")
-    if not reader.eof:
-        raise ValueError("it is a gzip file without its end")
     return found

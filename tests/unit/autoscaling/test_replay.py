@@ -75,6 +75,13 @@ def test_unreadable_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "broken.json.gz" in capsys.readouterr().err
 
 
+def test_a_recording_in_several_gzip_members_is_read_whole(tmp_path: Path) -> None:
+    text = json.dumps(read_recording(GOLDEN)).encode()
+    path = tmp_path / "joined.json.gz"
+    path.write_bytes(gzip.compress(text[:1000]) + gzip.compress(text[1000:]))
+    assert read_recording(path) == read_recording(GOLDEN)
+
+
 def test_a_bad_annotation_in_a_recording_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
