@@ -96,6 +96,8 @@ class _WatchedBytes(io.RawIOBase):
         return count
 
     def _wait(self, began: float) -> None:
+        if not isinstance(self._sock, socket.socket):
+            return  # TLS through a proxy's TLS: decrypted bytes may wait where nobody can look
         pending = getattr(self._sock, "pending", lambda: 0)  # decrypted bytes
         limit_s = self._sock.gettimeout() or math.inf
         while not pending() and not wait_for_read(self._sock, min(_POLL_S, limit_s)):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import pytest
 import requests
@@ -82,6 +85,20 @@ def test_a_stop_and_a_deadline_end_a_silent_answer(session: requests.Session) ->
         with stop.active(), pytest.raises(error):
             answered(session, silent)
         assert time.monotonic() - began < 3
+
+
+def test_bytes_that_tls_in_tls_has_decrypted_are_not_waited_for() -> None:
+    class TlsInTls:  # as urllib3's SSLTransport, which cannot tell what it holds
+        recv_into = staticmethod(lambda buffer: len(buffer))
+        gettimeout = staticmethod(lambda: 0.2)
+
+        def fileno(self) -> int:
+            return silent.fileno()
+
+    silent, other = socket.socketpair()
+    with silent, other:
+        answer = watched_http._WatchedBytes(cast("Any", TlsInTls()), io.BytesIO())
+        assert answer.readinto(bytearray(9)) == 9
 
 
 def test_large_answers_arrive_whole(session: requests.Session) -> None:
