@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import shlex
 import signal
 import subprocess
@@ -117,6 +118,8 @@ def sweep(on_note: Callable[[str], None] = lambda line: None) -> None:
             if not is_folder(root) or root.stat().st_uid != os.geteuid():
                 continue
             if (made := marker.read(root)) is None or not made.temporary:
+                continue
+            if made.machine != platform.node():
                 continue
             with root_lock.locked(root, root_lock.CHANGES, timeout_s=0):
                 if not marker.is_held(root):

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import platform
 import secrets
 import stat
 import tempfile
@@ -156,7 +157,8 @@ def unusable(root: Path, error: OSError | ValueError) -> SandboxError:
 def _claim(root: Path, temporary: bool) -> bool:
     made, fresh = marker.read(root), False
     if made is None:
-        made, fresh = Marker(f"sandbox-{secrets.token_hex(6)}", temporary), True
+        name = f"sandbox-{secrets.token_hex(6)}"
+        made, fresh = Marker(name, temporary, platform.node()), True
         root.chmod(0o700)
         private_files.write_private(root / MARKER, json.dumps(asdict(made)), durable=True)
     if not marker.is_proven(root, made):

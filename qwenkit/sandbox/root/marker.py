@@ -37,6 +37,8 @@ class Marker:
     """``sandbox-`` and 12 hexadecimal digits, made once for each root; a valid label's value."""
     temporary: bool = False
     """Whether it was made for one run, so that nobody comes back to it."""
+    machine: str = ""
+    """Which machine made it; elsewhere, the locks of a shared folder may not be seen."""
     magic: str = _MAGIC
     format: int = _FORMAT
 
@@ -117,7 +119,7 @@ def hold(root: Path) -> int:
 
 def is_held(root: Path) -> bool:
     """Return whether a process wants the sandbox."""
-    handle = os.open(root / MARKER, os.O_RDONLY | os.O_NOFOLLOW)
+    handle = os.open(root / MARKER, os.O_RDWR | os.O_NOFOLLOW)  # NFS wants writing for this lock
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

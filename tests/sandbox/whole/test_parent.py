@@ -78,6 +78,21 @@ def test_what_was_killed_with_its_parent_is_swept(temporary: Path) -> None:
     assert swept() == ""
 
 
+def test_a_folder_of_another_machine_is_not_swept(temporary: Path) -> None:
+    with parent(temporary) as (running, root, pid):
+        os.kill(running.pid, signal.SIGSTOP)
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not alive(pid))
+    running.wait()
+    path = root / marker.MARKER
+    made = json.loads(path.read_text())
+    path.write_text(json.dumps(made | {"machine": "elsewhere"}))
+    assert swept() == ""
+    assert marker.read(root) is not None
+    path.write_text(json.dumps(made))
+    assert str(root) in swept()
+
+
 def test_a_folder_of_somebody_is_not_swept(temporary: Path) -> None:
     folders = [temporary / f"qwenkit-sandbox-{name}" for name in ("none", "kept", "bad", "link")]
     for folder in folders[:3]:
