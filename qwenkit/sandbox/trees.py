@@ -7,6 +7,7 @@ open at a time, and the way up is checked.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from pathlib import Path
@@ -41,6 +42,7 @@ def remove_tree(path: Path) -> list[str]:
 def _remove(parent: int, name: str, problems: list[str]) -> None:
     way, above = [name], [os.fstat(parent)]
     skipped: set[int] = set()
+    folders: list[list[str]] = [[]]
     try:
         here = _enter(parent, name)
     except OSError as error:
@@ -48,9 +50,13 @@ def _remove(parent: int, name: str, problems: list[str]) -> None:
         return
     try:
         while way:
-            if (inner := _clear_files(here, skipped, problems)) is not None:
+            folders[-1] = folders[-1] or _clear_files(here, skipped, problems)
+            if folders[-1]:
+                inner = folders[-1].pop()
                 try:
                     below = _enter(here, inner)
+                except FileNotFoundError:
+                    continue
                 except OSError as error:
                     problems.append(f"{inner}: {error.strerror}")
                     with contextlib.suppress(FileNotFoundError):
@@ -58,24 +64,31 @@ def _remove(parent: int, name: str, problems: list[str]) -> None:
                     continue
                 way.append(inner)
                 above.append(os.fstat(here))
+                folders.append([])
                 here = _instead(here, below)
                 continue
+            folders.pop()
             inode = os.fstat(here).st_ino
             here = _instead(here, os.open("..", _FOLDER, dir_fd=here))
             if not os.path.samestat(os.fstat(here), above.pop()):
                 problems.append(f"{way[0]}: it was moved meanwhile")
                 return
             try:
-                os.rmdir(way.pop(), dir_fd=here)
-            except OSError:  # what stays in it is among the problems already
+                os.rmdir(gone := way.pop(), dir_fd=here)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
                 skipped.add(inode)
+                # What stays in it is among the problems already.
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    problems.append(f"{gone}: {error.strerror}")
     finally:
         os.close(here)
 
 
-def _clear_files(folder: int, skipped: set[int], problems: list[str]) -> str | None:
-    """Remove what is no folder; return the first folder, None if none is left."""
-    device = os.fstat(folder).st_dev
+def _clear_files(folder: int, skipped: set[int], problems: list[str]) -> list[str]:
+    """Remove what is no folder; return the folders."""
+    device, folders = os.fstat(folder).st_dev, list[str]()
     for name in os.listdir(folder):
         inode = 0
         try:
@@ -84,16 +97,17 @@ def _clear_files(folder: int, skipped: set[int], problems: list[str]) -> str | N
             if inode in skipped:
                 continue
             if stat.S_ISDIR(status.st_mode):
-                if status.st_dev == device:
-                    return name
-                raise OSError(0, "another file system is mounted there")
-            os.unlink(name, dir_fd=folder)
+                if status.st_dev != device:
+                    raise OSError(0, "another file system is mounted there")
+                folders.append(name)
+            else:
+                os.unlink(name, dir_fd=folder)
         except FileNotFoundError:
             continue
         except OSError as error:
             skipped.add(inode)
             problems.append(f"{name}: {error.strerror}")
-    return None
+    return folders
 
 
 def _enter(parent: int, name: str) -> int:
