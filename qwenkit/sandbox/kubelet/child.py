@@ -57,17 +57,19 @@ class Programs:
 
 def clear(folder: Path) -> None:
     """Remove the folders that a sandbox left, after the supervisors have ended its programs."""
-    with suppress(OSError):
+    if not is_folder(folder):
+        return
+    if left := list(folder.glob(f"{_PRIVATE}*")):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         deadline = time.monotonic() + GRACE_S + _LAST_OUTPUT_S
+        # NFS refuses the lock, so there this takes all the time.
         while not _unlocked(handle) and time.monotonic() < deadline:
             time.sleep(0.05)
         os.close(handle)
-    if is_folder(folder):
-        for private in folder.glob(f"{_PRIVATE}*"):
-            remove_tree(private)
-        with suppress(OSError):  # somebody put something else there
-            folder.rmdir()
+    for private in left:
+        remove_tree(private)
+    with suppress(OSError):  # somebody put something else there
+        folder.rmdir()
 
 
 def environment(home: Path) -> dict[str, str]:

@@ -17,6 +17,7 @@ from qwenkit.sandbox import state_files, tiny_model
 from qwenkit.sandbox.kubelet.child import clear
 from qwenkit.sandbox.oss.key_paths import BOOKKEEPING, is_bucket_name
 from qwenkit.sandbox.root import marker
+from qwenkit.sandbox.root_lock import HOLDER, LOCK
 from qwenkit.sandbox.trees import is_folder, remove_tree
 
 _FILES = (
@@ -73,7 +74,7 @@ def remove(root: Path) -> list[str]:
         if not problems:
             _unlink(root / state_files.KEYS, problems)
     for name in () if problems else marker.LAST:
-        _unlink(root / name, problems)
+        _unlink(root / name, problems, empty=name in (LOCK, HOLDER))
     if problems:
         raise SandboxError(
             f"{root} is not removed: {len(problems)} of its files cannot be",
@@ -108,10 +109,14 @@ def _escaped(root: Path) -> list[Path]:
     return [folder for folder in found if _is_folder(root, folder)]
 
 
-def _unlink(path: Path, problems: list[str]) -> None:
-    """Remove an ordinary file; a link or a folder of that name is not the sandbox's."""
+def _unlink(path: Path, problems: list[str], *, empty: bool = False) -> None:
+    """Remove an ordinary file; a link or a folder of that name is not the sandbox's.
+
+    If the sandbox's is always ``empty``, another one is not the sandbox's either.
+    """
     try:
-        if stat.S_ISREG(path.lstat().st_mode):
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode) and not (empty and status.st_size):
             path.unlink()
     except FileNotFoundError:
         return

@@ -153,3 +153,13 @@ def test_clear_waits_for_what_a_dead_sandbox_left(programs: child.Programs, tmp_
             child.clear(folder)
             assert not folder.exists()
             assert process.wait(timeout=60) in (128 + signal.SIGTERM, -signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("programs")
+def test_clear_waits_for_nothing_where_no_program_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "_unlocked", lambda _: False)  # as on NFS
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it waits"))
+    child.clear(tmp_path / "programs")
+    assert not (tmp_path / "programs").exists()

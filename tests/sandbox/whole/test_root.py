@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import itertools
 import json
@@ -19,6 +20,7 @@ import pytest
 from qwenkit.errors import SandboxError
 from qwenkit.sandbox import process, state_files, tiny_model
 from qwenkit.sandbox.root.marker import MARKER, read
+from qwenkit.sandbox.trees import remove_tree
 
 KEY_FILE = "keys.json"
 
@@ -136,6 +138,7 @@ def test_a_folder_without_a_marker_is_left_alone(tmp_path: Path, name: str) -> N
 def test_a_copied_marker_makes_nothing_ours(root: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     written(*(mine / name for name in (KEY_FILE, "kubeconfig", "log", "oss/photos/1", "lock.txt")))
+    written(mine / "lock", mine / "holder")
     before = names(mine)
     shutil.copy(root / MARKER, mine / MARKER)
     with pytest.raises(SandboxError, match="no sandbox made it"):
@@ -215,6 +218,31 @@ def test_a_tree_of_any_depth_goes(root: Path) -> None:
     closed.chmod(0o500)
     assert down(root) == ""
     assert not root.exists()
+
+
+def test_a_folder_of_many_folders_is_not_listed_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide, listed, listdir = tmp_path / "wide", [], os.listdir
+    for number in range(50):
+        written(wide / str(number) / "file")
+    monkeypatch.setattr(os, "listdir", lambda folder: listed.append(folder) or listdir(folder))
+    assert remove_tree(wide) == []
+    assert not wide.exists()
+    assert len(listed) < 60
+
+
+def test_a_folder_that_cannot_be_removed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str, **more: Any) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    written(tmp_path / "a" / "b" / "file")
+    monkeypatch.setattr(os, "rmdir", refuse)
+    (inner,) = remove_tree(tmp_path / "a" / "b")
+    assert inner.startswith("b: ")
+    assert names(tmp_path) == set()
 
 
 def test_no_signal_goes_to_a_process_that_is_not_proven_ours(root: Path) -> None:
