@@ -67,7 +67,7 @@ class WatchedAdapter(HTTPAdapter):
 class _WatchedBytes(io.RawIOBase):
     """The bytes of one answer, as they leave the socket."""
 
-    def __init__(self, sock: socket.socket, inner: io.BufferedIOBase) -> None:
+    def __init__(self, sock: Any, inner: io.BufferedIOBase) -> None:
         # Closing ``inner`` releases the socket; it is never read.
         self._sock, self._inner = sock, inner
         self._begun = False
@@ -79,7 +79,7 @@ class _WatchedBytes(io.RawIOBase):
     def readinto(self, buffer: Any, /) -> int:
         began = time.monotonic()
         self._wait(began)
-        count = self._sock.recv_into(buffer)
+        count: int = self._sock.recv_into(buffer)
         self.allowed -= count
         if self.allowed < 0:
             text = f"it sends more than {OVERHEAD} bytes of headers, chunk sizes or trailers"

@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, cast
 
 import pytest
 import requests
@@ -97,7 +96,7 @@ def test_bytes_that_tls_in_tls_has_decrypted_are_not_waited_for() -> None:
 
     silent, other = socket.socketpair()
     with silent, other:
-        answer = watched_http._WatchedBytes(cast("Any", TlsInTls()), io.BytesIO())
+        answer = watched_http._WatchedBytes(TlsInTls(), io.BytesIO())
         assert answer.readinto(bytearray(9)) == 9
 
 
