@@ -88,11 +88,14 @@ def scrub_chain(error: BaseException | None) -> None:
         seen.add(id(one))
         rest += [one.__cause__, one.__context__]
         rest += [arg for arg in one.args if isinstance(arg, BaseException)]
+        if isinstance(one, BaseExceptionGroup):
+            rest += one.exceptions
         if (args := scrubbed(one.args)) != one.args:
             one.args = args
-        if isinstance(one, OSError):  # shows other attributes than its args
-            one.strerror, one.filename = scrubbed(one.strerror), scrubbed(one.filename)
-        for name, value in list(vars(one).items()):
+        shown = dict(vars(one))
+        if isinstance(one, OSError):  # what it shows is in neither of them
+            shown |= {"strerror": one.strerror, "filename": one.filename}
+        for name, value in shown.items():
             if isinstance(value, BaseException):
                 rest.append(value)
             elif isinstance(value, str | bytes | list | dict) and scrubbed(value) != value:
@@ -123,6 +126,7 @@ def _forms(secret: str) -> frozenset[str]:
     }
     plain |= {form.replace("'", "\\'") for form in plain}
     plain |= {form.replace("\\", "\\\\") for form in plain} | {json.dumps(f)[1:-1] for f in plain}
+    plain |= {form.replace("'", "\\'") for form in plain}  # of what was doubled, too
     quoted = {form for safe in ("", "/") for form in (quote(data, safe), quote_plus(data, safe))}
     quoted |= {re.sub("%..", lambda found: found[0].lower(), form) for form in quoted}
     encoded = {form for shift in range(3) for form in _base64(data, shift)}

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from qwenkit.cli import main as command_line
@@ -76,6 +76,7 @@ def test_every_form_of_every_secret_is_hidden(
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(secret="00000'\x1f0", form="repr of repr")
 @given(secret=st.text(st.characters(codec="utf-8"), min_size=8), form=st.sampled_from(list(FORMS)))
 def test_any_secret_is_hidden_in_any_form(secret: str, form: str) -> None:
     if len(secret.strip()) < 8:
@@ -209,3 +210,17 @@ def test_every_error_class_scrubs(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in ours:
         error = kind(KEY, KEY, KEY)
         assert "Geheim" not in chain(error) + json.dumps(error.to_dict(), default=str)
+
+
+def test_an_exception_without_a_secret_keeps_its_words() -> None:
+    for error in (OSError(2, "no file"), ConnectionRefusedError("nobody there"), TimeoutError()):
+        before = str(error), repr(error)
+        scrubbing.scrub_chain(error)
+        assert (str(error), repr(error)) == before
+
+
+def test_a_secret_in_a_group_of_exceptions_is_hidden() -> None:
+    remember(KEY)
+    group = ExceptionGroup("several", [ValueError(f"wrong: {KEY}")])
+    scrubbing.scrub_chain(group)
+    assert KEY not in "".join(traceback.format_exception(group))
