@@ -55,7 +55,7 @@ def connection(context: str) -> Transport:
 def _kubeconfig_paths() -> list[Path]:
     """Return the files that kubectl reads: those of ``KUBECONFIG``, else ``~/.kube/config``."""
     named = [part for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
-    return [Path(part).expanduser() for part in named] or [home() / ".kube" / "config"]
+    return [Path(os.path.expanduser(part)) for part in named] or [home() / ".kube" / "config"]
 
 
 def _load(context: KubeContext, configuration: Any) -> None:
@@ -91,15 +91,18 @@ def _load(context: KubeContext, configuration: Any) -> None:
 def _without_files() -> Iterator[None]:
     """Remove the files that the client library makes of a kubeconfig's certificates and keys.
 
-    It does so only at the end of the process; one that is killed would leave a key there.
+    It does so only at the end of the process; one that is killed would leave a key there. The
+    files of other users of the library in this process stay.
     """
     from kubernetes.config import kube_config
 
-    remove: Any = kube_config._cleanup_temp_files
+    library: Any = kube_config
+    others, library._temp_files = library._temp_files, {}
     try:
         yield
     finally:
-        remove()
+        library._cleanup_temp_files()
+        library._temp_files = others
 
 
 def _take_in(pool: dict[str, Any]) -> None:

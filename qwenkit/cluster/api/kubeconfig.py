@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import base64
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -95,7 +94,7 @@ def read_context(paths: Sequence[Path], name: str) -> KubeContext:
         NotFound: no file can be read, or none has the context.
         InvalidValue: a file is no kubeconfig, or the context breaks a rule of the table above.
     """
-    present = [path for path in paths if path.exists()] or list(paths)
+    present = [path for path in paths if os.path.exists(path)] or list(paths)
     files = [(path, _read(path)) for path in present]
     where = ", ".join(map(str, present))
     known = _named(files, "contexts")
@@ -181,7 +180,7 @@ def _check_plugin(context: KubeContext, plugin: object) -> None:
         given = plugin.get("apiVersion")
         rule = f"its user's exec has apiVersion {given!r}; it must be {' or '.join(_EXEC_VERSIONS)}"
         raise context.refuse(rule, "update the plugin and its entry in the kubeconfig")
-    if plugin.get("interactiveMode") == "Always" and not sys.stdin.isatty():
+    if plugin.get("interactiveMode") == "Always" and not os.isatty(0):
         raise context.refuse("its user's exec asks for a terminal (interactiveMode: Always)")
 
 

@@ -374,3 +374,22 @@ def test_a_key_of_a_kubeconfig_stays_in_no_temporary_file(
         use(kubeconfig(tmp_path / "mine", clusters=named, **user(**pair)))
         with pytest.raises(InvalidValue, match="KUBECONFIG"):
             connection("mine")
+
+
+@pytest.mark.parametrize("path", ["a" * 300, "~nosuchuser/config", "/dev/null/config"])
+def test_a_path_that_cannot_be_is_not_found(path: str, use: Any) -> None:
+    use(path)
+    with pytest.raises(NotFound, match="cannot be read"):
+        connection("mine")
+
+
+def test_files_of_another_user_of_the_client_library_stay(tmp_path: Path, use: Any) -> None:
+    from kubernetes.config import kube_config
+
+    library: Any = kube_config
+    theirs = Path(library._create_temp_file_with_content("their certificate"))
+    use(kubeconfig(tmp_path / "mine"))
+    connection("mine")
+    assert theirs.read_text() == "their certificate"
+    library._cleanup_temp_files()
+    assert not theirs.exists()
