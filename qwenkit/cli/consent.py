@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
 
+from qwenkit.cli.console import can_ask
 from qwenkit.errors import ConsentNeeded
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def require(
         return
     where = f"namespace {settings.namespace} of context {settings.context}"
     names = [str(one) for one in taken]
-    if not (ask and sys.stdin.isatty()):
+    if not (ask and can_ask()):
         raise ConsentNeeded(
             f"{where} is in use: {'; '.join(names)}",
             f"{what}, and there is no terminal to ask at; nothing was changed",

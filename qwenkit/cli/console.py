@@ -8,7 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeAlias, TypeVar
 
 import typer
@@ -59,8 +59,21 @@ def fail(error: QwenkitError, *, as_json: bool) -> int:
 
 
 def stderr_lines(*, quiet: bool) -> Callable[[object], None]:
-    """Return a callback that prints a line to stderr; stdout stays for the answer."""
-    return (lambda line: None) if quiet else (lambda line: typer.echo(str(line), err=True))
+    """Return a callback that prints a line to stderr; stdout stays for the answer.
+
+    If the terminal is closed, the work that the lines tell of goes on without them.
+    """
+
+    def show(line: object) -> None:
+        with suppress(OSError):
+            typer.echo(str(line), err=True)
+
+    return (lambda line: None) if quiet else show
+
+
+def can_ask() -> bool:
+    """Return whether a person at a terminal can answer; stdin may even be closed."""
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 @contextmanager

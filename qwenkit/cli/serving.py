@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from qwenkit.cli import consent
-from qwenkit.cli.console import emit, stderr_lines
+from qwenkit.cli.console import can_ask, emit, stderr_lines
 from qwenkit.cli.options import Context, Json, Params, Set, Yes, read_settings
 from qwenkit.course.interrupts import terminable
 from qwenkit.errors import QwenkitError, SettingsError
@@ -150,7 +149,7 @@ def teardown(
     more = {"delete_weights": True} if delete_weights else {}
     settings = read_settings(params, set_, context, **more)
     show = stderr_lines(quiet=as_json)
-    manner = Manner(show, now, _ask_to_shorten if sys.stdin.isatty() and not as_json else None)
+    manner = Manner(show, now, _ask_to_shorten if can_ask() and not as_json else None)
     if expired:
         if delete_weights:
             raise SettingsError(

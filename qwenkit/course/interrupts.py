@@ -21,7 +21,9 @@ def terminable() -> Iterator[None]:
         yield
         return
 
-    def interrupt(*_: object) -> None:
+    def interrupt(number: int, _frame: object) -> None:
+        if number == signal.SIGHUP:  # the shell repeats the kernel's: not to end the cleaning up
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     # An ignored signal stays ignored, as nohup requires.

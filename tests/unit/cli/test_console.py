@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import typer
 
-from qwenkit.cli.console import emit, fail, plain, progress_line, stderr_lines, text
+from qwenkit.cli.console import can_ask, emit, fail, plain, progress_line, stderr_lines, text
 from qwenkit.errors import NotFound, SettingsError
 
 
@@ -83,3 +86,21 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(capsys: pytest.CaptureFixtur
         raise interrupt
     assert ended.value.exit_code == 130
     assert capsys.readouterr() == ("", "interrupted\nrepeat the same upload\n")
+
+
+def test_lines_for_a_terminal_that_is_closed_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    master, slave = os.openpty()
+    with open(slave, "w", buffering=1) as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        show = stderr_lines(quiet=False)
+        show("seen")
+        assert os.read(master, 100) == b"seen\r\n"
+        os.close(master)
+        show("not seen")
+        with suppress(OSError):
+            terminal.close()
+
+
+def test_nobody_can_be_asked_through_a_closed_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert not can_ask()
