@@ -121,7 +121,8 @@ def find_notebooks(folder: Path | None, only: Sequence[str] = ()) -> tuple[Path,
     """
     folders = [folder] if folder else [Path("notebooks"), Path(__file__).parents[2] / "notebooks"]
     for candidate in folders:
-        found = sorted(candidate.resolve().glob("[0-9][0-9]-*.ipynb"))
+        exists = os.path.isdir(candidate)
+        found = sorted(candidate.resolve().glob("[0-9][0-9]-*.ipynb")) if exists else []
         if found:
             break
     else:
@@ -234,7 +235,7 @@ def new_folder(output: Path) -> Path:
     """Name a fresh folder under ``output`` by the UTC time."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     names = [stamp, *(f"{stamp}-{n}" for n in range(2, 100))]
-    return next(output / name for name in names if not (output / name).exists())
+    return next(output / name for name in names if not os.path.exists(output / name))
 
 
 def _execute(path: Path, run: CourseRun, settings: Settings) -> NotebookResult:

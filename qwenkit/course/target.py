@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.occupants import Occupant
-from qwenkit.errors import Conflict, QwenkitError
+from qwenkit.errors import Conflict, InvalidValue, QwenkitError
 from qwenkit.parameters.layers import RUN_ID
 from qwenkit.private_files import make_folder
 from qwenkit.sandbox import process as sandbox
@@ -30,25 +30,28 @@ def exclusive(folder: Path) -> Iterator[None]:
 
     Raises:
         Conflict: another run holds the lock; the error names its process.
+        InvalidValue: the folder cannot be made.
     """
     output = folder.parent
-    output.mkdir(parents=True, exist_ok=True)
     holder = output / ".pid"
-    try:
-        with FileLock(output / ".lock", blocking=False):
+    with ExitStack() as stack:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(output / ".lock", blocking=False))
             holder.write_text(str(os.getpid()))
+            stack.callback(holder.unlink, missing_ok=True)
             folder.mkdir(0o700)  # notebooks may show what is nobody else's business
-            try:
-                yield
-            finally:
-                holder.unlink(missing_ok=True)
-    except Timeout:
-        pid = holder.read_text() if holder.exists() else "unknown"
-        raise Conflict(
-            f"another run is writing to {output}, process {pid}",
-            "two runs against one target interfere with each other",
-            "wait for it, or give --output another folder, and --set service=… and volume=…",
-        ) from None
+        except Timeout:
+            pid = holder.read_text() if holder.exists() else "unknown"
+            raise Conflict(
+                f"another run is writing to {output}, process {pid}",
+                "two runs against one target interfere with each other",
+                "wait for it, or give --output another folder, and --set service=… and volume=…",
+            ) from None
+        except OSError as error:
+            rule = f"must be a folder that this user can write to: {error.strerror}"
+            raise InvalidValue("output", str(output), rule) from error
+        yield
 
 
 @contextmanager

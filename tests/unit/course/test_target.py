@@ -17,9 +17,9 @@ from nbformat.v4 import new_code_cell, new_notebook
 from qwenkit.course import target as course_target
 from qwenkit.course.interrupts import terminable
 from qwenkit.course.record import MIME
-from qwenkit.course.runner import CourseRun, run_course
-from qwenkit.course.target import environment, target
-from qwenkit.errors import Conflict
+from qwenkit.course.runner import CourseRun, find_notebooks, new_folder, run_course
+from qwenkit.course.target import environment, exclusive, target
+from qwenkit.errors import Conflict, InvalidValue, NotFound
 from qwenkit.settings import Settings
 
 SECRET = "an-access-key-secret-of-some-length"
@@ -195,3 +195,19 @@ def test_a_teardown_without_a_bucket_still_clears_the_cluster(tmp_path: Path, ap
     assert report.leaks.found == ()
     (problem,) = report.problems
     assert problem.startswith("teardown: the bucket was left as it is: bucket")
+
+
+def test_a_shell_that_repeats_the_hangup_does_not_stop_the_cleaning_up() -> None:
+    with terminable():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+
+
+def test_a_folder_for_the_reports_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for output in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("a" * 300)):
+        with pytest.raises(InvalidValue, match="output"), exclusive(new_folder(output)):
+            pass
+    with pytest.raises(NotFound, match="no notebooks"):
+        find_notebooks(tmp_path / ("a" * 300))
