@@ -337,6 +337,11 @@ class Settings(Layered):
                 )
 
     @property
+    def secret(self) -> str:
+        """The name of the Secret that the volume refers to."""
+        return f"{self.volume}-oss"
+
+    @property
     def cluster_oss_endpoint(self) -> str:
         """The OSS endpoint that the cluster's nodes reach."""
         return self.oss_internal_endpoint or self.oss_endpoint

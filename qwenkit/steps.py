@@ -29,7 +29,7 @@ from qwenkit.inference import load
 from qwenkit.inference.client import Server
 from qwenkit.inference.results import LoadProgress, LoadResult
 from qwenkit.manifests.lint import lint, refuse
-from qwenkit.manifests.render import render, secret, secret_name
+from qwenkit.manifests.render import render, secret
 from qwenkit.settings import Settings
 from qwenkit.weights.store import Weights
 
@@ -48,7 +48,7 @@ def doctor(settings: Settings) -> PreflightReport:
     return examine(
         settings,
         bucket_check=lambda: Weights.of(settings).check(),
-        secret=secret_name(settings),
+        secret=settings.secret,
     )
 
 
@@ -213,7 +213,7 @@ def remove_expired(
 def find_occupants(settings: Settings) -> tuple[Occupant, ...]:
     """Return what qwenkit made, in this or another run, under the names of these settings."""
     cluster = Cluster.connect(settings)
-    return occupants.occupants(cluster, settings.service, settings.volume, secret_name(settings))
+    return occupants.occupants(cluster, settings.service, settings.volume, settings.secret)
 
 
 def evict(

@@ -21,8 +21,8 @@ from qwenkit.cluster.kinds import (
     labels_of,
     name_of,
 )
-from qwenkit.cluster.ownership import expiry, has_expired
-from qwenkit.cluster.removal import Manner, Removal, TeardownStep, is_here
+from qwenkit.cluster.ownership import expiry, foreign_claim, has_expired
+from qwenkit.cluster.removal import Manner, Removal, TeardownStep
 from qwenkit.errors import Forbidden, QwenkitError
 from qwenkit.settings import EXPIRES_AT, MANAGED_BY, RUN_LABEL
 
@@ -50,14 +50,18 @@ def occupants(cluster: Cluster, service: str, volume: str, secret: str) -> tuple
     """
     found: list[Occupant] = []
     labels = {MANAGED_BY: "qwenkit"}
-    for obj in _allowed(partial(cluster.list, KSVC, labels=labels)):
+    try:
+        services = cluster.list(KSVC, labels=labels)
+    except Forbidden:
+        services = _allowed(partial(_find, cluster, KSVC, service))
+    for obj in services:
         one = _occupant(KSVC, obj)
         named = one.name == service or volume in _claims(obj)
         if named or (one.live and one.run == cluster.run):
             found.append(one)
     for kind, name in ((PVC, volume), (PV, volume), (SECRET, secret)):
         for obj in _allowed(partial(_find, cluster, kind, name)):
-            if kind != PV or is_here(cluster, obj):
+            if not foreign_claim(obj, cluster.namespace):
                 found.append(_occupant(kind, obj))
     return tuple(found)
 
@@ -78,7 +82,7 @@ def expired(cluster: Cluster) -> tuple[Occupant, ...]:
 def expired_objects(cluster: Cluster, kind: Kind) -> list[Obj]:
     """Return the objects of a kind that have expired."""
     found = filter(has_expired, cluster.list(kind, labels={MANAGED_BY: "qwenkit"}))
-    return [obj for obj in found if kind != PV or is_here(cluster, obj) or _is_free(cluster, obj)]
+    return [obj for obj in found if _is_free(cluster, obj)]
 
 
 def unclear_objects(cluster: Cluster, kind: Kind) -> list[Obj]:
@@ -131,9 +135,11 @@ def _find(cluster: Cluster, kind: Kind, name: str) -> list[Obj]:
     return [obj] if obj and labels_of(obj).get(MANAGED_BY) == "qwenkit" else []
 
 
-def _is_free(cluster: Cluster, pv: Obj) -> bool:
-    """Return whether the claim that a PV is bound to is gone."""
-    claim = pv["spec"]["claimRef"]
+def _is_free(cluster: Cluster, obj: Obj) -> bool:
+    """Return whether no claim of another namespace holds an object."""
+    if not foreign_claim(obj, cluster.namespace):
+        return True
+    claim = obj["spec"]["claimRef"]
     try:
         return cluster.find(PVC, str(claim.get("name")), namespace=str(claim["namespace"])) is None
     except Forbidden:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.ending import ending, grace_of, ignores_sigterm, seconds_left
@@ -28,7 +30,7 @@ from qwenkit.cluster.kinds import (
     labels_of,
     name_of,
 )
-from qwenkit.cluster.ownership import is_ours
+from qwenkit.cluster.ownership import foreign_claim, is_ours
 from qwenkit.cluster.wait import OnChange, Transition, wait
 from qwenkit.errors import Forbidden, QwenkitError, WaitTimeout
 
@@ -79,7 +81,7 @@ class Removal:
     steps: list[TeardownStep] = field(default_factory=list)
     problems: list[QwenkitError] = field(default_factory=list)
     _began: float = field(default_factory=time.monotonic)
-    _late: list[tuple[Kind, Obj, QwenkitError]] = field(default_factory=list)
+    _late: list[tuple[str, Callable[[], list[Obj]], QwenkitError]] = field(default_factory=list)
     _services: set[str] = field(default_factory=set)
     _shortened: set[str] = field(default_factory=set)
 
@@ -96,15 +98,22 @@ class Removal:
             self.problems.append(error)
             self.add(name, False, f"failed: {error.what}")
 
-    def remove_all(self, kind: Kind) -> None:
-        """Remove the chosen objects of a kind; without permission to list it, continue."""
+    def remove_all(self, kind: Kind, known: str = "") -> None:
+        """Remove our objects of a kind; the ``known`` one if they may not be listed."""
+        for name in self.names(kind, known):
+            self.attempt(f"{kind} {name}", partial(self.remove, kind, name))
+
+    def names(self, kind: Kind, known: str) -> list[str]:
+        """Name our objects of a kind; the ``known`` one if they may not be listed."""
         try:
-            found = ours(self.cluster, kind)
+            return list(map(name_of, ours(self.cluster, kind)))
         except Forbidden as error:
             self.add(f"{kind}", False, f"not allowed: {error.why}")
-            return
-        for name in map(name_of, filter(self.chosen, found)):
-            self.attempt(f"{kind} {name}", lambda name=name: self.remove(kind, name))  # type: ignore[misc]
+        with suppress(Forbidden):
+            found = self.cluster.find(kind, known) if known else None
+            if found and not foreign_claim(found, self.cluster.namespace):
+                return [known]
+        return []
 
     def remove(self, kind: Kind, name: str) -> None:
         """Delete an object if it is ours, and wait until it is gone."""
@@ -118,26 +127,22 @@ class Removal:
         self.cluster.delete(kind, name)
         if kind == KSVC:
             self._services.add(str(existing["metadata"].get("uid")))
-        try:
-            seconds = self._gone(lambda: self._left_of(kind, existing), f"{kind} {name} gone")
-        except WaitTimeout as error:
-            self._late.append((kind, existing, error))
-            raise
+        seconds = self._gone(lambda: self._left_of(kind, existing), f"{kind} {name}")
         self.add(f"{kind} {name}", True, f"deleted in {seconds:.1f} s")
 
     def wait_for_children(self, service: str) -> None:
         """Wait for the pods, which hold GPU and volume, and for the garbage collector."""
         if may_have_children(self.cluster, service):
             left = lambda: children(self.cluster, service)  # noqa: E731
-            seconds = self._gone(left, f"children of ksvc {service} gone")
+            seconds = self._gone(left, f"children of ksvc {service}")
             self.add(f"pods of ksvc {service}", False, f"gone after {seconds:.1f} s")
 
     def look_again(self) -> None:
         """Take back the failure of each object that went after its wait had ended."""
-        for kind, obj, error in self._late:
-            if not self._left_of(kind, obj):
+        for what, left, error in self._late:
+            if not left():
                 self.problems.remove(error)
-                self.add(f"{kind} {name_of(obj)}", True, "gone after all")
+                self.add(what, True, "gone after all")
 
     def fail(self) -> None:
         """Raise the first failure, if there was one; its evidence names the others."""
@@ -164,16 +169,20 @@ class Removal:
                 self.manner.on_change(replace(change, at_s=at_s))
 
         while True:
-            found = wait(
-                left,
-                what=what,
-                ready=lambda objects: not objects or bool(self._to_shorten(objects)),
-                describe=lambda objects: _waits_for(objects, time.monotonic() - began),
-                late=lambda objects: _blocked(self.cluster, objects),
-                timeout_s=self._seconds(),
-                every_s=0.5,
-                on_change=on_change,
-            ).value
+            try:
+                found = wait(
+                    left,
+                    what=f"{what} gone",
+                    ready=lambda objects: not objects or bool(self._to_shorten(objects)),
+                    describe=lambda objects: _waits_for(objects, time.monotonic() - began),
+                    late=lambda objects: _blocked(self.cluster, objects),
+                    timeout_s=self._seconds(),
+                    every_s=0.5,
+                    on_change=on_change,
+                ).value
+            except WaitTimeout as error:
+                self._late.append((what, left, error))
+                raise
             if not found:
                 return time.monotonic() - began
             self._shorten(self._to_shorten(found))
@@ -226,13 +235,7 @@ class Removal:
 def ours(cluster: Cluster, kind: Kind) -> list[Obj]:
     """Return this run's objects of a kind, but no PV of the same run in another namespace."""
     found = cluster.list(kind, labels=cluster.labels)
-    return [obj for obj in found if kind != PV or is_here(cluster, obj)]
-
-
-def is_here(cluster: Cluster, pv: Obj) -> bool:
-    """Return whether a PV is not bound to a claim of another namespace."""
-    claim = (pv.get("spec") or {}).get("claimRef") or {}
-    return claim.get("namespace") in ("", None, cluster.namespace)
+    return [obj for obj in found if not foreign_claim(obj, cluster.namespace)]
 
 
 def children(cluster: Cluster, service: str) -> list[Obj]:

@@ -117,12 +117,11 @@ def teardown(
     removal = Removal(
         cluster, settings.seconds("teardown"), manner, on_step or (lambda _step: None)
     )
-    services: list[str] = []
-    removal.attempt(f"{KSVC}", lambda: services.extend(map(name_of, ours(cluster, KSVC))))
-    _remove_services(removal, services or [settings.service])
+    removal.attempt(f"{KSVC}", partial(_remove_services, removal, settings.service))
+    known = {PVC: settings.volume, PV: settings.volume, SECRET: settings.secret}
     # A Job's pods have our labels themselves, and may be writing to the bucket.
     for kind in (JOB, POD, PVC, PV, SECRET):
-        removal.attempt(f"{kind}", partial(removal.remove_all, kind))
+        removal.attempt(f"{kind}", partial(removal.remove_all, kind, known.get(kind, "")))
     if weights is not None:
         removal.attempt("unfinished uploads", partial(_abort_uploads, removal, weights))
         removal.attempt("weights", partial(_weights, removal, weights, settings))
@@ -131,11 +130,13 @@ def teardown(
     return TeardownReport(tuple(removal.steps), round(time.monotonic() - start, 3))
 
 
-def _remove_services(removal: Removal, names: Iterable[str]) -> None:
+def _remove_services(removal: Removal, known: str) -> None:
     if not removal.cluster.serves(KSVC):
         removal.add(f"{KSVC}", False, "none: Knative Serving is not installed")
-        names = ()
-    for name in names:
+        return
+    names: list[str] = []
+    removal.attempt(f"{KSVC}", lambda: names.extend(removal.names(KSVC, known)))
+    for name in names or [known]:
         removal.attempt(f"{KSVC} {name}", partial(removal.remove, KSVC, name))
         removal.attempt(f"pods of ksvc {name}", partial(removal.wait_for_children, name))
 

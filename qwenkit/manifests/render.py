@@ -34,7 +34,7 @@ def render(settings: Settings) -> list[CommentedMap]:
     """
     own = ours(settings)
     claim: dict[str, Scalar] = {"volume": settings.volume, "namespace": settings.namespace, **own}
-    secret_ref: dict[str, Scalar] = {"secret": secret_name(settings)}
+    secret_ref: dict[str, Scalar] = {"secret": settings.secret}
     weights: dict[str, Scalar] = {
         "bucket": settings.bucket,
         "url": settings.cluster_oss_endpoint,
@@ -74,13 +74,8 @@ def with_keys(document: CommentedMap, keys: Mapping[str, str]) -> dict[str, Any]
     return {**plain(document), "data": encoded}
 
 
-def secret_name(settings: Settings) -> str:
-    """Return the name of the Secret that the volume refers to."""
-    return f"{settings.volume}-oss"
-
-
 def _secret(settings: Settings) -> CommentedMap:
-    names: dict[str, Scalar] = {"secret": secret_name(settings), "namespace": settings.namespace}
+    names: dict[str, Scalar] = {"secret": settings.secret, "namespace": settings.namespace}
     return filled("secret.yaml", names | ours(settings))
 
 

@@ -21,7 +21,7 @@ from qwenkit.credentials import Credentials
 from qwenkit.errors import Conflict, NotFound, NotReady, Rejected
 from qwenkit.inference.client import Server
 from qwenkit.inference.load import run_load
-from qwenkit.manifests.render import render, secret, secret_name
+from qwenkit.manifests.render import render, secret
 from qwenkit.sandbox import process
 from qwenkit.settings import Settings
 
@@ -69,7 +69,7 @@ def documents(settings: Settings) -> list[Any]:
 
 
 def test_the_whole_way(cluster: Cluster, settings: Settings) -> None:
-    report = examine(settings, bucket_check=lambda: "there", secret=secret_name(settings))
+    report = examine(settings, bucket_check=lambda: "there", secret=settings.secret)
     assert {check.verdict for check in report.checks} == {"ok"}, str(report)
 
     deployed = deploy(cluster, settings, documents(settings))

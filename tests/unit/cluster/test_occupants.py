@@ -118,3 +118,11 @@ def test_what_stays_is_an_error_and_the_rest_goes(cluster: Cluster, api: Api) ->
     _, error = removed(cluster, taken, timeout_s=0.2)
     assert isinstance(error, WaitTimeout)
     assert len(api.objects) == 1
+
+
+def test_a_service_that_may_be_read_but_not_listed_is_named(cluster: Cluster, api: Api) -> None:
+    api.add(obj(KSVC, "qwen", labels=LAB, **READY))
+    api.refuse = lambda _method, path, _body: (
+        status(403, "Forbidden", "no") if path.endswith("/services") else None
+    )
+    assert found(cluster) == ["ksvc qwen of run 'lab', Ready"]

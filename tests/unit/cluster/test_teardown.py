@@ -221,3 +221,29 @@ def test_without_the_right_to_list_volumes_the_rest_is_still_removed(
     assert steps["secret llm-model-oss"].removed
     leaks = audit(cluster, Settings())
     assert (leaks.found, leaks.unknown) == ((), ("pv: persistentvolumes is forbidden",))
+
+
+def test_without_the_right_to_list_what_has_a_known_name_is_still_removed(
+    cluster: Cluster, api: Api
+) -> None:
+    for one in everything(OURS):
+        api.add(one)
+    lists = ("/services", "/persistentvolumes", "/persistentvolumeclaims", "/secrets", "/pods")
+    api.refuse = lambda _method, path, _body: (
+        status(403, "Forbidden", "no lists for you") if path.endswith(lists) else None
+    )
+    report = teardown(cluster, Settings())
+    assert api.objects == {}
+    assert "ksvc: not allowed: no lists for you" in str(report)
+
+
+def test_a_volume_of_the_same_run_elsewhere_stays_without_the_right_to_list(
+    cluster: Cluster, api: Api
+) -> None:
+    claim = {"namespace": "team-b", "name": "llm-model"}
+    api.add(obj(PV, "llm-model", labels=OURS, spec={"claimRef": claim}))
+    api.refuse = lambda _method, path, _body: (
+        status(403, "Forbidden", "no") if path.endswith("/persistentvolumes") else None
+    )
+    teardown(cluster, Settings())
+    assert len(api.objects) == 1
