@@ -202,13 +202,13 @@ def _left(place: Place) -> Problems:
     found = place.processes()
     found += [f"temporary: {path.name}" for path in place.temporary.iterdir()]
     found += [f"socket: {path}" for path in (ROOT / "notebooks").iterdir() if path.is_socket()]
-    for path in (*place.runs.rglob(".lock"), *place.home.rglob("*.lock")):
+    for path in (*place.runs.rglob(".qwenkit-lock"), *place.home.rglob("*.lock")):
         try:
             with FileLock(path, blocking=False):
                 pass
         except Timeout:
             found.append(f"held: {path}")
-    for path in (*place.runs.rglob(".pid"), *place.folder.glob("root/pid")):
+    for path in (*place.runs.rglob(".qwenkit-pid"), *place.folder.glob("root/pid")):
         with suppress(OSError, ValueError):
             if not psutil.pid_exists(int(path.read_text())):
                 found.append(f"id of a dead process: {path}")

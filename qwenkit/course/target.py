@@ -23,6 +23,8 @@ from qwenkit.sandbox.faults.client import time_scale
 from qwenkit.settings import Settings
 from qwenkit.steps import find_occupants
 
+_OWN = ".qwenkit-"  # no other program's files in a person's folder are named so
+
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
@@ -33,11 +35,11 @@ def exclusive(folder: Path) -> Iterator[None]:
         InvalidValue: the folder cannot be made.
     """
     output = folder.parent
-    holder = output / ".pid"
+    holder = output / f"{_OWN}pid"
     with ExitStack() as stack:
         try:
             output.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FileLock(output / ".lock", blocking=False))
+            stack.enter_context(FileLock(output / f"{_OWN}lock", blocking=False))
             holder.write_text(str(os.getpid()))
             stack.callback(holder.unlink, missing_ok=True)
             folder.mkdir(0o700)  # notebooks may show what is nobody else's business
@@ -60,7 +62,7 @@ def temporary_files(folder: Path) -> Iterator[None]:
 
     The lock of ``exclusive`` is held, so what is found there is of a run that was killed.
     """
-    place = folder.parent.absolute() / ".tmp"
+    place = folder.parent.absolute() / f"{_OWN}tmp"
     shutil.rmtree(place, ignore_errors=True)
     make_folder(place)
     before, tempfile.tempdir = tempfile.tempdir, str(place)

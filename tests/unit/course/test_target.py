@@ -123,6 +123,17 @@ def test_a_second_run_is_refused_while_a_first_holds_the_folder(tmp_path: Path) 
     assert not made.folder.exists()
 
 
+def test_a_run_leaves_alone_what_a_person_has_beside_its_folder(tmp_path: Path) -> None:
+    made = one(tmp_path, SHOW)
+    beside = made.folder.parent
+    (beside / ".tmp").mkdir(parents=True)
+    mine = [beside / name for name in (".tmp/notes", ".pid", ".lock")]
+    for path in mine:
+        path.write_text("precious")
+    run_course(made, Settings(context="mine"))
+    assert [path.read_text() for path in mine] == ["precious"] * 3
+
+
 def test_another_target_starts_no_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     said: list[str] = []
