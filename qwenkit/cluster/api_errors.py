@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -11,6 +10,7 @@ from qwenkit.cluster.api.retries import is_denied, is_untrusted
 from qwenkit.cluster.api.transport import Reply
 from qwenkit.cluster.pvc_flags import enable_command, flags_missing_in
 from qwenkit.errors import Conflict, Forbidden, NotFound, QwenkitError, Rejected, Unreachable
+from qwenkit.untrusted.parsing import parse_json
 
 _CORRECT = "correct what the message names; qwenkit render shows the objects"
 _BY_STATUS: dict[int, tuple[type[QwenkitError], str]] = {
@@ -98,7 +98,7 @@ def not_an_api(reply: Reply, address: str, why: str) -> Unreachable:
 def message_of(reply: Reply) -> str:
     """Return the message of a ``Status``, else the reason of the status line."""
     try:
-        return str(json.loads(reply.body or b"{}").get("message") or reply.reason or "")
+        return str(parse_json(reply.body or b"{}").get("message") or reply.reason or "")
     except (ValueError, AttributeError):
         return f"{reply.reason or ''}{', as a web page' if reply.is_html else ''}".strip()
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from qwenkit import errors
 from qwenkit.errors import QwenkitError, TransferError
+from qwenkit.untrusted.parsing import parse_json
 from qwenkit.weights.progress import Progress
 from qwenkit.weights.report import FileReport, UploadReport
 
@@ -56,7 +56,7 @@ def read_error(log: str) -> QwenkitError | None:
 
 def _parsed(line: str) -> dict[str, Any]:
     try:
-        answer = json.loads(line) if line.startswith("{") else {}
+        answer = parse_json(line) if line.startswith("{") else {}
     except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}

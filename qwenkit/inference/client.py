@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import openai
 
 
+# What reading an answer raises that is JSON of another form, or none.
+_ODD = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
 _JSON: Any = object  # for this type the OpenAI client returns the plain JSON
 
 
@@ -141,15 +143,7 @@ class Server:
             response = client.post(
                 "/chat/completions", body=self.body(prompt, **sampling), cast_to=_JSON
             )
-        raw = _expect_json(response, self.gateway)
-        choice = raw["choices"][0]
-        return Answer(
-            text=str(choice["message"].get("content") or ""),
-            finish_reason=str(choice.get("finish_reason") or ""),
-            usage=dict(raw.get("usage") or {}),
-            raw=raw,
-            seconds=time.perf_counter() - start,
-        )
+            return _answer(response, time.perf_counter() - start)
 
     def stream(self, prompt: str, **sampling: Any) -> Stream:
         """Send one prompt; iterate over the answer's pieces, then read ``stats``.
@@ -182,6 +176,27 @@ class Server:
                 host=self.host,
                 model=self.model,
             ) from None
+        except openai.APIError as error:  # an error event in a stream
+            raise QwenkitError(
+                f"{self.gateway} ended its answer with an error",
+                error.message,
+                "read the pod's log: kubectl logs",
+            ) from None
+        except _ODD as error:
+            shown = f"{type(error).__name__}: {str(error)[:200]}"
+            raise failures.not_openai(self.gateway, f"its answer cannot be read: {shown}") from None
+
+
+def _answer(raw: Any, seconds: float) -> Answer:
+    """Read a whole answer; what is not one raises an error of ``_ODD``."""
+    choice = raw["choices"][0]
+    return Answer(
+        text=str(choice["message"].get("content") or ""),
+        finish_reason=str(choice.get("finish_reason") or ""),
+        usage=dict(raw.get("usage") or {}),
+        raw=raw,
+        seconds=seconds,
+    )
 
 
 class Stream:
@@ -231,13 +246,3 @@ class Stream:
         tokens = counted or len(arrivals)
         last = arrivals[-1] if arrivals else end
         self._stats = StreamStats(first, (last - first) / max(tokens - 1, 1), tokens, end, finish)
-
-
-def _expect_json(answer: object, url: str) -> dict[str, Any]:
-    if isinstance(answer, dict) and answer.get("choices"):
-        return answer
-    raise QwenkitError(
-        f"{url} did not answer as an OpenAI server",
-        f"expected JSON with choices, got {str(answer)[:80]!r}",
-        "is this address the gateway of the Service?",
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from qwenkit.errors import (
@@ -14,12 +13,14 @@ from qwenkit.errors import (
     Unreachable,
     WaitTimeout,
 )
+from qwenkit.untrusted.parsing import parse_json
 
+_CORRECT = "correct the parameter that it names"
 _BY_STATUS: dict[int, tuple[type[QwenkitError], str, str]] = {
-    400: (Rejected, "the server refused the request", ""),
+    400: (Rejected, "the server refused the request", _CORRECT),
     401: (Forbidden, "the server requires an API key", "export OPENAI_API_KEY"),
     403: (Forbidden, "the request is not allowed", "does a proxy answer on this port?"),
-    422: (Rejected, "the server refused the request", ""),
+    422: (Rejected, "the server refused the request", _CORRECT),
     429: (Unreachable, "the server has too many requests", "fewer clients, or a higher max_scale"),
     500: (QwenkitError, "the server failed", "read the pod's log: kubectl logs"),
     502: (Unreachable, "the gateway lost the pod", "it may be starting or ending; try again"),
@@ -58,7 +59,7 @@ def from_status(status: int, body: str, *, url: str, host: str, model: str) -> Q
         why += f", or the server there has no such path: {message}" if message else ""
         fix = "send the host of the Service's status.url: kubectl get ksvc"
         return NotFound(what, why, fix, **facts)
-    unknown = (QwenkitError, "the answer is not a success", "")
+    unknown = (QwenkitError, "the answer is not a success", "is this the Service's gateway?")
     cls, why, fix = _BY_STATUS.get(status, unknown)
     return cls(what, f"{why}: {message}" if message else why, fix, **facts)
 
@@ -87,10 +88,20 @@ def timed_out(url: str, seconds: float) -> WaitTimeout:
     )
 
 
+def not_openai(url: str, why: str) -> Rejected:
+    """Return the error for an answer that no OpenAI server gives."""
+    return Rejected(
+        f"{url} did not answer as an OpenAI server",
+        why,
+        "is this address the gateway of the Service? its pod's log may say more: kubectl logs",
+        url=url,
+    )
+
+
 def _message(body: str) -> str:
     """Return the message in an error's body: vLLM's JSON, OpenAI's, or short text."""
     try:
-        loaded = json.loads(body)
+        loaded = parse_json(body)
     except ValueError:
         return body.strip()[:200]
     if isinstance(loaded, dict):

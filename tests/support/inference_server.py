@@ -25,7 +25,10 @@ vllm:e2e_request_latency_seconds_count{model_name="qwen"} 4.0
 
 
 class Vllm:
-    """``status`` refuses everything, ``cut`` ends streams early, ``hang`` never answers."""
+    """``status`` refuses everything, ``cut`` ends streams early, ``hang`` never answers.
+
+    ``odd`` is sent instead of an answer, and as the only event of a stream.
+    """
 
     def __init__(self) -> None:
         self.status = 200
@@ -33,6 +36,7 @@ class Vllm:
         self.hang = False
         self.usage = True
         self.error_in_stream = False
+        self.odd = b""
         self.delay_s = 0.0
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -69,6 +73,8 @@ class Vllm:
             self.at_once -= 1
 
     async def _whole(self) -> web.Response:
+        if self.odd:
+            return web.Response(body=self.odd, content_type="application/json")
         message = {"role": "assistant", "content": "".join(PIECES)}
         choice = {"index": 0, "message": message, "finish_reason": "length", "stop_reason": None}
         return web.json_response(frame("chat.completion", choice) | {"usage": usage()})
@@ -76,6 +82,9 @@ class Vllm:
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
+        if self.odd:
+            await response.write(b"data: " + self.odd + b"\n\n")
+            return response
         await self._event(response, {"delta": {"role": "assistant"}, "finish_reason": None})
         for number, piece in enumerate(PIECES):
             if self.delay_s:

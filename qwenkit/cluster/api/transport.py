@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from qwenkit.credentials import clean
 from qwenkit.errors.scrubbing import remember
+from qwenkit.untrusted.parsing import parse_json
 
 T = TypeVar("T")
 _CONNECT_S = _SLOW_S = 5.0
@@ -222,7 +223,7 @@ def parsed(reply: Reply) -> dict[str, Any]:
     Raises:
         ValueError: it is none; says what is wrong.
     """
-    found = json.loads(reply.body)
+    found = parse_json(reply.body)
     if not isinstance(found, dict):
         raise ValueError("it is no JSON object")
     return found

@@ -19,6 +19,7 @@ from qwenkit.errors import (
     WaitTimeout,
 )
 from qwenkit.inference.client import Server
+from qwenkit.inference.load import run_load
 from qwenkit.inference.raw import curl_command
 
 TEXT = "".join(PIECES)
@@ -131,6 +132,38 @@ def test_each_status_has_its_error(
         assert type(caught.value) is error
         assert words in str(caught.value)
         assert caught.value.context["status"] == code
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"<html>welcome</html>",
+        b"{",
+        b"[]",
+        b"null",
+        b"7",
+        b'{"choices": null}',
+        b'{"choices": {}}',
+        b'{"choices": [7]}',
+        b'{"choices": [{"delta": 7, "message": 7}]}',
+        b'{"choices": [{"delta": null, "message": null}]}',
+        b'{"object": "error", "message": "CUDA error"}',
+        b'{"error": {"message": "CUDA error"}}',
+        b'{"usage": 7, "choices": [{"message": {"content": "x"}, "delta": {"content": 7}}]}',
+        b"[" * 100_000,
+        b"\xff\xfe",
+    ],
+    ids=lambda odd: odd[:60].decode("latin-1"),
+)
+def test_what_is_no_answer_is_an_error_of_ours(server: Server, vllm: Vllm, odd: bytes) -> None:
+    vllm.odd = odd
+    for ask in (server.ask, lambda prompt: list(server.stream(prompt))):
+        with pytest.raises(QwenkitError) as caught:
+            ask("x")
+        assert caught.value.why
+        assert caught.value.fix
+    done = run_load(server, clients=1, seconds=0.1, prompt="x", max_tokens=1)
+    assert {request.outcome for request in done.requests} == {"failed"}
 
 
 def test_a_wrong_host_and_a_wrong_model_have_different_errors(url: str) -> None:
