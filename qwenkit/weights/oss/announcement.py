@@ -8,6 +8,7 @@ end deletes the announcement; one that was killed leaves it, and teardown and au
 from __future__ import annotations
 
 import json
+import logging
 import re
 import secrets
 import threading
@@ -16,10 +17,12 @@ from dataclasses import dataclass, field
 
 import oss2
 
+from qwenkit.errors import Conflict, Forbidden
 from qwenkit.weights.oss.bucket import delete_keys, list_uploads
 from qwenkit.weights.oss.manifest import META_RUN, META_RUN_ID, owned_by, put_json, read_object
 from qwenkit.weights.retry import RetryPolicy
 
+_log = logging.getLogger("qwenkit.weights")
 _NAME = re.compile(r"(?:.*/)?qwenkit-upload-[0-9a-f]{8}\.json", re.DOTALL)
 
 
@@ -62,14 +65,20 @@ class Announcement:
             self._key = key
 
     def close(self) -> None:
-        """Delete it, and those of earlier uploads that have nothing unfinished any more."""
+        """Delete it, and those of earlier uploads that have nothing unfinished any more.
+
+        One that the bucket keeps is no reason for a complete upload to fail.
+        """
         done = [self._key] if self._key else []
         old = [key for key in self.present if is_announcement(key, self.prefix)]
         if old:
             unfinished = list_uploads(self.bucket, f"{self.prefix}/")
             found = [read_announcement(self.bucket, key) for key in old]
             done += [one.key for one in found if one and one.keys.isdisjoint(unfinished)]
-        delete_keys(self.bucket, done)
+        try:
+            delete_keys(self.bucket, done)
+        except (Conflict, Forbidden) as error:
+            _log.warning("%s stays: %s", ", ".join(done), error.why)
 
 
 def is_announcement(key: str, folder: str | None = None) -> bool:

@@ -177,6 +177,29 @@ def test_a_killed_upload_is_found_and_goes(
     assert weights.left(delete_weights=False) == ([], [])
 
 
+def test_a_bucket_that_deletes_nothing_takes_an_upload_in_parts(
+    place: World,
+    open_weights: Callable[..., Weights],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def refuse(request: web.Request, _: Handler) -> web.StreamResponse:
+        await request.read()
+        return web.Response(status=403, text="<Error><Code>AccessDenied</Code></Error>")
+
+    write(tmp_path / "model", LARGE)
+    weights = open_weights()
+    place.faults.add(lambda one: "delete" in one.query, refuse)
+    for _ in range(2):
+        weights.upload()
+        assert "qwenkit-upload-" in caplog.text
+        caplog.clear()
+    assert weights.verify().ok
+    place.faults.rules.clear()
+    weights.upload()
+    assert weights.left(delete_weights=False) == ([], [])
+
+
 @pytest.mark.parametrize("spoil", [effects.cut, effects.change_byte])
 def test_an_announcement_that_does_not_arrive_whole_is_read_again(
     place: World,
