@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -17,8 +18,13 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 def is_folder(path: Path) -> bool:
     """Return whether the path is a folder itself, not a link to one."""
+    return is_plain(path, stat.S_ISDIR)
+
+
+def is_plain(path: Path, kind: Callable[[int], bool]) -> bool:
+    """Return whether the path itself, not what a link leads to, is of a kind of ``stat``."""
     try:
-        return stat.S_ISDIR(path.lstat().st_mode)
+        return kind(path.lstat().st_mode)
     except OSError:
         return False
 

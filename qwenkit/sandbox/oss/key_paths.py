@@ -11,9 +11,11 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+
+from qwenkit.sandbox import trees
 
 BOOKKEEPING = ".qwenkit"
 MAX_KEY_BYTES = 1023
@@ -43,7 +45,7 @@ class KeyPaths:
         for folder in (".", "escaped", "uploads", "temporary"):
             path = self.bookkeeping / folder
             path.mkdir(exist_ok=True)
-            if not is_plain(path, stat.S_ISDIR):
+            if not trees.is_folder(path):
                 raise NotADirectoryError(errno.ENOTDIR, "is a link, no folder", str(path))
         self._folds_case = (self.root / BOOKKEEPING.upper()).exists()
 
@@ -53,7 +55,7 @@ class KeyPaths:
 
     def is_bucket(self, bucket: str) -> bool:
         """Return whether the bucket exists. A folder made by hand is a bucket."""
-        return is_bucket_name(bucket) and is_plain(self.bucket(bucket), stat.S_ISDIR)
+        return is_bucket_name(bucket) and trees.is_folder(self.bucket(bucket))
 
     def escaped(self, bucket: str, key: str) -> Path:
         """Return the path of a key that cannot be an ordinary file."""
@@ -84,7 +86,7 @@ class KeyPaths:
     def place(self, bucket: str, key: str) -> Path:
         """Return the path to write the key to, its folder made."""
         path = self.ordinary(bucket, key)
-        if path is not None and not is_plain(path, stat.S_ISDIR):
+        if path is not None and not trees.is_folder(path):
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.lstat()
@@ -157,12 +159,4 @@ def _is_key(name: str) -> bool:
     try:
         return len(name.encode()) <= MAX_KEY_BYTES
     except UnicodeEncodeError:  # a name on disk that is not UTF-8
-        return False
-
-
-def is_plain(path: Path, kind: Callable[[int], bool]) -> bool:
-    """Return whether the path itself, not what a link leads to, is of a kind of ``stat``."""
-    try:
-        return kind(path.lstat().st_mode)
-    except OSError:
         return False

@@ -18,9 +18,9 @@ from typing import Literal
 from qwenkit.errors import SandboxError
 from qwenkit.sandbox.oss.body import Digest, digest_file
 from qwenkit.sandbox.oss.errors import OssError
-from qwenkit.sandbox.oss.key_paths import BOOKKEEPING, KeyPaths, is_bucket_name, is_plain
+from qwenkit.sandbox.oss.key_paths import BOOKKEEPING, KeyPaths, is_bucket_name
 from qwenkit.sandbox.oss.ledger import Ledger, ObjectRecord
-from qwenkit.sandbox.trees import remove_tree
+from qwenkit.sandbox.trees import is_plain, remove_tree
 
 EtagKind = Literal["md5", "crc"]
 
