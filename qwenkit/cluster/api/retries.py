@@ -41,6 +41,8 @@ _DENIED = r"denied the request|exceeded quota"
 _TLS, _BROKEN = r"SSL|X509|certificate", r"EOF|timed out|reset|closed"
 
 _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
+# Whether a request is a part of another one that is repeated with it, as a look before a change.
+_is_part: ContextVar[bool] = ContextVar("is_part", default=False)
 
 
 class Transient(Exception):
@@ -122,12 +124,12 @@ class Retries:
         """
         began = time.monotonic()
         patience_s = _SHORT_S if self._given_up else self._patience_s
-        tries = 0
+        is_part, tries = _is_part.get(), 0
         with within(patience_s):
             while True:
                 tries += 1
                 try:
-                    found = once()
+                    found = _called(once)
                 except Transient as failure:
                     waited_s = time.monotonic() - began
                     left_s = _deadline.get() - time.monotonic()
@@ -138,7 +140,8 @@ class Retries:
                         self.say(_seen(failure.error), failure.error.fix)
                     time.sleep(_pause(failure.after_s, tries, left_s))
                 else:
-                    self._given_up = self._said = False
+                    self._given_up = False
+                    self._said = self._said and is_part
                     return found
 
     def limit_s(self) -> float:
@@ -153,6 +156,14 @@ class Retries:
         self._said = True
         until = datetime.now() + timedelta(seconds=max(_deadline.get() - time.monotonic(), 0))
         log.warning("%s; trying again until %s. %s", what, until.strftime("%H:%M:%S"), fix)
+
+
+def _called(once: Callable[[], T]) -> T:
+    token = _is_part.set(True)
+    try:
+        return once()
+    finally:
+        _is_part.reset(token)
 
 
 def _pause(asked_s: float, tries: int, left_s: float) -> float:
