@@ -73,7 +73,9 @@ class Cluster:
         self._retries = Retries(patience_s=patience_s, try_s=timeout_s)
         self._transport.slow = lambda: self._retries.say("the API server does not answer")
         self._ask = ApiRequests(transport, self._retries, context)
-        self._resources = Resources(lambda path: self._raw(many("resources"), path))
+        self._resources = Resources(
+            lambda path: self._raw(many("resources", "kind", "name", "namespaced"), path)
+        )
 
     @classmethod
     def connect(cls, settings: Settings, *, first_answer_s: float = _FIRST_ANSWER_S) -> Self:
@@ -171,7 +173,7 @@ class Cluster:
             rest: dict[str, str] = {}
             while True:
                 answer = self._ask.read(
-                    many("items"), Request("GET", path, query | rest), what, kind
+                    many("items", "metadata"), Request("GET", path, query | rest), what, kind
                 )
                 found += answer["items"]
                 token = (answer.get("metadata") or {}).get("continue")

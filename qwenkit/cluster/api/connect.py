@@ -126,6 +126,8 @@ def _token_file(context: KubeContext, path: Path) -> Callable[[Any], None]:
             return
         try:
             token = path.read_text("utf-8").strip()
+            if not token:
+                raise ValueError("it is empty")
         except (OSError, ValueError) as error:
             # As in client-go, the last token that was read holds, else the one in the file's place.
             if not configuration.api_key:

@@ -241,8 +241,8 @@ def single(reply: Reply) -> dict[str, Any]:
     return found
 
 
-def many(field: str) -> Callable[[Reply], dict[str, Any]]:
-    """Return a function that reads an answer whose ``field`` is a list of objects.
+def many(field: str, *keys: str) -> Callable[[Reply], dict[str, Any]]:
+    """Return a function that reads an answer whose ``field`` is a list of objects with ``keys``.
 
     The function raises:
         ValueError: it is none; says what is wrong.
@@ -253,6 +253,8 @@ def many(field: str) -> Callable[[Reply], dict[str, Any]]:
         items = found.get(field)
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise ValueError(f"its {field} are no list of objects")
+        if any(item.get(key) is None for item in items for key in keys):
+            raise ValueError(f"one of its {field} lacks {' or '.join(keys)}")
         return found
 
     return read

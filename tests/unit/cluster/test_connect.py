@@ -248,10 +248,18 @@ def test_the_token_s_file_wins_and_is_read_again(
     (tmp_path / "token").write_text("first-token\n")
     use(kubeconfig(tmp_path / "mine", server, **user(token=TOKEN, tokenFile="token")))
     cluster = Cluster.connect(Settings(context="mine"))
-    for expected, change in (("first", "second-token"), ("second", None), ("second", None)):
+    for expected, change in (
+        ("first", "second-token"),
+        ("second", ""),
+        ("second", None),
+        ("second", None),
+    ):
         cluster.version()
         assert dict(SEEN.pop())["Authorization"] == f"Bearer {expected}-token"
-        (tmp_path / "token").write_text(change) if change else (tmp_path / "token").unlink(True)
+        if change is None:
+            (tmp_path / "token").unlink(missing_ok=True)
+        else:
+            (tmp_path / "token").write_text(change)
     use(kubeconfig(tmp_path / "mine", server, **user(token=TOKEN, tokenFile="absent")))
     assert ("Authorization", f"Bearer {TOKEN}") in sent("mine")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socketserver
 import threading
@@ -19,6 +20,7 @@ from qwenkit.cluster.api import retries
 from qwenkit.cluster.api.connect import connection
 from qwenkit.cluster.api.retries import asked_pause, within
 from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.kinds import as_kind
 from qwenkit.errors import Conflict, Forbidden, NotFound, QwenkitError, Rejected, Unreachable
 
 CLAIM = "llm-model"
@@ -233,6 +235,23 @@ def test_a_long_wait_is_said_once(
     assert "; trying again until " in said
 
 
+def test_a_wait_is_said_once_if_only_the_change_fails(
+    cluster: Cluster, api: Api, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries, "_NOTICE_S", 0)
+    tries = 0
+
+    def refuse(method: str, _path: str, _body: object) -> Any:
+        nonlocal tries
+        tries += method == "PATCH"
+        return status(503, "ServiceUnavailable", "no") if method == "PATCH" and tries < 6 else None
+
+    api.refuse = refuse
+    with caplog.at_level(logging.WARNING, "qwenkit"):
+        cluster.apply(claim(**OURS))
+    assert len(caplog.records) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
@@ -311,3 +330,19 @@ def test_whatever_bytes_come_the_error_is_typed(answer: str, tmp_path: Path) -> 
         finally:
             server.shutdown()
     assert caught.value.fix
+
+
+@pytest.mark.parametrize("answer", ["[{}]", '[{"metadata": null}]', "null", "[null]"])
+def test_a_list_of_what_are_no_objects_is_one_typed_error(answer: str, tmp_path: Path) -> None:
+    api = Api()
+    with (
+        serving(api.app()) as url,
+        cluster_at(url, tmp_path, patience_s=0.3, try_s=0.2) as cluster,
+    ):
+        cluster.serves(as_kind("pvc"))
+        api.refuse = lambda *_: (200, {"kind": "List", "items": json.loads(answer)})
+        with pytest.raises(Unreachable, match="did not answer as a Kubernetes API"):
+            cluster.list("pvc")
+        api.refuse = lambda *_: (200, {"kind": "L", "resources": json.loads(answer)})
+        with pytest.raises(Unreachable, match="did not answer as a Kubernetes API"):
+            cluster.list("secret")
