@@ -246,6 +246,7 @@ def test_a_wait_is_said_once_if_only_the_change_fails(
         tries += method == "PATCH"
         return status(503, "ServiceUnavailable", "no") if method == "PATCH" and tries < 6 else None
 
+    api.add(claim(**OURS))
     api.refuse = refuse
     with caplog.at_level(logging.WARNING, "qwenkit"):
         cluster.apply(claim(**OURS))
