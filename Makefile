@@ -110,7 +110,7 @@ SECOND := [0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9
 
 clean: ## remove the environment and past runs; what else is in their folders stays
 	test ! -e '$(STAMP)' || rm -rf '$(VENV)'
-	test ! -d runs || find runs -mindepth 1 -maxdepth 1 \( -name .lock -o -name .pid -o -name .tmp -o -type d \
+	test ! -d runs || find runs -mindepth 1 -maxdepth 1 \( -name '.qwenkit-*' -o -type d \
 	  \( -name '$(SECOND)' -o -name '$(SECOND)-[0-9]' -o -name '$(SECOND)-[0-9][0-9]' \) \) -exec rm -rf {} +
 	rm -rf build/lock build/hashes build/sbom build/sbom.json build/lib build/bdist.* qwenkit.egg-info
 	for folder in runs build; do test ! -d $$folder || rmdir $$folder || true; done

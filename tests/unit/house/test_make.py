@@ -12,9 +12,16 @@ from places import ROOT
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 def test_clean_leaves_what_make_did_not_write(tmp_path: Path) -> None:
-    ours = ("runs/20261127-101010/index.html", "runs/20261127-101010-2/x", "runs/.lock")
+    ours = ("runs/20261127-101010/index.html", "runs/20261127-101010-2/x", "runs/.qwenkit-lock")
     ours += (".venv/.installed", ".venv/bin/python", "build/lock/x", "qwenkit.egg-info/x")
-    mine = ("runs/20261127-101010-notes/x", "runs/mine", "build/mine", "env/bin/python", "other/x")
+    mine = (
+        "runs/20261127-101010-notes/x",
+        "runs/mine",
+        "runs/.lock",
+        "build/mine",
+        "env/bin/python",
+        "other/x",
+    )
     mine += (".sandbox/x", "mine.egg-info/x")
     for name in (*ours, *mine):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
