@@ -136,8 +136,14 @@ def _root_of(cluster: Cluster) -> Path | None:
 
 
 def taken_names(settings: Settings) -> tuple[Occupant, ...]:
-    """Return what qwenkit made under the settings' names; nothing where no target answers yet."""
-    return find_occupants(settings) if _answering(settings) else ()
+    """Return what qwenkit made under the settings' names; nothing before a sandbox is started.
+
+    Raises:
+        QwenkitError: the cluster cannot be read, so nobody knows what a run would remove.
+    """
+    if settings.context == "sandbox" and not _answering(settings):
+        return ()
+    return find_occupants(settings)
 
 
 def environment(settings: Settings) -> AbstractContextManager[None]:

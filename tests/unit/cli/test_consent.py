@@ -212,3 +212,12 @@ def test_a_terminal_is_asked(api: Api, answer: bytes, code: int, left: int) -> N
     assert "ksvc qwen of run 'lab', Ready" in text
     assert ("nothing was changed" in text) == (code == 1)
     assert (ended, len(api.objects)) == (code, left)
+
+
+def test_a_run_does_not_start_where_it_cannot_ask(
+    api: Api, qwenkit: Callable[..., Answer], tmp_path: Path
+) -> None:
+    api.refuse = lambda *_: (401, {"kind": "Status", "message": "Unauthorized"})
+    code, _, said = qwenkit("run", "--output", str(tmp_path / "runs"))
+    assert (code, "log in again" in said) == (1, True)
+    assert not (tmp_path / "runs").exists()
