@@ -107,6 +107,7 @@ def lab(root: Root = state_files.DEFAULT_ROOT, gpu: Gpu = state_files.SandboxOpt
         subprocess.run(
             [
                 sys.executable,
+                "-P",
                 "-c",
                 _LAB,
                 str(end),

@@ -98,7 +98,7 @@ def _value(name: str, node: Node, field: FieldInfo, origin: str) -> Any:
             came_from(origin),
         )
     text, kind = node.value, str(node.tag).removeprefix(_TAG)
-    if kind in ("null", "bool"):
+    if kind == "null" or (kind == "bool" and text.lower() in ("true", "false")):
         return None if kind == "null" else text.lower() == "true"
     if kind in _TEXTS:
         return text

@@ -145,7 +145,9 @@ def _leashed(
 
 def _launch(root: Path, options: SandboxOptions, began: float, mode: str, end: int) -> bool:
     """Run ``__main__`` until the sandbox holds its lock; return whether it does."""
-    command = [sys.executable, "-m", "qwenkit.sandbox", str(root), json.dumps(asdict(options))]
+    # -P: a person's json.py in the working folder is not the standard library's.
+    module = ["-P", "-m", "qwenkit.sandbox"]
+    command = [sys.executable, *module, str(root), json.dumps(asdict(options))]
     known = marker.claimed(root).id
     try:
         output = (root / state_files.LOG).open("ab")

@@ -63,7 +63,7 @@ def parse_complete(body: bytes) -> list[tuple[int, str]]:
     parts = []
     for item in _parse(body, "CompleteMultipartUpload").findall("Part"):
         number = _required(item, "PartNumber").strip()
-        if not number.isascii() or not number.isdigit():
+        if not (number.isascii() and number.isdigit() and len(number) < 10):
             raise OssError("MalformedXML")
         parts.append((int(number), _required(item, "ETag").strip().strip('"')))
     if not parts:

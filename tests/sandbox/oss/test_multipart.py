@@ -101,6 +101,8 @@ def test_rules_of_complete(bucket: oss2.Bucket) -> None:
     assert refused(bucket, "rules", upload, [PartInfo(1, two.etag)]) == "400 InvalidPart"
     assert refused(bucket, "rules", upload, [one, small, four]) == "400 EntityTooSmall"
     assert refused(bucket, "rules", upload, []) == "400 MalformedXML"
+    long = [PartInfo("9" * 5000, one.etag)]
+    assert refused(bucket, "rules", upload, long) == "400 MalformedXML"
     # oss2 sorts the parts, so a wrong order has to be written by hand.
     for numbers in ((2, 1), (1, 1)):
         etags = {1: one.etag, 2: two.etag}

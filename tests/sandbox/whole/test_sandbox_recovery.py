@@ -25,7 +25,12 @@ def root(tmp_path: Path) -> Iterator[Path]:
     process.down(tmp_path / "root")
 
 
-def test_after_a_crash_the_cluster_is_as_it_was(root: Path) -> None:
+def test_after_a_crash_the_cluster_is_as_it_was(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A person's file in the working folder is no module of the sandbox.
+    (tmp_path / "json.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
     first = process.up(root, began=time.monotonic() - 1000)
     assert not first.recovered
     assert first.seconds > 1000  # all that somebody waited for it, not only its own start

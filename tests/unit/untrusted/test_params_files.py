@@ -39,6 +39,7 @@ REFUSED = [
     (f"stable_window: {NINES}s", "duration"),
     ("delete_weights: yes", "write true or false"),
     ("delete_weights: 1", "must be true or false"),
+    ("delete_weights: !!bool maybe", "no YAML tag"),
     ("image: 1.5", "write it in quotes"),
     ("<<: {gpu_count: 1}", "not a parameter"),
     ("gpu_count: 1\ngpu_count: 2", "given twice"),
