@@ -27,7 +27,7 @@ def make_folder(path: Path) -> None:
     """Make a folder of mode 0700, and those above it that are missing; tighten one of ours.
 
     Raises:
-        OSError: it cannot be made, is no folder (a link is none), or belongs to another user.
+        OSError: it cannot be made, is not a folder (a link is not one), or belongs to another user.
     """
     for folder in [*reversed(path.parents), path]:
         if not folder.is_dir():
@@ -58,7 +58,7 @@ def read_private(path: Path, limit: int) -> bytes:
     """Return the bytes of a file.
 
     Raises:
-        OSError: it is no ordinary file of this user, or has more than ``limit`` bytes.
+        OSError: it is not an ordinary file of this user, or has more than ``limit`` bytes.
     """
     with os.fdopen(_opened(path, os.O_RDONLY), "rb") as file:
         data = file.read(limit + 1)

@@ -82,9 +82,9 @@ def _agreed(settings: Settings, *, yes: bool, ask: bool) -> list[Occupant]:
         settings,
         yes=yes,
         ask=ask,
-        what="this run would remove that, first of all; weights in the bucket stay"
+        what="this run would remove these objects first; weights in the bucket stay"
         if foreign
-        else "this run would remove that at its end, with all else of its label",
+        else "this run would remove them at its end, with everything else that has its label",
         fix="or choose names that are free: --set service=…, volume=… or namespace=…",
     )
     return foreign

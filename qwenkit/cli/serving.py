@@ -164,7 +164,7 @@ def teardown(
         settings,
         yes=yes,
         ask=not as_json,
-        what="teardown would remove that too; weights in the bucket stay",
+        what="teardown would remove them too; weights in the bucket stay",
         fix="or tear down as that run alone: "
         + " or ".join(sorted({f"--set run={one.run}" for one in foreign})),
     )

@@ -58,7 +58,7 @@ _FIXES: tuple[tuple[str, str], ...] = (
 
 
 def from_api(reply: Reply, what: str, **facts: Any) -> QwenkitError:
-    """Translate an answer that is no success into the error of its status, with a fix.
+    """Translate an answer that is not a success into the error of its status, with a fix.
 
     ``what`` names the operation that failed.
     """

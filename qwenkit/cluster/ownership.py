@@ -28,7 +28,7 @@ def is_ours(obj: Mapping[str, Any], *, run: str) -> bool:
 
 
 def expiry(obj: Mapping[str, Any]) -> datetime | None:
-    """Return when an object expires; None for never, and if its annotation is no clear time."""
+    """Return when an object expires; None if never, or if its annotation cannot be read."""
     try:
         found = moment(annotations_of(obj).get(EXPIRES_AT, ""))
     except ValueError:

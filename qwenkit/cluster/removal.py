@@ -35,7 +35,7 @@ from qwenkit.cluster.wait import OnChange, Transition, wait
 from qwenkit.errors import Forbidden, QwenkitError, WaitTimeout
 
 SHORT_GRACE_S = 1
-"""The smallest grace that is no force: the pod's object stays until its containers have ended."""
+"""The shortest grace that is not a force: a pod's object stays until its containers ended."""
 _SERVICE_UID = "serving.knative.dev/serviceUID"
 _LEAST_S = 5.0  # for each later step, when the pods took most of the time
 _SHORTEN = "qwenkit teardown --now gives such pods one more second"

@@ -40,7 +40,7 @@ class ApiRequests:
         reply = self.send(request, what, kind, name)
         try:
             return read(reply)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise failed(reply, not_an_api(reply, self._transport.address, str(error))) from None
 
     def send(self, request: Request, what: str, kind: Kind | None = None, name: str = "") -> Reply:
@@ -70,7 +70,7 @@ class ApiRequests:
 
     @contextmanager
     def _judged(self, what: str, kind: Kind | None, name: str) -> Iterator[Callable[[Reply], None]]:
-        """Yield a function that raises if an answer is no success; no answer is none either."""
+        """Yield a function that raises unless an answer is a success; no answer is a failure."""
         facts = {"kind": kind.kind, "name": name} if kind else {}
 
         def judge(reply: Reply) -> None:

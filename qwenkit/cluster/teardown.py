@@ -232,7 +232,7 @@ def audit_expired(cluster: Cluster) -> Leaks:
     """List what has expired and is still there, and what may or may not have expired."""
     found, unknown = _left(RUN_KINDS, lambda kind: expired_objects(cluster, kind))
     unclear, _ = _left(RUN_KINDS, lambda kind: unclear_objects(cluster, kind))
-    unknown += [f"{what}: {EXPIRES_AT} is no time with an offset from UTC" for what in unclear]
+    unknown += [f"{what}: {EXPIRES_AT} is not a time with an offset from UTC" for what in unclear]
     return Leaks(tuple(found), tuple(unknown))
 
 

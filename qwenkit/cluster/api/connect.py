@@ -1,4 +1,4 @@
-"""Make the connections to a named context of the kubeconfigs; the current one is no default."""
+"""Make the connections to a named context of the kubeconfigs; the current one is never implied."""
 
 from __future__ import annotations
 

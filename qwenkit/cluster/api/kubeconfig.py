@@ -92,7 +92,7 @@ def read_context(paths: Sequence[Path], name: str) -> KubeContext:
 
     Raises:
         NotFound: no file can be read, or none has the context.
-        InvalidValue: a file is no kubeconfig, or the context breaks a rule of the table above.
+        InvalidValue: a file is not a kubeconfig, or the context breaks a rule of the table above.
     """
     present = [path for path in paths if os.path.exists(path)] or list(paths)
     files = [(path, _read(path)) for path in present]
@@ -120,7 +120,7 @@ def read_context(paths: Sequence[Path], name: str) -> KubeContext:
             continue
         path, holder = _named(files, f"{part}s").get(str(wanted), (Path(), {}))
         if not isinstance(holder.get(part), dict):
-            raise found.refuse(f"no {part} of the name {wanted!r}, or it is empty")
+            raise found.refuse(f"there is no {part} named {wanted!r}, or it is empty")
         parts[part] = _absolute(holder[part], path.parent)
     found = KubeContext(name, parts["cluster"], parts["user"], where)
     _hide(found.user)

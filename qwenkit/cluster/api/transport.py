@@ -225,7 +225,7 @@ def parsed(reply: Reply) -> dict[str, Any]:
     """
     found = parse_json(reply.body)
     if not isinstance(found, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     return found
 
 
@@ -252,7 +252,7 @@ def many(field: str, *keys: str) -> Callable[[Reply], dict[str, Any]]:
         found = parsed(reply)
         items = found.get(field)
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise ValueError(f"its {field} are no list of objects")
+            raise ValueError(f"its {field} are not a list of objects")
         if any(item.get(key) is None for item in items for key in keys):
             raise ValueError(f"one of its {field} lacks {' or '.join(keys)}")
         return found

@@ -51,7 +51,9 @@ def ignores_sigterm(pod: Obj, now: datetime) -> str:
         patience_s = _QUIET_S + _SLACK_S
     if (now - begun).total_seconds() < patience_s:
         return ""
-    return f"{what}: it has no request to finish, and runs {patience_s:g} s after the deletion"
+    return (
+        f"{what}: it has no request to finish, and still runs {patience_s:g} s after its deletion"
+    )
 
 
 def ending(pod: Obj, now: datetime) -> str:

@@ -72,7 +72,7 @@ def test_a_time_that_cannot_be_read_expires_never_and_is_named(api: Api) -> None
     assert len(api.objects) == 5
     assert leaks.found == ()
     assert len(leaks.unknown) == 4
-    assert f"secret/s0: {KEY} is no time with an offset from UTC" in leaks.unknown
+    assert f"secret/s0: {KEY} is not a time with an offset from UTC" in leaks.unknown
 
 
 @pytest.mark.usefixtures("cluster")
