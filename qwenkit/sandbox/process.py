@@ -100,7 +100,7 @@ def _temporary_root() -> Path:
         return Path(tempfile.mkdtemp(prefix=_TEMPORARY))
     except OSError as error:
         raise SandboxError(
-            "the sandbox of this run has no place among the temporary files",
+            "no temporary folder can be made for the sandbox of this run",
             error.strerror or str(error),
             "set TMPDIR to a folder that this user can write",
         ) from error

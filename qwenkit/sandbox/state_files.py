@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwenkit.errors import SandboxError
-from qwenkit.private_files import home
+from qwenkit.private_files import OWN, home
 from qwenkit.sandbox import root_lock
 
-DEFAULT_ROOT = home() / ".qwenkit" / "sandbox"
+DEFAULT_ROOT = home() / OWN / "sandbox"
 BUCKET = "qwenkit-sandbox"
 REGION = "cn-hangzhou"
 MODEL = "qwen/Qwen-7B-Chat-Int8"

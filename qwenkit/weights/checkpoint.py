@@ -21,11 +21,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from qwenkit.errors import Conflict
-from qwenkit.private_files import make_folder, read_private, tighten, write_private
+from qwenkit.private_files import OWN, make_folder, read_private, tighten, write_private
 from qwenkit.weights.parts import Part
 
 _log = logging.getLogger("qwenkit.weights")
-OWN = ".qwenkit"  # the folder of the home directory that is ours
 _FORMAT = 1
 _LIMIT = 16 << 20  # bytes; the checkpoint of 10,000 parts has about 1.3 MB
 _LARGEST_PART = 5 << 30  # bytes; OSS takes none that is larger

@@ -11,9 +11,8 @@ import oss2
 
 from qwenkit.credentials import Credentials
 from qwenkit.parameters.layers import run_id
-from qwenkit.private_files import home
+from qwenkit.private_files import OWN, home
 from qwenkit.settings import Settings
-from qwenkit.weights.checkpoint import OWN
 from qwenkit.weights.delete import abort_uploads, delete_weights
 from qwenkit.weights.hub.listing import Repository
 from qwenkit.weights.hub.repository import open_source

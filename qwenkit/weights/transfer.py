@@ -2,8 +2,8 @@
 
 Nothing is staged on disk. Memory for part data is ``part_size * (workers + files_at_once)``,
 whatever the size of the files: each worker sends one buffer while each open file fills another.
-Only a file of more than 10,000 parts gets larger parts. Files of up to a MiB take their own size,
-``small_files_at_once`` times.
+A file of more than 10,000 parts has larger ones, and so may an upload that another program began
+(up to 128 MiB). Files of up to a MiB take their own size, ``small_files_at_once`` times.
 """
 
 from __future__ import annotations

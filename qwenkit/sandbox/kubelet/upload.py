@@ -119,7 +119,7 @@ def _arguments(args: Sequence[str]) -> list[str]:
             rule = f"must be printable and at most {_LONGEST} characters long"
             raise InvalidValue("argument", word[:80], rule)
     if len(places) != 2:
-        raise InvalidValue("arguments", places, "are two: a source and a target")
+        raise InvalidValue("arguments", places, "must be two: a source and a target")
     source, target = places
     if not _HUB.fullmatch(source) and not source.startswith("/"):
         rule = "must be modelscope:owner/name[@revision], hf:owner/name[@revision] or a folder"

@@ -63,7 +63,7 @@ def owned(root: Path, does: int, *, temporary: bool = False, known: str = "") ->
 
 
 def _require(root: Path, known: str) -> None:
-    """Refuse a folder that was removed since its marker was read: who did that must stay right."""
+    """Refuse a folder that was removed since its marker was read; `down` said it is gone."""
     if known and ((made := marker.read(root)) is None or made.id != known):
         raise SandboxError(
             f"{root} was removed while a sandbox started there",

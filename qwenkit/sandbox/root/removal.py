@@ -77,7 +77,7 @@ def remove(root: Path) -> list[str]:
         _unlink(root / name, problems, empty=name in (LOCK, HOLDER))
     if problems:
         raise SandboxError(
-            f"{root} is not removed: {len(problems)} of its files cannot be",
+            f"{root} stays: {len(problems)} of its files cannot be removed",
             "; ".join(problems[:5]),
             "let this user remove them, then qwenkit sandbox down again",
         )
