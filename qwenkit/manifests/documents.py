@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 Doc = dict[str, Any]
-_MOST_DEPTH, _MOST_BITS = 100, 1024
+_MOST_DEPTH, _MOST_BITS, _MOST_VALUES = 100, 1024, 100_000
 
 
 def place(doc: Doc, path: str = "") -> str:
@@ -41,9 +41,12 @@ def rows(node: Any, *path: str | int) -> list[Any]:
 
 def unreadable(doc: Any) -> str:
     """Return why no API server would read a document, "" if it can."""
-    waiting = [(doc, 0)]
+    waiting, seen = [(doc, 0)], 0
     while waiting:
         node, depth = waiting.pop()
+        seen += 1
+        if seen > _MOST_VALUES:  # as a few aliases of YAML can make of a few lines
+            return f"it holds more than {_MOST_VALUES:,} values"
         if depth > _MOST_DEPTH:
             return f"it is nested more than {_MOST_DEPTH} levels deep"
         if isinstance(node, int) and node.bit_length() > _MOST_BITS:

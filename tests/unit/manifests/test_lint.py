@@ -287,3 +287,11 @@ def test_any_document_can_be_examined(doc: dict[str, Any]) -> None:
     for finding in lint([doc, *GOOD.values()]):
         assert finding.message
         assert finding.fix
+
+
+def test_values_that_are_used_again_and_again_are_bounded() -> None:
+    inner: dict[str, Any] = {"a": "x"}
+    for _ in range(40):
+        inner = {"a": inner, "b": inner}
+    (found,) = lint([{"apiVersion": "v1", "kind": "Secret", "data": inner}])
+    assert (found.rule, found.level) == ("unreadable", "error")
