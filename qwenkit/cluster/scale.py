@@ -9,6 +9,7 @@ from threading import Event, Thread
 from typing import Self
 
 from qwenkit.autoscaling.annotation_keys import PREFIX
+from qwenkit.cluster.api.retries import within
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.discovery import INSTALL_KNATIVE
@@ -130,7 +131,8 @@ class ReplicaWatch:
         while True:
             try:
                 now = time.monotonic()
-                taken = replicas(self._cluster, self._service)
+                with within(self._cluster.timeout_s):
+                    taken = replicas(self._cluster, self._service)
                 self._samples.append(replace(taken, at_s=now))
             except QwenkitError as error:
                 self.error = error

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_api import KSVC, OURS, Api, Replay, connected, obj
+from cluster_api import KSVC, OURS, Api, Replay, connected, obj, status
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.scale import ReplicaWatch, change_scaling, replicas, wait_replicas
@@ -80,3 +80,12 @@ def test_changing_the_scaling_makes_a_revision(cluster: Cluster, api: Api) -> No
     assert (same.old_revision, same.new_revision) == ("qwen-00002", "qwen-00002")
     with pytest.raises(InvalidValue, match="target"):
         change_scaling(cluster, "qwen", {"target": 4}, timeout_s=5)  # type: ignore[dict-item]
+
+
+def test_a_watch_of_a_server_that_is_away_stops_with_the_reason(cluster: Cluster, api: Api) -> None:
+    cluster.timeout_s = 0.3
+    api.refuse = lambda *_: status(503, "ServiceUnavailable", "away")
+    with ReplicaWatch(cluster, "qwen", every_s=0.01) as watch:
+        time.sleep(0.1)
+    assert watch.error is not None
+    assert watch.error.why.startswith("away")
