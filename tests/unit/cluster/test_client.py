@@ -221,3 +221,10 @@ def test_a_kind_may_be_named_as_in_kubectl(cluster: Cluster) -> None:
     with pytest.raises(InvalidValue, match="kind"):
         cluster.find("deploymentz", "x")
     assert not cluster.serves(Kind("example.org/v1", "Nothing"))
+
+
+@pytest.mark.parametrize("path", ["a" * 300, "~nosuchuser/config", "/dev/null/config"])
+def test_a_path_that_cannot_be_is_not_found(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", path)
+    with pytest.raises(NotFound, match="cannot be read"):
+        Cluster.connect(Settings(context="mine"))
