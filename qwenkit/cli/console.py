@@ -59,16 +59,8 @@ def fail(error: QwenkitError, *, as_json: bool) -> int:
 
 
 def stderr_lines(*, quiet: bool) -> Callable[[object], None]:
-    """Return a callback that prints a line to stderr; stdout stays for the answer.
-
-    If the terminal is closed, the work that the lines tell of goes on without them.
-    """
-
-    def show(line: object) -> None:
-        with suppress(OSError):
-            typer.echo(str(line), err=True)
-
-    return (lambda line: None) if quiet else show
+    """Return a callback that prints a line to stderr; stdout stays for the answer."""
+    return (lambda line: None) if quiet else (lambda line: _tell(str(line)))
 
 
 def can_ask() -> bool:
@@ -82,19 +74,19 @@ def progress_line(describe: Callable[[T], str]) -> Iterator[Callable[[T], None]]
 
     On a terminal the line is cleared at the end.
     """
-    terminal = sys.stderr.isatty()
+    terminal = sys.stderr is not None and sys.stderr.isatty()
 
     def show(state: T) -> None:
         # Wrapping is off: a long line is cut at the edge of the window.
         line = f"{_CLEAR}\x1b[?7l{describe(state)}\x1b[?7h" if terminal else describe(state)
-        typer.echo(line, nl=not terminal, err=True)
+        _tell(line, nl=not terminal)
 
     with _interruptible():
         try:
             yield _throttled(show, 0.2 if terminal else LINE_EVERY_S)
         finally:
             if terminal:
-                typer.echo(_CLEAR, nl=False, err=True)
+                _tell(_CLEAR, nl=False)
 
 
 @contextmanager
@@ -106,6 +98,12 @@ def progress_json(*, wanted: bool) -> Iterator[Callable[[object], None]]:
 
     with _interruptible():
         yield _throttled(show, JSON_EVERY_S if wanted else math.inf)
+
+
+def _tell(text: str, *, nl: bool = True) -> None:
+    """Print to stderr; if it is closed, the work that this tells of goes on without it."""
+    with suppress(OSError):
+        typer.echo(text, nl=nl, err=True)
 
 
 def _throttled(show: Callable[[T], None], every_s: float) -> Callable[[T], None]:
@@ -127,5 +125,5 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        typer.echo("\n".join(["interrupted", *getattr(error, "__notes__", ())]), err=True)
+        _tell("\n".join(["interrupted", *getattr(error, "__notes__", ())]))
         raise typer.Exit(130) from None

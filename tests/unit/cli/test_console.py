@@ -97,6 +97,8 @@ def test_lines_for_a_terminal_that_is_closed_are_dropped(monkeypatch: pytest.Mon
         assert os.read(master, 100) == b"seen\r\n"
         os.close(master)
         show("not seen")
+        with progress_line(str) as progress:
+            progress("not seen")
         with suppress(OSError):
             terminal.close()
 
