@@ -75,6 +75,26 @@ class Prefix:
             why = f"this one lacks {len(stored - wanted)} of them and adds {len(wanted - stored)}"
         raise _refused(what, why)
 
+    def check_folders(self, listing: Listing) -> None:
+        """Refuse to change another upload in a folder below; ``--replace`` does not mean it.
+
+        Raises:
+            Conflict: a folder of the listing is the prefix of another upload.
+        """
+        if all("/" not in file.path for file in listing.files):
+            return
+        keys = {self._key(file.path) for file in listing.files}
+        for found in list_objects(self._bucket, self._key("")):
+            folder, _, name = found.key.rpartition("/")
+            if name != MANIFEST_NAME or folder == self.name or found.key in keys:
+                continue
+            if any(key.startswith(f"{folder}/") for key in keys):
+                raise Conflict(
+                    f"{object_url(self._bucket, folder)} is the prefix of another upload",
+                    f"{listing.source} has files that belong into this folder",
+                    "choose another prefix",
+                )
+
     def _check_labels(self, listing: Listing) -> None:
         """Refuse to change the objects of an upload whose manifest cannot be read."""
         present = {one.key: one.size for one in list_objects(self._bucket, self._key(""))}

@@ -143,6 +143,7 @@ class _Upload:
             self.name = f"{self.name}/{listing.revision}"
         check_keys(self.name, listing)
         prefix = Prefix(self.bucket, self.name)
+        prefix.check_folders(listing)
         if prefix.previous or prefix.damaged:
             listing = self._with_revision(listing)
             prefix.check(listing, replace=self.replace)

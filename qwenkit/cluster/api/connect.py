@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -66,7 +67,8 @@ def _load(context: KubeContext, configuration: Any) -> None:
     load: Any = config.load_kube_config_from_dict
     try:
         given = KubeContext(context.name, context.cluster, user, context.where).as_config()
-        load(given, context.name, configuration, persist_config=False)
+        with _unlogged():
+            load(given, context.name, configuration, persist_config=False)
     except (
         config.ConfigException,
         LookupError,
@@ -103,6 +105,21 @@ def _without_files() -> Iterator[None]:
     finally:
         library._cleanup_temp_files()
         library._temp_files = others
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keep the client from logging what a credential plugin wrote: it may hold a token."""
+    root = logging.getLogger()
+
+    def is_others(record: logging.LogRecord) -> bool:
+        return record.module != "kube_config"
+
+    root.addFilter(is_others)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_others)
 
 
 def _take_in(pool: dict[str, Any]) -> None:

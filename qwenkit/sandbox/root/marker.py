@@ -61,15 +61,16 @@ def read(root: Path) -> Marker | None:
         return None
     except OSError as error:
         raise _damaged(path, error.strerror or "it cannot be read") from error
-    with os.fdopen(handle, "rb") as file:
-        try:
-            raw = json.loads(file.read(_LONGEST))
-            if raw["magic"] == _MAGIC and raw["format"] != _FORMAT:
-                why = f"its format is {raw['format']!r}, and this qwenkit knows {_FORMAT}"
-                raise _damaged(path, why)
-            made = Marker(**raw)
-        except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
-            raise _damaged(path, f"it is no such JSON ({type(error).__name__})") from error
+    try:
+        raw = json.loads(os.read(handle, _LONGEST))
+        if raw["magic"] == _MAGIC and raw["format"] != _FORMAT:
+            why = f"its format is {raw['format']!r}, and this qwenkit knows {_FORMAT}"
+            raise _damaged(path, why)
+        made = Marker(**raw)
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        raise _damaged(path, f"it is no such JSON ({type(error).__name__})") from error
+    finally:
+        os.close(handle)
     if made.magic != _MAGIC or not _ID.fullmatch(str(made.id)):
         raise _damaged(path, "its magic or its id is not a sandbox's")
     return made

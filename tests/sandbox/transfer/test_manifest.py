@@ -133,3 +133,15 @@ def test_other_files_are_not_replaced_under_a_damaged_manifest(
     keys = {one.key for one in list_objects(place.bucket, "m/")}
     assert keys == (below | {KEY, "m/config.json", "m/w.bin", "m/notes.txt"}) - {"m/old/stale.bin"}
     assert verify(place.bucket, "m").ok
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_an_upload_in_a_folder_below_is_not_overwritten(
+    place: World, tmp_path: Path, model: Path, replace: bool
+) -> None:
+    upload(str(model), place.bucket, "m/sub", run="r", state_dir=place.state, options=OPTIONS)
+    above = write(tmp_path / "above", FILES | {"sub/config.json": b"[]"})
+    with pytest.raises(Conflict, match=r"m/sub is the prefix of another upload"):
+        send(place, above, replace=replace)
+    assert verify(place.bucket, "m/sub").problems == ()
+    assert send(place, model).files  # beside it is room

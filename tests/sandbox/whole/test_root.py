@@ -160,6 +160,14 @@ def test_a_damaged_marker_is_an_error(root: Path, content: str) -> None:
     assert names(root) == before
 
 
+def test_a_folder_as_marker_is_an_error(root: Path) -> None:
+    (root / MARKER).unlink()
+    (root / MARKER).mkdir()
+    for act in (process.up, process.down):
+        with pytest.raises(SandboxError, match="no marker"):
+            act(root)
+
+
 def test_a_marker_of_another_format_is_an_error(root: Path) -> None:
     raw = json.loads((root / MARKER).read_text())
     (root / MARKER).write_text(json.dumps(raw | {"format": 2, "more": 1}))

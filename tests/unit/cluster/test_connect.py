@@ -129,13 +129,16 @@ def test_a_credential_plugin_that_works_is_used(tmp_path: Path, use: Any) -> Non
     client.close()
 
 
-def test_a_credential_plugin_that_fails_is_an_error(tmp_path: Path, use: Any) -> None:
-    user = plugin(tmp_path, "raise SystemExit(3)")
+def test_a_credential_plugin_that_fails_is_an_error(
+    tmp_path: Path, use: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    user = plugin(tmp_path, f"raise SystemExit({TOKEN!r})")
     use(kubeconfig(tmp_path / "cloud", users=[{"name": "cloud", "user": user}]))
     with pytest.raises(Forbidden, match="credential plugin") as caught:
         connection("cloud")
     assert sys.executable in caught.value.why
     assert "--context cloud" in caught.value.fix
+    assert not caplog.records
 
 
 def test_a_proxy_is_not_used_for_loopback(
