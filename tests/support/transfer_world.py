@@ -141,3 +141,13 @@ def resumable(place: World, error: QwenkitError) -> None:
     assert "repeat" in error.fix
     assert not place.bucket.object_exists("m/qwenkit.json")
     assert len(place.orphans()) <= 1
+
+
+def refuse_part(place: World, number: str) -> None:
+    async def refuse(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.query["partNumber"] != number:
+            return await handler(request)
+        await request.read()
+        return web.Response(status=403, text="<Error><Code>AccessDenied</Code></Error>")
+
+    place.faults.add(is_part, refuse)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from transfer_world import BUCKET, KEYS, PART, Handler, World, is_part, world, write
+from transfer_world import BUCKET, KEYS, PART, Handler, World, refuse_part, world, write
+from versioned_bucket import versions
 
 from qwenkit.errors import Forbidden, NotFound
 from qwenkit.sandbox.faults import effects
@@ -54,16 +55,6 @@ def open_weights(
 
 def keys(place: World) -> set[str]:
     return {one.key for one in place.bucket.list_objects_v2(max_keys=1000).object_list}
-
-
-def refuse_part(place: World, number: str) -> None:
-    async def refuse(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.query["partNumber"] != number:
-            return await handler(request)
-        await request.read()
-        return web.Response(status=403, text="<Error><Code>AccessDenied</Code></Error>")
-
-    place.faults.add(is_part, refuse)
 
 
 def end_early(place: World, weights: Weights, **options: bool) -> None:
@@ -332,38 +323,6 @@ def test_a_bucket_that_is_not_there_is_no_empty_prefix(
         weights.abort_uploads()
     with pytest.raises(NotFound, match="OSS refused"):
         weights.left(delete_weights=True)
-
-
-VERSION = "<Version><Key>models%2Fqwen%2F{}</Key><VersionId>{}</VersionId><IsLatest>{}</IsLatest>"
-VERSION += "<LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>E</ETag><Size>1000</Size>"
-VERSION += "<Owner><ID>1</ID><DisplayName>1</DisplayName></Owner><Type>Normal</Type>"
-VERSION += "<StorageClass>Standard</StorageClass></Version>"
-
-
-def versions(place: World, status: int = 200, state: str = "Enabled") -> None:
-    """Let the bucket have versioning: two pages, with two old versions and a current one."""
-    body = f"<VersioningConfiguration><Status>{state}</Status></VersioningConfiguration>"
-
-    async def configuration(request: web.Request, handler: Handler) -> web.StreamResponse:
-        return web.Response(status=status, text=body)
-
-    async def pages(request: web.Request, handler: Handler) -> web.StreamResponse:
-        assert request.query["prefix"] == "models/qwen/"
-        if not request.query["key-marker"]:
-            more = "<IsTruncated>true</IsTruncated><NextKeyMarker>models%2Fqwen%2Fa"
-            more += "</NextKeyMarker><NextVersionIdMarker>2</NextVersionIdMarker>"
-            found = VERSION.format("a", 3, "true") + VERSION.format("a", 2, "false")
-        else:
-            assert request.query["version-id-marker"] == "2"
-            more = "<IsTruncated>false</IsTruncated>"
-            found = VERSION.format("a", 1, "false")
-        head = "<Name>weights</Name><Prefix>models%2Fqwen%2F</Prefix><MaxKeys>1000</MaxKeys>"
-        head += "<KeyMarker/><VersionIdMarker/><Delimiter/><EncodingType>url</EncodingType>"
-        text = f"<ListVersionsResult>{head}{more}{found}</ListVersionsResult>"
-        return web.Response(text=text)
-
-    place.faults.add(lambda request: "versioning" in request.query, configuration)
-    place.faults.add(lambda request: "versions" in request.query, pages)
 
 
 @pytest.mark.parametrize("state", ["Enabled", "Suspended"])
