@@ -151,3 +151,7 @@ def refuse_part(place: World, number: str) -> None:
         return web.Response(status=403, text="<Error><Code>AccessDenied</Code></Error>")
 
     place.faults.add(is_part, refuse)
+
+
+def keys(place: World) -> set[str]:
+    return {one.key for one in place.bucket.list_objects_v2(max_keys=1000).object_list}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from transfer_world import BUCKET, KEYS, PART, Handler, World, refuse_part, world, write
+from transfer_world import BUCKET, KEYS, PART, Handler, World, keys, refuse_part, world, write
 from versioned_bucket import versions
 
 from qwenkit.errors import Forbidden, NotFound
@@ -51,10 +51,6 @@ def open_weights(
     yield opened
     for weights in made:
         weights.bucket.session.session.close()
-
-
-def keys(place: World) -> set[str]:
-    return {one.key for one in place.bucket.list_objects_v2(max_keys=1000).object_list}
 
 
 def end_early(place: World, weights: Weights, **options: bool) -> None:
