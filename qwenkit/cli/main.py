@@ -8,6 +8,9 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
 
 import typer
 
@@ -22,6 +25,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _abortable(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn Ctrl-C into typer's Abort: of a KeyboardInterrupt typer returns 130 without a word."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except KeyboardInterrupt:
+            raise typer.Abort from None
+
+    return run
+
 
 app.add_typer(sandbox.app, name="sandbox")
 for command in (
@@ -38,7 +55,7 @@ for command in (
     course.run,
     course.lab,
 ):
-    app.command()(command)
+    app.command()(_abortable(command))
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ import pytest
 import typer
 
 from qwenkit.cli.console import can_ask, emit, fail, plain, progress_line, stderr_lines, text
+from qwenkit.cli.main import main
 from qwenkit.errors import NotFound, SettingsError
 
 
@@ -106,3 +107,15 @@ def test_lines_for_a_terminal_that_is_closed_are_dropped(monkeypatch: pytest.Mon
 def test_nobody_can_be_asked_through_a_closed_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     assert not can_ask()
+
+
+def test_an_interrupted_command_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qwenkit.settings.Settings.load", interrupted)
+    monkeypatch.setattr("sys.argv", ["qwenkit", "deploy"])
+    assert main() == 130
+    assert capsys.readouterr().err == "interrupted\n"
