@@ -5,6 +5,7 @@ Exit codes: 0 success; 1 a negative answer or a failure; 2 wrong usage; 130 inte
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import traceback
@@ -75,6 +76,10 @@ def main() -> int:
         if show is None:  # nobody has foreseen it: the traceback is what helps to mend it
             typer.echo(scrub("".join(traceback.format_exception(error))), err=True)
             return 1
+        if "--json" in sys.argv:
+            what = getattr(error, "format_message", error.__str__)()
+            said = {"error": "UsageError", "what": what, "why": "wrong usage", "fix": "see --help"}
+            typer.echo(json.dumps(said))
         show()
         return 2
     return code if isinstance(code, int) else 0

@@ -119,3 +119,16 @@ def test_an_interrupted_command_says_so(
     monkeypatch.setattr("sys.argv", ["qwenkit", "deploy"])
     assert main() == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("argv", [["query"], ["deploy", "--nope"], ["nope"], ["upload", "a"]])
+def test_a_usage_error_is_json_too(
+    argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["qwenkit", *argv, "--json"])
+    assert main() == 2
+    shown = capsys.readouterr()
+    said = json.loads(shown.out)
+    assert said["error"] == "UsageError"
+    assert said["what"]
+    assert "Usage" in shown.err
