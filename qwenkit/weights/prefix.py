@@ -12,7 +12,7 @@ from functools import partial
 
 import oss2
 
-from qwenkit.errors import Conflict, InvalidValue, Rejected
+from qwenkit.errors import Conflict, Forbidden, InvalidValue, Rejected
 from qwenkit.parameters.layers import run_id
 from qwenkit.weights.hub.listing import MANIFEST_NAME, PATH_LIMIT, Listing
 from qwenkit.weights.integrity import check_stored
@@ -76,14 +76,16 @@ class Prefix:
         raise _refused(what, why)
 
     def check_folders(self, listing: Listing) -> None:
-        """Refuse to change another upload in a folder below; ``--replace`` does not mean it.
+        """Refuse to change an upload in a folder above or below; ``--replace`` does not mean it.
 
         Raises:
-            Conflict: a folder of the listing is the prefix of another upload.
+            Conflict: another upload's prefix is a folder of the listing, or its files are below
+                this prefix.
         """
+        keys = {self._key(file.path) for file in listing.files}
+        self._check_above(keys | {manifest_key(self.name)})
         if all("/" not in file.path for file in listing.files):
             return
-        keys = {self._key(file.path) for file in listing.files}
         for found in list_objects(self._bucket, self._key("")):
             folder, _, name = found.key.rpartition("/")
             if name != MANIFEST_NAME or folder == self.name or found.key in keys:
@@ -92,6 +94,20 @@ class Prefix:
                 raise Conflict(
                     f"{object_url(self._bucket, folder)} is the prefix of another upload",
                     f"{listing.source} has files that belong into this folder",
+                    "choose another prefix",
+                )
+
+    def _check_above(self, keys: set[str]) -> None:
+        parts = self.name.split("/")
+        for folder in ("/".join(parts[:count]) for count in range(1, len(parts))):
+            try:
+                above = read_manifest(self._bucket, folder)
+            except (Conflict, Forbidden):  # not ours, damaged, or not for us to read
+                continue
+            if above and (shared := sorted(above.keys(folder) & keys)):
+                raise Conflict(
+                    f"{object_url(self._bucket, shared[0])} belongs to another upload",
+                    f"{MANIFEST_NAME} of {object_url(self._bucket, folder)} lists it",
                     "choose another prefix",
                 )
 

@@ -145,3 +145,16 @@ def test_an_upload_in_a_folder_below_is_not_overwritten(
         send(place, above, replace=replace)
     assert verify(place.bucket, "m/sub").problems == ()
     assert send(place, model).files  # beside it is room
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_file_of_an_upload_above_is_not_overwritten(
+    place: World, tmp_path: Path, model: Path, replace: bool
+) -> None:
+    above = write(tmp_path / "above", FILES | {"sub/config.json": b"[]"})
+    send(place, above)
+    again = {"run": "r", "state_dir": place.state, "options": OPTIONS, "replace": replace}
+    with pytest.raises(Conflict, match=r"m/sub/config\.json belongs to another upload"):
+        upload(str(model), place.bucket, "m/sub", **again)
+    assert verify(place.bucket, "m").ok
+    assert upload(str(model), place.bucket, "m/other", **again).files
