@@ -10,7 +10,7 @@ from qwenkit.capacity.traffic import ClosedLoop as ClosedLoop
 from qwenkit.capacity.traffic import bursts as bursts
 from qwenkit.cluster.client import Cluster as Cluster
 from qwenkit.cluster.deploy import wait_bound as wait_bound
-from qwenkit.cluster.diagnosis.timeline import cold_start as cold_start
+from qwenkit.cluster.diagnosis.cold_start import cold_start as cold_start
 from qwenkit.cluster.live_scaling import live_scaling as live_scaling
 from qwenkit.cluster.scale import ReplicaWatch as ReplicaWatch
 from qwenkit.cluster.scale import change_scaling as change_scaling
@@ -32,8 +32,8 @@ from qwenkit.steps import run_load as run_load
 from qwenkit.steps import teardown as teardown
 from qwenkit.weights.progress import format_bytes as format_bytes
 from qwenkit.weights.store import Weights as Weights
-from qwenkit.widgets.charts import cold_start_chart as cold_start_chart
 from qwenkit.widgets.charts import load_chart as load_chart
+from qwenkit.widgets.cold_start_chart import cold_start_chart as cold_start_chart
 from qwenkit.widgets.display import show_table as show_table
 from qwenkit.widgets.display import show_yaml as show_yaml
 from qwenkit.widgets.transfer_progress import TransferProgress as TransferProgress

@@ -22,43 +22,15 @@ from qwenkit.widgets.svg import (
     Plot,
     around,
     peaks,
-    text_width,
 )
 
 if TYPE_CHECKING:  # a chart of a simulation needs no client of a cluster
     from qwenkit.capacity.candidates import Candidate
     from qwenkit.capacity.result import SimulationResult
-    from qwenkit.cluster.diagnosis.timeline import Timeline
     from qwenkit.cluster.scale import Replicas
     from qwenkit.inference.results import LoadResult
 
-_ROW, _UPPER, _LOWER, _FRONT = 24, 160, 110, 210
-
-
-def cold_start_chart(timeline: Timeline) -> Chart:
-    """Draw the steps of a cold start as bars on one time axis.
-
-    >>> from qwenkit import Cluster, Settings, cold_start, cold_start_chart
-    >>> cold_start_chart(cold_start(Cluster.connect(Settings()), Settings().service))
-    cold start: ... s, longest: ...
-    """
-    left = 16 + max((text_width(step.name) for step in timeline.steps), default=0.0)
-    foot = 10 + _ROW * max(1, len(timeline.steps))
-    # Room at the right for the seconds behind the longest bar.
-    x = Axis(0, max(timeline.total_s, 1.0), left, WIDTH - 64)
-    plot = Plot(x, Axis(0, 1, foot, 10))
-    plot.foot("seconds since the pod was created")
-    for number, step in enumerate(timeline.steps):
-        y = 10 + _ROW * (number + 0.5)
-        plot.words(left - 6, y + 4, step.name, anchor="end")
-        tip = f"{step.name}: {step.seconds:.1f} s, done at {step.at_s:.1f} s {step.note}".rstrip()
-        plot.bar(step.at_s - step.seconds, step.at_s, y, BLUE, tip)
-        plot.words(max(x.at(step.at_s), x.start + 2) + 5, y + 4, f"{step.seconds:.1f} s")
-    text = f"cold start: {timeline.total_s:.1f} s"
-    if timeline.steps:
-        longest = max(timeline.steps, key=lambda step: step.seconds)
-        text += f", longest: {longest.name} {longest.seconds:.1f} s"
-    return Chart(plot.parts, foot + FOOT, text)
+_UPPER, _LOWER, _FRONT = 160, 110, 210
 
 
 def load_chart(load: LoadResult, samples: Sequence[Replicas]) -> Chart:

@@ -12,8 +12,8 @@ import pytest
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.deploy import deploy
+from qwenkit.cluster.diagnosis.cold_start import cold_start
 from qwenkit.cluster.diagnosis.explain import explain
-from qwenkit.cluster.diagnosis.timeline import cold_start
 from qwenkit.cluster.preflight.doctor import examine
 from qwenkit.cluster.scale import ReplicaWatch, change_scaling, wait_replicas
 from qwenkit.cluster.teardown import audit, teardown

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from cluster_api import final
 
+from qwenkit.cluster.diagnosis.cold_start import build
 from qwenkit.cluster.diagnosis.explain import diagnose
 from qwenkit.cluster.diagnosis.snapshot import Snapshot, about, event_count, event_time, of_revision
-from qwenkit.cluster.diagnosis.timeline import build
 from qwenkit.cluster.kinds import is_terminating, name_of
 
 Obj = dict[str, Any]

@@ -9,11 +9,12 @@ from xml.etree import ElementTree
 import pytest
 
 from qwenkit.capacity.candidates import Candidate, ScalingChoice
-from qwenkit.cluster.diagnosis.timeline import ColdStartStep, Timeline
+from qwenkit.cluster.diagnosis.cold_start import ColdStart, ColdStartStep
 from qwenkit.cluster.scale import Replicas
 from qwenkit.errors import InvalidValue
 from qwenkit.inference.results import LoadRequest, LoadResult
-from qwenkit.widgets.charts import cold_start_chart, front_chart, load_chart
+from qwenkit.widgets.charts import front_chart, load_chart
+from qwenkit.widgets.cold_start_chart import cold_start_chart
 from qwenkit.widgets.svg import Axis, Chart, changes, text_width
 from qwenkit.widgets.whatif import WhatIf
 
@@ -217,9 +218,9 @@ def test_settings_that_answer_nothing_are_counted_and_not_drawn():
 
 def test_names_are_text_and_empty_results_are_drawn():
     steps = (ColdStartStep("scheduled", 0.5, 0.5), ColdStartStep("<b>模型</b>", 45.5, 45.0))
-    drawn = cold_start_chart(Timeline("p", steps))
+    drawn = cold_start_chart(ColdStart("p", steps))
     assert repr(drawn) == "cold start: 45.5 s, longest: <b>模型</b> 45.0 s"
     assert {"<b>模型</b>", "45.0 s"} <= set(words(drawn))
     assert "<b>" not in drawn.svg()
-    assert repr(cold_start_chart(Timeline("p", ()))) == "cold start: 0.0 s"
+    assert repr(cold_start_chart(ColdStart("p", ()))) == "cold start: 0.0 s"
     assert words(load_chart(LoadResult(1, (), 0.0, began=0.0), []))

@@ -1,4 +1,4 @@
-"""The timeline of a cold start: how the time from a pod's creation to Ready was spent."""
+"""A cold start: how the time from a pod's creation to Ready was spent."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ColdStartStep:
 
 
 @dataclass(frozen=True, repr=False)
-class Timeline:
+class ColdStart:
     """The steps of one pod, in order. Kubernetes keeps most times in whole seconds."""
 
     pod: str
@@ -57,15 +57,15 @@ class Timeline:
     __repr__ = __str__
 
 
-def cold_start(cluster: Cluster, service: str, revision: str | None = None) -> Timeline:
-    """Return the timeline of the newest pod of a Service, or of one of its revisions.
+def cold_start(cluster: Cluster, service: str, revision: str | None = None) -> ColdStart:
+    """Return the cold start of the newest pod of a Service, or of one of its revisions.
 
     Raises:
         NotFound: it has no pod, such as a revision that is scaled to zero.
 
     >>> from qwenkit import Cluster, Settings, cold_start
-    >>> timeline = cold_start(Cluster.connect(Settings()), Settings().service)
-    >>> timeline.total_s > 0
+    >>> started = cold_start(Cluster.connect(Settings()), Settings().service)
+    >>> started.total_s > 0
     True
     """
     labels = {SERVICE_LABEL: service} | ({REVISION_LABEL: revision} if revision else {})
@@ -74,14 +74,14 @@ def cold_start(cluster: Cluster, service: str, revision: str | None = None) -> T
     if newest is None:
         raise NotFound(
             f"{revision or service} has no pod",
-            "a timeline is read from a pod; a revision that is scaled to zero has none",
+            "a cold start is read from a pod; a revision that is scaled to zero has none",
             "send a request, then try again",
         )
     return build(newest, cluster.list(EVENT))
 
 
-def build(pod: Obj, events: Iterable[Obj]) -> Timeline:
-    """Build the timeline of a pod from its conditions, container states and events."""
+def build(pod: Obj, events: Iterable[Obj]) -> ColdStart:
+    """Build the cold start of a pod from its conditions, container states and events."""
     uid = pod["metadata"].get("uid")
     own = [event for event in events if event.get("involvedObject", {}).get("uid") == uid]
     created = moment(str(pod["metadata"]["creationTimestamp"]))
@@ -91,7 +91,7 @@ def build(pod: Obj, events: Iterable[Obj]) -> Timeline:
             # Some times are whole seconds, some microseconds: keep the order of the steps.
             at = max((moment(text) - created).total_seconds(), steps[-1].at_s)
             steps.append(ColdStartStep(name, at, at - steps[-1].at_s, note))
-    return Timeline(name_of(pod), tuple(steps))
+    return ColdStart(name_of(pod), tuple(steps))
 
 
 def _moments(pod: Obj, events: list[Obj]) -> list[tuple[str, str, str]]:
