@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qwenkit.errors import NotFound
+from qwenkit.errors import InvalidValue, NotFound
+from qwenkit.widgets.svg import Chart
 
 MIME = "application/vnd.qwenkit.record+json"
 
@@ -16,9 +17,12 @@ MIME = "application/vnd.qwenkit.record+json"
 class Record:
     """A notebook's result. As the last expression of a cell it shows as a table."""
 
-    def __init__(self, result: Mapping[str, Any], waited: Mapping[str, float]) -> None:
+    def __init__(
+        self, result: Mapping[str, Any], waited: Mapping[str, float], pictures: Mapping[str, Chart]
+    ) -> None:
         self.result = {name: _plain(value) for name, value in result.items()}
         self.waited = {name: round(float(seconds), 2) for name, seconds in waited.items()}
+        self.pictures = {name: _svg(name, chart) for name, chart in pictures.items()}
 
     def __repr__(self) -> str:
         lines = [f"{name}: {_short(value)}" for name, value in self.result.items()]
@@ -28,26 +32,37 @@ class Record:
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return {
             "text/plain": repr(self),
-            MIME: {"result": self.result, "waited": self.waited},
+            MIME: {"result": self.result, "waited": self.waited, "pictures": self.pictures},
         }
 
 
-def record(*, waited: Mapping[str, float] | None = None, **result: Any) -> Record:
+def record(
+    *,
+    waited: Mapping[str, float] | None = None,
+    pictures: Mapping[str, Chart] | None = None,
+    **result: Any,
+) -> Record:
     """Record a notebook's result; make it the last expression of the last code cell.
 
     ``result`` holds JSON-ready values and frozen dataclasses, never a secret. ``waited`` holds
-    the seconds of each wait, which the run's report sums up.
+    the seconds of each wait, which the run's report sums up; ``pictures`` are charts by name,
+    which the report shows and ``summary.json`` leaves out.
+
+    Raises:
+        InvalidValue: a picture is no chart.
 
     >>> from qwenkit import record
     >>> record(waited={"load": 30}, peak_replicas=3)
     peak_replicas: 3
     waited 30 s for load
     """
-    return Record(result, waited or {})
+    return Record(result, waited or {}, pictures or {})
 
 
 def read_record(notebook: Path) -> dict[str, Any]:
-    """Return ``{"result": …, "waited": …}`` of an executed notebook; the last one counts.
+    """Return ``{"result": …, "waited": …, "pictures": {name: SVG}}`` of an executed notebook.
+
+    The last record of the notebook counts.
 
     Raises:
         NotFound: the notebook recorded nothing.
@@ -57,7 +72,7 @@ def read_record(notebook: Path) -> dict[str, Any]:
         for output in cell.get("outputs", []):
             if MIME in output.get("data", {}):
                 found: dict[str, Any] = output["data"][MIME]
-                return found
+                return {"pictures": {}} | found
     raise NotFound(
         f"{notebook.name} recorded no result",
         "no output of its cells is a record",
@@ -69,6 +84,15 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
     return json.loads(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def _svg(name: str, chart: Chart) -> str:
+    svg = chart.svg() if hasattr(chart, "svg") else ""
+    if not svg.startswith("<svg"):
+        raise InvalidValue(
+            f"pictures[{name!r}]", chart, "a chart, which has svg()", "give what load_chart returns"
+        )
+    return svg
 
 
 def _short(value: Any) -> str:

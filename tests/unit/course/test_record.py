@@ -11,7 +11,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from qwenkit.course.record import MIME, read_record, record
-from qwenkit.errors import NotFound
+from qwenkit.errors import InvalidValue, NotFound
+from qwenkit.widgets.svg import Chart
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,22 @@ def test_what_was_recorded_is_read_back(tmp_path: Path) -> None:
     assert read_record(saved(tmp_path, made._repr_mimebundle_())) == {
         "result": {"kept": {"objects": 3, "path": "a/b"}, "words": "西湖", "none": None},
         "waited": {"upload": 1.23},
+        "pictures": {},
     }
+
+
+def test_pictures_are_kept_beside_the_result(tmp_path: Path) -> None:
+    chart = Chart(["<text>西湖</text>"], 20, "words")
+    made = record(pictures={"latency": chart}, peak=3)
+    found = read_record(saved(tmp_path, made._repr_mimebundle_()))
+    assert found == {"result": {"peak": 3}, "waited": {}, "pictures": {"latency": chart.svg()}}
+    assert repr(made) == "peak: 3"
+
+
+@pytest.mark.parametrize("wrong", ["<svg/>", None, 3])
+def test_a_picture_that_is_no_chart_is_refused(wrong: Any) -> None:
+    with pytest.raises(InvalidValue, match=r"pictures\['latency'\]"):
+        record(pictures={"latency": wrong})
 
 
 def test_the_last_record_counts(tmp_path: Path) -> None:
