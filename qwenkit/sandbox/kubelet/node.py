@@ -95,6 +95,11 @@ class Node:
                     task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def answer_clock(self) -> float:
+        """How many times faster its pods answer than the GPU that they model."""
+        return 1.0 if self._vllm else self.clock.scale  # a real vLLM has no other clock
+
     def address(self, pod_uid: str) -> str | None:
         """Return where that pod's container listens, ``http://127.0.0.1:PORT``, or None."""
         worker = self._workers.get(pod_uid)

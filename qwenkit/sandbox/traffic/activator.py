@@ -29,6 +29,7 @@ class Backend:
     """The state of a pod in the data plane."""
 
     uid: str
+    name: str
     ready: bool = False
     api_ready: bool = False
     leaving: bool = False
@@ -54,7 +55,8 @@ class RevisionPods:
 
     def update(self, pod: Object) -> None:
         """Add or update a pod of this revision."""
-        backend = self._pods.setdefault(pod["metadata"]["uid"], Backend(pod["metadata"]["uid"]))
+        uid, name = pod["metadata"]["uid"], pod["metadata"]["name"]
+        backend = self._pods.setdefault(uid, Backend(uid, name))
         api_ready = condition(pod, "Ready").get("status") == "True"
         # A pod that answered a probe stays ready until the API reports it ready, and then not.
         if api_ready or backend.api_ready:

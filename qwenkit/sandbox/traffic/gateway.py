@@ -46,6 +46,7 @@ Key = tuple[str, str]
 class _Revision:
     """A revision's pods and timeouts. Timeouts in seconds; 0 is none."""
 
+    name: str
     pods: RevisionPods
     timeout_s: float = 300
     response_start_s: float = 0
@@ -140,7 +141,7 @@ class IngressGateway:
 
     def _revision(self, key: Key) -> _Revision:
         if key not in self._revisions:
-            self._revisions[key] = _Revision(RevisionPods(self._node))
+            self._revisions[key] = _Revision(key[1], RevisionPods(self._node))
         return self._revisions[key]
 
     # Serving
@@ -231,10 +232,15 @@ class _Exchange:
             return probes.refusal(502, "EOF")
         until_first.reschedule(None)
         async with upstream:
-            return await self._pass_on(upstream)
+            return await self._pass_on(upstream, backend.name)
 
-    async def _pass_on(self, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
-        kept = headers.to_client(upstream.headers)
+    async def _pass_on(self, upstream: aiohttp.ClientResponse, pod: str) -> web.StreamResponse:
+        kept = headers.to_client(
+            upstream.headers,
+            pod=pod,
+            revision=self._revision.name,
+            clock=self._node.answer_clock,
+        )
         response = web.StreamResponse(status=upstream.status, headers=kept)
         idle_s = self._revision.idle_s or _FOREVER_S
         try:

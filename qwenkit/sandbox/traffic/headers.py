@@ -20,6 +20,7 @@ _HOP_BY_HOP = {
 }
 # The gateway sends the revision to the activator; the proxies remove these headers.
 _INNER = {"knative-serving-namespace", "knative-serving-revision"}
+_OURS = "x-qwenkit-"
 NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Headers that an HTTP client adds by default, and a proxy must not."""
 
@@ -38,9 +39,21 @@ def to_container(headers: Mapping[str, str], client: str, *, proxied: bool) -> C
     return kept
 
 
-def to_client(headers: Mapping[str, str]) -> CIMultiDict[str]:
-    """Return an answer's headers as they leave the gateway."""
-    return _end_to_end(headers)
+def to_client(
+    headers: Mapping[str, str], *, pod: str, revision: str, clock: float
+) -> CIMultiDict[str]:
+    """Return an answer's headers as they leave the gateway: it adds who answered, how fast.
+
+    A real gateway does not; ``clock`` is how many times faster the pod is than what it models.
+    """
+    kept = CIMultiDict(
+        (name, value)
+        for name, value in _end_to_end(headers).items()
+        if not name.lower().startswith(_OURS)  # a container must not say who it is
+    )
+    told = {"pod": pod, "revision": revision, "clock": f"{clock:g}"}
+    kept.update({_OURS + name: value for name, value in told.items()})
+    return kept
 
 
 def _forwarded(headers: Mapping[str, str]) -> str:

@@ -25,6 +25,7 @@ from qwenkit.sandbox.traffic.gateway import IngressGateway
 
 HOST = "qwen.default.example.com"
 REVISION = "qwen-00001"
+FORGED = {"X-Qwenkit-Pod": "other", "x-qwenkit-clock": "1", "X-Qwenkit-More": "1"}
 
 
 class Containers:
@@ -33,6 +34,7 @@ class Containers:
     def __init__(self) -> None:
         self.urls: dict[str, str] = {}
         self.asked: list[str] = []
+        self.answer_clock = 10.0
         self.broken = asyncio.Event()
 
     def address(self, uid: str) -> str | None:
@@ -56,7 +58,9 @@ class Containers:
                 "headers": [[key, value] for key, value in request.headers.items()],
                 "size": len(body),
             }
-            return web.json_response(seen, headers={"X-From": "container", "Keep-Alive": "x"})
+            answered = {"X-From": "container", "Keep-Alive": "x"} | FORGED
+            status = 500 if request.path == "/error" else 200
+            return web.json_response(seen, status=status, headers=answered)
 
         app = web.Application(client_max_size=2**27)
         app.router.add_route("*", "/{path:.*}", show)
@@ -181,6 +185,24 @@ def test_a_container_sees_the_request_as_behind_knatives_proxies(proxied: bool) 
         assert b"Keep-Alive" not in head
 
     in_plane(proxied=proxied)(test)()
+
+
+@in_plane()
+async def test_an_answer_says_which_pod_gave_it_and_how_fast_its_clock_runs(
+    made: Plane, session: aiohttp.ClientSession
+) -> None:
+    async def told(path: str, host: str = HOST) -> list[tuple[str, str]]:
+        async with session.get(made.url + path, headers={"Host": host}) as response:
+            items = [(name.lower(), value) for name, value in response.headers.items()]
+            return sorted(item for item in items if item[0].startswith("x-qwenkit-"))
+
+    given = [("clock", "10"), ("pod", "one"), ("revision", REVISION)]
+    for path in ("/", "/error", "/stall"):
+        assert await told(path) == [(f"x-qwenkit-{name}", value) for name, value in given]
+    made.containers.answer_clock = 0.5
+    assert ("x-qwenkit-clock", "0.5") in await told("/")
+    for path, host in (("/", "other.example.com"), ("/break", HOST)):  # the gateway's own answers
+        assert await told(path, host) == []
 
 
 @in_plane()

@@ -119,6 +119,7 @@ async def test_a_stream_arrives_token_by_token(made: World, session: aiohttp.Cli
     url = f"{made.gateway_url}/v1/chat/completions"
     async with session.post(url, json=lake(stream=True), headers={"Host": HOST}) as response:
         reads = [chunk async for chunk in response.content.iter_any()]
+        assert response.headers["x-qwenkit-clock"] == "2"
     assert len(reads) >= 6
     assert b"".join(reads).endswith(b"data: [DONE]\n\n")
 
