@@ -57,20 +57,27 @@ class SimulatedEngine(Protocol):
     def remove(self, now: float, request: SimulatedRequest) -> None:
         """Drop a request that timed out."""
 
+    def busy_s(self, now: float) -> float:
+        """Return for how many seconds a request has been running."""
+
 
 class _FixedEngine:
     """Answers every request after the same time, whatever the load."""
 
-    __slots__ = ("_queue", "_service_s", "next_at")
+    __slots__ = ("_busy_s", "_busy_to", "_queue", "_service_s", "next_at")
 
     waiting = 0
 
     def __init__(self, service_s: float) -> None:
         self._service_s = service_s
         self._queue: deque[tuple[float, SimulatedRequest]] = deque()
+        self._busy_s = self._busy_to = 0.0
         self.next_at = math.inf
 
     def add(self, now: float, request: SimulatedRequest) -> None:
+        start = self._busy_to if self._busy_to > now else now
+        self._busy_to = now + self._service_s
+        self._busy_s += self._busy_to - start
         request.running = True
         request.first_at = now + self._service_s
         self._queue.append((now + self._service_s, request))
@@ -89,6 +96,10 @@ class _FixedEngine:
     def remove(self, now: float, request: SimulatedRequest) -> None:
         request.running = False
 
+    def busy_s(self, now: float) -> float:
+        ahead = self._busy_to - now
+        return self._busy_s - ahead if ahead > 0 else self._busy_s
+
 
 class _BatchEngine:
     """vLLM's continuous batching: all sequences decode together, a prefill stops them all.
@@ -101,6 +112,8 @@ class _BatchEngine:
     __slots__ = (
         "_base",
         "_blocked_until",
+        "_busy_s",
+        "_busy_since",
         "_clock",
         "_context",
         "_count",
@@ -121,6 +134,7 @@ class _BatchEngine:
         self._running: list[tuple[float, int, SimulatedRequest]] = []
         self._waiting: deque[SimulatedRequest] = deque()
         self._clock = self._time = self._blocked_until = self._context = 0.0
+        self._busy_s = self._busy_since = 0.0
         self._kv_used = self._count = self._number = 0
         self.next_at = math.inf
 
@@ -141,7 +155,7 @@ class _BatchEngine:
         while running and (running[0][0] <= limit or not running[0][2].running):
             request = heappop(running)[2]
             if request.running:
-                self._leave(request)
+                self._leave(now, request)
                 done.append(request)
         self._admit(now)
         self._plan()
@@ -150,15 +164,20 @@ class _BatchEngine:
     def remove(self, now: float, request: SimulatedRequest) -> None:
         self._advance(now)
         if request.running:
-            self._leave(request)
+            self._leave(now, request)
             self._admit(now)
         else:
             self._waiting.remove(request)
         self._plan()
 
-    def _leave(self, request: SimulatedRequest) -> None:
+    def busy_s(self, now: float) -> float:
+        return self._busy_s + (now - self._busy_since if self._count else 0.0)
+
+    def _leave(self, now: float, request: SimulatedRequest) -> None:
         request.running = False
         self._count -= 1
+        if not self._count:
+            self._busy_s += now - self._busy_since
         self._kv_used -= request.prompt_tokens + request.output_tokens
         self._context -= request.prompt_tokens + request.output_tokens / 2
 
@@ -182,6 +201,7 @@ class _BatchEngine:
         prompt, output = request.prompt_tokens, request.output_tokens
         if not self._count:
             self._clock = 0.0
+            self._busy_since = now
         elif (
             self._kv_used + prompt + output > server.kv_tokens or self._count >= server.max_num_seqs
         ):
@@ -228,8 +248,11 @@ class FixedServer:
 class VllmServer:
     """vLLM with one model on one GPU model.
 
+    ``clock`` is how many times faster than the modelled GPU it computes, with the same memory.
+    The sandbox's node may do so, while the autoscaler's windows stay in real time.
+
     Raises:
-        InvalidValue: unknown GPU or model, or the model does not fit.
+        InvalidValue: unknown GPU or model, the model does not fit, or no positive clock.
 
     >>> from qwenkit import VllmServer
     >>> server = VllmServer("V100-16", "Qwen-7B-Chat-Int8")
@@ -243,8 +266,11 @@ class VllmServer:
         max_model_len: int = 6144,
         gpu_memory_utilization: float = 0.95,
         max_num_seqs: int = 256,
+        clock: float = 1.0,
     ) -> None:
         self.gpu, self.model = find_gpu(gpu), find_model(model)
+        if not 0 < clock < math.inf:
+            raise InvalidValue("clock", clock, "more than 0, finite")
         if max_num_seqs < 1:
             raise InvalidValue("max_num_seqs", max_num_seqs, "at least 1")
         self.fit = fit(
@@ -257,18 +283,20 @@ class VllmServer:
             raise InvalidValue("model", self.model.name, self.fit.problems[0])
         self.kv_tokens = self.fit.kv_tokens
         self.max_num_seqs = max_num_seqs
+        self.clock = clock
         self._prefill: dict[int, float] = {}
-        speed = self.gpu.bandwidth_gb_s * 1e9 * self.gpu.efficiency
+        speed = self.gpu.bandwidth_gb_s * 1e9 * self.gpu.efficiency * clock
         self._per_token = self.model.kv_bytes_per_token / speed
         self._base = [
-            bytes_per_step(self.model, max(1, batch), 0.0) / speed + self.gpu.overhead_s
+            bytes_per_step(self.model, max(1, batch), 0.0) / speed + self.gpu.overhead_s / clock
             for batch in range(max_num_seqs + 1)
         ]
 
     def prefill(self, tokens: int) -> float:
         """Return the time to read a prompt of that many tokens."""
         if tokens not in self._prefill:
-            self._prefill[tokens] = prefill_seconds(self.gpu, self.model, tokens=tokens)
+            whole = prefill_seconds(self.gpu, self.model, tokens=tokens)
+            self._prefill[tokens] = whole / self.clock
         return self._prefill[tokens]
 
     def engine(self) -> SimulatedEngine:

@@ -36,7 +36,7 @@ _SETTLED_S = 600.0
 # The columns of a row of ``_Run._series``.
 _SERIES = (
     *("t", "clients", "arrivals", "concurrency", "queue"),
-    *("desired", "ready", "starting"),
+    *("desired", "ready", "starting", "gpu_utilization"),
 )
 
 
@@ -107,7 +107,7 @@ class _Run:
         )
         self._ended: list[tuple[float, float, float, int, int]] = []
         self._ticks: list[Tick] = []
-        self._series: list[tuple[int, ...]] = []
+        self._series: list[tuple[float, ...]] = []
         self._arrived = 0
         self._recheck_at = math.inf
         self._scraped = spec.target_burst_capacity != -1
@@ -307,6 +307,7 @@ class _Run:
                 desired if desired > 0 else 0,
                 len(fleet.ready),
                 fleet.not_ready,
+                fleet.utilization(second),
             )
         )
         self._arrived = 0

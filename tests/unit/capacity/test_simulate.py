@@ -29,6 +29,10 @@ from qwenkit.capacity.traffic import (
 from qwenkit.errors import InvalidValue
 
 QUICK = 10.0
+SERIES = (
+    *("arrivals", "clients", "concurrency", "queue", "desired", "ready", "starting"),
+    "gpu_utilization",
+)
 V100 = VllmServer("V100-16", "Qwen-7B-Chat-Int8")
 
 
@@ -250,13 +254,13 @@ CLIENTS = st.lists(st.tuples(st.floats(0, 200), st.integers(0, 6)), min_size=1, 
 def check(result: SimulationResult, spec: ScalingSpec, environment: Environment) -> None:
     seconds = len(result.t)
     assert list(result.t) == list(range(seconds))
-    columns = ("arrivals", "clients", "concurrency", "queue", "desired", "ready", "starting")
-    assert all(len(getattr(result, name)) == seconds for name in columns)
+    assert all(len(getattr(result, name)) == seconds for name in SERIES)
     for ready, starting in zip(result.ready, result.starting, strict=True):
         assert ready + starting <= spec.max_scale
         assert environment.gpus is None or ready <= environment.gpus
     assert all(low <= high for low, high in zip(result.queue, result.concurrency, strict=True))
     assert sum(result.arrivals) == len(result.requests) + result.unfinished
+    assert all(0 <= share <= 1 + 1e-9 for share in result.gpu_utilization)
     assert all(latency >= 0 for latency in result.requests.latency_s)
     assert result.gpu_seconds >= sum(result.ready[1:-1]) - seconds * 1e-6 - 3 * 3
     assert all(tick.reason for tick in result.decisions)
@@ -286,7 +290,7 @@ def test_skipping_idle_seconds_changes_nothing(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Decider, "idle", lambda self, now: False)
         slow = simulate(spec, spread, server, environment=environment, duration_s=1600)
-    for name in ("ready", "desired", "starting", "concurrency", "queue", "arrivals"):
+    for name in SERIES:
         assert getattr(quick, name) == getattr(slow, name)
     assert quick.requests == slow.requests
     assert len(quick.decisions) <= len(slow.decisions)
@@ -339,6 +343,8 @@ def test_impossible_inputs_are_refused_by_name() -> None:
         lambda: VllmServer("T4", "Qwen-7B-Chat"),
         lambda: VllmServer("T5", "Qwen-7B-Chat"),
         lambda: VllmServer("T4", "Qwen-7B-Chat-Int8", max_num_seqs=0),
+        lambda: VllmServer("T4", "Qwen-7B-Chat-Int8", clock=0.0),
+        lambda: VllmServer("T4", "Qwen-7B-Chat-Int8", clock=math.nan),
         lambda: Environment(startup_s=-1),
         lambda: Environment(gpus=0),
         lambda: Environment(timeout_s=0),
