@@ -48,7 +48,7 @@ _MODULES = {  # in the order of the course
     "Objective": "qwenkit.capacity.candidates",
     "recommend": "qwenkit.capacity.recommend",
     "change_scaling": "qwenkit.cluster.scale",
-    "ReplicaWatch": "qwenkit.cluster.scale",
+    "ClusterWatch": "qwenkit.cluster.watching",
     "run_load": "qwenkit.steps",
     "wait_replicas": "qwenkit.cluster.scale",
     "load_chart": "qwenkit.widgets.charts",

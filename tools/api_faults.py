@@ -26,7 +26,8 @@ from faulty_api import FAULTS, Fault, FaultyApi
 
 from qwenkit import steps
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.scale import ReplicaWatch, change_scaling
+from qwenkit.cluster.scale import change_scaling
+from qwenkit.cluster.watching import ClusterWatch
 from qwenkit.errors import QwenkitError
 from qwenkit.sandbox import process
 from qwenkit.sandbox.kube.kubeconfig import write_kubeconfig
@@ -66,7 +67,7 @@ def deploy(settings: Settings) -> None:
 def load(settings: Settings) -> None:
     """Load the server, which no fault of the API may disturb, and change its scaling."""
     cluster = Cluster.connect(settings)
-    with ReplicaWatch(cluster, settings.service, every_s=0.2):
+    with ClusterWatch(cluster, settings.service, every_s=0.2):
         result = steps.run_load(settings)
     if set(result.summary()["errors"]):
         raise AssertionError(f"the load had errors: {result.summary()['errors']}")

@@ -13,6 +13,13 @@ def containers(pod: Obj) -> list[Obj]:
     return [status for status in statuses if status.get("name") != _QUEUE_PROXY]
 
 
+def user_port(pod: Obj) -> int:
+    """Return the port of the pod's own container, 0 if it names none."""
+    own = [c for c in pod.get("spec", {}).get("containers") or [] if c.get("name") != _QUEUE_PROXY]
+    ports = [port for container in own for port in container.get("ports") or []]
+    return int(ports[0].get("containerPort") or 0) if ports else 0
+
+
 def states(pod: Obj) -> list[Obj]:
     """Return the current state of each of the pod's own containers."""
     return [status.get("state") or {} for status in containers(pod)]

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from threading import Event, Thread
-from typing import Self
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from qwenkit.autoscaling.annotation_keys import PREFIX
-from qwenkit.cluster.api.retries import within
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.discovery import INSTALL_KNATIVE
@@ -18,27 +14,28 @@ from qwenkit.cluster.kinds import (
     POD,
     POD_AUTOSCALER,
     SERVICE_LABEL,
+    Obj,
     is_terminating,
     is_true,
 )
 from qwenkit.cluster.rollout import wait_ready
 from qwenkit.cluster.wait import OnChange, Waited, wait
-from qwenkit.errors import InvalidValue, NotFound, QwenkitError
+from qwenkit.errors import InvalidValue, NotFound
 
 
 @dataclass(frozen=True)
 class Replicas:
-    """The replicas of a Service, all revisions together.
+    """The replicas of a Service or of one revision.
 
-    ``desired`` is the autoscalers' number; ``starting`` pods are not ready yet; ``ending`` pods
-    drain and still hold their GPUs. ``at_s`` is seconds since the origin of a watch's samples.
+    ``desired`` is the autoscalers' number, ``actual`` the ready ones that they know of;
+    ``starting`` pods are not ready yet; ``ending`` pods drain and still hold their GPUs.
     """
 
-    desired: int
-    ready: int
-    starting: int
-    ending: int
-    at_s: float = 0.0
+    desired: int = 0
+    actual: int = 0
+    ready: int = 0
+    starting: int = 0
+    ending: int = 0
 
     def __str__(self) -> str:
         return (
@@ -57,88 +54,43 @@ class ScalingChange:
 
 
 def replicas(cluster: Cluster, service: str) -> Replicas:
-    """Count the replicas of a Service now.
+    """Count the replicas of a Service now, all revisions together.
 
     Raises:
         NotFound: Knative Serving is not installed.
     """
-    if not cluster.serves(KSVC):  # listings of what is not installed are empty
-        what = f"replicas of ksvc {service} cannot be counted"
-        raise NotFound(what, "the cluster serves no Knative Services", INSTALL_KNATIVE)
+    require_knative(cluster, service)
     labels = {SERVICE_LABEL: service}
-    scalers = cluster.list(POD_AUTOSCALER, labels=labels)
-    pods = cluster.list(POD, labels=labels)
-    # -1 means that the autoscaler has no decision yet.
-    desired = [int(s.get("status", {}).get("desiredScale", -1)) for s in scalers]
-    living = [pod for pod in pods if not is_terminating(pod)]
-    ready = sum(is_true(pod, "Ready") for pod in living)
-    return Replicas(
-        desired=sum(max(count, 0) for count in desired),
-        ready=ready,
-        starting=len(living) - ready,
-        ending=len(pods) - len(living),
+    return count_replicas(
+        cluster.list(POD_AUTOSCALER, labels=labels), cluster.list(POD, labels=labels)
     )
 
 
-class ReplicaWatch:
-    """Samples the replicas in a thread while a load runs. Also a context manager.
+def require_knative(cluster: Cluster, service: str) -> None:
+    """Refuse to count replicas without Knative: listings of what is not installed are empty.
 
-    A sample that fails is left out; ``error`` holds the last reason.
-
-    >>> from qwenkit import Cluster, ReplicaWatch, Settings, run_load
-    >>> with ReplicaWatch(Cluster.connect(Settings()), Settings().service) as watch:
-    ...     load = run_load(Settings())
-    >>> watch.samples(since=load.began)[0].ready >= 1
-    True
+    Raises:
+        NotFound: Knative Serving is not installed.
     """
+    if not cluster.serves(KSVC):
+        what = f"replicas of ksvc {service} cannot be counted"
+        raise NotFound(what, "the cluster serves no Knative Services", INSTALL_KNATIVE)
 
-    def __init__(self, cluster: Cluster, service: str, *, every_s: float = 1.0) -> None:
-        self.error: QwenkitError | None = None
-        self._cluster, self._service, self._every_s = cluster, service, every_s
-        self._samples: list[Replicas] = []  # ``at_s`` as time.monotonic() gives it
-        self._stop = Event()
-        self._thread = Thread(target=self._run, name="qwenkit-replicas", daemon=True)
 
-    def start(self) -> Self:
-        """Take the first sample, then one every ``every_s`` seconds."""
-        self._thread.start()
-        return self
-
-    def stop(self) -> Self:
-        """Stop sampling."""
-        self._stop.set()
-        self._thread.join(timeout=self._cluster.timeout_s + self._every_s)
-        return self
-
-    def samples(self, *, since: float) -> list[Replicas]:
-        """Return the samples with ``at_s`` in seconds since a time of ``time.monotonic()``.
-
-        With ``since=load.began``, samples and the load's requests share one time axis. Of the
-        samples from before ``since`` only the last is kept, as the state at second 0.
-        """
-        shifted = [replace(sample, at_s=sample.at_s - since) for sample in list(self._samples)]
-        before = [replace(sample, at_s=0.0) for sample in shifted if sample.at_s < 0]
-        return before[-1:] + [sample for sample in shifted if sample.at_s >= 0]
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def _run(self) -> None:
-        stopped = False
-        while True:
-            try:
-                now = time.monotonic()
-                with within(self._cluster.timeout_s):
-                    taken = replicas(self._cluster, self._service)
-                self._samples.append(replace(taken, at_s=now))
-            except QwenkitError as error:
-                self.error = error
-            if stopped:
-                return
-            stopped = self._stop.wait(self._every_s)
+def count_replicas(scalers: Iterable[Obj], pods: Iterable[Obj]) -> Replicas:
+    """Count the replicas of some PodAutoscalers and their pods; pods that ended are none."""
+    statuses = [scaler.get("status") or {} for scaler in scalers]
+    found = [p for p in pods if p.get("status", {}).get("phase") not in ("Failed", "Succeeded")]
+    living = [pod for pod in found if not is_terminating(pod)]
+    ready = sum(is_true(pod, "Ready") for pod in living)
+    return Replicas(
+        # -1 means that the autoscaler has no decision yet.
+        desired=sum(max(int(status.get("desiredScale", -1)), 0) for status in statuses),
+        actual=sum(max(int(status.get("actualScale", 0)), 0) for status in statuses),
+        ready=ready,
+        starting=len(living) - ready,
+        ending=len(found) - len(living),
+    )
 
 
 def wait_replicas(

@@ -15,8 +15,9 @@ from qwenkit.cluster.deploy import deploy
 from qwenkit.cluster.diagnosis.cold_start import cold_start
 from qwenkit.cluster.diagnosis.explain import explain
 from qwenkit.cluster.preflight.doctor import examine
-from qwenkit.cluster.scale import ReplicaWatch, change_scaling, wait_replicas
+from qwenkit.cluster.scale import change_scaling, wait_replicas
 from qwenkit.cluster.teardown import audit, teardown
+from qwenkit.cluster.watching import ClusterWatch
 from qwenkit.credentials import Credentials
 from qwenkit.errors import Conflict, NotFound, NotReady, Rejected
 from qwenkit.inference.client import Server
@@ -92,12 +93,12 @@ def test_the_whole_way(cluster: Cluster, settings: Settings) -> None:
     metrics = server.client.get("../metrics", cast_to=str)
     assert 'vllm:num_requests_running{model_name="qwen"} 0' in metrics
 
-    with ReplicaWatch(cluster, "qwen", every_s=0.2) as watch:
+    with ClusterWatch(cluster, "qwen", every_s=0.2) as watch:
         load = run_load(server, clients=2, seconds=1, prompt="x", max_tokens=8)
     assert load.summary()["errors"] == {}
     assert load.summary()["ok"] > 2
     assert watch.error is None
-    assert {sample.ready for sample in watch.samples(since=load.began)} >= {1}
+    assert {sample.served.ready for sample in watch.samples(since=load.began)} == {1}
     server.close()
 
     again = deploy(cluster, settings, documents(settings))

@@ -1,16 +1,15 @@
-"""Replicas are counted, watched on a load's clock, and rescaled by annotations."""
+"""Replicas are counted, waited for and rescaled by annotations."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_api import KSVC, OURS, Api, Replay, connected, obj, status
+from cluster_api import KSVC, OURS, Api, Replay, connected, obj
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.scale import ReplicaWatch, change_scaling, replicas, wait_replicas
+from qwenkit.cluster.scale import change_scaling, replicas, wait_replicas
 from qwenkit.errors import InvalidValue, NotFound, WaitTimeout
 
 SERVICE = {"serving.knative.dev/service": "qwen"}
@@ -41,26 +40,6 @@ def test_without_knative_no_number_of_replicas_is_reached(cluster: Cluster, api:
     assert "install Knative Serving" in caught.value.fix
 
 
-def test_samples_are_on_the_clock_of_a_load_that_began_later(cluster: Cluster, api: Api) -> None:
-    with ReplicaWatch(cluster, "qwen", every_s=0.01) as watch:
-        time.sleep(0.1)
-        began = time.monotonic()
-        time.sleep(0.1)
-        api.add(obj("v1/Pod", "qwen-00001-x", labels=SERVICE, status=READY))
-        time.sleep(0.1)
-    ended_s = time.monotonic() - began
-    samples = watch.samples(since=began)
-    # The load begins with what was there, and a pod that is ready after 0.1 s is drawn there.
-    assert (samples[0].at_s, samples[0].ready) == (0, 0)
-    ready_s = next(sample.at_s for sample in samples if sample.ready)
-    assert 0.05 < ready_s < ended_s
-    times = [sample.at_s for sample in samples]
-    assert times == sorted(times)
-    # The same samples on the clock of a load that began 10 s earlier.
-    assert watch.samples(since=began - 10)[-1].at_s == pytest.approx(times[-1] + 10)
-    assert watch.error is None
-
-
 def test_changing_the_scaling_makes_a_revision(cluster: Cluster, api: Api) -> None:
     def applied(service: dict[str, Any]) -> None:
         generation = service["metadata"]["generation"]
@@ -80,12 +59,3 @@ def test_changing_the_scaling_makes_a_revision(cluster: Cluster, api: Api) -> No
     assert (same.old_revision, same.new_revision) == ("qwen-00002", "qwen-00002")
     with pytest.raises(InvalidValue, match="target"):
         change_scaling(cluster, "qwen", {"target": 4}, timeout_s=5)  # type: ignore[dict-item]
-
-
-def test_a_watch_of_a_server_that_is_away_stops_with_the_reason(cluster: Cluster, api: Api) -> None:
-    cluster.timeout_s = 0.3
-    api.refuse = lambda *_: status(503, "ServiceUnavailable", "away")
-    with ReplicaWatch(cluster, "qwen", every_s=0.01) as watch:
-        time.sleep(0.1)
-    assert watch.error is not None
-    assert watch.error.why.startswith("away")

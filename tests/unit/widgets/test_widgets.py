@@ -11,6 +11,7 @@ import pytest
 from qwenkit.capacity.candidates import Candidate, ScalingChoice
 from qwenkit.cluster.diagnosis.cold_start import ColdStart, ColdStartStep
 from qwenkit.cluster.scale import Replicas
+from qwenkit.cluster.watching import ClusterSample
 from qwenkit.errors import InvalidValue
 from qwenkit.inference.results import LoadRequest, LoadResult
 from qwenkit.widgets.charts import front_chart, load_chart
@@ -187,7 +188,10 @@ def load(*latencies: float) -> LoadResult:
 
 
 def test_requests_and_replicas_share_one_time_axis():
-    samples = [Replicas(1, 0, 1, 0, 0.0), Replicas(2, 1, 0, 0, 8.0)]
+    samples = [
+        ClusterSample(at_s, "r", {"r": Replicas(desired=2, ready=ready)})
+        for at_s, ready in ((0.0, 0), (8.0, 1))
+    ]
     drawn = load_chart(load(1.0, 2.0, 1.5), samples)
     assert repr(drawn) == "4 requests, 1 failed, at most 1 replicas ready"
     root = ElementTree.fromstring(drawn.svg())
