@@ -47,7 +47,7 @@ _MODULES = {  # in the order of the course
     "advise": "qwenkit.capacity.advice",
     "Objective": "qwenkit.capacity.candidates",
     "recommend": "qwenkit.capacity.recommend",
-    "change_scaling": "qwenkit.cluster.scale",
+    "change_scaling": "qwenkit.cluster.scaling_change",
     "ClusterWatch": "qwenkit.cluster.watching",
     "run_load": "qwenkit.steps",
     "wait_replicas": "qwenkit.cluster.scale",

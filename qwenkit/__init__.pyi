@@ -12,8 +12,8 @@ from qwenkit.cluster.client import Cluster as Cluster
 from qwenkit.cluster.deploy import wait_bound as wait_bound
 from qwenkit.cluster.diagnosis.cold_start import cold_start as cold_start
 from qwenkit.cluster.live_scaling import live_scaling as live_scaling
-from qwenkit.cluster.scale import change_scaling as change_scaling
 from qwenkit.cluster.scale import wait_replicas as wait_replicas
+from qwenkit.cluster.scaling_change import change_scaling as change_scaling
 from qwenkit.cluster.watching import ClusterWatch as ClusterWatch
 from qwenkit.course.record import record as record
 from qwenkit.inference.client import Server as Server

@@ -26,7 +26,7 @@ from faulty_api import FAULTS, Fault, FaultyApi
 
 from qwenkit import steps
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.scale import change_scaling
+from qwenkit.cluster.scaling_change import change_scaling
 from qwenkit.cluster.watching import ClusterWatch
 from qwenkit.errors import QwenkitError
 from qwenkit.sandbox import process

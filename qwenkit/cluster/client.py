@@ -158,15 +158,24 @@ class Cluster:
         config = self.find(CONFIG_MAP, f"config-{name}", namespace=KNATIVE_NAMESPACE)
         return dict((config or {}).get("data") or {})
 
-    def list(self, kind: Kind | str, *, labels: Mapping[str, str] | None = None) -> list[Obj]:
-        """Return the objects of a kind with all of ``labels``; none if its API is not installed."""
+    def list(
+        self,
+        kind: Kind | str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        everywhere: bool = False,
+    ) -> list[Obj]:
+        """Return the objects of a kind with all of ``labels``; none if its API is not installed.
+
+        They are those of the namespace, or with ``everywhere`` of all namespaces.
+        """
         try:
             kind, resource, where = self._place(kind)
         except NotFound:
             return []
         selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
         query = {"labelSelector": selector} if selector else {}
-        path, what = resource.path(where), f"listing {kind}"
+        path, what = resource.path(None if everywhere else where), f"listing {kind}"
 
         def whole() -> list[Obj]:
             found: list[Obj] = []
@@ -219,8 +228,12 @@ class Cluster:
 
         return self._retries.run(once)
 
-    def patch(self, kind: Kind | str, name: str, body: Mapping[str, Any]) -> Obj:
+    def patch(
+        self, kind: Kind | str, name: str, body: Mapping[str, Any], *, dry_run: bool = False
+    ) -> Obj:
         """Merge ``body`` into an object of this run; None removes a key.
+
+        With ``dry_run`` the server and its webhooks check the change, and nothing changes.
 
         Raises:
             NotFound: it does not exist.
@@ -235,7 +248,7 @@ class Cluster:
             same = {
                 "metadata": {**body.get("metadata", {}), "uid": existing["metadata"].get("uid")}
             }
-            query = {"fieldManager": _FIELD_MANAGER}
+            query = {"fieldManager": _FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
             request = Request("PATCH", path, query, {**body, **same}, _MERGE)
             return self._ask.object(request, what, kind, name)
 

@@ -14,7 +14,7 @@ from qwenkit.cluster.diagnosis.pvc import unbound_claim
 from qwenkit.cluster.diagnosis.snapshot import Snapshot
 from qwenkit.cluster.gateway import gateway_url, service_host
 from qwenkit.cluster.kinds import KSVC, PV, PVC, SECRET, Obj, kind_of, name_of
-from qwenkit.cluster.rollout import wait_ready
+from qwenkit.cluster.rollout import latest_ready, wait_ready
 from qwenkit.cluster.wait import OnChange, Waited, wait
 from qwenkit.errors import InvalidValue, QwenkitError
 from qwenkit.settings import Settings
@@ -89,7 +89,7 @@ def deploy(
     return Deployed(
         service=name,
         namespace=cluster.namespace,
-        revision=str(service["status"]["latestReadyRevisionName"]),
+        revision=latest_ready(service),
         url=str(service["status"]["url"]),
         host=service_host(service),
         gateway=gateway,

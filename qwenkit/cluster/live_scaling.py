@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import KSVC, REVISION
+from qwenkit.cluster.rollout import latest_ready
 from qwenkit.errors import Forbidden, NotReady
 
 
 @dataclass(frozen=True)
 class LiveScaling:
-    """How a revision scales: its annotations, and what they and the cluster's defaults give."""
+    """How a revision scales: its annotations, and what they and the cluster's defaults give.
+
+    ``config`` is the data of the cluster's ``config-autoscaler``, empty if it may not be read.
+    """
 
     revision: str
     annotations: Mapping[str, str]
     spec: ScalingSpec
+    config: Mapping[str, str] = field(default_factory=dict, repr=False)
+    service: str = ""
 
 
 def live_scaling(cluster: Cluster, service: str) -> LiveScaling:
@@ -34,8 +40,7 @@ def live_scaling(cluster: Cluster, service: str) -> LiveScaling:
     >>> running.spec.total, running.spec.target
     (2.0, 1.4)
     """
-    status = cluster.get(KSVC, service).get("status") or {}
-    name = str(status.get("latestReadyRevisionName") or "")
+    name = latest_ready(cluster.get(KSVC, service))
     if not name:
         raise NotReady(
             f"ksvc {service} has no ready revision",
@@ -44,14 +49,19 @@ def live_scaling(cluster: Cluster, service: str) -> LiveScaling:
         )
     revision = cluster.get(REVISION, name)
     annotations = dict(revision["metadata"].get("annotations") or {})
-    try:
-        config = cluster.knative_config("autoscaler")
-    except Forbidden:
-        config = {}
+    config = autoscaler_config(cluster)
     spec = parse_spec(
         annotations,
         container_concurrency=int(revision["spec"].get("containerConcurrency") or 0),
         config=config,
         strict=False,  # the webhook has accepted it
     )
-    return LiveScaling(name, annotations, spec)
+    return LiveScaling(name, annotations, spec, config, service)
+
+
+def autoscaler_config(cluster: Cluster) -> dict[str, str]:
+    """Return the data of ``config-autoscaler``, empty if it may not be read."""
+    try:
+        return cluster.knative_config("autoscaler")
+    except Forbidden:
+        return {}

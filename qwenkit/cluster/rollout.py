@@ -103,6 +103,11 @@ class _Diagnosis:
         return replace(found, fix=found.fix or "raise ready_timeout_s")
 
 
+def latest_ready(service: Obj) -> str:
+    """Return the Service's latest ready revision, empty if there is none."""
+    return str((service.get("status") or {}).get("latestReadyRevisionName") or "")
+
+
 def wait_ready(
     cluster: Cluster,
     name: str,

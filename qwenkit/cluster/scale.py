@@ -1,11 +1,10 @@
-"""How many replicas there are and should be; change the scaling and wait for the new revision."""
+"""How many replicas there are and should be; wait for a number of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.discovery import INSTALL_KNATIVE
@@ -18,9 +17,8 @@ from qwenkit.cluster.kinds import (
     is_terminating,
     is_true,
 )
-from qwenkit.cluster.rollout import wait_ready
 from qwenkit.cluster.wait import OnChange, Waited, wait
-from qwenkit.errors import InvalidValue, NotFound
+from qwenkit.errors import NotFound
 
 
 @dataclass(frozen=True)
@@ -42,15 +40,6 @@ class Replicas:
             f"desired {self.desired}, ready {self.ready}, "
             f"starting {self.starting}, ending {self.ending}"
         )
-
-
-@dataclass(frozen=True)
-class ScalingChange:
-    """The revisions before and after a change of annotations; the same if nothing changed."""
-
-    old_revision: str
-    new_revision: str
-    seconds: float
 
 
 def replicas(cluster: Cluster, service: str) -> Replicas:
@@ -133,43 +122,3 @@ def wait_replicas(
         timeout_s=timeout_s,
         on_change=on_change,
     )
-
-
-def change_scaling(
-    cluster: Cluster,
-    service: str,
-    annotations: Mapping[str, str | None],
-    *,
-    timeout_s: float,
-    on_change: OnChange | None = None,
-) -> ScalingChange:
-    """Change annotations of the template, which makes a new revision; wait until it is ready.
-
-    A name without a slash gets the prefix ``autoscaling.knative.dev/``; None removes one.
-
-    Raises:
-        InvalidValue: a value is not text, as annotations are.
-        Rejected: the webhook refuses a value.
-        NotReady: the new revision fails; the old one keeps serving.
-
-    >>> from qwenkit import Cluster, Settings, change_scaling
-    >>> cluster = Cluster.connect(Settings())
-    >>> changed = change_scaling(cluster, Settings().service, {"target": "1"}, timeout_s=60)
-    >>> changed.new_revision
-    'examples-00002'
-    """
-    for name, value in annotations.items():
-        if value is not None and not isinstance(value, str):
-            raise InvalidValue(name, value, "must be text: annotations are", f'write "{value}"')
-    full = {n if "/" in n else PREFIX + n: value for n, value in annotations.items()}
-    before = cluster.get(KSVC, service)
-    body = {"spec": {"template": {"metadata": {"annotations": full}}}}
-    generation = int(cluster.patch(KSVC, service, body)["metadata"]["generation"])
-    done = wait_ready(
-        cluster, service, generation=generation, timeout_s=timeout_s, on_change=on_change
-    )
-    old, new = (
-        str(obj.get("status", {}).get("latestReadyRevisionName") or "")
-        for obj in (before, done.value)
-    )
-    return ScalingChange(old, new, round(done.seconds, 3))

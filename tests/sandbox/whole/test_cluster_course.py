@@ -15,7 +15,8 @@ from qwenkit.cluster.deploy import deploy
 from qwenkit.cluster.diagnosis.cold_start import cold_start
 from qwenkit.cluster.diagnosis.explain import explain
 from qwenkit.cluster.preflight.doctor import examine
-from qwenkit.cluster.scale import change_scaling, wait_replicas
+from qwenkit.cluster.scale import wait_replicas
+from qwenkit.cluster.scaling_change import change_scaling
 from qwenkit.cluster.teardown import audit, teardown
 from qwenkit.cluster.watching import ClusterWatch
 from qwenkit.credentials import Credentials

@@ -9,7 +9,8 @@ import pytest
 from cluster_api import KSVC, OURS, Api, Replay, connected, obj
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.scale import change_scaling, replicas, wait_replicas
+from qwenkit.cluster.scale import replicas, wait_replicas
+from qwenkit.cluster.scaling_change import change_scaling
 from qwenkit.errors import InvalidValue, NotFound, WaitTimeout
 
 SERVICE = {"serving.knative.dev/service": "qwen"}
