@@ -14,9 +14,10 @@ from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.deploy import deploy
 from qwenkit.cluster.diagnosis.cold_start import cold_start
 from qwenkit.cluster.diagnosis.explain import explain
+from qwenkit.cluster.live_scaling import live_scaling
 from qwenkit.cluster.preflight.doctor import examine
 from qwenkit.cluster.scale import wait_replicas
-from qwenkit.cluster.scaling_change import change_scaling
+from qwenkit.cluster.scaling_change import change_scaling, undo_change
 from qwenkit.cluster.teardown import audit, teardown
 from qwenkit.cluster.watching import ClusterWatch
 from qwenkit.credentials import Credentials
@@ -110,6 +111,14 @@ def test_the_whole_way(cluster: Cluster, settings: Settings) -> None:
     with pytest.raises(Rejected, match="patching ksvc qwen") as caught:
         change_scaling(cluster, "qwen", {"target": "0"}, timeout_s=60)
     assert "should be at least 0.01" in caught.value.why
+    back = undo_change(cluster, changed, timeout_s=60)
+    assert (back.old_revision, back.new_revision) == ("qwen-00002", "qwen-00003")
+    assert back.proposed.next_revision == back.new_revision
+    assert live_scaling(cluster, "qwen").spec.total == 2
+    assert str(back.proposed.gpus).endswith("free")
+    with pytest.raises(NotReady, match="no GPU is free") as full:
+        change_scaling(cluster, "qwen", {"min-scale": "9", "max-scale": "9"}, timeout_s=60)
+    assert any("default/qwen-0000" in holder for holder in full.value.context["evidence"])
 
 
 def test_an_image_that_is_not_there_is_explained(cluster: Cluster, settings: Settings) -> None:

@@ -1,0 +1,143 @@
+"""A change of the scaling is proposed with its price, applied, and taken back exactly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from cluster_api import KSVC, OURS, Api, obj, status
+
+from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.scaling_change import change_scaling, propose_change, undo_change
+from qwenkit.errors import Conflict, InvalidValue, NotReady, Rejected
+
+READY = {"conditions": [{"type": "Ready", "status": "True"}]}
+PREFIX = "autoscaling.knative.dev/"
+GPU = {"containers": [{"resources": {"limits": {"nvidia.com/gpu": "1"}}}]}
+
+
+def reconciled(service: dict[str, Any]) -> None:
+    """Make the newest template's revision ready at once, as Knative does after a while."""
+    generation = service["metadata"]["generation"]
+    name = f"{service['metadata']['name']}-{generation:05d}"
+    names = {"latestCreatedRevisionName": name, "latestReadyRevisionName": name}
+    service["status"] = {"observedGeneration": generation, **names, **READY}
+
+
+def serve(cluster: Cluster, api: Api, *, gpus: int, annotations: dict[str, str]) -> None:
+    """Serve a Service whose one pod holds one GPU of a node."""
+    api.applied = reconciled
+    template = {"metadata": {"annotations": annotations}, "spec": GPU}
+    cluster.apply(obj(KSVC, "qwen", labels=OURS, spec={"template": template}))
+    api.add(obj("serving.knative.dev/v1/Configuration", "qwen"))
+    node(api, "good", gpus)
+    api.add(obj("v1/Pod", "qwen-00001-x", spec={"nodeName": "good", **GPU}, status={}))
+
+
+def node(api: Api, name: str, gpus: int, *, ready: str = "True", cordoned: bool = False) -> None:
+    held = {"conditions": [{"type": "Ready", "status": ready}]}
+    held["allocatable"] = {"nvidia.com/gpu": str(gpus)}
+    api.add(obj("v1/Node", name, spec={"unschedulable": cordoned}, status=held))
+
+
+def template(api: Api) -> dict[str, Any]:
+    service = api.get(KSVC, "qwen")
+    assert service is not None
+    found: dict[str, Any] = service["spec"]["template"]
+    return found
+
+
+def test_a_proposal_shows_what_changes_and_changes_nothing(cluster: Cluster, api: Api) -> None:
+    serve(cluster, api, gpus=3, annotations={PREFIX + "target": "2", PREFIX + "min-scale": "1"})
+    node(api, "cordoned", 8, cordoned=True)
+    node(api, "lost", 8, ready="Unknown")
+    # A pod of another namespace holds a GPU as well; one that has ended holds none.
+    api.add(obj("v1/Pod", "other", namespace="b", spec={"nodeName": "good", **GPU}, status={}))
+    ended = {"phase": "Succeeded"}
+    api.add(obj("v1/Pod", "done", namespace="b", spec={"nodeName": "good", **GPU}, status=ended))
+    change = propose_change(
+        cluster,
+        "qwen",
+        {"target": "4", "min-scale": None, "window": "90s"},
+        container_concurrency=8,
+    )
+    assert [str(each) for each in change.diff] == [
+        "autoscaling.knative.dev/min-scale: 1 → unset",
+        "autoscaling.knative.dev/target: 2 → 4",
+        "autoscaling.knative.dev/window: unset → 90s",
+        "containerConcurrency: 0 → 8",
+    ]
+    assert (change.revision, change.next_revision) == ("qwen-00001", "qwen-00002")
+    assert (change.pods, change.gpus_needed, str(change.gpus)) == (1, 1, "1 of 3 free")
+    assert change.gpus.holders == ("default/qwen-00001-x holds 1", "b/other holds 1")
+    assert template(api)["metadata"]["annotations"][PREFIX + "target"] == "2"
+
+
+def test_changing_the_scaling_makes_a_revision(cluster: Cluster, api: Api) -> None:
+    serve(cluster, api, gpus=2, annotations={})
+    changed = change_scaling(cluster, "qwen", {"target": "4"}, timeout_s=5)
+    assert (changed.old_revision, changed.new_revision) == ("qwen-00001", "qwen-00002")
+    assert template(api)["metadata"]["annotations"] == {PREFIX + "target": "4"}
+    same = change_scaling(cluster, "qwen", {PREFIX + "target": "4"}, timeout_s=5)
+    assert (same.old_revision, same.new_revision) == ("qwen-00002", "qwen-00002")
+    with pytest.raises(InvalidValue, match="target"):
+        change_scaling(cluster, "qwen", {"target": 4}, timeout_s=5)  # type: ignore[dict-item]
+
+
+def test_undo_makes_a_new_revision_with_the_settings_of_before(cluster: Cluster, api: Api) -> None:
+    before = {PREFIX + "target": "2", "example.com/keep": "me"}
+    serve(cluster, api, gpus=2, annotations=before)
+    changed = change_scaling(
+        cluster, "qwen", {"target": "4", "max-scale": "3"}, timeout_s=5, container_concurrency=4
+    )
+    assert template(api)["spec"]["containerConcurrency"] == 4
+    back = undo_change(cluster, changed, timeout_s=5)
+    assert (back.old_revision, back.new_revision) == ("qwen-00002", "qwen-00003")
+    assert template(api)["metadata"]["annotations"] == before
+    assert template(api)["spec"]["containerConcurrency"] == 0
+    with pytest.raises(Conflict, match="changed since") as caught:
+        undo_change(cluster, changed, timeout_s=5)
+    assert "max-scale: 3 → unset" in caught.value.why
+    assert template(api)["metadata"]["annotations"] == before
+
+
+def test_without_a_free_gpu_nothing_is_changed_unless_asked(cluster: Cluster, api: Api) -> None:
+    serve(cluster, api, gpus=2, annotations={PREFIX + "target": "2"})
+    with pytest.raises(NotReady, match="no GPU is free") as caught:
+        change_scaling(cluster, "qwen", {"min-scale": "2"}, timeout_s=5)
+    assert caught.value.why == "2 new pods need 2 GPUs, 1 of 2 free"
+    assert caught.value.context["evidence"] == ("default/qwen-00001-x holds 1",)
+    assert PREFIX + "min-scale" not in template(api)["metadata"]["annotations"]
+    changed = change_scaling(cluster, "qwen", {"min-scale": "2"}, timeout_s=5, wait_for_gpu=True)
+    assert changed.new_revision == "qwen-00002"
+    node(api, "good", 1)
+    with pytest.raises(NotReady, match="no GPU is free"):
+        undo_change(cluster, changed, timeout_s=5)
+
+
+def test_gpus_that_may_not_be_counted_stop_nothing(cluster: Cluster, api: Api) -> None:
+    serve(cluster, api, gpus=1, annotations={})
+    denied = status(403, "Forbidden", "nodes is forbidden")
+    api.refuse = lambda _method, path, _body: denied if path.endswith("/nodes") else None
+    change = propose_change(cluster, "qwen", {"target": "4"})
+    assert "not known" in str(change.gpus)
+    change.require_gpus()
+
+
+def test_what_is_not_ours_or_not_named_is_not_changed(cluster: Cluster, api: Api) -> None:
+    serve(cluster, api, gpus=2, annotations={})
+    api.add(obj(KSVC, "theirs", labels={}, spec={"template": {}}))
+    with pytest.raises(Conflict, match="is not ours"):
+        propose_change(cluster, "theirs", {"target": "4"})
+    cluster.context = ""
+    with pytest.raises(InvalidValue, match="context"):
+        propose_change(cluster, "qwen", {"target": "4"})
+
+
+def test_the_webhook_speaks_before_anything_is_changed(cluster: Cluster, api: Api) -> None:
+    serve(cluster, api, gpus=2, annotations={})
+    refused = status(400, "BadRequest", "admission webhook denied the request: must be a number")
+    api.refuse = lambda method, _path, _body: refused if method == "PATCH" else None
+    with pytest.raises(Rejected, match="patching ksvc qwen"):
+        propose_change(cluster, "qwen", {"target": "many"})
+    assert [query for method, _, query, _ in api.requests if method == "PATCH"][-1]["dryRun"]
