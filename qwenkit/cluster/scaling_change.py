@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.autoscaling.annotations import parse_spec
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.free_gpus import FreeGpus, free_gpus
 from qwenkit.cluster.kinds import CONFIGURATION, KSVC, Obj, name_of
 from qwenkit.cluster.live_scaling import autoscaler_config
 from qwenkit.cluster.ownership import require_not_terminating, require_ours
 from qwenkit.cluster.pods import gpus_wanted
+from qwenkit.cluster.preflight.free_gpus import FreeGpus, free_gpus
 from qwenkit.cluster.rollout import latest_ready, wait_ready
 from qwenkit.cluster.wait import OnChange
 from qwenkit.errors import Conflict, InvalidValue, NotReady
