@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from qwenkit.capacity.traffic import ClosedLoop
 from qwenkit.cluster import deploy as deploying
 from qwenkit.cluster import gateway, occupants
 from qwenkit.cluster import teardown as removal
@@ -25,8 +26,8 @@ from qwenkit.cluster.teardown import Ended, Leaks, TeardownReport
 from qwenkit.cluster.wait import OnChange
 from qwenkit.credentials import Credentials
 from qwenkit.errors import QwenkitError
-from qwenkit.inference import load
 from qwenkit.inference.client import Server
+from qwenkit.inference.load.running import start_load
 from qwenkit.inference.results import LoadProgress, LoadResult
 from qwenkit.manifests.lint import lint, refuse
 from qwenkit.manifests.render import render, secret
@@ -129,14 +130,13 @@ def run_load(
     >>> run_load(Settings(load_clients=2, load_seconds=1)).summary()["errors"]
     {}
     """
-    return load.run_load(
+    running = start_load(
         find_server(settings),
-        clients=settings.load_clients,
-        seconds=settings.load_seconds,
+        ClosedLoop(((0.0, settings.load_clients), (settings.load_seconds, 0))),
         prompt=settings.prompt,
         max_tokens=settings.load_tokens,
-        on_progress=on_progress,
     )
+    return running.result(on_progress)
 
 
 def teardown(

@@ -117,6 +117,13 @@ class ClosedLoop:
         place = bisect_right(self.schedule, at, key=lambda entry: entry[0])
         return self.schedule[place - 1][1] if place else 0
 
+    def turn(self, client: int, at: float) -> float:
+        """Return when a client, counted from 0, may send at ``at`` or later; infinite if never."""
+        if self.clients(at) > client:
+            return at
+        later = (start for start, most in self.schedule if start > at and most > client)
+        return next(later, math.inf)
+
     @property
     def end_s(self) -> float:
         """The time of the last change of the number of clients."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -76,18 +76,40 @@ def query(
     from qwenkit import steps
 
     server = steps.find_server(read_settings(params, set_, context))
-    sampling = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p}
+    sampling: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature}
+    sampling["top_p"] = top_p
     if seed is not None:
         sampling["seed"] = seed
     if curl:
         typer.echo(server.curl(text, **sampling))
     elif stream:
-        for piece in server.stream(text, **sampling):
+        shown = server.stream(text, on_reasoning=_show_reasoning, **sampling)
+        empty = True
+        for piece in shown:
+            empty = False
             typer.echo(piece, nl=False)
         typer.echo()
+        if empty and shown.reasoning:
+            _tell_of_budget(max_tokens)
     else:
         answer = server.ask(text, **sampling)
-        typer.echo(json.dumps(answer.raw, ensure_ascii=False) if as_json else answer.text)
+        if as_json:
+            typer.echo(json.dumps(answer.raw, ensure_ascii=False))
+            return
+        if answer.reasoning:
+            _show_reasoning(answer.reasoning + "\n")
+        typer.echo(answer.text)
+        if answer.reasoning and not answer.text:
+            _tell_of_budget(max_tokens)
+
+
+def _show_reasoning(piece: str) -> None:
+    typer.secho(piece, nl=False, err=True, dim=True)
+
+
+def _tell_of_budget(max_tokens: int) -> None:
+    why = f"no answer: its {max_tokens} tokens were used up by reasoning; raise --max-tokens"
+    typer.echo(why, err=True)
 
 
 def load(
@@ -105,9 +127,11 @@ def load(
     options = {"load_clients": clients, "load_seconds": seconds, "load_tokens": max_tokens}
     given = {name: value for name, value in options.items() if value is not None}
     settings = read_settings(params, set_, context, **given)
-    summary = steps.run_load(settings, on_progress=stderr_lines(quiet=as_json)).summary()
-    emit(summary, as_json=as_json)
-    raise typer.Exit(1 if summary["errors"] else 0)
+    result = steps.run_load(settings, on_progress=stderr_lines(quiet=as_json))
+    summary = result.summary()
+    emit(summary if as_json else result, as_json=as_json)
+    # Also where nothing was sent: a load without an answer is no success.
+    raise typer.Exit(0 if summary["ok"] == summary["requests"] > 0 else 1)
 
 
 def explain(

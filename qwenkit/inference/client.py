@@ -6,18 +6,17 @@ default header.
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from qwenkit.credentials import from_environment
 from qwenkit.errors import QwenkitError
 from qwenkit.inference import failures
-from qwenkit.inference.raw import CONNECT_S, RawAnswer, base_url, curl_command, get
+from qwenkit.inference.events import BadEvent, ChatReader
+from qwenkit.inference.raw import CONNECT_S, RawAnswer, api_key, base_url, curl_command, get
 from qwenkit.loopback import is_loopback
 
 if TYPE_CHECKING:
@@ -31,9 +30,13 @@ _JSON: Any = object  # for this type the OpenAI client returns the plain JSON
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer; ``raw`` is its JSON, ``usage`` its token counts."""
+    """A whole answer; ``raw`` is its JSON, ``usage`` its token counts.
+
+    ``reasoning`` is what a reasoning model thought before the text.
+    """
 
     text: str
+    reasoning: str
     finish_reason: str
     usage: dict[str, int]
     raw: dict[str, Any]
@@ -42,36 +45,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class StreamStats:
-    """Times of a streamed answer: to the first token, and between the later ones."""
+    """Times of a streamed answer: to the first token, and between the later ones.
+
+    ``tokens`` includes those of the reasoning.
+    """
 
     ttft_s: float
     tpot_s: float
     tokens: int
+    reasoning_tokens: int
     seconds: float
     finish_reason: str
-
-
-def load_transport(server: Server) -> Callable[[], Any]:
-    """Return a function that creates an asynchronous HTTP client, one per client of a load."""
-    import openai
-
-    return partial(
-        openai.DefaultAsyncHttpxClient,
-        base_url=server.gateway,
-        headers={
-            "Host": server.host,
-            "Authorization": f"Bearer {_api_key()}",
-            "Content-Type": "application/json",
-        },
-        timeout=openai.Timeout(server.timeout_s, connect=min(CONNECT_S, server.timeout_s)),
-        trust_env=not is_loopback(server.gateway),
-        # Shared, because reading the machine's certificates takes longer than most requests.
-        verify=ssl.create_default_context(),
-    )
-
-
-def _api_key() -> str:
-    return from_environment("OPENAI_API_KEY") or "none"
 
 
 class Server:
@@ -102,14 +86,19 @@ class Server:
         """
         import openai
 
-        return openai.OpenAI(
-            base_url=f"{self.gateway}/v1",
-            api_key=_api_key(),
-            default_headers={"Host": self.host} if self.host else {},
-            timeout=openai.Timeout(self.timeout_s, connect=min(CONNECT_S, self.timeout_s)),
-            max_retries=0,
-            http_client=openai.DefaultHttpxClient(trust_env=not is_loopback(self.gateway)),
-        )
+        try:
+            return openai.OpenAI(
+                base_url=f"{self.gateway}/v1",
+                api_key=api_key(),
+                default_headers={"Host": self.host} if self.host else {},
+                timeout=openai.Timeout(self.timeout_s, connect=min(CONNECT_S, self.timeout_s)),
+                max_retries=0,
+                http_client=openai.DefaultHttpxClient(
+                    trust_env=not is_loopback(self.gateway), follow_redirects=False
+                ),
+            )
+        except (ImportError, OSError, ValueError) as error:  # of a proxy, of certificates
+            raise failures.no_client(self.gateway, error) from None
 
     def close(self) -> None:
         """Release the connections."""
@@ -145,13 +134,17 @@ class Server:
             )
             return _answer(response, time.perf_counter() - start)
 
-    def stream(self, prompt: str, **sampling: Any) -> Stream:
+    def stream(
+        self, prompt: str, *, on_reasoning: Callable[[str], None] | None = None, **sampling: Any
+    ) -> Stream:
         """Send one prompt; iterate over the answer's pieces, then read ``stats``.
+
+        ``on_reasoning`` gets the pieces of a reasoning model's thoughts.
 
         Raises:
             QwenkitError: as ``ask``; while iterating, also if the stream is cut.
         """
-        return Stream(self, self.body(prompt, **sampling))
+        return Stream(self, self.body(prompt, **sampling), on_reasoning)
 
     def without_host(self) -> RawAnswer:
         """Send a request without the Service's host, to show the gateway's answer."""
@@ -175,13 +168,10 @@ class Server:
                 url=self.gateway,
                 host=self.host,
                 model=self.model,
+                location=error.response.headers.get("location", ""),
             ) from None
-        except openai.APIError as error:  # an error event in a stream
-            raise QwenkitError(
-                f"{self.gateway} ended its answer with an error",
-                error.message,
-                "read the pod's log: kubectl logs",
-            ) from None
+        except BadEvent as error:
+            raise failures.bad_event(self.gateway, error) from None
         except _ODD as error:
             shown = f"{type(error).__name__}: {str(error)[:200]}"
             raise failures.not_openai(self.gateway, f"its answer cannot be read: {shown}") from None
@@ -190,8 +180,10 @@ class Server:
 def _answer(raw: Any, seconds: float) -> Answer:
     """Read a whole answer; what is not one raises an error of ``_ODD``."""
     choice = raw["choices"][0]
+    message = choice["message"]
     return Answer(
-        text=str(choice["message"].get("content") or ""),
+        text=str(message.get("content") or ""),
+        reasoning=str(message.get("reasoning_content") or message.get("reasoning") or ""),
         finish_reason=str(choice.get("finish_reason") or ""),
         usage=dict(raw.get("usage") or {}),
         raw=raw,
@@ -200,10 +192,16 @@ def _answer(raw: Any, seconds: float) -> Answer:
 
 
 class Stream:
-    """An answer that arrives in pieces. Read ``stats`` after the last one."""
+    """An answer that arrives in pieces. Read ``stats`` and ``reasoning`` after the last one."""
 
-    def __init__(self, server: Server, body: dict[str, Any]) -> None:
-        self._server, self._body = server, body
+    def __init__(
+        self,
+        server: Server,
+        body: dict[str, Any],
+        on_reasoning: Callable[[str], None] | None = None,
+    ) -> None:
+        self._server, self._body, self._on_reasoning = server, body, on_reasoning
+        self.reasoning = ""
         self._stats: StreamStats | None = None
 
     @property
@@ -222,27 +220,57 @@ class Stream:
         return self._stats
 
     def __iter__(self) -> Iterator[str]:
-        client = self._server.client
         start = time.perf_counter()
-        arrivals: list[float] = []
-        finish, counted = "", 0
-        with self._server._our_errors():
-            chunks = client.chat.completions.create(**self._body, stream=True)
-            for chunk in chunks:
-                counted = chunk.usage.completion_tokens if chunk.usage else counted
-                for choice in chunk.choices[:1]:
-                    finish = choice.finish_reason or finish
-                    if choice.delta.content:
-                        arrivals.append(time.perf_counter() - start)
-                        yield choice.delta.content
+        times: list[float] = []
+        reader = ChatReader()
+        with self._server._our_errors(), ExitStack() as stack:
+            for data in _chunks(stack, self._server, self._body, reader):
+                for text, is_reasoning in reader.feed(data):
+                    times.append(time.perf_counter() - start)
+                    if not is_reasoning:
+                        yield text
+                        continue
+                    self.reasoning += text
+                    if self._on_reasoning is not None:
+                        self._on_reasoning(text)
         end = time.perf_counter() - start
-        if not finish:
-            raise QwenkitError(
-                "the stream ended early",
-                "no finish_reason came: the revision's timeout or a lost pod cut it",
-                "raise request_timeout_s, or ask for fewer tokens",
-            )
-        first = arrivals[0] if arrivals else end
-        tokens = counted or len(arrivals)
-        last = arrivals[-1] if arrivals else end
-        self._stats = StreamStats(first, (last - first) / max(tokens - 1, 1), tokens, end, finish)
+        tokens, first, last = reader.tokens, times[0] if times else end, times[-1] if times else end
+        self._stats = StreamStats(
+            ttft_s=first,
+            tpot_s=(last - first) / max(tokens - 1, 1),
+            tokens=tokens,
+            reasoning_tokens=reader.reasoning_tokens,
+            seconds=end,
+            finish_reason=reader.finish,
+        )
+
+
+def _chunks(
+    stack: ExitStack, server: Server, body: dict[str, Any], reader: ChatReader
+) -> Iterator[bytes]:
+    """Yield the bytes of a stream, with token counts if the server has them.
+
+    Raises:
+        QwenkitError: the stream was cut, or nothing came in time.
+    """
+    import openai
+
+    def start(**more: Any) -> Any:
+        create = server.client.chat.completions.with_streaming_response.create
+        asked = {**more, **body}
+        known = {name: asked.pop(name) for name in ("model", "messages")}
+        return stack.enter_context(create(**known, stream=True, extra_body=asked))
+
+    try:
+        response = start(stream_options={"include_usage": True})
+    except (openai.BadRequestError, openai.UnprocessableEntityError):
+        response = start()  # an older server does not know the option
+    try:
+        yield from response.iter_bytes()
+    except Exception as error:
+        kind = failures.kind(error)
+        if kind == "timeout":
+            raise failures.timed_out(server.gateway, server.timeout_s) from None
+        raise failures.cut(server.gateway, reader.tokens) from None
+    if not reader.finish:
+        raise failures.cut(server.gateway, reader.tokens)

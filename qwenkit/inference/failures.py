@@ -13,6 +13,7 @@ from qwenkit.errors import (
     Unreachable,
     WaitTimeout,
 )
+from qwenkit.inference.events import BadEvent
 from qwenkit.untrusted.parsing import parse_json
 
 _CORRECT = "correct the parameter that it names"
@@ -37,11 +38,22 @@ _BY_STATUS: dict[int, tuple[type[QwenkitError], str, str]] = {
 }
 
 
-def from_status(status: int, body: str, *, url: str, host: str, model: str) -> QwenkitError:
-    """Return the error for an answer of the gateway at ``url`` that is not a success."""
+def from_status(
+    status: int, body: str, *, url: str, host: str, model: str, location: str = ""
+) -> QwenkitError:
+    """Return the error for an answer of the gateway at ``url`` that is not a success.
+
+    ``location`` is the header of a redirect.
+    """
     message = _message(body)
     facts: dict[str, Any] = {"status": status, "url": url, "host": host}
     what = f"{url} answered {status}"
+    if location and 300 <= status < 400:
+        https = location.startswith("https:")
+        why = "the gateway redirects to " + ("https" if https else location)
+        fix = "http-protocol: Redirected in Knative's ConfigMap config-network does this; set it to"
+        fix += " Enabled, or --set gateway=https://…" if https else " send requests there: gateway"
+        return Rejected(what, why, fix, **facts)
     if status == 404 and "model" in message and "exist" in message:
         return NotFound(
             f"the server does not serve a model named {model!r}",
@@ -78,6 +90,39 @@ def unreachable(url: str, error: BaseException) -> Unreachable:
     )
 
 
+def cut(url: str, tokens: int) -> Unreachable:
+    """Return the error for a stream that broke off."""
+    return Unreachable(
+        f"the stream was cut after {tokens} tokens",
+        "no finish_reason came: the pod or its gateway was lost, or the revision's timeout passed",
+        "qwenkit explain says what became of the pod; raise request_timeout_s for long answers",
+        url=url,
+    )
+
+
+def no_client(url: str, error: BaseException) -> QwenkitError:
+    """Return the error for an HTTP client that cannot be created."""
+    return QwenkitError(
+        f"no request can be sent to {url}",
+        str(error) or type(error).__name__,
+        "is a proxy variable right (ALL_PROXY, HTTP_PROXY, HTTPS_PROXY)? A SOCKS proxy needs pip "
+        "install socksio pysocks; NO_PROXY names the hosts that are reached without a proxy",
+        url=url,
+    )
+
+
+def kind(error: Exception) -> str:
+    """Return the kind of a failure of the HTTP library, by which failures are counted.
+
+    It uses class names: the OpenAI client's HTTP library changed its modules, not its names.
+    """
+    name = type(error).__name__
+    if "Timeout" in name:
+        return "timeout"
+    known = {"ConnectError": "no connection", "ReadError": "cut", "RemoteProtocolError": "cut"}
+    return known.get(name, name)
+
+
 def timed_out(url: str, seconds: float) -> WaitTimeout:
     """Return the error for a client-side timeout."""
     return WaitTimeout(
@@ -86,6 +131,14 @@ def timed_out(url: str, seconds: float) -> WaitTimeout:
         "raise timeout_s, or keep a replica with min_scale=1",
         url=url,
     )
+
+
+def bad_event(url: str, event: BadEvent) -> QwenkitError:
+    """Return the error for an event that ended a stream."""
+    if event.kind == "not an answer":
+        return not_openai(url, str(event))
+    what = f"{url} ended its answer with an error"
+    return QwenkitError(what, str(event), "read the pod's log: kubectl logs", url=url)
 
 
 def not_openai(url: str, why: str) -> Rejected:

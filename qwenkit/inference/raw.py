@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from qwenkit.credentials import from_environment
 from qwenkit.errors import InvalidValue
 from qwenkit.inference import failures
 from qwenkit.loopback import is_loopback
@@ -37,6 +38,11 @@ def base_url(gateway: str) -> str:
             "gateway", gateway, "must be a URL such as http://47.1.2.3 or http://host:8080"
         )
     return url.rstrip("/")
+
+
+def api_key() -> str:
+    """Return ``OPENAI_API_KEY``, or ``none``, which a server without keys takes."""
+    return from_environment("OPENAI_API_KEY") or "none"
 
 
 def curl_command(gateway: str, host: str, body: dict[str, Any]) -> str:
@@ -71,9 +77,12 @@ def get(gateway: str, path: str, *, host: str = "", timeout_s: float) -> RawAnsw
                 url + path,
                 headers={"Host": host} if host else {},
                 timeout=(min(CONNECT_S, timeout_s), timeout_s),
+                allow_redirects=False,
             )
         except requests.Timeout:
             raise failures.timed_out(url, timeout_s) from None
+        except requests.exceptions.InvalidSchema as error:  # of a proxy
+            raise failures.no_client(url, error) from None
         except requests.RequestException as error:
             raise failures.unreachable(url, error) from None
     return RawAnswer(answer.status_code, answer.text)

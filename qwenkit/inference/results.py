@@ -1,101 +1,177 @@
-"""What a load test measured: every request, and a summary."""
+"""What a load measured: every request, a state while it runs, and a summary.
+
+TTFT, TPOT, ITL and goodput are those of ``vllm bench serve`` (vLLM 0.32, ``benchmarks/serve.py``),
+with three differences: times count from when a request was *due*, so that a slow server cannot hide
+by delaying later requests; the first token is the first text, where vLLM takes the role before it;
+and percentiles are nearest ranks of successful requests, where vLLM interpolates.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 from qwenkit.capacity.result import nearest_rank
+from qwenkit.capacity.traffic import ClosedLoop, Traffic
+
+Outcome = Literal["ok", "failed", "cancelled"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LoadRequest:
     """One request; times are seconds since the load began.
 
-    ``why`` is the kind of a failure: ``http 503``, ``timeout``, ``no connection``, ``cut``,
-    ``unfinished`` ...
+    ``scheduled_s`` is when it was due and ``sent_s`` when it was sent; ``first_byte_s`` is the
+    start of the answer, ``first_s`` and ``last_s`` its first and last token (``last_s`` is
+    ``end_s`` if none came), ``token_s`` the time of every piece of text, reasoning included.
+    ``status`` is HTTP's, 0 without an answer. ``why`` is empty, or the kind of the failure:
+    ``http 503``, ``timeout``, ``no connection``, ``cut``, ``stopped`` ... Token counts are the
+    server's ``usage``; ``pod`` and ``revision`` are empty where the gateway does not tell.
     """
 
-    start_s: float
-    end_s: float
-    outcome: Literal["ok", "failed"]
-    why: str
+    number: int
+    scheduled_s: float
+    sent_s: float
+    first_byte_s: float | None
     first_s: float | None
     last_s: float
+    end_s: float
+    token_s: Sequence[float]
+    status: int
+    outcome: Outcome
+    why: str
+    prompt_tokens: int
     tokens: int
+    reasoning_tokens: int = 0
+    pod: str = ""
+    revision: str = ""
 
     @property
     def latency_s(self) -> float:
-        """Seconds from sending to the end."""
-        return self.end_s - self.start_s
+        """Seconds from when the request was due to the end of the answer (E2EL)."""
+        return self.end_s - self.scheduled_s
 
     @property
     def ttft_s(self) -> float | None:
-        """Seconds from sending to the first token; None if none came."""
-        return None if self.first_s is None else self.first_s - self.start_s
+        """Time to first token: seconds from when the request was due; None if none came."""
+        return None if self.first_s is None else self.first_s - self.scheduled_s
 
     @property
     def tpot_s(self) -> float | None:
-        """Seconds a token after the first; None for answers of one."""
+        """Time per output token after the first, in seconds; None for answers of one."""
         if self.first_s is None or self.tokens < 2:
             return None
         return (self.last_s - self.first_s) / (self.tokens - 1)
 
+    @property
+    def itl_s(self) -> Iterator[float]:
+        """Inter-token latencies: seconds between pieces of text, each of one or more tokens."""
+        return (later - earlier for earlier, later in pairwise(self.token_s))
+
+    def meets(self, *, ttft_s: float | None = None, tpot_s: float | None = None) -> bool:
+        """Return whether it succeeded within the limits; an answer of one token has TPOT 0."""
+        fast = ttft_s is None or (self.ttft_s is not None and self.ttft_s <= ttft_s)
+        return self.outcome == "ok" and fast and (tpot_s is None or (self.tpot_s or 0.0) <= tpot_s)
+
 
 @dataclass(frozen=True)
 class LoadProgress:
-    """A load in progress: seconds, number of running requests, finished requests."""
+    """A load at one moment: counts so far, and the requests that ended in the last 10 seconds.
+
+    ``seconds`` since the load began; ``tokens`` counts those of running requests too.
+    """
 
     seconds: float
+    sent: int
     running: int
-    requests: tuple[LoadRequest, ...]
+    ok: int
+    failed: int
+    cancelled: int
+    tokens: int
+    errors: Mapping[str, int]
+    served_by: Mapping[str, int]
+    recent: tuple[LoadRequest, ...]
+    clock: float = 1.0
 
     def __str__(self) -> str:
-        failed = sum(request.outcome == "failed" for request in self.requests)
         return (
-            f"{self.seconds:6.1f} s  {len(self.requests)} requests, {failed} failed, "
+            f"{self.seconds:6.1f} s  {self.sent} requests, {self.failed} failed, "
             f"{self.running} running"
         )
 
 
 @dataclass(frozen=True, repr=False)
 class LoadResult:
-    """All requests in the order of their start; ``seconds`` includes the wait for the last ones.
+    """All requests in the order of their sending; ``seconds`` includes the wait for the last ones.
 
-    ``began`` is the load's start on this machine's ``time.monotonic()``.
+    ``began`` is the load's start on this machine's ``time.monotonic()``. ``clock`` is how much
+    faster than the modelled GPU the server runs, 1 unless the gateway says so. ``causes`` explains
+    each kind of failure by an example; ``ended_early`` says why it ended before its time, if so.
     """
 
-    clients: int
     requests: tuple[LoadRequest, ...]
     seconds: float
     began: float
+    clock: float = 1.0
+    traffic: Traffic | None = None
+    causes: Mapping[str, str] = field(default_factory=dict)
+    ended_early: str = ""
 
-    def summary(self) -> dict[str, Any]:
-        """Return counts, errors by kind, percentiles and rates, JSON-ready."""
+    def summary(
+        self, *, ttft_slo_s: float | None = None, tpot_slo_s: float | None = None
+    ) -> dict[str, Any]:
+        """Return counts, errors by kind, percentiles and rates, JSON-ready.
+
+        With an objective also ``goodput``: requests a second that met it, and their share of all
+        that were sent.
+        """
+        outcomes = Counter(request.outcome for request in self.requests)
         good = [request for request in self.requests if request.outcome == "ok"]
-        failed = Counter(r.why for r in self.requests if r.outcome == "failed")
-        busy = max((r.end_s for r in good), default=0.0)
         tokens = sum(request.tokens for request in good)
-        return {
-            "clients": self.clients,
+        figures = {
+            "clients": max_clients(self.traffic),
             "seconds": round(self.seconds, 3),
             "requests": len(self.requests),
-            "ok": len(good),
-            "errors": dict(failed),
+            "ok": outcomes["ok"],
+            "failed": outcomes["failed"],
+            "cancelled": outcomes["cancelled"],
+            "errors": dict(Counter(r.why for r in self.requests if r.outcome == "failed")),
             "ttft_s": percentiles(r.ttft_s for r in good),
             "tpot_s": percentiles(r.tpot_s for r in good),
+            "itl_s": percentiles(gap for r in good for gap in r.itl_s),
             "latency_s": percentiles(r.latency_s for r in good),
             "tokens": tokens,
-            "tokens_per_second": round(tokens / busy, 3) if busy else 0.0,
-            "requests_per_second": round(len(good) / busy, 3) if busy else 0.0,
+            "tokens_per_second": self._rate(tokens),
+            "requests_per_second": self._rate(len(good)),
+            "served_by": dict(Counter(r.pod for r in good if r.pod)),
+            "schedule_delay_s": percentiles(r.sent_s - r.scheduled_s for r in self.requests),
+            "clock": self.clock,
         }
+        if ttft_slo_s is not None or tpot_slo_s is not None:
+            met = sum(r.meets(ttft_s=ttft_slo_s, tpot_s=tpot_slo_s) for r in self.requests)
+            share = round(met / len(self.requests), 4) if self.requests else 0.0
+            figures["goodput"] = {"requests_per_second": self._rate(met), "share": share}
+        return figures
+
+    def _rate(self, count: int) -> float:
+        return round(count / self.seconds, 3) if self.seconds else 0.0
 
     def __str__(self) -> str:
-        return "\n".join(f"{name}: {value}" for name, value in self.summary().items())
+        lines = [f"{name}: {value}" for name, value in self.summary().items()]
+        lines += [f"{kind}: {why}" for kind, why in self.causes.items()]
+        return "\n".join([*lines, self.ended_early] if self.ended_early else lines)
 
     __repr__ = __str__
+
+
+def max_clients(traffic: Traffic | None) -> int | None:
+    """Return the most clients of a closed loop, None for any other traffic."""
+    if not isinstance(traffic, ClosedLoop):
+        return None
+    return max(clients for _, clients in traffic.schedule)
 
 
 def percentiles(values: Iterable[float | None]) -> dict[str, float]:

@@ -44,7 +44,7 @@ def load_chart(load: LoadResult, samples: Sequence[ClusterSample]) -> Chart:
     """
     requests = load.requests
     samples = [each for each in samples if each.at_s >= 0 and not each.error]
-    end = max([1.0, *(each.at_s for each in samples), *(each.start_s for each in requests)])
+    end = max([1.0, *(each.at_s for each in samples), *(each.scheduled_s for each in requests)])
     upper, lower = _two_plots(
         end,
         max((request.latency_s for request in requests), default=1.0),
@@ -53,9 +53,11 @@ def load_chart(load: LoadResult, samples: Sequence[ClusterSample]) -> Chart:
     upper.grid("latency, s")
     upper.legend({"ok": BLUE, "failed": RED})
     for request in sorted(requests, key=lambda each: each.outcome == "failed"):  # on top
-        tip = f"at {request.start_s:.1f} s: {request.why or 'ok'} after {request.latency_s:.2f} s"
+        tip = (
+            f"at {request.scheduled_s:.1f} s: {request.why or 'ok'} after {request.latency_s:.2f} s"
+        )
         color = BLUE if request.outcome == "ok" else RED
-        upper.dot(request.start_s, request.latency_s, color, tip)
+        upper.dot(request.scheduled_s, request.latency_s, color, tip)
     _replicas(
         lower,
         [(sample.at_s, sample.served.desired) for sample in samples],

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from qwenkit.capacity.traffic import ClosedLoop
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.deploy import deploy
 from qwenkit.cluster.diagnosis.cold_start import cold_start
@@ -23,7 +24,7 @@ from qwenkit.cluster.watching import ClusterWatch
 from qwenkit.credentials import Credentials
 from qwenkit.errors import Conflict, NotFound, NotReady, Rejected
 from qwenkit.inference.client import Server
-from qwenkit.inference.load import run_load
+from qwenkit.inference.load.running import start_load
 from qwenkit.manifests.render import render, secret
 from qwenkit.sandbox import process
 from qwenkit.settings import Settings
@@ -96,7 +97,8 @@ def test_the_whole_way(cluster: Cluster, settings: Settings) -> None:
     assert 'vllm:num_requests_running{model_name="qwen"} 0' in metrics
 
     with ClusterWatch(cluster, "qwen", every_s=0.2) as watch:
-        load = run_load(server, clients=2, seconds=1, prompt="x", max_tokens=8)
+        traffic = ClosedLoop(((0, 2), (1, 0)))
+        load = start_load(server, traffic, prompt="x", max_tokens=8).result()
     assert load.summary()["errors"] == {}
     assert load.summary()["ok"] > 2
     assert watch.error is None

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from inference_server import HOST, PIECES, Vllm, serving
 
+from qwenkit.capacity.traffic import ClosedLoop
 from qwenkit.errors import (
     Forbidden,
     InvalidValue,
@@ -19,7 +20,7 @@ from qwenkit.errors import (
     WaitTimeout,
 )
 from qwenkit.inference.client import Server
-from qwenkit.inference.load import run_load
+from qwenkit.inference.load.running import start_load
 from qwenkit.inference.raw import curl_command
 
 TEXT = "".join(PIECES)
@@ -106,7 +107,7 @@ def test_tokens_are_counted_where_the_server_does_not(server: Server, vllm: Vllm
 
 def test_a_cut_stream_is_an_error(server: Server, vllm: Vllm) -> None:
     vllm.cut = True
-    with pytest.raises(QwenkitError, match="ended early"):
+    with pytest.raises(QwenkitError, match="cut after 1 tokens"):
         list(server.stream("x"))
 
 
@@ -162,7 +163,7 @@ def test_what_is_no_answer_is_an_error_of_ours(server: Server, vllm: Vllm, odd: 
             ask("x")
         assert caught.value.why
         assert caught.value.fix
-    done = run_load(server, clients=1, seconds=0.1, prompt="x", max_tokens=1)
+    done = start_load(server, ClosedLoop(((0, 1),)), seconds=0.1, prompt="x").result()
     assert {request.outcome for request in done.requests} == {"failed"}
 
 

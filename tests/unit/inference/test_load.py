@@ -5,6 +5,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 from inference_server import HOST, Vllm, serving
 
 from qwenkit.capacity.result import nearest_rank
+from qwenkit.capacity.traffic import Arrival, ClosedLoop, OpenLoop
 from qwenkit.errors import InvalidValue
 from qwenkit.inference.client import Server
-from qwenkit.inference.load import run_load
+from qwenkit.inference.load.running import start_load
 from qwenkit.inference.results import LoadRequest, LoadResult, percentiles
 
 
@@ -30,7 +32,15 @@ def server(vllm: Vllm) -> Iterator[Server]:
 
 
 def short(server: Server, clients: int = 3, seconds: float = 0.3, **more: float) -> LoadResult:
-    return run_load(server, clients=clients, seconds=seconds, prompt="x", max_tokens=3, **more)
+    traffic = ClosedLoop(((0, clients),))
+    return start_load(server, traffic, seconds=seconds, prompt="x", max_tokens=3, **more).result()
+
+
+def one(**more: object) -> LoadRequest:
+    times = {"scheduled_s": 1.0, "sent_s": 1.0, "first_byte_s": 1.2, "first_s": 1.5}
+    times |= {"last_s": 1.5, "end_s": 2.0, "token_s": (1.5,)}
+    usual = {"number": 0, "status": 200, "outcome": "ok", "why": "", "prompt_tokens": 9}
+    return LoadRequest(**{"tokens": 1, **usual, **times, **more})
 
 
 def test_every_request_is_measured(server: Server, vllm: Vllm) -> None:
@@ -41,11 +51,13 @@ def test_every_request_is_measured(server: Server, vllm: Vllm) -> None:
     for one in result.requests:
         assert (one.outcome, one.why, one.tokens) == ("ok", "", 3)
         assert one.first_s is not None
-        assert one.start_s < one.first_s < one.last_s <= one.end_s
+        assert (
+            one.scheduled_s <= one.sent_s < one.first_byte_s < one.first_s < one.last_s <= one.end_s
+        )
         assert one.ttft_s is not None
         assert 0 < one.ttft_s < one.latency_s
         assert one.tpot_s == pytest.approx((one.last_s - one.first_s) / 2)
-    starts = [one.start_s for one in result.requests]
+    starts = [one.sent_s for one in result.requests]
     assert starts == sorted(starts)
     assert starts[-1] < 0.3
     assert vllm.bodies[0]["stream"] is True
@@ -56,7 +68,7 @@ def test_a_client_waits_for_its_answer(server: Server, vllm: Vllm) -> None:
     vllm.delay_s = 0.02
     result = short(server, clients=1)
     ends = [one.end_s for one in result.requests]
-    assert all(end <= later.start_s for end, later in zip(ends, result.requests[1:], strict=False))
+    assert all(end <= later.sent_s for end, later in zip(ends, result.requests[1:], strict=False))
 
 
 def test_the_summary_adds_up(server: Server) -> None:
@@ -103,7 +115,7 @@ def test_what_runs_too_long_is_given_up_and_counted(server: Server, vllm: Vllm) 
     vllm.delay_s = 0.15  # each piece in time, the whole answer not
     server.timeout_s = 0.2
     result = short(server, clients=2, seconds=0.1)
-    assert result.summary()["errors"] == {"unfinished": 2}
+    assert result.summary()["errors"] == {"timeout": 2}
 
 
 def test_an_interrupt_returns_what_was_measured(server: Server, vllm: Vllm) -> None:
@@ -120,7 +132,9 @@ def test_an_interrupt_returns_what_was_measured(server: Server, vllm: Vllm) -> N
     assert result.seconds < 300
     summary = result.summary()
     assert summary["ok"] >= 5
-    assert set(summary["errors"]) <= {"unfinished"}
+    assert summary["errors"] == {}
+    assert summary["cancelled"] >= 1
+    assert summary["requests"] == summary["ok"] + summary["cancelled"]
 
 
 def test_it_runs_where_a_loop_is_running_already(server: Server) -> None:
@@ -151,5 +165,46 @@ def test_the_nearest_rank_is_a_value_that_enough_do_not_exceed(
 
 
 def test_an_answer_of_one_token_has_no_time_per_token() -> None:
-    one = LoadRequest(1.0, 2.0, "ok", "", 1.5, 1.5, 1)
-    assert (one.ttft_s, one.tpot_s, one.latency_s) == (0.5, None, 1.0)
+    single = one()
+    assert (single.ttft_s, single.tpot_s, single.latency_s) == (0.5, None, 1.0)
+
+
+def test_an_open_loop_sends_when_due_and_counts_from_then(server: Server, vllm: Vllm) -> None:
+    vllm.delay_s = 0.05
+    traffic = OpenLoop(tuple(Arrival(0.02 * n, 20, 3) for n in range(10)))
+    result = start_load(server, traffic, warm_up=2, seed=1).result()
+    assert vllm.most_at_once > 3  # nobody waits for an answer
+    assert len(vllm.bodies) == 12
+    assert [one.scheduled_s for one in result.requests] == [a.at for a in traffic.arrivals]
+    assert all(one.sent_s >= one.scheduled_s for one in result.requests)
+    assert {body["max_tokens"] for body in vllm.bodies} == {3}
+    asked = [body["messages"][0]["content"] for body in vllm.bodies]
+    assert {len(words.split()) for words in asked} == {10}
+    assert len(set(asked)) == 12
+    assert result.summary()["clients"] is None
+    assert {one.prompt_tokens for one in result.requests} == {10}
+
+
+def test_a_closed_loop_keeps_to_its_schedule(server: Server, vllm: Vllm) -> None:
+    vllm.delay_s = 0.01
+    running = start_load(server, ClosedLoop(((0, 1), (0.1, 4), (0.3, 0))), prompt="x")
+    result = running.result()
+    early = [one for one in result.requests if one.sent_s < 0.1]
+    assert all(a.end_s <= b.sent_s for a, b in pairwise(early))
+    assert vllm.most_at_once == 4
+    assert all(one.sent_s < 0.3 for one in result.requests)
+    assert running.done
+    assert result.summary()["clients"] == 4
+
+
+def test_what_is_stopped_is_counted_as_cancelled(server: Server, vllm: Vllm) -> None:
+    vllm.hang = True
+    running = start_load(server, ClosedLoop(((0, 5), (600, 0))), prompt="x")
+    while len(vllm.bodies) < 5:
+        time.sleep(0.005)
+    now = running.snapshot()
+    assert (now.sent, now.running, now.ok, running.done) == (5, 5, 0, False)
+    running.stop()
+    summary = running.result().summary()
+    assert (summary["requests"], summary["cancelled"]) == (5, 5)
+    assert running.snapshot().running == 0

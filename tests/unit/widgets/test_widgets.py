@@ -180,11 +180,26 @@ def test_a_step_line_keeps_its_changes_and_its_end():
 
 
 def load(*latencies: float) -> LoadResult:
-    requests = [
-        LoadRequest(2.0 * i, 2.0 * i + s, "ok", "", 0.1, 0.9, 8) for i, s in enumerate(latencies)
-    ]
-    failed = LoadRequest(9.0, 9.5, "failed", "http 503", None, 0, 0)
-    return LoadResult(1, (*requests, failed), 10.0, began=0.0)
+    requests = [request(2.0 * i, 2.0 * i + s) for i, s in enumerate(latencies)]
+    return LoadResult((*requests, request(9.0, 9.5, "http 503")), 10.0, began=0.0)
+
+
+def request(start: float, end: float, why: str = "") -> LoadRequest:
+    return LoadRequest(
+        number=0,
+        scheduled_s=start,
+        sent_s=start,
+        first_byte_s=None,
+        first_s=None if why else start + 0.1,
+        last_s=end,
+        end_s=end,
+        token_s=(),
+        status=503 if why else 200,
+        outcome="failed" if why else "ok",
+        why=why,
+        prompt_tokens=10,
+        tokens=0 if why else 8,
+    )
 
 
 def test_requests_and_replicas_share_one_time_axis():
@@ -227,4 +242,4 @@ def test_names_are_text_and_empty_results_are_drawn():
     assert {"<b>模型</b>", "45.0 s"} <= set(words(drawn))
     assert "<b>" not in drawn.svg()
     assert repr(cold_start_chart(ColdStart("p", ()))) == "cold start: 0.0 s"
-    assert words(load_chart(LoadResult(1, (), 0.0, began=0.0), []))
+    assert words(load_chart(LoadResult((), 0.0, began=0.0), []))

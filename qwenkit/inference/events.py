@@ -1,0 +1,131 @@
+"""The one reader of streamed answers: server-sent events, and the chat in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+
+class BadEvent(Exception):
+    """An event that ends the stream. ``kind`` names it, ``str`` is the server's or our message."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Piece(NamedTuple):
+    """A text that one event brought: of the answer, or of the reasoning before it."""
+
+    text: str
+    is_reasoning: bool
+
+
+class EventReader:
+    """Splits the bytes of a stream into the data of its events, as WHATWG's standard says.
+
+    Lines end with CR, LF or both; ``data:`` may lack the space; several ``data`` lines are one
+    text; comments and other fields are passed over. An event without the empty line that ends it
+    is incomplete, as in the standard.
+    """
+
+    def __init__(self) -> None:
+        self._rest, self._began = b"", False
+        self._data: list[bytes] = []
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield the data of every event that these bytes complete."""
+        data = self._rest + data
+        if not self._began:
+            if len(data) < 3 and b"\xef\xbb\xbf".startswith(data):
+                self._rest = data
+                return
+            data, self._began = data.removeprefix(b"\xef\xbb\xbf"), True
+        if b"\r" in data:
+            # The LF of a CR at the very end may be in the next bytes.
+            held = b"\r" if data.endswith(b"\r") else b""
+            data = data.removesuffix(held).replace(b"\r\n", b"\n").replace(b"\r", b"\n") + held
+        *lines, self._rest = data.split(b"\n")
+        for line in lines:
+            if not line and self._data:
+                yield b"\n".join(self._data)
+                self._data = []
+            elif line.startswith(b"data:"):
+                self._data.append(line[5:].removeprefix(b" "))
+            elif line == b"data":
+                self._data.append(b"")
+
+
+class ChatReader:
+    """Reads a chat's chunks: its pieces, token counts and why it ended.
+
+    ``tokens`` is the server's count, else the number of pieces: a piece may have several tokens.
+    ``finish`` is empty as long as the answer is incomplete.
+    """
+
+    def __init__(self) -> None:
+        self.finish = ""
+        self.prompt_tokens = self.pieces = self.reasoning_pieces = 0
+        self._tokens = self._reasoning_tokens = 0
+        self._events = EventReader()
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the answer, reasoning included."""
+        return self._tokens or self.pieces
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Tokens of the reasoning."""
+        return self._reasoning_tokens or self.reasoning_pieces
+
+    def feed(self, data: bytes) -> list[Piece]:
+        """Return the pieces that these bytes complete.
+
+        Raises:
+            BadEvent: an error of the server as an event, or an event that is no chunk of a chat.
+        """
+        found = []
+        for event in self._events.feed(data):
+            if event == b"[DONE]":
+                continue
+            try:
+                piece = self._chunk(json.loads(event))
+            except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+                shown = event[:100].decode(errors="replace")
+                why = f"{type(error).__name__}: {str(error)[:100]}, in the event {shown}"
+                raise BadEvent("not an answer", f"its answer cannot be read: {why}") from None
+            if piece is not None:
+                self.pieces += 1
+                self.reasoning_pieces += piece.is_reasoning
+                found.append(piece)
+        return found
+
+    def _chunk(self, chunk: Any) -> Piece | None:
+        if chunk.get("error") or chunk.get("object") == "error":
+            raise BadEvent("error in stream", _message(chunk))
+        if usage := chunk.get("usage"):
+            self.prompt_tokens = int(usage.get("prompt_tokens") or 0)
+            self._tokens = int(usage.get("completion_tokens") or 0)
+            details = usage.get("completion_tokens_details") or {}
+            self._reasoning_tokens = int(details.get("reasoning_tokens") or 0)
+        choices = chunk["choices"]
+        if not isinstance(choices, list):
+            raise TypeError(f"choices is {json.dumps(choices)[:40]}, not a list")
+        if not choices:  # the last chunk may have only the usage
+            return None
+        self.finish = str(choices[0].get("finish_reason") or self.finish)
+        delta = choices[0].get("delta") or {}
+        # The first delta of a chat has only the role, and is not a token.
+        reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+        text = delta.get("content") or reasoning
+        if text is not None and not isinstance(text, str):
+            raise TypeError(f"the delta's text is a {type(text).__name__}")
+        return Piece(text, not delta.get("content")) if text else None
+
+
+def _message(chunk: dict[str, Any]) -> str:
+    inner = chunk.get("error")
+    source = inner if isinstance(inner, dict) else chunk
+    return str(source.get("message") or inner or "it gave no message")

@@ -1,0 +1,1 @@
+"""Load on the served model: a traffic is sent, and every request is measured."""

@@ -1,0 +1,303 @@
+"""Sends a traffic's requests and measures each, in an event loop of its own.
+
+A notebook's event loop is already running, so this one runs in a thread. Requests use the OpenAI
+client's HTTP library, but not the client itself: two hundred of those would take the CPU that the
+sandbox's server needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from array import array
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from random import Random
+from threading import Lock
+from typing import Any
+
+from qwenkit.capacity.traffic import ClosedLoop, OpenLoop, Traffic
+from qwenkit.errors.scrubbing import scrub
+from qwenkit.inference import failures
+from qwenkit.inference.client import Server
+from qwenkit.inference.events import BadEvent, ChatReader
+from qwenkit.inference.load.bodies import Bodies, asks_for_counts, without_counts
+from qwenkit.inference.raw import CHAT
+from qwenkit.inference.results import LoadProgress, LoadRequest, Outcome
+
+# A client waits after a failure, so that a refused connection does not become a busy loop.
+_PAUSE_S = 0.5
+_RECENT_S = 10.0
+# So many failures for so long, and no answer at all: the load ends.
+_HOPELESS, _HOPELESS_S = 10, 3.0
+# 8 bytes each. Later requests keep their first and last token alone.
+_MOST_TOKEN_TIMES = 10_000_000
+
+
+class Engine:
+    """One load while it runs: ``main`` runs in its thread, other threads may use the rest.
+
+    Memory: about 600 bytes a request and 8 a piece of text, of which at most ten million are kept.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        connect: Callable[[], Any],
+        traffic: Traffic,
+        bodies: Bodies,
+        *,
+        seconds: float,
+        warm_up: int,
+    ) -> None:
+        self.requests: list[LoadRequest] = []
+        self.causes: dict[str, str] = {}
+        self.ended_early = ""
+        self.clock = 1.0
+        self.began, self._end = time.monotonic(), 0.0
+        self._server, self._connect, self._bodies = server, connect, bodies
+        self._traffic, self._seconds, self._warm_up = traffic, seconds, warm_up
+        self._counts: bool | None = None  # whether the server takes ``stream_options``
+        self._sent = self._tokens = self._token_times = 0
+        self._outcomes: Counter[str] = Counter()
+        self._errors: Counter[str] = Counter()
+        self._served_by: Counter[str] = Counter()
+        self._idle: list[Any] = []
+        self._loop = asyncio.new_event_loop()
+        self._stopped = asyncio.Event()
+        self._lock = Lock()
+
+    def elapsed(self) -> float:
+        """Return the seconds since the start, or of the whole load once it has ended."""
+        return (self._end or time.monotonic()) - self.began
+
+    def stop(self) -> None:
+        """End the load; running requests are cancelled."""
+        with suppress(RuntimeError):  # it has ended
+            self._loop.call_soon_threadsafe(self._stopped.set)
+
+    def progress(self) -> LoadProgress:
+        """Return the state of this moment."""
+        now = self.elapsed()
+        with self._lock:
+            first = bisect_left(self.requests, now - _RECENT_S, key=lambda one: one.end_s)
+            done = self._outcomes
+            return LoadProgress(
+                seconds=now,
+                sent=self._sent,
+                running=self._sent - done.total(),
+                ok=done["ok"],
+                failed=done["failed"],
+                cancelled=done["cancelled"],
+                tokens=self._tokens,
+                errors=dict(self._errors),
+                served_by=dict(self._served_by),
+                recent=tuple(self.requests[first:]),
+                clock=self.clock,
+            )
+
+    def main(self) -> None:
+        """Run the load to its end."""
+        try:
+            self._loop.run_until_complete(self._all())
+        finally:
+            self._end = time.monotonic()
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()
+
+    async def _all(self) -> None:
+        work = asyncio.create_task(self._drive(self._traffic))
+        stopping = asyncio.create_task(self._stopped.wait())
+        await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        work.cancel()
+        stopping.cancel()
+        try:
+            with suppress(asyncio.CancelledError):
+                await work
+        finally:
+            for client in self._idle:
+                await client.aclose()
+
+    async def _drive(self, traffic: Traffic) -> None:
+        if self._warm_up:
+            rng, lengths = Random(0), traffic.lengths
+            bodies = [self._bodies.make(lengths.draw(0.0, rng)) for _ in range(self._warm_up)]
+            await asyncio.gather(*map(self._warm, bodies))
+        self.began, self._tokens = time.monotonic(), 0
+        await (self._open(traffic) if isinstance(traffic, OpenLoop) else self._closed(traffic))
+
+    async def _warm(self, body: bytes) -> None:
+        with suppress(Exception):  # the load's own requests will tell
+            async with asyncio.timeout(self._server.timeout_s):
+                await self._send(_Meter(0, 0.0, 0.0), body)
+
+    async def _open(self, traffic: OpenLoop) -> None:
+        async with asyncio.TaskGroup() as group:
+            for arrival in traffic.arrivals:
+                if arrival.at >= self._seconds:
+                    return
+                body = self._bodies.make(arrival)
+                await self._until(arrival.at)
+                group.create_task(self._one(arrival.at, body))
+
+    async def _closed(self, traffic: ClosedLoop) -> None:
+        most = max(clients for _, clients in traffic.schedule)
+        async with asyncio.TaskGroup() as group:
+            for number in range(most):
+                group.create_task(self._client(number, traffic))
+
+    async def _client(self, number: int, traffic: ClosedLoop) -> None:
+        while (at := traffic.turn(number, self.elapsed())) < self._seconds:
+            await self._until(at)
+            body = self._bodies.make(self._bodies.draw(at, traffic.lengths))
+            done = await self._one(at, body)
+            if done.outcome == "failed":
+                await asyncio.sleep(_PAUSE_S)
+
+    async def _until(self, at: float) -> None:
+        if (left := at - self.elapsed()) > 0:
+            await asyncio.sleep(left)
+
+    async def _one(self, scheduled_s: float, body: bytes) -> LoadRequest:
+        meter = _Meter(self._sent, scheduled_s, self.elapsed())
+        self._sent += 1
+        outcome: Outcome = "failed"
+        why = ""
+        try:
+            async with asyncio.timeout(self._server.timeout_s):
+                await self._send(meter, body)
+            outcome = "ok"
+        except asyncio.CancelledError:
+            outcome, why = "cancelled", "stopped"
+            raise
+        except Exception as error:
+            why = self._explained(error, meter)
+        finally:
+            whole = self._token_times < _MOST_TOKEN_TIMES
+            done = meter.done(self.elapsed(), outcome, why, whole=whole)
+            self._record(done, meter)
+        return done
+
+    async def _send(self, meter: _Meter, body: bytes) -> None:
+        # One connection a client: a shared pool searches all its connections each time.
+        client = self._idle.pop() if self._idle else self._connect()
+        try:
+            if self._counts is False:
+                body = without_counts(body)
+            if not await self._exchange(client, meter, body):
+                await self._exchange(client, meter, without_counts(body))
+                self._counts = False
+            if not meter.reader.finish:
+                raise BadEvent("cut", "")
+        except BaseException:
+            await client.aclose()
+            raise
+        self._idle.append(client)
+
+    async def _exchange(self, client: Any, meter: _Meter, body: bytes) -> bool:
+        """Send a request and read its answer; False if it may be refused for ``stream_options``."""
+        async with client.stream("POST", CHAT, content=body) as response:
+            meter.head(self.elapsed(), response.status_code, response.headers)
+            if response.status_code != 200:
+                said = await response.aread()
+                unclear = self._counts is None and asks_for_counts(body)
+                if unclear and response.status_code in (400, 422):
+                    return False
+                raise self._refused(response, said)
+            if self._counts is None:
+                self._counts = asks_for_counts(body)
+            async for data in response.aiter_bytes():
+                self._tokens += meter.data(self.elapsed(), data)
+            return True
+
+    def _refused(self, response: Any, body: bytes) -> BadEvent:
+        error = failures.from_status(
+            response.status_code,
+            body.decode(errors="replace"),
+            url=self._server.gateway,
+            host=self._server.host,
+            model=self._server.model,
+            location=response.headers.get("location", ""),
+        )
+        return BadEvent(f"http {response.status_code}", f"{error.why}; {error.fix}")
+
+    def _explained(self, error: Exception, meter: _Meter) -> str:
+        """Return the kind of a failure, and keep the first example of each kind."""
+        kind = error.kind if isinstance(error, BadEvent) else failures.kind(error)
+        example = str(error) or type(error).__name__
+        if kind == "cut":
+            example = failures.cut(self._server.gateway, meter.reader.tokens).what
+        elif kind == "timeout":
+            example = failures.timed_out(self._server.gateway, self._server.timeout_s).what
+        elif kind == "no connection":
+            example = failures.unreachable(self._server.gateway, error).why
+        self.causes.setdefault(kind, scrub(example))
+        return kind
+
+    def _record(self, done: LoadRequest, meter: _Meter) -> None:
+        with self._lock:
+            self.requests.append(done)
+            self._token_times += len(done.token_s)
+            self._outcomes[done.outcome] += 1
+            self._tokens += done.tokens - meter.reader.pieces
+            if done.outcome == "failed":
+                self._errors[done.why] += 1
+            elif done.outcome == "ok" and done.pod:
+                self._served_by[done.pod] += 1
+        self.clock = meter.clock or self.clock
+        failed = self._outcomes["failed"]
+        hopeless = failed >= _HOPELESS and not self._outcomes["ok"]
+        if hopeless and done.end_s - self.requests[0].end_s >= _HOPELESS_S:
+            why = f"{done.why}: {self.causes[done.why]}" if done.why in self.causes else done.why
+            self.ended_early = f"ended early: the first {failed} answers were all failures ({why})"
+            self._stopped.set()
+
+
+class _Meter:
+    """Measures one request from its answer."""
+
+    def __init__(self, number: int, scheduled_s: float, sent_s: float) -> None:
+        self._number, self._scheduled_s, self._sent_s = number, scheduled_s, sent_s
+        self._first_byte_s: float | None = None
+        self._token_s = array("d")
+        self._status, self._pod, self._revision = 0, "", ""
+        self.clock = 0.0
+        self.reader = ChatReader()
+
+    def head(self, now_s: float, status: int, headers: Mapping[str, str]) -> None:
+        """Add the start of the answer."""
+        self._first_byte_s, self._status = now_s, status
+        self._pod = headers.get("x-qwenkit-pod", "")
+        self._revision = headers.get("x-qwenkit-revision", "")
+        with suppress(ValueError):
+            self.clock = float(headers.get("x-qwenkit-clock", 0))
+
+    def data(self, now_s: float, data: bytes) -> int:
+        """Add bytes of the stream; return how many pieces of text they completed."""
+        found = self.reader.feed(data)
+        self._token_s.extend([now_s] * len(found))
+        return len(found)
+
+    def done(self, end_s: float, outcome: Outcome, why: str, *, whole: bool) -> LoadRequest:
+        """Return the request, with the times of all tokens if ``whole``."""
+        times, reader = self._token_s, self.reader
+        return LoadRequest(
+            number=self._number,
+            scheduled_s=self._scheduled_s,
+            sent_s=self._sent_s,
+            first_byte_s=self._first_byte_s,
+            first_s=times[0] if times else None,
+            last_s=times[-1] if times else end_s,
+            end_s=end_s,
+            token_s=times if whole else times[:1] + times[1:][-1:],
+            status=self._status,
+            outcome=outcome,
+            why=why,
+            prompt_tokens=reader.prompt_tokens,
+            tokens=reader.tokens,
+            reasoning_tokens=reader.reasoning_tokens,
+            pod=self._pod,
+            revision=self._revision,
+        )
