@@ -1,0 +1,331 @@
+"""The HPA against Kubernetes' own table, a plain restatement, and what must always hold."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qwenkit.autoscaling.hpa import (
+    DISABLED,
+    DOWN,
+    MAX,
+    MIN,
+    PERCENT,
+    PODS,
+    SYNC_S,
+    UP,
+    Hpa,
+    HpaSpec,
+    MetricTarget,
+    PodReading,
+    ScalePolicy,
+    ScalingRules,
+)
+from qwenkit.autoscaling.keda import Keda, ScaledObject
+from qwenkit.errors import InvalidValue
+
+QPS = MetricTarget("qps", 15.0)
+
+
+def pods(*values: float | None, unready: tuple[int, ...] = ()) -> list[PodReading]:
+    return [PodReading(value, place in unready) for place, value in enumerate(values)]
+
+
+def first(spec: HpaSpec, replicas: int, reading: object) -> int | None:
+    readings = {each.name: reading for each in spec.metrics}
+    return Hpa(spec).sync(0.0, replicas, readings).proposed  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("replicas", "values", "asked"),
+    [
+        (3, pods(20, 10, 30), 4),
+        (3, pods(50, 10, 30), 6),
+        (3, pods(50, 15, 30), 7),
+        (5, pods(12, 12, 12, 12, 12), 4),
+        (3, pods(16, 16, 16), 3),
+        (1, 8.6, 1),
+    ],
+)
+def test_kubernetes_own_cases_of_pod_metrics(
+    replicas: int, values: list[PodReading] | float, asked: int
+) -> None:
+    assert first(HpaSpec((QPS,), 100), replicas, values) == asked
+
+
+@pytest.mark.parametrize(
+    ("replicas", "target", "asked"), [(3, 2.15, 4), (5, 2.867, 3), (4, 2.2, 4)]
+)
+def test_kubernetes_own_cases_of_external_averages(
+    replicas: int, target: float, asked: int
+) -> None:
+    assert first(HpaSpec((MetricTarget("queue", target),), 100), replicas, 8.6) == asked
+
+
+@pytest.mark.parametrize(
+    ("replicas", "target", "values", "asked"),
+    [
+        (2, 100, pods(0.6, None), 2),
+        (3, 50, pods(0.1, 0.45, None, unready=(0,)), 3),
+        (3, 50, pods(0.1, 2.0, None, unready=(0,)), 4),
+        (4, 50, pods(0.1, 0.1, 0.1, None, unready=(0,)), 3),
+        (4, 50, [*pods(2.6), PodReading(0.0, unready=True, request=3.0)], 4),
+    ],
+)
+def test_kubernetes_own_cases_of_cpu_with_missing_and_unready_pods(
+    replicas: int, target: float, values: list[PodReading], asked: int
+) -> None:
+    assert (
+        first(HpaSpec((MetricTarget("cpu", target, percent=True),), 100), replicas, values) == asked
+    )
+
+
+# The published algorithm once more, as plainly as possible.
+
+
+@dataclass
+class Plain:
+    """horizontal.go's controller for one Pods and one External metric, in its own order."""
+
+    spec: HpaSpec
+    recommendations: list[tuple[float, int]] = field(default_factory=list)
+    events: list[tuple[float, int]] = field(default_factory=list)
+
+    def sync(self, now: float, current: int, values: list[PodReading] | None, total: float) -> int:
+        spec = self.spec
+        self.recommendations = self.recommendations or [(now, current)]
+        if current > spec.max_replicas:
+            desired = spec.max_replicas
+        elif current < spec.min_replicas:
+            desired = spec.min_replicas
+        else:
+            by_pods = None if values is None else self.by_pods(current, values)
+            by_total = self.by_total(current, total)
+            if by_pods is None and by_total < current:
+                return current
+            desired = self.normalized(now, current, max(by_pods or 0, by_total))
+        if desired != current:
+            self.events.append((now, desired - current))
+        return desired
+
+    def within(self, ratio: float) -> bool:
+        return (1.0 - self.spec.tolerance) <= ratio and ratio <= (1.0 + self.spec.tolerance)
+
+    def by_pods(self, current: int, values: list[PodReading]) -> int | None:
+        target = int(self.spec.metrics[0].target * 1000)
+        metrics, missing, unready = {}, [], []
+        for place, pod in enumerate(values):
+            if pod.unready:
+                unready.append(place)
+            elif pod.value is None:
+                missing.append(place)
+            else:
+                metrics[place] = int(pod.value * 1000)
+        if not metrics:
+            return None
+        ratio = (sum(metrics.values()) // len(metrics)) / target
+        up_with_unready = len(unready) > 0 and ratio > 1.0
+        if not up_with_unready and not missing:
+            return current if self.within(ratio) else math.ceil(ratio * len(metrics))
+        for place in missing:
+            if ratio < 1.0:
+                metrics[place] = target
+            elif ratio > 1.0:
+                metrics[place] = 0
+        if up_with_unready:
+            for place in unready:
+                metrics[place] = 0
+        new = (sum(metrics.values()) // len(metrics)) / target
+        if self.within(new) or (ratio < 1.0 and new > 1.0) or (ratio > 1.0 and new < 1.0):
+            return current
+        count = math.ceil(new * len(metrics))
+        if (new < 1.0 and count > current) or (new > 1.0 and count < current):
+            return current
+        return count
+
+    def by_total(self, current: int, total: float) -> int:
+        usage, target = int(total * 1000), int(self.spec.metrics[1].target * 1000)
+        if self.within(float(usage) / (float(target) * float(current))):
+            return current
+        return math.ceil(float(usage) / float(target))
+
+    def normalized(self, now: float, current: int, desired: int) -> int:
+        spec, recent = self.spec, self.recommendations
+        if spec.up is None and spec.down is None:
+            stable = desired
+            for at, count in recent:
+                if not at < now - 300 and count > stable:
+                    stable = count
+            recent.append((now, desired))
+            most = min(spec.max_replicas, max(2 * current, 4))
+            return max(min(stable, most), spec.min_replicas)
+        up, down = spec.up or UP, spec.down or DOWN
+        low = high = desired
+        for at, count in recent:
+            if at > now - up.window_s:
+                low = min(low, count)
+            if at > now - down.window_s:
+                high = max(high, count)
+        recent.append((now, desired))
+        stable = current
+        if stable < low:
+            stable = low
+        if stable > high:
+            stable = high
+        if stable > current:
+            return min(stable, spec.max_replicas, max(self.up_limit(now, current, up), current))
+        if stable < current:
+            return max(stable, spec.min_replicas, min(self.down_limit(now, current, down), current))
+        return stable
+
+    def start(self, now: float, current: int, policy: ScalePolicy) -> int:
+        return current - sum(n for at, n in self.events if at > now - policy.period_s)
+
+    def up_limit(self, now: float, current: int, rules: ScalingRules) -> int:
+        if rules.select == DISABLED:
+            return current
+        proposals = []
+        for policy in rules.policies:
+            start = self.start(now, current, policy)
+            if policy.kind == PODS:
+                proposals.append(start + policy.value)
+            else:
+                proposals.append(math.ceil(float(start) * (1 + float(policy.value) / 100)))
+        return min(proposals) if rules.select == MIN else max(proposals)
+
+    def down_limit(self, now: float, current: int, rules: ScalingRules) -> int:
+        if rules.select == DISABLED:
+            return current
+        proposals = []
+        for policy in rules.policies:
+            start = self.start(now, current, policy)
+            if policy.kind == PODS:
+                proposals.append(start - policy.value)
+            else:
+                proposals.append(int(float(start) * (1 - float(policy.value) / 100)))
+        return max(proposals) if rules.select == MIN else min(proposals)
+
+
+RULES = st.builds(
+    ScalingRules,
+    st.lists(
+        st.builds(
+            ScalePolicy,
+            st.sampled_from([PODS, PERCENT]),
+            st.sampled_from([1, 2, 4, 10, 50, 100]),
+            st.sampled_from([15, 30, 60]),
+        ),
+        min_size=1,
+        max_size=2,
+    ).map(tuple),
+    st.sampled_from([0, 15, 30, 60, 300]),
+    st.sampled_from([MAX, MIN, DISABLED]),
+)
+SPECS = st.builds(
+    lambda pods, queue, least, more, up, down, tolerance: HpaSpec(
+        (MetricTarget("gpu", pods), MetricTarget("waiting", queue)),
+        least + more,
+        least,
+        up,
+        down,
+        tolerance,
+    ),
+    st.sampled_from([1.0, 60.0, 80.0]),
+    st.sampled_from([0.5, 1.0, 5.0]),
+    st.integers(1, 3),
+    st.integers(0, 12),
+    st.none() | RULES,
+    st.none() | RULES,
+    st.sampled_from([0.0, 0.1, 0.2]),
+)
+VALUES = st.lists(
+    st.builds(
+        PodReading,
+        st.none() | st.floats(0, 200) | st.sampled_from([0.0, 54.0, 60.0, 66.0, 100.0]),
+        st.booleans(),
+    ),
+    max_size=6,
+)
+SYNCS = st.lists(
+    st.tuples(st.none() | VALUES, st.floats(0, 60) | st.integers(0, 40).map(float)),
+    min_size=1,
+    max_size=30,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(SPECS, st.integers(1, 16), SYNCS)
+def test_equal_to_the_published_algorithm(
+    spec: HpaSpec, replicas: int, syncs: list[tuple[list[PodReading] | None, float]]
+) -> None:
+    hpa, plain = Hpa(spec), Plain(spec)
+    for number, (values, total) in enumerate(syncs):
+        now = number * SYNC_S
+        expected = plain.sync(now, replicas, values, total)
+        step = hpa.sync(now, replicas, {"gpu": values, "waiting": total})
+        assert step.replicas == expected, (now, step)
+        assert step.reason
+        if spec.min_replicas <= replicas <= spec.max_replicas:
+            assert spec.min_replicas <= step.replicas <= spec.max_replicas
+        replicas = step.replicas
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0, 200), min_size=25, max_size=60), st.booleans())
+def test_never_down_within_the_window_of_a_higher_number(
+    loads: list[float], with_behavior: bool
+) -> None:
+    spec = HpaSpec((QPS,), 20, down=DOWN if with_behavior else None)
+    hpa, replicas, asked = Hpa(spec), 5, []
+    for number, load in enumerate(loads):
+        step = hpa.sync(number * SYNC_S, replicas, {"qps": load})
+        asked.append(step.proposed or 0)
+        if step.replicas < replicas:
+            assert step.replicas >= min(max(asked[-20:]), 20)
+        assert step.replicas <= max(2 * replicas, replicas + 4, 4)
+        replicas = step.replicas
+
+
+@given(st.integers(1, 50), st.floats(0.901, 1.099))
+def test_within_the_tolerance_nothing_changes(replicas: int, ratio: float) -> None:
+    step = Hpa(HpaSpec((QPS,), 100)).sync(0.0, replicas, {"qps": [PodReading(15 * ratio)]})
+    assert step.replicas == replicas
+
+
+def test_reasons_name_what_held_the_number() -> None:
+    hpa = Hpa(HpaSpec((QPS,), 3))
+    assert hpa.sync(0.0, 1, {"qps": 200.0}).reason == (
+        "qps 200 per pod, target 15, asks for 14; 3 by maxReplicas"
+    )
+    assert "held at 14 by the stabilization window" in hpa.sync(15.0, 3, {"qps": 0.0}).reason
+    assert "missing" in hpa.sync(30.0, 3, {}).reason
+    assert "no replicas" in hpa.sync(45.0, 0, {"qps": 9.0}).reason
+
+
+@pytest.mark.parametrize("bad", [(QPS, 0, 1), (QPS, 2, 3), (MetricTarget("qps", 0.0), 2, 1)])
+def test_impossible_objects_are_refused(bad: tuple[MetricTarget, int, int]) -> None:
+    with pytest.raises(InvalidValue):
+        HpaSpec((bad[0],), bad[1], bad[2])
+
+
+def test_keda_activates_cools_down_and_leaves_the_rest_to_its_hpa() -> None:
+    keda = Keda(ScaledObject("waiting", 5.0, max_replicas=3))
+    replicas, seen = 0, []
+    for number in range(80):
+        now = number * SYNC_S
+        total = None if replicas == 0 and now > 600 else 12.0 if 60 <= now < 300 else 0.0
+        step = keda.sync(now, replicas, total)
+        if step.replicas != replicas:
+            seen.append((now, step.replicas))
+        replicas = step.replicas
+    # Polled every 30 s: the last active poll is at 270 s, and at 570 s its 300 s are not yet over.
+    assert seen == [(60, 1), (75, 3), (600, 0)]
+
+
+def test_keda_above_zero_is_always_active() -> None:
+    keda = Keda(ScaledObject("waiting", 5.0, max_replicas=3, min_replicas=1))
+    assert [keda.sync(at * SYNC_S, 1, 0.0).replicas for at in range(60)] == [1] * 60
