@@ -18,6 +18,7 @@ from itertools import count
 
 from qwenkit.errors import SandboxError
 from qwenkit.sandbox.controllers.clock import Clock, loop_time
+from qwenkit.sandbox.engine.known_prompts import KnownPrompts
 from qwenkit.sandbox.engine.metrics import Metrics
 from qwenkit.sandbox.engine.output import Delta, SequenceOutput
 from qwenkit.sandbox.engine.sampling import SampledToken, Sampler
@@ -98,6 +99,7 @@ class Batch:
     ) -> None:
         self._model, self._hardware, self._metrics = model, hardware, metrics
         self._limits = limits
+        self._known = KnownPrompts(model)
         self._pace = time_scale if isinstance(time_scale, Clock) else Clock(time_scale)
         self._blocks = hardware.kv_tokens // limits.block_size
         self._waiting: deque[_Sequence] = deque()
@@ -163,6 +165,9 @@ class Batch:
             if admitted:
                 seconds = self._hardware.prefill_seconds(sum(one.context for one in admitted))
                 await self._step(admitted, seconds)
+                for one in admitted:
+                    if one.cache is not None:
+                        self._known.keep(one.prompt, one.cache)
                 continue
             self._preempt()
             running = list(self._running)
@@ -179,7 +184,7 @@ class Batch:
             if self._running and (self._needs(first) > free or first.context > room):
                 break
             room -= first.context
-            first.cache = self._model.new_cache()
+            first.cache = self._known.cache(first.prompt)
             admitted.append(self._waiting.popleft())
             self._running[first] = None
         if admitted:

@@ -96,6 +96,12 @@ class KvCache:
         self.length = 0
         self._held = np.empty((shape.layers, 2, shape.kv_heads, 0, shape.head), np.float32)
 
+    def first(self, count: int) -> KvCache:
+        """Return a copy of the first ``count`` tokens."""
+        copy = KvCache.__new__(KvCache)
+        copy.length, copy._held = count, self._held[:, :, :, :count].copy()
+        return copy
+
     def reserve(self, count: int) -> None:
         """Make room for ``count`` more tokens."""
         layers, two, heads, room, width = self._held.shape
