@@ -165,9 +165,6 @@ class Batch:
             if admitted:
                 seconds = self._hardware.prefill_seconds(sum(one.context for one in admitted))
                 await self._step(admitted, seconds)
-                for one in admitted:
-                    if one.cache is not None:
-                        self._known.keep(one.prompt, one.cache)
                 continue
             self._preempt()
             running = list(self._running)
@@ -220,14 +217,20 @@ class Batch:
     async def _compute(self, sequences: Sequence[_Sequence]) -> dict[_Sequence, Array]:
         """Return the logits after each sequence's last token."""
         logits: dict[_Sequence, Array] = {}
-        for chunk in _chunks(sequences):
+        for one in sequences:
+            if (row := self._known.logits(one.prompt, one.output.tokens)) is not None:
+                logits[one] = row
+        for chunk in _chunks([one for one in sequences if one not in logits]):
             work = [(cache, tokens) for _, cache, tokens in chunk]
             pairs = sum(len(tokens) * (cache.length + len(tokens)) for cache, tokens in work)
             if pairs < _THREAD_PAIRS:
                 rows = self._model.forward(work)
             else:
                 rows = await asyncio.to_thread(self._model.forward, work)
-            logits |= {one: row for (one, _, _), row in zip(chunk, rows, strict=True)}
+            for (one, cache, _), row in zip(chunk, rows, strict=True):
+                logits[one] = row
+                if cache.length == one.context:
+                    self._known.keep(one.prompt, one.output.tokens, cache, row)
         return logits
 
     def _deliver(self, sequence: _Sequence, token: SampledToken) -> None:
