@@ -106,7 +106,9 @@ class _BatchEngine:
 
     Progress is counted in tokens since the batch began (``_clock``): all running sequences gain
     one token a step, so a request that joins at clock c is done at c + output tokens − 1.
-    A sequence reserves KV cache for prompt and answer; without room it waits, in order.
+    Prompts that wait for a prefill are read together, up to vLLM's ``max_num_batched_tokens``, and
+    get their first tokens together. A sequence reserves KV cache for prompt and answer; without
+    room it waits, in order.
     """
 
     __slots__ = (
@@ -120,6 +122,8 @@ class _BatchEngine:
         "_kv_used",
         "_number",
         "_per_token",
+        "_prefill_at",
+        "_prefilling",
         "_running",
         "_server",
         "_time",
@@ -135,6 +139,8 @@ class _BatchEngine:
         self._waiting: deque[SimulatedRequest] = deque()
         self._clock = self._time = self._blocked_until = self._context = 0.0
         self._busy_s = self._busy_since = 0.0
+        self._prefilling: list[SimulatedRequest] = []  # by the prefill that begins at _prefill_at
+        self._prefill_at = -math.inf
         self._kv_used = self._count = self._number = 0
         self.next_at = math.inf
 
@@ -210,11 +216,21 @@ class _BatchEngine:
         self._context += prompt + output / 2
         self._count += 1
         self._number += 1
-        start = now if now > self._blocked_until else self._blocked_until
-        self._blocked_until = request.first_at = start + server.prefill(prompt)
+        self._read_prompt(now, request)
         request.running = True
         heappush(self._running, (self._clock + output - 1, self._number, request))
         return True
+
+    def _read_prompt(self, now: float, request: SimulatedRequest) -> None:
+        """Add a prompt to the prefill that has not begun yet, or to a new one after it."""
+        tokens = sum(each.prompt_tokens for each in self._prefilling) + request.prompt_tokens
+        if now >= self._prefill_at or tokens > self._server.max_num_batched_tokens:
+            self._prefill_at = max(now, self._blocked_until)
+            self._prefilling, tokens = [], request.prompt_tokens
+        self._prefilling.append(request)
+        self._blocked_until = self._prefill_at + self._server.prefill(tokens)
+        for each in self._prefilling:
+            each.first_at = self._blocked_until
 
     def _plan(self) -> None:
         running = self._running
@@ -283,6 +299,7 @@ class VllmServer:
             raise InvalidValue("model", self.model.name, self.fit.problems[0])
         self.kv_tokens = self.fit.kv_tokens
         self.max_num_seqs = max_num_seqs
+        self.max_num_batched_tokens = max(max_model_len, 2048)
         self.clock = clock
         self._prefill: dict[int, float] = {}
         speed = self.gpu.bandwidth_gb_s * 1e9 * self.gpu.efficiency * clock
