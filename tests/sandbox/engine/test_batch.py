@@ -17,6 +17,7 @@ from qwenkit.sandbox.engine.metrics import Metrics
 from qwenkit.sandbox.engine.output import SequenceOutput
 from qwenkit.sandbox.engine.requests import GenerationRequest, ServedModel, completion
 from qwenkit.sandbox.engine.sampling import Sampler
+from qwenkit.sandbox.engine.transformer import Transformer
 
 Steps = list[tuple[str, int]]
 Test = Callable[[Batch, Metrics, Steps], Awaitable[None]]
@@ -104,6 +105,30 @@ async def test_one_prefill_then_decodes_together(
     assert steps == [("prefill", 30), ("decode", 3), ("decode", 3), ("decode", 3)]
     assert value(metrics, "prompt_tokens_total") == 30
     assert value(metrics, "generation_tokens_total") == 12
+
+
+def test_a_known_prompt_takes_the_gpus_time_but_is_not_computed_again(monkeypatch) -> None:
+    computed: list[int] = []
+    forward = Transformer.forward
+
+    def counted(self, batch):
+        computed.append(sum(len(tokens) for _, tokens in batch))
+        return forward(self, batch)
+
+    @in_batch()
+    async def asked_again(batch: Batch, metrics: Metrics, steps: Steps) -> None:
+        first = await tokens(batch, wish(300, 4))
+        seen = len(computed)
+        assert await tokens(batch, wish(300, 4)) == first
+        assert steps[:4] == steps[4:] == [("prefill", 300), *[("decode", 1)] * 3]
+        assert len(computed) == seen
+        # Another seed chooses other tokens: only the prompt is known.
+        said = await tokens(batch, wish(300, 4, seed=1))
+        assert max(computed[seen:]) < 100
+        assert said == alone(300, 4, 1)
+
+    monkeypatch.setattr(Transformer, "forward", counted)
+    asked_again()
 
 
 @in_batch()

@@ -7,7 +7,7 @@ import pytest
 from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.autoscaling.annotations import parse_spec
 from qwenkit.capacity.environment import Environment
-from qwenkit.capacity.server import FixedServer, VllmServer
+from qwenkit.capacity.server import FixedServer, SimulatedRequest, VllmServer
 from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import Arrival, ClosedLoop, OpenLoop
 
@@ -26,6 +26,17 @@ def test_a_faster_clock_shortens_prefill_and_steps_alone() -> None:
         )
         waits[clock] = result.requests.ttft(50), result.requests.latency(50)
     assert waits[1.0] == pytest.approx([10 * each for each in waits[10.0]])
+
+
+def test_prompts_that_wait_are_read_together_up_to_a_limit() -> None:
+    engine = V100.engine()
+    requests = [SimulatedRequest(at, 1000, 10, -1) for at in (0.0, *[0.1] * 7)]
+    for request in requests:
+        engine.add(request.at, request)
+    alone, six, last = (V100.prefill(tokens) for tokens in (1000, 6000, 1000))
+    assert [request.first_at for request in requests] == pytest.approx(
+        [alone, *[alone + six] * 6, alone + six + last]
+    )
 
 
 def test_a_gpu_is_as_busy_with_one_request_as_with_many() -> None:
