@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -56,3 +57,10 @@ def test_every_folder_can_be_taken_in_at_a_glance() -> None:
 def test_the_picture_of_the_house_is_current() -> None:
     drawn = architecture.PICTURE.read_text("utf-8")
     assert drawn == architecture.draw(), "out of date: run python tools/architecture.py"
+
+
+def test_nothing_that_git_ignores_is_tracked() -> None:
+    # A checkout of a tracked .venv would replace the environment that is there.
+    command = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
+    tracked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert tracked.stdout.split() == []
