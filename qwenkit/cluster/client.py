@@ -285,6 +285,23 @@ class Cluster:
         reply = self._retries.run(lambda: self._ask.send(request, what, POD, pod))
         return reply.body.decode("utf-8", "replace")
 
+    def proxied(
+        self, kind: Kind, name: str, port: int, path: str, *, namespace: str | None = None
+    ) -> str:
+        """Return what a pod or a core Service answers to a GET of its port, as text.
+
+        The API server passes it on; nothing else needs to reach the pod.
+
+        Raises:
+            Forbidden: this role may not read ``pods/proxy`` or ``services/proxy``.
+            Unreachable: nothing listens there, or it refuses.
+        """
+        _, resource, where = self._place(kind, namespace)
+        request = Request("GET", f"{resource.path(where, f'{name}:{port}')}/proxy{path}")
+        what = f"reading {path} of {kind} {name}"
+        reply = self._retries.run(lambda: self._ask.send(request, what, kind, name))
+        return reply.body.decode("utf-8", "replace")
+
     def follow(self, pod: str, *, container: str) -> Iterator[str]:
         """Yield a container's last lines, then each line that it writes, until it ends.
 

@@ -20,6 +20,12 @@ from qwenkit.cluster.kinds import (
 from qwenkit.cluster.wait import OnChange, Waited, wait
 from qwenkit.errors import NotFound
 
+ENDED = ("Failed", "Succeeded")
+"""The phases of pods that hold nothing any more."""
+STILL_THERE = (
+    "is there still traffic? Without it, replicas end after stable window and grace period"
+)
+
 
 @dataclass(frozen=True)
 class Replicas:
@@ -69,7 +75,7 @@ def require_knative(cluster: Cluster, service: str) -> None:
 def count_replicas(scalers: Iterable[Obj], pods: Iterable[Obj]) -> Replicas:
     """Count the replicas of some PodAutoscalers and their pods; pods that ended are none."""
     statuses = [scaler.get("status") or {} for scaler in scalers]
-    found = [p for p in pods if p.get("status", {}).get("phase") not in ("Failed", "Succeeded")]
+    found = [p for p in pods if p.get("status", {}).get("phase") not in ENDED]
     living = [pod for pod in found if not is_terminating(pod)]
     ready = sum(is_true(pod, "Ready") for pod in living)
     return Replicas(
@@ -105,7 +111,7 @@ def wait_replicas(
     True
     """
     goal = f"at least {ready} ready" if at_most is None else f"at most {at_most} left"
-    fix = "is there still traffic? Without it, replicas end after stable window and grace period"
+    fix = STILL_THERE
     if at_most is None:
         fix = f"qwenkit explain {service}; more replicas than free GPUs never start"
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from threading import Event, Thread
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Self
 
 from qwenkit.cluster.api.retries import within
 from qwenkit.cluster.client import Cluster
@@ -22,20 +22,24 @@ from qwenkit.cluster.kinds import (
     labels_of,
     name_of,
 )
+from qwenkit.cluster.metrics.pod_metrics import MetricsReader, PodMetrics
 from qwenkit.cluster.pods import pod_state, user_port
-from qwenkit.cluster.scale import Replicas, count_replicas, require_knative
+from qwenkit.cluster.scale import ENDED, Replicas, count_replicas, require_knative
 from qwenkit.errors import QwenkitError
 
-# A look at a cluster that does not answer is given up after this, so that the gap is told soon;
-# the last look of a watch is worth a longer wait.
+# A cluster that does not answer for so long is a gap; the last look may wait longer.
 _LOOK_S, _LAST_LOOK_S = 3.0, 15.0
-# Half an hour of one sample a second; then the older half is thinned to every second one.
+# Half an hour at one a second; of more, the older half is thinned to every second one.
 _MOST = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class PodSample:
-    """One pod at one moment; ``reason`` is why it is not ready, as kubectl's STATUS column says."""
+    """One pod at one moment.
+
+    ``reason`` is why it is not ready, as kubectl's STATUS column says; ``node`` where it holds
+    its GPUs, empty until there is room; ``port`` that of its own container, 0 if it names none.
+    """
 
     name: str
     revision: str
@@ -43,8 +47,8 @@ class PodSample:
     reason: str
     ready: bool
     ending: bool
+    node: str
     port: int
-    """The port of its own container, 0 if it names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +57,25 @@ class ClusterSample:
 
     ``serving`` is the revision with the most traffic, the latest ready one until there is any;
     ``revisions`` has its replicas and those of every other revision. If the cluster could not be
-    read, ``error`` says why, and nothing is known.
+    read, ``error`` says why, and nothing else is known. ``metrics`` are as old as a few seconds.
     """
 
     at_s: float
     serving: str = ""
     revisions: Mapping[str, Replicas] = field(default_factory=dict)
     pods: tuple[PodSample, ...] = ()
+    metrics: PodMetrics = field(default_factory=PodMetrics)
     error: str = ""
 
     @property
     def served(self) -> Replicas:
         """The replicas of the serving revision."""
         return self.revisions.get(self.serving, Replicas())
+
+    @property
+    def placed(self) -> int:
+        """How many pods, of any revision, hold a node's GPUs."""
+        return sum(bool(pod.node) and pod.phase not in ENDED for pod in self.pods)
 
 
 def sample_cluster(cluster: Cluster, service: str) -> ClusterSample:
@@ -77,51 +87,34 @@ def sample_cluster(cluster: Cluster, service: str) -> ClusterSample:
     require_knative(cluster, service)
     status = cluster.get(KSVC, service).get("status") or {}
     labels = {SERVICE_LABEL: service}
-    scalers = _by_revision(cluster.list(POD_AUTOSCALER, labels=labels))
-    found = cluster.list(POD, labels=labels)
-    now, pods = time.monotonic(), _by_revision(found)
-    names = sorted({*scalers, *pods})
-    return ClusterSample(
-        now,
-        serving=_serving(status),
-        revisions={
-            name: count_replicas(scalers.get(name, ()), pods.get(name, ())) for name in names
-        },
-        pods=tuple(map(_pod, found)),
-    )
+    scalers, pods = cluster.list(POD_AUTOSCALER, labels=labels), cluster.list(POD, labels=labels)
+    now = time.monotonic()
+    names = sorted({_revision(obj) for obj in (*scalers, *pods)})
+    counted = {name: count_replicas(_of(name, scalers), _of(name, pods)) for name in names}
+    return ClusterSample(now, _serving(status), counted, tuple(map(_pod, pods)))
 
 
-class _Timed(Protocol):
-    """What is sampled: a dataclass with a time."""
+class ClusterWatch:
+    """Watches the replicas of a Service, by revision and pod by pod, while a load runs.
 
-    @property
-    def at_s(self) -> float:
-        """Seconds; ``time.monotonic()`` when it is taken."""
+    It samples every ``every_s`` seconds in a thread, and a last time when it is stopped; every
+    second sample it also reads the metrics of the pods. ``error`` holds the last reason why the
+    cluster could not be read; the watch goes on. Also a context manager.
 
-
-S = TypeVar("S", bound=_Timed)
-
-
-class SampleLoop(Generic[S]):
-    """Takes a sample every ``every_s`` seconds in a thread, and a last one when it is stopped.
-
-    ``look`` takes a sample and may raise ``QwenkitError``; ``failed`` makes the sample that says
-    so. The watch goes on; ``error`` holds the last reason. Also a context manager.
+    >>> from qwenkit import Cluster, ClusterWatch, Settings, run_load
+    >>> with ClusterWatch(Cluster.connect(Settings()), Settings().service) as watch:
+    ...     load = run_load(Settings())
+    >>> watch.samples(since=load.began)[-1].served.ready >= 1
+    True
     """
 
-    def __init__(
-        self,
-        look: Callable[[], S],
-        failed: Callable[[float, QwenkitError], S],
-        *,
-        every_s: float = 1.0,
-        name: str,
-    ) -> None:
+    def __init__(self, cluster: Cluster, service: str, *, every_s: float = 1.0) -> None:
         self.error: QwenkitError | None = None
-        self._look, self._failed, self._every_s = look, failed, every_s
-        self._samples: list[S] = []
+        self._cluster, self._service, self._every_s = cluster, service, every_s
+        self._reader, self._metrics, self._taken = MetricsReader(cluster), PodMetrics(), 0
+        self._samples: list[ClusterSample] = []
         self._stop = Event()
-        self._thread = Thread(target=self._run, name=name, daemon=True)
+        self._thread = Thread(target=self._run, name="qwenkit-watch", daemon=True)
 
     def start(self) -> Self:
         """Take the first sample, then one every ``every_s`` seconds."""
@@ -129,23 +122,23 @@ class SampleLoop(Generic[S]):
         return self
 
     def stop(self) -> Self:
-        """Take the last sample and end; the cluster gets some time to answer."""
+        """Take the last sample and end."""
         self._stop.set()
         self._thread.join()
         return self
 
-    def samples(self, *, since: float = 0.0) -> list[S]:
+    @property
+    def last(self) -> ClusterSample | None:
+        """The newest sample, on the clock of ``time.monotonic()``."""
+        return self._samples[-1] if self._samples else None
+
+    def samples(self, *, since: float = 0.0) -> list[ClusterSample]:
         """Return the samples with ``at_s`` in seconds since a time of ``time.monotonic()``.
 
-        With ``since=load.began``, samples and the load's requests share one time axis; samples
-        from before the load have a negative time.
+        With ``since=load.began``, samples and the load's requests share one time axis; those from
+        before the load have a negative time.
         """
-        return [replace(one, at_s=one.at_s - since) for one in list(self._samples)]  # type: ignore[type-var]
-
-    @property
-    def last(self) -> S | None:
-        """The newest sample, if there is one."""
-        return self._samples[-1] if self._samples else None
+        return [replace(sample, at_s=sample.at_s - since) for sample in self._samples]
 
     def __enter__(self) -> Self:
         return self.start()
@@ -165,39 +158,26 @@ class SampleLoop(Generic[S]):
         began = time.monotonic()
         try:
             with within(limit_s):
-                self._samples.append(self._look())
+                sample = sample_cluster(self._cluster, self._service)
+                if self._taken % 2 == 0 or self._stop.is_set():
+                    ports = {pod.name: pod.port for pod in sample.pods if pod.ready and pod.port}
+                    self._metrics = self._reader.read(ports)
+            sample = replace(sample, metrics=self._metrics)
         except QwenkitError as error:
             self.error = error
-            self._samples.append(self._failed(began, error))
-        if len(self._samples) > _MOST:
-            # A new list: other threads may read the old one.
-            self._samples = [*self._samples[: _MOST // 2 : 2], *self._samples[_MOST // 2 :]]
+            sample = ClusterSample(began, error=error.why or error.what)
+        self._taken += 1
+        # A new list: other threads may read the old one.
+        older, newer = self._samples[: _MOST // 2], self._samples[_MOST // 2 :]
+        self._samples = [*(older[::2] if len(self._samples) >= _MOST else older), *newer, sample]
 
 
-class ClusterWatch(SampleLoop[ClusterSample]):
-    """Watches the replicas of a Service, by revision and pod by pod, while a load runs.
-
-    >>> from qwenkit import Cluster, ClusterWatch, Settings, run_load
-    >>> with ClusterWatch(Cluster.connect(Settings()), Settings().service) as watch:
-    ...     load = run_load(Settings())
-    >>> watch.samples(since=load.began)[-1].served.ready >= 1
-    True
-    """
-
-    def __init__(self, cluster: Cluster, service: str, *, every_s: float = 1.0) -> None:
-        super().__init__(
-            lambda: sample_cluster(cluster, service),
-            lambda at_s, error: ClusterSample(at_s, error=error.why or error.what),
-            every_s=every_s,
-            name="qwenkit-cluster",
-        )
+def _revision(obj: Obj) -> str:
+    return labels_of(obj).get(REVISION_LABEL, "")
 
 
-def _by_revision(objects: list[Obj]) -> dict[str, list[Obj]]:
-    grouped: dict[str, list[Obj]] = {}
-    for obj in objects:
-        grouped.setdefault(labels_of(obj).get(REVISION_LABEL, ""), []).append(obj)
-    return grouped
+def _of(revision: str, objects: Iterable[Obj]) -> list[Obj]:
+    return [obj for obj in objects if _revision(obj) == revision]
 
 
 def _serving(status: Obj) -> str:
@@ -211,10 +191,11 @@ def _pod(pod: Obj) -> PodSample:
     ready = is_true(pod, "Ready") and not is_terminating(pod)
     return PodSample(
         name=name_of(pod),
-        revision=labels_of(pod).get(REVISION_LABEL, ""),
+        revision=_revision(pod),
         phase=str(pod.get("status", {}).get("phase") or "Pending"),
         reason="" if ready else pod_state(pod),
         ready=ready,
         ending=is_terminating(pod),
+        node=str(pod.get("spec", {}).get("nodeName") or ""),
         port=user_port(pod),
     )

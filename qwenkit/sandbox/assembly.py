@@ -26,6 +26,7 @@ from qwenkit.private_files import write_private
 from qwenkit.sandbox import root_lock, state_files, tiny_model
 from qwenkit.sandbox.connections import raise_file_limit
 from qwenkit.sandbox.controllers.clock import Clock
+from qwenkit.sandbox.controllers.knative import autoscaler_metrics
 from qwenkit.sandbox.controllers.manager import Controllers
 from qwenkit.sandbox.controllers.request_counts import Traffic
 from qwenkit.sandbox.controllers.seed import seed
@@ -38,6 +39,7 @@ from qwenkit.sandbox.http import Listening, listen
 from qwenkit.sandbox.hub.server import HubServer
 from qwenkit.sandbox.kube.kinds import Kinds
 from qwenkit.sandbox.kube.kubeconfig import write_kubeconfig
+from qwenkit.sandbox.kube.objects import Object
 from qwenkit.sandbox.kube.server import KubeApi
 from qwenkit.sandbox.kube.storage.store import ObjectStore
 from qwenkit.sandbox.kube.tls import make_certificates
@@ -126,6 +128,7 @@ class Sandbox:
         # The autoscaler's windows run in real time; ``time_scale`` speeds up the GPU alone.
         self._traffic = Traffic(Clock())
         self._node = self._make_node()
+        self._autoscaler = ""  # where its metrics are
 
     async def start(self, stop: asyncio.Event) -> None:
         """Start every part, each after those that it needs.
@@ -140,6 +143,9 @@ class Sandbox:
         controllers = Controllers(
             self._store, traffic=self._traffic, resolve_image=resolve_image, root_ca=root_ca
         )
+        metrics = await listen(autoscaler_metrics.app(controllers.autoscaler))
+        self._listeners.append(metrics)
+        self._autoscaler = metrics.url
         self._start_loop(controllers.run())
         self._start_loop(self._node.run())
         self._start_loop(_save_changes(self._store, self._root, stop))
@@ -201,7 +207,7 @@ class Sandbox:
         token = secrets.token_urlsafe(24)
         certificates = make_certificates()
         admit = Webhooks(self._store).admit
-        api = KubeApi(self._store, token=token, admit=admit, logs=self._read_logs)
+        api = KubeApi(self._store, token=token, admit=admit, logs=self._read_logs, dial=self._dial)
         listening = await self._serve("api", api.app(), certificates.ssl_context)
         ca_pem = certificates.ca_pem
         write_kubeconfig(
@@ -248,6 +254,12 @@ class Sandbox:
 
     async def _close_listeners(self) -> None:
         await asyncio.gather(*(one.close() for one in self._listeners))
+
+    def _dial(self, obj: Object, port: str) -> str | None:
+        """Return what listens on a pod's port; of the Services, the autoscaler's alone."""
+        if "containers" not in obj["spec"]:
+            return self._autoscaler if obj["metadata"]["name"] == "autoscaler" else None
+        return self._node.listener(obj["metadata"]["uid"], int(port)) if port.isdigit() else None
 
     async def _read_logs(
         self, namespace: str, pod: str, container: str, *, follow: bool, previous: bool

@@ -10,7 +10,7 @@ import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,8 @@ class Cluster:
     url: str
     folder: Path
     loop: asyncio.AbstractEventLoop
+    ports: dict[str, str] = field(default_factory=dict)
+    """What listens on the ports of pods and Services: port to URL."""
 
     @property
     def kubeconfig(self) -> Path:
@@ -121,12 +123,16 @@ def running(folder: Path) -> Iterator[Cluster]:
     thread = threading.Thread(target=loop.run_forever, name="kube-api")
     thread.start()
 
+    ports: dict[str, str] = {}
+
     async def start() -> tuple[ObjectStore, Any]:
         store = ObjectStore(Kinds())
         store.create("Namespace", {"metadata": {"name": "default"}})
         certificates = make_certificates()
         (folder / "ca.crt").write_text(certificates.ca_pem)
-        api = KubeApi(store, token=TOKEN, admit=admit, logs=logs)
+        api = KubeApi(
+            store, token=TOKEN, admit=admit, logs=logs, dial=lambda _, port: ports.get(port)
+        )
         listening = await listen(api.app(), tls=certificates.ssl_context)
         write_kubeconfig(
             folder / "kubeconfig", server=listening.url, ca_pem=certificates.ca_pem, token=TOKEN
@@ -140,7 +146,7 @@ def running(folder: Path) -> Iterator[Cluster]:
 
     store, listening = asyncio.run_coroutine_threadsafe(start(), loop).result(timeout=60)
     try:
-        yield Cluster(store, listening.url, folder, loop)
+        yield Cluster(store, listening.url, folder, loop, ports)
     finally:
         asyncio.run_coroutine_threadsafe(stop(), loop).result(timeout=60)
         loop.call_soon_threadsafe(loop.stop)

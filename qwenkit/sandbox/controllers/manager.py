@@ -58,6 +58,7 @@ class Controllers:
         context = Context(store, traffic.clock, resolve_image, delays=delays or Delays())
         self._store, self._queue = store, context.queue
         self._scaling = PodAutoscalerController(context, traffic)
+        self.autoscaler = self._scaling.autoscaler
         # Earlier ones get a change first: a pod is scheduled before it is counted.
         self._controllers: list[Controller] = [
             DefaultServiceAccount(context),
@@ -92,7 +93,7 @@ class Controllers:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._follow(changes))
                 group.create_task(self._work())
-                group.create_task(self._scaling.autoscaler.run())
+                group.create_task(self.autoscaler.run())
         finally:
             changes.close()
             self._queue.close()

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from qwenkit.admission.config_maps import PVC_FLAG, PVC_WRITE_FLAG
 from qwenkit.capacity.gpu import find_gpu
+from qwenkit.sandbox.controllers.knative.autoscaler_metrics import PORT as AUTOSCALER_PORT
 from qwenkit.sandbox.controllers.knative.queue_proxy import HTTP_PORT
 from qwenkit.sandbox.controllers.loop import KNATIVE_NAMESPACE
 from qwenkit.sandbox.controllers.names import KOURIER
@@ -35,6 +36,7 @@ _CONFIGURATION: Mapping[str, Mapping[str, str]] = {
         PVC_WRITE_FLAG: "enabled",
     },
     "config-gc": {},
+    "config-observability": {"metrics-protocol": "prometheus"},
     "config-network": {"ingress-class": KOURIER},
 }
 
@@ -70,6 +72,8 @@ def seed(
         _add_deployment(store, KNATIVE_NAMESPACE, name)
     _add_deployment(store, _KOURIER_NAMESPACE, _GATEWAY)
     _add_activator(store)
+    port = {"name": "http-metrics", "port": AUTOSCALER_PORT, "protocol": "TCP"}
+    _add(store, "Service", KNATIVE_NAMESPACE, "autoscaler", {"spec": {"ports": [port]}})
     _add_gateway(store, gateway_port)
 
 

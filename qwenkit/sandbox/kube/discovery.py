@@ -32,6 +32,7 @@ OPENAPI_V2 = b"\x0a\x032.0"
 OPENAPI_V2_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _PATHS = ("api", "apis", "healthz", "livez", "openapi/v2", "openapi/v3", "readyz", "version")
 _STATUS_VERBS = ["get", "patch", "update"]
+_VERBS = {"log": ["get"], "proxy": ["create", "delete", *_STATUS_VERBS]}  # here only GET passes
 
 
 class Discovery:
@@ -112,8 +113,8 @@ def _entries(kind: ResourceKind) -> Iterator[dict[str, Any]]:
             "singularName": "",
             "namespaced": kind.namespaced,
             **({"group": SCALE.group, "version": SCALE.version} if name == "scale" else {}),
-            "kind": SCALE.kind if name == "scale" else kind.kind,
-            "verbs": ["get"] if name == "log" else _STATUS_VERBS,
+            "kind": {"scale": SCALE.kind, "proxy": f"{kind.kind}ProxyOptions"}.get(name, kind.kind),
+            "verbs": _VERBS.get(name, _STATUS_VERBS),
         }
 
 

@@ -11,6 +11,8 @@ from typing import Any
 _BUILTIN = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 _CUSTOM = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
 _READ_ONLY = ("get", "list", "watch")
+READ_ONLY = ("log", "proxy")
+"""Subresources that are only read here."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,10 @@ _TABLE = (
     _kind("v1", "Node", namespaced=False, short_names="no", subresources="status"),
     _kind("v1", "PersistentVolumeClaim", short_names="pvc", subresources="status"),
     _kind("v1", "PersistentVolume", namespaced=False, short_names="pv", subresources="status"),
-    _kind("v1", "Pod", short_names="po", **_SCALED | {"subresources": "log status"}),
+    _kind("v1", "Pod", short_names="po", **_SCALED | {"subresources": "log proxy status"}),
     _kind("v1", "Secret"),
     _kind("v1", "ServiceAccount", short_names="sa"),
-    _kind("v1", "Service", short_names="svc", categories="all", subresources="status"),
+    _kind("v1", "Service", short_names="svc", categories="all", subresources="proxy status"),
     _kind("apps/v1", "Deployment", short_names="deploy", **_SCALED),
     _kind("apps/v1", "ReplicaSet", short_names="rs", **_SCALED),
     _kind("batch/v1", "Job", **_SCALED | {"subresources": "status"}),

@@ -21,7 +21,7 @@ _LEFT_OUT = {
     "exec": _NO_PROGRAMS,
     "finalize": "a namespace is removed when it is empty; kubectl get all -n shows its content",
     "portforward": _NO_TUNNELS,
-    "proxy": _NO_TUNNELS,
+    "proxy": "only pods and Services have one",
     "resize": "change the template that the pod comes from",
     "token": "the one token is in the kubeconfig",
 }

@@ -17,12 +17,14 @@ from qwenkit.sandbox.connections import bodies
 from qwenkit.sandbox.kube import health
 from qwenkit.sandbox.kube.api_error import ApiError, bad_request
 from qwenkit.sandbox.kube.discovery import OPENAPI_V2, OPENAPI_V2_TYPE, VERSION, Discovery
+from qwenkit.sandbox.kube.kinds import READ_ONLY
 from qwenkit.sandbox.kube.objects import Object, utc_now
 from qwenkit.sandbox.kube.paths import ResourcePath, parse_path
-from qwenkit.sandbox.kube.reads import representation, watch
+from qwenkit.sandbox.kube.reads import proxy, representation, watch
 from qwenkit.sandbox.kube.reads.listing import Query, page
 from qwenkit.sandbox.kube.reads.numbers import integer
 from qwenkit.sandbox.kube.reads.pod_logs import LogSource, stream_logs
+from qwenkit.sandbox.kube.reads.proxy import Dial
 from qwenkit.sandbox.kube.reviews import USER, review_at
 from qwenkit.sandbox.kube.scale import SCALE, scale_of
 from qwenkit.sandbox.kube.schema import built_in_kinds, protobuf
@@ -53,10 +55,13 @@ class KubeApi:
         token: the bearer token of the one user, ``admin``.
         admit: the admission webhooks, see ``write_requests.Admit``.
         logs: where ``kubectl logs`` reads, see ``pod_logs.LogSource``.
+        dial: finds what listens on a port of a pod or a Service, see ``proxy.Dial``.
     """
 
-    def __init__(self, store: ObjectStore, *, token: str, admit: Admit, logs: LogSource) -> None:
-        self._store, self._token, self._logs = store, token, logs
+    def __init__(
+        self, store: ObjectStore, *, token: str, admit: Admit, logs: LogSource, dial: Dial
+    ) -> None:
+        self._store, self._token, self._logs, self._dial = store, token, logs, dial
         self._writer = Writer(store, admit)
         self._discovery = Discovery(store.kinds)
         self._watches: set[Subscription] = set()
@@ -143,6 +148,10 @@ class KubeApi:
     # Reading
 
     async def _read(self, request: web.Request, resource: ResourcePath) -> web.StreamResponse:
+        if resource.subresource == "proxy":
+            name, port = proxy.named(resource.name)
+            obj = self._store.get(resource.kind, resource.namespace, name)
+            return await proxy.passed_on(request, obj, port, self._dial)
         query = Query.parse(request.query, resource)
         if resource.subresource == "log":
             pod = self._store.get(resource.kind, resource.namespace, resource.name)
@@ -206,7 +215,9 @@ class KubeApi:
         if request.method == "DELETE":
             return await self._delete(request, resource)
         verb = _VERBS.get(request.method, "")
-        writable = resource.subresource != "log" and bool(resource.name) is (verb != "create")
+        writable = resource.subresource not in READ_ONLY and bool(resource.name) is (
+            verb != "create"
+        )
         if verb not in resource.kind.verbs or not writable:
             raise _not_allowed()
         await built_in_kinds.ready(resource.kind)

@@ -105,6 +105,11 @@ class Node:
         worker = self._workers.get(pod_uid)
         return worker.address() if worker else None
 
+    def listener(self, pod_uid: str, port: int) -> str | None:
+        """Return the real address behind a port of that pod, or None if nothing listens there."""
+        worker = self._workers.get(pod_uid)
+        return worker.listener(port) if worker else None
+
     async def answers(self, pod_uid: str) -> bool:
         """Return whether the pod passes the activator's probe: it listens and does not drain."""
         worker = self._workers.get(pod_uid)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,11 +22,12 @@ from qwenkit.cluster.preflight.doctor import examine
 from qwenkit.cluster.scale import wait_replicas
 from qwenkit.cluster.scaling_change import change_scaling, undo_change
 from qwenkit.cluster.teardown import audit, teardown
-from qwenkit.cluster.watching import ClusterWatch
 from qwenkit.credentials import Credentials
 from qwenkit.errors import Conflict, NotFound, NotReady, Rejected
 from qwenkit.inference.client import Server
 from qwenkit.inference.load.running import start_load
+from qwenkit.loadtest.running import LoadTest
+from qwenkit.loadtest.timeline import Timeline
 from qwenkit.manifests.render import render, secret
 from qwenkit.sandbox import process
 from qwenkit.settings import Settings
@@ -72,6 +75,32 @@ def documents(settings: Settings) -> list[Any]:
     return [secret(settings, Credentials.required()), *render(settings)[1:]]
 
 
+def load_and_watch(cluster: Cluster, server: Server) -> None:
+    traffic = ClosedLoop(((0, 2), (1, 0)))
+    test = LoadTest(
+        cluster,
+        "qwen",
+        lambda: start_load(server, traffic, prompt="x", max_tokens=8),
+        every_s=0.2,
+    )
+    seen = [test.snapshot()]
+    while not test.load.done:
+        seen.append(test.snapshot())
+        time.sleep(0.05)
+    timeline = test.result()
+    assert max(moment.in_flight for moment in seen) == 2
+    requests = timeline.load.summary()
+    assert (requests["errors"], requests["ok"] > 2) == ({}, True)
+    assert {sample.served.ready for sample in timeline.cluster} == {1}
+    assert (timeline.gaps, timeline.unknown) == ([], {})
+    # Who answered is the same by the gateway's header and by vLLM's own counters.
+    assert timeline.served_by == requests["served_by"]
+    nameless = [replace(request, pod="") for request in timeline.load.requests]
+    counted = Timeline(replace(timeline.load, requests=tuple(nameless)), timeline.cluster)
+    assert counted.served_by == timeline.served_by
+    assert max(moment.panic or 0 for moment in timeline.moments()) > 0
+
+
 def test_the_whole_way(cluster: Cluster, settings: Settings) -> None:
     report = examine(settings, bucket_check=lambda: "there", secret=settings.secret)
     assert {check.verdict for check in report.checks} == {"ok"}, str(report)
@@ -96,13 +125,7 @@ def test_the_whole_way(cluster: Cluster, settings: Settings) -> None:
     metrics = server.client.get("../metrics", cast_to=str)
     assert 'vllm:num_requests_running{model_name="qwen"} 0' in metrics
 
-    with ClusterWatch(cluster, "qwen", every_s=0.2) as watch:
-        traffic = ClosedLoop(((0, 2), (1, 0)))
-        load = start_load(server, traffic, prompt="x", max_tokens=8).result()
-    assert load.summary()["errors"] == {}
-    assert load.summary()["ok"] > 2
-    assert watch.error is None
-    assert {sample.served.ready for sample in watch.samples(since=load.began)} == {1}
+    load_and_watch(cluster, server)
     server.close()
 
     again = deploy(cluster, settings, documents(settings))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from cluster_api import KSVC, Api, obj, status
 
 from qwenkit.cluster import watching
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.watching import ClusterWatch, SampleLoop, sample_cluster
+from qwenkit.cluster.watching import ClusterSample, ClusterWatch, sample_cluster
 
 READY = {"conditions": [{"type": "Ready", "status": "True"}], "phase": "Running"}
 SCALER = "autoscaling.internal.knative.dev/v1alpha1/PodAutoscaler"
@@ -103,23 +102,21 @@ def test_a_server_that_is_away_is_a_gap_and_no_end(
     assert (samples[-1].error, samples[-1].serving) == ("", "qwen-00001")
 
 
-@dataclass(frozen=True)
-class Tick:
-    at_s: float
-
-
-def test_a_long_watch_thins_its_older_half(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "_MOST", 8)
+def test_a_long_watch_thins_its_older_half(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     taken: list[float] = []
 
-    def look() -> Tick:
+    def look(*_: object) -> ClusterSample:
         taken.append(time.monotonic())
-        return Tick(taken[-1])
+        return ClusterSample(taken[-1])
 
-    with SampleLoop(look, lambda at_s, _: Tick(at_s), every_s=0, name="ticks") as watch:
+    monkeypatch.setattr(watching, "_MOST", 8)
+    monkeypatch.setattr(watching, "sample_cluster", look)
+    with ClusterWatch(cluster, "qwen", every_s=0) as watch:
         while len(taken) < 30:
             time.sleep(0.001)
     times = [one.at_s for one in watch.samples()]
-    assert len(times) <= 8
+    assert len(times) <= 9
     assert times == sorted(times)
     assert (times[0], times[-1]) == (taken[0], taken[-1])

@@ -6,11 +6,11 @@ All arithmetic is in ``qwenkit.autoscaling``; this module only keeps time and co
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from qwenkit.autoscaling.annotations import ScalingSpec
-from qwenkit.autoscaling.kpa import TICK_S, Decider
+from qwenkit.autoscaling.kpa import TICK_S, Decider, Decision
 from qwenkit.sandbox.controllers.object_fields import Key
 from qwenkit.sandbox.controllers.request_counts import Traffic
 
@@ -25,6 +25,7 @@ class _ScaledRevision:
     decider: Decider
     next_tick: float
     reachable: bool
+    last: Decision | None = None
 
 
 class Autoscaler:
@@ -61,6 +62,12 @@ class Autoscaler:
     def forget(self, key: Key) -> None:
         """Stop scaling a revision."""
         self._targets.pop(key, None)
+
+    def decisions(self) -> Iterator[tuple[Key, Decision]]:
+        """Yield the last decision of each revision that had one."""
+        for key, target in self._targets.items():
+            if target.last:
+                yield key, target.last
 
     async def run(self) -> None:
         """Sample and decide until cancelled."""
@@ -99,5 +106,7 @@ class Autoscaler:
 
     def _decide(self, key: Key, target: _ScaledRevision, now: float) -> None:
         decision = target.decider.decide(now, self._ready(key), target.reachable)
-        if decision is not None and decision.notify:
-            self._notify(key)
+        if decision is not None:
+            target.last = decision
+            if decision.notify:
+                self._notify(key)

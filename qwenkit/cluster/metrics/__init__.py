@@ -1,0 +1,1 @@
+"""Metrics of what runs in the cluster, without a Prometheus."""

@@ -1,0 +1,130 @@
+"""The metrics of vLLM's pods and of Knative's autoscaler, read through the API server.
+
+There need be no Prometheus: ``pods/proxy`` asks each pod, ``services/proxy`` the autoscaler.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from qwenkit.cluster.api.retries import within
+from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.kinds import CORE_SERVICE, KNATIVE_NAMESPACE, POD, Kind
+from qwenkit.errors import Forbidden, QwenkitError
+from qwenkit.inference.metrics import parse
+
+_READ_S = 1.5
+_AUTOSCALER, _AUTOSCALER_PORT = "autoscaler", 9090
+# What is read, by its names: those of vLLM 0.4.1 and 0.32 ...
+_ENGINE = {
+    "vllm:num_requests_running": "running",
+    "vllm:num_requests_waiting": "waiting",
+    "vllm:gpu_cache_usage_perc": "cache_share",
+    "vllm:kv_cache_usage_perc": "cache_share",
+    "vllm:prompt_tokens_total": "prompt_tokens",
+    "vllm:generation_tokens_total": "tokens",
+    "vllm:request_success_total": "answers",
+}
+# ... and of Knative before 1.19 and since, on concurrency and on requests a second.
+_SCALER = {
+    "autoscaler_panic_mode": "panic_mode",
+    "autoscaler_stable_request_concurrency": "stable",
+    "autoscaler_stable_requests_per_second": "stable",
+    "autoscaler_panic_request_concurrency": "panic",
+    "autoscaler_panic_requests_per_second": "panic",
+    "kn_revision_panic_mode": "panic_mode",
+    "kn_revision_concurrency_stable": "stable",
+    "kn_revision_rps_stable": "stable",
+    "kn_revision_concurrency_panic": "panic",
+    "kn_revision_rps_panic": "panic",
+}
+_REVISION = re.compile(r'[{,](?:kn_)?revision_name="([^"]*)"')
+_NAMESPACE = re.compile(r'[{,](?:k8s_)?namespace_name="([^"]*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class EngineMetrics:
+    """One vLLM server at one moment; tokens and answers are counted since it started."""
+
+    running: float = 0
+    waiting: float = 0
+    cache_share: float = 0
+    prompt_tokens: float = 0
+    tokens: float = 0
+    answers: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ScalerMetrics:
+    """The load of a revision as its autoscaler sees it: the averages of its two windows."""
+
+    stable: float = 0
+    panic: float = 0
+    panic_mode: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PodMetrics:
+    """The metrics by pod and by revision, and of which they could not be read, and why."""
+
+    engines: Mapping[str, EngineMetrics] = field(default_factory=dict)
+    scalers: Mapping[str, ScalerMetrics] = field(default_factory=dict)
+    unknown: Mapping[str, str] = field(default_factory=dict)
+
+
+class MetricsReader:
+    """Reads metrics again and again; what is forbidden once is not asked for again."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._forbidden: dict[str, str] = {}
+
+    def read(self, ports: Mapping[str, int]) -> PodMetrics:
+        """Read the metrics of pods, by name and port, and those of the autoscaler."""
+        unknown = dict(self._forbidden)
+        texts = {pod: self._lines("vLLM", POD, pod, port, unknown) for pod, port in ports.items()}
+        engines = {pod: _summed(lines, _ENGINE) for pod, lines in texts.items()}
+        scalers: dict[str, list[str]] = {}
+        for line in self._lines(_AUTOSCALER, CORE_SERVICE, _AUTOSCALER, _AUTOSCALER_PORT, unknown):
+            if _found(_NAMESPACE, line) == self._cluster.namespace:
+                scalers.setdefault(_found(_REVISION, line), []).append(line)
+        return PodMetrics(
+            {pod: EngineMetrics(**values) for pod, values in engines.items() if values},
+            {name: ScalerMetrics(**_summed(lines, _SCALER)) for name, lines in scalers.items()},
+            unknown,
+        )
+
+    def _lines(
+        self, whose: str, kind: Kind, name: str, port: int, unknown: dict[str, str]
+    ) -> list[str]:
+        if whose in self._forbidden:
+            return []
+        space = KNATIVE_NAMESPACE if kind == CORE_SERVICE else None
+        try:
+            with within(_READ_S):
+                text = self._cluster.proxied(kind, name, port, "/metrics", namespace=space)
+        except QwenkitError as error:
+            unknown[whose] = error.why
+            if isinstance(error, Forbidden):
+                self._forbidden[whose] = error.why
+            return []
+        return text.splitlines()
+
+
+def _summed(lines: Iterable[str], names: Mapping[str, str]) -> dict[str, float]:
+    """Return the samples of ``names``, each added up over its labels."""
+    wanted = [line for line in lines if re.split(r"[{ ]", line, maxsplit=1)[0] in names]
+    values: dict[str, float] = {}
+    for name, value in parse("\n".join(wanted) + "\n").items():
+        if math.isfinite(value):
+            key = names[name.partition("{")[0]]
+            values[key] = values.get(key, 0) + value
+    return values
+
+
+def _found(pattern: re.Pattern[str], line: str) -> str:
+    match = pattern.search(line)
+    return match[1] if match else ""

@@ -1,0 +1,79 @@
+"""A load test at one moment, and in words: the same figures for notebook, terminal and report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from qwenkit.cluster.scale import Replicas
+from qwenkit.cluster.watching import ClusterSample
+
+RECENT_S = 10.0
+"""Percentiles and rates of a moment are those of the seconds before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A load test ``at_s`` seconds after its start; rates and percentiles are of the last ten.
+
+    ``errors`` counts failures by kind since the start. ``replicas`` are those of the revision
+    that serves, ``others`` the pods of all other revisions; both are None where the cluster could
+    not be read. ``pod_seconds`` is how long pods held a node's GPUs since the start, each pod
+    counted by itself. ``queued`` requests wait in vLLM; ``stable`` and ``panic`` are the
+    averages of the autoscaler's windows; they are None where they cannot be read.
+    """
+
+    at_s: float
+    sent: int = 0
+    ok: int = 0
+    in_flight: int = 0
+    offered_per_s: float = 0.0
+    tokens_per_s: float = 0.0
+    ttft_s: Mapping[str, float] = field(default_factory=dict)
+    latency_s: Mapping[str, float] = field(default_factory=dict)
+    errors: Mapping[str, int] = field(default_factory=dict)
+    replicas: Replicas | None = None
+    others: int | None = None
+    pod_seconds: float = 0.0
+    queued: float | None = None
+    stable: float | None = None
+    panic: float | None = None
+
+    def figures(self) -> dict[str, str]:
+        """Return the figures in words, always the same ones; "–" is what is not known."""
+        replicas = self.replicas
+        return {
+            "requests": f"{self.in_flight} in flight, {self.offered_per_s:.1f}/s offered",
+            "replicas": (
+                f"{replicas.ready} ready, {replicas.starting} starting, {replicas.desired} desired"
+                if replicas
+                else "the cluster does not answer"
+            ),
+            "TTFT": _spread(self.ttft_s),
+            "latency": _spread(self.latency_s),
+            "waiting in vLLM": "–" if self.queued is None else f"{self.queued:.0f}",
+            "tokens": f"{self.tokens_per_s:.0f}/s",
+            "answers": f"{self.ok} of {self.sent} sent",
+            "errors": ", ".join(f"{n} × {kind}" for kind, n in self.errors.items()) or "none",
+        }
+
+
+def cluster_figures(sample: ClusterSample | None) -> dict[str, Any]:
+    """Return the fields of a moment that a sample of the cluster tells."""
+    if sample is None or sample.error:
+        return {}
+    metrics = sample.metrics
+    others = sum(pod.revision != sample.serving and bool(pod.node) for pod in sample.pods)
+    figures: dict[str, Any] = {"replicas": sample.served, "others": others}
+    if metrics.engines:
+        figures["queued"] = sum(engine.waiting for engine in metrics.engines.values())
+    if scaler := metrics.scalers.get(sample.serving):
+        figures |= {"stable": scaler.stable, "panic": scaler.panic}
+    return figures
+
+
+def _spread(percentiles: Mapping[str, float]) -> str:
+    if not percentiles:
+        return "–"
+    return f"p50 {percentiles['p50']:.2f} s, p95 {percentiles['p95']:.2f} s"

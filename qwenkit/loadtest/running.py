@@ -1,0 +1,134 @@
+"""A load and a watch of the cluster, both in the background: start, look, stop, result."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from threading import Event
+
+from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.scale import STILL_THERE
+from qwenkit.cluster.watching import ClusterWatch
+from qwenkit.errors import WaitTimeout
+from qwenkit.inference.load.running import RunningLoad
+from qwenkit.inference.results import percentiles
+from qwenkit.loadtest.moment import RECENT_S, Moment, cluster_figures
+from qwenkit.loadtest.timeline import Timeline, pod_seconds
+
+_POLL_S = 0.1
+
+
+class LoadTest:
+    """A load on a Service while it is watched; all methods may be called from any thread.
+
+    ``start`` starts the load, when the watch has its first sample.
+
+    >>> from qwenkit import Cluster, ClosedLoop, LoadTest, Settings, find_server
+    >>> from qwenkit.inference.load.running import start_load
+    >>> s, traffic = Settings(), ClosedLoop(((0, 2), (1, 0)))
+    >>> test = LoadTest(
+    ...     Cluster.connect(s), s.service, lambda: start_load(find_server(s), traffic)
+    ... )
+    >>> test.result().load.summary()["errors"]
+    {}
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        service: str,
+        start: Callable[[], RunningLoad],
+        *,
+        every_s: float = 1.0,
+    ) -> None:
+        self.waits_for = ""
+        """What is waited for after the load, and for how long; empty before and afterwards."""
+        self._service, self._stopped = service, Event()
+        self._watch = ClusterWatch(cluster, service, every_s=every_s).start()
+        try:
+            while self._watch.last is None:
+                time.sleep(_POLL_S / 10)
+            self.load = start()
+        except BaseException:
+            self._watch.stop()
+            raise
+        self._history: deque[tuple[float, int, int]] = deque([(0.0, 0, 0)])
+
+    @property
+    def load_seconds(self) -> float:
+        """Seconds since the load began."""
+        return time.monotonic() - self.load.began
+
+    def snapshot(self) -> Moment:
+        """Return this moment; cheap. Rates are since the snapshot of ten seconds before."""
+        now, seconds = self.load.snapshot(), self.load_seconds
+        history = self._history
+        history.append((seconds, now.sent, now.tokens))
+        while len(history) > 2 and history[1][0] <= seconds - RECENT_S:
+            history.popleft()
+        since, sent, tokens = history[0]
+        passed = max(seconds - since, 1.0)
+        good = [r for r in now.recent if r.outcome == "ok" and r.end_s >= seconds - RECENT_S]
+        return Moment(
+            seconds,
+            sent=now.sent,
+            ok=now.ok,
+            in_flight=now.running,
+            offered_per_s=(now.sent - sent) / passed,
+            tokens_per_s=max(now.tokens - tokens, 0) / passed,
+            ttft_s=percentiles(request.ttft_s for request in good),
+            latency_s=percentiles(request.latency_s for request in good),
+            errors=now.errors,
+            pod_seconds=pod_seconds(self._watch.samples(since=self.load.began)),
+            **cluster_figures(self._watch.last),
+        )
+
+    def stop(self) -> None:
+        """End the load, and the wait for the replicas, early. Does not wait."""
+        self._stopped.set()
+        self.load.stop()
+
+    def result(self, *, at_most: int | None = None, timeout_s: float = 600) -> Timeline:
+        """Wait for the end of the load and return what happened.
+
+        With ``at_most`` also wait until no more replicas than that are left, all revisions
+        together, those that start included. ``stop`` and an interrupt end both waits early.
+
+        Raises:
+            WaitTimeout: the replicas were still there after ``timeout_s``.
+        """
+        try:
+            while not self.load.done:
+                time.sleep(_POLL_S)
+            if at_most is not None:
+                self._wait_down(at_most, timeout_s)
+        except KeyboardInterrupt:
+            self.stop()
+        finally:
+            self.waits_for = ""
+            self.load.stop()
+            self._watch.stop()
+        load = self.load.result()
+        return Timeline(load, self._watch.samples(since=load.began))
+
+    def _wait_down(self, at_most: int, timeout_s: float) -> None:
+        began = time.monotonic()
+        while not self._stopped.is_set():
+            sample = self._watch.last
+            waited_s = time.monotonic() - began
+            if sample and not sample.error:
+                left = [each.ready + each.starting for each in sample.revisions.values()]
+                if sum(left) <= at_most:
+                    return
+                self.waits_for = (
+                    f"at most {at_most} replicas left, now {sum(left)}: "
+                    f"{waited_s:.0f} s, at most {timeout_s:g} s"
+                )
+            if waited_s > timeout_s:
+                raise WaitTimeout(
+                    f"ksvc {self._service}: not at most {at_most} replicas after {timeout_s:g} s",
+                    f"last: {sample.served if sample else 'the cluster does not answer'}",
+                    STILL_THERE,
+                )
+            time.sleep(_POLL_S)
