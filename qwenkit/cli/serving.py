@@ -34,16 +34,25 @@ def render(
     as_documented: Annotated[
         bool, typer.Option("--as-documented", help="The documentation's own Service.")
     ] = False,
+    monitor: Annotated[
+        bool, typer.Option("--monitoring", help="Instead: PodMonitors and a Grafana dashboard.")
+    ] = False,
     params: Params = None,
     set_: Set = None,
     context: Context = None,
 ) -> None:
     """Print the YAML documents; the Secret without its keys."""
     from qwenkit.manifests import render as manifests
+    from qwenkit.manifests.monitoring import monitoring
     from qwenkit.manifests.template import to_yaml
 
     settings = read_settings(params, set_, context)
+    if as_documented and monitor:
+        raise SettingsError(
+            "--monitoring", True, "cannot be given with --as-documented", "call render twice"
+        )
     docs = [manifests.as_documented(settings)] if as_documented else manifests.render(settings)
+    docs = monitoring(settings) if monitor else docs
     typer.echo(to_yaml(docs), nl=False)
 
 
