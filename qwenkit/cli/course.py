@@ -53,7 +53,8 @@ def run(
     if not numbers and "run" not in settings.given:
         settings = read_settings(params, set_, context, run=runner.new_label())
     found = runner.find_notebooks(notebooks, numbers)
-    chosen = runner.CourseRun(found, runner.new_folder(output))
+    rest = [path.stem for path in runner.find_notebooks(notebooks) if path not in found]
+    chosen = runner.CourseRun(found, runner.new_folder(output), tuple(rest))
     evicted = _agreed(settings, yes=yes, ask=not as_json) if chosen.tears_down else []
     report = runner.run_course(
         chosen, settings, evicted=evicted, on_event=stderr_lines(quiet=as_json)

@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from qwenkit.cli import course, planning, sandbox, serving, weights
+from qwenkit.cli import course, planning, reporting, sandbox, serving, weights
 from qwenkit.cli.console import fail
 from qwenkit.errors import QwenkitError
 from qwenkit.errors.scrubbing import scrub
@@ -42,6 +42,7 @@ def _abortable(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 app.add_typer(sandbox.app, name="sandbox")
+app.add_typer(reporting.app, name="report")
 for command in (
     serving.doctor,
     weights.upload,

@@ -29,10 +29,11 @@ from qwenkit.cluster.diagnosis.dump import diagnostics
 from qwenkit.cluster.occupants import Occupant
 from qwenkit.cluster.removal import Manner
 from qwenkit.cluster.teardown import Leaks, TeardownReport, remove_and_audit
+from qwenkit.course import failures
 from qwenkit.course.interrupts import terminable
 from qwenkit.course.record import read_record
 from qwenkit.course.target import environment, exclusive, target, temporary_files
-from qwenkit.errors import NotFound, QwenkitError, SettingsError
+from qwenkit.errors import NotFound, SettingsError
 from qwenkit.errors.scrubbing import HIDDEN, holds_secret, scrub, scrubbed
 from qwenkit.settings import Settings
 from qwenkit.steps import evict
@@ -45,7 +46,7 @@ _SOCKET_NAME = 100  # bytes; macOS takes 103, with the number behind it
 
 @dataclass(frozen=True)
 class NotebookResult:
-    """One executed notebook. ``waited``: seconds by what the notebook waited for."""
+    """One notebook. ``waited``: seconds by what it waited for; ``skipped``: it never began."""
 
     name: str
     title: str
@@ -54,11 +55,16 @@ class NotebookResult:
     waited: dict[str, float] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     error: dict[str, str] | None = None
+    skipped: bool = False
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """A whole run. ``ok`` decides the exit code."""
+    """A whole run. ``ok`` decides the exit code.
+
+    ``began`` is the UTC time, ISO 8601; ``settings`` are the parameters by name; ``unchosen``
+    names the notebooks of the course that were not asked for.
+    """
 
     id: str
     folder: Path
@@ -69,6 +75,9 @@ class RunReport:
     leaks: Leaks | None
     problems: tuple[str, ...]
     interrupted: bool
+    began: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    unchosen: tuple[str, ...] = ()
 
     @property
     def passed(self) -> int:
@@ -83,10 +92,11 @@ class RunReport:
 
 @dataclass(frozen=True)
 class CourseRun:
-    """What to run: notebooks in order, and where the report goes."""
+    """What to run: notebooks in order, where the report goes, and what was not chosen."""
 
     notebooks: tuple[Path, ...]
     folder: Path
+    unchosen: tuple[str, ...] = ()
 
     @property
     def tears_down(self) -> bool:
@@ -155,7 +165,7 @@ def run_course(
         Conflict: another run writes to the same place.
         WaitTimeout: an object of another run is not removed in time.
     """
-    started = time.monotonic()
+    started, began = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     results: list[NotebookResult] = []
     torn: tuple[TeardownReport | None, Leaks | None, tuple[str, ...]] = (None, None, ())
     interrupted = False
@@ -189,6 +199,9 @@ def run_course(
         torn[1],
         torn[2] + leaked,
         interrupted,
+        began,
+        scrubbed(settings.model_dump(mode="json")),
+        run.unchosen,
     )
 
 
@@ -219,11 +232,15 @@ def _run_notebooks(
 
 def _missing(paths: Sequence[Path], interrupted: bool) -> list[NotebookResult]:
     """Return a result for each notebook that did not finish; an interrupt hit the first."""
-    words = ["interrupted" if interrupted and n == 0 else "not run" for n in range(len(paths))]
-    return [
-        NotebookResult(path.stem, _title(path), False, 0.0, error={"what": what})
-        for path, what in zip(paths, words, strict=True)
-    ]
+    why = "the run was interrupted" if interrupted else "a notebook before it failed"
+    missing = []
+    for number, path in enumerate(paths):
+        hit = interrupted and number == 0
+        error = {"what": "interrupted"} if hit else {"what": "not run", "why": why}
+        missing.append(
+            NotebookResult(path.stem, _title(path), False, 0.0, error=error, skipped=not hit)
+        )
+    return missing
 
 
 def new_label() -> str:
@@ -255,22 +272,19 @@ def _execute(path: Path, run: CourseRun, settings: Settings) -> NotebookResult:
             execution_timeout=_cell_limit(settings),
         )
     except PapermillExecutionError as failed:
-        error = {"what": f"{failed.ename}: {failed.evalue}", "cell": _cell(executed, failed)}
+        error = failures.of_a_cell(executed, failed)
     except Exception as failed:
         # A kernel or a disk may fail too: the run is still torn down and reported.
-        what = str(failed).strip().partition("\n")[0]
-        error = {
-            "what": what if isinstance(failed, QwenkitError) else f"{type(failed).__name__}: {what}"
-        }
+        error = failures.of_the_rest(failed)
     seconds = round(time.monotonic() - started, 1)
     recorded: dict[str, Any] = {"result": {}, "waited": {}}
     if error is None:
-        error = _hidden_error(executed)
+        error = failures.hidden(executed)
     if error is None:
         try:
             recorded = read_record(executed)
         except NotFound as missing:
-            error = {"what": str(missing)}
+            error = failures.of_the_rest(missing)
     return NotebookResult(
         path.stem,
         _title(path),
@@ -298,24 +312,6 @@ def _check_declared(path: Path) -> None:
     undefined = set(papermill.inspect_notebook(str(path))) - set(Settings.model_fields)
     if undefined:
         raise SettingsError(path.name, sorted(undefined), "declares parameters that no setting has")
-
-
-def _hidden_error(executed: Path) -> dict[str, str] | None:
-    """Find an exception that a widget's ``Output`` swallowed: papermill does not see it."""
-    state = nbformat.read(executed, as_version=4).metadata.get("widgets", {})
-    for bundle in state.values():
-        for model in bundle.get("state", {}).values():
-            for output in model.get("state", {}).get("outputs", ()):
-                if output.get("output_type") == "error":
-                    return {"what": f"in a widget: {output.get('ename')}: {output.get('evalue')}"}
-    return None
-
-
-def _cell(executed: Path, failed: PapermillExecutionError) -> str:
-    for cell in nbformat.read(executed, as_version=4).cells:
-        if any(output.output_type == "error" for output in cell.get("outputs", ())):
-            return str(cell.id)
-    return str(failed.cell_index)
 
 
 def _title(path: Path) -> str:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import nbformat
 import pytest
+from jsonschema import Draft202012Validator, FormatChecker
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from qwenkit.cluster.teardown import Leaks, TeardownReport, TeardownStep
-from qwenkit.course.report import summarise, write_report
+from qwenkit.course import findings
+from qwenkit.course import report as course_report
+from qwenkit.course.record import MIME
+from qwenkit.course.report import summarise, write_index, write_report
 from qwenkit.course.runner import NotebookResult, RunReport
 
+Whole = Callable[..., RunReport]
 EVIL = "<script>alert('x')</script> & \x1b[31mred\x00 西湖"
 ELSEWHERE = re.compile(r"""(src|href)=["']?(https?:)?//|@import|url\(["']?(https?:)?//""")
 
@@ -59,6 +66,16 @@ def suite(folder: Path) -> ElementTree.Element:
     return ElementTree.parse(folder / "junit.xml").getroot()
 
 
+def counted(folder: Path) -> dict[str, int]:
+    """Return the counts that the suite states; they are those of its cases."""
+    root = suite(folder)
+    stated = {name: int(root.get(name, "")) for name in ("tests", "failures", "skipped", "errors")}
+    cases = root.findall("testcase")
+    for count, kind in (("tests", "."), ("failures", "failure"), ("skipped", "skipped")):
+        assert stated[count] == sum(case.find(kind) is not None for case in cases), count
+    return stated
+
+
 def test_a_run_that_passed(folder: Path) -> None:
     report = run(folder, passed("00-preflight"), passed("01-model-to-oss"))
     index = write_report(report)
@@ -70,29 +87,40 @@ def test_a_run_that_passed(folder: Path) -> None:
     assert summary["notebooks"][0]["html"] == "00-preflight.html"
     assert summary["teardown"]["steps"][0]["outcome"] == "deleted"
     assert {"python", "qwenkit", "kubernetes"} <= summary["versions"].keys()
-    assert (suite(folder).get("tests"), suite(folder).get("failures")) == ("3", "0")
-    assert not suite(folder).findall(".//failure")
+    assert counted(folder) == {"tests": 3, "failures": 0, "skipped": 0, "errors": 0}
+    assert suite(folder).get("time") == "9.5"
     page = index.read_text("utf-8")
     assert "2/2 notebooks passed" in page
     assert "nothing left behind" in page
     assert 'href="01-model-to-oss.html"' in page
-    assert "diagnostics" not in page
+    assert 'href="diagnostics' not in page
 
 
 def test_a_run_that_failed(folder: Path) -> None:
     (folder / "diagnostics.txt").write_text("==== explain\n")
-    bad = failed("01-model-to-oss", cell="upload")
-    rest = failed("90-teardown", "not run")
-    report = run(folder, passed("00-preflight"), bad, rest, problems=(f"leaked: {EVIL}",))
+    bad = failed("01-model-to-oss", cell="upload", why="no key", fix="give <one>")
+    rest = failed("90-teardown", "not run", why="a notebook before it failed")
+    rest = dataclasses.replace(rest, skipped=True)
+    report = run(
+        folder,
+        passed("00-preflight"),
+        bad,
+        rest,
+        problems=(f"leaked: {EVIL}",),
+        unchosen=("04-query",),
+    )
     index = write_report(report)
     assert not report.ok
     cases = {case.get("name"): case.find("failure") for case in suite(folder)}
     assert cases["00-preflight"] is None
     assert "alert" in (cases["01-model-to-oss"].get("message") or "")  # type: ignore[union-attr]
-    assert json.loads(cases["01-model-to-oss"].text or "")["cell"] == "upload"  # type: ignore[union-attr]
+    said = cases["01-model-to-oss"].text or ""  # type: ignore[union-attr]
+    assert said.splitlines()[-3:] == ["cell: upload", "why: no key", "fix: give <one>"]
     assert "leaked" in (cases["teardown-and-leaks"].text or "")  # type: ignore[union-attr]
-    assert suite(folder).get("failures") == "3"
+    assert counted(folder) == {"tests": 5, "failures": 2, "skipped": 2, "errors": 0}
     page = index.read_text("utf-8")
+    assert "give &lt;one&gt;" in page
+    assert 'href="01-model-to-oss.html#cell-id=upload"' in page
     assert "1/3 notebooks passed" in page
     assert 'href="diagnostics.txt"' in page
     assert "<code>upload</code>" in page
@@ -103,6 +131,7 @@ def test_a_run_that_failed(folder: Path) -> None:
 def test_a_run_that_was_interrupted(folder: Path) -> None:
     stopped = failed("01-model-to-oss", "interrupted")
     report = run(folder, stopped, interrupted=True, leaks=None, teardown=None)
+    assert counted(write_report(report).parent)["skipped"] == 1, "nobody looked for leaks"
     page = write_report(report).read_text("utf-8")
     assert "interrupted" in page
     assert "not run (the teardown notebook was not selected)" in page
@@ -118,8 +147,9 @@ def test_leaks_are_named(folder: Path) -> None:
 
 
 def test_nothing_in_a_page_runs_or_comes_from_elsewhere(folder: Path) -> None:
-    report = run(folder, passed("00-preflight"), failed("01-model-to-oss"), problems=(EVIL,))
-    write_report(report)
+    bad = failed("01-model-to-oss", why=EVIL, fix=EVIL)
+    made = run(folder, passed("00-preflight"), bad, problems=(EVIL,), unchosen=(EVIL,))
+    write_report(made)
     pages = sorted(folder.glob("*.html"))
     assert [page.name for page in pages] == [
         "00-preflight.html",
@@ -136,3 +166,112 @@ def test_nothing_in_a_page_runs_or_comes_from_elsewhere(folder: Path) -> None:
 def test_no_notebook_is_no_success(tmp_path: Path) -> None:
     assert not run(tmp_path).ok
     assert write_report(run(tmp_path)).exists()
+
+
+SCHEMA = json.loads(
+    (Path(course_report.__file__).parent / "summary.schema.json").read_text("utf-8")
+)
+
+
+def valid(summary: dict[str, Any]) -> list[str]:
+    """Return what the schema finds wrong with a summary, as it is read from a file."""
+    read = json.loads(json.dumps(summary))
+    found = Draft202012Validator(SCHEMA, format_checker=FormatChecker()).iter_errors(read)
+    return [error.message for error in found]
+
+
+def test_the_schema_takes_every_run_and_knows_a_wrong_one(tmp_path: Path, whole_run: Whole) -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+    assert SCHEMA["$id"] == course_report.SCHEMA
+    made = whole_run(tmp_path)
+    one, stopped = made.notebooks[0], failed("01-model-to-oss", "interrupted")
+    for notebooks in (made.notebooks, (one,), (one, failed("01", cell="x")), (stopped,), ()):
+        assert valid(summarise(dataclasses.replace(made, notebooks=notebooks))) == []
+    found = summarise(made)
+    del found["notebooks"][6]["result"]["served_by"]
+    assert valid(found) == ["'served_by' is a required property"]
+    found["notebooks"][0] |= {"error": {"what": ""}, "seconds": -1}
+    assert len(valid(found)) == 4
+
+
+def text_of(page: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.partition("<body>")[2]))
+
+
+def test_the_first_screen_is_for_a_manager(tmp_path: Path, whole_run: Whole) -> None:
+    page = write_index(tmp_path, summarise(whole_run(tmp_path))).read_text("utf-8")
+    text = text_of(page)
+    assert "Objective met: TTFT p95 0.83 s of at most 5 s" in text.partition("What was")[0]
+    for figure in (
+        "3 GPUs at most",
+        "4.14 CNY per million",
+        "52.1 s cold start",
+        "8/8",
+        "nothing left",
+    ):
+        assert figure in text.partition("What was deployed")[0], figure
+    sections = ("What was deployed", "Preflight", "Cold start", "Load against replicas")
+    sections += ("Predicted, measured", "Which autoscaler", "Notebooks", "Environment")
+    places = [text.index(f" {title}") for title in sections]
+    assert places == sorted(places)
+    assert page.count("<svg") == 4
+    for words in ("Clock × 10", "modelscope:qwen/Qwen-7B-Chat-Int8", "target 2 a replica"):
+        assert words in text
+    assert "TTFT p95 5.9 s 6.3 s +7 % 0.83 s" in text
+    assert "The change to target 8: TTFT p95 6.3 s → 0.83 s, within the objective" in text
+    assert "210 answers" in text
+    assert "the third pod waited for its image" in text
+
+
+@pytest.mark.parametrize("after", [{}, {"ttft_p95_s": 7.5}])
+def test_a_missed_objective_is_the_headline(
+    tmp_path: Path, whole_run: Whole, after: dict[str, float]
+) -> None:
+    made = summarise(whole_run(tmp_path))
+    made["notebooks"][6]["result"]["after"] = after
+    assert findings.verdict(made)[1].startswith("Objective missed: TTFT p95 ")
+
+
+def test_a_page_needs_no_field_that_a_notebook_of_yours_lacks(tmp_path: Path) -> None:
+    odd: dict[str, Any] = {"cold_start": 3, "checks": [1], "measured": "much", "after": None}
+    odd |= {"served_by": [], "autoscalers": {"a": 1}, "requests": 7, "clock": "fast"}
+    names = ("00-mine", "03-mine", "05-mine", "06-mine")
+    made = run(tmp_path, *(passed(name, result=odd) for name in names))
+    text = text_of(write_report(made).read_text("utf-8"))
+    assert "Passed: 4/4 notebooks passed" in text
+    for title in ("What was deployed", "Preflight", "Cold start", "Load against", "Which"):
+        assert title not in text.partition("Everything")[0], title
+
+
+@pytest.mark.parametrize(
+    "svg",
+    [
+        "<svg><script>alert(1)</script></svg>",
+        '<svg onload="alert(1)"/>',
+        '<svg><a href="javascript:alert(1)"><text>x</text></a></svg>',
+        '<svg><rect fill="url(https://elsewhere/x)"/></svg>',
+        "<svg><foreignObject/></svg>",
+        "<svg><p></svg>",
+    ],
+)
+def test_a_picture_that_does_more_than_draw_is_left_out(
+    tmp_path: Path, whole_run: Whole, svg: str
+) -> None:
+    summary = summarise(whole_run(tmp_path))
+    for pictures, shown in ({"evil": svg}, 0), ({"good": "<svg><text>西湖</text></svg>"}, 1):
+        bundle = {"result": {}, "waited": {}, "pictures": pictures}
+        cell = new_code_cell("", outputs=[new_output("display_data", data={MIME: bundle})])
+        nbformat.write(new_notebook(cells=[cell]), tmp_path / "06-load-test.ipynb")
+        page = write_index(tmp_path, summary).read_text("utf-8")
+        assert (
+            page.partition("Load against replicas")[2].partition("Predicted")[0].count("<svg")
+            == shown
+        )
+
+
+def test_an_executed_page_follows_the_scheme_of_the_reader(folder: Path) -> None:
+    write_report(run(folder, passed("00-preflight")))
+    page = (folder / "00-preflight.html").read_text("utf-8")
+    dark = page.partition("@media screen and (prefers-color-scheme: dark)")[2]
+    assert "--jp-layout-color0: #111;" in dark
+    assert 'href="index.html"' in page

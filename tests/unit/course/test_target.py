@@ -182,7 +182,24 @@ def test_an_interrupt_says_which_notebook_it_hit(tmp_path: Path) -> None:
     paths = tuple(notebook(tmp_path, f"0{n}-x.ipynb", stop) for n in (1, 2))
     report = run_course(CourseRun(paths, tmp_path / "runs" / "1"), Settings(context="mine"))
     assert report.interrupted
-    assert [n.error for n in report.notebooks] == [{"what": "interrupted"}, {"what": "not run"}]
+    rest = {"what": "not run", "why": "the run was interrupted"}
+    assert [n.error for n in report.notebooks] == [{"what": "interrupted"}, rest]
+    assert [n.skipped for n in report.notebooks] == [False, True]
+    assert report.settings["context"] == "mine"
+
+
+def test_an_error_of_ours_is_taken_apart(tmp_path: Path) -> None:
+    raises = (
+        "from qwenkit.errors import NotReady\n"
+        "raise NotReady('qwen is not ready', 'no GPU', 'free one', evidence=['3 of 3 taken'])"
+    )
+    (failed,) = run_course(one(tmp_path, raises), Settings(context="mine")).notebooks
+    assert failed.error == {
+        "what": "NotReady: qwen is not ready",
+        "why": "no GPU\n3 of 3 taken",
+        "fix": "free one",
+        "cell": "only",
+    }
 
 
 def test_whatever_breaks_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

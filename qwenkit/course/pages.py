@@ -1,0 +1,46 @@
+"""An executed notebook as one HTML page that loads nothing, in the reader's colour scheme."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+from nbconvert import HTMLExporter
+
+_BACK = (
+    '<p style="margin:0 0 1em;font:15px system-ui,sans-serif">'
+    '<a href="index.html" style="color:var(--jp-content-link-color)">← the run</a></p>'
+)
+
+
+def write_page(executed: Path) -> None:
+    """Write ``<name>.html`` beside an executed notebook; without a notebook, nothing."""
+    if not executed.exists():
+        return
+    exporter = HTMLExporter(template_name="lab")
+    # The page loads nothing: the course has no formulas, and panels include a static picture.
+    exporter.mathjax_url = exporter.require_js_url = exporter.jquery_url = ""
+    exporter.widget_renderer_url = exporter.jupyter_widgets_base_url = ""
+    notebook = nbformat.read(executed, as_version=4)
+    notebook.metadata.pop("widgets", None)
+    body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": executed.stem}})
+    # The exporter knows one scheme. On paper it is the light one, which is what there is without.
+    dark = f"@media screen and (prefers-color-scheme: dark) {{{_dark(exporter)}}}"
+    body = body.replace("</head>", f"<style>:root{{color-scheme:light dark}}{dark}</style></head>")
+    body = body.replace("<main>", f"<main>{_BACK}", 1)
+    executed.with_suffix(".html").write_text(_offline(body), "utf-8")
+
+
+def _dark(exporter: HTMLExporter) -> str:
+    """Return the variables of JupyterLab's dark theme, as the exporter's template ships them."""
+    for folder in exporter.template_paths:
+        theme = Path(folder) / "static" / "theme-dark.css"
+        if theme.is_file():
+            return theme.read_text("utf-8")
+    return ""
+
+
+def _offline(body: str) -> str:
+    """Drop the script tags that the exporter's template would still load from a CDN."""
+    return re.sub(r'<script[^>]+src="(https?:)?//[^"]*"[^>]*>\s*</script>', "", body)
