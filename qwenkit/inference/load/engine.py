@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from random import Random
 from threading import Lock
-from typing import Any
 
 from qwenkit.capacity.traffic import ClosedLoop, OpenLoop, Traffic
 from qwenkit.errors.scrubbing import scrub
@@ -24,7 +23,7 @@ from qwenkit.inference import failures
 from qwenkit.inference.client import Server
 from qwenkit.inference.events import BadEvent, ChatReader
 from qwenkit.inference.load.bodies import Bodies, asks_for_counts, without_counts
-from qwenkit.inference.raw import CHAT
+from qwenkit.inference.load.transport import Connection
 from qwenkit.inference.results import LoadProgress, LoadRequest, Outcome
 
 # A client waits after a failure, so that a refused connection does not become a busy loop.
@@ -34,6 +33,7 @@ _RECENT_S = 10.0
 _HOPELESS, _HOPELESS_S = 10, 3.0
 # 8 bytes each. Later requests keep their first and last token alone.
 _MOST_TOKEN_TIMES = 10_000_000
+_LONGEST = 2**16  # of what a refusal says, in bytes
 
 
 class Engine:
@@ -45,7 +45,7 @@ class Engine:
     def __init__(
         self,
         server: Server,
-        connect: Callable[[], Any],
+        connect: Callable[[], Connection],
         traffic: Traffic,
         bodies: Bodies,
         *,
@@ -60,11 +60,11 @@ class Engine:
         self._server, self._connect, self._bodies = server, connect, bodies
         self._traffic, self._seconds, self._warm_up = traffic, seconds, warm_up
         self._counts: bool | None = None  # whether the server takes ``stream_options``
-        self._sent = self._tokens = self._token_times = 0
+        self._sent = self.tokens = self._token_times = 0
         self._outcomes: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
         self._served_by: Counter[str] = Counter()
-        self._idle: list[Any] = []
+        self._idle: list[Connection] = []
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
         self._lock = Lock()
@@ -91,7 +91,7 @@ class Engine:
                 ok=done["ok"],
                 failed=done["failed"],
                 cancelled=done["cancelled"],
-                tokens=self._tokens,
+                tokens=self.tokens,
                 errors=dict(self._errors),
                 served_by=dict(self._served_by),
                 recent=tuple(self.requests[first:]),
@@ -117,21 +117,21 @@ class Engine:
             with suppress(asyncio.CancelledError):
                 await work
         finally:
-            for client in self._idle:
-                await client.aclose()
+            for connection in self._idle:
+                await connection.close()
 
     async def _drive(self, traffic: Traffic) -> None:
         if self._warm_up:
             rng, lengths = Random(0), traffic.lengths
             bodies = [self._bodies.make(lengths.draw(0.0, rng)) for _ in range(self._warm_up)]
             await asyncio.gather(*map(self._warm, bodies))
-        self.began, self._tokens = time.monotonic(), 0
+        self.began, self.tokens = time.monotonic(), 0
         await (self._open(traffic) if isinstance(traffic, OpenLoop) else self._closed(traffic))
 
     async def _warm(self, body: bytes) -> None:
         with suppress(Exception):  # the load's own requests will tell
             async with asyncio.timeout(self._server.timeout_s):
-                await self._send(_Meter(0, 0.0, 0.0), body)
+                await self._send(_Meter(0, 0.0, 0.0, self), body)
 
     async def _open(self, traffic: OpenLoop) -> None:
         async with asyncio.TaskGroup() as group:
@@ -161,7 +161,7 @@ class Engine:
             await asyncio.sleep(left)
 
     async def _one(self, scheduled_s: float, body: bytes) -> LoadRequest:
-        meter = _Meter(self._sent, scheduled_s, self.elapsed())
+        meter = _Meter(self._sent, scheduled_s, self.elapsed(), self)
         self._sent += 1
         outcome: Outcome = "failed"
         why = ""
@@ -181,47 +181,44 @@ class Engine:
         return done
 
     async def _send(self, meter: _Meter, body: bytes) -> None:
-        # One connection a client: a shared pool searches all its connections each time.
-        client = self._idle.pop() if self._idle else self._connect()
+        if self._counts is False:
+            body = without_counts(body)
+        await self._exchange(meter, body)
+        if meter.status in (400, 422) and self._counts is None and asks_for_counts(body):
+            # Perhaps it does not know ``stream_options``.
+            await self._exchange(meter, without_counts(body))
+            self._counts = False if meter.status == 200 else None
+        elif meter.status == 200 and self._counts is None:
+            self._counts = asks_for_counts(body)
+        if meter.status != 200:
+            raise self._refused(meter)
+        if not meter.reader.finish:
+            raise BadEvent("cut", "")
+
+    async def _exchange(self, meter: _Meter, body: bytes) -> None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.reusable:
+                break
+        else:
+            connection = self._connect()
         try:
-            if self._counts is False:
-                body = without_counts(body)
-            if not await self._exchange(client, meter, body):
-                await self._exchange(client, meter, without_counts(body))
-                self._counts = False
-            if not meter.reader.finish:
-                raise BadEvent("cut", "")
+            await connection.post(body, meter.name, meter)
         except BaseException:
-            await client.aclose()
+            await connection.close()
             raise
-        self._idle.append(client)
+        self._idle.append(connection)
 
-    async def _exchange(self, client: Any, meter: _Meter, body: bytes) -> bool:
-        """Send a request and read its answer; False if it may be refused for ``stream_options``."""
-        async with client.stream("POST", CHAT, content=body) as response:
-            meter.head(self.elapsed(), response.status_code, response.headers)
-            if response.status_code != 200:
-                said = await response.aread()
-                unclear = self._counts is None and asks_for_counts(body)
-                if unclear and response.status_code in (400, 422):
-                    return False
-                raise self._refused(response, said)
-            if self._counts is None:
-                self._counts = asks_for_counts(body)
-            async for data in response.aiter_bytes():
-                self._tokens += meter.data(self.elapsed(), data)
-            return True
-
-    def _refused(self, response: Any, body: bytes) -> BadEvent:
+    def _refused(self, meter: _Meter) -> BadEvent:
         error = failures.from_status(
-            response.status_code,
-            body.decode(errors="replace"),
+            meter.status,
+            meter.said.decode(errors="replace"),
             url=self._server.gateway,
             host=self._server.host,
             model=self._server.model,
-            location=response.headers.get("location", ""),
+            location=meter.location,
         )
-        return BadEvent(f"http {response.status_code}", f"{error.why}; {error.fix}")
+        return BadEvent(f"http {meter.status}", f"{error.why}; {error.fix}")
 
     def _explained(self, error: Exception, meter: _Meter) -> str:
         """Return the kind of a failure, and keep the first example of each kind."""
@@ -231,8 +228,6 @@ class Engine:
             example = failures.cut(self._server.gateway, meter.reader.tokens).what
         elif kind == "timeout":
             example = failures.timed_out(self._server.gateway, self._server.timeout_s).what
-        elif kind == "no connection":
-            example = failures.unreachable(self._server.gateway, error).why
         self.causes.setdefault(kind, scrub(example))
         return kind
 
@@ -241,12 +236,11 @@ class Engine:
             self.requests.append(done)
             self._token_times += len(done.token_s)
             self._outcomes[done.outcome] += 1
-            self._tokens += done.tokens - meter.reader.pieces
+            self.tokens += done.tokens - meter.reader.pieces
             if done.outcome == "failed":
                 self._errors[done.why] += 1
             elif done.outcome == "ok" and done.pod:
                 self._served_by[done.pod] += 1
-        self.clock = meter.clock or self.clock
         failed = self._outcomes["failed"]
         hopeless = failed >= _HOPELESS and not self._outcomes["ok"]
         if hopeless and done.end_s - self.requests[0].end_s >= _HOPELESS_S:
@@ -258,27 +252,34 @@ class Engine:
 class _Meter:
     """Measures one request from its answer."""
 
-    def __init__(self, number: int, scheduled_s: float, sent_s: float) -> None:
+    def __init__(self, number: int, scheduled_s: float, sent_s: float, engine: Engine) -> None:
         self._number, self._scheduled_s, self._sent_s = number, scheduled_s, sent_s
+        self._engine = engine
         self._first_byte_s: float | None = None
         self._token_s = array("d")
-        self._status, self._pod, self._revision = 0, "", ""
-        self.clock = 0.0
+        self._pod = self._revision = self.location = ""
+        self.name = f"qwenkit-{number}"
+        self.status, self.said = 0, b""
         self.reader = ChatReader()
 
-    def head(self, now_s: float, status: int, headers: Mapping[str, str]) -> None:
-        """Add the start of the answer."""
-        self._first_byte_s, self._status = now_s, status
+    def head(self, status: int, headers: Mapping[str, str]) -> None:
+        """Take the start of the answer."""
+        self._first_byte_s, self.status, self.said = self._engine.elapsed(), status, b""
         self._pod = headers.get("x-qwenkit-pod", "")
         self._revision = headers.get("x-qwenkit-revision", "")
-        with suppress(ValueError):
-            self.clock = float(headers.get("x-qwenkit-clock", 0))
+        self.location = headers.get("location", "")
+        with suppress(KeyError, ValueError):
+            self._engine.clock = float(headers["x-qwenkit-clock"])
 
-    def data(self, now_s: float, data: bytes) -> int:
-        """Add bytes of the stream; return how many pieces of text they completed."""
-        found = self.reader.feed(data)
-        self._token_s.extend([now_s] * len(found))
-        return len(found)
+    def data(self, data: bytes) -> None:
+        """Take bytes of the stream, or of what is said instead of one."""
+        if self.status != 200:
+            self.said = (self.said + data)[:_LONGEST]
+            return
+        now_s = self._engine.elapsed()
+        for _ in self.reader.feed(data):
+            self._token_s.append(now_s)
+            self._engine.tokens += 1
 
     def done(self, end_s: float, outcome: Outcome, why: str, *, whole: bool) -> LoadRequest:
         """Return the request, with the times of all tokens if ``whole``."""
@@ -292,7 +293,7 @@ class _Meter:
             last_s=times[-1] if times else end_s,
             end_s=end_s,
             token_s=times if whole else times[:1] + times[1:][-1:],
-            status=self._status,
+            status=self.status,
             outcome=outcome,
             why=why,
             prompt_tokens=reader.prompt_tokens,
