@@ -37,6 +37,15 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class HpaTick:
+    """One sync of an HPA or of KEDA, the replicas after it, and why."""
+
+    t: float
+    replicas: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaChange:
     """A moment at which the number of replicas changed, and why."""
 
@@ -51,7 +60,7 @@ class Requests:
     """Every request that has ended, as columns in the order of their ends.
 
     ``ttft_s`` is the time to the first token, or to the end if there is none; ``status`` is
-    200, 503 (a queue was full) or 504 (timed out).
+    200, 503 (a queue was full, or no pod ready) or 504 (timed out).
     """
 
     at: Sequence[float]
@@ -123,7 +132,7 @@ class SimulationResult:
     ready: Sequence[int]
     starting: Sequence[int]
     gpu_utilization: Sequence[float]
-    decisions: Sequence[Tick]
+    decisions: Sequence[Tick | HpaTick]
     requests: Requests
     unfinished: int
     gpu_seconds: float

@@ -1,4 +1,4 @@
-"""How a revision scales under traffic: data plane, KPA and pods in virtual time.
+"""How a revision scales under traffic: data plane, autoscaler and pods in virtual time.
 
     result = simulate(spec, poisson(0.5, 900), VllmServer("V100-16", "Qwen-7B-Chat-Int8"))
 
@@ -16,23 +16,19 @@ from heapq import heappop, heappush
 from random import Random
 from typing import Any
 
-from qwenkit.autoscaling.annotations import ScalingSpec
-from qwenkit.autoscaling.kpa import TICK_S, Decider
-from qwenkit.autoscaling.scale_to_zero import Mode, Scaler, ScalerStep, ScaleState
+from qwenkit.capacity.control import Scaling, take_over
 from qwenkit.capacity.dataplane import DataPlane
 from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.fleet import Fleet, Phase, Pod
-from qwenkit.capacity.result import Requests, SimulationResult, Tick
+from qwenkit.capacity.result import Requests, SimulationResult
 from qwenkit.capacity.server import SimulatedRequest, SimulatedServer
 from qwenkit.capacity.traffic import ClosedLoop, OpenLoop, Traffic
 from qwenkit.errors import InvalidValue
 
 _MAX_SECONDS = 7 * 86_400
 _MAX_REQUESTS = 2_000_000
-_MAX_STEPS = 8  # a reconcile may change the status, which causes another one
 _RETRY_S = 1.0  # a closed-loop client waits this long after an error
 _NO_CLIENT = -1
-_SETTLED_S = 600.0
 # The columns of a row of ``_Run._series``.
 _SERIES = (
     *("t", "clients", "arrivals", "concurrency", "queue"),
@@ -41,7 +37,7 @@ _SERIES = (
 
 
 def simulate(
-    spec: ScalingSpec,
+    scaling: Scaling,
     traffic: Traffic,
     server: SimulatedServer,
     *,
@@ -52,7 +48,8 @@ def simulate(
     """Run one revision under traffic.
 
     Args:
-        spec: the scaling settings, from ``parse_spec``.
+        scaling: the settings of the KPA, from ``parse_spec``, or another autoscaler, from
+            ``autoscalers.scaling_by``.
         traffic: ``OpenLoop`` or ``ClosedLoop``.
         server: what runs in a pod, ``VllmServer`` or ``FixedServer``.
         environment: the cluster; the default has enough GPUs.
@@ -71,7 +68,7 @@ def simulate(
     duration = traffic.end_s + 60 if duration_s is None else duration_s
     if not 0 < duration <= _MAX_SECONDS:
         raise InvalidValue("duration_s", duration, f"more than 0, at most {_MAX_SECONDS} s")
-    run = _Run(spec, traffic, server, environment or Environment(), Random(seed))
+    run = _Run(scaling, traffic, server, environment or Environment(), Random(seed))
     return run.to(math.ceil(duration))
 
 
@@ -80,7 +77,7 @@ class _Run:
 
     def __init__(
         self,
-        spec: ScalingSpec,
+        scaling: Scaling,
         traffic: Traffic,
         server: SimulatedServer,
         environment: Environment,
@@ -98,7 +95,7 @@ class _Run:
         )
         self._plane = DataPlane(
             self._fleet,
-            container_concurrency=spec.container_concurrency,
+            container_concurrency=getattr(scaling, "container_concurrency", 0),
             timeout_s=environment.timeout_s,
             first_byte_s=environment.response_start_timeout_s,
             rng=rng,
@@ -106,13 +103,10 @@ class _Run:
             done=self._done,
         )
         self._ended: list[tuple[float, float, float, int, int]] = []
-        self._ticks: list[Tick] = []
         self._series: list[tuple[float, ...]] = []
         self._arrived = 0
-        self._recheck_at = math.inf
-        self._scraped = spec.target_burst_capacity != -1
         self._connect(traffic)
-        self._take_over(spec)
+        self._control = take_over(scaling, self._fleet, self._plane, environment)
 
     def _connect(self, traffic: Traffic) -> None:
         self._arrivals = iter(traffic.arrivals) if isinstance(traffic, OpenLoop) else iter(())
@@ -122,36 +116,6 @@ class _Run:
         self._waiting_clients: set[int] = set()
         for at, _ in self._clients.schedule if self._clients else ():
             self._push(at, None)
-
-    def _take_over(self, spec: ScalingSpec) -> None:
-        """Set the revision's state at second 0."""
-        environment = self._environment
-        given, active_for = environment.initial_ready, environment.active_for_s
-        ready = spec.min_scale if given is None else given
-        if active_for is None:
-            active_for = _SETTLED_S if ready <= spec.min_scale else 0.0
-        self._fleet.seed(0.0, ready)
-        self._decider = Decider(spec, ready=0, now=-active_for)
-        # Idle pods have been scraped as zeros since they became ready.
-        if ready and self._scraped:
-            for second in range(-math.floor(min(active_for, spec.stable_window_s)), 0):
-                self._decider.record(second, 0.0, 0.0)
-        if active_for:
-            self._decider.decide(0.0, ready)
-        if not ready:
-            self._decider.desired = 0
-        excess = self._decider.excess_burst_capacity
-        self._scaler = Scaler(
-            spec,
-            now=0.0,
-            replicas=ready,
-            state=ScaleState.ACTIVE if ready else ScaleState.INACTIVE,
-            since=-active_for,
-            initialized=True,
-            mode=Mode.SERVE if ready and excess >= 0 else Mode.PROXY,
-            proxy_since=-active_for - environment.startup_s,
-        )
-        self._step = self._reconcile(0.0)
 
     # Events
 
@@ -173,7 +137,7 @@ class _Run:
             pod.next_at = math.inf
             self._plane.finish(now, pod)
         if pod.phase is not Phase.READY and self._fleet.proceed(now, pod):
-            self._step = self._reconcile(now)
+            self._control.pod_ready(now)
             self._plane.drain_queue(now)
 
     def _clients_change(self, now: float) -> None:
@@ -195,7 +159,7 @@ class _Run:
             prompt, output = lengths.prompt_tokens, lengths.output_tokens
         self._arrived += 1
         if self._plane.enter(now, SimulatedRequest(now, prompt, output, client)):
-            self._report(now, 1.0, 1.0)
+            self._control.first_request(now)
 
     def _done(self, now: float, request: SimulatedRequest) -> None:
         at, first = request.at, request.first_at
@@ -208,40 +172,6 @@ class _Run:
             pause = 0.0 if request.status == 200 else _RETRY_S
             self._push(now + pause, request.client)
 
-    # The autoscaler's side
-
-    def _report(self, now: float, concurrency: float, rps: float) -> None:
-        self._decider.record(now, concurrency, rps)
-        if self._decider.wants_poke(concurrency):
-            self._decide(now)
-
-    def _decide(self, now: float) -> None:
-        fleet = self._fleet
-        decision = self._decider.decide(now, len(fleet.ready))
-        if decision is None:
-            return
-        ready, starting = len(fleet.ready), fleet.not_ready
-        if decision.notify:
-            self._step = self._reconcile(now)
-        self._ticks.append(Tick(now, decision, self._step, ready, starting))
-
-    def _reconcile(self, now: float) -> ScalerStep:
-        self._recheck_at = math.inf
-        for _ in range(_MAX_STEPS):
-            step = self._scaler.reconcile(
-                now,
-                desired=self._decider.desired,
-                excess_burst_capacity=self._decider.excess_burst_capacity,
-                ready=len(self._fleet.ready),
-            )
-            self._plane.proxy = step.activator_in_path
-            changed = self._fleet.scale_to(now, step.replicas)
-            if step.recheck_s is not None:
-                self._recheck_at = min(self._recheck_at, now + step.recheck_s)
-            if not changed and not step.again:
-                break
-        return step
-
     # Time
 
     def to(self, end: int) -> SimulationResult:
@@ -251,7 +181,9 @@ class _Run:
         while second < end:
             second += 1
             self._until(float(second))
-            self._second(float(second))
+            if self._plane.in_flight:
+                self._plane.expire(float(second))
+            self._control.second(float(second))
             self._sample(second)
             if not self._plane.in_flight and self._fleet.empty:
                 second = self._skip(second, end)
@@ -277,26 +209,9 @@ class _Run:
             else:
                 return
 
-    def _second(self, now: float) -> None:
-        plane = self._plane
-        if plane.in_flight:
-            plane.expire(now)
-        reported = plane.stats.known
-        if reported:
-            self._report(now, *plane.stats.report(now))
-        # A zero is recorded too; it adds nothing to a second that has a report.
-        if self._scraped and (plane.counted_directly or not reported):
-            scraped = plane.scrape(now)
-            if scraped is not None:
-                self._decider.record(now, *scraped)
-        if now % TICK_S == 0:
-            self._decide(now)
-        if self._recheck_at <= now:
-            self._step = self._reconcile(now)
-
     def _sample(self, second: int) -> None:
         fleet, plane = self._fleet, self._plane
-        desired = self._step.desired_scale
+        desired = self._control.desired
         self._series.append(
             (
                 second,
@@ -314,7 +229,7 @@ class _Run:
 
     def _skip(self, second: int, end: int) -> int:
         """Skip seconds in which nothing can happen; return the last of them."""
-        if self._plane.stats.known or self._recheck_at < math.inf or not self._decider.idle(second):
+        if not self._control.idle(second):
             return second
         soonest = self._events[0][0] if self._events else math.inf
         if self._next_arrival is not None:
@@ -331,7 +246,7 @@ class _Run:
         ended: Any = zip(*self._ended, strict=True) if self._ended else ((),) * 5
         return SimulationResult(
             **dict(series),
-            decisions=tuple(self._ticks),
+            decisions=tuple(self._control.ticks),
             requests=Requests(*ended),
             unfinished=self._plane.in_flight,
             gpu_seconds=self._fleet.gpu_seconds_until(float(end)),
