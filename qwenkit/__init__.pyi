@@ -17,6 +17,7 @@ from qwenkit.cluster.scaling_change import change_scaling as change_scaling
 from qwenkit.cluster.watching import ClusterWatch as ClusterWatch
 from qwenkit.course.record import record as record
 from qwenkit.inference.client import Server as Server
+from qwenkit.loadtest.timeline import Timeline as Timeline
 from qwenkit.manifests.lint import lint as lint
 from qwenkit.manifests.render import as_documented as as_documented
 from qwenkit.manifests.render import render as render
@@ -32,10 +33,10 @@ from qwenkit.steps import run_load as run_load
 from qwenkit.steps import teardown as teardown
 from qwenkit.weights.progress import format_bytes as format_bytes
 from qwenkit.weights.store import Weights as Weights
-from qwenkit.widgets.charts import load_chart as load_chart
 from qwenkit.widgets.cold_start_chart import cold_start_chart as cold_start_chart
 from qwenkit.widgets.display import show_table as show_table
 from qwenkit.widgets.display import show_yaml as show_yaml
+from qwenkit.widgets.load_chart import load_chart as load_chart
 from qwenkit.widgets.transfer_progress import TransferProgress as TransferProgress
 from qwenkit.widgets.whatif import WhatIf as WhatIf
 

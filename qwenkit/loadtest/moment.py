@@ -17,7 +17,8 @@ RECENT_S = 10.0
 class Moment:
     """A load test ``at_s`` seconds after its start; rates and percentiles are of the last ten.
 
-    ``errors`` counts failures by kind since the start. ``replicas`` are those of the revision
+    ``waiting`` requests have no token yet, None while the load runs. ``errors`` counts failures by
+    kind since the start. ``replicas`` are those of the revision
     that serves, ``others`` the pods of all other revisions; both are None where the cluster could
     not be read. ``pod_seconds`` is how long pods held a node's GPUs since the start, each pod
     counted by itself. ``queued`` requests wait in vLLM; ``stable`` and ``panic`` are the
@@ -28,6 +29,7 @@ class Moment:
     sent: int = 0
     ok: int = 0
     in_flight: int = 0
+    waiting: int | None = None
     offered_per_s: float = 0.0
     tokens_per_s: float = 0.0
     ttft_s: Mapping[str, float] = field(default_factory=dict)

@@ -92,8 +92,8 @@ class LoadTest:
     def result(self, *, at_most: int | None = None, timeout_s: float = 600) -> Timeline:
         """Wait for the end of the load and return what happened.
 
-        With ``at_most`` also wait until no more replicas than that are left, all revisions
-        together, those that start included. ``stop`` and an interrupt end both waits early.
+        With ``at_most`` also wait until no more replicas of the serving revision than that are
+        left, those that start included. ``stop`` and an interrupt end both waits early.
 
         Raises:
             WaitTimeout: the replicas were still there after ``timeout_s``.
@@ -118,11 +118,11 @@ class LoadTest:
             sample = self._watch.last
             waited_s = time.monotonic() - began
             if sample and not sample.error:
-                left = [each.ready + each.starting for each in sample.revisions.values()]
-                if sum(left) <= at_most:
+                left = sample.served.ready + sample.served.starting
+                if left <= at_most:
                     return
                 self.waits_for = (
-                    f"at most {at_most} replicas left, now {sum(left)}: "
+                    f"at most {at_most} replicas left, now {left}: "
                     f"{waited_s:.0f} s, at most {timeout_s:g} s"
                 )
             if waited_s > timeout_s:

@@ -27,6 +27,12 @@ class Timeline:
 
     ``cluster`` are samples whose time is in seconds since the load began; ``known`` are those
     that could be taken.
+
+    >>> from qwenkit import Cluster, ClusterWatch, Settings, Timeline, run_load
+    >>> with ClusterWatch(Cluster.connect(Settings()), Settings().service) as watch:
+    ...     load = run_load(Settings(load_seconds=1))
+    >>> Timeline(load, watch.samples(since=load.began)).peak_ready >= 1
+    True
     """
 
     def __init__(self, load: LoadResult, cluster: Sequence[ClusterSample]) -> None:
@@ -153,6 +159,9 @@ class _Requests:
         self._ends = [request.end_s for request in self._by_end]
         self._ok = [request.end_s for request in self._by_end if request.outcome == "ok"]
         self._failed = [request for request in self._by_end if request.outcome == "failed"]
+        self._first = sorted(
+            request.end_s if request.first_s is None else request.first_s for request in requests
+        )
         self._tokens = _tokens_by_second(self._by_end)
 
     def at(self, at_s: float, **cluster: object) -> Moment:
@@ -168,6 +177,7 @@ class _Requests:
             sent=sent,
             ok=bisect_right(self._ok, at_s),
             in_flight=sent - ended,
+            waiting=sent - bisect_right(self._first, at_s),
             offered_per_s=due / seconds,
             tokens_per_s=sum(self._tokens[max(end - round(RECENT_S), 0) : end]) / seconds,
             ttft_s=percentiles(request.ttft_s for request in good),

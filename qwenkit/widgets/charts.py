@@ -13,7 +13,6 @@ from qwenkit.widgets.svg import (
     GREEN,
     GREY,
     LEFT,
-    RED,
     RIGHT,
     TOP,
     WIDTH,
@@ -27,46 +26,8 @@ from qwenkit.widgets.svg import (
 if TYPE_CHECKING:  # a chart of a simulation needs no client of a cluster
     from qwenkit.capacity.candidates import Candidate
     from qwenkit.capacity.result import SimulationResult
-    from qwenkit.cluster.watching import ClusterSample
-    from qwenkit.inference.results import LoadResult
 
 _UPPER, _LOWER, _FRONT = 160, 110, 210
-
-
-def load_chart(load: LoadResult, samples: Sequence[ClusterSample]) -> Chart:
-    """Draw each request's latency above, and the replicas that serve below, on one time axis.
-
-    >>> from qwenkit import Cluster, ClusterWatch, Settings, load_chart, run_load
-    >>> watch = ClusterWatch(Cluster.connect(Settings()), Settings().service).start()
-    >>> load = run_load(Settings(load_seconds=1))
-    >>> print("drawn:", load_chart(load, watch.stop().samples(since=load.began)))
-    drawn: ... requests, 0 failed, at most ... replicas ready
-    """
-    requests = load.requests
-    samples = [each for each in samples if each.at_s >= 0 and not each.error]
-    end = max([1.0, *(each.at_s for each in samples), *(each.scheduled_s for each in requests)])
-    upper, lower = _two_plots(
-        end,
-        max((request.latency_s for request in requests), default=1.0),
-        max((max(sample.served.desired, sample.served.ready) for sample in samples), default=1),
-    )
-    upper.grid("latency, s")
-    upper.legend({"ok": BLUE, "failed": RED})
-    for request in sorted(requests, key=lambda each: each.outcome == "failed"):  # on top
-        tip = (
-            f"at {request.scheduled_s:.1f} s: {request.why or 'ok'} after {request.latency_s:.2f} s"
-        )
-        color = BLUE if request.outcome == "ok" else RED
-        upper.dot(request.scheduled_s, request.latency_s, color, tip)
-    _replicas(
-        lower,
-        [(sample.at_s, sample.served.desired) for sample in samples],
-        [(sample.at_s, sample.served.ready) for sample in samples],
-    )
-    failed = sum(request.outcome == "failed" for request in requests)
-    peak = max((sample.served.ready for sample in samples), default=0)
-    text = f"{len(requests)} requests, {failed} failed, at most {peak} replicas ready"
-    return _stacked(upper, lower, text)
 
 
 def draw_run(result: SimulationResult) -> Chart:

@@ -14,6 +14,7 @@ from html import escape
 from typing import Any
 
 GREY, BLUE, AMBER, RED, GREEN = "#8c959f", "#2f81f7", "#bf8700", "#e5534b", "#2da44e"
+VIOLET = "#986ee2"
 WIDTH, LEFT, RIGHT, TOP, FOOT = 720, 52, 14, 30, 38
 _FACTORS = (1, 2, 5)
 
@@ -104,12 +105,13 @@ class Plot:
             self.words(x, y + 17, f"{value:g}", anchor="middle")
         self.words((self.x.start + self.x.end) / 2, y + 33, title, anchor="middle")
 
-    def legend(self, colors: Mapping[str, str]) -> None:
-        """Name the colours above the plot, at the right."""
+    def legend(self, colors: Mapping[str, str], more: str = "") -> None:
+        """Name the colours above the plot, at the right; ``more`` is said behind them."""
         names = "\u00a0\u00a0\u00a0".join(
             f'<tspan fill="{color}" fill-opacity="1">■</tspan>\u00a0<tspan>{escape(name)}</tspan>'
             for name, color in colors.items()
         )
+        names += f"\u00a0\u00a0\u00a0<tspan>{escape(more)}</tspan>" if more else ""
         self.parts.append(
             f'<text x="{self.x.end:g}" y="{self.y.end - 10:g}" text-anchor="end" '
             f'fill-opacity="0.8">{names}</text>'
@@ -126,9 +128,10 @@ class Plot:
 
     def area(self, points: Iterable[tuple[float, float]], color: str, name: str) -> None:
         """Draw steps and fill what is below them."""
-        path, foot = self._path(points), self.y.start
+        points = list(points)
+        path, first = self._path(points), self.x.at(points[0][0])
         self.parts.append(
-            f'<path d="{path}V{foot:g}H{self.x.start:g}Z" fill="{color}" fill-opacity="0.4">'
+            f'<path d="{path}V{self.y.start:g}H{first}Z" fill="{color}" fill-opacity="0.4">'
             f"<title>{escape(name)}</title></path>"
             f'<path d="{path}" fill="none" stroke="{color}"/>'
         )
@@ -146,6 +149,15 @@ class Plot:
         self.parts.append(
             f'<rect x="{x}" y="{y - 7:g}" width="{max(2, self.x.at(end) - x):g}" height="14" '
             f'fill="{color}"><title>{escape(tip)}</title></rect>'
+        )
+
+    def band(self, start: float, end: float, color: str, tip: str) -> None:
+        """Shade the plot between two values of x, at least a pixel."""
+        x = self.x.at(start)
+        self.parts.append(
+            f'<rect x="{x}" y="{self.y.end:g}" width="{max(1, self.x.at(end) - x):g}" '
+            f'height="{self.y.start - self.y.end:g}" fill="{color}" fill-opacity="0.35">'
+            f"<title>{escape(tip)}</title></rect>"
         )
 
     def words(

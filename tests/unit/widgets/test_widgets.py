@@ -10,11 +10,8 @@ import pytest
 
 from qwenkit.capacity.candidates import Candidate, ScalingChoice
 from qwenkit.cluster.diagnosis.cold_start import ColdStart, ColdStartStep
-from qwenkit.cluster.scale import Replicas
-from qwenkit.cluster.watching import ClusterSample
 from qwenkit.errors import InvalidValue
-from qwenkit.inference.results import LoadRequest, LoadResult
-from qwenkit.widgets.charts import front_chart, load_chart
+from qwenkit.widgets.charts import front_chart
 from qwenkit.widgets.cold_start_chart import cold_start_chart
 from qwenkit.widgets.svg import Axis, Chart, changes, text_width
 from qwenkit.widgets.whatif import WhatIf
@@ -179,46 +176,6 @@ def test_a_step_line_keeps_its_changes_and_its_end():
     assert text_width("模型") > text_width("ab")
 
 
-def load(*latencies: float) -> LoadResult:
-    requests = [request(2.0 * i, 2.0 * i + s) for i, s in enumerate(latencies)]
-    return LoadResult((*requests, request(9.0, 9.5, "http 503")), 10.0, began=0.0)
-
-
-def request(start: float, end: float, why: str = "") -> LoadRequest:
-    return LoadRequest(
-        number=0,
-        scheduled_s=start,
-        sent_s=start,
-        first_byte_s=None,
-        first_s=None if why else start + 0.1,
-        last_s=end,
-        end_s=end,
-        token_s=(),
-        status=503 if why else 200,
-        outcome="failed" if why else "ok",
-        why=why,
-        prompt_tokens=10,
-        tokens=0 if why else 8,
-    )
-
-
-def test_requests_and_replicas_share_one_time_axis():
-    samples = [
-        ClusterSample(at_s, "r", {"r": Replicas(desired=2, ready=ready)})
-        for at_s, ready in ((0.0, 0), (8.0, 1))
-    ]
-    drawn = load_chart(load(1.0, 2.0, 1.5), samples)
-    assert repr(drawn) == "4 requests, 1 failed, at most 1 replicas ready"
-    root = ElementTree.fromstring(drawn.svg())
-    dots = [float(dot.get("cx")) for dot in root.iter(f"{SVG}circle")]
-    assert len(dots) == 4
-    axis = Axis(0, 9.0, min(dots), max(dots))  # the last request starts after the last sample
-    ready = next(p for p in root.iter(f"{SVG}path") if (p.findtext(f"{SVG}title")) == "ready")
-    assert f"H{axis.at(8.0):g}V" in ready.get("d")
-    tips = [dot.findtext(f"{SVG}title") for dot in root.iter(f"{SVG}circle")]
-    assert "at 9.0 s: http 503 after 0.50 s" in tips
-
-
 def test_settings_that_answer_nothing_are_counted_and_not_drawn():
     good, bad = (
         Candidate(
@@ -242,4 +199,3 @@ def test_names_are_text_and_empty_results_are_drawn():
     assert {"<b>模型</b>", "45.0 s"} <= set(words(drawn))
     assert "<b>" not in drawn.svg()
     assert repr(cold_start_chart(ColdStart("p", ()))) == "cold start: 0.0 s"
-    assert words(load_chart(LoadResult((), 0.0, began=0.0), []))

@@ -1,0 +1,186 @@
+"""The chart of a load test: latency, requests and replicas on one time axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from qwenkit.widgets.svg import (
+    AMBER,
+    BLUE,
+    FOOT,
+    GREEN,
+    GREY,
+    LEFT,
+    RED,
+    RIGHT,
+    TOP,
+    VIOLET,
+    WIDTH,
+    Axis,
+    Chart,
+    Plot,
+    around,
+)
+
+if TYPE_CHECKING:
+    from qwenkit.capacity.result import SimulationResult
+    from qwenkit.inference.results import LoadRequest
+    from qwenkit.loadtest.moment import Moment
+    from qwenkit.loadtest.timeline import Timeline
+
+_HEIGHTS = (170, 90, 100)
+_MOST_DOTS = 300
+Points = Sequence[tuple[float, float | None]]
+
+
+def load_chart(timeline: Timeline, predicted: SimulationResult | None = None) -> Chart:
+    """Draw a load test, and the ready replicas that a simulation of the same load predicts.
+
+    Above, each request's TTFT and latency where it was due, and the percentiles of the last ten
+    seconds; below them the requests in flight, and the replicas of the revision that serves.
+
+    >>> from qwenkit import Cluster, ClusterWatch, Settings, Timeline, load_chart, run_load
+    >>> with ClusterWatch(Cluster.connect(Settings()), Settings().service) as watch:
+    ...     load = run_load(Settings(load_seconds=1))
+    >>> print("drawn:", load_chart(Timeline(load, watch.samples(since=load.began))))
+    drawn: ... requests, 0 failed, ready replicas ...
+    """
+    return draw_load(
+        timeline.moments(),
+        timeline.load.requests,
+        text=str(timeline),
+        load_end_s=timeline.load.seconds,
+        gaps=timeline.gaps,
+        predicted=predicted,
+    )
+
+
+def draw_load(
+    moments: Sequence[Moment],
+    requests: Sequence[LoadRequest],
+    *,
+    text: str,
+    load_end_s: float | None = None,
+    gaps: Iterable[tuple[float, float, str]] = (),
+    predicted: SimulationResult | None = None,
+) -> Chart:
+    """Draw moments and requests; the load may still run."""
+    x = Axis(min(moments[0].at_s, 0.0), max(moments[-1].at_s, 1.0), LEFT, WIDTH - RIGHT)
+    foot, places = 0.0, []
+    for height in _HEIGHTS:
+        foot += TOP + height
+        places.append((foot, foot - height))
+    latency = _latency(x, *places[0], moments, requests)
+    flight = _flight(x, *places[1], moments)
+    replicas = _replicas(x, *places[2], moments, predicted)
+    for plot in (latency, flight, replicas):
+        for start, end, why in gaps:
+            plot.band(start, end, GREY, f"no answer from the cluster: {why}")
+        if load_end_s is not None:
+            plot.band(load_end_s, load_end_s, GREY, f"the load ended after {load_end_s:.1f} s")
+    if load_end_s is not None and load_end_s < 0.9 * x.high:
+        flight.words(x.at(load_end_s) + 5, places[1][1] + 14, "load ended")
+    replicas.foot("seconds since the load began")
+    return Chart([*latency.parts, *flight.parts, *replicas.parts], foot + FOOT, text)
+
+
+def _latency(
+    x: Axis, foot: float, top: float, moments: Sequence[Moment], requests: Sequence[LoadRequest]
+) -> Plot:
+    shown = list(_thinned(requests))
+    values = [max(r.latency_s, 1e-3) for r in shown] + [max(r.ttft_s or 1, 1e-3) for r in shown]
+    plot = Plot(x, Axis(*around(values or [0.1, 10.0], log=True), foot, top, log=True))
+    plot.grid("seconds, log")
+    plot.legend({"TTFT": GREEN, "latency": BLUE, "failed": RED}, "lines: p50 (dashed), p95")
+    for request in shown:
+        tip = (
+            f"at {request.scheduled_s:.1f} s: {request.why or 'ok'} after {request.latency_s:.2f} s"
+        )
+        tip += f", {request.pod}" if request.pod else ""
+        color = BLUE if request.outcome == "ok" else RED
+        plot.dot(request.scheduled_s, max(request.latency_s, 1e-3), color, tip, radius=2.5)
+        if request.ttft_s and request.outcome == "ok":
+            tip = f"at {request.scheduled_s:.1f} s: first token after {request.ttft_s:.2f} s"
+            plot.dot(request.scheduled_s, request.ttft_s, GREEN, tip, radius=2.5)
+    for rank, dashes in (("p50", "4 3"), ("p95", "")):
+        ttft = [(m.at_s, m.ttft_s.get(rank)) for m in moments]
+        _line(plot, ttft, GREEN, f"TTFT {rank}", dashes)
+        latency = [(m.at_s, m.latency_s.get(rank)) for m in moments]
+        _line(plot, latency, BLUE, f"latency {rank}", dashes)
+    return plot
+
+
+def _flight(x: Axis, foot: float, top: float, moments: Sequence[Moment]) -> Plot:
+    seen = [value for m in moments for value in (m.in_flight, m.stable or 0, m.panic or 0)]
+    plot = Plot(x, Axis(0, max(1, *seen), foot, top))
+    plot.grid("requests", count=3, whole=True)
+    colors = {"in flight": AMBER, "without a token": RED}
+    plot.area([(m.at_s, m.in_flight) for m in moments], AMBER, "in flight")
+    _line(plot, [(m.at_s, m.waiting) for m in moments], RED, "without a first token")
+    if any(m.stable is not None for m in moments):
+        colors |= {"autoscaler's window": VIOLET, "its panic window (dashed)": VIOLET}
+        stable, panic = [(m.at_s, m.stable) for m in moments], [(m.at_s, m.panic) for m in moments]
+        _line(plot, stable, VIOLET, "average of the stable window")
+        _line(plot, panic, VIOLET, "average of the panic window", "2 3")
+    plot.legend(colors)
+    return plot
+
+
+def _replicas(
+    x: Axis,
+    foot: float,
+    top: float,
+    moments: Sequence[Moment],
+    predicted: SimulationResult | None,
+) -> Plot:
+    found = [(m.at_s, m.replicas) for m in moments]
+    ready = [(t, r.ready if r else None) for t, r in found]
+    living = [(t, r.ready + r.starting if r and r.starting else None) for t, r in found]
+    desired = [(t, r.desired if r else None) for t, r in found]
+    others = [(m.at_s, m.others or None) for m in moments]
+    most = max(value or 0 for points in (ready, living, desired, others) for _, value in points)
+    most = max(1, most, *(predicted.ready if predicted else ()))
+    plot = Plot(x, Axis(0, most * 1.05, foot, top))  # room for the highest line
+    plot.grid("replicas", count=3, whole=True)
+    colors = {"desired": GREY, "ready": BLUE, "starting": AMBER}
+    for part in _known(ready):
+        plot.area(part, BLUE, "ready")
+    _line(plot, desired, GREY, "desired", "5 3")
+    _line(plot, living, AMBER, "ready and starting")
+    if predicted:
+        colors["predicted ready"] = GREEN
+        inside = [(t, n) for t, n in zip(predicted.t, predicted.ready, strict=True) if t <= x.high]
+        plot.steps(inside, GREEN, "predicted ready", dashes="8 3")
+    if any(value for _, value in others):
+        colors["other revisions"] = VIOLET
+        _line(plot, others, VIOLET, "pods of other revisions", "2 2")
+    plot.legend(colors)
+    return plot
+
+
+def _line(plot: Plot, points: Points, color: str, name: str, dashes: str = "") -> None:
+    """Draw a line that has a gap where nothing is known."""
+    for part in _known(points):
+        plot.steps(part, color, name, dashes=dashes)
+
+
+def _known(points: Points) -> Iterator[list[tuple[float, float]]]:
+    """Yield each stretch in which a value is known; it holds until the next moment."""
+    stretch: list[tuple[float, float]] = []
+    for at_s, value in points:
+        if stretch and value is None:
+            yield [*stretch, (at_s, stretch[-1][1])]
+            stretch = []
+        elif value is not None:
+            stretch.append((at_s, value))
+    if stretch:
+        yield stretch
+
+
+def _thinned(requests: Sequence[LoadRequest]) -> Iterator[LoadRequest]:
+    """Yield a bounded number of requests; failures last, so that they are on top."""
+    for failed in (False, True):
+        some = [r for r in requests if r.outcome != "cancelled" and (r.outcome != "ok") is failed]
+        yield from some[:: math.ceil(len(some) / _MOST_DOTS) or 1]
