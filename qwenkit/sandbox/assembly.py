@@ -80,9 +80,10 @@ async def run(
         await sandbox.start(stop)
         state = sandbox.state(round(time.monotonic() - began, 2))
         write_private(root / state_files.STATE, json.dumps(asdict(state)))
-        # A full collection waits until what is new is a quarter of what is old: without the start's
-        # own objects it comes soon, and garbage in cycles stays below some 45 MB.
+        # A full collection waits until what is new is a quarter of what is old. Without the start's
+        # own objects it comes soon: garbage in cycles does not pile up over deployments.
         gc.freeze()
+        gc.collect()
         log.info("up: %s", state)
         await stop.wait()
         with contextlib.suppress(FileNotFoundError):  # from now on it does not answer
@@ -262,14 +263,23 @@ class Sandbox:
         return self._node.listener(obj["metadata"]["uid"], int(port)) if port.isdigit() else None
 
     async def _read_logs(
-        self, namespace: str, pod: str, container: str, *, follow: bool, previous: bool
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        follow: bool,
+        previous: bool,
+        timestamps: bool,
     ) -> AsyncIterator[bytes]:
         sent = 0
         # A pod that has not started a container, or was deleted, has no (more) log.
         with contextlib.suppress(NotFound):
             while True:
                 live = follow and not previous and self._node.writes(namespace, pod, container)
-                text = self._node.logs(namespace, pod, container, previous=previous)
+                text = self._node.logs(
+                    namespace, pod, container, previous=previous, timestamps=timestamps
+                )
                 sent = sent if sent <= len(text) else 0  # a restart begins a new log
                 yield text[sent:].encode()
                 sent = len(text)

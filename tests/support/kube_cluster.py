@@ -45,7 +45,7 @@ def admit(
 
 
 async def logs(
-    namespace: str, pod: str, container: str, *, follow: bool, previous: bool
+    namespace: str, pod: str, container: str, *, follow: bool, previous: bool, timestamps: bool
 ) -> AsyncIterator[bytes]:
     before = " before" if previous else ""
     yield f"{namespace}/{pod}/{container}{before}\nthe last line\n".encode()

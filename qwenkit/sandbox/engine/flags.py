@@ -62,6 +62,7 @@ class Flags:
     block_size: int
     dtype: str
     quantization: str | None
+    enforce_eager: bool
     api_key: str | None
     response_role: str
 
@@ -91,6 +92,7 @@ def parse(argv: Sequence[str]) -> Flags:
         block_size=found.block_size,
         dtype=found.dtype,
         quantization=None if found.quantization == "None" else found.quantization,
+        enforce_eager=found.enforce_eager,
         api_key=found.api_key,
         response_role=found.response_role,
     )

@@ -21,8 +21,8 @@ from qwenkit.sandbox.engine.output import Delta, SequenceOutput, joined
 from qwenkit.sandbox.engine.requests import GenerationRequest, ServedModel
 from qwenkit.sandbox.engine.responses import ResponseWriter
 from qwenkit.sandbox.engine.sampling import Sampler
+from qwenkit.sandbox.engine.start import VERSION
 
-VERSION = "0.4.1"
 _MAX_BODY = 64 * 2**20
 # Reading a body of this size takes too long for the event loop.
 _LARGE = 2**18

@@ -13,6 +13,7 @@ from qwenkit.sandbox.controllers.knative.queue_proxy import QUEUE_PROXY
 from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
 from qwenkit.sandbox.kubelet import images, program
 from qwenkit.sandbox.kubelet.child import Programs
+from qwenkit.sandbox.kubelet.container_log import ContainerLog
 from qwenkit.sandbox.kubelet.serving import Machine, Serving, serving
 from qwenkit.sandbox.kubelet.status import ContainerState
 from qwenkit.sandbox.kubelet.timing import NodeTiming
@@ -20,7 +21,7 @@ from qwenkit.sandbox.kubelet.upload import upload
 from qwenkit.sandbox.kubelet.volumes import Mount
 
 _KILLED, _ENDED = 137, 143
-_MAX_LOG, _MESSAGE_BYTES = 2**20, 2048
+_MESSAGE_BYTES = 2048
 # PyTorch's messages when a GPU is lost, and when a process starts without one.
 _GPU_FAILED = "RuntimeError: CUDA error: unspecified launch failure"
 _GPU_GONE = "RuntimeError: No CUDA GPUs are available"
@@ -65,7 +66,7 @@ class Container:
         self.state = ContainerState(spec)
         self.server: Serving | None = None
         self.mounts: Sequence[Mount] = ()
-        self.log, self.previous_log = "", ""
+        self.log, self.previous_log = ContainerLog(), ContainerLog()
         self._host, self._pod_name, self._policy = host, pod_name, restart_policy
         self._machine = machine
         self._timing = host.timing
@@ -133,9 +134,8 @@ class Container:
         self._gpu_lost = lost
 
     def write(self, line: str) -> None:
-        """Add a line to its log; a full log is dropped, as the kubelet rotates one at 10 MiB."""
-        kept = self.log if len(self.log) < _MAX_LOG else ""
-        self.log = kept + line.rstrip("\n") + "\n"
+        """Add a line to its log."""
+        self.log.write(line)
 
     async def _restart(self, before: asyncio.Task[None]) -> None:
         await asyncio.wait([before])
@@ -198,7 +198,7 @@ class Container:
         if "terminated" in self.state.state:
             self.state.last_state = self.state.state
         # Together, because a reader of the last state looks for its log.
-        self.previous_log, self.log = self.log, ""
+        self.previous_log, self.log = self.log, ContainerLog()
         await self._timing.clock.sleep(self._timing.create_s)
         self._host.event(self.name, "Normal", "Created", "Container created")
         await self._timing.clock.sleep(self._timing.start_s)
@@ -317,7 +317,7 @@ class Container:
 
     def _terminated(self, code: int, reason: str = "Error") -> None:
         ended: Object = {"exitCode": code, "reason": reason if code else "Completed"}
-        tail = self.log[-_MESSAGE_BYTES:] if code else ""
+        tail = self.log.text()[-_MESSAGE_BYTES:] if code else ""
         if tail and self.state.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
             ended["message"] = tail
         started = self.state.state.get("running", {}).get("startedAt")

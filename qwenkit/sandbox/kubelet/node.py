@@ -115,14 +115,23 @@ class Node:
         worker = self._workers.get(pod_uid)
         return worker is not None and await worker.answers()
 
-    def logs(self, namespace: str, pod: str, container: str, *, previous: bool = False) -> str:
+    def logs(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        previous: bool = False,
+        timestamps: bool = False,
+    ) -> str:
         """Return a container's log since its last start, or of the run before that.
 
         Raises:
             NotFound: no such pod runs here, or it has no such container.
         """
         found = self._container(namespace, pod, container)
-        return found.previous_log if previous else found.log
+        log = found.previous_log if previous else found.log
+        return log.text(timestamps=timestamps)
 
     def writes(self, namespace: str, pod: str, container: str) -> bool:
         """Return whether a container runs, so that its log may grow.

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from qwenkit.errors import QwenkitError, SandboxError
 from qwenkit.sandbox.engine import checkpoint, flags, hardware
-from qwenkit.sandbox.engine.server import VERSION, EngineServer
+from qwenkit.sandbox.engine.server import EngineServer
+from qwenkit.sandbox.engine.start import EngineStart
 from qwenkit.sandbox.http import listen
 from qwenkit.sandbox.kubelet import real_vllm, vllm_flags
 from qwenkit.sandbox.kubelet.real_vllm import RealServer, Vllm
@@ -90,23 +91,18 @@ async def _modelled(
     argv: Sequence[str], mounts: Sequence[Mount], machine: Machine, log: Callable[[str], None]
 ) -> AsyncIterator[ModelledServer]:
     chosen = flags.parse(argv)
-    log(f"INFO api_server.py:151] vLLM API server version {VERSION}")
-    log(f"INFO llm_engine.py:98] Initializing an LLM engine (v{VERSION}) with model={chosen.model}")
+    clock = machine.timing.clock
+    start = EngineStart(chosen, load_s=machine.timing.load_s, clock=clock, log=log)
+    await start.engine()
     _need_gpu(machine)
     folder = chosen.model.rstrip("/")
     files = await _files(folder, mounts)
     model = await asyncio.to_thread(checkpoint.load, files, folder)
     gpu, longest = hardware.fit(machine.gpu, chosen, model.config)
-    clock = machine.timing.clock
     engine = EngineServer(chosen, model, gpu, max_model_len=longest, time_scale=clock)
-    await clock.sleep(machine.timing.load_s)
-    log(f"INFO gpu_executor.py:94] # GPU blocks: {gpu.kv_tokens // chosen.block_size}")
-    log(
-        f"INFO sandbox] time and memory are those of {hardware.STANDS_FOR.name} on a "
-        f"{machine.gpu}, modelled, not measured (time scale {clock.scale:g})"
-    )
+    await start.load(gpu.kv_tokens, machine.gpu)
     listening = await listen(engine.app())
-    log(f"INFO:     Uvicorn running on http://0.0.0.0:{chosen.port} (Press CTRL+C to quit)")
+    start.listens()
     try:
         yield ModelledServer(chosen.port, listening.url, engine)
     finally:

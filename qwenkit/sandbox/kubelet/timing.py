@@ -22,7 +22,7 @@ class NodeTiming:
     create_s: float = 0.02
     start_s: float = 0.08
     load_s: float = 45.0
-    """From the server's start until it listens: 9 GB at 200 MB/s."""
+    """From the server's start until it listens, most of it to read 9 GB: ``engine/start.py``."""
     drain_s: float = 30.0
     """Without a request before a queue-proxy lets its pod stop."""
     remove_s: float = 0.8

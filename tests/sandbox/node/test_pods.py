@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from node_world import COMMAND, IMAGE, World, client, conditions, in_world, lake, until
 
 from qwenkit.errors import NotFound
+from qwenkit.sandbox.controllers.clock import Clock
+from qwenkit.sandbox.engine.flags import parse
+from qwenkit.sandbox.engine.start import EngineStart
 
 
 def test_a_pod_becomes_ready_as_recorded(tmp_path: Path) -> None:
@@ -90,6 +95,42 @@ def test_a_server_that_loads_is_unhealthy_until_it_listens(tmp_path: Path) -> No
         assert "# GPU blocks: " in made.node.logs("default", "one", "vllm-container")
 
     in_world(tmp_path, test, load_s=150.0)
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_the_server_logs_the_parts_of_its_start(tmp_path: Path, eager: bool) -> None:
+    async def test(made: World) -> None:
+        made.pod("one", script=COMMAND + " --enforce-eager" * eager)
+        await until(lambda: made.ready("one"))
+        log = made.node.logs("default", "one", "vllm-container", timestamps=True)
+        times, lines = zip(*(line.split(" ", 1) for line in log.splitlines()), strict=True)
+        seconds = [datetime.fromisoformat(each).timestamp() for each in times]
+        assert list(lines) == made.node.logs("default", "one", "vllm-container").splitlines()
+        # The words of vLLM 0.4.1, in its order.
+        words = [
+            r"INFO \d\d-\d\d \d\d:\d\d:\d\d api_server.py:151\] vLLM API server version 0.4.1$",
+            r"INFO .* llm_engine.py:98\] Initializing an LLM engine \(v0.4.1\)",
+            r"INFO .* model_runner.py:173\] Loading model weights took 8.4\d{3} GB$",
+            r"INFO .* gpu_executor.py:119\] # GPU blocks: \d+, # CPU blocks: 512$",
+            r"INFO .* model_runner.py:1057\] Graph capturing finished in 4 secs.$",
+            r"INFO:     Uvicorn running on http://0.0.0.0:8080",
+        ]
+        found = [[i for i, line in enumerate(lines) if re.match(each, line)] for each in words]
+        assert [len(each) for each in found] == [1, 1, 1, 1, 0 if eager else 1, 1]
+        order = [each[0] for each in found if each]
+        assert order == sorted(order)
+        assert "modelled, not measured" in log
+        assert seconds == sorted(seconds)
+
+    in_world(tmp_path, test, load_s=45.0)
+
+
+def test_the_parts_of_a_start_take_its_load_time_together() -> None:
+    for flag in ([], ["--enforce-eager"]):
+        start = EngineStart(parse(flag), load_s=45.0, clock=Clock(), log=lambda _: None)
+        assert sum(start.seconds.values()) == pytest.approx(45)
+        assert ("graphs" in start.seconds) is not bool(flag)
+        assert max(start.seconds, key=lambda part: start.seconds[part]) == "weights"
 
 
 def test_a_crashing_container_backs_off(tmp_path: Path) -> None:

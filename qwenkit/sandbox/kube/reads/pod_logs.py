@@ -12,7 +12,7 @@ from qwenkit.sandbox.kube.api_error import ApiError, bad_request
 from qwenkit.sandbox.kube.objects import Object, at
 from qwenkit.sandbox.kube.reads.numbers import integer
 
-_NO_TIMES = ("sinceSeconds", "sinceTime", "timestamps")
+_NO_TIMES = ("sinceSeconds", "sinceTime")
 _PULLING = {
     "ErrImagePull": "image can't be pulled",
     "ImagePullBackOff": "trying and failing to pull image",
@@ -23,7 +23,14 @@ class LogSource(Protocol):
     """Reads the log of a container: all that it has written; with ``follow`` also what follows."""
 
     def __call__(
-        self, namespace: str, pod: str, container: str, *, follow: bool, previous: bool
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        follow: bool,
+        previous: bool,
+        timestamps: bool,
     ) -> AsyncIterator[bytes]:
         """Yield the log of a container, or of the one that ran before its last restart."""
 
@@ -35,6 +42,7 @@ class LogOptions:
     container: str
     follow: bool
     previous: bool
+    timestamps: bool
     tail: int | None
     limit: int | None
 
@@ -57,6 +65,7 @@ async def stream_logs(request: web.Request, pod: Object, source: LogSource) -> w
         options.container,
         follow=options.follow,
         previous=options.previous,
+        timestamps=options.timestamps,
     )
     async for chunk in _limited(_tail(chunks, options.tail), options.limit):
         await response.write(chunk)
@@ -66,15 +75,20 @@ async def stream_logs(request: web.Request, pod: Object, source: LogSource) -> w
 def _options(query: Mapping[str, str], pod: Object) -> LogOptions:
     for name in _NO_TIMES:
         if query.get(name, "false") != "false":
-            text = f"{name}: the sandbox keeps no times of log lines; ask for the last lines"
+            text = f"{name}: the sandbox selects no log lines by their time; ask for the last"
             raise ApiError(501, "NotImplemented", f"{text} (kubectl logs --tail)")
     return LogOptions(
         container=_container(pod, query.get("container", "")),
-        follow=query.get("follow", "").lower() in ("true", "1"),
-        previous=query.get("previous", "").lower() in ("true", "1"),
+        follow=_switch(query, "follow"),
+        previous=_switch(query, "previous"),
+        timestamps=_switch(query, "timestamps"),
         tail=_number(query, "tailLines", at_least=0),
         limit=_number(query, "limitBytes", at_least=1),
     )
+
+
+def _switch(query: Mapping[str, str], name: str) -> bool:
+    return query.get(name, "").lower() in ("true", "1")
 
 
 def _number(query: Mapping[str, str], name: str, *, at_least: int) -> int | None:
