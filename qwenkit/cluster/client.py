@@ -278,9 +278,21 @@ class Cluster:
             raise InvalidValue("seconds", seconds, "must be 1 or more, for a terminating pod")
         return self._delete(POD, pod, gracePeriodSeconds=seconds)[0]
 
-    def logs(self, pod: str, *, container: str, lines: int = 20, previous: bool = False) -> str:
-        """Return the last lines of a container's log."""
-        query = {"container": container, "tailLines": lines, "previous": str(previous).lower()}
+    def logs(
+        self,
+        pod: str,
+        *,
+        container: str,
+        lines: int | None = 20,
+        previous: bool = False,
+        timestamps: bool = False,
+        most_bytes: int | None = None,
+    ) -> str:
+        """Return the last lines of a container's log, or its first bytes with ``lines`` None."""
+        query: dict[str, object] = {"container": container, "previous": str(previous).lower()}
+        query |= {"tailLines": lines} if lines is not None else {}
+        query |= {"limitBytes": most_bytes} if most_bytes is not None else {}
+        query |= {"timestamps": "true"} if timestamps else {}
         request, what = self._log(pod, query), f"reading the log of pod {pod}"
         reply = self._retries.run(lambda: self._ask.send(request, what, POD, pod))
         return reply.body.decode("utf-8", "replace")

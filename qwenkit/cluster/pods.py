@@ -20,6 +20,14 @@ def user_port(pod: Obj) -> int:
     return int(ports[0].get("containerPort") or 0) if ports else 0
 
 
+def serving_container(pod: Obj) -> Obj:
+    """Return the status of the container that serves: the one with a port, else the first."""
+    specs = pod.get("spec", {}).get("containers") or []
+    ported = {spec.get("name") for spec in specs if spec.get("ports")}
+    own = containers(pod)
+    return next((each for each in own if each.get("name") in ported), own[0] if own else {})
+
+
 def states(pod: Obj) -> list[Obj]:
     """Return the current state of each of the pod's own containers."""
     return [status.get("state") or {} for status in containers(pod)]

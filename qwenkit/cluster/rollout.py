@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from qwenkit.cluster.api.retries import within
 from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.diagnosis.cold_start import start_of_log
 from qwenkit.cluster.diagnosis.crashes import CRASH_BUDGET
 from qwenkit.cluster.diagnosis.explain import explain
 from qwenkit.cluster.diagnosis.explanation import Explanation
+from qwenkit.cluster.diagnosis.server_log import doing
+from qwenkit.cluster.diagnosis.snapshot import read_or
 from qwenkit.cluster.diagnosis.waiting_reasons import WAITING_REASONS
 from qwenkit.cluster.kinds import (
     KSVC,
@@ -22,12 +27,13 @@ from qwenkit.cluster.kinds import (
     is_true,
     labels_of,
 )
-from qwenkit.cluster.pods import is_current, pod_state, restarts, waiting_reasons
+from qwenkit.cluster.pods import is_current, pod_state, restarts, serving_container, waiting_reasons
 from qwenkit.cluster.wait import OnChange, Waited, wait
 from qwenkit.errors import QwenkitError
 
 # A diagnosis costs six requests: it is made at every sign of failure, else this often.
 _DIAGNOSE_EVERY_S = 10.0
+_LOG_S = 1.0
 _TROUBLE = {reason for reason, row in WAITING_REASONS.items() if row.permanent}
 
 
@@ -35,6 +41,8 @@ _TROUBLE = {reason for reason, row in WAITING_REASONS.items() if row.permanent}
 class _State:
     service: Obj
     pods: tuple[Obj, ...]
+    server: str = ""
+    """What the server of a pod that starts does, from its log."""
 
     def revision(self) -> str:
         return str(self.service.get("status", {}).get("latestCreatedRevisionName") or "")
@@ -69,7 +77,8 @@ class _State:
             return f"{self.revision()}: Ready"
         reason = condition(self.service, "Ready").get("reason") or "starting"
         pods = ", ".join(map(pod_state, self.own_pods())) or "none"
-        return f"{self.revision() or 'no revision'}: {reason}; pods: {pods}"
+        server = f"; {self.server}" if self.server else ""
+        return f"{self.revision() or 'no revision'}: {reason}; pods: {pods}{server}"
 
 
 class _Diagnosis:
@@ -126,7 +135,10 @@ def wait_ready(
 
     def poll() -> _State:
         service = cluster.get(KSVC, name)
-        return _State(service, tuple(cluster.list(POD, labels={SERVICE_LABEL: name})))
+        state = _State(service, tuple(cluster.list(POD, labels={SERVICE_LABEL: name})))
+        if on_change is None or is_true(service, "Ready"):
+            return state
+        return replace(state, server=_server_doing(cluster, state.own_pods()))
 
     diagnosis = _Diagnosis(cluster, name)
     done = wait(
@@ -141,3 +153,12 @@ def wait_ready(
         on_change=on_change,
     )
     return Waited(done.value.service, done.seconds, done.transitions)
+
+
+def _server_doing(cluster: Cluster, pods: Iterable[Obj]) -> str:
+    """Return what the first server that starts does, empty if its log does not say in time."""
+    for pod in pods:
+        if "running" in (serving_container(pod).get("state") or {}) and not is_true(pod, "Ready"):
+            with within(_LOG_S):
+                return doing(read_or("", start_of_log, cluster, pod))
+    return ""

@@ -1,13 +1,16 @@
-"""A cold start: how the time from a pod's creation to Ready was spent."""
+"""A cold start: how the time from a pod's creation to Ready was spent, step by step."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
+from qwenkit.capacity.clock import clock_note
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.diagnosis.snapshot import event_time
+from qwenkit.cluster.diagnosis.server_log import PHASES, phase_ends
+from qwenkit.cluster.diagnosis.snapshot import event_time, read_or
 from qwenkit.cluster.kinds import (
     EVENT,
     POD,
@@ -18,55 +21,105 @@ from qwenkit.cluster.kinds import (
     moment,
     name_of,
 )
-from qwenkit.cluster.pods import containers
+from qwenkit.cluster.pods import serving_container
 from qwenkit.errors import NotFound
 
+CLUSTER, SERVER, UNKNOWN = "cluster", "server", "not attributed"
+SCHEDULED = "scheduled"
 _BAR = 30
+# The start of a log has what is needed; a server that writes more is past it.
+_LOG_BYTES = 2**18
+_SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
 class ColdStartStep:
-    """One step: when it ended, in seconds after creation, and how long it took."""
+    """One step: when it ended, in seconds after creation, how long it took, and whose it is.
+
+    ``group`` is ``cluster``, ``server``, or ``not attributed`` where it cannot be told.
+    """
 
     name: str
     at_s: float
     seconds: float
     note: str = ""
+    group: str = CLUSTER
 
 
 @dataclass(frozen=True, repr=False)
 class ColdStart:
-    """The steps of one pod, in order. Kubernetes keeps most times in whole seconds."""
+    """The steps of one pod, in order; they add up. Kubernetes keeps most times in whole seconds.
+
+    ``clock`` is how many times faster than the modelled GPU the node runs; 1 on a real one.
+    """
 
     pod: str
     steps: tuple[ColdStartStep, ...]
+    clock: float = 1.0
 
     @property
     def total_s(self) -> float:
         """Seconds from creation to the last step."""
         return self.steps[-1].at_s if self.steps else 0.0
 
+    @property
+    def attributed_percent(self) -> float:
+        """The share of the time that is known to be the cluster's or the server's."""
+        unknown = sum(step.seconds for step in self.steps if step.group == UNKNOWN)
+        return round(100 * (1 - unknown / self.total_s), 1) if self.total_s else 100.0
+
+    @property
+    def on_gpu_s(self) -> float:
+        """The whole in the modelled GPU's own time."""
+        return sum(self.own_s(step) for step in self.steps)
+
+    def own_s(self, step: ColdStartStep) -> float:
+        """Return a step's seconds in the modelled GPU's own time: the node's clock runs faster."""
+        return step.seconds * (1.0 if step.name == SCHEDULED else self.clock)
+
+    def percent(self, step: ColdStartStep) -> float:
+        """Return a step's share of the whole."""
+        return 100 * step.seconds / self.total_s if self.total_s else 0.0
+
     def __str__(self) -> str:
         scale = _BAR / max(self.total_s, 1e-9)
-        return "\n".join(
-            f"{step.name:<10}{step.at_s:8.1f} s  +{step.seconds:.1f} s  "
-            f"{'█' * round(step.seconds * scale)} {step.note}".rstrip()
-            for step in self.steps
-        )
+        width = max((len(step.name) for step in self.steps), default=5)
+        lines = []
+        for step in self.steps:
+            start = round((step.at_s - step.seconds) * scale)
+            bar = " " * start + "█" * max(1, round(step.at_s * scale) - start)
+            times = self._times(step.seconds, self.own_s(step))
+            share = f"{self.percent(step):4.0f} %"
+            lines.append(f"{step.name:<{width}}{times}{share}  {bar:<{_BAR}}  {step.note}".rstrip())
+        lines.append(f"{'total':<{width}}{self._times(self.total_s, self.on_gpu_s)}  {self.pod}")
+        return "\n".join([*lines, *filter(None, [clock_note(self.clock)])])
+
+    def _times(self, seconds: float, own_s: float) -> str:
+        return f"{seconds:8.1f} s" + (f"{own_s:8.1f} s on the GPU" if self.clock != 1 else "")
 
     __repr__ = __str__
 
 
-def cold_start(cluster: Cluster, service: str, revision: str | None = None) -> ColdStart:
+def cold_start(
+    cluster: Cluster,
+    service: str,
+    revision: str | None = None,
+    *,
+    first_token_s: float | None = None,
+    clock: float = 1.0,
+) -> ColdStart:
     """Return the cold start of the newest pod of a Service, or of one of its revisions.
+
+    It is read from the pod, its events and the beginning of the server's log. ``first_token_s``
+    is the TTFT of the first request and ``clock`` what its answer told, if one was sent.
 
     Raises:
         NotFound: it has no pod, such as a revision that is scaled to zero.
 
     >>> from qwenkit import Cluster, Settings, cold_start
     >>> started = cold_start(Cluster.connect(Settings()), Settings().service)
-    >>> started.total_s > 0
-    True
+    >>> [step.name for step in started.steps if step.group == "server"]
+    ['engine start', 'weights read', 'KV profiling', 'server up', 'probe']
     """
     labels = {SERVICE_LABEL: service} | ({REVISION_LABEL: revision} if revision else {})
     pods = cluster.list(POD, labels=labels)
@@ -77,39 +130,124 @@ def cold_start(cluster: Cluster, service: str, revision: str | None = None) -> C
             "a cold start is read from a pod; a revision that is scaled to zero has none",
             "send a request, then try again",
         )
-    return build(newest, cluster.list(EVENT))
+    events, log = read_or([], cluster.list, EVENT), read_or(None, start_of_log, cluster, newest)
+    return build(newest, events, log, first_token_s=first_token_s, clock=clock)
 
 
-def build(pod: Obj, events: Iterable[Obj]) -> ColdStart:
-    """Build the cold start of a pod from its conditions, container states and events."""
+def start_of_log(cluster: Cluster, pod: Obj) -> str:
+    """Return the beginning of the server's log, each line with Kubernetes' time stamp."""
+    container = str(serving_container(pod).get("name") or "")
+    return cluster.logs(
+        name_of(pod), container=container, lines=None, timestamps=True, most_bytes=_LOG_BYTES
+    )
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """Where a step ends; one without a time is part of the next that has one."""
+
+    name: str
+    group: str
+    at: datetime | None
+    note: str = ""
+    always: bool = True
+    """Whether every start has this step; others count only where they are seen."""
+
+
+def build(
+    pod: Obj,
+    events: Iterable[Obj],
+    log: str | None = None,
+    *,
+    first_token_s: float | None = None,
+    clock: float = 1.0,
+) -> ColdStart:
+    """Build the cold start of a pod from its conditions, container states, events and log.
+
+    ``log`` is the beginning of the server's log, None if it cannot be read.
+    """
     uid = pod["metadata"].get("uid")
     own = [event for event in events if event.get("involvedObject", {}).get("uid") == uid]
     created = moment(str(pod["metadata"]["creationTimestamp"]))
-    steps = [ColdStartStep("created", 0.0, 0.0)]
-    for name, text, note in _moments(pod, own):
-        if text:
-            # Some times are whole seconds, some microseconds: keep the order of the steps.
-            at = max((moment(text) - created).total_seconds(), steps[-1].at_s)
-            steps.append(ColdStartStep(name, at, at - steps[-1].at_s, note))
-    return ColdStart(name_of(pod), tuple(steps))
+    steps: list[ColdStartStep] = []
+    at_s, open_marks = 0.0, []
+    for mark in [*_cluster_marks(pod, own), *_server_marks(pod, log)]:
+        if mark.at is None:
+            open_marks += [mark] * mark.always
+            continue
+        # Some times are whole seconds, some nanoseconds: keep the order of the steps.
+        end_s = max((mark.at - created).total_seconds(), at_s)
+        marks = [*open_marks, mark]
+        steps.append(_step(marks, end_s, end_s - at_s))
+        at_s, open_marks = end_s, []
+    if first_token_s is not None:
+        end_s, note = at_s + first_token_s, "of the first request"
+        steps.append(ColdStartStep("first token", end_s, first_token_s, note, SERVER))
+    return ColdStart(name_of(pod), tuple(steps), clock)
 
 
-def _moments(pod: Obj, events: list[Obj]) -> list[tuple[str, str, str]]:
-    """Return name, time and note of each step, in the kubelet's order."""
-    own = containers(pod)
-    name = str(own[0]["name"]) if own else ""
-    state = (own[0].get("state") or {}) if own else {}
-    pulled = _first([e for e in events if _container(e) in ("", name)], "Pulled")
-    ended = state.get("terminated") or {}
+def _step(marks: list[_Mark], at_s: float, seconds: float) -> ColdStartStep:
+    """Return the step that ends at the last of the marks, whose others have no time."""
+    names, group = [mark.name for mark in marks], marks[-1].group
+    name = " and ".join(names) if len(names) < 3 else f"{names[0]} to {names[-1]}"
+    if any(mark.group != group for mark in marks):
+        return ColdStartStep(UNKNOWN, at_s, seconds, name, UNKNOWN)
+    return ColdStartStep(name, at_s, seconds, marks[-1].note, group)
+
+
+def _cluster_marks(pod: Obj, events: list[Obj]) -> Iterator[_Mark]:
+    """Yield the kubelet's steps, in its order."""
+    status = serving_container(pod)
+    name, again = str(status.get("name") or ""), int(status.get("restartCount") or 0)
+    of_server = [event for event in events if _container(event) in ("", name)]
+    pulled = _first(of_server, "Pulled")
     node = pod.get("spec", {}).get("nodeName")
     scheduled = _began(_first(events, "Scheduled")) or _since(pod, "PodScheduled")
-    return [
-        ("scheduled", scheduled, f"on {node}" if node else ""),
-        ("mounted", _since(pod, "PodReadyToStartContainers"), "volumes and network"),
-        ("pulled", _began(pulled), _pull_note(str(pulled.get("message") or ""))),
-        ("started", str((state.get("running") or ended).get("startedAt") or ""), name),
-        ("ready", _since(pod, "Ready"), "readiness probe passed"),
-    ]
+    yield _mark(SCHEDULED, scheduled, f"on {node}" if node else "")
+    # Kubernetes before 1.29 has no such condition; images are pulled after the mount.
+    mounted = _since(pod, "PodReadyToStartContainers") or _began(
+        _first(events, "Pulling", "Pulled")
+    )
+    yield _mark("mount", mounted, "volumes and network")
+    if before := pod.get("status", {}).get("initContainerStatuses"):
+        ended = [_ran(each.get("state"), "finishedAt", "startedAt") for each in before]
+        yield _mark("init containers", max(ended) if all(ended) else "")
+    yield _mark("image", _began(pulled), _pull_note(str(pulled.get("message") or "")))
+    running = _ran(status.get("state"), "startedAt")
+    last = _ran(status.get("lastState"), "startedAt") if again == 1 else ""
+    begun = (_began(_first(of_server, "Started")) or last) if again else running
+    yield _mark("container", begun, name)
+    if again:
+        why = (status.get("lastState") or {}).get("terminated") or {}
+        note = f"{again} × {why.get('reason') or 'ended'}"
+        yield _Mark("restarts", SERVER, moment(running) if running else None, note)
+
+
+def _server_marks(pod: Obj, log: str | None) -> Iterator[_Mark]:
+    """Yield the phases that the server's log names, and the probe."""
+    started, ready = _ran(serving_container(pod).get("state"), "startedAt"), _since(pod, "Ready")
+    until = moment(ready) if ready else None
+    if not started:
+        return
+    # Kubernetes cuts the fraction off: a line of the same second is before Ready.
+    ends = phase_ends(log or "", moment(started), until and until + _SECOND)
+    if not ends:
+        note = "its log cannot be read" if log is None else "its log says nothing known"
+        yield _Mark("server starting", SERVER, until, note)
+        return
+    for phase in PHASES:
+        yield _Mark(phase.name, SERVER, ends.get(phase.name), always=phase.always)
+    yield _Mark("probe", SERVER, until, "until the pod is Ready")
+
+
+def _mark(name: str, time: str, note: str = "") -> _Mark:
+    return _Mark(name, CLUSTER, moment(time) if time else None, note)
+
+
+def _ran(state: Obj | None, *times: str) -> str:
+    """Return the first of these times that a container's state has."""
+    kinds = [(state or {}).get(kind) or {} for kind in ("running", "terminated")]
+    return next((str(each[time]) for time in times for each in kinds if each.get(time)), "")
 
 
 def _since(pod: Obj, name: str) -> str:
@@ -123,14 +261,14 @@ def _container(event: Obj) -> str:
     return path.removeprefix("spec.containers{").rstrip("}")
 
 
-def _first(events: list[Obj], reason: str) -> Obj:
-    found = [e for e in events if e.get("reason") == reason]
+def _first(events: list[Obj], *reasons: str) -> Obj:
+    found = [e for e in events if e.get("reason") in reasons]
     return min(found, key=_began, default={})
 
 
 def _began(event: Obj) -> str:
     """Return when an event first happened: a restart repeats the events."""
-    return str(event.get("firstTimestamp") or event_time(event))
+    return str(event.get("firstTimestamp") or event_time(event)) if event else ""
 
 
 def _pull_note(message: str) -> str:

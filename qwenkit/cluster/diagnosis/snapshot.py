@@ -77,13 +77,13 @@ def collect(cluster: Cluster, name: str) -> Snapshot:
     """Read a Service and the objects behind it."""
     service = cluster.find(KSVC, name)
     if service is None:
-        return Snapshot(features=_read_or({}, cluster.knative_config, "features"))
+        return Snapshot(features=read_or({}, cluster.knative_config, "features"))
     latest = str(service.get("status", {}).get("latestCreatedRevisionName") or "")
     revision = cluster.find(REVISION, latest) if latest else None
     pods = of_revision(cluster.list(POD, labels={SERVICE_LABEL: name}), revision)
-    claims = _found(_read_or(None, cluster.find, PVC, claim) for claim in claim_names(service))
+    claims = _found(read_or(None, cluster.find, PVC, claim) for claim in claim_names(service))
     volume_names = [str(c["spec"]["volumeName"]) for c in claims if c["spec"].get("volumeName")]
-    volumes = _found(_read_or(None, cluster.find, PV, volume) for volume in volume_names)
+    volumes = _found(read_or(None, cluster.find, PV, volume) for volume in volume_names)
     return Snapshot(
         service=service,
         revision=revision,
@@ -166,7 +166,7 @@ def _logs(cluster: Cluster, pods: Iterable[Obj]) -> str:
     for pod, status in started:
         restarted = int(status.get("restartCount") or 0) > 0
         container = status["name"]
-        text = _read_or("", cluster.logs, name_of(pod), container=container, previous=restarted)
+        text = read_or("", cluster.logs, name_of(pod), container=container, previous=restarted)
         if text:
             return text
     return ""
@@ -177,15 +177,15 @@ def _found(objects: Iterable[Obj | None]) -> tuple[Obj, ...]:
 
 
 def _events(cluster: Cluster, objects: Iterable[Obj | None]) -> tuple[Obj, ...]:
-    return tuple(about(objects, _read_or([], cluster.list, EVENT)))
+    return tuple(about(objects, read_or([], cluster.list, EVENT)))
 
 
 def _nodes(cluster: Cluster, pods: Iterable[Obj]) -> tuple[Obj, ...]:
     # A large cluster has thousands: they matter only if a pod is not scheduled.
-    return tuple(_read_or([], cluster.list, NODE)) if any(map(unschedulable, pods)) else ()
+    return tuple(read_or([], cluster.list, NODE)) if any(map(unschedulable, pods)) else ()
 
 
-def _read_or(default: T, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def read_or(default: T, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Return what ``read`` does, or ``default``: less evidence is better than no explanation."""
     try:
         return read(*args, **kwargs)

@@ -108,8 +108,11 @@ def test_the_whole_way(cluster: Cluster, settings: Settings) -> None:
     deployed = deploy(cluster, settings, documents(settings))
     assert (deployed.revision, deployed.host) == ("qwen-00001", "qwen.default.example.com")
     assert explain(cluster, "qwen").code == "ready"
-    steps = [step.name for step in cold_start(cluster, "qwen", deployed.revision).steps]
-    assert steps == ["created", "scheduled", "mounted", "pulled", "started", "ready"]
+    started = cold_start(cluster, "qwen", deployed.revision)
+    phases = ["engine start", "weights read", "KV profiling", "server up", "probe"]
+    steps = ["scheduled", "mount", "image", "container", *phases]
+    assert [step.name for step in started.steps] == steps
+    assert started.attributed_percent >= 95
 
     server = Server(deployed.gateway, deployed.host, model="qwen", timeout_s=60)
     answer = server.ask(settings.prompt, max_tokens=10, temperature=0.7, top_p=0.9, seed=10)

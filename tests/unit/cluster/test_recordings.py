@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from cluster_api import final
 
-from qwenkit.cluster.diagnosis.cold_start import build
 from qwenkit.cluster.diagnosis.explain import diagnose
 from qwenkit.cluster.diagnosis.snapshot import Snapshot, about, event_count, event_time, of_revision
 from qwenkit.cluster.kinds import is_terminating, name_of
@@ -148,35 +147,6 @@ def test_a_failed_mount_is_explained_by_its_event() -> None:
     assert (found.code, found.permanent) == ("mount", False)
 
 
-def test_the_steps_of_a_cold_start_add_up() -> None:
-    objects = final("happy", before=30)
-    pod = next(o for o in objects if o["kind"] == "Pod")
-    timeline = build(pod, [o for o in objects if o["kind"] == "Event"])
-    assert [s.name for s in timeline.steps] == [
-        "created",
-        "scheduled",
-        "mounted",
-        "pulled",
-        "started",
-        "ready",
-    ]
-    assert timeline.total_s == pytest.approx(11, abs=1.01)
-    assert sum(step.seconds for step in timeline.steps) == pytest.approx(timeline.total_s)
-    assert all(step.seconds >= 0 for step in timeline.steps)
-    notes = {step.name: step.note for step in timeline.steps}
-    assert notes["scheduled"] == "on lab"
-    assert notes["pulled"] == "image already present"
-    assert len(str(timeline).splitlines()) == 6
-
-
-def test_a_pod_that_never_ran_has_a_short_timeline() -> None:
-    objects = final("no-gpu")
-    pod = next(o for o in objects if o["kind"] == "Pod")
-    timeline = build(pod, [o for o in objects if o["kind"] == "Event"])
-    assert [step.name for step in timeline.steps] == ["created"]
-    assert timeline.total_s == 0
-
-
 def test_a_pod_that_is_scaled_down_has_not_crashed() -> None:
     objects = final("zero-and-back", before=124.5)
     pod = next(o for o in objects if o["kind"] == "Pod")
@@ -196,15 +166,3 @@ def test_an_event_of_a_series_is_as_new_and_as_frequent_as_its_series() -> None:
     assert (event_count(event), event_time(event)) == (7, "2026-01-01T00:09:00.000000Z")
     assert event_count(event | {"series": None}) == 1
     assert event_count({"count": 3}) == 3
-
-
-def test_the_pull_of_another_container_does_not_count() -> None:
-    objects = final("happy", before=30)
-    pod = next(o for o in objects if o["kind"] == "Pod")
-    events = [o for o in objects if o["kind"] == "Event"]
-    own = [e for e in events if "vllm-container" not in e["involvedObject"].get("fieldPath", "")]
-    assert "pulled" not in [step.name for step in build(pod, own).steps]
-    # Some runtimes report another name for the image than the one in the spec.
-    for status in pod["status"]["containerStatuses"]:
-        status["image"] = "sha256:0123"
-    assert "pulled" in [step.name for step in build(pod, events).steps]

@@ -196,6 +196,9 @@ def test_names_are_text_and_empty_results_are_drawn():
     steps = (ColdStartStep("scheduled", 0.5, 0.5), ColdStartStep("<b>模型</b>", 45.5, 45.0))
     drawn = cold_start_chart(ColdStart("p", steps))
     assert repr(drawn) == "cold start: 45.5 s, longest: <b>模型</b> 45.0 s"
-    assert {"<b>模型</b>", "45.0 s"} <= set(words(drawn))
+    assert {"<b>模型</b>", "45.0 s · 99 %", "total"} <= set(words(drawn))
     assert "<b>" not in drawn.svg()
     assert repr(cold_start_chart(ColdStart("p", ()))) == "cold start: 0.0 s"
+    fast = cold_start_chart(ColdStart("p", steps, clock=10))
+    assert {"0.5 s (0.5 s) · 1 %", "45.0 s (450 s) · 99 %"} <= set(words(fast))
+    assert "clock × 10" in repr(fast)
