@@ -212,10 +212,18 @@ class Settings(Layered):
     )
     prompt: str = Field("杭州西湖", description="the prompt of the course")
     load_clients: int = Field(
-        6, ge=1, le=10_000, description="closed-loop clients of the load test"
+        5, ge=1, le=10_000, description="closed-loop clients of the load test"
     )
-    load_seconds: float = Field(30, gt=0, le=_YEAR_S, description="how long the load lasts")
-    load_tokens: int = Field(64, ge=1, le=_INT32, description="max_tokens of a load request")
+    load_seconds: float = Field(
+        0, ge=0, le=_YEAR_S, description="how long the load lasts; 0: it follows the cold start"
+    )
+    load_prompt_tokens: int = Field(
+        1000, ge=1, le=_INT32, description="the load repeats the prompt to about so many tokens"
+    )
+    load_tokens: int = Field(32, ge=1, le=_INT32, description="max_tokens of a load request")
+    ttft_objective_s: float = Field(
+        3, gt=0, le=_YEAR_S, description="95 % of requests shall have their first token by then"
+    )
 
     # the embedded sandbox: the one that a run starts, or a running one while the run lasts
     time_scale: float = Field(

@@ -36,6 +36,7 @@ from qwenkit.weights.store import Weights
 
 Document = Mapping[str, Any]
 OnStep = Callable[[TeardownStep], None]
+_LOAD_S = 30.0
 
 
 def doctor(settings: Settings) -> PreflightReport:
@@ -121,7 +122,7 @@ def find_server(settings: Settings) -> Server:
 def run_load(
     settings: Settings, *, on_progress: Callable[[LoadProgress], None] | None = None
 ) -> LoadResult:
-    """Send the requests of ``load_clients`` closed-loop clients for ``load_seconds``.
+    """Send the requests of ``load_clients`` closed-loop clients for ``load_seconds``, else 30 s.
 
     Raises:
         NotFound: the Service does not exist, or the gateway's address is not known.
@@ -130,13 +131,16 @@ def run_load(
     >>> run_load(Settings(load_clients=2, load_seconds=1)).summary()["errors"]
     {}
     """
-    running = start_load(
-        find_server(settings),
-        ClosedLoop(((0.0, settings.load_clients), (settings.load_seconds, 0))),
-        prompt=settings.prompt,
-        max_tokens=settings.load_tokens,
-    )
-    return running.result(on_progress)
+    seconds = settings.load_seconds or _LOAD_S
+    clients = ClosedLoop(((0.0, settings.load_clients), (seconds, 0)))
+    return start_load(find_server(settings), clients, **load_request(settings)).result(on_progress)
+
+
+def load_request(settings: Settings) -> dict[str, Any]:
+    """Return what each request of a load asks: a long prompt, always the same, and its answer."""
+    letters = settings.load_prompt_tokens * (4 if settings.prompt.isascii() else 2)
+    prompt = settings.prompt * max(1, round(letters / max(1, len(settings.prompt))))
+    return {"prompt": prompt, "max_tokens": settings.load_tokens, "temperature": 0}
 
 
 def teardown(

@@ -24,7 +24,7 @@ from qwenkit.capacity.traffic import Arrival, ClosedLoop, OpenLoop, Traffic
 from qwenkit.errors import InvalidValue
 
 _ENOUGH = 0.9
-_SLACK_S = 2.0
+SLACK_S = 2.0
 
 
 def simulate_run(recording: Mapping[str, Any]) -> tuple[float, float]:
@@ -55,7 +55,7 @@ def simulate_run(recording: Mapping[str, Any]) -> tuple[float, float]:
     )
     ready = [(sample[0], sample[5]) for sample in samples]
     desired = [(sample[0], sample[2]) for sample in samples]
-    return _share(result.ready, ready), _share(result.desired, desired)
+    return agreement(result.ready, ready), agreement(result.desired, desired)
 
 
 def _traffic(recording: Mapping[str, Any]) -> Traffic:
@@ -64,14 +64,25 @@ def _traffic(recording: Mapping[str, Any]) -> Traffic:
     return ClosedLoop(tuple((float(at), int(clients)) for at, clients in recording["schedule"]))
 
 
-def _share(predicted: Sequence[int], samples: Sequence[tuple[float, int]]) -> float:
+def agreement(predicted: Sequence[int], samples: Sequence[tuple[float, int]]) -> float:
     """Return the share of seconds whose prediction equals a sample at most 2 s away."""
-    seconds = range(1, math.floor(samples[-1][0]) + 1)
-    hits = sum(
-        any(value == predicted[second] for at, value in samples if abs(at - second) <= _SLACK_S)
-        for second in seconds
-    )
-    return hits / len(seconds)
+    hits = _hits(predicted, samples)
+    return sum(hits) / len(hits) if hits else 0.0
+
+
+def first_parting(predicted: Sequence[int], samples: Sequence[tuple[float, int]]) -> int | None:
+    """Return the first second whose prediction no sample near it equals; None if there is none."""
+    hits = _hits(predicted, samples)
+    return None if all(hits) else hits.index(False) + 1
+
+
+def _hits(predicted: Sequence[int], samples: Sequence[tuple[float, int]]) -> list[bool]:
+    """Return for each second from 1 to the last sample whether it was predicted."""
+    last = math.floor(samples[-1][0]) if samples else 0
+    return [
+        any(value == predicted[second] for at, value in samples if abs(at - second) <= SLACK_S)
+        for second in range(1, last + 1)
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,6 +21,7 @@ from qwenkit.capacity.gpu import (
     prefill_seconds,
 )
 from qwenkit.capacity.memory import fit
+from qwenkit.capacity.traffic import Lengths
 from qwenkit.errors import InvalidValue
 
 
@@ -315,6 +316,12 @@ class VllmServer:
             whole = prefill_seconds(self.gpu, self.model, tokens=tokens)
             self._prefill[tokens] = whole / self.clock
         return self._prefill[tokens]
+
+    def alone(self, lengths: Lengths) -> tuple[float, float]:
+        """Return TTFT and latency of a request while no other runs, seconds."""
+        ttft, live = self.prefill(lengths.prompt_tokens), lengths.output_tokens / 2
+        step = self._base[1] + (lengths.prompt_tokens + live) * self._per_token
+        return ttft, ttft + (lengths.output_tokens - 1) * step
 
     def engine(self) -> SimulatedEngine:
         """Return the empty engine of a new pod."""

@@ -1,0 +1,224 @@
+"""A measured load beside its prediction: how well they agree, where they part and why.
+
+``problems`` says in words what a load test must show and did not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from qwenkit.capacity.compare_run import SLACK_S, agreement, first_parting
+from qwenkit.capacity.result import SimulationResult
+from qwenkit.cluster.watching import ClusterSample, PodSample
+from qwenkit.loadtest.figures import measured
+from qwenkit.loadtest.prediction import Prediction
+from qwenkit.loadtest.timeline import Timeline
+
+_UNSCHEDULABLE = "Unschedulable"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A load test beside its prediction; of pods, those of the serving revision count.
+
+    ``served_by`` counts answers by pod, empty where nothing tells. ``parts_at_s`` is the first
+    second whose ready replicas were not predicted within two seconds, None if there is none.
+    """
+
+    start_ready: int
+    peak_ready: int
+    final_ready: int
+    served_by: dict[str, int]
+    agreement_percent: float
+    parts_at_s: int | None
+    parts_why: str
+    clock: float
+    predicted: dict[str, float]
+    measured: dict[str, float]
+    requests: dict[str, int]
+    errors: dict[str, int]
+    latency_fell: tuple[float, float] | None
+    """Median latency while the fewest and while the most replicas were ready."""
+    problems: tuple[str, ...]
+
+    def record(self) -> dict[str, Any]:
+        """Return the fields of a record."""
+        names = (
+            *("start_ready", "peak_ready", "final_ready", "served_by", "agreement_percent"),
+            *("parts_at_s", "parts_why", "clock", "requests", "errors", "predicted", "measured"),
+        )
+        return {name: getattr(self, name) for name in names}
+
+    def __str__(self) -> str:
+        parts = "" if self.parts_at_s is None else f"; they part at {self.parts_at_s} s"
+        lines = [
+            f"ready replicas {self.start_ready} → {self.peak_ready} → {self.final_ready}, "
+            f"predicted in {self.agreement_percent:g} % of the seconds{parts}",
+            self.parts_why,
+            *(f"{count} answers by {pod}" for pod, count in self.served_by.items()),
+        ]
+        if self.latency_fell:
+            before, after = self.latency_fell
+            lines.append(f"median latency {before:.3f} s, {after:.3f} s with all replicas ready")
+        return "\n".join(filter(None, [*lines, *self.problems]))
+
+    __repr__ = __str__
+
+
+def compare(predicted: Prediction, seen: Timeline, *, min_scale: int, most: int) -> Comparison:
+    """Compare a load test with its prediction.
+
+    ``problems`` name what is missing of this: no request failed, ``most`` replicas became ready
+    and each answered before the last request was sent, latency fell when they came, and at the
+    end ``min_scale`` are left.
+
+    >>> from qwenkit import (
+    ...     ClosedLoop, Cluster, LoadTest, Settings, compare, find_server, predict, start_load)
+    >>> s = Settings(load_seconds=2)
+    >>> cluster, server = Cluster.connect(s), find_server(s)
+    >>> expected = predict(s, cluster, server)
+    >>> test = LoadTest(cluster, s.service, lambda: start_load(server, expected.traffic))
+    >>> compare(expected, test.result(), min_scale=0, most=3).start_ready
+    1
+    """
+    samples = [sample for sample in seen.known if sample.at_s >= 0]
+    result = predicted.result(seen.end_s)
+    ready = [(sample.at_s, sample.served.ready) for sample in samples]
+    parts_at = first_parting(result.ready, ready)
+    summary = seen.load.summary()
+    fell = _latencies(seen, most)
+    return Comparison(
+        start_ready=seen.start_ready,
+        peak_ready=seen.peak_ready,
+        final_ready=samples[-1].served.ready if samples else 0,
+        served_by=seen.served_by,
+        agreement_percent=round(100 * agreement(result.ready, ready), 1),
+        parts_at_s=parts_at,
+        parts_why="" if parts_at is None else _why(result, samples, parts_at),
+        clock=seen.load.clock,
+        predicted=predicted.figures(seen.end_s),
+        measured=predicted.by.figures(
+            measured(seen.load.requests),
+            sent=len(seen.load.requests),
+            seconds=seen.load.seconds,
+            replica_seconds=_replica_seconds(samples),
+            max_ready=seen.peak_ready,
+        ),
+        requests={
+            "sent": summary["requests"],
+            **{outcome: summary[outcome] for outcome in ("ok", "failed", "cancelled")},
+        },
+        errors=summary["errors"],
+        latency_fell=fell,
+        problems=tuple(_problems(seen, samples, fell, min_scale, most)),
+    )
+
+
+def _replica_seconds(samples: Sequence[ClusterSample]) -> float:
+    """Return how long the serving revision's pods held a place, those that ended included."""
+    return sum(
+        (later.at_s - earlier.at_s) * len(list(_placed(earlier)))
+        for earlier, later in pairwise(samples)
+    ) + (samples[0].at_s * len(list(_placed(samples[0]))) if samples else 0.0)
+
+
+def _placed(sample: ClusterSample) -> Iterable[PodSample]:
+    return (pod for pod in sample.pods if pod.revision == sample.serving and pod.node)
+
+
+def _latencies(seen: Timeline, most: int) -> tuple[float, float] | None:
+    """Return the median latency while the first replicas alone, and while all were ready."""
+    first = _when(seen.known, lambda s: s.at_s >= 0 and s.served.ready > seen.start_ready)
+    all_ready = _when(seen.known, lambda s: s.at_s >= 0 and s.served.ready >= most)
+    if first is None or all_ready is None:
+        return None
+    good = [request for request in seen.load.requests if request.outcome == "ok"]
+    # A sample is up to a second late: what ended within it is left out.
+    before = [r.latency_s for r in good if r.end_s <= first - 1]
+    after = [r.latency_s for r in good if r.sent_s >= all_ready]
+    return (median(before), median(after)) if before and after else None
+
+
+def _problems(
+    seen: Timeline,
+    samples: Sequence[ClusterSample],
+    fell: tuple[float, float] | None,
+    min_scale: int,
+    most: int,
+) -> Iterable[str]:
+    failed = [request.why for request in seen.load.requests if request.outcome != "ok"]
+    if failed:
+        yield f"{len(failed)} requests failed or were cancelled: {', '.join(sorted(set(failed)))}"
+    if seen.peak_ready < most:
+        yield f"only {seen.peak_ready} of {most} replicas became ready{_held_back(samples)}"
+    elif seen.start_ready < most:
+        yield from _who_answered(seen, most)
+        if fell is None:
+            yield "no request was sent while all replicas were ready: the load was too short"
+        elif fell[1] >= fell[0]:
+            yield f"latency did not fall: median {fell[0]:.3f} s before, {fell[1]:.3f} s after"
+    if not samples or samples[-1].served.ready != min_scale:
+        left = samples[-1].served.ready if samples else "no"
+        yield f"at the end {left} replicas were ready, not min_scale={min_scale}"
+
+
+def _who_answered(seen: Timeline, most: int) -> Iterable[str]:
+    """Yield a problem unless enough pods answered before the last request was sent."""
+    requests = seen.load.requests
+    last_sent = max((request.sent_s for request in requests), default=0.0)
+    pods = {r.pod for r in requests if r.pod and r.outcome == "ok" and r.end_s <= last_sent}
+    # Without the gateway's word, vLLM's own counters tell who answered, not when.
+    known = pods or set(seen.served_by)
+    if known and len(known) < most:
+        yield f"only {len(known)} of {most} pods answered before the last request was sent"
+
+
+def _held_back(samples: Sequence[ClusterSample]) -> str:
+    """Say which pods of other revisions hold what a pod of the serving one waits for."""
+    for sample in samples:
+        waits = [p for p in sample.pods if p.revision == sample.serving and not p.node]
+        others = [p for p in sample.pods if p.revision != sample.serving and p.node]
+        if waits and others:
+            named = ", ".join(f"{pod.name} of revision {pod.revision}" for pod in others)
+            return (
+                f": {waits[0].name} waited for a GPU, while another revision's pod holds one "
+                f"({named}). It may be draining: wait until it is gone, or kubectl delete pod "
+                f"{others[0].name}; if it comes back, delete its revision"
+            )
+        if waits and waits[0].reason == _UNSCHEDULABLE and sample is samples[-1]:
+            return f": {waits[0].name} waited for a GPU; add a node, or lower max_scale"
+    return ""
+
+
+def _why(result: SimulationResult, samples: Sequence[ClusterSample], second: int) -> str:
+    """Say in words what the first difference comes from."""
+    near = min(samples, key=lambda sample: abs(sample.at_s - second))
+    expected, found = result.ready[second], near.served.ready
+    if found < expected:
+        number = found + 1
+        wanted = next((t for t, n in enumerate(result.desired) if n >= number), None)
+        asked = _when(samples, lambda sample: sample.served.desired >= number)
+        came = _when(samples, lambda sample: sample.served.ready >= number)
+        due = next(t for t, n in enumerate(result.ready) if n >= number)
+        if asked is None or (wanted is not None and asked > wanted + SLACK_S):
+            at = "never" if asked is None else f"at {asked:.0f} s"
+            return f"desired replicas rose to {number} {at} instead of at {wanted} s"
+        late = "never ready" if came is None else f"ready {came - due:.0f} s later than predicted"
+        waits = [p for s in samples for p in s.pods if p.revision == s.serving and not p.node]
+        reason = "it waited for a GPU" if waits else "it took longer to start"
+        return f"replica {number} was {late}: {reason}"
+    fewer = expected + 1
+    predicted_fall = next((t for t in range(second, -1, -1) if result.ready[t] >= fewer), None)
+    if predicted_fall is not None:
+        gone = _when(samples, lambda s: s.at_s >= second and s.served.ready < fewer)
+        at = "not within the test" if gone is None else f"at {gone:.0f} s"
+        return f"replicas fell to {expected} {at}, predicted at {predicted_fall + 1} s"
+    return f"replica {fewer} was ready earlier than predicted: {found} at {near.at_s:.0f} s"
+
+
+def _when(samples: Sequence[ClusterSample], holds: Callable[[ClusterSample], bool]) -> float | None:
+    return next((sample.at_s for sample in samples if holds(sample)), None)

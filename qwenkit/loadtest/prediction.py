@@ -1,0 +1,271 @@
+"""What the exact autoscaler and the capacity model say of a load, before it is sent.
+
+Measured and not assumed are the settings of the revision that serves, its ready replicas, the
+GPUs, a cold start, and what a request takes alone. What requests take together is modelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from statistics import median
+
+from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
+from qwenkit.capacity.candidates import Objective
+from qwenkit.capacity.environment import STARTUP_S, Environment
+from qwenkit.capacity.gpu import find_gpu
+from qwenkit.capacity.recommend import Recommendation, recommend
+from qwenkit.capacity.result import SimulationResult
+from qwenkit.capacity.server import FixedServer, SimulatedServer, VllmServer
+from qwenkit.capacity.simulate import simulate
+from qwenkit.capacity.traffic import ClosedLoop, Lengths
+from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.kinds import (
+    POD,
+    REVISION_LABEL,
+    Obj,
+    condition,
+    is_terminating,
+    is_true,
+    moment,
+)
+from qwenkit.cluster.live_scaling import LiveScaling, live_scaling
+from qwenkit.cluster.preflight.free_gpus import free_gpus
+from qwenkit.errors import NotReady
+from qwenkit.inference.client import Server
+from qwenkit.inference.load.running import start_load
+from qwenkit.inference.results import LoadResult
+from qwenkit.loadtest.figures import Yardstick, simulated
+from qwenkit.settings import Settings
+from qwenkit.steps import load_request
+
+MODEL = "Qwen-7B-Chat-Int8"
+_DRAIN_S = 30.0  # a queue-proxy lets its pod go after this long without a request
+_SHORTEST_LOAD_S, _COLD_STARTS = 16.0, 2.5
+_LONGEST_ALONE_S = 10.0
+# A server that is further from the model than the model's own uncertainty is another one.
+_SAME = (0.6, 1.67)
+# The settings that say how much a replica carries. Windows and bounds stay as they are: of two
+# measurements, one thing differs.
+_OF_A_REPLICA = ("/target", "/target-utilization-percentage", "/panic-threshold-percentage")
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What a request takes when no other runs: medians in seconds; and how long it is."""
+
+    lengths: Lengths
+    ttft_s: float
+    latency_s: float
+    clock: float
+
+    @property
+    def tpot_s(self) -> float:
+        """Seconds a token after the first."""
+        return (self.latency_s - self.ttft_s) / max(1, self.lengths.output_tokens - 1)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Prediction:
+    """A load on this cluster, in virtual time.
+
+    ``more_s`` is what each request takes beyond the simulated TTFT and latency. ``note`` says what
+    the prediction rests on.
+    """
+
+    running: LiveScaling
+    spec: ScalingSpec
+    traffic: ClosedLoop
+    server: SimulatedServer
+    environment: Environment
+    alone: Alone
+    by: Yardstick
+    more_s: tuple[float, float]
+    note: str
+
+    def result(self, until_s: float | None = None) -> SimulationResult:
+        """Simulate until a second; by default until the service is down again."""
+        idle = self.spec.stable_window_s + self.spec.grace_period_s + self.environment.drain_s
+        end = self.traffic.end_s + idle + 30 if until_s is None else max(1.0, until_s)
+        return simulate(
+            self.spec, self.traffic, self.server, environment=self.environment, duration_s=end
+        )
+
+    def figures(self, until_s: float | None = None) -> dict[str, float]:
+        """Return what the load will give and cost; see ``Yardstick.figures``."""
+        result = self.result(until_s)
+        answers = simulated(result, ttft_s=self.more_s[0], latency_s=self.more_s[1])
+        pairs = zip(result.requests.at, result.requests.latency_s, strict=True)
+        return self.by.figures(
+            answers,
+            sent=len(result.requests),
+            seconds=max((at + latency for at, latency in pairs), default=0.0),
+            replica_seconds=result.gpu_seconds,
+            max_ready=max(result.ready),
+        )
+
+    def under(self, annotations: Mapping[str, str]) -> Prediction:
+        """Return the same under other settings, on a revision that has just become ready."""
+        running = replace(self.running, annotations={**self.running.annotations, **annotations})
+        spec = parse_spec(
+            running.annotations,
+            container_concurrency=self.spec.container_concurrency,
+            config=running.config,
+            strict=False,
+        )
+        fresh = replace(
+            self.environment, initial_ready=max(1, spec.min_scale), active_for_s=spec.min_scale
+        )
+        return replace(self, running=running, spec=spec, environment=fresh)
+
+    def recommended(self) -> tuple[Recommendation, dict[str, str]]:
+        """Search the cheapest setting that meets the objective with this traffic.
+
+        Returns it, and those of its annotations that say how much a replica carries.
+
+        Raises:
+            InvalidValue: no setting meets the objective.
+        """
+        around, clock = self.environment, self.by.clock
+        clients = tuple((at * clock, count) for at, count in self.traffic.schedule)
+        found = recommend(
+            self.server.gpu if isinstance(self.server, VllmServer) else "V100-16",
+            MODEL,
+            traffic=ClosedLoop(clients, self.traffic.lengths),
+            objective=Objective(ttft_p95_s=self.by.ttft_p95_s),
+            environment=replace(
+                around, startup_s=around.startup_s * clock, drain_s=around.drain_s * clock
+            ),
+            gpus=around.gpus or max(1, self.spec.max_scale),
+        )
+        wanted = {n: v for n, v in found.annotations.items() if n.endswith(_OF_A_REPLICA)}
+        return found, wanted
+
+    def __repr__(self) -> str:
+        around, alone = self.environment, self.alone
+        places = "any number" if around.gpus is None else str(around.gpus)
+        lines = [
+            f"{self.traffic.clients(0)} clients for {self.traffic.end_s:g} s, from "
+            f"{around.initial_ready} ready; {places} of replicas find a place",
+            f"a cold start takes {around.startup_s:.1f} s; alone, a request's first token comes "
+            f"after {alone.ttft_s:.3f} s, then one every {alone.tpot_s * 1e3:.1f} ms",
+            self.note,
+        ]
+        return "\n".join([*lines, *(f"{k}: {v:g}" for k, v in self.figures().items())])
+
+
+def predict(settings: Settings, cluster: Cluster, server: Server) -> Prediction:
+    """Predict the load of the settings for the revision that serves now.
+
+    A few requests are sent, one after another, to measure what one takes; they start a replica if
+    there is none. Nothing is changed.
+
+    Raises:
+        NotFound: there is no such Service.
+        NotReady: no pod of the serving revision is ready, or the requests failed.
+
+    >>> from qwenkit import Cluster, Settings, find_server, predict
+    >>> s = Settings()
+    >>> predict(s, Cluster.connect(s), find_server(s)).figures()["max_ready"] >= 1
+    True
+    """
+    alone = _measure_alone(settings, server)
+    running = live_scaling(cluster, settings.service)
+    around = _environment(settings, cluster, running.revision, alone.clock)
+    modelled, more_s, note = _server(settings, alone)
+    seconds = settings.load_seconds or load_seconds(around.startup_s)
+    return Prediction(
+        running=running,
+        spec=running.spec,
+        traffic=ClosedLoop(((0.0, settings.load_clients), (seconds, 0)), alone.lengths),
+        server=modelled,
+        environment=around,
+        alone=alone,
+        by=Yardstick(
+            ttft_p95_s=settings.ttft_objective_s,
+            cny_per_gpu_hour=find_gpu(settings.gpu).example_price_cny or 0.0,
+            gpus=settings.gpu_count,
+            clock=alone.clock,
+        ),
+        more_s=more_s,
+        note=note,
+    )
+
+
+def _environment(settings: Settings, cluster: Cluster, revision: str, clock: float) -> Environment:
+    pods = cluster.list(POD, labels={REVISION_LABEL: revision})
+    ready = [pod for pod in pods if is_true(pod, "Ready") and not is_terminating(pod)]
+    if not ready:
+        raise NotReady(
+            f"revision {revision} has no ready pod",
+            "other pods answered, or it has just been scaled down",
+            f"qwenkit explain {settings.service}; then try again",
+        )
+    starts = [_ready_at(pod) - moment(str(pod["metadata"]["creationTimestamp"])) for pod in ready]
+    places = None
+    if settings.gpu_count:
+        free = free_gpus(cluster, per_pod=settings.gpu_count)
+        places = None if free.unknown else free.places + len(pods)
+    since = datetime.now(UTC) - min(map(_ready_at, ready))
+    return Environment(
+        gpus=places,
+        startup_s=median(start.total_seconds() for start in starts) or STARTUP_S / clock,
+        drain_s=_DRAIN_S / clock,
+        initial_ready=len(ready),
+        active_for_s=max(0.0, since.total_seconds()),
+    )
+
+
+def load_seconds(cold_start_s: float) -> float:
+    """Return how long a load lasts at least, so that new replicas answer most of it."""
+    return round(max(_SHORTEST_LOAD_S, _COLD_STARTS * cold_start_s), 1)
+
+
+def _measure_alone(settings: Settings, server: Server) -> Alone:
+    def send(seconds: float, warm_up: int) -> LoadResult:
+        one = ClosedLoop(((0.0, 1), (seconds, 0)))
+        return start_load(server, one, warm_up=warm_up, **load_request(settings)).result()
+
+    first = send(0.01, 1)
+    good = [r for r in first.requests if r.outcome == "ok"]
+    if good:
+        more = send(min(_LONGEST_ALONE_S, 5 * good[0].latency_s), 0)
+        good += [r for r in more.requests if r.outcome == "ok"]
+    if not good:
+        raise NotReady(
+            "the service did not answer", str(first), f"qwenkit explain {settings.service}"
+        )
+    lengths = Lengths(
+        round(median(r.prompt_tokens for r in good)) or settings.load_prompt_tokens,
+        max(1, round(median(r.tokens for r in good))),
+    )
+    ttft = median(r.latency_s if r.ttft_s is None else r.ttft_s for r in good)
+    return Alone(lengths, ttft, median(r.latency_s for r in good), first.clock)
+
+
+def _ready_at(pod: Obj) -> datetime:
+    return moment(str(condition(pod, "Ready").get("lastTransitionTime")))
+
+
+def _server(settings: Settings, alone: Alone) -> tuple[SimulatedServer, tuple[float, float], str]:
+    """Return the server to simulate, what to add to its TTFT and latency, and a note."""
+    if not settings.gpu_count:
+        note = (
+            f"a stand-in without a GPU: predicted as a server that takes {alone.latency_s:.2f} s "
+            "for each request, however many run"
+        )
+        return FixedServer(alone.latency_s), (alone.ttft_s - alone.latency_s, 0.0), note
+    clock = alone.clock
+    modelled = VllmServer(settings.gpu, MODEL, max_model_len=settings.max_model_len, clock=clock)
+    ttft, latency = modelled.alone(alone.lengths)
+    factor = (latency - ttft) / max(1e-9, alone.latency_s - alone.ttft_s)
+    note = f"modelled: {MODEL} on {settings.gpu}, ± {modelled.gpu.uncertainty:.0%}"
+    if not _SAME[0] <= factor <= _SAME[1]:
+        note = f"{note}; it answers {factor:.2g} × as fast, and the prediction is scaled to that"
+        modelled = VllmServer(
+            settings.gpu, MODEL, max_model_len=settings.max_model_len, clock=clock * factor
+        )
+        ttft, latency = modelled.alone(alone.lengths)
+    more = max(0.0, alone.ttft_s - ttft)
+    return modelled, (more, more), f"{note}; clock × {clock:g}" if clock != 1 else note
