@@ -1,4 +1,4 @@
-"""``report``: what runs left under ``runs/``, compared, opened, written anew."""
+"""``report``: what runs left under ``runs/``, compared and opened."""
 
 from __future__ import annotations
 
@@ -14,42 +14,36 @@ from qwenkit.cli.options import Json
 from qwenkit.errors import InvalidValue
 
 app = typer.Typer(no_args_is_help=True, help="Reports of runs: compare two, open one.")
-
 Runs = Annotated[Path, typer.Option("--output", help="Folder of the reports.")]
-_RUN = "a run: its id under runs/, its folder, or its summary.json"
+Run = Annotated[str, typer.Argument(help="An id under runs/, a run's folder or its summary.json.")]
 
 
 @app.command()
 def compare(
-    a: Annotated[str, typer.Argument(help=f"Before: {_RUN}.")],
-    b: Annotated[str, typer.Argument(help="After.")],
-    noise: Annotated[
-        float, typer.Option(help="A share; smaller differences are called the same.")
-    ] = 0.1,
+    a: Run,
+    b: Run,
+    noise: Annotated[float, typer.Option(help="A share; less is called the same.")] = 0.1,
     output: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Show what changed from one run to another, and what is better or worse."""
-    from qwenkit.course.run_comparison import compare_runs, read_summary
+    """Show what changed from run A to run B, and what is better or worse."""
+    from qwenkit.course.run_comparison import as_text, compare_runs, read_summary
 
-    summaries = read_summary(a, output), read_summary(b, output)
-    emit(compare_runs(*summaries, noise=noise), as_json=as_json)
+    made = compare_runs(read_summary(a, output), read_summary(b, output), noise=noise)
+    emit(made if as_json else as_text(made), as_json=as_json)
 
 
 @app.command("open")
 def open_(
-    run: Annotated[str | None, typer.Argument(help="Its id or folder; default the newest.")] = None,
+    run: Annotated[str, typer.Argument(help="An id or a folder; default the newest.")] = "",
     print_: Annotated[bool, typer.Option("--print", help="Only print where it is.")] = False,
     output: Runs = Path("runs"),
 ) -> None:
-    """Open a run's report in the browser; print where it is."""
+    """Open a run's report in the browser, if there is one; print where it is."""
     given = [output / run, Path(run)] if run else output.glob("*")
     found = [path / "index.html" for path in given if (path / "index.html").is_file()]
     if not found:
-        rule = f"no report under {output}" + (" of this name" if run else "")
-        raise InvalidValue(
-            "run", run or "", rule, "qwenkit run writes one; --output names a folder"
-        )
+        raise InvalidValue("run", run, f"no report under {output}", "qwenkit run writes one")
     page = found[0] if run else max(found, key=os.path.getmtime)
     typer.echo(page)
     if not print_:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from xml.etree import ElementTree
 
 from qwenkit.course.runner import RunReport
@@ -14,66 +14,42 @@ _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def junit(report: RunReport) -> ElementTree.ElementTree[ElementTree.Element]:
     """Return one test case a notebook, and one for what the run left behind.
 
-    Notebooks that never began are skipped: those after a failure or an interrupt, and those that
-    were not chosen. So is the leak audit where no teardown was asked for.
+    What never began is skipped: notebooks after a failure or an interrupt, those that were not
+    chosen, and the leak audit where no teardown was asked for.
     """
-    cases = [
-        _case(
-            "notebooks",
-            notebook.name,
-            notebook.seconds,
-            failed=None if notebook.skipped else notebook.error,
-            skipped=(notebook.error or {}).get("why", "not run") if notebook.skipped else "",
-        )
-        for notebook in report.notebooks
-    ]
-    cases += [_case("notebooks", name, skipped="not chosen") for name in report.unchosen]
-    cases.append(
-        _case(
-            "run",
-            "teardown-and-leaks",
-            report.teardown.seconds if report.teardown else 0.0,
-            failed=_problems(report.problems) if report.problems else None,
-            skipped=""
-            if report.leaks is not None or report.problems
-            else "no teardown was asked for",
-        )
-    )
     suite = ElementTree.Element(
         "testsuite",
-        name=f"qwenkit course on {_printable(report.context)}",
-        tests=str(len(cases)),
-        failures=str(sum(case.find("failure") is not None for case in cases)),
-        errors="0",
-        skipped=str(sum(case.find("skipped") is not None for case in cases)),
+        name=_printable(f"qwenkit course on {report.context}"),
         time=f"{report.seconds}",
         timestamp=report.began,
     )
-    suite.extend(cases)
+    for each in report.notebooks:
+        _add_case(suite, each.name, each.seconds, each.error, skipped=each.skipped)
+    for name in report.unchosen:
+        _add_case(suite, name, 0.0, {"what": "not chosen"}, skipped=True)
+    problems = {f"problem {n}": text for n, text in enumerate(report.problems, 1)}
+    unasked = {} if report.leaks is not None else {"what": "no teardown was asked for"}
+    seconds = report.teardown.seconds if report.teardown else 0.0
+    _add_case(suite, "teardown-and-leaks", seconds, problems or unasked, skipped=not problems)
+    for count, kind in (("tests", "*"), ("failures", "*/failure"), ("skipped", "*/skipped")):
+        suite.set(count, str(len(suite.findall(kind))))
     return ElementTree.ElementTree(suite)
 
 
-def _case(
-    group: str,
+def _add_case(
+    suite: ElementTree.Element,
     name: str,
-    seconds: float = 0.0,
+    seconds: float,
+    said: Mapping[str, str] | None,
     *,
-    failed: Mapping[str, str] | None = None,
-    skipped: str = "",
-) -> ElementTree.Element:
-    case = ElementTree.Element(
-        "testcase", classname=group, name=_printable(name), time=f"{seconds}"
-    )
-    if failed:
-        failure = ElementTree.SubElement(case, "failure", message=_printable(failed["what"]))
-        failure.text = _printable("\n".join(f"{part}: {text}" for part, text in failed.items()))
-    elif skipped:
-        ElementTree.SubElement(case, "skipped", message=_printable(skipped))
-    return case
-
-
-def _problems(problems: Sequence[str]) -> dict[str, str]:
-    return {"what": problems[0]} | ({"and": "; ".join(problems[1:])} if problems[1:] else {})
+    skipped: bool,
+) -> None:
+    about = {"classname": "qwenkit", "name": _printable(name), "time": f"{seconds}"}
+    case = ElementTree.SubElement(suite, "testcase", about)
+    if said:
+        first, *_ = texts = [_printable(f"{part}: {text}") for part, text in said.items()]
+        kind = "skipped" if skipped else "failure"
+        ElementTree.SubElement(case, kind, message=first).text = "\n".join(texts)
 
 
 def _printable(text: str) -> str:

@@ -26,19 +26,12 @@ def write_page(executed: Path) -> None:
     notebook.metadata.pop("widgets", None)
     body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": executed.stem}})
     # The exporter knows one scheme. On paper it is the light one, which is what there is without.
-    dark = f"@media screen and (prefers-color-scheme: dark) {{{_dark(exporter)}}}"
+    themes = [Path(each) / "static" / "theme-dark.css" for each in exporter.template_paths]
+    theme = next((path.read_text("utf-8") for path in themes if path.is_file()), "")
+    dark = f"@media screen and (prefers-color-scheme: dark) {{{theme}}}"
     body = body.replace("</head>", f"<style>:root{{color-scheme:light dark}}{dark}</style></head>")
     body = body.replace("<main>", f"<main>{_BACK}", 1)
     executed.with_suffix(".html").write_text(_offline(body), "utf-8")
-
-
-def _dark(exporter: HTMLExporter) -> str:
-    """Return the variables of JupyterLab's dark theme, as the exporter's template ships them."""
-    for folder in exporter.template_paths:
-        theme = Path(folder) / "static" / "theme-dark.css"
-        if theme.is_file():
-            return theme.read_text("utf-8")
-    return ""
 
 
 def _offline(body: str) -> str:

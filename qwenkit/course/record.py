@@ -87,12 +87,9 @@ def _plain(value: Any) -> Any:
 
 
 def _svg(name: str, chart: Chart) -> str:
-    svg = chart.svg() if hasattr(chart, "svg") else ""
-    if not svg.startswith("<svg"):
-        raise InvalidValue(
-            f"pictures[{name!r}]", chart, "a chart, which has svg()", "give what load_chart returns"
-        )
-    return svg
+    if hasattr(chart, "svg") and (drawn := chart.svg()).startswith("<svg"):
+        return drawn
+    raise InvalidValue(f"pictures[{name!r}]", chart, "a chart, such as load_chart returns")
 
 
 def _short(value: Any) -> str:

@@ -3,57 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qwenkit.course import findings
-from qwenkit.course.findings import Figure, Summary, number, part, show
+from qwenkit.course.findings import Summary, number, part, show
 from qwenkit.errors import InvalidValue
 
-NOISE = 0.10
-"""The share by which a figure may differ before the difference is called better or worse.
-
-The sandbox's figures differ by up to a twentieth between equal runs on a busy machine.
-"""
-_LEAST_S = 1.0  # a notebook's time: below a second the start of a kernel decides
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A line of a comparison. ``verdict``: better, worse, same, changed; "" if one is unknown."""
-
-    what: str
-    a: str
-    b: str
-    verdict: str
-    percent: float | None = None
-
-
-@dataclass(frozen=True)
-class RunComparison:
-    """Two runs side by side. ``notes`` say why figures may not be comparable."""
-
-    a: str
-    b: str
-    noise_percent: float
-    differences: tuple[Difference, ...]
-    notes: tuple[str, ...]
-
-    def __str__(self) -> str:
-        """Lay the lines out in columns."""
-        rows = [("", self.a, self.b, "")]
-        for each in self.differences:
-            percent = "" if each.percent is None else f"{each.percent:+.0f} % "
-            rows.append((each.what, each.a, each.b, percent + each.verdict))
-        widths = [max(len(row[n]) for row in rows) for n in range(3)]
-        lines = [
-            "  ".join([*(row[n].ljust(widths[n]) for n in range(3)), row[3]]).rstrip()
-            for row in rows
-        ]
-        least = f"better and worse mean a difference of more than {self.noise_percent:g} %"
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes), least])
+NOISE = 0.1  # of a figure; equal runs of the sandbox differ by up to a twentieth on a busy machine
+_LEAST_S = 1.0  # of a notebook's time: below a second the start of its kernel decides
+_NEEDED = {"id", "ok", "passed", "total", "leaks", "seconds", "versions", "interrupted"}
+_WORDS = ("same", "better", "worse")  # the last at -1
 
 
 def read_summary(place: str, runs: Path) -> dict[str, Any]:
@@ -62,98 +22,85 @@ def read_summary(place: str, runs: Path) -> dict[str, Any]:
     Raises:
         InvalidValue: there is none, or it is not the summary of a run.
     """
-    given = Path(place)
-    found = [given, given / "summary.json", runs / place / "summary.json"]
-    try:
-        path = next(path for path in found if path.is_file())
-        summary = json.loads(path.read_text("utf-8"))
-        known = {"id", "ok", "passed", "total", "leaks", "seconds", "versions", "interrupted"}
-        notebooks = summary["notebooks"]
-        if known - summary.keys() or any({"passed", "seconds"} - each.keys() for each in notebooks):
-            raise KeyError
-        if not all(isinstance(each["name"], str) for each in notebooks):
-            raise TypeError
-    except StopIteration:
+    found = (Path(place), Path(place) / "summary.json", runs / place / "summary.json")
+    path = next((path for path in found if path.is_file()), None)
+    if path is None:
         rule = f"neither a run's folder, a summary.json nor a run under {runs}"
-        raise InvalidValue("run", place, rule, "see which there are: ls runs") from None
+        raise InvalidValue("run", place, rule, f"see which there are: ls {runs}")
+    try:
+        summary: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        books = [summary, *summary["notebooks"]]
+        if any({"passed", "seconds"} - book.keys() for book in books) or _NEEDED - summary.keys():
+            raise KeyError("a field is missing")
+        sorted(book["name"].upper() for book in books[1:])  # an AttributeError if it is no text
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         rule = "its summary.json is not one that a run writes"
         raise InvalidValue("run", place, rule, "run again, or name another run") from error
-    checked: dict[str, Any] = {"settings": {}, "unchosen": [], "began": ""} | summary
-    return checked
+    return summary
 
 
-def compare_runs(a: Summary, b: Summary, *, noise: float = NOISE) -> RunComparison:
-    """Compare two summaries; a figure that is in neither is left out.
+def compare_runs(a: Summary, b: Summary, *, noise: float = NOISE) -> dict[str, Any]:
+    """Compare two summaries: ``{a, b, noise_percent, differences: [{what, a, b, verdict}]}``.
+
+    A verdict is better, worse, same or changed, and "" where one of the two is unknown; figures
+    also have ``percent``, and those that are in neither run are left out.
 
     Raises:
-        InvalidValue: ``noise`` is not a share of at least 0.
+        InvalidValue: ``noise`` is not a share from 0 to below 1.
     """
     if not 0 <= noise < 1:
         raise InvalidValue("noise", noise, "a share from 0 to below 1, such as 0.1")
-    lines = (*_verdicts(a, b), *_figures(a, b, noise), *_times(a, b, noise), *_facts(a, b))
-    return RunComparison(str(a["id"]), str(b["id"]), 100 * noise, lines, tuple(_notes(a, b)))
-
-
-def _verdicts(a: Summary, b: Summary) -> Iterator[Difference]:
     (good_a, said_a), (good_b, said_b) = findings.verdict(a), findings.verdict(b)
-    verdict = "same" if good_a == good_b else "better" if good_b else "worse"
-    yield Difference("verdict", said_a, said_b, verdict)
-
-
-def _figures(a: Summary, b: Summary, noise: float) -> Iterator[Difference]:
-    last_a, last_b = findings.final(a), findings.final(b)
-    for each in findings.FIGURES:
-        yield from _line(each, last_a.get(each.key), last_b.get(each.key), noise)
-    cold = Figure("", "cold start", "s", -1)
-    yield from _line(cold, findings.cold_start(a), findings.cold_start(b), noise)
-
-
-def _times(a: Summary, b: Summary, noise: float) -> Iterator[Difference]:
-    times = [
-        {each["name"]: each["seconds"] for each in run["notebooks"] if each["passed"]}
-        for run in (a, b)
+    lines: list[dict[str, Any]] = [
+        {"what": "verdict", "a": said_a, "b": said_b, "verdict": _WORDS[good_b - good_a]}
     ]
-    for name in sorted(times[0].keys() | times[1].keys()):
-        figure = Figure("", name, "s", -1)
-        yield from _line(figure, times[0].get(name), times[1].get(name), noise, _LEAST_S)
-    yield from _line(Figure("", "the whole run", "s", -1), a["seconds"], b["seconds"], noise)
+    old, new = _figures(a), _figures(b)
+    for name, (_, unit, up, least) in (old | new).items():
+        first, last = (number(run[name][0]) if name in run else None for run in (old, new))
+        if first is not None or last is not None:
+            shown = {"what": name, "a": show(first, unit), "b": show(last, unit)}
+            percent = findings.percent(first, last)
+            verdict = _verdict(first, last, up, (noise, least))
+            lines.append(shown | {"verdict": verdict, "percent": percent})
+    facts, now = _facts(a), _facts(b)
+    for name in sorted(name for name in facts.keys() & now.keys() if facts[name] != now[name]):
+        both = {"a": str(facts[name]), "b": str(now[name])}
+        lines.append({"what": name, **both, "verdict": "changed"})
+    return {"a": a["id"], "b": b["id"], "noise_percent": 100 * noise, "differences": lines}
 
 
-def _line(
-    figure: Figure, a: object, b: object, noise: float, least: float = 0.0
-) -> Iterator[Difference]:
-    before, after = number(a), number(b)
-    if before is None and after is None:
-        return
-    percent = 100 * (after - before) / before if before and after is not None else None
-    verdict = ""
-    if before is not None and after is not None:
-        far = abs(after - before) > max(noise * abs(before), least)
-        names = {-1: "better", 0: "changed", 1: "worse"}
-        verdict = names[figure.better and (1 if (after > before) == (figure.better < 0) else -1)]
-        verdict = verdict if far else "same"
-    a_said, b_said = (show(value, figure.unit) for value in (before, after))
-    yield Difference(figure.name, a_said, b_said, verdict, percent and round(percent, 1))
+def as_text(made: dict[str, Any]) -> str:
+    """Lay a comparison out in columns."""
+    rows = [("", str(made["a"]), str(made["b"]), "")]
+    for line in made["differences"]:
+        by = "" if line.get("percent") is None else f"{line['percent']:+.0f} % "
+        rows.append((line["what"], line["a"], line["b"], by + line["verdict"]))
+    wide = [max(len(row[n]) for row in rows) for n in range(3)]
+    text = [f"{w:{wide[0]}}  {a:{wide[1]}}  {b:{wide[2]}}  {v}".rstrip() for w, a, b, v in rows]
+    rule = f"better and worse mean a difference of more than {made['noise_percent']:g} %"
+    return "\n".join([*text, rule])
 
 
-def _facts(a: Summary, b: Summary) -> Iterator[Difference]:
-    for group, kind in (("versions", ""), ("settings", "setting ")):
-        before, after = part(a, group), part(b, group)
-        for name in sorted(before.keys() | after.keys()):
-            if before and after and before.get(name) != after.get(name) and name != "run":
-                said, now = (_text(facts, name) for facts in (before, after))
-                yield Difference(f"{kind}{name}", said, now, "changed")
+def _figures(run: Summary) -> dict[str, tuple[object, str, int, float]]:
+    """Return by name each figure, its unit, if less (-1) or more is better, and its least step."""
+    last = findings.final(run)
+    found = {name: (last.get(key), unit, up, 0.0) for key, name, unit, up in findings.FIGURES}
+    found["cold start"] = (findings.cold_start(run), "s", -1, 0.0)
+    times = {each["name"]: each["seconds"] for each in run["notebooks"] if each["passed"]}
+    times["the whole run"] = run["seconds"]
+    return found | {name: (seconds, "s", -1, _LEAST_S) for name, seconds in times.items()}
 
 
-def _text(facts: Mapping[str, Any], name: str) -> str:
-    value = facts.get(name)
-    return "–" if value is None else str(value)
+def _verdict(first: float | None, last: float | None, up: int, least: tuple[float, float]) -> str:
+    if first is None or last is None:
+        return ""
+    if abs(last - first) <= max(least[0] * abs(first), least[1]):
+        return "same"
+    return _WORDS[up if last > first else -up] if up else "changed"
 
 
-def _notes(a: Summary, b: Summary) -> Iterator[str]:
-    clocks = [number(findings.result(run, "06").get("clock")) for run in (a, b)]
-    if None not in clocks and clocks[0] != clocks[1]:
-        yield f"the clocks differ, × {clocks[0]:g} and × {clocks[1]:g}: compare no times"
-    if a.get("context") != b.get("context"):
-        yield f"the clusters differ: {a.get('context')} and {b.get('context')}"
+def _facts(run: Summary) -> dict[str, Any]:
+    """Return what a run stands on: with another clock or cluster, times say nothing."""
+    own = {"clock": findings.result(run, "06").get("clock"), "context": run.get("context")}
+    facts = {**part(run, "versions"), **part(run, "settings"), **own}
+    return {name: value for name, value in facts.items() if name != "run"}

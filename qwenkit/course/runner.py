@@ -33,7 +33,7 @@ from qwenkit.course import failures
 from qwenkit.course.interrupts import terminable
 from qwenkit.course.record import read_record
 from qwenkit.course.target import environment, exclusive, target, temporary_files
-from qwenkit.errors import NotFound, SettingsError
+from qwenkit.errors import NotFound, QwenkitError, SettingsError
 from qwenkit.errors.scrubbing import HIDDEN, holds_secret, scrub, scrubbed
 from qwenkit.settings import Settings
 from qwenkit.steps import evict
@@ -275,7 +275,9 @@ def _execute(path: Path, run: CourseRun, settings: Settings) -> NotebookResult:
         error = failures.of_a_cell(executed, failed)
     except Exception as failed:
         # A kernel or a disk may fail too: the run is still torn down and reported.
-        error = failures.of_the_rest(failed)
+        ours = isinstance(failed, QwenkitError)
+        what = f"{type(failed).__name__}: {str(failed).strip().partition(chr(10))[0]}"
+        error = failures.words(str(failed) if ours else what)
     seconds = round(time.monotonic() - started, 1)
     recorded: dict[str, Any] = {"result": {}, "waited": {}}
     if error is None:
@@ -284,7 +286,7 @@ def _execute(path: Path, run: CourseRun, settings: Settings) -> NotebookResult:
         try:
             recorded = read_record(executed)
         except NotFound as missing:
-            error = failures.of_the_rest(missing)
+            error = failures.words(str(missing))
     return NotebookResult(
         path.stem,
         _title(path),

@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 import json
-from importlib import resources
 
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.scalarstring import LiteralScalarString
 
 from qwenkit.manifests.render import filled
-from qwenkit.manifests.template import Scalar
+from qwenkit.manifests.template import Scalar, plain
 from qwenkit.settings import MANAGED_BY, Settings
 
 
 def monitoring(settings: Settings) -> list[CommentedMap]:
     """Render a PodMonitor of the service, one of Knative's autoscaler, and a dashboard.
 
-    They are for a person to apply: ``deploy`` does not, since only clusters with the Prometheus
-    operator know the kind. The comments say what cannot be scraped through Knative.
+    They are for a person to apply: only clusters with the Prometheus operator know the kind.
     """
-    own: dict[str, Scalar] = {
-        "namespace": settings.namespace,
-        "managed_by": settings.labels[MANAGED_BY],
-        "run": settings.run,
-    }
+    labels = {"managed_by": settings.labels[MANAGED_BY], "run": settings.run}
+    own: dict[str, Scalar] = {"namespace": settings.namespace, **labels}
+    names: dict[str, Scalar] = {"service": settings.service, "namespace": settings.namespace}
+    panels = json.dumps(plain(filled("dashboard.json", names)), ensure_ascii=False, indent=1)
     board = filled("dashboard.yaml", own | {"name": f"{settings.service}-dashboard"})
-    board["data"][f"{settings.service}.json"] = LiteralScalarString(_dashboard(settings))
+    board["data"][f"{settings.service}.json"] = LiteralScalarString(panels + "\n")
     return [
         filled("pod-monitor.yaml", own | {"service": settings.service}),
         filled("autoscaler-monitor.yaml", own | {"name": f"{settings.service}-autoscaler"}),
         board,
     ]
-
-
-def _dashboard(settings: Settings) -> str:
-    folder = resources.files("qwenkit.manifests") / "templates"
-    board = json.loads((folder / "dashboard.json").read_text("utf-8"))
-    chosen = {"namespace": settings.namespace, "service": settings.service}
-    for variable in board["templating"]["list"]:
-        variable["query"] = chosen.get(variable["name"], variable["query"])
-    board["title"], board["uid"] = f"{settings.service} on Knative", f"qwenkit-{settings.service}"
-    return json.dumps(board, ensure_ascii=False, indent=1) + "\n"
