@@ -90,6 +90,19 @@ class AutoscalerOutcome:
         """The target with its unit."""
         return f"{self.target:g} %" if self.autoscaler == HPA_GPU else f"{self.target:g}"
 
+    def row(self) -> dict[str, str | float]:
+        """Return the figures by name, rounded."""
+        return {
+            "autoscaler": self.autoscaler,
+            "target": self.setting,
+            "GPU-hours": round(self.gpu_hours, 3),
+            "cost": round(self.cost, 3),
+            "within, %": round(100 * self.within, 1),
+            "TTFT p95, s": round(self.ttft_p95_s, 2),
+            "failed": round(self.failed, 1),
+            "peak": self.peak,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class AutoscalerComparison:
@@ -107,6 +120,25 @@ class AutoscalerComparison:
         return [
             min(self.of(name), key=lambda each: (max(share - each.within, 0.0), each.gpu_hours))
             for name in (*TARGETS, FIXED)
+        ]
+
+    def named(self) -> list[AutoscalerOutcome]:
+        """Return for each autoscaler the published target, or the best where there is none."""
+        return [
+            next((one for one in self.of(each.autoscaler) if one.target == published), each)
+            for each in self.best()
+            for published in [PUBLISHED.get(each.autoscaler)]
+        ]
+
+    def changes(self) -> list[tuple[str, str, float, int, int, str]]:
+        """Return who scaled when and why, of the named ones.
+
+        (autoscaler, target, second, replicas before, replicas after, reason)
+        """
+        return [
+            (each.autoscaler, each.setting, change.t, change.before, change.after, change.reason)
+            for each in self.named()
+            for change in each.result.changes
         ]
 
 

@@ -1,13 +1,14 @@
 """Who sets the replicas of a simulated workload: Knative's KPA, Kubernetes' HPA, or KEDA.
 
 The KPA reads activator and queue-proxies. HPA and KEDA read metrics of the pods, without the
-delay that a Prometheus between them adds; requests then go straight to the pods.
+delay that a Prometheus between them adds; requests then go straight to the pods. A simulation
+tells either of the first request of a quiet workload (as the activator does), of pods that became
+ready, and of each second; ``idle`` is whether nothing changes without new requests.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 from qwenkit.autoscaling.annotations import ScalingSpec
 from qwenkit.autoscaling.hpa import SYNC_S, Hpa, HpaSpec, HpaStep, PodReading
@@ -23,39 +24,6 @@ Scaling = ScalingSpec | HpaSpec | ScaledObject
 GPU_UTILIZATION, WAITING = "gpu_utilization", "requests_waiting"  # in percent; vLLM's own queue
 _MAX_STEPS = 8  # a reconcile may change the status, which causes another one
 _SETTLED_S = 600.0
-
-
-class Control(Protocol):
-    """What a simulation tells an autoscaler and reads from it."""
-
-    @property
-    def desired(self) -> int:
-        """The scale that its status shows."""
-
-    @property
-    def ticks(self) -> list[Tick | HpaTick]:
-        """Its decisions so far."""
-
-    def first_request(self, now: float) -> None:
-        """Take the activator's report of the first request of a quiet workload."""
-
-    def pod_ready(self, now: float) -> None:
-        """React to a pod that became ready."""
-
-    def second(self, now: float) -> None:
-        """Do what is due at the end of a second."""
-
-    def idle(self, now: float) -> bool:
-        """Return whether nothing changes without new requests."""
-
-
-def take_over(
-    scaling: Scaling, fleet: Fleet, plane: DataPlane, environment: Environment
-) -> Control:
-    """Set the workload's state at second 0 and return what controls it from then on."""
-    if isinstance(scaling, ScalingSpec):
-        return _KpaControl(scaling, fleet, plane, environment)
-    return _HpaControl(scaling, fleet, plane, environment)
 
 
 class _KpaControl:
@@ -204,3 +172,15 @@ class _HpaControl:
         """Return the share of the time since the last sync in which the GPU worked, in percent."""
         since, self._busy[pod] = self._busy.get(pod, 0.0), pod.engine.busy_s(now)
         return PodReading(100 * (self._busy[pod] - since) / SYNC_S)
+
+
+Control = _KpaControl | _HpaControl
+
+
+def take_over(
+    scaling: Scaling, fleet: Fleet, plane: DataPlane, environment: Environment
+) -> Control:
+    """Set the workload's state at second 0 and return what controls it from then on."""
+    if isinstance(scaling, ScalingSpec):
+        return _KpaControl(scaling, fleet, plane, environment)
+    return _HpaControl(scaling, fleet, plane, environment)

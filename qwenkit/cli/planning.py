@@ -32,6 +32,9 @@ def plan(
     ] = None,
     gpus: Annotated[int | None, typer.Option(help="Number of GPUs; default no limit.")] = None,
     recommend: Annotated[bool, typer.Option(help="Also search for better settings.")] = True,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also compare HPA, KPA and KEDA: GPU-hours, goodput.")
+    ] = False,
     html: Annotated[Path | None, typer.Option(help="Also write one HTML file.")] = None,
     params: Params = None,
     set_: Set = None,
@@ -55,6 +58,7 @@ def plan(
         price_per_gpu_hour=price,
         gpus=gpus,
         recommend=recommend,
+        compare=compare,
     )
     made = make_plan(read_settings(params, set_, None), question)
     if html is not None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from qwenkit.autoscaling.annotations import CONCURRENCY, ScalingSpec
 from qwenkit.capacity.advice import ScalingContext, advise
+from qwenkit.capacity.autoscalers import AutoscalerComparison, compare_autoscalers
 from qwenkit.capacity.candidates import Candidate, Objective, ScalingChoice, judge
 from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.finding import Finding
@@ -83,7 +84,8 @@ class ScalingPlan:
     """The whole answer.
 
     ``outcome`` is None if the model does not fit; ``better`` is None if no recommendation was
-    asked for or found, and ``why_not_better`` is the reason. ``sequences`` is how many requests
+    asked for or found, and ``why_not_better`` is the reason; ``autoscalers`` is None if they were
+    not asked for. ``sequences`` is how many requests
     of the traffic's length the KV cache holds, ``ttft_s`` the time to read one prompt alone.
     """
 
@@ -103,6 +105,7 @@ class ScalingPlan:
     outcome: SimulatedOutcome | None
     better: BetterSettings | None
     why_not_better: str
+    autoscalers: AutoscalerComparison | None
 
 
 def make_plan(settings: Settings, question: Question) -> ScalingPlan:
@@ -119,9 +122,11 @@ def make_plan(settings: Settings, question: Question) -> ScalingPlan:
     )
     memory = fit(gpu, model, **run.limits)
     outcome, better, why_not = None, None, "the model does not fit"
+    autoscalers = None
     if memory.fits:
         outcome = run.outcome(spec)
         better, why_not = run.better(outcome) if question.recommend else (None, "not asked for")
+        autoscalers = run.autoscalers(outcome) if question.compare else None
     sequences = memory.kv_tokens / (
         traffic.load.lengths.prompt_tokens + traffic.load.lengths.output_tokens
     )
@@ -142,6 +147,7 @@ def make_plan(settings: Settings, question: Question) -> ScalingPlan:
         outcome=outcome,
         better=better,
         why_not_better=why_not,
+        autoscalers=autoscalers,
     )
 
 
@@ -208,11 +214,34 @@ class _Run:
         names = ("max_model_len", "gpu_memory_utilization")
         return {name: getattr(self.settings, name) for name in names}
 
+    @property
+    def server(self) -> VllmServer:
+        """The server in each pod."""
+        return VllmServer(self.gpu, self.model, **self.limits)
+
+    def gpus(self, now: SimulatedOutcome) -> int:
+        """Return the most pods that other settings may use."""
+        known = self.environment.gpus or self.settings.max_scale
+        return known or max(_GPUS_IF_UNKNOWN, *now.result.ready)
+
+    def autoscalers(self, now: SimulatedOutcome) -> AutoscalerComparison:
+        """Compare other autoscalers under the same traffic."""
+        return compare_autoscalers(
+            self.server,
+            self.traffic,
+            objective=self.objective,
+            gpus=self.gpus(now),
+            environment=self.environment,
+        )
+
     def outcome(self, spec: ScalingSpec) -> SimulatedOutcome:
         """Simulate a spec and judge it."""
-        server = VllmServer(self.gpu, self.model, **self.limits)
         result = simulate(
-            spec, self.traffic, server, environment=self.environment, duration_s=self.duration_s
+            spec,
+            self.traffic,
+            self.server,
+            environment=self.environment,
+            duration_s=self.duration_s,
         )
         verdict = judge(_choice(spec), result)
         return SimulatedOutcome(result, verdict, tuple(verdict.misses(self.objective)))
@@ -220,8 +249,7 @@ class _Run:
     def better(self, now: SimulatedOutcome) -> tuple[BetterSettings | None, str]:
         """Search for better settings; return them, or None and the reason."""
         settings = self.settings
-        known = self.environment.gpus or settings.max_scale
-        gpus = known or max(_GPUS_IF_UNKNOWN, *now.result.ready)
+        gpus = self.gpus(now)
         try:
             found = recommend(
                 self.gpu,

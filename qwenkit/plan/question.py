@@ -29,6 +29,7 @@ class Question:
     At most one of ``clients`` (closed loop), ``rate_per_s`` (Poisson) and ``trace`` (CSV text of
     seconds and optional token counts); without any, the settings' ``load_clients``. ``seconds``
     is the traffic's duration, ``startup_s`` a pod's cold start, ``gpus`` the pods that get a GPU.
+    ``compare`` asks for other autoscalers too.
     """
 
     clients: int | None = None
@@ -43,6 +44,7 @@ class Question:
     price_per_gpu_hour: float | None = None
     gpus: int | None = None
     recommend: bool = True
+    compare: bool = False
 
     @property
     def objective(self) -> Objective:

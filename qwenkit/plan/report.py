@@ -8,13 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from qwenkit.capacity.autoscalers import FIXED, AutoscalerComparison
 from qwenkit.capacity.candidates import Objective
 from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.gpu import Band
 from qwenkit.capacity.result import ReplicaChange
 from qwenkit.errors import InvalidValue, PreflightError
 from qwenkit.plan.planner import BetterSettings, ScalingPlan, SimulatedOutcome
+from qwenkit.widgets.autoscaler_chart import autoscaler_chart
 from qwenkit.widgets.charts import draw_run, front_chart
+from qwenkit.widgets.display import show_table
+from qwenkit.widgets.utilization_chart import utilization_chart
 
 _FIGURES = (
     *("requests", "answered", "failed", "unfinished", "max_ready", "max_queue"),
@@ -22,6 +26,7 @@ _FIGURES = (
     *("gpu_seconds", "cost", "cost_per_1k_tokens"),
 )
 _SHOWN_CHANGES = 20
+_CHANGE = ("autoscaler", "target", "second", "before", "after", "why")
 
 
 def as_dict(plan: ScalingPlan) -> dict[str, Any]:
@@ -52,7 +57,16 @@ def as_dict(plan: ScalingPlan) -> dict[str, Any]:
         "simulation": _simulation(plan.outcome) if plan.outcome else None,
         "recommendation": _recommendation(plan.better) if plan.better else None,
         "why_no_recommendation": plan.why_not_better,
+        "autoscalers": _autoscalers(plan.autoscalers) if plan.autoscalers else None,
     }
+
+
+def _autoscalers(found: AutoscalerComparison) -> list[dict[str, Any]]:
+    return [
+        {name: value if value != math.inf else None for name, value in each.row().items()}
+        | {"replica_changes": [asdict(change) for change in each.result.changes]}
+        for each in found.outcomes
+    ]
 
 
 def _setting(finding: Finding) -> str:
@@ -118,6 +132,12 @@ def _lines(plan: ScalingPlan) -> Iterator[str]:
         yield from _better(plan.better, plan)
     else:
         yield f"no recommendation: {plan.why_not_better}"
+    if plan.autoscalers:
+        yield "the same requests under other autoscalers, each with at least one pod"
+        rows = [each.row() for each in plan.autoscalers.outcomes]
+        yield repr(show_table(rows, *rows[0]))
+        yield "who scaled when, and why"
+        yield repr(show_table(plan.autoscalers.changes(), *_CHANGE))
 
 
 def headline(plan: ScalingPlan) -> str:
@@ -267,6 +287,10 @@ def write_html(plan: ScalingPlan, path: Path) -> None:
         found = plan.better.recommendation
         pictures["better"] = draw_run(plan.better.outcome.result).svg()
         pictures["front"] = front_chart(found.candidates, found.chosen, plan.outcome.verdict).svg()
+    if plan.autoscalers:
+        pictures["autoscalers"] = autoscaler_chart(plan.autoscalers).svg()
+        one_pod = plan.autoscalers.of(FIXED)[0].result
+        pictures["utilization"] = utilization_chart(one_pod).svg()
     page = Environment(
         loader=PackageLoader("qwenkit.plan", ""), autoescape=True, trim_blocks=True
     ).get_template("plan.html")
@@ -277,6 +301,10 @@ def write_html(plan: ScalingPlan, path: Path) -> None:
         comparison=list(compare(plan)),
         commands=commands(plan.better) if plan.better else "",
         pictures=pictures,
+        change=_CHANGE,
+        figures=[each.row().values() for each in plan.autoscalers.named()]
+        if plan.autoscalers
+        else [],
     )
     try:
         path.write_text(html, "utf-8")

@@ -19,6 +19,7 @@ KEYS = {
     *("gpu", "model", "traffic", "prompt_tokens", "answer_tokens", "startup_s", "gpus"),
     *("price_per_gpu_hour", "price_is_example", "objective", "memory", "speed", "scaling"),
     *("advice", "simulation", "recommendation", "why_no_recommendation"),
+    "autoscalers",
 }
 
 
@@ -229,3 +230,20 @@ def test_a_trace_that_is_no_text_is_refused(command, tmp_path):
     code, out, _ = command("--trace", str(trace), "--json")
     assert code == 2
     assert json.loads(out)["name"] == "trace"
+
+
+def test_other_autoscalers_are_compared_when_asked_for(command, tmp_path):
+    words = ("--compare", "--no-recommend", "--rate", "3", "--seconds", "120", "--gpus", "2")
+    page = tmp_path / "plan.html"
+    code, text, _ = command(*words, "--ttft-p95", "2", "--html", str(page))
+    assert code == 0
+    assert re.search(r"HPA on GPU utilization +60 % +0\.\d+", text)
+    assert re.search(r"gpu_utilization [\d.]+ per pod, target 60, asks for 2", text)
+    html = page.read_text("utf-8")
+    assert html.count("<svg") == 3
+    assert "KEDA on waiting requests: 5" in html
+    assert "What GPU utilization says" in html
+    found = json.loads(command(*words, "--json")[1])["autoscalers"]
+    assert {each["autoscaler"] for each in found} >= {"KPA on concurrency", "fixed fleet"}
+    assert all(each["GPU-hours"] > 0 and "replica_changes" in each for each in found)
+    assert ask().autoscalers is None
