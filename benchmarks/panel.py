@@ -1,9 +1,10 @@
-"""How soon the what-if panel answers a slider: simulation, sentence and picture.
+"""How soon the tuning panel answers a slider in JupyterLab: from the key to the new picture.
 
-    python benchmarks/panel.py [--moves 30] [--json]
+    python benchmarks/panel.py [--moves 40] [--json]
 
-Prints JSON; wall-clock time in milliseconds. ``move`` is one slider's way through the panel as
-JupyterLab takes it, ``first_show`` the panel's first appearance in a fresh process.
+Prints JSON; wall-clock time in milliseconds. Chromium drives a real JupyterLab: ``redraw`` is from
+the key on a slider's handle until the answer beside it is drawn anew, ``propose`` the kernel's
+share of it. Without Chromium only the kernel's share is measured, and that is said.
 """
 
 from __future__ import annotations
@@ -11,73 +12,111 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import platform
+import shutil
 import sys
+import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from qwenkit.widgets.whatif import WhatIf
+from qwenkit.autoscaling.annotations import parse_spec
+from qwenkit.capacity.server import VllmServer
+from qwenkit.cluster.live_scaling import LiveScaling
+from qwenkit.widgets.tuner import Tuner
 
+ROOT = Path(__file__).parents[1]
 GOAL_MS = 150.0
+SLIDERS = ("target of a replica", "max-scale", "stable window, s", "people")
 ANNOTATIONS = {
     "autoscaling.knative.dev/target": "2",
     "autoscaling.knative.dev/max-scale": "3",
 }
+CELL = """
+import sys
+sys.path.insert(0, {folder!r})
+import panel
+panel.tuner()
+"""
+# Resolves with the milliseconds from a key on the focused handle until the answer has changed.
+MOVE = """key => new Promise(done => {
+  const answer = document.querySelector('.qwenkit-tuner svg').closest('.widget-html')
+  let start
+  new MutationObserver((_, self) => requestAnimationFrame(() => {
+    self.disconnect(); done(performance.now() - start)
+  })).observe(answer, {childList: true, subtree: true, characterData: true})
+  start = performance.now()
+  document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true}))
+})"""
 
 
-def milliseconds(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Return how long a call took, and its result."""
-    start = time.perf_counter()
-    result = work()
-    return round((time.perf_counter() - start) * 1e3, 1), result
+def tuner() -> Tuner:
+    """Return the panel that is measured."""
+    running = LiveScaling("qwen-00001", ANNOTATIONS, parse_spec(ANNOTATIONS))
+    return Tuner(running, server=VllmServer("V100-16", "Qwen-7B-Chat-Int8"))
 
 
-def slider_moves(panel: WhatIf, count: int) -> list[float]:
-    """Move one slider after the other, as a person would; return the time of each answer."""
-    controls = panel.controls
-    wanted = {"target": 1.0, "clients": 12, "window_s": 60, "max_scale": 4}
-    times = []
+def proposals(count: int) -> list[float]:
+    """Return how long the kernel needs for each of some proposals."""
+    made, times = tuner(), []
     for number in range(count):
-        name = list(wanted)[number % len(wanted)]
-        value = wanted[name] + number // len(wanted)
-        times.append(
-            milliseconds(lambda name=name, value=value: set_value(controls[name], value))[0]
-        )
+        start = time.perf_counter()
+        made.propose(target=1 + number % 8, people=3 + number % 9)
+        times.append((time.perf_counter() - start) * 1e3)
     return times
 
 
-def set_value(control: Any, value: float) -> None:
-    """Move a slider as its front end does; the panel answers before this returns."""
-    control.value = value
+def redraws(count: int) -> list[float]:
+    """Move sliders by keyboard in a real JupyterLab; return the time of each redraw."""
+    sys.path.insert(0, str(ROOT / "tests" / "browser"))
+    import lab
+
+    code = CELL.format(folder=str(ROOT / "benchmarks"))
+    times = []
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "panel.ipynb").write_text(json.dumps(lab.one_cell(code)), "utf-8")
+        with lab.jupyterlab(Path(folder), os.environ) as address, lab.chromium(1440) as page:
+            lab.run_all(page, f"{address}panel.ipynb")
+            page.get_by_role("slider", name=SLIDERS[0]).wait_for()
+            for number in range(count):
+                name = SLIDERS[number % len(SLIDERS)]
+                page.get_by_role("slider", name=name).focus()
+                # There and back, so that no slider stays at its end.
+                key = "ArrowLeft" if number // len(SLIDERS) % 2 else "ArrowRight"
+                times.append(page.evaluate(MOVE, key))
+    return times
+
+
+def figures(times: list[float]) -> dict[str, float]:
+    """Return the median, the 95th percentile and the worst of some times."""
+    ordered = sorted(times)
+    p95 = ordered[math.ceil(0.95 * len(ordered)) - 1]
+    named = {"median_ms": median(ordered), "p95_ms": p95, "worst_ms": ordered[-1]}
+    return {name: round(value, 1) for name, value in named.items()}
 
 
 def main() -> int:
     """Measure and print JSON; exit 1 if the goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--moves", type=int, default=30)
+    parser.add_argument("--moves", type=int, default=40)
     parser.add_argument("--json", action="store_true", help="the output is JSON in any case")
     options = parser.parse_args()
-    make_ms, panel = milliseconds(lambda: WhatIf(ANNOTATIONS, gpu="V100-16"))
-    show_ms, _ = milliseconds(panel._repr_mimebundle_)
-    times = sorted(slider_moves(panel, options.moves))
-    p95 = times[math.ceil(0.95 * len(times)) - 1]
     report = {
         "benchmark": "panel",
         "python": platform.python_version(),
-        "make_ms": make_ms,
-        "first_show_ms": show_ms,
-        "moves": len(times),
-        "move_median_ms": round(median(times), 1),
-        "move_p95_ms": p95,
-        "move_worst_ms": times[-1],
+        "moves": options.moves,
+        "propose": figures(proposals(options.moves)),
         "goal_p95_ms": GOAL_MS,
-        "met": p95 <= GOAL_MS,
     }
+    if shutil.which("chromium") or shutil.which("chromium-browser"):
+        report["redraw"] = figures(redraws(options.moves))
+    else:
+        report["redraw"] = "not measured: no Chromium is installed"
+    measured = report["redraw"] if isinstance(report["redraw"], dict) else report["propose"]
+    report["met"] = measured["p95_ms"] <= GOAL_MS
     print(json.dumps(report, indent=2))
     return 0 if report["met"] else 1
 

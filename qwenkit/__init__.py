@@ -37,7 +37,7 @@ _MODULES = {  # in the order of the course
     "Server": "qwenkit.inference.client",
     "live_scaling": "qwenkit.cluster.live_scaling",
     "scaling_spec": "qwenkit.manifests.scaling",
-    "WhatIf": "qwenkit.widgets.whatif",
+    "Tuner": "qwenkit.widgets.tuner",
     "VllmServer": "qwenkit.capacity.server",
     "Environment": "qwenkit.capacity.environment",
     "ClosedLoop": "qwenkit.capacity.traffic",

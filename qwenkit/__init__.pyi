@@ -38,7 +38,7 @@ from qwenkit.widgets.display import show_table as show_table
 from qwenkit.widgets.display import show_yaml as show_yaml
 from qwenkit.widgets.load_chart import load_chart as load_chart
 from qwenkit.widgets.transfer_progress import TransferProgress as TransferProgress
-from qwenkit.widgets.whatif import WhatIf as WhatIf
+from qwenkit.widgets.tuner import Tuner as Tuner
 
 __version__: str
 __all__: list[str]

@@ -1,41 +1,78 @@
-"""Notebook 05 in a real JupyterLab: it has the sandbox's settings, and its panel answers."""
+"""The tuning panel in a real JupyterLab: every control usable, applied by a button, taken back.
+
+One sandbox, one JupyterLab and one page serve all tests of this file.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-import socket
+import re
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
+import lab
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
+from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.live_scaling import live_scaling
 from qwenkit.sandbox import process, state_files
+from qwenkit.settings import Settings
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
-# Without a display, without a sandbox of its own (CI runs as root), and without calls home.
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+# Every control and text of the panel that does not lie within the panel and the page, or that
+# something else covers where it would be clicked.
+OUTSIDE = """() => {
+  const panel = document.querySelector('.qwenkit-tuner').getBoundingClientRect(), bad = []
+  const parts = '.widget-slider, .widget-readout, .noUi-handle, label, select, button, table, svg'
+  for (const part of document.querySelectorAll(`.qwenkit-tuner :is(${parts})`)) {
+    part.scrollIntoView({block: 'center'})
+    const box = part.getBoundingClientRect(), name = `${part.className} ${part.textContent}`
+    if (!box.width) continue
+    const inside = box.left >= panel.left - 1 && box.right <= Math.min(panel.right + 1, innerWidth)
+    if (!inside || part.scrollWidth > part.clientWidth + 1 && part.matches('label, button'))
+      bad.push(`outside or cut: ${name}`)
+    const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2)
+    if (part.matches('.noUi-handle, select, button') && !part.contains(top) && !top?.contains(part))
+      bad.push(`covered: ${name}`)
+  }
+  return bad
+}"""
+# The words of the panel whose contrast with what is behind them is below 4.5.
+FAINT = """() => {
+  const rgb = text => (text.match(/[\\d.]+/g) ?? [0, 0, 0, 0]).map(Number)
+  const light = ([r, g, b]) => [[r, .2126], [g, .7152], [b, .0722]].reduce((sum, [c, share]) =>
+    sum + share * (c / 255 <= .03928 ? c / 3294.6 : ((c / 255 + .055) / 1.055) ** 2.4), 0)
+  const behind = part => {
+    for (; part; part = part.parentElement) {
+      const color = rgb(getComputedStyle(part).backgroundColor)
+      if (color.length < 4 || color[3]) return color
+    }
+    return [255, 255, 255]
+  }
+  const bad = []
+  for (const part of document.querySelectorAll('.qwenkit-tuner *')) {
+    const own = [...part.childNodes].some(node => node.nodeType === 3 && node.data.trim())
+    const shown = part.getClientRects().length && !part.disabled
+    if (!own || !shown || part.matches('style, title, tspan')) continue
+    const style = getComputedStyle(part), drawn = part.closest('svg'), over = behind(part)
+    const color = rgb(drawn ? style.fill : style.color), seen = drawn ? +style.fillOpacity : 1
+    const mixed = color.slice(0, 3).map((c, i) => c * seen + over[i] * (1 - seen))
+    const [dark, bright] = [light(mixed), light(over)].sort((a, b) => a - b)
+    const ratio = (bright + .05) / (dark + .05)
+    if (ratio < 4.5) bad.push(`${ratio.toFixed(1)}: ${part.tagName} ${part.textContent.trim()}`)
+  }
+  return bad
+}"""
 
 
-@pytest.fixture
-def sandbox(tmp_path):
-    """Return the environment of a sandbox with T4 GPUs in which the service runs."""
-    root = tmp_path / "sandbox"
-    process.up(root, state_files.SandboxOptions(gpu="T4", time_scale=20))
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory):
+    """Return the environment of a sandbox in which the service runs."""
+    root = tmp_path_factory.mktemp("sandbox") / "root"
+    process.up(root, state_files.SandboxOptions(time_scale=20))
     try:
         environment = os.environ | process.environment(root)
         source = "modelscope:qwen/Qwen-7B-Chat-Int8"
@@ -47,86 +84,75 @@ def sandbox(tmp_path):
         process.down(root)
 
 
-@pytest.fixture
-def lab(tmp_path, sandbox):
-    """Serve a copy of notebook 05, up to the panel, in JupyterLab."""
-    notebook = json.loads((NOTEBOOKS / "05-autoscaling.ipynb").read_text("utf-8"))
-    ids = [cell["id"] for cell in notebook["cells"]]
-    notebook["cells"] = notebook["cells"][: ids.index("choice") + 1]
-    (tmp_path / "panel.ipynb").write_text(json.dumps(notebook), "utf-8")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
-    command += ["--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=for-the-test"]
-    command += [f"--notebook-dir={tmp_path}", f"--LabApp.user_settings_dir={tmp_path / 'settings'}"]
-    command += [f"--LabApp.workspaces_dir={tmp_path / 'workspaces'}", "--LabApp.news_url="]
-    home = {"HOME": str(tmp_path), "JUPYTER_PREFER_ENV_PATH": "1"}
-    with (tmp_path / "lab.log").open("w") as log:
-        server = subprocess.Popen(command, env=sandbox | home, stdout=log, stderr=log)
-    base = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(lambda: answers(f"{base}/api"), server, tmp_path / "lab.log")
-        yield f"{base}/lab/tree/panel.ipynb?token=for-the-test&reset"
-    finally:
-        server.terminate()
-        try:
-            server.wait(timeout=60)
-        except subprocess.TimeoutExpired:  # it waits for ever for a kernel that was just starting
-            server.kill()
-            server.wait()
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return the folder that JupyterLab serves."""
+    return tmp_path_factory.mktemp("lab")
 
 
-def answers(url):
-    try:
-        with urllib.request.urlopen(url, timeout=60) as answer:
-            return answer.status == 200
-    except OSError:
-        return False
+@pytest.fixture(scope="module")
+def address(folder, sandbox):
+    """Serve the folder in JupyterLab; a notebook's name is added to this address."""
+    with lab.jupyterlab(folder, sandbox) as address:
+        yield address
 
 
-def wait_for(condition, server, log, timeout_s=300):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert server.poll() is None, log.read_text()[-2000:]
-        assert time.monotonic() < deadline, log.read_text()[-2000:]
-        time.sleep(0.2)
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert chromium, "this test needs Chromium (Debian: apt-get install chromium)"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1024, "height": 1000})
-        page.set_default_timeout(60_000)
-        expect.set_options(timeout=60_000)
+    with lab.chromium() as page:
         yield page
-        browser.close()
 
 
-def test_the_panel_answers_a_slider(lab, page, tmp_path):
-    page.goto(lab)
-    page.locator(".jp-Notebook .jp-Cell").first.wait_for()
-    # A cell run before its kernel is there opens a dialog instead.
-    expect(page.locator(".jp-StatusBar-Widget")).to_contain_text("| Idle")
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.locator(".lm-Menu-item", has_text="Run All Cells").first.click()
+def copy_until(folder, name, last):
+    """Copy a notebook of the course into the folder, up to a cell."""
+    notebook = json.loads((NOTEBOOKS / name).read_text("utf-8"))
+    ids = [cell["id"] for cell in notebook["cells"]]
+    notebook["cells"] = notebook["cells"][: ids.index(last) + 1]
+    (folder / name).write_text(json.dumps(notebook), "utf-8")
 
-    settings = page.locator(".jp-OutputArea-output", has_text="setting ")
-    expect(settings).to_contain_text("the environment (QWENKIT_GPU)")
-    panel = page.locator(".jp-OutputArea-output", has_text="effective target 1.4:")
-    expect(panel).to_be_visible()
-    boxes = [slider.bounding_box() for slider in page.locator(".widget-slider").all()]
-    assert len(boxes) == 6
-    assert all(box["x"] + box["width"] <= 1024 for box in boxes), "a slider is outside the page"
-    target = page.locator(".widget-slider", has_text="target").first
-    expect(target.locator(".widget-readout")).to_have_text("2.00")
-    handle = target.locator(".noUi-handle").first
-    handle.focus()
+
+def running(sandbox, monkeypatch):
+    """Return how the service scales now, as the cluster says."""
+    for name, value in sandbox.items():
+        monkeypatch.setenv(name, value)
+    cluster = Cluster.connect(Settings())
+    try:
+        return live_scaling(cluster, Settings().service)
+    finally:
+        cluster.close()
+
+
+def test_the_panel_is_usable_at_every_width_and_applies_and_takes_back(
+    folder, address, page, sandbox, monkeypatch, tmp_path
+):
+    copy_until(folder, "05-autoscaling.ipynb", "choice")
+    before = running(sandbox, monkeypatch)
+    lab.run_all(page, f"{address}05-autoscaling.ipynb")
+    panel = page.locator(".qwenkit-tuner")
+    target = panel.get_by_role("slider", name="target of a replica")
+    target.focus()
     page.keyboard.press("ArrowRight")
-    answered = page.locator(".jp-OutputArea-output", has_text="effective target 1.75:")
-    expect(answered).to_be_visible()
-    expect(answered.locator("svg").first).to_be_visible()
-    page.screenshot(path=tmp_path / "panel.png")
+    expect(panel.locator("table", has_text="effective target")).to_contain_text("1.75")
+    panel.get_by_label("traffic").select_option("a burst every 5 minutes")
+    expect(panel.locator("svg")).to_have_attribute("aria-label", re.compile("requests in flight"))
+
+    panel.get_by_role("button", name="Apply…").click()
+    expect(panel).to_contain_text(f"{before.revision[:-1]}2 will follow {before.revision}")
+    expect(panel).to_contain_text("Its first 1 pods need 1 GPUs; 2 of 3 free")
+    assert running(sandbox, monkeypatch).spec == before.spec
+    for dark in (False, True):
+        lab.set_theme(page, dark=dark)
+        for width in (1440, 1024, 700, 1600):
+            page.set_viewport_size({"width": width, "height": 1000})
+            page.wait_for_timeout(100)  # until JupyterLab has laid its columns out anew
+            assert page.evaluate(OUTSIDE) == [], f"{width} px"
+            page.screenshot(path=tmp_path / f"panel-{width}-{'dark' if dark else 'light'}.png")
+        assert page.evaluate(FAINT) == [], "dark" if dark else "light"
+
+    panel.get_by_role("button", name="Confirm").click()
+    expect(panel).to_contain_text(f"{before.revision[:-1]}2 serves")
+    assert running(sandbox, monkeypatch).spec.total == 2.5
+    panel.get_by_role("button", name="Undo…").click()
+    panel.get_by_role("button", name="Confirm").click()
+    expect(panel).to_contain_text(f"{before.revision[:-1]}3 serves")
+    assert running(sandbox, monkeypatch).spec == before.spec

@@ -1,0 +1,353 @@
+"""The tuning panel: sliders propose scaling settings, the exact autoscaler answers, buttons act.
+
+The answer is simulated in virtual time; nothing touches a cluster but ``apply`` and ``undo``. The
+panel works without a front end: ``tuner.value`` holds the current answer from the start.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+from qwenkit.autoscaling.annotation_keys import ALIASES, PREFIX
+from qwenkit.autoscaling.annotations import CONCURRENCY, RPS, ScalingSpec, parse_spec
+from qwenkit.capacity.advice import ScalingContext, advise
+from qwenkit.capacity.environment import STARTUP_S, Environment
+from qwenkit.capacity.result import SimulationResult
+from qwenkit.capacity.server import VllmServer
+from qwenkit.capacity.simulate import simulate
+from qwenkit.capacity.traffic import ClosedLoop, Lengths, Traffic, bursts, varying
+from qwenkit.errors import InvalidValue, PreflightError
+from qwenkit.widgets.charts import draw_run
+from qwenkit.widgets.tuner_panel import TunerPanel, answer_html, drawn_html
+
+if TYPE_CHECKING:  # the panel itself needs no client of a cluster
+    from qwenkit.cluster.client import Cluster
+    from qwenkit.cluster.live_scaling import LiveScaling
+    from qwenkit.cluster.scaling_change import ProposedChange, ScalingChange
+    from qwenkit.cluster.wait import OnChange
+
+# Each slider's annotation; the hard limit is a field of the template instead.
+_KEYS = {
+    "target": "target",
+    "utilization_percentage": "target-utilization-percentage",
+    "min_scale": "min-scale",
+    "max_scale": "max-scale",
+    "window_s": "window",
+    "panic_window_percentage": "panic-window-percentage",
+    "panic_threshold_percentage": "panic-threshold-percentage",
+    "target_burst_capacity": "target-burst-capacity",
+    "scale_down_delay_s": "scale-down-delay",
+    "retention_s": "scale-to-zero-pod-retention-period",
+}
+_METRICS = {"KPA on concurrency": CONCURRENCY, "KPA on requests per second": RPS}
+_DAY_S = 1200.0  # a day in 20 minutes
+_LENGTHS = Lengths(prompt_tokens=64, output_tokens=128)
+_TRAFFIC: Mapping[str, Callable[[int, Lengths], Traffic]] = {
+    "people in a chat": lambda n, each: ClosedLoop(((0, 0), (20, n), (200, 0)), each),
+    "a burst every 5 minutes": lambda n, each: bursts(
+        n / 40, n / 5, 900, every_s=300, burst_s=60, lengths=each
+    ),
+    "night and day in 20 minutes": lambda n, each: varying(
+        lambda at: n / 20 * (1 - math.cos(2 * math.pi * at / _DAY_S)), n / 10, _DAY_S, lengths=each
+    ),
+    "as recorded: 1 person, then 5": lambda _, each: ClosedLoop(
+        ((0, 0), (10, 1), (60, 5), (150, 0)), each
+    ),
+}
+
+
+@dataclass(frozen=True)
+class TunerAnswer:
+    """The settings, and what the simulation answers; None where no request was answered.
+
+    ``settings`` has the sliders' names; a ``max_scale`` of 0 is unset. Times are seconds; hours
+    and cost are those of the whole traffic, at an example price.
+    """
+
+    settings: Mapping[str, float]
+    traffic: str
+    autoscaler: str
+    people: int
+    effective_target: float
+    peak_replicas: int
+    requests: int
+    ttft_p95_s: float | None
+    tpot_p95_s: float | None
+    tokens_per_second: float | None
+    gpu_hours: float
+    cost_cny: float | None
+
+
+class Tuner:
+    """Sliders over one revision's scaling, the simulated answer, and buttons that apply it.
+
+    Args:
+        running: how the revision scales that serves now.
+        server: what runs in a pod: GPU, model, and the target's clock.
+        startup_s: a pod's measured time from created to ready.
+        gpus: pods that get a GPU; None for no limit.
+        people: how many send requests at first.
+        lengths: tokens of each request.
+        trace: arrivals of your own, offered as "your trace".
+        cluster: where ``apply`` acts; without it the panel only proposes.
+        timeout_s: how long an applied revision may take to become ready.
+
+    >>> from qwenkit import Cluster, Settings, Tuner, VllmServer, live_scaling
+    >>> running = live_scaling(Cluster.connect(Settings()), Settings().service)
+    >>> tuner = Tuner(running, server=VllmServer("V100-16", "Qwen-7B-Chat-Int8"))
+    >>> tuner.propose(max_scale=2).peak_replicas
+    2
+    """
+
+    def __init__(
+        self,
+        running: LiveScaling,
+        *,
+        server: VllmServer,
+        startup_s: float = STARTUP_S,
+        gpus: int | None = None,
+        people: int = 6,
+        lengths: Lengths = _LENGTHS,
+        trace: Traffic | None = None,
+        cluster: Cluster | None = None,
+        timeout_s: float = 600.0,
+    ) -> None:
+        self.server, self.cluster, self._timeout_s = server, cluster, timeout_s
+        self._lengths, self._trace = lengths, trace
+        self.choices = {
+            "autoscaler": list(_METRICS),
+            "traffic": [*_TRAFFIC, *(["your trace"] if trace else [])],
+        }
+        kv = server.kv_tokens / (lengths.prompt_tokens + lengths.output_tokens)
+        self._context = ScalingContext(cold_start_s=startup_s, gpus=gpus, kv_sequences=kv)
+        price = server.gpu.example_price_cny or 0.0
+        self._environment = Environment(startup_s=startup_s, gpus=gpus, price_per_gpu_hour=price)
+        self._applied: list[ProposedChange] = []
+        self._panel: TunerPanel | None = None
+        self._lock = RLock()  # a button's thread may end while a slider moves
+        self._now: dict[str, Any] = {"traffic": self.choices["traffic"][0], "people": people}
+        self._start_from(running)
+
+    def __repr__(self) -> str:
+        return _sentence(self.value)
+
+    def propose(self, **sliders: Any) -> TunerAnswer:
+        """Move sliders from Python; return the new answer. It changes no cluster.
+
+        Raises:
+            InvalidValue: no such slider, or a value that the autoscaler refuses.
+        """
+        with self._lock:
+            moved = self._now | {name: self._checked(name, sliders[name]) for name in sliders}
+            self._answer(moved)
+            self._now = moved
+            if self._panel is not None:
+                self._panel.show()
+            return self.value
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The value of each slider and choice by name."""
+        return self._now
+
+    @property
+    def controls(self) -> Mapping[str, Any]:
+        """The live sliders and choices by name; none where ipywidgets is not installed."""
+        panel = self._live()
+        return panel.controls if panel else {}
+
+    def proposed(self) -> ProposedChange:
+        """Return what ``apply`` would do: difference, revision, GPUs. It changes nothing.
+
+        Raises:
+            PreflightError: the panel has no cluster, or nothing was moved.
+            Rejected: the webhook refuses a value.
+        """
+        from qwenkit.cluster.scaling_change import propose_change
+
+        cluster, limit = self._named_cluster(), self._now["container_concurrency"]
+        change = propose_change(
+            cluster, self.running.service, self._changes(self._now), container_concurrency=limit
+        )
+        if not change.diff:
+            why = "the sliders stand at the settings that serve"
+            raise PreflightError("there is nothing to apply", why, "move a slider first")
+        return change
+
+    def proposed_undo(self) -> ProposedChange:
+        """Return what ``undo`` would do. It changes nothing.
+
+        Raises:
+            PreflightError: nothing was applied that could be taken back.
+            Conflict: somebody has changed the settings since.
+        """
+        from qwenkit.cluster.scaling_change import propose_undo
+
+        if not self._applied:
+            why = "this panel has applied no change that is left"
+            raise PreflightError("there is nothing to undo", why, "apply a change first")
+        return propose_undo(self._named_cluster(), self._applied[-1])
+
+    def apply(
+        self, change: ProposedChange | None = None, *, on_change: OnChange | None = None
+    ) -> ScalingChange:
+        """Apply the proposal, which makes a new revision; wait until it is ready.
+
+        Raises:
+            NotReady: no GPU is free; or the new revision fails, which ``undo`` takes back.
+            QwenkitError: as ``proposed``.
+        """
+        change = change or self.proposed()
+        change.require_gpus()
+        self._applied.append(change)  # before the wait, which may fail or be interrupted
+        return self._make(change, on_change)
+
+    def undo(
+        self, change: ProposedChange | None = None, *, on_change: OnChange | None = None
+    ) -> ScalingChange:
+        """Take the last applied change back: a new revision with the settings of before.
+
+        Raises:
+            NotReady: no GPU is free, or the new revision fails.
+            QwenkitError: as ``proposed_undo``.
+        """
+        change = change or self.proposed_undo()
+        change.require_gpus()
+        done = self._make(change, on_change)
+        self._applied.pop()
+        return done
+
+    def _repr_mimebundle_(self, **keywords: Any) -> dict[str, Any]:
+        static = {"text/plain": repr(self), "text/html": answer_html(self) + drawn_html(self)}
+        panel = self._live()
+        live: dict[str, Any] = panel.box._repr_mimebundle_(**keywords) if panel else {}
+        return (live or {}) | static
+
+    def _live(self) -> TunerPanel | None:
+        if self._panel is None:
+            try:
+                self._panel = TunerPanel(self)
+            except ModuleNotFoundError:  # the static answer is enough
+                return None
+        return self._panel
+
+    def _named_cluster(self) -> Cluster:
+        if self.cluster is None:
+            fix = "Tuner(…, cluster=Cluster.connect(settings)), with the context's name in them"
+            raise PreflightError("the panel acts on no cluster", "none was named for it", fix)
+        return self.cluster
+
+    def _make(self, change: ProposedChange, on_change: OnChange | None) -> ScalingChange:
+        from qwenkit.cluster.live_scaling import live_scaling
+        from qwenkit.cluster.scaling_change import apply_change
+
+        cluster, limit = self._named_cluster(), self._timeout_s
+        done = apply_change(
+            cluster, change, timeout_s=limit, on_change=on_change, wait_for_gpu=True
+        )
+        self._start_from(live_scaling(cluster, self.running.service))
+        return done
+
+    def _start_from(self, running: LiveScaling) -> None:
+        """Take a revision's settings as those that serve; the sliders go there."""
+        with self._lock:
+            self.running, self._base = running, _settings(running.spec)
+            self._now |= self._base
+            self._answer(self._now)
+            if self._panel is not None:
+                self._panel.show()
+
+    def _changes(self, now: Mapping[str, Any]) -> dict[str, str | None]:
+        """Return the annotations that the sliders have moved; None for one to remove."""
+        changes: dict[str, str | None] = {}
+        for name, key in _KEYS.items():
+            if now[name] != self._base[name]:
+                text = f"{now[name]:g}" + ("s" if name.endswith("_s") else "")
+                changes[PREFIX + key] = None if (name, now[name]) == ("max_scale", 0) else text
+        if now["autoscaler"] != self._base["autoscaler"]:
+            changes[PREFIX + "metric"] = _METRICS[now["autoscaler"]]
+        old = {PREFIX + ALIASES[key]: None for key in ALIASES if PREFIX + key in changes}
+        return {name: None for name in old if name in self.running.annotations} | changes
+
+    def _answer(self, now: Mapping[str, Any]) -> None:
+        """Simulate the running and the proposed settings under the same traffic."""
+        merged = {**self.running.annotations, **self._changes(now)}
+        annotations = {name: text for name, text in merged.items() if text is not None}
+        spec = parse_spec(
+            annotations,
+            container_concurrency=now["container_concurrency"],
+            config=self.running.config,
+        )
+        before, _ = self._simulated({**now, **self._base}, self.running.spec)
+        value, result = self._simulated(now, spec)
+        self.before, self.value = before, value
+        self.picture = draw_run(result)
+        self.advice = advise(spec, annotations=annotations, context=self._context)
+
+    def _simulated(
+        self, now: Mapping[str, Any], spec: ScalingSpec
+    ) -> tuple[TunerAnswer, SimulationResult]:
+        traffic = self._trace
+        if traffic is None or now["traffic"] != "your trace":
+            traffic = _TRAFFIC[now["traffic"]](now["people"], self._lengths)
+        around = replace(self._environment, initial_ready=max(1, spec.min_scale))
+        seconds = traffic.end_s + 2 * spec.stable_window_s
+        result = simulate(spec, traffic, self.server, environment=around, duration_s=seconds)
+        requests, some = result.requests, result.requests.answered > 0
+        return TunerAnswer(
+            settings={name: now[name] for name in self._base if name != "autoscaler"},
+            **{name: now[name] for name in ("traffic", "autoscaler", "people")},
+            effective_target=round(spec.target, 4),
+            peak_replicas=max(result.ready, default=0),
+            requests=requests.answered,
+            ttft_p95_s=round(requests.ttft(95), 3) if some else None,
+            tpot_p95_s=round(requests.tpot(95), 4) if some else None,
+            tokens_per_second=round(requests.tokens / traffic.end_s, 1) if some else None,
+            gpu_hours=round(result.gpu_seconds / 3600, 3),
+            cost_cny=round(result.cost, 2) if self.server.gpu.example_price_cny else None,
+        ), result
+
+    def _checked(self, name: str, value: Any) -> Any:
+        if name not in self._now:
+            raise InvalidValue("slider", name, f"one of {', '.join(self._now)}")
+        if name in self.choices:
+            if value not in self.choices[name]:
+                raise InvalidValue(name, value, f"one of {', '.join(self.choices[name])}")
+            return value
+        if name == "target":
+            return value
+        if not float(value).is_integer():
+            raise InvalidValue(name, value, "a whole number")
+        return int(value)
+
+
+def _settings(spec: ScalingSpec) -> dict[str, Any]:
+    """Return a spec as the sliders' values."""
+    rps = spec.metric == RPS
+    return {
+        "autoscaler": next(name for name, metric in _METRICS.items() if (metric == RPS) == rps),
+        "target": spec.total,
+        "utilization_percentage": round(spec.utilization * 100),
+        "container_concurrency": spec.container_concurrency,
+        "min_scale": spec.min_scale,
+        "max_scale": spec.max_scale,
+        "window_s": round(spec.stable_window_s),
+        "panic_window_percentage": round(100 * spec.panic_window_s / spec.stable_window_s),
+        "panic_threshold_percentage": round(100 * spec.panic_threshold),
+        "target_burst_capacity": round(spec.target_burst_capacity),
+        "scale_down_delay_s": round(spec.scale_down_delay_s),
+        "retention_s": round(spec.retention_s),
+    }
+
+
+def _sentence(value: TunerAnswer) -> str:
+    late = "-" if value.ttft_p95_s is None else f"{value.ttft_p95_s:g} s"
+    return (
+        f"{value.traffic}, effective target {value.effective_target:g}: at most "
+        f"{value.peak_replicas} replicas ready, TTFT p95 {late}, {value.requests} answers, "
+        f"{value.gpu_hours:g} GPU-hours (modelled, ± 40 %)"
+    )

@@ -1,0 +1,299 @@
+"""What the tuning panel shows: sliders in groups, the answer beside them, buttons that ask first.
+
+Only ``TunerPanel`` needs ipywidgets. Buttons work in a thread, so that the kernel stays free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from html import escape
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from qwenkit.errors import QwenkitError
+
+if TYPE_CHECKING:
+    from qwenkit.cluster.scaling_change import ProposedChange, ScalingChange
+    from qwenkit.cluster.wait import OnChange
+    from qwenkit.widgets.tuner import Tuner, TunerAnswer
+
+_Say = Callable[[str], None]
+_Make = Callable[..., "ScalingChange"]
+
+# Slider: its label, lowest and highest value, step. Zero has a name in ``_ZERO``.
+_GROUPS: Mapping[str, Mapping[str, tuple[str, float, float, float]]] = {
+    "What is counted": {
+        "target": ("target of a replica", 0.5, 16, 0.5),
+        "utilization_percentage": ("utilisation, %", 10, 100, 5),
+        "container_concurrency": ("hard limit of a replica", 0, 32, 1),
+    },
+    "Bounds": {
+        "min_scale": ("min-scale", 0, 8, 1),
+        "max_scale": ("max-scale", 0, 8, 1),
+    },
+    "Windows and panic": {
+        "window_s": ("stable window, s", 6, 300, 1),
+        "panic_window_percentage": ("panic window, % of it", 1, 100, 1),
+        "panic_threshold_percentage": ("panic threshold, %", 110, 1000, 10),
+        "target_burst_capacity": ("target-burst-capacity", -1, 300, 1),
+    },
+    "Down and to zero": {
+        "scale_down_delay_s": ("scale-down-delay, s", 0, 600, 5),
+        "retention_s": ("retention of the last pod, s", 0, 900, 30),
+    },
+    "Traffic": {"people": ("people", 0, 40, 1)},
+}
+_ZERO = {"container_concurrency": "no limit", "max_scale": "unset"}
+_STYLE = """<style>
+.qwenkit-tuner .qwenkit-columns {display: flex; flex-flow: row wrap; gap: 4px 28px}
+.qwenkit-tuner .qwenkit-columns > * {flex: 1 1 380px; min-width: 0}
+.qwenkit-tuner :is(.widget-box, .widget-html) {overflow: visible; height: auto}
+.qwenkit-tuner .qwenkit-group {display: grid; gap: 4px 24px; margin: 0 4px 6px;
+ grid-template-columns: repeat(auto-fit, minmax(200px, 1fr))}
+.qwenkit-tuner .qwenkit-group > .widget-html {grid-column: 1 / -1; margin: 0}
+.qwenkit-tuner :is(.widget-slider, .widget-dropdown) {display: grid; width: auto; height: auto;
+ min-width: 0; margin: 0; grid-template: auto 24px / minmax(0, 1fr) auto; align-items: center}
+.qwenkit-tuner :is(.widget-label, .widget-readout) {width: auto; max-width: none; min-width: 0;
+ height: auto; text-align: left; white-space: normal; line-height: 1.3}
+.qwenkit-tuner .widget-readout {min-width: 3em; text-align: right}
+.qwenkit-tuner :is(.slider-container, select) {grid-area: 2 / 1 / 3 / 3; width: auto}
+.qwenkit-tuner .slider-container {margin: 0 9px}
+.qwenkit-tuner .noUi-handle {border: 2px solid var(--jp-ui-font-color1, #777)}
+.qwenkit-tuner :is(td, th) {text-align: right; padding: 2px 12px 2px 0}
+.qwenkit-tuner tr > :first-child {text-align: left; font-weight: normal}
+.qwenkit-tuner pre {white-space: pre-wrap; overflow-wrap: break-word; margin: 4px 0}
+.qwenkit-tuner .qwenkit-bad {border-left: 4px solid var(--jp-error-color1, #d32f2f);
+ padding-left: 8px}
+</style>"""
+# ipywidgets gives a slider's handle no name, and only a script can: the image never loads.
+_NAMES = """<img hidden alt="" src="data:," onerror="setTimeout(() => {
+ for (const each of this.closest('.qwenkit-tuner')?.querySelectorAll('.widget-slider') ?? [])
+ for (const part of each.querySelectorAll('[role=slider], .widget-readout'))
+ part.setAttribute('aria-label', each.querySelector('label').textContent)}, 300)">"""
+_LIST = "line-height:1.35;margin:0 0 8px;padding-left:18px;font-size:0.92em"
+
+
+class TunerPanel:
+    """The live panel. ``box`` is the widget, ``controls`` its sliders and choices by name."""
+
+    def __init__(self, tuner: Tuner) -> None:
+        import ipywidgets as w
+
+        self._tuner, self._turn = tuner, 0
+        self._sure: Callable[[OnChange], ScalingChange] | None = None
+        self.controls: dict[str, Any] = {}
+        parts: list[Any] = []
+        for title, sliders in _GROUPS.items():
+            inside = [w.HTML(f"<b>{title}</b>")]
+            name = {"What is counted": "autoscaler", "Traffic": "traffic"}.get(title)
+            if name:
+                options = tuner.choices[name]
+                self.controls[name] = w.Dropdown(options=options, description=name)
+                inside.append(self.controls[name])
+            for name, (label, low, high, step) in sliders.items():
+                self.controls[name] = _slider(
+                    w, name, label, (low, high, step), tuner.settings[name]
+                )
+                inside.append(self.controls[name])
+            parts.append(_classed(w.Box(inside), "qwenkit-group"))
+        self._answer, self._said, self._drawn = w.HTML(), w.HTML(), w.HTML()
+        self.buttons = {
+            name: w.Button(description=name, tooltip=tip, button_style=style)
+            for name, tip, style in (
+                ("Apply…", "Show what the settings would change, and ask", "primary"),
+                ("Undo…", "Show what taking the last change back would do, and ask", ""),
+                ("Confirm", "Make this change on the cluster", "danger"),
+                ("Cancel", "Change nothing", ""),
+            )
+        }
+        for button in self.buttons.values():
+            button.on_click(self._pressed)
+        self._ask = w.HBox([self.buttons["Confirm"], self.buttons["Cancel"]])
+        self._ask.layout.display = "none"
+        first = w.HBox([self.buttons["Apply…"], self.buttons["Undo…"]])
+        columns = w.Box(
+            [w.VBox(parts), w.VBox([self._answer, first, self._said, self._ask, self._drawn])]
+        )
+        whole = w.VBox([w.HTML(_STYLE), _classed(columns, "qwenkit-columns")])
+        self.box = _classed(whole, "qwenkit-tuner")
+        self.show()
+        for control in self.controls.values():
+            control.observe(self._moved, names="value")
+
+    def show(self, error: str = "") -> None:
+        """Set the sliders to the tuner's settings, and show its answer beside them."""
+        now = self._tuner.settings
+        self._showing = True  # the program moves the sliders now, not the user
+        for name, control in self.controls.items():
+            if hasattr(control, "max"):
+                control.min, control.max = min(control.min, now[name]), max(control.max, now[name])
+            elif name in _ZERO and now[name] >= len(control.options):
+                control.options = _options(name, now[name])
+            control.value = now[name]
+        self._answer.value = error + answer_html(self._tuner) + _NAMES
+        self._drawn.value = drawn_html(self._tuner)
+        self._showing = False
+
+    def _moved(self, _: Any) -> None:
+        """Answer moved sliders; a refused setting changes nothing, and says why."""
+        if self._showing:
+            return
+        self._stop_asking()
+        try:
+            self._tuner.propose(**{name: each.value for name, each in self.controls.items()})
+        except QwenkitError as error:
+            self.show(error_html(error))
+
+    def _pressed(self, button: Any) -> None:
+        name, sure = button.description, self._sure
+        self._stop_asking()
+        if name == "Apply…":
+            self._work(lambda say: self._asks(say, self._tuner.proposed(), self._tuner.apply))
+        elif name == "Undo…":
+            self._work(lambda say: self._asks(say, self._tuner.proposed_undo(), self._tuner.undo))
+        elif name == "Confirm" and sure is not None:
+            # A revision that does not start may be taken back before its deadline.
+            self._work(lambda say: _made(say, sure), free="Undo…")
+        else:
+            self._said.value = ""
+
+    def _stop_asking(self) -> None:
+        self._sure, self._ask.layout.display = None, "none"
+
+    def _asks(self, say: _Say, change: ProposedChange, make: _Make) -> None:
+        say(change_html(change))
+        change.require_gpus()
+        self._sure = lambda on_change: make(change, on_change=on_change)
+        self._ask.layout.display = ""
+
+    def _work(self, work: Callable[[_Say], None], *, free: str = "") -> None:
+        """Work in a thread; newer work takes the place of older. An error stays until then."""
+        self._turn += 1
+        turn, self._said.value = self._turn, ""
+
+        def say(html: str) -> None:
+            if turn == self._turn:
+                self._said.value = html
+
+        def run() -> None:
+            try:
+                work(say)
+            except QwenkitError as error:
+                say(self._said.value + error_html(error))
+            finally:
+                if turn == self._turn:
+                    self._enable(*self.buttons)
+
+        self._enable(free)
+        Thread(target=run, name="qwenkit-tuner", daemon=True).start()
+
+    def _enable(self, *names: str) -> None:
+        for name, button in self.buttons.items():
+            button.disabled = name not in names
+
+
+def answer_html(tuner: Tuner) -> str:
+    """Return the figures of the proposed settings beside those of the settings that serve."""
+    rows = "".join(
+        f"<tr><th scope='row'>{name}</th><td>{before}</td><td><b>{now}</b></td></tr>"
+        for (name, now), (_, before) in zip(
+            _figures(tuner.value), _figures(tuner.before), strict=True
+        )
+    )
+    clock = getattr(tuner.server, "clock", 1.0)
+    gpu = f"{tuner.server.gpu.name}, modelled, ± {tuner.server.gpu.uncertainty * 100:.0f} %"
+    if clock != 1:
+        gpu += f"; the clock here is × {clock:g}: on the GPU, times per token are {clock:g} × these"
+    return (
+        f"<table><caption style='text-align:left'>{escape(gpu)}</caption><thead><tr><td></td>"
+        f"<th scope='col'>{escape(tuner.running.revision)}, serves</th>"
+        f"<th scope='col'>proposed</th></tr></thead><tbody>{rows}</tbody></table>"
+    )
+
+
+def drawn_html(tuner: Tuner) -> str:
+    """Return the picture of the proposed settings, and the rulebook's advice about them."""
+    advice = "".join(
+        f"<li><b>{escape(each.level)}</b>: {escape(each.message)}. Fix: {escape(each.fix)}</li>"
+        for each in tuner.advice
+    )
+    return f"{tuner.picture.svg()}<ul style='{_LIST}'>{advice}</ul>"
+
+
+def error_html(error: QwenkitError) -> str:
+    """Return an error as HTML: what, why, its evidence and the fix."""
+    return f"<pre class='qwenkit-bad' role='alert'>{escape(str(error))}</pre>"
+
+
+def change_html(change: ProposedChange) -> str:
+    """Return what a change would do as HTML: the difference, the new revision and its GPUs."""
+    rows = "".join(
+        f"<tr><td>{escape(each.name)}</td>"
+        + "".join(
+            f"<td>{escape('unset' if v is None else v)}</td>" for v in (each.before, each.after)
+        )
+        + "</tr>"
+        for each in change.diff
+    )
+    where = f"ksvc {change.service} in {change.namespace}, context {change.context}"
+    new = change.next_revision or "a new revision"
+    return (
+        f"<p role='status'>{escape(where)}: <b>{escape(new)}</b> will follow "
+        f"{escape(change.revision)}. Its first {change.pods} pods need {change.gpus_needed} GPUs; "
+        f"{escape(str(change.gpus))}.</p><table><thead><tr><th scope='col'>setting</th>"
+        f"<th scope='col'>now</th><th scope='col'>then</th></tr></thead>{rows}</table>"
+    )
+
+
+def _made(say: _Say, make: Callable[[OnChange], ScalingChange]) -> None:
+    """Make a change; say each transition of the wait, and the end."""
+    lines: list[str] = []
+
+    def add(line: object) -> None:
+        lines.append(str(line))
+        text = escape("\n".join(lines[-12:]))
+        say(f"<pre role='status'>{text}</pre>")
+
+    done = make(add)
+    add(f"{done.new_revision} serves, {done.seconds:.1f} s after the change")
+
+
+def _figures(value: TunerAnswer) -> list[tuple[str, str]]:
+    return [
+        ("effective target", f"{value.effective_target:g}"),
+        (
+            "max-scale",
+            _ZERO["max_scale"] if not (most := value.settings["max_scale"]) else f"{most:g}",
+        ),
+        ("replicas ready, at most", f"{value.peak_replicas}"),
+        ("requests answered", f"{value.requests or '-'}"),
+        ("TTFT p95", _or_dash(value.ttft_p95_s, "s")),
+        ("TPOT p95", _or_dash(value.tpot_p95_s and value.tpot_p95_s * 1e3, "ms")),
+        ("tokens per second", _or_dash(value.tokens_per_second)),
+        ("GPU-hours", f"{value.gpu_hours:.3g}"),
+        ("cost, an example price", _or_dash(value.cost_cny, "CNY")),
+    ]
+
+
+def _or_dash(value: float | None, unit: str = "") -> str:
+    return "-" if value is None else f"{value:.3g} {unit}".rstrip()
+
+
+def _slider(w: Any, name: str, label: str, scale: tuple[float, float, float], value: float) -> Any:
+    low, high, step = scale
+    common = {"description": label, "continuous_update": False}
+    if name in _ZERO:
+        return w.SelectionSlider(options=_options(name, max(high, value)), value=value, **common)
+    kind = w.FloatSlider if name == "target" else w.IntSlider
+    return kind(
+        min=min(low, value), max=max(high, value), step=step, value=value, readout=True, **common
+    )
+
+
+def _options(name: str, most: float) -> list[tuple[str, int]]:
+    return [(_ZERO[name], 0), *((str(each), each) for each in range(1, int(most) + 1))]
+
+
+def _classed(widget: Any, name: str) -> Any:
+    widget.add_class(name)
+    return widget

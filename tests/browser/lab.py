@@ -1,0 +1,114 @@
+"""JupyterLab on a folder of notebooks, and a headless Chromium to look at it."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Page, expect, sync_playwright
+
+# Without a display, without a sandbox of its own (CI runs as root), and without calls home.
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@contextmanager
+def jupyterlab(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
+    """Serve the notebooks of a folder; yield an address to which a notebook's name is added."""
+    quiet = folder / "settings" / "@jupyterlab" / "apputils-extension"
+    quiet.mkdir(parents=True)
+    (quiet / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+    command += ["--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token="]
+    command += [f"--notebook-dir={folder}", f"--LabApp.user_settings_dir={folder / 'settings'}"]
+    command += [f"--LabApp.workspaces_dir={folder / 'workspaces'}", "--LabApp.news_url="]
+    command.append("--LabApp.expose_app_in_browser=True")  # to change the theme
+    home = {"HOME": str(folder), "JUPYTER_PREFER_ENV_PATH": "1"}
+    log = folder / "lab.log"
+    with log.open("w") as out:
+        server = subprocess.Popen(command, env={**environment, **home}, stdout=out, stderr=out)
+    try:
+        base = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 300
+        while not _answers(f"{base}/api"):
+            assert server.poll() is None, log.read_text()[-2000:]
+            assert time.monotonic() < deadline, log.read_text()[-2000:]
+            time.sleep(0.1)
+        yield f"{base}/lab/tree/"
+    finally:
+        server.terminate()
+        try:
+            server.wait(timeout=60)
+        except subprocess.TimeoutExpired:  # it waits for ever for a kernel that was just starting
+            server.kill()
+            server.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+@contextmanager
+def chromium(width: int = 1024, height: int = 1000) -> Iterator[Page]:
+    """Open a page of a headless Chromium."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert found, "this needs Chromium (Debian: apt-get install chromium)"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.set_default_timeout(60_000)
+        expect.set_options(timeout=60_000)
+        yield page
+        browser.close()
+
+
+def run_all(page: Page, address: str) -> None:
+    """Open a notebook and run all of its cells."""
+    page.goto(f"{address}?reset")
+    page.locator(".jp-Notebook .jp-Cell").first.wait_for()
+    # A cell run before its kernel is there opens a dialog instead.
+    expect(page.locator(".jp-StatusBar-Widget")).to_contain_text("| Idle")
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.locator(".lm-Menu-item", has_text="Run All Cells").first.click()
+
+
+def set_theme(page: Page, *, dark: bool) -> None:
+    """Change JupyterLab's theme and wait until the page has its colours."""
+    name = "JupyterLab Dark" if dark else "JupyterLab Light"
+    change = "theme => jupyterapp.commands.execute('apputils:change-theme', {theme})"
+    page.evaluate(change, name)
+    page.locator(f"body[data-jp-theme-name='{name}']").wait_for(state="attached")
+
+
+def one_cell(code: str) -> dict[str, object]:
+    """Return a notebook of one cell."""
+    cell = {"cell_type": "code", "id": "one", "metadata": {}, "outputs": [], "source": code}
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return {
+        "cells": [cell | {"execution_count": None}],
+        "metadata": {"kernelspec": kernel},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
