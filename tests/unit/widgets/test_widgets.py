@@ -8,6 +8,7 @@ import pytest
 
 from qwenkit.capacity.candidates import Candidate, ScalingChoice
 from qwenkit.cluster.diagnosis.cold_start import ColdStart, ColdStartStep
+from qwenkit.widgets.charts import front_chart
 from qwenkit.widgets.cold_start_chart import cold_start_chart
 from qwenkit.widgets.svg import Axis, Chart, changes, text_width
 
