@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import ClosedLoop, Lengths, Traffic, bursts, varying
 from qwenkit.errors import InvalidValue, PreflightError
 from qwenkit.widgets.charts import draw_run
-from qwenkit.widgets.tuner_panel import TunerPanel, answer_html, drawn_html
+from qwenkit.widgets.tuner_panel import TunerAnswer, TunerPanel, answer_html, drawn_html
 
 if TYPE_CHECKING:  # the panel itself needs no client of a cluster
     from qwenkit.cluster.client import Cluster
@@ -58,28 +58,6 @@ _TRAFFIC: Mapping[str, Callable[[int, Lengths], Traffic]] = {
         ((0, 0), (10, 1), (60, 5), (150, 0)), each
     ),
 }
-
-
-@dataclass(frozen=True)
-class TunerAnswer:
-    """The settings, and what the simulation answers; None where no request was answered.
-
-    ``settings`` has the sliders' names; a ``max_scale`` of 0 is unset. Times are seconds; hours
-    and cost are those of the whole traffic, at an example price.
-    """
-
-    settings: Mapping[str, float]
-    traffic: str
-    autoscaler: str
-    people: int
-    effective_target: float
-    peak_replicas: int
-    requests: int
-    ttft_p95_s: float | None
-    tpot_p95_s: float | None
-    tokens_per_second: float | None
-    gpu_hours: float
-    cost_cny: float | None
 
 
 class Tuner:

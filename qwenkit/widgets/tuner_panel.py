@@ -6,6 +6,7 @@ Only ``TunerPanel`` needs ipywidgets. Buttons work in a thread, so that the kern
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from html import escape
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,8 @@ from qwenkit.errors import QwenkitError
 if TYPE_CHECKING:
     from qwenkit.cluster.scaling_change import ProposedChange, ScalingChange
     from qwenkit.cluster.wait import OnChange
-    from qwenkit.widgets.tuner import Tuner, TunerAnswer
 
+_Tuner = Any  # the ``Tuner``, whose module imports this one
 _Say = Callable[[str], None]
 _Make = Callable[..., "ScalingChange"]
 
@@ -73,10 +74,32 @@ _NAMES = """<img hidden alt="" src="data:," onerror="setTimeout(() => {
 _LIST = "line-height:1.35;margin:0 0 8px;padding-left:18px;font-size:0.92em"
 
 
+@dataclass(frozen=True)
+class TunerAnswer:
+    """The settings, and what the simulation answers; None where no request was answered.
+
+    ``settings`` has the sliders' names; a ``max_scale`` of 0 is unset. Times are seconds; hours
+    and cost are those of the whole traffic, at an example price.
+    """
+
+    settings: Mapping[str, float]
+    traffic: str
+    autoscaler: str
+    people: int
+    effective_target: float
+    peak_replicas: int
+    requests: int
+    ttft_p95_s: float | None
+    tpot_p95_s: float | None
+    tokens_per_second: float | None
+    gpu_hours: float
+    cost_cny: float | None
+
+
 class TunerPanel:
     """The live panel. ``box`` is the widget, ``controls`` its sliders and choices by name."""
 
-    def __init__(self, tuner: Tuner) -> None:
+    def __init__(self, tuner: _Tuner) -> None:
         import ipywidgets as w
 
         self._tuner, self._turn = tuner, 0
@@ -192,7 +215,7 @@ class TunerPanel:
             button.disabled = name not in names
 
 
-def answer_html(tuner: Tuner) -> str:
+def answer_html(tuner: _Tuner) -> str:
     """Return the figures of the proposed settings beside those of the settings that serve."""
     rows = "".join(
         f"<tr><th scope='row'>{name}</th><td>{before}</td><td><b>{now}</b></td></tr>"
@@ -211,7 +234,7 @@ def answer_html(tuner: Tuner) -> str:
     )
 
 
-def drawn_html(tuner: Tuner) -> str:
+def drawn_html(tuner: _Tuner) -> str:
     """Return the picture of the proposed settings, and the rulebook's advice about them."""
     advice = "".join(
         f"<li><b>{escape(each.level)}</b>: {escape(each.message)}. Fix: {escape(each.fix)}</li>"
