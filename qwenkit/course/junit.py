@@ -22,6 +22,7 @@ def junit(report: RunReport) -> ElementTree.ElementTree[ElementTree.Element]:
         name=_printable(f"qwenkit course on {report.context}"),
         time=f"{report.seconds}",
         timestamp=report.began,
+        errors="0",
     )
     for each in report.notebooks:
         _add_case(suite, each.name, each.seconds, each.error, skipped=each.skipped)
@@ -47,9 +48,9 @@ def _add_case(
     about = {"classname": "qwenkit", "name": _printable(name), "time": f"{seconds}"}
     case = ElementTree.SubElement(suite, "testcase", about)
     if said:
-        first, *_ = texts = [_printable(f"{part}: {text}") for part, text in said.items()]
-        kind = "skipped" if skipped else "failure"
-        ElementTree.SubElement(case, kind, message=first).text = "\n".join(texts)
+        kind, first = "skipped" if skipped else "failure", _printable(next(iter(said.values())))
+        text = _printable("\n".join(f"{part}: {text}" for part, text in said.items()))
+        ElementTree.SubElement(case, kind, message=first).text = text
 
 
 def _printable(text: str) -> str:
