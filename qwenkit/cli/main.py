@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from qwenkit.cli import course, planning, reporting, sandbox, serving, weights
+from qwenkit.cli import course, loading, planning, reporting, sandbox, serving, weights
 from qwenkit.cli.console import fail
 from qwenkit.errors import QwenkitError
 from qwenkit.errors.scrubbing import scrub
@@ -50,7 +50,7 @@ for command in (
     serving.render,
     serving.deploy,
     serving.query,
-    serving.load,
+    loading.load,
     planning.plan,
     serving.explain,
     serving.teardown,

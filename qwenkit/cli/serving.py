@@ -1,4 +1,4 @@
-"""``doctor``, ``render``, ``deploy``, ``query``, ``load``, ``explain`` and ``teardown``."""
+"""``doctor``, ``render``, ``deploy``, ``query``, ``explain`` and ``teardown``."""
 
 from __future__ import annotations
 
@@ -119,28 +119,6 @@ def _show_reasoning(piece: str) -> None:
 def _tell_of_budget(max_tokens: int) -> None:
     why = f"no answer: its {max_tokens} tokens were used up by reasoning; raise --max-tokens"
     typer.echo(why, err=True)
-
-
-def load(
-    clients: Annotated[int | None, typer.Option(min=1, help="Closed-loop clients.")] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.1, help="How long.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens per request.")] = None,
-    params: Params = None,
-    set_: Set = None,
-    context: Context = None,
-    as_json: Json = False,
-) -> None:
-    """Send load through the gateway and report latency, outcome and throughput."""
-    from qwenkit import steps
-
-    options = {"load_clients": clients, "load_seconds": seconds, "load_tokens": max_tokens}
-    given = {name: value for name, value in options.items() if value is not None}
-    settings = read_settings(params, set_, context, **given)
-    result = steps.run_load(settings, on_progress=stderr_lines(quiet=as_json))
-    summary = result.summary()
-    emit(summary if as_json else result, as_json=as_json)
-    # Also where nothing was sent: a load without an answer is no success.
-    raise typer.Exit(0 if summary["ok"] == summary["requests"] > 0 else 1)
 
 
 def explain(

@@ -91,7 +91,7 @@ class ChatReader:
             if event == b"[DONE]":
                 continue
             try:
-                piece = self._chunk(json.loads(event))
+                piece = self._chunk(json.loads(event.decode()))
             except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
                 shown = event[:100].decode(errors="replace")
                 why = f"{type(error).__name__}: {str(error)[:100]}, in the event {shown}"

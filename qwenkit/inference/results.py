@@ -126,12 +126,12 @@ class LoadResult:
         """Return counts, errors by kind, percentiles and rates, JSON-ready.
 
         With an objective also ``goodput``: requests a second that met it, and their share of all
-        that were sent.
+        that were sent. After failures also ``causes``, and ``ended_early`` if it did.
         """
         outcomes = Counter(request.outcome for request in self.requests)
         good = [request for request in self.requests if request.outcome == "ok"]
         tokens = sum(request.tokens for request in good)
-        figures = {
+        figures: dict[str, Any] = {
             "clients": max_clients(self.traffic),
             "seconds": round(self.seconds, 3),
             "requests": len(self.requests),
@@ -154,15 +154,17 @@ class LoadResult:
             met = sum(r.meets(ttft_s=ttft_slo_s, tpot_s=tpot_slo_s) for r in self.requests)
             share = round(met / len(self.requests), 4) if self.requests else 0.0
             figures["goodput"] = {"requests_per_second": self._rate(met), "share": share}
+        if self.causes:
+            figures["causes"] = dict(self.causes)
+        if self.ended_early:
+            figures["ended_early"] = self.ended_early
         return figures
 
     def _rate(self, count: int) -> float:
         return round(count / self.seconds, 3) if self.seconds else 0.0
 
     def __str__(self) -> str:
-        lines = [f"{name}: {value}" for name, value in self.summary().items()]
-        lines += [f"{kind}: {why}" for kind, why in self.causes.items()]
-        return "\n".join([*lines, self.ended_early] if self.ended_early else lines)
+        return "\n".join(f"{name}: {value}" for name, value in self.summary().items())
 
     __repr__ = __str__
 

@@ -1,0 +1,185 @@
+"""``load``: traffic from the command line, its figures, its records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from qwenkit.cli.console import emit, stderr_lines
+from qwenkit.cli.options import Context, Json, Params, Set, read_settings
+from qwenkit.errors import InvalidValue
+
+if TYPE_CHECKING:
+    from qwenkit.capacity.traffic import Lengths, Traffic
+    from qwenkit.inference.results import LoadResult
+    from qwenkit.settings import Settings
+
+_PROMPT_TOKENS = 256
+_EVERY_S, _BURST_S, _BURST = 60.0, 10.0, 5
+_NEEDS = (
+    *(("arrivals", "rate"), ("like", "rate"), ("like", "requests")),
+    *(("requests", "like"), ("burstiness", "like")),
+)
+_EXCLUDES = (
+    *(("clients", "rate"), ("clients", "trace"), ("rate", "trace")),
+    *(("like", "arrivals"), ("like", "seconds")),
+    *(("sweep", "like"), ("sweep", "trace"), ("sweep", "records")),
+)
+
+
+class Shape(StrEnum):
+    """How the requests of a rate arrive."""
+
+    POISSON = "poisson"
+    CONSTANT = "constant"
+    BURST = "burst"
+
+
+class Like(StrEnum):
+    """Another tool, whose arrivals are made."""
+
+    VLLM_BENCH = "vllm-bench"
+
+
+_Clients = Annotated[int | None, typer.Option(min=1, help="Closed-loop clients.")]
+_Rate = Annotated[float | None, typer.Option(help="Requests a second (open loop).")]
+_Arrivals = Annotated[
+    Shape | None,
+    typer.Option(help="Of --rate (poisson); burst: five times the rate in 10 s of every minute."),
+]
+_Trace = Annotated[
+    Path | None, typer.Option(help="CSV of arrivals: seconds[,prompt tokens,answer tokens].")
+]
+_Like = Annotated[
+    Like | None, typer.Option(help="The very arrivals of vllm bench serve with --seed.")
+]
+_Requests = Annotated[int | None, typer.Option(min=1, help="Of --like.")]
+_Burstiness = Annotated[float | None, typer.Option(help="Of --like; 1 is Poisson.")]
+_Seconds = Annotated[float | None, typer.Option(min=0.1, help="How long; each step of a sweep.")]
+_Prompt = Annotated[int | None, typer.Option(min=1, help="About so many, in random words.")]
+_Answer = Annotated[
+    int | None, typer.Option("--answer-tokens", "--max-tokens", min=1, help="At most so many.")
+]
+_Spread = Annotated[float, typer.Option(help="Coefficient of variation of both lengths.")]
+_WarmUp = Annotated[int, typer.Option(min=0, help="Requests before, not counted.")]
+_Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of arrivals, lengths, prompts.")]
+_Slo = Annotated[float | None, typer.Option(min=0, help="Seconds, for goodput.")]
+_Sweep = Annotated[bool, typer.Option("--sweep", help="Double clients or rate until the knee.")]
+_Records = Annotated[
+    Path | None, typer.Option(help="Write every request: .csv, .json or .parquet.")
+]
+
+
+def load(
+    ctx: typer.Context,
+    clients: _Clients = None,
+    rate: _Rate = None,
+    arrivals: _Arrivals = None,
+    trace: _Trace = None,
+    like: _Like = None,
+    requests: _Requests = None,
+    burstiness: _Burstiness = None,
+    seconds: _Seconds = None,
+    prompt_tokens: _Prompt = None,
+    answer_tokens: _Answer = None,
+    spread: _Spread = 0.0,
+    warm_up: _WarmUp = 0,
+    seed: _Seed = 0,
+    ttft_slo: _Slo = None,
+    tpot_slo: _Slo = None,
+    sweep: _Sweep = False,
+    records: _Records = None,
+    params: Params = None,
+    set_: Set = None,
+    context: Context = None,
+    as_json: Json = False,
+) -> None:
+    """Send load through the gateway and report latency, outcome and throughput.
+
+    Without --clients, --rate or --trace, the settings' load_clients.
+    """
+    from qwenkit import steps
+    from qwenkit.capacity.traffic import Lengths
+    from qwenkit.inference.load import records as files
+    from qwenkit.inference.load.running import start_load
+
+    _check(ctx.params)
+    if records is not None:
+        files.check_ending(records)
+    given = {"load_clients": clients, "load_seconds": seconds, "load_tokens": answer_tokens}
+    given = {name: value for name, value in given.items() if value is not None}
+    settings = read_settings(params, set_, context, **given)
+    lengths = Lengths(prompt_tokens or _PROMPT_TOKENS, settings.load_tokens, spread)
+
+    def run(level: float | None = None) -> LoadResult:
+        traffic = _traffic(settings, lengths, ctx.params, level)
+        return start_load(
+            steps.find_server(settings),
+            traffic,
+            prompt=None if prompt_tokens or trace else settings.prompt,
+            seconds=seconds if trace else None,
+            warm_up=warm_up,
+            seed=seed,
+        ).result(stderr_lines(quiet=as_json))
+
+    if sweep:
+        _sweep("clients" if rate is None else "requests/s", rate or clients or 1, run, as_json)
+    result = run()
+    if records is not None:
+        files.write_records(result, records)
+    _report(result.summary(ttft_slo_s=ttft_slo, tpot_slo_s=tpot_slo), as_json=as_json)
+
+
+def _report(figures: dict[str, Any], *, as_json: bool) -> NoReturn:
+    emit(figures, as_json=as_json)
+    # Also where nothing was sent: a load without an answer is no success.
+    raise typer.Exit(0 if figures["ok"] == figures["requests"] > 0 else 1)
+
+
+def _sweep(unit: str, first: float, run: Callable[[float], LoadResult], as_json: bool) -> NoReturn:
+    from qwenkit.inference.load import sweep
+
+    found = sweep.sweep(unit, sweep.doubled(first), run)
+    emit(found, as_json=as_json)
+    raise typer.Exit(1 if found.knee is None else 0)
+
+
+def _traffic(
+    settings: Settings, lengths: Lengths, given: Mapping[str, Any], level: float | None
+) -> Traffic:
+    """Return the traffic of the options, with another number of clients or rate for a sweep."""
+    from qwenkit.capacity.arrivals import constant, like_vllm_bench
+    from qwenkit.capacity.traffic import ClosedLoop, bursts, from_csv, poisson
+    from qwenkit.plan.question import read_trace
+
+    lasts = settings.load_seconds
+    more: dict[str, Any] = {"lengths": lengths, "seed": given["seed"]}
+    if given["trace"] is not None:
+        return from_csv(read_trace(given["trace"]), lengths=lengths)
+    if given["rate"] is None:
+        return ClosedLoop(((0.0, int(level or settings.load_clients)), (lasts, 0)), lengths)
+    rate: float = level or given["rate"]
+    if given["like"] is not None:
+        burstiness = 1.0 if given["burstiness"] is None else given["burstiness"]
+        return like_vllm_bench(given["requests"], rate, burstiness=burstiness, **more)
+    if given["arrivals"] is Shape.BURST:
+        return bursts(rate, _BURST * rate, lasts, every_s=_EVERY_S, burst_s=_BURST_S, **more)
+    return (constant if given["arrivals"] is Shape.CONSTANT else poisson)(rate, lasts, **more)
+
+
+def _check(given: Mapping[str, object]) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        InvalidValue: names them.
+    """
+    for name, other in _NEEDS:
+        if given[name] and not given[other]:
+            raise InvalidValue(f"--{name}", str(given[name]), f"needs --{other} too")
+    for name, other in _EXCLUDES:
+        if given[name] and given[other]:
+            raise InvalidValue(f"--{name}", str(given[name]), f"does not go with --{other}")
