@@ -121,8 +121,8 @@ class ClosedLoop:
         """Return when a client, counted from 0, may send at ``at`` or later; infinite if never."""
         if self.clients(at) > client:
             return at
-        later = (start for start, most in self.schedule if start > at and most > client)
-        return next(later, math.inf)
+        later = (start for start, _ in self.schedule if start > at)
+        return next((start for start in later if self.clients(start) > client), math.inf)
 
     @property
     def end_s(self) -> float:

@@ -26,7 +26,8 @@ class LoadRequest:
 
     ``scheduled_s`` is when it was due and ``sent_s`` when it was sent; ``first_byte_s`` is the
     start of the answer, ``first_s`` and ``last_s`` its first and last token (``last_s`` is
-    ``end_s`` if none came), ``token_s`` the time of every piece of text, reasoning included.
+    ``end_s`` if none came), ``token_s`` the time of every piece of text, reasoning included (empty
+    for requests after the first three million pieces of a load).
     ``status`` is HTTP's, 0 without an answer. ``why`` is empty, or the kind of the failure:
     ``http 503``, ``timeout``, ``no connection``, ``cut``, ``stopped`` ... Token counts are the
     server's ``usage``; ``pod`` and ``revision`` are empty where the gateway does not tell.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import shutil
@@ -86,6 +88,7 @@ def test_the_whole_way_by_commands(qwenkit, environment, tmp_path, sandbox):
     assert again["revision"] == answer["revision"], "a second deploy must not make a revision"
 
     check_curl(answer)
+    check_load(qwenkit, tmp_path)
     check_kubectl(environment, tmp_path)
 
     down = qwenkit("teardown", "--set", "delete_weights=true", *QUICK, "--json")
@@ -96,6 +99,21 @@ def test_the_whole_way_by_commands(qwenkit, environment, tmp_path, sandbox):
     for result in (doctor, deployed, down):
         assert secret not in result.stdout + result.stderr
     assert secret not in (sandbox / "log").read_text()
+
+
+def check_load(qwenkit, folder):
+    """Load with an open loop, and read the records."""
+    records = folder / "records.csv"
+    words = "--rate 20 --arrivals constant --seconds 0.5 --prompt-tokens 40 --answer-tokens 3"
+    done = qwenkit("load", *words.split(), "--records", str(records), "--ttft-slo", "9", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads(done.stdout)
+    assert (figures["requests"], figures["ok"], figures["goodput"]["share"]) == (10, 10, 1)
+    rows = list(csv.DictReader(io.StringIO(records.read_text("utf-8"))))
+    assert len(rows) == 10
+    # About as many tokens as asked for: words that are one token each, in a chat's template.
+    assert {int(row["prompt_tokens"]) for row in rows} <= set(range(36, 45))
+    assert sum(int(row["tokens"]) for row in rows) == figures["tokens"] == 30
 
 
 def check_curl(deployed):

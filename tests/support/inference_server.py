@@ -27,6 +27,7 @@ vllm:e2e_request_latency_seconds_count{model_name="qwen"} 4.0
 class Vllm:
     """``status`` refuses everything, ``cut`` ends streams early, ``hang`` never answers.
 
+    ``slots`` is how many requests it works on at once; others wait.
     ``odd`` is sent instead of an answer, and as the only event of a stream.
     """
 
@@ -38,6 +39,8 @@ class Vllm:
         self.error_in_stream = False
         self.odd = b""
         self.delay_s = 0.0
+        self.slots = 1000
+        self._places: asyncio.Semaphore | None = None
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.at_once = self.most_at_once = 0
@@ -65,12 +68,14 @@ class Vllm:
         if body["model"] != "qwen":
             text = f"The model `{body['model']}` does not exist."
             return web.json_response({"object": "error", "message": text, "code": 404}, status=404)
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            return await (self._stream(request) if body.get("stream") else self._whole())
-        finally:
-            self.at_once -= 1
+        self._places = self._places or asyncio.Semaphore(self.slots)
+        async with self._places:
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+            try:
+                return await (self._stream(request) if body.get("stream") else self._whole())
+            finally:
+                self.at_once -= 1
 
     async def _whole(self) -> web.Response:
         if self.odd:

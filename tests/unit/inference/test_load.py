@@ -16,6 +16,7 @@ from qwenkit.capacity.result import nearest_rank
 from qwenkit.capacity.traffic import Arrival, ClosedLoop, OpenLoop
 from qwenkit.errors import InvalidValue
 from qwenkit.inference.client import Server
+from qwenkit.inference.load import engine
 from qwenkit.inference.load.running import start_load
 from qwenkit.inference.results import LoadRequest, LoadResult, percentiles
 
@@ -208,3 +209,55 @@ def test_what_is_stopped_is_counted_as_cancelled(server: Server, vllm: Vllm) -> 
     summary = running.result().summary()
     assert (summary["requests"], summary["cancelled"]) == (5, 5)
     assert running.snapshot().running == 0
+
+
+def test_a_hopeless_load_ends_early_and_says_why(
+    server: Server, vllm: Vllm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_HOPELESS_S", 0.1)
+    vllm.status = 503
+    traffic = OpenLoop(tuple(Arrival(0.02 * n, 9, 3) for n in range(30_000)))
+    result = start_load(server, traffic).result()
+    summary = result.summary()
+    assert summary["requests"] == summary["failed"] + summary["cancelled"] < 1000
+    assert "all failures (http 503: no pod answers" in summary["ended_early"]
+
+
+def test_a_fault_of_the_engine_leaves_nothing_uncounted(
+    server: Server, vllm: Vllm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(bodies: object, arrival: Arrival) -> bytes:
+        if len(vllm.bodies) == 2:
+            raise MemoryError("as an example")
+        return made(bodies, arrival)
+
+    made = engine.Bodies.make
+    monkeypatch.setattr(engine.Bodies, "make", fail)
+    vllm.hang = True
+    traffic = OpenLoop(tuple(Arrival(0.05 * n, 9, 3) for n in range(100)))
+    running = start_load(server, traffic)
+    with pytest.raises(MemoryError, match="as an example"):
+        running.result()
+    now = running.snapshot()
+    assert now.sent == now.cancelled >= 2
+    assert now.running == 0
+
+
+def test_token_times_are_bounded_and_their_absence_changes_no_figure(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_MOST_TOKEN_TIMES", 5)
+    result = start_load(server, OpenLoop(tuple(Arrival(0.05 * n, 9, 3) for n in range(4)))).result()
+    assert [len(one.token_s) for one in result.requests] == [3, 3, 0, 0]
+    assert all(one.tpot_s is not None and one.first_s is not None for one in result.requests)
+
+
+def test_goodput_counts_what_met_every_limit() -> None:
+    fast, slow = one(), one(first_s=3.0, end_s=9.0)
+    thick = one(tokens=3, last_s=3.5)
+    failed = one(outcome="failed", why="cut")
+    result = LoadResult((fast, slow, thick, failed), 10.0, began=0.0)
+    assert "goodput" not in result.summary()
+    met = result.summary(ttft_slo_s=0.6)["goodput"]
+    assert met == {"requests_per_second": 0.2, "share": 0.5}
+    assert result.summary(ttft_slo_s=0.6, tpot_slo_s=0.5)["goodput"]["share"] == 0.25
