@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from qwenkit.capacity.clock import clock_note, on_gpu
 from qwenkit.errors import QwenkitError
 from qwenkit.inference import failures
+from qwenkit.inference.clock import told_clock
 from qwenkit.inference.events import BadEvent, ChatReader
 from qwenkit.inference.raw import CONNECT_S, RawAnswer, api_key, base_url, curl_command, get
 from qwenkit.loopback import is_loopback
@@ -25,14 +27,14 @@ if TYPE_CHECKING:
 
 # What reading an answer raises that is JSON of another form, or none.
 _ODD = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
-_JSON: Any = object  # for this type the OpenAI client returns the plain JSON
 
 
 @dataclass(frozen=True)
 class Answer:
     """A whole answer; ``raw`` is its JSON, ``usage`` its token counts.
 
-    ``reasoning`` is what a reasoning model thought before the text.
+    ``reasoning`` is what a reasoning model thought before the text; ``clock`` is how many times
+    faster than the GPU that it models the server runs, 1 on a real one.
     """
 
     text: str
@@ -41,13 +43,14 @@ class Answer:
     usage: dict[str, int]
     raw: dict[str, Any]
     seconds: float
+    clock: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StreamStats:
     """Times of a streamed answer: to the first token, and between the later ones.
 
-    ``tokens`` includes those of the reasoning.
+    ``tokens`` includes those of the reasoning; ``clock`` is that of ``Answer``.
     """
 
     ttft_s: float
@@ -56,6 +59,14 @@ class StreamStats:
     reasoning_tokens: int
     seconds: float
     finish_reason: str
+    clock: float
+
+    def __str__(self) -> str:
+        ttft, tpot = (on_gpu(each, self.clock) for each in (self.ttft_s, self.tpot_s))
+        line = f"TTFT {ttft}, TPOT {tpot}, {self.tokens} tokens"
+        return "\n".join(filter(None, [line, clock_note(self.clock)]))
+
+    __repr__ = __str__
 
 
 class Server:
@@ -126,13 +137,16 @@ class Server:
             Unreachable: nothing listens at the gateway's address.
             Rejected: the server refuses a parameter.
         """
+        import httpx
+
         client = self.client
         start = time.perf_counter()
         with self._our_errors():
             response = client.post(
-                "/chat/completions", body=self.body(prompt, **sampling), cast_to=_JSON
+                "/chat/completions", body=self.body(prompt, **sampling), cast_to=httpx.Response
             )
-            return _answer(response, time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            return _answer(response.json(), seconds, told_clock(response.headers))
 
     def stream(
         self, prompt: str, *, on_reasoning: Callable[[str], None] | None = None, **sampling: Any
@@ -177,7 +191,7 @@ class Server:
             raise failures.not_openai(self.gateway, f"its answer cannot be read: {shown}") from None
 
 
-def _answer(raw: Any, seconds: float) -> Answer:
+def _answer(raw: Any, seconds: float, clock: float) -> Answer:
     """Read a whole answer; what is not one raises an error of ``_ODD``."""
     choice = raw["choices"][0]
     message = choice["message"]
@@ -188,6 +202,7 @@ def _answer(raw: Any, seconds: float) -> Answer:
         usage=dict(raw.get("usage") or {}),
         raw=raw,
         seconds=seconds,
+        clock=clock,
     )
 
 
@@ -202,6 +217,7 @@ class Stream:
     ) -> None:
         self._server, self._body, self._on_reasoning = server, body, on_reasoning
         self.reasoning = ""
+        self._clock = 1.0
         self._stats: StreamStats | None = None
 
     @property
@@ -224,7 +240,7 @@ class Stream:
         times: list[float] = []
         reader = ChatReader()
         with self._server._our_errors(), ExitStack() as stack:
-            for data in _chunks(stack, self._server, self._body, reader):
+            for data in self._chunks(stack, reader):
                 for text, is_reasoning in reader.feed(data):
                     times.append(time.perf_counter() - start)
                     if not is_reasoning:
@@ -242,35 +258,36 @@ class Stream:
             reasoning_tokens=reader.reasoning_tokens,
             seconds=end,
             finish_reason=reader.finish,
+            clock=self._clock,
         )
 
+    def _chunks(self, stack: ExitStack, reader: ChatReader) -> Iterator[bytes]:
+        """Yield the bytes of a stream, with token counts if the server has them.
 
-def _chunks(
-    stack: ExitStack, server: Server, body: dict[str, Any], reader: ChatReader
-) -> Iterator[bytes]:
-    """Yield the bytes of a stream, with token counts if the server has them.
+        Raises:
+            QwenkitError: the stream was cut, or nothing came in time.
+        """
+        import openai
 
-    Raises:
-        QwenkitError: the stream was cut, or nothing came in time.
-    """
-    import openai
+        server = self._server
 
-    def start(**more: Any) -> Any:
-        create = server.client.chat.completions.with_streaming_response.create
-        asked = {**more, **body}
-        known = {name: asked.pop(name) for name in ("model", "messages")}
-        return stack.enter_context(create(**known, stream=True, extra_body=asked))
+        def start(**more: Any) -> Any:
+            create = server.client.chat.completions.with_streaming_response.create
+            asked = {**more, **self._body}
+            known = {name: asked.pop(name) for name in ("model", "messages")}
+            return stack.enter_context(create(**known, stream=True, extra_body=asked))
 
-    try:
-        response = start(stream_options={"include_usage": True})
-    except (openai.BadRequestError, openai.UnprocessableEntityError):
-        response = start()  # an older server does not know the option
-    try:
-        yield from response.iter_bytes()
-    except Exception as error:
-        kind = failures.kind(error)
-        if kind == "timeout":
-            raise failures.timed_out(server.gateway, server.timeout_s) from None
-        raise failures.cut(server.gateway, reader.tokens) from None
-    if not reader.finish:
-        raise failures.cut(server.gateway, reader.tokens)
+        try:
+            response = start(stream_options={"include_usage": True})
+        except (openai.BadRequestError, openai.UnprocessableEntityError):
+            response = start()  # an older server does not know the option
+        self._clock = told_clock(response.headers)
+        try:
+            yield from response.iter_bytes()
+        except Exception as error:
+            kind = failures.kind(error)
+            if kind == "timeout":
+                raise failures.timed_out(server.gateway, server.timeout_s) from None
+            raise failures.cut(server.gateway, reader.tokens) from None
+        if not reader.finish:
+            raise failures.cut(server.gateway, reader.tokens)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
+from qwenkit.capacity.clock import clock_note
 from qwenkit.capacity.result import nearest_rank
 from qwenkit.capacity.traffic import ClosedLoop, Traffic
 
@@ -165,7 +166,8 @@ class LoadResult:
         return round(count / self.seconds, 3) if self.seconds else 0.0
 
     def __str__(self) -> str:
-        return "\n".join(f"{name}: {value}" for name, value in self.summary().items())
+        lines = [f"{name}: {value}" for name, value in self.summary().items()]
+        return "\n".join([*lines, *filter(None, [clock_note(self.clock)])])
 
     __repr__ = __str__
 

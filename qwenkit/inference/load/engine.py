@@ -21,6 +21,7 @@ from qwenkit.capacity.traffic import ClosedLoop, OpenLoop, Traffic
 from qwenkit.errors.scrubbing import scrub
 from qwenkit.inference import failures
 from qwenkit.inference.client import Server
+from qwenkit.inference.clock import told_clock
 from qwenkit.inference.events import BadEvent, ChatReader
 from qwenkit.inference.load.bodies import Bodies, asks_for_counts, without_counts
 from qwenkit.inference.load.transport import Connection
@@ -270,8 +271,7 @@ class _Meter:
         self._pod = headers.get("x-qwenkit-pod", "")
         self._revision = headers.get("x-qwenkit-revision", "")
         self.location = headers.get("location", "")
-        with suppress(KeyError, ValueError):
-            self._engine.clock = float(headers["x-qwenkit-clock"])
+        self._engine.clock = told_clock(headers, self._engine.clock)
 
     def data(self, data: bytes) -> None:
         """Take bytes of the stream, or of what is said instead of one."""

@@ -120,6 +120,7 @@ def test_the_whole_way(cluster: Cluster, settings: Settings) -> None:
     assert answer.usage == {"prompt_tokens": 10, "total_tokens": 20, "completion_tokens": 10}
     streamed = server.stream(settings.prompt, max_tokens=10)
     assert ("".join(streamed), streamed.stats.tokens) == (answer.text, 10)
+    assert (answer.clock, streamed.stats.clock) == (1000, 1000)
     assert server.without_host().status == 404
     misnamed = Server(deployed.gateway, deployed.host, model="gpt-4")
     with pytest.raises(NotFound, match="gpt-4"):
