@@ -1,12 +1,13 @@
 """How many replicas Kubernetes' HorizontalPodAutoscaler sets: one object's controller.
 
     hpa = Hpa(HpaSpec((MetricTarget("gpu_utilization", 60.0),), max_replicas=3))
-    step = hpa.sync(now, replicas=1, readings={"gpu_utilization": [PodReading(97.0)]})
+    step = hpa.sync(now, replicas=1, readings={"gpu_utilization": [97.0]})
 
 Call ``sync`` every ``SYNC_S``. As in the original, values count in thousandths, the rest is cut.
 
 Source: Kubernetes ``pkg/controller/podautoscaler`` (``horizontal.go``, ``replica_calculator.go``,
-``metrics/utilization.go``) and the page "Horizontal Pod Autoscaling", restated.
+``metrics/utilization.go``) and the page "Horizontal Pod Autoscaling", restated. All pods have
+the same requests.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ PODS, PERCENT = "Pods", "Percent"
 MAX, MIN, DISABLED = "Max", "Min", "Disabled"
 _WINDOW_S = 300.0  # down, without ``behavior``
 
+# Of pods: the value of each that is not pending, None where it is missing. Of an external
+# metric: the total. None: the metric cannot be read.
+Reading = Sequence[float | None] | float | None
+
 
 @dataclass(frozen=True, slots=True)
 class MetricTarget:
-    """What a replica should carry on average; ``percent``: of the requests (CPU, memory)."""
+    """What a replica should carry on average; ``percent`` of its request for CPU and memory."""
 
     name: str
     target: float
@@ -84,22 +89,6 @@ class HpaSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class PodReading:
-    """A metric of one pod that is not being deleted; None if it is missing.
-
-    ``unready``: the pod is pending; of CPU also if it has not been ready since its start, and in
-    its first 300 s if it is not ready or was not for the whole measurement.
-    """
-
-    value: float | None
-    unready: bool = False
-    request: float = 1.0
-
-
-Reading = Sequence[PodReading] | float | None  # of pods; of an external metric the total
-
-
-@dataclass(frozen=True, slots=True)
 class HpaStep:
     """One sync: what the metrics ask for (None without them), replicas afterwards, and why."""
 
@@ -116,14 +105,22 @@ class Hpa:
         self._recommended: list[tuple[float, int]] = []
         self._changes: list[tuple[float, int]] = []
 
-    def sync(self, now: float, replicas: int, readings: Mapping[str, Reading]) -> HpaStep:
-        """Decide once. ``replicas`` is the target's scale, ``readings`` has each metric by name."""
-        step = self._decide(now, replicas, readings)
+    def sync(
+        self, now: float, replicas: int, readings: Mapping[str, Reading], pending: int = 0
+    ) -> HpaStep:
+        """Decide once.
+
+        ``replicas`` is the target's scale, ``readings`` has each metric by name; ``pending`` pods
+        have none, nor have, for CPU, pods that are not ready in their first 300 s.
+        """
+        step = self._decide(now, replicas, readings, pending)
         if step.replicas != replicas:
             self._changes.append((now, step.replicas - replicas))
         return step
 
-    def _decide(self, now: float, replicas: int, readings: Mapping[str, Reading]) -> HpaStep:
+    def _decide(
+        self, now: float, replicas: int, readings: Mapping[str, Reading], pending: int
+    ) -> HpaStep:
         spec = self.spec
         if not self._recommended:
             self._recommended.append((now, replicas))
@@ -131,20 +128,19 @@ class Hpa:
             return HpaStep(None, 0, "scaling is disabled: the target has no replicas")
         if replicas != (kept := min(max(replicas, spec.min_replicas), spec.max_replicas)):
             return HpaStep(None, kept, "outside minReplicas to maxReplicas")
-        all_found = [
-            _proposal(each, spec, replicas, readings.get(each.name)) for each in spec.metrics
+        asked = [
+            _proposal(each, spec.tolerance, replicas, readings.get(each.name), pending)
+            for each in spec.metrics
         ]
-        found = [each for each in all_found if each]
+        found = [each for each in asked if each]
         wanted, reason = max(found, key=lambda each: each[0], default=(0, ""))
-        if not found or (len(found) < len(all_found) and wanted < replicas):
+        if not found or (len(found) < len(asked) and wanted < replicas):
             return HpaStep(None, replicas, "held: a metric is missing")
         stable = self._stabilized(now, replicas, wanted)
         if stable != wanted:
             reason += f"; held at {stable} by the stabilization window"
         applied, limit = self._limited(now, replicas, stable)
-        if applied != stable:
-            reason += f"; {applied} by {limit}"
-        return HpaStep(wanted, applied, reason)
+        return HpaStep(wanted, applied, reason + f"; {applied} by {limit}" * (applied != stable))
 
     def _stabilized(self, now: float, replicas: int, wanted: int) -> int:
         recent, rules = self._recommended, self.spec.behavior
@@ -158,14 +154,13 @@ class Hpa:
     def _limited(self, now: float, replicas: int, wanted: int) -> tuple[int, str]:
         """Return the replicas within rates and bounds, and what may have limited them."""
         least, most, rules = self.spec.min_replicas, self.spec.max_replicas, self.spec.behavior
-        if rules is None:
-            rate = max(2 * replicas, 4)
-            if wanted < least:
-                return least, "minReplicas"
-        elif wanted <= replicas:
+        if rules and wanted <= replicas:
             rate = min(self._rate(now, replicas, rules[1], up=False), replicas)
             return max(wanted, rate, least), "minReplicas" if rate <= least else "the limit down"
-        else:
+        if wanted < least:
+            return least, "minReplicas"
+        rate = max(2 * replicas, 4)
+        if rules:
             rate = max(self._rate(now, replicas, rules[0], up=True), replicas)
         return min(wanted, rate, most), "maxReplicas" if most <= rate else "the limit up"
 
@@ -185,65 +180,35 @@ class Hpa:
 
 
 def _proposal(
-    metric: MetricTarget, spec: HpaSpec, replicas: int, reading: Reading
+    metric: MetricTarget, tolerance: float, replicas: int, reading: Reading, pending: int
 ) -> tuple[int, str] | None:
     """Return the replicas that one metric asks for, and why; None if it cannot be read."""
-    if isinstance(reading, Sequence):
-        counted = _over_pods(metric, spec.tolerance, replicas, reading)
-    elif reading is None:
-        counted = None
-    else:
-        total, target = _milli(reading), _milli(metric.target)
-        near = _near(total / (target * replicas), spec.tolerance)
-        counted = replicas if near else math.ceil(total / target), reading / replicas
-    if counted is None:
-        return None
-    count, mean = counted
-    return count, f"{metric.name} {mean:.3g} per pod, target {metric.target:g}, asks for {count}"
-
-
-def _over_pods(
-    metric: MetricTarget, tolerance: float, replicas: int, pods: Sequence[PodReading]
-) -> tuple[int, float] | None:
-    """Return the replicas for a mean over pods, and the mean."""
     scale = 1 if metric.percent else 1000
     target = int(metric.target * scale)
-    used = [
-        (_milli(pod.value), _milli(pod.request))
-        for pod in pods
-        if pod.value is not None and not pod.unready
-    ]
-    missing = [_milli(pod.request) for pod in pods if pod.value is None and not pod.unready]
-    unready = [(0, _milli(pod.request)) for pod in pods if pod.unready]
-    if not used:
-        return None
 
-    def mean() -> int:
-        values, requests = (sum(column) for column in zip(*used, strict=True))
-        return int(values * 100 // requests if metric.percent else values // len(used))
+    def near(ratio: float) -> bool:
+        return 1.0 - tolerance <= ratio <= 1.0 + tolerance
 
-    first = mean()
-    ratio = first / target
-    rising = bool(unready) and ratio > 1
-    if not rising and not missing:
-        near = _near(ratio, tolerance)
-        return (replicas if near else math.ceil(ratio * len(used))), first / scale
-    # Assume the best of what is not known against the change.
-    if ratio < 1:
-        full = max(100, target) if metric.percent else 0
-        used += [(each * full // 100 if metric.percent else target, each) for each in missing]
-    elif ratio > 1:
-        used += [(0, each) for each in missing]
-    used += unready if rising else []
-    again = mean() / target
-    count = math.ceil(again * len(used))
-    turned = (ratio - 1) * (again - 1) < 0 or (again - 1) * (count - replicas) < 0
-    return (replicas if turned or _near(again, tolerance) else count), first / scale
-
-
-def _near(ratio: float, tolerance: float) -> bool:
-    return 1.0 - tolerance <= ratio <= 1.0 + tolerance
-
-
-def _milli(value: float) -> int:
-    return int(value * 1000)
+    if not isinstance(reading, Sequence):
+        if reading is None:
+            return None
+        mean, total = reading / replicas, int(reading * scale)
+        count = replicas if near(total / (target * replicas)) else math.ceil(total / target)
+    else:
+        used = [int(value * scale) for value in reading if value is not None]
+        if not used:
+            return None
+        missing = len(reading) - len(used)
+        ratio = sum(used) // len(used) / target
+        mean = sum(used) // len(used) / scale
+        # Assume of pods without a value what speaks against a change.
+        if ratio < 1:
+            used += [max(100, target) if metric.percent else target] * missing
+        elif ratio > 1:
+            used += [0] * (missing + pending)
+        again = sum(used) // len(used) / target
+        count = math.ceil(again * len(used))
+        turned = (ratio - 1) * (again - 1) < 0 or (again - 1) * (count - replicas) < 0
+        if near(again) or (turned and (missing or (pending and ratio > 1))):
+            count = replicas
+    return count, f"{metric.name} {mean:.3g} per pod, target {metric.target:g}, asks for {count}"

@@ -29,16 +29,16 @@ from qwenkit.errors import InvalidValue
 HPA_GPU, KEDA_WAITING = "HPA on GPU utilization", "KEDA on waiting requests"
 KPA_CONCURRENCY, KPA_RPS, FIXED = "KPA on concurrency", "KPA on rps", "fixed fleet"
 
-# The targets of each one's curve, and the published one: kubernetes/examples
-# AI/vllm-deployment/hpa has 20 %, and 60 to 80 % is usual; the ACK page has concurrency 2;
-# vLLM's production stack has 5 waiting requests. No page gives a target for rps.
+# The targets of each one's curve, and the usual one. Utilisation: 60 to 80 % is usual, and
+# kubernetes/examples (AI/vllm-deployment/hpa) has 20. Concurrency: the ACK page has 2. Waiting
+# requests: vLLM's production stack has 5. For rps no page gives a target.
 TARGETS: dict[str, tuple[float, ...]] = {
     HPA_GPU: (20, 40, 60, 80, 90, 95),
     KPA_CONCURRENCY: (1, 2, 4, 6, 8, 12),
     KPA_RPS: (0.5, 1, 2, 3),
     KEDA_WAITING: (1, 2, 5, 10),
 }
-PUBLISHED = {HPA_GPU: 60, KPA_CONCURRENCY: 2, KEDA_WAITING: 5}
+USUAL = {HPA_GPU: 60, KPA_CONCURRENCY: 2, KEDA_WAITING: 5}
 
 
 def scaling_by(
@@ -69,9 +69,9 @@ def scaling_by(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoscalerOutcome:
-    """One autoscaler at one target: means of a run over all seeds; the first one's ``result``.
+    """One autoscaler at one target: means of a run over all seeds, and the first one's ``result``.
 
-    ``within`` is the share (0 to 1) of the requests that met the objective's times.
+    ``within`` is the share (0 to 1) of the requests that met the objective's times;
     ``ttft_p95_s`` is infinite if none was answered.
     """
 
@@ -108,7 +108,6 @@ class AutoscalerOutcome:
 class AutoscalerComparison:
     """Every autoscaler at every target, in the order of ``TARGETS``, a fixed fleet last."""
 
-    objective: Objective
     outcomes: tuple[AutoscalerOutcome, ...]
 
     def of(self, autoscaler: str) -> list[AutoscalerOutcome]:
@@ -123,15 +122,13 @@ class AutoscalerComparison:
         ]
 
     def named(self) -> list[AutoscalerOutcome]:
-        """Return for each autoscaler the published target, or the best where there is none."""
-        return [
-            next((one for one in self.of(each.autoscaler) if one.target == published), each)
-            for each in self.best()
-            for published in [PUBLISHED.get(each.autoscaler)]
-        ]
+        """Return for each autoscaler the usual target, or the best where there is none."""
+        found = {each.autoscaler: each for each in self.best()}
+        usual = (each for each in self.outcomes if each.target == USUAL.get(each.autoscaler))
+        return list((found | {each.autoscaler: each for each in usual}).values())
 
     def changes(self) -> list[tuple[str, str, float, int, int, str]]:
-        """Return who scaled when and why, of the named ones.
+        """Return who of the named scaled when and why.
 
         (autoscaler, target, second, replicas before, replicas after, reason)
         """
@@ -180,7 +177,7 @@ def compare_autoscalers(
                 for load, seed in zip(loads, seeds, strict=True)
             ]
             outcomes.append(_outcome(name, target, results, objective))
-    return AutoscalerComparison(objective, tuple(outcomes))
+    return AutoscalerComparison(tuple(outcomes))
 
 
 def _outcome(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from qwenkit.autoscaling.annotations import ScalingSpec
-from qwenkit.autoscaling.hpa import SYNC_S, Hpa, HpaSpec, HpaStep, PodReading
+from qwenkit.autoscaling.hpa import SYNC_S, Hpa, HpaSpec, HpaStep
 from qwenkit.autoscaling.keda import Keda, ScaledObject
 from qwenkit.autoscaling.kpa import TICK_S, Decider
 from qwenkit.autoscaling.scale_to_zero import Mode, Scaler, ScalerStep, ScaleState
@@ -158,20 +158,20 @@ class _HpaControl:
         return self.desired == 0
 
     def _sync(self, now: float) -> HpaStep:
-        fleet = self._fleet
+        fleet, scaler = self._fleet, self._scaler
         waiting = sum(pod.engine.waiting for pod in fleet.ready) if fleet.ready else None
+        if isinstance(scaler, Keda):
+            return scaler.sync(now, self.desired, waiting)
         busy = [self._utilization(now, pod) for pod in fleet.ready]
         # A pod that loads the model has its GPU already, and does nothing with it.
-        busy += [PodReading(0.0)] * len(fleet.starting)
-        busy += [PodReading(None, unready=True)] * (fleet.not_ready - len(fleet.starting))
-        if isinstance(self._scaler, Keda):
-            return self._scaler.sync(now, self.desired, waiting)
-        return self._scaler.sync(now, self.desired, {GPU_UTILIZATION: busy, WAITING: waiting})
+        busy += [0.0] * len(fleet.starting)
+        pending = fleet.not_ready - len(fleet.starting)
+        return scaler.sync(now, self.desired, {GPU_UTILIZATION: busy, WAITING: waiting}, pending)
 
-    def _utilization(self, now: float, pod: Pod) -> PodReading:
+    def _utilization(self, now: float, pod: Pod) -> float:
         """Return the share of the time since the last sync in which the GPU worked, in percent."""
         since, self._busy[pod] = self._busy.get(pod, 0.0), pod.engine.busy_s(now)
-        return PodReading(100 * (self._busy[pod] - since) / SYNC_S)
+        return 100 * (self._busy[pod] - since) / SYNC_S
 
 
 Control = _KpaControl | _HpaControl

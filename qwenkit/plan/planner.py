@@ -121,8 +121,7 @@ def make_plan(settings: Settings, question: Question) -> ScalingPlan:
         settings, gpu, model, traffic.load, environment, question.objective, _end(traffic, spec)
     )
     memory = fit(gpu, model, **run.limits)
-    outcome, better, why_not = None, None, "the model does not fit"
-    autoscalers = None
+    outcome, better, why_not, autoscalers = None, None, "the model does not fit", None
     if memory.fits:
         outcome = run.outcome(spec)
         better, why_not = run.better(outcome) if question.recommend else (None, "not asked for")
@@ -214,11 +213,6 @@ class _Run:
         names = ("max_model_len", "gpu_memory_utilization")
         return {name: getattr(self.settings, name) for name in names}
 
-    @property
-    def server(self) -> VllmServer:
-        """The server in each pod."""
-        return VllmServer(self.gpu, self.model, **self.limits)
-
     def gpus(self, now: SimulatedOutcome) -> int:
         """Return the most pods that other settings may use."""
         known = self.environment.gpus or self.settings.max_scale
@@ -226,22 +220,17 @@ class _Run:
 
     def autoscalers(self, now: SimulatedOutcome) -> AutoscalerComparison:
         """Compare other autoscalers under the same traffic."""
+        server, gpus = VllmServer(self.gpu, self.model, **self.limits), self.gpus(now)
+        wanted, there = self.objective, self.environment
         return compare_autoscalers(
-            self.server,
-            self.traffic,
-            objective=self.objective,
-            gpus=self.gpus(now),
-            environment=self.environment,
+            server, self.traffic, objective=wanted, gpus=gpus, environment=there
         )
 
     def outcome(self, spec: ScalingSpec) -> SimulatedOutcome:
         """Simulate a spec and judge it."""
+        server = VllmServer(self.gpu, self.model, **self.limits)
         result = simulate(
-            spec,
-            self.traffic,
-            self.server,
-            environment=self.environment,
-            duration_s=self.duration_s,
+            spec, self.traffic, server, environment=self.environment, duration_s=self.duration_s
         )
         verdict = judge(_choice(spec), result)
         return SimulatedOutcome(result, verdict, tuple(verdict.misses(self.objective)))

@@ -16,9 +16,8 @@ from qwenkit.capacity.result import ReplicaChange
 from qwenkit.errors import InvalidValue, PreflightError
 from qwenkit.plan.planner import BetterSettings, ScalingPlan, SimulatedOutcome
 from qwenkit.widgets.autoscaler_chart import autoscaler_chart
-from qwenkit.widgets.charts import draw_run, front_chart
+from qwenkit.widgets.charts import draw_run, front_chart, utilization_chart
 from qwenkit.widgets.display import show_table
-from qwenkit.widgets.utilization_chart import utilization_chart
 
 _FIGURES = (
     *("requests", "answered", "failed", "unfinished", "max_ready", "max_queue"),

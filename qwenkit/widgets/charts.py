@@ -13,6 +13,7 @@ from qwenkit.widgets.svg import (
     GREEN,
     GREY,
     LEFT,
+    RED,
     RIGHT,
     TOP,
     WIDTH,
@@ -45,6 +46,25 @@ def draw_run(result: SimulationResult) -> Chart:
     return _stacked(
         upper, lower, f"at most {most} requests in flight, at most {ready} replicas ready"
     )
+
+
+def utilization_chart(result: SimulationResult) -> Chart:
+    """Draw GPU utilisation above, and below the requests of which it says so little."""
+    most, waiting = max(result.concurrency), max(result.queue)
+    upper, lower = _two_plots(result.t[-1], 100, most)
+    upper.grid("GPU, %")
+    upper.legend({"GPU utilization": RED})
+    shares = result.gpu_utilization
+    means = [(at, sum(shares[at : at + 15]) * 100 / 15) for at in range(0, result.t[-1], 15)]
+    upper.area(means, RED, "GPU utilization, means of 15 s")
+    lower.grid("requests", whole=True)
+    lower.foot("seconds")
+    lower.legend({"in flight": AMBER, "of them waiting": BLUE})
+    lower.area(peaks(result.t, result.concurrency), AMBER, "in flight")
+    lower.area(peaks(result.t, result.queue), BLUE, "of them waiting")
+    busy = 100 * sum(share > 0.99 for share in shares) / len(shares)
+    text = f"GPU utilization is full in {busy:.0f} % of the seconds, with up to {most} requests"
+    return _stacked(upper, lower, f"{text} in flight, up to {waiting} of them waiting")
 
 
 def front_chart(candidates: Sequence[Candidate], chosen: Candidate, now: Candidate) -> Chart:

@@ -84,7 +84,8 @@ def test_each_kind_of_traffic_is_simulated():
         traced.traffic.load.lengths.output_tokens,
     ) == (219, 63)
     assert ask(trace="0\n5\n400\n", seconds=100).outcome.result.requests.answered == 2
-    assert ask().traffic.name == "6 closed-loop clients for 600 s", "as the course's load has"
+    course = Settings().load_clients
+    assert ask().traffic.name == f"{course} closed-loop clients for 600 s"
 
 
 def test_the_price_and_the_cold_start_are_those_that_were_given():

@@ -13,8 +13,8 @@ from qwenkit.capacity.candidates import Objective
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.traffic import bursts, poisson
 from qwenkit.widgets.autoscaler_chart import autoscaler_chart
+from qwenkit.widgets.charts import utilization_chart
 from qwenkit.widgets.svg import text_width
-from qwenkit.widgets.utilization_chart import utilization_chart
 
 V100 = VllmServer("V100-16", "Qwen-7B-Chat-Int8")
 SVG = "{http://www.w3.org/2000/svg}"
@@ -73,11 +73,11 @@ def test_utilization_is_full_while_requests_wait(compared: AutoscalerComparison)
     one_pod = compared.of(FIXED)[0].result
     chart = utilization_chart(one_pod)
     waiting = max(one_pod.queue)
-    assert f"up to {waiting} of them wait" in repr(chart)
+    assert repr(chart).endswith(f"up to {waiting} of them waiting")
     full = [
         share for share, queue in zip(one_pod.gpu_utilization, one_pod.queue, strict=True) if queue
     ]
     assert all(share > 0.99 for share in full[1:])
     ElementTree.fromstring(chart.svg())
     idle = replace(one_pod, gpu_utilization=(0.0,) * len(one_pod.t))
-    assert "100 % in 0 % of the seconds" in repr(utilization_chart(idle))
+    assert "full in 0 % of the seconds" in repr(utilization_chart(idle))
