@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from qwenkit.settings import Settings
 
 _PROMPT_TOKENS = 256
-_EVERY_S, _BURST_S, _BURST = 60.0, 10.0, 5
+_EVERY_S, _BURST = 60.0, 5  # a burst is the last sixth, at so many times the rate
 _NEEDS = (
     *(("arrivals", "rate"), ("like", "rate"), ("like", "requests")),
     *(("requests", "like"), ("burstiness", "like")),
@@ -49,7 +49,7 @@ _Clients = Annotated[int | None, typer.Option(min=1, help="Closed-loop clients."
 _Rate = Annotated[float | None, typer.Option(help="Requests a second (open loop).")]
 _Arrivals = Annotated[
     Shape | None,
-    typer.Option(help="Of --rate (poisson); burst: five times the rate in 10 s of every minute."),
+    typer.Option(help="Of --rate; burst: five times the rate in the last 10 s of a minute."),
 ]
 _Trace = Annotated[
     Path | None, typer.Option(help="CSV of arrivals: seconds[,prompt tokens,answer tokens].")
@@ -167,7 +167,8 @@ def _traffic(
         burstiness = 1.0 if given["burstiness"] is None else given["burstiness"]
         return like_vllm_bench(given["requests"], rate, burstiness=burstiness, **more)
     if given["arrivals"] is Shape.BURST:
-        return bursts(rate, _BURST * rate, lasts, every_s=_EVERY_S, burst_s=_BURST_S, **more)
+        every_s = min(_EVERY_S, lasts)
+        return bursts(rate, _BURST * rate, lasts, every_s=every_s, burst_s=every_s / 6, **more)
     return (constant if given["arrivals"] is Shape.CONSTANT else poisson)(rate, lasts, **more)
 
 

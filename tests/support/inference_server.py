@@ -27,7 +27,7 @@ vllm:e2e_request_latency_seconds_count{model_name="qwen"} 4.0
 class Vllm:
     """``status`` refuses everything, ``cut`` ends streams early, ``hang`` never answers.
 
-    ``slots`` is how many requests it works on at once; others wait.
+    ``slots`` is how many requests it works on at once; others wait. ``reasons``: it only thinks.
     ``odd`` is sent instead of an answer, and as the only event of a stream.
     """
 
@@ -40,6 +40,7 @@ class Vllm:
         self.odd = b""
         self.delay_s = 0.0
         self.slots = 1000
+        self.reasons = False
         self._places: asyncio.Semaphore | None = None
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -80,7 +81,7 @@ class Vllm:
     async def _whole(self) -> web.Response:
         if self.odd:
             return web.Response(body=self.odd, content_type="application/json")
-        message = {"role": "assistant", "content": "".join(PIECES)}
+        message = {"role": "assistant", **self._text("".join(PIECES))}
         choice = {"index": 0, "message": message, "finish_reason": "length", "stop_reason": None}
         return web.json_response(frame("chat.completion", choice) | {"usage": usage()})
 
@@ -101,10 +102,13 @@ class Vllm:
                 return response
             last = number == len(PIECES) - 1
             finish = "length" if last else None
-            choice = {"delta": {"content": piece}, "finish_reason": finish}
+            choice = {"delta": self._text(piece), "finish_reason": finish}
             await self._event(response, choice, usage() if last and self.usage else None)
         await response.write(b"data: [DONE]\n\n")
         return response
+
+    def _text(self, text: str) -> dict[str, str | None]:
+        return {"content": None, "reasoning_content": text} if self.reasons else {"content": text}
 
     async def _event(
         self,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
-from inference_server import HOST, Vllm, serving
+from inference_server import HOST, PIECES, Vllm, serving
 
 from qwenkit import steps
 from qwenkit.cli import main
@@ -31,7 +31,8 @@ def load(
 ) -> Iterator[Run]:
     """Run the command; return its exit code and its JSON."""
     with serving(vllm) as url:
-        monkeypatch.setattr(steps, "find_server", lambda _: Server(url, HOST, model="qwen"))
+        server = Server(url, HOST, model="qwen")
+        monkeypatch.setattr(steps, "find_server", lambda _: server)
 
         def run(*words: str) -> tuple[int, dict[str, object]]:
             monkeypatch.setattr(sys, "argv", ["qwenkit", "load", "--json", *words])
@@ -39,6 +40,7 @@ def load(
             return code, json.loads(capsys.readouterr().out)
 
         yield run
+        server.close()
 
 
 @pytest.mark.parametrize(
@@ -142,3 +144,22 @@ def test_parquet_wants_its_package(load: Run, monkeypatch: pytest.MonkeyPatch) -
     code, answer = load("--records", "x.parquet")
     assert code == 1
     assert "qwenkit[course]" in answer["fix"]
+
+
+@pytest.mark.parametrize("stream", ["", "--stream"])
+def test_query_says_that_reasoning_used_up_the_budget(
+    load: Run,
+    vllm: Vllm,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stream: str,
+) -> None:
+    vllm.reasons = True
+    monkeypatch.setattr(
+        sys, "argv", ["qwenkit", "query", "x", "--max-tokens", "3", *stream.split()]
+    )
+    assert main.main() == 0
+    shown = capsys.readouterr()
+    assert shown.out.strip() == ""
+    assert "".join(PIECES) in shown.err
+    assert "its 3 tokens were used up by reasoning" in shown.err

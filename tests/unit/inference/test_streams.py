@@ -135,6 +135,22 @@ def test_several_tokens_a_chunk_are_counted_by_the_server() -> None:
     assert done.tpot_s == pytest.approx((done.last_s - done.first_s) / 5)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refusal("200 OK", b"".join(PLAIN)),
+        b"HTTP/1.0 200 OK\r\n\r\n" + b"".join(PLAIN),
+        b"HTTP/1.1 100 Continue\r\n\r\n" + stream(*PLAIN),
+        stream(*PLAIN)[: -len(b"0\r\n\r\n")] + b"0;last\r\nX-Trailer: 1\r\n\r\n",
+    ],
+    ids=["length", "until closed", "interim", "trailer"],
+)
+def test_every_framing_of_http_is_read(answer: bytes) -> None:
+    with answering(answer) as server:
+        assert "".join(server.stream("x")) == "west lake"
+        assert (loaded(server)[0].outcome, loaded(server)[0].tokens) == ("ok", 2)
+
+
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 def test_reasoning_counts_and_is_shown_apart(field: str) -> None:
     thought = (event({field: "hm ", "content": None}), event({field: "so"}, "length"))
@@ -201,6 +217,23 @@ def test_a_failure_says_what_happened(
         done, said = loaded(server)
     assert (done.outcome, done.why) == ("failed", kind)
     assert words in said
+
+
+def test_whatever_the_server_does_every_request_is_counted_once() -> None:
+    bad = [answer for answer, *_ in FAILURES.values()] + [b"", b"HTTP/1.1 200", HEAD]
+    good = stream(*PLAIN)
+    with answering(*(each for one in bad for each in (good, one)), good) as server:
+        server.timeout_s = 5
+        traffic = OpenLoop(tuple(Arrival(0.002 * n, 20, 8) for n in range(60)))
+        running = start_load(server, traffic)
+        result = running.result()
+    summary = result.summary()
+    assert summary["requests"] == 60
+    assert summary["ok"] + summary["failed"] + summary["cancelled"] == 60
+    assert [one.number for one in result.requests] == list(range(60))
+    assert summary["failed"] == sum(summary["errors"].values()) == len(bad)
+    assert set(summary["errors"]) == set(summary["causes"])
+    assert running.snapshot().errors == summary["errors"]
 
 
 def test_a_server_that_knows_no_stream_options_is_asked_without() -> None:
