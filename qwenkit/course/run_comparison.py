@@ -64,8 +64,8 @@ def compare_runs(a: Summary, b: Summary, *, noise: float = NOISE) -> dict[str, A
             lines.append(shown | {"verdict": verdict, "percent": percent})
     facts, now = _facts(a), _facts(b)
     for name in sorted(name for name in facts.keys() & now.keys() if facts[name] != now[name]):
-        both = {"a": str(facts[name]), "b": str(now[name])}
-        lines.append({"what": name, **both, "verdict": "changed"})
+        line = {"what": name, "a": facts[name], "b": now[name], "verdict": "changed"}
+        lines.append(line)
     return {"a": a["id"], "b": b["id"], "noise_percent": 100 * noise, "differences": lines}
 
 
@@ -99,8 +99,10 @@ def _verdict(first: float | None, last: float | None, up: int, least: tuple[floa
     return _WORDS[up if last > first else -up] if up else "changed"
 
 
-def _facts(run: Summary) -> dict[str, Any]:
+def _facts(run: Summary) -> dict[str, str]:
     """Return what a run stands on: with another clock or cluster, times say nothing."""
-    own = {"clock": findings.result(run, "06").get("clock"), "context": run.get("context")}
+    own = {"clock": findings.clock(run), "context": run.get("context")}
     facts = {**part(run, "versions"), **part(run, "settings"), **own}
-    return {name: value for name, value in facts.items() if name != "run"}
+    shown = {name: "–" if it in (None, "") else str(it) for name, it in facts.items()}
+    here = "http://127.0.0.1:"  # a sandbox's port, another one each time
+    return {n: it for n, it in shown.items() if n != "run" and not it.startswith(here)}

@@ -211,7 +211,7 @@ def test_the_first_screen_is_for_a_manager(tmp_path: Path, whole_run: Whole) -> 
     ):
         assert figure in text.partition("What was deployed")[0], figure
     sections = ("What was deployed", "Preflight", "Cold start", "Load against replicas")
-    sections += ("Predicted, measured", "Which autoscaler", "Notebooks", "Environment")
+    sections += ("Predicted beside measured", "Which autoscaler", "Notebooks", "Environment")
     places = [text.index(f" {title}") for title in sections]
     assert places == sorted(places)
     assert page.count("<svg") == 4
