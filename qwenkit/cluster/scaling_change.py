@@ -66,8 +66,9 @@ class ProposedChange:
         if self.gpus_needed and not self.gpus.unknown and self.gpus.places < self.pods:
             raise NotReady(
                 f"ksvc {self.service} was not changed: no GPU is free for a new revision",
-                f"{self.pods} new pods need {self.gpus_needed} GPUs, {self.gpus}",
-                "wait until a replica ends, or add a node; wait_for_gpu=True changes all the same",
+                f"new pods: {self.pods}; GPUs: {self.gpus_needed} needed, {self.gpus}",
+                "wait until a replica ends, or add a node; change_scaling(…, wait_for_gpu=True) "
+                "changes all the same",
                 evidence=self.gpus.holders,
             )
 

@@ -13,8 +13,18 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from qwenkit.autoscaling.annotation_keys import ALIASES, PREFIX
+from qwenkit.autoscaling.annotation_reader import AnnotationReader
 from qwenkit.autoscaling.annotations import CONCURRENCY, RPS, ScalingSpec, parse_spec
+from qwenkit.autoscaling.cluster_config import parse_config
 from qwenkit.capacity.advice import ScalingContext, advise
+from qwenkit.capacity.autoscalers import (
+    HPA_GPU,
+    KEDA_WAITING,
+    KPA_CONCURRENCY,
+    KPA_RPS,
+    scaling_by,
+)
+from qwenkit.capacity.control import Scaling
 from qwenkit.capacity.environment import STARTUP_S, Environment
 from qwenkit.capacity.result import SimulationResult
 from qwenkit.capacity.server import VllmServer
@@ -43,7 +53,10 @@ _KEYS = {
     "scale_down_delay_s": "scale-down-delay",
     "retention_s": "scale-to-zero-pod-retention-period",
 }
-_METRICS = {"KPA on concurrency": CONCURRENCY, "KPA on requests per second": RPS}
+_METRICS = {KPA_CONCURRENCY: CONCURRENCY, KPA_RPS: RPS}
+# To compare with: no annotation chooses these. Each takes its target from another slider.
+_OTHERS = {HPA_GPU: "utilization_percentage", KEDA_WAITING: "target"}
+_MOST_PODS = 8  # of a simulated autoscaler that must have a limit, where none is set
 _DAY_S = 1200.0  # a day in 20 minutes
 _LENGTHS = Lengths(prompt_tokens=64, output_tokens=128)
 _TRAFFIC: Mapping[str, Callable[[int, Lengths], Traffic]] = {
@@ -97,7 +110,7 @@ class Tuner:
         self.server, self.cluster, self._timeout_s = server, cluster, timeout_s
         self._lengths, self._trace = lengths, trace
         self.choices = {
-            "autoscaler": list(_METRICS),
+            "autoscaler": [*_METRICS, *_OTHERS],
             "traffic": [*_TRAFFIC, *(["your trace"] if trace else [])],
         }
         kv = server.kv_tokens / (lengths.prompt_tokens + lengths.output_tokens)
@@ -148,6 +161,9 @@ class Tuner:
         from qwenkit.cluster.scaling_change import propose_change
 
         cluster, limit = self._named_cluster(), self._now["container_concurrency"]
+        if (chosen := self._now["autoscaler"]) in _OTHERS:
+            why, fix = "it is simulated to compare with", "choose one that is a KPA"
+            raise PreflightError(f"no annotation gives the Service {chosen}", why, fix)
         change = propose_change(
             cluster, self.running.service, self._changes(self._now), container_concurrency=limit
         )
@@ -233,8 +249,9 @@ class Tuner:
     def _start_from(self, running: LiveScaling) -> None:
         """Take a revision's settings as those that serve; the sliders go there."""
         with self._lock:
-            self.running, self._base = running, _settings(running.spec)
+            self.running, self._base = running, _settings(running)
             self._now |= self._base
+            self._load: tuple[str, int] | None = None  # what ``before`` was simulated for
             self._answer(self._now)
             if self._panel is not None:
                 self._panel.show()
@@ -246,7 +263,7 @@ class Tuner:
             if now[name] != self._base[name]:
                 text = f"{now[name]:g}" + ("s" if name.endswith("_s") else "")
                 changes[PREFIX + key] = None if (name, now[name]) == ("max_scale", 0) else text
-        if now["autoscaler"] != self._base["autoscaler"]:
+        if now["autoscaler"] in _METRICS and now["autoscaler"] != self._base["autoscaler"]:
             changes[PREFIX + "metric"] = _METRICS[now["autoscaler"]]
         old = {PREFIX + ALIASES[key]: None for key in ALIASES if PREFIX + key in changes}
         return {name: None for name in old if name in self.running.annotations} | changes
@@ -260,11 +277,14 @@ class Tuner:
             container_concurrency=now["container_concurrency"],
             config=self.running.config,
         )
-        before, _ = self._simulated({**now, **self._base}, self.running.spec)
-        value, result = self._simulated(now, spec)
-        self.before, self.value = before, value
+        if self._load != (load := (now["traffic"], now["people"])):
+            self.before, _ = self._simulated({**now, **self._base}, self.running.spec)
+            self._load = load
+        self.value, result = self._simulated(now, spec)
         self.picture = draw_run(result)
-        self.advice = advise(spec, annotations=annotations, context=self._context)
+        self.advice = []
+        if now["autoscaler"] in _METRICS:
+            self.advice = advise(spec, annotations=annotations, context=self._context)
 
     def _simulated(
         self, now: Mapping[str, Any], spec: ScalingSpec
@@ -272,14 +292,21 @@ class Tuner:
         traffic = self._trace
         if traffic is None or now["traffic"] != "your trace":
             traffic = _TRAFFIC[now["traffic"]](now["people"], self._lengths)
-        around = replace(self._environment, initial_ready=max(1, spec.min_scale))
-        seconds = traffic.end_s + 2 * spec.stable_window_s
-        result = simulate(spec, traffic, self.server, environment=around, duration_s=seconds)
+        first = max(1, spec.min_scale)
+        around = replace(self._environment, initial_ready=first)
+        seconds, effective = traffic.end_s + 2 * spec.stable_window_s, spec.target
+        scaling: Scaling = spec
+        if slider := _OTHERS.get(now["autoscaler"]):
+            effective, most = now[slider], spec.max_scale or self._environment.gpus or _MOST_PODS
+            scaling = scaling_by(
+                now["autoscaler"], effective, max_replicas=max(first, most), min_replicas=first
+            )
+        result = simulate(scaling, traffic, self.server, environment=around, duration_s=seconds)
         requests, some = result.requests, result.requests.answered > 0
         return TunerAnswer(
             settings={name: now[name] for name in self._base if name != "autoscaler"},
             **{name: now[name] for name in ("traffic", "autoscaler", "people")},
-            effective_target=round(spec.target, 4),
+            effective_target=round(effective, 4),
             peak_replicas=max(result.ready, default=0),
             requests=requests.answered,
             ttft_p95_s=round(requests.ttft(95), 3) if some else None,
@@ -303,18 +330,21 @@ class Tuner:
         return int(value)
 
 
-def _settings(spec: ScalingSpec) -> dict[str, Any]:
-    """Return a spec as the sliders' values."""
-    rps = spec.metric == RPS
+def _settings(running: LiveScaling) -> dict[str, Any]:
+    """Return how a revision scales as the sliders' values."""
+    spec = running.spec
+    percent = AnnotationReader(running.annotations).number("panic-window-percentage")
     return {
-        "autoscaler": next(name for name, metric in _METRICS.items() if (metric == RPS) == rps),
+        "autoscaler": KPA_RPS if spec.metric == RPS else KPA_CONCURRENCY,
         "target": spec.total,
         "utilization_percentage": round(spec.utilization * 100),
         "container_concurrency": spec.container_concurrency,
         "min_scale": spec.min_scale,
         "max_scale": spec.max_scale,
         "window_s": round(spec.stable_window_s),
-        "panic_window_percentage": round(100 * spec.panic_window_s / spec.stable_window_s),
+        "panic_window_percentage": round(
+            percent or parse_config(running.config).panic_window_percentage
+        ),
         "panic_threshold_percentage": round(100 * spec.panic_threshold),
         "target_burst_capacity": round(spec.target_burst_capacity),
         "scale_down_delay_s": round(spec.scale_down_delay_s),

@@ -11,6 +11,7 @@ from html import escape
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from qwenkit.capacity.autoscalers import HPA_GPU, KEDA_WAITING
 from qwenkit.errors import QwenkitError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ _GROUPS: Mapping[str, Mapping[str, tuple[str, float, float, float]]] = {
     },
     "Traffic": {"people": ("people", 0, 40, 1)},
 }
+_UNITS = {HPA_GPU: " % of the GPU", KEDA_WAITING: " waiting"}
 _ZERO = {"container_concurrency": "no limit", "max_scale": "unset"}
 _STYLE = """<style>
 .qwenkit-tuner .qwenkit-columns {display: flex; flex-flow: row wrap; gap: 4px 28px}
@@ -62,7 +64,8 @@ _STYLE = """<style>
 .qwenkit-tuner .noUi-handle {border: 2px solid var(--jp-ui-font-color1, #777)}
 .qwenkit-tuner :is(td, th) {text-align: right; padding: 2px 12px 2px 0}
 .qwenkit-tuner tr > :first-child {text-align: left; font-weight: normal}
-.qwenkit-tuner pre {white-space: pre-wrap; overflow-wrap: break-word; margin: 4px 0}
+.qwenkit-tuner .widget-html-content {line-height: 1.4}
+.qwenkit-tuner pre {white-space: pre-wrap; word-break: normal; margin: 4px 0}
 .qwenkit-tuner .qwenkit-bad {border-left: 4px solid var(--jp-error-color1, #d32f2f);
  padding-left: 8px}
 </style>"""
@@ -262,7 +265,7 @@ def change_html(change: ProposedChange) -> str:
     new = change.next_revision or "a new revision"
     return (
         f"<p role='status'>{escape(where)}: <b>{escape(new)}</b> will follow "
-        f"{escape(change.revision)}. Its first {change.pods} pods need {change.gpus_needed} GPUs; "
+        f"{escape(change.revision)}. New pods: {change.pods}. GPUs: {change.gpus_needed} needed, "
         f"{escape(str(change.gpus))}.</p><table><thead><tr><th scope='col'>setting</th>"
         f"<th scope='col'>now</th><th scope='col'>then</th></tr></thead>{rows}</table>"
     )
@@ -283,7 +286,7 @@ def _made(say: _Say, make: Callable[[OnChange], ScalingChange]) -> None:
 
 def _figures(value: TunerAnswer) -> list[tuple[str, str]]:
     return [
-        ("effective target", f"{value.effective_target:g}"),
+        ("effective target", f"{value.effective_target:g}{_UNITS.get(value.autoscaler, '')}"),
         (
             "max-scale",
             _ZERO["max_scale"] if not (most := value.settings["max_scale"]) else f"{most:g}",

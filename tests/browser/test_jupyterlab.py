@@ -138,7 +138,7 @@ def test_the_panel_is_usable_at_every_width_and_applies_and_takes_back(
 
     panel.get_by_role("button", name="Apply…").click()
     expect(panel).to_contain_text(f"{before.revision[:-1]}2 will follow {before.revision}")
-    expect(panel).to_contain_text("Its first 1 pods need 1 GPUs; 2 of 3 free")
+    expect(panel).to_contain_text("New pods: 1. GPUs: 1 needed, 2 of 3 free.")
     assert running(sandbox, monkeypatch).spec == before.spec
     for dark in (False, True):
         lab.set_theme(page, dark=dark)

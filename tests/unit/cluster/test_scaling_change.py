@@ -105,7 +105,7 @@ def test_without_a_free_gpu_nothing_is_changed_unless_asked(cluster: Cluster, ap
     serve(cluster, api, gpus=2, annotations={PREFIX + "target": "2"})
     with pytest.raises(NotReady, match="no GPU is free") as caught:
         change_scaling(cluster, "qwen", {"min-scale": "2"}, timeout_s=5)
-    assert caught.value.why == "2 new pods need 2 GPUs, 1 of 2 free"
+    assert caught.value.why == "new pods: 2; GPUs: 2 needed, 1 of 2 free"
     assert caught.value.context["evidence"] == ("default/qwen-00001-x holds 1",)
     assert PREFIX + "min-scale" not in template(api)["metadata"]["annotations"]
     changed = change_scaling(cluster, "qwen", {"min-scale": "2"}, timeout_s=5, wait_for_gpu=True)

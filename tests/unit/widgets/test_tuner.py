@@ -66,8 +66,9 @@ def test_the_panel_needs_no_template_library():
 
 
 def test_the_cluster_s_own_defaults_and_the_hard_limit_count():
-    percent = {"container-concurrency-target-percentage": "50", "stable-window": "90s"}
-    made = panel(config=percent, limit=1)
+    config = {"container-concurrency-target-percentage": "50", "stable-window": "90s"}
+    made = panel(config=config | {"panic-window-percentage": "11"}, limit=1)
+    assert made.settings["panic_window_percentage"] == 11
     assert (made.settings["target"], made.settings["window_s"]) == (1, 90)
     assert made.value.effective_target == 0.5
     assert made.propose(container_concurrency=4).effective_target == 1, "the annotation's 2 counts"
@@ -103,10 +104,28 @@ def test_every_traffic_is_answered_and_a_trace_of_one_s_own_too():
 
 def test_a_change_of_metric_gets_the_rulebooks_advice():
     made = panel()
-    made.propose(autoscaler="KPA on requests per second")
+    made.propose(autoscaler="KPA on rps")
     assert {"metric-rps", "hair-trigger-panic"} <= {finding.rule for finding in made.advice}
     html = made._repr_mimebundle_()["text/html"]
     assert "<b>warning</b>: waiting requests do not raise requests per second" in html
+
+
+def test_other_autoscalers_are_compared_and_not_applied():
+    made = panel()
+    for name, target in (("HPA on GPU utilization", 70), ("KEDA on waiting requests", 2)):
+        value = made.propose(autoscaler=name)
+        assert (value.effective_target, made.before.effective_target) == (target, 1.4)
+        assert (value.requests > 0, value.peak_replicas >= 1, made.advice) == (True, True, [])
+    made.cluster = object()
+    with pytest.raises(PreflightError, match="no annotation gives the Service KEDA"):
+        made.apply()
+
+
+def test_a_faster_clock_is_said_beside_the_figures():
+    server = VllmServer("V100-16", "Qwen-7B-Chat-Int8", clock=10)
+    made = Tuner(scaling({PREFIX + "target": "2"}), server=server)
+    assert "clock here is × 10" in made._repr_mimebundle_()["text/html"]
+    assert "clock" not in panel()._repr_mimebundle_()["text/html"]
 
 
 def test_proposing_moves_values_picture_and_sliders():
@@ -265,7 +284,13 @@ def test_the_button_shows_the_change_and_asks_before_anything_is_done(cluster, a
     tuner = Tuner(live_scaling(cluster, "qwen"), server=SERVER, cluster=cluster, timeout_s=5)
     tuner.controls["target"].value = 4
     shown = pressed(tuner, "Apply…")
-    for word in ("context sandbox", "qwen-00001", PREFIX + "target", "need 1 GPUs", "2 of 2 free"):
+    for word in (
+        "context sandbox",
+        "qwen-00001",
+        PREFIX + "target",
+        "GPUs: 1 needed",
+        "2 of 2 free",
+    ):
         assert word in shown
     assert annotations(api)[PREFIX + "target"] == "2"
     tuner.controls["target"].value = 5
@@ -283,7 +308,7 @@ def test_an_error_stays_in_the_panel_until_the_next_button(cluster, api):
     tuner = Tuner(live_scaling(cluster, "qwen"), server=SERVER, cluster=cluster, timeout_s=5)
     tuner.controls["min_scale"].value = 3
     refused = pressed(tuner, "Apply…")
-    assert "3 new pods need 3 GPUs, 2 of 2 free" in refused
+    assert "GPUs: 3 needed, 2 of 2 free" in refused
     with pytest.raises(NotReady, match="no GPU is free"):
         tuner.apply()
     tuner.controls["people"].value = 2
