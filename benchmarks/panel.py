@@ -30,7 +30,7 @@ from qwenkit.widgets.tuner import Tuner
 
 ROOT = Path(__file__).parents[1]
 GOAL_MS = 150.0
-SLIDERS = ("target of a replica", "max-scale", "stable window, s", "people")
+SLIDERS = ("target", "max-scale", "window, s", "people")
 ANNOTATIONS = {
     "autoscaling.knative.dev/target": "2",
     "autoscaling.knative.dev/max-scale": "3",
@@ -80,10 +80,10 @@ def redraws(count: int) -> list[float]:
         (Path(folder) / "panel.ipynb").write_text(json.dumps(lab.one_cell(code)), "utf-8")
         with lab.jupyterlab(Path(folder), os.environ) as address, lab.chromium(1440) as page:
             lab.run_all(page, f"{address}panel.ipynb")
-            page.get_by_role("slider", name=SLIDERS[0]).wait_for()
+            page.get_by_role("slider", name=SLIDERS[0], exact=True).wait_for()
             for number in range(count):
                 name = SLIDERS[number % len(SLIDERS)]
-                page.get_by_role("slider", name=name).focus()
+                page.get_by_role("slider", name=name, exact=True).focus()
                 # There and back, so that no slider stays at its end.
                 key = "ArrowLeft" if number // len(SLIDERS) % 2 else "ArrowRight"
                 times.append(page.evaluate(MOVE, key))

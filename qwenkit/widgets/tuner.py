@@ -32,7 +32,7 @@ from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import ClosedLoop, Lengths, Traffic, bursts, varying
 from qwenkit.errors import InvalidValue, PreflightError
 from qwenkit.widgets.charts import draw_run
-from qwenkit.widgets.tuner_panel import TunerAnswer, TunerPanel, answer_html, drawn_html
+from qwenkit.widgets.tuner_panel import KEYS, TunerAnswer, TunerPanel, answer_html, drawn_html
 
 if TYPE_CHECKING:  # the panel itself needs no client of a cluster
     from qwenkit.cluster.client import Cluster
@@ -40,19 +40,6 @@ if TYPE_CHECKING:  # the panel itself needs no client of a cluster
     from qwenkit.cluster.scaling_change import ProposedChange, ScalingChange
     from qwenkit.cluster.wait import OnChange
 
-# Each slider's annotation; the hard limit is a field of the template instead.
-_KEYS = {
-    "target": "target",
-    "utilization_percentage": "target-utilization-percentage",
-    "min_scale": "min-scale",
-    "max_scale": "max-scale",
-    "window_s": "window",
-    "panic_window_percentage": "panic-window-percentage",
-    "panic_threshold_percentage": "panic-threshold-percentage",
-    "target_burst_capacity": "target-burst-capacity",
-    "scale_down_delay_s": "scale-down-delay",
-    "retention_s": "scale-to-zero-pod-retention-period",
-}
 _METRICS = {KPA_CONCURRENCY: CONCURRENCY, KPA_RPS: RPS}
 # To compare with: no annotation chooses these. Each takes its target from another slider.
 _OTHERS = {HPA_GPU: "utilization_percentage", KEDA_WAITING: "target"}
@@ -259,7 +246,8 @@ class Tuner:
     def _changes(self, now: Mapping[str, Any]) -> dict[str, str | None]:
         """Return the annotations that the sliders have moved; None for one to remove."""
         changes: dict[str, str | None] = {}
-        for name, key in _KEYS.items():
+        for name in self._base.keys() - {"autoscaler", "container_concurrency"}:
+            key = KEYS[name]
             if now[name] != self._base[name]:
                 text = f"{now[name]:g}" + ("s" if name.endswith("_s") else "")
                 changes[PREFIX + key] = None if (name, now[name]) == ("max_scale", 0) else text
@@ -303,6 +291,7 @@ class Tuner:
             )
         result = simulate(scaling, traffic, self.server, environment=around, duration_s=seconds)
         requests, some = result.requests, result.requests.answered > 0
+        streamed = some and max(requests.output_tokens) > 1
         return TunerAnswer(
             settings={name: now[name] for name in self._base if name != "autoscaler"},
             **{name: now[name] for name in ("traffic", "autoscaler", "people")},
@@ -310,8 +299,8 @@ class Tuner:
             peak_replicas=max(result.ready, default=0),
             requests=requests.answered,
             ttft_p95_s=round(requests.ttft(95), 3) if some else None,
-            tpot_p95_s=round(requests.tpot(95), 4) if some else None,
-            tokens_per_second=round(requests.tokens / traffic.end_s, 1) if some else None,
+            tpot_p95_s=round(requests.tpot(95), 4) if streamed else None,
+            tokens_per_second=round(requests.tokens / max(traffic.end_s, 1), 1) if some else None,
             gpu_hours=round(result.gpu_seconds / 3600, 3),
             cost_cny=round(result.cost, 2) if self.server.gpu.example_price_cny else None,
         ), result
@@ -319,11 +308,10 @@ class Tuner:
     def _checked(self, name: str, value: Any) -> Any:
         if name not in self._now:
             raise InvalidValue("slider", name, f"one of {', '.join(self._now)}")
-        if name in self.choices:
-            if value not in self.choices[name]:
-                raise InvalidValue(name, value, f"one of {', '.join(self.choices[name])}")
-            return value
-        if name == "target":
+        allowed = self.choices.get(name)
+        if allowed and value not in allowed:
+            raise InvalidValue(name, value, f"one of {', '.join(allowed)}")
+        if allowed or name == "target":
             return value
         if not float(value).is_integer():
             raise InvalidValue(name, value, "a whole number")

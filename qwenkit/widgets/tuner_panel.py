@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwenkit.capacity.autoscalers import HPA_GPU, KEDA_WAITING
 from qwenkit.errors import QwenkitError
+from qwenkit.widgets.display import show_table
 
 if TYPE_CHECKING:
     from qwenkit.cluster.scaling_change import ProposedChange, ScalingChange
@@ -22,29 +23,41 @@ _Tuner = Any  # the ``Tuner``, whose module imports this one
 _Say = Callable[[str], None]
 _Make = Callable[..., "ScalingChange"]
 
-# Slider: its label, lowest and highest value, step. Zero has a name in ``_ZERO``.
-_GROUPS: Mapping[str, Mapping[str, tuple[str, float, float, float]]] = {
-    "What is counted": {
-        "target": ("target of a replica", 0.5, 16, 0.5),
-        "utilization_percentage": ("utilisation, %", 10, 100, 5),
-        "container_concurrency": ("hard limit of a replica", 0, 32, 1),
-    },
-    "Bounds": {
-        "min_scale": ("min-scale", 0, 8, 1),
-        "max_scale": ("max-scale", 0, 8, 1),
-    },
-    "Windows and panic": {
-        "window_s": ("stable window, s", 6, 300, 1),
-        "panic_window_percentage": ("panic window, % of it", 1, 100, 1),
-        "panic_threshold_percentage": ("panic threshold, %", 110, 1000, 10),
-        "target_burst_capacity": ("target-burst-capacity", -1, 300, 1),
-    },
-    "Down and to zero": {
-        "scale_down_delay_s": ("scale-down-delay, s", 0, 600, 5),
-        "retention_s": ("retention of the last pod, s", 0, 900, 30),
-    },
-    "Traffic": {"people": ("people", 0, 40, 1)},
-}
+# The groups: title, choice, and for each slider its setting's name in the template, the lowest
+# and the highest value and the step.
+_GROUPS: tuple[tuple[str, str, Mapping[str, tuple[str, float, float, float]]], ...] = (
+    (
+        "What is counted",
+        "autoscaler",
+        {
+            "target": ("target", 0.5, 16, 0.5),
+            "utilization_percentage": ("target-utilization-percentage", 10, 100, 5),
+            "container_concurrency": ("containerConcurrency", 0, 32, 1),
+        },
+    ),
+    ("Bounds", "", {"min_scale": ("min-scale", 0, 16, 1), "max_scale": ("max-scale", 0, 16, 1)}),
+    (
+        "Windows and panic",
+        "",
+        {
+            "window_s": ("window", 6, 300, 1),
+            "panic_window_percentage": ("panic-window-percentage", 1, 100, 1),
+            "panic_threshold_percentage": ("panic-threshold-percentage", 110, 1000, 10),
+            "target_burst_capacity": ("target-burst-capacity", -1, 300, 1),
+        },
+    ),
+    (
+        "Down, and to zero",
+        "",
+        {
+            "scale_down_delay_s": ("scale-down-delay", 0, 600, 5),
+            "retention_s": ("scale-to-zero-pod-retention-period", 0, 900, 30),
+        },
+    ),
+    ("Traffic", "traffic", {"people": ("people", 0, 40, 1)}),
+)
+KEYS = {name: row[0] for _, _, sliders in _GROUPS for name, row in sliders.items()}
+"""The name of each slider's setting in the template."""
 _UNITS = {HPA_GPU: " % of the GPU", KEDA_WAITING: " waiting"}
 _ZERO = {"container_concurrency": "no limit", "max_scale": "unset"}
 _STYLE = """<style>
@@ -109,39 +122,28 @@ class TunerPanel:
         self._sure: Callable[[OnChange], ScalingChange] | None = None
         self.controls: dict[str, Any] = {}
         parts: list[Any] = []
-        for title, sliders in _GROUPS.items():
-            inside = [w.HTML(f"<b>{title}</b>")]
-            name = {"What is counted": "autoscaler", "Traffic": "traffic"}.get(title)
-            if name:
-                options = tuner.choices[name]
-                self.controls[name] = w.Dropdown(options=options, description=name)
-                inside.append(self.controls[name])
-            for name, (label, low, high, step) in sliders.items():
-                self.controls[name] = _slider(
-                    w, name, label, (low, high, step), tuner.settings[name]
-                )
-                inside.append(self.controls[name])
-            parts.append(_classed(w.Box(inside), "qwenkit-group"))
+        for title, choice, sliders in _GROUPS:
+            inside = {name: _slider(w, name, *row) for name, row in sliders.items()}
+            if choice:
+                options = tuner.choices[choice]
+                inside = {choice: w.Dropdown(options=options, description=choice)} | inside
+            self.controls |= inside
+            parts.append(w.Box([w.HTML(f"<b>{title}</b>"), *inside.values()]))
+            parts[-1].add_class("qwenkit-group")
         self._answer, self._said, self._drawn = w.HTML(), w.HTML(), w.HTML()
+        styles = {"Apply…": "primary", "Undo…": "", "Confirm": "danger", "Cancel": ""}
         self.buttons = {
-            name: w.Button(description=name, tooltip=tip, button_style=style)
-            for name, tip, style in (
-                ("Apply…", "Show what the settings would change, and ask", "primary"),
-                ("Undo…", "Show what taking the last change back would do, and ask", ""),
-                ("Confirm", "Make this change on the cluster", "danger"),
-                ("Cancel", "Change nothing", ""),
-            )
+            name: w.Button(description=name, button_style=style) for name, style in styles.items()
         }
         for button in self.buttons.values():
             button.on_click(self._pressed)
-        self._ask = w.HBox([self.buttons["Confirm"], self.buttons["Cancel"]])
-        self._ask.layout.display = "none"
-        first = w.HBox([self.buttons["Apply…"], self.buttons["Undo…"]])
-        columns = w.Box(
-            [w.VBox(parts), w.VBox([self._answer, first, self._said, self._ask, self._drawn])]
-        )
-        whole = w.VBox([w.HTML(_STYLE), _classed(columns, "qwenkit-columns")])
-        self.box = _classed(whole, "qwenkit-tuner")
+        first, self._ask = (w.HBox(list(self.buttons.values())[i : i + 2]) for i in (0, 2))
+        self._stop_asking()
+        right = w.VBox([self._answer, first, self._said, self._ask, self._drawn])
+        columns = w.Box([w.VBox(parts), right])
+        columns.add_class("qwenkit-columns")
+        self.box = w.VBox([w.HTML(_STYLE), columns])
+        self.box.add_class("qwenkit-tuner")
         self.show()
         for control in self.controls.values():
             control.observe(self._moved, names="value")
@@ -151,10 +153,10 @@ class TunerPanel:
         now = self._tuner.settings
         self._showing = True  # the program moves the sliders now, not the user
         for name, control in self.controls.items():
-            if hasattr(control, "max"):
-                control.min, control.max = min(control.min, now[name]), max(control.max, now[name])
-            elif name in _ZERO and now[name] >= len(control.options):
+            if name in _ZERO and now[name] >= len(control.options):
                 control.options = _options(name, now[name])
+            elif hasattr(control, "max"):  # the running settings may lie outside
+                control.min, control.max = min(control.min, now[name]), max(control.max, now[name])
             control.value = now[name]
         self._answer.value = error + answer_html(self._tuner) + _NAMES
         self._drawn.value = drawn_html(self._tuner)
@@ -174,9 +176,9 @@ class TunerPanel:
         name, sure = button.description, self._sure
         self._stop_asking()
         if name == "Apply…":
-            self._work(lambda say: self._asks(say, self._tuner.proposed(), self._tuner.apply))
+            self._work(lambda say: self._asks(say, self._tuner.proposed, self._tuner.apply))
         elif name == "Undo…":
-            self._work(lambda say: self._asks(say, self._tuner.proposed_undo(), self._tuner.undo))
+            self._work(lambda say: self._asks(say, self._tuner.proposed_undo, self._tuner.undo))
         elif name == "Confirm" and sure is not None:
             # A revision that does not start may be taken back before its deadline.
             self._work(lambda say: _made(say, sure), free="Undo…")
@@ -186,9 +188,13 @@ class TunerPanel:
     def _stop_asking(self) -> None:
         self._sure, self._ask.layout.display = None, "none"
 
-    def _asks(self, say: _Say, change: ProposedChange, make: _Make) -> None:
+    def _asks(self, say: _Say, propose: Callable[[], ProposedChange], make: _Make) -> None:
+        now = self._tuner.settings
+        change = propose()
         say(change_html(change))
         change.require_gpus()
+        if now is not self._tuner.settings:
+            return say("<p role='status'>The settings were moved meanwhile: ask again.</p>")
         self._sure = lambda on_change: make(change, on_change=on_change)
         self._ask.layout.display = ""
 
@@ -204,7 +210,7 @@ class TunerPanel:
         def run() -> None:
             try:
                 work(say)
-            except QwenkitError as error:
+            except Exception as error:  # in a thread nobody else would see it
                 say(self._said.value + error_html(error))
             finally:
                 if turn == self._turn:
@@ -226,7 +232,7 @@ def answer_html(tuner: _Tuner) -> str:
             _figures(tuner.value), _figures(tuner.before), strict=True
         )
     )
-    clock = getattr(tuner.server, "clock", 1.0)
+    clock = tuner.server.clock
     gpu = f"{tuner.server.gpu.name}, modelled, ± {tuner.server.gpu.uncertainty * 100:.0f} %"
     if clock != 1:
         gpu += f"; the clock here is × {clock:g}: on the GPU, times per token are {clock:g} × these"
@@ -246,28 +252,24 @@ def drawn_html(tuner: _Tuner) -> str:
     return f"{tuner.picture.svg()}<ul style='{_LIST}'>{advice}</ul>"
 
 
-def error_html(error: QwenkitError) -> str:
+def error_html(error: Exception) -> str:
     """Return an error as HTML: what, why, its evidence and the fix."""
     return f"<pre class='qwenkit-bad' role='alert'>{escape(str(error))}</pre>"
 
 
 def change_html(change: ProposedChange) -> str:
     """Return what a change would do as HTML: the difference, the new revision and its GPUs."""
-    rows = "".join(
-        f"<tr><td>{escape(each.name)}</td>"
-        + "".join(
-            f"<td>{escape('unset' if v is None else v)}</td>" for v in (each.before, each.after)
-        )
-        + "</tr>"
+    rows = [
+        (each.name, *("unset" if text is None else text for text in (each.before, each.after)))
         for each in change.diff
-    )
+    ]
+    settings = show_table(rows, "setting", "now", "then")._repr_mimebundle_()["text/html"]
     where = f"ksvc {change.service} in {change.namespace}, context {change.context}"
     new = change.next_revision or "a new revision"
     return (
         f"<p role='status'>{escape(where)}: <b>{escape(new)}</b> will follow "
         f"{escape(change.revision)}. New pods: {change.pods}. GPUs: {change.gpus_needed} needed, "
-        f"{escape(str(change.gpus))}.</p><table><thead><tr><th scope='col'>setting</th>"
-        f"<th scope='col'>now</th><th scope='col'>then</th></tr></thead>{rows}</table>"
+        f"{escape(str(change.gpus))}.</p>{settings}"
     )
 
 
@@ -287,10 +289,7 @@ def _made(say: _Say, make: Callable[[OnChange], ScalingChange]) -> None:
 def _figures(value: TunerAnswer) -> list[tuple[str, str]]:
     return [
         ("effective target", f"{value.effective_target:g}{_UNITS.get(value.autoscaler, '')}"),
-        (
-            "max-scale",
-            _ZERO["max_scale"] if not (most := value.settings["max_scale"]) else f"{most:g}",
-        ),
+        ("max-scale", f"{value.settings['max_scale'] or _ZERO['max_scale']}"),
         ("replicas ready, at most", f"{value.peak_replicas}"),
         ("requests answered", f"{value.requests or '-'}"),
         ("TTFT p95", _or_dash(value.ttft_p95_s, "s")),
@@ -305,21 +304,14 @@ def _or_dash(value: float | None, unit: str = "") -> str:
     return "-" if value is None else f"{value:.3g} {unit}".rstrip()
 
 
-def _slider(w: Any, name: str, label: str, scale: tuple[float, float, float], value: float) -> Any:
-    low, high, step = scale
+def _slider(w: Any, name: str, key: str, low: float, high: float, step: float) -> Any:
+    label = f"{key}, s" if name.endswith("_s") else key
     common = {"description": label, "continuous_update": False}
     if name in _ZERO:
-        return w.SelectionSlider(options=_options(name, max(high, value)), value=value, **common)
+        return w.SelectionSlider(options=_options(name, high), **common)
     kind = w.FloatSlider if name == "target" else w.IntSlider
-    return kind(
-        min=min(low, value), max=max(high, value), step=step, value=value, readout=True, **common
-    )
+    return kind(min=low, max=high, step=step, value=low, **common)
 
 
 def _options(name: str, most: float) -> list[tuple[str, int]]:
     return [(_ZERO[name], 0), *((str(each), each) for each in range(1, int(most) + 1))]
-
-
-def _classed(widget: Any, name: str) -> Any:
-    widget.add_class(name)
-    return widget

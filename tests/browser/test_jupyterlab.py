@@ -129,7 +129,7 @@ def test_the_panel_is_usable_at_every_width_and_applies_and_takes_back(
     before = running(sandbox, monkeypatch)
     lab.run_all(page, f"{address}05-autoscaling.ipynb")
     panel = page.locator(".qwenkit-tuner")
-    target = panel.get_by_role("slider", name="target of a replica")
+    target = panel.get_by_role("slider", name="target", exact=True)
     target.focus()
     page.keyboard.press("ArrowRight")
     expect(panel.locator("table", has_text="effective target")).to_contain_text("1.75")
