@@ -1,4 +1,4 @@
-"""How fast is the simulator: a day of traffic, a 15-minute what-if, the bare decider.
+"""How fast is the simulator: a day, a 15-minute what-if, all autoscalers, the bare decider.
 
     python benchmarks/simulate.py [--rounds 5] [--no-profile]
 
@@ -25,13 +25,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.autoscaling.kpa import TICK_S, Decider
+from qwenkit.capacity.autoscalers import AutoscalerComparison, compare_autoscalers
+from qwenkit.capacity.candidates import Objective
 from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.result import SimulationResult
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.simulate import simulate
-from qwenkit.capacity.traffic import Lengths, OpenLoop, poisson, varying
+from qwenkit.capacity.traffic import Lengths, OpenLoop, bursts, poisson, varying
 
-DAY_GOAL_S, WHAT_IF_GOAL_MS = 4.0, 100.0
+DAY_GOAL_S, WHAT_IF_GOAL_MS, COMPARE_GOAL_S = 4.0, 100.0, 10.0
 LENGTHS = Lengths(256, 128, spread=0.5)
 WHAT_IFS = 20  # settings tried in each round
 
@@ -125,6 +127,29 @@ def what_if(rounds: int, server: VllmServer) -> dict[str, Any]:
     }
 
 
+def autoscalers(rounds: int, server: VllmServer) -> dict[str, Any]:
+    """Compare HPA, KPA and KEDA at all their targets on the course's hour, three seeds."""
+
+    def run() -> AutoscalerComparison:
+        return compare_autoscalers(
+            server,
+            lambda seed: bursts(0.02, 0.5, 3600, every_s=900, burst_s=60, seed=seed),
+            objective=Objective(ttft_p95_s=5),
+            gpus=3,
+            seeds=(0, 1, 2),
+        )
+
+    runs = [timed(run) for _ in range(rounds)]
+    seconds = median(taken for taken, _ in runs)
+    return {
+        "compare_s": round(seconds, 2),
+        "goal_s": COMPARE_GOAL_S,
+        "met": seconds <= COMPARE_GOAL_S,
+        "settings": len(runs[0][1].outcomes),
+        "gpu_hours": {each.autoscaler: round(each.gpu_hours, 2) for each in runs[0][1].named()},
+    }
+
+
 def decider(rounds: int) -> dict[str, Any]:
     """Let the bare decider see a sample each second and decide every two."""
 
@@ -159,10 +184,11 @@ def main() -> int:
         "rounds": options.rounds,
         "day": day(options.rounds, server, not options.no_profile),
         "what_if_15_min": what_if(options.rounds, server),
+        "autoscalers": autoscalers(options.rounds, server),
         "decisions_per_s": decider(options.rounds),
     }
     print(json.dumps(report, indent=2))
-    return 0 if report["day"]["met"] and report["what_if_15_min"]["met"] else 1
+    return 0 if all(report[name]["met"] for name in ("day", "what_if_15_min", "autoscalers")) else 1
 
 
 if __name__ == "__main__":
