@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from qwenkit.cli.console import emit, stderr_lines
+from qwenkit.cli.console import emit
+from qwenkit.cli.live_load import watch_load
 from qwenkit.cli.options import Context, Json, Params, Set, read_settings
 from qwenkit.errors import InvalidValue
 
@@ -117,14 +119,16 @@ def load(
 
     def run(level: float | None = None) -> LoadResult:
         traffic = _traffic(settings, lengths, ctx.params, level)
-        return start_load(
+        start = partial(
+            start_load,
             steps.find_server(settings),
             traffic,
             prompt=None if prompt_tokens or trace else settings.prompt,
             seconds=seconds if trace else None,
             warm_up=warm_up,
             seed=seed,
-        ).result(stderr_lines(quiet=as_json))
+        )
+        return watch_load(settings, start, quiet=as_json)
 
     if sweep:
         _sweep("clients" if rate is None else "requests/s", rate or clients or 1, run, as_json)

@@ -22,7 +22,8 @@ class Moment:
     that serves, ``others`` the pods of all other revisions; both are None where the cluster could
     not be read. ``pod_seconds`` is how long pods held a node's GPUs since the start, each pod
     counted by itself. ``queued`` requests wait in vLLM; ``stable`` and ``panic`` are the
-    averages of the autoscaler's windows; they are None where they cannot be read.
+    averages of the autoscaler's windows; they are None where they cannot be read. ``clock`` is
+    how much faster than the modelled GPU the server runs.
     """
 
     at_s: float
@@ -41,22 +42,23 @@ class Moment:
     queued: float | None = None
     stable: float | None = None
     panic: float | None = None
+    clock: float = 1.0
+
+    def __str__(self) -> str:
+        return "; ".join(f"{name}: {value}" for name, value in self.figures().items())
 
     def figures(self) -> dict[str, str]:
         """Return the figures in words, always the same ones; "–" is what is not known."""
-        replicas = self.replicas
+        pods = self.replicas
         return {
-            "requests": f"{self.in_flight} in flight, {self.offered_per_s:.1f}/s offered",
-            "replicas": (
-                f"{replicas.ready} ready, {replicas.starting} starting, {replicas.desired} desired"
-                if replicas
-                else "the cluster does not answer"
-            ),
-            "TTFT": _spread(self.ttft_s),
-            "latency": _spread(self.latency_s),
+            "in flight": f"{self.in_flight}, {self.offered_per_s:.1f}/s offered",
+            "TTFT": spread(self.ttft_s),
+            "replicas": f"{pods.ready} ready of {pods.desired} desired" if pods else "no answer",
             "waiting in vLLM": "–" if self.queued is None else f"{self.queued:.0f}",
-            "tokens": f"{self.tokens_per_s:.0f}/s",
+            "latency": spread(self.latency_s),
+            "starting": f"{pods.starting}" if pods else "–",
             "answers": f"{self.ok} of {self.sent} sent",
+            "tokens": f"{self.tokens_per_s:.0f}/s",
             "errors": ", ".join(f"{n} × {kind}" for kind, n in self.errors.items()) or "none",
         }
 
@@ -75,7 +77,8 @@ def cluster_figures(sample: ClusterSample | None) -> dict[str, Any]:
     return figures
 
 
-def _spread(percentiles: Mapping[str, float]) -> str:
+def spread(percentiles: Mapping[str, float]) -> str:
+    """Return p50 and p95 in words."""
     if not percentiles:
         return "–"
     return f"p50 {percentiles['p50']:.2f} s, p95 {percentiles['p95']:.2f} s"

@@ -42,6 +42,8 @@ class LoadTest:
         *,
         every_s: float = 1.0,
     ) -> None:
+        self._ended = Event()
+        self._at_end: list[Callable[[Timeline], None]] = []
         self.waits_for = ""
         """What is waited for after the load, and for how long; empty before and afterwards."""
         self._service, self._stopped = service, Event()
@@ -80,6 +82,7 @@ class LoadTest:
             ttft_s=percentiles(request.ttft_s for request in good),
             latency_s=percentiles(request.latency_s for request in good),
             errors=now.errors,
+            clock=now.clock,
             pod_seconds=pod_seconds(self._watch.samples(since=self.load.began)),
             **cluster_figures(self._watch.last),
         )
@@ -101,16 +104,29 @@ class LoadTest:
         try:
             while not self.load.done:
                 time.sleep(_POLL_S)
-            if at_most is not None:
+            if at_most is not None and not self._ended.is_set():
                 self._wait_down(at_most, timeout_s)
         except KeyboardInterrupt:
             self.stop()
         finally:
-            self.waits_for = ""
-            self.load.stop()
-            self._watch.stop()
+            timeline = self._end()
+        return timeline
+
+    def at_end(self, call: Callable[[Timeline], None]) -> None:
+        """Have ``call`` called at the end of ``result``, also if that fails."""
+        self._at_end.append(call)
+
+    def _end(self) -> Timeline:
+        self.waits_for = ""
+        self.load.stop()
+        self._watch.stop()
         load = self.load.result()
-        return Timeline(load, self._watch.samples(since=load.began))
+        timeline = Timeline(load, self._watch.samples(since=load.began))
+        if not self._ended.is_set():
+            self._ended.set()
+            for call in self._at_end:
+                call(timeline)
+        return timeline
 
     def _wait_down(self, at_most: int, timeout_s: float) -> None:
         began = time.monotonic()

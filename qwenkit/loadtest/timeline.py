@@ -130,7 +130,7 @@ class Timeline:
         """Return the moment ``at_s`` seconds after the load's start."""
         held = pod_seconds([sample for sample in self.known if sample.at_s <= at_s])
         figures = cluster_figures(self._cluster_at(at_s))
-        return self._requests.at(at_s, pod_seconds=held, **figures)
+        return self._requests.at(at_s, clock=self.load.clock, pod_seconds=held, **figures)
 
     def _cluster_at(self, at_s: float) -> ClusterSample | None:
         place = bisect_right(self.cluster, at_s, key=attrgetter("at_s"))

@@ -22,13 +22,13 @@ class CellOutput:
     """The output of a cell: HTML for people, text for everything else."""
 
     def __init__(self, html: str, text: str) -> None:
-        self._html, self._text = html, text
+        self.html, self._text = html, text
 
     def __repr__(self) -> str:
         return self._text
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return {"text/plain": self._text, "text/html": self._html}
+        return {"text/plain": self._text, "text/html": self.html}
 
 
 def show_yaml(*docs: Any) -> CellOutput:

@@ -81,7 +81,7 @@ def draw_load(
         if load_end_s is not None:
             plot.band(load_end_s, load_end_s, GREY, f"the load ended after {load_end_s:.1f} s")
     if load_end_s is not None and load_end_s < 0.9 * x.high:
-        flight.words(x.at(load_end_s) + 5, places[1][1] + 14, "load ended")
+        latency.words(x.at(load_end_s) + 5, places[0][0] - 6, "load ended")
     replicas.foot("seconds since the load began")
     return Chart([*latency.parts, *flight.parts, *replicas.parts], foot + FOOT, text)
 

@@ -83,7 +83,7 @@ def test_a_gap_is_not_filled() -> None:
     assert seen.gaps == [(4, 11, "away")]
     assert seen.ready() == [1, 1, 1, 1, 2, None, None, None, None, None, None, 3]
     assert (seen.at(6).replicas, seen.at(6).others) == (None, None)
-    assert seen.at(6).figures()["replicas"] == "the cluster does not answer"
+    assert seen.at(6).figures()["replicas"] == "no answer"
     assert [one.at_s for one in seen.known] == [0, 4, 11]
     root = ElementTree.fromstring(load_chart(seen).svg())
     assert len([p for p in root.iter(f"{SVG}path") if p.findtext(f"{SVG}title") == "ready"]) == 2
