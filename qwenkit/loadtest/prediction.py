@@ -21,7 +21,10 @@ from qwenkit.capacity.server import FixedServer, SimulatedServer, VllmServer
 from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import ClosedLoop, Lengths
 from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.diagnosis.cold_start import build, start_of_log
+from qwenkit.cluster.diagnosis.snapshot import read_or
 from qwenkit.cluster.kinds import (
+    EVENT,
     POD,
     REVISION_LABEL,
     Obj,
@@ -202,7 +205,8 @@ def _environment(settings: Settings, cluster: Cluster, revision: str, clock: flo
             "other pods answered, or it has just been scaled down",
             f"qwenkit explain {settings.service}; then try again",
         )
-    starts = [_ready_at(pod) - moment(str(pod["metadata"]["creationTimestamp"])) for pod in ready]
+    newest = max(ready, key=_ready_at)
+    events, log = read_or([], cluster.list, EVENT), read_or(None, start_of_log, cluster, newest)
     places = None
     if settings.gpu_count:
         free = free_gpus(cluster, per_pod=settings.gpu_count)
@@ -210,7 +214,7 @@ def _environment(settings: Settings, cluster: Cluster, revision: str, clock: flo
     since = datetime.now(UTC) - min(map(_ready_at, ready))
     return Environment(
         gpus=places,
-        startup_s=median(start.total_seconds() for start in starts) or STARTUP_S / clock,
+        startup_s=build(newest, events, log).total_s or STARTUP_S / clock,
         drain_s=_DRAIN_S / clock,
         initial_ready=len(ready),
         active_for_s=max(0.0, since.total_seconds()),
