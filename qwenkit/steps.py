@@ -126,10 +126,6 @@ def run_load(
 
     Raises:
         NotFound: the Service does not exist, or the gateway's address is not known.
-
-    >>> from qwenkit import Settings, run_load
-    >>> run_load(Settings(load_clients=2, load_seconds=1)).summary()["errors"]
-    {}
     """
     seconds = settings.load_seconds or _LOAD_S
     clients = ClosedLoop(((0.0, settings.load_clients), (seconds, 0)))

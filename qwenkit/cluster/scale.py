@@ -104,11 +104,6 @@ def wait_replicas(
     Raises:
         NotFound: Knative Serving is not installed.
         WaitTimeout: the goal was not reached in time.
-
-    >>> from qwenkit import Cluster, Settings, wait_replicas
-    >>> cluster = Cluster.connect(Settings())
-    >>> wait_replicas(cluster, Settings().service, at_most=3, timeout_s=60).value.ready <= 3
-    True
     """
     goal = f"at least {ready} ready" if at_most is None else f"at most {at_most} left"
     fix = STILL_THERE

@@ -100,12 +100,6 @@ class ClusterWatch:
     It samples every ``every_s`` seconds in a thread, and a last time when it is stopped; every
     second sample it also reads the metrics of the pods. ``error`` holds the last reason why the
     cluster could not be read; the watch goes on. Also a context manager.
-
-    >>> from qwenkit import Cluster, ClusterWatch, Settings, run_load
-    >>> with ClusterWatch(Cluster.connect(Settings()), Settings().service) as watch:
-    ...     load = run_load(Settings())
-    >>> watch.samples(since=load.began)[-1].served.ready >= 1
-    True
     """
 
     def __init__(self, cluster: Cluster, service: str, *, every_s: float = 1.0) -> None:

@@ -74,12 +74,6 @@ class Server:
 
     ``gateway`` is a base URL, ``host`` the Service's host name, ``model`` the name that clients
     send. ``timeout_s`` is the limit of one request, cold start included.
-
-    >>> from qwenkit import Settings, find_server
-    >>> server = find_server(Settings())
-    >>> answer = server.ask("杭州西湖", max_tokens=2)
-    >>> answer.usage["completion_tokens"]
-    2
     """
 
     def __init__(self, gateway: str, host: str, *, model: str, timeout_s: float = 600) -> None:

@@ -19,6 +19,29 @@ from qwenkit.loadtest.prediction import Prediction
 from qwenkit.loadtest.timeline import Timeline
 
 _UNSCHEDULABLE = "Unschedulable"
+_WORDS = {
+    "ttft_p50_s": "TTFT p50, s",
+    "ttft_p95_s": "TTFT p95, s",
+    "latency_p95_s": "latency p95, s",
+    "goodput_share": "within the objective",
+    "tokens_per_second": "tokens/s",
+    "max_ready": "replicas at most",
+    "gpu_seconds": "GPU-seconds",
+    "cost_cny": "CNY",
+    "cny_per_million_tokens": "CNY per million tokens",
+}
+
+
+@dataclass(frozen=True, repr=False)
+class SideBySide:
+    """Two settings under the same load: ``rows`` under ``columns``, and in a sentence."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    sentence: str
+
+    def __repr__(self) -> str:
+        return self.sentence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +76,28 @@ class Comparison:
         )
         return {name: getattr(self, name) for name in names}
 
+    def beside(self, after: Comparison) -> SideBySide:
+        """Set this measurement and one under another setting side by side, predictions too."""
+        figures = (self.predicted, self.measured, after.predicted, after.measured)
+        rows = tuple(
+            (words, *(f"{each[name]:.3g}" if name in each else "–" for each in figures))
+            for name, words in _WORDS.items()
+        )
+
+        def change(name: str) -> str:
+            old, new = self.measured.get(name, 0.0), after.measured.get(name, 0.0)
+            return f"{100 * (new / old - 1):+.0f} %" if old else f"{new:.3g}"
+
+        sentence = (
+            f"GPU-seconds {change('gpu_seconds')}, CNY per million tokens "
+            f"{change('cny_per_million_tokens')}; for it TTFT p50 {change('ttft_p50_s')}, p95 "
+            f"{change('ttft_p95_s')}, tokens/s {change('tokens_per_second')}. Within the objective "
+            f"are {after.measured['goodput_share']:.0%} of the requests, before "
+            f"{self.measured['goodput_share']:.0%}."
+        )
+        columns = ("first setting, predicted", "measured", "second, predicted", "measured")
+        return SideBySide((f"clock × {self.clock:g}", *columns), rows, sentence)
+
     def __str__(self) -> str:
         parts = "" if self.parts_at_s is None else f"; they part at {self.parts_at_s} s"
         lines = [
@@ -76,13 +121,11 @@ def compare(predicted: Prediction, seen: Timeline, *, min_scale: int, most: int)
     and each answered before the last request was sent, latency fell when they came, and at the
     end ``min_scale`` are left.
 
-    >>> from qwenkit import (
-    ...     ClosedLoop, Cluster, LoadTest, Settings, compare, find_server, predict, start_load)
+    >>> from qwenkit import Cluster, Settings, compare, find_server, predict, start_test
     >>> s = Settings(load_seconds=2)
-    >>> cluster, server = Cluster.connect(s), find_server(s)
-    >>> expected = predict(s, cluster, server)
-    >>> test = LoadTest(cluster, s.service, lambda: start_load(server, expected.traffic))
-    >>> compare(expected, test.result(), min_scale=0, most=3).start_ready
+    >>> expected = predict(s, Cluster.connect(s), find_server(s))
+    >>> seen = start_test(s, expected.traffic).result()
+    >>> compare(expected, seen, min_scale=0, most=3).start_ready
     1
     """
     samples = [sample for sample in seen.known if sample.at_s >= 0]

@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from statistics import median
 
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
+from qwenkit.capacity.advice import ScalingContext, advise
 from qwenkit.capacity.candidates import Objective
 from qwenkit.capacity.environment import STARTUP_S, Environment
+from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.gpu import find_gpu
 from qwenkit.capacity.recommend import Recommendation, recommend
 from qwenkit.capacity.result import SimulationResult
@@ -121,6 +123,12 @@ class Prediction:
             self.environment, initial_ready=max(1, spec.min_scale), active_for_s=spec.min_scale
         )
         return replace(self, running=running, spec=spec, environment=fresh)
+
+    def advice(self) -> list[Finding]:
+        """Return what the rulebook says of the settings, on this cluster."""
+        around = self.environment
+        known = ScalingContext(gpus=around.gpus, cold_start_s=around.startup_s)
+        return advise(self.spec, annotations=self.running.annotations, context=known)
 
     def recommended(self) -> tuple[Recommendation, dict[str, str]]:
         """Search the cheapest setting that meets the objective with this traffic.

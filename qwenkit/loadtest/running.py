@@ -23,15 +23,6 @@ class LoadTest:
     """A load on a Service while it is watched; all methods may be called from any thread.
 
     ``start`` starts the load, when the watch has its first sample.
-
-    >>> from qwenkit import Cluster, ClosedLoop, LoadTest, Settings, find_server
-    >>> from qwenkit.inference.load.running import start_load
-    >>> s, traffic = Settings(), ClosedLoop(((0, 2), (1, 0)))
-    >>> test = LoadTest(
-    ...     Cluster.connect(s), s.service, lambda: start_load(find_server(s), traffic)
-    ... )
-    >>> test.result().load.summary()["errors"]
-    {}
     """
 
     def __init__(

@@ -27,12 +27,6 @@ class Timeline:
 
     ``cluster`` are samples whose time is in seconds since the load began; ``known`` are those
     that could be taken.
-
-    >>> from qwenkit import Cluster, ClusterWatch, Settings, Timeline, run_load
-    >>> with ClusterWatch(Cluster.connect(Settings()), Settings().service) as watch:
-    ...     load = run_load(Settings(load_seconds=1))
-    >>> Timeline(load, watch.samples(since=load.began)).peak_ready >= 1
-    True
     """
 
     def __init__(self, load: LoadResult, cluster: Sequence[ClusterSample]) -> None:

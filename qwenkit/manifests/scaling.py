@@ -32,10 +32,6 @@ def scaling_spec(settings: Settings, *, config: Mapping[str, str] | None = None)
 
     Raises:
         InvalidValue: an annotation that Knative refuses, or one that contradicts another.
-
-    >>> from qwenkit import Settings, scaling_spec
-    >>> scaling_spec(Settings(scale_target=4, min_scale=1)).min_scale
-    1
     """
     return parse_spec(
         scaling_annotations(settings),

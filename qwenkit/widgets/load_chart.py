@@ -41,10 +41,9 @@ def load_chart(timeline: Timeline, predicted: SimulationResult | None = None) ->
     Above, each request's TTFT and latency where it was due, and the percentiles of the last ten
     seconds; below them the requests in flight, and the replicas of the revision that serves.
 
-    >>> from qwenkit import Cluster, ClusterWatch, Settings, Timeline, load_chart, run_load
-    >>> with ClusterWatch(Cluster.connect(Settings()), Settings().service) as watch:
-    ...     load = run_load(Settings(load_seconds=1))
-    >>> print("drawn:", load_chart(Timeline(load, watch.samples(since=load.began))))
+    >>> from qwenkit import ClosedLoop, Settings, load_chart, start_test
+    >>> test = start_test(Settings(), ClosedLoop(((0, 1), (1, 0))))
+    >>> print("drawn:", load_chart(test.result()))
     drawn: ... requests, 0 failed, ready replicas ...
     """
     return draw_load(
