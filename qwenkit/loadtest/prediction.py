@@ -75,13 +75,15 @@ class Alone:
 class Prediction:
     """A load on this cluster, in virtual time.
 
-    ``more_s`` is what each request takes beyond the simulated TTFT and latency. ``note`` says what
-    the prediction rests on.
+    ``modelled`` is the GPU, ``server`` what is simulated: a stand-in has no GPU. ``more_s`` is
+    what each request takes beyond the simulated TTFT and latency; ``note`` says what the
+    prediction rests on.
     """
 
     running: LiveScaling
     spec: ScalingSpec
     traffic: ClosedLoop
+    modelled: VllmServer
     server: SimulatedServer
     environment: Environment
     alone: Alone
@@ -141,8 +143,8 @@ class Prediction:
         around, clock = self.environment, self.by.clock
         clients = tuple((at * clock, count) for at, count in self.traffic.schedule)
         found = recommend(
-            self.server.gpu if isinstance(self.server, VllmServer) else "V100-16",
-            MODEL,
+            self.modelled.gpu,
+            self.modelled.model,
             traffic=ClosedLoop(clients, self.traffic.lengths),
             objective=Objective(ttft_p95_s=self.by.ttft_p95_s),
             environment=replace(
@@ -184,13 +186,17 @@ def predict(settings: Settings, cluster: Cluster, server: Server) -> Prediction:
     alone = _measure_alone(settings, server)
     running = live_scaling(cluster, settings.service)
     around = _environment(settings, cluster, running.revision, alone.clock)
-    modelled, more_s, note = _server(settings, alone)
+    modelled = VllmServer(
+        settings.gpu, MODEL, max_model_len=settings.max_model_len, clock=alone.clock
+    )
+    simulated_server, more_s, note = _server(settings, modelled, alone)
     seconds = settings.load_seconds or load_seconds(around.startup_s)
     return Prediction(
         running=running,
         spec=running.spec,
         traffic=ClosedLoop(((0.0, settings.load_clients), (seconds, 0)), alone.lengths),
-        server=modelled,
+        modelled=modelled,
+        server=simulated_server,
         environment=around,
         alone=alone,
         by=Yardstick(
@@ -260,7 +266,9 @@ def _ready_at(pod: Obj) -> datetime:
     return moment(str(condition(pod, "Ready").get("lastTransitionTime")))
 
 
-def _server(settings: Settings, alone: Alone) -> tuple[SimulatedServer, tuple[float, float], str]:
+def _server(
+    settings: Settings, modelled: VllmServer, alone: Alone
+) -> tuple[SimulatedServer, tuple[float, float], str]:
     """Return the server to simulate, what to add to its TTFT and latency, and a note."""
     if not settings.gpu_count:
         note = (
@@ -268,16 +276,13 @@ def _server(settings: Settings, alone: Alone) -> tuple[SimulatedServer, tuple[fl
             "for each request, however many run"
         )
         return FixedServer(alone.latency_s), (alone.ttft_s - alone.latency_s, 0.0), note
-    clock = alone.clock
-    modelled = VllmServer(settings.gpu, MODEL, max_model_len=settings.max_model_len, clock=clock)
     ttft, latency = modelled.alone(alone.lengths)
     factor = (latency - ttft) / max(1e-9, alone.latency_s - alone.ttft_s)
     note = f"modelled: {MODEL} on {settings.gpu}, ± {modelled.gpu.uncertainty:.0%}"
-    if not _SAME[0] <= factor <= _SAME[1]:
-        note = f"{note}; it answers {factor:.2g} × as fast, and the prediction is scaled to that"
-        modelled = VllmServer(
-            settings.gpu, MODEL, max_model_len=settings.max_model_len, clock=clock * factor
-        )
+    if alone.lengths.output_tokens > 1 and not _SAME[0] <= factor <= _SAME[1]:
+        note += f"; it answers {factor:.2g} × as fast, and the prediction is scaled to that"
+        clock, longest = modelled.clock * factor, settings.max_model_len
+        modelled = VllmServer(modelled.gpu, modelled.model, max_model_len=longest, clock=clock)
         ttft, latency = modelled.alone(alone.lengths)
     more = max(0.0, alone.ttft_s - ttft)
-    return modelled, (more, more), f"{note}; clock × {clock:g}" if clock != 1 else note
+    return modelled, (more, more), f"{note}; clock × {alone.clock:g}"
