@@ -1,9 +1,10 @@
 """What a load measured: every request, a state while it runs, and a summary.
 
 TTFT, TPOT, ITL and goodput are those of ``vllm bench serve`` (vLLM 0.32, ``benchmarks/serve.py``),
-with three differences: times count from when a request was *due*, so that a slow server cannot hide
+with four differences: times count from when a request was *due*, so that a slow server cannot hide
 by delaying later requests; the first token is the first text, where vLLM takes the role before it;
-and percentiles are nearest ranks of successful requests, where vLLM interpolates.
+latency is to the end of the answer, not to its last token; and percentiles are nearest ranks of
+successful requests, where vLLM interpolates.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from qwenkit.capacity.arrivals import constant, like_vllm_bench, night_and_day, 
 from qwenkit.capacity.traffic import ClosedLoop, Lengths, OpenLoop
 from qwenkit.errors import InvalidValue, QwenkitError
 
-RECORDED = json.loads((DATA / "vllm-bench-arrivals.json").read_text("utf-8"))
+RECORDED = json.loads((DATA / "vllm-bench.json").read_text("utf-8"))["arrivals"]
 
 
 def times(traffic: OpenLoop) -> list[float]:

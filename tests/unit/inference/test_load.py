@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inference_server import HOST, Vllm, serving
+from places import DATA
 
 from qwenkit.capacity.result import nearest_rank
 from qwenkit.capacity.traffic import Arrival, ClosedLoop, OpenLoop
@@ -261,3 +263,35 @@ def test_goodput_counts_what_met_every_limit() -> None:
     met = result.summary(ttft_slo_s=0.6)["goodput"]
     assert met == {"requests_per_second": 0.2, "share": 0.5}
     assert result.summary(ttft_slo_s=0.6, tpot_slo_s=0.5)["goodput"]["share"] == 0.25
+
+
+def test_the_figures_are_those_of_vllm_bench() -> None:
+    """Medians of odd numbers of values, where its interpolation gives the same."""
+    recorded = json.loads((DATA / "vllm-bench.json").read_text("utf-8"))["metrics"]
+    requests = []
+    for asked in recorded["requests"]:
+        start, first = asked["start_s"], asked["start_s"] + asked["ttft_s"]
+        times = [*accumulate(asked["itl_s"], initial=first)]
+        requests.append(
+            one(
+                scheduled_s=start,
+                sent_s=start,
+                first_s=first,
+                last_s=times[-1],
+                end_s=times[-1],
+                token_s=times,
+                tokens=asked["tokens"],
+                outcome="ok" if asked["ok"] else "failed",
+            )
+        )
+    summary = LoadResult(tuple(requests), 8.0, began=0.0).summary(ttft_slo_s=0.5, tpot_slo_s=0.04)
+    made = recorded["made"]
+    assert (summary["ok"], summary["failed"]) == (made["completed"], made["failed"])
+    assert summary["tokens"] == made["total_output"]
+    assert summary["requests_per_second"] == made["request_throughput"]
+    assert summary["tokens_per_second"] == made["output_throughput"]
+    assert summary["goodput"]["requests_per_second"] == made["request_goodput"]
+    for name in ("ttft", "tpot", "itl"):
+        assert summary[f"{name}_s"]["p50"] == pytest.approx(
+            made[f"median_{name}_ms"] / 1e3, abs=1e-4
+        )
