@@ -45,8 +45,7 @@ class ProposedChange:
     its first, must be ready before it gets traffic. ``before`` and ``after`` are all settings.
     """
 
-    context: str
-    namespace: str
+    where: str  # cluster and namespace in words
     service: str
     revision: str
     next_revision: str
@@ -58,11 +57,7 @@ class ProposedChange:
     after: Mapping[str, str] = field(repr=False)
 
     def require_gpus(self) -> None:
-        """Refuse the change if the new revision's first pods would get no GPU.
-
-        Raises:
-            NotReady: names the GPUs needed, those free, and who holds the others.
-        """
+        """Raise ``NotReady`` if the first pods would get no GPU; it says who holds the others."""
         if self.gpus_needed and not self.gpus.unknown and self.gpus.places < self.pods:
             raise NotReady(
                 f"ksvc {self.service} was not changed: no GPU is free for a new revision",
@@ -194,10 +189,7 @@ def undo_change(
 
     Traffic to the old revision would need no new pod, but pin the Service to a name: the next
     change would get no traffic. A new revision leaves a Service that follows its latest one.
-
-    Raises:
-        Conflict: the settings are no longer those that the change made.
-        NotReady: as ``apply_change``.
+    The errors are those of ``propose_undo`` and ``apply_change``.
     """
     back = propose_undo(cluster, change.proposed)
     return apply_change(
@@ -227,8 +219,7 @@ def _proposed(cluster: Cluster, service: Obj, after: Mapping[str, str]) -> Propo
     template, diff = service["spec"].get("template") or {}, _diff(before, after)
     pods, per_pod = _first_pods(cluster, after), gpus_wanted(template.get("spec") or {})
     change = ProposedChange(
-        context=cluster.context,
-        namespace=cluster.namespace,
+        where=f"context {cluster.context}, namespace {cluster.namespace}",
         service=name_of(service),
         revision=latest_ready(service),
         next_revision=_next_revision(cluster, service) if diff else "",

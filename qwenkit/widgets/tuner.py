@@ -29,7 +29,7 @@ from qwenkit.capacity.environment import STARTUP_S, Environment
 from qwenkit.capacity.result import SimulationResult
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.simulate import simulate
-from qwenkit.capacity.traffic import ClosedLoop, Lengths, Traffic, bursts, varying
+from qwenkit.capacity.traffic import ClosedLoop, Lengths, Traffic, bursts, from_csv, varying
 from qwenkit.errors import InvalidValue, PreflightError
 from qwenkit.widgets.charts import draw_run
 from qwenkit.widgets.tuner_panel import KEYS, TunerAnswer, TunerPanel, answer_html, drawn_html
@@ -70,7 +70,7 @@ class Tuner:
         gpus: pods that get a GPU; None for no limit.
         people: how many send requests at first.
         lengths: tokens of each request.
-        trace: arrivals of your own, offered as "your trace".
+        trace: arrivals of your own, or the text of a CSV file of them; offered as "your trace".
         cluster: where ``apply`` acts; without it the panel only proposes.
         timeout_s: how long an applied revision may take to become ready.
 
@@ -90,12 +90,13 @@ class Tuner:
         gpus: int | None = None,
         people: int = 6,
         lengths: Lengths = _LENGTHS,
-        trace: Traffic | None = None,
+        trace: Traffic | str | None = None,
         cluster: Cluster | None = None,
         timeout_s: float = 600.0,
     ) -> None:
         self.server, self.cluster, self._timeout_s = server, cluster, timeout_s
-        self._lengths, self._trace = lengths, trace
+        self._lengths = lengths
+        self._trace = from_csv(trace, lengths=lengths) if isinstance(trace, str) else trace
         self.choices = {
             "autoscaler": [*_METRICS, *_OTHERS],
             "traffic": [*_TRAFFIC, *(["your trace"] if trace else [])],
@@ -139,7 +140,7 @@ class Tuner:
         return panel.controls if panel else {}
 
     def proposed(self) -> ProposedChange:
-        """Return what ``apply`` would do: difference, revision, GPUs. It changes nothing.
+        """Return what ``apply`` would do: difference, revision, GPUs; change nothing.
 
         Raises:
             PreflightError: the panel has no cluster, or nothing was moved.
@@ -150,7 +151,7 @@ class Tuner:
         cluster, limit = self._named_cluster(), self._now["container_concurrency"]
         if (chosen := self._now["autoscaler"]) in _OTHERS:
             why, fix = "it is simulated to compare with", "choose one that is a KPA"
-            raise PreflightError(f"no annotation gives the Service {chosen}", why, fix)
+            raise PreflightError(f"no annotation gives a Service {chosen}", why, fix)
         change = propose_change(
             cluster, self.running.service, self._changes(self._now), container_concurrency=limit
         )
@@ -160,7 +161,7 @@ class Tuner:
         return change
 
     def proposed_undo(self) -> ProposedChange:
-        """Return what ``undo`` would do. It changes nothing.
+        """Return what ``undo`` would do; change nothing.
 
         Raises:
             PreflightError: nothing was applied that could be taken back.
@@ -190,12 +191,7 @@ class Tuner:
     def undo(
         self, change: ProposedChange | None = None, *, on_change: OnChange | None = None
     ) -> ScalingChange:
-        """Take the last applied change back: a new revision with the settings of before.
-
-        Raises:
-            NotReady: no GPU is free, or the new revision fails.
-            QwenkitError: as ``proposed_undo``.
-        """
+        """Take the last applied change back, in a new revision; errors as ``apply``'s."""
         change = change or self.proposed_undo()
         change.require_gpus()
         done = self._make(change, on_change)
@@ -253,7 +249,7 @@ class Tuner:
                 changes[PREFIX + key] = None if (name, now[name]) == ("max_scale", 0) else text
         if now["autoscaler"] in _METRICS and now["autoscaler"] != self._base["autoscaler"]:
             changes[PREFIX + "metric"] = _METRICS[now["autoscaler"]]
-        old = {PREFIX + ALIASES[key]: None for key in ALIASES if PREFIX + key in changes}
+        old = [PREFIX + alias for key, alias in ALIASES.items() if PREFIX + key in changes]
         return {name: None for name in old if name in self.running.annotations} | changes
 
     def _answer(self, now: Mapping[str, Any]) -> None:

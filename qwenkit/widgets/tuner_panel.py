@@ -23,41 +23,25 @@ _Tuner = Any  # the ``Tuner``, whose module imports this one
 _Say = Callable[[str], None]
 _Make = Callable[..., "ScalingChange"]
 
-# The groups: title, choice, and for each slider its setting's name in the template, the lowest
-# and the highest value and the step.
-_GROUPS: tuple[tuple[str, str, Mapping[str, tuple[str, float, float, float]]], ...] = (
-    (
-        "What is counted",
-        "autoscaler",
-        {
-            "target": ("target", 0.5, 16, 0.5),
-            "utilization_percentage": ("target-utilization-percentage", 10, 100, 5),
-            "container_concurrency": ("containerConcurrency", 0, 32, 1),
-        },
-    ),
-    ("Bounds", "", {"min_scale": ("min-scale", 0, 16, 1), "max_scale": ("max-scale", 0, 16, 1)}),
-    (
-        "Windows and panic",
-        "",
-        {
-            "window_s": ("window", 6, 300, 1),
-            "panic_window_percentage": ("panic-window-percentage", 1, 100, 1),
-            "panic_threshold_percentage": ("panic-threshold-percentage", 110, 1000, 10),
-            "target_burst_capacity": ("target-burst-capacity", -1, 300, 1),
-        },
-    ),
-    (
-        "Down, and to zero",
-        "",
-        {
-            "scale_down_delay_s": ("scale-down-delay", 0, 600, 5),
-            "retention_s": ("scale-to-zero-pod-retention-period", 0, 900, 30),
-        },
-    ),
-    ("Traffic", "traffic", {"people": ("people", 0, 40, 1)}),
-)
-KEYS = {name: row[0] for _, _, sliders in _GROUPS for name, row in sliders.items()}
-"""The name of each slider's setting in the template."""
+_COUNTED, _BOUNDS, _TRAFFIC = "What is counted", "Bounds", "Traffic"
+_WINDOWS, _DOWN = "Windows and panic", "Down, and to zero"
+_CHOICES = {_COUNTED: "autoscaler", _TRAFFIC: "traffic"}
+# Slider: its group, its setting's name in the template, lowest and highest value, step.
+_SLIDERS: Mapping[str, tuple[str, str, float, float, float]] = {
+    "target": (_COUNTED, "target", 0.5, 16, 0.5),
+    "utilization_percentage": (_COUNTED, "target-utilization-percentage", 10, 100, 5),
+    "container_concurrency": (_COUNTED, "containerConcurrency", 0, 32, 1),
+    "min_scale": (_BOUNDS, "min-scale", 0, 16, 1),
+    "max_scale": (_BOUNDS, "max-scale", 0, 16, 1),
+    "window_s": (_WINDOWS, "window", 6, 300, 1),
+    "panic_window_percentage": (_WINDOWS, "panic-window-percentage", 1, 100, 1),
+    "panic_threshold_percentage": (_WINDOWS, "panic-threshold-percentage", 110, 1000, 10),
+    "target_burst_capacity": (_WINDOWS, "target-burst-capacity", -1, 300, 1),
+    "scale_down_delay_s": (_DOWN, "scale-down-delay", 0, 600, 5),
+    "retention_s": (_DOWN, "scale-to-zero-pod-retention-period", 0, 900, 30),
+    "people": (_TRAFFIC, "people", 0, 40, 1),
+}
+KEYS = {name: row[1] for name, row in _SLIDERS.items()}
 _UNITS = {HPA_GPU: " % of the GPU", KEDA_WAITING: " waiting"}
 _ZERO = {"container_concurrency": "no limit", "max_scale": "unset"}
 _STYLE = """<style>
@@ -122,9 +106,10 @@ class TunerPanel:
         self._sure: Callable[[OnChange], ScalingChange] | None = None
         self.controls: dict[str, Any] = {}
         parts: list[Any] = []
-        for title, choice, sliders in _GROUPS:
-            inside = {name: _slider(w, name, *row) for name, row in sliders.items()}
-            if choice:
+        for title in dict.fromkeys(row[0] for row in _SLIDERS.values()):
+            rows = {name: row for name, row in _SLIDERS.items() if row[0] == title}
+            inside = {name: _slider(w, name, *row[1:]) for name, row in rows.items()}
+            if choice := _CHOICES.get(title):
                 options = tuner.choices[choice]
                 inside = {choice: w.Dropdown(options=options, description=choice)} | inside
             self.controls |= inside
@@ -189,12 +174,11 @@ class TunerPanel:
         self._sure, self._ask.layout.display = None, "none"
 
     def _asks(self, say: _Say, propose: Callable[[], ProposedChange], make: _Make) -> None:
-        now = self._tuner.settings
-        change = propose()
+        seen = None
+        while seen is not self._tuner.settings:  # a slider may move meanwhile
+            seen, change = self._tuner.settings, propose()
         say(change_html(change))
         change.require_gpus()
-        if now is not self._tuner.settings:
-            return say("<p role='status'>The settings were moved meanwhile: ask again.</p>")
         self._sure = lambda on_change: make(change, on_change=on_change)
         self._ask.layout.display = ""
 
@@ -226,11 +210,10 @@ class TunerPanel:
 
 def answer_html(tuner: _Tuner) -> str:
     """Return the figures of the proposed settings beside those of the settings that serve."""
+    before = _figures(tuner.before)
     rows = "".join(
-        f"<tr><th scope='row'>{name}</th><td>{before}</td><td><b>{now}</b></td></tr>"
-        for (name, now), (_, before) in zip(
-            _figures(tuner.value), _figures(tuner.before), strict=True
-        )
+        f"<tr><th scope='row'>{name}</th><td>{before[name]}</td><td><b>{now}</b></td></tr>"
+        for name, now in _figures(tuner.value).items()
     )
     clock = tuner.server.clock
     gpu = f"{tuner.server.gpu.name}, modelled, ± {tuner.server.gpu.uncertainty * 100:.0f} %"
@@ -264,7 +247,7 @@ def change_html(change: ProposedChange) -> str:
         for each in change.diff
     ]
     settings = show_table(rows, "setting", "now", "then")._repr_mimebundle_()["text/html"]
-    where = f"ksvc {change.service} in {change.namespace}, context {change.context}"
+    where = f"ksvc {change.service}, {change.where}"
     new = change.next_revision or "a new revision"
     return (
         f"<p role='status'>{escape(where)}: <b>{escape(new)}</b> will follow "
@@ -286,18 +269,18 @@ def _made(say: _Say, make: Callable[[OnChange], ScalingChange]) -> None:
     add(f"{done.new_revision} serves, {done.seconds:.1f} s after the change")
 
 
-def _figures(value: TunerAnswer) -> list[tuple[str, str]]:
-    return [
-        ("effective target", f"{value.effective_target:g}{_UNITS.get(value.autoscaler, '')}"),
-        ("max-scale", f"{value.settings['max_scale'] or _ZERO['max_scale']}"),
-        ("replicas ready, at most", f"{value.peak_replicas}"),
-        ("requests answered", f"{value.requests or '-'}"),
-        ("TTFT p95", _or_dash(value.ttft_p95_s, "s")),
-        ("TPOT p95", _or_dash(value.tpot_p95_s and value.tpot_p95_s * 1e3, "ms")),
-        ("tokens per second", _or_dash(value.tokens_per_second)),
-        ("GPU-hours", f"{value.gpu_hours:.3g}"),
-        ("cost, an example price", _or_dash(value.cost_cny, "CNY")),
-    ]
+def _figures(value: TunerAnswer) -> dict[str, str]:
+    return {
+        "effective target": f"{value.effective_target:g}{_UNITS.get(value.autoscaler, '')}",
+        "max-scale": f"{value.settings['max_scale'] or _ZERO['max_scale']}",
+        "replicas ready, at most": f"{value.peak_replicas}",
+        "requests answered": f"{value.requests or '-'}",
+        "TTFT p95": _or_dash(value.ttft_p95_s, "s"),
+        "TPOT p95": _or_dash(value.tpot_p95_s and value.tpot_p95_s * 1e3, "ms"),
+        "tokens per second": _or_dash(value.tokens_per_second),
+        "GPU-hours": f"{value.gpu_hours:.3g}",
+        "cost, an example price": _or_dash(value.cost_cny, "CNY"),
+    }
 
 
 def _or_dash(value: float | None, unit: str = "") -> str:

@@ -13,7 +13,6 @@ from cluster_api import KSVC, OURS, Api, connected, obj
 
 from qwenkit.autoscaling.annotations import parse_spec
 from qwenkit.capacity.server import VllmServer
-from qwenkit.capacity.traffic import ClosedLoop, Lengths
 from qwenkit.cluster.live_scaling import LiveScaling, live_scaling
 from qwenkit.errors import InvalidValue, NotReady, PreflightError
 from qwenkit.widgets.tuner import Tuner
@@ -94,7 +93,8 @@ def test_what_is_not_answered_is_a_dash_and_not_zero():
 
 
 def test_every_traffic_is_answered_and_a_trace_of_one_s_own_too():
-    made = panel(trace=ClosedLoop(((0, 1), (5, 0)), Lengths(8, 8)))
+    made = panel(trace="seconds,prompt,output\n3,8,8\n4,8,1\n")
+    assert made.propose(traffic="your trace").requests == 2
     answered = {name: made.propose(traffic=name).requests for name in made.choices["traffic"]}
     assert len(answered) == 5
     assert all(answered.values()), answered
@@ -117,7 +117,7 @@ def test_other_autoscalers_are_compared_and_not_applied():
         assert (value.effective_target, made.before.effective_target) == (target, 1.4)
         assert (value.requests > 0, value.peak_replicas >= 1, made.advice) == (True, True, [])
     made.cluster = object()
-    with pytest.raises(PreflightError, match="no annotation gives the Service KEDA"):
+    with pytest.raises(PreflightError, match="no annotation gives a Service KEDA"):
         made.apply()
 
 
