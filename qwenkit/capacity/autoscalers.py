@@ -127,15 +127,15 @@ class AutoscalerComparison:
         usual = (each for each in self.outcomes if each.target == USUAL.get(each.autoscaler))
         return list((found | {each.autoscaler: each for each in usual}).values())
 
-    def changes(self) -> list[tuple[str, str, float, int, int, str]]:
-        """Return who of the named scaled when and why.
+    def changes(self) -> list[tuple[str, str, int, int, int, str]]:
+        """Return who of the named scaled when and why, for a table.
 
         (autoscaler, target, second, replicas before, replicas after, reason)
         """
         return [
-            (each.autoscaler, each.setting, change.t, change.before, change.after, change.reason)
+            (each.autoscaler, each.setting, round(one.t), one.before, one.after, one.reason)
             for each in self.named()
-            for change in each.result.changes
+            for one in each.result.changes
         ]
 
 
