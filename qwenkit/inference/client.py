@@ -62,8 +62,9 @@ class StreamStats:
     clock: float
 
     def __str__(self) -> str:
-        ttft, tpot = (on_gpu(each, self.clock) for each in (self.ttft_s, self.tpot_s))
-        line = f"TTFT {ttft}, TPOT {tpot}, {self.tokens} tokens"
+        line = f"TTFT {on_gpu(self.ttft_s, self.clock)}"
+        if self.tokens > 1:
+            line += f", TPOT {on_gpu(self.tpot_s, self.clock)}, {self.tokens} tokens"
         return "\n".join(filter(None, [line, clock_note(self.clock)]))
 
     __repr__ = __str__
@@ -230,10 +231,12 @@ class Stream:
         return self._stats
 
     def __iter__(self) -> Iterator[str]:
-        start = time.perf_counter()
         times: list[float] = []
         reader = ChatReader()
         with self._server._our_errors(), ExitStack() as stack:
+            # Loaded before the clock starts: it takes longer than a token.
+            _ = self._server.client.chat.completions.with_streaming_response
+            start = time.perf_counter()
             for data in self._chunks(stack, reader):
                 for text, is_reasoning in reader.feed(data):
                     times.append(time.perf_counter() - start)

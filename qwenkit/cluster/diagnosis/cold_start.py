@@ -25,7 +25,7 @@ from qwenkit.cluster.pods import serving_container
 from qwenkit.errors import NotFound
 
 CLUSTER, SERVER, UNKNOWN = "cluster", "server", "not attributed"
-SCHEDULED = "scheduled"
+SCHEDULED, FIRST_TOKEN = "scheduled", "first token"
 _BAR = 30
 # The start of a log has what is needed; a server that writes more is past it.
 _LOG_BYTES = 2**18
@@ -61,6 +61,11 @@ class ColdStart:
     def total_s(self) -> float:
         """Seconds from creation to the last step."""
         return self.steps[-1].at_s if self.steps else 0.0
+
+    @property
+    def ready_s(self) -> float:
+        """Seconds from creation to Ready, without the first token."""
+        return max((step.at_s for step in self.steps if step.name != FIRST_TOKEN), default=0.0)
 
     @property
     def attributed_percent(self) -> float:
@@ -182,7 +187,7 @@ def build(
         at_s, open_marks = end_s, []
     if first_token_s is not None:
         end_s, note = at_s + first_token_s, "of the first request"
-        steps.append(ColdStartStep("first token", end_s, first_token_s, note, SERVER))
+        steps.append(ColdStartStep(FIRST_TOKEN, end_s, first_token_s, note, SERVER))
     return ColdStart(name_of(pod), tuple(steps), clock)
 
 

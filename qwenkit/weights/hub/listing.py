@@ -13,10 +13,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from qwenkit.capacity.gpu import MODELS
 from qwenkit.errors import Rejected
 
 MANIFEST_NAME = "qwenkit.json"
 PATH_LIMIT = 1023  # OSS allows no longer keys
+_SAME_SIZE = 0.5  # of the weights: with less, the files are not the model's
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,21 @@ class Listing:
     def size(self) -> int:
         """Bytes of all files together."""
         return sum(file.size for file in self.files)
+
+    @property
+    def stand_in(self) -> str:
+        """Say that a small stand-in has the model's name; empty for the model itself.
+
+        Empty too for a model whose size is not known here.
+        """
+        name = self.source.rstrip("/").rpartition("/")[2].partition("@")[0]
+        known = MODELS.get(name)
+        if known is None or self.size >= _SAME_SIZE * known.weights_bytes:
+            return ""
+        return (
+            f"a stand-in of {self.size / 1e6:.1f} MB under the name of {name}, whose weights are "
+            f"{known.weights_bytes / 1e9:.1f} GB: the bytes are as real, the times are not"
+        )
 
 
 class ByteReader(Protocol):

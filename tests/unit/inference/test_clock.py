@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from qwenkit.capacity.clock import clock_note, on_gpu
@@ -28,5 +30,6 @@ def test_a_faster_clock_is_said_and_the_gpus_own_times_shown() -> None:
     ]
     slow = StreamStats(0.2, 0.002, 10, 0, 0.5, "stop", clock=1)
     assert repr(slow) == "TTFT 200 ms, TPOT 2 ms, 10 tokens"
+    assert repr(replace(slow, tokens=1)) == "TTFT 200 ms"
     assert str(LoadResult((), 1.0, 0.0, clock=10)).endswith(clock_note(10))
     assert "clock ×" not in str(LoadResult((), 1.0, 0.0))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenkit.errors import InvalidValue, NotFound, Rejected, TransferError
-from qwenkit.weights.hub.listing import SourceFile, content_revision, listed
+from qwenkit.weights.hub.listing import Listing, SourceFile, content_revision, listed
 from qwenkit.weights.hub.repository import open_source, parse_source
 
 SOURCES = {
@@ -89,6 +89,22 @@ def test_a_revision_changes_with_every_fact() -> None:
     ]
     assert content_revision(reversed(base)) == content_revision(base)
     assert len({content_revision(files) for files in [base, *others]}) == 5
+
+
+@pytest.mark.parametrize(
+    ("source", "size", "said"),
+    [
+        ("modelscope:qwen/Qwen-7B-Chat-Int8@v1.0.3", 2_700_000, "a stand-in of 2.7 MB"),
+        ("/models/Qwen-7B-Chat/", 9_100_000_000, ""),  # of 15.4 GB: not a whole one, no toy
+        ("hf:Qwen/Qwen-7B-Chat@main", 2_700_000, "whose weights are 15.4 GB"),
+        ("modelscope:qwen/Qwen-7B-Chat-Int8@v1.0.3", 9_128_000_000, ""),
+        ("hf:Qwen/Qwen2-0.5B@main", 2_700_000, ""),
+    ],
+)
+def test_a_stand_in_is_named_with_what_the_model_weighs(source: str, size: int, said: str) -> None:
+    found = Listing(source, "r", (SourceFile("a", size),)).stand_in
+    assert said in found
+    assert bool(said) is bool(found)
 
 
 def test_a_folder_lists_its_files_without_git(tmp_path: Path) -> None:
