@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from lifecycles import recording
 from ruamel.yaml import YAML
 
+from qwenkit.cli.main import main
 from qwenkit.manifests.lint import lint
 from qwenkit.manifests.monitoring import monitoring
 from qwenkit.manifests.template import plain, to_yaml
@@ -50,6 +53,18 @@ def test_they_are_yaml_of_ours_that_lint_takes() -> None:
     text = to_yaml(monitoring(SETTINGS))
     for words in ("one pod at random", "no target", "Prometheus operator", "9090", "9091"):
         assert words in text, words
+
+
+def test_the_command_prints_them_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["qwenkit", "render", "--monitoring", "--set", "service=llm"]
+    monkeypatch.setattr(sys, "argv", words)
+    assert main() == 0
+    assert capsys.readouterr().out == to_yaml(monitoring(Settings.load(service="llm")))
+    monkeypatch.setattr(sys, "argv", [*words, "--as-documented"])
+    assert main() == 2
+    assert "cannot be given with --as-documented" in capsys.readouterr().err
 
 
 def test_the_pod_monitor_finds_the_pods_and_ports_that_knative_makes() -> None:
