@@ -49,6 +49,7 @@ MODEL = "Qwen-7B-Chat-Int8"
 _DRAIN_S = 30.0  # a queue-proxy lets its pod go after this long without a request
 _SHORTEST_LOAD_S, _COLD_STARTS = 16.0, 2.5
 _LONGEST_ALONE_S = 10.0
+_QUIET = 0.8
 # A server that is further from the model than the model's own uncertainty is another one.
 _SAME = (0.6, 1.67)
 # The settings that say how much a replica carries. Windows and bounds stay as they are: of two
@@ -185,7 +186,7 @@ def predict(settings: Settings, cluster: Cluster, server: Server) -> Prediction:
     """
     alone = _measure_alone(settings, server)
     running = live_scaling(cluster, settings.service)
-    around = _environment(settings, cluster, running.revision, alone.clock)
+    around = _environment(settings, cluster, running, alone.clock)
     modelled = VllmServer(
         settings.gpu, MODEL, max_model_len=settings.max_model_len, clock=alone.clock
     )
@@ -210,12 +211,14 @@ def predict(settings: Settings, cluster: Cluster, server: Server) -> Prediction:
     )
 
 
-def _environment(settings: Settings, cluster: Cluster, revision: str, clock: float) -> Environment:
-    pods = cluster.list(POD, labels={REVISION_LABEL: revision})
+def _environment(
+    settings: Settings, cluster: Cluster, running: LiveScaling, clock: float
+) -> Environment:
+    pods = cluster.list(POD, labels={REVISION_LABEL: running.revision})
     ready = [pod for pod in pods if is_true(pod, "Ready") and not is_terminating(pod)]
     if not ready:
         raise NotReady(
-            f"revision {revision} has no ready pod",
+            f"revision {running.revision} has no ready pod",
             "other pods answered, or it has just been scaled down",
             f"qwenkit explain {settings.service}; then try again",
         )
@@ -225,13 +228,15 @@ def _environment(settings: Settings, cluster: Cluster, revision: str, clock: flo
     if settings.gpu_count:
         free = free_gpus(cluster, per_pod=settings.gpu_count)
         places = None if free.unknown else free.places + len(pods)
-    since = datetime.now(UTC) - min(map(_ready_at, ready))
+    since = (datetime.now(UTC) - min(map(_ready_at, ready))).total_seconds()
+    # The requests of just now are in the window still: it is not idle from end to end.
+    quiet = min(max(0.0, since), _QUIET * running.spec.stable_window_s)
     return Environment(
         gpus=places,
         startup_s=build(newest, events, log).total_s or STARTUP_S / clock,
         drain_s=_DRAIN_S / clock,
         initial_ready=len(ready),
-        active_for_s=max(0.0, since.total_seconds()),
+        active_for_s=quiet,
     )
 
 
