@@ -130,10 +130,10 @@ def usage() -> dict[str, int]:
 
 
 @contextmanager
-def serving(vllm: Vllm) -> Iterator[str]:
+def serving(vllm: Vllm, *, port: int = 0) -> Iterator[str]:
     """Serve from a thread; yields the URL."""
     servers = Servers()
     try:
-        yield servers.serve(vllm.app())
+        yield servers.serve(vllm.app(), port=port)
     finally:
         servers.close()

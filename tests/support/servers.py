@@ -24,8 +24,8 @@ class Servers:
     def call(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
-    def serve(self, app: web.Application) -> str:
-        listening = self.call(listen(app))
+    def serve(self, app: web.Application, *, port: int = 0) -> str:
+        listening = self.call(listen(app, port=port))
         self._listening.append(listening)
         return str(listening.url)
 

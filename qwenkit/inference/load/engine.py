@@ -1,8 +1,6 @@
 """Sends a traffic's requests and measures each, in an event loop of its own.
 
-A notebook's event loop is already running, so this one runs in a thread. Requests use the OpenAI
-client's HTTP library, but not the client itself: two hundred of those would take the CPU that the
-sandbox's server needs.
+A notebook's event loop is already running, so this one runs in a thread.
 """
 
 from __future__ import annotations

@@ -295,3 +295,24 @@ def test_the_figures_are_those_of_vllm_bench() -> None:
         assert summary[f"{name}_s"]["p50"] == pytest.approx(
             made[f"median_{name}_ms"] / 1e3, abs=1e-4
         )
+
+
+def test_a_gateway_that_restarts_costs_only_what_it_carried(vllm: Vllm) -> None:
+    vllm.delay_s = 0.02
+    with serving(vllm) as url:
+        server = Server(url, HOST, model="qwen", timeout_s=10)
+        traffic = OpenLoop(tuple(Arrival(0.01 * n, 9, 3) for n in range(6000)))
+        running = start_load(server, traffic)
+        while running.snapshot().ok < 10:
+            time.sleep(0.005)
+    while "no connection" not in running.snapshot().errors:
+        time.sleep(0.005)
+    before = running.snapshot().ok
+    with serving(Vllm(), port=int(url.rpartition(":")[2])):
+        while running.snapshot().ok < before + 5:
+            time.sleep(0.005)
+        running.stop()
+        summary = running.result().summary()
+    sent = summary["ok"] + summary["failed"] + summary["cancelled"]
+    assert before + 5 <= summary["ok"] < sent == summary["requests"]
+    assert set(summary["errors"]) <= {"cut", "no connection"}
