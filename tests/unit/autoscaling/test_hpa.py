@@ -235,7 +235,7 @@ SYNCS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(SPECS, st.integers(1, 16), SYNCS)
 def test_equal_to_the_published_algorithm(
     spec: HpaSpec, replicas: int, syncs: list[tuple[Values | None, float, int]]
