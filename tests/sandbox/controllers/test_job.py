@@ -11,6 +11,7 @@ import paced
 import pytest
 from controllers_world import Stage
 
+from qwenkit.sandbox.controllers.workloads.indexes import INDEX
 from qwenkit.sandbox.controllers.workloads.job import TRACKING
 from qwenkit.sandbox.kube.api_error import ApiError
 from qwenkit.sandbox.kube.kinds import Kinds
@@ -201,10 +202,71 @@ def test_what_the_sandbox_s_jobs_do_not_do_is_said() -> None:
     async def test(stage: Jobs) -> None:
         await stage.eventually(lambda: ("Warning", "NotInSandbox") in stage.events())
         (event,) = [one for one in stage.store.list("Event") if one["reason"] == "NotInSandbox"]
-        assert event["message"] == "the sandbox's Jobs have no suspension, indexes"
+        assert event["message"] == "the sandbox's Jobs have no backoffLimitPerIndex, suspension"
         assert stage.pods() == []
 
-    play(test, suspend=True, completionMode="Indexed")
+    play(test, suspend=True, completionMode="Indexed", backoffLimitPerIndex=1)
+
+
+def test_each_index_has_a_pod_of_its_own_and_must_succeed_once() -> None:
+    def index(pod: Object) -> str:
+        metadata, (container,) = pod["metadata"], pod["spec"]["containers"]
+        (found,) = {metadata[field][INDEX] for field in ("annotations", "labels")}
+        assert metadata["name"].startswith(f"copy-{found}-")
+        assert pod["spec"]["hostname"] == f"copy-{found}"
+        path = f"metadata.labels['{INDEX}']"
+        assert container["env"][0]["name"] == "JOB_COMPLETION_INDEX"
+        assert container["env"][0]["valueFrom"]["fieldRef"]["fieldPath"] == path
+        return str(found)
+
+    async def test(stage: Jobs) -> None:
+        async def two() -> dict[str, Object]:
+            await stage.eventually(lambda: len(stage.living()) == 2)
+            return {index(pod): pod for pod in stage.living()}
+
+        first = await two()
+        assert set(first) == {"0", "1"}
+        stage.end(first["1"], "Succeeded")
+        second = await two()
+        assert set(second) == {"0", "2"}
+        stage.end(first["0"], "Failed")
+        third = await two()
+        assert set(third) == {"0", "2"}
+        assert third["0"]["metadata"]["name"] != first["0"]["metadata"]["name"]
+        assert stage.job()["status"]["completedIndexes"] == "1"
+        for pod in third.values():
+            stage.end(pod, "Succeeded")
+        last = await two()
+        assert stage.job()["status"]["completedIndexes"] == "0-2"
+        stage.end(last["4"], "Succeeded")
+        stage.end(last["3"], "Succeeded")
+        await stage.eventually(stage.ended)
+        status = stage.job()["status"]
+        assert (status["completedIndexes"], status["succeeded"]) == ("0-4", 5)
+        assert stage.printed() == ["copy", "Complete", "5/5"]
+
+    play(test, scale=60, completionMode="Indexed", completions=5, parallelism=2)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"parallelism": 2}, "spec.completions: Required value: when completion mode is Indexed"),
+        (
+            {"completions": 101},
+            f'metadata.name: Invalid value: "{"j" * 60}": will not able to create pod with '
+            f"invalid DNS label: {'j' * 60}-100",
+        ),
+    ],
+)
+def test_what_the_api_server_refuses_in_jobs_with_indexes(
+    spec: dict[str, int], words: str
+) -> None:
+    made = job(completionMode="Indexed", **spec)
+    made["metadata"]["name"] = "j" * 60
+    with pytest.raises(ApiError) as refused:
+        validate(Kinds()["Job"], made)
+    assert refused.value.message == f'Job.batch "{"j" * 60}" is invalid: {words}'
 
 
 @pytest.mark.parametrize("policy", [{}, {"restartPolicy": "Always"}])

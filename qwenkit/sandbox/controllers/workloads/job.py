@@ -1,12 +1,13 @@
 """When has a Job ended? When enough of its pods have succeeded or too many have failed.
 
-Each pod carries a finalizer until the Job has counted it, so that none is missed. Indexes,
-policies and suspension are not part of the sandbox.
+Each pod carries a finalizer until the Job has counted it, so that none is missed. Policies and
+suspension are not part of the sandbox.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from qwenkit.sandbox.controllers.conditions import TRUE
 from qwenkit.sandbox.controllers.loop import Context
@@ -17,6 +18,7 @@ from qwenkit.sandbox.controllers.object_fields import (
     set_condition,
     set_finalizer,
 )
+from qwenkit.sandbox.controllers.workloads import indexes
 from qwenkit.sandbox.controllers.workloads.pods import (
     PodController,
     is_active,
@@ -83,6 +85,9 @@ class JobController(PodController):
             if is_active(pod) or TRACKING not in pod["metadata"].get("finalizers", []):
                 continue
             good = at(pod, "status", "phase") == "Succeeded"
+            if good and indexes.has_them(job):
+                indexes.complete(status, pod)
+                continue
             field = "succeeded" if good else "failed"
             status[field] = status.get(field, 0) + 1
             if not good:
@@ -102,7 +107,7 @@ class JobController(PodController):
         elif status.get("succeeded", 0) >= spec["completions"]:
             _mark(status, "SuccessCriteriaMet", *_MET)
         else:
-            self._create(job, status, len(active))
+            self._create(job, status, active)
             return
         for pod in active:
             self.delete_pod(job, pod)
@@ -119,13 +124,19 @@ class JobController(PodController):
             self.after(key_of(job), left)
         return left <= 0
 
-    def _create(self, job: Object, status: Object, active: int) -> None:
+    def _create(self, job: Object, status: Object, active: list[Object]) -> None:
         spec = job["spec"]
         missing = min(spec["parallelism"], spec["completions"] - status.get("succeeded", 0))
-        if missing > active and (wait := self._back_off(job, status)) > 0:
+        missing -= len(active)
+        if missing > 0 and (wait := self._back_off(job, status)) > 0:
             self.after(key_of(job), wait)
             return
-        for _ in range(missing - active):
+        if indexes.has_them(job):
+            for index in indexes.free(job, status, active)[: max(0, missing)]:
+                change = partial(indexes.give, index=index, job=job["metadata"]["name"])
+                self.create_pod(job, finalizers=(TRACKING,), change=change)
+            return
+        for _ in range(missing):
             self.create_pod(job, finalizers=(TRACKING,))
 
     def _back_off(self, job: Object, status: Object) -> float:
@@ -197,5 +208,4 @@ def _left_out(job: Object) -> list[str]:
     spec = job["spec"]
     fields = ("podFailurePolicy", "successPolicy", "backoffLimitPerIndex", "managedBy")
     found = [field for field in fields if field in spec]
-    found += ["suspension"] if spec["suspend"] else []
-    return found + (["indexes"] if spec["completionMode"] == "Indexed" else [])
+    return found + (["suspension"] if spec["suspend"] else [])

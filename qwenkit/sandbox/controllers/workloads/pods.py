@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from qwenkit.sandbox.controllers.conditions import READY, TRUE
 from qwenkit.sandbox.controllers.loop import Controller
@@ -17,13 +18,20 @@ _TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 class PodController(Controller):
     """A controller that creates and deletes pods, with an event for each."""
 
-    def create_pod(self, owner: Object, *, finalizers: tuple[str, ...] = ()) -> None:
-        """Create a pod from its owner's template.
+    def create_pod(
+        self,
+        owner: Object,
+        *,
+        finalizers: tuple[str, ...] = (),
+        change: Callable[[Object], None] = lambda _pod: None,
+    ) -> None:
+        """Create a pod from its owner's template; ``change`` may change it first.
 
         Raises:
             ApiError: it cannot be created.
         """
         pod = pod_for(owner)
+        change(pod)
         if finalizers:
             pod["metadata"]["finalizers"] = list(finalizers)
         try:

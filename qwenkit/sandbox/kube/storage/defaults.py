@@ -41,8 +41,6 @@ _SPECS: dict[str, dict[str, Any]] = {
     "Deployment": {"replicas": 1, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600},
     "ReplicaSet": {"replicas": 1},
     "Job": {
-        "parallelism": 1,
-        "completions": 1,
         "backoffLimit": 6,
         "completionMode": "NonIndexed",
         "suspend": False,
@@ -126,6 +124,9 @@ def _deployment(obj: Object) -> None:
 
 def _job(obj: Object) -> None:
     metadata, spec = obj["metadata"], obj["spec"]
+    if spec["completionMode"] != "Indexed" or "parallelism" not in spec:
+        spec.setdefault("completions", 1)
+    spec.setdefault("parallelism", 1)
     # A Job selects its pods by its own uid, which it gets when it is stored.
     if uid := metadata.get("uid"):
         labels = {"controller-uid": uid, "job-name": metadata["name"]}

@@ -15,9 +15,11 @@ from qwenkit.admission.field_errors import (
     unsupported,
 )
 from qwenkit.admission.pod.validation import RESTART_POLICIES, pod_spec_errors
+from qwenkit.admission.schema import names
 from qwenkit.sandbox.kube.objects import Object, at
 
 _POD_SPEC = "spec.template.spec"
+_MODES = ("Indexed", "NonIndexed")
 _FIXED = (
     "pod updates may not change fields other than `spec.containers[*].image`,"
     "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only "
@@ -54,7 +56,23 @@ def job(obj: Object) -> Errors:
     spec = at(obj, "spec", "template", "spec") or {}
     if spec.get("restartPolicy") not in ("OnFailure", "Never"):
         yield required(f"{_POD_SPEC}.restartPolicy", 'valid values: "OnFailure", "Never"')
+    yield from _indexes(obj)
     yield from pod_spec_errors(spec, _POD_SPEC)
+
+
+def _indexes(obj: Object) -> Errors:
+    mode, completions = (at(obj, "spec", key) for key in ("completionMode", "completions"))
+    if mode not in (None, *_MODES):
+        yield unsupported("spec.completionMode", mode, _MODES)
+    if mode != "Indexed":
+        return
+    if completions is None:
+        yield required("spec.completions", "when completion mode is Indexed")
+        return
+    name = at(obj, "metadata", "name") or ""
+    if names.dns_1123_label(host := f"{name}-{max(0, completions - 1)}"):
+        words = f"will not able to create pod with invalid DNS label: {host}"
+        yield invalid("metadata.name", name, words)
 
 
 def fixed_selector(obj: Object, old: Object) -> Errors:
