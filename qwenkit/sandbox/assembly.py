@@ -198,6 +198,7 @@ class Sandbox:
         gateway = await self._serve(
             "gateway", IngressGateway(self._store, self._node, self._traffic).app()
         )
+        self._programs.gateway = gateway.url
         seed(
             self._store,
             node_name=NODE,

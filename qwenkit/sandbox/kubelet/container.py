@@ -6,14 +6,17 @@ import asyncio
 import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from qwenkit.errors import NotReady, SandboxError
 from qwenkit.sandbox.controllers.knative.queue_proxy import QUEUE_PROXY
 from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
-from qwenkit.sandbox.kubelet import images, program
+from qwenkit.sandbox.kubelet import images, own_program, program
 from qwenkit.sandbox.kubelet.child import Programs
 from qwenkit.sandbox.kubelet.container_log import ContainerLog
+from qwenkit.sandbox.kubelet.load import load_worker
 from qwenkit.sandbox.kubelet.serving import Machine, Serving, serving
 from qwenkit.sandbox.kubelet.status import ContainerState
 from qwenkit.sandbox.kubelet.timing import NodeTiming
@@ -40,6 +43,9 @@ class ContainerHost(Protocol):
         Raises:
             NotReady: it names a Secret, a ConfigMap or a key that does not exist.
         """
+
+    def service_host(self, namespace: str, name: str) -> str:
+        """Return the external host of a Knative Service; empty if it has none."""
 
     def event(self, container: str, kind: str, reason: str, message: str) -> None:
         """Record an event about a container of the pod."""
@@ -274,13 +280,11 @@ class Container:
         verb, args = command.verb, command.args
         if verb == "serve":
             return await self._serve(args)
-        if verb == "upload":
+        if verb in ("upload", "load-worker"):
             self._stop_code = _ENDED
-            return await upload(
-                args,
+            return await own_program.run(
+                partial(self._prepare, verb, args),
                 image=self.state.spec["image"],
-                env=self._env,
-                mounts=self.mounts,
                 programs=self._host.programs,
                 log=self.write,
             )
@@ -295,6 +299,13 @@ class Container:
         elif args:
             return int(args[0]) % 256 if args[0].isdigit() else 2
         return 0
+
+    async def _prepare(
+        self, verb: str, args: Sequence[str], programs: Programs, home: Path
+    ) -> tuple[list[str], dict[str, str]]:
+        if verb == "upload":
+            return await upload(args, self._env, self.mounts, programs, home)
+        return load_worker(args, self._env, programs, self._host.service_host)
 
     async def _serve(self, argv: Sequence[str]) -> int:
         if self._gpu_lost:

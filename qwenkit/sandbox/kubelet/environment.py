@@ -1,11 +1,13 @@
-"""Which environment variables does a container get? Plain ones, and from Secrets and ConfigMaps.
+"""Which environment variables does a container get?
 
-``fieldRef`` and ``resourceFieldRef`` are left out.
+Plain ones, those of Secrets and ConfigMaps, and fields of its pod's metadata.
+Other fields of the pod (``spec.nodeName``, ``status.podIP``) and ``resourceFieldRef`` are left out.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,14 +16,18 @@ from qwenkit.sandbox.kube.objects import Object
 from qwenkit.sandbox.kube.storage.store import ObjectStore
 
 _KINDS = {"secret": "Secret", "configMap": "ConfigMap"}
+_FIELD = re.compile(r"metadata\.(?:(name|namespace|uid)|(labels|annotations)\['(.+)'\])")
 
 
-def resolve(store: ObjectStore, namespace: str, container: Mapping[str, Any]) -> dict[str, str]:
-    """Return the variables of a container.
+def resolve(
+    store: ObjectStore, metadata: Mapping[str, Any], container: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return the variables of a container of the pod with this metadata.
 
     Raises:
         NotReady: an object or a key does not exist; ``what`` is the kubelet's message.
     """
+    namespace = metadata["namespace"]
     env: dict[str, str] = {}
     for source in container.get("envFrom") or []:
         for kind in _KINDS:
@@ -34,6 +40,9 @@ def resolve(store: ObjectStore, namespace: str, container: Mapping[str, Any]) ->
             if reference := given.get(f"{kind}KeyRef"):
                 found = _data(store, kind, namespace, reference)
                 env |= _key(found, kind, namespace, one["name"], reference)
+        if field := _FIELD.fullmatch((given.get("fieldRef") or {}).get("fieldPath", "")):
+            plain, pairs, key = field.groups()
+            env[one["name"]] = metadata[plain] if plain else metadata.get(pairs, {}).get(key, "")
         if not given:
             env[one["name"]] = one.get("value", "")
     return env

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from qwenkit.errors import NotReady
 from qwenkit.sandbox.controllers.clock import loop_time
@@ -14,7 +15,7 @@ from qwenkit.sandbox.controllers.events import EventRecorder
 from qwenkit.sandbox.controllers.knative.queue_proxy import QUEUE_PROXY
 from qwenkit.sandbox.controllers.seed import GPU_RESOURCE
 from qwenkit.sandbox.kube.api_error import ApiError
-from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
+from qwenkit.sandbox.kube.objects import Object, at, timestamp, utc_now
 from qwenkit.sandbox.kube.storage.store import ObjectStore
 from qwenkit.sandbox.kubelet import environment, probes, volumes
 from qwenkit.sandbox.kubelet.child import Programs
@@ -136,7 +137,12 @@ class PodWorker:
 
     def environment(self, container: Mapping[str, Any]) -> dict[str, str]:
         """Return the variables of a container; see ``environment.resolve``."""
-        return environment.resolve(self._store, self.pod["metadata"]["namespace"], container)
+        return environment.resolve(self._store, self.pod["metadata"], container)
+
+    def service_host(self, namespace: str, name: str) -> str:
+        """Return the external host of a Knative Service; empty if it has none."""
+        found = self._store.find("KnativeService", namespace, name)
+        return urlsplit(at(found or {}, "status", "url") or "").netloc
 
     def event(self, container: str, kind: str, reason: str, message: str) -> None:
         """Record an event about a container, or about the pod if the name is empty."""

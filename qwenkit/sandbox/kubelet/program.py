@@ -5,7 +5,7 @@ r"""What does a container do? Its command line is read, and not executed.
 | ``python3 -m vllm.entrypoints.openai.api_server FLAGS`` | the engine, with these flags |
 | ``vllm serve MODEL FLAGS`` | the same |
 | an image ``vllm-openai`` without a command | the same, with ``args`` as flags |
-| ``qwenkit upload …``, not in a shell | the upload really runs: see ``upload.py`` |
+| ``qwenkit upload …`` or ``load-worker …``, not in a shell | it really runs: ``own_program.py`` |
 | ``echo``, ``sleep``, ``exit``, ``true``, ``false`` | the same as in a shell |
 | ``set``, ``export``, ``cd`` and similar ones | nothing |
 | ``sh -c "…"`` with ``;``, ``&&``, ``\|\|``, newlines | one after the other |
@@ -40,7 +40,8 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*")
 class Command:
     """One command.
 
-    ``verb``: serve, upload, echo, sleep, exit, return (its status), trap, wait or forever.
+    ``verb``: serve, upload, load-worker, echo, sleep, exit, return (its status), trap, wait or
+    forever.
     """
 
     verb: str
@@ -62,8 +63,8 @@ def read(container: Mapping[str, Any]) -> list[Command]:
     if len(line) >= 3 and _base(line[0]) in _SHELLS and line[1] in ("-c", "-ec", "-lc"):
         found = list(_script(_expand(line[2], env)))
         return [*found[:-1], *(replace(last, process_1=True) for last in found[-1:])]
-    if line[:2] == ["qwenkit", "upload"]:
-        return [Command("upload", tuple(_substituted(word, env) for word in line[2:]))]
+    if line[:1] == ["qwenkit"] and line[1:2] in (["upload"], ["load-worker"]):
+        return [Command(line[1], tuple(_substituted(word, env) for word in line[2:]))]
     return [_command([_expand(word, env) for word in line], ";")]
 
 

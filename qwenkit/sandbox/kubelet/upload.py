@@ -1,26 +1,21 @@
-"""How does a pod run ``qwenkit upload``? Really, in the transfer image only.
+"""What may ``qwenkit upload`` of a pod be asked?
 
-The image stands for the project itself: the program is the one that runs the sandbox. Whoever may
-apply a YAML decides its arguments and its environment, so only what is listed here reaches it:
-a source that is a model of the sandbox's hub or a folder of a mounted volume, a target in the
-sandbox's OSS, and the variables of the upload.
+A source that is a model of the sandbox's hub or a folder of a mounted volume, a target in the
+sandbox's OSS, and the variables of the upload; see ``own_program.py``.
 """
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from qwenkit.errors import InvalidValue, QwenkitError
+from qwenkit.errors import InvalidValue
 from qwenkit.sandbox.kubelet import child
-from qwenkit.sandbox.kubelet.images import TRANSFER_IMAGE
+from qwenkit.sandbox.kubelet.own_program import LONGEST, variables
 from qwenkit.sandbox.kubelet.volumes import Mount, containing
 
-_NOT_FOUND = 127
 _SWITCHES = {"--replace", "--versioned", "--json", "--progress"}
 _GLOBS = {"--include", "--exclude"}
 _HUB = re.compile(r"(modelscope|hf):\w[\w.-]*/\w[\w.-]*(@\w[\w./-]*)?", re.ASCII)
@@ -44,59 +39,33 @@ _VARIABLES = (
     "QWENKIT_TIMEOUT_S",
     "QWENKIT_UPLOAD_TIMEOUT_S",
 )
-_LONGEST = 4096
-# Files are checkpoints; the pod's own limits are those of the Job's template.
-_LIMITS = {"FSIZE": 64 * 2**20, "AS": 4 * 2**30}
-_PACKAGE = Path(__file__).parents[2]
-# An isolated Python has neither the working directory nor PYTHONPATH to find a source checkout.
-_RUN = (
-    "import os, sys; sys.argv.pop(0); root = os.path.dirname(sys.argv[0]); "
-    "root in sys.path or sys.path.insert(0, root); "
-    "from qwenkit.cli.main import main; sys.exit(main())"
-)
 _FOLDER = "volume"
 
 
 async def upload(
     args: Sequence[str],
-    *,
-    image: str,
     env: Mapping[str, str],
     mounts: Sequence[Mount],
-    programs: child.Programs | None,
-    log: Callable[[str], None],
-) -> int:
-    """Run it with a private home; return its exit status, 2 for what a pod may not ask of it.
+    programs: child.Programs,
+    home: Path,
+) -> tuple[list[str], dict[str, str]]:
+    """Return the program's arguments and variables.
 
     Args:
         args: the arguments after ``qwenkit upload``.
-        image: the container's image.
         env: the container's environment.
         mounts: the container's volumes.
-        programs: where programs run; None if the node runs none.
-        log: gets its lines.
+        programs: says where the sandbox's own servers are.
+        home: gets a folder of a volume that is the source.
+
+    Raises:
+        InvalidValue: a pod may not ask this.
     """
-    if image != TRANSFER_IMAGE or programs is None:
-        log('exec: "qwenkit": executable file not found in $PATH')
-        log(f"sandbox: the node has qwenkit in the image {TRANSFER_IMAGE} only")
-        return _NOT_FOUND
-    async with programs.turn:
-        with programs.private() as home:
-            try:
-                source, *rest = _arguments(args)
-                passed = dict(_environment(env, source, programs))
-                if source.startswith("/"):
-                    source = await _copied(source, mounts, home)
-                argv = [sys.executable, "-I", "-c", _RUN, str(_PACKAGE), "upload", source, *rest]
-                whole = passed | child.environment(home)
-                async with child.running(
-                    argv, env=whole, folder=home, log=log, limits=_LIMITS
-                ) as process:
-                    return await process.ended()
-            except QwenkitError as error:
-                # In the upload's own form, which `upload --in-cluster` reads.
-                log(json.dumps(error.to_dict(), ensure_ascii=False))
-                return 2
+    source, *rest = _arguments(args)
+    passed = dict(_environment(env, source, programs))
+    if source.startswith("/"):
+        source = await _copied(source, mounts, home)
+    return ["upload", source, *rest], passed
 
 
 def _arguments(args: Sequence[str]) -> list[str]:
@@ -115,8 +84,8 @@ def _arguments(args: Sequence[str]) -> list[str]:
         else:
             places.append(word)
     for word in (*options, *places):
-        if len(word) > _LONGEST or not word.isprintable():
-            rule = f"must be printable and at most {_LONGEST} characters long"
+        if len(word) > LONGEST or not word.isprintable():
+            rule = f"must be printable and at most {LONGEST} characters long"
             raise InvalidValue("argument", word[:80], rule)
     if len(places) != 2:
         raise InvalidValue("arguments", places, "must be two: a source and a target")
@@ -133,12 +102,7 @@ def _environment(
     env: Mapping[str, str], source: str, programs: child.Programs
 ) -> Iterator[tuple[str, str]]:
     """Yield the variables that the upload gets; the addresses are the sandbox's own."""
-    for name in _VARIABLES:
-        if value := env.get(name, "").strip():
-            if len(value) > _LONGEST or not (value.isascii() and value.isprintable()):
-                rule = f"must be printable ASCII of at most {_LONGEST} characters"
-                raise InvalidValue(name, "(not shown)", rule)
-            yield name, value
+    yield from variables(env, _VARIABLES)
     for kind in ("oss", source.partition(":")[0]):
         own = programs.oss if kind == "oss" else programs.hub
         names = _ENDPOINTS.get(kind, ())

@@ -259,9 +259,7 @@ def test_each_index_has_a_pod_of_its_own_and_must_succeed_once() -> None:
         ),
     ],
 )
-def test_what_the_api_server_refuses_in_jobs_with_indexes(
-    spec: dict[str, int], words: str
-) -> None:
+def test_what_the_api_server_refuses_in_jobs_with_indexes(spec: dict[str, int], words: str) -> None:
     made = job(completionMode="Indexed", **spec)
     made["metadata"]["name"] = "j" * 60
     with pytest.raises(ApiError) as refused:

@@ -14,6 +14,8 @@ from qwenkit.sandbox.kube.storage.store import ObjectStore
 from qwenkit.sandbox.kubelet import program
 from qwenkit.sandbox.kubelet.environment import resolve
 
+POD = {"name": "one", "namespace": "default", "labels": {"a.b/c": "7"}}
+
 
 @pytest.fixture
 def store() -> ObjectStore:
@@ -31,8 +33,10 @@ def secret_key(name: str, key: str, **more: Any) -> dict[str, Any]:
 def test_values_come_from_where_they_are_said_to(store: ObjectStore) -> None:
     room = {"name": "ROOM", "valueFrom": {"configMapKeyRef": {"name": "rooms", "key": "id"}}}
     env = [{"name": "PLAIN", "value": "p"}, {"name": "EMPTY"}, secret_key("keys", "id"), room]
+    for name, path in {"N": "name", "L": "labels['a.b/c']", "A": "annotations['none']"}.items():
+        env.append({"name": name, "valueFrom": {"fieldRef": {"fieldPath": f"metadata.{path}"}}})
     source = [{"secretRef": {"name": "keys"}, "prefix": "S_"}, {"configMapRef": {"name": "rooms"}}]
-    assert resolve(store, "default", {"env": env, "envFrom": source}) == {
+    assert resolve(store, POD, {"env": env, "envFrom": source}) == {
         "S_id": "an-id",
         "S_token": "t",
         "id": "a-room",
@@ -40,6 +44,9 @@ def test_values_come_from_where_they_are_said_to(store: ObjectStore) -> None:
         "EMPTY": "",
         "V": "an-id",
         "ROOM": "a-room",
+        "N": "one",
+        "L": "7",
+        "A": "",
     }
 
 
@@ -53,13 +60,13 @@ def test_values_come_from_where_they_are_said_to(store: ObjectStore) -> None:
 )
 def test_what_is_missing_is_named(store: ObjectStore, given: dict[str, Any], words: str) -> None:
     with pytest.raises(NotReady) as refused:
-        resolve(store, "default", given)
+        resolve(store, POD, given)
     assert refused.value.what == words
 
 
 def test_what_is_optional_may_be_missing(store: ObjectStore) -> None:
     env = [secret_key("gone", "id", optional=True), secret_key("keys", "no", optional=True)]
-    assert resolve(store, "default", {"env": env}) == {}
+    assert resolve(store, POD, {"env": env}) == {}
 
 
 def test_arguments_are_expanded_as_kubernetes_does_it() -> None:

@@ -28,8 +28,8 @@ def give(pod: Object, *, index: int, job: str) -> None:
     end = f"-{index}-"
     metadata["generateName"] = job[: _LONGEST - len(end)] + end
     spec["hostname"] = f"{job}-{index}"
-    field = {"apiVersion": "v1", "fieldPath": f"metadata.labels['{INDEX}']"}
-    given = {"name": _VARIABLE, "valueFrom": {"fieldRef": field}}
+    path = {"apiVersion": "v1", "fieldPath": f"metadata.labels['{INDEX}']"}
+    given = {"name": _VARIABLE, "valueFrom": {"fieldRef": path}}
     for container in (*spec["containers"], *spec.get("initContainers", [])):
         env = container.get("env", [])
         if all(one["name"] != _VARIABLE for one in env):
