@@ -3,10 +3,10 @@
     PYTHON benchmarks/load_peers.py NAME JSON
 
 The job is JSON: ``url``, ``tokens`` of each answer, and ``streams`` and ``requests`` (a closed
-loop), or ``arrivals`` (an open loop: when each request is due, in seconds). Each prints JSON:
-``tokens``, as its own results say, and ``sent``: of each request that it knows its ``id``,
-``ttft_s``, ``first_s`` (the first token on ``time.monotonic()``) and ``delay_s`` (from when it was
-due to its sending).
+loop; ``request_s`` is how long one takes) or ``arrivals`` (an open loop: when each is due, in
+seconds). Each prints JSON: ``tokens``, as its own results say, and ``sent``: of each request that
+it knows its ``id``, ``ttft_s``, ``first_s`` (the first token on ``time.monotonic()``) and
+``delay_s`` (from when it was due to its sending).
 """
 
 from __future__ import annotations
@@ -46,17 +46,20 @@ def run_qwenkit(job: Job) -> dict[str, Any]:
     from qwenkit.inference.client import Server
     from qwenkit.inference.load.running import start_load
 
-    tokens = job["tokens"]
+    tokens, seconds = job["tokens"], None
     traffic: Traffic
     if "arrivals" in job:
         traffic = OpenLoop(tuple(Arrival(at, 1, tokens) for at in job["arrivals"]))
     else:
-        traffic = ClosedLoop(((0.0, job["streams"]),), job["seconds"], Lengths(1, tokens))
+        # As many requests as asked for: each stream's last one begins before this moment.
+        seconds = (job["requests"] / job["streams"] - 0.5) * job["request_s"]
+        traffic = ClosedLoop(((0.0, job["streams"]),), Lengths(1, tokens))
     server = Server(job["url"], "", model="qwen")
-    result = start_load(server, traffic, prompt=PROMPT, max_tokens=tokens).result()
+    running = start_load(server, traffic, prompt=PROMPT, max_tokens=tokens, seconds=seconds)
+    result = running.result()
     sent = [
         {
-            "id": f"qwenkit-{one.number}",
+            "id": one.number,
             "ttft_s": (one.first_s or 0.0) - one.sent_s,
             "first_s": (one.first_s or 0.0) + result.began,
             "delay_s": one.sent_s - one.scheduled_s,
@@ -84,9 +87,11 @@ def run_vllm(job: Job) -> dict[str, Any]:
 
         async def one(due: float) -> None:
             url = f"{job['url']}/v1/chat/completions"
-            name, began = f"vllm-{len(sent)}", time.monotonic()
+            name, began = len(sent), time.monotonic()
             sent.append(name)
-            asked = vllm.RequestFuncInput(PROMPT, url, 1, job["tokens"], "qwen", request_id=name)
+            asked = vllm.RequestFuncInput(
+                PROMPT, url, 1, job["tokens"], "qwen", request_id=f"vllm-{name}"
+            )
             output = await vllm.async_request_openai_chat_completions(asked, session)
             if not output.success:
                 raise SystemExit(output.error)
@@ -97,7 +102,7 @@ def run_vllm(job: Job) -> dict[str, Any]:
             while len(sent) < job["requests"]:
                 await one(time.monotonic())
 
-        sent: list[str] = []
+        sent: list[int] = []
         # As vLLM's own benchmark makes it.
         connector = aiohttp.TCPConnector(limit=0, limit_per_host=0, ttl_dns_cache=300)
         async with (

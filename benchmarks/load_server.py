@@ -5,7 +5,8 @@
 It prints its URL, and ends with its standard input. Its clock is ``time.monotonic()``, which all
 processes of a machine share. A request's first token comes ``ttft`` seconds after it, the others
 ``itl`` seconds apart; each is one write. ``GET /stamps`` returns, and forgets, a record for each
-request: ``id`` (its ``x-request-id``), ``received_s``, ``sent_s`` of each token.
+request: ``id`` (its ``x-request-id``), ``received_s``, ``due_s`` of its first token, ``sent_s`` of
+each.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class Connection(asyncio.Protocol):
                 self._whole({"choices": [choice("message", "hello", "stop")], "usage": usage(1)})
                 return
             record: dict[str, Any] = {"id": name, "received_s": time.monotonic(), "sent_s": []}
+            record["due_s"] = record["received_s"] + self._stamps.ttft
             self._stamps.records.append(record)
             self._transport.write(
                 b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"

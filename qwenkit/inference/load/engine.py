@@ -6,6 +6,7 @@ A notebook's event loop is already running, so this one runs in a thread.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from array import array
 from bisect import bisect_left
@@ -55,6 +56,8 @@ class Engine:
         self.causes: dict[str, str] = {}
         self.ended_early = ""
         self.clock = 1.0
+        # Of its requests' ids, which no other load's may have: vLLM refuses a second one.
+        self.name = secrets.token_hex(4)
         self.began, self._end = time.monotonic(), 0.0
         self._server, self._connect, self._bodies = server, connect, bodies
         self._traffic, self._seconds, self._warm_up = traffic, seconds, warm_up
@@ -259,7 +262,7 @@ class _Meter:
         self._first_byte_s: float | None = None
         self._token_s = array("d")
         self._pod = self._revision = self.location = ""
-        self.name = f"qwenkit-{number}"
+        self.name = f"qwenkit-{engine.name}-{number}"
         self.status, self.said = 0, b""
         self.reader = ChatReader()
 
@@ -277,6 +280,10 @@ class _Meter:
             self.said = (self.said + data)[:_LONGEST]
             return
         now_s = self._engine.elapsed()
+        if self.reader.recognises(data):
+            self._token_s.append(now_s)
+            self._engine.tokens += 1
+            return
         for _ in self.reader.feed(data):
             self._token_s.append(now_s)
             self._engine.tokens += 1

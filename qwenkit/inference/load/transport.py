@@ -46,11 +46,15 @@ class Connection(Protocol):
         """Close it."""
 
 
-class DirectConnection(asyncio.Protocol):
-    """A connection without a proxy. It is opened by its first request."""
+class DirectConnection(asyncio.BufferedProtocol):
+    """A connection without a proxy. It is opened by its first request.
 
-    def __init__(self, head: bytes, connect: Callable[..., Any]) -> None:
-        self._head, self._connect = head, connect
+    All connections of a load read into one ``buffer``: a new one for each token costs as much as
+    reading it.
+    """
+
+    def __init__(self, head: bytes, connect: Callable[..., Any], buffer: memoryview) -> None:
+        self._head, self._connect, self._buffer = head, connect, buffer
         self._transport: asyncio.Transport | None = None
         self._done: asyncio.Future[None] | None = None
         self.reusable = True
@@ -77,13 +81,17 @@ class DirectConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, _wanted: int) -> memoryview:
+        """Return where to put the bytes; they are taken out before another connection reads."""
+        return self._buffer
+
+    def buffer_updated(self, count: int) -> None:
         """Read as far as the bytes go."""
         if self._done is None or self._done.done():  # nobody asked
             self.reusable = False
             return
         try:
-            data = self._rest + data
+            data = self._rest + self._buffer[:count]
             self._rest = data[self._read(data) :]
         except BadEvent as error:
             self._end(error)
@@ -203,11 +211,11 @@ def connector(server: Server) -> Callable[[], Connection]:
     head = f"POST {url.path}{CHAT} HTTP/1.1\r\n{lines}".encode()
     port = url.port or (443 if trusted else 80)
 
-    async def connect(protocol: Callable[[], asyncio.Protocol]) -> Any:
+    async def connect(protocol: Callable[[], asyncio.BaseProtocol]) -> Any:
         loop = asyncio.get_running_loop()
         return await loop.create_connection(protocol, host, port, ssl=trusted)
 
-    return partial(DirectConnection, head, connect)
+    return partial(DirectConnection, head, connect, memoryview(bytearray(2**16)))
 
 
 def _through_proxy(
