@@ -13,14 +13,15 @@ from typing import Any, Protocol
 from qwenkit.errors import NotReady, SandboxError
 from qwenkit.sandbox.controllers.knative.queue_proxy import QUEUE_PROXY
 from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
-from qwenkit.sandbox.kubelet import images, own_program, program
+from qwenkit.sandbox.kubelet import images, program
 from qwenkit.sandbox.kubelet.child import Programs
 from qwenkit.sandbox.kubelet.container_log import ContainerLog
-from qwenkit.sandbox.kubelet.load import load_worker
+from qwenkit.sandbox.kubelet.own import program as own
+from qwenkit.sandbox.kubelet.own.load import load_worker
+from qwenkit.sandbox.kubelet.own.upload import upload
 from qwenkit.sandbox.kubelet.serving import Machine, Serving, serving
 from qwenkit.sandbox.kubelet.status import ContainerState
 from qwenkit.sandbox.kubelet.timing import NodeTiming
-from qwenkit.sandbox.kubelet.upload import upload
 from qwenkit.sandbox.kubelet.volumes import Mount
 
 _KILLED, _ENDED = 137, 143
@@ -282,7 +283,7 @@ class Container:
             return await self._serve(args)
         if verb in ("upload", "load-worker"):
             self._stop_code = _ENDED
-            return await own_program.run(
+            return await own.run(
                 partial(self._prepare, verb, args),
                 image=self.state.spec["image"],
                 programs=self._host.programs,

@@ -5,7 +5,7 @@ r"""What does a container do? Its command line is read, and not executed.
 | ``python3 -m vllm.entrypoints.openai.api_server FLAGS`` | the engine, with these flags |
 | ``vllm serve MODEL FLAGS`` | the same |
 | an image ``vllm-openai`` without a command | the same, with ``args`` as flags |
-| ``qwenkit upload …`` or ``load-worker …``, not in a shell | it really runs: ``own_program.py`` |
+| ``qwenkit upload …`` or ``load-worker …``, not in a shell | it really runs: see ``own/`` |
 | ``echo``, ``sleep``, ``exit``, ``true``, ``false`` | the same as in a shell |
 | ``set``, ``export``, ``cd`` and similar ones | nothing |
 | ``sh -c "…"`` with ``;``, ``&&``, ``\|\|``, newlines | one after the other |

@@ -20,9 +20,10 @@ from real_sandbox import RealSandbox, eventually, obj
 
 from qwenkit.errors import InvalidValue, NotReady
 from qwenkit.sandbox import process, state_files
-from qwenkit.sandbox.kubelet import probes, upload, volumes
+from qwenkit.sandbox.kubelet import probes, volumes
 from qwenkit.sandbox.kubelet.child import Programs
 from qwenkit.sandbox.kubelet.images import TRANSFER_IMAGE
+from qwenkit.sandbox.kubelet.own import upload
 
 HUB = "modelscope:qwen/Qwen-7B-Chat-Int8"
 TARGET = f"oss://{state_files.BUCKET}/x"

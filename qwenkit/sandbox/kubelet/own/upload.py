@@ -1,7 +1,7 @@
 """What may ``qwenkit upload`` of a pod be asked?
 
 A source that is a model of the sandbox's hub or a folder of a mounted volume, a target in the
-sandbox's OSS, and the variables of the upload; see ``own_program.py``.
+sandbox's OSS, and the variables of the upload; see ``program.py``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from qwenkit.errors import InvalidValue
 from qwenkit.sandbox.kubelet import child
-from qwenkit.sandbox.kubelet.own_program import LONGEST, variables
+from qwenkit.sandbox.kubelet.own.program import LONGEST, variables
 from qwenkit.sandbox.kubelet.volumes import Mount, containing
 
 _SWITCHES = {"--replace", "--versioned", "--json", "--progress"}

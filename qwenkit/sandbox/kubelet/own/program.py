@@ -20,7 +20,7 @@ LONGEST = 4096
 _NOT_FOUND = 127
 # Files are checkpoints; the pod's own limits are those of the Job's template.
 _LIMITS = {"FSIZE": 64 * 2**20, "AS": 4 * 2**30}
-_PACKAGE = Path(__file__).parents[2]
+_PACKAGE = Path(__file__).parents[3]
 # An isolated Python has neither the working directory nor PYTHONPATH to find a source checkout.
 _RUN = (
     "import os, sys; sys.argv.pop(0); root = os.path.dirname(sys.argv[0]); "

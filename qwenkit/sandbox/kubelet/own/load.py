@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from qwenkit.errors import InvalidValue
 from qwenkit.sandbox.kubelet.child import Programs
-from qwenkit.sandbox.kubelet.own_program import variables
+from qwenkit.sandbox.kubelet.own.program import variables
 
 _ADDRESS = re.compile(r"http://([a-z0-9-]+)\.([a-z0-9-]+)\.svc\.cluster\.local", re.ASCII)
 _PLAN = re.compile(r"[\w-]+=*", re.ASCII)

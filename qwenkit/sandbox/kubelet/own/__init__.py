@@ -1,0 +1,1 @@
+"""Commands of qwenkit itself that a pod may run."""
