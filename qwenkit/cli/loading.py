@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from qwenkit.capacity.clock import clock_note
 from qwenkit.cli.console import emit
 from qwenkit.cli.live_load import watch_load
 from qwenkit.cli.options import Context, Json, Params, Set, read_settings
@@ -140,6 +141,8 @@ def load(
 
 def _report(figures: dict[str, Any], *, as_json: bool) -> NoReturn:
     emit(figures, as_json=as_json)
+    if not as_json and (note := clock_note(figures["clock"])):
+        typer.echo(note)
     # Also where nothing was sent: a load without an answer is no success.
     raise typer.Exit(0 if figures["ok"] == figures["requests"] > 0 else 1)
 

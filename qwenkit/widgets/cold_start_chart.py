@@ -47,7 +47,7 @@ def cold_start_chart(started: ColdStart) -> Chart:
         plot.bar(step.at_s - step.seconds, step.at_s, y, _COLORS[step.group], tip)
         own = (step.seconds, started.own_s(step))
         row(number, step.name, step.at_s, own, f" · {started.percent(step):.0f} %")
-    row(len(steps), "total", started.total_s, (started.total_s, started.on_gpu_s), "")
+    row(len(steps), "total", started.total_s, (started.total_s, started.own_s(*steps)), "")
     text = f"cold start: {started.total_s:.1f} s"
     if steps:
         longest = max(steps, key=lambda step: step.seconds)

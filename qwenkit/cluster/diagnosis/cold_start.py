@@ -65,7 +65,16 @@ class ColdStart:
     @property
     def ready_s(self) -> float:
         """Seconds from creation to Ready, without the first token."""
-        return max((step.at_s for step in self.steps if step.name != FIRST_TOKEN), default=0.0)
+        return max((step.at_s for step in self._to_ready), default=0.0)
+
+    @property
+    def ready_on_gpu_s(self) -> float:
+        """Seconds from creation to Ready in the modelled GPU's own time."""
+        return self.own_s(*self._to_ready)
+
+    @property
+    def _to_ready(self) -> tuple[ColdStartStep, ...]:
+        return tuple(step for step in self.steps if step.name != FIRST_TOKEN)
 
     @property
     def attributed_percent(self) -> float:
@@ -73,14 +82,12 @@ class ColdStart:
         unknown = sum(step.seconds for step in self.steps if step.group == UNKNOWN)
         return round(100 * (1 - unknown / self.total_s), 1) if self.total_s else 100.0
 
-    @property
-    def on_gpu_s(self) -> float:
-        """The whole in the modelled GPU's own time."""
-        return sum(self.own_s(step) for step in self.steps)
+    def own_s(self, *steps: ColdStartStep) -> float:
+        """Return the seconds of steps in the modelled GPU's own time: the node's clock is faster.
 
-    def own_s(self, step: ColdStartStep) -> float:
-        """Return a step's seconds in the modelled GPU's own time: the node's clock runs faster."""
-        return step.seconds * (1.0 if step.name == SCHEDULED else self.clock)
+        The scheduler has no part in it.
+        """
+        return sum(s.seconds * (1.0 if s.name == SCHEDULED else self.clock) for s in steps)
 
     def percent(self, step: ColdStartStep) -> float:
         """Return a step's share of the whole."""
@@ -96,7 +103,9 @@ class ColdStart:
             times = self._times(step.seconds, self.own_s(step))
             share = f"{self.percent(step):4.0f} %"
             lines.append(f"{step.name:<{width}}{times}{share}  {bar:<{_BAR}}  {step.note}".rstrip())
-        lines.append(f"{'total':<{width}}{self._times(self.total_s, self.on_gpu_s)}  {self.pod}")
+        lines.append(
+            f"{'total':<{width}}{self._times(self.total_s, self.own_s(*self.steps))}  {self.pod}"
+        )
         return "\n".join([*lines, *filter(None, [clock_note(self.clock)])])
 
     def _times(self, seconds: float, own_s: float) -> str:

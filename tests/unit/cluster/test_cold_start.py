@@ -137,7 +137,8 @@ def test_every_version_of_vllm_has_its_phases() -> None:
         found = build(started_pod(), EVENTS, stamped(log), first_token_s=0.5, clock=10)
         ends = {"server up": 1, "probe": 4, "first token": 0.5}
         assert seconds(found) == cluster | server[version] | ends, version
-        assert (found.attributed_percent, found.total_s) == (100, 60.5)
+        assert (found.attributed_percent, found.total_s, found.ready_s) == (100, 60.5, 60)
+        assert found.ready_on_gpu_s == 591  # the scheduler is no faster
     notes = {step.name: step.note for step in found.steps}
     assert (notes["scheduled"], notes["image"], notes["container"]) == ("on n", "pull 1.2s", "vllm")
     text = str(found).splitlines()
