@@ -94,6 +94,11 @@ def propose_change(
         Conflict: the Service is not this run's, or is being deleted.
         InvalidValue: a value is not text, as annotations are; or the context is not named.
         Rejected: the webhook refuses a value.
+
+    >>> from qwenkit import Cluster, Settings, propose_change
+    >>> change = propose_change(Cluster.connect(Settings()), Settings().service, {"target": "1"})
+    >>> print(*change.diff, change.next_revision)
+    autoscaling.knative.dev/target: 2 → 1 examples-00002
     """
     for name, value in annotations.items():
         if value is not None and not isinstance(value, str):
@@ -165,9 +170,9 @@ def change_scaling(
     Arguments and errors are those of ``propose_change`` and ``apply_change``.
 
     >>> from qwenkit import Cluster, Settings, change_scaling
-    >>> cluster = Cluster.connect(Settings())
-    >>> changed = change_scaling(cluster, Settings().service, {"target": "1"}, timeout_s=60)
-    >>> changed.new_revision
+    >>> cluster, s = Cluster.connect(Settings()), Settings()
+    >>> one = {"target": "1"}
+    >>> change_scaling(cluster, s.service, one, timeout_s=60, wait_for_gpu=True).new_revision
     'examples-00002'
     """
     limit = container_concurrency
@@ -190,6 +195,13 @@ def undo_change(
     Traffic to the old revision would need no new pod, but pin the Service to a name: the next
     change would get no traffic. A new revision leaves a Service that follows its latest one.
     The errors are those of ``propose_undo`` and ``apply_change``.
+
+    >>> from qwenkit import Cluster, Settings, change_scaling, undo_change
+    >>> cluster, s = Cluster.connect(Settings()), Settings()
+    >>> three = {"target": "3"}
+    >>> changed = change_scaling(cluster, s.service, three, timeout_s=60, wait_for_gpu=True)
+    >>> print(*undo_change(cluster, changed, timeout_s=60, wait_for_gpu=True).proposed.diff)
+    autoscaling.knative.dev/target: 3 → 1
     """
     back = propose_undo(cluster, change.proposed)
     return apply_change(

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.kinds import NODE, POD, Obj, is_true, name_of
+from qwenkit.cluster.kinds import NODE, POD, Obj, is_terminating, is_true, name_of
 from qwenkit.cluster.pods import gpus_of, gpus_wanted
 from qwenkit.errors import Forbidden
 
@@ -15,18 +15,21 @@ from qwenkit.errors import Forbidden
 class FreeGpus:
     """GPUs on nodes that are Ready and not cordoned.
 
-    ``places`` is how many pods of the asked size fit: one pod cannot use two nodes. ``holders``
-    are lines such as ``default/qwen-00001-x holds 1``. ``unknown`` says why nothing can be told.
+    ``ending`` are held by pods that are being deleted. ``places`` is how many pods of the asked
+    size fit when these are gone: one pod cannot use two nodes. ``holders`` are lines such as
+    ``default/qwen-00001-x holds 1``. ``unknown`` says why nothing can be told.
     """
 
     total: int = 0
     free: int = 0
+    ending: int = 0
     places: int = 0
     holders: tuple[str, ...] = ()
     unknown: str = ""
 
     def __str__(self) -> str:
-        return self.unknown or f"{self.free} of {self.total} free"
+        soon = f", {self.ending} soon" if self.ending else ""
+        return self.unknown or f"{self.free} of {self.total} free{soon}"
 
 
 def free_gpus(cluster: Cluster, *, per_pod: int) -> FreeGpus:
@@ -36,14 +39,17 @@ def free_gpus(cluster: Cluster, *, per_pod: int) -> FreeGpus:
         pods = [pod for pod in cluster.list(POD, everywhere=True) if _node_of(pod) in nodes]
     except Forbidden as error:
         return FreeGpus(unknown=f"not known: {error.what}")
-    held, holders = Counter[str](), []
+    held, ending, holders = Counter[str](), 0, []
     for pod in pods:
-        if gpus := gpus_wanted(pod["spec"]):
+        gpus = gpus_wanted(pod["spec"])
+        if is_terminating(pod):
+            ending += gpus
+        elif gpus:
             held[_node_of(pod)] += gpus
             holders.append(f"{pod['metadata'].get('namespace')}/{name_of(pod)} holds {gpus}")
     free = [max(0, gpus - held[name]) for name, gpus in nodes.items()]
     places = sum(each // max(1, per_pod) for each in free)
-    return FreeGpus(sum(nodes.values()), sum(free), places, tuple(holders))
+    return FreeGpus(sum(nodes.values()), sum(free) - ending, ending, places, tuple(holders))
 
 
 def _takes_pods(node: Obj) -> bool:

@@ -115,6 +115,16 @@ def test_without_a_free_gpu_nothing_is_changed_unless_asked(cluster: Cluster, ap
         undo_change(cluster, changed, timeout_s=5)
 
 
+def test_the_gpu_of_a_pod_that_ends_is_waited_for(cluster: Cluster, api: Api) -> None:
+    serve(cluster, api, gpus=1, annotations={})
+    pod = api.get("v1/Pod", "qwen-00001-x")
+    assert pod is not None
+    pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z"
+    change = propose_change(cluster, "qwen", {"target": "4"})
+    assert str(change.gpus) == "0 of 1 free, 1 soon"
+    change.require_gpus()
+
+
 def test_gpus_that_may_not_be_counted_stop_nothing(cluster: Cluster, api: Api) -> None:
     serve(cluster, api, gpus=1, annotations={})
     denied = status(403, "Forbidden", "nodes is forbidden")
