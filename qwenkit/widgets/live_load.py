@@ -70,9 +70,10 @@ class LiveLoad:
         now = self._test.snapshot()
         state = self._test.waits_for or f"load: {now.at_s:.0f} s"
         note = "; ".join([state, *self._notes(now)])
-        figures = "".join(map(_figure, *zip(*now.figures().items(), strict=True)))
+        grid = "".join(_figure(name, value) for name, value in now.figures().items())
         html = (
-            f"<div style='{_PAGE}'><div style='{_GRID}'>{figures}</div>{self._chart(now).svg()}"
+            f"<div class='qwenkit-live' style='{_PAGE}'>"
+            f"<div style='{_GRID}'>{grid}</div>{self._chart(now).svg()}"
             f"<div style='min-height:2.8em'>{escape(note)}</div></div>"
         )
         return html, f"{note}; {now}"

@@ -115,9 +115,11 @@ def _flight(x: Axis, foot: float, top: float, moments: Sequence[Moment]) -> Plot
     seen = [value for m in moments for value in (m.in_flight, m.stable or 0, m.panic or 0)]
     plot = Plot(x, Axis(0, max(1, *seen), foot, top))
     plot.grid("requests", count=3, whole=True)
-    colors = {"in flight": AMBER, "without a token": RED}
+    colors = {"in flight": AMBER}
     plot.area([(m.at_s, m.in_flight) for m in moments], AMBER, "in flight")
-    _line(plot, [(m.at_s, m.waiting) for m in moments], RED, "without a first token")
+    if any(m.waiting is not None for m in moments):
+        colors["without a token"] = RED
+        _line(plot, [(m.at_s, m.waiting) for m in moments], RED, "without a first token")
     if any(m.stable is not None for m in moments):
         colors |= {"autoscaler's window": VIOLET, "its panic window (dashed)": VIOLET}
         stable, panic = [(m.at_s, m.stable) for m in moments], [(m.at_s, m.panic) for m in moments]

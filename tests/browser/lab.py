@@ -25,6 +25,32 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+# The words of a part whose contrast with what is behind them is below 4.5.
+_FAINT = """root => {
+  const rgb = text => (text.match(/[\\d.]+/g) ?? [0, 0, 0, 0]).map(Number)
+  const light = ([r, g, b]) => [[r, .2126], [g, .7152], [b, .0722]].reduce((sum, [c, share]) =>
+    sum + share * (c / 255 <= .03928 ? c / 3294.6 : ((c / 255 + .055) / 1.055) ** 2.4), 0)
+  const behind = part => {
+    for (; part; part = part.parentElement) {
+      const color = rgb(getComputedStyle(part).backgroundColor)
+      if (color.length < 4 || color[3]) return color
+    }
+    return [255, 255, 255]
+  }
+  const bad = []
+  for (const part of document.querySelector(root).querySelectorAll('*')) {
+    const own = [...part.childNodes].some(node => node.nodeType === 3 && node.data.trim())
+    const shown = part.getClientRects().length && !part.disabled
+    if (!own || !shown || part.matches('style, title, tspan')) continue
+    const style = getComputedStyle(part), drawn = part.closest('svg'), over = behind(part)
+    const color = rgb(drawn ? style.fill : style.color), seen = drawn ? +style.fillOpacity : 1
+    const mixed = color.slice(0, 3).map((c, i) => c * seen + over[i] * (1 - seen))
+    const [dark, bright] = [light(mixed), light(over)].sort((a, b) => a - b)
+    const ratio = (bright + .05) / (dark + .05)
+    if (ratio < 4.5) bad.push(`${ratio.toFixed(1)}: ${part.tagName} ${part.textContent.trim()}`)
+  }
+  return bad
+}"""
 
 
 @contextmanager
@@ -100,6 +126,7 @@ def set_theme(page: Page, *, dark: bool) -> None:
     change = "theme => jupyterapp.commands.execute('apputils:change-theme', {theme})"
     page.evaluate(change, name)
     page.locator(f"body[data-jp-theme-name='{name}']").wait_for(state="attached")
+    page.locator("#jupyterlab-splash").wait_for(state="detached")  # it covers the page meanwhile
 
 
 def one_cell(code: str) -> dict[str, object]:
@@ -112,3 +139,8 @@ def one_cell(code: str) -> dict[str, object]:
         "nbformat": 4,
         "nbformat_minor": 5,
     }
+
+
+def faint(page: Page, root: str) -> list[str]:
+    """Return the words below a CSS selector that are hard to read."""
+    return list(page.evaluate(_FAINT, root))

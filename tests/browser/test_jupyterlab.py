@@ -1,24 +1,16 @@
-"""The tuning panel in a real JupyterLab: every control usable, applied by a button, taken back.
-
-One sandbox, one JupyterLab and one page serve all tests of this file.
-"""
+"""The tuning panel in a real JupyterLab: every control usable, applied by a button, taken back."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import lab
-import pytest
 from playwright.sync_api import expect
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.live_scaling import live_scaling
-from qwenkit.sandbox import process, state_files
 from qwenkit.settings import Settings
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -40,67 +32,6 @@ OUTSIDE = """() => {
   }
   return bad
 }"""
-# The words of the panel whose contrast with what is behind them is below 4.5.
-FAINT = """() => {
-  const rgb = text => (text.match(/[\\d.]+/g) ?? [0, 0, 0, 0]).map(Number)
-  const light = ([r, g, b]) => [[r, .2126], [g, .7152], [b, .0722]].reduce((sum, [c, share]) =>
-    sum + share * (c / 255 <= .03928 ? c / 3294.6 : ((c / 255 + .055) / 1.055) ** 2.4), 0)
-  const behind = part => {
-    for (; part; part = part.parentElement) {
-      const color = rgb(getComputedStyle(part).backgroundColor)
-      if (color.length < 4 || color[3]) return color
-    }
-    return [255, 255, 255]
-  }
-  const bad = []
-  for (const part of document.querySelectorAll('.qwenkit-tuner *')) {
-    const own = [...part.childNodes].some(node => node.nodeType === 3 && node.data.trim())
-    const shown = part.getClientRects().length && !part.disabled
-    if (!own || !shown || part.matches('style, title, tspan')) continue
-    const style = getComputedStyle(part), drawn = part.closest('svg'), over = behind(part)
-    const color = rgb(drawn ? style.fill : style.color), seen = drawn ? +style.fillOpacity : 1
-    const mixed = color.slice(0, 3).map((c, i) => c * seen + over[i] * (1 - seen))
-    const [dark, bright] = [light(mixed), light(over)].sort((a, b) => a - b)
-    const ratio = (bright + .05) / (dark + .05)
-    if (ratio < 4.5) bad.push(`${ratio.toFixed(1)}: ${part.tagName} ${part.textContent.trim()}`)
-  }
-  return bad
-}"""
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory):
-    """Return the environment of a sandbox in which the service runs."""
-    root = tmp_path_factory.mktemp("sandbox") / "root"
-    process.up(root, state_files.SandboxOptions(time_scale=20))
-    try:
-        environment = os.environ | process.environment(root)
-        source = "modelscope:qwen/Qwen-7B-Chat-Int8"
-        target = f"oss://{environment['OSS_BUCKET']}/Qwen-7B-Chat-Int8"
-        for words in (("upload", source, target), ("deploy",)):
-            subprocess.run([sys.executable, "-m", "qwenkit", *words], env=environment, check=True)
-        yield environment
-    finally:
-        process.down(root)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Return the folder that JupyterLab serves."""
-    return tmp_path_factory.mktemp("lab")
-
-
-@pytest.fixture(scope="module")
-def address(folder, sandbox):
-    """Serve the folder in JupyterLab; a notebook's name is added to this address."""
-    with lab.jupyterlab(folder, sandbox) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def page():
-    with lab.chromium() as page:
-        yield page
 
 
 def copy_until(folder, name, last):
@@ -147,7 +78,7 @@ def test_the_panel_is_usable_at_every_width_and_applies_and_takes_back(
             page.wait_for_timeout(100)  # until JupyterLab has laid its columns out anew
             assert page.evaluate(OUTSIDE) == [], f"{width} px"
             page.screenshot(path=tmp_path / f"panel-{width}-{'dark' if dark else 'light'}.png")
-        assert page.evaluate(FAINT) == [], "dark" if dark else "light"
+        assert lab.faint(page, ".qwenkit-tuner") == [], "dark" if dark else "light"
 
     panel.get_by_role("button", name="Confirm").click()
     expect(panel).to_contain_text(f"{before.revision[:-1]}2 serves")
