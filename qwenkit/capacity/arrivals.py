@@ -77,7 +77,8 @@ def like_vllm_bench(
 
     Gaps are gamma distributed: shape B (1: exponential, a Poisson process; less: more bursty),
     mean 1/R. All times are then scaled so that the last is N/R. Equal to the last bit to vLLM 0.32
-    (``get_request`` in ``vllm/benchmarks/serve.py``), whose generator is NumPy's legacy one.
+    (``get_request`` in ``vllm/benchmarks/serve.py``), whose generator is NumPy's legacy one, for
+    data sets that draw nothing from it, such as ``random`` and ``sharegpt``.
 
     Raises:
         InvalidValue: no request, or a rate or burstiness that is not positive and finite.

@@ -158,7 +158,7 @@ class Engine:
             body = self._bodies.make(self._bodies.draw(at, traffic.lengths))
             done = await self._one(at, body)
             if done.outcome == "failed":
-                await asyncio.sleep(_PAUSE_S)
+                await asyncio.sleep(min(_PAUSE_S, self._seconds - self.elapsed()))
 
     async def _until(self, at: float) -> None:
         if (left := at - self.elapsed()) > 0:
