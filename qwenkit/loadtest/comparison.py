@@ -14,22 +14,11 @@ from typing import Any
 from qwenkit.capacity.compare_run import SLACK_S, agreement, first_parting
 from qwenkit.capacity.result import SimulationResult
 from qwenkit.cluster.watching import ClusterSample, PodSample
-from qwenkit.loadtest.figures import measured
+from qwenkit.loadtest.figures import WORDS, measured
 from qwenkit.loadtest.prediction import Prediction
 from qwenkit.loadtest.timeline import Timeline
 
 _UNSCHEDULABLE = "Unschedulable"
-_WORDS = {
-    "ttft_p50_s": "TTFT p50, s",
-    "ttft_p95_s": "TTFT p95, s",
-    "latency_p95_s": "latency p95, s",
-    "goodput_share": "within the objective",
-    "tokens_per_second": "tokens/s",
-    "max_ready": "replicas at most",
-    "gpu_seconds": "GPU-seconds",
-    "cost_cny": "CNY",
-    "cny_per_million_tokens": "CNY per million tokens",
-}
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,7 +70,7 @@ class Comparison:
         figures = (self.predicted, self.measured, after.predicted, after.measured)
         rows = tuple(
             (words, *(f"{each[name]:.3g}" if name in each else "–" for each in figures))
-            for name, words in _WORDS.items()
+            for name, words in WORDS.items()
         )
 
         def change(name: str) -> str:
@@ -91,7 +80,7 @@ class Comparison:
         sentence = (
             f"GPU-seconds {change('gpu_seconds')}, CNY per million tokens "
             f"{change('cny_per_million_tokens')}; for it TTFT p50 {change('ttft_p50_s')}, p95 "
-            f"{change('ttft_p95_s')}, tokens/s {change('tokens_per_second')}. Within the objective "
+            f"{change('ttft_p95_s')}, tokens/s {change('tokens_per_second')}.\nWithin the objective "
             f"are {after.measured['goodput_share']:.0%} of the requests, before "
             f"{self.measured['goodput_share']:.0%}."
         )

@@ -10,6 +10,18 @@ from typing import NamedTuple
 from qwenkit.capacity.result import SimulationResult, nearest_rank
 from qwenkit.inference.results import LoadRequest
 
+WORDS = {
+    "ttft_p50_s": "TTFT p50, s",
+    "ttft_p95_s": "TTFT p95, s",
+    "latency_p95_s": "latency p95, s",
+    "goodput_share": "within the objective",
+    "tokens_per_second": "tokens/s",
+    "max_ready": "replicas at most",
+    "gpu_seconds": "GPU-seconds",
+    "cost_cny": "CNY",
+    "cny_per_million_tokens": "CNY per million tokens",
+}
+
 
 class Answered(NamedTuple):
     """One answered request; seconds, and its tokens."""

@@ -41,7 +41,7 @@ from qwenkit.errors import NotReady
 from qwenkit.inference.client import Server
 from qwenkit.inference.load.running import start_load
 from qwenkit.inference.results import LoadResult
-from qwenkit.loadtest.figures import Yardstick, simulated
+from qwenkit.loadtest.figures import WORDS, Yardstick, simulated
 from qwenkit.settings import Settings
 from qwenkit.steps import load_request
 
@@ -158,15 +158,17 @@ class Prediction:
 
     def __repr__(self) -> str:
         around, alone = self.environment, self.alone
-        places = "any number" if around.gpus is None else str(around.gpus)
+        places = "any number" if around.gpus is None else f"at most {around.gpus}"
         lines = [
             f"{self.traffic.clients(0)} clients for {self.traffic.end_s:g} s, from "
-            f"{around.initial_ready} ready; {places} of replicas find a place",
+            f"{around.initial_ready} ready; {places} of replicas can run",
             f"a cold start takes {around.startup_s:.1f} s; alone, a request's first token comes "
             f"after {alone.ttft_s:.3f} s, then one every {alone.tpot_s * 1e3:.1f} ms",
             self.note,
         ]
-        return "\n".join([*lines, *(f"{k}: {v:g}" for k, v in self.figures().items())])
+        figures = self.figures()
+        known = (f"{words}: {figures[k]:.3g}" for k, words in WORDS.items() if k in figures)
+        return "\n".join([*lines, *known])
 
 
 def predict(settings: Settings, cluster: Cluster, server: Server) -> Prediction:
