@@ -45,6 +45,7 @@ _MODULES = {  # in the order of the course
     "autoscaler_chart": "qwenkit.widgets.autoscaler_chart",
     "wake": "qwenkit.loadtest.story",
     "start_test": "qwenkit.loadtest.story",
+    "LiveLoad": "qwenkit.widgets.live_load",
     "load_chart": "qwenkit.widgets.load_chart",
     "compare": "qwenkit.loadtest.comparison",
     "propose_change": "qwenkit.cluster.scaling_change",

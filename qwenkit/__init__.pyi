@@ -33,6 +33,7 @@ from qwenkit.widgets.autoscaler_chart import autoscaler_chart as autoscaler_char
 from qwenkit.widgets.cold_start_chart import cold_start_chart as cold_start_chart
 from qwenkit.widgets.display import show_table as show_table
 from qwenkit.widgets.display import show_yaml as show_yaml
+from qwenkit.widgets.live_load import LiveLoad as LiveLoad
 from qwenkit.widgets.load_chart import load_chart as load_chart
 from qwenkit.widgets.transfer_progress import TransferProgress as TransferProgress
 from qwenkit.widgets.tuner import Tuner as Tuner

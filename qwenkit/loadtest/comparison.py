@@ -80,8 +80,8 @@ class Comparison:
         sentence = (
             f"GPU-seconds {change('gpu_seconds')}, CNY per million tokens "
             f"{change('cny_per_million_tokens')}; for it TTFT p50 {change('ttft_p50_s')}, p95 "
-            f"{change('ttft_p95_s')}, tokens/s {change('tokens_per_second')}.\nWithin the objective "
-            f"are {after.measured['goodput_share']:.0%} of the requests, before "
+            f"{change('ttft_p95_s')}, tokens/s {change('tokens_per_second')}.\nWithin the "
+            f"objective are {after.measured['goodput_share']:.0%} of the requests, before "
             f"{self.measured['goodput_share']:.0%}."
         )
         columns = ("first setting, predicted", "measured", "second, predicted", "measured")

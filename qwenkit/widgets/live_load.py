@@ -29,12 +29,9 @@ class LiveLoad:
     The cell returns at once. ``settings`` say what a GPU costs. When the test's ``result`` has
     come, the cell keeps the whole picture.
 
-    >>> from qwenkit import ClosedLoop, Cluster, LiveLoad, LoadTest, Settings, find_server
-    >>> from qwenkit import start_load
-    >>> s, traffic = Settings(), ClosedLoop(((0, 2), (1, 0)))
-    >>> server = find_server(s)
-    >>> test = LoadTest(Cluster.connect(s), s.service, lambda: start_load(server, traffic))
-    >>> live = LiveLoad(test, s)
+    >>> from qwenkit import ClosedLoop, LiveLoad, Settings, start_test
+    >>> test = start_test(Settings(), ClosedLoop(((0, 2), (1, 0))))
+    >>> live = LiveLoad(test, Settings())
     >>> test.result().load.summary()["errors"]
     {}
     >>> live
