@@ -69,10 +69,11 @@ def test_the_whole_course_passes(tmp_path):
     assert by_name["01-model-to-oss"]["result"]["bytes_sent"] > 2_000_000
     assert by_name["02-storage"]["result"]["phase"] == "Bound"
     assert by_name["04-query"]["result"]["answer"] == "西湖位于中国浙江省杭州市,是中国著名的风景名"
-    assert by_name["05-autoscaling"]["result"]["effective_target"] == pytest.approx(1.4)
-    assert by_name["05-autoscaling"]["result"]["new_revision"] == "qwen-00002"
-    assert by_name["06-load-test"]["result"]["peak_replicas"] == 3
-    assert by_name["06-load-test"]["result"]["final_replicas"] == 0
+    predicted = by_name["05-autoscaling"]["result"]
+    assert predicted["effective_target"] == pytest.approx(1.4)
+    assert predicted["predicted"]["max_ready"] == 3
+    assert len(predicted["autoscalers"]) == 5
+    _went_from_one_to_three_and_down(by_name["06-load-test"]["result"])
     assert by_name["90-teardown"]["result"]["leaks"] == []
 
     suite = ElementTree.parse(folder / "junit.xml").getroot()
@@ -81,6 +82,21 @@ def test_the_whole_course_passes(tmp_path):
         page = (folder / f"{name}.html").read_text("utf-8")
         assert not re.search(r'src="(https?:)?//', page), "a report must not need the network"
     assert str(os.getpid()) not in err or "Traceback" not in err
+
+
+def _went_from_one_to_three_and_down(found):
+    assert (found["start_ready"], found["peak_ready"], found["final_ready"]) == (1, 3, 0)
+    assert len(found["served_by"]) == 3
+    assert all(pod.startswith("qwen-00001-") for pod in found["served_by"])
+    assert found["agreement_percent"] >= 90
+    assert found["clock"] == 10
+    requests = found["requests"]
+    assert requests["sent"] == requests["ok"] == sum(found["served_by"].values())
+    assert found["errors"] == {}
+    assert found["predicted"].keys() == found["measured"].keys() == found["after"].keys()
+    assert found["after"]["max_ready"] == 1
+    assert found["after"]["gpu_seconds"] < found["measured"]["gpu_seconds"] / 2
+    assert found["changed"]["autoscaling.knative.dev/target"] == "8"
 
 
 @pytest.fixture
