@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from qwenkit.capacity.clock import clock_note
 from qwenkit.cli.console import emit
 from qwenkit.cli.live_load import watch_load
 from qwenkit.cli.options import Context, Json, Params, Set, read_settings
@@ -140,9 +139,9 @@ def load(
 
 
 def _report(figures: dict[str, Any], *, as_json: bool) -> NoReturn:
-    emit(figures, as_json=as_json)
-    if not as_json and (note := clock_note(figures["clock"])):
-        typer.echo(note)
+    from qwenkit.inference.results import as_text
+
+    emit(figures if as_json else as_text(figures), as_json=as_json)
     # Also where nothing was sent: a load without an answer is no success.
     raise typer.Exit(0 if figures["ok"] == figures["requests"] > 0 else 1)
 

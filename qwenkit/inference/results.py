@@ -20,6 +20,13 @@ from qwenkit.capacity.result import nearest_rank
 from qwenkit.capacity.traffic import ClosedLoop, Traffic
 
 Outcome = Literal["ok", "failed", "cancelled"]
+_TIMES = {
+    "TTFT": "ttft_s",
+    "TPOT": "tpot_s",
+    "ITL": "itl_s",
+    "latency": "latency_s",
+    "schedule delay": "schedule_delay_s",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +174,30 @@ class LoadResult:
         return round(count / self.seconds, 3) if self.seconds else 0.0
 
     def __str__(self) -> str:
-        lines = [f"{name}: {value}" for name, value in self.summary().items()]
-        return "\n".join([*lines, *filter(None, [clock_note(self.clock)])])
+        return as_text(self.summary())
 
     __repr__ = __str__
+
+
+def as_text(figures: Mapping[str, Any]) -> str:
+    """Return a load's summary as lines for people."""
+    lines = [
+        "{requests} requests in {seconds:.1f} s: {ok} ok, {failed} failed, {cancelled} cancelled",
+        "{requests_per_second:.2f} answers and {tokens_per_second:.1f} tokens a second",
+        "seconds               p50      p95      p99",
+    ]
+    lines = [line.format(**figures) for line in lines]
+    for name, key in _TIMES.items():
+        if values := figures[key].values():
+            lines.append(f"{name:16}" + "".join(f"{each:9.4f}" for each in values))
+    if good := figures.get("goodput"):
+        rate, share = good["requests_per_second"], good["share"]
+        lines.append(f"goodput: {rate:.2f} requests a second, {share:.1%} of all, met the limits")
+    lines += [f"answered by {pod}: {count}" for pod, count in figures["served_by"].items()]
+    for kind, count in figures["errors"].items():
+        lines.append(f"{count} × {kind}: {figures.get('causes', {}).get(kind, '')}")
+    lines += filter(None, [figures.get("ended_early"), clock_note(figures["clock"])])
+    return "\n".join(lines)
 
 
 def max_clients(traffic: Traffic | None) -> int | None:

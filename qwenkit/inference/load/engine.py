@@ -222,7 +222,7 @@ class Engine:
             model=self._server.model,
             location=meter.location,
         )
-        return BadEvent(f"http {meter.status}", f"{error.why}; {error.fix}")
+        return BadEvent(f"http {meter.status}", f"{error.why.rstrip('.')}; {error.fix}")
 
     def _explained(self, error: Exception, meter: _Meter) -> str:
         """Return the kind of a failure, and keep the first example of each kind."""
@@ -248,8 +248,7 @@ class Engine:
         failed = self._outcomes["failed"]
         hopeless = failed >= _HOPELESS and not self._outcomes["ok"]
         if hopeless and done.end_s - self.requests[0].end_s >= _HOPELESS_S:
-            why = f"{done.why}: {self.causes[done.why]}" if done.why in self.causes else done.why
-            self.ended_early = f"ended early: the first {failed} answers were all failures ({why})"
+            self.ended_early = f"ended early: the first {failed} answers were all failures"
             self._stopped.set()
 
 

@@ -222,7 +222,8 @@ def test_a_hopeless_load_ends_early_and_says_why(
     result = start_load(server, traffic).result()
     summary = result.summary()
     assert summary["requests"] == summary["failed"] + summary["cancelled"] < 1000
-    assert "all failures (http 503: no pod answers" in summary["ended_early"]
+    assert "answers were all failures" in summary["ended_early"]
+    assert f"{summary['failed']} × http 503: no pod answers" in str(result)
 
 
 def test_a_fault_of_the_engine_leaves_nothing_uncounted(
