@@ -41,7 +41,7 @@ def open_(
 ) -> None:
     """Open a run's report in the browser, if there is one; print where it is."""
     given = [output / run, Path(run)] if run else output.glob("*")
-    found = [path / "index.html" for path in given if (path / "index.html").is_file()]
+    found = [page for path in given if os.path.isfile(page := path / "index.html")]
     if not found:
         raise InvalidValue("run", run, f"no report under {output}", "qwenkit run writes one")
     page = found[0] if run else max(found, key=os.path.getmtime)

@@ -8,10 +8,7 @@ from pathlib import Path
 import nbformat
 from nbconvert import HTMLExporter
 
-_BACK = (
-    '<p style="margin:0 0 1em;font:15px system-ui,sans-serif">'
-    '<a href="index.html" style="color:var(--jp-content-link-color)">← the run</a></p>'
-)
+_BACK = '<p><a href="index.html" style="color: var(--jp-content-link-color)">← the run</a></p>'
 
 
 def write_page(executed: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def read_summary(place: str, runs: Path) -> dict[str, Any]:
         InvalidValue: there is none, or it is not the summary of a run.
     """
     found = (Path(place), Path(place) / "summary.json", runs / place / "summary.json")
-    path = next((path for path in found if path.is_file()), None)
+    path = next((path for path in found if os.path.isfile(path)), None)
     if path is None:
         rule = f"neither a run's folder, a summary.json nor a run under {runs}"
         raise InvalidValue("run", place, rule, f"see which there are: ls {runs}")
@@ -33,7 +34,7 @@ def read_summary(place: str, runs: Path) -> dict[str, Any]:
         if any({"passed", "seconds"} - book.keys() for book in books) or _NEEDED - summary.keys():
             raise KeyError("a field is missing")
         sorted(book["name"].upper() for book in books[1:])  # an AttributeError if it is no text
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         rule = "its summary.json is not one that a run writes"
         raise InvalidValue("run", place, rule, "run again, or name another run") from error
     return summary
@@ -64,8 +65,7 @@ def compare_runs(a: Summary, b: Summary, *, noise: float = NOISE) -> dict[str, A
             lines.append(shown | {"verdict": verdict, "percent": percent})
     facts, now = _facts(a), _facts(b)
     for name in sorted(name for name in facts.keys() & now.keys() if facts[name] != now[name]):
-        line = {"what": name, "a": facts[name], "b": now[name], "verdict": "changed"}
-        lines.append(line)
+        lines += [{"what": name, "a": facts[name], "b": now[name], "verdict": "changed"}]
     return {"a": a["id"], "b": b["id"], "noise_percent": 100 * noise, "differences": lines}
 
 
