@@ -36,7 +36,7 @@ from qwenkit.weights.store import Weights
 
 Document = Mapping[str, Any]
 OnStep = Callable[[TeardownStep], None]
-_LOAD_S = 30.0
+LOAD_S = 30.0
 
 
 def doctor(settings: Settings) -> PreflightReport:
@@ -127,7 +127,7 @@ def run_load(
     Raises:
         NotFound: the Service does not exist, or the gateway's address is not known.
     """
-    seconds = settings.load_seconds or _LOAD_S
+    seconds = settings.load_seconds or LOAD_S
     clients = ClosedLoop(((0.0, settings.load_clients), (seconds, 0)))
     return start_load(find_server(settings), clients, **load_request(settings)).result(on_progress)
 

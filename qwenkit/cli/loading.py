@@ -161,8 +161,9 @@ def _traffic(
     from qwenkit.capacity.arrivals import constant, like_vllm_bench
     from qwenkit.capacity.traffic import ClosedLoop, bursts, from_csv, poisson
     from qwenkit.plan.question import read_trace
+    from qwenkit.steps import LOAD_S
 
-    lasts = settings.load_seconds
+    lasts = settings.load_seconds or LOAD_S
     more: dict[str, Any] = {"lengths": lengths, "seed": given["seed"]}
     if given["trace"] is not None:
         return from_csv(read_trace(given["trace"]), lengths=lengths)
