@@ -54,7 +54,8 @@ _TRAFFIC: Mapping[str, Callable[[int, Lengths], Traffic]] = {
     "night and day in 20 minutes": lambda n, each: varying(
         lambda at: n / 20 * (1 - math.cos(2 * math.pi * at / _DAY_S)), n / 10, _DAY_S, lengths=each
     ),
-    "as recorded: 1 person, then 5": lambda _, each: ClosedLoop(
+    # The schedule of a run recorded on a real cluster with the documentation's setting.
+    "the documentation's, as recorded": lambda _, each: ClosedLoop(
         ((0, 0), (10, 1), (60, 5), (150, 0)), each
     ),
 }
