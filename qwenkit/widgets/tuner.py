@@ -6,7 +6,6 @@ panel works without a front end: ``tuner.value`` holds the current answer from t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from threading import RLock
@@ -17,6 +16,7 @@ from qwenkit.autoscaling.annotation_reader import AnnotationReader
 from qwenkit.autoscaling.annotations import CONCURRENCY, RPS, ScalingSpec, parse_spec
 from qwenkit.autoscaling.cluster_config import parse_config
 from qwenkit.capacity.advice import ScalingContext, advise
+from qwenkit.capacity.arrivals import night_and_day
 from qwenkit.capacity.autoscalers import (
     HPA_GPU,
     KEDA_WAITING,
@@ -29,7 +29,7 @@ from qwenkit.capacity.environment import STARTUP_S, Environment
 from qwenkit.capacity.result import SimulationResult
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.simulate import simulate
-from qwenkit.capacity.traffic import ClosedLoop, Lengths, Traffic, bursts, from_csv, varying
+from qwenkit.capacity.traffic import ClosedLoop, Lengths, Traffic, bursts, from_csv
 from qwenkit.errors import InvalidValue, PreflightError
 from qwenkit.widgets.charts import draw_run
 from qwenkit.widgets.tuner_panel import KEYS, TunerAnswer, TunerPanel, answer_html, drawn_html
@@ -44,15 +44,14 @@ _METRICS = {KPA_CONCURRENCY: CONCURRENCY, KPA_RPS: RPS}
 # To compare with: no annotation chooses these. Each takes its target from another slider.
 _OTHERS = {HPA_GPU: "utilization_percentage", KEDA_WAITING: "target"}
 _MOST_PODS = 8  # of a simulated autoscaler that must have a limit, where none is set
-_DAY_S = 1200.0  # a day in 20 minutes
 _LENGTHS = Lengths(prompt_tokens=64, output_tokens=128)
 _TRAFFIC: Mapping[str, Callable[[int, Lengths], Traffic]] = {
     "people in a chat": lambda n, each: ClosedLoop(((0, 0), (20, n), (200, 0)), each),
     "a burst every 5 minutes": lambda n, each: bursts(
         n / 40, n / 5, 900, every_s=300, burst_s=60, lengths=each
     ),
-    "night and day in 20 minutes": lambda n, each: varying(
-        lambda at: n / 20 * (1 - math.cos(2 * math.pi * at / _DAY_S)), n / 10, _DAY_S, lengths=each
+    "night and day in 20 minutes": lambda n, each: night_and_day(
+        0, n / 10, 1200, every_s=1200, lengths=each
     ),
     # The schedule of a run recorded on a real cluster with the documentation's setting.
     "the documentation's, as recorded": lambda _, each: ClosedLoop(

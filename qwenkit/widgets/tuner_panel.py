@@ -12,6 +12,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from qwenkit.capacity.autoscalers import HPA_GPU, KEDA_WAITING
+from qwenkit.capacity.clock import clock_note, on_gpu
 from qwenkit.errors import QwenkitError
 from qwenkit.widgets.display import show_table
 
@@ -210,15 +211,14 @@ class TunerPanel:
 
 def answer_html(tuner: _Tuner) -> str:
     """Return the figures of the proposed settings beside those of the settings that serve."""
-    before = _figures(tuner.before)
+    clock = tuner.server.clock
+    before = _figures(tuner.before, clock)
     rows = "".join(
         f"<tr><th scope='row'>{name}</th><td>{before[name]}</td><td><b>{now}</b></td></tr>"
-        for name, now in _figures(tuner.value).items()
+        for name, now in _figures(tuner.value, clock).items()
     )
-    clock = tuner.server.clock
     gpu = f"{tuner.server.gpu.name}, modelled, ± {tuner.server.gpu.uncertainty * 100:.0f} %"
-    if clock != 1:
-        gpu += f"; the clock here is × {clock:g}: on the GPU, times per token are {clock:g} × these"
+    gpu = "; ".join(filter(None, (gpu, clock_note(clock))))
     return (
         f"<table><caption style='text-align:left'>{escape(gpu)}</caption><thead><tr><td></td>"
         f"<th scope='col'>{escape(tuner.running.revision)}, serves</th>"
@@ -269,14 +269,14 @@ def _made(say: _Say, make: Callable[[OnChange], ScalingChange]) -> None:
     add(f"{done.new_revision} serves, {done.seconds:.1f} s after the change")
 
 
-def _figures(value: TunerAnswer) -> dict[str, str]:
+def _figures(value: TunerAnswer, clock: float) -> dict[str, str]:
     return {
         "effective target": f"{value.effective_target:g}{_UNITS.get(value.autoscaler, '')}",
         "max-scale": f"{value.settings['max_scale'] or _ZERO['max_scale']}",
         "replicas ready, at most": f"{value.peak_replicas}",
         "requests answered": f"{value.requests or '-'}",
-        "TTFT p95": _or_dash(value.ttft_p95_s, "s"),
-        "TPOT p95": _or_dash(value.tpot_p95_s and value.tpot_p95_s * 1e3, "ms"),
+        "TTFT p95": "-" if value.ttft_p95_s is None else on_gpu(value.ttft_p95_s, clock),
+        "TPOT p95": "-" if value.tpot_p95_s is None else on_gpu(value.tpot_p95_s, clock),
         "tokens per second": _or_dash(value.tokens_per_second),
         "GPU-hours": f"{value.gpu_hours:.3g}",
         "cost, an example price": _or_dash(value.cost_cny, "CNY"),

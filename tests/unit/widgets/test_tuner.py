@@ -124,7 +124,9 @@ def test_other_autoscalers_are_compared_and_not_applied():
 def test_a_faster_clock_is_said_beside_the_figures():
     server = VllmServer("V100-16", "Qwen-7B-Chat-Int8", clock=10)
     made = Tuner(scaling({PREFIX + "target": "2"}), server=server)
-    assert "clock here is × 10" in made._repr_mimebundle_()["text/html"]
+    html = made._repr_mimebundle_()["text/html"]
+    assert "clock × 10: a stand-in for the GPU" in html
+    assert re.search(r"TPOT p95</th><td>[\d.]+ ms \([\d.]+ ms on the GPU\)</td>", html)
     assert "clock" not in panel()._repr_mimebundle_()["text/html"]
 
 
