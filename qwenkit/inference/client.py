@@ -18,7 +18,15 @@ from qwenkit.errors import QwenkitError
 from qwenkit.inference import failures
 from qwenkit.inference.clock import told_clock
 from qwenkit.inference.events import BadEvent, ChatReader
-from qwenkit.inference.raw import CONNECT_S, RawAnswer, api_key, base_url, curl_command, get
+from qwenkit.inference.raw import (
+    CONNECT_S,
+    RawAnswer,
+    api_key,
+    authorities,
+    base_url,
+    curl_command,
+    get,
+)
 from qwenkit.loopback import is_loopback
 
 if TYPE_CHECKING:
@@ -100,7 +108,9 @@ class Server:
                 timeout=openai.Timeout(self.timeout_s, connect=min(CONNECT_S, self.timeout_s)),
                 max_retries=0,
                 http_client=openai.DefaultHttpxClient(
-                    trust_env=not is_loopback(self.gateway), follow_redirects=False
+                    trust_env=not is_loopback(self.gateway),
+                    follow_redirects=False,
+                    verify=authorities(self.gateway) or True,
                 ),
             )
         except (ImportError, OSError, ValueError) as error:  # of a proxy, of certificates

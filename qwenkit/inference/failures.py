@@ -80,14 +80,15 @@ def unreachable(url: str, error: BaseException) -> Unreachable:
     """Return the error for a failed connection to the gateway."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
-    return Unreachable(
-        f"no connection to {url}",
-        str(error) or type(error).__name__,
+    why = str(error) or type(error).__name__
+    fix = (
         "is the gateway's address right (qwenkit doctor), and the sandbox up? If only the cluster "
         "reaches it: kubectl port-forward -n kourier-system svc/kourier 8080:80, then "
-        "--set gateway=http://127.0.0.1:8080",
-        url=url,
+        "--set gateway=http://127.0.0.1:8080"
     )
+    if "CERTIFICATE" in why:
+        fix = "name the authority that signed the gateway's certificate: export SSL_CERT_FILE=…"
+    return Unreachable(f"no connection to {url}", why, fix, url=url)
 
 
 def cut(url: str, tokens: int) -> Unreachable:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
+import ssl
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
+
+import certifi
 
 from qwenkit.credentials import from_environment
 from qwenkit.errors import InvalidValue
@@ -43,6 +46,18 @@ def base_url(gateway: str) -> str:
 def api_key() -> str:
     """Return ``OPENAI_API_KEY``, or ``none``, which a server without keys takes."""
     return from_environment("OPENAI_API_KEY") or "none"
+
+
+def authorities(url: str) -> ssl.SSLContext | None:
+    """Return who may sign the certificate of an https address; None for http.
+
+    These are the machine's, or those of ``SSL_CERT_FILE``, and Mozilla's, which some machines lack.
+    """
+    if not url.startswith("https:"):
+        return None
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
 
 
 def curl_command(gateway: str, host: str, body: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 from qwenkit.inference import failures
 from qwenkit.inference.client import Server
 from qwenkit.inference.events import BadEvent
-from qwenkit.inference.raw import CHAT, CONNECT_S, api_key
+from qwenkit.inference.raw import CHAT, CONNECT_S, api_key, authorities
 from qwenkit.loopback import is_loopback
 
 _LONGEST_READ = 2**20  # of one head, and more than one packet
@@ -203,7 +203,7 @@ def connector(server: Server) -> Callable[[], Connection]:
         },
     )
     # Shared, because reading the machine's certificates takes longer than most requests.
-    trusted = ssl.create_default_context() if url.scheme == "https" else None
+    trusted = authorities(server.gateway)
     proxies = {} if is_loopback(server.gateway) or proxy_bypass(host) else getproxies()
     if url.scheme in proxies or "all" in proxies:
         return _through_proxy(server, headers, trusted)

@@ -3,24 +3,29 @@ from __future__ import annotations
 import _thread
 import asyncio
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from itertools import accumulate, pairwise
+from pathlib import Path
 
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 from inference_server import HOST, Vllm, serving
 from places import DATA
+from servers import Servers
 
 from qwenkit.capacity.result import nearest_rank
 from qwenkit.capacity.traffic import Arrival, ClosedLoop, OpenLoop
-from qwenkit.errors import InvalidValue
+from qwenkit.errors import InvalidValue, Unreachable
 from qwenkit.inference.client import Server
 from qwenkit.inference.load import engine
 from qwenkit.inference.load.running import start_load
 from qwenkit.inference.results import LoadRequest, LoadResult, percentiles
+from qwenkit.sandbox.http import listen
 
 
 @pytest.fixture
@@ -317,3 +322,25 @@ def test_a_gateway_that_restarts_costs_only_what_it_carried(vllm: Vllm) -> None:
     sent = summary["ok"] + summary["failed"] + summary["cancelled"]
     assert before + 5 <= summary["ok"] < sent == summary["requests"]
     assert set(summary["errors"]) <= {"cut", "no connection"}
+
+
+def test_https_wants_an_authority_and_says_which_variable_names_it(
+    vllm: Vllm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, trusting = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(trusting)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    servers = Servers()
+    listening = servers.call(listen(vllm.app(), tls=trusting))
+    stranger, friend = (Server(str(listening.url), HOST, model="qwen") for _ in "ab")
+    with pytest.raises(Unreachable, match="no connection") as caught:
+        stranger.ask("x")
+    assert "SSL_CERT_FILE" in caught.value.fix
+    assert set(short(stranger, clients=1, seconds=0.05).summary()["errors"]) == {"no connection"}
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    assert friend.ask("x").text == "西湖位于杭州"
+    assert short(friend, clients=1, seconds=0.05).summary()["errors"] == {}
+    for each in (stranger, friend):
+        each.close()
+    servers.call(listening.close())
+    servers.close()
