@@ -11,7 +11,7 @@ from qwenkit.course import findings
 from qwenkit.course.findings import Summary, number, part, show
 from qwenkit.errors import InvalidValue
 
-NOISE = 0.1  # of a figure; equal runs of the sandbox differ by up to a twentieth on a busy machine
+NOISE = 0.1  # of a figure; more where other work shares the machine
 _LEAST_S = 1.0  # of a notebook's time: below a second the start of its kernel decides
 _NEEDED = {"id", "ok", "passed", "total", "leaks", "seconds", "versions", "interrupted"}
 _WORDS = ("same", "better", "worse")  # the last at -1
