@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Event, Thread
 from typing import Self
@@ -22,15 +22,35 @@ from qwenkit.cluster.kinds import (
     labels_of,
     name_of,
 )
-from qwenkit.cluster.metrics.pod_metrics import MetricsReader, PodMetrics
+from qwenkit.cluster.pod_metrics import MetricsReader, PodMetrics
 from qwenkit.cluster.pods import pod_state, user_port
-from qwenkit.cluster.scale import ENDED, Replicas, count_replicas, require_knative
 from qwenkit.errors import QwenkitError
 
 # A cluster that does not answer for so long is a gap; the last look may wait longer.
 _LOOK_S, _LAST_LOOK_S = 3.0, 15.0
 # Half an hour at one a second; of more, the older half is thinned to every second one.
 _MOST = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """The replicas of one revision.
+
+    ``desired`` is the autoscaler's number, ``actual`` the ready ones that it knows of;
+    ``starting`` pods are not ready yet; ``ending`` pods drain and still hold their GPUs.
+    """
+
+    desired: int = 0
+    actual: int = 0
+    ready: int = 0
+    starting: int = 0
+    ending: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"desired {self.desired}, ready {self.ready}, "
+            f"starting {self.starting}, ending {self.ending}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +76,8 @@ class ClusterSample:
     """A Service at one moment, ``at_s`` seconds since the origin of the samples.
 
     ``serving`` is the revision with the most traffic, the latest ready one until there is any;
-    ``revisions`` has its replicas and those of every other revision. If the cluster could not be
+    ``revisions`` has its replicas and those of every other revision, ``pods`` those that have not
+    ended. If the cluster could not be
     read, ``error`` says why, and nothing else is known. ``metrics`` are as old as a few seconds.
     """
 
@@ -75,7 +96,7 @@ class ClusterSample:
     @property
     def placed(self) -> int:
         """How many pods, of any revision, hold a node's GPUs."""
-        return sum(bool(pod.node) and pod.phase not in ENDED for pod in self.pods)
+        return sum(bool(pod.node) for pod in self.pods)
 
 
 def sample_cluster(cluster: Cluster, service: str) -> ClusterSample:
@@ -84,14 +105,17 @@ def sample_cluster(cluster: Cluster, service: str) -> ClusterSample:
     Raises:
         NotFound: Knative Serving is not installed, or there is no such Service.
     """
-    require_knative(cluster, service)
     status = cluster.get(KSVC, service).get("status") or {}
     labels = {SERVICE_LABEL: service}
-    scalers, pods = cluster.list(POD_AUTOSCALER, labels=labels), cluster.list(POD, labels=labels)
+    scalers = {_revision(one): one for one in cluster.list(POD_AUTOSCALER, labels=labels)}
+    pods = [_pod(pod) for pod in cluster.list(POD, labels=labels)]
+    living = [pod for pod in pods if pod.phase not in ("Failed", "Succeeded")]
     now = time.monotonic()
-    names = sorted({_revision(obj) for obj in (*scalers, *pods)})
-    counted = {name: count_replicas(_of(name, scalers), _of(name, pods)) for name in names}
-    return ClusterSample(now, _serving(status), counted, tuple(map(_pod, pods)))
+    counted = {
+        name: _counted(scalers.get(name, {}), [pod for pod in living if pod.revision == name])
+        for name in sorted({*scalers, *(pod.revision for pod in pods)})
+    }
+    return ClusterSample(now, _serving(status), counted, tuple(living))
 
 
 class ClusterWatch:
@@ -111,7 +135,8 @@ class ClusterWatch:
         self._thread = Thread(target=self._run, name="qwenkit-watch", daemon=True)
 
     def start(self) -> Self:
-        """Take the first sample, then one every ``every_s`` seconds."""
+        """Take the first sample, then one every ``every_s`` seconds in the background."""
+        self._take(_LOOK_S)
         self._thread.start()
         return self
 
@@ -122,9 +147,9 @@ class ClusterWatch:
         return self
 
     @property
-    def last(self) -> ClusterSample | None:
-        """The newest sample, on the clock of ``time.monotonic()``."""
-        return self._samples[-1] if self._samples else None
+    def newest(self) -> ClusterSample:
+        """The newest sample, on the clock of ``time.monotonic()``; there is one since the start."""
+        return self._samples[-1]
 
     def samples(self, *, since: float = 0.0) -> list[ClusterSample]:
         """Return the samples with ``at_s`` in seconds since a time of ``time.monotonic()``.
@@ -141,11 +166,10 @@ class ClusterWatch:
         self.stop()
 
     def _run(self) -> None:
-        due = time.monotonic()
-        while not self._stop.is_set():
+        due = self._samples[0].at_s + self._every_s
+        while not self._stop.wait(due - time.monotonic()):
             self._take(_LOOK_S)
             due = max(due + self._every_s, time.monotonic())
-            self._stop.wait(due - time.monotonic())
         self._take(_LAST_LOOK_S)
 
     def _take(self, limit_s: float) -> None:
@@ -170,8 +194,17 @@ def _revision(obj: Obj) -> str:
     return labels_of(obj).get(REVISION_LABEL, "")
 
 
-def _of(revision: str, objects: Iterable[Obj]) -> list[Obj]:
-    return [obj for obj in objects if _revision(obj) == revision]
+def _counted(scaler: Obj, pods: Sequence[PodSample]) -> Replicas:
+    status = scaler.get("status") or {}
+    ready, ending = (sum(getattr(pod, name) for pod in pods) for name in ("ready", "ending"))
+    return Replicas(
+        # -1 means that the autoscaler has no decision yet.
+        desired=max(int(status.get("desiredScale", -1)), 0),
+        actual=max(int(status.get("actualScale", -1)), 0),
+        ready=ready,
+        starting=len(pods) - ready - ending,
+        ending=ending,
+    )
 
 
 def _serving(status: Obj) -> str:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from qwenkit.cluster.scale import Replicas
-from qwenkit.cluster.watching import ClusterSample
+from qwenkit.cluster.watching import ClusterSample, Replicas
 
 RECENT_S = 10.0
 """Percentiles and rates of a moment are those of the seconds before it."""

@@ -8,15 +8,18 @@ from collections.abc import Callable
 from threading import Event
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.scale import STILL_THERE
-from qwenkit.cluster.watching import ClusterWatch
-from qwenkit.errors import WaitTimeout
+from qwenkit.cluster.diagnosis.explanation import Explanation
+from qwenkit.cluster.wait import wait
+from qwenkit.cluster.watching import ClusterSample, ClusterWatch
 from qwenkit.inference.load.running import RunningLoad
 from qwenkit.inference.results import percentiles
 from qwenkit.loadtest.moment import RECENT_S, Moment, cluster_figures
 from qwenkit.loadtest.timeline import Timeline, pod_seconds
 
 _POLL_S = 0.1
+_STILL_THERE = (
+    "is there still traffic? Without it, replicas end after stable window and grace period"
+)
 
 
 class LoadTest:
@@ -40,8 +43,6 @@ class LoadTest:
         self._service, self._stopped = service, Event()
         self._watch = ClusterWatch(cluster, service, every_s=every_s).start()
         try:
-            while self._watch.last is None:
-                time.sleep(_POLL_S / 10)
             self.load = start()
         except BaseException:
             self._watch.stop()
@@ -75,7 +76,7 @@ class LoadTest:
             errors=now.errors,
             clock=now.clock,
             pod_seconds=pod_seconds(self._watch.samples(since=self.load.began)),
-            **cluster_figures(self._watch.last),
+            **cluster_figures(self._watch.newest),
         )
 
     def stop(self) -> None:
@@ -120,22 +121,20 @@ class LoadTest:
         return timeline
 
     def _wait_down(self, at_most: int, timeout_s: float) -> None:
-        began = time.monotonic()
-        while not self._stopped.is_set():
-            sample = self._watch.last
+        began, goal = time.monotonic(), f"at most {at_most} replicas left"
+
+        def reached(now: ClusterSample) -> bool:
+            left = now.served.ready + now.served.starting
             waited_s = time.monotonic() - began
-            if sample and not sample.error:
-                left = sample.served.ready + sample.served.starting
-                if left <= at_most:
-                    return
-                self.waits_for = (
-                    f"at most {at_most} replicas left, now {left}: "
-                    f"{waited_s:.0f} s, at most {timeout_s:g} s"
-                )
-            if waited_s > timeout_s:
-                raise WaitTimeout(
-                    f"ksvc {self._service}: not at most {at_most} replicas after {timeout_s:g} s",
-                    f"last: {sample.served if sample else 'the cluster does not answer'}",
-                    STILL_THERE,
-                )
-            time.sleep(_POLL_S)
+            self.waits_for = f"{goal}, now {left}: {waited_s:.0f} s, at most {timeout_s:g} s"
+            return self._stopped.is_set() or (not now.error and left <= at_most)
+
+        wait(
+            lambda: self._watch.newest,
+            what=f"ksvc {self._service}: {goal}",
+            ready=reached,
+            describe=lambda now: now.error or str(now.served),
+            late=lambda now: Explanation("scale", f"last: {now.served}", fix=_STILL_THERE),
+            timeout_s=timeout_s,
+            every_s=_POLL_S,
+        )

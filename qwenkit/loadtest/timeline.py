@@ -14,8 +14,7 @@ from functools import cached_property
 from itertools import groupby, pairwise
 from operator import attrgetter
 
-from qwenkit.cluster.scale import Replicas
-from qwenkit.cluster.watching import ClusterSample
+from qwenkit.cluster.watching import ClusterSample, Replicas
 from qwenkit.inference.results import LoadRequest, LoadResult, percentiles
 from qwenkit.loadtest.moment import RECENT_S, Moment, cluster_figures
 

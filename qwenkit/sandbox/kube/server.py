@@ -149,7 +149,7 @@ class KubeApi:
 
     async def _read(self, request: web.Request, resource: ResourcePath) -> web.StreamResponse:
         if resource.subresource == "proxy":
-            name, port = proxy.named(resource.name)
+            name, _, port = resource.name.removeprefix("http:").partition(":")
             obj = self._store.get(resource.kind, resource.namespace, name)
             return await proxy.passed_on(request, obj, port, self._dial)
         query = Query.parse(request.query, resource)

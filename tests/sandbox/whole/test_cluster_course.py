@@ -19,9 +19,9 @@ from qwenkit.cluster.diagnosis.cold_start import cold_start
 from qwenkit.cluster.diagnosis.explain import explain
 from qwenkit.cluster.live_scaling import live_scaling
 from qwenkit.cluster.preflight.doctor import examine
-from qwenkit.cluster.scale import wait_replicas
 from qwenkit.cluster.scaling_change import change_scaling, undo_change
 from qwenkit.cluster.teardown import audit, teardown
+from qwenkit.cluster.watching import sample_cluster
 from qwenkit.credentials import Credentials
 from qwenkit.errors import Conflict, NotFound, NotReady, Rejected
 from qwenkit.inference.client import Server
@@ -136,7 +136,7 @@ def test_the_whole_way(cluster: Cluster, settings: Settings) -> None:
     assert again.revision == deployed.revision
     changed = change_scaling(cluster, "qwen", {"target": "1"}, timeout_s=60)
     assert (changed.old_revision, changed.new_revision) == ("qwen-00001", "qwen-00002")
-    assert wait_replicas(cluster, "qwen", ready=1, timeout_s=60).value.ready >= 1
+    assert sample_cluster(cluster, "qwen").serving == "qwen-00002"
     with pytest.raises(Rejected, match="patching ksvc qwen") as caught:
         change_scaling(cluster, "qwen", {"target": "0"}, timeout_s=60)
     assert "should be at least 0.01" in caught.value.why

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_api import KSVC, Api, obj, status
+from cluster_api import KSVC, Api, Replay, connected, obj, status
 
 from qwenkit.cluster import watching
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.watching import ClusterSample, ClusterWatch, sample_cluster
+from qwenkit.errors import NotFound
 
 READY = {"conditions": [{"type": "Ready", "status": "True"}], "phase": "Running"}
 SCALER = "autoscaling.internal.knative.dev/v1alpha1/PodAutoscaler"
@@ -56,10 +58,29 @@ def test_a_sample_tells_the_revisions_apart(cluster: Cluster, service: Api) -> N
     assert [(p.name[-1], p.phase, p.reason, p.ready, p.ending) for p in now.pods] == [
         ("a", "Running", "", True, False),
         ("b", "Pending", "ContainerCreating", False, False),
-        ("c", "Failed", "Failed", False, False),
         ("d", "Running", "Terminating", False, True),
     ]
     assert {p.port for p in now.pods} == {8080}
+
+
+def test_a_recorded_service_goes_to_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = Replay("zero-and-back", at=60)
+    api.listed = lambda _kind: None
+    with connected(api, tmp_path, monkeypatch) as cluster:
+        assert str(sample_cluster(cluster, "qwen").served) == (
+            "desired 1, ready 1, starting 0, ending 0"
+        )
+        api.to(100)
+        assert str(sample_cluster(cluster, "qwen").served) == (
+            "desired 0, ready 0, starting 0, ending 1"
+        )
+
+
+def test_without_knative_there_is_nothing_to_watch(cluster: Cluster, api: Api) -> None:
+    api.without = {"Service", "Configuration", "Revision", "Route", "PodAutoscaler"}
+    with pytest.raises(NotFound) as caught:
+        sample_cluster(cluster, "qwen")
+    assert "install Knative Serving" in caught.value.fix
 
 
 def test_without_traffic_the_latest_ready_revision_serves(cluster: Cluster, api: Api) -> None:
@@ -71,8 +92,6 @@ def test_without_traffic_the_latest_ready_revision_serves(cluster: Cluster, api:
 def test_the_last_sample_is_what_there_is_at_the_end(cluster: Cluster, service: Api) -> None:
     began = time.monotonic()
     with ClusterWatch(cluster, "qwen", every_s=60) as watch:
-        while watch.last is None:
-            time.sleep(0.01)
         service.add(pod("qwen-00001-a", READY))
     first, last = watch.samples(since=began)
     assert (first.served.ready, last.served.ready) == (0, 1)
@@ -87,10 +106,8 @@ def test_a_server_that_is_away_is_a_gap_and_no_end(
     monkeypatch.setattr(watching, "_LOOK_S", 0.1)
     refusal = status(503, "ServiceUnavailable", "away")
     with ClusterWatch(cluster, "qwen", every_s=0.01) as watch:
-        while watch.last is None:
-            time.sleep(0.01)
         service.refuse = lambda *_: refusal
-        while not watch.last.error:
+        while not watch.newest.error:
             time.sleep(0.01)
         service.refuse = lambda *_: None
     samples = watch.samples()

@@ -113,7 +113,7 @@ def test_replicas_that_stay_are_an_error_that_ends_the_watch(
     test = LoadTest(cluster, "qwen", start(0.1), every_s=0.05)
     ended: list[object] = []
     test.at_end(ended.append)
-    with pytest.raises(WaitTimeout, match="not at most 0 replicas after") as caught:
+    with pytest.raises(WaitTimeout, match="at most 0 replicas left: not after") as caught:
         test.result(at_most=0, timeout_s=0.3)
     assert "ready 1" in caught.value.why
     assert len(ended) == 1

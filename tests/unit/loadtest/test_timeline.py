@@ -7,9 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from qwenkit.cluster.metrics.pod_metrics import EngineMetrics, PodMetrics, ScalerMetrics
-from qwenkit.cluster.scale import Replicas
-from qwenkit.cluster.watching import ClusterSample, PodSample
+from qwenkit.cluster.pod_metrics import EngineMetrics, PodMetrics, ScalerMetrics
+from qwenkit.cluster.watching import ClusterSample, PodSample, Replicas
 from qwenkit.inference.results import LoadRequest, LoadResult
 from qwenkit.loadtest.timeline import Timeline
 from qwenkit.widgets.load_chart import load_chart

@@ -6,7 +6,7 @@ All arithmetic is in ``qwenkit.autoscaling``; this module only keeps time and co
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from qwenkit.autoscaling.annotations import ScalingSpec
@@ -25,7 +25,6 @@ class _ScaledRevision:
     decider: Decider
     next_tick: float
     reachable: bool
-    last: Decision | None = None
 
 
 class Autoscaler:
@@ -47,6 +46,7 @@ class Autoscaler:
         self._clock, self._traffic = traffic.clock, traffic
         self._ready, self._notify = ready, notify
         self._targets: dict[Key, _ScaledRevision] = {}
+        self.last: dict[Key, Decision] = {}
         traffic.on_first_request(self._first_request)
 
     def follow(self, key: Key, spec: ScalingSpec, *, reachable: bool) -> Decider:
@@ -62,12 +62,7 @@ class Autoscaler:
     def forget(self, key: Key) -> None:
         """Stop scaling a revision."""
         self._targets.pop(key, None)
-
-    def decisions(self) -> Iterator[tuple[Key, Decision]]:
-        """Yield the last decision of each revision that had one."""
-        for key, target in self._targets.items():
-            if target.last:
-                yield key, target.last
+        self.last.pop(key, None)
 
     async def run(self) -> None:
         """Sample and decide until cancelled."""
@@ -107,6 +102,6 @@ class Autoscaler:
     def _decide(self, key: Key, target: _ScaledRevision, now: float) -> None:
         decision = target.decider.decide(now, self._ready(key), target.reachable)
         if decision is not None:
-            target.last = decision
+            self.last[key] = decision
             if decision.notify:
                 self._notify(key)

@@ -1,6 +1,8 @@
-"""The autoscaler's ``/metrics``: its last decisions, under the names of Knative since 1.19."""
+"""The autoscaler's ``/metrics``: its last decisions, by the names of Knative since 1.19."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from aiohttp import web
 
@@ -14,26 +16,18 @@ def app(autoscaler: Autoscaler) -> web.Application:
     """Return what listens on the Service ``autoscaler`` of Knative."""
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(text=exposition(autoscaler))
+        return web.Response(text="".join(_lines(autoscaler)))
 
     served = web.Application()
     served.router.add_get("/metrics", metrics)
     return served
 
 
-def exposition(autoscaler: Autoscaler) -> str:
-    """Return the gauges of every revision that had a decision, in Prometheus' text format."""
-    lines = []
-    for (namespace, revision), last in autoscaler.decisions():
+def _lines(autoscaler: Autoscaler) -> Iterator[str]:
+    for (namespace, revision), last in autoscaler.last.items():
         labels = f'{{k8s_namespace_name="{namespace}",kn_revision_name="{revision}"}}'
         load = "rps" if last.spec.metric == RPS else "concurrency"
-        values = {
-            "pods_desired": last.desired,
-            "capacity_excess": last.excess_burst_capacity,
-            "panic_mode": int(last.panicking),
-            f"{load}_stable": last.stable,
-            f"{load}_panic": last.panic,
-            f"{load}_target": last.spec.target,
-        }
-        lines += [f"kn_revision_{name}{labels} {value:g}\n" for name, value in values.items()]
-    return "".join(lines)
+        yield f"kn_revision_pods_desired{labels} {last.desired}\n"
+        yield f"kn_revision_panic_mode{labels} {last.panicking:d}\n"
+        yield f"kn_revision_{load}_stable{labels} {last.stable:g}\n"
+        yield f"kn_revision_{load}_panic{labels} {last.panic:g}\n"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from qwenkit.cluster.api.retries import within
@@ -41,8 +41,8 @@ _SCALER = {
     "kn_revision_concurrency_panic": "panic",
     "kn_revision_rps_panic": "panic",
 }
-_REVISION = re.compile(r'[{,](?:kn_)?revision_name="([^"]*)"')
-_NAMESPACE = re.compile(r'[{,](?:k8s_)?namespace_name="([^"]*)"')
+# ``kn_`` and ``k8s_`` since 1.19.
+_LABEL = re.compile(r'(?:^|,)(?:kn_|k8s_)?(namespace_name|revision_name)="([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,46 +85,47 @@ class MetricsReader:
     def read(self, ports: Mapping[str, int]) -> PodMetrics:
         """Read the metrics of pods, by name and port, and those of the autoscaler."""
         unknown = dict(self._forbidden)
-        texts = {pod: self._lines("vLLM", POD, pod, port, unknown) for pod, port in ports.items()}
-        engines = {pod: _summed(lines, _ENGINE) for pod, lines in texts.items()}
-        scalers: dict[str, list[str]] = {}
-        for line in self._lines(_AUTOSCALER, CORE_SERVICE, _AUTOSCALER, _AUTOSCALER_PORT, unknown):
-            if _found(_NAMESPACE, line) == self._cluster.namespace:
-                scalers.setdefault(_found(_REVISION, line), []).append(line)
+        engines: dict[str, dict[str, float]] = {}
+        for pod, port in ports.items():
+            for field_, _, value in self._samples("vLLM", POD, pod, port, _ENGINE, unknown):
+                engine = engines.setdefault(pod, {})
+                engine[field_] = engine.get(field_, 0) + value  # over reasons and ranks
+        scalers: dict[str, dict[str, float]] = {}
+        at = CORE_SERVICE, _AUTOSCALER, _AUTOSCALER_PORT
+        for field_, labels, value in self._samples(_AUTOSCALER, *at, _SCALER, unknown):
+            names = dict(_LABEL.findall(labels))
+            if names.get("namespace_name") == self._cluster.namespace:
+                scalers.setdefault(names.get("revision_name", ""), {})[field_] = value
         return PodMetrics(
-            {pod: EngineMetrics(**values) for pod, values in engines.items() if values},
-            {name: ScalerMetrics(**_summed(lines, _SCALER)) for name, lines in scalers.items()},
+            {pod: EngineMetrics(**values) for pod, values in engines.items()},
+            {revision: ScalerMetrics(**values) for revision, values in scalers.items()},
             unknown,
         )
 
-    def _lines(
-        self, whose: str, kind: Kind, name: str, port: int, unknown: dict[str, str]
-    ) -> list[str]:
+    def _samples(
+        self,
+        whose: str,
+        kind: Kind,
+        name: str,
+        port: int,
+        fields: Mapping[str, str],
+        unknown: dict[str, str],
+    ) -> Iterator[tuple[str, str, float]]:
+        """Yield field, labels and value; nothing if it cannot be read, ``unknown`` says why."""
         if whose in self._forbidden:
-            return []
+            return
         space = KNATIVE_NAMESPACE if kind == CORE_SERVICE else None
         try:
             with within(_READ_S):
                 text = self._cluster.proxied(kind, name, port, "/metrics", namespace=space)
+            lines = [line for line in text.splitlines() if line.startswith(tuple(fields))]
+            found = parse("\n".join([*lines, ""]))
         except QwenkitError as error:
             unknown[whose] = error.why
             if isinstance(error, Forbidden):
                 self._forbidden[whose] = error.why
-            return []
-        return text.splitlines()
-
-
-def _summed(lines: Iterable[str], names: Mapping[str, str]) -> dict[str, float]:
-    """Return the samples of ``names``, each added up over its labels."""
-    wanted = [line for line in lines if re.split(r"[{ ]", line, maxsplit=1)[0] in names]
-    values: dict[str, float] = {}
-    for name, value in parse("\n".join(wanted) + "\n").items():
-        if math.isfinite(value):
-            key = names[name.partition("{")[0]]
-            values[key] = values.get(key, 0) + value
-    return values
-
-
-def _found(pattern: re.Pattern[str], line: str) -> str:
-    match = pattern.search(line)
-    return match[1] if match else ""
+            return
+        for sample, value in found.items():
+            metric, _, labels = sample.partition("{")
+            if metric in fields and math.isfinite(value):
+                yield fields[metric], labels, value

@@ -1,1 +1,0 @@
-"""Metrics of what runs in the cluster, without a Prometheus."""
