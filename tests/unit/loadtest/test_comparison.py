@@ -18,8 +18,7 @@ from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.traffic import ClosedLoop, Lengths
 from qwenkit.cluster.live_scaling import LiveScaling
-from qwenkit.cluster.scale import Replicas
-from qwenkit.cluster.watching import ClusterSample, PodSample
+from qwenkit.cluster.watching import ClusterSample, PodSample, Replicas
 from qwenkit.errors import NotReady
 from qwenkit.inference.client import Server
 from qwenkit.inference.results import LoadRequest, LoadResult
