@@ -237,7 +237,7 @@ def pod_of(revision: str) -> dict[str, object]:
 
 def test_a_stand_in_without_a_gpu_is_predicted_as_it_answers(api, tmp_path, monkeypatch) -> None:
     vllm, s = Vllm(), Settings(gpu_count=0)
-    vllm.delay_s = 0.02
+    vllm.delay_s = 0.005
     with connected(api, tmp_path, monkeypatch) as cluster, serving(vllm) as url:
         server = Server(url, HOST, model="qwen")
         with pytest.raises(NotReady, match="no ready pod"):
