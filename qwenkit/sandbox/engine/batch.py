@@ -148,6 +148,10 @@ class Batch:
             for sequence in (*self._running, *self._waiting):
                 sequence.deltas.put_nowait(None)
 
+    def close(self) -> None:
+        """Let go of the model: what else refers to an engine is garbage that may stay for long."""
+        del self._model, self._known
+
     async def failure(self) -> Exception:
         """Wait until a step fails; return why."""
         while self._failure is None:

@@ -86,6 +86,7 @@ class EngineServer:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+        self._batch.close()
 
     @web.middleware
     async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
