@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import partial
@@ -10,26 +12,31 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from qwenkit.cli.console import emit
+from qwenkit.cli.console import emit, stderr_lines
 from qwenkit.cli.live_load import watch_load
 from qwenkit.cli.options import Context, Json, Params, Set, read_settings
-from qwenkit.errors import InvalidValue
+from qwenkit.course.interrupts import terminable
+from qwenkit.errors import InvalidValue, QwenkitError
 
 if TYPE_CHECKING:
     from qwenkit.capacity.traffic import Lengths, Traffic
+    from qwenkit.inference.load.shares import LoadPlan
     from qwenkit.inference.results import LoadResult
     from qwenkit.settings import Settings
 
 _PROMPT_TOKENS = 256
+_START_IN_S = 30.0
 _EVERY_S, _BURST = 60.0, 5  # a burst is the last sixth, at so many times the rate
 _NEEDS = (
     *(("arrivals", "rate"), ("like", "rate"), ("like", "requests")),
     *(("requests", "like"), ("burstiness", "like")),
+    *(("workers", "in_cluster"), ("start_in", "in_cluster")),
 )
 _EXCLUDES = (
     *(("clients", "rate"), ("clients", "trace"), ("rate", "trace")),
     *(("like", "arrivals"), ("like", "seconds")),
     *(("sweep", "like"), ("sweep", "trace"), ("sweep", "records")),
+    *(("in_cluster", "sweep"), ("in_cluster", "warm_up")),
 )
 
 
@@ -71,6 +78,14 @@ _WarmUp = Annotated[int, typer.Option(min=0, help="Requests before, not counted.
 _Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of arrivals, lengths, prompts.")]
 _Slo = Annotated[float | None, typer.Option(min=0, help="Seconds, for goodput.")]
 _Sweep = Annotated[bool, typer.Option("--sweep", help="Double clients or rate until the knee.")]
+_InCluster = Annotated[
+    bool, typer.Option("--in-cluster", help="From pods beside the service, as a Job.")
+]
+_Workers = Annotated[int | None, typer.Option(min=1, help="Pods of --in-cluster [default: 1].")]
+_StartIn = Annotated[
+    float | None,
+    typer.Option(min=0, help="Seconds until all pods of --in-cluster must run [default: 30]."),
+]
 _Records = Annotated[
     Path | None, typer.Option(help="Write every request: .csv, .json or .parquet.")
 ]
@@ -95,6 +110,9 @@ def load(
     tpot_slo: _Slo = None,
     sweep: _Sweep = False,
     records: _Records = None,
+    in_cluster: _InCluster = False,
+    workers: _Workers = None,
+    start_in: _StartIn = None,
     params: Params = None,
     set_: Set = None,
     context: Context = None,
@@ -108,6 +126,7 @@ def load(
     from qwenkit.capacity.traffic import Lengths
     from qwenkit.inference.load import records as files
     from qwenkit.inference.load.running import start_load
+    from qwenkit.inference.load.shares import LoadPlan
 
     _check(ctx.params)
     if records is not None:
@@ -119,15 +138,22 @@ def load(
 
     def run(level: float | None = None) -> LoadResult:
         traffic = _traffic(settings, lengths, ctx.params, level)
-        start = partial(
-            start_load,
-            steps.find_server(settings),
-            traffic,
-            prompt=None if prompt_tokens or trace else settings.prompt,
-            seconds=seconds if trace else None,
-            warm_up=warm_up,
-            seed=seed,
-        )
+        request: dict[str, Any] = {
+            "prompt": None if prompt_tokens or trace else settings.prompt,
+            "seconds": seconds if trace else None,
+        }
+        if in_cluster:
+            plan = LoadPlan(
+                traffic,
+                model=settings.served_model_name,
+                timeout_s=settings.timeout_s,
+                workers=workers or 1,
+                seed=seed,
+                request=request,
+            )
+            return _from_inside(settings, plan, start_in, quiet=as_json)
+        server = steps.find_server(settings)
+        start = partial(start_load, server, traffic, warm_up=warm_up, seed=seed, **request)
         return watch_load(settings, start, quiet=as_json)
 
     if sweep:
@@ -144,6 +170,39 @@ def _report(figures: dict[str, Any], *, as_json: bool) -> NoReturn:
     emit(figures if as_json else as_text(figures), as_json=as_json)
     # Also where nothing was sent: a load without an answer is no success.
     raise typer.Exit(0 if figures["ok"] == figures["requests"] > 0 else 1)
+
+
+def _from_inside(
+    settings: Settings, plan: LoadPlan, start_in: float | None, *, quiet: bool
+) -> LoadResult:
+    from qwenkit.cluster.client import Cluster
+    from qwenkit.in_cluster.load import load
+
+    tell = stderr_lines(quiet=quiet)
+    with terminable():
+        wait_s = _START_IN_S if start_in is None else start_in
+        return load(Cluster.connect(settings), settings, plan, start_in=wait_s, on_change=tell)
+
+
+def load_worker(
+    address: Annotated[str, typer.Argument()],
+    plan: Annotated[list[str], typer.Argument()],
+    host: Annotated[str, typer.Option()] = "",
+) -> None:
+    """Send one worker's share of a load; ``load --in-cluster`` runs this in pods."""
+    from qwenkit.inference.client import Server
+    from qwenkit.inference.load.shares import LoadPlan, run_share
+
+    try:
+        read = LoadPlan.of(plan)
+        index = os.environ.get("JOB_COMPLETION_INDEX", "0")
+        server = Server(address, host, model=read.model, timeout_s=read.timeout_s)
+        for line in run_share(read, int(index) if index.isdecimal() else -1, server):
+            typer.echo(line)
+    except QwenkitError as error:
+        # One line, which is found in the pod's log.
+        typer.echo(json.dumps(error.to_dict(), ensure_ascii=False))
+        raise typer.Exit(error.exit_code) from None
 
 
 def _sweep(unit: str, first: float, run: Callable[[float], LoadResult], as_json: bool) -> NoReturn:
@@ -187,7 +246,12 @@ def _check(given: Mapping[str, object]) -> None:
     """
     for name, other in _NEEDS:
         if given[name] and not given[other]:
-            raise InvalidValue(f"--{name}", str(given[name]), f"needs --{other} too")
+            raise InvalidValue(_option(name), str(given[name]), f"needs {_option(other)} too")
     for name, other in _EXCLUDES:
         if given[name] and given[other]:
-            raise InvalidValue(f"--{name}", str(given[name]), f"does not go with --{other}")
+            rule = f"does not go with {_option(other)}"
+            raise InvalidValue(_option(name), str(given[name]), rule)
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

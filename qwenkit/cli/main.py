@@ -58,6 +58,7 @@ for command in (
     course.lab,
 ):
     app.command()(_abortable(command))
+app.command(hidden=True)(_abortable(loading.load_worker))
 
 
 def main() -> int:

@@ -26,15 +26,7 @@ def transfer_job(settings: Settings, arguments: Sequence[str]) -> CommentedMap:
     Raises:
         SettingsError: no image is set.
     """
-    if not settings.transfer_image:
-        raise SettingsError(
-            "transfer_image",
-            "",
-            "is not set, and the cluster needs an image that has qwenkit in it",
-            f"docker build -t REGISTRY/qwenkit:{__version__} . && docker push "
-            f"REGISTRY/qwenkit:{__version__}, then --set transfer_image=REGISTRY/qwenkit:"
-            f'{__version__}; for the sandbox: eval "$(qwenkit sandbox env)"',
-        )
+    image = require_image(settings)
     job = filled(
         "transfer-job.yaml",
         ours(settings)
@@ -44,7 +36,7 @@ def transfer_job(settings: Settings, arguments: Sequence[str]) -> CommentedMap:
             "target": oss_url(settings.bucket, settings.prefix),
             "deadline_s": max(1, int(settings.seconds("upload"))),
             "upload_timeout_s": str(settings.seconds("upload")),
-            "image": settings.transfer_image,
+            "image": image,
             "oss_endpoint": settings.cluster_oss_endpoint,
             "oss_region": settings.oss_region,
             "modelscope_endpoint": settings.modelscope_endpoint,
@@ -57,6 +49,24 @@ def transfer_job(settings: Settings, arguments: Sequence[str]) -> CommentedMap:
         word.replace("$", "$$") for word in arguments
     ]
     return job
+
+
+def require_image(settings: Settings) -> str:
+    """Return the image of the Job's pods.
+
+    Raises:
+        SettingsError: none is set.
+    """
+    if settings.transfer_image:
+        return settings.transfer_image
+    raise SettingsError(
+        "transfer_image",
+        "",
+        "is not set, and the cluster needs an image that has qwenkit in it",
+        f"docker build -t REGISTRY/qwenkit:{__version__} . && docker push "
+        f"REGISTRY/qwenkit:{__version__}, then --set transfer_image=REGISTRY/qwenkit:"
+        f'{__version__}; for the sandbox: eval "$(qwenkit sandbox env)"',
+    )
 
 
 def transfer_secret(

@@ -60,8 +60,8 @@ def upload(
     watch = JobWatch(cluster, name_of(job), settings.timeout_s, on_line, on_change)
     try:
         with running_job(cluster, job, secret):
-            log = watch.wait(deadline_s=job["spec"]["activeDeadlineSeconds"])
+            logs = watch.wait(deadline_s=job["spec"]["activeDeadlineSeconds"])
     except KeyboardInterrupt as interrupt:
         interrupt.add_note(RESUMES)
         raise
-    return read_report(log, target)
+    return read_report("".join(logs[-1:]), target)

@@ -54,6 +54,8 @@ class _JobState:
             return f"{name}: {ended}"
         if self.newest is None:
             return f"{name}: no pod yet"
+        if self.job["spec"].get("completionMode") == "Indexed":
+            return f"{name}: {'; '.join(sorted({pod_state(pod) for pod in self.pods}))}"
         return f"{name}, attempt {len(self.pods)}: {pod_state(self.newest)}"
 
 
@@ -69,11 +71,14 @@ class JobWatch:
     start_s: float
     on_line: Callable[[str], None]
     on_change: OnChange | None
+    container: str = CONTAINER
+    again: str = "repeat the same command: the upload resumes"
+    limit: str = "raise upload_timeout_s"
     _begun: float = field(default_factory=time.monotonic)
     _started: bool = False
 
-    def wait(self, *, deadline_s: float) -> str:
-        """Wait for the end; return the log of the pod that succeeded.
+    def wait(self, *, deadline_s: float) -> list[str]:
+        """Wait for the end; return the logs of the pods that succeeded, the newest last.
 
         Raises:
             NotReady: the Job failed, or cannot start.
@@ -90,7 +95,7 @@ class JobWatch:
             on_change=self.on_change,
         )
         good = [pod for pod in done.value.pods if pod["status"].get("phase") == "Succeeded"]
-        return "".join(map(self._log, good[-1:]))
+        return [self._log(pod) for pod in good]
 
     def _look(self) -> _JobState:
         seen = self._read()
@@ -99,7 +104,7 @@ class JobWatch:
         self._started = True
         # If the connection breaks, the next poll follows the log again.
         with suppress(Unreachable, NotFound, Rejected):
-            for line in self.cluster.follow(name_of(seen.newest), container=CONTAINER):
+            for line in self.cluster.follow(name_of(seen.newest), container=self.container):
                 self.on_line(line)
         return self._read()
 
@@ -126,11 +131,11 @@ class JobWatch:
         reasons = [f"{ended.get('reason')}: {ended.get('message')}"] if ended else []
         reasons += [] if code is None else [f"its container ended with exit code {code}"]
         reasons += [line for line in text.splitlines() if line.strip()][-_SHOWN_LINES:]
-        fix = "repeat the same command: the upload resumes"
+        fix = self.again
         if code in _CANNOT_RUN:
             fix = "the image must contain qwenkit: build it with the project's Dockerfile"
         elif ended.get("reason") == "DeadlineExceeded":
-            fix = f"raise upload_timeout_s; {fix}"
+            fix = f"{self.limit}; {fix}"
         why, *evidence = reasons or [""]
         return NotReady(f"job {self.name} failed", why, fix, evidence=evidence)
 
@@ -165,7 +170,7 @@ class JobWatch:
 
     def _log(self, pod: Obj) -> str:
         with suppress(NotFound, Rejected):
-            return self.cluster.logs(name_of(pod), container=CONTAINER, lines=_LOG_LINES)
+            return self.cluster.logs(name_of(pod), container=self.container, lines=_LOG_LINES)
         return ""
 
 
