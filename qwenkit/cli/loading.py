@@ -122,11 +122,7 @@ def load(
 
     Without --clients, --rate or --trace, the settings' load_clients.
     """
-    from qwenkit import steps
-    from qwenkit.capacity.traffic import Lengths
     from qwenkit.inference.load import records as files
-    from qwenkit.inference.load.running import start_load
-    from qwenkit.inference.load.shares import LoadPlan
 
     _check(ctx.params)
     if records is not None:
@@ -134,34 +130,42 @@ def load(
     given = {"load_clients": clients, "load_seconds": seconds, "load_tokens": answer_tokens}
     given = {name: value for name, value in given.items() if value is not None}
     settings = read_settings(params, set_, context, **given)
-    lengths = Lengths(prompt_tokens or _PROMPT_TOKENS, settings.load_tokens, spread)
-
-    def run(level: float | None = None) -> LoadResult:
-        traffic = _traffic(settings, lengths, ctx.params, level)
-        request: dict[str, Any] = {
-            "prompt": None if prompt_tokens or trace else settings.prompt,
-            "seconds": seconds if trace else None,
-        }
-        if in_cluster:
-            plan = LoadPlan(
-                traffic,
-                model=settings.served_model_name,
-                timeout_s=settings.timeout_s,
-                workers=workers or 1,
-                seed=seed,
-                request=request,
-            )
-            return _from_inside(settings, plan, start_in, quiet=as_json)
-        server = steps.find_server(settings)
-        start = partial(start_load, server, traffic, warm_up=warm_up, seed=seed, **request)
-        return watch_load(settings, start, quiet=as_json)
-
     if sweep:
+        run = partial(_run, settings, ctx.params)
         _sweep("clients" if rate is None else "requests/s", rate or clients or 1, run, as_json)
-    result = run()
+    result = _run(settings, ctx.params)
     if records is not None:
         files.write_records(result, records)
     _report(result.summary(ttft_slo_s=ttft_slo, tpot_slo_s=tpot_slo), as_json=as_json)
+
+
+def _run(settings: Settings, given: Mapping[str, Any], level: float | None = None) -> LoadResult:
+    """Run the load of the options, with another number of clients or rate for a sweep."""
+    from qwenkit import steps
+    from qwenkit.capacity.traffic import Lengths
+    from qwenkit.inference.load.running import start_load
+    from qwenkit.inference.load.shares import LoadPlan
+
+    prompt_tokens, seed, quiet = given["prompt_tokens"], given["seed"], given["as_json"]
+    lengths = Lengths(prompt_tokens or _PROMPT_TOKENS, settings.load_tokens, given["spread"])
+    traffic = _traffic(settings, lengths, given, level)
+    request: dict[str, Any] = {
+        "prompt": None if prompt_tokens or given["trace"] else settings.prompt,
+        "seconds": given["seconds"] if given["trace"] else None,
+    }
+    if given["in_cluster"]:
+        plan = LoadPlan(
+            traffic,
+            model=settings.served_model_name,
+            timeout_s=settings.timeout_s,
+            workers=given["workers"] or 1,
+            seed=seed,
+            request=request,
+        )
+        return _from_inside(settings, plan, given["start_in"], quiet=quiet)
+    server, warm_up = steps.find_server(settings), given["warm_up"]
+    start = partial(start_load, server, traffic, warm_up=warm_up, seed=seed, **request)
+    return watch_load(settings, start, quiet=quiet)
 
 
 def _report(figures: dict[str, Any], *, as_json: bool) -> NoReturn:

@@ -15,7 +15,7 @@ import time
 import zlib
 from array import array
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field, fields, replace
 from itertools import accumulate
 from typing import Any
@@ -37,6 +37,11 @@ _MOST_UNPACKED = 2**26
 _FIELDS = [one.name for one in fields(LoadRequest)]
 _TOKENS = _FIELDS.index("token_s")
 _PLAIN = ("model", "timeout_s", "workers", "at", "seed", "request")
+# What a worker says at its end; times in seconds, ``began`` on ``time.time()``.
+_TOLD: dict[str, Callable[[Any], Any]] = {
+    **{"index": int, "requests": int, "began": float, "seconds": float, "clock": float},
+    **{"ended_early": str, "causes": dict},
+}
 _ODD = (AttributeError, IndexError, KeyError, TypeError, ValueError, binascii.Error, zlib.error)
 
 
@@ -162,7 +167,7 @@ def merged(plan: LoadPlan, logs: Sequence[str]) -> LoadResult:
         requests=tuple(replace(one, number=number) for number, one in enumerate(requests)),
         seconds=max(one["began"] - plan.at + one["seconds"] for one in told),
         began=began,
-        clock=max(float(one["clock"]) for one in told),
+        clock=max(one["clock"] for one in told),
         traffic=plan.traffic,
         causes={kind: why for one in told for kind, why in one["causes"].items()},
         ended_early="; ".join(dict.fromkeys(filter(None, (one["ended_early"] for one in told)))),
@@ -178,6 +183,7 @@ def _read(log: str) -> tuple[dict[str, Any], list[LoadRequest]]:
                 told = answer.get("load") or told
                 rows = _unpacked(answer["records"]) if "records" in answer else []
                 requests += map(_request, rows)
+        told = {name: kind(told[name]) for name, kind in _TOLD.items()}
         if told["requests"] != len(requests):
             raise ValueError(f"it has {len(requests)} of {told['requests']} requests")
     except _ODD as error:
@@ -220,6 +226,6 @@ def _packed(value: Any) -> str:
 def _unpacked(text: str) -> Any:
     unpacking = zlib.decompressobj()
     data = unpacking.decompress(urlsafe_b64decode(text), _MOST_UNPACKED)
-    if unpacking.unconsumed_tail:
-        raise ValueError("it is too long")
+    if not unpacking.eof:
+        raise ValueError("it is cut, or too long")
     return parse_json(data)
