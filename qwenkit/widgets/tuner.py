@@ -45,16 +45,17 @@ _METRICS = {KPA_CONCURRENCY: CONCURRENCY, KPA_RPS: RPS}
 _OTHERS = {HPA_GPU: "utilization_percentage", KEDA_WAITING: "target"}
 _MOST_PODS = 8  # of a simulated autoscaler that must have a limit, where none is set
 _LENGTHS = Lengths(prompt_tokens=64, output_tokens=128)
-_TRAFFIC: Mapping[str, Callable[[int, Lengths], Traffic]] = {
-    "people in a chat": lambda n, each: ClosedLoop(((0, 0), (20, n), (200, 0)), each),
-    "a burst every 5 minutes": lambda n, each: bursts(
+# By name: people, the lengths of their requests, and how long people chat, to traffic.
+_TRAFFIC: Mapping[str, Callable[[int, Lengths, float], Traffic]] = {
+    "people in a chat": lambda n, each, s: ClosedLoop(((0, 0), (20, n), (20 + s, 0)), each),
+    "a burst every 5 minutes": lambda n, each, _: bursts(
         n / 40, n / 5, 900, every_s=300, burst_s=60, lengths=each
     ),
-    "night and day in 20 minutes": lambda n, each: night_and_day(
+    "night and day in 20 minutes": lambda n, each, _: night_and_day(
         0, n / 10, 1200, every_s=1200, lengths=each
     ),
     # The schedule of a run recorded on a real cluster with the documentation's setting.
-    "the documentation's, as recorded": lambda _, each: ClosedLoop(
+    "the documentation's, as recorded": lambda _n, each, _: ClosedLoop(
         ((0, 0), (10, 1), (60, 5), (150, 0)), each
     ),
 }
@@ -275,7 +276,9 @@ class Tuner:
     ) -> tuple[TunerAnswer, SimulationResult]:
         traffic = self._trace
         if traffic is None or now["traffic"] != "your trace":
-            traffic = _TRAFFIC[now["traffic"]](now["people"], self._lengths)
+            # Long enough to see what the new pods do; a fast server answers much in that time.
+            chat_s = max(60.0, 3 * self._environment.startup_s)
+            traffic = _TRAFFIC[now["traffic"]](now["people"], self._lengths, chat_s)
         first = max(1, spec.min_scale)
         around = replace(self._environment, initial_ready=first)
         seconds, effective = traffic.end_s + 2 * spec.stable_window_s, spec.target

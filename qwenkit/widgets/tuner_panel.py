@@ -277,14 +277,14 @@ def _figures(value: TunerAnswer, clock: float) -> dict[str, str]:
         "requests answered": f"{value.requests or '-'}",
         "TTFT p95": "-" if value.ttft_p95_s is None else on_gpu(value.ttft_p95_s, clock),
         "TPOT p95": "-" if value.tpot_p95_s is None else on_gpu(value.tpot_p95_s, clock),
-        "tokens per second": _or_dash(value.tokens_per_second),
+        "tokens per second": _or_dash(value.tokens_per_second, ""),
         "GPU-hours": f"{value.gpu_hours:.3g}",
-        "cost, an example price": _or_dash(value.cost_cny, "CNY"),
+        "cost, an example price": _or_dash(value.cost_cny, " CNY"),
     }
 
 
-def _or_dash(value: float | None, unit: str = "") -> str:
-    return "-" if value is None else f"{value:.3g} {unit}".rstrip()
+def _or_dash(value: float | None, unit: str) -> str:
+    return "-" if value is None else f"{value:.{0 if value >= 100 else 2}f}{unit}"
 
 
 def _slider(w: Any, name: str, key: str, low: float, high: float, step: float) -> Any:
