@@ -43,6 +43,7 @@ _MODULES = {  # in the order of the course
     "Objective": "qwenkit.capacity.candidates",
     "compare_autoscalers": "qwenkit.capacity.autoscalers",
     "autoscaler_chart": "qwenkit.widgets.autoscaler_chart",
+    "LiveWait": "qwenkit.widgets.live_output",
     "wake": "qwenkit.loadtest.story",
     "start_test": "qwenkit.loadtest.story",
     "LiveLoad": "qwenkit.widgets.live_load",

@@ -34,6 +34,7 @@ from qwenkit.widgets.cold_start_chart import cold_start_chart as cold_start_char
 from qwenkit.widgets.display import show_table as show_table
 from qwenkit.widgets.display import show_yaml as show_yaml
 from qwenkit.widgets.live_load import LiveLoad as LiveLoad
+from qwenkit.widgets.live_output import LiveWait as LiveWait
 from qwenkit.widgets.load_chart import load_chart as load_chart
 from qwenkit.widgets.transfer_progress import TransferProgress as TransferProgress
 from qwenkit.widgets.tuner import Tuner as Tuner

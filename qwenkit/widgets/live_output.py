@@ -93,13 +93,10 @@ class LiveOutput:
 class LiveWait:
     """Shows what is waited for, and for how long: a context manager to pass as ``on_change``.
 
-    >>> from qwenkit import Cluster, LiveWait, Settings, wait_replicas
-    >>> with LiveWait("at most 3 replicas") as shown:
-    ...     done = wait_replicas(
-    ...         Cluster.connect(Settings()), Settings().service, at_most=3, timeout_s=60,
-    ...         on_change=shown,
-    ...     )
-    at most 3 replicas: ...
+    >>> from qwenkit import LiveWait, Settings, wake
+    >>> with LiveWait("one replica ready") as shown:
+    ...     begin = wake(Settings(), on_change=shown)
+    one replica ready: ...
     """
 
     def __init__(self, goal: str) -> None:
