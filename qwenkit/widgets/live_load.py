@@ -34,8 +34,8 @@ class LiveLoad:
     >>> live = LiveLoad(test, Settings())
     >>> test.result().load.summary()["errors"]
     {}
-    >>> live
-    ... requests, 0 failed, ready replicas ...
+    >>> print("seen:", live)
+    seen: ... requests, 0 failed, ready replicas ...
     """
 
     def __init__(self, test: LoadTest, settings: Settings | None = None) -> None:
