@@ -60,7 +60,7 @@ def fail(error: QwenkitError, *, as_json: bool) -> int:
 
 def stderr_lines(*, quiet: bool) -> Callable[[object], None]:
     """Return a callback that prints a line to stderr; stdout stays for the answer."""
-    return (lambda line: None) if quiet else (lambda line: _tell(str(line)))
+    return (lambda line: None) if quiet else (lambda line: tell(str(line)))
 
 
 def can_ask() -> bool:
@@ -79,14 +79,14 @@ def progress_line(describe: Callable[[T], str]) -> Iterator[Callable[[T], None]]
     def show(state: T) -> None:
         # Wrapping is off: a long line is cut at the edge of the window.
         line = f"{_CLEAR}\x1b[?7l{describe(state)}\x1b[?7h" if terminal else describe(state)
-        _tell(line, nl=not terminal)
+        tell(line, nl=not terminal)
 
     with _interruptible():
         try:
-            yield _throttled(show, 0.2 if terminal else LINE_EVERY_S)
+            yield throttled(show, 0.2 if terminal else LINE_EVERY_S)
         finally:
             if terminal:
-                _tell(_CLEAR, nl=False)
+                tell(_CLEAR, nl=False)
 
 
 @contextmanager
@@ -97,16 +97,16 @@ def progress_json(*, wanted: bool) -> Iterator[Callable[[object], None]]:
         typer.echo(json.dumps({"progress": plain(state)}, ensure_ascii=False))
 
     with _interruptible():
-        yield _throttled(show, JSON_EVERY_S if wanted else math.inf)
+        yield throttled(show, JSON_EVERY_S if wanted else math.inf)
 
 
-def _tell(text: str, *, nl: bool = True) -> None:
+def tell(text: str, *, nl: bool = True) -> None:
     """Print to stderr; if it is closed, the work that this tells of goes on without it."""
     with suppress(OSError):
         typer.echo(text, nl=nl, err=True)
 
 
-def _throttled(show: Callable[[T], None], every_s: float) -> Callable[[T], None]:
+def throttled(show: Callable[[T], None], every_s: float) -> Callable[[T], None]:
     """Return ``show``, called at once and then no more often than ``every_s``."""
     due = math.inf if math.isinf(every_s) else 0.0
 
@@ -125,5 +125,5 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        _tell("\n".join(["interrupted", *getattr(error, "__notes__", ())]))
+        tell("\n".join(["interrupted", *getattr(error, "__notes__", ())]))
         raise typer.Exit(130) from None

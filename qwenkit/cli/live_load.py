@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from qwenkit.capacity.clock import clock_note
-from qwenkit.cli.console import stderr_lines
+from qwenkit.cli.console import tell, throttled
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from qwenkit.inference.load.running import RunningLoad
     from qwenkit.inference.results import LoadResult
     from qwenkit.loadtest.moment import Moment
-    from qwenkit.loadtest.running import LoadTest
     from qwenkit.settings import Settings
 
 _REDRAW_S, _LINE_S = 0.25, 5.0
@@ -36,33 +36,27 @@ def watch_load(
 
     test = LoadTest(Cluster.connect(settings), settings.service, start)
     try:
-        terminal = sys.stderr is not None and sys.stderr.isatty()
-        (_redraw if terminal else _print)(test)
+        with _shown() as show:
+            while not test.load.done:
+                show(test.snapshot())
+                time.sleep(_REDRAW_S)
     except KeyboardInterrupt:
         test.stop()
     return test.result().load
 
 
-def _print(test: LoadTest) -> None:
-    tell, due_s = stderr_lines(quiet=False), _LINE_S
-    while not test.load.done:
-        time.sleep(_REDRAW_S)
-        if test.load_seconds >= due_s:
-            due_s += _LINE_S
-            now = test.snapshot()
-            tell(f"{now.at_s:6.1f} s  {now}")
-
-
-def _redraw(test: LoadTest) -> None:
+@contextmanager
+def _shown() -> Iterator[Callable[[Moment], None]]:
+    """Yield what shows a moment: a table that is redrawn, or a line from time to time."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield throttled(lambda now: tell(f"{now.at_s:6.1f} s  {now}"), _LINE_S)
+        return
     from rich.console import Console
     from rich.live import Live
 
-    with Live(
-        console=Console(stderr=True), auto_refresh=False, transient=True, redirect_stdout=False
-    ) as live:
-        while not test.load.done:
-            live.update(_table(test.snapshot()), refresh=True)
-            time.sleep(_REDRAW_S)
+    console = Console(stderr=True)
+    with Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False) as live:
+        yield lambda now: live.update(_table(now), refresh=True)
 
 
 def _table(now: Moment) -> Table:

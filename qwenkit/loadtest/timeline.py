@@ -104,9 +104,9 @@ class Timeline:
     def ready(self, revision: str | None = None) -> list[int | None]:
         """Return the ready replicas of a revision, by default that which serves, each second.
 
-        From second 0 to the last sample; None where the cluster could not be read.
+        From second 0 up to the last sample; None where the cluster could not be read.
         """
-        seconds = range(math.floor(self.end_s) + 1)
+        seconds = range(math.ceil(self.end_s) + 1)
         samples = [self._cluster_at(float(second)) for second in seconds]
         return [
             sample.revisions.get(revision or sample.serving, Replicas()).ready if sample else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from qwenkit.widgets.svg import (
@@ -62,7 +62,7 @@ def draw_load(
     *,
     text: str,
     load_end_s: float | None = None,
-    gaps: Iterable[tuple[float, float, str]] = (),
+    gaps: Sequence[tuple[float, float, str]] = (),
     predicted: SimulationResult | None = None,
 ) -> Chart:
     """Draw moments and requests; the load may still run."""
@@ -74,15 +74,19 @@ def draw_load(
     latency = _latency(x, *places[0], moments, requests)
     flight = _flight(x, *places[1], moments)
     replicas = _replicas(x, *places[2], moments, predicted)
-    for plot in (latency, flight, replicas):
+    under = [Plot(x, plot.y) for plot in (latency, flight, replicas)]
+    for plot in under:
         for start, end, why in gaps:
             plot.band(start, end, GREY, f"no answer from the cluster: {why}")
         if load_end_s is not None:
             plot.band(load_end_s, load_end_s, GREY, f"the load ended after {load_end_s:.1f} s")
+    for start, _, _ in gaps:
+        replicas.words(x.at(start) + 5, places[2][1] + 16, "no answer")
     if load_end_s is not None and load_end_s < 0.9 * x.high:
         latency.words(x.at(load_end_s) + 5, places[0][0] - 6, "load ended")
     replicas.foot("seconds since the load began")
-    return Chart([*latency.parts, *flight.parts, *replicas.parts], foot + FOOT, text)
+    plots = (*under, latency, flight, replicas)
+    return Chart([part for plot in plots for part in plot.parts], foot + FOOT, text)
 
 
 def _latency(
