@@ -35,7 +35,10 @@ PHASES = (
     StartPhase(
         "engine start",
         "reading weights",
-        (r"Starting to load model", r"Initializing an? (V\d )?LLM engine"),
+        (
+            r"Starting to load model|Loading model from scratch",
+            r"Initializing an? (V\d )?LLM engine",
+        ),
     ),
     StartPhase(
         "weights read",
