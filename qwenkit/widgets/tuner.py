@@ -108,7 +108,7 @@ class Tuner:
         self._environment = Environment(startup_s=startup_s, gpus=gpus, price_per_gpu_hour=price)
         self._applied: list[ProposedChange] = []
         self._panel: TunerPanel | None = None
-        self._lock = RLock()  # a button's thread may end while a slider moves
+        self.lock = RLock()  # a button's thread may end while a slider moves
         self._now: dict[str, Any] = {"traffic": self.choices["traffic"][0], "people": people}
         self._start_from(running)
 
@@ -121,7 +121,7 @@ class Tuner:
         Raises:
             InvalidValue: no such slider, or a value that the autoscaler refuses.
         """
-        with self._lock:
+        with self.lock:
             moved = self._now | {name: self._checked(name, sliders[name]) for name in sliders}
             self._answer(moved)
             self._now = moved
@@ -232,7 +232,7 @@ class Tuner:
 
     def _start_from(self, running: LiveScaling) -> None:
         """Take a revision's settings as those that serve; the sliders go there."""
-        with self._lock:
+        with self.lock:
             self.running, self._base = running, _settings(running)
             self._now |= self._base
             self._load: tuple[str, int] | None = None  # what ``before`` was simulated for

@@ -5,10 +5,12 @@ Only ``TunerPanel`` needs ipywidgets. Buttons work in a thread, so that the kern
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from html import escape
-from threading import Thread
+from threading import Thread, get_ident
 from typing import TYPE_CHECKING, Any
 
 from qwenkit.capacity.autoscalers import HPA_GPU, KEDA_WAITING
@@ -44,6 +46,7 @@ _SLIDERS: Mapping[str, tuple[str, str, float, float, float]] = {
 }
 KEYS = {name: row[1] for name, row in _SLIDERS.items()}
 _UNITS = {HPA_GPU: " % of the GPU", KEDA_WAITING: " waiting"}
+_ON_ITS_WAY_S = 0.2  # a slider's last move may come after the button that was pressed after it
 _ZERO = {"container_concurrency": "no limit", "max_scale": "unset"}
 _STYLE = """<style>
 .qwenkit-tuner .qwenkit-columns {display: flex; flex-flow: row wrap; gap: 4px 28px}
@@ -103,7 +106,7 @@ class TunerPanel:
     def __init__(self, tuner: _Tuner) -> None:
         import ipywidgets as w
 
-        self._tuner, self._turn = tuner, 0
+        self._tuner, self._turn, self._showing = tuner, 0, 0
         self._sure: Callable[[OnChange], ScalingChange] | None = None
         self.controls: dict[str, Any] = {}
         parts: list[Any] = []
@@ -131,13 +134,13 @@ class TunerPanel:
         self.box = w.VBox([w.HTML(_STYLE), columns])
         self.box.add_class("qwenkit-tuner")
         self.show()
-        for control in self.controls.values():
-            control.observe(self._moved, names="value")
+        for name, control in self.controls.items():
+            control.observe(partial(self._moved, name), names="value")
 
     def show(self, error: str = "") -> None:
         """Set the sliders to the tuner's settings, and show its answer beside them."""
         now = self._tuner.settings
-        self._showing = True  # the program moves the sliders now, not the user
+        self._showing = get_ident()  # what moves in this thread now was not moved by the user
         for name, control in self.controls.items():
             if name in _ZERO and now[name] >= len(control.options):
                 control.options = _options(name, now[name])
@@ -146,17 +149,21 @@ class TunerPanel:
             control.value = now[name]
         self._answer.value = error + answer_html(self._tuner) + _NAMES
         self._drawn.value = drawn_html(self._tuner)
-        self._showing = False
+        self._showing = 0
 
-    def _moved(self, _: Any) -> None:
-        """Answer moved sliders; a refused setting changes nothing, and says why."""
-        if self._showing:
+    def _moved(self, name: str, change: Mapping[str, Any]) -> None:
+        """Answer a moved slider; a refused setting changes nothing, and says why.
+
+        JupyterLab handles each widget in a thread of its own: sliders may move at the same time.
+        """
+        if self._showing == get_ident():
             return
         self._stop_asking()
-        try:
-            self._tuner.propose(**{name: each.value for name, each in self.controls.items()})
-        except QwenkitError as error:
-            self.show(error_html(error))
+        with self._tuner.lock:
+            try:
+                self._tuner.propose(**{name: change["new"]})
+            except QwenkitError as error:
+                self.show(error_html(error))
 
     def _pressed(self, button: Any) -> None:
         name, sure = button.description, self._sure
@@ -175,6 +182,7 @@ class TunerPanel:
         self._sure, self._ask.layout.display = None, "none"
 
     def _asks(self, say: _Say, propose: Callable[[], ProposedChange], make: _Make) -> None:
+        time.sleep(_ON_ITS_WAY_S)
         seen = None
         while seen is not self._tuner.settings:  # a slider may move meanwhile
             seen, change = self._tuner.settings, propose()

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from threading import Thread
 from xml.etree import ElementTree
 
 import pytest
@@ -148,6 +149,22 @@ def test_a_moved_slider_is_answered_beside_it():
     assert made.value.people == 1
     assert made.value.peak_replicas == 1
     assert "<svg" in made._panel._drawn.value
+
+
+def test_sliders_that_move_at_the_same_time_all_arrive():
+    made = panel()
+    wanted = {"people": 3, "target": 4, "window_s": 90, "min_scale": 1}
+    controls = made.controls
+    moves = [
+        Thread(target=setattr, args=(controls[name], "value", value))
+        for name, value in wanted.items()
+    ]
+    for move in moves:
+        move.start()
+    for move in moves:
+        move.join()
+    assert {name: made.settings[name] for name in wanted} == wanted
+    assert {name: controls[name].value for name in wanted} == wanted
 
 
 def test_sliders_that_contradict_each_other_show_why_and_change_nothing():
