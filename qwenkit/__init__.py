@@ -48,6 +48,7 @@ _MODULES = {  # in the order of the course
     "start_test": "qwenkit.loadtest.story",
     "LiveLoad": "qwenkit.widgets.live_load",
     "load_chart": "qwenkit.widgets.load_chart",
+    "latency_chart": "qwenkit.widgets.latency_chart",
     "compare": "qwenkit.loadtest.comparison",
     "propose_change": "qwenkit.cluster.scaling_change",
     "change_scaling": "qwenkit.cluster.scaling_change",

@@ -33,6 +33,7 @@ from qwenkit.widgets.autoscaler_chart import autoscaler_chart as autoscaler_char
 from qwenkit.widgets.cold_start_chart import cold_start_chart as cold_start_chart
 from qwenkit.widgets.display import show_table as show_table
 from qwenkit.widgets.display import show_yaml as show_yaml
+from qwenkit.widgets.latency_chart import latency_chart as latency_chart
 from qwenkit.widgets.live_load import LiveLoad as LiveLoad
 from qwenkit.widgets.live_output import LiveWait as LiveWait
 from qwenkit.widgets.load_chart import load_chart as load_chart

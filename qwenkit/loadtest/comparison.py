@@ -51,6 +51,8 @@ class Comparison:
     clock: float
     predicted: dict[str, float]
     measured: dict[str, float]
+    ttft_s: dict[str, list[float]]
+    """Of each answered request, predicted and measured."""
     requests: dict[str, int]
     errors: dict[str, int]
     latency_fell: tuple[float, float] | None
@@ -95,6 +97,8 @@ class Comparison:
             self.parts_why,
             *(f"{count} answers by {pod}" for pod, count in self.served_by.items()),
         ]
+        if not self.served_by:
+            lines.append("who answered is not told, by the gateway or by vLLM: readiness counts")
         if self.latency_fell:
             before, after = self.latency_fell
             lines.append(f"median latency {before:.3f} s, {after:.3f} s with all replicas ready")
@@ -122,6 +126,7 @@ def compare(predicted: Prediction, seen: Timeline, *, min_scale: int, most: int)
     ready = [(sample.at_s, sample.served.ready) for sample in samples]
     parts_at = first_parting(result.ready, ready)
     summary = seen.load.summary()
+    answers = measured(seen.load.requests)
     fell = _latencies(seen, most)
     return Comparison(
         start_ready=seen.start_ready,
@@ -134,12 +139,16 @@ def compare(predicted: Prediction, seen: Timeline, *, min_scale: int, most: int)
         clock=seen.load.clock,
         predicted=predicted.figures(seen.end_s),
         measured=predicted.by.figures(
-            measured(seen.load.requests),
+            answers,
             sent=len(seen.load.requests),
             seconds=seen.load.seconds,
             replica_seconds=_replica_seconds(samples),
             max_ready=seen.peak_ready,
         ),
+        ttft_s={
+            "predicted": [answer.ttft_s for answer in predicted.answers(result)],
+            "measured": [answer.ttft_s for answer in answers],
+        },
         requests={
             "sent": summary["requests"],
             **{outcome: summary[outcome] for outcome in ("ok", "failed", "cancelled")},

@@ -41,7 +41,7 @@ from qwenkit.errors import NotReady
 from qwenkit.inference.client import Server
 from qwenkit.inference.load.running import start_load
 from qwenkit.inference.results import LoadResult
-from qwenkit.loadtest.figures import WORDS, Yardstick, simulated
+from qwenkit.loadtest.figures import WORDS, Answered, Yardstick, simulated
 from qwenkit.settings import Settings
 from qwenkit.steps import load_request
 
@@ -103,7 +103,7 @@ class Prediction:
     def figures(self, until_s: float | None = None) -> dict[str, float]:
         """Return what the load will give and cost; see ``Yardstick.figures``."""
         result = self.result(until_s)
-        answers = simulated(result, ttft_s=self.more_s[0], latency_s=self.more_s[1])
+        answers = self.answers(result)
         pairs = zip(result.requests.at, result.requests.latency_s, strict=True)
         return self.by.figures(
             answers,
@@ -112,6 +112,10 @@ class Prediction:
             replica_seconds=result.gpu_seconds,
             max_ready=max(result.ready),
         )
+
+    def answers(self, result: SimulationResult) -> list[Answered]:
+        """Return the requests that a result answers, as a client would see them."""
+        return simulated(result, ttft_s=self.more_s[0], latency_s=self.more_s[1])
 
     def under(self, annotations: Mapping[str, str]) -> Prediction:
         """Return the same under other settings, on a revision that has just become ready."""
@@ -168,6 +172,8 @@ class Prediction:
         ]
         figures = self.figures()
         known = (f"{words}: {figures[k]:.3g}" for k, words in WORDS.items() if k in figures)
+        if self.traffic.end_s <= around.startup_s:
+            lines.append("the load is shorter than a cold start: new replicas will not answer it")
         return "\n".join([*lines, *known])
 
 
