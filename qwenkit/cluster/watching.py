@@ -32,7 +32,7 @@ _LOOK_S, _LAST_LOOK_S = 3.0, 15.0
 _MOST = 2000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Replicas:
     """The replicas of one revision.
 
@@ -51,6 +51,8 @@ class Replicas:
             f"desired {self.desired}, ready {self.ready}, "
             f"starting {self.starting}, ending {self.ending}"
         )
+
+    __repr__ = __str__
 
 
 @dataclass(frozen=True, slots=True)

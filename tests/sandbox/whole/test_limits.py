@@ -94,7 +94,7 @@ def test_hub(sandbox: Running, http: requests.Session, method: str, path: str) -
     [
         ("exec limits -- ls", "pods/exec is not part of the sandbox: its containers run no"),
         ("port-forward pod/limits 8080", "pods/portforward is not part of the sandbox: send"),
-        ("logs limits --since=1h", "the sandbox keeps no times of log lines"),
+        ("logs limits --since=1h", "the sandbox selects no log lines by their time"),
         ("create quota x", "resourcequotas is not part of the sandbox"),
         ("top pods", "Metrics API not available"),
         ("get statefulsets", "doesn't have a resource type"),
