@@ -103,9 +103,8 @@ class ColdStart:
             times = self._times(step.seconds, self.own_s(step))
             share = f"{self.percent(step):4.0f} %"
             lines.append(f"{step.name:<{width}}{times}{share}  {bar:<{_BAR}}  {step.note}".rstrip())
-        lines.append(
-            f"{'total':<{width}}{self._times(self.total_s, self.own_s(*self.steps))}  {self.pod}"
-        )
+        whole = self._times(self.total_s, self.own_s(*self.steps))
+        lines.append(f"{'total':<{width}}{whole}  {self.pod}")
         return "\n".join([*lines, *filter(None, [clock_note(self.clock)])])
 
     def _times(self, seconds: float, own_s: float) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from qwenkit.cluster.kinds import moment
 
@@ -20,54 +20,29 @@ _VLLM = re.compile(r"\b(\d\d-\d\d \d\d:\d\d:\d\d)\b")
 _ZONE_S = 900.0
 
 
-@dataclass(frozen=True)
-class StartPhase:
-    """A part of the start. It ends where the first of ``ends`` that occurs stands last."""
+class StartPhase(NamedTuple):
+    """A part of the start, what the server does after it, and the line with which it ends."""
 
     name: str
     then: str
-    """What the server does after it, for a person who waits."""
-    ends: tuple[str, ...]
+    ends: str
     always: bool = True
 
 
+_KV = "KV profiling"
+_LOADS = r"Initializing an? (V\d )?LLM engine|Starting to load model|Loading model from scratch"
+_SIZED = r"Available KV cache memory|Memory profiling takes|# \w+ blocks:|KV cache size:"
+_SERVES = r"Application startup complete|Uvicorn running on|Starting vLLM (API )?server"
+_COMPILED = r"torch\.compile (takes|took) [\d.]+ s in total"
 PHASES = (
-    StartPhase(
-        "engine start",
-        "reading weights",
-        (
-            r"Starting to load model|Loading model from scratch",
-            r"Initializing an? (V\d )?LLM engine",
-        ),
-    ),
-    StartPhase(
-        "weights read",
-        "profiling the KV cache",
-        (r"(Model loading|Loading model weights) took", r"Loading weights took"),
-    ),
-    StartPhase(
-        "compile",
-        "profiling the KV cache",
-        (r"torch\.compile (takes|took) [\d.]+ s in total",),
-        always=False,
-    ),
-    StartPhase(
-        "KV profiling",
-        "warming up",
-        (r"Available KV cache memory|Memory profiling takes|# \w+ blocks:", r"KV cache size:"),
-    ),
-    StartPhase("graph capture", "starting to serve", (r"Graph capturing finished",), always=False),
-    StartPhase("warm-up", "starting to serve", (r"init engine \(",), always=False),
-    StartPhase(
-        "server up",
-        "listening",
-        (
-            r"Application startup complete|Uvicorn running on",
-            r"Starting vLLM (API )?server",
-        ),
-    ),
+    StartPhase("engine start", "reading weights", _LOADS),
+    StartPhase("weights read", "profiling the KV cache", r"(Model loading|Loading .*weights) took"),
+    StartPhase("compile", "profiling the KV cache", _COMPILED, always=False),
+    StartPhase(_KV, "warming up", _SIZED),
+    StartPhase("graph capture", "starting to serve", "Graph capturing finished", always=False),
+    StartPhase("warm-up", "starting to serve", r"init engine \(", always=False),
+    StartPhase("server up", "listening", _SERVES),
 )
-_FIRST = PHASES[0].name  # each worker and a draft model say that they begin to load
 
 
 def phase_ends(log: str, started: datetime, until: datetime | None = None) -> dict[str, datetime]:
@@ -75,14 +50,13 @@ def phase_ends(log: str, started: datetime, until: datetime | None = None) -> di
 
     ``started`` is the container's start: vLLM's own stamps have neither year nor zone.
     """
-    lines = [(at, text) for at, text in _stamped(log, started) if until is None or at <= until]
     found: dict[str, datetime] = {}
-    for phase in PHASES:
-        for pattern in phase.ends:
-            times = [at for at, text in lines if re.search(pattern, text)]
-            if times:
-                found[phase.name] = times[0] if phase.name == _FIRST else times[-1]
-                break
+    for at, text in _stamped(log, started):
+        for phase in PHASES if until is None or at <= until else ():
+            if re.search(phase.ends, text):
+                # The last line counts, of several workers or models; the KV cache's size comes
+                # again with the newest versions.
+                found[phase.name] = found.get(_KV, at) if phase.name == _KV else at
     return found
 
 

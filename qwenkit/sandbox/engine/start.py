@@ -17,14 +17,11 @@ VERSION = "0.4.1"
 # With 45 s: 36 s for 9.1 GB at 250 MB/s; estimates, as is the whole.
 _SHARES = {"engine": 0.06, "weights": 0.8, "profile": 0.04, "graphs": 0.1}
 _SWAP = 4 * GIB
-_GRAPHS = {
-    976: "Capturing the model for CUDA graphs. This may lead to unexpected consequences if the "
-    "model is not static. To run the model in eager mode, set 'enforce_eager=True' or use "
-    "'--enforce-eager' in the CLI.",
-    980: "CUDA graphs can take additional 1~3 GiB memory per GPU. If you are running out of "
-    "memory, consider decreasing `gpu_memory_utilization` or enforcing eager mode. You can also "
-    "reduce the `max_num_seqs` as needed to decrease memory usage.",
-}
+_GRAPHS = (
+    "Capturing the model for CUDA graphs. This may lead to unexpected consequences if the model is "
+    "not static. To run the model in eager mode, set 'enforce_eager=True' or use "
+    "'--enforce-eager' in the CLI."
+)
 
 
 class EngineStart:
@@ -60,8 +57,7 @@ class EngineStart:
         blocks = f"# GPU blocks: {kv_tokens // size}, # CPU blocks: {swapped}"
         self._say("gpu_executor.py:119", blocks)
         if graphs_s := self.seconds.get("graphs"):
-            for line, text in _GRAPHS.items():
-                self._say(f"model_runner.py:{line}", text)
+            self._say("model_runner.py:976", _GRAPHS)
             await self._clock.sleep(graphs_s)
             done = f"Graph capturing finished in {graphs_s:.0f} secs."
             self._say("model_runner.py:1057", done)
