@@ -60,6 +60,7 @@ bench: $(STAMP) ## every benchmark, each printing JSON
 	$(BIN)/python benchmarks/panel.py
 	$(BIN)/python benchmarks/transfer.py --json
 	$(BIN)/python benchmarks/streams.py
+	$(BIN)/python benchmarks/load.py
 
 crosscheck: $(STAMP) ## record real transformers and real vLLM anew, and compare the sandbox's engine
 	@test -x "$(TOOLS_PYTHON)" && test -x "$(QWENKIT_VLLM)" || { echo "crosscheck needs TOOLS_PYTHON, a Python with\

@@ -6,7 +6,7 @@ All of them load the same local server (``load_server.py``), one after the other
 of its own: 200 streams of 64 tokens, 50 ms apart, each client sending again when it is answered.
 ``requests_per_cpu_s`` is of user and system time, child processes included; what a process costs
 before its first requests is taken off by a short run (``start_cpu_s``). ``ratios.to_the_best`` is
-this generator's beside the best of those that see each token when it comes. Then ``accuracy``: an
+this generator's beside the best of the others. Then ``accuracy``: an
 open loop of about 200 streams, and for each request what the client measured beside the server's
 own stamps: ``first_token`` (client's and server's time of the first token, on one clock), ``ttft``
 (the difference of both TTFTs, the request's way included) and ``schedule_delay``. ``server_late``
@@ -16,7 +16,7 @@ many tokens as the server sent.
 A generator is compared if a variable names the Python of its environment:
 
     QWENKIT_BENCH_VLLM      aiohttp regex tqdm, and vllm, or of its wheel vllm/benchmarks/lib alone
-    QWENKIT_BENCH_LOCUST    locust; also with its faster client, which hides when tokens come
+    QWENKIT_BENCH_LOCUST    locust
     QWENKIT_BENCH_GUIDELLM  guidellm (6 GB)
 """
 
@@ -36,14 +36,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-PEERS = {
-    "vllm": "VLLM",
-    "locust": "LOCUST",
-    "locust-fast": "LOCUST",
-    "guidellm": "GUIDELLM",
-}
-# It reads 1024 bytes at a time, so several tokens look as if they came at once.
-BLIND = {"locust-fast"}
+PEERS = {"vllm": "VLLM", "locust": "LOCUST", "guidellm": "GUIDELLM"}
 GOALS = {"to_the_best": 2.0, "ttft_p99_ms": 2.0, "schedule_delay_p50_ms": 1.0}
 HERE = Path(__file__).parent
 TTFT_S, ITL_S, TOKENS = 0.05, 0.05, 64
@@ -157,7 +150,7 @@ def main() -> int:
             if name in ("qwenkit", "vllm")
         }
     rates = {name: one["requests_per_cpu_s"] for name, one in costs.items()}
-    best = max((rates[name] for name in rates.keys() - BLIND - {"qwenkit"}), default=None)
+    best = max((rates[name] for name in rates.keys() - {"qwenkit"}), default=None)
     ours = times["qwenkit"]
     figures = {
         "to_the_best": None if best is None else round(rates["qwenkit"] / best, 2),
@@ -173,7 +166,6 @@ def main() -> int:
         "generators": costs,
         "ratios": {name: round(rates["qwenkit"] / rate, 2) for name, rate in rates.items()}
         | {"to_the_best": figures["to_the_best"]},
-        "without_the_time_of_tokens": sorted(BLIND & rates.keys()),
         "accuracy": times,
         "goals": GOALS,
         "figures": figures,

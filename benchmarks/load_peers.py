@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -122,31 +122,12 @@ def run_vllm(job: Job) -> dict[str, Any]:
 
 @peer("locust")
 def run_locust(job: Job) -> dict[str, Any]:
-    """Load with locust; the streaming is one's own, as everywhere with locust."""
-    from locust import HttpUser
+    """Load with locust; the streaming is one's own, as everywhere with locust.
 
-    def lines(client: Any, **asked: Any) -> Iterator[str]:
-        response = client.post("/v1/chat/completions", stream=True, **asked)
-        yield from response.iter_lines(decode_unicode=True)
-
-    return locust(job, HttpUser, lines)
-
-
-@peer("locust-fast")
-def run_fast_locust(job: Job) -> dict[str, Any]:
-    """Load with locust's faster client, which hands out 1024 bytes at a time: no TTFT."""
-    from locust import FastHttpUser
-
-    def lines(client: Any, **asked: Any) -> Iterator[str]:
-        yield from client.iter_lines("/v1/chat/completions", method="POST", **asked)
-
-    return locust(job, FastHttpUser, lines)
-
-
-def locust(job: Job, kind: Any, lines: Callable[..., Iterator[str]]) -> dict[str, Any]:
-    """Run locust's users in this process until all requests are answered."""
+    With its HttpUser: its faster client hands out 1024 bytes at a time, so it sees no token.
+    """
     import gevent
-    from locust import constant, task
+    from locust import HttpUser, constant, task
     from locust.env import Environment
     from locust.exception import StopUser
 
@@ -155,7 +136,7 @@ def locust(job: Job, kind: Any, lines: Callable[..., Iterator[str]]) -> dict[str
     body |= {"messages": [{"role": "user", "content": PROMPT}]}
     body |= {"stream_options": {"include_usage": True}}
 
-    class User(kind):  # type: ignore[misc]
+    class User(HttpUser):
         host = job["url"]
         wait_time = constant(0)
 
@@ -165,7 +146,8 @@ def locust(job: Job, kind: Any, lines: Callable[..., Iterator[str]]) -> dict[str
                 raise StopUser
             state["sent"] += 1
             began, first = time.perf_counter(), 0.0
-            for line in lines(self.client, json=body):
+            response = self.client.post("/v1/chat/completions", json=body, stream=True)
+            for line in response.iter_lines(decode_unicode=True):
                 if not line.startswith("data: {"):
                     continue
                 event = json.loads(line[6:])

@@ -63,6 +63,7 @@ def _server(where: str, sentence: str) -> None:
 
 _server("api", "Disturb the Kubernetes API; --on takes methods: PATCH.")
 _server("oss", "Disturb OSS; --on takes operations: UploadPart.")
+_server("gateway", "Disturb the gateway; --on takes methods: POST.")
 _server("hub", "Disturb the model hub; --on takes a glob of files: '*.json'.")
 
 

@@ -8,13 +8,23 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+import time
 
 import oss2
 import pytest
 
 from qwenkit.sandbox import process
+from qwenkit.sandbox.faults.catalogue import parse
+from qwenkit.sandbox.faults.client import call
 
 QUICK = ("--set", "stable_window=6s", "--set", "timeout_s=60")
+# Seconds after the first requests, and what happens then.
+FAULTS = (
+    (0.6, {"where": "pod", "what": "oom"}),
+    (1.0, {"where": "api", "what": "restart", "seconds": 1.0}),
+    (1.3, {"where": "gateway", "what": "restart", "seconds": 0.4}),
+)
 
 
 def keys(root):
@@ -89,6 +99,7 @@ def test_the_whole_way_by_commands(qwenkit, environment, tmp_path, sandbox):
 
     check_curl(answer)
     check_load(qwenkit, tmp_path)
+    check_load_in_trouble(environment, sandbox, tmp_path)
     check_kubectl(environment, tmp_path)
 
     down = qwenkit("teardown", "--set", "delete_weights=true", *QUICK, "--json")
@@ -114,6 +125,53 @@ def check_load(qwenkit, folder):
     # About as many tokens as asked for: words that are one token each, in a chat's template.
     assert {int(row["prompt_tokens"]) for row in rows} <= set(range(36, 45))
     assert sum(int(row["tokens"]) for row in rows) == figures["tokens"] == 30
+
+
+def check_load_in_trouble(environment, sandbox, folder):
+    """Load through faults, and from inside the cluster when they are over."""
+
+    def start(*words):
+        command = [sys.executable, "-m", "qwenkit", "load", "--json", *words]
+        return subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def inject(fault):
+        call(sandbox, "POST", parse(fault).model_dump())
+
+    def ended(process, code):
+        out, errors = process.communicate(timeout=60)
+        assert process.returncode == code, out + errors
+        figures = json.loads(out)
+        parts = ("ok", "failed", "cancelled")
+        assert figures["requests"] == sum(figures[part] for part in parts) > 0
+        assert figures["failed"] == sum(figures["errors"].values())
+        return figures
+
+    records = folder / "in-trouble.json"
+    words = ("--clients=6", "--seconds=3", "--answer-tokens=200", f"--records={records}")
+    inject({"where": "gateway", "what": "503", "times": 5})
+    with start(*words) as here:
+        while not call(sandbox, "GET")[-1]["hits"]:
+            assert here.poll() is None
+            time.sleep(0.05)
+        begun = time.monotonic()
+        pods = ("--in-cluster", "--workers=2", "--clients=3", "--seconds=0.5", "--start-in=4")
+        with start(*pods) as job:
+            for at, fault in FAULTS:
+                time.sleep(max(0.0, begun + at - time.monotonic()))
+                inject(fault)
+            disturbed = ended(here, 1)
+            from_pods = ended(job, 0)
+    assert {"http 503", "cut"} <= disturbed["errors"].keys()
+    assert disturbed["errors"].keys() <= {"http 502", "http 503", "cut", "no connection"}
+    rows = json.loads(records.read_text())["requests"]
+    assert [row["number"] for row in rows] == list(range(disturbed["requests"]))
+    assert rows[-1]["outcome"] == "ok", "it goes on when the faults are over"
+    cut = [row for row in rows if row["why"] == "cut"]
+    assert any(row["token_s"] and row["pod"] for row in cut), "what came before is kept"
+    assert (from_pods["ok"], from_pods["clients"]) == (from_pods["requests"], 3)
+    assert sum(from_pods["served_by"].values()) == from_pods["ok"]
 
 
 def check_curl(deployed):

@@ -14,7 +14,7 @@ import json
 import time
 import zlib
 from array import array
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field, fields, replace
 from itertools import accumulate
@@ -220,12 +220,12 @@ def _moved(one: LoadRequest, by: float) -> LoadRequest:
 
 
 def _packed(value: Any) -> str:
-    return urlsafe_b64encode(zlib.compress(json.dumps(value).encode(), 9)).decode()
+    return b64encode(zlib.compress(json.dumps(value).encode(), 9)).decode()
 
 
 def _unpacked(text: str) -> Any:
     unpacking = zlib.decompressobj()
-    data = unpacking.decompress(urlsafe_b64decode(text), _MOST_UNPACKED)
+    data = unpacking.decompress(b64decode(text, validate=True), _MOST_UNPACKED)
     if not unpacking.eof:
         raise ValueError("it is cut, or too long")
     return parse_json(data)

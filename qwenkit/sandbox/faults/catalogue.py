@@ -114,6 +114,15 @@ FAULTS: Mapping[str, Mapping[str, FaultKind]] = {
         "503": FaultKind("HTTP 503: the download waits a little and repeats.", on="*"),
         "restart": FaultKind("Nothing listens for --seconds.", seconds=5, lasting=False),
     },
+    "gateway": {
+        "503": FaultKind("HTTP 503, `no healthy upstream`, as Envoy says it without a pod."),
+        "restart": FaultKind(
+            "All connections to the gateway break, with the streams on them, and nothing listens "
+            "for --seconds. The pods do not notice.",
+            seconds=5,
+            lasting=False,
+        ),
+    },
     "pod": {
         "oom": FaultKind(
             "The container is killed, OOMKilled, exit code 137, and starts again: RESTARTS counts, "

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qwenkit.sandbox.faults import api, hub, oss, weights
+from aiohttp import web
+
+from qwenkit.sandbox.faults import api, effects, hub, oss, weights
 from qwenkit.sandbox.faults.catalogue import FaultSpec
 from qwenkit.sandbox.faults.cluster import ClusterFaults
 from qwenkit.sandbox.faults.injector import Budget, Effect, FaultRule, Injector, Matches
@@ -129,4 +131,10 @@ class FaultRegistry:
             return oss.matches(spec.on), oss.effect(spec, self._abort)
         if spec.where == "hub":
             return hub.matches(spec.on), hub.effect(spec)
+        if spec.where == "gateway":
+            return api.matches(spec.on), effects.answer(_no_upstream)
         return api.matches(spec.on), api.effect(spec)
+
+
+def _no_upstream(_request: web.Request) -> web.Response:
+    return web.Response(status=503, text="no healthy upstream")

@@ -23,7 +23,7 @@ from qwenkit.sandbox import process, state_files
 from qwenkit.sandbox.kubelet import probes, volumes
 from qwenkit.sandbox.kubelet.child import Programs
 from qwenkit.sandbox.kubelet.images import TRANSFER_IMAGE
-from qwenkit.sandbox.kubelet.own import upload
+from qwenkit.sandbox.kubelet.own import load, upload
 
 HUB = "modelscope:qwen/Qwen-7B-Chat-Int8"
 TARGET = f"oss://{state_files.BUCKET}/x"
@@ -330,6 +330,40 @@ def test_a_variable_that_is_no_key_is_refused_and_not_shown(tmp_path: Path, valu
     with pytest.raises(InvalidValue) as refused:
         dict(upload._environment({"OSS_ACCESS_KEY_SECRET": value}, HUB, programs))
     assert value not in json.dumps(refused.value.to_dict(), ensure_ascii=False)
+
+
+ADDRESS = "http://qwen.default.svc.cluster.local"
+
+
+def asked_of_a_worker(tmp_path: Path, args: list[str]) -> list[str]:
+    programs = Programs(tmp_path)
+    programs.gateway = OWN
+    hosts = {("default", "qwen"): "qwen.default.example.com"}
+    env = {"JOB_COMPLETION_INDEX": "1", "PYTHONPATH": "/", "HTTP_PROXY": "http://evil"}
+    found, passed = load.load_worker(args, env, programs, lambda *one: hosts.get(one, ""))
+    assert passed == {"JOB_COMPLETION_INDEX": "1"}
+    return found
+
+
+def test_a_load_goes_to_a_service_of_the_sandbox(tmp_path: Path) -> None:
+    host = "qwen.default.example.com"
+    expected = ["load-worker", OWN, "eJyrrg==", "--host", host]
+    assert asked_of_a_worker(tmp_path, [ADDRESS, "eJyrrg=="]) == expected
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        *([], [ADDRESS], ["eJyrrg=="], [ADDRESS, *["eJ"] * 17], [ADDRESS, "e" * 70_000]),
+        *([ADDRESS, "--host"], [ADDRESS, "eJ", "-h"], [ADDRESS, "a b"], [ADDRESS, ""]),
+        *([ADDRESS + "/", "eJ"], [ADDRESS + ":80", "eJ"], ["http://evil.example", "eJ"]),
+        *([OWN, "eJ"], ["http://other.default.svc.cluster.local", "eJ"], ["--json", ADDRESS]),
+        ["http://evil@qwen.default.svc.cluster.local", "eJ"],
+    ],
+)
+def test_a_load_goes_nowhere_else(tmp_path: Path, args: list[str]) -> None:
+    with pytest.raises(InvalidValue):
+        asked_of_a_worker(tmp_path, args)
 
 
 words = st.one_of(

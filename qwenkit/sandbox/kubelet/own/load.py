@@ -15,7 +15,7 @@ from qwenkit.sandbox.kubelet.child import Programs
 from qwenkit.sandbox.kubelet.own.program import variables
 
 _ADDRESS = re.compile(r"http://([a-z0-9-]+)\.([a-z0-9-]+)\.svc\.cluster\.local", re.ASCII)
-_PLAN = re.compile(r"[\w-]+=*", re.ASCII)
+_PLAN = re.compile(r"[A-Za-z0-9+/]+=*")
 _MOST_WORDS, _LONGEST_WORD = 16, 2**16
 _VARIABLES = ("JOB_COMPLETION_INDEX", "OPENAI_API_KEY")
 
