@@ -153,14 +153,9 @@ def run_locust(job: Job) -> dict[str, Any]:
                 event = json.loads(line[6:])
                 if event["choices"] and not first:
                     first = time.perf_counter()
-                    self.environment.events.request.fire(
-                        request_type="TTFT",
-                        name="chat",
-                        response_time=1000 * (first - began),
-                        response_length=0,
-                        exception=None,
-                        context={},
-                    )
+                    what = {"request_type": "TTFT", "name": "chat", "response_length": 0}
+                    what |= {"response_time": 1000 * (first - began), "exception": None}
+                    self.environment.events.request.fire(context={}, **what)
                 if event.get("usage"):
                     state["tokens"] += event["usage"]["completion_tokens"]
 

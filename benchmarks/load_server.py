@@ -68,9 +68,6 @@ class Connection(asyncio.Protocol):
         else:
             asked = json.loads(body)
             tokens = asked.get("max_completion_tokens") or asked.get("max_tokens") or 16
-            if not asked.get("stream"):
-                self._whole({"choices": [choice("message", "hello", "stop")], "usage": usage(1)})
-                return
             record: dict[str, Any] = {"id": name, "received_s": time.monotonic(), "sent_s": []}
             record["due_s"] = record["received_s"] + self._stamps.ttft
             self._stamps.records.append(record)
@@ -84,7 +81,7 @@ class Connection(asyncio.Protocol):
 
     def _token(self, sent: list[float], tokens: int, due: float) -> None:
         last = len(sent) + 1 == tokens
-        event = {"choices": [choice("delta", " token", "length" if last else None)]}
+        event = {"choices": [choice(" token", "length" if last else None)]}
         sent.append(time.monotonic())
         self._transport.write(chunk(event))
         if not last:
@@ -101,10 +98,10 @@ class Connection(asyncio.Protocol):
         self._transport.write(f"{head}\r\n\r\n".encode() + body)
 
 
-def choice(kind: str, text: str, finish: str | None) -> dict[str, Any]:
-    """Return one choice of an answer or of an event."""
-    content = {"role": "assistant", "content": text}
-    return {"index": 0, kind: content, "logprobs": None, "finish_reason": finish}
+def choice(text: str, finish: str | None) -> dict[str, Any]:
+    """Return the one choice of an event."""
+    delta = {"role": "assistant", "content": text}
+    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
 
 
 def usage(tokens: int) -> dict[str, int]:
