@@ -149,13 +149,14 @@ class Tuner:
         """
         from qwenkit.cluster.scaling_change import propose_change
 
-        cluster, limit = self._named_cluster(), self._now["container_concurrency"]
-        if (chosen := self._now["autoscaler"]) in _OTHERS:
+        cluster = self._named_cluster()
+        with self.lock:  # a slider that moved may not have its answer yet
+            now, changes = self._now, self._changes(self._now)
+        if (chosen := now["autoscaler"]) in _OTHERS:
             why, fix = "it is simulated to compare with", "choose one that is a KPA"
             raise PreflightError(f"no annotation gives a Service {chosen}", why, fix)
-        change = propose_change(
-            cluster, self.running.service, self._changes(self._now), container_concurrency=limit
-        )
+        limit, service = now["container_concurrency"], self.running.service
+        change = propose_change(cluster, service, changes, container_concurrency=limit)
         if not change.diff:
             why = "the sliders stand at the settings that serve"
             raise PreflightError("there is nothing to apply", why, "move a slider first")
