@@ -60,7 +60,7 @@ class ProposedChange:
         """Raise ``NotReady`` if the first pods would get no GPU; it says who holds the others."""
         if self.gpus_needed and not self.gpus.unknown and self.gpus.places < self.pods:
             raise NotReady(
-                f"ksvc {self.service} was not changed: no GPU is free for a new revision",
+                f"ksvc {self.service} was not changed: not enough GPUs are free for a new revision",
                 f"new pods: {self.pods}; GPUs: {self.gpus_needed} needed, {self.gpus}",
                 "wait until a replica ends, or add a node; change_scaling(…, wait_for_gpu=True) "
                 "changes all the same",

@@ -145,7 +145,7 @@ def test_the_whole_way(cluster: Cluster, settings: Settings) -> None:
     assert back.proposed.next_revision == back.new_revision
     assert live_scaling(cluster, "qwen").spec.total == 2
     assert str(back.proposed.gpus).endswith("free")
-    with pytest.raises(NotReady, match="no GPU is free") as full:
+    with pytest.raises(NotReady, match="not enough GPUs are free") as full:
         change_scaling(cluster, "qwen", {"min-scale": "9", "max-scale": "9"}, timeout_s=60)
     assert any("default/qwen-0000" in holder for holder in full.value.context["evidence"])
 

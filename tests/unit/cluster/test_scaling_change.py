@@ -103,7 +103,7 @@ def test_undo_makes_a_new_revision_with_the_settings_of_before(cluster: Cluster,
 
 def test_without_a_free_gpu_nothing_is_changed_unless_asked(cluster: Cluster, api: Api) -> None:
     serve(cluster, api, gpus=2, annotations={PREFIX + "target": "2"})
-    with pytest.raises(NotReady, match="no GPU is free") as caught:
+    with pytest.raises(NotReady, match="not enough GPUs are free") as caught:
         change_scaling(cluster, "qwen", {"min-scale": "2"}, timeout_s=5)
     assert caught.value.why == "new pods: 2; GPUs: 2 needed, 1 of 2 free"
     assert caught.value.context["evidence"] == ("default/qwen-00001-x holds 1",)
@@ -111,7 +111,7 @@ def test_without_a_free_gpu_nothing_is_changed_unless_asked(cluster: Cluster, ap
     changed = change_scaling(cluster, "qwen", {"min-scale": "2"}, timeout_s=5, wait_for_gpu=True)
     assert changed.new_revision == "qwen-00002"
     node(api, "good", 1)
-    with pytest.raises(NotReady, match="no GPU is free"):
+    with pytest.raises(NotReady, match="not enough GPUs are free"):
         undo_change(cluster, changed, timeout_s=5)
 
 

@@ -328,7 +328,7 @@ def test_an_error_stays_in_the_panel_until_the_next_button(cluster, api):
     tuner.controls["min_scale"].value = 3
     refused = pressed(tuner, "Apply…")
     assert "GPUs: 3 needed, 2 of 2 free" in refused
-    with pytest.raises(NotReady, match="no GPU is free"):
+    with pytest.raises(NotReady, match="not enough GPUs are free"):
         tuner.apply()
     tuner.controls["people"].value = 2
     assert tuner._panel._said.value == refused
