@@ -57,6 +57,7 @@ class Api:
         self.applied: Callable[[Obj], None] = lambda _obj: None
         self.listed: Callable[[str], None] = lambda _kind: None
         self.logs = "last words\n"
+        self.ports: dict[str, str] = {}  # what a GET of NAME:PORT answers through the proxy
         self.without: set[str] = set()
         self._uids = 0
 
@@ -110,6 +111,9 @@ class Api:
         kind = f"{version}/{row[1]}"
         if len(rest) == 1:
             return 200, self._list(kind, namespace, query)
+        if rest[2:3] == ["proxy"]:
+            found = self.ports.get(rest[1])
+            return missing(rest[1]) if found is None else (200, found)
         if rest[2:] == ["log"]:
             return 200, self.logs
         return self._one(method, (kind, namespace, rest[1]), query, body)
