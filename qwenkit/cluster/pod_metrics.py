@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from qwenkit.cluster.kinds import CORE_SERVICE, KNATIVE_NAMESPACE, POD, Kind
 from qwenkit.errors import Forbidden, QwenkitError
 from qwenkit.inference.metrics import parse
 
-_READ_S = 1.5
+_READ_S, _PAUSE_S = 1.0, 15.0
 _AUTOSCALER, _AUTOSCALER_PORT = "autoscaler", 9090
 # What is read, by its names: those of vLLM 0.4.1 and 0.32 ...
 _ENGINE = {
@@ -76,15 +77,19 @@ class PodMetrics:
 
 
 class MetricsReader:
-    """Reads metrics again and again; what is forbidden once is not asked for again."""
+    """Reads metrics again and again.
+
+    What is forbidden once is not asked for again; what does not answer, after a pause, because a
+    try to read it takes a second.
+    """
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._forbidden: dict[str, str] = {}
+        self._pauses: dict[str, tuple[float, str]] = {}  # until when, and why
 
     def read(self, ports: Mapping[str, int]) -> PodMetrics:
         """Read the metrics of pods, by name and port, and those of the autoscaler."""
-        unknown = dict(self._forbidden)
+        unknown: dict[str, str] = {}
         engines: dict[str, dict[str, float]] = {}
         for pod, port in ports.items():
             for field_, _, value in self._samples("vLLM", POD, pod, port, _ENGINE, unknown):
@@ -112,8 +117,11 @@ class MetricsReader:
         unknown: dict[str, str],
     ) -> Iterator[tuple[str, str, float]]:
         """Yield field, labels and value; nothing if it cannot be read, ``unknown`` says why."""
-        if whose in self._forbidden:
-            return
+        for paused in (whose, name):
+            until, why = self._pauses.get(paused, (0.0, ""))
+            if time.monotonic() < until:
+                unknown[whose] = why
+                return
         space = KNATIVE_NAMESPACE if kind == CORE_SERVICE else None
         try:
             with within(_READ_S):
@@ -122,8 +130,9 @@ class MetricsReader:
             found = parse("\n".join([*lines, ""]))
         except QwenkitError as error:
             unknown[whose] = error.why
-            if isinstance(error, Forbidden):
-                self._forbidden[whose] = error.why
+            forbidden = isinstance(error, Forbidden)
+            until = math.inf if forbidden else time.monotonic() + _PAUSE_S
+            self._pauses[whose if forbidden else name] = until, error.why
             return
         for sample, value in found.items():
             metric, _, labels = sample.partition("{")

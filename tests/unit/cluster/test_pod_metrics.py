@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cluster_api import Api
+from cluster_api import Api, status
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.pod_metrics import EngineMetrics, MetricsReader, ScalerMetrics
@@ -46,6 +46,22 @@ def test_the_names_of_every_version_are_known(
     assert found.unknown == {}
     assert found.engines == {"pod": EngineMetrics(3, 2, 0.25, 100, 640, 10)}
     assert found.scalers == {"r": ScalerMetrics(4.5, 6, 1)}
+
+
+def test_what_does_not_answer_is_asked_again_after_a_pause(cluster: Cluster, api: Api) -> None:
+    api.refuse = lambda _, path, __: (
+        status(503, "ServiceUnavailable", "error trying to reach service")
+        if "9090" in path
+        else None
+    )
+    api.ports = {"pod:8080": OLD_VLLM}
+    reader = MetricsReader(cluster)
+    reader.read({})
+    asked = len(api.requests)
+    again = reader.read({"pod": 8080})
+    assert again.unknown["autoscaler"].startswith("error trying to reach service")
+    assert len(api.requests) == asked + 1  # the pod alone
+    assert again.engines["pod"].waiting == 2
 
 
 def test_what_cannot_be_read_is_said(cluster: Cluster, api: Api) -> None:
