@@ -219,46 +219,56 @@ def _who_answered(seen: Timeline, most: int) -> Iterable[str]:
 
 
 def _held_back(samples: Sequence[ClusterSample]) -> str:
-    """Say which pods of other revisions hold what a pod of the serving one waits for."""
-    for sample in samples:
-        waits = [p for p in sample.pods if p.revision == sample.serving and not p.node]
-        others = [p for p in sample.pods if p.revision != sample.serving and p.node]
-        if waits and others:
-            named = ", ".join(f"{pod.name} of revision {pod.revision}" for pod in others)
-            return (
-                f": {waits[0].name} waited for a GPU, while another revision's pod holds one "
-                f"({named}). It may be draining: wait until it is gone, or kubectl delete pod "
-                f"{others[0].name}; if it comes back, delete its revision"
-            )
-        if waits and waits[0].reason == _UNSCHEDULABLE and sample is samples[-1]:
-            return f": {waits[0].name} waited for a GPU; add a node, or lower max_scale"
-    return ""
+    """Say what a pod of the serving revision waited for: a GPU, and whose pod holds it."""
+    waits = [(sample, pod.name) for sample in samples for pod in _waiting(sample)]
+    if not waits:
+        return ""
+    sample, name = waits[-1]
+    others = [pod for pod in sample.pods if pod.revision != sample.serving and pod.node]
+    if not others:
+        return f": {name} waited for a GPU; add a node, or lower max_scale"
+    named = ", ".join(f"{pod.name} of revision {pod.revision}" for pod in others)
+    return (
+        f": {name} waited for a GPU, while another revision's pod holds one ({named}). It may be "
+        f"draining: wait until it is gone, or kubectl delete pod {others[0].name}; if it comes "
+        f"back, kubectl delete revision {others[0].revision}"
+    )
+
+
+def _waiting(sample: ClusterSample) -> list[PodSample]:
+    pods = (pod for pod in sample.pods if pod.revision == sample.serving and not pod.node)
+    return [pod for pod in pods if pod.reason == _UNSCHEDULABLE]
 
 
 def _why(result: SimulationResult, samples: Sequence[ClusterSample], second: int) -> str:
     """Say in words what the first difference comes from."""
-    near = min(samples, key=lambda sample: abs(sample.at_s - second))
-    expected, found = result.ready[second], near.served.ready
-    if found < expected:
-        number = found + 1
-        wanted = next((t for t, n in enumerate(result.desired) if n >= number), None)
-        asked = _when(samples, lambda sample: sample.served.desired >= number)
-        came = _when(samples, lambda sample: sample.served.ready >= number)
-        due = next(t for t, n in enumerate(result.ready) if n >= number)
-        if asked is None or (wanted is not None and asked > wanted + SLACK_S):
-            at = "never" if asked is None else f"at {asked:.0f} s"
-            return f"desired replicas rose to {number} {at} instead of at {wanted} s"
-        late = "never ready" if came is None else f"ready {came - due:.0f} s later than predicted"
-        waits = [p for s in samples for p in s.pods if p.revision == s.serving and not p.node]
-        reason = "it waited for a GPU" if waits else "it took longer to start"
-        return f"replica {number} was {late}: {reason}"
-    fewer = expected + 1
-    predicted_fall = next((t for t in range(second, -1, -1) if result.ready[t] >= fewer), None)
-    if predicted_fall is not None:
-        gone = _when(samples, lambda s: s.at_s >= second and s.served.ready < fewer)
-        at = "not within the test" if gone is None else f"at {gone:.0f} s"
-        return f"replicas fell to {expected} {at}, predicted at {predicted_fall + 1} s"
-    return f"replica {fewer} was ready earlier than predicted: {found} at {near.at_s:.0f} s"
+    found = min(samples, key=lambda sample: abs(sample.at_s - second)).served.ready
+    number = min(result.ready[second], found) + 1  # the replica that one of them has
+    due, gone_due = _span(enumerate(result.ready), number)
+    came, gone = _span(((sample.at_s, sample.served.ready) for sample in samples), number)
+    if due is not None and came is not None and second > max(due, came):
+        return f"replicas fell to {number - 1} {_at(gone)} instead of {_at(gone_due)}"
+    wanted, _ = _span(enumerate(result.desired), number)
+    asked, _ = _span(((sample.at_s, sample.served.desired) for sample in samples), number)
+    if asked is None or wanted is None or abs(asked - wanted) > SLACK_S:
+        return f"desired replicas rose to {number} {_at(asked)} instead of {_at(wanted)}"
+    reason = "it waited for a GPU" if any(map(_waiting, samples)) else f"asked for {_at(asked)}"
+    return f"replica {number} was ready {_at(came)} instead of {_at(due)}: {reason}"
+
+
+def _span(points: Iterable[tuple[float, int]], number: int) -> tuple[float | None, float | None]:
+    """Return when a series first reached a number, and when it first fell below it again."""
+    first = None
+    for at_s, value in points:
+        if first is None and value >= number:
+            first = at_s
+        elif first is not None and value < number:
+            return first, at_s
+    return first, None
+
+
+def _at(second: float | None) -> str:
+    return "never" if second is None else f"at {second:.0f} s"
 
 
 def _when(samples: Sequence[ClusterSample], holds: Callable[[ClusterSample], bool]) -> float | None:

@@ -162,10 +162,12 @@ class Prediction:
 
     def __repr__(self) -> str:
         around, alone = self.environment, self.alone
-        places = "any number" if around.gpus is None else f"at most {around.gpus}"
+        places = (
+            "any number of replicas" if around.gpus is None else f"at most {around.gpus} replicas"
+        )
         lines = [
             f"{self.traffic.clients(0)} clients for {self.traffic.end_s:g} s, from "
-            f"{around.initial_ready} ready; {places} of replicas can run",
+            f"{around.initial_ready} ready; {places} can run",
             f"a cold start takes {around.startup_s:.1f} s; alone, a request's first token comes "
             f"after {alone.ttft_s:.3f} s, then one every {alone.tpot_s * 1e3:.1f} ms",
             self.note,
