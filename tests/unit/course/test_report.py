@@ -217,6 +217,7 @@ def test_the_first_screen_is_for_a_manager(tmp_path: Path, whole_run: Whole) -> 
     assert page.count("<svg") == 4
     for words in (
         "Clock × 10: a stand-in",
+        "The model is a stand-in of 2.7 MB.",
         "modelscope:qwen/Qwen-7B-Chat-Int8",
         "target 2 a replica",
     ):
