@@ -140,7 +140,7 @@ def test_the_whole_way(cluster: Cluster, settings: Settings) -> None:
     with pytest.raises(Rejected, match="patching ksvc qwen") as caught:
         change_scaling(cluster, "qwen", {"target": "0"}, timeout_s=60)
     assert "should be at least 0.01" in caught.value.why
-    back = undo_change(cluster, changed, timeout_s=60)
+    back = undo_change(cluster, changed, timeout_s=60, wait_for_gpu=True)
     assert (back.old_revision, back.new_revision) == ("qwen-00002", "qwen-00003")
     assert back.proposed.next_revision == back.new_revision
     assert live_scaling(cluster, "qwen").spec.total == 2
