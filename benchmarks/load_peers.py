@@ -180,8 +180,8 @@ def run_guidellm(job: Job) -> dict[str, Any]:
         words += ["--tokenizer", f"kind=hf_auto,model={ROOT / 'qwenkit/sandbox/model'}"]
         data = f"prompt_tokens=8,output_tokens={job['tokens']}"
         words += ["--data", f"kind=synthetic_text,{data}", "--output", f"kind=json,path={report}"]
-        command = [str(Path(sys.executable).with_name("guidellm")), *words]
-        subprocess.run(command, check=True, stdout=sys.stderr)
+        command = Path(sys.executable).with_name("guidellm")
+        subprocess.run([command, *words], check=True, stdout=sys.stderr)
         (benchmark,) = json.loads(report.read_text())["benchmarks"]
     requests = benchmark["requests"]["successful"]
     return {"tokens": sum(one["output_tokens"] for one in requests), "sent": []}

@@ -18,8 +18,7 @@ import sys
 import time
 from typing import Any
 
-MODEL = "qwen"
-PROMPT_TOKENS = 7
+MODEL, PROMPT_TOKENS = "qwen", 7
 
 
 class Stamps:

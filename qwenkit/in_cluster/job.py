@@ -27,6 +27,7 @@ from qwenkit.settings import RUN_LABEL
 log = logging.getLogger("qwenkit.cluster")
 
 _REMOVAL_S = 60.0
+_SHOWN = 200  # of a command, which may have a plan of a mebibyte
 
 
 @contextmanager
@@ -70,7 +71,7 @@ def _is_running(cluster: Cluster, job: Mapping[str, Any]) -> bool:
     if _command(found) != _command(job):
         raise Conflict(
             f"job {name} is running with another command",
-            f"its command is: {' '.join(_command(found)[1:])}",
+            f"its command is: {' '.join(_command(found)[1:])[:_SHOWN]}",
             f"wait for it, or end it: kubectl delete job {name}",
         )
     return True

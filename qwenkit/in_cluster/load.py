@@ -22,8 +22,6 @@ from qwenkit.inference.results import LoadResult
 from qwenkit.manifests.render import filled, ours, with_keys
 from qwenkit.settings import Settings
 
-_CONTAINER = "load"
-_AGAIN = "repeat the same command"
 _MARGIN_S = 60.0
 
 
@@ -64,8 +62,16 @@ def load(
     deadline_s = start_in + lasts_s + plan.timeout_s + _MARGIN_S
     job = load_job(settings, plan, address, deadline_s)
     name = str(job["metadata"]["name"])
-    watch = JobWatch(cluster, name, settings.timeout_s, lambda _line: None, on_change)
-    watch.container, watch.again, watch.limit = _CONTAINER, _AGAIN, "send for a shorter time"
+    watch = JobWatch(
+        cluster,
+        name,
+        start_s=settings.timeout_s,
+        on_line=lambda _line: None,
+        on_change=on_change,
+        container="load",
+        again="repeat the same command",
+        limit="send for a shorter time",
+    )
     with running_job(cluster, job, _secret(settings, name)):
         logs = watch.wait(deadline_s=deadline_s)
     return merged(plan, logs)
