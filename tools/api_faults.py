@@ -72,7 +72,9 @@ def load(settings: Settings) -> None:
     if set(result.summary()["errors"]):
         raise AssertionError(f"the load had errors: {result.summary()['errors']}")
     target = str(random.randint(2, 9))
-    change_scaling(cluster, settings.service, {"target": target}, timeout_s=_STEP_S)
+    change_scaling(
+        cluster, settings.service, {"target": target}, timeout_s=_STEP_S, wait_for_gpu=True
+    )
 
 
 def teardown(settings: Settings) -> None:
