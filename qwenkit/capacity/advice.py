@@ -46,10 +46,6 @@ class ScalingContext:
     ``cold_start_s`` is from pod created to ready, ``gpus`` pods' worth of GPUs,
     ``kv_sequences`` how many requests of usual length one pod's KV cache holds. Where
     ``timeout_s`` is known, a ``response_start_timeout_s`` of None is one that is not set.
-
-    >>> from qwenkit import ScalingContext
-    >>> ScalingContext(gpus=3, cold_start_s=50).gpus
-    3
     """
 
     cold_start_s: float | None = None
@@ -69,11 +65,6 @@ def advise(
     """Return the findings about these settings, errors first.
 
     ``annotations`` are those of ``spec``, to check their spelling too.
-
-    >>> from qwenkit import ScalingContext, Settings, advise, scaling_spec
-    >>> spec = scaling_spec(Settings(max_scale=0))
-    >>> "max-scale-unset" in [finding.rule for finding in advise(spec)]
-    True
     """
     annotations, context = annotations or {}, context or ScalingContext()
     return worst_first(

@@ -25,10 +25,6 @@ class Environment:
         active_for_s: how long these have been Active without traffic; None for 10 minutes if
             min-scale keeps them, else 0.
         price_per_gpu_hour: in any currency.
-
-    >>> from qwenkit import Environment
-    >>> Environment(gpus=3, initial_ready=1).gpus
-    3
     """
 
     gpus: int | None = None

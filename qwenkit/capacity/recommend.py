@@ -83,13 +83,6 @@ def recommend(
     Raises:
         InvalidValue: unknown GPU or model, or an objective that no setting meets; the value is
             what the best candidate misses.
-
-    >>> from qwenkit import Objective, bursts, recommend
-    >>> quiet = bursts(0.02, 0.5, 600, every_s=300, burst_s=30)
-    >>> found = recommend("V100-16", "Qwen-7B-Chat-Int8", traffic=quiet,
-    ...                   objective=Objective(ttft_p95_s=5), gpus=3)
-    >>> "autoscaling.knative.dev/target" in found.annotations
-    True
     """
     if gpus < 1:
         raise InvalidValue("gpus", gpus, "at least 1")

@@ -58,12 +58,6 @@ def simulate(
 
     Raises:
         InvalidValue: a duration that is not positive or longer than a week.
-
-    >>> from qwenkit import ClosedLoop, Settings, VllmServer, scaling_spec, simulate
-    >>> six_people = ClosedLoop(((0, 6), (120, 0)))
-    >>> server = VllmServer("V100-16", "Qwen-7B-Chat-Int8")
-    >>> max(simulate(scaling_spec(Settings()), six_people, server).ready)
-    3
     """
     duration = traffic.end_s + 60 if duration_s is None else duration_s
     if not 0 < duration <= _MAX_SECONDS:
