@@ -222,7 +222,7 @@ class Settings(Layered):
     )
     load_tokens: int = Field(32, ge=1, le=_INT32, description="max_tokens of a load request")
     ttft_objective_s: float = Field(
-        3, gt=0, le=_YEAR_S, description="95 % of requests shall have their first token by then"
+        5, gt=0, le=_YEAR_S, description="95 % of requests shall have their first token by then"
     )
 
     # the embedded sandbox: the one that a run starts, or a running one while the run lasts
