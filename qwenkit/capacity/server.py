@@ -223,9 +223,9 @@ class _BatchEngine:
         return True
 
     def _read_prompt(self, now: float, request: SimulatedRequest) -> None:
-        """Add a prompt to the prefill that has not begun yet, or to a new one after it."""
+        """Add a prompt to the prefill that begins now or later, or to a new one after it."""
         tokens = sum(each.prompt_tokens for each in self._prefilling) + request.prompt_tokens
-        if now >= self._prefill_at or tokens > self._server.max_num_batched_tokens:
+        if now > self._prefill_at or tokens > self._server.max_num_batched_tokens:
             self._prefill_at = max(now, self._blocked_until)
             self._prefilling, tokens = [], request.prompt_tokens
         self._prefilling.append(request)
