@@ -74,39 +74,29 @@ class Connection(asyncio.Protocol):
                 b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
                 b"transfer-encoding: chunked\r\n\r\n"
             )
-            loop = asyncio.get_running_loop()
-            due = loop.time() + self._stamps.ttft
+            loop, due = asyncio.get_running_loop(), record["due_s"]
             self._timer = loop.call_at(due, self._token, record["sent_s"], tokens, due)
 
     def _token(self, sent: list[float], tokens: int, due: float) -> None:
         last = len(sent) + 1 == tokens
-        event = {"choices": [choice(" token", "length" if last else None)]}
+        delta = {"role": "assistant", "content": " token"}
+        finish = "length" if last else None
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
         sent.append(time.monotonic())
-        self._transport.write(chunk(event))
+        self._transport.write(chunk({"choices": [choice]}))
         if not last:
             due += self._stamps.itl
             loop = asyncio.get_running_loop()
             self._timer = loop.call_at(due, self._token, sent, tokens, due)
             return
-        end = chunk({"choices": [], "usage": usage(tokens)}) + b"e\r\ndata: [DONE]\n\n\r\n"
+        usage = {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": tokens}
+        end = chunk({"choices": [], "usage": usage}) + b"e\r\ndata: [DONE]\n\n\r\n"
         self._transport.write(end + b"0\r\n\r\n")
 
     def _whole(self, answer: dict[str, Any]) -> None:
         body = json.dumps(answer).encode()
         head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
         self._transport.write(f"{head}\r\n\r\n".encode() + body)
-
-
-def choice(text: str, finish: str | None) -> dict[str, Any]:
-    """Return the one choice of an event."""
-    delta = {"role": "assistant", "content": text}
-    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-
-
-def usage(tokens: int) -> dict[str, int]:
-    """Return the counts of an answer."""
-    total = PROMPT_TOKENS + tokens
-    return {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": tokens, "total_tokens": total}
 
 
 def chunk(event: dict[str, Any]) -> bytes:
