@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from qwenkit.capacity.traffic import Traffic
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.explanation import Explanation
@@ -43,7 +45,8 @@ def wake(settings: Settings, *, on_change: OnChange | None = None) -> ClusterSam
         ).value
 
     until(f"at most {least} replicas left", 0, settings.seconds("scale"))
-    find_server(settings).ask(settings.prompt, max_tokens=1)
+    with closing(find_server(settings)) as server:
+        server.ask(settings.prompt, max_tokens=1)
     return until(f"{least} replicas ready", least, settings.seconds("ready"))
 
 

@@ -17,6 +17,7 @@ from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.deploy import deploy
 from qwenkit.cluster.diagnosis.cold_start import cold_start
 from qwenkit.cluster.diagnosis.explain import explain
+from qwenkit.cluster.kinds import KSVC
 from qwenkit.cluster.live_scaling import live_scaling
 from qwenkit.cluster.preflight.doctor import examine
 from qwenkit.cluster.scaling_change import change_scaling, undo_change
@@ -26,11 +27,15 @@ from qwenkit.credentials import Credentials
 from qwenkit.errors import Conflict, NotFound, NotReady, Rejected
 from qwenkit.inference.client import Server
 from qwenkit.inference.load.running import start_load
+from qwenkit.loadtest.comparison import compare
+from qwenkit.loadtest.prediction import predict
 from qwenkit.loadtest.running import LoadTest
+from qwenkit.loadtest.story import start_test, wake
 from qwenkit.loadtest.timeline import Timeline
 from qwenkit.manifests.render import render, secret
 from qwenkit.sandbox import process
 from qwenkit.settings import Settings
+from qwenkit.steps import find_server
 
 FOLDER = "Qwen-7B-Chat-Int8"
 
@@ -149,6 +154,31 @@ def test_the_whole_way(cluster: Cluster, settings: Settings) -> None:
     with pytest.raises(NotReady, match="not enough GPUs are free") as full:
         change_scaling(cluster, "qwen", {"min-scale": "9", "max-scale": "9"}, timeout_s=60)
     assert any("default/qwen-0000" in holder for holder in full.value.context["evidence"])
+
+
+# The steps of a notebook leave their connections to the end of the process.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_old_revisions_pod_that_holds_the_third_gpu_is_named(
+    cluster: Cluster, settings: Settings
+) -> None:
+    settings = settings.model_copy(update={"load_seconds": 4.0, "load_prompt_tokens": 100})
+    kept = settings.model_copy(update={"min_scale": 1})
+    deploy(cluster, kept, documents(kept))
+    old = sample_cluster(cluster, "qwen").serving
+    # A tag keeps a revision reachable, and its min-scale keeps its pod.
+    tagged = {"revisionName": old, "tag": "old", "percent": 0}
+    latest = {"latestRevision": True, "percent": 100}
+    cluster.patch(KSVC, "qwen", {"spec": {"traffic": [latest, tagged]}})
+    change_scaling(cluster, "qwen", {"min-scale": "0"}, timeout_s=60, wait_for_gpu=True)
+    assert wake(settings).served.ready == 1
+    server = find_server(settings)
+    expected = predict(settings, cluster, server)
+    server.close()
+    found = compare(expected, start_test(settings, expected.traffic).result(), min_scale=0, most=3)
+    assert expected.environment.gpus == 2
+    assert found.peak_ready == 2
+    assert f"of revision {old}" in found.problems[0]
+    assert "waited for a GPU, while another revision's pod holds one" in found.problems[0]
 
 
 def test_an_image_that_is_not_there_is_explained(cluster: Cluster, settings: Settings) -> None:
