@@ -126,9 +126,8 @@ class Prediction:
             config=running.config,
             strict=False,
         )
-        fresh = replace(
-            self.environment, initial_ready=max(1, spec.min_scale), active_for_s=spec.min_scale
-        )
+        ready = max(1, spec.min_scale)
+        fresh = replace(self.environment, initial_ready=ready, active_for_s=0.0)
         return replace(self, running=running, spec=spec, environment=fresh)
 
     def advice(self) -> list[Finding]:
@@ -162,12 +161,10 @@ class Prediction:
 
     def __repr__(self) -> str:
         around, alone = self.environment, self.alone
-        places = (
-            "any number of replicas" if around.gpus is None else f"at most {around.gpus} replicas"
-        )
+        places = "any number of" if around.gpus is None else f"at most {around.gpus}"
         lines = [
             f"{self.traffic.clients(0)} clients for {self.traffic.end_s:g} s, from "
-            f"{around.initial_ready} ready; {places} can run",
+            f"{around.initial_ready} ready; {places} replicas can run",
             f"a cold start takes {around.startup_s:.1f} s; alone, a request's first token comes "
             f"after {alone.ttft_s:.3f} s, then one every {alone.tpot_s * 1e3:.1f} ms",
             self.note,
