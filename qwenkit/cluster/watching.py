@@ -24,7 +24,7 @@ from qwenkit.cluster.kinds import (
 )
 from qwenkit.cluster.pod_metrics import MetricsReader, PodMetrics
 from qwenkit.cluster.pods import pod_state, user_port
-from qwenkit.errors import QwenkitError
+from qwenkit.errors import Forbidden, QwenkitError
 
 # A cluster that does not answer for so long is a gap; the last look may wait longer.
 _LOOK_S, _LAST_LOOK_S = 3.0, 15.0
@@ -36,12 +36,11 @@ _MOST = 2000
 class Replicas:
     """The replicas of one revision.
 
-    ``desired`` is the autoscaler's number, ``actual`` the ready ones that it knows of;
+    ``desired`` is the autoscaler's number, or that of the pods where it may not be read;
     ``starting`` pods are not ready yet; ``ending`` pods drain and still hold their GPUs.
     """
 
     desired: int = 0
-    actual: int = 0
     ready: int = 0
     starting: int = 0
     ending: int = 0
@@ -109,13 +108,13 @@ def sample_cluster(cluster: Cluster, service: str) -> ClusterSample:
     """
     status = cluster.get(KSVC, service).get("status") or {}
     labels = {SERVICE_LABEL: service}
-    scalers = {_revision(one): one for one in cluster.list(POD_AUTOSCALER, labels=labels)}
+    desired = _desired(cluster, labels)
     pods = [_pod(pod) for pod in cluster.list(POD, labels=labels)]
     living = [pod for pod in pods if pod.phase not in ("Failed", "Succeeded")]
     now = time.monotonic()
     counted = {
-        name: _counted(scalers.get(name, {}), [pod for pod in living if pod.revision == name])
-        for name in sorted({*scalers, *(pod.revision for pod in pods)})
+        name: _counted(desired.get(name), [pod for pod in living if pod.revision == name])
+        for name in sorted({*desired, *(pod.revision for pod in pods)})
     }
     return ClusterSample(now, _serving(status), counted, tuple(living))
 
@@ -196,17 +195,21 @@ def _revision(obj: Obj) -> str:
     return labels_of(obj).get(REVISION_LABEL, "")
 
 
-def _counted(scaler: Obj, pods: Sequence[PodSample]) -> Replicas:
-    status = scaler.get("status") or {}
+def _desired(cluster: Cluster, labels: Mapping[str, str]) -> dict[str, int]:
+    """Return what the autoscaler wants of each revision; nothing if that may not be read."""
+    try:
+        scalers = cluster.list(POD_AUTOSCALER, labels=labels)
+    except Forbidden:
+        return {}
+    # -1 means that the autoscaler has no decision yet.
+    wanted = {_revision(one): (one.get("status") or {}).get("desiredScale", -1) for one in scalers}
+    return {revision: max(int(scale), 0) for revision, scale in wanted.items()}
+
+
+def _counted(desired: int | None, pods: Sequence[PodSample]) -> Replicas:
     ready, ending = (sum(getattr(pod, name) for pod in pods) for name in ("ready", "ending"))
-    return Replicas(
-        # -1 means that the autoscaler has no decision yet.
-        desired=max(int(status.get("desiredScale", -1)), 0),
-        actual=max(int(status.get("actualScale", -1)), 0),
-        ready=ready,
-        starting=len(pods) - ready - ending,
-        ending=ending,
-    )
+    living = len(pods) - ending
+    return Replicas(living if desired is None else desired, ready, living - ready, ending)
 
 
 def _serving(status: Obj) -> str:

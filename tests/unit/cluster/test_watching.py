@@ -63,6 +63,17 @@ def test_a_sample_tells_the_revisions_apart(cluster: Cluster, service: Api) -> N
     assert {p.port for p in now.pods} == {8080}
 
 
+def test_without_the_right_to_read_autoscalers_the_pods_tell(
+    cluster: Cluster, service: Api
+) -> None:
+    refused = status(403, "Forbidden", "no podautoscalers")
+    service.refuse = lambda _, path, __: refused if "podautoscalers" in path else None
+    service.add(pod("qwen-00001-a", READY))
+    service.add(pod("qwen-00001-b", {"phase": "Pending"}))
+    now = sample_cluster(cluster, "qwen")
+    assert str(now.served) == "desired 2, ready 1, starting 1, ending 0"
+
+
 def test_a_recorded_service_goes_to_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     api = Replay("zero-and-back", at=60)
     api.listed = lambda _kind: None
