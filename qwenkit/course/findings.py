@@ -6,7 +6,7 @@ What is not there, or is not what it should be, is left out.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,8 +42,10 @@ def part(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def number(value: object) -> float | None:
     """Return a finite number, or None."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None  # type: ignore[arg-type]
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    # Whole numbers of JSON have no limit; NaN is not below any.
+    return float(value) if abs(value) <= sys.float_info.max else None
 
 
 def show(value: object, unit: str = "") -> str:

@@ -12,21 +12,23 @@ _BACK = '<p><a href="index.html" style="color: var(--jp-content-link-color)">←
 
 
 def write_page(executed: Path) -> None:
-    """Write ``<name>.html`` beside an executed notebook; without a notebook, nothing."""
-    if not executed.exists():
+    """Write ``<name>.html`` beside an executed notebook; without a whole notebook, nothing."""
+    try:
+        notebook = nbformat.read(executed, as_version=4)
+    except (OSError, ValueError):  # it never ran, or the disk was full
         return
     exporter = HTMLExporter(template_name="lab")
     # The page loads nothing: the course has no formulas, and panels include a static picture.
     exporter.mathjax_url = exporter.require_js_url = exporter.jquery_url = ""
     exporter.widget_renderer_url = exporter.jupyter_widgets_base_url = ""
-    notebook = nbformat.read(executed, as_version=4)
     notebook.metadata.pop("widgets", None)
     body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": executed.stem}})
     # The exporter knows one scheme. On paper it is the light one, which is what there is without.
     themes = [Path(each) / "static" / "theme-dark.css" for each in exporter.template_paths]
     theme = next((path.read_text("utf-8") for path in themes if path.is_file()), "")
     dark = f"@media screen and (prefers-color-scheme: dark) {{{theme}}}"
-    body = body.replace("</head>", f"<style>:root{{color-scheme:light dark}}{dark}</style></head>")
+    style = f"<style>:root{{color-scheme:light dark}}{dark}</style>"
+    body = body.replace("</head>", f"{style}</head>", 1)
     body = body.replace("<main>", f"<main>{_BACK}", 1)
     executed.with_suffix(".html").write_text(_offline(body), "utf-8")
 

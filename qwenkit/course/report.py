@@ -90,6 +90,6 @@ def _pictures(folder: Path, name: str) -> dict[str, str]:
     """Return the charts that an executed notebook recorded, by name; the latencies come last."""
     try:
         drawn: dict[str, str] = read_record(folder / f"{name}.ipynb")["pictures"]
-    except (NotFound, OSError):  # it recorded nothing, or never ran
+    except (NotFound, OSError, ValueError):  # it recorded nothing, never ran, or was cut off
         return {}
     return {key: drawn[key] for key in sorted(drawn, key=lambda key: (key == "latency", key))}

@@ -250,6 +250,15 @@ def test_a_page_needs_no_field_that_a_notebook_of_yours_lacks(tmp_path: Path) ->
         assert title not in text.partition("Everything")[0], title
 
 
+def test_a_notebook_that_was_cut_off_costs_its_page_alone(folder: Path) -> None:
+    (folder / "01-model-to-oss.ipynb").write_text('{"cells": [')
+    write_report(run(folder, passed("00-preflight"), failed("01-model-to-oss", "disk full")))
+    assert [page.name for page in sorted(folder.glob("*.html"))] == [
+        "00-preflight.html",
+        "index.html",
+    ]
+
+
 def test_the_browser_is_told_that_nothing_in_the_page_runs(
     tmp_path: Path, whole_run: Whole
 ) -> None:
