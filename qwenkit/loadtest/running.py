@@ -37,7 +37,7 @@ class LoadTest:
         every_s: float = 1.0,
     ) -> None:
         self._ended = Event()
-        self._at_end: list[Callable[[Timeline], None]] = []
+        self._at_end: list[Callable[[Timeline | None], None]] = []
         self.waits_for = ""
         """What is waited for after the load, and for how long; empty before and afterwards."""
         self._service, self._stopped = service, Event()
@@ -104,21 +104,24 @@ class LoadTest:
             timeline = self._end()
         return timeline
 
-    def at_end(self, call: Callable[[Timeline], None]) -> None:
-        """Have ``call`` called at the end of ``result``, also if that fails."""
+    def at_end(self, call: Callable[[Timeline | None], None]) -> None:
+        """Have ``call`` called at the end of ``result``; without a timeline if the load failed."""
         self._at_end.append(call)
 
     def _end(self) -> Timeline:
         self.waits_for = ""
         self.load.stop()
         self._watch.stop()
-        load = self.load.result()
-        timeline = Timeline(load, self._watch.samples(since=load.began))
-        if not self._ended.is_set():
-            self._ended.set()
-            for call in self._at_end:
-                call(timeline)
-        return timeline
+        timeline = None
+        try:
+            load = self.load.result()
+            timeline = Timeline(load, self._watch.samples(since=load.began))
+            return timeline
+        finally:
+            if not self._ended.is_set():
+                self._ended.set()
+                for call in self._at_end:
+                    call(timeline)
 
     def _wait_down(self, at_most: int, timeout_s: float) -> None:
         began, goal = time.monotonic(), f"at most {at_most} replicas left"

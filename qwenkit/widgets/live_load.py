@@ -53,7 +53,7 @@ class LiveLoad:
     def _ipython_display_(self) -> None:
         self._output.show()
 
-    def _end(self, timeline: Timeline) -> None:
+    def _end(self, timeline: Timeline | None) -> None:
         self._timeline = timeline
         self._output.finish()
 

@@ -160,6 +160,18 @@ def test_the_live_view_moves_and_ends_as_a_picture(cluster: Cluster, start: Star
     assert box.comm is None  # no widget is left
 
 
+def test_the_live_view_ends_with_a_load_that_fails(
+    cluster: Cluster, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = LoadTest(cluster, "qwen", start(0.1))
+    live = LiveLoad(test)
+    live._ipython_display_()
+    monkeypatch.setattr(test.load, "result", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        test.result()
+    assert live._output._widget is None
+
+
 def test_the_live_views_button_stops_the_load(cluster: Cluster, start: Start) -> None:
     test = LoadTest(cluster, "qwen", start(60), every_s=0.1)
     live = LiveLoad(test)
@@ -223,6 +235,6 @@ def test_in_a_terminal_figures_change_in_place(
     result = watch_load(Settings(), start(0.6))
     assert result.summary()["ok"] > 0
     said = stderr.getvalue()
-    assert "1 ready of 0 desired" in said
+    assert "1 ready of 1 desired" in said
     assert ("\x1b[2K" in said) is terminal
     assert ("answers: " in said) is not terminal
