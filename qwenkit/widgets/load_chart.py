@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from qwenkit.loadtest.timeline import Timeline
 
 _HEIGHTS = (170, 90, 100)
-_MOST_DOTS = 300
+_MOST_DOTS, _SHORTEST_S = 300, 1e-3
 Points = Sequence[tuple[float, float | None]]
 
 
@@ -93,7 +93,14 @@ def _latency(
     x: Axis, foot: float, top: float, moments: Sequence[Moment], requests: Sequence[LoadRequest]
 ) -> Plot:
     shown = list(_thinned(requests))
-    values = [max(r.latency_s, 1e-3) for r in shown] + [max(r.ttft_s or 1, 1e-3) for r in shown]
+    lines = {
+        f"{name} {rank}": [(m.at_s, _drawn(getattr(m, of).get(rank))) for m in moments]
+        for name, of in (("TTFT", "ttft_s"), ("latency", "latency_s"))
+        for rank in ("p50", "p95")
+    }
+    # A line may be of requests whose dots are not drawn, or no longer.
+    values = [value for points in lines.values() for _, value in points if value is not None]
+    values += [value for r in shown for value in map(_drawn, (r.ttft_s, r.latency_s)) if value]
     plot = Plot(x, Axis(*around(values or [0.1, 10.0], log=True), foot, top, log=True))
     plot.grid("seconds, log")
     plot.legend({"TTFT": GREEN, "latency": BLUE, "failed": RED}, "lines: p50 (dashed), p95")
@@ -103,16 +110,20 @@ def _latency(
         )
         tip += f", {request.pod}" if request.pod else ""
         color = BLUE if request.outcome == "ok" else RED
-        plot.dot(request.scheduled_s, max(request.latency_s, 1e-3), color, tip, radius=2.5)
-        if request.ttft_s and request.outcome == "ok":
-            tip = f"at {request.scheduled_s:.1f} s: first token after {request.ttft_s:.2f} s"
-            plot.dot(request.scheduled_s, request.ttft_s, GREEN, tip, radius=2.5)
-    for rank, dashes in (("p50", "4 3"), ("p95", "")):
-        ttft = [(m.at_s, m.ttft_s.get(rank)) for m in moments]
-        _line(plot, ttft, GREEN, f"TTFT {rank}", dashes)
-        latency = [(m.at_s, m.latency_s.get(rank)) for m in moments]
-        _line(plot, latency, BLUE, f"latency {rank}", dashes)
+        plot.dot(request.scheduled_s, max(request.latency_s, _SHORTEST_S), color, tip, radius=2.5)
+        first_s = _drawn(request.ttft_s)
+        if first_s is not None and request.outcome == "ok":
+            tip = f"at {request.scheduled_s:.1f} s: first token after {first_s:.2f} s"
+            plot.dot(request.scheduled_s, first_s, GREEN, tip, radius=2.5)
+    for name, points in lines.items():
+        color, dashes = GREEN if "TTFT" in name else BLUE, "4 3" if "p50" in name else ""
+        _line(plot, points, color, name, dashes)
     return plot
+
+
+def _drawn(seconds: float | None) -> float | None:
+    """Return a time that a logarithmic axis can show."""
+    return None if seconds is None else max(seconds, _SHORTEST_S)
 
 
 def _flight(x: Axis, foot: float, top: float, moments: Sequence[Moment]) -> Plot:

@@ -10,8 +10,10 @@ import pytest
 from qwenkit.cluster.pod_metrics import EngineMetrics, PodMetrics, ScalerMetrics
 from qwenkit.cluster.watching import ClusterSample, PodSample, Replicas
 from qwenkit.inference.results import LoadRequest, LoadResult
+from qwenkit.loadtest.moment import Moment
 from qwenkit.loadtest.timeline import Timeline
-from qwenkit.widgets.load_chart import load_chart
+from qwenkit.widgets.load_chart import draw_load, load_chart
+from qwenkit.widgets.svg import TOP
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -133,6 +135,13 @@ def test_all_is_drawn_on_one_axis_from_before_the_load_to_the_last_sample() -> N
     assert len(dots) == 6 * 2 + 1
     ready = next(p for p in root.iter(f"{SVG}path") if p.findtext(f"{SVG}title") == "ready")
     assert f"H{words['12']}V" in ready.get("d")
+
+
+def test_a_percentile_is_inside_the_axis_though_its_requests_have_no_dot() -> None:
+    slow, fast = Moment(1.0, latency_s={"p50": 100.0, "p95": 100.0}), request(0, 20, 20.2)
+    drawn = ElementTree.fromstring(draw_load([slow, Moment(21.0)], [fast], text="").svg())
+    line = next(p for p in drawn.iter(f"{SVG}path") if p.findtext(f"{SVG}title") == "latency p95")
+    assert float(line.get("d").partition(" ")[2].partition("H")[0]) > TOP
 
 
 @pytest.mark.parametrize("count", [0, 1, 20_000])
