@@ -41,7 +41,8 @@ def address(folder, sandbox):
         yield address
 
 
-@pytest.fixture(scope="session")
+# Not longer than a file: Playwright's event loop is the process's running one meanwhile.
+@pytest.fixture(scope="module")
 def page():
     with lab.chromium() as page:
         yield page
