@@ -19,6 +19,9 @@ from qwenkit.loadtest.prediction import Prediction
 from qwenkit.loadtest.timeline import Timeline
 
 _UNSCHEDULABLE = "Unschedulable"
+# A request that takes no longer than this beside others, as a share of its time alone, does not
+# feel them: a server that answers in a fixed time has no latency that could fall.
+_UNFELT = 1.1
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,6 +60,8 @@ class Comparison:
     errors: dict[str, int]
     latency_fell: tuple[float, float] | None
     """Median latency while the fewest and while the most replicas were ready."""
+    alone_s: float
+    """The latency of a request that runs alone."""
     problems: tuple[str, ...]
 
     def record(self) -> dict[str, Any]:
@@ -102,6 +107,8 @@ class Comparison:
         if self.latency_fell:
             before, after = self.latency_fell
             lines.append(f"median latency {before:.3f} s, {after:.3f} s with all replicas ready")
+            if before <= _UNFELT * self.alone_s:
+                lines.append("a request took no longer than alone before: nothing was to fall")
         return "\n".join(filter(None, [*lines, *self.problems]))
 
     __repr__ = __str__
@@ -111,8 +118,8 @@ def compare(predicted: Prediction, seen: Timeline, *, min_scale: int, most: int)
     """Compare a load test with its prediction.
 
     ``problems`` name what is missing of this: no request failed, ``most`` replicas became ready
-    and each answered before the last request was sent, latency fell when they came, and at the
-    end ``min_scale`` are left.
+    and each answered before the last request was sent, latency fell when they came (if requests
+    had slowed each other down before), and at the end ``min_scale`` are left.
 
     >>> from qwenkit import Cluster, Settings, compare, find_server, predict, start_test
     >>> s = Settings(load_seconds=2)
@@ -155,7 +162,8 @@ def compare(predicted: Prediction, seen: Timeline, *, min_scale: int, most: int)
         },
         errors=summary["errors"],
         latency_fell=fell,
-        problems=tuple(_problems(seen, samples, fell, min_scale, most)),
+        alone_s=predicted.alone.latency_s,
+        problems=tuple(_problems(predicted, seen, fell, min_scale, most)),
     )
 
 
@@ -185,12 +193,13 @@ def _latencies(seen: Timeline, most: int) -> tuple[float, float] | None:
 
 
 def _problems(
+    predicted: Prediction,
     seen: Timeline,
-    samples: Sequence[ClusterSample],
     fell: tuple[float, float] | None,
     min_scale: int,
     most: int,
 ) -> Iterable[str]:
+    samples = [sample for sample in seen.known if sample.at_s >= 0]
     failed = [request.why for request in seen.load.requests if request.outcome != "ok"]
     if failed:
         yield f"{len(failed)} requests failed or were cancelled: {', '.join(sorted(set(failed)))}"
@@ -200,7 +209,7 @@ def _problems(
         yield from _who_answered(seen, most)
         if fell is None:
             yield "no request was sent while all replicas were ready: the load was too short"
-        elif fell[1] >= fell[0]:
+        elif fell[1] >= fell[0] > _UNFELT * predicted.alone.latency_s:
             yield f"latency did not fall: median {fell[0]:.3f} s before, {fell[1]:.3f} s after"
     if not samples or samples[-1].served.ready != min_scale:
         left = samples[-1].served.ready if samples else "no"

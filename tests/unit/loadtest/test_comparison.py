@@ -189,6 +189,16 @@ def test_each_replica_must_have_answered_and_latency_must_have_fallen() -> None:
     assert any(problem.startswith("latency did not fall") for problem in found.problems)
 
 
+def test_latency_cannot_fall_where_requests_never_slowed_each_other_down() -> None:
+    fixed = tuple(replace(one, end_s=one.sent_s + 0.3) for one in sent(RESULT.ready))
+    seen = Timeline(LoadResult(fixed, 16.2, 0.0), samples(RESULT.ready, RESULT.desired))
+    for alone_s, count in ((0.3, 0), (0.2, 1)):
+        predicted = replace(PREDICTED, alone=replace(PREDICTED.alone, latency_s=alone_s))
+        found = compare(predicted, seen, min_scale=0, most=3)
+        assert len(found.problems) == count, found.problems
+        assert ("nothing was to fall" in str(found)) == (not count)
+
+
 def test_the_recommended_setting_costs_less_and_is_said_in_a_sentence() -> None:
     _, wanted = PREDICTED.recommended()
     cheaper = PREDICTED.under(wanted)
