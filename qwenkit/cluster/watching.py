@@ -77,9 +77,8 @@ class ClusterSample:
     """A Service at one moment, ``at_s`` seconds since the origin of the samples.
 
     ``serving`` is the revision with the most traffic, the latest ready one until there is any;
-    ``revisions`` has its replicas and those of every other revision, ``pods`` those that have not
-    ended. If the cluster could not be
-    read, ``error`` says why, and nothing else is known. ``metrics`` are as old as a few seconds.
+    ``revisions`` has the replicas of each, ``pods`` those that have not ended; ``metrics`` are as
+    old as a few seconds. If the cluster could not be read, ``error`` alone is known: why.
     """
 
     at_s: float
@@ -123,12 +122,10 @@ class ClusterWatch:
     """Watches the replicas of a Service, by revision and pod by pod, while a load runs.
 
     It samples every ``every_s`` seconds in a thread, and a last time when it is stopped; every
-    second sample it also reads the metrics of the pods. ``error`` holds the last reason why the
-    cluster could not be read; the watch goes on. Also a context manager.
+    second sample it also reads the metrics of the pods. Also a context manager.
     """
 
     def __init__(self, cluster: Cluster, service: str, *, every_s: float = 1.0) -> None:
-        self.error: QwenkitError | None = None
         self._cluster, self._service, self._every_s = cluster, service, every_s
         self._reader, self._metrics, self._taken = MetricsReader(cluster), PodMetrics(), 0
         self._samples: list[ClusterSample] = []
@@ -183,7 +180,6 @@ class ClusterWatch:
                     self._metrics = self._reader.read(ports)
             sample = replace(sample, metrics=self._metrics)
         except QwenkitError as error:
-            self.error = error
             sample = ClusterSample(began, error=error.why or error.what)
         self._taken += 1
         # A new list: other threads may read the old one.

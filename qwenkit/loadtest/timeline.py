@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import groupby, pairwise
 from operator import attrgetter
 
-from qwenkit.cluster.watching import ClusterSample, Replicas
+from qwenkit.cluster.watching import ClusterSample
 from qwenkit.inference.results import LoadRequest, LoadResult, percentiles
 from qwenkit.loadtest.moment import RECENT_S, Moment, cluster_figures
 
@@ -100,18 +100,6 @@ class Timeline:
                 found[-1] = (found[-1][0], samples[0].at_s, found[-1][2])
             before = samples[-1].at_s
         return found
-
-    def ready(self, revision: str | None = None) -> list[int | None]:
-        """Return the ready replicas of a revision, by default that which serves, each second.
-
-        From second 0 up to the last sample; None where the cluster could not be read.
-        """
-        seconds = range(math.ceil(self.end_s) + 1)
-        samples = [self._cluster_at(float(second)) for second in seconds]
-        return [
-            sample.revisions.get(revision or sample.serving, Replicas()).ready if sample else None
-            for sample in samples
-        ]
 
     def moments(self) -> list[Moment]:
         """Return a moment each second, of a long test every few seconds, and the last one."""

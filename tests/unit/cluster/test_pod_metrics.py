@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from cluster_api import Api, status
 
+from qwenkit.cluster import pod_metrics
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.pod_metrics import EngineMetrics, MetricsReader, ScalerMetrics
 
@@ -48,7 +49,10 @@ def test_the_names_of_every_version_are_known(
     assert found.scalers == {"r": ScalerMetrics(4.5, 6, 1)}
 
 
-def test_what_does_not_answer_is_asked_again_after_a_pause(cluster: Cluster, api: Api) -> None:
+def test_what_does_not_answer_is_asked_again_after_a_pause(
+    cluster: Cluster, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pod_metrics, "_READ_S", 0.2)
     api.refuse = lambda _, path, __: (
         status(503, "ServiceUnavailable", "error trying to reach service")
         if "9090" in path

@@ -56,13 +56,18 @@ def timeline(requests: list[LoadRequest], samples: list[ClusterSample]) -> Timel
     return Timeline(LoadResult(tuple(requests), seconds, began=0.0), samples)
 
 
+def ready(seen: Timeline) -> list[int | None]:
+    """Return the ready replicas of the serving revision at each second."""
+    replicas = [seen.at(float(second)).replicas for second in range(round(seen.end_s) + 1)]
+    return [each.ready if each else None for each in replicas]
+
+
 GROWS = [sample(at_s, ready) for at_s, ready in ((-2, 1), (0.5, 1), (4, 2), (8, 3), (12, 0))]
 
 
 def test_replicas_by_second_from_the_start_to_the_last_sample() -> None:
     seen = timeline([request(0, 0, 9)], GROWS)
-    assert seen.ready() == [1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 0]
-    assert seen.ready("old") == [0] * 13
+    assert ready(seen) == [1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 0]
     assert (seen.start_ready, seen.peak_ready) == (1, 3)
     assert seen.last is GROWS[-1]
     assert (seen.start_s, seen.end_s) == (-2, 12)
@@ -73,7 +78,7 @@ def test_replicas_by_second_from_the_start_to_the_last_sample() -> None:
 
 def test_pods_of_other_revisions_are_counted_apart() -> None:
     seen = timeline([request(0, 0, 3)], [sample(0, 1, other=2), sample(3, 1)])
-    assert (seen.at(1).replicas.ready, seen.at(1).others, seen.ready("old")[1]) == (1, 2, 2)
+    assert (seen.at(1).replicas.ready, seen.at(1).others) == (1, 2)
     assert seen.at(3).others == 0
     assert seen.at(3).pod_seconds == 3 * 3  # they hold their GPUs
 
@@ -82,8 +87,8 @@ def test_a_gap_is_not_filled() -> None:
     away = [ClusterSample(at_s, error="away") for at_s in (5.0, 8.0)]
     seen = timeline([request(0, 0, 9)], [sample(0, 1), sample(4, 2), *away, sample(11, 3)])
     assert seen.gaps == [(4, 11, "away")]
-    assert seen.ready() == [1, 1, 1, 1, 2, None, None, None, None, None, None, 3]
-    assert (seen.at(6).replicas, seen.at(6).others) == (None, None)
+    assert ready(seen) == [1, 1, 1, 1, 2, None, None, None, None, None, None, 3]
+    assert seen.at(6).others is None
     assert seen.at(6).figures()["replicas"] == "no answer"
     assert [one.at_s for one in seen.known] == [0, 4, 11]
     root = ElementTree.fromstring(load_chart(seen).svg())
