@@ -93,10 +93,9 @@ class ClusterSample:
         """The replicas of the serving revision."""
         return self.revisions.get(self.serving, Replicas())
 
-    @property
-    def placed(self) -> int:
-        """How many pods, of any revision, hold a node's GPUs."""
-        return sum(bool(pod.node) for pod in self.pods)
+    def placed(self, *, serving: bool) -> int:
+        """Return how many pods, of any revision or of that which serves, hold a node's GPUs."""
+        return sum(bool(p.node) and (p.revision == self.serving or not serving) for p in self.pods)
 
 
 def sample_cluster(cluster: Cluster, service: str) -> ClusterSample:

@@ -11,22 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from qwenkit.capacity.clock import clock_note as clock_note  # for the page
+from qwenkit.loadtest.figures import FIGURES as FIGURES
+from qwenkit.loadtest.figures import show as in_words
 
 Summary = Mapping[str, Any]
-
-
-FIGURES = (  # of the load: key in the record of 06, name, unit, and if less (-1) or more is better
-    ("ttft_p50_s", "TTFT p50", "s", -1),
-    ("ttft_p95_s", "TTFT p95", "s", -1),
-    ("latency_p95_s", "latency p95", "s", -1),
-    ("goodput_per_s", "goodput", "requests/s", 1),
-    ("goodput_share", "within the objective", "%", 1),
-    ("tokens_per_second", "throughput", "tokens/s", 1),
-    ("max_ready", "replicas, at most", "", 0),
-    ("gpu_seconds", "GPU time", "s", -1),
-    ("cost_cny", "cost of the load", "CNY", -1),
-    ("cny_per_million_tokens", "cost per million tokens", "CNY", -1),
-)
 
 
 def result(summary: Summary, number: str) -> Mapping[str, Any]:
@@ -49,11 +37,8 @@ def number(value: object) -> float | None:
 
 
 def show(value: object, unit: str = "") -> str:
-    """Write a figure for people: three digits and its unit; shares in percent; a dash for none."""
-    if (found := number(value)) is None:
-        return "–"
-    scaled = found * 100 if unit == "%" else found
-    return f"{scaled:,.0f} {unit}".strip() if abs(scaled) >= 100 else f"{scaled:.3g} {unit}".strip()
+    """Write a figure for people; a dash for what is no number."""
+    return in_words(number(value), unit)
 
 
 def percent(before: object, after: object) -> float | None:

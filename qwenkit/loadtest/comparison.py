@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from statistics import median
 from typing import Any
 
 from qwenkit.capacity.compare_run import SLACK_S, agreement, first_parting
 from qwenkit.capacity.result import SimulationResult
 from qwenkit.cluster.watching import ClusterSample, PodSample
-from qwenkit.loadtest.figures import WORDS, measured
+from qwenkit.loadtest.figures import FIGURES, measured, show
 from qwenkit.loadtest.prediction import Prediction
-from qwenkit.loadtest.timeline import Timeline
+from qwenkit.loadtest.timeline import Timeline, pod_seconds
 
 _UNSCHEDULABLE = "Unschedulable"
 # A request that takes no longer than this beside others, as a share of its time alone, does not
@@ -76,8 +75,8 @@ class Comparison:
         """Set this measurement and one under another setting side by side, predictions too."""
         figures = (self.predicted, self.measured, after.predicted, after.measured)
         rows = tuple(
-            (words, *(f"{each[name]:.3g}" if name in each else "–" for each in figures))
-            for name, words in WORDS.items()
+            (name, *(show(each.get(key), unit) for each in figures))
+            for key, name, unit, _ in FIGURES
         )
 
         def change(name: str) -> str:
@@ -149,7 +148,7 @@ def compare(predicted: Prediction, seen: Timeline, *, min_scale: int, most: int)
             answers,
             sent=len(seen.load.requests),
             seconds=seen.load.seconds,
-            replica_seconds=_replica_seconds(samples),
+            replica_seconds=pod_seconds(seen.known, serving=True),
             max_ready=seen.peak_ready,
         ),
         ttft_s={
@@ -165,18 +164,6 @@ def compare(predicted: Prediction, seen: Timeline, *, min_scale: int, most: int)
         alone_s=predicted.alone.latency_s,
         problems=tuple(_problems(predicted, seen, fell, min_scale, most)),
     )
-
-
-def _replica_seconds(samples: Sequence[ClusterSample]) -> float:
-    """Return how long the serving revision's pods held a place, those that ended included."""
-    return sum(
-        (later.at_s - earlier.at_s) * len(list(_placed(earlier)))
-        for earlier, later in pairwise(samples)
-    ) + (samples[0].at_s * len(list(_placed(samples[0]))) if samples else 0.0)
-
-
-def _placed(sample: ClusterSample) -> Iterable[PodSample]:
-    return (pod for pod in sample.pods if pod.revision == sample.serving and pod.node)
 
 
 def _latencies(seen: Timeline, most: int) -> tuple[float, float] | None:

@@ -10,17 +10,26 @@ from typing import NamedTuple
 from qwenkit.capacity.result import SimulationResult, nearest_rank
 from qwenkit.inference.results import LoadRequest
 
-WORDS = {
-    "ttft_p50_s": "TTFT p50, s",
-    "ttft_p95_s": "TTFT p95, s",
-    "latency_p95_s": "latency p95, s",
-    "goodput_share": "within the objective",
-    "tokens_per_second": "tokens/s",
-    "max_ready": "replicas at most",
-    "gpu_seconds": "GPU-seconds",
-    "cost_cny": "CNY",
-    "cny_per_million_tokens": "CNY per million tokens",
-}
+FIGURES = (  # key, name, unit, and whether less (-1) or more (1) is better
+    ("ttft_p50_s", "TTFT p50", "s", -1),
+    ("ttft_p95_s", "TTFT p95", "s", -1),
+    ("latency_p95_s", "latency p95", "s", -1),
+    ("goodput_per_s", "goodput", "requests/s", 1),
+    ("goodput_share", "within the objective", "%", 1),
+    ("tokens_per_second", "throughput", "tokens/s", 1),
+    ("max_ready", "replicas, at most", "", 0),
+    ("gpu_seconds", "GPU time", "s", -1),
+    ("cost_cny", "cost of the load", "CNY", -1),
+    ("cny_per_million_tokens", "cost per million tokens", "CNY", -1),
+)
+
+
+def show(value: float | None, unit: str = "") -> str:
+    """Write a figure for people: three digits and its unit; shares in percent; a dash for none."""
+    if value is None:
+        return "–"
+    scaled = value * 100 if unit == "%" else value
+    return f"{scaled:,.0f} {unit}".strip() if abs(scaled) >= 100 else f"{scaled:.3g} {unit}".strip()
 
 
 class Answered(NamedTuple):

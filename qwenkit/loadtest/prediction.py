@@ -41,7 +41,7 @@ from qwenkit.errors import NotReady
 from qwenkit.inference.client import Server
 from qwenkit.inference.load.running import start_load
 from qwenkit.inference.results import LoadResult
-from qwenkit.loadtest.figures import WORDS, Answered, Yardstick, simulated
+from qwenkit.loadtest.figures import FIGURES, Answered, Yardstick, show, simulated
 from qwenkit.settings import Settings
 from qwenkit.steps import load_request
 
@@ -170,7 +170,7 @@ class Prediction:
             self.note,
         ]
         figures = self.figures()
-        known = (f"{words}: {figures[k]:.3g}" for k, words in WORDS.items() if k in figures)
+        known = (f"{name}: {show(figures.get(key), unit)}" for key, name, unit, _ in FIGURES)
         if self.traffic.end_s <= around.startup_s:
             lines.append("the load is shorter than a cold start: new replicas will not answer it")
         return "\n".join([*lines, *known])

@@ -118,14 +118,14 @@ class Timeline:
         return self.cluster[place - 1] if place and not self.cluster[place - 1].error else None
 
 
-def pod_seconds(samples: Sequence[ClusterSample]) -> float:
-    """Return how long pods of any revision held a node's GPUs, from second 0 on.
+def pod_seconds(samples: Sequence[ClusterSample], *, serving: bool = False) -> float:
+    """Return how long pods of any revision, or of that which serves, held a node's GPUs.
 
-    Each pod counts by itself. Over a gap the number before it counts.
+    From second 0 on; each pod counts by itself. Over a gap the number before it counts.
     """
     known = [sample for sample in samples if not sample.error]
     return sum(
-        (max(later.at_s, 0.0) - max(earlier.at_s, 0.0)) * earlier.placed
+        (max(later.at_s, 0.0) - max(earlier.at_s, 0.0)) * earlier.placed(serving=serving)
         for earlier, later in pairwise(known)
     )
 
