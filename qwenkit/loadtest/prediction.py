@@ -36,7 +36,8 @@ from qwenkit.cluster.kinds import (
     moment,
 )
 from qwenkit.cluster.live_scaling import LiveScaling, live_scaling
-from qwenkit.cluster.preflight.free_gpus import free_gpus
+from qwenkit.cluster.pods import restarts
+from qwenkit.cluster.preflight.free_gpus import free_gpus, node_of
 from qwenkit.errors import NotReady
 from qwenkit.inference.client import Server
 from qwenkit.inference.load.running import start_load
@@ -234,13 +235,19 @@ def _environment(
     places = None
     if settings.gpu_count:
         free = free_gpus(cluster, per_pod=settings.gpu_count)
-        places = None if free.unknown else free.places + len(pods)
+        # What ends is counted as free already.
+        own = sum(bool(node_of(pod)) and not is_terminating(pod) for pod in pods)
+        places = None if free.unknown else free.places + own
+    startup_s = build(newest, events, log).total_s
+    # A pod that was Ready before it failed has two starts and its service between them.
+    if not startup_s or restarts(newest) or startup_s > settings.seconds("ready"):
+        startup_s = STARTUP_S / clock
     since = (datetime.now(UTC) - min(map(_ready_at, ready))).total_seconds()
     # The requests of just now are in the window still: it is not idle from end to end.
     quiet = min(max(0.0, since), _QUIET * running.spec.stable_window_s)
     return Environment(
         gpus=places,
-        startup_s=build(newest, events, log).total_s or STARTUP_S / clock,
+        startup_s=startup_s,
         drain_s=_DRAIN_S / clock,
         initial_ready=len(ready),
         active_for_s=quiet,

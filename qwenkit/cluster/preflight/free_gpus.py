@@ -36,7 +36,7 @@ def free_gpus(cluster: Cluster, *, per_pod: int) -> FreeGpus:
     """Count the GPUs that pods of ``per_pod`` GPUs can get now."""
     try:
         nodes = {name_of(node): gpus_of(node) for node in cluster.list(NODE) if _takes_pods(node)}
-        pods = [pod for pod in cluster.list(POD, everywhere=True) if _node_of(pod) in nodes]
+        pods = [pod for pod in cluster.list(POD, everywhere=True) if node_of(pod) in nodes]
     except Forbidden as error:
         return FreeGpus(unknown=f"not known: {error.what}")
     held, ending, holders = Counter[str](), 0, []
@@ -45,7 +45,7 @@ def free_gpus(cluster: Cluster, *, per_pod: int) -> FreeGpus:
         if is_terminating(pod):
             ending += gpus
         elif gpus:
-            held[_node_of(pod)] += gpus
+            held[node_of(pod)] += gpus
             holders.append(f"{pod['metadata'].get('namespace')}/{name_of(pod)} holds {gpus}")
     free = [max(0, gpus - held[name]) for name, gpus in nodes.items()]
     places = sum(each // max(1, per_pod) for each in free)
@@ -56,7 +56,7 @@ def _takes_pods(node: Obj) -> bool:
     return is_true(node, "Ready") and not (node.get("spec") or {}).get("unschedulable")
 
 
-def _node_of(pod: Obj) -> str:
+def node_of(pod: Obj) -> str:
     """Return the node whose GPUs a pod holds: from when it is scheduled until it has ended."""
     ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
     return "" if ended else str((pod.get("spec") or {}).get("nodeName") or "")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from cluster_api import KSVC, Api, connected, obj
@@ -14,7 +16,7 @@ from inference_server import HOST, Vllm, serving
 from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.autoscaling.annotations import parse_spec
 from qwenkit.capacity.compare_run import agreement, first_parting
-from qwenkit.capacity.environment import Environment
+from qwenkit.capacity.environment import STARTUP_S, Environment
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.traffic import ClosedLoop, Lengths
 from qwenkit.cluster.live_scaling import LiveScaling
@@ -229,7 +231,7 @@ def api() -> Api:
     return api
 
 
-def pod_of(revision: str) -> dict[str, object]:
+def pod_of(revision: str) -> dict[str, Any]:
     ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-27T10:00:12Z"}
     running = {"running": {"startedAt": "2026-11-27T10:00:03Z"}}
     started = {"name": "user-container", "restartCount": 0, "state": running}
@@ -242,6 +244,32 @@ def pod_of(revision: str) -> dict[str, object]:
     )
     pod["metadata"]["creationTimestamp"] = "2026-11-27T10:00:02Z"
     return pod
+
+
+def test_what_is_measured_of_the_cluster_is_of_one_start_and_of_pods_that_stay(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second pod drains, a third has been evicted; the first was restarted after an hour."""
+    limits = {"resources": {"limits": {"nvidia.com/gpu": 1}}}
+    for name, more in (("a", {}), ("b", {"deletionTimestamp": "2026-11-27T11:00:00Z"}), ("c", {})):
+        pod = pod_of("r")
+        pod["metadata"] |= {"name": name} | more
+        pod["spec"]["containers"][0] |= limits
+        api.add(pod)
+    stays, evicted = api.objects["v1/Pod", "default", "a"], api.objects["v1/Pod", "default", "c"]
+    evicted["status"] = {"phase": "Failed"}
+    ready = [{"type": "Ready", "status": "True"}]
+    state = {"allocatable": {"nvidia.com/gpu": "3"}, "conditions": ready}
+    api.add(obj("v1/Node", "n", status=state))
+    vllm = Vllm()
+    with connected(api, tmp_path, monkeypatch) as cluster, serving(vllm) as url:
+        server = Server(url, HOST, model="qwen")
+        assert predict(Settings(), cluster, server).environment.gpus == 3
+        stays["status"]["conditions"][0]["lastTransitionTime"] = "2026-11-27T11:00:12Z"
+        assert predict(Settings(), cluster, server).environment.startup_s == STARTUP_S
+        stays["status"]["containerStatuses"][0]["restartCount"] = 1
+        stays["status"]["conditions"][0]["lastTransitionTime"] = "2026-11-27T10:05:12Z"
+        assert predict(Settings(), cluster, server).environment.startup_s == STARTUP_S
 
 
 def test_a_stand_in_without_a_gpu_is_predicted_as_it_answers(api, tmp_path, monkeypatch) -> None:
