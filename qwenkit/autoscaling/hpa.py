@@ -1,19 +1,19 @@
 """How many replicas Kubernetes' HorizontalPodAutoscaler sets: one object's controller.
 
-    hpa = Hpa(HpaSpec((MetricTarget("gpu_utilization", 60.0),), max_replicas=3))
-    step = hpa.sync(now, replicas=1, readings={"gpu_utilization": [97.0]})
+    hpa = Hpa(HpaSpec("GPU utilization", 60, max_replicas=3))
+    step = hpa.sync(now, replicas=1, reading=[97.0])
 
 Call ``sync`` every ``SYNC_S``. As in the original, values count in thousandths, the rest is cut.
 
 Source: Kubernetes ``pkg/controller/podautoscaler`` (``horizontal.go``, ``replica_calculator.go``,
-``metrics/utilization.go``) and the page "Horizontal Pod Autoscaling", restated. All pods have
-the same requests.
+``metrics/utilization.go``) and the page "Horizontal Pod Autoscaling", restated. Of the metrics
+those of pods and external ones with an average; an object has one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qwenkit.errors import InvalidValue
@@ -26,15 +26,6 @@ _WINDOW_S = 300.0  # down, without ``behavior``
 # Of pods: the value of each that is not pending, None where it is missing. Of an external
 # metric: the total. None: the metric cannot be read.
 Reading = Sequence[float | None] | float | None
-
-
-@dataclass(frozen=True, slots=True)
-class MetricTarget:
-    """What a replica should carry on average; ``percent`` of its request for CPU and memory."""
-
-    name: str
-    target: float
-    percent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +52,14 @@ DOWN = ScalingRules((ScalePolicy(PERCENT, 100, 15),), window_s=300)
 
 @dataclass(frozen=True, slots=True)
 class HpaSpec:
-    """A HorizontalPodAutoscaler.
+    """A HorizontalPodAutoscaler; ``target`` is what a replica should carry on average.
 
     Without ``up`` and ``down`` the API server adds no behavior: the controller at most doubles
     the replicas (or sets 4), and holds the highest number of the last 300 s.
     """
 
-    metrics: tuple[MetricTarget, ...]
+    metric: str
+    target: float
     max_replicas: int
     min_replicas: int = 1
     up: ScalingRules | None = None
@@ -75,9 +67,8 @@ class HpaSpec:
     tolerance: float = 0.1
 
     def __post_init__(self) -> None:
-        for metric in self.metrics:
-            if not 0.001 <= metric.target < math.inf:
-                raise InvalidValue(f"target of {metric.name}", metric.target, "at least 0.001")
+        if not 0.001 <= self.target < math.inf:
+            raise InvalidValue("target", self.target, "at least 0.001, finite")
         if not 1 <= self.min_replicas <= self.max_replicas:
             pods = f"{self.min_replicas} to {self.max_replicas}"
             raise InvalidValue("replicas", pods, "1 or more, the maximum not below the minimum")
@@ -90,7 +81,7 @@ class HpaSpec:
 
 @dataclass(frozen=True, slots=True)
 class HpaStep:
-    """One sync: what the metrics ask for (None without them), replicas afterwards, and why."""
+    """One sync: what the metric asks for (None without it), replicas afterwards, and why."""
 
     proposed: int | None
     replicas: int
@@ -105,22 +96,14 @@ class Hpa:
         self._recommended: list[tuple[float, int]] = []
         self._changes: list[tuple[float, int]] = []
 
-    def sync(
-        self, now: float, replicas: int, readings: Mapping[str, Reading], pending: int = 0
-    ) -> HpaStep:
-        """Decide once.
-
-        ``replicas`` is the target's scale, ``readings`` has each metric by name; ``pending`` pods
-        have none, nor have, for CPU, pods that are not ready in their first 300 s.
-        """
-        step = self._decide(now, replicas, readings, pending)
+    def sync(self, now: float, replicas: int, reading: Reading, pending: int = 0) -> HpaStep:
+        """Decide once; ``replicas`` is the target's scale, ``pending`` pods have no value."""
+        step = self._decide(now, replicas, reading, pending)
         if step.replicas != replicas:
             self._changes.append((now, step.replicas - replicas))
         return step
 
-    def _decide(
-        self, now: float, replicas: int, readings: Mapping[str, Reading], pending: int
-    ) -> HpaStep:
+    def _decide(self, now: float, replicas: int, reading: Reading, pending: int) -> HpaStep:
         spec = self.spec
         if not self._recommended:
             self._recommended.append((now, replicas))
@@ -128,14 +111,10 @@ class Hpa:
             return HpaStep(None, 0, "scaling is disabled: the target has no replicas")
         if replicas != (kept := min(max(replicas, spec.min_replicas), spec.max_replicas)):
             return HpaStep(None, kept, "outside minReplicas to maxReplicas")
-        asked = [
-            _proposal(each, spec.tolerance, replicas, readings.get(each.name), pending)
-            for each in spec.metrics
-        ]
-        found = [each for each in asked if each]
-        wanted, reason = max(found, key=lambda each: each[0], default=(0, ""))
-        if not found or (len(found) < len(asked) and wanted < replicas):
-            return HpaStep(None, replicas, "held: a metric is missing")
+        asked = _proposal(spec, replicas, reading, pending)
+        if asked is None:
+            return HpaStep(None, replicas, "held: the metric is missing")
+        wanted, reason = asked
         stable = self._stabilized(now, replicas, wanted)
         if stable != wanted:
             reason += f"; held at {stable} by the stabilization window"
@@ -180,30 +159,29 @@ class Hpa:
 
 
 def _proposal(
-    metric: MetricTarget, tolerance: float, replicas: int, reading: Reading, pending: int
+    spec: HpaSpec, replicas: int, reading: Reading, pending: int
 ) -> tuple[int, str] | None:
-    """Return the replicas that one metric asks for, and why; None if it cannot be read."""
-    scale = 1 if metric.percent else 1000
-    target = int(metric.target * scale)
+    """Return the replicas that the metric asks for, and why; None if it cannot be read."""
+    target = int(spec.target * 1000)
 
     def near(ratio: float) -> bool:
-        return 1.0 - tolerance <= ratio <= 1.0 + tolerance
+        return 1.0 - spec.tolerance <= ratio <= 1.0 + spec.tolerance
 
+    if reading is None:
+        return None
     if not isinstance(reading, Sequence):
-        if reading is None:
-            return None
-        mean, total = reading / replicas, int(reading * scale)
+        mean, total = reading / replicas, int(reading * 1000)
         count = replicas if near(total / (target * replicas)) else math.ceil(total / target)
     else:
-        used = [int(value * scale) for value in reading if value is not None]
+        used = [int(value * 1000) for value in reading if value is not None]
         if not used:
             return None
         missing = len(reading) - len(used)
         ratio = sum(used) // len(used) / target
-        mean = sum(used) // len(used) / scale
+        mean = sum(used) // len(used) / 1000
         # Assume of pods without a value what speaks against a change.
         if ratio < 1:
-            used += [max(100, target) if metric.percent else target] * missing
+            used += [target] * missing
         elif ratio > 1:
             used += [0] * (missing + pending)
         again = sum(used) // len(used) / target
@@ -211,4 +189,4 @@ def _proposal(
         turned = (ratio - 1) * (again - 1) < 0 or (again - 1) * (count - replicas) < 0
         if near(again) or (turned and (missing or (pending and ratio > 1))):
             count = replicas
-    return count, f"{metric.name} {mean:.3g} per pod, target {metric.target:g}, asks for {count}"
+    return count, f"{spec.metric} {mean:.3g} per pod, target {spec.target:g}, asks for {count}"

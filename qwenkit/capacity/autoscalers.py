@@ -3,7 +3,8 @@
     result = simulate(scaling_by(HPA_GPU, 60, max_replicas=3), traffic, server)
 
 simulates one of them. All keep at least one pod, because an HPA cannot do less and KEDA on vLLM's
-metrics cannot wake from zero: without a pod nothing reports them.
+metrics cannot wake from zero: without a pod nothing reports them. Above zero KEDA is the HPA that
+it makes, with the metric's total over all pods.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from dataclasses import dataclass, replace
 
 from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.autoscaling.annotations import parse_spec
-from qwenkit.autoscaling.hpa import HpaSpec, MetricTarget
-from qwenkit.autoscaling.keda import ScaledObject
+from qwenkit.autoscaling.hpa import HpaSpec
 from qwenkit.capacity.candidates import Objective
 from qwenkit.capacity.control import GPU_UTILIZATION, WAITING, Scaling
 from qwenkit.capacity.dataplane import ANSWERED
@@ -53,10 +53,8 @@ def scaling_by(
     Raises:
         InvalidValue: an unknown name, or a target or bounds that the autoscaler refuses.
     """
-    if autoscaler == HPA_GPU:
-        return HpaSpec((MetricTarget(GPU_UTILIZATION, target),), max_replicas, min_replicas)
-    if autoscaler == KEDA_WAITING:
-        return ScaledObject(WAITING, target, max_replicas, min_replicas)
+    if metric := {HPA_GPU: GPU_UTILIZATION, KEDA_WAITING: WAITING}.get(autoscaler):
+        return HpaSpec(metric, target, max_replicas, min_replicas)
     settings = {"target": f"{target:g}", "min-scale": min_replicas, "max-scale": max_replicas}
     if autoscaler == FIXED:
         settings |= {"min-scale": int(target), "max-scale": int(target)}

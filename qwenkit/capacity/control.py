@@ -1,9 +1,10 @@
-"""Who sets the replicas of a simulated workload: Knative's KPA, Kubernetes' HPA, or KEDA.
+"""Who sets the replicas of a simulated workload: Knative's KPA or Kubernetes' HPA.
 
-The KPA reads activator and queue-proxies. HPA and KEDA read metrics of the pods, without the
-delay that a Prometheus between them adds; requests then go straight to the pods. A simulation
-tells either of the first request of a quiet workload (as the activator does), of pods that became
-ready, and of each second; ``idle`` is whether nothing changes without new requests.
+The KPA reads activator and queue-proxies. An HPA reads a metric of the pods, without the delay
+that a Prometheus between them adds; requests then go straight to the pods, of which there is
+always one. KEDA, above zero replicas, is an HPA that it makes. A simulation tells either of the
+first request of a quiet workload (as the activator does), of pods that became ready, and of each
+second; ``idle`` is whether nothing changes without new requests.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from __future__ import annotations
 import math
 
 from qwenkit.autoscaling.annotations import ScalingSpec
-from qwenkit.autoscaling.hpa import SYNC_S, Hpa, HpaSpec, HpaStep
-from qwenkit.autoscaling.keda import Keda, ScaledObject
+from qwenkit.autoscaling.hpa import SYNC_S, Hpa, HpaSpec, Reading
 from qwenkit.autoscaling.kpa import TICK_S, Decider
 from qwenkit.autoscaling.scale_to_zero import Mode, Scaler, ScalerStep, ScaleState
 from qwenkit.capacity.dataplane import DataPlane
@@ -20,8 +20,8 @@ from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.fleet import Fleet, Pod
 from qwenkit.capacity.result import HpaTick, Tick
 
-Scaling = ScalingSpec | HpaSpec | ScaledObject
-GPU_UTILIZATION, WAITING = "gpu_utilization", "requests_waiting"  # in percent; vLLM's own queue
+Scaling = ScalingSpec | HpaSpec
+GPU_UTILIZATION, WAITING = "GPU utilization", "waiting requests"  # in percent; vLLM's own queue
 _MAX_STEPS = 8  # a reconcile may change the status, which causes another one
 _SETTLED_S = 600.0
 
@@ -126,22 +126,21 @@ class _KpaControl:
 
 
 class _HpaControl:
-    """An HPA on the pods' GPU utilisation and waiting requests, or KEDA on the latter."""
+    """An HPA on the pods' GPU utilisation, or on the requests that wait in vLLM."""
 
     def __init__(
-        self, spec: HpaSpec | ScaledObject, fleet: Fleet, plane: DataPlane, environment: Environment
+        self, spec: HpaSpec, fleet: Fleet, plane: DataPlane, environment: Environment
     ) -> None:
         self._fleet = fleet
-        self._scaler = Keda(spec) if isinstance(spec, ScaledObject) else Hpa(spec)
-        plane.proxy = plane.activator = False
-        given = environment.initial_ready
-        self.desired = spec.min_replicas if given is None else given
+        self._hpa = Hpa(spec)
+        plane.proxy = False
+        self.desired = max(spec.min_replicas, environment.initial_ready or 0)
         self.ticks: list[Tick | HpaTick] = []
         self._busy: dict[Pod, float] = {}
         fleet.seed(0.0, self.desired)
 
     def first_request(self, now: float) -> None:
-        """Nothing: there is no activator."""
+        """Nothing: a pod is ready, and there is no activator."""
 
     def pod_ready(self, now: float) -> None:
         """Nothing: the next sync reads it."""
@@ -149,24 +148,22 @@ class _HpaControl:
     def second(self, now: float) -> None:
         if now % SYNC_S:
             return
-        step = self._sync(now)
-        self._fleet.scale_to(now, step.replicas)
+        fleet = self._fleet
+        reading: Reading
+        if self._hpa.spec.metric == WAITING:
+            reading = sum(pod.engine.waiting for pod in fleet.ready)
+        else:
+            # A pod that loads the model has its GPU already, and does nothing with it.
+            reading = [self._utilization(now, pod) for pod in fleet.ready]
+            reading += [0.0] * len(fleet.starting)
+        pending = fleet.not_ready - len(fleet.starting)
+        step = self._hpa.sync(now, self.desired, reading, pending)
+        fleet.scale_to(now, step.replicas)
         self.desired = step.replicas
         self.ticks.append(HpaTick(now, step.replicas, step.reason))
 
     def idle(self, now: float) -> bool:
-        return self.desired == 0
-
-    def _sync(self, now: float) -> HpaStep:
-        fleet, scaler = self._fleet, self._scaler
-        waiting = sum(pod.engine.waiting for pod in fleet.ready) if fleet.ready else None
-        if isinstance(scaler, Keda):
-            return scaler.sync(now, self.desired, waiting)
-        busy = [self._utilization(now, pod) for pod in fleet.ready]
-        # A pod that loads the model has its GPU already, and does nothing with it.
-        busy += [0.0] * len(fleet.starting)
-        pending = fleet.not_ready - len(fleet.starting)
-        return scaler.sync(now, self.desired, {GPU_UTILIZATION: busy, WAITING: waiting}, pending)
+        return False
 
     def _utilization(self, now: float, pod: Pod) -> float:
         """Return the share of the time since the last sync in which the GPU worked, in percent."""

@@ -73,7 +73,6 @@ class DataPlane:
     """Routes and queues requests, and measures what the autoscaler reads.
 
     ``first_byte_s`` is the timeout before the first byte, ``timeout_s`` that of a whole request.
-    Without ``activator`` a request that finds no ready pod fails, as behind a plain Service.
     ``plan(time, pod)`` is called with the time at which a pod's server next finishes a request,
     ``done(time, request)`` for each request that ends.
     """
@@ -102,7 +101,7 @@ class DataPlane:
         self._by_first_byte: deque[SimulatedRequest] = deque()
         self._turn = 0
         self.stats = ActivatorStats()
-        self.proxy = self.activator = True
+        self.proxy = True
         self.in_flight = 0
         self.direct = 0
         self.counted_directly = False  # whether queue-proxies have counted since the last scrape
@@ -118,10 +117,6 @@ class DataPlane:
             self.direct += 1
             self.counted_directly = True
             self._send_direct(now, request, ready[int(self._random() * len(ready))])
-            return False
-        if not self.activator:
-            self.direct += 1
-            self._end(now, request, FULL)
             return False
         request.proxied = True
         first = self.stats.enter(now)

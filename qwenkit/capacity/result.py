@@ -38,7 +38,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class HpaTick:
-    """One sync of an HPA or of KEDA, the replicas after it, and why."""
+    """One sync of an HPA, the replicas after it, and why."""
 
     t: float
     replicas: int
@@ -60,7 +60,7 @@ class Requests:
     """Every request that has ended, as columns in the order of their ends.
 
     ``ttft_s`` is the time to the first token, or to the end if there is none; ``status`` is
-    200, 503 (a queue was full, or no pod ready) or 504 (timed out).
+    200, 503 (a queue was full) or 504 (timed out).
     """
 
     at: Sequence[float]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -20,22 +21,21 @@ from qwenkit.autoscaling.hpa import (
     UP,
     Hpa,
     HpaSpec,
-    MetricTarget,
     Reading,
     ScalePolicy,
     ScalingRules,
 )
-from qwenkit.autoscaling.keda import Keda, ScaledObject
 from qwenkit.errors import InvalidValue
 
 Values = list[float | None]
-QPS, CPU = MetricTarget("qps", 15.0), MetricTarget("cpu", 50.0, percent=True)
 
 
-def asked(metric: MetricTarget, replicas: int, reading: Reading, pending: int = 0) -> int | None:
-    return (
-        Hpa(HpaSpec((metric,), 100)).sync(0.0, replicas, {metric.name: reading}, pending).proposed
-    )
+def qps(most: int, **more: Any) -> HpaSpec:
+    return HpaSpec("qps", 15.0, most, **more)
+
+
+def asked(target: float, replicas: int, reading: Reading, pending: int = 0) -> int | None:
+    return Hpa(HpaSpec("qps", target, 100)).sync(0.0, replicas, reading, pending).proposed
 
 
 @pytest.mark.parametrize(
@@ -43,24 +43,29 @@ def asked(metric: MetricTarget, replicas: int, reading: Reading, pending: int = 
     [(3, [20, 10, 30], 4), (3, [50, 10, 30], 6), (3, [50, 15, 30], 7), (3, [16, 16, 16], 3)],
 )
 def test_kubernetes_own_cases_of_pod_metrics(replicas: int, values: Values, expected: int) -> None:
-    assert asked(QPS, replicas, values) == expected
+    assert asked(15.0, replicas, values) == expected
 
 
 @pytest.mark.parametrize(("replicas", "target", "expected"), [(3, 2.15, 4), (5, 2.867, 3)])
 def test_kubernetes_own_cases_of_external_averages(
     replicas: int, target: float, expected: int
 ) -> None:
-    assert asked(MetricTarget("queue", target), replicas, 8.6) == expected
+    assert asked(target, replicas, 8.6) == expected
 
 
 @pytest.mark.parametrize(
     ("replicas", "values", "unready", "expected"),
-    [(3, [45, None], 1, 3), (3, [200, None], 1, 4), (4, [10, 10, None], 1, 3)],
+    [
+        (3, [13.5, None], 1, 3),
+        (3, [60, None], 1, 4),
+        (4, [3, 3, None], 1, 2),
+        (2, [15, None], 0, 2),
+    ],
 )
-def test_kubernetes_own_cases_of_cpu_with_missing_and_unready_pods(
+def test_pods_without_a_value_speak_against_a_change(
     replicas: int, values: Values, unready: int, expected: int
 ) -> None:
-    assert asked(CPU, replicas, values, unready) == expected
+    assert asked(15.0, replicas, values, unready) == expected
 
 
 # The published algorithm once more, as plainly as possible.
@@ -68,20 +73,13 @@ def test_kubernetes_own_cases_of_cpu_with_missing_and_unready_pods(
 
 @dataclass
 class Plain:
-    """horizontal.go's controller for one Pods and one External metric, in its own order."""
+    """horizontal.go's controller for one Pods or one External metric, in its own order."""
 
     spec: HpaSpec
     recommendations: list[tuple[float, int]] = field(default_factory=list)
     events: list[tuple[float, int]] = field(default_factory=list)
 
-    def sync(
-        self,
-        now: float,
-        current: int,
-        values: list[float | None] | None,
-        total: float,
-        pending: int,
-    ) -> int:
+    def sync(self, now: float, current: int, reading: Values | float | None, pending: int) -> int:
         spec = self.spec
         self.recommendations = self.recommendations or [(now, current)]
         if current > spec.max_replicas:
@@ -89,11 +87,13 @@ class Plain:
         elif current < spec.min_replicas:
             desired = spec.min_replicas
         else:
-            by_pods = None if values is None else self.by_pods(current, values, pending)
-            by_total = self.by_total(current, total)
-            if by_pods is None and by_total < current:
+            if isinstance(reading, list):
+                wanted = self.by_pods(current, reading, pending)
+            else:
+                wanted = None if reading is None else self.by_total(current, reading)
+            if wanted is None:
                 return current
-            desired = self.normalized(now, current, max(by_pods or 0, by_total))
+            desired = self.normalized(now, current, wanted)
         if desired != current:
             self.events.append((now, desired - current))
         return desired
@@ -102,7 +102,7 @@ class Plain:
         return (1.0 - self.spec.tolerance) <= ratio and ratio <= (1.0 + self.spec.tolerance)
 
     def by_pods(self, current: int, values: Values, pending: int) -> int | None:
-        target = int(self.spec.metrics[0].target * 1000)
+        target = int(self.spec.target * 1000)
         metrics = {n: int(value * 1000) for n, value in enumerate(values) if value is not None}
         missing = [n for n, value in enumerate(values) if value is None]
         unready = [len(values) + n for n in range(pending)]
@@ -129,7 +129,7 @@ class Plain:
         return count
 
     def by_total(self, current: int, total: float) -> int:
-        usage, target = int(total * 1000), int(self.spec.metrics[1].target * 1000)
+        usage, target = int(total * 1000), int(self.spec.target * 1000)
         if self.within(float(usage) / (float(target) * float(current))):
             return current
         return math.ceil(float(usage) / float(target))
@@ -207,16 +207,16 @@ RULES = st.builds(
     st.sampled_from([MAX, MIN, DISABLED]),
 )
 SPECS = st.builds(
-    lambda pods, queue, least, more, up, down, tolerance: HpaSpec(
-        (MetricTarget("gpu", pods), MetricTarget("waiting", queue)),
+    lambda target, least, more, up, down, tolerance: HpaSpec(
+        "load",
+        target,
         least + more,
         least,
         up,
         down,
         tolerance,
     ),
-    st.sampled_from([1.0, 60.0, 80.0]),
-    st.sampled_from([0.5, 1.0, 5.0]),
+    st.sampled_from([0.5, 1.0, 5.0, 60.0, 80.0]),
     st.integers(1, 3),
     st.integers(0, 12),
     st.none() | RULES,
@@ -226,25 +226,24 @@ SPECS = st.builds(
 VALUES = st.lists(
     st.none() | st.floats(0, 200) | st.sampled_from([0.0, 54.0, 60.0, 66.0, 100.0]), max_size=6
 )
-SYNCS = st.lists(
-    st.tuples(
-        st.none() | VALUES, st.floats(0, 60) | st.integers(0, 40).map(float), st.integers(0, 3)
-    ),
-    min_size=1,
-    max_size=30,
+TOTALS = st.floats(0, 200) | st.integers(0, 40).map(float)
+SYNCS = st.sampled_from([VALUES, TOTALS]).flatmap(
+    lambda readings: st.lists(
+        st.tuples(st.none() | readings, st.integers(0, 3)), min_size=1, max_size=30
+    )
 )
 
 
 @settings(max_examples=200, deadline=None)
 @given(SPECS, st.integers(1, 16), SYNCS)
 def test_equal_to_the_published_algorithm(
-    spec: HpaSpec, replicas: int, syncs: list[tuple[Values | None, float, int]]
+    spec: HpaSpec, replicas: int, syncs: list[tuple[Values | float | None, int]]
 ) -> None:
     hpa, plain = Hpa(spec), Plain(spec)
-    for number, (values, total, pending) in enumerate(syncs):
+    for number, (reading, pending) in enumerate(syncs):
         now = number * SYNC_S
-        expected = plain.sync(now, replicas, values, total, pending)
-        step = hpa.sync(now, replicas, {"gpu": values, "waiting": total}, pending)
+        expected = plain.sync(now, replicas, reading, pending)
+        step = hpa.sync(now, replicas, reading, pending)
         assert step.replicas == expected, (now, step)
         assert step.reason
         if spec.min_replicas <= replicas <= spec.max_replicas:
@@ -257,10 +256,10 @@ def test_equal_to_the_published_algorithm(
 def test_never_down_within_the_window_of_a_higher_number(
     loads: list[float], with_behavior: bool
 ) -> None:
-    spec = HpaSpec((QPS,), 20, down=DOWN if with_behavior else None)
+    spec = qps(20, down=DOWN if with_behavior else None)
     hpa, replicas, asked = Hpa(spec), 5, []
     for number, load in enumerate(loads):
-        step = hpa.sync(number * SYNC_S, replicas, {"qps": load})
+        step = hpa.sync(number * SYNC_S, replicas, load)
         asked.append(step.proposed or 0)
         if step.replicas < replicas:
             assert step.replicas >= min(max(asked[-20:]), 20)
@@ -270,40 +269,21 @@ def test_never_down_within_the_window_of_a_higher_number(
 
 @given(st.integers(1, 50), st.floats(0.901, 1.099))
 def test_within_the_tolerance_nothing_changes(replicas: int, ratio: float) -> None:
-    step = Hpa(HpaSpec((QPS,), 100)).sync(0.0, replicas, {"qps": [15 * ratio]})
+    step = Hpa(qps(100)).sync(0.0, replicas, [15 * ratio])
     assert step.replicas == replicas
 
 
 def test_reasons_name_what_held_the_number() -> None:
-    hpa = Hpa(HpaSpec((QPS,), 3))
-    assert hpa.sync(0.0, 1, {"qps": 200.0}).reason == (
+    hpa = Hpa(qps(3))
+    assert hpa.sync(0.0, 1, 200.0).reason == (
         "qps 200 per pod, target 15, asks for 14; 3 by maxReplicas"
     )
-    assert "held at 14 by the stabilization window" in hpa.sync(15.0, 3, {"qps": 0.0}).reason
-    assert "missing" in hpa.sync(30.0, 3, {}).reason
-    assert "no replicas" in hpa.sync(45.0, 0, {"qps": 9.0}).reason
+    assert "held at 14 by the stabilization window" in hpa.sync(15.0, 3, 0.0).reason
+    assert "missing" in hpa.sync(30.0, 3, None).reason
+    assert "no replicas" in hpa.sync(45.0, 0, 9.0).reason
 
 
-@pytest.mark.parametrize("bad", [(QPS, 0, 1), (QPS, 2, 3), (MetricTarget("qps", 0.0), 2, 1)])
-def test_impossible_objects_are_refused(bad: tuple[MetricTarget, int, int]) -> None:
+@pytest.mark.parametrize("bad", [(15.0, 0, 1), (15.0, 2, 3), (0.0, 2, 1), (math.inf, 2, 1)])
+def test_impossible_objects_are_refused(bad: tuple[float, int, int]) -> None:
     with pytest.raises(InvalidValue):
-        HpaSpec((bad[0],), bad[1], bad[2])
-
-
-def test_keda_activates_cools_down_and_leaves_the_rest_to_its_hpa() -> None:
-    keda = Keda(ScaledObject("waiting", 5.0, max_replicas=3))
-    replicas, seen = 0, []
-    for number in range(80):
-        now = number * SYNC_S
-        total = None if replicas == 0 and now > 600 else 12.0 if 60 <= now < 300 else 0.0
-        step = keda.sync(now, replicas, total)
-        if step.replicas != replicas:
-            seen.append((now, step.replicas))
-        replicas = step.replicas
-    # Polled every 30 s: the last active poll is at 270 s, and at 570 s its 300 s are not yet over.
-    assert seen == [(60, 1), (75, 3), (600, 0)]
-
-
-def test_keda_above_zero_is_always_active() -> None:
-    keda = Keda(ScaledObject("waiting", 5.0, max_replicas=3, min_replicas=1))
-    assert [keda.sync(at * SYNC_S, 1, 0.0).replicas for at in range(60)] == [1] * 60
+        HpaSpec("qps", *bad)

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwenkit.autoscaling.hpa import HpaSpec, MetricTarget
-from qwenkit.autoscaling.keda import ScaledObject
+from qwenkit.autoscaling.hpa import HpaSpec
 from qwenkit.capacity.autoscalers import (
     FIXED,
     HPA_GPU,
@@ -24,7 +23,7 @@ from qwenkit.capacity.autoscalers import (
 from qwenkit.capacity.candidates import Objective
 from qwenkit.capacity.control import GPU_UTILIZATION, WAITING
 from qwenkit.capacity.environment import Environment
-from qwenkit.capacity.server import FixedServer, VllmServer
+from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import Arrival, ClosedLoop, OpenLoop, varying
 from qwenkit.errors import InvalidValue
@@ -34,7 +33,7 @@ QUICK = Environment(startup_s=10.0, drain_s=0.0, gpus=3)
 
 
 def on_gpu(target: float, most: int = 3) -> HpaSpec:
-    return HpaSpec((MetricTarget(GPU_UTILIZATION, target),), most)
+    return HpaSpec(GPU_UTILIZATION, target, most)
 
 
 def half_hour(seed: int) -> OpenLoop:
@@ -52,7 +51,7 @@ def test_an_hpa_scales_on_utilization_at_a_sync_whatever_the_queue() -> None:
         assert {tick.t % 15 for tick in result.decisions} == {0}
         first = result.changes[0]
         assert (first.t, first.before, first.after) == (15.0, 1, 2)
-        assert first.reason == "gpu_utilization 66.7 per pod, target 60, asks for 2"
+        assert first.reason == "GPU utilization 66.7 per pod, target 60, asks for 2"
         peaks[clients] = max(result.ready)
         # Held by the window of 300 s, then down to its minimum.
         assert result.ready[690] == max(result.ready)
@@ -76,34 +75,12 @@ def test_a_loading_pod_counts_as_an_idle_gpu_and_a_pending_one_not() -> None:
     assert "50 per pod" in result.decisions[2].reason
 
 
-def test_behind_a_service_without_ready_pods_requests_fail_at_once() -> None:
-    load = OpenLoop(tuple(Arrival(float(at), 100, 10) for at in (1, 700)))
-    idle = simulate(
-        ScaledObject(WAITING, 5.0, 3), load, FixedServer(1.0), environment=QUICK, duration_s=900
-    )
-    assert idle.requests.status == (503, 503)
-    assert idle.requests.latency_s == (0.0, 0.0)
-    assert idle.gpu_seconds == 0
-    assert not any(idle.ready)
-
-
-def test_keda_leaves_one_pod_to_nothing_after_its_cooldown() -> None:
-    spec, there = (
-        ScaledObject(WAITING, 5.0, 3),
-        Environment(startup_s=10.0, gpus=3, initial_ready=1),
-    )
-    load = OpenLoop((Arrival(1.0, 100, 10), Arrival(500.0, 100, 10)))
-    result = simulate(spec, load, V100, environment=there, duration_s=600)
-    assert [(change.after, change.t) for change in result.changes] == [(0, 330.0)]
-    assert list(result.requests.status) == [200, 503]
-
-
 def test_keda_scales_when_requests_wait_for_the_kv_cache() -> None:
     load = ClosedLoop(((5, 60), (300, 0)))
-    result = simulate(ScaledObject(WAITING, 5.0, 3, 1), load, V100, environment=QUICK)
+    result = simulate(HpaSpec(WAITING, 5.0, 3), load, V100, environment=QUICK)
     assert max(result.ready) == 3
-    assert "requests_waiting" in result.changes[0].reason
-    served = simulate(ScaledObject(WAITING, 5.0, 3, 1), ClosedLoop(((5, 20), (300, 0))), V100)
+    assert "waiting requests" in result.changes[0].reason
+    served = simulate(HpaSpec(WAITING, 5.0, 3), ClosedLoop(((5, 20), (300, 0))), V100)
     assert max(served.ready) == 1  # a full batch, slow tokens, and nobody waits
 
 

@@ -239,7 +239,7 @@ def test_other_autoscalers_are_compared_when_asked_for(command, tmp_path):
     code, text, _ = command(*words, "--ttft-p95", "2", "--html", str(page))
     assert code == 0
     assert re.search(r"HPA on GPU utilization +60 % +0\.\d+", text)
-    assert re.search(r"gpu_utilization [\d.]+ per pod, target 60, asks for 2", text)
+    assert re.search(r"GPU utilization [\d.]+ per pod, target 60, asks for 2", text)
     html = page.read_text("utf-8")
     assert html.count("<svg") == 3
     assert "KEDA on waiting requests: 5" in html
