@@ -141,7 +141,7 @@ def compare(predicted: Prediction, seen: Timeline, *, min_scale: int, most: int)
         served_by=seen.served_by,
         agreement_percent=round(100 * agreement(result.ready, ready), 1),
         parts_at_s=parts_at,
-        parts_why="" if parts_at is None else _why(result, samples, parts_at),
+        parts_why="" if parts_at is None else _why(result, seen, parts_at),
         clock=seen.load.clock,
         predicted=predicted.figures(seen.end_s),
         measured=predicted.by.figures(
@@ -192,22 +192,26 @@ def _problems(
         yield f"{len(failed)} requests failed or were cancelled: {', '.join(sorted(set(failed)))}"
     if seen.peak_ready < most:
         yield f"only {seen.peak_ready} of {most} replicas became ready{_held_back(samples)}"
-    elif seen.start_ready < most:
+    else:
         yield from _who_answered(seen, most)
+    if seen.start_ready < most <= seen.peak_ready:
         if fell is None:
             yield "no request was sent while all replicas were ready: the load was too short"
         elif fell[1] >= fell[0] > _UNFELT * predicted.alone.latency_s:
             yield f"latency did not fall: median {fell[0]:.3f} s before, {fell[1]:.3f} s after"
-    if not samples or samples[-1].served.ready != min_scale:
+    if seen.cluster and seen.cluster[-1].error:
+        yield f"what is left at the end is not known: {seen.cluster[-1].error}"
+    elif not samples or samples[-1].served.ready != min_scale:
         left = samples[-1].served.ready if samples else "no"
         yield f"at the end {left} replicas were ready, not min_scale={min_scale}"
 
 
 def _who_answered(seen: Timeline, most: int) -> Iterable[str]:
     """Yield a problem unless enough pods answered before the last request was sent."""
-    requests = seen.load.requests
-    last_sent = max((request.sent_s for request in requests), default=0.0)
-    pods = {r.pod for r in requests if r.pod and r.outcome == "ok" and r.end_s <= last_sent}
+    last_sent = max((request.sent_s for request in seen.load.requests), default=0.0)
+    serve = {sample.serving for sample in seen.known if sample.at_s >= 0}
+    good = [r for r in seen.load.requests if r.outcome == "ok" and r.end_s <= last_sent]
+    pods = {r.pod for r in good if r.pod and (not r.revision or r.revision in serve)}
     # Without the gateway's word, vLLM's own counters tell who answered, not when.
     known = pods or set(seen.served_by)
     if known and len(known) < most:
@@ -236,8 +240,12 @@ def _waiting(sample: ClusterSample) -> list[PodSample]:
     return [pod for pod in pods if pod.reason == _UNSCHEDULABLE]
 
 
-def _why(result: SimulationResult, samples: Sequence[ClusterSample], second: int) -> str:
+def _why(result: SimulationResult, seen: Timeline, second: int) -> str:
     """Say in words what the first difference comes from."""
+    for start, end, why in seen.gaps:
+        if start <= second <= end:
+            return f"the cluster did not answer: {why}"
+    samples = [sample for sample in seen.known if sample.at_s >= 0]
     found = min(samples, key=lambda sample: abs(sample.at_s - second)).served.ready
     number = min(result.ready[second], found) + 1  # the replica that one of them has
     due, gone_due = _span(enumerate(result.ready), number)

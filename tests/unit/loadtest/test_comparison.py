@@ -191,6 +191,31 @@ def test_each_replica_must_have_answered_and_latency_must_have_fallen() -> None:
     assert any(problem.startswith("latency did not fall") for problem in found.problems)
 
 
+def test_what_the_cluster_did_not_tell_is_said() -> None:
+    load = LoadResult(sent(RESULT.ready), 16.2, began=0.0, clock=10)
+    told = samples(RESULT.ready, RESULT.desired)
+    away = [ClusterSample(sample.at_s, error="ksvc qwen is gone") for sample in told]
+    early = compare(PREDICTED, Timeline(load, away[:9] + told[9:]), min_scale=0, most=3)
+    assert early.parts_why == "the cluster did not answer: ksvc qwen is gone"
+    late = compare(PREDICTED, Timeline(load, told[:20] + away[20:]), min_scale=0, most=3)
+    assert late.problems == ("what is left at the end is not known: ksvc qwen is gone",)
+
+
+@pytest.mark.parametrize(
+    ("revision", "problems"),
+    [("new", ()), ("old", ("only 2 of 3 pods answered before the last request was sent",))],
+)
+def test_replicas_that_were_there_from_the_start_must_answer_too(
+    revision: str, problems: tuple[str, ...]
+) -> None:
+    three = [3] * len(RESULT.ready)
+    requests = (
+        replace(one, revision=revision if one.pod == "new-2" else "new") for one in sent(three)
+    )
+    seen = Timeline(LoadResult(tuple(requests), 16.2, 0.0), samples(three, three))
+    assert compare(PREDICTED, seen, min_scale=3, most=3).problems == problems
+
+
 def test_latency_cannot_fall_where_requests_never_slowed_each_other_down() -> None:
     fixed = tuple(replace(one, end_s=one.sent_s + 0.3) for one in sent(RESULT.ready))
     seen = Timeline(LoadResult(fixed, 16.2, 0.0), samples(RESULT.ready, RESULT.desired))
