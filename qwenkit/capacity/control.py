@@ -36,8 +36,8 @@ class _KpaControl:
         self.ticks: list[Tick | HpaTick] = []
         self._recheck_at = math.inf
         self._scraped = spec.target_burst_capacity != -1
-        given, active_for = environment.initial_ready, environment.active_for_s
-        ready = spec.min_scale if given is None else given
+        active_for = environment.active_for_s
+        ready = _ready_at_first(spec.min_scale, environment)
         if active_for is None:
             active_for = _SETTLED_S if ready <= spec.min_scale else 0.0
         self._fleet.seed(0.0, ready)
@@ -134,10 +134,12 @@ class _HpaControl:
         self._fleet = fleet
         self._hpa = Hpa(spec)
         plane.proxy = False
-        self.desired = max(spec.min_replicas, environment.initial_ready or 0)
+        ready = max(1, _ready_at_first(spec.min_replicas, environment))
+        self.desired = max(spec.min_replicas, ready)
         self.ticks: list[Tick | HpaTick] = []
         self._busy: dict[Pod, float] = {}
-        fleet.seed(0.0, self.desired)
+        fleet.seed(0.0, ready)
+        fleet.scale_to(0.0, self.desired)
 
     def first_request(self, now: float) -> None:
         """Nothing: a pod is ready, and there is no activator."""
@@ -169,6 +171,13 @@ class _HpaControl:
         """Return the share of the time since the last sync in which the GPU worked, in percent."""
         since, self._busy[pod] = self._busy.get(pod, 0.0), pod.engine.busy_s(now)
         return 100 * (self._busy[pod] - since) / SYNC_S
+
+
+def _ready_at_first(least: int, environment: Environment) -> int:
+    """Return the pods that are ready at second 0: the given ones, or the least that get a GPU."""
+    if environment.initial_ready is not None:
+        return environment.initial_ready
+    return least if environment.gpus is None else min(least, environment.gpus)
 
 
 Control = _KpaControl | _HpaControl

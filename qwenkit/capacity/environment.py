@@ -21,7 +21,8 @@ class Environment:
         drain_s: the least time that a removed pod keeps its GPU.
         timeout_s: the revision's ``timeoutSeconds``.
         response_start_timeout_s: its ``responseStartTimeoutSeconds``.
-        initial_ready: pods that are ready at second 0; None for min-scale.
+        initial_ready: pods that are ready at second 0; None for min-scale,
+            as far as there are GPUs.
         active_for_s: how long these have been Active without traffic; None for 10 minutes if
             min-scale keeps them, else 0.
         price_per_gpu_hour: in any currency.

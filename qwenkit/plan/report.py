@@ -25,7 +25,6 @@ _FIGURES = (
     *("gpu_seconds", "cost", "cost_per_1k_tokens"),
 )
 _SHOWN_CHANGES = 20
-_CHANGE = ("autoscaler", "target", "second", "before", "after", "why")
 
 
 def as_dict(plan: ScalingPlan) -> dict[str, Any]:
@@ -133,10 +132,12 @@ def _lines(plan: ScalingPlan) -> Iterator[str]:
         yield f"no recommendation: {plan.why_not_better}"
     if plan.autoscalers:
         yield "the same requests under other autoscalers, each with at least one pod"
+        yield f"  {about_within(plan.objective)}"
         rows = [each.row() for each in plan.autoscalers.outcomes]
         yield repr(show_table(rows, *rows[0]))
-        yield "who scaled when, and why"
-        yield repr(show_table(plan.autoscalers.changes(), *_CHANGE))
+        for each in plan.autoscalers.named():
+            yield f"who scaled when, and why: {each.autoscaler}, target {each.setting}"
+            yield from _changes(each.result.changes)
 
 
 def headline(plan: ScalingPlan) -> str:
@@ -176,7 +177,7 @@ def facts(plan: ScalingPlan) -> Iterator[tuple[str, str]]:
     yield (
         "cold start",
         f"{plan.environment.startup_s:g} s from pod created to ready, "
-        f"{plan.environment.gpus or 'enough'} GPUs",
+        f"{plan.environment.gpus or 'enough'} GPU{'s' * (plan.environment.gpus != 1)}",
     )
 
 
@@ -221,6 +222,15 @@ def _objective(objective: Objective, misses: tuple[str, ...]) -> str:
         return "missed: " + "; ".join(misses)
     named = objective.ttft_p95_s or objective.tpot_p95_s
     return "met" if named else "no request fails; name one with --ttft-p95 or --tpot"
+
+
+def about_within(objective: Objective) -> str:
+    """Say what the share of requests within the objective means."""
+    limits = {"TTFT": objective.ttft_p95_s, "time per token": objective.tpot_p95_s}
+    parts = [f"{name} of at most {limit:g} s" for name, limit in limits.items() if limit]
+    if not parts:
+        return "within: requests that are answered; name an objective with --ttft-p95 or --tpot"
+    return f"within: requests with {' and '.join(parts)}"
 
 
 def _outcome(outcome: SimulatedOutcome, plan: ScalingPlan) -> Iterator[str]:
@@ -300,10 +310,7 @@ def write_html(plan: ScalingPlan, path: Path) -> None:
         comparison=list(compare(plan)),
         commands=commands(plan.better) if plan.better else "",
         pictures=pictures,
-        change=_CHANGE,
-        figures=[each.row().values() for each in plan.autoscalers.named()]
-        if plan.autoscalers
-        else [],
+        within=about_within(plan.objective),
     )
     try:
         path.write_text(html, "utf-8")

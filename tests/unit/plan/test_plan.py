@@ -248,3 +248,12 @@ def test_other_autoscalers_are_compared_when_asked_for(command, tmp_path):
     assert {each["autoscaler"] for each in found} >= {"KPA on concurrency", "fixed fleet"}
     assert all(each["GPU-hours"] > 0 and "replica_changes" in each for each in found)
     assert ask().autoscalers is None
+
+
+def test_what_within_means_is_said_and_a_long_list_of_changes_is_cut(command):
+    words = ("--compare", "--no-recommend", "--rate", "2", "--seconds", "300", "--gpus", "1")
+    text = command(*words, "--set", "min_scale=3")[1]
+    assert "within: requests that are answered; name an objective" in text
+    assert "1 GPU\n" in text
+    flapping = command("--compare", "--no-recommend", "--clients", "6")[1]
+    assert "more: --json or --html has them all" in flapping.partition("KPA on rps, target")[2]
