@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from qwenkit.autoscaling.annotation_keys import PREFIX
+from qwenkit.autoscaling.annotation_keys import KEYS, PREFIX
 from qwenkit.autoscaling.annotations import parse_spec
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import CONFIGURATION, KSVC, Obj, name_of
@@ -92,7 +92,7 @@ def propose_change(
 
     Raises:
         Conflict: the Service is not this run's, or is being deleted.
-        InvalidValue: a value is not text, as annotations are; or the context is not named.
+        InvalidValue: no such setting, a value of the wrong type, or the context is not named.
         Rejected: the webhook refuses a value.
 
     >>> from qwenkit import Cluster, Settings, propose_change
@@ -101,11 +101,15 @@ def propose_change(
     autoscaling.knative.dev/target: 2 → 1 examples-00002
     """
     for name, value in annotations.items():
+        if "/" not in name and name not in KEYS:
+            raise InvalidValue("annotation", name, f"one of {', '.join(sorted(KEYS))}")
         if value is not None and not isinstance(value, str):
             raise InvalidValue(name, value, "must be text: annotations are", f'write "{value}"')
     found = _ours(cluster, service)
     after = _settings(found) | {n if "/" in n else PREFIX + n: v for n, v in annotations.items()}
     if container_concurrency is not None:
+        if type(container_concurrency) is not int:
+            raise InvalidValue(HARD_LIMIT, container_concurrency, "a whole number")
         after[HARD_LIMIT] = str(container_concurrency)
     return _proposed(cluster, found, {n: v for n, v in after.items() if v is not None})
 
@@ -117,12 +121,7 @@ def propose_undo(cluster: Cluster, change: ProposedChange) -> ProposedChange:
         Conflict: the settings are no longer those that the change made.
     """
     found = _ours(cluster, change.service)
-    if newer := _diff(change.after, _settings(found)):
-        raise Conflict(
-            f"ksvc {change.service} was changed since; nothing was taken back",
-            "; ".join(map(str, newer)),
-            "take the newer change back first, or set the values that you want",
-        )
+    _require_unchanged(found, change.after)
     return _proposed(cluster, found, change.before)
 
 
@@ -139,9 +138,11 @@ def apply_change(
     With ``wait_for_gpu`` also if no GPU is free now: a node pool may grow.
 
     Raises:
+        Conflict: the settings are no longer those that the change was proposed for.
         NotReady: no GPU is free, nothing was changed; or the new revision fails.
         WaitTimeout: it is not ready in time.
     """
+    _require_unchanged(_ours(cluster, change.service), change.before)
     if not wait_for_gpu:
         change.require_gpus()
     done = wait_ready(
@@ -215,6 +216,15 @@ def _ours(cluster: Cluster, service: str) -> Obj:
     require_ours(found, run=cluster.run)
     require_not_terminating(found)
     return found
+
+
+def _require_unchanged(service: Obj, settings: Mapping[str, str]) -> None:
+    if newer := _diff(settings, _settings(service)):
+        raise Conflict(
+            f"ksvc {name_of(service)} was changed since; nothing was done",
+            "; ".join(map(str, newer)),
+            "take the newer change back first, or propose the values that you want",
+        )
 
 
 def _settings(service: Obj) -> dict[str, str | None]:

@@ -30,7 +30,7 @@ from qwenkit.capacity.result import SimulationResult
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import ClosedLoop, Lengths, Traffic, bursts, from_csv
-from qwenkit.errors import InvalidValue, PreflightError
+from qwenkit.errors import Conflict, InvalidValue, PreflightError, Rejected
 from qwenkit.widgets.charts import draw_run
 from qwenkit.widgets.tuner_panel import KEYS, TunerAnswer, TunerPanel, answer_html, drawn_html
 
@@ -44,6 +44,7 @@ _METRICS = {KPA_CONCURRENCY: CONCURRENCY, KPA_RPS: RPS}
 # To compare with: no annotation chooses these. Each takes its target from another slider.
 _OTHERS = {HPA_GPU: "utilization_percentage", KEDA_WAITING: "target"}
 _MOST_PODS = 8  # of a simulated autoscaler that must have a limit, where none is set
+_LONGEST_CHAT_S = 3600.0
 _LENGTHS = Lengths(prompt_tokens=64, output_tokens=128)
 # By name: people, the lengths of their requests, and how long people chat, to traffic.
 _TRAFFIC: Mapping[str, Callable[[int, Lengths, float], Traffic]] = {
@@ -110,6 +111,7 @@ class Tuner:
         self._panel: TunerPanel | None = None
         self.lock = RLock()  # a button's thread may end while a slider moves
         self._now: dict[str, Any] = {"traffic": self.choices["traffic"][0], "people": people}
+        self._checked("people", people)
         self._start_from(running)
 
     def __repr__(self) -> str:
@@ -187,8 +189,7 @@ class Tuner:
         """
         change = change or self.proposed()
         change.require_gpus()
-        self._applied.append(change)  # before the wait, which may fail or be interrupted
-        return self._make(change, on_change)
+        return self._make(change, on_change, [*self._applied, change])
 
     def undo(
         self, change: ProposedChange | None = None, *, on_change: OnChange | None = None
@@ -196,9 +197,7 @@ class Tuner:
         """Take the last applied change back, in a new revision; errors as ``apply``'s."""
         change = change or self.proposed_undo()
         change.require_gpus()
-        done = self._make(change, on_change)
-        self._applied.pop()
-        return done
+        return self._make(change, on_change, self._applied[:-1])
 
     def _repr_mimebundle_(self, **keywords: Any) -> dict[str, Any]:
         static = {"text/plain": repr(self), "text/html": answer_html(self) + drawn_html(self)}
@@ -220,14 +219,22 @@ class Tuner:
             raise PreflightError("the panel acts on no cluster", "none was named for it", fix)
         return self.cluster
 
-    def _make(self, change: ProposedChange, on_change: OnChange | None) -> ScalingChange:
+    def _make(
+        self, change: ProposedChange, on_change: OnChange | None, applied: list[ProposedChange]
+    ) -> ScalingChange:
+        """Make a change; ``applied`` are then those that can be taken back."""
         from qwenkit.cluster.live_scaling import live_scaling
         from qwenkit.cluster.scaling_change import apply_change
 
         cluster, limit = self._named_cluster(), self._timeout_s
-        done = apply_change(
-            cluster, change, timeout_s=limit, on_change=on_change, wait_for_gpu=True
-        )
+        before, self._applied = self._applied, applied  # the wait may fail or be interrupted
+        try:
+            done = apply_change(
+                cluster, change, timeout_s=limit, on_change=on_change, wait_for_gpu=True
+            )
+        except (Conflict, Rejected):
+            self._applied = before  # nothing was changed
+            raise
         self._start_from(live_scaling(cluster, self.running.service))
         return done
 
@@ -247,7 +254,7 @@ class Tuner:
         for name in self._base.keys() - {"autoscaler", "container_concurrency"}:
             key = KEYS[name]
             if now[name] != self._base[name]:
-                text = f"{now[name]:g}" + ("s" if name.endswith("_s") else "")
+                text = f"{now[name]}" + ("s" if name.endswith("_s") else "")
                 changes[PREFIX + key] = None if (name, now[name]) == ("max_scale", 0) else text
         if now["autoscaler"] in _METRICS and now["autoscaler"] != self._base["autoscaler"]:
             changes[PREFIX + "metric"] = _METRICS[now["autoscaler"]]
@@ -278,7 +285,7 @@ class Tuner:
         traffic = self._trace
         if traffic is None or now["traffic"] != "your trace":
             # Long enough to see what the new pods do; a fast server answers much in that time.
-            chat_s = max(60.0, 3 * self._environment.startup_s)
+            chat_s = min(max(60.0, 3 * self._environment.startup_s), _LONGEST_CHAT_S)
             traffic = _TRAFFIC[now["traffic"]](now["people"], self._lengths, chat_s)
         first = max(1, spec.min_scale)
         around = replace(self._environment, initial_ready=first)
@@ -311,11 +318,18 @@ class Tuner:
         allowed = self.choices.get(name)
         if allowed and value not in allowed:
             raise InvalidValue(name, value, f"one of {', '.join(allowed)}")
-        if allowed or name == "target":
+        if allowed:
             return value
-        if not float(value).is_integer():
-            raise InvalidValue(name, value, "a whole number")
-        return int(value)
+        rule = "a number" if name == "target" else "a whole number"
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise InvalidValue(name, value, rule)
+        if float(value).is_integer():
+            value = int(value)
+        elif name != "target":
+            raise InvalidValue(name, value, rule)
+        if name == "people" and value < 1:
+            raise InvalidValue(name, value, "at least 1")
+        return value
 
 
 def _settings(running: LiveScaling) -> dict[str, Any]:

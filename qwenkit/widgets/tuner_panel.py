@@ -42,7 +42,7 @@ _SLIDERS: Mapping[str, tuple[str, str, float, float, float]] = {
     "target_burst_capacity": (_WINDOWS, "target-burst-capacity", -1, 300, 1),
     "scale_down_delay_s": (_DOWN, "scale-down-delay", 0, 600, 5),
     "retention_s": (_DOWN, "scale-to-zero-pod-retention-period", 0, 900, 30),
-    "people": (_TRAFFIC, "people", 0, 40, 1),
+    "people": (_TRAFFIC, "people", 1, 40, 1),
 }
 KEYS = {name: row[1] for name, row in _SLIDERS.items()}
 _UNITS = {HPA_GPU: " % of the GPU", KEDA_WAITING: " waiting"}

@@ -8,7 +8,12 @@ import pytest
 from cluster_api import KSVC, OURS, Api, obj, status
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.scaling_change import change_scaling, propose_change, undo_change
+from qwenkit.cluster.scaling_change import (
+    apply_change,
+    change_scaling,
+    propose_change,
+    undo_change,
+)
 from qwenkit.errors import Conflict, InvalidValue, NotReady, Rejected
 
 READY = {"conditions": [{"type": "Ready", "status": "True"}]}
@@ -80,8 +85,27 @@ def test_changing_the_scaling_makes_a_revision(cluster: Cluster, api: Api) -> No
     assert template(api)["metadata"]["annotations"] == {PREFIX + "target": "4"}
     same = change_scaling(cluster, "qwen", {PREFIX + "target": "4"}, timeout_s=5)
     assert (same.old_revision, same.new_revision) == ("qwen-00002", "qwen-00002")
-    with pytest.raises(InvalidValue, match="target"):
-        change_scaling(cluster, "qwen", {"target": 4}, timeout_s=5)  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("settings", "limit"), [({"target": 4}, None), ({"targte": "4"}, None), ({}, "4")]
+)
+def test_a_setting_that_cannot_be_is_refused_by_name(
+    cluster: Cluster, api: Api, settings: Any, limit: Any
+) -> None:
+    serve(cluster, api, gpus=2, annotations={})
+    with pytest.raises(InvalidValue, match=r"targ|containerConcurrency"):
+        propose_change(cluster, "qwen", settings, container_concurrency=limit)
+
+
+def test_a_proposal_that_is_no_longer_true_changes_nothing(cluster: Cluster, api: Api) -> None:
+    serve(cluster, api, gpus=2, annotations={PREFIX + "target": "2"})
+    change = propose_change(cluster, "qwen", {"target": "4"})
+    change_scaling(cluster, "qwen", {"target": "8"}, timeout_s=5)
+    with pytest.raises(Conflict, match="changed since") as caught:
+        apply_change(cluster, change, timeout_s=5)
+    assert caught.value.why == PREFIX + "target: 2 → 8"
+    assert template(api)["metadata"]["annotations"] == {PREFIX + "target": "8"}
 
 
 def test_undo_makes_a_new_revision_with_the_settings_of_before(cluster: Cluster, api: Api) -> None:

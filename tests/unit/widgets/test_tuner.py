@@ -15,7 +15,8 @@ from cluster_api import KSVC, OURS, Api, connected, obj
 from qwenkit.autoscaling.annotations import parse_spec
 from qwenkit.capacity.server import VllmServer
 from qwenkit.cluster.live_scaling import LiveScaling, live_scaling
-from qwenkit.errors import InvalidValue, NotReady, PreflightError
+from qwenkit.cluster.scaling_change import change_scaling
+from qwenkit.errors import Conflict, InvalidValue, NotReady, PreflightError, WaitTimeout
 from qwenkit.widgets.tuner import Tuner
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -85,8 +86,8 @@ def test_an_unset_bound_is_shown_as_unset_and_stays_so():
 
 
 def test_what_is_not_answered_is_a_dash_and_not_zero():
-    made = panel()
-    value = made.propose(people=0)
+    made = panel(trace="0,8,9000")  # its only answer takes longer than is simulated
+    value = made.propose(traffic="your trace")
     assert (value.requests, value.ttft_p95_s, value.tpot_p95_s) == (0, None, None)
     assert "TTFT p95 -" in repr(made)
     html = made._repr_mimebundle_()["text/html"]
@@ -187,8 +188,12 @@ def test_sliders_that_contradict_each_other_show_why_and_change_nothing():
         ({"target": -1}, "target"),
         ({"window_s": 1}, "window"),
         ({"utilization_percentage": 0}, "utilization"),
-        ({"people": -1}, "clients"),
+        ({"people": 0, "traffic": "a burst every 5 minutes"}, "people"),
         ({"people": 2.5}, "people"),
+        ({"people": None}, "people"),
+        ({"target": "4"}, "target"),
+        ({"target": True}, "target"),
+        ({"window_s": 10**7}, "window"),
         ({"max_scale": float("inf")}, "max_scale"),
         ({"panic": 2}, "slider"),
         ({"traffic": "none"}, "traffic"),
@@ -290,6 +295,24 @@ def test_apply_and_undo_are_calls_in_papermill(cluster, api):
     assert tuner.undo().new_revision == "qwen-00003"
     assert annotations(api) == before
     assert (tuner.settings["target"], tuner.settings["max_scale"]) == (2, 3)
+
+
+def test_only_what_was_changed_can_be_undone(cluster, api):
+    tuner = Tuner(live_scaling(cluster, "qwen"), server=SERVER, cluster=cluster, timeout_s=5)
+    tuner.propose(target=4)
+    stale = tuner.proposed()
+    change_scaling(cluster, "qwen", {"window": "90s"}, timeout_s=5)
+    with pytest.raises(Conflict, match="changed since"):
+        tuner.apply(stale)
+    with pytest.raises(PreflightError, match="nothing to undo"):
+        tuner.undo()
+    tuner.apply()
+    api.applied = lambda _service: None  # the revision that takes it back never becomes ready
+    tuner._timeout_s = 0.1
+    with pytest.raises(WaitTimeout):
+        tuner.undo()
+    with pytest.raises(PreflightError, match="nothing to undo"):
+        tuner.undo()
 
 
 def test_a_panel_without_a_named_cluster_only_proposes():
