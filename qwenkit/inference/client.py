@@ -296,5 +296,7 @@ class Stream:
             if kind == "timeout":
                 raise failures.timed_out(server.gateway, server.timeout_s) from None
             raise failures.cut(server.gateway, reader.tokens) from None
+        if reader.strange:
+            raise failures.not_openai(server.gateway, failures.no_stream(reader.strange))
         if not reader.finish:
             raise failures.cut(server.gateway, reader.tokens)

@@ -6,6 +6,11 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+_LONGEST = 2**20  # of one event, in bytes
+_MOST_TOKENS = 2**31
+_SHOWN = 60
+_ODD = (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError)
+
 
 class BadEvent(Exception):
     """An event that ends the stream. ``kind`` names it, ``str`` is the server's or our message."""
@@ -66,14 +71,16 @@ class ChatReader:
     """Reads a chat's chunks: its pieces, token counts and why it ended.
 
     ``tokens`` is the server's count, else the number of pieces: a piece may have several tokens.
-    ``finish`` is empty as long as the answer is incomplete.
+    ``finish`` is empty as long as the answer is incomplete; ``strange`` is its start until an event
+    has come.
     """
 
     def __init__(self) -> None:
-        self.finish = ""
+        self.finish, self.strange = "", b""
         self.prompt_tokens = self.pieces = self.reasoning_pieces = 0
         self._tokens = self._reasoning_tokens = 0
         self._events = EventReader()
+        self._seen, self._unread = False, 0
         # What stands before and after the text in an event that had nothing else to say.
         self._around = b"", b""
         self._around_reasoning = False
@@ -95,12 +102,16 @@ class ChatReader:
             BadEvent: an error of the server as an event, or an event that is no chunk of a chat.
         """
         found = []
+        if not self._seen:
+            self.strange = (self.strange + data)[:_SHOWN]
+        self._unread += len(data)
         for event in self._events.feed(data):
+            self._seen, self._unread, self.strange = True, 0, b""
             if event == b"[DONE]":
                 continue
             try:
                 piece = self._chunk(json.loads(event.decode()))
-            except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+            except _ODD as error:
                 shown = event[:100].decode(errors="replace")
                 why = f"{type(error).__name__}: {str(error)[:100]}, in the event {shown}"
                 raise BadEvent("not an answer", f"its answer cannot be read: {why}") from None
@@ -108,6 +119,10 @@ class ChatReader:
                 self.pieces += 1
                 self.reasoning_pieces += piece.is_reasoning
                 found.append(piece)
+        if not self._events.waiting:
+            self._unread = 0
+        elif self._unread > _LONGEST:
+            raise BadEvent("not an answer", f"an event of its answer is over {_LONGEST:,} bytes")
         if len(found) == 1 and not self.finish and not self._tokens and not self._events.waiting:
             self._learn(data, found[0])
         return found
@@ -141,10 +156,10 @@ class ChatReader:
         if chunk.get("error") or chunk.get("object") == "error":
             raise BadEvent("error in stream", _message(chunk))
         if usage := chunk.get("usage"):
-            self.prompt_tokens = int(usage.get("prompt_tokens") or 0)
-            self._tokens = int(usage.get("completion_tokens") or 0)
+            self.prompt_tokens = _count(usage, "prompt_tokens")
+            self._tokens = _count(usage, "completion_tokens")
             details = usage.get("completion_tokens_details") or {}
-            self._reasoning_tokens = int(details.get("reasoning_tokens") or 0)
+            self._reasoning_tokens = _count(details, "reasoning_tokens")
         choices = chunk["choices"]
         if not isinstance(choices, list):
             raise TypeError(f"choices is {json.dumps(choices)[:40]}, not a list")
@@ -158,6 +173,13 @@ class ChatReader:
         if text is not None and not isinstance(text, str):
             raise TypeError(f"the delta's text is a {type(text).__name__}")
         return Piece(text, not delta.get("content")) if text else None
+
+
+def _count(usage: dict[str, Any], name: str) -> int:
+    count = float(usage.get(name) or 0)
+    if not 0 <= count < _MOST_TOKENS:
+        raise ValueError(f"{name} is {count:g}")
+    return int(count)
 
 
 def _message(chunk: dict[str, Any]) -> str:

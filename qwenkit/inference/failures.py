@@ -91,6 +91,11 @@ def unreachable(url: str, error: BaseException) -> Unreachable:
     return Unreachable(f"no connection to {url}", why, fix, url=url)
 
 
+def no_stream(start: bytes) -> str:
+    """Return what an answer is that began with these bytes and had no event."""
+    return f"its answer is no stream of events, it begins with {start.decode(errors='replace')!r}"
+
+
 def cut(url: str, tokens: int) -> Unreachable:
     """Return the error for a stream that broke off."""
     return Unreachable(

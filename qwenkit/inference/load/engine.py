@@ -23,7 +23,7 @@ from qwenkit.inference.client import Server
 from qwenkit.inference.clock import told_clock
 from qwenkit.inference.events import BadEvent, ChatReader
 from qwenkit.inference.load.bodies import Bodies, asks_for_counts, without_counts
-from qwenkit.inference.load.transport import Connection
+from qwenkit.inference.load.transport import Closed, Connection
 from qwenkit.inference.results import LoadProgress, LoadRequest, Outcome
 
 # A client waits after a failure, so that a refused connection does not become a busy loop.
@@ -33,6 +33,8 @@ _RECENT_S = 10.0
 _HOPELESS, _HOPELESS_S = 10, 3.0
 # 8 bytes each. Of later requests only the first and last token are known.
 _MOST_TOKEN_TIMES = 3_000_000
+# A server that closes an idle connection does it at once, not after it has read a request.
+_RACE_S = 1.0
 _LONGEST = 2**16  # of what a refusal says, in bytes
 
 
@@ -128,14 +130,14 @@ class Engine:
         if self._warm_up:
             rng, lengths = Random(0), traffic.lengths
             bodies = [self._bodies.make(lengths.draw(0.0, rng)) for _ in range(self._warm_up)]
-            await asyncio.gather(*map(self._warm, bodies))
+            await asyncio.gather(*(self._warm(-n, body) for n, body in enumerate(bodies, 1)))
         self.began, self.tokens = time.monotonic(), 0
         await (self._open(traffic) if isinstance(traffic, OpenLoop) else self._closed(traffic))
 
-    async def _warm(self, body: bytes) -> None:
+    async def _warm(self, number: int, body: bytes) -> None:
         with suppress(Exception):  # the load's own requests will tell
             async with asyncio.timeout(self._server.timeout_s):
-                await self._send(_Meter(0, 0.0, 0.0, self), body)
+                await self._send(_Meter(number, 0.0, 0.0, self), body)
 
     async def _open(self, traffic: OpenLoop) -> None:
         async with asyncio.TaskGroup() as group:
@@ -196,22 +198,36 @@ class Engine:
             self._counts = asks_for_counts(body)
         if meter.status != 200:
             raise self._refused(meter)
+        if meter.reader.strange:
+            raise BadEvent("not an answer", failures.no_stream(meter.reader.strange))
         if not meter.reader.finish:
             raise BadEvent("cut", "")
 
     async def _exchange(self, meter: _Meter, body: bytes) -> None:
+        began = self.elapsed()
         while self._idle:
             connection = self._idle.pop()
-            if connection.reusable:
+            if not connection.reusable:
+                await connection.close()
+                continue
+            try:
+                return await self._carry(connection, meter, body)
+            except Closed:
+                if self.elapsed() - began > _RACE_S:
+                    raise
                 break
-        else:
-            connection = self._connect()
+        await self._carry(self._connect(), meter, body)
+
+    async def _carry(self, connection: Connection, meter: _Meter, body: bytes) -> None:
         try:
             await connection.post(body, meter.name, meter)
         except BaseException:
             await connection.close()
             raise
-        self._idle.append(connection)
+        if connection.reusable:
+            self._idle.append(connection)
+        else:
+            await connection.close()
 
     def _refused(self, meter: _Meter) -> BadEvent:
         error = failures.from_status(

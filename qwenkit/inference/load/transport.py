@@ -21,7 +21,11 @@ from qwenkit.inference.events import BadEvent
 from qwenkit.inference.raw import CHAT, CONNECT_S, api_key, authorities
 from qwenkit.loopback import is_loopback
 
-_LONGEST_READ = 2**20  # of one head, and more than one packet
+_LONGEST = 2**16  # of a head, or of the line before a chunk
+
+
+class Closed(BadEvent):
+    """The connection was closed before anything of the answer came."""
 
 
 class Sink(Protocol):
@@ -93,6 +97,8 @@ class DirectConnection(asyncio.BufferedProtocol):
         try:
             data = self._rest + self._buffer[:count]
             self._rest = data[self._read(data) :]
+            if len(self._rest) > _LONGEST:
+                raise ValueError(f"a line of more than {_LONGEST} bytes")
         except BadEvent as error:
             self._end(error)
         except ValueError as error:
@@ -103,7 +109,8 @@ class DirectConnection(asyncio.BufferedProtocol):
         self.reusable = False
         if self._done is not None:
             whole = self._until_closed and error is None
-            self._end(None if whole else BadEvent("cut", ""))
+            kind = Closed if self._in_head and not self._rest else BadEvent
+            self._end(None if whole else kind("cut", ""))
 
     def _end(self, error: BadEvent | None = None) -> None:
         if self._done is not None and not self._done.done():
@@ -113,9 +120,12 @@ class DirectConnection(asyncio.BufferedProtocol):
         """Return how many bytes were used."""
         at = 0
         while at < len(data):
+            if self._done is None or self._done.done():  # more than the answer
+                self.reusable = False
+                return len(data)
             if self._in_head:
                 found = data.find(b"\r\n\r\n", at)
-                if not b"HTTP/1.".startswith(data[at : at + 7]) or len(data) > _LONGEST_READ:
+                if not b"HTTP/1.".startswith(data[at : at + 7]):
                     raise ValueError(repr(data[at : at + 40]))
                 if found < 0:
                     break
@@ -138,7 +148,7 @@ class DirectConnection(asyncio.BufferedProtocol):
 
     def _start(self, text: str) -> None:
         status, *lines = text.split("\r\n")
-        number = int(status.split()[1])
+        number = int(status[9:12])
         headers = {
             name.lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)
         }
@@ -147,8 +157,9 @@ class DirectConnection(asyncio.BufferedProtocol):
         self._in_head = False
         self._sink.head(number, headers)
         self._chunked = "chunked" in headers.get("transfer-encoding", "").lower()
-        self._until_closed = not self._chunked and "content-length" not in headers
-        self._left = 0 if self._chunked else int(headers.get("content-length", sys.maxsize))
+        length = "0" if number in (204, 304) else headers.get("content-length")
+        self._until_closed = not self._chunked and length is None
+        self._left = 0 if self._chunked else _size(length or str(sys.maxsize), 10)
         if status.startswith("HTTP/1.0") or headers.get("connection", "").lower() == "close":
             self.reusable = False
         if not (self._left or self._chunked):
@@ -160,10 +171,15 @@ class DirectConnection(asyncio.BufferedProtocol):
             if not line:
                 self._end()
         elif line:
-            self._left = int(line.partition(b";")[0], 16)
-            if self._left < 0:
-                raise ValueError(f"a chunk of {self._left} bytes")
+            self._left = _size(line.partition(b";")[0].decode("latin-1"), 16)
             self._last = not self._left
+
+
+def _size(text: str, base: int) -> int:
+    size = int(text, base)
+    if size < 0:
+        raise ValueError(f"a part of {size} bytes")
+    return size
 
 
 class ProxiedConnection:

@@ -183,6 +183,7 @@ def test_an_open_loop_sends_when_due_and_counts_from_then(server: Server, vllm: 
     result = start_load(server, traffic, warm_up=2, seed=1).result()
     assert vllm.most_at_once > 3  # nobody waits for an answer
     assert len(vllm.bodies) == 12
+    assert len({each["X-Request-ID"] for each in vllm.headers}) == 12
     assert [one.scheduled_s for one in result.requests] == [a.at for a in traffic.arrivals]
     assert all(one.sent_s >= one.scheduled_s for one in result.requests)
     assert {body["max_tokens"] for body in vllm.bodies} == {3}

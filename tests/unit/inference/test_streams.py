@@ -40,9 +40,17 @@ class Raw(socketserver.BaseRequestHandler):
         self.request.sendall(self.server.answers[place])
 
 
+class Closing(Raw):
+    """Closes the connection when a second request comes, which it does not answer."""
+
+    def handle(self) -> None:
+        super().handle()
+        self.request.recv(65536)
+
+
 @contextmanager
-def answering(*answers: bytes) -> Iterator[Server]:
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Raw) as listening:
+def answering(*answers: bytes, by: type[Raw] = Raw) -> Iterator[Server]:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), by) as listening:
         listening.daemon_threads = True
         listening.answers, listening.bodies = answers, []
         thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
@@ -200,6 +208,24 @@ FAILURES = {
         "redirects to http://other/",
     ),
     "no pod": (refusal("503 Service Unavailable"), NotReady, "http 503", "no pod answers"),
+    "no stream": (
+        refusal("200 OK", b'{"choices": [{"message": {"content": "west lake"}}]}'),
+        Rejected,
+        "not an answer",
+        "no stream of events, it begins with '{\"choices\"",
+    ),
+    "an endless event": (
+        stream(b"data: " + b"x" * 2**20, b"x" * 2**20),
+        Rejected,
+        "not an answer",
+        "an event of its answer is over 1,048,576 bytes",
+    ),
+    "no count": (
+        stream(say("a", "stop"), b'data: {"choices": [], "usage": {"prompt_tokens": 1e999}}\n\n'),
+        Rejected,
+        "not an answer",
+        "prompt_tokens is inf",
+    ),
     "no HTTP": (b"SSH-2.0-OpenSSH\r\n", Unreachable, "not an answer", "SSH"),
 }
 
@@ -217,6 +243,22 @@ def test_a_failure_says_what_happened(
         done, said = loaded(server)
     assert (done.outcome, done.why) == ("failed", kind)
     assert words in said
+
+
+@pytest.mark.parametrize("part", [b"Content-Length: -1\r\n\r\nab", HEAD[17:] + b"\r\n-2\r\nab"])
+def test_a_part_of_negative_length_does_not_hang(part: bytes) -> None:
+    with answering(b"HTTP/1.1 200 OK\r\n" + part) as server:
+        done, said = loaded(server)
+    assert done.why == "not an answer"
+    assert "its answer is not HTTP: a part of -" in said
+
+
+def test_a_connection_that_was_closed_while_idle_costs_no_request() -> None:
+    kept = stream(*PLAIN).replace(b"Connection: close\r\n", b"")
+    with answering(kept, by=Closing) as server:
+        traffic = OpenLoop((Arrival(0.0, 20, 8), Arrival(0.1, 20, 8), Arrival(0.2, 20, 8)))
+        summary = start_load(server, traffic).result().summary()
+    assert (summary["requests"], summary["ok"], summary["errors"]) == (3, 3, {})
 
 
 def test_whatever_the_server_does_every_request_is_counted_once() -> None:
