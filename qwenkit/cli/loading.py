@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from qwenkit.cli.console import emit, stderr_lines
+from qwenkit.cli.console import emit, fail, stderr_lines
 from qwenkit.cli.live_load import watch_load
 from qwenkit.cli.options import Context, Json, Params, Set, read_settings
 from qwenkit.course.interrupts import terminable
@@ -123,6 +123,7 @@ def load(
     Without --clients, --rate or --trace, the settings' load_clients.
     """
     from qwenkit.inference.load import records as files
+    from qwenkit.inference.results import as_text
 
     _check(ctx.params)
     if records is not None:
@@ -134,9 +135,16 @@ def load(
         run = partial(_run, settings, ctx.params)
         _sweep("clients" if rate is None else "requests/s", rate or clients or 1, run, as_json)
     result = _run(settings, ctx.params)
-    if records is not None:
-        files.write_records(result, records)
-    _report(result.summary(ttft_slo_s=ttft_slo, tpot_slo_s=tpot_slo), as_json=as_json)
+    figures = result.summary(ttft_slo_s=ttft_slo, tpot_slo_s=tpot_slo)
+    try:
+        if records is not None:
+            files.write_records(result, records)
+    except QwenkitError as error:  # the figures must not be lost with the file
+        emit(figures | {"records": error} if as_json else as_text(figures), as_json=as_json)
+        raise typer.Exit(fail(error, as_json=False)) from None
+    emit(figures if as_json else as_text(figures), as_json=as_json)
+    # Also where nothing was sent: a load without an answer is no success.
+    raise typer.Exit(0 if figures["ok"] == figures["requests"] > 0 else 1)
 
 
 def _run(settings: Settings, given: Mapping[str, Any], level: float | None = None) -> LoadResult:
@@ -166,14 +174,6 @@ def _run(settings: Settings, given: Mapping[str, Any], level: float | None = Non
     server, warm_up = steps.find_server(settings), given["warm_up"]
     start = partial(start_load, server, traffic, warm_up=warm_up, seed=seed, **request)
     return watch_load(settings, start, quiet=quiet)
-
-
-def _report(figures: dict[str, Any], *, as_json: bool) -> NoReturn:
-    from qwenkit.inference.results import as_text
-
-    emit(figures if as_json else as_text(figures), as_json=as_json)
-    # Also where nothing was sent: a load without an answer is no success.
-    raise typer.Exit(0 if figures["ok"] == figures["requests"] > 0 else 1)
 
 
 def _from_inside(

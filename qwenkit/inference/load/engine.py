@@ -80,7 +80,11 @@ class Engine:
     def stop(self) -> None:
         """End the load; running requests are cancelled."""
         with suppress(RuntimeError):  # it has ended
-            self._loop.call_soon_threadsafe(self._stopped.set)
+            self._loop.call_soon_threadsafe(self._end_early, "it was stopped")
+
+    def _end_early(self, why: str) -> None:
+        self.ended_early = self.ended_early or f"ended early: {why}"
+        self._stopped.set()
 
     def progress(self) -> LoadProgress:
         """Return the state of this moment."""
@@ -264,8 +268,7 @@ class Engine:
         failed = self._outcomes["failed"]
         hopeless = failed >= _HOPELESS and not self._outcomes["ok"]
         if hopeless and done.end_s - self.requests[0].end_s >= _HOPELESS_S:
-            self.ended_early = f"ended early: the first {failed} answers were all failures"
-            self._stopped.set()
+            self._end_early(f"the first {failed} answers were all failures")
 
 
 class _Meter:

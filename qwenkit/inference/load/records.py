@@ -27,8 +27,8 @@ def check_ending(path: Path) -> None:
     """
     if path.suffix not in ENDINGS:
         raise InvalidValue("--records", str(path), f"must end in {', '.join(ENDINGS)}")
-    if not path.absolute().parent.is_dir():
-        raise InvalidValue("--records", str(path), "must be in a folder that exists")
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise InvalidValue("--records", str(path), "must be a file in a folder that exists")
     if path.suffix == ".parquet":
         _parquet()
 

@@ -53,9 +53,11 @@ def sweep(unit: str, levels: Iterable[float], run: Callable[[float], LoadResult]
     """
     steps: list[SweepStep] = []
     for level in levels:
-        steps.append(_step(level, run(level)))
-        if steps[-1].failed:
-            why = f"{steps[-1].failed} requests failed at {level:g} {unit}"
+        result = run(level)
+        steps.append(_step(level, result))
+        if result.ended_early or steps[-1].failed:
+            why = result.ended_early or f"{steps[-1].failed} requests failed"
+            why = f"{why}, at {level:g} {unit}"
             return Sweep(unit, tuple(steps), steps[-2].level if steps[1:] else None, why)
         if not steps[1:]:
             continue

@@ -16,6 +16,8 @@ from inference_server import HOST, PIECES, Vllm, serving
 from qwenkit import steps
 from qwenkit.cli import main
 from qwenkit.inference.client import Server
+from qwenkit.inference.load.sweep import sweep
+from qwenkit.inference.results import LoadResult
 
 Run = Callable[..., tuple[int, dict[str, object]]]
 
@@ -104,6 +106,16 @@ def test_every_file_has_every_request(load: Run, vllm: Vllm, tmp_path: Path) -> 
     assert {len(body["messages"][0]["content"].split()) for body in vllm.bodies} == {20}
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk is Linux's /dev/full")
+@pytest.mark.parametrize("ending", ["csv", "json", "parquet"])
+def test_a_full_disk_loses_no_figures(load: Run, tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"records.{ending}"
+    path.symlink_to("/dev/full")
+    code, figures = load("--clients", "1", "--seconds", "0.1", "--records", str(path))
+    assert (code, figures["ok"]) == (1, figures["requests"])
+    assert "No space left" in figures["records"]["why"]
+
+
 def test_a_trace_keeps_its_own_lengths(load: Run, vllm: Vllm, tmp_path: Path) -> None:
     trace = tmp_path / "trace.csv"
     trace.write_text("at,prompt,answer\n100,15,3\n100.05,40,7\n200,40,7\n")
@@ -128,6 +140,13 @@ def test_a_sweep_ends_at_the_knee(load: Run, vllm: Vllm) -> None:
     assert levels == [1, 2, 4, 8][: len(levels)]
     assert answer["knee"] in (1, 2, 4)
     assert "the knee is at" in answer["why"]
+
+
+def test_an_interrupt_ends_the_sweep() -> None:
+    stopped = LoadResult((), 1.0, began=0.0, ended_early="ended early: it was stopped")
+    found = sweep("clients", [1, 2], lambda _: stopped)
+    assert (found.knee, len(found.steps)) == (None, 1)
+    assert found.why == "ended early: it was stopped, at 1 clients"
 
 
 def test_failures_exit_1_and_say_why(load: Run, vllm: Vllm) -> None:

@@ -216,6 +216,7 @@ def test_what_is_stopped_is_counted_as_cancelled(server: Server, vllm: Vllm) -> 
     running.stop()
     summary = running.result().summary()
     assert (summary["requests"], summary["cancelled"]) == (5, 5)
+    assert summary["ended_early"] == "ended early: it was stopped"
     assert running.snapshot().running == 0
 
 
