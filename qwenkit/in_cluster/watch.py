@@ -48,13 +48,23 @@ class _JobState:
     def newest(self) -> Obj | None:
         return self.pods[-1] if self.pods else None
 
+    @property
+    def indexed(self) -> bool:
+        return bool(self.job["spec"].get("completionMode") == "Indexed")
+
+    @property
+    def broken(self) -> list[Obj]:
+        """The pods that failed, the newest first; of attempts only the newest counts."""
+        pods = reversed(self.pods) if self.indexed else self.pods[-1:]
+        return [pod for pod in pods if pod["status"].get("phase") == "Failed"]
+
     def __str__(self) -> str:
         name = f"job {name_of(self.job)}"
         if ended := next((kind for kind in ("Complete", "Failed") if is_true(self.job, kind)), ""):
             return f"{name}: {ended}"
         if self.newest is None:
             return f"{name}: no pod yet"
-        if self.job["spec"].get("completionMode") == "Indexed":
+        if self.indexed:
             return f"{name}: {'; '.join(sorted({pod_state(pod) for pod in self.pods}))}"
         return f"{name}, attempt {len(self.pods)}: {pod_state(self.newest)}"
 
@@ -118,12 +128,12 @@ class JobWatch:
     def _failed(self, seen: _JobState) -> QwenkitError | None:
         ended, pod = condition(seen.job, "Failed"), seen.newest
         text, code = "", None
-        if pod is not None and pod["status"].get("phase") == "Failed":
-            text, code = self._log(pod), _exit_code(pod)
+        for broken in seen.broken:
+            text, code = self._log(broken), _exit_code(broken)
             error = read_error(text)
             if error is not None and (ended or isinstance(error, _PERMANENT)):
                 return error
-        elif not (ended or self._started or (pod is not None and _runs(pod))):
+        if not (seen.broken or ended or self._started or (pod is not None and _runs(pod))):
             return self._not_started(seen)
         return self._why(ended, code, text) if ended or code in _CANNOT_RUN else None
 

@@ -36,6 +36,7 @@ KINDS = [
     ("v1", "Namespace", "namespaces", False),
     ("v1", "ConfigMap", "configmaps", True),
     ("v1", "Service", "services", True),
+    ("batch/v1", "Job", "jobs", True),
     ("apps/v1", "Deployment", "deployments", True),
     ("storage.k8s.io/v1", "CSIDriver", "csidrivers", False),
     ("storage.k8s.io/v1", "CSINode", "csinodes", False),

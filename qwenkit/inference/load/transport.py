@@ -193,10 +193,17 @@ class ProxiedConnection:
     async def post(self, body: bytes, name: str, sink: Sink) -> None:
         """Send a request and read its answer; see ``Connection``."""
         headers = {"X-Request-Id": name}
-        async with self._client.stream("POST", CHAT, content=body, headers=headers) as response:
-            sink.head(response.status_code, response.headers)
-            async for data in response.aiter_bytes():
-                sink.data(data)
+        answered = False
+        try:
+            async with self._client.stream("POST", CHAT, content=body, headers=headers) as response:
+                answered = True
+                sink.head(response.status_code, response.headers)
+                async for data in response.aiter_bytes():
+                    sink.data(data)
+        except Exception as error:
+            if failures.kind(error) == "cut" and not answered:
+                raise Closed("cut", "") from None
+            raise
 
     async def close(self) -> None:
         """Close it."""

@@ -212,7 +212,7 @@ FAILURES = {
         refusal("200 OK", b'{"choices": [{"message": {"content": "west lake"}}]}'),
         Rejected,
         "not an answer",
-        "no stream of events, it begins with '{\"choices\"",
+        'no stream of events, it begins with \'{"choices"',
     ),
     "an endless event": (
         stream(b"data: " + b"x" * 2**20, b"x" * 2**20),
