@@ -18,6 +18,11 @@ from qwenkit.errors import InvalidValue
 
 _MAX_REQUESTS = 5_000_000
 _MOST_CLIENTS = 100_000
+_MOST_TOKENS = 10_000_000  # of a request
+
+
+def _are_counts(*tokens: int) -> bool:
+    return min(tokens) >= 1 and max(tokens) <= _MOST_TOKENS
 
 
 class Arrival(NamedTuple):
@@ -38,8 +43,8 @@ class Lengths:
 
     def __post_init__(self) -> None:
         for name in ("prompt_tokens", "output_tokens"):
-            if getattr(self, name) < 1:
-                raise InvalidValue(name, getattr(self, name), "at least 1")
+            if not _are_counts(getattr(self, name)):
+                raise InvalidValue(name, getattr(self, name), f"1 to {_MOST_TOKENS:,}")
         if not 0 <= self.spread < 10:
             raise InvalidValue("spread", self.spread, "0 to 10")
 
@@ -49,7 +54,7 @@ class Lengths:
             return Arrival(at, self.prompt_tokens, self.output_tokens)
         sigma = math.sqrt(math.log1p(self.spread**2))
         prompt, output = (
-            max(1, round(mean * rng.lognormvariate(-sigma * sigma / 2, sigma)))
+            min(_MOST_TOKENS, max(1, round(mean * rng.lognormvariate(-sigma * sigma / 2, sigma))))
             for mean in (self.prompt_tokens, self.output_tokens)
         )
         return Arrival(at, prompt, output)
@@ -66,12 +71,9 @@ class OpenLoop:
             raise InvalidValue("traffic", "no requests", "at least one request")
         last = 0.0
         for at, prompt, output in self.arrivals:
-            if not last <= at < math.inf or prompt < 1 or output < 1:
-                raise InvalidValue(
-                    "arrival",
-                    (at, prompt, output),
-                    "times of at least 0 in rising order, token counts of at least 1",
-                )
+            if not last <= at < math.inf or not _are_counts(prompt, output):
+                rule = f"times of at least 0 in rising order, token counts of 1 to {_MOST_TOKENS:,}"
+                raise InvalidValue("arrival", (at, prompt, output), rule)
             last = at
 
     @property
@@ -227,12 +229,9 @@ def _row(number: int, row: Sequence[str], usual: Lengths) -> Arrival:
         )
     except ValueError as error:
         raise InvalidValue(f"trace line {number}", ",".join(row), str(error)) from error
-    if not 0 <= at < math.inf or min(prompt, output) < 1:
-        raise InvalidValue(
-            f"trace line {number}",
-            ",".join(row),
-            "a finite time of at least 0, token counts of at least 1",
-        )
+    if not 0 <= at < math.inf or not _are_counts(prompt, output):
+        rule = f"a finite time of at least 0, token counts of 1 to {_MOST_TOKENS:,}"
+        raise InvalidValue(f"trace line {number}", ",".join(row), rule)
     return Arrival(at, prompt, output)
 
 
