@@ -6,22 +6,11 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle
 
 from qwenkit.capacity.result import nearest_rank
-from qwenkit.widgets.svg import (
-    BLUE,
-    FOOT,
-    GREEN,
-    LEFT,
-    RIGHT,
-    TOP,
-    WIDTH,
-    Axis,
-    Chart,
-    Plot,
-    around,
-)
+from qwenkit.widgets import svg
+from qwenkit.widgets.svg import Axis, Chart, Plot
 
 _HEIGHT, _SHORTEST_S = 170, 1e-3
-_LOOKS = ((BLUE, ""), (BLUE, "4 3"), (GREEN, ""), (GREEN, "4 3"))
+_LOOKS = ((svg.BLUE, ""), (svg.BLUE, "4 3"), (svg.GREEN, ""), (svg.GREEN, "4 3"))
 
 
 def latency_chart(ttft_s: Mapping[str, Sequence[float]]) -> Chart:
@@ -35,8 +24,11 @@ def latency_chart(ttft_s: Mapping[str, Sequence[float]]) -> Chart:
     """
     lines = {name: sorted(max(s, _SHORTEST_S) for s in ttft_s[name]) for name in ttft_s}
     lines = {name: values for name, values in lines.items() if values}
-    ends = around([s for values in lines.values() for s in values] or [1.0], log=True)
-    plot = Plot(Axis(*ends, LEFT, WIDTH - RIGHT, log=True), Axis(0, 100, TOP + _HEIGHT, TOP))
+    ends = svg.around([s for values in lines.values() for s in values] or [1.0], log=True)
+    plot = Plot(
+        Axis(*ends, svg.LEFT, svg.WIDTH - svg.RIGHT, log=True),
+        Axis(0, 100, svg.TOP + _HEIGHT, svg.TOP),
+    )
     plot.grid("requests, %")
     plot.foot("time to first token, s, log")
     colors: dict[str, str] = {}
@@ -47,4 +39,4 @@ def latency_chart(ttft_s: Mapping[str, Sequence[float]]) -> Chart:
         colors |= {} if dashes else {name: color}
     plot.legend(colors, "dashed: predicted")
     told = ", ".join(f"{name} {nearest_rank(v, 95):.3f} s" for name, v in lines.items())
-    return Chart(plot.parts, TOP + _HEIGHT + FOOT, f"TTFT p95: {told}")
+    return Chart(plot.parts, svg.TOP + _HEIGHT + svg.FOOT, f"TTFT p95: {told}")

@@ -6,23 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from qwenkit.widgets.svg import (
-    AMBER,
-    BLUE,
-    FOOT,
-    GREEN,
-    GREY,
-    LEFT,
-    RED,
-    RIGHT,
-    TOP,
-    VIOLET,
-    WIDTH,
-    Axis,
-    Chart,
-    Plot,
-    around,
-)
+from qwenkit.widgets import svg
+from qwenkit.widgets.svg import Axis, Chart, Plot
 
 if TYPE_CHECKING:
     from qwenkit.capacity.result import SimulationResult
@@ -66,10 +51,10 @@ def draw_load(
     predicted: SimulationResult | None = None,
 ) -> Chart:
     """Draw moments and requests; the load may still run."""
-    x = Axis(min(moments[0].at_s, 0.0), max(moments[-1].at_s, 1.0), LEFT, WIDTH - RIGHT)
+    x = Axis(min(moments[0].at_s, 0.0), max(moments[-1].at_s, 1.0), svg.LEFT, svg.WIDTH - svg.RIGHT)
     foot, places = 0.0, []
     for height in _HEIGHTS:
-        foot += TOP + height
+        foot += svg.TOP + height
         places.append((foot, foot - height))
     latency = _latency(x, *places[0], moments, requests)
     flight = _flight(x, *places[1], moments)
@@ -77,16 +62,16 @@ def draw_load(
     under = [Plot(x, plot.y) for plot in (latency, flight, replicas)]
     for plot in under:
         for start, end, why in gaps:
-            plot.band(start, end, GREY, f"no answer from the cluster: {why}")
+            plot.band(start, end, svg.GREY, f"no answer from the cluster: {why}")
         if load_end_s is not None:
-            plot.band(load_end_s, load_end_s, GREY, f"the load ended after {load_end_s:.1f} s")
+            plot.band(load_end_s, load_end_s, svg.GREY, f"the load ended after {load_end_s:.1f} s")
     for start, _, _ in gaps:
         replicas.words(x.at(start) + 5, places[2][1] + 16, "no answer")
     if load_end_s is not None and load_end_s < 0.9 * x.high:
         latency.words(x.at(load_end_s) + 5, places[0][0] - 6, "load ended")
     replicas.foot("seconds since the load began")
     plots = (*under, latency, flight, replicas)
-    return Chart([part for plot in plots for part in plot.parts], foot + FOOT, text)
+    return Chart([part for plot in plots for part in plot.parts], foot + svg.FOOT, text)
 
 
 def _latency(
@@ -101,22 +86,24 @@ def _latency(
     # A line may be of requests whose dots are not drawn, or no longer.
     values = [value for points in lines.values() for _, value in points if value is not None]
     values += [value for r in shown for value in map(_drawn, (r.ttft_s, r.latency_s)) if value]
-    plot = Plot(x, Axis(*around(values or [0.1, 10.0], log=True), foot, top, log=True))
+    plot = Plot(x, Axis(*svg.around(values or [0.1, 10.0], log=True), foot, top, log=True))
     plot.grid("seconds, log")
-    plot.legend({"TTFT": GREEN, "latency": BLUE, "failed": RED}, "lines: p50 (dashed), p95")
+    plot.legend(
+        {"TTFT": svg.GREEN, "latency": svg.BLUE, "failed": svg.RED}, "lines: p50 (dashed), p95"
+    )
     for request in shown:
         tip = (
             f"at {request.scheduled_s:.1f} s: {request.why or 'ok'} after {request.latency_s:.2f} s"
         )
         tip += f", {request.pod}" if request.pod else ""
-        color = BLUE if request.outcome == "ok" else RED
+        color = svg.BLUE if request.outcome == "ok" else svg.RED
         plot.dot(request.scheduled_s, max(request.latency_s, _SHORTEST_S), color, tip, radius=2.5)
         first_s = _drawn(request.ttft_s)
         if first_s is not None and request.outcome == "ok":
             tip = f"at {request.scheduled_s:.1f} s: first token after {first_s:.2f} s"
-            plot.dot(request.scheduled_s, first_s, GREEN, tip, radius=2.5)
+            plot.dot(request.scheduled_s, first_s, svg.GREEN, tip, radius=2.5)
     for name, points in lines.items():
-        color, dashes = GREEN if "TTFT" in name else BLUE, "4 3" if "p50" in name else ""
+        color, dashes = svg.GREEN if "TTFT" in name else svg.BLUE, "4 3" if "p50" in name else ""
         _line(plot, points, color, name, dashes)
     return plot
 
@@ -130,16 +117,16 @@ def _flight(x: Axis, foot: float, top: float, moments: Sequence[Moment]) -> Plot
     seen = [value for m in moments for value in (m.in_flight, m.stable or 0, m.panic or 0)]
     plot = Plot(x, Axis(0, max(1, *seen), foot, top))
     plot.grid("requests", count=3, whole=True)
-    colors = {"in flight": AMBER}
-    plot.area([(m.at_s, m.in_flight) for m in moments], AMBER, "in flight")
+    colors = {"in flight": svg.AMBER}
+    plot.area([(m.at_s, m.in_flight) for m in moments], svg.AMBER, "in flight")
     if any(m.waiting is not None for m in moments):
-        colors["without a token"] = RED
-        _line(plot, [(m.at_s, m.waiting) for m in moments], RED, "without a first token")
+        colors["without a token"] = svg.RED
+        _line(plot, [(m.at_s, m.waiting) for m in moments], svg.RED, "without a first token")
     if any(m.stable is not None for m in moments):
-        colors |= {"autoscaler's window": VIOLET, "its panic window (dashed)": VIOLET}
+        colors |= {"autoscaler's window": svg.VIOLET, "its panic window (dashed)": svg.VIOLET}
         stable, panic = [(m.at_s, m.stable) for m in moments], [(m.at_s, m.panic) for m in moments]
-        _line(plot, stable, VIOLET, "average of the stable window")
-        _line(plot, panic, VIOLET, "average of the panic window", "2 3")
+        _line(plot, stable, svg.VIOLET, "average of the stable window")
+        _line(plot, panic, svg.VIOLET, "average of the panic window", "2 3")
     plot.legend(colors)
     return plot
 
@@ -160,18 +147,18 @@ def _replicas(
     most = max(1, most, *(predicted.ready if predicted else ()))
     plot = Plot(x, Axis(0, most * 1.05, foot, top))  # room for the highest line
     plot.grid("replicas", count=3, whole=True)
-    colors = {"desired": GREY, "ready": BLUE, "starting": AMBER}
+    colors = {"desired": svg.GREY, "ready": svg.BLUE, "starting": svg.AMBER}
     for part in _known(ready):
-        plot.area(part, BLUE, "ready")
-    _line(plot, desired, GREY, "desired", "5 3")
-    _line(plot, living, AMBER, "ready and starting")
+        plot.area(part, svg.BLUE, "ready")
+    _line(plot, desired, svg.GREY, "desired", "5 3")
+    _line(plot, living, svg.AMBER, "ready and starting")
     if predicted:
-        colors["predicted ready"] = GREEN
+        colors["predicted ready"] = svg.GREEN
         inside = [(t, n) for t, n in zip(predicted.t, predicted.ready, strict=True) if t <= x.high]
-        plot.steps(inside, GREEN, "predicted ready", dashes="8 3")
+        plot.steps(inside, svg.GREEN, "predicted ready", dashes="8 3")
     if any(value for _, value in others):
-        colors["other revisions"] = VIOLET
-        _line(plot, others, VIOLET, "pods of other revisions", "2 2")
+        colors["other revisions"] = svg.VIOLET
+        _line(plot, others, svg.VIOLET, "pods of other revisions", "2 2")
     plot.legend(colors)
     return plot
 
