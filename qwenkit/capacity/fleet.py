@@ -31,8 +31,7 @@ class Pod:
     """One pod: its server's engine and its queue-proxy's counters.
 
     ``in_flight`` counts all its requests; ``direct``, ``area``, ``counted_to`` and ``arrived``
-    are the queue-proxy's statistics of those that did not pass the activator; ``busy_s`` is the
-    engine's busy time at the last sample.
+    are the queue-proxy's statistics of those that did not pass the activator.
     """
 
     engine: SimulatedEngine
@@ -47,7 +46,6 @@ class Pod:
     area: float = 0.0
     counted_to: float = 0.0
     arrived: int = 0
-    busy_s: float = 0.0
 
 
 class Fleet:
@@ -143,14 +141,6 @@ class Fleet:
             self._free += 1
             self._schedule(now)
         return False
-
-    def utilization(self, now: float) -> float:
-        """Return the ready pods' mean busy share of the last second; call it once a second."""
-        busy = 0.0
-        for pod in self.ready:
-            since, pod.busy_s = pod.busy_s, pod.engine.busy_s(now)
-            busy += pod.busy_s - since
-        return busy / len(self.ready) if busy else 0.0
 
     def gpu_seconds_until(self, now: float) -> float:
         """Return the GPU time of all pods, existing ones included."""

@@ -118,9 +118,7 @@ class SimulationResult:
 
     ``clients`` are closed-loop clients, ``arrivals`` the requests of the second before,
     ``concurrency`` requests in flight, ``queue`` those of them that wait, ``desired`` the scale
-    that the PodAutoscaler shows, ``starting`` pods that are not ready yet. ``gpu_utilization``
-    (0 to 1) is the mean over ready pods of the share of the last second in which a request ran,
-    as ``nvidia-smi`` counts it: one request makes a GPU as busy as twenty.
+    that the PodAutoscaler shows, ``starting`` pods that are not ready yet.
     """
 
     t: Sequence[int]
@@ -131,7 +129,6 @@ class SimulationResult:
     desired: Sequence[int]
     ready: Sequence[int]
     starting: Sequence[int]
-    gpu_utilization: Sequence[float]
     decisions: Sequence[Tick | HpaTick]
     requests: Requests
     unfinished: int

@@ -30,10 +30,7 @@ _MAX_REQUESTS = 2_000_000
 _RETRY_S = 1.0  # a closed-loop client waits this long after an error
 _NO_CLIENT = -1
 # The columns of a row of ``_Run._series``.
-_SERIES = (
-    *("t", "clients", "arrivals", "concurrency", "queue"),
-    *("desired", "ready", "starting", "gpu_utilization"),
-)
+_SERIES = ("t", "clients", "arrivals", "concurrency", "queue", "desired", "ready", "starting")
 
 
 def simulate(
@@ -216,7 +213,6 @@ class _Run:
                 desired if desired > 0 else 0,
                 len(fleet.ready),
                 fleet.not_ready,
-                fleet.utilization(second),
             )
         )
         self._arrived = 0

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from qwenkit.capacity.autoscalers import FIXED, AutoscalerComparison
+from qwenkit.capacity.autoscalers import AutoscalerComparison
 from qwenkit.capacity.candidates import Objective
 from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.gpu import Band
@@ -16,7 +16,7 @@ from qwenkit.capacity.result import ReplicaChange
 from qwenkit.errors import InvalidValue, PreflightError
 from qwenkit.plan.planner import BetterSettings, ScalingPlan, SimulatedOutcome
 from qwenkit.widgets.autoscaler_chart import autoscaler_chart
-from qwenkit.widgets.charts import draw_run, front_chart, utilization_chart
+from qwenkit.widgets.charts import draw_run, front_chart
 from qwenkit.widgets.display import show_table
 
 _FIGURES = (
@@ -298,8 +298,6 @@ def write_html(plan: ScalingPlan, path: Path) -> None:
         pictures["front"] = front_chart(found.candidates, found.chosen, plan.outcome.verdict).svg()
     if plan.autoscalers:
         pictures["autoscalers"] = autoscaler_chart(plan.autoscalers).svg()
-        one_pod = plan.autoscalers.of(FIXED)[0].result
-        pictures["utilization"] = utilization_chart(one_pod).svg()
     page = Environment(
         loader=PackageLoader("qwenkit.plan", ""), autoescape=True, trim_blocks=True
     ).get_template("plan.html")

@@ -101,7 +101,6 @@ def test_whatever_the_autoscaler_requests_and_gpus_are_accounted_for(
     assert len(result.requests) + result.unfinished == len(arrivals) == sum(result.arrivals)
     assert max(result.ready) <= gpus
     assert min(result.ready) >= 1
-    assert all(0 <= share <= 1 + 1e-9 for share in result.gpu_utilization)
     assert all(tick.reason and 1 <= tick.replicas <= 3 for tick in result.decisions)
 
 

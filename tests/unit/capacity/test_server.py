@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.autoscaling.annotations import parse_spec
 from qwenkit.capacity.environment import Environment
-from qwenkit.capacity.server import FixedServer, SimulatedRequest, VllmServer
+from qwenkit.capacity.server import (
+    FixedServer,
+    SimulatedRequest,
+    SimulatedServer,
+    VllmServer,
+)
 from qwenkit.capacity.simulate import simulate
-from qwenkit.capacity.traffic import Arrival, ClosedLoop, OpenLoop
+from qwenkit.capacity.traffic import Arrival, OpenLoop
 
 ONE_POD = parse_spec({PREFIX + "max-scale": "1"})
 V100 = VllmServer("V100-16", "Qwen-7B-Chat-Int8")
@@ -39,22 +46,17 @@ def test_prompts_that_wait_are_read_together_up_to_a_limit() -> None:
     )
 
 
-def test_a_gpu_is_as_busy_with_one_request_as_with_many() -> None:
-    there = Environment(initial_ready=1)
-    for server in (V100, FixedServer(1.5)):
-        busy = []
-        for count in (1, 20):
-            load = ClosedLoop(((10, count), (50, 0)))
-            result = simulate(ONE_POD, load, server, environment=there)
-            busy.append(list(result.gpu_utilization[11:50]))
-            assert result.gpu_utilization[9] == 0.0
-        assert busy[0] == pytest.approx([1.0] * 39)
-        assert busy[1] == pytest.approx(busy[0])
-    half = simulate(
-        ONE_POD,
-        OpenLoop((Arrival(2.25, 100, 51),)),
-        FixedServer(1.5),
-        environment=there,
-        duration_s=5,
-    )
-    assert list(half.gpu_utilization) == pytest.approx([0, 0, 0, 0.75, 0.75, 0])
+@pytest.mark.parametrize("server", [V100, FixedServer(1.5)])
+@pytest.mark.parametrize("count", [1, 20])
+def test_a_gpu_is_as_busy_with_one_request_as_with_many(
+    server: SimulatedServer, count: int
+) -> None:
+    engine = server.engine()
+    for _ in range(count):
+        engine.add(10.0, SimulatedRequest(10.0, 100, 200, -1))
+    assert engine.busy_s(10.0) == 0
+    assert engine.busy_s(11.25) == pytest.approx(1.25)
+    while engine.next_at < math.inf:
+        end = engine.next_at
+        engine.finish(end)
+    assert engine.busy_s(end + 60) == pytest.approx(end - 10)

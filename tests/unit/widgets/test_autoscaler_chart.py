@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
-from dataclasses import replace
 
 import pytest
 
@@ -13,7 +12,6 @@ from qwenkit.capacity.candidates import Objective
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.traffic import bursts, poisson
 from qwenkit.widgets.autoscaler_chart import autoscaler_chart
-from qwenkit.widgets.charts import utilization_chart
 from qwenkit.widgets.svg import text_width
 
 V100 = VllmServer("V100-16", "Qwen-7B-Chat-Int8")
@@ -67,17 +65,3 @@ def test_a_colour_and_a_shape_for_each(compared: AutoscalerComparison) -> None:
     assert (
         len(looks) == len({shape for shape, _ in looks}) == len({color for _, color in looks}) == 5
     )
-
-
-def test_utilization_is_full_while_requests_wait(compared: AutoscalerComparison) -> None:
-    one_pod = compared.of(FIXED)[0].result
-    chart = utilization_chart(one_pod)
-    waiting = max(one_pod.queue)
-    assert repr(chart).endswith(f"up to {waiting} of them waiting")
-    full = [
-        share for share, queue in zip(one_pod.gpu_utilization, one_pod.queue, strict=True) if queue
-    ]
-    assert all(share > 0.99 for share in full[1:])
-    ElementTree.fromstring(chart.svg())
-    idle = replace(one_pod, gpu_utilization=(0.0,) * len(one_pod.t))
-    assert "full in 0 % of the seconds" in repr(utilization_chart(idle))
