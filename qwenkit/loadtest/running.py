@@ -136,8 +136,12 @@ class LoadTest:
             lambda: self._watch.newest,
             what=f"ksvc {self._service}: {goal}",
             ready=reached,
-            describe=lambda now: now.error or str(now.served),
-            late=lambda now: Explanation("scale", f"last: {now.served}", fix=_STILL_THERE),
+            describe=_told,
+            late=lambda now: Explanation("scale", f"last: {_told(now)}", fix=_STILL_THERE),
             timeout_s=timeout_s,
             every_s=_POLL_S,
         )
+
+
+def _told(now: ClusterSample) -> str:
+    return now.error or str(now.served)
