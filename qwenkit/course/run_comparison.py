@@ -52,9 +52,10 @@ def compare_runs(a: Summary, b: Summary, *, noise: float = NOISE) -> dict[str, A
     if not 0 <= noise < 1:
         raise InvalidValue("noise", noise, "a share from 0 to below 1, such as 0.1")
     (good_a, said_a), (good_b, said_b) = findings.verdict(a), findings.verdict(b)
-    lines: list[dict[str, Any]] = [
-        {"what": "verdict", "a": said_a, "b": said_b, "verdict": _WORDS[good_b - good_a]}
-    ]
+    # A run that failed is worse than one that missed its objective.
+    rank_a, rank_b = bool(a["ok"]) + good_a, bool(b["ok"]) + good_b
+    word = _WORDS[(rank_b > rank_a) - (rank_b < rank_a)]
+    lines: list[dict[str, Any]] = [{"what": "verdict", "a": said_a, "b": said_b, "verdict": word}]
     old, new = _figures(a), _figures(b)
     for name, (_, unit, up, least) in (old | new).items():
         first, last = (number(run[name][0]) if name in run else None for run in (old, new))

@@ -73,6 +73,16 @@ def test_what_changed_is_named_and_noise_is_not(cli: Cli) -> None:
     assert "run" not in said
 
 
+def test_a_failure_is_worse_than_a_missed_objective(cli: Cli, runs: Path) -> None:
+    failed = json.loads((runs / "1" / "summary.json").read_text("utf-8"))
+    failed["ok"] = failed["notebooks"][6]["passed"] = False
+    (runs / "3").mkdir()
+    (runs / "3" / "summary.json").write_text(json.dumps(failed), "utf-8")
+    for other, word in (("1", "worse"), ("2", "worse"), ("3", "same")):
+        _, out, _ = cli("compare", other, "3", "--json")
+        assert json.loads(out)["differences"][0]["verdict"] == word
+
+
 def test_people_read_columns(cli: Cli, runs: Path) -> None:
     code, out, _ = cli("compare", str(runs / "2"), str(runs / "1" / "summary.json"))
     assert code == 0
