@@ -9,40 +9,36 @@ begins more than half a second late refuses.
 
 from __future__ import annotations
 
-import binascii
 import json
 import time
 import zlib
 from array import array
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass, field, fields, replace
-from itertools import accumulate
-from typing import Any
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
+from typing import Any, TypeVar
 
-from qwenkit.capacity.traffic import Arrival, ClosedLoop, Lengths, OpenLoop, Traffic
+from pydantic import TypeAdapter
+
+from qwenkit.capacity.traffic import ClosedLoop, OpenLoop, Traffic
 from qwenkit.errors import InvalidValue, QwenkitError, WaitTimeout
 from qwenkit.inference.client import Server
 from qwenkit.inference.load.running import start_load
 from qwenkit.inference.results import LoadRequest, LoadResult, max_clients
 from qwenkit.untrusted.parsing import parse_json
 
+T = TypeVar("T")
+
 _WORD, _MOST_WORDS = 2**16, 15  # an argument may have 128 KiB, an object of Kubernetes 1.5 MiB
 _LATE_S = 0.5
-_STEP_S = 1e-5  # of the times in a record
+_STEP_S = 1e-5  # of the times of tokens
 _BATCH = 200
 # A node keeps the last 10 MiB of a log or less, the sandbox 1 MiB.
 _MOST_WITH_TOKENS = 700_000
 _MOST_UNPACKED = 2**26
-_FIELDS = [one.name for one in fields(LoadRequest)]
-_TOKENS = _FIELDS.index("token_s")
-_PLAIN = ("model", "timeout_s", "workers", "at", "seed", "request")
-# What a worker says at its end; times in seconds, ``began`` on ``time.time()``.
-_TOLD: dict[str, Callable[[Any], Any]] = {
-    **{"index": int, "requests": int, "began": float, "seconds": float, "clock": float},
-    **{"ended_early": str, "causes": dict},
-}
-_ODD = (AttributeError, IndexError, KeyError, TypeError, ValueError, binascii.Error, zlib.error)
+_TIMES = ("scheduled_s", "sent_s", "first_byte_s", "first_s", "last_s", "end_s")
+_ODD = (KeyError, QwenkitError, TypeError, ValueError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -85,18 +81,14 @@ class LoadPlan:
         Raises:
             InvalidValue: it is too long for them.
         """
-        traffic = self.traffic
-        if isinstance(traffic, OpenLoop):
-            told: dict[str, Any] = {
-                "arrivals": [(round(a.at, 6), *a[1:]) for a in traffic.arrivals]
-            }
-        else:
-            told = {"schedule": traffic.schedule, "lengths": astuple(traffic.lengths)}
-        told |= {name: getattr(self, name) for name in _PLAIN}
-        packed = _packed(told)
+        plan = self
+        if isinstance(self.traffic, OpenLoop):  # to the microsecond, which packs well
+            rounded = (one._replace(at=round(one.at, 6)) for one in self.traffic.arrivals)
+            plan = replace(self, traffic=OpenLoop(tuple(rounded)))
+        packed = _packed(_PLAN, plan)
         if len(packed) > _WORD * _MOST_WORDS:
-            count = len(told.get("arrivals", ()))
-            raise InvalidValue("requests", count, "are too many for one Job", "fewer seconds")
+            rule = "is too long for one Job"
+            raise InvalidValue("plan", f"{len(packed):,} bytes", rule, "send fewer requests")
         return [packed[at : at + _WORD] for at in range(0, len(packed), _WORD)]
 
     @classmethod
@@ -107,17 +99,13 @@ class LoadPlan:
             InvalidValue: they are no plan.
         """
         try:
-            told = _unpacked("".join(words))
-            plain = {name: told[name] for name in _PLAIN}
-            if "arrivals" in told:
-                traffic: Traffic = OpenLoop(tuple(Arrival(*one) for one in told["arrivals"]))
-            else:
-                schedule = tuple((float(at), int(count)) for at, count in told["schedule"])
-                traffic = ClosedLoop(schedule, Lengths(*told["lengths"]))
-            return cls(traffic, **plain)
+            return _unpacked(_PLAN, "".join(words))
         except _ODD as error:
             rule = f"cannot be read: {str(error)[:100]}; another version of qwenkit made it"
             raise InvalidValue("plan", "".join(words)[:20], rule) from None
+
+
+_PLAN, _RESULT = TypeAdapter(LoadPlan), TypeAdapter(LoadResult)
 
 
 def run_share(plan: LoadPlan, index: int, server: Server) -> Iterator[str]:
@@ -137,17 +125,15 @@ def run_share(plan: LoadPlan, index: int, server: Server) -> Iterator[str]:
         )
     time.sleep(max(0.0, left))
     result = start_load(server, traffic, seed=plan.seed + index, **plan.request).result()
-    ahead = time.monotonic() - result.began
-    sent = 0
-    for at in range(0, len(result.requests), _BATCH):
+    began = time.time() - (time.monotonic() - result.began)
+    told = replace(result, began=began, traffic=None)
+    count, sent = len(result.requests), 0
+    for at in range(0, max(1, count), _BATCH):
         whole = sent < _MOST_WITH_TOKENS
-        some = [_row(one, tokens=whole) for one in result.requests[at : at + _BATCH]]
-        line = json.dumps({"records": _packed(some)})
-        sent += len(line)
-        yield line
-    told = {"index": index, "began": time.time() - ahead, "requests": len(result.requests)}
-    told |= {name: getattr(result, name) for name in ("seconds", "clock", "ended_early")}
-    yield json.dumps({"load": told | {"causes": dict(result.causes)}})
+        some = tuple(_told(one, tokens=whole) for one in result.requests[at : at + _BATCH])
+        packed = _packed(_RESULT, replace(told, requests=some))
+        yield json.dumps({"worker": index, "requests": count, "load": packed})
+        sent += len(packed)
 
 
 def merged(plan: LoadPlan, logs: Sequence[str]) -> LoadResult:
@@ -156,39 +142,38 @@ def merged(plan: LoadPlan, logs: Sequence[str]) -> LoadResult:
     Raises:
         QwenkitError: a log is incomplete.
     """
-    began = time.monotonic() - time.time() + plan.at
-    shares = [_read(log) for log in logs]
-    told = [one for one, _ in shares]
-    if {one["index"] for one in told} != set(range(plan.workers)):
-        raise _incomplete(f"{len(told)} of {plan.workers} workers have a log")
-    requests = [_moved(one, share["began"] - plan.at) for share, some in shares for one in some]
+    shares = dict(map(_read, logs))
+    if set(shares) != set(range(plan.workers)):
+        raise _incomplete(f"{len(shares)} of {plan.workers} workers have a log")
+    told = shares.values()
+    requests = [_placed(one, share.began - plan.at) for share in told for one in share.requests]
     requests.sort(key=lambda one: (one.scheduled_s, one.sent_s))
     return LoadResult(
         requests=tuple(replace(one, number=number) for number, one in enumerate(requests)),
-        seconds=max(one["began"] - plan.at + one["seconds"] for one in told),
-        began=began,
-        clock=max(one["clock"] for one in told),
+        seconds=max(one.began - plan.at + one.seconds for one in told),
+        began=time.monotonic() - time.time() + plan.at,
+        clock=max(one.clock for one in told),
         traffic=plan.traffic,
-        causes={kind: why for one in told for kind, why in one["causes"].items()},
-        ended_early="; ".join(dict.fromkeys(filter(None, (one["ended_early"] for one in told)))),
+        causes={kind: why for one in told for kind, why in one.causes.items()},
+        ended_early="; ".join(dict.fromkeys(filter(None, (one.ended_early for one in told)))),
     )
 
 
-def _read(log: str) -> tuple[dict[str, Any], list[LoadRequest]]:
-    told, requests = dict[str, Any](), list[LoadRequest]()
+def _read(log: str) -> tuple[int, LoadResult]:
+    """Return a worker's index and its load, whose ``began`` is on ``time.time()``."""
+    parts: list[LoadResult] = []
     try:
         for line in log.splitlines():
-            if line.startswith("{"):
-                answer = parse_json(line)
-                told = answer.get("load") or told
-                rows = _unpacked(answer["records"]) if "records" in answer else []
-                requests += map(_request, rows)
-        told = {name: kind(told[name]) for name, kind in _TOLD.items()}
-        if told["requests"] != len(requests):
-            raise ValueError(f"it has {len(requests)} of {told['requests']} requests")
+            answer = parse_json(line) if line.startswith("{") else {}
+            if "load" in answer:
+                index, count = int(answer["worker"]), int(answer["requests"])
+                parts.append(_unpacked(_RESULT, answer["load"]))
+        requests = tuple(one for part in parts for one in part.requests)
+        if not parts or len(requests) != count:
+            raise ValueError(f"requests are missing, it has {len(requests)}")
     except _ODD as error:
         raise _incomplete(f"{type(error).__name__}: {str(error)[:100]}") from None
-    return told, requests
+    return index, replace(parts[-1], requests=requests)
 
 
 def _incomplete(why: str) -> QwenkitError:
@@ -196,36 +181,34 @@ def _incomplete(why: str) -> QwenkitError:
     return QwenkitError("a worker's log cannot be read", why, fix)
 
 
-def _row(one: LoadRequest, *, tokens: bool) -> list[Any]:
-    """Return a record's fields; its tokens' times as steps since the one before."""
-    row = [getattr(one, name) for name in _FIELDS]
-    steps = [round(at / _STEP_S) for at in one.token_s] if tokens else []
-    row[_TOKENS] = [b - a for a, b in zip([0, *steps], steps, strict=False)]
-    return [round(value, 6) if isinstance(value, float) else value for value in row]
+def _told(one: LoadRequest, *, tokens: bool) -> LoadRequest:
+    """Return a record as it is told: each token's time as steps since the one before."""
+    at = [round(token / _STEP_S) for token in one.token_s] if tokens else []
+    steps = [later - earlier for earlier, later in pairwise([0, *at])]
+    return _moved(one, lambda time_s: round(time_s, 6), steps)
 
 
-def _request(row: list[Any]) -> LoadRequest:
-    steps = row[_TOKENS]
-    times = array("d", (step * _STEP_S for step in accumulate(steps)))
-    values = [*row[:_TOKENS], times, *row[_TOKENS + 1 :]]
-    return LoadRequest(**dict(zip(_FIELDS, values, strict=True)))
+def _placed(one: LoadRequest, by: float) -> LoadRequest:
+    """Return a record that was told, on an axis that begins ``by`` seconds earlier."""
+    times = array("d", (step * _STEP_S + by for step in accumulate(one.token_s)))
+    return _moved(one, lambda time_s: time_s + by, times)
 
 
-def _moved(one: LoadRequest, by: float) -> LoadRequest:
-    """Return a record on an axis that begins ``by`` seconds earlier."""
-    names = ("scheduled_s", "sent_s", "first_byte_s", "first_s", "last_s", "end_s")
-    values = {name: getattr(one, name) for name in names}
-    moved = {name: value + by for name, value in values.items() if value is not None}
-    return replace(one, token_s=array("d", (at + by for at in one.token_s)), **moved)
+def _moved(
+    one: LoadRequest, move: Callable[[float], float], token_s: Sequence[float]
+) -> LoadRequest:
+    times = ((name, getattr(one, name)) for name in _TIMES)
+    moved: dict[str, Any] = {name: move(time_s) for name, time_s in times if time_s is not None}
+    return replace(one, token_s=token_s, **moved)
 
 
-def _packed(value: Any) -> str:
-    return b64encode(zlib.compress(json.dumps(value).encode(), 9)).decode()
+def _packed(kind: TypeAdapter[T], value: T) -> str:
+    return b64encode(zlib.compress(kind.dump_json(value), 9)).decode()
 
 
-def _unpacked(text: str) -> Any:
+def _unpacked(kind: TypeAdapter[T], text: str) -> T:
     unpacking = zlib.decompressobj()
     data = unpacking.decompress(b64decode(text, validate=True), _MOST_UNPACKED)
     if not unpacking.eof:
         raise ValueError("it is cut, or too long")
-    return parse_json(data)
+    return kind.validate_json(data)

@@ -86,11 +86,15 @@ def test_a_worker_that_is_late_refuses(server: Server) -> None:
         next(run_share(a_plan(), 2, server))
 
 
-def test_a_log_that_was_cut_is_no_result(server: Server) -> None:
+def test_a_log_that_was_cut_is_no_result(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shares, "_BATCH", 2)
     plan = a_plan(3, 1)
     (whole,) = logs(plan, server)
     lines = whole.splitlines()
-    packed = json.loads(lines[1])["records"]
+    packed = json.loads(lines[1])["load"]
+    assert len(merged(plan, [whole]).requests) == 3
     for log in (
         "",
         "\n".join(lines[2:]),
@@ -98,7 +102,7 @@ def test_a_log_that_was_cut_is_no_result(server: Server) -> None:
         whole.replace(packed, packed[:-8]),
         whole.replace(packed, "AAAA"),
         '{"load": 7}',
-        '{"load": {"requests": 0}}',
+        '{"worker": 0, "requests": 0, "load": 7}',
     ):
         with pytest.raises(QwenkitError, match="a worker's log cannot be read"):
             merged(plan, [log])
@@ -115,5 +119,5 @@ def test_what_is_no_plan_is_refused(words: list[str]) -> None:
 def test_a_plan_has_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shares, "_WORD", 64)
     assert len(a_plan(40).words()) > 1
-    with pytest.raises(InvalidValue, match="too many for one Job"):
+    with pytest.raises(InvalidValue, match="too long for one Job"):
         a_plan(400, seed=7).words()
