@@ -28,7 +28,7 @@ from qwenkit.credentials import Credentials
 from qwenkit.errors import QwenkitError
 from qwenkit.inference.client import Server
 from qwenkit.inference.load.running import start_load
-from qwenkit.inference.results import LoadProgress, LoadResult
+from qwenkit.inference.results import LoadResult
 from qwenkit.manifests.lint import lint, refuse
 from qwenkit.manifests.render import render, secret
 from qwenkit.settings import Settings
@@ -119,9 +119,7 @@ def find_server(settings: Settings) -> Server:
     )
 
 
-def run_load(
-    settings: Settings, *, on_progress: Callable[[LoadProgress], None] | None = None
-) -> LoadResult:
+def run_load(settings: Settings) -> LoadResult:
     """Send the requests of ``load_clients`` closed-loop clients for ``load_seconds``, else 30 s.
 
     Raises:
@@ -129,7 +127,7 @@ def run_load(
     """
     seconds = settings.load_seconds or LOAD_S
     clients = ClosedLoop(((0.0, settings.load_clients), (seconds, 0)))
-    return start_load(find_server(settings), clients, **load_request(settings)).result(on_progress)
+    return start_load(find_server(settings), clients, **load_request(settings)).result()
 
 
 def load_request(settings: Settings) -> dict[str, Any]:

@@ -106,12 +106,6 @@ class LoadProgress:
     recent: tuple[LoadRequest, ...]
     clock: float = 1.0
 
-    def __str__(self) -> str:
-        return (
-            f"{self.seconds:6.1f} s  {self.sent} requests, {self.failed} failed, "
-            f"{self.running} running"
-        )
-
 
 @dataclass(frozen=True, repr=False)
 class LoadResult:

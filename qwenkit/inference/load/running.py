@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from concurrent.futures import Future, wait
 from threading import Thread
 from typing import Any
@@ -15,8 +14,6 @@ from qwenkit.inference.load.bodies import Bodies
 from qwenkit.inference.load.engine import Engine
 from qwenkit.inference.load.transport import connector
 from qwenkit.inference.results import LoadProgress, LoadResult, max_clients
-
-_PROGRESS_S = 5.0
 
 
 class RunningLoad:
@@ -53,18 +50,12 @@ class RunningLoad:
         """End the load early; running requests are counted as cancelled. Does not wait."""
         self._engine.stop()
 
-    def result(self, on_progress: Callable[[LoadProgress], None] | None = None) -> LoadResult:
-        """Wait for the end and return what was measured.
-
-        An interrupt ends the load early. ``on_progress`` is called every five seconds.
-        """
-        due_s = _PROGRESS_S
+    def result(self) -> LoadResult:
+        """Wait for the end and return what was measured; an interrupt ends the load early."""
         try:
             # With a short timeout, because an interrupt does not end a wait on every system.
             while wait([self._ended], timeout=0.25).not_done:
-                if on_progress is not None and self._engine.elapsed() >= due_s:
-                    due_s += _PROGRESS_S
-                    on_progress(self.snapshot())
+                pass
         except KeyboardInterrupt:
             self.stop()
         self._ended.result()
