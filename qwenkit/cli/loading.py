@@ -46,6 +46,7 @@ class Shape(StrEnum):
     POISSON = "poisson"
     CONSTANT = "constant"
     BURST = "burst"
+    RAMP = "ramp"
 
 
 class Like(StrEnum):
@@ -58,7 +59,7 @@ _Clients = Annotated[int | None, typer.Option(min=1, help="Closed-loop clients."
 _Rate = Annotated[float | None, typer.Option(help="Requests a second (open loop).")]
 _Arrivals = Annotated[
     Shape | None,
-    typer.Option(help="Of --rate; burst: five times the rate in the last 10 s of a minute."),
+    typer.Option(help="Of --rate; burst: 5 times the rate in a minute's last 10 s; ramp: from 0."),
 ]
 _Trace = Annotated[
     Path | None, typer.Option(help="CSV of arrivals: seconds[,prompt tokens,answer tokens].")
@@ -221,7 +222,7 @@ def _traffic(
     settings: Settings, lengths: Lengths, given: Mapping[str, Any], level: float | None
 ) -> Traffic:
     """Return the traffic of the options, with another number of clients or rate for a sweep."""
-    from qwenkit.capacity.arrivals import constant, like_vllm_bench
+    from qwenkit.capacity.arrivals import constant, like_vllm_bench, ramp
     from qwenkit.capacity.traffic import ClosedLoop, bursts, from_csv, poisson
     from qwenkit.plan.question import read_trace
     from qwenkit.steps import LOAD_S
@@ -239,6 +240,8 @@ def _traffic(
     if given["arrivals"] is Shape.BURST:
         every_s = min(_EVERY_S, lasts)
         return bursts(rate, _BURST * rate, lasts, every_s=every_s, burst_s=every_s / 6, **more)
+    if given["arrivals"] is Shape.RAMP:
+        return ramp(0.0, rate, lasts, **more)
     return (constant if given["arrivals"] is Shape.CONSTANT else poisson)(rate, lasts, **more)
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import replace
-from typing import Any
 
 from ruamel.yaml.comments import CommentedMap
 
@@ -15,11 +13,11 @@ from qwenkit.cluster.wait import OnChange
 from qwenkit.credentials import from_environment
 from qwenkit.errors import NotReady
 from qwenkit.in_cluster.job import running_job
-from qwenkit.in_cluster.manifest import require_image
+from qwenkit.in_cluster.manifest import job_name, job_secret, require_image
 from qwenkit.in_cluster.watch import JobWatch
 from qwenkit.inference.load.shares import LoadPlan, merged
 from qwenkit.inference.results import LoadResult
-from qwenkit.manifests.render import filled, ours, with_keys
+from qwenkit.manifests.render import filled, ours
 from qwenkit.settings import Settings
 
 _MARGIN_S = 60.0
@@ -72,24 +70,24 @@ def load(
         again="repeat the same command",
         limit="send for a shorter time",
     )
-    with running_job(cluster, job, _secret(settings, name)):
+    secret = job_secret(settings, name, {"OPENAI_API_KEY": from_environment("OPENAI_API_KEY")})
+    with running_job(cluster, job, secret):
         logs = watch.wait(deadline_s=deadline_s)
     return merged(plan, logs)
 
 
 def load_job(settings: Settings, plan: LoadPlan, address: str, deadline_s: float) -> CommentedMap:
-    """Render the Job of a load; its name is one per Service, so two loads cannot run at once.
+    """Render the Job of a load.
 
     Raises:
         SettingsError: no image is set.
         InvalidValue: the plan is too long.
     """
-    target = f"{settings.namespace}/{settings.service}"
     job = filled(
         "load-job.yaml",
         ours(settings)
         | {
-            "name": f"qwenkit-load-{hashlib.sha256(target.encode()).hexdigest()[:10]}",
+            "name": job_name("load", f"{settings.namespace}/{settings.service}"),
             "namespace": settings.namespace,
             "target": address,
             "workers": plan.workers,
@@ -99,9 +97,3 @@ def load_job(settings: Settings, plan: LoadPlan, address: str, deadline_s: float
     )
     job["spec"]["template"]["spec"]["containers"][0]["args"] = [address, *plan.words()]
     return job
-
-
-def _secret(settings: Settings, name: str) -> dict[str, Any]:
-    key = from_environment("OPENAI_API_KEY")
-    names = ours(settings) | {"secret": name, "namespace": settings.namespace}
-    return with_keys(filled("secret.yaml", names), {"OPENAI_API_KEY": key} if key else {})

@@ -80,12 +80,21 @@ def transfer_secret(
         **tokens,
     }
     values = {name: secret.get_secret_value().strip() for name, secret in found.items()}
-    names = ours(settings) | {"secret": transfer_name(settings), "namespace": settings.namespace}
-    document = filled("secret.yaml", names)
-    return with_keys(document, {name: value for name, value in values.items() if value})
+    return job_secret(settings, transfer_name(settings), values)
 
 
 def transfer_name(settings: Settings) -> str:
-    """Return the name of Job and Secret: one per target, so two uploads cannot run at once."""
-    target = f"{settings.bucket}/{settings.prefix}"
-    return f"qwenkit-upload-{hashlib.sha256(target.encode()).hexdigest()[:10]}"
+    """Return the name of the upload's Job and Secret."""
+    return job_name("upload", f"{settings.bucket}/{settings.prefix}")
+
+
+def job_name(kind: str, target: str) -> str:
+    """Return the name of a Job and its Secret: one per target, so two cannot run at once."""
+    return f"qwenkit-{kind}-{hashlib.sha256(target.encode()).hexdigest()[:10]}"
+
+
+def job_secret(settings: Settings, name: str, values: Mapping[str, str]) -> dict[str, Any]:
+    """Return a Job's Secret with the values that are not empty; never print it."""
+    names = ours(settings) | {"secret": name, "namespace": settings.namespace}
+    given = {key: value for key, value in values.items() if value}
+    return with_keys(filled("secret.yaml", names), given)

@@ -102,7 +102,6 @@ class LoadProgress:
     cancelled: int
     tokens: int
     errors: Mapping[str, int]
-    served_by: Mapping[str, int]
     recent: tuple[LoadRequest, ...]
     clock: float = 1.0
 

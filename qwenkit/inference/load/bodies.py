@@ -10,22 +10,7 @@ from qwenkit.capacity.traffic import Arrival, Lengths
 from qwenkit.inference.client import Server
 
 # Each is one token in the vocabularies of Qwen, Llama and GPT, and of the sandbox's model.
-_WORDS = [
-    "the",
-    "be",
-    "to",
-    "of",
-    "and",
-    "a",
-    "in",
-    "that",
-    "have",
-    "it",
-    "for",
-    "not",
-    "on",
-    "with",
-]
+_WORDS = ["the", "be", "to", "of", "and", "a", "in", "that", "have", "it", "for", "not", "on"]
 # What a chat template adds to one message.
 _TEMPLATE_TOKENS = 10
 # At the end of a body, so that it can be taken off again.

@@ -67,7 +67,6 @@ class Engine:
         self._sent = self.tokens = self._token_times = 0
         self._outcomes: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
-        self._served_by: Counter[str] = Counter()
         self._idle: list[Connection] = []
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
@@ -101,7 +100,6 @@ class Engine:
                 cancelled=done["cancelled"],
                 tokens=self.tokens,
                 errors=dict(self._errors),
-                served_by=dict(self._served_by),
                 recent=tuple(self.requests[first:]),
                 clock=self.clock,
             )
@@ -263,8 +261,6 @@ class Engine:
             self.tokens += done.tokens - meter.reader.pieces
             if done.outcome == "failed":
                 self._errors[done.why] += 1
-            elif done.outcome == "ok" and done.pod:
-                self._served_by[done.pod] += 1
         failed = self._outcomes["failed"]
         hopeless = failed >= _HOPELESS and not self._outcomes["ok"]
         if hopeless and done.end_s - self.requests[0].end_s >= _HOPELESS_S:

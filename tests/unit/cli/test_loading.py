@@ -116,6 +116,14 @@ def test_a_full_disk_loses_no_figures(load: Run, tmp_path: Path, ending: str) ->
     assert "No space left" in figures["records"]["why"]
 
 
+def test_a_ramp_begins_with_few(load: Run, tmp_path: Path) -> None:
+    path = tmp_path / "records.json"
+    words = f"--rate 200 --arrivals ramp --seconds 0.4 --records {path}"
+    assert load(*words.split())[0] == 0
+    due = [one["scheduled_s"] for one in json.loads(path.read_text("utf-8"))["requests"]]
+    assert 2 * sum(at < 0.2 for at in due) < sum(at >= 0.2 for at in due)
+
+
 def test_a_trace_keeps_its_own_lengths(load: Run, vllm: Vllm, tmp_path: Path) -> None:
     trace = tmp_path / "trace.csv"
     trace.write_text("at,prompt,answer\n100,15,3\n100.05,40,7\n200,40,7\n")

@@ -86,9 +86,7 @@ def test_a_worker_that_is_late_refuses(server: Server) -> None:
         next(run_share(a_plan(), 2, server))
 
 
-def test_a_log_that_was_cut_is_no_result(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_log_that_was_cut_is_no_result(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shares, "_BATCH", 2)
     plan = a_plan(3, 1)
     (whole,) = logs(plan, server)
