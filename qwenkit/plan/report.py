@@ -227,7 +227,7 @@ def _objective(objective: Objective, misses: tuple[str, ...]) -> str:
 def about_within(objective: Objective) -> str:
     """Say what the share of requests within the objective means."""
     limits = {"TTFT": objective.ttft_p95_s, "time per token": objective.tpot_p95_s}
-    parts = [f"{name} of at most {limit:g} s" for name, limit in limits.items() if limit]
+    parts = [f"a {name} of at most {limit:g} s" for name, limit in limits.items() if limit]
     if not parts:
         return "within: requests that are answered; name an objective with --ttft-p95 or --tpot"
     return f"within: requests with {' and '.join(parts)}"

@@ -11,7 +11,7 @@ from dataclasses import replace
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from qwenkit.autoscaling.annotation_keys import ALIASES, PREFIX
+from qwenkit.autoscaling.annotation_keys import ALIASES, KPA, PREFIX
 from qwenkit.autoscaling.annotation_reader import AnnotationReader
 from qwenkit.autoscaling.annotations import CONCURRENCY, RPS, ScalingSpec, parse_spec
 from qwenkit.autoscaling.cluster_config import parse_config
@@ -76,6 +76,10 @@ class Tuner:
         cluster: where ``apply`` acts; without it the panel only proposes.
         timeout_s: how long an applied revision may take to become ready.
 
+    Raises:
+        InvalidValue: an argument that cannot be.
+        PreflightError: the revision has another autoscaler.
+
     >>> from qwenkit import Cluster, Settings, Tuner, VllmServer, live_scaling
     >>> running = live_scaling(Cluster.connect(Settings()), Settings().service)
     >>> tuner = Tuner(running, server=VllmServer("V100-16", "Qwen-7B-Chat-Int8"))
@@ -115,7 +119,13 @@ class Tuner:
         self._start_from(running)
 
     def __repr__(self) -> str:
-        return _sentence(self.value)
+        value = self.value
+        late = "-" if value.ttft_p95_s is None else f"{value.ttft_p95_s:g} s"
+        return (
+            f"{value.traffic}, effective target {value.effective_target:g}: at most "
+            f"{value.peak_replicas} replicas ready, TTFT p95 {late}, {value.requests} answers, "
+            f"{value.gpu_hours:g} GPU-hours (modelled, ± {self.server.gpu.uncertainty * 100:.0f} %)"
+        )
 
     def propose(self, **sliders: Any) -> TunerAnswer:
         """Move sliders from Python; return the new answer. It changes no cluster.
@@ -287,12 +297,12 @@ class Tuner:
             # Long enough to see what the new pods do; a fast server answers much in that time.
             chat_s = min(max(60.0, 3 * self._environment.startup_s), _LONGEST_CHAT_S)
             traffic = _TRAFFIC[now["traffic"]](now["people"], self._lengths, chat_s)
-        first = max(1, spec.min_scale)
-        around = replace(self._environment, initial_ready=first)
+        first, gpus = max(1, spec.min_scale), self._environment.gpus
+        around = replace(self._environment, initial_ready=min(first, gpus or first))
         seconds, effective = traffic.end_s + 2 * spec.stable_window_s, spec.target
         scaling: Scaling = spec
         if slider := _OTHERS.get(now["autoscaler"]):
-            effective, most = now[slider], spec.max_scale or self._environment.gpus or _MOST_PODS
+            effective, most = now[slider], spec.max_scale or gpus or _MOST_PODS
             scaling = scaling_by(
                 now["autoscaler"], effective, max_replicas=max(first, most), min_replicas=first
             )
@@ -335,6 +345,10 @@ class Tuner:
 def _settings(running: LiveScaling) -> dict[str, Any]:
     """Return how a revision scales as the sliders' values."""
     spec = running.spec
+    if spec.autoscaler_class != KPA:
+        why = f"its class is {spec.autoscaler_class}; the panel simulates {KPA}"
+        fix = "remove the annotation autoscaling.knative.dev/class"
+        raise PreflightError(f"{running.revision} is not scaled by Knative's KPA", why, fix)
     percent = AnnotationReader(running.annotations).number("panic-window-percentage")
     return {
         "autoscaler": KPA_RPS if spec.metric == RPS else KPA_CONCURRENCY,
@@ -352,12 +366,3 @@ def _settings(running: LiveScaling) -> dict[str, Any]:
         "scale_down_delay_s": round(spec.scale_down_delay_s),
         "retention_s": round(spec.retention_s),
     }
-
-
-def _sentence(value: TunerAnswer) -> str:
-    late = "-" if value.ttft_p95_s is None else f"{value.ttft_p95_s:g} s"
-    return (
-        f"{value.traffic}, effective target {value.effective_target:g}: at most "
-        f"{value.peak_replicas} replicas ready, TTFT p95 {late}, {value.requests} answers, "
-        f"{value.gpu_hours:g} GPU-hours (modelled, ± 40 %)"
-    )
