@@ -94,6 +94,10 @@ def test_a_run_that_passed(folder: Path) -> None:
     assert "nothing left behind" in page
     assert 'href="01-model-to-oss.html"' in page
     assert 'href="diagnostics' not in page
+    executed = (folder / "00-preflight.html").read_text("utf-8")
+    dark = executed.partition("@media screen and (prefers-color-scheme: dark)")[2]
+    assert "--jp-layout-color0: #111;" in dark, "it follows the scheme of the reader"
+    assert 'href="index.html"' in executed
 
 
 def test_a_run_that_failed(folder: Path) -> None:
@@ -130,9 +134,9 @@ def test_a_run_that_failed(folder: Path) -> None:
 
 def test_a_run_that_was_interrupted(folder: Path) -> None:
     stopped = failed("01-model-to-oss", "interrupted")
-    report = run(folder, stopped, interrupted=True, leaks=None, teardown=None)
-    assert counted(write_report(report).parent)["skipped"] == 1, "nobody looked for leaks"
-    page = write_report(report).read_text("utf-8")
+    index = write_report(run(folder, stopped, interrupted=True, leaks=None, teardown=None))
+    assert counted(folder)["skipped"] == 1, "nobody looked for leaks"
+    page = index.read_text("utf-8")
     assert "interrupted" in page
     assert "not run (the teardown notebook was not selected)" in page
     summary = json.loads((folder / "summary.json").read_text("utf-8"))
@@ -140,9 +144,9 @@ def test_a_run_that_was_interrupted(folder: Path) -> None:
     assert (summary["leaks"], summary["teardown"]) == (None, None)
 
 
-def test_leaks_are_named(folder: Path) -> None:
-    leaks = Leaks(("pvc/llm-model", "<b>"))
-    page = write_report(run(folder, passed("00-preflight"), leaks=leaks)).read_text("utf-8")
+def test_leaks_are_named(tmp_path: Path) -> None:
+    made = run(tmp_path, passed("00-preflight"), leaks=Leaks(("pvc/llm-model", "<b>")))
+    page = write_index(tmp_path, summarise(made)).read_text("utf-8")
     assert "pvc/llm-model, &lt;b&gt;" in page
 
 
@@ -272,11 +276,3 @@ def test_the_browser_is_told_that_nothing_in_the_page_runs(
         "Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline';" in head
     )
     assert "<script" not in head + body
-
-
-def test_an_executed_page_follows_the_scheme_of_the_reader(folder: Path) -> None:
-    write_report(run(folder, passed("00-preflight")))
-    page = (folder / "00-preflight.html").read_text("utf-8")
-    dark = page.partition("@media screen and (prefers-color-scheme: dark)")[2]
-    assert "--jp-layout-color0: #111;" in dark
-    assert 'href="index.html"' in page
