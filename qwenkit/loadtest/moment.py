@@ -16,13 +16,12 @@ RECENT_S = 10.0
 class Moment:
     """A load test ``at_s`` seconds after its start; rates and percentiles are of the last ten.
 
-    ``waiting`` requests have no token yet, None while the load runs. ``errors`` counts failures by
-    kind since the start. ``replicas`` are those of the revision
-    that serves, ``others`` the pods of all other revisions; both are None where the cluster could
-    not be read. ``pod_seconds`` is how long pods held a node's GPUs since the start, each pod
-    counted by itself. ``queued`` requests wait in vLLM; ``stable`` and ``panic`` are the
-    averages of the autoscaler's windows; they are None where they cannot be read. ``clock`` is
-    how much faster than the modelled GPU the server runs.
+    ``waiting`` requests have no token yet, None while the load runs; ``errors`` counts failures by
+    kind since the start. ``replicas`` are those of the revision that serves, ``others`` the pods of
+    all others that hold GPUs; both are None where the cluster could not be read. ``pod_seconds`` is
+    how long pods of any revision held a node's GPUs. ``queued`` requests wait in vLLM; ``stable``
+    and ``panic`` are the averages of the autoscaler's windows; None where they cannot be read.
+    ``clock`` is how much faster than the modelled GPU the server runs.
     """
 
     at_s: float
