@@ -11,7 +11,7 @@ from dataclasses import replace
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from qwenkit.autoscaling.annotation_keys import ALIASES, KPA, PREFIX
+from qwenkit.autoscaling.annotation_keys import ALIASES, PREFIX
 from qwenkit.autoscaling.annotation_reader import AnnotationReader
 from qwenkit.autoscaling.annotations import CONCURRENCY, RPS, ScalingSpec, parse_spec
 from qwenkit.autoscaling.cluster_config import parse_config
@@ -75,10 +75,6 @@ class Tuner:
         trace: arrivals of your own, or the text of a CSV file of them; offered as "your trace".
         cluster: where ``apply`` acts; without it the panel only proposes.
         timeout_s: how long an applied revision may take to become ready.
-
-    Raises:
-        InvalidValue: an argument that cannot be.
-        PreflightError: the revision has another autoscaler.
 
     >>> from qwenkit import Cluster, Settings, Tuner, VllmServer, live_scaling
     >>> running = live_scaling(Cluster.connect(Settings()), Settings().service)
@@ -345,10 +341,6 @@ class Tuner:
 def _settings(running: LiveScaling) -> dict[str, Any]:
     """Return how a revision scales as the sliders' values."""
     spec = running.spec
-    if spec.autoscaler_class != KPA:
-        why = f"its class is {spec.autoscaler_class}; the panel simulates {KPA}"
-        fix = "remove the annotation autoscaling.knative.dev/class"
-        raise PreflightError(f"{running.revision} is not scaled by Knative's KPA", why, fix)
     percent = AnnotationReader(running.annotations).number("panic-window-percentage")
     return {
         "autoscaler": KPA_RPS if spec.metric == RPS else KPA_CONCURRENCY,

@@ -267,12 +267,6 @@ def test_never_down_within_the_window_of_a_higher_number(
         replicas = step.replicas
 
 
-@given(st.integers(1, 50), st.floats(0.901, 1.099))
-def test_within_the_tolerance_nothing_changes(replicas: int, ratio: float) -> None:
-    step = Hpa(qps(100)).sync(0.0, replicas, [15 * ratio])
-    assert step.replicas == replicas
-
-
 def test_reasons_name_what_held_the_number() -> None:
     hpa = Hpa(qps(3))
     assert hpa.sync(0.0, 1, 200.0).reason == (

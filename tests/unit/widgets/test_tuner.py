@@ -222,12 +222,6 @@ def test_more_pods_than_gpus_are_simulated_as_pending():
         assert made.propose(autoscaler=name, min_scale=3).peak_replicas == 2
 
 
-def test_a_revision_of_another_autoscaler_is_refused():
-    other = {PREFIX + "class": "hpa.autoscaling.knative.dev", PREFIX + "metric": "cpu"}
-    with pytest.raises(PreflightError, match="not scaled by Knative's KPA"):
-        Tuner(scaling(other), server=SERVER)
-
-
 def test_strings_of_the_cluster_are_escaped():
     evil = "<img src=x onerror=alert(1)>"
     made = Tuner(scaling({PREFIX + "target": "2"}, revision=evil), server=SERVER)
