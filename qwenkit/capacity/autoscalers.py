@@ -38,6 +38,7 @@ TARGETS: dict[str, tuple[float, ...]] = {
     KPA_RPS: (0.5, 1, 2, 3),
     KEDA_WAITING: (1, 2, 5, 10),
 }
+_WAY_DOWN_S = 360.0
 USUAL = {HPA_GPU: 60, KPA_CONCURRENCY: 2, KEDA_WAITING: 5}
 
 
@@ -148,6 +149,8 @@ def compare_autoscalers(
 ) -> AutoscalerComparison:
     """Simulate the same requests under each autoscaler at each of its targets.
 
+    Six minutes after the traffic count too: an HPA keeps its pods for five.
+
     ``traffic`` may be a function of a seed, so that ``seeds`` give several arrivals; ``gpus`` is
     the most pods. Of the objective the times count: a request is within if its own time to the
     first token and its own time per token are.
@@ -171,7 +174,14 @@ def compare_autoscalers(
         for target in targets:
             scaling = scaling_by(name, target, max_replicas=gpus)
             results = [
-                simulate(scaling, load, server, environment=around, seed=seed)
+                simulate(
+                    scaling,
+                    load,
+                    server,
+                    environment=around,
+                    duration_s=load.end_s + _WAY_DOWN_S,
+                    seed=seed,
+                )
                 for load, seed in zip(loads, seeds, strict=True)
             ]
             outcomes.append(_outcome(name, target, results, objective))

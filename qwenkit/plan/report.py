@@ -132,7 +132,7 @@ def _lines(plan: ScalingPlan) -> Iterator[str]:
         yield f"no recommendation: {plan.why_not_better}"
     if plan.autoscalers:
         yield "the same requests under other autoscalers, each with at least one pod"
-        yield f"  {about_within(plan.objective)}"
+        yield f"  to six minutes after the traffic; {about_within(plan.objective)}"
         rows = [each.row() for each in plan.autoscalers.outcomes]
         yield repr(show_table(rows, *rows[0]))
         for each in plan.autoscalers.named():
