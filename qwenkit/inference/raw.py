@@ -35,8 +35,12 @@ def base_url(gateway: str) -> str:
         InvalidValue: it is not the URL of a host.
     """
     url = gateway if "//" in gateway else f"http://{gateway}"
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # of the port, or of an IPv6 address
+        valid = False
+    if not valid:
         raise InvalidValue(
             "gateway", gateway, "must be a URL such as http://47.1.2.3 or http://host:8080"
         )

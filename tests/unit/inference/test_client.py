@@ -223,7 +223,9 @@ def test_the_curl_command_is_the_page_s() -> None:
     )
 
 
-@pytest.mark.parametrize("gateway", ["", "http://", "ftp://x", "//"])
+@pytest.mark.parametrize(
+    "gateway", ["", "http://", "ftp://x", "//", "http://h:99999", "http://h:x", "http://[::1"]
+)
 def test_an_address_must_be_one(gateway: str) -> None:
     with pytest.raises(InvalidValue, match="gateway"):
         Server(gateway, HOST, model="qwen")
