@@ -248,6 +248,19 @@ def test_each_index_has_a_pod_of_its_own_and_must_succeed_once() -> None:
     play(test, scale=60, completionMode="Indexed", completions=5, parallelism=2)
 
 
+def test_what_an_index_may_be_does_not_stop_the_controller() -> None:
+    async def test(stage: Jobs) -> None:
+        await stage.eventually(lambda: len(stage.living()) == 2)
+        pod = stage.living()[0]
+        pod["metadata"]["annotations"][INDEX] = "changed"
+        stage.store.update("Pod", pod)
+        stage.end(pod, "Succeeded")
+        await stage.eventually(lambda: len(stage.names()) == 3)
+        assert stage.job()["status"]["succeeded"] == 0
+
+    play(test, scale=60, completionMode="Indexed", completions=2**31 - 1, parallelism=2)
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [

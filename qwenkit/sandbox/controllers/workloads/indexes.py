@@ -5,11 +5,12 @@ A pod knows its index by its hostname, its label and annotation, and JOB_COMPLET
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from qwenkit.sandbox.kube.objects import Object
 
 INDEX = "batch.kubernetes.io/job-completion-index"
+_NONE = -1  # of a pod whose annotation somebody changed
 _VARIABLE = "JOB_COMPLETION_INDEX"
 # So that five random letters and the longest name of a pod's host fit.
 _LONGEST = 58
@@ -36,15 +37,15 @@ def give(pod: Object, *, index: int, job: str) -> None:
             container["env"] = [*env, given]
 
 
-def free(job: Object, status: Object, active: Iterable[Object]) -> list[int]:
-    """Return the indexes that have neither succeeded nor an active pod, the lowest first."""
+def free(job: Object, status: Object, active: Iterable[Object]) -> Iterator[int]:
+    """Yield the indexes that have neither succeeded nor an active pod, the lowest first."""
     taken = _read(status.get("completedIndexes", "")) | {_of(pod) for pod in active}
-    return [index for index in range(job["spec"]["completions"]) if index not in taken]
+    return (index for index in range(job["spec"]["completions"]) if index not in taken)
 
 
 def complete(status: Object, pod: Object) -> None:
     """Add a pod that succeeded to the Job's status: ``completedIndexes`` such as ``0-2,5``."""
-    done = sorted(_read(status.get("completedIndexes", "")) | {_of(pod)})
+    done = sorted(_read(status.get("completedIndexes", "")) | {_of(pod)} - {_NONE})
     starts = [index for index in done if index - 1 not in done]
     ends = [index for index in done if index + 1 not in done]
     pairs = zip(starts, ends, strict=True)
@@ -53,7 +54,8 @@ def complete(status: Object, pod: Object) -> None:
 
 
 def _of(pod: Object) -> int:
-    return int(pod["metadata"]["annotations"][INDEX])
+    text = pod["metadata"].get("annotations", {}).get(INDEX, "")
+    return int(text) if text.isdecimal() else _NONE
 
 
 def _read(text: str) -> set[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from itertools import islice
 
 from qwenkit.sandbox.controllers.conditions import TRUE
 from qwenkit.sandbox.controllers.loop import Context
@@ -132,7 +133,7 @@ class JobController(PodController):
             self.after(key_of(job), wait)
             return
         if indexes.has_them(job):
-            for index in indexes.free(job, status, active)[: max(0, missing)]:
+            for index in islice(indexes.free(job, status, active), max(0, missing)):
                 change = partial(indexes.give, index=index, job=job["metadata"]["name"])
                 self.create_pod(job, finalizers=(TRACKING,), change=change)
             return
