@@ -5,19 +5,15 @@ from __future__ import annotations
 import math
 from random import Random
 
-from qwenkit.capacity.traffic import Lengths, OpenLoop, varying
+from qwenkit.capacity.traffic import MAX_REQUESTS, Lengths, OpenLoop, check_size, varying
 from qwenkit.errors import InvalidValue, QwenkitError
-
-_MOST_REQUESTS = 5_000_000
 
 
 def constant(
     rate_per_s: float, duration_s: float, *, lengths: Lengths | None = None, seed: int = 0
 ) -> OpenLoop:
     """Return requests at equal distances; the first is due at once."""
-    if not 0 < rate_per_s * duration_s <= _MOST_REQUESTS:
-        rule = f"more than 0, at most {_MOST_REQUESTS:,} requests in all"
-        raise InvalidValue("rate_per_s", rate_per_s, rule)
+    check_size(rate_per_s, duration_s)
     rng, lengths = Random(seed), lengths or Lengths()
     count = math.ceil(rate_per_s * duration_s)
     return OpenLoop(tuple(lengths.draw(n / rate_per_s, rng) for n in range(count)))
@@ -87,8 +83,8 @@ def like_vllm_bench(
     for name, value in (("rate_per_s", rate_per_s), ("burstiness", burstiness)):
         if not 0 < value < math.inf:
             raise InvalidValue(name, value, "more than 0, finite")
-    if not 1 <= requests <= _MOST_REQUESTS:
-        raise InvalidValue("requests", requests, f"1 to {_MOST_REQUESTS:,}")
+    if not 1 <= requests <= MAX_REQUESTS:
+        raise InvalidValue("requests", requests, f"1 to {MAX_REQUESTS:,}")
     try:
         import numpy
     except ImportError:

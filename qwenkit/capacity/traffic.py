@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from qwenkit.errors import InvalidValue
 
-_MAX_REQUESTS = 5_000_000
+MAX_REQUESTS = 5_000_000
 _MOST_CLIENTS = 100_000
 _MOST_TOKENS = 10_000_000  # of a request
 
@@ -185,9 +185,7 @@ def varying(
         InvalidValue: no positive rate or duration, a rate outside 0 to ``most_per_s``, or not
             one random arrival.
     """
-    _positive(rate_per_s=most_per_s, duration_s=duration_s)
-    if most_per_s * duration_s > _MAX_REQUESTS:
-        raise InvalidValue("rate_per_s", most_per_s, f"at most {_MAX_REQUESTS} requests in all")
+    check_size(most_per_s, duration_s)
     rng, lengths = Random(seed), lengths or Lengths()
     found: list[Arrival] = []
     at = rng.expovariate(most_per_s)
@@ -199,6 +197,13 @@ def varying(
             found.append(lengths.draw(at, rng))
         at += rng.expovariate(most_per_s)
     return OpenLoop(tuple(found))
+
+
+def check_size(rate_per_s: float, duration_s: float) -> None:
+    """Raise ``InvalidValue`` for a rate or a duration that is not positive, or for too many."""
+    _positive(rate_per_s=rate_per_s, duration_s=duration_s)
+    if rate_per_s * duration_s > MAX_REQUESTS:
+        raise InvalidValue("rate_per_s", rate_per_s, f"at most {MAX_REQUESTS:,} requests in all")
 
 
 def from_csv(text: str, *, lengths: Lengths | None = None) -> OpenLoop:

@@ -54,6 +54,11 @@ def test_what_is_no_traffic_is_refused(wrong: object) -> None:
         wrong()
 
 
+def test_a_refused_duration_is_named() -> None:
+    with pytest.raises(InvalidValue, match="duration_s"):
+        constant(1, -5)
+
+
 @settings(max_examples=30)
 @given(st.floats(0.1, 50), st.floats(0.1, 20))
 def test_a_constant_rate_has_equal_gaps_and_ends_in_time(rate: float, seconds: float) -> None:
