@@ -31,12 +31,10 @@ _ENGINE = {
 }
 # ... and of Knative before 1.19 and since, on concurrency and on requests a second.
 _SCALER = {
-    "autoscaler_panic_mode": "panic_mode",
     "autoscaler_stable_request_concurrency": "stable",
     "autoscaler_stable_requests_per_second": "stable",
     "autoscaler_panic_request_concurrency": "panic",
     "autoscaler_panic_requests_per_second": "panic",
-    "kn_revision_panic_mode": "panic_mode",
     "kn_revision_concurrency_stable": "stable",
     "kn_revision_rps_stable": "stable",
     "kn_revision_concurrency_panic": "panic",
@@ -64,7 +62,6 @@ class ScalerMetrics:
 
     stable: float = 0
     panic: float = 0
-    panic_mode: float = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,14 +49,9 @@ class LoadTest:
             raise
         self._history: deque[tuple[float, int, int]] = deque([(0.0, 0, 0)])
 
-    @property
-    def load_seconds(self) -> float:
-        """Seconds since the load began."""
-        return time.monotonic() - self.load.began
-
     def snapshot(self) -> Moment:
         """Return this moment; cheap. Rates are since the snapshot of ten seconds before."""
-        now, seconds = self.load.snapshot(), self.load_seconds
+        now, seconds = self.load.snapshot(), time.monotonic() - self.load.began
         history = self._history
         history.append((seconds, now.sent, now.tokens))
         while len(history) > 2 and history[1][0] <= seconds - RECENT_S:

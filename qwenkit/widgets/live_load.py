@@ -38,7 +38,7 @@ class LiveLoad:
     seen: ... requests, 0 failed, ready replicas ...
     """
 
-    def __init__(self, test: LoadTest, settings: Settings | None = None) -> None:
+    def __init__(self, test: LoadTest, settings: Settings) -> None:
         self._test, self._settings = test, settings
         self._moments: list[Moment] = []
         self._dots: deque[LoadRequest] = deque(maxlen=_DOTS)
@@ -88,9 +88,8 @@ class LiveLoad:
 
     def _notes(self, now: Moment) -> list[str]:
         """Return what it cost so far, and the clock if it is not the modelled GPU's."""
-        gpus = self._settings.gpu_count if self._settings else 1
-        seconds = now.pod_seconds * gpus
-        price = example_price(self._settings.gpu) if self._settings else None
+        seconds = now.pod_seconds * self._settings.gpu_count
+        price = example_price(self._settings.gpu)
         notes = [f"{seconds:.0f} GPU-seconds"]
         if price is not None:
             cost = seconds * now.clock / 3600 * price

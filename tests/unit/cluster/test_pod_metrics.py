@@ -46,7 +46,7 @@ def test_the_names_of_every_version_are_known(
     found = MetricsReader(cluster).read({"pod": 8080})
     assert found.unknown == {}
     assert found.engines == {"pod": EngineMetrics(3, 2, 0.25, 100, 640, 10)}
-    assert found.scalers == {"r": ScalerMetrics(4.5, 6, 1)}
+    assert found.scalers == {"r": ScalerMetrics(4.5, 6)}
 
 
 def test_what_does_not_answer_is_asked_again_after_a_pause(

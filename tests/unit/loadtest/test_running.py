@@ -164,7 +164,7 @@ def test_the_live_view_ends_with_a_load_that_fails(
     cluster: Cluster, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     test = LoadTest(cluster, "qwen", start(0.1))
-    live = LiveLoad(test)
+    live = LiveLoad(test, Settings())
     live._ipython_display_()
     monkeypatch.setattr(test.load, "result", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -174,7 +174,7 @@ def test_the_live_view_ends_with_a_load_that_fails(
 
 def test_the_live_views_button_stops_the_load(cluster: Cluster, start: Start) -> None:
     test = LoadTest(cluster, "qwen", start(60), every_s=0.1)
-    live = LiveLoad(test)
+    live = LiveLoad(test, Settings())
     live._ipython_display_()
     button = live._output._widget.children[1]
     button.click()
@@ -190,7 +190,7 @@ def test_the_live_view_of_half_an_hour_is_bounded(
         live_load, "draw_load", lambda m, *_, **__: drawn.append((len(m), m[0].at_s))
     )
     test = LoadTest(cluster, "qwen", start(0.1))
-    live = LiveLoad(test)
+    live = LiveLoad(test, Settings())
     for second in range(1800):
         live._chart(Moment(float(second)))
     assert max(count for count, _ in drawn) <= 601
@@ -203,7 +203,7 @@ def test_without_a_front_end_there_is_the_picture(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
     test = LoadTest(cluster, "qwen", start(0.1))
-    live = LiveLoad(test)
+    live = LiveLoad(test, Settings())
     live._ipython_display_()
     test.result()
     assert set(live._output._repr_mimebundle_()) == {"text/html", "text/plain"}
