@@ -23,9 +23,9 @@ PODS, PERCENT = "Pods", "Percent"
 MAX, MIN, DISABLED = "Max", "Min", "Disabled"
 _WINDOW_S = 300.0  # down, without ``behavior``
 
-# Of pods: the value of each that is not pending, None where it is missing. Of an external
-# metric: the total. None: the metric cannot be read.
-Reading = Sequence[float | None] | float | None
+# Of pods: the value of each that is not pending. Of an external metric: the total. None: the
+# metric cannot be read.
+Reading = Sequence[float] | float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,20 +173,16 @@ def _proposal(
         mean, total = reading / replicas, int(reading * 1000)
         count = replicas if near(total / (target * replicas)) else math.ceil(total / target)
     else:
-        used = [int(value * 1000) for value in reading if value is not None]
+        used = [int(value * 1000) for value in reading]
         if not used:
             return None
-        missing = len(reading) - len(used)
-        ratio = sum(used) // len(used) / target
         mean = sum(used) // len(used) / 1000
-        # Assume of pods without a value what speaks against a change.
-        if ratio < 1:
-            used += [target] * missing
-        elif ratio > 1:
-            used += [0] * (missing + pending)
-        again = sum(used) // len(used) / target
-        count = math.ceil(again * len(used))
-        turned = (ratio - 1) * (again - 1) < 0 or (again - 1) * (count - replicas) < 0
-        if near(again) or (turned and (missing or (pending and ratio > 1))):
+        # Pods that are pending will take load over: they count as idle, but never turn up to down.
+        up = pending > 0 and sum(used) // len(used) > target
+        if up:
+            used += [0] * pending
+        ratio = sum(used) // len(used) / target
+        count = math.ceil(ratio * len(used))
+        if near(ratio) or (up and (ratio < 1 or count < replicas)):
             count = replicas
     return count, f"{spec.metric} {mean:.3g} per pod, target {spec.target:g}, asks for {count}"
