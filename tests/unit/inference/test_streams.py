@@ -249,9 +249,15 @@ def test_a_part_of_negative_length_does_not_hang(part: bytes) -> None:
     assert "its answer is not HTTP: a part of -" in said
 
 
-def test_a_connection_that_was_closed_while_idle_costs_no_request() -> None:
+@pytest.mark.parametrize("proxied", [False, True])
+def test_a_connection_that_was_closed_while_idle_costs_no_request(
+    monkeypatch: pytest.MonkeyPatch, *, proxied: bool
+) -> None:
     kept = stream(*PLAIN).replace(b"Connection: close\r\n", b"")
     with answering(kept, by=Closing) as server:
+        if proxied:
+            monkeypatch.setenv("http_proxy", server.gateway)
+            server.gateway = "http://192.0.2.1"
         traffic = OpenLoop((Arrival(0.0, 20, 8), Arrival(0.1, 20, 8), Arrival(0.2, 20, 8)))
         summary = start_load(server, traffic).result().summary()
     assert (summary["requests"], summary["ok"], summary["errors"]) == (3, 3, {})
