@@ -89,15 +89,16 @@ class AutoscalerOutcome:
         """The target with its unit."""
         return f"{self.target:g} %" if self.autoscaler == HPA_GPU else f"{self.target:g}"
 
-    def row(self) -> dict[str, str | float]:
-        """Return the figures by name, rounded."""
+    def row(self) -> dict[str, str | float | None]:
+        """Return the figures by name, rounded; JSON-ready, None for a time that there is not."""
+        ttft_p95_s = round(self.ttft_p95_s, 2) if math.isfinite(self.ttft_p95_s) else None
         return {
             "autoscaler": self.autoscaler,
             "target": self.setting,
             "GPU-hours": round(self.gpu_hours, 3),
             "cost": round(self.cost, 3),
             "within, %": round(100 * self.within, 1),
-            "TTFT p95, s": round(self.ttft_p95_s, 2),
+            "TTFT p95, s": ttft_p95_s,
             "failed": round(self.failed, 1),
             "peak": self.peak,
         }

@@ -61,8 +61,7 @@ def as_dict(plan: ScalingPlan) -> dict[str, Any]:
 
 def _autoscalers(found: AutoscalerComparison) -> list[dict[str, Any]]:
     return [
-        {name: value if value != math.inf else None for name, value in each.row().items()}
-        | {"replica_changes": [asdict(change) for change in each.result.changes]}
+        each.row() | {"replica_changes": [asdict(change) for change in each.result.changes]}
         for each in found.outcomes
     ]
 

@@ -78,6 +78,8 @@ def _get(row: Any, index: int, name: str) -> Any:
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return "-"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
