@@ -161,7 +161,7 @@ def test_a_service_that_never_gets_ready_ends_at_its_deadline(qwenkit):
     assert result.returncode == 1
     assert "slow" in result.stderr
     assert "fix:" in result.stderr
-    assert qwenkit("teardown", *own[:4], "--set", "timeout_s=60").returncode == 0
+    assert qwenkit("teardown", "--now", *own[:4], "--set", "timeout_s=60").returncode == 0
 
 
 def test_port_taken(tmp_path):
