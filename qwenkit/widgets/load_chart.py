@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qwenkit.widgets import svg
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _HEIGHTS = (170, 90, 100)
 _MOST_DOTS, _SHORTEST_S = 300, 1e-3
+_ROOM = 0.03
 Points = Sequence[tuple[float, float | None]]
 
 
@@ -51,7 +53,11 @@ def draw_load(
     predicted: SimulationResult | None = None,
 ) -> Chart:
     """Draw moments and requests; the load may still run."""
-    x = Axis(min(moments[0].at_s, 0.0), max(moments[-1].at_s, 1.0), svg.LEFT, svg.WIDTH - svg.RIGHT)
+    start_s, end_s = min(moments[0].at_s, 0.0), max(moments[-1].at_s, 1.0)
+    if load_end_s is not None:  # room for the last sample, which is a step at the very end
+        end_s += _ROOM * (end_s - start_s)
+        moments = [*moments, replace(moments[-1], at_s=end_s)]
+    x = Axis(start_s, end_s, svg.LEFT, svg.WIDTH - svg.RIGHT)
     foot, places = 0.0, []
     for height in _HEIGHTS:
         foot += svg.TOP + height
