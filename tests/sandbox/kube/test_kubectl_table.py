@@ -297,7 +297,7 @@ REFUSES = [
     ("cp held:/a b", "pods/exec is not part of the sandbox"),
     ("debug held --image=x", "pods/ephemeralcontainers is not part of the sandbox"),
     ("port-forward pod/held 1:80", "send requests to the gateway with the Host header"),
-    ("logs held --since=1h", "ask for the last lines (kubectl logs --tail)"),
+    ("logs held --since=1h", "ask for the last (kubectl logs --tail)"),
     ("logs held --previous", 'previous terminated container "held" in pod "held" not found'),
     ("logs held -c nope", "container nope is not valid for pod held"),
     ('patch pod held -p \'{"spec":{"restartPolicy":"Never"}}\'', "pod updates may not change"),
