@@ -108,6 +108,27 @@ class Settings(Layered):
         description="region of the bucket, for V4 signatures, such as cn-hangzhou",
         validation_alias=_shared("oss_region", "OSS_REGION"),
     )
+    oss_cname: bool = Field(
+        False, description="the endpoints are a custom domain (CNAME) of the bucket"
+    )
+    oss_auth: Literal["key", "rrsa"] = Field(
+        "key", description="how nodes may read the bucket: a Secret's key, or a RAM role (RRSA)"
+    )
+    rrsa_role: str = Field("", description="name of the RAM role, for oss_auth=rrsa")
+    storage: Literal["oss", "nas", "pvc"] = Field(
+        "oss",
+        description="where the weights lie: an OSS bucket, a NAS, or a claim that a Job fills",
+    )
+    fuse_type: Literal["ossfs2", "ossfs"] = Field(
+        "ossfs2", description="client that mounts the bucket"
+    )
+    nas_server: str = Field("", description="mount target of the NAS, for storage=nas")
+    storage_class: str = Field(
+        "", description="class of the claim, for storage=pvc; empty: the cluster's default"
+    )
+    storage_size: str = Field(
+        "", description="size of the volume, such as 20Gi; empty: from the size of the model"
+    )
     modelscope_endpoint: str = Field(
         "https://www.modelscope.cn", description="address of the ModelScope hub"
     )
@@ -133,6 +154,21 @@ class Settings(Layered):
     gpu_count: int = Field(
         1, ge=0, le=16, description="GPUs per replica; 0 for a stand-in without one"
     )
+    gpu_resource: str = Field(
+        "nvidia.com/gpu", description="resource of a GPU, such as nvidia.com/mig-3g.40gb"
+    )
+    gpu_memory_gib: float | None = Field(
+        None, gt=0, le=10_000, description="memory of a GPU of your own, GiB"
+    )
+    gpu_bandwidth_gb_s: float | None = Field(
+        None, gt=0, le=1e6, description="memory bandwidth of a GPU of your own, GB/s"
+    )
+    gpu_tflops: float | None = Field(
+        None, gt=0, le=1e6, description="dense fp16 TFLOP/s of a GPU of your own"
+    )
+    gpu_capability: float | None = Field(
+        None, ge=1, le=99, description="compute capability of a GPU of your own, such as 8.9"
+    )
     cpu_limit: str = Field("32", description="CPU limit")
     memory_limit: str = Field("64Gi", description="memory limit")
     cpu_request: str = Field("8", description="CPU request")
@@ -144,6 +180,19 @@ class Settings(Layered):
     quantization: str = Field("gptq", description="vLLM quantization; empty for none")
     dtype: str = Field("half", description="activation type; V100 and T4 have no bfloat16")
     extra_args: str = Field("", description="more vLLM arguments")
+    env: str = Field("", description="environment of the server: NAME=value,NAME=value")
+    shared_memory: str = Field(
+        "", description="size of /dev/shm, such as 8Gi; empty: as tensor parallel needs it"
+    )
+    node_selector: str = Field("", description="labels of the nodes: key=value,key=value")
+    tolerations: str = Field(
+        "", description="taints to tolerate: key=value:NoSchedule or key:NoSchedule, by commas"
+    )
+    image_pull_secret: str = Field("", description="Secret with the registry's login")
+    runtime_class: str = Field("", description="RuntimeClass of the pods, such as nvidia")
+    api_key_secret: str = Field(
+        "", description="Secret whose key api-key is the server's API key; empty: no key"
+    )
     command: str = Field("", description="replaces the whole command line, SIGTERM included")
 
     # scaling: the annotations of autoscaling.knative.dev by their names
@@ -209,6 +258,9 @@ class Settings(Layered):
     # queries and load
     gateway: str = Field(
         "", description="base URL of the Knative gateway; default: found in the cluster"
+    )
+    gateway_ca: str = Field(
+        "", description="file with the CA of an https gateway; empty: the system's"
     )
     prompt: str = Field("杭州西湖", description="the prompt of the course")
     load_clients: int = Field(
