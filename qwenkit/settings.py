@@ -9,8 +9,6 @@ that can only be text (the environment, ``--set``) are read by the field's type.
 
 from __future__ import annotations
 
-import posixpath
-import re
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Literal, Self
 
@@ -19,6 +17,7 @@ from pydantic_settings import SettingsConfigDict
 
 from qwenkit.autoscaling.golang import parse_duration_s
 from qwenkit.errors import SettingsError
+from qwenkit.parameters import rules
 from qwenkit.parameters.layers import PREFIX, Layered
 
 # The labels of all that a run creates; teardown and the leak audit select by them.
@@ -28,15 +27,9 @@ RUN_LABEL = "qwenkit.dev/run"
 EXPIRES_AT = "qwenkit.dev/expires-at"
 PAGE_IMAGE = "kube-ai-registry.cn-shanghai.cr.aliyuncs.com/kube-ai/vllm:0.4.1"
 
-_DNS_1035 = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
-_DNS_1123 = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-_LONGEST_LIFE_S = 366 * 24 * 3600
-_GO_DURATION = re.compile(r"([0-9]{1,9}(\.[0-9]{1,9})?(ns|us|µs|ms|s|m|h))+")
 # The widest that Kubernetes (int32), and the clocks that we wait on, take.
 _INT32 = 2**31 - 1
 _YEAR_S = 365 * 86_400
-_MOST_LETTERS = 65_536
 
 
 def run_labels(run: str) -> dict[str, str]:
@@ -285,85 +278,22 @@ class Settings(Layered):
         description="how much faster than the modelled GPU the sandbox's node runs",
     )
 
-    @field_validator("*")
-    @classmethod
-    def _text(cls, value: object) -> object:
-        if isinstance(value, str) and len(value) > _MOST_LETTERS:
-            raise ValueError(f"must be at most {_MOST_LETTERS:,} characters")
-        if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise ValueError("must be text that UTF-8 can hold")
-        return value
-
-    @field_validator("namespace", "run", "volume")
-    @classmethod
-    def _dns_1123(cls, value: str) -> str:
-        if not _DNS_1123.fullmatch(value):
-            raise ValueError(
-                "must be a DNS-1123 label: a-z, 0-9 and -, at most 63, no - at the ends"
-            )
-        return value
-
-    @field_validator("service")
-    @classmethod
-    def _dns_1035(cls, value: str) -> str:
-        if not _DNS_1035.fullmatch(value):
-            raise ValueError(
-                "must be a DNS-1035 label: starts with a letter, then a-z, 0-9 and -, at most 63"
-            )
-        return value
-
-    @field_validator("bucket")
-    @classmethod
-    def _bucket(cls, value: str) -> str:
-        if value and not _BUCKET.fullmatch(value):
-            raise ValueError("must be 3 to 63 of a-z, 0-9 and -, no - at the ends")
-        return value
-
-    @field_validator("prefix")
-    @classmethod
-    def _prefix(cls, value: str) -> str:
-        parts = value.strip("/").split("/")
-        if not value.strip("/") or any(part in ("", ".", "..") for part in parts):
-            raise ValueError("must be a folder inside the bucket, such as Qwen-7B-Chat-Int8")
-        return value.strip("/")
-
-    @field_validator("mount_path")
-    @classmethod
-    def _mount_path(cls, value: str) -> str:
-        path = posixpath.normpath(value).replace("//", "/")
-        if not path.startswith("/") or path in ("/", "/dev", "/dev/log") or ".." in value:
-            raise ValueError("must be an absolute path other than /, /dev and /dev/log")
-        return path
-
-    @field_validator(
+    _text = field_validator("*")(rules.text)
+    _label = field_validator("namespace", "run", "volume")(rules.dns_1123)
+    _name = field_validator("service")(rules.dns_1035)
+    _bucket = field_validator("bucket")(rules.bucket)
+    _prefix = field_validator("prefix")(rules.folder)
+    _mount_path = field_validator("mount_path")(rules.mount_path)
+    _address = field_validator(
         "oss_endpoint", "oss_internal_endpoint", "modelscope_endpoint", "hf_endpoint", "gateway"
-    )
-    @classmethod
-    def _address(cls, value: str) -> str:
-        found = re.fullmatch(r"(https?://)?[A-Za-z0-9_.-]+(?::([0-9]{1,5}))?/?", value)
-        if value and (found is None or int(found[2] or 0) > 65535):
-            raise ValueError("must be a host with an optional http:// or https:// and port")
-        return value.rstrip("/")
-
-    @field_validator(
+    )(rules.address)
+    _duration = field_validator(
         "stable_window",
         "scale_down_delay",
         "scale_to_zero_pod_retention_period",
         "progress_deadline",
-    )
-    @classmethod
-    def _duration(cls, value: str | None) -> str | None:
-        if value is not None and not _GO_DURATION.fullmatch(value):
-            raise ValueError('must be a duration with a unit, such as "60s" or "1m30s"')
-        return value
-
-    @field_validator("expires_after")
-    @classmethod
-    def _lifetime(cls, value: str) -> str:
-        known = not value or _GO_DURATION.fullmatch(value)
-        if not known or (value and not 0 < parse_duration_s(value) <= _LONGEST_LIFE_S):
-            raise ValueError('must be a duration, at most a year, such as "8h" or "90m"')
-        return value
+    )(rules.duration)
+    _lifetime = field_validator("expires_after")(rules.lifetime)
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
