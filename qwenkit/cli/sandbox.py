@@ -31,7 +31,9 @@ def up(
     root: Root = state_files.DEFAULT_ROOT,
     detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready.")] = False,
     gpu: Gpu = state_files.SandboxOptions.gpu,
-    gpus: Annotated[int, typer.Option(min=0, max=64, help="GPUs of the node.")] = 3,
+    gpus: Annotated[
+        int, typer.Option(min=0, max=64, help="GPUs of the node; 0: a node like kind's.")
+    ] = 3,
     time_scale: Annotated[
         float, typer.Option(min=0.01, max=1000, help="How much faster than the modelled GPU.")
     ] = 1.0,
@@ -46,6 +48,9 @@ def up(
     hub_port: Port = 0,
     api_port: Port = 0,
     gateway_port: Port = 0,
+    oss_driver: Annotated[
+        bool, typer.Option("--oss-driver/--no-oss-driver", help="Whether nodes can mount a bucket.")
+    ] = True,
 ) -> None:
     """Start the sandbox; without --detach it runs until Ctrl-C."""
     # There is no portable start time of a process; the CPU time that it has used is close.
@@ -54,13 +59,17 @@ def up(
     if engine == "vllm":
         typer.echo("sandbox: asking vLLM for its version; that may take half a minute", err=True)
     process.sweep(lambda line: typer.echo(f"sandbox: {line}", err=True))
-    options = process.with_engine(state_files.SandboxOptions(gpu, gpus, time_scale, *ports, engine))
+    options = process.with_engine(
+        state_files.SandboxOptions(
+            gpu, gpus, time_scale, *ports, engine=engine, oss_driver=oss_driver
+        )
+    )
     if detach:
         emit(described(process.up(root.absolute(), options, began=began), root), as_json=False)
         return
     process.prepare(root.absolute())
     typer.echo(
-        f"sandbox: starting ({gpus} × {gpu}; {_figures(options)}); then, in another shell: "
+        f"sandbox: starting ({_hardware(options)}; {_figures(options)}); then, in another shell: "
         f'eval "$(qwenkit sandbox env --root {root})"'
     )
     daemon.serve(root.absolute(), options, began=began)
@@ -116,7 +125,7 @@ def described(state: state_files.SandboxState | None, root: Path) -> str:
     return "\n".join(
         (
             f"sandbox: up under {root} in {state.seconds:g} s "
-            f"({state.options.gpus} × {state.options.gpu}; {_figures(state.options)})"
+            f"({_hardware(state.options)}; {_figures(state.options)})"
             + (", with the data of a crashed one" if state.recovered else ""),
             f"  process     {state.pid}",
             f"  time scale  {_time_scale(state)}",
@@ -133,6 +142,11 @@ def _time_scale(state: state_files.SandboxState) -> str:
     own = state.options.time_scale
     changed = f", for a run; otherwise {own:g}" if state.time_scale != own else ""
     return f"{state.time_scale:g}{changed}"
+
+
+def _hardware(options: state_files.SandboxOptions) -> str:
+    gpus = f"{options.gpus} × {options.gpu}" if options.gpus else "no GPU"
+    return gpus if options.oss_driver else f"{gpus}; no OSS driver"
 
 
 def _figures(options: state_files.SandboxOptions) -> str:

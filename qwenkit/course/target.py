@@ -85,9 +85,15 @@ def target(settings: Settings, on_event: Callable[[str], None]) -> Iterator[None
             yield
         return
     sandbox.sweep(lambda line: on_event(f"sandbox: {line}"))
-    options = state_files.SandboxOptions(gpu=settings.gpu, time_scale=settings.time_scale)
+    options = state_files.SandboxOptions(
+        gpu=settings.gpu,
+        gpus=state_files.SandboxOptions.gpus if settings.gpu_count else 0,
+        time_scale=settings.time_scale,
+        oss_driver=settings.storage == "oss",
+    )
+    hardware = f"a {settings.gpu}" if settings.gpu_count else "a CPU"
     with sandbox.attached(options, on_note=on_event) as (root, state):
-        on_event(f"sandbox: up in {state.seconds:g} s, figures are modelled for a {settings.gpu}")
+        on_event(f"sandbox: up in {state.seconds:g} s, figures are modelled for {hardware}")
         with _variables(sandbox.environment(root)):
             yield
 

@@ -29,7 +29,7 @@ from qwenkit.sandbox.controllers.clock import Clock
 from qwenkit.sandbox.controllers.knative import autoscaler_metrics
 from qwenkit.sandbox.controllers.manager import Controllers
 from qwenkit.sandbox.controllers.request_counts import Traffic
-from qwenkit.sandbox.controllers.seed import seed
+from qwenkit.sandbox.controllers.seed import node_name, seed
 from qwenkit.sandbox.faults.catalogue import FAULTS
 from qwenkit.sandbox.faults.cluster import ClusterFaults
 from qwenkit.sandbox.faults.control import FaultControl
@@ -53,7 +53,6 @@ from qwenkit.sandbox.webhooks import Webhooks
 
 log = logging.getLogger("qwenkit.sandbox")
 
-NODE = "gpu-node-1"
 _SAVE_INTERVAL_S = 1.0
 _FOLLOW_INTERVAL_S = 0.2
 
@@ -175,7 +174,7 @@ class Sandbox:
         self._programs = programs = Programs(self._root / state_files.PROGRAMS)
         return Node(
             self._store,
-            name=NODE,
+            name=node_name(options.gpus),
             gpu=options.gpu,
             gpus=options.gpus,
             time_scale=options.time_scale,
@@ -201,10 +200,11 @@ class Sandbox:
         self._programs.gateway = gateway.url
         seed(
             self._store,
-            node_name=NODE,
+            node_name=self._node.name,
             gpu=self._options.gpu,
             gpus=self._options.gpus,
             gateway_port=gateway.port,
+            oss_driver=self._options.oss_driver,
         )
         token = secrets.token_urlsafe(24)
         certificates = make_certificates()

@@ -300,6 +300,7 @@ def _stop(root: Path, deadline: float) -> None:
 def environment(root: Path) -> dict[str, str]:
     """Return the variables that every other command needs to work against this sandbox."""
     found = state_files.running(root)
+    gpu = {"QWENKIT_GPU": found.options.gpu} if found.options.gpus else {}
     key_id, key_secret = state_files.read_keys(root)
     return {
         "KUBECONFIG": str(root / "kubeconfig"),
@@ -314,8 +315,8 @@ def environment(root: Path) -> dict[str, str]:
         "QWENKIT_MODELSCOPE_ENDPOINT": found.hub,
         "QWENKIT_HF_ENDPOINT": found.hub,
         "QWENKIT_RUN": marker.claimed(root).id,
-        "QWENKIT_GPU": found.options.gpu,
         "QWENKIT_TRANSFER_IMAGE": TRANSFER_IMAGE,
+        **gpu,
     }
 
 

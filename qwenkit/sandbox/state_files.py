@@ -31,6 +31,9 @@ KEYS = "keys.json"
 class SandboxOptions:
     """The sandbox's GPUs, the speed of its time, and its ports (0: any free one).
 
+    With ``gpus`` 0 its node is like kind's: few CPUs and no GPU. Without ``oss_driver`` no node can
+    mount a bucket.
+
     ``engine`` is what serves: ``modelled``, or ``vllm`` for the vLLM of this machine, whose path
     and version ``process.with_engine`` fills in.
     """
@@ -45,6 +48,7 @@ class SandboxOptions:
     engine: str = "modelled"
     vllm: str = ""
     vllm_version: str = ""
+    oss_driver: bool = True
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,20 @@ def test_env_prints_exports_that_a_shell_reads(sandbox):
     assert ask("env", "--root", sandbox / "nothing").returncode == 1
 
 
+def test_a_sandbox_can_be_like_kind_and_its_status_says_so(tmp_path):
+    root = tmp_path / "new" / "root"
+    up = ("up", "--root", root, "--gpus", 0, "--no-oss-driver", "--detach")
+    try:
+        assert "no GPU; no OSS driver" in ask(*up).stdout
+        assert "no GPU; no OSS driver" in ask("status", "--root", root).stdout
+        options = json.loads(ask("status", "--root", root, "--json").stdout)["options"]
+        assert (options["gpus"], options["oss_driver"]) == (0, False)
+        assert "QWENKIT_GPU" not in process.environment(root)
+    finally:
+        ask("down", "--root", root)
+    assert not root.exists()
+
+
 def test_private_files_are_for_their_owner_alone(sandbox):
     for name in ("keys.json", "kubeconfig"):
         assert (sandbox / name).stat().st_mode & 0o077 == 0

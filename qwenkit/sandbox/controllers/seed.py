@@ -48,15 +48,19 @@ def seed(
     gpu: str,
     gpus: int,
     gateway_port: int,
+    oss_driver: bool = True,
 ) -> None:
     """Create the missing objects; those that exist already stay as they are.
 
+    Of an earlier sandbox, other nodes go, and so does a driver that this one has not.
+
     Args:
         store: the empty or reloaded cluster.
-        node_name: the name of the only node.
+        node_name: the name of the only node; ``node_name(gpus)`` makes one.
         gpu: its GPU model, a name of ``qwenkit.capacity.gpu``.
-        gpus: how many GPUs it has.
+        gpus: how many GPUs it has; without one it is a node of kind.
         gateway_port: where the sandbox's gateway listens.
+        oss_driver: whether the node can mount a bucket.
 
     Raises:
         InvalidValue: the GPU model is not known.
@@ -65,9 +69,11 @@ def seed(
         _add(store, "Namespace", "", name, {})
     for name, values in _CONFIGURATION.items():
         _add(store, "ConfigMap", KNATIVE_NAMESPACE, name, {"data": dict(values)})
-    driver = {"spec": {"attachRequired": False, "podInfoOnMount": True}}
-    _add(store, "CSIDriver", "", OSS_DRIVER, driver)
+    for node in store.list("Node"):
+        if node["metadata"]["name"] != node_name:
+            store.delete("Node", None, node["metadata"]["name"])
     _add_node(store, node_name, gpu, gpus)
+    _add_driver(store, node_name, installed=oss_driver)
     for name in _SERVING:
         _add_deployment(store, KNATIVE_NAMESPACE, name)
     _add_deployment(store, _KOURIER_NAMESPACE, _GATEWAY)
@@ -88,20 +94,48 @@ def _add(store: ObjectStore, kind: str, namespace: str, name: str, body: Object)
             store.update_status(kind, {**created, "status": body["status"]})
 
 
+def node_name(gpus: int) -> str:
+    """Return the name of the only node."""
+    return "gpu-node-1" if gpus else "kind-control-plane"
+
+
+def _add_driver(store: ObjectStore, node: str, *, installed: bool) -> None:
+    """Register the OSS driver on the node, or take it away where an earlier sandbox had it."""
+    drivers = [{"name": OSS_DRIVER, "nodeID": node, "topologyKeys": None}] if installed else []
+    found = store.find("CSINode", None, node)
+    if found is not None and bool(found["spec"].get("drivers")) != installed:
+        store.delete("CSINode", None, node)
+    if installed:
+        spec = {"attachRequired": False, "podInfoOnMount": True}
+        _add(store, "CSIDriver", "", OSS_DRIVER, {"spec": spec})
+    elif store.find("CSIDriver", None, OSS_DRIVER):
+        store.delete("CSIDriver", None, OSS_DRIVER)
+    _add(store, "CSINode", "", node, {"spec": {"drivers": drivers}})
+
+
 def _add_node(store: ObjectStore, name: str, gpu: str, gpus: int) -> None:
-    model = find_gpu(gpu)
-    amounts = {"cpu": "96", "memory": "384Gi", "ephemeral-storage": "100Gi", "pods": "110"}
-    status = _node_status(name, {**amounts, GPU_RESOURCE: str(gpus)})
+    sizes = ("96", "384Gi") if gpus else ("4", "8Gi")
+    amounts = dict(zip(("cpu", "memory"), sizes, strict=True))
+    amounts |= {"ephemeral-storage": "100Gi", "pods": "110"}
+    amounts |= {GPU_RESOURCE: str(gpus)} if gpus else {}
     labels = {
         "kubernetes.io/hostname": name,
         "kubernetes.io/arch": "amd64",
         "kubernetes.io/os": "linux",
+        **(_gpu_labels(gpu, gpus) if gpus else {"node-role.kubernetes.io/control-plane": ""}),
+    }
+    status = _node_status(name, amounts)
+    _add(store, "Node", "", name, {"metadata": {"labels": labels}, "spec": {}, "status": status})
+
+
+def _gpu_labels(gpu: str, gpus: int) -> dict[str, str]:
+    model = find_gpu(gpu)
+    return {
         "ack.aliyun.com/nvidia-driver-version": _NVIDIA_DRIVER,
         "aliyun.accelerator/nvidia_name": (model.product or model.name).replace(" ", "-"),
         "aliyun.accelerator/nvidia_count": str(gpus),
         "aliyun.accelerator/nvidia_mem": f"{int(model.usable_gib * 1024)}MiB",
     }
-    _add(store, "Node", "", name, {"metadata": {"labels": labels}, "spec": {}, "status": status})
 
 
 def _node_status(name: str, amounts: Mapping[str, str]) -> Object:

@@ -109,6 +109,8 @@ _TABLE = (
     _kind("apps/v1", "ReplicaSet", short_names="rs", **_SCALED),
     _kind("batch/v1", "Job", **_SCALED | {"subresources": "status"}),
     _kind("storage.k8s.io/v1", "CSIDriver", namespaced=False),
+    _kind("storage.k8s.io/v1", "CSINode", namespaced=False),
+    _kind("node.k8s.io/v1", "RuntimeClass", plural="runtimeclasses", namespaced=False),
     _kind(
         "storage.k8s.io/v1",
         "StorageClass",

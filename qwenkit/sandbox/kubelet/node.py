@@ -166,7 +166,7 @@ class Node:
         self._lost = min(count, self.gpus)
         left = self.gpus - self._lost
         node = self._store.find("Node", None, self.name)
-        if node is not None:
+        if node is not None and self.gpus:
             node["status"]["allocatable"][GPU_RESOURCE] = str(left)
             self._store.update_status("Node", node)
         for worker in self._workers.values():

@@ -47,7 +47,8 @@ async def mount(
     namespace = pod["metadata"]["namespace"]
     for volume in pod["spec"].get("volumes", []):
         if claim := at(volume, "persistentVolumeClaim", "claimName"):
-            folder, volume_name = _claimed(store, namespace, volume["name"], claim)
+            node = at(pod, "spec", "nodeName") or ""
+            folder, volume_name = _claimed(store, namespace, volume["name"], claim, node)
             left = ready_at - clock.now()
             await clock.sleep(min(left, timeout_s))
             if left > timeout_s:
@@ -83,7 +84,7 @@ def containing(mounts: Sequence[Mount], folder: str) -> Mount | None:
 
 
 def _claimed(
-    store: ObjectStore, namespace: str, name: str, claim_name: str
+    store: ObjectStore, namespace: str, name: str, claim_name: str, node: str
 ) -> tuple[MountedFolder, str]:
     """Return the folder behind a claim and the name of its volume."""
     claim = store.find("PersistentVolumeClaim", namespace, claim_name)
@@ -93,7 +94,7 @@ def _claimed(
     volume = store.find("PersistentVolume", None, volume_name) if volume_name else None
     if volume is None or at(claim, "status", "phase") not in ("Bound", None):
         _fail(name, f'PVC "{namespace}/{claim_name}" is not bound')
-    return _folder(store, volume), volume_name
+    return _folder(store, volume, node), volume_name
 
 
 async def _try(folder: MountedFolder, volume_name: str) -> None:
@@ -106,13 +107,13 @@ async def _try(folder: MountedFolder, volume_name: str) -> None:
         _fail(volume_name, _rpc("Internal", f"failed to mount oss bucket: {why}"))
 
 
-def _folder(store: ObjectStore, volume: Object) -> MountedFolder:
+def _folder(store: ObjectStore, volume: Object, node: str) -> MountedFolder:
     name = volume["metadata"]["name"]
     csi = volume["spec"].get("csi")
     if csi is None:
         source = next((key for key in volume["spec"] if key in ("nfs", "hostPath", "local")), "?")
         _fail(name, f"the sandbox's node mounts OSS volumes ({OSS_DRIVER}) only, not {source}")
-    if csi.get("driver") != OSS_DRIVER:
+    if csi.get("driver") != OSS_DRIVER or not _registered(store, node):
         _fail(
             name,
             "kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: driver name "
@@ -128,6 +129,13 @@ def _folder(store: ObjectStore, volume: Object) -> MountedFolder:
         _fail(name, _rpc("InvalidArgument", why))
     path = attributes.get("path", "/").strip("/")
     return MountedFolder(endpoint, attributes["bucket"], f"{path}/" if path else "", *keys)
+
+
+def _registered(store: ObjectStore, node: str) -> bool:
+    """Return whether the node has the OSS driver; one without a CSINode has it."""
+    found = store.find("CSINode", None, node)
+    drivers = (at(found, "spec", "drivers") or []) if found else [{"name": OSS_DRIVER}]
+    return any(driver["name"] == OSS_DRIVER for driver in drivers)
 
 
 def _endpoint(name: str, kind: str, attributes: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ from qwenkit.sandbox.controllers.conditions import READY, Conditions
 from qwenkit.sandbox.controllers.names import child_name
 from qwenkit.sandbox.controllers.request_counts import Traffic
 from qwenkit.sandbox.controllers.routing.traffic_plan import plan_traffic
-from qwenkit.sandbox.controllers.seed import seed
+from qwenkit.sandbox.controllers.seed import OSS_DRIVER, node_name, seed
 from qwenkit.sandbox.controllers.workloads.volume_match import mismatch, pick
 from qwenkit.sandbox.kube.kinds import Kinds
 from qwenkit.sandbox.kube.objects import Object
@@ -269,6 +269,20 @@ def test_the_seed_can_be_sown_twice_and_moves_only_the_gateway() -> None:
     assert {name for name, value in info.items() if not value} == {"kubeProxyVersion"}
     with pytest.raises(InvalidValue, match="'H9000'"):
         seed(store, node_name="m", gpu="H9000", gpus=1, gateway_port=1)
+
+
+def test_a_seed_without_gpus_and_driver_replaces_those_of_the_sandbox_before() -> None:
+    store = ObjectStore(Kinds())
+    seed(store, node_name=node_name(3), gpu="V100-16", gpus=3, gateway_port=1)
+    seed(store, node_name=node_name(0), gpu="V100-16", gpus=0, gateway_port=1, oss_driver=False)
+    (node,) = store.list("Node")
+    assert {"cpu": "4", "memory": "8Gi"}.items() <= node["status"]["allocatable"].items()
+    assert "nvidia.com/gpu" not in node["status"]["capacity"]
+    assert not [label for label in node["metadata"]["labels"] if "ali" in label or "ack" in label]
+    assert store.list("CSIDriver") == []
+    assert store.get("CSINode", None, node["metadata"]["name"])["spec"]["drivers"] == []
+    seed(store, node_name=node_name(0), gpu="V100-16", gpus=0, gateway_port=1)
+    assert [driver["metadata"]["name"] for driver in store.list("CSIDriver")] == [OSS_DRIVER]
 
 
 # The comparison

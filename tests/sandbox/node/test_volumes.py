@@ -57,6 +57,19 @@ def test_a_wrong_volume_fails_with_the_drivers_words(
     in_world(tmp_path, test, volume=False)
 
 
+def test_a_node_without_the_driver_mounts_no_bucket(tmp_path: Path) -> None:
+    async def test(made: World) -> None:
+        none = {"metadata": {"name": made.node.name}, "spec": {"drivers": []}}
+        made.store.create("CSINode", none)
+        made.pod("one")
+        await until(lambda: failed(made))
+        assert (
+            "ossplugin.csi.alibabacloud.com not found in the list of registered" in failed(made)[0]
+        )
+
+    in_world(tmp_path, test)
+
+
 def test_a_repaired_secret_mends_the_pod(tmp_path: Path) -> None:
     async def test(made: World) -> None:
         made.store.delete("Secret", "default", "oss-secret")
