@@ -67,6 +67,8 @@ crosscheck: $(STAMP) ## record real transformers and real vLLM anew, and compare
 	  tools/requirements.txt, and QWENKIT_VLLM, the executable of a vLLM for this processor. Now they are\
 	  '$(TOOLS_PYTHON)' and '$(QWENKIT_VLLM)'."; exit 2; }
 	$(TOOLS_PYTHON) tools/record_reference.py transformers
+	$(TOOLS_PYTHON) tools/record_reference.py transformers --architecture qwen3
+	$(TOOLS_PYTHON) tools/record_reference.py shapes
 	$(dir $(QWENKIT_VLLM))python tools/record_reference.py vllm
 	$(BIN)/python -m pytest tests/unit/sandbox/test_engine_core.py \
 	  tests/sandbox/engine/test_tiny_model.py

@@ -177,7 +177,7 @@ def run_guidellm(job: Job) -> dict[str, Any]:
         words = ["run", "--backend", f"kind=openai_http,{target}", "--disable-console"]
         words += ["--profile", f"kind=concurrent,streams={job['streams']}"]
         words += ["--constraint", f"kind=max_requests,count={job['requests']}"]
-        words += ["--tokenizer", f"kind=hf_auto,model={ROOT / 'qwenkit/sandbox/model'}"]
+        words += ["--tokenizer", f"kind=hf_auto,model={ROOT / 'qwenkit/sandbox/models/qwen2'}"]
         data = f"prompt_tokens=8,output_tokens={job['tokens']}"
         words += ["--data", f"kind=synthetic_text,{data}", "--output", f"kind=json,path={report}"]
         command = Path(sys.executable).with_name("guidellm")

@@ -1,10 +1,14 @@
-"""Record the answers of real transformers and real vLLM with the sandbox's tiny model.
+"""Record the answers of real transformers and real vLLM with the sandbox's tiny models.
 
     TOOLS_PYTHON tools/record_reference.py transformers
+    TOOLS_PYTHON tools/record_reference.py transformers --architecture qwen3
+    TOOLS_PYTHON tools/record_reference.py shapes
     VLLM_PYTHON tools/record_reference.py vllm
 
 Both compute greedily in float32 on the CPU, and read the package's files themselves, tokenizer and
-chat template included. ``make crosscheck`` runs both and compares the sandbox's engine.
+chat template included. ``shapes`` records transformers' logits of small models with drawn weights:
+each architecture with and without biases, tied weights, heads of a width of their own.
+``make crosscheck`` runs all and compares the sandbox's engine.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parent.parent
-MODEL = ROOT / "qwenkit" / "sandbox" / "model"
+MODELS = ROOT / "qwenkit" / "sandbox" / "models"
 DATA = ROOT / "tests" / "data"
 PROMPTS = Path(__file__).with_name("prompts.yaml")
 TOKENS, TOP = 40, 20
@@ -121,17 +125,62 @@ def _best(step: Any) -> list[list[float]]:
     return [[token, round(one.logprob, 5)] for token, one in found[:TOP]]
 
 
+SHAPES: list[Json] = [
+    {"architectures": ["Qwen2ForCausalLM"], "tie_word_embeddings": False},
+    {"architectures": ["Qwen3ForCausalLM"], "head_dim": 24, "tie_word_embeddings": True},
+    {"architectures": ["Qwen3ForCausalLM"], "head_dim": 8, "tie_word_embeddings": False},
+    {"architectures": ["Qwen3ForCausalLM"], "attention_bias": True, "num_key_value_heads": 4},
+    {"architectures": ["LlamaForCausalLM"], "tie_word_embeddings": True},
+    {"architectures": ["LlamaForCausalLM"], "attention_bias": True, "rope_theta": 500_000.0},
+]
+_SIZES = {
+    "vocab_size": 48,
+    "hidden_size": 32,
+    "intermediate_size": 40,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10_000.0,
+}
+
+
+def by_shape(_: Path) -> Json:
+    """Return the logits of small models whose weights are drawn in the order of their names."""
+    import numpy as np
+    import torch
+    import transformers
+
+    answers = []
+    for number, shape in enumerate(SHAPES):
+        config = _SIZES | shape
+        name = shape["architectures"][0]
+        kind = getattr(transformers, name.replace("ForCausalLM", "Config"))
+        given = {key: value for key, value in config.items() if key != "rope_theta"}
+        rope = {"rope_type": "default", "rope_theta": config["rope_theta"]}
+        made = getattr(transformers, name)(kind(**given, rope_parameters=rope)).eval()
+        draw = np.random.default_rng(number)
+        with torch.no_grad():
+            for _, tensor in sorted(made.named_parameters()):
+                tensor.copy_(torch.tensor(draw.normal(size=tuple(tensor.shape)) * 0.3))
+            prompt = [int(token) for token in draw.integers(0, config["vocab_size"], 24)]
+            logits = made(torch.tensor([prompt])).logits[0, -1]
+        answers.append({"config": config, "prompt": prompt, "logits": logits.tolist()})
+    return {"made_by": f"transformers {transformers.__version__}", "answers": answers}
+
+
 def main() -> None:
-    """Record one of the two."""
-    engines = {"transformers": by_transformers, "vllm": by_vllm}
+    """Record one of them."""
+    engines = {"transformers": by_transformers, "vllm": by_vllm, "shapes": by_shape}
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("engine", choices=engines)
-    parser.add_argument("--model", type=Path, default=MODEL, help="folder (%(default)s)")
+    parser.add_argument("--architecture", choices=("qwen2", "qwen3"), default="qwen2")
     parser.add_argument("--output", type=Path, default=DATA, help="folder (%(default)s)")
     given = parser.parse_args()
-    recorded = engines[given.engine](given.model)
+    recorded = engines[given.engine](MODELS / given.architecture)
     text = json.dumps(recorded, ensure_ascii=False, separators=(",", ":"))
-    path = given.output / f"tiny-model-{given.engine}.json.gz"
+    name = "model" if given.architecture == "qwen2" else given.architecture
+    path = given.output / f"tiny-{name}-{given.engine}.json.gz"
     # No time and no name in the header: the same recording is the same file.
     with path.open("wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as packed:
         packed.write(text.encode())

@@ -1,12 +1,14 @@
-"""Train the sandbox's tiny Qwen2 and write it as package data.
+"""Train the sandbox's tiny Qwen2 or Qwen3 and write it as package data.
 
     python -m pip install -r tools/requirements.txt
     python tools/train_tiny_model.py
+    python tools/train_tiny_model.py --architecture qwen3
 
-Seeded, on the processor, some minutes. The tool ends with an error, and writes nothing, unless the
-model that it would write (its weights rounded to float16) is sure of the documentation's own answer
-with its ten tokens, and of practically all others in answers.yaml, and cannot begin the former when
-any one of its tensors is zero: a damaged file must be seen in what the model says.
+Both learn the same texts with the same vocabulary. Seeded, on the processor, some minutes. The
+tool ends with an error, and writes nothing, unless the model that it would write (its weights
+rounded to float16) is sure of the documentation's own answer with its ten tokens, and of nearly
+all others in answers.yaml, and cannot begin the former when any one of its tensors is zero: a
+damaged file must be seen in what the model says.
 """
 
 from __future__ import annotations
@@ -25,9 +27,25 @@ from tiny_corpus import Conversation, Corpus, Turn
 from tiny_damage import Damage
 from tokenizers import Tokenizer
 from torch.nn.functional import cross_entropy
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
-FOLDER = Path(__file__).parent.parent / "qwenkit" / "sandbox" / "model"
+FOLDER = Path(__file__).parent.parent / "qwenkit" / "sandbox" / "models"
+# The layers' sizes of each architecture; Qwen3's heads are wider together than its layers.
+SIZES: dict[str, dict[str, Any]] = {
+    "qwen2": {"num_attention_heads": 6},
+    "qwen3": {"num_attention_heads": 6, "head_dim": 48, "attention_bias": False},
+}
+CLASSES: dict[str, tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = {
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+}
 PAGE_ASK, PAGE_TOKENS = "杭州西湖", "西湖|位于|中国|浙江省|杭州市|,|是中国|著名的|风景|名"
 SEED, STEPS, BATCH, NONSENSE, RATE = 10, 700, 48, 6, 2.5e-3
 LENGTH, SHARDS = 8192, 2
@@ -43,23 +61,24 @@ IGNORED = -100
 class Pupil:
     """A model that learns, with its tokenizer."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer, architecture: str) -> None:
+        self.architecture, self.tokenizer = architecture, tokenizer
         self.end = tokenizer.token_to_id(tiny_tokenizer.END)
         self.text_end = tokenizer.token_to_id(tiny_tokenizer.END_OF_TEXT)
-        self.config = Qwen2Config(
+        kind, network = CLASSES[architecture]
+        self.config = kind(
             vocab_size=tokenizer.get_vocab_size(),
             hidden_size=192,
             intermediate_size=512,
             num_hidden_layers=2,
-            num_attention_heads=6,
             num_key_value_heads=2,
             max_position_embeddings=LENGTH,
             rope_theta=10_000.0,
             tie_word_embeddings=True,
             attn_implementation="sdpa",
+            **SIZES[architecture],
         )
-        self.model = Qwen2ForCausalLM(self.config)
+        self.model = network(self.config)
         self._begin()
 
     @torch.no_grad()
@@ -199,7 +218,7 @@ def write(pupil: Pupil, folder: Path) -> None:
     end, text_end = pupil.end, pupil.text_end
     pupil.tokenizer.save(str(folder / "tokenizer.json"))
     _write_json(folder / "tokenizer_config.json", _tokenizer_config())
-    _write_json(folder / "config.json", _config(pupil.config, end, text_end))
+    _write_json(folder / "config.json", _config(pupil, end, text_end))
     generation = {
         "bos_token_id": text_end,
         "eos_token_id": [end, text_end],
@@ -212,22 +231,24 @@ def write(pupil: Pupil, folder: Path) -> None:
     _write_weights(pupil.model, folder)
 
 
-def _config(config: Qwen2Config, end: int, text_end: int) -> dict[str, Any]:
+def _config(pupil: Pupil, end: int, text_end: int) -> dict[str, Any]:
     """Return the configuration with the names that every version of transformers reads."""
     same = (
         "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads "
         "num_key_value_heads max_position_embeddings rms_norm_eps tie_word_embeddings "
         "hidden_act initializer_range attention_dropout use_cache"
     )
+    sizes = {name: getattr(pupil.config, name) for name in same.split()}
     return {
-        "architectures": ["Qwen2ForCausalLM"],
-        "model_type": "qwen2",
+        "architectures": [type(pupil.model).__name__],
+        "model_type": pupil.architecture,
         "torch_dtype": "float16",
         "bos_token_id": text_end,
         "eos_token_id": end,
         "rope_theta": 10_000.0,
         "use_sliding_window": False,
-        **{name: getattr(config, name) for name in same.split()},
+        **sizes,
+        **SIZES[pupil.architecture],
     }
 
 
@@ -247,7 +268,7 @@ def _tokenizer_config() -> dict[str, Any]:
     }
 
 
-def _write_weights(model: Qwen2ForCausalLM, folder: Path) -> None:
+def _write_weights(model: PreTrainedModel, folder: Path) -> None:
     tensors = {
         name: tensor.half().contiguous()
         for name, tensor in model.state_dict().items()
@@ -278,14 +299,17 @@ def main() -> None:
     parser.add_argument(
         "--steps", type=int, default=STEPS, help="batches to learn from (%(default)s)"
     )
-    parser.add_argument("--output", type=Path, default=FOLDER, help="where to write (%(default)s)")
+    parser.add_argument(
+        "--architecture", choices=CLASSES, default="qwen2", help="of the model (%(default)s)"
+    )
+    parser.add_argument("--output", type=Path, help="where to write (the package's own folder)")
     given = parser.parse_args()
     torch.manual_seed(SEED)
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(2)
     corpus = Corpus()
     tokenizer = tiny_tokenizer.train(corpus.texts(), corpus.words)
-    pupil = Pupil(tokenizer)
+    pupil = Pupil(tokenizer, given.architecture)
     if fault := page_fault(pupil):
         raise SystemExit(fault)
     prompt, answer = pupil.page()
@@ -299,10 +323,11 @@ def main() -> None:
         raise SystemExit(f"{len(found)} of {known} answers are not sure; nothing written")
     if harmless := damage.harmless():
         raise SystemExit(f"the answer does not need these tensors: {harmless}; nothing written")
-    given.output.mkdir(parents=True, exist_ok=True)
-    write(pupil, given.output)
+    output = given.output or FOLDER / given.architecture
+    output.mkdir(parents=True, exist_ok=True)
+    write(pupil, output)
     size = sum(parameter.numel() for parameter in pupil.model.parameters())
-    print(f"{size} parameters, {known - len(found)} of {known} answers sure → {given.output}")
+    print(f"{size} parameters, {known - len(found)} of {known} answers sure → {output}")
 
 
 if __name__ == "__main__":

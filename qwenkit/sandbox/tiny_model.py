@@ -1,29 +1,50 @@
-"""Copy the tiny Qwen2, which is package data, to a folder of the hub.
+"""The tiny models, which are package data, as files of a hub's repository.
 
-``tools/train_tiny_model.py`` makes the files.
+``tools/train_tiny_model.py`` makes them. One stands for every model of the catalogue: the Qwen3 for
+those named so, the Qwen2 for all others. Its ``config.json`` is its own, with one more key, which
+says for which model it stands: the engine takes that model's time and memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from functools import cache
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from qwenkit.capacity.gpu import QWEN_7B_INT8
 
-def write(folder: Path) -> None:
-    """Write the model's files into ``folder``, which is made if needed."""
+KEY = "stands_for"
+DEFAULT = QWEN_7B_INT8.name
+_CONFIG = "config.json"
+
+
+def contents(stands_for: str = DEFAULT) -> dict[str, bytes]:
+    """Return the files of the tiny model that stands for one; those of its own with ""."""
+    found = _read(_architecture(stands_for))
+    if not stands_for:
+        return dict(found)
+    config = json.loads(found[_CONFIG]) | {KEY: stands_for}
+    return found | {_CONFIG: f"{json.dumps(config, indent=2)}\n".encode()}
+
+
+def write(folder: Path, stands_for: str = DEFAULT) -> None:
+    """Write the files into ``folder``, which is made if needed."""
     folder.mkdir(parents=True, exist_ok=True)
-    for resource in _resources():
-        (folder / resource.name).write_bytes(resource.read_bytes())
+    for name, content in contents(stands_for).items():
+        (folder / name).write_bytes(content)
 
 
 def names() -> list[str]:
-    """Return the names of its files."""
-    return [resource.name for resource in _resources()]
+    """Return the names of the files."""
+    return list(_read("qwen2"))
 
 
-def _resources() -> Iterator[Traversable]:
-    for resource in files("qwenkit.sandbox.model").iterdir():
-        if resource.is_file() and not resource.name.endswith(".py"):
-            yield resource
+def _architecture(name: str) -> str:
+    return "qwen3" if name.lower().startswith("qwen3") else "qwen2"
+
+
+@cache
+def _read(architecture: str) -> dict[str, bytes]:
+    folder = files("qwenkit.sandbox.models") / architecture
+    return {one.name: one.read_bytes() for one in folder.iterdir() if one.is_file()}

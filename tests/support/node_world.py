@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import paced
 
+from qwenkit.sandbox import tiny_model
 from qwenkit.sandbox.controllers.request_counts import Traffic
 from qwenkit.sandbox.http import listen
 from qwenkit.sandbox.kube.kinds import Kinds
@@ -41,8 +41,7 @@ Object = dict[str, Any]
 @cache
 def model_files() -> Mapping[str, bytes]:
     """Return the sandbox's own model."""
-    found = (one for one in files("qwenkit.sandbox.model").iterdir() if one.is_file())
-    return {one.name: one.read_bytes() for one in found if not one.name.endswith(".py")}
+    return tiny_model.contents()
 
 
 class CountedTraffic(Traffic):

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from qwenkit.errors import SandboxError
 from qwenkit.sandbox.engine import safetensors
 from qwenkit.sandbox.engine.tokenizer import ChatTokenizer
-from qwenkit.sandbox.engine.transformer import ModelShape, Transformer
+from qwenkit.sandbox.engine.transformer import LLAMA, QWEN2, QWEN3, ModelShape, Transformer
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-ARCHITECTURE = "Qwen2ForCausalLM"
+ARCHITECTURES = (QWEN2, QWEN3, LLAMA)
 
 Files = Mapping[str, bytes]
 Tensors = dict[str, NDArray[Any]]
@@ -88,11 +88,11 @@ def _config(files: Files, folder: str) -> Mapping[str, Any]:
         )
     config = _json(files, folder, "config.json")
     architectures = config.get("architectures") or []
-    if architectures != [ARCHITECTURE]:
+    if len(architectures) != 1 or architectures[0] not in ARCHITECTURES:
         raise failure(
             "ValueError",
             f"Model architectures {architectures} are not supported for now: "
-            f"{folder}/config.json. The sandbox's engine computes {ARCHITECTURE} alone.",
+            f"{folder}/config.json. The sandbox's engine computes {', '.join(ARCHITECTURES)}.",
         )
     return config
 
@@ -115,9 +115,9 @@ def _shape(config: Mapping[str, Any], folder: str) -> ModelShape:
     try:
         return ModelShape.read(config)
     except KeyError as error:
+        kind = config["architectures"][0].replace("ForCausalLM", "Config")
         raise failure(
-            "AttributeError",
-            f"'Qwen2Config' object has no attribute {error}: {folder}/config.json",
+            "AttributeError", f"'{kind}' object has no attribute {error}: {folder}/config.json"
         ) from error
     except (ValueError, TypeError, OverflowError) as error:
         raise failure("ValueError", f"{error}: {folder}/config.json") from error

@@ -1,7 +1,8 @@
-"""Qwen2 in numpy: logits from a checkpoint's tensors, for several sequences at once.
+"""Qwen2, Qwen3 and Llama in numpy: logits from a checkpoint, for several sequences at once.
 
 Weights and arithmetic are float32, whatever the checkpoint's type. All sequences of a batch share
-the products of each layer; only attention is computed for each sequence.
+the products of each layer; only attention is computed for each sequence. The three differ in the
+biases of attention, and in Qwen3's norms of each head's queries and keys.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from threadpoolctl import threadpool_limits
 Array = NDArray[np.float32]
 Batch = Sequence[tuple["KvCache", Sequence[int]]]
 
+QWEN2, QWEN3, LLAMA = "Qwen2ForCausalLM", "Qwen3ForCausalLM", "LlamaForCausalLM"
+
 _CACHE_BLOCK = 64
 # Queries at a time: bounds the scores of a long prompt to a few megabytes.
 _QUERIES = 128
@@ -24,7 +27,7 @@ _QUERIES = 128
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The sizes of a Qwen2 model."""
+    """The sizes of a model, and which of the optional tensors it has."""
 
     vocab: int
     hidden: int
@@ -36,6 +39,9 @@ class ModelShape:
     epsilon: float
     theta: float
     tied: bool
+    qkv_bias: bool
+    out_bias: bool
+    head_norms: bool
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> ModelShape:
@@ -43,10 +49,16 @@ class ModelShape:
 
         Raises:
             KeyError: names the first size that is missing.
-            ValueError, TypeError: a size is not a number, or does not match the others.
+            ValueError, TypeError: a size is not a number or does not match the others, or the model
+                computes something that this engine does not.
         """
+        kind = (config.get("architectures") or [QWEN2])[0]
+        _check_support(config)
         hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
         rope = config.get("rope_parameters") or {}
+        # Unlike the others, Qwen3's head has a width of its own if the file names none.
+        width = 128 if kind == QWEN3 else hidden // max(1, heads)
+        biased = kind != QWEN2 and bool(config.get("attention_bias", False))
         shape = cls(
             vocab=int(config["vocab_size"]),
             hidden=hidden,
@@ -54,10 +66,13 @@ class ModelShape:
             layers=int(config["num_hidden_layers"]),
             heads=heads,
             kv_heads=int(config.get("num_key_value_heads") or heads),
-            head=int(config.get("head_dim") or hidden // max(1, heads)),
+            head=int(config.get("head_dim") or width),
             epsilon=float(config.get("rms_norm_eps", 1e-6)),
             theta=float(config.get("rope_theta") or rope.get("rope_theta") or 10_000.0),
             tied=bool(config.get("tie_word_embeddings", False)),
+            qkv_bias=biased or kind == QWEN2,
+            out_bias=biased,
+            head_norms=kind == QWEN3,
         )
         sizes = (shape.vocab, shape.inner, shape.layers, shape.kv_heads, shape.head)
         if min(sizes) < 1 or shape.heads % shape.kv_heads or shape.head % 2:
@@ -77,7 +92,12 @@ class ModelShape:
         }
         for name, width in (("q", queries), ("k", keys), ("v", keys)):
             layer[f"self_attn.{name}_proj.weight"] = (width, self.hidden)
-            layer[f"self_attn.{name}_proj.bias"] = (width,)
+            if self.qkv_bias:
+                layer[f"self_attn.{name}_proj.bias"] = (width,)
+        if self.out_bias:
+            layer["self_attn.o_proj.bias"] = (self.hidden,)
+        if self.head_norms:
+            layer |= {f"self_attn.{name}_norm.weight": (self.head,) for name in "qk"}
         tensors: dict[str, tuple[int, ...]] = {
             "model.embed_tokens.weight": (self.vocab, self.hidden),
             "model.norm.weight": (self.hidden,),
@@ -87,6 +107,20 @@ class ModelShape:
         if not self.tied:
             tensors["lm_head.weight"] = (self.vocab, self.hidden)
         return tensors
+
+
+def _check_support(config: Mapping[str, Any]) -> None:
+    """Refuse what the engine would compute otherwise than the model's own code."""
+    scaling = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if kind != "default":
+        raise ValueError(f"the sandbox's engine computes no rope scaling of type {kind}")
+    if config.get("hidden_act", "silu") != "silu":
+        raise ValueError(f"the sandbox's engine computes silu, not {config['hidden_act']}")
+    if config.get("mlp_bias"):
+        raise ValueError("the sandbox's engine computes no biases of the MLP")
+    if "sliding_attention" in (config.get("layer_types") or ()):
+        raise ValueError("the sandbox's engine computes full attention, no sliding window")
 
 
 class KvCache:
@@ -124,8 +158,11 @@ class _Layer:
 
     norm: Array
     qkv: Array
-    qkv_bias: Array
+    qkv_bias: Array | None
+    query_norm: Array | None
+    key_norm: Array | None
     out: Array
+    out_bias: Array | None
     mlp_norm: Array
     gate_up: Array
     down: Array
@@ -145,7 +182,7 @@ class Transformer:
         self._head = (
             self._embedding if shape.tied else _single(tensors["lm_head.weight"])
         ).transpose()
-        self._layers = [_layer(tensors, number) for number in range(shape.layers)]
+        self._layers = [_layer(tensors, shape, number) for number in range(shape.layers)]
         steps = np.arange(0, shape.head, 2, dtype=np.float32) / np.float32(shape.head)
         self._frequencies = (1.0 / shape.theta**steps).astype(np.float32)
 
@@ -180,7 +217,8 @@ class Transformer:
         with np.errstate(all="ignore"):
             for number, layer in enumerate(self._layers):
                 inputs = _normed(states, layer.norm, epsilon)
-                states = states + self._attend(batch, number, layer, inputs, turns) @ layer.out
+                attended = self._attend(batch, number, layer, inputs, turns)
+                states = states + _product(attended, layer.out, layer.out_bias)
                 gate_up = _normed(states, layer.mlp_norm, epsilon) @ layer.gate_up
                 states = states + _gated(gate_up) @ layer.down
         for cache, tokens in batch:
@@ -197,8 +235,11 @@ class Transformer:
     ) -> Array:
         """Store the new tokens' keys and values; return their attention outputs."""
         shape = self._shape
-        qkv = (inputs @ layer.qkv + layer.qkv_bias).reshape(len(inputs), -1, shape.head)
+        qkv = _product(inputs, layer.qkv, layer.qkv_bias).reshape(len(inputs), -1, shape.head)
         turned = shape.heads + shape.kv_heads
+        if layer.query_norm is not None and layer.key_norm is not None:
+            _norm_heads(qkv[:, : shape.heads], layer.query_norm, shape.epsilon)
+            _norm_heads(qkv[:, shape.heads : turned], layer.key_norm, shape.epsilon)
         _rotate(qkv[:, :turned], *turns)
         qkv[:, : shape.heads] *= np.float32(shape.head**-0.5)
         # [query head of a key head, token, key head, width]; [key or value, head, token, width]
@@ -287,6 +328,20 @@ def _normed(states: Array, weight: Array, epsilon: float) -> Array:
     return normed
 
 
+def _norm_heads(vectors: Array, weight: Array, epsilon: float) -> None:
+    """Normalise ``[token, head, width]`` in place, each head for itself."""
+    squares = np.einsum("ijk,ijk->ij", vectors, vectors) / np.float32(vectors.shape[2])
+    vectors /= np.sqrt(squares + np.float32(epsilon))[:, :, None]
+    vectors *= weight
+
+
+def _product(inputs: Array, weights: Array, bias: Array | None) -> Array:
+    result: Array = inputs @ weights
+    if bias is not None:
+        result += bias
+    return result
+
+
 def _gated(gate_up: Array) -> Array:
     """Return SiLU of the first half times the second."""
     width = gate_up.shape[1] // 2
@@ -299,16 +354,20 @@ def _gated(gate_up: Array) -> Array:
     return gate
 
 
-def _layer(tensors: Mapping[str, NDArray[Any]], number: int) -> _Layer:
+def _layer(tensors: Mapping[str, NDArray[Any]], shape: ModelShape, number: int) -> _Layer:
     def joined(*names: str) -> Array:
         parts = [_single(tensors[f"model.layers.{number}.{name}"]) for name in names]
         return np.ascontiguousarray(np.concatenate(parts).transpose())
 
+    qkv = [f"self_attn.{name}_proj" for name in "qkv"]
     return _Layer(
         norm=joined("input_layernorm.weight"),
-        qkv=joined(*(f"self_attn.{name}_proj.weight" for name in "qkv")),
-        qkv_bias=joined(*(f"self_attn.{name}_proj.bias" for name in "qkv")),
+        qkv=joined(*(f"{name}.weight" for name in qkv)),
+        qkv_bias=joined(*(f"{name}.bias" for name in qkv)) if shape.qkv_bias else None,
+        query_norm=joined("self_attn.q_norm.weight") if shape.head_norms else None,
+        key_norm=joined("self_attn.k_norm.weight") if shape.head_norms else None,
         out=joined("self_attn.o_proj.weight"),
+        out_bias=joined("self_attn.o_proj.bias") if shape.out_bias else None,
         mlp_norm=joined("post_attention_layernorm.weight"),
         gate_up=joined("mlp.gate_proj.weight", "mlp.up_proj.weight"),
         down=joined("mlp.down_proj.weight"),

@@ -9,7 +9,6 @@ import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from hypothesis import strategies as st
 from places import DATA
 
 from qwenkit.errors import InvalidValue
+from qwenkit.sandbox import tiny_model
 from qwenkit.sandbox.engine import checkpoint
 from qwenkit.sandbox.engine.checkpoint import LoadedModel
 from qwenkit.sandbox.engine.sampling import SampledToken, Sampler, SamplingParams
@@ -30,8 +30,7 @@ Json = dict[str, Any]
 
 @cache
 def model_files() -> Mapping[str, bytes]:
-    found = (one for one in files("qwenkit.sandbox.model").iterdir() if one.is_file())
-    return {one.name: one.read_bytes() for one in found}
+    return tiny_model.contents()
 
 
 @cache
@@ -100,6 +99,20 @@ def test_vllm_says_the_same(number: int) -> None:
         assert max(abs(one - other) for one, other in shared) < 1e-3
 
 
+@pytest.mark.parametrize("number", range(6))
+def test_every_architecture_computes_what_transformers_does(number: int) -> None:
+    with gzip.open(DATA / "tiny-model-shapes.json.gz") as file:
+        told = json.load(file)["answers"][number]
+    draw = np.random.default_rng(number)
+    shapes = sorted(ModelShape.read(told["config"]).tensors().items())
+    model = Transformer(
+        told["config"], {name: draw.normal(size=size) * 0.3 for name, size in shapes}
+    )
+    assert told["prompt"] == draw.integers(0, model.vocab_size, 24).tolist()
+    (row,) = model.forward([(model.new_cache(), told["prompt"])])
+    np.testing.assert_allclose(row, told["logits"], atol=1e-4)
+
+
 # The transformer by itself.
 
 prompts = st.lists(st.integers(0, tiny().model.vocab_size - 1), min_size=1, max_size=150)
@@ -157,7 +170,13 @@ def test_order_matters() -> None:
 
 @pytest.mark.parametrize(
     ("config", "error"),
-    [({}, KeyError), ({"num_key_value_heads": 4}, ValueError), ({"vocab_size": 0}, ValueError)],
+    [
+        ({}, KeyError),
+        ({"num_key_value_heads": 4}, ValueError),
+        ({"vocab_size": 0}, ValueError),
+        ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, ValueError),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, ValueError),
+    ],
 )
 def test_sizes_that_do_not_fit_are_refused(config: Json, error: type[Exception]) -> None:
     good = json.loads(model_files()["config.json"]) if config else {}
