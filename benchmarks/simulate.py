@@ -25,10 +25,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.autoscaling.kpa import TICK_S, Decider
-from qwenkit.capacity.autoscalers import AutoscalerComparison, compare_autoscalers
-from qwenkit.capacity.candidates import Objective
 from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.result import SimulationResult
+from qwenkit.capacity.search.autoscalers import AutoscalerComparison, compare_autoscalers
+from qwenkit.capacity.search.candidates import Objective
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import Lengths, OpenLoop, bursts, poisson, varying

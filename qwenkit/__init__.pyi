@@ -1,6 +1,6 @@
 # The front room for type checkers and editors; a test compares it with __init__.py.
-from qwenkit.capacity.autoscalers import compare_autoscalers as compare_autoscalers
-from qwenkit.capacity.candidates import Objective as Objective
+from qwenkit.capacity.search.autoscalers import compare_autoscalers as compare_autoscalers
+from qwenkit.capacity.search.candidates import Objective as Objective
 from qwenkit.capacity.server import VllmServer as VllmServer
 from qwenkit.capacity.traffic import ClosedLoop as ClosedLoop
 from qwenkit.capacity.traffic import bursts as bursts

@@ -13,12 +13,12 @@ from statistics import median
 
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.capacity.advice import ScalingContext, advise
-from qwenkit.capacity.candidates import Objective
 from qwenkit.capacity.environment import STARTUP_S, Environment
 from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.gpu import find_gpu
-from qwenkit.capacity.recommend import Recommendation, recommend
 from qwenkit.capacity.result import SimulationResult
+from qwenkit.capacity.search.candidates import Objective
+from qwenkit.capacity.search.recommend import Recommendation, recommend
 from qwenkit.capacity.server import FixedServer, SimulatedServer, VllmServer
 from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import ClosedLoop, Lengths

@@ -15,16 +15,16 @@ from typing import Any
 
 from qwenkit.autoscaling.annotations import CONCURRENCY, ScalingSpec
 from qwenkit.capacity.advice import ScalingContext, advise
-from qwenkit.capacity.autoscalers import AutoscalerComparison, compare_autoscalers
-from qwenkit.capacity.candidates import Candidate, Objective, ScalingChoice, judge
 from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.gpu import Band, Gpu, Model, band, find_gpu, find_model
 from qwenkit.capacity.gpu import prefill_seconds as prefill
 from qwenkit.capacity.gpu import tpot_seconds as tpot
 from qwenkit.capacity.memory import Fit, fit, suggested_load
-from qwenkit.capacity.recommend import Recommendation, recommend
 from qwenkit.capacity.result import SimulationResult
+from qwenkit.capacity.search.autoscalers import AutoscalerComparison, compare_autoscalers
+from qwenkit.capacity.search.candidates import Candidate, Objective, ScalingChoice, judge
+from qwenkit.capacity.search.recommend import Recommendation, recommend
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import Traffic

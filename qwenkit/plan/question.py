@@ -9,8 +9,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwenkit.capacity.candidates import Objective
 from qwenkit.capacity.environment import STARTUP_S, Environment
+from qwenkit.capacity.search.candidates import Objective
 from qwenkit.capacity.traffic import ClosedLoop, Lengths, OpenLoop, Traffic, from_csv, poisson
 from qwenkit.cluster.preflight.cost import example_price
 from qwenkit.errors import InvalidValue

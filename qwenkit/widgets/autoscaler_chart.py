@@ -6,12 +6,12 @@ from html import escape
 from itertools import product
 from typing import TYPE_CHECKING
 
-from qwenkit.capacity.autoscalers import FIXED, TARGETS
+from qwenkit.capacity.search.autoscalers import FIXED, TARGETS
 from qwenkit.widgets import svg
 from qwenkit.widgets.svg import Axis, Chart, Plot
 
 if TYPE_CHECKING:
-    from qwenkit.capacity.autoscalers import AutoscalerComparison, AutoscalerOutcome
+    from qwenkit.capacity.search.autoscalers import AutoscalerComparison, AutoscalerOutcome
 
 _FOOT = svg.TOP + 290
 # A colour and a shape for each: the chart is readable without colours too.

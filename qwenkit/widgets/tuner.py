@@ -17,16 +17,16 @@ from qwenkit.autoscaling.annotations import CONCURRENCY, RPS, ScalingSpec, parse
 from qwenkit.autoscaling.cluster_config import parse_config
 from qwenkit.capacity.advice import ScalingContext, advise
 from qwenkit.capacity.arrivals import night_and_day
-from qwenkit.capacity.autoscalers import (
+from qwenkit.capacity.control import Scaling
+from qwenkit.capacity.environment import STARTUP_S, Environment
+from qwenkit.capacity.result import SimulationResult
+from qwenkit.capacity.search.autoscalers import (
     HPA_GPU,
     KEDA_WAITING,
     KPA_CONCURRENCY,
     KPA_RPS,
     scaling_by,
 )
-from qwenkit.capacity.control import Scaling
-from qwenkit.capacity.environment import STARTUP_S, Environment
-from qwenkit.capacity.result import SimulationResult
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import ClosedLoop, Lengths, Traffic, bursts, from_csv

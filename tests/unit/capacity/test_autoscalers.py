@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenkit.autoscaling.hpa import HpaSpec
-from qwenkit.capacity.autoscalers import (
+from qwenkit.capacity.control import GPU_UTILIZATION, WAITING
+from qwenkit.capacity.environment import Environment
+from qwenkit.capacity.search.autoscalers import (
     FIXED,
     HPA_GPU,
     KEDA_WAITING,
@@ -20,9 +22,7 @@ from qwenkit.capacity.autoscalers import (
     compare_autoscalers,
     scaling_by,
 )
-from qwenkit.capacity.candidates import Objective
-from qwenkit.capacity.control import GPU_UTILIZATION, WAITING
-from qwenkit.capacity.environment import Environment
+from qwenkit.capacity.search.candidates import Objective
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import Arrival, ClosedLoop, OpenLoop, varying

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from qwenkit.autoscaling.annotations import parse_spec
-from qwenkit.capacity.candidates import Objective, pareto
 from qwenkit.capacity.environment import Environment
-from qwenkit.capacity.recommend import Recommendation, recommend
+from qwenkit.capacity.search.candidates import Objective, pareto
+from qwenkit.capacity.search.recommend import Recommendation, recommend
 from qwenkit.capacity.traffic import ClosedLoop, Lengths, bursts
 from qwenkit.errors import InvalidValue
 

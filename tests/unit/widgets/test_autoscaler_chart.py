@@ -7,8 +7,13 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from qwenkit.capacity.autoscalers import FIXED, TARGETS, AutoscalerComparison, compare_autoscalers
-from qwenkit.capacity.candidates import Objective
+from qwenkit.capacity.search.autoscalers import (
+    FIXED,
+    TARGETS,
+    AutoscalerComparison,
+    compare_autoscalers,
+)
+from qwenkit.capacity.search.candidates import Objective
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.traffic import bursts, poisson
 from qwenkit.widgets.autoscaler_chart import autoscaler_chart

@@ -57,7 +57,8 @@ def test_the_panel_works_without_ipywidgets(monkeypatch):
 
 def test_the_panel_needs_no_template_library():
     code = (
-        "import sys, qwenkit.widgets.tuner, qwenkit.widgets.charts, qwenkit.capacity.recommend\n"
+        "import sys, qwenkit.widgets.tuner, qwenkit.widgets.charts\n"
+        "import qwenkit.capacity.search.recommend\n"
         "heavy = {'jinja2', 'pygments', 'ruamel', 'kubernetes', 'pydantic', 'ipywidgets'}\n"
         "ours = {'qwenkit.manifests', 'qwenkit.weights', 'qwenkit.settings', 'qwenkit.cluster'}\n"
         "print(sorted((heavy | ours) & set(sys.modules)))"

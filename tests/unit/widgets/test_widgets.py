@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from qwenkit.capacity.candidates import Candidate, ScalingChoice
+from qwenkit.capacity.search.candidates import Candidate, ScalingChoice
 from qwenkit.cluster.diagnosis.cold_start import ColdStart, ColdStartStep
 from qwenkit.widgets.charts import front_chart
 from qwenkit.widgets.cold_start_chart import cold_start_chart

@@ -14,7 +14,10 @@ from itertools import product
 
 from qwenkit.autoscaling.annotation_keys import PROGRESS_DEADLINE
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
-from qwenkit.capacity.candidates import (
+from qwenkit.capacity.environment import Environment
+from qwenkit.capacity.gpu import Gpu, Model, prefill_seconds, tpot_seconds
+from qwenkit.capacity.memory import Load, suggested_load
+from qwenkit.capacity.search.candidates import (
     UTILIZATION,
     Candidate,
     Objective,
@@ -22,9 +25,6 @@ from qwenkit.capacity.candidates import (
     judge,
     pareto,
 )
-from qwenkit.capacity.environment import Environment
-from qwenkit.capacity.gpu import Gpu, Model, prefill_seconds, tpot_seconds
-from qwenkit.capacity.memory import Load, suggested_load
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import Lengths, Traffic

@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.autoscaling.annotations import parse_spec
 from qwenkit.autoscaling.hpa import HpaSpec
-from qwenkit.capacity.candidates import Objective
 from qwenkit.capacity.control import GPU_UTILIZATION, WAITING, Scaling
 from qwenkit.capacity.dataplane import ANSWERED
 from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.result import SimulationResult, nearest_rank
+from qwenkit.capacity.search.candidates import Objective
 from qwenkit.capacity.server import SimulatedServer
 from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import Traffic

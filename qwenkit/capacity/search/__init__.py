@@ -1,0 +1,1 @@
+"""Which scaling settings are best: the recommendation, and autoscalers side by side."""
