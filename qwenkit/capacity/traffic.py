@@ -5,12 +5,10 @@ All random functions take a seed: the same call returns the same requests.
 
 from __future__ import annotations
 
-import csv
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from io import StringIO
 from random import Random
 from typing import NamedTuple
 
@@ -18,11 +16,11 @@ from qwenkit.errors import InvalidValue
 
 MAX_REQUESTS = 5_000_000
 _MOST_CLIENTS = 100_000
-_MOST_TOKENS = 10_000_000  # of a request
+MOST_TOKENS = 10_000_000  # of a request
 
 
 def _are_counts(*tokens: int) -> bool:
-    return min(tokens) >= 1 and max(tokens) <= _MOST_TOKENS
+    return min(tokens) >= 1 and max(tokens) <= MOST_TOKENS
 
 
 class Arrival(NamedTuple):
@@ -44,7 +42,7 @@ class Lengths:
     def __post_init__(self) -> None:
         for name in ("prompt_tokens", "output_tokens"):
             if not _are_counts(getattr(self, name)):
-                raise InvalidValue(name, getattr(self, name), f"1 to {_MOST_TOKENS:,}")
+                raise InvalidValue(name, getattr(self, name), f"1 to {MOST_TOKENS:,}")
         if not 0 <= self.spread < 10:
             raise InvalidValue("spread", self.spread, "0 to 10")
 
@@ -54,7 +52,7 @@ class Lengths:
             return Arrival(at, self.prompt_tokens, self.output_tokens)
         sigma = math.sqrt(math.log1p(self.spread**2))
         prompt, output = (
-            min(_MOST_TOKENS, max(1, round(mean * rng.lognormvariate(-sigma * sigma / 2, sigma))))
+            min(MOST_TOKENS, max(1, round(mean * rng.lognormvariate(-sigma * sigma / 2, sigma))))
             for mean in (self.prompt_tokens, self.output_tokens)
         )
         return Arrival(at, prompt, output)
@@ -72,7 +70,7 @@ class OpenLoop:
         last = 0.0
         for at, prompt, output in self.arrivals:
             if not last <= at < math.inf or not _are_counts(prompt, output):
-                rule = f"times of at least 0 in rising order, token counts of 1 to {_MOST_TOKENS:,}"
+                rule = f"times of at least 0 in rising order, token counts of 1 to {MOST_TOKENS:,}"
                 raise InvalidValue("arrival", (at, prompt, output), rule)
             last = at
 
@@ -204,48 +202,6 @@ def check_size(rate_per_s: float, duration_s: float) -> None:
     _positive(rate_per_s=rate_per_s, duration_s=duration_s)
     if rate_per_s * duration_s > MAX_REQUESTS:
         raise InvalidValue("rate_per_s", rate_per_s, f"at most {MAX_REQUESTS:,} requests in all")
-
-
-def from_csv(text: str, *, lengths: Lengths | None = None) -> OpenLoop:
-    """Read arrivals from CSV: a timestamp in seconds, then optional prompt and output tokens.
-
-    A first line that is not a number is a header. Times count from the earliest one.
-
-    Raises:
-        InvalidValue: names the line and the rule that it breaks.
-    """
-    rows = [(number, row) for number, row in enumerate(csv.reader(StringIO(text)), 1) if row]
-    if rows and not _is_number(rows[0][1][0]):
-        rows = rows[1:]
-    if not rows:
-        raise InvalidValue("trace", "no rows", "at least one line: seconds[,prompt,output]")
-    usual = lengths or Lengths()
-    found = sorted(_row(number, row, usual) for number, row in rows)
-    first = found[0].at
-    return OpenLoop(tuple(arrival._replace(at=arrival.at - first) for arrival in found))
-
-
-def _row(number: int, row: Sequence[str], usual: Lengths) -> Arrival:
-    try:
-        at = float(row[0])
-        prompt, output = (
-            int(row[place]) if len(row) > place and row[place].strip() else default
-            for place, default in ((1, usual.prompt_tokens), (2, usual.output_tokens))
-        )
-    except ValueError as error:
-        raise InvalidValue(f"trace line {number}", ",".join(row), str(error)) from error
-    if not 0 <= at < math.inf or not _are_counts(prompt, output):
-        rule = f"a finite time of at least 0, token counts of 1 to {_MOST_TOKENS:,}"
-        raise InvalidValue(f"trace line {number}", ",".join(row), rule)
-    return Arrival(at, prompt, output)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _positive(**values: float) -> None:

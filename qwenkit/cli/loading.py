@@ -62,7 +62,8 @@ _Arrivals = Annotated[
     typer.Option(help="Of --rate; burst: 5 times the rate in a minute's last 10 s; ramp: from 0."),
 ]
 _Trace = Annotated[
-    Path | None, typer.Option(help="CSV of arrivals: seconds[,prompt tokens,answer tokens].")
+    Path | None,
+    typer.Option(help="CSV of seconds[,prompt,answer tokens], or a public trace."),
 ]
 _Like = Annotated[
     Like | None, typer.Option(help="The very arrivals of vllm bench serve with --seed.")
@@ -223,14 +224,18 @@ def _traffic(
 ) -> Traffic:
     """Return the traffic of the options, with another number of clients or rate for a sweep."""
     from qwenkit.capacity.arrivals import constant, like_vllm_bench, ramp
-    from qwenkit.capacity.traffic import ClosedLoop, bursts, from_csv, poisson
-    from qwenkit.plan.question import read_trace
+    from qwenkit.capacity.traces import read_trace
+    from qwenkit.capacity.traffic import ClosedLoop, bursts, poisson
+    from qwenkit.plan.question import trace_text
     from qwenkit.steps import LOAD_S
 
     lasts = settings.load_seconds or LOAD_S
     more: dict[str, Any] = {"lengths": lengths, "seed": given["seed"]}
     if given["trace"] is not None:
-        return from_csv(read_trace(given["trace"]), lengths=lengths)
+        recorded = read_trace(trace_text(given["trace"]), lengths=lengths)
+        for note in recorded.notes:
+            stderr_lines(quiet=given["as_json"])(f"of the trace, {note}")
+        return recorded.load
     if given["rate"] is None:
         return ClosedLoop(((0.0, int(level or settings.load_clients)), (lasts, 0)), lengths)
     rate: float = level or given["rate"]

@@ -15,7 +15,8 @@ def plan(
     clients: Annotated[int | None, typer.Option(help="Closed-loop clients.")] = None,
     rate: Annotated[float | None, typer.Option(help="Requests a second, Poisson.")] = None,
     trace: Annotated[
-        Path | None, typer.Option(help="CSV of arrivals: seconds[,prompt tokens,answer tokens].")
+        Path | None,
+        typer.Option(help="CSV of seconds[,prompt,answer tokens], or a public trace."),
     ] = None,
     seconds: Annotated[
         float | None, typer.Option(help="How long; default 600, or the whole trace.")
@@ -43,12 +44,12 @@ def plan(
     """Simulate these settings under traffic: replicas, latency, cost, and what would be better."""
     from qwenkit.plan import report
     from qwenkit.plan.planner import make_plan
-    from qwenkit.plan.question import Question, read_trace
+    from qwenkit.plan.question import Question, trace_text
 
     question = Question(
         clients=clients,
         rate_per_s=rate,
-        trace=None if trace is None else read_trace(trace),
+        trace=None if trace is None else trace_text(trace),
         seconds=seconds,
         prompt_tokens=prompt_tokens,
         answer_tokens=answer_tokens,

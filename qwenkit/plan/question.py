@@ -11,13 +11,14 @@ from pathlib import Path
 
 from qwenkit.capacity.environment import STARTUP_S, Environment
 from qwenkit.capacity.search.candidates import Objective
-from qwenkit.capacity.traffic import ClosedLoop, Lengths, OpenLoop, Traffic, from_csv, poisson
+from qwenkit.capacity.traces import read_trace
+from qwenkit.capacity.traffic import ClosedLoop, Lengths, OpenLoop, Traffic, poisson
 from qwenkit.cluster.preflight.cost import example_price
 from qwenkit.errors import InvalidValue
 from qwenkit.settings import Settings
 from qwenkit.untrusted.files import read_text
 
-_MOST_BYTES = 2**25
+_MOST_BYTES = 2**26
 DEFAULT_SECONDS = 600.0
 _MAX_CLIENTS = 10_000
 
@@ -26,9 +27,9 @@ _MAX_CLIENTS = 10_000
 class Question:
     """The question about some settings; None for a default.
 
-    At most one of ``clients`` (closed loop), ``rate_per_s`` (Poisson) and ``trace`` (CSV text of
-    seconds and optional token counts); without any, the settings' ``load_clients``. ``seconds``
-    is the traffic's duration, ``startup_s`` a pod's cold start, ``gpus`` the pods that get a GPU.
+    At most one of ``clients`` (closed loop), ``rate_per_s`` (Poisson) and ``trace`` (the text of
+    recorded arrivals); without any, the settings' ``load_clients``. ``seconds`` is the traffic's
+    duration, ``startup_s`` a pod's cold start, ``gpus`` the pods that get a GPU.
     ``compare`` asks for other autoscalers too.
     """
 
@@ -54,13 +55,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class NamedTraffic:
-    """The traffic of a question, and its name."""
+    """The traffic of a question, its name, and what differs from what was recorded."""
 
     load: Traffic
     name: str
+    notes: tuple[str, ...] = ()
 
 
-def read_trace(path: Path) -> str:
+def trace_text(path: Path) -> str:
     """Read a trace's text.
 
     Raises:
@@ -69,7 +71,7 @@ def read_trace(path: Path) -> str:
     try:
         return read_text(path, most=_MOST_BYTES)
     except (OSError, ValueError) as error:
-        raise InvalidValue("trace", str(path), f"a CSV file: {error}") from error
+        raise InvalidValue("trace", str(path), f"a text file: {error}") from error
 
 
 def find_traffic(settings: Settings, question: Question) -> NamedTraffic:
@@ -117,13 +119,17 @@ def _closed_loop(
 
 
 def _trace(settings: Settings, text: str, seconds: float, lengths: Lengths) -> NamedTraffic:
-    whole = from_csv(text, lengths=lengths).arrivals
-    arrivals = tuple(arrival for arrival in whole if arrival.at < seconds)
-    for arrival in arrivals:
-        _check_length(settings, arrival.prompt_tokens, arrival.output_tokens)
-    count = len(arrivals)
-    name = f"{count} request{'s' * (count > 1)} of a trace in {arrivals[-1].at:g} s"
-    return NamedTraffic(OpenLoop(arrivals), name)
+    recorded, longest = read_trace(text, lengths=lengths), settings.max_model_len
+    whole = [each for each in recorded.load.arrivals if each.at < seconds]
+    served = [each for each in whole if each.prompt_tokens + each.output_tokens <= longest]
+    if not served:
+        _check_length(settings, *whole[0][1:])
+    notes = recorded.notes
+    if refused := len(whole) - len(served):
+        notes += (f"{refused} longer than max_model_len {longest}: vLLM refuses them; left out",)
+    count = len(served)
+    name = f"{count} request{'s' * (count > 1)} of a trace in {served[-1].at:g} s"
+    return NamedTraffic(OpenLoop(tuple(served)), name, notes)
 
 
 def _check_length(settings: Settings, prompt: int, answer: int) -> None:

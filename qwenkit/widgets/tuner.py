@@ -29,7 +29,8 @@ from qwenkit.capacity.search.autoscalers import (
 )
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.simulate import simulate
-from qwenkit.capacity.traffic import ClosedLoop, Lengths, Traffic, bursts, from_csv
+from qwenkit.capacity.traces import read_trace
+from qwenkit.capacity.traffic import ClosedLoop, Lengths, Traffic, bursts
 from qwenkit.errors import Conflict, InvalidValue, PreflightError, Rejected
 from qwenkit.widgets.charts import draw_run
 from qwenkit.widgets.tuner_panel import KEYS, TunerAnswer, TunerPanel, answer_html, drawn_html
@@ -72,7 +73,7 @@ class Tuner:
         gpus: pods that get a GPU; None for no limit.
         people: how many send requests at first.
         lengths: tokens of each request.
-        trace: arrivals of your own, or the text of a CSV file of them; offered as "your trace".
+        trace: arrivals of your own, or a trace's text; offered as "your trace".
         cluster: where ``apply`` acts; without it the panel only proposes.
         timeout_s: how long an applied revision may take to become ready.
 
@@ -98,7 +99,7 @@ class Tuner:
     ) -> None:
         self.server, self.cluster, self._timeout_s = server, cluster, timeout_s
         self._lengths = lengths
-        self._trace = from_csv(trace, lengths=lengths) if isinstance(trace, str) else trace
+        self._trace = read_trace(trace, lengths=lengths).load if isinstance(trace, str) else trace
         self.choices = {
             "autoscaler": [*_METRICS, *_OTHERS],
             "traffic": [*_TRAFFIC, *(["your trace"] if trace else [])],

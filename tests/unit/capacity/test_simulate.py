@@ -23,7 +23,6 @@ from qwenkit.capacity.traffic import (
     Lengths,
     OpenLoop,
     bursts,
-    from_csv,
     poisson,
 )
 from qwenkit.errors import InvalidValue
@@ -301,20 +300,6 @@ def test_traffic_is_seeded_and_near_its_rate() -> None:
     spread = poisson(5, 2000, lengths=Lengths(200, 100, 0.8))
     tokens = [arrival.output_tokens for arrival in spread.arrivals]
     assert sum(tokens) / len(tokens) == pytest.approx(100, rel=0.1)
-
-
-def test_csv_traces() -> None:
-    text = "timestamp,prompt,output\n1700000010,5,6\n\n1700000000.5\n1700000003,7,\n"
-    got = from_csv(text, lengths=Lengths(9, 8))
-    assert got.arrivals == (Arrival(0.0, 9, 8), Arrival(2.5, 7, 8), Arrival(9.5, 5, 6))
-
-
-@pytest.mark.parametrize(
-    "text", ["", "time\n", "1\nx\n", "1,2.5\n", "1,0,3\n", "nan\n", "-1\n", "1\ninf\n"]
-)
-def test_a_bad_trace_is_refused_by_line(text: str) -> None:
-    with pytest.raises(InvalidValue, match="trace"):
-        from_csv(text)
 
 
 def test_impossible_inputs_are_refused_by_name() -> None:

@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+from places import DATA
 
 from qwenkit.cli import main
 from qwenkit.errors import InvalidValue
@@ -16,7 +17,7 @@ from qwenkit.plan.question import Question
 from qwenkit.settings import Settings
 
 KEYS = {
-    *("gpu", "model", "traffic", "prompt_tokens", "answer_tokens", "startup_s", "gpus"),
+    *("gpu", "model", "traffic", "notes", "prompt_tokens", "answer_tokens", "startup_s", "gpus"),
     *("price_per_gpu_hour", "price_is_example", "objective", "memory", "speed", "scaling"),
     *("advice", "simulation", "recommendation", "why_no_recommendation"),
     "autoscalers",
@@ -216,13 +217,21 @@ def test_a_question_that_cannot_be_is_refused_by_name(command, words, name):
     assert error.startswith("error: ")
 
 
-@pytest.mark.parametrize("text", ["", "seconds\n", "1\nx\n", "0,-5\n", "nan\n", "0,6000,6000\n"])
+@pytest.mark.parametrize("text", ["", "1\nx\n", "0,6000,6000\n"])
 def test_a_trace_that_is_none_is_refused(command, tmp_path, text):
     trace = tmp_path / "trace.csv"
     trace.write_text(text)
     code, out, _ = command("--trace", str(trace), "--json")
     assert code == 2
     assert json.loads(out)["name"].startswith(("trace", "tokens"))
+
+
+def test_of_a_public_trace_it_is_said_what_is_left_out(command):
+    trace = DATA / "traces" / "mooncake-like.jsonl"
+    code, out, _ = command("--trace", str(trace), "--no-recommend", "--json")
+    assert (code, json.loads(out)["simulation"]["answered"]) == (0, 1)
+    text = command("--trace", str(trace), "--no-recommend")[1]
+    assert "1 longer than max_model_len 6144: vLLM refuses them; left out" in text
 
 
 def test_a_trace_that_is_no_text_is_refused(command, tmp_path):
