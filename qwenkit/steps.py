@@ -105,17 +105,26 @@ def explain(settings: Settings) -> Explanation:
 def find_server(settings: Settings) -> Server:
     """Return a client of the served model, behind the cluster's gateway.
 
+    Its API key is ``OPENAI_API_KEY``, else that of the Secret ``api_key_secret``.
+
     Raises:
-        NotFound: the Service does not exist, or the gateway's address is not known.
+        NotFound: the Service or the Secret does not exist, or the gateway's address is not known.
         NotReady: the Service has no URL yet.
+        Forbidden: the Secret may not be read.
 
     >>> from qwenkit import Settings, find_server
     >>> find_server(Settings()).ask("杭州西湖", max_tokens=2, temperature=0).text
     '西湖位于'
     """
-    found = gateway.find_gateway(Cluster.connect(settings), settings)
+    cluster = Cluster.connect(settings)
+    found = gateway.find_gateway(cluster, settings)
     return Server(
-        found.url, found.host, model=settings.served_model_name, timeout_s=settings.timeout_s
+        found.url,
+        found.host,
+        model=settings.served_model_name,
+        timeout_s=settings.timeout_s,
+        api_key=gateway.api_key(cluster, settings),
+        ca=settings.gateway_ca,
     )
 
 

@@ -11,10 +11,11 @@ import sys
 import traceback
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from qwenkit import __version__
 from qwenkit.cli import course, loading, planning, reporting, sandbox, serving, weights
 from qwenkit.cli.console import fail
 from qwenkit.errors import QwenkitError
@@ -39,6 +40,22 @@ def _abortable(command: Callable[..., Any]) -> Callable[..., Any]:
             raise typer.Abort from None
 
     return run
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"qwenkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
 
 
 app.add_typer(sandbox.app, name="sandbox")

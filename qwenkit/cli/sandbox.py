@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated
@@ -70,7 +71,7 @@ def up(
     process.prepare(root.absolute())
     typer.echo(
         f"sandbox: starting ({_hardware(options)}; {_figures(options)}); then, in another shell: "
-        f'eval "$(qwenkit sandbox env --root {root})"'
+        f"{_eval(root)}"
     )
     daemon.serve(root.absolute(), options, began=began)
 
@@ -133,9 +134,13 @@ def described(state: state_files.SandboxState | None, root: Path) -> str:
             f"  gateway     {state.gateway}",
             f"  oss         {state.oss}",
             f"  hub         {state.hub}",
-            f'  next: eval "$(qwenkit sandbox env --root {root})"',
+            f"  next: {_eval(root)}",
         )
     )
+
+
+def _eval(root: Path) -> str:
+    return f'eval "$(qwenkit sandbox env --root {shlex.quote(str(root))})"'
 
 
 def _time_scale(state: state_files.SandboxState) -> str:

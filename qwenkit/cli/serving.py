@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -15,6 +16,7 @@ from qwenkit.errors import QwenkitError, SettingsError
 
 if TYPE_CHECKING:
     from qwenkit.cluster.teardown import Ended
+    from qwenkit.inference.client import Stream
 
 _WEIGHTS_STAY = "weights do not expire; delete them with a second teardown"
 
@@ -84,32 +86,36 @@ def query(
     """Ask the served model through the Knative gateway."""
     from qwenkit import steps
 
-    server = steps.find_server(read_settings(params, set_, context))
+    settings = read_settings(params, set_, context)
     sampling: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature}
     sampling["top_p"] = top_p
     if seed is not None:
         sampling["seed"] = seed
-    if curl:
-        typer.echo(server.curl(text, **sampling))
-    elif stream:
-        shown = server.stream(text, on_reasoning=_show_reasoning, **sampling)
-        empty = True
-        for piece in shown:
-            empty = False
-            typer.echo(piece, nl=False)
-        typer.echo()
-        if empty and shown.reasoning:
-            _tell_of_budget(max_tokens)
-    else:
-        answer = server.ask(text, **sampling)
-        if as_json:
-            typer.echo(json.dumps(answer.raw, ensure_ascii=False))
-            return
-        if answer.reasoning:
-            _show_reasoning(answer.reasoning + "\n")
-        typer.echo(answer.text)
-        if answer.reasoning and not answer.text:
-            _tell_of_budget(max_tokens)
+    with closing(steps.find_server(settings)) as server:
+        if curl:
+            typer.echo(server.curl(text, **sampling))
+        elif stream:
+            _show_stream(server.stream(text, on_reasoning=_show_reasoning, **sampling), max_tokens)
+        else:
+            answer = server.ask(text, **sampling)
+            if as_json:
+                typer.echo(json.dumps(answer.raw, ensure_ascii=False))
+                return
+            if answer.reasoning:
+                _show_reasoning(answer.reasoning + "\n")
+            typer.echo(answer.text)
+            if answer.reasoning and not answer.text:
+                _tell_of_budget(max_tokens)
+
+
+def _show_stream(stream: Stream, max_tokens: int) -> None:
+    empty = True
+    for piece in stream:
+        empty = False
+        typer.echo(piece, nl=False)
+    typer.echo()
+    if empty and stream.reasoning:
+        _tell_of_budget(max_tokens)
 
 
 def _show_reasoning(piece: str) -> None:

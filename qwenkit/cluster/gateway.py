@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -13,10 +14,13 @@ from qwenkit.cluster.kinds import (
     KNATIVE_NAMESPACE,
     KSVC,
     NODE,
+    SECRET,
     Obj,
     name_of,
 )
+from qwenkit.credentials import clean, from_environment
 from qwenkit.errors import Forbidden, NotFound, NotReady
+from qwenkit.errors.scrubbing import remember
 from qwenkit.settings import Settings
 
 # ACK puts Kourier into knative-serving, upstream into kourier-system.
@@ -25,6 +29,7 @@ _SERVICES = {
     "istio": (("istio-system", "istio-ingressgateway"),),
     "contour": (("contour-external", "envoy"),),
 }
+API_KEY = "api-key"  # the key in the Secret that ``api_key_secret`` names
 _MOST_NODES = 6
 _CONNECT_S = 1.0
 
@@ -84,6 +89,36 @@ def gateway_url(cluster: Cluster, override: str = "") -> str:
         kind="Service",
         name="kourier",
     )
+
+
+def api_key(cluster: Cluster, settings: Settings) -> str:
+    """Return the server's API key, hidden from now on: ``OPENAI_API_KEY``, else the Secret's.
+
+    Raises:
+        NotFound: there is no such Secret, or it has no such key.
+        Forbidden: it may not be read.
+        SettingsError: it holds a character that no key has; its value is not shown.
+    """
+    given, name = from_environment("OPENAI_API_KEY"), settings.api_key_secret
+    if given or not name:
+        return given
+    make = f"kubectl -n {cluster.namespace} create secret generic {name} --from-literal={API_KEY}=…"
+    try:
+        found = cluster.find(SECRET, name)
+    except Forbidden as error:
+        why = f"the server's key is in it, and this role may not read it: {error.why}"
+        fix = "export OPENAI_API_KEY=… instead, or ask for a role that may read this Secret"
+        raise Forbidden(f"secret {name} cannot be read", why, fix) from None
+    data = (found or {}).get("data") or {}
+    if not data.get(API_KEY):
+        why = f"it has no key {API_KEY}" if found else f"namespace {cluster.namespace} has none"
+        raise NotFound(f"secret {name} gives no API key", why, make, kind="Secret", name=name)
+    try:
+        value = base64.b64decode(str(data[API_KEY])).decode().strip()
+    except ValueError:
+        raise NotFound(f"secret {name} gives no API key", "it is not text", make) from None
+    remember(value)
+    return clean(f"secret {name}", value)
 
 
 def ingress_class(cluster: Cluster) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 
 import nbformat
 import papermill
+from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 from traitlets import default
@@ -105,7 +106,12 @@ class CourseRun:
 
 
 class _LocalKernel(AsyncKernelManager):
-    """A kernel behind sockets among the run's temporary files: it opens no port."""
+    """A kernel of this environment, behind sockets among the run's temporary files: no port."""
+
+    @default("kernel_spec_manager")
+    def _of_this_environment(self) -> KernelSpecManager:
+        # A ``python3`` that another environment installed would be found first.
+        return KernelSpecManager(parent=self, kernel_dirs=[])
 
     @default("transport")
     def _ipc(self) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from ruamel.yaml.comments import CommentedMap
 
 from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.gateway import API_KEY
 from qwenkit.cluster.kinds import KSVC
 from qwenkit.cluster.wait import OnChange
 from qwenkit.credentials import from_environment
@@ -95,5 +96,13 @@ def load_job(settings: Settings, plan: LoadPlan, address: str, deadline_s: float
             "image": require_image(settings),
         },
     )
-    job["spec"]["template"]["spec"]["containers"][0]["args"] = [address, *plan.words()]
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    container["args"] = [address, *plan.words()]
+    if settings.api_key_secret and not from_environment("OPENAI_API_KEY"):
+        for each in container["env"]:
+            if each["name"] == "OPENAI_API_KEY":
+                each["valueFrom"]["secretKeyRef"] = {
+                    "name": settings.api_key_secret,
+                    "key": API_KEY,
+                }
     return job

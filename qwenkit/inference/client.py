@@ -14,20 +14,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from qwenkit.capacity.clock import clock_note, on_gpu
+from qwenkit.credentials import from_environment
 from qwenkit.errors import QwenkitError
 from qwenkit.inference import failures
 from qwenkit.inference.clock import told_clock
 from qwenkit.inference.events import BadEvent, ChatReader
-from qwenkit.inference.raw import (
-    CONNECT_S,
-    RawAnswer,
-    api_key,
-    authorities,
-    base_url,
-    curl_command,
-    get,
-)
-from qwenkit.loopback import is_loopback
+from qwenkit.inference.raw import RawAnswer, base_url, curl_command, get, http_client
 
 if TYPE_CHECKING:
     import openai
@@ -82,39 +74,50 @@ class Server:
     """A served model behind a gateway.
 
     ``gateway`` is a base URL, ``host`` the Service's host name, ``model`` the name that clients
-    send. ``timeout_s`` is the limit of one request, cold start included.
+    send. ``timeout_s`` is the limit of one request, cold start included. ``api_key`` is the
+    server's, by default ``OPENAI_API_KEY``; ``ca`` a file with the authority of an https gateway.
     """
 
-    def __init__(self, gateway: str, host: str, *, model: str, timeout_s: float = 600) -> None:
+    def __init__(
+        self,
+        gateway: str,
+        host: str,
+        *,
+        model: str,
+        timeout_s: float = 600,
+        api_key: str = "",
+        ca: str = "",
+    ) -> None:
         self.gateway, self.host, self.model = base_url(gateway), host, model
-        self.timeout_s = timeout_s
+        self.timeout_s, self.ca, self._api_key = timeout_s, ca, api_key
 
     def __repr__(self) -> str:
         return f"Server({self.gateway!r}, {self.host!r}, model={self.model!r})"
 
+    @property
+    def key(self) -> str:
+        """The API key, which is never shown; empty if there is none."""
+        return self._api_key or from_environment("OPENAI_API_KEY")
+
+    @property
+    def shell(self) -> dict[str, str]:
+        """The variables that the command of ``curl`` needs; never print them."""
+        return {"OPENAI_API_KEY": self.key} if self.key else {}
+
     @cached_property
     def client(self) -> openai.OpenAI:
-        """The OpenAI client of ``ask`` and ``stream``, for any other request too.
-
-        Its API key is ``OPENAI_API_KEY``, or ``none`` if that is not set.
-        """
+        """The OpenAI client of ``ask`` and ``stream``, for any other request too."""
         import openai
 
-        try:
-            return openai.OpenAI(
-                base_url=f"{self.gateway}/v1",
-                api_key=api_key(),
-                default_headers={"Host": self.host} if self.host else {},
-                timeout=openai.Timeout(self.timeout_s, connect=min(CONNECT_S, self.timeout_s)),
-                max_retries=0,
-                http_client=openai.DefaultHttpxClient(
-                    trust_env=not is_loopback(self.gateway),
-                    follow_redirects=False,
-                    verify=authorities(self.gateway) or True,
-                ),
-            )
-        except (ImportError, OSError, ValueError) as error:  # of a proxy, of certificates
-            raise failures.no_client(self.gateway, error) from None
+        transport = http_client(self.gateway, self.ca, self.timeout_s)
+        return openai.OpenAI(
+            base_url=f"{self.gateway}/v1",
+            api_key=self.key or "none",  # which a server without keys takes
+            default_headers={"Host": self.host} if self.host else {},
+            timeout=transport.timeout,
+            max_retries=0,
+            http_client=transport,
+        )
 
     def close(self) -> None:
         """Release the connections."""
@@ -127,8 +130,9 @@ class Server:
         return {"model": self.model, "messages": messages, **sampling}
 
     def curl(self, prompt: str, **sampling: Any) -> str:
-        """Return the curl command of the same request."""
-        return curl_command(self.gateway, self.host, self.body(prompt, **sampling))
+        """Return the curl command of the same request; a key is named, not shown."""
+        body = self.body(prompt, **sampling)
+        return curl_command(self.gateway, self.host, body, ca=self.ca, keyed=bool(self.key))
 
     def ask(self, prompt: str, **sampling: Any) -> Answer:
         """Send one prompt and return the whole answer.
@@ -137,6 +141,7 @@ class Server:
 
         Raises:
             NotFound: the host or the model is unknown; the message says which.
+            Forbidden: the server wants an API key, or another one (401).
             NotReady: no pod answers (503).
             WaitTimeout: the cold start or the queue took longer than a timeout.
             Unreachable: nothing listens at the gateway's address.
@@ -167,7 +172,8 @@ class Server:
 
     def without_host(self) -> RawAnswer:
         """Send a request without the Service's host, to show the gateway's answer."""
-        return get(self.gateway, "/v1/models", timeout_s=min(self.timeout_s, 30))
+        limit_s = min(self.timeout_s, 30)
+        return get(self.gateway, "/v1/models", ca=self.ca, timeout_s=limit_s)
 
     @contextmanager
     def _our_errors(self) -> Iterator[None]:

@@ -19,7 +19,11 @@ from qwenkit.untrusted.parsing import parse_json
 _CORRECT = "correct the parameter that it names"
 _BY_STATUS: dict[int, tuple[type[QwenkitError], str, str]] = {
     400: (Rejected, "the server refused the request", _CORRECT),
-    401: (Forbidden, "the server requires an API key", "export OPENAI_API_KEY"),
+    401: (
+        Forbidden,
+        "the server wants an API key, and got none or another",
+        "export OPENAI_API_KEY=…, or --set api_key_secret=NAME: the Secret that it starts with",
+    ),
     403: (Forbidden, "the request is not allowed", "does a proxy answer on this port?"),
     422: (Rejected, "the server refused the request", _CORRECT),
     429: (Unreachable, "the server has too many requests", "fewer clients, or a higher max_scale"),
@@ -54,6 +58,10 @@ def from_status(
         fix = "http-protocol: Redirected in Knative's ConfigMap config-network does this; set it to"
         fix += " Enabled, or --set gateway=https://…" if https else " send requests there: gateway"
         return Rejected(what, why, fix, **facts)
+    if "chat template" in message or "chat_template" in message:
+        why = f"the model's tokenizer has no chat template: {message}"
+        fix = "serve a model that was made for chats (-Chat, -Instruct), or give its server one: "
+        return Rejected(what, why, fix + "--chat-template in extra_args", **facts)
     if status == 404 and "model" in message and "exist" in message:
         return NotFound(
             f"the server does not serve a model named {model!r}",
@@ -81,14 +89,28 @@ def unreachable(url: str, error: BaseException) -> Unreachable:
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     why = str(error) or type(error).__name__
-    fix = (
+    fix = untrusted(why) or (
         "is the gateway's address right (qwenkit doctor), and the sandbox up? If only the cluster "
         "reaches it: kubectl port-forward -n kourier-system svc/kourier 8080:80, then "
         "--set gateway=http://127.0.0.1:8080"
     )
-    if "CERTIFICATE" in why:
-        fix = "name the authority that signed the gateway's certificate: export SSL_CERT_FILE=…"
     return Unreachable(f"no connection to {url}", why, fix, url=url)
+
+
+def untrusted(why: str) -> str:
+    """Return what to do about a failure of TLS, empty if it is none."""
+    if "WRONG_VERSION_NUMBER" in why or "record layer failure" in why:
+        return "this port speaks no TLS: --set gateway=http://…"
+    if "CERTIFICATE_VERIFY_FAILED" not in why:
+        return ""
+    if "mismatch" in why or "not valid for" in why:
+        return "give the gateway by a name that its certificate has: --set gateway=https://NAME"
+    if "expired" in why or "not yet valid" in why:
+        return "renew the gateway's certificate; is the clock of this machine right?"
+    return (
+        "name the authority that signed the gateway's certificate: --set gateway_ca=FILE (PEM), "
+        "or export SSL_CERT_FILE=FILE"
+    )
 
 
 def no_stream(start: bytes) -> str:

@@ -6,15 +6,17 @@ import json
 import shlex
 import ssl
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import certifi
 
-from qwenkit.credentials import from_environment
-from qwenkit.errors import InvalidValue
+from qwenkit.errors import InvalidValue, SettingsError
 from qwenkit.inference import failures
 from qwenkit.loopback import is_loopback
+
+if TYPE_CHECKING:
+    import openai
 
 CHAT = "/v1/chat/completions"
 CONNECT_S = 10.0
@@ -47,25 +49,58 @@ def base_url(gateway: str) -> str:
     return url.rstrip("/")
 
 
-def api_key() -> str:
-    """Return ``OPENAI_API_KEY``, or ``none``, which a server without keys takes."""
-    return from_environment("OPENAI_API_KEY") or "none"
-
-
-def authorities(url: str) -> ssl.SSLContext | None:
+def authorities(url: str, ca: str = "") -> ssl.SSLContext | None:
     """Return who may sign the certificate of an https address; None for http.
 
-    These are the machine's, or those of ``SSL_CERT_FILE``, and Mozilla's, which some machines lack.
+    Those in the file ``ca`` alone; without one the machine's, or those of ``SSL_CERT_FILE``, and
+    Mozilla's, which some machines lack. The name that is verified, and sent as SNI, is the URL's.
+
+    Raises:
+        SettingsError: the file cannot be read, or has no certificate.
     """
     if not url.startswith("https:"):
         return None
-    context = ssl.create_default_context()
-    context.load_verify_locations(certifi.where())
+    if not ca:
+        context = ssl.create_default_context()
+        context.load_verify_locations(certifi.where())
+        return context
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except OSError as error:  # ssl's are too
+        rule = f"must be a file of certificates (PEM): {error.strerror or error}"
+        raise SettingsError("gateway_ca", ca, rule) from None
+    # Python 3.13 refuses authorities without extensions that OpenSSL and curl do without.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
 
 
-def curl_command(gateway: str, host: str, body: dict[str, Any]) -> str:
-    """Return the documentation's curl command, to be pasted into a shell."""
+def http_client(gateway: str, ca: str, timeout_s: float) -> openai.DefaultHttpxClient:
+    """Return a client of the OpenAI client's HTTP library that uses no proxy for loopback.
+
+    Raises:
+        SettingsError: the file ``ca`` is none of certificates.
+        QwenkitError: a proxy variable, or the machine's certificates, cannot be used.
+    """
+    import openai
+
+    try:
+        return openai.DefaultHttpxClient(
+            trust_env=not is_loopback(gateway),
+            follow_redirects=False,
+            verify=authorities(gateway, ca) or True,
+            timeout=openai.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s)),
+        )
+    except (ImportError, OSError, ValueError) as error:
+        raise failures.no_client(gateway, error) from None
+
+
+def curl_command(
+    gateway: str, host: str, body: dict[str, Any], *, ca: str = "", keyed: bool = False
+) -> str:
+    """Return the documentation's curl command, to be pasted into a shell.
+
+    With ``keyed`` it sends the API key that the shell has in ``OPENAI_API_KEY``.
+    """
     data = json.dumps(body, ensure_ascii=False)
     words = [
         "curl",
@@ -75,33 +110,26 @@ def curl_command(gateway: str, host: str, body: dict[str, Any]) -> str:
         *("-d", data),
     ]
     # With a proxy variable set, curl would send a loopback request to the proxy.
-    local = ["--noproxy", "*"] if is_loopback(base_url(gateway)) else []
-    return " ".join(map(shlex.quote, [*words[:1], *local, *words[1:]]))
+    more = ["--noproxy", "*"] if is_loopback(base_url(gateway)) else []
+    more += ["--cacert", ca] if ca and base_url(gateway).startswith("https:") else []
+    first, *rest = map(shlex.quote, [words[0], *more, *words[1:]])
+    key = ['-H "Authorization: Bearer $OPENAI_API_KEY"'] if keyed else []
+    return " ".join([first, *key, *rest])
 
 
-def get(gateway: str, path: str, *, host: str = "", timeout_s: float) -> RawAnswer:
+def get(gateway: str, path: str, *, host: str = "", ca: str = "", timeout_s: float) -> RawAnswer:
     """Send a GET request with a Host header, if one is given, and return any answer.
 
     Raises:
         Unreachable: nothing listens.
         WaitTimeout: no answer in time.
     """
-    import requests
-
     url = base_url(gateway)
-    with requests.Session() as session:
-        session.trust_env = not is_loopback(url)
+    with http_client(url, ca, timeout_s) as client:
         try:
-            answer = session.get(
-                url + path,
-                headers={"Host": host} if host else {},
-                timeout=(min(CONNECT_S, timeout_s), timeout_s),
-                allow_redirects=False,
-            )
-        except requests.Timeout:
-            raise failures.timed_out(url, timeout_s) from None
-        except requests.exceptions.InvalidSchema as error:  # of a proxy
-            raise failures.no_client(url, error) from None
-        except requests.RequestException as error:
+            answer = client.get(url + path, headers={"Host": host} if host else {})
+        except Exception as error:
+            if failures.kind(error) == "timeout":
+                raise failures.timed_out(url, timeout_s) from None
             raise failures.unreachable(url, error) from None
     return RawAnswer(answer.status_code, answer.text)

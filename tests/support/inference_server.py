@@ -25,16 +25,18 @@ vllm:e2e_request_latency_seconds_count{model_name="qwen"} 4.0
 
 
 class Vllm:
-    """``status`` refuses everything, ``cut`` ends streams early, ``hang`` never answers.
+    """``status`` refuses everything and ``says`` why, ``cut`` ends streams early, ``hang`` hangs.
 
     ``slots`` is how many requests it works on at once; others wait. ``reasons``: it only thinks.
-    ``odd`` is sent instead of an answer, and as the only event of a stream.
+    ``key`` is its API key. ``odd`` is sent instead of an answer, and as the only event of a stream.
     """
 
     def __init__(self) -> None:
         self.status = 200
+        self.says = "no upstream"
         self.cut = False
         self.hang = False
+        self.key = ""
         self.usage = True
         self.error_in_stream = False
         self.odd = b""
@@ -60,10 +62,12 @@ class Vllm:
         self.headers.append(dict(request.headers))
         if request.headers["Host"] != HOST:
             return web.Response(status=404)
+        if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
+            return web.json_response({"error": "Unauthorized"}, status=401)
         body = await request.json()
         self.bodies.append(body)
         if self.status != 200:
-            return web.json_response({"message": "no upstream"}, status=self.status)
+            return web.json_response({"message": self.says}, status=self.status)
         if self.hang:
             await asyncio.sleep(60)
         if body["model"] != "qwen":

@@ -18,7 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 from qwenkit.inference import failures
 from qwenkit.inference.client import Server
 from qwenkit.inference.events import BadEvent
-from qwenkit.inference.raw import CHAT, CONNECT_S, api_key, authorities
+from qwenkit.inference.raw import CHAT, CONNECT_S, authorities
 from qwenkit.loopback import is_loopback
 
 _LONGEST = 2**16  # of a head, or of the line before a chunk
@@ -71,7 +71,8 @@ class DirectConnection(asyncio.BufferedProtocol):
                     self._transport, _ = await self._connect(lambda: self)
             except (OSError, TimeoutError) as error:
                 why = str(error) or f"it does not answer within {CONNECT_S:g} s"
-                raise BadEvent("no connection", why) from None
+                fix = failures.untrusted(why)
+                raise BadEvent("no connection", f"{why}; {fix}" if fix else why) from None
         self._sink, self._rest = sink, b""
         self._in_head, self._left = True, 0
         self._chunked = self._last = self._until_closed = False
@@ -221,12 +222,12 @@ def connector(server: Server) -> Callable[[], Connection]:
         str(url.hostname),
         {
             "Host": server.host or url.netloc,
-            "Authorization": f"Bearer {api_key()}",
+            "Authorization": f"Bearer {server.key or 'none'}",
             "Content-Type": "application/json",
         },
     )
     # Shared, because reading the machine's certificates takes longer than most requests.
-    trusted = authorities(server.gateway)
+    trusted = authorities(server.gateway, server.ca)
     proxies = {} if is_loopback(server.gateway) or proxy_bypass(host) else getproxies()
     if url.scheme in proxies or "all" in proxies:
         return _through_proxy(server, headers, trusted)

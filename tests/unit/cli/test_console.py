@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 import typer
 
+from qwenkit import __version__
 from qwenkit.cli.console import can_ask, emit, fail, plain, progress_line, stderr_lines, text
 from qwenkit.cli.main import main
+from qwenkit.cli.sandbox import described
 from qwenkit.errors import NotFound, SettingsError
+from qwenkit.sandbox.state_files import SandboxOptions, SandboxState
 
 
 @dataclass(frozen=True)
@@ -132,3 +135,18 @@ def test_a_usage_error_is_json_too(
     assert said["error"] == "UsageError"
     assert said["what"]
     assert "Usage" in shown.err
+
+
+def test_a_folder_with_a_blank_is_quoted_for_the_shell() -> None:
+    ports = dict.fromkeys(("api", "gateway", "oss", "hub"), "http://127.0.0.1:9")
+    state = SandboxState(1, SandboxOptions(), seconds=1, **ports)
+    last = described(state, Path("/my sandboxes/a")).splitlines()[-1]
+    assert last == """  next: eval "$(qwenkit sandbox env --root '/my sandboxes/a')\""""
+
+
+def test_the_version_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["qwenkit", "--version"])
+    assert main() == 0
+    assert capsys.readouterr().out == f"qwenkit {__version__}\n"

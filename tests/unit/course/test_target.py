@@ -74,6 +74,11 @@ def test_what_is_set_anywhere_reaches_a_notebook(
     monkeypatch.setenv("QWENKIT_CONTEXT", "from-the-environment")
     monkeypatch.setenv("QWENKIT_NAMESPACE", "lost")
     monkeypatch.setenv("QWENKIT_INITIAL_SCALE", "2")
+    # Papermill would use the first ``python3`` that it finds, here of an environment that is gone.
+    kernel = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
+    kernel.parent.mkdir(parents=True)
+    kernel.write_text('{"argv": ["/gone/python"], "display_name": "x", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     params = {"namespace": "given", "quantization": "", "initial_scale": None, "max_scale": 2}
     report = run_course(one(tmp_path, SHOW), Settings.load(**params))
     (result,) = report.notebooks

@@ -34,6 +34,19 @@ def test_each_pod_is_told_the_same_plan_and_may_do_nothing_else() -> None:
     assert other["metadata"]["name"] != job["metadata"]["name"]
 
 
+def test_its_key_is_the_server_s_secret_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(transfer_image="registry/qwenkit:1", api_key_secret="vllm-key")
+
+    def reference() -> dict[str, object]:
+        job = plain(load_job(settings, PLAN, ADDRESS, 150))
+        env = job["spec"]["template"]["spec"]["containers"][0]["env"]
+        return next(one for one in env if one["name"] == "OPENAI_API_KEY")["valueFrom"]
+
+    assert reference() == {"secretKeyRef": {"name": "vllm-key", "key": "api-key"}}
+    monkeypatch.setenv("OPENAI_API_KEY", "one-of-my-own")
+    assert reference()["secretKeyRef"]["key"] == "OPENAI_API_KEY"
+
+
 def test_it_needs_an_image() -> None:
     with pytest.raises(SettingsError, match="an image that has qwenkit in it"):
         load_job(Settings(), PLAN, ADDRESS, 1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -83,7 +84,19 @@ def test_the_key_comes_from_the_environment_and_never_shows(
     server.ask("x")
     assert vllm.headers[0]["Authorization"] == "Bearer sk-secret"
     assert "sk-secret" not in repr(server) + server.curl("x")
+    if shutil.which("curl"):
+        command = ["sh", "-c", server.curl("x")]
+        subprocess.run(command, env=os.environ | server.shell, check=True, timeout=60)
+        assert vllm.headers[1]["Authorization"] == "Bearer sk-secret"
     server.close()
+
+
+def test_a_model_without_a_chat_template_is_said(server: Server, vllm: Vllm) -> None:
+    vllm.status, vllm.says = 400, "As of transformers v4.44, default chat template is no longer"
+    with pytest.raises(Rejected, match="answered 400") as caught:
+        server.ask("x")
+    assert "has no chat template" in caught.value.why
+    assert "--chat-template" in caught.value.fix
 
 
 def test_a_stream_gives_pieces_then_statistics(server: Server, vllm: Vllm) -> None:
@@ -115,7 +128,7 @@ def test_a_cut_stream_is_an_error(server: Server, vllm: Vllm) -> None:
     ("code", "error", "words"),
     [
         (400, Rejected, "no upstream"),
-        (401, Forbidden, "OPENAI_API_KEY"),
+        (401, Forbidden, "api_key_secret"),
         (404, NotFound, "status.url"),
         (502, Unreachable, "starting or ending"),
         (503, NotReady, "qwenkit explain"),
