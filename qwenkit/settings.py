@@ -9,8 +9,9 @@ that can only be text (the environment, ``--set``) are read by the field's type.
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -19,6 +20,7 @@ from qwenkit.autoscaling.golang import parse_duration_s
 from qwenkit.errors import SettingsError
 from qwenkit.parameters import rules
 from qwenkit.parameters.layers import PREFIX, Layered
+from qwenkit.parameters.pod_texts import parse_env, parse_node_selector, parse_tolerations
 
 # The labels of all that a run creates; teardown and the leak audit select by them.
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -294,6 +296,20 @@ class Settings(Layered):
         "progress_deadline",
     )(rules.duration)
     _lifetime = field_validator("expires_after")(rules.lifetime)
+    _size = field_validator("shared_memory")(rules.size)
+    _object = field_validator("image_pull_secret", "runtime_class", "api_key_secret")(
+        rules.object_name
+    )
+    _env = field_validator("env")(rules.readable_by(parse_env))
+    _nodes = field_validator("node_selector")(rules.readable_by(parse_node_selector))
+    _taints = field_validator("tolerations")(rules.readable_by(parse_tolerations))
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        if (name := self.model_name) and "model_source" in self.model_fields_set:
+            served = "qwen" if "qwen" in name.lower() else name.lower()
+            named = {"prefix": name, "mount_path": f"/{name}", "served_model_name": served}
+            self._derive(named, "model_source")
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
@@ -302,6 +318,15 @@ class Settings(Layered):
                 f"min_scale={self.min_scale} must not exceed max_scale={self.max_scale}"
             )
         return self
+
+    @property
+    def model_name(self) -> str:
+        """The model's name: the last part of its source, a revision dropped; "" if it has none."""
+        source = self.model_source
+        hub = source.startswith(("modelscope:", "hf:"))
+        path = source.partition("@")[0] if hub else os.path.abspath(os.path.expanduser(source))
+        name = path.rstrip("/").rpartition("/")[2]
+        return "" if ".." in name else name
 
     def seconds(self, step: Literal["upload", "ready", "scale", "teardown"]) -> float:
         """Return the deadline of one long step, in seconds."""

@@ -156,8 +156,20 @@ class Layered(BaseSettings):
         return {
             name: (getattr(self, name), origin)
             for name, origin in self._origins.items()
-            if not origin.startswith(_ENVIRONMENT)
+            if name in self.model_fields_set and not origin.startswith(_ENVIRONMENT)
         }
+
+    def derived(self, values: Mapping[str, Any], origin: str) -> Self:
+        """Return a copy in which those fields that nobody set have these values."""
+        made = self.model_copy()
+        made._origins = dict(self._origins)
+        made._derive(values, origin)
+        return made
+
+    def _derive(self, values: Mapping[str, Any], origin: str) -> None:
+        free = {name: value for name, value in values.items() if name not in self.model_fields_set}
+        self.__dict__.update(free)
+        self._origins.update(dict.fromkeys(free, f"derived from {origin}"))
 
     def again(self) -> Self:
         """Return the given values on top of the environment as it is now."""

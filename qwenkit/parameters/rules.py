@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Callable
 
 from qwenkit.autoscaling.golang import parse_duration_s
 
 _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _DNS_1123 = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_OBJECT = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_BYTES = re.compile(r"[1-9][0-9]{0,9}(Ki|Mi|Gi|Ti|k|M|G|T)?")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _ADDRESS = re.compile(r"(https?://)?[A-Za-z0-9_.-]+(?::([0-9]{1,5}))?/?")
 _GO_DURATION = re.compile(r"([0-9]{1,9}(\.[0-9]{1,9})?(ns|us|µs|ms|s|m|h))+")
@@ -85,3 +88,27 @@ def lifetime(value: str) -> str:
     if not known or (value and not 0 < parse_duration_s(value) <= _LONGEST_LIFE_S):
         raise ValueError('must be a duration, at most a year, such as "8h" or "90m"')
     return value
+
+
+def size(value: str) -> str:
+    """Of a number of bytes as Kubernetes writes it; empty for none."""
+    if value and not _BYTES.fullmatch(value):
+        raise ValueError("must be a size such as 8Gi")
+    return value
+
+
+def object_name(value: str) -> str:
+    """Of an object that exists already; empty for none."""
+    if value and not _OBJECT.fullmatch(value):
+        raise ValueError("must be the name of a Kubernetes object: a-z, 0-9, - and .")
+    return value
+
+
+def readable_by(parse: Callable[[str], object]) -> Callable[[str], str]:
+    """Of a text that ``parse`` can read."""
+
+    def check(value: str) -> str:
+        parse(value)
+        return value
+
+    return check
