@@ -1,29 +1,32 @@
-"""How fast vLLM serves a model on a GPU: time to read a prompt, time per token.
-
-A roofline model, ±40 %.
+"""GPUs as data, and how fast vLLM serves a model on one: a roofline model, ±40 %.
 
     decode   TPOT(B, C) = bytes(B, C) / (bandwidth × efficiency) + overhead
              bytes      = weights read per step × kernel passes + head + C × KV bytes per token
     prefill  t(n) = (2 × linear parameters × n + 2 × layers × attention width × n²) / (peak × MFU)
-    memory   KV tokens = (usable × utilisation − weights − activation) / KV bytes per token
 
 B is the batch (running sequences), C the tokens they hold together. vLLM 0.4.1's GPTQ kernel
 reads the weights once for every 8 rows up to 24 rows; beyond that, it first writes all weights
-as fp16 and reads them back. Efficiency (0.5 to 0.6), MFU (0.3 to 0.5), the activation peak and the
-overhead are estimates; no published measurement of these GPUs with this model is known.
+as fp16 and reads them back. A batch touches 1 − (1 − k/E)^B of a mixture's experts. Efficiency
+(0.5 to 0.6), MFU (0.3 to 0.5) and the overheads are estimates. The table and its sources:
+``gpus.json``.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.resources import files
 
 from qwenkit.errors import InvalidValue
 
 GIB = 2**30
 UNCERTAINTY = 0.4
 _ROWS_PER_PASS, _MAX_ROWS = 8, 24
+_ALL_REDUCE_S = 15e-6  # of one step's few rows, two a layer; an estimate
+_MIG = re.compile(r"(?:nvidia\.com/mig-|-MIG-)?([1-7])g\.([0-9]{1,3})gb(?:[.+]me)?$", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,8 @@ class Gpu:
     """A GPU model. ``usable_gib`` is its memory less what the driver takes.
 
     ``product`` is NVIDIA's name; the price is a round example of November 2026 for one hour on
-    demand, no quotation.
+    demand, no quotation. ``named_gb`` is the memory in the name; ``others`` are more names by
+    which nodes know the same card.
     """
 
     name: str
@@ -41,31 +45,165 @@ class Gpu:
     compute_capability: float
     product: str = ""
     example_price_cny: float | None = None
+    named_gb: int = 0
+    others: tuple[str, ...] = ()
     efficiency: float = 0.55
     mfu: float = 0.4
     overhead_s: float = 0.002
     uncertainty: float = UNCERTAINTY
 
+    @property
+    def label(self) -> str:
+        """The value of ``aliyun.accelerator/nvidia_name`` and ``nvidia.com/gpu.product``."""
+        return (self.product or self.name).replace(" ", "-")
 
-# Usable GiB, GB/s, fp16 TFLOP/s, compute capability, product, example price.
-GPUS: Mapping[str, Gpu] = {
-    gpu.name: gpu
-    for gpu in (
-        Gpu("V100-16", 15.77, 900, 112, 7.0, "Tesla V100-SXM2-16GB", 26.0),
-        Gpu("V100-32", 31.74, 900, 112, 7.0, "Tesla V100-SXM2-32GB", 30.0),
-        Gpu("A10", 22.0, 600, 125, 8.6, "NVIDIA A10", 10.0),
-        Gpu("T4", 14.65, 320, 65, 7.5, "Tesla T4", 9.0),
-    )
-}
+
+def _table() -> dict[str, Gpu]:
+    rows = json.loads((files("qwenkit.capacity") / "gpus.json").read_text("utf-8"))["gpus"]
+    return {name: Gpu(*(name, *row[:-1], tuple(row[-1]))) for name, row in rows.items()}
+
+
+def _key(text: str) -> str:
+    plain = re.sub(r"[^A-Z0-9]", "", text.upper())
+    return re.sub(r"^(NVIDIA|TESLA|GEFORCE)+|(?<=\d)GB$", "", plain)
+
+
+GPUS: Mapping[str, Gpu] = _table()
 SMALLEST_GPU = min(GPUS.values(), key=lambda gpu: gpu.usable_gib)
+_BY_KEY = {
+    _key(name): gpu for gpu in GPUS.values() for name in (gpu.name, gpu.product, *gpu.others)
+}
+
+
+def find_gpu(gpu: Gpu | str) -> Gpu:
+    """Return the GPU of that name: ``A10``, ``RTX 3090``, ``A100-80-MIG-3g.40gb``.
+
+    Raises:
+        InvalidValue: it is not in the table.
+    """
+    if isinstance(gpu, Gpu):
+        return gpu
+    name, mig, profile = gpu.partition("-MIG-")
+    found = _BY_KEY.get(_key(name))
+    if found is None:
+        near = [
+            one.name for key, one in _BY_KEY.items() if _key(name) and key.startswith(_key(name))
+        ]
+        said = f"name {' or '.join(sorted(set(near)))}" if near else "or pass a Gpu of your own"
+        raise InvalidValue("gpu", gpu, f"one of {', '.join(GPUS)}", said)
+    return mig_slice(found, profile) if mig else found
+
+
+def gpu_of_label(label: str) -> Gpu | None:
+    """Return the GPU that a node's label names, None if the table has none such.
+
+    Reads ``aliyun.accelerator/nvidia_name`` and ``nvidia.com/gpu.product``, whose value ends in
+    ``-SHARED`` on time-sliced GPUs and in ``-MIG-3g.40gb`` on sliced ones.
+
+    >>> gpu_of_label("NVIDIA-A100-SXM4-40GB-MIG-3g.20gb-SHARED").name
+    'A100-40-MIG-3g.20gb'
+    """
+    try:
+        return find_gpu(label.removesuffix("-SHARED"))
+    except InvalidValue:
+        return None
+
+
+def mig_slice(gpu: Gpu, profile: str) -> Gpu:
+    """Return the slice of a GPU that a MIG profile or resource names, as a GPU.
+
+    ``3g.40gb`` has 3 of 7 parts of the compute, and the eighths of memory and bandwidth that
+    40 GB are (NVIDIA's MIG user guide).
+
+    Raises:
+        InvalidValue: the GPU cannot be sliced, or not so.
+    """
+    found, whole = _MIG.match(profile), gpu.named_gb
+    eighths = int(found[2]) * 8 / whole if found and whole else 0.0
+    share = round(eighths)
+    sliceable = gpu.compute_capability in (8.0, 9.0)
+    if not found or not sliceable or not 1 <= share <= 8 or abs(eighths - share) > 0.1:
+        rule = f"a MIG profile of {gpu.name}, such as {_example(gpu)}"
+        raise InvalidValue("gpu_resource", profile, rule if sliceable else f"{gpu.name} has no MIG")
+    name = f"{found[1]}g.{found[2]}gb"
+    return replace(
+        gpu,
+        name=f"{gpu.name}-MIG-{name}",
+        usable_gib=gpu.usable_gib * share / 8,
+        bandwidth_gb_s=gpu.bandwidth_gb_s * share / 8,
+        fp16_tflops=gpu.fp16_tflops * int(found[1]) / 7,
+        product=f"{gpu.product}-MIG-{name}",
+        example_price_cny=None,
+        named_gb=0,
+        others=(),
+    )
+
+
+def _example(gpu: Gpu) -> str:
+    return f"3g.{gpu.named_gb // 2}gb"
+
+
+def for_resource(gpu: Gpu, resource: str) -> Gpu:
+    """Return what one unit of a resource is: a slice for ``nvidia.com/mig-…``, else the GPU."""
+    return mig_slice(gpu, resource) if "/mig-" in resource else gpu
+
+
+def custom_gpu(
+    name: str,
+    *,
+    memory_gib: float | None = None,
+    bandwidth_gb_s: float | None = None,
+    tflops: float | None = None,
+    capability: float | None = None,
+) -> Gpu:
+    """Return a GPU of one's own; what is not given is that of the table's GPU of this name.
+
+    With ``memory_gib`` alone it is a share of that GPU's memory, as shared GPUs give.
+
+    Raises:
+        InvalidValue: a value is missing and the table has no such GPU, or it is not positive.
+    """
+    known = gpu_of_label(name)
+    table = (
+        (known.usable_gib, known.bandwidth_gb_s, known.fp16_tflops, known.compute_capability)
+        if known
+        else (None,) * 4
+    )
+    own = {
+        "gpu_memory_gib": memory_gib,
+        "gpu_bandwidth_gb_s": bandwidth_gb_s,
+        "gpu_tflops": tflops,
+        "gpu_capability": capability,
+    }
+    values = []
+    for (key, value), otherwise in zip(own.items(), table, strict=True):
+        value = otherwise if value is None else value
+        if value is None:
+            fix = f"set {key}, or name one of {', '.join(GPUS)}"
+            raise InvalidValue(key, value, f"{name} is not in the table: all four are needed", fix)
+        if not 0 < value < math.inf:
+            raise InvalidValue(key, value, "more than 0, finite")
+        values.append(value)
+    memory, bandwidth, peak, newest = values
+    return replace(
+        known or Gpu(name, 0, 0, 0, 0),
+        usable_gib=memory,
+        bandwidth_gb_s=bandwidth,
+        fp16_tflops=peak,
+        compute_capability=newest,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A decoder; sizes in bytes, parameters in units.
+    """A decoder as vLLM holds it; sizes in bytes, parameters in units.
 
-    ``linear_bytes`` is what one decode step reads of the layers, ``head_bytes`` of the output
-    head; ``weights_bytes`` is the size in memory. ``quantization`` is vLLM's name or "".
+    ``linear_parameters`` work on each token. ``linear_bytes`` is what one decode step reads of
+    the layers, besides ``expert_bytes`` of all routed experts; ``head_bytes`` of the output head;
+    ``weights_bytes`` is the size in memory. ``quantization`` is vLLM's name or "". ``kv_heads``
+    is 0 for a latent cache, which every GPU holds whole. ``divides``: what tensor parallelism
+    divides. ``split_bytes`` and ``whole_bytes``: memory a token needs in the widest part of
+    the forward pass, divided between GPUs or not.
     """
 
     name: str
@@ -77,91 +215,49 @@ class Model:
     weights_bytes: float
     kv_bytes_per_token: float
     quantization: str = ""
-    activation_gib: float = 1.3
+    parameters: float = 0.0
+    expert_bytes: float = 0.0
+    experts: int = 0
+    experts_per_token: int = 0
+    vocabulary: int = 151_936
+    kv_heads: int = 0
+    divides: tuple[tuple[str, int], ...] = ()
+    split_bytes: float = 0.0
+    whole_bytes: float = 0.0
+    all_reduce_s: float = 0.0
 
+    def split(self, gpus: int) -> Model:
+        """Return one GPU's part under tensor parallelism; fewer KV heads than GPUs are copied.
 
-def decoder(
-    name: str,
-    *,
-    layers: int,
-    hidden: int,
-    heads: int,
-    kv_heads: int,
-    head_dim: int,
-    ffn: int,
-    vocabulary: int,
-    bits: int = 16,
-) -> Model:
-    """Derive a ``Model`` from its configuration: gated FFN, fp16 embeddings, GPTQ below 16 bits."""
-    if bits not in (2, 3, 4, 8, 16):
-        raise InvalidValue("bits", bits, "2, 3, 4, 8 or 16")
-    per_layer = hidden * head_dim * (heads + 2 * kv_heads) + heads * head_dim * hidden
-    linear = layers * (per_layer + 3 * hidden * ffn)
-    # GPTQ with groups of 128 adds an fp16 scale and a packed zero to each group.
-    stored = linear * 2.0 if bits == 16 else linear * (bits / 8 + (2 + bits / 8) / 128)
-    head = 2.0 * vocabulary * hidden
-    return Model(
-        name=name,
-        layers=layers,
-        attention_width=heads * head_dim,
-        linear_parameters=float(linear),
-        linear_bytes=stored,
-        head_bytes=head,
-        weights_bytes=stored + 2 * head,
-        kv_bytes_per_token=2.0 * layers * kv_heads * head_dim * 2,
-        quantization="" if bits == 16 else "gptq",
-    )
-
-
-def _qwen_7b(name: str, bits: int) -> Model:
-    return decoder(
-        name,
-        layers=32,
-        hidden=4096,
-        heads=32,
-        kv_heads=32,
-        head_dim=128,
-        ffn=11008,
-        vocabulary=151_936,
-        bits=bits,
-    )
-
-
-QWEN_7B_INT8 = _qwen_7b("Qwen-7B-Chat-Int8", 8)
-QWEN_7B = _qwen_7b("Qwen-7B-Chat", 16)
-MODELS: Mapping[str, Model] = {
-    model.name: model for model in (QWEN_7B_INT8, QWEN_7B, replace(QWEN_7B, name="Qwen-7B"))
-}
-
-
-def find_gpu(gpu: Gpu | str) -> Gpu:
-    """Return the GPU of that name.
-
-    Raises:
-        InvalidValue: it is not in the table.
-    """
-    found = GPUS.get(gpu) if isinstance(gpu, str) else gpu
-    if found is None:
-        raise InvalidValue("gpu", gpu, f"one of {', '.join(GPUS)}", "or pass a Gpu of your own")
-    return found
-
-
-def find_model(model: Model | str) -> Model:
-    """Return the model of that name.
-
-    Raises:
-        InvalidValue: it is not in the table.
-    """
-    found = MODELS.get(model) if isinstance(model, str) else model
-    if found is None:
-        raise InvalidValue("model", model, f"one of {', '.join(MODELS)}", "or use decoder(...)")
-    return found
+        Raises:
+            InvalidValue: fewer than one GPU.
+        """
+        if gpus < 1:
+            raise InvalidValue("gpus", gpus, "at least 1")
+        if gpus == 1:
+            return self
+        heads = math.ceil(self.kv_heads / gpus) / self.kv_heads if self.kv_heads else 1.0
+        return replace(
+            self,
+            attention_width=math.ceil(self.attention_width / gpus),
+            linear_parameters=self.linear_parameters / gpus,
+            linear_bytes=self.linear_bytes / gpus,
+            head_bytes=self.head_bytes / gpus,
+            weights_bytes=self.weights_bytes / gpus,
+            kv_bytes_per_token=self.kv_bytes_per_token * heads,
+            expert_bytes=self.expert_bytes / gpus,
+            divides=(),
+            split_bytes=self.split_bytes / gpus,
+            all_reduce_s=2 * self.layers * _ALL_REDUCE_S,
+        )
 
 
 def bytes_per_step(model: Model, batch: int, context_tokens: float) -> float:
     """Return the bytes that one decode step moves; ``context_tokens`` is of the whole batch."""
     layers = model.linear_bytes
-    if model.quantization == "gptq":
+    if model.experts:
+        layers += model.expert_bytes * (1 - (1 - model.experts_per_token / model.experts) ** batch)
+    elif model.quantization == "gptq":
         if batch <= _MAX_ROWS:
             layers *= math.ceil(batch / _ROWS_PER_PASS)
         else:
@@ -169,31 +265,30 @@ def bytes_per_step(model: Model, batch: int, context_tokens: float) -> float:
     return layers + model.head_bytes + context_tokens * model.kv_bytes_per_token
 
 
-def tpot_seconds(
-    gpu: Gpu | str, model: Model | str, *, batch: int, context_tokens: float = 0.0
-) -> float:
+def tpot_seconds(gpu: Gpu | str, model: Model, *, batch: int, context_tokens: float = 0.0) -> float:
     """Return the seconds between two tokens of one stream, while ``batch`` sequences decode.
 
-    ``context_tokens`` is the mean number of tokens that **each** sequence holds.
+    ``context_tokens`` is the mean number of tokens that **each** sequence holds. For tensor
+    parallelism pass ``model.split(gpus)``.
 
     Raises:
-        InvalidValue: unknown GPU or model, batch below 1, negative context.
+        InvalidValue: unknown GPU, batch below 1, negative context.
     """
     if batch < 1:
         raise InvalidValue("batch", batch, "at least 1")
     _check_tokens("context_tokens", context_tokens)
-    gpu, model = find_gpu(gpu), find_model(model)
+    gpu = find_gpu(gpu)
     moved = bytes_per_step(model, batch, batch * context_tokens)
-    return moved / (gpu.bandwidth_gb_s * 1e9 * gpu.efficiency) + gpu.overhead_s
+    return moved / (gpu.bandwidth_gb_s * 1e9 * gpu.efficiency) + gpu.overhead_s + model.all_reduce_s
 
 
-def prefill_seconds(gpu: Gpu | str, model: Model | str, *, tokens: float) -> float:
+def prefill_seconds(gpu: Gpu | str, model: Model, *, tokens: float) -> float:
     """Return the time to read a prompt; it blocks decoding (no chunked prefill in 0.4.1)."""
     _check_tokens("tokens", tokens)
-    gpu, model = find_gpu(gpu), find_model(model)
+    gpu = find_gpu(gpu)
     attention = 2.0 * model.layers * model.attention_width * tokens * tokens
     operations = 2.0 * model.linear_parameters * tokens + attention
-    return operations / (gpu.fp16_tflops * 1e12 * gpu.mfu)
+    return operations / (gpu.fp16_tflops * 1e12 * gpu.mfu) + model.all_reduce_s
 
 
 def _check_tokens(name: str, tokens: float) -> None:

@@ -1,27 +1,29 @@
 """Whether a model fits a GPU, with how many sequences, and the flags that vLLM needs.
 
 Sources: the configuration of the model for the sizes; vLLM 0.4.1 for what runs where (its GPTQ
-kernel takes fp16 only, CUDA graphs lie outside ``gpu-memory-utilization``).
+kernel takes fp16 only, CUDA graphs lie outside ``gpu-memory-utilization``). The activation peak is
+fitted to servers' logs and to a measurement of vLLM 0.26 (tests/data/kv-blocks.json).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from qwenkit.capacity.gpu import (
-    GIB,
-    Gpu,
-    Model,
-    find_gpu,
-    find_model,
-    tpot_seconds,
-)
+from qwenkit.capacity.catalogue import find_model
+from qwenkit.capacity.gpu import GIB, Gpu, Model, find_gpu, tpot_seconds
+from qwenkit.capacity.model_config import ModelConfig
 from qwenkit.errors import InvalidValue
 
 # The compute capability that vLLM 0.4.1 needs for a data type or a quantisation method.
 LEAST_CAPABILITY = {"bfloat16": 8.0, "gptq": 6.0, "awq": 7.5, "gptq_marlin": 8.0, "marlin": 8.0}
+LEAST_CAPABILITY |= {"awq_marlin": 8.0, "fp8": 8.0, "compressed-tensors": 7.5}
 _BLOCK = 16
+_OUTSIDE_TORCH_GIB = 0.22  # CUDA context and libraries
+_SORTED_LOGITS_GIB = 1.08  # vLLM 0.4.1 sorts 256 rows of 151,936 logits, in several copies
+_LEAST_BATCHED = 2048
+_SEQUENCES = 256
 _GRAPHS_GIB = 1.0  # CUDA graphs take at least this much, outside that share
 _GPTQ_PLATEAU = 8  # one pass of the GPTQ kernel: beyond it, throughput hardly rises
 _MOST = 24  # the largest advised batch: time per token and prefill pauses grow with it
@@ -45,61 +47,104 @@ class Fit:
 
 def fit(
     gpu: Gpu | str,
-    model: Model | str,
+    model: Model | ModelConfig | str,
     *,
+    gpus: int = 1,
     max_model_len: int = 6144,
     gpu_memory_utilization: float = 0.95,
+    batched_tokens: int | None = None,
 ) -> Fit:
-    """Divide one GPU's memory into weights, activations and KV cache.
+    """Divide the memory of each GPU into weights, activations and KV cache.
+
+    ``gpus`` share the model by tensor parallelism; the figures are one GPU's. ``batched_tokens`` is
+    ``--max-num-batched-tokens`` of vLLM's V1 engine (0.8 and later; 2048 by default, 8192 on
+    cards of 70 GiB and more). None is the engine before, which profiles a prompt of
+    ``max_model_len`` tokens and a sampler that sorts.
 
     Raises:
         InvalidValue: unknown GPU or model, or a setting outside its range.
     """
-    gpu, model = find_gpu(gpu), find_model(model)
+    gpu, whole = find_gpu(gpu), find_model(model)
     if max_model_len < 1:
         raise InvalidValue("max_model_len", max_model_len, "at least 1")
     if not 0 < gpu_memory_utilization <= 1:
         raise InvalidValue(
             "gpu_memory_utilization", gpu_memory_utilization, "more than 0, at most 1"
         )
-    weights = model.weights_bytes / GIB
+    part = whole.split(gpus)
+    weights = part.weights_bytes / GIB
+    activation = activation_gib(part, max_model_len, batched_tokens)
     room = gpu.usable_gib * gpu_memory_utilization
-    left = room - weights - model.activation_gib
-    blocks = math.floor(max(0.0, left) * GIB / (model.kv_bytes_per_token * _BLOCK))
+    left = room - weights - activation
+    blocks = math.floor(max(0.0, left) * GIB / (part.kv_bytes_per_token * _BLOCK))
     tokens = blocks * _BLOCK
-    problems = _problems(model, room, weights, tokens, max_model_len)
+    problems = tuple(_problems(whole.name, gpus, room, weights, activation, tokens, max_model_len))
+    uneven = uneven_split(whole, gpus)
+    problems = (uneven, *problems) if uneven else problems
     return Fit(
         fits=not problems,
         usable_gib=gpu.usable_gib,
         weights_gib=weights,
-        activation_gib=model.activation_gib,
+        activation_gib=activation,
         kv_gib=max(0.0, left),
         kv_tokens=tokens,
         sequences=tokens / max_model_len,
         max_model_len=max_model_len,
-        flags=flags(gpu, model, gpu_memory_utilization=gpu_memory_utilization),
+        flags=flags(gpu, whole, gpu_memory_utilization=gpu_memory_utilization),
         problems=problems,
     )
 
 
+def activation_gib(model: Model, max_model_len: int, batched_tokens: int | None = None) -> float:
+    """Return what vLLM finds to be taken besides weights when it profiles its largest step."""
+    rows = model.vocabulary / 151_936
+    tokens = max(max_model_len, _LEAST_BATCHED) if batched_tokens is None else batched_tokens
+    forward = tokens * (model.split_bytes + model.whole_bytes) / GIB
+    if batched_tokens is None:
+        return _OUTSIDE_TORCH_GIB + max(rows * _SORTED_LOGITS_GIB, forward)
+    return _OUTSIDE_TORCH_GIB + forward + _SEQUENCES * model.vocabulary * 4 / GIB
+
+
+def uneven_split(model: Model, gpus: int) -> str:
+    """Say what tensor parallelism over that many GPUs does not divide; empty if it divides all.
+
+    Source: vLLM's checks of heads, vocabulary and quantised shapes when it loads a model.
+    """
+    parts = [f"{count:,} ({name})" for name, count in model.divides if count % gpus]
+    if model.kv_heads and max(model.kv_heads, gpus) % min(model.kv_heads, gpus):
+        parts.append(f"{model.kv_heads} (KV heads)")
+    if not parts:
+        return ""
+    return f"{gpus} GPUs do not divide {model.name}: {', '.join(parts)}"
+
+
 def _problems(
-    model: Model, room: float, weights: float, tokens: int, max_model_len: int
-) -> tuple[str, ...]:
+    name: str,
+    gpus: int,
+    room: float,
+    weights: float,
+    activation: float,
+    tokens: int,
+    max_model_len: int,
+) -> Iterator[str]:
     if tokens == 0:
-        return (
-            f"{model.name} needs {weights:.1f} GiB for weights and {model.activation_gib:.1f} GiB "
-            f"for activations; vLLM has {room:.1f} GiB",
+        each = f" on each of {gpus} GPUs" if gpus > 1 else ""
+        yield (
+            f"{name} needs {weights:.1f} GiB for weights and {activation:.1f} GiB "
+            f"for activations{each}; vLLM has {room:.1f} GiB"
         )
-    if tokens < max_model_len:
-        return (
+    elif tokens < max_model_len:
+        yield (
             f"max-model-len {max_model_len} exceeds the {tokens} tokens of KV cache: "
-            "vLLM refuses to start",
+            "vLLM refuses to start"
         )
-    return ()
 
 
 def flags(
-    gpu: Gpu | str, model: Model | str, *, gpu_memory_utilization: float = 0.95
+    gpu: Gpu | str,
+    model: Model | ModelConfig | str,
+    *,
+    gpu_memory_utilization: float = 0.95,
 ) -> tuple[str, ...]:
     """Return the vLLM flags that this GPU needs for this model."""
     gpu, model = find_gpu(gpu), find_model(model)
@@ -123,9 +168,10 @@ def graphs_fit(gpu: Gpu, gpu_memory_utilization: float) -> bool:
 
 
 def batch_within(
-    gpu: Gpu | str, model: Model | str, *, tpot_s: float, context_tokens: float
+    gpu: Gpu | str, model: Model | ModelConfig | str, *, tpot_s: float, context_tokens: float
 ) -> int:
     """Return the largest batch within a time per token, 0 if one stream alone exceeds it."""
+    model = find_model(model)
     return max(
         (
             batch
@@ -146,7 +192,7 @@ class Load:
 
 def suggested_load(
     gpu: Gpu | str,
-    model: Model | str,
+    model: Model | ModelConfig | str,
     *,
     live_tokens: float,
     tpot_s: float = math.inf,

@@ -12,15 +12,10 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Protocol
 
-from qwenkit.capacity.gpu import (
-    Gpu,
-    Model,
-    bytes_per_step,
-    find_gpu,
-    find_model,
-    prefill_seconds,
-)
+from qwenkit.capacity.catalogue import find_model
+from qwenkit.capacity.gpu import Gpu, Model, bytes_per_step, find_gpu, prefill_seconds
 from qwenkit.capacity.memory import fit
+from qwenkit.capacity.model_config import ModelConfig
 from qwenkit.capacity.traffic import Lengths
 from qwenkit.errors import InvalidValue
 
@@ -278,23 +273,28 @@ class VllmServer:
     def __init__(
         self,
         gpu: Gpu | str,
-        model: Model | str,
+        model: Model | ModelConfig | str,
         *,
+        gpus: int = 1,
         max_model_len: int = 6144,
         gpu_memory_utilization: float = 0.95,
         max_num_seqs: int = 256,
+        batched_tokens: int | None = None,
         clock: float = 1.0,
     ) -> None:
-        self.gpu, self.model = find_gpu(gpu), find_model(model)
+        self.gpu, whole = find_gpu(gpu), find_model(model)
+        self.model = whole.split(gpus)  # one GPU's part: all of them work on each token
         if not 0 < clock < math.inf:
             raise InvalidValue("clock", clock, "more than 0, finite")
         if max_num_seqs < 1:
             raise InvalidValue("max_num_seqs", max_num_seqs, "at least 1")
         self.fit = fit(
             self.gpu,
-            self.model,
+            whole,
+            gpus=gpus,
             max_model_len=max_model_len,
             gpu_memory_utilization=gpu_memory_utilization,
+            batched_tokens=batched_tokens,
         )
         if not self.fit.fits:
             raise InvalidValue("model", self.model.name, self.fit.problems[0])
@@ -305,8 +305,9 @@ class VllmServer:
         self._prefill: dict[int, float] = {}
         speed = self.gpu.bandwidth_gb_s * 1e9 * self.gpu.efficiency * clock
         self._per_token = self.model.kv_bytes_per_token / speed
+        overhead = self.gpu.overhead_s + self.model.all_reduce_s
         self._base = [
-            bytes_per_step(self.model, max(1, batch), 0.0) / speed + self.gpu.overhead_s / clock
+            bytes_per_step(self.model, max(1, batch), 0.0) / speed + overhead / clock
             for batch in range(max_num_seqs + 1)
         ]
 

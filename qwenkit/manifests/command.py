@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
-from qwenkit.capacity.gpu import GPUS
+from qwenkit.capacity.gpu import gpu_of_label
 from qwenkit.capacity.memory import graphs_fit
 from qwenkit.errors import SettingsError
 from qwenkit.manifests.scaling import annotation_text
@@ -55,7 +55,7 @@ def _gpu_flags(settings: Settings) -> list[str]:
     flags = ["--dtype", settings.dtype] if settings.dtype else []
     if settings.gpu_count > 1:
         flags += ["--tensor-parallel-size", str(settings.gpu_count)]
-    gpu = GPUS.get(settings.gpu)
+    gpu = gpu_of_label(settings.gpu)
     crowded = gpu is not None and not graphs_fit(gpu, settings.gpu_memory_utilization)
     if crowded and "--enforce-eager" not in _extra(settings):
         flags.append("--enforce-eager")

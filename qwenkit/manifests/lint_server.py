@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import replace
 
+from qwenkit.capacity.catalogue import find_config
 from qwenkit.capacity.finding import Finding
-from qwenkit.capacity.gpu import GPUS, MODELS, SMALLEST_GPU, Gpu
+from qwenkit.capacity.gpu import SMALLEST_GPU, Gpu, gpu_of_label
 from qwenkit.capacity.memory import LEAST_CAPABILITY, fit, graphs_fit
 from qwenkit.errors import InvalidValue
 from qwenkit.manifests.documents import Doc, at, place, rows
@@ -19,7 +19,7 @@ _CONTAINER = "spec.template.spec.containers"
 
 def findings(doc: Doc, gpu_name: str | None) -> list[Finding]:
     """Examine the containers and volumes of one Knative Service."""
-    gpu = GPUS.get(gpu_name or "")
+    gpu = gpu_of_label(gpu_name or "")
     found = list(_claims(doc))
     for index, container in enumerate(rows(doc, "spec", "template", "spec", "containers")):
         if not isinstance(container, dict):
@@ -157,26 +157,27 @@ def _memory(doc: Doc, arguments: list[str], path: str, gpu: Gpu | None) -> Itera
         message = f"CUDA graphs take 1 to 3 GiB beside the share of {share:g}: too much for 16 GB"
         fix = "pass --enforce-eager, or --gpu-memory-utilization 0.9"
         yield Finding("warning", "gpu-memory", where, message, fix)
-    model = MODELS.get((_option(arguments, "model") or "").rstrip("/").rsplit("/", 1)[-1])
+    model = find_config(_option(arguments, "model") or "")
     if gpu is None or model is None:
         return
     count = _float(_option(arguments, "tensor-parallel-size"), 1)
     length = _float(_option(arguments, "max-model-len"), 8192)
     try:
         memory = fit(
-            replace(gpu, usable_gib=gpu.usable_gib * count),
-            replace(model, activation_gib=model.activation_gib * count),
+            gpu,
+            model,
+            gpus=int(count),
             max_model_len=int(length),
             gpu_memory_utilization=share,
         )
-    except InvalidValue:  # a share or a length that vLLM refuses
+    except (InvalidValue, OverflowError):  # a share or a length that vLLM refuses
         return
     if memory.kv_tokens == 0:
         fix = "use a quantised model, a larger GPU or more of them"
-        yield Finding("error", "weights-size", where, memory.problems[0], fix)
-    elif not memory.fits:
+        yield Finding("error", "weights-size", where, memory.problems[-1], fix)
+    elif not memory.fits and memory.kv_tokens < length:
         fix = f"pass --max-model-len={memory.kv_tokens // 2}"
-        yield Finding("error", "kv-cache", where, memory.problems[0], fix)
+        yield Finding("error", "kv-cache", where, memory.problems[-1], fix)
 
 
 def _float(text: str | None, otherwise: float) -> float:

@@ -15,9 +15,10 @@ from typing import Any
 
 from qwenkit.autoscaling.annotations import CONCURRENCY, ScalingSpec
 from qwenkit.capacity.advice import ScalingContext, advise
+from qwenkit.capacity.catalogue import find_model
 from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.finding import Finding
-from qwenkit.capacity.gpu import Band, Gpu, Model, band, find_gpu, find_model
+from qwenkit.capacity.gpu import Band, Gpu, Model, band, find_gpu
 from qwenkit.capacity.gpu import prefill_seconds as prefill
 from qwenkit.capacity.gpu import tpot_seconds as tpot
 from qwenkit.capacity.memory import Fit, fit, suggested_load

@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from qwenkit.capacity.gpu import QWEN_7B_INT8
+from qwenkit.capacity.catalogue import QWEN_7B_INT8
 
 KEY = "stands_for"
 DEFAULT = QWEN_7B_INT8.name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qwenkit.capacity.gpu import GPUS
+from qwenkit.capacity.gpu import gpu_of_label
 from qwenkit.settings import Settings
 
 
@@ -58,5 +58,5 @@ def estimate(settings: Settings) -> Estimate:
 
 def example_price(gpu: str) -> float | None:
     """Return an example price in CNY of a GPU for one hour, None for a model without one."""
-    found = GPUS.get(gpu)
+    found = gpu_of_label(gpu)
     return found.example_price_cny if found else None

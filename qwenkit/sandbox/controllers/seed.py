@@ -132,7 +132,7 @@ def _gpu_labels(gpu: str, gpus: int) -> dict[str, str]:
     model = find_gpu(gpu)
     return {
         "ack.aliyun.com/nvidia-driver-version": _NVIDIA_DRIVER,
-        "aliyun.accelerator/nvidia_name": (model.product or model.name).replace(" ", "-"),
+        "aliyun.accelerator/nvidia_name": model.label,
         "aliyun.accelerator/nvidia_count": str(gpus),
         "aliyun.accelerator/nvidia_mem": f"{int(model.usable_gib * 1024)}MiB",
     }

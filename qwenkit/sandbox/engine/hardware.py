@@ -10,13 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from qwenkit.capacity import memory
-from qwenkit.capacity.gpu import (
-    QWEN_7B_INT8,
-    Gpu,
-    find_gpu,
-    prefill_seconds,
-    tpot_seconds,
-)
+from qwenkit.capacity.catalogue import QWEN_7B_INT8
+from qwenkit.capacity.gpu import Gpu, find_gpu, prefill_seconds, tpot_seconds
 from qwenkit.sandbox.engine.batch import Hardware
 from qwenkit.sandbox.engine.checkpoint import failure
 from qwenkit.sandbox.engine.flags import Flags

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from qwenkit.capacity.gpu import MODELS
+from qwenkit.capacity.catalogue import find_config
 from qwenkit.errors import Rejected
 
 MANIFEST_NAME = "qwenkit.json"
@@ -67,12 +67,13 @@ class Listing:
         Empty too for a model whose size is not known here.
         """
         name = self.source.rstrip("/").rpartition("/")[2].partition("@")[0]
-        known = MODELS.get(name)
-        if known is None or self.size >= _SAME_SIZE * known.weights_bytes:
+        known = find_config(name)
+        weights = known.model().weights_bytes if known else 0.0
+        if self.size >= _SAME_SIZE * weights:
             return ""
         return (
             f"a stand-in of {self.size / 1e6:.1f} MB under the name of {name}, whose weights are "
-            f"{known.weights_bytes / 1e9:.1f} GB: the bytes are as real, the times are not"
+            f"{weights / 1e9:.1f} GB: the bytes are as real, the times are not"
         )
 
 

@@ -11,8 +11,9 @@ from engine_world import engine
 from node_world import client, lake
 
 from qwenkit.autoscaling.annotations import ScalingSpec
+from qwenkit.capacity.catalogue import QWEN_7B_INT8
 from qwenkit.capacity.environment import Environment
-from qwenkit.capacity.gpu import QWEN_7B_INT8, tpot_seconds
+from qwenkit.capacity.gpu import tpot_seconds
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import ClosedLoop, Lengths

@@ -8,17 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwenkit.capacity.gpu import (
-    GIB,
-    GPUS,
-    QWEN_7B,
-    QWEN_7B_INT8,
-    band,
-    bytes_per_step,
-    decoder,
-    prefill_seconds,
-    tpot_seconds,
-)
+from qwenkit.capacity.catalogue import QWEN_7B, QWEN_7B_INT8
+from qwenkit.capacity.gpu import GIB, GPUS, band, bytes_per_step, prefill_seconds, tpot_seconds
 from qwenkit.capacity.memory import batch_within, fit, flags, suggested_load
 from qwenkit.errors import InvalidValue
 
@@ -71,14 +62,6 @@ def test_sizes_of_the_model() -> None:
     assert QWEN_7B.weights_bytes / 1e9 == pytest.approx(15.44, abs=0.01)
     assert QWEN_7B_INT8.weights_bytes / GIB == pytest.approx(8.49, abs=0.01)
     assert QWEN_7B_INT8.kv_bytes_per_token == 524_288
-    grouped = decoder(
-        "small", layers=2, hidden=64, heads=4, kv_heads=2, head_dim=16, ffn=128, vocabulary=100
-    )
-    assert grouped.kv_bytes_per_token == 2 * 2 * 2 * 16 * 2
-    with pytest.raises(InvalidValue, match="bits"):
-        decoder(
-            "x", layers=1, hidden=1, heads=1, kv_heads=1, head_dim=1, ffn=1, vocabulary=1, bits=7
-        )
 
 
 @pytest.mark.parametrize(("name", "fits"), [("T4", False), ("V100-16", False), ("A10", True)])

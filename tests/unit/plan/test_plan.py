@@ -200,7 +200,7 @@ def test_the_page_loads_nothing_and_escapes_what_it_is_told(tmp_path):
         (["--ttft-p95", "0"], "ttft_p95_s"),
         (["--ttft-p95", "0.001"], "ttft_p95_s"),
         (["--tpot", "0.001"], "tpot_p95_s"),
-        (["--set", "gpu=H100"], "gpu"),
+        (["--set", "gpu=H900"], "gpu"),
         (["--set", "gpu_count=2"], "gpu_count"),
         (["--set", "model_source=modelscope:some/Other"], "model"),
         (["--set", "stable_window=2s"], "window"),

@@ -98,7 +98,8 @@ def test_a_revision_changes_with_every_fact() -> None:
         ("/models/Qwen-7B-Chat/", 9_100_000_000, ""),  # of 15.4 GB: not a whole one, no toy
         ("hf:Qwen/Qwen-7B-Chat@main", 2_700_000, "whose weights are 15.4 GB"),
         ("modelscope:qwen/Qwen-7B-Chat-Int8@v1.0.3", 9_128_000_000, ""),
-        ("hf:Qwen/Qwen2-0.5B@main", 2_700_000, ""),
+        ("hf:Qwen/Qwen2-0.5B@main", 2_700_000, "whose weights are 1.0 GB"),
+        ("hf:some/Other@main", 2_700_000, ""),
     ],
 )
 def test_a_stand_in_is_named_with_what_the_model_weighs(source: str, size: int, said: str) -> None:

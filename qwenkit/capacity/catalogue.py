@@ -1,0 +1,128 @@
+"""Public models by name: their published configuration, licence and chat template.
+
+``models.json`` names the shapes and their sources. A name's endings are read by rule:
+``Qwen1.5-7B-Chat-GPTQ-Int4`` is the shape of ``Qwen1.5-7B``, quantised by GPTQ with 4 bits in
+groups of 128, as its makers publish all of theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from qwenkit.capacity.gpu import Model
+from qwenkit.capacity.model_config import ModelConfig
+from qwenkit.errors import InvalidValue
+
+_CHAT = r"-(?:chat|instruct|thinking|base|it|hf)(?=-|$)"
+_STORED = re.compile(
+    r"-(?:(?P<gptq>gptq-int|int)(?P<bits>[2348])|gptq|(?P<awq>awq)(?:-int4)?|(?P<fp8>fp8))$", re.I
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownModel:
+    """A public model; ``template``: whether its tokenizer has a chat template.
+
+    ``owner`` is who publishes it on the hubs; ``siblings`` are names of the same model stored in
+    other formats, the largest first; ``source`` is where the values stand.
+    """
+
+    config: ModelConfig
+    template: bool
+    licence: str
+    owner: str
+    siblings: tuple[str, ...]
+    source: str
+
+
+def find_known(name: str) -> KnownModel | None:
+    """Return a public model by its name, whatever its case; None if it is not known.
+
+    ``modelscope:qwen/Qwen-7B-Chat-Int8@v1.1`` and a path that ends in the name are read too.
+    """
+    return _known(name.rstrip("/").rpartition("/")[2].rpartition(":")[2].partition("@")[0])
+
+
+def find_config(name: str) -> ModelConfig | None:
+    """Return the configuration of a public model by its name; None if it is not known."""
+    known = find_known(name)
+    return known.config if known else None
+
+
+def find_model(model: Model | ModelConfig | str) -> Model:
+    """Return the sizes of a model, given them, its configuration, or its name.
+
+    Raises:
+        InvalidValue: it is not in the catalogue.
+    """
+    if isinstance(model, Model):
+        return model
+    config = find_config(model) if isinstance(model, str) else model
+    if config is None:
+        rule = f"a public model of the catalogue: {', '.join(names())}, …"
+        raise InvalidValue("model", model, rule, "or give its config.json")
+    return config.model()
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Return the names of the catalogue's shapes, without their variants."""
+    return tuple(name for name, _, _ in _shapes().values())
+
+
+@cache
+def _shapes() -> dict[str, tuple[str, dict[str, Any], dict[str, Any]]]:
+    families = json.loads((files("qwenkit.capacity") / "models.json").read_text("utf-8"))[
+        "families"
+    ]
+    return {
+        name.lower(): (name, family | own, family["fields"] | own)
+        for family in families
+        for name, own in family["models"].items()
+    }
+
+
+@cache
+def _known(name: str) -> KnownModel | None:
+    stored = _STORED.search(name)
+    plain = name[: stored.start()] if stored else name
+    chat = re.search(_CHAT, plain, re.I) is not None
+    shape = re.sub(rf"{_CHAT}|-2507(?=-|$)", "", plain, flags=re.I)
+    shape = re.sub(r"-v\d[\d.]*$", "", shape.lower()).replace("qwen2.5-coder", "qwen2.5")
+    found = _shapes().get(shape) or _shapes().get(f"meta-{shape}")
+    if found is None:
+        return None
+    base, family, fields = found
+    config = dict(fields)
+    if stored:
+        config |= _quantized(stored, config)
+    if "2507" in plain:
+        config["max_position_embeddings"] = 262_144  # Qwen3's update of July 2025
+    siblings = tuple(f"{base}{ending}" for ending in family["variants"])
+    return KnownModel(
+        ModelConfig.read(config, name),
+        template=family["template"] and (chat or "qwen" in shape),
+        licence=family["licence"],
+        owner=family["hub"],
+        siblings=siblings,
+        source=family["source"],
+    )
+
+
+def _quantized(stored: re.Match[str], config: dict[str, Any]) -> dict[str, Any]:
+    if stored["fp8"]:
+        return {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}
+    method = "awq" if stored["awq"] else "gptq"
+    quantization = {"quant_method": method, "bits": int(stored["bits"] or 4), "group_size": 128}
+    width = config.get("grouped_intermediate_size", config["intermediate_size"])
+    dtype = {"torch_dtype": "float16"} if "torch_dtype" in config else {}
+    return {"quantization_config": quantization, "intermediate_size": width, **dtype}
+
+
+QWEN_7B_INT8 = find_model("Qwen-7B-Chat-Int8")
+QWEN_7B = find_model("Qwen-7B-Chat")
