@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from qwenkit import __version__
-from qwenkit.cli import course, loading, planning, reporting, sandbox, serving, weights
+from qwenkit.cli import course, loading, planning, reporting, sandbox, serving, settings, weights
 from qwenkit.cli.console import fail
 from qwenkit.errors import QwenkitError
 from qwenkit.errors.scrubbing import scrub
@@ -73,6 +73,7 @@ for command in (
     serving.teardown,
     course.run,
     course.lab,
+    settings.settings,
 ):
     app.command()(_abortable(command))
 app.command(hidden=True)(_abortable(loading.load_worker))

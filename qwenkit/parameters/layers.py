@@ -151,6 +151,11 @@ class Layered(BaseSettings):
         return made
 
     @property
+    def origins(self) -> dict[str, str]:
+        """Where each value is from that is not the default: a layer, in words."""
+        return {name: origin or "Python" for name, origin in self._origins.items()}
+
+    @property
     def given(self) -> dict[str, tuple[Any, str]]:
         """The values that neither environment nor default decided, each with its origin."""
         return {

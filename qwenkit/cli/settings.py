@@ -1,0 +1,69 @@
+"""``qwenkit settings``: every parameter by group, with its meaning and where its value is from."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+
+import typer
+
+from qwenkit.cli.console import emit
+from qwenkit.cli.options import Context, Json, Params, Set, read_settings
+from qwenkit.parameters.groups import GROUPS
+from qwenkit.settings import Settings
+
+_HEAD = (
+    "A name is a key of a params file and of --set, and QWENKIT_<NAME> in the environment. "
+    "In brackets: where a value is from that is not the default."
+)
+
+
+def settings(
+    params: Params = None, set_: Set = None, context: Context = None, as_json: Json = False
+) -> None:
+    """List every parameter by group: value, default, meaning, origin."""
+    rows = described(read_settings(params, set_, context))
+    emit(rows if as_json else _lines(rows), as_json=as_json)
+
+
+def described(found: Settings) -> list[dict[str, object]]:
+    """Return a row for each parameter."""
+    fields = Settings.model_fields
+    return [
+        {
+            "group": group,
+            "name": name,
+            "value": getattr(found, name),
+            "default": fields[name].default,
+            "meaning": fields[name].description,
+            "origin": found.origins.get(name, "default"),
+        }
+        for group, names in GROUPS.items()
+        for name in names
+    ]
+
+
+def _lines(rows: list[dict[str, object]]) -> str:
+    width = min(shutil.get_terminal_size().columns, 120)
+    lines, group = textwrap.wrap(_HEAD, width), ""
+    for row in rows:
+        if row["group"] != group:
+            group = str(row["group"])
+            lines += ["", typer.style(group, bold=True)]
+        line = f"  {row['name']} = {_shown(row['value'])}"
+        if row["origin"] != "default":
+            note = f"[{row['origin']}; default: {_shown(row['default'])}]"
+            apart = "  " if len(line) + len(note) + 2 <= width else "\n" + " " * 6
+            line = typer.style(line, bold=True) + apart + note
+        lines.append(line)
+        lines += textwrap.wrap(
+            str(row["meaning"]), width, initial_indent=" " * 6, subsequent_indent=" " * 6
+        )
+    return "\n".join(lines)
+
+
+def _shown(value: object) -> str:
+    """Return a value as a params file has it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return '""' if value == "" else str(value)
