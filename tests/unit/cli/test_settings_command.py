@@ -16,7 +16,7 @@ from qwenkit.settings import Settings
 
 def test_every_setting_is_in_one_group() -> None:
     named = Counter(name for names in GROUPS.values() for name in names)
-    assert named == Counter(Settings.model_fields)
+    assert named == Counter(list(Settings.model_fields))
 
 
 def test_each_value_says_where_it_is_from(
