@@ -7,29 +7,32 @@ groups of 128, as its makers publish all of theirs.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from qwenkit.capacity.gpu import Model
-from qwenkit.capacity.model_config import ModelConfig
+from qwenkit.capacity.model_config import KNOWLEDGE, ModelConfig
 from qwenkit.errors import InvalidValue
 
-_CHAT = r"-(?:chat|instruct|thinking|base|it|hf)(?=-|$)"
-_STORED = re.compile(
-    r"-(?:(?P<gptq>gptq-int|int)(?P<bits>[2348])|gptq|(?P<awq>awq)(?:-int4)?|(?P<fp8>fp8))$", re.I
-)
+_CHAT = re.compile(r"-(chat|instruct|thinking|base|it|hf)(?=-|$)", re.I)
+_STORED = re.compile(r"-(?:(?:gptq-)?int(?P<bits>[2348])|gptq|(?P<awq>awq)|(?P<fp8>fp8))$", re.I)
+
+_SHAPES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    name.lower(): (name, family | own, family["fields"] | own)
+    for family in KNOWLEDGE["families"]
+    for name, own in family["models"].items()
+}
+NAMES = tuple(name for name, _, _ in _SHAPES.values())  # of the shapes, without variants
 
 
 @dataclass(frozen=True, slots=True)
 class KnownModel:
     """A public model; ``template``: whether its tokenizer has a chat template.
 
-    ``owner`` is who publishes it on the hubs; ``siblings`` are names of the same model stored in
-    other formats, the largest first; ``source`` is where the values stand.
+    ``owner`` publishes it on the hubs; ``siblings`` name the same model stored in other formats,
+    the largest first; ``source`` is where the values stand.
     """
 
     config: ModelConfig
@@ -64,63 +67,40 @@ def find_model(model: Model | ModelConfig | str) -> Model:
         return model
     config = find_config(model) if isinstance(model, str) else model
     if config is None:
-        rule = f"a public model of the catalogue: {', '.join(names())}, …"
+        rule = f"a public model of the catalogue: {', '.join(NAMES)}, or one of their variants"
         raise InvalidValue("model", model, rule, "or give its config.json")
     return config.model()
-
-
-@cache
-def names() -> tuple[str, ...]:
-    """Return the names of the catalogue's shapes, without their variants."""
-    return tuple(name for name, _, _ in _shapes().values())
-
-
-@cache
-def _shapes() -> dict[str, tuple[str, dict[str, Any], dict[str, Any]]]:
-    families = json.loads((files("qwenkit.capacity") / "models.json").read_text("utf-8"))[
-        "families"
-    ]
-    return {
-        name.lower(): (name, family | own, family["fields"] | own)
-        for family in families
-        for name, own in family["models"].items()
-    }
 
 
 @cache
 def _known(name: str) -> KnownModel | None:
     stored = _STORED.search(name)
     plain = name[: stored.start()] if stored else name
-    chat = re.search(_CHAT, plain, re.I) is not None
-    shape = re.sub(rf"{_CHAT}|-2507(?=-|$)", "", plain, flags=re.I)
-    shape = re.sub(r"-v\d[\d.]*$", "", shape.lower()).replace("qwen2.5-coder", "qwen2.5")
-    found = _shapes().get(shape) or _shapes().get(f"meta-{shape}")
+    shape = _CHAT.sub("", plain.lower()).replace("-2507", "").replace("qwen2.5-coder", "qwen2.5")
+    shape = re.sub(r"-v[0-9][0-9.]*$", "", shape)
+    found = _SHAPES.get(shape) or _SHAPES.get(f"meta-{shape}")
     if found is None:
         return None
     base, family, fields = found
-    config = dict(fields)
-    if stored:
-        config |= _quantized(stored, config)
-    if "2507" in plain:
-        config["max_position_embeddings"] = 262_144  # Qwen3's update of July 2025
-    siblings = tuple(f"{base}{ending}" for ending in family["variants"])
+    if "-2507" in plain:  # Qwen3's update of July 2025
+        fields = {**fields, "max_position_embeddings": 262_144}
     return KnownModel(
-        ModelConfig.read(config, name),
-        template=family["template"] and (chat or "qwen" in shape),
+        ModelConfig.read({**fields, **(_quantized(stored, fields) if stored else {})}, name),
+        template=family["template"] and ("qwen" in shape or bool(_CHAT.search(plain))),
         licence=family["licence"],
         owner=family["hub"],
-        siblings=siblings,
+        siblings=tuple(f"{base}{ending}" for ending in family["variants"]),
         source=family["source"],
     )
 
 
-def _quantized(stored: re.Match[str], config: dict[str, Any]) -> dict[str, Any]:
+def _quantized(stored: re.Match[str], fields: dict[str, Any]) -> dict[str, Any]:
     if stored["fp8"]:
         return {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}
-    method = "awq" if stored["awq"] else "gptq"
-    quantization = {"quant_method": method, "bits": int(stored["bits"] or 4), "group_size": 128}
-    width = config.get("grouped_intermediate_size", config["intermediate_size"])
-    dtype = {"torch_dtype": "float16"} if "torch_dtype" in config else {}
+    method, bits = "awq" if stored["awq"] else "gptq", int(stored["bits"] or 4)
+    width = fields.get("grouped_intermediate_size", fields["intermediate_size"])
+    dtype = {"torch_dtype": "float16"} if "torch_dtype" in fields else {}
+    quantization = {"quant_method": method, "bits": bits, "group_size": 128}
     return {"quantization_config": quantization, "intermediate_size": width, **dtype}
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Protocol
 
+from qwenkit.capacity.alternatives import what_would_fit
 from qwenkit.capacity.catalogue import find_model
 from qwenkit.capacity.gpu import Gpu, Model, bytes_per_step, find_gpu, prefill_seconds
 from qwenkit.capacity.memory import fit
@@ -297,7 +298,16 @@ class VllmServer:
             batched_tokens=batched_tokens,
         )
         if not self.fit.fits:
-            raise InvalidValue("model", self.model.name, self.fit.problems[0])
+            changes = what_would_fit(
+                self.gpu,
+                whole,
+                gpus=gpus,
+                max_model_len=max_model_len,
+                gpu_memory_utilization=gpu_memory_utilization,
+                batched_tokens=batched_tokens,
+            )
+            fix = f"what would fit: {'; or '.join(changes)}" if changes else ""
+            raise InvalidValue("model", whole.name, self.fit.problems[0], fix)
         self.kv_tokens = self.fit.kv_tokens
         self.max_num_seqs = max_num_seqs
         self.max_num_batched_tokens = max(max_model_len, 2048)
