@@ -18,6 +18,8 @@ from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.deploy import Applied, Deployed
 from qwenkit.cluster.diagnosis import explain as diagnosis
 from qwenkit.cluster.diagnosis.explanation import Explanation
+from qwenkit.cluster.diagnosis.status import Status
+from qwenkit.cluster.diagnosis.status import status as read_status
 from qwenkit.cluster.occupants import Occupant
 from qwenkit.cluster.ownership import has_expired
 from qwenkit.cluster.preflight.doctor import PreflightReport, examine
@@ -242,6 +244,22 @@ def evict(
         manner=manner,
         on_step=on_step,
         chosen=chosen,
+    )
+
+
+def status(settings: Settings) -> Status:
+    """Return what runs now, where, since when and at what cost; changes nothing.
+
+    Raises:
+        QwenkitError: the cluster cannot be connected to, or Knative is not installed.
+    """
+    cluster = Cluster.connect(settings)
+    taken = occupants.occupants(cluster, settings.service, settings.volume, settings.secret)
+    return read_status(
+        cluster,
+        settings,
+        weights=lambda: Weights.of(settings).kept(),
+        others=[one for one in taken if one.run != settings.run],
     )
 
 

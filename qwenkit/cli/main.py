@@ -70,6 +70,7 @@ for command in (
     loading.load,
     planning.plan,
     serving.explain,
+    settings.status,
     serving.teardown,
     course.run,
     course.lab,

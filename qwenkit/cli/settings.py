@@ -1,4 +1,4 @@
-"""``qwenkit settings``: every parameter by group, with its meaning and where its value is from."""
+"""``settings`` and ``status``: every parameter and where its value is from; what runs now."""
 
 from __future__ import annotations
 
@@ -24,6 +24,17 @@ def settings(
     """List every parameter by group: value, default, meaning, origin."""
     rows = described(read_settings(params, set_, context))
     emit(rows if as_json else _lines(rows), as_json=as_json)
+
+
+def status(
+    params: Params = None, set_: Set = None, context: Context = None, as_json: Json = False
+) -> None:
+    """Show what runs, where, since when and at what cost; exit 1 if nothing does."""
+    from qwenkit import steps
+
+    found = steps.status(read_settings(params, set_, context))
+    emit(found, as_json=as_json)
+    raise typer.Exit(0 if found.running else 1)
 
 
 def described(found: Settings) -> list[dict[str, object]]:

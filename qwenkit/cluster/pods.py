@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from qwenkit.cluster.kinds import GPU_RESOURCE, Obj, condition, is_false, is_terminating, is_true
+from qwenkit.cluster.kinds import (
+    GPU_RESOURCE,
+    Obj,
+    condition,
+    is_false,
+    is_terminating,
+    is_true,
+    labels_of,
+)
 
+# Of ACK, and of NVIDIA's GPU feature discovery.
+GPU_LABELS = ("aliyun.accelerator/nvidia_name", "nvidia.com/gpu.product")
 _QUEUE_PROXY = "queue-proxy"
 
 
@@ -74,6 +84,12 @@ def waiting_reasons(pod: Obj) -> dict[str, str]:
 def restarts(pod: Obj) -> int:
     """Return how often one of the pod's own containers was restarted, at most."""
     return max((int(s.get("restartCount") or 0) for s in containers(pod)), default=0)
+
+
+def gpu_label(node: Obj) -> str:
+    """Return the GPU model that a node's labels name, empty if none does."""
+    labels = labels_of(node)
+    return next((labels[key] for key in GPU_LABELS if labels.get(key)), "")
 
 
 def gpus_of(node: Obj) -> int:
