@@ -8,14 +8,14 @@ says for which model it stands: the engine takes that model's time and memory.
 from __future__ import annotations
 
 import json
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 
-from qwenkit.capacity.catalogue import QWEN_7B_INT8
+from qwenkit.capacity.catalogue import find_known
 
 KEY = "stands_for"
-DEFAULT = QWEN_7B_INT8.name
+DEFAULT = "Qwen-7B-Chat-Int8"
 _CONFIG = "config.json"
 
 
@@ -26,6 +26,12 @@ def contents(stands_for: str = DEFAULT) -> dict[str, bytes]:
         return dict(found)
     config = json.loads(found[_CONFIG]) | {KEY: stands_for}
     return found | {_CONFIG: f"{json.dumps(config, indent=2)}\n".encode()}
+
+
+@lru_cache(64)
+def stand_in(name: str) -> dict[str, bytes]:
+    """Return the files that stand for a public model; none if it is not of the catalogue."""
+    return contents(name) if find_known(name) else {}
 
 
 def write(folder: Path, stands_for: str = DEFAULT) -> None:

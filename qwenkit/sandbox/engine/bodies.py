@@ -1,4 +1,7 @@
-"""The bodies of chat and completion requests: vLLM 0.4.1's fields, types and defaults."""
+"""The bodies of chat and completion requests: vLLM 0.4.1's fields, types and defaults.
+
+Two fields are of newer releases alone: ``stream_options`` and ``max_completion_tokens``.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,11 @@ class RequestBody(BaseModel):
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
     stop: str | list[str] = []
+    stop_token_ids: list[int] = []
     ignore_eos: bool = False
     stream: bool = False
+    stream_options: dict[str, Any] = {}
+    max_completion_tokens: int | None = None
 
     @model_validator(mode="before")
     @classmethod

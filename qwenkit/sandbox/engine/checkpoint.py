@@ -17,12 +17,18 @@ from numpy.typing import NDArray
 
 from qwenkit.errors import SandboxError
 from qwenkit.sandbox.engine import safetensors
+from qwenkit.sandbox.engine.releases import PAGE, Release
 from qwenkit.sandbox.engine.tokenizer import ChatTokenizer
 from qwenkit.sandbox.engine.transformer import LLAMA, QWEN2, QWEN3, ModelShape, Transformer
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+TEMPLATE = "chat_template.jinja"  # where newer transformers write it
 ARCHITECTURES = (QWEN2, QWEN3, LLAMA)
+
+_FIRST_QWEN3 = (0, 8, 4)
+# With transformers 4.44, a model without a chat template has none.
+_NO_DEFAULT_TEMPLATE = (0, 5, 4)
 
 Files = Mapping[str, bytes]
 Tensors = dict[str, NDArray[Any]]
@@ -37,18 +43,19 @@ class LoadedModel:
     tokenizer: ChatTokenizer
 
 
-def load(files: Files, folder: str) -> LoadedModel:
+def load(files: Files, folder: str, release: Release = PAGE) -> LoadedModel:
     """Check every file of the model and read it.
 
     Args:
         files: the content of the model's files by their names in ``folder``.
         folder: the container's path of them, for messages.
+        release: of the vLLM that reads them.
 
     Raises:
         SandboxError: a file is missing or broken; ``what`` is the traceback.
     """
-    config = _config(files, folder)
-    tokenizer = _tokenizer(files, folder)
+    config = _config(files, folder, release)
+    tokenizer = _tokenizer(files, folder, release)
     tensors: Tensors = {}
     origin: dict[str, str] = {}
     for name, wanted in _shards(files, folder).items():
@@ -79,7 +86,7 @@ def failure(kind: str, message: str) -> SandboxError:
     return SandboxError("\n".join(lines) + "\n", exit_code=1)
 
 
-def _config(files: Files, folder: str) -> Mapping[str, Any]:
+def _config(files: Files, folder: str, release: Release) -> Mapping[str, Any]:
     if "config.json" not in files:
         raise failure(
             "OSError",
@@ -88,6 +95,13 @@ def _config(files: Files, folder: str) -> Mapping[str, Any]:
         )
     config = _json(files, folder, "config.json")
     architectures = config.get("architectures") or []
+    if architectures == [QWEN3] and release.version < _FIRST_QWEN3:
+        raise failure(
+            "ValueError",
+            "The checkpoint you are trying to load has model type `qwen3` but Transformers does "
+            "not recognize this architecture. This could be because of an issue with the "
+            "checkpoint, or because your version of Transformers is out of date.",
+        )
     if len(architectures) != 1 or architectures[0] not in ARCHITECTURES:
         raise failure(
             "ValueError",
@@ -123,7 +137,7 @@ def _shape(config: Mapping[str, Any], folder: str) -> ModelShape:
         raise failure("ValueError", f"{error}: {folder}/config.json") from error
 
 
-def _tokenizer(files: Files, folder: str) -> ChatTokenizer:
+def _tokenizer(files: Files, folder: str, release: Release) -> ChatTokenizer:
     if "tokenizer.json" not in files:
         raise failure(
             "OSError",
@@ -133,10 +147,13 @@ def _tokenizer(files: Files, folder: str) -> ChatTokenizer:
             "containing all relevant files for a Qwen2TokenizerFast tokenizer: "
             "there is no tokenizer.json.",
         )
-    settings = _json(files, folder, "tokenizer_config.json")
+    settings = dict(_json(files, folder, "tokenizer_config.json"))
+    if TEMPLATE in files:
+        settings["chat_template"] = files[TEMPLATE].decode("utf-8", "replace")
+    default = release.version < _NO_DEFAULT_TEMPLATE
     generation = _json(files, folder, "generation_config.json")
     try:
-        return ChatTokenizer(files["tokenizer.json"], settings, generation)
+        return ChatTokenizer(files["tokenizer.json"], settings, generation, default)
     except ValueError as error:
         raise failure("Exception", f"{error}: {folder}/tokenizer.json") from error
     except TemplateError as error:

@@ -1,13 +1,17 @@
-"""The command line of vLLM 0.4.1's OpenAI server: its flags and its error messages."""
+"""The command line of vLLM 0.4.1's OpenAI server: its flags and its error messages.
+
+Those of later releases: ``newer_flags.py``.
+"""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from qwenkit.errors import SandboxError
+from qwenkit.sandbox.engine.releases import PAGE, Release
 
 PROGRAM = "api_server.py"
 
@@ -53,6 +57,7 @@ class Flags:
     served_names: tuple[str, ...]
     port: int
     max_model_len: int | None
+    """-1: the longest that fits."""
     gpu_memory_utilization: float
     max_num_seqs: int
     max_num_batched_tokens: int | None
@@ -63,8 +68,11 @@ class Flags:
     dtype: str
     quantization: str | None
     enforce_eager: bool
-    api_key: str | None
+    api_keys: tuple[str, ...] = field(repr=False)
     response_role: str
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    release: Release = PAGE
 
     def batched_tokens(self, max_model_len: int) -> int:
         """Return the largest number of prompt tokens in one step."""
@@ -93,27 +101,31 @@ def parse(argv: Sequence[str]) -> Flags:
         dtype=found.dtype,
         quantization=None if found.quantization == "None" else found.quantization,
         enforce_eager=found.enforce_eager,
-        api_key=found.api_key,
+        api_keys=(found.api_key,) if found.api_key else (),
         response_role=found.response_role,
+        tensor_parallel=found.tensor_parallel_size,
+        pipeline_parallel=found.pipeline_parallel_size,
     )
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Raises instead of ending the process: the container ends, not the sandbox."""
 
     def error(self, message: str) -> NoReturn:
+        """End with argparse's message."""
         text = f"{self.format_usage()}{self.prog}: error: {message}\n"
         raise SandboxError(text, exit_code=2)
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """End with this status."""
         raise SandboxError(message or self.format_usage(), exit_code=status)
 
     def print_help(self, file: Any = None) -> None:
         """Print nothing: ``exit`` carries the usage into the container's log."""
 
 
-def _parser() -> _Parser:
-    parser = _Parser(prog=PROGRAM, description="vLLM OpenAI-Compatible RESTful API server.")
+def _parser() -> Parser:
+    parser = Parser(prog=PROGRAM, description="vLLM OpenAI-Compatible RESTful API server.")
     for name in _SWITCHES.split():
         parser.add_argument(f"--{name}", action="store_true")
     for name in _TEXTS.split():

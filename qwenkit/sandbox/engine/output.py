@@ -17,7 +17,7 @@ class Delta:
     text: str
     tokens: tuple[SampledToken, ...]
     finish_reason: str | None = None
-    stop_reason: str | None = None
+    stop_reason: str | int | None = None
 
 
 def joined(deltas: Sequence[Delta]) -> Delta:
@@ -56,10 +56,12 @@ class SequenceOutput:
         self._sent += len(text)
         return Delta(text, (sampled,), finish, stop)
 
-    def _ending(self, token: int, new: int) -> tuple[str | None, str | None]:
+    def _ending(self, token: int, new: int) -> tuple[str | None, str | int | None]:
         """Return the finish and stop reasons, with a stop string cut off the text."""
         if token in self._eos_ids:
             return "stop", None
+        if token in self._request.stop_token_ids:
+            return "stop", token
         for stop in self._request.stop if new else ():
             at = self._text.find(stop, max(0, len(self._text) - new - len(stop) + 1))
             if at >= 0:

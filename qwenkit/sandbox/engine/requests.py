@@ -20,7 +20,6 @@ _UNSUPPORTED: dict[str, Any] = {
     "logit_bias": {},
     "min_p": 0,
     "min_tokens": 0,
-    "stop_token_ids": [],
     "include_stop_str_in_output": False,
     "skip_special_tokens": True,
     "add_generation_prompt": True,
@@ -40,6 +39,8 @@ class ServedModel:
     vocab_size: int
     max_model_len: int
     max_logprobs: int
+    newer: bool = False
+    """Whether the release is newer than 0.4.1."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,9 @@ class GenerationRequest:
     stop: tuple[str, ...]
     ignore_eos: bool
     logprobs: int | None
+    stop_token_ids: frozenset[int] = frozenset()
+    include_usage: bool = False
+    """Whether a stream's last chunk should have it: a newer release's ``stream_options``."""
 
 
 def chat(body: ChatBody, served: ServedModel) -> GenerationRequest:
@@ -67,7 +71,10 @@ def chat(body: ChatBody, served: ServedModel) -> GenerationRequest:
     """
     if body.logprobs and not body.top_logprobs:
         raise refused("Top logprobs must be set when logprobs is.")
-    prompt = served.tokenizer.chat(body.messages)
+    variables = (body.model_extra or {}).get("chat_template_kwargs")
+    if not isinstance(variables, dict | None):
+        raise refused("chat_template_kwargs must be an object")
+    prompt = served.tokenizer.chat(body.messages, variables)
     return _checked(body, served, [prompt], body.top_logprobs if body.logprobs else None)
 
 
@@ -104,6 +111,8 @@ def _checked(
     body: RequestBody, served: ServedModel, prompts: Sequence[Sequence[int]], logprobs: int | None
 ) -> GenerationRequest:
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop)
+    if served.newer and body.max_completion_tokens is not None:
+        body = body.model_copy(update={"max_tokens": body.max_completion_tokens})
     _check_support(body)
     _check_length(prompts, body.max_tokens, served.max_model_len)
     _check_range(body)
@@ -129,6 +138,8 @@ def _checked(
         stop=stop,
         ignore_eos=body.ignore_eos,
         logprobs=logprobs,
+        stop_token_ids=frozenset(body.stop_token_ids),
+        include_usage=body.stream_options.get("include_usage") is True,
     )
 
 

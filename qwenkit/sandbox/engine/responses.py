@@ -1,4 +1,7 @@
-"""The JSON of vLLM 0.4.1's answers, whole or in chunks."""
+"""The JSON of vLLM's answers, whole or in chunks: 0.4.1's, and what newer releases changed.
+
+The log probabilities of a chat have the form of completions in all of them here.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qwenkit.sandbox.engine.output import Delta
+from qwenkit.sandbox.engine.releases import Release
 from qwenkit.sandbox.engine.requests import GenerationRequest
 from qwenkit.sandbox.engine.sampling import SampledToken
 from qwenkit.sandbox.engine.tokenizer import ChatTokenizer
 
 Json = dict[str, Any]
+_NESTED_ERRORS = (0, 10, 1)
 # JSON has no minus infinity.
 _LEAST_LOGPROB = -9999.0
 
@@ -26,17 +31,30 @@ class ResponseWriter:
     model: str
     role: str
     tokenizer: ChatTokenizer
-    id: str = field(default_factory=lambda: f"cmpl-{uuid.uuid4().hex}")
+    newer: bool = False
+    number: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def id(self) -> str:
+        """The answer's id."""
+        return f"{'chat' * (self.newer and self.request.chat)}cmpl-{self.number}"
+
+    def usage(self, generated: int) -> Json:
+        """Return the last chunk of a stream, which a newer release sends if it was asked to."""
+        frame = self._chunk({})
+        return frame | {"choices": [], "usage": _usage(self._prompt_tokens(), generated)}
+
+    def _prompt_tokens(self) -> int:
+        return sum(map(len, self.request.prompts))
 
     def whole(self, answers: Sequence[Delta]) -> Json:
         """Return the answer to a request that does not stream."""
         choices = [self._choice(index, answer) for index, answer in enumerate(answers)]
-        prompt = sum(map(len, self.request.prompts))
         generated = sum(len(answer.tokens) for answer in answers)
         name = "chat.completion" if self.request.chat else "text_completion"
         frame = {"id": self.id, "object": name, "created": self.created, "model": self.model}
-        return frame | {"choices": choices, "usage": _usage(prompt, generated)}
+        return frame | {"choices": choices, "usage": _usage(self._prompt_tokens(), generated)}
 
     def opening(self, index: int) -> Json:
         """Return the first chunk of a chat's choice: its role."""
@@ -56,13 +74,15 @@ class ResponseWriter:
             generated: tokens of the choice up to here.
         """
         logprobs = self._logprobs(delta.tokens, sent)
-        usage = _usage(prompt, generated) if delta.finish_reason else None
+        usage = _usage(prompt, generated) if delta.finish_reason and not self.newer else None
         if not self.request.chat:
             choice: Json = {"index": index, "text": delta.text, "logprobs": logprobs}
-            return self._chunk(choice | _ending(delta)) | {"usage": usage}
+            chunk = self._chunk(choice | _ending(delta))
+            return chunk if self.newer else chunk | {"usage": usage}
         choice = {"index": index, "delta": {"content": delta.text}, "logprobs": logprobs}
         if usage is None:
-            return self._chunk(choice | {"finish_reason": None})
+            ending = _ending(delta) if self.newer else {"finish_reason": None}
+            return self._chunk(choice | ending)
         choice |= _ending(delta)
         # vLLM leaves the nulls out of this chunk, and of no other.
         choice = {name: value for name, value in choice.items() if value is not None}
@@ -76,8 +96,10 @@ class ResponseWriter:
         return {"index": index, **content, "logprobs": logprobs, **_ending(answer)}
 
     def _chunk(self, choice: Json) -> Json:
-        # As in vLLM, only a chat's chunks have the field "object".
+        # As in vLLM 0.4.1, only a chat's chunks have the field "object".
         name = {"object": "chat.completion.chunk"} if self.request.chat else {}
+        if self.newer and not name:
+            name = {"object": "text_completion"}
         frame: Json = {"id": self.id, **name, "created": self.created, "model": self.model}
         return frame | {"choices": [choice]}
 
@@ -108,13 +130,15 @@ class ResponseWriter:
         return self.tokenizer.decode([token], skip_special_tokens=False)
 
 
-def error(message: str, kind: str, code: int) -> Json:
+def error(message: str, kind: str, code: int, release: Release) -> Json:
     """Return vLLM's error object."""
+    if release.version >= _NESTED_ERRORS:
+        return {"error": {"message": message, "type": kind, "param": None, "code": code}}
     return {"object": "error", "message": message, "type": kind, "param": None, "code": code}
 
 
-def models(names: Sequence[str]) -> Json:
-    """Return the list of served names."""
+def models(names: Sequence[str], root: str, more: Json) -> Json:
+    """Return the list of served names; ``more`` are each one's further fields."""
     created = int(time.time())
     cards = [
         {
@@ -122,8 +146,9 @@ def models(names: Sequence[str]) -> Json:
             "object": "model",
             "created": created,
             "owned_by": "vllm",
-            "root": names[0],
+            "root": root,
             "parent": None,
+            **more,
             "permission": [_permission(created)],
         }
         for name in names

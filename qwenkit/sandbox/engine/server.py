@@ -1,4 +1,4 @@
-"""vLLM 0.4.1's OpenAI server: its routes, on one pod's files and one pod's GPU."""
+"""vLLM's OpenAI server: its routes, on one pod's files and one pod's GPU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from qwenkit.sandbox.engine.output import Delta, SequenceOutput, joined
 from qwenkit.sandbox.engine.requests import GenerationRequest, ServedModel
 from qwenkit.sandbox.engine.responses import ResponseWriter
 from qwenkit.sandbox.engine.sampling import Sampler
-from qwenkit.sandbox.engine.start import VERSION
 
 _MAX_BODY = 64 * 2**20
 # Reading a body of this size takes too long for the event loop.
@@ -48,7 +47,11 @@ class EngineServer:
         self._tokenizer = loaded.tokenizer
         self._metrics = Metrics(flags.served_names[0], max_model_len)
         self._served = ServedModel(
-            loaded.tokenizer, loaded.model.vocab_size, max_model_len, flags.max_logprobs
+            loaded.tokenizer,
+            loaded.model.vocab_size,
+            max_model_len,
+            flags.max_logprobs,
+            newer=flags.release.newer,
         )
         limits = BatchLimits(
             flags.max_num_seqs, flags.batched_tokens(max_model_len), flags.block_size
@@ -74,7 +77,7 @@ class EngineServer:
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/completions", self._completion)
         app.router.add_get("/v1/models", self._models)
-        app.router.add_get("/version", _version)
+        app.router.add_get("/version", self._version)
         app.router.add_get("/health", _health)
         app.router.add_get("/metrics", self._exposition)
         app.cleanup_ctx.append(self._stepping)
@@ -91,16 +94,15 @@ class EngineServer:
     @web.middleware
     async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if not request.path.startswith("/v1"):
-            return await _answered(request, handler)
-        if self._flags.api_key and request.headers.get("Authorization") != (
-            f"Bearer {self._flags.api_key}"
-        ):
+            return await self._answered(request, handler)
+        accepted = [f"Bearer {key}" for key in self._flags.api_keys]
+        if accepted and request.headers.get("Authorization") not in accepted:
             return web.json_response({"error": "Unauthorized"}, status=401)
         self.in_flight += 1
         self._idle.clear()
         self.last_request = loop_time()
         try:
-            return await _answered(request, handler)
+            return await self._answered(request, handler)
         finally:
             self.in_flight -= 1
             if not self.in_flight:
@@ -108,11 +110,37 @@ class EngineServer:
             self.last_request = loop_time()
 
     async def _models(self, _: web.Request) -> web.Response:
-        return web.json_response(responses.models(self._flags.served_names))
+        names, more = self._flags.served_names, dict[str, object]()
+        root = names[0]
+        if self._flags.release.newer:
+            root, more = self._flags.model, {"max_model_len": self._served.max_model_len}
+        return web.json_response(responses.models(names, root, more))
+
+    async def _version(self, _: web.Request) -> web.Response:
+        return web.json_response({"version": str(self._flags.release)})
 
     async def _exposition(self, _: web.Request) -> web.Response:
         kind = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         return web.Response(body=self._metrics.exposition(), headers=kind)
+
+    async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except InvalidValue as error:
+            return self._error(error.rule, "BadRequestError", 400)
+        except NotFound as error:
+            return self._error(error.what, "NotFoundError", 404)
+        except SandboxError:
+            return web.Response(status=500, text="Internal Server Error")
+        except web.HTTPException as error:
+            return web.json_response({"detail": error.reason}, status=error.status)
+        except ConnectionResetError:
+            # The client left while its answer was being written: this one is not read.
+            return web.Response(status=499)
+
+    def _error(self, message: str, kind: str, code: int) -> web.Response:
+        found = responses.error(message, kind, code, self._flags.release)
+        return web.json_response(found, status=code, dumps=_dumps)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         return await self._serve(request, self._read_chat)
@@ -141,7 +169,11 @@ class EngineServer:
             wanted = await asyncio.to_thread(read, raw) if len(raw) > _LARGE else read(raw)
         self._metrics.count_request(wanted.n)
         writer = ResponseWriter(
-            wanted, self._flags.served_names[0], self._flags.response_role, self._tokenizer
+            wanted,
+            self._flags.served_names[0],
+            self._flags.response_role,
+            self._tokenizer,
+            newer=self._flags.release.newer,
         )
         answers = [
             self._generate(wanted, prompt, number)
@@ -177,6 +209,7 @@ class _Events:
     def __init__(self, writer: ResponseWriter) -> None:
         self._writer = writer
         self._opened = not writer.request.chat
+        self._generated = 0
 
     async def choice(
         self, index: int, deltas: AsyncGenerator[Delta, None], response: web.StreamResponse
@@ -188,11 +221,18 @@ class _Events:
         async with aclosing(deltas):
             async for delta in deltas:
                 generated += 1
+                self._generated += 1
                 chunk = self._writer.chunk(
                     index, delta, sent=sent, prompt=prompt, generated=generated
                 )
                 await response.write(self._opening() + _event(chunk))
                 sent += len(delta.text)
+
+    def ending(self) -> bytes:
+        """Return the events after the last token."""
+        if not self._writer.newer or not self._writer.request.include_usage:
+            return _DONE
+        return _event(self._writer.usage(self._generated)) + _DONE
 
     def _opening(self) -> bytes:
         """Return the events before the first token of a chat: the role of every choice."""
@@ -217,7 +257,7 @@ async def _stream(
         if request.transport:
             request.transport.close()
         raise ConnectionResetError from error
-    await response.write(_DONE)
+    await response.write(events.ending())
     return response
 
 
@@ -226,28 +266,8 @@ async def _collected(deltas: AsyncGenerator[Delta, None]) -> Delta:
         return joined([delta async for delta in deltas])
 
 
-async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except InvalidValue as error:
-        return _error(error.rule, "BadRequestError", 400)
-    except NotFound as error:
-        return _error(error.what, "NotFoundError", 404)
-    except SandboxError:
-        return web.Response(status=500, text="Internal Server Error")
-    except web.HTTPException as error:
-        return web.json_response({"detail": error.reason}, status=error.status)
-    except ConnectionResetError:
-        # The client left while its answer was being written: this one is not read.
-        return web.Response(status=499)
-
-
 def _event(chunk: responses.Json) -> bytes:
     return f"data: {_dumps(chunk)}\n\n".encode()
-
-
-def _error(message: str, kind: str, code: int) -> web.Response:
-    return web.json_response(responses.error(message, kind, code), status=code, dumps=_dumps)
 
 
 def _dumps(value: object) -> str:
@@ -256,7 +276,3 @@ def _dumps(value: object) -> str:
 
 async def _health(_: web.Request) -> web.Response:
     return web.Response()
-
-
-async def _version(_: web.Request) -> web.Response:
-    return web.json_response({"version": VERSION})

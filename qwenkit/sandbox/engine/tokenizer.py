@@ -19,6 +19,10 @@ _CHATML = (
     "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+_NO_TEMPLATE = (
+    "{{ raise_exception('As of transformers v4.44, default chat template is no longer allowed, so "
+    "you must provide a chat template if the tokenizer does not define one.') }}"
+)
 
 
 class ChatTokenizer:
@@ -29,6 +33,7 @@ class ChatTokenizer:
         tokenizer: bytes,
         tokenizer_config: Mapping[str, Any],
         generation_config: Mapping[str, Any],
+        default_template: bool = True,
     ) -> None:
         """Read the model's files.
 
@@ -36,6 +41,7 @@ class ChatTokenizer:
             tokenizer: the content of ``tokenizer.json``, a byte-level one.
             tokenizer_config: the chat template and the end token.
             generation_config: may name further end tokens.
+            default_template: whether a model without a chat template gets one.
 
         Raises:
             ValueError: the tokenizer is broken, or not byte-level.
@@ -53,8 +59,9 @@ class ChatTokenizer:
             for name in ("bos_token", "eos_token", "pad_token", "unk_token")
             if isinstance(tokenizer_config.get(name), str)
         }
+        missing = _CHATML if default_template else _NO_TEMPLATE
         self._template = _environment().from_string(
-            str(tokenizer_config.get("chat_template") or _CHATML)
+            str(tokenizer_config.get("chat_template") or missing)
         )
         self.eos_ids = self._end_tokens(generation_config)
 
@@ -70,15 +77,19 @@ class ChatTokenizer:
         clean = text.encode("utf-8", "replace").decode()
         return list(self._tokenizer.encode(clean, add_special_tokens=False).ids)
 
-    def chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    def chat(
+        self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any] | None = None
+    ) -> list[int]:
         """Return the tokens of a conversation as the chat template writes it.
+
+        ``variables`` are more of the template's, such as ``enable_thinking``.
 
         Raises:
             InvalidValue: the template refuses the messages; ``rule`` is its message.
         """
         try:
             text = self._template.render(
-                messages=messages, add_generation_prompt=True, **self._variables
+                self._variables | (variables or {}), messages=messages, add_generation_prompt=True
             )
         except (TemplateError, TypeError, ValueError) as error:
             raise InvalidValue("messages", f"{len(messages)} messages", str(error)) from error

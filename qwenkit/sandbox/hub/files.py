@@ -2,7 +2,7 @@
 
 ``ROOT/<owner>/<name>/`` is a repository's default branch; ``ROOT/<owner>/<name>@<revision>/``
 another revision of it. A revision's commit is a hash of its listing, so it changes exactly
-when a file does.
+when a file does. A repository without a folder may have a stand-in, which is in memory.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 _BLOCK = 1 << 20
 _NAME_BYTES = 200  # of a folder's 255; a revision may follow
@@ -68,11 +70,21 @@ class Entry:
 
 @dataclass(frozen=True)
 class RepositorySnapshot:
-    """One revision of a repository: its entries in path order, and their commit."""
+    """One revision of a repository: its entries in path order, and their commit.
+
+    ``contents`` are the files of a stand-in, which has no folder.
+    """
 
     folder: Path
     entries: list[Entry]
     commit: str
+    contents: Mapping[str, bytes] = field(default_factory=dict)
+
+    def open(self, entry: Entry) -> BinaryIO:
+        """Open a file for reading."""
+        if entry.path in self.contents:
+            return BytesIO(self.contents[entry.path])
+        return (self.folder / entry.path).open("rb", buffering=0)
 
     def files(self) -> list[Entry]:
         """Return the entries that are files."""
@@ -90,10 +102,13 @@ class RepositorySnapshot:
 
 
 class HubFiles:
-    """The repositories of one folder. Hashes are cached by size and modification time."""
+    """The repositories of one folder. Hashes are cached by size and modification time.
 
-    def __init__(self, root: Path) -> None:
-        self._root = root.resolve()
+    ``stand_in`` returns the files that stand for a repository by its name; none for most.
+    """
+
+    def __init__(self, root: Path, stand_in: Callable[[str], Mapping[str, bytes]]) -> None:
+        self._root, self._stand_in = root.resolve(), stand_in
         self._hashes: dict[Path, tuple[tuple[int, int], Hashes]] = {}
 
     def revisions(self, owner: str, name: str) -> list[str]:
@@ -102,7 +117,9 @@ class HubFiles:
             return []
         others = sorted((self._root / owner).glob(f"{name}@*/"))
         found = [other.name.partition("@")[2] for other in others]
-        return ["master", *found] if (self._root / owner / name).is_dir() else found
+        if (self._root / owner / name).is_dir() or (not found and self._stand_in(name)):
+            return ["master", *found]
+        return found
 
     async def snapshot(self, owner: str, name: str, revision: str) -> RepositorySnapshot | None:
         """Return a revision, named by branch, tag or commit; None if there is none."""
@@ -118,13 +135,15 @@ class HubFiles:
 
     async def _read(self, owner: str, name: str, revision: str) -> RepositorySnapshot:
         folder = self._root / owner / (name if revision == "master" else f"{name}@{revision}")
-        entries = await asyncio.to_thread(lambda: sorted(self._entries(folder), key=_by_path))
+        contents = {} if folder.is_dir() else self._stand_in(name)
+        found = _entries_of(contents) if contents else self._entries(folder)
+        entries = await asyncio.to_thread(lambda: sorted(found, key=_by_path))
         listing = hashlib.sha256()
         for entry in entries:
             if entry.hashes:
                 line = f"{entry.path}\0{entry.size}\0{entry.hashes.sha256}\n"
                 listing.update(line.encode("utf-8", "surrogateescape"))
-        return RepositorySnapshot(folder, entries, listing.hexdigest()[:40])
+        return RepositorySnapshot(folder, entries, listing.hexdigest()[:40], contents)
 
     def _entries(self, folder: Path, prefix: str = "") -> Iterator[Entry]:
         with os.scandir(folder / prefix) as found:
@@ -151,6 +170,13 @@ class HubFiles:
         hashes = Hashes(sha256.hexdigest(), git.hexdigest())
         self._hashes[path] = (identity, hashes)
         return hashes
+
+
+def _entries_of(contents: Mapping[str, bytes]) -> Iterator[Entry]:
+    for path, content in contents.items():
+        git = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
+        hashes = Hashes(hashlib.sha256(content).hexdigest(), git.hexdigest())
+        yield Entry(path, 0, len(content), hashes)
 
 
 def _by_path(entry: Entry) -> str:

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from aiohttp import web
 
+from qwenkit.sandbox import tiny_model
 from qwenkit.sandbox.hub.files import Entry, HubFiles, RepositorySnapshot
 from qwenkit.sandbox.oss.body import send_file
 
@@ -21,10 +22,13 @@ LISTING_LIMIT = 3000
 
 
 class HubServer:
-    """A hub whose models are the folders ``root/<owner>/<name>``."""
+    """A hub whose models are the folders ``root/<owner>/<name>``.
+
+    A public model without a folder has the tiny model that stands for it, whoever its owner is.
+    """
 
     def __init__(self, root: Path) -> None:
-        self._files = HubFiles(root)
+        self._files = HubFiles(root, tiny_model.stand_in)
 
     def app(self) -> web.Application:
         """Return the application."""
@@ -178,7 +182,7 @@ async def _send(
         unsatisfied = {**headers, "Content-Range": f"bytes */{entry.size}"}
         return web.Response(status=416, headers=unsatisfied)
     headers = {**headers, "Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
-    with (snapshot.folder / entry.path).open("rb", buffering=0) as file:
+    with snapshot.open(entry) as file:
         return await send_file(
             request, file, entry.size, wanted, headers, partial_status=partial_status
         )

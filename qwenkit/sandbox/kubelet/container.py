@@ -19,7 +19,7 @@ from qwenkit.sandbox.kubelet.container_log import ContainerLog
 from qwenkit.sandbox.kubelet.own import program as own
 from qwenkit.sandbox.kubelet.own.load import load_worker
 from qwenkit.sandbox.kubelet.own.upload import upload
-from qwenkit.sandbox.kubelet.serving import Machine, Serving, serving
+from qwenkit.sandbox.kubelet.serving import Machine, ServerProcess, Serving, serving
 from qwenkit.sandbox.kubelet.status import ContainerState
 from qwenkit.sandbox.kubelet.timing import NodeTiming
 from qwenkit.sandbox.kubelet.volumes import Mount
@@ -314,7 +314,8 @@ class Container:
             return 1
         server = None
         try:
-            async with serving(argv, self.mounts, self._machine, self.write) as server:
+            process = ServerProcess(argv, self.state.spec["image"], self._env)
+            async with serving(process, self.mounts, self._machine, self.write) as server:
                 self.server = server
                 try:
                     return await server.ended()

@@ -3,8 +3,8 @@ r"""What does a container do? Its command line is read, and not executed.
 | command line | what happens |
 |---|---|
 | ``python3 -m vllm.entrypoints.openai.api_server FLAGS`` | the engine, with these flags |
-| ``vllm serve MODEL FLAGS`` | the same |
-| an image ``vllm-openai`` without a command | the same, with ``args`` as flags |
+| ``vllm serve MODEL FLAGS`` | the same; an image of vLLM before 0.5.4 has no such program |
+| an image of vLLM without a command | the same, with ``args`` as flags |
 | ``qwenkit upload …`` or ``load-worker …``, not in a shell | it really runs: see ``own/`` |
 | ``echo``, ``sleep``, ``exit``, ``true``, ``false`` | the same as in a shell |
 | ``set``, ``export``, ``cd`` and similar ones | nothing |
@@ -24,6 +24,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from qwenkit.sandbox.engine.releases import Release, of_image
+
 _SHELLS = {"sh", "bash", "ash", "dash"}
 _PYTHONS = re.compile(r"python3?(\.\d+)?")
 _MODULE = "vllm.entrypoints.openai.api_server"
@@ -31,7 +33,7 @@ _SILENT = {":", "cd", "export", "set", "true", "ulimit", "umask", "unset"}
 # A comment, or a quoted text in which # does not begin one.
 _COMMENT = re.compile(r"""('[^']*'|"(?:\\.|[^"\\])*"|\\.)|(?<![^\s;&|])#[^\n]*""", re.DOTALL)
 _REDIRECTION = re.compile(r"\s[12]?>(?:&[12]|/dev/\w+)")
-_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|\((\w+)\)|(\w+))")
+_VARIABLE = re.compile(r"\$(?:\{(\w+)(?::?-([^}]*))?\}|([A-Za-z_]\w*))")
 _REFERENCE = re.compile(r"\$\$|\$\(([^)]+)\)")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*")
 
@@ -51,21 +53,35 @@ class Command:
     background: bool = field(default=False, compare=False)
     process_1: bool = field(default=True, compare=False)
     """Whether the program takes the shell's place: by ``exec``, or as the last command."""
+    program: str = field(default="", compare=False)
+    """``vllm`` for the program of that name, not for the module."""
 
 
 def read(container: Mapping[str, Any]) -> list[Command]:
     """Return the commands of a container of a pod's spec."""
     env = {one["name"]: one.get("value", "") for one in container.get("env", [])}
     command, args = container.get("command") or [], container.get("args") or []
-    if not command and _image_name(container["image"]) == "vllm-openai":
-        return [Command("serve", tuple(_expand(arg, env) for arg in args))]
-    line = [*command, *args]
+    release = of_image(container["image"])
+    line = [_substituted(word, env) for word in (*command, *args)]
+    if not command and release:
+        # The newest images' entrypoint is ``vllm serve``, that of the others the module.
+        return [Command("serve", tuple(line))]
     if len(line) >= 3 and _base(line[0]) in _SHELLS and line[1] in ("-c", "-ec", "-lc"):
-        found = list(_script(_expand(line[2], env)))
+        script = _expand(line[2], env)
+        found = [one for each in _script(script) for one in _in_image(each, release)]
         return [*found[:-1], *(replace(last, process_1=True) for last in found[-1:])]
     if line[:1] == ["qwenkit"] and line[1:2] in (["upload"], ["load-worker"]):
-        return [Command(line[1], tuple(_substituted(word, env) for word in line[2:]))]
-    return [_command([_expand(word, env) for word in line], ";")]
+        return [Command(line[1], tuple(line[2:]))]
+    return list(_in_image(_command(line, ";"), release))
+
+
+def _in_image(command: Command, release: Release | None) -> Iterator[Command]:
+    """Yield a command, or what a shell says where the image has no such program."""
+    if command.program != "vllm" or release is None or release.has_program:
+        yield command
+        return
+    yield Command("echo", ("sh: 1: vllm: not found",), command.after)
+    yield Command("exit", ("127",), ";")
 
 
 def hears_sigterm(command: Command, trap: str, *, listens: bool) -> bool:
@@ -124,7 +140,7 @@ def _command(words: Sequence[str], after: str) -> Command:
         return Command("serve", rest[rest.index(_MODULE) + 1 :], after)
     if name == "vllm" and rest[:1] == ("serve",):
         model = ("--model", rest[1]) if rest[1:] and not rest[1].startswith("-") else ()
-        return Command("serve", (*model, *rest[2 if model else 1 :]), after)
+        return Command("serve", (*model, *rest[2 if model else 1 :]), after, program=name)
     if name == "false":
         return Command("return", ("1",), after)
     if name in ("echo", "exit", "trap", "wait") or (
@@ -135,7 +151,8 @@ def _command(words: Sequence[str], after: str) -> Command:
 
 
 def _expand(text: str, env: Mapping[str, str]) -> str:
-    return _VARIABLE.sub(lambda found: env.get(next(filter(None, found.groups())), ""), text)
+    """Expand a script as a shell does."""
+    return _VARIABLE.sub(lambda found: env.get(found[1] or found[3], "") or found[2] or "", text)
 
 
 def _substituted(text: str, env: Mapping[str, str]) -> str:
@@ -153,7 +170,3 @@ def _is_time(text: str) -> bool:
 
 def _base(word: str) -> str:
     return word.rpartition("/")[2]
-
-
-def _image_name(image: str) -> str:
-    return _base(image.partition("@")[0]).partition(":")[0]

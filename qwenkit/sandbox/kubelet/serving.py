@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qwenkit.errors import QwenkitError, SandboxError
-from qwenkit.sandbox.engine import checkpoint, flags, hardware
+from qwenkit.sandbox.engine import checkpoint, flags, hardware, newer_flags
+from qwenkit.sandbox.engine.hardware import Place
+from qwenkit.sandbox.engine.releases import PAGE, of_image
 from qwenkit.sandbox.engine.server import EngineServer
 from qwenkit.sandbox.engine.start import EngineStart
 from qwenkit.sandbox.http import listen
 from qwenkit.sandbox.kubelet import real_vllm, vllm_flags
 from qwenkit.sandbox.kubelet.real_vllm import RealServer, Vllm
 from qwenkit.sandbox.kubelet.timing import NodeTiming
+from qwenkit.sandbox.kubelet.vllm_flags import VllmCommandLine
 from qwenkit.sandbox.kubelet.volumes import Mount, containing
 
 
@@ -65,9 +68,34 @@ class ModelledServer:
 Serving = ModelledServer | RealServer
 
 
+@dataclass(frozen=True)
+class ServerProcess:
+    """A vLLM server's arguments, image and environment."""
+
+    argv: Sequence[str]
+    image: str
+    env: Mapping[str, str]
+
+    def flags(self) -> flags.Flags:
+        """Return its flags, as its release reads them.
+
+        Raises:
+            SandboxError: argparse ends it.
+        """
+        release = of_image(self.image) or PAGE
+        parsed = newer_flags.parse(self.argv, release) if release.newer else flags.parse(self.argv)
+        key = self.env.get("VLLM_API_KEY", "")
+        # 0.4.1 prefers the variable, newer ones the flag.
+        given = parsed.api_keys if parsed.release.newer else ()
+        return replace(parsed, api_keys=given or ((key,) if key else parsed.api_keys))
+
+
 @asynccontextmanager
 async def serving(
-    argv: Sequence[str], mounts: Sequence[Mount], machine: Machine, log: Callable[[str], None]
+    process: ServerProcess,
+    mounts: Sequence[Mount],
+    machine: Machine,
+    log: Callable[[str], None],
 ) -> AsyncIterator[Serving]:
     """Start a server and stop it when the block is left.
 
@@ -76,10 +104,12 @@ async def serving(
             ``context["exit_code"]`` is its exit status.
     """
     if machine.vllm is None:
-        async with _modelled(argv, mounts, machine, log) as server:
+        async with _modelled(process, mounts, machine, log) as server:
             yield server
         return
-    line = vllm_flags.read(argv)
+    line = vllm_flags.read(process.argv)
+    if (key := process.env.get("VLLM_API_KEY", "")) and not line.api_key:
+        line = VllmCommandLine((*line.flags, ("--api-key", (key,))))
     _need_gpu(machine)
     files = await _files(line.model, mounts)
     async with real_vllm.serving(machine.vllm, line, files, log) as real:
@@ -88,19 +118,30 @@ async def serving(
 
 @asynccontextmanager
 async def _modelled(
-    argv: Sequence[str], mounts: Sequence[Mount], machine: Machine, log: Callable[[str], None]
+    process: ServerProcess,
+    mounts: Sequence[Mount],
+    machine: Machine,
+    log: Callable[[str], None],
 ) -> AsyncIterator[ModelledServer]:
-    chosen = flags.parse(argv)
+    chosen = process.flags()
     clock = machine.timing.clock
     start = EngineStart(chosen, load_s=machine.timing.load_s, clock=clock, log=log)
     await start.engine()
-    _need_gpu(machine)
+    if not chosen.release.cpu:
+        _need_gpu(machine)
     folder = chosen.model.rstrip("/")
     files = await _files(folder, mounts)
-    model = await asyncio.to_thread(checkpoint.load, files, folder)
-    gpu, longest = hardware.fit(machine.gpu, chosen, model.config)
-    engine = EngineServer(chosen, model, gpu, max_model_len=longest, time_scale=clock)
-    await start.load(gpu.kv_tokens, machine.gpu)
+    model = await asyncio.to_thread(checkpoint.load, files, folder, chosen.release)
+    place = Place(machine.gpu, machine.gpus, process.env)
+    prepared = hardware.prepare(place, chosen, model.config)
+    engine = EngineServer(
+        chosen,
+        model,
+        prepared.hardware,
+        max_model_len=prepared.longest,
+        time_scale=clock,
+    )
+    await start.load(prepared)
     listening = await listen(engine.app())
     start.listens()
     try:

@@ -102,6 +102,8 @@ class Translation:
 def read(argv: Sequence[str]) -> VllmCommandLine:
     """Read the arguments of ``python -m vllm.entrypoints.openai.api_server``."""
     found: list[tuple[str, tuple[str, ...]]] = []
+    if argv and not argv[0].startswith("-"):
+        argv = ("--model", *argv)
     for word in argv:
         if word.startswith("-") and not word[1:2].isdecimal():
             name, equals, value = word.partition("=")
