@@ -47,7 +47,8 @@ def names() -> list[str]:
 
 
 def _architecture(name: str) -> str:
-    return "qwen3" if name.lower().startswith("qwen3") else "qwen2"
+    there = (files("qwenkit.sandbox.models") / "qwen3").is_dir()
+    return "qwen3" if there and name.lower().startswith("qwen3") else "qwen2"
 
 
 @cache

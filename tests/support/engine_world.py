@@ -12,8 +12,9 @@ import paced
 from node_world import client, model_files
 from prometheus_client.parser import text_string_to_metric_families
 
-from qwenkit.sandbox.engine import checkpoint, flags, hardware
+from qwenkit.sandbox.engine import checkpoint, flags, hardware, newer_flags
 from qwenkit.sandbox.engine.checkpoint import LoadedModel
+from qwenkit.sandbox.engine.releases import PAGE, Release
 from qwenkit.sandbox.engine.server import EngineServer
 from qwenkit.sandbox.http import listen
 
@@ -27,10 +28,16 @@ def model() -> LoadedModel:
 
 
 @asynccontextmanager
-async def engine(*more: str, time_scale: float = 200) -> AsyncIterator[tuple[EngineServer, str]]:
-    chosen = flags.parse([*ARGS, "--gpu-memory-utilization", "0.95", *more])
-    gpu, longest = hardware.fit("V100-16", chosen, model().config)
-    made = EngineServer(chosen, model(), gpu, max_model_len=longest, time_scale=time_scale)
+async def engine(
+    *more: str, time_scale: float = 200, release: Release = PAGE
+) -> AsyncIterator[tuple[EngineServer, str]]:
+    argv = [*ARGS, "--gpu-memory-utilization", "0.95", *more]
+    chosen = newer_flags.parse(argv, release) if release.newer else flags.parse(argv)
+    place = hardware.Place("A10" if release.v1 else "V100-16")
+    found = hardware.prepare(place, chosen, model().config)
+    made = EngineServer(
+        chosen, model(), found.hardware, max_model_len=found.longest, time_scale=time_scale
+    )
     listening = await listen(made.app())
     try:
         yield made, listening.url
@@ -39,7 +46,7 @@ async def engine(*more: str, time_scale: float = 200) -> AsyncIterator[tuple[Eng
 
 
 def in_engine(
-    *more: str, **options: float
+    *more: str, **options: Any
 ) -> Callable[[Callable[[str], Awaitable[None]]], Callable[[], None]]:
     """Run a test against a server with these flags; the test gets its address."""
 

@@ -89,7 +89,9 @@ class ChatTokenizer:
         """
         try:
             text = self._template.render(
-                self._variables | (variables or {}), messages=messages, add_generation_prompt=True
+                {**self._variables, **(variables or {})},
+                messages=messages,
+                add_generation_prompt=True,
             )
         except (TemplateError, TypeError, ValueError) as error:
             raise InvalidValue("messages", f"{len(messages)} messages", str(error)) from error

@@ -57,7 +57,6 @@ def test_values_out_of_range(body: Any, words: str) -> None:
         ("logit_bias", {"1": 1}),
         ("min_p", 0.1),
         ("min_tokens", 1),
-        ("stop_token_ids", [1]),
         ("include_stop_str_in_output", True),
         ("skip_special_tokens", False),
         ("add_generation_prompt", False),

@@ -17,6 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from node_world import LAKE, client, lake, until
 
+from qwenkit.sandbox.engine.releases import Release
+
 SEEDED = {"model": "qwen", "prompt": "Knative", "max_tokens": 24, "seed": 7, "temperature": 1.2}
 
 
@@ -239,6 +241,35 @@ async def test_an_api_key_guards_v1_only(url: str) -> None:
             assert await response.json() == {"version": "0.4.1"}
         async with session.get(f"{url}/nothing") as response:
             assert response.status == 404
+
+
+@in_engine(release=Release((0, 26, 0)))
+async def test_a_newer_release_answers_in_its_own_way(url: str) -> None:
+    chunks = await sse(url, lake(stream=True, stream_options={"include_usage": True}))
+    assert chunks[-1]["choices"] == []
+    assert chunks[-1]["usage"] == {"prompt_tokens": 10, "total_tokens": 20, "completion_tokens": 10}
+    assert not any("usage" in chunk for chunk in chunks[:-1])
+    assert {chunk["id"][:9] for chunk in chunks} == {"chatcmpl-"}
+    assert not any("usage" in one for one in await sse(url, lake(stream=True)))
+    _, short = await post(url, lake(max_tokens=None, max_completion_tokens=3))
+    assert short["usage"]["completion_tokens"] == 3
+    status, refusal = await post(url, lake(model="other"))
+    assert (status, refusal["error"]["type"]) == (404, "NotFoundError")
+    async with client() as session:
+        async with session.get(f"{url}/v1/models") as response:
+            (card,) = (await response.json())["data"]
+        async with session.get(f"{url}/version") as response:
+            assert await response.json() == {"version": "0.26.0"}
+    assert (card["id"], card["root"], card["max_model_len"]) == ("qwen", "/m", 128)
+
+
+@in_engine()
+async def test_a_stop_token_ends_an_answer(url: str) -> None:
+    second = model().tokenizer.encode("西湖位于")[1]
+    _, answer = await post(url, lake(stop_token_ids=[second]))
+    (choice,) = answer["choices"]
+    assert (choice["finish_reason"], choice["stop_reason"]) == ("stop", second)
+    assert answer["usage"]["completion_tokens"] == 2
 
 
 @in_engine()

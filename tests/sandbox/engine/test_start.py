@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from node_world import COMMAND, model_files
 
 from qwenkit.errors import SandboxError
-from qwenkit.sandbox.engine import checkpoint, flags, hardware
+from qwenkit.sandbox.engine import checkpoint, flags, hardware, newer_flags
+from qwenkit.sandbox.engine.releases import Release
 
 INDEX = "model.safetensors.index.json"
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
@@ -79,63 +84,145 @@ def test_a_missing_or_broken_file_is_named(name: str, data: bytes | None, words:
     assert words in broken(name, data)
 
 
+def prepared(
+    chosen: flags.Flags, stands_for: str = "Qwen-7B-Chat-Int8", gpu: str = "V100-16", **more: Any
+) -> hardware.Prepared:
+    return hardware.prepare(hardware.Place(gpu, **more), chosen, {"stands_for": stands_for})
+
+
 def test_the_gpu_decides_what_fits() -> None:
     good = flags.parse(COMMAND.split()[3:])
-    gpu, longest = hardware.fit("V100-16", good, {"torch_dtype": "float16"})
-    assert longest == 6144
+    found = prepared(good)
+    gpu = found.hardware
+    assert found.longest == 6144
     assert gpu.kv_tokens % good.block_size == 0
     assert 9_000 < gpu.kv_tokens < 12_000
-    assert hardware.fit("A10", good, {})[0].kv_tokens > 2 * 9_000
+    assert prepared(good, gpu="A10").hardware.kv_tokens > 2 * 9_000
     assert gpu.decode_seconds(8, 1024) > gpu.decode_seconds(1, 512)
     assert gpu.prefill_seconds(1024) > gpu.prefill_seconds(10)
 
 
+INT8, SMALL = "Qwen-7B-Chat-Int8", "Qwen1.5-0.5B-Chat"
+
+
 @pytest.mark.parametrize(
-    ("more", "config", "words"),
+    ("more", "stands_for", "words"),
     [
-        ((), {"torch_dtype": "bfloat16"}, "Bfloat16 is only supported on GPUs with compute"),
-        (("--dtype", "bfloat16"), {}, "Tesla V100-SXM2-16GB GPU has compute capability 7.0"),
-        (("--dtype", "float32"), {}, "torch.float32 is not supported for quantization method gptq"),
-        (("--max-model-len", "32768"), {}, "The model's max seq len (32768) is larger than"),
+        (("--quantization", "None"), SMALL, "Bfloat16 is only supported on GPUs with compute"),
+        (("--dtype", "bfloat16"), INT8, "Tesla V100-SXM2-16GB GPU has compute capability 7.0"),
+        (("--dtype", "float32"), INT8, "torch.float32 is not supported for quantization method"),
+        (("--dtype", "half"), SMALL, "Cannot find the config file for gptq"),
+        (("--quantization", "awq"), INT8, "model config (gptq) does not match the quantization"),
         (
             ("--max-model-len", "8193"),
-            {"max_position_embeddings": 8192},
+            INT8,
             "User-specified max_model_len (8193) is greater than the derived max_model_len "
             "(max_position_embeddings=8192 or model_max_length=None in model's config.json).",
         ),
         (
             ("--max-num-batched-tokens", "2048"),
-            {},
+            INT8,
             "max_num_batched_tokens (2048) is smaller than max_model_len (6144).",
         ),
         (
             ("--max-num-seqs", "9000"),
-            {},
+            INT8,
             "max_num_batched_tokens (6144) must be greater than or equal to max_num_seqs (9000).",
         ),
-        (("--num-gpu-blocks-override", "100"), {}, "stored in KV cache (1600)"),
-        (("--gpu-memory-utilization", "0.5"), {}, "No available memory for the cache blocks"),
-        (("--gpu-memory-utilization", "1.5"), {}, "GPU memory utilization must be less than 1.0"),
+        (("--num-gpu-blocks-override", "100"), INT8, "stored in KV cache (1600)"),
+        (("--gpu-memory-utilization", "0.5"), INT8, "No available memory for the cache blocks"),
+        (("--gpu-memory-utilization", "1.5"), INT8, "GPU memory utilization must be less than 1.0"),
+        (("-tp", "2"), INT8, "required GPUs exceeds the total number of available GPUs"),
+        (("-tp", "3"), INT8, "heads (32) must be divisible by tensor parallel size (3)"),
     ],
 )
 def test_what_does_not_fit_ends_the_server(
-    more: tuple[str, ...], config: dict[str, str], words: str
+    more: tuple[str, ...], stands_for: str, words: str
 ) -> None:
     chosen = flags.parse([*COMMAND.split()[3:], *more])
     with pytest.raises(SandboxError) as caught:
-        hardware.fit("V100-16", chosen, config)
+        prepared(chosen, stands_for)
     assert words in caught.value.what
     assert caught.value.context["exit_code"] == 1
 
 
+@pytest.mark.parametrize(
+    ("release", "gpu", "more", "words"),
+    [
+        ((0, 26, 0), "V100-16", (), "no kernel image is available for execution on the device"),
+        ((0, 8, 5), "V100-32", (), "Bfloat16 is only supported on GPUs with compute"),
+        ((0, 26, 0), "T4", ("--dtype", "bfloat16"), "Your Tesla T4 GPU has compute capability 7.5"),
+        ((0, 26, 0), "T4", (), "No available memory for the cache blocks"),  # float16 by itself
+        ((0, 26, 0), "A10", (), "larger than the available KV cache memory"),
+        ((0, 26, 0), "A10", ("-tp", "2"), "World size (2) is larger than the number of available"),
+    ],
+)
+def test_a_newer_release_says_why_it_does_not_start(
+    release: tuple[int, int, int], gpu: str, more: tuple[str, ...], words: str
+) -> None:
+    chosen = newer_flags.parse(["/m", *more], Release(release))
+    with pytest.raises(SandboxError) as caught:
+        prepared(chosen, "Qwen3-8B", gpu)
+    assert words in caught.value.what
+
+
+def test_a_model_takes_what_it_stands_for_and_two_gpus_take_half() -> None:
+    chosen = newer_flags.parse(["/m", "--max-model-len", "8k"], Release((0, 26, 0)))
+    one = prepared(chosen, "Qwen3-8B", "A10")
+    both = newer_flags.parse(["/m", "-tp", "2", "--max-model-len", "-1"], Release((0, 26, 0)))
+    two = prepared(both, "Qwen3-8B", "A10", gpus=2)
+    assert (one.longest, two.longest) == (8000, 40960)
+    assert 15 < one.model.weights_bytes / 2**30 < 16
+    assert two.hardware.kv_tokens > 3 * one.hardware.kv_tokens
+    assert two.hardware.decode_seconds(1, 100) < 0.6 * one.hardware.decode_seconds(1, 100)
+
+
+@pytest.mark.parametrize(
+    ("args", "release", "words"),
+    [
+        (["/m", "--swap-space", "4"], (0, 26, 0), "unrecognized arguments: --swap-space"),
+        (["/m", "--safetensors-load-strategy", "eager"], (0, 8, 5), "unrecognized arguments: --s"),
+        (["/m", "--max-model-len", "8q"], (0, 26, 0), "invalid human_readable_int value: '8q'"),
+        (["/m", "--load-format", "x"], (0, 10, 2), "argument --load-format: invalid choice: 'x'"),
+    ],
+)
+def test_a_newer_release_has_its_own_flags(
+    args: list[str], release: tuple[int, int, int], words: str
+) -> None:
+    with pytest.raises(SandboxError) as caught:
+        newer_flags.parse(args, Release(release))
+    assert words in caught.value.what
+    assert caught.value.context["exit_code"] == 2
+
+
+def test_newer_flags_are_read() -> None:
+    text = "/m --max_model_len=8K --no-enable-prefix-caching -tp 2 --api-key a b --port 1"
+    found = newer_flags.parse([*text.split(), "--served-model-name", "x"], Release((0, 26, 0)))
+    assert (found.model, found.max_model_len, found.tensor_parallel) == ("/m", 8192, 2)
+    assert (found.api_keys, found.served_names) == (("a", "b"), ("x",))
+
+
+def test_an_old_release_does_not_know_qwen3() -> None:
+    config = json.loads(model_files()["config.json"]) | {"architectures": ["Qwen3ForCausalLM"]}
+    assert "does not recognize this architecture" in broken("config.json", _json(config))
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
 def test_the_models_own_length_is_the_default() -> None:
     chosen = flags.parse(["--model", "/m", "--gpu-memory-utilization", "0.95"])
-    assert hardware.fit("V100-16", chosen, {"max_position_embeddings": 4096})[1] == 4096
+    config = json.loads(model_files()["config.json"]) | {"max_position_embeddings": 4096}
+    del config["stands_for"]
+    found = hardware.prepare(hardware.Place("V100-16"), chosen, config)
+    assert found.longest == 4096
+    assert found.model.weights_bytes < 3e6  # a folder of one's own takes its own sizes
 
 
 def test_half_helps_a_bfloat16_model() -> None:
     chosen = flags.parse([*COMMAND.split()[3:], "--dtype", "half"])
-    assert hardware.fit("V100-16", chosen, {"torch_dtype": "bfloat16"})
+    assert prepared(replace(chosen, quantization=None), SMALL)
 
 
 def test_the_documentations_prompt_is_ten_tokens() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -249,4 +250,26 @@ def test_a_client_that_leaves_is_no_error(
 
 def test_a_hub_without_models(session: requests.Session, tmp_path: Path) -> None:
     with listening(HubServer(tmp_path / "absent").app()) as url:
-        assert session.get(f"{url}{API}/repo/files", timeout=60).status_code == 404
+        unknown = f"{url}/api/v1/models/qwen/Qwen-9/repo/files"
+        assert session.get(unknown, timeout=60).status_code == 404
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen3-8B", "any/Qwen2.5-7B-Instruct-AWQ"])
+def test_a_public_model_has_a_stand_in(
+    session: requests.Session, tmp_path: Path, name: str
+) -> None:
+    with listening(HubServer(tmp_path / "absent").app()) as url:
+        listed = session.get(f"{url}/api/v1/models/{name}/repo/files", timeout=60).json()
+        tree = session.get(f"{url}/api/models/{name}/tree/main", timeout=60).json()
+        config = session.get(f"{url}/{name}/resolve/main/config.json", timeout=60).content
+        part = session.get(
+            f"{url}/models/{name}/resolve/master/config.json",
+            headers={"Range": "bytes=2-9"},
+            timeout=60,
+        )
+    files = {one["Path"]: one for one in listed["Data"]["Files"]}
+    assert set(files) == {one["path"] for one in tree}
+    assert files["config.json"]["Sha256"] == sha256(config)
+    assert json.loads(config)["stands_for"] == name.partition("/")[2]
+    assert part.content == config[2:10]
+    assert sum(one["Size"] for one in files.values()) < 4e6
