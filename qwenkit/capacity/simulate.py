@@ -12,6 +12,8 @@ and timeouts that act at the next full second.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from heapq import heappop, heappush
 from random import Random
 from typing import Any
@@ -25,7 +27,7 @@ from qwenkit.capacity.server import SimulatedRequest, SimulatedServer
 from qwenkit.capacity.traffic import ClosedLoop, OpenLoop, Traffic
 from qwenkit.errors import InvalidValue
 
-_MAX_SECONDS = 7 * 86_400
+MAX_SECONDS = 7 * 86_400
 _MAX_REQUESTS = 2_000_000
 _RETRY_S = 1.0  # a closed-loop client waits this long after an error
 _NO_CLIENT = -1
@@ -40,6 +42,7 @@ def simulate(
     *,
     environment: Environment | None = None,
     duration_s: float | None = None,
+    settling: Sequence[tuple[int, int]] = (),
     seed: int = 0,
 ) -> SimulationResult:
     """Run one revision under traffic.
@@ -51,16 +54,22 @@ def simulate(
         server: what runs in a pod, ``VllmServer`` or ``FixedServer``.
         environment: the cluster; the default has enough GPUs.
         duration_s: how long; by default to a minute after the traffic's end.
+        settling: (first, last) seconds that only bring pods and requests into their usual
+            state; they are in no series and no figure, and the seconds after them follow on.
         seed: for load balancing.
 
     Raises:
         InvalidValue: a duration that is not positive or longer than a week.
     """
     duration = traffic.end_s + 60 if duration_s is None else duration_s
-    if not 0 < duration <= _MAX_SECONDS:
-        raise InvalidValue("duration_s", duration, f"more than 0, at most {_MAX_SECONDS} s")
+    if not 0 < duration <= MAX_SECONDS:
+        raise InvalidValue("duration_s", duration, f"more than 0, at most {MAX_SECONDS} s")
     run = _Run(scaling, traffic, server, environment or Environment(), Random(seed))
-    return run.to(math.ceil(duration))
+    for start, end in settling:
+        run.to(start)
+        run.settle(end)
+    run.to(math.ceil(duration))
+    return run.result()
 
 
 class _Run:
@@ -95,9 +104,11 @@ class _Run:
         )
         self._ended: list[tuple[float, float, float, int, int]] = []
         self._series: list[tuple[float, ...]] = []
-        self._arrived = 0
+        self._arrived = self._second = self._settled_s = 0
+        self._uncounted_gpu_s = 0.0
         self._connect(traffic)
         self._control = take_over(scaling, self._fleet, self._plane, environment)
+        self._sample(0)
 
     def _connect(self, traffic: Traffic) -> None:
         self._arrivals = iter(traffic.arrivals) if isinstance(traffic, OpenLoop) else iter(())
@@ -155,7 +166,8 @@ class _Run:
     def _done(self, now: float, request: SimulatedRequest) -> None:
         at, first = request.at, request.first_at
         ttft = (first if first < now else now) - at
-        self._ended.append((at, now - at, ttft, request.output_tokens, request.status))
+        since = at - self._settled_s
+        self._ended.append((since, now - at, ttft, request.output_tokens, request.status))
         if len(self._ended) > _MAX_REQUESTS:
             rule = f"at most {_MAX_REQUESTS:,} requests are simulated"
             raise InvalidValue("traffic", f"more in {now:.0f} s", rule, "shorten it")
@@ -165,10 +177,20 @@ class _Run:
 
     # Time
 
-    def to(self, end: int) -> SimulationResult:
-        """Run until a second and return the result."""
-        self._sample(0)
-        second = 0
+    def settle(self, end: int) -> None:
+        """Run until a second and forget what happened meanwhile, but not the state."""
+        logs: list[list[Any]] = [self._ended, self._series, self._control.ticks]
+        known, gpu_s = [len(log) for log in logs], self._gpu_seconds()
+        start = self._second
+        self.to(end)
+        for log, length in zip(logs, known, strict=True):
+            del log[length:]
+        self._settled_s += end - start
+        self._uncounted_gpu_s += self._gpu_seconds() - gpu_s
+
+    def to(self, end: int) -> None:
+        """Run until a second."""
+        second, decided = self._second, len(self._control.ticks)
         while second < end:
             second += 1
             self._until(float(second))
@@ -178,7 +200,12 @@ class _Run:
             self._sample(second)
             if not self._plane.in_flight and self._fleet.empty:
                 second = self._skip(second, end)
-        return self._result(end)
+        self._second, ticks = end, self._control.ticks
+        if past := self._settled_s:
+            ticks[decided:] = [replace(tick, t=tick.t - past) for tick in ticks[decided:]]
+
+    def _gpu_seconds(self) -> float:
+        return self._fleet.gpu_seconds_until(float(self._second))
 
     def _until(self, boundary: float) -> None:
         """Process all events before a second's end, in order of time."""
@@ -205,7 +232,7 @@ class _Run:
         desired = self._control.desired
         self._series.append(
             (
-                second,
+                second - self._settled_s,
                 self._wanted_clients,
                 self._arrived,
                 plane.in_flight,
@@ -227,11 +254,12 @@ class _Run:
         last = end if soonest >= end else math.floor(soonest)
         if last <= second:
             return second
-        same = self._series[-1][1:]
-        self._series.extend((passed, *same) for passed in range(second + 1, last + 1))
+        at, *same = self._series[-1]
+        self._series.extend((at + more, *same) for more in range(1, last - second + 1))
         return last
 
-    def _result(self, end: int) -> SimulationResult:
+    def result(self) -> SimulationResult:
+        """Return what happened so far."""
         series: Any = zip(_SERIES, zip(*self._series, strict=True), strict=True)
         ended: Any = zip(*self._ended, strict=True) if self._ended else ((),) * 5
         return SimulationResult(
@@ -239,6 +267,6 @@ class _Run:
             decisions=tuple(self._control.ticks),
             requests=Requests(*ended),
             unfinished=self._plane.in_flight,
-            gpu_seconds=self._fleet.gpu_seconds_until(float(end)),
+            gpu_seconds=self._gpu_seconds() - self._uncounted_gpu_s,
             price_per_gpu_hour=self._environment.price_per_gpu_hour,
         )

@@ -26,8 +26,8 @@ from qwenkit.capacity.result import SimulationResult
 from qwenkit.capacity.search.autoscalers import AutoscalerComparison, compare_autoscalers
 from qwenkit.capacity.search.candidates import Candidate, Objective, ScalingChoice, judge
 from qwenkit.capacity.search.recommend import Recommendation, recommend
+from qwenkit.capacity.search.windows import MOST_WORK, replay
 from qwenkit.capacity.server import VllmServer
-from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import Traffic
 from qwenkit.errors import InvalidValue
 from qwenkit.manifests.scaling import SETTING_OF, scaling_annotations, scaling_spec
@@ -35,6 +35,7 @@ from qwenkit.plan.question import NamedTraffic, Question, find_environment, find
 from qwenkit.settings import Settings
 
 _GPUS_IF_UNKNOWN = 8
+_ONCE = 25 * MOST_WORK  # what is simulated once may be more than what is searched
 _TAIL_S = 60.0  # beyond window and retention: the grace before zero, and the drain
 # What a recommendation calls a setting -> the parameter of that meaning.
 _PARAMETERS = {key.rpartition("/")[2]: parameter for key, parameter in SETTING_OF.items()} | {
@@ -54,11 +55,12 @@ class BatchSpeed:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedOutcome:
-    """A simulation, its figures, and which of the objective's limits it misses."""
+    """A simulation, its figures, which of the objective's limits it misses, and its ``basis``."""
 
     result: SimulationResult
     verdict: Candidate
     misses: tuple[str, ...]
+    basis: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,12 @@ class ScalingPlan:
     why_not_better: str
     autoscalers: AutoscalerComparison | None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the figures stand on where that is not the whole traffic as it was recorded."""
+        basis = self.outcome.basis if self.outcome else ""
+        return (*self.traffic.notes, *([basis] if basis else []))
+
 
 def make_plan(settings: Settings, question: Question) -> ScalingPlan:
     """Answer a question about the settings.
@@ -118,8 +126,16 @@ def make_plan(settings: Settings, question: Question) -> ScalingPlan:
     gpu, model = _hardware(settings)
     traffic, environment = find_traffic(settings, question), find_environment(settings, question)
     spec, annotations = scaling_spec(settings), scaling_annotations(settings)
+    once = not (question.recommend or question.compare)
     run = _Run(
-        settings, gpu, model, traffic.load, environment, question.objective, _end(traffic, spec)
+        settings=settings,
+        gpu=gpu,
+        model=model,
+        traffic=traffic.load,
+        environment=environment,
+        objective=question.objective,
+        duration_s=_end(traffic, spec),
+        most_work=_ONCE if once else MOST_WORK,
     )
     memory = fit(gpu, model, **run.limits)
     outcome, better, why_not, autoscalers = None, None, "the model does not fit", None
@@ -207,6 +223,7 @@ class _Run:
     environment: Environment
     objective: Objective
     duration_s: float
+    most_work: float
 
     @property
     def limits(self) -> dict[str, Any]:
@@ -229,12 +246,12 @@ class _Run:
 
     def outcome(self, spec: ScalingSpec) -> SimulatedOutcome:
         """Simulate a spec and judge it."""
-        server = VllmServer(self.gpu, self.model, **self.limits)
-        result = simulate(
-            spec, self.traffic, server, environment=self.environment, duration_s=self.duration_s
-        )
+        server, around = VllmServer(self.gpu, self.model, **self.limits), self.environment
+        part = replay(self.traffic, server, around.startup_s, most_work=self.most_work)
+        result = part.run(spec, server, around, duration_s=self.duration_s)
         verdict = judge(_choice(spec), result)
-        return SimulatedOutcome(result, verdict, tuple(verdict.misses(self.objective)))
+        misses = tuple(verdict.misses(self.objective))
+        return SimulatedOutcome(result, verdict, misses, part.basis)
 
     def better(self, now: SimulatedOutcome) -> tuple[BetterSettings | None, str]:
         """Search for better settings; return them, or None and the reason."""

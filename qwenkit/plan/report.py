@@ -34,7 +34,7 @@ def as_dict(plan: ScalingPlan) -> dict[str, Any]:
         "gpu": plan.gpu.name,
         "model": plan.model.name,
         "traffic": plan.traffic.name,
-        "notes": list(plan.traffic.notes),
+        "notes": list(plan.notes),
         "prompt_tokens": lengths.prompt_tokens,
         "answer_tokens": lengths.output_tokens,
         "startup_s": environment.startup_s,
@@ -123,7 +123,7 @@ def _lines(plan: ScalingPlan) -> Iterator[str]:
         yield f"  {'':<8} fix: {finding.fix}"
     if plan.outcome:
         yield f"these settings under {plan.traffic.name}"
-        yield from (f"  {'note':<13}{note}" for note in plan.traffic.notes)
+        yield from (f"  {'note':<13}{note}" for note in plan.notes)
         yield from _outcome(plan.outcome, plan)
         yield "replicas"
         yield from _changes(plan.outcome.result.changes)

@@ -21,8 +21,8 @@ from qwenkit.capacity.dataplane import ANSWERED
 from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.result import SimulationResult, nearest_rank
 from qwenkit.capacity.search.candidates import Objective
+from qwenkit.capacity.search.windows import replay
 from qwenkit.capacity.server import SimulatedServer
-from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import Traffic
 from qwenkit.errors import InvalidValue
 
@@ -170,20 +170,14 @@ def compare_autoscalers(
         raise InvalidValue("gpus, seeds", (gpus, seeds), "at least one GPU and one seed")
     around = replace(environment or Environment(), gpus=gpus, initial_ready=None)
     loads = [traffic(seed) if callable(traffic) else traffic for seed in seeds]
+    parts = [replay(load, server, around.startup_s) for load in loads]
     outcomes = []
     for name, targets in (*TARGETS.items(), (FIXED, range(1, gpus + 1))):
         for target in targets:
             scaling = scaling_by(name, target, max_replicas=gpus)
             results = [
-                simulate(
-                    scaling,
-                    load,
-                    server,
-                    environment=around,
-                    duration_s=load.end_s + _WAY_DOWN_S,
-                    seed=seed,
-                )
-                for load, seed in zip(loads, seeds, strict=True)
+                part.run(scaling, server, around, duration_s=load.end_s + _WAY_DOWN_S, seed=seed)
+                for load, part, seed in zip(loads, parts, seeds, strict=True)
             ]
             outcomes.append(_outcome(name, target, results, objective))
     return AutoscalerComparison(tuple(outcomes))

@@ -25,8 +25,8 @@ from qwenkit.capacity.search.candidates import (
     judge,
     pareto,
 )
+from qwenkit.capacity.search.windows import replay
 from qwenkit.capacity.server import VllmServer
-from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import Lengths, Traffic
 from qwenkit.errors import InvalidValue
 
@@ -48,7 +48,8 @@ class Recommendation:
     """The settings to use, why, and the alternatives. ``timeout_seconds`` is for both timeouts.
 
     ``front`` holds the candidates that no other beats in both cost and TTFT, cheapest first;
-    ``next_best_costs`` compares the second best with the chosen one, in words.
+    ``next_best_costs`` compares the second best with the chosen one, in words; ``basis`` says on
+    which part of long traffic they were compared.
     """
 
     annotations: Mapping[str, str]
@@ -60,6 +61,7 @@ class Recommendation:
     front: tuple[Candidate, ...]
     candidates: tuple[Candidate, ...]
     spec: ScalingSpec
+    basis: str
 
 
 def recommend(
@@ -76,7 +78,7 @@ def recommend(
 ) -> Recommendation:
     """Search the settings that meet the objective at the least cost.
 
-    ``traffic`` should be a typical hour. ``gpus`` is the number of pods that get a GPU, and
+    Of long traffic, windows are replayed. ``gpus`` is the number of pods that get a GPU, and
     replaces that of ``environment``. Each simulation takes ``duration_s``, by default a minute
     beyond the traffic.
 
@@ -91,16 +93,16 @@ def recommend(
         gpu, model, max_model_len=max_model_len, gpu_memory_utilization=gpu_memory_utilization
     )
     load = _load(server, traffic.lengths, objective, gpu_memory_utilization)
+    part = replay(traffic, server, around.startup_s)
 
     def attempt(choice: ScalingChoice) -> Candidate:
         spec = parse_spec(choice.annotations(), container_concurrency=choice.hard_limit)
-        result = simulate(spec, traffic, server, environment=around, duration_s=duration_s)
-        return judge(choice, result)
+        return judge(choice, part.run(spec, server, around, duration_s=duration_s))
 
     tried = _search(attempt, objective, load.total, gpus)
     if tried[0].misses(objective):
         raise _impossible(tried[0], objective)
-    return _recommendation(tried, objective, load, around)
+    return _recommendation(tried, objective, load, around, part.basis)
 
 
 def _search(
@@ -172,7 +174,11 @@ def _impossible(nearest: Candidate, objective: Objective) -> InvalidValue:
 
 
 def _recommendation(
-    tried: tuple[Candidate, ...], objective: Objective, load: Load, environment: Environment
+    tried: tuple[Candidate, ...],
+    objective: Objective,
+    load: Load,
+    environment: Environment,
+    basis: str,
 ) -> Recommendation:
     chosen = tried[0]
     following = next((each for each in tried[1:2] if not each.misses(objective)), None)
@@ -189,6 +195,7 @@ def _recommendation(
         front=pareto(tried),
         candidates=tried,
         spec=parse_spec(annotations, container_concurrency=chosen.choice.hard_limit),
+        basis=basis,
     )
 
 

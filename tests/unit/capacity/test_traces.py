@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -110,8 +111,5 @@ CELLS = st.sampled_from(
     )
 )
 def test_whatever_it_holds_it_is_read_or_refused_by_name(text: str) -> None:
-    try:
-        times = [each.at for each in read_trace(text).load.arrivals]
-    except InvalidValue as refused:
-        times = [len(refused.name) * 0.0]
-    assert times[0] == 0
+    with suppress(InvalidValue):
+        assert read_trace(text).load.arrivals[0].at == 0
