@@ -111,6 +111,11 @@ class ScalingPlan:
     autoscalers: AutoscalerComparison | None
 
     @property
+    def currency(self) -> str:
+        """The currency of the example prices; a price of one's own has none that is known."""
+        return "CNY" if self.price_is_example else ""
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What the figures stand on where that is not the whole traffic as it was recorded."""
         basis = self.outcome.basis if self.outcome else ""

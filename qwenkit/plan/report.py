@@ -41,6 +41,7 @@ def as_dict(plan: ScalingPlan) -> dict[str, Any]:
         "gpus": environment.gpus,
         "price_per_gpu_hour": environment.price_per_gpu_hour,
         "price_is_example": plan.price_is_example,
+        "currency": plan.currency or None,
         "objective": {
             "ttft_p95_s": plan.objective.ttft_p95_s,
             "tpot_p95_s": plan.objective.tpot_p95_s,
@@ -134,7 +135,7 @@ def _lines(plan: ScalingPlan) -> Iterator[str]:
     if plan.autoscalers:
         yield "the same requests under other autoscalers, each with at least one pod"
         yield f"  to six minutes after the traffic; {about_within(plan.objective)}"
-        rows = [each.row() for each in plan.autoscalers.outcomes]
+        rows = [each.shown(plan.currency) for each in plan.autoscalers.outcomes]
         yield repr(show_table(rows, *rows[0]))
         for each in plan.autoscalers.named():
             yield f"who scaled when, and why: {each.autoscaler}, target {each.setting}"
@@ -206,7 +207,7 @@ def figures(outcome: SimulatedOutcome, plan: ScalingPlan) -> Iterator[tuple[str,
         "requests waiting",
     )
     example = ", an example price" if plan.price_is_example else ""
-    currency = " CNY" if plan.price_is_example else ""
+    currency = plan.currency and f" {plan.currency}"
     per_1k = result.cost_per_1k_tokens
     per_token = f", {per_1k:.3g} per 1000 tokens" if math.isfinite(per_1k) else ""
     yield (

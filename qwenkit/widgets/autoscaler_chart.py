@@ -64,7 +64,7 @@ def autoscaler_chart(found: AutoscalerComparison) -> Chart:
 
 def _mark(plot: Plot, outcome: AutoscalerOutcome, at: tuple[float, float], *, size: float) -> None:
     color, shape = _LOOKS[outcome.autoscaler]
-    tip = ", ".join(f"{name} {value}" for name, value in outcome.row().items())
+    tip = ", ".join(f"{name} {value}" for name, value in outcome.shown().items())
     plot.parts.append(
         f'<path transform="translate({at[0]} {at[1]}) scale({size:g})" d="{shape}" '
         f'fill="{color}"><title>{escape(tip)}</title></path>'

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.autoscaling.annotations import parse_spec
@@ -39,6 +40,7 @@ TARGETS: dict[str, tuple[float, ...]] = {
     KEDA_WAITING: (1, 2, 5, 10),
 }
 _WAY_DOWN_S = 360.0
+_HEADINGS = {"gpu_hours": "GPU-hours", "within_percent": "within, %", "ttft_p95_s": "TTFT p95, s"}
 USUAL = {HPA_GPU: 60, KPA_CONCURRENCY: 2, KEDA_WAITING: 5}
 
 
@@ -89,19 +91,24 @@ class AutoscalerOutcome:
         """The target with its unit."""
         return f"{self.target:g} %" if self.autoscaler == HPA_GPU else f"{self.target:g}"
 
-    def row(self) -> dict[str, str | float | None]:
+    def row(self) -> dict[str, Any]:
         """Return the figures by name, rounded; JSON-ready, None for a time that there is not."""
         ttft_p95_s = round(self.ttft_p95_s, 2) if math.isfinite(self.ttft_p95_s) else None
         return {
             "autoscaler": self.autoscaler,
             "target": self.setting,
-            "GPU-hours": round(self.gpu_hours, 3),
+            "gpu_hours": round(self.gpu_hours, 3),
             "cost": round(self.cost, 3),
-            "within, %": round(100 * self.within, 1),
-            "TTFT p95, s": ttft_p95_s,
+            "within_percent": round(100 * self.within, 1),
+            "ttft_p95_s": ttft_p95_s,
             "failed": round(self.failed, 1),
             "peak": self.peak,
         }
+
+    def shown(self, currency: str = "") -> dict[str, Any]:
+        """Return the same by headings, for a table."""
+        headings = _HEADINGS | {"cost": f"cost, {currency}" if currency else "cost"}
+        return {headings.get(name, name): value for name, value in self.row().items()}
 
 
 @dataclass(frozen=True, slots=True)

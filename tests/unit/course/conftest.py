@@ -52,8 +52,18 @@ RESULTS: dict[str, dict[str, Any]] = {
     "04-query": {"answer": "西湖位于中国浙江省杭州市"},
     "05-autoscaling": {
         "autoscalers": [
-            {"autoscaler": "KPA on concurrency", "target": "2", "GPU-hours": 0.11, "within, %": 97},
-            {"autoscaler": "HPA on GPU", "target": "80 %", "GPU-hours": 0.16, "within, %": 58.3},
+            {
+                "autoscaler": "KPA on concurrency",
+                "target": "2",
+                "gpu_hours": 0.11,
+                "within_percent": 97,
+            },
+            {
+                "autoscaler": "HPA on GPU",
+                "target": "80 %",
+                "gpu_hours": 0.16,
+                "within_percent": 58.3,
+            },
         ],
     },
     "06-load-test": {

@@ -230,7 +230,7 @@ def test_the_first_screen_is_for_a_manager(tmp_path: Path, whole_run: Whole) -> 
     assert "The change to target 8: TTFT p95 6.3 s → 0.83 s, within the objective" in text
     assert "210 answers" in text
     assert "630 sent, 628 ok, 2 failed, 0 cancelled" in text
-    assert "autoscaler target GPU-hours within, % KPA on concurrency 2 0.11 97" in text
+    assert "autoscaler target gpu hours within percent KPA on concurrency 2 0.11 97" in text
     assert "the third pod waited for its image" in text
 
 

@@ -18,7 +18,15 @@ from qwenkit.settings import Settings
 
 KEYS = {
     *("gpu", "model", "traffic", "notes", "prompt_tokens", "answer_tokens", "startup_s", "gpus"),
-    *("price_per_gpu_hour", "price_is_example", "objective", "memory", "speed", "scaling"),
+    *(
+        "price_per_gpu_hour",
+        "price_is_example",
+        "currency",
+        "objective",
+        "memory",
+        "speed",
+        "scaling",
+    ),
     *("advice", "simulation", "recommendation", "why_no_recommendation"),
     "autoscalers",
 }
@@ -247,6 +255,7 @@ def test_other_autoscalers_are_compared_when_asked_for(command, tmp_path):
     page = tmp_path / "plan.html"
     code, text, _ = command(*words, "--ttft-p95", "2", "--html", str(page))
     assert code == 0
+    assert "cost, CNY" in text
     assert re.search(r"HPA on GPU utilization +60 % +0\.\d+", text)
     assert re.search(r"GPU utilization [\d.]+ per pod, target 60, asks for 2", text)
     html = page.read_text("utf-8")
@@ -254,7 +263,7 @@ def test_other_autoscalers_are_compared_when_asked_for(command, tmp_path):
     assert "KEDA on waiting requests: 5" in html
     found = json.loads(command(*words, "--json")[1])["autoscalers"]
     assert {each["autoscaler"] for each in found} >= {"KPA on concurrency", "fixed fleet"}
-    assert all(each["GPU-hours"] > 0 and "replica_changes" in each for each in found)
+    assert all(each["gpu_hours"] > 0 and "replica_changes" in each for each in found)
     assert ask().autoscalers is None
 
 
