@@ -19,6 +19,7 @@ _DEFAULTS = {
 
 PVC_FLAG = "kubernetes.podspec-persistent-volume-claim"
 PVC_WRITE_FLAG = "kubernetes.podspec-persistent-volume-write"
+ALL_FEATURES = {"*": "enabled"}  # stands for a cluster that allows all; no ConfigMap has it
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class ClusterConfigMaps:
 
     def flag(self, name: str) -> str:
         """Return ``enabled``, ``allowed`` or ``disabled``; any other text counts as unset."""
-        value = self.features.get(name, "").lower()
+        value = self.features.get(name, self.features.get("*", "")).lower()
         if value in ("enabled", "allowed", "disabled"):
             return value
         return "enabled" if name in _ON_BY_DEFAULT else "disabled"

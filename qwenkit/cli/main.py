@@ -16,7 +16,17 @@ from typing import Annotated, Any
 import typer
 
 from qwenkit import __version__
-from qwenkit.cli import course, loading, planning, reporting, sandbox, serving, settings, weights
+from qwenkit.cli import (
+    course,
+    lint,
+    loading,
+    planning,
+    reporting,
+    sandbox,
+    serving,
+    settings,
+    weights,
+)
 from qwenkit.cli.console import fail
 from qwenkit.errors import QwenkitError
 from qwenkit.errors.scrubbing import scrub
@@ -65,6 +75,7 @@ for command in (
     weights.upload,
     weights.verify,
     serving.render,
+    lint.lint,
     serving.deploy,
     serving.query,
     loading.load,

@@ -9,10 +9,19 @@ Doc = dict[str, Any]
 _MOST_DEPTH, _MOST_BITS, _MOST_VALUES = 100, 1024, 100_000
 
 
-def place(doc: Doc, path: str = "") -> str:
+class Place(str):
+    """``Kind/name path``: where a finding is; it remembers the document."""
+
+    doc: Doc
+    path: str
+
+
+def place(doc: Doc, path: str = "") -> Place:
     """Return ``Kind/name path``."""
     name = at(doc, "metadata", "name") or at(doc, "metadata", "generateName") or "?"
-    return f"{doc.get('kind', '?')}/{name} {path}".rstrip()
+    made = Place(f"{doc.get('kind', '?')}/{name} {path}".rstrip())
+    made.doc, made.path = doc, path
+    return made
 
 
 def at(node: Any, *path: str | int) -> Any:

@@ -7,16 +7,14 @@ from typing import Any
 
 from qwenkit.admission.config_maps import PVC_FLAG, PVC_WRITE_FLAG
 from qwenkit.admission.review import GROUP, review
+from qwenkit.admission.schema.knative import SPECS
 from qwenkit.capacity.finding import Finding, worst_first
 from qwenkit.errors import Rejected
 from qwenkit.manifests import lint_scaling, lint_server, lint_storage
 from qwenkit.manifests.documents import Doc, at, place, unreadable
 from qwenkit.manifests.template import plain
 
-_ASSUMED = {
-    PVC_FLAG: "enabled",
-    PVC_WRITE_FLAG: "enabled",
-}
+_ASSUMED = {PVC_FLAG: "enabled", PVC_WRITE_FLAG: "enabled"}
 
 
 def lint(
@@ -31,7 +29,7 @@ def lint(
         docs: Secrets, volumes, claims and Knative Services; other kinds are ignored.
         features: the cluster's ConfigMap config-features. Unknown (``None``) assumes that
             volume claims are allowed, as they must be for this project.
-        gpu: the GPU of the nodes (V100-16, V100-32, A10 or T4), if known.
+        gpu: the GPU of the nodes, by its name in the table, if known.
 
     >>> from qwenkit import Settings, lint, render
     >>> {finding.level for finding in lint(render(Settings()))} <= {"warning", "advice"}
@@ -44,9 +42,16 @@ def lint(
             found.append(Finding("error", "unreadable", "document", why, "write it by hand"))
         elif isinstance(doc, Mapping):
             plain_docs.append(plain(doc))
-    found += lint_storage.findings(plain_docs)
-    for doc in plain_docs:
-        if str(doc.get("apiVersion", "")).startswith(f"{GROUP}/"):
+    return worst_first([*found, *examine(plain_docs, features=features, gpu=gpu)])
+
+
+def examine(
+    docs: list[Doc], *, features: Mapping[str, str] | None = None, gpu: str | None = None
+) -> list[Finding]:
+    """Examine plain documents, as ``lint`` does; each ``where`` is a ``Place`` in one of them."""
+    found = lint_storage.findings(docs)
+    for doc in docs:
+        if str(doc.get("apiVersion", "")).startswith(f"{GROUP}/") and doc.get("kind") in SPECS:
             found += _service(doc, _ASSUMED if features is None else features, gpu)
     return worst_first(found)
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
-import shlex
 from collections.abc import Iterator
 
+from qwenkit.admission.schema import quantities
 from qwenkit.capacity.catalogue import find_config
-from qwenkit.capacity.finding import Finding
-from qwenkit.capacity.gpu import SMALLEST_GPU, Gpu, gpu_of_label
+from qwenkit.capacity.finding import Finding, Level
+from qwenkit.capacity.gpu import Gpu, gpu_of_label
 from qwenkit.capacity.memory import LEAST_CAPABILITY, fit, graphs_fit
 from qwenkit.errors import InvalidValue
-from qwenkit.manifests.documents import Doc, at, place, rows
+from qwenkit.manifests.documents import Doc, at, place, rows, table
+from qwenkit.manifests.server_command import (
+    ServerCommand,
+    container_words,
+    server_command,
+    shell_text,
+    starts_itself,
+)
 
 _GPU = "nvidia.com/gpu"
+_COUNTED = (_GPU, "amd.com/gpu", "aliyun.com/gpu-count")  # others count slices, memory or shares
+_DEVICE = re.compile(r"nvidia\.com/.*|.*/.*(gpu|[a-z]pu|mlu|dcu|gcu|neuron|gaudi|ascend).*", re.I)
 _CONTAINER = "spec.template.spec.containers"
+_PROGRAM = re.compile(r"(.*/)?(sh|bash|python[\d.]*|vllm)")
 
 
 def findings(doc: Doc, gpu_name: str | None) -> list[Finding]:
@@ -26,12 +37,15 @@ def findings(doc: Doc, gpu_name: str | None) -> list[Finding]:
             continue  # the webhook refuses it
         path = f"{_CONTAINER}[{index}]"
         found += _image_and_probe(doc, container, path)
-        arguments = _arguments(container)
-        if any("vllm" in word for word in arguments):
-            found += _gpus(doc, container, arguments, path)
-            found += _paths(doc, container, arguments, path)
-            found += _flags(doc, arguments, f"{path}.command", gpu)
-            found += _memory(doc, arguments, f"{path}.command", gpu)
+        faults = list(_words(doc, container, path))
+        found += faults
+        server = None if faults else server_command(container)
+        if server:
+            found += _gpus(doc, container, server, path)
+            found += _paths(doc, container, server, path)
+            found += _flags(doc, server, f"{path}.command", gpu)
+            if counted(container):
+                found += _memory(doc, server, f"{path}.command", gpu)
     return found
 
 
@@ -69,99 +83,154 @@ def _image_and_probe(doc: Doc, container: Doc, path: str) -> Iterator[Finding]:
         yield Finding("advice", "probe-tcp", where, message, fix)
 
 
-def _arguments(container: Doc) -> list[str]:
-    words = [str(word) for word in [*rows(container, "command"), *rows(container, "args")]]
-    if len(words) >= 3 and words[0].rsplit("/", 1)[-1] in ("sh", "bash") and words[1] == "-c":
-        try:
-            return shlex.split(words[2].replace("$$", "$"))
-        except ValueError:
-            return words[2].split()
-    return words
+def _words(doc: Doc, container: Doc, path: str) -> Iterator[Finding]:
+    """Find why a command line cannot be executed as it is written."""
+    command, args = container_words(container)
+    words, where = [*command, *args], place(doc, f"{path}.{'command' if command else 'args'}")
+    shell = next((shell_text(words[n:]) for n in range(len(words)) if shell_text(words[n:])), None)
+    if command and re.search(r"\S\s+\S", command[0]):
+        message = f"the whole command line is one word: no program is called {command[0][:60]!r}"
+        fix = "split it, one word each, or let a shell read it: command: [sh, -c, 'exec …']"
+        yield Finding("error", "command-one-word", where, message, fix)
+        return
+    if starts_itself(container) and args and _PROGRAM.fullmatch(args[0]):
+        message = f"the image's entry point is vLLM's server: {args[0]} is read as its argument"
+        yield Finding("error", "args-program", where, message, "give the program in command")
+        return
+    if shell:
+        text, others = shell
+        if others and _PROGRAM.fullmatch(text):
+            message = f"the shell runs {text!r} alone; the words after it are its $0, $1 and so on"
+            fix = "write the whole line as one word after -c"
+            yield Finding("error", "shell-words", where, message, fix)
+        return
+    for word in words if starts_itself(container) or "vllm" in " ".join(words) else ():
+        if re.match(r"--?[a-zA-Z][\w.-]*\s+\S", word):
+            message = f"{word[:60]!r} is one word, and no flag is called so"
+            yield Finding("error", "argument-one-word", where, message, "split flag and value")
+        elif name := re.search(r"\$(?:\((\w+)\)|\{?([A-Za-z_]\w*))", word):
+            why = "no variable of this container" if name[1] else "not expanded without a shell"
+            fix = f"write $({name[1] or name[2]}) and give env that variable, or use a shell"
+            yield Finding("error", "variable-unread", where, f"{name[0]} is {why}", fix)
 
 
-def _option(arguments: list[str], name: str) -> str | None:
-    for index, word in enumerate(arguments):
-        if word == f"--{name}":
-            return arguments[index + 1] if index + 1 < len(arguments) else ""
-        if word.startswith(f"--{name}="):
-            return word.partition("=")[2]
-    return None
-
-
-def _gpus(doc: Doc, container: Doc, arguments: list[str], path: str) -> Iterator[Finding]:
-    count = at(container, "resources", "limits", _GPU)
+def _gpus(doc: Doc, container: Doc, server: ServerCommand, path: str) -> Iterator[Finding]:
     where = place(doc, f"{path}.resources.limits")
-    if count is None:
+    count = counted(container)
+    if count is None and not _has_device(container):
         message = "vLLM has no GPU: without this limit the pod may start on any node"
         yield Finding("error", "gpu-limit", where, message, f'set {_GPU}: "1" in limits')
-    parallel = _option(arguments, "tensor-parallel-size") or "1"
-    if count is not None and str(count) != parallel:
-        message = f"the pod holds {count} GPUs and vLLM uses {parallel}"
+    used = 1.0
+    for name in ("tensor", "pipeline", "data"):
+        used *= server.number(f"{name}-parallel-size", 1) or 0
+    local = server.number("data-parallel-size-local", 0)
+    used *= (local or 1) / (server.number("data-parallel-size", 1) or 1) if local else 1
+    used /= server.number("nnodes", 1) or 1
+    if used and used != (count or 1) and (count or not _has_device(container)):
+        more = used > (count or 1)
+        message = f"the pod holds {count or 0:g} GPUs and vLLM uses {used:g}"
+        message += " (tensor × pipeline × data parallel size)"
         fix = f"make --tensor-parallel-size and {_GPU} equal"
-        yield Finding("warning", "gpu-count", where, message, fix)
-    command = rows(container, "command")
-    if len(command) == 3 and command[1] == "-c" and not {"exec", "trap"} & set(arguments):
+        yield Finding("error" if more else "warning", "gpu-count", where, message, fix)
+    if not server.passes_signals:
         message = "the shell gets SIGTERM, vLLM may not: the GPU is then held for timeoutSeconds"
         where = place(doc, f"{path}.command")
         fix = "begin with exec; better, trap TERM and pass it on, as qwenkit render does"
         yield Finding("advice", "shell-without-exec", where, message, fix)
 
 
-def _paths(doc: Doc, container: Doc, arguments: list[str], path: str) -> Iterator[Finding]:
-    model = _option(arguments, "model")
+def _resources(container: Doc) -> Doc:
+    resources = table(container, "resources")
+    return {**table(resources, "requests"), **table(resources, "limits")}
+
+
+def counted(container: Doc) -> float | None:
+    """Return how many whole GPUs a container holds; None where its resources count none."""
+    for name in _COUNTED:
+        try:
+            if number := float(quantities.parse(str(_resources(container).get(name)))):
+                return number
+        except ValueError:
+            continue
+    return None
+
+
+def _has_device(container: Doc) -> bool:
+    """Return whether a container has a GPU, shared or sliced, or is made to need none."""
+    given = {name for name, value in _resources(container).items() if str(value) != "0"}
+    names = {str(at(variable, "name")) for variable in rows(container, "env")}
+    words = [word for part in container_words(container) for word in part]
+    return (
+        any(_DEVICE.fullmatch(str(name)) for name in given)
+        or bool(rows(container, "resources", "claims"))
+        or any(name.startswith(("NVIDIA_VISIBLE", "VLLM_CPU", "VLLM_TARGET")) for name in names)
+        or "cpu" in re.split(r"[^a-z]+", str(container.get("image", "")))
+        or re.search(r"--device[ =]cpu", " ".join(words)) is not None
+    )
+
+
+def _paths(doc: Doc, container: Doc, server: ServerCommand, path: str) -> Iterator[Finding]:
+    model = posixpath.normpath(server.model) if server.model.startswith("/") else ""
     mounts = [str(at(mount, "mountPath")) for mount in rows(container, "volumeMounts")]
-    if model and model.startswith("/"):
-        inside = any(f"{model}/".startswith(f"{mount.rstrip('/')}/") for mount in mounts)
-        if not inside:
-            message = f"the model {model} is outside every mount ({', '.join(mounts) or 'none'})"
-            fix = "give --model and mountPath the same folder"
-            where = place(doc, f"{path}.volumeMounts")
-            yield Finding("error", "model-not-mounted", where, message, fix)
-    port = _option(arguments, "port") or "8000"
+    inside = any(f"{model}/".startswith(f"{mount.rstrip('/')}/") for mount in mounts)
+    if model and not inside:
+        message = f"the model {model} is outside every mount ({', '.join(mounts) or 'none'})"
+        fix = "give --model and mountPath the same folder"
+        where = place(doc, f"{path}.volumeMounts")
+        level: Level = "error" if mounts or starts_itself(container) else "warning"
+        yield Finding(level, "model-path", where, message, fix)
+    port = server.number("port", 8000)
+    others = len(rows(doc, "spec", "template", "spec", "containers")) > 1
+    if others and not rows(container, "ports"):
+        return  # a container beside the one that gets the requests
     serving = at(container, "ports", 0, "containerPort") or 8080
-    if port != str(serving):
-        message = f"vLLM listens on {port}, Knative sends requests to {serving}"
+    if port is not None and str(int(port)) != str(serving):
+        default = "" if "port" in server.options else ", its default"
+        message = f"vLLM listens on port {port:g}{default}; Knative sends requests to {serving}"
         fix = f"pass --port {serving}"
         yield Finding("error", "port-differs", place(doc, f"{path}.ports"), message, fix)
 
 
-def _flags(doc: Doc, arguments: list[str], path: str, gpu: Gpu | None) -> Iterator[Finding]:
-    dtype, method = _option(arguments, "dtype"), _option(arguments, "quantization")
-    capability = gpu.compute_capability if gpu else 0.0
+def _flags(doc: Doc, server: ServerCommand, path: str, gpu: Gpu | None) -> Iterator[Finding]:
+    dtype, method = server.text("dtype", "auto"), server.text("quantization")
     where = place(doc, path)
     fix = "pass --dtype half"
     halves = ("half", "float16")
-    bfloat16 = capability >= LEAST_CAPABILITY["bfloat16"]
-    if dtype not in (*halves, "float", "float32") and not bfloat16:
-        message = f"--dtype is {dtype or 'not given'}, and V100 and T4 have no bfloat16"
+    has_bfloat16 = gpu is None or gpu.compute_capability >= LEAST_CAPABILITY["bfloat16"]
+    if gpu and not has_bfloat16 and dtype in ("auto", "bfloat16"):
+        given = dtype if "dtype" in server.options else "not given"
+        message = f"--dtype is {given}, and {gpu.name} has no bfloat16"
         yield Finding("warning", "dtype", where, message, fix)
-    elif method == "gptq" and dtype not in halves:
+    elif method == "gptq" and dtype not in (*halves, None):
         message = "GPTQ works with half precision only"
         yield Finding("warning", "dtype", where, message, fix)
     least = LEAST_CAPABILITY.get(method or "", 0)
-    if gpu and capability < least:
+    if gpu and gpu.compute_capability < least:
         message = (
-            f"--quantization {method} needs compute capability {least}; {gpu.name} has {capability}"
+            f"--quantization {method} needs compute capability {least}; "
+            f"{gpu.name} has {gpu.compute_capability}"
         )
         yield Finding("error", "quantization", where, message, "use gptq")
-    qwen_v1 = re.search(r"Qwen-\d", _option(arguments, "model") or "")
-    if qwen_v1 and "--trust-remote-code" not in arguments:
+    if re.search(r"Qwen-\d", server.model) and server.text("trust-remote-code", "no") == "no":
         message = "the first Qwen models bring their own code"
         yield Finding("error", "trust-remote-code", where, message, "pass --trust-remote-code")
 
 
-def _memory(doc: Doc, arguments: list[str], path: str, gpu: Gpu | None) -> Iterator[Finding]:
-    share = _float(_option(arguments, "gpu-memory-utilization"), 0.9)
+def _memory(doc: Doc, server: ServerCommand, path: str, gpu: Gpu | None) -> Iterator[Finding]:
+    share = server.number("gpu-memory-utilization", 0.9)
+    if gpu is None or share is None:
+        return
     where = place(doc, path)
-    if not graphs_fit(gpu or SMALLEST_GPU, share) and "--enforce-eager" not in arguments:
-        message = f"CUDA graphs take 1 to 3 GiB beside the share of {share:g}: too much for 16 GB"
+    if not graphs_fit(gpu, share) and server.text("enforce-eager", "no") == "no":
+        message = f"CUDA graphs take 1 to 3 GiB beside the share of {share:g}: too much for "
+        message += f"{gpu.name}'s {gpu.usable_gib:.0f} GiB"
         fix = "pass --enforce-eager, or --gpu-memory-utilization 0.9"
         yield Finding("warning", "gpu-memory", where, message, fix)
-    model = find_config(_option(arguments, "model") or "")
-    if gpu is None or model is None:
+    model = find_config(server.model)
+    count = server.number("tensor-parallel-size", 1)
+    length = server.number("max-model-len", 8192)
+    if model is None or count is None or length is None:
         return
-    count = _float(_option(arguments, "tensor-parallel-size"), 1)
-    length = _float(_option(arguments, "max-model-len"), 8192)
     try:
         memory = fit(
             gpu,
@@ -178,10 +247,3 @@ def _memory(doc: Doc, arguments: list[str], path: str, gpu: Gpu | None) -> Itera
     elif not memory.fits and memory.kv_tokens < length:
         fix = f"pass --max-model-len={memory.kv_tokens // 2}"
         yield Finding("error", "kv-cache", where, memory.problems[-1], fix)
-
-
-def _float(text: str | None, otherwise: float) -> float:
-    try:
-        return float(text) if text is not None else otherwise
-    except ValueError:
-        return otherwise

@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
+from ruamel.yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+    DocumentStartEvent,
+)
 from ruamel.yaml.nodes import Node
 from ruamel.yaml.parser import Parser
 from ruamel.yaml.scanner import Scanner
@@ -55,12 +62,37 @@ def compose_yaml(text: str) -> Node | None:
     return found
 
 
+def parse_documents(text: str) -> Iterator[tuple[Node, Any]]:
+    """Yield the nodes and the value of each YAML document; times and dates stay text.
+
+    Raises:
+        ValueError: as for ``parse_yaml``; what stands before the mistake was yielded.
+    """
+    yaml = _reader(_Parser)
+    with _bounded():
+        for node in yaml.compose_all(text):
+            value = _Constructor(loader=yaml).construct_document(node)
+            if sum(1 for _ in _values(value)) > _MOST_NODES:
+                raise _Bound("its aliases expand to too many values")
+            yield node, value
+
+
 def _read(text: str, how: str, *, aliases: bool) -> Any:
+    with _bounded():
+        return getattr(_reader(_Parser if aliases else _NoAliases), how)(text)
+
+
+def _reader(parser: type[Parser]) -> YAML:
     yaml = YAML(typ="safe", pure=True)
-    yaml.Scanner, yaml.Parser = _Scanner, _Parser if aliases else _NoAliases
+    yaml.Scanner, yaml.Parser = _Scanner, parser
     yaml.composer.warn_double_anchors = False
+    return yaml
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
     try:
-        return getattr(yaml, how)(text)
+        yield
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except MarkedYAMLError as error:
@@ -96,7 +128,7 @@ class _Parser(Parser):
 
     def get_event(self) -> Any:
         event = super().get_event()
-        self.count += 1
+        self.count = 0 if isinstance(event, DocumentStartEvent) else self.count + 1
         self.depth += isinstance(event, CollectionStartEvent)
         self.depth -= isinstance(event, CollectionEndEvent)
         if self.depth > _MOST_DEPTH:
@@ -112,6 +144,13 @@ class _NoAliases(_Parser):
         if isinstance(event, AliasEvent):
             raise _Bound("it uses aliases (*name); write the values out")
         return event
+
+
+class _Constructor(SafeConstructor):
+    """Makes values as Kubernetes does, which has no dates."""
+
+
+_Constructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
 
 
 def _values(value: Any) -> Iterator[Any]:

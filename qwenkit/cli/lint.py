@@ -1,0 +1,49 @@
+"""``lint``: what a cluster would refuse in YAML that anyone wrote, and what would not work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qwenkit.cli.console import emit
+from qwenkit.cli.options import Json
+from qwenkit.errors import InvalidValue
+
+_MOST_BYTES = 4 * 2**20
+
+
+def lint(
+    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="YAML or JSON; - is stdin.")],
+    gpu: Annotated[str | None, typer.Option(help="The GPU of the nodes, such as V100-16.")] = None,
+    all_features: Annotated[
+        bool, typer.Option("--all-features", help="Knative's feature flags are all on.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Judge Services, volumes and claims that anyone wrote; exit 1 if there is an error."""
+    from qwenkit.admission.config_maps import ALL_FEATURES
+    from qwenkit.capacity.gpu import find_gpu
+    from qwenkit.manifests.lint_files import lint_files
+
+    card = find_gpu(gpu).name if gpu is not None else None
+    texts = [(name, _text(name)) for name in files]
+    found = lint_files(texts, features=ALL_FEATURES if all_features else None, gpu=card)
+    blocks = [f"{f.level} {f.rule}  {f.where}\n  {f.message}\n  fix: {f.fix}\n" for f in found]
+    counts = ", ".join(
+        f"{level} {sum(f.level == level for f in found)}"
+        for level in ("error", "warning", "advice")
+    )
+    emit(found if as_json else "\n".join([*blocks, counts]), as_json=as_json)
+    raise typer.Exit(1 if any(f.level == "error" for f in found) else 0)
+
+
+def _text(name: str) -> str:
+    from qwenkit.untrusted.files import read_text
+
+    try:
+        return read_text(Path("/dev/stdin" if name == "-" else name), most=_MOST_BYTES)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise InvalidValue("FILE", name, f"cannot be read: {why}", "name YAML files") from None

@@ -1,0 +1,161 @@
+"""How a container starts vLLM: its command line as kubelet, shell and vLLM read it.
+
+Sources: the container spec of Kubernetes (``$(NAME)``, ``$$``), Knative's runtime contract
+(``PORT``, ``K_*``), vLLM's argument parser (short and underscore flags, ``6k`` and ``32K``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+from qwenkit.manifests.documents import at, rows
+from qwenkit.manifests.shell import MOST_LETTERS, UNKNOWN, simple_commands
+
+_SHELL = re.compile(r"(.*/)?(sh|bash|ash|dash|zsh)")
+_SERVER = re.compile(
+    r"(-m)?vllm\.entrypoints\.(openai\.)?api_server|.*entrypoints/.*api_server\.py"
+)
+_CLI = re.compile(r"(.*/)?vllm|(-m)?vllm\.(entrypoints\.cli\.main|scripts)")
+# Images whose entry point is vLLM's server, by the last part of their name.
+_OWN_ENTRY = re.compile(r"(.*/)?(vllm-openai|vllm-(arm64-)?cpu)[^/]*")
+_FLAG = re.compile(r"--?[A-Za-z]")
+_SHORT = {"tp": "tensor-parallel-size", "pp": "pipeline-parallel-size", "q": "quantization"}
+_SHORT |= {"dp": "data-parallel-size", "dpl": "data-parallel-size-local", "n": "nnodes"}
+_SWITCH = re.compile(r"(enable|disable|no|use|trust|enforce|skip|return|headless)-?.*|O\d")
+_MANY = ("served-model-name", "lora-modules", "api-key", "middleware")
+_UNITS = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_MOST_NESTED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCommand:
+    """vLLM's options by their long names, as text, and its model ("" if not known).
+
+    ``unread``: other options may be in a file or a variable that only the container knows.
+    ``passes_signals``: no shell keeps SIGTERM from vLLM.
+    """
+
+    options: Mapping[str, str]
+    model: str
+    unread: bool
+    passes_signals: bool
+
+    def text(self, name: str, otherwise: str = "") -> str | None:
+        """Return an option, its default if it is not given, None if it cannot be known."""
+        value = self.options.get(name)
+        if value is None:
+            return None if self.unread else otherwise
+        return None if UNKNOWN in value else value
+
+    def number(self, name: str, otherwise: float) -> float | None:
+        """Return an option as a number; None if it cannot be known or is none."""
+        text = self.text(name, str(otherwise)) or ""
+        found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,12})?)([kmgtKMGT]?)", text)
+        return float(found[1]) * _UNITS.get(found[2], 1) if found else None
+
+
+def container_words(container: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Return ``command`` and ``args`` as the kubelet passes them on."""
+    known = _environment(container)
+    command, args = ([_expanded(w, known) for w in rows(container, k)] for k in ("command", "args"))
+    return command, args
+
+
+def starts_itself(container: Mapping[str, Any]) -> bool:
+    """Return whether ``args`` are arguments of vLLM, the image's own entry point."""
+    image = str(container.get("image"))
+    return not rows(container, "command") and _OWN_ENTRY.fullmatch(image) is not None
+
+
+def server_command(container: Mapping[str, Any]) -> ServerCommand | None:
+    """Return how a container starts vLLM; None if it does not, or that cannot be read."""
+    command, args = container_words(container)
+    words = ["vllm", "serve", *args] if starts_itself(container) else [*command, *args]
+    found = list(_servers(words, _environment(container)))
+    return found[0] if len(found) == 1 else None
+
+
+def shell_text(words: Sequence[str]) -> tuple[str, Sequence[str]] | None:
+    """Return the text that a shell runs, and its ``$0``, ``$1`` …; None if these words run none."""
+    if not words or not _SHELL.fullmatch(words[0]):
+        return None
+    runs, index = False, 1
+    while index < len(words) and words[index][:1] in ("-", "+"):
+        option = words[index]
+        index += 1 + (not option.startswith("--") and "o" in option.lower())  # -o pipefail
+        runs = runs or (not option.startswith("--") and "c" in option)
+    return (words[index], words[index + 1 :]) if runs and index < len(words) else None
+
+
+def _servers(
+    words: Sequence[str], known: Mapping[str, str], depth: int = 0, *, passes: bool = True
+) -> Iterator[ServerCommand]:
+    """Yield each start of vLLM in a command, behind whatever stands before it."""
+    for index, word in enumerate(words):
+        rest = words[index + 1 :]
+        if word in ("echo", "printf"):
+            return
+        if (script := shell_text(words[index:])) and depth < _MOST_NESTED:
+            commands = list(simple_commands(script[0], known, script[1]))
+            passes = any({"exec", "trap"} & {*command} for command in commands)
+            for command in commands:
+                yield from _servers(command, known, depth + 1, passes=passes)
+            return
+        if _SERVER.fullmatch(word) or (_CLI.fullmatch(word) and rest[:1] == ["serve"]):
+            yield _read(rest, passes=passes)
+            return
+
+
+def _read(arguments: Sequence[str], *, passes: bool) -> ServerCommand:
+    options: dict[str, str] = {}
+    others: list[str] = []
+    index = 0
+    while index < len(arguments):
+        word = arguments[index]
+        index += 1
+        if not _FLAG.match(word):
+            others += [word] if word.lower() not in ("true", "false") else []
+            continue
+        name, equals, value = word.partition("=")
+        long = name.lstrip("-").replace("_", "-")
+        long = long if name.startswith("--") else _SHORT.get(long, long)
+        if not equals and not _SWITCH.fullmatch(long):
+            values = list(takewhile(lambda word: not _FLAG.match(word), arguments[index:]))
+            values = values if long in _MANY else values[:1]
+            index += len(values)
+            value = " ".join(values)
+        options[long] = value
+    model = others[1] if others[:1] == ["serve"] and others[1:] else options.get("model", "")
+    unread = "config" in options or UNKNOWN in arguments
+    return ServerCommand(options, "" if UNKNOWN in model else model, unread, passes)
+
+
+def _environment(container: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the variables of a container's spec and Knative's own; an image may set others."""
+    known = {"PORT": str(at(container, "ports", 0, "containerPort") or 8080)}
+    known |= dict.fromkeys(("K_SERVICE", "K_REVISION", "K_CONFIGURATION"), UNKNOWN)
+    if rows(container, "envFrom"):
+        known = defaultdict(lambda: UNKNOWN, known)
+    for variable in rows(container, "env"):
+        value = at(variable, "value")
+        text = UNKNOWN if at(variable, "valueFrom") else "" if value is None else value
+        known[str(at(variable, "name"))] = _expanded(text, known)
+    return known
+
+
+def _expanded(text: object, known: Mapping[str, str]) -> str:
+    """Expand ``$(NAME)`` as the kubelet does: an unknown one stays as it is."""
+
+    def value(found: re.Match[str]) -> str:
+        try:
+            return known[found[1]] if found[1] else "$"
+        except KeyError:
+            return found[0]
+
+    made = re.sub(r"\$\$|\$\(([^()]+)\)", value, str(text))
+    return made if len(made) <= MOST_LETTERS else UNKNOWN
