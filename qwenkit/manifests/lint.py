@@ -51,7 +51,7 @@ def examine(
     """Examine plain documents, as ``lint`` does; each ``where`` is a ``Place`` in one of them."""
     found = lint_storage.findings(docs)
     for doc in docs:
-        if str(doc.get("apiVersion", "")).startswith(f"{GROUP}/") and doc.get("kind") in SPECS:
+        if str(doc.get("apiVersion", "")).startswith(f"{GROUP}/") and str(doc.get("kind")) in SPECS:
             found += _service(doc, _ASSUMED if features is None else features, gpu)
     return worst_first(found)
 

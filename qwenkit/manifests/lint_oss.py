@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 
 from qwenkit.capacity.finding import Finding
+from qwenkit.parameters.rules import region_of
 
 # fmt: off
 _KEYS = (
@@ -20,7 +21,6 @@ _KEYS = (
 # fmt: on
 _OSSFS2_AUTH = ("", "rrsa", "sts")
 _OSSFS_AUTH = (*_OSSFS2_AUTH, "public", "csi-secret-store", "agent-identity")
-_PUBLIC = re.compile(r"oss-([a-z]+-[a-z0-9-]+)\.aliyuncs\.com")
 
 
 def attribute_findings(attributes: Mapping[str, object]) -> Iterator[Finding]:
@@ -57,9 +57,14 @@ def _location(read: Mapping[str, str]) -> Iterator[Finding]:
     if path and not path.startswith("/"):
         message = f"path error: start with {path[0]}, should start with /"
         yield _refused("oss-path", "path", message, f"write /{path}")
-    public = _PUBLIC.fullmatch(host)
-    if public and not public[1].endswith("-internal"):
-        fix = f"from nodes of the same region use oss-{public[1]}-internal.aliyuncs.com"
+    region = region_of(host)
+    if "oss-accelerate" in host:
+        message = "oss-accelerate endpoints name no region: they speed up clients far away, for a "
+        message += "price, and are not for mounting from inside"
+        fix = "use the endpoint of the bucket's region: oss-REGION-internal.aliyuncs.com"
+        yield Finding("warning", "oss-accelerate", "url", message, fix)
+    elif region and "-internal." not in host and "privatelink" not in host:
+        fix = f"from nodes of the same region use oss-{region}-internal.aliyuncs.com"
         message = "a public endpoint is slower from the cluster, and its traffic is billed"
         yield Finding("advice", "oss-public-endpoint", "url", message, fix)
 

@@ -130,11 +130,13 @@ def _shared_handles(volumes: list[Doc]) -> Iterator[Finding]:
 
 
 def _claim(doc: Doc) -> Iterator[Finding]:
-    if at(doc, "spec", "storageClassName") != "" and not at(doc, "spec", "selector"):
-        message = "the claim names a storage class, or leaves the choice to the cluster's default"
+    # Without a volume's name, a class provisions one, as it is meant to.
+    name, given = at(doc, "spec", "volumeName"), at(doc, "spec", "storageClassName")
+    if name and given is None:
+        message = "the claim names a volume, and leaves its class to the cluster's default"
         fix = 'write storageClassName: "", or a default class provisions a disk'
         yield Finding("warning", "pvc-class", place(doc, _CLASS), message, fix)
-    if not at(doc, "spec", "volumeName") and not at(doc, "spec", "selector"):
+    if not name and given == "" and not at(doc, "spec", "selector"):
         message = "the claim names no volume"
         fix = "name the volume in volumeName"
         yield Finding("warning", "pvc-volume", place(doc, "spec.volumeName"), message, fix)

@@ -131,7 +131,7 @@ def _read(arguments: Sequence[str], *, passes: bool) -> ServerCommand:
             value = " ".join(values)
         options[long] = value
     model = others[1] if others[:1] == ["serve"] and others[1:] else options.get("model", "")
-    unread = "config" in options or UNKNOWN in arguments
+    unread = "config" in options or UNKNOWN in others
     return ServerCommand(options, "" if UNKNOWN in model else model, unread, passes)
 
 

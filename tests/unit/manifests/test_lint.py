@@ -145,6 +145,7 @@ CASES: list[tuple[str, str, Callable[[Docs], None]]] = [
     ("oss-unknown-attribute", "warning", oss(fusetyp="ossfs2")),
     ("oss-ossfs1-options", "advice", oss(otherOpts="-o allow_other")),
     ("oss-public-endpoint", "advice", oss(url="oss-cn-hangzhou.aliyuncs.com")),
+    ("oss-accelerate", "warning", oss(url="https://oss-accelerate.aliyuncs.com")),
     ("oss-region", "warning", oss(sigVersion="v4")),
     ("oss-mount-options", "warning", spec("PersistentVolume", mountOptions=["ro"])),
     ("pv-handle", "warning", lambda d: d["PersistentVolume"]["metadata"].update(name="other")),
@@ -186,16 +187,29 @@ CASES: list[tuple[str, str, Callable[[Docs], None]]] = [
     ("image-version", "warning", of_container(image="registry.example.com/vllm")),
     ("image-version", "warning", of_container(image="registry.example.com:5000/vllm:latest")),
     ("gpu-limit", "error", without_gpu),
-    ("gpu-count", "warning", flags(SAFE, f"{SAFE} --tensor-parallel-size 2")),
+    ("gpu-count", "error", flags(SAFE, f"{SAFE} --tensor-parallel-size 2")),
     ("shell-without-exec", "advice", flags("trap ", ": ")),
-    ("model-not-mounted", "error", flags("--model /Qwen", "--model /data/Qwen")),
+    ("model-path", "error", flags("--model /Qwen", "--model /data/Qwen")),
     ("port-differs", "error", flags("--port 8080", "--port 8000")),
-    ("dtype", "warning", flags(" --dtype half", "")),
     ("dtype", "warning", flags("--dtype half", "--dtype bfloat16")),
+    ("command-one-word", "error", of_container(command=["vllm serve /m"])),
+    ("argument-one-word", "error", of_container(command=["vllm", "serve", "--port 8080"])),
+    ("variable-unread", "error", of_container(command=["vllm", "serve", "--port", "$PORT"])),
+    ("variable-unread", "error", of_container(command=["vllm", "serve", "$(MODEL)"])),
+    ("shell-words", "error", of_container(command=["sh", "-c", "vllm", "serve", "/m"])),
+    (
+        "args-program",
+        "error",
+        lambda d: (
+            container(d).update(image="vllm/vllm-openai:v0.8.5", args=["vllm", "serve"]),
+            container(d).pop("command"),
+        )[1],
+    ),
     ("trust-remote-code", "error", flags(" --trust-remote-code", "")),
-    ("gpu-memory", "warning", flags(" --enforce-eager", "")),
 ]
 KNOWN_GPU: list[tuple[str, str, str, Callable[[Docs], None]]] = [
+    ("dtype", "warning", "V100-16", flags(" --dtype half", "")),
+    ("gpu-memory", "warning", "V100-16", flags(" --enforce-eager", "")),
     ("quantization", "error", "V100-16", flags("gptq", "awq")),
     ("quantization", "error", "T4", flags("gptq", "gptq_marlin")),
     ("kv-cache", "error", "T4", flags(SAFE, "--max-model-len=16384")),
@@ -258,7 +272,7 @@ def test_a_value_that_cannot_be_read_hides_no_other_finding() -> None:
 
 
 def test_the_page_draws_the_remarks_that_the_course_makes() -> None:
-    rules = {finding.rule for finding in lint([as_documented(SETTINGS)])}
+    rules = {finding.rule for finding in lint([as_documented(SETTINGS)], gpu="V100-16")}
     assert {"pvc-not-read-only", "dtype", "timeout-short", "progress-deadline"} <= rules
     assert "admission" not in rules
 
