@@ -30,7 +30,9 @@ _PROGRAM = re.compile(r"(.*/)?(sh|bash|python[\d.]*|vllm)")
 
 def findings(doc: Doc, gpu_name: str | None) -> list[Finding]:
     """Examine the containers and volumes of one Knative Service."""
-    gpu = gpu_of_label(gpu_name or "")
+    labels = table(doc, "spec", "template", "spec", "nodeSelector").items()
+    chosen = [str(value) for key, value in labels if re.search("gpu|nvidia|accelerator", key)]
+    gpu = gpu_of_label(gpu_name or "".join(chosen[:1]))
     found = list(_claims(doc))
     for index, container in enumerate(rows(doc, "spec", "template", "spec", "containers")):
         if not isinstance(container, dict):
@@ -228,8 +230,8 @@ def _memory(doc: Doc, server: ServerCommand, path: str, gpu: Gpu | None) -> Iter
         yield Finding("warning", "gpu-memory", where, message, fix)
     model = find_config(server.model)
     count = server.number("tensor-parallel-size", 1)
-    length = server.number("max-model-len", 8192)
-    if model is None or count is None or length is None:
+    length = server.number("max-model-len", model.context if model else 0)
+    if model is None or count is None or not length:
         return
     try:
         memory = fit(
