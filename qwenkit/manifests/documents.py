@@ -9,17 +9,17 @@ Doc = dict[str, Any]
 _MOST_DEPTH, _MOST_BITS, _MOST_VALUES = 100, 1024, 100_000
 
 
-class Place(str):
+class FieldPlace(str):
     """``Kind/name path``: where a finding is; it remembers the document."""
 
     doc: Doc
     path: str
 
 
-def place(doc: Doc, path: str = "") -> Place:
+def place(doc: Doc, path: str = "") -> FieldPlace:
     """Return ``Kind/name path``."""
     name = at(doc, "metadata", "name") or at(doc, "metadata", "generateName") or "?"
-    made = Place(f"{doc.get('kind', '?')}/{name} {path}".rstrip())
+    made = FieldPlace(f"{doc.get('kind', '?')}/{name} {path}".rstrip())
     made.doc, made.path = doc, path
     return made
 

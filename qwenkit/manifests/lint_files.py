@@ -10,7 +10,7 @@ from typing import Any
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from qwenkit.capacity.finding import Finding, Level, worst_first
-from qwenkit.manifests.documents import Doc, Place, at, unreadable
+from qwenkit.manifests.documents import Doc, FieldPlace, at, unreadable
 from qwenkit.manifests.lint import examine
 from qwenkit.manifests.template import plain
 from qwenkit.untrusted.parsing import parse_documents
@@ -80,7 +80,7 @@ def _unread(level: Level, where: str, why: str) -> Finding:
 
 def _where(finding: Finding, places: Mapping[int, tuple[str, Node | None]]) -> str:
     where = finding.where
-    if not isinstance(where, Place) or id(where.doc) not in places:
+    if not isinstance(where, FieldPlace) or id(where.doc) not in places:
         return where
     file, node = places[id(where.doc)]
     # A webhook's message names the field at the end of its first line.
