@@ -69,9 +69,13 @@ def _key(text: str) -> str:
 
 
 GPUS: Mapping[str, Gpu] = _table()
+# What serves a pod without a GPU: vLLM's CPU build on a few cores, with 4 GiB of KV cache.
+CPU = Gpu("CPU", 4.0, 40, 0.5, 9.9, "CPU")
 SMALLEST_GPU = min(GPUS.values(), key=lambda gpu: gpu.usable_gib)
 _BY_KEY = {
-    _key(name): gpu for gpu in GPUS.values() for name in (gpu.name, gpu.product, *gpu.others)
+    _key(name): gpu
+    for gpu in (*GPUS.values(), CPU)
+    for name in (gpu.name, gpu.product, *gpu.others)
 }
 
 

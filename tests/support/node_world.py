@@ -208,7 +208,12 @@ def knative_pod(
 
 @asynccontextmanager
 async def world(
-    root: Path, *, volume: bool = True, time_scale: float = SCALE, **timing: float
+    root: Path,
+    *,
+    volume: bool = True,
+    time_scale: float = SCALE,
+    gpu: str = "V100-16",
+    **timing: float,
 ) -> AsyncIterator[World]:
     folder = root / BUCKET / FOLDER
     folder.mkdir(parents=True)
@@ -218,7 +223,7 @@ async def world(
     store = ObjectStore(Kinds())
     store.create("Namespace", {"metadata": {"name": "default"}})
     chosen = NodeTiming(**timing)
-    node = Node(store, name="lab", gpu="V100-16", gpus=3, time_scale=time_scale, timing=chosen)
+    node = Node(store, name="lab", gpu=gpu, gpus=3, time_scale=time_scale, timing=chosen)
     made = World(root, store, node, oss.url)
     made.secret(akId=KEY, akSecret=SECRET)
     if volume:

@@ -200,6 +200,8 @@ def _tolerates(pod: Object, taint: Object) -> bool:
         if toleration.get("operator") == "Exists":
             if toleration.get("key") in (None, "", taint["key"]):
                 return True
-        elif toleration.get("key") == taint["key"]:
-            return bool(toleration.get("value", "") == taint.get("value", ""))
+        elif toleration.get("key") == taint["key"] and (
+            toleration.get("value", "") == taint.get("value", "")
+        ):
+            return True
     return False

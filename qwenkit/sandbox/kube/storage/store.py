@@ -136,8 +136,7 @@ class ObjectStore:
         key = _key(kind, metadata.get("namespace"), metadata["name"])
         if key in self._objects[kind.name]:
             raise api_error.already_exists(kind, metadata["name"])
-        if kind.name == "Pod" and len(self._objects[kind.name]) >= _MOST_PODS:
-            why = f"exceeded quota: sandbox, requested: pods=1, limited: pods={_MOST_PODS}"
+        if kind.name == "Pod" and (why := self._pod_problem(new)):
             raise api_error.forbidden(kind, metadata["name"], why)
         for field in ("resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds"):
             metadata.pop(field, None)
@@ -312,6 +311,15 @@ class ObjectStore:
                     f"unable to create new content in namespace {metadata['namespace']} "
                     "because it is being terminated",
                 )
+
+    def _pod_problem(self, pod: Object) -> str:
+        """Return why no such pod may be made: the quota, or its RuntimeClass; "" if it may."""
+        if len(self._objects["Pod"]) >= _MOST_PODS:
+            return f"exceeded quota: sandbox, requested: pods=1, limited: pods={_MOST_PODS}"
+        runtime = (pod.get("spec") or {}).get("runtimeClassName")
+        if runtime and self.find("RuntimeClass", None, runtime) is None:
+            return f'pod rejected: RuntimeClass "{runtime}" not found'
+        return ""
 
     def _replace(self, kind: ResourceKind, old: Object, new: Object, dry_run: bool) -> Object:
         """Commit an update: nothing if equal, a deletion if the last finalizer is removed."""
