@@ -53,6 +53,7 @@ def doctor(settings: Settings) -> PreflightReport:
         settings,
         bucket_check=lambda: Weights.of(settings).check(),
         secret=settings.secret,
+        service=render(settings)[-1],
     )
 
 

@@ -74,13 +74,22 @@ def gateway_url(cluster: Cluster, override: str = "") -> str:
     Raises:
         NotFound: no gateway address is known; the fix is a port-forward.
     """
+    return address(cluster, override)[0]
+
+
+def address(cluster: Cluster, override: str = "") -> tuple[str, str]:
+    """Return the gateway's base URL and whose it is, such as ``kourier``; empty for ``override``.
+
+    Raises:
+        NotFound: as for ``gateway_url``.
+    """
     if override:
-        return override if "//" in override else f"http://{override}"
+        return (override if "//" in override else f"http://{override}"), ""
     configured = ingress_class(cluster).partition(".")[0]
     for family in sorted([*_SERVICES, "alb"], key=lambda name: name != configured):
         url = _from_alb(cluster) if family == "alb" else _from_services(cluster, family)
         if url:
-            return url
+            return url, family
     raise NotFound(
         "the address of the Knative gateway was not found",
         "no gateway Service has a load balancer address or a port that this machine can reach",

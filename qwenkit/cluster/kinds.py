@@ -52,6 +52,9 @@ CONFIG_MAP = Kind("v1", "ConfigMap")
 CORE_SERVICE = Kind("v1", "Service")
 CSI_DRIVER = Kind("storage.k8s.io/v1", "CSIDriver")
 CSI_NODE = Kind("storage.k8s.io/v1", "CSINode")
+STORAGE_CLASS = Kind("storage.k8s.io/v1", "StorageClass")
+RUNTIME_CLASS = Kind("node.k8s.io/v1", "RuntimeClass")
+DAEMON_SET = Kind("apps/v1", "DaemonSet")
 ALB_CONFIG = Kind("alibabacloud.com/v1", "AlbConfig")
 
 # What a run creates, with its labels; and what Knative creates for a Service, with its name.

@@ -92,12 +92,12 @@ def gpu_label(node: Obj) -> str:
     return next((labels[key] for key in GPU_LABELS if labels.get(key)), "")
 
 
-def gpus_of(node: Obj) -> int:
+def gpus_of(node: Obj, resource: str = GPU_RESOURCE) -> int:
     """Return how many GPUs a node can allocate."""
-    return int(node.get("status", {}).get("allocatable", {}).get(GPU_RESOURCE) or 0)
+    return int((node.get("status", {}).get("allocatable") or {}).get(resource) or 0)
 
 
-def gpus_wanted(spec: Obj) -> int:
+def gpus_wanted(spec: Obj, resource: str = GPU_RESOURCE) -> int:
     """Return how many GPUs a pod spec requests."""
     limits = [(c.get("resources") or {}).get("limits") or {} for c in spec.get("containers") or []]
-    return sum(int(limit.get(GPU_RESOURCE) or 0) for limit in limits)
+    return sum(int(limit.get(resource) or 0) for limit in limits)

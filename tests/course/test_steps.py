@@ -79,7 +79,10 @@ def test_the_whole_way_by_commands(qwenkit, environment, tmp_path, sandbox):
 
     doctor = qwenkit("doctor", "--json")
     assert doctor.returncode == 0, doctor.stdout + doctor.stderr
-    assert {check["verdict"] for check in json.loads(doctor.stdout)["checks"]} == {"ok"}
+    assert {check["verdict"] for check in json.loads(doctor.stdout)["checks"]} <= {
+        "ok",
+        "not applicable",
+    }
 
     first = json.loads(qwenkit("upload", source, target, "--json").stdout)
     assert {file["action"] for file in first["files"]} == {"uploaded"}

@@ -9,6 +9,7 @@ from qwenkit.admission.faults import HERE, Fault, Faults, Object, disallowed, in
 from qwenkit.admission.pod.container import PodContext, container_faults
 from qwenkit.admission.pod.probes import HANDLERS, probe_faults, readiness_faults
 from qwenkit.admission.pod.security import pod_security_faults
+from qwenkit.admission.pod.volumes import needed_flags as volume_flags
 from qwenkit.admission.pod.volumes import volume_faults
 from qwenkit.admission.schema import names
 
@@ -31,6 +32,20 @@ _BEHIND_A_FLAG = {
     "topologySpreadConstraints": "topologyspreadconstraints",
 }
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
+
+
+def needed_flags(spec: Object) -> dict[str, str]:
+    """Return the flags of ConfigMap ``config-features`` that a spec needs, to what needs each.
+
+    Some are on by default, such as emptyDir's; ``ClusterConfigMaps`` tells.
+
+    >>> needed_flags({"tolerations": [{"operator": "Exists"}]})
+    {'kubernetes.podspec-tolerations': 'tolerations'}
+    """
+    found = {f"kubernetes.podspec-{f}": name for name, f in _BEHIND_A_FLAG.items() if name in spec}
+    for volume in spec.get("volumes", []):
+        found |= volume_flags(volume)
+    return found
 
 
 def pod_faults(spec: Object, cluster: ClusterConfigMaps) -> Faults:

@@ -31,6 +31,14 @@ _BEHIND_A_FLAG = (
 _PROJECTIONS = ("secret", "configMap", "serviceAccountToken", "downwardAPI")
 
 
+def needed_flags(volume: Object) -> dict[str, str]:
+    """Return the feature flags that a volume needs, to what needs each."""
+    found = {f"kubernetes.podspec-{f}": s for s, f, _ in _BEHIND_A_FLAG if s in volume}
+    if PVC_FLAG in found and not volume["persistentVolumeClaim"].get("readOnly"):
+        found[PVC_WRITE_FLAG] = "a writable persistentVolumeClaim"
+    return found
+
+
 def volume_faults(
     volumes: Sequence[Object], mounted: Set[str], cluster: ClusterConfigMaps
 ) -> Faults:

@@ -38,6 +38,8 @@ class Estimate:
         return None if gpus is None or price is None else round(gpus * price, 2)
 
     def __str__(self) -> str:
+        if not self.gpu:
+            return "no GPU: what the nodes' CPUs cost"
         most = "no limit" if self.most_gpus is None else self.most_gpus
         text = f"{self.least_gpus} to {most} {self.gpu} GPU-hours"
         if self.price_per_gpu_hour is None:
@@ -51,6 +53,8 @@ class Estimate:
 
 def estimate(settings: Settings) -> Estimate:
     """Estimate the bill of one hour of this Service, at an example price of its GPU model."""
+    if not settings.gpu_count:
+        return Estimate("", 0, 0, None)
     most = settings.max_scale * settings.gpu_count if settings.max_scale else None
     price = example_price(settings.gpu)
     return Estimate(settings.gpu, settings.min_scale * settings.gpu_count, most, price)

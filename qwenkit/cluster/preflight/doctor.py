@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.preflight.checks import CHECKS, Check, ClusterChecks, fail, ok, unknown
+from qwenkit.cluster.preflight.check import Check, fail, not_applicable, ok, unknown
+from qwenkit.cluster.preflight.checks import CHECKS, ClusterChecks
 from qwenkit.cluster.preflight.cost import Estimate, estimate
 from qwenkit.credentials import Credentials
 from qwenkit.errors import Forbidden, PreflightError, QwenkitError, SettingsError
@@ -28,7 +29,7 @@ class PreflightReport:
 
     @property
     def ok(self) -> bool:
-        """Whether no check failed; a warning or an unknown does not stop the course."""
+        """Whether no check failed; no other verdict stops the course."""
         return not any(check.verdict == "fail" for check in self.checks)
 
     def found(self, name: str) -> str:
@@ -61,23 +62,30 @@ class PreflightReport:
 
 
 def examine(
-    settings: Settings, *, bucket_check: Callable[[], object], secret: str
+    settings: Settings,
+    *,
+    bucket_check: Callable[[], object],
+    secret: str,
+    service: Mapping[str, Any],
 ) -> PreflightReport:
     """Check every prerequisite of the course; what is missing is a verdict, not an error.
 
-    ``bucket_check`` returns the bucket's status or raises; ``secret`` names the Secret to create.
+    ``bucket_check`` returns the bucket's status or raises; ``secret`` names the Secret to create,
+    ``service`` is the Service to deploy.
     """
-    cost = estimate(settings)
+    cost, unused = estimate(settings), f"storage={settings.storage} needs no bucket"
+    of_bucket = [not_applicable(name, unused) for name in ("credentials", "bucket")]
+    if settings.storage == "oss":
+        of_bucket = [_credentials(), _bucket(settings, bucket_check)]
     checks = [
-        *_of_cluster(settings, secret),
-        _credentials(),
-        _bucket(settings, bucket_check),
+        *_of_cluster(settings, secret, service),
+        *of_bucket,
         ok("cost", f"in one hour {cost}"),
     ]
     return PreflightReport(tuple(checks), cost)
 
 
-def _of_cluster(settings: Settings, secret: str) -> Iterable[Check]:
+def _of_cluster(settings: Settings, secret: str, service: Mapping[str, Any]) -> Iterable[Check]:
     try:
         cluster = Cluster.connect(settings, first_answer_s=_PROBE_S)
     except QwenkitError as error:
@@ -86,7 +94,7 @@ def _of_cluster(settings: Settings, secret: str) -> Iterable[Check]:
         return
     with closing(cluster):
         yield ok("cluster", f"{settings.context} at {cluster.address}")
-        checks = ClusterChecks(cluster, settings, secret)
+        checks = ClusterChecks(cluster, settings, secret, service)
         for name, check in CHECKS.items():
             yield from _verdicts(name, check, checks)
 
@@ -98,6 +106,8 @@ def _verdicts(
         return check(checks)
     except Forbidden as error:
         return [unknown(name, f"not allowed to read: {error.why}", error.fix)]
+    except ValueError as error:
+        return [unknown(name, f"the cluster's answer cannot be read: {error}")]
     except QwenkitError as error:
         return [fail(name, "", f"{error.what}: {error.why}", error.fix)]
 

@@ -13,6 +13,7 @@ from qwenkit.cluster.gateway import find_gateway, gateway_url
 from qwenkit.cluster.preflight.cost import estimate
 from qwenkit.cluster.preflight.doctor import PreflightReport, examine
 from qwenkit.errors import NotFound, NotReady, PreflightError
+from qwenkit.manifests.render import render
 from qwenkit.settings import Settings
 
 Obj = dict[str, Any]
@@ -30,7 +31,11 @@ def gpu_node(name: str = "gpu-1", gpus: int = 3, **labels: str) -> Obj:
         "v1/Node",
         name,
         labels=marks | labels,
-        status={"allocatable": {"nvidia.com/gpu": str(gpus)}, "addresses": addresses},
+        status={
+            "allocatable": {"nvidia.com/gpu": str(gpus)},
+            "addresses": addresses,
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
     )
 
 
@@ -77,8 +82,13 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Api:
 
 
 def report_of(**settings: Any) -> PreflightReport:
-    chosen = Settings(**{"bucket": "models"} | settings)
-    return examine(chosen, bucket_check=lambda: "models, 3 objects", secret="s")
+    chosen = Settings(**{"bucket": "models", "oss_endpoint": "oss.example.com"} | settings)
+    return examine(
+        chosen,
+        bucket_check=lambda: "models, 3 objects",
+        secret="s",
+        service=render(chosen)[-1],
+    )
 
 
 def verdicts(report: PreflightReport) -> dict[str, str]:
@@ -87,7 +97,7 @@ def verdicts(report: PreflightReport) -> dict[str, str]:
 
 def test_a_good_cluster_passes_everything(cluster: Cluster) -> None:
     report = report_of()
-    assert set(verdicts(report).values()) == {"ok"}, str(report)
+    assert set(verdicts(report).values()) == {"ok", "not applicable"}, str(report)
     assert report.ok
     report.require()
     assert report.found("kubernetes") == "v1.36.2"
@@ -188,7 +198,7 @@ def test_without_a_cluster_the_rest_is_still_checked(
         raise NotFound("bucket models does not exist", "NoSuchBucket", "create it")
 
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    report = examine(Settings(bucket="models"), bucket_check=missing, secret="s")
+    report = examine(Settings(bucket="models"), bucket_check=missing, secret="s", service={})
     checks = {check.name: check for check in report.checks}
     assert (checks["cluster"].verdict, checks["gpus"].verdict) == ("fail", "unknown")
     assert "OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET" in checks["credentials"].why
@@ -248,9 +258,10 @@ def test_the_estimate_names_an_example_price() -> None:
 
 
 def test_without_wanted_gpus_none_is_needed(cluster: Cluster, api: Api) -> None:
-    del api.objects["v1/Node", "", "gpu-1"]
+    api.add(gpu_node(gpus=0))
     report = report_of(gpu_count=0)
-    assert verdicts(report)["gpus"] == "ok"
+    assert {verdicts(report)[name] for name in ("gpus", "driver", "scale")} == {"not applicable"}
+    assert "no GPU" in report.found("cost")
     assert report.ok
 
 
@@ -320,7 +331,7 @@ def test_a_key_that_cannot_be_one_is_named_and_not_shown(
     monkeypatch.setenv("OSS_ACCESS_KEY_ID", "an-id")
     monkeypatch.setenv("OSS_ACCESS_KEY_SECRET", "top\x01secret")
     monkeypatch.setenv("KUBECONFIG", "/absent")
-    report = examine(Settings(), bucket_check=lambda: "", secret="s")
+    report = examine(Settings(), bucket_check=lambda: "", secret="s", service={})
     (check,) = [check for check in report.checks if check.name == "credentials"]
     assert (check.verdict, check.found) == ("fail", "OSS_ACCESS_KEY_SECRET")
     assert "U+0001" in check.why

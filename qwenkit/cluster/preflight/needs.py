@@ -1,0 +1,140 @@
+"""What this Service needs of the cluster beyond nodes: flags, timeouts, storage, names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from qwenkit.admission.config_maps import ClusterConfigMaps
+from qwenkit.admission.pod.spec import needed_flags
+from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.kinds import (
+    CSI_DRIVER,
+    CSI_NODE,
+    DAEMON_SET,
+    RUNTIME_CLASS,
+    SECRET,
+    STORAGE_CLASS,
+    Kind,
+    Obj,
+    annotations_of,
+    name_of,
+)
+from qwenkit.cluster.preflight.check import Check, fail, not_applicable, numbers, ok, unknown
+from qwenkit.cluster.pvc_flags import enable_command
+from qwenkit.settings import Settings
+
+_DRIVERS = {"oss": "ossplugin.csi.alibabacloud.com", "nas": "nasplugin.csi.alibabacloud.com"}
+_RRSA_SINCE = {"ossfs": "1.30.4", "ossfs2": "1.33.1"}
+_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+
+
+def features(cluster: Cluster, spec: Obj) -> list[Check]:
+    """Check the flags of Knative that the pod's spec needs: those of claims, and the others."""
+    maps, needed = ClusterConfigMaps(cluster.knative_config("features")), needed_flags(spec)
+    claims = {flag: field for flag, field in needed.items() if "persistent-volume" in flag}
+    others = {flag: field for flag, field in needed.items() if flag not in claims}
+    return [_flags("pvc-flag", maps, claims), _flags("feature-flags", maps, others)]
+
+
+def _flags(name: str, maps: ClusterConfigMaps, needed: Mapping[str, str]) -> Check:
+    # Knative takes "allowed" for fields of the pod, but not for its volumes.
+    missing = [f for f in needed if not (maps.enabled(f) if "volume" in f else maps.permits(f))]
+    found = ", ".join(f"{flag}: {maps.flag(flag)}" for flag in missing or needed)
+    if missing:
+        why = f"the webhook refuses a Service with {', '.join(needed[flag] for flag in missing)}"
+        return fail(name, found, why, enable_command(*missing))
+    return ok(name, found) if needed else not_applicable(name, "no field of the Service needs one")
+
+
+def timeout(cluster: Cluster, settings: Settings) -> Check:
+    """Check ``request_timeout_s`` against the most that the cluster allows a revision."""
+    maps = ClusterConfigMaps(defaults=cluster.knative_config("defaults"))
+    most = maps.number("max-revision-timeout-seconds")
+    found = f"request_timeout_s {settings.request_timeout_s}, the cluster allows {most}"
+    if settings.request_timeout_s <= most:
+        return ok("timeout", found)
+    why = "the webhook refuses a timeoutSeconds above max-revision-timeout-seconds"
+    return fail("timeout", found, why, f"--set request_timeout_s={most}")
+
+
+def storage(cluster: Cluster, settings: Settings) -> list[Check]:
+    """Check the driver of the volume, or the claim's class, and the image of the Job."""
+    driver = _DRIVERS.get(settings.storage)
+    mounts = not_applicable("csi-driver", "storage=pvc needs none of Alibaba Cloud's")
+    if driver:
+        # The CSIDriver object is optional.
+        nodes = [node["spec"].get("drivers") or [] for node in cluster.list(CSI_NODE)]
+        there = any(one.get("name") == driver for drivers in nodes for one in drivers)
+        mounts = ok("csi-driver", driver)
+        if not there and not cluster.find(CSI_DRIVER, driver):
+            why = f"there is no CSIDriver {driver} and no node has it: no pod can mount the weights"
+            fix = "ACK: console, Operations > Add-ons > csi-plugin; elsewhere: --set storage=pvc"
+            mounts = fail("csi-driver", "not installed", why, fix)
+    job = not_applicable("transfer-image", "storage=oss needs no Job")
+    if settings.storage != "oss":
+        job = ok("transfer-image", settings.transfer_image)
+        if not settings.transfer_image:
+            fix = "build and push the Dockerfile's image, then --set transfer_image=IMAGE"
+            job = fail("transfer-image", "not set", "a Job with it fills the volume", fix)
+    return [mounts, _storage_class(cluster, settings), job]
+
+
+def _storage_class(cluster: Cluster, settings: Settings) -> Check:
+    if settings.storage != "pvc":
+        return not_applicable("storage-class", "only storage=pvc needs one")
+    classes = {name_of(one): annotations_of(one) for one in cluster.list(STORAGE_CLASS)}
+    default = next((n for n in classes if classes[n].get(_DEFAULT_CLASS) == "true"), "")
+    wanted = settings.storage_class or default
+    if wanted in classes:
+        return ok("storage-class", wanted)
+    why = f"StorageClass {wanted} does not exist" if wanted else "the cluster has no default class"
+    fix = f"--set storage_class={min(classes)}" if classes else "install a provisioner of volumes"
+    return fail("storage-class", wanted or "none", why, fix)
+
+
+def rrsa(cluster: Cluster, settings: Settings, *, ack: bool) -> Check:
+    """Check, or advise, that nodes read the bucket by a RAM role instead of a Secret's key."""
+    if settings.storage != "oss" or not ack:
+        return not_applicable("rrsa", "for buckets on Alibaba Cloud ACK")
+    version, since = _csi_version(cluster), _RRSA_SINCE[settings.fuse_type]
+    able = bool(version) and numbers(version) >= numbers(since)
+    if settings.oss_auth == "key":
+        advice = "; --set oss_auth=rrsa --set rrsa_role=ROLE needs none" if able else ""
+        return ok("rrsa", f"not used: a Secret holds an AccessKey{advice}")
+    if able:
+        return ok("rrsa", f"role {settings.rrsa_role}, csi-plugin {version}")
+    why = f"{settings.fuse_type} knows RRSA since csi-plugin {since}"
+    if not version:
+        return unknown("rrsa", f"{why}; its version is not visible here")
+    return fail("rrsa", f"csi-plugin {version}", why, "upgrade it, or --set oss_auth=key")
+
+
+def _csi_version(cluster: Cluster) -> str:
+    """Return the version of ACK's CSI plugin, empty if it cannot be seen."""
+    found = cluster.find(DAEMON_SET, "csi-plugin", namespace="kube-system") or {}
+    spec = found.get("spec", {}).get("template", {}).get("spec", {})
+    images = [c.get("image", "") for c in spec.get("containers") or []]
+    return next((i.rpartition(":")[2] for i in images if "csi-plugin:" in i), "")
+
+
+def referred(cluster: Cluster, settings: Settings) -> list[Check]:
+    """Check the Secrets and the RuntimeClass that the pods refer to."""
+    where = f"-n {cluster.namespace}"
+    pull, key, runtime = settings.image_pull_secret, settings.api_key_secret, settings.runtime_class
+    login = f"kubectl create secret docker-registry {pull} {where} --docker-server=HOST …"
+    keys = f"kubectl create secret generic {key} {where} --from-literal=api-key=…"
+    classes = "kubectl get runtimeclasses; GPU operators install them"
+    return [
+        _exists(cluster, "image_pull_secret", SECRET, pull, login),
+        _exists(cluster, "api_key_secret", SECRET, key, keys),
+        _exists(cluster, "runtime_class", RUNTIME_CLASS, runtime, classes),
+    ]
+
+
+def _exists(cluster: Cluster, setting: str, kind: Kind, wanted: str, fix: str) -> Check:
+    name = setting.replace("_", "-")
+    if not wanted:
+        return not_applicable(name, f"{setting} is not set")
+    if cluster.find(kind, wanted):
+        return ok(name, wanted)
+    return fail(name, wanted, f"{kind} {wanted} does not exist here", fix)

@@ -1,0 +1,132 @@
+"""The checks of the nodes: GPUs, their model and driver, CPU and memory for each replica."""
+
+from __future__ import annotations
+
+from collections import Counter
+from fractions import Fraction
+
+from qwenkit.admission.schema import quantities
+from qwenkit.capacity.gpu import gpu_of_label, mig_slice
+from qwenkit.cluster.kinds import Obj, labels_of, name_of
+from qwenkit.cluster.pods import gpu_label, gpus_of
+from qwenkit.cluster.preflight.check import Check, fail, not_applicable, numbers, ok, warn
+from qwenkit.cluster.preflight.rooms import Rooms
+from qwenkit.settings import Settings
+
+_DRIVER_LABEL = "ack.aliyun.com/nvidia-driver-version"
+_ADVISED_DRIVER = "525.105.17"
+_ACK_LABELS = ("alibabacloud.com/", "ack.aliyun.com/", "aliyun.accelerator/", "ack.node.")
+
+
+def on_ack(rooms: Rooms) -> bool:
+    """Return whether nodes carry labels of Alibaba Cloud."""
+    return any(label.startswith(_ACK_LABELS) for node in rooms.nodes for label in labels_of(node))
+
+
+def gpu_checks(rooms: Rooms, settings: Settings) -> list[Check]:
+    """Check the nodes' GPUs against those that the settings name and each replica needs."""
+    if settings.gpu_count == 0:
+        none = "none needed: gpu_count is 0"
+        return [not_applicable(name, none) for name in ("gpus", "driver", "scale")]
+    carriers = [node for node in rooms.nodes if gpus_of(node, settings.gpu_resource)]
+    closed = {name_of(node): why for node in carriers if (why := rooms.obstacle(node))}
+    usable = [node for node in carriers if name_of(node) not in closed]
+    note = ", ".join(f"{name} ({why})" for name, why in closed.items())
+    if not usable:
+        return [_no_gpus(rooms, settings, note)]
+    whole = sum(gpus_of(node, settings.gpu_resource) for node in usable)
+    free = sum(int(rooms.free(node, settings.gpu_resource)) for node in usable)
+    labels = Counter(gpu_label(node) or "unlabelled" for node in usable)
+    found = ", ".join(f"{count} × {label}" for label, count in labels.items())
+    found += f", {whole} GPUs" + (f", {free} free" if free != whole else "")
+    found += f"; not counted: {note}" if note else ""
+    model = _gpu_model(usable, settings, found, selected=bool(rooms.spec.get("nodeSelector")))
+    return [model, _driver(usable, ack=on_ack(rooms)), _scale(rooms, whole, settings)]
+
+
+def _no_gpus(rooms: Rooms, settings: Settings, closed: str) -> Check:
+    if closed:
+        why = f"no node with {settings.gpu_resource} takes the pods: {closed}"
+        return fail("gpus", "none usable", why, "uncordon or repair a node, or select another")
+    amounts = [node.get("status", {}).get("allocatable") or {} for node in rooms.nodes]
+    names = {name for one in amounts for name, amount in one.items() if str(amount) != "0"}
+    others = sorted(name for name in names if "gpu" in name or "/mig-" in name)
+    fix = f"add a node pool with {settings.gpu} GPUs; the device plugin must run on it"
+    if others:
+        fix = f"the nodes have {', '.join(others)}: --set gpu_resource={others[0]}"
+    return fail("gpus", "none", f"no node can allocate {settings.gpu_resource}", fix)
+
+
+def _gpu_model(nodes: list[Obj], settings: Settings, found: str, *, selected: bool) -> Check:
+    wanted = gpu_of_label(settings.gpu)
+    if settings.gpu_memory_gib is not None or wanted is None:
+        return ok("gpus", found)  # a GPU of one's own
+    models = {}
+    for label in sorted({gpu_label(node) for node in nodes} - {""}):
+        gpu = gpu_of_label(label)
+        if gpu and "/mig-" in settings.gpu_resource and "-MIG-" not in label:
+            gpu = mig_slice(gpu, settings.gpu_resource)
+        models[label] = gpu
+    fitting = [label for label, gpu in models.items() if gpu and gpu.name == wanted.name]
+    others = [label for label in models if label not in fitting]
+    if not others or (fitting and selected):
+        return ok("gpus", found)
+    gpu = models[others[0]]
+    why = f"the parameters are for {settings.gpu}, and a pod may land on {others[0]}"
+    fix = "set gpu_memory_gib, gpu_bandwidth_gb_s, gpu_tflops and gpu_capability: no table has it"
+    if fitting:
+        marks = [pair for node in nodes for pair in labels_of(node).items()]
+        fix = "--set node_selector=" + next(f"{k}={v}" for k, v in marks if v == fitting[0])
+    elif gpu:
+        kind = "bfloat16" if gpu.compute_capability >= 8 else "no bfloat16"
+        fix = f"--set gpu={gpu.name} ({gpu.usable_gib:.3g} GiB, {kind}; image and dtype follow)"
+    return warn("gpus", found, why, fix)
+
+
+def _driver(nodes: list[Obj], *, ack: bool) -> Check:
+    if not ack:
+        return not_applicable("driver", "its label is ACK's, and this cluster is none")
+    versions = sorted({labels_of(node).get(_DRIVER_LABEL, "") for node in nodes})
+    found = ", ".join(version or "no label" for version in versions)
+    if all(numbers(version) >= numbers(_ADVISED_DRIVER) for version in versions):
+        return ok("driver", found)
+    fix = f"label the node pool {_DRIVER_LABEL}:{_ADVISED_DRIVER}; only new nodes get it"
+    return warn("driver", found, f"{_ADVISED_DRIVER} or newer is advised", fix)
+
+
+def _scale(rooms: Rooms, available: int, settings: Settings) -> Check:
+    each, most = settings.gpu_count, settings.max_scale
+    found = f"max_scale {most}, {each} GPU per replica"
+    if most == 0:
+        return warn("scale", found, "no limit: a burst takes every GPU", "set max_scale")
+    fitting = rooms.places({settings.gpu_resource: Fraction(each)})
+    if most * each > available:
+        why = f"{most * each} GPUs at full scale, the cluster has {available}"
+        fix = f"--set max_scale={max(available // each, 1)}, or add nodes"
+        return warn("scale", found, why, fix)
+    if fitting < most:
+        why = f"{fitting} replicas fit now: other pods hold GPUs, or one pod needs two nodes'"
+        return warn("scale", found, why, f"free GPUs, or --set max_scale={fitting or 1}")
+    return ok("scale", f"{found}, {available} GPUs available")
+
+
+def fit_check(rooms: Rooms, settings: Settings) -> Check:
+    """Check that the CPU and memory that the replicas request are free."""
+    found = f"cpu {settings.cpu_request}, memory {settings.memory_request} per replica"
+    texts = {"cpu": settings.cpu_request, "memory": settings.memory_request}
+    amounts = {name: quantities.parse(text) for name, text in texts.items()}
+    fitting = rooms.places({name: amount for name, amount in amounts.items() if amount})
+    if fitting >= max(1, settings.max_scale):
+        return ok("fit", found)
+    frees = [
+        f"{name_of(node)} has cpu {float(rooms.free(node, 'cpu')):.3g} and "
+        f"{int(rooms.free(node, 'memory')) >> 20}Mi free"
+        for node in rooms.nodes
+        if not rooms.obstacle(node)
+    ]
+    why = (
+        f"{fitting or 'no'} of {settings.max_scale} fit: {', '.join(frees[:3]) or 'no usable node'}"
+    )
+    if fitting:
+        return warn("fit", found, why, f"--set max_scale={fitting}, or request less")
+    return fail("fit", found, why, "lower cpu_request and memory_request, or add a larger node")

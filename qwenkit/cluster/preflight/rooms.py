@@ -1,0 +1,61 @@
+"""Which nodes can run the Service's pods, and what do other pods leave free on them?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from qwenkit.admission.schema import quantities
+from qwenkit.cluster.kinds import Obj, is_true, labels_of, name_of
+from qwenkit.cluster.preflight.free_gpus import node_of
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """All nodes, the spec of the Service's pods, and the pods of others, as far as readable."""
+
+    nodes: tuple[Obj, ...]
+    spec: Obj
+    pods: tuple[Obj, ...]
+
+    def obstacle(self, node: Obj) -> str:
+        """Return why a node takes no pod of the Service, empty if it does."""
+        spec = node.get("spec") or {}
+        if not is_true(node, "Ready"):
+            return "not ready"
+        if spec.get("unschedulable"):
+            return "cordoned"
+        if not (self.spec.get("nodeSelector") or {}).items() <= labels_of(node).items():
+            return "not in node_selector"
+        taints = [one for one in spec.get("taints") or [] if one["effect"] != "PreferNoSchedule"]
+        closed = next((one["key"] for one in taints if not self._tolerates(one)), "")
+        return f"taint {closed} is not in tolerations" if closed else ""
+
+    def _tolerates(self, taint: Obj) -> bool:
+        return any(
+            one.get("effect") in (None, "", taint["effect"])
+            and one.get("key") in (None, "", taint["key"])
+            and (one.get("operator") == "Exists" or one.get("value") == taint.get("value"))
+            for one in self.spec.get("tolerations") or []
+        )
+
+    def free(self, node: Obj, resource: str) -> Fraction:
+        """Return how much of a resource other pods leave free; much if the node does not say."""
+        whole = (node.get("status", {}).get("allocatable") or {}).get(resource, "1Ei")
+        here = [pod for pod in self.pods if node_of(pod) == name_of(node)]
+        return max(Fraction(), quantities.parse(whole) - sum(_asks(pod, resource) for pod in here))
+
+    def places(self, amounts: Mapping[str, Fraction]) -> int:
+        """Return how many pods that ask for these amounts, none of them 0, fit at once."""
+        return sum(
+            min(int(self.free(node, name) // amount) for name, amount in amounts.items())
+            for node in self.nodes
+            if not self.obstacle(node)
+        )
+
+
+def _asks(pod: Obj, resource: str) -> Fraction:
+    found = [c.get("resources") or {} for c in pod["spec"].get("containers") or []]
+    amounts = [(one.get("limits") or {}) | (one.get("requests") or {}) for one in found]
+    return sum((quantities.parse(one[resource]) for one in amounts if resource in one), Fraction())
