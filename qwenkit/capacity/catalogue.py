@@ -16,7 +16,8 @@ from qwenkit.capacity.gpu import Model
 from qwenkit.capacity.model_config import KNOWLEDGE, ModelConfig
 from qwenkit.errors import InvalidValue
 
-_CHAT = re.compile(r"-(chat|instruct|thinking|base|it|hf)(?=-|$)", re.I)
+_CHAT = re.compile(r"-(chat|instruct|thinking|it)(?=-|$)", re.I)
+_ENDINGS = re.compile(rf"{_CHAT.pattern}|-(base|hf|2507)(?=-|$)|-v[0-9][0-9.]*$", re.I)
 _STORED = re.compile(r"-(?:(?:gptq-)?int(?P<bits>[2348])|gptq|(?P<awq>awq)|(?P<fp8>fp8))$", re.I)
 
 _SHAPES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -76,8 +77,7 @@ def find_model(model: Model | ModelConfig | str) -> Model:
 def _known(name: str) -> KnownModel | None:
     stored = _STORED.search(name)
     plain = name[: stored.start()] if stored else name
-    shape = _CHAT.sub("", plain.lower()).replace("-2507", "").replace("qwen2.5-coder", "qwen2.5")
-    shape = re.sub(r"-v[0-9][0-9.]*$", "", shape)
+    shape = _ENDINGS.sub("", plain.lower()).replace("qwen2.5-coder", "qwen2.5")
     found = _SHAPES.get(shape) or _SHAPES.get(f"meta-{shape}")
     if found is None:
         return None

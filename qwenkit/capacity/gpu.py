@@ -28,6 +28,8 @@ _ROWS_PER_PASS, _MAX_ROWS = 8, 24
 _ALL_REDUCE_S = 15e-6  # of one step's few rows, two a layer; an estimate
 _MIG = re.compile(r"(?:nvidia\.com/mig-|-MIG-)?([1-7])g\.([0-9]{1,3})gb(?:[.+]me)?$", re.I)
 
+_EIGHTHS = {"1": (1, 2), "2": (2,), "3": (4,), "4": (4,), "7": (8,)}  # of memory, by profile
+
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
@@ -125,10 +127,11 @@ def mig_slice(gpu: Gpu, profile: str) -> Gpu:
     found, whole = _MIG.match(profile), gpu.named_gb
     eighths = int(found[2]) * 8 / whole if found and whole else 0.0
     share = round(eighths)
-    sliceable = gpu.compute_capability in (8.0, 9.0)
-    if not found or not sliceable or not 1 <= share <= 8 or abs(eighths - share) > 0.1:
-        rule = f"a MIG profile of {gpu.name}, such as {_example(gpu)}"
-        raise InvalidValue("gpu_resource", profile, rule if sliceable else f"{gpu.name} has no MIG")
+    if gpu.compute_capability not in (8.0, 9.0):
+        raise InvalidValue("gpu_resource", profile, f"{gpu.name} has no MIG")
+    if not found or abs(eighths - share) > 0.1 or share not in _EIGHTHS.get(found[1], ()):
+        rule = f"a MIG profile of {gpu.name}, such as 3g.{whole // 2}gb"
+        raise InvalidValue("gpu_resource", profile, rule)
     name = f"{found[1]}g.{found[2]}gb"
     return replace(
         gpu,
@@ -141,10 +144,6 @@ def mig_slice(gpu: Gpu, profile: str) -> Gpu:
         named_gb=0,
         others=(),
     )
-
-
-def _example(gpu: Gpu) -> str:
-    return f"3g.{gpu.named_gb // 2}gb"
 
 
 def for_resource(gpu: Gpu, resource: str) -> Gpu:

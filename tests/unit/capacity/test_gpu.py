@@ -8,8 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwenkit.capacity.catalogue import QWEN_7B, QWEN_7B_INT8
-from qwenkit.capacity.gpu import GIB, GPUS, band, bytes_per_step, prefill_seconds, tpot_seconds
+from qwenkit.capacity.catalogue import QWEN_7B, QWEN_7B_INT8, find_model
+from qwenkit.capacity.gpu import (
+    GIB,
+    GPUS,
+    band,
+    bytes_per_step,
+    custom_gpu,
+    find_gpu,
+    for_resource,
+    gpu_of_label,
+    mig_slice,
+    prefill_seconds,
+    tpot_seconds,
+)
 from qwenkit.capacity.memory import batch_within, fit, flags, suggested_load
 from qwenkit.errors import InvalidValue
 
@@ -148,3 +160,84 @@ def test_batch_within_is_the_largest_that_keeps_the_objective(
     if batch < 24:
         more = tpot_seconds(name, QWEN_7B_INT8, batch=batch + 1, context_tokens=context)
         assert more > tpot
+
+
+def test_the_table_holds_what_nodes_are_called() -> None:
+    assert len(GPUS) == 15
+    for gpu in GPUS.values():
+        assert gpu_of_label(gpu.label) is gpu
+        assert find_gpu(gpu.name.replace("-", " ").lower()) is gpu
+        for other in gpu.others:
+            assert gpu_of_label(other.replace(" ", "-")) is gpu
+        assert gpu.compute_capability >= 7.0
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("Tesla-V100-SXM2-16GB", "V100-16"),
+        ("NVIDIA-A10", "A10"),
+        ("Tesla-T4-SHARED", "T4"),
+        ("NVIDIA-A100-80GB-PCIe", "A100-80"),
+        ("NVIDIA-H100-80GB-HBM3", "H100"),
+        ("NVIDIA-GeForce-RTX-4090", "RTX-4090"),
+        ("NVIDIA-RTX-6000-Ada-Generation", "RTX-6000-Ada"),
+        ("NVIDIA-A100-SXM4-80GB-MIG-3g.40gb", "A100-80-MIG-3g.40gb"),
+        ("NVIDIA-H200-MIG-1g.18gb-SHARED", "H200-MIG-1g.18gb"),
+        ("A100-80GB", "A100-80"),
+        ("NVIDIA-A100-SXM4-40GB-MIG-3g.40gb", None),  # the 40 GB card has 3g.20gb
+        ("NVIDIA-A10G", None),
+        ("A100", None),
+        ("", None),
+    ],
+)
+def test_a_node_label_names_its_gpu(label: str, name: str | None) -> None:
+    found = gpu_of_label(label)
+    assert (found.name if found else None) == name
+
+
+def test_a_slice_has_its_share() -> None:
+    whole, part = GPUS["A100-80"], find_gpu("A100-80-MIG-3g.40gb")
+    assert for_resource(whole, "nvidia.com/mig-3g.40gb") == part
+    assert for_resource(whole, "nvidia.com/gpu") is whole
+    assert part.usable_gib == whole.usable_gib / 2
+    assert part.bandwidth_gb_s == whole.bandwidth_gb_s / 2
+    assert part.fp16_tflops == pytest.approx(whole.fp16_tflops * 3 / 7)
+    assert gpu_of_label(part.label) == part
+    for gpu, profile in (("A10", "1g.6gb"), ("A100-40", "3g.40gb"), ("H100", "all"), ("H100", "")):
+        with pytest.raises(InvalidValue) as caught:
+            mig_slice(GPUS[gpu], profile)
+        assert caught.value.name == "gpu_resource"
+    with pytest.raises(InvalidValue, match="MIG"):
+        mig_slice(part, "1g.10gb")  # slices are not sliced again
+
+
+def test_a_gpu_of_ones_own_or_a_share_of_one() -> None:
+    own = custom_gpu("RTX-5090", memory_gib=31, bandwidth_gb_s=1792, tflops=209, capability=12.0)
+    assert (own.name, own.usable_gib, own.compute_capability) == ("RTX-5090", 31, 12.0)
+    assert fit(own, "Qwen3-8B").fits
+    share = custom_gpu("A10", memory_gib=8)  # aliyun.com/gpu-mem: 8
+    assert share == replace(GPUS["A10"], usable_gib=8)
+    for values, key in (({"memory_gib": 31}, "gpu_bandwidth_gb_s"), ({}, "gpu_memory_gib")):
+        with pytest.raises(InvalidValue) as caught:
+            custom_gpu("RTX-5090", **values)
+        assert caught.value.name == key
+    with pytest.raises(InvalidValue) as caught:
+        custom_gpu("A10", tflops=-1.0)
+    assert (caught.value.name, caught.value.rule) == ("gpu_tflops", "more than 0, finite")
+
+
+def test_an_ambiguous_name_is_asked_back() -> None:
+    with pytest.raises(InvalidValue) as caught:
+        find_gpu("A100")
+    assert caught.value.fix == "name A100-40 or A100-80"
+
+
+def test_a_batch_touches_part_of_a_mixture() -> None:
+    model, dense = find_model("Qwen3-30B-A3B"), find_model("Qwen3-32B")
+    moved = [bytes_per_step(model, batch, 0) for batch in (1, 8, 64, 512)]
+    assert moved == sorted(moved)
+    always = model.linear_bytes + model.head_bytes
+    assert moved[0] - always == pytest.approx(model.expert_bytes * 8 / 128)
+    assert moved[-1] == pytest.approx(always + model.expert_bytes)
+    assert tpot_seconds("H100", model, batch=1) < tpot_seconds("H100", dense, batch=1) / 3
