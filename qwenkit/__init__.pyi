@@ -17,15 +17,15 @@ from qwenkit.loadtest.prediction import predict as predict
 from qwenkit.loadtest.story import start_test as start_test
 from qwenkit.loadtest.story import wake as wake
 from qwenkit.manifests.lint import lint as lint
-from qwenkit.manifests.render import as_documented as as_documented
-from qwenkit.manifests.render import render as render
 from qwenkit.settings import Settings as Settings
 from qwenkit.steps import apply as apply
+from qwenkit.steps import as_documented as as_documented
 from qwenkit.steps import audit as audit
 from qwenkit.steps import deploy as deploy
 from qwenkit.steps import doctor as doctor
 from qwenkit.steps import explain as explain
 from qwenkit.steps import find_server as find_server
+from qwenkit.steps import render as render
 from qwenkit.steps import teardown as teardown
 from qwenkit.weights.progress import format_bytes as format_bytes
 from qwenkit.weights.store import Weights as Weights

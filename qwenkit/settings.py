@@ -9,9 +9,8 @@ that can only be text (the environment, ``--set``) are read by the field's type.
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -19,7 +18,8 @@ from pydantic_settings import SettingsConfigDict
 from qwenkit.autoscaling.golang import parse_duration_s
 from qwenkit.errors import SettingsError
 from qwenkit.parameters import rules
-from qwenkit.parameters.layers import PREFIX, Layered
+from qwenkit.parameters.derived import Derived
+from qwenkit.parameters.layers import PREFIX
 from qwenkit.parameters.pod_texts import parse_env, parse_node_selector, parse_tolerations
 
 # The labels of all that a run creates; teardown and the leak audit select by them.
@@ -44,7 +44,7 @@ def _shared(name: str, elsewhere: str) -> AliasChoices:
     return AliasChoices(PREFIX + name.upper(), elsewhere)
 
 
-class Settings(Layered):
+class Settings(Derived):
     """The parameters; each field's description is its help text.
 
     Raises:
@@ -304,13 +304,6 @@ class Settings(Layered):
     _nodes = field_validator("node_selector")(rules.readable_by(parse_node_selector))
     _taints = field_validator("tolerations")(rules.readable_by(parse_tolerations))
 
-    def __init__(self, **values: Any) -> None:
-        super().__init__(**values)
-        if (name := self.model_name) and "model_source" in self.model_fields_set:
-            served = "qwen" if "qwen" in name.lower() else name.lower()
-            named = {"prefix": name, "mount_path": f"/{name}", "served_model_name": served}
-            self._derive(named, "model_source")
-
     @model_validator(mode="after")
     def _bounds(self) -> Self:
         if self.max_scale and self.min_scale > self.max_scale:
@@ -318,15 +311,6 @@ class Settings(Layered):
                 f"min_scale={self.min_scale} must not exceed max_scale={self.max_scale}"
             )
         return self
-
-    @property
-    def model_name(self) -> str:
-        """The model's name: the last part of its source, a revision dropped; "" if it has none."""
-        source = self.model_source
-        hub = source.startswith(("modelscope:", "hf:"))
-        path = source.partition("@")[0] if hub else os.path.abspath(os.path.expanduser(source))
-        name = path.rstrip("/").rpartition("/")[2]
-        return "" if ".." in name else name
 
     def seconds(self, step: Literal["upload", "ready", "scale", "teardown"]) -> float:
         """Return the deadline of one long step, in seconds."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from ruamel.yaml.comments import CommentedMap
+
 from qwenkit.capacity.traffic import ClosedLoop
 from qwenkit.cluster import deploy as deploying
 from qwenkit.cluster import gateway, occupants
@@ -31,14 +33,63 @@ from qwenkit.errors import QwenkitError
 from qwenkit.inference.client import Server
 from qwenkit.inference.load.running import start_load
 from qwenkit.inference.results import LoadResult
+from qwenkit.manifests import render as manifests
 from qwenkit.manifests.lint import lint, refuse
-from qwenkit.manifests.render import render, secret
+from qwenkit.serving.profile import ServingReason
 from qwenkit.settings import Settings
+from qwenkit.weights.model_config import read_model_config
 from qwenkit.weights.store import Weights
 
 Document = Mapping[str, Any]
+
 OnStep = Callable[[TeardownStep], None]
 LOAD_S = 30.0
+
+
+class Manifests(list[CommentedMap]):
+    """Rendered documents; ``reasons`` say why the server's settings and flags are as they are."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(manifests.render(settings))
+        self.reasons: tuple[ServingReason, ...] = settings.profile.reasons
+
+
+def resolve(settings: Settings) -> Settings:
+    """Return the settings with all that follows from the model's ``config.json``.
+
+    It is looked for in the source's folder, the catalogue, the bucket and the hub, for some
+    seconds. Set values stay, and what cannot be found is derived from less.
+
+    Raises:
+        InvalidValue: a folder's ``config.json`` is that of no decoder.
+    """
+    return settings.described_by(read_model_config(settings))
+
+
+def render(settings: Settings) -> Manifests:
+    """Render what ``deploy`` applies: Secret (without keys), volume, claim and Service.
+
+    Raises:
+        Rejected: a set value contradicts the model, the GPU or the image; with the fix.
+
+    >>> from qwenkit import Settings, render
+    >>> [document["kind"] for document in render(Settings())]
+    ['Secret', 'PersistentVolume', 'PersistentVolumeClaim', 'Service']
+    """
+    settings = resolve(settings)
+    refuse(settings.contradictions())
+    return Manifests(settings)
+
+
+def as_documented(settings: Settings) -> CommentedMap:
+    """Render the documentation page's own Service, nothing added.
+
+    >>> from qwenkit import Settings, as_documented
+    >>> pod = as_documented(Settings())["spec"]["template"]["spec"]
+    >>> pod["containers"][0]["resources"]["limits"]
+    {'cpu': '32', 'memory': '64Gi', 'nvidia.com/gpu': '1'}
+    """
+    return manifests.as_documented(resolve(settings))
 
 
 def doctor(settings: Settings) -> PreflightReport:
@@ -64,14 +115,15 @@ def apply(settings: Settings, documents: Iterable[Document]) -> tuple[Applied, .
 
     Raises:
         SettingsError: the keys, the bucket or its endpoint are not set.
-        Rejected: lint finds an error, or the API server refuses a document.
+        Rejected: settings contradict each other, lint finds an error, or the API server refuses.
         Conflict: a name is taken by an object that is not this run's.
 
     >>> from qwenkit import Settings, apply, render
     >>> [one.kind for one in apply(Settings(), render(Settings())[:3])]
     ['Secret', 'PersistentVolume', 'PersistentVolumeClaim']
     """
-    return deploying.apply_all(Cluster.connect(settings), _ready_to_send(settings, documents))
+    documents = _ready_to_send(resolve(settings), documents)
+    return deploying.apply_all(Cluster.connect(settings), documents)
 
 
 def deploy(settings: Settings, *, on_change: OnChange | None = None) -> Deployed:
@@ -91,7 +143,8 @@ def deploy(settings: Settings, *, on_change: OnChange | None = None) -> Deployed
     >>> deploy(Settings()).revision
     'examples-00001'
     """
-    documents = _ready_to_send(settings, render(settings))
+    settings = resolve(settings)
+    documents = _ready_to_send(settings, manifests.render(settings))
     return deploying.deploy(Cluster.connect(settings), settings, documents, on_change=on_change)
 
 
@@ -278,8 +331,10 @@ def _ready_to_send(settings: Settings, documents: Iterable[Document]) -> list[Do
     keys = Credentials.required()
     settings.require("bucket", "oss_endpoint")
     found = list(documents)
-    refuse(lint(found, gpu=settings.gpu))
-    return [secret(settings, keys) if doc.get("kind") == "Secret" else doc for doc in found]
+    refuse([*settings.contradictions(), *lint(found, gpu=settings.gpu)])
+    return [
+        manifests.secret(settings, keys) if doc.get("kind") == "Secret" else doc for doc in found
+    ]
 
 
 def _weights(settings: Settings) -> Weights | None:

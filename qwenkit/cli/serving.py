@@ -44,7 +44,7 @@ def render(
     context: Context = None,
 ) -> None:
     """Print the YAML documents; the Secret without its keys."""
-    from qwenkit.manifests import render as manifests
+    from qwenkit import steps
     from qwenkit.manifests.monitoring import monitoring
     from qwenkit.manifests.template import to_yaml
 
@@ -53,8 +53,10 @@ def render(
         raise SettingsError(
             "--monitoring", True, "cannot be given with --as-documented", "call render twice"
         )
-    docs = [manifests.as_documented(settings)] if as_documented else manifests.render(settings)
-    docs = monitoring(settings) if monitor else docs
+    if monitor:
+        docs = monitoring(settings)
+    else:
+        docs = [steps.as_documented(settings)] if as_documented else steps.render(settings)
     typer.echo(to_yaml(docs), nl=False)
 
 

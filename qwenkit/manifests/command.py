@@ -5,20 +5,19 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
-from qwenkit.capacity.gpu import gpu_of_label
-from qwenkit.capacity.memory import graphs_fit
 from qwenkit.errors import SettingsError
 from qwenkit.manifests.scaling import annotation_text
+from qwenkit.serving.profile import ServingProfile
 from qwenkit.settings import Settings
 
 PORT = 8080
 # $! is the server, $? its status. A second SIGTERM is passed on like the first.
 _PASS_ON = "trap 'kill $!; wait $!; exit $?' TERM"
-_SERVER = ("python3", "-m", "vllm.entrypoints.openai.api_server")
+_MODULE = ("python3", "-m", "vllm.entrypoints.openai.api_server")
 
 
-def command_line(settings: Settings) -> str:
-    """Return the page's command with the flags that the GPU needs and ``extra_args``.
+def command_line(settings: Settings, profile: ServingProfile) -> str:
+    """Return the command of the image, with the flags of the profile and ``extra_args``.
 
     The shell stays process 1 and passes SIGTERM on: Linux drops a signal for which process 1 has no
     handler, and Python has none while it loads a model. ``wait`` ends with the server's status.
@@ -28,38 +27,56 @@ def command_line(settings: Settings) -> str:
     """
     if settings.command:
         return settings.command
-    server = _joined([*_page_arguments(settings), *_gpu_flags(settings), *_extra(settings)])
-    return f"{_PASS_ON}; {server} & wait $!"
+    extra = _extra(settings)
+    server = [*_arguments(settings, profile), *_flags(settings, profile, extra), *extra]
+    return f"{_PASS_ON}; {_joined(server)} & wait $!"
 
 
 def as_documented(settings: Settings) -> str:
     """Return the page's command, nothing added."""
-    return settings.command or _joined(_page_arguments(settings))
-
-
-def _page_arguments(settings: Settings) -> list[str]:
+    if settings.command:
+        return settings.command
+    served = ("--served-model-name", settings.served_model_name, "--model", settings.mount_path)
     quantization = ["--quantization", settings.quantization] if settings.quantization else []
+    words = ["--port", str(PORT), "--trust-remote-code", *served, *_share(settings), *quantization]
+    return _joined([*_MODULE, *words, f"--max-model-len={settings.max_model_len}"])
+
+
+def _arguments(settings: Settings, profile: ServingProfile) -> list[str]:
+    """Return the page's arguments as this image takes them, and where the model needs them."""
+    serves = profile.image.serves
+    start = ["vllm", "serve", settings.mount_path] if serves else [*_MODULE]
+    model = [] if serves else ["--model", settings.mount_path]
+    quantization = ["--quantization", profile.quantization] if profile.quantization else []
     return [
-        *_SERVER,
+        *start,
         *("--port", str(PORT)),
-        "--trust-remote-code",
+        *(["--trust-remote-code"] if profile.trust_remote_code else []),
         *("--served-model-name", settings.served_model_name),
-        *("--model", settings.mount_path),
-        *("--gpu-memory-utilization", annotation_text(settings.gpu_memory_utilization)),
+        *model,
+        *(_share(settings) if settings.gpu_count else []),
         *quantization,
-        f"--max-model-len={settings.max_model_len}",
+        f"--max-model-len={profile.max_model_len}",
     ]
 
 
-def _gpu_flags(settings: Settings) -> list[str]:
-    flags = ["--dtype", settings.dtype] if settings.dtype else []
-    if settings.gpu_count > 1:
-        flags += ["--tensor-parallel-size", str(settings.gpu_count)]
-    gpu = gpu_of_label(settings.gpu)
-    crowded = gpu is not None and not graphs_fit(gpu, settings.gpu_memory_utilization)
-    if crowded and "--enforce-eager" not in _extra(settings):
-        flags.append("--enforce-eager")
-    return flags
+def _share(settings: Settings) -> list[str]:
+    return ["--gpu-memory-utilization", annotation_text(settings.gpu_memory_utilization)]
+
+
+def _flags(settings: Settings, profile: ServingProfile, extra: list[str]) -> list[str]:
+    """Return the flags that the page lacks; one that ``extra_args`` gives is not repeated."""
+    valued = {
+        "--dtype": profile.dtype,
+        "--tensor-parallel-size": str(settings.gpu_count) if settings.gpu_count > 1 else "",
+        "--safetensors-load-strategy": profile.load_strategy,
+        "--chat-template": profile.chat_template,
+    }
+    given = {word.partition("=")[0] for word in extra}
+    words = [[flag, value] for flag, value in valued.items() if value and flag not in given]
+    if profile.enforce_eager and "--enforce-eager" not in given:
+        words.append(["--enforce-eager"])
+    return [word for pair in words for word in pair]
 
 
 def _extra(settings: Settings) -> list[str]:

@@ -16,22 +16,17 @@ from ruamel.yaml.comments import CommentedMap
 
 from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.credentials import Credentials
+from qwenkit.manifests import service
 from qwenkit.manifests.command import as_documented as documented_command
-from qwenkit.manifests.command import command_line
 from qwenkit.manifests.scaling import SETTING_OF, scaling_annotations
-from qwenkit.manifests.template import Scalar, fill, plain
+from qwenkit.manifests.template import Filling, Scalar, fill, plain
 from qwenkit.settings import MANAGED_BY, Settings
 
 _ON_THE_PAGE = [PREFIX + key for key in ("metric", "target", "max-scale")]
 
 
 def render(settings: Settings) -> list[CommentedMap]:
-    """Render Secret (without keys), PersistentVolume, PersistentVolumeClaim and Service.
-
-    >>> from qwenkit import Settings, render
-    >>> [document["kind"] for document in render(Settings())]
-    ['Secret', 'PersistentVolume', 'PersistentVolumeClaim', 'Service']
-    """
+    """Render Secret (without keys), PersistentVolume, PersistentVolumeClaim and Service."""
     own = ours(settings)
     claim: dict[str, Scalar] = {"volume": settings.volume, "namespace": settings.namespace, **own}
     secret_ref: dict[str, Scalar] = {"secret": settings.secret}
@@ -44,22 +39,23 @@ def render(settings: Settings) -> list[CommentedMap]:
         _secret(settings),
         filled("pv.yaml", claim | secret_ref | weights),
         filled("pvc.yaml", claim),
-        filled("service.yaml", _server(settings) | _scaling(settings) | own),
+        _service(settings),
     ]
 
 
 def as_documented(settings: Settings) -> CommentedMap:
-    """Render the documentation page's own Service, nothing added.
-
-    >>> from qwenkit import Settings, as_documented
-    >>> pod = as_documented(Settings())["spec"]["template"]["spec"]
-    >>> pod["containers"][0]["resources"]["limits"]
-    {'cpu': '32', 'memory': '64Gi', 'nvidia.com/gpu': '1'}
-    """
+    """Render the documentation page's own Service, nothing added."""
     given = scaling_annotations(settings)
     scaling: dict[str, Scalar] = {SETTING_OF[key]: given[key] for key in _ON_THE_PAGE}
-    values = _server(settings) | scaling | {"command_line": documented_command(settings)}
-    return filled("service-as-documented.yaml", values)
+    same = ("service", "namespace", "volume", "image", "mount_path", "cpu_limit", "cpu_request")
+    values = {name: getattr(settings, name) for name in (*same, "memory_limit", "memory_request")}
+    command = {"command_line": documented_command(settings), "gpu_count": str(settings.gpu_count)}
+    return filled("service-as-documented.yaml", values | command | scaling)
+
+
+def _service(settings: Settings) -> CommentedMap:
+    values = service.server(settings) | service.scaling(settings) | ours(settings)
+    return filled("service.yaml", values, service.comments(settings))
 
 
 def secret(settings: Settings, credentials: Credentials) -> dict[str, Any]:
@@ -97,32 +93,9 @@ def ours(settings: Settings) -> dict[str, Scalar]:
     }
 
 
-def _server(settings: Settings) -> dict[str, Scalar]:
-    return {
-        "service": settings.service,
-        "namespace": settings.namespace,
-        "volume": settings.volume,
-        "command_line": command_line(settings),
-        "image": settings.image,
-        "cpu_limit": settings.cpu_limit,
-        "memory_limit": settings.memory_limit,
-        "cpu_request": settings.cpu_request,
-        "memory_request": settings.memory_request,
-        "gpu_count": str(settings.gpu_count),
-        "mount_path": settings.mount_path,
-    }
-
-
-def _scaling(settings: Settings) -> dict[str, Scalar]:
-    given = scaling_annotations(settings)
-    texts: dict[str, Scalar] = {name: given.get(key) for key, name in SETTING_OF.items()}
-    return texts | {
-        "container_concurrency": settings.container_concurrency or None,
-        "request_timeout_s": settings.request_timeout_s,
-    }
-
-
-def filled(template: str, values: dict[str, Scalar]) -> CommentedMap:
+def filled(
+    template: str, values: Mapping[str, Filling], comments: Mapping[str, str] | None = None
+) -> CommentedMap:
     """Fill one of the templates of this package."""
     folder = resources.files("qwenkit.manifests") / "templates"
-    return fill((folder / template).read_text("utf-8"), values)
+    return fill((folder / template).read_text("utf-8"), values, comments)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Version = tuple[int, ...]
 _TAG = re.compile(r":v?(\d{1,3})\.(\d{1,3})(?:\.(\d{1,3}))?(?!\d)")
@@ -114,8 +114,8 @@ IMAGES: Mapping[str, ServerImage] = {each.name: each for each in (PAGE, VOLTA, C
 def image_of(name: str) -> ServerImage:
     """Return what is known of an image: its row of the table, else what its tag tells."""
     plain, _, digest = name.partition("@")
-    if plain in IMAGES:
-        return IMAGES[plain]
+    if row := IMAGES.get(plain):
+        return replace(row, name=name, digest=digest or row.digest)
     found = _TAG.search(plain.rsplit("/", 1)[-1])
     version = tuple(int(part or 0) for part in found.groups()) if found else ()
     return ServerImage(name=name, version=version, digest=digest, cpu="cpu" in plain)

@@ -8,8 +8,11 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from qwenkit.errors import NotFound, Rejected, TransferError
+from qwenkit.untrusted.files import read_text
+from qwenkit.untrusted.parsing import parse_json
 from qwenkit.weights.hub.listing import ByteReader, Listing, Source, SourceFile, listed
 
 _log = logging.getLogger("qwenkit.weights")
@@ -49,6 +52,14 @@ class Folder:
         after = self._stat(path)
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise _changed(path)
+
+    def read_json(self, path: str, *, ends: float) -> Any:
+        """Return a JSON file of the folder; ``ends`` is for hubs."""
+        try:
+            return parse_json(read_text(self.root / path))
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise NotFound(f"{self.root / path} cannot be read", why, "mend it") from None
 
     def _paths(self) -> Iterator[Path]:
         for folder, names, files in os.walk(self.root):

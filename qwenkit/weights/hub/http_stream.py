@@ -89,7 +89,9 @@ class HubSession:
     def _json_once(
         self, path: str, params: Mapping[str, str], what: str, ends: float
     ) -> tuple[Any, str, int]:
-        with self._get(path, params, {}, what) as response:
+        left = max(0.5, ends - time.monotonic())
+        timeout = (min(TIMEOUT_S[0], left), min(TIMEOUT_S[1], left))
+        with self._get(path, params, {}, what, timeout) as response:
             data = self._whole(response, what, ends)
             try:
                 body = json.loads(data, parse_constant=_no_constant)
@@ -141,12 +143,17 @@ class HubSession:
             yield body
 
     def _get(
-        self, path: str, params: Mapping[str, str], headers: Mapping[str, str], what: str
+        self,
+        path: str,
+        params: Mapping[str, str],
+        headers: Mapping[str, str],
+        what: str,
+        timeout: tuple[float, float] = TIMEOUT_S,
     ) -> requests.Response:
         """Return the answer at the end of the redirects."""
         url, arguments, seen = self.endpoint + path, params, set[str]()
         while True:
-            response = self._get_once(url, arguments, headers, what)
+            response = self._get_once(url, arguments, headers, what, timeout)
             here = str(response.url)
             if not response.is_redirect:
                 if response.status_code in (200, 206):
@@ -170,7 +177,12 @@ class HubSession:
             body.read(1)
 
     def _get_once(
-        self, url: str, params: Mapping[str, str], headers: Mapping[str, str], what: str
+        self,
+        url: str,
+        params: Mapping[str, str],
+        headers: Mapping[str, str],
+        what: str,
+        timeout: tuple[float, float],
     ) -> requests.Response:
         try:
             return self._session.get(
@@ -179,7 +191,7 @@ class HubSession:
                 headers=dict(headers),
                 auth=self._authorize if self._is_own(url) else _no_token,
                 stream=True,
-                timeout=TIMEOUT_S,
+                timeout=timeout,
             )
         except requests.RequestException as error:
             if found := flow_error(error):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 from urllib.parse import quote
 
 from qwenkit.weights.hub.answers import ListingAnswers
@@ -28,8 +29,14 @@ class HuggingFace:
 
     def open(self, file: SourceFile, offset: int = 0) -> AbstractContextManager[ByteReader]:
         """Stream a file; LFS files come by a redirect to a CDN."""
-        path = f"/{self.source.name}/resolve/{quote(self._commit, safe='')}/{quote(file.path)}"
-        return self._http.stream(path, {}, file, offset)
+        return self._http.stream(self._path(file.path), {}, file, offset)
+
+    def read_json(self, path: str, *, ends: float) -> Any:
+        """Return a small JSON file of the revision; see ``HubSession.json``."""
+        return self._http.json(self._path(path), {}, path, ends=ends)[0]
+
+    def _path(self, path: str) -> str:
+        return f"/{self.source.name}/resolve/{quote(self._commit, safe='')}/{quote(path)}"
 
     def _resolve(self, answers: ListingAnswers) -> str:
         path = f"/api/models/{self.source.name}/revision/{quote(self.source.revision, safe='')}"

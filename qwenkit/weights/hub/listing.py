@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from qwenkit.capacity.catalogue import find_config
 from qwenkit.errors import Rejected
@@ -92,6 +92,9 @@ class Repository(Protocol):
 
     def open(self, file: SourceFile, offset: int = 0) -> AbstractContextManager[ByteReader]:
         """Stream the bytes of ``file`` from ``offset``, which is before its end."""
+
+    def read_json(self, path: str, *, ends: float) -> Any:
+        """Return a small JSON file; ``ends`` is when it must be there, by the monotonic clock."""
 
 
 def listed(source: str, files: Iterable[SourceFile]) -> tuple[SourceFile, ...]:

@@ -42,7 +42,7 @@ def test_what_is_derived_is_shown_with_its_origin_and_not_passed_on() -> None:
     assert set(made.given) == {"model_source", "prefix"}
     again = made.derived({"prefix": "x", "dtype": "", "max_model_len": 9}, "config.json of Qwen3")
     assert (again.prefix, again.dtype, again.max_model_len) == ("mine", "", 9)
-    assert (made.dtype, made.max_model_len) == ("half", 6144)
+    assert (made.dtype, made.max_model_len) == ("half", 2048)
     assert "derived from config.json of Qwen3" in again.changes()
 
 

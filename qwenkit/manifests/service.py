@@ -1,0 +1,150 @@
+"""The values and comments of the Knative Service's template, and what its fields need.
+
+Each comment says what is true of this Service: it follows from the settings and their profile.
+"""
+
+from __future__ import annotations
+
+from qwenkit.admission.config_maps import PVC_FLAG
+from qwenkit.autoscaling.golang import parse_duration_s
+from qwenkit.manifests.command import PORT, command_line
+from qwenkit.manifests.scaling import SETTING_OF, scaling_annotations
+from qwenkit.manifests.template import Filling
+from qwenkit.parameters.pod_texts import parse_env, parse_node_selector, parse_tolerations
+from qwenkit.serving.profile import ServingProfile
+from qwenkit.settings import Settings
+
+API_KEY = "api-key"
+_PROBE_S = 10
+_SHARED = "aliyun.com/gpu-mem"
+_FLAG_OF = {
+    "node_selector": "kubernetes.podspec-nodeselector",
+    "tolerations": "kubernetes.podspec-tolerations",
+    "runtime_class": "kubernetes.podspec-runtimeclassname",
+}
+# Flags of the command line that its comment explains, with the setting that decides each.
+_EXPLAINED = {
+    "--quantization": "quantization",
+    "--dtype": "dtype",
+    "--max-model-len": "max_model_len",
+}
+
+
+def needed_features(settings: Settings) -> tuple[str, ...]:
+    """Return the keys of config-features without which a webhook refuses the Service."""
+    return (PVC_FLAG, *(flag for name, flag in _FLAG_OF.items() if getattr(settings, name)))
+
+
+def server(settings: Settings) -> dict[str, Filling]:
+    """Return the values of the server's container and its pod."""
+    profile = settings.profile
+    http = profile.image.asked_by_http or bool(settings.command)
+    deadline_s = parse_duration_s(settings.progress_deadline)
+    shared = profile.shared_memory or None
+    return {
+        "service": settings.service,
+        "namespace": settings.namespace,
+        "volume": settings.volume,
+        "mount_path": settings.mount_path,
+        "command_line": command_line(settings, profile),
+        "image": profile.image.name,
+        "env": _env(settings, profile) or None,
+        "image_pull_secrets": [{"name": name} for name in [settings.image_pull_secret] if name]
+        or None,
+        "node_selector": parse_node_selector(settings.node_selector) or None,
+        "tolerations": parse_tolerations(settings.tolerations) or None,
+        "runtime_class": settings.runtime_class or None,
+        "tcp_port": None if http else PORT,
+        "http_port": PORT if http else None,
+        "health": "/health" if http else None,
+        "startup_period_s": _PROBE_S if http else None,
+        "startup_failures": max(1, int(deadline_s) // _PROBE_S) if http else None,
+        "cpu_limit": settings.cpu_limit,
+        "memory_limit": settings.memory_limit,
+        "cpu_request": settings.cpu_request,
+        "memory_request": settings.memory_request,
+        "gpu_resource": settings.gpu_resource,
+        "gpu_amount": str(_gpu_amount(settings)) if settings.gpu_count else None,
+        "shm_volume": "shared-memory" if shared else None,
+        "shm_path": "/dev/shm" if shared else None,
+        "shm_medium": "Memory" if shared else None,
+        "shm_size": shared,
+    }
+
+
+def scaling(settings: Settings) -> dict[str, Filling]:
+    """Return the values of the annotations and limits of the revision."""
+    given = scaling_annotations(settings)
+    texts: dict[str, Filling] = {name: given.get(key) for key, name in SETTING_OF.items()}
+    return texts | {
+        "container_concurrency": settings.container_concurrency or None,
+        "request_timeout_s": settings.request_timeout_s,
+    }
+
+
+def comments(settings: Settings) -> dict[str, str]:
+    """Return the comments that depend on the settings, by their names in the template."""
+    profile = settings.profile
+    aim = settings.target_utilization_percentage or 70
+    held = "GPU" if settings.gpu_count else "pod"
+    deadline_s = parse_duration_s(settings.progress_deadline)
+    return {
+        "of_target": f"soft; the autoscaler aims at {aim:g} % of it",
+        "of_min_scale": f"0: no {held} is held without traffic"
+        if not settings.min_scale
+        else f"as many pods keep running without traffic; each holds its {held}s"
+        if settings.gpu_count
+        else "as many pods keep running without traffic",
+        "of_max_scale": "0 is no limit: set it to the GPUs that you have"
+        if not settings.max_scale
+        else "the GPUs that you have; the backlog of a cold start asks for more"
+        if settings.gpu_count
+        else "the backlog of a cold start asks for more",
+        "of_deadline": "default 600s is shorter than node + image + model"
+        if deadline_s > 600
+        else "image and model must be there by then",
+        "of_response": "else 300: a first byte after that is a 504"
+        if settings.request_timeout_s > 300
+        else "",
+        "of_gpu": "GiB of a shared GPU"
+        if settings.gpu_resource == _SHARED
+        else f"whole {'slices' if '/mig-' in settings.gpu_resource else 'GPUs'}, and the request "
+        "must equal the limit",
+        "of_shell": ""
+        if settings.command
+        else "process 1: passes SIGTERM on to vLLM ($!). Python as process 1 would ignore it while "
+        "it loads the model, and stay until timeoutSeconds are over",
+        "of_command": _of_command(settings, profile),
+        "of_image": profile.why("image") if profile.why("image") != "set" else "",
+        "of_tcp": f"vLLM {profile.image.shown_version} listens once the model is loaded; "
+        "for later versions probe /health",
+    }
+
+
+def _gpu_amount(settings: Settings) -> int:
+    """Return the units of the GPU's resource: GPUs or slices, GiB where GPUs are shared."""
+    shared = settings.gpu_resource == _SHARED
+    return round(settings.hardware.usable_gib) if shared else settings.gpu_count
+
+
+def _of_command(settings: Settings, profile: ServingProfile) -> str:
+    """Say why the command line has its flags, those that somebody set left out."""
+    if settings.command:
+        return "command is set: signals, flags and port are yours"
+    line = command_line(settings, profile)
+    said = [
+        f"{flag}: {each.why}"
+        for each in profile.reasons
+        for flag in [next((f for f, s in _EXPLAINED.items() if s == each.setting), each.setting)]
+        if f" {flag}" in line and each.why != "set"
+    ]
+    return "; ".join(said)
+
+
+def _env(settings: Settings, profile: ServingProfile) -> list[dict[str, object]]:
+    given = {**profile.env, **parse_env(settings.env)}
+    found: list[dict[str, object]] = [{"name": n, "value": v} for n, v in given.items()]
+    if settings.api_key_secret:
+        key = {"name": settings.api_key_secret, "key": API_KEY}
+        found.append({"name": "VLLM_API_KEY", "valueFrom": {"secretKeyRef": key}})
+    return found

@@ -1,0 +1,152 @@
+"""What follows from the model and the GPU: names, hardware, how the model is served.
+
+Nothing here reads a file or asks a server; ``described_by`` takes what others have read.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import PrivateAttr
+
+from qwenkit.capacity.catalogue import find_config
+from qwenkit.capacity.finding import Finding
+from qwenkit.capacity.gpu import CPU, GPUS, Gpu, custom_gpu, for_resource
+from qwenkit.capacity.model_config import ModelConfig
+from qwenkit.errors import InvalidValue, SettingsError
+from qwenkit.parameters.layers import Layered
+from qwenkit.serving.contradictions import contradictions
+from qwenkit.serving.profile import ServingProfile, Wishes, choose
+
+_SERVED = ("image", "quantization", "dtype", "max_model_len")
+_DECIDE = {"model_source", "gpu", "gpu_count", "gpu_memory_gib", "gpu_capability", *_SERVED}
+
+_OWN = "gpu_memory_gib, gpu_bandwidth_gb_s, gpu_tflops and gpu_capability"
+
+
+def model_name(source: str) -> str:
+    """Return the last part of a model's source, a revision dropped; "" if it has none."""
+    hub = source.startswith(("modelscope:", "hf:"))
+    path = source.partition("@")[0] if hub else os.path.abspath(os.path.expanduser(source))
+    name = path.rstrip("/").rpartition("/")[2]
+    return "" if ".." in name else name
+
+
+def names_of(source: str) -> dict[str, str]:
+    """Return the settings that are named after a model."""
+    name = model_name(source)
+    served = "qwen" if "qwen" in name.lower() else name.lower()
+    named = {"prefix": name, "mount_path": f"/{name}", "served_model_name": served}
+    return named if name else {}
+
+
+def find_hardware(name: str, count: int, resource: str, **own: float | None) -> Gpu:
+    """Return a pod's GPU: of the table, a slice of one, or of one's own; CPU if ``count`` is 0.
+
+    ``own`` are the arguments of ``custom_gpu``.
+
+    Raises:
+        SettingsError: the table has no such GPU, and not all values of one's own are set.
+    """
+    given = [value for value in own.values() if value is not None]
+    if not count and not given:
+        return CPU
+    try:
+        gpu = custom_gpu(name, **own)
+        return gpu if given else for_resource(gpu, resource)
+    except InvalidValue as error:
+        if given or not error.name.startswith("gpu_") or error.name == "gpu_resource":
+            raise SettingsError(error.name, error.value, error.rule, error.fix) from None
+    rule = f"not in the table: {', '.join(GPUS)}"
+    raise SettingsError("gpu", name, rule, f"name one of these, or set {_OWN} of yours")
+
+
+class Derived(Layered):
+    """The settings that follow from others, unless they are set."""
+
+    if TYPE_CHECKING:  # fields of Settings
+        model_source: str
+        storage: Any
+        gpu: str
+        gpu_count: int
+        gpu_resource: str
+        gpu_memory_gib: float | None
+        gpu_bandwidth_gb_s: float | None
+        gpu_tflops: float | None
+        gpu_capability: float | None
+        gpu_memory_utilization: float
+        shared_memory: str
+
+    _model: ModelConfig | None = PrivateAttr(None)
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        if "model_source" in self.model_fields_set:
+            self._derive(names_of(self.model_source), "model_source")
+        if self.model_fields_set & _DECIDE:
+            with suppress(SettingsError):  # of the GPU: who needs it, names it
+                self._derive(self._served(), self._origin())
+
+    @property
+    def model_name(self) -> str:
+        """The model's name: the last part of its source, a revision dropped; "" if it has none."""
+        return model_name(self.model_source)
+
+    @property
+    def model(self) -> ModelConfig | None:
+        """The model's configuration: what ``described_by`` took, else the catalogue's, if any."""
+        return self._model or find_config(self.model_name)
+
+    @property
+    def hardware(self) -> Gpu:
+        """The GPU of a pod, by name or by numbers of one's own; the CPU where there is none.
+
+        Raises:
+            SettingsError: the table has no such GPU, and not all four numbers are set.
+        """
+        return find_hardware(
+            self.gpu,
+            self.gpu_count,
+            self.gpu_resource,
+            memory_gib=self.gpu_memory_gib,
+            bandwidth_gb_s=self.gpu_bandwidth_gb_s,
+            tflops=self.gpu_tflops,
+            capability=self.gpu_capability,
+        )
+
+    @property
+    def profile(self) -> ServingProfile:
+        """How the model is served on this GPU: what is set, the rest derived, with reasons."""
+        wishes = Wishes(
+            **{name: getattr(self, name) for name in _SERVED if name in self.model_fields_set},
+            gpu_memory_utilization=self.gpu_memory_utilization,
+            shared_memory=self.shared_memory,
+            mounted_by_fuse=self.storage == "oss",
+        )
+        return choose(self.model, self.hardware, self.gpu_count, wishes, name=self.model_name)
+
+    def described_by(self, config: ModelConfig | None) -> Self:
+        """Return a copy that follows from a ``config.json``; set values stay."""
+        made = self.model_copy()
+        made._model = config or self._model
+        return made.derived(made._served(), made._origin())
+
+    def contradictions(self) -> list[Finding]:
+        """Return what cannot work among the values that somebody set."""
+        return contradictions(
+            self.model,
+            self.hardware,
+            self.gpu_count,
+            self.profile,
+            {name: getattr(self, name) for name in self.model_fields_set},
+            gpu_memory_utilization=self.gpu_memory_utilization,
+        )
+
+    def _served(self) -> dict[str, Any]:
+        found = self.profile
+        return {name: getattr(found, name) for name in _SERVED} | {"image": found.image.name}
+
+    def _origin(self) -> str:
+        return f"config.json of {self.model_name}" if self.model else "model_source and gpu"
