@@ -48,7 +48,7 @@ def lint(
 def examine(
     docs: list[Doc], *, features: Mapping[str, str] | None = None, gpu: str | None = None
 ) -> list[Finding]:
-    """Examine plain documents, as ``lint`` does; each ``where`` is a ``FieldPlace`` in one of them."""
+    """Examine plain documents, as ``lint`` does; each ``where`` is a ``FieldPlace``."""
     found = lint_storage.findings(docs)
     for doc in docs:
         if str(doc.get("apiVersion", "")).startswith(f"{GROUP}/") and str(doc.get("kind")) in SPECS:
