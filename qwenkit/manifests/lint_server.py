@@ -5,6 +5,8 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator
+from contextlib import suppress
+from math import prod
 
 from qwenkit.admission.schema import quantities
 from qwenkit.capacity.catalogue import find_config
@@ -25,7 +27,6 @@ _GPU = "nvidia.com/gpu"
 _COUNTED = (_GPU, "amd.com/gpu", "aliyun.com/gpu-count")  # others count slices, memory or shares
 _DEVICE = re.compile(r"nvidia\.com/.*|.*/.*(gpu|[a-z]pu|mlu|dcu|gcu|neuron|gaudi|ascend).*", re.I)
 _CONTAINER = "spec.template.spec.containers"
-_PROGRAM = re.compile(r"(.*/)?(sh|bash|python[\d.]*|vllm)")
 
 
 def findings(doc: Doc, gpu_name: str | None) -> list[Finding]:
@@ -89,24 +90,13 @@ def _words(doc: Doc, container: Doc, path: str) -> Iterator[Finding]:
     """Find why a command line cannot be executed as it is written."""
     command, args = container_words(container)
     words, where = [*command, *args], place(doc, f"{path}.{'command' if command else 'args'}")
-    shell = next((shell_text(words[n:]) for n in range(len(words)) if shell_text(words[n:])), None)
     if command and re.search(r"\S\s+\S", command[0]):
         message = f"the whole command line is one word: no program is called {command[0][:60]!r}"
         fix = "split it, one word each, or let a shell read it: command: [sh, -c, 'exec …']"
         yield Finding("error", "command-one-word", where, message, fix)
-        return
-    if starts_itself(container) and args and _PROGRAM.fullmatch(args[0]):
-        message = f"the image's entry point is vLLM's server: {args[0]} is read as its argument"
-        yield Finding("error", "args-program", where, message, "give the program in command")
-        return
-    if shell:
-        text, others = shell
-        if others and _PROGRAM.fullmatch(text):
-            message = f"the shell runs {text!r} alone; the words after it are its $0, $1 and so on"
-            fix = "write the whole line as one word after -c"
-            yield Finding("error", "shell-words", where, message, fix)
-        return
-    for word in words if starts_itself(container) or "vllm" in " ".join(words) else ():
+    elif any(shell_text(words[index:]) for index in range(len(words))):
+        return  # a shell splits and expands
+    for word in words[1:] if starts_itself(container) or "vllm" in " ".join(words) else ():
         if re.match(r"--?[a-zA-Z][\w.-]*\s+\S", word):
             message = f"{word[:60]!r} is one word, and no flag is called so"
             yield Finding("error", "argument-one-word", where, message, "split flag and value")
@@ -122,12 +112,8 @@ def _gpus(doc: Doc, container: Doc, server: ServerCommand, path: str) -> Iterato
     if count is None and not _has_device(container):
         message = "vLLM has no GPU: without this limit the pod may start on any node"
         yield Finding("error", "gpu-limit", where, message, f'set {_GPU}: "1" in limits')
-    used = 1.0
-    for name in ("tensor", "pipeline", "data"):
-        used *= server.number(f"{name}-parallel-size", 1) or 0
-    local = server.number("data-parallel-size-local", 0)
-    used *= (local or 1) / (server.number("data-parallel-size", 1) or 1) if local else 1
-    used /= server.number("nnodes", 1) or 1
+    sizes = (server.number(f"{name}-parallel-size", 1) for name in ("tensor", "pipeline", "data"))
+    used = prod(size or 0 for size in sizes) / (server.number("nnodes", 1) or 1)
     if used and used != (count or 1) and (count or not _has_device(container)):
         more = used > (count or 1)
         message = f"the pod holds {count or 0:g} GPUs and vLLM uses {used:g}"
@@ -141,33 +127,31 @@ def _gpus(doc: Doc, container: Doc, server: ServerCommand, path: str) -> Iterato
         yield Finding("advice", "shell-without-exec", where, message, fix)
 
 
+def counted(container: Doc) -> float | None:
+    """Return how many whole GPUs a container holds; None where its resources count none."""
+    given = _resources(container)
+    texts = [str(given[name]) for name in _COUNTED if name in given]
+    with suppress(ValueError, IndexError):
+        return float(quantities.parse(texts[0])) or None
+    return None
+
+
 def _resources(container: Doc) -> Doc:
     resources = table(container, "resources")
     return {**table(resources, "requests"), **table(resources, "limits")}
 
 
-def counted(container: Doc) -> float | None:
-    """Return how many whole GPUs a container holds; None where its resources count none."""
-    for name in _COUNTED:
-        try:
-            if number := float(quantities.parse(str(_resources(container).get(name)))):
-                return number
-        except ValueError:
-            continue
-    return None
-
-
 def _has_device(container: Doc) -> bool:
     """Return whether a container has a GPU, shared or sliced, or is made to need none."""
-    given = {name for name, value in _resources(container).items() if str(value) != "0"}
-    names = {str(at(variable, "name")) for variable in rows(container, "env")}
-    words = [word for part in container_words(container) for word in part]
+    given = [str(name) for name, value in _resources(container).items() if str(value) != "0"]
+    names = [str(at(variable, "name")) for variable in rows(container, "env")]
+    line = " ".join(word for part in container_words(container) for word in part)
     return (
-        any(_DEVICE.fullmatch(str(name)) for name in given)
+        any(map(_DEVICE.fullmatch, given))
         or bool(rows(container, "resources", "claims"))
         or any(name.startswith(("NVIDIA_VISIBLE", "VLLM_CPU", "VLLM_TARGET")) for name in names)
-        or "cpu" in re.split(r"[^a-z]+", str(container.get("image", "")))
-        or re.search(r"--device[ =]cpu", " ".join(words)) is not None
+        or re.search(r"\bcpu\b", str(container.get("image"))) is not None
+        or re.search(r"--device[ =]cpu", line) is not None
     )
 
 

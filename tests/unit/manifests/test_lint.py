@@ -196,15 +196,6 @@ CASES: list[tuple[str, str, Callable[[Docs], None]]] = [
     ("argument-one-word", "error", of_container(command=["vllm", "serve", "--port 8080"])),
     ("variable-unread", "error", of_container(command=["vllm", "serve", "--port", "$PORT"])),
     ("variable-unread", "error", of_container(command=["vllm", "serve", "$(MODEL)"])),
-    ("shell-words", "error", of_container(command=["sh", "-c", "vllm", "serve", "/m"])),
-    (
-        "args-program",
-        "error",
-        lambda d: (
-            container(d).update(image="vllm/vllm-openai:v0.8.5", args=["vllm", "serve"]),
-            container(d).pop("command"),
-        )[1],
-    ),
     ("trust-remote-code", "error", flags(" --trust-remote-code", "")),
 ]
 KNOWN_GPU: list[tuple[str, str, str, Callable[[Docs], None]]] = [
