@@ -89,7 +89,9 @@ def by_transformers(model: Path) -> Json:
         }
 
     made_by = f"transformers {transformers.__version__}, torch {torch.__version__}"
-    return {"made_by": made_by, "answers": [answer(messages) for messages in prompts()]}
+    # What is not read by its architecture is the same: a fifth of the prompts is enough.
+    asked = prompts()[:: 1 if model.name == "qwen2" else 5]
+    return {"made_by": made_by, "answers": [answer(messages) for messages in asked]}
 
 
 def by_vllm(model: Path) -> Json:

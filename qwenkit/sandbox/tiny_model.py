@@ -20,10 +20,8 @@ _CONFIG = "config.json"
 
 
 def contents(stands_for: str = DEFAULT) -> dict[str, bytes]:
-    """Return the files of the tiny model that stands for one; those of its own with ""."""
+    """Return the files of the tiny model that stands for one."""
     found = _read(_architecture(stands_for))
-    if not stands_for:
-        return dict(found)
     config = json.loads(found[_CONFIG]) | {KEY: stands_for}
     return found | {_CONFIG: f"{json.dumps(config, indent=2)}\n".encode()}
 
@@ -47,8 +45,7 @@ def names() -> list[str]:
 
 
 def _architecture(name: str) -> str:
-    there = (files("qwenkit.sandbox.models") / "qwen3").is_dir()
-    return "qwen3" if there and name.lower().startswith("qwen3") else "qwen2"
+    return "qwen3" if name.lower().startswith("qwen3") else "qwen2"
 
 
 @cache

@@ -21,6 +21,7 @@ from qwenkit.errors import InvalidValue
 from qwenkit.sandbox import tiny_model
 from qwenkit.sandbox.engine import checkpoint
 from qwenkit.sandbox.engine.checkpoint import LoadedModel
+from qwenkit.sandbox.engine.releases import Release
 from qwenkit.sandbox.engine.sampling import SampledToken, Sampler, SamplingParams
 from qwenkit.sandbox.engine.tokenizer import Detokenizer
 from qwenkit.sandbox.engine.transformer import Array, ModelShape, Transformer
@@ -29,28 +30,30 @@ Json = dict[str, Any]
 
 
 @cache
-def model_files() -> Mapping[str, bytes]:
-    return tiny_model.contents()
+def model_files(stands_for: str = tiny_model.DEFAULT) -> Mapping[str, bytes]:
+    return tiny_model.contents(stands_for)
 
 
 @cache
-def tiny() -> LoadedModel:
-    return checkpoint.load(model_files(), "/m")
+def tiny(stands_for: str = tiny_model.DEFAULT) -> LoadedModel:
+    return checkpoint.load(model_files(stands_for), "/m", Release((0, 26, 0)))
 
 
 @cache
 def recorded(engine: str) -> list[Json]:
-    with gzip.open(DATA / f"tiny-model-{engine}.json.gz") as file:
+    with gzip.open(DATA / f"tiny-{engine}.json.gz") as file:
         answers: list[Json] = json.load(file)["answers"]
-    assert len(answers) == 50
     return answers
 
 
 @cache
 def steps(number: int) -> tuple[list[int], list[Array]]:
     """Answer a recorded prompt greedily; return the tokens and the logits each was chosen from."""
-    told = recorded("transformers")[number]
-    model, held = tiny().model, tiny().model.new_cache()
+    return answered(tiny().model, recorded("model-transformers")[number])
+
+
+def answered(model: Transformer, told: Json) -> tuple[list[int], list[Array]]:
+    held = model.new_cache()
     made: list[int] = []
     rows: list[Array] = []
     new = told["prompt"]
@@ -73,7 +76,7 @@ def logits_after(model: Transformer, first: Sequence[int], rest: Sequence[int] =
 
 @pytest.mark.parametrize("number", range(50))
 def test_transformers_says_the_same(number: int) -> None:
-    told = recorded("transformers")[number]
+    told = recorded("model-transformers")[number]
     assert tiny().tokenizer.chat(told["messages"]) == told["prompt"]
     made, rows = steps(number)
     assert made == told["tokens"]
@@ -87,7 +90,7 @@ def test_transformers_says_the_same(number: int) -> None:
 
 @pytest.mark.parametrize("number", range(50))
 def test_vllm_says_the_same(number: int) -> None:
-    told = recorded("vllm")[number]
+    told = recorded("model-vllm")[number]
     assert tiny().tokenizer.chat(told["messages"]) == told["prompt"]
     made, rows = steps(number)
     assert made == told["tokens"]
@@ -97,6 +100,16 @@ def test_vllm_says_the_same(number: int) -> None:
         shared = [(mine[token], logprob) for token, logprob in best if token in mine]
         assert len(shared) >= 18  # the twentieth may be a draw
         assert max(abs(one - other) for one, other in shared) < 1e-3
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_transformers_says_the_same_of_qwen3(number: int) -> None:
+    told, qwen3 = recorded("qwen3-transformers")[number], tiny("Qwen3-8B")
+    assert qwen3.tokenizer.chat(told["messages"]) == told["prompt"]
+    made, rows = answered(qwen3.model, told)
+    assert made == told["tokens"]
+    first = np.frombuffer(base64.b64decode(told["logits"]), "<f4")
+    assert np.abs(rows[0] - first).max() < 1e-3
 
 
 @pytest.mark.parametrize("number", range(6))
