@@ -33,7 +33,7 @@ class KnownModel:
     """A public model; ``template``: whether its tokenizer has a chat template.
 
     ``owner`` publishes it on the hubs; ``siblings`` name the same model stored in other formats,
-    the largest first; ``source`` is where the values stand.
+    the largest first.
     """
 
     config: ModelConfig
@@ -41,7 +41,6 @@ class KnownModel:
     licence: str
     owner: str
     siblings: tuple[str, ...]
-    source: str
 
 
 def find_known(name: str) -> KnownModel | None:
@@ -90,7 +89,6 @@ def _known(name: str) -> KnownModel | None:
         licence=family["licence"],
         owner=family["hub"],
         siblings=tuple(f"{base}{ending}" for ending in family["variants"]),
-        source=family["source"],
     )
 
 

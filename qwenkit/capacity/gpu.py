@@ -19,6 +19,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from typing import Any
 
 from qwenkit.errors import InvalidValue
 
@@ -60,20 +61,16 @@ class Gpu:
         return (self.product or self.name).replace(" ", "-")
 
 
-def _table() -> dict[str, Gpu]:
-    rows = json.loads((files("qwenkit.capacity") / "gpus.json").read_text("utf-8"))["gpus"]
-    return {name: Gpu(*(name, *row[:-1], tuple(row[-1]))) for name, row in rows.items()}
-
-
 def _key(text: str) -> str:
     plain = re.sub(r"[^A-Z0-9]", "", text.upper())
     return re.sub(r"^(NVIDIA|TESLA|GEFORCE)+|(?<=\d)GB$", "", plain)
 
 
-GPUS: Mapping[str, Gpu] = _table()
-# What serves a pod without a GPU: vLLM's CPU build on a few cores, with 4 GiB of KV cache.
-CPU = Gpu("CPU", 4.0, 40, 0.5, 9.9, "CPU")
-SMALLEST_GPU = min(GPUS.values(), key=lambda gpu: gpu.usable_gib)
+_ROWS = json.loads((files("qwenkit.capacity") / "gpus.json").read_text("utf-8"))["gpus"]
+GPUS: Mapping[str, Gpu] = {
+    name: Gpu(*(name, *row[:-1], tuple(row[-1]))) for name, row in _ROWS.items()
+}
+CPU = Gpu("CPU", 4, 40, 0.5, 9.9)  # vLLM's CPU backend on 4 cores, its KV space: an estimate
 _BY_KEY = {
     _key(name): gpu
     for gpu in (*GPUS.values(), CPU)
@@ -82,7 +79,7 @@ _BY_KEY = {
 
 
 def find_gpu(gpu: Gpu | str) -> Gpu:
-    """Return the GPU of that name: ``A10``, ``RTX 3090``, ``A100-80-MIG-3g.40gb``.
+    """Return the GPU of that name: ``A10``, ``RTX 3090``, ``A100-80-MIG-3g.40gb``, ``CPU``.
 
     Raises:
         InvalidValue: it is not in the table.
@@ -90,21 +87,19 @@ def find_gpu(gpu: Gpu | str) -> Gpu:
     if isinstance(gpu, Gpu):
         return gpu
     name, mig, profile = gpu.partition("-MIG-")
-    found = _BY_KEY.get(_key(name))
+    key = _key(name)
+    found = _BY_KEY.get(key) if key else None
     if found is None:
-        near = [
-            one.name for key, one in _BY_KEY.items() if _key(name) and key.startswith(_key(name))
-        ]
-        said = f"name {' or '.join(sorted(set(near)))}" if near else "or pass a Gpu of your own"
-        raise InvalidValue("gpu", gpu, f"one of {', '.join(GPUS)}", said)
+        near = sorted({one.name for known, one in _BY_KEY.items() if key and known.startswith(key)})
+        fix = f"name {' or '.join(near)}" if near else "or pass a Gpu of your own"
+        raise InvalidValue("gpu", gpu, f"one of {', '.join(GPUS)}", fix)
     return mig_slice(found, profile) if mig else found
 
 
 def gpu_of_label(label: str) -> Gpu | None:
-    """Return the GPU that a node's label names, None if the table has none such.
+    """Return the GPU that ``aliyun.accelerator/nvidia_name`` or ``nvidia.com/gpu.product`` names.
 
-    Reads ``aliyun.accelerator/nvidia_name`` and ``nvidia.com/gpu.product``, whose value ends in
-    ``-SHARED`` on time-sliced GPUs and in ``-MIG-3g.40gb`` on sliced ones.
+    None if the table has none such. ``-SHARED`` marks time-sliced GPUs.
 
     >>> gpu_of_label("NVIDIA-A100-SXM4-40GB-MIG-3g.20gb-SHARED").name
     'A100-40-MIG-3g.20gb'
@@ -166,35 +161,24 @@ def custom_gpu(
     Raises:
         InvalidValue: a value is missing and the table has no such GPU, or it is not positive.
     """
-    known = gpu_of_label(name)
-    table = (
-        (known.usable_gib, known.bandwidth_gb_s, known.fp16_tflops, known.compute_capability)
-        if known
-        else (None,) * 4
-    )
-    own = {
-        "gpu_memory_gib": memory_gib,
-        "gpu_bandwidth_gb_s": bandwidth_gb_s,
-        "gpu_tflops": tflops,
-        "gpu_capability": capability,
+    own: dict[str, Any] = {
+        "usable_gib": memory_gib,
+        "bandwidth_gb_s": bandwidth_gb_s,
+        "fp16_tflops": tflops,
+        "compute_capability": capability,
     }
-    values = []
-    for (key, value), otherwise in zip(own.items(), table, strict=True):
-        value = otherwise if value is None else value
-        if value is None:
-            fix = f"set {key}, or name one of {', '.join(GPUS)}"
-            raise InvalidValue(key, value, f"{name} is not in the table: all four are needed", fix)
-        if not 0 < value < math.inf:
-            raise InvalidValue(key, value, "more than 0, finite")
-        values.append(value)
-    memory, bandwidth, peak, newest = values
-    return replace(
-        known or Gpu(name, 0, 0, 0, 0),
-        usable_gib=memory,
-        bandwidth_gb_s=bandwidth,
-        fp16_tflops=peak,
-        compute_capability=newest,
+    known, given = (
+        gpu_of_label(name),
+        {key: value for key, value in own.items() if value is not None},
     )
+    settings = ("gpu_memory_gib", "gpu_bandwidth_gb_s", "gpu_tflops", "gpu_capability")
+    for setting, (key, value) in zip(settings, own.items(), strict=True):
+        if known is None and value is None:
+            rule = f"{name} is not in the table: all four are needed"
+            raise InvalidValue(setting, None, rule, f"set {setting}, or name {', '.join(GPUS)}")
+        if key in given and not 0 < value < math.inf:
+            raise InvalidValue(setting, value, "more than 0, finite")
+    return replace(known or Gpu(name, 0, 0, 0, 0), **given)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,11 +186,11 @@ class Model:
     """A decoder as vLLM holds it; sizes in bytes, parameters in units.
 
     ``linear_parameters`` work on each token. ``linear_bytes`` is what one decode step reads of
-    the layers, besides ``expert_bytes`` of all routed experts; ``head_bytes`` of the output head;
-    ``weights_bytes`` is the size in memory. ``quantization`` is vLLM's name or "". ``kv_heads``
-    is 0 for a latent cache, which every GPU holds whole. ``divides``: what tensor parallelism
-    divides. ``split_bytes`` and ``whole_bytes``: memory a token needs in the widest part of
-    the forward pass, divided between GPUs or not.
+    the layers, besides ``expert_bytes`` of all experts, of which a token needs ``expert_share``;
+    ``head_bytes`` of the output head; ``weights_bytes`` is the size in memory. ``quantization`` is
+    vLLM's name or "". ``kv_heads`` is 0 for a latent cache, which each GPU holds whole. Tensor
+    parallelism must divide what ``divides`` names. A token of a forward pass needs ``split_bytes``,
+    divided between GPUs, and ``whole_bytes``, not divided.
     """
 
     name: str
@@ -220,8 +204,7 @@ class Model:
     quantization: str = ""
     parameters: float = 0.0
     expert_bytes: float = 0.0
-    experts: int = 0
-    experts_per_token: int = 0
+    expert_share: float = 0.0
     vocabulary: int = 151_936
     kv_heads: int = 0
     divides: tuple[tuple[str, int], ...] = ()
@@ -258,8 +241,8 @@ class Model:
 def bytes_per_step(model: Model, batch: int, context_tokens: float) -> float:
     """Return the bytes that one decode step moves; ``context_tokens`` is of the whole batch."""
     layers = model.linear_bytes
-    if model.experts:
-        layers += model.expert_bytes * (1 - (1 - model.experts_per_token / model.experts) ** batch)
+    if model.expert_share:
+        layers += model.expert_bytes * (1 - (1 - model.expert_share) ** batch)
     elif model.quantization == "gptq":
         if batch <= _MAX_ROWS:
             layers *= math.ceil(batch / _ROWS_PER_PASS)

@@ -8,7 +8,6 @@ fitted to servers' logs and to a measurement of vLLM 0.26 (tests/data/kv-blocks.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from qwenkit.capacity.catalogue import find_model
@@ -78,9 +77,19 @@ def fit(
     left = room - weights - activation
     blocks = math.floor(max(0.0, left) * GIB / (part.kv_bytes_per_token * _BLOCK))
     tokens = blocks * _BLOCK
-    problems = tuple(_problems(whole.name, gpus, room, weights, activation, tokens, max_model_len))
-    uneven = uneven_split(whole, gpus)
-    problems = (uneven, *problems) if uneven else problems
+    each = f" on each of {gpus} GPUs" if gpus > 1 else ""
+    problem = ""
+    if tokens == 0:
+        problem = (
+            f"{whole.name} needs {weights:.1f} GiB for weights and {activation:.1f} GiB for "
+            f"activations{each}; vLLM has {room:.1f} GiB"
+        )
+    elif tokens < max_model_len:
+        problem = (
+            f"max-model-len {max_model_len} exceeds the {tokens} tokens of KV cache: "
+            "vLLM refuses to start"
+        )
+    problems = tuple(filter(None, (uneven_split(whole, gpus), problem)))
     return Fit(
         fits=not problems,
         usable_gib=gpu.usable_gib,
@@ -116,28 +125,6 @@ def uneven_split(model: Model, gpus: int) -> str:
     if not parts:
         return ""
     return f"{gpus} GPUs do not divide {model.name}: {', '.join(parts)}"
-
-
-def _problems(
-    name: str,
-    gpus: int,
-    room: float,
-    weights: float,
-    activation: float,
-    tokens: int,
-    max_model_len: int,
-) -> Iterator[str]:
-    if tokens == 0:
-        each = f" on each of {gpus} GPUs" if gpus > 1 else ""
-        yield (
-            f"{name} needs {weights:.1f} GiB for weights and {activation:.1f} GiB "
-            f"for activations{each}; vLLM has {room:.1f} GiB"
-        )
-    elif tokens < max_model_len:
-        yield (
-            f"max-model-len {max_model_len} exceeds the {tokens} tokens of KV cache: "
-            "vLLM refuses to start"
-        )
 
 
 def flags(

@@ -108,12 +108,12 @@ class ModelConfig:
             kept = latent.rank + latent.rope
         dense = 0 if self.experts and not self.dense_layers else 3 * self.ffn
         spread = self.experts_per_token * (3 * self.expert_ffn + self.hidden)
-        active = experts * self.experts_per_token / max(1, self.experts)
+        share = self.experts_per_token / max(1, self.experts)
         return Model(
             name=self.name,
             layers=self.layers,
             attention_width=self.heads * head,
-            linear_parameters=float(always + router + active),
+            linear_parameters=float(always + router + experts * share),
             linear_bytes=linear,
             head_bytes=2.0 * self.vocabulary * self.hidden,
             weights_bytes=linear + experts * stored["experts"] + 2.0 * embeddings,
@@ -121,8 +121,7 @@ class ModelConfig:
             quantization=quantized.method if quantized else "",
             parameters=float(always + router + experts + embeddings),
             expert_bytes=experts * stored["experts"],
-            experts=self.experts,
-            experts_per_token=self.experts_per_token,
+            expert_share=share,
             vocabulary=self.vocabulary,
             kv_heads=0 if latent else self.kv_heads,
             divides=self._divides(),

@@ -146,6 +146,7 @@ def test_the_cheapest_change_comes_first() -> None:
     assert what_would_fit("T4", "Qwen3-235B-A22B")[0] == "gpu=H200, gpu_count=4"
     assert what_would_fit("V100-16", "Qwen2.5-7B-Instruct-AWQ")  # it fits, but no kernel runs there
     assert what_would_fit("T4", "Qwen-7B-Chat-Int8") == ()
+    assert find_gpu("CPU").name not in GPUS  # nobody is advised to buy one
     with pytest.raises(InvalidValue) as caught:
         VllmServer("V100-16", "Qwen1.5-7B-Chat")
     assert "gpu=A10" in caught.value.fix
