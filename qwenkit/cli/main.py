@@ -18,6 +18,7 @@ import typer
 from qwenkit import __version__
 from qwenkit.cli import (
     course,
+    init,
     lint,
     loading,
     planning,
@@ -71,6 +72,7 @@ def options(
 app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(reporting.app, name="report")
 for command in (
+    init.init,
     serving.doctor,
     weights.upload,
     weights.verify,

@@ -6,14 +6,20 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from qwenkit.cluster.api.kubeconfig import SANDBOX, START_SANDBOX, KubeContext, read_context
+from qwenkit.cluster.api.kubeconfig import (
+    SANDBOX,
+    START_SANDBOX,
+    KubeContext,
+    context_names,
+    read_context,
+)
 from qwenkit.cluster.api.transport import Transport
-from qwenkit.errors import Forbidden, NotFound
+from qwenkit.errors import Forbidden, NotFound, QwenkitError
 from qwenkit.loopback import is_loopback
 from qwenkit.private_files import home
 
@@ -51,6 +57,13 @@ def connection(context: str) -> Transport:
             fix = "check the proxy-url, the certificates and the key"
             raise found.refuse(f"its entries cannot be used: {error}", fix) from None
     return Transport(api, found.impersonation())
+
+
+def contexts() -> list[str]:
+    """Return the contexts of the kubeconfigs, empty if there is none that can be read."""
+    with suppress(QwenkitError):
+        return context_names([path for path in _kubeconfig_paths() if path.exists()])
+    return []
 
 
 def _kubeconfig_paths() -> list[Path]:

@@ -87,6 +87,15 @@ class KubeContext:
         return InvalidValue("KUBECONFIG", self.where, f"context {self.name!r}: {rule}", fix)
 
 
+def context_names(paths: Sequence[Path]) -> list[str]:
+    """Return the names of the contexts in some files.
+
+    Raises:
+        QwenkitError: a file cannot be read, or is no kubeconfig.
+    """
+    return list(_named([(path, _read(path)) for path in paths], "contexts"))
+
+
 def read_context(paths: Sequence[Path], name: str) -> KubeContext:
     """Return a context of some files; all its secrets are hidden from now on.
 

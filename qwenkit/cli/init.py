@@ -1,0 +1,195 @@
+"""``qwenkit init``: five questions, a params file, and what doctor says of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qwenkit.capacity.catalogue import find_known
+from qwenkit.capacity.gpu import GPUS, find_gpu, gpu_of_label
+from qwenkit.cli import serving
+from qwenkit.cli.console import can_ask, tell
+from qwenkit.errors import ConsentNeeded, InvalidValue, QwenkitError
+from qwenkit.sandbox import process, state_files
+from qwenkit.settings import Settings
+
+_LOOK_S = 5.0
+_NO_GPU = "none"
+_HEAD = """\
+# Written by `qwenkit init`; use it with -p. `qwenkit settings -p FILE` lists every other parameter.
+# Keys are no parameters: OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET stay in the environment.
+"""
+
+
+def init(
+    file: Annotated[Path, typer.Argument(help="The params file to write.")] = Path("qwenkit.yaml"),
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Take what is offered, ask nothing, replace FILE.")
+    ] = False,
+) -> None:
+    """Ask five questions, write a params file, and run doctor on it."""
+    _may_write(file, yes=yes)
+    if not yes:
+        tell("Enter takes what is in brackets, ? explains, Ctrl-C leaves nothing behind.")
+    ask = _Questions(yes=yes)
+    given: dict[str, Any] = {"context": ask("context", "Target", _known_contexts(), _context)}
+    gpus, oss = _look(given["context"])
+    offered = Settings(**given)
+    given["model_source"] = ask(
+        "model_source", "Model", [offered.model_source, "Qwen3-8B", "hf:Qwen/Qwen3-8B"], _model
+    )
+    gpu = ask("gpu", "GPU", [gpus or offered.gpu, *GPUS, _NO_GPU], _gpu)
+    given |= {"gpu_count": 0} if gpu == _NO_GPU else {"gpu": gpu}
+    if oss:
+        given["bucket"] = ask("bucket", "OSS bucket", [offered.bucket], _required("bucket"))
+    else:
+        given["storage"] = "pvc"
+        tell("no bucket: this cluster has no driver that mounts OSS; storage: pvc, a claim that a")
+        tell("  Job fills, is written instead (storage: oss once the driver is installed)")
+    given["namespace"] = ask("namespace", "Namespace", [offered.namespace], _required("namespace"))
+    Settings(**given)
+    text = _HEAD + "".join(_entry(name, value) for name, value in given.items())
+    _write(file, text)
+    typer.echo(f"{file}:\n{text}\nqwenkit doctor -p {file}")
+    serving.doctor(file)
+
+
+class _Questions:
+    """Asks until an answer is right."""
+
+    def __init__(self, *, yes: bool) -> None:
+        self._yes, self._number = yes, 0
+
+    def __call__(self, name: str, words: str, known: list[str], check: Callable[[str], str]) -> str:
+        """Return the checked answer; the first of ``known`` is offered, ``?`` shows all."""
+        self._number += 1
+        question = f"{self._number}/5 {words}"
+        while True:
+            answer = known[0] if self._yes else self._read(question, known[0])
+            if not can_ask():  # nobody's terminal has shown it
+                typer.echo(answer)
+            if answer == "?":
+                tell(f"  {name}: {Settings.model_fields[name].description}")
+                tell(f"  such as: {', '.join(dict.fromkeys(filter(None, known))) or 'my-bucket'}")
+                continue
+            try:
+                return check(answer)
+            except QwenkitError as error:
+                if self._yes:
+                    raise
+                tell(f"  {error.what}: {error.why}\n  {error.fix}")
+
+    def _read(self, question: str, offer: str) -> str:
+        try:
+            return str(typer.prompt(question, default=offer, show_default=bool(offer))).strip()
+        except typer.Abort:
+            if can_ask():
+                raise
+            why = "the input ended, and nothing was written"
+            fix = "give five lines, or --yes, which takes what is offered"
+            raise ConsentNeeded(f"{question}: no answer", why, fix) from None
+
+
+def _known_contexts() -> list[str]:
+    """Return the contexts; with a sandbox that runs and that this shell does not know, use it."""
+    from qwenkit.cluster.api.connect import contexts
+
+    found = contexts()
+    if "sandbox" not in found and state_files.find(state_files.DEFAULT_ROOT):
+        os.environ.update(process.environment(state_files.DEFAULT_ROOT))
+        tell('a sandbox runs; for your shell: eval "$(qwenkit sandbox env)"')
+    return list(dict.fromkeys([Settings().context, "sandbox", *found]))
+
+
+def _context(answer: str) -> str:
+    known = _known_contexts()
+    if answer in known:
+        return answer
+    raise InvalidValue("context", answer, f"must be one of {', '.join(known)}")
+
+
+def _look(context: str) -> tuple[str, bool]:
+    """Return the GPU of the nodes, empty if none is known, and whether they can mount OSS."""
+    from qwenkit.cluster.api.retries import within
+    from qwenkit.cluster.client import Cluster
+    from qwenkit.cluster.kinds import NODE
+    from qwenkit.cluster.pods import gpu_label, gpus_of
+    from qwenkit.cluster.preflight.checks import CHECKS, ClusterChecks
+
+    settings = Settings(context=context)
+    try:
+        with within(_LOOK_S), closing(Cluster.connect(settings)) as cluster:
+            nodes = cluster.list(NODE)
+            (driver,) = CHECKS["csi-driver"](ClusterChecks(cluster, settings, ""))
+    except QwenkitError as error:
+        tell(f"nothing is detected: {error.what}: {error.why}")
+        return "", True
+    found = Counter(gpu_of_label(gpu_label(node)) for node in nodes if gpus_of(node))
+    gpu = next((gpu.name for gpu, _ in found.most_common() if gpu), "" if found else _NO_GPU)
+    return gpu, driver.verdict != "fail"
+
+
+def _gpu(answer: str) -> str:
+    try:
+        return answer if answer == _NO_GPU else find_gpu(answer).name
+    except InvalidValue as error:
+        fix = (
+            f"{_NO_GPU} if the cluster has no GPU; one of your own: see gpu_memory_gib in settings"
+        )
+        raise InvalidValue("gpu", answer, error.rule, fix) from None
+
+
+def _model(answer: str) -> str:
+    from qwenkit.weights.hub.repository import parse_source
+
+    if os.path.isdir(answer):
+        return os.path.abspath(answer)
+    if known := find_known(answer) if ":" not in answer else None:
+        return f"modelscope:{known.owner}/{known.config.name}"
+    if parse_source(answer).kind == "folder":
+        raise InvalidValue("model_source", answer, "is neither a folder here nor a model we know")
+    return answer
+
+
+def _required(name: str) -> Callable[[str], str]:
+    def check(answer: str) -> str:
+        if not answer:
+            raise InvalidValue(name, answer, "must be given", f"type the name of your {name}")
+        return str(getattr(Settings(**{name: answer}), name))
+
+    return check
+
+
+def _entry(name: str, value: object) -> str:
+    meaning = Settings.model_fields[name].description
+    return f"\n# {meaning}\n{name}: {json.dumps(value, ensure_ascii=False)}\n"
+
+
+def _may_write(file: Path, *, yes: bool) -> None:
+    if file.is_dir() or not file.absolute().parent.is_dir():
+        raise InvalidValue("FILE", str(file), "must be a file in a folder that exists")
+    if file.exists() and not yes:
+        if not can_ask():
+            fix = "name another file, or --yes, which replaces it"
+            raise ConsentNeeded(f"{file} exists", "it was not changed", fix)
+        if not typer.confirm(f"{file} exists. Replace it at the end?"):
+            raise typer.Exit(1)
+
+
+def _write(file: Path, text: str) -> None:
+    """Write the whole file or none."""
+    try:
+        with tempfile.TemporaryDirectory(dir=file.absolute().parent, prefix=".qwenkit-") as folder:
+            whole = Path(folder) / file.name
+            whole.write_text(text, "utf-8")
+            whole.replace(file)
+    except OSError as error:
+        raise InvalidValue("FILE", str(file), f"cannot be written: {error.strerror}") from None
