@@ -122,13 +122,13 @@ def _look(context: str) -> tuple[str, bool]:
     from qwenkit.cluster.client import Cluster
     from qwenkit.cluster.kinds import NODE
     from qwenkit.cluster.pods import gpu_label, gpus_of
-    from qwenkit.cluster.preflight.checks import CHECKS, ClusterChecks
+    from qwenkit.cluster.preflight import needs
 
     settings = Settings(context=context)
     try:
         with within(_LOOK_S), closing(Cluster.connect(settings)) as cluster:
             nodes = cluster.list(NODE)
-            (driver,) = CHECKS["csi-driver"](ClusterChecks(cluster, settings, ""))
+            driver = needs.storage(cluster, settings)[0]
     except QwenkitError as error:
         tell(f"nothing is detected: {error.what}: {error.why}")
         return "", True

@@ -164,10 +164,13 @@ def _revisions(cluster: Cluster, service: Obj) -> tuple[LiveRevision, ...]:
 
 def _gpus(cluster: Cluster, settings: Settings) -> GpusHeld:
     pods = [p for p in cluster.list(POD, labels={SERVICE_LABEL: settings.service}) if node_of(p)]
-    held = {node_of(pod) for pod in pods if gpus_wanted(pod["spec"])}
+    held = {node_of(pod) for pod in pods if gpus_wanted(pod["spec"], settings.gpu_resource)}
     nodes = read_or([], cluster.list, NODE) if held else []
     models = sorted({gpu_label(node) for node in nodes if name_of(node) in held} - {""})
-    count, price = sum(gpus_wanted(pod["spec"]) for pod in pods), example_price(settings.gpu)
+    count, price = (
+        sum(gpus_wanted(pod["spec"], settings.gpu_resource) for pod in pods),
+        example_price(settings.gpu),
+    )
     cost = None if price is None else round(count * price, 2)
     return GpusHeld(count, ", ".join(models) or settings.gpu, tuple(sorted(held)), cost)
 
