@@ -17,6 +17,7 @@ from pathlib import Path
 from qwenkit import Settings
 
 ROOT = Path(__file__).parents[1]
+KIND = ROOT / "tools/kind/versions.env"
 LOCKS = ("constraints-build.txt", "constraints-hashed.txt")
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 _COMMIT = re.compile(r"@[0-9a-f]{40}$")
@@ -58,6 +59,12 @@ def _images() -> Iterator[Pin]:
         for path in sorted((ROOT / folder).glob("*.yaml")):
             for name in _IMAGE.findall(path.read_text("utf-8")):
                 yield _image(str(path.relative_to(ROOT)), name, "a tag")
+    for name, value in re.findall(r"^(\w+)=(.*)$", KIND.read_text("utf-8"), re.MULTILINE):
+        where = str(KIND.relative_to(ROOT))
+        if name.endswith("_IMAGE"):
+            yield _image(where, value, "a tag")
+        elif "_SHA256" in name:
+            yield Pin(where, name, "" if value else "its sum is not published: up.sh prints it")
 
 
 def _image(where: str, name: str, why: str) -> Pin:

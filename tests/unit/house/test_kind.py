@@ -1,0 +1,62 @@
+"""The cluster of tools/kind, the workflow and params/kind.yaml agree, and can be read."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pins
+import yaml
+
+from qwenkit.sandbox.kubelet.images import TRANSFER_IMAGE
+from qwenkit.serving.images import CPU
+
+ROOT = Path(__file__).parents[3]
+KIND = ROOT / "tools/kind"
+STATED = dict(re.findall(r"^(\w+)=(.*)$", (KIND / "versions.env").read_text(), re.MULTILINE))
+
+
+def read(path: str) -> Any:
+    return yaml.safe_load((ROOT / path).read_text("utf-8"))
+
+
+def test_the_versions_are_stated_once() -> None:
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    files = [ROOT / n for n in names.stdout.split() if n.startswith(("tools/kind", ".github"))]
+    texts = {file: file.read_text("utf-8") for file in files if file.name != "versions.env"}
+    assert len(texts) >= 3
+    for name, value in STATED.items():
+        assert not [file for file, text in texts.items() if value and value in text], name
+    script = (KIND / "up.sh").read_text()
+    assert [name for name in STATED if f"${name}" not in script] == []
+
+
+def test_the_scripts_are_bash_and_the_rest_is_yaml() -> None:
+    for script in KIND.glob("*.sh"):
+        subprocess.run(["bash", "-n", script], check=True)
+        assert script.stat().st_mode & 0o111
+    (node,) = read("tools/kind/cluster.yaml")["nodes"]
+    assert f'"nodePort":{node["extraPortMappings"][0]["containerPort"]}' in (
+        (KIND / "up.sh").read_text()
+    )
+
+
+def test_the_parameters_name_the_images_that_are_there() -> None:
+    params = read("notebooks/params/kind.yaml")
+    assert params["image"] == CPU.name
+    assert params["transfer_image"] == TRANSFER_IMAGE
+    assert params["storage"] == "pvc"
+    assert params["gpu_count"] == 0
+
+
+def test_the_workflow_tests_and_runs_the_course_on_that_cluster() -> None:
+    jobs = read(".github/workflows/ci.yaml")["jobs"]
+    steps = [step for job in jobs.values() for step in job["steps"]]
+    lines = "\n".join(step.get("run", "") for step in steps)
+    for word in ("make test", "tools/kind/up.sh", "-p notebooks/params/kind.yaml"):
+        assert word in lines
+    used = [pin for pin in pins.pins() if pin.where == ".github/workflows/ci.yaml"]
+    assert len(used) == 5
+    assert not [pin for pin in used if pin.why]
