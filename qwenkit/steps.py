@@ -100,11 +100,12 @@ def doctor(settings: Settings) -> PreflightReport:
     >>> report.ok
     True
     """
+    settings = resolve(settings)
     return examine(
         settings,
         bucket_check=lambda: Weights.of(settings).check(),
         secret=settings.secret,
-        service=render(settings)[-1],
+        service=manifests.render(settings)[-1],
     )
 
 

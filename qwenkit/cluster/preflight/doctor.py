@@ -8,8 +8,9 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from qwenkit.capacity.finding import worst_first
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.preflight.check import Check, fail, not_applicable, ok, unknown
+from qwenkit.cluster.preflight.check import Check, fail, not_applicable, ok, unknown, warn
 from qwenkit.cluster.preflight.checks import CHECKS, ClusterChecks
 from qwenkit.cluster.preflight.cost import Estimate, estimate
 from qwenkit.credentials import Credentials
@@ -78,11 +79,21 @@ def examine(
     if settings.storage == "oss":
         of_bucket = [_credentials(), _bucket(settings, bucket_check)]
     checks = [
+        _settings(settings),
         *_of_cluster(settings, secret, service),
         *of_bucket,
         ok("cost", f"in one hour {cost}"),
     ]
     return PreflightReport(tuple(checks), cost)
+
+
+def _settings(settings: Settings) -> Check:
+    found = worst_first(settings.contradictions())
+    about = f"{settings.model_name or settings.model_source}, {settings.image}"
+    if not found:
+        return ok("settings", about)
+    make = fail if found[0].level == "error" else warn
+    return make("settings", about, found[0].message, found[0].fix)
 
 
 def _of_cluster(settings: Settings, secret: str, service: Mapping[str, Any]) -> Iterable[Check]:

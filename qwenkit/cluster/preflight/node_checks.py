@@ -6,9 +6,9 @@ from collections import Counter
 from fractions import Fraction
 
 from qwenkit.admission.schema import quantities
-from qwenkit.capacity.gpu import gpu_of_label, mig_slice
+from qwenkit.capacity.gpu import gpu_of_label
 from qwenkit.cluster.kinds import Obj, labels_of, name_of
-from qwenkit.cluster.pods import gpu_label, gpus_of
+from qwenkit.cluster.pods import gpu_label, gpus_of, gpus_wanted
 from qwenkit.cluster.preflight.check import Check, fail, not_applicable, numbers, ok, warn
 from qwenkit.cluster.preflight.rooms import Rooms
 from qwenkit.settings import Settings
@@ -38,10 +38,14 @@ def gpu_checks(rooms: Rooms, settings: Settings) -> list[Check]:
     free = sum(int(rooms.free(node, settings.gpu_resource)) for node in usable)
     labels = Counter(gpu_label(node) or "unlabelled" for node in usable)
     found = ", ".join(f"{count} × {label}" for label, count in labels.items())
-    found += f", {whole} GPUs" + (f", {free} free" if free != whole else "")
+    found += f", {whole} {_unit(settings)}" + (f", {free} free" if free != whole else "")
     found += f"; not counted: {note}" if note else ""
     model = _gpu_model(usable, settings, found, selected=bool(rooms.spec.get("nodeSelector")))
     return [model, _driver(usable, ack=on_ack(rooms)), _scale(rooms, whole, settings)]
+
+
+def _unit(settings: Settings) -> str:
+    return "GiB" if settings.gpu_resource.endswith("gpu-mem") else "GPUs"
 
 
 def _no_gpus(rooms: Rooms, settings: Settings, closed: str) -> Check:
@@ -58,15 +62,10 @@ def _no_gpus(rooms: Rooms, settings: Settings, closed: str) -> Check:
 
 
 def _gpu_model(nodes: list[Obj], settings: Settings, found: str, *, selected: bool) -> Check:
+    models = {one: gpu_of_label(one) for one in sorted({gpu_label(n) for n in nodes} - {""})}
     wanted = gpu_of_label(settings.gpu)
     if settings.gpu_memory_gib is not None or wanted is None:
         return ok("gpus", found)  # a GPU of one's own
-    models = {}
-    for label in sorted({gpu_label(node) for node in nodes} - {""}):
-        gpu = gpu_of_label(label)
-        if gpu and "/mig-" in settings.gpu_resource and "-MIG-" not in label:
-            gpu = mig_slice(gpu, settings.gpu_resource)
-        models[label] = gpu
     fitting = [label for label, gpu in models.items() if gpu and gpu.name == wanted.name]
     others = [label for label in models if label not in fitting]
     if not others or (fitting and selected):
@@ -95,19 +94,20 @@ def _driver(nodes: list[Obj], *, ack: bool) -> Check:
 
 
 def _scale(rooms: Rooms, available: int, settings: Settings) -> Check:
-    each, most = settings.gpu_count, settings.max_scale
-    found = f"max_scale {most}, {each} GPU per replica"
+    each, most = gpus_wanted(rooms.spec, settings.gpu_resource), settings.max_scale
+    unit = _unit(settings)
+    found = f"max_scale {most}, {each} {unit.removesuffix('s')} per replica"
     if most == 0:
         return warn("scale", found, "no limit: a burst takes every GPU", "set max_scale")
     fitting = rooms.places({settings.gpu_resource: Fraction(each)})
     if most * each > available:
-        why = f"{most * each} GPUs at full scale, the cluster has {available}"
+        why = f"{most * each} {unit} at full scale, the cluster has {available}"
         fix = f"--set max_scale={max(available // each, 1)}, or add nodes"
         return warn("scale", found, why, fix)
     if fitting < most:
         why = f"{fitting} replicas fit now: other pods hold GPUs, or one pod needs two nodes'"
         return warn("scale", found, why, f"free GPUs, or --set max_scale={fitting or 1}")
-    return ok("scale", f"{found}, {available} GPUs available")
+    return ok("scale", f"{found}, {available} {unit} available")
 
 
 def fit_check(rooms: Rooms, settings: Settings) -> Check:

@@ -124,9 +124,11 @@ def test_slices_and_shared_gpus_are_counted_by_their_resource(add: Any) -> None:
     node(add, "n2", amounts, labels=labels)
     selected = {"nodeSelector": {"pool": "mig"}}
     chosen = {"spec": selected, "gpu_resource": "nvidia.com/mig-3g.20gb", "max_scale": 2}
-    found = judged(gpu="A100-40-MIG-3g.20gb", **chosen)
+    found = judged(gpu="A100-40", **chosen)
     assert (found["gpus"].verdict, found["scale"].verdict) == ("ok", "ok")
-    assert "--set gpu=A100-40-MIG-3g.20gb" in judged(gpu="A100-40", **chosen)["gpus"].fix
+    shared = judged(selected, gpu="A100-40", gpu_resource="aliyun.com/gpu-mem", max_scale=2)
+    assert shared["gpus"].found == f"1 × {A100}, 80 GiB"
+    assert shared["scale"].found == "max_scale 2, 39 GiB per replica, 80 GiB available"
     missing = judged(gpu_resource="nvidia.com/gpu.shared")["gpus"]
     assert missing.verdict == "fail"
     assert "nvidia.com/mig-3g.20gb" in missing.fix
@@ -194,6 +196,11 @@ def test_a_claim_needs_a_class_and_no_bucket(add: Any) -> None:
     other = judged(storage="pvc", storage_class="fast")["storage-class"]
     assert other.fix == "--set storage_class=standard"
     assert judged(storage="nas")["csi-driver"].verdict == "fail"
+
+
+def test_settings_that_contradict_each_other_are_said_before_a_deployment() -> None:
+    found = judged(model_source="modelscope:Qwen/Qwen3-8B", quantization="gptq")["settings"]
+    assert (found.verdict, "quantization" in found.fix) == ("fail", True)
 
 
 def test_requests_must_fit_on_a_node() -> None:
