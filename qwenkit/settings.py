@@ -142,10 +142,15 @@ class Settings(Derived):
     )
 
     # server
-    image: str = Field(PAGE_IMAGE, description="container image of the server")
+    image: str = Field(
+        PAGE_IMAGE,
+        description="image of the server; by default one that runs this model on this GPU",
+    )
     served_model_name: str = Field("qwen", description="model name that clients send")
     mount_path: str = Field("/Qwen-7B-Chat-Int8", description="where the weights are mounted")
-    gpu: str = Field("V100-16", description="GPU model: V100-16, V100-32, A10 or T4")
+    gpu: str = Field(
+        "V100-16", description="GPU of the nodes, such as V100-16, T4, A10, L20 or H100"
+    )
     gpu_count: int = Field(
         1, ge=0, le=16, description="GPUs per replica; 0 for a stand-in without one"
     )
@@ -173,7 +178,7 @@ class Settings(Derived):
     )
     gpu_memory_utilization: float = Field(0.95, gt=0, le=1, description="share of the GPU's memory")
     quantization: str = Field("gptq", description="vLLM quantization; empty for none")
-    dtype: str = Field("half", description="activation type; V100 and T4 have no bfloat16")
+    dtype: str = Field("half", description="activation type; empty for the model's own")
     extra_args: str = Field("", description="more vLLM arguments")
     env: str = Field("", description="environment of the server: NAME=value,NAME=value")
     shared_memory: str = Field(

@@ -35,7 +35,8 @@ from qwenkit.inference.load.running import start_load
 from qwenkit.inference.results import LoadResult
 from qwenkit.manifests import render as manifests
 from qwenkit.manifests.lint import lint, refuse
-from qwenkit.serving.profile import ServingReason
+from qwenkit.serving.architectures import STOP_TOKEN_IDS
+from qwenkit.serving.profile import ServingReason, architecture_of
 from qwenkit.settings import Settings
 from qwenkit.weights.model_config import read_model_config
 from qwenkit.weights.store import Weights
@@ -182,6 +183,7 @@ def find_server(settings: Settings) -> Server:
         timeout_s=settings.timeout_s,
         api_key=gateway.api_key(cluster, settings),
         ca=settings.gateway_ca,
+        stop_token_ids=STOP_TOKEN_IDS.get(architecture_of(settings.model, settings.model_name), ()),
     )
 
 

@@ -13,6 +13,7 @@ from qwenkit.cli.console import can_ask, emit, stderr_lines
 from qwenkit.cli.options import Context, Json, Params, Set, Yes, read_settings
 from qwenkit.course.interrupts import terminable
 from qwenkit.errors import QwenkitError, SettingsError
+from qwenkit.serving import DOCUMENTATION
 
 if TYPE_CHECKING:
     from qwenkit.cluster.teardown import Ended
@@ -34,7 +35,7 @@ def doctor(
 
 def render(
     as_documented: Annotated[
-        bool, typer.Option("--as-documented", help="The documentation's own Service.")
+        bool, typer.Option("--as-documented", help=f"The Service of {DOCUMENTATION}")
     ] = False,
     monitor: Annotated[
         bool, typer.Option("--monitoring", help="Instead: PodMonitors and a Grafana dashboard.")

@@ -7,7 +7,7 @@ default header.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,6 +76,7 @@ class Server:
     ``gateway`` is a base URL, ``host`` the Service's host name, ``model`` the name that clients
     send. ``timeout_s`` is the limit of one request, cold start included. ``api_key`` is the
     server's, by default ``OPENAI_API_KEY``; ``ca`` a file with the authority of an https gateway.
+    ``stop_token_ids`` end an answer of a model that does not end it by itself.
     """
 
     def __init__(
@@ -87,9 +88,11 @@ class Server:
         timeout_s: float = 600,
         api_key: str = "",
         ca: str = "",
+        stop_token_ids: Sequence[int] = (),
     ) -> None:
         self.gateway, self.host, self.model = base_url(gateway), host, model
         self.timeout_s, self.ca, self._api_key = timeout_s, ca, api_key
+        self._stops = {"stop_token_ids": [*stop_token_ids]} if stop_token_ids else {}
 
     def __repr__(self) -> str:
         return f"Server({self.gateway!r}, {self.host!r}, model={self.model!r})"
@@ -153,7 +156,9 @@ class Server:
         start = time.perf_counter()
         with self._our_errors():
             response = client.post(
-                "/chat/completions", body=self.body(prompt, **sampling), cast_to=httpx.Response
+                "/chat/completions",
+                body=self.body(prompt, **(self._stops | sampling)),
+                cast_to=httpx.Response,
             )
             seconds = time.perf_counter() - start
             return _answer(response.json(), seconds, told_clock(response.headers))
@@ -168,7 +173,7 @@ class Server:
         Raises:
             QwenkitError: as ``ask``; while iterating, also if the stream is cut.
         """
-        return Stream(self, self.body(prompt, **sampling), on_reasoning)
+        return Stream(self, self.body(prompt, **(self._stops | sampling)), on_reasoning)
 
     def without_host(self) -> RawAnswer:
         """Send a request without the Service's host, to show the gateway's answer."""

@@ -242,3 +242,12 @@ def test_the_curl_command_is_the_page_s() -> None:
 def test_an_address_must_be_one(gateway: str) -> None:
     with pytest.raises(InvalidValue, match="gateway"):
         Server(gateway, HOST, model="qwen")
+
+
+def test_stop_tokens_are_sent_unless_the_request_has_its_own(url: str, vllm: Vllm) -> None:
+    server = Server(url, HOST, model="qwen", timeout_s=10, stop_token_ids=(151645, 151643))
+    server.ask("x")
+    list(server.stream("x", stop_token_ids=[7]))
+    assert [body["stop_token_ids"] for body in vllm.bodies] == [[151645, 151643], [7]]
+    assert "stop_token_ids" not in server.curl("x")
+    server.close()
