@@ -12,8 +12,7 @@ from qwenkit.admission.schema import quantities
 from qwenkit.capacity.catalogue import find_config
 from qwenkit.capacity.finding import Finding, Level
 from qwenkit.capacity.gpu import Gpu, gpu_of_label
-from qwenkit.capacity.memory import LEAST_CAPABILITY, fit, graphs_fit
-from qwenkit.errors import InvalidValue
+from qwenkit.capacity.memory import LEAST_CAPABILITY, graphs_fit
 from qwenkit.manifests.documents import Doc, at, place, rows, table
 from qwenkit.manifests.server_command import (
     ServerCommand,
@@ -22,6 +21,8 @@ from qwenkit.manifests.server_command import (
     shell_text,
     starts_itself,
 )
+from qwenkit.serving.images import image_of
+from qwenkit.serving.profile import memory_of
 
 _GPU = "nvidia.com/gpu"
 _COUNTED = (_GPU, "amd.com/gpu", "aliyun.com/gpu-count")  # others count slices, memory or shares
@@ -48,7 +49,7 @@ def findings(doc: Doc, gpu_name: str | None) -> list[Finding]:
             found += _paths(doc, container, server, path)
             found += _flags(doc, server, f"{path}.command", gpu)
             if counted(container):
-                found += _memory(doc, server, f"{path}.command", gpu)
+                found += _memory(doc, container, server, f"{path}.command", gpu)
     return found
 
 
@@ -202,7 +203,9 @@ def _flags(doc: Doc, server: ServerCommand, path: str, gpu: Gpu | None) -> Itera
         yield Finding("error", "trust-remote-code", where, message, "pass --trust-remote-code")
 
 
-def _memory(doc: Doc, server: ServerCommand, path: str, gpu: Gpu | None) -> Iterator[Finding]:
+def _memory(
+    doc: Doc, container: Doc, server: ServerCommand, path: str, gpu: Gpu | None
+) -> Iterator[Finding]:
     share = server.number("gpu-memory-utilization", 0.9)
     if gpu is None or share is None:
         return
@@ -217,15 +220,12 @@ def _memory(doc: Doc, server: ServerCommand, path: str, gpu: Gpu | None) -> Iter
     length = server.number("max-model-len", model.context if model else 0)
     if model is None or count is None or not length:
         return
+    image = image_of(str(container.get("image")))
     try:
-        memory = fit(
-            gpu,
-            model,
-            gpus=int(count),
-            max_model_len=int(length),
-            gpu_memory_utilization=share,
-        )
-    except (InvalidValue, OverflowError):  # a share or a length that vLLM refuses
+        memory = memory_of(model, gpu, int(count), image, int(length), share)
+    except OverflowError:
+        return
+    if memory is None:  # a share or a length that vLLM refuses
         return
     if memory.kv_tokens == 0:
         fix = "use a quantised model, a larger GPU or more of them"
