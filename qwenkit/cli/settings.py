@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import textwrap
+from importlib.resources import files
 
 import typer
 
 from qwenkit.cli.console import emit
 from qwenkit.cli.options import Context, Json, Params, Set, read_settings
-from qwenkit.parameters.groups import GROUPS
 from qwenkit.settings import Settings
 
+# In the order in which people read them; a test holds that every setting is in one group.
+GROUPS: dict[str, list[str]] = json.loads(
+    files("qwenkit.parameters").joinpath("groups.json").read_text("utf-8")
+)
 _HEAD = (
     "A name is a key of a params file and of --set, and QWENKIT_<NAME> in the environment. "
     "In brackets: where a value is from that is not the default."
@@ -22,7 +27,9 @@ def settings(
     params: Params = None, set_: Set = None, context: Context = None, as_json: Json = False
 ) -> None:
     """List every parameter by group: value, default, meaning, origin."""
-    rows = described(read_settings(params, set_, context))
+    from qwenkit import steps
+
+    rows = described(steps.resolve(read_settings(params, set_, context)))
     emit(rows if as_json else _lines(rows), as_json=as_json)
 
 
