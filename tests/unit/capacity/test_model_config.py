@@ -56,6 +56,7 @@ def read(**changed: Any) -> ModelConfig:
         ("Qwen3-14B", 14.8),
         ("Qwen3-30B-A3B-Instruct-2507", 30.5),
         ("Qwen3-235B-A22B", 235),
+        ("Qwen3-Next-80B-A3B-Instruct", 79.7),
         ("Meta-Llama-3-8B-Instruct", 8.03),
         ("Mistral-7B-Instruct-v0.2", 7.24),
         ("Mixtral-8x7B-Instruct-v0.1", 46.7),
@@ -97,6 +98,14 @@ def test_latent_attention_caches_one_vector_for_all_heads() -> None:
     model = find_model("DeepSeek-V2-Lite")
     assert model.kv_bytes_per_token == 2 * 27 * (512 + 64)
     assert model.split(8).kv_bytes_per_token == model.kv_bytes_per_token  # each GPU holds it whole
+
+
+def test_layers_with_linear_attention_cache_nothing() -> None:
+    model = find_model("Qwen3-Next-80B-A3B-Instruct")
+    assert model.kv_bytes_per_token == 2 * 2 * 12 * 2 * 256  # one layer of four
+    kinds = ["linear_attention", "full_attention"] * 14
+    half = read(layer_types=kinds, linear_num_key_heads=4, linear_key_head_dim=128).model()
+    assert half.kv_bytes_per_token == read().model().kv_bytes_per_token / 2
 
 
 def test_qwen_v1_counts_both_halves_of_its_ffn() -> None:
@@ -147,8 +156,11 @@ def test_quantised_layers_weigh_what_their_files_hold(
     assert stored.quantization == quantization["quant_method"]
     assert stored.linear_bytes == pytest.approx(plain.linear_parameters * bytes_each)
     assert stored.weights_bytes - stored.linear_bytes == pytest.approx(2 * plain.head_bytes)
-    kept = read(quantization_config={**quantization, "modules_to_not_convert": ["self_attn"]})
-    assert stored.linear_bytes < kept.model().linear_bytes < plain.linear_bytes
+    for name in ("self_attn", "model.layers.*.self_attn", "re:.*self_attn.*"):
+        kept = read(quantization_config={**quantization, "modules_to_not_convert": [name]})
+        assert stored.linear_bytes < kept.model().linear_bytes < plain.linear_bytes
+    some = read(quantization_config={**quantization, "ignore": ["model.layers.0.mlp", "lm_head"]})
+    assert some.model().linear_bytes == stored.linear_bytes  # of one layer: it is not counted
 
 
 def test_tied_embeddings_are_held_once() -> None:
