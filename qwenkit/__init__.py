@@ -20,7 +20,7 @@ _MODULES = {  # in the order of the course
     "doctor": "qwenkit.steps",
     "Cluster": "qwenkit.cluster.client",
     "show_table": "qwenkit.widgets.display",
-    "Weights": "qwenkit.weights.store",
+    "Weights": "qwenkit.in_cluster.weights",
     "TransferProgress": "qwenkit.widgets.transfer_progress",
     "format_bytes": "qwenkit.weights.progress",
     "render": "qwenkit.steps",

@@ -12,6 +12,7 @@ from qwenkit.cluster.scaling_change import change_scaling as change_scaling
 from qwenkit.cluster.scaling_change import propose_change as propose_change
 from qwenkit.cluster.scaling_change import undo_change as undo_change
 from qwenkit.course.record import record as record
+from qwenkit.in_cluster.weights import Weights as Weights
 from qwenkit.loadtest.comparison import compare as compare
 from qwenkit.loadtest.prediction import predict as predict
 from qwenkit.loadtest.story import start_test as start_test
@@ -28,7 +29,6 @@ from qwenkit.steps import find_server as find_server
 from qwenkit.steps import render as render
 from qwenkit.steps import teardown as teardown
 from qwenkit.weights.progress import format_bytes as format_bytes
-from qwenkit.weights.store import Weights as Weights
 from qwenkit.widgets.autoscaler_chart import autoscaler_chart as autoscaler_chart
 from qwenkit.widgets.cold_start_chart import cold_start_chart as cold_start_chart
 from qwenkit.widgets.display import show_table as show_table

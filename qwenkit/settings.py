@@ -27,6 +27,8 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 RUN_LABEL = "qwenkit.dev/run"
 # After this time `teardown --expired` removes an object; without it, never.
 EXPIRES_AT = "qwenkit.dev/expires-at"
+# On a claim that holds weights: teardown keeps it, unless they are to be deleted.
+WEIGHTS = "qwenkit.dev/weights"
 PAGE_IMAGE = "kube-ai-registry.cn-shanghai.cr.aliyuncs.com/kube-ai/vllm:0.4.1"
 
 # The widest that Kubernetes (int32), and the clocks that we wait on, take.
@@ -300,8 +302,9 @@ class Settings(Derived):
         "scale_to_zero_pod_retention_period",
         "progress_deadline",
     )(rules.duration)
+    _host = field_validator("nas_server", "rrsa_role")(rules.name)
     _lifetime = field_validator("expires_after")(rules.lifetime)
-    _size = field_validator("shared_memory")(rules.size)
+    _size = field_validator("shared_memory", "storage_size")(rules.size)
     _object = field_validator("image_pull_secret", "runtime_class", "api_key_secret")(
         rules.object_name
     )
@@ -335,15 +338,22 @@ class Settings(Derived):
         """
         for name in names:
             if not getattr(self, name):
+                ours = name in ("nas_server", "rrsa_role")
                 variable = f"OSS_{name.removeprefix('oss_').upper()}"
-                raise SettingsError(
-                    name, "", "is not set", f"export {variable}=…, or --set {name}=…"
-                )
+                fix = f"--set {name}=…" if ours else f"export {variable}=…, or --set {name}=…"
+                raise SettingsError(name, "", "is not set", fix)
 
     @property
     def secret(self) -> str:
         """The name of the Secret that the volume refers to."""
         return f"{self.volume}-oss"
+
+    @property
+    def weights_url(self) -> str:
+        """Where the weights lie, as commands take it and reports name it."""
+        if self.storage == "oss":
+            return f"oss://{self.bucket}/{self.prefix}"
+        return f"pvc://{self.namespace}/{self.volume}/{self.prefix}"
 
     @property
     def cluster_oss_endpoint(self) -> str:

@@ -26,10 +26,11 @@ from qwenkit.cluster.occupants import Occupant
 from qwenkit.cluster.ownership import has_expired
 from qwenkit.cluster.preflight.doctor import PreflightReport, examine
 from qwenkit.cluster.removal import PATIENT, Manner, TeardownStep
-from qwenkit.cluster.teardown import Ended, Leaks, TeardownReport
+from qwenkit.cluster.teardown import Ended, Leaks, StoredWeights, TeardownReport
 from qwenkit.cluster.wait import OnChange
 from qwenkit.credentials import Credentials
 from qwenkit.errors import QwenkitError
+from qwenkit.in_cluster.weights import Weights
 from qwenkit.inference.client import Server
 from qwenkit.inference.load.running import start_load
 from qwenkit.inference.results import LoadResult
@@ -39,7 +40,6 @@ from qwenkit.serving.architectures import STOP_TOKEN_IDS
 from qwenkit.serving.profile import ServingReason, architecture_of
 from qwenkit.settings import Settings
 from qwenkit.weights.model_config import read_model_config
-from qwenkit.weights.store import Weights
 
 Document = Mapping[str, Any]
 
@@ -121,7 +121,7 @@ def apply(settings: Settings, documents: Iterable[Document]) -> tuple[Applied, .
         Conflict: a name is taken by an object that is not this run's.
 
     >>> from qwenkit import Settings, apply, render
-    >>> [one.kind for one in apply(Settings(), render(Settings())[:3])]
+    >>> [one.kind for one in apply(Settings(), render(Settings())[:-1])]
     ['Secret', 'PersistentVolume', 'PersistentVolumeClaim']
     """
     documents = _ready_to_send(resolve(settings), documents)
@@ -331,8 +331,13 @@ def audit(settings: Settings) -> Leaks:
 
 
 def _ready_to_send(settings: Settings, documents: Iterable[Document]) -> list[Document]:
-    keys = Credentials.required()
-    settings.require("bucket", "oss_endpoint")
+    if settings.storage != "oss":
+        settings.require(*["nas_server"] * (settings.storage == "nas"))
+    elif settings.oss_auth == "rrsa":
+        settings.require("bucket", "oss_endpoint", "rrsa_role")
+    else:
+        keys = Credentials.required()
+        settings.require("bucket", "oss_endpoint")
     found = list(documents)
     refuse([*settings.contradictions(), *lint(found, gpu=settings.gpu)])
     return [
@@ -340,5 +345,5 @@ def _ready_to_send(settings: Settings, documents: Iterable[Document]) -> list[Do
     ]
 
 
-def _weights(settings: Settings) -> Weights | None:
-    return Weights.of(settings) if settings.bucket else None
+def _weights(settings: Settings) -> StoredWeights | None:
+    return Weights.of(settings) if settings.bucket or settings.storage != "oss" else None

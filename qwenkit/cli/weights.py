@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,11 +16,14 @@ if TYPE_CHECKING:
     from qwenkit.settings import Settings
     from qwenkit.weights.progress import Progress
     from qwenkit.weights.report import UploadReport
+    from qwenkit.weights.selection import Selection
+
+_TARGETS = "oss://bucket/prefix, pvc://namespace/claim/prefix or an absolute folder."
 
 
 def upload(
     source: Annotated[str, typer.Argument(help="modelscope:owner/name[@rev], hf:… or a folder.")],
-    target: Annotated[str, typer.Argument(help="oss://bucket/prefix")],
+    target: Annotated[str, typer.Argument(help=_TARGETS)],
     replace: Annotated[bool, typer.Option(help="Replace another revision at the target.")] = False,
     versioned: Annotated[bool, typer.Option(help="Append /<revision> to the prefix.")] = False,
     include: Annotated[
@@ -42,20 +46,21 @@ def upload(
     as_json: Json = False,
 ) -> None:
     """Stream a model to OSS: resumable, verified, nothing staged on disk."""
-    from qwenkit.weights.oss.url import parse_url
+    from qwenkit.in_cluster.weights import Weights
     from qwenkit.weights.progress import format_progress
     from qwenkit.weights.selection import Selection
-    from qwenkit.weights.store import Weights
 
-    bucket, prefix = parse_url(target)
-    where = {"model_source": source, "bucket": bucket, "prefix": prefix}
-    settings = read_settings(params, set_, context, **where)
+    settings = _at(
+        target, read_settings(params, set_, context, model_source=source, **_place(target))
+    )
     selection = Selection(tuple(include or ()), tuple(exclude or ()))
     shown = progress_json(wanted=progress) if as_json else progress_line(format_progress)
     with shown as show, terminable():
         if in_cluster:
             flags = ["--replace"] * replace + ["--versioned"] * versioned + selection.flags()
             report = _upload_in_cluster(settings, flags, show, quiet=as_json)
+        elif target.startswith("/"):
+            report = _copy(settings, target, replace, versioned, selection, show)
         else:
             report = Weights.of(settings).upload(
                 replace=replace,
@@ -64,6 +69,52 @@ def upload(
                 progress=show,
             )
     emit(report, as_json=as_json)
+
+
+def _place(target: str) -> dict[str, str]:
+    """Return the settings that a target stands for; none for a folder."""
+    from qwenkit.errors import SettingsError
+    from qwenkit.weights.oss.url import parse_url
+
+    if target.startswith("/"):
+        return {}
+    if not target.startswith("pvc://"):
+        bucket, prefix = parse_url(target)
+        return {"storage": "oss", "bucket": bucket, "prefix": prefix}
+    namespace, _, rest = target.removeprefix("pvc://").partition("/")
+    volume, _, prefix = rest.partition("/")
+    if not prefix:
+        raise SettingsError("target", target, "must be pvc://namespace/claim/prefix")
+    return {"namespace": namespace, "volume": volume, "prefix": prefix}
+
+
+def _at(target: str, settings: Settings) -> Settings:
+    """A claim may be that of a NAS, which only the settings say."""
+    other = target.startswith("pvc://") and settings.storage == "oss"
+    return settings.model_copy(update={"storage": "pvc"}) if other else settings
+
+
+def _copy(
+    settings: Settings,
+    folder: str,
+    replace: bool,
+    versioned: bool,
+    selection: Selection,
+    show: Callable[[Progress], None],
+) -> UploadReport:
+    from qwenkit.weights import folder_target
+    from qwenkit.weights.store import source_of
+
+    return folder_target.upload(
+        source_of(settings),
+        Path(folder),
+        run=settings.run,
+        replace=replace,
+        versioned=versioned,
+        selection=selection,
+        progress=show,
+        timeout_s=settings.seconds("upload"),
+    )
 
 
 def _upload_in_cluster(
@@ -77,15 +128,16 @@ def _upload_in_cluster(
 
 
 def verify(
-    target: Annotated[str, typer.Argument(help="oss://bucket/prefix")],
+    target: Annotated[str, typer.Argument(help=_TARGETS)],
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
     """Compare uploaded weights with their manifest: sizes, CRC, safetensors; exit 1 if broken."""
-    from qwenkit.weights.oss.url import parse_url
-    from qwenkit.weights.store import Weights
+    from qwenkit.in_cluster.weights import Weights
+    from qwenkit.weights import folder_target
 
-    bucket, prefix = parse_url(target)
-    report = Weights.of(read_settings(None, set_, None, bucket=bucket, prefix=prefix)).verify()
+    settings = _at(target, read_settings(None, set_, None, **_place(target)))
+    inside = target.startswith("/")
+    report = folder_target.verify(Path(target)) if inside else Weights.of(settings).verify()
     emit(report, as_json=as_json)
     raise typer.Exit(0 if report.ok else 1)

@@ -21,7 +21,7 @@ from qwenkit.cluster.kinds import (
     labels_of,
     name_of,
 )
-from qwenkit.cluster.ownership import expiry, foreign_claim, has_expired
+from qwenkit.cluster.ownership import expiry, foreign_claim, has_expired, holds_weights
 from qwenkit.cluster.removal import Manner, Removal, TeardownStep
 from qwenkit.errors import Forbidden, QwenkitError
 from qwenkit.settings import EXPIRES_AT, MANAGED_BY, RUN_LABEL
@@ -61,7 +61,7 @@ def occupants(cluster: Cluster, service: str, volume: str, secret: str) -> tuple
             found.append(one)
     for kind, name in ((PVC, volume), (PV, volume), (SECRET, secret)):
         for obj in _allowed(partial(_find, cluster, kind, name)):
-            if not foreign_claim(obj, cluster.namespace):
+            if not (foreign_claim(obj, cluster.namespace) or holds_weights(obj)):
                 found.append(_occupant(kind, obj))
     return tuple(found)
 

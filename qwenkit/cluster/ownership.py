@@ -8,6 +8,7 @@ from typing import Any
 
 from qwenkit.cluster.kinds import (
     PV,
+    PVC,
     annotations_of,
     is_terminating,
     kind_of,
@@ -16,7 +17,7 @@ from qwenkit.cluster.kinds import (
     name_of,
 )
 from qwenkit.errors import Conflict
-from qwenkit.settings import EXPIRES_AT, MANAGED_BY, RUN_LABEL
+from qwenkit.settings import EXPIRES_AT, MANAGED_BY, RUN_LABEL, WEIGHTS
 
 _CREATORS = ("serving.knative.dev/creator", "meta.helm.sh/release-name")
 
@@ -41,6 +42,11 @@ def has_expired(obj: Mapping[str, Any]) -> bool:
     end = expiry(obj)
     ours = labels_of(obj).get(MANAGED_BY) == "qwenkit"
     return ours and end is not None and end <= datetime.now(UTC)
+
+
+def holds_weights(obj: Mapping[str, Any]) -> bool:
+    """Return whether an object is a claim whose volume a Job has filled with weights."""
+    return kind_of(obj) == PVC and WEIGHTS in annotations_of(obj)
 
 
 def require_ours(obj: Mapping[str, Any], *, run: str, namespace: str = "") -> None:

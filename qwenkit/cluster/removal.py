@@ -30,7 +30,7 @@ from qwenkit.cluster.kinds import (
     labels_of,
     name_of,
 )
-from qwenkit.cluster.ownership import foreign_claim, is_ours
+from qwenkit.cluster.ownership import foreign_claim, holds_weights, is_ours
 from qwenkit.cluster.wait import OnChange, Transition, wait
 from qwenkit.errors import Forbidden, QwenkitError, WaitTimeout
 
@@ -71,13 +71,17 @@ PATIENT = Manner()
 
 @dataclass
 class Removal:
-    """A removal while it runs: each method adds its steps. ``chosen`` limits it to some objects."""
+    """A removal while it runs: each method adds its steps. ``chosen`` limits it to some objects.
+
+    Claims that hold weights are removed only with ``weights``.
+    """
 
     cluster: Cluster
     timeout_s: float
     manner: Manner
     on_step: Callable[[TeardownStep], None]
     chosen: Callable[[Obj], bool] = lambda _obj: True
+    weights: bool = False
     steps: list[TeardownStep] = field(default_factory=list)
     problems: list[QwenkitError] = field(default_factory=list)
     _began: float = field(default_factory=time.monotonic)
@@ -123,6 +127,9 @@ class Removal:
             self.add(f"{kind} {name}", False, outcome)
             return
         if not self.chosen(existing):
+            return
+        if holds_weights(existing) and not self.weights:
+            self.add(f"{kind} {name}", False, "kept: it holds the weights")
             return
         self.cluster.delete(kind, name)
         if kind == KSVC:

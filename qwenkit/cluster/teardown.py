@@ -29,6 +29,7 @@ from qwenkit.cluster.kinds import (
     name_of,
 )
 from qwenkit.cluster.occupants import expired_objects, unclear_objects
+from qwenkit.cluster.ownership import holds_weights
 from qwenkit.cluster.removal import PATIENT, Manner, Removal, TeardownStep, may_have_children, ours
 from qwenkit.errors import QwenkitError
 from qwenkit.settings import EXPIRES_AT, Settings
@@ -157,7 +158,7 @@ def _weights(removal: Removal, weights: StoredWeights, settings: Settings) -> No
 
 def audit(cluster: Cluster, settings: Settings, *, weights: StoredWeights | None = None) -> Leaks:
     """List what this run left; complete weights only if ``delete_weights`` is set."""
-    found, unknown = _left(RUN_KINDS, lambda kind: ours(cluster, kind))
+    found, unknown = _left(RUN_KINDS, lambda kind: _to_go(ours(cluster, kind)))
     try:
         children, hidden = _children(cluster, settings.service)
         found, unknown = found + children, unknown + hidden
@@ -230,10 +231,15 @@ def ended(
 
 def audit_expired(cluster: Cluster) -> Leaks:
     """List what has expired and is still there, and what may or may not have expired."""
-    found, unknown = _left(RUN_KINDS, lambda kind: expired_objects(cluster, kind))
+    found, unknown = _left(RUN_KINDS, lambda kind: _to_go(expired_objects(cluster, kind)))
     unclear, _ = _left(RUN_KINDS, lambda kind: unclear_objects(cluster, kind))
     unknown += [f"{what}: {EXPIRES_AT} is not a time with an offset from UTC" for what in unclear]
     return Leaks(tuple(found), tuple(unknown))
+
+
+def _to_go(objects: Iterable[Obj]) -> list[Obj]:
+    """Leave out what teardown keeps; whether it should have gone too, its weights know."""
+    return [obj for obj in objects if not holds_weights(obj)]
 
 
 def _left(kinds: Iterable[Kind], read: Callable[[Kind], list[Obj]]) -> tuple[list[str], list[str]]:

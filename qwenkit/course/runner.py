@@ -36,9 +36,9 @@ from qwenkit.course.record import read_record
 from qwenkit.course.target import environment, exclusive, target, temporary_files
 from qwenkit.errors import NotFound, QwenkitError, SettingsError
 from qwenkit.errors.scrubbing import HIDDEN, holds_secret, scrub, scrubbed
+from qwenkit.in_cluster.weights import Weights
 from qwenkit.settings import Settings
 from qwenkit.steps import evict
-from qwenkit.weights.store import Weights
 
 TEARDOWN = "90"
 DIAGNOSTICS = "diagnostics.txt"

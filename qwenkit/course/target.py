@@ -89,7 +89,7 @@ def target(settings: Settings, on_event: Callable[[str], None]) -> Iterator[None
         gpu=settings.gpu,
         gpus=state_files.SandboxOptions.gpus if settings.gpu_count else 0,
         time_scale=settings.time_scale,
-        oss_driver=settings.storage == "oss",
+        oss_driver=settings.storage != "pvc",
     )
     hardware = f"a {settings.gpu}" if settings.gpu_count else "a CPU"
     with sandbox.attached(options, on_note=on_event) as (root, state):

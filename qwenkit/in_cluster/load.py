@@ -18,7 +18,7 @@ from qwenkit.in_cluster.manifest import job_name, job_secret, require_image
 from qwenkit.in_cluster.watch import JobWatch
 from qwenkit.inference.load.shares import LoadPlan, merged
 from qwenkit.inference.results import LoadResult
-from qwenkit.manifests.render import filled, ours
+from qwenkit.manifests.storage import filled, ours
 from qwenkit.settings import Settings
 
 _MARGIN_S = 60.0

@@ -12,12 +12,14 @@ from ruamel.yaml.comments import CommentedMap
 from qwenkit import __version__
 from qwenkit.credentials import Credentials
 from qwenkit.errors import SettingsError
-from qwenkit.manifests.render import filled, ours, with_keys
+from qwenkit.manifests.render import with_keys
+from qwenkit.manifests.storage import filled, ours
 from qwenkit.parameters.layers import run_id
 from qwenkit.settings import Settings
-from qwenkit.weights.oss.url import oss_url
 
 CONTAINER = "upload"
+_VOLUME = "/weights"
+_USER = 65532  # of the Dockerfile
 
 
 def transfer_job(settings: Settings, arguments: Sequence[str]) -> CommentedMap:
@@ -33,7 +35,7 @@ def transfer_job(settings: Settings, arguments: Sequence[str]) -> CommentedMap:
         | {
             "name": transfer_name(settings),
             "namespace": settings.namespace,
-            "target": oss_url(settings.bucket, settings.prefix),
+            "target": settings.weights_url,
             "deadline_s": max(1, int(settings.seconds("upload"))),
             "upload_timeout_s": str(settings.seconds("upload")),
             "image": image,
@@ -42,13 +44,53 @@ def transfer_job(settings: Settings, arguments: Sequence[str]) -> CommentedMap:
             "modelscope_endpoint": settings.modelscope_endpoint,
             "hf_endpoint": settings.hf_endpoint,
             "run_id": run_id(),
+            "fs_group": None if settings.storage == "oss" else _USER,
+            "fs_group_change": None if settings.storage == "oss" else "OnRootMismatch",
         },
     )
+    if settings.storage != "oss":
+        _mount(job, settings.volume)
     # Kubernetes expands $(NAME) in arguments; $$ is a dollar.
     job["spec"]["template"]["spec"]["containers"][0]["args"] = [
         word.replace("$", "$$") for word in arguments
     ]
     return job
+
+
+def verify_job(settings: Settings) -> CommentedMap:
+    """Render the Job that runs ``qwenkit verify`` on the folder in the volume.
+
+    Raises:
+        SettingsError: no image is set.
+    """
+    job = transfer_job(settings, [volume_folder(settings), "--json"])
+    job["metadata"]["name"] = job_name("verify", settings.weights_url)
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    container["command"] = ["qwenkit", "verify"]
+    container["volumeMounts"][-1]["readOnly"] = True
+    return job
+
+
+def volume_folder(settings: Settings) -> str:
+    """Return where a Job's pod has the folder of the weights."""
+    return f"{_VOLUME}/{settings.prefix}"
+
+
+def in_volume(path: str) -> str:
+    """Return a path of a Job's pod as it is in the volume; a key of a bucket stays as it is."""
+    return path.removeprefix(f"{_VOLUME}/")
+
+
+def _mount(job: CommentedMap, claim: str) -> None:
+    """Give the Job a volume in place of a bucket and its keys."""
+    pod = job["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    container["env"] = [one for one in container["env"] if not one["name"].startswith("OSS_")]
+    container["volumeMounts"].append({"name": "weights", "mountPath": _VOLUME})
+    pod["volumes"].append({"name": "weights", "persistentVolumeClaim": {"claimName": claim}})
+    for one in container["env"]:  # their Secret has this Job's name
+        if "valueFrom" in one:
+            one["valueFrom"]["secretKeyRef"]["optional"] = True
 
 
 def require_image(settings: Settings) -> str:
@@ -70,22 +112,21 @@ def require_image(settings: Settings) -> str:
 
 
 def transfer_secret(
-    settings: Settings, credentials: Credentials, tokens: Mapping[str, SecretStr]
+    settings: Settings, credentials: Credentials | None, tokens: Mapping[str, SecretStr]
 ) -> dict[str, Any]:
     """Return the Secret with the bucket's keys and the hub's tokens by variable; never print it."""
-    found = {
-        "OSS_ACCESS_KEY_ID": credentials.access_key_id,
-        "OSS_ACCESS_KEY_SECRET": credentials.access_key_secret,
-        "OSS_SESSION_TOKEN": credentials.session_token,
-        **tokens,
-    }
+    found = dict(tokens)
+    if credentials:
+        found["OSS_ACCESS_KEY_ID"] = credentials.access_key_id
+        found["OSS_ACCESS_KEY_SECRET"] = credentials.access_key_secret
+        found["OSS_SESSION_TOKEN"] = credentials.session_token
     values = {name: secret.get_secret_value().strip() for name, secret in found.items()}
     return job_secret(settings, transfer_name(settings), values)
 
 
 def transfer_name(settings: Settings) -> str:
     """Return the name of the upload's Job and Secret."""
-    return job_name("upload", f"{settings.bucket}/{settings.prefix}")
+    return job_name("upload", settings.weights_url)
 
 
 def job_name(kind: str, target: str) -> str:

@@ -8,7 +8,7 @@ from qwenkit import errors
 from qwenkit.errors import QwenkitError, TransferError
 from qwenkit.untrusted.parsing import parse_json
 from qwenkit.weights.progress import Progress
-from qwenkit.weights.report import FileReport, UploadReport
+from qwenkit.weights.report import FileProblem, FileReport, UploadReport, VerifyReport
 
 
 def read_progress(line: str) -> Progress | None:
@@ -39,6 +39,22 @@ def read_report(log: str, target: str) -> UploadReport:
         "the image holds another version of qwenkit, or the log was cut",
         f"qwenkit verify {target} shows the result",
     )
+
+
+def read_verified(log: str, target: str) -> VerifyReport:
+    """Return the report of the verification of ``target``.
+
+    Raises:
+        TransferError: the log has no report.
+    """
+    for line in reversed(log.splitlines()):
+        answer = _parsed(line)
+        if "problems" in answer:
+            problems = tuple(FileProblem(**one) for one in answer["problems"])
+            lists = {"extra": tuple(answer["extra"]), "stored": tuple(map(tuple, answer["stored"]))}
+            return VerifyReport(**answer | lists | {"problems": problems, "url": target})
+    why = "the image holds another version of qwenkit, or the log was cut"
+    raise TransferError(f"the Job that verified {target} printed no report", why, "repeat it")
 
 
 def read_error(log: str) -> QwenkitError | None:

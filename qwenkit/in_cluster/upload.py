@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import name_of
@@ -10,14 +11,22 @@ from qwenkit.cluster.wait import OnChange
 from qwenkit.credentials import Credentials, hub_token
 from qwenkit.errors import SettingsError
 from qwenkit.in_cluster.job import running_job
-from qwenkit.in_cluster.manifest import transfer_job, transfer_secret
-from qwenkit.in_cluster.output import read_progress, read_report
+from qwenkit.in_cluster.manifest import (
+    in_volume,
+    job_secret,
+    transfer_job,
+    transfer_secret,
+    verify_job,
+    volume_folder,
+)
+from qwenkit.in_cluster.output import read_progress, read_report, read_verified
 from qwenkit.in_cluster.watch import JobWatch
 from qwenkit.settings import Settings
 from qwenkit.weights.hub.repository import parse_source
-from qwenkit.weights.oss.url import oss_url
 from qwenkit.weights.progress import Progress
-from qwenkit.weights.report import RESUMES, UploadReport
+from qwenkit.weights.report import RESUMES, UploadReport, VerifyReport
+
+_AGAIN = "repeat the same command"
 
 
 def upload(
@@ -41,16 +50,19 @@ def upload(
         QwenkitError: any error of the upload itself.
     """
     if parse_source(settings.model_source).kind == "folder":
+        here = "upload it from here, without --in-cluster"
         raise SettingsError(
             "source",
             settings.model_source,
             "is a folder of this machine, and the cluster cannot read it",
-            "upload it from here, without --in-cluster",
+            here if settings.storage == "oss" else "name modelscope:… or hf:…, or storage=oss",
         )
-    settings.require("bucket", "oss_endpoint")
-    target = oss_url(settings.bucket, settings.prefix)
+    keys, target, url = None, volume_folder(settings), settings.weights_url
+    if settings.storage == "oss":
+        settings.require("bucket", "oss_endpoint")
+        keys, target = Credentials.required(), url
     arguments = [settings.model_source, target, *flags, "--json", "--progress"]
-    secret = transfer_secret(settings, Credentials.required(), hub_token(settings.model_source))
+    secret = transfer_secret(settings, keys, hub_token(settings.model_source))
     job = transfer_job(settings, arguments)
 
     def on_line(line: str) -> None:
@@ -64,4 +76,25 @@ def upload(
     except KeyboardInterrupt as interrupt:
         interrupt.add_note(RESUMES)
         raise
-    return read_report("".join(logs[-1:]), target)
+    found = read_report("".join(logs[-1:]), url)
+    files = tuple(replace(file, key=in_volume(file.key)) for file in found.files)
+    return replace(found, url=found.url.replace(target, url), files=files)
+
+
+def verify(cluster: Cluster, settings: Settings) -> VerifyReport:
+    """Check the weights in a volume by a Job, which is removed at the end.
+
+    Raises:
+        SettingsError: no image is set.
+        NotFound: no upload completed there.
+        QwenkitError: as for ``upload``.
+    """
+    job = verify_job(settings)
+    name = name_of(job)
+    watch = JobWatch(cluster, name, settings.timeout_s, lambda _line: None, None, again=_AGAIN)
+    with running_job(cluster, job, job_secret(settings, name, {})):
+        logs = watch.wait(deadline_s=job["spec"]["activeDeadlineSeconds"])
+    found = read_verified("".join(logs[-1:]), settings.weights_url)
+    extra = tuple(map(in_volume, found.extra))
+    stored = tuple((in_volume(key), size) for key, size in found.stored)
+    return replace(found, prefix=settings.prefix, extra=extra, stored=stored)

@@ -7,7 +7,7 @@ import json
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.scalarstring import LiteralScalarString
 
-from qwenkit.manifests.render import filled
+from qwenkit.manifests.storage import filled
 from qwenkit.manifests.template import Scalar, plain
 from qwenkit.settings import MANAGED_BY, Settings
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
 
 from ruamel.yaml.comments import CommentedMap
@@ -19,28 +18,19 @@ from qwenkit.credentials import Credentials
 from qwenkit.manifests import service
 from qwenkit.manifests.command import as_documented as documented_command
 from qwenkit.manifests.scaling import SETTING_OF, scaling_annotations
-from qwenkit.manifests.template import Filling, Scalar, fill, plain
-from qwenkit.settings import MANAGED_BY, Settings
+from qwenkit.manifests.storage import filled, ours, secret_document, storage
+from qwenkit.manifests.template import Scalar, plain
+from qwenkit.settings import Settings
 
 _ON_THE_PAGE = [PREFIX + key for key in ("metric", "target", "max-scale")]
 
 
 def render(settings: Settings) -> list[CommentedMap]:
-    """Render Secret (without keys), PersistentVolume, PersistentVolumeClaim and Service."""
-    own = ours(settings)
-    claim: dict[str, Scalar] = {"volume": settings.volume, "namespace": settings.namespace, **own}
-    secret_ref: dict[str, Scalar] = {"secret": settings.secret}
-    weights: dict[str, Scalar] = {
-        "bucket": settings.bucket,
-        "url": settings.cluster_oss_endpoint,
-        "path": f"/{settings.prefix}",
-    }
-    return [
-        _secret(settings),
-        filled("pv.yaml", claim | secret_ref | weights),
-        filled("pvc.yaml", claim),
-        _service(settings),
-    ]
+    """Render the objects of the storage and, at the end, the Service.
+
+    With OSS: Secret (without keys; none with a RAM role), PersistentVolume and claim.
+    """
+    return [*storage(settings), _service(settings)]
 
 
 def as_documented(settings: Settings) -> CommentedMap:
@@ -60,7 +50,7 @@ def _service(settings: Settings) -> CommentedMap:
 
 def secret(settings: Settings, credentials: Credentials) -> dict[str, Any]:
     """Return the Secret with its keys, to apply and never to print."""
-    return with_keys(_secret(settings), _keys(credentials))
+    return with_keys(secret_document(settings), _keys(credentials))
 
 
 def with_keys(document: CommentedMap, keys: Mapping[str, str]) -> dict[str, Any]:
@@ -70,11 +60,6 @@ def with_keys(document: CommentedMap, keys: Mapping[str, str]) -> dict[str, Any]
     return {**plain(document), "data": encoded}
 
 
-def _secret(settings: Settings) -> CommentedMap:
-    names: dict[str, Scalar] = {"secret": settings.secret, "namespace": settings.namespace}
-    return filled("secret.yaml", names | ours(settings))
-
-
 def _keys(credentials: Credentials) -> dict[str, str]:
     key_id = credentials.access_key_id.get_secret_value().strip()
     key_secret = credentials.access_key_secret.get_secret_value().strip()
@@ -82,20 +67,3 @@ def _keys(credentials: Credentials) -> dict[str, str]:
     if token:  # the driver reads a token only beside these two spellings
         return {"AccessKeyId": key_id, "AccessKeySecret": key_secret, "SecurityToken": token}
     return {"akId": key_id, "akSecret": key_secret}
-
-
-def ours(settings: Settings) -> dict[str, Scalar]:
-    """Return the values of our labels and annotation by their names in the templates."""
-    return {
-        "managed_by": settings.labels[MANAGED_BY],
-        "run": settings.run,
-        "expires_at": settings.expires_at(),
-    }
-
-
-def filled(
-    template: str, values: Mapping[str, Filling], comments: Mapping[str, str] | None = None
-) -> CommentedMap:
-    """Fill one of the templates of this package."""
-    folder = resources.files("qwenkit.manifests") / "templates"
-    return fill((folder / template).read_text("utf-8"), values, comments)

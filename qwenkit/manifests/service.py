@@ -46,6 +46,7 @@ def server(settings: Settings) -> dict[str, Filling]:
         "namespace": settings.namespace,
         "volume": settings.volume,
         "mount_path": settings.mount_path,
+        "sub_path": settings.prefix if settings.storage == "pvc" else None,
         "command_line": command_line(settings, profile),
         "image": profile.image.name,
         "env": _env(settings, profile) or None,

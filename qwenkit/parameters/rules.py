@@ -137,3 +137,10 @@ def readable_by(parse: Callable[[str], object]) -> Callable[[str], str]:
         return value
 
     return check
+
+
+def name(value: str) -> str:
+    """Of a host or a role; empty for none."""
+    if not re.fullmatch(r"[A-Za-z0-9.-]*", value):
+        raise ValueError("must be a plain name of a-z, A-Z, 0-9, - and .")
+    return value

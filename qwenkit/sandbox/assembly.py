@@ -46,6 +46,7 @@ from qwenkit.sandbox.kube.tls import make_certificates
 from qwenkit.sandbox.kubelet.child import Programs
 from qwenkit.sandbox.kubelet.node import Node, resolve_image
 from qwenkit.sandbox.kubelet.real_vllm import Vllm
+from qwenkit.sandbox.kubelet.volumes import Backing
 from qwenkit.sandbox.oss.server import OssServer
 from qwenkit.sandbox.state_files import BUCKET, REGION, SandboxOptions, SandboxState
 from qwenkit.sandbox.traffic.gateway import IngressGateway
@@ -141,7 +142,11 @@ class Sandbox:
         root_ca = await self._start_cluster()
         await self._start_faults(oss)
         controllers = Controllers(
-            self._store, traffic=self._traffic, resolve_image=resolve_image, root_ca=root_ca
+            self._store,
+            traffic=self._traffic,
+            resolve_image=resolve_image,
+            root_ca=root_ca,
+            volumes=self._root / state_files.VOLUMES,
         )
         metrics = await listen(autoscaler_metrics.app(controllers.autoscaler))
         self._listeners.append(metrics)
@@ -180,6 +185,11 @@ class Sandbox:
             time_scale=options.time_scale,
             vllm=Vllm(options.vllm, options.vllm_version, programs) if options.vllm else None,
             programs=programs,
+            backing=Backing(
+                self._root / state_files.VOLUMES,
+                state_files.read_keys(self._root),
+                lambda: programs.oss,
+            ),
         )
 
     async def _start_storage(self) -> OssServer:

@@ -24,6 +24,7 @@ FAULTS_ADDRESS = "faults.json"
 KUBECONFIG = "kubeconfig"
 OSS = "oss"
 HUB = "hub"
+VOLUMES = "volumes"
 KEYS = "keys.json"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -34,6 +34,7 @@ _PROBLEMS = 100  # are listed in an error
 _NUMBERED = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.safetensors")
 _WORKERS = 8
 _FETCH_FIX = "fetch the source again in full; for a git clone: git lfs pull"
+Read = Callable[[str, int, int], bytes]  # of a file by its path: from a start, so many bytes
 _SELECT_FIX = "--include and --exclude leave that file out: take all shards of a model, or none"
 
 
@@ -68,7 +69,12 @@ def check_stored(bucket: oss2.Bucket, prefix: str, files: tuple[StoredFile, ...]
     Raises:
         Rejected: names the first file at fault.
     """
-    _raise_first(_tensor_problems(bucket, prefix, files), object_url(bucket, prefix), _FETCH_FIX)
+    check_tensors(partial(_range, bucket, prefix), files, object_url(bucket, prefix))
+
+
+def check_tensors(read: Read, files: tuple[StoredFile, ...], where: str) -> None:
+    """The same for files that ``read`` returns the bytes of; ``where`` is for the message."""
+    _raise_first(tensor_problems(read, files), where, _FETCH_FIX)
 
 
 def verify(bucket: oss2.Bucket, prefix: str) -> VerifyReport:
@@ -91,7 +97,7 @@ def verify(bucket: oss2.Bucket, prefix: str) -> VerifyReport:
         problems = [problem for problem in found if problem]
     broken = {problem.file for problem in problems}
     sound = tuple(file for file in manifest.files if file.path not in broken)
-    problems += _tensor_problems(bucket, prefix, sound, known=manifest.files)
+    problems += tensor_problems(partial(_range, bucket, prefix), sound, known=manifest.files)
     listed = manifest.keys(prefix)
     stored = (found.key for found in list_objects(bucket, f"{prefix}/"))
     return VerifyReport(
@@ -122,11 +128,8 @@ def _object_problem(bucket: oss2.Bucket, prefix: str, file: StoredFile) -> FileP
     return None
 
 
-def _tensor_problems(
-    bucket: oss2.Bucket,
-    prefix: str,
-    files: Iterable[StoredFile],
-    known: Iterable[StoredFile] = (),
+def tensor_problems(
+    read: Read, files: Iterable[StoredFile], known: Iterable[StoredFile] = ()
 ) -> list[FileProblem]:
     """Read the headers of all shards, and compare every index with them."""
     chosen = tuple(files)
@@ -135,14 +138,13 @@ def _tensor_problems(
     tensors: dict[str, frozenset[str]] = {}
     for file in chosen:
         if file.path.endswith(".safetensors"):
-            fetch = partial(_range, bucket, f"{prefix}/{file.path}")
             try:
-                tensors[file.path] = read_header(file.size, fetch)
+                tensors[file.path] = read_header(file.size, partial(read, file.path))
             except HeaderError as error:
                 problems.append(FileProblem(file.path, str(error)))
     for file in chosen:
         if file.path.endswith(_INDEX) and file.size <= _INDEX_LIMIT:
-            text = _range(bucket, f"{prefix}/{file.path}", 0, file.size)
+            text = read(file.path, 0, file.size)
             shards, missing = _shards(file.path, text, sizes)
             problems += missing
             for shard, names in shards.items():
@@ -191,7 +193,8 @@ def _content(repository: Repository, file: SourceFile, count: int) -> bytes:
     return bytes(buffer)
 
 
-def _range(bucket: oss2.Bucket, key: str, start: int, count: int) -> bytes:
+def _range(bucket: oss2.Bucket, prefix: str, path: str, start: int, count: int) -> bytes:
+    key = f"{prefix}/{path}"
     if not count:
         return b""
 

@@ -23,7 +23,7 @@ from qwenkit.settings import Settings
 from qwenkit.untrusted.parsing import parse_json
 from qwenkit.weights.hub.repository import open_source
 from qwenkit.weights.retry import Stop
-from qwenkit.weights.store import Weights
+from qwenkit.weights.store import BucketWeights
 
 _log = logging.getLogger("qwenkit.weights")
 _FILE = "config.json"
@@ -98,7 +98,7 @@ def _from_bucket(settings: Settings) -> object:
     if settings.storage != "oss":
         why = "the weights lie in a claim or on a NAS"
         raise NotFound("no bucket", why, "give model_source as a folder or a hub")
-    bucket = Weights.of(settings).bucket
+    bucket = BucketWeights.of(settings).bucket
     bucket.timeout = (_PATIENCE_S, _PATIENCE_S)
     return parse_json(bucket.get_object(f"{settings.prefix}/{_FILE}").read(_MOST_BYTES))
 

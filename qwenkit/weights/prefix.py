@@ -73,7 +73,7 @@ class Prefix:
             stored, wanted = _paths(previous), {file.path for file in listing.files}
             what = f"{self.url} holds another selection: {plural(len(stored), 'file')}"
             why = f"this one lacks {len(stored - wanted)} of them and adds {len(wanted - stored)}"
-        raise _refused(what, why)
+        raise refused(what, why)
 
     def check_folders(self, listing: Listing) -> None:
         """Refuse to change an upload in a folder above or below; ``--replace`` does not mean it.
@@ -124,7 +124,7 @@ class Prefix:
             known = label and file.sha256
             if (label != file.sha256) if known else (size != file.size):
                 what = f"{self.url}/{file.path} is not the file of {listing.source}"
-                raise _refused(what, f"an upload put it there, and {MANIFEST_NAME} is damaged")
+                raise refused(what, f"an upload put it there, and {MANIFEST_NAME} is damaged")
 
     def open(self, listing: Listing, *, replace: bool) -> None:
         """Mark the prefix as incomplete, and delete leftovers, if its files will change."""
@@ -216,7 +216,8 @@ def check_keys(prefix: str, listing: Listing) -> None:
             )
 
 
-def _refused(what: str, why: str) -> Conflict:
+def refused(what: str, why: str) -> Conflict:
+    """Return the error for complete weights that would be changed in place."""
     return Conflict(
         what,
         f"{why}; mounted readers cache, so files are not replaced under them",

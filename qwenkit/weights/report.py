@@ -73,7 +73,10 @@ class FileProblem:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """A prefix compared with its manifest, which does not list the ``extra`` objects."""
+    """A prefix compared with its manifest, which does not list the ``extra`` objects.
+
+    ``stored`` has the name and size of each file of a volume, which only its Job can list.
+    """
 
     url: str
     prefix: str
@@ -84,6 +87,7 @@ class VerifyReport:
     problems: tuple[FileProblem, ...]
     extra: tuple[str, ...]
     selection: str = ""
+    stored: tuple[tuple[str, int], ...] = ()
 
     @property
     def ok(self) -> bool:

@@ -49,15 +49,22 @@ class PrefixContents:
         return text
 
 
-class Weights:
-    """A prefix of a bucket that holds one model, and the source that it comes from.
+def source_of(settings: Settings) -> Repository:
+    """Return the ``model_source``; opening it sends no request.
 
-    >>> from qwenkit import Settings, Weights
-    >>> weights = Weights.of(Settings())
-    >>> report = weights.upload()
-    >>> weights.verify().ok
-    True
+    Raises:
+        InvalidValue: it has none of the known forms.
+        NotFound: it is a folder that does not exist.
     """
+    return open_source(
+        settings.model_source,
+        modelscope_endpoint=settings.modelscope_endpoint,
+        hf_endpoint=settings.hf_endpoint,
+    )
+
+
+class BucketWeights:
+    """A prefix of a bucket that holds one model, and the source that it comes from."""
 
     def __init__(self, bucket: oss2.Bucket, settings: Settings) -> None:
         self.bucket, self.prefix, self._settings = bucket, settings.prefix, settings
@@ -81,7 +88,7 @@ class Weights:
         return cls(bucket, settings)
 
     def __repr__(self) -> str:
-        return f"Weights({self.url!r})"
+        return f"BucketWeights({self.url!r})"
 
     @property
     def url(self) -> str:
@@ -90,17 +97,8 @@ class Weights:
 
     @cached_property
     def source(self) -> Repository:
-        """The model source, ``model_source``; opening it sends no request.
-
-        Raises:
-            InvalidValue: it has none of the known forms.
-            NotFound: it is a folder that does not exist.
-        """
-        return open_source(
-            self._settings.model_source,
-            modelscope_endpoint=self._settings.modelscope_endpoint,
-            hf_endpoint=self._settings.hf_endpoint,
-        )
+        """The model source; see ``source_of``."""
+        return source_of(self._settings)
 
     def check(self) -> oss.BucketStatus:
         """Check that the bucket exists, that we may read it, and that our clock is right."""

@@ -103,8 +103,6 @@ def upload(
     """
     return _Upload(
         open_source(source) if isinstance(source, str) else source,
-        bucket,
-        prefix.strip("/"),
         label=run,
         replace=replace,
         versioned=versioned,
@@ -112,16 +110,17 @@ def upload(
         progress=progress,
         options=options or TransferOptions(),
         stop=Stop(timeout_s),
-    ).run(state_dir)
+        bucket=bucket,
+        name=prefix.strip("/"),
+        state_dir=state_dir,
+    ).run()
 
 
 @dataclass
-class _Upload:
-    """One call of ``upload``."""
+class Transfer:
+    """The files of a source on their way, several at once; a subclass knows where to."""
 
     repository: Repository
-    bucket: oss2.Bucket
-    name: str
     label: str
     replace: bool
     versioned: bool
@@ -130,37 +129,13 @@ class _Upload:
     options: TransferOptions
     stop: Stop
 
-    def run(self, state_dir: Path) -> UploadReport:
+    def run(self) -> UploadReport:
         """Check the source, upload, verify, write the manifest."""
         with self.stop.active():
-            return self._run(state_dir)
+            return self._run()
 
-    def _run(self, state_dir: Path) -> UploadReport:
-        started = time.monotonic()
-        listing = self._listing()
-        if self.versioned:
-            listing = self._with_revision(listing)
-            self.name = f"{self.name}/{listing.revision}"
-        check_keys(self.name, listing)
-        prefix = Prefix(self.bucket, self.name)
-        prefix.check_folders(listing)
-        if prefix.previous or prefix.damaged:
-            listing = self._with_revision(listing)
-            prefix.check(listing, replace=self.replace)
-        checkpoints = Checkpoints(state_dir, _address(self.bucket, self.name))
-        meter = Meter(len(listing.files), listing.size)
-        senders = ThreadPoolExecutor(self.options.workers, "qwenkit-send", self.stop.activate)
-        with checkpoints.exclusive(), senders:
-            prefix.open(listing, replace=self.replace)
-            context = self._context(prefix, listing, checkpoints, senders, meter)
-            done = self._each(lambda file: ObjectUpload(context, file).run(), listing, meter)
-            files = tuple(one.stored for one in done)
-            revision = listing.revision or content_revision(map(StoredFile.as_listed, files))
-            id_ = prefix.run_id(revision)
-            manifest = Manifest(listing.source, revision, self.label, files, self.selection, id_)
-            prefix.finish(manifest)
-            context.announcement.close()
-        return self._report(manifest, done, meter, time.monotonic() - started)
+    def _run(self) -> UploadReport:
+        raise NotImplementedError
 
     def _listing(self) -> Listing:
         whole = self.repository.listing()
@@ -184,37 +159,6 @@ class _Upload:
         with meter.file(what), SourceStream(self.repository, file, policy) as stream:
             sha256, _ = digest(stream, file.size, buffer, partial(meter.send, what))
         return changed(file, sha256=sha256)
-
-    def _context(
-        self,
-        prefix: Prefix,
-        listing: Listing,
-        checkpoints: Checkpoints,
-        senders: ThreadPoolExecutor,
-        meter: Meter,
-    ) -> UploadContext:
-        options, folder = self.options, f"{prefix.name}/"
-        previous = prefix.previous.files if prefix.previous else ()
-        present = {found.key: found for found in list_objects(self.bucket, folder)}
-        uploads = list_uploads(self.bucket, folder)
-        keys = [f"{folder}{file.path}" for file in listing.files if file.size > options.part_size]
-        return UploadContext(
-            bucket=self.bucket,
-            repository=self.repository,
-            prefix=prefix.name,
-            run=self.label,
-            replace=self.replace,
-            part_size=options.part_size,
-            policy=changed(options.retries, stop=self.stop, on_retry=meter.retry),
-            meter=meter,
-            buffers=Buffers(options.workers + options.files_at_once),
-            senders=senders,
-            checkpoints=checkpoints,
-            announcement=Announcement(self.bucket, prefix.name, self.label, keys, uploads, present),
-            present=present,
-            uploads=uploads,
-            ours={f"{folder}{file.path}": file for file in previous},
-        )
 
     def _each(
         self, work: Callable[[SourceFile], Result], listing: Listing, meter: Meter
@@ -253,19 +197,93 @@ class _Upload:
             self.stop.check()
 
     def _report(
-        self, manifest: Manifest, done: list[UploadedObject], meter: Meter, seconds: float
+        self,
+        url: str,
+        prefix: str,
+        manifest: Manifest,
+        done: list[UploadedObject],
+        meter: Meter,
+        seconds: float,
     ) -> UploadReport:
         return UploadReport(
-            url=object_url(self.bucket, self.name),
+            url=url,
             source=manifest.source,
             revision=manifest.revision,
-            prefix=self.name,
-            files=tuple(one.report(self.name) for one in done),
+            prefix=prefix,
+            files=tuple(one.report(prefix) for one in done),
             bytes_sent=meter.sent,
             bytes_skipped=meter.skipped,
             seconds=seconds,
             retries=meter.retries,
             selection=str(self.selection),
+        )
+
+
+@dataclass
+class _Upload(Transfer):
+    """One call of ``upload``."""
+
+    bucket: oss2.Bucket
+    name: str
+    state_dir: Path
+
+    def _run(self) -> UploadReport:
+        started = time.monotonic()
+        listing = self._listing()
+        if self.versioned:
+            listing = self._with_revision(listing)
+            self.name = f"{self.name}/{listing.revision}"
+        check_keys(self.name, listing)
+        prefix = Prefix(self.bucket, self.name)
+        prefix.check_folders(listing)
+        if prefix.previous or prefix.damaged:
+            listing = self._with_revision(listing)
+            prefix.check(listing, replace=self.replace)
+        checkpoints = Checkpoints(self.state_dir, _address(self.bucket, self.name))
+        meter = Meter(len(listing.files), listing.size)
+        senders = ThreadPoolExecutor(self.options.workers, "qwenkit-send", self.stop.activate)
+        with checkpoints.exclusive(), senders:
+            prefix.open(listing, replace=self.replace)
+            context = self._context(prefix, listing, checkpoints, senders, meter)
+            done = self._each(lambda file: ObjectUpload(context, file).run(), listing, meter)
+            files = tuple(one.stored for one in done)
+            revision = listing.revision or content_revision(map(StoredFile.as_listed, files))
+            id_ = prefix.run_id(revision)
+            manifest = Manifest(listing.source, revision, self.label, files, self.selection, id_)
+            prefix.finish(manifest)
+            context.announcement.close()
+        url, seconds = object_url(self.bucket, self.name), time.monotonic() - started
+        return self._report(url, self.name, manifest, done, meter, seconds)
+
+    def _context(
+        self,
+        prefix: Prefix,
+        listing: Listing,
+        checkpoints: Checkpoints,
+        senders: ThreadPoolExecutor,
+        meter: Meter,
+    ) -> UploadContext:
+        options, folder = self.options, f"{prefix.name}/"
+        previous = prefix.previous.files if prefix.previous else ()
+        present = {found.key: found for found in list_objects(self.bucket, folder)}
+        uploads = list_uploads(self.bucket, folder)
+        keys = [f"{folder}{file.path}" for file in listing.files if file.size > options.part_size]
+        return UploadContext(
+            bucket=self.bucket,
+            repository=self.repository,
+            prefix=prefix.name,
+            run=self.label,
+            replace=self.replace,
+            part_size=options.part_size,
+            policy=changed(options.retries, stop=self.stop, on_retry=meter.retry),
+            meter=meter,
+            buffers=Buffers(options.workers + options.files_at_once),
+            senders=senders,
+            checkpoints=checkpoints,
+            announcement=Announcement(self.bucket, prefix.name, self.label, keys, uploads, present),
+            present=present,
+            uploads=uploads,
+            ours={f"{folder}{file.path}": file for file in previous},
         )
 
 

@@ -7,6 +7,7 @@ found again in the store, so the controllers may be stopped and started at any t
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from qwenkit.sandbox.controllers.garbage import GarbageCollector
 from qwenkit.sandbox.controllers.knative.configuration import ConfigurationController
@@ -31,6 +32,7 @@ from qwenkit.sandbox.controllers.workloads.volume_binding import (
     VolumeBinder,
     VolumeProtection,
 )
+from qwenkit.sandbox.controllers.workloads.volume_provisioning import LocalPathProvisioner
 from qwenkit.sandbox.kube.storage.history import Subscription, WatchEvent
 from qwenkit.sandbox.kube.storage.store import ObjectStore
 
@@ -43,6 +45,7 @@ class Controllers:
         traffic: the requests that the gateway counts; its clock is the cluster's.
         resolve_image: returns why an image's tag cannot be resolved, or None when it can.
         delays: how long the steps take that nothing else in the sandbox slows down.
+        volumes: the folder of the volumes that are made for claims.
         root_ca: PEM of the authority that signed the API server's certificate.
     """
 
@@ -54,6 +57,7 @@ class Controllers:
         resolve_image: ImageResolver,
         delays: Delays | None = None,
         root_ca: str = "",
+        volumes: Path | None = None,
     ) -> None:
         context = Context(store, traffic.clock, resolve_image, delays=delays or Delays())
         self._store, self._queue = store, context.queue
@@ -64,6 +68,7 @@ class Controllers:
             DefaultServiceAccount(context),
             RootCaPublisher(context, root_ca),
             VolumeBinder(context),
+            LocalPathProvisioner(context, volumes),
             ClaimProtection(context),
             VolumeProtection(context),
             Scheduler(context),

@@ -13,11 +13,13 @@ from qwenkit.sandbox.controllers.knative.queue_proxy import HTTP_PORT
 from qwenkit.sandbox.controllers.loop import KNATIVE_NAMESPACE
 from qwenkit.sandbox.controllers.names import KOURIER
 from qwenkit.sandbox.controllers.workloads.deployment import BUILT_IN
+from qwenkit.sandbox.controllers.workloads.volume_provisioning import IS_DEFAULT, LOCAL_PATH
 from qwenkit.sandbox.kube.objects import Object, timestamp, utc_now
 from qwenkit.sandbox.kube.storage.store import ObjectStore
 
 KUBELET_VERSION = "v1.36.2"
 OSS_DRIVER = "ossplugin.csi.alibabacloud.com"
+NAS_DRIVER = "nasplugin.csi.alibabacloud.com"
 GPU_RESOURCE = "nvidia.com/gpu"
 QUEUE_IMAGE = "docker.io/lab/queue:1"
 _NVIDIA_DRIVER = "525.105.17"
@@ -74,6 +76,7 @@ def seed(
             store.delete("Node", None, node["metadata"]["name"])
     _add_node(store, node_name, gpu, gpus)
     _add_driver(store, node_name, installed=oss_driver)
+    _add_class(store)
     for name in _SERVING:
         _add_deployment(store, KNATIVE_NAMESPACE, name)
     _add_deployment(store, _KOURIER_NAMESPACE, _GATEWAY)
@@ -99,17 +102,30 @@ def node_name(gpus: int) -> str:
     return "gpu-node-1" if gpus else "kind-control-plane"
 
 
+def _add_class(store: ObjectStore) -> None:
+    """Add the default class of kind: a folder of the node, made when a pod needs it."""
+    body = {
+        "metadata": {"annotations": {IS_DEFAULT: "true"}},
+        "provisioner": LOCAL_PATH,
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    }
+    _add(store, "StorageClass", "", "standard", body)
+
+
 def _add_driver(store: ObjectStore, node: str, *, installed: bool) -> None:
-    """Register the OSS driver on the node, or take it away where an earlier sandbox had it."""
-    drivers = [{"name": OSS_DRIVER, "nodeID": node, "topologyKeys": None}] if installed else []
+    """Register ACK's drivers on the node, or take them away where an earlier sandbox had them."""
+    names = (OSS_DRIVER, NAS_DRIVER) if installed else ()
+    drivers = [{"name": name, "nodeID": node, "topologyKeys": None} for name in names]
     found = store.find("CSINode", None, node)
     if found is not None and bool(found["spec"].get("drivers")) != installed:
         store.delete("CSINode", None, node)
-    if installed:
-        spec = {"attachRequired": False, "podInfoOnMount": True}
-        _add(store, "CSIDriver", "", OSS_DRIVER, {"spec": spec})
-    elif store.find("CSIDriver", None, OSS_DRIVER):
-        store.delete("CSIDriver", None, OSS_DRIVER)
+    for name in (OSS_DRIVER, NAS_DRIVER):
+        if installed:
+            spec = {"attachRequired": False, "podInfoOnMount": True}
+            _add(store, "CSIDriver", "", name, {"spec": spec})
+        elif store.find("CSIDriver", None, name):
+            store.delete("CSIDriver", None, name)
     _add(store, "CSINode", "", node, {"spec": {"drivers": drivers}})
 
 

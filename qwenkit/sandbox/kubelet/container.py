@@ -18,7 +18,7 @@ from qwenkit.sandbox.kubelet.child import Programs
 from qwenkit.sandbox.kubelet.container_log import ContainerLog
 from qwenkit.sandbox.kubelet.own import program as own
 from qwenkit.sandbox.kubelet.own.load import load_worker
-from qwenkit.sandbox.kubelet.own.upload import upload
+from qwenkit.sandbox.kubelet.own.upload import upload, verify
 from qwenkit.sandbox.kubelet.serving import Machine, ServerProcess, Serving, serving
 from qwenkit.sandbox.kubelet.status import ContainerState
 from qwenkit.sandbox.kubelet.timing import NodeTiming
@@ -281,7 +281,7 @@ class Container:
         verb, args = command.verb, command.args
         if verb == "serve":
             return await self._serve(args)
-        if verb in ("upload", "load-worker"):
+        if verb in ("upload", "verify", "load-worker"):
             self._stop_code = _ENDED
             return await own.run(
                 partial(self._prepare, verb, args),
@@ -303,9 +303,11 @@ class Container:
 
     async def _prepare(
         self, verb: str, args: Sequence[str], programs: Programs, home: Path
-    ) -> tuple[list[str], dict[str, str]]:
+    ) -> own.OwnCommand:
         if verb == "upload":
             return await upload(args, self._env, self.mounts, programs, home)
+        if verb == "verify":
+            return verify(args, self.mounts)
         return load_worker(args, self._env, programs, self._host.service_host)
 
     async def _serve(self, argv: Sequence[str]) -> int:

@@ -29,6 +29,7 @@ from qwenkit.sandbox.kubelet.pod import PodWorker
 from qwenkit.sandbox.kubelet.real_vllm import Vllm
 from qwenkit.sandbox.kubelet.serving import Machine
 from qwenkit.sandbox.kubelet.timing import NodeTiming
+from qwenkit.sandbox.kubelet.volumes import Backing
 
 __all__ = ["Node", "NodeTiming", "resolve_image"]
 
@@ -47,6 +48,7 @@ class Node:
         timing: how long its steps take by that clock.
         vllm: serves in place of the modelled engine.
         programs: the folders of the programs that really run; None if none may run.
+        backing: what is behind the volumes that need no keys.
 
     Raises:
         InvalidValue: the GPU model is not known.
@@ -63,7 +65,9 @@ class Node:
         timing: NodeTiming | None = None,
         vllm: Vllm | None = None,
         programs: Programs | None = None,
+        backing: Backing | None = None,
     ) -> None:
+        self._backing = backing
         self.name, self.gpus = name, gpus
         self.mount_delay: Callable[[], float] = lambda: 0.0
         self._store, self._gpu, self._lost = store, find_gpu(gpu).name, 0
@@ -200,6 +204,7 @@ class Node:
             mount_delay=lambda: self.mount_delay(),
             pod_ip=f"10.244.0.{next(self._addresses)}",
             programs=self._programs,
+            backing=self._backing,
         )
         if pod["spec"].get("initContainers"):
             worker.refuse("NotInSandbox", "the sandbox's node runs no init containers")

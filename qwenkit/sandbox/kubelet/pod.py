@@ -45,7 +45,9 @@ class PodWorker:
         mount_delay: Callable[[], float],
         pod_ip: str,
         programs: Programs | None,
+        backing: volumes.Backing | None,
     ) -> None:
+        self._backing = backing
         self.timing, self.pulled, self.programs = timing, pulled, programs
         self.pod = pod
         self.draining = False
@@ -213,7 +215,12 @@ class PodWorker:
         while True:
             try:
                 return await volumes.mount(
-                    self._store, self.pod, clock, ready_at=ready_at, timeout_s=timeout_s
+                    self._store,
+                    self.pod,
+                    clock,
+                    ready_at=ready_at,
+                    timeout_s=timeout_s,
+                    backing=self._backing,
                 )
             except NotReady as error:
                 self.event("", "Warning", "FailedMount", error.what)

@@ -5,7 +5,7 @@ r"""What does a container do? Its command line is read, and not executed.
 | ``python3 -m vllm.entrypoints.openai.api_server FLAGS`` | the engine, with these flags |
 | ``vllm serve MODEL FLAGS`` | the same; an image of vLLM before 0.5.4 has no such program |
 | an image of vLLM without a command | the same, with ``args`` as flags |
-| ``qwenkit upload …`` or ``load-worker …``, not in a shell | it really runs: see ``own/`` |
+| ``qwenkit upload``, ``verify`` or ``load-worker``, not in a shell | it really runs: ``own/`` |
 | ``echo``, ``sleep``, ``exit``, ``true``, ``false`` | the same as in a shell |
 | ``set``, ``export``, ``cd`` and similar ones | nothing |
 | ``sh -c "…"`` with ``;``, ``&&``, ``\|\|``, newlines | one after the other |
@@ -42,8 +42,8 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*")
 class Command:
     """One command.
 
-    ``verb``: serve, upload, load-worker, echo, sleep, exit, return (its status), trap, wait or
-    forever.
+    ``verb``: serve, upload, verify, load-worker, echo, sleep, exit, return (its status), trap,
+    wait or forever.
     """
 
     verb: str
@@ -70,7 +70,7 @@ def read(container: Mapping[str, Any]) -> list[Command]:
         script = _expand(line[2], env)
         found = [one for each in _script(script) for one in _in_image(each, release)]
         return [*found[:-1], *(replace(last, process_1=True) for last in found[-1:])]
-    if line[:1] == ["qwenkit"] and line[1:2] in (["upload"], ["load-worker"]):
+    if line[:1] == ["qwenkit"] and line[1:2] in (["upload"], ["verify"], ["load-worker"]):
         return [Command(line[1], tuple(line[2:]))]
     return list(_in_image(_command(line, ";"), release))
 

@@ -36,6 +36,7 @@ _FOLDERS = (
     *(_MODEL, *_MODEL.parents[:-1]),
     *(_UPLOADS, _ESCAPED, _RECORDS / "temporary", _RECORDS, _RECORDS.parent),
     Path(state_files.PROGRAMS),
+    Path(state_files.VOLUMES),
 )
 _WRITTEN = {
     _MODEL: re.compile("|".join(map(re.escape, tiny_model.names()))),
@@ -43,6 +44,8 @@ _WRITTEN = {
     _RECORDS / "temporary": re.compile("[0-9a-f]{32}"),
     Path(): re.compile("|".join(f"{Path(name).stem}.new|{re.escape(name)}" for name in _FILES)),
 }
+# Of a claim, or of the server of a NAS.
+_VOLUME = re.compile("pvc-[0-9a-f-]{36}|nas-[0-9a-f]{16}")
 _KEY, _UPLOAD = re.compile("[0-9a-f]{64}"), re.compile("[0-9A-F]{32}")
 
 
@@ -96,7 +99,9 @@ def _names(root: Path, folder: Path) -> list[str]:
 
 
 def _trees(root: Path) -> Iterator[tuple[Path, str]]:
-    """Yield what goes whole: buckets, with all that they serve, and the parts of uploads."""
+    """Yield what goes whole: buckets, with all that they serve, parts of uploads, volumes."""
+    volumes = Path(state_files.VOLUMES)
+    yield from ((volumes, name) for name in _names(root, volumes) if _VOLUME.fullmatch(name))
     yield from (
         (_RECORDS.parent, name) for name in _names(root, _RECORDS.parent) if is_bucket_name(name)
     )

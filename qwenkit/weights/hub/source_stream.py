@@ -33,6 +33,11 @@ class SourceStream(ExitStack):
         """The hash of all bytes so far."""
         return self._sha256.hexdigest()
 
+    def skip(self, data: memoryview) -> None:
+        """Count the file's next bytes, which are here already, before any is read."""
+        self._sha256.update(data)
+        self._position += len(data)
+
     def fill(self, buffer: memoryview) -> None:
         """Fill the whole buffer with the next bytes.
 

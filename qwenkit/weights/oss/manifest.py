@@ -108,7 +108,7 @@ def read_manifest(bucket: oss2.Bucket, prefix: str) -> Manifest | None:
         written = headers.get(META_SHA256)
         if written and written != hashlib.sha256(text).hexdigest():
             raise ValueError("its bytes are not those that were written")
-        return _parse(json.loads(text))
+        return parse(json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, Rejected) as error:
         if META_RUN in headers or _OURS in text:
             run = headers.get(META_RUN, "of an older version")
@@ -190,7 +190,8 @@ def dump(manifest: Manifest) -> bytes:
     return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def _parse(document: Mapping[str, Any]) -> Manifest:
+def parse(document: Mapping[str, Any]) -> Manifest:
+    """Read a manifest from its JSON; what it may raise, ``read_manifest`` turns into words."""
     labels = document["labels"]
     if document["format"] != _FORMAT or labels[MANAGED_BY] != "qwenkit":
         raise ValueError(

@@ -119,7 +119,7 @@ def test_other_volumes_are_refused_by_name(tmp_path: Path) -> None:
         made.store.update("PersistentVolume", volume)
         made.pod("one")
         await until(lambda: failed(made))
-        assert "mounts OSS volumes" in failed(made)[0]
+        assert "mounts volumes of ossplugin" in failed(made)[0]
         assert failed(made)[0].endswith("not nfs")
 
     in_world(tmp_path, test, volume=False)

@@ -15,7 +15,7 @@ from versioned_bucket import versions
 from qwenkit.errors import Forbidden, NotFound
 from qwenkit.sandbox.faults import effects
 from qwenkit.settings import Settings
-from qwenkit.weights.store import Weights
+from qwenkit.weights.store import BucketWeights
 
 FILES = {"config.json": b"{}", "weights/one.bin": random.Random(9).randbytes(3 * PART)}
 LARGE = {"large.bin": random.Random(10).randbytes((16 << 20) + PART)}
@@ -37,15 +37,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 @pytest.fixture
 def open_weights(
     place: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Weights]]:
+) -> Iterator[Callable[..., BucketWeights]]:
     """Return a function that opens the prefix as a hand does, or as the run with an id does."""
-    made: list[Weights] = []
+    made: list[BucketWeights] = []
 
-    def opened(run_id: str = "", **more: str) -> Weights:
+    def opened(run_id: str = "", **more: str) -> BucketWeights:
         monkeypatch.setenv("QWENKIT_RUN_ID", run_id)
         values = {"prefix": "models/qwen", "model_source": str(tmp_path / "model")} | more
         values |= {"bucket": BUCKET, "oss_endpoint": place.url, "oss_region": "cn-hangzhou"}
-        made.append(Weights.of(Settings(run="shared", **values)))
+        made.append(BucketWeights.of(Settings(run="shared", **values)))
         return made[-1]
 
     yield opened
@@ -53,7 +53,7 @@ def open_weights(
         weights.bucket.session.session.close()
 
 
-def end_early(place: World, weights: Weights, **options: bool) -> None:
+def end_early(place: World, weights: BucketWeights, **options: bool) -> None:
     """Upload until a part is refused; as after a kill, no manifest is there."""
     refuse_part(place, "2")
     with pytest.raises(Forbidden):
@@ -63,7 +63,7 @@ def end_early(place: World, weights: Weights, **options: bool) -> None:
 
 
 def test_a_run_deletes_only_what_it_uploaded_itself(
-    place: World, open_weights: Callable[..., Weights]
+    place: World, open_weights: Callable[..., BucketWeights]
 ) -> None:
     open_weights().upload()
     before = keys(place)
@@ -83,7 +83,7 @@ def test_a_run_deletes_only_what_it_uploaded_itself(
 
 
 def test_a_run_deletes_all_that_it_uploaded_itself(
-    place: World, open_weights: Callable[..., Weights]
+    place: World, open_weights: Callable[..., BucketWeights]
 ) -> None:
     run = open_weights("run-1")
     run.upload()
@@ -94,7 +94,7 @@ def test_a_run_deletes_all_that_it_uploaded_itself(
 
 
 def test_a_run_that_completes_anothers_upload_takes_only_its_own_part_away(
-    place: World, open_weights: Callable[..., Weights], tmp_path: Path
+    place: World, open_weights: Callable[..., BucketWeights], tmp_path: Path
 ) -> None:
     model = tmp_path / "model"
     write(model, LARGE)
@@ -120,7 +120,7 @@ def test_a_run_that_completes_anothers_upload_takes_only_its_own_part_away(
 
 
 def test_a_run_aborts_what_it_began(
-    place: World, open_weights: Callable[..., Weights], tmp_path: Path
+    place: World, open_weights: Callable[..., BucketWeights], tmp_path: Path
 ) -> None:
     write(tmp_path / "model", LARGE)
     run = open_weights("run-1")
@@ -132,7 +132,7 @@ def test_a_run_aborts_what_it_began(
 
 
 def test_what_a_run_mends_stays(
-    place: World, open_weights: Callable[..., Weights], tmp_path: Path
+    place: World, open_weights: Callable[..., BucketWeights], tmp_path: Path
 ) -> None:
     open_weights().upload()
     (place.root / BUCKET / "models/qwen/weights/one.bin").write_bytes(b"damaged")
@@ -144,7 +144,7 @@ def test_what_a_run_mends_stays(
 
 @pytest.mark.parametrize("delete", [False, True])
 def test_a_killed_upload_is_found_and_goes(
-    place: World, open_weights: Callable[..., Weights], tmp_path: Path, delete: bool
+    place: World, open_weights: Callable[..., BucketWeights], tmp_path: Path, delete: bool
 ) -> None:
     write(tmp_path / "model", LARGE)
     weights = open_weights()
@@ -166,7 +166,7 @@ def test_a_killed_upload_is_found_and_goes(
 
 def test_a_bucket_that_deletes_nothing_takes_an_upload_in_parts(
     place: World,
-    open_weights: Callable[..., Weights],
+    open_weights: Callable[..., BucketWeights],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -190,7 +190,7 @@ def test_a_bucket_that_deletes_nothing_takes_an_upload_in_parts(
 @pytest.mark.parametrize("spoil", [effects.cut, effects.change_byte])
 def test_an_announcement_that_does_not_arrive_whole_is_read_again(
     place: World,
-    open_weights: Callable[..., Weights],
+    open_weights: Callable[..., BucketWeights],
     tmp_path: Path,
     spoil: Callable[..., Awaitable[None]],
 ) -> None:
@@ -208,7 +208,7 @@ def test_an_announcement_that_does_not_arrive_whole_is_read_again(
 
 
 def test_a_killed_replace_is_found_and_goes(
-    place: World, open_weights: Callable[..., Weights], tmp_path: Path
+    place: World, open_weights: Callable[..., BucketWeights], tmp_path: Path
 ) -> None:
     weights = open_weights()
     weights.upload()
@@ -223,7 +223,7 @@ def test_a_killed_replace_is_found_and_goes(
 
 
 def test_an_unfinished_upload_of_a_file_that_was_renamed_is_aborted(
-    place: World, open_weights: Callable[..., Weights], tmp_path: Path
+    place: World, open_weights: Callable[..., BucketWeights], tmp_path: Path
 ) -> None:
     model, weights = tmp_path / "model", open_weights()
     write(model, LARGE)
@@ -242,7 +242,7 @@ def test_an_unfinished_upload_of_a_file_that_was_renamed_is_aborted(
 
 
 def test_what_others_have_under_the_prefix_is_named_and_stays(
-    place: World, open_weights: Callable[..., Weights]
+    place: World, open_weights: Callable[..., BucketWeights]
 ) -> None:
     weights = open_weights()
     weights.upload()
@@ -262,7 +262,7 @@ def test_what_others_have_under_the_prefix_is_named_and_stays(
 
 
 def test_a_file_that_was_there_and_was_only_adopted_stays(
-    place: World, open_weights: Callable[..., Weights]
+    place: World, open_weights: Callable[..., BucketWeights]
 ) -> None:
     place.bucket.put_object("models/qwen/config.json", FILES["config.json"])
     weights = open_weights()
@@ -272,7 +272,7 @@ def test_a_file_that_was_there_and_was_only_adopted_stays(
 
 
 def test_a_prefix_whose_name_begins_another_is_a_folder_of_its_own(
-    place: World, open_weights: Callable[..., Weights], tmp_path: Path
+    place: World, open_weights: Callable[..., BucketWeights], tmp_path: Path
 ) -> None:
     write(tmp_path / "model", LARGE)
     longer = open_weights(prefix="models/qwen-7B")
@@ -288,7 +288,7 @@ def test_a_prefix_whose_name_begins_another_is_a_folder_of_its_own(
 
 
 def test_a_deletion_that_is_interrupted_does_not_look_complete(
-    place: World, open_weights: Callable[..., Weights]
+    place: World, open_weights: Callable[..., BucketWeights]
 ) -> None:
     weights = open_weights()
     weights.upload()
@@ -309,7 +309,7 @@ def test_a_deletion_that_is_interrupted_does_not_look_complete(
 
 
 def test_a_bucket_that_is_not_there_is_no_empty_prefix(
-    place: World, open_weights: Callable[..., Weights]
+    place: World, open_weights: Callable[..., BucketWeights]
 ) -> None:
     weights = open_weights()
     weights.bucket.bucket_name = "no-such-bucket"
@@ -323,7 +323,7 @@ def test_a_bucket_that_is_not_there_is_no_empty_prefix(
 
 @pytest.mark.parametrize("state", ["Enabled", "Suspended"])
 def test_old_versions_are_named(
-    place: World, open_weights: Callable[..., Weights], state: str
+    place: World, open_weights: Callable[..., BucketWeights], state: str
 ) -> None:
     versions(place, state=state)
     found, (line,) = open_weights().left(delete_weights=True)
@@ -332,7 +332,7 @@ def test_old_versions_are_named(
 
 
 def test_versioning_that_may_not_be_read_is_unknown(
-    place: World, open_weights: Callable[..., Weights]
+    place: World, open_weights: Callable[..., BucketWeights]
 ) -> None:
     versions(place, status=403)
     found, (line,) = open_weights().left(delete_weights=True)
@@ -341,7 +341,7 @@ def test_versioning_that_may_not_be_read_is_unknown(
 
 
 def test_the_objects_of_a_prefix_are_asked_for_once(
-    place: World, open_weights: Callable[..., Weights]
+    place: World, open_weights: Callable[..., BucketWeights]
 ) -> None:
     weights = open_weights()
     weights.upload()
@@ -357,7 +357,7 @@ def test_the_objects_of_a_prefix_are_asked_for_once(
 
 
 def test_what_cannot_be_read_is_named_and_stays(
-    place: World, open_weights: Callable[..., Weights]
+    place: World, open_weights: Callable[..., BucketWeights]
 ) -> None:
     weights = open_weights()
     weights.upload()
@@ -372,7 +372,7 @@ def test_what_cannot_be_read_is_named_and_stays(
 
 
 def test_a_damaged_manifest_lists_nothing_and_goes_with_its_files(
-    place: World, open_weights: Callable[..., Weights]
+    place: World, open_weights: Callable[..., BucketWeights]
 ) -> None:
     weights = open_weights()
     weights.upload()
@@ -384,7 +384,7 @@ def test_a_damaged_manifest_lists_nothing_and_goes_with_its_files(
 
 
 def test_the_manifest_of_an_older_version_goes_too(
-    place: World, open_weights: Callable[..., Weights]
+    place: World, open_weights: Callable[..., BucketWeights]
 ) -> None:
     weights = open_weights()
     weights.upload()

@@ -13,11 +13,12 @@ from aiohttp import web
 from transfer_world import BUCKET, KEYS, PART, Handler, World, is_part, world, write
 
 from qwenkit.errors import Conflict, Forbidden, NotFound, SettingsError, WaitTimeout
+from qwenkit.in_cluster.weights import Weights
 from qwenkit.settings import Settings
 from qwenkit.weights.oss.url import parse_url
 from qwenkit.weights.progress import Progress
 from qwenkit.weights.report import Action, FileProblem, FileReport, UploadReport, VerifyReport
-from qwenkit.weights.store import PrefixContents, Weights
+from qwenkit.weights.store import BucketWeights, PrefixContents
 
 FILES = {"config.json": b"{}", "weights/one.bin": random.Random(9).randbytes(3 * PART)}
 TOTAL = sum(map(len, FILES.values()))
@@ -55,7 +56,7 @@ def weights(settings: Settings) -> Iterator[Weights]:
 
 
 @pytest.fixture
-def half_finished(place: World, weights: Weights, settings: Settings) -> Callable[[], None]:
+def half_finished(place: World, weights: BucketWeights, settings: Settings) -> Callable[[], None]:
     """Return what leaves an upload without an end: one part arrived, another never does."""
 
     def leave() -> None:
@@ -81,7 +82,7 @@ def half_finished(place: World, weights: Weights, settings: Settings) -> Callabl
     return leave
 
 
-def test_an_upload_is_seen_by_everything_else(weights: Weights, settings: Settings) -> None:
+def test_an_upload_is_seen_by_everything_else(weights: BucketWeights, settings: Settings) -> None:
     seen: list[Progress] = []
     assert weights.check().name == BUCKET
     assert str(weights.kept()) == "nothing under oss://weights/models/qwen"
@@ -96,10 +97,10 @@ def test_an_upload_is_seen_by_everything_else(weights: Weights, settings: Settin
     }
     assert weights.kept() == PrefixContents(weights.url, 2, TOTAL, 0, 0)
     assert str(weights.kept()) == "2 objects, 393.2 kB under oss://weights/models/qwen"
-    assert repr(weights) == "Weights('oss://weights/models/qwen')"
+    assert repr(weights) == "BucketWeights('oss://weights/models/qwen')"
 
 
-def test_versioned_goes_below_the_prefix(weights: Weights, settings: Settings) -> None:
+def test_versioned_goes_below_the_prefix(weights: BucketWeights, settings: Settings) -> None:
     report = weights.upload(versioned=True)
     assert report.url == f"{weights.url}/{report.revision}"
     kept = weights.kept()
@@ -110,7 +111,7 @@ def test_versioned_goes_below_the_prefix(weights: Weights, settings: Settings) -
 
 
 def test_objects_go_once_and_others_stay(
-    place: World, weights: Weights, settings: Settings
+    place: World, weights: BucketWeights, settings: Settings
 ) -> None:
     weights.upload()
     place.bucket.put_object("models/qwen/notes.txt", b"mine")
@@ -126,7 +127,7 @@ def test_objects_go_once_and_others_stay(
 
 
 def test_a_half_finished_upload_and_teardown(
-    place: World, weights: Weights, settings: Settings, half_finished: Callable[[], None]
+    place: World, weights: BucketWeights, settings: Settings, half_finished: Callable[[], None]
 ) -> None:
     half_finished()
     kept = weights.kept()
@@ -149,7 +150,7 @@ def test_a_half_finished_upload_and_teardown(
 
 
 def test_a_half_finished_upload_resumes(
-    weights: Weights, settings: Settings, half_finished: Callable[[], None]
+    weights: BucketWeights, settings: Settings, half_finished: Callable[[], None]
 ) -> None:
     half_finished()
     report = weights.upload()
@@ -159,7 +160,7 @@ def test_a_half_finished_upload_resumes(
     assert weights.kept().uploads == 0
 
 
-def test_a_foreign_prefix_is_left_alone(place: World, weights: Weights) -> None:
+def test_a_foreign_prefix_is_left_alone(place: World, weights: BucketWeights) -> None:
     place.bucket.put_object("models/qwen/model.bin", b"mine")
     assert weights.delete_objects() == 0
     assert weights.abort_uploads() == 0
@@ -168,7 +169,7 @@ def test_a_foreign_prefix_is_left_alone(place: World, weights: Weights) -> None:
     assert place.stored("models/qwen/model.bin") == b"mine"
 
 
-def test_a_foreign_manifest_is_left_alone(place: World, weights: Weights) -> None:
+def test_a_foreign_manifest_is_left_alone(place: World, weights: BucketWeights) -> None:
     place.bucket.put_object("models/qwen/model.bin", b"mine")
     place.bucket.put_object(MANIFEST, b"{}")
     assert weights.delete_objects() == 0
@@ -176,7 +177,7 @@ def test_a_foreign_manifest_is_left_alone(place: World, weights: Weights) -> Non
     assert len(weights.objects()) == 2
 
 
-def test_another_revision_needs_replace(weights: Weights, settings: Settings) -> None:
+def test_another_revision_needs_replace(weights: BucketWeights, settings: Settings) -> None:
     weights.upload()
     write(Path(settings.model_source), {"config.json": b"[]"})
     with pytest.raises(Conflict, match="revision"):
@@ -186,7 +187,7 @@ def test_another_revision_needs_replace(weights: Weights, settings: Settings) ->
 
 
 def test_an_upload_ends_at_its_limit_and_resumes(
-    place: World, weights: Weights, settings: Settings
+    place: World, weights: BucketWeights, settings: Settings
 ) -> None:
     async def silent(request: web.Request, handler: Handler) -> web.StreamResponse:
         await asyncio.Event().wait()
@@ -194,7 +195,7 @@ def test_an_upload_ends_at_its_limit_and_resumes(
 
     write(Path(settings.model_source), {"weights/two.bin": random.Random(5).randbytes(1000)})
     budget = place.faults.add(lambda r: r.path.endswith("two.bin"), silent)
-    limited = Weights(weights.bucket, settings.model_copy(update={"upload_timeout_s": 1.0}))
+    limited = BucketWeights(weights.bucket, settings.model_copy(update={"upload_timeout_s": 1.0}))
     began = time.monotonic()
     with pytest.raises(WaitTimeout, match="did not end within 1 s") as caught:
         limited.upload()

@@ -13,12 +13,18 @@ from qwenkit.sandbox.controllers.conditions import FALSE, TRUE
 from qwenkit.sandbox.controllers.loop import Controller
 from qwenkit.sandbox.controllers.object_fields import (
     Key,
+    annotations_of,
     deleting,
     key_of,
     labels_of,
     set_condition,
 )
 from qwenkit.sandbox.controllers.workloads.pods import finished, on_node
+from qwenkit.sandbox.controllers.workloads.volume_match import claim_class
+from qwenkit.sandbox.controllers.workloads.volume_provisioning import (
+    SELECTED_NODE,
+    waits_for_consumer,
+)
 from qwenkit.sandbox.kube.objects import Object, at, condition, timestamp, utc_now
 from qwenkit.sandbox.kube.storage.history import WatchEvent
 
@@ -57,7 +63,12 @@ class Scheduler(Controller):
         obstacles = {key_of(node)[1]: self._obstacles(pod, node) for node in nodes}
         fitting = [name for name, found in obstacles.items() if not found]
         if fitting:
-            self._bind(pod, min(fitting, key=self._load))
+            node = min(fitting, key=self._load)
+            if waiting := self._unbound(pod):
+                for claim in waiting:
+                    self._select(claim, node)
+                return  # until their volumes are there
+            self._bind(pod, node)
         else:
             self._refuse(pod, self._explain(obstacles))
 
@@ -78,9 +89,25 @@ class Scheduler(Controller):
                     f'persistentvolumeclaim "{claim}" bound to non-existent '
                     f'persistentvolume "{bound}"'
                 )
-            if at(found, "status", "phase") != "Bound":
+            if at(found, "status", "phase") != "Bound" and not self._waits_for_pod(found):
                 return "pod has unbound immediate PersistentVolumeClaims"
         return ""
+
+    def _waits_for_pod(self, claim: Object) -> bool:
+        return waits_for_consumer(self.store.find("StorageClass", None, claim_class(claim)) or {})
+
+    def _unbound(self, pod: Object) -> list[Object]:
+        """Return the claims that wait for this pod's node."""
+        namespace = pod["metadata"]["namespace"]
+        volumes = at(pod, "spec", "volumes") or []
+        names = (at(volume, "persistentVolumeClaim", "claimName") for volume in volumes)
+        claims = [self.store.get("PersistentVolumeClaim", namespace, one) for one in names if one]
+        return [claim for claim in claims if at(claim, "status", "phase") != "Bound"]
+
+    def _select(self, claim: Object, node: str) -> None:
+        if SELECTED_NODE not in annotations_of(claim):
+            claim["metadata"].setdefault("annotations", {})[SELECTED_NODE] = node
+            self.store.update("PersistentVolumeClaim", claim)
 
     def _obstacles(self, pod: Object, node: Object) -> dict[str, bool]:
         """Return why the pod does not fit, each with whether preemption of pods would help."""

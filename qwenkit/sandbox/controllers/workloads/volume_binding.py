@@ -19,6 +19,11 @@ from qwenkit.sandbox.controllers.workloads.volume_match import (
     pick,
     refers_to,
 )
+from qwenkit.sandbox.controllers.workloads.volume_provisioning import (
+    SELECTED_NODE,
+    default_class,
+    waits_for_consumer,
+)
 from qwenkit.sandbox.kube.objects import Object, at
 from qwenkit.sandbox.kube.storage.history import WatchEvent
 
@@ -91,6 +96,9 @@ class VolumeBinder(Controller):
             self._bind(claim, volume)
 
     def _bind_any(self, claim: Object) -> None:
+        if "storageClassName" not in claim["spec"] and (name := default_class(self.store)):
+            claim["spec"]["storageClassName"] = name
+            claim = self.store.update(self.kind, claim)
         volume = pick(self.store.list("PersistentVolume"), claim)
         if volume is not None:
             self._bind(claim, volume)
@@ -105,6 +113,9 @@ class VolumeBinder(Controller):
         if found is None:
             message = f'storageclass.storage.k8s.io "{wanted}" not found'
             self.recorder.warning(claim, "ProvisioningFailed", message)
+        elif waits_for_consumer(found) and SELECTED_NODE not in annotations_of(claim):
+            message = "waiting for first consumer to be created before binding"
+            self.recorder.normal(claim, "WaitForFirstConsumer", message)
         else:
             message = (
                 "Waiting for a volume to be created either by the external provisioner "

@@ -219,6 +219,11 @@ def _storage(*columns: Column) -> Iterable[Column]:
     )
 
 
+def _class_name(obj: Object, now: datetime) -> str:
+    default = at(obj, "metadata", "annotations", "storageclass.kubernetes.io/is-default-class")
+    return str(obj["metadata"]["name"]) + (" (default)" if default == "true" else "")
+
+
 def _crd(*columns: Column) -> tuple[Column, ...]:
     return (_NAME, *columns, _READY, _REASON)
 
@@ -360,7 +365,7 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
     "ConfigMap": (_NAME, _made("Data", _entries), _AGE),
     "ServiceAccount": (_NAME, _made("Secrets", lambda obj: len(obj.get("secrets") or [])), _AGE),
     "StorageClass": (
-        _NAME,
+        Column("Name", _class_name, format="name"),
         _field("Provisioner", "provisioner"),
         _field("ReclaimPolicy", "reclaimPolicy"),
         _field("VolumeBindingMode", "volumeBindingMode"),

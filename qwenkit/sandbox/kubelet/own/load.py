@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from qwenkit.errors import InvalidValue
 from qwenkit.sandbox.kubelet.child import Programs
-from qwenkit.sandbox.kubelet.own.program import variables
+from qwenkit.sandbox.kubelet.own.program import OwnCommand, variables
 
 _ADDRESS = re.compile(r"http://([a-z0-9-]+)\.([a-z0-9-]+)\.svc\.cluster\.local", re.ASCII)
 _PLAN = re.compile(r"[A-Za-z0-9+/]+=*")
@@ -25,7 +25,7 @@ def load_worker(
     env: Mapping[str, str],
     programs: Programs,
     find_host: Callable[[str, str], str],
-) -> tuple[list[str], dict[str, str]]:
+) -> OwnCommand:
     """Return the program's arguments and variables.
 
     Args:
@@ -47,4 +47,4 @@ def load_worker(
     if not all(len(word) <= _LONGEST_WORD and _PLAN.fullmatch(word) for word in plan):
         raise InvalidValue("plan", plan[0][:20], "must be base64, as qwenkit load writes it")
     words = ["load-worker", programs.gateway, *plan, "--host", host]
-    return words, dict(variables(env, _VARIABLES))
+    return OwnCommand(words, dict(variables(env, _VARIABLES)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from qwenkit.errors import InvalidValue, QwenkitError
@@ -29,8 +30,26 @@ _RUN = (
 )
 
 
+@dataclass(frozen=True)
+class OwnCommand:
+    """Arguments and variables of a program.
+
+    Where one is the ``real`` path of a volume, its lines show the path ``inside`` the container.
+    """
+
+    words: Sequence[str]
+    env: Mapping[str, str]
+    real: str = ""
+    inside: str = ""
+
+    def said(self, log: Callable[[str], None]) -> Callable[[str], None]:
+        """Return ``log``, which gets the container's path."""
+        real, inside = self.real, self.inside
+        return (lambda line: log(line.replace(real, inside))) if real else log
+
+
 async def run(
-    prepare: Callable[[child.Programs, Path], Awaitable[tuple[Sequence[str], Mapping[str, str]]]],
+    prepare: Callable[[child.Programs, Path], Awaitable[OwnCommand]],
     *,
     image: str,
     programs: child.Programs | None,
@@ -39,7 +58,7 @@ async def run(
     """Run it with a private home; return its exit status, 2 for what a pod may not ask of it.
 
     Args:
-        prepare: gets its home; returns its arguments and its variables.
+        prepare: gets its home; returns what runs.
         image: the container's image.
         programs: where programs run; None if the node runs none.
         log: gets its lines.
@@ -51,11 +70,11 @@ async def run(
     async with programs.turn:
         with programs.private() as home:
             try:
-                words, passed = await prepare(programs, home)
-                argv = [sys.executable, "-I", "-c", _RUN, str(_PACKAGE), *words]
-                whole = {**passed, **child.environment(home)}
+                found = await prepare(programs, home)
+                argv = [sys.executable, "-I", "-c", _RUN, str(_PACKAGE), *found.words]
+                whole = {**found.env, **child.environment(home)}
                 async with child.running(
-                    argv, env=whole, folder=home, log=log, limits=_LIMITS
+                    argv, env=whole, folder=home, log=found.said(log), limits=_LIMITS
                 ) as process:
                     return await process.ended()
             except QwenkitError as error:

@@ -1,7 +1,7 @@
-"""What may ``qwenkit upload`` of a pod be asked?
+"""What may ``qwenkit upload`` and ``qwenkit verify`` of a pod be asked?
 
 A source that is a model of the sandbox's hub or a folder of a mounted volume, a target in the
-sandbox's OSS, and the variables of the upload; see ``program.py``.
+sandbox's OSS or in a volume that may be written, and the variables; see ``program.py``.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from pathlib import Path
 
 from qwenkit.errors import InvalidValue
 from qwenkit.sandbox.kubelet import child
-from qwenkit.sandbox.kubelet.own.program import LONGEST, variables
+from qwenkit.sandbox.kubelet.local_folder import LocalFolder
+from qwenkit.sandbox.kubelet.own.program import LONGEST, OwnCommand, variables
 from qwenkit.sandbox.kubelet.volumes import Mount, containing
 
 _SWITCHES = {"--replace", "--versioned", "--json", "--progress"}
 _GLOBS = {"--include", "--exclude"}
 _HUB = re.compile(r"(modelscope|hf):\w[\w.-]*/\w[\w.-]*(@\w[\w./-]*)?", re.ASCII)
-_TARGET = re.compile(r"oss://[a-z0-9-]+/.*")
+_TARGET = re.compile(r"oss://[a-z0-9-]+/.*|/.+")
 _OWN = re.compile(r"(?:http://)?(?:127\.0\.0\.1|localhost):(\d{1,5})/?", re.ASCII)
 _ENDPOINTS = {
     "oss": ("QWENKIT_OSS_ENDPOINT", "OSS_ENDPOINT"),
@@ -48,7 +49,7 @@ async def upload(
     mounts: Sequence[Mount],
     programs: child.Programs,
     home: Path,
-) -> tuple[list[str], dict[str, str]]:
+) -> OwnCommand:
     """Return the program's arguments and variables.
 
     Args:
@@ -61,11 +62,42 @@ async def upload(
     Raises:
         InvalidValue: a pod may not ask this.
     """
-    source, *rest = _arguments(args)
+    source, target, *rest = _arguments(args)
     passed = dict(_environment(env, source, programs))
+    real = str(_local(target, mounts, written=True)) if target.startswith("/") else ""
     if source.startswith("/"):
         source = await _copied(source, mounts, home)
-    return ["upload", source, *rest], passed
+    return OwnCommand(["upload", source, real or target, *rest], passed, real, target)
+
+
+def verify(args: Sequence[str], mounts: Sequence[Mount]) -> OwnCommand:
+    """Return the arguments of ``qwenkit verify``.
+
+    Raises:
+        InvalidValue: a pod may not ask this.
+    """
+    folder = next(iter(args), "")
+    if not folder.startswith("/") or list(args[1:]) not in ([], ["--json"]):
+        rule = "must be a folder of a mounted volume, and --json"
+        raise InvalidValue("arguments", list(args)[:3], rule)
+    real = str(_local(folder, mounts))
+    return OwnCommand(["verify", real, *args[1:]], {}, real, folder)
+
+
+def _local(folder: str, mounts: Sequence[Mount], *, written: bool = False) -> Path:
+    """Return where a folder of the container's volumes is on this machine.
+
+    Raises:
+        InvalidValue: it is in no volume that is a folder here, or in one that is only read.
+    """
+    mount = containing(mounts, folder)
+    if mount is None or ".." in folder.split("/") or not isinstance(mount.folder, LocalFolder):
+        held = ", ".join(one.path for one in mounts) or "none"
+        rule = f"must be in a mounted volume of a claim or a NAS; there is {held}"
+        raise InvalidValue("folder", folder[:LONGEST], rule)
+    if written and (mount.read_only or mount.folder.read_only):
+        raise InvalidValue("target", folder, "is in a volume that is mounted read-only")
+    return mount.folder.path(folder[len(mount.path) :].strip("/"))
 
 
 def _arguments(args: Sequence[str]) -> list[str]:
@@ -94,7 +126,7 @@ def _arguments(args: Sequence[str]) -> list[str]:
         rule = "must be modelscope:owner/name[@revision], hf:owner/name[@revision] or a folder"
         raise InvalidValue("source", source, f"{rule} of a mounted volume")
     if not _TARGET.fullmatch(target):
-        raise InvalidValue("target", target, "must be oss://bucket/prefix")
+        raise InvalidValue("target", target, "must be oss://bucket/prefix or a volume's folder")
     return [source, target, *options]
 
 

@@ -1,0 +1,159 @@
+"""The weights of the settings: in a bucket, or in a volume that Jobs write and check."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+from functools import cached_property
+
+from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.kinds import PVC, Obj, annotations_of
+from qwenkit.cluster.removal import PATIENT, Removal, TeardownStep
+from qwenkit.in_cluster import upload as jobs
+from qwenkit.in_cluster.manifest import require_image
+from qwenkit.manifests.storage import storage
+from qwenkit.parameters.layers import run_id
+from qwenkit.settings import WEIGHTS, Settings
+from qwenkit.weights.hub.listing import Repository
+from qwenkit.weights.oss.bucket import StoredObject
+from qwenkit.weights.progress import Progress
+from qwenkit.weights.report import UploadReport, VerifyReport
+from qwenkit.weights.selection import EVERYTHING, Selection
+from qwenkit.weights.store import BucketWeights, PrefixContents, source_of
+
+_HELD = f"{WEIGHTS}-held"
+
+
+class Weights:
+    """Where the weights of the settings are kept, and the source that they come from.
+
+    >>> from qwenkit import Settings, Weights
+    >>> weights = Weights.of(Settings())
+    >>> report = weights.upload()
+    >>> weights.verify().ok
+    True
+    """
+
+    @staticmethod
+    def of(settings: Settings) -> BucketWeights | VolumeWeights:
+        """Open them: the bucket with the keys of the environment, or the cluster's volume.
+
+        Raises:
+            SettingsError: bucket, endpoint or keys are not set.
+        """
+        return BucketWeights.of(settings) if settings.storage == "oss" else VolumeWeights(settings)
+
+
+class VolumeWeights:
+    """A folder of a volume. Only pods see it: each question to it is a Job.
+
+    What an upload put there is noted on the claim, so that ``kept`` needs no Job.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.prefix, self.url = settings.prefix, settings.weights_url
+        self._settings, self._run_id = settings, run_id()
+
+    @cached_property
+    def source(self) -> Repository:
+        """The model source; see ``source_of``."""
+        return source_of(self._settings)
+
+    def check(self) -> str:
+        """Say how the volume is filled.
+
+        Raises:
+            SettingsError: the Job has no image, or the NAS no address.
+        """
+        image = require_image(self._settings)
+        storage(self._settings)
+        return f"none needed: a Job of {image} fills {self.url}"
+
+    def upload(
+        self,
+        *,
+        replace: bool = False,
+        versioned: bool = False,
+        selection: Selection = EVERYTHING,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> UploadReport:
+        """Make the volume if it is not there, and fill it by a Job; see ``in_cluster.upload``."""
+        flags = ["--replace"] * replace + ["--versioned"] * versioned + selection.flags()
+        with closing(Cluster.connect(self._settings)) as cluster:
+            for document in storage(self._settings):
+                cluster.apply(document)
+            held = _held(cluster.find(PVC, self._settings.volume)) or {"run_id": self._run_id}
+            self._note(cluster, held)
+            show = progress or (lambda _progress: None)
+            report = jobs.upload(cluster, self._settings, flags, progress=show)
+            found = {"revision": report.revision, "files": len(report.files)}
+            size = sum(file.size for file in report.files)
+            self._note(cluster, held | found | {"source": report.source, "bytes": size})
+        return report
+
+    def verify(self) -> VerifyReport:
+        """Read every file of the folder by a Job, and compare it with the manifest."""
+        with closing(Cluster.connect(self._settings)) as cluster:
+            return jobs.verify(cluster, self._settings)
+
+    def objects(self) -> list[StoredObject]:
+        """List the files of the folder, by the Job that verifies them."""
+        return [StoredObject(key, size, "", 0) for key, size in self.verify().stored]
+
+    def kept(self) -> PrefixContents:
+        """Say what the last upload left in the claim; of other files only a Job would know."""
+        held = _held(self._claim()) or {}
+        return PrefixContents(self.url, held.get("files", 0), held.get("bytes", 0), 0, 0)
+
+    @property
+    def scope(self) -> str:
+        """What teardown deletes, in words."""
+        if self._settings.storage == "nas":
+            return f"files, since qwenkit deletes none of a NAS: {self.url} stays"
+        return "files" + (" of a claim that this run made" if self._run_id else "")
+
+    def abort_uploads(self) -> int:
+        """There are none: a Job that is removed leaves nothing that is billed."""
+        return 0
+
+    def delete_objects(self) -> int:
+        """Delete the claim with all that is in it, in a run only its own; return how many files."""
+        if not self._deletable(claim := self._claim()):
+            return 0
+        with closing(Cluster.connect(self._settings)) as cluster:
+            timeout_s, steps = self._settings.seconds("teardown"), list[TeardownStep]()
+            removal = Removal(cluster, timeout_s, PATIENT, steps.append, weights=True)
+            removal.remove(PVC, self._settings.volume)
+        return int((_held(claim) or {}).get("files", 0))
+
+    def left(self, *, delete_weights: bool) -> tuple[list[str], list[str]]:
+        """Name the claim if it should be gone, and what nobody here can delete."""
+        if self._settings.storage == "nas":
+            place = f"{self._settings.nas_server}:/{self.prefix}"
+            return [], [f"files on the NAS, {place}: qwenkit deletes none there"]
+        lost = delete_weights and self._deletable(self._claim())
+        return [f"pvc/{self._settings.volume} with the weights"] * bool(lost), []
+
+    def _deletable(self, claim: Obj | None) -> bool:
+        held = _held(claim)
+        return held is not None and self._run_id in ("", held.get("run_id"))
+
+    def _claim(self) -> Obj | None:
+        with closing(Cluster.connect(self._settings)) as cluster:
+            return cluster.find(PVC, self._settings.volume)
+
+    def _note(self, cluster: Cluster, held: Obj) -> None:
+        if self._settings.storage == "pvc":
+            note = {"metadata": {"annotations": {_HELD: json.dumps(held)}}}
+            cluster.patch(PVC, self._settings.volume, note)
+
+
+def _held(claim: Obj | None) -> Obj | None:
+    """Return what is noted on a claim; None if it is there for no weights."""
+    notes = annotations_of(claim or {})
+    try:
+        found = json.loads(notes.get(_HELD, "{}"))
+    except ValueError:
+        found = {}
+    return found if WEIGHTS in notes and isinstance(found, dict) else None

@@ -1,0 +1,88 @@
+"""The objects of the weights' volume: a bucket by key or by role, a NAS, or a filled claim."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from importlib import resources
+
+from ruamel.yaml.comments import CommentedMap
+
+from qwenkit.capacity.catalogue import find_config
+from qwenkit.manifests.template import Filling, Scalar, fill
+from qwenkit.settings import MANAGED_BY, Settings
+
+# Weights never change in place, so their attributes may be cached.
+_FUSE_OPTIONS = {
+    "ossfs2": "-o attr_timeout=3600",
+    "ossfs": "-o stat_cache_expire=3600 -o kernel_cache",
+}
+
+
+def storage(settings: Settings) -> list[CommentedMap]:
+    """Render what the Service's volume needs; see ``render``."""
+    own = ours(settings)
+    claim: dict[str, Scalar] = {
+        "volume": settings.volume,
+        "namespace": settings.namespace,
+        "storage_size": settings.storage_size or _size(settings),
+        **own,
+    }
+    if settings.storage == "pvc":
+        named: dict[str, Scalar] = {"storage_class": settings.storage_class or None}
+        del claim["expires_at"]  # weights are kept, also by `teardown --expired`
+        return [filled("pvc-filled.yaml", claim | named)]
+    folder: dict[str, Scalar] = {"path": f"/{settings.prefix}"}
+    if settings.storage == "nas":
+        modes: dict[str, Scalar] = {"access_mode": "ReadWriteMany"}
+        volume = filled("pv-nas.yaml", claim | folder | {"server": settings.nas_server})
+        return [volume, filled("pvc.yaml", claim | modes)]
+    by_role, modes = settings.oss_auth == "rrsa", {"access_mode": "ReadOnlyMany"}
+    volume = filled(
+        "pv.yaml",
+        claim
+        | folder
+        | {
+            "secret": None if by_role else settings.secret,
+            "secret_namespace": None if by_role else settings.namespace,
+            "auth_type": "rrsa" if by_role else None,
+            "role": settings.rrsa_role if by_role else None,
+            "bucket": settings.bucket,
+            "url": settings.cluster_oss_endpoint,
+            "fuse_type": settings.fuse_type,
+            "fuse_options": _FUSE_OPTIONS[settings.fuse_type],
+        },
+    )
+    secrets = [] if by_role else [secret_document(settings)]
+    return [*secrets, volume, filled("pvc.yaml", claim | modes)]
+
+
+def _size(settings: Settings) -> str:
+    """Return the size of the model with a tenth more; of an unknown one, of a large model."""
+    if settings.storage != "pvc":
+        return "20Gi"  # matched against the claim; limits nothing
+    known = find_config(settings.model_name)
+    return f"{math.ceil(known.model().weights_bytes * 1.1 / 2**30) + 1}Gi" if known else "80Gi"
+
+
+def secret_document(settings: Settings) -> CommentedMap:
+    """Render the Secret without its keys."""
+    names: dict[str, Scalar] = {"secret": settings.secret, "namespace": settings.namespace}
+    return filled("secret.yaml", names | ours(settings))
+
+
+def ours(settings: Settings) -> dict[str, Scalar]:
+    """Return the values of our labels and annotation by their names in the templates."""
+    return {
+        "managed_by": settings.labels[MANAGED_BY],
+        "run": settings.run,
+        "expires_at": settings.expires_at(),
+    }
+
+
+def filled(
+    template: str, values: Mapping[str, Filling], comments: Mapping[str, str] | None = None
+) -> CommentedMap:
+    """Fill one of the templates of this package."""
+    folder = resources.files("qwenkit.manifests") / "templates"
+    return fill((folder / template).read_text("utf-8"), values, comments)
