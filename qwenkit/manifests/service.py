@@ -5,7 +5,6 @@ Each comment says what is true of this Service: it follows from the settings and
 
 from __future__ import annotations
 
-from qwenkit.admission.config_maps import PVC_FLAG
 from qwenkit.autoscaling.golang import parse_duration_s
 from qwenkit.manifests.command import PORT, command_line
 from qwenkit.manifests.scaling import SETTING_OF, scaling_annotations
@@ -17,22 +16,12 @@ from qwenkit.settings import Settings
 API_KEY = "api-key"
 _PROBE_S = 10
 _SHARED = "aliyun.com/gpu-mem"
-_FLAG_OF = {
-    "node_selector": "kubernetes.podspec-nodeselector",
-    "tolerations": "kubernetes.podspec-tolerations",
-    "runtime_class": "kubernetes.podspec-runtimeclassname",
-}
 # Flags of the command line that its comment explains, with the setting that decides each.
 _EXPLAINED = {
     "--quantization": "quantization",
     "--dtype": "dtype",
     "--max-model-len": "max_model_len",
 }
-
-
-def needed_features(settings: Settings) -> tuple[str, ...]:
-    """Return the keys of config-features without which a webhook refuses the Service."""
-    return (PVC_FLAG, *(flag for name, flag in _FLAG_OF.items() if getattr(settings, name)))
 
 
 def server(settings: Settings) -> dict[str, Filling]:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from qwenkit.admission.pod.spec import needed_flags
 from qwenkit.admission.review import review
 from qwenkit.capacity.gpu import find_gpu
 from qwenkit.errors import Rejected, SettingsError
-from qwenkit.manifests import service
 from qwenkit.manifests.render import render
 from qwenkit.manifests.template import to_yaml
 from qwenkit.serving import images
@@ -153,8 +153,8 @@ def test_an_unknown_gpu_is_refused_where_it_is_needed_and_numbers_make_it_known(
 
 
 def test_the_features_that_a_service_needs() -> None:
-    assert service.needed_features(Settings()) == ("kubernetes.podspec-persistent-volume-claim",)
-    assert set(service.needed_features(chosen("Qwen3-8B", **PLACED))) == set(ALL_FEATURES)
+    assert set(needed_flags(pod(Settings()))) == {"kubernetes.podspec-persistent-volume-claim"}
+    assert set(ALL_FEATURES) <= set(needed_flags(pod(chosen("Qwen3-8B", **PLACED))))
 
 
 @pytest.mark.parametrize(
