@@ -105,6 +105,9 @@ class Settings(Derived):
         description="region of the bucket, for V4 signatures, such as cn-hangzhou",
         validation_alias=_shared("oss_region", "OSS_REGION"),
     )
+    oss_signature: Literal["v4", "v1"] = Field(
+        "v4", description="v1 is for old accounts and buckets, where no region is known"
+    )
     oss_cname: bool = Field(
         False, description="the endpoints are a custom domain (CNAME) of the bucket"
     )
@@ -293,9 +296,9 @@ class Settings(Derived):
     _bucket = field_validator("bucket")(rules.bucket)
     _prefix = field_validator("prefix")(rules.folder)
     _mount_path = field_validator("mount_path")(rules.mount_path)
-    _address = field_validator(
-        "oss_endpoint", "oss_internal_endpoint", "modelscope_endpoint", "hf_endpoint", "gateway"
-    )(rules.address)
+    # Those of hubs are read when a hub is asked: other programs set HF_ENDPOINT too.
+    _address = field_validator("oss_endpoint", "oss_internal_endpoint", "gateway")(rules.address)
+    _region = field_validator("oss_region")(rules.region)
     _duration = field_validator(
         "stable_window",
         "scale_down_delay",

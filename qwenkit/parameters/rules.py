@@ -92,8 +92,7 @@ def region_of(endpoint: str) -> str:
 
 def region(value: str) -> str:
     """Of the region of a bucket; returned without what makes an endpoint of it."""
-    bare = re.sub(r"^(vpc100-)?oss-|-internal$", "", value.strip().lower())
-    name = region_of(bare) or bare
+    name = region_of(value) or re.sub(r"^oss-|-internal$", "", value.strip().lower())
     if name and not re.fullmatch(_REGION, name):
         maybe = f"cn-{name}" if re.fullmatch("[a-z]+", name) else "cn-hangzhou"
         raise ValueError(f"must be a region's id, such as {maybe}: without oss- and -internal")

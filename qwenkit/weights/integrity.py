@@ -28,10 +28,10 @@ from qwenkit.weights.safetensors import HeaderError, read_header
 
 _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _POINTER_SIZES = range(100, 1024)
-_INDEX = ".safetensors.index.json"
+_INDEX = (".safetensors.index.json", ".bin.index.json")
 _INDEX_LIMIT = 16 << 20  # that of a model with 150,000 tensors; a larger one is not compared
 _PROBLEMS = 100  # are listed in an error
-_NUMBERED = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.safetensors")
+_NUMBERED = re.compile(r"(.*)-(\d{1,7})-of-(\d{1,7})\.(safetensors|bin)")
 _WORKERS = 8
 _FETCH_FIX = "fetch the source again in full; for a git clone: git lfs pull"
 Read = Callable[[str, int, int], bytes]  # of a file by its path: from a start, so many bytes
@@ -177,13 +177,15 @@ def _shards(
 
 def _gaps(paths: Iterable[str]) -> Iterator[str]:
     """Yield the shards missing from a numbered set: 2-of-2 if only 1-of-2 is there."""
-    sets: dict[tuple[str, str], set[int]] = {}
+    sets: dict[tuple[str, str, str], set[str]] = {}
     for match in filter(None, map(_NUMBERED.fullmatch, paths)):
-        sets.setdefault((match[1], match[3]), set()).add(int(match[2]))
-    for (stem, total), numbers in sorted(sets.items()):
+        sets.setdefault((match[1], match[3], match[4]), set()).add(match[2])
+    for (stem, total, kind), texts in sorted(sets.items()):
+        numbers = set(map(int, texts))
+        width = max(len(text) if text[0] == "0" else 1 for text in texts)
         for number in range(1, int(total) + 1):
             if number not in numbers:
-                yield f"{stem}-{number:05}-of-{total}.safetensors"
+                yield f"{stem}-{number:0{width}}-of-{total}.{kind}"
 
 
 def _content(repository: Repository, file: SourceFile, count: int) -> bytes:

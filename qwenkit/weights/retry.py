@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import threading
@@ -16,6 +17,8 @@ from qwenkit.errors import TransferError, Unreachable, WaitTimeout
 Result = TypeVar("Result")
 
 
+LONGEST_PAUSE_S = 300.0  # the window of Hugging Face's limits; who asks for more is left
+_log = logging.getLogger("qwenkit.weights")
 _of_thread = threading.local()
 
 
@@ -96,6 +99,17 @@ class RetryPolicy:
         """Return how long to wait after this many failures in a row."""
         return random.uniform(0, min(self.cap_s, self.base_s * 2.0 ** (failures - 1)))
 
+    def pause(self, failures: int, error: Exception) -> None:
+        """Wait before the next attempt, at least as long as the server's answer asks for."""
+        if asked := asked_s(error):
+            _log.warning("%s; waiting %.0f s, as it asks", error, asked)
+        self.stop.wait(max(asked, self.delay_s(failures)))
+
+
+def asked_s(error: Exception) -> float:
+    """Return the seconds that a server asked to wait; 0 if it did not."""
+    return float(getattr(error, "context", {}).get("pause_s", 0))
+
 
 def retry(
     action: Callable[[], Result],
@@ -114,8 +128,8 @@ def retry(
         except Exception as error:
             if not retryable(error, failures):
                 raise
-        policy.on_retry()
-        policy.stop.wait(policy.delay_s(failures))
+            policy.on_retry()
+            policy.pause(failures, error)
     return action()
 
 

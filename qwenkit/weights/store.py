@@ -84,6 +84,8 @@ class BucketWeights:
             settings.bucket,
             Credentials.required(),
             region=settings.oss_region,
+            signature=settings.oss_signature,
+            cname=settings.oss_cname,
         )
         return cls(bucket, settings)
 
@@ -101,8 +103,8 @@ class BucketWeights:
         return source_of(self._settings)
 
     def check(self) -> oss.BucketStatus:
-        """Check that the bucket exists, that we may read it, and that our clock is right."""
-        return oss.check(self.bucket)
+        """Check the bucket, our clock, and that one small object can be written and read."""
+        return oss.check(self.bucket, self.prefix)
 
     def upload(
         self,

@@ -91,6 +91,10 @@ FAULTS: Mapping[str, Mapping[str, FaultKind]] = {
             seconds=4000,
         ),
         "expired-token": FaultKind("403 SecurityTokenExpired: get new temporary keys."),
+        "public-endpoint": FaultKind(
+            "403 PublicEndpointForbidden on data, as new accounts get it by public endpoints.",
+            on=f"{BODIES},GetObject,InitiateMultipartUpload",
+        ),
         "access-denied": FaultKind("403 AccessDenied: the key lacks a right on the bucket."),
         "lost-upload": FaultKind(
             "The multipart upload is aborted: NoSuchUpload, it starts again.",

@@ -72,6 +72,9 @@ def effect(spec: FaultSpec, abort: Abort) -> Effect:
         "changed-byte": effects.change_sent_byte,
         "clock-skew": effects.answer(lambda request: _skewed(request, spec.seconds)),
         "expired-token": refuse(403, "SecurityTokenExpired", "The security token has expired."),
+        "public-endpoint": refuse(
+            403, "PublicEndpointForbidden", "Data may not be accessed by the public endpoint."
+        ),
         "access-denied": refuse(
             403, "AccessDenied", "You have no right to access this object because of bucket acl."
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +16,16 @@ from qwenkit.untrusted.files import read_text
 from qwenkit.untrusted.parsing import parse_json
 from qwenkit.weights.hub.listing import ByteReader, Listing, Source, SourceFile, listed
 
+_LEFT_OUT = re.compile(r"\.git|\.cache|\._{5}temp|\.DS_Store|.*\.incomplete|\.(mdl|msc|mv)")
 _log = logging.getLogger("qwenkit.weights")
 
 
 class Folder:
-    """Every file below a folder except ``.git``; links to files are followed."""
+    """Every file below a folder; links to files are followed.
+
+    What programs leave beside weights is left out and named: ``.git``, ``.cache`` of Hugging
+    Face, ``._____temp`` of ModelScope, parts of downloads.
+    """
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -63,7 +69,10 @@ class Folder:
 
     def _paths(self) -> Iterator[Path]:
         for folder, names, files in os.walk(self.root):
-            names[:] = sorted(name for name in names if name != ".git")
+            for name in filter(_LEFT_OUT.fullmatch, (*names, *files)):
+                _log.warning("%s is no part of a model and is left out", Path(folder, name))
+            files = [name for name in files if not _LEFT_OUT.fullmatch(name)]
+            names[:] = sorted(name for name in names if not _LEFT_OUT.fullmatch(name))
             for name in names:
                 if (linked := Path(folder, name)).is_symlink():
                     _log.warning("%s is a link to a folder and is left out", linked)

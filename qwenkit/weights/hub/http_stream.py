@@ -35,7 +35,7 @@ from qwenkit.errors import (
 )
 from qwenkit.loopback import is_loopback
 from qwenkit.weights.hub.listing import ByteReader, SourceFile, shown
-from qwenkit.weights.retry import RetryPolicy, no_answer, retry
+from qwenkit.weights.retry import LONGEST_PAUSE_S, RetryPolicy, asked_s, no_answer, retry
 from qwenkit.weights.watched_http import FlowError, WatchedAdapter, flow_error
 
 TIMEOUT_S = (10.0, 30.0)
@@ -54,12 +54,12 @@ class HubSession:
     def __init__(self, endpoint: str, kind: str) -> None:
         if not endpoint:
             raise InvalidValue(f"{kind}_endpoint", "", "must be the hub's address")
-        self.endpoint = endpoint if "://" in endpoint else f"https://{endpoint}"
+        self.endpoint = (endpoint if "://" in endpoint else f"https://{endpoint}").rstrip("/")
         try:
             scheme, host, _ = _origin(self.endpoint)
         except ValueError:
             scheme, host = "", None
-        if scheme not in ("http", "https") or not host:
+        if scheme not in ("http", "https") or not host or re.search(r"[\s?#@]", endpoint):
             raise InvalidValue(f"{kind}_endpoint", endpoint, "must be the hub's address, by HTTP")
         self.distrust = _DISTRUST.format(kind=kind)
         self._variable = HUB_TOKENS[kind]
@@ -81,7 +81,9 @@ class HubSession:
         once = partial(self._json_once, path, params, what, ends)
 
         def again(error: Exception, _: int) -> bool:
-            late = time.monotonic() > min(ends, began + _PATIENCE_S)
+            asked = asked_s(error)
+            late = time.monotonic() + asked > min(ends, began + _PATIENCE_S + asked)
+            late = late or asked > LONGEST_PAUSE_S
             return isinstance(error, Unreachable) and not late and not error.context.get("slow")
 
         return retry(once, RetryPolicy(), again)
@@ -102,7 +104,8 @@ class HubSession:
                     "a listing is one JSON document, not too deeply nested",
                     self.distrust,
                 ) from None
-            page = f"{following.path}?{following.query}" if following.path else ""
+            path = following.path.removeprefix(urlsplit(self.endpoint).path)
+            page = f"{path}?{following.query}" if path else ""
             return body, page, len(data)
 
     def _whole(self, response: requests.Response, what: str, ends: float) -> bytes:
@@ -257,8 +260,10 @@ class HubSession:
             fix = "check owner, name and revision"
             return NotFound(f"{what}: the hub does not have it", why, fix, status=status)
         if status in (408, 429) or status >= 500:
-            fix = "repeat later"
-            return Unreachable(f"{what}: the hub cannot answer now", why, fix, status=status)
+            pause = asked_pause(response.headers)
+            fix = f"repeat in {pause:.0f} s" if pause else "repeat later"
+            facts = {"status": status, "pause_s": pause}
+            return Unreachable(f"{what}: the hub cannot answer now", why, fix, **facts)
         return TransferError(
             f"{what}: the hub refused the request", why, self.distrust, status=status
         )
@@ -336,6 +341,17 @@ def _wrong_range(file: SourceFile, asked: str, stated: str) -> TransferError:
         f"asked for {asked}, the answer says {stated}",
         "if it persists, the file has changed since it was listed: start again",
     )
+
+
+def asked_pause(headers: Mapping[str, str]) -> float:
+    """Return the seconds of ``Retry-After``, or of ``RateLimit`` (its ``t``); 0 if none are there.
+
+    Source: RFC 9110, and the draft of RateLimit headers, ``"api";r=0;t=55``, as Hugging Face
+    sends it.
+    """
+    after = re.fullmatch(r"\d{1,9}", headers.get("Retry-After", "").strip())
+    limit = re.search(r";\s*t=(\d{1,9})\b", headers.get("RateLimit", ""))
+    return float(after[0]) if after else float(limit[1]) if limit else 0.0
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from qwenkit.errors import TransferError, Unreachable
 from qwenkit.weights.hub.listing import ByteReader, Repository, SourceFile
 from qwenkit.weights.parts import crc64
-from qwenkit.weights.retry import RetryPolicy
+from qwenkit.weights.retry import LONGEST_PAUSE_S, RetryPolicy, asked_s
 
 _CHUNK = 1 << 20
 _PROGRESS = 1 << 20  # bytes of one answer that show that the source is not just dripping
@@ -80,13 +80,15 @@ class SourceStream(ExitStack):
             attempts = min(4, attempts)  # a wrong answer is rarely temporary
         elif error.context.get("slow"):
             attempts = min(3, attempts)
-        if self._failures >= attempts or now - self._failing_since > _PATIENCE_S:
+        late = now - self._failing_since > _PATIENCE_S
+        if self._failures >= attempts or late or asked_s(error) > LONGEST_PAUSE_S:
             raise error
+        self._failing_since += asked_s(error)
         self._reader = None
         # The exception tells the source that the file was not read to its end.
         self.__exit__(type(error), error, None)
         self._policy.on_retry()
-        self._policy.stop.wait(self._policy.delay_s(self._failures))
+        self._policy.pause(self._failures, error)
 
     def _truncated(self) -> TransferError:
         return TransferError(

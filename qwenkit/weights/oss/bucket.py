@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,12 +10,13 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from uuid import uuid4
 
 import oss2
 
-from qwenkit.errors import Conflict, InvalidValue, NotFound, Rejected
+from qwenkit.errors import Conflict, InvalidValue, NotFound, QwenkitError, Rejected
 from qwenkit.loopback import is_loopback
+from qwenkit.parameters.rules import region_of
 from qwenkit.weights.oss.errors import call_oss
 from qwenkit.weights.oss.url import oss_url
 from qwenkit.weights.watched_http import WatchedAdapter
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 # The first one also bounds each write of a body, so parts are sent in slices (SlicedBody).
 TIMEOUT_S = (15.0, 60.0)
-_REGION = re.compile(r"oss-([a-z0-9-]+?)(-internal)?\.aliyuncs\.com")
 _CONNECTIONS = 32  # kept open; more than threads that use a bucket
 _SLICE = 1000  # the most keys that one delete request takes
 
@@ -59,20 +58,30 @@ class StoredObject:
 
 
 def open_bucket(
-    endpoint: str, bucket: str, credentials: Credentials, *, region: str = ""
+    endpoint: str,
+    bucket: str,
+    credentials: Credentials,
+    *,
+    region: str = "",
+    signature: str = "v4",
+    cname: bool = False,
 ) -> oss2.Bucket:
     """Open a bucket; nothing is sent yet.
 
     The endpoint's default scheme is https unless it is this machine. ``region``, by default that
-    of an aliyuncs.com endpoint, is for V4 signatures; without a region, signatures are V1.
+    in the endpoint's name, is for V4 signatures: new accounts (since March 2025) and new buckets
+    (since September 2025) take no others. ``cname``: the endpoint is the bucket's own domain.
 
     Raises:
-        InvalidValue: endpoint or bucket name is not valid.
+        InvalidValue: endpoint or bucket name is not valid, or no region is known for V4.
     """
     _hide_signatures()
     address = _full_address(endpoint)
-    found = _REGION.fullmatch(urlsplit(address).hostname or "")
-    region = region or (found.group(1) if found else "")
+    region = (region or region_of(address)) if signature == "v4" else ""
+    if signature == "v4" and not region and not is_loopback(address):
+        rule = f"is not set, and {endpoint} names no region; V4 signatures, which new accounts and "
+        fix = "export OSS_REGION=, such as cn-hangzhou; an old account may --set oss_signature=v1"
+        raise InvalidValue("oss_region", "", f"{rule}buckets need, name one", fix)
     provider = oss2.credentials.StaticCredentialsProvider(
         credentials.access_key_id.get_secret_value().strip(),
         credentials.access_key_secret.get_secret_value().strip(),
@@ -88,6 +97,7 @@ def open_bucket(
             app_name="qwenkit",
             enable_crc=False,  # slow and optional; the transfer engine computes its own
             region=region or None,
+            is_cname=cname,
         )
     except oss2.exceptions.ClientError as error:
         raise InvalidValue(
@@ -119,9 +129,30 @@ def object_url(bucket: oss2.Bucket, key: str) -> str:
     return oss_url(bucket.bucket_name, key)
 
 
-def check(bucket: oss2.Bucket) -> BucketStatus:
-    """Check that the bucket exists, that we may read it, and that our clock is right."""
+def check(bucket: oss2.Bucket, prefix: str) -> BucketStatus:
+    """Check that the bucket exists, that our clock is right, and that data may pass.
+
+    One small object is written below ``prefix``, read and deleted: public endpoints may tell of
+    a bucket and yet refuse its data.
+    """
     info = call_oss(bucket, f"bucket {bucket.bucket_name}", bucket.get_bucket_info)
+    key = f"{prefix}/.qwenkit-check-{uuid4().hex[:8]}"
+    where = object_url(bucket, key)
+    versions: dict[str, str] = {}
+
+    def clean() -> None:
+        what = f"delete {where}, an object of 7 bytes"
+        call_oss(bucket, what, lambda: bucket.delete_object(key, versions))
+
+    try:
+        made = call_oss(bucket, f"write {where}", partial(bucket.put_object, key, b"qwenkit"))
+        versions = {"versionId": made.versionid} if made.versionid else {}
+        call_oss(bucket, f"read {where}", lambda: bucket.get_object(key).read())
+    except BaseException:  # the object may be there although the answer did not arrive
+        with suppress(QwenkitError):
+            clean()
+        raise
+    clean()
     return BucketStatus(
         bucket.bucket_name,
         bucket.endpoint,

@@ -35,6 +35,10 @@ _FIXES = {
     "InvalidAccessKeyId": "correct OSS_ACCESS_KEY_ID; a temporary key also needs a current "
     "OSS_SESSION_TOKEN",
     "SignatureDoesNotMatch": "correct OSS_ACCESS_KEY_SECRET, and OSS_REGION if it is set",
+    "PublicEndpointForbidden": "accounts made since 2025-03-20 reach data in mainland regions by a "
+    "custom domain of the bucket (set it as oss_endpoint, and oss_cname=true), or from inside by "
+    "oss-REGION-internal.aliyuncs.com",
+    "InvalidObjectState": "it is archived: restore it (ossutil restore), or upload it again",
     "SecurityTokenExpired": "get new temporary keys, export them, and repeat: the upload resumes",
     "InvalidSecurityToken": "get new temporary keys, export them, and repeat: the upload resumes",
 }

@@ -38,6 +38,7 @@ FINAL = {
     ("oss", "missing-crc"): "no CRC-64",
     ("oss", "clock-skew"): "behind the server's",
     ("oss", "access-denied"): "AccessDenied",
+    ("oss", "public-endpoint"): "oss_cname=true",
     ("oss", "expired-token"): "get new temporary keys",
 }
 LASTING = [

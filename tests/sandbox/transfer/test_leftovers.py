@@ -329,6 +329,7 @@ def test_old_versions_are_named(
     found, (line,) = open_weights().left(delete_weights=True)
     assert found == []
     assert line.startswith("2 old versions (2.0 kB) of objects under oss://weights/models/qwen")
+    assert "billed" in line
 
 
 def test_versioning_that_may_not_be_read_is_unknown(

@@ -154,15 +154,15 @@ def test_both_signatures(place: World, tmp_path: Path, region: str) -> None:
 
 
 def test_preflight_says_what_is_wrong(place: World) -> None:
-    status = check(place.bucket)
+    status = check(place.bucket, "m")
     assert (status.name, status.region) == (BUCKET, "cn-hangzhou")
     assert abs(status.skew_s) < 60
     with pytest.raises(NotFound, match="OSS refused") as caught:
-        check(open_bucket(place.url, "absent", credentials(), region="cn-hangzhou"))
+        check(open_bucket(place.url, "absent", credentials(), region="cn-hangzhou"), "m")
     assert caught.value.context["request_id"]
     wrong = open_bucket(place.url, BUCKET, credentials(secret="guess-4711"), region="cn-hangzhou")
     with pytest.raises(Forbidden, match="refused") as refused:
-        check(wrong)
+        check(wrong, "m")
     assert "4711" not in str(refused.value)
     assert "OSS_ACCESS_KEY_SECRET" in refused.value.fix
 

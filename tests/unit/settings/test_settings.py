@@ -199,11 +199,11 @@ def test_the_environment_is_read_by_type() -> None:
     ],
 )
 def test_our_own_variable_is_stronger_than_a_shared_one(name: str, shared: str) -> None:
-    with environment(**{shared: "shared", name.upper() + "_": "x"}):
-        assert getattr(Settings(), name) == "shared"
-        with environment(**{f"QWENKIT_{name.upper()}": "ours"}):
-            assert getattr(Settings(), name) == "ours"
-            assert getattr(Settings(**{name: "given"}), name) == "given"
+    with environment(**{shared: "cn-shared", name.upper() + "_": "x"}):
+        assert getattr(Settings(), name) == "cn-shared"
+        with environment(**{f"QWENKIT_{name.upper()}": "cn-ours"}):
+            assert getattr(Settings(), name) == "cn-ours"
+            assert getattr(Settings(**{name: "cn-given"}), name) == "cn-given"
 
 
 def test_a_variable_without_our_prefix_is_not_ours() -> None:
