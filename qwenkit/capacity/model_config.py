@@ -8,7 +8,6 @@ biases and a vision tower are not counted.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -102,12 +101,9 @@ class ModelConfig:
         parts, latent, quantized = self._parameters(), self.latent, self.quantization
         router = (self.layers - self.dense_layers) * self.hidden * self.experts
         experts = parts.pop("experts")
-        stored = {
-            part: quantized.bytes_of(part) if quantized else 2.0 for part in (*parts, "experts")
-        }
-        always, each = sum(parts.values()), {stored[part] for part in parts}
-        linear = sum(count * stored[part] for part, count in parts.items())
-        linear = (always * each.pop() if len(each) == 1 else linear) + 2.0 * router
+        each = quantized.bytes_of if quantized else lambda part: 2.0
+        linear = 2.0 * router + sum(count * each(part) for part, count in parts.items())
+        expert_bytes, always = experts * each("experts"), router + sum(parts.values())
         embeddings = (1 if self.tied else 2) * self.vocabulary * self.hidden
         head, kept = self.head_dim, 2 * self.kv_heads * self.head_dim
         if latent:
@@ -120,14 +116,14 @@ class ModelConfig:
             name=self.name,
             layers=self.layers,
             attention_width=self.heads * head,
-            linear_parameters=float(always + router + experts * share),
+            linear_parameters=float(always + experts * share),
             linear_bytes=linear,
             head_bytes=2.0 * self.vocabulary * self.hidden,
-            weights_bytes=linear + experts * stored["experts"] + 2.0 * embeddings,
+            weights_bytes=linear + expert_bytes + 2.0 * embeddings,
             kv_bytes_per_token=2.0 * (self.layers - self.linear_layers) * kept,
             quantization=quantized.method if quantized else "",
-            parameters=float(always + router + experts + embeddings),
-            expert_bytes=experts * stored["experts"],
+            parameters=float(always + experts + embeddings),
+            expert_bytes=expert_bytes,
             expert_share=share,
             vocabulary=self.vocabulary,
             kv_heads=0 if latent else self.kv_heads,
@@ -157,24 +153,18 @@ class ModelConfig:
 
     def _divides(self) -> tuple[tuple[str, int], ...]:
         """Name what tensor parallelism divides; quantised widths go by whole groups."""
-        group = self.quantization.group_size if self.quantization else 0
-        dense = not self.experts or self.dense_layers > 0
-        widths = {
-            "FFN": self.ffn if dense else 0,
-            "shared FFN": self.shared_ffn,
-            "expert FFN": self.expert_ffn,
-            "attention width": self.heads * self.head_dim if group and not self.latent else 0,
-        }
-        found = {"attention heads": self.heads, "vocabulary": math.ceil(self.vocabulary / 64) * 64}
-        for name, width in widths.items():
-            # Kernels of 4 and 8 bits take experts by smaller groups, fp8 by whole blocks.
-            smaller = (
-                name == "expert FFN" and self.quantization and self.quantization.method != "fp8"
-            )
-            if group and width % group == 0 and not smaller:
-                name, width = f"{name} in groups of {group}", width // group
-            found |= {name: width} if width else {}
-        return tuple(found.items())
+        quantized, dense = self.quantization, not self.experts or self.dense_layers > 0
+        group = quantized.group_size if quantized else 0
+        # Kernels of 4 and 8 bits take experts by smaller groups, fp8 by whole blocks.
+        blocks = group if quantized and quantized.method == "fp8" else 0
+        attention = self.heads * self.head_dim if group and not self.latent else 0
+        widths = [("FFN", self.ffn * dense, group), ("shared FFN", self.shared_ffn, group)]
+        widths += [("expert FFN", self.expert_ffn, blocks), ("attention width", attention, group)]
+        found = [("attention heads", self.heads), ("vocabulary", -(-self.vocabulary // 64) * 64)]
+        for name, width, by in widths:
+            whole = by > 0 and width % by == 0
+            found += [(f"{name} in groups of {by}", width // by) if whole else (name, width)]
+        return tuple((name, count) for name, count in found if count)
 
 
 class _Fields:
@@ -273,10 +263,8 @@ def _read(fields: _Fields) -> ModelConfig:
 
 def _dense_layers(fields: _Fields, layers: int) -> int:
     first, step = fields.number("first_dense", 0, 0), fields.number("sparse_step", 1)
-    only = fields.config.get("mlp_only_layers") or []
-    if not isinstance(only, list) or not all(isinstance(one, int) for one in only):
-        raise fields.wrong("mlp_only_layers", only, "a list of layer numbers")
-    dense = set(only)
+    only = fields.config.get("mlp_only_layers")
+    dense = {one for one in only if isinstance(one, int)} if isinstance(only, list) else set()
     return sum(i < first or i in dense or (i + 1) % step != 0 for i in range(layers))
 
 

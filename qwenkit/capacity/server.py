@@ -10,7 +10,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Protocol
+from typing import Any, Protocol
 
 from qwenkit.capacity.alternatives import what_would_fit
 from qwenkit.capacity.catalogue import find_model
@@ -289,24 +289,16 @@ class VllmServer:
             raise InvalidValue("clock", clock, "more than 0, finite")
         if max_num_seqs < 1:
             raise InvalidValue("max_num_seqs", max_num_seqs, "at least 1")
-        self.fit = fit(
-            self.gpu,
-            whole,
-            gpus=gpus,
-            max_model_len=max_model_len,
-            gpu_memory_utilization=gpu_memory_utilization,
-            batched_tokens=batched_tokens,
-        )
+        setup: dict[str, Any] = {
+            "gpus": gpus,
+            "max_model_len": max_model_len,
+            "gpu_memory_utilization": gpu_memory_utilization,
+            "batched_tokens": batched_tokens,
+        }
+        self.fit = fit(self.gpu, whole, **setup)
         if not self.fit.fits:
-            changes = what_would_fit(
-                self.gpu,
-                whole,
-                gpus=gpus,
-                max_model_len=max_model_len,
-                gpu_memory_utilization=gpu_memory_utilization,
-                batched_tokens=batched_tokens,
-            )
-            fix = f"what would fit: {'; or '.join(changes)}" if changes else ""
+            changes = "; or ".join(what_would_fit(self.gpu, whole, **setup))
+            fix = f"what would fit: {changes}" if changes else ""
             raise InvalidValue("model", whole.name, self.fit.problems[0], fix)
         self.kv_tokens = self.fit.kv_tokens
         self.max_num_seqs = max_num_seqs
