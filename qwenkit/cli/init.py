@@ -93,7 +93,7 @@ class _Questions:
             except QwenkitError as error:
                 if self._yes:
                     raise
-                tell(f"  {error.what}: {error.why}\n  {error.fix}")
+                tell(f"  {error.what}: {error.why}" + (f"; {error.fix}" if name == "gpu" else ""))
 
     def _read(self, question: str, offer: str) -> str:
         try:

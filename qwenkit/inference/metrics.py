@@ -3,22 +3,6 @@
 from __future__ import annotations
 
 from qwenkit.errors import Rejected
-from qwenkit.inference import failures
-from qwenkit.inference.raw import get
-
-
-def scrape(gateway: str, host: str, *, ca: str = "", timeout_s: float = 10) -> dict[str, float]:
-    """Fetch the metrics of the pod that the gateway picks; see ``parse``.
-
-    Raises:
-        NotFound: no such host.
-        Unreachable: nothing listens.
-        Rejected: the answer is not an exposition.
-    """
-    answer = get(gateway, "/metrics", host=host, ca=ca, timeout_s=timeout_s)
-    if answer.status != 200:
-        raise failures.from_status(answer.status, answer.body, url=gateway, host=host, model="")
-    return parse(answer.body)
 
 
 def parse(text: str) -> dict[str, float]:

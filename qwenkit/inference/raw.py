@@ -117,8 +117,8 @@ def curl_command(
     return " ".join([first, *key, *rest])
 
 
-def get(gateway: str, path: str, *, host: str = "", ca: str = "", timeout_s: float) -> RawAnswer:
-    """Send a GET request with a Host header, if one is given, and return any answer.
+def get(gateway: str, path: str, *, ca: str = "", timeout_s: float) -> RawAnswer:
+    """Send a GET request without the Service's host, and return any answer.
 
     Raises:
         Unreachable: nothing listens.
@@ -127,7 +127,7 @@ def get(gateway: str, path: str, *, host: str = "", ca: str = "", timeout_s: flo
     url = base_url(gateway)
     with http_client(url, ca, timeout_s) as client:
         try:
-            answer = client.get(url + path, headers={"Host": host} if host else {})
+            answer = client.get(url + path)
         except Exception as error:
             if failures.kind(error) == "timeout":
                 raise failures.timed_out(url, timeout_s) from None

@@ -51,12 +51,7 @@ class Vllm:
     def app(self) -> web.Application:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self._chat)
-        app.router.add_get("/metrics", self._metrics)
         return app
-
-    async def _metrics(self, request: web.Request) -> web.Response:
-        lost = request.headers["Host"] != HOST
-        return web.Response(status=404) if lost else web.Response(text=METRICS)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         self.headers.append(dict(request.headers))

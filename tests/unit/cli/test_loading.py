@@ -132,7 +132,7 @@ def test_a_trace_keeps_its_own_lengths(load: Run, vllm: Vllm, tmp_path: Path) ->
     assert [body["max_tokens"] for body in vllm.bodies] == [3, 7]
     trace.write_text("0,15,3\n1,999999999999,3\n")
     code, answer = load("--trace", str(trace))
-    assert (code, answer["name"]) == (2, "trace line 2")
+    assert (code, answer["name"]) == (2, "trace line 2, column 2")
     assert "token counts of 1 to 10,000,000" in answer["why"]
 
 
