@@ -22,9 +22,20 @@ _LOG_RULES: tuple[tuple[str, str, str], ...] = (
     ),
     (r"bfloat16 is only supported", "this GPU has no bfloat16", "--set dtype=half"),
     (
-        r"no available memory for the cache blocks|larger than the maximum number of tokens",
+        r"no available memory for the cache blocks|larger than the maximum number of tokens"
+        r"|larger than the available KV cache",
         "the KV cache does not fit into the GPU's memory",
         "lower max_model_len or raise gpu_memory_utilization",
+    ),
+    (
+        r"not recognize this architecture|architectures .* are not supported for now",
+        "the image's vLLM is too old for this model, or does not know it",
+        "leave image out: qwenkit chooses one that serves the model",
+    ),
+    (
+        r"error: unrecognized arguments",
+        "the image's vLLM does not have one of these flags",
+        "leave the flag out of extra_args, or use another image",
     ),
     (
         r"No CUDA GPUs are available|unspecified launch failure|GPU is lost",

@@ -6,6 +6,7 @@ import paced
 import pytest
 from controllers_world import Stage, play, workload
 
+from qwenkit.sandbox.kube.api_error import ApiError
 from qwenkit.sandbox.kube.objects import Object, at, condition
 
 
@@ -46,6 +47,45 @@ def test_a_claim_that_comes_later_makes_the_service_ready() -> None:
         await stage.eventually(lambda: stage.ready("KnativeService", "qwen"))
 
     play(scene, with_claim=False)
+
+
+def plain_pod(name: str, **spec: object) -> Object:
+    containers = [{"name": "c", "image": "docker.io/lab/app:1"}]
+    metadata = {"name": name, "namespace": "default"}
+    return {"metadata": metadata, "spec": {"containers": containers, **spec}}
+
+
+def test_a_pod_goes_where_its_selector_and_tolerations_let_it() -> None:
+    async def scene(stage: Stage) -> None:
+        (node,) = stage.store.list("Node")
+        node["spec"]["taints"] = [{"key": "gpu", "value": "yes", "effect": "NoSchedule"}]
+        node["metadata"]["labels"]["card"] = "A10"
+        stage.store.update("Node", node)
+
+        def why(name: str) -> str:
+            pod = stage.store.get("Pod", "default", name)
+            return condition(pod, "PodScheduled").get("message", "")
+
+        wrong = {"key": "gpu", "value": "no", "effect": "NoSchedule"}
+        right = {"key": "gpu", "value": "yes"}
+        stage.store.create("Pod", plain_pod("tainted", tolerations=[wrong]))
+        stage.store.create(
+            "Pod", plain_pod("other", tolerations=[right], nodeSelector={"card": "T4"})
+        )
+        stage.store.create(
+            "Pod", plain_pod("good", tolerations=[wrong, right], nodeSelector={"card": "A10"})
+        )
+        await stage.eventually(
+            lambda: at(stage.store.get("Pod", "default", "good"), "spec", "nodeName")
+        )
+        await stage.eventually(lambda: "1 node(s) had untolerated taint(s)" in why("tainted"))
+        await stage.eventually(lambda: "didn't match Pod's node affinity/selector" in why("other"))
+        with pytest.raises(ApiError, match='pod rejected: RuntimeClass "nvidia" not found'):
+            stage.store.create("Pod", plain_pod("runtime", runtimeClassName="nvidia"))
+        stage.store.create("RuntimeClass", {"metadata": {"name": "nvidia"}, "handler": "nvidia"})
+        stage.store.create("Pod", plain_pod("runtime", runtimeClassName="nvidia"))
+
+    play(scene)
 
 
 def test_a_pod_that_waits_for_a_gpu_gets_the_one_that_becomes_free() -> None:

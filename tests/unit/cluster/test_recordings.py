@@ -120,12 +120,28 @@ def test_an_absent_service_with_the_flag_off_names_the_flag() -> None:
     assert "kubectl patch configmap config-features" in found.fix
 
 
-def test_known_log_lines_are_explained() -> None:
-    text = "RuntimeError: CUDA error: no kernel image is available for execution on the device"
+@pytest.mark.parametrize(
+    ("text", "cause", "fix"),
+    [
+        (
+            "RuntimeError: CUDA error: no kernel image is available for execution on the device",
+            "no kernels for this GPU",
+            "0.8.5",
+        ),
+        (
+            "ValueError: The checkpoint you are trying to load has model type `qwen3` but "
+            "Transformers does not recognize this architecture.",
+            "too old for this model",
+            "leave image out",
+        ),
+        ("vllm serve: error: unrecognized arguments: --x", "does not have one of", "extra_args"),
+    ],
+)
+def test_known_log_lines_are_explained(text: str, cause: str, fix: str) -> None:
     found = diagnose(snapshot(final("crash"), logs=text), "qwen", "default")
-    assert "no kernels for this GPU" in found.cause
+    assert cause in found.cause
     assert text in found.evidence
-    assert "0.8.5" in found.fix
+    assert fix in found.fix
 
 
 def test_a_failed_mount_is_explained_by_its_event() -> None:
