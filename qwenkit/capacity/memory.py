@@ -1,4 +1,4 @@
-"""Whether a model fits a GPU, with how many sequences, and the flags that vLLM needs.
+"""Whether a model fits a GPU, and with how many sequences.
 
 Sources: the configuration of the model for the sizes; vLLM 0.4.1 for what runs where (its GPTQ
 kernel takes fp16 only, CUDA graphs lie outside ``gpu-memory-utilization``). The activation peak is
@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from qwenkit.capacity.catalogue import find_model
-from qwenkit.capacity.gpu import GIB, Gpu, Model, find_gpu, tpot_seconds
+from qwenkit.capacity.gpu import GIB, Gpu, Model, find_gpu
 from qwenkit.capacity.model_config import ModelConfig
 from qwenkit.errors import InvalidValue
 
@@ -24,8 +24,6 @@ _SORTED_LOGITS_GIB = 1.08  # vLLM 0.4.1 sorts 256 rows of 151,936 logits, in sev
 _LEAST_BATCHED = 2048
 _SEQUENCES = 256
 _GRAPHS_GIB = 1.0  # CUDA graphs take at least this much, outside that share
-_GPTQ_PLATEAU = 8  # one pass of the GPTQ kernel: beyond it, throughput hardly rises
-_MOST = 24  # the largest advised batch: time per token and prefill pauses grow with it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +38,6 @@ class Fit:
     kv_tokens: int
     sequences: float
     max_model_len: int
-    flags: tuple[str, ...]
     problems: tuple[str, ...]
 
 
@@ -99,7 +96,6 @@ def fit(
         kv_tokens=tokens,
         sequences=tokens / max_model_len,
         max_model_len=max_model_len,
-        flags=flags(gpu, whole, gpu_memory_utilization=gpu_memory_utilization),
         problems=problems,
     )
 
@@ -127,24 +123,6 @@ def uneven_split(model: Model, gpus: int) -> str:
     return f"{gpus} GPUs do not divide {model.name}: {', '.join(parts)}"
 
 
-def flags(
-    gpu: Gpu | str,
-    model: Model | ModelConfig | str,
-    *,
-    gpu_memory_utilization: float = 0.95,
-) -> tuple[str, ...]:
-    """Return the vLLM flags that this GPU needs for this model."""
-    gpu, model = find_gpu(gpu), find_model(model)
-    needed = ["--trust-remote-code"]
-    if model.quantization:
-        needed.append(f"--quantization {model.quantization}")
-    if gpu.compute_capability < LEAST_CAPABILITY["bfloat16"] or model.quantization == "gptq":
-        needed.append("--dtype half")
-    if not graphs_fit(gpu, gpu_memory_utilization):
-        needed.append("--enforce-eager")
-    return tuple(needed)
-
-
 def graphs_fit(gpu: Gpu, gpu_memory_utilization: float) -> bool:
     """Return whether CUDA graphs (1 to 3 GiB) fit beside the share that vLLM takes.
 
@@ -152,62 +130,3 @@ def graphs_fit(gpu: Gpu, gpu_memory_utilization: float) -> bool:
     """
     left = gpu.usable_gib * (1 - gpu_memory_utilization)
     return gpu_memory_utilization <= 0.9 or (gpu.usable_gib > 16 and left >= _GRAPHS_GIB)
-
-
-def batch_within(
-    gpu: Gpu | str, model: Model | ModelConfig | str, *, tpot_s: float, context_tokens: float
-) -> int:
-    """Return the largest batch within a time per token, 0 if one stream alone exceeds it."""
-    model = find_model(model)
-    return max(
-        (
-            batch
-            for batch in range(1, _MOST + 1)
-            if tpot_seconds(gpu, model, batch=batch, context_tokens=context_tokens) <= tpot_s
-        ),
-        default=0,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """How many requests one pod should carry, and which bound decides it."""
-
-    total: int
-    bound: str
-
-
-def suggested_load(
-    gpu: Gpu | str,
-    model: Model | ModelConfig | str,
-    *,
-    live_tokens: float,
-    tpot_s: float = math.inf,
-    gpu_memory_utilization: float = 0.95,
-) -> Load:
-    """Return the best concurrency of a pod: by TPOT objective, KV cache or kernel plateau.
-
-    ``live_tokens`` is the mean number of tokens of a request in the KV cache, ``tpot_s`` the
-    objective for the time per token.
-
-    Raises:
-        InvalidValue: the objective cannot be met, or not one sequence fits.
-    """
-    gpu, model = find_gpu(gpu), find_model(model)
-    if not 0 < live_tokens < math.inf:
-        raise InvalidValue("live_tokens", live_tokens, "more than 0, finite")
-    memory = fit(gpu, model, max_model_len=1, gpu_memory_utilization=gpu_memory_utilization)
-    by_kv = math.floor(memory.kv_tokens / live_tokens)
-    by_tpot = batch_within(gpu, model, tpot_s=tpot_s, context_tokens=live_tokens)
-    if by_kv < 1:
-        why = memory.problems[0] if memory.problems else f"{memory.kv_tokens} tokens of KV cache"
-        raise InvalidValue("live_tokens", live_tokens, f"no sequence fits {gpu.name}: {why}")
-    if by_tpot < 1:
-        alone = tpot_seconds(gpu, model, batch=1, context_tokens=live_tokens)
-        raise InvalidValue(
-            "tpot_s", tpot_s, f"{gpu.name} needs {alone * 1e3:.0f} ms per token even for one stream"
-        )
-    plateau = _GPTQ_PLATEAU if model.quantization == "gptq" else _MOST
-    bounds = {"TPOT objective": by_tpot, "KV cache": by_kv, "kernel plateau": plateau}
-    bound = min(bounds, key=lambda name: bounds[name])
-    return Load(total=bounds[bound], bound=bound)

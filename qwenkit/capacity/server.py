@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from copy import copy
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any, Protocol
@@ -285,8 +286,6 @@ class VllmServer:
     ) -> None:
         self.gpu, whole = find_gpu(gpu), find_model(model)
         self.model = whole.split(gpus)  # one GPU's part: all of them work on each token
-        if not 0 < clock < math.inf:
-            raise InvalidValue("clock", clock, "more than 0, finite")
         if max_num_seqs < 1:
             raise InvalidValue("max_num_seqs", max_num_seqs, "at least 1")
         setup: dict[str, Any] = {
@@ -303,6 +302,17 @@ class VllmServer:
         self.kv_tokens = self.fit.kv_tokens
         self.max_num_seqs = max_num_seqs
         self.max_num_batched_tokens = max(max_model_len, 2048)
+        self._run_at(clock)
+
+    def at(self, clock: float) -> VllmServer:
+        """Return the same server, so many times faster than the modelled GPU."""
+        made = copy(self)
+        made._run_at(clock)
+        return made
+
+    def _run_at(self, clock: float) -> None:
+        if not 0 < clock < math.inf:
+            raise InvalidValue("clock", clock, "more than 0, finite")
         self.clock = clock
         self._prefill: dict[int, float] = {}
         speed = self.gpu.bandwidth_gb_s * 1e9 * self.gpu.efficiency * clock
@@ -310,7 +320,7 @@ class VllmServer:
         overhead = self.gpu.overhead_s + self.model.all_reduce_s
         self._base = [
             bytes_per_step(self.model, max(1, batch), 0.0) / speed + overhead / clock
-            for batch in range(max_num_seqs + 1)
+            for batch in range(self.max_num_seqs + 1)
         ]
 
     def prefill(self, tokens: int) -> float:

@@ -205,7 +205,8 @@ class _Run:
             ticks[decided:] = [replace(tick, t=tick.t - past) for tick in ticks[decided:]]
 
     def _gpu_seconds(self) -> float:
-        return self._fleet.gpu_seconds_until(float(self._second))
+        pods = self._fleet.gpu_seconds_until(float(self._second))
+        return pods * self._environment.gpus_each
 
     def _until(self, boundary: float) -> None:
         """Process all events before a second's end, in order of time."""

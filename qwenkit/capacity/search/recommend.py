@@ -1,6 +1,6 @@
 """The scaling settings that meet a service objective at the least cost, and why.
 
-The load of a pod comes from the GPU's arithmetic (``memory.suggested_load``). Hard limit, minimum,
+The load of a pod comes from the GPU's arithmetic (``suggested_load``). Hard limit, minimum,
 windows and retention are found by simulation: every candidate runs the same traffic; the cheapest
 that meets the objective wins.
 """
@@ -15,8 +15,6 @@ from itertools import product
 from qwenkit.autoscaling.annotation_keys import PROGRESS_DEADLINE
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.capacity.environment import Environment
-from qwenkit.capacity.gpu import Gpu, Model, prefill_seconds, tpot_seconds
-from qwenkit.capacity.memory import Load, suggested_load
 from qwenkit.capacity.search.candidates import (
     UTILIZATION,
     Candidate,
@@ -25,6 +23,7 @@ from qwenkit.capacity.search.candidates import (
     judge,
     pareto,
 )
+from qwenkit.capacity.search.load import Load, suggested_load
 from qwenkit.capacity.search.windows import replay
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.traffic import Lengths, Traffic
@@ -65,15 +64,12 @@ class Recommendation:
 
 
 def recommend(
-    gpu: Gpu | str,
-    model: Model | str,
+    server: VllmServer,
     *,
     traffic: Traffic,
     objective: Objective,
     environment: Environment | None = None,
     gpus: int = 1,
-    max_model_len: int = 6144,
-    gpu_memory_utilization: float = 0.95,
     duration_s: float | None = None,
 ) -> Recommendation:
     """Search the settings that meet the objective at the least cost.
@@ -83,16 +79,13 @@ def recommend(
     beyond the traffic.
 
     Raises:
-        InvalidValue: unknown GPU or model, or an objective that no setting meets; the value is
-            what the best candidate misses.
+        InvalidValue: an objective that no setting meets; the value is what the best candidate
+            misses.
     """
     if gpus < 1:
         raise InvalidValue("gpus", gpus, "at least 1")
     around = replace(environment or Environment(), gpus=gpus)
-    server = VllmServer(
-        gpu, model, max_model_len=max_model_len, gpu_memory_utilization=gpu_memory_utilization
-    )
-    load = _load(server, traffic.lengths, objective, gpu_memory_utilization)
+    load = _load(server, traffic.lengths, objective)
     part = replay(traffic, server, around.startup_s)
 
     def attempt(choice: ScalingChoice) -> Candidate:
@@ -136,32 +129,15 @@ def _refined(choice: ScalingChoice) -> Iterator[ScalingChoice]:
         yield replace(choice, window_s=120, retention_s=900)
 
 
-def _load(
-    server: VllmServer, lengths: Lengths, objective: Objective, gpu_memory_utilization: float
-) -> Load:
+def _load(server: VllmServer, lengths: Lengths, objective: Objective) -> Load:
     """Return the suggested load of a pod; refuse objectives that no setting can meet."""
-    fastest = prefill_seconds(server.gpu, server.model, tokens=lengths.prompt_tokens)
-    if objective.ttft_p95_s is not None and objective.ttft_p95_s < fastest:
-        raise InvalidValue(
-            "ttft_p95_s",
-            objective.ttft_p95_s,
-            f"{server.gpu.name} needs {fastest:.3g} s to read {lengths.prompt_tokens} tokens alone",
-        )
+    fastest, wanted = server.prefill(lengths.prompt_tokens), objective.ttft_p95_s
+    if wanted is not None and wanted < fastest:
+        prompt = f"{lengths.prompt_tokens} tokens alone"
+        rule = f"{server.gpu.name} needs {fastest:.3g} s to read {prompt}"
+        raise InvalidValue("ttft_p95_s", wanted, rule)
     live = lengths.prompt_tokens + lengths.output_tokens / 2
-    alone = tpot_seconds(server.gpu, server.model, batch=1, context_tokens=live)
-    if objective.tpot_p95_s is not None and objective.tpot_p95_s < alone:
-        raise InvalidValue(
-            "tpot_p95_s",
-            objective.tpot_p95_s,
-            f"{server.gpu.name} needs {alone * 1e3:.0f} ms per token even for one stream",
-        )
-    return suggested_load(
-        server.gpu,
-        server.model,
-        live_tokens=live,
-        tpot_s=objective.tpot_p95_s or math.inf,
-        gpu_memory_utilization=gpu_memory_utilization,
-    )
+    return suggested_load(server, live_tokens=live, tpot_p95_s=objective.tpot_p95_s)
 
 
 def _impossible(nearest: Candidate, objective: Objective) -> InvalidValue:

@@ -22,7 +22,9 @@ from qwenkit.capacity.gpu import (
     prefill_seconds,
     tpot_seconds,
 )
-from qwenkit.capacity.memory import batch_within, fit, flags, suggested_load
+from qwenkit.capacity.memory import fit
+from qwenkit.capacity.search.load import suggested_load
+from qwenkit.capacity.server import VllmServer
 from qwenkit.errors import InvalidValue
 
 NAMES = sorted(GPUS)
@@ -89,20 +91,23 @@ def test_a_context_beyond_the_cache_is_a_problem() -> None:
     assert "max-model-len 9000" in got.problems[0]
 
 
-def test_flags_and_limits() -> None:
-    assert "--dtype half" in flags("V100-16", QWEN_7B)  # bfloat16 needs 8.0
-    assert "--dtype half" in flags("A10", QWEN_7B_INT8)  # GPTQ takes fp16 only
-    assert "--dtype half" not in flags("A10", QWEN_7B)
-    assert "--enforce-eager" in flags("V100-16", QWEN_7B_INT8)
-    assert "--enforce-eager" not in flags("V100-32", QWEN_7B_INT8)
-
-
-def test_suggested_load_and_its_bound() -> None:
-    assert suggested_load("V100-16", QWEN_7B_INT8, live_tokens=800).total == 8
-    assert suggested_load("T4", QWEN_7B_INT8, live_tokens=2048).bound == "KV cache"
-    slow = suggested_load("T4", QWEN_7B_INT8, live_tokens=512, tpot_s=0.05)
-    assert (slow.bound, slow.total) == ("TPOT objective", 2)
-    assert suggested_load("A10", QWEN_7B, live_tokens=100).total > 8
+@pytest.mark.parametrize(
+    ("gpu", "model", "live", "tpot", "bound", "total"),
+    [
+        ("V100-16", QWEN_7B_INT8, 800, None, "GPU's plateau", (8, 8)),
+        ("T4", QWEN_7B_INT8, 2048, None, "KV cache", (4, 4)),
+        ("T4", QWEN_7B_INT8, 512, 0.05, "TPOT objective", (2, 2)),
+        ("A10", QWEN_7B, 400, None, "KV cache", (20, 60)),
+        ("H100", "Qwen3-30B-A3B", 300, None, "GPU's plateau", (32, 256)),
+        ("RTX-4090", "Qwen2.5-7B-Instruct-AWQ", 300, 0.012, "TPOT objective", (16, 200)),
+    ],
+)
+def test_suggested_load_and_its_bound(
+    gpu: str, model: str, live: float, tpot: float | None, bound: str, total: tuple[int, int]
+) -> None:
+    got = suggested_load(VllmServer(gpu, model), live_tokens=live, tpot_p95_s=tpot)
+    assert got.bound == bound
+    assert total[0] <= got.total <= total[1]
 
 
 def test_a_band_is_40_percent_wide_on_each_side() -> None:
@@ -111,6 +116,7 @@ def test_a_band_is_40_percent_wide_on_each_side() -> None:
 
 
 def test_unknown_names_and_impossible_values_are_refused_by_name() -> None:
+    t4 = VllmServer("T4", QWEN_7B_INT8)
     for call in (
         lambda: tpot_seconds("H900", QWEN_7B_INT8, batch=1),
         lambda: fit("", QWEN_7B_INT8),
@@ -120,10 +126,9 @@ def test_unknown_names_and_impossible_values_are_refused_by_name() -> None:
         lambda: tpot_seconds("T4", QWEN_7B_INT8, batch=0),
         lambda: tpot_seconds("T4", QWEN_7B_INT8, batch=1, context_tokens=-1),
         lambda: prefill_seconds("T4", QWEN_7B_INT8, tokens=float("nan")),
-        lambda: suggested_load("T4", QWEN_7B_INT8, live_tokens=0),
-        lambda: suggested_load("T4", QWEN_7B_INT8, live_tokens=20_000),
-        lambda: suggested_load("T4", QWEN_7B, live_tokens=10),
-        lambda: suggested_load("T4", QWEN_7B_INT8, live_tokens=100, tpot_s=0.001),
+        lambda: suggested_load(t4, live_tokens=0),
+        lambda: suggested_load(t4, live_tokens=20_000),
+        lambda: suggested_load(t4, live_tokens=100, tpot_p95_s=0.001),
     ):
         with pytest.raises(InvalidValue) as caught:
             call()
@@ -146,20 +151,6 @@ def test_slower_with_batch_and_context(name: str, batch: int, context: float, mo
     assert prefill_seconds(name, QWEN_7B_INT8, tokens=context + more) >= prefill_seconds(
         name, QWEN_7B_INT8, tokens=context
     )
-
-
-@settings(deadline=None)
-@given(st.sampled_from(NAMES), st.floats(0.001, 0.5), st.floats(0, 2000))
-def test_batch_within_is_the_largest_that_keeps_the_objective(
-    name: str, tpot: float, context: float
-) -> None:
-    batch = batch_within(name, QWEN_7B_INT8, tpot_s=tpot, context_tokens=context)
-    if batch:
-        got = tpot_seconds(name, QWEN_7B_INT8, batch=batch, context_tokens=context)
-        assert got <= tpot
-    if batch < 24:
-        more = tpot_seconds(name, QWEN_7B_INT8, batch=batch + 1, context_tokens=context)
-        assert more > tpot
 
 
 def test_the_table_holds_what_nodes_are_called() -> None:
