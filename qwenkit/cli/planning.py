@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 from typing import Annotated
 
 import typer
 
-from qwenkit.cli.console import emit
+from qwenkit.cli.console import emit, tell
 from qwenkit.cli.options import Json, Params, Set, read_settings
+
+_QUIET_S = 2.0
 
 
 def plan(
@@ -61,8 +67,25 @@ def plan(
         recommend=recommend,
         compare=compare,
     )
-    made = make_plan(read_settings(params, set_, None), question)
+    with _told_every(_QUIET_S) as say:
+        made = make_plan(read_settings(params, set_, None), question, on_step=say)
     if html is not None:
         report.write_html(made, html)
     emit(report.as_dict(made) if as_json else report.as_text(made), as_json=as_json)
     raise typer.Exit(0 if made.fit.fits else 1)
+
+
+@contextmanager
+def _told_every(seconds: float) -> Iterator[Callable[[str], None]]:
+    """Yield a function that takes the step of the work; it is told on stderr while it lasts."""
+    steps, done, started = ["the question"], Event(), time.monotonic()
+
+    def tell_on() -> None:
+        while not done.wait(seconds):
+            tell(f"{time.monotonic() - started:.0f} s: simulating {steps[-1]}")
+
+    Thread(target=tell_on, daemon=True).start()
+    try:
+        yield steps.append
+    finally:
+        done.set()

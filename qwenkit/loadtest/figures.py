@@ -93,15 +93,12 @@ def measured(requests: Iterable[LoadRequest]) -> list[Answered]:
     ]
 
 
-def simulated(result: SimulationResult, *, ttft_s: float, latency_s: float) -> list[Answered]:
-    """Return the answered requests of a simulation, with what lies between client and server.
-
-    Both seconds are added to each request; those of the TTFT may be negative.
-    """
+def simulated(result: SimulationResult, *, more_s: float = 0.0) -> list[Answered]:
+    """Return the answered requests of a simulation, with what lies between client and server."""
     requests = result.requests
     columns = (requests.ttft_s, requests.latency_s, requests.output_tokens, requests.status)
     return [
-        Answered(ttft + ttft_s, latency + latency_s, tokens)
+        Answered(ttft + more_s, latency + more_s, tokens)
         for ttft, latency, tokens, status in zip(*columns, strict=True)
         if status == 200
     ]

@@ -15,11 +15,10 @@ from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.capacity.advice import ScalingContext, advise
 from qwenkit.capacity.environment import STARTUP_S, Environment
 from qwenkit.capacity.finding import Finding
-from qwenkit.capacity.gpu import find_gpu
 from qwenkit.capacity.result import SimulationResult
 from qwenkit.capacity.search.candidates import Objective
 from qwenkit.capacity.search.recommend import Recommendation, recommend
-from qwenkit.capacity.server import FixedServer, SimulatedServer, VllmServer
+from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import ClosedLoop, Lengths
 from qwenkit.cluster.client import Cluster
@@ -37,6 +36,7 @@ from qwenkit.cluster.kinds import (
 )
 from qwenkit.cluster.live_scaling import LiveScaling, live_scaling
 from qwenkit.cluster.pods import restarts
+from qwenkit.cluster.preflight.cost import example_price
 from qwenkit.cluster.preflight.free_gpus import free_gpus, node_of
 from qwenkit.errors import NotReady
 from qwenkit.inference.client import Server
@@ -44,9 +44,8 @@ from qwenkit.inference.load.running import start_load
 from qwenkit.inference.results import LoadResult
 from qwenkit.loadtest.figures import FIGURES, Answered, Yardstick, show, simulated
 from qwenkit.settings import Settings
-from qwenkit.steps import load_request
+from qwenkit.steps import load_request, resolve
 
-MODEL = "Qwen-7B-Chat-Int8"
 _DRAIN_S = 30.0  # a queue-proxy lets its pod go after this long without a request
 _SHORTEST_LOAD_S, _COLD_STARTS = 16.0, 2.5
 _LONGEST_ALONE_S = 10.0
@@ -77,8 +76,8 @@ class Alone:
 class Prediction:
     """A load on this cluster, in virtual time.
 
-    ``modelled`` is the GPU, ``server`` what is simulated: a stand-in has no GPU. ``more_s`` is
-    what each request takes beyond the simulated TTFT and latency; ``note`` says what the
+    ``modelled`` is the model on its GPU, ``server`` the same at the speed that was measured, which
+    is simulated. ``more_s`` is what each request takes beyond that; ``note`` says what the
     prediction rests on.
     """
 
@@ -86,11 +85,11 @@ class Prediction:
     spec: ScalingSpec
     traffic: ClosedLoop
     modelled: VllmServer
-    server: SimulatedServer
+    server: VllmServer
     environment: Environment
     alone: Alone
     by: Yardstick
-    more_s: tuple[float, float]
+    more_s: float
     note: str
 
     def result(self, until_s: float | None = None) -> SimulationResult:
@@ -116,7 +115,7 @@ class Prediction:
 
     def answers(self, result: SimulationResult) -> list[Answered]:
         """Return the requests that a result answers, as a client would see them."""
-        return simulated(result, ttft_s=self.more_s[0], latency_s=self.more_s[1])
+        return simulated(result, more_s=self.more_s)
 
     def under(self, annotations: Mapping[str, str]) -> Prediction:
         """Return the same under other settings, on a revision that has just become ready."""
@@ -148,8 +147,7 @@ class Prediction:
         around, clock = self.environment, self.by.clock
         clients = tuple((at * clock, count) for at, count in self.traffic.schedule)
         found = recommend(
-            self.modelled.gpu,
-            self.modelled.model,
+            self.modelled.at(1),
             traffic=ClosedLoop(clients, self.traffic.lengths),
             objective=Objective(ttft_p95_s=self.by.ttft_p95_s),
             environment=replace(
@@ -184,6 +182,7 @@ def predict(settings: Settings, cluster: Cluster, server: Server) -> Prediction:
     there is none. Nothing is changed.
 
     Raises:
+        InvalidValue: the model or the GPU is not known, or the one does not fit the other.
         NotFound: there is no such Service.
         NotReady: no pod of the serving revision is ready, or the requests failed.
 
@@ -192,25 +191,24 @@ def predict(settings: Settings, cluster: Cluster, server: Server) -> Prediction:
     >>> predict(s, Cluster.connect(s), find_server(s)).figures()["max_ready"] >= 1
     True
     """
+    settings = resolve(settings)
     alone = _measure_alone(settings, server)
     running = live_scaling(cluster, settings.service)
     around = _environment(settings, cluster, running, alone.clock)
-    modelled = VllmServer(
-        settings.gpu, MODEL, max_model_len=settings.max_model_len, clock=alone.clock
-    )
-    simulated_server, more_s, note = _server(settings, modelled, alone)
+    modelled = VllmServer(**settings.sizes(), clock=alone.clock)
+    measured, more_s, note = _as_measured(modelled, alone)
     seconds = settings.load_seconds or load_seconds(around.startup_s)
     return Prediction(
         running=running,
         spec=running.spec,
         traffic=ClosedLoop(((0.0, settings.load_clients), (seconds, 0)), alone.lengths),
         modelled=modelled,
-        server=simulated_server,
+        server=measured,
         environment=around,
         alone=alone,
         by=Yardstick(
             ttft_p95_s=settings.ttft_objective_s,
-            cny_per_gpu_hour=find_gpu(settings.gpu).example_price_cny or 0.0,
+            cny_per_gpu_hour=example_price(settings) or 0.0,
             gpus=settings.gpu_count,
             clock=alone.clock,
         ),
@@ -285,23 +283,14 @@ def _ready_at(pod: Obj) -> datetime:
     return moment(str(condition(pod, "Ready").get("lastTransitionTime")))
 
 
-def _server(
-    settings: Settings, modelled: VllmServer, alone: Alone
-) -> tuple[SimulatedServer, tuple[float, float], str]:
-    """Return the server to simulate, what to add to its TTFT and latency, and a note."""
-    if not settings.gpu_count:
-        note = (
-            f"a stand-in without a GPU: predicted as a server that takes {alone.latency_s:.2f} s "
-            "for each request, however many run"
-        )
-        return FixedServer(alone.latency_s), (alone.ttft_s - alone.latency_s, 0.0), note
+def _as_measured(modelled: VllmServer, alone: Alone) -> tuple[VllmServer, float, str]:
+    """Return the server to simulate, what to add to its times, and a note."""
     ttft, latency = modelled.alone(alone.lengths)
     factor = (latency - ttft) / max(1e-9, alone.latency_s - alone.ttft_s)
-    note = f"modelled: {MODEL} on {settings.gpu}, ± {modelled.gpu.uncertainty:.0%}"
+    gpu = modelled.gpu
+    note = f"modelled: {modelled.model.name} on {gpu.name}, ± {gpu.uncertainty:.0%}"
     if alone.lengths.output_tokens > 1 and not _SAME[0] <= factor <= _SAME[1]:
         note += f"; it answers {factor:.2g} × as fast, and the prediction is scaled to that"
-        clock, longest = modelled.clock * factor, settings.max_model_len
-        modelled = VllmServer(modelled.gpu, modelled.model, max_model_len=longest, clock=clock)
+        modelled = modelled.at(modelled.clock * factor)
         ttft, latency = modelled.alone(alone.lengths)
-    more = max(0.0, alone.ttft_s - ttft)
-    return modelled, (more, more), f"{note}; clock × {alone.clock:g}"
+    return modelled, max(0.0, alone.ttft_s - ttft), f"{note}; clock × {alone.clock:g}"

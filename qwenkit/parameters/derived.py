@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import PrivateAttr
 
+from qwenkit.admission.schema.quantities import parse
 from qwenkit.capacity.catalogue import find_config
 from qwenkit.capacity.finding import Finding
-from qwenkit.capacity.gpu import CPU, GPUS, Gpu, custom_gpu, for_resource
+from qwenkit.capacity.gpu import CPU, GIB, GPUS, Gpu, custom_gpu, for_resource
 from qwenkit.capacity.model_config import ModelConfig
 from qwenkit.errors import InvalidValue, SettingsError
 from qwenkit.parameters.layers import Layered
 from qwenkit.serving.contradictions import contradictions
-from qwenkit.serving.profile import ServingProfile, Wishes, choose
+from qwenkit.serving.images import image_of
+from qwenkit.serving.profile import ServingProfile, Wishes, batched_tokens, choose
 
 _SERVED = ("image", "quantization", "dtype", "max_model_len")
 _DECIDE = {"model_source", "gpu", "gpu_count", "gpu_memory_gib", "gpu_capability", *_SERVED}
@@ -77,6 +80,9 @@ class Derived(Layered):
         gpu_tflops: float | None
         gpu_capability: float | None
         gpu_memory_utilization: float
+        image: str
+        max_model_len: int
+        memory_limit: str
         shared_memory: str
 
     _model: ModelConfig | None = PrivateAttr(None)
@@ -126,6 +132,31 @@ class Derived(Layered):
             mounted_by_fuse=self.storage == "oss",
         )
         return choose(self.model, self.hardware, self.gpu_count, wishes, name=self.model_name)
+
+    def sizes(self) -> dict[str, Any]:
+        """Return what ``fit``, ``what_would_fit`` and ``VllmServer`` take.
+
+        A CPU's memory is the pod's limit.
+
+        Raises:
+            SettingsError: the GPU is not known, or the model's ``config.json`` was not found.
+        """
+        gpu = self.hardware
+        if self.model is None:
+            rule = "a public model of the catalogue, or one whose config.json can be read"
+            fix = "name a folder that holds its config.json"
+            raise SettingsError("model_source", self.model_source, rule, fix)
+        if gpu is CPU:
+            with suppress(ValueError):
+                gpu = replace(CPU, usable_gib=float(parse(self.memory_limit)) / GIB)
+        return {
+            "gpu": gpu,
+            "model": self.model,
+            "gpus": max(1, self.gpu_count),
+            "max_model_len": self.max_model_len,
+            "gpu_memory_utilization": self.gpu_memory_utilization,
+            "batched_tokens": batched_tokens(image_of(self.image), gpu),
+        }
 
     def described_by(self, config: ModelConfig | None) -> Self:
         """Return a copy that follows from a ``config.json``; set values stay."""

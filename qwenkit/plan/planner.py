@@ -9,30 +9,32 @@ Nothing here touches a cluster; ``plan.report`` shows the answer as text and cha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from qwenkit.autoscaling.annotations import CONCURRENCY, ScalingSpec
 from qwenkit.capacity.advice import ScalingContext, advise
-from qwenkit.capacity.catalogue import find_model
+from qwenkit.capacity.alternatives import what_would_fit
 from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.finding import Finding
-from qwenkit.capacity.gpu import Band, Gpu, Model, band, find_gpu
+from qwenkit.capacity.gpu import Band, Gpu, Model, band
 from qwenkit.capacity.gpu import prefill_seconds as prefill
 from qwenkit.capacity.gpu import tpot_seconds as tpot
-from qwenkit.capacity.memory import Fit, fit, suggested_load
+from qwenkit.capacity.memory import LEAST_CAPABILITY, Fit, fit
 from qwenkit.capacity.result import SimulationResult
 from qwenkit.capacity.search.autoscalers import AutoscalerComparison, compare_autoscalers
 from qwenkit.capacity.search.candidates import Candidate, Objective, ScalingChoice, judge
+from qwenkit.capacity.search.load import suggested_load
 from qwenkit.capacity.search.recommend import Recommendation, recommend
 from qwenkit.capacity.search.windows import MOST_WORK, replay
 from qwenkit.capacity.server import VllmServer
-from qwenkit.capacity.traffic import Traffic
+from qwenkit.capacity.traffic import Lengths, Traffic
 from qwenkit.errors import InvalidValue
 from qwenkit.manifests.scaling import SETTING_OF, scaling_annotations, scaling_spec
 from qwenkit.plan.question import NamedTraffic, Question, find_environment, find_traffic
 from qwenkit.settings import Settings
+from qwenkit.steps import resolve
 
 _GPUS_IF_UNKNOWN = 8
 _ONCE = 25 * MOST_WORK  # what is simulated once may be more than what is searched
@@ -86,7 +88,8 @@ class BetterSettings:
 class ScalingPlan:
     """The whole answer.
 
-    ``outcome`` is None if the model does not fit; ``better`` is None if no recommendation was
+    ``outcome`` is None if the model does not fit; ``alternatives`` are then settings of which each
+    would; ``better`` is None if no recommendation was
     asked for or found, and ``why_not_better`` is the reason; ``autoscalers`` is None if they were
     not asked for. ``sequences`` is how many requests
     of the traffic's length the KV cache holds, ``ttft_s`` the time to read one prompt alone.
@@ -99,6 +102,7 @@ class ScalingPlan:
     environment: Environment
     price_is_example: bool
     fit: Fit
+    alternatives: tuple[str, ...]
     sequences: float
     ttft_s: Band
     speeds: tuple[BatchSpeed, ...]
@@ -119,49 +123,60 @@ class ScalingPlan:
     def notes(self) -> tuple[str, ...]:
         """What the figures stand on where that is not the whole traffic as it was recorded."""
         basis = self.outcome.basis if self.outcome else ""
-        return (*self.traffic.notes, *([basis] if basis else []))
+        price = f"no price of {self.gpu.name} is known: costs are GPU-hours"
+        unknown = self.environment.price_per_gpu_hour == 1 and not self.gpu.example_price_cny
+        return (*self.traffic.notes, *filter(None, (basis, price if unknown else "")))
 
 
-def make_plan(settings: Settings, question: Question) -> ScalingPlan:
-    """Answer a question about the settings.
+def make_plan(
+    settings: Settings, question: Question, *, on_step: Callable[[str], None] = lambda step: None
+) -> ScalingPlan:
+    """Answer a question about the settings; ``on_step`` is told what is being simulated.
 
     Raises:
         InvalidValue: names the traffic, objective, GPU, model or annotation that is invalid.
     """
-    gpu, model = _hardware(settings)
+    settings = resolve(settings)
     traffic, environment = find_traffic(settings, question), find_environment(settings, question)
     spec, annotations = scaling_spec(settings), scaling_annotations(settings)
-    once = not (question.recommend or question.compare)
-    run = _Run(
-        settings=settings,
-        gpu=gpu,
-        model=model,
-        traffic=traffic.load,
-        environment=environment,
-        objective=question.objective,
-        duration_s=_end(traffic, spec),
-        most_work=_ONCE if once else MOST_WORK,
-    )
-    memory = fit(gpu, model, **run.limits)
-    outcome, better, why_not, autoscalers = None, None, "the model does not fit", None
+    sizes = settings.sizes()
+    gpu, lengths = sizes["gpu"], traffic.load.lengths
+    model, memory = sizes["model"].model().split(sizes["gpus"]), _memory(sizes)
+    alternatives = () if memory.fits else what_would_fit(**sizes)
+    server, outcome, better, why_not, autoscalers = None, None, None, "the model does not fit", None
     if memory.fits:
-        outcome = run.outcome(spec)
-        better, why_not = run.better(outcome) if question.recommend else (None, "not asked for")
-        autoscalers = run.autoscalers(outcome) if question.compare else None
-    sequences = memory.kv_tokens / (
-        traffic.load.lengths.prompt_tokens + traffic.load.lengths.output_tokens
-    )
+        server = VllmServer(**sizes)
+        once = not (question.recommend or question.compare)
+        run = _Run(
+            settings=settings,
+            server=server,
+            traffic=traffic.load,
+            environment=environment,
+            objective=question.objective,
+            duration_s=_end(traffic, spec),
+            most_work=_ONCE if once else MOST_WORK,
+        )
+        on_step("these settings")
+        outcome, why_not = run.outcome(spec), "not asked for"
+        if question.recommend:
+            on_step("settings that may be better")
+            better, why_not = run.better(outcome)
+        if question.compare:
+            on_step("other autoscalers")
+            autoscalers = run.autoscalers(outcome)
+    sequences = memory.kv_tokens / (lengths.prompt_tokens + lengths.output_tokens)
     return ScalingPlan(
         gpu=gpu,
         model=model,
         traffic=traffic,
         objective=question.objective,
         environment=environment,
-        price_is_example=question.price_per_gpu_hour is None,
+        price_is_example=question.price_per_gpu_hour is None and bool(gpu.example_price_cny),
         fit=memory,
+        alternatives=alternatives,
         sequences=sequences,
-        ttft_s=band(gpu, prefill(gpu, model, tokens=traffic.load.lengths.prompt_tokens)),
-        speeds=tuple(_speeds(gpu, model, memory, traffic, spec)),
+        ttft_s=band(gpu, prefill(gpu, model, tokens=lengths.prompt_tokens)),
+        speeds=tuple(_speeds(gpu, model, server, lengths, spec)),
         spec=spec,
         annotations=annotations,
         advice=_advice(spec, annotations, environment, sequences if memory.fits else None),
@@ -172,12 +187,13 @@ def make_plan(settings: Settings, question: Question) -> ScalingPlan:
     )
 
 
-def _hardware(settings: Settings) -> tuple[Gpu, Model]:
-    if settings.gpu_count > 1:
-        rule = "at most 1: tensor parallelism is not modelled"
-        raise InvalidValue("gpu_count", settings.gpu_count, rule)
-    source = settings.model_source.rstrip("/").rpartition("/")[2]
-    return find_gpu(settings.gpu), find_model(source.partition("@")[0])
+def _memory(sizes: Mapping[str, Any]) -> Fit:
+    """Return whether the model fits the GPUs' memory, and whether they can compute its format."""
+    memory, gpu, method = fit(**sizes), sizes["gpu"], sizes["model"].model().quantization
+    if gpu.compute_capability >= (needed := LEAST_CAPABILITY.get(method, 0.0)):
+        return memory
+    why = f"{method} needs compute capability {needed:g}, {gpu.name} has {gpu.compute_capability:g}"
+    return replace(memory, fits=False, problems=(*memory.problems, why))
 
 
 def _end(traffic: NamedTraffic, spec: ScalingSpec) -> float:
@@ -187,15 +203,15 @@ def _end(traffic: NamedTraffic, spec: ScalingSpec) -> float:
 
 
 def _speeds(
-    gpu: Gpu, model: Model, memory: Fit, traffic: NamedTraffic, spec: ScalingSpec
+    gpu: Gpu, model: Model, server: VllmServer | None, lengths: Lengths, spec: ScalingSpec
 ) -> Iterator[BatchSpeed]:
     """Return the speed of one stream, at the target and at the suggested load."""
-    live = traffic.load.lengths.prompt_tokens + traffic.load.lengths.output_tokens / 2
+    live = lengths.prompt_tokens + lengths.output_tokens / 2
     batches = {1}
-    if memory.fits:
-        batches.add(suggested_load(gpu, model, live_tokens=live).total)
+    if server:
+        batches.add(suggested_load(server, live_tokens=live).total)
         if spec.metric == CONCURRENCY:
-            batches.add(max(1, min(math.ceil(spec.total), math.floor(memory.kv_tokens / live))))
+            batches.add(max(1, min(math.ceil(spec.total), math.floor(server.kv_tokens / live))))
     for batch in sorted(batches):
         each = tpot(gpu, model, batch=batch, context_tokens=live)
         yield BatchSpeed(batch, band(gpu, each), batch / each)
@@ -222,19 +238,12 @@ class _Run:
     """One traffic on one kind of server; only the scaling varies."""
 
     settings: Settings
-    gpu: Gpu
-    model: Model
+    server: VllmServer
     traffic: Traffic
     environment: Environment
     objective: Objective
     duration_s: float
     most_work: float
-
-    @property
-    def limits(self) -> dict[str, Any]:
-        """How vLLM may use the GPU's memory."""
-        names = ("max_model_len", "gpu_memory_utilization")
-        return {name: getattr(self.settings, name) for name in names}
 
     def gpus(self, now: SimulatedOutcome) -> int:
         """Return the most pods that other settings may use."""
@@ -243,15 +252,14 @@ class _Run:
 
     def autoscalers(self, now: SimulatedOutcome) -> AutoscalerComparison:
         """Compare other autoscalers under the same traffic."""
-        server, gpus = VllmServer(self.gpu, self.model, **self.limits), self.gpus(now)
-        wanted, there = self.objective, self.environment
+        wanted, there, gpus = self.objective, self.environment, self.gpus(now)
         return compare_autoscalers(
-            server, self.traffic, objective=wanted, gpus=gpus, environment=there
+            self.server, self.traffic, objective=wanted, gpus=gpus, environment=there
         )
 
     def outcome(self, spec: ScalingSpec) -> SimulatedOutcome:
         """Simulate a spec and judge it."""
-        server, around = VllmServer(self.gpu, self.model, **self.limits), self.environment
+        server, around = self.server, self.environment
         part = replay(self.traffic, server, around.startup_s, most_work=self.most_work)
         result = part.run(spec, server, around, duration_s=self.duration_s)
         verdict = judge(_choice(spec), result)
@@ -264,14 +272,12 @@ class _Run:
         gpus = self.gpus(now)
         try:
             found = recommend(
-                self.gpu,
-                self.model,
+                self.server,
                 traffic=self.traffic,
                 objective=self.objective,
                 environment=self.environment,
                 gpus=gpus,
                 duration_s=self.duration_s,
-                **self.limits,
             )
         except InvalidValue as error:
             named = self.objective.ttft_p95_s or self.objective.tpot_p95_s

@@ -139,16 +139,20 @@ def _check_length(settings: Settings, prompt: int, answer: int) -> None:
 
 
 def find_environment(settings: Settings, question: Question) -> Environment:
-    """Return the cluster of a question; without a price, an example price is used.
+    """Return the cluster of a question; without a price, an example price is used, or 1.
 
     Raises:
-        InvalidValue: a negative or infinite time or price, or no GPU.
+        InvalidValue: a negative or infinite time or price, or too few GPUs.
     """
     start, price = question.startup_s, question.price_per_gpu_hour
+    gpus, each = question.gpus, max(1, settings.gpu_count)
+    if gpus is not None and gpus < each:
+        raise InvalidValue("gpus", gpus, f"at least {each}, those of one replica")
     return Environment(
-        gpus=question.gpus,
+        gpus=None if gpus is None else gpus // each,
+        gpus_each=each,
         startup_s=STARTUP_S if start is None else start,
         timeout_s=settings.request_timeout_s,
         response_start_timeout_s=settings.request_timeout_s,
-        price_per_gpu_hour=(example_price(settings.gpu) or 0.0) if price is None else price,
+        price_per_gpu_hour=(example_price(settings) or 1.0) if price is None else price,
     )

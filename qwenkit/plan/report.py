@@ -38,7 +38,8 @@ def as_dict(plan: ScalingPlan) -> dict[str, Any]:
         "prompt_tokens": lengths.prompt_tokens,
         "answer_tokens": lengths.output_tokens,
         "startup_s": environment.startup_s,
-        "gpus": environment.gpus,
+        "gpus": environment.gpus and environment.gpus * environment.gpus_each,
+        "gpu_count": environment.gpus_each,
         "price_per_gpu_hour": environment.price_per_gpu_hour,
         "price_is_example": plan.price_is_example,
         "currency": plan.currency or None,
@@ -46,6 +47,7 @@ def as_dict(plan: ScalingPlan) -> dict[str, Any]:
             "ttft_p95_s": plan.objective.ttft_p95_s,
             "tpot_p95_s": plan.objective.tpot_p95_s,
         },
+        "alternatives": list(plan.alternatives),
         "memory": asdict(plan.fit) | {"sequences_of_this_length": plan.sequences},
         "speed": {
             "uncertainty": plan.gpu.uncertainty,
@@ -144,7 +146,11 @@ def _lines(plan: ScalingPlan) -> Iterator[str]:
 
 def headline(plan: ScalingPlan) -> str:
     """Describe in a few words whether the model fits."""
-    return "it fits" if plan.fit.fits else f"it does not fit: {'; '.join(plan.fit.problems)}"
+    if plan.fit.fits:
+        return "it fits"
+    would = "; or ".join(f"--set {each.replace(', ', ' --set ')}" for each in plan.alternatives)
+    why = "; ".join(plan.fit.problems)
+    return f"it does not fit: {why}. What would fit: {would or 'nothing that is known here'}"
 
 
 def facts(plan: ScalingPlan) -> Iterator[tuple[str, str]]:
@@ -160,7 +166,6 @@ def facts(plan: ScalingPlan) -> Iterator[tuple[str, str]]:
         f"{memory.sequences:.1f} of {memory.max_model_len} tokens, {plan.sequences:.1f} of "
         f"{lengths.prompt_tokens} in + {lengths.output_tokens} out",
     )
-    yield "vLLM flags", " ".join(memory.flags)
     error = f" ± {100 * plan.gpu.uncertainty:.0f} %"
     yield "TTFT", f"{_band(plan.ttft_s, 's', error)} to read a prompt alone"
     for speed in plan.speeds:
@@ -179,7 +184,8 @@ def facts(plan: ScalingPlan) -> Iterator[tuple[str, str]]:
     yield (
         "cold start",
         f"{plan.environment.startup_s:g} s from pod created to ready, "
-        f"{plan.environment.gpus or 'enough'} GPU{'s' * (plan.environment.gpus != 1)}",
+        f"GPUs for {plan.environment.gpus or 'any number of'} replicas, "
+        f"{plan.environment.gpus_each} each",
     )
 
 

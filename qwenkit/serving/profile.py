@@ -179,12 +179,16 @@ def _length(
     return min(most, _SHORTEST), "the shortest that is useful"
 
 
+def batched_tokens(image: ServerImage, gpu: Gpu) -> int | None:
+    """Return the tokens of a step of vLLM's V1 engine; None for the engine before."""
+    v1 = not image.version or image.version >= (0, 9)
+    return (8192 if gpu.usable_gib >= 70 else 2048) if v1 else None
+
+
 def memory_of(
     config: ModelConfig, gpu: Gpu, gpu_count: int, image: ServerImage, length: int, share: float
 ) -> Fit | None:
     """Return how the model uses the GPUs; None if length or share are no such."""
-    v1 = not image.version or image.version >= (0, 9)
-    batched = (8192 if gpu.usable_gib >= 70 else 2048) if v1 else None
     try:
         return fit(
             gpu,
@@ -192,7 +196,7 @@ def memory_of(
             gpus=max(1, gpu_count),
             max_model_len=length,
             gpu_memory_utilization=share,
-            batched_tokens=batched,
+            batched_tokens=batched_tokens(image, gpu),
         )
     except InvalidValue:
         return None

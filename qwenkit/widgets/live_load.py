@@ -89,7 +89,7 @@ class LiveLoad:
     def _notes(self, now: Moment) -> list[str]:
         """Return what it cost so far, and the clock if it is not the modelled GPU's."""
         seconds = now.pod_seconds * self._settings.gpu_count
-        price = example_price(self._settings.gpu)
+        price = example_price(self._settings)
         notes = [f"{seconds:.0f} GPU-seconds"]
         if price is not None:
             cost = seconds * now.clock / 3600 * price

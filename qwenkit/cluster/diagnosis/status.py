@@ -118,7 +118,7 @@ def _gpus(cluster: Cluster, settings: Settings) -> dict[str, Any]:
     nodes = [node for node in read_or([], cluster.list, NODE) if name_of(node) in places]
     models = sorted({gpu_label(node) for node in nodes} - {""})
     count = sum(held[name_of(pod)] for pod in pods if node_of(pod))
-    price = example_price(settings.gpu)
+    price = example_price(settings)
     return {
         "count": count,
         "model": ", ".join(models) or settings.gpu,

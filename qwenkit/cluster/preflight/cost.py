@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
-from qwenkit.capacity.gpu import gpu_of_label
+from qwenkit.errors import SettingsError
 from qwenkit.settings import Settings
 
 
@@ -56,11 +57,12 @@ def estimate(settings: Settings) -> Estimate:
     if not settings.gpu_count:
         return Estimate("", 0, 0, None)
     most = settings.max_scale * settings.gpu_count if settings.max_scale else None
-    price = example_price(settings.gpu)
+    price = example_price(settings)
     return Estimate(settings.gpu, settings.min_scale * settings.gpu_count, most, price)
 
 
-def example_price(gpu: str) -> float | None:
-    """Return an example price in CNY of a GPU for one hour, None for a model without one."""
-    found = gpu_of_label(gpu)
-    return found.example_price_cny if found else None
+def example_price(settings: Settings) -> float | None:
+    """Return an example price in CNY of one of the GPUs for one hour; None for one without it."""
+    with suppress(SettingsError):
+        return settings.hardware.example_price_cny
+    return None

@@ -42,7 +42,7 @@ PREDICTED = Prediction(
     environment=Environment(gpus=3, startup_s=5, drain_s=3, initial_ready=1, active_for_s=5),
     alone=Alone(LENGTHS, *V100.alone(LENGTHS), clock=10),
     by=Yardstick(ttft_p95_s=3, cny_per_gpu_hour=26, clock=10),
-    more_s=(0, 0),
+    more_s=0,
     note="modelled",
 )
 RESULT = PREDICTED.result(30)
@@ -300,7 +300,9 @@ def test_what_is_measured_of_the_cluster_is_of_one_start_and_of_pods_that_stay(
         assert predict(Settings(), cluster, server).environment.startup_s == STARTUP_S
 
 
-def test_a_stand_in_without_a_gpu_is_predicted_as_it_answers(api, tmp_path, monkeypatch) -> None:
+def test_a_server_on_a_cpu_is_predicted_at_the_speed_that_it_shows(
+    api, tmp_path, monkeypatch
+) -> None:
     vllm, s = Vllm(), Settings(gpu_count=0)
     vllm.delay_s = 0.005
     with connected(api, tmp_path, monkeypatch) as cluster, serving(vllm) as url:
@@ -316,10 +318,10 @@ def test_a_stand_in_without_a_gpu_is_predicted_as_it_answers(api, tmp_path, monk
     assert found.environment.gpus is None
     assert found.environment.startup_s == 10
     assert found.alone.clock == 1
-    assert "a stand-in without a GPU" in found.note
+    assert "Qwen-7B-Chat-Int8 on CPU" in found.note
     figures = found.figures()
     assert figures["max_ready"] == 3
     assert figures["cost_cny"] == 0
-    assert figures["ttft_p95_s"] == pytest.approx(found.alone.ttft_s, rel=0.1)
+    assert figures["ttft_p50_s"] >= 0.9 * found.alone.ttft_s
     assert "the prediction is scaled to that" in scaled.note
     assert scaled.figures()["ttft_p50_s"] >= 0.9 * scaled.alone.ttft_s

@@ -28,7 +28,7 @@ KEYS = {
         "scaling",
     ),
     *("advice", "simulation", "recommendation", "why_no_recommendation"),
-    "autoscalers",
+    *("autoscalers", "alternatives", "gpu_count"),
 }
 
 
@@ -209,8 +209,8 @@ def test_the_page_loads_nothing_and_escapes_what_it_is_told(tmp_path):
         (["--ttft-p95", "0.001"], "ttft_p95_s"),
         (["--tpot", "0.001"], "tpot_p95_s"),
         (["--set", "gpu=H900"], "gpu"),
-        (["--set", "gpu_count=2"], "gpu_count"),
-        (["--set", "model_source=modelscope:some/Other"], "model"),
+        (["--set", "gpu_count=2", "--gpus", "1"], "gpus"),
+        (["--set", "model_source=./nowhere/Other"], "model"),
         (["--set", "stable_window=2s"], "window"),
         (["--set", "nonsense=1"], "nonsense"),
         (["--trace", "none.csv"], "trace"),
@@ -271,7 +271,7 @@ def test_what_within_means_is_said_and_a_long_list_of_changes_is_cut(command):
     words = ("--compare", "--no-recommend", "--rate", "2", "--seconds", "60", "--gpus", "1")
     text = command(*words, "--set", "min_scale=3")[1]
     assert "within: requests that are answered; name an objective" in text
-    assert "1 GPU\n" in text
+    assert "GPUs for 1 replicas, 1 each\n" in text
     words = ("--compare", "--no-recommend", "--clients", "6", "--seconds", "400")
     flapping = command(*words)[1]
     assert "more: --json or --html has them all" in flapping.partition("KPA on rps, target")[2]
