@@ -28,7 +28,6 @@ UNCERTAINTY = 0.4
 _ROWS_PER_PASS, _MAX_ROWS = 8, 24
 _ALL_REDUCE_S = 15e-6  # of one step's few rows, two a layer; an estimate
 _MIG = re.compile(r"(?:nvidia\.com/mig-|-MIG-)?([1-7])g\.([0-9]{1,3})gb(?:[.+]me)?$", re.I)
-
 _EIGHTHS = {"1": (1, 2), "2": (2,), "3": (4,), "4": (4,), "7": (8,)}  # of memory, by profile
 
 
@@ -125,7 +124,7 @@ def mig_slice(gpu: Gpu, profile: str) -> Gpu:
     if gpu.compute_capability not in (8.0, 9.0):
         raise InvalidValue("gpu_resource", profile, f"{gpu.name} has no MIG")
     if not found or abs(eighths - share) > 0.1 or share not in _EIGHTHS.get(found[1], ()):
-        rule = f"a MIG profile of {gpu.name}, such as 3g.{whole // 2}gb"
+        rule = f"a MIG profile of {gpu.name}, such as 3g.{-(-whole // 2)}gb"
         raise InvalidValue("gpu_resource", profile, rule)
     name = f"{found[1]}g.{found[2]}gb"
     return replace(
@@ -167,10 +166,8 @@ def custom_gpu(
         "fp16_tflops": tflops,
         "compute_capability": capability,
     }
-    known, given = (
-        gpu_of_label(name),
-        {key: value for key, value in own.items() if value is not None},
-    )
+    known = gpu_of_label(name)
+    given = {key: value for key, value in own.items() if value is not None}
     settings = ("gpu_memory_gib", "gpu_bandwidth_gb_s", "gpu_tflops", "gpu_capability")
     for setting, (key, value) in zip(settings, own.items(), strict=True):
         if known is None and value is None:

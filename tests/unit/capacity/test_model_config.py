@@ -67,6 +67,47 @@ def test_parameters_are_those_that_the_makers_state(name: str, billions: float) 
     assert find_model(name).parameters / 1e9 == pytest.approx(billions, rel=0.006)
 
 
+# Published values of decoders that the catalogue does not name.
+DEEPSEEK_V3 = {
+    **{"num_hidden_layers": 61, "hidden_size": 7168, "num_attention_heads": 128},
+    **{"num_key_value_heads": 128, "intermediate_size": 18432, "moe_intermediate_size": 2048},
+    **{"n_routed_experts": 256, "n_shared_experts": 1, "num_experts_per_tok": 8},
+    **{"first_k_dense_replace": 3, "kv_lora_rank": 512, "q_lora_rank": 1536, "v_head_dim": 128},
+    **{"qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "vocab_size": 129280},
+}
+GLM_4_9B = {
+    **{"architectures": ["ChatGLMModel"], "num_layers": 40, "hidden_size": 4096},
+    **{"num_attention_heads": 32, "multi_query_group_num": 2, "kv_channels": 128},
+    **{"ffn_hidden_size": 13696, "padded_vocab_size": 151552, "seq_length": 131072},
+}
+OPT = {
+    **{"architectures": ["OPTForCausalLM"], "num_hidden_layers": 24, "hidden_size": 2048},
+    **{"num_attention_heads": 32, "ffn_dim": 8192, "vocab_size": 50272},
+}
+GPT_OSS_20B = {
+    **{"architectures": ["GptOssForCausalLM"], "num_hidden_layers": 24, "hidden_size": 2880},
+    **{"num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 201088},
+    **{"intermediate_size": 2880, "num_local_experts": 32, "num_experts_per_tok": 4},
+    **{"quantization_config": {"quant_method": "mxfp4"}, "tie_word_embeddings": False},
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "billions", "active"),
+    [
+        (DEEPSEEK_V3, 671, 37 - 1.3),
+        (GLM_4_9B, 9.4, 8.2),
+        (OPT, 1.3, 1.2),
+        (GPT_OSS_20B, 20.9, 3.6 - 0.6),
+    ],
+    ids=["DeepSeek-V3", "GLM-4-9B", "OPT-1.3B", "gpt-oss-20b"],
+)
+def test_any_decoder_is_read(config: dict[str, Any], billions: float, active: float) -> None:
+    model = ModelConfig.read(config, "another").model()
+    assert model.parameters / 1e9 == pytest.approx(billions, rel=0.01)
+    assert model.linear_parameters / 1e9 == pytest.approx(active, rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("name", "gpus", "gib"),
     [
