@@ -6,13 +6,14 @@ import posixpath
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict, replace
 from math import prod
 
 from qwenkit.admission.schema import quantities
 from qwenkit.capacity.catalogue import find_config
 from qwenkit.capacity.finding import Finding, Level
-from qwenkit.capacity.gpu import Gpu, gpu_of_label
-from qwenkit.capacity.memory import LEAST_CAPABILITY, graphs_fit
+from qwenkit.capacity.gpu import GPUS, Gpu, gpu_of_label
+from qwenkit.capacity.memory import LEAST_CAPABILITY
 from qwenkit.manifests.documents import Doc, at, place, rows, table
 from qwenkit.manifests.server_command import (
     ServerCommand,
@@ -21,8 +22,8 @@ from qwenkit.manifests.server_command import (
     shell_text,
     starts_itself,
 )
-from qwenkit.serving.images import image_of
-from qwenkit.serving.profile import memory_of
+from qwenkit.serving.contradictions import contradictions
+from qwenkit.serving.profile import Wishes, choose
 
 _GPU = "nvidia.com/gpu"
 _COUNTED = (_GPU, "amd.com/gpu", "aliyun.com/gpu-count")  # others count slices, memory or shares
@@ -47,9 +48,7 @@ def findings(doc: Doc, gpu_name: str | None) -> list[Finding]:
         if server:
             found += _gpus(doc, container, server, path)
             found += _paths(doc, container, server, path)
-            found += _flags(doc, server, f"{path}.command", gpu)
-            if counted(container):
-                found += _memory(doc, container, server, f"{path}.command", gpu)
+            found += _rulebook(doc, container, server, path, gpu)
     return found
 
 
@@ -178,58 +177,37 @@ def _paths(doc: Doc, container: Doc, server: ServerCommand, path: str) -> Iterat
         yield Finding("error", "port-differs", place(doc, f"{path}.ports"), message, fix)
 
 
-def _flags(doc: Doc, server: ServerCommand, path: str, gpu: Gpu | None) -> Iterator[Finding]:
-    dtype, method = server.text("dtype", "auto"), server.text("quantization")
-    where = place(doc, path)
-    fix = "pass --dtype half"
-    halves = ("half", "float16")
-    has_bfloat16 = gpu is None or gpu.compute_capability >= LEAST_CAPABILITY["bfloat16"]
-    if gpu and not has_bfloat16 and dtype in ("auto", "bfloat16"):
-        given = dtype if "dtype" in server.options else "not given"
-        message = f"--dtype is {given}, and {gpu.name} has no bfloat16"
-        yield Finding("warning", "dtype", where, message, fix)
-    elif method == "gptq" and dtype not in (*halves, None):
-        message = "GPTQ works with half precision only"
-        yield Finding("warning", "dtype", where, message, fix)
-    least = LEAST_CAPABILITY.get(method or "", 0)
-    if gpu and gpu.compute_capability < least:
-        message = (
-            f"--quantization {method} needs compute capability {least}; "
-            f"{gpu.name} has {gpu.compute_capability}"
-        )
-        yield Finding("error", "quantization", where, message, "use gptq")
-    if re.search(r"Qwen-\d", server.model) and server.text("trust-remote-code", "no") == "no":
-        message = "the first Qwen models bring their own code"
-        yield Finding("error", "trust-remote-code", where, message, "pass --trust-remote-code")
-
-
-def _memory(
+def _rulebook(
     doc: Doc, container: Doc, server: ServerCommand, path: str, gpu: Gpu | None
 ) -> Iterator[Finding]:
-    share = server.number("gpu-memory-utilization", 0.9)
-    if gpu is None or share is None:
-        return
-    where = place(doc, path)
-    if not graphs_fit(gpu, share) and server.text("enforce-eager", "no") == "no":
-        message = f"CUDA graphs take 1 to 3 GiB beside the share of {share:g}: too much for "
-        message += f"{gpu.name}'s {gpu.usable_gib:.0f} GiB"
+    """Ask the rulebook of ``serving``; without a GPU, what holds on any card."""
+    config, name = find_config(server.model), server.model.rpartition("/")[2]
+    share = min(1.0, server.number("gpu-memory-utilization", 0.9) or 0.9)
+    count = int(min(64, server.number("tensor-parallel-size", 1) or 1))
+    length = server.number("max-model-len", config.context if config else 0)
+    image, card = str(container.get("image")), gpu or GPUS["H200"]
+    wishes = Wishes(
+        image=image if "vllm" in image else "unknown",
+        quantization=server.text("quantization"),
+        dtype=server.text("dtype", "auto"),
+        max_model_len=int(length or 0),
+        gpu_memory_utilization=share,
+    )
+    profile = choose(config, card, count, wishes, name=name)
+    given = {key: value for key, value in asdict(wishes).items() if value} | {"gpu_count": count}
+    given |= {"gpu": gpu.name} if gpu else {}
+    counts = count if gpu and counted(container) else 0  # of a share or slice, nobody knows
+    where = place(doc, f"{path}.command")
+    for one in contradictions(config, card, counts, profile, given, gpu_memory_utilization=share):
+        fix = re.sub(r"leave (max_model_len|image) out, or ", "", one.fix)
+        yield replace(one, where=where, fix=fix)
+    if wishes.dtype == "auto" and card.compute_capability < LEAST_CAPABILITY["bfloat16"]:
+        message = f"{card.name} has no bfloat16, the type of most models, and none is chosen"
+        yield Finding("warning", "dtype", where, message, "pass --dtype half")
+    if profile.trust_remote_code and server.text("trust-remote-code", "no") == "no":
+        message = f"{name} brings Python code of its own"
+        yield Finding("error", "trust-remote-code", where, message, "pass --trust-remote-code")
+    if counts and profile.enforce_eager and server.text("enforce-eager", "no") == "no":
+        message = f"{profile.why('--enforce-eager')} on {card.name}"
         fix = "pass --enforce-eager, or --gpu-memory-utilization 0.9"
         yield Finding("warning", "gpu-memory", where, message, fix)
-    model = find_config(server.model)
-    count = server.number("tensor-parallel-size", 1)
-    length = server.number("max-model-len", model.context if model else 0)
-    if model is None or count is None or not length:
-        return
-    image = image_of(str(container.get("image")))
-    try:
-        memory = memory_of(model, gpu, int(count), image, int(length), share)
-    except OverflowError:
-        return
-    if memory is None:  # a share or a length that vLLM refuses
-        return
-    if memory.kv_tokens == 0:
-        fix = "use a quantised model, a larger GPU or more of them"
-        yield Finding("error", "weights-size", where, memory.problems[-1], fix)
-    elif not memory.fits and memory.kv_tokens < length:
-        fix = f"pass --max-model-len={memory.kv_tokens // 2}"
-        yield Finding("error", "kv-cache", where, memory.problems[-1], fix)

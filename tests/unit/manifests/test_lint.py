@@ -191,7 +191,7 @@ CASES: list[tuple[str, str, Callable[[Docs], None]]] = [
     ("shell-without-exec", "advice", flags("trap ", ": ")),
     ("model-path", "error", flags("--model /Qwen", "--model /data/Qwen")),
     ("port-differs", "error", flags("--port 8080", "--port 8000")),
-    ("dtype", "warning", flags("--dtype half", "--dtype bfloat16")),
+    ("dtype", "error", flags("--dtype half", "--dtype bfloat16")),
     ("command-one-word", "error", of_container(command=["vllm serve /m"])),
     ("argument-one-word", "error", of_container(command=["vllm", "serve", "--port 8080"])),
     ("variable-unread", "error", of_container(command=["vllm", "serve", "--port", "$PORT"])),
@@ -205,7 +205,8 @@ KNOWN_GPU: list[tuple[str, str, str, Callable[[Docs], None]]] = [
     ("quantization", "error", "T4", flags("gptq", "gptq_marlin")),
     ("kv-cache", "error", "T4", flags(SAFE, "--max-model-len=16384")),
     ("weights-size", "error", "T4", flags("-Int8 --gpu", " --gpu")),
-    ("dtype", "warning", "A10", flags("--dtype half", "--dtype auto")),
+    ("image-gpu", "error", "V100-16", of_container(image="vllm/vllm-openai:v0.11.0")),
+    ("tensor-parallel", "error", "A10", flags(SAFE, f"{SAFE} -tp 3")),
 ]
 
 
