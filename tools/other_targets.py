@@ -29,7 +29,16 @@ def _short(**settings: str) -> tuple[str, ...]:
     return (*SANDBOX, *SHORT, *chosen)
 
 
+def _whole(name: str, **settings: str) -> tuple[str, ...]:
+    """Return the whole course with a real target's parameters, hurried up."""
+    chosen = (f"{key}={value}" for key, value in (settings | {"time_scale": "10"}).items())
+    words = (word for each in chosen for word in ("--set", each))
+    return ("-p", f"{PARAMS}/{name}.yaml", "--context", "sandbox", *words)
+
+
 TARGETS: dict[str, tuple[str, ...]] = {
+    "kind": _whole("kind"),  # the sandbox is then without GPU and OSS driver, as kind is
+    "ack-qwen3": _whole("ack-qwen3", stable_window="10s"),
     "qwen3": _short(model_source="modelscope:Qwen/Qwen3-0.6B"),
     "folder": _short(model_source=TINY),
     "a10": _short(model_source="hf:Qwen/Qwen3-8B", gpu="A10"),

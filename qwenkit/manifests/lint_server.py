@@ -12,7 +12,7 @@ from math import prod
 from qwenkit.admission.schema import quantities
 from qwenkit.capacity.catalogue import find_config
 from qwenkit.capacity.finding import Finding, Level
-from qwenkit.capacity.gpu import GPUS, Gpu, gpu_of_label
+from qwenkit.capacity.gpu import CPU, GPUS, Gpu, gpu_of_label
 from qwenkit.capacity.memory import LEAST_CAPABILITY
 from qwenkit.manifests.documents import Doc, at, place, rows, table
 from qwenkit.manifests.server_command import (
@@ -48,7 +48,8 @@ def findings(doc: Doc, gpu_name: str | None) -> list[Finding]:
         if server:
             found += _gpus(doc, container, server, path)
             found += _paths(doc, container, server, path)
-            found += _rulebook(doc, container, server, path, gpu)
+            card = CPU if _on_cpu(container) else gpu
+            found += _rulebook(doc, container, server, path, card)
     return found
 
 
@@ -145,11 +146,19 @@ def _has_device(container: Doc) -> bool:
     """Return whether a container has a GPU, shared or sliced, or is made to need none."""
     given = [str(name) for name, value in _resources(container).items() if str(value) != "0"]
     names = [str(at(variable, "name")) for variable in rows(container, "env")]
-    line = " ".join(word for part in container_words(container) for word in part)
     return (
         any(map(_DEVICE.fullmatch, given))
         or bool(rows(container, "resources", "claims"))
-        or any(name.startswith(("NVIDIA_VISIBLE", "VLLM_CPU", "VLLM_TARGET")) for name in names)
+        or any(name.startswith("NVIDIA_VISIBLE") for name in names)
+        or _on_cpu(container)
+    )
+
+
+def _on_cpu(container: Doc) -> bool:
+    names = [str(at(variable, "name")) for variable in rows(container, "env")]
+    line = " ".join(word for part in container_words(container) for word in part)
+    return (
+        any(name.startswith(("VLLM_CPU", "VLLM_TARGET")) for name in names)
         or re.search(r"\bcpu\b", str(container.get("image"))) is not None
         or re.search(r"--device[ =]cpu", line) is not None
     )

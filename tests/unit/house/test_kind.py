@@ -10,8 +10,11 @@ from typing import Any
 import pins
 import yaml
 
+from qwenkit.manifests.lint import lint
+from qwenkit.manifests.render import render
 from qwenkit.sandbox.kubelet.images import TRANSFER_IMAGE
 from qwenkit.serving.images import CPU
+from qwenkit.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 KIND = ROOT / "tools/kind"
@@ -49,6 +52,13 @@ def test_the_parameters_name_the_images_that_are_there() -> None:
     assert params["transfer_image"] == TRANSFER_IMAGE
     assert params["storage"] == "pvc"
     assert params["gpu_count"] == 0
+
+
+def test_the_parameters_contradict_nothing_and_the_lint_only_advises() -> None:
+    settings = Settings(**read("notebooks/params/kind.yaml"))
+    assert settings.contradictions() == []
+    found = lint(render(settings), gpu=settings.gpu)
+    assert {finding.level for finding in found} <= {"advice"}, found
 
 
 def test_the_workflow_tests_and_runs_the_course_on_that_cluster() -> None:
