@@ -25,8 +25,16 @@ TINY = "qwenkit/sandbox/models/qwen3"  # made by tools/train_tiny_model.py
 
 def _short(**settings: str) -> tuple[str, ...]:
     """Return a run up to the first answer, and its teardown."""
-    chosen = (word for name, value in settings.items() for word in ("--set", f"{name}={value}"))
-    return (*SANDBOX, *SHORT, *chosen)
+    return (*SANDBOX, *SHORT, *_set(**settings))
+
+
+def _set(**settings: str) -> tuple[str, ...]:
+    return tuple(word for name, value in settings.items() for word in ("--set", f"{name}={value}"))
+
+
+def _whole(params: str, **settings: str) -> tuple[str, ...]:
+    """Return a run of all notebooks with a cluster's parameters, at the sandbox's speed."""
+    return ("-p", f"{PARAMS}/{params}", *_set(time_scale="10", **settings))
 
 
 def _whole(name: str, **settings: str) -> tuple[str, ...]:
@@ -46,6 +54,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "awq": _short(model_source="modelscope:Qwen/Qwen2.5-14B-Instruct-AWQ", gpu="L20"),
     "two-gpus": _short(model_source="modelscope:Qwen/Qwen3-32B", gpu="L20", gpu_count="2"),
     "llama": _short(model_source="modelscope:LLM-Research/Meta-Llama-3-8B-Instruct", gpu="A10"),
+    "ack-qwen3": _whole("ack-qwen3.yaml", stable_window="10s", delete_weights="true"),
+    "kind": _whole("kind.yaml"),
 }
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from qwenkit.errors import QwenkitError, SandboxError
 from qwenkit.sandbox.engine import checkpoint, flags, hardware, newer_flags
 from qwenkit.sandbox.engine.hardware import Place
-from qwenkit.sandbox.engine.releases import PAGE, of_image
+from qwenkit.sandbox.engine.releases import PAGE, Release, of_image
 from qwenkit.sandbox.engine.server import EngineServer
 from qwenkit.sandbox.engine.start import EngineStart
 from qwenkit.sandbox.http import listen
@@ -110,7 +110,7 @@ async def serving(
     line = vllm_flags.read(process.argv)
     if (key := process.env.get("VLLM_API_KEY", "")) and not line.api_key:
         line = VllmCommandLine((*line.flags, ("--api-key", (key,))))
-    _need_gpu(machine)
+    _need_gpu(machine, PAGE)
     files = await _files(line.model, mounts)
     async with real_vllm.serving(machine.vllm, line, files, log) as real:
         yield real
@@ -128,7 +128,7 @@ async def _modelled(
     start = EngineStart(chosen, load_s=machine.timing.load_s, clock=clock, log=log)
     await start.engine()
     if not chosen.release.cpu:
-        _need_gpu(machine)
+        _need_gpu(machine, chosen.release)
     folder = chosen.model.rstrip("/")
     files = await _files(folder, mounts)
     model = await asyncio.to_thread(checkpoint.load, files, folder, chosen.release)
@@ -150,7 +150,13 @@ async def _modelled(
         await listening.close()
 
 
-def _need_gpu(machine: Machine) -> None:
+def _need_gpu(machine: Machine, release: Release) -> None:
+    if machine.gpus < 1 and release.newer:
+        raise checkpoint.failure(
+            "RuntimeError",
+            "Failed to infer device type, please set the environment variable "
+            "`VLLM_LOGGING_LEVEL=DEBUG` to turn on verbose logging to help debug the issue.",
+        )
     if machine.gpus < 1:
         raise checkpoint.failure(
             "RuntimeError",

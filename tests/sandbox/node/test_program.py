@@ -61,6 +61,9 @@ def test_a_script_is_read(text: str, steps: list[Command]) -> None:
         f"{COMMAND} # the model's folder",
         COMMAND.replace("8080", "$PORT"),
         COMMAND.replace("8080", "${PORT}"),
+        COMMAND.replace("8080", "$(PORT)"),
+        COMMAND.replace("8080", "$$PORT"),  # Kubernetes' escape, then the shell's variable
+        COMMAND.replace("8080", "${NONE:-8080}"),
     ],
 )
 def test_the_documentations_command_is_a_server(text: str) -> None:
@@ -104,6 +107,14 @@ def test_who_hears_sigterm(text: str, listens: bool, hears: bool) -> None:
         (
             {"image": "docker.io/vllm/vllm-openai:v1", "args": ["--port", "$(P)"]},
             [Command("serve", ("--port", "8080"))],
+        ),
+        (
+            {"image": "q9/vllm-cpu-release-repo:v0.26.0", "args": ["/m", "--port=$(P)", "$(Q)"]},
+            [Command("serve", ("/m", "--port=8080", "$(Q)"))],
+        ),
+        (
+            {"image": "kube-ai/vllm:0.4.1", "command": ["vllm", "serve", "/m"]},
+            [Command("echo", ("sh: 1: vllm: not found",)), Command("exit", ("127",))],
         ),
         ({"args": ["anything"]}, [Command("forever", ("anything",))]),
     ],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import paced
 import pytest
-from node_world import BUCKET, FOLDER, KEY, SECRET, World, in_world, until, world
+from node_world import BUCKET, COMMAND, FOLDER, KEY, SECRET, World, in_world, until, world
 
 from qwenkit.errors import Forbidden, NotFound, TransferError, Unreachable
 from qwenkit.sandbox.kubelet import mounted_folder
@@ -103,8 +103,8 @@ def test_an_empty_folder_mounts_and_the_server_says_what_it_misses(tmp_path: Pat
 def test_the_whole_bucket_serves_a_model_in_a_folder(tmp_path: Path) -> None:
     async def test(made: World) -> None:
         made.volume(path="/")
-        script = "vllm serve /Qwen-7B-Chat-Int8/Qwen-7B-Chat-Int8 --port $PORT"
-        script = script.replace("$PORT", "8080 --max-model-len 6144")
+        folder = "/Qwen-7B-Chat-Int8/Qwen-7B-Chat-Int8"
+        script = COMMAND.replace("--model /Qwen-7B-Chat-Int8", f"--model {folder}")
         made.pod("one", script=script)
         await until(lambda: made.ready("one"))
 
