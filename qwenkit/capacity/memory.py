@@ -15,9 +15,10 @@ from qwenkit.capacity.gpu import GIB, Gpu, Model, find_gpu
 from qwenkit.capacity.model_config import ModelConfig
 from qwenkit.errors import InvalidValue
 
-# The compute capability that vLLM 0.4.1 needs for a data type or a quantisation method.
-LEAST_CAPABILITY = {"bfloat16": 8.0, "gptq": 6.0, "awq": 7.5, "gptq_marlin": 8.0, "marlin": 8.0}
-LEAST_CAPABILITY |= {"awq_marlin": 8.0, "fp8": 8.0, "compressed-tensors": 7.5}
+# The compute capability that vLLM needs for a data type or a quantisation method.
+LEAST_CAPABILITY = {"gptq": 6.0, "awq": 7.5, "compressed-tensors": 7.5} | dict.fromkeys(
+    ("bfloat16", "gptq_marlin", "marlin", "awq_marlin", "fp8"), 8.0
+)
 _BLOCK = 16
 _OUTSIDE_TORCH_GIB = 0.22  # CUDA context and libraries
 _SORTED_LOGITS_GIB = 1.08  # vLLM 0.4.1 sorts 256 rows of 151,936 logits, in several copies
@@ -53,9 +54,8 @@ def fit(
     """Divide the memory of each GPU into weights, activations and KV cache.
 
     ``gpus`` share the model by tensor parallelism; the figures are one GPU's. ``batched_tokens`` is
-    ``--max-num-batched-tokens`` of vLLM's V1 engine (0.8 and later; 2048 by default, 8192 on
-    cards of 70 GiB and more). None is the engine before, which profiles a prompt of
-    ``max_model_len`` tokens and a sampler that sorts.
+    ``--max-num-batched-tokens`` of vLLM's V1 engine (0.8 and later). None is the engine before,
+    which profiles a prompt of ``max_model_len`` tokens and a sampler that sorts.
 
     Raises:
         InvalidValue: unknown GPU or model, or a setting outside its range.
@@ -108,6 +108,11 @@ def activation_gib(model: Model, max_model_len: int, batched_tokens: int | None 
     if batched_tokens is None:
         return _OUTSIDE_TORCH_GIB + max(rows * _SORTED_LOGITS_GIB, forward)
     return _OUTSIDE_TORCH_GIB + forward + _SEQUENCES * model.vocabulary * 4 / GIB
+
+
+def v1_step_tokens(gpu: Gpu) -> int:
+    """Return how many tokens a step of vLLM's V1 engine reads at most, by default."""
+    return 8192 if gpu.usable_gib >= 70 else 2048
 
 
 def uneven_split(model: Model, gpus: int) -> str:

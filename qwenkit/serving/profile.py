@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from qwenkit.capacity.gpu import Gpu
-from qwenkit.capacity.memory import LEAST_CAPABILITY, Fit, fit, graphs_fit
+from qwenkit.capacity.memory import LEAST_CAPABILITY, Fit, fit, graphs_fit, v1_step_tokens
 from qwenkit.capacity.model_config import ModelConfig
 from qwenkit.errors import InvalidValue
 from qwenkit.serving import architectures, images
@@ -182,7 +182,7 @@ def _length(
 def batched_tokens(image: ServerImage, gpu: Gpu) -> int | None:
     """Return the tokens of a step of vLLM's V1 engine; None for the engine before."""
     v1 = not image.version or image.version >= (0, 9)
-    return (8192 if gpu.usable_gib >= 70 else 2048) if v1 else None
+    return v1_step_tokens(gpu) if v1 else None
 
 
 def memory_of(

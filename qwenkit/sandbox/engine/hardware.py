@@ -33,8 +33,6 @@ _LENGTHS = (
 )
 _DEFAULT_LENGTH = 2048
 _KV_SPACE, _KV_SPACE_GIB = "VLLM_CPU_KVCACHE_SPACE", 4.0
-# The tokens of a step that V1 profiles, by default; more on cards of 70 GiB and above.
-_V1_TOKENS, _V1_TOKENS_LARGE, _LARGE_GIB = 2048, 8192, 70
 # A method of vLLM serves checkpoints of another name.
 _KERNELS = {"gptq_marlin": "gptq", "marlin": "gptq", "awq_marlin": "awq", "gptq_bitblas": "gptq"}
 
@@ -121,8 +119,7 @@ def _kv_tokens(gpu: Gpu, place: Place, flags: Flags, model: Model, parts: int, l
         return int(space * GIB / model.split(parts).kv_bytes_per_token)
     batched = None
     if flags.release.v1:
-        large = gpu.usable_gib >= _LARGE_GIB
-        batched = flags.max_num_batched_tokens or (_V1_TOKENS_LARGE if large else _V1_TOKENS)
+        batched = flags.max_num_batched_tokens or memory.v1_step_tokens(gpu)
     return memory.fit(
         gpu,
         model,
