@@ -68,9 +68,9 @@ def _lines(rows: list[dict[str, object]]) -> str:
         if row["group"] != group:
             group = str(row["group"])
             lines += ["", typer.style(group, bold=True)]
-        line = f"  {row['name']} = {_shown(row['value'])}"
+        line = f"  {row['name']} = {json.dumps(row['value'], ensure_ascii=False)}"
         if row["origin"] != "default":
-            note = f"[{row['origin']}; default: {_shown(row['default'])}]"
+            note = f"[{row['origin']}; default: {json.dumps(row['default'], ensure_ascii=False)}]"
             apart = "  " if len(line) + len(note) + 2 <= width else "\n" + " " * 6
             line = typer.style(line, bold=True) + apart + note
         lines.append(line)
@@ -78,10 +78,3 @@ def _lines(rows: list[dict[str, object]]) -> str:
             str(row["meaning"]), width, initial_indent=" " * 6, subsequent_indent=" " * 6
         )
     return "\n".join(lines)
-
-
-def _shown(value: object) -> str:
-    """Return a value as a params file has it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return '""' if value == "" else str(value)

@@ -127,7 +127,7 @@ def _is_odd(number: str) -> bool:
 def unknown(name: str, fields: Mapping[str, FieldInfo], origin: str = "") -> SettingsError:
     """Return the error for an unknown parameter, with the nearest known one."""
     close = get_close_matches(name, fields, n=1)
-    hint = f"did you mean {close[0]}?" if close else "qwenkit/settings.py lists all of them"
+    hint = f"did you mean {close[0]}?" if close else "`qwenkit settings` lists all of them"
     fix = "; ".join(filter(None, [hint, came_from(origin)]))
     return SettingsError(name, "", "is not a parameter of qwenkit", fix)
 

@@ -24,9 +24,7 @@ def ago(**time: float) -> str:
 
 
 def pod(name: str, *, node: str = "gpu-1", **more: Any) -> dict[str, Any]:
-    limits = {"limits": {"nvidia.com/gpu": 2}}
-    spec = {"nodeName": node, "containers": [{"name": "user-container", "resources": limits}]}
-    return obj("v1/Pod", name, labels=LABELS, spec=spec, **more)
+    return obj("v1/Pod", name, labels=LABELS, spec={"nodeName": node}, **more)
 
 
 @pytest.fixture
@@ -65,6 +63,8 @@ def test_what_runs_is_counted_and_priced(api: Api, status: Status) -> None:
     url = "http://qwen.default.example.com"
     service = obj(KSVC, "qwen", labels=OURS, status={"url": url, "traffic": traffic})
     service["status"]["conditions"] = ready
+    container = {"resources": {"limits": {"nvidia.com/gpu": 2}}}
+    service["spec"] = {"template": {"spec": {"containers": [container]}}}
     service["metadata"]["creationTimestamp"] = ago(days=4)
     api.add(service)
     revision = obj("serving.knative.dev/v1/Revision", "qwen-00001", labels=LABELS)
@@ -99,7 +99,7 @@ def test_what_runs_is_counted_and_priced(api: Api, status: Status) -> None:
 
 def test_a_service_that_is_not_ready_says_why(api: Api, status: Status) -> None:
     failed = [{"type": "Ready", "status": "False", "message": "Revision failed"}]
-    api.add(obj(KSVC, "qwen", status={"conditions": failed}))
+    api.add(obj(KSVC, "qwen", spec={}, status={"conditions": failed}))
     code, shown = status()
     assert (code, "not Ready: Revision failed" in shown) == (0, True)
     assert "none held" in shown

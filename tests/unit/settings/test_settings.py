@@ -74,7 +74,7 @@ def test_typed_values_are_taken_as_they_are(name: str, value: Any) -> None:
         ({"ready_timeout_s": math.inf}, "finite", ""),
         ({"upload_timeout_s": 0.0}, "greater than 0", ""),
         ({"servce": "x"}, "is not a parameter", "did you mean service?"),
-        ({"xyzzy": "x"}, "is not a parameter", "settings.py"),
+        ({"xyzzy": "x"}, "is not a parameter", "`qwenkit settings`"),
     ],
 )
 def test_a_broken_rule_is_named_with_its_fix(given_: dict[str, Any], rule: str, fix: str) -> None:
@@ -261,7 +261,7 @@ def test_the_later_layer_wins(tmp_path: Path) -> None:
         ("max_scale: -1", "params file"),
         ("namespace: 0123", "in quotes"),
         ("servce: qwen", "did you mean service?"),
-        ("1: 2", "settings.py"),
+        ("1: 2", "`qwenkit settings`"),
         ("delete_weights: no", "without quotes"),
         ("namespace: [a]", "params file"),
     ],
