@@ -32,21 +32,15 @@ def _set(**settings: str) -> tuple[str, ...]:
     return tuple(word for name, value in settings.items() for word in ("--set", f"{name}={value}"))
 
 
-def _whole(params: str, **settings: str) -> tuple[str, ...]:
-    """Return a run of all notebooks with a cluster's parameters, at the sandbox's speed."""
-    return ("-p", f"{PARAMS}/{params}", *_set(time_scale="10", **settings))
-
-
 def _whole(name: str, **settings: str) -> tuple[str, ...]:
     """Return the whole course with a real target's parameters, hurried up."""
-    chosen = (f"{key}={value}" for key, value in (settings | {"time_scale": "10"}).items())
-    words = (word for each in chosen for word in ("--set", each))
-    return ("-p", f"{PARAMS}/{name}.yaml", "--context", "sandbox", *words)
+    more = _set(time_scale="10", **settings)
+    return ("-p", f"{PARAMS}/{name}.yaml", "--context", "sandbox", *more)
 
 
 TARGETS: dict[str, tuple[str, ...]] = {
     "kind": _whole("kind"),  # the sandbox is then without GPU and OSS driver, as kind is
-    "ack-qwen3": _whole("ack-qwen3", stable_window="10s"),
+    "ack-qwen3": _whole("ack-qwen3", stable_window="10s", delete_weights="true"),
     "qwen3": _short(model_source="modelscope:Qwen/Qwen3-0.6B"),
     "folder": _short(model_source=TINY),
     "a10": _short(model_source="hf:Qwen/Qwen3-8B", gpu="A10"),
@@ -54,8 +48,6 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "awq": _short(model_source="modelscope:Qwen/Qwen2.5-14B-Instruct-AWQ", gpu="L20"),
     "two-gpus": _short(model_source="modelscope:Qwen/Qwen3-32B", gpu="L20", gpu_count="2"),
     "llama": _short(model_source="modelscope:LLM-Research/Meta-Llama-3-8B-Instruct", gpu="A10"),
-    "ack-qwen3": _whole("ack-qwen3.yaml", stable_window="10s", delete_weights="true"),
-    "kind": _whole("kind.yaml"),
 }
 
 
