@@ -1,4 +1,4 @@
-"""The metrics of one vLLM server, by vLLM 0.4.1's names, in Prometheus' text format."""
+"""The metrics of one vLLM server, by vLLM's names of its release, in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -25,28 +25,35 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # as vLLM does
 
 
 class Metrics:
-    """The counts of one engine, each with the label ``model_name``."""
+    """The counts of one engine, each with the label ``model_name``.
 
-    def __init__(self, model_name: str, max_model_len: int) -> None:
+    The names are 0.4.1's, or with ``renamed`` those of 0.12 and later, which swap nothing.
+    """
+
+    def __init__(self, model_name: str, max_model_len: int, *, renamed: bool = False) -> None:
         self.registry = CollectorRegistry()
         self._model_name = model_name
-        # vLLM swaps sequences to the CPU; this engine recomputes them.
-        self._gauge("num_requests_swapped", "Number of requests swapped to CPU.")
-        self._gauge("cpu_cache_usage_perc", f"CPU KV-cache usage. {_FULL}")
+        if not renamed:
+            # vLLM swaps sequences to the CPU; this engine recomputes them.
+            self._gauge("num_requests_swapped", "Number of requests swapped to CPU.")
+            self._gauge("cpu_cache_usage_perc", f"CPU KV-cache usage. {_FULL}")
         self.running = self._gauge(
             "num_requests_running", "Number of requests currently running on GPU."
         )
         self.waiting = self._gauge(
             "num_requests_waiting", "Number of requests waiting to be processed."
         )
-        self.cache_usage = self._gauge("gpu_cache_usage_perc", f"GPU KV-cache usage. {_FULL}")
+        cache, per_token = "gpu_cache_usage_perc", "time_per_output_token"
+        if renamed:
+            cache, per_token = "kv_cache_usage_perc", "inter_token_latency"
+        self.cache_usage = self._gauge(cache, f"GPU KV-cache usage. {_FULL}")
         self.preemptions = self._counter(
             "num_preemptions_total", "Cumulative number of preemption from the engine."
         )
         self.prompt_tokens = self._counter("prompt_tokens_total", _PROMPT)
         self.generation_tokens = self._counter("generation_tokens_total", _GENERATION)
         self.first_token = self._seconds("time_to_first_token", "time to first token", _TTFT)
-        self.per_token = self._seconds("time_per_output_token", "time per output token", _TPOT)
+        self.per_token = self._seconds(per_token, "time per output token", _TPOT)
         self._latency = self._seconds("e2e_request_latency", "end to end request latency", _E2E)
         lengths = _one_two_five(max_model_len)
         self._prompt_lengths = self._histogram("request_prompt_tokens", _PROMPT, lengths)

@@ -45,7 +45,8 @@ class EngineServer:
     ) -> None:
         self._flags = flags
         self._tokenizer = loaded.tokenizer
-        self._metrics = Metrics(flags.served_names[0], max_model_len)
+        renamed = flags.release.version >= (0, 12)
+        self._metrics = Metrics(flags.served_names[0], max_model_len, renamed=renamed)
         self._served = ServedModel(
             loaded.tokenizer,
             loaded.model.vocab_size,

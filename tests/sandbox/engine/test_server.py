@@ -255,6 +255,9 @@ async def test_a_newer_release_answers_in_its_own_way(url: str) -> None:
     assert short["usage"]["completion_tokens"] == 3
     status, refusal = await post(url, lake(model="other"))
     assert (status, refusal["error"]["type"]) == (404, "NotFoundError")
+    assert {"vllm:kv_cache_usage_perc", "vllm:inter_token_latency_seconds_sum"} <= set(
+        await metrics(url)
+    )
     async with client() as session:
         async with session.get(f"{url}/v1/models") as response:
             (card,) = (await response.json())["data"]
