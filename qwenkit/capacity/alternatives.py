@@ -75,4 +75,4 @@ def _smaller(model: Model) -> Iterator[tuple[str, Model]]:
     for name in known.siblings if known else ():
         one = find_model(name)
         if known and one.weights_bytes < model.weights_bytes:
-            yield f"modelscope:{known.owner}/{name}", one
+            yield f"{known.hub}/{name}", one

@@ -32,14 +32,14 @@ NAMES = tuple(name for name, _, _ in _SHAPES.values())  # of the shapes, without
 class KnownModel:
     """A public model; ``template``: whether its tokenizer has a chat template.
 
-    ``owner`` publishes it on the hubs; ``siblings`` name the same model stored in other formats,
-    the largest first.
+    ``hub`` has it, such as modelscope:Qwen; ``siblings`` name the same model stored in other
+    formats, the largest first.
     """
 
     config: ModelConfig
     template: bool
     licence: str
-    owner: str
+    hub: str
     siblings: tuple[str, ...]
 
 
@@ -83,12 +83,14 @@ def _known(name: str) -> KnownModel | None:
     base, family, fields = found
     if "-2507" in plain:  # Qwen3's update of July 2025
         fields = {**fields, "max_position_embeddings": 262_144}
+    siblings = tuple(f"{base}{ending}" for ending in family["variants"])
+    name = next((one for one in (base, *siblings) if one.lower() == name.lower()), name)
     return KnownModel(
         ModelConfig.read({**fields, **(_quantized(stored, fields) if stored else {})}, name),
         template=family["template"] and ("qwen" in shape or bool(_CHAT.search(plain))),
         licence=family["licence"],
-        owner=family["hub"],
-        siblings=tuple(f"{base}{ending}" for ending in family["variants"]),
+        hub=family["hub"],
+        siblings=siblings,
     )
 
 

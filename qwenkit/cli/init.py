@@ -162,7 +162,7 @@ def _model(answer: str) -> str:
     if os.path.isdir(answer):
         return os.path.abspath(answer)
     if known := find_known(answer) if ":" not in answer else None:
-        return f"modelscope:{known.owner}/{known.config.name}"
+        return f"{known.hub}/{known.config.name}"
     if parse_source(answer).kind == "folder":
         raise InvalidValue("model_source", answer, "is neither a folder here nor a model we know")
     return answer

@@ -297,3 +297,6 @@ def test_names_are_read_as_the_hubs_write_them() -> None:
     known = find_known("Qwen-7B-Chat-Int8")
     assert known is not None
     assert (known.template, known.licence) == (False, "Tongyi Qianwen")
+    typed = find_known("qwen3-8b-awq")
+    assert typed is not None
+    assert f"{typed.hub}/{typed.config.name}" == "modelscope:Qwen/Qwen3-8B-AWQ"
