@@ -36,8 +36,7 @@ from qwenkit.inference.load.running import start_load
 from qwenkit.inference.results import LoadResult
 from qwenkit.manifests import render as manifests
 from qwenkit.manifests.lint import lint, refuse
-from qwenkit.serving.architectures import STOP_TOKEN_IDS
-from qwenkit.serving.profile import ServingReason, architecture_of
+from qwenkit.serving.profile import ServingReason, stop_token_ids
 from qwenkit.settings import Settings
 from qwenkit.weights.model_config import read_model_config
 
@@ -183,7 +182,7 @@ def find_server(settings: Settings) -> Server:
         timeout_s=settings.timeout_s,
         api_key=gateway.api_key(cluster, settings),
         ca=settings.gateway_ca,
-        stop_token_ids=STOP_TOKEN_IDS.get(architecture_of(settings.model, settings.model_name), ()),
+        stop_token_ids=stop_token_ids(settings.model, settings.model_name),
     )
 
 

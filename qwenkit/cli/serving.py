@@ -88,14 +88,10 @@ def query(
 ) -> None:
     """Ask the served model through the Knative gateway."""
     from qwenkit import steps
-    from qwenkit.serving.architectures import STOP_TOKEN_IDS
-    from qwenkit.serving.profile import architecture_of
 
     settings = read_settings(params, set_, context)
     sampling: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature}
     sampling["top_p"] = top_p
-    if stops := STOP_TOKEN_IDS.get(architecture_of(None, settings.model_name)):
-        sampling["stop_token_ids"] = stops  # the first Qwen's end of a turn is no end of a text
     if seed is not None:
         sampling["seed"] = seed
     with closing(steps.find_server(settings)) as server:

@@ -44,18 +44,18 @@ def as_documented(settings: Settings) -> str:
 
 def _arguments(settings: Settings, profile: ServingProfile) -> list[str]:
     """Return the page's arguments as this image takes them, and where the model needs them."""
-    serves = profile.image.serves
+    serves = profile.image.version >= (0, 6)
     start = ["vllm", "serve", settings.mount_path] if serves else [*_MODULE]
     model = [] if serves else ["--model", settings.mount_path]
-    quantization = ["--quantization", profile.quantization] if profile.quantization else []
+    method = profile.value("quantization")
     return [
         *start,
         *("--port", str(PORT)),
-        *(["--trust-remote-code"] if profile.trust_remote_code else []),
+        *(["--trust-remote-code"] if profile.value("--trust-remote-code") else []),
         *("--served-model-name", settings.served_model_name),
         *model,
         *(_share(settings) if settings.gpu_count else []),
-        *quantization,
+        *(["--quantization", method] if method else []),
         f"--max-model-len={profile.max_model_len}",
     ]
 
@@ -67,14 +67,14 @@ def _share(settings: Settings) -> list[str]:
 def _flags(settings: Settings, profile: ServingProfile, extra: list[str]) -> list[str]:
     """Return the flags that the page lacks; one that ``extra_args`` gives is not repeated."""
     valued = {
-        "--dtype": profile.dtype,
+        "--dtype": profile.value("dtype"),
         "--tensor-parallel-size": str(settings.gpu_count) if settings.gpu_count > 1 else "",
-        "--safetensors-load-strategy": profile.load_strategy,
-        "--chat-template": profile.chat_template,
     }
+    for flag in ("--safetensors-load-strategy", "--chat-template"):
+        valued[flag] = profile.value(flag)
     given = {word.partition("=")[0] for word in extra}
     words = [[flag, value] for flag, value in valued.items() if value and flag not in given]
-    if profile.enforce_eager and "--enforce-eager" not in given:
+    if profile.value("--enforce-eager") and "--enforce-eager" not in given:
         words.append(["--enforce-eager"])
     return [word for pair in words for word in pair]
 

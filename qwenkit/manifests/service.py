@@ -16,20 +16,14 @@ from qwenkit.settings import Settings
 API_KEY = "api-key"
 _PROBE_S = 10
 _SHARED = "aliyun.com/gpu-mem"
-# Flags of the command line that its comment explains, with the setting that decides each.
-_EXPLAINED = {
-    "--quantization": "quantization",
-    "--dtype": "dtype",
-    "--max-model-len": "max_model_len",
-}
 
 
 def server(settings: Settings) -> dict[str, Filling]:
     """Return the values of the server's container and its pod."""
     profile = settings.profile
-    http = profile.image.asked_by_http or bool(settings.command)
+    http = profile.image.has(0, 6) and not settings.command
     deadline_s = parse_duration_s(settings.progress_deadline)
-    shared = profile.shared_memory or None
+    shared = profile.value("/dev/shm") or None
     return {
         "service": settings.service,
         "namespace": settings.namespace,
@@ -74,40 +68,32 @@ def scaling(settings: Settings) -> dict[str, Filling]:
 
 def comments(settings: Settings) -> dict[str, str]:
     """Return the comments that depend on the settings, by their names in the template."""
-    profile = settings.profile
-    aim = settings.target_utilization_percentage or 70
-    held = "GPU" if settings.gpu_count else "pod"
-    deadline_s = parse_duration_s(settings.progress_deadline)
+    profile, gpus = settings.profile, bool(settings.gpu_count)
+    held = "GPU" if gpus else "pod"
+    units = "slices" if "/mig-" in settings.gpu_resource else "GPUs"
+    of_gpu = f"whole {units}, and the request must equal the limit"
+    of_max = "the GPUs that you have; " * gpus + "the backlog of a cold start asks for more"
+    late = parse_duration_s(settings.progress_deadline) > 600
+    of_shell = (
+        "process 1: passes SIGTERM on to vLLM ($!). Python as process 1 would ignore it while it "
+        "loads the model, and stay until timeoutSeconds are over"
+    )
+    of_tcp = f"{profile.image.name.rpartition(':')[2]} listens once the model is loaded"
+    no_answer = "else 300: a first byte after that is a 504"
     return {
-        "of_target": f"soft; the autoscaler aims at {aim:g} % of it",
-        "of_min_scale": f"0: no {held} is held without traffic"
-        if not settings.min_scale
-        else f"as many pods keep running without traffic; each holds its {held}s"
-        if settings.gpu_count
-        else "as many pods keep running without traffic",
-        "of_max_scale": "0 is no limit: set it to the GPUs that you have"
-        if not settings.max_scale
-        else "the GPUs that you have; the backlog of a cold start asks for more"
-        if settings.gpu_count
-        else "the backlog of a cold start asks for more",
-        "of_deadline": "default 600s is shorter than node + image + model"
-        if deadline_s > 600
-        else "image and model must be there by then",
-        "of_response": "else 300: a first byte after that is a 504"
-        if settings.request_timeout_s > 300
-        else "",
-        "of_gpu": "GiB of a shared GPU"
-        if settings.gpu_resource == _SHARED
-        else f"whole {'slices' if '/mig-' in settings.gpu_resource else 'GPUs'}, and the request "
-        "must equal the limit",
-        "of_shell": ""
-        if settings.command
-        else "process 1: passes SIGTERM on to vLLM ($!). Python as process 1 would ignore it while "
-        "it loads the model, and stay until timeoutSeconds are over",
+        "of_target": "soft; the autoscaler aims at "
+        f"{settings.target_utilization_percentage or 70:g} % of it",
+        "of_min_scale": "as many pods run without traffic"
+        if settings.min_scale
+        else f"0: no {held} is held without traffic",
+        "of_max_scale": of_max if settings.max_scale else "0 is no limit",
+        "of_deadline": "default 600s is shorter than node + image + model" if late else "",
+        "of_response": no_answer if settings.request_timeout_s > 300 else "",
+        "of_gpu": "GiB of a shared GPU" if settings.gpu_resource == _SHARED else of_gpu,
+        "of_shell": "" if settings.command else of_shell,
         "of_command": _of_command(settings, profile),
-        "of_image": profile.why("image") if profile.why("image") != "set" else "",
-        "of_tcp": f"vLLM {profile.image.shown_version} listens once the model is loaded; "
-        "for later versions probe /health",
+        "of_image": profile.chosen["image"][1].removeprefix("set"),
+        "of_tcp": "" if settings.command else f"{of_tcp}; for later versions probe /health",
     }
 
 
@@ -122,17 +108,17 @@ def _of_command(settings: Settings, profile: ServingProfile) -> str:
     if settings.command:
         return "command is set: signals, flags and port are yours"
     line = command_line(settings, profile)
-    said = [
-        f"{flag}: {each.why}"
-        for each in profile.reasons
-        for flag in [next((f for f, s in _EXPLAINED.items() if s == each.setting), each.setting)]
-        if f" {flag}" in line and each.why != "set"
-    ]
+    said = []
+    for each in profile.reasons:
+        flag = each.setting if "-" in each.setting else f"--{each.setting.replace('_', '-')}"
+        if f" {flag}" in line and each.why != "set":
+            said.append(f"{flag}: {each.why}")
     return "; ".join(said)
 
 
 def _env(settings: Settings, profile: ServingProfile) -> list[dict[str, object]]:
-    given = {**profile.env, **parse_env(settings.env)}
+    old = {"VLLM_USE_V1": profile.value("VLLM_USE_V1")}
+    given = {name: value for name, value in old.items() if value} | parse_env(settings.env)
     found: list[dict[str, object]] = [{"name": n, "value": v} for n, v in given.items()]
     if settings.api_key_secret:
         key = {"name": settings.api_key_secret, "key": API_KEY}

@@ -24,8 +24,8 @@ from qwenkit.serving.images import image_of
 from qwenkit.serving.profile import ServingProfile, Wishes, batched_tokens, choose
 
 _SERVED = ("image", "quantization", "dtype", "max_model_len")
-_DECIDE = {"model_source", "gpu", "gpu_count", "gpu_memory_gib", "gpu_capability", *_SERVED}
-
+_GPU = {"gpu", "gpu_count", "gpu_resource", "gpu_memory_gib", "gpu_capability"}
+_DECIDE = {"model_source", "gpu_memory_utilization", *_GPU, *_SERVED}
 _OWN = "gpu_memory_gib, gpu_bandwidth_gb_s, gpu_tflops and gpu_capability"
 
 
@@ -177,7 +177,8 @@ class Derived(Layered):
 
     def _served(self) -> dict[str, Any]:
         found = self.profile
-        return {name: getattr(found, name) for name in _SERVED} | {"image": found.image.name}
+        texts = {name: found.value(name) for name in _SERVED}
+        return {**texts, "max_model_len": found.max_model_len}
 
     def _origin(self) -> str:
         return f"config.json of {self.model_name}" if self.model else "model_source and gpu"

@@ -6,22 +6,32 @@ settings; a GPU that nobody named makes a warning of what would be an error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from qwenkit.capacity.finding import Finding, Level
+from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.gpu import Gpu
 from qwenkit.capacity.memory import LEAST_CAPABILITY, uneven_split
 from qwenkit.capacity.model_config import ModelConfig
-from qwenkit.serving import images
-from qwenkit.serving.architectures import FIRST_VERSION
-from qwenkit.serving.images import ServerImage
+from qwenkit.serving.images import CURRENT, FIRST_VERSION, VOLTA
 from qwenkit.serving.profile import ServingProfile, memory_of
 
 _FAMILIES = {"gptq_marlin": "gptq", "awq_marlin": "awq", "marlin": "gptq", "fbgemm_fp8": "fp8"}
 _NEEDS_FILES = ("gptq", "awq", "compressed-tensors")  # others convert the weights while they load
 _LEAST = {**LEAST_CAPABILITY, "fbgemm_fp8": 8.0, "mxfp4": 8.0}
-_HALVES = ("half", "float16")
+_HALVES = (None, "", "auto", "half", "float16")
+
+
+class _Checks:
+    """Collects the findings; a GPU that nobody named makes a warning."""
+
+    def __init__(self, given: Mapping[str, Any], gpu: Gpu) -> None:
+        self.given, self.gpu, self.found = given, gpu, list[Finding]()
+
+    def add(self, rule: str, name: str, message: str, fix: str) -> None:
+        named = name != "gpu" or {"gpu", "gpu_memory_gib", "gpu_resource"} & set(self.given)
+        where = f"{name}={self.gpu.name if name == 'gpu' else self.given.get(name)}"
+        self.found.append(Finding("error" if named else "warning", rule, where, message, fix))
 
 
 def contradictions(
@@ -34,106 +44,75 @@ def contradictions(
     gpu_memory_utilization: float = 0.95,
 ) -> list[Finding]:
     """Return the contradictions of the set values with model, GPU and image."""
-    found = [*_image(config, gpu, profile.image, given), *_quantization(config, gpu, given)]
-    found += _dtype(gpu, profile, given)
-    if config is not None:
-        found += _context(config, given)
-        if gpu_count:
-            found += _memory(config, gpu, gpu_count, profile.image, given, gpu_memory_utilization)
-    return found
+    checks = _Checks(given, gpu)
+    _image(checks, config, profile)
+    _formats(checks, config, profile)
+    if config is not None and gpu_count:
+        _memory(checks, config, gpu_count, profile, gpu_memory_utilization)
+    length = given.get("max_model_len")
+    if config and length and 0 < config.context < length:
+        message = f"{config.name} has a context of {config.context} tokens"
+        fix = f"leave max_model_len out, or set at most {config.context}"
+        checks.add("context", "max_model_len", message, fix)
+    return checks.found
 
 
-def _finding(rule: str, name: str, value: object, message: str, fix: str) -> Finding:
-    return Finding("error", rule, f"{name}={value}", message, fix)
+def _image(checks: _Checks, config: ModelConfig | None, profile: ServingProfile) -> None:
+    image, gpu, chosen = profile.image, checks.gpu, "image" in checks.given
+    first = FIRST_VERSION.get(config.architecture, ()) if config else ()
+    if config and image.version and image.version < first:
+        message = f"{config.architecture} needs vLLM {'.'.join(map(str, first))} or later; the "
+        message += f"image is {image.name}"
+        fix = f"leave image out, or name one such as {CURRENT.name}"
+        newer = "choose a GPU of compute capability 7.5 or more, or another model"
+        name, fix = ("image", fix) if chosen else ("gpu", newer)
+        checks.add("image-architecture", name, message, fix)
+    if chosen and gpu.compute_capability < image.least_capability:
+        message = f"it has no kernels for {gpu.name} (compute capability {gpu.compute_capability}):"
+        message += f" they begin at {image.least_capability}"
+        fix = f"leave image out, or use {VOLTA.name}, the last for V100"
+        checks.add("image-gpu", "image", message, fix)
 
 
-def _image(
-    config: ModelConfig | None, gpu: Gpu, image: ServerImage, given: Mapping[str, Any]
-) -> Iterator[Finding]:
-    name = given.get("image")
-    if config is not None:
-        first = FIRST_VERSION.get(config.architecture, ())
-        if image.version and image.version < first:
-            needed = ".".join(map(str, first))
-            message = f"{config.architecture} needs vLLM {needed} or later; {image.name} has "
-            message += image.shown_version
-            if name is not None:
-                fix = f"leave image out, or name one such as {images.CURRENT.name}"
-                yield _finding("image-architecture", "image", name, message, fix)
-            else:
-                level: Level = "error" if "gpu" in given else "warning"
-                fix = "choose a GPU of compute capability 7.5 or more, or another model"
-                yield Finding(level, "image-architecture", f"gpu={gpu.name}", message, fix)
-    if name is not None and gpu.compute_capability < image.least_capability:
-        message = f"vLLM {image.shown_version} has no kernels for {gpu.name} (compute capability "
-        message += f"{gpu.compute_capability}): they end below {image.least_capability}"
-        fix = f"leave image out, or use {images.VOLTA.name}, the last for V100"
-        yield _finding("image-gpu", "image", name, message, fix)
-
-
-def _quantization(
-    config: ModelConfig | None, gpu: Gpu, given: Mapping[str, Any]
-) -> Iterator[Finding]:
-    flag = given.get("quantization")
+def _formats(checks: _Checks, config: ModelConfig | None, profile: ServingProfile) -> None:
+    gpu, flag, dtype = checks.gpu, checks.given.get("quantization"), checks.given.get("dtype")
     stored = config.quantization.method if config and config.quantization else ""
     family = _FAMILIES.get(flag or "", flag or "")
     if flag and config and not stored and family in _NEEDS_FILES:
         message = f"{config.name} is not quantised: its config.json has no quantization_config"
         fix = 'leave quantization out, set quantization="", or take a quantised model'
-        yield _finding("quantization", "quantization", flag, message, fix)
+        checks.add("quantization", "quantization", message, fix)
     elif flag and config and stored and family != _FAMILIES.get(stored, stored):
         message = f"config.json of {config.name} says {stored}"
         fix = f"leave quantization out, or set quantization={stored}"
-        yield _finding("quantization", "quantization", flag, message, fix)
+        checks.add("quantization", "quantization", message, fix)
     method = flag or stored
     least = _LEAST.get(method, 0.0)
-    if method and gpu.compute_capability < least and (flag or "gpu" in given):
+    if gpu.compute_capability < least:
         message = f"{method} needs compute capability {least}; {gpu.name} has "
-        message += f"{gpu.compute_capability}"
-        name = "quantization" if flag else "gpu"
         fix = "use a GPTQ model" if least < 8 else "use a newer GPU, or a GPTQ or fp16 model"
-        yield _finding("quantization", name, given.get(name), message, fix)
-
-
-def _dtype(gpu: Gpu, profile: ServingProfile, given: Mapping[str, Any]) -> Iterator[Finding]:
-    dtype = given.get("dtype")
+        name = "quantization" if flag else "gpu"
+        checks.add("quantization", name, f"{message}{gpu.compute_capability}", fix)
+    fix = "leave dtype out, or set dtype=half"
     if dtype == "bfloat16" and gpu.compute_capability < LEAST_CAPABILITY["bfloat16"]:
         message = f"{gpu.name} has no bfloat16: it needs compute capability 8.0"
-        yield _finding("dtype", "dtype", dtype, message, "leave dtype out, or set dtype=half")
-    elif profile.quantization == "gptq" and dtype not in (None, "", "auto", *_HALVES):
-        message = "the GPTQ kernel takes half precision only"
-        yield _finding("dtype", "dtype", dtype, message, "leave dtype out, or set dtype=half")
-
-
-def _context(config: ModelConfig, given: Mapping[str, Any]) -> Iterator[Finding]:
-    length = given.get("max_model_len")
-    if length and config.context and length > config.context:
-        message = f"{config.name} has a context of {config.context} tokens"
-        fix = f"leave max_model_len out, or set at most {config.context}"
-        yield _finding("context", "max_model_len", length, message, fix)
+        checks.add("dtype", "dtype", message, fix)
+    elif profile.value("quantization") == "gptq" and dtype not in _HALVES:
+        checks.add("dtype", "dtype", "the GPTQ kernel takes half precision only", fix)
 
 
 def _memory(
-    config: ModelConfig,
-    gpu: Gpu,
-    gpu_count: int,
-    image: ServerImage,
-    given: Mapping[str, Any],
-    share: float,
-) -> Iterator[Finding]:
-    whole = config.model()
-    if "gpu_count" in given and (uneven := uneven_split(whole, gpu_count)):
+    checks: _Checks, config: ModelConfig, gpu_count: int, profile: ServingProfile, share: float
+) -> None:
+    whole, length = config.model(), checks.given.get("max_model_len")
+    if "gpu_count" in checks.given and (uneven := uneven_split(whole, gpu_count)):
         most = max(n for n in range(1, gpu_count) if not uneven_split(whole, n))
-        yield _finding("tensor-parallel", "gpu_count", gpu_count, uneven, f"set gpu_count={most}")
+        checks.add("tensor-parallel", "gpu_count", uneven, f"set gpu_count={most}")
         return
-    length = given.get("max_model_len")
-    memory = memory_of(config, gpu, gpu_count, image, length or 1, share)
-    if memory is None:
-        return
-    if memory.kv_tokens == 0:
-        level: Level = "error" if {"gpu", "gpu_memory_gib"} & set(given) else "warning"
+    memory = memory_of(config, checks.gpu, gpu_count, profile.image, length or 1, share)
+    if memory and memory.kv_tokens == 0:
         fix = "use a quantised model, a larger GPU (gpu) or more of them (gpu_count)"
-        yield Finding(level, "weights-size", f"gpu={gpu.name}", memory.problems[-1], fix)
-    elif length and length > memory.kv_tokens:
+        checks.add("weights-size", "gpu", memory.problems[-1], fix)
+    elif memory and length and length > memory.kv_tokens:
         fix = f"leave max_model_len out, or set at most {memory.kv_tokens}"
-        yield _finding("kv-cache", "max_model_len", length, memory.problems[-1], fix)
+        checks.add("kv-cache", "max_model_len", memory.problems[-1], fix)

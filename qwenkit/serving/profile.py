@@ -9,23 +9,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 from qwenkit.capacity.gpu import Gpu
 from qwenkit.capacity.memory import LEAST_CAPABILITY, Fit, fit, graphs_fit, v1_step_tokens
 from qwenkit.capacity.model_config import ModelConfig
 from qwenkit.errors import InvalidValue
-from qwenkit.serving import architectures, images
-from qwenkit.serving.images import ServerImage, image_of
+from qwenkit.serving import images
+from qwenkit.serving.images import OWN_CODE, ServerImage, image_of
 
-Value = TypeVar("Value", str, int)
 PAGE_MODEL = "Qwen-7B-Chat-Int8"
-_PAGE_LENGTH = 6144
-_LONGEST = 32768  # derived at most; a longer context may be set
-_UNKNOWN_LENGTH = 4096
-_SHORTEST = 2048
-_SHARED_MEMORY = "8Gi"
-_NEWEST_CARD_OF_THE_PAGE = 10.0  # CUDA 12.1 knows none from Blackwell on
+_QWEN_V1 = "QWenLMHeadModel"
+_PAGE_LENGTH, _LONGEST, _SHORTEST, _UNKNOWN = 6144, 32768, 2048, 4096  # tokens, when derived
+# ChatML in the single-line form that --chat-template takes beside a file's name; double quotes,
+# so that a shell can hold it in single ones.
+CHATML = (
+    '{% for m in messages %}{{ "<|im_start|>" + m.role + "\\n" + m.content + "<|im_end|>\\n" }}'
+    '{% endfor %}{% if add_generation_prompt %}{{ "<|im_start|>assistant\\n" }}{% endif %}'
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,36 +50,37 @@ class ServingReason:
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ServingProfile:
-    """Everything about the server that follows from model, GPU and image.
-
-    An empty text leaves its flag out; ``reasons`` has one for each value that is not plain.
-    """
+    """Everything about the server that follows from model, GPU and image; "" leaves a flag out."""
 
     image: ServerImage
-    quantization: str
-    dtype: str
     max_model_len: int
-    trust_remote_code: bool
-    enforce_eager: bool
-    chat_template: str
-    shared_memory: str
-    env: Mapping[str, str]
-    load_strategy: str
-    stop_token_ids: tuple[int, ...]
-    reasons: tuple[ServingReason, ...]
+    chosen: Mapping[str, tuple[str, str]]
 
-    def why(self, setting: str) -> str:
-        """Return the reason of one setting, "" if it needs none."""
-        return next((each.why for each in self.reasons if each.setting == setting), "")
+    def value(self, name: str) -> str:
+        """Return the value of a setting or a flag, "" to leave it out."""
+        return self.chosen.get(name, ("", ""))[0]
+
+    @property
+    def reasons(self) -> tuple[ServingReason, ...]:
+        """Why each of them has its value."""
+        return tuple(ServingReason(name, *each) for name, each in self.chosen.items())
 
 
 def architecture_of(config: ModelConfig | None, name: str) -> str:
     """Return the architecture of a model, by its name where no configuration is known."""
     if config is not None:
         return config.architecture
-    return architectures.QWEN_V1 if re.match(r"Qwen-\d", name) else ""
+    return _QWEN_V1 if re.match(r"Qwen-\d", name) else ""
+
+
+def stop_token_ids(config: ModelConfig | None, name: str) -> tuple[int, ...]:
+    """Return the tokens that a client stops at; others than a first Qwen stop by themselves.
+
+    <|im_end|> ends its turn, but is not the end of text that vLLM takes from its tokenizer.
+    """
+    return (151645, 151643) if architecture_of(config, name) == _QWEN_V1 else ()
 
 
 def choose(
@@ -90,43 +91,29 @@ def choose(
     ``gpu_count`` 0 stands for a CPU.
     """
     name = config.name if config else name
-    architecture = architecture_of(config, name)
-    reasons: dict[str, tuple[str, str]] = {}
+    first = architecture_of(config, name) == _QWEN_V1
+    chosen: dict[str, tuple[str, str]] = {}
 
-    def take(setting: str, wish: Value | None, chosen: tuple[Value, str]) -> Value:
-        value, why = (wish, "set") if wish is not None else chosen
-        reasons[setting] = (str(value), why)
-        return value
+    def take(setting: str, wish: str | int | None, derived: tuple[str | int, str]) -> str:
+        value, why = (wish, "set") if wish is not None else derived
+        chosen[setting] = (str(value), why)
+        return str(value)
 
-    image = image_of(take("image", wishes.image, _image(architecture, name, gpu, gpu_count)))
-    quantization = take("quantization", wishes.quantization, _quantization(config, name, image))
-    dtype = take("dtype", wishes.dtype, _dtype(quantization, image, gpu))
-    length = take(
-        "max_model_len", wishes.max_model_len, _length(config, name, gpu, gpu_count, image, wishes)
-    )
-    flags = _flags(architecture, image, gpu, gpu_count, wishes)
-    reasons |= {setting: found for setting, found in flags.items() if found[0]}
-    return ServingProfile(
-        image=image,
-        quantization=quantization,
-        dtype=dtype,
-        max_model_len=length,
-        trust_remote_code=bool(flags["--trust-remote-code"][0]),
-        enforce_eager=bool(flags["--enforce-eager"][0]),
-        chat_template=architectures.CHATML if flags["--chat-template"][0] else "",
-        shared_memory=flags["/dev/shm"][0],
-        env={"VLLM_USE_V1": "0"} if flags["VLLM_USE_V1"][0] else {},
-        load_strategy=flags["--safetensors-load-strategy"][0],
-        stop_token_ids=architectures.STOP_TOKEN_IDS.get(architecture, ()),
-        reasons=tuple(ServingReason(setting, *found) for setting, found in reasons.items()),
-    )
+    image = image_of(take("image", wishes.image, _image(first, name, gpu, gpu_count)))
+    method = take("quantization", wishes.quantization, _quantization(config, name, image))
+    take("dtype", wishes.dtype, _dtype(method, image, gpu))
+    found = _length(config, name, gpu, gpu_count, image, wishes.gpu_memory_utilization)
+    length = int(take("max_model_len", wishes.max_model_len, found))
+    flags = _flags(architecture_of(config, name), image, gpu, gpu_count, wishes)
+    chosen |= {flag: (value, why) for flag, value, why in flags if value}
+    return ServingProfile(image, length, chosen)
 
 
-def _image(architecture: str, name: str, gpu: Gpu, gpu_count: int) -> tuple[str, str]:
+def _image(first_qwen: bool, name: str, gpu: Gpu, gpu_count: int) -> tuple[str, str]:
     if not gpu_count:
         return images.CPU.name, "vLLM's image for CPUs: the pods have no GPU"
-    old = gpu.compute_capability < _NEWEST_CARD_OF_THE_PAGE
-    if old and (name == PAGE_MODEL or architecture == architectures.QWEN_V1):
+    blackwell = gpu.compute_capability >= 10  # which the CUDA 12.1 of the page does not know
+    if not blackwell and (first_qwen or name == PAGE_MODEL):
         return images.PAGE.name, "the documentation's; it knows the first Qwen's chat format"
     if gpu.compute_capability < images.CURRENT.least_capability:
         return images.VOLTA.name, f"the last vLLM with kernels for {gpu.name}"
@@ -140,7 +127,7 @@ def _quantization(config: ModelConfig | None, name: str, image: ServerImage) -> 
     if config.quantization is None:
         return "", "the weights are not quantised"
     method = config.quantization.method
-    if image.reads_quantization:
+    if image.has(0, 6):
         return "", f"config.json says {method}: vLLM takes its fastest kernel for it by itself"
     return method, "config.json says so"
 
@@ -161,21 +148,19 @@ def _length(
     gpu: Gpu,
     gpu_count: int,
     image: ServerImage,
-    wishes: Wishes,
+    share: float,
 ) -> tuple[int, str]:
-    if config is None:
-        page = name == PAGE_MODEL
-        return (_PAGE_LENGTH, "the page's") if page else (_UNKNOWN_LENGTH, "the model is unknown")
-    context = config.context or _UNKNOWN_LENGTH
-    most = min(context, _PAGE_LENGTH if name == PAGE_MODEL else _LONGEST)
-    whose = "the model's context" if most == context else "enough for most requests"
-    if name == PAGE_MODEL:
-        whose = "the documentation's"
-    share = wishes.gpu_memory_utilization
+    page = name == PAGE_MODEL
+    most = min(config.context or _UNKNOWN, _LONGEST) if config else _UNKNOWN
+    why = "of the model's context, enough for most requests" if config else "the model is unknown"
+    if page:
+        most, why = _PAGE_LENGTH, "the documentation's"
+    if config is None or not gpu_count:
+        return most, why
     for length in (most, *range(most // 1024 * 1024, _SHORTEST, -1024)):
         found = memory_of(config, gpu, gpu_count, image, length, share)
-        if not gpu_count or (found and length <= found.kv_tokens):
-            return length, whose if length == most else f"the longest that fits {gpu.name}"
+        if found and length <= found.kv_tokens:
+            return length, why if length == most else f"the longest that fits {gpu.name}"
     return min(most, _SHORTEST), "the shortest that is useful"
 
 
@@ -189,6 +174,10 @@ def memory_of(
     config: ModelConfig, gpu: Gpu, gpu_count: int, image: ServerImage, length: int, share: float
 ) -> Fit | None:
     """Return how the model uses the GPUs; None if length or share are no such."""
+<<<<<<< HEAD
+=======
+    batched = (8192 if gpu.usable_gib >= 70 else 2048) if image.has(0, 9) else None
+>>>>>>> a255d32 (Keep images as data; fewer words for the same profile)
     try:
         return fit(
             gpu,
@@ -204,34 +193,43 @@ def memory_of(
 
 def _flags(
     architecture: str, image: ServerImage, gpu: Gpu, gpu_count: int, wishes: Wishes
-) -> dict[str, tuple[str, str]]:
-    """Return the value of each flag that is no setting, "" to leave it out, and why."""
-    crowded = not image.cpu and not graphs_fit(gpu, wishes.gpu_memory_utilization)
-    first = architecture == architectures.QWEN_V1
-    v1 = (0, 8) <= image.version < (0, 9) and gpu.compute_capability < 8.0 and not image.cpu
-    share = f"a share of {wishes.gpu_memory_utilization:g} leaves too little for CUDA graphs"
-    shared = wishes.shared_memory or (_SHARED_MEMORY if gpu_count > 1 else "")
-    strategy = image.load_strategy if wishes.mounted_by_fuse and not image.cpu else ""
-    return {
-        "--trust-remote-code": (
-            "yes" if architecture in architectures.OWN_CODE else "",
+) -> list[tuple[str, str, str]]:
+    """Return flags and variables that are no settings, with value ("" for none) and reason."""
+    share = wishes.gpu_memory_utilization
+    crowded = not image.cpu and not graphs_fit(gpu, share)
+    template = architecture == _QWEN_V1 and image.has(0, 5, 4)
+    old_engine = (0, 8) <= image.version < (0, 9) and gpu.compute_capability < 8.0
+    shared = wishes.shared_memory or ("8Gi" if gpu_count > 1 else "")
+    reads = "prefetch" if image.version >= (0, 18) else "eager" if image.version >= (0, 11) else ""
+    return [
+        (
+            "--trust-remote-code",
+            "yes" if architecture in OWN_CODE else "",
             "the model's folder brings Python code of its own",
         ),
-        "--enforce-eager": ("yes" if crowded else "", share),
-        "--chat-template": (
-            "ChatML" if first and image.needs_chat_template else "",
+        (
+            "--enforce-eager",
+            "yes" if crowded else "",
+            f"a share of {share:g} leaves too little for CUDA graphs",
+        ),
+        (
+            "--chat-template",
+            CHATML if template else "",
             "the first Qwen has no template, and this vLLM has no default any more",
         ),
-        "/dev/shm": (
+        (
+            "/dev/shm",
             shared,
             "set" if wishes.shared_memory else "the GPUs' processes exchange data; default 64 MiB",
         ),
-        "VLLM_USE_V1": (
-            "0" if v1 else "",
+        (
+            "VLLM_USE_V1",
+            "0" if old_engine else "",
             f"the V1 engine of this vLLM does not run on {gpu.name}",
         ),
-        "--safetensors-load-strategy": (
-            strategy,
+        (
+            "--safetensors-load-strategy",
+            reads if wishes.mounted_by_fuse and not image.cpu else "",
             "files are read from start to end: random reads are slow on a FUSE mount",
         ),
-    }
+    ]

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import oss2
@@ -31,73 +31,43 @@ _MOST_BYTES = 1 << 20
 _PATIENCE_S = 4.0  # of each place
 _REMEMBERED_S = 60.0  # that nothing was found
 _FAILURES = (QwenkitError, oss2.exceptions.OssError, requests.RequestException, OSError, ValueError)
-
-
-@dataclass(frozen=True, slots=True)
-class FoundConfig:
-    """A model's configuration and where it was; None, and why nobody has it."""
-
-    config: ModelConfig | None
-    where: str
-
-
-_known: dict[tuple[str, ...], tuple[float, FoundConfig]] = {}
+_known: dict[tuple[str, ...], tuple[float, ModelConfig | None]] = {}
 
 
 def read_model_config(settings: Settings) -> ModelConfig | None:
     """Return the configuration of the settings' model, None where it cannot be found.
 
-    Raises:
-        InvalidValue: a folder's ``config.json`` is that of no decoder; names the field.
-    """
-    return find_model_config(settings).config
-
-
-def find_model_config(settings: Settings) -> FoundConfig:
-    """Return the configuration and where it was; asked for once a process.
+    Bucket and hub are asked once a process; why they have none is logged.
 
     Raises:
         InvalidValue: a folder's ``config.json`` is that of no decoder; names the field.
     """
-    name = settings.model_name
-    folder = Path(settings.model_source).expanduser()
-    if (folder / _FILE).is_file():
-        found = open_source(settings.model_source).read_json(_FILE, ends=0.0)
-        return FoundConfig(ModelConfig.read(_mapping(found), name), f"{folder / _FILE}")
-    if known := find_config(name):
-        return FoundConfig(known, "the catalogue of public models")
+    if (Path(settings.model_source).expanduser() / _FILE).is_file():
+        return _read(settings, _from_source(settings))
+    if known := find_config(settings.model_name):
+        return known
     where = ("bucket", "prefix", "oss_endpoint", "modelscope_endpoint", "hf_endpoint", "storage")
     key = (settings.model_source, *(getattr(settings, field) for field in where))
-    then, remembered = _known.get(key, (0.0, None))
-    if remembered and (remembered.config or time.monotonic() - then < _REMEMBERED_S):
-        return remembered
-    made = _ask(settings, name)
-    _known[key] = (time.monotonic(), made)
-    return made
+    then, found = _known.get(key, (-_REMEMBERED_S, None))
+    if found is None and time.monotonic() - then >= _REMEMBERED_S:
+        found = _asked(settings)
+        _known[key] = (time.monotonic(), found)
+    return found
 
 
-def _ask(settings: Settings, name: str) -> FoundConfig:
-    places: dict[str, Callable[[], object]] = {
-        f"oss://{settings.bucket}/{settings.prefix}": lambda: _from_bucket(settings),
-        settings.model_source: lambda: _from_source(settings),
-    }
-    said = []
-    for where, read in places.items():
+def _asked(settings: Settings) -> ModelConfig | None:
+    for ask in (partial(_from_bucket, settings), partial(_from_source, settings)):
         try:
             with Stop(_PATIENCE_S).active():
-                return FoundConfig(ModelConfig.read(_mapping(read()), name), where)
+                return _read(settings, ask())
         except _FAILURES as error:
-            what = error.what if isinstance(error, QwenkitError) else type(error).__name__
-            said.append(f"{where}: {what}")
-    why = "; ".join(said)
-    _log.info("no %s of %s: %s", _FILE, name, why)
-    return FoundConfig(None, why)
+            _log.info("no %s of %s: %s", _FILE, settings.model_source, error)
+    return None
 
 
 def _from_bucket(settings: Settings) -> object:
     if settings.storage != "oss":
-        why = "the weights lie in a claim or on a NAS"
-        raise NotFound("no bucket", why, "give model_source as a folder or a hub")
+        raise NotFound("no bucket", "the weights lie in a claim or on a NAS", "ask the hub")
     bucket = BucketWeights.of(settings).bucket
     bucket.timeout = (_PATIENCE_S, _PATIENCE_S)
     return parse_json(bucket.get_object(f"{settings.prefix}/{_FILE}").read(_MOST_BYTES))
@@ -109,10 +79,10 @@ def _from_source(settings: Settings) -> object:
         modelscope_endpoint=settings.modelscope_endpoint,
         hf_endpoint=settings.hf_endpoint,
     )
-    return source.read_json(_FILE, ends=time.monotonic() + _PATIENCE_S)
+    return source.read_json(_FILE, _PATIENCE_S)
 
 
-def _mapping(found: object) -> dict[str, object]:
-    if not isinstance(found, dict):
+def _read(settings: Settings, found: object) -> ModelConfig:
+    if not isinstance(found, Mapping):
         raise NotFound(f"{_FILE} is no JSON object", "a model's configuration is one", "mend it")
-    return found
+    return ModelConfig.read(found, settings.model_name)

@@ -59,8 +59,8 @@ class Folder:
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise _changed(path)
 
-    def read_json(self, path: str, *, ends: float) -> Any:
-        """Return a JSON file of the folder; ``ends`` is for hubs."""
+    def read_json(self, path: str, within_s: float) -> Any:
+        """Return a JSON file of the folder."""
         try:
             return parse_json(read_text(self.root / path))
         except (OSError, ValueError) as error:

@@ -62,6 +62,7 @@ class HubSession:
         if scheme not in ("http", "https") or not host or re.search(r"[\s?#@]", endpoint):
             raise InvalidValue(f"{kind}_endpoint", endpoint, "must be the hub's address, by HTTP")
         self.distrust = _DISTRUST.format(kind=kind)
+        self.timeout_s = TIMEOUT_S
         self._variable = HUB_TOKENS[kind]
         self._session = _Session()
         self._session.headers["Accept-Encoding"] = "identity"
@@ -88,12 +89,15 @@ class HubSession:
 
         return retry(once, RetryPolicy(), again)
 
+    def small_json(self, path: str, params: Mapping[str, str], what: str, within_s: float) -> Any:
+        """Return a parsed answer that nobody waits for longer."""
+        self.timeout_s = (within_s, within_s)
+        return self.json(path, params, what, ends=time.monotonic() + within_s)[0]
+
     def _json_once(
         self, path: str, params: Mapping[str, str], what: str, ends: float
     ) -> tuple[Any, str, int]:
-        left = max(0.5, ends - time.monotonic())
-        timeout = (min(TIMEOUT_S[0], left), min(TIMEOUT_S[1], left))
-        with self._get(path, params, {}, what, timeout) as response:
+        with self._get(path, params, {}, what) as response:
             data = self._whole(response, what, ends)
             try:
                 body = json.loads(data, parse_constant=_no_constant)
@@ -146,17 +150,12 @@ class HubSession:
             yield body
 
     def _get(
-        self,
-        path: str,
-        params: Mapping[str, str],
-        headers: Mapping[str, str],
-        what: str,
-        timeout: tuple[float, float] = TIMEOUT_S,
+        self, path: str, params: Mapping[str, str], headers: Mapping[str, str], what: str
     ) -> requests.Response:
         """Return the answer at the end of the redirects."""
         url, arguments, seen = self.endpoint + path, params, set[str]()
         while True:
-            response = self._get_once(url, arguments, headers, what, timeout)
+            response = self._get_once(url, arguments, headers, what)
             here = str(response.url)
             if not response.is_redirect:
                 if response.status_code in (200, 206):
@@ -180,12 +179,7 @@ class HubSession:
             body.read(1)
 
     def _get_once(
-        self,
-        url: str,
-        params: Mapping[str, str],
-        headers: Mapping[str, str],
-        what: str,
-        timeout: tuple[float, float],
+        self, url: str, params: Mapping[str, str], headers: Mapping[str, str], what: str
     ) -> requests.Response:
         try:
             return self._session.get(
@@ -194,7 +188,7 @@ class HubSession:
                 headers=dict(headers),
                 auth=self._authorize if self._is_own(url) else _no_token,
                 stream=True,
-                timeout=timeout,
+                timeout=self.timeout_s,
             )
         except requests.RequestException as error:
             if found := flow_error(error):

@@ -31,9 +31,9 @@ class HuggingFace:
         """Stream a file; LFS files come by a redirect to a CDN."""
         return self._http.stream(self._path(file.path), {}, file, offset)
 
-    def read_json(self, path: str, *, ends: float) -> Any:
-        """Return a small JSON file of the revision; see ``HubSession.json``."""
-        return self._http.json(self._path(path), {}, path, ends=ends)[0]
+    def read_json(self, path: str, within_s: float) -> Any:
+        """Return a small JSON file of the revision."""
+        return self._http.small_json(self._path(path), {}, path, within_s)
 
     def _path(self, path: str) -> str:
         return f"/{self.source.name}/resolve/{quote(self._commit, safe='')}/{quote(path)}"

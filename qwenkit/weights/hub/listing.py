@@ -93,8 +93,8 @@ class Repository(Protocol):
     def open(self, file: SourceFile, offset: int = 0) -> AbstractContextManager[ByteReader]:
         """Stream the bytes of ``file`` from ``offset``, which is before its end."""
 
-    def read_json(self, path: str, *, ends: float) -> Any:
-        """Return a small JSON file; ``ends`` is when it must be there, by the monotonic clock."""
+    def read_json(self, path: str, within_s: float) -> Any:
+        """Return a small JSON file, which must be there after so many seconds."""
 
 
 def listed(source: str, files: Iterable[SourceFile]) -> tuple[SourceFile, ...]:

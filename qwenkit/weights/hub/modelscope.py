@@ -44,10 +44,10 @@ class ModelScope:
         params = {"Revision": self.source.revision, "FilePath": file.path}
         return self._http.stream(self._path, params, file, offset)
 
-    def read_json(self, path: str, *, ends: float) -> Any:
-        """Return a small JSON file of the revision; see ``HubSession.json``."""
+    def read_json(self, path: str, within_s: float) -> Any:
+        """Return a small JSON file of the revision."""
         params = {"Revision": self.source.revision, "FilePath": path}
-        return self._http.json(self._path, params, path, ends=ends)[0]
+        return self._http.small_json(self._path, params, path, within_s)
 
     def _walk(self, answers: ListingAnswers, root: str, depth: int) -> Iterator[SourceFile]:
         entries = self._entries(answers, root, recursive=True)

@@ -15,7 +15,7 @@ from qwenkit.errors import InvalidValue
 from qwenkit.settings import Settings
 from qwenkit.steps import resolve
 from qwenkit.weights import model_config
-from qwenkit.weights.model_config import find_model_config, read_model_config
+from qwenkit.weights.model_config import read_model_config
 
 CONFIG = {
     "architectures": ["Qwen3ForCausalLM"],
@@ -70,7 +70,7 @@ def test_a_folder_that_holds_only_its_configuration_decides(tmp_path: Path) -> N
 
 
 def test_a_public_model_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_config, "_ask", lambda *_: pytest.fail("it asked"))
+    monkeypatch.setattr(model_config, "_asked", lambda *_: pytest.fail("it asked"))
     found = read_model_config(of("hf:somebody/Qwen3-8B"))
     assert found is not None
     assert found.architecture == "Qwen3ForCausalLM"
@@ -78,10 +78,9 @@ def test_a_public_model_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_bucket_is_asked_before_the_hub(place: World) -> None:
     place.bucket.put_object("Own-1B/config.json", json.dumps(CONFIG))
-    found = find_model_config(of("hf:me/Own-1B", place))
-    assert found.where == f"oss://{BUCKET}/Own-1B"
-    assert found.config is not None
-    assert found.config.context == 1024
+    found = read_model_config(of("hf:me/Own-1B", place))
+    assert found is not None
+    assert found.context == 1024
 
 
 @pytest.mark.parametrize(
@@ -97,23 +96,22 @@ def test_the_hub_is_asked_last_and_once(place: World, source: str, path: str) ->
     url = hub(place.servers, asked)
     settings = of(source, place, modelscope_endpoint=url, hf_endpoint=url)
     for _ in range(3):
-        found = find_model_config(settings)
-        assert found.where == source
-        assert found.config is not None
+        assert read_model_config(settings) is not None
     assert asked == [path]
 
 
 @pytest.mark.parametrize("body", ["<html>", "[]", '{"model_type": "bert"}', "9" * 100])
-def test_what_is_no_configuration_is_as_good_as_none(place: World, body: str) -> None:
+def test_what_is_no_configuration_is_as_good_as_none(
+    place: World, body: str, caplog: pytest.LogCaptureFixture
+) -> None:
     url = hub(place.servers, [], body)
     settings = of("hf:me/Own-1B", place, hf_endpoint=url)
-    found = find_model_config(settings)
-    assert found.config is None
-    assert "hf:me/Own-1B" in found.where
+    with caplog.at_level("INFO", logger="qwenkit.weights"):
+        assert read_model_config(settings) is None
+    assert "no config.json of hf:me/Own-1B" in caplog.text
     assert resolve(settings).profile.quantization == ""
 
 
 def test_nothing_that_can_be_reached_refuses_nothing() -> None:
-    found = find_model_config(of("modelscope:me/Own-1B"))
-    assert found.config is None
+    assert read_model_config(of("modelscope:me/Own-1B")) is None
     assert resolve(of("modelscope:me/Own-1B", gpu="A10")).contradictions() == []

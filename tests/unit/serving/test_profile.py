@@ -15,7 +15,7 @@ from qwenkit.errors import Rejected, SettingsError
 from qwenkit.manifests.render import render
 from qwenkit.manifests.template import to_yaml
 from qwenkit.serving import images
-from qwenkit.serving.architectures import CHATML
+from qwenkit.serving.profile import CHATML, stop_token_ids
 from qwenkit.settings import PAGE_IMAGE, Settings
 from qwenkit.steps import render as refused_or_rendered
 
@@ -104,10 +104,10 @@ def test_a_profile_is_accepted_by_the_webhooks_and_has_its_flags(
     for name, value in expected.items():
         assert flag(settings, name) == value, name
     assert f"/{model}" in flags(settings)
-    assert ("serve" in flags(settings)) is image.serves
+    assert ("serve" in flags(settings)) is (image is not images.PAGE)
     probe = container["readinessProbe"]
-    assert ("httpGet" in probe) is image.asked_by_http
-    assert ("startupProbe" in container) is image.asked_by_http
+    assert ("httpGet" in probe) is (image is not images.PAGE)
+    assert ("startupProbe" in container) is (image is not images.PAGE)
     assert spec["nodeSelector"] == {"aliyun.accelerator/nvidia_name": "NVIDIA-L20"}
     assert spec["runtimeClassName"] == "nvidia"
     assert spec["imagePullSecrets"] == [{"name": "acr"}]
@@ -209,5 +209,6 @@ def test_comments_are_true_of_this_service_and_end_with_their_line() -> None:
 def test_the_documents_of_the_front_room_say_why() -> None:
     reasons = {each.setting: each.why for each in refused_or_rendered(Settings()).reasons}
     assert reasons["dtype"] == "V100-16 has no bfloat16"
-    assert Settings().profile.stop_token_ids == (151645, 151643)
-    assert chosen("Qwen3-8B").profile.stop_token_ids == ()
+    assert stop_token_ids(Settings().model, "") == (151645, 151643)
+    assert stop_token_ids(None, "Qwen-1_8B-Chat") == (151645, 151643)
+    assert stop_token_ids(chosen("Qwen3-8B").model, "Qwen3-8B") == ()
