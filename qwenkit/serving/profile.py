@@ -170,6 +170,11 @@ def batched_tokens(image: ServerImage, gpu: Gpu) -> int | None:
     return v1_step_tokens(gpu) if v1 else None
 
 
+def batched_tokens(image: ServerImage, gpu: Gpu) -> int | None:
+    """Return the tokens of a step of vLLM's V1 engine; None for the engine before."""
+    return v1_step_tokens(gpu) if image.has(0, 9) else None
+
+
 def memory_of(
     config: ModelConfig, gpu: Gpu, gpu_count: int, image: ServerImage, length: int, share: float
 ) -> Fit | None:
