@@ -179,10 +179,6 @@ def memory_of(
     config: ModelConfig, gpu: Gpu, gpu_count: int, image: ServerImage, length: int, share: float
 ) -> Fit | None:
     """Return how the model uses the GPUs; None if length or share are no such."""
-<<<<<<< HEAD
-=======
-    batched = (8192 if gpu.usable_gib >= 70 else 2048) if image.has(0, 9) else None
->>>>>>> a255d32 (Keep images as data; fewer words for the same profile)
     try:
         return fit(
             gpu,

@@ -109,7 +109,7 @@ def test_what_is_no_configuration_is_as_good_as_none(
     with caplog.at_level("INFO", logger="qwenkit.weights"):
         assert read_model_config(settings) is None
     assert "no config.json of hf:me/Own-1B" in caplog.text
-    assert resolve(settings).profile.quantization == ""
+    assert resolve(settings).quantization == ""
 
 
 def test_nothing_that_can_be_reached_refuses_nothing() -> None:
