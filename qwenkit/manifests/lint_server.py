@@ -213,10 +213,10 @@ def _rulebook(
     if wishes.dtype == "auto" and card.compute_capability < LEAST_CAPABILITY["bfloat16"]:
         message = f"{card.name} has no bfloat16, the type of most models, and none is chosen"
         yield Finding("warning", "dtype", where, message, "pass --dtype half")
-    if profile.trust_remote_code and server.text("trust-remote-code", "no") == "no":
+    if profile.value("--trust-remote-code") and server.text("trust-remote-code", "no") == "no":
         message = f"{name} brings Python code of its own"
         yield Finding("error", "trust-remote-code", where, message, "pass --trust-remote-code")
-    if counts and profile.enforce_eager and server.text("enforce-eager", "no") == "no":
-        message = f"{profile.why('--enforce-eager')} on {card.name}"
+    if counts and profile.value("--enforce-eager") and server.text("enforce-eager", "no") == "no":
+        message = f"{profile.chosen['--enforce-eager'][1]} on {card.name}"
         fix = "pass --enforce-eager, or --gpu-memory-utilization 0.9"
         yield Finding("warning", "gpu-memory", where, message, fix)

@@ -166,12 +166,6 @@ def _length(
 
 def batched_tokens(image: ServerImage, gpu: Gpu) -> int | None:
     """Return the tokens of a step of vLLM's V1 engine; None for the engine before."""
-    v1 = not image.version or image.version >= (0, 9)
-    return v1_step_tokens(gpu) if v1 else None
-
-
-def batched_tokens(image: ServerImage, gpu: Gpu) -> int | None:
-    """Return the tokens of a step of vLLM's V1 engine; None for the engine before."""
     return v1_step_tokens(gpu) if image.has(0, 9) else None
 
 
