@@ -187,12 +187,8 @@ class _Fields:
                 raise self.wrong(key, value, f"a whole number from {least} to {_MOST:,}")
             return value
         if default is None:
-            others = f" (or {', '.join(keys[1:])})" if keys[1:] else ""
-            raise self.wrong(keys[0], None, f"config.json must name it{others}")
+            raise self.wrong(keys[0], None, f"config.json must hold {' or '.join(keys)}")
         return default
-
-    def text(self, *keys: str) -> str:
-        return next((str(self.config[key])[:100] for key in keys if self.config.get(key)), "")
 
     def mapping(self, key: str) -> Mapping[str, Any]:
         value = self.config.get(key)
@@ -208,8 +204,8 @@ class _Fields:
 def _read(fields: _Fields) -> ModelConfig:
     number, config = fields.number, fields.config
     listed = config.get("architectures")
-    architecture = str(listed[0])[:100] if isinstance(listed, list) and listed else ""
-    architecture = architecture or fields.text("model_type")
+    named = listed[0] if isinstance(listed, list) and listed else config.get("model_type", "")
+    architecture = str(named)[:100]
     if config.get("is_encoder_decoder") is True:
         raise fields.wrong("is_encoder_decoder", True, "false: only decoders are served here")
     layers, hidden, heads = number("layers"), number("hidden"), number("heads")
@@ -234,7 +230,12 @@ def _read(fields: _Fields) -> ModelConfig:
         raise fields.wrong("num_experts_per_tok", active, f"from 1 to the {experts} experts")
     expert_ffn = number("expert_ffn", ffn) if experts else 0
     shared = number("shared_ffn", 0, 0) or number("shared_experts", 0, 0) * expert_ffn
-    tied = config.get("tie_word_embeddings")
+    linear_layers, linear_parameters = _linear(fields, layers, hidden)
+    tied, dtype = (
+        config.get("tie_word_embeddings"),
+        config.get("torch_dtype") or config.get("dtype"),
+    )
+    tied = architecture.startswith(tuple(KNOWLEDGE["tied by default"])) if tied is None else tied
     return ModelConfig(
         name=fields.name,
         architecture=architecture,
@@ -250,12 +251,11 @@ def _read(fields: _Fields) -> ModelConfig:
         expert_ffn=expert_ffn,
         shared_ffn=shared if experts else 0,
         dense_layers=_dense_layers(fields, layers) if experts else 0,
-        tied=tied is True
-        or (tied is None and architecture.startswith(tuple(KNOWLEDGE["tied by default"]))),
-        linear_layers=_linear_layers(fields, layers),
-        linear_parameters=_linear_parameters(fields, hidden),
+        tied=tied is True,
+        linear_layers=linear_layers,
+        linear_parameters=linear_parameters,
         latent=latent,
-        dtype=fields.text("torch_dtype", "dtype").removeprefix("torch."),
+        dtype=str(dtype or "")[:100].removeprefix("torch."),
         quantization=_quantization(fields),
         context=_context(fields),
     )
@@ -268,22 +268,14 @@ def _dense_layers(fields: _Fields, layers: int) -> int:
     return sum(i < first or i in dense or (i + 1) % step != 0 for i in range(layers))
 
 
-def _linear_layers(fields: _Fields, layers: int) -> int:
-    """Count the layers with linear attention; at least one other layer has a KV cache."""
+def _linear(fields: _Fields, layers: int, hidden: int) -> tuple[int, int]:
+    """Return how many layers have a gated delta rule (Qwen3-Next), and the parameters of one."""
     kinds, interval = fields.config.get("layer_types"), fields.number("full_attention_interval", 1)
-    if isinstance(kinds, list):
-        return min(kinds.count("linear_attention"), layers - 1)
-    return layers - max(1, layers // interval)
-
-
-def _linear_parameters(fields: _Fields, hidden: int) -> int:
-    """Return the parameters of a gated delta rule's projections (Qwen3-Next); 0 if it has none."""
-    keys, values = (
-        fields.number(f"linear_num_{part}_heads", 0, 0)
-        * fields.number(f"linear_{part}_head_dim", 0, 0)
-        for part in ("key", "value")
-    )
-    return hidden * (2 * keys + 3 * values)
+    found = layers - layers // interval
+    found = kinds.count("linear_attention") if isinstance(kinds, list) else found
+    sizes = ("num_key_heads", "key_head_dim", "num_value_heads", "value_head_dim")
+    keys, key, values, value = (fields.number(f"linear_{size}", 0, 0) for size in sizes)
+    return min(found, layers - 1), hidden * (2 * keys * key + 3 * values * value)
 
 
 def _context(fields: _Fields) -> int:
