@@ -15,6 +15,7 @@ from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.capacity.advice import ScalingContext, advise
 from qwenkit.capacity.environment import STARTUP_S, Environment
 from qwenkit.capacity.finding import Finding
+from qwenkit.capacity.gpu import CPU
 from qwenkit.capacity.result import SimulationResult
 from qwenkit.capacity.search.candidates import Objective
 from qwenkit.capacity.search.recommend import Recommendation, recommend
@@ -35,7 +36,7 @@ from qwenkit.cluster.kinds import (
     moment,
 )
 from qwenkit.cluster.live_scaling import LiveScaling, live_scaling
-from qwenkit.cluster.pods import restarts
+from qwenkit.cluster.pods import gpus_wanted, restarts
 from qwenkit.cluster.preflight.cost import example_price
 from qwenkit.cluster.preflight.free_gpus import free_gpus, node_of
 from qwenkit.errors import NotReady
@@ -232,7 +233,9 @@ def _environment(
     events, log = read_or([], cluster.list, EVENT), read_or(None, start_of_log, cluster, newest)
     places = None
     if settings.gpu_count:
-        free = free_gpus(cluster, per_pod=settings.gpu_count)
+        resource = settings.gpu_resource
+        each = gpus_wanted(newest["spec"], resource)  # GPUs or slices; GiB where they are shared
+        free = free_gpus(cluster, per_pod=each, resource=resource)
         # What ends is counted as free already.
         own = sum(bool(node_of(pod)) and not is_terminating(pod) for pod in pods)
         places = None if free.unknown else free.places + own
@@ -289,6 +292,8 @@ def _as_measured(modelled: VllmServer, alone: Alone) -> tuple[VllmServer, float,
     factor = (latency - ttft) / max(1e-9, alone.latency_s - alone.ttft_s)
     gpu = modelled.gpu
     note = f"modelled: {modelled.model.name} on {gpu.name}, ± {gpu.uncertainty:.0%}"
+    if gpu is CPU:
+        note += "; here each replica has its own, on one node they share its cores"
     if alone.lengths.output_tokens > 1 and not _SAME[0] <= factor <= _SAME[1]:
         note += f"; it answers {factor:.2g} × as fast, and the prediction is scaled to that"
         modelled = modelled.at(modelled.clock * factor)

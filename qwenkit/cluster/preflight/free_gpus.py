@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.kinds import NODE, POD, Obj, is_terminating, is_true, name_of
+from qwenkit.cluster.kinds import GPU_RESOURCE, NODE, POD, Obj, is_terminating, is_true, name_of
 from qwenkit.cluster.pods import gpus_of, gpus_wanted
 from qwenkit.errors import Forbidden
 
@@ -32,16 +32,16 @@ class FreeGpus:
         return self.unknown or f"{self.free} of {self.total} free{soon}"
 
 
-def free_gpus(cluster: Cluster, *, per_pod: int) -> FreeGpus:
+def free_gpus(cluster: Cluster, *, per_pod: int, resource: str = GPU_RESOURCE) -> FreeGpus:
     """Count the GPUs that pods of ``per_pod`` GPUs can get now."""
     try:
-        nodes = {name_of(node): gpus_of(node) for node in cluster.list(NODE) if _takes_pods(node)}
+        nodes = {name_of(n): gpus_of(n, resource) for n in cluster.list(NODE) if _takes_pods(n)}
         pods = [pod for pod in cluster.list(POD, everywhere=True) if node_of(pod) in nodes]
     except Forbidden as error:
         return FreeGpus(unknown=f"not known: {error.what}")
     held, ending, holders = Counter[str](), 0, []
     for pod in pods:
-        gpus = gpus_wanted(pod["spec"])
+        gpus = gpus_wanted(pod["spec"], resource)
         if is_terminating(pod):
             ending += gpus
         elif gpus:

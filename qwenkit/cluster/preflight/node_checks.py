@@ -114,8 +114,7 @@ def fit_check(rooms: Rooms, settings: Settings) -> Check:
     """Check that the CPU and memory that the replicas request are free."""
     found = f"cpu {settings.cpu_request}, memory {settings.memory_request} per replica"
     texts = {"cpu": settings.cpu_request, "memory": settings.memory_request}
-    amounts = {name: quantities.parse(text) for name, text in texts.items()}
-    fitting = rooms.places({name: amount for name, amount in amounts.items() if amount})
+    fitting = rooms.places({name: quantities.parse(text) for name, text in texts.items()})
     if fitting >= max(1, settings.max_scale):
         return ok("fit", found)
     frees = [

@@ -10,6 +10,8 @@ from qwenkit.admission.schema import quantities
 from qwenkit.cluster.kinds import Obj, is_true, labels_of, name_of
 from qwenkit.cluster.preflight.free_gpus import node_of
 
+_MOST = 110  # pods of a node
+
 
 @dataclass(frozen=True)
 class Rooms:
@@ -47,9 +49,10 @@ class Rooms:
         return max(Fraction(), quantities.parse(whole) - sum(_asks(pod, resource) for pod in here))
 
     def places(self, amounts: Mapping[str, Fraction]) -> int:
-        """Return how many pods that ask for these amounts, none of them 0, fit at once."""
+        """Return how many pods that ask for these amounts fit at the same time."""
+        asked = {name: amount for name, amount in amounts.items() if amount}
         return sum(
-            min(int(self.free(node, name) // amount) for name, amount in amounts.items())
+            min((int(self.free(node, n) // amount) for n, amount in asked.items()), default=_MOST)
             for node in self.nodes
             if not self.obstacle(node)
         )

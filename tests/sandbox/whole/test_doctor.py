@@ -184,18 +184,23 @@ def test_what_a_pod_refers_to_must_exist(add: Any) -> None:
     assert {judged(**names)[name].verdict for name in place} == {"ok"}
 
 
-def test_a_claim_needs_a_class_and_no_bucket(add: Any) -> None:
+def test_a_claim_needs_a_class_and_no_bucket(world: Cluster) -> None:
     found = judged(storage="pvc", bucket="", gpu_count=0)
     unused = ("bucket", "credentials", "csi-driver", "gpus", "driver", "scale", "rrsa")
     assert {found[name].verdict for name in unused} == {"not applicable"}
-    assert {found[n].verdict for n in ("storage-class", "transfer-image")} == {"fail"}
-    default = {"storageclass.kubernetes.io/is-default-class": "true"}
-    add("StorageClass", "standard", annotations=default, provisioner="rancher.io/local-path")
+    assert (found["storage-class"].found, found["transfer-image"].verdict) == ("standard", "fail")
     ready = judged(storage="pvc", transfer_image="localhost/qwenkit:1")
-    assert {ready[n].verdict for n in ("storage-class", "transfer-image")} == {"ok"}
+    assert ready["transfer-image"].verdict == "ok"
     other = judged(storage="pvc", storage_class="fast")["storage-class"]
-    assert other.fix == "--set storage_class=standard"
-    assert judged(storage="nas")["csi-driver"].verdict == "fail"
+    assert (other.verdict, other.fix) == ("fail", "--set storage_class=standard")
+    assert judged(storage="nas")["csi-driver"].found == "nasplugin.csi.alibabacloud.com"
+    bare = {"gpu": "V100-16", "gpus": 2, "gateway_port": 1}
+    world.on_loop(lambda s: seed(s, node_name="n1", oss_driver=False, **bare))
+    world.on_loop(lambda s: s.delete("StorageClass", None, "standard"))
+    found = judged(storage="pvc")
+    assert "no default class" in found["storage-class"].why
+    assert judged()["csi-driver"].verdict == judged(storage="nas")["csi-driver"].verdict == "fail"
+    world.on_loop(lambda s: seed(s, node_name="n1", **bare))
 
 
 def test_settings_that_contradict_each_other_are_said_before_a_deployment() -> None:
