@@ -1,4 +1,4 @@
-"""How fast is the simulator: a day, a 15-minute what-if, all autoscalers, the bare decider.
+"""How fast is the simulator: a day, a recommendation for it, a what-if, all autoscalers, decisions.
 
     python benchmarks/simulate.py [--rounds 5] [--no-profile]
 
@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -28,12 +29,14 @@ from qwenkit.autoscaling.kpa import TICK_S, Decider
 from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.result import SimulationResult
 from qwenkit.capacity.search.autoscalers import AutoscalerComparison, compare_autoscalers
-from qwenkit.capacity.search.candidates import Objective
+from qwenkit.capacity.search.candidates import Candidate, Objective, judge
+from qwenkit.capacity.search.recommend import Recommendation, recommend
+from qwenkit.capacity.search.windows import Replay, replay
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.simulate import simulate
 from qwenkit.capacity.traffic import Lengths, OpenLoop, bursts, poisson, varying
 
-DAY_GOAL_S, WHAT_IF_GOAL_MS, COMPARE_GOAL_S = 4.0, 100.0, 10.0
+DAY_GOAL_S, WHAT_IF_GOAL_MS, COMPARE_GOAL_S, RECOMMEND_GOAL_S = 4.0, 100.0, 10.0, 3.0
 LENGTHS = Lengths(256, 128, spread=0.5)
 WHAT_IFS = 20  # settings tried in each round
 
@@ -84,6 +87,37 @@ def day(rounds: int, server: VllmServer, profile: bool) -> dict[str, Any]:
     if profile:
         report["profile"] = hot(lambda: run(traffic))
     return report
+
+
+def recommendation(rounds: int, server: VllmServer) -> dict[str, Any]:
+    """Search settings for the day, in windows and, once, on the whole day."""
+    traffic, there = a_day_of(100_000), Environment(gpus=8)
+
+    def search(part: Replay) -> Recommendation:
+        with patch("qwenkit.capacity.search.recommend.replay", lambda *_: part):
+            return recommend(
+                server, traffic=traffic, objective=Objective(), environment=there, gpus=8
+            )
+
+    def whole_day(found: Recommendation) -> Candidate:
+        return judge(found.chosen.choice, simulate(found.spec, traffic, server, environment=there))
+
+    runs = [timed(lambda: search(replay(traffic, server, 50))) for _ in range(rounds)]
+    seconds, found = median(taken for taken, _ in runs), runs[-1][1]
+    whole_s, whole = timed(lambda: search(Replay(traffic)))
+    return {
+        "recommend_s": round(seconds, 2),
+        "goal_s": RECOMMEND_GOAL_S,
+        "met": seconds <= RECOMMEND_GOAL_S,
+        "whole_day_s": round(whole_s, 1),
+        "times_faster": round(whole_s / seconds, 1),
+        "basis": found.basis,
+        "chosen": str(found.chosen.choice),
+        "chosen_on_the_whole_day": str(whole.chosen.choice),
+        "cost_of_the_day_more": round(
+            whole_day(found).cost_per_hour / whole_day(whole).cost_per_hour - 1, 3
+        ),
+    }
 
 
 def hot(work: Callable[[], Any]) -> list[dict[str, Any]]:
@@ -183,12 +217,14 @@ def main() -> int:
         "python": platform.python_version(),
         "rounds": options.rounds,
         "day": day(options.rounds, server, not options.no_profile),
+        "recommendation": recommendation(options.rounds, server),
         "what_if_15_min": what_if(options.rounds, server),
         "autoscalers": autoscalers(options.rounds, server),
         "decisions_per_s": decider(options.rounds),
     }
     print(json.dumps(report, indent=2))
-    return 0 if all(report[name]["met"] for name in ("day", "what_if_15_min", "autoscalers")) else 1
+    goals = ("day", "recommendation", "what_if_15_min", "autoscalers")
+    return 0 if all(report[name]["met"] for name in goals) else 1
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ class Environment:
     """The cluster of a simulated revision, and the revision's state at second 0.
 
     Args:
-        gpus: the number of pods that get a GPU, or ``gpus_each``; None for no limit.
+        gpus: the number of pods that get a GPU, or all that they need; None for no limit.
         startup_s: a pod's cold start, from created to ready, if a GPU is free.
         drain_s: the least time that a removed pod keeps its GPU.
         timeout_s: the revision's ``timeoutSeconds``.
@@ -29,7 +29,6 @@ class Environment:
     """
 
     gpus: int | None = None
-    gpus_each: int = 1
     startup_s: float = STARTUP_S
     drain_s: float = 30.0
     timeout_s: float = 600.0

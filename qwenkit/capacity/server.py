@@ -249,6 +249,7 @@ class FixedServer:
     """A stand-in that answers after ``service_s`` seconds, whatever the load."""
 
     service_s: float
+    gpus: int = 1
 
     def __post_init__(self) -> None:
         if not 0 < self.service_s < math.inf:
@@ -284,7 +285,7 @@ class VllmServer:
         batched_tokens: int | None = None,
         clock: float = 1.0,
     ) -> None:
-        self.gpu, whole = find_gpu(gpu), find_model(model)
+        self.gpu, self.gpus, whole = find_gpu(gpu), gpus, find_model(model)
         self.model = whole.split(gpus)  # one GPU's part: all of them work on each token
         if max_num_seqs < 1:
             raise InvalidValue("max_num_seqs", max_num_seqs, "at least 1")
@@ -301,7 +302,7 @@ class VllmServer:
             raise InvalidValue("model", whole.name, self.fit.problems[0], fix)
         self.kv_tokens = self.fit.kv_tokens
         self.max_num_seqs = max_num_seqs
-        self.max_num_batched_tokens = max(max_model_len, 2048)
+        self.max_num_batched_tokens = batched_tokens or max(max_model_len, 2048)
         self._run_at(clock)
 
     def at(self, clock: float) -> VllmServer:

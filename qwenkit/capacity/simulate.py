@@ -83,7 +83,7 @@ class _Run:
         environment: Environment,
         rng: Random,
     ) -> None:
-        self._environment = environment
+        self._environment, self._gpus_each = environment, server.gpus
         self._events: list[tuple[float, int, Pod | int | None]] = []
         self._number = 0
         self._fleet = Fleet(
@@ -206,7 +206,7 @@ class _Run:
 
     def _gpu_seconds(self) -> float:
         pods = self._fleet.gpu_seconds_until(float(self._second))
-        return pods * self._environment.gpus_each
+        return pods * self._gpus_each
 
     def _until(self, boundary: float) -> None:
         """Process all events before a second's end, in order of time."""

@@ -110,7 +110,7 @@ class Prediction:
             answers,
             sent=len(result.requests),
             seconds=max((at + latency for at, latency in pairs), default=0.0),
-            replica_seconds=result.gpu_seconds,
+            replica_seconds=result.gpu_seconds / self.server.gpus,
             max_ready=max(result.ready),
         )
 

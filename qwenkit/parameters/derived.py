@@ -16,6 +16,7 @@ from qwenkit.admission.schema.quantities import parse
 from qwenkit.capacity.catalogue import find_config
 from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.gpu import CPU, GIB, GPUS, Gpu, custom_gpu, for_resource
+from qwenkit.capacity.memory import LEAST_CAPABILITY
 from qwenkit.capacity.model_config import ModelConfig
 from qwenkit.errors import InvalidValue, SettingsError
 from qwenkit.parameters.layers import Layered
@@ -141,21 +142,26 @@ class Derived(Layered):
         Raises:
             SettingsError: the GPU is not known, or the model's ``config.json`` was not found.
         """
-        gpu = self.hardware
-        if self.model is None:
+        gpu, config, image = self.hardware, self.model, image_of(self.image)
+        if config is None:
             rule = "a public model of the catalogue, or one whose config.json can be read"
             fix = "name a folder that holds its config.json"
             raise SettingsError("model_source", self.model_source, rule, fix)
         if gpu is CPU:
             with suppress(ValueError):
                 gpu = replace(CPU, usable_gib=float(parse(self.memory_limit)) / GIB)
+        model = config.model()
+        if model.quantization == "gptq" and image.reads_quantization:
+            # Where it runs (LEAST_CAPABILITY), vLLM takes this faster kernel for it.
+            newer = gpu.compute_capability >= LEAST_CAPABILITY["gptq_marlin"]
+            model = replace(model, quantization="gptq_marlin" if newer else "gptq")
         return {
             "gpu": gpu,
-            "model": self.model,
+            "model": model,
             "gpus": max(1, self.gpu_count),
             "max_model_len": self.max_model_len,
             "gpu_memory_utilization": self.gpu_memory_utilization,
-            "batched_tokens": batched_tokens(image_of(self.image), gpu),
+            "batched_tokens": batched_tokens(image, gpu),
         }
 
     def described_by(self, config: ModelConfig | None) -> Self:

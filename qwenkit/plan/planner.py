@@ -34,7 +34,7 @@ from qwenkit.errors import InvalidValue
 from qwenkit.manifests.scaling import SETTING_OF, scaling_annotations, scaling_spec
 from qwenkit.plan.question import NamedTraffic, Question, find_environment, find_traffic
 from qwenkit.settings import Settings
-from qwenkit.steps import resolve
+from qwenkit.weights.model_config import read_model_config
 
 _GPUS_IF_UNKNOWN = 8
 _ONCE = 25 * MOST_WORK  # what is simulated once may be more than what is searched
@@ -102,6 +102,7 @@ class ScalingPlan:
     environment: Environment
     price_is_example: bool
     fit: Fit
+    gpus_each: int
     alternatives: tuple[str, ...]
     sequences: float
     ttft_s: Band
@@ -136,12 +137,12 @@ def make_plan(
     Raises:
         InvalidValue: names the traffic, objective, GPU, model or annotation that is invalid.
     """
-    settings = resolve(settings)
+    settings = settings.described_by(read_model_config(settings))
     traffic, environment = find_traffic(settings, question), find_environment(settings, question)
     spec, annotations = scaling_spec(settings), scaling_annotations(settings)
     sizes = settings.sizes()
     gpu, lengths = sizes["gpu"], traffic.load.lengths
-    model, memory = sizes["model"].model().split(sizes["gpus"]), _memory(sizes)
+    model, memory = sizes["model"].split(sizes["gpus"]), _memory(sizes)
     alternatives = () if memory.fits else what_would_fit(**sizes)
     server, outcome, better, why_not, autoscalers = None, None, None, "the model does not fit", None
     if memory.fits:
@@ -173,6 +174,7 @@ def make_plan(
         environment=environment,
         price_is_example=question.price_per_gpu_hour is None and bool(gpu.example_price_cny),
         fit=memory,
+        gpus_each=sizes["gpus"],
         alternatives=alternatives,
         sequences=sequences,
         ttft_s=band(gpu, prefill(gpu, model, tokens=lengths.prompt_tokens)),
@@ -189,7 +191,7 @@ def make_plan(
 
 def _memory(sizes: Mapping[str, Any]) -> Fit:
     """Return whether the model fits the GPUs' memory, and whether they can compute its format."""
-    memory, gpu, method = fit(**sizes), sizes["gpu"], sizes["model"].model().quantization
+    memory, gpu, method = fit(**sizes), sizes["gpu"], sizes["model"].quantization
     if gpu.compute_capability >= (needed := LEAST_CAPABILITY.get(method, 0.0)):
         return memory
     why = f"{method} needs compute capability {needed:g}, {gpu.name} has {gpu.compute_capability:g}"

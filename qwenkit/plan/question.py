@@ -150,7 +150,6 @@ def find_environment(settings: Settings, question: Question) -> Environment:
         raise InvalidValue("gpus", gpus, f"at least {each}, those of one replica")
     return Environment(
         gpus=None if gpus is None else gpus // each,
-        gpus_each=each,
         startup_s=STARTUP_S if start is None else start,
         timeout_s=settings.request_timeout_s,
         response_start_timeout_s=settings.request_timeout_s,

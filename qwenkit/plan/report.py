@@ -38,8 +38,8 @@ def as_dict(plan: ScalingPlan) -> dict[str, Any]:
         "prompt_tokens": lengths.prompt_tokens,
         "answer_tokens": lengths.output_tokens,
         "startup_s": environment.startup_s,
-        "gpus": environment.gpus and environment.gpus * environment.gpus_each,
-        "gpu_count": environment.gpus_each,
+        "gpus": environment.gpus and environment.gpus * plan.gpus_each,
+        "gpu_count": plan.gpus_each,
         "price_per_gpu_hour": environment.price_per_gpu_hour,
         "price_is_example": plan.price_is_example,
         "currency": plan.currency or None,
@@ -158,8 +158,9 @@ def facts(plan: ScalingPlan) -> Iterator[tuple[str, str]]:
     memory, lengths, spec = plan.fit, plan.traffic.load.lengths, plan.spec
     yield (
         "memory",
-        f"{memory.usable_gib:g} GiB: weights {memory.weights_gib:.1f}, activations "
-        f"{memory.activation_gib:.1f}, KV cache {memory.kv_gib:.1f} for {memory.kv_tokens} tokens",
+        f"{memory.usable_gib:g} GiB{' on each GPU' if plan.gpus_each > 1 else ''}: weights "
+        f"{memory.weights_gib:.1f}, activations {memory.activation_gib:.1f}, KV cache "
+        f"{memory.kv_gib:.1f} for {memory.kv_tokens} tokens",
     )
     yield (
         "sequences",
@@ -185,7 +186,7 @@ def facts(plan: ScalingPlan) -> Iterator[tuple[str, str]]:
         "cold start",
         f"{plan.environment.startup_s:g} s from pod created to ready, "
         f"GPUs for {plan.environment.gpus or 'any number of'} replicas, "
-        f"{plan.environment.gpus_each} each",
+        f"{plan.gpus_each} each",
     )
 
 

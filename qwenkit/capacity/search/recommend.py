@@ -8,7 +8,7 @@ that meets the objective wins.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -92,17 +92,19 @@ def recommend(
         spec = parse_spec(choice.annotations(), container_concurrency=choice.hard_limit)
         return judge(choice, part.run(spec, server, around, duration_s=duration_s))
 
-    tried = _search(attempt, objective, load.total, gpus)
+    tried = _search(attempt, objective, _coarse(load.total, gpus, fewer=part.is_much))
     if tried[0].misses(objective):
         raise _impossible(tried[0], objective)
     return _recommendation(tried, objective, load, around, part.basis)
 
 
 def _search(
-    attempt: Callable[[ScalingChoice], Candidate], objective: Objective, total: int, gpus: int
+    attempt: Callable[[ScalingChoice], Candidate],
+    objective: Objective,
+    choices: Iterable[ScalingChoice],
 ) -> tuple[Candidate, ...]:
     """Return all candidates, best first."""
-    tried = [attempt(choice) for choice in _coarse(total, gpus)]
+    tried = [attempt(choice) for choice in choices]
     nearest = min(tried, key=lambda each: _rank(each, objective))
     tried += [attempt(choice) for choice in _refined(nearest.choice)]
     return tuple(sorted(tried, key=lambda each: _rank(each, objective)))
@@ -112,11 +114,12 @@ def _rank(candidate: Candidate, objective: Objective) -> tuple[float, ...]:
     return candidate.excess(objective), candidate.cost_per_hour, candidate.ttft_p95_s
 
 
-def _coarse(total: int, gpus: int) -> Iterator[ScalingChoice]:
+def _coarse(total: int, gpus: int, *, fewer: bool) -> Iterator[ScalingChoice]:
     """Vary the settings that matter most: target, hard limit, minimum."""
     targets = sorted({total, max(1, total // 2), max(1, total // 4)}, reverse=True)
     minima = sorted({0, 1, max(1, gpus // 2)})
-    for target, minimum, limit in product(targets, minima, (0, total)):
+    kept = 2 if fewer else None
+    for target, minimum, limit in product(targets[:kept], minima[:kept], (0, total)):
         yield ScalingChoice(target, limit, minimum, gpus)
 
 

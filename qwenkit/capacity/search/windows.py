@@ -33,10 +33,12 @@ _SETTLING_S = 180.0  # beyond a cold start: two windows of the autoscaler, and i
 class Replay:
     """Traffic as a search runs it. ``settling`` are its (first, last) seconds that do not count.
 
-    ``basis`` says in words which part of the whole it is; empty if it is the whole.
+    ``basis`` says in words which part of the whole it is; empty if it is the whole, which is much
+    work where the traffic is too short for windows.
     """
 
     traffic: Traffic
+    is_much: bool = False
     settling: tuple[tuple[int, int], ...] = ()
     seconds: int | None = None
     basis: str = ""
@@ -75,7 +77,7 @@ def replay(
     size = max(_SHORTEST_MIN, settling, round(room))
     slots = [minutes[at : at + size] for at in range(0, len(minutes) - size + 1, size)]
     if work <= most_work or len(slots) < 2 * _CLASSES:
-        return Replay(traffic)
+        return Replay(traffic, work > most_work)
     ordered = sorted(range(len(slots)), key=lambda slot: sum(slots[slot]))
     third = len(slots) // _CLASSES
     busiest = max(ordered[2 * third :], key=lambda slot: max(slots[slot]))
@@ -89,7 +91,7 @@ def replay(
         "one and the one with the busiest minute; the figures are theirs"
     )
     settled = tuple((start, end) for _, start, end in parts)
-    return Replay(_stitched(traffic, parts, at), settled, at, basis)
+    return Replay(_stitched(traffic, parts, at), False, settled, at, basis)
 
 
 def _requests_by_minute(traffic: Traffic, server: SimulatedServer) -> list[float]:
