@@ -64,10 +64,10 @@ def _items(node: Node | None, value: Any) -> Iterator[tuple[Node | None, Any]]:
 def _unparsed(file: str, text: str, why: str) -> Finding:
     line = re.match(r"line (\d+): ", why)
     where = f"{file}:{line[1]}" if line else file
-    if _TEMPLATE.search(text):
-        why = "it is a template: render it first, helm template CHART | qwenkit lint -"
-        return _unread("warning", where, why)
     bound = "nested" in why or "values" in why
+    if _TEMPLATE.search(text):
+        bound, line = True, None
+        why = "it is a template: render it first, helm template CHART | qwenkit lint -"
     return _unread(
         "warning" if bound else "error", where, why.removeprefix(line[0] if line else "")
     )

@@ -97,7 +97,8 @@ def _words(doc: Doc, container: Doc, path: str) -> Iterator[Finding]:
         yield Finding("error", "command-one-word", where, message, fix)
     elif any(shell_text(words[index:]) for index in range(len(words))):
         return  # a shell splits and expands
-    for word in words[1:] if starts_itself(container) or "vllm" in " ".join(words) else ():
+    ours = starts_itself(container) or "vllm" in " ".join(words)
+    for word in words[len(command[:1]) :] if ours else ():
         if re.match(r"--?[a-zA-Z][\w.-]*\s+\S", word):
             message = f"{word[:60]!r} is one word, and no flag is called so"
             yield Finding("error", "argument-one-word", where, message, "split flag and value")
@@ -168,7 +169,8 @@ def _paths(doc: Doc, container: Doc, server: ServerCommand, path: str) -> Iterat
     model = posixpath.normpath(server.model) if server.model.startswith("/") else ""
     mounts = [str(at(mount, "mountPath")) for mount in rows(container, "volumeMounts")]
     inside = any(f"{model}/".startswith(f"{mount.rstrip('/')}/") for mount in mounts)
-    if model and not inside:
+    line = " ".join(word for words in container_words(container) for word in words)
+    if model and not inside and line.count(model) < 2:  # a second time: it is downloaded to there
         message = f"the model {model} is outside every mount ({', '.join(mounts) or 'none'})"
         fix = "give --model and mountPath the same folder"
         where = place(doc, f"{path}.volumeMounts")

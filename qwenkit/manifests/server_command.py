@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -24,8 +25,8 @@ _CLI = re.compile(r"(.*/)?vllm|(-m)?vllm\.(entrypoints\.cli\.main|scripts)")
 # Images whose entry point is vLLM's server, by the last part of their name.
 _OWN_ENTRY = re.compile(r"(.*/)?(vllm-openai|vllm-(arm64-)?cpu)[^/]*")
 _FLAG = re.compile(r"--?[A-Za-z]")
-_SHORT = {"tp": "tensor-parallel-size", "pp": "pipeline-parallel-size", "q": "quantization"}
-_SHORT |= {"dp": "data-parallel-size", "dpl": "data-parallel-size-local", "n": "nnodes"}
+_SHORT = {"tp": "tensor-parallel-size", "pp": "pipeline-parallel-size", "n": "nnodes"}
+_SHORT |= {"dp": "data-parallel-size", "q": "quantization"}
 _SWITCH = re.compile(r"(enable|disable|no|use|trust|enforce|skip|return|headless)-?.*|O\d")
 _MANY = ("served-model-name", "lora-modules", "api-key", "middleware")
 _UNITS = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -114,20 +115,18 @@ def _servers(
 def _read(arguments: Sequence[str], *, passes: bool) -> ServerCommand:
     options: dict[str, str] = {}
     others: list[str] = []
-    index = 0
-    while index < len(arguments):
-        word = arguments[index]
-        index += 1
+    left = list(arguments)
+    while left:
+        name, equals, value = (word := left.pop(0)).partition("=")
         if not _FLAG.match(word):
             others += [word] if word.lower() not in ("true", "false") else []
             continue
-        name, equals, value = word.partition("=")
         long = name.lstrip("-").replace("_", "-")
         long = long if name.startswith("--") else _SHORT.get(long, long)
         if not equals and not _SWITCH.fullmatch(long):
-            values = list(takewhile(lambda word: not _FLAG.match(word), arguments[index:]))
+            values = list(takewhile(lambda word: not _FLAG.match(word), left))
             values = values if long in _MANY else values[:1]
-            index += len(values)
+            del left[: len(values)]
             value = " ".join(values)
         options[long] = value
     model = others[1] if others[:1] == ["serve"] and others[1:] else options.get("model", "")
@@ -137,14 +136,13 @@ def _read(arguments: Sequence[str], *, passes: bool) -> ServerCommand:
 
 def _environment(container: Mapping[str, Any]) -> Mapping[str, str]:
     """Return the variables of a container's spec and Knative's own; an image may set others."""
-    known = {"PORT": str(at(container, "ports", 0, "containerPort") or 8080)}
-    known |= dict.fromkeys(("K_SERVICE", "K_REVISION", "K_CONFIGURATION"), UNKNOWN)
+    known = dict.fromkeys(("K_SERVICE", "K_REVISION", "K_CONFIGURATION"), UNKNOWN)
+    known["PORT"] = str(at(container, "ports", 0, "containerPort") or 8080)
     if rows(container, "envFrom"):
         known = defaultdict(lambda: UNKNOWN, known)
     for variable in rows(container, "env"):
-        value = at(variable, "value")
-        text = UNKNOWN if at(variable, "valueFrom") else "" if value is None else value
-        known[str(at(variable, "name"))] = _expanded(text, known)
+        value = UNKNOWN if at(variable, "valueFrom") else at(variable, "value")
+        known[str(at(variable, "name"))] = _expanded("" if value is None else value, known)
     return known
 
 
@@ -152,10 +150,9 @@ def _expanded(text: object, known: Mapping[str, str]) -> str:
     """Expand ``$(NAME)`` as the kubelet does: an unknown one stays as it is."""
 
     def value(found: re.Match[str]) -> str:
-        try:
+        with suppress(KeyError):
             return known[found[1]] if found[1] else "$"
-        except KeyError:
-            return found[0]
+        return found[0]
 
     made = re.sub(r"\$\$|\$\(([^()]+)\)", value, str(text))
     return made if len(made) <= MOST_LETTERS else UNKNOWN

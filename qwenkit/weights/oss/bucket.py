@@ -139,20 +139,16 @@ def check(bucket: oss2.Bucket, prefix: str) -> BucketStatus:
     key = f"{prefix}/.qwenkit-check-{uuid4().hex[:8]}"
     where = object_url(bucket, key)
     versions: dict[str, str] = {}
-
-    def clean() -> None:
-        what = f"delete {where}, an object of 7 bytes"
-        call_oss(bucket, what, lambda: bucket.delete_object(key, versions))
-
+    remove = partial(bucket.delete_object, key, versions)
     try:
         made = call_oss(bucket, f"write {where}", partial(bucket.put_object, key, b"qwenkit"))
-        versions = {"versionId": made.versionid} if made.versionid else {}
+        versions |= {"versionId": made.versionid} if made.versionid else {}
         call_oss(bucket, f"read {where}", lambda: bucket.get_object(key).read())
     except BaseException:  # the object may be there although the answer did not arrive
         with suppress(QwenkitError):
-            clean()
+            call_oss(bucket, where, remove)
         raise
-    clean()
+    call_oss(bucket, f"delete {where}, an object of 7 bytes", remove)
     return BucketStatus(
         bucket.bucket_name,
         bucket.endpoint,

@@ -72,6 +72,24 @@ def test_gpus_that_are_not_counted(resource: str) -> None:
     assert found == {"error port-differs", "warning max-scale-unset"}
 
 
+@pytest.mark.parametrize(
+    ("command", "wrong"),
+    [
+        ('[sh, -c, "hf download a/b --local-dir /tmp/m && exec vllm serve /tmp/m"]', set()),
+        ('[sh, -c, "exec vllm serve /tmp/m"]', {"error model-path"}),
+        ('[vllm, serve, /models/q, "-tp=2", "-pp", "2"]', {"error gpu-count"}),
+        ('["python3", "-m", "vllm.entrypoints.api_server", "--model=/models"]', set()),
+        ('["vllm serve /models/q"]', {"error command-one-word"}),
+        ('["vllm", "serve", "/models/q", "--dtype half"]', {"error argument-one-word"}),
+        ("[/bin/start.sh, $PORT]", set()),
+    ],
+)
+def test_other_command_lines(command: str, wrong: set[str]) -> None:
+    text = SERVICE.replace("[vllm, serve, /models/q]", command).replace("RESOURCE", "amd.com/gpu")
+    found = rules(text) - {"warning gpu-count", "error port-differs", "warning max-scale-unset"}
+    assert found == wrong
+
+
 def test_flags_of_the_cluster_are_those_that_knative_ships() -> None:
     selects = SERVICE.replace("RESOURCE", "cpu") + "      nodeSelector: {a: b}\n"
     assert "error admission" in rules(selects)
