@@ -30,7 +30,7 @@ _PROMPT = {"prompt", "input", "in", "context", "request", "prefill", "query"}
 _ANSWER = {"answer", "output", "out", "generated", "response", "completion", "decode", "reply"}
 _OTHER = {"id", "ids", "total", "model", "type", "hash"}
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-_VALUE = re.compile(r"\s*([-+.]?\d|nan|inf)", re.IGNORECASE)  # what no header has in a cell
+_VALUE = re.compile(r"\s*([-+.]?\d|(nan|inf)\b)", re.IGNORECASE)  # what no header has in a cell
 _MILLISECONDS = {"ms", "millis", "milliseconds"}
 # A number as large counts milli-, micro- or nanoseconds since 1970.
 _UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))

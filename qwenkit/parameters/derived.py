@@ -151,7 +151,7 @@ class Derived(Layered):
             with suppress(ValueError):
                 gpu = replace(CPU, usable_gib=float(parse(self.memory_limit)) / GIB)
         model = config.model()
-        if model.quantization == "gptq" and image.reads_quantization:
+        if model.quantization == "gptq" and image.has(0, 6):
             # Where it runs (LEAST_CAPABILITY), vLLM takes this faster kernel for it.
             newer = gpu.compute_capability >= LEAST_CAPABILITY["gptq_marlin"]
             model = replace(model, quantization="gptq_marlin" if newer else "gptq")
