@@ -138,8 +138,8 @@ def no_answer(what: str, endpoint: str, error: Exception) -> Unreachable:
 
     It has only the type of ``error``, whose message may contain a signature.
     """
-    return Unreachable(
-        f"{what}: {endpoint} does not answer",
-        type(error).__name__,
-        "check the network, the endpoint and the proxy variables",
-    )
+    why, fix = type(error).__name__, "check the network, the endpoint and the proxy variables"
+    if "SOCKS" in str(error):
+        why = "a SOCKS proxy (ALL_PROXY, HTTPS_PROXY) needs a package that is not installed"
+        fix = "pip install pysocks, or unset the variable; NO_PROXY names hosts without a proxy"
+    return Unreachable(f"{what}: {endpoint} does not answer", why, fix)

@@ -53,8 +53,10 @@ def connection(context: str) -> Transport:
         try:
             api = client.ApiClient(configuration)
             _take_in(api.rest_client.pool_manager.connection_pool_kw)
-        except (HTTPError, OSError, ValueError) as error:
-            fix = "check the proxy-url, the certificates and the key"
+        except (HTTPError, ImportError, OSError, ValueError) as error:
+            fix = "check the proxy-url or variable, the certificates and the key"
+            if isinstance(error, ImportError):
+                fix = "a SOCKS proxy (ALL_PROXY, HTTPS_PROXY): pip install pysocks, or NO_PROXY"
             raise found.refuse(f"its entries cannot be used: {error}", fix) from None
     return Transport(api, found.impersonation())
 

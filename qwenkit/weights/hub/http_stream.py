@@ -193,7 +193,8 @@ class HubSession:
         except requests.RequestException as error:
             if found := flow_error(error):
                 raise self.flow(what, found) from None
-            if isinstance(error, ValueError):  # the address, not the answer
+            said = str(error).lower()  # of a proxy, "socks" or "proxy"
+            if isinstance(error, ValueError) and "socks" not in said and "proxy" not in said:
                 raise self._led(what, url, "is not an address") from None
             raise no_answer(what, self.endpoint, error) from None
         except ValueError:

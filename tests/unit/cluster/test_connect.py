@@ -311,6 +311,19 @@ def test_a_proxy_that_cannot_be_used_is_a_typed_error(tmp_path: Path, use: Any, 
         Cluster.connect(Settings(context="mine"), first_answer_s=0)
 
 
+@pytest.mark.filterwarnings("ignore:SOCKS support")  # urllib3's own
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "gopher://x"])
+def test_a_proxy_variable_that_cannot_be_used_is_named(
+    tmp_path: Path, use: Any, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    use(kubeconfig(tmp_path / "mine", "https://203.0.113.7:6443"))
+    for name in ("ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, proxy)
+    with pytest.raises(InvalidValue, match="KUBECONFIG") as caught:
+        Cluster.connect(Settings(context="mine"), first_answer_s=0)
+    assert ("pysocks" if "socks" in proxy else "variable") in caught.value.fix
+
+
 @pytest.mark.parametrize(
     ("why", "for_good"),
     [

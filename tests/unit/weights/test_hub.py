@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwenkit.errors import InvalidValue, NotFound, Rejected, TransferError
+from qwenkit.errors import InvalidValue, NotFound, Rejected, TransferError, Unreachable
 from qwenkit.weights.hub.listing import Listing, SourceFile, content_revision, listed
 from qwenkit.weights.hub.repository import open_source, parse_source
 
@@ -38,6 +38,18 @@ def test_every_form_is_read(text: str, wanted: tuple[str, str, str]) -> None:
 def test_other_forms_are_refused(text: str) -> None:
     with pytest.raises(InvalidValue, match="source"):
         parse_source(text)
+
+
+@pytest.mark.filterwarnings("ignore:SOCKS support")  # urllib3's own
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "gopher://x"])
+def test_a_proxy_that_cannot_be_used_is_no_redirect(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    for name in ("ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, proxy)
+    with pytest.raises(Unreachable, match="does not answer") as caught:
+        open_source("modelscope:a/b", modelscope_endpoint="http://192.0.2.1").listing()
+    assert ("pysocks" if "socks" in proxy else "proxy variables") in caught.value.fix
 
 
 def test_a_hub_needs_an_address() -> None:
