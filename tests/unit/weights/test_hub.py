@@ -41,15 +41,12 @@ def test_other_forms_are_refused(text: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:SOCKS support")  # urllib3's own
-@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "gopher://x"])
-def test_a_proxy_that_cannot_be_used_is_no_redirect(
-    monkeypatch: pytest.MonkeyPatch, proxy: str
-) -> None:
+def test_a_proxy_that_cannot_be_used_is_no_redirect(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ALL_PROXY", "all_proxy"):
-        monkeypatch.setenv(name, proxy)
+        monkeypatch.setenv(name, "socks5://127.0.0.1:9")
     with pytest.raises(Unreachable, match="does not answer") as caught:
         open_source("modelscope:a/b", modelscope_endpoint="http://192.0.2.1").listing()
-    assert ("pysocks" if "socks" in proxy else "proxy variables") in caught.value.fix
+    assert "pysocks" in caught.value.fix
 
 
 def test_a_hub_needs_an_address() -> None:
