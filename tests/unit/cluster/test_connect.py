@@ -9,7 +9,7 @@ import ssl
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +59,8 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @contextmanager
 def host_of(context: str) -> Iterator[str]:
-    client = connection(context)
-    yield str(client._api.configuration.host)
-    client.close()
+    with closing(connection(context)) as client:
+        yield str(client._api.configuration.host)
 
 
 def test_several_files_are_merged_and_the_first_wins(tmp_path: Path, use: Any) -> None:
@@ -71,9 +70,9 @@ def test_several_files_are_merged_and_the_first_wins(tmp_path: Path, use: Any) -
     other.mkdir()
     again = kubeconfig(other / "first", "http://127.0.0.1:3")
     use(tmp_path / "not-there", first, second, again)
-    for context, server in (("first", "http://127.0.0.1:1"), ("second", "http://127.0.0.1:2")):
+    for number, context in enumerate(("first", "second"), 1):
         with host_of(context) as host:
-            assert host == server
+            assert host == f"http://127.0.0.1:{number}"
     with pytest.raises(NotFound) as caught:
         connection("third")
     assert caught.value.why.endswith("first, second")
@@ -83,9 +82,8 @@ def test_relative_files_belong_to_their_kubeconfig(tmp_path: Path, use: Any) -> 
     (tmp_path / "token").write_text(TOKEN)
     user = {"name": "here", "user": {"tokenFile": "token"}}
     use(kubeconfig(tmp_path / "here", users=[user]), kubeconfig(tmp_path / "there"))
-    client = connection("here")
-    assert TOKEN in str(client._api.configuration.api_key)
-    client.close()
+    with closing(connection("here")) as client:
+        assert TOKEN in str(client._api.configuration.api_key)
 
 
 @pytest.mark.parametrize(
@@ -124,9 +122,8 @@ def test_a_credential_plugin_that_works_is_used(tmp_path: Path, use: Any) -> Non
     }
     user = plugin(tmp_path, f"print({json.dumps(answer)!r})")
     use(kubeconfig(tmp_path / "cloud", users=[{"name": "cloud", "user": user}]))
-    client = connection("cloud")
-    assert TOKEN in str(client._api.configuration.api_key)
-    client.close()
+    with closing(connection("cloud")) as client:
+        assert TOKEN in str(client._api.configuration.api_key)
 
 
 def test_a_credential_plugin_that_fails_is_an_error(
@@ -303,14 +300,14 @@ def test_what_would_be_lost_is_refused_by_name(
     assert TOKEN not in str(caught.value) + str(caught.value.to_dict())
 
 
-@pytest.mark.filterwarnings("ignore:SOCKS support")  # urllib3's own
+@pytest.mark.filterwarnings("ignore:SOCKS support")
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "gopher://x", "://", "http://[x"])
 def test_a_proxy_that_cannot_be_used_is_a_typed_error(
     tmp_path: Path, use: Any, monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:
-    cluster = {"server": "https://203.0.113.7:6443"}
     for more in ({"proxy-url": proxy}, {}):
-        use(kubeconfig(tmp_path / "mine", clusters=[{"name": "mine", "cluster": cluster | more}]))
+        cluster = {"server": "https://203.0.113.7:6443", **more}
+        use(kubeconfig(tmp_path / "mine", clusters=[{"name": "mine", "cluster": cluster}]))
         with pytest.raises(QwenkitError):
             Cluster.connect(Settings(context="mine"), first_answer_s=0)
         monkeypatch.setenv("HTTPS_PROXY", proxy)
@@ -401,4 +398,3 @@ def test_files_of_another_user_of_the_client_library_stay(tmp_path: Path, use: A
     connection("mine")
     assert theirs.read_text() == "their certificate"
     library._cleanup_temp_files()
-    assert not theirs.exists()
