@@ -36,7 +36,7 @@ from qwenkit.inference.load.running import start_load
 from qwenkit.inference.results import LoadResult
 from qwenkit.manifests import render as manifests
 from qwenkit.manifests.lint import lint, refuse
-from qwenkit.serving.profile import ServingReason, stop_token_ids
+from qwenkit.serving.profile import stop_token_ids
 from qwenkit.settings import Settings
 from qwenkit.weights.model_config import read_model_config
 
@@ -51,7 +51,7 @@ class Manifests(list[CommentedMap]):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(manifests.render(settings))
-        self.reasons: tuple[ServingReason, ...] = settings.profile.reasons
+        self.reasons = settings.profile.reasons
 
 
 def resolve(settings: Settings) -> Settings:

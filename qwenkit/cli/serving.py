@@ -35,7 +35,7 @@ def doctor(
 
 def render(
     as_documented: Annotated[
-        bool, typer.Option("--as-documented", help=f"The Service of {DOCUMENTATION}")
+        bool, typer.Option("--as-documented", help="The documentation's own Service.")
     ] = False,
     monitor: Annotated[
         bool, typer.Option("--monitoring", help="Instead: PodMonitors and a Grafana dashboard.")
@@ -58,6 +58,8 @@ def render(
         docs = monitoring(settings)
     else:
         docs = [steps.as_documented(settings)] if as_documented else steps.render(settings)
+    if as_documented:
+        typer.echo(f"the documentation: {DOCUMENTATION}", err=True)
     typer.echo(to_yaml(docs), nl=False)
 
 

@@ -109,10 +109,10 @@ def _of_command(settings: Settings, profile: ServingProfile) -> str:
         return "command is set: signals, flags and port are yours"
     line = command_line(settings, profile)
     said = []
-    for each in profile.reasons:
-        flag = each.setting if "-" in each.setting else f"--{each.setting.replace('_', '-')}"
-        if f" {flag}" in line and each.why != "set":
-            said.append(f"{flag}: {each.why}")
+    for name, _, why in profile.reasons:
+        flag = name if "-" in name else f"--{name.replace('_', '-')}"
+        if f" {flag}" in line and why != "set":
+            said.append(f"{flag}: {why}")
     return "; ".join(said)
 
 

@@ -15,26 +15,24 @@ _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 def parse_env(text: str) -> dict[str, str]:
     """Read ``NAME=value,NAME=value``; a comma that no ``NAME=`` follows belongs to the value."""
-    found: dict[str, str] = {}
-    for part in re.split(rf",(?={_VARIABLE}=)", text) if text else []:
-        name, equals, value = part.partition("=")
-        if not equals or not re.fullmatch(_VARIABLE, name) or name in found:
-            raise ValueError("must be NAME=value,NAME=value, each name once")
-        found[name] = value
-    return found
+    parts = re.split(rf",(?={_VARIABLE}=)", text) if text else []
+    return _pairs(parts, re.compile(_VARIABLE), re.compile("(?s:.*)"), "NAME=value,NAME=value")
 
 
 def parse_node_selector(text: str) -> dict[str, str]:
     """Read ``key=value,key=value`` as labels of nodes."""
-    found: dict[str, str] = {}
-    for part in text.split(",") if text else []:
-        key, equals, value = part.strip().partition("=")
-        if not equals or not _KEY.fullmatch(key) or not _LABEL.fullmatch(value) or key in found:
-            raise ValueError(
-                "must be labels of nodes, key=value,key=value, each key once, such as "
-                "aliyun.accelerator/nvidia_name=NVIDIA-A10"
-            )
-        found[key] = value
+    parts = [part.strip() for part in text.split(",")] if text else []
+    example = "key=value,key=value, such as aliyun.accelerator/nvidia_name=NVIDIA-A10"
+    return _pairs(parts, _KEY, _LABEL, example)
+
+
+def _pairs(
+    parts: list[str], key: re.Pattern[str], value: re.Pattern[str], form: str
+) -> dict[str, str]:
+    pairs = [part.partition("=") for part in parts]
+    found = {name: text for name, equals, text in pairs if equals and key.fullmatch(name)}
+    if len(found) < len(parts) or not all(map(value.fullmatch, found.values())):
+        raise ValueError(f"must be {form}, each name once")
     return found
 
 

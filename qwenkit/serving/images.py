@@ -21,6 +21,7 @@ from importlib.resources import files
 
 _DATA = json.loads((files("qwenkit.serving") / "images.json").read_text("utf-8"))
 OWN_CODE: tuple[str, ...] = tuple(_DATA["own_code"])  # in the model folder: --trust-remote-code
+WHY: Mapping[str, str] = _DATA["why"]  # the server has a flag or variable that is no setting
 _TAG = re.compile(r":v?(\d{1,3})\.(\d{1,3})(?:\.(\d{1,3}))?(?!\d)")
 FIRST_VERSION: Mapping[str, tuple[int, ...]] = {
     name: tuple(version) for name, version in _DATA["architectures"].items()

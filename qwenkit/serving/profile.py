@@ -15,7 +15,7 @@ from qwenkit.capacity.memory import LEAST_CAPABILITY, Fit, fit, graphs_fit, v1_s
 from qwenkit.capacity.model_config import ModelConfig
 from qwenkit.errors import InvalidValue
 from qwenkit.serving import images
-from qwenkit.serving.images import OWN_CODE, ServerImage, image_of
+from qwenkit.serving.images import OWN_CODE, WHY, ServerImage, image_of
 
 PAGE_MODEL = "Qwen-7B-Chat-Int8"
 _QWEN_V1 = "QWenLMHeadModel"
@@ -42,15 +42,6 @@ class Wishes:
 
 
 @dataclass(frozen=True, slots=True)
-class ServingReason:
-    """Why a setting or flag of the server has its value."""
-
-    setting: str
-    value: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
 class ServingProfile:
     """Everything about the server that follows from model, GPU and image; "" leaves a flag out."""
 
@@ -63,9 +54,9 @@ class ServingProfile:
         return self.chosen.get(name, ("", ""))[0]
 
     @property
-    def reasons(self) -> tuple[ServingReason, ...]:
-        """Why each of them has its value."""
-        return tuple(ServingReason(name, *each) for name, each in self.chosen.items())
+    def reasons(self) -> list[tuple[str, str, str]]:
+        """Each of them, its value, and why it has it."""
+        return [(name, *each) for name, each in self.chosen.items()]
 
 
 def architecture_of(config: ModelConfig | None, name: str) -> str:
@@ -105,7 +96,8 @@ def choose(
     found = _length(config, name, gpu, gpu_count, image, wishes.gpu_memory_utilization)
     length = int(take("max_model_len", wishes.max_model_len, found))
     flags = _flags(architecture_of(config, name), image, gpu, gpu_count, wishes)
-    chosen |= {flag: (value, why) for flag, value, why in flags if value}
+    facts = {"gpu": gpu.name, "share": wishes.gpu_memory_utilization}
+    chosen |= {flag: (value, WHY[flag].format(**facts)) for flag, value in flags.items() if value}
     return ServingProfile(image, length, chosen)
 
 
@@ -188,43 +180,17 @@ def memory_of(
 
 def _flags(
     architecture: str, image: ServerImage, gpu: Gpu, gpu_count: int, wishes: Wishes
-) -> list[tuple[str, str, str]]:
-    """Return flags and variables that are no settings, with value ("" for none) and reason."""
-    share = wishes.gpu_memory_utilization
-    crowded = not image.cpu and not graphs_fit(gpu, share)
+) -> dict[str, str]:
+    """Return flags and variables that are no settings; "" leaves one out."""
+    crowded = not image.cpu and not graphs_fit(gpu, wishes.gpu_memory_utilization)
     template = architecture == _QWEN_V1 and image.has(0, 5, 4)
     old_engine = (0, 8) <= image.version < (0, 9) and gpu.compute_capability < 8.0
-    shared = wishes.shared_memory or ("8Gi" if gpu_count > 1 else "")
     reads = "prefetch" if image.version >= (0, 18) else "eager" if image.version >= (0, 11) else ""
-    return [
-        (
-            "--trust-remote-code",
-            "yes" if architecture in OWN_CODE else "",
-            "the model's folder brings Python code of its own",
-        ),
-        (
-            "--enforce-eager",
-            "yes" if crowded else "",
-            f"a share of {share:g} leaves too little for CUDA graphs",
-        ),
-        (
-            "--chat-template",
-            CHATML if template else "",
-            "the first Qwen has no template, and this vLLM has no default any more",
-        ),
-        (
-            "/dev/shm",
-            shared,
-            "set" if wishes.shared_memory else "the GPUs' processes exchange data; default 64 MiB",
-        ),
-        (
-            "VLLM_USE_V1",
-            "0" if old_engine else "",
-            f"the V1 engine of this vLLM does not run on {gpu.name}",
-        ),
-        (
-            "--safetensors-load-strategy",
-            reads if wishes.mounted_by_fuse and not image.cpu else "",
-            "files are read from start to end: random reads are slow on a FUSE mount",
-        ),
-    ]
+    return {
+        "--trust-remote-code": "yes" if architecture in OWN_CODE else "",
+        "--enforce-eager": "yes" if crowded else "",
+        "--chat-template": CHATML if template else "",
+        "/dev/shm": wishes.shared_memory or ("8Gi" if gpu_count > 1 else ""),
+        "VLLM_USE_V1": "0" if old_engine else "",
+        "--safetensors-load-strategy": reads if wishes.mounted_by_fuse and not image.cpu else "",
+    }

@@ -207,7 +207,7 @@ def test_comments_are_true_of_this_service_and_end_with_their_line() -> None:
 
 
 def test_the_documents_of_the_front_room_say_why() -> None:
-    reasons = {each.setting: each.why for each in refused_or_rendered(Settings()).reasons}
+    reasons = {name: why for name, _, why in refused_or_rendered(Settings()).reasons}
     assert reasons["dtype"] == "V100-16 has no bfloat16"
     assert stop_token_ids(Settings().model, "") == (151645, 151643)
     assert stop_token_ids(None, "Qwen-1_8B-Chat") == (151645, 151643)
