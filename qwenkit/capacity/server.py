@@ -255,6 +255,10 @@ class FixedServer:
         if not 0 < self.service_s < math.inf:
             raise InvalidValue("service_s", self.service_s, "more than 0, finite")
 
+    def alone(self, lengths: Lengths) -> tuple[float, float]:
+        """Return TTFT and latency of a request, seconds."""
+        return self.service_s, self.service_s
+
     def engine(self) -> SimulatedEngine:
         """Return the empty engine of a new pod."""
         return _FixedEngine(self.service_s)

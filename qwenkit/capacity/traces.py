@@ -17,6 +17,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -75,20 +76,17 @@ def read_trace(text: str, *, lengths: Lengths | None = None) -> RecordedTraffic:
         answer = usual[1] if answer is None else answer or 1
         found.append(Arrival(_seconds(row), prompt, answer))
         if len(found) > MAX_REQUESTS:
-            rule = f"at most {MAX_REQUESTS:,} requests"
-            raise InvalidValue("trace", f"line {row[0]}", rule, "use a part of it")
+            raise InvalidValue("trace", f"line {row[0]}", f"at most {MAX_REQUESTS:,} requests")
     if not found:
         rule = "a line for each request: seconds[,prompt tokens,answer tokens], or a JSON object"
-        raise InvalidValue("trace", "no requests", rule, "name a file of recorded arrivals")
+        raise InvalidValue("trace", "no requests", rule)
     found.sort()
     unit = next((unit for least, unit in _UNITS if found[-1].at >= least), 1.0)
     first = found[0].at
     load = OpenLoop(tuple(Arrival((at - first) / unit, *rest) for at, *rest in found))
-    notes = {
-        f"{missing} without token counts: {usual[0]} in, {usual[1]} out": missing,
-        f"{zeros} with 0 tokens, which count as 1": zeros,
-    }
-    return RecordedTraffic(load, tuple(note for note, count in notes.items() if count))
+    notes = [f"{missing} without token counts: {usual[0]} in, {usual[1]} out"] * bool(missing)
+    notes += [f"{zeros} with 0 tokens, which count as 1"] * bool(zeros)
+    return RecordedTraffic(load, tuple(notes))
 
 
 def _csv_rows(text: str) -> Iterator[_Row]:
@@ -122,10 +120,9 @@ def _json_rows(text: str) -> Iterator[_Row]:
     for number, line in enumerate(_lines(text), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        try:
+        entry = None
+        with suppress(ValueError, RecursionError):
             entry = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise _refusal(number, "", line.strip(), f"one JSON object: {error}") from None
         if not isinstance(entry, dict):
             raise _refusal(number, "", line.strip(), "one JSON object")
         columns = _named(list(entry), list(entry))
@@ -186,20 +183,17 @@ def _tokens(row: _Row, which: int) -> int | None:
 
 
 def _number(value: Any) -> float | None:
-    if value is True or value is False:
-        return None
     try:
-        return float(value)
+        return None if value is True or value is False else float(value)
     except (TypeError, ValueError, OverflowError):
         return None
 
 
 def _date(text: str) -> float | None:
-    try:
+    with suppress(ValueError, OverflowError):
         date = datetime.fromisoformat(text.strip().replace("/", "-"))
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        return None
+    return None
 
 
 def _refusal(number: int, column: str, value: Any, rule: str) -> InvalidValue:

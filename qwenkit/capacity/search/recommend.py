@@ -8,7 +8,7 @@ that meets the objective wins.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -47,8 +47,7 @@ class Recommendation:
     """The settings to use, why, and the alternatives. ``timeout_seconds`` is for both timeouts.
 
     ``front`` holds the candidates that no other beats in both cost and TTFT, cheapest first;
-    ``next_best_costs`` compares the second best with the chosen one, in words; ``basis`` says on
-    which part of long traffic they were compared.
+    ``next_best_costs`` compares the second best with the chosen one, in words.
     """
 
     annotations: Mapping[str, str]
@@ -60,7 +59,6 @@ class Recommendation:
     front: tuple[Candidate, ...]
     candidates: tuple[Candidate, ...]
     spec: ScalingSpec
-    basis: str
 
 
 def recommend(
@@ -92,22 +90,15 @@ def recommend(
         spec = parse_spec(choice.annotations(), container_concurrency=choice.hard_limit)
         return judge(choice, part.run(spec, server, around, duration_s=duration_s))
 
-    tried = _search(attempt, objective, _coarse(load.total, gpus, fewer=part.is_much))
-    if tried[0].misses(objective):
-        raise _impossible(tried[0], objective)
-    return _recommendation(tried, objective, load, around, part.basis)
-
-
-def _search(
-    attempt: Callable[[ScalingChoice], Candidate],
-    objective: Objective,
-    choices: Iterable[ScalingChoice],
-) -> tuple[Candidate, ...]:
-    """Return all candidates, best first."""
-    tried = [attempt(choice) for choice in choices]
+    tried = [attempt(choice) for choice in _coarse(load.total, gpus, fewer=part.is_much)]
     nearest = min(tried, key=lambda each: _rank(each, objective))
     tried += [attempt(choice) for choice in _refined(nearest.choice)]
-    return tuple(sorted(tried, key=lambda each: _rank(each, objective)))
+    tried.sort(key=lambda each: _rank(each, objective))
+    if misses := "; ".join(tried[0].misses(objective)):
+        rule = f"no setting meets it on these GPUs; the nearest is {tried[0].choice}"
+        fix = "allow more GPUs, a faster one, or a looser objective"
+        raise InvalidValue("objective", misses, rule, fix)
+    return _recommendation(tuple(tried), objective, load, around)
 
 
 def _rank(candidate: Candidate, objective: Objective) -> tuple[float, ...]:
@@ -143,21 +134,11 @@ def _load(server: VllmServer, lengths: Lengths, objective: Objective) -> Load:
     return suggested_load(server, live_tokens=live, tpot_p95_s=objective.tpot_p95_s)
 
 
-def _impossible(nearest: Candidate, objective: Objective) -> InvalidValue:
-    return InvalidValue(
-        "objective",
-        "; ".join(nearest.misses(objective)),
-        f"no setting meets it on these GPUs; the nearest is {nearest.choice}",
-        "allow more GPUs, a faster one, or a looser objective",
-    )
-
-
 def _recommendation(
     tried: tuple[Candidate, ...],
     objective: Objective,
     load: Load,
     environment: Environment,
-    basis: str,
 ) -> Recommendation:
     chosen = tried[0]
     following = next((each for each in tried[1:2] if not each.misses(objective)), None)
@@ -174,7 +155,6 @@ def _recommendation(
         front=pareto(tried),
         candidates=tried,
         spec=parse_spec(annotations, container_concurrency=chosen.choice.hard_limit),
-        basis=basis,
     )
 
 

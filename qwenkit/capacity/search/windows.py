@@ -17,7 +17,7 @@ from itertools import pairwise
 from qwenkit.capacity.control import Scaling
 from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.result import SimulationResult
-from qwenkit.capacity.server import SimulatedServer, VllmServer
+from qwenkit.capacity.server import SimulatedServer
 from qwenkit.capacity.simulate import MAX_SECONDS, simulate
 from qwenkit.capacity.traffic import Arrival, ClosedLoop, OpenLoop, Traffic
 
@@ -99,9 +99,7 @@ def _requests_by_minute(traffic: Traffic, server: SimulatedServer) -> list[float
     if isinstance(traffic, OpenLoop):
         places = [bisect_left(traffic.arrivals, (at,)) for at in (*starts, math.inf)]
         return [end - start for start, end in pairwise(places)]
-    alone_s = (
-        server.alone(traffic.lengths)[1] if isinstance(server, VllmServer) else server.service_s
-    )
+    _, alone_s = server.alone(traffic.lengths)
     return [traffic.clients(at) * _MINUTE / alone_s for at in starts]
 
 
