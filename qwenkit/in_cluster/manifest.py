@@ -49,7 +49,9 @@ def transfer_job(settings: Settings, arguments: Sequence[str]) -> CommentedMap:
         },
     )
     if settings.storage != "oss":
-        _mount(job, settings.volume)
+        # A NAS volume is that folder, a claim holds it.
+        at = volume_folder(settings) if settings.storage == "nas" else _VOLUME
+        _mount(job, settings.volume, at)
     # Kubernetes expands $(NAME) in arguments; $$ is a dollar.
     job["spec"]["template"]["spec"]["containers"][0]["args"] = [
         word.replace("$", "$$") for word in arguments
@@ -81,12 +83,12 @@ def in_volume(path: str) -> str:
     return path.removeprefix(f"{_VOLUME}/")
 
 
-def _mount(job: CommentedMap, claim: str) -> None:
+def _mount(job: CommentedMap, claim: str, at: str) -> None:
     """Give the Job a volume in place of a bucket and its keys."""
     pod = job["spec"]["template"]["spec"]
     container = pod["containers"][0]
     container["env"] = [one for one in container["env"] if not one["name"].startswith("OSS_")]
-    container["volumeMounts"].append({"name": "weights", "mountPath": _VOLUME})
+    container["volumeMounts"].append({"name": "weights", "mountPath": at})
     pod["volumes"].append({"name": "weights", "persistentVolumeClaim": {"claimName": claim}})
     for one in container["env"]:  # their Secret has this Job's name
         if "valueFrom" in one:
