@@ -25,6 +25,7 @@ from qwenkit.cluster.diagnosis.status import status as read_status
 from qwenkit.cluster.occupants import Occupant
 from qwenkit.cluster.ownership import has_expired
 from qwenkit.cluster.preflight.doctor import PreflightReport, examine
+from qwenkit.cluster.preflight.region import internal_endpoint
 from qwenkit.cluster.removal import PATIENT, Manner, TeardownStep
 from qwenkit.cluster.teardown import Ended, Leaks, StoredWeights, TeardownReport
 from qwenkit.cluster.wait import OnChange
@@ -58,12 +59,13 @@ def resolve(settings: Settings) -> Settings:
     """Return the settings with all that follows from the model's ``config.json``.
 
     It is looked for in the source's folder, the catalogue, the bucket and the hub, for some
-    seconds. Set values stay, and what cannot be found is derived from less.
+    seconds. Set values stay, and what cannot be found is derived from less. Nodes in the region
+    of a public OSS endpoint use its internal one.
 
     Raises:
         InvalidValue: a folder's ``config.json`` is that of no decoder.
     """
-    return settings.described_by(read_model_config(settings))
+    return internal_endpoint(settings.described_by(read_model_config(settings)))
 
 
 def render(settings: Settings) -> Manifests:

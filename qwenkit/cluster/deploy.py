@@ -13,10 +13,19 @@ from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.pvc import unbound_claim
 from qwenkit.cluster.diagnosis.snapshot import Snapshot
 from qwenkit.cluster.gateway import gateway_url, service_host
-from qwenkit.cluster.kinds import KSVC, PV, PVC, SECRET, Obj, kind_of, name_of
+from qwenkit.cluster.kinds import (
+    KSVC,
+    PV,
+    PVC,
+    SECRET,
+    STORAGE_CLASS,
+    Obj,
+    kind_of,
+    name_of,
+)
 from qwenkit.cluster.rollout import latest_ready, wait_ready
 from qwenkit.cluster.wait import OnChange, Waited, wait
-from qwenkit.errors import InvalidValue, QwenkitError
+from qwenkit.errors import Forbidden, InvalidValue, QwenkitError
 from qwenkit.settings import Settings
 
 # An object follows those that it refers to; other kinds come before the Service.
@@ -114,7 +123,7 @@ def _in_order(docs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 def wait_bound(
     cluster: Cluster, name: str, *, timeout_s: float, on_change: OnChange | None = None
 ) -> Waited[Obj]:
-    """Wait until a PVC is Bound; return it.
+    """Wait until a PVC is Bound, or until it waits for its first pod alone; return it.
 
     Raises:
         NotReady: it never will be, as with a released PV.
@@ -138,7 +147,7 @@ def wait_bound(
     return wait(
         lambda: cluster.get(PVC, name),
         what=f"pvc {name} Bound",
-        ready=lambda claim: _phase(claim) == "Bound",
+        ready=lambda claim: _phase(claim) == "Bound" or _waits_for_pod(cluster, claim),
         describe=lambda claim: f"pvc {name}: {_phase(claim)}",
         failed=failed,
         late=cause,
@@ -146,6 +155,18 @@ def wait_bound(
         every_s=0.5,
         on_change=on_change,
     )
+
+
+def _waits_for_pod(cluster: Cluster, claim: Obj) -> bool:
+    """Return whether the claim's class makes the volume once a pod is there."""
+    name = claim["spec"].get("storageClassName")
+    if not name or claim["spec"].get("volumeName"):
+        return False
+    try:
+        found = cluster.find(STORAGE_CLASS, name)
+    except Forbidden:
+        return False
+    return found is not None and found.get("volumeBindingMode") == "WaitForFirstConsumer"
 
 
 def _phase(claim: Obj) -> str:

@@ -67,6 +67,11 @@ def _location(read: Mapping[str, str]) -> Iterator[Finding]:
         fix = f"from nodes of the same region use oss-{region}-internal.aliyuncs.com"
         message = "a public endpoint is slower from the cluster, and its traffic is billed"
         yield Finding("advice", "oss-public-endpoint", "url", message, fix)
+    elif re.search("[a-z]", host) and not re.search(r"\.aliyuncs\.com\b|^localhost|^\[", host):
+        message = "a custom domain: the driver reads no region in it, and says of none that it is "
+        message += "taken; it is given as it is"
+        fix = "mount by the region's endpoint: --set oss_internal_endpoint=oss-REGION-internal.…"
+        yield Finding("advice", "oss-custom-domain", "url", message, fix)
 
 
 def _client(read: Mapping[str, str]) -> Iterator[Finding]:

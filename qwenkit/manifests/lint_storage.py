@@ -1,4 +1,4 @@
-"""Check Secrets, static OSS volumes and their claims, alone and together."""
+"""Check Secrets, static OSS and NAS volumes and their claims, alone and together."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Any
 from qwenkit.admission.schema import quantities
 from qwenkit.capacity.finding import Finding, Level
 from qwenkit.manifests.documents import Doc, at, place, rows, table
+from qwenkit.manifests.lint_nas import nas_findings
 from qwenkit.manifests.lint_oss import attribute_findings
 
 DRIVER = "ossplugin.csi.alibabacloud.com"
+_EXAMINE = {DRIVER: attribute_findings, "nasplugin.csi.alibabacloud.com": nas_findings}
 _CLASS = "spec.storageClassName"
 
 
@@ -43,9 +45,10 @@ def _of(docs: list[Doc], kind: str) -> list[Doc]:
 
 def _volume(doc: Doc) -> Iterator[Finding]:
     csi = at(doc, "spec", "csi")
-    if at(csi, "driver") != DRIVER:
+    examine = _EXAMINE.get(str(at(csi, "driver")))
+    if examine is None:
         return
-    for finding in attribute_findings(table(csi, "volumeAttributes")):
+    for finding in examine(table(csi, "volumeAttributes")):
         path = f"spec.csi.volumeAttributes.{finding.where}".rstrip(".")
         yield replace(finding, where=place(doc, path))
     name, handle = at(doc, "metadata", "name"), at(csi, "volumeHandle")
@@ -64,7 +67,8 @@ def _volume_policy(doc: Doc) -> Iterator[Finding]:
         yield Finding(
             "warning", "pv-reclaim", where, message, "write Retain: objects are never deleted"
         )
-    if at(doc, "spec", "accessModes") != ["ReadOnlyMany"]:
+    of_oss = at(doc, "spec", "csi", "driver") == DRIVER  # a NAS is written by the Job
+    if of_oss and at(doc, "spec", "accessModes") != ["ReadOnlyMany"]:
         where = place(doc, "spec.accessModes")
         message = "only ReadOnlyMany makes the driver mount read-only"
         fix = "use ReadOnlyMany: servers have no reason to change weights"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from importlib import resources
@@ -15,8 +16,19 @@ from qwenkit.settings import MANAGED_BY, Settings
 # Weights never change in place, so their attributes may be cached.
 _FUSE_OPTIONS = {
     "ossfs2": "-o attr_timeout=3600",
-    "ossfs": "-o stat_cache_expire=3600 -o kernel_cache",
+    "ossfs": "-o stat_cache_expire=3600",
 }
+# Facts of the CSI driver (its service account and namespace, docs/oss.md) and of ack-ram-tool.
+_ROLE = """The folder of the weights in bucket {bucket}; the nodes mount it as RAM role {role}.
+Once for a cluster (CLUSTER_ID is ACK's; these commands were not tried on a live cluster):
+  ack-ram-tool rrsa enable --cluster-id CLUSTER_ID
+  aliyun ram CreatePolicy --PolicyName {role}-{bucket} --PolicyDocument '{policy}'
+  ack-ram-tool rrsa associate-role --cluster-id CLUSTER_ID --namespace ack-csi-fuse \\
+    --service-account csi-fuse-ossfs --role-name {role} --create-role-if-not-exist \\
+    --attach-custom-policy {role}-{bucket}
+The role then trusts, by the cluster's OIDC provider, the audience sts.aliyuncs.com and the driver's
+subject system:serviceaccount:ack-csi-fuse:csi-fuse-ossfs.
+"""
 
 
 def storage(settings: Settings) -> list[CommentedMap]:
@@ -54,7 +66,17 @@ def storage(settings: Settings) -> list[CommentedMap]:
         },
     )
     secrets = [] if by_role else [secret_document(settings)]
+    if by_role:
+        volume.yaml_set_start_comment(_of_role(settings.rrsa_role, settings.bucket))
     return [*secrets, volume, filled("pvc.yaml", claim | modes)]
+
+
+def _of_role(role: str, bucket: str) -> str:
+    """Return the commands that make the role and its policy."""
+    where = [f"acs:oss:*:*:{bucket}", f"acs:oss:*:*:{bucket}/*"]
+    allowed = {"Effect": "Allow", "Action": ["oss:Get*", "oss:List*"], "Resource": where}
+    policy = json.dumps({"Version": "1", "Statement": [allowed]})
+    return _ROLE.format(role=role or "ROLE", bucket=bucket or "BUCKET", policy=policy)
 
 
 def _size(settings: Settings) -> str:

@@ -54,6 +54,17 @@ def oss(**values: str | None) -> Callable[[Docs], None]:
     return change
 
 
+def nas(**values: str | None) -> Callable[[Docs], None]:
+    by_nas = Settings(storage="nas", nas_server="a.cn-hangzhou.nas.aliyuncs.com")
+
+    def change(docs: Docs) -> None:
+        docs.update({doc["kind"]: plain(doc) for doc in render(by_nas)})
+        assert not [one for one in found(docs) if one.rule.startswith("nas-")]
+        oss(**values)(docs)
+
+    return change
+
+
 def annotation(key: str, value: str | None) -> Callable[[Docs], None]:
     def change(docs: Docs) -> None:
         annotations = template(docs)["metadata"]["annotations"]
@@ -126,6 +137,13 @@ CASES: list[tuple[str, str, Callable[[Docs], None]]] = [
     ("unreadable", "error", oss(otherOpts="\ud800")),
     ("oss-empty", "error", oss(bucket="")),
     ("oss-empty", "error", oss(url="")),
+    ("oss-custom-domain", "advice", oss(url="https://weights.example.com")),
+    ("nas-server", "error", nas(server=None)),
+    ("nas-server", "error", nas(server="a.nas.aliyuncs.com:/x")),
+    ("nas-path", "error", nas(path="x")),
+    ("nas-mode", "error", nas(path="/", mode="0777")),
+    ("nas-version", "error", nas(server="a.cn-hangzhou.extreme.nas.aliyuncs.com", vers="4.0")),
+    ("nas-unknown-attribute", "warning", nas(sever="x")),
     ("oss-fuse-type", "error", oss(fuseType="s3fs")),
     ("oss-bucket-domain", "error", oss(url="https://weights.oss-cn-hangzhou.aliyuncs.com")),
     ("oss-path", "error", oss(path="Qwen")),
