@@ -65,7 +65,7 @@ def verify_job(settings: Settings) -> CommentedMap:
     Raises:
         SettingsError: no image is set.
     """
-    job = transfer_job(settings, [volume_folder(settings), "--json"])
+    job = transfer_job(settings, [volume_folder(settings), "--json", "--exit-zero"])
     job["metadata"]["name"] = job_name("verify", settings.weights_url)
     container = job["spec"]["template"]["spec"]["containers"][0]
     container["command"] = ["qwenkit", "verify"]

@@ -49,14 +49,7 @@ def upload(
         WaitTimeout: no pod started in time.
         QwenkitError: any error of the upload itself.
     """
-    if parse_source(settings.model_source).kind == "folder":
-        here = "upload it from here, without --in-cluster"
-        raise SettingsError(
-            "source",
-            settings.model_source,
-            "is a folder of this machine, and the cluster cannot read it",
-            here if settings.storage == "oss" else "name modelscope:… or hf:…, or storage=oss",
-        )
+    require_hub(settings)
     keys, target, url = None, volume_folder(settings), settings.weights_url
     if settings.storage == "oss":
         settings.require("bucket", "oss_endpoint")
@@ -79,6 +72,22 @@ def upload(
     found = read_report("".join(logs[-1:]), url)
     files = tuple(replace(file, key=in_volume(file.key)) for file in found.files)
     return replace(found, url=found.url.replace(target, url), files=files)
+
+
+def require_hub(settings: Settings) -> None:
+    """Refuse a source that no Job can read.
+
+    Raises:
+        SettingsError: it is a folder of this machine.
+    """
+    if parse_source(settings.model_source).kind == "folder":
+        here = "upload it from here, without --in-cluster"
+        raise SettingsError(
+            "source",
+            settings.model_source,
+            "is a folder of this machine, and the cluster cannot read it",
+            here if settings.storage == "oss" else "name modelscope:… or hf:…, or storage=oss",
+        )
 
 
 def verify(cluster: Cluster, settings: Settings) -> VerifyReport:

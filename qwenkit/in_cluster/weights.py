@@ -64,11 +64,11 @@ class VolumeWeights:
         """Say how the volume is filled.
 
         Raises:
-            SettingsError: the Job has no image, or the NAS no address.
+            SettingsError: the Job has no image, the NAS no address, or the source is a folder here.
         """
-        image = require_image(self._settings)
-        storage(self._settings)
-        return f"none needed: a Job of {image} fills {self.url}"
+        jobs.require_hub(self._settings)
+        self._settings.require(*["nas_server"] * (self._settings.storage == "nas"))
+        return f"none needed: a Job of {require_image(self._settings)} fills {self.url}"
 
     def upload(
         self,
@@ -79,6 +79,7 @@ class VolumeWeights:
         progress: Callable[[Progress], None] | None = None,
     ) -> UploadReport:
         """Make the volume if it is not there, and fill it by a Job; see ``in_cluster.upload``."""
+        self.check()
         flags = ["--replace"] * replace + ["--versioned"] * versioned + selection.flags()
         with closing(Cluster.connect(self._settings)) as cluster:
             for document in storage(self._settings):

@@ -57,6 +57,7 @@ def upload(
     versioned: bool = False,
     selection: Selection = EVERYTHING,
     progress: Callable[[Progress], None] | None = None,
+    options: TransferOptions | None = None,
     timeout_s: float = math.inf,
 ) -> UploadReport:
     """Copy a source's files into a folder; the arguments are those of ``transfer.upload``.
@@ -69,9 +70,8 @@ def upload(
         Unreachable: the hub stopped answering.
         WaitTimeout: it took longer than ``timeout_s``.
     """
-    options = TransferOptions()
-    stop = Stop(timeout_s)
-    return _Copy(source, run, replace, versioned, selection, progress, options, stop, folder).run()
+    opts, stop = options or TransferOptions(), Stop(timeout_s)
+    return _Copy(source, run, replace, versioned, selection, progress, opts, stop, folder).run()
 
 
 def verify(folder: Path) -> VerifyReport:

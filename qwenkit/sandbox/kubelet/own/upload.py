@@ -77,8 +77,8 @@ def verify(args: Sequence[str], mounts: Sequence[Mount]) -> OwnCommand:
         InvalidValue: a pod may not ask this.
     """
     folder = next(iter(args), "")
-    if not folder.startswith("/") or list(args[1:]) not in ([], ["--json"]):
-        rule = "must be a folder of a mounted volume, and --json"
+    if not folder.startswith("/") or not set(args[1:]) <= {"--json", "--exit-zero"}:
+        rule = "must be a folder of a mounted volume, then --json or --exit-zero"
         raise InvalidValue("arguments", list(args)[:3], rule)
     real = str(_local(folder, mounts))
     return OwnCommand(["verify", real, *args[1:]], {}, real, folder)
