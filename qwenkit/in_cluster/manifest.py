@@ -41,6 +41,8 @@ def transfer_job(settings: Settings, arguments: Sequence[str]) -> CommentedMap:
             "image": image,
             "oss_endpoint": settings.cluster_oss_endpoint,
             "oss_region": settings.oss_region,
+            "oss_signature": settings.oss_signature,
+            "oss_cname": str(settings.oss_cname).lower(),
             "modelscope_endpoint": settings.modelscope_endpoint,
             "hf_endpoint": settings.hf_endpoint,
             "run_id": run_id(),

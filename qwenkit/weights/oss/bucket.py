@@ -97,7 +97,7 @@ def open_bucket(
             app_name="qwenkit",
             enable_crc=False,  # slow and optional; the transfer engine computes its own
             region=region or None,
-            is_cname=cname,
+            is_cname=cname and not region_of(address),  # the inner endpoint is none
         )
     except oss2.exceptions.ClientError as error:
         raise InvalidValue(

@@ -76,7 +76,9 @@ def test_signatures_are_v4_unless_v1_is_asked_for() -> None:
     new = open_bucket("weights.example.com", BUCKET, credentials(), region="cn-x", cname=True)
     assert type(old.auth).__name__ == "ProviderAuth"
     assert type(new.auth).__name__ == "ProviderAuthV4"
+    inner = open_bucket("oss-cn-x-internal.aliyuncs.com", BUCKET, credentials(), cname=True)
     assert new._make_url(BUCKET, "a/b") == "https://weights.example.com/a%2Fb"
+    assert inner._make_url(BUCKET, "a").startswith("https://weights.oss-cn-x-internal.")
 
 
 def test_preflight_leaves_nothing(place: World) -> None:
