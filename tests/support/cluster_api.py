@@ -38,6 +38,7 @@ KINDS = [
     ("v1", "Service", "services", True),
     ("batch/v1", "Job", "jobs", True),
     ("apps/v1", "Deployment", "deployments", True),
+    ("apps/v1", "DaemonSet", "daemonsets", True),
     ("storage.k8s.io/v1", "CSIDriver", "csidrivers", False),
     ("storage.k8s.io/v1", "CSINode", "csinodes", False),
     ("serving.knative.dev/v1", "Service", "services", True),

@@ -265,6 +265,29 @@ def test_without_wanted_gpus_none_is_needed(cluster: Cluster, api: Api) -> None:
     assert report.ok
 
 
+@pytest.mark.parametrize(
+    ("version", "auth", "verdict", "text"),
+    [
+        ("", "key", "ok", "a Secret holds an AccessKey"),
+        ("v1.33.1-aliyun", "key", "ok", "--set oss_auth=rrsa"),
+        ("", "rrsa", "unknown", "since csi-plugin 1.33.1"),
+        ("v1.32.4", "rrsa", "fail", "--set oss_auth=key"),
+        ("v1.33.1-aliyun", "rrsa", "ok", "role reader"),
+    ],
+)
+def test_a_role_in_place_of_a_key_needs_a_driver_that_knows_it(
+    cluster: Cluster, api: Api, version: str, auth: str, verdict: str, text: str
+) -> None:
+    if version:
+        image = f"registry.cn-hangzhou.aliyuncs.com/acs/csi-plugin:{version}"
+        template = {"spec": {"containers": [{"name": "csi", "image": image}]}}
+        plugin = obj("apps/v1/DaemonSet", "csi-plugin", namespace="kube-system")
+        api.add(plugin | {"spec": {"template": template}})
+    found = next(c for c in report_of(oss_auth=auth, rrsa_role="reader").checks if c.name == "rrsa")
+    assert found.verdict == verdict
+    assert text in found.found + found.why + found.fix
+
+
 def test_the_driver_of_a_node_is_enough(cluster: Cluster, api: Api) -> None:
     del api.objects["storage.k8s.io/v1/CSIDriver", "", "ossplugin.csi.alibabacloud.com"]
     driver = {"name": "ossplugin.csi.alibabacloud.com", "nodeID": "i-1"}
