@@ -25,7 +25,10 @@ _WEIGHTS_STAY = "weights do not expire; delete them with a second teardown"
 def doctor(
     params: Params = None, set_: Set = None, context: Context = None, as_json: Json = False
 ) -> None:
-    """Check every prerequisite: the value found, a verdict, the fix."""
+    """Check every prerequisite: the value found, a verdict, the fix.
+
+    Verdicts: ok, warn, fail (exit 1), unknown, and "not applicable" (n/a): this target needs none.
+    """
     from qwenkit import steps
 
     report = steps.doctor(read_settings(params, set_, context))
