@@ -44,6 +44,7 @@ def test_other_forms_are_refused(text: str) -> None:
 def test_a_proxy_that_cannot_be_used_is_no_redirect(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "socks5://127.0.0.1:9")
+    monkeypatch.setattr("qwenkit.weights.retry.random.uniform", lambda *_: 0.0)
     with pytest.raises(Unreachable, match="does not answer") as caught:
         open_source("modelscope:a/b", modelscope_endpoint="http://192.0.2.1").listing()
     assert "pysocks" in caught.value.fix
