@@ -93,7 +93,7 @@ class _Questions:
             except QwenkitError as error:
                 if self._yes:
                     raise
-                tell(f"  {error.what}: {error.why}" + (f"; {error.fix}" if name == "gpu" else ""))
+                tell(f"  {error.what}: {error.why}")
 
     def _read(self, question: str, offer: str) -> str:
         try:
@@ -147,13 +147,7 @@ def _look(context: str) -> tuple[str, bool]:
 
 
 def _gpu(answer: str) -> str:
-    try:
-        return answer if answer == _NO_GPU else find_gpu(answer).name
-    except InvalidValue as error:
-        fix = (
-            f"{_NO_GPU} if the cluster has no GPU; one of your own: see gpu_memory_gib in settings"
-        )
-        raise InvalidValue("gpu", answer, error.rule, fix) from None
+    return answer if answer == _NO_GPU else find_gpu(answer).name
 
 
 def _model(answer: str) -> str:

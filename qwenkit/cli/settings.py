@@ -70,7 +70,9 @@ def _lines(rows: list[dict[str, object]]) -> str:
             lines += ["", typer.style(group, bold=True)]
         line = f"  {row['name']} = {json.dumps(row['value'], ensure_ascii=False)}"
         if row["origin"] != "default":
-            note = f"[{row['origin']}; default: {json.dumps(row['default'], ensure_ascii=False)}]"
+            default = json.dumps(row["default"], ensure_ascii=False)
+            other = f"; default: {default}" if row["value"] != row["default"] else ""
+            note = f"[{row['origin']}{other}]"
             apart = "  " if len(line) + len(note) + 2 <= width else "\n" + " " * 6
             line = typer.style(line, bold=True) + apart + note
         lines.append(line)

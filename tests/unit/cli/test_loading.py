@@ -133,7 +133,7 @@ def test_a_trace_keeps_its_own_lengths(load: Run, vllm: Vllm, tmp_path: Path) ->
     trace.write_text("0,15,3\n1,999999999999,3\n")
     code, answer = load("--trace", str(trace))
     assert (code, answer["name"]) == (2, "trace line 2, column 2")
-    assert "token counts of 1 to 10,000,000" in answer["why"]
+    assert "0 to 10,000,000" in answer["why"]
 
 
 def test_the_same_seed_sends_the_same(load: Run, vllm: Vllm) -> None:
