@@ -22,7 +22,7 @@ from qwenkit.sandbox.engine.batch import Hardware
 from qwenkit.sandbox.engine.checkpoint import failure
 from qwenkit.sandbox.engine.flags import Flags
 
-_LENGTHS = (
+_LENGTHS = [
     "max_position_embeddings",
     "n_positions",
     "max_seq_len",
@@ -30,7 +30,7 @@ _LENGTHS = (
     "max_sequence_length",
     "max_seq_length",
     "seq_len",
-)
+]
 _DEFAULT_LENGTH = 2048
 _KV_SPACE, _KV_SPACE_GIB = "VLLM_CPU_KVCACHE_SPACE", 4.0
 # A method of vLLM serves checkpoints of another name.
@@ -183,17 +183,15 @@ def _check_card(gpu: Gpu, flags: Flags) -> None:
     if flags.release.v1 and gpu.compute_capability < 7.5:
         raise failure(
             "RuntimeError",
-            "CUDA error: no kernel image is available for execution on the device\n"
-            "CUDA kernel errors might be asynchronously reported at some other API call, so the "
-            "stacktrace below might be incorrect.",
+            "CUDA error: no kernel image is available for execution on the device",
         )
 
 
 def _check_dtype(gpu: Gpu, flags: Flags, stated: str) -> None:
-    brain = flags.dtype == "bfloat16" or (flags.dtype == "auto" and stated == "bfloat16")
     old_card = gpu.compute_capability < memory.LEAST_CAPABILITY["bfloat16"]
-    if brain and old_card and flags.release.v1 and flags.dtype == "auto":
-        brain = False  # it falls back to float16
+    falls_back = old_card and flags.release.v1  # from auto to float16
+    brain = flags.dtype == "bfloat16"
+    brain |= flags.dtype == "auto" and stated == "bfloat16" and not falls_back
     if brain and old_card:
         raise failure(
             "ValueError",

@@ -14,13 +14,9 @@ _FIX = "Try increasing `gpu_memory_utilization` or decreasing `max_model_len` wh
 
 
 def check(longest: int, capacity: int, flags: Flags, model: Model) -> None:
-    """Check the maximum sequence length against the flags, and against the cache.
+    """Check a sequence's maximum length against the flags, and the cache's tokens (capacity).
 
-    Args:
-        longest: tokens of a sequence.
-        capacity: tokens that the cache holds.
-        flags: the server's.
-        model: one GPU's part of it.
+    ``model`` is one GPU's part of it.
 
     Raises:
         SandboxError: vLLM refuses to start.

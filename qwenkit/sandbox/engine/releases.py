@@ -8,7 +8,6 @@ from dataclasses import dataclass
 Version = tuple[int, int, int]
 _TAG = re.compile(r":v?(\d{1,3})\.(\d{1,3})(?:\.(\d{1,3}))?")
 _CURRENT: Version = (0, 26, 0)  # of an image whose tag names no release
-_CLI: Version = (0, 5, 4)  # its first release that the sandbox knows with a program ``vllm``
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,8 @@ class Release:
 
     @property
     def has_program(self) -> bool:
-        """Whether there is ``vllm serve``."""
-        return self.version >= _CLI
+        """Whether there is ``vllm serve``, as far as the sandbox knows."""
+        return self.version >= (0, 5, 4)
 
     @property
     def v1(self) -> bool:
@@ -52,7 +51,5 @@ def of_image(image: str) -> Release | None:
     if "vllm" not in name:
         return None
     found = _TAG.search(last)
-    version = _CURRENT
-    if found:
-        version = (int(found[1]), int(found[2]), int(found[3] or 0))
+    version = (int(found[1]), int(found[2]), int(found[3] or 0)) if found else _CURRENT
     return Release(version, cpu="cpu" in name)

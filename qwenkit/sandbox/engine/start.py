@@ -85,15 +85,9 @@ class EngineStart:
                 "graphs": ("model_runner.py:1057", f"{done}."),
             }
         loaded = f"Model loading took {weights:.4f} GiB and {read_s:.1f} seconds"
-        sized = ("kv_cache_utils.py:864", f"GPU KV cache size: {kv_tokens:,} tokens")
-        if not self._flags.release.v1:
-            sized = (
-                "executor_base.py:111",
-                f"# cuda blocks: {kv_tokens // size}, # CPU blocks: {swapped}",
-            )
         return {
             "weights": ("gpu_model_runner.py:2392", loaded),
-            "profile": sized,
+            "profile": ("kv_cache_utils.py:864", f"GPU KV cache size: {kv_tokens:,} tokens"),
             "graphs": ("gpu_model_runner.py:3118", f"{done}, took 0.20 GiB"),
         }
 
