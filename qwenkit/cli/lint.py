@@ -39,11 +39,13 @@ def lint(
     raise typer.Exit(1 if any(f.level == "error" for f in found) else 0)
 
 
-def _text(name: str) -> str:
+def _text(name: str) -> str | ValueError:
     from qwenkit.untrusted.files import read_text
 
     try:
         return read_text(Path("/dev/stdin" if name == "-" else name), most=_MOST_BYTES)
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise InvalidValue("FILE", name, f"cannot be read: {why}", "name YAML files") from None
+    except ValueError as error:
+        return error
+    except OSError as error:
+        why = f"cannot be read: {error.strerror}"
+        raise InvalidValue("FILE", name, why, "name YAML files") from None

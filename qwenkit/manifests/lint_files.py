@@ -19,20 +19,23 @@ _TEMPLATE = re.compile(r"\{\{-?\s*[\w.$\"(/#]")
 
 
 def lint_files(
-    files: Iterable[tuple[str, str]],
+    files: Iterable[tuple[str, str | ValueError]],
     *,
     features: Mapping[str, str] | None = None,
     gpu: str | None = None,
 ) -> list[Finding]:
     """Examine files, given as name and text, which belong together; errors come first.
 
-    What cannot be read is an error where a cluster cannot read it either, else a warning.
+    An error instead of a text says why there is none. What cannot be read is an error where a
+    cluster cannot read it either, else a warning.
     """
     found: list[Finding] = []
     docs: list[Doc] = []
     places: dict[int, tuple[str, Node | None]] = {}
     for file, text in files:
         try:
+            if isinstance(text, ValueError):
+                raise text
             for document in parse_documents(text):
                 for node, item in _items(*document):
                     where = f"{file}:{_line(node, '')}"
@@ -44,7 +47,7 @@ def lint_files(
                     elif item is not None:
                         found.append(_unread("error", where, "it is no Kubernetes object"))
         except ValueError as error:
-            found.append(_unparsed(file, text, str(error)))
+            found.append(_unparsed(file, str(text), str(error)))
     judged = examine(docs, features=features, gpu=gpu)
     return worst_first([*found, *(replace(one, where=_where(one, places)) for one in judged)])
 
@@ -64,17 +67,17 @@ def _items(node: Node | None, value: Any) -> Iterator[tuple[Node | None, Any]]:
 def _unparsed(file: str, text: str, why: str) -> Finding:
     line = re.match(r"line (\d+): ", why)
     where = f"{file}:{line[1]}" if line else file
-    bound = "nested" in why or "values" in why
     if _TEMPLATE.search(text):
-        bound, line = True, None
-        why = "it is a template: render it first, helm template CHART | qwenkit lint -"
+        fix = "render it first: helm template CHART | qwenkit lint -"
+        return _unread("warning", where, "it is a template, which no cluster reads", fix)
+    bound = "nested" in why or "more than" in why or "values" in why
     return _unread(
         "warning" if bound else "error", where, why.removeprefix(line[0] if line else "")
     )
 
 
-def _unread(level: Level, where: str, why: str) -> Finding:
-    fix = "mend it: kubectl cannot read it either" if level == "error" else "lint what it holds"
+def _unread(level: Level, where: str, why: str, fix: str = "lint a part of it") -> Finding:
+    fix = "mend it: kubectl cannot read it either" if level == "error" else fix
     return Finding(level, "unreadable", where, f"not examined: {why}", fix)
 
 

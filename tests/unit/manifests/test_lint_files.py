@@ -208,7 +208,11 @@ def test_wrong_use_of_the_command(tmp_path: Path, monkeypatch: Any, capsys: Any)
     binary.write_bytes(b"\xff\x00\x01")
     huge = tmp_path / "huge"
     huge.write_bytes(b"#" * 2**23)
-    for arguments in (["absent"], [str(tmp_path)], [str(binary)], [str(huge)], []):
+    for arguments in (["absent"], [str(tmp_path)], []):
         assert lint(*arguments, monkeypatch=monkeypatch) == 2
+    capsys.readouterr()
+    for path, code, level in ((binary, 1, "error"), (huge, 0, "warning")):
+        assert lint(str(path), "--json", monkeypatch=monkeypatch) == code
+        assert json.loads(capsys.readouterr().out)[0]["level"] == level
     assert lint(str(binary), "--gpu", "B-52", monkeypatch=monkeypatch) == 2
     assert "V100-16" in capsys.readouterr().err
