@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from qwenkit.admission.config_maps import ClusterConfigMaps
@@ -96,7 +97,9 @@ def rrsa(cluster: Cluster, settings: Settings, *, ack: bool) -> Check:
     """Check, or advise, that nodes read the bucket by a RAM role instead of a Secret's key."""
     if settings.storage != "oss" or not ack:
         return not_applicable("rrsa", "for buckets on Alibaba Cloud ACK")
-    version, since = _csi_version(cluster), _RRSA_SINCE[settings.fuse_type]
+    plugin = cluster.find(DAEMON_SET, "csi-plugin", namespace="kube-system")
+    image = re.search(r"csi-plugin:(v?[\d.]+)", str(plugin))
+    version, since = image[1] if image else "", _RRSA_SINCE[settings.fuse_type]
     able = bool(version) and numbers(version) >= numbers(since)
     if settings.oss_auth == "key":
         advice = "; --set oss_auth=rrsa --set rrsa_role=ROLE needs none" if able else ""
@@ -107,14 +110,6 @@ def rrsa(cluster: Cluster, settings: Settings, *, ack: bool) -> Check:
     if not version:
         return unknown("rrsa", f"{why}; its version is not visible here")
     return fail("rrsa", f"csi-plugin {version}", why, "upgrade it, or --set oss_auth=key")
-
-
-def _csi_version(cluster: Cluster) -> str:
-    """Return the version of ACK's CSI plugin, empty if it cannot be seen."""
-    found = cluster.find(DAEMON_SET, "csi-plugin", namespace="kube-system") or {}
-    spec = found.get("spec", {}).get("template", {}).get("spec", {})
-    images = [c.get("image", "") for c in spec.get("containers") or []]
-    return next((i.rpartition(":")[2] for i in images if "csi-plugin:" in i), "")
 
 
 def referred(cluster: Cluster, settings: Settings) -> list[Check]:

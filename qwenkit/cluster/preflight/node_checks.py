@@ -100,13 +100,11 @@ def _scale(rooms: Rooms, available: int, settings: Settings) -> Check:
     if most == 0:
         return warn("scale", found, "no limit: a burst takes every GPU", "set max_scale")
     fitting = rooms.places({settings.gpu_resource: Fraction(each)})
-    if most * each > available:
-        why = f"{most * each} {unit} at full scale, the cluster has {available}"
-        fix = f"--set max_scale={max(available // each, 1)}, or add nodes"
-        return warn("scale", found, why, fix)
     if fitting < most:
         why = f"{fitting} replicas fit now: other pods hold GPUs, or one pod needs two nodes'"
-        return warn("scale", found, why, f"free GPUs, or --set max_scale={fitting or 1}")
+        if most * each > available:
+            why = f"{most * each} {unit} at full scale, the cluster has {available}"
+        return warn("scale", found, why, f"add nodes, or --set max_scale={fitting or 1}")
     return ok("scale", f"{found}, {available} {unit} available")
 
 
