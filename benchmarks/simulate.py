@@ -94,7 +94,7 @@ def recommendation(rounds: int, server: VllmServer) -> dict[str, Any]:
     traffic, there = a_day_of(100_000), Environment(gpus=8)
 
     def search(part: Replay) -> Recommendation:
-        with patch("qwenkit.capacity.search.recommend.replay", lambda *_: part):
+        with patch("qwenkit.capacity.search.recommend.replay", lambda *_, **__: part):
             return recommend(
                 server, traffic=traffic, objective=Objective(), environment=there, gpus=8
             )

@@ -27,7 +27,7 @@ from qwenkit.capacity.search.autoscalers import AutoscalerComparison, compare_au
 from qwenkit.capacity.search.candidates import Candidate, Objective, ScalingChoice, judge
 from qwenkit.capacity.search.load import suggested_load
 from qwenkit.capacity.search.recommend import Recommendation, recommend
-from qwenkit.capacity.search.windows import MOST_WORK, replay
+from qwenkit.capacity.search.windows import MOST_WORK, PARTS, replay
 from qwenkit.capacity.server import VllmServer
 from qwenkit.capacity.traffic import Lengths, Traffic
 from qwenkit.errors import InvalidValue
@@ -262,7 +262,7 @@ class _Run:
     def outcome(self, spec: ScalingSpec) -> SimulatedOutcome:
         """Simulate a spec and judge it."""
         server, around = self.server, self.environment
-        part = replay(self.traffic, server, around.startup_s, most_work=self.most_work)
+        part = replay(self.traffic, server, around.startup_s, most_work=self.most_work, parts=PARTS)
         result = part.run(spec, server, around, duration_s=self.duration_s)
         verdict = judge(_choice(spec), result)
         misses = tuple(verdict.misses(self.objective))

@@ -1,9 +1,9 @@
 """Long traffic for a search: each setting is tried on windows that stand for the whole.
 
-The traffic is cut into slots of equal length, in three classes by how many requests they have.
-Kept are the middle one of the quiet and of the usual class, and of the busy class the slot with the
-busiest minute: so the figures tend to be worse than those of the whole. Before each window, some
-minutes of its own past let the replicas settle; they count in nothing.
+Of equal slots of the traffic, by how many requests they have, one of the quiet third and a usual
+one are kept, and a window as long that begins before the rise to the busiest minute: new replicas
+come late there. Before each window, some minutes of its own past let the replicas settle; they
+count in nothing.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from qwenkit.capacity.simulate import MAX_SECONDS, simulate
 from qwenkit.capacity.traffic import Arrival, ClosedLoop, OpenLoop, Traffic
 
 # A unit is a request or two seconds: about 12 µs of a core. More than the first is replayed in
-# windows, which have about as much as the second.
-MOST_WORK, _WINDOWS_WORK = 8_000, 5_000
-_CLASSES = 3
+# windows, each of about as much as the second.
+MOST_WORK, _WINDOW_WORK = 8_000, 1_500
+PARTS = 3  # of the traffic, where more windows are worth their time
 _MINUTE, _SHORTEST_MIN = 60, 5
 _SETTLING_S = 180.0  # beyond a cold start: two windows of the autoscaler, and its panic
 
@@ -65,33 +65,48 @@ class Replay:
 
 
 def replay(
-    traffic: Traffic, server: SimulatedServer, startup_s: float, *, most_work: float = MOST_WORK
+    traffic: Traffic,
+    server: SimulatedServer,
+    startup_s: float,
+    *,
+    most_work: float = MOST_WORK,
+    parts: int = 1,
 ) -> Replay:
-    """Choose how to run traffic many times: whole if that is little work, else in windows."""
+    """Choose how to run traffic many times: whole if that is little work, else in windows.
+
+    There are three for each of the ``parts`` into which the traffic is cut.
+    """
     if traffic.end_s > MAX_SECONDS:  # the simulation refuses it
         return Replay(traffic)
     minutes = _requests_by_minute(traffic, server)
     work = sum(minutes) + len(minutes) * _MINUTE / 2
     settling = math.ceil((startup_s + _SETTLING_S) / _MINUTE)
-    room = len(minutes) * _WINDOWS_WORK / max(work, 1) / _CLASSES - settling
+    room = len(minutes) * _WINDOW_WORK / max(work, 1) - settling
     size = max(_SHORTEST_MIN, settling, round(room))
-    slots = [minutes[at : at + size] for at in range(0, len(minutes) - size + 1, size)]
-    if work <= most_work or len(slots) < 2 * _CLASSES:
+    if work <= most_work or len(minutes) < 6 * size * parts:
         return Replay(traffic, work > most_work)
-    ordered = sorted(range(len(slots)), key=lambda slot: sum(slots[slot]))
-    third = len(slots) // _CLASSES
-    busiest = max(ordered[2 * third :], key=lambda slot: max(slots[slot]))
-    parts, at = [], 0
-    for slot in sorted((ordered[third // 2], ordered[third + third // 2], busiest)):
-        before = min(settling, slot * size)
-        parts.append(((slot * size - before) * _MINUTE, at, at + before * _MINUTE))
+    each = len(minutes) // parts
+    starts = [at for n in range(parts) for at in _starts(minutes, size, n * each, n * each + each)]
+    placed, at = [], 0
+    for start in sorted(starts):
+        before = min(settling, start)
+        placed.append(((start - before) * _MINUTE, at, at + before * _MINUTE))
         at += (before + size) * _MINUTE
     basis = (
-        f"searched on {_CLASSES} windows of {size} minutes of the traffic: a quiet one, a usual "
-        "one and the one with the busiest minute; the figures are theirs"
+        f"simulated on {len(starts)} windows of {size} minutes of the traffic: quiet ones, usual "
+        "ones and rises to the busiest minute; the figures are theirs"
     )
-    settled = tuple((start, end) for _, start, end in parts)
-    return Replay(_stitched(traffic, parts, at), False, settled, at, basis)
+    settled = tuple((start, end) for _, start, end in placed)
+    return Replay(_stitched(traffic, placed, at), False, settled, at, basis)
+
+
+def _starts(minutes: Sequence[float], size: int, first: int, end: int) -> tuple[int, int, int]:
+    """Return where a quiet window, a usual one and the rise to the busiest minute begin."""
+    slots = range(first, end - size + 1, size)
+    ordered = sorted(slots, key=lambda at: sum(minutes[at : at + size]))
+    busiest = max(range(first, end), key=minutes.__getitem__)
+    rise = min(range(busiest, max(first - 1, busiest - size), -1), key=minutes.__getitem__)
+    return ordered[len(ordered) // 6], ordered[len(ordered) // 2], min(end - size, rise)
 
 
 def _requests_by_minute(traffic: Traffic, server: SimulatedServer) -> list[float]:

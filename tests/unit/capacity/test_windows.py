@@ -35,8 +35,8 @@ def test_windows_stand_for_the_whole() -> None:
     load = four_hours()
     part = replay(load, V100, EIGHT.startup_s)
     some, whole = part.run(SPEC, V100, EIGHT), simulate(SPEC, load, V100, environment=EIGHT)
-    assert "3 windows of 15 minutes" in part.basis
-    assert list(some.t) == list(range(3 * 15 * 60 + 1))
+    assert "3 windows of 13 minutes" in part.basis
+    assert list(some.t) == list(range(3 * 13 * 60 + 1))
     choice = ScalingChoice(4, 0, 1, 6)
     near, far = judge(choice, some), judge(choice, whole)
     assert near.cost_per_hour == pytest.approx(far.cost_per_hour, rel=0.15)
