@@ -29,8 +29,8 @@ course: $(STAMP) ## every notebook against the embedded sandbox; report under ru
 
 test: lint static together alone ## lint, types, imports, unit, sandbox, browser, notebooks, the whole course
 
-test-all: test ## make test, then the long tables: other models and targets, kills, fuzz, faults of the API, hostile hubs
-	@failed=0; for tool in other_targets kills fuzz api_faults evil_hub; do \
+test-all: test ## make test, then the long tables: other models, targets and storage, kills, fuzz, faults of the API, hostile hubs
+	@failed=0; for tool in other_targets storage_kinds kills fuzz api_faults evil_hub; do \
 	  echo "tools/$$tool.py"; $(BIN)/python tools/$$tool.py || failed=1; done; exit $$failed
 
 quick: lint ## the contributor's lane: lint, types, imports and unit tests

@@ -25,6 +25,11 @@ def failed(made: World) -> list[str]:
     [
         ({"bucket": ""}, f"{INVALID}OSS parameters error: Url/Bucket empty"),
         ({"url": ""}, f"{INVALID}OSS parameters error: Url/Bucket empty"),
+        ({"authType": "rrsa"}, f"{INVALID}use RRSA but roleName is empty"),
+        (
+            {"authType": "rrsa", "roleName": "r"},
+            f"{SETUP}rpc error: code = Internal desc = AssumeRoleWithOIDC failed for ",
+        ),
         ({"fuseType": "s3fs"}, f"{INVALID}OSS parameters error: Unsupported fuseType s3fs"),
         ({"path": "Qwen"}, f"{INVALID}OSS path error: start with Qwen, should start with /"),
         (
