@@ -41,6 +41,7 @@ KINDS = [
     ("apps/v1", "DaemonSet", "daemonsets", True),
     ("storage.k8s.io/v1", "CSIDriver", "csidrivers", False),
     ("storage.k8s.io/v1", "CSINode", "csinodes", False),
+    ("storage.k8s.io/v1", "StorageClass", "storageclasses", False),
     ("serving.knative.dev/v1", "Service", "services", True),
     ("serving.knative.dev/v1", "Configuration", "configurations", True),
     ("serving.knative.dev/v1", "Revision", "revisions", True),
