@@ -39,7 +39,7 @@ def test_windows_stand_for_the_whole() -> None:
     assert list(some.t) == list(range(3 * 13 * 60 + 1))
     choice = ScalingChoice(4, 0, 1, 6)
     near, far = judge(choice, some), judge(choice, whole)
-    assert near.cost_per_hour == pytest.approx(far.cost_per_hour, rel=0.15)
+    assert near.cost_per_hour == pytest.approx(far.cost_per_hour, rel=0.2)
     assert near.tpot_p95_s == pytest.approx(far.tpot_p95_s, rel=0.1)
     assert near.ttft_p95_s == pytest.approx(far.ttft_p95_s, rel=0.3)
     assert max(some.ready) == pytest.approx(max(whole.ready), abs=1)
