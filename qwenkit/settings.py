@@ -21,6 +21,7 @@ from qwenkit.parameters import rules
 from qwenkit.parameters.derived import Derived
 from qwenkit.parameters.layers import PREFIX
 from qwenkit.parameters.pod_texts import parse_env, parse_node_selector, parse_tolerations
+from qwenkit.serving.images import PAGE
 
 # The labels of all that a run creates; teardown and the leak audit select by them.
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -29,7 +30,6 @@ RUN_LABEL = "qwenkit.dev/run"
 EXPIRES_AT = "qwenkit.dev/expires-at"
 # On a claim that holds weights: teardown keeps it, unless they are to be deleted.
 WEIGHTS = "qwenkit.dev/weights"
-PAGE_IMAGE = "kube-ai-registry.cn-shanghai.cr.aliyuncs.com/kube-ai/vllm:0.4.1"
 
 # The widest that Kubernetes (int32), and the clocks that we wait on, take.
 _INT32 = 2**31 - 1
@@ -148,7 +148,7 @@ class Settings(Derived):
 
     # server
     image: str = Field(
-        PAGE_IMAGE,
+        PAGE.name,
         description="image of the server; by default one that runs this model on this GPU",
     )
     served_model_name: str = Field("qwen", description="model name that clients send")

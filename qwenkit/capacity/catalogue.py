@@ -1,4 +1,4 @@
-"""Public models by name: their published configuration, licence and chat template.
+"""Public models by name: their published configuration, its hub, its variants.
 
 ``models.json`` names the shapes and their sources. A name's endings are read by rule:
 ``Qwen1.5-7B-Chat-GPTQ-Int4`` is the shape of ``Qwen1.5-7B``, quantised by GPTQ with 4 bits in
@@ -16,8 +16,7 @@ from qwenkit.capacity.gpu import Model
 from qwenkit.capacity.model_config import KNOWLEDGE, ModelConfig
 from qwenkit.errors import InvalidValue
 
-_CHAT = re.compile(r"-(chat|instruct|thinking|it)(?=-|$)", re.I)
-_ENDINGS = re.compile(rf"{_CHAT.pattern}|-(base|hf|2507)(?=-|$)|-v[0-9][0-9.]*$", re.I)
+_ENDINGS = re.compile(r"-(chat|instruct|thinking|it|base|hf|2507)(?=-|$)|-v[0-9][0-9.]*$", re.I)
 _STORED = re.compile(r"-(?:(?:gptq-)?int(?P<bits>[2348])|gptq|(?P<awq>awq)|(?P<fp8>fp8))$", re.I)
 
 _SHAPES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -30,15 +29,12 @@ NAMES = tuple(name for name, _, _ in _SHAPES.values())  # of the shapes, without
 
 @dataclass(frozen=True, slots=True)
 class KnownModel:
-    """A public model; ``template``: whether its tokenizer has a chat template.
+    """A public model; ``hub`` has it, such as modelscope:Qwen.
 
-    ``hub`` has it, such as modelscope:Qwen; ``siblings`` name the same model stored in other
-    formats, the largest first.
+    ``siblings`` name the same model stored in other formats, the largest first.
     """
 
     config: ModelConfig
-    template: bool
-    licence: str
     hub: str
     siblings: tuple[str, ...]
 
@@ -87,8 +83,6 @@ def _known(name: str) -> KnownModel | None:
     name = next((one for one in (base, *siblings) if one.lower() == name.lower()), name)
     return KnownModel(
         ModelConfig.read({**fields, **(_quantized(stored, fields) if stored else {})}, name),
-        template=family["template"] and ("qwen" in shape or bool(_CHAT.search(plain))),
-        licence=family["licence"],
         hub=family["hub"],
         siblings=siblings,
     )
@@ -105,4 +99,3 @@ def _quantized(stored: re.Match[str], fields: dict[str, Any]) -> dict[str, Any]:
 
 
 QWEN_7B_INT8 = find_model("Qwen-7B-Chat-Int8")
-QWEN_7B = find_model("Qwen-7B-Chat")

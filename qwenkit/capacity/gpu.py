@@ -19,7 +19,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from typing import Any
 
 from qwenkit.errors import InvalidValue
 
@@ -73,38 +72,40 @@ CPU = Gpu("CPU", 4, 40, 0.5, 9.9)  # vLLM's CPU backend on 4 cores, its KV space
 _BY_KEY = {
     _key(name): gpu
     for gpu in (*GPUS.values(), CPU)
-    for name in (gpu.name, gpu.product, *gpu.others)
+    for name in (gpu.name, f"{gpu.name}-{gpu.named_gb}", gpu.product, *gpu.others)
 }
 
 
 def find_gpu(gpu: Gpu | str) -> Gpu:
-    """Return the GPU of that name: ``A10``, ``RTX 3090``, ``A100-80-MIG-3g.40gb``, ``CPU``.
+    """Return the GPU of that name: ``A10``, ``RTX 3090 24GB``, ``A100-80-MIG-3g.40gb``, ``CPU``.
+
+    Names of nodes are known too, with ``-SHARED`` for a time-sliced GPU.
 
     Raises:
         InvalidValue: it is not in the table.
     """
     if isinstance(gpu, Gpu):
         return gpu
-    name, mig, profile = gpu.partition("-MIG-")
+    name, *profile = re.split("-MIG-", re.sub("-SHARED$", "", gpu), maxsplit=1, flags=re.I)
     key = _key(name)
     found = _BY_KEY.get(key) if key else None
     if found is None:
         near = sorted({one.name for known, one in _BY_KEY.items() if key and known.startswith(key)})
-        fix = f"name {' or '.join(near)}" if near else "or pass a Gpu of your own"
+        fix = f"name {' or '.join(near)}" if near else ""
         raise InvalidValue("gpu", gpu, f"one of {', '.join(GPUS)}", fix)
-    return mig_slice(found, profile) if mig else found
+    return mig_slice(found, *profile) if profile else found
 
 
 def gpu_of_label(label: str) -> Gpu | None:
     """Return the GPU that ``aliyun.accelerator/nvidia_name`` or ``nvidia.com/gpu.product`` names.
 
-    None if the table has none such. ``-SHARED`` marks time-sliced GPUs.
+    None if the table has none such.
 
     >>> gpu_of_label("NVIDIA-A100-SXM4-40GB-MIG-3g.20gb-SHARED").name
     'A100-40-MIG-3g.20gb'
     """
     try:
-        return find_gpu(label.removesuffix("-SHARED"))
+        return find_gpu(label)
     except InvalidValue:
         return None
 
@@ -138,44 +139,6 @@ def mig_slice(gpu: Gpu, profile: str) -> Gpu:
         named_gb=0,
         others=(),
     )
-
-
-def for_resource(gpu: Gpu, resource: str) -> Gpu:
-    """Return what one unit of a resource is: a slice for ``nvidia.com/mig-…``, else the GPU."""
-    return mig_slice(gpu, resource) if "/mig-" in resource else gpu
-
-
-def custom_gpu(
-    name: str,
-    *,
-    memory_gib: float | None = None,
-    bandwidth_gb_s: float | None = None,
-    tflops: float | None = None,
-    capability: float | None = None,
-) -> Gpu:
-    """Return a GPU of one's own; what is not given is that of the table's GPU of this name.
-
-    With ``memory_gib`` alone it is a share of that GPU's memory, as shared GPUs give.
-
-    Raises:
-        InvalidValue: a value is missing and the table has no such GPU, or it is not positive.
-    """
-    own: dict[str, Any] = {
-        "usable_gib": memory_gib,
-        "bandwidth_gb_s": bandwidth_gb_s,
-        "fp16_tflops": tflops,
-        "compute_capability": capability,
-    }
-    known = gpu_of_label(name)
-    given = {key: value for key, value in own.items() if value is not None}
-    settings = ("gpu_memory_gib", "gpu_bandwidth_gb_s", "gpu_tflops", "gpu_capability")
-    for setting, (key, value) in zip(settings, own.items(), strict=True):
-        if known is None and value is None:
-            rule = f"{name} is not in the table: all four are needed"
-            raise InvalidValue(setting, None, rule, f"set {setting}, or name {', '.join(GPUS)}")
-        if key in given and not 0 < value < math.inf:
-            raise InvalidValue(setting, value, "more than 0, finite")
-    return replace(known or Gpu(name, 0, 0, 0, 0), **given)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

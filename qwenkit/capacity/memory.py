@@ -17,14 +17,13 @@ from qwenkit.errors import InvalidValue
 
 # The compute capability that vLLM needs for a data type or a quantisation method.
 LEAST_CAPABILITY = {"gptq": 6.0, "awq": 7.5, "compressed-tensors": 7.5} | dict.fromkeys(
-    ("bfloat16", "gptq_marlin", "marlin", "awq_marlin", "fp8"), 8.0
+    ("bfloat16", "gptq_marlin", "marlin", "awq_marlin", "fp8", "fbgemm_fp8", "mxfp4"), 8.0
 )
 _BLOCK = 16
 _OUTSIDE_TORCH_GIB = 0.22  # CUDA context and libraries
 _SORTED_LOGITS_GIB = 1.08  # vLLM 0.4.1 sorts 256 rows of 151,936 logits, in several copies
 _LEAST_BATCHED = 2048
 _SEQUENCES = 256
-_GRAPHS_GIB = 1.0  # CUDA graphs take at least this much, outside that share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,12 +125,3 @@ def uneven_split(model: Model, gpus: int) -> str:
     if not parts:
         return ""
     return f"{gpus} GPUs do not divide {model.name}: {', '.join(parts)}"
-
-
-def graphs_fit(gpu: Gpu, gpu_memory_utilization: float) -> bool:
-    """Return whether CUDA graphs (1 to 3 GiB) fit beside the share that vLLM takes.
-
-    On 16 GB they are too much above a share of 0.9.
-    """
-    left = gpu.usable_gib * (1 - gpu_memory_utilization)
-    return gpu_memory_utilization <= 0.9 or (gpu.usable_gib > 16 and left >= _GRAPHS_GIB)

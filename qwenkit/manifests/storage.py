@@ -9,7 +9,6 @@ from importlib import resources
 
 from ruamel.yaml.comments import CommentedMap
 
-from qwenkit.capacity.catalogue import find_config
 from qwenkit.manifests.template import Filling, Scalar, fill
 from qwenkit.settings import MANAGED_BY, Settings
 
@@ -83,7 +82,7 @@ def _size(settings: Settings) -> str:
     """Return the size of the model with a tenth more; of an unknown one, of a large model."""
     if settings.storage != "pvc":
         return "20Gi"  # matched against the claim; limits nothing
-    known = find_config(settings.model_name)
+    known = settings.model
     return f"{math.ceil(known.model().weights_bytes * 1.1 / 2**30) + 1}Gi" if known else "80Gi"
 
 

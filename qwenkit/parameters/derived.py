@@ -15,7 +15,7 @@ from pydantic import PrivateAttr
 from qwenkit.admission.schema.quantities import parse
 from qwenkit.capacity.catalogue import find_config
 from qwenkit.capacity.finding import Finding
-from qwenkit.capacity.gpu import CPU, GIB, GPUS, Gpu, custom_gpu, for_resource
+from qwenkit.capacity.gpu import CPU, GIB, Gpu, find_gpu, gpu_of_label, mig_slice
 from qwenkit.capacity.memory import LEAST_CAPABILITY
 from qwenkit.capacity.model_config import ModelConfig
 from qwenkit.errors import InvalidValue, SettingsError
@@ -44,27 +44,6 @@ def names_of(source: str) -> dict[str, str]:
     served = "qwen" if "qwen" in name.lower() else name.lower()
     named = {"prefix": name, "mount_path": f"/{name}", "served_model_name": served}
     return named if name else {}
-
-
-def find_hardware(name: str, count: int, resource: str, **own: float | None) -> Gpu:
-    """Return a pod's GPU: of the table, a slice of one, or of one's own; CPU if ``count`` is 0.
-
-    ``own`` are the arguments of ``custom_gpu``.
-
-    Raises:
-        SettingsError: the table has no such GPU, and not all values of one's own are set.
-    """
-    given = [value for value in own.values() if value is not None]
-    if not count and not given:
-        return CPU
-    try:
-        gpu = custom_gpu(name, **own)
-        return gpu if given else for_resource(gpu, resource)
-    except InvalidValue as error:
-        if given or not error.name.startswith("gpu_") or error.name == "gpu_resource":
-            raise SettingsError(error.name, error.value, error.rule, error.fix) from None
-    rule = f"not in the table: {', '.join(GPUS)}"
-    raise SettingsError("gpu", name, rule, f"name one of these, or set {_OWN} of yours")
 
 
 class Derived(Layered):
@@ -108,20 +87,28 @@ class Derived(Layered):
 
     @property
     def hardware(self) -> Gpu:
-        """The GPU of a pod, by name or by numbers of one's own; the CPU where there is none.
+        """The GPU of a pod, or its slice, with the numbers that are set; the CPU without one.
 
         Raises:
             SettingsError: the table has no such GPU, and not all four numbers are set.
         """
-        return find_hardware(
-            self.gpu,
-            self.gpu_count,
-            self.gpu_resource,
-            memory_gib=self.gpu_memory_gib,
-            bandwidth_gb_s=self.gpu_bandwidth_gb_s,
-            tflops=self.gpu_tflops,
-            capability=self.gpu_capability,
-        )
+        numbers = {
+            "usable_gib": self.gpu_memory_gib,
+            "bandwidth_gb_s": self.gpu_bandwidth_gb_s,
+            "fp16_tflops": self.gpu_tflops,
+            "compute_capability": self.gpu_capability,
+        }
+        own: dict[str, Any] = {n: value for n, value in numbers.items() if value is not None}
+        if not own and not self.gpu_count:
+            return CPU
+        try:
+            if own == numbers and gpu_of_label(self.gpu) is None:
+                return Gpu(self.gpu, **own)
+            gpu, sliced = find_gpu(self.gpu), "/mig-" in self.gpu_resource and not own
+            return mig_slice(gpu, self.gpu_resource) if sliced else replace(gpu, **own)
+        except InvalidValue as error:
+            more = f"; or set {_OWN} of yours" if error.name == "gpu" else ""
+            raise SettingsError(error.name, error.value, error.rule, error.fix + more) from None
 
     @property
     def profile(self) -> ServingProfile:

@@ -18,7 +18,6 @@ from qwenkit.serving.profile import ServingProfile, memory_of
 
 _FAMILIES = {"gptq_marlin": "gptq", "awq_marlin": "awq", "marlin": "gptq", "fbgemm_fp8": "fp8"}
 _NEEDS_FILES = ("gptq", "awq", "compressed-tensors")  # others convert the weights while they load
-_LEAST = {**LEAST_CAPABILITY, "fbgemm_fp8": 8.0, "mxfp4": 8.0}
 _HALVES = (None, "", "auto", "half", "float16")
 
 
@@ -87,7 +86,7 @@ def _formats(checks: _Checks, config: ModelConfig | None, profile: ServingProfil
         fix = f"leave quantization out, or set quantization={stored}"
         checks.add("quantization", "quantization", message, fix)
     method = flag or stored
-    least = _LEAST.get(method, 0.0)
+    least = LEAST_CAPABILITY.get(method, 0.0)
     if gpu.compute_capability < least:
         message = f"{method} needs compute capability {least}; {gpu.name} has "
         fix = "use a GPTQ model" if least < 8 else "use a newer GPU, or a GPTQ or fp16 model"

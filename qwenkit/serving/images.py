@@ -19,6 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 
+from qwenkit.capacity.gpu import Gpu
+
 _DATA = json.loads((files("qwenkit.serving") / "images.json").read_text("utf-8"))
 OWN_CODE: tuple[str, ...] = tuple(_DATA["own_code"])  # in the model folder: --trust-remote-code
 WHY: Mapping[str, str] = _DATA["why"]  # the server has a flag or variable that is no setting
@@ -54,6 +56,10 @@ class ServerImage:
     def least_capability(self) -> float:
         """The compute capability of the oldest card that it has kernels for; 0 where unknown."""
         return 0.0 if self.cpu or not self.version else 7.5 if self.version >= (0, 9) else 7.0
+
+    def has_v1(self, gpu: Gpu) -> bool:
+        """Whether it runs its V1 engine on a GPU."""
+        return self.has(0, 9) or (self.has(0, 8) and gpu.compute_capability >= 8)
 
     def has(self, *since: int) -> bool:
         """Whether it can do what vLLM can since a version; an unknown one is taken for new."""

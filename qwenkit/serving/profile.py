@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qwenkit.capacity.gpu import Gpu
-from qwenkit.capacity.memory import LEAST_CAPABILITY, Fit, fit, graphs_fit, v1_step_tokens
+from qwenkit.capacity.memory import LEAST_CAPABILITY, Fit, fit, v1_step_tokens
 from qwenkit.capacity.model_config import ModelConfig
 from qwenkit.errors import InvalidValue
 from qwenkit.serving import images
@@ -149,7 +149,7 @@ def _length(
         most, why = _PAGE_LENGTH, "the documentation's"
     if config is None or not gpu_count:
         return most, why
-    for length in (most, *range(most // 1024 * 1024, _SHORTEST, -1024)):
+    for length in (most, *range(most // 1024 * 1024, 0, -1024)):
         found = memory_of(config, gpu, gpu_count, image, length, share)
         if found and length <= found.kv_tokens:
             return length, why if length == most else f"the longest that fits {gpu.name}"
@@ -158,7 +158,7 @@ def _length(
 
 def batched_tokens(image: ServerImage, gpu: Gpu) -> int | None:
     """Return the tokens of a step of vLLM's V1 engine; None for the engine before."""
-    return v1_step_tokens(gpu) if image.has(0, 9) else None
+    return v1_step_tokens(gpu) if image.has_v1(gpu) else None
 
 
 def memory_of(
@@ -182,15 +182,16 @@ def _flags(
     architecture: str, image: ServerImage, gpu: Gpu, gpu_count: int, wishes: Wishes
 ) -> dict[str, str]:
     """Return flags and variables that are no settings; "" leaves one out."""
-    crowded = not image.cpu and not graphs_fit(gpu, wishes.gpu_memory_utilization)
+    # CUDA graphs (1 to 3 GiB) lie outside the share that vLLM takes.
+    share, whole = wishes.gpu_memory_utilization, gpu.usable_gib
+    crowded = not image.cpu and share > 0.9 and (whole <= 16 or whole * (1 - share) < 1)
     template = architecture == _QWEN_V1 and image.has(0, 5, 4)
-    old_engine = (0, 8) <= image.version < (0, 9) and gpu.compute_capability < 8.0
     reads = "prefetch" if image.version >= (0, 18) else "eager" if image.version >= (0, 11) else ""
     return {
         "--trust-remote-code": "yes" if architecture in OWN_CODE else "",
         "--enforce-eager": "yes" if crowded else "",
         "--chat-template": CHATML if template else "",
         "/dev/shm": wishes.shared_memory or ("8Gi" if gpu_count > 1 else ""),
-        "VLLM_USE_V1": "0" if old_engine else "",
+        "VLLM_USE_V1": "0" if image.has(0, 8) and not image.has_v1(gpu) else "",
         "--safetensors-load-strategy": reads if wishes.mounted_by_fuse and not image.cpu else "",
     }

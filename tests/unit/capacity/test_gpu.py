@@ -8,15 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwenkit.capacity.catalogue import QWEN_7B, QWEN_7B_INT8, find_model
+from qwenkit.capacity.catalogue import QWEN_7B_INT8, find_model
 from qwenkit.capacity.gpu import (
     GIB,
     GPUS,
     band,
     bytes_per_step,
-    custom_gpu,
     find_gpu,
-    for_resource,
     gpu_of_label,
     mig_slice,
     prefill_seconds,
@@ -34,6 +32,7 @@ TPOT_MS = {
     "A10": [(29, 25), (35, 30), (43, 36), (79, 66), (115, 97), (171, 143)],
     "T4": [(53, 44), (65, 54), (78, 65), (146, 122), (215, 179), (320, 267)],
 }
+QWEN_7B = find_model("Qwen-7B-Chat")
 
 
 @pytest.mark.parametrize("name", TPOT_MS)
@@ -158,6 +157,7 @@ def test_the_table_holds_what_nodes_are_called() -> None:
     for gpu in GPUS.values():
         assert gpu_of_label(gpu.label) is gpu
         assert find_gpu(gpu.name.replace("-", " ").lower()) is gpu
+        assert find_gpu(f"{gpu.name} {gpu.named_gb}GB") is gpu
         for other in gpu.others:
             assert gpu_of_label(other.replace(" ", "-")) is gpu
         assert gpu.compute_capability >= 7.0
@@ -189,8 +189,8 @@ def test_a_node_label_names_its_gpu(label: str, name: str | None) -> None:
 
 def test_a_slice_has_its_share() -> None:
     whole, part = GPUS["A100-80"], find_gpu("A100-80-MIG-3g.40gb")
-    assert for_resource(whole, "nvidia.com/mig-3g.40gb") == part
-    assert for_resource(whole, "nvidia.com/gpu") is whole
+    assert mig_slice(whole, "nvidia.com/mig-3g.40gb") == part
+    assert find_gpu("nvidia a100 80gb pcie-mig-3g.40gb") == part
     assert part.usable_gib == whole.usable_gib / 2
     assert part.bandwidth_gb_s == whole.bandwidth_gb_s / 2
     assert part.fp16_tflops == pytest.approx(whole.fp16_tflops * 3 / 7)
@@ -201,21 +201,6 @@ def test_a_slice_has_its_share() -> None:
         assert caught.value.name == "gpu_resource"
     with pytest.raises(InvalidValue, match="MIG"):
         mig_slice(part, "1g.10gb")  # slices are not sliced again
-
-
-def test_a_gpu_of_ones_own_or_a_share_of_one() -> None:
-    own = custom_gpu("RTX-5090", memory_gib=31, bandwidth_gb_s=1792, tflops=209, capability=12.0)
-    assert (own.name, own.usable_gib, own.compute_capability) == ("RTX-5090", 31, 12.0)
-    assert fit(own, "Qwen3-8B").fits
-    share = custom_gpu("A10", memory_gib=8)  # aliyun.com/gpu-mem: 8
-    assert share == replace(GPUS["A10"], usable_gib=8)
-    for values, key in (({"memory_gib": 31}, "gpu_bandwidth_gb_s"), ({}, "gpu_memory_gib")):
-        with pytest.raises(InvalidValue) as caught:
-            custom_gpu("RTX-5090", **values)
-        assert caught.value.name == key
-    with pytest.raises(InvalidValue) as caught:
-        custom_gpu("A10", tflops=-1.0)
-    assert (caught.value.name, caught.value.rule) == ("gpu_tflops", "more than 0, finite")
 
 
 def test_an_ambiguous_name_is_asked_back() -> None:

@@ -289,14 +289,9 @@ def test_names_are_read_as_the_hubs_write_them() -> None:
             assert find_config(sibling) is not None, sibling
     for unknown in ("Qwen9-7B", "", "7B", "Qwen3-8B-Reranker", "a/b/"):
         assert find_known(unknown) is None
-    chat, base = find_known("Qwen2.5-72B-Instruct-AWQ"), find_known("Llama-2-7b-hf")
-    assert chat is not None
-    assert base is not None
-    assert (chat.config.ffn, chat.config.dtype) == (29696, "float16")  # padded for the groups
-    assert (chat.template, base.template) == (True, False)
-    known = find_known("Qwen-7B-Chat-Int8")
-    assert known is not None
-    assert (known.template, known.licence) == (False, "Tongyi Qianwen")
+    stored = find_config("Qwen2.5-72B-Instruct-AWQ")
+    assert stored is not None
+    assert (stored.ffn, stored.dtype) == (29696, "float16")  # padded for the groups
     typed = find_known("qwen3-8b-awq")
     assert typed is not None
     assert f"{typed.hub}/{typed.config.name}" == "modelscope:Qwen/Qwen3-8B-AWQ"

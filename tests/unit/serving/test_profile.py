@@ -16,7 +16,7 @@ from qwenkit.manifests.render import render
 from qwenkit.manifests.template import to_yaml
 from qwenkit.serving import images
 from qwenkit.serving.profile import CHATML, stop_token_ids
-from qwenkit.settings import PAGE_IMAGE, Settings
+from qwenkit.settings import Settings
 from qwenkit.steps import render as refused_or_rendered
 
 ALL_FEATURES = {
@@ -66,7 +66,7 @@ def test_the_page_s_model_keeps_the_page_s_values_on_every_card() -> None:
     for gpu in ("V100-16", "V100-32", "T4", "A10", "L20", "H100", "RTX 4090"):
         settings = Settings(gpu=gpu)
         values = (settings.image, settings.quantization, settings.dtype, settings.max_model_len)
-        assert values == (PAGE_IMAGE, "gptq", "half", 6144), gpu
+        assert values == (images.PAGE.name, "gptq", "half", 6144), gpu
     container = pod(Settings())["containers"][0]
     assert container["readinessProbe"]["tcpSocket"] == {"port": 8080}
     assert not {"startupProbe", "env"} & set(container)
@@ -150,6 +150,10 @@ def test_an_unknown_gpu_is_refused_where_it_is_needed_and_numbers_make_it_known(
         render(settings)
     assert "A10" in caught.value.rule
     assert "gpu_memory_gib, gpu_bandwidth_gb_s, gpu_tflops and gpu_capability" in caught.value.fix
+    for values in ({}, {"gpu_memory_gib": 40.0}):
+        with pytest.raises(SettingsError, match="A100") as caught:
+            render(Settings(gpu="A100", **values))
+        assert caught.value.fix.startswith("name A100-40 or A100-80; or set gpu_memory_gib")
 
 
 def test_the_features_that_a_service_needs() -> None:
@@ -166,7 +170,8 @@ def test_the_features_that_a_service_needs() -> None:
         ("Qwen3-8B-FP8", {"gpu": "T4"}, "quantization", "newer GPU"),
         ("Qwen3-0.6B", {"gpu": "V100-16", "dtype": "bfloat16"}, "dtype", "half"),
         ("Qwen-7B-Chat-Int8", {"gpu": "A10", "dtype": "bfloat16"}, "dtype", "half"),
-        ("Qwen3-0.6B", {"gpu": "A10", "image": PAGE_IMAGE}, "image-architecture", "leave image"),
+        ("Qwen3-0.6B", {"gpu": "A10", "image": images.PAGE.name}, "image-architecture",
+         "leave image"),
         ("Qwen2.5-3B", {"gpu": "V100-32", "image": "vllm/vllm-openai:v0.10.1"}, "image-gpu",
          "v0.8.5"),
         ("Qwen3-32B", {"gpu": "A100-80", "gpu_count": 3}, "tensor-parallel", "gpu_count=2"),
