@@ -28,6 +28,15 @@ from qwenkit.serving.profile import Wishes, choose
 _GPU = "nvidia.com/gpu"
 _COUNTED = (_GPU, "amd.com/gpu", "aliyun.com/gpu-count")  # others count slices, memory or shares
 _DEVICE = re.compile(r"nvidia\.com/.*|.*/.*(gpu|[a-z]pu|mlu|dcu|gcu|neuron|gaudi|ascend).*", re.I)
+# The rulebook speaks of settings; a command line has flags.
+_AS_FLAGS = (
+    (r"leave (max_model_len|image|dtype|quantization) out, or ", ""),
+    (r"set gpu_count=(\d+)", r"pass --tensor-parallel-size \1"),
+    ("set at most", "pass --max-model-len of at most"),
+    (r'set quantization="", or', "leave --quantization out, or"),
+    (r"set (dtype|quantization)=(\w+)", r"pass --\1 \2"),
+    (r" \(gpu(_count)?\)", ""),
+)
 _CONTAINER = "spec.template.spec.containers"
 
 
@@ -114,10 +123,14 @@ def _gpus(doc: Doc, container: Doc, server: ServerCommand, path: str) -> Iterato
     if count is None and not _has_device(container):
         message = "vLLM has no GPU: without this limit the pod may start on any node"
         yield Finding("error", "gpu-limit", where, message, f'set {_GPU}: "1" in limits')
-    sizes = (server.number(f"{name}-parallel-size", 1) for name in ("tensor", "pipeline", "data"))
+    each = "data-parallel-size-local"  # a pod's part of them
+    data = each if each in server.options else "data-parallel-size"
+    names = ("tensor-parallel-size", "pipeline-parallel-size", data)
+    sizes = (server.number(name, 1) for name in names)
     used = prod(size or 0 for size in sizes) / (server.number("nnodes", 1) or 1)
     if used and used != (count or 1) and (count or not _has_device(container)):
-        more = used > (count or 1)
+        ray = server.text("distributed-executor-backend") == "ray"  # other pods may join
+        more = used > (count or 1) and not ray
         message = f"the pod holds {count or 0:g} GPUs and vLLM uses {used:g}"
         message += " (tensor × pipeline × data parallel size)"
         fix = f"make --tensor-parallel-size and {_GPU} equal"
@@ -174,7 +187,7 @@ def _paths(doc: Doc, container: Doc, server: ServerCommand, path: str) -> Iterat
         message = f"the model {model} is outside every mount ({', '.join(mounts) or 'none'})"
         fix = "give --model and mountPath the same folder"
         where = place(doc, f"{path}.volumeMounts")
-        level: Level = "error" if mounts or starts_itself(container) else "warning"
+        level: Level = "error" if _brings_no_model(doc, container) else "warning"
         yield Finding(level, "model-path", where, message, fix)
     port = server.number("port", 8000)
     others = len(rows(doc, "spec", "template", "spec", "containers")) > 1
@@ -186,6 +199,18 @@ def _paths(doc: Doc, container: Doc, server: ServerCommand, path: str) -> Iterat
         message = f"vLLM listens on port {port:g}{default}; Knative sends requests to {serving}"
         fix = f"pass --port {serving}"
         yield Finding("error", "port-differs", place(doc, f"{path}.ports"), message, fix)
+
+
+def _brings_no_model(doc: Doc, container: Doc) -> bool:
+    """Return whether a model cannot be part of the image: vLLM's own, or a claim is mounted."""
+    claims = [
+        at(volume, "name")
+        for volume in rows(doc, "spec", "template", "spec", "volumes")
+        if at(volume, "persistentVolumeClaim")
+    ]
+    mounted = [at(mount, "name") for mount in rows(container, "volumeMounts")]
+    official = re.search(r"(^|/)vllm/vllm-openai\b", str(container.get("image")))
+    return bool(official or {*claims} & {*mounted})
 
 
 def _rulebook(
@@ -207,12 +232,27 @@ def _rulebook(
     profile = choose(config, card, count, wishes, name=name)
     given = {key: value for key, value in asdict(wishes).items() if value} | {"gpu_count": count}
     given |= {"gpu": gpu.name} if gpu else {}
-    counts = count if gpu and counted(container) else 0  # of a share or slice, nobody knows
-    where = place(doc, f"{path}.command")
+    names = [f"{at(variable, 'name')}=" for variable in rows(container, "env")]
+    words = [word for part in container_words(container) for word in part]
+    given["extra_args"] = " ".join([*(f"--{name}" for name in server.options), *names, *words])
+    # Of a share or slice, or with options that are elsewhere, nobody knows.
+    counts = count if gpu and counted(container) and not server.unread else 0
+    line = "command" if container.get("command") else "args"
+    where = place(doc, f"{path}.{line}")
     for one in contradictions(config, card, counts, profile, given, gpu_memory_utilization=share):
-        fix = re.sub(r"leave (max_model_len|image) out, or ", "", one.fix)
-        yield replace(one, where=where, fix=fix)
-    if wishes.dtype == "auto" and card.compute_capability < LEAST_CAPABILITY["bfloat16"]:
+        fix, at_image = one.fix, one.rule.startswith("image")
+        for setting, flag in _AS_FLAGS:
+            fix = re.sub(setting, flag, fix)
+        near = re.search(r"len (\d+) exceeds the (\d+) tokens", one.message)
+        close = near is not None and int(near[1]) < 1.1 * int(near[2])  # as exact as it is known
+        here = place(doc, f"{path}.image") if at_image else where
+        yield replace(one, where=here, fix=fix, level="warning" if close else one.level)
+    half = config is not None and config.dtype in ("float16", "half")
+    if (
+        wishes.dtype == "auto"
+        and not half
+        and card.compute_capability < LEAST_CAPABILITY["bfloat16"]
+    ):
         message = f"{card.name} has no bfloat16, the type of most models, and none is chosen"
         yield Finding("warning", "dtype", where, message, "pass --dtype half")
     if profile.value("--trust-remote-code") and server.text("trust-remote-code", "no") == "no":

@@ -6,6 +6,7 @@ settings; a GPU that nobody named makes a warning of what would be an error.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,12 @@ from qwenkit.serving.profile import ServingProfile, memory_of
 
 _FAMILIES = {"gptq_marlin": "gptq", "awq_marlin": "awq", "marlin": "gptq", "fbgemm_fp8": "fp8"}
 _NEEDS_FILES = ("gptq", "awq", "compressed-tensors")  # others convert the weights while they load
+# In extra_args or env: what makes context or memory other than config.json and GPU say.
+_OTHER_CONTEXT = re.compile("rope.scaling|rope.parameters|hf.overrides|ALLOW_LONG_MAX_MODEL_LEN")
+_OTHER_MEMORY = re.compile(
+    "hf.overrides|offload|kv.cache|pipeline.parallel|-pp|load.format|gpu.blocks|num.batched"
+    "|max.num.seqs|chunked.prefill|V1="
+)
 _HALVES = (None, "", "auto", "half", "float16")
 
 
@@ -46,10 +53,12 @@ def contradictions(
     checks = _Checks(given, gpu)
     _image(checks, config, profile)
     _formats(checks, config, profile)
-    if config is not None and gpu_count:
-        _memory(checks, config, gpu_count, profile, gpu_memory_utilization)
+    other = f"{given.get('extra_args', '')} {given.get('env', '')}"
+    if config is not None and gpu_count and "expert-parallel" not in other.replace("_", "-"):
+        _memory(checks, config, gpu_count, profile, gpu_memory_utilization, other)
     length = given.get("max_model_len")
-    if config and length and 0 < config.context < length:
+    longer = config and length and 0 < config.context < length
+    if config and longer and not _OTHER_CONTEXT.search(other):
         message = f"{config.name} has a context of {config.context} tokens"
         fix = f"leave max_model_len out, or set at most {config.context}"
         checks.add("context", "max_model_len", message, fix)
@@ -101,12 +110,22 @@ def _formats(checks: _Checks, config: ModelConfig | None, profile: ServingProfil
 
 
 def _memory(
-    checks: _Checks, config: ModelConfig, gpu_count: int, profile: ServingProfile, share: float
+    checks: _Checks,
+    config: ModelConfig,
+    gpu_count: int,
+    profile: ServingProfile,
+    share: float,
+    other: str,
 ) -> None:
     whole, length = config.model(), checks.given.get("max_model_len")
     if "gpu_count" in checks.given and (uneven := uneven_split(whole, gpu_count)):
         most = max(n for n in range(1, gpu_count) if not uneven_split(whole, n))
         checks.add("tensor-parallel", "gpu_count", uneven, f"set gpu_count={most}")
+        return
+    flag = checks.given.get("quantization") or ""
+    converted = flag and not config.quantization
+    converted = converted and _FAMILIES.get(flag, flag) not in _NEEDS_FILES
+    if converted or _OTHER_MEMORY.search(other):
         return
     memory = memory_of(config, checks.gpu, gpu_count, profile.image, length or 1, share)
     if memory and memory.kv_tokens == 0:

@@ -90,6 +90,61 @@ def test_other_command_lines(command: str, wrong: set[str]) -> None:
     assert found == wrong
 
 
+@pytest.mark.parametrize(
+    ("arguments", "gpus", "wrong"),
+    [
+        ("Qwen/Qwen3-8B --max-model-len 131072 -tp 8", 8, {"context"}),
+        ("Qwen/Qwen3-8B --max-model-len 65536 --rope-scaling '{}' -tp 8", 8, set()),
+        ("Qwen/Qwen3-8B --max-model-len 65536 --hf_overrides '{}' -tp 8", 8, set()),
+        ("Qwen/Qwen3-8B", 1, {"kv-cache"}),
+        ("Qwen/Qwen3-8B --max-model-len 32000 --kv-cache-dtype fp8", 1, set()),
+        ("Qwen/Qwen2.5-7B-Instruct", 1, set()),  # the V1 engine of 0.8 on an A10
+        ("Qwen/Qwen3-32B", 1, {"weights-size"}),
+        ("Qwen/Qwen3-32B $MORE", 1, set()),
+        ("Qwen/Qwen3-32B --cpu-offload-gb 60", 1, set()),
+        ("Qwen/Qwen3-32B --quantization bitsandbytes", 1, set()),
+        ("Qwen/Qwen3-32B -tp 2 -pp 4 --max-model-len 4096", 8, set()),
+        ("Qwen/Qwen3-8B -dp 2 -tp 2 --data-parallel-size-local 1 --max-model-len 4k", 2, set()),
+        ("Qwen/Qwen2.5-7B-Instruct -tp 8", 8, {"tensor-parallel"}),
+    ],
+)
+def test_what_the_command_line_makes_possible(arguments: str, gpus: int, wrong: set[str]) -> None:
+    command = f'[sh, -c, "exec vllm serve {arguments} --port 8080"]'
+    text = SERVICE.replace("[vllm, serve, /models/q]", command)
+    text = text.replace("RESOURCE", "nvidia.com/gpu").replace('"2"', f'"{gpus}"')
+    found = lint_files([("a.yaml", text)], gpu="A10")
+    assert {one.rule for one in found if one.level == "error"} == wrong
+    assert not any("gpu_count" in one.fix or "max_model_len" in one.fix for one in found)
+
+
+@pytest.mark.parametrize(
+    ("image", "level"), [("vllm/vllm-openai:v1", "error"), ("a/b/vllm-openai:v1", "warning")]
+)
+def test_a_model_may_be_part_of_an_image_of_ones_own(image: str, level: str) -> None:
+    text = SERVICE.replace("vllm/vllm-openai:v0.8.5", image).replace("RESOURCE", "nvidia.com/gpu")
+    text = re.sub(" +volume.*\n", "", text.replace("command: [vllm, serve, ", "args: ["))
+    found = {one.rule: one for one in lint_files([("a.yaml", text)])}
+    assert found["model-path"].level == level
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fix"),
+    [
+        ("class", "ahpa.autoscaling.knative.dev", None),
+        ("initial-scale", "0", "change spec.template.metadata.annotations.{}"),
+        ("window", "2h", "change spec.template.metadata.annotations.{}"),
+    ],
+)
+def test_the_fix_names_the_field_and_a_class_of_ack_passes(
+    name: str, value: str, fix: str | None
+) -> None:
+    name = f"autoscaling.knative.dev/{name}"
+    good = SERVICE.replace("RESOURCE", "nvidia.com/gpu")
+    marks = f"template:\n    metadata: {{annotations: {{{name}: '{value}'}}}}"
+    found = {one.rule: one for one in lint_files([("a", good.replace("template:", marks))])}
+    assert (found["admission"].fix if fix else found.get("admission")) == (fix and fix.format(name))
+
+
 def test_flags_of_the_cluster_are_those_that_knative_ships() -> None:
     selects = SERVICE.replace("RESOURCE", "cpu") + "      nodeSelector: {a: b}\n"
     assert "error admission" in rules(selects)
