@@ -21,7 +21,7 @@ from qwenkit.weights.hub.listing import MANIFEST_NAME, Listing, Repository, Sour
 from qwenkit.weights.hub.source_stream import SourceStream
 from qwenkit.weights.oss.bucket import list_objects, object_url
 from qwenkit.weights.oss.errors import call_oss, get_if_exists
-from qwenkit.weights.oss.manifest import META_SHA256, StoredFile, read_manifest
+from qwenkit.weights.oss.manifest import META_SHA256, Manifest, StoredFile, read_manifest
 from qwenkit.weights.report import FileProblem, VerifyReport
 from qwenkit.weights.retry import RetryPolicy
 from qwenkit.weights.safetensors import HeaderError, read_header
@@ -63,18 +63,13 @@ def check_listing(repository: Repository, listing: Listing, left_out: Collection
     _raise_first(problems, listing.source, _SELECT_FIX if selected else _FETCH_FIX)
 
 
-def check_stored(bucket: oss2.Bucket, prefix: str, files: tuple[StoredFile, ...]) -> None:
+def check_tensors(read: Read, files: tuple[StoredFile, ...], where: str) -> None:
     """Refuse stored weights whose safetensors headers and index contradict each other.
 
     Raises:
-        Rejected: names the first file at fault.
+        Rejected: names the first file at fault, and ``where``.
     """
-    check_tensors(partial(_range, bucket, prefix), files, object_url(bucket, prefix))
-
-
-def check_tensors(read: Read, files: tuple[StoredFile, ...], where: str) -> None:
-    """The same for files that ``read`` returns the bytes of; ``where`` is for the message."""
-    _raise_first(tensor_problems(read, files), where, _FETCH_FIX)
+    _raise_first(_tensor_problems(read, files), where, _FETCH_FIX)
 
 
 def verify(bucket: oss2.Bucket, prefix: str) -> VerifyReport:
@@ -85,32 +80,59 @@ def verify(bucket: oss2.Bucket, prefix: str) -> VerifyReport:
         Conflict: ``qwenkit.json`` is not ours.
     """
     prefix = prefix.strip("/")
-    manifest = read_manifest(bucket, prefix)
-    if manifest is None:
-        raise NotFound(
-            f"{object_url(bucket, prefix)} holds no complete upload",
-            f"{MANIFEST_NAME} is written last and is not there",
-            "run qwenkit upload; it resumes",
-        )
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        found = pool.map(partial(_object_problem, bucket, prefix), manifest.files)
-        problems = [problem for problem in found if problem]
-    broken = {problem.file for problem in problems}
-    sound = tuple(file for file in manifest.files if file.path not in broken)
-    problems += tensor_problems(partial(_range, bucket, prefix), sound, known=manifest.files)
-    listed = manifest.keys(prefix)
-    stored = (found.key for found in list_objects(bucket, f"{prefix}/"))
-    return VerifyReport(
+    return compare(
+        read_manifest(bucket, prefix),
         object_url(bucket, prefix),
+        prefix,
+        partial(_object_problem, bucket, prefix),
+        stored_bytes(bucket, prefix),
+        (one.key.removeprefix(f"{prefix}/") for one in list_objects(bucket, f"{prefix}/")),
+    )
+
+
+def compare(
+    manifest: Manifest | None,
+    url: str,
+    prefix: str,
+    check: Callable[[StoredFile], FileProblem | None],
+    read: Read,
+    stored: Iterable[str],
+) -> VerifyReport:
+    """Compare stored files with their manifest; ``check`` judges one, ``stored`` are all paths.
+
+    Raises:
+        NotFound: there is no manifest.
+    """
+    if manifest is None:
+        why = f"{MANIFEST_NAME} is written last and is not there"
+        fix = "run qwenkit upload; it resumes"
+        raise NotFound(f"{url} holds no complete upload", why, fix)
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        problems = [found for found in pool.map(check, manifest.files) if found]
+    broken = {problem.file for problem in problems}
+    sound = [file for file in manifest.files if file.path not in broken]
+    problems += _tensor_problems(read, sound, known=manifest.files)
+    listed = manifest.paths | {MANIFEST_NAME}
+    return VerifyReport(
+        url,
         prefix,
         manifest.source,
         manifest.revision,
         len(manifest.files),
         manifest.bytes,
         tuple(sorted(problems, key=lambda problem: problem.file)),
-        tuple(key for key in stored if key not in listed),
+        tuple(f"{prefix}/{path}" for path in stored if path not in listed),
         str(manifest.selection),
     )
+
+
+def differs(file: StoredFile, size: int, crc: int) -> FileProblem | None:
+    """Say how what is there differs from the manifest's file, None if it does not."""
+    if size != file.size:
+        return FileProblem(file.path, f"has {size} bytes instead of {file.size}")
+    if crc != file.crc64:
+        return FileProblem(file.path, f"has CRC-64 {crc} instead of {file.crc64}")
+    return None
 
 
 def _object_problem(bucket: oss2.Bucket, prefix: str, file: StoredFile) -> FileProblem | None:
@@ -118,31 +140,28 @@ def _object_problem(bucket: oss2.Bucket, prefix: str, file: StoredFile) -> FileP
     head = get_if_exists(bucket, object_url(bucket, key), partial(bucket.head_object, key))
     if head is None:
         return FileProblem(file.path, "is missing")
-    if head.content_length != file.size:
-        return FileProblem(file.path, f"has {head.content_length} bytes instead of {file.size}")
-    if head.server_crc != file.crc64:
-        return FileProblem(file.path, f"has CRC-64 {head.server_crc} instead of {file.crc64}")
+    if found := differs(file, head.content_length, head.server_crc):
+        return found
     stated = head.headers.get(META_SHA256, file.sha256)
     if stated != file.sha256:
         return FileProblem(file.path, f"is labelled sha256 {stated} instead of {file.sha256}")
     return None
 
 
-def tensor_problems(
-    read: Read, files: Iterable[StoredFile], known: Iterable[StoredFile] = ()
+def _tensor_problems(
+    read: Read, files: Collection[StoredFile], known: Iterable[StoredFile] = ()
 ) -> list[FileProblem]:
     """Read the headers of all shards, and compare every index with them."""
-    chosen = tuple(files)
-    sizes = {file.path: file.size for file in (*chosen, *known)}
+    sizes = {file.path: file.size for file in (*files, *known)}
     problems: list[FileProblem] = []
     tensors: dict[str, frozenset[str]] = {}
-    for file in chosen:
+    for file in files:
         if file.path.endswith(".safetensors"):
             try:
                 tensors[file.path] = read_header(file.size, partial(read, file.path))
             except HeaderError as error:
                 problems.append(FileProblem(file.path, str(error)))
-    for file in chosen:
+    for file in files:
         if file.path.endswith(_INDEX) and file.size <= _INDEX_LIMIT:
             text = read(file.path, 0, file.size)
             shards, missing = _shards(file.path, text, sizes)
@@ -193,6 +212,11 @@ def _content(repository: Repository, file: SourceFile, count: int) -> bytes:
     with SourceStream(repository, file, RetryPolicy()) as stream:
         stream.fill(memoryview(buffer))
     return bytes(buffer)
+
+
+def stored_bytes(bucket: oss2.Bucket, prefix: str) -> Read:
+    """Return what reads ranges of the objects of a prefix."""
+    return partial(_range, bucket, prefix)
 
 
 def _range(bucket: oss2.Bucket, prefix: str, path: str, start: int, count: int) -> bytes:

@@ -7,15 +7,13 @@ same one with another selection of its files, is refused. ``qwenkit.json`` is wr
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from functools import partial
 
 import oss2
 
 from qwenkit.errors import Conflict, Forbidden, InvalidValue, Rejected
-from qwenkit.parameters.layers import run_id
 from qwenkit.weights.hub.listing import MANIFEST_NAME, PATH_LIMIT, Listing
-from qwenkit.weights.integrity import check_stored
+from qwenkit.weights.integrity import check_tensors, stored_bytes
 from qwenkit.weights.inventory import walk
 from qwenkit.weights.oss.bucket import (
     abort_upload,
@@ -61,19 +59,10 @@ class Prefix:
         Raises:
             Conflict: it has another revision, or another selection of files.
         """
-        previous = self.previous
         if self.damaged and not replace:
             self._check_labels(listing)
-        if previous is None or replace or self._holds(listing):
-            return
-        if previous.revision != listing.revision:
-            what = f"{self.url} holds {previous.source}, revision {previous.revision[:12]}"
-            why = f"{listing.source} is revision {listing.revision[:12]}"
-        else:
-            stored, wanted = _paths(previous), {file.path for file in listing.files}
-            what = f"{self.url} holds another selection: {plural(len(stored), 'file')}"
-            why = f"this one lacks {len(stored - wanted)} of them and adds {len(wanted - stored)}"
-        raise refused(what, why)
+        if self.previous and not replace:
+            require_same(self.url, self.previous, listing)
 
     def check_folders(self, listing: Listing) -> None:
         """Refuse to change an upload in a folder above or below; ``--replace`` does not mean it.
@@ -124,11 +113,11 @@ class Prefix:
             known = label and file.sha256
             if (label != file.sha256) if known else (size != file.size):
                 what = f"{self.url}/{file.path} is not the file of {listing.source}"
-                raise refused(what, f"an upload put it there, and {MANIFEST_NAME} is damaged")
+                raise _refused(what, f"an upload put it there, and {MANIFEST_NAME} is damaged")
 
     def open(self, listing: Listing, *, replace: bool) -> None:
         """Mark the prefix as incomplete, and delete leftovers, if its files will change."""
-        if self.previous and not self._holds(listing):
+        if self.previous and not self.previous.holds(listing):
             old = self.previous.keys(self.name)
         elif self.damaged and replace:
             old = self._labelled()
@@ -147,13 +136,6 @@ class Prefix:
         others = tuple(folders - {self._key("")})
         return {file.key for file in found.files if not file.key.startswith(others)}
 
-    def run_id(self, revision: str) -> str:
-        """Return the run of the manifest: one that is mended stays that of the earlier upload."""
-        previous = self.previous
-        if self.damaged:
-            return ""
-        return previous.run_id if previous and previous.revision == revision else run_id()
-
     def finish(self, manifest: Manifest) -> None:
         """Abort leftovers, check the whole once more, and write the manifest.
 
@@ -161,28 +143,18 @@ class Prefix:
             Conflict: an object changed after it was verified.
             Rejected: the safetensors headers and index contradict each other.
         """
-        self._abort_orphans(_paths(manifest))
+        self._abort_orphans(manifest)
         self._check_present(manifest)
-        previous = self.previous
-        if previous and (previous.revision, previous.files) == (manifest.revision, manifest.files):
+        if self.previous and self.previous.equals(manifest):
             return  # it was checked when it was written, and every ETag is still the same
-        check_stored(self._bucket, self.name, manifest.files)
+        check_tensors(stored_bytes(self._bucket, self.name), manifest.files, self.url)
         write_manifest(self._bucket, self.name, manifest)
-
-    def _holds(self, listing: Listing) -> bool:
-        """Return whether the prefix is complete with this revision and exactly these files."""
-        previous = self.previous
-        return (
-            previous is not None
-            and previous.revision == listing.revision
-            and _paths(previous) == {file.path for file in listing.files}
-        )
 
     def _key(self, path: str) -> str:
         return f"{self.name}/{path}"
 
-    def _abort_orphans(self, paths: Iterable[str]) -> None:
-        keys = set(map(self._key, paths))
+    def _abort_orphans(self, manifest: Manifest) -> None:
+        keys = manifest.keys(self.name)
         for key, ids in list_uploads(self._bucket, self._key("")).items():
             for upload_id in ids if key in keys else ():
                 abort_upload(self._bucket, key, upload_id)
@@ -216,14 +188,26 @@ def check_keys(prefix: str, listing: Listing) -> None:
             )
 
 
-def refused(what: str, why: str) -> Conflict:
-    """Return the error for complete weights that would be changed in place."""
+def require_same(url: str, previous: Manifest, listing: Listing) -> None:
+    """Refuse to change complete weights in place.
+
+    Raises:
+        Conflict: they are of another revision, or of another selection of files.
+    """
+    if previous.holds(listing):
+        return
+    if previous.revision != listing.revision:
+        what = f"{url} holds {previous.source}, revision {previous.revision[:12]}"
+        raise _refused(what, f"{listing.source} is revision {listing.revision[:12]}")
+    stored, wanted = previous.paths, {file.path for file in listing.files}
+    what = f"{url} holds another selection: {plural(len(stored), 'file')}"
+    why = f"this one lacks {len(stored - wanted)} of them and adds {len(wanted - stored)}"
+    raise _refused(what, why)
+
+
+def _refused(what: str, why: str) -> Conflict:
     return Conflict(
         what,
         f"{why}; mounted readers cache, so files are not replaced under them",
         "choose another prefix or --versioned; --replace if nothing mounts it",
     )
-
-
-def _paths(manifest: Manifest) -> set[str]:
-    return {file.path for file in manifest.files}

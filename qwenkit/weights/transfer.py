@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import oss2
 
 from qwenkit.errors import InvalidValue, QwenkitError
+from qwenkit.parameters.layers import run_id
 from qwenkit.weights.checkpoint import Checkpoints
 from qwenkit.weights.hub.listing import Listing, Repository, SourceFile, content_revision
 from qwenkit.weights.hub.repository import open_source
@@ -101,26 +102,18 @@ def upload(
         Unreachable: hub or bucket stopped answering.
         WaitTimeout: it took longer than ``timeout_s``.
     """
-    return _Upload(
-        open_source(source) if isinstance(source, str) else source,
-        label=run,
-        replace=replace,
-        versioned=versioned,
-        selection=selection,
-        progress=progress,
-        options=options or TransferOptions(),
-        stop=Stop(timeout_s),
-        bucket=bucket,
-        name=prefix.strip("/"),
-        state_dir=state_dir,
-    ).run()
+    opened = open_source(source) if isinstance(source, str) else source
+    options, name, stop = options or TransferOptions(), prefix.strip("/"), Stop(timeout_s)
+    given = (opened, name, run, replace, versioned, selection, progress, options, stop)
+    return _Upload(*given, bucket, state_dir).run()
 
 
 @dataclass
 class Transfer:
-    """The files of a source on their way, several at once; a subclass knows where to."""
+    """The files of a source on their way to the folder ``name``; a subclass knows how."""
 
     repository: Repository
+    name: str
     label: str
     replace: bool
     versioned: bool
@@ -131,10 +124,29 @@ class Transfer:
 
     def run(self) -> UploadReport:
         """Check the source, upload, verify, write the manifest."""
+        started = time.monotonic()
         with self.stop.active():
-            return self._run()
+            listing = self._listing()
+            meter = Meter(len(listing.files), listing.size)
+            manifest, done = self._store(listing, meter)
+        return UploadReport(
+            url=self._url(),
+            source=manifest.source,
+            revision=manifest.revision,
+            prefix=self.name,
+            files=tuple(one.report(self.name) for one in done),
+            bytes_sent=meter.sent,
+            bytes_skipped=meter.skipped,
+            seconds=time.monotonic() - started,
+            retries=meter.retries,
+            selection=str(self.selection),
+        )
 
-    def _run(self) -> UploadReport:
+    def _url(self) -> str:
+        return self.name
+
+    def _store(self, listing: Listing, meter: Meter) -> tuple[Manifest, list[UploadedObject]]:
+        """Store the files, and the manifest at the end."""
         raise NotImplementedError
 
     def _listing(self) -> Listing:
@@ -142,7 +154,20 @@ class Transfer:
         listing = self.selection.of(whole)
         wanted = {file.path for file in listing.files}
         check_listing(self.repository, listing, {f.path for f in whole.files} - wanted)
+        if self.versioned:
+            listing = self._with_revision(listing)
+            self.name = f"{self.name}/{listing.revision}"
         return listing
+
+    def _manifest(
+        self, listing: Listing, done: list[UploadedObject], previous: Manifest | None
+    ) -> Manifest:
+        """Return the new manifest; one that is mended stays that of the earlier upload's run."""
+        files = tuple(one.stored for one in done)
+        revision = listing.revision or content_revision(map(StoredFile.as_listed, files))
+        mended = previous and previous.revision == revision
+        id_ = previous.run_id if previous and mended else run_id()
+        return Manifest(listing.source, revision, self.label, files, self.selection, id_)
 
     def _with_revision(self, listing: Listing) -> Listing:
         """Hash a folder before the upload, if its revision decides where or whether to upload."""
@@ -196,43 +221,18 @@ class Transfer:
                 future.result()
             self.stop.check()
 
-    def _report(
-        self,
-        url: str,
-        prefix: str,
-        manifest: Manifest,
-        done: list[UploadedObject],
-        meter: Meter,
-        seconds: float,
-    ) -> UploadReport:
-        return UploadReport(
-            url=url,
-            source=manifest.source,
-            revision=manifest.revision,
-            prefix=prefix,
-            files=tuple(one.report(prefix) for one in done),
-            bytes_sent=meter.sent,
-            bytes_skipped=meter.skipped,
-            seconds=seconds,
-            retries=meter.retries,
-            selection=str(self.selection),
-        )
-
 
 @dataclass
 class _Upload(Transfer):
     """One call of ``upload``."""
 
     bucket: oss2.Bucket
-    name: str
     state_dir: Path
 
-    def _run(self) -> UploadReport:
-        started = time.monotonic()
-        listing = self._listing()
-        if self.versioned:
-            listing = self._with_revision(listing)
-            self.name = f"{self.name}/{listing.revision}"
+    def _url(self) -> str:
+        return object_url(self.bucket, self.name)
+
+    def _store(self, listing: Listing, meter: Meter) -> tuple[Manifest, list[UploadedObject]]:
         check_keys(self.name, listing)
         prefix = Prefix(self.bucket, self.name)
         prefix.check_folders(listing)
@@ -240,20 +240,17 @@ class _Upload(Transfer):
             listing = self._with_revision(listing)
             prefix.check(listing, replace=self.replace)
         checkpoints = Checkpoints(self.state_dir, _address(self.bucket, self.name))
-        meter = Meter(len(listing.files), listing.size)
         senders = ThreadPoolExecutor(self.options.workers, "qwenkit-send", self.stop.activate)
         with checkpoints.exclusive(), senders:
             prefix.open(listing, replace=self.replace)
             context = self._context(prefix, listing, checkpoints, senders, meter)
             done = self._each(lambda file: ObjectUpload(context, file).run(), listing, meter)
-            files = tuple(one.stored for one in done)
-            revision = listing.revision or content_revision(map(StoredFile.as_listed, files))
-            id_ = prefix.run_id(revision)
-            manifest = Manifest(listing.source, revision, self.label, files, self.selection, id_)
+            manifest = self._manifest(listing, done, prefix.previous)
+            if prefix.damaged:  # nobody knows any more whose it was
+                manifest = changed(manifest, run_id="")
             prefix.finish(manifest)
             context.announcement.close()
-        url, seconds = object_url(self.bucket, self.name), time.monotonic() - started
-        return self._report(url, self.name, manifest, done, meter, seconds)
+        return manifest, done
 
     def _context(
         self,

@@ -18,7 +18,7 @@ import oss2
 from qwenkit.errors import Conflict, Rejected
 from qwenkit.parameters.layers import run_id
 from qwenkit.settings import MANAGED_BY, RUN_LABEL, run_labels
-from qwenkit.weights.hub.listing import MANIFEST_NAME, SourceFile, check_path
+from qwenkit.weights.hub.listing import MANIFEST_NAME, Listing, SourceFile, check_path
 from qwenkit.weights.oss.bucket import object_url
 from qwenkit.weights.oss.errors import CHANGES, CrcMismatch, call_oss, check_crc, get_if_exists
 from qwenkit.weights.parts import crc64, md5_header
@@ -27,6 +27,7 @@ from qwenkit.weights.selection import EVERYTHING, Selection
 
 _FORMAT = 1
 _OURS = f'"{MANAGED_BY}": "qwenkit"'.encode()  # older versions wrote no metadata
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, Rejected)
 _LIMIT = 64 << 20  # bytes; a manifest of 100,000 files has 25 MiB
 
 # The metadata of each object; only what carries META_RUN is ours. A label may be shared by
@@ -78,9 +79,23 @@ class Manifest:
         """Size of all files together."""
         return sum(file.size for file in self.files)
 
+    @property
+    def paths(self) -> set[str]:
+        """The paths of all files."""
+        return {file.path for file in self.files}
+
     def keys(self, prefix: str) -> set[str]:
         """Return the keys of all files under ``prefix``, and of the manifest itself."""
-        return {f"{prefix}/{file.path}" for file in self.files} | {manifest_key(prefix)}
+        return {f"{prefix}/{path}" for path in self.paths} | {manifest_key(prefix)}
+
+    def holds(self, listing: Listing) -> bool:
+        """Return whether it is of this revision and of exactly these files."""
+        same = self.revision == listing.revision
+        return same and self.paths == {file.path for file in listing.files}
+
+    def equals(self, other: Manifest) -> bool:
+        """Return whether it lists the same files, byte for byte."""
+        return (self.revision, self.files) == (other.revision, other.files)
 
 
 def manifest_key(prefix: str) -> str:
@@ -109,17 +124,17 @@ def read_manifest(bucket: oss2.Bucket, prefix: str) -> Manifest | None:
         if written and written != hashlib.sha256(text).hexdigest():
             raise ValueError("its bytes are not those that were written")
         return parse(json.loads(text))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, Rejected) as error:
+    except UNREADABLE as error:
         if META_RUN in headers or _OURS in text:
             run = headers.get(META_RUN, "of an older version")
             raise DamagedManifest(
                 f"{url} is damaged",
-                f"run {run} wrote it, but it cannot be read: {_reason(error)}",
+                f"run {run} wrote it, but it cannot be read: {unreadable(error)}",
                 "repeat the upload: it keeps the files that are there, and writes it again",
             ) from None
         raise Conflict(
             f"{url} was not written by qwenkit",
-            f"it cannot be read as a manifest: {_reason(error)}",
+            f"it cannot be read as a manifest: {unreadable(error)}",
             "choose another prefix, or delete that object if it is yours",
         ) from None
 
@@ -170,7 +185,8 @@ def _get(bucket: oss2.Bucket, key: str) -> tuple[bytes, Mapping[str, str]]:
     return text, answer.headers
 
 
-def _reason(error: Exception) -> str:
+def unreadable(error: Exception) -> str:
+    """Return why a manifest cannot be read, from one of ``UNREADABLE``."""
     named = {KeyError: "it lacks ", RecursionError: "it is nested too deeply: "}
     return f"{named.get(type(error), '')}{getattr(error, 'what', error)}"[:200]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -111,8 +112,9 @@ def test_a_wrong_half_is_fetched_anew(volume: Volume) -> None:
     parts.mkdir()
     (parts / hashlib.sha256(name.encode()).hexdigest()).write_bytes(b"x" * PART)
     (volume.folder / "a/model.bin").unlink()
-    report = volume.fill()
-    assert report.retries == 1
+    with pytest.raises(TransferError, match="other bytes arrived"):
+        volume.fill()
+    volume.fill()
     assert folder_target.verify(volume.folder).ok
 
 
@@ -163,6 +165,28 @@ def test_a_small_volume_is_refused_before_a_byte_is_fetched(
         volume.fill()
     assert "storage_size" in refused.value.fix
     assert volume.fetched() == []
+
+
+def test_files_of_others_make_no_room(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(volume.folder, {"foreign.bin": DATA})
+    monkeypatch.setattr(folder_target, "_HEADROOM", 0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=PART))
+    with pytest.raises(Rejected, match="no room for"):
+        volume.fill()
+
+
+def test_a_disk_that_gets_full_is_not_tried_again(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_file: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as now:
+        now.setattr(os, "fsync", full)
+        with pytest.raises(Rejected, match="has no room") as refused:
+            volume.fill()
+    assert "storage_size" in refused.value.fix
+    assert {f.action for f in volume.fill().files if f.size > PART} == {"resumed"}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
