@@ -8,7 +8,7 @@ from typing import Any
 
 from qwenkit.capacity.catalogue import find_known, find_model
 from qwenkit.capacity.gpu import GPUS, Gpu, Model, find_gpu
-from qwenkit.capacity.memory import LEAST_CAPABILITY, fit
+from qwenkit.capacity.memory import LEAST_CAPABILITY, fit, v1_step_tokens
 from qwenkit.capacity.model_config import ModelConfig
 
 _SHORTEST = 256  # tokens: less serves nobody
@@ -42,6 +42,14 @@ def _fits(gpu: Gpu, model: Model, **setup: Any) -> bool:
     return fit(gpu, model, **setup).fits and runs
 
 
+def _on(card: Gpu, setup: dict[str, Any]) -> dict[str, Any]:
+    """Return the setup with the steps that vLLM takes on a card; a V100 has no V1 engine."""
+    if setup.get("batched_tokens") is None:
+        return setup
+    steps = v1_step_tokens(card) if card.compute_capability >= 7.5 else None
+    return {**setup, "batched_tokens": steps}
+
+
 def _single(gpu: Gpu, model: Model, setup: dict[str, Any]) -> Iterator[str]:
     low, high = 0, setup.get("max_model_len", 6144)
     while high - low > 16:
@@ -56,7 +64,7 @@ def _single(gpu: Gpu, model: Model, setup: dict[str, Any]) -> Iterator[str]:
     nearest = sorted(_COUNTS, key=lambda count: (count < now, abs(count - now)))
     counts = (count for count in nearest if _fits(gpu, model, **{**setup, "gpus": count}))
     yield from [f"gpu_count={count}" for count in [next(counts, 0)] if count]
-    cards = (card.name for card in _CARDS if _fits(card, model, **setup))
+    cards = (card.name for card in _CARDS if _fits(card, model, **_on(card, setup)))
     yield from [f"gpu={card}" for card in [next(cards, "")] if card]
 
 
@@ -64,7 +72,7 @@ def _several(model: Model, setup: dict[str, Any]) -> Iterator[str]:
     """Yield the smallest machine that holds the model, and the smallest for each sibling."""
     for name, one in [("", model), *_smaller(model)]:
         for gpu, count in _MACHINES:
-            if _fits(gpu, one, **{**setup, "gpus": count}):
+            if _fits(gpu, one, **{**_on(gpu, setup), "gpus": count}):
                 source = f", model_source={name}" if name else ""
                 yield f"gpu={gpu.name}, gpu_count={count}{source}"
                 break

@@ -119,8 +119,11 @@ def _memory(
 ) -> None:
     whole, length = config.model(), checks.given.get("max_model_len")
     if "gpu_count" in checks.given and (uneven := uneven_split(whole, gpu_count)):
-        most = max(n for n in range(1, gpu_count) if not uneven_split(whole, n))
-        checks.add("tensor-parallel", "gpu_count", uneven, f"set gpu_count={most}")
+        others = [*range(gpu_count - 1, 0, -1), *range(gpu_count + 1, 2 * gpu_count)]
+        even = [count for count in others if not uneven_split(whole, count)]
+        sizes = [(n, memory_of(config, checks.gpu, n, profile.image, 1, share)) for n in even]
+        best = next((count for count, found in sizes if found and found.kv_tokens), even[0])
+        checks.add("tensor-parallel", "gpu_count", uneven, f"set gpu_count={best}")
         return
     flag = checks.given.get("quantization") or ""
     converted = flag and not config.quantization

@@ -17,6 +17,7 @@ from qwenkit.capacity.gpu import GPUS, find_gpu
 from qwenkit.capacity.memory import LEAST_CAPABILITY, fit, uneven_split
 from qwenkit.capacity.server import VllmServer
 from qwenkit.errors import InvalidValue
+from qwenkit.settings import Settings
 
 DATA = Path(__file__).parents[2] / "data"
 PRINTED = json.loads((DATA / "kv-blocks.json").read_text("utf-8"))["rows"]
@@ -150,6 +151,17 @@ def test_the_cheapest_change_comes_first() -> None:
     with pytest.raises(InvalidValue) as caught:
         VllmServer("V100-16", "Qwen1.5-7B-Chat")
     assert "gpu=A10" in caught.value.fix
+
+
+@pytest.mark.parametrize("model", ["DeepSeek-V2-Lite-Chat", "Qwen3-235B-A22B"])
+def test_another_card_is_judged_with_its_own_engine(model: str) -> None:
+    card = "T4"
+    sizes = Settings(model_source=f"modelscope:a/{model}", gpu=card).sizes()
+    for change in what_would_fit(**sizes):
+        made = dict(part.split("=") for part in change.split(", "))
+        count = int(made.pop("gpu_count", 1))
+        found = Settings(**{"model_source": model, "gpu": card, "gpu_count": count, **made})
+        assert fit(**found.sizes()).fits, change
 
 
 @settings(deadline=None, max_examples=50)

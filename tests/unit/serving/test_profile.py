@@ -175,6 +175,7 @@ def test_the_features_that_a_service_needs() -> None:
         ("Qwen2.5-3B", {"gpu": "V100-32", "image": "vllm/vllm-openai:v0.10.1"}, "image-gpu",
          "v0.8.5"),
         ("Qwen3-32B", {"gpu": "A100-80", "gpu_count": 3}, "tensor-parallel", "gpu_count=2"),
+        ("Qwen3-32B", {"gpu": "A10", "gpu_count": 3}, "tensor-parallel", "gpu_count=4"),
         ("Qwen1.5-7B-Chat", {"gpu": "A100-80", "max_model_len": 99_999}, "context", "32768"),
         ("Qwen3-8B", {"gpu": "A10", "gpu_memory_utilization": 0.8, "max_model_len": 32768},
          "kv-cache", "at most"),
