@@ -8,7 +8,7 @@ from typing import Any
 
 from qwenkit.capacity.catalogue import find_known, find_model
 from qwenkit.capacity.gpu import GPUS, Gpu, Model, find_gpu
-from qwenkit.capacity.memory import LEAST_CAPABILITY, fit, v1_step_tokens
+from qwenkit.capacity.memory import fit, v1_step_tokens
 from qwenkit.capacity.model_config import ModelConfig
 
 _SHORTEST = 256  # tokens: less serves nobody
@@ -32,14 +32,9 @@ def what_would_fit(
         InvalidValue: unknown GPU or model, or a setting outside its range.
     """
     gpu, model = find_gpu(gpu), find_model(model)
-    if _fits(gpu, model, **setup):
+    if fit(gpu, model, **setup).fits:
         return ()
     return tuple(_single(gpu, model, setup)) or tuple(_several(model, setup))
-
-
-def _fits(gpu: Gpu, model: Model, **setup: Any) -> bool:
-    runs = gpu.compute_capability >= LEAST_CAPABILITY.get(model.quantization, 0)
-    return fit(gpu, model, **setup).fits and runs
 
 
 def _on(card: Gpu, setup: dict[str, Any]) -> dict[str, Any]:
@@ -54,17 +49,17 @@ def _single(gpu: Gpu, model: Model, setup: dict[str, Any]) -> Iterator[str]:
     low, high = 0, setup.get("max_model_len", 6144)
     while high - low > 16:
         middle = (low + high) // 2
-        fits = _fits(gpu, model, **{**setup, "max_model_len": middle})
+        fits = fit(gpu, model, **{**setup, "max_model_len": middle}).fits
         low, high = (middle, high) if fits else (low, middle)
     if low >= _SHORTEST:
         yield f"max_model_len={low}"
-    stored = (name for name, one in _smaller(model) if _fits(gpu, one, **setup))
+    stored = (name for name, one in _smaller(model) if fit(gpu, one, **setup).fits)
     yield from [f"model_source={name}" for name in [next(stored, "")] if name]
     now = setup.get("gpus", 1)
     nearest = sorted(_COUNTS, key=lambda count: (count < now, abs(count - now)))
-    counts = (count for count in nearest if _fits(gpu, model, **{**setup, "gpus": count}))
+    counts = (count for count in nearest if fit(gpu, model, **{**setup, "gpus": count}).fits)
     yield from [f"gpu_count={count}" for count in [next(counts, 0)] if count]
-    cards = (card.name for card in _CARDS if _fits(card, model, **_on(card, setup)))
+    cards = (card.name for card in _CARDS if fit(card, model, **_on(card, setup)).fits)
     yield from [f"gpu={card}" for card in [next(cards, "")] if card]
 
 
@@ -72,7 +67,7 @@ def _several(model: Model, setup: dict[str, Any]) -> Iterator[str]:
     """Yield the smallest machine that holds the model, and the smallest for each sibling."""
     for name, one in [("", model), *_smaller(model)]:
         for gpu, count in _MACHINES:
-            if _fits(gpu, one, **{**_on(gpu, setup), "gpus": count}):
+            if fit(gpu, one, **{**_on(gpu, setup), "gpus": count}).fits:
                 source = f", model_source={name}" if name else ""
                 yield f"gpu={gpu.name}, gpu_count={count}{source}"
                 break

@@ -52,6 +52,8 @@ def fit(
 ) -> Fit:
     """Divide the memory of each GPU into weights, activations and KV cache.
 
+    It does not fit either if the GPUs have no kernels for its quantisation.
+
     ``gpus`` share the model by tensor parallelism; the figures are one GPU's. ``batched_tokens`` is
     ``--max-num-batched-tokens`` of vLLM's V1 engine (0.8 and later). None is the engine before,
     which profiles a prompt of ``max_model_len`` tokens and a sampler that sorts.
@@ -85,7 +87,7 @@ def fit(
             f"max-model-len {max_model_len} exceeds the {tokens} tokens of KV cache: "
             "vLLM refuses to start"
         )
-    problems = tuple(filter(None, (uneven_split(whole, gpus), problem)))
+    problems = tuple(filter(None, (uneven_split(whole, gpus), _no_kernel(gpu, whole), problem)))
     return Fit(
         fits=not problems,
         usable_gib=gpu.usable_gib,
@@ -97,6 +99,13 @@ def fit(
         max_model_len=max_model_len,
         problems=problems,
     )
+
+
+def _no_kernel(gpu: Gpu, model: Model) -> str:
+    method, there = model.quantization, gpu.compute_capability
+    needed = LEAST_CAPABILITY.get(method, 0.0)
+    why = f"{method} needs compute capability {needed:g}, {gpu.name} has {there:g}"
+    return why if there < needed else ""
 
 
 def activation_gib(model: Model, max_model_len: int, batched_tokens: int | None = None) -> float:

@@ -231,11 +231,9 @@ def _read(fields: _Fields) -> ModelConfig:
     expert_ffn = number("expert_ffn", ffn) if experts else 0
     shared = number("shared_ffn", 0, 0) or number("shared_experts", 0, 0) * expert_ffn
     linear_layers, linear_parameters = _linear(fields, layers, hidden)
-    tied, dtype = (
-        config.get("tie_word_embeddings"),
-        config.get("torch_dtype") or config.get("dtype"),
-    )
+    tied = config.get("tie_word_embeddings")
     tied = architecture.startswith(tuple(KNOWLEDGE["tied by default"])) if tied is None else tied
+    dtype = config.get("torch_dtype") or config.get("dtype")
     return ModelConfig(
         name=fields.name,
         architecture=architecture,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from qwenkit.autoscaling.annotations import CONCURRENCY, ScalingSpec
 from qwenkit.capacity.advice import ScalingContext, advise
@@ -21,7 +20,7 @@ from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.gpu import Band, Gpu, Model, band
 from qwenkit.capacity.gpu import prefill_seconds as prefill
 from qwenkit.capacity.gpu import tpot_seconds as tpot
-from qwenkit.capacity.memory import LEAST_CAPABILITY, Fit, fit
+from qwenkit.capacity.memory import Fit, fit
 from qwenkit.capacity.result import SimulationResult
 from qwenkit.capacity.search.autoscalers import AutoscalerComparison, compare_autoscalers
 from qwenkit.capacity.search.candidates import Candidate, Objective, ScalingChoice, judge
@@ -142,7 +141,7 @@ def make_plan(
     spec, annotations = scaling_spec(settings), scaling_annotations(settings)
     sizes = settings.sizes()
     gpu, lengths = sizes["gpu"], traffic.load.lengths
-    model, memory = sizes["model"].split(sizes["gpus"]), _memory(sizes)
+    model, memory = sizes["model"].split(sizes["gpus"]), fit(**sizes)
     alternatives = () if memory.fits else what_would_fit(**sizes)
     server, outcome, better, why_not, autoscalers = None, None, None, "the model does not fit", None
     if memory.fits:
@@ -187,15 +186,6 @@ def make_plan(
         why_not_better=why_not,
         autoscalers=autoscalers,
     )
-
-
-def _memory(sizes: Mapping[str, Any]) -> Fit:
-    """Return whether the model fits the GPUs' memory, and whether they can compute its format."""
-    memory, gpu, method = fit(**sizes), sizes["gpu"], sizes["model"].quantization
-    if gpu.compute_capability >= (needed := LEAST_CAPABILITY.get(method, 0.0)):
-        return memory
-    why = f"{method} needs compute capability {needed:g}, {gpu.name} has {gpu.compute_capability:g}"
-    return replace(memory, fits=False, problems=(*memory.problems, why))
 
 
 def _end(traffic: NamedTraffic, spec: ScalingSpec) -> float:

@@ -131,9 +131,9 @@ def _memory(
     if converted or _OTHER_MEMORY.search(other):
         return
     memory = memory_of(config, checks.gpu, gpu_count, profile.image, length or 1, share)
-    if memory and memory.kv_tokens == 0:
+    if memory.kv_tokens == 0:
         fix = "use a quantised model, a larger GPU (gpu) or more of them (gpu_count)"
         checks.add("weights-size", "gpu", memory.problems[-1], fix)
-    elif memory and length and length > memory.kv_tokens:
+    elif length and length > memory.kv_tokens:
         fix = f"leave max_model_len out, or set at most {memory.kv_tokens}"
         checks.add("kv-cache", "max_model_len", memory.problems[-1], fix)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from qwenkit.capacity.gpu import Gpu
 from qwenkit.capacity.memory import LEAST_CAPABILITY, Fit, fit, v1_step_tokens
 from qwenkit.capacity.model_config import ModelConfig
-from qwenkit.errors import InvalidValue
 from qwenkit.serving import images
 from qwenkit.serving.images import OWN_CODE, WHY, ServerImage, image_of
 
@@ -91,7 +90,7 @@ def choose(
         return str(value)
 
     image = image_of(take("image", wishes.image, _image(first, name, gpu, gpu_count)))
-    method = take("quantization", wishes.quantization, _quantization(config, name, image))
+    method = take("quantization", wishes.quantization, _quantization(config, image))
     take("dtype", wishes.dtype, _dtype(method, image, gpu))
     found = _length(config, name, gpu, gpu_count, image, wishes.gpu_memory_utilization)
     length = int(take("max_model_len", wishes.max_model_len, found))
@@ -112,10 +111,9 @@ def _image(first_qwen: bool, name: str, gpu: Gpu, gpu_count: int) -> tuple[str, 
     return images.CURRENT.name, "a current vLLM; it runs with drivers of CUDA 12"
 
 
-def _quantization(config: ModelConfig | None, name: str, image: ServerImage) -> tuple[str, str]:
+def _quantization(config: ModelConfig | None, image: ServerImage) -> tuple[str, str]:
     if config is None:
-        page = name == PAGE_MODEL
-        return ("gptq", "the model's") if page else ("", "vLLM reads it from config.json")
+        return "", "vLLM reads it from config.json"
     if config.quantization is None:
         return "", "the weights are not quantised"
     method = config.quantization.method
@@ -142,16 +140,16 @@ def _length(
     image: ServerImage,
     share: float,
 ) -> tuple[int, str]:
-    page = name == PAGE_MODEL
-    most = min(config.context or _UNKNOWN, _LONGEST) if config else _UNKNOWN
-    why = "of the model's context, enough for most requests" if config else "the model is unknown"
-    if page:
+    if config is None:
+        return _UNKNOWN, "the model is unknown"
+    most = min(config.context or _UNKNOWN, _LONGEST)
+    why = "of the model's context, enough for most requests"
+    if name == PAGE_MODEL:
         most, why = _PAGE_LENGTH, "the documentation's"
-    if config is None or not gpu_count:
+    if not gpu_count:
         return most, why
     for length in (most, *range(most // 1024 * 1024, 0, -1024)):
-        found = memory_of(config, gpu, gpu_count, image, length, share)
-        if found and length <= found.kv_tokens:
+        if length <= memory_of(config, gpu, gpu_count, image, length, share).kv_tokens:
             return length, why if length == most else f"the longest that fits {gpu.name}"
     return min(most, _SHORTEST), "the shortest that is useful"
 
@@ -163,19 +161,16 @@ def batched_tokens(image: ServerImage, gpu: Gpu) -> int | None:
 
 def memory_of(
     config: ModelConfig, gpu: Gpu, gpu_count: int, image: ServerImage, length: int, share: float
-) -> Fit | None:
-    """Return how the model uses the GPUs; None if length or share are no such."""
-    try:
-        return fit(
-            gpu,
-            config,
-            gpus=max(1, gpu_count),
-            max_model_len=length,
-            gpu_memory_utilization=share,
-            batched_tokens=batched_tokens(image, gpu),
-        )
-    except InvalidValue:
-        return None
+) -> Fit:
+    """Return how the model uses the GPUs."""
+    return fit(
+        gpu,
+        config,
+        gpus=max(1, gpu_count),
+        max_model_len=length,
+        gpu_memory_utilization=share,
+        batched_tokens=batched_tokens(image, gpu),
+    )
 
 
 def _flags(

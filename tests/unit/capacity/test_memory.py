@@ -89,6 +89,13 @@ def test_tensor_parallelism_divides_weights_and_heads() -> None:
         fit("A10", "Qwen2.5-7B", gpus=0)
 
 
+def test_a_card_without_kernels_for_the_format_does_not_fit() -> None:
+    assert fit("T4", "Qwen2.5-7B-Instruct-AWQ").fits
+    found = fit("V100-32", "Qwen2.5-7B-Instruct-AWQ")
+    assert found.problems == ("awq needs compute capability 7.5, V100-32 has 7",)
+    assert not found.fits
+
+
 @pytest.mark.parametrize(
     ("name", "gpus", "why"),
     [

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from qwenkit.capacity.catalogue import find_config
 from qwenkit.errors import SettingsError
 from qwenkit.manifests.lint import lint
 from qwenkit.manifests.render import render
@@ -104,6 +105,12 @@ def test_a_claim_is_as_large_as_the_model(
     assert claim["spec"]["resources"]["requests"]["storage"] == size
     assert claim["spec"].get("storageClassName") == of_class
     assert claim["metadata"]["annotations"] == {"qwenkit.dev/weights": "kept"}
+
+
+def test_a_claim_is_as_large_as_a_config_that_was_read_says() -> None:
+    unknown = Settings(storage="pvc", model_source="hf:me/own")
+    claim = render(unknown.described_by(find_config("Qwen3-8B")))[0]
+    assert claim["spec"]["resources"]["requests"]["storage"] == "18Gi"
 
 
 def test_a_claim_with_weights_never_expires() -> None:

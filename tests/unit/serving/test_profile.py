@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from qwenkit.admission.pod.spec import needed_flags
 from qwenkit.admission.review import review
 from qwenkit.capacity.gpu import find_gpu
+from qwenkit.capacity.memory import fit
 from qwenkit.errors import Rejected, SettingsError
 from qwenkit.manifests.render import render
 from qwenkit.manifests.template import to_yaml
@@ -125,6 +126,8 @@ def test_the_derived_length_fits_and_is_no_longer_than_the_context() -> None:
     assert 2048 <= small.max_model_len < 32768
     assert small.max_model_len % 1024 == 0
     assert chosen("Qwen1.5-0.5B-Chat", gpu="A10").max_model_len == 32768
+    crowded = chosen("Llama-2-7b-chat-hf", gpu="T4")
+    assert 0 < crowded.max_model_len <= fit(**crowded.sizes()).kv_tokens < 2048
     assert chosen("Qwen3-8B", gpu="A10", max_model_len=999).profile.max_model_len == 999
 
 
@@ -132,6 +135,9 @@ def test_only_volta_on_the_last_image_for_it_is_kept_from_the_v1_engine() -> Non
     env = pod(chosen("Qwen2.5-7B-Instruct", gpu="V100-32"))["containers"][0]["env"]
     assert env == [{"name": "VLLM_USE_V1", "value": "0"}]
     assert "env" not in pod(chosen("Qwen3-8B", gpu="A10"))["containers"][0]
+    old = {gpu: chosen("Qwen3-8B", gpu=gpu, image=images.VOLTA.name) for gpu in ("A10", "V100-32")}
+    steps = {gpu: settings.sizes()["batched_tokens"] for gpu, settings in old.items()}
+    assert steps == {"A10": 2048, "V100-32": None}
 
 
 def test_slices_and_shares_are_asked_for_by_their_resource() -> None:
