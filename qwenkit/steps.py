@@ -31,7 +31,7 @@ from qwenkit.cluster.teardown import Ended, Leaks, StoredWeights, TeardownReport
 from qwenkit.cluster.wait import OnChange
 from qwenkit.credentials import Credentials
 from qwenkit.errors import QwenkitError
-from qwenkit.in_cluster.weights import Weights
+from qwenkit.in_cluster.weights import VolumeWeights, Weights
 from qwenkit.inference.client import Server
 from qwenkit.inference.load.running import start_load
 from qwenkit.inference.results import LoadResult
@@ -138,7 +138,8 @@ def deploy(settings: Settings, *, on_change: OnChange | None = None) -> Deployed
         SettingsError: the keys, the bucket or its endpoint are not set.
         Rejected: lint finds an error, or a webhook refuses a document; nothing was changed.
         Conflict: a name is taken by an object that is not this run's; nothing was changed.
-        NotFound: the gateway's address is not known; nothing was changed.
+        NotFound: the gateway's address is not known, or the claim holds no model; nothing was
+            changed.
         NotReady: the Service will not become ready; why and fix name the cause.
         WaitTimeout: it did not become ready in time.
 
@@ -148,6 +149,8 @@ def deploy(settings: Settings, *, on_change: OnChange | None = None) -> Deployed
     """
     settings = resolve(settings)
     documents = _ready_to_send(settings, manifests.render(settings))
+    if settings.storage == "pvc":
+        VolumeWeights(settings).require_filled()
     return deploying.deploy(Cluster.connect(settings), settings, documents, on_change=on_change)
 
 

@@ -46,6 +46,7 @@ def upload(
     as_json: Json = False,
 ) -> None:
     """Stream a model to OSS: resumable, verified, nothing staged on disk."""
+    from qwenkit.errors import SettingsError
     from qwenkit.in_cluster.weights import Weights
     from qwenkit.weights.progress import format_progress
     from qwenkit.weights.selection import Selection
@@ -56,7 +57,10 @@ def upload(
     selection = Selection(tuple(include or ()), tuple(exclude or ()))
     shown = progress_json(wanted=progress) if as_json else progress_line(format_progress)
     with shown as show, terminable():
-        if in_cluster:
+        if in_cluster and target.startswith("/"):
+            why = "is a folder of this machine, and no Job sees it"
+            raise SettingsError("target", target, why, "leave --in-cluster out")
+        if in_cluster and settings.storage == "oss":
             flags = ["--replace"] * replace + ["--versioned"] * versioned + selection.flags()
             report = _upload_in_cluster(settings, flags, show, quiet=as_json)
         elif target.startswith("/"):

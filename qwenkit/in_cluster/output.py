@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from qwenkit import errors
 from qwenkit.errors import QwenkitError, TransferError
 from qwenkit.untrusted.parsing import parse_json
 from qwenkit.weights.progress import Progress
 from qwenkit.weights.report import FileProblem, FileReport, UploadReport, VerifyReport
+
+Report = TypeVar("Report", UploadReport, VerifyReport)
 
 
 def read_progress(line: str) -> Progress | None:
@@ -26,19 +30,12 @@ def read_report(log: str, target: str) -> UploadReport:
     Raises:
         TransferError: the log has no report.
     """
-    for line in reversed(log.splitlines()):
-        answer = _parsed(line)
-        if "url" in answer:
-            try:
-                files = tuple(FileReport(**file) for file in answer["files"])
-                return UploadReport(**answer | {"files": files})
-            except (KeyError, TypeError):
-                break
-    raise TransferError(
-        f"{target} is complete, but the Job's log has no report",
-        "the image holds another version of qwenkit, or the log was cut",
-        f"qwenkit verify {target} shows the result",
-    )
+
+    def read(answer: dict[str, Any]) -> UploadReport:
+        files = tuple(FileReport(**file) for file in answer["files"])
+        return UploadReport(**answer | {"files": files})
+
+    return _last(log, "bytes_sent", target, read)
 
 
 def read_verified(log: str, target: str) -> VerifyReport:
@@ -47,14 +44,26 @@ def read_verified(log: str, target: str) -> VerifyReport:
     Raises:
         TransferError: the log has no report.
     """
-    for line in reversed(log.splitlines()):
-        answer = _parsed(line)
-        if "problems" in answer:
-            problems = tuple(FileProblem(**one) for one in answer["problems"])
-            lists = {"extra": tuple(answer["extra"]), "stored": tuple(map(tuple, answer["stored"]))}
-            return VerifyReport(**answer | lists | {"problems": problems, "url": target})
-    why = "the image holds another version of qwenkit, or the log was cut"
-    raise TransferError(f"the Job that verified {target} printed no report", why, "repeat it")
+
+    def read(answer: dict[str, Any]) -> VerifyReport:
+        problems = tuple(FileProblem(**one) for one in answer["problems"])
+        lists = {"extra": tuple(answer["extra"]), "stored": tuple(map(tuple, answer["stored"]))}
+        return VerifyReport(**answer | lists | {"problems": problems, "url": target})
+
+    return _last(log, "problems", target, read)
+
+
+def _last(log: str, field: str, target: str, read: Callable[[dict[str, Any]], Report]) -> Report:
+    """Read the log's last answer that has a field."""
+    for answer in map(_parsed, reversed(log.splitlines())):
+        if field in answer:
+            with suppress(KeyError, TypeError):
+                return read(answer)
+    raise TransferError(
+        f"the Job of {target} has ended well, but its log has no report",
+        "the image holds another version of qwenkit, or the log was cut",
+        f"qwenkit verify {target} shows the result",
+    )
 
 
 def read_error(log: str) -> QwenkitError | None:

@@ -26,8 +26,6 @@ from qwenkit.weights.hub.repository import parse_source
 from qwenkit.weights.progress import Progress
 from qwenkit.weights.report import RESUMES, UploadReport, VerifyReport
 
-_AGAIN = "repeat the same command"
-
 
 def upload(
     cluster: Cluster,
@@ -71,7 +69,10 @@ def upload(
         raise
     found = read_report("".join(logs[-1:]), url)
     files = tuple(replace(file, key=in_volume(file.key)) for file in found.files)
-    return replace(found, url=found.url.replace(target, url), files=files)
+    count, size = len(files), sum(file.size for file in files)
+    progress(Progress(count, count, size, size, 0.0, None, found.retries, ""))
+    at = found.url.replace(target, url)
+    return replace(found, url=at, prefix=in_volume(found.prefix), files=files)
 
 
 def require_hub(settings: Settings) -> None:
@@ -99,8 +100,8 @@ def verify(cluster: Cluster, settings: Settings) -> VerifyReport:
         QwenkitError: as for ``upload``.
     """
     job = verify_job(settings)
-    name = name_of(job)
-    watch = JobWatch(cluster, name, settings.timeout_s, lambda _line: None, None, again=_AGAIN)
+    name, quiet = name_of(job), lambda _line: None
+    watch = JobWatch(cluster, name, settings.timeout_s, quiet, None, again="repeat it")
     with running_job(cluster, job, job_secret(settings, name, {})):
         logs = watch.wait(deadline_s=job["spec"]["activeDeadlineSeconds"])
     found = read_verified("".join(logs[-1:]), settings.weights_url)

@@ -9,7 +9,9 @@ from functools import cached_property
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import PVC, Obj, annotations_of
-from qwenkit.cluster.removal import PATIENT, Removal, TeardownStep
+from qwenkit.cluster.ownership import holds_weights, is_ours, require_ours
+from qwenkit.cluster.removal import PATIENT, Removal
+from qwenkit.errors import NotFound
 from qwenkit.in_cluster import upload as jobs
 from qwenkit.in_cluster.manifest import require_image
 from qwenkit.manifests.storage import storage
@@ -84,14 +86,32 @@ class VolumeWeights:
         with closing(Cluster.connect(self._settings)) as cluster:
             for document in storage(self._settings):
                 cluster.apply(document)
-            held = _held(cluster.find(PVC, self._settings.volume)) or {"run_id": self._run_id}
+            held = _held(cluster.get(PVC, self._settings.volume)) or {"run_id": self._run_id}
+            folders = held.setdefault("folders", {})
+            if replace:  # until it has ended, the folder holds neither model
+                folders.pop(self.prefix, None)
             self._note(cluster, held)
             show = progress or (lambda _progress: None)
             report = jobs.upload(cluster, self._settings, flags, progress=show)
-            found = {"revision": report.revision, "files": len(report.files)}
             size = sum(file.size for file in report.files)
-            self._note(cluster, held | found | {"source": report.source, "bytes": size})
+            folders[report.prefix] = {"files": len(report.files), "bytes": size}
+            self._note(cluster, held)
         return report
+
+    def require_filled(self) -> None:
+        """Refuse a claim from which no server can load the model yet.
+
+        Raises:
+            Conflict: the claim is not this run's.
+            NotFound: no upload of the model to it has ended.
+        """
+        claim = self._claim()
+        if claim:
+            require_ours(claim, run=self._settings.run)
+        if self._settings.storage == "pvc" and self.prefix not in _folders(claim):
+            why = "no upload to it has ended" if claim else "the claim does not exist"
+            fix = f"qwenkit upload {self._settings.model_source} {self.url}"
+            raise NotFound(f"{self.url} holds no model", why, fix)
 
     def verify(self) -> VerifyReport:
         """Read every file of the folder by a Job, and compare it with the manifest."""
@@ -104,8 +124,10 @@ class VolumeWeights:
 
     def kept(self) -> PrefixContents:
         """Say what the last upload left in the claim; of other files only a Job would know."""
-        held = _held(self._claim()) or {}
-        return PrefixContents(self.url, held.get("files", 0), held.get("bytes", 0), 0, 0)
+        claim = self._claim()
+        found = _folders(claim).get(self.prefix, {})
+        known = bool(found) or self._settings.storage == "pvc"
+        return PrefixContents(self.url, found.get("files", 0), found.get("bytes", 0), 0, 0, known)
 
     @property
     def scope(self) -> str:
@@ -123,10 +145,10 @@ class VolumeWeights:
         if not self._deletable(claim := self._claim()):
             return 0
         with closing(Cluster.connect(self._settings)) as cluster:
-            timeout_s, steps = self._settings.seconds("teardown"), list[TeardownStep]()
-            removal = Removal(cluster, timeout_s, PATIENT, steps.append, weights=True)
+            timeout_s = self._settings.seconds("teardown")
+            removal = Removal(cluster, timeout_s, PATIENT, lambda _step: None, weights=True)
             removal.remove(PVC, self._settings.volume)
-        return int((_held(claim) or {}).get("files", 0))
+        return sum(folder["files"] for folder in _folders(claim).values())
 
     def left(self, *, delete_weights: bool) -> tuple[list[str], list[str]]:
         """Name the claim if it should be gone, and what nobody here can delete."""
@@ -136,25 +158,27 @@ class VolumeWeights:
         lost = delete_weights and self._deletable(self._claim())
         return [f"pvc/{self._settings.volume} with the weights"] * bool(lost), []
 
-    def _deletable(self, claim: Obj | None) -> bool:
-        held = _held(claim)
-        return held is not None and self._run_id in ("", held.get("run_id"))
+    def _deletable(self, claim: Obj) -> bool:
+        ours = holds_weights(claim) and is_ours(claim, run=self._settings.run)
+        return ours and self._run_id in ("", _held(claim).get("run_id"))
 
-    def _claim(self) -> Obj | None:
+    def _claim(self) -> Obj:
         with closing(Cluster.connect(self._settings)) as cluster:
-            return cluster.find(PVC, self._settings.volume)
+            return cluster.find(PVC, self._settings.volume) or {}
 
     def _note(self, cluster: Cluster, held: Obj) -> None:
-        if self._settings.storage == "pvc":
-            note = {"metadata": {"annotations": {_HELD: json.dumps(held)}}}
-            cluster.patch(PVC, self._settings.volume, note)
+        note = {"metadata": {"annotations": {_HELD: json.dumps(held)}}}
+        cluster.patch(PVC, self._settings.volume, note)
 
 
-def _held(claim: Obj | None) -> Obj | None:
-    """Return what is noted on a claim; None if it is there for no weights."""
-    notes = annotations_of(claim or {})
+def _held(claim: Obj) -> Obj:
+    """Return what is noted on a claim: the run that made it, and the folders that are complete."""
     try:
-        found = json.loads(notes.get(_HELD, "{}"))
+        found = json.loads(annotations_of(claim).get(_HELD, "{}"))
     except ValueError:
-        found = {}
-    return found if WEIGHTS in notes and isinstance(found, dict) else None
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _folders(claim: Obj) -> Obj:
+    return dict(_held(claim).get("folders", {}))

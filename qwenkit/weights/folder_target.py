@@ -24,7 +24,7 @@ from qwenkit.errors import Conflict, Forbidden, Rejected, TransferError
 from qwenkit.weights.hub.listing import MANIFEST_NAME, Listing, Repository, SourceFile
 from qwenkit.weights.hub.source_stream import SourceStream
 from qwenkit.weights.integrity import check_tensors, compare, differs
-from qwenkit.weights.oss.manifest import Manifest, StoredFile, dump, parse
+from qwenkit.weights.oss.manifest import UNREADABLE, Manifest, StoredFile, dump, parse, unreadable
 from qwenkit.weights.oss.object_upload import UploadedObject
 from qwenkit.weights.parts import crc64
 from qwenkit.weights.prefix import require_same
@@ -199,16 +199,8 @@ def _read_manifest(folder: Path) -> Manifest | None:
         return parse(json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        Rejected,
-    ) as error:
-        why = f"it cannot be read as a manifest: {getattr(error, 'what', error)}"[:200]
+    except (OSError, *UNREADABLE) as error:
+        why = f"it cannot be read as a manifest: {unreadable(error)}"
         raise Conflict(f"{path} was not written by qwenkit", why, "choose another folder") from None
 
 

@@ -30,15 +30,21 @@ STATE_DIR = home() / OWN / "uploads"
 
 @dataclass(frozen=True)
 class PrefixContents:
-    """Counts of a prefix: files that qwenkit uploaded, and ``unlisted`` objects of others."""
+    """Counts of a prefix: files that qwenkit uploaded, and ``unlisted`` objects of others.
+
+    They mean nothing unless it is ``known`` here what the prefix holds.
+    """
 
     url: str
     objects: int
     bytes: int
     unlisted: int
     uploads: int
+    known: bool = True
 
     def __str__(self) -> str:
+        if not self.known:
+            return f"only a Job sees what is under {self.url}"
         if not (self.objects or self.unlisted or self.uploads):
             return f"nothing under {self.url}"
         text = f"{plural(self.objects, 'object')}, {format_bytes(self.bytes)} under {self.url}"

@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from qwenkit import Settings, Weights, apply, audit, render, teardown
-from qwenkit.errors import Conflict, SettingsError
+from qwenkit import Settings, Weights, apply, audit, deploy, render, teardown
+from qwenkit.errors import Conflict, NotFound, SettingsError
 from qwenkit.steps import find_occupants
 
 
@@ -31,7 +31,12 @@ def test_a_claim_from_its_job_to_its_end(settings, environment, sandbox):
     weights, seen = Weights.of(settings), []
     assert "a Job of localhost/qwenkit" in weights.check()
     assert str(weights.kept()) == "nothing under pvc://default/filled/Qwen-7B-Chat-Int8"
+    with pytest.raises(NotFound, match="holds no model") as unfilled:
+        deploy(settings)
+    assert "qwenkit upload modelscope:" in unfilled.value.fix
+    assert shown(environment, "pvc,ksvc", "-o", "name", "-l", "qwenkit.dev/run=claims") == ""
     report = weights.upload(progress=seen.append)
+    assert report.prefix == settings.prefix
     assert (report.url, seen[-1].files_done) == (weights.url, len(report.files))
     assert {f.action for f in report.files} == {"uploaded"}
     listed = {file.path: file.sha256 for file in weights.source.listing().files}
@@ -57,6 +62,9 @@ def test_a_claim_from_its_job_to_its_end(settings, environment, sandbox):
     removed = {step.name: step.outcome for step in teardown(settings).steps}
     assert removed["pvc filled"] == "kept: it holds the weights"
     assert audit(settings).found == ()
+    stranger = settings.model_copy(update={"run": "other", "delete_weights": True})
+    assert {step.removed for step in teardown(stranger).steps} == {False}
+    assert audit(stranger).found == ()
     deleting = settings.model_copy(update={"delete_weights": True})
     assert audit(deleting).found == ("pvc/filled with the weights",)
     removed = {step.name: step.outcome for step in teardown(deleting).steps}
@@ -77,3 +85,8 @@ def test_what_cannot_be_is_refused_with_the_fix(settings, tmp_path):
     assert "the cluster cannot read it" in refused(model_source=str(tmp_path)).why
     assert "docker build" in refused(transfer_image="").fix
     assert refused(storage="nas").fix == "--set nas_server=…"
+
+
+def test_what_a_nas_holds_is_not_known_without_a_job(settings):
+    nas = Weights.of(settings.model_copy(update={"storage": "nas", "nas_server": "a-b"}))
+    assert str(nas.kept()) == f"only a Job sees what is under {nas.url}"

@@ -47,7 +47,7 @@ class Status:
 def status(
     cluster: Cluster, settings: Settings, *, weights: Callable[[], object], others: Sequence[object]
 ) -> Status:
-    """Return what runs; ``weights`` returns what the bucket holds, or raises why it cannot.
+    """Return what runs; ``weights`` returns what is stored, or raises why it cannot.
 
     ``others`` are objects of other runs with the same names.
 
@@ -59,7 +59,10 @@ def status(
     facts |= {"running": service is not None, "storage": settings.storage}
     if service is not None:
         facts |= _facts(cluster, settings, service)
-    facts["weights"] = _weights(cluster, settings, weights)
+    try:
+        facts["weights"] = weights()
+    except QwenkitError as error:
+        facts["weights"] = f"not known: {error.what}: {error.why}"
     return Status(facts | {"others": [str(one) for one in others]})
 
 
@@ -109,17 +112,6 @@ def _gpus(
         "currency": "CNY",
         "is_example": True,
     }
-
-
-def _weights(cluster: Cluster, settings: Settings, look: Callable[[], object]) -> object:
-    try:
-        if settings.storage == "oss":
-            return look()
-        claim = cluster.find(kinds.PVC, settings.volume) or {"status": {"phase": "absent"}}
-        size = (claim["status"].get("capacity") or {}).get("storage", "")
-        return f"{settings.storage}: claim {settings.volume}: {claim['status'].get('phase')} {size}"
-    except QwenkitError as error:
-        return f"not known: {error.what}: {error.why}"
 
 
 def _revision_line(one: dict[str, Any]) -> str:

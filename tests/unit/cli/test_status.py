@@ -75,8 +75,10 @@ def test_what_runs_is_counted_and_priced(api: Api, status: Status) -> None:
     api.add(pod("b"))
     api.add(pod("c", node=""))
     api.add(pod("over", status={"phase": "Succeeded"}))
-    claim = {"phase": "Bound", "capacity": {"storage": "20Gi"}}
-    api.add(obj("v1/PersistentVolumeClaim", "llm-model", labels=OURS, status=claim))
+    claim = obj("v1/PersistentVolumeClaim", "llm-model", labels=OURS)
+    held = {"folders": {"Qwen-7B-Chat-Int8": {"files": 12, "bytes": 9}}}
+    claim["metadata"]["annotations"] = {"qwenkit.dev/weights-held": json.dumps(held)}
+    api.add(claim)
     code, said = status("--json", "--set", "storage=pvc", "--set", "run=mine")
     assert (code, said["ready"], said["run"], said["url"]) == (0, True, "default", url)
     assert said["gpus"] == {
@@ -89,7 +91,7 @@ def test_what_runs_is_counted_and_priced(api: Api, status: Status) -> None:
     }
     (live,) = said["revisions"]
     assert (live["ready"], live["starting"], live["percent"]) == (1, 2, 100)
-    assert said["weights"] == "pvc: claim llm-model: Bound 20Gi"
+    assert said["weights"]["objects"] == 12
     assert "ksvc qwen of run 'default', Ready" in said["others"]
     shown = status("--set", "gateway=http://127.0.0.1:8080")[1]
     assert "default/qwen on mine: Ready for 3 h; made 4 d ago by run 'default'" in shown
