@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
@@ -177,11 +176,7 @@ def _entry(name: str, value: object) -> str:
 
 
 def _write(file: Path, text: str) -> None:
-    """Write the whole file or none."""
     try:
-        with tempfile.TemporaryDirectory(dir=file.absolute().parent, prefix=".qwenkit-") as folder:
-            whole = Path(folder) / file.name
-            whole.write_text(text, "utf-8")
-            whole.replace(file)
+        file.write_text(text, "utf-8")
     except OSError as error:
         raise InvalidValue("FILE", str(file), f"cannot be written: {error.strerror}") from None

@@ -21,7 +21,7 @@ from qwenkit.capacity.model_config import ModelConfig
 from qwenkit.errors import InvalidValue, SettingsError
 from qwenkit.parameters.layers import Layered
 from qwenkit.serving.contradictions import contradictions
-from qwenkit.serving.images import image_of
+from qwenkit.serving.images import ServerImage
 from qwenkit.serving.profile import ServingProfile, Wishes, batched_tokens, choose
 
 _SERVED = ("image", "quantization", "dtype", "max_model_len")
@@ -129,7 +129,7 @@ class Derived(Layered):
         Raises:
             SettingsError: the GPU is not known, or the model's ``config.json`` was not found.
         """
-        gpu, config, image = self.hardware, self.model, image_of(self.image)
+        gpu, config, image = self.hardware, self.model, ServerImage(self.image)
         if config is None:
             rule = "a public model of the catalogue, or one whose config.json can be read"
             fix = "name a folder that holds its config.json"

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 
 from qwenkit.capacity.gpu import Gpu
@@ -33,17 +33,13 @@ FIRST_VERSION: Mapping[str, tuple[int, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class ServerImage:
-    """An image of vLLM. ``version`` is empty where the tag names none; see ``images.json``."""
+    """An image of vLLM, one's own too."""
 
     name: str
-    digest: str = ""
-    cuda: str = ""
-    date: str = ""
-    source: str = ""
 
     @property
     def version(self) -> tuple[int, ...]:
-        """The version of vLLM that the tag names."""
+        """The version of vLLM that the tag names; empty if it names none."""
         found = _TAG.search(self.name.partition("@")[0].rsplit("/", 1)[-1])
         return tuple(int(part or 0) for part in found.groups()) if found else ()
 
@@ -66,13 +62,4 @@ class ServerImage:
         return not self.version or self.version >= since
 
 
-PAGE, VOLTA, CURRENT, CPU = (ServerImage(**row) for row in _DATA["images"].values())
-
-
-def image_of(name: str) -> ServerImage:
-    """Return what is known of an image: its row of the table, else what its name tells."""
-    plain, _, digest = name.partition("@")
-    row = next((each for each in (PAGE, VOLTA, CURRENT, CPU) if each.name == plain), None)
-    return replace(
-        row or ServerImage(name), name=name, digest=digest or (row.digest if row else "")
-    )
+PAGE, VOLTA, CURRENT, CPU = (ServerImage(row["name"]) for row in _DATA["images"].values())

@@ -14,7 +14,7 @@ from qwenkit.capacity.gpu import Gpu
 from qwenkit.capacity.memory import LEAST_CAPABILITY, Fit, fit, v1_step_tokens
 from qwenkit.capacity.model_config import ModelConfig
 from qwenkit.serving import images
-from qwenkit.serving.images import OWN_CODE, WHY, ServerImage, image_of
+from qwenkit.serving.images import OWN_CODE, WHY, ServerImage
 
 PAGE_MODEL = "Qwen-7B-Chat-Int8"
 _QWEN_V1 = "QWenLMHeadModel"
@@ -89,7 +89,7 @@ def choose(
         chosen[setting] = (str(value), why)
         return str(value)
 
-    image = image_of(take("image", wishes.image, _image(first, name, gpu, gpu_count)))
+    image = ServerImage(take("image", wishes.image, _image(first, name, gpu, gpu_count)))
     method = take("quantization", wishes.quantization, _quantization(config, image))
     take("dtype", wishes.dtype, _dtype(method, image, gpu))
     found = _length(config, name, gpu, gpu_count, image, wishes.gpu_memory_utilization)
