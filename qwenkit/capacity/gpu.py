@@ -73,7 +73,12 @@ _BY_KEY = {
     _key(name): gpu
     for gpu in (*GPUS.values(), CPU)
     for name in (gpu.name, f"{gpu.name}-{gpu.named_gb}", gpu.product, *gpu.others)
+    if name
 }
+
+
+def _near(key: str, known: str) -> bool:
+    return known.startswith(key) or re.match(rf"{known}(?!\d)", key) is not None
 
 
 def find_gpu(gpu: Gpu | str) -> Gpu:
@@ -88,9 +93,9 @@ def find_gpu(gpu: Gpu | str) -> Gpu:
         return gpu
     name, *profile = re.split("-MIG-", re.sub("-SHARED$", "", gpu), maxsplit=1, flags=re.I)
     key = _key(name)
-    found = _BY_KEY.get(key) if key else None
+    found = _BY_KEY.get(key)
     if found is None:
-        near = sorted({one.name for known, one in _BY_KEY.items() if key and known.startswith(key)})
+        near = sorted({one.name for known, one in _BY_KEY.items() if key and _near(key, known)})
         fix = f"name {' or '.join(near)}" if near else ""
         raise InvalidValue("gpu", gpu, f"one of {', '.join(GPUS)}", fix)
     return mig_slice(found, *profile) if profile else found

@@ -204,9 +204,11 @@ def test_a_slice_has_its_share() -> None:
 
 
 def test_an_ambiguous_name_is_asked_back() -> None:
-    with pytest.raises(InvalidValue) as caught:
-        find_gpu("A100")
-    assert caught.value.fix == "name A100-40 or A100-80"
+    asked = {"A100": "A100-40 or A100-80", "A10G": "A10", "RTX 3090 Ti": "RTX-3090", "L40": "L40S"}
+    for name, near in asked.items():
+        with pytest.raises(InvalidValue) as caught:
+            find_gpu(name)
+        assert caught.value.fix == f"name {near}"
 
 
 def test_a_batch_touches_part_of_a_mixture() -> None:
