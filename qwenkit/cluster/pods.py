@@ -101,3 +101,9 @@ def gpus_wanted(spec: Obj, resource: str = GPU_RESOURCE) -> int:
     """Return how many GPUs a pod spec requests."""
     limits = [(c.get("resources") or {}).get("limits") or {} for c in spec.get("containers") or []]
     return sum(int(limit.get(resource) or 0) for limit in limits)
+
+
+def node_of(pod: Obj) -> str:
+    """Return the node whose resources a pod holds: from when it is scheduled until it has ended."""
+    ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+    return "" if ended else str((pod.get("spec") or {}).get("nodeName") or "")

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from qwenkit.admission.config_maps import PVC_FLAG, PVC_WRITE_FLAG
 
 _REFUSALS = {
     "Persistent volume claim support is disabled": PVC_FLAG,
     "Persistent volume write support is disabled": PVC_WRITE_FLAG,
 }
-
-
-def is_enabled(features: Mapping[str, str]) -> bool:
-    """Return whether ConfigMap config-features lets a Service mount a PVC; ``allowed`` does not."""
-    return features.get(PVC_FLAG, "").lower() == "enabled"
 
 
 def flags_missing_in(message: str) -> list[str]:

@@ -238,7 +238,7 @@ def _settings(service: Obj) -> dict[str, str | None]:
 def _proposed(cluster: Cluster, service: Obj, after: Mapping[str, str]) -> ProposedChange:
     before = {name: value for name, value in _settings(service).items() if value is not None}
     template, diff = service["spec"].get("template") or {}, _diff(before, after)
-    pods, per_pod = _first_pods(cluster, after), gpus_wanted(template.get("spec") or {})
+    pods, spec = _first_pods(cluster, after), template.get("spec") or {}
     change = ProposedChange(
         where=f"context {cluster.context}, namespace {cluster.namespace}",
         service=name_of(service),
@@ -246,8 +246,8 @@ def _proposed(cluster: Cluster, service: Obj, after: Mapping[str, str]) -> Propo
         next_revision=_next_revision(cluster, service) if diff else "",
         diff=diff,
         pods=pods if diff else 0,
-        gpus_needed=pods * per_pod if diff else 0,
-        gpus=free_gpus(cluster, per_pod=per_pod),
+        gpus_needed=pods * gpus_wanted(spec) if diff else 0,
+        gpus=free_gpus(cluster, spec),
         before=before,
         after=after,
     )

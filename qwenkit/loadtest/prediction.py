@@ -36,9 +36,9 @@ from qwenkit.cluster.kinds import (
     moment,
 )
 from qwenkit.cluster.live_scaling import LiveScaling, live_scaling
-from qwenkit.cluster.pods import gpus_wanted, restarts
+from qwenkit.cluster.pods import node_of, restarts
 from qwenkit.cluster.preflight.cost import example_price
-from qwenkit.cluster.preflight.free_gpus import free_gpus, node_of
+from qwenkit.cluster.preflight.free_gpus import free_gpus
 from qwenkit.errors import NotReady
 from qwenkit.inference.client import Server
 from qwenkit.inference.load.running import start_load
@@ -233,9 +233,7 @@ def _environment(
     events, log = read_or([], cluster.list, EVENT), read_or(None, start_of_log, cluster, newest)
     places = None
     if settings.gpu_count:
-        resource = settings.gpu_resource
-        each = gpus_wanted(newest["spec"], resource)  # GPUs or slices; GiB where they are shared
-        free = free_gpus(cluster, per_pod=each, resource=resource)
+        free = free_gpus(cluster, newest["spec"], settings.gpu_resource)
         # What ends is counted as free already.
         own = sum(bool(node_of(pod)) and not is_terminating(pod) for pod in pods)
         places = None if free.unknown else free.places + own

@@ -6,9 +6,9 @@ Source: pkg/nas/nodeserver.go of kubernetes-sigs/alibaba-cloud-csi-driver (Augus
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 
 from qwenkit.capacity.finding import Finding
+from qwenkit.manifests.lint_oss import unknown_attributes
 
 # fmt: off
 _KEYS = (
@@ -24,13 +24,7 @@ _ELSEWHERE = ("accesspoint", "containernetworkfilesystem")
 def nas_findings(attributes: Mapping[str, object]) -> Iterator[Finding]:
     """Examine the attributes of one volume, read as the driver reads them; ``where`` is a key."""
     read = {str(key).lower(): str(value).strip() for key, value in attributes.items()}
-    known = {key.lower(): key for key in _KEYS}
-    for key in attributes:
-        if str(key).lower() not in known:
-            close = get_close_matches(str(key).lower(), known, n=1)
-            fix = f"did you mean {known[close[0]]}?" if close else "remove it"
-            message = f"{key!r} is not an attribute of the NAS driver and is ignored silently"
-            yield Finding("warning", "nas-unknown-attribute", str(key), message, fix)
+    yield from unknown_attributes(attributes, _KEYS, "nas-unknown-attribute")
     server, path = read.get("server", ""), read.get("path", "") or "/"
     if not server and not any(read.get(key) for key in _ELSEWHERE):
         message, fix = "no mount target", "set nas_server, such as ID.REGION.nas.aliyuncs.com"

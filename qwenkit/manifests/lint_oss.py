@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 from qwenkit.capacity.finding import Finding
@@ -27,20 +27,23 @@ def attribute_findings(attributes: Mapping[str, object]) -> Iterator[Finding]:
     """Examine the attributes of one volume, read as the driver reads them; ``where`` is a key."""
     given = {str(key).strip().lower(): str(value).strip() for key, value in attributes.items()}
     read = {key: given.get(key.lower(), "") for key in _KEYS}
-    yield from _unknown(attributes)
+    yield from unknown_attributes(attributes, _KEYS, "oss-unknown-attribute")
     yield from _location(read)
     yield from _client(read)
     yield from _authorization(read)
 
 
-def _unknown(attributes: Mapping[str, object]) -> Iterator[Finding]:
-    known = {key.lower(): key for key in _KEYS}
+def unknown_attributes(
+    attributes: Mapping[str, object], keys: Sequence[str], rule: str
+) -> Iterator[Finding]:
+    """Find the attributes that a driver does not know."""
+    known = {key.lower(): key for key in keys}
     for key in attributes:
         if str(key).strip().lower() not in known:
             close = get_close_matches(str(key).lower(), known, n=1)
             fix = f"did you mean {known[close[0]]}?" if close else "remove it"
             message = f"{key!r} is not an attribute of the driver and is ignored silently"
-            yield Finding("warning", "oss-unknown-attribute", str(key), message, fix)
+            yield Finding("warning", rule, str(key), message, fix)
 
 
 def _location(read: Mapping[str, str]) -> Iterator[Finding]:

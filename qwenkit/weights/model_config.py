@@ -21,9 +21,8 @@ from qwenkit.capacity.model_config import ModelConfig
 from qwenkit.errors import NotFound, QwenkitError
 from qwenkit.settings import Settings
 from qwenkit.untrusted.parsing import parse_json
-from qwenkit.weights.hub.repository import open_source
 from qwenkit.weights.retry import Stop
-from qwenkit.weights.store import BucketWeights
+from qwenkit.weights.store import BucketWeights, source_of
 
 _log = logging.getLogger("qwenkit.weights")
 _FILE = "config.json"
@@ -74,12 +73,7 @@ def _from_bucket(settings: Settings) -> object:
 
 
 def _from_source(settings: Settings) -> object:
-    source = open_source(
-        settings.model_source,
-        modelscope_endpoint=settings.modelscope_endpoint,
-        hf_endpoint=settings.hf_endpoint,
-    )
-    return source.read_json(_FILE, _PATIENCE_S)
+    return source_of(settings).read_json(_FILE, _PATIENCE_S)
 
 
 def _read(settings: Settings, found: object) -> ModelConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qwenkit.admission.config_maps import PVC_FLAG, ClusterConfigMaps
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.causes import first_cause
 from qwenkit.cluster.diagnosis.explanation import Explanation
@@ -9,7 +10,6 @@ from qwenkit.cluster.diagnosis.pvc import flag_off
 from qwenkit.cluster.diagnosis.snapshot import Snapshot, collect
 from qwenkit.cluster.kinds import Obj, condition, is_false, name_of
 from qwenkit.cluster.pods import is_current, pod_state
-from qwenkit.cluster.pvc_flags import is_enabled
 
 
 def explain(cluster: Cluster, service: str) -> Explanation:
@@ -20,7 +20,7 @@ def explain(cluster: Cluster, service: str) -> Explanation:
 def diagnose(snapshot: Snapshot, service: str, namespace: str) -> Explanation:
     """Return the first cause that applies; if none does, ``ready`` or ``starting``."""
     if snapshot.service is None:
-        if snapshot.features and not is_enabled(snapshot.features):
+        if snapshot.features and not ClusterConfigMaps(snapshot.features).enabled(PVC_FLAG):
             return flag_off(service)
         cause = f"ksvc {service} does not exist in namespace {namespace}"
         return Explanation("absent", cause, fix="qwenkit deploy")

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from qwenkit.admission.schema import quantities
 from qwenkit.cluster.kinds import Obj, is_true, labels_of, name_of
-from qwenkit.cluster.preflight.free_gpus import node_of
+from qwenkit.cluster.pods import node_of
 
 _MOST = 110  # pods of a node
 
@@ -43,8 +43,9 @@ class Rooms:
         )
 
     def free(self, node: Obj, resource: str) -> Fraction:
-        """Return how much of a resource other pods leave free; much if the node does not say."""
-        whole = (node.get("status", {}).get("allocatable") or {}).get(resource, "1Ei")
+        """Return what other pods leave free; much CPU and memory if the node does not say."""
+        unsaid = "1Ei" if resource in ("cpu", "memory") else "0"
+        whole = (node.get("status", {}).get("allocatable") or {}).get(resource, unsaid)
         here = [pod for pod in self.pods if node_of(pod) == name_of(node)]
         return max(Fraction(), quantities.parse(whole) - sum(_asks(pod, resource) for pod in here))
 

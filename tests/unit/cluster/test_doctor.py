@@ -39,6 +39,12 @@ def gpu_node(name: str = "gpu-1", gpus: int = 3, **labels: str) -> Obj:
     )
 
 
+def cpu_node() -> Obj:
+    ready = [{"type": "Ready", "status": "True"}]
+    status = {"allocatable": {"cpu": "64", "memory": "256Gi"}, "conditions": ready}
+    return obj("v1/Node", "cpu-1", status=status)
+
+
 def kourier(namespace: str = "kourier-system", port: int = 80, **status_: Any) -> Obj:
     ports = [
         {"name": "https", "port": 443, "nodePort": 31443},
@@ -123,6 +129,12 @@ def test_a_good_cluster_passes_everything(cluster: Cluster) -> None:
             "525.105.17",
         ),
         (lambda a: a.add(gpu_node(gpus=2)), "scale", "warn", "max_scale=2"),
+        (
+            lambda a: (a.add(gpu_node(gpus=2)), a.add(cpu_node())),
+            "scale",
+            "warn",
+            "max_scale=2",
+        ),
         (lambda a: a.without.add("Service"), "knative", "fail", "Deploy"),
         (
             lambda a: a.add(config("features", **{FLAG: "allowed"})),
