@@ -46,6 +46,7 @@ def init(
             raise ConsentNeeded(f"{file} exists", "it was not changed", fix)
         if not typer.confirm(f"{file} exists. Replace it at the end?"):
             raise typer.Exit(1)
+    _write(file, None)
     given = _answers(_Questions(yes=yes))
     text = _HEAD + "".join(_entry(name, value) for name, value in given.items())
     _write(file, text)
@@ -153,6 +154,8 @@ def _model(answer: str) -> str:
     from qwenkit.weights.hub.repository import parse_source
 
     if os.path.isdir(answer):
+        if not os.path.isfile(os.path.join(answer, "config.json")):
+            raise InvalidValue("model_source", answer, "is a folder without a config.json")
         return os.path.abspath(answer)
     if known := find_known(answer) if ":" not in answer else None:
         return f"{known.hub}/{known.config.name}"
@@ -175,8 +178,15 @@ def _entry(name: str, value: object) -> str:
     return f"\n# {meaning}\n{name}: {json.dumps(value, ensure_ascii=False)}\n"
 
 
-def _write(file: Path, text: str) -> None:
+def _write(file: Path, text: str | None) -> None:
+    """Write the file; without a text, only try whether it could be."""
     try:
-        file.write_text(text, "utf-8")
+        if text is not None:
+            file.write_text(text, "utf-8")
+        elif file.exists():
+            file.open("a").close()
+        else:
+            file.touch()
+            file.unlink()
     except OSError as error:
         raise InvalidValue("FILE", str(file), f"cannot be written: {error.strerror}") from None

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import wrap
 from typing import Annotated
 
 import typer
 
+from qwenkit.capacity.finding import Finding
 from qwenkit.cli.console import emit
 from qwenkit.cli.options import Json
 from qwenkit.errors import InvalidValue
 
 _MOST_BYTES = 4 * 2**20
+_wrap = partial(wrap, break_long_words=False, break_on_hyphens=False)
 
 
 def lint(
@@ -30,13 +36,21 @@ def lint(
     card = find_gpu(gpu).name if gpu is not None else None
     texts = [(name, _text(name)) for name in files]
     found = lint_files(texts, features=ALL_FEATURES if all_features else None, gpu=card)
-    blocks = [f"{f.level} {f.rule}  {f.where}\n  {f.message}\n  fix: {f.fix}\n" for f in found]
+    blocks = [_block(one) for one in found]
     counts = ", ".join(
         f"{level} {sum(f.level == level for f in found)}"
         for level in ("error", "warning", "advice")
     )
     emit(found if as_json else "\n".join([*blocks, counts]), as_json=as_json)
     raise typer.Exit(1 if any(f.level == "error" for f in found) else 0)
+
+
+def _block(found: Finding) -> str:
+    """Return a finding as lines: at a terminal, none is longer than that is wide."""
+    width = get_terminal_size().columns if sys.stdout.isatty() else 10**6
+    text = f"{found.level} {found.rule}  {found.where}\n{found.message}\nfix: {found.fix}"
+    lines = [line for each in text.splitlines() for line in _wrap(each, width - 4) or [""]]
+    return "\n  ".join(lines) + "\n"
 
 
 def _text(name: str) -> str | ValueError:

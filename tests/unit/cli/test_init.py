@@ -191,6 +191,22 @@ def test_a_file_is_replaced_only_with_consent(init: Callable[..., Answer], here:
     assert init("", "/no/such/folder/x.yaml")[0] == 2
 
 
+def test_a_file_that_cannot_be_written_is_told_before_any_question(
+    init: Callable[..., Answer],
+) -> None:
+    code, shown = init("mine\n" + "\n" * 4, "/proc/self/qwenkit.yaml")
+    assert (code, "cannot be written" in shown, "1/5" in shown) == (2, True, False)
+
+
+def test_a_folder_that_holds_no_model_is_asked_again(
+    init: Callable[..., Answer], here: Path
+) -> None:
+    (here / "empty").mkdir()
+    _, shown = init("mine\nempty\nQwen3-8B\n" + "\n" * 3)
+    assert "'empty' is not valid: is a folder without a config.json" in shown
+    assert given()["model_source"] == "modelscope:Qwen/Qwen3-8B"
+
+
 def test_a_cluster_without_gpu_and_oss_driver_gets_a_claim(
     api: Api, init: Callable[..., Answer]
 ) -> None:

@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenkit.admission.config_maps import ALL_FEATURES
+from qwenkit.capacity.finding import Finding
+from qwenkit.cli.lint import _block
 from qwenkit.cli.main import main
 from qwenkit.manifests.lint_files import lint_files
 from tests.support.places import DATA
@@ -256,6 +258,16 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: An
     assert capsys.readouterr().out == "error 0, warning 0, advice 0\n"
     assert lint(str(bad), monkeypatch=monkeypatch) == 1
     assert re.search(r"^error port-differs  .*\n  .*8000.*\n  fix: ", capsys.readouterr().out)
+
+
+def test_a_terminal_gets_lines_that_are_no_wider(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Finding("error", "admission", "a.yaml:8 Service/a spec", "word " * 30 + "\nmore", "fix")
+    assert max(map(len, _block(found).splitlines())) > 80
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    head, *lines = _block(found).splitlines()
+    assert head.startswith("error admission  a.yaml:8")
+    assert all(line.startswith("  ") and len(line) <= 80 for line in lines)
 
 
 def test_wrong_use_of_the_command(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
