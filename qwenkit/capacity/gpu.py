@@ -23,7 +23,6 @@ from importlib.resources import files
 from qwenkit.errors import InvalidValue
 
 GIB = 2**30
-UNCERTAINTY = 0.4
 _ROWS_PER_PASS, _MAX_ROWS = 8, 24
 _ALL_REDUCE_S = 15e-6  # of one step's few rows, two a layer; an estimate
 _MIG = re.compile(r"(?:nvidia\.com/mig-|-MIG-)?([1-7])g\.([0-9]{1,3})gb(?:[.+]me)?$", re.I)
@@ -51,7 +50,7 @@ class Gpu:
     efficiency: float = 0.55
     mfu: float = 0.4
     overhead_s: float = 0.002
-    uncertainty: float = UNCERTAINTY
+    uncertainty: float = 0.4
 
     @property
     def label(self) -> str:

@@ -122,7 +122,7 @@ def _memory(
         others = [*range(gpu_count - 1, 0, -1), *range(gpu_count + 1, 2 * gpu_count)]
         even = [count for count in others if not uneven_split(whole, count)]
         sizes = [(n, memory_of(config, checks.gpu, n, profile.image, 1, share)) for n in even]
-        best = next((count for count, found in sizes if found and found.kv_tokens), even[0])
+        best = next((count for count, found in sizes if found.kv_tokens), even[0])
         checks.add("tensor-parallel", "gpu_count", uneven, f"set gpu_count={best}")
         return
     flag = checks.given.get("quantization") or ""

@@ -81,7 +81,7 @@ def choose(
     ``gpu_count`` 0 stands for a CPU.
     """
     name = config.name if config else name
-    first = architecture_of(config, name) == _QWEN_V1
+    architecture = architecture_of(config, name)
     chosen: dict[str, tuple[str, str]] = {}
 
     def take(setting: str, wish: str | int | None, derived: tuple[str | int, str]) -> str:
@@ -89,22 +89,22 @@ def choose(
         chosen[setting] = (str(value), why)
         return str(value)
 
-    image = ServerImage(take("image", wishes.image, _image(first, name, gpu, gpu_count)))
+    image = ServerImage(take("image", wishes.image, _image(architecture, name, gpu, gpu_count)))
     method = take("quantization", wishes.quantization, _quantization(config, image))
     take("dtype", wishes.dtype, _dtype(method, image, gpu))
     found = _length(config, name, gpu, gpu_count, image, wishes.gpu_memory_utilization)
     length = int(take("max_model_len", wishes.max_model_len, found))
-    flags = _flags(architecture_of(config, name), image, gpu, gpu_count, wishes)
+    flags = _flags(architecture, image, gpu, gpu_count, wishes)
     facts = {"gpu": gpu.name, "share": wishes.gpu_memory_utilization}
     chosen |= {flag: (value, WHY[flag].format(**facts)) for flag, value in flags.items() if value}
     return ServingProfile(image, length, chosen)
 
 
-def _image(first_qwen: bool, name: str, gpu: Gpu, gpu_count: int) -> tuple[str, str]:
+def _image(architecture: str, name: str, gpu: Gpu, gpu_count: int) -> tuple[str, str]:
     if not gpu_count:
         return images.CPU.name, "vLLM's image for CPUs: the pods have no GPU"
     blackwell = gpu.compute_capability >= 10  # which the CUDA 12.1 of the page does not know
-    if not blackwell and (first_qwen or name == PAGE_MODEL):
+    if not blackwell and (architecture == _QWEN_V1 or name == PAGE_MODEL):
         return images.PAGE.name, "the documentation's; it knows the first Qwen's chat format"
     if gpu.compute_capability < images.CURRENT.least_capability:
         return images.VOLTA.name, f"the last vLLM with kernels for {gpu.name}"
