@@ -15,6 +15,7 @@ from qwenkit.errors import SettingsError
 from qwenkit.manifests.render import with_keys
 from qwenkit.manifests.storage import filled, ours
 from qwenkit.parameters.layers import run_id
+from qwenkit.parameters.pod_texts import parse_node_selector, parse_tolerations
 from qwenkit.settings import Settings
 
 CONTAINER = "upload"
@@ -54,6 +55,10 @@ def transfer_job(settings: Settings, arguments: Sequence[str]) -> CommentedMap:
         # A NAS volume is that folder, a claim holds it.
         at = volume_folder(settings) if settings.storage == "nas" else _VOLUME
         _mount(job, settings.volume, at)
+        # A class that waits for its first consumer binds the volume to the Job's node or zone.
+        pod = job["spec"]["template"]["spec"]
+        pod["nodeSelector"] = parse_node_selector(settings.node_selector)
+        pod["tolerations"] = parse_tolerations(settings.tolerations)
     # Kubernetes expands $(NAME) in arguments; $$ is a dollar.
     job["spec"]["template"]["spec"]["containers"][0]["args"] = [
         word.replace("$", "$$") for word in arguments

@@ -40,6 +40,19 @@ def _configuration(snapshot: Snapshot) -> Explanation | None:
     return CONFIG.shown_by(*waiting, *snapshot.messages("Failed")) if waiting else None
 
 
+def _elsewhere(snapshot: Snapshot) -> Explanation | None:
+    message = snapshot.unschedulable()
+    if not re.search("volume node affinity conflict|PersistentVolume's node affinity", message):
+        return None
+    return Explanation(
+        "volume-elsewhere",
+        "the volume is on a node, or in a zone, where the pod cannot run",
+        fix="the upload's Job decided where: qwenkit teardown --delete-weights, then "
+        "--set node_selector=… to the nodes of the servers, and upload again",
+        permanent=False,
+    ).shown_by(message)
+
+
 def _gpu(snapshot: Snapshot) -> Explanation | None:
     message = snapshot.unschedulable()
     if f"Insufficient {GPU_RESOURCE}" not in message:
@@ -156,6 +169,7 @@ CAUSES: tuple[Callable[[Snapshot], Explanation | None], ...] = (
     _image,
     _configuration,
     missing_or_unbound,
+    _elsewhere,
     _gpu,
     _scheduling,
     _quota,

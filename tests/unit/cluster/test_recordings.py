@@ -72,6 +72,16 @@ def test_a_gpu_in_use_is_worth_waiting_for() -> None:
     assert (found.code, found.permanent) == ("no-gpu", False)
 
 
+def test_a_volume_on_another_node_is_no_lack_of_gpus() -> None:
+    objects = final("no-gpu")
+    pod = next(o for o in objects if o["kind"] == "Pod")
+    (placed,) = (c for c in pod["status"]["conditions"] if c["type"] == "PodScheduled")
+    placed["message"] += ", 1 node(s) had volume node affinity conflict."
+    found = diagnose(snapshot(objects, nodes=(node(8),)), "qwen", "default")
+    assert (found.code, found.permanent) == ("volume-elsewhere", False)
+    assert "node_selector" in found.fix
+
+
 def test_a_stale_unschedulable_is_no_failure() -> None:
     objects = final("no-gpu")
     pod = next(o for o in objects if o["kind"] == "Pod")

@@ -60,6 +60,14 @@ def test_the_pod_may_do_nothing_but_upload() -> None:
     }
 
 
+def test_the_job_that_fills_a_claim_runs_where_the_servers_can() -> None:
+    where = {"node_selector": "pool=gpu", "tolerations": "gpu=true:NoSchedule"}
+    pod = plain(transfer_job(settings(storage="pvc", **where), []))["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"pool": "gpu"}
+    assert [one["key"] for one in pod["tolerations"]] == ["gpu"]
+    assert "nodeSelector" not in transfer_job(settings(**where), [])["spec"]["template"]["spec"]
+
+
 def test_every_key_comes_from_the_secret() -> None:
     env = plain(transfer_job(settings(), []))["spec"]["template"]["spec"]["containers"][0]["env"]
     secret = transfer_secret(settings(), KEYS, {"HF_TOKEN": SecretStr("a-token")})
