@@ -30,6 +30,7 @@ RUN_LABEL = "qwenkit.dev/run"
 EXPIRES_AT = "qwenkit.dev/expires-at"
 # On a claim that holds weights: teardown keeps it, unless they are to be deleted.
 WEIGHTS = "qwenkit.dev/weights"
+API_KEY = "api-key"  # the key in the Secret that ``api_key_secret`` names
 
 # The widest that Kubernetes (int32), and the clocks that we wait on, take.
 _INT32 = 2**31 - 1

@@ -21,7 +21,7 @@ from qwenkit.cluster.kinds import (
 from qwenkit.credentials import clean, from_environment
 from qwenkit.errors import Forbidden, NotFound, NotReady
 from qwenkit.errors.scrubbing import remember
-from qwenkit.settings import Settings
+from qwenkit.settings import API_KEY, Settings
 
 # ACK puts Kourier into knative-serving, upstream into kourier-system.
 _SERVICES = {
@@ -29,7 +29,6 @@ _SERVICES = {
     "istio": (("istio-system", "istio-ingressgateway"),),
     "contour": (("contour-external", "envoy"),),
 }
-API_KEY = "api-key"  # the key in the Secret that ``api_key_secret`` names
 _MOST_NODES = 6
 _CONNECT_S = 1.0
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from ruamel.yaml.comments import CommentedMap
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.gateway import API_KEY
 from qwenkit.cluster.kinds import KSVC
 from qwenkit.cluster.wait import OnChange
 from qwenkit.credentials import from_environment
@@ -19,7 +18,7 @@ from qwenkit.in_cluster.watch import JobWatch
 from qwenkit.inference.load.shares import LoadPlan, merged
 from qwenkit.inference.results import LoadResult
 from qwenkit.manifests.storage import filled, ours
-from qwenkit.settings import Settings
+from qwenkit.settings import API_KEY, Settings
 
 _MARGIN_S = 60.0
 

@@ -11,9 +11,8 @@ from qwenkit.manifests.scaling import SETTING_OF, scaling_annotations
 from qwenkit.manifests.template import Filling
 from qwenkit.parameters.pod_texts import parse_env, parse_node_selector, parse_tolerations
 from qwenkit.serving.profile import ServingProfile
-from qwenkit.settings import Settings
+from qwenkit.settings import API_KEY, Settings
 
-API_KEY = "api-key"
 _PROBE_S = 10
 _SHARED = "aliyun.com/gpu-mem"
 
