@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from qwenkit.capacity.gpu import gpu_of_label
 from qwenkit.cluster import gateway, kinds
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.snapshot import read_or
@@ -103,7 +104,10 @@ def _gpus(
     places = {pod.node for pod in sample.pods if per_pod} - {""}
     nodes = read_or([], cluster.list, kinds.NODE) if places else []
     models = {gpu_label(node) for node in nodes if kinds.name_of(node) in places} - {""}
-    count, price = per_pod * sample.placed(serving=False), example_price(settings)
+    cards = {gpu_of_label(model) for model in models}
+    card = cards.pop() if len(cards) == 1 else None  # what runs is paid for, not the setting
+    price = card.example_price_cny if card else example_price(settings)
+    count = per_pod * sample.placed(serving=False)
     return {
         "count": count,
         "model": ", ".join(sorted(models)) or settings.gpu,

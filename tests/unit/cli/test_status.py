@@ -97,6 +97,9 @@ def test_what_runs_is_counted_and_priced(api: Api, status: Status) -> None:
     assert "default/qwen on mine: Ready for 3 h; made 4 d ago by run 'default'" in shown
     assert "4 × Tesla-V100 on gpu-1: 104 CNY an hour, an example price" in shown
     assert "http://127.0.0.1:8080" in shown
+    labels = {"aliyun.accelerator/nvidia_name": "NVIDIA-A10"}
+    api.objects["v1/Node", "", "gpu-1"]["metadata"]["labels"] = labels
+    assert status("--json", "--set", "gpu=V100-16")[1]["gpus"]["cost_per_hour"] == 40
 
 
 def test_a_service_that_is_not_ready_says_why(api: Api, status: Status) -> None:
