@@ -25,19 +25,14 @@ def scaling_annotations(settings: Settings) -> dict[str, str]:
     return {key: annotation_text(value) for key, value in values.items() if value is not None}
 
 
-def scaling_spec(settings: Settings, *, config: Mapping[str, str] | None = None) -> ScalingSpec:
+def scaling_spec(settings: Settings) -> ScalingSpec:
     """Return the spec that the autoscaler derives from the settings.
-
-    ``config`` is the data of the cluster's ConfigMap config-autoscaler; default Knative's own.
 
     Raises:
         InvalidValue: an annotation that Knative refuses, or one that contradicts another.
     """
-    return parse_spec(
-        scaling_annotations(settings),
-        container_concurrency=settings.container_concurrency,
-        config=config,
-    )
+    annotations = scaling_annotations(settings)
+    return parse_spec(annotations, container_concurrency=settings.container_concurrency)
 
 
 def annotation_text(value: str | float) -> str:

@@ -6,6 +6,7 @@ Nothing here reads a file or asks a server; ``described_by`` takes what others h
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
@@ -27,6 +28,7 @@ from qwenkit.serving.profile import ServingProfile, Wishes, batched_tokens, choo
 _SERVED = ("image", "quantization", "dtype", "max_model_len")
 _GPU = {"gpu", "gpu_count", "gpu_resource", "gpu_memory_gib", "gpu_capability"}
 _DECIDE = {"model_source", "gpu_memory_utilization", *_GPU, *_SERVED}
+_OF_IMAGE = re.compile("bin|dev|etc|lib|lib64|opt|proc|root|run|sbin|sys|tmp|usr|var")
 _OWN = "gpu_memory_gib, gpu_bandwidth_gb_s, gpu_tflops and gpu_capability"
 
 
@@ -42,7 +44,8 @@ def names_of(source: str) -> dict[str, str]:
     """Return the settings that are named after a model."""
     name = model_name(source)
     served = "qwen" if "qwen" in name.lower() else name.lower()
-    named = {"prefix": name, "mount_path": f"/{name}", "served_model_name": served}
+    path = f"/models/{name}" if _OF_IMAGE.fullmatch(name) else f"/{name}"
+    named = {"prefix": name, "mount_path": path, "served_model_name": served}
     return named if name else {}
 
 

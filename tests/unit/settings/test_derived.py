@@ -19,6 +19,7 @@ NAMES = ("prefix", "mount_path", "served_model_name")
         ("hf:Qwen/Qwen3-8B@abc", ("Qwen3-8B", "/Qwen3-8B", "qwen")),
         ("modelscope:LLM-Research/Llama-3", ("Llama-3", "/Llama-3", "llama-3")),
         ("/srv/models/My-Qwen2/", ("My-Qwen2", "/My-Qwen2", "qwen")),
+        ("/data/dev", ("dev", "/models/dev", "dev")),
     ],
 )
 def test_names_follow_from_the_source(source: str, expected: tuple[str, str, str]) -> None:
