@@ -39,10 +39,8 @@ def what_would_fit(
 
 def _on(card: Gpu, setup: dict[str, Any]) -> dict[str, Any]:
     """Return the setup with the steps that vLLM takes on a card; a V100 has no V1 engine."""
-    if setup.get("batched_tokens") is None:
-        return setup
     steps = v1_step_tokens(card) if card.compute_capability >= 7.5 else None
-    return {**setup, "batched_tokens": steps}
+    return setup if setup.get("batched_tokens") is None else {**setup, "batched_tokens": steps}
 
 
 def _single(gpu: Gpu, model: Model, setup: dict[str, Any]) -> Iterator[str]:

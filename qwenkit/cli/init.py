@@ -46,7 +46,7 @@ def init(
             raise ConsentNeeded(f"{file} exists", "it was not changed", fix)
         if not typer.confirm(f"{file} exists. Replace it at the end?"):
             raise typer.Exit(1)
-    _write(file, None)
+    _write(file)
     given = _answers(_Questions(yes=yes))
     text = _HEAD + "".join(_entry(name, value) for name, value in given.items())
     _write(file, text)
@@ -178,15 +178,13 @@ def _entry(name: str, value: object) -> str:
     return f"\n# {meaning}\n{name}: {json.dumps(value, ensure_ascii=False)}\n"
 
 
-def _write(file: Path, text: str | None) -> None:
+def _write(file: Path, text: str = "") -> None:
     """Write the file; without a text, only try whether it could be."""
+    new = not file.exists()
     try:
-        if text is not None:
-            file.write_text(text, "utf-8")
-        elif file.exists():
-            file.open("a").close()
-        else:
-            file.touch()
+        with file.open("w" if text else "a", encoding="utf-8") as opened:
+            opened.write(text)
+        if new and not text:
             file.unlink()
     except OSError as error:
         raise InvalidValue("FILE", str(file), f"cannot be written: {error.strerror}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from shutil import get_terminal_size
 from textwrap import wrap
@@ -17,7 +18,6 @@ from qwenkit.cli.options import Json
 from qwenkit.errors import InvalidValue
 
 _MOST_BYTES = 4 * 2**20
-_wrap = partial(wrap, break_long_words=False, break_on_hyphens=False)
 
 
 def lint(
@@ -36,12 +36,11 @@ def lint(
     card = find_gpu(gpu).name if gpu is not None else None
     texts = [(name, _text(name)) for name in files]
     found = lint_files(texts, features=ALL_FEATURES if all_features else None, gpu=card)
-    blocks = [_block(one) for one in found]
     counts = ", ".join(
         f"{level} {sum(f.level == level for f in found)}"
         for level in ("error", "warning", "advice")
     )
-    emit(found if as_json else "\n".join([*blocks, counts]), as_json=as_json)
+    emit(found if as_json else "\n".join([*map(_block, found), counts]), as_json=as_json)
     raise typer.Exit(1 if any(f.level == "error" for f in found) else 0)
 
 
@@ -49,8 +48,8 @@ def _block(found: Finding) -> str:
     """Return a finding as lines: at a terminal, none is longer than that is wide."""
     width = get_terminal_size().columns if sys.stdout.isatty() else 10**6
     text = f"{found.level} {found.rule}  {found.where}\n{found.message}\nfix: {found.fix}"
-    lines = [line for each in text.splitlines() for line in _wrap(each, width - 4) or [""]]
-    return "\n  ".join(lines) + "\n"
+    cut = partial(wrap, width=width - 4, break_long_words=False, break_on_hyphens=False)
+    return "\n  ".join(chain.from_iterable(map(cut, text.splitlines()))) + "\n"
 
 
 def _text(name: str) -> str | ValueError:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from copy import deepcopy
 from typing import Any
 
 from qwenkit.admission.config_maps import PVC_FLAG, PVC_WRITE_FLAG
 from qwenkit.admission.review import GROUP, review
 from qwenkit.admission.schema.knative import SPECS
-from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.capacity.finding import Finding, worst_first
 from qwenkit.errors import Rejected
 from qwenkit.manifests import lint_scaling, lint_server, lint_storage
-from qwenkit.manifests.documents import Doc, at, place, table, unreadable
+from qwenkit.manifests.documents import Doc, at, place, unreadable
 from qwenkit.manifests.template import plain
 
 _AHPA = "ahpa.autoscaling.knative.dev"  # ACK's own; the Knative that is known here refuses it
@@ -75,9 +73,10 @@ def refuse(findings: Iterable[Finding]) -> None:
 
 def _service(doc: Doc, features: Mapping[str, str], gpu: str | None) -> list[Finding]:
     try:
-        review(_known_class(doc), features=features)
+        review(doc, features=features)
     except Rejected as refusal:
         found = [Finding("error", "admission", place(doc), refusal.what, _fix(refusal.what))]
+        found = [] if f"invalid value: {_AHPA}" in refusal.what else found
         unreadable = "cannot decode" in refusal.what or refusal.context["status"] != 400
         if unreadable or "cannot be handled" in refusal.what:
             return found
@@ -88,17 +87,6 @@ def _service(doc: Doc, features: Mapping[str, str], gpu: str | None) -> list[Fin
     return found
 
 
-def _known_class(doc: Doc) -> Doc:
-    """Return a Service without a class that ACK adds, whose metrics are its own too."""
-    marks = table(doc, "spec", "template", "metadata", "annotations")
-    if marks.get(f"{PREFIX}class") != _AHPA:
-        return doc
-    doc = deepcopy(doc)
-    for name in ("class", "metric"):
-        doc["spec"]["template"]["metadata"]["annotations"].pop(PREFIX + name, None)
-    return doc
-
-
 def _fix(message: str) -> str:
     if "Persistent volume" in message:
         return (
@@ -107,6 +95,8 @@ def _fix(message: str) -> str:
         )
     if "must not set the field(s)" in message:
         return "remove the field, or have its flag enabled in knative-serving/config-features"
+    if "no matches for kind" in message:
+        return f"write apiVersion: {GROUP}/v1"
     if "cannot unmarshal number" in message:
         return "put the value in quotes"
     fields = re.search(r": ((?:(?:, )?(?:spec|metadata)[\w./\[\]-]*)+)", message)

@@ -66,11 +66,11 @@ def _location(read: Mapping[str, str]) -> Iterator[Finding]:
         message += "price, and are not for mounting from inside"
         fix = "use the endpoint of the bucket's region: oss-REGION-internal.aliyuncs.com"
         yield Finding("warning", "oss-accelerate", "url", message, fix)
-    elif region and "-internal." not in host and "privatelink" not in host:
+    elif region and not re.search(r"-internal\.|privatelink|^vpc100-", host):
         fix = f"from nodes of the same region use oss-{region}-internal.aliyuncs.com"
         message = "a public endpoint is slower from the cluster, and its traffic is billed"
         yield Finding("advice", "oss-public-endpoint", "url", message, fix)
-    elif re.search("[a-z]", host) and not re.search(r"\.aliyuncs\.com\b|^localhost|^\[", host):
+    elif re.search(r"[a-z].*\.", host) and not re.search(r"\.aliyuncs\.com\b|^localhost|^\[", host):
         message = "a custom domain: the driver reads no region in it, and says of none that it is "
         message += "taken; it is given as it is"
         fix = "mount by the region's endpoint: --set oss_internal_endpoint=oss-REGION-internal.…"
@@ -88,7 +88,7 @@ def _client(read: Mapping[str, str]) -> Iterator[Finding]:
     elif encrypted and encrypted not in ("aes256", "kms"):
         message = "encrypted error: invalid SSE encrypted type"
         yield _refused("oss-encrypted", "encrypted", message, "use aes256 or kms")
-    if not _well_formed(read["otherOpts"]):
+    if not re.fullmatch(r"(\s*-o(\s+\S+|\S+)(?!\S))*\s*", read["otherOpts"]):
         message = f'invalid otherOpts: "{read["otherOpts"]}"'
         fix = "put -o before each option: -o a=1 -o b"
         yield Finding("error", "oss-other-opts", "otherOpts", message, fix)
@@ -99,19 +99,6 @@ def _client(read: Mapping[str, str]) -> Iterator[Finding]:
         message = "V4 signatures need a region; the driver guesses it from the node"
         fix = "set region, such as cn-hangzhou"
         yield Finding("warning", "oss-region", "sigVersion", message, fix)
-
-
-def _well_formed(options: str) -> bool:
-    tokens = options.split()
-    wanted = False
-    for token in tokens:
-        if wanted:
-            wanted = False
-        elif token == "-o":
-            wanted = True
-        elif not token.startswith("-o"):
-            return False
-    return not wanted
 
 
 def _authorization(read: Mapping[str, str]) -> Iterator[Finding]:

@@ -187,7 +187,11 @@ def _paths(doc: Doc, container: Doc, server: ServerCommand, path: str) -> Iterat
         message = f"the model {model} is outside every mount ({', '.join(mounts) or 'none'})"
         fix = "give --model and mountPath the same folder"
         where = place(doc, f"{path}.volumeMounts")
-        level: Level = "error" if _brings_no_model(doc, container) else "warning"
+        claims = "persistentVolumeClaim" in str(at(doc, "spec", "template", "spec", "volumes"))
+        official = re.search(r"(^|/)vllm/vllm-openai\b", str(container.get("image")))
+        level: Level = (
+            "error" if official or (claims and mounts) else "warning"
+        )  # or it is baked in
         yield Finding(level, "model-path", where, message, fix)
     port = server.number("port", 8000)
     others = len(rows(doc, "spec", "template", "spec", "containers")) > 1
@@ -199,18 +203,6 @@ def _paths(doc: Doc, container: Doc, server: ServerCommand, path: str) -> Iterat
         message = f"vLLM listens on port {port:g}{default}; Knative sends requests to {serving}"
         fix = f"pass --port {serving}"
         yield Finding("error", "port-differs", place(doc, f"{path}.ports"), message, fix)
-
-
-def _brings_no_model(doc: Doc, container: Doc) -> bool:
-    """Return whether a model cannot be part of the image: vLLM's own, or a claim is mounted."""
-    claims = [
-        at(volume, "name")
-        for volume in rows(doc, "spec", "template", "spec", "volumes")
-        if at(volume, "persistentVolumeClaim")
-    ]
-    mounted = [at(mount, "name") for mount in rows(container, "volumeMounts")]
-    official = re.search(r"(^|/)vllm/vllm-openai\b", str(container.get("image")))
-    return bool(official or {*claims} & {*mounted})
 
 
 def _rulebook(
@@ -233,26 +225,20 @@ def _rulebook(
     given = {key: value for key, value in asdict(wishes).items() if value} | {"gpu_count": count}
     given |= {"gpu": gpu.name} if gpu else {}
     names = [f"{at(variable, 'name')}=" for variable in rows(container, "env")]
-    words = [word for part in container_words(container) for word in part]
-    given["extra_args"] = " ".join([*(f"--{name}" for name in server.options), *names, *words])
+    given["extra_args"] = f"{[*server.options]} {names} {container_words(container)}"
     # Of a share or slice, or with options that are elsewhere, nobody knows.
     counts = count if gpu and counted(container) and not server.unread else 0
-    line = "command" if container.get("command") else "args"
-    where = place(doc, f"{path}.{line}")
+    where = place(doc, f"{path}.{'command' if container.get('command') else 'args'}")
     for one in contradictions(config, card, counts, profile, given, gpu_memory_utilization=share):
-        fix, at_image = one.fix, one.rule.startswith("image")
+        fix = one.fix
         for setting, flag in _AS_FLAGS:
             fix = re.sub(setting, flag, fix)
         near = re.search(r"len (\d+) exceeds the (\d+) tokens", one.message)
         close = near is not None and int(near[1]) < 1.1 * int(near[2])  # as exact as it is known
-        here = place(doc, f"{path}.image") if at_image else where
+        here = place(doc, f"{path}.image") if one.rule.startswith("image") else where
         yield replace(one, where=here, fix=fix, level="warning" if close else one.level)
-    half = config is not None and config.dtype in ("float16", "half")
-    if (
-        wishes.dtype == "auto"
-        and not half
-        and card.compute_capability < LEAST_CAPABILITY["bfloat16"]
-    ):
+    unset = wishes.dtype == "auto" and not (config and config.dtype == "float16")
+    if unset and card.compute_capability < LEAST_CAPABILITY["bfloat16"]:
         message = f"{card.name} has no bfloat16, the type of most models, and none is chosen"
         yield Finding("warning", "dtype", where, message, "pass --dtype half")
     if profile.value("--trust-remote-code") and server.text("trust-remote-code", "no") == "no":

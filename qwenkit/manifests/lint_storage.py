@@ -98,7 +98,8 @@ def _secret_reference(volume: Doc, secrets: list[Doc]) -> Iterator[Finding]:
         message = "the driver refuses to mount: AK and secretRef cannot be set at the same time"
         fix = "keep one of nodePublishSecretRef and secretRef"
         yield Finding("error", "secret-reference", where, message, fix)
-    known = [(at(doc, "metadata", "name"), _namespace(doc)) for doc in secrets]
+    ours = [doc for doc in secrets if at(doc, "type") in (None, "Opaque")]
+    known = [(at(doc, "metadata", "name"), _namespace(doc)) for doc in ours]
     if reference and known:
         wanted = (reference.get("name"), reference.get("namespace") or "")
         if wanted not in known:
@@ -124,8 +125,8 @@ def _secret(doc: Doc) -> Iterator[Finding]:
 def _shared_handles(volumes: list[Doc]) -> Iterator[Finding]:
     first: dict[str, str] = {}
     for doc in volumes:
-        handle = at(doc, "spec", "csi", "volumeHandle")
-        owner = first.setdefault(str(handle), place(doc))
+        handle, driver = (at(doc, "spec", "csi", key) for key in ("volumeHandle", "driver"))
+        owner = first.setdefault(f"{driver} {handle}", place(doc))
         if handle is not None and owner != place(doc):
             message = f"{owner} has the volumeHandle {handle!r} too; both would share one mount"
             fix = "use each volume's own name"

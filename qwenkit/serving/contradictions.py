@@ -20,10 +20,9 @@ from qwenkit.serving.profile import ServingProfile, memory_of
 _FAMILIES = {"gptq_marlin": "gptq", "awq_marlin": "awq", "marlin": "gptq", "fbgemm_fp8": "fp8"}
 _NEEDS_FILES = ("gptq", "awq", "compressed-tensors")  # others convert the weights while they load
 # In extra_args or env: what makes context or memory other than config.json and GPU say.
-_OTHER_CONTEXT = re.compile("rope.scaling|rope.parameters|hf.overrides|ALLOW_LONG_MAX_MODEL_LEN")
+_OTHER_CONTEXT = re.compile("rope.(scaling|parameters)|hf.overrides|ALLOW.LONG")
 _OTHER_MEMORY = re.compile(
-    "hf.overrides|offload|kv.cache|pipeline.parallel|-pp|load.format|gpu.blocks|num.batched"
-    "|max.num.seqs|chunked.prefill|V1="
+    "overrides|offload|kv.cache|pipeline.p|-pp|load.f|gpu.blocks|batched|num.seqs|chunked|V1="
 )
 _HALVES = (None, "", "auto", "half", "float16")
 
@@ -33,6 +32,7 @@ class _Checks:
 
     def __init__(self, given: Mapping[str, Any], gpu: Gpu) -> None:
         self.given, self.gpu, self.found = given, gpu, list[Finding]()
+        self.other = f"{given.get('extra_args')} {given.get('env')}".replace("_", "-")
 
     def add(self, rule: str, name: str, message: str, fix: str) -> None:
         named = name != "gpu" or {"gpu", "gpu_memory_gib", "gpu_resource"} & set(self.given)
@@ -53,12 +53,11 @@ def contradictions(
     checks = _Checks(given, gpu)
     _image(checks, config, profile)
     _formats(checks, config, profile)
-    other = f"{given.get('extra_args', '')} {given.get('env', '')}"
-    if config is not None and gpu_count and "expert-parallel" not in other.replace("_", "-"):
-        _memory(checks, config, gpu_count, profile, gpu_memory_utilization, other)
+    if config is not None and gpu_count and "expert-parallel" not in checks.other:
+        _memory(checks, config, gpu_count, profile, gpu_memory_utilization)
     length = given.get("max_model_len")
-    longer = config and length and 0 < config.context < length
-    if config and longer and not _OTHER_CONTEXT.search(other):
+    kept = not _OTHER_CONTEXT.search(checks.other)
+    if config and length and kept and 0 < config.context < length:
         message = f"{config.name} has a context of {config.context} tokens"
         fix = f"leave max_model_len out, or set at most {config.context}"
         checks.add("context", "max_model_len", message, fix)
@@ -110,12 +109,7 @@ def _formats(checks: _Checks, config: ModelConfig | None, profile: ServingProfil
 
 
 def _memory(
-    checks: _Checks,
-    config: ModelConfig,
-    gpu_count: int,
-    profile: ServingProfile,
-    share: float,
-    other: str,
+    checks: _Checks, config: ModelConfig, gpu_count: int, profile: ServingProfile, share: float
 ) -> None:
     whole, length = config.model(), checks.given.get("max_model_len")
     if "gpu_count" in checks.given and (uneven := uneven_split(whole, gpu_count)):
@@ -126,9 +120,8 @@ def _memory(
         checks.add("tensor-parallel", "gpu_count", uneven, f"set gpu_count={best}")
         return
     flag = checks.given.get("quantization") or ""
-    converted = flag and not config.quantization
-    converted = converted and _FAMILIES.get(flag, flag) not in _NEEDS_FILES
-    if converted or _OTHER_MEMORY.search(other):
+    converted = flag and not config.quantization and _FAMILIES.get(flag, flag) not in _NEEDS_FILES
+    if converted or _OTHER_MEMORY.search(checks.other):
         return
     memory = memory_of(config, checks.gpu, gpu_count, profile.image, length or 1, share)
     if memory.kv_tokens == 0:

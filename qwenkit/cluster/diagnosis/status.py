@@ -104,8 +104,7 @@ def _gpus(
     places = {pod.node for pod in sample.pods if per_pod} - {""}
     nodes = read_or([], cluster.list, kinds.NODE) if places else []
     models = {gpu_label(node) for node in nodes if kinds.name_of(node) in places} - {""}
-    cards = {gpu_of_label(model) for model in models}
-    card = cards.pop() if len(cards) == 1 else None  # what runs is paid for, not the setting
+    card = gpu_of_label(", ".join(models))  # what runs is paid for, not the setting
     price = card.example_price_cny if card else example_price(settings)
     count = per_pod * sample.placed(serving=False)
     return {

@@ -17,6 +17,7 @@ from qwenkit.capacity.finding import Finding
 from qwenkit.cli.lint import _block
 from qwenkit.cli.main import main
 from qwenkit.manifests.lint_files import lint_files
+from qwenkit.manifests.lint_storage import DRIVER as OSS
 from tests.support.places import DATA
 
 REPORTS = json.loads((DATA / "reports/lint.json").read_text())
@@ -145,6 +146,42 @@ def test_the_fix_names_the_field_and_a_class_of_ack_passes(
     marks = f"template:\n    metadata: {{annotations: {{{name}: '{value}'}}}}"
     found = {one.rule: one for one in lint_files([("a", good.replace("template:", marks))])}
     assert (found["admission"].fix if fix else found.get("admission")) == (fix and fix.format(name))
+
+
+def volume(name: str, driver: str, secret: str = "", url: str = "") -> str:
+    return (
+        f"{{apiVersion: v1, kind: PersistentVolume, metadata: {{name: {name}}}, spec: {{"
+        "accessModes: [ReadOnlyMany], persistentVolumeReclaimPolicy: Retain, claimRef: {name: c}, "
+        f"csi: {{driver: {driver}, volumeHandle: h, volumeAttributes: {{bucket: b, url: '{url}'}}, "
+        f"nodePublishSecretRef: {{name: {secret or 's'}, namespace: default}}}}}}}}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        (volume("a", "x") + "---\n" + volume("b", "x"), {"pv-handle-shared"}),
+        (volume("a", "x") + "---\n" + volume("b", "y"), set()),
+        (
+            volume("h", OSS, url="vpc100-oss-cn-hangzhou.aliyuncs.com")
+            + "---\nkind: Secret\nmetadata: {name: pull}\ntype: kubernetes.io/dockerconfigjson\n",
+            set(),
+        ),
+        (
+            volume("h", OSS, url="oss-cn-beijing.aliyuncs.com")
+            + "---\nkind: Secret\nmetadata: {name: other}\n",
+            {"secret-reference", "oss-public-endpoint"},
+        ),
+        (
+            "apiVersion: serving.knative.dev/v1beta1\nkind: Service\nmetadata: {name: a}",
+            {"admission"},
+        ),
+    ],
+)
+def test_volumes_of_others(text: str, wrong: set[str]) -> None:
+    found = lint_files([("a.yaml", text)])
+    assert {one.rule for one in found} == wrong
+    assert all(one.fix.startswith("write apiVersion") for one in found if "admission" in one.rule)
 
 
 def test_flags_of_the_cluster_are_those_that_knative_ships() -> None:
