@@ -16,6 +16,16 @@ from qwenkit.manifests.documents import Doc, at, place, unreadable
 from qwenkit.manifests.template import plain
 
 _AHPA = "ahpa.autoscaling.knative.dev"  # ACK's own; the Knative that is known here refuses it
+_FIXES = (
+    ("Persistent volume", f"an administrator sets {PVC_FLAG}: enabled in the ConfigMap "
+     "knative-serving/config-features; and mount it read-only"),
+    (r"must not set the field\(s\)",
+     "remove the field, or have its flag enabled in knative-serving/config-features"),
+    ("no matches for kind", f"write apiVersion: {GROUP}/v1"),
+    ("cannot unmarshal number.* of type string", "put the value in quotes"),
+    ("cannot unmarshal string.* of type (int|bool|float)", "write the value without quotes"),
+    ("quantities must match", "write quantities such as 16Gi, 4 or 500m"),
+)  # fmt: skip
 _ASSUMED = {PVC_FLAG: "enabled", PVC_WRITE_FLAG: "enabled"}
 
 
@@ -88,16 +98,6 @@ def _service(doc: Doc, features: Mapping[str, str], gpu: str | None) -> list[Fin
 
 
 def _fix(message: str) -> str:
-    if "Persistent volume" in message:
-        return (
-            f"an administrator sets {PVC_FLAG}: enabled in the "
-            "ConfigMap knative-serving/config-features; and mount it read-only"
-        )
-    if "must not set the field(s)" in message:
-        return "remove the field, or have its flag enabled in knative-serving/config-features"
-    if "no matches for kind" in message:
-        return f"write apiVersion: {GROUP}/v1"
-    if "cannot unmarshal number" in message:
-        return "put the value in quotes"
-    fields = re.search(r": ((?:(?:, )?(?:spec|metadata)[\w./\[\]-]*)+)", message)
-    return f"change {fields[1]}" if fields else "change the field that the message names"
+    fixes = [fix for pattern, fix in _FIXES if re.search(pattern, message)]
+    fields = re.search(r": ((?:(?:, )?(?:spec|metadata)[\w./\[\]*-]*)+)", message)
+    return [*fixes, f"change {fields[1]}" if fields else "change what the message names"][0]

@@ -135,7 +135,7 @@ class Derived(Layered):
         gpu, config, image = self.hardware, self.model, ServerImage(self.image)
         if config is None:
             rule = "a public model of the catalogue, or one whose config.json can be read"
-            fix = "name a folder that holds its config.json"
+            fix = "name a folder that holds it; or is the name right, and can the hub be reached?"
             raise SettingsError("model_source", self.model_source, rule, fix)
         if gpu is CPU:
             with suppress(ValueError):

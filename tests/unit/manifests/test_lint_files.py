@@ -135,6 +135,7 @@ def test_a_model_may_be_part_of_an_image_of_ones_own(image: str, level: str) -> 
     [
         ("class", "ahpa.autoscaling.knative.dev", None),
         ("initial-scale", "0", "change spec.template.metadata.annotations.{}"),
+        ("min-scale", "1', a: 1, b: '", "put the value in quotes"),
         ("window", "2h", "change spec.template.metadata.annotations.{}"),
     ],
 )
