@@ -13,7 +13,7 @@ from qwenkit.parameters.pod_texts import parse_env, parse_node_selector, parse_t
 from qwenkit.serving.profile import ServingProfile
 from qwenkit.settings import API_KEY, Settings
 
-_PROBE_S = 10
+_PROBE_S = 2  # of the startup probe: a pod is not Ready before the next one, so each second counts
 _SHARED = "aliyun.com/gpu-mem"
 
 
