@@ -248,6 +248,6 @@ def _writing(path: Path) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             fix = f"let user {os.getuid()} write there"
             raise Forbidden(f"{path} cannot be written", why, fix) from error
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise Rejected(f"{path} has no room", why, _LARGER) from error
         raise TransferError(f"{path} cannot be written", why, "repeat the upload") from error

@@ -175,11 +175,12 @@ def test_files_of_others_make_no_room(volume: Volume, monkeypatch: pytest.Monkey
         volume.fill()
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
 def test_a_disk_that_gets_full_is_not_tried_again(
-    volume: Volume, monkeypatch: pytest.MonkeyPatch
+    volume: Volume, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def full(_file: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as now:
         now.setattr(os, "fsync", full)
