@@ -56,6 +56,7 @@ class VolumeWeights:
     def __init__(self, settings: Settings) -> None:
         self.prefix, self.url = settings.prefix, settings.weights_url
         self._settings, self._run_id = settings, run_id()
+        self._verified: VerifyReport | None = None
 
     @cached_property
     def source(self) -> Repository:
@@ -82,6 +83,7 @@ class VolumeWeights:
     ) -> UploadReport:
         """Make the volume if it is not there, and fill it by a Job; see ``in_cluster.upload``."""
         self.check()
+        self._verified = None
         flags = ["--replace"] * replace + ["--versioned"] * versioned + selection.flags()
         with closing(Cluster.connect(self._settings)) as cluster:
             for document in storage(self._settings):
@@ -116,11 +118,13 @@ class VolumeWeights:
     def verify(self) -> VerifyReport:
         """Read every file of the folder by a Job, and compare it with the manifest."""
         with closing(Cluster.connect(self._settings)) as cluster:
-            return jobs.verify(cluster, self._settings)
+            self._verified = jobs.verify(cluster, self._settings)
+        return self._verified
 
     def objects(self) -> list[StoredObject]:
-        """List the files of the folder, by the Job that verifies them."""
-        return [StoredObject(key, size, "", 0) for key, size in self.verify().stored]
+        """List the files of the folder as the last verification found them."""
+        found = self._verified or self.verify()
+        return [StoredObject(key, size, "", 0) for key, size in found.stored]
 
     def kept(self) -> PrefixContents:
         """Say what the last upload left in the claim; of other files only a Job would know."""

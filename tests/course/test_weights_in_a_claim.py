@@ -51,6 +51,7 @@ def test_a_claim_from_its_job_to_its_end(settings, environment, sandbox):
     checked = weights.verify()
     assert [problem.file for problem in checked.problems] == ["config.json"]
     assert {key for key, _ in checked.stored} > {f.key for f in report.files}
+    assert {one.key for one in weights.objects()} == {key for key, _ in checked.stored}
 
     documents = render(settings)[:-1]
     assert [one.kind for one in apply(settings, documents)] == ["PersistentVolumeClaim"]
