@@ -115,7 +115,7 @@ class Settings(Derived):
     oss_auth: Literal["key", "rrsa"] = Field(
         "key", description="how nodes may read the bucket: a Secret's key, or a RAM role (RRSA)"
     )
-    rrsa_role: str = Field("", description="name of the RAM role, for oss_auth=rrsa")
+    rrsa_role: str = Field("", description="name of the RAM role; naming one chooses oss_auth=rrsa")
     storage: Literal["oss", "nas", "pvc"] = Field(
         "oss",
         description="where the weights lie: an OSS bucket, a NAS, or a claim that a Job fills",
@@ -243,7 +243,11 @@ class Settings(Derived):
         "1800s", description="how long a revision may take to become ready"
     )
     request_timeout_s: int = Field(
-        600, ge=1, le=600, description="longest request, seconds; cold start included"
+        600,
+        ge=1,
+        le=_YEAR_S,
+        description="longest request, seconds, cold start included; "
+        "above 600 where the cluster's max-revision-timeout-seconds allows it",
     )
 
     # waiting, seconds

@@ -8,7 +8,7 @@ from typing import Any
 from qwenkit.cluster.api.connect import SANDBOX, START_SANDBOX
 from qwenkit.cluster.api.retries import is_denied, is_untrusted
 from qwenkit.cluster.api.transport import Reply
-from qwenkit.cluster.pvc_flags import enable_command, flags_missing_in
+from qwenkit.cluster.feature_flags import enable_command, flags_missing_in
 from qwenkit.errors import Conflict, Forbidden, NotFound, QwenkitError, Rejected, Unreachable
 from qwenkit.untrusted.parsing import parse_json
 
@@ -40,6 +40,11 @@ _FIXES: tuple[tuple[str, str], ...] = (
     (
         r"spec\.persistentvolumesource.*immutable",
         "a PV's source cannot change: remove the old one with qwenkit teardown, then deploy again",
+    ),
+    (
+        r"expected 0 <= \d+ <= \d+: \S*\.timeoutSeconds",
+        "lower request_timeout_s, or raise max-revision-timeout-seconds in the ConfigMap "
+        "knative-serving/config-defaults",
     ),
     (r"exceeded quota", "free or raise the namespace's ResourceQuota: kubectl describe quota"),
     (

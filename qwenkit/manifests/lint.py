@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from qwenkit.admission.config_maps import PVC_FLAG, PVC_WRITE_FLAG
+from qwenkit.admission.config_maps import ALL_FEATURES, PVC_FLAG, PVC_WRITE_FLAG
 from qwenkit.admission.review import GROUP, review
 from qwenkit.admission.schema.knative import SPECS
 from qwenkit.capacity.finding import Finding, worst_first
@@ -26,7 +26,8 @@ _FIXES = (
     ("cannot unmarshal string.* of type (int|bool|float)", "write the value without quotes"),
     ("quantities must match", "write quantities such as 16Gi, 4 or 500m"),
 )  # fmt: skip
-_ASSUMED = {PVC_FLAG: "enabled", PVC_WRITE_FLAG: "enabled"}
+_STOCK = {PVC_FLAG: "enabled", PVC_WRITE_FLAG: "enabled"}  # as shipped, but for our volumes
+_ANY_TIMEOUT = {"max-revision-timeout-seconds": str(2**31 - 1)}
 
 
 def lint(
@@ -39,8 +40,8 @@ def lint(
 
     Args:
         docs: Secrets, volumes, claims and Knative Services; other kinds are ignored.
-        features: the cluster's ConfigMap config-features. Unknown (``None``) assumes that
-            volume claims are allowed, as they must be for this project.
+        features: the cluster's ConfigMap config-features. Unknown (``None``): what a cluster
+            may allow counts as allowed, and the server-side dry run asks it.
         gpu: the GPU of the nodes, by its name in the table, if known.
 
     >>> from qwenkit import Settings, lint, render
@@ -54,17 +55,28 @@ def lint(
             found.append(Finding("error", "unreadable", "document", why, "write it by hand"))
         elif isinstance(doc, Mapping):
             plain_docs.append(plain(doc))
-    return worst_first([*found, *examine(plain_docs, features=features, gpu=gpu)])
+    known = {"features": features, "defaults": None}
+    if features is None:
+        known = {"features": ALL_FEATURES, "defaults": _ANY_TIMEOUT}
+    return worst_first([*found, *examine(plain_docs, **known, gpu=gpu)])
 
 
 def examine(
-    docs: list[Doc], *, features: Mapping[str, str] | None = None, gpu: str | None = None
+    docs: list[Doc],
+    *,
+    features: Mapping[str, str] | None = None,
+    defaults: Mapping[str, str] | None = None,
+    gpu: str | None = None,
 ) -> list[Finding]:
-    """Examine plain documents, as ``lint`` does; each ``where`` is a ``FieldPlace``."""
+    """Examine plain documents for a cluster; each ``where`` is a ``FieldPlace``.
+
+    Without ``features``, those of a stock Knative that allows volume claims; ``defaults`` is its
+    ConfigMap config-defaults.
+    """
     found = lint_storage.findings(docs)
     for doc in docs:
         if str(doc.get("apiVersion", "")).startswith(f"{GROUP}/") and str(doc.get("kind")) in SPECS:
-            found += _service(doc, _ASSUMED if features is None else features, gpu)
+            found += _service(doc, _STOCK if features is None else features, defaults, gpu)
     return worst_first(found)
 
 
@@ -81,9 +93,11 @@ def refuse(findings: Iterable[Finding]) -> None:
             )
 
 
-def _service(doc: Doc, features: Mapping[str, str], gpu: str | None) -> list[Finding]:
+def _service(
+    doc: Doc, features: Mapping[str, str], defaults: Mapping[str, str] | None, gpu: str | None
+) -> list[Finding]:
     try:
-        review(doc, features=features)
+        review(doc, features=features, defaults=defaults)
     except Rejected as refusal:
         found = [Finding("error", "admission", place(doc), refusal.what, _fix(refusal.what))]
         found = [] if f"invalid value: {_AHPA}" in refusal.what else found

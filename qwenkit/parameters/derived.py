@@ -55,6 +55,7 @@ class Derived(Layered):
     if TYPE_CHECKING:  # fields of Settings
         model_source: str
         storage: Any
+        rrsa_role: str
         gpu: str
         gpu_count: int
         gpu_resource: str
@@ -74,6 +75,8 @@ class Derived(Layered):
         super().__init__(**values)
         if "model_source" in self.model_fields_set:
             self._derive(names_of(self.model_source), "model_source")
+        if "rrsa_role" in self.model_fields_set:
+            self._derive({"oss_auth": "rrsa" if self.rrsa_role else "key"}, "rrsa_role")
         if self.model_fields_set & _DECIDE:
             with suppress(SettingsError):  # of the GPU: who needs it, names it
                 self._derive(self._served(), self._origin())

@@ -7,9 +7,9 @@ import re
 from qwenkit.admission.config_maps import PVC_FLAG
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.snapshot import Snapshot, claim_names
+from qwenkit.cluster.feature_flags import enable_command
 from qwenkit.cluster.kinds import Obj, name_of
 from qwenkit.cluster.ownership import another_volume
-from qwenkit.cluster.pvc_flags import enable_command
 
 
 def flag_off(service: str) -> Explanation:

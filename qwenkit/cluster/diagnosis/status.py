@@ -74,7 +74,7 @@ def _facts(cluster: Cluster, settings: Settings, service: Obj) -> dict[str, Any]
     return {
         "run": kinds.labels_of(service).get(RUN_LABEL, ""),
         "ready": ready.get("status") == "True",
-        "reason": ready.get("message") or ready.get("reason") or "",
+        "reason": ready.get("message") or ready.get("reason") or "it starts",
         "ready_s": _since(ready.get("lastTransitionTime")),
         "age_s": _since(service["metadata"].get("creationTimestamp")),
         "url": url,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from qwenkit.admission.config_maps import ClusterConfigMaps
 from qwenkit.admission.pod.spec import needed_flags
 from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.feature_flags import enable_command
 from qwenkit.cluster.kinds import (
     CSI_DRIVER,
     CSI_NODE,
@@ -21,7 +22,6 @@ from qwenkit.cluster.kinds import (
     name_of,
 )
 from qwenkit.cluster.preflight.check import Check, fail, not_applicable, numbers, ok, unknown
-from qwenkit.cluster.pvc_flags import enable_command
 from qwenkit.settings import Settings
 
 _DRIVERS = {"oss": "ossplugin.csi.alibabacloud.com", "nas": "nasplugin.csi.alibabacloud.com"}

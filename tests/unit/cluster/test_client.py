@@ -24,7 +24,8 @@ FLAG_REFUSAL = (
     'admission webhook "validation.webhook.serving.knative.dev" denied the request: validation '
     "failed: Persistent volume claim support is disabled, but found persistent volume claim "
     "llm-model:\nPersistent volume write support is disabled, but found persistent volume claim "
-    "llm-model that is not read-only:\nmust not set the field(s): spec.template.spec.volumes[0]"
+    "llm-model that is not read-only:\nmust not set the field(s): "
+    "spec.template.spec.nodeSelector, spec.template.spec.volumes[0]"
 )
 
 
@@ -196,7 +197,9 @@ def test_each_status_has_one_meaning(
     assert "kube-token" not in str(caught.value)
 
 
-def test_the_pvc_flag_s_refusal_comes_with_the_patch(cluster: Cluster, api: Api) -> None:
+def test_the_refusal_of_a_field_behind_a_flag_comes_with_the_patch(
+    cluster: Cluster, api: Api
+) -> None:
     api.refuse = lambda method, _path, _body: (
         status(400, "BadRequest", FLAG_REFUSAL) if method == "PATCH" else None
     )
@@ -205,6 +208,7 @@ def test_the_pvc_flag_s_refusal_comes_with_the_patch(cluster: Cluster, api: Api)
     assert "kubectl patch configmap config-features -n knative-serving" in caught.value.fix
     assert '"kubernetes.podspec-persistent-volume-claim":"enabled"' in caught.value.fix
     assert '"kubernetes.podspec-persistent-volume-write":"enabled"' in caught.value.fix
+    assert '"kubernetes.podspec-nodeselector":"enabled"' in caught.value.fix
 
 
 def test_logs_are_text_even_if_they_look_like_json(cluster: Cluster, api: Api) -> None:

@@ -319,3 +319,12 @@ def test_values_that_are_used_again_and_again_are_bounded() -> None:
         inner = {"a": inner, "b": inner}
     (found,) = lint([{"apiVersion": "v1", "kind": "Secret", "data": inner}])
     assert (found.rule, found.level) == ("unreadable", "error")
+
+
+def test_what_a_cluster_may_allow_is_left_for_it_to_judge() -> None:
+    settings = Settings(node_selector="gpu=A10", runtime_class="nvidia", request_timeout_s=1800)
+    service = render(settings)[-1]
+    assert "error" not in {finding.level for finding in lint([service])}
+    (refused,) = [one.message for one in lint([service], features={}) if one.level == "error"]
+    for field in ("nodeSelector", "runtimeClassName", "timeoutSeconds"):
+        assert f"spec.template.spec.{field}" in refused

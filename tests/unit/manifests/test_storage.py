@@ -72,6 +72,11 @@ def test_a_role_needs_no_secret_and_says_how_it_is_made() -> None:
     assert "ack-ram-tool" not in documents(**OSS)[1]
 
 
+def test_a_role_that_is_named_is_used() -> None:
+    assert Settings(rrsa_role="reader").oss_auth == "rrsa"
+    assert Settings(rrsa_role="reader", oss_auth="key").oss_auth == "key"
+
+
 def test_a_role_without_a_name_is_an_error() -> None:
     findings = lint(render(Settings(**RRSA | {"rrsa_role": ""})))
     assert [one.rule for one in findings if one.level == "error"] == ["oss-auth"]

@@ -1,8 +1,11 @@
-"""Which feature flags of Knative a Service needs to mount a PVC, and how to enable them."""
+"""Which feature flags of Knative a refused Service needs, and how to enable them."""
 
 from __future__ import annotations
 
+import re
+
 from qwenkit.admission.config_maps import PVC_FLAG, PVC_WRITE_FLAG
+from qwenkit.admission.pod.spec import needed_flags
 
 _REFUSALS = {
     "Persistent volume claim support is disabled": PVC_FLAG,
@@ -12,7 +15,10 @@ _REFUSALS = {
 
 def flags_missing_in(message: str) -> list[str]:
     """Return the flags whose absence the webhook's message reports."""
-    return [flag for text, flag in _REFUSALS.items() if text in message]
+    refused = message.partition("must not set the field(s): ")[2]
+    fields = dict.fromkeys(re.findall(r"spec\.template\.spec\.(\w+)(?:,|$)", refused))
+    volumes = [flag for text, flag in _REFUSALS.items() if text in message]
+    return [*volumes, *needed_flags(fields)]
 
 
 def enable_command(*flags: str) -> str:
