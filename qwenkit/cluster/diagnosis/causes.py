@@ -150,7 +150,11 @@ def _deadline(snapshot: Snapshot) -> Explanation | None:
 
 
 def _failed(snapshot: Snapshot) -> Explanation | None:
-    if condition(snapshot.revision or {}, "Ready").get("reason") == "Unschedulable":
+    revision = condition(snapshot.revision or {}, "Ready")
+    blamed = condition(snapshot.service or {}, "Ready").get("reason") == "RevisionFailed"
+    if revision.get("reason") == "Unschedulable" or (
+        blamed and revision.get("status") in ("Unknown", "True")
+    ):
         # The pods are scheduled, or a rule above would have applied: the condition is out of date.
         return None
     for obj in (snapshot.revision, snapshot.service):

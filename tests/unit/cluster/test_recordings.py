@@ -82,11 +82,16 @@ def test_a_volume_on_another_node_is_no_lack_of_gpus() -> None:
     assert "node_selector" in found.fix
 
 
-def test_a_stale_unschedulable_is_no_failure() -> None:
+@pytest.mark.parametrize("recovered", [False, True])
+def test_a_stale_unschedulable_is_no_failure(recovered: bool) -> None:
     objects = final("no-gpu")
     pod = next(o for o in objects if o["kind"] == "Pod")
-    # The GPU was freed and the pod placed; the Revision is still Unschedulable.
+    # The GPU was freed and the pod placed; the Revision, or only the Service, does not say so yet.
     pod["status"]["conditions"] = [{"type": "PodScheduled", "status": "True"}]
+    if recovered:
+        revision = next(o for o in objects if o["kind"] == "Revision")
+        (ready,) = (c for c in revision["status"]["conditions"] if c["type"] == "Ready")
+        ready |= {"status": "Unknown", "reason": "Deploying"}
     found = diagnose(snapshot(objects, nodes=(node(8),)), "qwen", "default")
     assert (found.code, found.permanent) == ("starting", False)
 
