@@ -151,9 +151,10 @@ def _deadline(snapshot: Snapshot) -> Explanation | None:
 
 def _failed(snapshot: Snapshot) -> Explanation | None:
     revision = condition(snapshot.revision or {}, "Ready")
-    blamed = condition(snapshot.service or {}, "Ready").get("reason") == "RevisionFailed"
+    why = condition(snapshot.service or {}, "Ready").get("reason")
+    recovered = revision.get("status") in ("Unknown", "True")
     if revision.get("reason") == "Unschedulable" or (
-        blamed and revision.get("status") in ("Unknown", "True")
+        recovered and why in ("RevisionFailed", "RevisionMissing")
     ):
         # The pods are scheduled, or a rule above would have applied: the condition is out of date.
         return None
