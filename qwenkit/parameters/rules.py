@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from collections.abc import Callable
@@ -22,6 +23,11 @@ _REGION_OF_HOST = re.compile(
 _GO_DURATION = re.compile(r"([0-9]{1,9}(\.[0-9]{1,9})?(ns|us|µs|ms|s|m|h))+")
 _LONGEST_LIFE_S = 366 * 24 * 3600
 _MOST_LETTERS = 65_536
+
+
+def path(value: str) -> str:
+    """Of a path here: absolute if it exists, since notebooks run in a folder of their own."""
+    return os.path.abspath(value) if value and os.path.exists(value) else value
 
 
 def text(value: object) -> object:

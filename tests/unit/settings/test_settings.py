@@ -341,3 +341,13 @@ def test_a_missing_key_is_named_and_no_other_is_shown(missing: str, left: str) -
     assert missing in str(caught.value)
     assert "qwenkit sandbox env" in caught.value.fix
     assert not any(value in str(caught.value.to_dict()) for value in KEYS.values())
+
+
+def test_a_folder_of_this_machine_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own-model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert Settings(model_source="own-model").model_source == str(tmp_path / "own-model")
+    assert Settings(model_source="hf:own/own-model").model_source == "hf:own/own-model"
+    assert Settings(model_source="no-model").model_source == "no-model"
