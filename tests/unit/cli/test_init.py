@@ -155,7 +155,7 @@ def test_an_interrupt_leaves_nothing(here: Path) -> None:
     with terminal(here, "init") as screen:
         screen.expect("1/5 Target")
         screen.type("mine")
-        screen.expect("2/5 Model")
+        screen.expect("2/5 Model [modelscope:qwen/Qwen-7B-Chat-Int8]:")
         screen.interrupt()
         assert screen.wait() == 130
     assert list(here.iterdir()) == []
