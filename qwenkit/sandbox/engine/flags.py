@@ -87,9 +87,20 @@ def parse(argv: Sequence[str]) -> Flags:
             ``context["exit_code"]`` is 2.
     """
     found = _parser().parse_args(list(argv))
-    return Flags(
+    return flags_of(
+        found,
         model=found.model,
-        served_names=tuple(found.served_model_name or [found.model]),
+        block_size=found.block_size,
+        quantization=None if found.quantization == "None" else found.quantization,
+        api_keys=(found.api_key,) if found.api_key else (),
+    )
+
+
+def flags_of(found: argparse.Namespace, *, model: str, **read: Any) -> Flags:
+    """Return what argparse found, with the values that each release reads in its own way."""
+    return Flags(
+        model=model,
+        served_names=tuple(found.served_model_name or [model]),
         port=found.port,
         max_model_len=found.max_model_len,
         gpu_memory_utilization=found.gpu_memory_utilization,
@@ -97,14 +108,12 @@ def parse(argv: Sequence[str]) -> Flags:
         max_num_batched_tokens=found.max_num_batched_tokens,
         max_logprobs=found.max_logprobs,
         num_gpu_blocks=found.num_gpu_blocks_override,
-        block_size=found.block_size,
         dtype=found.dtype,
-        quantization=None if found.quantization == "None" else found.quantization,
-        enforce_eager=found.enforce_eager,
-        api_keys=(found.api_key,) if found.api_key else (),
+        enforce_eager=bool(found.enforce_eager),
         response_role=found.response_role,
         tensor_parallel=found.tensor_parallel_size,
         pipeline_parallel=found.pipeline_parallel_size,
+        **read,
     )
 
 

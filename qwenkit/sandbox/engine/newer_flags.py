@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from qwenkit.sandbox.engine.flags import Flags, Parser
+from qwenkit.sandbox.engine.flags import Flags, Parser, flags_of
 from qwenkit.sandbox.engine.releases import Release
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)([kKmMgGtT])")
@@ -34,25 +34,12 @@ def parse(argv: Sequence[str], release: Release) -> Flags:
         SandboxError: as for ``flags.parse``.
     """
     found = _parser(release).parse_args([_dashed(word) for word in argv])
-    model = found.model_tag or found.model
-    return Flags(
-        model=model,
-        served_names=tuple(found.served_model_name or [model]),
-        port=found.port,
-        max_model_len=found.max_model_len,
-        gpu_memory_utilization=found.gpu_memory_utilization,
-        max_num_seqs=found.max_num_seqs,
-        max_num_batched_tokens=found.max_num_batched_tokens,
-        max_logprobs=found.max_logprobs,
-        num_gpu_blocks=found.num_gpu_blocks_override,
+    return flags_of(
+        found,
+        model=found.model_tag or found.model,
         block_size=int(found.block_size or 16),
-        dtype=found.dtype,
         quantization=found.quantization,
-        enforce_eager=bool(found.enforce_eager),
         api_keys=tuple(found.api_key or ()),
-        response_role=found.response_role,
-        tensor_parallel=found.tensor_parallel_size,
-        pipeline_parallel=found.pipeline_parallel_size,
         release=release,
     )
 
