@@ -42,7 +42,7 @@ def peer(name: str) -> Callable[[Callable[[Job], dict[str, Any]]], None]:
 def run_qwenkit(job: Job) -> dict[str, Any]:
     """Load with this generator."""
     sys.path.insert(0, str(ROOT))
-    from qwenkit.capacity.traffic import Arrival, ClosedLoop, Lengths, OpenLoop, Traffic
+    from qwenkit.capacity.simulation.traffic import Arrival, ClosedLoop, Lengths, OpenLoop, Traffic
     from qwenkit.inference.client import Server
     from qwenkit.inference.load.running import start_load
 

@@ -24,7 +24,7 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from qwenkit.autoscaling.annotations import parse_spec
-from qwenkit.capacity.server import VllmServer
+from qwenkit.capacity.simulation.server import VllmServer
 from qwenkit.cluster.live_scaling import LiveScaling
 from qwenkit.widgets.tuner import Tuner
 

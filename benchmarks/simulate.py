@@ -26,15 +26,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.autoscaling.kpa import TICK_S, Decider
-from qwenkit.capacity.environment import Environment
-from qwenkit.capacity.result import SimulationResult
 from qwenkit.capacity.search.autoscalers import AutoscalerComparison, compare_autoscalers
 from qwenkit.capacity.search.candidates import Candidate, Objective, judge
 from qwenkit.capacity.search.recommend import Recommendation, recommend
 from qwenkit.capacity.search.windows import Replay, replay
-from qwenkit.capacity.server import VllmServer
-from qwenkit.capacity.simulate import simulate
-from qwenkit.capacity.traffic import Lengths, OpenLoop, bursts, poisson, varying
+from qwenkit.capacity.simulation.environment import Environment
+from qwenkit.capacity.simulation.result import SimulationResult
+from qwenkit.capacity.simulation.server import VllmServer
+from qwenkit.capacity.simulation.simulate import simulate
+from qwenkit.capacity.simulation.traffic import Lengths, OpenLoop, bursts, poisson, varying
 
 DAY_GOAL_S, WHAT_IF_GOAL_MS, COMPARE_GOAL_S, RECOMMEND_GOAL_S = 4.0, 100.0, 10.0, 3.0
 LENGTHS = Lengths(256, 128, spread=0.5)

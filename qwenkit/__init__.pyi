@@ -1,9 +1,9 @@
 # The front room for type checkers and editors; a test compares it with __init__.py.
 from qwenkit.capacity.search.autoscalers import compare_autoscalers as compare_autoscalers
 from qwenkit.capacity.search.candidates import Objective as Objective
-from qwenkit.capacity.server import VllmServer as VllmServer
-from qwenkit.capacity.traffic import ClosedLoop as ClosedLoop
-from qwenkit.capacity.traffic import bursts as bursts
+from qwenkit.capacity.simulation.server import VllmServer as VllmServer
+from qwenkit.capacity.simulation.traffic import ClosedLoop as ClosedLoop
+from qwenkit.capacity.simulation.traffic import bursts as bursts
 from qwenkit.cluster.client import Cluster as Cluster
 from qwenkit.cluster.deploy import wait_bound as wait_bound
 from qwenkit.cluster.diagnosis.cold_start import cold_start as cold_start

@@ -12,7 +12,7 @@ from typing import Any
 
 from ruamel.yaml.comments import CommentedMap
 
-from qwenkit.capacity.traffic import ClosedLoop
+from qwenkit.capacity.simulation.traffic import ClosedLoop
 from qwenkit.cluster import deploy as deploying
 from qwenkit.cluster import gateway, occupants
 from qwenkit.cluster import teardown as removal

@@ -17,10 +17,10 @@ from typing import Any
 
 from qwenkit.autoscaling.annotations import parse_spec
 from qwenkit.autoscaling.recording import read_recording, run_on_recording
-from qwenkit.capacity.environment import Environment
-from qwenkit.capacity.server import FixedServer
-from qwenkit.capacity.simulate import simulate
-from qwenkit.capacity.traffic import Arrival, ClosedLoop, OpenLoop, Traffic
+from qwenkit.capacity.simulation.environment import Environment
+from qwenkit.capacity.simulation.server import FixedServer
+from qwenkit.capacity.simulation.simulate import simulate
+from qwenkit.capacity.simulation.traffic import Arrival, ClosedLoop, OpenLoop, Traffic
 from qwenkit.errors import InvalidValue
 
 _ENOUGH = 0.9

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from qwenkit.capacity.clock import clock_note
+from qwenkit.capacity.simulation.clock import clock_note
 from qwenkit.cli.console import tell, throttled
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from qwenkit.course.interrupts import terminable
 from qwenkit.errors import InvalidValue, QwenkitError
 
 if TYPE_CHECKING:
-    from qwenkit.capacity.traffic import Lengths, Traffic
+    from qwenkit.capacity.simulation.traffic import Lengths, Traffic
     from qwenkit.inference.load.shares import LoadPlan
     from qwenkit.inference.results import LoadResult
     from qwenkit.settings import Settings
@@ -152,7 +152,7 @@ def load(
 def _run(settings: Settings, given: Mapping[str, Any], level: float | None = None) -> LoadResult:
     """Run the load of the options, with another number of clients or rate for a sweep."""
     from qwenkit import steps
-    from qwenkit.capacity.traffic import Lengths
+    from qwenkit.capacity.simulation.traffic import Lengths
     from qwenkit.inference.load.running import start_load
     from qwenkit.inference.load.shares import LoadPlan
 
@@ -223,9 +223,9 @@ def _traffic(
     settings: Settings, lengths: Lengths, given: Mapping[str, Any], level: float | None
 ) -> Traffic:
     """Return the traffic of the options, with another number of clients or rate for a sweep."""
-    from qwenkit.capacity.arrivals import constant, like_vllm_bench, ramp
-    from qwenkit.capacity.traces import read_trace
-    from qwenkit.capacity.traffic import ClosedLoop, bursts, poisson
+    from qwenkit.capacity.simulation.arrivals import constant, like_vllm_bench, ramp
+    from qwenkit.capacity.simulation.traces import read_trace
+    from qwenkit.capacity.simulation.traffic import ClosedLoop, bursts, poisson
     from qwenkit.plan.question import trace_text
     from qwenkit.steps import LOAD_S
 

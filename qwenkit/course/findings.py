@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from qwenkit.capacity.clock import clock_note as clock_note  # for the page
+from qwenkit.capacity.simulation.clock import clock_note as clock_note  # for the page
 from qwenkit.loadtest.figures import FIGURES as FIGURES
 from qwenkit.loadtest.figures import show as in_words
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from qwenkit.capacity.clock import clock_note, on_gpu
+from qwenkit.capacity.simulation.clock import clock_note, on_gpu
 from qwenkit.credentials import from_environment
 from qwenkit.errors import QwenkitError
 from qwenkit.inference import failures

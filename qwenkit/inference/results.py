@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
-from qwenkit.capacity.clock import clock_note
-from qwenkit.capacity.result import nearest_rank
-from qwenkit.capacity.traffic import ClosedLoop, Traffic
+from qwenkit.capacity.simulation.clock import clock_note
+from qwenkit.capacity.simulation.result import nearest_rank
+from qwenkit.capacity.simulation.traffic import ClosedLoop, Traffic
 
 Outcome = Literal["ok", "failed", "cancelled"]
 _TIMES = {

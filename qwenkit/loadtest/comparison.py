@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from qwenkit.capacity.compare_run import SLACK_S, agreement, first_parting
-from qwenkit.capacity.result import SimulationResult
+from qwenkit.capacity.simulation.result import SimulationResult
 from qwenkit.cluster.watching import ClusterSample, PodSample
 from qwenkit.loadtest.figures import FIGURES, measured, show
 from qwenkit.loadtest.prediction import Prediction

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from qwenkit.capacity.result import SimulationResult, nearest_rank
+from qwenkit.capacity.simulation.result import SimulationResult, nearest_rank
 from qwenkit.inference.results import LoadRequest
 
 FIGURES = (  # key, name, unit, and whether less (-1) or more (1) is better

@@ -13,15 +13,15 @@ from statistics import median
 
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.capacity.advice import ScalingContext, advise
-from qwenkit.capacity.environment import STARTUP_S, Environment
 from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.gpu import CPU
-from qwenkit.capacity.result import SimulationResult
 from qwenkit.capacity.search.candidates import Objective
 from qwenkit.capacity.search.recommend import Recommendation, recommend
-from qwenkit.capacity.server import VllmServer
-from qwenkit.capacity.simulate import simulate
-from qwenkit.capacity.traffic import ClosedLoop, Lengths
+from qwenkit.capacity.simulation.environment import STARTUP_S, Environment
+from qwenkit.capacity.simulation.result import SimulationResult
+from qwenkit.capacity.simulation.server import VllmServer
+from qwenkit.capacity.simulation.simulate import simulate
+from qwenkit.capacity.simulation.traffic import ClosedLoop, Lengths
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.cold_start import build, start_of_log
 from qwenkit.cluster.diagnosis.snapshot import read_or

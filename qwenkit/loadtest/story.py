@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from qwenkit.capacity.traffic import Traffic
+from qwenkit.capacity.simulation.traffic import Traffic
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.wait import OnChange, wait

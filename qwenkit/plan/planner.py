@@ -15,20 +15,20 @@ from dataclasses import dataclass, replace
 from qwenkit.autoscaling.annotations import CONCURRENCY, ScalingSpec
 from qwenkit.capacity.advice import ScalingContext, advise
 from qwenkit.capacity.alternatives import what_would_fit
-from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.gpu import Band, Gpu, Model, band
 from qwenkit.capacity.gpu import prefill_seconds as prefill
 from qwenkit.capacity.gpu import tpot_seconds as tpot
 from qwenkit.capacity.memory import Fit, fit
-from qwenkit.capacity.result import SimulationResult
 from qwenkit.capacity.search.autoscalers import AutoscalerComparison, compare_autoscalers
 from qwenkit.capacity.search.candidates import Candidate, Objective, ScalingChoice, judge
 from qwenkit.capacity.search.load import suggested_load
 from qwenkit.capacity.search.recommend import Recommendation, recommend
 from qwenkit.capacity.search.windows import MOST_WORK, PARTS, replay
-from qwenkit.capacity.server import VllmServer
-from qwenkit.capacity.traffic import Lengths, Traffic
+from qwenkit.capacity.simulation.environment import Environment
+from qwenkit.capacity.simulation.result import SimulationResult
+from qwenkit.capacity.simulation.server import VllmServer
+from qwenkit.capacity.simulation.traffic import Lengths, Traffic
 from qwenkit.errors import InvalidValue
 from qwenkit.manifests.scaling import SETTING_OF, scaling_annotations, scaling_spec
 from qwenkit.plan.question import NamedTraffic, Question, find_environment, find_traffic

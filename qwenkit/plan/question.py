@@ -9,10 +9,10 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwenkit.capacity.environment import STARTUP_S, Environment
 from qwenkit.capacity.search.candidates import Objective
-from qwenkit.capacity.traces import read_trace
-from qwenkit.capacity.traffic import ClosedLoop, Lengths, OpenLoop, Traffic, poisson
+from qwenkit.capacity.simulation.environment import STARTUP_S, Environment
+from qwenkit.capacity.simulation.traces import read_trace
+from qwenkit.capacity.simulation.traffic import ClosedLoop, Lengths, OpenLoop, Traffic, poisson
 from qwenkit.cluster.preflight.cost import example_price
 from qwenkit.errors import InvalidValue
 from qwenkit.settings import Settings

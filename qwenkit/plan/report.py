@@ -10,9 +10,9 @@ from typing import Any
 
 from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.gpu import Band
-from qwenkit.capacity.result import ReplicaChange
 from qwenkit.capacity.search.autoscalers import AutoscalerComparison
 from qwenkit.capacity.search.candidates import Objective
+from qwenkit.capacity.simulation.result import ReplicaChange
 from qwenkit.errors import InvalidValue, PreflightError
 from qwenkit.plan.planner import BetterSettings, ScalingPlan, SimulatedOutcome
 from qwenkit.widgets.autoscaler_chart import autoscaler_chart

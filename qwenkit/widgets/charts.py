@@ -10,8 +10,8 @@ from qwenkit.widgets import svg
 from qwenkit.widgets.svg import Axis, Chart, Plot
 
 if TYPE_CHECKING:  # a chart of a simulation needs no client of a cluster
-    from qwenkit.capacity.result import SimulationResult
     from qwenkit.capacity.search.candidates import Candidate
+    from qwenkit.capacity.simulation.result import SimulationResult
 
 _UPPER, _LOWER, _FRONT = 160, 110, 210
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qwenkit.capacity.clock import clock_note
+from qwenkit.capacity.simulation.clock import clock_note
 from qwenkit.widgets.svg import AMBER, BLUE, FOOT, GREY, TOP, WIDTH, Axis, Chart, Plot, text_width
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 
-from qwenkit.capacity.result import nearest_rank
+from qwenkit.capacity.simulation.result import nearest_rank
 from qwenkit.widgets import svg
 from qwenkit.widgets.svg import Axis, Chart, Plot
 

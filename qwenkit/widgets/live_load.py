@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from html import escape
 
-from qwenkit.capacity.clock import clock_note
+from qwenkit.capacity.simulation.clock import clock_note
 from qwenkit.cluster.preflight.cost import example_price
 from qwenkit.inference.results import LoadRequest, LoadResult
 from qwenkit.loadtest.moment import Moment, spread

@@ -11,7 +11,7 @@ from qwenkit.widgets import svg
 from qwenkit.widgets.svg import Axis, Chart, Plot
 
 if TYPE_CHECKING:
-    from qwenkit.capacity.result import SimulationResult
+    from qwenkit.capacity.simulation.result import SimulationResult
     from qwenkit.inference.results import LoadRequest
     from qwenkit.loadtest.moment import Moment
     from qwenkit.loadtest.timeline import Timeline

@@ -16,10 +16,6 @@ from qwenkit.autoscaling.annotation_reader import AnnotationReader
 from qwenkit.autoscaling.annotations import CONCURRENCY, RPS, ScalingSpec, parse_spec
 from qwenkit.autoscaling.cluster_config import parse_config
 from qwenkit.capacity.advice import ScalingContext, advise
-from qwenkit.capacity.arrivals import night_and_day
-from qwenkit.capacity.control import Scaling
-from qwenkit.capacity.environment import STARTUP_S, Environment
-from qwenkit.capacity.result import SimulationResult
 from qwenkit.capacity.search.autoscalers import (
     HPA_GPU,
     KEDA_WAITING,
@@ -27,10 +23,14 @@ from qwenkit.capacity.search.autoscalers import (
     KPA_RPS,
     scaling_by,
 )
-from qwenkit.capacity.server import VllmServer
-from qwenkit.capacity.simulate import simulate
-from qwenkit.capacity.traces import read_trace
-from qwenkit.capacity.traffic import ClosedLoop, Lengths, Traffic, bursts
+from qwenkit.capacity.simulation.arrivals import night_and_day
+from qwenkit.capacity.simulation.control import Scaling
+from qwenkit.capacity.simulation.environment import STARTUP_S, Environment
+from qwenkit.capacity.simulation.result import SimulationResult
+from qwenkit.capacity.simulation.server import VllmServer
+from qwenkit.capacity.simulation.simulate import simulate
+from qwenkit.capacity.simulation.traces import read_trace
+from qwenkit.capacity.simulation.traffic import ClosedLoop, Lengths, Traffic, bursts
 from qwenkit.errors import Conflict, InvalidValue, PreflightError, Rejected
 from qwenkit.widgets.charts import draw_run
 from qwenkit.widgets.tuner_panel import KEYS, TunerAnswer, TunerPanel, answer_html, drawn_html

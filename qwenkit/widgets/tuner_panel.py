@@ -13,8 +13,8 @@ from html import escape
 from threading import Thread, get_ident
 from typing import TYPE_CHECKING, Any
 
-from qwenkit.capacity.clock import clock_note, on_gpu
 from qwenkit.capacity.search.autoscalers import HPA_GPU, KEDA_WAITING
+from qwenkit.capacity.simulation.clock import clock_note, on_gpu
 from qwenkit.errors import QwenkitError
 from qwenkit.widgets.display import show_table
 

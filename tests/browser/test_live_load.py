@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 START = """
-from qwenkit.capacity.traffic import ClosedLoop
+from qwenkit.capacity.simulation.traffic import ClosedLoop
 from qwenkit.cluster.client import Cluster
 from qwenkit.inference.load.running import start_load
 from qwenkit.loadtest.running import LoadTest

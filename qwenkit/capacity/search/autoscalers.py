@@ -17,14 +17,14 @@ from typing import Any
 from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.autoscaling.annotations import parse_spec
 from qwenkit.autoscaling.hpa import HpaSpec
-from qwenkit.capacity.control import GPU_UTILIZATION, WAITING, Scaling
-from qwenkit.capacity.dataplane import ANSWERED
-from qwenkit.capacity.environment import Environment
-from qwenkit.capacity.result import SimulationResult, nearest_rank
 from qwenkit.capacity.search.candidates import Objective
 from qwenkit.capacity.search.windows import replay
-from qwenkit.capacity.server import SimulatedServer
-from qwenkit.capacity.traffic import Traffic
+from qwenkit.capacity.simulation.control import GPU_UTILIZATION, WAITING, Scaling
+from qwenkit.capacity.simulation.dataplane import ANSWERED
+from qwenkit.capacity.simulation.environment import Environment
+from qwenkit.capacity.simulation.result import SimulationResult, nearest_rank
+from qwenkit.capacity.simulation.server import SimulatedServer
+from qwenkit.capacity.simulation.traffic import Traffic
 from qwenkit.errors import InvalidValue
 
 HPA_GPU, KEDA_WAITING = "HPA on GPU utilization", "KEDA on waiting requests"

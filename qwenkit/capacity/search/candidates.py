@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from qwenkit.autoscaling.annotation_keys import PREFIX
-from qwenkit.capacity.result import SimulationResult
+from qwenkit.capacity.simulation.result import SimulationResult
 from qwenkit.errors import InvalidValue
 
 UTILIZATION = 70  # percent of a pod's total load that the KPA aims at

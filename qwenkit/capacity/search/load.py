@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from qwenkit.capacity.gpu import prefill_seconds, tpot_seconds
-from qwenkit.capacity.server import VllmServer
+from qwenkit.capacity.simulation.server import VllmServer
 from qwenkit.errors import InvalidValue
 
 _GAIN = 1.2  # less than this share more tokens a second is not worth a batch twice as large

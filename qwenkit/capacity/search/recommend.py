@@ -14,7 +14,6 @@ from itertools import product
 
 from qwenkit.autoscaling.annotation_keys import PROGRESS_DEADLINE
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
-from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.search.candidates import (
     UTILIZATION,
     Candidate,
@@ -25,8 +24,9 @@ from qwenkit.capacity.search.candidates import (
 )
 from qwenkit.capacity.search.load import Load, suggested_load
 from qwenkit.capacity.search.windows import PARTS, Replay, replay
-from qwenkit.capacity.server import VllmServer
-from qwenkit.capacity.traffic import Lengths, Traffic
+from qwenkit.capacity.simulation.environment import Environment
+from qwenkit.capacity.simulation.server import VllmServer
+from qwenkit.capacity.simulation.traffic import Lengths, Traffic
 from qwenkit.errors import InvalidValue
 
 _TIMEOUT_S = 600  # Knative's own maximum unless the cluster raises it

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from qwenkit.capacity.control import Scaling
-from qwenkit.capacity.environment import Environment
-from qwenkit.capacity.result import SimulationResult
-from qwenkit.capacity.server import SimulatedServer
-from qwenkit.capacity.simulate import MAX_SECONDS, simulate
-from qwenkit.capacity.traffic import Arrival, ClosedLoop, OpenLoop, Traffic
+from qwenkit.capacity.simulation.control import Scaling
+from qwenkit.capacity.simulation.environment import Environment
+from qwenkit.capacity.simulation.result import SimulationResult
+from qwenkit.capacity.simulation.server import SimulatedServer
+from qwenkit.capacity.simulation.simulate import MAX_SECONDS, simulate
+from qwenkit.capacity.simulation.traffic import Arrival, ClosedLoop, OpenLoop, Traffic
 
 # A unit is a request or two seconds: about 12 µs of a core. More than the first is replayed in
 # windows, each of about as much as the second.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from qwenkit.capacity.clock import clock_note
+from qwenkit.capacity.simulation.clock import clock_note
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.server_log import PHASES, phase_ends
 from qwenkit.cluster.diagnosis.snapshot import event_time, read_or

@@ -6,7 +6,7 @@ import json
 from random import Random
 from typing import Any
 
-from qwenkit.capacity.traffic import Arrival, Lengths
+from qwenkit.capacity.simulation.traffic import Arrival, Lengths
 from qwenkit.inference.client import Server
 
 # Each is one token in the vocabularies of Qwen, Llama and GPT, and of the sandbox's model.

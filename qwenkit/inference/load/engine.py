@@ -16,7 +16,7 @@ from contextlib import suppress
 from random import Random
 from threading import Lock
 
-from qwenkit.capacity.traffic import ClosedLoop, OpenLoop, Traffic
+from qwenkit.capacity.simulation.traffic import ClosedLoop, OpenLoop, Traffic
 from qwenkit.errors.scrubbing import scrub
 from qwenkit.inference import failures
 from qwenkit.inference.client import Server

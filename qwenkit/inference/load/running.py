@@ -7,7 +7,7 @@ from concurrent.futures import Future, wait
 from threading import Thread
 from typing import Any
 
-from qwenkit.capacity.traffic import OpenLoop, Traffic
+from qwenkit.capacity.simulation.traffic import OpenLoop, Traffic
 from qwenkit.errors import InvalidValue
 from qwenkit.inference.client import Server
 from qwenkit.inference.load.bodies import Bodies

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from qwenkit.capacity.traffic import ClosedLoop, OpenLoop, Traffic
+from qwenkit.capacity.simulation.traffic import ClosedLoop, OpenLoop, Traffic
 from qwenkit.errors import InvalidValue, QwenkitError, WaitTimeout
 from qwenkit.inference.client import Server
 from qwenkit.inference.load.running import start_load

@@ -12,11 +12,11 @@ from node_world import client, lake
 
 from qwenkit.autoscaling.annotations import ScalingSpec
 from qwenkit.capacity.catalogue import QWEN_7B_INT8
-from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.gpu import tpot_seconds
-from qwenkit.capacity.server import VllmServer
-from qwenkit.capacity.simulate import simulate
-from qwenkit.capacity.traffic import ClosedLoop, Lengths
+from qwenkit.capacity.simulation.environment import Environment
+from qwenkit.capacity.simulation.server import VllmServer
+from qwenkit.capacity.simulation.simulate import simulate
+from qwenkit.capacity.simulation.traffic import ClosedLoop, Lengths
 
 TOKENS = 20
 

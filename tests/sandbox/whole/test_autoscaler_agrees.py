@@ -24,10 +24,10 @@ from node_world import BUCKET, HOST, client, lake
 from whole_world import WholeStage, weights
 
 from qwenkit.autoscaling.annotations import parse_spec
-from qwenkit.capacity.environment import Environment
-from qwenkit.capacity.server import FixedServer
-from qwenkit.capacity.simulate import simulate
-from qwenkit.capacity.traffic import ClosedLoop
+from qwenkit.capacity.simulation.environment import Environment
+from qwenkit.capacity.simulation.server import FixedServer
+from qwenkit.capacity.simulation.simulate import simulate
+from qwenkit.capacity.simulation.traffic import ClosedLoop
 from qwenkit.manifests.render import render
 from qwenkit.manifests.template import plain
 from qwenkit.sandbox.kube.objects import Object, condition

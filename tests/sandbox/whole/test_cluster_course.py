@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from qwenkit.capacity.traffic import ClosedLoop
+from qwenkit.capacity.simulation.traffic import ClosedLoop
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.deploy import deploy
 from qwenkit.cluster.diagnosis.cold_start import cold_start

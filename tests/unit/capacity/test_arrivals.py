@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import DATA
 
-from qwenkit.capacity.arrivals import constant, like_vllm_bench, night_and_day, ramp
-from qwenkit.capacity.traffic import ClosedLoop, Lengths, OpenLoop
+from qwenkit.capacity.simulation.arrivals import constant, like_vllm_bench, night_and_day, ramp
+from qwenkit.capacity.simulation.traffic import ClosedLoop, Lengths, OpenLoop
 from qwenkit.errors import InvalidValue, QwenkitError
 
 RECORDED = json.loads((DATA / "vllm-bench.json").read_text("utf-8"))["arrivals"]

@@ -9,8 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenkit.autoscaling.hpa import HpaSpec
-from qwenkit.capacity.control import GPU_UTILIZATION, WAITING
-from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.search.autoscalers import (
     FIXED,
     HPA_GPU,
@@ -23,9 +21,11 @@ from qwenkit.capacity.search.autoscalers import (
     scaling_by,
 )
 from qwenkit.capacity.search.candidates import Objective
-from qwenkit.capacity.server import VllmServer
-from qwenkit.capacity.simulate import simulate
-from qwenkit.capacity.traffic import Arrival, ClosedLoop, OpenLoop, varying
+from qwenkit.capacity.simulation.control import GPU_UTILIZATION, WAITING
+from qwenkit.capacity.simulation.environment import Environment
+from qwenkit.capacity.simulation.server import VllmServer
+from qwenkit.capacity.simulation.simulate import simulate
+from qwenkit.capacity.simulation.traffic import Arrival, ClosedLoop, OpenLoop, varying
 from qwenkit.errors import InvalidValue
 
 V100 = VllmServer("V100-16", "Qwen-7B-Chat-Int8")

@@ -22,7 +22,7 @@ from qwenkit.capacity.gpu import (
 )
 from qwenkit.capacity.memory import fit
 from qwenkit.capacity.search.load import suggested_load
-from qwenkit.capacity.server import VllmServer
+from qwenkit.capacity.simulation.server import VllmServer
 from qwenkit.errors import InvalidValue
 
 NAMES = sorted(GPUS)

@@ -15,7 +15,7 @@ from qwenkit.capacity.alternatives import what_would_fit
 from qwenkit.capacity.catalogue import NAMES, find_known, find_model
 from qwenkit.capacity.gpu import GPUS, find_gpu
 from qwenkit.capacity.memory import LEAST_CAPABILITY, fit, uneven_split
-from qwenkit.capacity.server import VllmServer
+from qwenkit.capacity.simulation.server import VllmServer
 from qwenkit.errors import InvalidValue
 from qwenkit.settings import Settings
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from qwenkit.autoscaling.annotations import parse_spec
-from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.search.candidates import Objective, pareto
 from qwenkit.capacity.search.recommend import Recommendation, recommend
-from qwenkit.capacity.server import VllmServer
-from qwenkit.capacity.traffic import ClosedLoop, Lengths, bursts
+from qwenkit.capacity.simulation.environment import Environment
+from qwenkit.capacity.simulation.server import VllmServer
+from qwenkit.capacity.simulation.traffic import ClosedLoop, Lengths, bursts
 from qwenkit.errors import InvalidValue
 
 INT8 = "Qwen-7B-Chat-Int8"

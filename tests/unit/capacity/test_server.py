@@ -8,15 +8,15 @@ import pytest
 
 from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.autoscaling.annotations import parse_spec
-from qwenkit.capacity.environment import Environment
-from qwenkit.capacity.server import (
+from qwenkit.capacity.simulation.environment import Environment
+from qwenkit.capacity.simulation.server import (
     FixedServer,
     SimulatedRequest,
     SimulatedServer,
     VllmServer,
 )
-from qwenkit.capacity.simulate import simulate
-from qwenkit.capacity.traffic import Arrival, OpenLoop
+from qwenkit.capacity.simulation.simulate import simulate
+from qwenkit.capacity.simulation.traffic import Arrival, OpenLoop
 
 ONE_POD = parse_spec({PREFIX + "max-scale": "1"})
 V100 = VllmServer("V100-16", "Qwen-7B-Chat-Int8")

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.autoscaling.kpa import Decider
-from qwenkit.capacity.dataplane import ActivatorStats, sample_size
-from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.gpu import prefill_seconds, tpot_seconds
-from qwenkit.capacity.result import SimulationResult
-from qwenkit.capacity.server import FixedServer, SimulatedServer, VllmServer
-from qwenkit.capacity.simulate import simulate
-from qwenkit.capacity.traffic import (
+from qwenkit.capacity.simulation.dataplane import ActivatorStats, sample_size
+from qwenkit.capacity.simulation.environment import Environment
+from qwenkit.capacity.simulation.result import SimulationResult
+from qwenkit.capacity.simulation.server import FixedServer, SimulatedServer, VllmServer
+from qwenkit.capacity.simulation.simulate import simulate
+from qwenkit.capacity.simulation.traffic import (
     Arrival,
     ClosedLoop,
     Lengths,

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import DATA
 
-from qwenkit.capacity.traces import read_trace
-from qwenkit.capacity.traffic import Lengths
+from qwenkit.capacity.simulation.traces import read_trace
+from qwenkit.capacity.simulation.traffic import Lengths
 from qwenkit.errors import InvalidValue
 
 PLAIN = [(0, 100, 20), (1, 100, 20)]

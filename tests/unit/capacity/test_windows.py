@@ -8,12 +8,12 @@ import pytest
 
 from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.autoscaling.annotations import parse_spec
-from qwenkit.capacity.environment import Environment
 from qwenkit.capacity.search.candidates import ScalingChoice, judge
 from qwenkit.capacity.search.windows import replay
-from qwenkit.capacity.server import FixedServer, VllmServer
-from qwenkit.capacity.simulate import simulate
-from qwenkit.capacity.traffic import ClosedLoop, Lengths, OpenLoop, poisson, varying
+from qwenkit.capacity.simulation.environment import Environment
+from qwenkit.capacity.simulation.server import FixedServer, VllmServer
+from qwenkit.capacity.simulation.simulate import simulate
+from qwenkit.capacity.simulation.traffic import ClosedLoop, Lengths, OpenLoop, poisson, varying
 from qwenkit.errors import InvalidValue
 
 V100 = VllmServer("V100-16", "Qwen-7B-Chat-Int8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qwenkit.capacity.traffic import ClosedLoop
+from qwenkit.capacity.simulation.traffic import ClosedLoop
 from qwenkit.errors import SettingsError
 from qwenkit.in_cluster.load import load_job
 from qwenkit.inference.load.shares import LoadPlan

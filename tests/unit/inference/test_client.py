@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from inference_server import HOST, PIECES, Vllm, serving
 
-from qwenkit.capacity.traffic import ClosedLoop
+from qwenkit.capacity.simulation.traffic import ClosedLoop
 from qwenkit.errors import (
     Forbidden,
     InvalidValue,

@@ -18,8 +18,8 @@ from inference_server import HOST, Vllm, serving
 from places import DATA
 from servers import Servers
 
-from qwenkit.capacity.result import nearest_rank
-from qwenkit.capacity.traffic import Arrival, ClosedLoop, OpenLoop
+from qwenkit.capacity.simulation.result import nearest_rank
+from qwenkit.capacity.simulation.traffic import Arrival, ClosedLoop, OpenLoop
 from qwenkit.errors import InvalidValue, Unreachable
 from qwenkit.inference.client import Server
 from qwenkit.inference.load import engine

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inference_server import HOST, Vllm, serving
 
-from qwenkit.capacity.traffic import Arrival, ClosedLoop, Lengths, OpenLoop
+from qwenkit.capacity.simulation.traffic import Arrival, ClosedLoop, Lengths, OpenLoop
 from qwenkit.errors import InvalidValue, QwenkitError, WaitTimeout
 from qwenkit.inference.client import Server
 from qwenkit.inference.load import shares

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from qwenkit.capacity.traffic import Arrival, OpenLoop
+from qwenkit.capacity.simulation.traffic import Arrival, OpenLoop
 from qwenkit.errors import NotReady, QwenkitError, Rejected, Unreachable
 from qwenkit.inference.client import Server
 from qwenkit.inference.load.running import start_load

@@ -14,7 +14,7 @@ import trustme
 from inference_server import HOST, PIECES, Vllm
 from servers import Servers
 
-from qwenkit.capacity.traffic import Arrival, OpenLoop
+from qwenkit.capacity.simulation.traffic import Arrival, OpenLoop
 from qwenkit.errors import QwenkitError, SettingsError, Unreachable
 from qwenkit.inference.client import Server
 from qwenkit.inference.load.running import start_load

@@ -17,7 +17,7 @@ import pytest
 from cluster_api import KSVC, Api, connected, obj, status
 from inference_server import HOST, Vllm
 
-from qwenkit.capacity.traffic import ClosedLoop
+from qwenkit.capacity.simulation.traffic import ClosedLoop
 from qwenkit.cli.live_load import watch_load
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.wait import Transition

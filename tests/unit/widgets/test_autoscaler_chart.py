@@ -14,8 +14,8 @@ from qwenkit.capacity.search.autoscalers import (
     compare_autoscalers,
 )
 from qwenkit.capacity.search.candidates import Objective
-from qwenkit.capacity.server import VllmServer
-from qwenkit.capacity.traffic import bursts, poisson
+from qwenkit.capacity.simulation.server import VllmServer
+from qwenkit.capacity.simulation.traffic import bursts, poisson
 from qwenkit.widgets.autoscaler_chart import autoscaler_chart
 from qwenkit.widgets.svg import text_width
 

@@ -13,7 +13,7 @@ import pytest
 from cluster_api import KSVC, OURS, Api, connected, obj
 
 from qwenkit.autoscaling.annotations import parse_spec
-from qwenkit.capacity.server import VllmServer
+from qwenkit.capacity.simulation.server import VllmServer
 from qwenkit.cluster.live_scaling import LiveScaling, live_scaling
 from qwenkit.cluster.scaling_change import change_scaling
 from qwenkit.errors import Conflict, InvalidValue, NotReady, PreflightError, WaitTimeout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from random import Random
 
-from qwenkit.capacity.traffic import MAX_REQUESTS, Lengths, OpenLoop, check_size, varying
+from qwenkit.capacity.simulation.traffic import MAX_REQUESTS, Lengths, OpenLoop, check_size, varying
 from qwenkit.errors import InvalidValue, QwenkitError
 
 

@@ -15,10 +15,10 @@ from qwenkit.autoscaling.annotations import ScalingSpec
 from qwenkit.autoscaling.hpa import SYNC_S, Hpa, HpaSpec, Reading
 from qwenkit.autoscaling.kpa import TICK_S, Decider
 from qwenkit.autoscaling.scale_to_zero import Mode, Scaler, ScalerStep, ScaleState
-from qwenkit.capacity.dataplane import DataPlane
-from qwenkit.capacity.environment import Environment
-from qwenkit.capacity.fleet import Fleet, Pod
-from qwenkit.capacity.result import HpaTick, Tick
+from qwenkit.capacity.simulation.dataplane import DataPlane
+from qwenkit.capacity.simulation.environment import Environment
+from qwenkit.capacity.simulation.fleet import Fleet, Pod
+from qwenkit.capacity.simulation.result import HpaTick, Tick
 
 Scaling = ScalingSpec | HpaSpec
 GPU_UTILIZATION, WAITING = "GPU utilization", "waiting requests"  # in percent; vLLM's own queue

@@ -18,13 +18,13 @@ from heapq import heappop, heappush
 from random import Random
 from typing import Any
 
-from qwenkit.capacity.control import Scaling, take_over
-from qwenkit.capacity.dataplane import DataPlane
-from qwenkit.capacity.environment import Environment
-from qwenkit.capacity.fleet import Fleet, Phase, Pod
-from qwenkit.capacity.result import Requests, SimulationResult
-from qwenkit.capacity.server import SimulatedRequest, SimulatedServer
-from qwenkit.capacity.traffic import ClosedLoop, OpenLoop, Traffic
+from qwenkit.capacity.simulation.control import Scaling, take_over
+from qwenkit.capacity.simulation.dataplane import DataPlane
+from qwenkit.capacity.simulation.environment import Environment
+from qwenkit.capacity.simulation.fleet import Fleet, Phase, Pod
+from qwenkit.capacity.simulation.result import Requests, SimulationResult
+from qwenkit.capacity.simulation.server import SimulatedRequest, SimulatedServer
+from qwenkit.capacity.simulation.traffic import ClosedLoop, OpenLoop, Traffic
 from qwenkit.errors import InvalidValue
 
 MAX_SECONDS = 7 * 86_400

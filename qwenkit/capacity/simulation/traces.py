@@ -22,7 +22,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from qwenkit.capacity.traffic import MAX_REQUESTS, MOST_TOKENS, Arrival, Lengths, OpenLoop
+from qwenkit.capacity.simulation.traffic import (
+    MAX_REQUESTS,
+    MOST_TOKENS,
+    Arrival,
+    Lengths,
+    OpenLoop,
+)
 from qwenkit.errors import InvalidValue
 
 # The words of a column's name that say what it holds, and those of a name that says otherwise.

@@ -18,7 +18,7 @@ from qwenkit.capacity.catalogue import find_model
 from qwenkit.capacity.gpu import Gpu, Model, bytes_per_step, find_gpu, prefill_seconds
 from qwenkit.capacity.memory import fit
 from qwenkit.capacity.model_config import ModelConfig
-from qwenkit.capacity.traffic import Lengths
+from qwenkit.capacity.simulation.traffic import Lengths
 from qwenkit.errors import InvalidValue
 
 

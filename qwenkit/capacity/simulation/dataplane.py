@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from random import Random
 
-from qwenkit.capacity.fleet import Fleet, Phase, Pod
-from qwenkit.capacity.server import SimulatedRequest
+from qwenkit.capacity.simulation.fleet import Fleet, Phase, Pod
+from qwenkit.capacity.simulation.server import SimulatedRequest
 
 ANSWERED, FULL, TIMED_OUT = 200, 503, 504
 _ACTIVATOR_QUEUE = 10_000

@@ -11,7 +11,7 @@ from typing import Any
 from qwenkit.autoscaling.kpa import Decision
 from qwenkit.autoscaling.reasons import explain
 from qwenkit.autoscaling.scale_to_zero import ScalerStep
-from qwenkit.capacity.dataplane import ANSWERED
+from qwenkit.capacity.simulation.dataplane import ANSWERED
 from qwenkit.errors import InvalidValue
 
 

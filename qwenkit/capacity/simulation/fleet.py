@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from qwenkit.capacity.server import SimulatedEngine, SimulatedRequest, SimulatedServer
+from qwenkit.capacity.simulation.server import SimulatedEngine, SimulatedRequest, SimulatedServer
 from qwenkit.errors import InvalidValue
 
 

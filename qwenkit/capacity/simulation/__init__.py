@@ -1,0 +1,1 @@
+"""A revision under traffic in virtual time: requests, pods, autoscaler, result."""
