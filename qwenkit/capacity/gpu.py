@@ -1,14 +1,6 @@
-"""GPUs as data, and how fast vLLM serves a model on one: a roofline model, ±40 %.
+"""GPUs and models as data: what a card has by its datasheet (``gpus.json``), what a model needs.
 
-    decode   TPOT(B, C) = bytes(B, C) / (bandwidth × efficiency) + overhead
-             bytes      = weights read per step × kernel passes + head + C × KV bytes per token
-    prefill  t(n) = (2 × linear parameters × n + 2 × layers × attention width × n²) / (peak × MFU)
-
-B is the batch (running sequences), C the tokens they hold together. vLLM 0.4.1's GPTQ kernel
-reads the weights once for every 8 rows up to 24 rows; beyond that, it first writes all weights
-as fp16 and reads them back. A batch touches 1 − (1 − k/E)^B of a mixture's experts. Efficiency
-(0.5 to 0.6), MFU (0.3 to 0.5) and the overheads are estimates. The table and its sources:
-``gpus.json``.
+How long a step of vLLM takes on one: ``step_time``.
 """
 
 from __future__ import annotations
@@ -23,19 +15,37 @@ from importlib.resources import files
 from qwenkit.errors import InvalidValue
 
 GIB = 2**30
-_ROWS_PER_PASS, _MAX_ROWS = 8, 24
-_ALL_REDUCE_S = 15e-6  # of one step's few rows, two a layer; an estimate
 _MIG = re.compile(r"(?:nvidia\.com/mig-|-MIG-)?([1-7])g\.([0-9]{1,3})gb(?:[.+]me)?$", re.I)
 _EIGHTHS = {"1": (1, 2), "2": (2,), "3": (4,), "4": (4,), "7": (8,)}  # of memory, by profile
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What vLLM reaches on a card, and what its host takes; a calibration fits these to a card.
+
+    ``linear`` multiplies the time of linear layers, ``attention`` and ``compute`` are shares of the
+    bandwidth and of the dense fp16 peak. A step takes ``step_s``, and ``sequence_s`` for each
+    sequence; without a CUDA graph, a layer at least ``layer_s``. Source: vLLM 0.26 on an H200
+    (tests/data/gpu), whose host was slow: ``layer_s`` is less on others.
+    """
+
+    linear: float = 1.0
+    attention: float = 0.9
+    compute: float = 0.62
+    step_s: float = 2.3e-3
+    sequence_s: float = 45e-6
+    layer_s: float = 0.6e-3
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
     """A GPU model. ``usable_gib`` is its memory less what the driver takes.
 
+    ``vector_tflops`` is of fp16 without tensor cores, 0 where unknown; ``link_gb_s`` is one way to
+    the next GPU.
     ``product`` is NVIDIA's name; the price is a round example of November 2026 for one hour on
     demand, no quotation. ``named_gb`` is the memory in the name; ``others`` are more names by
-    which nodes know the same card.
+    which nodes know the same card. ``error`` is what a calibration found, as a share.
     """
 
     name: str
@@ -43,14 +53,14 @@ class Gpu:
     bandwidth_gb_s: float
     fp16_tflops: float
     compute_capability: float
+    vector_tflops: float = 0.0
+    link_gb_s: float = 16.0
     product: str = ""
     example_price_cny: float | None = None
     named_gb: int = 0
     others: tuple[str, ...] = ()
-    efficiency: float = 0.55
-    mfu: float = 0.4
-    overhead_s: float = 0.002
-    uncertainty: float = 0.4
+    speed: Speed = Speed()
+    error: float | None = None
 
     @property
     def label(self) -> str:
@@ -138,6 +148,7 @@ def mig_slice(gpu: Gpu, profile: str) -> Gpu:
         usable_gib=gpu.usable_gib * share / 8,
         bandwidth_gb_s=gpu.bandwidth_gb_s * share / 8,
         fp16_tflops=gpu.fp16_tflops * int(found[1]) / 7,
+        vector_tflops=gpu.vector_tflops * int(found[1]) / 7,
         product=f"{gpu.product}-MIG-{name}",
         example_price_cny=None,
         named_gb=0,
@@ -154,7 +165,8 @@ class Model:
     ``head_bytes`` of the output head; ``weights_bytes`` is the size in memory. ``quantization`` is
     vLLM's name or "". ``kv_heads`` is 0 for a latent cache, which each GPU holds whole. Tensor
     parallelism must divide what ``divides`` names. A token of a forward pass needs ``split_bytes``,
-    divided between GPUs, and ``whole_bytes``, not divided.
+    divided between GPUs, and ``whole_bytes``, not divided. ``bits`` are a quantised parameter's;
+    ``gpus`` share the model, of which this is one's part.
     """
 
     name: str
@@ -174,7 +186,9 @@ class Model:
     divides: tuple[tuple[str, int], ...] = ()
     split_bytes: float = 0.0
     whole_bytes: float = 0.0
-    all_reduce_s: float = 0.0
+    hidden: int = 4096
+    bits: float = 16
+    gpus: int = 1
 
     def split(self, gpus: int) -> Model:
         """Return one GPU's part under tensor parallelism; fewer KV heads than GPUs are copied.
@@ -198,64 +212,5 @@ class Model:
             expert_bytes=self.expert_bytes / gpus,
             divides=(),
             split_bytes=self.split_bytes / gpus,
-            all_reduce_s=2 * self.layers * _ALL_REDUCE_S,
+            gpus=gpus,
         )
-
-
-def bytes_per_step(model: Model, batch: int, context_tokens: float) -> float:
-    """Return the bytes that one decode step moves; ``context_tokens`` is of the whole batch."""
-    layers = model.linear_bytes
-    if model.expert_share:
-        layers += model.expert_bytes * (1 - (1 - model.expert_share) ** batch)
-    elif model.quantization == "gptq":
-        if batch <= _MAX_ROWS:
-            layers *= math.ceil(batch / _ROWS_PER_PASS)
-        else:
-            layers += 2 * 2.0 * model.linear_parameters  # written as fp16, then read
-    return layers + model.head_bytes + context_tokens * model.kv_bytes_per_token
-
-
-def tpot_seconds(gpu: Gpu | str, model: Model, *, batch: int, context_tokens: float = 0.0) -> float:
-    """Return the seconds between two tokens of one stream, while ``batch`` sequences decode.
-
-    ``context_tokens`` is the mean number of tokens that **each** sequence holds. For tensor
-    parallelism pass ``model.split(gpus)``.
-
-    Raises:
-        InvalidValue: unknown GPU, batch below 1, negative context.
-    """
-    if batch < 1:
-        raise InvalidValue("batch", batch, "at least 1")
-    _check_tokens("context_tokens", context_tokens)
-    gpu = find_gpu(gpu)
-    moved = bytes_per_step(model, batch, batch * context_tokens)
-    return moved / (gpu.bandwidth_gb_s * 1e9 * gpu.efficiency) + gpu.overhead_s + model.all_reduce_s
-
-
-def prefill_seconds(gpu: Gpu | str, model: Model, *, tokens: float) -> float:
-    """Return the time to read a prompt; it blocks decoding (no chunked prefill in 0.4.1)."""
-    _check_tokens("tokens", tokens)
-    gpu = find_gpu(gpu)
-    attention = 2.0 * model.layers * model.attention_width * tokens * tokens
-    operations = 2.0 * model.linear_parameters * tokens + attention
-    return operations / (gpu.fp16_tflops * 1e12 * gpu.mfu) + model.all_reduce_s
-
-
-def _check_tokens(name: str, tokens: float) -> None:
-    if not 0 <= tokens < math.inf:
-        raise InvalidValue(name, tokens, "finite, at least 0")
-
-
-@dataclass(frozen=True, slots=True)
-class Band:
-    """A modelled value with its uncertainty."""
-
-    low: float
-    value: float
-    high: float
-
-
-def band(gpu: Gpu | str, value: float) -> Band:
-    """Return the value with the GPU's uncertainty, ±40 % by default."""
-    share = find_gpu(gpu).uncertainty
-    return Band(value * (1 - share), value, value * (1 + share))

@@ -130,6 +130,8 @@ class ModelConfig:
             divides=self._divides(),
             split_bytes=2.0 * max(dense, spread),
             whole_bytes=2.0 * 3.5 * self.hidden,
+            hidden=self.hidden,
+            bits=quantized.bits if quantized else 16,
         )
 
     def _parameters(self) -> dict[str, int]:

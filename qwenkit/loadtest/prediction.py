@@ -196,7 +196,7 @@ def predict(settings: Settings, cluster: Cluster, server: Server) -> Prediction:
     alone = _measure_alone(settings, server)
     running = live_scaling(cluster, settings.service)
     around = _environment(settings, cluster, running, alone.clock)
-    modelled = VllmServer(**settings.sizes(), clock=alone.clock)
+    modelled = VllmServer(**settings.sizes(), eager=settings.eager, clock=alone.clock)
     measured, more_s, note = _as_measured(modelled, alone)
     seconds = settings.load_seconds or load_seconds(around.startup_s)
     return Prediction(
@@ -289,7 +289,7 @@ def _as_measured(modelled: VllmServer, alone: Alone) -> tuple[VllmServer, float,
     ttft, latency = modelled.alone(alone.lengths)
     factor = (latency - ttft) / max(1e-9, alone.latency_s - alone.ttft_s)
     gpu = modelled.gpu
-    note = f"modelled: {modelled.model.name} on {gpu.name}, ± {gpu.uncertainty:.0%}"
+    note = f"modelled: {modelled.model.name} on {gpu.name}, ± {modelled.time.error:.0%}"
     if gpu is CPU:
         note += "; here each replica has its own, on one node they share its cores"
     if alone.lengths.output_tokens > 1 and not _SAME[0] <= factor <= _SAME[1]:

@@ -67,6 +67,8 @@ class Derived(Layered):
         image: str
         max_model_len: int
         memory_limit: str
+        extra_args: str
+        command: str
         shared_memory: str
 
     _model: ModelConfig | None = PrivateAttr(None)
@@ -156,6 +158,12 @@ class Derived(Layered):
             "gpu_memory_utilization": self.gpu_memory_utilization,
             "batched_tokens": batched_tokens(image, gpu),
         }
+
+    @property
+    def eager(self) -> bool:
+        """Whether vLLM runs without CUDA graphs."""
+        flag = "--enforce-eager"
+        return bool(self.profile.value(flag)) or flag in f"{self.extra_args} {self.command}"
 
     def described_by(self, config: ModelConfig | None) -> Self:
         """Return a copy that follows from a ``config.json``; set values stay."""

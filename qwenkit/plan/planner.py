@@ -15,10 +15,9 @@ from dataclasses import dataclass, replace
 from qwenkit.autoscaling.annotations import CONCURRENCY, ScalingSpec
 from qwenkit.capacity.advice import ScalingContext, advise
 from qwenkit.capacity.alternatives import what_would_fit
+from qwenkit.capacity.band import Band
 from qwenkit.capacity.finding import Finding
-from qwenkit.capacity.gpu import Band, Gpu, Model, band
-from qwenkit.capacity.gpu import prefill_seconds as prefill
-from qwenkit.capacity.gpu import tpot_seconds as tpot
+from qwenkit.capacity.gpu import Gpu, Model
 from qwenkit.capacity.memory import Fit, fit
 from qwenkit.capacity.search.autoscalers import AutoscalerComparison, compare_autoscalers
 from qwenkit.capacity.search.candidates import Candidate, Objective, ScalingChoice, judge
@@ -29,6 +28,7 @@ from qwenkit.capacity.simulation.environment import Environment
 from qwenkit.capacity.simulation.result import SimulationResult
 from qwenkit.capacity.simulation.server import VllmServer
 from qwenkit.capacity.simulation.traffic import Lengths, Traffic
+from qwenkit.capacity.step_time import StepTime
 from qwenkit.errors import InvalidValue
 from qwenkit.manifests.scaling import SETTING_OF, scaling_annotations, scaling_spec
 from qwenkit.plan.question import NamedTraffic, Question, find_environment, find_traffic
@@ -96,6 +96,7 @@ class ScalingPlan:
 
     gpu: Gpu
     model: Model
+    error: float
     traffic: NamedTraffic
     objective: Objective
     environment: Environment
@@ -145,7 +146,7 @@ def make_plan(
     alternatives = () if memory.fits else what_would_fit(**sizes)
     server, outcome, better, why_not, autoscalers = None, None, None, "the model does not fit", None
     if memory.fits:
-        server = VllmServer(**sizes)
+        server = VllmServer(**sizes, eager=settings.eager)
         once = not (question.recommend or question.compare)
         run = _Run(
             settings=settings,
@@ -164,10 +165,12 @@ def make_plan(
         if question.compare:
             on_step("other autoscalers")
             autoscalers = run.autoscalers(outcome)
+    time = StepTime(gpu, model, settings.eager, v1=sizes["batched_tokens"] is not None)
     sequences = memory.kv_tokens / (lengths.prompt_tokens + lengths.output_tokens)
     return ScalingPlan(
         gpu=gpu,
         model=model,
+        error=time.error,
         traffic=traffic,
         objective=question.objective,
         environment=environment,
@@ -176,8 +179,8 @@ def make_plan(
         gpus_each=sizes["gpus"],
         alternatives=alternatives,
         sequences=sequences,
-        ttft_s=band(gpu, prefill(gpu, model, tokens=lengths.prompt_tokens)),
-        speeds=tuple(_speeds(gpu, model, server, lengths, spec)),
+        ttft_s=Band.around(time.prefill(lengths.prompt_tokens), time.error),
+        speeds=tuple(_speeds(time, server, lengths, spec)),
         spec=spec,
         annotations=annotations,
         advice=_advice(spec, annotations, environment, sequences if memory.fits else None),
@@ -195,7 +198,7 @@ def _end(traffic: NamedTraffic, spec: ScalingSpec) -> float:
 
 
 def _speeds(
-    gpu: Gpu, model: Model, server: VllmServer | None, lengths: Lengths, spec: ScalingSpec
+    time: StepTime, server: VllmServer | None, lengths: Lengths, spec: ScalingSpec
 ) -> Iterator[BatchSpeed]:
     """Return the speed of one stream, at the target and at the suggested load."""
     live = lengths.prompt_tokens + lengths.output_tokens / 2
@@ -205,8 +208,8 @@ def _speeds(
         if spec.metric == CONCURRENCY:
             batches.add(max(1, min(math.ceil(spec.total), math.floor(server.kv_tokens / live))))
     for batch in sorted(batches):
-        each = tpot(gpu, model, batch=batch, context_tokens=live)
-        yield BatchSpeed(batch, band(gpu, each), batch / each)
+        each = time.decode(batch, live)
+        yield BatchSpeed(batch, Band.around(each, time.error), batch / each)
 
 
 def _advice(

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from qwenkit.capacity.band import Band
 from qwenkit.capacity.finding import Finding
-from qwenkit.capacity.gpu import Band
 from qwenkit.capacity.search.autoscalers import AutoscalerComparison
 from qwenkit.capacity.search.candidates import Objective
 from qwenkit.capacity.simulation.result import ReplicaChange
@@ -50,7 +50,7 @@ def as_dict(plan: ScalingPlan) -> dict[str, Any]:
         "alternatives": list(plan.alternatives),
         "memory": asdict(plan.fit) | {"sequences_of_this_length": plan.sequences},
         "speed": {
-            "uncertainty": plan.gpu.uncertainty,
+            "uncertainty": plan.error,
             "ttft_s": asdict(plan.ttft_s),
             "batches": [asdict(speed) for speed in plan.speeds],
         },
@@ -167,7 +167,7 @@ def facts(plan: ScalingPlan) -> Iterator[tuple[str, str]]:
         f"{memory.sequences:.1f} of {memory.max_model_len} tokens, {plan.sequences:.1f} of "
         f"{lengths.prompt_tokens} in + {lengths.output_tokens} out",
     )
-    error = f" ± {100 * plan.gpu.uncertainty:.0f} %"
+    error = f" ± {100 * plan.error:.0f} %"
     yield "TTFT", f"{_band(plan.ttft_s, 's', error)} to read a prompt alone"
     for speed in plan.speeds:
         each = Band(*(value * 1e3 for value in asdict(speed.tpot_s).values()))

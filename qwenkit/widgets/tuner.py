@@ -121,7 +121,7 @@ class Tuner:
         return (
             f"{value.traffic}, effective target {value.effective_target:g}: at most "
             f"{value.peak_replicas} replicas ready, TTFT p95 {late}, {value.requests} answers, "
-            f"{value.gpu_hours:g} GPU-hours (modelled, ± {self.server.gpu.uncertainty * 100:.0f} %)"
+            f"{value.gpu_hours:g} GPU-hours (modelled, ± {self.server.time.error * 100:.0f} %)"
         )
 
     def propose(self, **sliders: Any) -> TunerAnswer:

@@ -225,7 +225,7 @@ def answer_html(tuner: _Tuner) -> str:
         f"<tr><th scope='row'>{name}</th><td>{before[name]}</td><td><b>{now}</b></td></tr>"
         for name, now in _figures(tuner.value, clock).items()
     )
-    gpu = f"{tuner.server.gpu.name}, modelled, ± {tuner.server.gpu.uncertainty * 100:.0f} %"
+    gpu = f"{tuner.server.gpu.name}, modelled, ± {tuner.server.time.error * 100:.0f} %"
     gpu = "; ".join(filter(None, (gpu, clock_note(clock))))
     return (
         f"<table><caption style='text-align:left'>{escape(gpu)}</caption><thead><tr><td></td>"

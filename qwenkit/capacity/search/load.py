@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from qwenkit.capacity.gpu import prefill_seconds, tpot_seconds
 from qwenkit.capacity.simulation.server import VllmServer
 from qwenkit.errors import InvalidValue
 
@@ -33,7 +32,7 @@ def suggested_load(
     Raises:
         InvalidValue: the objective cannot be met, or not one sequence fits.
     """
-    gpu, model = server.gpu, server.model
+    gpu, time = server.gpu, server.time
     if not 0 < live_tokens < math.inf:
         raise InvalidValue("live_tokens", live_tokens, "more than 0, finite")
     if not (by_kv := math.floor(server.kv_tokens / live_tokens)):
@@ -41,8 +40,7 @@ def suggested_load(
         raise InvalidValue("live_tokens", live_tokens, rule)
 
     def step_s(batch: int) -> float:
-        read_s = tpot_seconds(gpu, model, batch=batch, context_tokens=live_tokens)
-        return max(read_s, prefill_seconds(gpu, model, tokens=batch))
+        return time.decode(batch, live_tokens)
 
     alone, wanted = step_s(1), tpot_p95_s or math.inf
     if alone > wanted:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import math
 from collections import deque
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from typing import Any, Protocol
 
 from qwenkit.capacity.alternatives import what_would_fit
 from qwenkit.capacity.catalogue import find_model
-from qwenkit.capacity.gpu import Gpu, Model, bytes_per_step, find_gpu, prefill_seconds
+from qwenkit.capacity.gpu import Gpu, Model, find_gpu
 from qwenkit.capacity.memory import fit
 from qwenkit.capacity.model_config import ModelConfig
 from qwenkit.capacity.simulation.traffic import Lengths
+from qwenkit.capacity.step_time import StepTime
 from qwenkit.errors import InvalidValue
 
 
@@ -287,6 +288,7 @@ class VllmServer:
         gpu_memory_utilization: float = 0.95,
         max_num_seqs: int = 256,
         batched_tokens: int | None = None,
+        eager: bool = False,
         clock: float = 1.0,
     ) -> None:
         self.gpu, self.gpus, whole = find_gpu(gpu), gpus, find_model(model)
@@ -307,6 +309,7 @@ class VllmServer:
         self.kv_tokens = self.fit.kv_tokens
         self.max_num_seqs = max_num_seqs
         self.max_num_batched_tokens = batched_tokens or max(max_model_len, 2048)
+        self.time = StepTime(self.gpu, self.model, eager=eager, v1=batched_tokens is not None)
         self._run_at(clock)
 
     def at(self, clock: float) -> VllmServer:
@@ -320,19 +323,15 @@ class VllmServer:
             raise InvalidValue("clock", clock, "more than 0, finite")
         self.clock = clock
         self._prefill: dict[int, float] = {}
-        speed = self.gpu.bandwidth_gb_s * 1e9 * self.gpu.efficiency * clock
-        self._per_token = self.model.kv_bytes_per_token / speed
-        overhead = self.gpu.overhead_s + self.model.all_reduce_s
-        self._base = [
-            bytes_per_step(self.model, max(1, batch), 0.0) / speed + overhead / clock
-            for batch in range(self.max_num_seqs + 1)
-        ]
+        self.time = replace(self.time, clock=clock)
+        lines = [self.time.decode_line(max(1, batch)) for batch in range(self.max_num_seqs + 1)]
+        self._per_token = lines[1][1]
+        self._base = [max(first, least) for first, _, least in lines]
 
     def prefill(self, tokens: int) -> float:
         """Return the time to read a prompt of that many tokens."""
         if tokens not in self._prefill:
-            whole = prefill_seconds(self.gpu, self.model, tokens=tokens)
-            self._prefill[tokens] = whole / self.clock
+            self._prefill[tokens] = self.time.prefill(tokens)
         return self._prefill[tokens]
 
     def alone(self, lengths: Lengths) -> tuple[float, float]:

@@ -13,8 +13,9 @@ from typing import Any
 
 from qwenkit.capacity import memory
 from qwenkit.capacity.catalogue import find_config
-from qwenkit.capacity.gpu import GIB, Gpu, Model, find_gpu, prefill_seconds, tpot_seconds
+from qwenkit.capacity.gpu import GIB, Gpu, Model, find_gpu
 from qwenkit.capacity.model_config import ModelConfig
+from qwenkit.capacity.step_time import StepTime
 from qwenkit.errors import InvalidValue
 from qwenkit.sandbox import tiny_model
 from qwenkit.sandbox.engine import kv_messages
@@ -84,17 +85,8 @@ def prepare(place: Place, flags: Flags, config: Mapping[str, Any]) -> Prepared:
     capacity = (flags.num_gpu_blocks or capacity // flags.block_size) * flags.block_size
     longest = longest or min(context or _DEFAULT_LENGTH, capacity)
     kv_messages.check(longest, capacity, flags, model.split(parts))
-    return Prepared(_hardware(gpu, model.split(parts), capacity), longest, model, gpu.name)
-
-
-def _hardware(gpu: Gpu, model: Model, kv_tokens: int) -> Hardware:
-    return Hardware(
-        decode_seconds=lambda batch, context: tpot_seconds(
-            gpu, model, batch=batch, context_tokens=context
-        ),
-        prefill_seconds=lambda count: prefill_seconds(gpu, model, tokens=count),
-        kv_tokens=kv_tokens,
-    )
+    time = StepTime(gpu, model.split(parts), eager=flags.enforce_eager, v1=flags.release.v1)
+    return Prepared(Hardware(time.decode, time.prefill, capacity), longest, model, gpu.name)
 
 
 def _stated(config: Mapping[str, Any]) -> ModelConfig:

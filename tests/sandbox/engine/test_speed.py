@@ -12,7 +12,6 @@ from node_world import client, lake
 
 from qwenkit.autoscaling.annotations import ScalingSpec
 from qwenkit.capacity.catalogue import QWEN_7B_INT8
-from qwenkit.capacity.gpu import tpot_seconds
 from qwenkit.capacity.simulation.environment import Environment
 from qwenkit.capacity.simulation.server import VllmServer
 from qwenkit.capacity.simulation.simulate import simulate
@@ -41,8 +40,8 @@ def test_plan_lab_and_course_agree_on_the_time_per_token(
     clock: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(paced, "_TURN_S", 0.0)  # how busy this machine is does not count
-    planned = tpot_seconds("V100-16", QWEN_7B_INT8, batch=1, context_tokens=10 + TOKENS / 2)
     server = VllmServer("V100-16", QWEN_7B_INT8, clock=clock)
+    planned = server.at(1).time.decode(1, 10 + TOKENS / 2)
     one = ClosedLoop(((0, 1), (10, 0)), Lengths(10, TOKENS))
     ready = Environment(gpus=1, initial_ready=1)
     result = simulate(ScalingSpec(), one, server, environment=ready, duration_s=20)

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from qwenkit.capacity.catalogue import QWEN_7B_INT8, find_model
 from qwenkit.capacity.gpu import (
     GIB,
     GPUS,
-    band,
-    bytes_per_step,
     find_gpu,
     gpu_of_label,
     mig_slice,
-    prefill_seconds,
-    tpot_seconds,
 )
 from qwenkit.capacity.memory import fit
 from qwenkit.capacity.search.load import suggested_load
@@ -26,32 +18,7 @@ from qwenkit.capacity.simulation.server import VllmServer
 from qwenkit.errors import InvalidValue
 
 NAMES = sorted(GPUS)
-# Milliseconds per token at efficiency 0.5 and 0.6, for batches of 1, 4, 8, 16, 24, 32.
-TPOT_MS = {
-    "V100-16": [(20, 17), (24, 21), (29, 25), (53, 45), (78, 65), (115, 96)],
-    "A10": [(29, 25), (35, 30), (43, 36), (79, 66), (115, 97), (171, 143)],
-    "T4": [(53, 44), (65, 54), (78, 65), (146, 122), (215, 179), (320, 267)],
-}
 QWEN_7B = find_model("Qwen-7B-Chat")
-
-
-@pytest.mark.parametrize("name", TPOT_MS)
-def test_decode_table(name: str) -> None:
-    for batch, expected in zip((1, 4, 8, 16, 24, 32), TPOT_MS[name], strict=True):
-        for efficiency, milliseconds in zip((0.5, 0.6), expected, strict=True):
-            gpu = replace(GPUS[name], efficiency=efficiency)
-            context = 512 if batch == 1 else 1024
-            got = tpot_seconds(gpu, QWEN_7B_INT8, batch=batch, context_tokens=context)
-            assert got * 1e3 == pytest.approx(milliseconds, abs=1.1)
-
-
-@pytest.mark.parametrize(
-    ("name", "low", "high"), [("V100-16", 0.24, 0.40), ("A10", 0.22, 0.36), ("T4", 0.42, 0.69)]
-)
-def test_prefill_table(name: str, low: float, high: float) -> None:
-    for mfu, expected in ((0.5, low), (0.3, high)):
-        gpu = replace(GPUS[name], mfu=mfu)
-        assert prefill_seconds(gpu, QWEN_7B_INT8, tokens=1024) == pytest.approx(expected, abs=0.006)
 
 
 @pytest.mark.parametrize(
@@ -109,22 +76,13 @@ def test_suggested_load_and_its_bound(
     assert total[0] <= got.total <= total[1]
 
 
-def test_a_band_is_40_percent_wide_on_each_side() -> None:
-    got = band("T4", 1.0)
-    assert (got.low, got.value, got.high) == pytest.approx((0.6, 1.0, 1.4))
-
-
 def test_unknown_names_and_impossible_values_are_refused_by_name() -> None:
     t4 = VllmServer("T4", QWEN_7B_INT8)
     for call in (
-        lambda: tpot_seconds("H900", QWEN_7B_INT8, batch=1),
         lambda: fit("", QWEN_7B_INT8),
         lambda: fit("T4", "GPT-9"),
         lambda: fit("T4", QWEN_7B_INT8, max_model_len=0),
         lambda: fit("T4", QWEN_7B_INT8, gpu_memory_utilization=1.2),
-        lambda: tpot_seconds("T4", QWEN_7B_INT8, batch=0),
-        lambda: tpot_seconds("T4", QWEN_7B_INT8, batch=1, context_tokens=-1),
-        lambda: prefill_seconds("T4", QWEN_7B_INT8, tokens=float("nan")),
         lambda: suggested_load(t4, live_tokens=0),
         lambda: suggested_load(t4, live_tokens=20_000),
         lambda: suggested_load(t4, live_tokens=100, tpot_p95_s=0.001),
@@ -133,23 +91,6 @@ def test_unknown_names_and_impossible_values_are_refused_by_name() -> None:
             call()
         assert caught.value.name
         assert caught.value.rule
-
-
-def test_the_cliff_past_24_and_the_steps_at_8() -> None:
-    steps = [bytes_per_step(QWEN_7B_INT8, batch, 0) for batch in (8, 9, 16, 17, 24, 25)]
-    assert steps[0] < steps[1] == steps[2] < steps[3] == steps[4] < steps[5]
-    assert bytes_per_step(QWEN_7B, 1, 0) == bytes_per_step(QWEN_7B, 40, 0)
-
-
-@settings(deadline=None)
-@given(st.sampled_from(NAMES), st.integers(1, 100), st.floats(0, 4000), st.floats(0, 4000))
-def test_slower_with_batch_and_context(name: str, batch: int, context: float, more: float) -> None:
-    base = tpot_seconds(name, QWEN_7B_INT8, batch=batch, context_tokens=context)
-    assert tpot_seconds(name, QWEN_7B_INT8, batch=batch + 1, context_tokens=context) >= base
-    assert tpot_seconds(name, QWEN_7B_INT8, batch=batch, context_tokens=context + more) >= base
-    assert prefill_seconds(name, QWEN_7B_INT8, tokens=context + more) >= prefill_seconds(
-        name, QWEN_7B_INT8, tokens=context
-    )
 
 
 def test_the_table_holds_what_nodes_are_called() -> None:
@@ -209,13 +150,3 @@ def test_an_ambiguous_name_is_asked_back() -> None:
         with pytest.raises(InvalidValue) as caught:
             find_gpu(name)
         assert caught.value.fix == f"name {near}"
-
-
-def test_a_batch_touches_part_of_a_mixture() -> None:
-    model, dense = find_model("Qwen3-30B-A3B"), find_model("Qwen3-32B")
-    moved = [bytes_per_step(model, batch, 0) for batch in (1, 8, 64, 512)]
-    assert moved == sorted(moved)
-    always = model.linear_bytes + model.head_bytes
-    assert moved[0] - always == pytest.approx(model.expert_bytes * 8 / 128)
-    assert moved[-1] == pytest.approx(always + model.expert_bytes)
-    assert tpot_seconds("H100", model, batch=1) < tpot_seconds("H100", dense, batch=1) / 3

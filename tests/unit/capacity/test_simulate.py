@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.autoscaling.kpa import Decider
-from qwenkit.capacity.gpu import prefill_seconds, tpot_seconds
 from qwenkit.capacity.simulation.dataplane import ActivatorStats, sample_size
 from qwenkit.capacity.simulation.environment import Environment
 from qwenkit.capacity.simulation.result import SimulationResult
@@ -171,12 +170,11 @@ def test_hard_limit_queues_and_overflows() -> None:
 
 
 def test_a_single_stream_takes_prefill_and_steps() -> None:
-    gpu, model = V100.gpu, V100.model
     result = simulate(
         course(), one(1.0, 800, 101), V100, environment=Environment(initial_ready=1), duration_s=60
     )
-    prefill = prefill_seconds(gpu, model, tokens=800)
-    step = tpot_seconds(gpu, model, batch=1, context_tokens=800 + 101 / 2)
+    prefill = V100.time.prefill(800)
+    step = V100.time.decode(1, 800 + 101 / 2)
     assert result.requests.ttft(50) == pytest.approx(prefill)
     assert result.requests.latency(50) == pytest.approx(prefill + 100 * step)
     assert result.requests.tpot(50) == pytest.approx(step)

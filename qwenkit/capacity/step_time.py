@@ -1,0 +1,215 @@
+"""How long one step of vLLM takes on a GPU: prompts, decoding or both, by one formula.
+
+    step   = max(host, body) + sequences × sequence_s
+    body   = step_s + linear(rows) + head + KV bytes read / bandwidth + attention's FLOPs / peak
+    host   = layers × layer_s, which a CUDA graph (a decode step, unless eager) does not need
+
+``linear`` depends on the kernel. fp16: the larger of reading the weights and computing. Marlin and
+fp8: the same, with fewer bytes. ExLlama (GPTQ before vLLM 0.4.2, and on cards before Ampere)
+computes outside the tensor cores in passes of 8 rows; from a number of rows on, all weights are
+written as fp16 first. A CUDA graph pads the rows to the next size that was captured. A step of a
+mixture reads 1 − (1 − k/E)^rows of its experts.
+
+The constants were measured on one H200 with vLLM 0.26 (tests/data/gpu) unless they are called
+estimates here; README.md of this folder compares them with what others published.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from qwenkit.capacity.gpu import Gpu, Model
+from qwenkit.errors import InvalidValue
+
+_MEMORY = 0.756  # of the bandwidth, by a GEMM of few rows
+# A kernel's share of the bandwidth and of the fp16 peak that its GEMM reaches, of what fp16 does.
+_KERNELS = {
+    "fp16": (1.0, 1.0),
+    "marlin": (0.9, 0.9),  # estimates from here on
+    "fp8": (1.0, 1.6),
+    "awq": (0.5, 0.35),
+    "other": (0.4, 0.35),
+}
+# ExLlama. Source of passes and limits: vLLM csrc/quantization/gptq/q_gemm.cu.
+_PASS, _MOST_ROWS, _MOST_ROWS_8_BIT = 8, 50, 24
+_FLOPS_PER_WEIGHT = 65.0  # of one row, 8 bits; half of it with 4 (vLLM's pull request 2330)
+_UNPACKED = 0.61  # of the bandwidth, when weights are written as fp16
+_AFTER_UNPACKING = 1.1  # the time of that GEMM, of fp16's
+_REDUCE_S = {"NVLink": 15e-6, "PCIe": 40e-6}  # one all-reduce of few rows; estimates
+_V0_SEQUENCE_S = 110e-6  # engines before V1 spend more of the host on a sequence: an estimate
+_LARGEST_GRAPH = 512
+_MEASURED_ERROR, _UNMEASURED_ERROR = 0.25, 0.5
+
+
+def kernel_of(model: Model, gpu: Gpu, *, v1: bool = True) -> str:
+    """Return which of vLLM's kernels computes the linear layers.
+
+    GPTQ and AWQ run on Marlin from capability 8.0 on, in releases that have the V1 engine too.
+    """
+    method, ampere = model.quantization, gpu.compute_capability >= 8.0
+    if method in ("", "none"):
+        return "fp16"
+    if "marlin" in method or (v1 and ampere and method in ("gptq", "awq", "compressed-tensors")):
+        return "marlin"
+    if "fp8" in method:
+        return "fp8" if gpu.compute_capability >= 8.9 else "marlin"
+    return {"gptq": "exllama", "awq": "awq"}.get(method, "other")
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """The seconds of a step; ``model`` is one GPU's part (``Model.split``).
+
+    ``eager`` is vLLM without CUDA graphs, ``v1`` its V1 engine. ``clock`` is how many times faster
+    than the modelled GPU all is.
+    """
+
+    gpu: Gpu
+    model: Model
+    eager: bool = False
+    v1: bool = True
+    kernel: str = ""
+    clock: float = 1.0
+    _lines: dict[int, tuple[float, float, float]] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.kernel:
+            object.__setattr__(self, "kernel", kernel_of(self.model, self.gpu, v1=self.v1))
+
+    @property
+    def measured(self) -> bool:
+        """Whether such a kernel was measured, on this card or one with like tensor cores."""
+        known = self.kernel in ("fp16", "exllama") and self.gpu.compute_capability >= 8.0
+        return self.gpu.error is not None or known
+
+    @property
+    def error(self) -> float:
+        """By which share a time may be wrong."""
+        if self.gpu.error is not None:
+            return self.gpu.error
+        return _MEASURED_ERROR if self.measured else _UNMEASURED_ERROR
+
+    def step(
+        self, rows: int, sequences: int, kv_tokens: float, pairs: float = 0.0, *, prompts: bool
+    ) -> float:
+        """Return the seconds of any step.
+
+        ``rows`` are all its tokens, ``kv_tokens`` those that its sequences hold after it,
+        ``pairs`` of tokens are attended by the prompts in it; ``prompts`` says whether it has any.
+        """
+        line = self._line(rows, sequences, graph=not prompts)
+        seconds = line[0] + kv_tokens * line[1] + pairs * self._pair_s()
+        return max(seconds, line[2])
+
+    def decode_line(self, sequences: int) -> tuple[float, float, float]:
+        """Return a decode step's seconds without KV cache, those of a token in it, and the least.
+
+        A step that reads C tokens of KV cache takes ``max(first + C × second, third)``.
+        """
+        line = self._lines.get(sequences)
+        if line is None:
+            line = self._lines[sequences] = self._line(sequences, sequences, graph=True)
+        return line
+
+    def decode(self, sequences: int, context_tokens: float) -> float:
+        """Return the seconds of a decode step; each sequence holds ``context_tokens``.
+
+        Raises:
+            InvalidValue: no sequence, or a negative context.
+        """
+        if sequences < 1:
+            raise InvalidValue("batch", sequences, "at least 1")
+        _check_tokens("context_tokens", context_tokens)
+        first, each, least = self.decode_line(sequences)
+        return max(first + sequences * context_tokens * each, least)
+
+    def prefill(self, tokens: int) -> float:
+        """Return the seconds in which a prompt is read alone, at once.
+
+        Raises:
+            InvalidValue: a negative number of tokens.
+        """
+        _check_tokens("tokens", tokens)
+        return self.step(tokens, 1, tokens, tokens * tokens / 2, prompts=True)
+
+    def _line(self, rows: int, sequences: int, *, graph: bool) -> tuple[float, float, float]:
+        speed, model = self.gpu.speed, self.model
+        graph &= not self.eager and rows <= _LARGEST_GRAPH
+        each_s = speed.sequence_s + (0.0 if self.v1 else _V0_SEQUENCE_S)
+        rest = sequences * each_s / self.clock
+        rows = _padded(rows) if graph else rows
+        head = model.head_bytes / self._bytes_per_s(_MEMORY) * speed.linear
+        body = speed.step_s + self._linear(rows) + head + self._reduce(rows)
+        per_token = model.kv_bytes_per_token / self._bytes_per_s(speed.attention)
+        host = 0.0 if graph else model.layers * speed.layer_s
+        return body / self.clock + rest, per_token / self.clock, host / self.clock + rest
+
+    def _linear(self, rows: int) -> float:
+        """Return the seconds of all linear layers."""
+        model, speed = self.model, self.gpu.speed
+        if self.kernel == "exllama":
+            return self._exllama(rows)
+        memory, compute = _KERNELS[self.kernel]
+        touched = 1 - (1 - model.expert_share) ** rows if model.expert_share else 0.0
+        read = model.linear_bytes + model.expert_bytes * touched
+        flops = 2.0 * model.linear_parameters * rows
+        return max(
+            read / self._bytes_per_s(_MEMORY * memory) * speed.linear,
+            flops / (self._flops_per_s() * compute),
+        )
+
+    def _exllama(self, rows: int) -> float:
+        model, speed, gpu = self.model, self.gpu.speed, self.gpu
+        wide = model.bits >= 8
+        if rows > (_MOST_ROWS_8_BIT if wide else _MOST_ROWS):
+            moved = model.linear_bytes + 2.0 * model.linear_parameters
+            unpacking = moved / self._bytes_per_s(_UNPACKED) * speed.linear
+            read = 2.0 * model.linear_parameters / self._bytes_per_s(_MEMORY) * speed.linear
+            flops = 2.0 * model.linear_parameters * rows
+            return unpacking + max(read, _AFTER_UNPACKING * flops / self._flops_per_s())
+        per_weight = _FLOPS_PER_WEIGHT * (1.0 if wide else 0.5)
+        peak = (gpu.vector_tflops or gpu.fp16_tflops / 4) * 1e12
+        computed = model.linear_parameters * per_weight / peak
+        read = model.linear_bytes / self._bytes_per_s(_MEMORY)
+        return max(read, computed) * _passes(rows) * speed.linear
+
+    def _reduce(self, rows: int) -> float:
+        """Return the seconds in which GPUs add up their parts, twice a layer."""
+        model, gpu = self.model, self.gpu
+        if model.gpus == 1:
+            return 0.0
+        alone = _REDUCE_S["NVLink" if gpu.link_gb_s > 100 else "PCIe"]
+        sent = 2 * (model.gpus - 1) / model.gpus * rows * model.hidden * 2
+        return 2 * model.layers * (alone + sent / (gpu.link_gb_s * 1e9))
+
+    def _pair_s(self) -> float:
+        model = self.model
+        return 4.0 * model.layers * model.attention_width / self._flops_per_s() / self.clock
+
+    def _bytes_per_s(self, share: float) -> float:
+        return self.gpu.bandwidth_gb_s * 1e9 * share
+
+    def _flops_per_s(self) -> float:
+        return self.gpu.fp16_tflops * 1e12 * self.gpu.speed.compute
+
+
+def _passes(rows: int) -> float:
+    """Return ExLlama's time for some rows, of its time for one: passes of 8, not flat ones."""
+    passes, last = divmod(max(rows, 1) - 1, _PASS)
+    if not passes:
+        return 1 + 0.139 * last
+    return 1.97 + 1.4 * (passes - 1) + 0.89 + 0.46 * min(1.0, last / 4)
+
+
+def _padded(rows: int) -> int:
+    """Return the size of the CUDA graph that vLLM captures for a batch: 1, 2, 4, 8, 16, 24 …."""
+    if rows <= 8:
+        return 1 << max(0, rows - 1).bit_length()
+    step = 8 if rows <= 256 else 16
+    return math.ceil(rows / step) * step
+
+
+def _check_tokens(name: str, tokens: float) -> None:
+    if not 0 <= tokens < math.inf:
+        raise InvalidValue(name, tokens, "finite, at least 0")
