@@ -48,7 +48,9 @@ def fit(
     gpus: int = 1,
     max_model_len: int = 6144,
     gpu_memory_utilization: float = 0.95,
+    max_num_seqs: int = _SEQUENCES,
     batched_tokens: int | None = None,
+    eager: bool = False,
 ) -> Fit:
     """Divide the memory of each GPU into weights, activations and KV cache.
 
@@ -56,7 +58,8 @@ def fit(
 
     ``gpus`` share the model by tensor parallelism; the figures are one GPU's. ``batched_tokens`` is
     ``--max-num-batched-tokens`` of vLLM's V1 engine (0.8 and later). None is the engine before,
-    which profiles a prompt of ``max_model_len`` tokens and a sampler that sorts.
+    which profiles a prompt of ``max_model_len`` tokens and a sampler that sorts. CUDA graphs, which
+    ``eager`` does without, are not counted.
 
     Raises:
         InvalidValue: unknown GPU or model, or a setting outside its range.
@@ -65,16 +68,14 @@ def fit(
     if max_model_len < 1:
         raise InvalidValue("max_model_len", max_model_len, "at least 1")
     if not 0 < gpu_memory_utilization <= 1:
-        raise InvalidValue(
-            "gpu_memory_utilization", gpu_memory_utilization, "more than 0, at most 1"
-        )
+        rule = "more than 0, at most 1"
+        raise InvalidValue("gpu_memory_utilization", gpu_memory_utilization, rule)
     part = whole.split(gpus)
     weights = part.weights_bytes / GIB
-    activation = activation_gib(part, max_model_len, batched_tokens)
+    activation = activation_gib(part, max_model_len, batched_tokens, max_num_seqs)
     room = gpu.usable_gib * gpu_memory_utilization
     left = room - weights - activation
-    blocks = math.floor(max(0.0, left) * GIB / (part.kv_bytes_per_token * _BLOCK))
-    tokens = blocks * _BLOCK
+    tokens = _BLOCK * math.floor(max(0.0, left) * GIB / (part.kv_bytes_per_token * _BLOCK))
     each = f" on each of {gpus} GPUs" if gpus > 1 else ""
     problem = ""
     if tokens == 0:
@@ -108,14 +109,19 @@ def _no_kernel(gpu: Gpu, model: Model) -> str:
     return why if there < needed else ""
 
 
-def activation_gib(model: Model, max_model_len: int, batched_tokens: int | None = None) -> float:
+def activation_gib(
+    model: Model,
+    max_model_len: int,
+    batched_tokens: int | None = None,
+    max_num_seqs: int = _SEQUENCES,
+) -> float:
     """Return what vLLM finds to be taken besides weights when it profiles its largest step."""
     rows = model.vocabulary / 151_936
     tokens = max(max_model_len, _LEAST_BATCHED) if batched_tokens is None else batched_tokens
     forward = tokens * (model.split_bytes + model.whole_bytes) / GIB
     if batched_tokens is None:
         return _OUTSIDE_TORCH_GIB + max(rows * _SORTED_LOGITS_GIB, forward)
-    return _OUTSIDE_TORCH_GIB + forward + _SEQUENCES * model.vocabulary * 4 / GIB
+    return _OUTSIDE_TORCH_GIB + forward + max_num_seqs * model.vocabulary * 4 / GIB
 
 
 def v1_step_tokens(gpu: Gpu) -> int:

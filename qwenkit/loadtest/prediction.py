@@ -196,7 +196,7 @@ def predict(settings: Settings, cluster: Cluster, server: Server) -> Prediction:
     alone = _measure_alone(settings, server)
     running = live_scaling(cluster, settings.service)
     around = _environment(settings, cluster, running, alone.clock)
-    modelled = VllmServer(**settings.sizes(), eager=settings.eager, clock=alone.clock)
+    modelled = VllmServer(**settings.sizes(), clock=alone.clock)
     measured, more_s, note = _as_measured(modelled, alone)
     seconds = settings.load_seconds or load_seconds(around.startup_s)
     return Prediction(

@@ -16,12 +16,12 @@ from qwenkit.capacity.gpu import CPU, GPUS, Gpu, gpu_of_label
 from qwenkit.capacity.memory import LEAST_CAPABILITY
 from qwenkit.manifests.documents import Doc, at, place, rows, table
 from qwenkit.manifests.server_command import (
-    ServerCommand,
     container_words,
     server_command,
     shell_text,
     starts_itself,
 )
+from qwenkit.serving.command_line import ServerCommand
 from qwenkit.serving.contradictions import contradictions
 from qwenkit.serving.profile import Wishes, choose
 

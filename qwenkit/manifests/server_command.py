@@ -1,7 +1,7 @@
 """How a container starts vLLM: its command line as kubelet, shell and vLLM read it.
 
 Sources: the container spec of Kubernetes (``$(NAME)``, ``$$``), Knative's runtime contract
-(``PORT``, ``K_*``), vLLM's argument parser (short and underscore flags, ``6k`` and ``32K``).
+(``PORT``, ``K_*``).
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any
 
 from qwenkit.manifests.documents import at, rows
-from qwenkit.manifests.shell import MOST_LETTERS, UNKNOWN, simple_commands
+from qwenkit.manifests.shell import MOST_LETTERS, simple_commands
+from qwenkit.serving.command_line import UNKNOWN, ServerCommand, read_arguments
 
 _SHELL = re.compile(r"(.*/)?(sh|bash|ash|dash|zsh)")
 _SERVER = re.compile(
@@ -24,40 +23,7 @@ _SERVER = re.compile(
 _CLI = re.compile(r"(.*/)?vllm|(-m)?vllm\.(entrypoints\.cli\.main|scripts)")
 # Images whose entry point is vLLM's server, by the last part of their name.
 _OWN_ENTRY = re.compile(r"(.*/)?(vllm-openai|vllm-(arm64-)?cpu)[^/]*")
-_FLAG = re.compile(r"--?[A-Za-z]")
-_SHORT = {"tp": "tensor-parallel-size", "pp": "pipeline-parallel-size", "n": "nnodes"}
-_SHORT |= {"dp": "data-parallel-size", "q": "quantization"}
-_SWITCH = re.compile(r"(enable|disable|no|use|trust|enforce|skip|return|headless)-?.*|O\d")
-_MANY = ("served-model-name", "lora-modules", "api-key", "middleware")
-_UNITS = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _MOST_NESTED = 5
-
-
-@dataclass(frozen=True, slots=True)
-class ServerCommand:
-    """vLLM's options by their long names, as text, and its model ("" if not known).
-
-    ``unread``: other options may be in a file or a variable that only the container knows.
-    ``passes_signals``: no shell keeps SIGTERM from vLLM.
-    """
-
-    options: Mapping[str, str]
-    model: str
-    unread: bool
-    passes_signals: bool
-
-    def text(self, name: str, otherwise: str = "") -> str | None:
-        """Return an option, its default if it is not given, None if it cannot be known."""
-        value = self.options.get(name)
-        if value is None:
-            return None if self.unread else otherwise
-        return None if UNKNOWN in value else value
-
-    def number(self, name: str, otherwise: float) -> float | None:
-        """Return an option as a number; None if it cannot be known or is none."""
-        text = self.text(name, str(otherwise)) or ""
-        found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,12})?)([kmgtKMGT]?)", text)
-        return float(found[1]) * _UNITS.get(found[2], 1) if found else None
 
 
 def container_words(container: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -108,30 +74,8 @@ def _servers(
                 yield from _servers(command, known, depth + 1, passes=passes)
             return
         if _SERVER.fullmatch(word) or (_CLI.fullmatch(word) and rest[:1] == ["serve"]):
-            yield _read(rest, passes=passes)
+            yield read_arguments(rest, passes_signals=passes)
             return
-
-
-def _read(arguments: Sequence[str], *, passes: bool) -> ServerCommand:
-    options: dict[str, str] = {}
-    others: list[str] = []
-    left = list(arguments)
-    while left:
-        name, equals, value = (word := left.pop(0)).partition("=")
-        if not _FLAG.match(word):
-            others += [word] if word.lower() not in ("true", "false") else []
-            continue
-        long = name.lstrip("-").replace("_", "-")
-        long = long if name.startswith("--") else _SHORT.get(long, long)
-        if not equals and not _SWITCH.fullmatch(long):
-            values = list(takewhile(lambda word: not _FLAG.match(word), left))
-            values = values if long in _MANY else values[:1]
-            del left[: len(values)]
-            value = " ".join(values)
-        options[long] = value
-    model = others[1] if others[:1] == ["serve"] and others[1:] else options.get("model", "")
-    unread = "config" in options or UNKNOWN in others
-    return ServerCommand(options, "" if UNKNOWN in model else model, unread, passes)
 
 
 def _environment(container: Mapping[str, Any]) -> Mapping[str, str]:

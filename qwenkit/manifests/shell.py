@@ -6,7 +6,8 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
-UNKNOWN = "\0"
+from qwenkit.serving.command_line import UNKNOWN
+
 MOST_LETTERS = 20_000
 _ENDS = ";&|()<>\n"
 _NAMES = r"""(?P<unread>\$\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|\$\(|`[^`]*`)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
@@ -21,6 +22,7 @@ from qwenkit.capacity.memory import LEAST_CAPABILITY
 from qwenkit.capacity.model_config import ModelConfig
 from qwenkit.errors import InvalidValue, SettingsError
 from qwenkit.parameters.layers import Layered
+from qwenkit.serving.command_line import ServerCommand, read_arguments
 from qwenkit.serving.contradictions import contradictions
 from qwenkit.serving.images import ServerImage
 from qwenkit.serving.profile import ServingProfile, Wishes, batched_tokens, choose
@@ -132,7 +134,8 @@ class Derived(Layered):
     def sizes(self) -> dict[str, Any]:
         """Return what ``fit``, ``what_would_fit`` and ``VllmServer`` take.
 
-        A CPU's memory is the pod's limit.
+        The server's own flags, in ``extra_args`` or ``command``, win over other settings. A CPU's
+        memory is the pod's limit.
 
         Raises:
             SettingsError: the GPU is not known, or the model's ``config.json`` was not found.
@@ -150,20 +153,32 @@ class Derived(Layered):
             # Where it runs (LEAST_CAPABILITY), vLLM takes this faster kernel for it.
             newer = gpu.compute_capability >= LEAST_CAPABILITY["gptq_marlin"]
             model = replace(model, quantization="gptq_marlin" if newer else "gptq")
+        given, eager, tokens = self.flags, "enforce-eager", batched_tokens(image, gpu)
+        wants_eager = not self.command and bool(self.profile.value(f"--{eager}"))
+
+        def number(flag: str, otherwise: float) -> int:
+            return int(given.number(flag, otherwise) or otherwise)
+
+        share = self.gpu_memory_utilization
         return {
             "gpu": gpu,
             "model": model,
-            "gpus": max(1, self.gpu_count),
-            "max_model_len": self.max_model_len,
-            "gpu_memory_utilization": self.gpu_memory_utilization,
-            "batched_tokens": batched_tokens(image, gpu),
+            "gpus": number("tensor-parallel-size", max(1, self.gpu_count)),
+            "max_model_len": number("max-model-len", self.max_model_len),
+            "gpu_memory_utilization": given.number("gpu-memory-utilization", share) or share,
+            "max_num_seqs": number("max-num-seqs", 256),
+            "batched_tokens": tokens and number("max-num-batched-tokens", tokens),
+            "eager": wants_eager or eager in given.options,
         }
 
     @property
-    def eager(self) -> bool:
-        """Whether vLLM runs without CUDA graphs."""
-        flag = "--enforce-eager"
-        return bool(self.profile.value(flag)) or flag in f"{self.extra_args} {self.command}"
+    def flags(self) -> ServerCommand:
+        """The server's flags that ``extra_args`` and ``command`` give."""
+        try:
+            words = shlex.split(f"{self.extra_args} {self.command}")
+        except ValueError:  # an open quote: who renders says so
+            words = []
+        return read_arguments(words)
 
     def described_by(self, config: ModelConfig | None) -> Self:
         """Return a copy that follows from a ``config.json``; set values stay."""

@@ -146,7 +146,7 @@ def make_plan(
     alternatives = () if memory.fits else what_would_fit(**sizes)
     server, outcome, better, why_not, autoscalers = None, None, None, "the model does not fit", None
     if memory.fits:
-        server = VllmServer(**sizes, eager=settings.eager)
+        server = VllmServer(**sizes)
         once = not (question.recommend or question.compare)
         run = _Run(
             settings=settings,
@@ -165,7 +165,7 @@ def make_plan(
         if question.compare:
             on_step("other autoscalers")
             autoscalers = run.autoscalers(outcome)
-    time = StepTime(gpu, model, settings.eager, v1=sizes["batched_tokens"] is not None)
+    time = StepTime(gpu, model, sizes["eager"], v1=sizes["batched_tokens"] is not None)
     sequences = memory.kv_tokens / (lengths.prompt_tokens + lengths.output_tokens)
     return ScalingPlan(
         gpu=gpu,

@@ -299,7 +299,9 @@ class VllmServer:
             "gpus": gpus,
             "max_model_len": max_model_len,
             "gpu_memory_utilization": gpu_memory_utilization,
+            "max_num_seqs": max_num_seqs,
             "batched_tokens": batched_tokens,
+            "eager": eager,
         }
         self.fit = fit(self.gpu, whole, **setup)
         if not self.fit.fits:
