@@ -71,7 +71,10 @@ class StepTime:
     v1: bool = True
     kernel: str = ""
     clock: float = 1.0
-    _lines: dict[int, tuple[float, float, float]] = field(default_factory=dict, compare=False)
+    # Not of ``replace``: at another clock they are others.
+    _lines: dict[int, tuple[float, float, float]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if not self.kernel:

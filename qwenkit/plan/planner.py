@@ -204,7 +204,7 @@ def _speeds(
     live = lengths.prompt_tokens + lengths.output_tokens / 2
     batches = {1}
     if server:
-        batches.add(suggested_load(server, live_tokens=live).total)
+        batches.add(suggested_load(server, lengths).total)
         if spec.metric == CONCURRENCY:
             batches.add(max(1, min(math.ceil(spec.total), math.floor(server.kv_tokens / live))))
     for batch in sorted(batches):

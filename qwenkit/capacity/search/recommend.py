@@ -2,18 +2,20 @@
 
 The load of a pod comes from the GPU's arithmetic (``suggested_load``). Hard limit, minimum,
 windows and retention are found by simulation: every candidate runs the same traffic; the cheapest
-that meets the objective wins.
+that meets the objective wins. The decision is tried again on the slowest and the fastest server
+that the model's error allows.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
 from qwenkit.autoscaling.annotation_keys import PROGRESS_DEADLINE
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
+from qwenkit.capacity.band import Band
 from qwenkit.capacity.search.candidates import (
     UTILIZATION,
     Candidate,
@@ -48,7 +50,8 @@ class Recommendation:
     """The settings to use, why, and the alternatives. ``timeout_seconds`` is for both timeouts.
 
     ``front`` holds the candidates that no other beats in both cost and TTFT, cheapest first;
-    ``next_best_costs`` compares the second best with the chosen one, in words.
+    ``next_best_costs`` compares the second best with the chosen one, in words. ``doubts`` say what
+    would be decided otherwise inside the model's band; none if nothing.
     """
 
     annotations: Mapping[str, str]
@@ -60,6 +63,7 @@ class Recommendation:
     front: tuple[Candidate, ...]
     candidates: tuple[Candidate, ...]
     spec: ScalingSpec
+    doubts: tuple[str, ...]
 
 
 def recommend(
@@ -84,26 +88,53 @@ def recommend(
     if gpus < 1:
         raise InvalidValue("gpus", gpus, "at least 1")
     around = replace(environment or Environment(), gpus=gpus)
-    load = _load(server, traffic.lengths, objective)
+    load = suggested_load(server, traffic.lengths, objective=objective)
     part = replay(traffic, server, around.startup_s)
 
-    def attempt(choice: ScalingChoice, part: Replay = part) -> Candidate:
+    def attempt(choice: ScalingChoice, part: Replay = part, on: VllmServer = server) -> Candidate:
         spec = parse_spec(choice.annotations(), container_concurrency=choice.hard_limit)
-        return judge(choice, part.run(spec, server, around, duration_s=duration_s))
+        return judge(choice, part.run(spec, on, around, duration_s=duration_s))
 
     tried = [attempt(choice) for choice in _coarse(load.total, gpus, fewer=part.is_much)]
     nearest = min(tried, key=lambda each: _rank(each, objective))
     tried += [attempt(choice) for choice in _refined(nearest.choice)]
     tried.sort(key=lambda each: _rank(each, objective))
     if part.basis:
-        wider = replay(traffic, server, around.startup_s, parts=PARTS)
-        tried[:_CONFIRMED] = [attempt(each.choice, wider) for each in tried[:_CONFIRMED]]
+        part = replay(traffic, server, around.startup_s, parts=PARTS)
+        tried[:_CONFIRMED] = [attempt(each.choice, part) for each in tried[:_CONFIRMED]]
         tried[:_CONFIRMED] = sorted(tried[:_CONFIRMED], key=lambda each: _rank(each, objective))
     if misses := "; ".join(tried[0].misses(objective)):
         rule = f"no setting meets it on these GPUs; the nearest is {tried[0].choice}"
         fix = "allow more GPUs, a faster one, or a looser objective"
         raise InvalidValue("objective", misses, rule, fix)
-    return _recommendation(tuple(tried), objective, load, around)
+    edges, doubts = [], list[str]()
+    for name, edge in zip(("slow", "fast"), server.edges(), strict=True):
+        edges.append([attempt(each.choice, part, edge) for each in tried[:_CONFIRMED]])
+        where = f"at the {name} edge of the band"
+        there = _suggested(edge, traffic.lengths, objective)
+        if there != load.total:
+            carry = f"should carry {there}" if there else "cannot meet the objective"
+            doubts.append(f"{where} a pod {carry} instead of carrying {load.total}")
+        doubts += (f"{where} {text}" for text in _flips(edges[-1], objective))
+    return _recommendation(tuple(tried), objective, load, around, edges, tuple(doubts))
+
+
+def _suggested(server: VllmServer, lengths: Lengths, objective: Objective) -> int:
+    try:
+        return suggested_load(server, lengths, objective=objective).total
+    except InvalidValue:
+        return 0
+
+
+def _flips(tried: Sequence[Candidate], objective: Objective) -> Iterator[str]:
+    """Say what the chosen one and the next best, tried again elsewhere, would change."""
+    chosen, following = tried[0], tried[-1]
+    if misses := "; ".join(chosen.misses(objective)):
+        yield f"these settings miss the objective: {misses}"
+    if following.excess(objective) < chosen.excess(objective) or (
+        not following.misses(objective) and following.cost_per_hour < chosen.cost_per_hour
+    ):
+        yield f"the next best is better: {following.choice}"
 
 
 def _rank(candidate: Candidate, objective: Objective) -> tuple[float, ...]:
@@ -128,25 +159,20 @@ def _refined(choice: ScalingChoice) -> Iterator[ScalingChoice]:
         yield replace(choice, window_s=120, retention_s=900)
 
 
-def _load(server: VllmServer, lengths: Lengths, objective: Objective) -> Load:
-    """Return the suggested load of a pod; refuse objectives that no setting can meet."""
-    fastest, wanted = server.prefill(lengths.prompt_tokens), objective.ttft_p95_s
-    if wanted is not None and wanted < fastest:
-        prompt = f"{lengths.prompt_tokens} tokens alone"
-        rule = f"{server.gpu.name} needs {fastest:.3g} s to read {prompt}"
-        raise InvalidValue("ttft_p95_s", wanted, rule)
-    live = lengths.prompt_tokens + lengths.output_tokens / 2
-    return suggested_load(server, live_tokens=live, tpot_p95_s=objective.tpot_p95_s)
-
-
 def _recommendation(
     tried: tuple[Candidate, ...],
     objective: Objective,
     load: Load,
     environment: Environment,
+    edges: Sequence[Sequence[Candidate]],
+    doubts: tuple[str, ...],
 ) -> Recommendation:
     chosen = tried[0]
-    following = next((each for each in tried[1:2] if not each.misses(objective)), None)
+    best = [
+        [each, *(edge[place] for edge in edges)]
+        for place, each in enumerate(tried[:_CONFIRMED])
+        if not each.misses(objective)
+    ]
     cold = environment.startup_s
     deadline = max(_DEADLINE_S, math.ceil(3 * cold / 60) * 60)
     annotations = {**chosen.choice.annotations(), PROGRESS_DEADLINE: f"{deadline}s"}
@@ -156,20 +182,29 @@ def _recommendation(
         timeout_seconds=_TIMEOUT_S,
         reasons=tuple(_reasons(chosen.choice, load, cold, deadline)),
         chosen=chosen,
-        next_best_costs=_difference(chosen, following),
+        next_best_costs=_difference(*best),
         front=pareto(tried),
         candidates=tried,
         spec=parse_spec(annotations, container_concurrency=chosen.choice.hard_limit),
+        doubts=doubts,
     )
 
 
-def _difference(chosen: Candidate, following: Candidate | None) -> str:
-    if following is None:
+def _difference(chosen: Sequence[Candidate], *following: Sequence[Candidate]) -> str:
+    """Compare the next best with the chosen one; each as it is, slow and fast."""
+    if not following:
         return "no other settings meet the objective"
-    more = following.cost_per_hour - chosen.cost_per_hour
+    of = {
+        each[0].choice: (
+            Band.over(*(one.cost_per_hour for one in each)).text(),
+            Band.over(*(one.ttft_p95_s for one in each)).text("s"),
+        )
+        for each in (chosen, *following)
+    }
+    (cost, ttft), (other_cost, other_ttft) = of.values()
     return (
-        f"{following.choice}: {more:+.3g} per hour, TTFT p95 {following.ttft_p95_s:.3g} s "
-        f"instead of {chosen.ttft_p95_s:.3g} s"
+        f"{following[0][0].choice}: {other_cost} per hour instead of {cost}, TTFT p95 "
+        f"{other_ttft} instead of {ttft}"
     )
 
 
@@ -178,8 +213,9 @@ def _reasons(choice: ScalingChoice, load: Load, cold: float, deadline: int) -> I
     yield Reason(
         "target",
         str(choice.target),
-        f"a pod should carry {load.total}, limited by the {load.bound}; at {UTILIZATION} % the KPA "
-        f"aims at {choice.target * UTILIZATION / 100:g}",
+        f"with {load.total} a pod answers {load.per_s.text('requests/s')}, nearly its most; "
+        f"more is limited by the {load.bound}. At {UTILIZATION} % the KPA aims at "
+        f"{choice.target * UTILIZATION / 100:g}",
     )
     room = "the rest is room for requests between two decisions"
     yield Reason("target-utilization-percentage", str(UTILIZATION), room)

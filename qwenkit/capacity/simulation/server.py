@@ -320,6 +320,11 @@ class VllmServer:
         made._run_at(clock)
         return made
 
+    def edges(self) -> tuple[VllmServer, VllmServer]:
+        """Return the same server as slow and as fast as the model may be wrong."""
+        error = self.time.error
+        return self.at(self.clock / (1 + error)), self.at(self.clock / (1 - error))
+
     def _run_at(self, clock: float) -> None:
         if not 0 < clock < math.inf:
             raise InvalidValue("clock", clock, "more than 0, finite")

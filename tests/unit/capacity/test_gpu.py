@@ -13,8 +13,6 @@ from qwenkit.capacity.gpu import (
     mig_slice,
 )
 from qwenkit.capacity.memory import fit
-from qwenkit.capacity.search.load import suggested_load
-from qwenkit.capacity.simulation.server import VllmServer
 from qwenkit.errors import InvalidValue
 
 NAMES = sorted(GPUS)
@@ -57,35 +55,12 @@ def test_a_context_beyond_the_cache_is_a_problem() -> None:
     assert "max-model-len 9000" in got.problems[0]
 
 
-@pytest.mark.parametrize(
-    ("gpu", "model", "live", "tpot", "bound", "total"),
-    [
-        ("V100-16", QWEN_7B_INT8, 800, None, "GPU's plateau", (8, 8)),
-        ("T4", QWEN_7B_INT8, 2048, None, "KV cache", (4, 4)),
-        ("T4", QWEN_7B_INT8, 512, 0.05, "TPOT objective", (2, 2)),
-        ("A10", QWEN_7B, 400, None, "KV cache", (20, 60)),
-        ("H100", "Qwen3-30B-A3B", 300, None, "GPU's plateau", (32, 256)),
-        ("RTX-4090", "Qwen2.5-7B-Instruct-AWQ", 300, 0.012, "TPOT objective", (16, 200)),
-    ],
-)
-def test_suggested_load_and_its_bound(
-    gpu: str, model: str, live: float, tpot: float | None, bound: str, total: tuple[int, int]
-) -> None:
-    got = suggested_load(VllmServer(gpu, model), live_tokens=live, tpot_p95_s=tpot)
-    assert got.bound == bound
-    assert total[0] <= got.total <= total[1]
-
-
 def test_unknown_names_and_impossible_values_are_refused_by_name() -> None:
-    t4 = VllmServer("T4", QWEN_7B_INT8)
     for call in (
         lambda: fit("", QWEN_7B_INT8),
         lambda: fit("T4", "GPT-9"),
         lambda: fit("T4", QWEN_7B_INT8, max_model_len=0),
         lambda: fit("T4", QWEN_7B_INT8, gpu_memory_utilization=1.2),
-        lambda: suggested_load(t4, live_tokens=0),
-        lambda: suggested_load(t4, live_tokens=20_000),
-        lambda: suggested_load(t4, live_tokens=100, tpot_p95_s=0.001),
     ):
         with pytest.raises(InvalidValue) as caught:
             call()
