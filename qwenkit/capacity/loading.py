@@ -20,7 +20,6 @@ STEPS = (SCHEDULED, MOUNT, INIT, IMAGE, CONTAINER, ENGINE, WEIGHTS, COMPILE, KV,
     "scheduled", "mount", "init containers", "image", "container", "engine start", "weights read",
     "compile", "KV profiling", "graph capture", "warm-up", "server up", "probe",
 )  # fmt: skip
-STRATEGIES = {"lazy": "lazy", "eager": "whole", "prefetch": "whole"}  # --safetensors-load-strategy
 _DATA = json.loads((files("qwenkit.capacity") / "loading.json").read_text("utf-8"))
 _SHOWN = 0.1  # of the whole: shorter steps are not named
 
@@ -65,10 +64,12 @@ class EstimatedStart:
 def weights_seconds(size: float, source: str, strategy: str, *, readers: int = 1) -> EstimatedStep:
     """Return how long reading ``size`` bytes of weights takes, from a source of the table.
 
-    ``readers`` are the GPUs that share the model. ``prefetch`` divides the files between them;
-    otherwise each reads them all (vllm#49324), at best from the node's page cache.
+    ``strategy`` is vLLM's ``--safetensors-load-strategy``, of which only ``eager`` and
+    ``prefetch`` read whole files. ``readers`` are the GPUs that share the model: ``prefetch``
+    divides the files between them, else each reads all (vllm#49324), at best from a cache.
     """
-    low, high, where = _DATA["read_mb_s"][source][STRATEGIES[strategy]]
+    way = "whole" if strategy in ("eager", "prefetch") else "lazy"
+    low, high, where = _DATA["read_mb_s"][source][way]
     most = size if strategy == "prefetch" else size * readers
     return EstimatedStep(WEIGHTS, size / (high * 1e6), most / (low * 1e6), where)
 

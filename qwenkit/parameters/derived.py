@@ -18,7 +18,7 @@ from qwenkit.admission.schema.quantities import parse
 from qwenkit.capacity.catalogue import find_config
 from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.gpu import CPU, GIB, Gpu, find_gpu, gpu_of_label, mig_slice
-from qwenkit.capacity.loading import COMPILE, GRAPHS, STRATEGIES, EstimatedStart, estimate_start
+from qwenkit.capacity.loading import COMPILE, GRAPHS, EstimatedStart, estimate_start
 from qwenkit.capacity.memory import LEAST_CAPABILITY
 from qwenkit.capacity.model_config import ModelConfig
 from qwenkit.errors import InvalidValue, SettingsError
@@ -189,18 +189,17 @@ class Derived(Layered):
         Raises:
             SettingsError: the GPU or the model is not known.
         """
-        sizes, image, flag = self.sizes(), ServerImage(self.image), "--safetensors-load-strategy"
+        sizes, image, name = self.sizes(), ServerImage(self.image), "safetensors-load-strategy"
+        eager, v1 = sizes["eager"], sizes["batched_tokens"] is not None
+        derived = "" if self.command else self.profile.value(f"--{name}")
         by_itself = "prefetch" if self.storage == "nas" and image.version >= (0, 19) else "lazy"
-        derived = "" if self.command else self.profile.value(flag)
-        named = re.search(rf"{flag}[ =]({'|'.join(STRATEGIES)})\b", self.command or self.extra_args)
-        v1 = sizes["batched_tokens"] is not None
         return estimate_start(
             sizes["model"].weights_bytes,
             {"oss": self.fuse_type, "nas": "nas", "pvc": "disk"}[self.storage],
-            named[1] if named else derived or by_itself,
+            self.flags.text(name) or derived or by_itself,
             readers=sizes["gpus"],
             image_gb=SIZE_GB.get(self.image, SIZE_GB[CURRENT.name]),
-            left_out=[COMPILE] * (self.eager or not v1) + [GRAPHS] * (self.eager or image.cpu),
+            left_out=[COMPILE] * (eager or not v1) + [GRAPHS] * (eager or image.cpu),
         )
 
     def described_by(self, config: ModelConfig | None) -> Self:

@@ -8,7 +8,7 @@ from importlib.resources import files
 import pytest
 
 from qwenkit.capacity import loading
-from qwenkit.capacity.loading import STEPS, STRATEGIES, estimate_start, said, weights_seconds, worth
+from qwenkit.capacity.loading import STEPS, estimate_start, said, weights_seconds, worth
 from qwenkit.cluster.diagnosis.server_log import PHASES
 from qwenkit.settings import Settings
 
@@ -34,7 +34,7 @@ def test_each_constant_is_a_range_with_its_source(row: list[float | str]) -> Non
 
 @pytest.mark.parametrize("source", DATA["read_mb_s"])
 def test_whole_files_are_read_no_slower_than_at_random(source: str) -> None:
-    lazy, eager, prefetch = (seconds(source, each) for each in STRATEGIES)
+    lazy, eager, prefetch = (seconds(source, each) for each in ("lazy", "eager", "prefetch"))
     assert eager == prefetch
     assert eager <= lazy
     assert eager[1] <= lazy[1]
