@@ -143,9 +143,8 @@ def make_plan(
     settings = settings.described_by(read_model_config(settings))
     traffic, environment = find_traffic(settings, question), find_environment(settings, question)
     spec, annotations = scaling_spec(settings), scaling_annotations(settings)
-    sizes = settings.sizes()
-    gpu, lengths = sizes["gpu"], traffic.load.lengths
-    model, memory = sizes["model"].split(sizes["gpus"]), fit(**sizes)
+    sizes, lengths = settings.sizes(), traffic.load.lengths
+    gpu, model, memory = sizes["gpu"], sizes["model"].split(sizes["gpus"]), fit(**sizes)
     alternatives = () if memory.fits else what_would_fit(**sizes)
     server, outcome, better, why_not, autoscalers = None, None, None, "the model does not fit", None
     if memory.fits:
