@@ -24,17 +24,18 @@ class Speed:
     """What vLLM reaches on a card, and what its host takes; a calibration fits these to a card.
 
     ``linear`` multiplies the time of linear layers, ``attention`` and ``compute`` are shares of the
-    bandwidth and of the dense fp16 peak. A step takes ``step_s``, and ``sequence_s`` for each
-    sequence; without a CUDA graph, a layer at least ``layer_s``. Source: vLLM 0.26 on an H200
-    (tests/data/gpu), whose host was slow: ``layer_s`` is less on others.
+    bandwidth and of the dense fp16 peak. A step takes ``step_s`` (with 32 layers), and
+    ``sequence_s`` for each sequence; without a CUDA graph, a layer at least ``layer_s``. Source:
+    vLLM 0.26 on an H200 (tests/data/gpu). Its host was slow, with 0.5 to 1.2 ms a layer; that of
+    Qwen's speed benchmark took 0.4.
     """
 
     linear: float = 1.0
     attention: float = 0.9
     compute: float = 0.62
     step_s: float = 2.3e-3
-    sequence_s: float = 45e-6
-    layer_s: float = 0.6e-3
+    sequence_s: float = 60e-6
+    layer_s: float = 0.65e-3
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,11 @@
 """Whether a model fits a GPU, and with how many sequences.
 
+    KV cache   = card × gpu-memory-utilization − weights − activations
+    activation = outside torch + largest step's forward pass + sampler's logits (+ fragments)
+
 Sources: the configuration of the model for the sizes; vLLM 0.4.1 for what runs where (its GPTQ
-kernel takes fp16 only, CUDA graphs lie outside ``gpu-memory-utilization``). The activation peak is
-fitted to servers' logs and to a measurement of vLLM 0.26 (tests/data/kv-blocks.json).
+kernel takes fp16 only, CUDA graphs lie outside ``gpu-memory-utilization``). Activations: a
+measurement of vLLM 0.26, and logs of older servers (tests/data/gpu, tests/data/kv-blocks.json).
 """
 
 from __future__ import annotations
@@ -21,7 +24,10 @@ LEAST_CAPABILITY = {"gptq": 6.0, "awq": 7.5, "compressed-tensors": 7.5} | dict.f
 )
 _BLOCK = 16
 _OUTSIDE_TORCH_GIB = 0.22  # CUDA context and libraries
-_SORTED_LOGITS_GIB = 1.08  # vLLM 0.4.1 sorts 256 rows of 151,936 logits, in several copies
+# Engines before V1 count what torch's allocator holds, with fragments, not what it uses at most;
+# their sampler sorts fp32 logits, with indices of twice the size. Both fitted to servers' logs.
+_FRAGMENTS_GIB = 0.25
+_COPIES_OF_LOGITS = 5
 _LEAST_BATCHED = 2048
 _SEQUENCES = 256
 
@@ -116,12 +122,12 @@ def activation_gib(
     max_num_seqs: int = _SEQUENCES,
 ) -> float:
     """Return what vLLM finds to be taken besides weights when it profiles its largest step."""
-    rows = model.vocabulary / 151_936
+    logits = max_num_seqs * model.vocabulary * 4 / GIB
     tokens = max(max_model_len, _LEAST_BATCHED) if batched_tokens is None else batched_tokens
     forward = tokens * (model.split_bytes + model.whole_bytes) / GIB
     if batched_tokens is None:
-        return _OUTSIDE_TORCH_GIB + max(rows * _SORTED_LOGITS_GIB, forward)
-    return _OUTSIDE_TORCH_GIB + forward + max_num_seqs * model.vocabulary * 4 / GIB
+        return _OUTSIDE_TORCH_GIB + forward + _COPIES_OF_LOGITS * logits + _FRAGMENTS_GIB
+    return _OUTSIDE_TORCH_GIB + forward + logits
 
 
 def v1_step_tokens(gpu: Gpu) -> int:

@@ -6,12 +6,12 @@
 
 ``linear`` depends on the kernel. fp16: the larger of reading the weights and computing. Marlin and
 fp8: the same, with fewer bytes. ExLlama (GPTQ before vLLM 0.4.2, and on cards before Ampere)
-computes outside the tensor cores in passes of 8 rows; from a number of rows on, all weights are
-written as fp16 first. A CUDA graph pads the rows to the next size that was captured. A step of a
-mixture reads 1 − (1 − k/E)^rows of its experts.
+computes outside the tensor cores in passes of 8 rows. ExLlama and the first AWQ kernel write all
+weights as fp16 first, from a number of rows on. A CUDA graph pads the rows to the next size that
+was captured. A step of a mixture reads 1 − (1 − k/E)^rows of its experts.
 
-The constants were measured on one H200 with vLLM 0.26 (tests/data/gpu) unless they are called
-estimates here; README.md of this folder compares them with what others published.
+Each constant was measured on one H200 with vLLM 0.26, or fitted to what others published (both in
+tests/data/gpu), or it is called an estimate; README.md of this folder holds the comparison.
 """
 
 from __future__ import annotations
@@ -23,23 +23,35 @@ from qwenkit.capacity.gpu import Gpu, Model
 from qwenkit.errors import InvalidValue
 
 _MEMORY = 0.756  # of the bandwidth, by a GEMM of few rows
-# A kernel's share of the bandwidth and of the fp16 peak that its GEMM reaches, of what fp16 does.
+_WIDE = 3584  # hidden size; narrower models reach less, by the square root (Qwen's 0.5B to 14B)
+# A kernel's shares of what fp16 reaches: of the bandwidth with 8 bits and with 4, of the peak.
 _KERNELS = {
-    "fp16": (1.0, 1.0),
-    "marlin": (0.9, 0.9),  # estimates from here on
-    "fp8": (1.0, 1.6),
-    "awq": (0.5, 0.35),
-    "other": (0.4, 0.35),
+    "fp16": (1.0, 1.0, 1.0),
+    "marlin": (0.88, 0.7, 0.9),  # Qwen's speed benchmark with vLLM 0.6.3; the last an estimate
+    "awq": (0.34, 0.34, 0.35),  # the same with vLLM 0.4.2; the last an estimate
+    "fp8": (1.0, 1.0, 1.6),  # estimates
+    "other": (0.4, 0.4, 0.35),  # estimates
 }
-# ExLlama. Source of passes and limits: vLLM csrc/quantization/gptq/q_gemm.cu.
-_PASS, _MOST_ROWS, _MOST_ROWS_8_BIT = 8, 50, 24
+# Rows up to which a kernel reads the packed weights; with more, it writes them as fp16 first.
+# Source: vLLM csrc/quantization/gptq/q_gemm.cu (8 bits, 4 bits), layers/quantization/awq.py.
+_PACKED_ROWS = {"exllama": (24, 50), "awq": (255, 255)}
+_LAYERS = 32  # of the model that step_s was measured with; half of it grows with layers: estimate
+_PASS = 8  # rows that ExLlama computes at once; the same file
 _FLOPS_PER_WEIGHT = 65.0  # of one row, 8 bits; half of it with 4 (vLLM's pull request 2330)
 _UNPACKED = 0.61  # of the bandwidth, when weights are written as fp16
 _AFTER_UNPACKING = 1.1  # the time of that GEMM, of fp16's
-_REDUCE_S = {"NVLink": 15e-6, "PCIe": 40e-6}  # one all-reduce of few rows; estimates
+_FEW, _BEYOND_FEW = 32, 0.7  # sequences after which one more costs the host less, and how much
 _V0_SEQUENCE_S = 110e-6  # engines before V1 spend more of the host on a sequence: an estimate
+# vLLM 0.4's PagedAttention reads the KV cache for every query head; a part comes from the L2
+# cache. Fitted to Qwen's speed benchmark with vLLM 0.4.2.
+_PAGED = 0.65
+_REDUCE_S = {"NVLink": 15e-6, "PCIe": 40e-6}  # one all-reduce of few rows; estimates
 _LARGEST_GRAPH = 512
-_MEASURED_ERROR, _UNMEASURED_ERROR = 0.25, 0.5
+# By capability, the kernels of which a whole server was measured, by us or by others.
+_MEASURED = {8.0: {"fp16", "marlin", "exllama", "awq"}, 8.6: {"fp16"}, 9.0: {"fp16", "marlin"}}
+_MEASURED[9.0].add("exllama")
+_MEASURED_ERROR, _NEAR_ERROR, _UNMEASURED_ERROR = 0.25, 0.4, 0.6
+_EAGER_ERROR = 0.5  # the host decides, and hosts differ
 
 
 def kernel_of(model: Model, gpu: Gpu, *, v1: bool = True) -> str:
@@ -82,8 +94,8 @@ class StepTime:
 
     @property
     def measured(self) -> bool:
-        """Whether such a kernel was measured, on this card or one with like tensor cores."""
-        known = self.kernel in ("fp16", "exllama") and self.gpu.compute_capability >= 8.0
+        """Whether a server with such a kernel was measured on such a card, or it is calibrated."""
+        known = self.kernel in _MEASURED.get(self.gpu.compute_capability, ())
         return self.gpu.error is not None or known
 
     @property
@@ -91,7 +103,11 @@ class StepTime:
         """By which share a time may be wrong."""
         if self.gpu.error is not None:
             return self.gpu.error
-        return _MEASURED_ERROR if self.measured else _UNMEASURED_ERROR
+        tensor_cores = self.gpu.compute_capability >= 8.0
+        near = tensor_cores and any(self.kernel in kernels for kernels in _MEASURED.values())
+        least = _EAGER_ERROR if self.eager else 0.0
+        known = _MEASURED_ERROR if self.measured else _NEAR_ERROR if near else _UNMEASURED_ERROR
+        return max(least, known)
 
     def step(
         self, rows: int, sequences: int, kv_tokens: float, pairs: float = 0.0, *, prompts: bool
@@ -140,42 +156,60 @@ class StepTime:
         speed, model = self.gpu.speed, self.model
         graph &= not self.eager and rows <= _LARGEST_GRAPH
         each_s = speed.sequence_s + (0.0 if self.v1 else _V0_SEQUENCE_S)
-        rest = sequences * each_s / self.clock
+        many = max(0, sequences - _FEW)
+        rest = (sequences - many + _BEYOND_FEW * many) * each_s / self.clock
         rows = _padded(rows) if graph else rows
-        head = model.head_bytes / self._bytes_per_s(_MEMORY) * speed.linear
-        body = speed.step_s + self._linear(rows) + head + self._reduce(rows)
-        per_token = model.kv_bytes_per_token / self._bytes_per_s(speed.attention)
+        head = self._reading(model.head_bytes)
+        small = speed.step_s * (1 + model.layers / _LAYERS) / 2
+        body = small + self._linear(rows) + head + self._reduce(rows)
+        per_token = self._kv_bytes() / self._bytes_per_s(speed.attention)
         host = 0.0 if graph else model.layers * speed.layer_s
         return body / self.clock + rest, per_token / self.clock, host / self.clock + rest
 
     def _linear(self, rows: int) -> float:
         """Return the seconds of all linear layers."""
-        model, speed = self.model, self.gpu.speed
+        model, wide = self.model, self.model.bits >= 8
+        few = _PACKED_ROWS.get(self.kernel, (rows, rows))[0 if wide else 1]
+        if rows > few:
+            return self._unpacked(rows)
         if self.kernel == "exllama":
             return self._exllama(rows)
-        memory, compute = _KERNELS[self.kernel]
+        *memory, compute = _KERNELS[self.kernel]
         touched = 1 - (1 - model.expert_share) ** rows if model.expert_share else 0.0
         read = model.linear_bytes + model.expert_bytes * touched
         flops = 2.0 * model.linear_parameters * rows
         return max(
-            read / self._bytes_per_s(_MEMORY * memory) * speed.linear,
+            self._reading(read, memory[0 if wide else 1]),
             flops / (self._flops_per_s() * compute),
         )
 
+    def _unpacked(self, rows: int) -> float:
+        """Return the seconds to write all weights as fp16 and to compute with those."""
+        written = 2.0 * self.model.linear_parameters
+        moved = self.model.linear_bytes + written
+        unpacking = moved / self._bytes_per_s(_UNPACKED) * self.gpu.speed.linear
+        computing = _AFTER_UNPACKING * written * rows / self._flops_per_s()
+        return unpacking + max(self._reading(written), computing)
+
     def _exllama(self, rows: int) -> float:
-        model, speed, gpu = self.model, self.gpu.speed, self.gpu
-        wide = model.bits >= 8
-        if rows > (_MOST_ROWS_8_BIT if wide else _MOST_ROWS):
-            moved = model.linear_bytes + 2.0 * model.linear_parameters
-            unpacking = moved / self._bytes_per_s(_UNPACKED) * speed.linear
-            read = 2.0 * model.linear_parameters / self._bytes_per_s(_MEMORY) * speed.linear
-            flops = 2.0 * model.linear_parameters * rows
-            return unpacking + max(read, _AFTER_UNPACKING * flops / self._flops_per_s())
-        per_weight = _FLOPS_PER_WEIGHT * (1.0 if wide else 0.5)
+        model, gpu = self.model, self.gpu
+        per_weight = _FLOPS_PER_WEIGHT * (1.0 if model.bits >= 8 else 0.5)
         peak = (gpu.vector_tflops or gpu.fp16_tflops / 4) * 1e12
-        computed = model.linear_parameters * per_weight / peak
-        read = model.linear_bytes / self._bytes_per_s(_MEMORY)
-        return max(read, computed) * _passes(rows) * speed.linear
+        computed = model.linear_parameters * per_weight / peak * gpu.speed.linear
+        return max(self._reading(model.linear_bytes), computed) * _passes(rows)
+
+    def _reading(self, size: float, share: float = 1.0) -> float:
+        """Return the seconds in which a GEMM of few rows reads weights."""
+        narrow = min(1.0, math.sqrt(self.model.hidden / _WIDE))
+        return size / self._bytes_per_s(_MEMORY * share * narrow) * self.gpu.speed.linear
+
+    def _kv_bytes(self) -> float:
+        """Return the bytes that attention reads for a token of KV cache."""
+        model = self.model
+        if self.v1 or not model.kv_heads:
+            return model.kv_bytes_per_token
+        heads = 4.0 * model.layers * model.attention_width / model.kv_bytes_per_token
+        return model.kv_bytes_per_token * max(1.0, _PAGED * heads)  # heads that share one
 
     def _reduce(self, rows: int) -> float:
         """Return the seconds in which GPUs add up their parts, twice a layer."""

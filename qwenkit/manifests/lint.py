@@ -73,10 +73,10 @@ def examine(
     Without ``features``, those of a stock Knative that allows volume claims; ``defaults`` is its
     ConfigMap config-defaults.
     """
-    found, fuse = lint_storage.findings(docs), lint_storage.fuse_client(docs)
+    found = lint_storage.findings(docs)
     for doc in docs:
         if str(doc.get("apiVersion", "")).startswith(f"{GROUP}/") and str(doc.get("kind")) in SPECS:
-            found += _service(doc, _STOCK if features is None else features, defaults, gpu, fuse)
+            found += _service(doc, _STOCK if features is None else features, defaults, gpu)
     return worst_first(found)
 
 
@@ -94,11 +94,7 @@ def refuse(findings: Iterable[Finding]) -> None:
 
 
 def _service(
-    doc: Doc,
-    features: Mapping[str, str],
-    defaults: Mapping[str, str] | None,
-    gpu: str | None,
-    fuse: str,
+    doc: Doc, features: Mapping[str, str], defaults: Mapping[str, str] | None, gpu: str | None
 ) -> list[Finding]:
     try:
         review(doc, features=features, defaults=defaults)
@@ -111,7 +107,7 @@ def _service(
     else:
         found = []
     if at(doc, "spec", "template", "spec", "containers"):
-        found += [*lint_scaling.findings(doc), *lint_server.findings(doc, gpu, fuse)]
+        found += [*lint_scaling.findings(doc), *lint_server.findings(doc, gpu)]
     return found
 
 

@@ -174,7 +174,7 @@ def test_a_model_takes_what_it_stands_for_and_two_gpus_take_half() -> None:
     assert (one.longest, two.longest) == (8000, 40960)
     assert 15 < one.model.weights_bytes / 2**30 < 16
     assert two.hardware.kv_tokens > 3 * one.hardware.kv_tokens
-    assert two.hardware.decode_seconds(1, 100) < 0.6 * one.hardware.decode_seconds(1, 100)
+    assert two.hardware.decode_seconds(1, 100) < 0.65 * one.hardware.decode_seconds(1, 100)
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,10 @@ QWEN_7B = find_model("Qwen-7B-Chat")
 @pytest.mark.parametrize(
     ("name", "kv_gib", "tokens"),
     [
-        ("T4", 4.1, 8_450),
-        ("V100-16", 5.2, 10_600),
-        ("A10", 11.1, 22_700),
-        ("V100-32", 20.4, 41_700),
+        ("T4", 3.7, 7_550),
+        ("V100-16", 4.75, 9_730),
+        ("A10", 10.7, 21_840),
+        ("V100-32", 19.9, 40_800),
     ],
 )
 def test_capacity_table(name: str, kv_gib: float, tokens: int) -> None:

@@ -115,7 +115,7 @@ def test_any_decoder_is_read(config: dict[str, Any], billions: float, active: fl
         ("Qwen3-30B-A3B", 4, 14.2474),  # vllm-project/vllm issue 17469
         ("DeepSeek-V2-Lite", 1, 29.3010),  # vllm-project/vllm pull request 4650
         ("Qwen2.5-32B-Instruct", 2, 30.7098),  # vllm-project/vllm issue 15815
-        ("Qwen-7B-Chat", 1, 14.392),  # tests/data/h200-vllm-0.26.json
+        ("Qwen-7B-Chat", 1, 14.392),  # tests/data/gpu/h200-vllm-0.26.json
         ("Qwen-7B-Chat-Int8", 1, 8.533),
     ],
 )

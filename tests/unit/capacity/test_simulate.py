@@ -181,7 +181,7 @@ def test_a_single_stream_takes_prefill_and_steps() -> None:
 
 
 def test_a_full_kv_cache_makes_requests_wait() -> None:
-    long = OpenLoop(tuple(Arrival(1.0, 3000, 500) for _ in range(4)))
+    long = OpenLoop(tuple(Arrival(1.0, 2700, 500) for _ in range(4)))
     result = simulate(
         parse_spec({PREFIX + "max-scale": "1"}),
         long,
@@ -189,7 +189,7 @@ def test_a_full_kv_cache_makes_requests_wait() -> None:
         environment=Environment(initial_ready=1),
         duration_s=200,
     )
-    assert V100.kv_tokens // 3500 == 3
+    assert V100.kv_tokens // 3200 == 3
     assert max(result.queue) == 1
     assert result.requests.answered == 4
 

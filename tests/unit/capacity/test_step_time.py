@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import capacity_table
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,6 +62,44 @@ def test_a_batch_touches_part_of_a_mixture() -> None:
     steps = [mixture.decode(batch, 0) for batch in (1, 8, 64, 512)]
     assert steps == sorted(steps)
     assert steps[0] < dense.decode(1, 0) / 3
+
+
+@pytest.mark.parametrize("point", [*capacity_table.published()], ids=lambda point: point.what)
+def test_published_speed_is_met_within_a_quarter_or_the_miss_explained(
+    point: capacity_table.Point,
+) -> None:
+    assert (abs(point.error) > 0.25) is bool(point.why)
+
+
+def test_bands_say_what_was_measured() -> None:
+    def time(gpu: str, model: str, eager: bool = False, v1: bool = True) -> StepTime:
+        return StepTime(find_gpu(gpu), find_model(model), eager, v1)
+
+    measured = time("A100-80", "Qwen2-7B-Instruct-GPTQ-Int8", v1=False)
+    near = time("A10", "Qwen-7B-Chat-Int8")
+    unknown = [time(gpu, "Qwen-7B-Chat-Int8", v1=False) for gpu in ("V100-16", "T4")]
+    assert measured.measured
+    assert not any(one.measured for one in (near, *unknown))
+    assert measured.error < near.error < min(one.error for one in unknown)
+    assert time("A100-80", "Qwen2-7B", eager=True).error > measured.error
+    calibrated = replace(find_gpu("T4"), error=0.07)
+    assert StepTime(calibrated, QWEN_7B_INT8, eager=True).error == 0.07
+
+
+def test_old_paged_attention_reads_the_cache_for_every_query_head() -> None:
+    for model, least in (("Qwen-7B-Chat", 1), ("Qwen2-7B", 4)):
+        old, new = (StepTime(find_gpu("A100-80"), find_model(model), v1=v1) for v1 in (False, True))
+        ratio = old.decode_line(1)[1] / new.decode_line(1)[1]
+        assert least <= ratio < least + 1
+
+
+def test_gpus_share_a_step_and_pay_for_the_link() -> None:
+    def decode(gpu: str, gpus: int) -> float:
+        return StepTime(find_gpu(gpu), find_model("Qwen2.5-72B").split(gpus)).decode(1, 0)
+
+    assert decode("A100-80", 4) < decode("A100-80", 2) < decode("A100-80", 1)
+    alone, together = decode("L20", 1), decode("L20", 8)
+    assert together > alone / 8 + 80 * 2 * 40e-6  # two sums of each of 80 layers, over PCIe
 
 
 def test_impossible_values_are_refused_by_name() -> None:

@@ -1,1 +1,0 @@
-"""Points that a real server took, the speeds fitted to them, and the error that these have."""
