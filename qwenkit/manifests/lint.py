@@ -73,10 +73,10 @@ def examine(
     Without ``features``, those of a stock Knative that allows volume claims; ``defaults`` is its
     ConfigMap config-defaults.
     """
-    found = lint_storage.findings(docs)
+    found, fuse = lint_storage.findings(docs), lint_storage.fuse_client(docs)
     for doc in docs:
         if str(doc.get("apiVersion", "")).startswith(f"{GROUP}/") and str(doc.get("kind")) in SPECS:
-            found += _service(doc, _STOCK if features is None else features, defaults, gpu)
+            found += _service(doc, _STOCK if features is None else features, defaults, gpu, fuse)
     return worst_first(found)
 
 
@@ -94,7 +94,11 @@ def refuse(findings: Iterable[Finding]) -> None:
 
 
 def _service(
-    doc: Doc, features: Mapping[str, str], defaults: Mapping[str, str] | None, gpu: str | None
+    doc: Doc,
+    features: Mapping[str, str],
+    defaults: Mapping[str, str] | None,
+    gpu: str | None,
+    fuse: str,
 ) -> list[Finding]:
     try:
         review(doc, features=features, defaults=defaults)
@@ -107,7 +111,7 @@ def _service(
     else:
         found = []
     if at(doc, "spec", "template", "spec", "containers"):
-        found += [*lint_scaling.findings(doc), *lint_server.findings(doc, gpu)]
+        found += [*lint_scaling.findings(doc), *lint_server.findings(doc, gpu, fuse)]
     return found
 
 

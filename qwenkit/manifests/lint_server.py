@@ -23,7 +23,7 @@ from qwenkit.manifests.server_command import (
 )
 from qwenkit.serving.command_line import ServerCommand
 from qwenkit.serving.contradictions import contradictions
-from qwenkit.serving.profile import Wishes, choose
+from qwenkit.serving.profile import ServingProfile, Wishes, choose
 
 _GPU = "nvidia.com/gpu"
 _COUNTED = (_GPU, "amd.com/gpu", "aliyun.com/gpu-count")  # others count slices, memory or shares
@@ -37,11 +37,12 @@ _AS_FLAGS = (
     (r"set (dtype|quantization)=(\w+)", r"pass --\1 \2"),
     (r" \(gpu(_count)?\)", ""),
 )
+_LOAD = "--safetensors-load-strategy"
 _CONTAINER = "spec.template.spec.containers"
 
 
-def findings(doc: Doc, gpu_name: str | None) -> list[Finding]:
-    """Examine the containers and volumes of one Knative Service."""
+def findings(doc: Doc, gpu_name: str | None, fuse: str) -> list[Finding]:
+    """Examine the containers and volumes of one Knative Service; ``fuse`` mounts its claims."""
     labels = table(doc, "spec", "template", "spec", "nodeSelector").items()
     chosen = [str(value) for key, value in labels if re.search("gpu|nvidia|accelerator", key)]
     gpu = gpu_of_label(gpu_name or "".join(chosen[:1]))
@@ -58,7 +59,9 @@ def findings(doc: Doc, gpu_name: str | None) -> list[Finding]:
             found += _gpus(doc, container, server, path)
             found += _paths(doc, container, server, path)
             card = CPU if _on_cpu(container) else gpu
-            found += _rulebook(doc, container, server, path, card)
+            claims = "persistentVolumeClaim" in str(at(doc, "spec", "template", "spec", "volumes"))
+            client = fuse if claims and server.model.startswith("/") else ""
+            found += _rulebook(doc, container, server, path, card, client)
     return found
 
 
@@ -205,8 +208,22 @@ def _paths(doc: Doc, container: Doc, server: ServerCommand, path: str) -> Iterat
         yield Finding("error", "port-differs", place(doc, f"{path}.ports"), message, fix)
 
 
+def _load_strategy(server: ServerCommand, profile: ServingProfile, where: str) -> Iterator[Finding]:
+    """Compare how vLLM is to read weights with what it knows, and what a mount needs."""
+    image, given, best = profile.image, server.text(_LOAD[2:]), profile.image.load_strategy
+    if given == "" and profile.value(_LOAD) and server.text("load-format", "auto") == "auto":
+        message = f"random reads are slow on a FUSE mount; {profile.chosen[_LOAD][1]}"
+        yield Finding("advice", "load-strategy", where, message, f"pass {_LOAD} {best}")
+    elif given and image.version and not best:
+        message = f"vLLM before 0.11 has no {_LOAD}: it refuses to start"
+        yield Finding("error", "load-strategy", where, message, "remove it, or use a newer image")
+    elif given == "prefetch" and best == "eager":
+        message = "vLLM before 0.18 does not know prefetch: it reads at random, as with lazy"
+        yield Finding("warning", "load-strategy", where, message, f"pass {_LOAD} eager")
+
+
 def _rulebook(
-    doc: Doc, container: Doc, server: ServerCommand, path: str, gpu: Gpu | None
+    doc: Doc, container: Doc, server: ServerCommand, path: str, gpu: Gpu | None, client: str
 ) -> Iterator[Finding]:
     """Ask the rulebook of ``serving``; without a GPU, what holds on any card."""
     config, name = find_config(server.model), server.model.rpartition("/")[2]
@@ -220,6 +237,7 @@ def _rulebook(
         dtype=server.text("dtype", "auto"),
         max_model_len=int(length or 0),
         gpu_memory_utilization=share,
+        fuse=client,
     )
     profile = choose(config, card, count, wishes, name=name)
     given = {key: value for key, value in asdict(wishes).items() if value} | {"gpu_count": count}
@@ -237,6 +255,7 @@ def _rulebook(
         close = near is not None and int(near[1]) < 1.1 * int(near[2])  # as exact as it is known
         here = place(doc, f"{path}.image") if one.rule.startswith("image") else where
         yield replace(one, where=here, fix=fix, level="warning" if close else one.level)
+    yield from _load_strategy(server, profile, where)
     unset = wishes.dtype == "auto" and not (config and config.dtype == "float16")
     if unset and card.compute_capability < LEAST_CAPABILITY["bfloat16"]:
         message = f"{card.name} has no bfloat16, the type of most models, and none is chosen"

@@ -39,6 +39,14 @@ def findings(docs: list[Doc]) -> list[Finding]:
     return found
 
 
+def fuse_client(docs: list[Doc]) -> str:
+    """Return the client that mounts the volumes, if all are OSS's and have the same; else ""."""
+    volumes = [at(doc, "spec", "csi") for doc in _of(docs, "PersistentVolume")]
+    types = {str(at(csi, "volumeAttributes", "fuseType") or "ossfs").lower() for csi in volumes}
+    ours = len(types) == 1 and all(at(csi, "driver") == DRIVER for csi in volumes)
+    return types.pop() if ours and types <= {"ossfs", "ossfs2"} else ""
+
+
 def _of(docs: list[Doc], kind: str) -> list[Doc]:
     return [doc for doc in docs if doc.get("kind") == kind]
 

@@ -18,13 +18,14 @@ from qwenkit.admission.schema.quantities import parse
 from qwenkit.capacity.catalogue import find_config
 from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.gpu import CPU, GIB, Gpu, find_gpu, gpu_of_label, mig_slice
+from qwenkit.capacity.loading import COMPILE, GRAPHS, EstimatedStart, estimate_start
 from qwenkit.capacity.memory import LEAST_CAPABILITY
 from qwenkit.capacity.model_config import ModelConfig
 from qwenkit.errors import InvalidValue, SettingsError
 from qwenkit.parameters.layers import Layered
 from qwenkit.serving.command_line import ServerCommand, read_arguments
 from qwenkit.serving.contradictions import contradictions
-from qwenkit.serving.images import ServerImage
+from qwenkit.serving.images import CURRENT, SIZE_GB, ServerImage
 from qwenkit.serving.profile import ServingProfile, Wishes, batched_tokens, choose
 
 _SERVED = ("image", "quantization", "dtype", "max_model_len")
@@ -72,6 +73,7 @@ class Derived(Layered):
         extra_args: str
         command: str
         shared_memory: str
+        fuse_type: str
 
     _model: ModelConfig | None = PrivateAttr(None)
 
@@ -127,7 +129,7 @@ class Derived(Layered):
             **{name: getattr(self, name) for name in _SERVED if name in self.model_fields_set},
             gpu_memory_utilization=self.gpu_memory_utilization,
             shared_memory=self.shared_memory,
-            mounted_by_fuse=self.storage == "oss",
+            fuse=self.fuse_type if self.storage == "oss" else "",
         )
         return choose(self.model, self.hardware, self.gpu_count, wishes, name=self.model_name)
 
@@ -179,6 +181,26 @@ class Derived(Layered):
         except ValueError:  # an open quote: who renders says so
             words = []
         return read_arguments(words)
+
+    @property
+    def cold_start(self) -> EstimatedStart:
+        """How long a pod takes to become ready: estimated from model, image, volume and flags.
+
+        Raises:
+            SettingsError: the GPU or the model is not known.
+        """
+        sizes, image, name = self.sizes(), ServerImage(self.image), "safetensors-load-strategy"
+        eager, v1 = sizes["eager"], sizes["batched_tokens"] is not None
+        derived = "" if self.command else self.profile.value(f"--{name}")
+        by_itself = "prefetch" if self.storage == "nas" and image.version >= (0, 19) else "lazy"
+        return estimate_start(
+            sizes["model"].weights_bytes,
+            {"oss": self.fuse_type, "nas": "nas", "pvc": "disk"}[self.storage],
+            self.flags.text(name) or derived or by_itself,
+            readers=sizes["gpus"],
+            image_gb=SIZE_GB.get(self.image, SIZE_GB[CURRENT.name]),
+            left_out=[COMPILE] * (eager or not v1) + [GRAPHS] * (eager or image.cpu),
+        )
 
     def described_by(self, config: ModelConfig | None) -> Self:
         """Return a copy that follows from a ``config.json``; set values stay."""

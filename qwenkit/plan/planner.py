@@ -18,6 +18,7 @@ from qwenkit.capacity.alternatives import what_would_fit
 from qwenkit.capacity.band import Band
 from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.gpu import Gpu, Model
+from qwenkit.capacity.loading import EstimatedStart
 from qwenkit.capacity.memory import Fit, fit
 from qwenkit.capacity.search.autoscalers import AutoscalerComparison, compare_autoscalers
 from qwenkit.capacity.search.candidates import Candidate, Objective, ScalingChoice, judge
@@ -90,8 +91,9 @@ class ScalingPlan:
     ``outcome`` is None if the model does not fit; ``alternatives`` are then settings of which each
     would; ``better`` is None if no recommendation was
     asked for or found, and ``why_not_better`` is the reason; ``autoscalers`` is None if they were
-    not asked for. ``sequences`` is how many requests
-    of the traffic's length the KV cache holds, ``ttft_s`` the time to read one prompt alone.
+    not asked for; ``cold_start`` is None if the question named one. ``sequences`` is how many
+    requests of the traffic's length the KV cache holds, ``ttft_s`` the time to read one prompt
+    alone.
     """
 
     gpu: Gpu
@@ -100,6 +102,7 @@ class ScalingPlan:
     traffic: NamedTraffic
     objective: Objective
     environment: Environment
+    cold_start: EstimatedStart | None
     price_is_example: bool
     fit: Fit
     gpus_each: int
@@ -140,9 +143,8 @@ def make_plan(
     settings = settings.described_by(read_model_config(settings))
     traffic, environment = find_traffic(settings, question), find_environment(settings, question)
     spec, annotations = scaling_spec(settings), scaling_annotations(settings)
-    sizes = settings.sizes()
-    gpu, lengths = sizes["gpu"], traffic.load.lengths
-    model, memory = sizes["model"].split(sizes["gpus"]), fit(**sizes)
+    sizes, lengths = settings.sizes(), traffic.load.lengths
+    gpu, model, memory = sizes["gpu"], sizes["model"].split(sizes["gpus"]), fit(**sizes)
     alternatives = () if memory.fits else what_would_fit(**sizes)
     server, outcome, better, why_not, autoscalers = None, None, None, "the model does not fit", None
     if memory.fits:
@@ -174,6 +176,7 @@ def make_plan(
         traffic=traffic,
         objective=question.objective,
         environment=environment,
+        cold_start=settings.cold_start if question.startup_s is None else None,
         price_is_example=question.price_per_gpu_hour is None and bool(gpu.example_price_cny),
         fit=memory,
         gpus_each=sizes["gpus"],

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwenkit.capacity.search.candidates import Objective
-from qwenkit.capacity.simulation.environment import STARTUP_S, Environment
+from qwenkit.capacity.simulation.environment import Environment
 from qwenkit.capacity.simulation.traces import read_trace
 from qwenkit.capacity.simulation.traffic import ClosedLoop, Lengths, OpenLoop, Traffic, poisson
 from qwenkit.cluster.preflight.cost import example_price
@@ -29,7 +29,7 @@ class Question:
 
     At most one of ``clients`` (closed loop), ``rate_per_s`` (Poisson) and ``trace`` (the text of
     recorded arrivals); without any, the settings' ``load_clients``. ``seconds`` is the traffic's
-    duration, ``startup_s`` a pod's cold start, ``gpus`` the pods that get a GPU.
+    duration, ``startup_s`` a pod's cold start (None: estimated), ``gpus`` the pods that get a GPU.
     ``compare`` asks for other autoscalers too.
     """
 
@@ -150,7 +150,7 @@ def find_environment(settings: Settings, question: Question) -> Environment:
         raise InvalidValue("gpus", gpus, f"at least {each}, those of one replica")
     return Environment(
         gpus=None if gpus is None else gpus // each,
-        startup_s=STARTUP_S if start is None else start,
+        startup_s=settings.cold_start.value_s if start is None else start,
         timeout_s=settings.request_timeout_s,
         response_start_timeout_s=settings.request_timeout_s,
         price_per_gpu_hour=(example_price(settings) or 1.0) if price is None else price,

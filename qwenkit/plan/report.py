@@ -38,6 +38,7 @@ def as_dict(plan: ScalingPlan) -> dict[str, Any]:
         "prompt_tokens": lengths.prompt_tokens,
         "answer_tokens": lengths.output_tokens,
         "startup_s": environment.startup_s,
+        "cold_start": plan.cold_start and asdict(plan.cold_start),
         "gpus": environment.gpus and environment.gpus * plan.gpus_each,
         "gpu_count": plan.gpus_each,
         "price_per_gpu_hour": environment.price_per_gpu_hour,
@@ -182,9 +183,11 @@ def facts(plan: ScalingPlan) -> Iterator[tuple[str, str]]:
         f"per replica, {spec.min_scale} to {spec.max_scale or 'any number of'} replicas, "
         f"window {spec.stable_window_s:g} s, panic window {spec.panic_window_s:g} s",
     )
+    if plan.cold_start:
+        yield "cold start", str(plan.cold_start)
     yield (
-        "cold start",
-        f"{plan.environment.startup_s:g} s from pod created to ready, "
+        "pods",
+        f"simulated as ready {plan.environment.startup_s:g} s after they are created, "
         f"GPUs for {plan.environment.gpus or 'any number of'} replicas, "
         f"{plan.gpus_each} each",
     )

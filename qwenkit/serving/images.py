@@ -6,7 +6,8 @@ What follows from the version holds for images of one's own too, if their tag na
     0.6     ``vllm serve MODEL`` (vllm#5090); older ones are started by their module
     0.8     V1 engine, which needs capability 8.0 at first
     0.9     images for CUDA 12.8: no kernels below capability 7.5 (vllm#18818)
-    0.11    ``--safetensors-load-strategy eager`` (vllm#24469), 0.18 ``prefetch`` (vllm#36012)
+    0.11    ``--safetensors-load-strategy eager`` (vllm#24469); any other name reads like ``lazy``
+    0.18    ``prefetch`` (vllm#36012), soon by itself on NFS (vllm#37673), never on FUSE
 
 All read ``VLLM_API_KEY``, and none accepts connections before the model is loaded.
 """
@@ -23,6 +24,7 @@ from qwenkit.capacity.gpu import Gpu
 
 _DATA = json.loads((files("qwenkit.serving") / "images.json").read_text("utf-8"))
 OWN_CODE: tuple[str, ...] = tuple(_DATA["own_code"])  # in the model folder: --trust-remote-code
+SIZE_GB: Mapping[str, float] = {row["name"]: row["gb"] for row in _DATA["images"].values()}
 WHY: Mapping[str, str] = _DATA["why"]  # the server has a flag or variable that is no setting
 _TAG = re.compile(r":v?(\d{1,3})\.(\d{1,3})(?:\.(\d{1,3}))?(?!\d)")
 FIRST_VERSION: Mapping[str, tuple[int, ...]] = {
@@ -47,6 +49,11 @@ class ServerImage:
     def cpu(self) -> bool:
         """Whether it is vLLM's build for CPUs."""
         return "cpu" in self.name
+
+    @property
+    def load_strategy(self) -> str:
+        """Its best ``--safetensors-load-strategy`` for a FUSE mount; "" if it has none."""
+        return "prefetch" if self.version >= (0, 18) else "eager" if self.version >= (0, 11) else ""
 
     @property
     def least_capability(self) -> float:

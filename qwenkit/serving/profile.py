@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qwenkit.capacity.gpu import Gpu
+from qwenkit.capacity.loading import worth
 from qwenkit.capacity.memory import LEAST_CAPABILITY, Fit, fit, v1_step_tokens
 from qwenkit.capacity.model_config import ModelConfig
 from qwenkit.serving import images
@@ -29,7 +30,7 @@ CHATML = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What somebody set; None for what may be derived. ``mounted_by_fuse``: the weights are."""
+    """What somebody set; None for what may be derived. ``fuse``: mounts the weights, or ""."""
 
     image: str | None = None
     quantization: str | None = None
@@ -37,7 +38,7 @@ class Wishes:
     max_model_len: int | None = None
     gpu_memory_utilization: float = 0.95
     shared_memory: str = ""
-    mounted_by_fuse: bool = True
+    fuse: str = "ossfs2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,9 @@ def choose(
     length = int(take("max_model_len", wishes.max_model_len, found))
     flags = _flags(architecture, image, gpu, gpu_count, wishes)
     facts = {"gpu": gpu.name, "share": wishes.gpu_memory_utilization}
+    if reads := flags["--safetensors-load-strategy"]:
+        size = config.model().weights_bytes if config else 10e9
+        facts["worth"] = worth(size, wishes.fuse, reads, readers=max(1, gpu_count))
     chosen |= {flag: (value, WHY[flag].format(**facts)) for flag, value in flags.items() if value}
     return ServingProfile(image, length, chosen)
 
@@ -181,12 +185,11 @@ def _flags(
     share, whole = wishes.gpu_memory_utilization, gpu.usable_gib
     crowded = not image.cpu and share > 0.9 and (whole <= 16 or whole * (1 - share) < 1)
     template = architecture == _QWEN_V1 and image.has(0, 5, 4)
-    reads = "prefetch" if image.version >= (0, 18) else "eager" if image.version >= (0, 11) else ""
     return {
         "--trust-remote-code": "yes" if architecture in OWN_CODE else "",
         "--enforce-eager": "yes" if crowded else "",
         "--chat-template": CHATML if template else "",
         "/dev/shm": wishes.shared_memory or ("8Gi" if gpu_count > 1 else ""),
         "VLLM_USE_V1": "0" if image.has(0, 8) and not image.has_v1(gpu) else "",
-        "--safetensors-load-strategy": reads if wishes.mounted_by_fuse and not image.cpu else "",
+        "--safetensors-load-strategy": image.load_strategy if wishes.fuse and not image.cpu else "",
     }

@@ -25,7 +25,7 @@ from qwenkit.capacity.search.autoscalers import (
 )
 from qwenkit.capacity.simulation.arrivals import night_and_day
 from qwenkit.capacity.simulation.control import Scaling
-from qwenkit.capacity.simulation.environment import STARTUP_S, Environment
+from qwenkit.capacity.simulation.environment import Environment
 from qwenkit.capacity.simulation.result import SimulationResult
 from qwenkit.capacity.simulation.server import VllmServer
 from qwenkit.capacity.simulation.simulate import simulate
@@ -69,7 +69,7 @@ class Tuner:
     Args:
         running: how the revision scales that serves now.
         server: what runs in a pod: GPU, model, and the target's clock.
-        startup_s: a pod's measured time from created to ready.
+        startup_s: a pod's measured time from created to ready; None for an estimate.
         gpus: pods that get a GPU; None for no limit.
         people: how many send requests at first.
         lengths: tokens of each request.
@@ -89,7 +89,7 @@ class Tuner:
         running: LiveScaling,
         *,
         server: VllmServer,
-        startup_s: float = STARTUP_S,
+        startup_s: float | None = None,
         gpus: int | None = None,
         people: int = 6,
         lengths: Lengths = _LENGTHS,
@@ -105,9 +105,10 @@ class Tuner:
             "traffic": [*_TRAFFIC, *(["your trace"] if trace else [])],
         }
         kv = server.kv_tokens / (lengths.prompt_tokens + lengths.output_tokens)
-        self._context = ScalingContext(cold_start_s=startup_s, gpus=gpus, kv_sequences=kv)
         price = server.gpu.example_price_cny or 0.0
-        self._environment = Environment(startup_s=startup_s, gpus=gpus, price_per_gpu_hour=price)
+        there = Environment.of(server, startup_s=startup_s, gpus=gpus, price_per_gpu_hour=price)
+        self._environment = there
+        self._context = ScalingContext(cold_start_s=there.startup_s, gpus=gpus, kv_sequences=kv)
         self._applied: list[ProposedChange] = []
         self._panel: TunerPanel | None = None
         self.lock = RLock()  # a button's thread may end while a slider moves

@@ -87,7 +87,7 @@ def recommend(
     """
     if gpus < 1:
         raise InvalidValue("gpus", gpus, "at least 1")
-    around = replace(environment or Environment(), gpus=gpus)
+    around = replace(environment or Environment.of(server), gpus=gpus)
     load = suggested_load(server, traffic.lengths, objective=objective)
     part = replay(traffic, server, around.startup_s)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
+from qwenkit.capacity.catalogue import QWEN_7B_INT8
+from qwenkit.capacity.loading import estimate_start
+from qwenkit.capacity.simulation.server import VllmServer
 from qwenkit.errors import InvalidValue
 
 _MOST_PODS = 100_000
-STARTUP_S = 50.0  # 1 s to schedule, 2 s to mount, 45 s to load the model, 2 s to become ready
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +20,7 @@ class Environment:
 
     Args:
         gpus: the number of pods that get a GPU, or all that they need; None for no limit.
-        startup_s: a pod's cold start, from created to ready, if a GPU is free.
+        startup_s: a pod's cold start, if a GPU is free; by default as of the course's model.
         drain_s: the least time that a removed pod keeps its GPU.
         timeout_s: the revision's ``timeoutSeconds``.
         response_start_timeout_s: its ``responseStartTimeoutSeconds``.
@@ -29,13 +32,21 @@ class Environment:
     """
 
     gpus: int | None = None
-    startup_s: float = STARTUP_S
+    startup_s: float = estimate_start(QWEN_7B_INT8.weights_bytes).value_s
     drain_s: float = 30.0
     timeout_s: float = 600.0
     response_start_timeout_s: float = 600.0
     initial_ready: int | None = None
     active_for_s: float | None = None
     price_per_gpu_hour: float = 1.0
+
+    @classmethod
+    def of(cls, server: VllmServer, startup_s: float | None = None, **known: Any) -> Environment:
+        """Return the cluster of a server, its cold start estimated unless it is known."""
+        if startup_s is None:
+            size = server.model.weights_bytes * server.gpus
+            startup_s = estimate_start(size, readers=server.gpus).value_s / server.clock
+        return cls(startup_s=startup_s, **known)
 
     def __post_init__(self) -> None:
         for name in ("startup_s", "drain_s", "active_for_s", "price_per_gpu_hour"):

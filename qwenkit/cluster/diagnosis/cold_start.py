@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from qwenkit.capacity.loading import CONTAINER, IMAGE, INIT, MOUNT, PROBE, SCHEDULED
 from qwenkit.capacity.simulation.clock import clock_note
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.server_log import PHASES, phase_ends
@@ -25,7 +26,7 @@ from qwenkit.cluster.pods import serving_container
 from qwenkit.errors import NotFound
 
 CLUSTER, SERVER, UNKNOWN = "cluster", "server", "not attributed"
-SCHEDULED, FIRST_TOKEN = "scheduled", "first token"
+FIRST_TOKEN = "first token"
 _BAR = 30
 # The start of a log has what is needed; a server that writes more is past it.
 _LOG_BYTES = 2**18
@@ -221,15 +222,15 @@ def _cluster_marks(pod: Obj, events: list[Obj]) -> Iterator[_Mark]:
     mounted = _since(pod, "PodReadyToStartContainers") or _began(
         _first(events, "Pulling", "Pulled")
     )
-    yield _mark("mount", mounted, "volumes and network")
+    yield _mark(MOUNT, mounted, "volumes and network")
     if before := pod.get("status", {}).get("initContainerStatuses"):
         ended = [_ran(each.get("state"), "finishedAt", "startedAt") for each in before]
-        yield _mark("init containers", max(ended) if all(ended) else "")
-    yield _mark("image", _began(pulled), _pull_note(str(pulled.get("message") or "")))
+        yield _mark(INIT, max(ended) if all(ended) else "")
+    yield _mark(IMAGE, _began(pulled), _pull_note(str(pulled.get("message") or "")))
     running = _ran(status.get("state"), "startedAt")
     last = _ran(status.get("lastState"), "startedAt") if again == 1 else ""
     begun = (_began(_first(of_server, "Started")) or last) if again else running
-    yield _mark("container", begun, name)
+    yield _mark(CONTAINER, begun, name)
     if again:
         why = (status.get("lastState") or {}).get("terminated") or {}
         note = f"{again} × {why.get('reason') or 'ended'}"
@@ -250,7 +251,7 @@ def _server_marks(pod: Obj, log: str | None) -> Iterator[_Mark]:
         return
     for phase in PHASES:
         yield _Mark(phase.name, SERVER, ends.get(phase.name), always=phase.always)
-    yield _Mark("probe", SERVER, until, "until the pod is Ready")
+    yield _Mark(PROBE, SERVER, until, "until the pod is Ready")
 
 
 def _mark(name: str, time: str, note: str = "") -> _Mark:

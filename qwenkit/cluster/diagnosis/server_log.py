@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from qwenkit.capacity.loading import COMPILE, ENGINE, GRAPHS, KV, SERVER_UP, WARM_UP, WEIGHTS
 from qwenkit.cluster.kinds import moment
 
 # Time stamps of Kubernetes (``timestamps=true``), and vLLM's own in the container's zone.
@@ -29,19 +30,18 @@ class StartPhase(NamedTuple):
     always: bool = True
 
 
-_KV = "KV profiling"
 _LOADS = r"Initializing an? (V\d )?LLM engine|Starting to load model|Loading model from scratch"
 _SIZED = r"Available KV cache memory|Memory profiling takes|# \w+ blocks:|KV cache size:"
 _SERVES = r"Application startup complete|Uvicorn running on|Starting vLLM (API )?server"
 _COMPILED = r"torch\.compile (takes|took) [\d.]+ s in total"
 PHASES = (
-    StartPhase("engine start", "reading weights", _LOADS),
-    StartPhase("weights read", "profiling the KV cache", r"(Model loading|Loading .*weights) took"),
-    StartPhase("compile", "profiling the KV cache", _COMPILED, always=False),
-    StartPhase(_KV, "warming up", _SIZED),
-    StartPhase("graph capture", "starting to serve", "Graph capturing finished", always=False),
-    StartPhase("warm-up", "starting to serve", r"init engine \(", always=False),
-    StartPhase("server up", "listening", _SERVES),
+    StartPhase(ENGINE, "reading weights", _LOADS),
+    StartPhase(WEIGHTS, "profiling the KV cache", r"(Model loading|Loading .*weights) took"),
+    StartPhase(COMPILE, "profiling the KV cache", _COMPILED, always=False),
+    StartPhase(KV, "warming up", _SIZED),
+    StartPhase(GRAPHS, "starting to serve", "Graph capturing finished", always=False),
+    StartPhase(WARM_UP, "starting to serve", r"init engine \(", always=False),
+    StartPhase(SERVER_UP, "listening", _SERVES),
 )
 
 
@@ -56,7 +56,7 @@ def phase_ends(log: str, started: datetime, until: datetime | None = None) -> di
             if re.search(phase.ends, text):
                 # The last line counts, of several workers or models; the KV cache's size comes
                 # again with the newest versions.
-                found[phase.name] = found.get(_KV, at) if phase.name == _KV else at
+                found[phase.name] = found.get(KV, at) if phase.name == KV else at
     return found
 
 

@@ -18,7 +18,7 @@ from qwenkit.errors import InvalidValue
 
 V100 = VllmServer("V100-16", "Qwen-7B-Chat-Int8")
 SPEC = parse_spec({PREFIX + "target": "4", PREFIX + "min-scale": "1", PREFIX + "max-scale": "6"})
-EIGHT = Environment(gpus=8)
+EIGHT = Environment(gpus=8, startup_s=50)
 
 
 def four_hours() -> OpenLoop:

@@ -16,7 +16,7 @@ from inference_server import HOST, Vllm, serving
 from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.autoscaling.annotations import parse_spec
 from qwenkit.capacity.compare_run import agreement, first_parting
-from qwenkit.capacity.simulation.environment import STARTUP_S, Environment
+from qwenkit.capacity.simulation.environment import Environment
 from qwenkit.capacity.simulation.server import VllmServer
 from qwenkit.capacity.simulation.traffic import ClosedLoop, Lengths
 from qwenkit.cluster.live_scaling import LiveScaling
@@ -289,15 +289,15 @@ def test_what_is_measured_of_the_cluster_is_of_one_start_and_of_pods_that_stay(
     ready = [{"type": "Ready", "status": "True"}]
     state = {"allocatable": {"nvidia.com/gpu": "3"}, "conditions": ready}
     api.add(obj("v1/Node", "n", status=state))
-    vllm = Vllm()
+    vllm, estimated = Vllm(), Settings().cold_start.value_s
     with connected(api, tmp_path, monkeypatch) as cluster, serving(vllm) as url:
         server = Server(url, HOST, model="qwen")
         assert predict(Settings(), cluster, server).environment.gpus == 3
         stays["status"]["conditions"][0]["lastTransitionTime"] = "2026-11-27T11:00:12Z"
-        assert predict(Settings(), cluster, server).environment.startup_s == STARTUP_S
+        assert predict(Settings(), cluster, server).environment.startup_s == estimated
         stays["status"]["containerStatuses"][0]["restartCount"] = 1
         stays["status"]["conditions"][0]["lastTransitionTime"] = "2026-11-27T10:05:12Z"
-        assert predict(Settings(), cluster, server).environment.startup_s == STARTUP_S
+        assert predict(Settings(), cluster, server).environment.startup_s == estimated
 
 
 def test_a_server_on_a_cpu_is_predicted_at_the_speed_that_it_shows(

@@ -214,6 +214,7 @@ CASES: list[tuple[str, str, Callable[[Docs], None]]] = [
     ("argument-one-word", "error", of_container(command=["vllm", "serve", "--port 8080"])),
     ("variable-unread", "error", of_container(command=["vllm", "serve", "--port", "$PORT"])),
     ("variable-unread", "error", of_container(command=["vllm", "serve", "$(MODEL)"])),
+    ("load-strategy", "error", flags(SAFE, f"{SAFE} --safetensors-load-strategy eager")),
     ("trust-remote-code", "error", flags(" --trust-remote-code", "")),
 ]
 KNOWN_GPU: list[tuple[str, str, str, Callable[[Docs], None]]] = [
@@ -254,6 +255,43 @@ def test_every_rule_has_a_case() -> None:
     tested = {case[0] for case in CASES} | {case[0] for case in KNOWN_GPU} | {"probe-tcp"}
     rules = re.compile(r'Finding\(\s*"\w+",\s*"([a-z0-9-]+)"|_refused\(\s*"([a-z-]+)"')
     assert {one or two for one, two in rules.findall(source)} <= tested
+
+
+READS = " --safetensors-load-strategy prefetch"
+OSS = {"bucket": "weights", "oss_endpoint": "oss-cn-hangzhou-internal.aliyuncs.com"}
+NAS = {"storage": "nas", "nas_server": "a.cn-hangzhou.nas.aliyuncs.com"}
+
+
+@pytest.mark.parametrize(
+    ("where", "version", "says", "level"),
+    [
+        (OSS, "0.26.0", READS, None),
+        (OSS, "0.26.0", "", "advice"),
+        (OSS, "0.26.0", " --load-format runai_streamer", None),
+        (OSS | {"fuse_type": "ossfs"}, "0.11.0", "", "advice"),
+        (OSS, "0.11.0", READS, "warning"),
+        (OSS, "0.10.2", READS, "error"),
+        (OSS, "0.10.2", "", None),
+        (NAS, "0.26.0", "", None),
+        (NAS, "0.10.2", READS, "error"),
+    ],
+)
+def test_weights_on_a_fuse_mount_are_read_from_start_to_end(
+    where: dict[str, str], version: str, says: str, level: str | None
+) -> None:
+    settings = Settings(model_source="modelscope:Qwen/Qwen3-8B", gpu="L20", **where)
+    docs = {doc["kind"]: plain(doc) for doc in render(settings)}
+    container(docs)["image"] = f"vllm/vllm-openai:v{version}"
+    line = container(docs)["command"]
+    line[2] = line[2].replace(READS, "").replace(" & wait", f"{says} & wait")
+    remarks = [one for one in found(docs) if one.rule == "load-strategy"]
+    assert [one.level for one in remarks] == ([level] if level else [])
+    if level == "advice":
+        reads = "prefetch" if version == "0.26.0" else "eager"
+        assert remarks[0].fix == f"pass --safetensors-load-strategy {reads}"
+        assert re.search(
+            r"16 GB from ossfs2? take .* s, not .* min \(elsewhere", remarks[0].message
+        )
 
 
 def test_rendered_defaults_are_good() -> None:

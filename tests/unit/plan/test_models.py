@@ -28,7 +28,7 @@ def ask(source: str, gpu: str, count: int = 1, **question: object) -> dict[str, 
     settings = Settings.load(
         text={"model_source": f"modelscope:{source}", "gpu": gpu, "gpu_count": str(count)}
     )
-    asked = {"clients": 2, "seconds": 60, "recommend": False} | question
+    asked = {"clients": 2, "seconds": 60, "startup_s": 50.0, "recommend": False} | question
     return report.as_dict(make_plan(settings, Question(**asked)))
 
 

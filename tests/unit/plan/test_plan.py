@@ -28,7 +28,7 @@ KEYS = {
         "scaling",
     ),
     *("advice", "simulation", "recommendation", "why_no_recommendation"),
-    *("autoscalers", "alternatives", "gpu_count"),
+    *("autoscalers", "alternatives", "gpu_count", "cold_start"),
 }
 
 

@@ -1,0 +1,261 @@
+"""A card's speed, fitted to measured points: what it predicts, and which error it states."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwenkit.capacity.calibration.card import Card
+from qwenkit.capacity.calibration.closed_loop import run_closed_loop
+from qwenkit.capacity.calibration.errors import calibrate, mean_error, predict
+from qwenkit.capacity.calibration.fit import fit_speed, step_time
+from qwenkit.capacity.calibration.points import (
+    ClosedPoint,
+    DecodePoint,
+    FileFields,
+    Measurements,
+    Point,
+    PrefillPoint,
+    Run,
+)
+from qwenkit.capacity.gpu import Speed
+from qwenkit.capacity.judge import judge, main
+from qwenkit.errors import InvalidValue
+
+FILE = Path(__file__).parents[2] / "data/gpu/h200-vllm-0.26.json"
+RAW: dict[str, Any] = json.loads(FILE.read_text())
+H200 = Measurements.read(FILE)
+
+
+def keep(which: Callable[[Run, Point], bool]) -> Measurements:
+    """Return the measurements without some points."""
+    return replace(
+        H200,
+        runs=tuple(
+            replace(run, points=tuple(point for point in run.points if which(run, point)))
+            for run in H200.runs
+        ),
+    )
+
+
+def read(values: Any) -> Measurements:
+    return Measurements.of(FileFields(values, "file"))
+
+
+@pytest.fixture(scope="module")
+def left_out() -> dict[str, Any]:
+    return judge(H200, H200)
+
+
+def test_points_that_were_left_out_are_predicted(left_out: dict[str, Any]) -> None:
+    found = left_out
+    assert found["decode_mape"] <= 6
+    assert found["prefill_mape"] <= 10
+    assert found["e2e_mape"] <= 8
+    assert found["throughput_mape"] <= 8
+    assert found["ttft_mape"] <= 18
+    assert found["kv_mape"] <= 3
+    assert found["inside_band"] >= 90
+
+
+def test_the_datasheet_alone_predicts_within_the_stated_band() -> None:
+    found = judge(None, H200)
+    assert found["decode_mape"] <= 20
+    assert found["e2e_mape"] <= 20
+    assert found["kv_mape"] <= 8
+    assert found["inside_band"] >= 90
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        lambda run, point: run.name == "fp16",
+        lambda run, point: run.name == "int8",
+        lambda run, point: not isinstance(point, DecodePoint) or point.context_tokens > 500,
+        lambda run, point: not isinstance(point, DecodePoint) or point.context_tokens < 500,
+        lambda run, point: not isinstance(point, DecodePoint) or point.batch <= 16,
+        lambda run, point: not isinstance(point, DecodePoint) or point.batch % 2 == 0,
+        lambda run, point: not isinstance(point, ClosedPoint),
+        lambda run, point: not isinstance(point, PrefillPoint),
+        lambda run, point: isinstance(point, ClosedPoint),
+    ],
+    ids=["fp16", "int8", "long", "short", "<=16", "even", "no loops", "no prompts", "loops"],
+)
+def test_a_part_of_the_points_predicts_the_rest(known: Callable[[Run, Point], bool]) -> None:
+    speed, _ = fit_speed(keep(known))
+    found = predict(keep(lambda run, point: not known(run, point)), speed)
+    for metric, most in (("decode", 0.06), ("prefill", 0.1), ("e2e", 0.08), ("ttft", 0.18)):
+        assert (mean_error(found, metric) or 0) <= most
+
+
+def test_the_speed_of_another_card_is_found_again() -> None:
+    true = Speed(1.2, 0.8, 0.5, 3e-3, 60e-6, 0.9e-3)
+    slow = keep(lambda run, point: not isinstance(point, ClosedPoint))
+    runs = []
+    for run in slow.runs:
+        time, points = step_time(slow, run, true), list[Point]()
+        for point in run.points:
+            if isinstance(point, DecodePoint):
+                took = time.decode(point.batch, point.context_tokens)
+                points.append(replace(point, tpot_s=took))
+            elif isinstance(point, PrefillPoint):
+                points.append(replace(point, seconds=time.prefill(point.tokens)))
+        runs.append(replace(run, points=tuple(points)))
+    known = replace(slow, runs=tuple(runs))
+    speed, _ = fit_speed(known)
+    assert max(abs(each.error) for each in predict(known, speed) if each.metric != "kv") < 0.05
+    assert speed.compute == pytest.approx(true.compute, rel=0.03)
+
+
+def test_one_wrong_point_moves_little_and_nothing_runs_away() -> None:
+    def spoilt(factor: float, which: Callable[[Point], bool]) -> Measurements:
+        def of(point: Point) -> Point:
+            if not isinstance(point, DecodePoint) or not which(point):
+                return point
+            return replace(point, tpot_s=point.tpot_s * factor)
+
+        runs = (replace(run, points=tuple(map(of, run.points))) for run in H200.runs)
+        return replace(H200, runs=tuple(runs))
+
+    (good, _), wrong = fit_speed(H200), DecodePoint(1, 1041, 0.006391)
+    (bad, _) = fit_speed(spoilt(5, lambda point: point == wrong))
+    for run in H200.runs[:1]:
+        usual, moved = (step_time(H200, run, speed).decode(16, 512) for speed in (good, bad))
+        assert moved == pytest.approx(usual, rel=0.05)
+    (absurd, _) = fit_speed(spoilt(1000, lambda point: True))
+    assert absurd.linear < 2
+    assert absurd.step_s < 0.01
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5])
+def test_few_points_give_a_wide_band(count: int) -> None:
+    run = H200.runs[0]
+    few = replace(H200, runs=(replace(run, points=run.points[:count]),))
+    found = calibrate(few)
+    assert found.points == count
+    assert found.error >= step_time(H200, run, Speed()).error
+    if not count:
+        assert found.speed == Speed()
+
+
+def test_what_was_never_seen_keeps_the_band_wide(left_out: dict[str, Any]) -> None:
+    decode_only = keep(lambda run, point: isinstance(point, DecodePoint))
+    assert calibrate(decode_only).error > 0.25 > left_out["band"] / 100
+
+
+def test_runs_without_graphs_count_for_the_kv_cache_alone() -> None:
+    without = replace(H200, runs=tuple(run for run in H200.runs if not run.eager))
+    assert fit_speed(without) == fit_speed(H200)
+    eager = replace(H200, runs=tuple(run for run in H200.runs if run.eager))
+    assert {each.metric for each in predict(eager, Speed())} == {"kv"}
+
+
+def test_one_client_waits_for_its_prompt_and_its_tokens() -> None:
+    run = H200.runs[0]
+    time, point = step_time(H200, run, Speed()), ClosedPoint(1, 512, 128, 5.0)
+    found = run_closed_loop(time, run, point, 10_000)
+    assert found.ttft_p50_s == pytest.approx(time.prefill(512))
+    answer = sum(time.decode(1, 512 + made) for made in range(1, 128))
+    assert found.latency_mean_s == pytest.approx(time.prefill(512) + answer)
+    assert found.tokens_per_s == pytest.approx(128 / (time.prefill(512) + answer), rel=0.05)
+
+
+def test_a_loop_in_which_nothing_ends_has_no_figures() -> None:
+    run, point = H200.runs[0], ClosedPoint(4, 512, 4000, 1.0)
+    found = run_closed_loop(step_time(H200, run, Speed()), run, point, None)
+    assert found.latency_mean_s is found.ttft_p50_s is None
+    assert found.tokens_per_s
+    long = replace(point, prompt_tokens=7000)  # no step has room for it
+    assert run_closed_loop(step_time(H200, run, Speed()), run, long, None) == long
+
+
+def test_any_part_of_a_file_may_be_missing() -> None:
+    card, model = RAW["card"], RAW["model"]
+    parts: list[Any] = [{}, None, {"a": {}}, {"a": {"decode": None, "prefill_s": {}, "closed": []}}]
+    for runs in parts:
+        empty = read({"card": card, "model": model, "runs": runs, "new": 1})
+        found = judge(empty, empty)
+        assert found.pop("band") > 25
+        assert set(found.values()) == {None}
+    named = {"card": {"name": "A10"}, "model": {"shape": "Qwen-7B-Chat-Int8"}}
+    (run,) = read({**named, "engine": "vLLM 0.4.1", "runs": {"a": {}}}).runs
+    assert step_time(H200, run, Speed()).kernel == "marlin"
+
+
+@pytest.mark.parametrize(
+    ("weights", "method", "kernel"),
+    [
+        ("fp16", "", "fp16"),
+        ("bf16", "", "fp16"),
+        ("gptq int8, group 128, exllama kernel", "gptq", "exllama"),
+        ("gptq int8", "gptq", "exllama"),  # the file's engine says so
+        ("gptq int4, marlin", "gptq", "marlin"),
+        ("awq", "awq", "marlin"),
+        ("fp8", "fp8", "fp8"),
+    ],
+)
+def test_a_run_is_known_by_its_fields(weights: str, method: str, kernel: str) -> None:
+    found = read({**RAW, "runs": {"any name": {"weights": weights}}})
+    assert found.runs[0].model.quantization == method
+    assert step_time(found, found.runs[0], Speed()).kernel == kernel
+
+
+@pytest.mark.parametrize(
+    ("part", "field"),
+    [
+        ({"runs": []}, "runs"),
+        ({"runs": {"a": {"decode": 5}}}, "runs: a: decode"),
+        ({"runs": {"a": {"decode": [{"batch": 0}]}}}, "decode[0]: batch"),
+        ({"runs": {"a": {"decode": [{"batch": 1, "context_tokens": 9}]}}}, "decode[0]: tpot_s"),
+        ({"runs": {"a": {"prefill_s": {"many": 1}}}}, "prefill_s: many"),
+        ({"runs": {"a": {"prefill_s": {"128": float("nan")}}}}, "prefill_s: 128"),
+        ({"runs": {"a": {"closed": [{"clients": 1.5}]}}}, "closed[0]: clients"),
+        ({"runs": {"a": {"weights": "wood"}}}, "runs: a: weights"),
+        ({"runs": {"a": {"room_gib": -1}}}, "runs: a: room_gib"),
+        ({"model": {"shape": "unheard of"}}, "model: layers"),
+        ({"card": {"name": "unheard of"}}, "card: usable_gib"),
+    ],
+)
+def test_a_wrong_field_is_named(part: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        read({**RAW, **part})
+    assert caught.value.name.endswith(field)
+    assert caught.value.rule
+    assert caught.value.fix
+
+
+def test_a_card_is_kept_in_a_file(tmp_path: Path, left_out: dict[str, Any]) -> None:
+    made = Card.of("mine", RAW, "2026-11-27")
+    path = made.write(tmp_path / "cards")
+    assert Card.read(path) == made
+    assert Measurements.read(path) == H200  # so that it can be fitted anew
+    assert made.gpu.name == "card:mine"
+    assert made.gpu.error == pytest.approx(left_out["band"] / 100, abs=1e-4)
+    assert [each.name for each in path.parent.iterdir()] == ["mine.json"]
+    damaged = json.loads(path.read_text())
+    for field in ("name", "speed", "error", "points"):
+        path.write_text(json.dumps({**damaged, field: None}))
+        with pytest.raises(InvalidValue, match=field if field != "speed" else "linear"):
+            Card.read(path)
+    with pytest.raises(InvalidValue, match="linear"):
+        Card.read(FILE)
+
+
+def test_the_command_prints_json_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["--fit", str(FILE), "--on", str(FILE)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == judge(H200, H200)
+    assert set(found["worst"]) == {"metric", "run", "point", "error"}
+    assert main(["--on", str(FILE)]) == 0
+    assert json.loads(capsys.readouterr().out)["band"] == 25
+    (tmp_path / "broken.json").write_text("{")
+    for wrong in ("broken.json", "missing.json"):
+        assert main(["--fit", str(FILE), "--on", str(tmp_path / wrong)]) == 2
+        out = capsys.readouterr()
+        assert not out.out
+        assert wrong in out.err
