@@ -50,7 +50,7 @@ class Recommendation:
     """The settings to use, why, and the alternatives. ``timeout_seconds`` is for both timeouts.
 
     ``front`` holds the candidates that no other beats in both cost and TTFT, cheapest first;
-    ``next_best_costs`` compares the second best with the chosen one, in words. ``doubts`` say what
+    ``next_best_costs`` is what the second best costs, in words. ``doubts`` say what
     would be decided otherwise inside the model's band; none if nothing.
     """
 
@@ -107,34 +107,34 @@ def recommend(
         rule = f"no setting meets it on these GPUs; the nearest is {tried[0].choice}"
         fix = "allow more GPUs, a faster one, or a looser objective"
         raise InvalidValue("objective", misses, rule, fix)
-    edges, doubts = [], list[str]()
+    doubts, edges = list[str](), list[list[Candidate]]()
     for name, edge in zip(("slow", "fast"), server.edges(), strict=True):
         edges.append([attempt(each.choice, part, edge) for each in tried[:_CONFIRMED]])
-        where = f"at the {name} edge of the band"
-        there = _suggested(edge, traffic.lengths, objective)
-        if there != load.total:
-            carry = f"should carry {there}" if there else "cannot meet the objective"
-            doubts.append(f"{where} a pod {carry} instead of carrying {load.total}")
-        doubts += (f"{where} {text}" for text in _flips(edges[-1], objective))
+        flips = _flips(edge, traffic.lengths, objective, load.total, edges[-1])
+        doubts += (f"at the {name} edge of the band {flip}" for flip in flips)
+    if doubts and server.gpu.error is None:
+        doubts.append("measure with `qwenkit calibrate` before you rely on it")
     return _recommendation(tuple(tried), objective, load, around, edges, tuple(doubts))
 
 
-def _suggested(server: VllmServer, lengths: Lengths, objective: Objective) -> int:
-    try:
-        return suggested_load(server, lengths, objective=objective).total
-    except InvalidValue:
-        return 0
-
-
-def _flips(tried: Sequence[Candidate], objective: Objective) -> Iterator[str]:
-    """Say what the chosen one and the next best, tried again elsewhere, would change."""
+def _flips(
+    edge: VllmServer,
+    lengths: Lengths,
+    objective: Objective,
+    total: int,
+    tried: Sequence[Candidate],
+) -> Iterator[str]:
+    """Say what would be decided otherwise at an edge; the chosen and the next are ``tried``."""
     chosen, following = tried[0], tried[-1]
+    try:
+        if total != (there := suggested_load(edge, lengths, objective=objective).total):
+            yield f"a pod should carry {there} instead of {total}"
+    except InvalidValue as error:
+        yield f"no setting meets the objective: {error.rule}"
     if misses := "; ".join(chosen.misses(objective)):
         yield f"these settings miss the objective: {misses}"
-    if following.excess(objective) < chosen.excess(objective) or (
-        not following.misses(objective) and following.cost_per_hour < chosen.cost_per_hour
-    ):
-        yield f"the next best is better: {following.choice}"
+    if _rank(following, objective)[:2] < _rank(chosen, objective)[:2]:
+        yield f"better is {following.choice}"
 
 
 def _rank(candidate: Candidate, objective: Objective) -> tuple[float, ...]:
@@ -168,11 +168,6 @@ def _recommendation(
     doubts: tuple[str, ...],
 ) -> Recommendation:
     chosen = tried[0]
-    best = [
-        [each, *(edge[place] for edge in edges)]
-        for place, each in enumerate(tried[:_CONFIRMED])
-        if not each.misses(objective)
-    ]
     cold = environment.startup_s
     deadline = max(_DEADLINE_S, math.ceil(3 * cold / 60) * 60)
     annotations = {**chosen.choice.annotations(), PROGRESS_DEADLINE: f"{deadline}s"}
@@ -182,7 +177,7 @@ def _recommendation(
         timeout_seconds=_TIMEOUT_S,
         reasons=tuple(_reasons(chosen.choice, load, cold, deadline)),
         chosen=chosen,
-        next_best_costs=_difference(*best),
+        next_best_costs=_next_best([of[1] for of in (tried, *edges) if of[1:]], objective),
         front=pareto(tried),
         candidates=tried,
         spec=parse_spec(annotations, container_concurrency=chosen.choice.hard_limit),
@@ -190,22 +185,13 @@ def _recommendation(
     )
 
 
-def _difference(chosen: Sequence[Candidate], *following: Sequence[Candidate]) -> str:
-    """Compare the next best with the chosen one; each as it is, slow and fast."""
-    if not following:
+def _next_best(tried: Sequence[Candidate], objective: Objective) -> str:
+    """Describe the next best by its figures: as it is, slow and fast."""
+    if not tried or tried[0].misses(objective):
         return "no other settings meet the objective"
-    of = {
-        each[0].choice: (
-            Band.over(*(one.cost_per_hour for one in each)).text(),
-            Band.over(*(one.ttft_p95_s for one in each)).text("s"),
-        )
-        for each in (chosen, *following)
-    }
-    (cost, ttft), (other_cost, other_ttft) = of.values()
-    return (
-        f"{following[0][0].choice}: {other_cost} per hour instead of {cost}, TTFT p95 "
-        f"{other_ttft} instead of {ttft}"
-    )
+    cost = Band.over(*(each.cost_per_hour for each in tried)).text()
+    ttft = Band.over(*(each.ttft_p95_s for each in tried)).text("s")
+    return f"{tried[0].choice}: {cost} per hour, TTFT p95 {ttft}"
 
 
 def _reasons(choice: ScalingChoice, load: Load, cold: float, deadline: int) -> Iterator[Reason]:
