@@ -26,6 +26,10 @@ class Band:
         """Return the band of a figure that was computed at the edges too."""
         return cls(min(value, *edges), value, max(value, *edges))
 
+    def times(self, factor: float) -> Band:
+        """Return the same in another unit."""
+        return Band(self.low * factor, self.value * factor, self.high * factor)
+
     def text(self, unit: str = "") -> str:
         """Return value and band with the digits that the band allows; ms for less than a second.
 
@@ -33,7 +37,7 @@ class Band:
         'about 70 ms (40 to 100)'
         """
         if unit == "s" and self.high < 1:
-            return Band(self.low * 1e3, self.value * 1e3, self.high * 1e3).text("ms")
+            return self.times(1e3).text("ms")
         if not math.isfinite(self.high):
             return f"at least {Band(self.low, self.low, self.low).text(unit)}"
         half = (self.high - self.low) / 2
@@ -54,11 +58,11 @@ def _short(value: float, digits: int) -> str:
 def basis(time: StepTime) -> str:
     """Say what modelled times stand on, and what to do where nobody has measured it."""
     if time.gpu.error is not None:
-        return f"speeds were measured on {time.gpu.name}"
+        return f"measured on {time.gpu.name}"
     if time.measured:
-        return f"speeds are modelled from the datasheet of {time.gpu.name} and such kernels' times"
+        return f"modelled from the datasheet of {time.gpu.name} and such kernels' times elsewhere"
     return (
-        f"speeds are modelled and unmeasured: no times of {time.kernel} on {time.gpu.name} are "
-        "known here, so the bands are wide. `qwenkit calibrate --name mine` measures your card, "
-        "`gpu: card:mine` uses it"
+        f"modelled and unmeasured: no times of {time.kernel} on {time.gpu.name} are known here, so "
+        "the bands are wide; `qwenkit calibrate --name mine` measures your card, and `gpu: "
+        "card:mine` uses it"
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from qwenkit.capacity.band import Band
 from qwenkit.capacity.compare_run import SLACK_S, agreement, first_parting
 from qwenkit.capacity.simulation.result import SimulationResult
 from qwenkit.cluster.watching import ClusterSample, PodSample
@@ -52,6 +53,8 @@ class Comparison:
     parts_why: str
     clock: float
     predicted: dict[str, float]
+    bands: dict[str, Band]
+    """The same, each with how wrong the model may be."""
     measured: dict[str, float]
     ttft_s: dict[str, list[float]]
     """Of each answered request, predicted and measured."""
@@ -73,7 +76,7 @@ class Comparison:
 
     def beside(self, after: Comparison) -> SideBySide:
         """Set this measurement and one under another setting side by side, predictions too."""
-        figures = (self.predicted, self.measured, after.predicted, after.measured)
+        figures = (self.bands, self.measured, after.bands, after.measured)
         rows = tuple(
             (name, *(show(each.get(key), unit) for each in figures))
             for key, name, unit, _ in FIGURES
@@ -134,6 +137,7 @@ def compare(predicted: Prediction, seen: Timeline, *, min_scale: int, most: int)
     summary = seen.load.summary()
     answers = measured(seen.load.requests)
     fell = _latencies(seen, most)
+    bands = predicted.bands(seen.end_s)
     return Comparison(
         start_ready=seen.start_ready,
         peak_ready=seen.peak_ready,
@@ -143,7 +147,8 @@ def compare(predicted: Prediction, seen: Timeline, *, min_scale: int, most: int)
         parts_at_s=parts_at,
         parts_why="" if parts_at is None else _why(result, seen, parts_at),
         clock=seen.load.clock,
-        predicted=predicted.figures(seen.end_s),
+        predicted={name: band.value for name, band in bands.items()},
+        bands=bands,
         measured=predicted.by.figures(
             answers,
             sent=len(seen.load.requests),

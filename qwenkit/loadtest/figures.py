@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from qwenkit.capacity.band import Band
 from qwenkit.capacity.simulation.result import SimulationResult, nearest_rank
 from qwenkit.inference.results import LoadRequest
 
@@ -24,10 +25,12 @@ FIGURES = (  # key, name, unit, and whether less (-1) or more (1) is better
 )
 
 
-def show(value: float | None, unit: str = "") -> str:
+def show(value: float | Band | None, unit: str = "") -> str:
     """Write a figure for people: three digits and its unit; shares in percent; a dash for none."""
     if value is None:
         return "–"
+    if isinstance(value, Band):
+        return value.times(100 if unit == "%" else 1).text(unit)
     scaled = value * 100 if unit == "%" else value
     return f"{scaled:,.0f} {unit}".strip() if abs(scaled) >= 100 else f"{scaled:.3g} {unit}".strip()
 

@@ -13,6 +13,7 @@ from statistics import median
 
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.capacity.advice import ScalingContext, advise
+from qwenkit.capacity.band import Band, basis
 from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.gpu import CPU
 from qwenkit.capacity.search.candidates import Objective
@@ -51,8 +52,6 @@ _DRAIN_S = 30.0  # a queue-proxy lets its pod go after this long without a reque
 _SHORTEST_LOAD_S, _COLD_STARTS = 16.0, 2.5
 _LONGEST_ALONE_S = 10.0
 _QUIET = 0.8
-# A server that is further from the model than the model's own uncertainty is another one.
-_SAME = (0.6, 1.67)
 # The settings that say how much a replica carries. Windows and bounds stay as they are: of two
 # measurements, one thing differs.
 _OF_A_REPLICA = ("/target", "/target-utilization-percentage", "/panic-threshold-percentage")
@@ -114,6 +113,22 @@ class Prediction:
             max_ready=max(result.ready),
         )
 
+    def bands(self, until_s: float | None = None) -> dict[str, Band]:
+        """Return the same figures; each with what a server gives that is slower or faster.
+
+        It is so by the share by which the model may be wrong.
+        """
+        edges = [replace(self, server=each).figures(until_s) for each in self.server.edges()]
+        return {
+            name: Band.over(value, *(edge.get(name, value) for edge in edges))
+            for name, value in self.figures(until_s).items()
+        }
+
+    def shown(self) -> dict[str, str]:
+        """Return the figures for people, by heading."""
+        bands = self.bands()
+        return {name: show(bands.get(key), unit) for key, name, unit, _ in FIGURES}
+
     def answers(self, result: SimulationResult) -> list[Answered]:
         """Return the requests that a result answers, as a client would see them."""
         return simulated(result, more_s=self.more_s)
@@ -169,8 +184,7 @@ class Prediction:
             f"after {alone.ttft_s:.3f} s, then one every {alone.tpot_s * 1e3:.1f} ms",
             self.note,
         ]
-        figures = self.figures()
-        known = (f"{name}: {show(figures.get(key), unit)}" for key, name, unit, _ in FIGURES)
+        known = (f"{name}: {text}" for name, text in self.shown().items())
         if self.traffic.end_s <= around.startup_s:
             lines.append("the load is shorter than a cold start: new replicas will not answer it")
         return "\n".join([*lines, *known])
@@ -288,11 +302,12 @@ def _as_measured(modelled: VllmServer, alone: Alone) -> tuple[VllmServer, float,
     """Return the server to simulate, what to add to its times, and a note."""
     ttft, latency = modelled.alone(alone.lengths)
     factor = (latency - ttft) / max(1e-9, alone.latency_s - alone.ttft_s)
-    gpu = modelled.gpu
-    note = f"modelled: {modelled.model.name} on {gpu.name}, ± {modelled.time.error:.0%}"
+    time, gpu = modelled.time, modelled.gpu
+    note = f"{modelled.model.name} on {gpu.name}: speeds are {basis(time)}"
     if gpu is CPU:
         note += "; here each replica has its own, on one node they share its cores"
-    if alone.lengths.output_tokens > 1 and not _SAME[0] <= factor <= _SAME[1]:
+    # A server that is further from the model than the model may be wrong is another one.
+    if alone.lengths.output_tokens > 1 and not 1 - time.error <= 1 / factor <= 1 + time.error:
         note += f"; it answers {factor:.2g} × as fast, and the prediction is scaled to that"
         modelled = modelled.at(modelled.clock * factor)
         ttft, latency = modelled.alone(alone.lengths)

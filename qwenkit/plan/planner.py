@@ -52,16 +52,23 @@ class BatchSpeed:
 
     batch: int
     tpot_s: Band
-    tokens_per_s: float
+    tokens_per_s: Band
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedOutcome:
-    """A simulation, its figures, which of the objective's limits it misses, and its ``basis``."""
+    """A simulation, its figures by name, which of the objective's limits it misses, its ``basis``.
+
+    It was run at the slow and the fast edge of the model's error too; ``slow_misses`` and
+    ``fast_misses`` are what is missed there.
+    """
 
     result: SimulationResult
     verdict: Candidate
+    bands: Mapping[str, Band]
     misses: tuple[str, ...]
+    slow_misses: tuple[str, ...]
+    fast_misses: tuple[str, ...]
     basis: str
 
 
@@ -98,7 +105,7 @@ class ScalingPlan:
 
     gpu: Gpu
     model: Model
-    error: float
+    time: StepTime
     traffic: NamedTraffic
     objective: Objective
     environment: Environment
@@ -172,7 +179,7 @@ def make_plan(
     return ScalingPlan(
         gpu=gpu,
         model=model,
-        error=time.error,
+        time=time,
         traffic=traffic,
         objective=question.objective,
         environment=environment,
@@ -211,8 +218,9 @@ def _speeds(
         if spec.metric == CONCURRENCY:
             batches.add(max(1, min(math.ceil(spec.total), math.floor(server.kv_tokens / live))))
     for batch in sorted(batches):
-        each = time.decode(batch, live)
-        yield BatchSpeed(batch, Band.around(each, time.error), batch / each)
+        each = Band.around(time.decode(batch, live), time.error)
+        rate = Band(batch / each.high, batch / each.value, batch / each.low)
+        yield BatchSpeed(batch, each, rate)
 
 
 def _advice(
@@ -259,10 +267,22 @@ class _Run:
         """Simulate a spec and judge it."""
         server, around = self.server, self.environment
         part = replay(self.traffic, server, around.startup_s, most_work=self.most_work, parts=PARTS)
-        result = part.run(spec, server, around, duration_s=self.duration_s)
-        verdict = judge(_choice(spec), result)
-        misses = tuple(verdict.misses(self.objective))
-        return SimulatedOutcome(result, verdict, misses, part.basis)
+        results = [
+            part.run(spec, each, around, duration_s=self.duration_s)
+            for each in (server, *server.edges())
+        ]
+        verdicts = [judge(_choice(spec), result) for result in results]
+        now, *edges = (
+            result.summary()
+            | {"tpot_p95_s": verdict.tpot_p95_s, "cost_per_hour": verdict.cost_per_hour}
+            for result, verdict in zip(results, verdicts, strict=True)
+        )
+        bands = {
+            name: Band.over(value, *(edge.get(name, math.inf) for edge in edges))
+            for name, value in now.items()
+        }
+        middle, slow, fast = (tuple(verdict.misses(self.objective)) for verdict in verdicts)
+        return SimulatedOutcome(results[0], verdicts[0], bands, middle, slow, fast, part.basis)
 
     def better(self, now: SimulatedOutcome) -> tuple[BetterSettings | None, str]:
         """Search for better settings; return them, or None and the reason."""

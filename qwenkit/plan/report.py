@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from qwenkit.capacity.band import Band
+from qwenkit.capacity.band import basis
 from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.search.autoscalers import AutoscalerComparison
 from qwenkit.capacity.search.candidates import Objective
@@ -22,8 +22,9 @@ from qwenkit.widgets.display import show_table
 _FIGURES = (
     *("requests", "answered", "failed", "unfinished", "max_ready", "max_queue"),
     *("ttft_p50_s", "ttft_p95_s", "ttft_p99_s", "latency_p50_s", "latency_p95_s", "latency_p99_s"),
-    *("gpu_seconds", "cost", "cost_per_1k_tokens"),
+    *("tpot_p95_s", "gpu_seconds", "cost", "cost_per_hour", "cost_per_1k_tokens"),
 )
+_PERCENTILES = ("p50", "p95", "p99")
 _SHOWN_CHANGES = 20
 
 
@@ -51,7 +52,9 @@ def as_dict(plan: ScalingPlan) -> dict[str, Any]:
         "alternatives": list(plan.alternatives),
         "memory": asdict(plan.fit) | {"sequences_of_this_length": plan.sequences},
         "speed": {
-            "uncertainty": plan.error,
+            "uncertainty": plan.time.error,
+            "measured": plan.time.measured,
+            "basis": basis(plan.time),
             "ttft_s": asdict(plan.ttft_s),
             "batches": [asdict(speed) for speed in plan.speeds],
         },
@@ -76,12 +79,13 @@ def _setting(finding: Finding) -> str:
 
 
 def _simulation(outcome: SimulatedOutcome) -> dict[str, Any]:
-    summary, verdict = outcome.result.summary(), outcome.verdict
-    return {name: summary.get(name) for name in _FIGURES} | {
+    bands = outcome.bands
+    return {name: bands[name].value if name in bands else None for name in _FIGURES} | {
+        "bands": {name: asdict(band) for name, band in bands.items()},
         "seconds": outcome.result.t[-1],
-        "tpot_p95_s": _finite(verdict.tpot_p95_s),
-        "cost_per_hour": verdict.cost_per_hour,
         "misses": list(outcome.misses),
+        "misses_if_slow": list(outcome.slow_misses),
+        "misses_if_fast": list(outcome.fast_misses),
         "replica_changes": [asdict(change) for change in outcome.result.changes],
     }
 
@@ -96,6 +100,7 @@ def _recommendation(better: BetterSettings) -> dict[str, Any]:
         "response_start_timeout_seconds": found.timeout_seconds,
         "simulation": _simulation(better.outcome),
         "next_best": found.next_best_costs,
+        "doubts": list(found.doubts),
         "front": [
             {
                 "settings": str(each.choice),
@@ -168,15 +173,12 @@ def facts(plan: ScalingPlan) -> Iterator[tuple[str, str]]:
         f"{memory.sequences:.1f} of {memory.max_model_len} tokens, {plan.sequences:.1f} of "
         f"{lengths.prompt_tokens} in + {lengths.output_tokens} out",
     )
-    error = f" ± {100 * plan.error:.0f} %"
-    yield "TTFT", f"{_band(plan.ttft_s, 's', error)} to read a prompt alone"
+    yield "speeds", basis(plan.time)
+    yield "TTFT", f"{plan.ttft_s.text('s')} to read a prompt alone"
     for speed in plan.speeds:
-        each = Band(*(value * 1e3 for value in asdict(speed.tpot_s).values()))
         streams = f"{speed.batch} streams" if speed.batch > 1 else "1 stream"
-        yield (
-            "TPOT",
-            f"{_band(each, 'ms', error)} with {streams}, {speed.tokens_per_s:.0f} tokens/s",
-        )
+        rate = speed.tokens_per_s.text("tokens/s")
+        yield "TPOT", f"{speed.tpot_s.text('s')} with {streams}, {rate}"
     yield (
         "scaling",
         f"target {spec.total:g} × {100 * spec.utilization:g} % = {spec.target:g} {spec.metric} "
@@ -193,45 +195,40 @@ def facts(plan: ScalingPlan) -> Iterator[tuple[str, str]]:
     )
 
 
-def _band(value: Band, unit: str, error: str) -> str:
-    return f"{value.value:.3g} {unit}{error} ({value.low:.3g} to {value.high:.3g})"
-
-
 def figures(outcome: SimulatedOutcome, plan: ScalingPlan) -> Iterator[tuple[str, str]]:
     """Describe a simulation's figures, name by name."""
-    result, verdict = outcome.result, outcome.verdict
-    summary = result.summary()
-    yield (
-        "requests",
-        f"{summary['answered']:g} answered, {summary['failed']:g} failed, "
-        f"{summary['unfinished']:g} unfinished after {result.t[-1]} s",
-    )
+    bands, result = outcome.bands, outcome.result
+    counts = (f"{bands[name].text()} {name}" for name in ("answered", "failed", "unfinished"))
+    yield "requests", f"{', '.join(counts)} after {result.t[-1]} s"
     if result.requests.answered:
         for name, key in (("TTFT", "ttft"), ("latency", "latency")):
-            p50, p95, p99 = (summary[f"{key}_{each}_s"] for each in ("p50", "p95", "p99"))
-            yield name, f"p50 {p50:.3g} s, p95 {p95:.3g} s, p99 {p99:.3g} s"
-        yield "TPOT", f"p95 {verdict.tpot_p95_s * 1e3:.3g} ms"
+            shown = (f"{each} {bands[f'{key}_{each}_s'].text('s')}" for each in _PERCENTILES)
+            yield name, ", ".join(shown)
+        yield "TPOT", f"p95 {bands['tpot_p95_s'].text('s')}"
     yield (
         "replicas",
-        f"at most {summary['max_ready']:g} ready, at most {summary['max_queue']:g} "
+        f"at most {bands['max_ready'].text()} ready, at most {bands['max_queue'].text()} "
         "requests waiting",
     )
     example = ", an example price" if plan.price_is_example else ""
     currency = plan.currency and f" {plan.currency}"
-    per_1k = result.cost_per_1k_tokens
-    per_token = f", {per_1k:.3g} per 1000 tokens" if math.isfinite(per_1k) else ""
+    per_1k = bands.get("cost_per_1k_tokens")
     yield (
         "cost",
-        f"{result.cost:.3g}{currency} for {result.gpu_seconds / 3600:.3g} GPU-hours at "
-        f"{plan.environment.price_per_gpu_hour:g}{currency}{example}; {verdict.cost_per_hour:.3g} "
-        "per hour" + per_token,
+        f"{bands['cost'].text(plan.currency)} for {bands['gpu_seconds'].times(1 / 3600).text()} "
+        f"GPU-hours at {plan.environment.price_per_gpu_hour:g}{currency}{example}; "
+        f"{bands['cost_per_hour'].text()} per hour"
+        + (f", {per_1k.text()} per 1000 tokens" if per_1k else ""),
     )
-    yield "objective", _objective(plan.objective, outcome.misses)
+    yield "objective", _objective(plan.objective, outcome)
 
 
-def _objective(objective: Objective, misses: tuple[str, ...]) -> str:
-    if misses:
-        return "missed: " + "; ".join(misses)
+def _objective(objective: Objective, outcome: SimulatedOutcome) -> str:
+    if outcome.misses:
+        where = "; met" if not outcome.fast_misses else "; missed"
+        return f"missed: {'; '.join(outcome.misses)}{where} at the fast edge of the band"
+    if outcome.slow_misses:
+        return f"met; missed at the slow edge of the band: {'; '.join(outcome.slow_misses)}"
     named = objective.ttft_p95_s or objective.tpot_p95_s
     return "met" if named else "no request fails; name one with --ttft-p95 or --tpot"
 
@@ -268,6 +265,7 @@ def _better(better: BetterSettings, plan: ScalingPlan) -> Iterator[str]:
     yield "simulated with these"
     yield from _outcome(better.outcome, plan)
     yield f"  {'next best':<13}{better.recommendation.next_best_costs}"
+    yield from (f"  {'doubt':<13}{doubt}" for doubt in better.recommendation.doubts)
     if changed := commands(better):
         yield f"to use them: qwenkit deploy {changed}"
 

@@ -24,7 +24,7 @@ def load(gpu: str, model: str, lengths: Lengths = CHAT, most: int = 256, **limit
 @pytest.mark.parametrize(
     ("gpu", "model", "limits", "bound", "total"),
     [
-        ("T4", INT8, {}, "GPU's speed", (16, 26)),
+        ("A100-80", INT8, {"most": 12}, "GPU's speed", (7, 8)),
         ("V100-16", INT8, {}, "KV cache", (25, 33)),
         ("V100-16", INT8, {"tpot_p95_s": 0.05}, "TPOT objective", (8, 8)),
         ("H100", "Qwen2.5-7B-Instruct", {"most": 16}, "max_num_seqs", (15, 16)),

@@ -8,6 +8,7 @@ import re
 import pytest
 from places import DATA
 
+from qwenkit.capacity.band import Band
 from qwenkit.cli import main
 from qwenkit.errors import InvalidValue
 from qwenkit.manifests.render import render
@@ -159,8 +160,10 @@ def test_text_json_and_html_say_the_same(command, tmp_path):
     answer = json.loads(out)
     assert set(answer) == KEYS
     for part in (answer["simulation"], answer["recommendation"]["simulation"]):
-        assert f"p95 {part['ttft_p95_s']:.3g} s" in text
-        assert f"{part['cost']:.3g} CNY" in text
+        for name, unit, before in (("ttft_p95_s", "s", "p95 "), ("cost", "CNY", "")):
+            band = Band(**part["bands"][name])
+            assert band.value == part[name]
+            assert before + band.text(unit) in text
     for change in answer["simulation"]["replica_changes"]:
         assert f"{change['before']} → {change['after']}  {change['reason']}" in text
     html = page.read_text("utf-8")
@@ -170,6 +173,10 @@ def test_text_json_and_html_say_the_same(command, tmp_path):
     assert "hair-trigger-panic" in {advice["rule"] for advice in answer["advice"]}
     assert answer["recommendation"]["next_best"] in html
     assert html.count("<svg") == 3
+    assert "unmeasured" in answer["speed"]["basis"]
+    assert answer["speed"]["basis"] in text
+    for doubt in answer["recommendation"]["doubts"]:
+        assert doubt in text
 
 
 def test_the_page_loads_nothing_and_escapes_what_it_is_told(tmp_path):
