@@ -18,7 +18,6 @@ from typing import Any
 
 from qwenkit.capacity.calibration.errors import (
     METRICS,
-    Judged,
     calibrate,
     mean_error,
     predict,
@@ -32,7 +31,8 @@ def judge(fit: Measurements | None, on: Measurements) -> dict[str, Any]:
     """Return the errors of predictions; ``inside_band`` is the percentage that the band holds."""
     if fit is None:
         judged = predict(on, on.gpu.speed)
-        band = max((step_time(on, run, on.gpu.speed).error for run in on.runs), default=None)
+        times = [step_time(on, run, on.gpu.speed) for run in on.runs if not run.eager]
+        band = max((time.error for time in times), default=None)
     else:
         found = calibrate(fit)
         band = found.error
@@ -42,15 +42,10 @@ def judge(fit: Measurements | None, on: Measurements) -> dict[str, Any]:
     inside = [abs(each.error) <= band for each in judged if band and each.metric != "kv"]
     return {
         **{f"{metric}_mape": _percent(share) for metric, share in means.items()},
-        "worst": worst and _worst(worst),
+        "worst": worst and {**worst.where(), "error": _percent(worst.error)},
         "band": _percent(band),
         "inside_band": _percent(sum(inside) / len(inside)) if inside else None,
     }
-
-
-def _worst(judged: Judged) -> dict[str, Any]:
-    where = {"metric": judged.metric, "run": judged.run, "point": judged.point}
-    return {**where, "error": _percent(judged.error)}
 
 
 def _percent(share: float | None) -> float | None:

@@ -7,13 +7,7 @@ from dataclasses import replace
 from statistics import fmean, median
 
 from qwenkit.capacity.calibration.points import ClosedPoint, Run
-from qwenkit.capacity.scheduler import (
-    BatchScheduler,
-    BlockingScheduler,
-    MixingScheduler,
-    ScheduledSequence,
-    SchedulerLimits,
-)
+from qwenkit.capacity.scheduler import V1, ScheduledSequence, SchedulerLimits, scheduler_of
 from qwenkit.capacity.step_time import StepTime
 
 _BLOCK, _PLENTY = 16, 2**24
@@ -27,7 +21,12 @@ def run_closed_loop(
     A client sends its next request in the step in which its last one ended. If each client ended
     more than two, its first one does not count.
     """
-    scheduler, now, tokens = _scheduler(run, kv_tokens, v1=time.v1), 0.0, 0
+    blocks, step_tokens = (kv_tokens or _PLENTY) // _BLOCK, run.max_num_batched_tokens
+    limits = SchedulerLimits(
+        _BLOCK, blocks, run.max_num_seqs, step_tokens, _PLENTY, run.chunked_prefill
+    )
+    scheduler = scheduler_of(V1 if time.v1 else (0, 4, 1), limits)
+    now, tokens = 0.0, 0
     sent: dict[ScheduledSequence, float] = {}
     first: dict[ScheduledSequence, float] = {}
     ended: list[tuple[ScheduledSequence, float]] = []
@@ -66,15 +65,3 @@ def run_closed_loop(
         latency_mean_s=fmean(at - sent[one] for one, at in ended) if ended else None,
         tokens_per_s=tokens / now if now else None,
     )
-
-
-def _scheduler(run: Run, kv_tokens: int | None, *, v1: bool) -> BatchScheduler:
-    limits = SchedulerLimits(
-        _BLOCK,
-        (kv_tokens or _PLENTY) // _BLOCK,
-        run.max_num_seqs,
-        run.max_num_batched_tokens,
-        max_model_len=_PLENTY,
-        chunked_prefill=run.chunked_prefill,
-    )
-    return MixingScheduler(limits) if v1 else BlockingScheduler(limits)

@@ -11,7 +11,6 @@ from typing import Any
 from qwenkit.capacity.calibration.closed_loop import run_closed_loop
 from qwenkit.capacity.calibration.fit import fit_speed, step_time
 from qwenkit.capacity.calibration.points import (
-    CLOSED_METRICS,
     DecodePoint,
     Measurements,
     Point,
@@ -21,6 +20,7 @@ from qwenkit.capacity.calibration.points import (
 from qwenkit.capacity.gpu import Speed
 from qwenkit.capacity.memory import fit
 
+CLOSED_METRICS = {"ttft": "ttft_p50_s", "e2e": "latency_mean_s", "throughput": "tokens_per_s"}
 METRICS = ("decode", "prefill", *CLOSED_METRICS, "kv")
 _NOISY_TOKENS = 2048  # the time of shorter prompts is the host's
 _FEW = 9  # points, of which nine in ten cannot be told
@@ -42,6 +42,10 @@ class Judged:
     def error(self) -> float:
         """The prediction's error, as a share; negative if it is too low."""
         return self.predicted / self.measured - 1
+
+    def where(self) -> dict[str, Any]:
+        """Return what it is: metric, run, point."""
+        return {"metric": self.metric, "run": self.run, "point": self.point}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,8 @@ def calibrate(measurements: Measurements) -> Calibration:
         judged += _memory(measurements, run)
     errors = sorted(abs(each.error) for each in judged if each.metric != "kv")
     if min(points, len(errors)) < _FEW:
-        bands += [step_time(measurements, run, speed).error for run in measurements.runs]
+        timed = (run for run in measurements.runs if not run.eager)
+        bands += [step_time(measurements, run, speed).error for run in timed]
     else:
         bands.append(errors[math.ceil(_MOST * (len(errors) + 1)) - 1])
     means = {metric: mean_error(judged, metric) for metric in METRICS}

@@ -8,14 +8,14 @@ shows stays 1, and few points move little. What no other point confirms counts l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from qwenkit.capacity.calibration.points import DecodePoint, Measurements, PrefillPoint, Run
 from qwenkit.capacity.gpu import Speed
 from qwenkit.capacity.step_time import StepTime
 
-# By how much, as a share, a parameter differs between cards and hosts (standard deviation).
+# By which share a parameter differs between cards and hosts: a standard deviation, an estimate.
 _PRIOR = {
     "linear": 0.2,
     "attention": 0.15,
@@ -29,7 +29,8 @@ _STEP_NOISE, _PROMPT_NOISE = 0.04, 0.08  # by which share equal measurements dif
 _OUTLIER = 2.0  # of such noise: points farther off count less
 _DELTA, _ENOUGH = 0.01, 0.003
 
-_Terms = list[tuple[Run, Callable[[StepTime], float], float, float]]
+# A figure: batch, tokens of each prompt that are read first, decode steps, context; what it took.
+_Term = tuple[int, int, int, float, float, float]
 
 
 def step_time(measurements: Measurements, run: Run, speed: Speed) -> StepTime:
@@ -43,67 +44,59 @@ def fit_speed(measurements: Measurements) -> tuple[Speed, dict[str, float]]:
 
     Runs without CUDA graphs do not count: what they take, the host decides.
     """
-    terms = [(run, *term) for run in measurements.runs if not run.eager for term in _terms(run)]
-    at = dict.fromkeys(_PRIOR, 0.0)  # in prior deviations
-    found = _residuals(measurements, terms, at)
-    sharpness = dict.fromkeys(_PRIOR, 1.0)
+    start = measurements.gpu.speed
+    runs = [(run, list(_terms(run))) for run in measurements.runs if not run.eager]
+
+    def residuals(moved: Mapping[str, float]) -> list[float]:
+        speed, found = _moved(start, moved), list[float]()
+        for run, terms in runs:
+            time = step_time(measurements, run, speed)
+            for batch, prompt, steps, context, took, noise in terms:
+                predicted = _predicted(time, batch, prompt, steps, context)
+                found.append(math.log(predicted / took) / noise)
+        return found
+
+    steps, sharpness = dict.fromkeys(_PRIOR, 0.0), dict.fromkeys(_PRIOR, 1.0)
     for _ in range(50):
         largest = 0.0
-        for name, old in at.items():
-            moved = _residuals(measurements, terms, at | {name: old + _DELTA})
-            slopes = [(b - a) / _DELTA for a, b in zip(found, moved, strict=True)]
+        for name, old in steps.items():
+            found = residuals(steps)
+            beside = residuals({**steps, name: old + _DELTA})
+            slopes = [(b - a) / _DELTA for a, b in zip(found, beside, strict=True)]
             weights = [min(1.0, _OUTLIER / max(abs(each), 1e-9)) for each in found]
             pull = sum(w * s * r for w, s, r in zip(weights, slopes, found, strict=True))
             sharpness[name] = 1 + sum(w * s * s for w, s in zip(weights, slopes, strict=True))
             new = min(max(old - (pull + old) / sharpness[name], -_FARTHEST), _FARTHEST)
-            at[name], largest = new, max(largest, abs(new - old))
-            found = _residuals(measurements, terms, at)
+            steps[name], largest = new, max(largest, abs(new - old))
         if largest < _ENOUGH:
             break
-    left = {name: _PRIOR[name] / math.sqrt(sharpness[name]) for name in at}
-    return moved_speed(measurements.gpu.speed, at), left
+    left = {name: _PRIOR[name] / math.sqrt(sharpness[name]) for name in steps}
+    return _moved(start, steps), left
 
 
-def moved_speed(speed: Speed, steps: dict[str, float]) -> Speed:
+def _moved(speed: Speed, steps: Mapping[str, float]) -> Speed:
     """Return a speed whose parameters are that many prior deviations away."""
     moved = {name: getattr(speed, name) * math.exp(_PRIOR[name] * by) for name, by in steps.items()}
     return replace(speed, **moved)
 
 
-def _residuals(measurements: Measurements, terms: _Terms, steps: dict[str, float]) -> list[float]:
-    """Return how far off each prediction is, of the noise."""
-    speed = moved_speed(measurements.gpu.speed, steps)
-    times = {run.name: step_time(measurements, run, speed) for run in measurements.runs}
-    return [math.log(of(times[run.name]) / took) / noise for run, of, took, noise in terms]
-
-
-def _terms(run: Run) -> Iterable[tuple[Callable[[StepTime], float], float, float]]:
-    """Yield how each figure is predicted, what was measured, and its noise."""
+def _terms(run: Run) -> Iterable[_Term]:
     for point in run.points:
         if isinstance(point, DecodePoint):
-            yield _decode(point.batch, point.context_tokens), point.tpot_s, _STEP_NOISE
+            yield point.batch, 0, 1, point.context_tokens, point.tpot_s, _STEP_NOISE
         elif isinstance(point, PrefillPoint):
-            yield _together(1, point.tokens, 1), point.seconds, _PROMPT_NOISE
+            yield 1, point.tokens, 0, 0, point.seconds, _PROMPT_NOISE
         else:
-            batch, prompt = min(point.clients, run.max_num_seqs), point.prompt_tokens
+            batch, prompt, answer = point.clients, point.prompt_tokens, point.answer_tokens
             if point.latency_mean_s:
-                of = _together(batch, prompt, point.answer_tokens)
-                yield of, point.latency_mean_s, _STEP_NOISE
+                context = prompt + answer / 2
+                yield batch, prompt, answer - 1, context, point.latency_mean_s, _STEP_NOISE
             if point.ttft_p50_s and batch == 1:
-                yield _together(1, prompt, 1), point.ttft_p50_s, _PROMPT_NOISE
+                yield 1, prompt, 0, 0, point.ttft_p50_s, _PROMPT_NOISE
 
 
-def _decode(batch: int, context: float) -> Callable[[StepTime], float]:
-    return lambda time: time.decode(batch, context)
-
-
-def _together(batch: int, prompt: int, answer: int) -> Callable[[StepTime], float]:
-    """Return about the latency of a batch that begins and ends together, as in a closed loop."""
+def _predicted(time: StepTime, batch: int, prompt: int, steps: int, context: float) -> float:
+    """Return about what a batch takes that begins and ends together, as those of a closed loop."""
     rows = batch * prompt
-    pairs, context = rows * prompt / 2, prompt + answer / 2
-
-    def latency(time: StepTime) -> float:
-        first = time.step(rows, batch, rows, pairs, prompts=True)
-        return first + (answer - 1) * time.decode(batch, context)
-
-    return latency
+    first = time.step(rows, batch, rows, rows * prompt / 2, prompts=True) if rows else 0.0
+    return first + (steps * time.decode(batch, context) if steps else 0.0)

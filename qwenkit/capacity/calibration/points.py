@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,7 @@ from qwenkit.capacity.model_config import ModelConfig, Quantization
 from qwenkit.errors import InvalidValue
 
 _SIZES = ("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocabulary")
-_ASKED = ("clients", "prompt_tokens", "answer_tokens")
-CLOSED_METRICS = {
-    "ttft": "ttft_p50_s",
-    "e2e": "latency_mean_s",
-    "throughput": "tokens_per_s",
-}
-_DATASHEET = (
-    "usable_gib",
-    "bandwidth_gb_s_datasheet",
-    "fp16_tflops_datasheet",
-    "compute_capability",
-)
+_DATASHEET = ("bandwidth_gb_s_datasheet", "fp16_tflops_datasheet", "compute_capability")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +125,15 @@ class FileFields:
             raise self.wrong(name, "a list")
         return (FileFields(one, f"{self.where}: {name}[{at}]") for at, one in enumerate(found))
 
+    def make(self, kind: Any, **given: Any) -> Any:
+        """Return a dataclass; what is not given is read from the fields of its names."""
+        for each in fields(kind):
+            default = ... if each.default is MISSING else each.default
+            if each.name not in given:
+                whole = str(each.type).startswith("int")
+                given[each.name] = self.number(each.name, default, whole=whole)
+        return kind(**given)
+
     def number(self, name: str, default: Any = ..., *, whole: bool = False) -> Any:
         """Return a positive number; the default, if there is one, where it is missing."""
         value = self.values.get(name)
@@ -163,65 +161,54 @@ def read_card(card: FileFields) -> Gpu:
         InvalidValue: one of these is missing.
     """
     name = card.text("name")
-    return gpu_of_label(name) or Gpu(name or "card", *(card.number(each) for each in _DATASHEET))
+    known, usable = gpu_of_label(name), "usable_gib"
+    return known or Gpu(name or "card", card.number(usable), *map(card.number, _DATASHEET))
 
 
-def _run(file: FileFields, fields: FileFields, name: str) -> Run:
-    weights = fields.text("weights").lower()
-    model, kernel = _model(file.part("model"), fields, weights), fields.text("kernel")
+def _run(file: FileFields, part: FileFields, name: str) -> Run:
+    weights = part.text("weights").lower()
+    model, kernel = _model(file.part("model"), part, weights), part.text("kernel")
     if not kernel and model.quantization == "gptq" and "marlin" not in weights:
         kernel = "exllama" if "exllama" in weights + file.text("engine") else ""
-    return Run(
-        name=name,
-        model=model,
-        points=tuple(_points(fields)),
-        kernel=kernel,
-        eager=fields.values.get("eager") is True,
-        chunked_prefill=fields.values.get("chunked_prefill") is True,
-        max_num_batched_tokens=fields.number("max_num_batched_tokens", 8192, whole=True),
-        max_num_seqs=fields.number("max_num_seqs", 256, whole=True),
-        room_gib=fields.number("room_gib", None),
-        kv_tokens=fields.number("kv_tokens", None, whole=True),
-    )
+    switches = {each: part.values.get(each) is True for each in ("eager", "chunked_prefill")}
+    given = {"name": name, "model": model, "points": tuple(_points(part)), "kernel": kernel}
+    run: Run = part.make(Run, **given, **switches)
+    return run
 
 
-def _points(fields: FileFields) -> Iterable[Point]:
-    for at in fields.parts("decode"):
-        batch = at.number("batch", whole=True)
-        yield DecodePoint(batch, at.number("context_tokens"), at.number("tpot_s"))
-    prompts = fields.part("prefill_s")
+def _points(part: FileFields) -> Iterable[Point]:
+    yield from (at.make(DecodePoint) for at in part.parts("decode"))
+    prompts = part.part("prefill_s")
     for tokens in prompts.values:
         if not re.fullmatch("[1-9][0-9]{0,8}", tokens):
             raise prompts.wrong(tokens, "a prompt's number of tokens, and its seconds")
         yield PrefillPoint(int(tokens), prompts.number(tokens))
-    for at in fields.parts("closed"):
-        asked = {name: at.number(name, whole=True) for name in _ASKED}
-        took = {name: at.number(name, None) for name in CLOSED_METRICS.values()}
-        yield ClosedPoint(**asked, seconds=at.number("seconds"), **took)
+    yield from (at.make(ClosedPoint) for at in part.parts("closed"))
 
 
-def _model(fields: FileFields, run: FileFields, weights: str) -> Model:
+def _model(part: FileFields, run: FileFields, weights: str) -> Model:
     """Return a run's model: by its config.json, its sizes, or a public one by its name."""
-    name = fields.text("shape") or "model"
-    config = None if "layers" in fields.values else find_config(name)
-    if "config" in fields.values:
-        config = ModelConfig.read(fields.part("config").values, name)
+    name = part.text("shape") or "model"
+    config = None if "layers" in part.values else find_config(name)
+    if "config" in part.values:
+        config = ModelConfig.read(part.part("config").values, name)
     elif config is None:
-        sizes = {size: fields.number(size, whole=True) for size in _SIZES}
+        sizes = {size: part.number(size, whole=True) for size in _SIZES}
         config = ModelConfig(name=name, architecture="", **sizes)
     if weights:
         config = replace(config, quantization=_quantization(run, weights))
     return config.model().split(run.number("gpus", 1, whole=True))
 
 
-def _quantization(fields: FileFields, weights: str) -> Quantization | None:
+def _quantization(part: FileFields, weights: str) -> Quantization | None:
     """Read words such as "gptq int8, group 128"."""
-    method = re.search("fp16|bf16|gptq|awq|fp8", weights)
+    method = re.search("fp16|bf16|gptq|awq|fp8|int", weights)
     bits, group = re.search("int([2348])", weights), re.search(r"group\D*(\d+)", weights)
     if not method:
-        raise fields.wrong("weights", 'such as "fp16", "gptq int8, group 128" or "awq"')
+        raise part.wrong("weights", 'such as "fp16", "gptq int8, group 128" or "awq"')
     if method[0] == "fp8":
         return Quantization("fp8", 8)
     if method[0].endswith("16"):
         return None
-    return Quantization(method[0], int(bits[1]) if bits else 4, int(group[1]) if group else 128)
+    kind = "gptq" if method[0] == "int" else method[0]
+    return Quantization(kind, int(bits[1]) if bits else 4, int(group[1]) if group else 128)
