@@ -1,9 +1,7 @@
 """How long a pod takes from created to ready, step by step: ranges, with sources.
 
-    weights read = bytes / rate(source, strategy), bytes once, or once for each GPU
-    image        = bytes / rate of the registry
-
-The other steps are as published, or estimates. All constants: ``loading.json``.
+Weights and image are bytes over a rate, the other steps are as published, or estimates. The
+constants are in ``loading.json``.
 """
 
 from __future__ import annotations
@@ -13,6 +11,8 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.resources import files
+
+from qwenkit.capacity.band import Band
 
 # The steps of a cold start, in order: what is estimated here, and measured in ``diagnosis``.
 STEPS = (SCHEDULED, MOUNT, INIT, IMAGE, CONTAINER, ENGINE, WEIGHTS, COMPILE, KV, GRAPHS, WARM_UP,
@@ -46,27 +46,25 @@ class EstimatedStart:
     new_node: EstimatedStep
 
     @property
-    def value_s(self) -> float:
-        """What to simulate: the geometric mean of the bounds."""
-        low, high = self._bounds()
-        return _rounded(math.sqrt(low * high))
+    def seconds(self) -> Band:
+        """The whole; its value, to simulate, is the geometric mean of the bounds."""
+        low, high = sum(step.low_s for step in self.steps), sum(step.high_s for step in self.steps)
+        return Band(low, _rounded(math.sqrt(low * high)), high)
 
     def __str__(self) -> str:
-        low, high = self._bounds()
-        parts = [str(step) for step in self.steps if step.high_s >= _SHOWN * high]
+        whole = self.seconds
+        parts = [str(step) for step in self.steps if step.high_s >= _SHOWN * whole.high]
         more = f"{self.image} more unless the node has it; {self.new_node} more"
-        return f"{said(low, high)}: {', '.join(parts)}; {more}"
-
-    def _bounds(self) -> tuple[float, float]:
-        return sum(step.low_s for step in self.steps), sum(step.high_s for step in self.steps)
+        return f"{said(whole.low, whole.high)}: {', '.join(parts)}; {more}"
 
 
-def weights_seconds(size: float, source: str, strategy: str, *, readers: int = 1) -> EstimatedStep:
-    """Return how long reading ``size`` bytes of weights takes, from a source of the table.
+def weights_seconds(
+    size: float, source: str = "ossfs2", strategy: str = "lazy", *, readers: int = 1
+) -> EstimatedStep:
+    """Return how long ``size`` bytes of weights take from a source of the table.
 
-    ``strategy`` is vLLM's ``--safetensors-load-strategy``, of which only ``eager`` and
-    ``prefetch`` read whole files. ``readers`` are the GPUs that share the model: ``prefetch``
-    divides the files between them, else each reads all (vllm#49324), at best from a cache.
+    Of vLLM's strategies ``eager`` and ``prefetch`` read whole files. Of the GPUs that share the
+    model each reads all (vllm#49324), at best from a cache; ``prefetch`` divides the files.
     """
     way = "whole" if strategy in ("eager", "prefetch") else "lazy"
     low, high, where = _DATA["read_mb_s"][source][way]
@@ -88,22 +86,16 @@ def worth(size: float, source: str, strategy: str, *, readers: int = 1) -> str:
 
 
 def estimate_start(
-    size: float,
-    source: str = "ossfs2",
-    strategy: str = "lazy",
-    *,
-    readers: int = 1,
-    image_gb: float = 12.0,
-    left_out: Collection[str] = (COMPILE,),
+    weights: EstimatedStep, *, image_gb: float = 12.0, left_out: Collection[str] = (COMPILE,)
 ) -> EstimatedStart:
-    """Estimate the cold start of a server; see ``weights_seconds``.
+    """Estimate the cold start of a server that reads its weights so.
 
-    ``image_gb`` is what the registry holds. Of the steps only vLLM's V1 engine compiles, and
-    ``--enforce-eager`` leaves out ``COMPILE`` and ``GRAPHS``.
+    ``left_out`` are steps that it has not: only vLLM's V1 engine has ``COMPILE``, and with
+    ``--enforce-eager`` there are neither ``COMPILE`` nor ``GRAPHS``.
     """
     slow, fast, where = _DATA["pull_mb_s"]
     found = {name: EstimatedStep(name, *row) for name, row in _DATA["steps_s"].items()}
-    found[WEIGHTS] = weights_seconds(size, source, strategy, readers=readers)
+    found[WEIGHTS] = weights
     return EstimatedStart(
         tuple(found[name] for name in STEPS if name in found and name not in left_out),
         EstimatedStep(IMAGE, image_gb * 1e3 / fast, image_gb * 1e3 / slow, where),

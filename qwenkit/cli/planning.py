@@ -33,7 +33,7 @@ def plan(
     tpot: Annotated[
         float | None, typer.Option(help="Objective: p95 of the seconds per token.")
     ] = None,
-    startup: Annotated[float | None, typer.Option(help="Cold start of a pod, seconds.")] = None,
+    startup: Annotated[float | None, typer.Option(help="Cold start, s; else estimated.")] = None,
     price: Annotated[
         float | None, typer.Option(help="Per GPU-hour; default an example price in CNY.")
     ] = None,

@@ -254,7 +254,7 @@ def _environment(
     startup_s = build(newest, events, log).total_s
     # A pod that was Ready before it failed has two starts and its service between them.
     if not startup_s or restarts(newest) or startup_s > settings.seconds("ready"):
-        startup_s = settings.cold_start.value_s / clock
+        startup_s = settings.cold_start.seconds.value / clock
     since = (datetime.now(UTC) - min(map(_ready_at, ready))).total_seconds()
     # The requests of just now are in the window still: it is not idle from end to end.
     quiet = min(max(0.0, since), _QUIET * running.spec.stable_window_s)

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import PrivateAttr
 
 from qwenkit.admission.schema.quantities import parse
+from qwenkit.capacity import loading
 from qwenkit.capacity.catalogue import find_config
 from qwenkit.capacity.finding import Finding
 from qwenkit.capacity.gpu import CPU, GIB, Gpu, find_gpu, gpu_of_label, mig_slice
-from qwenkit.capacity.loading import COMPILE, GRAPHS, EstimatedStart, estimate_start
 from qwenkit.capacity.memory import LEAST_CAPABILITY
 from qwenkit.capacity.model_config import ModelConfig
 from qwenkit.errors import InvalidValue, SettingsError
@@ -183,7 +183,7 @@ class Derived(Layered):
         return read_arguments(words)
 
     @property
-    def cold_start(self) -> EstimatedStart:
+    def cold_start(self) -> loading.EstimatedStart:
         """How long a pod takes to become ready: estimated from model, image, volume and flags.
 
         Raises:
@@ -193,14 +193,16 @@ class Derived(Layered):
         eager, v1 = sizes["eager"], sizes["batched_tokens"] is not None
         derived = "" if self.command else self.profile.value(f"--{name}")
         by_itself = "prefetch" if self.storage == "nas" and image.version >= (0, 19) else "lazy"
-        return estimate_start(
+        read = loading.weights_seconds(
             sizes["model"].weights_bytes,
             {"oss": self.fuse_type, "nas": "nas", "pvc": "disk"}[self.storage],
             self.flags.text(name) or derived or by_itself,
             readers=sizes["gpus"],
-            image_gb=SIZE_GB.get(self.image, SIZE_GB[CURRENT.name]),
-            left_out=[COMPILE] * (eager or not v1) + [GRAPHS] * (eager or image.cpu),
         )
+        gb = SIZE_GB.get(self.image, SIZE_GB[CURRENT.name])
+        graphs = [loading.GRAPHS] * (eager or image.cpu)
+        left_out = [loading.COMPILE] * (eager or not v1) + graphs
+        return loading.estimate_start(read, image_gb=gb, left_out=left_out)
 
     def described_by(self, config: ModelConfig | None) -> Self:
         """Return a copy that follows from a ``config.json``; set values stay."""

@@ -150,7 +150,7 @@ def find_environment(settings: Settings, question: Question) -> Environment:
         raise InvalidValue("gpus", gpus, f"at least {each}, those of one replica")
     return Environment(
         gpus=None if gpus is None else gpus // each,
-        startup_s=settings.cold_start.value_s if start is None else start,
+        startup_s=settings.cold_start.seconds.value if start is None else start,
         timeout_s=settings.request_timeout_s,
         response_start_timeout_s=settings.request_timeout_s,
         price_per_gpu_hour=(example_price(settings) or 1.0) if price is None else price,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwenkit.capacity.catalogue import QWEN_7B_INT8
-from qwenkit.capacity.loading import estimate_start
+from qwenkit.capacity.loading import estimate_start, weights_seconds
 from qwenkit.capacity.simulation.server import VllmServer
 from qwenkit.errors import InvalidValue
 
@@ -32,7 +32,7 @@ class Environment:
     """
 
     gpus: int | None = None
-    startup_s: float = estimate_start(QWEN_7B_INT8.weights_bytes).value_s
+    startup_s: float = estimate_start(weights_seconds(QWEN_7B_INT8.weights_bytes)).seconds.value
     drain_s: float = 30.0
     timeout_s: float = 600.0
     response_start_timeout_s: float = 600.0
@@ -45,7 +45,8 @@ class Environment:
         """Return the cluster of a server, its cold start estimated unless it is known."""
         if startup_s is None:
             size = server.model.weights_bytes * server.gpus
-            startup_s = estimate_start(size, readers=server.gpus).value_s / server.clock
+            read = weights_seconds(size, readers=server.gpus)
+            startup_s = estimate_start(read).seconds.value / server.clock
         return cls(startup_s=startup_s, **known)
 
     def __post_init__(self) -> None:

@@ -19,6 +19,8 @@ ROWS = [
     *(DATA[name] for name in ("pull_mb_s", "new_node_s", "times_faster")),
 ]
 
+READ = weights_seconds(9.1e9)
+
 
 def seconds(source: str, strategy: str, readers: int = 1) -> tuple[float, float]:
     step = weights_seconds(10e9, source, strategy, readers=readers)
@@ -48,20 +50,20 @@ def test_gpus_that_share_a_model_read_it_once_at_best_and_with_prefetch() -> Non
 
 def test_the_steps_are_those_that_a_start_is_taken_apart_into() -> None:
     assert [phase.name for phase in PHASES] == list(STEPS[5:-1])
-    names = [step.name for step in estimate_start(9.1e9, left_out=()).steps]
+    names = [step.name for step in estimate_start(READ, left_out=()).steps]
     assert names == [name for name in STEPS if name not in ("init containers", "image", "warm-up")]
     eager = [
-        step.name for step in estimate_start(9.1e9, left_out=("compile", "graph capture")).steps
+        step.name for step in estimate_start(READ, left_out=("compile", "graph capture")).steps
     ]
     assert set(names) - set(eager) == {"compile", "graph capture"}
 
 
 def test_a_start_is_a_range_and_an_image_or_a_node_comes_on_top() -> None:
-    start = estimate_start(9.1e9, image_gb=12)
+    start = estimate_start(READ, image_gb=12)
     assert str(start).startswith("35 s to 3.5 min: engine start 4 to 30 s, weights read 20 to 90 s")
     assert "; image 2 to 12 min more unless the node has it; new node 80 s to 15 min" in str(start)
-    assert 35 < start.value_s < 210
-    assert start.value_s == estimate_start(9.1e9, image_gb=5).value_s
+    assert 35 < start.seconds.value < 210
+    assert start.seconds.value == estimate_start(READ, image_gb=5).seconds.value
 
 
 def test_times_are_said_as_roughly_as_they_are_known() -> None:

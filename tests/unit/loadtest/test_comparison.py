@@ -291,7 +291,7 @@ def test_what_is_measured_of_the_cluster_is_of_one_start_and_of_pods_that_stay(
     ready = [{"type": "Ready", "status": "True"}]
     state = {"allocatable": {"nvidia.com/gpu": "3"}, "conditions": ready}
     api.add(obj("v1/Node", "n", status=state))
-    vllm, estimated = Vllm(), Settings().cold_start.value_s
+    vllm, estimated = Vllm(), Settings().cold_start.seconds.value
     with connected(api, tmp_path, monkeypatch) as cluster, serving(vllm) as url:
         server = Server(url, HOST, model="qwen")
         assert predict(Settings(), cluster, server).environment.gpus == 3
