@@ -301,6 +301,7 @@ class Settings(Derived):
     _bucket = field_validator("bucket")(rules.bucket)
     _prefix = field_validator("prefix")(rules.folder)
     _path = field_validator("model_source", "gateway_ca")(rules.path)
+    _card = field_validator("gpu")(rules.card)
     _mount_path = field_validator("mount_path")(rules.mount_path)
     # Those of hubs are read when a hub is asked: other programs set HF_ENDPOINT too.
     _address = field_validator("oss_endpoint", "oss_internal_endpoint", "gateway")(rules.address)

@@ -343,7 +343,7 @@ def _ready_to_send(settings: Settings, documents: Iterable[Document]) -> list[Do
         keys = Credentials.required()
         settings.require("bucket", "oss_endpoint")
     found = list(documents)
-    refuse([*settings.contradictions(), *lint(found, gpu=settings.gpu)])
+    refuse([*settings.contradictions(), *lint(found, gpu=settings.gpu_name)])
     return [
         manifests.secret(settings, keys) if doc.get("kind") == "Secret" else doc for doc in found
     ]

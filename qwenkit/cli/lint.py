@@ -30,10 +30,10 @@ def lint(
 ) -> None:
     """Judge Services, volumes and claims that anyone wrote; exit 1 if there is an error."""
     from qwenkit.admission.config_maps import ALL_FEATURES
-    from qwenkit.capacity.gpu import find_gpu
+    from qwenkit.capacity.calibration.cards import gpu_named
     from qwenkit.manifests.lint_files import lint_files
 
-    card = find_gpu(gpu).name if gpu is not None else None
+    card = gpu_named(gpu).label if gpu is not None else None
     texts = [(name, _text(name)) for name in files]
     found = lint_files(texts, features=ALL_FEATURES if all_features else None, gpu=card)
     counts = ", ".join(

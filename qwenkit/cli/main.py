@@ -17,6 +17,7 @@ import typer
 
 from qwenkit import __version__
 from qwenkit.cli import (
+    calibrating,
     course,
     init,
     lint,
@@ -82,6 +83,7 @@ for command in (
     serving.query,
     loading.load,
     planning.plan,
+    calibrating.calibrate,
     serving.explain,
     settings.status,
     serving.teardown,

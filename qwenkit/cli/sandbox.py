@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from qwenkit.capacity.calibration.cards import with_path
 from qwenkit.cli import faults
 from qwenkit.cli.console import emit
 from qwenkit.cli.options import Json, Root
@@ -23,7 +24,7 @@ app = typer.Typer(
 
 app.add_typer(faults.app, name="fault")
 
-Gpu = Annotated[str, typer.Option(help="GPU model of the node.")]
+Gpu = Annotated[str, typer.Option(help="GPU model of the node, or card:NAME.", callback=with_path)]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")]
 
 

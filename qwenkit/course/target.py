@@ -91,7 +91,7 @@ def target(settings: Settings, on_event: Callable[[str], None]) -> Iterator[None
         time_scale=settings.time_scale,
         oss_driver=settings.storage != "pvc",
     )
-    hardware = f"a {settings.gpu}" if settings.gpu_count else "a CPU"
+    hardware = f"a {settings.gpu_name}" if settings.gpu_count else "a CPU"
     with sandbox.attached(options, on_note=on_event) as (root, state):
         on_event(f"sandbox: up in {state.seconds:g} s, figures are modelled for {hardware}")
         with _variables(sandbox.environment(root)):

@@ -175,6 +175,11 @@ class Server:
         """
         return Stream(self, self.body(prompt, **(self._stops | sampling)), on_reasoning)
 
+    def get(self, path: str) -> str:
+        """Return one of the server's pages, such as ``/metrics``; raises as ``ask``."""
+        with self._our_errors():
+            return self.client.get(f"{self.gateway}{path}", cast_to=str)
+
     def without_host(self) -> RawAnswer:
         """Send a request without the Service's host, to show the gateway's answer."""
         limit_s = min(self.timeout_s, 30)

@@ -16,9 +16,10 @@ from pydantic import PrivateAttr
 
 from qwenkit.admission.schema.quantities import parse
 from qwenkit.capacity import loading
+from qwenkit.capacity.calibration.cards import CARD, gpu_named
 from qwenkit.capacity.catalogue import find_config
 from qwenkit.capacity.finding import Finding
-from qwenkit.capacity.gpu import CPU, GIB, Gpu, find_gpu, gpu_of_label, mig_slice
+from qwenkit.capacity.gpu import CPU, GIB, Gpu, gpu_of_label, mig_slice
 from qwenkit.capacity.memory import LEAST_CAPABILITY
 from qwenkit.capacity.model_config import ModelConfig
 from qwenkit.errors import InvalidValue, SettingsError
@@ -102,7 +103,8 @@ class Derived(Layered):
         """The GPU of a pod, or its slice, with the numbers that are set; the CPU without one.
 
         Raises:
-            SettingsError: the table has no such GPU, and not all four numbers are set.
+            SettingsError: the table has no such GPU, and not all four numbers are set; or there is
+                no such card.
         """
         numbers = {
             "usable_gib": self.gpu_memory_gib,
@@ -111,16 +113,22 @@ class Derived(Layered):
             "compute_capability": self.gpu_capability,
         }
         own: dict[str, Any] = {n: value for n, value in numbers.items() if value is not None}
-        if not own and not self.gpu_count:
+        card = self.gpu.startswith(CARD)
+        if not own and not self.gpu_count and not card:
             return CPU
         try:
-            if own == numbers and gpu_of_label(self.gpu) is None:
+            if own == numbers and not card and gpu_of_label(self.gpu) is None:
                 return Gpu(self.gpu, **own)
-            gpu, sliced = find_gpu(self.gpu), "/mig-" in self.gpu_resource and not own
+            gpu, sliced = gpu_named(self.gpu), "/mig-" in self.gpu_resource and not own
             return mig_slice(gpu, self.gpu_resource) if sliced else replace(gpu, **own)
         except InvalidValue as error:
-            more = f"; or set {_OWN} of yours" if error.name == "gpu" else ""
+            more = f"; or set {_OWN} of yours" if error.name == "gpu" and not card else ""
             raise SettingsError(error.name, error.value, error.rule, error.fix + more) from None
+
+    @property
+    def gpu_name(self) -> str:
+        """The GPU's name; of a measured card, that of the GPU that it is."""
+        return self.hardware.label if self.gpu.startswith(CARD) else self.gpu
 
     @property
     def profile(self) -> ServingProfile:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 
 from qwenkit.autoscaling.golang import parse_duration_s
+from qwenkit.capacity.calibration.cards import with_path
 
 _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _DNS_1123 = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -28,6 +29,11 @@ _MOST_LETTERS = 65_536
 def path(value: str) -> str:
     """Of a path here: absolute if it exists, since notebooks run in a folder of their own."""
     return os.path.abspath(value) if value and os.path.exists(value) else value
+
+
+def card(value: str) -> str:
+    """Of a GPU: a measured card with its file's path, since notebooks run elsewhere."""
+    return with_path(value)
 
 
 def text(value: object) -> object:

@@ -54,6 +54,16 @@ def read_model_config(settings: Settings) -> ModelConfig | None:
     return found
 
 
+def read_config_file(settings: Settings) -> object:
+    """Return what ``config.json`` of the model's source holds; of a folder, or of a hub.
+
+    Raises:
+        QwenkitError: it cannot be read.
+    """
+    with Stop(_PATIENCE_S).active():
+        return _from_source(settings)
+
+
 def _asked(settings: Settings) -> ModelConfig | None:
     for ask in (partial(_from_bucket, settings), partial(_from_source, settings)):
         try:

@@ -40,6 +40,7 @@ class Card:
             InvalidValue: no such name is possible, or a field is not what it must be.
         """
         points = Measurements.of(FileFields(measured, "measured"))
+        points = replace(points, eager=all(run.eager for run in points.runs))
         found = calibrate(points)
         gpu = _measured(points.gpu, name, found.speed, found.error)
         return cls(name, gpu, found.errors, found.points, measured_on, measured)

@@ -73,7 +73,7 @@ def calibrate(measurements: Measurements) -> Calibration:
     judged: list[Judged] = []
     points, bands = 0, [_MOST_SIGMA * max(uncertain[name] for name in _SHARES)]
     for at, run in enumerate(measurements.runs):
-        for index, point in enumerate(() if run.eager else run.points):
+        for index, point in enumerate(run.points if measurements.timed(run) else ()):
             rest = replace(run, points=run.points[:index] + run.points[index + 1 :])
             runs = (*measurements.runs[:at], rest, *measurements.runs[at + 1 :])
             judged += _times(
@@ -83,7 +83,7 @@ def calibrate(measurements: Measurements) -> Calibration:
         judged += _memory(measurements, run)
     errors = sorted(abs(each.error) for each in judged if each.metric != "kv")
     if min(points, len(errors)) < _FEW:
-        timed = (run for run in measurements.runs if not run.eager)
+        timed = filter(measurements.timed, measurements.runs)
         bands += [step_time(measurements, run, speed).error for run in timed]
     else:
         bands.append(errors[math.ceil(_MOST * (len(errors) + 1)) - 1])
@@ -92,10 +92,10 @@ def calibrate(measurements: Measurements) -> Calibration:
 
 
 def predict(measurements: Measurements, speed: Speed) -> list[Judged]:
-    """Predict all that was measured; of runs without CUDA graphs, the KV cache alone."""
+    """Predict all that was measured; of a run whose times do not count, the KV cache alone."""
     judged: list[Judged] = []
     for run in measurements.runs:
-        for point in () if run.eager else run.points:
+        for point in run.points if measurements.timed(run) else ():
             judged += _times(measurements, run, point, speed)
         judged += _memory(measurements, run)
     return judged

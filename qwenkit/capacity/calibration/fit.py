@@ -40,12 +40,10 @@ def step_time(measurements: Measurements, run: Run, speed: Speed) -> StepTime:
 
 
 def fit_speed(measurements: Measurements) -> tuple[Speed, dict[str, float]]:
-    """Return the most probable speed, and by which share each parameter is still uncertain.
-
-    Runs without CUDA graphs do not count: what they take, the host decides.
-    """
+    """Return the most probable speed, and by which share each parameter is still uncertain."""
     start = measurements.gpu.speed
-    runs = [(run, list(_terms(run))) for run in measurements.runs if not run.eager]
+    timed = filter(measurements.timed, measurements.runs)
+    runs = [(run, list(_terms(run))) for run in timed]
 
     def residuals(moved: Mapping[str, float]) -> list[float]:
         speed, found = _moved(start, moved), list[float]()

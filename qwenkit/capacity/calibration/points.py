@@ -76,11 +76,19 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Measurements:
-    """The runs of one card; ``v1`` is vLLM's V1 engine (0.8 and later)."""
+    """The runs of one card; ``v1`` is vLLM's V1 engine (0.8 and later).
+
+    Runs without CUDA graphs tell of the host, and only of ``eager`` measurements the times count.
+    """
 
     gpu: Gpu
     runs: tuple[Run, ...]
     v1: bool = True
+    eager: bool = False
+
+    def timed(self, run: Run) -> bool:
+        """Return whether the times of a run count."""
+        return self.eager or not run.eager
 
     @classmethod
     def read(cls, path: Path) -> Measurements:
@@ -101,7 +109,7 @@ class Measurements:
         return cls(
             read_card(file.part("card")),
             tuple(_run(file, runs.part(name), name) for name in runs.values),
-            version is None or int(version[1]) >= 8,
+            bool(file.values.get("v1", version is None or int(version[1]) >= 8)),
         )
 
 

@@ -109,7 +109,7 @@ def _gpus(
     count = per_pod * sample.placed(serving=False)
     return {
         "count": count,
-        "model": ", ".join(sorted(models)) or settings.gpu,
+        "model": ", ".join(sorted(models)) or settings.gpu_name,
         "nodes": sorted(places),
         "cost_per_hour": None if price is None else round(count * price, 2),
         "currency": "CNY",

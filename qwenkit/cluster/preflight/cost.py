@@ -58,7 +58,7 @@ def estimate(settings: Settings) -> Estimate:
         return Estimate("", 0, 0, None)
     most = settings.max_scale * settings.gpu_count if settings.max_scale else None
     price = example_price(settings)
-    return Estimate(settings.gpu, settings.min_scale * settings.gpu_count, most, price)
+    return Estimate(settings.gpu_name, settings.min_scale * settings.gpu_count, most, price)
 
 
 def example_price(settings: Settings) -> float | None:

@@ -55,7 +55,7 @@ def _no_gpus(rooms: Rooms, settings: Settings, closed: str) -> Check:
     amounts = [node.get("status", {}).get("allocatable") or {} for node in rooms.nodes]
     names = {name for one in amounts for name, amount in one.items() if str(amount) != "0"}
     others = sorted(name for name in names if "gpu" in name or "/mig-" in name)
-    fix = f"add a node pool with {settings.gpu} GPUs; the device plugin must run on it"
+    fix = f"add a node pool with {settings.gpu_name} GPUs; the device plugin must run on it"
     if others:
         fix = f"the nodes have {', '.join(others)}: --set gpu_resource={others[0]}"
     return fail("gpus", "none", f"no node can allocate {settings.gpu_resource}", fix)
@@ -63,7 +63,7 @@ def _no_gpus(rooms: Rooms, settings: Settings, closed: str) -> Check:
 
 def _gpu_model(nodes: list[Obj], settings: Settings, found: str, *, selected: bool) -> Check:
     models = {one: gpu_of_label(one) for one in sorted({gpu_label(n) for n in nodes} - {""})}
-    wanted = gpu_of_label(settings.gpu)
+    wanted = gpu_of_label(settings.gpu_name)
     if settings.gpu_memory_gib is not None or wanted is None:
         return ok("gpus", found)  # a GPU of one's own
     fitting = [label for label, gpu in models.items() if gpu and gpu.name == wanted.name]
@@ -71,7 +71,7 @@ def _gpu_model(nodes: list[Obj], settings: Settings, found: str, *, selected: bo
     if not others or (fitting and selected):
         return ok("gpus", found)
     gpu = models[others[0]]
-    why = f"the parameters are for {settings.gpu}, and a pod may land on {others[0]}"
+    why = f"the parameters are for {settings.gpu_name}, and a pod may land on {others[0]}"
     fix = "set gpu_memory_gib, gpu_bandwidth_gb_s, gpu_tflops and gpu_capability: no table has it"
     if fitting:
         marks = [pair for node in nodes for pair in labels_of(node).items()]

@@ -1,10 +1,10 @@
-"""Write a load's requests to a file: CSV, JSON or Parquet, by its ending."""
+"""Write a load's requests to a file: CSV, JSON or Parquet, by its ending; read JSON again."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
@@ -49,6 +49,20 @@ def write_records(result: LoadResult, path: Path) -> None:
     except OSError as error:
         what = f"{path} cannot be written"
         raise QwenkitError(what, str(error), "name another file with --records") from None
+
+
+def requests_of(records: Mapping[str, Any], path: Path) -> tuple[list[LoadRequest], float]:
+    """Return the requests of a JSON file that ``write_records`` wrote, and the clock.
+
+    Raises:
+        InvalidValue: it is not as that writes it.
+    """
+    try:
+        requests = [LoadRequest(**row) for row in records["requests"]]
+        return sorted(requests, key=lambda one: one.number), float(records["clock"])
+    except (KeyError, TypeError, ValueError) as error:
+        rule = f"records of `qwenkit load --records FILE.json`: {error}"
+        raise InvalidValue("--load-results", str(path), rule) from None
 
 
 def _rows(result: LoadResult) -> Iterator[dict[str, Any]]:

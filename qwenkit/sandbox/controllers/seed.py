@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping
 
 from qwenkit.admission.config_maps import PVC_FLAG, PVC_WRITE_FLAG
-from qwenkit.capacity.gpu import find_gpu
+from qwenkit.capacity.calibration.cards import gpu_named
 from qwenkit.sandbox.controllers.knative.autoscaler_metrics import PORT as AUTOSCALER_PORT
 from qwenkit.sandbox.controllers.knative.queue_proxy import HTTP_PORT
 from qwenkit.sandbox.controllers.loop import KNATIVE_NAMESPACE
@@ -59,7 +59,7 @@ def seed(
     Args:
         store: the empty or reloaded cluster.
         node_name: the name of the only node; ``node_name(gpus)`` makes one.
-        gpu: its GPU model, a name of ``qwenkit.capacity.gpu``.
+        gpu: its GPU model, a name of ``qwenkit.capacity.gpu``, or a measured card.
         gpus: how many GPUs it has; without one it is a node of kind.
         gateway_port: where the sandbox's gateway listens.
         oss_driver: whether the node can mount a bucket.
@@ -145,7 +145,7 @@ def _add_node(store: ObjectStore, name: str, gpu: str, gpus: int) -> None:
 
 
 def _gpu_labels(gpu: str, gpus: int) -> dict[str, str]:
-    model = find_gpu(gpu)
+    model = gpu_named(gpu)
     return {
         "ack.aliyun.com/nvidia-driver-version": _NVIDIA_DRIVER,
         "aliyun.accelerator/nvidia_name": model.label,

@@ -54,7 +54,7 @@ class Prepared:
 class Place:
     """What a container may use: its GPUs, and the variables of its environment."""
 
-    gpu: str
+    gpu: Gpu | str
     gpus: int = 1
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
 

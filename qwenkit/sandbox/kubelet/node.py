@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 
-from qwenkit.capacity.gpu import find_gpu
+from qwenkit.capacity.calibration.cards import gpu_named
 from qwenkit.errors import NotFound
 from qwenkit.sandbox.controllers.clock import Clock
 from qwenkit.sandbox.controllers.events import EventRecorder
@@ -42,7 +42,7 @@ class Node:
     Args:
         store: the cluster's objects.
         name: its name; it runs the pods with this ``spec.nodeName``.
-        gpu: its GPU model, a name of ``qwenkit.capacity.gpu``.
+        gpu: its GPU model, a name of ``qwenkit.capacity.gpu``, or a measured card.
         gpus: how many GPUs it has.
         time_scale: how many times faster than real time its time runs; ``clock`` can change it.
         timing: how long its steps take by that clock.
@@ -70,7 +70,7 @@ class Node:
         self._backing = backing
         self.name, self.gpus = name, gpus
         self.mount_delay: Callable[[], float] = lambda: 0.0
-        self._store, self._gpu, self._lost = store, find_gpu(gpu).name, 0
+        self._store, self._gpu, self._lost = store, gpu_named(gpu), 0
         self.clock, self._vllm, self._programs = Clock(time_scale), vllm, programs
         self._timing = replace(timing or NodeTiming(), clock=self.clock)
         self._recorder = EventRecorder(store, "kubelet", host=name)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
+from qwenkit.capacity.gpu import Gpu
 from qwenkit.errors import QwenkitError, SandboxError
 from qwenkit.sandbox.engine import checkpoint, flags, hardware, newer_flags
 from qwenkit.sandbox.engine.hardware import Place
@@ -29,7 +30,7 @@ from qwenkit.sandbox.kubelet.volumes import Mount, containing
 class Machine:
     """What a container runs on. ``gpus`` is the number of GPUs that it may use."""
 
-    gpu: str
+    gpu: Gpu
     gpus: int
     timing: NodeTiming
     vllm: Vllm | None = None

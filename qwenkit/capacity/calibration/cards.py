@@ -1,0 +1,56 @@
+"""Where the files of measured cards lie: ``cards/`` here, or in the nearest folder above with one.
+
+``card:NAME`` names one wherever a GPU is named.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from qwenkit.capacity.calibration.card import Card
+from qwenkit.capacity.gpu import Gpu, find_gpu
+from qwenkit.errors import InvalidValue, NotFound
+
+CARD = "card:"
+
+
+def card_file(name: str) -> Path:
+    """Return the file of a card, which need not exist.
+
+    Raises:
+        InvalidValue: no card can have such a name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise InvalidValue("name", name, "1 to 100 letters, digits, '.', '_' and '-'")
+    return _folder() / f"{name}.json"
+
+
+def with_path(gpu: str) -> str:
+    """Return ``card:NAME`` with its file's path, which names it in other folders too."""
+    if gpu.startswith(CARD) and (path := _folder() / f"{gpu.removeprefix(CARD)}.json").is_file():
+        return f"{CARD}{path}"
+    return gpu
+
+
+def gpu_named(gpu: str) -> Gpu:
+    """Return a measured card, or a GPU of the table.
+
+    Raises:
+        InvalidValue: there is no such card, or none that can be read; or no such GPU.
+    """
+    if not gpu.startswith(CARD):
+        return find_gpu(gpu)
+    name = gpu.removeprefix(CARD)
+    try:
+        return Card.read(Path(name) if name.endswith(".json") else card_file(name)).gpu
+    except (InvalidValue, NotFound) as error:
+        there = ", ".join(sorted(f"{CARD}{path.stem}" for path in _folder().glob("*.json")))
+        rule = f"a card in {_folder()}, which has {there or 'none'} ({error.why or error.what})"
+        raise InvalidValue("gpu", gpu, rule, "qwenkit calibrate measures one") from None
+
+
+def _folder() -> Path:
+    here = Path.cwd()
+    nearest = (folder for folder in (here, *here.parents) if (folder / "cards").is_dir())
+    return next(nearest, here) / "cards"

@@ -1,0 +1,107 @@
+"""What the requests of a load tell of a server's speed: decode steps, prompts, a closed loop.
+
+Names and meaning are those of a file of measured points (``capacity.calibration.points``). Of a
+stand-in with a clock, the times are the modelled GPU's.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from statistics import fmean, median
+from typing import Any
+
+from qwenkit.inference.results import LoadRequest
+
+Figures = dict[str, Any]
+_OVER = 8  # tokens of which a step is measured: a network brings them in lumps
+
+
+def figures_of(requests: Sequence[LoadRequest], clock: float, way_s: float = 0.0) -> Figures:
+    """Return what a load tells; ``way_s`` is what a request takes on its way there and back."""
+    good = [one for one in requests if one.outcome == "ok"]
+    return {
+        "decode": list(_decode_steps(good, clock)),
+        "prefill_s": dict(_prompts_alone(good, clock, way_s)),
+        "closed": list(_closed_loop(requests, clock, way_s)),
+    }
+
+
+def _decode_steps(requests: Sequence[LoadRequest], clock: float) -> Iterator[Figures]:
+    """Yield the median time of a step for each number of streams, while no prompt is read."""
+    steps: dict[int, list[float]] = defaultdict(list)
+    contexts: dict[int, list[float]] = defaultdict(list)
+    for begin, end, streams in _undisturbed(requests):
+        for one in streams:
+            first, last = bisect_left(one.token_s, begin), bisect_right(one.token_s, end)
+            each = (one.tokens - 1) / (len(one.token_s) - 1)  # tokens of a piece of text
+            for at in range(first, last - _OVER):
+                steps[len(streams)].append(
+                    (one.token_s[at + _OVER] - one.token_s[at]) / (_OVER * each)
+                )
+                contexts[len(streams)].append(one.prompt_tokens + each * (at + _OVER / 2))
+    for batch, found in sorted(steps.items()):
+        context, seconds = round(fmean(contexts[batch]), 1), round(median(found) * clock, 7)
+        yield {"batch": batch, "context_tokens": context, "tpot_s": seconds}
+
+
+def _undisturbed(
+    requests: Sequence[LoadRequest],
+) -> Iterator[tuple[float, float, list[LoadRequest]]]:
+    """Yield from when to when the same streams decode, and no prompt is read."""
+    events = []
+    for number, one in enumerate(requests):
+        if one.first_s is not None and len(one.token_s) > _OVER:
+            events += [(one.sent_s, 0, number), (one.first_s, 1, number), (one.last_s, 2, number)]
+    reading, streams, since = 0, set[int](), 0.0
+    for at, what, number in sorted(events):
+        if streams and not reading and at > since:
+            yield since, at, [requests[each] for each in streams]
+        reading += (1, -1, 0)[what]
+        streams ^= {number} if what else set()
+        since = at
+
+
+def _prompts_alone(
+    requests: Sequence[LoadRequest], clock: float, way_s: float
+) -> Iterator[tuple[str, float]]:
+    """Yield the median TTFT of prompts that had the server to themselves; lengths by doublings."""
+    found = defaultdict(list)
+    begins, ends = sorted(r.sent_s for r in requests), sorted(r.end_s for r in requests)
+    for one in requests:
+        first_s = one.end_s if one.first_s is None else one.first_s
+        if bisect_left(begins, first_s) - bisect_right(ends, one.sent_s) == 1:
+            found[one.prompt_tokens.bit_length()].append((one.prompt_tokens, first_s - one.sent_s))
+    for group in found.values():
+        tokens, seconds = map(median, zip(*group, strict=True))
+        yield str(round(tokens)), round(max(seconds - way_s, seconds / 10) * clock, 6)
+
+
+def _closed_loop(requests: Sequence[LoadRequest], clock: float, way_s: float) -> Iterator[Figures]:
+    """Yield the figures of a closed loop up to its last request; nothing of an open loop.
+
+    Latencies leave out each client's first request where more than two a client ended.
+    """
+    ends, until = sorted(r.end_s for r in requests), max((r.sent_s for r in requests), default=0)
+    at_once = [n - bisect_right(ends, one.sent_s) for n, one in enumerate(requests, 1)]
+    clients = max(at_once, default=0)
+    ended = [r for r in requests if r.outcome == "ok" and r.first_s and r.end_s <= until]
+    if not ended or median(at_once[clients - 1 :]) < clients:
+        return
+    several = len(ended) > 2 * clients
+    counted = [one for one in ended if not several or one.number >= clients]
+    firsts = [(one.first_s or 0.0) - one.sent_s for one in counted]
+    tokens = sum(
+        bisect_right(one.token_s, until) * one.tokens / max(1, len(one.token_s)) for one in requests
+    )
+    yield {
+        "clients": clients,
+        "prompt_tokens": round(median(one.prompt_tokens for one in ended)),
+        "answer_tokens": round(median(one.tokens for one in ended)),
+        "seconds": round(until * clock, 3),
+        "finished": len(ended),
+        "tokens_per_s": round(tokens / until / clock, 2),
+        "ttft_p50_s": round((median(firsts) - way_s) * clock, 6),
+        "latency_mean_s": round((fmean(r.end_s - r.sent_s for r in counted) - way_s) * clock, 6),
+    }
