@@ -1,9 +1,9 @@
-"""Draw the table in qwenkit/capacity/README.md: what the model predicts beside what was measured.
+"""Draw the tables in qwenkit/capacity/README.md: constants, and what was predicted and measured.
 
-    python tools/capacity_table.py        writes the README; a test fails when it is out of date
+    python tools/capacity_table.py        writes the page; a test fails when it is out of date
 
 Data: tests/data/gpu (an H200 of our own, and what others published) and tests/data/kv-blocks.json.
-A row that is missed by more than 25 % says why, in its data.
+A row that is missed by more than 25 % (KV cache: 8 %) says why, in its data.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
+from qwenkit.capacity.calibration.errors import calibrate, predict
+from qwenkit.capacity.calibration.fit import step_time
+from qwenkit.capacity.calibration.points import Measurements
 from qwenkit.capacity.catalogue import find_model
 from qwenkit.capacity.gpu import Gpu, Model, find_gpu
 from qwenkit.capacity.memory import fit
@@ -22,66 +26,98 @@ from qwenkit.capacity.scheduler import ScheduledSequence, SchedulerLimits, sched
 from qwenkit.capacity.step_time import StepTime
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "qwenkit/capacity/README.md"
-DATA = ROOT / "tests/data"
+PAGE, DATA = ROOT / "qwenkit/capacity/README.md", ROOT / "tests/data"
+KV_BAND = 0.08
+UNITS = {"throughput": "tokens/s", "kv": "tokens"}  # others: seconds
+SIZES = r"batch|clients|(\w+_)?tokens"  # fields of a measured point
 ENDINGS = {"8": "-GPTQ-Int8", "4": "-GPTQ-Int4", "awq": "-AWQ"}
 
 
 class Point(NamedTuple):
-    """A measured figure and the model's; ``band`` is a share, ``why`` explains a miss."""
+    """A measured figure and the model's. ``band`` and errors are shares, ``why`` is of a miss."""
 
     what: str
+    unit: str
     measured: float
     predicted: float
     band: float
-    unit: str
     why: str = ""
+    left_out: float | None = None
 
     @property
     def error(self) -> float:
-        """The share by which the prediction is off; positive is too much."""
+        """How far the prediction is off; positive is too much."""
         return self.predicted / self.measured - 1
 
 
-def read(name: str) -> Any:
-    """Return a file of ``DATA``, parsed."""
+def _read(name: str) -> Any:
     return json.loads((DATA / name).read_text("utf-8"))
 
 
-def of_row(row: Mapping[str, Any]) -> tuple[Gpu, Model]:
-    """Return the card and the model of a published row."""
-    card = {"A100": "A100-80"}.get(row["gpu"], row["gpu"].removesuffix(" (assumed)"))
-    others = read("gpu/published-speed.json")["cards"]
-    gpu = Gpu(card, **others[card]) if card in others else find_gpu(card)
-    kind = re.search(r"awq|(?<=gptq )[48]|(?<=gptq int)[48]", row["dtype"])
-    name = row["model"]
-    ending = ENDINGS[kind[0]] if kind and not re.search("GPTQ|AWQ", name) else ""
-    return gpu, find_model(name + ending)
+def h200() -> Iterator[Point]:
+    """Yield all that was measured on the H200; ``left_out`` is a calibration's error."""
+    found = Measurements.read(DATA / "gpu/h200-vllm-0.26.json")
+    left = {(one.metric, one.run, str(one.point)): one for one in calibrate(found).left_out}
+    bands = {run.name: step_time(found, run, found.gpu.speed).error for run in found.runs}
+    for one in predict(found, found.gpu.speed, noisy=True):
+        shown = {k: v for k, v in one.point.items() if re.fullmatch(SIZES, k)}
+        sizes = ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in shown.items())
+        other = left.get((one.metric, one.run, str(one.point)))
+        yield Point(
+            f"{one.run}: {one.metric} {sizes}",
+            UNITS.get(one.metric, "s"),
+            one.measured,
+            one.predicted,
+            KV_BAND if one.metric == "kv" else bands[one.run],
+            left_out=other and other.error,
+        )
 
 
 def published() -> Iterator[Point]:
-    """Yield what others published of decoding speed and of throughput."""
-    for row in read("gpu/published-speed.json")["rows"]:
-        gpu, model = of_row(row)
-        release = tuple(int(part) for part in row["vllm"].split("."))
-        time = StepTime(
-            gpu, model.split(row.get("gpus", 1)), v1=release >= (0, 5), kernel=row.get("kernel", "")
-        )
-        parts = [row["gpu"], f"{row['gpus']} GPUs" if "gpus" in row else "", row["model"]]
-        load = f"{row['prompt_tokens']} in, {row['answer_tokens']} out"
-        if "requests_per_s" in row:
-            measured, got = row["requests_per_s"], offline(row, time, model)
-            parts += [row["dtype"], f"{row['requests']} requests at once, {load}"]
-        else:
-            measured, got = row["tokens_per_s"], tokens_per_s(row, time)
-            parts += [row["dtype"], f"{row['batch']} × {load}"]
-        unit = "requests/s" if "requests_per_s" in row else "tokens/s"
-        yield Point(
-            ", ".join(filter(None, parts)), measured, got, time.error, unit, row.get("miss", "")
-        )
+    """Yield what others published of speed and of throughput."""
+    for row in _read("gpu/published-speed.json")["rows"]:
+        gpu, model = _of(row)
+        part, v1 = model.split(row.get("gpus", 1)), _release(row) >= (0, 5)
+        time = StepTime(gpu, part, v1=v1, kernel=row.get("kernel", ""))
+        offline = "requests_per_s" in row
+        measured = row["requests_per_s"] if offline else row["tokens_per_s"]
+        got = _requests_per_s(row, time) if offline else _tokens_per_s(row, time)
+        count = f"{row['requests']} at once" if offline else f"batch {row['batch']}"
+        what = f"{_name(row)}: {count}, {row['prompt_tokens']} in, {row['answer_tokens']} out"
+        unit = "requests/s" if offline else "tokens/s"
+        yield Point(what, unit, measured, got, time.error, row.get("miss", ""))
 
 
-def tokens_per_s(row: Mapping[str, Any], time: StepTime) -> float:
+def kv_tokens() -> Iterator[Point]:
+    """Yield the KV cache that servers print."""
+    for row in _read("kv-blocks.json")["rows"]:
+        length, share = row.get("profiled_len", row["max_model_len"]), row["gpu_memory_utilization"]
+        gpu, model = _of(row)
+        gpus = row.get("gpus", 1)
+        got = fit(gpu, model, gpus=gpus, max_model_len=length, gpu_memory_utilization=share)
+        what = f"{_name(row)}: vLLM {row['vllm']}, {length} tokens"
+        yield Point(what, "tokens", row["kv_tokens"], got.kv_tokens, KV_BAND, row.get("miss", ""))
+
+
+def _of(row: Mapping[str, Any]) -> tuple[Gpu, Model]:
+    card = {"A100": "A100-80"}.get(row["gpu"], row["gpu"].removesuffix(" (assumed)"))
+    others, name = _read("gpu/published-speed.json")["cards"], row["model"]
+    kind = re.search(r"awq|(?<=gptq )[48]|(?<=gptq int)[48]", row["dtype"])
+    ending = ENDINGS[kind[0]] if kind and not re.search("GPTQ|AWQ", name) else ""
+    gpu = Gpu(card, **others[card]) if card in others else find_gpu(card)
+    return gpu, find_model(name + ending)
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    count = f"{row['gpus']} × " if "gpus" in row else ""
+    return f"{count}{row['gpu']}, {row['model']} {row['dtype']}"
+
+
+def _release(row: Mapping[str, Any]) -> tuple[int, ...]:
+    return tuple(int(part) for part in row["vllm"].split("."))
+
+
+def _tokens_per_s(row: Mapping[str, Any], time: StepTime) -> float:
     """Return the tokens a second of a batch that starts together, its prompts counted."""
     batch, prompt, answer = row["batch"], row["prompt_tokens"], row["answer_tokens"]
     read = batch * prompt
@@ -89,49 +125,80 @@ def tokens_per_s(row: Mapping[str, Any], time: StepTime) -> float:
     return batch * answer / (first + (answer - 1) * time.decode(batch, prompt + answer / 2))
 
 
-def offline(row: Mapping[str, Any], time: StepTime, model: Model) -> float:
+def _requests_per_s(row: Mapping[str, Any], time: StepTime) -> float:
     """Return the requests a second of many that are all there at the start."""
-    draw = random.Random(1)
-    longest = 4096
-    kv_tokens = fit(time.gpu, model, max_model_len=longest, gpu_memory_utilization=0.9).kv_tokens
-    release = tuple(int(part) for part in row["vllm"].split("."))
-    limits = SchedulerLimits(16, kv_tokens // 16, 256, longest, longest)
-    scheduler = scheduler_of(release, limits)
-    for name in range(row["requests"]):
+    draw, longest, left = random.Random(1), 4096, row["requests"]
+    room = fit(time.gpu, time.model, max_model_len=longest, gpu_memory_utilization=0.9).kv_tokens
+    limits = SchedulerLimits(16, room // 16, 256, longest, longest)
+    scheduler = scheduler_of(_release(row), limits)
+    for name in range(left):
         sizes = [row["prompt_tokens"], row["answer_tokens"]]
         if row.get("varied"):
             sizes = [min(longest // 2, max(2, round(draw.expovariate(1 / size)))) for size in sizes]
         scheduler.add(ScheduledSequence(name, *sizes))
-    seconds, left = 0.0, row["requests"]
+    seconds = 0.0
     while left:
         step = scheduler.schedule()
-        seconds += time.step(
-            step.rows,
-            step.sequences,
-            step.kv_tokens,
-            step.prefill_pairs,
-            prompts=step.prefill_tokens > 0,
-        )
+        of = (step.rows, step.sequences, step.kv_tokens, step.prefill_pairs)
+        seconds += time.step(*of, prompts=step.prefill_tokens > 0)
         left -= len(scheduler.release())
     return row["requests"] / seconds
 
 
-def kv_tokens() -> Iterator[Point]:
-    """Yield the KV cache that servers print."""
-    for row in read("kv-blocks.json")["rows"]:
-        gpu, model = of_row(row)
-        got = fit(
-            gpu,
-            model,
-            gpus=row.get("gpus", 1),
-            max_model_len=row.get("profiled_len", row["max_model_len"]),
-            gpu_memory_utilization=row["gpu_memory_utilization"],
-        )
-        what = f"{row['gpu']}, {row['model']}, {row['dtype']}, vLLM {row['vllm']}"
-        yield Point(what, row["kv_tokens"], got.kv_tokens, 0.08, "tokens", row.get("miss", ""))
+def constants() -> Iterator[tuple[str, str, str]]:
+    """Yield name, value and comment (what it is: source) of each constant of the model."""
+    for name in ("step_time.py", "gpu.py", "memory.py"):
+        group = ""
+        for line in (PAGE.parent / name).read_text("utf-8").splitlines():
+            opened = re.match(r"(_[A-Z]\w+) = \{$", line)
+            group = opened[1] if opened else "" if line.startswith("}") else group
+            row = re.match(r"( {4})?([\w\".]+)(?:: float)?(?: =|:) (.+?),?  # (.*)", line)
+            if row and (row[1] or row[2].startswith("_")):
+                yield f"{group}[{row[2]}]" if group else row[2], row[3], row[4]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _row(point: Point) -> list[str]:
+    figures = [_figure(value, point.unit) for value in (point.measured, point.predicted)]
+    left = [] if point.left_out is None else [f"{point.left_out:+.0%}"]
+    return [point.what, *figures, f"{point.error:+.0%}", *left]
+
+
+def _figure(value: float, unit: str) -> str:
+    if unit == "s":
+        return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"
+    return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+
+
+def _summary(name: str, points: Sequence[Point]) -> str:
+    typical = median(abs(point.error) for point in points)
+    inside = sum(abs(point.error) <= point.band for point in points)
+    said = f"* {name}: {len(points)} figures, half of them within {typical:.1%}"
+    return f"{said}; the stated band holds {inside} of them ({inside / len(points):.0%})."
+
+
+def draw(page: str) -> str:
+    """Return the page with what stands between its markers drawn anew."""
+    own, others, memory = [*h200()], [*published()], [*kv_tokens()]
+    groups = {"H200, from its datasheet": own, "Published speed": others, "Published KV": memory}
+    missed = [point for point in others + memory if point.why]
+    head = ["what", "measured", "predicted", "error"]
+    texts = {
+        "constants": _table(["name", "value", "what it is: source"], constants()),
+        "summary": "\n".join(_summary(*group) for group in groups.items()),
+        "misses": "\n".join(f"* {one.what} ({one.error:+.0%}): {one.why}." for one in missed),
+        "h200": _table([*head, "left out"], map(_row, own)),
+        "published": _table(head, map(_row, [*others, *memory])),
+    }
+    for name, text in texts.items():
+        start, end = page.index(f"<!-- {name} -->"), page.index(f"<!-- /{name} -->")
+        page = f"{page[:start]}<!-- {name} -->\n{text}\n{page[end:]}"
+    return page
 
 
 if __name__ == "__main__":
-    for point in (*published(), *kv_tokens()):
-        figures = f"{point.measured:10.5g} {point.predicted:10.5g} {point.error:+.0%}"
-        print(f"{point.what:80} {figures}")
+    PAGE.write_text(draw(PAGE.read_text("utf-8")), "utf-8")

@@ -16,26 +16,22 @@ from qwenkit.errors import InvalidValue
 
 GIB = 2**30
 _MIG = re.compile(r"(?:nvidia\.com/mig-|-MIG-)?([1-7])g\.([0-9]{1,3})gb(?:[.+]me)?$", re.I)
-_EIGHTHS = {"1": (1, 2), "2": (2,), "3": (4,), "4": (4,), "7": (8,)}  # of memory, by profile
+_EIGHTHS = {"1": (1, 2), "2": (2,), "3": (4,), "4": (4,), "7": (8,)}  # of memory: NVIDIA's guide
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
     """What vLLM reaches on a card, and what its host takes; a calibration fits these to a card.
 
-    ``linear`` multiplies the time of linear layers, ``attention`` and ``compute`` are shares of the
-    bandwidth and of the dense fp16 peak. A step takes ``step_s`` (with 32 layers), and
-    ``sequence_s`` for each sequence; without a CUDA graph, a layer at least ``layer_s``. Source:
-    vLLM 0.26 on an H200 (tests/data/gpu). Its host was slow, with 0.5 to 1.2 ms a layer; that of
-    Qwen's speed benchmark took 0.4.
+    Source of the defaults: vLLM 0.26 on an H200 (tests/data/gpu), see README.md. Its host was slow.
     """
 
-    linear: float = 1.0
-    attention: float = 0.9
-    compute: float = 0.62
-    step_s: float = 2.3e-3
-    sequence_s: float = 60e-6
-    layer_s: float = 0.65e-3
+    linear: float = 1.0  # times the time of linear layers: H200
+    attention: float = 0.9  # of the bandwidth, when attention reads the KV cache: H200
+    compute: float = 0.62  # of the dense fp16 peak: H200
+    step_s: float = 2.3e-3  # that a step takes besides, with 32 layers: H200
+    sequence_s: float = 60e-6  # that the host takes for each sequence: H200
+    layer_s: float = 0.65e-3  # a layer at least, without CUDA graph: H200 0.5 to 1.2, published 0.4
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,14 +22,14 @@ from qwenkit.errors import InvalidValue
 LEAST_CAPABILITY = {"gptq": 6.0, "awq": 7.5, "compressed-tensors": 7.5} | dict.fromkeys(
     ("bfloat16", "gptq_marlin", "marlin", "awq_marlin", "fp8", "fbgemm_fp8", "mxfp4"), 8.0
 )
-_BLOCK = 16
-_OUTSIDE_TORCH_GIB = 0.22  # CUDA context and libraries
-# Engines before V1 count what torch's allocator holds, with fragments, not what it uses at most;
-# their sampler sorts fp32 logits, with indices of twice the size. Both fitted to servers' logs.
-_FRAGMENTS_GIB = 0.25
-_COPIES_OF_LOGITS = 5
-_LEAST_BATCHED = 2048
-_SEQUENCES = 256
+_BLOCK = 16  # tokens: vLLM's default
+_OUTSIDE_TORCH_GIB = 0.22  # CUDA context and libraries: H200
+# Engines before V1 count what torch's allocator holds, not what it uses at most, and their sampler
+# sorts: logits of 4 bytes, indices of 8.
+_FRAGMENTS_GIB = 0.25  # that the allocator holds: published
+_COPIES_OF_LOGITS = 5  # of 4 bytes for each sequence: published
+_LEAST_BATCHED = 2048  # tokens of a step before V1: vLLM's configuration
+_SEQUENCES = 256  # vLLM's default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

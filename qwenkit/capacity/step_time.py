@@ -10,8 +10,9 @@ computes outside the tensor cores in passes of 8 rows. ExLlama and the first AWQ
 weights as fp16 first, from a number of rows on. A CUDA graph pads the rows to the next size that
 was captured. A step of a mixture reads 1 − (1 − k/E)^rows of its experts.
 
-Each constant was measured on one H200 with vLLM 0.26, or fitted to what others published (both in
-tests/data/gpu), or it is called an estimate; README.md of this folder holds the comparison.
+README.md of this folder lists the constants, with the comments here, and compares the model with
+what was measured. Their sources: "H200" (vLLM 0.26 on one, tests/data/gpu/h200-vllm-0.26.json),
+"published" (fitted to tests/data/gpu/published-speed.json), vLLM's code, or "estimate".
 """
 
 from __future__ import annotations
@@ -22,36 +23,45 @@ from dataclasses import dataclass, field
 from qwenkit.capacity.gpu import Gpu, Model
 from qwenkit.errors import InvalidValue
 
-_MEMORY = 0.756  # of the bandwidth, by a GEMM of few rows
-_WIDE = 3584  # hidden size; narrower models reach less, by the square root (Qwen's 0.5B to 14B)
+_MEMORY = 0.756  # of the bandwidth, by a GEMM of few rows: H200
+_WIDE = 3584  # hidden size; narrower models reach less, by the square root: published
 # A kernel's shares of what fp16 reaches: of the bandwidth with 8 bits and with 4, of the peak.
 _KERNELS = {
-    "fp16": (1.0, 1.0, 1.0),
-    "marlin": (0.88, 0.7, 0.9),  # Qwen's speed benchmark with vLLM 0.6.3; the last an estimate
-    "awq": (0.34, 0.34, 0.35),  # the same with vLLM 0.4.2; the last an estimate
-    "fp8": (1.0, 1.0, 1.6),  # estimates
-    "other": (0.4, 0.4, 0.35),  # estimates
+    "fp16": (1.0, 1.0, 1.0),  # H200
+    "marlin": (0.88, 0.7, 0.9),  # published (A100, H100); of the peak: an estimate
+    "awq": (0.34, 0.34, 0.35),  # published (A100, vLLM 0.4.2); of the peak: an estimate
+    "fp8": (1.0, 1.0, 1.6),  # estimate
+    "other": (0.4, 0.4, 0.35),  # estimate
 }
-# Rows up to which a kernel reads the packed weights; with more, it writes them as fp16 first.
-# Source: vLLM csrc/quantization/gptq/q_gemm.cu (8 bits, 4 bits), layers/quantization/awq.py.
-_PACKED_ROWS = {"exllama": (24, 50), "awq": (255, 255)}
-_LAYERS = 32  # of the model that step_s was measured with; half of it grows with layers: estimate
-_PASS = 8  # rows that ExLlama computes at once; the same file
-_FLOPS_PER_WEIGHT = 65.0  # of one row, 8 bits; half of it with 4 (vLLM's pull request 2330)
-_UNPACKED = 0.61  # of the bandwidth, when weights are written as fp16
-_AFTER_UNPACKING = 1.1  # the time of that GEMM, of fp16's
-_FEW, _BEYOND_FEW = 32, 0.7  # sequences after which one more costs the host less, and how much
-_V0_SEQUENCE_S = 110e-6  # engines before V1 spend more of the host on a sequence: an estimate
-# vLLM 0.4's PagedAttention reads the KV cache for every query head; a part comes from the L2
-# cache. Fitted to Qwen's speed benchmark with vLLM 0.4.2.
-_PAGED = 0.65
-_REDUCE_S = {"NVLink": 15e-6, "PCIe": 40e-6}  # one all-reduce of few rows; estimates
-_LARGEST_GRAPH = 512
-# By capability, the kernels of which a whole server was measured, by us or by others.
-_MEASURED = {8.0: {"fp16", "marlin", "exllama", "awq"}, 8.6: {"fp16"}, 9.0: {"fp16", "marlin"}}
-_MEASURED[9.0].add("exllama")
-_MEASURED_ERROR, _NEAR_ERROR, _UNMEASURED_ERROR = 0.25, 0.4, 0.6
-_EAGER_ERROR = 0.5  # the host decides, and hosts differ
+# Rows up to which a kernel reads packed weights, of 8 bits and of 4; with more, it writes fp16.
+_PACKED_ROWS = {
+    "exllama": (24, 50),  # vLLM's csrc/quantization/gptq/q_gemm.cu
+    "awq": (255, 255),  # vLLM's model_executor/layers/quantization/awq.py
+}
+_PASS = 8  # rows that ExLlama computes at once: vLLM's q_gemm.cu
+_FLOPS_PER_WEIGHT = 65.0  # of ExLlama, for a row and 8 bits: H200; half with 4 bits: published
+_UNPACKED = 0.61  # of the bandwidth, while weights are written as fp16: H200
+_AFTER_UNPACKING = 1.1  # the time of the GEMM that follows, of fp16's: H200
+_LAYERS = 32  # with which step_s was measured; half of it grows with them: published
+_FEW = 32  # sequences, after which one more takes the host less: H200
+_BEYOND_FEW = 0.7  # how much of it: H200
+_V0_SEQUENCE_S = 110e-6  # that the host takes longer for a sequence before V1: published throughput
+_PAGED = 0.65  # of a cached token's reads, one for each query head, in vLLM 0.4: published
+_REDUCE_S = {
+    "NVLink": 15e-6,  # seconds of one all-reduce of few rows: estimate, near what is published
+    "PCIe": 40e-6,  # estimate
+}
+_LARGEST_GRAPH = 512  # rows: vLLM's configuration
+# Of which kernels a whole server was measured, by compute capability.
+_MEASURED = {
+    8.0: ("fp16", "exllama", "marlin", "awq"),  # A100: published
+    8.6: ("fp16",),  # A40 and A10G: published
+    9.0: ("fp16", "exllama", "marlin"),  # H200; H100: published
+}
+_MEASURED_ERROR = 0.25  # of a kernel measured on such a card: published
+_NEAR_ERROR = 0.4  # of one measured on another card with such tensor cores: estimate
+_UNMEASURED_ERROR = 0.6  # of all others: estimate
+_EAGER_ERROR = 0.5  # at least, without CUDA graphs: the host decides, and hosts differ: H200
 
 
 def kernel_of(model: Model, gpu: Gpu, *, v1: bool = True) -> str:
@@ -188,8 +198,8 @@ class StepTime:
         written = 2.0 * self.model.linear_parameters
         moved = self.model.linear_bytes + written
         unpacking = moved / self._bytes_per_s(_UNPACKED) * self.gpu.speed.linear
-        computing = _AFTER_UNPACKING * written * rows / self._flops_per_s()
-        return unpacking + max(self._reading(written), computing)
+        computing = written * rows / self._flops_per_s()
+        return unpacking + _AFTER_UNPACKING * max(self._reading(written), computing)
 
     def _exllama(self, rows: int) -> float:
         model, gpu = self.model, self.gpu

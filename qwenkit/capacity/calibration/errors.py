@@ -91,12 +91,15 @@ def calibrate(measurements: Measurements) -> Calibration:
     return Calibration(speed, points, max(bands), means, tuple(judged))
 
 
-def predict(measurements: Measurements, speed: Speed) -> list[Judged]:
-    """Predict all that was measured; of a run whose times do not count, the KV cache alone."""
+def predict(measurements: Measurements, speed: Speed, *, noisy: bool = False) -> list[Judged]:
+    """Predict all that was measured.
+
+    Of a run whose times do not count, the KV cache alone, and no short prompts, unless ``noisy``.
+    """
     judged: list[Judged] = []
     for run in measurements.runs:
-        for point in run.points if measurements.timed(run) else ():
-            judged += _times(measurements, run, point, speed)
+        for point in run.points if noisy or measurements.timed(run) else ():
+            judged += _times(measurements, run, point, speed, noisy=noisy)
         judged += _memory(measurements, run)
     return judged
 
@@ -107,13 +110,15 @@ def mean_error(judged: Iterable[Judged], metric: str) -> float | None:
     return fmean(errors) if errors else None
 
 
-def _times(measurements: Measurements, run: Run, point: Point, speed: Speed) -> Iterable[Judged]:
+def _times(
+    measurements: Measurements, run: Run, point: Point, speed: Speed, *, noisy: bool = False
+) -> Iterable[Judged]:
     time, what = step_time(measurements, run, speed), asdict(point)
     if isinstance(point, DecodePoint):
         predicted = time.decode(point.batch, point.context_tokens)
         yield Judged("decode", run.name, what, point.tpot_s, predicted)
     elif isinstance(point, PrefillPoint):
-        if point.tokens >= _NOISY_TOKENS:
+        if noisy or point.tokens >= _NOISY_TOKENS:
             yield Judged("prefill", run.name, what, point.seconds, time.prefill(point.tokens))
     else:
         kv_tokens = _kv_tokens(measurements, run) or run.kv_tokens

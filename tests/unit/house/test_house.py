@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import architecture
+import capacity_table
 import pytest
 from places import ROOT
 
@@ -64,3 +66,18 @@ def test_nothing_that_git_ignores_is_tracked() -> None:
     command = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
     tracked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert tracked.stdout.split() == []
+
+
+def test_the_page_of_the_capacity_model_is_current() -> None:
+    page = capacity_table.PAGE.read_text("utf-8")
+    assert page == capacity_table.draw(page), "out of date: run python tools/capacity_table.py"
+
+
+def test_each_constant_of_the_capacity_model_names_its_source() -> None:
+    rows = {name: comment for name, _value, comment in capacity_table.constants()}
+    for name, comment in rows.items():
+        assert re.search("H200|published|estimate|vLLM|NVIDIA", comment), name
+    for module in ("step_time", "memory"):
+        for line in (PACKAGE / f"capacity/{module}.py").read_text("utf-8").splitlines():
+            if found := re.match(r"(_[A-Z]\w+) = ", line):
+                assert any(row.startswith(found[1]) for row in rows), line
