@@ -24,7 +24,7 @@ class Band:
     @classmethod
     def over(cls, value: float, *edges: float) -> Band:
         """Return the band of a figure that was computed at the edges too."""
-        return cls(min(value, *edges), value, max(value, *edges))
+        return cls(min((value, *edges)), value, max((value, *edges)))
 
     def times(self, factor: float) -> Band:
         """Return the same in another unit."""

@@ -12,10 +12,9 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from qwenkit.autoscaling.annotation_keys import ALIASES, PREFIX
-from qwenkit.autoscaling.annotation_reader import AnnotationReader
 from qwenkit.autoscaling.annotations import CONCURRENCY, RPS, ScalingSpec, parse_spec
-from qwenkit.autoscaling.cluster_config import parse_config
 from qwenkit.capacity.advice import ScalingContext, advise
+from qwenkit.capacity.band import basis
 from qwenkit.capacity.search.autoscalers import (
     HPA_GPU,
     KEDA_WAITING,
@@ -33,7 +32,15 @@ from qwenkit.capacity.simulation.traces import read_trace
 from qwenkit.capacity.simulation.traffic import ClosedLoop, Lengths, Traffic, bursts
 from qwenkit.errors import Conflict, InvalidValue, PreflightError, Rejected
 from qwenkit.widgets.charts import draw_run
-from qwenkit.widgets.tuner_panel import KEYS, TunerAnswer, TunerPanel, answer_html, drawn_html
+from qwenkit.widgets.tuner_panel import (
+    KEYS,
+    TunerAnswer,
+    TunerPanel,
+    answer_html,
+    drawn_html,
+    figures,
+    slider_values,
+)
 
 if TYPE_CHECKING:  # the panel itself needs no client of a cluster
     from qwenkit.cluster.client import Cluster
@@ -109,6 +116,8 @@ class Tuner:
         there = Environment.of(server, startup_s=startup_s, gpus=gpus, price_per_gpu_hour=price)
         self._environment = there
         self._context = ScalingContext(cold_start_s=there.startup_s, gpus=gpus, kv_sequences=kv)
+        self._asked: dict[str, tuple[Mapping[str, Any], ScalingSpec]] = {}
+        self._edges: dict[str, list[TunerAnswer]] = {}
         self._applied: list[ProposedChange] = []
         self._panel: TunerPanel | None = None
         self.lock = RLock()  # a button's thread may end while a slider moves
@@ -117,13 +126,22 @@ class Tuner:
         self._start_from(running)
 
     def __repr__(self) -> str:
-        value = self.value
-        late = "-" if value.ttft_p95_s is None else f"{value.ttft_p95_s:g} s"
+        value, shown = self.value, figures(self, "value")
         return (
             f"{value.traffic}, effective target {value.effective_target:g}: at most "
-            f"{value.peak_replicas} replicas ready, TTFT p95 {late}, {value.requests} answers, "
-            f"{value.gpu_hours:g} GPU-hours (modelled, ± {self.server.time.error * 100:.0f} %)"
+            f"{shown['replicas ready, at most']} replicas ready, TTFT p95 {shown['TTFT p95']}, "
+            f"{shown['requests answered']} answers, {shown['GPU-hours']} GPU-hours; speeds are "
+            f"{basis(self.server.time)}"
         )
+
+    def edges(self, name: str) -> list[TunerAnswer]:
+        """Return ``before`` or ``value`` as slow, and as fast, as the model may be wrong."""
+        with self.lock:
+            if name not in self._edges:
+                now, spec = self._asked[name]
+                servers = self.server.edges()
+                self._edges[name] = [self._simulated(now, spec, each)[0] for each in servers]
+            return self._edges[name]
 
     def propose(self, **sliders: Any) -> TunerAnswer:
         """Move sliders from Python; return the new answer. It changes no cluster.
@@ -249,7 +267,7 @@ class Tuner:
     def _start_from(self, running: LiveScaling) -> None:
         """Take a revision's settings as those that serve; the sliders go there."""
         with self.lock:
-            self.running, self._base = running, _settings(running)
+            self.running, self._base = running, slider_values(running)
             self._now |= self._base
             self._load: tuple[str, int] | None = None  # what ``before`` was simulated for
             self._answer(self._now)
@@ -279,16 +297,20 @@ class Tuner:
             config=self.running.config,
         )
         if self._load != (load := (now["traffic"], now["people"])):
-            self.before, _ = self._simulated({**now, **self._base}, self.running.spec)
+            self._asked["before"] = {**now, **self._base}, self.running.spec
+            self.before, _ = self._simulated(*self._asked["before"], self.server)
             self._load = load
-        self.value, result = self._simulated(now, spec)
+            self._edges.clear()
+        self._asked["value"] = now, spec
+        self._edges.pop("value", None)
+        self.value, result = self._simulated(now, spec, self.server)
         self.picture = draw_run(result)
         self.advice = []
         if now["autoscaler"] in _METRICS:
             self.advice = advise(spec, annotations=annotations, context=self._context)
 
     def _simulated(
-        self, now: Mapping[str, Any], spec: ScalingSpec
+        self, now: Mapping[str, Any], spec: ScalingSpec, server: VllmServer
     ) -> tuple[TunerAnswer, SimulationResult]:
         traffic = self._trace
         if traffic is None or now["traffic"] != "your trace":
@@ -304,7 +326,7 @@ class Tuner:
             scaling = scaling_by(
                 now["autoscaler"], effective, max_replicas=max(first, most), min_replicas=first
             )
-        result = simulate(scaling, traffic, self.server, environment=around, duration_s=seconds)
+        result = simulate(scaling, traffic, server, environment=around, duration_s=seconds)
         requests, some = result.requests, result.requests.answered > 0
         streamed = some and max(requests.output_tokens) > 1
         return TunerAnswer(
@@ -338,25 +360,3 @@ class Tuner:
         if name == "people" and value < 1:
             raise InvalidValue(name, value, "at least 1")
         return value
-
-
-def _settings(running: LiveScaling) -> dict[str, Any]:
-    """Return how a revision scales as the sliders' values."""
-    spec = running.spec
-    percent = AnnotationReader(running.annotations).number("panic-window-percentage")
-    return {
-        "autoscaler": KPA_RPS if spec.metric == RPS else KPA_CONCURRENCY,
-        "target": spec.total,
-        "utilization_percentage": round(spec.utilization * 100),
-        "container_concurrency": spec.container_concurrency,
-        "min_scale": spec.min_scale,
-        "max_scale": spec.max_scale,
-        "window_s": round(spec.stable_window_s),
-        "panic_window_percentage": round(
-            percent or parse_config(running.config).panic_window_percentage
-        ),
-        "panic_threshold_percentage": round(100 * spec.panic_threshold),
-        "target_burst_capacity": round(spec.target_burst_capacity),
-        "scale_down_delay_s": round(spec.scale_down_delay_s),
-        "retention_s": round(spec.retention_s),
-    }

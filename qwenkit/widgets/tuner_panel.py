@@ -5,6 +5,7 @@ Only ``TunerPanel`` needs ipywidgets. Buttons work in a thread, so that the kern
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,12 +14,17 @@ from html import escape
 from threading import Thread, get_ident
 from typing import TYPE_CHECKING, Any
 
-from qwenkit.capacity.search.autoscalers import HPA_GPU, KEDA_WAITING
-from qwenkit.capacity.simulation.clock import clock_note, on_gpu
+from qwenkit.autoscaling.annotation_reader import AnnotationReader
+from qwenkit.autoscaling.annotations import RPS
+from qwenkit.autoscaling.cluster_config import parse_config
+from qwenkit.capacity.band import Band, basis
+from qwenkit.capacity.search.autoscalers import HPA_GPU, KEDA_WAITING, KPA_CONCURRENCY, KPA_RPS
+from qwenkit.capacity.simulation.clock import clock_note
 from qwenkit.errors import QwenkitError
 from qwenkit.widgets.display import show_table
 
 if TYPE_CHECKING:
+    from qwenkit.cluster.live_scaling import LiveScaling
     from qwenkit.cluster.scaling_change import ProposedChange, ScalingChange
     from qwenkit.cluster.wait import OnChange
 
@@ -147,8 +153,9 @@ class TunerPanel:
             elif hasattr(control, "max"):  # the running settings may lie outside
                 control.min, control.max = min(control.min, now[name]), max(control.max, now[name])
             control.value = now[name]
-        self._answer.value = error + answer_html(self._tuner) + _NAMES
+        self._answer.value = error + answer_html(self._tuner, bands=False) + _NAMES
         self._drawn.value = drawn_html(self._tuner)
+        self._answer.value = error + answer_html(self._tuner) + _NAMES  # the picture is sent
         self._showing = 0
 
     def _moved(self, name: str, change: Mapping[str, Any]) -> None:
@@ -217,16 +224,37 @@ class TunerPanel:
             button.disabled = name not in names
 
 
-def answer_html(tuner: _Tuner) -> str:
+def slider_values(running: LiveScaling) -> dict[str, Any]:
+    """Return how a revision scales as the sliders' values."""
+    spec = running.spec
+    percent = AnnotationReader(running.annotations).number("panic-window-percentage")
+    return {
+        "autoscaler": KPA_RPS if spec.metric == RPS else KPA_CONCURRENCY,
+        "target": spec.total,
+        "utilization_percentage": round(spec.utilization * 100),
+        "container_concurrency": spec.container_concurrency,
+        "min_scale": spec.min_scale,
+        "max_scale": spec.max_scale,
+        "window_s": round(spec.stable_window_s),
+        "panic_window_percentage": round(
+            percent or parse_config(running.config).panic_window_percentage
+        ),
+        "panic_threshold_percentage": round(100 * spec.panic_threshold),
+        "target_burst_capacity": round(spec.target_burst_capacity),
+        "scale_down_delay_s": round(spec.scale_down_delay_s),
+        "retention_s": round(spec.retention_s),
+    }
+
+
+def answer_html(tuner: _Tuner, *, bands: bool = True) -> str:
     """Return the figures of the proposed settings beside those of the settings that serve."""
-    clock = tuner.server.clock
-    before = _figures(tuner.before, clock)
+    before = figures(tuner, "before", bands=bands)
     rows = "".join(
         f"<tr><th scope='row'>{name}</th><td>{before[name]}</td><td><b>{now}</b></td></tr>"
-        for name, now in _figures(tuner.value, clock).items()
+        for name, now in figures(tuner, "value", bands=bands).items()
     )
-    gpu = f"{tuner.server.gpu.name}, modelled, ± {tuner.server.time.error * 100:.0f} %"
-    gpu = "; ".join(filter(None, (gpu, clock_note(clock))))
+    gpu = f"{tuner.server.gpu.name}: speeds are {basis(tuner.server.time)}"
+    gpu = "; ".join(filter(None, (gpu, clock_note(tuner.server.clock))))
     return (
         f"<table><caption style='text-align:left'>{escape(gpu)}</caption><thead><tr><td></td>"
         f"<th scope='col'>{escape(tuner.running.revision)}, serves</th>"
@@ -277,22 +305,31 @@ def _made(say: _Say, make: Callable[[OnChange], ScalingChange]) -> None:
     add(f"{done.new_revision} serves, {done.seconds:.1f} s after the change")
 
 
-def _figures(value: TunerAnswer, clock: float) -> dict[str, str]:
+def figures(tuner: _Tuner, which: str, *, bands: bool = True) -> dict[str, str]:
+    """Return the figures of ``before`` or ``value`` for people, by heading."""
+    value: TunerAnswer = getattr(tuner, which)
+    edges: list[TunerAnswer] = tuner.edges(which) if bands else []
+
+    def band(name: str, unit: str = "") -> str:
+        at, *others = (getattr(each, name) for each in (value, *edges))
+        if at is None:
+            return "-"
+        found = Band.over(at, *(math.inf if other is None else other for other in others))
+        gpus_own = found.times(tuner.server.clock).text(unit)
+        own = f"; on the GPU {gpus_own}" if unit == "s" and tuner.server.clock != 1 else ""
+        return found.text(unit) + own
+
     return {
         "effective target": f"{value.effective_target:g}{_UNITS.get(value.autoscaler, '')}",
         "max-scale": f"{value.settings['max_scale'] or _ZERO['max_scale']}",
-        "replicas ready, at most": f"{value.peak_replicas}",
-        "requests answered": f"{value.requests or '-'}",
-        "TTFT p95": "-" if value.ttft_p95_s is None else on_gpu(value.ttft_p95_s, clock),
-        "TPOT p95": "-" if value.tpot_p95_s is None else on_gpu(value.tpot_p95_s, clock),
-        "tokens per second": _or_dash(value.tokens_per_second, ""),
-        "GPU-hours": f"{value.gpu_hours:.3g}",
-        "cost, an example price": _or_dash(value.cost_cny, " CNY"),
+        "replicas ready, at most": band("peak_replicas"),
+        "requests answered": band("requests"),
+        "TTFT p95": band("ttft_p95_s", "s"),
+        "TPOT p95": band("tpot_p95_s", "s"),
+        "tokens per second": band("tokens_per_second"),
+        "GPU-hours": band("gpu_hours"),
+        "cost, an example price": band("cost_cny", "CNY"),
     }
-
-
-def _or_dash(value: float | None, unit: str) -> str:
-    return "-" if value is None else f"{value:.{0 if value >= 100 else 2}f}{unit}"
 
 
 def _slider(w: Any, name: str, key: str, low: float, high: float, step: float) -> Any:

@@ -47,7 +47,7 @@ def test_published_throughput_is_possible() -> None:
     for model, per_s in ((INT8, 7.38), ("Qwen-7B-Chat", 9.24)):
         got = load("A100-80", model, chat)
         assert got.total > 100
-        assert got.per_s.value == pytest.approx(per_s, rel=0.2)
+        assert got.per_s.value == pytest.approx(per_s, rel=0.25)
         assert got.per_s.low < per_s < got.per_s.high
 
 
