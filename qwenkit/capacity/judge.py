@@ -62,8 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--on", type=Path, metavar="FILE", required=True, help=what)
     options = parser.parse_args(arguments)
     try:
-        fit = Measurements.read(options.fit) if options.fit else None
-        print(json.dumps(judge(fit, Measurements.read(options.on)), indent=1))
+        fit = Measurements.read(options.fit, like=options.on) if options.fit else None
+        on = Measurements.read(options.on, like=options.fit)
+        print(json.dumps(judge(fit, on), indent=1))
     except QwenkitError as error:
         print(error, file=sys.stderr)
         return 2

@@ -14,6 +14,7 @@ from qwenkit.capacity.gpu import Gpu, Model, gpu_of_label
 from qwenkit.capacity.model_config import ModelConfig, Quantization
 from qwenkit.errors import InvalidValue
 
+_MOST_SECONDS, _MOST_CLIENTS = 3600, 10_000
 _SIZES = ("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocabulary")
 _DATASHEET = ("bandwidth_gb_s_datasheet", "fp16_tflops_datasheet", "compute_capability")
 
@@ -91,15 +92,21 @@ class Measurements:
         return self.eager or not run.eager
 
     @classmethod
-    def read(cls, path: Path) -> Measurements:
+    def read(cls, path: Path, like: Path | None = None) -> Measurements:
         """Read a file as in tests/data/gpu, or the points that a card's file keeps.
+
+        Card, model and engine are those of ``like`` where it names none.
 
         Raises:
             NotFound: there is no such file.
             InvalidValue: a field is not what it must be; names it.
         """
-        file = FileFields(read_recording(path), path.name)
-        return cls.of(file.part("measured") if "measured" in file.values else file)
+        file = _content(path)
+        if like is not None:
+            given = {name: value for name, value in file.values.items() if value is not None}
+            shared = {name: _content(like).values.get(name) for name in ("card", "model", "engine")}
+            file.values = {**shared, **given}
+        return cls.of(file)
 
     @classmethod
     def of(cls, file: FileFields) -> Measurements:
@@ -148,8 +155,8 @@ class FileFields:
         if value is None and default is not ...:
             return default
         kind = int if whole else int | float
-        if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < 1e9:
-            raise self.wrong(name, f"a {'whole ' * whole}number above 0, below 1e9")
+        if isinstance(value, bool) or not isinstance(value, kind) or not 1e-9 < value < 1e9:
+            raise self.wrong(name, f"a {'whole ' * whole}number from 1e-9 to 1e9")
         return value
 
     def text(self, name: str) -> str:
@@ -160,6 +167,11 @@ class FileFields:
         """Return the error of a field."""
         value, fix = self.values.get(name), f"correct {name} in the file"
         return InvalidValue(f"{self.where}: {name}", value, rule, fix)
+
+
+def _content(path: Path) -> FileFields:
+    file = FileFields(read_recording(path), path.name)
+    return file.part("measured") if "measured" in file.values else file
 
 
 def read_card(card: FileFields) -> Gpu:
@@ -191,7 +203,12 @@ def _points(part: FileFields) -> Iterable[Point]:
         if not re.fullmatch("[1-9][0-9]{0,8}", tokens):
             raise prompts.wrong(tokens, "a prompt's number of tokens, and its seconds")
         yield PrefillPoint(int(tokens), prompts.number(tokens))
-    yield from (at.make(ClosedPoint) for at in part.parts("closed"))
+    for at in part.parts("closed"):
+        point = at.make(ClosedPoint)
+        if point.seconds > _MOST_SECONDS or point.clients > _MOST_CLIENTS:
+            rule = f"of at most {_MOST_SECONDS:,} s and {_MOST_CLIENTS:,} clients: it is simulated"
+            raise at.wrong("seconds", rule)
+        yield point
 
 
 def _model(part: FileFields, run: FileFields, weights: str) -> Model:
