@@ -89,6 +89,15 @@ class Card:
 
 
 def _measured(gpu: Gpu, name: str, speed: Speed, error: float) -> Gpu:
+    return replace(gpu, name=f"card:{check_name(name)}", speed=speed, error=error)
+
+
+def check_name(name: str) -> str:
+    """Return the name of a card.
+
+    Raises:
+        InvalidValue: no card can have it.
+    """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise InvalidValue("name", name, "1 to 100 letters, digits, '.', '_' and '-'")
-    return replace(gpu, name=f"card:{name}", speed=speed, error=error)
+    return name

@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-from qwenkit.capacity.calibration.card import Card
+from qwenkit.capacity.calibration.card import Card, check_name
 from qwenkit.capacity.gpu import Gpu, find_gpu
 from qwenkit.errors import InvalidValue, NotFound
 
@@ -21,9 +20,7 @@ def card_file(name: str) -> Path:
     Raises:
         InvalidValue: no card can have such a name.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise InvalidValue("name", name, "1 to 100 letters, digits, '.', '_' and '-'")
-    return _folder() / f"{name}.json"
+    return _folder() / f"{check_name(name)}.json"
 
 
 def with_path(gpu: str) -> str:
