@@ -22,7 +22,7 @@ from qwenkit.errors import InvalidValue
 LEAST_CAPABILITY = {"gptq": 6.0, "awq": 7.5, "compressed-tensors": 7.5} | dict.fromkeys(
     ("bfloat16", "gptq_marlin", "marlin", "awq_marlin", "fp8", "fbgemm_fp8", "mxfp4"), 8.0
 )
-_BLOCK = 16  # tokens: vLLM's default
+BLOCK = 16  # tokens: vLLM's default
 _OUTSIDE_TORCH_GIB = 0.22  # CUDA context and libraries: H200
 # Engines before V1 count what torch's allocator holds, not what it uses at most, and their sampler
 # sorts: logits of 4 bytes, indices of 8.
@@ -81,7 +81,7 @@ def fit(
     activation = activation_gib(part, max_model_len, batched_tokens, max_num_seqs)
     room = gpu.usable_gib * gpu_memory_utilization
     left = room - weights - activation
-    tokens = _BLOCK * math.floor(max(0.0, left) * GIB / (part.kv_bytes_per_token * _BLOCK))
+    tokens = BLOCK * math.floor(max(0.0, left) * GIB / (part.kv_bytes_per_token * BLOCK))
     each = f" on each of {gpus} GPUs" if gpus > 1 else ""
     problem = ""
     if tokens == 0:

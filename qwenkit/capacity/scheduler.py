@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count, islice
 from typing import Any
@@ -76,7 +76,7 @@ class Step:
     prefill_pairs: int = 0
     """Of a prompt's token and one that it attends to."""
     steps: int = 1
-    prefills: list[tuple[ScheduledSequence, int]] = field(default_factory=list)
+    prefills: Sequence[tuple[ScheduledSequence, int]] = ()
     preempted: Sequence[ScheduledSequence] = ()
     ignored: Sequence[ScheduledSequence] = ()
     """Those that no empty cache would hold: 0.4.1 ends them without an answer."""
@@ -91,18 +91,18 @@ class BatchScheduler:
 
     def __init__(self, limits: SchedulerLimits) -> None:
         self.limits = limits
-        self.free_blocks = limits.num_blocks
         self.running: dict[ScheduledSequence, None] = {}
         self.waiting: deque[ScheduledSequence] = deque()
         self._size = limits.block_size
+        self._longest = math.inf
         self._partial: ScheduledSequence | None = None  # whose prompt is read; the last running
         self._rounds = 0
+        self._free, self._counted = limits.num_blocks, 0  # free blocks before that round
         self._computed = 0  # of all that decode, less the rounds of each
         # How many of them need a block in the rounds with this remainder by the block size.
         self._due = [0] * self._size
         self._ends: list[tuple[float, int, ScheduledSequence]] = []
         self._numbers = count()
-        self._longest = math.inf
 
     def add(self, sequence: ScheduledSequence) -> None:
         """Let a sequence wait."""
@@ -130,6 +130,29 @@ class BatchScheduler:
         """Book the next step, or up to ``most`` steps if all of them only decode."""
         raise NotImplementedError
 
+    @property
+    def free_blocks(self) -> int:
+        """KV blocks that no sequence holds."""
+        rounds, size = self._rounds - self._counted, self._size
+        if not rounds:
+            return self._free
+        whole, rest = divmod(rounds, size)
+        start = self._counted % size
+        due = sum(self._due[start : start + rest])
+        if start + rest > size:
+            due += sum(self._due[: start + rest - size])
+        return self._free - whole * self._decoding - due
+
+    @property
+    def only_decodes(self) -> bool:
+        """Whether the next step is sure to decode, for all that run and with none that ends."""
+        return (
+            not self.waiting
+            and self._partial is None
+            and self._surely_free(1) > 0
+            and (not self._ends or self._ends[0][0] > self._rounds)
+        )
+
     def scheduled(self, step: Step) -> list[tuple[ScheduledSequence, int]]:
         """Return each sequence of the step that was just scheduled, with its tokens."""
         decode = islice(self.running, step.sequences - len(step.prefills))
@@ -137,13 +160,12 @@ class BatchScheduler:
 
     def cut(self, step: Step, steps: int) -> None:
         """Take back all but the first of the steps that were just scheduled at once."""
-        more = step.steps - steps
-        self._rounds -= more
-        self.free_blocks += self._needed(more)
+        self._rounds -= step.steps - steps
         step.steps = steps
 
     def _leave(self, sequence: ScheduledSequence) -> None:
         """Take a sequence out of the running ones and free its blocks."""
+        self._count()
         del self.running[sequence]
         if sequence is self._partial:
             self._partial = None
@@ -152,7 +174,7 @@ class BatchScheduler:
             self._computed -= sequence.computed
             sequence.computed += self._rounds
             sequence.tokens = sequence.computed + 1
-        self.free_blocks += self._blocks(sequence.computed)
+        self._free += -(-sequence.computed // self._size)
         sequence.end = -1
 
     def _preempt(self) -> ScheduledSequence:
@@ -165,7 +187,6 @@ class BatchScheduler:
 
     def _decode(self) -> Step:
         """Book one token for each sequence that decodes."""
-        self.free_blocks -= self._due[self._rounds % self._size]
         self._rounds += 1
         decoding = self._decoding
         return Step(decoding, decoding, self._computed + decoding * self._rounds)
@@ -173,59 +194,59 @@ class BatchScheduler:
     def _admit(self, step: Step, tokens: int) -> None:
         """Start the first waiting sequence with so many tokens of its prompt."""
         sequence = self.waiting.popleft()
-        self.running[sequence] = None
         self._read(step, sequence, tokens)
+        self.running[sequence] = None
 
     def _read(self, step: Step, sequence: ScheduledSequence, tokens: int) -> None:
         """Book a chunk of a prompt, and the first token after the last chunk."""
-        before, after = sequence.computed, sequence.computed + tokens
-        self.free_blocks -= self._blocks(after) - self._blocks(before)
+        before, size = sequence.computed, self._size
+        after = before + tokens
+        self._count()
+        self._free += -after // size - -before // size
         step.rows += tokens
         step.sequences += 1
         step.kv_tokens += after
         step.prefill_tokens += tokens
         step.prefill_pairs += tokens * before + tokens * (tokens + 1) // 2
-        step.prefills.append((sequence, tokens))
+        step.prefills = (*step.prefills, (sequence, tokens))
         if after < sequence.tokens:
             sequence.computed, self._partial = after, sequence
             return
         self._partial = None
-        sequence.computed = after - self._rounds
-        self._computed += sequence.computed
-        self._due[-sequence.computed % self._size] += 1
-        whole = min(sequence.prompt + sequence.answer, self._longest)
-        sequence.end = self._rounds + max(0, whole - after - 1)
-        if sequence.end < math.inf:
+        sequence.computed = base = after - self._rounds
+        self._computed += base
+        self._due[-base % size] += 1
+        left = min(sequence.prompt + sequence.answer, self._longest) - after - 1
+        sequence.end = self._rounds + left if left > 0 else self._rounds
+        if left < math.inf:
             heappush(self._ends, (sequence.end, next(self._numbers), sequence))
 
     def _go_on(self, step: Step, most: float, spare: int) -> None:
         """Add steps like this one until a sequence ends or blocks may run short."""
-        ends, size = self._ends, self._size
-        more = min(most - 1, ends[0][0] - self._rounds if ends else math.inf)
-        free = self.free_blocks - spare
-        sure = max(0, free // step.sequences) * size  # in ``size`` rounds, each takes one block
-        if more > sure:
-            free -= self._needed(sure)
-            while sure < more and free >= self._due[(self._rounds + sure) % size]:
-                free -= self._due[(self._rounds + sure) % size]
-                sure += 1
-            more = sure
-        if more > 0:
-            self.free_blocks -= self._needed(int(more))
-            self._rounds += int(more)
-            step.steps += int(more)
+        more = most - 1
+        if self._ends and self._ends[0][0] - self._rounds < more:
+            more = self._ends[0][0] - self._rounds
+        if self._surely_free(more) < spare:
+            size, free = self._size, self.free_blocks - spare
+            sure = max(0, free // step.sequences * size)  # in ``size`` rounds each takes one block
+            now, wanted, more = self._rounds % size, more, min(more, sure)
+            free -= int(more) // size * step.sequences
+            for due in (*self._due[now:], *self._due[:now]):
+                if due > free or more >= wanted:
+                    break
+                free -= due
+                more += 1
+        self._rounds += int(more)
+        step.steps += int(more)
 
-    def _needed(self, rounds: int) -> int:
-        """Return how many blocks the sequences that decode take in so many rounds from now."""
-        whole, rest = divmod(rounds, self._size)
-        start = self._rounds % self._size
-        due = sum(self._due[start : start + rest])
-        if start + rest > self._size:
-            due += sum(self._due[: start + rest - self._size])
-        return whole * self._decoding + due
+    def _count(self) -> None:
+        """Count the free blocks, before something else than a round changes them."""
+        self._free, self._counted = self.free_blocks, self._rounds
 
-    def _blocks(self, tokens: int) -> int:
-        return -(-tokens // self._size)
+    def _surely_free(self, rounds: float) -> float:
+        """Return how many blocks are free after so many rounds, or fewer."""
+        each = (self._rounds - self._counted + rounds) // self._size + 1
+        return self._free - each * len(self.running)
 
     @property
     def _decoding(self) -> int:
@@ -235,47 +256,56 @@ class BatchScheduler:
 class BlockingScheduler(BatchScheduler):
     """0.4.1: a step reads whole prompts if one can be admitted, else it decodes."""
 
+    def __init__(self, limits: SchedulerLimits) -> None:
+        super().__init__(limits)
+        self._spare = int(_WATERMARK * limits.num_blocks)
+
     def schedule(self, most: float = 1) -> Step:
         """Book the next step, or up to ``most`` steps if all of them only decode."""
         self.release()
         ignored: list[ScheduledSequence] = []
-        step = Step(0, 0, 0, ignored=ignored)
-        self._admit_all(step, ignored)
-        if step.sequences or not self.running:
-            return step
+        if self.waiting:
+            step = self._read_prompts(ignored)
+            if step.rows:
+                return step
         preempted = []
-        # Each sequence in turn wants a free block, whether it needs one or not.
-        while self.running and self.free_blocks - self._due_but_last() < 1:
+        while self.running and self._short():
             preempted.append(self._preempt())
         step = self._decode()
         step.preempted, step.ignored = preempted, ignored
-        if most > 1 and not preempted:
+        if most > 1 and step.rows and not preempted:
             self._go_on(step, most, 1)
         return step
 
-    def _admit_all(self, step: Step, ignored: list[ScheduledSequence]) -> None:
-        limits, waiting = self.limits, self.waiting
-        spare = int(_WATERMARK * limits.num_blocks)
-        longest = min(limits.max_model_len, limits.max_num_batched_tokens)
+    def _read_prompts(self, ignored: list[ScheduledSequence]) -> Step:
+        limits, waiting, spare = self.limits, self.waiting, self._spare
+        room, step = limits.max_num_batched_tokens, Step(0, 0, 0, ignored=ignored)
         while waiting:
             tokens = waiting[0].tokens
-            blocks = self._blocks(tokens)
-            if tokens > longest or limits.num_blocks - blocks < spare:
+            blocks = -(-tokens // self._size)
+            if (
+                tokens > limits.max_model_len
+                or tokens > limits.max_num_batched_tokens
+                or blocks > limits.num_blocks - spare
+            ):
                 ignored.append(waiting.popleft())
                 continue
             if (
-                self.free_blocks - blocks < spare
-                or step.rows + tokens > limits.max_num_batched_tokens
+                blocks > self.free_blocks - spare
+                or tokens > room
                 or len(self.running) >= limits.max_num_seqs
             ):
-                return
+                break
             self._admit(step, tokens)
+            room -= tokens
+        return step
 
-    def _due_but_last(self) -> int:
-        """Return how many blocks the running sequences need before the last one's turn."""
-        now = self._rounds % self._size
-        last = next(reversed(self.running))
-        return self._due[now] - (-last.computed % self._size == now)
+    def _short(self) -> bool:
+        """Whether no block is left when it is the last sequence's turn, which may not need it."""
+        if self._surely_free(1) > 0:
+            return False
+        now, last = self._rounds % self._size, next(reversed(self.running))
+        return self.free_blocks <= self._due[now] - (-last.computed % self._size == now)
 
 
 class MixingScheduler(BatchScheduler):
@@ -283,43 +313,47 @@ class MixingScheduler(BatchScheduler):
 
     def __init__(self, limits: SchedulerLimits, *, whole_prompt: bool = True) -> None:
         super().__init__(limits)
-        self.free_blocks -= 1
+        self._free -= 1
         self._longest = limits.max_model_len
         self._whole_prompt = whole_prompt
 
     def schedule(self, most: float = 1) -> Step:
         """Book the next step, or up to ``most`` steps if all of them only decode."""
         self.release()
-        partial, chunk, blocks = self._partial, 0, 0
-        budget = self.limits.max_num_batched_tokens - self._decoding
+        partial, size, chunk, blocks = self._partial, self._size, 0, 0
         if partial is not None:
-            chunk = min(partial.tokens - partial.computed, budget)
-            blocks = self._blocks(partial.computed + chunk) - self._blocks(partial.computed)
+            room = self.limits.max_num_batched_tokens - len(self.running) + 1
+            chunk = min(partial.tokens - partial.computed, room)
+            blocks = -partial.computed // size - -(partial.computed + chunk) // size
         preempted = []
-        while self._due[self._rounds % self._size] + blocks > self.free_blocks:
+        while self._surely_free(1) < blocks and self._short(blocks):
             preempted.append(self._preempt())
             chunk = blocks = 0  # the prompt that was read is the last: it went first
         step = self._decode()
         step.preempted = preempted
-        if chunk and partial is not None:
+        if partial is not None and chunk:
             self._read(step, partial, chunk)
-        if not preempted:
-            self._admit_all(step, budget - chunk)
-            if most > 1 and self._partial is None and step.sequences and not step.prefills:
-                self._go_on(step, most, 0)
+        if self.waiting and not preempted:
+            self._read_prompts(step)
+        if most > 1 and step.rows and not (step.prefills or preempted or self._partial):
+            self._go_on(step, most, 0)
         return step
 
-    def _admit_all(self, step: Step, budget: int) -> None:
+    def _short(self, blocks: int) -> bool:
+        return self._due[self._rounds % self._size] + blocks > self.free_blocks
+
+    def _read_prompts(self, step: Step) -> None:
         limits, waiting = self.limits, self.waiting
-        while waiting and budget > 0 and len(self.running) < limits.max_num_seqs:
+        room = limits.max_num_batched_tokens - step.rows
+        while waiting and room > 0 and len(self.running) < limits.max_num_seqs:
             whole = waiting[0].tokens
-            tokens = min(whole, budget)
+            tokens = whole if whole < room else room
             if tokens < whole and not limits.chunked_prefill:
                 return
-            if self._blocks(whole if self._whole_prompt else tokens) > self.free_blocks:
+            if -(-(whole if self._whole_prompt else tokens) // self._size) > self.free_blocks:
                 return
             self._admit(step, tokens)
-            budget -= tokens
+            room -= tokens
 
 
 def scheduler_of(version: Sequence[int], limits: SchedulerLimits) -> BatchScheduler:

@@ -97,6 +97,9 @@ class StepTime:
     _lines: dict[int, tuple[float, float, float]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+    _known: dict[tuple[int, bool], tuple[float, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if not self.kernel:
@@ -127,9 +130,9 @@ class StepTime:
         ``rows`` are all its tokens, ``kv_tokens`` those that its sequences hold after it,
         ``pairs`` of tokens are attended by the prompts in it; ``prompts`` says whether it has any.
         """
-        line = self._line(rows, sequences, graph=not prompts)
-        seconds = line[0] + kv_tokens * line[1] + pairs * self._pair_s()
-        return max(seconds, line[2])
+        body, per_token, host, pair_s = self._of_rows(rows, prompts)
+        seconds = body + kv_tokens * per_token + pairs * pair_s
+        return (seconds if seconds > host else host) + self._of_sequences(sequences)
 
     def decode_line(self, sequences: int) -> tuple[float, float, float]:
         """Return a decode step's seconds without KV cache, those of a token in it, and the least.
@@ -138,7 +141,9 @@ class StepTime:
         """
         line = self._lines.get(sequences)
         if line is None:
-            line = self._lines[sequences] = self._line(sequences, sequences, graph=True)
+            body, per_token, host, _ = self._of_rows(sequences, False)
+            rest = self._of_sequences(sequences)
+            line = self._lines[sequences] = body + rest, per_token, host + rest
         return line
 
     def decode(self, sequences: int, context_tokens: float) -> float:
@@ -160,21 +165,31 @@ class StepTime:
             InvalidValue: a negative number of tokens.
         """
         _check_tokens("tokens", tokens)
-        return self.step(tokens, 1, tokens, tokens * tokens / 2, prompts=True)
+        return self.step(tokens, 1, tokens, tokens * (tokens + 1) / 2, prompts=True)
 
-    def _line(self, rows: int, sequences: int, *, graph: bool) -> tuple[float, float, float]:
-        speed, model = self.gpu.speed, self.model
-        graph &= not self.eager and rows <= _LARGEST_GRAPH
-        each_s = speed.sequence_s + (0.0 if self.v1 else _V0_SEQUENCE_S)
-        many = max(0, sequences - _FEW)
-        rest = (sequences - many + _BEYOND_FEW * many) * each_s / self.clock
-        rows = _padded(rows) if graph else rows
-        head = self._reading(model.head_bytes)
-        small = speed.step_s * (1 + model.layers / _LAYERS) / 2
-        body = small + self._linear(rows) + head + self._reduce(rows)
-        per_token = self._kv_bytes() / self._bytes_per_s(speed.attention)
-        host = 0.0 if graph else model.layers * speed.layer_s
-        return body / self.clock + rest, per_token / self.clock, host / self.clock + rest
+    def _of_sequences(self, sequences: int) -> float:
+        """Return the host's seconds for the sequences of a step."""
+        each_s = self.gpu.speed.sequence_s + (0.0 if self.v1 else _V0_SEQUENCE_S)
+        many = sequences - _FEW if sequences > _FEW else 0
+        return (sequences - many + _BEYOND_FEW * many) * each_s / self.clock
+
+    def _of_rows(self, rows: int, prompts: bool) -> tuple[float, ...]:
+        """Return the seconds of the rows, of a token in the KV cache, of the host, of a pair."""
+        found = self._known.get((rows, prompts))
+        if found is None:
+            speed, model = self.gpu.speed, self.model
+            graph = not (prompts or self.eager or rows > _LARGEST_GRAPH)
+            padded = _padded(rows) if graph else rows
+            small = speed.step_s * (1 + model.layers / _LAYERS) / 2
+            head = self._reading(model.head_bytes)
+            parts = (
+                small + self._linear(padded) + head + self._reduce(padded),
+                self._kv_bytes() / self._bytes_per_s(speed.attention),
+                0.0 if graph else model.layers * speed.layer_s,
+                4.0 * model.layers * model.attention_width / self._flops_per_s(),
+            )
+            found = self._known[rows, prompts] = tuple(part / self.clock for part in parts)
+        return found
 
     def _linear(self, rows: int) -> float:
         """Return the seconds of all linear layers."""
@@ -229,10 +244,6 @@ class StepTime:
         alone = _REDUCE_S["NVLink" if gpu.link_gb_s > 100 else "PCIe"]
         sent = 2 * (model.gpus - 1) / model.gpus * rows * model.hidden * 2
         return 2 * model.layers * (alone + sent / (gpu.link_gb_s * 1e9))
-
-    def _pair_s(self) -> float:
-        model = self.model
-        return 4.0 * model.layers * model.attention_width / self._flops_per_s() / self.clock
 
     def _bytes_per_s(self, share: float) -> float:
         return self.gpu.bandwidth_gb_s * 1e9 * share

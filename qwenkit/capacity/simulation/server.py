@@ -10,17 +10,25 @@ import math
 from collections import deque
 from copy import copy
 from dataclasses import dataclass, replace
-from heapq import heappop, heappush
 from typing import Any, Protocol
 
 from qwenkit.capacity.alternatives import what_would_fit
 from qwenkit.capacity.catalogue import find_model
 from qwenkit.capacity.gpu import Gpu, Model, find_gpu
-from qwenkit.capacity.memory import fit
+from qwenkit.capacity.memory import BLOCK, fit
 from qwenkit.capacity.model_config import ModelConfig
+from qwenkit.capacity.scheduler import (
+    BatchScheduler,
+    ScheduledSequence,
+    SchedulerLimits,
+    Step,
+    scheduler_of,
+)
 from qwenkit.capacity.simulation.traffic import Lengths
 from qwenkit.capacity.step_time import StepTime
 from qwenkit.errors import InvalidValue
+
+_V0, _V1 = (0, 4, 1), (0, 26)
 
 
 @dataclass(slots=True, eq=False)
@@ -101,148 +109,108 @@ class _FixedEngine:
 
 
 class _BatchEngine:
-    """vLLM's continuous batching: all sequences decode together, a prefill stops them all.
+    """vLLM's own scheduling (``BatchScheduler``), each step with the seconds of ``StepTime``.
 
-    Progress is counted in tokens since the batch began (``_clock``): all running sequences gain
-    one token a step, so a request that joins at clock c is done at c + output tokens − 1.
-    Prompts that wait for a prefill are read together, up to vLLM's ``max_num_batched_tokens``, and
-    get their first tokens together. A sequence reserves KV cache for prompt and answer; without
-    room it waits, in order.
+    Steps that only decode are taken at once, to the end of a sequence. A request that comes
+    meanwhile cuts them: it is admitted when the step in which it came is over.
+
+    Simplified: time between steps is in the step; a prompt or answer that exceeds the longest
+    length, which vLLM refuses, is cut; a request that times out leaves at the end of the step.
     """
 
     __slots__ = (
-        "_base",
-        "_blocked_until",
         "_busy_s",
         "_busy_since",
-        "_clock",
-        "_context",
-        "_count",
-        "_kv_used",
-        "_number",
-        "_per_token",
-        "_prefill_at",
-        "_prefilling",
-        "_running",
+        "_each",
+        "_first",
+        "_scheduler",
         "_server",
-        "_time",
-        "_waiting",
+        "_start",
+        "_step",
         "next_at",
     )
 
-    def __init__(self, server: VllmServer, base: list[float], per_token: float) -> None:
-        self._server = server
-        self._base = base  # seconds per step by batch size, without the KV cache's share
-        self._per_token = per_token  # seconds per step for every token in the KV cache
-        self._running: list[tuple[float, int, SimulatedRequest]] = []
-        self._waiting: deque[SimulatedRequest] = deque()
-        self._clock = self._time = self._blocked_until = self._context = 0.0
+    def __init__(self, server: VllmServer) -> None:
+        self._server, self._scheduler = server, server.scheduler()
+        self._step: Step | None = None
+        # When it began; a step's seconds at first, and by how much each takes longer than the last.
+        self._start = self._first = self._each = 0.0
         self._busy_s = self._busy_since = 0.0
-        self._prefilling: list[SimulatedRequest] = []  # by the prefill that begins at _prefill_at
-        self._prefill_at = -math.inf
-        self._kv_used = self._count = self._number = 0
         self.next_at = math.inf
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return len(self._scheduler.waiting)
 
     def add(self, now: float, request: SimulatedRequest) -> None:
-        self._advance(now)
-        if self._waiting or not self._start(now, request):
-            self._waiting.append(request)
-        self._plan()
+        scheduler = self._scheduler
+        blocked = scheduler.waiting or len(scheduler.running) >= scheduler.limits.max_num_seqs
+        prompt = min(request.prompt_tokens, scheduler.limits.max_model_len - 1)
+        scheduler.add(ScheduledSequence(request, prompt, request.output_tokens))
+        if self._step is None:
+            self._busy_since = now
+            self._begin(now)
+        elif not blocked:
+            self._cut(now)
 
     def finish(self, now: float) -> list[SimulatedRequest]:
-        self._advance(now)
-        done, running = [], self._running
-        limit = self._clock + 1e-9
-        while running and (running[0][0] <= limit or not running[0][2].running):
-            request = heappop(running)[2]
-            if request.running:
-                self._leave(now, request)
-                done.append(request)
-        self._admit(now)
-        self._plan()
+        done = []
+        while self.next_at <= now:
+            done += [sequence.name for sequence in self._scheduler.release()]
+            self._begin(self.next_at)
         return done
 
     def remove(self, now: float, request: SimulatedRequest) -> None:
-        self._advance(now)
-        if request.running:
-            self._leave(now, request)
-            self._admit(now)
-        else:
-            self._waiting.remove(request)
-        self._plan()
+        self._cut(now)
+        scheduler = self._scheduler
+        each = (*scheduler.running, *scheduler.waiting)
+        scheduler.drop(next(sequence for sequence in each if sequence.name is request))
 
     def busy_s(self, now: float) -> float:
-        return self._busy_s + (now - self._busy_since if self._count else 0.0)
+        return self._busy_s + (0.0 if self._step is None else now - self._busy_since)
 
-    def _leave(self, now: float, request: SimulatedRequest) -> None:
-        request.running = False
-        self._count -= 1
-        if not self._count:
+    def _begin(self, now: float) -> None:
+        """Begin the next step, or the next steps that only decode."""
+        self._step = step = self._scheduler.schedule(math.inf)
+        self._start = now
+        if not step.rows:
+            self._step, self.next_at = None, math.inf
             self._busy_s += now - self._busy_since
-        self._kv_used -= request.prompt_tokens + request.output_tokens
-        self._context -= request.prompt_tokens + request.output_tokens / 2
-
-    def _advance(self, now: float) -> None:
-        if self._count:
-            start = self._time if self._time > self._blocked_until else self._blocked_until
-            if now > start:
-                self._clock += (now - start) / (
-                    self._base[self._count] + self._context * self._per_token
-                )
-        self._time = now
-
-    def _admit(self, now: float) -> None:
-        waiting = self._waiting
-        while waiting and self._start(now, waiting[0]):
-            waiting.popleft()
-
-    def _start(self, now: float, request: SimulatedRequest) -> bool:
-        """Start a request if there is room for it; return whether it was started."""
-        server = self._server
-        prompt, output = request.prompt_tokens, request.output_tokens
-        if not self._count:
-            self._clock = 0.0
-            self._busy_since = now
-        elif (
-            self._kv_used + prompt + output > server.kv_tokens or self._count >= server.max_num_seqs
-        ):
-            return False
-        self._kv_used += prompt + output
-        self._context += prompt + output / 2
-        self._count += 1
-        self._number += 1
-        self._read_prompt(now, request)
-        request.running = True
-        heappush(self._running, (self._clock + output - 1, self._number, request))
-        return True
-
-    def _read_prompt(self, now: float, request: SimulatedRequest) -> None:
-        """Add a prompt to the prefill that begins now or later, or to a new one after it."""
-        tokens = sum(each.prompt_tokens for each in self._prefilling) + request.prompt_tokens
-        if now > self._prefill_at or tokens > self._server.max_num_batched_tokens:
-            self._prefill_at = max(now, self._blocked_until)
-            self._prefilling, tokens = [], request.prompt_tokens
-        self._prefilling.append(request)
-        self._blocked_until = self._prefill_at + self._server.prefill(tokens)
-        for each in self._prefilling:
-            each.first_at = self._blocked_until
-
-    def _plan(self) -> None:
-        running = self._running
-        while running and not running[0][2].running:
-            heappop(running)
-        if not running:
-            self.next_at = math.inf
             return
-        start = self._time if self._time > self._blocked_until else self._blocked_until
-        left = running[0][0] - self._clock
-        if left > 0:
-            start += left * (self._base[self._count] + self._context * self._per_token)
-        self.next_at = start
+        if step.prefill_tokens:
+            self.next_at = self._start = now + self._server.seconds(step)
+            for sequence, _ in step.prefills:
+                if sequence.end >= 0 and sequence.name.first_at == math.inf:
+                    sequence.name.first_at = self.next_at
+            if not self._scheduler.only_decodes:
+                return
+            self._step = step = self._scheduler.schedule(math.inf)  # cut if a request comes first
+        first, per_token, least = self._server.time.decode_line(step.sequences)
+        self._first = first + step.kv_tokens * per_token
+        self._each = step.sequences * per_token
+        if self._first < least:
+            below = math.ceil((least - self._first) / self._each)
+            self._first, self._each = least, 0.0
+            if below < step.steps:
+                self._scheduler.cut(step, below)
+        self.next_at = self._after(step.steps)
+
+    def _after(self, steps: int) -> float:
+        return self._start + steps * (self._first + self._each * (steps - 1) / 2)
+
+    def _cut(self, now: float) -> None:
+        """End the steps taken at once with that which is under way."""
+        step, passed = self._step, now - self._start
+        if step is None or step.prefill_tokens:
+            return
+        steps = 0  # the prompts before them are still read
+        if passed >= 0:
+            half = self._first - self._each / 2
+            root = math.sqrt(half * half + 2 * self._each * passed)
+            steps = max(1, math.ceil(2 * passed / (half + root) - 1e-9))
+        if steps < step.steps:
+            self._scheduler.cut(step, steps)
+            self.next_at = self._after(steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +279,12 @@ class VllmServer:
         self.kv_tokens = self.fit.kv_tokens
         self.max_num_seqs = max_num_seqs
         self.max_num_batched_tokens = batched_tokens or max(max_model_len, 2048)
+        blocks, self._release = self.kv_tokens // BLOCK, _V0 if batched_tokens is None else _V1
+        # The cache must hold the longest sequence, beside the blocks that are kept free.
+        longest = min(max_model_len, (blocks - max(1, blocks // 100)) * BLOCK)
+        self._limits = SchedulerLimits(
+            BLOCK, blocks, max_num_seqs, self.max_num_batched_tokens, longest
+        )
         self.time = StepTime(self.gpu, self.model, eager=eager, v1=batched_tokens is not None)
         self._run_at(clock)
 
@@ -329,27 +303,37 @@ class VllmServer:
         if not 0 < clock < math.inf:
             raise InvalidValue("clock", clock, "more than 0, finite")
         self.clock = clock
-        self._prefill: dict[int, float] = {}
         self.time = replace(self.time, clock=clock)
-        lines = [self.time.decode_line(max(1, batch)) for batch in range(self.max_num_seqs + 1)]
-        self._per_token = lines[1][1]
-        self._base = [max(first, least) for first, _, least in lines]
+
+    def seconds(self, step: Step) -> float:
+        """Return how long a step takes."""
+        prompts = step.prefill_tokens > 0
+        return self.time.step(
+            step.rows, step.sequences, step.kv_tokens, step.prefill_pairs, prompts=prompts
+        )
 
     def prefill(self, tokens: int) -> float:
         """Return the time to read a prompt of that many tokens."""
-        if tokens not in self._prefill:
-            self._prefill[tokens] = self.time.prefill(tokens)
-        return self._prefill[tokens]
+        return self.time.prefill(tokens)
 
     def alone(self, lengths: Lengths) -> tuple[float, float]:
         """Return TTFT and latency of a request while no other runs, seconds."""
-        ttft, live = self.prefill(lengths.prompt_tokens), lengths.output_tokens / 2
-        step = self._base[1] + (lengths.prompt_tokens + live) * self._per_token
-        return ttft, ttft + (lengths.output_tokens - 1) * step
+        request = SimulatedRequest(0.0, lengths.prompt_tokens, lengths.output_tokens, 0)
+        engine = self.engine()
+        engine.add(0.0, request)
+        end = 0.0
+        while engine.next_at < math.inf:
+            end = engine.next_at
+            engine.finish(end)
+        return request.first_at, end
+
+    def scheduler(self) -> BatchScheduler:
+        """Return the scheduler of a new pod."""
+        return scheduler_of(self._release, self._limits)
 
     def engine(self) -> SimulatedEngine:
         """Return the empty engine of a new pod."""
-        return _BatchEngine(self, self._base, self._per_token)
+        return _BatchEngine(self)
 
 
 SimulatedServer = FixedServer | VllmServer

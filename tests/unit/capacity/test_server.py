@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Sequence
+from operator import itemgetter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.autoscaling.annotations import parse_spec
+from qwenkit.capacity.scheduler import ScheduledSequence
 from qwenkit.capacity.simulation.environment import Environment
 from qwenkit.capacity.simulation.server import (
     FixedServer,
@@ -16,10 +22,11 @@ from qwenkit.capacity.simulation.server import (
     VllmServer,
 )
 from qwenkit.capacity.simulation.simulate import simulate
-from qwenkit.capacity.simulation.traffic import Arrival, OpenLoop
+from qwenkit.capacity.simulation.traffic import Arrival, Lengths, OpenLoop
 
 ONE_POD = parse_spec({PREFIX + "max-scale": "1"})
 V100 = VllmServer("V100-16", "Qwen-7B-Chat-Int8")
+Arrivals = Sequence[tuple[float, int, int]]
 
 
 def test_a_faster_clock_shortens_prefill_and_steps_alone() -> None:
@@ -35,15 +42,96 @@ def test_a_faster_clock_shortens_prefill_and_steps_alone() -> None:
     assert waits[1.0] == pytest.approx([10 * each for each in waits[10.0]])
 
 
+def served(server: SimulatedServer, arrivals: Arrivals) -> list[tuple[float, float]]:
+    """Return for each request when its first token came, and its last."""
+    engine, coming, ends = server.engine(), deque(arrivals), dict[int, float]()
+    requests = [SimulatedRequest(*each, number) for number, each in enumerate(arrivals)]
+    while coming or engine.next_at < math.inf:
+        if coming and coming[0][0] <= engine.next_at:
+            request = requests[-len(coming)]
+            engine.add(coming.popleft()[0], request)
+        else:
+            end = engine.next_at
+            ends |= {request.client: end for request in engine.finish(end)}
+    return [(request.first_at, ends[request.client]) for request in requests]
+
+
+def stepped(server: VllmServer, arrivals: Arrivals) -> list[tuple[float, float]]:
+    """Return the same, with every single step of the scheduler."""
+    scheduler, coming, now = server.scheduler(), deque(enumerate(arrivals)), 0.0
+    firsts: dict[int, float] = {}
+    ends: dict[int, float] = {}
+    while len(ends) < len(arrivals):
+        while coming and coming[0][1][0] <= now:
+            number, (_, prompt, output) = coming.popleft()
+            scheduler.add(ScheduledSequence(number, prompt, output))
+        step = scheduler.schedule()
+        now = now + server.seconds(step) if step.rows else coming[0][1][0]
+        for sequence, _ in step.prefills:
+            if sequence.end >= 0:
+                firsts.setdefault(sequence.name, now)
+        ends |= {sequence.name: now for sequence in scheduler.release()}
+    return [(firsts[number], ends[number]) for number in range(len(arrivals))]
+
+
+SERVERS = {
+    "0.4.1": V100,
+    "0.4.1 eager": VllmServer("V100-16", "Qwen-7B-Chat-Int8", eager=True, max_num_seqs=5),
+    "V1": VllmServer("A10", "Qwen2.5-7B-Instruct-AWQ", batched_tokens=512, max_num_seqs=40),
+    "V1, no room": VllmServer(
+        "A10", "Qwen2.5-7B-Instruct", max_model_len=4096, batched_tokens=2048
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_steps_taken_at_once_take_the_time_of_each(name: str, data: st.DataObject) -> None:
+    lengths = st.tuples(st.floats(0, 20), st.integers(1, 1500), st.integers(1, 400))
+    each = st.lists(lengths, min_size=1, max_size=60, unique_by=itemgetter(0))
+    arrivals = sorted(data.draw(each))
+    for one, other in zip(
+        served(SERVERS[name], arrivals), stepped(SERVERS[name], arrivals), strict=True
+    ):
+        assert one == pytest.approx(other)
+
+
 def test_prompts_that_wait_are_read_together_up_to_a_limit() -> None:
-    engine = V100.engine()
-    requests = [SimulatedRequest(at, 1000, 10, -1) for at in (0.0, *[0.1] * 7)]
-    for request in requests:
-        engine.add(request.at, request)
-    alone, six, last = (V100.prefill(tokens) for tokens in (1000, 6000, 1000))
-    assert [request.first_at for request in requests] == pytest.approx(
-        [alone, *[alone + six] * 6, alone + six + last]
-    )
+    firsts = [first for first, _ in served(V100, [(0.0, 1000, 10), *[(0.1, 1000, 10)] * 7])]
+    alone = V100.prefill(1000)
+    six = V100.time.step(6000, 6, 6000, 6 * 1000 * 1001 / 2, prompts=True)
+    assert firsts == pytest.approx([alone, *[alone + six] * 6, alone + six + alone])
+
+
+def test_v1_reads_a_prompt_beside_the_tokens_of_others() -> None:
+    firsts = [first for first, _ in served(SERVERS["V1"], [(0.0, 100, 200), (0.5, 1000, 10)])]
+    read = SERVERS["V1"].prefill(1000)
+    assert 0.5 + read < firsts[1] < 0.5 + 1.5 * read
+    _, alone = SERVERS["V1"].alone(Lengths(100, 200))
+    (_, beside), _ = served(SERVERS["V1"], [(0.0, 100, 200), (0.5, 1000, 10)])
+    assert alone < beside < alone + 1.2 * read
+
+
+def test_a_full_cache_puts_the_newest_back_and_every_answer_is_given_whole() -> None:
+    server = SERVERS["V1, no room"]
+    many = [(0.0, 900, 300)] * (server.kv_tokens // 950)
+    ends = sorted(end for _, end in served(server, many))
+    assert ends[-1] > 1.1 * ends[0]
+    assert len(ends) == len(many)
+
+
+def test_a_request_that_leaves_makes_room_for_the_next() -> None:
+    engine = VllmServer("V100-16", "Qwen-7B-Chat-Int8", max_num_seqs=1).engine()
+    gone, waits = (SimulatedRequest(0.0, 100, tokens, 0) for tokens in (5000, 10))
+    engine.add(0.0, gone)
+    engine.add(0.0, waits)
+    engine.remove(3.0, gone)
+    while engine.next_at < math.inf:
+        assert 3.0 <= engine.next_at < 6.0
+        engine.finish(engine.next_at)
+    assert 3.0 < waits.first_at < 4.0
+    assert engine.waiting == 0
 
 
 @pytest.mark.parametrize("server", [V100, FixedServer(1.5)])

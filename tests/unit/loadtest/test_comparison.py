@@ -232,11 +232,11 @@ def test_latency_cannot_fall_where_requests_never_slowed_each_other_down() -> No
 def test_the_recommended_setting_costs_less_and_is_said_in_a_sentence() -> None:
     _, wanted = PREDICTED.recommended()
     cheaper = PREDICTED.under(wanted)
-    assert int(wanted[PREFIX + "target"]) > PREDICTED.spec.total
+    assert float(wanted[PREFIX + "target"]) > PREDICTED.spec.target
     assert cheaper.spec.stable_window_s == 10, "what is not asked for stays"
     now, then = PREDICTED.figures(), cheaper.figures()
     assert then["cny_per_million_tokens"] < 0.9 * now["cny_per_million_tokens"]
-    assert (now["max_ready"], then["max_ready"]) == (3, 1)
+    assert then["max_ready"] < now["max_ready"] == 3
     both = compared().beside(replace(compared(), measured=then))
     assert "GPU-seconds -" in str(both)
     assert {len(row) for row in both.rows} == {len(both.columns)}
