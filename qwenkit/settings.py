@@ -280,7 +280,7 @@ class Settings(Derived):
         0, ge=0, le=_YEAR_S, description="how long the load lasts; 0: it follows the cold start"
     )
     load_prompt_tokens: int = Field(
-        1200, ge=1, le=_INT32, description="the load repeats the prompt to about so many tokens"
+        1000, ge=1, le=_INT32, description="the load repeats the prompt to about so many tokens"
     )
     load_tokens: int = Field(32, ge=1, le=_INT32, description="max_tokens of a load request")
     ttft_objective_s: float = Field(

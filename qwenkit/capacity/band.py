@@ -45,7 +45,8 @@ class Band:
         if not half and float(self.value).is_integer():
             digits = 12  # a count, of which the model is sure
         low, value, high = (_short(each, digits) for each in (self.low, self.value, self.high))
-        about, band = ("about ", f" ({low} to {high})") if low != high else ("", "")
+        sure = low == high or half < 0.01 * self.value
+        about, band = ("", "") if sure else ("about ", f" ({low} to {high})")
         return f"{about}{value} {unit}".rstrip() + band
 
 
@@ -63,6 +64,5 @@ def basis(time: StepTime) -> str:
         return f"modelled from the datasheet of {time.gpu.name} and such kernels' times elsewhere"
     return (
         f"modelled and unmeasured: no times of {time.kernel} on {time.gpu.name} are known here, so "
-        "the bands are wide; `qwenkit calibrate --name mine` measures your card, and `gpu: "
-        "card:mine` uses it"
+        "the bands are wide; qwenkit calibrate --name mine measures it, gpu=card:mine uses that"
     )

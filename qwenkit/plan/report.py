@@ -142,7 +142,8 @@ def _lines(plan: ScalingPlan) -> Iterator[str]:
         yield f"no recommendation: {plan.why_not_better}"
     if plan.autoscalers:
         yield "the same requests under other autoscalers, each with at least one pod"
-        yield f"  to six minutes after the traffic; {about_within(plan.objective)}"
+        yield "  to six minutes after the traffic, all at the middle of the band"
+        yield f"  {about_within(plan.objective)}"
         rows = [each.shown(plan.currency) for each in plan.autoscalers.outcomes]
         yield repr(show_table(rows, *rows[0]))
         for each in plan.autoscalers.named():

@@ -98,7 +98,7 @@ class AutoscalerOutcome:
             "autoscaler": self.autoscaler,
             "target": self.setting,
             "gpu_hours": round(self.gpu_hours, 3),
-            "cost": round(self.cost, 3),
+            "cost": round(self.cost, 2),
             "within_percent": round(100 * self.within, 1),
             "ttft_p95_s": ttft_p95_s,
             "failed": round(self.failed, 1),

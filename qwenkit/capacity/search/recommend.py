@@ -113,7 +113,7 @@ def recommend(
         flips = _flips(edge, traffic.lengths, objective, load.total, edges[-1])
         doubts += (f"at the {name} edge of the band {flip}" for flip in flips)
     if doubts and server.gpu.error is None:
-        doubts.append("measure with `qwenkit calibrate` before you rely on it")
+        doubts.append("measure with qwenkit calibrate before you rely on it")
     return _recommendation(tuple(tried), objective, load, around, edges, tuple(doubts))
 
 
@@ -226,7 +226,7 @@ def _reasons(choice: ScalingChoice, load: Load, cold: float, deadline: int) -> I
     yield Reason(
         "scale-to-zero-pod-retention-period",
         f"{choice.retention_s}s",
-        f"the cheapest choice for a cold start of {cold:g} s",
+        f"the cheapest choice for a cold start of {cold:.3g} s",
     )
     yield Reason(
         "progress-deadline", f"{deadline}s", "three cold starts, and time to provision a GPU node"

@@ -105,6 +105,7 @@ def test_what_nobody_measured_is_called_unmeasured() -> None:
         (Band.over(2, 3), "", "about 2 (2 to 3)"),
         (Band(1234, 1234, 1234), "", "1,234"),
         (Band.over(1.41072, 1.4109), "s", "1.41 s"),
+        (Band.over(75.3, 75.1), "CNY", "75.3 CNY"),
         (Band.over(5, float("inf")), "s", "at least 5 s"),
         (Band(0, 0, 0), "", "0"),
     ],
