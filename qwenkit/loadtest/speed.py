@@ -15,7 +15,10 @@ from typing import Any
 from qwenkit.inference.results import LoadRequest
 
 Figures = dict[str, Any]
-_OVER = 8  # tokens of which a step is measured: a network brings them in lumps
+_OVER = 8  # pieces of text, over which a step is measured: a network brings them in lumps
+_SEVERAL = (
+    1.5  # tokens of a piece; below, a few wait for the rest of a letter, and the median holds
+)
 
 
 def figures_of(requests: Sequence[LoadRequest], clock: float, way_s: float = 0.0) -> Figures:
@@ -36,6 +39,7 @@ def _decode_steps(requests: Sequence[LoadRequest], clock: float) -> Iterator[Fig
         for one in streams:
             first, last = bisect_left(one.token_s, begin), bisect_right(one.token_s, end)
             each = (one.tokens - 1) / (len(one.token_s) - 1)  # tokens of a piece of text
+            each = each if each > _SEVERAL else 1.0
             for at in range(first, last - _OVER):
                 steps[len(streams)].append(
                     (one.token_s[at + _OVER] - one.token_s[at]) / (_OVER * each)

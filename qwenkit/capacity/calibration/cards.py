@@ -1,6 +1,6 @@
 """Where the files of measured cards lie: ``cards/`` here, or in the nearest folder above with one.
 
-``card:NAME`` names one wherever a GPU is named.
+``card:NAME`` names one, wherever a GPU is named.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ def card_file(name: str) -> Path:
 
 
 def with_path(gpu: str) -> str:
-    """Return ``card:NAME`` with its file's path, which names it in other folders too."""
-    if gpu.startswith(CARD) and (path := _folder() / f"{gpu.removeprefix(CARD)}.json").is_file():
-        return f"{CARD}{path}"
-    return gpu
+    """Return ``card:NAME`` with the path of its file if there is one; others stay as they are."""
+    try:
+        path = _file(gpu)
+    except InvalidValue:
+        return gpu
+    return f"{CARD}{path}" if gpu.startswith(CARD) and path.is_file() else gpu
 
 
 def gpu_named(gpu: str) -> Gpu:
@@ -38,16 +40,21 @@ def gpu_named(gpu: str) -> Gpu:
     """
     if not gpu.startswith(CARD):
         return find_gpu(gpu)
-    name = gpu.removeprefix(CARD)
     try:
-        return Card.read(Path(name) if name.endswith(".json") else card_file(name)).gpu
+        return Card.read(_file(gpu)).gpu
     except (InvalidValue, NotFound) as error:
         there = ", ".join(sorted(f"{CARD}{path.stem}" for path in _folder().glob("*.json")))
         rule = f"a card in {_folder()}, which has {there or 'none'} ({error.why or error.what})"
         raise InvalidValue("gpu", gpu, rule, "qwenkit calibrate measures one") from None
 
 
+def _file(gpu: str) -> Path:
+    name = gpu.removeprefix(CARD)
+    return Path(name) if Path(name).is_absolute() else card_file(name)
+
+
 def _folder() -> Path:
     here = Path.cwd()
-    nearest = (folder for folder in (here, *here.parents) if (folder / "cards").is_dir())
-    return next(nearest, here) / "cards"
+    return next(
+        (one for up in (here, *here.parents) if (one := up / "cards").is_dir()), here / "cards"
+    )
