@@ -29,9 +29,17 @@ def services(qwenkit, environment):
     assert qwenkit("teardown").returncode == 0
 
 
-def test_a_copy_is_measured_and_its_card_serves_everywhere(
+def test_a_copy_is_measured_also_after_an_interrupt_and_its_card_is_used(
     services, environment, tmp_path, monkeypatch
 ):
+    running = subprocess.Popen(CALIBRATE, env=environment, cwd=tmp_path, stderr=subprocess.PIPE)
+    assert any(b"vLLM: " in line for line in running.stderr)
+    assert "service.serving.knative.dev/qwen-calibrate" in services()
+    running.send_signal(signal.SIGINT)
+    running.communicate()
+    assert running.returncode == 130
+    assert services() == ["service.serving.knative.dev/qwen"]
+    assert not (tmp_path / "cards").exists()
     done = subprocess.run(
         [*CALIBRATE, "--json"], env=environment, cwd=tmp_path, capture_output=True, text=True
     )
@@ -53,15 +61,3 @@ def test_a_copy_is_measured_and_its_card_serves_everywhere(
         assert labels["aliyun.accelerator/nvidia_name"] == "Tesla-V100-SXM2-16GB"
     finally:
         process.down(root)
-
-
-def test_an_interrupted_calibration_leaves_nothing(services, environment, tmp_path):
-    running = subprocess.Popen(CALIBRATE, env=environment, cwd=tmp_path, stderr=subprocess.PIPE)
-    told = next(line for line in running.stderr if b"tokens/s" in line or b"Ready" in line)
-    assert told
-    assert "service.serving.knative.dev/qwen-calibrate" in services()
-    running.send_signal(signal.SIGINT)
-    running.communicate()
-    assert running.returncode == 130
-    assert services() == ["service.serving.knative.dev/qwen"]
-    assert not (tmp_path / "cards").exists()
