@@ -24,7 +24,8 @@ from qwenkit.capacity.gpu import Gpu, Model
 from qwenkit.errors import InvalidValue
 
 _MEMORY = 0.756  # of the bandwidth, by a GEMM of few rows: H200
-_WIDE = 3584  # hidden size; narrower models reach less, by the square root: published
+_WIDE = 3584  # hidden size; narrower models reach less, by the square root: published (A100)
+_FAST_GB_S = 2039  # that card's bandwidth; a slower one keeps up with narrower models: published
 # A kernel's shares of what fp16 reaches: of the bandwidth with 8 bits and with 4, of the peak.
 _KERNELS = {
     "fp16": (1.0, 1.0, 1.0),  # H200
@@ -38,6 +39,7 @@ _PACKED_ROWS = {
     "exllama": (24, 50),  # vLLM's csrc/quantization/gptq/q_gemm.cu
     "awq": (255, 255),  # vLLM's model_executor/layers/quantization/awq.py
 }
+_ROUTING_S = 20e-6  # seconds, to find the experts of a layer: published
 _PASS = 8  # rows that ExLlama computes at once: vLLM's q_gemm.cu
 _FLOPS_PER_WEIGHT = 65.0  # of ExLlama, for a row and 8 bits: H200; half with 4 bits: published
 _UNPACKED = 0.61  # of the bandwidth, while weights are written as fp16: H200
@@ -56,6 +58,7 @@ _LARGEST_GRAPH = 512  # rows: vLLM's configuration
 _MEASURED = {
     8.0: ("fp16", "exllama", "marlin", "awq"),  # A100: published
     8.6: ("fp16",),  # A40 and A10G: published
+    8.9: ("fp16",),  # RTX 4090: published
     9.0: ("fp16", "exllama", "marlin"),  # H200; H100: published
 }
 _MEASURED_ERROR = 0.25  # of a kernel measured on such a card: published
@@ -108,7 +111,8 @@ class StepTime:
     @property
     def measured(self) -> bool:
         """Whether a server with such a kernel was measured on such a card, or it is calibrated."""
-        known = self.kernel in _MEASURED.get(self.gpu.compute_capability, ())
+        kernels = _MEASURED.get(self.gpu.compute_capability, ())
+        known = self.kernel in kernels and not self.model.expert_share
         return self.gpu.error is not None or known
 
     @property
@@ -116,7 +120,7 @@ class StepTime:
         """By which share a time may be wrong."""
         if self.gpu.error is not None:
             return self.gpu.error
-        tensor_cores = self.gpu.compute_capability >= 8.0
+        tensor_cores = 8.0 <= self.gpu.compute_capability <= 9.0
         near = tensor_cores and any(self.kernel in kernels for kernels in _MEASURED.values())
         least = _EAGER_ERROR if self.eager else 0.0
         known = _MEASURED_ERROR if self.measured else _NEAR_ERROR if near else _UNMEASURED_ERROR
@@ -183,7 +187,7 @@ class StepTime:
             small = speed.step_s * (1 + model.layers / _LAYERS) / 2
             head = self._reading(model.head_bytes)
             parts = (
-                small + self._linear(padded) + head + self._reduce(padded),
+                small + self._linear(padded, rows) + head + self._reduce(padded),
                 self._kv_bytes() / self._bytes_per_s(speed.attention),
                 0.0 if graph else model.layers * speed.layer_s,
                 4.0 * model.layers * model.attention_width / self._flops_per_s(),
@@ -191,8 +195,8 @@ class StepTime:
             found = self._known[rows, prompts] = tuple(part / self.clock for part in parts)
         return found
 
-    def _linear(self, rows: int) -> float:
-        """Return the seconds of all linear layers."""
+    def _linear(self, rows: int, tokens: int) -> float:
+        """Return the seconds of all linear layers; some of the ``rows`` may pad the ``tokens``."""
         model, wide = self.model, self.model.bits >= 8
         few = _PACKED_ROWS.get(self.kernel, (rows, rows))[0 if wide else 1]
         if rows > few:
@@ -200,11 +204,13 @@ class StepTime:
         if self.kernel == "exllama":
             return self._exllama(rows)
         *memory, compute = _KERNELS[self.kernel]
-        touched = 1 - (1 - model.expert_share) ** rows if model.expert_share else 0.0
-        read = model.linear_bytes + model.expert_bytes * touched
+        share = memory[0 if wide else 1]
+        touched = 1 - (1 - model.expert_share) ** tokens if model.expert_share else 0.0
+        experts = self._reading(model.expert_bytes * touched, share, _WIDE)  # one kernel for all
+        experts += _ROUTING_S * model.layers if touched else 0.0
         flops = 2.0 * model.linear_parameters * rows
         return max(
-            self._reading(read, memory[0 if wide else 1]),
+            self._reading(model.linear_bytes, share) + experts,
             flops / (self._flops_per_s() * compute),
         )
 
@@ -223,10 +229,12 @@ class StepTime:
         computed = model.linear_parameters * per_weight / peak * gpu.speed.linear
         return max(self._reading(model.linear_bytes), computed) * _passes(rows)
 
-    def _reading(self, size: float, share: float = 1.0) -> float:
+    def _reading(self, size: float, share: float = 1.0, width: int = 0) -> float:
         """Return the seconds in which a GEMM of few rows reads weights."""
-        narrow = min(1.0, math.sqrt(self.model.hidden / _WIDE))
-        return size / self._bytes_per_s(_MEMORY * share * narrow) * self.gpu.speed.linear
+        width = width or self.model.hidden
+        slower = max(1.0, _FAST_GB_S / self.gpu.bandwidth_gb_s)
+        reached = _MEMORY * share * min(1.0, math.sqrt(width / _WIDE * slower))
+        return size / self._bytes_per_s(reached) * self.gpu.speed.linear
 
     def _kv_bytes(self) -> float:
         """Return the bytes that attention reads for a token of KV cache."""
