@@ -21,6 +21,7 @@ import math
 from dataclasses import dataclass, field
 
 from qwenkit.capacity.gpu import Gpu, Model
+from qwenkit.capacity.scheduler import Step
 from qwenkit.errors import InvalidValue
 
 _MEMORY = 0.756  # of the bandwidth, by a GEMM of few rows: H200
@@ -137,6 +138,13 @@ class StepTime:
         body, per_token, host, pair_s = self._of_rows(rows, prompts)
         seconds = body + kv_tokens * per_token + pairs * pair_s
         return (seconds if seconds > host else host) + self._of_sequences(sequences)
+
+    def of(self, step: Step) -> float:
+        """Return the seconds of a scheduled step; of several at once, the first one's."""
+        prompts = step.prefill_tokens > 0
+        return self.step(
+            step.rows, step.sequences, step.kv_tokens, step.prefill_pairs, prompts=prompts
+        )
 
     def decode_line(self, sequences: int) -> tuple[float, float, float]:
         """Return a decode step's seconds without KV cache, those of a token in it, and the least.

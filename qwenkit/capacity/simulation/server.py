@@ -178,7 +178,7 @@ class _BatchEngine:
             self._busy_s += now - self._busy_since
             return
         if step.prefill_tokens:
-            self.next_at = self._start = now + self._server.seconds(step)
+            self.next_at = self._start = now + self._server.time.of(step)
             for sequence, _ in step.prefills:
                 if sequence.end >= 0 and sequence.name.first_at == math.inf:
                     sequence.name.first_at = self.next_at
@@ -304,13 +304,6 @@ class VllmServer:
             raise InvalidValue("clock", clock, "more than 0, finite")
         self.clock = clock
         self.time = replace(self.time, clock=clock)
-
-    def seconds(self, step: Step) -> float:
-        """Return how long a step takes."""
-        prompts = step.prefill_tokens > 0
-        return self.time.step(
-            step.rows, step.sequences, step.kv_tokens, step.prefill_pairs, prompts=prompts
-        )
 
     def prefill(self, tokens: int) -> float:
         """Return the time to read a prompt of that many tokens."""

@@ -5,8 +5,7 @@
 Each second the activator reports and the pods are scraped; every two seconds, and when the
 activator sees load at zero pods, the autoscaler decides. Stretches in which nothing can happen
 are skipped. The same arguments give the same result. Simplifications: one activator, no delay
-of the API, equal start-up times, KV cache reserved for the whole answer instead of preemption,
-and timeouts that act at the next full second.
+of the API, equal start-up times, and timeouts that act at the next full second.
 """
 
 from __future__ import annotations

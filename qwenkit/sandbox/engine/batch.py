@@ -1,21 +1,17 @@
 """Continuous batching: real tokens, in the GPU's time.
 
-Each step either prefills the prompts that were just admitted, or decodes one token for every
-running sequence. It takes as long as the model of the hardware predicts; the time of computing
-it here is part of that.
-Prefill blocks decoding, as in vLLM 0.4.1 without chunked prefill. A sequence runs only while its
-KV blocks fit; when they run out, the newest one is preempted and recomputed later.
+vLLM's scheduler, of the release that the pod runs, says what each step computes. A step takes as
+long as the model of the hardware predicts; the time of computing it here is part of that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 
+from qwenkit.capacity.scheduler import BatchScheduler, ScheduledSequence, Step
 from qwenkit.errors import SandboxError
 from qwenkit.sandbox.controllers.clock import Clock, loop_time
 from qwenkit.sandbox.engine.known_prompts import KnownPrompts
@@ -28,8 +24,6 @@ log = logging.getLogger("qwenkit.sandbox.engine")
 
 # A loaded machine falls behind the modelled time; at most this much is caught up.
 _CATCH_UP_S = 0.25
-# vLLM keeps this share of the blocks free when it admits a prompt.
-_WATERMARK = 0.01
 # Tokens computed at once: a long prompt is cut into chunks, with others between them.
 _CHUNK_TOKENS = 256
 # Attended pairs of tokens from which a chunk is computed in a thread: numpy then works on arrays
@@ -43,19 +37,10 @@ _SAMPLES_PER_TURN = 16
 class Hardware:
     """A GPU with a model on it: the modelled seconds of a step, and the KV cache's size."""
 
-    decode_seconds: Callable[[int, float], float]
-    """Of one step, for a number of sequences and their average length in tokens."""
-    prefill_seconds: Callable[[int], float]
+    step_seconds: Callable[[Step], float]
     kv_tokens: int
-
-
-@dataclass(frozen=True)
-class BatchLimits:
-    """The bounds of a step: vLLM's flags of these names."""
-
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    block_size: int
+    step_tokens: int
+    """The most tokens of a step."""
 
 
 @dataclass(eq=False)
@@ -63,7 +48,6 @@ class _Sequence:
     prompt: Sequence[int]
     sampler: Sampler
     output: SequenceOutput
-    number: int
     arrived: float
     cache: KvCache | None = None
     last_token: float = 0.0
@@ -82,7 +66,7 @@ class _Sequence:
         return [*self.prompt[cache.length :], *self.output.tokens]
 
 
-Chunk = list[tuple[_Sequence, KvCache, Sequence[int]]]
+Part = tuple[_Sequence, KvCache, Sequence[int]]
 
 
 class Batch:
@@ -93,18 +77,14 @@ class Batch:
         model: Transformer,
         hardware: Hardware,
         metrics: Metrics,
-        limits: BatchLimits,
+        scheduler: BatchScheduler,
         *,
         time_scale: float | Clock,
     ) -> None:
         self._model, self._hardware, self._metrics = model, hardware, metrics
-        self._limits = limits
+        self._scheduler, self._blocks = scheduler, scheduler.free_blocks
         self._known = KnownPrompts(model)
         self._pace = time_scale if isinstance(time_scale, Clock) else Clock(time_scale)
-        self._blocks = hardware.kv_tokens // limits.block_size
-        self._waiting: deque[_Sequence] = deque()
-        self._running: dict[_Sequence, None] = {}
-        self._numbers = count()
         self._work = asyncio.Event()
         self._clock = 0.0
         self._failure: Exception | None = None
@@ -122,8 +102,9 @@ class Batch:
         """
         if self._failure is not None:
             raise _dead() from self._failure
-        sequence = _Sequence(prompt, sampler, output, next(self._numbers), loop_time())
-        self._waiting.append(sequence)
+        sequence = _Sequence(prompt, sampler, output, loop_time())
+        scheduled = ScheduledSequence(sequence, len(prompt))
+        self._scheduler.add(scheduled)
         self._changed()
         self._work.set()
         try:
@@ -135,7 +116,7 @@ class Batch:
                 if delta.finish_reason:
                     return
         finally:
-            self._drop(sequence)
+            self._drop(scheduled)
 
     async def run(self) -> None:
         """Step until cancelled, or until a step fails, which ends every request."""
@@ -145,8 +126,8 @@ class Batch:
             log.exception("the engine died")
             self._failure = error
             self._dead.set()
-            for sequence in (*self._running, *self._waiting):
-                sequence.deltas.put_nowait(None)
+            for scheduled in (*self._scheduler.running, *self._scheduler.waiting):
+                scheduled.name.deltas.put_nowait(None)
 
     def close(self) -> None:
         """Let go of the model: what else refers to an engine is garbage that may stay for long."""
@@ -161,83 +142,74 @@ class Batch:
     async def _steps(self) -> None:
         self._clock = loop_time()
         while True:
-            if not (self._running or self._waiting):
+            step = self._scheduler.schedule()
+            for scheduled in step.preempted:
+                scheduled.name.cache = None
+                self._metrics.preemptions.inc()
+            for scheduled in step.ignored:
+                scheduled.name.deltas.put_nowait(Delta("", (), "length"))
+            self._changed()
+            if step.rows:
+                await self._step(step)
+            else:
                 self._work.clear()
                 await self._work.wait()
                 self._clock = loop_time()
-            admitted = self._admit()
-            if admitted:
-                seconds = self._hardware.prefill_seconds(sum(one.context for one in admitted))
-                await self._step(admitted, seconds)
-                continue
-            self._preempt()
-            running = list(self._running)
-            context = sum(one.context for one in running) / len(running)
-            await self._step(running, self._hardware.decode_seconds(len(running), context))
 
-    def _admit(self) -> list[_Sequence]:
-        admitted: list[_Sequence] = []
-        room = self._limits.max_num_batched_tokens
-        while self._waiting and len(self._running) < self._limits.max_num_seqs:
-            first = self._waiting[0]
-            free = self._blocks * (1 - _WATERMARK) - self._used()
-            # An empty GPU takes any prompt: one longer than the whole cache was refused before.
-            if self._running and (self._needs(first) > free or first.context > room):
-                break
-            room -= first.context
-            first.cache = self._known.cache(first.prompt)
-            admitted.append(self._waiting.popleft())
-            self._running[first] = None
-        if admitted:
-            self._changed()
-        return admitted
-
-    def _preempt(self) -> None:
-        while len(self._running) > 1 and self._used() > self._blocks:
-            newest = max(self._running, key=lambda one: one.number)
-            del self._running[newest]
-            newest.cache = None
-            self._waiting.appendleft(newest)
-            self._metrics.preemptions.inc()
-            self._changed()
-
-    async def _step(self, sequences: Sequence[_Sequence], seconds: float) -> None:
-        """Compute one token for each sequence, and deliver them when the GPU would."""
-        sampled: dict[_Sequence, SampledToken] = {}
-        for sequence, logits in (await self._compute(sequences)).items():
-            sampled[sequence] = sequence.sampler.sample(
+    async def _step(self, step: Step) -> None:
+        """Compute what was scheduled, and deliver the tokens when the GPU would."""
+        parts = [scheduled for scheduled, _ in self._scheduler.scheduled(step)]
+        sampled: dict[ScheduledSequence, SampledToken] = {}
+        for scheduled, logits in (await self._compute(parts)).items():
+            sequence: _Sequence = scheduled.name
+            sampled[scheduled] = sequence.sampler.sample(
                 logits, prompt=sequence.prompt, output=sequence.output.tokens
             )
             if len(sampled) % _SAMPLES_PER_TURN == 0:
                 await asyncio.sleep(0)
-        now = loop_time()
-        self._clock = max(self._clock + self._pace.real(seconds), now - _CATCH_UP_S)
+        now, seconds = loop_time(), self._pace.real(self._hardware.step_seconds(step))
+        self._clock = max(self._clock + seconds, now - _CATCH_UP_S)
         await asyncio.sleep(max(0.0, self._clock - now))
-        for sequence, token in sampled.items():
-            if sequence in self._running:
-                self._deliver(sequence, token)
+        for scheduled, token in sampled.items():
+            if scheduled in self._scheduler.running:
+                self._deliver(scheduled, token)
         self._changed()
 
-    async def _compute(self, sequences: Sequence[_Sequence]) -> dict[_Sequence, Array]:
-        """Return the logits after each sequence's last token."""
-        logits: dict[_Sequence, Array] = {}
-        for one in sequences:
-            if (row := self._known.logits(one.prompt, one.output.tokens)) is not None:
-                logits[one] = row
-        for chunk in _chunks([one for one in sequences if one not in logits]):
-            work = [(cache, tokens) for _, cache, tokens in chunk]
-            pairs = sum(len(tokens) * (cache.length + len(tokens)) for cache, tokens in work)
+    async def _compute(self, parts: Sequence[ScheduledSequence]) -> dict[ScheduledSequence, Array]:
+        """Return the logits after the last token of each sequence that has all its prompt."""
+        logits: dict[ScheduledSequence, Array] = {}
+        work: list[Part] = []
+        whole: dict[_Sequence, ScheduledSequence] = {}
+        for scheduled in parts:
+            one: _Sequence = scheduled.name
+            row = self._known.logits(one.prompt, one.output.tokens)
+            decodes = scheduled.end >= 0
+            if row is None:
+                if one.cache is None:
+                    one.cache = self._known.cache(one.prompt)
+                cache, tokens = one.cache, one.uncached(one.cache)
+                if decodes:
+                    whole[one] = scheduled
+                else:
+                    tokens = tokens[: max(0, scheduled.computed - cache.length)]
+                work.append((one, cache, tokens))
+            elif decodes:
+                logits[scheduled] = row
+        for chunk in _chunks(work):
+            batch = [(cache, tokens) for _, cache, tokens in chunk]
+            pairs = sum(len(tokens) * (cache.length + len(tokens)) for cache, tokens in batch)
             if pairs < _THREAD_PAIRS:
-                rows = self._model.forward(work)
+                rows = self._model.forward(batch)
             else:
-                rows = await asyncio.to_thread(self._model.forward, work)
+                rows = await asyncio.to_thread(self._model.forward, batch)
             for (one, cache, _), row in zip(chunk, rows, strict=True):
-                logits[one] = row
                 if cache.length == one.context:
+                    logits[whole[one]] = row
                     self._known.keep(one.prompt, one.output.tokens, cache, row)
         return logits
 
-    def _deliver(self, sequence: _Sequence, token: SampledToken) -> None:
+    def _deliver(self, scheduled: ScheduledSequence, token: SampledToken) -> None:
+        sequence: _Sequence = scheduled.name
         now = loop_time()
         if sequence.last_token:
             self._metrics.per_token.observe(now - sequence.last_token)
@@ -249,26 +221,18 @@ class Batch:
         delta = sequence.output.push(token)
         sequence.deltas.put_nowait(delta)
         if delta.finish_reason:
-            self._drop(sequence)
+            self._drop(scheduled)
 
-    def _drop(self, sequence: _Sequence) -> None:
-        if sequence in self._running:
-            del self._running[sequence]
-        elif sequence in self._waiting:
-            self._waiting.remove(sequence)
+    def _drop(self, scheduled: ScheduledSequence) -> None:
+        self._scheduler.drop(scheduled)
+        self._work.set()
         self._changed()
 
-    def _needs(self, sequence: _Sequence) -> int:
-        # The next token needs its place too.
-        return -(-(sequence.context + 1) // self._limits.block_size)
-
-    def _used(self) -> int:
-        return sum(map(self._needs, self._running))
-
     def _changed(self) -> None:
-        self._metrics.running.set(len(self._running))
-        self._metrics.waiting.set(len(self._waiting))
-        self._metrics.cache_usage.set(min(1.0, self._used() / max(1, self._blocks)))
+        scheduler, metrics = self._scheduler, self._metrics
+        metrics.running.set(len(scheduler.running))
+        metrics.waiting.set(len(scheduler.waiting))
+        metrics.cache_usage.set(1 - scheduler.free_blocks / max(1, self._blocks))
 
 
 def _dead() -> SandboxError:
@@ -277,17 +241,14 @@ def _dead() -> SandboxError:
     )
 
 
-def _chunks(sequences: Sequence[_Sequence]) -> Iterator[Chunk]:
+def _chunks(work: Sequence[Part]) -> Iterator[list[Part]]:
     """Divide the tokens that are not in the cache yet; a decode step is one chunk."""
-    chunk: Chunk = []
-    room = max(_CHUNK_TOKENS, len(sequences))
-    for sequence in sequences:
-        if sequence.cache is None:
-            continue
-        tokens = sequence.uncached(sequence.cache)
+    chunk: list[Part] = []
+    room = max(_CHUNK_TOKENS, len(work))
+    for sequence, cache, tokens in work:
         while tokens:
             piece, tokens = tokens[:room], tokens[room:]
-            chunk.append((sequence, sequence.cache, piece))
+            chunk.append((sequence, cache, piece))
             room -= len(piece)
             if not room:
                 yield chunk

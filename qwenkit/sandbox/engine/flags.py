@@ -72,11 +72,13 @@ class Flags:
     response_role: str
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
+    chunked_prefill: bool | None = None
     release: Release = PAGE
 
-    def batched_tokens(self, max_model_len: int) -> int:
-        """Return the largest number of prompt tokens in one step."""
-        return self.max_num_batched_tokens or max(max_model_len, 2048)
+    @property
+    def reads_in_chunks(self) -> bool:
+        """Whether long prompts are read in chunks; the engine before V1 does not do so here."""
+        return self.release.v1 and self.chunked_prefill is not False
 
 
 def parse(argv: Sequence[str]) -> Flags:
@@ -110,6 +112,7 @@ def flags_of(found: argparse.Namespace, *, model: str, **read: Any) -> Flags:
         num_gpu_blocks=found.num_gpu_blocks_override,
         dtype=found.dtype,
         enforce_eager=bool(found.enforce_eager),
+        chunked_prefill=found.enable_chunked_prefill,
         response_role=found.response_role,
         tensor_parallel=found.tensor_parallel_size,
         pipeline_parallel=found.pipeline_parallel_size,

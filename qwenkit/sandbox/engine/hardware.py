@@ -84,9 +84,16 @@ def prepare(place: Place, flags: Flags, config: Mapping[str, Any]) -> Prepared:
         raise failure("ValueError", kv_messages.NONE)
     capacity = (flags.num_gpu_blocks or capacity // flags.block_size) * flags.block_size
     longest = longest or min(context or _DEFAULT_LENGTH, capacity)
-    kv_messages.check(longest, capacity, flags, model.split(parts))
+    batched = _step_tokens(gpu, flags, longest)
+    kv_messages.check(longest, capacity, batched, flags, model.split(parts))
     time = StepTime(gpu, model.split(parts), eager=flags.enforce_eager, v1=flags.release.v1)
-    return Prepared(Hardware(time.decode, time.prefill, capacity), longest, model, gpu.name)
+    return Prepared(Hardware(time.of, capacity, batched), longest, model, gpu.name)
+
+
+def _step_tokens(gpu: Gpu, flags: Flags, longest: int) -> int:
+    """Return the most tokens of a step: without chunks, a whole prompt at least."""
+    least = memory.v1_step_tokens(gpu) if flags.release.v1 else _DEFAULT_LENGTH
+    return flags.max_num_batched_tokens or max(least, 0 if flags.reads_in_chunks else longest)
 
 
 def _stated(config: Mapping[str, Any]) -> ModelConfig:
@@ -111,7 +118,7 @@ def _kv_tokens(gpu: Gpu, place: Place, flags: Flags, model: Model, parts: int, l
         return int(space * GIB / model.split(parts).kv_bytes_per_token)
     batched = None
     if flags.release.v1:
-        batched = flags.max_num_batched_tokens or memory.v1_step_tokens(gpu)
+        batched = _step_tokens(gpu, flags, longest)
     return memory.fit(
         gpu,
         model,

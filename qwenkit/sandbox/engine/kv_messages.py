@@ -13,17 +13,15 @@ NONE = (
 _FIX = "Try increasing `gpu_memory_utilization` or decreasing `max_model_len` when initializing the"
 
 
-def check(longest: int, capacity: int, flags: Flags, model: Model) -> None:
-    """Check a sequence's maximum length against the flags, and the cache's tokens (capacity).
+def check(longest: int, capacity: int, batched: int, flags: Flags, model: Model) -> None:
+    """Check a sequence's maximum length against the cache's tokens (capacity) and a step's.
 
     ``model`` is one GPU's part of it.
 
     Raises:
         SandboxError: vLLM refuses to start.
     """
-    batched = flags.batched_tokens(longest)
-    # V1 reads long prompts in pieces.
-    if batched < longest and not flags.release.v1:
+    if batched < longest and not flags.reads_in_chunks:
         raise failure(
             "ValueError",
             f"max_num_batched_tokens ({batched}) is smaller than max_model_len ({longest}). This "

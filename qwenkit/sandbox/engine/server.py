@@ -9,15 +9,17 @@ from contextlib import aclosing, suppress
 
 from aiohttp import web
 
+from qwenkit.capacity.scheduler import SchedulerLimits, scheduler_of
 from qwenkit.errors import InvalidValue, NotFound, SandboxError
 from qwenkit.sandbox.connections import bodies as bounded
 from qwenkit.sandbox.controllers.clock import Clock, loop_time
 from qwenkit.sandbox.engine import bodies, requests, responses
-from qwenkit.sandbox.engine.batch import Batch, BatchLimits, Hardware
+from qwenkit.sandbox.engine.batch import Batch, Hardware
 from qwenkit.sandbox.engine.checkpoint import LoadedModel
 from qwenkit.sandbox.engine.flags import Flags
 from qwenkit.sandbox.engine.metrics import Metrics
 from qwenkit.sandbox.engine.output import Delta, SequenceOutput, joined
+from qwenkit.sandbox.engine.releases import PAGE
 from qwenkit.sandbox.engine.requests import GenerationRequest, ServedModel
 from qwenkit.sandbox.engine.responses import ResponseWriter
 from qwenkit.sandbox.engine.sampling import Sampler
@@ -54,10 +56,18 @@ class EngineServer:
             flags.max_logprobs,
             newer=flags.release.newer,
         )
-        limits = BatchLimits(
-            flags.max_num_seqs, flags.batched_tokens(max_model_len), flags.block_size
+        v1 = flags.release.v1
+        limits = SchedulerLimits(
+            flags.block_size,
+            # V1 keeps one block for itself; the longest sequence must fit beside it.
+            hardware.kv_tokens // flags.block_size + v1,
+            flags.max_num_seqs,
+            hardware.step_tokens,
+            max_model_len,
+            flags.reads_in_chunks,
         )
-        self._batch = Batch(loaded.model, hardware, self._metrics, limits, time_scale=time_scale)
+        scheduler = scheduler_of(flags.release.version if v1 else PAGE.version, limits)
+        self._batch = Batch(loaded.model, hardware, self._metrics, scheduler, time_scale=time_scale)
         self.in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()

@@ -11,14 +11,16 @@ from engine_world import model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwenkit.sandbox.engine.batch import Batch, BatchLimits, Hardware
+from qwenkit.capacity.scheduler import SchedulerLimits, Step, scheduler_of
+from qwenkit.sandbox.engine.batch import Batch, Hardware
 from qwenkit.sandbox.engine.bodies import CompletionBody
 from qwenkit.sandbox.engine.metrics import Metrics
-from qwenkit.sandbox.engine.output import SequenceOutput
+from qwenkit.sandbox.engine.output import Delta, SequenceOutput
 from qwenkit.sandbox.engine.requests import GenerationRequest, ServedModel, completion
 from qwenkit.sandbox.engine.sampling import Sampler
 from qwenkit.sandbox.engine.transformer import Transformer
 
+V1 = (0, 26, 0)
 Steps = list[tuple[str, int]]
 Test = Callable[[Batch, Metrics, Steps], Awaitable[None]]
 PROMPT = tuple(model().tokenizer.encode("杭州西湖 Knative KPA vLLM OSS " * 500))
@@ -31,21 +33,30 @@ def value(metrics: Metrics, name: str) -> float:
 
 
 def in_batch(
-    *, kv_tokens: int = 10_000, max_num_seqs: int = 256, batched_tokens: int = 8192
+    *,
+    kv_tokens: int = 10_000,
+    max_num_seqs: int = 256,
+    batched_tokens: int = 8192,
+    release: tuple[int, ...] = (0, 4, 1),
 ) -> Callable[[Test], Callable[[], None]]:
     """Run a test against a batch on a GPU that takes no time, and records its steps."""
 
     def decorated(test: Test) -> Callable[[], None]:
         async def run() -> None:
             steps: Steps = []
-            hardware = Hardware(
-                lambda batch, context: steps.append(("decode", batch)) or 0.0,
-                lambda tokens: steps.append(("prefill", tokens)) or 0.0,
-                kv_tokens,
-            )
+
+            def seconds(step: Step) -> float:
+                if step.prefill_tokens:
+                    steps.append(("prefill", step.prefill_tokens))
+                if decodes := step.sequences - len(step.prefills):
+                    steps.append(("decode", decodes))
+                return 0.0
+
+            hardware = Hardware(seconds, kv_tokens, batched_tokens)
             metrics = Metrics("m", 8192)
-            limits = BatchLimits(max_num_seqs, batched_tokens, 16)
-            batch = Batch(model().model, hardware, metrics, limits, time_scale=1)
+            limits = SchedulerLimits(16, kv_tokens // 16, max_num_seqs, batched_tokens, 8192)
+            scheduler = scheduler_of(release, limits)
+            batch = Batch(model().model, hardware, metrics, scheduler, time_scale=1)
             task = asyncio.create_task(batch.run())
             try:
                 async with asyncio.timeout(60):
@@ -144,6 +155,33 @@ async def test_an_arrival_blocks_decoding(batch: Batch, metrics: Metrics, steps:
     assert ("prefill", 7) in steps[1:]
 
 
+@in_batch(batched_tokens=64, release=V1)
+async def test_v1_reads_a_long_prompt_in_chunks_beside_the_tokens_of_others(
+    batch: Batch, metrics: Metrics, steps: Steps
+) -> None:
+    made = await asyncio.gather(tokens(batch, wish(10, 6)), tokens(batch, wish(150, 3)))
+    assert made == [alone(10, 6, None), alone(150, 3, None)]
+    assert steps[:6] == [
+        ("prefill", 64),
+        ("prefill", 63),
+        ("decode", 1),
+        ("prefill", 33),
+        ("decode", 1),
+        ("decode", 2),
+    ]
+
+
+@in_batch(kv_tokens=1600)
+async def test_a_prompt_that_no_empty_cache_would_hold_has_no_answer(
+    batch: Batch, metrics: Metrics, steps: Steps
+) -> None:
+    ask = wish(1590, 5)  # one of the hundred blocks is kept free
+    output = SequenceOutput(ask, model().tokenizer)
+    found = [each async for each in batch.generate(ask.prompts[0], Sampler(ask.sampling), output)]
+    assert found == [Delta("", (), "length")]
+    assert await tokens(batch, wish(10, 2)) == alone(10, 2, None)
+
+
 @in_batch(max_num_seqs=2)
 async def test_no_more_run_than_allowed(batch: Batch, metrics: Metrics, steps: Steps) -> None:
     await asyncio.gather(*(tokens(batch, wish(10, 5)) for _ in range(7)))
@@ -217,9 +255,10 @@ async def test_a_long_prompt_leaves_the_loop_to_others(
     ),
     st.integers(7, 20),
     st.integers(1, 8),
+    st.sampled_from([(0, 4, 1), V1]),
 )
 def test_everyone_gets_the_tokens_that_it_gets_alone(
-    wishes: list[tuple[int, int, int | None]], blocks: int, seqs: int
+    wishes: list[tuple[int, int, int | None]], blocks: int, seqs: int, release: tuple[int, ...]
 ) -> None:
     async def test(batch: Batch, metrics: Metrics, steps: Steps) -> None:
         made = await asyncio.gather(*(tokens(batch, wish(*one)) for one in wishes))
@@ -227,4 +266,7 @@ def test_everyone_gets_the_tokens_that_it_gets_alone(
         assert value(metrics, "generation_tokens_total") == sum(wanted for _, wanted, _ in wishes)
         assert value(metrics, "prompt_tokens_total") == sum(prompt for prompt, _, _ in wishes)
 
-    in_batch(kv_tokens=16 * blocks, max_num_seqs=seqs)(test)()
+    limits = {"kv_tokens": 16 * blocks, "max_num_seqs": seqs, "batched_tokens": 16}
+    in_batch(**limits if release == V1 else limits | {"batched_tokens": 8192}, release=release)(
+        test
+    )()

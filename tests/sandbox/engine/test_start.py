@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from node_world import COMMAND, model_files
 
+from qwenkit.capacity.scheduler import Step
 from qwenkit.errors import SandboxError
 from qwenkit.sandbox.engine import checkpoint, flags, hardware, newer_flags
 from qwenkit.sandbox.engine.releases import Release
@@ -98,8 +99,9 @@ def test_the_gpu_decides_what_fits() -> None:
     assert gpu.kv_tokens % good.block_size == 0
     assert 9_000 < gpu.kv_tokens < 12_000
     assert prepared(good, gpu="A10").hardware.kv_tokens > 2 * 9_000
-    assert gpu.decode_seconds(8, 1024) > gpu.decode_seconds(1, 512)
-    assert gpu.prefill_seconds(1024) > gpu.prefill_seconds(10)
+    assert gpu.step_seconds(Step(8, 8, 8 * 1024)) > gpu.step_seconds(Step(1, 1, 512))
+    long = Step(1024, 1, 1024, 1024, 1024 * 1025 // 2)
+    assert gpu.step_seconds(long) > gpu.step_seconds(Step(10, 1, 10, 10, 55))
 
 
 INT8, SMALL = "Qwen-7B-Chat-Int8", "Qwen1.5-0.5B-Chat"
@@ -154,6 +156,12 @@ def test_what_does_not_fit_ends_the_server(
         ((0, 26, 0), "T4", ("--dtype", "bfloat16"), "Your Tesla T4 GPU has compute capability 7.5"),
         ((0, 26, 0), "T4", (), "No available memory for the cache blocks"),  # float16 by itself
         ((0, 26, 0), "A10", (), "larger than the available KV cache memory"),
+        (
+            (0, 26, 0),
+            "A10",
+            ("--no-enable-chunked-prefill", "--max-num-batched-tokens", "2k"),
+            "max_num_batched_tokens (2000) is smaller than max_model_len (40960).",
+        ),
         ((0, 26, 0), "A10", ("-tp", "2"), "World size (2) is larger than the number of available"),
     ],
 )
@@ -166,6 +174,23 @@ def test_a_newer_release_says_why_it_does_not_start(
     assert words in caught.value.what
 
 
+@pytest.mark.parametrize(
+    ("more", "tokens", "chunks"),
+    [
+        ((), 2048, True),
+        (("--max-num-batched-tokens", "512"), 512, True),
+        (("--no-enable-chunked-prefill",), 8192, False),
+    ],
+)
+def test_a_step_of_v1_holds_a_number_of_tokens(
+    more: tuple[str, ...], tokens: int, chunks: bool
+) -> None:
+    line = ["/m", "--max-model-len", "8K", *more]
+    chosen = newer_flags.parse(line, Release((0, 26, 0)))
+    assert prepared(chosen, "Qwen3-8B", "A10").hardware.step_tokens == tokens
+    assert chosen.reads_in_chunks == chunks
+
+
 def test_a_model_takes_what_it_stands_for_and_two_gpus_take_half() -> None:
     chosen = newer_flags.parse(["/m", "--max-model-len", "8k"], Release((0, 26, 0)))
     one = prepared(chosen, "Qwen3-8B", "A10")
@@ -174,7 +199,8 @@ def test_a_model_takes_what_it_stands_for_and_two_gpus_take_half() -> None:
     assert (one.longest, two.longest) == (8000, 40960)
     assert 15 < one.model.weights_bytes / 2**30 < 16
     assert two.hardware.kv_tokens > 3 * one.hardware.kv_tokens
-    assert two.hardware.decode_seconds(1, 100) < 0.65 * one.hardware.decode_seconds(1, 100)
+    step = Step(1, 1, 100)
+    assert two.hardware.step_seconds(step) < 0.65 * one.hardware.step_seconds(step)
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def stepped(server: VllmServer, arrivals: Arrivals) -> list[tuple[float, float]]
             number, (_, prompt, output) = coming.popleft()
             scheduler.add(ScheduledSequence(number, prompt, output))
         step = scheduler.schedule()
-        now = now + server.seconds(step) if step.rows else coming[0][1][0]
+        now = now + server.time.of(step) if step.rows else coming[0][1][0]
         for sequence, _ in step.prefills:
             if sequence.end >= 0:
                 firsts.setdefault(sequence.name, now)
