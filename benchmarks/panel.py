@@ -3,8 +3,9 @@
     python benchmarks/panel.py [--moves 40] [--json]
 
 Prints JSON; wall-clock time in milliseconds. Chromium drives a real JupyterLab: ``redraw`` is from
-the key on a slider's handle until the answer beside it is drawn anew, ``propose`` the kernel's
-share of it. Without Chromium only the kernel's share is measured, and that is said.
+the key on a slider's handle until the picture is drawn anew (its figures follow: their bands are
+two more simulations), ``propose`` the kernel's share of it. Without Chromium only the kernel's
+share is measured, and that is said.
 """
 
 from __future__ import annotations

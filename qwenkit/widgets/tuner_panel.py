@@ -153,9 +153,8 @@ class TunerPanel:
             elif hasattr(control, "max"):  # the running settings may lie outside
                 control.min, control.max = min(control.min, now[name]), max(control.max, now[name])
             control.value = now[name]
-        self._answer.value = error + answer_html(self._tuner, bands=False) + _NAMES
-        self._drawn.value = drawn_html(self._tuner)
-        self._answer.value = error + answer_html(self._tuner) + _NAMES  # the picture is sent
+        self._drawn.value = drawn_html(self._tuner)  # first: the bands of the figures take longer
+        self._answer.value = error + answer_html(self._tuner) + _NAMES
         self._showing = 0
 
     def _moved(self, name: str, change: Mapping[str, Any]) -> None:
@@ -246,12 +245,12 @@ def slider_values(running: LiveScaling) -> dict[str, Any]:
     }
 
 
-def answer_html(tuner: _Tuner, *, bands: bool = True) -> str:
+def answer_html(tuner: _Tuner) -> str:
     """Return the figures of the proposed settings beside those of the settings that serve."""
-    before = figures(tuner, "before", bands=bands)
+    before = figures(tuner, "before")
     rows = "".join(
         f"<tr><th scope='row'>{name}</th><td>{before[name]}</td><td><b>{now}</b></td></tr>"
-        for name, now in figures(tuner, "value", bands=bands).items()
+        for name, now in figures(tuner, "value").items()
     )
     gpu = f"{tuner.server.gpu.name}: speeds are {basis(tuner.server.time)}"
     gpu = "; ".join(filter(None, (gpu, clock_note(tuner.server.clock))))
@@ -305,10 +304,10 @@ def _made(say: _Say, make: Callable[[OnChange], ScalingChange]) -> None:
     add(f"{done.new_revision} serves, {done.seconds:.1f} s after the change")
 
 
-def figures(tuner: _Tuner, which: str, *, bands: bool = True) -> dict[str, str]:
+def figures(tuner: _Tuner, which: str) -> dict[str, str]:
     """Return the figures of ``before`` or ``value`` for people, by heading."""
     value: TunerAnswer = getattr(tuner, which)
-    edges: list[TunerAnswer] = tuner.edges(which) if bands else []
+    edges: list[TunerAnswer] = tuner.edges(which)
 
     def band(name: str, unit: str = "") -> str:
         at, *others = (getattr(each, name) for each in (value, *edges))
