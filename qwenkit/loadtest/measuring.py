@@ -87,12 +87,12 @@ class Measuring:
             while time.monotonic() < began + _ENOUGH_S:
                 steps, _ = self._send(OpenLoop((Arrival(0, prompt, answer),) * batch))
                 found += [one for one in steps["decode"] if one["batch"] == batch]
-            if not found:  # it does not run so many at once
-                return
-            step = sorted(found, key=lambda one: one["tpot_s"])[len(found) // 2]
-            yield step
-            rate = batch / step["tpot_s"]
-            self.tell(f"{batch} × {step['context_tokens']:.0f} tokens: {rate:.1f} tokens/s")
+            rate = 0.0  # unless it runs so many at once
+            if found:
+                step = sorted(found, key=lambda one: one["tpot_s"])[len(found) // 2]
+                yield step
+                rate = batch / step["tpot_s"]
+                self.tell(f"{batch} × {step['context_tokens']:.0f} tokens: {rate:.1f} tokens/s")
             flat = 0 if rate > best * _RISE else flat + 1
             best = max(best, rate)
             if flat == _FLAT or time.monotonic() > began + _TOO_LONG_S:

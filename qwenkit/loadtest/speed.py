@@ -15,10 +15,7 @@ from typing import Any
 from qwenkit.inference.results import LoadRequest
 
 Figures = dict[str, Any]
-_OVER = 8  # pieces of text, over which a step is measured: a network brings them in lumps
-_SEVERAL = (
-    1.5  # tokens of a piece; below, a few wait for the rest of a letter, and the median holds
-)
+_LEAST = 8  # steps, to tell how long one takes
 
 
 def figures_of(requests: Sequence[LoadRequest], clock: float, way_s: float = 0.0) -> Figures:
@@ -33,21 +30,21 @@ def figures_of(requests: Sequence[LoadRequest], clock: float, way_s: float = 0.0
 
 def _decode_steps(requests: Sequence[LoadRequest], clock: float) -> Iterator[Figures]:
     """Yield the median time of a step for each number of streams, while no prompt is read."""
-    steps: dict[int, list[float]] = defaultdict(list)
-    contexts: dict[int, list[float]] = defaultdict(list)
+    found: dict[int, list[tuple[float, float]]] = defaultdict(list)
     for begin, end, streams in _undisturbed(requests):
         for one in streams:
-            first, last = bisect_left(one.token_s, begin), bisect_right(one.token_s, end)
-            each = (one.tokens - 1) / (len(one.token_s) - 1)  # tokens of a piece of text
-            each = each if each > _SEVERAL else 1.0
-            for at in range(first, last - _OVER):
-                steps[len(streams)].append(
-                    (one.token_s[at + _OVER] - one.token_s[at]) / (_OVER * each)
-                )
-                contexts[len(streams)].append(one.prompt_tokens + each * (at + _OVER / 2))
-    for batch, found in sorted(steps.items()):
-        context, seconds = round(fmean(contexts[batch]), 1), round(median(found) * clock, 7)
-        yield {"batch": batch, "context_tokens": context, "tpot_s": seconds}
+            times = one.token_s
+            first, last = bisect_left(times, begin), bisect_right(times, end) - 1
+            after = bisect_right(times, times[first]) - 1  # a busy network brings them in lumps
+            each = (one.tokens - 1) / (len(times) - 1)  # tokens of a piece of text
+            if last - after >= _LEAST:
+                step_s = (times[last] - times[after]) / (each * (last - after))
+                context = one.prompt_tokens + each * (after + last) / 2
+                found[len(streams)].append((step_s, context))
+    for batch, steps in sorted(found.items()):
+        step_s, context = map(median, zip(*steps, strict=True))
+        context, step_s = round(context, 1), round(step_s * clock, 7)
+        yield {"batch": batch, "context_tokens": context, "tpot_s": step_s}
 
 
 def _undisturbed(
@@ -56,7 +53,7 @@ def _undisturbed(
     """Yield from when to when the same streams decode, and no prompt is read."""
     events = []
     for number, one in enumerate(requests):
-        if one.first_s is not None and len(one.token_s) > _OVER:
+        if one.first_s is not None and len(one.token_s) > _LEAST:
             events += [(one.sent_s, 0, number), (one.first_s, 1, number), (one.last_s, 2, number)]
     reading, streams, since = 0, set[int](), 0.0
     for at, what, number in sorted(events):
