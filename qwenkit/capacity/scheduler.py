@@ -199,9 +199,9 @@ class BatchScheduler:
 
     def _read(self, step: Step, sequence: ScheduledSequence, tokens: int) -> None:
         """Book a chunk of a prompt, and the first token after the last chunk."""
+        self._count()
         before, size = sequence.computed, self._size
         after = before + tokens
-        self._count()
         self._free += -after // size - -before // size
         step.rows += tokens
         step.sequences += 1
@@ -226,7 +226,7 @@ class BatchScheduler:
         more = most - 1
         if self._ends and self._ends[0][0] - self._rounds < more:
             more = self._ends[0][0] - self._rounds
-        if self._surely_free(more) < spare:
+        if more == math.inf or self._surely_free(more) < spare:
             size, free = self._size, self.free_blocks - spare
             sure = max(0, free // step.sequences * size)  # in ``size`` rounds each takes one block
             now, wanted, more = self._rounds % size, more, min(more, sure)
@@ -241,7 +241,8 @@ class BatchScheduler:
 
     def _count(self) -> None:
         """Count the free blocks, before something else than a round changes them."""
-        self._free, self._counted = self.free_blocks, self._rounds
+        if self._counted != self._rounds:
+            self._free, self._counted = self.free_blocks, self._rounds
 
     def _surely_free(self, rounds: float) -> float:
         """Return how many blocks are free after so many rounds, or fewer."""
@@ -280,6 +281,7 @@ class BlockingScheduler(BatchScheduler):
     def _read_prompts(self, ignored: list[ScheduledSequence]) -> Step:
         limits, waiting, spare = self.limits, self.waiting, self._spare
         room, step = limits.max_num_batched_tokens, Step(0, 0, 0, ignored=ignored)
+        self._count()
         while waiting:
             tokens = waiting[0].tokens
             blocks = -(-tokens // self._size)
@@ -291,7 +293,7 @@ class BlockingScheduler(BatchScheduler):
                 ignored.append(waiting.popleft())
                 continue
             if (
-                blocks > self.free_blocks - spare
+                blocks > self._free - spare
                 or tokens > room
                 or len(self.running) >= limits.max_num_seqs
             ):
@@ -345,12 +347,13 @@ class MixingScheduler(BatchScheduler):
     def _read_prompts(self, step: Step) -> None:
         limits, waiting = self.limits, self.waiting
         room = limits.max_num_batched_tokens - step.rows
+        self._count()
         while waiting and room > 0 and len(self.running) < limits.max_num_seqs:
             whole = waiting[0].tokens
             tokens = whole if whole < room else room
             if tokens < whole and not limits.chunked_prefill:
                 return
-            if -(-(whole if self._whole_prompt else tokens) // self._size) > self.free_blocks:
+            if -(-(whole if self._whole_prompt else tokens) // self._size) > self._free:
                 return
             self._admit(step, tokens)
             room -= tokens
