@@ -57,6 +57,7 @@ def fit(
     max_num_seqs: int = _SEQUENCES,
     batched_tokens: int | None = None,
     eager: bool = False,
+    chunked_prefill: bool = True,
 ) -> Fit:
     """Divide the memory of each GPU into weights, activations and KV cache.
 
@@ -64,8 +65,8 @@ def fit(
 
     ``gpus`` share the model by tensor parallelism; the figures are one GPU's. ``batched_tokens`` is
     ``--max-num-batched-tokens`` of vLLM's V1 engine (0.8 and later). None is the engine before,
-    which profiles a prompt of ``max_model_len`` tokens and a sampler that sorts. CUDA graphs, which
-    ``eager`` does without, are not counted.
+    which profiles a prompt of ``max_model_len`` tokens and a sampler that sorts. ``eager`` and
+    ``chunked_prefill`` change no size that is counted here: CUDA graphs are not.
 
     Raises:
         InvalidValue: unknown GPU or model, or a setting outside its range.

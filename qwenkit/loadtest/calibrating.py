@@ -94,6 +94,7 @@ def described(settings: Settings, figures: Figures | None = None) -> dict[str, A
     run: dict[str, Any] = {
         "kernel": StepTime(gpu, part, v1=v1).kernel,
         "eager": sizes["eager"],
+        "chunked_prefill": v1 and sizes["chunked_prefill"],
         "gpus": sizes["gpus"],
         "max_num_seqs": sizes["max_num_seqs"],
         "max_num_batched_tokens": sizes["batched_tokens"] or max(sizes["max_model_len"], 2048),

@@ -179,6 +179,7 @@ class Derived(Layered):
             "max_num_seqs": number("max-num-seqs", 256),
             "batched_tokens": tokens and number("max-num-batched-tokens", tokens),
             "eager": wants_eager or eager in given.options,
+            "chunked_prefill": "no-enable-chunked-prefill" not in given.options,
         }
 
     @property

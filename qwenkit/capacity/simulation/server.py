@@ -257,6 +257,7 @@ class VllmServer:
         max_num_seqs: int = 256,
         batched_tokens: int | None = None,
         eager: bool = False,
+        chunked_prefill: bool = True,
         clock: float = 1.0,
     ) -> None:
         self.gpu, self.gpus, whole = find_gpu(gpu), gpus, find_model(model)
@@ -283,7 +284,7 @@ class VllmServer:
         # The cache must hold the longest sequence, beside the blocks that are kept free.
         longest = min(max_model_len, (blocks - max(1, blocks // 100)) * BLOCK)
         self._limits = SchedulerLimits(
-            BLOCK, blocks, max_num_seqs, self.max_num_batched_tokens, longest
+            BLOCK, blocks, max_num_seqs, self.max_num_batched_tokens, longest, chunked_prefill
         )
         self.time = StepTime(self.gpu, self.model, eager=eager, v1=batched_tokens is not None)
         self._run_at(clock)
