@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,23 @@ def read_recording(path: Path) -> Any:
         ) from error
     except ValueError as error:
         raise InvalidValue("recording", str(path), f"JSON, gzipped or not: {error}") from error
+
+
+def tell_equal(what: str, compared: Iterable[list[str]]) -> int:
+    """Print the first difference and how many are equal; return the exit code.
+
+    ``compared`` has for each of them the fields that differ.
+    """
+    total = equal = 0
+    first: list[str] = []
+    for differences in compared:
+        total += 1
+        equal += not differences
+        first = first or differences
+    for difference in first:
+        print(difference)
+    print(f"{what}: {equal}/{total} equal")
+    return 0 if total == equal else 1
 
 
 def run_on_recording(

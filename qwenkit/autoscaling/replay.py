@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.autoscaling.kpa import Decider
-from qwenkit.autoscaling.recording import read_recording, run_on_recording
+from qwenkit.autoscaling.recording import read_recording, run_on_recording, tell_equal
 from qwenkit.autoscaling.scale_to_zero import apply_bounds
 from qwenkit.errors import InvalidValue
 
@@ -94,32 +95,16 @@ def _unequal(where: str, recorded: Mapping[str, Any], computed: Mapping[str, Any
     ]
 
 
-def replay_file(path: Path) -> tuple[int, int, list[str]]:
-    """Return decisions, equal decisions, and the fields of the first that differs."""
-    scenarios = read_recording(path)
-    if not isinstance(scenarios, list) or not scenarios:
-        raise InvalidValue("recording", str(path), "a list of scenarios")
-    total = equal = 0
-    first: list[str] = []
-    for scenario in scenarios:
-        for differences in replay(scenario):
-            total += 1
-            equal += not differences
-            first = first or differences
-    return total, equal, first
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     return run_on_recording("qwenkit.autoscaling.replay", _decisions, arguments)
 
 
 def _decisions(path: Path) -> int:
-    total, equal, first = replay_file(path)
-    for difference in first:
-        print(difference)
-    print(f"decisions: {equal}/{total} equal")
-    return 0 if total == equal else 1
+    scenarios = read_recording(path)
+    if not isinstance(scenarios, list) or not scenarios:
+        raise InvalidValue("recording", str(path), "a list of scenarios")
+    return tell_equal("decisions", chain.from_iterable(map(replay, scenarios)))
 
 
 if __name__ == "__main__":

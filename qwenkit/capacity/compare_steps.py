@@ -15,7 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from qwenkit.autoscaling.recording import read_recording, run_on_recording
+from qwenkit.autoscaling.recording import read_recording, run_on_recording, tell_equal
 from qwenkit.capacity.scheduler import V1, ScheduledSequence, SchedulerLimits, scheduler_of
 from qwenkit.errors import InvalidValue
 
@@ -80,31 +80,16 @@ def _positive(name: str, value: Any) -> int:
     return value
 
 
-def replay_file(path: Path) -> tuple[int, int, list[str]]:
-    """Return steps, equal steps, and the fields of the first that differs."""
-    trace = read_recording(path)
-    if not isinstance(trace, dict) or not trace.get("steps"):
-        raise InvalidValue("recording", str(path), "one trace: version, config, arrivals, steps")
-    total = equal = 0
-    first: list[str] = []
-    for differences in replay(trace):
-        total += 1
-        equal += not differences
-        first = first or differences
-    return total, equal, first
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     return run_on_recording("qwenkit.capacity.compare_steps", _steps, arguments)
 
 
 def _steps(path: Path) -> int:
-    total, equal, first = replay_file(path)
-    for difference in first:
-        print(difference)
-    print(f"steps: {equal}/{total} equal")
-    return 0 if total == equal else 1
+    trace = read_recording(path)
+    if not isinstance(trace, dict) or not trace.get("steps"):
+        raise InvalidValue("recording", str(path), "one trace: version, config, arrivals, steps")
+    return tell_equal("steps", replay(trace))
 
 
 if __name__ == "__main__":

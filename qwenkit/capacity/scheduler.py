@@ -191,15 +191,10 @@ class BatchScheduler:
         decoding = self._decoding
         return Step(decoding, decoding, self._computed + decoding * self._rounds)
 
-    def _admit(self, step: Step, tokens: int) -> None:
-        """Start the first waiting sequence with so many tokens of its prompt."""
-        sequence = self.waiting.popleft()
-        self._read(step, sequence, tokens)
-        self.running[sequence] = None
-
     def _read(self, step: Step, sequence: ScheduledSequence, tokens: int) -> None:
         """Book a chunk of a prompt, and the first token after the last chunk."""
         self._count()
+        self.running[sequence] = None
         before, size = sequence.computed, self._size
         after = before + tokens
         self._free += -after // size - -before // size
@@ -298,7 +293,7 @@ class BlockingScheduler(BatchScheduler):
                 or len(self.running) >= limits.max_num_seqs
             ):
                 break
-            self._admit(step, tokens)
+            self._read(step, waiting.popleft(), tokens)
             room -= tokens
         return step
 
@@ -355,7 +350,7 @@ class MixingScheduler(BatchScheduler):
                 return
             if -(-(whole if self._whole_prompt else tokens) // self._size) > self._free:
                 return
-            self._admit(step, tokens)
+            self._read(step, waiting.popleft(), tokens)
             room -= tokens
 
 

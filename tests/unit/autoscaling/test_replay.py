@@ -11,7 +11,7 @@ import pytest
 from places import DATA
 
 from qwenkit.autoscaling.recording import read_recording
-from qwenkit.autoscaling.replay import main, replay_file
+from qwenkit.autoscaling.replay import main, replay
 
 GOLDEN = DATA / "kpa-golden.json.gz"
 # Decided by Knative's own code on odd but legal settings: Go's spellings, borders in the last bit,
@@ -50,13 +50,13 @@ def test_the_first_difference_is_shown_field_by_field(
     assert last == f"decisions: {total - 2}/{total} equal"
 
 
-def test_wrong_validity_and_wrong_resolution_are_differences(tmp_path: Path) -> None:
+def test_wrong_validity_and_wrong_resolution_are_differences() -> None:
     scenario = read_recording(GOLDEN)[1]
     scenario["ticks"][3]["valid"] = False
-    assert " valid: " in replay_file(Path(saved(tmp_path, [scenario])))[2][0]
+    assert any(" valid: " in each for tick in replay(scenario) for each in tick)
     scenario = read_recording(GOLDEN)[1]
     scenario["panic_window_s"] += 1
-    assert " panic_window_s: " in replay_file(Path(saved(tmp_path, [scenario])))[2][0]
+    assert any(" panic_window_s: " in each for each in next(replay(scenario)))
 
 
 @pytest.mark.parametrize("content", [{}, [], [{}], {"samples": []}, 3])

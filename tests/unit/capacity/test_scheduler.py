@@ -125,15 +125,6 @@ def test_what_a_step_costs_can_be_told_from_it() -> None:
     ]
 
 
-def test_before_v1_a_prompt_stops_all_decoding() -> None:
-    scheduler = scheduler_of((0, 4, 1), LARGE)
-    for name in "ab":
-        scheduler.add(ScheduledSequence(name, 100, 9))
-        step = scheduler.schedule()
-        assert (step.rows, step.prefill_tokens, step.prefills[0][0].name) == (100, 100, name)
-    assert cost(scheduler.schedule()) == (2, 2, 202, 0, 0)
-
-
 @pytest.mark.parametrize("release", RELEASES)
 def test_a_sequence_ends_at_the_longest_length_or_runs_until_it_is_dropped(
     release: tuple[int, ...],

@@ -113,14 +113,6 @@ def test_v1_reads_a_prompt_beside_the_tokens_of_others() -> None:
     assert alone < beside < alone + 1.2 * read
 
 
-def test_a_full_cache_puts_the_newest_back_and_every_answer_is_given_whole() -> None:
-    server = SERVERS["V1, no room"]
-    many = [(0.0, 900, 300)] * (server.kv_tokens // 950)
-    ends = sorted(end for _, end in served(server, many))
-    assert ends[-1] > 1.1 * ends[0]
-    assert len(ends) == len(many)
-
-
 def test_a_request_that_leaves_makes_room_for_the_next() -> None:
     engine = VllmServer("V100-16", "Qwen-7B-Chat-Int8", max_num_seqs=1).engine()
     gone, waits = (SimulatedRequest(0.0, 100, tokens, 0) for tokens in (5000, 10))
