@@ -59,8 +59,8 @@ class BatchSpeed:
 class SimulatedOutcome:
     """A simulation, its figures by name, which of the objective's limits it misses, its ``basis``.
 
-    It was run at the slow and the fast edge of the model's error too; ``slow_misses`` and
-    ``fast_misses`` are what is missed there.
+    It was run at the slow and the fast edge too, of the model's error and of an estimated cold
+    start; ``slow_misses`` and ``fast_misses`` are what is missed there.
     """
 
     result: SimulationResult
@@ -162,6 +162,7 @@ def make_plan(
             server=server,
             traffic=traffic.load,
             environment=environment,
+            cold_start=settings.cold_start if question.startup_s is None else None,
             objective=question.objective,
             duration_s=_end(traffic, spec),
             most_work=_ONCE if once else MOST_WORK,
@@ -247,6 +248,7 @@ class _Run:
     server: VllmServer
     traffic: Traffic
     environment: Environment
+    cold_start: EstimatedStart | None
     objective: Objective
     duration_s: float
     most_work: float
@@ -267,9 +269,11 @@ class _Run:
         """Simulate a spec and judge it."""
         server, around = self.server, self.environment
         part = replay(self.traffic, server, around.startup_s, most_work=self.most_work, parts=PARTS)
+        start_s = self.cold_start.seconds if self.cold_start else Band.over(around.startup_s)
+        starts = (start_s.value, start_s.high, start_s.low)
         results = [
-            part.run(spec, each, around, duration_s=self.duration_s)
-            for each in (server, *server.edges())
+            part.run(spec, each, replace(around, startup_s=start), duration_s=self.duration_s)
+            for each, start in zip((server, *server.edges()), starts, strict=True)
         ]
         verdicts = [judge(_choice(spec), result) for result in results]
         now, *edges = (
