@@ -156,7 +156,6 @@ def make_plan(
     server, outcome, better, why_not, autoscalers = None, None, None, "the model does not fit", None
     if memory.fits:
         server = VllmServer(**sizes)
-        once = not (question.recommend or question.compare)
         run = _Run(
             settings=settings,
             server=server,
@@ -165,7 +164,7 @@ def make_plan(
             cold_start=settings.cold_start if question.startup_s is None else None,
             objective=question.objective,
             duration_s=_end(traffic, spec),
-            most_work=_ONCE if once else MOST_WORK,
+            most_work=MOST_WORK if question.recommend or question.compare else _ONCE,
         )
         on_step("these settings")
         outcome, why_not = run.outcome(spec), "not asked for"

@@ -37,9 +37,9 @@ _WINDOWS, _DOWN = "Windows and panic", "Down, and to zero"
 _CHOICES = {_COUNTED: "autoscaler", _TRAFFIC: "traffic"}
 # Slider: its group, its setting's name in the template, lowest and highest value, step.
 _SLIDERS: Mapping[str, tuple[str, str, float, float, float]] = {
-    "target": (_COUNTED, "target", 0.5, 16, 0.5),
+    "target": (_COUNTED, "target", 0.5, 32, 0.5),
     "utilization_percentage": (_COUNTED, "target-utilization-percentage", 10, 100, 5),
-    "container_concurrency": (_COUNTED, "containerConcurrency", 0, 32, 1),
+    "container_concurrency": (_COUNTED, "containerConcurrency", 0, 64, 1),
     "min_scale": (_BOUNDS, "min-scale", 0, 16, 1),
     "max_scale": (_BOUNDS, "max-scale", 0, 16, 1),
     "window_s": (_WINDOWS, "window", 6, 300, 1),

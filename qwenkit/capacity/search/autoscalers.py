@@ -35,7 +35,7 @@ KPA_CONCURRENCY, KPA_RPS, FIXED = "KPA on concurrency", "KPA on rps", "fixed fle
 # requests: vLLM's production stack has 5. For rps no page gives a target.
 TARGETS: dict[str, tuple[float, ...]] = {
     HPA_GPU: (20, 40, 60, 80, 90, 95),
-    KPA_CONCURRENCY: (1, 2, 4, 6, 8, 12),
+    KPA_CONCURRENCY: (1, 2, 4, 8, 16, 32),
     KPA_RPS: (0.5, 1, 2, 3),
     KEDA_WAITING: (1, 2, 5, 10),
 }
