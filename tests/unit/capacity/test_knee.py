@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 
 from qwenkit.capacity.band import Band, basis
+from qwenkit.capacity.search.autoscalers import scaling_by
 from qwenkit.capacity.search.candidates import Objective
 from qwenkit.capacity.search.load import Load, suggested_load
 from qwenkit.capacity.search.recommend import recommend
+from qwenkit.capacity.simulation.environment import Environment
 from qwenkit.capacity.simulation.server import VllmServer
+from qwenkit.capacity.simulation.simulate import simulate
 from qwenkit.capacity.simulation.traffic import ClosedLoop, Lengths, poisson
 from qwenkit.errors import InvalidValue
 
@@ -57,6 +60,20 @@ def test_a_batch_beyond_a_slower_one_is_found() -> None:
     assert answered[1] <= answered[0] < answered[2]
     assert load("A100-80", INT8, most=12).total <= 8
     assert load("A100-80", INT8, most=64).total > 24
+
+
+@pytest.mark.parametrize(("gpu", "mixed"), [("V100-16", None), ("A100-80", None), ("H100", 8192)])
+def test_what_a_load_answers_is_what_its_simulation_answers(gpu: str, mixed: int | None) -> None:
+    server = VllmServer(gpu, INT8, batched_tokens=mixed)
+    got = suggested_load(server, CHAT)
+    round_s = got.total / got.per_s.value
+    one_by_one = [(each * round_s / got.total, each + 1) for each in range(got.total)]
+    traffic = ClosedLoop((*one_by_one, (8 * round_s, 0)), CHAT)
+    fixed, there = scaling_by("fixed fleet", 1, max_replicas=1), Environment(initial_ready=1)
+    done = simulate(fixed, traffic, server, environment=there, duration_s=9 * round_s).requests
+    ends = [at + latency for at, latency in zip(done.at, done.latency_s, strict=True)]
+    per_s = sum(3 * round_s <= end < 7 * round_s for end in ends) / (4 * round_s)
+    assert got.per_s.value == pytest.approx(per_s, rel=0.1)
 
 
 def test_an_impossible_load_is_refused_by_name() -> None:
