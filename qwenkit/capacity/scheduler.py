@@ -89,6 +89,8 @@ class BatchScheduler:
     have their last token are freed when the next one is.
     """
 
+    _at_turn = 0  # blocks that must be free when it is a sequence's turn to decode
+
     def __init__(self, limits: SchedulerLimits) -> None:
         self.limits = limits
         self.running: dict[ScheduledSequence, None] = {}
@@ -143,15 +145,15 @@ class BatchScheduler:
             due += sum(self._due[: start + rest - size])
         return self._free - whole * self._decoding - due
 
-    @property
-    def only_decodes(self) -> bool:
-        """Whether the next step is sure to decode, for all that run and with none that ends."""
-        return (
-            not self.waiting
-            and self._partial is None
-            and self._surely_free(1) > 0
-            and (not self._ends or self._ends[0][0] > self._rounds)
-        )
+    def decode_on(self) -> Step | None:
+        """Book the steps to the next end, if the next step is sure to decode and nothing else."""
+        if self.waiting or self._partial or self._surely_free(1) < 1:
+            return None
+        if self._ends and self._ends[0][0] <= self._rounds:
+            return None
+        step = self._decode()
+        self._go_on(step, math.inf)
+        return step
 
     def scheduled(self, step: Step) -> list[tuple[ScheduledSequence, int]]:
         """Return each sequence of the step that was just scheduled, with its tokens."""
@@ -216,13 +218,13 @@ class BatchScheduler:
         if left < math.inf:
             heappush(self._ends, (sequence.end, next(self._numbers), sequence))
 
-    def _go_on(self, step: Step, most: float, spare: int) -> None:
+    def _go_on(self, step: Step, most: float) -> None:
         """Add steps like this one until a sequence ends or blocks may run short."""
         more = most - 1
         if self._ends and self._ends[0][0] - self._rounds < more:
             more = self._ends[0][0] - self._rounds
-        if more == math.inf or self._surely_free(more) < spare:
-            size, free = self._size, self.free_blocks - spare
+        if more == math.inf or self._surely_free(more) < self._at_turn:
+            size, free = self._size, self.free_blocks - self._at_turn
             sure = max(0, free // step.sequences * size)  # in ``size`` rounds each takes one block
             now, wanted, more = self._rounds % size, more, min(more, sure)
             free -= int(more) // size * step.sequences
@@ -252,13 +254,16 @@ class BatchScheduler:
 class BlockingScheduler(BatchScheduler):
     """0.4.1: a step reads whole prompts if one can be admitted, else it decodes."""
 
+    _at_turn = 1  # even if it needs none
+
     def __init__(self, limits: SchedulerLimits) -> None:
         super().__init__(limits)
         self._spare = int(_WATERMARK * limits.num_blocks)
 
     def schedule(self, most: float = 1) -> Step:
         """Book the next step, or up to ``most`` steps if all of them only decode."""
-        self.release()
+        if self._ends and self._ends[0][0] <= self._rounds:
+            self.release()
         ignored: list[ScheduledSequence] = []
         if self.waiting:
             step = self._read_prompts(ignored)
@@ -270,7 +275,7 @@ class BlockingScheduler(BatchScheduler):
         step = self._decode()
         step.preempted, step.ignored = preempted, ignored
         if most > 1 and step.rows and not preempted:
-            self._go_on(step, most, 1)
+            self._go_on(step, most)
         return step
 
     def _read_prompts(self, ignored: list[ScheduledSequence]) -> Step:
@@ -298,7 +303,7 @@ class BlockingScheduler(BatchScheduler):
         return step
 
     def _short(self) -> bool:
-        """Whether no block is left when it is the last sequence's turn, which may not need it."""
+        """Whether no block is left when it is the last sequence's turn."""
         if self._surely_free(1) > 0:
             return False
         now, last = self._rounds % self._size, next(reversed(self.running))
@@ -333,7 +338,7 @@ class MixingScheduler(BatchScheduler):
         if self.waiting and not preempted:
             self._read_prompts(step)
         if most > 1 and step.rows and not (step.prefills or preempted or self._partial):
-            self._go_on(step, most, 0)
+            self._go_on(step, most)
         return step
 
     def _short(self, blocks: int) -> bool:

@@ -141,10 +141,8 @@ class StepTime:
 
     def of(self, step: Step) -> float:
         """Return the seconds of a scheduled step; of several at once, the first one's."""
-        prompts = step.prefill_tokens > 0
-        return self.step(
-            step.rows, step.sequences, step.kv_tokens, step.prefill_pairs, prompts=prompts
-        )
+        held, pairs = step.kv_tokens, step.prefill_pairs
+        return self.step(step.rows, step.sequences, held, pairs, prompts=step.prefill_tokens > 0)
 
     def decode_line(self, sequences: int) -> tuple[float, float, float]:
         """Return a decode step's seconds without KV cache, those of a token in it, and the least.

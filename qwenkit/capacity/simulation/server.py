@@ -182,9 +182,10 @@ class _BatchEngine:
             for sequence, _ in step.prefills:
                 if sequence.end >= 0 and sequence.name.first_at == math.inf:
                     sequence.name.first_at = self.next_at
-            if not self._scheduler.only_decodes:
+            ahead = self._scheduler.decode_on()
+            if ahead is None:
                 return
-            self._step = step = self._scheduler.schedule(math.inf)  # cut if a request comes first
+            self._step = step = ahead  # cut if a request comes first
         first, per_token, least = self._server.time.decode_line(step.sequences)
         self._first = first + step.kv_tokens * per_token
         self._each = step.sequences * per_token
