@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from qwenkit.capacity.band import Band
 from qwenkit.capacity.simulation.clock import clock_note as clock_note  # for the page
 from qwenkit.loadtest.figures import FIGURES as FIGURES
 from qwenkit.loadtest.figures import show as in_words
@@ -67,6 +68,15 @@ def figures(summary: Summary, name: str) -> dict[str, float]:
     scale = {"s": own, "requests/s": 1 / own, "tokens/s": 1 / own}
     found = {key: (number(record.get(key)), scale.get(unit, 1.0)) for key, _, unit, _ in FIGURES}
     return {key: value * times for key, (value, times) in found.items() if value is not None}
+
+
+def predicted(summary: Summary, key: str, unit: str) -> str:
+    """Write what was predicted, with its band where there is one."""
+    names = ("predicted_low", "predicted", "predicted_high")
+    known = [found[key] for name in names if key in (found := figures(summary, name))]
+    if len(known) < len(names):
+        return show(figures(summary, "predicted").get(key), unit)
+    return in_words(Band(*known), unit)
 
 
 def final(summary: Summary) -> dict[str, float]:

@@ -72,7 +72,11 @@ class Comparison:
             *("start_ready", "peak_ready", "final_ready", "served_by", "agreement_percent"),
             *("parts_at_s", "parts_why", "clock", "requests", "errors", "predicted", "measured"),
         )
-        return {name: getattr(self, name) for name in names}
+        edges = {
+            f"predicted_{edge}": {name: getattr(band, edge) for name, band in self.bands.items()}
+            for edge in ("low", "high")
+        }
+        return {name: getattr(self, name) for name in names} | edges
 
     def beside(self, after: Comparison) -> SideBySide:
         """Set this measurement and one under another setting side by side, predictions too."""

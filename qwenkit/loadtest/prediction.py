@@ -114,10 +114,7 @@ class Prediction:
         )
 
     def bands(self, until_s: float | None = None) -> dict[str, Band]:
-        """Return the same figures; each with what a server gives that is slower or faster.
-
-        It is so by the share by which the model may be wrong.
-        """
+        """Return the same figures, with what they are where the model is wrong."""
         edges = [replace(self, server=each).figures(until_s) for each in self.server.edges()]
         return {
             name: Band.over(value, *(edge.get(name, value) for edge in edges))

@@ -313,10 +313,7 @@ def figures(tuner: _Tuner, which: str) -> dict[str, str]:
         at, *others = (getattr(each, name) for each in (value, *edges))
         if at is None:
             return "-"
-        found = Band.over(at, *(math.inf if other is None else other for other in others))
-        gpus_own = found.times(tuner.server.clock).text(unit)
-        own = f"; on the GPU {gpus_own}" if unit == "s" and tuner.server.clock != 1 else ""
-        return found.text(unit) + own
+        return Band.over(at, *(math.inf if each is None else each for each in others)).text(unit)
 
     return {
         "effective target": f"{value.effective_target:g}{_UNITS.get(value.autoscaler, '')}",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -126,11 +127,9 @@ def _flips(
 ) -> Iterator[str]:
     """Say what would be decided otherwise at an edge; the chosen and the next are ``tried``."""
     chosen, following = tried[0], tried[-1]
-    try:
+    with suppress(InvalidValue):  # the objective cannot be met: it is missed below
         if total != (there := suggested_load(edge, lengths, objective=objective).total):
             yield f"a pod should carry {there} instead of {total}"
-    except InvalidValue as error:
-        yield f"no setting meets the objective: {error.rule}"
     if misses := "; ".join(chosen.misses(objective)):
         yield f"these settings miss the objective: {misses}"
     if _rank(following, objective)[:2] < _rank(chosen, objective)[:2]:

@@ -80,6 +80,8 @@ RESULTS: dict[str, dict[str, Any]] = {
         "objective": {"ttft_p95_s": 5.0},
         "measured": BEFORE,
         "predicted": BEFORE | {"ttft_p95_s": 0.59, "gpu_seconds": 396.0},
+        "predicted_low": {"ttft_p95_s": 0.3},
+        "predicted_high": {"ttft_p95_s": 0.9},
         "changed": {"autoscaling.knative.dev/target": "8"},
         "after": BEFORE | AFTER,
     },

@@ -226,7 +226,7 @@ def test_the_first_screen_is_for_a_manager(tmp_path: Path, whole_run: Whole) -> 
         "target 2 a replica",
     ):
         assert words in text
-    assert "TTFT p95 5.9 s 6.3 s +7 % 0.83 s" in text
+    assert "TTFT p95 about 6 s (3 to 9) 6.3 s +7 % 0.83 s" in text
     assert "The change to target 8: TTFT p95 6.3 s → 0.83 s, within the objective" in text
     assert "210 answers" in text
     assert "630 sent, 628 ok, 2 failed, 0 cancelled" in text
