@@ -145,8 +145,10 @@ class _BatchEngine:
     def add(self, now: float, request: SimulatedRequest) -> None:
         scheduler = self._scheduler
         blocked = scheduler.waiting or len(scheduler.running) >= scheduler.limits.max_num_seqs
-        prompt = min(request.prompt_tokens, scheduler.limits.max_model_len - 1)
-        scheduler.add(ScheduledSequence(request, prompt, request.output_tokens))
+        longest = scheduler.limits.max_model_len
+        prompt = min(request.prompt_tokens, longest - 1)
+        answer = min(request.output_tokens, longest - prompt)
+        scheduler.add(ScheduledSequence(request, prompt, answer))
         if self._step is None:
             self._busy_since = now
             self._begin(now)

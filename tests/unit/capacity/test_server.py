@@ -113,6 +113,12 @@ def test_v1_reads_a_prompt_beside_the_tokens_of_others() -> None:
     assert alone < beside < alone + 1.2 * read
 
 
+@pytest.mark.parametrize("name", SERVERS)
+def test_what_is_longer_than_the_longest_length_is_cut_and_ends(name: str) -> None:
+    lengths = [(0.0, 100, 10**6), (0.5, 10**6, 10), (0.6, 300, 20)]
+    assert all(end < 2000 for _, end in served(SERVERS[name], lengths))
+
+
 def test_a_request_that_leaves_makes_room_for_the_next() -> None:
     engine = VllmServer("V100-16", "Qwen-7B-Chat-Int8", max_num_seqs=1).engine()
     gone, waits = (SimulatedRequest(0.0, 100, tokens, 0) for tokens in (5000, 10))
