@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from qwenkit.capacity.calibration.points import DecodePoint, Measurements, PrefillPoint, Run
-from qwenkit.capacity.gpu import Speed
+from qwenkit.capacity.gpu import CPU, Speed
 from qwenkit.capacity.step_time import StepTime
 
 # By which share a parameter differs between cards and hosts: a standard deviation, an estimate.
@@ -24,6 +24,7 @@ _PRIOR = {
     "sequence_s": 0.4,
     "layer_s": 0.5,
 }
+_CPU_DEVIATIONS = 4.0  # as many: a CPU has no datasheet, and ours is a guess
 _FARTHEST = 3.0  # of these deviations
 _STEP_NOISE, _PROMPT_NOISE = 0.04, 0.08  # by which share equal measurements differ
 _OUTLIER = 2.0  # of such noise: points farther off count less
@@ -42,11 +43,13 @@ def step_time(measurements: Measurements, run: Run, speed: Speed) -> StepTime:
 def fit_speed(measurements: Measurements) -> tuple[Speed, dict[str, float]]:
     """Return the most probable speed, and by which share each parameter is still uncertain."""
     start = measurements.gpu.speed
+    wide = _CPU_DEVIATIONS if measurements.gpu.name == CPU.name else 1.0
+    prior = {name: share * wide for name, share in _PRIOR.items()}
     timed = filter(measurements.timed, measurements.runs)
     runs = [(run, list(_terms(run))) for run in timed]
 
     def residuals(moved: Mapping[str, float]) -> list[float]:
-        speed, found = _moved(start, moved), list[float]()
+        speed, found = _moved(start, prior, moved), list[float]()
         for run, terms in runs:
             time = step_time(measurements, run, speed)
             for batch, prompt, steps, context, took, noise in terms:
@@ -68,13 +71,13 @@ def fit_speed(measurements: Measurements) -> tuple[Speed, dict[str, float]]:
             steps[name], largest = new, max(largest, abs(new - old))
         if largest < _ENOUGH:
             break
-    left = {name: _PRIOR[name] / math.sqrt(sharpness[name]) for name in steps}
-    return _moved(start, steps), left
+    left = {name: prior[name] / math.sqrt(sharpness[name]) for name in steps}
+    return _moved(start, prior, steps), left
 
 
-def _moved(speed: Speed, steps: Mapping[str, float]) -> Speed:
+def _moved(speed: Speed, prior: Mapping[str, float], steps: Mapping[str, float]) -> Speed:
     """Return a speed whose parameters are that many prior deviations away."""
-    moved = {name: getattr(speed, name) * math.exp(_PRIOR[name] * by) for name, by in steps.items()}
+    moved = {name: getattr(speed, name) * math.exp(prior[name] * by) for name, by in steps.items()}
     return replace(speed, **moved)
 
 
