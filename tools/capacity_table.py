@@ -17,7 +17,6 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from qwenkit.capacity.calibration.errors import calibrate, predict
-from qwenkit.capacity.calibration.fit import step_time
 from qwenkit.capacity.calibration.points import Measurements
 from qwenkit.capacity.catalogue import find_model
 from qwenkit.capacity.gpu import Gpu, Model, find_gpu
@@ -58,8 +57,8 @@ def h200() -> Iterator[Point]:
     """Yield all that was measured on the H200; ``left_out`` is a calibration's error."""
     found = Measurements.read(DATA / "gpu/h200-vllm-0.26.json")
     left = {(one.metric, one.run, str(one.point)): one for one in calibrate(found).left_out}
-    bands = {run.name: step_time(found, run, found.gpu.speed).error for run in found.runs}
-    for one in predict(found, found.gpu.speed, noisy=True):
+    bands = {run.name: found.time(run).error for run in found.runs}
+    for one in predict(found, noisy=True):
         shown = {k: v for k, v in one.point.items() if re.fullmatch(SIZES, k)}
         sizes = ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in shown.items())
         other = left.get((one.metric, one.run, str(one.point)))

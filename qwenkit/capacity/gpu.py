@@ -42,7 +42,8 @@ class Gpu:
     the next GPU.
     ``product`` is NVIDIA's name; the price is a round example of November 2026 for one hour on
     demand, no quotation. ``named_gb`` is the memory in the name; ``others`` are more names by
-    which nodes know the same card. ``error`` is what a calibration found, as a share.
+    which nodes know the same card. A calibration found ``error``, as a share, and ``kernels``:
+    pairs of a quantization and what runs it, where vLLM's rule says another.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Gpu:
     others: tuple[str, ...] = ()
     speed: Speed = Speed()
     error: float | None = None
+    kernels: tuple[tuple[str, str], ...] = ()
 
     @property
     def label(self) -> str:

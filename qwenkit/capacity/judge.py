@@ -13,16 +13,11 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qwenkit.capacity.calibration.errors import (
-    METRICS,
-    calibrate,
-    mean_error,
-    predict,
-)
-from qwenkit.capacity.calibration.fit import step_time
+from qwenkit.capacity.calibration.errors import calibrate, mean_errors, predict
 from qwenkit.capacity.calibration.points import Measurements
 from qwenkit.errors import QwenkitError
 
@@ -30,18 +25,17 @@ from qwenkit.errors import QwenkitError
 def judge(fit: Measurements | None, on: Measurements) -> dict[str, Any]:
     """Return the errors of predictions; ``inside_band`` is the percentage that the band holds."""
     if fit is None:
-        judged = predict(on, on.gpu.speed)
-        times = [step_time(on, run, on.gpu.speed) for run in on.runs if not run.eager]
-        band = max((time.error for time in times), default=None)
+        judged = predict(on)
+        band = max((on.time(run).error for run in on.timed()), default=None)
     else:
         found = calibrate(fit)
-        band = found.error
-        judged = list(found.left_out) if fit == on else predict(on, found.speed)
-    means = {metric: mean_error(judged, metric) for metric in METRICS}
+        band, known = found.gpu.error, replace(on.gpu, kernels=found.gpu.kernels)
+        other = replace(on, gpu=known).at(found.gpu.speed)
+        judged = list(found.left_out) if fit == on else predict(other)
     worst = max(judged, key=lambda each: abs(each.error), default=None)
     inside = [abs(each.error) <= band for each in judged if band and each.metric != "kv"]
     return {
-        **{f"{metric}_mape": _percent(share) for metric, share in means.items()},
+        **{f"{metric}_mape": _percent(share) for metric, share in mean_errors(judged).items()},
         "worst": worst and {**worst.where(), "error": _percent(worst.error)},
         "band": _percent(band),
         "inside_band": _percent(sum(inside) / len(inside)) if inside else None,

@@ -35,6 +35,13 @@ _KERNELS = {
     "fp8": (1.0, 1.0, 1.6),  # estimate
     "other": (0.4, 0.4, 0.35),  # estimate
 }
+# What can run a quantization.
+KERNELS_OF = {
+    "gptq": ("exllama", "marlin"),
+    "compressed-tensors": ("exllama", "marlin"),
+    "awq": ("awq", "marlin"),
+    "fp8": ("fp8", "marlin"),
+}
 # Rows up to which a kernel reads packed weights, of 8 bits and of 4; with more, it writes fp16.
 _PACKED_ROWS = {
     "exllama": (24, 50),  # vLLM's csrc/quantization/gptq/q_gemm.cu
@@ -71,9 +78,12 @@ _EAGER_ERROR = 0.5  # at least, without CUDA graphs: the host decides, and hosts
 def kernel_of(model: Model, gpu: Gpu, *, v1: bool = True) -> str:
     """Return which of vLLM's kernels computes the linear layers.
 
-    GPTQ and AWQ run on Marlin from capability 8.0 on, in releases that have the V1 engine too.
+    GPTQ and AWQ run on Marlin from capability 8.0 on, in releases that have the V1 engine too,
+    unless a calibration found another.
     """
     method, ampere = model.quantization, gpu.compute_capability >= 8.0
+    if method in (found := dict(gpu.kernels)):
+        return found[method]
     if method in ("", "none"):
         return "fp16"
     if "marlin" in method or (v1 and ampere and method in ("gptq", "awq", "compressed-tensors")):

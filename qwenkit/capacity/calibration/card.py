@@ -40,9 +40,8 @@ class Card:
             InvalidValue: no such name is possible, or a field is not what it must be.
         """
         points = Measurements.of(FileFields(measured, "measured"))
-        points = replace(points, eager=all(run.eager for run in points.runs))
-        found = calibrate(points)
-        gpu = _measured(points.gpu, name, found.speed, found.error)
+        found = calibrate(replace(points, eager=all(run.eager for run in points.runs)))
+        gpu = replace(found.gpu, name=f"card:{check_name(name)}")
         return cls(name, gpu, found.errors, found.points, measured_on, measured)
 
     def write(self, folder: Path) -> Path:
@@ -51,15 +50,9 @@ class Card:
         Raises:
             OSError: it cannot be written.
         """
-        shown = {
-            "name": self.name,
-            "speed": asdict(self.gpu.speed),
-            "error": self.gpu.error,
-            "errors": self.errors,
-            "points": self.points,
-            "measured_on": self.measured_on,
-            "measured": self.measured,
-        }
+        gpu, shown = self.gpu, {name: getattr(self, name) for name in self.__slots__}
+        shown["gpu"] = None
+        shown |= {"speed": asdict(gpu.speed), "error": gpu.error, "kernels": dict(gpu.kernels)}
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.name}.json"
         unfinished = path.with_suffix(f".{os.getpid()}")
@@ -75,21 +68,18 @@ class Card:
             InvalidValue: it is damaged or another kind of file; names the field.
         """
         file = FileFields(read_recording(path), path.name)
-        name, measured = file.text("name"), file.part("measured")
-        given, errors = file.part("speed"), file.part("errors")
-        speed = Speed(**{each.name: given.number(each.name) for each in fields(Speed)})
-        return cls(
-            name,
-            _measured(read_card(measured.part("card")), name, speed, file.number("error")),
-            {metric: errors.number(metric, None) for metric in METRICS},
-            file.number("points", whole=True),
-            file.text("measured_on"),
-            measured.values,
+        name, measured, kernels = file.text("name"), file.part("measured"), file.part("kernels")
+        speed = Speed(*(file.part("speed").number(each.name) for each in fields(Speed)))
+        gpu = replace(
+            read_card(measured.part("card")),
+            name=f"card:{check_name(name)}",
+            speed=speed,
+            error=file.number("error"),
+            kernels=tuple((method, kernels.text(method)) for method in kernels.values),
         )
-
-
-def _measured(gpu: Gpu, name: str, speed: Speed, error: float) -> Gpu:
-    return replace(gpu, name=f"card:{check_name(name)}", speed=speed, error=error)
+        errors = {metric: file.part("errors").number(metric, None) for metric in METRICS}
+        points, day = file.number("points", whole=True), file.text("measured_on")
+        return cls(name, gpu, errors, points, day, measured.values)
 
 
 def check_name(name: str) -> str:

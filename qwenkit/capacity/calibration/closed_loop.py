@@ -11,6 +11,7 @@ from qwenkit.capacity.scheduler import V1, ScheduledSequence, SchedulerLimits, s
 from qwenkit.capacity.step_time import StepTime
 
 _BLOCK, _PLENTY = 16, 2**24
+_MOST_CLIENTS, _MOST_REQUESTS, _MOST_STEPS = 10_000, 10_000, 20_000  # that are simulated
 
 
 def run_closed_loop(
@@ -19,7 +20,7 @@ def run_closed_loop(
     """Return the point with the figures that the model predicts; None where nothing ends.
 
     A client sends its next request in the step in which its last one ended. If each client ended
-    more than two, its first one does not count.
+    more than two, its first one does not count. A loop of many requests is not run to its end.
     """
     blocks, step_tokens = (kv_tokens or _PLENTY) // _BLOCK, run.max_num_batched_tokens
     limits = SchedulerLimits(
@@ -36,9 +37,13 @@ def run_closed_loop(
         sent[sequence] = now
         scheduler.add(sequence)
 
-    for client in range(point.clients):
+    for client in range(point.clients if point.clients <= _MOST_CLIENTS else 0):
         send(client)
-    while (step := scheduler.schedule(most=math.inf)).sequences:
+    most = max(_MOST_REQUESTS, 4 * point.clients)
+    for _ in range(_MOST_STEPS):
+        step = scheduler.schedule(most=math.inf)
+        if not step.sequences or len(ended) > most:
+            break
         # The KV cache grows by a token of each sequence a step; count with its mean.
         held = step.kv_tokens + step.sequences * (step.steps - 1) / 2
         prompts, pairs = bool(step.prefills), step.prefill_pairs

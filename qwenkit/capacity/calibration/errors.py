@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
 from qwenkit.capacity.calibration.closed_loop import run_closed_loop
-from qwenkit.capacity.calibration.fit import fit_speed, step_time
-from qwenkit.capacity.calibration.points import (
-    DecodePoint,
-    Measurements,
-    Point,
-    PrefillPoint,
-    Run,
-)
-from qwenkit.capacity.gpu import Speed
+from qwenkit.capacity.calibration.fit import fit_speed, with_kernels_that_fit
+from qwenkit.capacity.calibration.points import DecodePoint, Measurements, PrefillPoint, Run
+from qwenkit.capacity.gpu import Gpu
 from qwenkit.capacity.memory import fit
+from qwenkit.capacity.step_time import kernel_of
 
 CLOSED_METRICS = {"ttft": "ttft_p50_s", "e2e": "latency_mean_s", "throughput": "tokens_per_s"}
 METRICS = ("decode", "prefill", *CLOSED_METRICS, "kv")
 _NOISY_TOKENS = 2048  # the time of shorter prompts is the host's
 _FEW = 9  # points, of which nine in ten cannot be told
-_SHARES = ("linear", "attention", "compute")
+_FITS = 2500  # times points: the more points, the more are left out at once
 _MOST, _MOST_SIGMA = 0.9, 1.65  # of all figures; so many standard deviations hold them
 
 
@@ -44,91 +39,104 @@ class Judged:
         return self.predicted / self.measured - 1
 
     def where(self) -> dict[str, Any]:
-        """Return what it is: metric, run, point."""
+        """Return what it is."""
         return {"metric": self.metric, "run": self.run, "point": self.point}
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A fitted speed and its errors, as shares.
+    """A card with its speed, kernels and error found; errors are shares.
 
-    Of ten figures like the measured ones, nine are expected within ``error``; ``errors`` are the
+    Of ten figures like the measured ones, nine are expected within its error; ``errors`` are the
     means by metric. ``left_out`` are the points, each predicted from all others.
     """
 
-    speed: Speed
+    gpu: Gpu
     points: int
-    error: float
     errors: dict[str, float | None]
     left_out: tuple[Judged, ...]
 
 
-def calibrate(measurements: Measurements) -> Calibration:
-    """Fit the speed to the points, and find its error by leaving each of them out.
+def calibrate(given: Measurements) -> Calibration:
+    """Fit the card to the points, and find its error by leaving each of them out.
 
     The error is at least what the fit leaves uncertain of bandwidth and peak; with few points, at
     least that of a card that was not measured.
     """
-    speed, uncertain = fit_speed(measurements)
-    judged: list[Judged] = []
-    points, bands = 0, [_MOST_SIGMA * max(uncertain[name] for name in _SHARES)]
-    for at, run in enumerate(measurements.runs):
-        for index, point in enumerate(run.points if measurements.timed(run) else ()):
-            rest = replace(run, points=run.points[:index] + run.points[index + 1 :])
-            runs = (*measurements.runs[:at], rest, *measurements.runs[at + 1 :])
-            judged += _times(
-                measurements, run, point, fit_speed(replace(measurements, runs=runs))[0]
-            )
-            points += 1
-        judged += _memory(measurements, run)
+    given = with_kernels_that_fit(given)
+    whole = fit_speed(given)
+    points = sum(len(run.points) for run in given.timed())
+    judged = [figure for run in given.runs for figure in _memory(given, run)]
+    turns = min(points, max(5, _FITS // max(1, points)))
+    for turn in range(turns):
+        rest, left_out = _parted(given, turn, turns)
+        judged += (one for one in predict(left_out.at(fit_speed(rest).speed)) if one.metric != "kv")
+    bands = [
+        _MOST_SIGMA * max(whole.uncertain[name] for name in ("linear", "attention", "compute"))
+    ]
     errors = sorted(abs(each.error) for each in judged if each.metric != "kv")
     if min(points, len(errors)) < _FEW:
-        timed = filter(measurements.timed, measurements.runs)
-        bands += [step_time(measurements, run, speed).error for run in timed]
+        bands += [given.time(run).error for run in given.timed()]
     else:
         bands.append(errors[math.ceil(_MOST * (len(errors) + 1)) - 1])
-    means = {metric: mean_error(judged, metric) for metric in METRICS}
-    return Calibration(speed, points, max(bands), means, tuple(judged))
+    kernels = {
+        (run.model.quantization, run.kernel)
+        for run in given.timed()
+        if run.kernel not in ("", kernel_of(run.model, given.gpu, v1=given.v1))
+    }
+    gpu = replace(given.gpu, speed=whole.speed, error=max(bands), kernels=tuple(sorted(kernels)))
+    return Calibration(gpu, points, mean_errors(judged), tuple(judged))
 
 
-def predict(measurements: Measurements, speed: Speed, *, noisy: bool = False) -> list[Judged]:
+def predict(measurements: Measurements, *, noisy: bool = False) -> list[Judged]:
     """Predict all that was measured.
 
     Of a run whose times do not count, the KV cache alone, and no short prompts, unless ``noisy``.
     """
-    judged: list[Judged] = []
-    for run in measurements.runs:
-        for point in run.points if noisy or measurements.timed(run) else ():
-            judged += _times(measurements, run, point, speed, noisy=noisy)
-        judged += _memory(measurements, run)
-    return judged
+    runs, timed = measurements.runs, measurements.runs if noisy else measurements.timed()
+    judged = [one for run in timed for one in _times(measurements, run, noisy=noisy)]
+    return judged + [one for run in runs for one in _memory(measurements, run)]
 
 
-def mean_error(judged: Iterable[Judged], metric: str) -> float | None:
-    """Return a metric's mean absolute error, as a share; None where there is no point."""
-    errors = [abs(each.error) for each in judged if each.metric == metric]
-    return fmean(errors) if errors else None
+def mean_errors(judged: Iterable[Judged]) -> dict[str, float | None]:
+    """Return each metric's mean absolute error, as a share; None where there is no point."""
+    errors: dict[str, list[float]] = {metric: [] for metric in METRICS}
+    for each in judged:
+        errors[each.metric].append(abs(each.error))
+    return {metric: fmean(found) if found else None for metric, found in errors.items()}
 
 
-def _times(
-    measurements: Measurements, run: Run, point: Point, speed: Speed, *, noisy: bool = False
-) -> Iterable[Judged]:
-    time, what = step_time(measurements, run, speed), asdict(point)
-    if isinstance(point, DecodePoint):
-        predicted = time.decode(point.batch, point.context_tokens)
-        yield Judged("decode", run.name, what, point.tpot_s, predicted)
-    elif isinstance(point, PrefillPoint):
-        if noisy or point.tokens >= _NOISY_TOKENS:
-            yield Judged("prefill", run.name, what, point.seconds, time.prefill(point.tokens))
-    else:
-        kv_tokens = _kv_tokens(measurements, run) or run.kv_tokens
-        loop = asdict(run_closed_loop(time, run, point, kv_tokens))
-        for metric, name in CLOSED_METRICS.items():
-            if what[name] and loop[name]:
-                yield Judged(metric, run.name, what, what[name], loop[name])
+def _parted(given: Measurements, turn: int, turns: int) -> tuple[Measurements, Measurements]:
+    """Return the measurements without each ``turns``-th point, and those points alone."""
+    rest, left_out, at = [], [], -turn
+    for run in given.runs:
+        ours = [one for n, one in enumerate(run.points, at) if n % turns == 0]
+        others = [one for n, one in enumerate(run.points, at) if n % turns]
+        at += len(run.points) if run in given.timed() else 0
+        rest.append(replace(run, points=tuple(others)))
+        left_out.append(replace(run, points=tuple(ours)))
+    return replace(given, runs=tuple(rest)), replace(given, runs=tuple(left_out))
 
 
-def _memory(measurements: Measurements, run: Run) -> Iterable[Judged]:
+def _times(measurements: Measurements, run: Run, *, noisy: bool) -> Iterator[Judged]:
+    time = measurements.time(run)
+    for point in run.points:
+        what = asdict(point)
+        if isinstance(point, DecodePoint):
+            predicted = time.decode(point.batch, point.context_tokens)
+            yield Judged("decode", run.name, what, point.tpot_s, predicted)
+        elif isinstance(point, PrefillPoint):
+            if noisy or point.tokens >= _NOISY_TOKENS:
+                yield Judged("prefill", run.name, what, point.seconds, time.prefill(point.tokens))
+        else:
+            kv_tokens = _kv_tokens(measurements, run) or run.kv_tokens
+            loop = asdict(run_closed_loop(time, run, point, kv_tokens))
+            for metric, name in CLOSED_METRICS.items():
+                if what[name] and loop[name]:
+                    yield Judged(metric, run.name, what, what[name], loop[name])
+
+
+def _memory(measurements: Measurements, run: Run) -> Iterator[Judged]:
     predicted, measured = _kv_tokens(measurements, run), run.kv_tokens
     if measured and predicted is not None:
         yield Judged("kv", run.name, {"room_gib": run.room_gib}, measured, predicted)

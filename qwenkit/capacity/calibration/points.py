@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from qwenkit.autoscaling.recording import read_recording
 from qwenkit.capacity.catalogue import find_config
-from qwenkit.capacity.gpu import Gpu, Model, gpu_of_label
-from qwenkit.capacity.model_config import ModelConfig, Quantization
+from qwenkit.capacity.gpu import CPU, Gpu, Model, Speed, gpu_of_label
+from qwenkit.capacity.model_config import KNOWLEDGE, ModelConfig, Quantization
+from qwenkit.capacity.step_time import KERNELS_OF, StepTime
 from qwenkit.errors import InvalidValue
 
-_MOST_SECONDS, _MOST_CLIENTS = 3600, 10_000
-_SIZES = ("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocabulary")
 _DATASHEET = ("bandwidth_gb_s_datasheet", "fp16_tflops_datasheet", "compute_capability")
 
 
@@ -46,7 +45,7 @@ class ClosedPoint:
     clients: int
     prompt_tokens: int
     answer_tokens: int
-    seconds: float
+    seconds: float = 0.0
     ttft_p50_s: float | None = None
     latency_mean_s: float | None = None
     tokens_per_s: float | None = None
@@ -87,9 +86,17 @@ class Measurements:
     v1: bool = True
     eager: bool = False
 
-    def timed(self, run: Run) -> bool:
-        """Return whether the times of a run count."""
-        return self.eager or not run.eager
+    def timed(self) -> list[Run]:
+        """Return the runs whose times count."""
+        return [run for run in self.runs if self.eager or not run.eager]
+
+    def time(self, run: Run) -> StepTime:
+        """Return how long the steps of a run take on the card."""
+        return StepTime(self.gpu, run.model, run.eager, self.v1, run.kernel)
+
+    def at(self, speed: Speed) -> Measurements:
+        """Return the same of a card of another speed."""
+        return replace(self, gpu=replace(self.gpu, speed=speed))
 
     @classmethod
     def read(cls, path: Path, like: Path | None = None) -> Measurements:
@@ -103,20 +110,21 @@ class Measurements:
         """
         file = _content(path)
         if like is not None:
-            given = {name: value for name, value in file.values.items() if value is not None}
             shared = {name: _content(like).values.get(name) for name in ("card", "model", "engine")}
-            file.values = {**shared, **given}
+            file.values = shared | {k: v for k, v in file.values.items() if v not in (None, {}, "")}
         return cls.of(file)
 
     @classmethod
     def of(cls, file: FileFields) -> Measurements:
-        """Read what such a file holds; any part of it may be missing or empty."""
+        """Read what such a file holds; without card or model, its runs tell nothing."""
         version = re.search(r"vllm[ v]*0\.(\d+)", file.text("engine"), re.I)
-        runs = file.part("runs")
+        card, runs, told = file.part("card"), file.part("runs"), file.part("model").values
         return cls(
-            read_card(file.part("card")),
-            tuple(_run(file, runs.part(name), name) for name in runs.values),
-            bool(file.values.get("v1", version is None or int(version[1]) >= 8)),
+            read_card(card) if card.values else CPU,
+            tuple(
+                _run(file, runs.part(name), name) for name in runs.values if card.values and told
+            ),
+            file.flag("v1", not version or int(version[1]) >= 8),
         )
 
 
@@ -133,26 +141,26 @@ class FileFields:
         """Return an object inside this one, empty if it is missing."""
         return FileFields(self.values.get(name), f"{self.where}: {name}")
 
-    def parts(self, name: str) -> Iterable[FileFields]:
-        """Return the objects of a list, none if it is missing."""
-        found = self.values.get(name) or []
-        if not isinstance(found, list):
-            raise self.wrong(name, "a list")
-        return (FileFields(one, f"{self.where}: {name}[{at}]") for at, one in enumerate(found))
+    def several(self, name: str, kind: Any) -> Iterator[Any]:
+        """Yield a dataclass for each object of a list, which may be missing."""
+        found = self._typed(name, list, [], "a list")
+        return (
+            FileFields(one, f"{self.where}: {name}[{at}]").make(kind)
+            for at, one in enumerate(found)
+        )
 
     def make(self, kind: Any, **given: Any) -> Any:
-        """Return a dataclass; what is not given is read from the fields of its names."""
+        """Return a dataclass; what is not given is a number in the field of its name."""
         for each in fields(kind):
-            default = ... if each.default is MISSING else each.default
             if each.name not in given:
-                whole = str(each.type).startswith("int")
+                default, whole = each.default, str(each.type).startswith("int")
                 given[each.name] = self.number(each.name, default, whole=whole)
         return kind(**given)
 
-    def number(self, name: str, default: Any = ..., *, whole: bool = False) -> Any:
-        """Return a positive number; the default, if there is one, where it is missing."""
+    def number(self, name: str, default: Any = MISSING, *, whole: bool = False) -> Any:
+        """Return a positive number; the default, if there is one, where it is missing or 0."""
         value = self.values.get(name)
-        if value is None and default is not ...:
+        if not value and value is not False and default is not MISSING:
             return default
         kind = int if whole else int | float
         if isinstance(value, bool) or not isinstance(value, kind) or not 1e-9 < value < 1e9:
@@ -161,12 +169,24 @@ class FileFields:
 
     def text(self, name: str) -> str:
         """Return a text, "" where it is missing."""
-        return str(self.values.get(name) or "")[:400]
+        found: str = self._typed(name, str, "", "a text")
+        return found[:400]
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        """Return true or false, the default where it is missing."""
+        found: bool = self._typed(name, bool, default, "true or false")
+        return found
 
     def wrong(self, name: str, rule: str) -> InvalidValue:
         """Return the error of a field."""
         value, fix = self.values.get(name), f"correct {name} in the file"
         return InvalidValue(f"{self.where}: {name}", value, rule, fix)
+
+    def _typed(self, name: str, kind: type, default: Any, rule: str) -> Any:
+        value = self.values.get(name)
+        if value is not None and not isinstance(value, kind):
+            raise self.wrong(name, rule)
+        return default if value is None else value
 
 
 def _content(path: Path) -> FileFields:
@@ -181,59 +201,61 @@ def read_card(card: FileFields) -> Gpu:
         InvalidValue: one of these is missing.
     """
     name = card.text("name")
-    known, usable = gpu_of_label(name), "usable_gib"
-    return known or Gpu(name or "card", card.number(usable), *map(card.number, _DATASHEET))
+    known = gpu_of_label(name)
+    return known or Gpu(name or "card", *map(card.number, ("usable_gib", *_DATASHEET)))
 
 
 def _run(file: FileFields, part: FileFields, name: str) -> Run:
-    weights = part.text("weights").lower()
-    model, kernel = _model(file.part("model"), part, weights), part.text("kernel")
-    if not kernel and model.quantization == "gptq" and "marlin" not in weights:
-        kernel = "exllama" if "exllama" in weights + file.text("engine") else ""
-    switches = {each: part.values.get(each) is True for each in ("eager", "chunked_prefill")}
-    given = {"name": name, "model": model, "points": tuple(_points(part)), "kernel": kernel}
-    run: Run = part.make(Run, **given, **switches)
+    texts = part.text("kernel").lower(), part.text("weights").lower(), file.text("engine").lower()
+    config = _config(file.part("model"), texts[1])
+    run: Run = part.make(
+        Run,
+        name=name,
+        model=config.model().split(part.number("gpus", 1, whole=True)),
+        points=tuple(_points(part)),
+        kernel=_kernel(config.quantization, texts),
+        eager=part.flag("eager"),
+        chunked_prefill=part.flag("chunked_prefill"),
+    )
     return run
 
 
-def _points(part: FileFields) -> Iterable[Point]:
-    yield from (at.make(DecodePoint) for at in part.parts("decode"))
+def _points(part: FileFields) -> Iterator[Point]:
+    yield from part.several("decode", DecodePoint)
     prompts = part.part("prefill_s")
     for tokens in prompts.values:
-        if not re.fullmatch("[1-9][0-9]{0,8}", tokens):
+        if not re.fullmatch("[1-9][0-9]{0,6}", tokens):
             raise prompts.wrong(tokens, "a prompt's number of tokens, and its seconds")
-        yield PrefillPoint(int(tokens), prompts.number(tokens))
-    for at in part.parts("closed"):
-        point = at.make(ClosedPoint)
-        if point.seconds > _MOST_SECONDS or point.clients > _MOST_CLIENTS:
-            rule = f"of at most {_MOST_SECONDS:,} s and {_MOST_CLIENTS:,} clients: it is simulated"
-            raise at.wrong("seconds", rule)
-        yield point
+        if (seconds := prompts.number(tokens, None)) is not None:
+            yield PrefillPoint(int(tokens), seconds)
+    yield from part.several("closed", ClosedPoint)
 
 
-def _model(part: FileFields, run: FileFields, weights: str) -> Model:
+def _config(part: FileFields, weights: str) -> ModelConfig:
     """Return a run's model: by its config.json, its sizes, or a public one by its name."""
-    name = part.text("shape") or "model"
-    config = None if "layers" in part.values else find_config(name)
-    if "config" in part.values:
-        config = ModelConfig.read(part.part("config").values, name)
-    elif config is None:
-        sizes = {size: part.number(size, whole=True) for size in _SIZES}
-        config = ModelConfig(name=name, architecture="", **sizes)
-    if weights:
-        config = replace(config, quantization=_quantization(run, weights))
-    return config.model().split(run.number("gpus", 1, whole=True))
+    name, given = part.text("shape") or "model", part.part("config").values
+    config = None if given or "layers" in part.values else find_config(name)
+    if config is None:
+        spelt = KNOWLEDGE["spellings"] | {"tied": ["tie_word_embeddings"]}
+        sizes = {spelt.get(key, [key])[0]: value for key, value in part.values.items()}
+        config = ModelConfig.read(given or sizes, name)
+    # Words such as "gptq int8, group 128", "awq" or "bf16"; others leave what the model has.
+    bits = re.search("(?:int|w)([2348])|(?<![0-9])([2348])[ -]?bit", weights)
+    group = re.search(r"group\D{0,9}(\d{1,5})", weights)
+    if "fp8" in weights:
+        return replace(config, quantization=Quantization("fp8", 8))
+    if bits or re.search("gptq|awq|int", weights):
+        stored = "awq" if "awq" in weights else "gptq", int(bits[1] or bits[2]) if bits else 4
+        return replace(config, quantization=Quantization(*stored, int(group[1]) if group else 128))
+    return replace(config, quantization=None) if re.search("16|half", weights) else config
 
 
-def _quantization(part: FileFields, weights: str) -> Quantization | None:
-    """Read words such as "gptq int8, group 128"."""
-    method = re.search("fp16|bf16|gptq|awq|fp8|int", weights)
-    bits, group = re.search("int([2348])", weights), re.search(r"group\D*(\d+)", weights)
-    if not method:
-        raise part.wrong("weights", 'such as "fp16", "gptq int8, group 128" or "awq"')
-    if method[0] == "fp8":
-        return Quantization("fp8", 8)
-    if method[0].endswith("16"):
-        return None
-    kind = "gptq" if method[0] == "int" else method[0]
-    return Quantization(kind, int(bits[1]) if bits else 4, int(group[1]) if group else 128)
+def _kernel(quantization: Quantization | None, texts: tuple[str, ...]) -> str:
+    """Return the kernel that the first of the texts names, if it can run such weights; else ""."""
+    method = quantization.method if quantization else ""
+    able = KERNELS_OF.get(method, ())
+    for text in texts:
+        named = re.search("exllama|marlin|machete", text)
+        if named and (kernel := named[0].replace("machete", "marlin")) in able:
+            return kernel
+    return method if method in able and method in texts[0] else ""
