@@ -13,7 +13,7 @@ import random
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any, NamedTuple
 
 from qwenkit.capacity.calibration.errors import calibrate, predict
@@ -26,7 +26,10 @@ from qwenkit.capacity.step_time import StepTime
 
 ROOT = Path(__file__).parents[1]
 PAGE, DATA = ROOT / "qwenkit/capacity/README.md", ROOT / "tests/data"
+FIRST, SECOND = "h200-vllm-0.26.json", "h200-vllm-0.26-second-machine.json"
 KV_BAND = 0.08
+SHORT = r"prefill tokens \d{1,3}$|prefill tokens 1024"  # their time is the host's
+HELD_OUT = ["what", "figures", "mean error from the datasheet", "calibrated on the first", "worst"]
 UNITS = {"throughput": "tokens/s", "kv": "tokens"}  # others: seconds
 SIZES = r"batch|clients|(\w+_)?tokens"  # fields of a measured point
 ENDINGS = {"8": "-GPTQ-Int8", "4": "-GPTQ-Int4", "awq": "-AWQ"}
@@ -41,7 +44,7 @@ class Point(NamedTuple):
     predicted: float
     band: float
     why: str = ""
-    left_out: float | None = None
+    calibrated: float | None = None
 
     @property
     def error(self) -> float:
@@ -53,22 +56,26 @@ def _read(name: str) -> Any:
     return json.loads((DATA / name).read_text("utf-8"))
 
 
-def h200() -> Iterator[Point]:
-    """Yield all that was measured on the H200; ``left_out`` is a calibration's error."""
-    found = Measurements.read(DATA / "gpu/h200-vllm-0.26.json")
-    left = {(one.metric, one.run, str(one.point)): one for one in calibrate(found).left_out}
+def h200(name: str) -> Iterator[Point]:
+    """Yield all that was measured on an H200.
+
+    ``calibrated`` is the error after a calibration by the other points of the first machine.
+    """
+    first, found = (Measurements.read(DATA / "gpu" / one) for one in (FIRST, name))
+    card = calibrate(first)
+    known = predict(found.at(card.gpu.speed), noisy=True) if name != FIRST else card.left_out
+    errors = {str(one.where()): one.error for one in known}
     bands = {run.name: found.time(run).error for run in found.runs}
     for one in predict(found, noisy=True):
         shown = {k: v for k, v in one.point.items() if re.fullmatch(SIZES, k)}
         sizes = ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in shown.items())
-        other = left.get((one.metric, one.run, str(one.point)))
         yield Point(
-            f"{one.run}: {one.metric} {sizes}",
+            f"{one.run}: {one.metric} {sizes}".rstrip(),
             UNITS.get(one.metric, "s"),
             one.measured,
             one.predicted,
             KV_BAND if one.metric == "kv" else bands[one.run],
-            left_out=other and other.error,
+            calibrated=errors.get(str(one.where())),
         )
 
 
@@ -163,8 +170,23 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _row(point: Point) -> list[str]:
     figures = [_figure(value, point.unit) for value in (point.measured, point.predicted)]
-    left = [] if point.left_out is None else [f"{point.left_out:+.0%}"]
+    left = [] if point.calibrated is None else [f"{point.calibrated:+.0%}"]
     return [point.what, *figures, f"{point.error:+.0%}", *left]
+
+
+def _by_metric(points: Iterable[Point]) -> Iterator[list[str]]:
+    """Yield for each run and metric how far its figures are off, and the worst one."""
+    groups: dict[str, list[Point]] = {}
+    for point in points:
+        metric = re.sub("(?<=prefill).*", " of short prompts", point.what)
+        whole = metric if re.search(SHORT, point.what) else " ".join(point.what.split(" ")[:2])
+        groups.setdefault(whole, []).append(point)
+    for what, found in groups.items():
+        errors = [[abs(one.error), abs(one.calibrated or 0)] for one in found]
+        worst = max(found, key=lambda one: abs(one.calibrated or 0))
+        where = worst.what.partition(": ")[2]
+        means = [f"{fmean(each):.1%}" for each in zip(*errors, strict=True)]
+        yield [what, str(len(found)), *means, f"{worst.calibrated:+.0%} ({where})"]
 
 
 def _figure(value: float, unit: str) -> str:
@@ -182,8 +204,14 @@ def _summary(name: str, points: Sequence[Point]) -> str:
 
 def draw(page: str) -> str:
     """Return the page with what stands between its markers drawn anew."""
-    own, others, memory = [*h200()], [*published()], [*kv_tokens()]
-    groups = {"H200, from its datasheet": own, "Published speed": others, "Published KV": memory}
+    own, others, memory = [*h200(FIRST)], [*published()], [*kv_tokens()]
+    held_out = [*h200(SECOND)]
+    groups = {
+        "H200, from its datasheet": own,
+        "Held out: another H200, from its datasheet": held_out,
+        "Published speed": others,
+        "Published KV": memory,
+    }
     missed = [point for point in others + memory if point.why]
     head = ["what", "measured", "predicted", "error"]
     texts = {
@@ -191,6 +219,7 @@ def draw(page: str) -> str:
         "summary": "\n".join(_summary(*group) for group in groups.items()),
         "misses": "\n".join(f"* {one.what} ({one.error:+.0%}): {one.why}." for one in missed),
         "h200": _table([*head, "left out"], map(_row, own)),
+        "held-out": _table(HELD_OUT, _by_metric(held_out)),
         "published": _table(head, map(_row, [*others, *memory])),
     }
     for name, text in texts.items():

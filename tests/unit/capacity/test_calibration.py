@@ -32,6 +32,8 @@ from qwenkit.capacity.step_time import StepTime
 from qwenkit.errors import InvalidValue, QwenkitError
 
 FILE = Path(__file__).parents[2] / "data/gpu/h200-vllm-0.26.json"
+SECOND = FILE.with_name("h200-vllm-0.26-second-machine.json")
+MOST = {"decode": 6, "prefill": 10, "e2e": 8, "throughput": 8, "ttft": 18, "kv": 3}  # percent
 RAW: dict[str, Any] = json.loads(FILE.read_text())
 H200 = Measurements.read(FILE)
 CLOSED = {"clients": 1, "prompt_tokens": 9, "answer_tokens": 9}
@@ -60,10 +62,16 @@ def left_out() -> dict[str, Any]:
 
 
 def test_points_that_were_left_out_are_predicted(left_out: dict[str, Any]) -> None:
-    most = {"decode": 6, "prefill": 10, "e2e": 8, "throughput": 8, "ttft": 18, "kv": 3}
-    assert all(left_out[f"{metric}_mape"] <= percent for metric, percent in most.items())
+    assert all(left_out[f"{metric}_mape"] <= percent for metric, percent in MOST.items())
     assert left_out["inside_band"] >= 90
     assert set(left_out["worst"]) == {"metric", "run", "point", "error"}
+
+
+@pytest.mark.parametrize("fit", [H200, None], ids=["calibrated", "datasheet"])
+def test_another_machine_that_nothing_was_fitted_to_is_predicted(fit: Measurements | None) -> None:
+    found = judge(fit, Measurements.read(SECOND))
+    assert all(found[f"{metric}_mape"] <= percent for metric, percent in MOST.items())
+    assert found["inside_band"] >= 90
 
 
 def test_the_datasheet_alone_predicts_within_the_stated_band() -> None:
