@@ -6,7 +6,6 @@ beside it, on the same volume, and deleted again.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -30,6 +29,7 @@ from qwenkit.inference.load.records import requests_of
 from qwenkit.loadtest.measuring import Measuring
 from qwenkit.loadtest.speed import Figures, figures_of
 from qwenkit.settings import Settings
+from qwenkit.untrusted.parsing import parse_json
 from qwenkit.weights.model_config import read_config_file
 
 Tell = Callable[[object], None]
@@ -120,11 +120,19 @@ def described(settings: Settings, figures: Figures | None = None) -> dict[str, A
 
 def _served(server: Server) -> dict[str, Any]:
     """Return what the server says of the model; of its only one, if it has none of that name."""
-    models: dict[str, dict[str, Any]]
-    models = {str(one.get("id")): one for one in json.loads(server.get("/v1/models"))["data"]}
+    try:
+        listed = parse_json(server.get("/v1/models"))
+        models = {str(one["id"]): dict(one) for one in listed["data"]}
+    except (QwenkitError, ValueError, KeyError, TypeError) as error:
+        if server.host and isinstance(error, QwenkitError):
+            raise
+        why = getattr(error, "what", "the answer lists no models")
+        fix = "name the address of an OpenAI server, such as http://127.0.0.1:8000"
+        raise NotFound(f"no vLLM at {server.gateway}", f"GET /v1/models: {why}", fix) from None
     if server.model not in models:
         if len(models) != 1:
-            raise InvalidValue("served_model_name", server.model, f"one of {', '.join(models)}")
+            there = ", ".join(models) or "none, for the server lists none"
+            raise InvalidValue("served_model_name", server.model, f"one of {there}")
         server.model = next(iter(models))
     return models[server.model]
 

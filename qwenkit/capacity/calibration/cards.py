@@ -41,11 +41,14 @@ def gpu_named(gpu: str) -> Gpu:
     if not gpu.startswith(CARD):
         return find_gpu(gpu)
     try:
-        return Card.read(_file(gpu)).gpu
+        if (file := _file(gpu)).is_file():
+            return Card.read(file).gpu
+        rule = "a card"
     except (InvalidValue, NotFound) as error:
-        there = ", ".join(sorted(f"{CARD}{path.stem}" for path in _folder().glob("*.json")))
-        rule = f"a card in {_folder()}, which has {there or 'none'} ({error.why or error.what})"
-        raise InvalidValue("gpu", gpu, rule, "qwenkit calibrate measures one") from None
+        rule = f"a card ({error.what}: {error.why})"
+    there = ", ".join(sorted(f"{CARD}{path.stem}" for path in _folder().glob("*.json")))
+    rule = f"{rule} in {_folder()}, which has {there or 'none'}"
+    raise InvalidValue("gpu", gpu, rule, "qwenkit calibrate measures one")
 
 
 def _file(gpu: str) -> Path:

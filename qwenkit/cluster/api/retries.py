@@ -155,7 +155,8 @@ class Retries:
             return
         self._said = True
         until = datetime.now() + timedelta(seconds=max(_deadline.get() - time.monotonic(), 0))
-        log.warning("%s; trying again until %s. %s", what, until.strftime("%H:%M:%S"), fix)
+        text = f"{what}; trying again until {until:%H:%M:%S}. {fix}"
+        log.warning(text.rstrip())
 
 
 def _called(once: Callable[[], T]) -> T:

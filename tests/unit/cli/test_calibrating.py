@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -86,6 +88,10 @@ def test_a_card_that_is_not_there_or_damaged_is_told_with_those_that_are(
         assert "card:mine" in error.value.why
         with pytest.raises(SettingsError, match="card:mine"):
             _ = Settings(gpu=f"card:{name}").hardware
+    mine = tmp_path / "cards" / "mine.json"
+    mine.write_text(mine.read_text().replace('"linear": ', '"linear": -'))
+    with pytest.raises(InvalidValue, match="linear"):
+        gpu_named("card:mine")
 
 
 def test_records_of_a_load_give_few_points_and_a_wide_band(run: Run, tmp_path: Path) -> None:
@@ -107,3 +113,18 @@ def test_records_of_a_load_give_few_points_and_a_wide_band(run: Run, tmp_path: P
     assert run("calibrate", "--load-results", str(records), "--replace")[0] == 2
     records.write_text("[]")
     assert run("calibrate", "--load-results", str(records), "--replace")[0] == 2
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"[]", b'{"data": [{"object": "model"}]}'])
+def test_a_server_that_is_no_vllm_is_told(run: Run, answer: bytes) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer)
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        Thread(target=server.serve_forever).start()
+        code, told = run("calibrate", "--url", f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+    assert (code, told["error"]) == (1, "NotFound")
