@@ -61,8 +61,13 @@ def basis(time: StepTime) -> str:
     if time.gpu.error is not None:
         return f"measured on {time.gpu.name}"
     if time.measured:
-        return f"modelled from the datasheet of {time.gpu.name} and such kernels' times elsewhere"
+        return (
+            f"modelled from the datasheet of {time.gpu.name}, and from what {time.kernel} was "
+            "measured to take on such a GPU"
+        )
+    experts = " with a mixture of experts" if time.model.expert_share else ""
     return (
-        f"modelled and unmeasured: no times of {time.kernel} on {time.gpu.name} are known here, so "
-        "the bands are wide; qwenkit calibrate --name mine measures it, gpu=card:mine uses that"
+        f"modelled and unmeasured: no times of {time.kernel}{experts} on {time.gpu.name} are known "
+        "here, so the bands are wide; qwenkit calibrate --name mine measures it, "
+        "gpu=card:mine uses that"
     )

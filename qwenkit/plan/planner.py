@@ -126,6 +126,11 @@ class ScalingPlan:
     autoscalers: AutoscalerComparison | None
 
     @property
+    def price_is_unknown(self) -> bool:
+        """Whether costs are GPU-hours: no price was given, and no example is known."""
+        return self.environment.price_per_gpu_hour == 1 and not self.gpu.example_price_cny
+
+    @property
     def currency(self) -> str:
         """The currency of the example prices; a price of one's own has none that is known."""
         return "CNY" if self.price_is_example else ""
@@ -135,8 +140,7 @@ class ScalingPlan:
         """What the figures stand on where that is not the whole traffic as it was recorded."""
         basis = self.outcome.basis if self.outcome else ""
         price = f"no price of {self.gpu.name} is known: costs are GPU-hours"
-        unknown = self.environment.price_per_gpu_hour == 1 and not self.gpu.example_price_cny
-        return (*self.traffic.notes, *filter(None, (basis, price if unknown else "")))
+        return (*self.traffic.notes, *filter(None, (basis, price if self.price_is_unknown else "")))
 
 
 def make_plan(

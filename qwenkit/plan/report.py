@@ -214,12 +214,13 @@ def figures(outcome: SimulatedOutcome, plan: ScalingPlan) -> Iterator[tuple[str,
     example = ", an example price" if plan.price_is_example else ""
     currency = plan.currency and f" {plan.currency}"
     per_1k = bands.get("cost_per_1k_tokens")
+    hours = f"{bands['gpu_seconds'].times(1 / 3600).text()} GPU-hours"
+    each = f"{plan.environment.price_per_gpu_hour:g}{currency}{example}"
+    price = f"{bands['cost'].text(plan.currency)} for {hours} at {each}"
     yield (
         "cost",
-        f"{bands['cost'].text(plan.currency)} for {bands['gpu_seconds'].times(1 / 3600).text()} "
-        f"GPU-hours at {plan.environment.price_per_gpu_hour:g}{currency}{example}; "
-        f"{bands['cost_per_hour'].text()} per hour"
-        + (f", {per_1k.text()} per 1000 tokens" if per_1k else ""),
+        f"{hours if plan.price_is_unknown else price}; {bands['cost_per_hour'].text()} per hour"
+        + (f", {per_1k.times(1e3).text()} per million tokens" if per_1k else ""),
     )
     yield "objective", _objective(plan.objective, outcome)
 

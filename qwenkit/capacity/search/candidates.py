@@ -89,8 +89,8 @@ class Candidate:
     def misses(self, objective: Objective) -> list[str]:
         """Describe the limits that this candidate exceeds."""
         return [
-            f"{name} {value:.3g} instead of {limit:g}"
-            for name, value, limit in self._against(objective)
+            f"{name} {value:.3g}{unit} instead of {limit:g}{unit}"
+            for name, unit, value, limit in self._against(objective)
             if value > limit
         ]
 
@@ -98,20 +98,20 @@ class Candidate:
         """Return the sum of the relative excesses over the limits; 0 if all are met."""
         return sum(
             value / limit - 1 if limit else value
-            for _, value, limit in self._against(objective)
+            for *_, value, limit in self._against(objective)
             if value > limit
         )
 
-    def _against(self, objective: Objective) -> Iterator[tuple[str, float, float]]:
+    def _against(self, objective: Objective) -> Iterator[tuple[str, str, float, float]]:
         pairs = (
-            ("TTFT p95 in s", self.ttft_p95_s, objective.ttft_p95_s),
-            ("TPOT p95 in s", self.tpot_p95_s, objective.tpot_p95_s),
-            ("cost per hour", self.cost_per_hour, objective.cost_per_hour),
-            ("share of failed requests", self.failed_share, objective.failed_share),
+            ("TTFT p95", " s", self.ttft_p95_s, objective.ttft_p95_s),
+            ("TPOT p95", " s", self.tpot_p95_s, objective.tpot_p95_s),
+            ("cost per hour", "", self.cost_per_hour, objective.cost_per_hour),
+            ("share of failed requests", "", self.failed_share, objective.failed_share),
         )
-        for name, value, limit in pairs:
+        for name, unit, value, limit in pairs:
             if limit is not None:
-                yield name, value, limit
+                yield name, unit, value, limit
 
 
 def judge(choice: ScalingChoice, result: SimulationResult) -> Candidate:

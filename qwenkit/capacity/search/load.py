@@ -59,7 +59,7 @@ def suggested_load(
         missed.append(f"{over[0]} objective" if over else "GPU's speed")
         rates.append(0.0 if over else per_s)
     best = max(rates)
-    after = [*missed, "KV cache" if by_kv <= server.max_num_seqs else "max_num_seqs"]
+    after = [*missed, "KV cache" if by_kv <= server.max_num_seqs else "server's --max-num-seqs"]
     total = next(batch for batch, rate in enumerate(rates, 1) if rate >= _SHARE * best)
     rate, error = rates[total - 1], server.time.error
     band = Band.over(rate, rate / (1 + error), rate / (1 - error))

@@ -130,8 +130,8 @@ def _flips(
     with suppress(InvalidValue):  # the objective cannot be met: it is missed below
         if total != (there := suggested_load(edge, lengths, objective=objective).total):
             yield f"a pod should carry {there} instead of {total}"
-    if misses := "; ".join(chosen.misses(objective)):
-        yield f"these settings miss the objective: {misses}"
+    if chosen.misses(objective):
+        yield "these settings miss the objective"
     if _rank(following, objective)[:2] < _rank(chosen, objective)[:2]:
         yield f"better is {following.choice}"
 
