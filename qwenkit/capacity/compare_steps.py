@@ -11,16 +11,15 @@ import re
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from qwenkit.autoscaling.recording import read_recording, run_on_recording, tell_equal
+from qwenkit.capacity.file_fields import FileFields
 from qwenkit.capacity.scheduler import V1, ScheduledSequence, SchedulerLimits, scheduler_of
 from qwenkit.errors import InvalidValue
 
 _FIELDS = ("scheduled", "running", "waiting", "free blocks", "preempted")
-_NUMBERS = [field.name for field in fields(SchedulerLimits) if field.type == "int"]
 
 
 def replay(trace: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -30,13 +29,15 @@ def replay(trace: Mapping[str, Any]) -> Iterator[list[str]]:
         InvalidValue: a release or a limit that is not modelled.
     """
     version = _version(trace["version"])
-    scheduler = scheduler_of(version, _limits(trace["config"], version))
+    scheduler = scheduler_of(version, _limits(FileFields(trace["config"], "config"), version))
     arrivals = deque(trace["arrivals"])
     for recorded in trace["steps"]:
         at, scheduled, *others = recorded
         while arrivals and arrivals[0][0] <= at:
             _, name, prompt, answer = arrivals.popleft()
-            scheduler.add(ScheduledSequence(name, _positive("prompt", prompt), answer))
+            if not isinstance(prompt, int) or prompt < 1:
+                raise InvalidValue("prompt", prompt, "a whole number, at least 1")
+            scheduler.add(ScheduledSequence(name, prompt, answer))
         step = scheduler.schedule()
         pairs = [[sequence.name, tokens] for sequence, tokens in scheduler.scheduled(step)]
         if version >= V1:  # whose order means nothing
@@ -62,22 +63,14 @@ def _version(text: Any) -> tuple[int, ...]:
     return tuple(map(int, found.groups()))
 
 
-def _limits(config: Mapping[str, Any], version: tuple[int, ...]) -> SchedulerLimits:
-    numbers = {name: _positive(name, config[name]) for name in _NUMBERS}
+def _limits(config: FileFields, version: tuple[int, ...]) -> SchedulerLimits:
     chunked = config.get("chunked_prefill", version >= V1)
-    rule = "false: it is not modelled"
-    if chunked and version < V1:
-        raise InvalidValue("chunked_prefill", chunked, f"{rule} before 0.8")
-    for name in ("prefix_caching", "long_prefill_token_threshold"):
-        if config.get(name):
-            raise InvalidValue(name, config[name], rule)
-    return SchedulerLimits(**numbers, chunked_prefill=chunked)
-
-
-def _positive(name: str, value: Any) -> int:
-    if not isinstance(value, int) or value < 1:
-        raise InvalidValue(name, value, "a whole number, at least 1")
-    return value
+    unmodelled = ["prefix_caching", "long_prefill_token_threshold"]
+    for name in unmodelled + ["chunked_prefill"] * (version < V1):
+        if config.values.get(name):
+            raise config.wrong(name, "false: it is not modelled")
+    limits: SchedulerLimits = config.make(SchedulerLimits, chunked_prefill=chunked)
+    return limits
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,7 +12,8 @@ from typing import Any
 
 from qwenkit.autoscaling.recording import read_recording
 from qwenkit.capacity.calibration.errors import METRICS, calibrate
-from qwenkit.capacity.calibration.points import FileFields, Measurements, read_card
+from qwenkit.capacity.calibration.points import Measurements, read_card
+from qwenkit.capacity.file_fields import FileFields
 from qwenkit.capacity.gpu import Gpu, Speed
 from qwenkit.errors import InvalidValue
 
@@ -68,17 +69,17 @@ class Card:
             InvalidValue: it is damaged or another kind of file; names the field.
         """
         file = FileFields(read_recording(path), path.name)
-        name, measured, kernels = file.text("name"), file.part("measured"), file.part("kernels")
+        name, measured, kernels = file.get("name", ""), file.part("measured"), file.part("kernels")
         speed = Speed(*(file.part("speed").number(each.name) for each in fields(Speed)))
         gpu = replace(
             read_card(measured.part("card")),
             name=f"card:{check_name(name)}",
             speed=speed,
             error=file.number("error"),
-            kernels=tuple((method, kernels.text(method)) for method in kernels.values),
+            kernels=tuple((method, kernels.get(method, "")) for method in kernels.values),
         )
         errors = {metric: file.part("errors").number(metric, None) for metric in METRICS}
-        points, day = file.number("points", whole=True), file.text("measured_on")
+        points, day = file.number("points", whole=True), file.get("measured_on", "")
         return cls(name, gpu, errors, points, day, measured.values)
 
 

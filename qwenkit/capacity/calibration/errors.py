@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import count
 from statistics import fmean
 from typing import Any
 
@@ -20,6 +21,7 @@ METRICS = ("decode", "prefill", *CLOSED_METRICS, "kv")
 _NOISY_TOKENS = 2048  # the time of shorter prompts is the host's
 _FEW = 9  # points, of which nine in ten cannot be told
 _FITS = 2500  # times points: the more points, the more are left out at once
+_SHARES = ("linear", "attention", "compute")
 _MOST, _MOST_SIGMA = 0.9, 1.65  # of all figures; so many standard deviations hold them
 
 
@@ -64,17 +66,14 @@ def calibrate(given: Measurements) -> Calibration:
     least that of a card that was not measured.
     """
     given = with_kernels_that_fit(given)
-    whole = fit_speed(given)
+    found, judged = fit_speed(given), list[Judged]()
     points = sum(len(run.points) for run in given.timed())
-    judged = [figure for run in given.runs for figure in _memory(given, run)]
     turns = min(points, max(5, _FITS // max(1, points)))
     for turn in range(turns):
         rest, left_out = _parted(given, turn, turns)
-        judged += (one for one in predict(left_out.at(fit_speed(rest).speed)) if one.metric != "kv")
-    bands = [
-        _MOST_SIGMA * max(whole.uncertain[name] for name in ("linear", "attention", "compute"))
-    ]
-    errors = sorted(abs(each.error) for each in judged if each.metric != "kv")
+        judged += _times(left_out.at(fit_speed(rest).speed))
+    errors = sorted(abs(each.error) for each in judged)
+    bands = [_MOST_SIGMA * max(found.uncertain[name] for name in _SHARES)]
     if min(points, len(errors)) < _FEW:
         bands += [given.time(run).error for run in given.timed()]
     else:
@@ -84,7 +83,8 @@ def calibrate(given: Measurements) -> Calibration:
         for run in given.timed()
         if run.kernel not in ("", kernel_of(run.model, given.gpu, v1=given.v1))
     }
-    gpu = replace(given.gpu, speed=whole.speed, error=max(bands), kernels=tuple(sorted(kernels)))
+    gpu = replace(given.gpu, speed=found.speed, error=max(bands), kernels=tuple(sorted(kernels)))
+    judged += _memory(given)
     return Calibration(gpu, points, mean_errors(judged), tuple(judged))
 
 
@@ -93,9 +93,7 @@ def predict(measurements: Measurements, *, noisy: bool = False) -> list[Judged]:
 
     Of a run whose times do not count, the KV cache alone, and no short prompts, unless ``noisy``.
     """
-    runs, timed = measurements.runs, measurements.runs if noisy else measurements.timed()
-    judged = [one for run in timed for one in _times(measurements, run, noisy=noisy)]
-    return judged + [one for run in runs for one in _memory(measurements, run)]
+    return [*_times(measurements, noisy=noisy), *_memory(measurements)]
 
 
 def mean_errors(judged: Iterable[Judged]) -> dict[str, float | None]:
@@ -106,22 +104,20 @@ def mean_errors(judged: Iterable[Judged]) -> dict[str, float | None]:
     return {metric: fmean(found) if found else None for metric, found in errors.items()}
 
 
-def _parted(given: Measurements, turn: int, turns: int) -> tuple[Measurements, Measurements]:
-    """Return the measurements without each ``turns``-th point, and those points alone."""
-    rest, left_out, at = [], [], -turn
-    for run in given.runs:
-        ours = [one for n, one in enumerate(run.points, at) if n % turns == 0]
-        others = [one for n, one in enumerate(run.points, at) if n % turns]
-        at += len(run.points) if run in given.timed() else 0
-        rest.append(replace(run, points=tuple(others)))
-        left_out.append(replace(run, points=tuple(ours)))
-    return replace(given, runs=tuple(rest)), replace(given, runs=tuple(left_out))
+def _parted(given: Measurements, turn: int, turns: int) -> Iterator[Measurements]:
+    """Yield the measurements without each ``turns``-th point, and those points alone."""
+    for left_out in (False, True):
+        number, runs = count(turn), []
+        for run in given.timed():
+            ours = (one for one in run.points if (next(number) % turns == 0) is left_out)
+            runs.append(replace(run, points=tuple(ours)))
+        yield replace(given, runs=tuple(runs))
 
 
-def _times(measurements: Measurements, run: Run, *, noisy: bool) -> Iterator[Judged]:
-    time = measurements.time(run)
-    for point in run.points:
-        what = asdict(point)
+def _times(given: Measurements, *, noisy: bool = False) -> Iterator[Judged]:
+    runs = given.runs if noisy else given.timed()
+    for run, point in [(one, point) for one in runs for point in one.points]:
+        time, what = given.time(run), asdict(point)
         if isinstance(point, DecodePoint):
             predicted = time.decode(point.batch, point.context_tokens)
             yield Judged("decode", run.name, what, point.tpot_s, predicted)
@@ -129,25 +125,25 @@ def _times(measurements: Measurements, run: Run, *, noisy: bool) -> Iterator[Jud
             if noisy or point.tokens >= _NOISY_TOKENS:
                 yield Judged("prefill", run.name, what, point.seconds, time.prefill(point.tokens))
         else:
-            kv_tokens = _kv_tokens(measurements, run) or run.kv_tokens
+            kv_tokens = _kv_tokens(given, run) or run.kv_tokens
             loop = asdict(run_closed_loop(time, run, point, kv_tokens))
             for metric, name in CLOSED_METRICS.items():
                 if what[name] and loop[name]:
                     yield Judged(metric, run.name, what, what[name], loop[name])
 
 
-def _memory(measurements: Measurements, run: Run) -> Iterator[Judged]:
-    predicted, measured = _kv_tokens(measurements, run), run.kv_tokens
-    if measured and predicted is not None:
-        yield Judged("kv", run.name, {"room_gib": run.room_gib}, measured, predicted)
+def _memory(given: Measurements) -> Iterator[Judged]:
+    for run in given.runs:
+        predicted = _kv_tokens(given, run)
+        if run.kv_tokens and predicted is not None:
+            yield Judged("kv", run.name, {"room_gib": run.room_gib}, run.kv_tokens, predicted)
 
 
-def _kv_tokens(measurements: Measurements, run: Run) -> int | None:
+def _kv_tokens(given: Measurements, run: Run) -> int | None:
     """Return how many tokens the KV cache holds, None where the room is not known."""
     if run.room_gib is None:
         return None
-    gpu, tokens = replace(measurements.gpu, usable_gib=run.room_gib), run.max_num_batched_tokens
-    v1 = tokens if measurements.v1 else None
-    return fit(
-        gpu, run.model, max_model_len=tokens, gpu_memory_utilization=1, batched_tokens=v1
-    ).kv_tokens
+    gpu, tokens = replace(given.gpu, usable_gib=run.room_gib), run.max_num_batched_tokens
+    v1 = tokens if given.v1 else None
+    kv = fit(gpu, run.model, max_model_len=tokens, gpu_memory_utilization=1, batched_tokens=v1)
+    return kv.kv_tokens

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from qwenkit.autoscaling.recording import read_recording
 from qwenkit.capacity.catalogue import find_config
+from qwenkit.capacity.file_fields import FileFields
 from qwenkit.capacity.gpu import CPU, Gpu, Model, Speed, gpu_of_label
 from qwenkit.capacity.model_config import KNOWLEDGE, ModelConfig, Quantization
 from qwenkit.capacity.step_time import KERNELS_OF, StepTime
-from qwenkit.errors import InvalidValue
 
 _DATASHEET = ("bandwidth_gb_s_datasheet", "fp16_tflops_datasheet", "compute_capability")
 
@@ -78,7 +77,7 @@ class Run:
 class Measurements:
     """The runs of one card; ``v1`` is vLLM's V1 engine (0.8 and later).
 
-    Runs without CUDA graphs tell of the host, and only of ``eager`` measurements the times count.
+    The times of runs without CUDA graphs are the host's: they count if these are ``eager``.
     """
 
     gpu: Gpu
@@ -117,76 +116,14 @@ class Measurements:
     @classmethod
     def of(cls, file: FileFields) -> Measurements:
         """Read what such a file holds; without card or model, its runs tell nothing."""
-        version = re.search(r"vllm[ v]*0\.(\d+)", file.text("engine"), re.I)
-        card, runs, told = file.part("card"), file.part("runs"), file.part("model").values
+        version = re.search(r"vllm[ v]*0\.(\d+)", file.get("engine", ""), re.I)
+        card, runs = file.part("card"), file.part("runs")
+        names = runs.values if card.values and file.part("model").values else ()
         return cls(
             read_card(card) if card.values else CPU,
-            tuple(
-                _run(file, runs.part(name), name) for name in runs.values if card.values and told
-            ),
-            file.flag("v1", not version or int(version[1]) >= 8),
+            tuple(_run(file, runs.part(name), name) for name in names),
+            file.get("v1", not version or int(version[1]) >= 8),
         )
-
-
-class FileFields:
-    """An object of a file, whose fields are checked as they are read."""
-
-    def __init__(self, values: Any, where: str) -> None:
-        self.values: Mapping[str, Any] = {} if values is None else values
-        self.where = where
-        if not isinstance(self.values, Mapping):
-            raise InvalidValue(where, values, "an object", "write it as in tests/data/gpu")
-
-    def part(self, name: str) -> FileFields:
-        """Return an object inside this one, empty if it is missing."""
-        return FileFields(self.values.get(name), f"{self.where}: {name}")
-
-    def several(self, name: str, kind: Any) -> Iterator[Any]:
-        """Yield a dataclass for each object of a list, which may be missing."""
-        found = self._typed(name, list, [], "a list")
-        return (
-            FileFields(one, f"{self.where}: {name}[{at}]").make(kind)
-            for at, one in enumerate(found)
-        )
-
-    def make(self, kind: Any, **given: Any) -> Any:
-        """Return a dataclass; what is not given is a number in the field of its name."""
-        for each in fields(kind):
-            if each.name not in given:
-                default, whole = each.default, str(each.type).startswith("int")
-                given[each.name] = self.number(each.name, default, whole=whole)
-        return kind(**given)
-
-    def number(self, name: str, default: Any = MISSING, *, whole: bool = False) -> Any:
-        """Return a positive number; the default, if there is one, where it is missing or 0."""
-        value = self.values.get(name)
-        if not value and value is not False and default is not MISSING:
-            return default
-        kind = int if whole else int | float
-        if isinstance(value, bool) or not isinstance(value, kind) or not 1e-9 < value < 1e9:
-            raise self.wrong(name, f"a {'whole ' * whole}number from 1e-9 to 1e9")
-        return value
-
-    def text(self, name: str) -> str:
-        """Return a text, "" where it is missing."""
-        found: str = self._typed(name, str, "", "a text")
-        return found[:400]
-
-    def flag(self, name: str, default: bool = False) -> bool:
-        """Return true or false, the default where it is missing."""
-        found: bool = self._typed(name, bool, default, "true or false")
-        return found
-
-    def wrong(self, name: str, rule: str) -> InvalidValue:
-        """Return the error of a field."""
-        value, fix = self.values.get(name), f"correct {name} in the file"
-        return InvalidValue(f"{self.where}: {name}", value, rule, fix)
-
-    def _typed(self, name: str, kind: type, default: Any, rule: str) -> Any:
-        value = self.values.get(name)
-        if value is not None and not isinstance(value, kind):
-            raise self.wrong(name, rule)
-        return default if value is None else value
 
 
 def _content(path: Path) -> FileFields:
@@ -200,62 +137,62 @@ def read_card(card: FileFields) -> Gpu:
     Raises:
         InvalidValue: one of these is missing.
     """
-    name = card.text("name")
-    known = gpu_of_label(name)
-    return known or Gpu(name or "card", *map(card.number, ("usable_gib", *_DATASHEET)))
+    name = card.get("name", "card")
+    return gpu_of_label(name) or Gpu(name, *map(card.number, ("usable_gib", *_DATASHEET)))
 
 
 def _run(file: FileFields, part: FileFields, name: str) -> Run:
-    texts = part.text("kernel").lower(), part.text("weights").lower(), file.text("engine").lower()
-    config = _config(file.part("model"), texts[1])
+    told = part.get("kernel", ""), part.get("weights", ""), file.get("engine", "")
+    texts = [text[:400].lower() for text in told]
+    config = _config(file.part("model"))
+    config = replace(config, quantization=_quantization(texts[1], config.quantization))
+    prompts = part.part("prefill_s")
+    if wrong := [one for one in prompts.values if not re.fullmatch("[1-9][0-9]{0,6}", one)]:
+        raise prompts.wrong(wrong[0], "a prompt's number of tokens, and its seconds")
+    alone = ((int(tokens), prompts.number(tokens, 0)) for tokens in prompts.values)
+    points = [
+        *part.several("decode", DecodePoint),
+        *(PrefillPoint(*one) for one in alone if one[1]),
+        *part.several("closed", ClosedPoint),
+    ]
     run: Run = part.make(
         Run,
         name=name,
         model=config.model().split(part.number("gpus", 1, whole=True)),
-        points=tuple(_points(part)),
+        points=tuple(points),
         kernel=_kernel(config.quantization, texts),
-        eager=part.flag("eager"),
-        chunked_prefill=part.flag("chunked_prefill"),
+        **{flag: part.get(flag, False) for flag in ("eager", "chunked_prefill")},
     )
     return run
 
 
-def _points(part: FileFields) -> Iterator[Point]:
-    yield from part.several("decode", DecodePoint)
-    prompts = part.part("prefill_s")
-    for tokens in prompts.values:
-        if not re.fullmatch("[1-9][0-9]{0,6}", tokens):
-            raise prompts.wrong(tokens, "a prompt's number of tokens, and its seconds")
-        if (seconds := prompts.number(tokens, None)) is not None:
-            yield PrefillPoint(int(tokens), seconds)
-    yield from part.several("closed", ClosedPoint)
+def _config(part: FileFields) -> ModelConfig:
+    """Return a model by its config.json, its sizes, or as a public one by its name."""
+    name, given = part.get("shape", "model"), part.part("config").values
+    if not given and "layers" not in part.values and (known := find_config(name)):
+        return known
+    spelt = KNOWLEDGE["spellings"] | {"tied": ["tie_word_embeddings"]}
+    sizes = {spelt.get(key, [key])[0]: value for key, value in part.values.items()}
+    return ModelConfig.read(given or sizes, name)
 
 
-def _config(part: FileFields, weights: str) -> ModelConfig:
-    """Return a run's model: by its config.json, its sizes, or a public one by its name."""
-    name, given = part.text("shape") or "model", part.part("config").values
-    config = None if given or "layers" in part.values else find_config(name)
-    if config is None:
-        spelt = KNOWLEDGE["spellings"] | {"tied": ["tie_word_embeddings"]}
-        sizes = {spelt.get(key, [key])[0]: value for key, value in part.values.items()}
-        config = ModelConfig.read(given or sizes, name)
-    # Words such as "gptq int8, group 128", "awq" or "bf16"; others leave what the model has.
-    bits = re.search("(?:int|w)([2348])|(?<![0-9])([2348])[ -]?bit", weights)
-    group = re.search(r"group\D{0,9}(\d{1,5})", weights)
-    if "fp8" in weights:
-        return replace(config, quantization=Quantization("fp8", 8))
-    if bits or re.search("gptq|awq|int", weights):
-        stored = "awq" if "awq" in weights else "gptq", int(bits[1] or bits[2]) if bits else 4
-        return replace(config, quantization=Quantization(*stored, int(group[1]) if group else 128))
-    return replace(config, quantization=None) if re.search("16|half", weights) else config
+def _quantization(words: str, own: Quantization | None) -> Quantization | None:
+    """Read words such as "gptq int8, group 128", "awq" or "bf16"; others leave the model's own."""
+    bits = re.search("(?:int|w)([2348])|(?<![0-9])([2348])[ -]?bit", words)
+    group = re.search(r"group\D{0,9}(\d{1,5})", words)
+    if "fp8" in words:
+        return Quantization("fp8", 8)
+    if bits or re.search("gptq|awq|int", words):
+        stored = "awq" if "awq" in words else "gptq", int(bits[1] or bits[2]) if bits else 4
+        return Quantization(*stored, int(group[1]) if group else 128)
+    return None if re.search("16|half", words) else own
 
 
-def _kernel(quantization: Quantization | None, texts: tuple[str, ...]) -> str:
+def _kernel(quantization: Quantization | None, texts: Sequence[str]) -> str:
     """Return the kernel that the first of the texts names, if it can run such weights; else ""."""
     method = quantization.method if quantization else ""
     able = KERNELS_OF.get(method, ())
-    for text in texts:
-        named = re.search("exllama|marlin|machete", text)
-        if named and (kernel := named[0].replace("machete", "marlin")) in able:
-            return kernel
-    return method if method in able and method in texts[0] else ""
+    named = [re.search("exllama|marlin|machete", text) for text in texts]
+    found = [one[0].replace("machete", "marlin") for one in named if one]
+    found += [method] if method in texts[0] else []
+    return next((kernel for kernel in found if kernel in able), "")

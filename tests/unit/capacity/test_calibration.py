@@ -19,13 +19,13 @@ from qwenkit.capacity.calibration.fit import fit_speed
 from qwenkit.capacity.calibration.points import (
     ClosedPoint,
     DecodePoint,
-    FileFields,
     Measurements,
     Point,
     PrefillPoint,
     Run,
 )
 from qwenkit.capacity.catalogue import find_model
+from qwenkit.capacity.file_fields import FileFields
 from qwenkit.capacity.gpu import Speed
 from qwenkit.capacity.judge import judge, main
 from qwenkit.capacity.step_time import StepTime
@@ -36,6 +36,7 @@ SECOND = FILE.with_name("h200-vllm-0.26-second-machine.json")
 MOST = {"decode": 6, "prefill": 10, "e2e": 8, "throughput": 8, "ttft": 18, "kv": 3}  # percent
 RAW: dict[str, Any] = json.loads(FILE.read_text())
 H200 = Measurements.read(FILE)
+STEP = {"batch": 1, "context_tokens": 9, "tpot_s": 0.1}
 CLOSED = {"clients": 1, "prompt_tokens": 9, "answer_tokens": 9}
 
 
@@ -183,7 +184,14 @@ def test_any_part_of_a_file_may_be_missing() -> None:
     untold: list[Any] = [{}, {"card": {}}, {"runs": RAW["runs"]}, {**RAW, "card": None}]
     for nothing in untold:
         assert read(nothing).runs == ()
-    parts: list[Any] = [{}, None, {"a": {}}, {"a": {"decode": None, "prefill_s": {}, "closed": []}}]
+    null: dict[str, Any] = {"decode": [{}, STEP | {"tpot_s": None}], "closed": [{"clients": 1}]}
+    parts: list[Any] = [
+        {},
+        None,
+        {"a": null},
+        {"a": {}},
+        {"a": {"decode": None, "prefill_s": {}, "closed": []}},
+    ]
     for runs in parts:
         empty = read({"card": card, "model": model, "runs": runs, "new": 1})
         found = judge(empty, empty)
@@ -248,11 +256,11 @@ def test_the_times_tell_which_kernel_ran() -> None:
     [
         ({"runs": []}, "runs"),
         ({"runs": {"a": {"decode": 5}}}, "runs: a: decode"),
-        ({"runs": {"a": {"decode": [{"batch": 0}]}}}, "decode[0]: batch"),
-        ({"runs": {"a": {"decode": [{"batch": 1, "context_tokens": 9}]}}}, "decode[0]: tpot_s"),
+        ({"runs": {"a": {"decode": [STEP | {"batch": 0}]}}}, "decode[0]: batch"),
+        ({"runs": {"a": {"decode": [STEP | {"tpot_s": "1"}]}}}, "decode[0]: tpot_s"),
         ({"runs": {"a": {"prefill_s": {"many": 1}}}}, "prefill_s: many"),
         ({"runs": {"a": {"prefill_s": {"128": float("nan")}}}}, "prefill_s: 128"),
-        ({"runs": {"a": {"closed": [{"clients": 1.5}]}}}, "closed[0]: clients"),
+        ({"runs": {"a": {"closed": [CLOSED | {"clients": 1.5}]}}}, "closed[0]: clients"),
         ({"runs": {"a": {"closed": [CLOSED | {"seconds": -1}]}}}, "closed[0]: seconds"),
         ({"runs": {"a": {"weights": 8}}}, "runs: a: weights"),
         ({"runs": {"a": {"eager": "no"}}}, "runs: a: eager"),

@@ -72,7 +72,7 @@ def test_a_step_of_nothing_is_a_step(tmp_path: Path) -> None:
         ({"arrivals": [[0, 1]]}, "not such a recording"),
         ({"arrivals": [[0, 1, 0, 4]]}, "prompt"),
         ({"version": "main"}, "version"),
-        ({"config": {}}, "not such a recording"),
+        ({"config": {}}, "block_size"),
         ({"config": CONFIG | {"block_size": 0}}, "block_size"),
         ({"config": CONFIG | {"prefix_caching": True}}, "prefix_caching"),
         ({"version": "0.4.1", "config": CONFIG | {"chunked_prefill": True}}, "chunked_prefill"),
