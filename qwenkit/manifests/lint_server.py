@@ -212,7 +212,8 @@ def _load_strategy(server: ServerCommand, profile: ServingProfile, where: str) -
     """Compare how vLLM is to read weights with what it knows, and what a mount needs."""
     image, given, best = profile.image, server.text(_LOAD[2:]), profile.image.load_strategy
     if given == "" and profile.value(_LOAD) and server.text("load-format", "auto") == "auto":
-        message = f"random reads are slow on a FUSE mount; {profile.chosen[_LOAD][1]}"
+        with_ = f"with {best}, {profile.chosen[_LOAD][1]}"
+        message = f"random reads, the default, are slow on a FUSE mount; {with_}"
         yield Finding("advice", "load-strategy", where, message, f"pass {_LOAD} {best}")
     elif given and image.version and not best:
         message = f"vLLM before 0.11 has no {_LOAD}: it refuses to start"
