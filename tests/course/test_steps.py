@@ -159,7 +159,7 @@ def check_load_in_trouble(environment, sandbox, folder):
             assert here.poll() is None
             time.sleep(0.05)
         begun = time.monotonic()
-        pods = ("--in-cluster", "--workers=2", "--clients=3", "--seconds=0.5", "--start-in=4")
+        pods = ("--in-cluster", "--workers=2", "--clients=3", "--seconds=0.5", "--start-in=12")
         with start(*pods) as job:
             for at, fault in FAULTS:
                 time.sleep(max(0.0, begun + at - time.monotonic()))
