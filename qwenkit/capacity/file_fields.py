@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from typing import Any
@@ -48,6 +49,8 @@ class FileFields:
     def number(self, name: str, default: Any = MISSING, *, whole: bool = False) -> Any:
         """Return a positive number; the default, if there is one, where it is missing or 0."""
         value = self.values.get(name)
+        if isinstance(value, str) and re.fullmatch(r"\d{1,9}\.\d{1,9}", value):
+            value = float(value)  # as nvidia-smi writes a compute capability
         if default is not MISSING and value in (None, 0) and value is not False:
             return default
         kind = int if whole else int | float

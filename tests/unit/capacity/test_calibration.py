@@ -197,6 +197,8 @@ def test_any_part_of_a_file_may_be_missing() -> None:
         found = judge(empty, empty)
         assert found.pop("band") > 25
         assert set(found.values()) == {None}
+    figures = {**card, "name": "no name that is known", "compute_capability": "9.0"}
+    assert read({"card": figures, "model": model}).gpu.compute_capability == 9
     named = {"card": {"name": "A10"}, "model": {"shape": "Qwen-7B-Chat-Int8"}}
     (run,) = read({**named, "engine": "vLLM 0.4.1", "runs": {"a": {}}}).runs
     assert H200.time(run).kernel == "marlin"
