@@ -99,8 +99,9 @@ class BatchScheduler:
         self._longest = math.inf
         self._partial: ScheduledSequence | None = None  # whose prompt is read; the last running
         self._rounds = 0
-        self._free, self._counted = limits.num_blocks, 0  # free blocks before that round
-        self._computed = 0  # of all that decode, less the rounds of each
+        self._blocks = limits.num_blocks
+        # Of those that decode, less what the rounds added: KV tokens; and KV blocks of all that run.
+        self._computed = self._held = 0
         # How many of them need a block in the rounds with this remainder by the block size.
         self._due = [0] * self._size
         self._ends: list[tuple[float, int, ScheduledSequence]] = []
@@ -135,15 +136,9 @@ class BatchScheduler:
     @property
     def free_blocks(self) -> int:
         """KV blocks that no sequence holds."""
-        rounds, size = self._rounds - self._counted, self._size
-        if not rounds:
-            return self._free
-        whole, rest = divmod(rounds, size)
-        start = self._counted % size
-        due = sum(self._due[start : start + rest])
-        if start + rest > size:
-            due += sum(self._due[: start + rest - size])
-        return self._free - whole * self._decoding - due
+        whole, rest = divmod(self._rounds, self._size)
+        added = whole * self._decoding + sum(self._due[:rest])
+        return self._blocks - self._held - added
 
     def decode_on(self) -> Step | None:
         """Book the steps to the next end, if the next step is sure to decode and nothing else."""
@@ -167,16 +162,15 @@ class BatchScheduler:
 
     def _leave(self, sequence: ScheduledSequence) -> None:
         """Take a sequence out of the running ones and free its blocks."""
-        self._count()
         del self.running[sequence]
+        self._held += -sequence.computed // self._size
         if sequence is self._partial:
             self._partial = None
-        else:
-            self._due[-sequence.computed % self._size] -= 1
-            self._computed -= sequence.computed
-            sequence.computed += self._rounds
-            sequence.tokens = sequence.computed + 1
-        self._free += -(-sequence.computed // self._size)
+            return
+        self._due[-sequence.computed % self._size] -= 1
+        self._computed -= sequence.computed
+        sequence.computed += self._rounds
+        sequence.tokens = sequence.computed + 1
         sequence.end = -1
 
     def _preempt(self) -> ScheduledSequence:
@@ -195,28 +189,27 @@ class BatchScheduler:
 
     def _read(self, step: Step, sequence: ScheduledSequence, tokens: int) -> None:
         """Book a chunk of a prompt, and the first token after the last chunk."""
-        self._count()
-        self.running[sequence] = None
-        before, size = sequence.computed, self._size
+        before = sequence.computed
         after = before + tokens
-        self._free += -after // size - -before // size
         step.rows += tokens
         step.sequences += 1
         step.kv_tokens += after
         step.prefill_tokens += tokens
         step.prefill_pairs += tokens * before + tokens * (tokens + 1) // 2
         step.prefills = (*step.prefills, (sequence, tokens))
+        self.running[sequence] = None
         if after < sequence.tokens:
             sequence.computed, self._partial = after, sequence
-            return
-        self._partial = None
-        sequence.computed = base = after - self._rounds
-        self._computed += base
-        self._due[-base % size] += 1
-        left = min(sequence.prompt + sequence.answer, self._longest) - after - 1
-        sequence.end = self._rounds + left if left > 0 else self._rounds
-        if left < math.inf:
-            heappush(self._ends, (sequence.end, next(self._numbers), sequence))
+        else:
+            self._partial = None
+            sequence.computed = after - self._rounds
+            self._computed += sequence.computed
+            self._due[-sequence.computed % self._size] += 1
+            left = min(sequence.prompt + sequence.answer, self._longest) - after - 1
+            sequence.end = self._rounds + left if left > 0 else self._rounds
+            if left < math.inf:
+                heappush(self._ends, (sequence.end, next(self._numbers), sequence))
+        self._held += -before // self._size - -sequence.computed // self._size
 
     def _go_on(self, step: Step, most: float) -> None:
         """Add steps like this one until a sequence ends or blocks may run short."""
@@ -236,15 +229,10 @@ class BatchScheduler:
         self._rounds += int(more)
         step.steps += int(more)
 
-    def _count(self) -> None:
-        """Count the free blocks, before something else than a round changes them."""
-        if self._counted != self._rounds:
-            self._free, self._counted = self.free_blocks, self._rounds
-
     def _surely_free(self, rounds: float) -> float:
         """Return how many blocks are free after so many rounds, or fewer."""
-        each = (self._rounds - self._counted + rounds) // self._size + 1
-        return self._free - each * len(self.running)
+        each = (self._rounds + rounds) // self._size + 1
+        return self._blocks - self._held - each * self._decoding
 
     @property
     def _decoding(self) -> int:
@@ -281,7 +269,7 @@ class BlockingScheduler(BatchScheduler):
     def _read_prompts(self, ignored: list[ScheduledSequence]) -> Step:
         limits, waiting, spare = self.limits, self.waiting, self._spare
         room, step = limits.max_num_batched_tokens, Step(0, 0, 0, ignored=ignored)
-        self._count()
+        free = self.free_blocks - spare
         while waiting:
             tokens = waiting[0].tokens
             blocks = -(-tokens // self._size)
@@ -293,13 +281,14 @@ class BlockingScheduler(BatchScheduler):
                 ignored.append(waiting.popleft())
                 continue
             if (
-                blocks > self._free - spare
+                blocks > free
                 or tokens > room
                 or len(self.running) >= limits.max_num_seqs
             ):
                 break
             self._read(step, waiting.popleft(), tokens)
             room -= tokens
+            free -= blocks
         return step
 
     def _short(self) -> bool:
@@ -315,7 +304,7 @@ class MixingScheduler(BatchScheduler):
 
     def __init__(self, limits: SchedulerLimits, *, whole_prompt: bool = True) -> None:
         super().__init__(limits)
-        self._free -= 1
+        self._blocks -= 1
         self._longest = limits.max_model_len
         self._whole_prompt = whole_prompt
 
@@ -346,17 +335,17 @@ class MixingScheduler(BatchScheduler):
 
     def _read_prompts(self, step: Step) -> None:
         limits, waiting = self.limits, self.waiting
-        room = limits.max_num_batched_tokens - step.rows
-        self._count()
+        room, free = limits.max_num_batched_tokens - step.rows, self.free_blocks
         while waiting and room > 0 and len(self.running) < limits.max_num_seqs:
             whole = waiting[0].tokens
             tokens = whole if whole < room else room
             if tokens < whole and not limits.chunked_prefill:
                 return
-            if -(-(whole if self._whole_prompt else tokens) // self._size) > self._free:
+            if -(-(whole if self._whole_prompt else tokens) // self._size) > free:
                 return
             self._read(step, waiting.popleft(), tokens)
             room -= tokens
+            free -= -(-tokens // self._size)
 
 
 def scheduler_of(version: Sequence[int], limits: SchedulerLimits) -> BatchScheduler:
