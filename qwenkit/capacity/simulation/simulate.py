@@ -23,15 +23,17 @@ from qwenkit.capacity.simulation.environment import Environment
 from qwenkit.capacity.simulation.fleet import Fleet, Phase, Pod
 from qwenkit.capacity.simulation.result import Requests, SimulationResult
 from qwenkit.capacity.simulation.server import SimulatedRequest, SimulatedServer
-from qwenkit.capacity.simulation.traffic import ClosedLoop, OpenLoop, Traffic
+from qwenkit.capacity.simulation.traffic import Arrival, ClosedLoop, OpenLoop, Traffic
 from qwenkit.errors import InvalidValue
 
 MAX_SECONDS = 7 * 86_400
 _MAX_REQUESTS = 2_000_000
 _RETRY_S = 1.0  # a closed-loop client waits this long after an error
 _NO_CLIENT = -1
-# The columns of a row of ``_Run._series``.
+_NEVER = Arrival(math.inf, 1, 1)
+# The columns of ``_Run._series``.
 _SERIES = ("t", "clients", "arrivals", "concurrency", "queue", "desired", "ready", "starting")
+_ENDED = ("at", "latency_s", "ttft_s", "output_tokens", "status")  # those of ``_Run._ended``
 
 
 def simulate(
@@ -90,7 +92,7 @@ class _Run:
             gpus=environment.gpus,
             startup_s=environment.startup_s,
             drain_s=environment.drain_s,
-            plan=self._plan,
+            plan=self._push,
         )
         self._plane = DataPlane(
             self._fleet,
@@ -101,8 +103,9 @@ class _Run:
             plan=self._plan_engine,
             done=self._done,
         )
-        self._ended: list[tuple[float, float, float, int, int]] = []
-        self._series: list[tuple[float, ...]] = []
+        # Rows behind each other: a tuple for each would be work for the garbage collector.
+        self._ended: list[float] = []
+        self._series: list[int] = []
         self._arrived = self._second = self._settled_s = 0
         self._uncounted_gpu_s = 0.0
         self._connect(traffic)
@@ -111,7 +114,7 @@ class _Run:
 
     def _connect(self, traffic: Traffic) -> None:
         self._arrivals = iter(traffic.arrivals) if isinstance(traffic, OpenLoop) else iter(())
-        self._next_arrival = next(self._arrivals, None)
+        self._next_arrival = next(self._arrivals, _NEVER)
         self._clients = traffic if isinstance(traffic, ClosedLoop) else None
         self._wanted_clients = 0
         self._waiting_clients: set[int] = set()
@@ -123,9 +126,6 @@ class _Run:
     def _push(self, at: float, what: Pod | int | None) -> None:
         self._number += 1
         heappush(self._events, (at, self._number, what))
-
-    def _plan(self, at: float, pod: Pod) -> None:
-        self._push(at, pod)
 
     def _plan_engine(self, at: float, pod: Pod) -> None:
         if at != pod.next_at:
@@ -165,9 +165,8 @@ class _Run:
     def _done(self, now: float, request: SimulatedRequest) -> None:
         at, first = request.at, request.first_at
         ttft = (first if first < now else now) - at
-        since = at - self._settled_s
-        self._ended.append((since, now - at, ttft, request.output_tokens, request.status))
-        if len(self._ended) > _MAX_REQUESTS:
+        self._ended += (at - self._settled_s, now - at, ttft, request.output_tokens, request.status)
+        if len(self._ended) > _MAX_REQUESTS * len(_ENDED):
             rule = f"at most {_MAX_REQUESTS:,} requests are simulated"
             raise InvalidValue("traffic", f"more in {now:.0f} s", rule, "shorten it")
         if request.client != _NO_CLIENT:
@@ -209,38 +208,38 @@ class _Run:
 
     def _until(self, boundary: float) -> None:
         """Process all events before a second's end, in order of time."""
-        events = self._events
+        events, arrival = self._events, self._next_arrival
         while True:
-            arrival = self._next_arrival
             at = events[0][0] if events else math.inf
-            if arrival is not None and arrival[0] < boundary and arrival[0] <= at:
-                self._next_arrival = next(self._arrivals, None)
-                self._enter(arrival[0], arrival[1], arrival[2], _NO_CLIENT)
+            if arrival[0] <= at:
+                if arrival[0] >= boundary:
+                    break
+                self._enter(*arrival, _NO_CLIENT)
+                arrival = next(self._arrivals, _NEVER)
             elif at < boundary:
-                now, _, what = heappop(events)
+                _, _, what = heappop(events)
                 if isinstance(what, Pod):
-                    self._pod_event(now, what)
+                    self._pod_event(at, what)
                 elif what is None:
-                    self._clients_change(now)
+                    self._clients_change(at)
                 else:
-                    self._client_sends(now, what)
+                    self._client_sends(at, what)
             else:
-                return
+                break
+        self._next_arrival = arrival
 
     def _sample(self, second: int) -> None:
         fleet, plane = self._fleet, self._plane
         desired = self._control.desired
-        self._series.append(
-            (
-                second - self._settled_s,
-                self._wanted_clients,
-                self._arrived,
-                plane.in_flight,
-                plane.waiting if plane.in_flight else 0,
-                desired if desired > 0 else 0,
-                len(fleet.ready),
-                fleet.not_ready,
-            )
+        self._series += (
+            second - self._settled_s,
+            self._wanted_clients,
+            self._arrived,
+            plane.in_flight,
+            plane.waiting if plane.in_flight else 0,
+            desired if desired > 0 else 0,
+            len(fleet.ready),
+            fleet.not_ready,
         )
         self._arrived = 0
 
@@ -248,25 +247,28 @@ class _Run:
         """Skip seconds in which nothing can happen; return the last of them."""
         if not self._control.idle(second):
             return second
-        soonest = self._events[0][0] if self._events else math.inf
-        if self._next_arrival is not None:
-            soonest = min(soonest, self._next_arrival.at)
+        soonest = min(self._events[0][0] if self._events else math.inf, self._next_arrival.at)
         last = end if soonest >= end else math.floor(soonest)
         if last <= second:
             return second
-        at, *same = self._series[-1]
-        self._series.extend((at + more, *same) for more in range(1, last - second + 1))
+        at, *same = self._series[-len(_SERIES) :]
+        for more in range(1, last - second + 1):
+            self._series += (at + more, *same)
         return last
 
     def result(self) -> SimulationResult:
         """Return what happened so far."""
-        series: Any = zip(_SERIES, zip(*self._series, strict=True), strict=True)
-        ended: Any = zip(*self._ended, strict=True) if self._ended else ((),) * 5
+        series: dict[str, Any] = _columns(_SERIES, self._series)
+        ended: dict[str, Any] = _columns(_ENDED, self._ended)
         return SimulationResult(
-            **dict(series),
+            **series,
             decisions=tuple(self._control.ticks),
-            requests=Requests(*ended),
+            requests=Requests(**ended),
             unfinished=self._plane.in_flight,
             gpu_seconds=self._gpu_seconds() - self._uncounted_gpu_s,
             price_per_gpu_hour=self._environment.price_per_gpu_hour,
         )
+
+
+def _columns(names: Sequence[str], rows: list[Any]) -> dict[str, tuple[Any, ...]]:
+    return {name: tuple(rows[first :: len(names)]) for first, name in enumerate(names)}
