@@ -14,7 +14,7 @@ Source: Knative Serving ``pkg/autoscaler/scaling`` (``autoscaler.go``, ``multisc
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from qwenkit.autoscaling.annotations import RPS, WEIGHTED, ScalingSpec
 from qwenkit.autoscaling.windows import LinearWindow, MaxWindow, WeightedWindow
@@ -26,8 +26,7 @@ _INT32 = 2**31
 _MAX_LOAD = 1e100  # keeps every sum and quotient finite
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(NamedTuple):
     """The decision of one tick, and every number that led to it.
 
     ``for_stable`` and ``for_panic`` are the pods that each window asks for before limits;

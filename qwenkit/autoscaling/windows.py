@@ -47,21 +47,18 @@ class LinearWindow:
                 self._total = 0.0
                 self._first = self._last = second
             elif second > last:
-                self._advance(last, second)
+                ring, size = self._ring, self._size
+                for skipped in range(last + 1, second + 1):
+                    place = skipped % size
+                    self._total -= ring[place]
+                    ring[place] = 0.0
+                self._last = second
             elif second + self._size <= last:
                 return
             elif second < self._first:
                 self._first = second
         self._ring[second % self._size] += value
         self._total += value
-
-    def _advance(self, last: int, second: int) -> None:
-        ring, size = self._ring, self._size
-        for skipped in range(last + 1, second + 1):
-            place = skipped % size
-            self._total -= ring[place]
-            ring[place] = 0.0
-        self._last = second
 
     def average(self, now: float) -> float:
         """Return the mean at ``now``; seconds after the last record do not count as zeros."""

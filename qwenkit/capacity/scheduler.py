@@ -98,7 +98,7 @@ class BatchScheduler:
         self._size = limits.block_size
         self._longest = math.inf
         self._partial: ScheduledSequence | None = None  # whose prompt is read; the last running
-        self._rounds = 0
+        self._rounds = self._decoding = 0
         self._blocks = limits.num_blocks
         # Of those that decode, less what the rounds added: KV tokens; and KV blocks of all that run.
         self._computed = self._held = 0
@@ -167,6 +167,7 @@ class BatchScheduler:
         if sequence is self._partial:
             self._partial = None
             return
+        self._decoding -= 1
         self._due[-sequence.computed % self._size] -= 1
         self._computed -= sequence.computed
         sequence.computed += self._rounds
@@ -202,6 +203,7 @@ class BatchScheduler:
             sequence.computed, self._partial = after, sequence
         else:
             self._partial = None
+            self._decoding += 1
             sequence.computed = after - self._rounds
             self._computed += sequence.computed
             self._due[-sequence.computed % self._size] += 1
@@ -233,10 +235,6 @@ class BatchScheduler:
         """Return how many blocks are free after so many rounds, or fewer."""
         each = (self._rounds + rounds) // self._size + 1
         return self._blocks - self._held - each * self._decoding
-
-    @property
-    def _decoding(self) -> int:
-        return len(self.running) - (self._partial is not None)
 
 
 class BlockingScheduler(BatchScheduler):

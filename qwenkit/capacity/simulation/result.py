@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from qwenkit.autoscaling.kpa import Decision
 from qwenkit.autoscaling.reasons import explain
@@ -15,8 +15,7 @@ from qwenkit.capacity.simulation.dataplane import ANSWERED
 from qwenkit.errors import InvalidValue
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(NamedTuple):
     """One decision of the autoscaler, the reconciler's last step after it, and the pods then."""
 
     t: float
@@ -36,8 +35,7 @@ class Tick:
         return "; ".join(part for part in (explain(self.decision), self.step.reason) if part)
 
 
-@dataclass(frozen=True, slots=True)
-class HpaTick:
+class HpaTick(NamedTuple):
     """One sync of an HPA, the replicas after it, and why."""
 
     t: float

@@ -124,14 +124,14 @@ class _BatchEngine:
         "_each",
         "_first",
         "_scheduler",
-        "_server",
         "_start",
         "_step",
+        "_time",
         "next_at",
     )
 
     def __init__(self, server: VllmServer) -> None:
-        self._server, self._scheduler = server, server.scheduler()
+        self._time, self._scheduler = server.time, server.scheduler()
         self._step: Step | None = None
         # When it began; a step's seconds at first, and by how much each takes longer than the last.
         self._start = self._first = self._each = 0.0
@@ -146,8 +146,10 @@ class _BatchEngine:
         scheduler = self._scheduler
         blocked = scheduler.waiting or len(scheduler.running) >= scheduler.limits.max_num_seqs
         longest = scheduler.limits.max_model_len
-        prompt = min(request.prompt_tokens, longest - 1)
-        answer = min(request.output_tokens, longest - prompt)
+        prompt, answer = request.prompt_tokens, request.output_tokens
+        if prompt + answer > longest:
+            prompt = min(prompt, longest - 1)
+            answer = min(answer, longest - prompt)
         scheduler.add(ScheduledSequence(request, prompt, answer))
         if self._step is None:
             self._busy_since = now
@@ -158,7 +160,8 @@ class _BatchEngine:
     def finish(self, now: float) -> list[SimulatedRequest]:
         done = []
         while self.next_at <= now:
-            done += [sequence.name for sequence in self._scheduler.release()]
+            for sequence in self._scheduler.release():
+                done.append(sequence.name)
             self._begin(self.next_at)
         return done
 
@@ -180,7 +183,7 @@ class _BatchEngine:
             self._busy_s += now - self._busy_since
             return
         if step.prefill_tokens:
-            self.next_at = self._start = now + self._server.time.of(step)
+            self.next_at = self._start = now + self._time.of(step)
             for sequence, _ in step.prefills:
                 if sequence.end >= 0 and sequence.name.first_at == math.inf:
                     sequence.name.first_at = self.next_at
@@ -188,7 +191,7 @@ class _BatchEngine:
             if ahead is None:
                 return
             self._step = step = ahead  # cut if a request comes first
-        first, per_token, least = self._server.time.decode_line(step.sequences)
+        first, per_token, least = self._time.decode_line(step.sequences)
         self._first = first + step.kv_tokens * per_token
         self._each = step.sequences * per_token
         if self._first < least:

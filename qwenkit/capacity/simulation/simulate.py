@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from heapq import heappop, heappush
 from random import Random
 from typing import Any
@@ -200,7 +199,7 @@ class _Run:
                 second = self._skip(second, end)
         self._second, ticks = end, self._control.ticks
         if past := self._settled_s:
-            ticks[decided:] = [replace(tick, t=tick.t - past) for tick in ticks[decided:]]
+            ticks[decided:] = [tick._replace(t=tick.t - past) for tick in ticks[decided:]]
 
     def _gpu_seconds(self) -> float:
         pods = self._fleet.gpu_seconds_until(float(self._second))
