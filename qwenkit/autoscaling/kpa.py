@@ -158,7 +158,8 @@ class Decider:
 
 
 def _limited(pods: int, floor: int, ceiling: int, activation: int) -> int:
-    limited = min(max(pods, floor), ceiling)
+    limited = floor if pods < floor else pods
+    limited = ceiling if limited > ceiling else limited
     if limited >= _INT32:
         limited = -_INT32
     return max(limited, activation) if activation > 1 and pods > 0 else limited

@@ -141,13 +141,15 @@ class BatchScheduler:
         return self._blocks - self._held - added
 
     def decode_on(self) -> Step | None:
-        """Book the steps to the next end, if the next step is sure to decode and nothing else."""
-        if self.waiting or self._partial or self._surely_free(1) < 1:
+        """Book the steps to the next end, if they are sure to decode and nothing else."""
+        if self.waiting or self._partial or not self._ends:
             return None
-        if self._ends and self._ends[0][0] <= self._rounds:
+        steps = int(self._ends[0][0]) - self._rounds
+        if steps < 1 or self._surely_free(steps) < 1:
             return None
         step = self._decode()
-        self._go_on(step, math.inf)
+        self._rounds += steps - 1
+        step.steps = steps
         return step
 
     def scheduled(self, step: Step) -> list[tuple[ScheduledSequence, int]]:
@@ -208,7 +210,7 @@ class BatchScheduler:
             self._computed += sequence.computed
             self._due[-sequence.computed % self._size] += 1
             left = min(sequence.prompt + sequence.answer, self._longest) - after - 1
-            sequence.end = self._rounds + left if left > 0 else self._rounds
+            sequence.end = self._rounds + (left if left > 0 else 0)
             if left < math.inf:
                 heappush(self._ends, (sequence.end, next(self._numbers), sequence))
         self._held += -before // self._size - -sequence.computed // self._size

@@ -185,16 +185,16 @@ class DataPlane:
         """End the requests that a pod's server has finished by now, and start waiting ones."""
         for request in pod.engine.finish(now):
             self._end(now, request, ANSWERED)
-        self._refill(now, pod)
+        if pod.queue or self._queue:
+            self._refill(now, pod)
+        self._plan(pod.engine.next_at, pod)
 
     def _refill(self, now: float, pod: Pod) -> None:
         waiting = pod.queue
         while waiting and pod.in_flight - len(waiting) < self._limit:
             pod.in_flight -= 1  # _start counts it again
             self._start(now, waiting.popleft(), pod)
-        if self._queue:
-            self.drain_queue(now)
-        self._plan(pod.engine.next_at, pod)
+        self.drain_queue(now)
 
     def _end(self, now: float, request: SimulatedRequest, status: int) -> None:
         request.status = status
@@ -239,6 +239,7 @@ class DataPlane:
             pod.engine.remove(now, request)
             self._end(now, request, TIMED_OUT)
             self._refill(now, pod)
+            self._plan(pod.engine.next_at, pod)
 
     def scrape(self, now: float) -> tuple[float, float] | None:
         """Return what a scrape of the ready pods reports: (concurrency, requests) of all pods."""

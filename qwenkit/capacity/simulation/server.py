@@ -176,7 +176,8 @@ class _BatchEngine:
 
     def _begin(self, now: float) -> None:
         """Begin the next step, or the next steps that only decode."""
-        self._step = step = self._scheduler.schedule(math.inf)
+        scheduler = self._scheduler
+        self._step = step = scheduler.decode_on() or scheduler.schedule(math.inf)
         self._start = now
         if not step.rows:
             self._step, self.next_at = None, math.inf
@@ -187,7 +188,7 @@ class _BatchEngine:
             for sequence, _ in step.prefills:
                 if sequence.end >= 0 and sequence.name.first_at == math.inf:
                     sequence.name.first_at = self.next_at
-            ahead = self._scheduler.decode_on()
+            ahead = scheduler.decode_on()
             if ahead is None:
                 return
             self._step = step = ahead  # cut if a request comes first
@@ -198,7 +199,7 @@ class _BatchEngine:
             below = math.ceil((least - self._first) / self._each)
             self._first, self._each = least, 0.0
             if below < step.steps:
-                self._scheduler.cut(step, below)
+                scheduler.cut(step, below)
         self.next_at = self._after(step.steps)
 
     def _after(self, steps: int) -> float:

@@ -130,7 +130,8 @@ class _Run:
         if at != pod.next_at:
             pod.next_at = at
             if at < math.inf:
-                self._push(at, pod)
+                self._number += 1
+                heappush(self._events, (at, self._number, pod))
 
     def _pod_event(self, now: float, pod: Pod) -> None:
         if pod.next_at <= now:
@@ -151,15 +152,14 @@ class _Run:
         self._waiting_clients.discard(client)
         if client < self._wanted_clients:
             self._waiting_clients.add(client)
-            self._enter(now, 0, 0, client)
-
-    def _enter(self, now: float, prompt: int, output: int, client: int) -> None:
-        if client != _NO_CLIENT and self._clients is not None:
+            assert self._clients is not None
             lengths = self._clients.lengths
-            prompt, output = lengths.prompt_tokens, lengths.output_tokens
+            self._enter(SimulatedRequest(now, lengths.prompt_tokens, lengths.output_tokens, client))
+
+    def _enter(self, request: SimulatedRequest) -> None:
         self._arrived += 1
-        if self._plane.enter(now, SimulatedRequest(now, prompt, output, client)):
-            self._control.first_request(now)
+        if self._plane.enter(request.at, request):
+            self._control.first_request(request.at)
 
     def _done(self, now: float, request: SimulatedRequest) -> None:
         at, first = request.at, request.first_at
@@ -188,16 +188,18 @@ class _Run:
     def to(self, end: int) -> None:
         """Run until a second."""
         second, decided = self._second, len(self._control.ticks)
+        plane, control = self._plane, self._control
         while second < end:
             second += 1
-            self._until(float(second))
-            if self._plane.in_flight:
-                self._plane.expire(float(second))
-            self._control.second(float(second))
+            now = float(second)
+            self._until(now)
+            if plane.in_flight:
+                plane.expire(now)
+            control.second(now)
             self._sample(second)
-            if not self._plane.in_flight and self._fleet.empty:
+            if not plane.in_flight and self._fleet.empty:
                 second = self._skip(second, end)
-        self._second, ticks = end, self._control.ticks
+        self._second, ticks = end, control.ticks
         if past := self._settled_s:
             ticks[decided:] = [tick._replace(t=tick.t - past) for tick in ticks[decided:]]
 
@@ -213,7 +215,7 @@ class _Run:
             if arrival[0] <= at:
                 if arrival[0] >= boundary:
                     break
-                self._enter(*arrival, _NO_CLIENT)
+                self._enter(SimulatedRequest(*arrival, _NO_CLIENT))
                 arrival = next(self._arrivals, _NEVER)
             elif at < boundary:
                 _, _, what = heappop(events)
