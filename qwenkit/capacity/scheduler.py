@@ -100,7 +100,7 @@ class BatchScheduler:
         self._partial: ScheduledSequence | None = None  # whose prompt is read; the last running
         self._rounds = self._decoding = 0
         self._blocks = limits.num_blocks
-        # Of those that decode, less what the rounds added: KV tokens; and KV blocks of all that run.
+        # KV tokens of all that decode and KV blocks of all that run, less what the rounds added.
         self._computed = self._held = 0
         # How many of them need a block in the rounds with this remainder by the block size.
         self._due = [0] * self._size
@@ -247,6 +247,8 @@ class BlockingScheduler(BatchScheduler):
     def __init__(self, limits: SchedulerLimits) -> None:
         super().__init__(limits)
         self._spare = int(_WATERMARK * limits.num_blocks)
+        fitting = (limits.num_blocks - self._spare) * limits.block_size
+        self._most = min(limits.max_model_len, limits.max_num_batched_tokens, fitting)
 
     def schedule(self, most: float = 1) -> Step:
         """Book the next step, or up to ``most`` steps if all of them only decode."""
@@ -267,24 +269,15 @@ class BlockingScheduler(BatchScheduler):
         return step
 
     def _read_prompts(self, ignored: list[ScheduledSequence]) -> Step:
-        limits, waiting, spare = self.limits, self.waiting, self._spare
+        limits, waiting, free = self.limits, self.waiting, self.free_blocks - self._spare
         room, step = limits.max_num_batched_tokens, Step(0, 0, 0, ignored=ignored)
-        free = self.free_blocks - spare
         while waiting:
             tokens = waiting[0].tokens
-            blocks = -(-tokens // self._size)
-            if (
-                tokens > limits.max_model_len
-                or tokens > limits.max_num_batched_tokens
-                or blocks > limits.num_blocks - spare
-            ):
+            if tokens > self._most:
                 ignored.append(waiting.popleft())
                 continue
-            if (
-                blocks > free
-                or tokens > room
-                or len(self.running) >= limits.max_num_seqs
-            ):
+            blocks = -(-tokens // self._size)
+            if blocks > free or tokens > room or len(self.running) >= limits.max_num_seqs:
                 break
             self._read(step, waiting.popleft(), tokens)
             room -= tokens

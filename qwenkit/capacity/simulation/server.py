@@ -184,10 +184,11 @@ class _BatchEngine:
             self._busy_s += now - self._busy_since
             return
         if step.prefill_tokens:
-            self.next_at = self._start = now + self._time.of(step)
+            self.next_at = self._start = now = now + self._time.of(step)
             for sequence, _ in step.prefills:
-                if sequence.end >= 0 and sequence.name.first_at == math.inf:
-                    sequence.name.first_at = self.next_at
+                request = sequence.name
+                if sequence.end >= 0 and request.first_at > now:  # else it was preempted
+                    request.first_at = now
             ahead = scheduler.decode_on()
             if ahead is None:
                 return
