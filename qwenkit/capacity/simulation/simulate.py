@@ -30,9 +30,9 @@ _MAX_REQUESTS = 2_000_000
 _RETRY_S = 1.0  # a closed-loop client waits this long after an error
 _NO_CLIENT = -1
 _NEVER = Arrival(math.inf, 1, 1)
-# The columns of ``_Run._series``.
+# The columns of ``_Run._series`` and of ``_Run._ended``.
 _SERIES = ("t", "clients", "arrivals", "concurrency", "queue", "desired", "ready", "starting")
-_ENDED = ("at", "latency_s", "ttft_s", "output_tokens", "status")  # those of ``_Run._ended``
+_ENDED = ("at", "latency_s", "ttft_s", "output_tokens", "status")
 
 
 def simulate(
@@ -210,23 +210,18 @@ class _Run:
     def _until(self, boundary: float) -> None:
         """Process all events before a second's end, in order of time."""
         events, arrival = self._events, self._next_arrival
-        while True:
-            at = events[0][0] if events else math.inf
+        while (at := events[0][0] if events else math.inf) < boundary or arrival[0] < boundary:
             if arrival[0] <= at:
-                if arrival[0] >= boundary:
-                    break
                 self._enter(SimulatedRequest(*arrival, _NO_CLIENT))
                 arrival = next(self._arrivals, _NEVER)
-            elif at < boundary:
-                _, _, what = heappop(events)
-                if isinstance(what, Pod):
-                    self._pod_event(at, what)
-                elif what is None:
-                    self._clients_change(at)
-                else:
-                    self._client_sends(at, what)
+                continue
+            what = heappop(events)[2]
+            if isinstance(what, Pod):
+                self._pod_event(at, what)
+            elif what is None:
+                self._clients_change(at)
             else:
-                break
+                self._client_sends(at, what)
         self._next_arrival = arrival
 
     def _sample(self, second: int) -> None:
@@ -259,17 +254,15 @@ class _Run:
 
     def result(self) -> SimulationResult:
         """Return what happened so far."""
-        series: dict[str, Any] = _columns(_SERIES, self._series)
-        ended: dict[str, Any] = _columns(_ENDED, self._ended)
         return SimulationResult(
-            **series,
+            **_columns(_SERIES, self._series),
             decisions=tuple(self._control.ticks),
-            requests=Requests(**ended),
+            requests=Requests(**_columns(_ENDED, self._ended)),
             unfinished=self._plane.in_flight,
             gpu_seconds=self._gpu_seconds() - self._uncounted_gpu_s,
             price_per_gpu_hour=self._environment.price_per_gpu_hour,
         )
 
 
-def _columns(names: Sequence[str], rows: list[Any]) -> dict[str, tuple[Any, ...]]:
+def _columns(names: Sequence[str], rows: list[Any]) -> dict[str, Any]:
     return {name: tuple(rows[first :: len(names)]) for first, name in enumerate(names)}
