@@ -111,7 +111,7 @@ class StepTime:
     _lines: dict[int, tuple[float, float, float]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-    _each_s: float = field(default=0.0, init=False, repr=False, compare=False)  # of a sequence
+    _sequence_s: float = field(default=0.0, init=False, repr=False, compare=False)
     _known: dict[tuple[int, bool], tuple[float, ...]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -120,7 +120,7 @@ class StepTime:
         if not self.kernel:
             object.__setattr__(self, "kernel", kernel_of(self.model, self.gpu, v1=self.v1))
         each_s = self.gpu.speed.sequence_s + (0.0 if self.v1 else _V0_SEQUENCE_S)
-        object.__setattr__(self, "_each_s", each_s / self.clock)
+        object.__setattr__(self, "_sequence_s", each_s / self.clock)
 
     @property
     def measured(self) -> bool:
@@ -193,7 +193,7 @@ class StepTime:
     def _of_sequences(self, sequences: int) -> float:
         """Return the host's seconds for the sequences of a step."""
         many = sequences - _FEW if sequences > _FEW else 0
-        return (sequences - many + _BEYOND_FEW * many) * self._each_s
+        return (sequences - many + _BEYOND_FEW * many) * self._sequence_s
 
     def _of_rows(self, rows: int, prompts: bool) -> tuple[float, ...]:
         """Return the seconds of the rows, of a token in the KV cache, of the host, of a pair."""
