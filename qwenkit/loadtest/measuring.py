@@ -90,8 +90,9 @@ class Measuring:
             rate = 0.0  # unless it runs so many at once
             if found:
                 step = sorted(found, key=lambda one: one["tpot_s"])[len(found) // 2]
-                yield step
                 rate = batch / step["tpot_s"]
+                if rate > best / _RISE:  # or the client or the front end is the limit, not the GPU
+                    yield step
                 self.tell(f"{batch} × {step['context_tokens']:.0f} tokens: {rate:.1f} tokens/s")
             flat = 0 if rate > best * _RISE else flat + 1
             best = max(best, rate)
