@@ -192,7 +192,7 @@ class BatchScheduler:
 
     def _read(self, step: Step, sequence: ScheduledSequence, tokens: int) -> None:
         """Book a chunk of a prompt, and the first token after the last chunk."""
-        before = sequence.computed
+        before, size, rounds = sequence.computed, self._size, self._rounds
         after = before + tokens
         step.rows += tokens
         step.sequences += 1
@@ -206,14 +206,14 @@ class BatchScheduler:
         else:
             self._partial = None
             self._decoding += 1
-            sequence.computed = after - self._rounds
-            self._computed += sequence.computed
-            self._due[-sequence.computed % self._size] += 1
+            sequence.computed = base = after - rounds
+            self._computed += base
+            self._due[-base % size] += 1
             left = min(sequence.prompt + sequence.answer, self._longest) - after - 1
-            sequence.end = self._rounds + (left if left > 0 else 0)
-            if left < math.inf:
-                heappush(self._ends, (sequence.end, next(self._numbers), sequence))
-        self._held += -before // self._size - -sequence.computed // self._size
+            sequence.end = end = rounds + left if left > 0 else rounds
+            if end < math.inf:
+                heappush(self._ends, (end, next(self._numbers), sequence))
+        self._held += -before // size - -sequence.computed // size
 
     def _go_on(self, step: Step, most: float) -> None:
         """Add steps like this one until a sequence ends or blocks may run short."""

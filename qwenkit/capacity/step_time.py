@@ -148,7 +148,8 @@ class StepTime:
         ``rows`` are all its tokens, ``kv_tokens`` those that its sequences hold after it,
         ``pairs`` of tokens are attended by the prompts in it; ``prompts`` says whether it has any.
         """
-        body, per_token, host, pair_s = self._of_rows(rows, prompts)
+        known = self._known.get((rows, prompts)) or self._of_rows(rows, prompts)
+        body, per_token, host, pair_s = known
         seconds = body + kv_tokens * per_token + pairs * pair_s
         return (seconds if seconds > host else host) + self._of_sequences(sequences)
 
@@ -196,21 +197,19 @@ class StepTime:
         return (sequences - many + _BEYOND_FEW * many) * self._sequence_s
 
     def _of_rows(self, rows: int, prompts: bool) -> tuple[float, ...]:
-        """Return the seconds of the rows, of a token in the KV cache, of the host, of a pair."""
-        found = self._known.get((rows, prompts))
-        if found is None:
-            speed, model = self.gpu.speed, self.model
-            graph = not (prompts or self.eager or rows > _LARGEST_GRAPH)
-            padded = _padded(rows) if graph else rows
-            small = speed.step_s * (1 + model.layers / _LAYERS) / 2
-            head = self._reading(model.head_bytes)
-            parts = (
-                small + self._linear(padded, rows) + head + self._reduce(padded),
-                self._kv_bytes() / self._bytes_per_s(speed.attention),
-                0.0 if graph else model.layers * speed.layer_s,
-                4.0 * model.layers * model.attention_width / self._flops_per_s(),
-            )
-            found = self._known[rows, prompts] = tuple(part / self.clock for part in parts)
+        """Compute the seconds of the rows, of a token in the KV cache, of the host, of a pair."""
+        speed, model = self.gpu.speed, self.model
+        graph = not (prompts or self.eager or rows > _LARGEST_GRAPH)
+        padded = _padded(rows) if graph else rows
+        small = speed.step_s * (1 + model.layers / _LAYERS) / 2
+        head = self._reading(model.head_bytes)
+        parts = (
+            small + self._linear(padded, rows) + head + self._reduce(padded),
+            self._kv_bytes() / self._bytes_per_s(speed.attention),
+            0.0 if graph else model.layers * speed.layer_s,
+            4.0 * model.layers * model.attention_width / self._flops_per_s(),
+        )
+        found = self._known[rows, prompts] = tuple(part / self.clock for part in parts)
         return found
 
     def _linear(self, rows: int, tokens: int) -> float:
