@@ -78,7 +78,12 @@ def _figures(card: Card) -> dict[str, object]:
 
 def _text(card: Card) -> str:
     """Return how far its predictions are off, each from all other points."""
-    known = [f"{_WORDS[k]} ± {100 * error:.0f} %" for k, error in card.errors.items() if error]
+    known = [
+        f"{_WORDS[name]} ± {100 * error:.{int(error < 0.01)}f} %"
+        for name, error in card.errors.items()
+        if error is not None
+    ]
     means = ", ".join(known) or "nothing could be judged"
     band = 100 * (card.gpu.error or 0.0)
-    return f"{means}, from {card.points} points; nine of ten figures within ± {band:.0f} %"
+    points = "points" if card.points != 1 else "point"
+    return f"{means}, from {card.points} {points}; nine of ten figures within ± {band:.0f} %"

@@ -15,7 +15,9 @@ from typing import Any
 from qwenkit import steps
 from qwenkit.autoscaling.recording import read_recording
 from qwenkit.capacity.calibration.cards import CARD
+from qwenkit.capacity.calibration.points import Measurements
 from qwenkit.capacity.catalogue import find_config
+from qwenkit.capacity.file_fields import FileFields
 from qwenkit.capacity.memory import fit
 from qwenkit.capacity.step_time import StepTime
 from qwenkit.cluster.client import Cluster
@@ -48,7 +50,7 @@ def measure(
     """Measure the settings' service, or the server at ``url``; return it as a file of points.
 
     Raises:
-        QwenkitError: there is no service, it does not become ready, or requests fail.
+        QwenkitError: no vLLM is there, it does not become ready, or requests fail.
     """
     settings = steps.resolve(settings)
     file = described(settings)
@@ -66,9 +68,10 @@ def taken(settings: Settings, files: Iterable[Path]) -> dict[str, Any]:
 
     Raises:
         NotFound: there is no such file.
-        InvalidValue: it is neither.
+        InvalidValue: it is neither, or of another card, model or engine than the first.
     """
     found: dict[str, Any] = {}
+    first: tuple[object, ...] = ()
     for path in files:
         read = read_recording(path)
         read = read.get("measured", read) if isinstance(read, dict) else {}
@@ -76,6 +79,12 @@ def taken(settings: Settings, files: Iterable[Path]) -> dict[str, Any]:
             read = described(steps.resolve(settings), figures_of(*requests_of(read, path)))
         if not isinstance(runs := read.get("runs"), dict):
             rule = "records of `qwenkit load --records FILE.json`, or a file of points"
+            raise InvalidValue("--load-results", str(path), rule)
+        points = Measurements.of(FileFields(read, path.name))
+        at = points.gpu.bandwidth_gb_s, points.gpu.fp16_tflops, read.get("model"), points.v1
+        first = first or at
+        if at != first:
+            rule = "of the same card, model and engine (V1 or before) as the first file"
             raise InvalidValue("--load-results", str(path), rule)
         runs = {f"{path.stem}/{name}": run for name, run in runs.items()}
         found = {**read, **found, "runs": {**found.get("runs", {}), **runs}}
@@ -181,7 +190,7 @@ def _alone(settings: Settings, tell: Tell) -> Iterator[Server]:
             "expires_after": settings.expires_after or _OUTLIVES,
         }
     )
-    tell(f"{settings.service} may have more than one pod: {copy.service} is measured beside it")
+    tell(f"{copy.service}, a copy of {settings.service} with one pod, is measured, then deleted")
     try:
         (applied,) = steps.apply(copy, steps.render(copy)[-1:])
         limit_s = settings.seconds("ready")

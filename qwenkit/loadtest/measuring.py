@@ -57,7 +57,8 @@ class Measuring:
             alone = ClosedLoop(((0, 1), (_ENOUGH_S, 0)), Lengths(max(1, tokens), 1))
             read, clock = self._send(alone, way_s)
             prompts |= read["prefill_s"]
-            self.tell(f"tokens of a prompt, and seconds to read it: {read['prefill_s']}")
+            for each, seconds in read["prefill_s"].items():
+                self.tell(f"a prompt of {each} tokens: {seconds:.3g} s")
         contexts = [min(context, self.longest - 2 * _ANSWER) for context in _CONTEXTS]
         decode = [one for context in contexts for one in self._decode(context)]
         loops = [
@@ -93,7 +94,8 @@ class Measuring:
                 rate = batch / step["tpot_s"]
                 if rate > best / _RISE:  # or the client or the front end is the limit, not the GPU
                     yield step
-                self.tell(f"{batch} × {step['context_tokens']:.0f} tokens: {rate:.1f} tokens/s")
+                each = f"{step['context_tokens']:.0f} tokens"
+                self.tell(f"batch {batch}, context {each}: {rate:.3g} tokens/s")
             flat = 0 if rate > best * _RISE else flat + 1
             best = max(best, rate)
             if flat == _FLAT or time.monotonic() > began + _TOO_LONG_S:

@@ -115,6 +115,16 @@ def test_records_of_a_load_give_few_points_and_a_wide_band(run: Run, tmp_path: P
     assert run("calibrate", "--load-results", str(records), "--replace")[0] == 2
 
 
+def test_points_of_another_card_are_not_mixed_in(run: Run, tmp_path: Path) -> None:
+    other = json.loads(POINTS.read_text())
+    other["card"] = {"name": "A10"}
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    code, told = calibrated(run, "--load-results", "other.json")
+    assert (code, told["error"]) == (2, "InvalidValue")
+    assert "same card" in told["why"]
+    assert calibrated(run, "--load-results", str(POINTS))[0] == 0
+
+
 @pytest.mark.parametrize("answer", [b"<html>", b"[]", b'{"data": [{"object": "model"}]}'])
 def test_a_server_that_is_no_vllm_is_told(run: Run, answer: bytes) -> None:
     class Other(BaseHTTPRequestHandler):
