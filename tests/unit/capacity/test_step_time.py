@@ -72,7 +72,8 @@ def test_published_speed_is_met_within_a_quarter_or_the_miss_explained(
 
 
 def test_the_stated_band_holds_for_nine_of_ten_figures() -> None:
-    points = [*capacity_table.h200(), *capacity_table.published(), *capacity_table.kv_tokens()]
+    own, second = map(capacity_table.h200, (capacity_table.FIRST, capacity_table.SECOND))
+    points = [*own, *second, *capacity_table.published(), *capacity_table.kv_tokens()]
     inside = [abs(point.error) <= point.band for point in points]
     assert sum(inside) >= 0.9 * len(inside)
 
