@@ -54,8 +54,10 @@ def suggested_load(
         per_s, *times = _steady(server, lengths, batch)
         over = [name for at, name in zip(times, limits, strict=True) if at > limits[name]]
         if over and batch == 1:
-            rule = f"{server.gpu.name} needs {times[over[0] == 'TTFT']:.3g} s for one request alone"
-            raise InvalidValue(f"{over[0].lower()}_p95_s", limits[over[0]], rule)
+            alone = Band.around(times[over[0] == "TTFT"], server.time.error).text("s")
+            rule = f"{server.gpu.name} needs {alone} for one request alone"
+            fix = "take a faster GPU, or loosen the objective"
+            raise InvalidValue(f"{over[0].lower()}_p95_s", limits[over[0]], rule, fix)
         missed.append(f"{over[0]} objective" if over else "GPU's speed")
         rates.append(0.0 if over else per_s)
     best = max(rates)
