@@ -62,8 +62,7 @@ def basis(time: StepTime) -> str:
         return f"measured on {time.gpu.name}"
     if time.measured:
         return (
-            f"modelled from the datasheet of {time.gpu.name}, and from what {time.kernel} was "
-            "measured to take on such a GPU"
+            f"modelled from the datasheet of {time.gpu.name} and {time.kernel}'s times on such GPUs"
         )
     experts = " with a mixture of experts" if time.model.expert_share else ""
     return (

@@ -78,12 +78,8 @@ def _figures(card: Card) -> dict[str, object]:
 
 def _text(card: Card) -> str:
     """Return how far its predictions are off, each from all other points."""
-    known = [
-        f"{_WORDS[name]} ± {100 * error:.{int(error < 0.01)}f} %"
-        for name, error in card.errors.items()
-        if error is not None
-    ]
+    shares = ((_WORDS[name], share) for name, share in card.errors.items() if share is not None)
+    known = [f"{word} ± {100 * share:.{int(share < 0.01)}f} %" for word, share in shares]
     means = ", ".join(known) or "nothing could be judged"
     band = 100 * (card.gpu.error or 0.0)
-    points = "points" if card.points != 1 else "point"
-    return f"{means}, from {card.points} {points}; nine of ten figures within ± {band:.0f} %"
+    return f"{means}; points: {card.points}; nine of ten figures within ± {band:.0f} %"

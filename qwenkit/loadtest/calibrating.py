@@ -140,8 +140,7 @@ def _served(server: Server) -> dict[str, Any]:
         raise NotFound(f"no vLLM at {server.gateway}", f"GET /v1/models: {why}", fix) from None
     if server.model not in models:
         if len(models) != 1:
-            there = ", ".join(models) or "none, for the server lists none"
-            raise InvalidValue("served_model_name", server.model, f"one of {there}")
+            raise InvalidValue("served_model_name", server.model, f"one of {[*models]}")
         server.model = next(iter(models))
     return models[server.model]
 

@@ -94,8 +94,9 @@ class Measuring:
                 rate = batch / step["tpot_s"]
                 if rate > best / _RISE:  # or the client or the front end is the limit, not the GPU
                     yield step
-                each = f"{step['context_tokens']:.0f} tokens"
-                self.tell(f"batch {batch}, context {each}: {rate:.3g} tokens/s")
+                self.tell(
+                    f"batch {batch}, context {step['context_tokens']:.0f}: {rate:.3g} tokens/s"
+                )
             flat = 0 if rate > best * _RISE else flat + 1
             best = max(best, rate)
             if flat == _FLAT or time.monotonic() > began + _TOO_LONG_S:
