@@ -26,7 +26,7 @@ def services(qwenkit, environment):
         return subprocess.check_output(listed, env=environment, text=True).split()
 
     yield services
-    assert qwenkit("teardown").returncode == 0
+    assert qwenkit("teardown", "--delete-weights").returncode == 0
 
 
 def test_a_copy_is_measured_also_after_an_interrupt_and_its_card_is_used(
