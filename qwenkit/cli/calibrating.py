@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _WORDS = {"decode": "decode", "prefill": "prompts", "ttft": "TTFT", "e2e": "latency"}
 _WORDS |= {"throughput": "throughput", "kv": "KV cache"}
+_SCATTERED = 0.3
 
 
 def calibrate(
@@ -81,5 +82,6 @@ def _text(card: Card) -> str:
     shares = ((_WORDS[name], share) for name, share in card.errors.items() if share is not None)
     known = [f"{word} ± {100 * share:.{int(share < 0.01)}f} %" for word, share in shares]
     means = ", ".join(known) or "nothing could be judged"
-    band = 100 * (card.gpu.error or 0.0)
-    return f"{means}; points: {card.points}; nine of ten figures within ± {band:.0f} %"
+    band = card.gpu.error or 0.0
+    again = ": few points, or a busy machine; measure again" if band > _SCATTERED else ""
+    return f"{means}; points: {card.points}; nine of ten figures within ± {100 * band:.0f} %{again}"
