@@ -79,7 +79,7 @@ class Measuring:
 
     def _decode(self, prompt: int) -> Iterator[Figures]:
         """Yield the time of a step of each batch, up to the knee or what the server holds."""
-        best, flat = 0.0, 0
+        best, flat, beyond = 0.0, 0, list[Figures]()
         for batch in _BATCHES[:: 1 + self.quick]:
             answer = min(_ANSWER + batch * prompt // _STEP_READS, self.longest - prompt)
             if batch > self.max_num_seqs or batch * (prompt + answer) > self.kv_tokens:
@@ -92,8 +92,10 @@ class Measuring:
             if found:
                 step = sorted(found, key=lambda one: one["tpot_s"])[len(found) // 2]
                 rate = batch / step["tpot_s"]
-                if rate > best / _RISE:  # or the client or the front end is the limit, not the GPU
-                    yield step
+                beyond.append(step)
+                if rate > best / _RISE:  # or else what limits may be the client, not the GPU
+                    yield from beyond
+                    beyond = []
                 self.tell(
                     f"batch {batch}, context {step['context_tokens']:.0f}: {rate:.3g} tokens/s"
                 )
