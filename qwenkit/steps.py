@@ -158,7 +158,7 @@ def explain(settings: Settings) -> Explanation:
     """Return why the Service is not ready, or that it is: one cause, its evidence, one fix.
 
     >>> from qwenkit import Settings, explain
-    >>> explain(Settings()).code
+    >>> explain(Settings()).kind
     'ready'
     """
     return diagnosis.explain(Cluster.connect(settings), settings.service)

@@ -138,7 +138,7 @@ def wait_bound(
     def cause(claim: Obj) -> Explanation:
         pv = str(claim["spec"].get("volumeName") or "")
         found = cluster.find(PV, pv) if pv else None
-        return unbound_claim(claim, Snapshot(volumes=(found,) if found else ()))
+        return unbound_claim(claim, Snapshot(name, (found,) if found else ()))
 
     def failed(claim: Obj) -> QwenkitError | None:
         found = cause(claim)

@@ -12,8 +12,8 @@ from qwenkit.cluster.diagnosis.cold_start import start_of_log
 from qwenkit.cluster.diagnosis.crashes import CRASH_BUDGET
 from qwenkit.cluster.diagnosis.explain import explain
 from qwenkit.cluster.diagnosis.explanation import Explanation
+from qwenkit.cluster.diagnosis.reading import read_or
 from qwenkit.cluster.diagnosis.server_log import doing
-from qwenkit.cluster.diagnosis.snapshot import read_or
 from qwenkit.cluster.diagnosis.waiting_reasons import WAITING_REASONS
 from qwenkit.cluster.kinds import (
     KSVC,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.causes import first_cause
 from qwenkit.cluster.diagnosis.explanation import Explanation
-from qwenkit.cluster.diagnosis.snapshot import collect_job
+from qwenkit.cluster.diagnosis.reading import collect_job
 from qwenkit.cluster.diagnosis.waiting_reasons import IMAGE
 from qwenkit.cluster.kinds import JOB, JOB_LABEL, POD, Obj, condition, is_true, name_of
 from qwenkit.cluster.pods import containers, pod_state
@@ -170,7 +170,7 @@ class JobWatch:
 
     def _explain(self, seen: _JobState) -> Explanation | None:
         found = first_cause(collect_job(self.cluster, seen.job, seen.pods[-1:]))
-        if found is None or found.code != IMAGE.code:
+        if found is None or found.kind != IMAGE.kind:
             return found
         fix = (
             "build it with the project's Dockerfile, push it where the nodes can pull it, and "

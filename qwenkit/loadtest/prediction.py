@@ -25,7 +25,7 @@ from qwenkit.capacity.simulation.simulate import simulate
 from qwenkit.capacity.simulation.traffic import ClosedLoop, Lengths
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.cold_start import build, start_of_log
-from qwenkit.cluster.diagnosis.snapshot import read_or
+from qwenkit.cluster.diagnosis.reading import read_or
 from qwenkit.cluster.kinds import (
     EVENT,
     POD,

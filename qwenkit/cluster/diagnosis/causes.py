@@ -141,7 +141,7 @@ def _deadline(snapshot: Snapshot) -> Explanation | None:
             "the container runs, but its readiness probe never passed before the deadline",
             fix="does the server listen on the container's port? If it was still loading, raise "
             "progress_deadline",
-        ).shown_by(message, probes[0], *snapshot.logs.splitlines()[-2:])
+        ).shown_by(message, probes[0], *snapshot.last_lines(2))
     return Explanation(
         "deadline",
         "the revision took longer than its progress deadline",

@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 from qwenkit.capacity.loading import CONTAINER, IMAGE, INIT, MOUNT, PROBE, SCHEDULED
 from qwenkit.capacity.simulation.clock import clock_note
 from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.diagnosis.reading import read_or
 from qwenkit.cluster.diagnosis.server_log import PHASES, phase_ends
-from qwenkit.cluster.diagnosis.snapshot import event_time, read_or
+from qwenkit.cluster.diagnosis.snapshot import event_time
 from qwenkit.cluster.kinds import (
     EVENT,
     POD,

@@ -67,13 +67,14 @@ def crash(snapshot: Snapshot) -> Explanation | None:
             now, before = status.get("state") or {}, status.get("lastState") or {}
             ended = now.get("terminated") or before.get("terminated") or {}
             if not is_true(pod, "Ready") and int(ended.get("exitCode") or 0) != 0:
-                return _explain(snapshot, status, ended)
+                log = snapshot.log(pod, str(status["name"]), ended=True)
+                return _explain(log, status, ended)
     return None
 
 
-def _explain(snapshot: Snapshot, status: Obj, ended: Obj) -> Explanation:
+def _explain(log: str, status: Obj, ended: Obj) -> Explanation:
     restarts = int(status.get("restartCount") or 0)
-    text = "\n".join([str(ended.get("message") or ""), snapshot.logs])
+    text = "\n".join([str(ended.get("message") or ""), log])
     last = [line for line in text.splitlines() if line.strip()][-_LOG_LINES:]
     known = next((row for row in _LOG_RULES if re.search(row[0], text, re.IGNORECASE)), None)
     name = status["name"]

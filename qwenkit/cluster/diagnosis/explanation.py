@@ -10,13 +10,21 @@ from qwenkit.errors import NotReady, QwenkitError
 
 @dataclass(frozen=True, repr=False)
 class Explanation:
-    """One cause. ``code`` is for programs; ``permanent`` means that waiting does not help."""
+    """One cause. ``kind`` is for programs; ``permanent`` means that waiting does not help.
 
-    code: str
+    ``kind`` is ``ready`` where nothing is wrong, and ``unknown`` where no rule fits.
+    """
+
+    kind: str
     cause: str
     evidence: tuple[str, ...] = ()
     fix: str = ""
     permanent: bool = True
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether nothing is wrong."""
+        return self.kind == "ready"
 
     def __str__(self) -> str:
         evidence = [f"  evidence: {line}" for line in self.evidence]
@@ -33,5 +41,5 @@ class Explanation:
         self, what: str, cls: type[QwenkitError] = NotReady, **context: object
     ) -> QwenkitError:
         """Return the error that carries this explanation."""
-        context |= {"cause": self.code, "evidence": self.evidence}
+        context |= {"cause": self.kind, "evidence": self.evidence}
         return cls(what, self.cause, self.fix, **context)

@@ -1,47 +1,108 @@
-"""All objects behind one Knative Service at one moment, for pure rules to read."""
+"""The objects behind a Service and the logs of its containers, and which of them matter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
+from functools import cached_property
+from typing import NamedTuple
 
-from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import (
+    CONFIG_MAP,
     EVENT,
+    JOB,
     KSVC,
     NODE,
     POD,
     PV,
     PVC,
     REVISION,
+    REVISION_LABEL,
     SERVICE_LABEL,
+    Kind,
     Obj,
     is_terminating,
-    is_true,
+    kind_of,
     labels_of,
     name_of,
 )
-from qwenkit.cluster.pods import containers, unschedulable, waiting_reasons
-from qwenkit.errors import QwenkitError
+from qwenkit.cluster.pods import unschedulable, waiting_reasons
 
-P = ParamSpec("P")
-T = TypeVar("T")
+_UID_LABEL = "serving.knative.dev/revisionUID"
+
+
+class LogName(NamedTuple):
+    """Whose log it is; ``previous`` is that of the container before its last restart."""
+
+    pod: str
+    container: str
+    previous: bool = False
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The objects behind a Service; empty where reading is not allowed."""
+    """The objects and logs behind the Service (or Job) ``name``, as far as they could be read."""
 
-    service: Obj | None = None
-    revision: Obj | None = None
-    pods: tuple[Obj, ...] = ()
-    events: tuple[Obj, ...] = ()
-    claims: tuple[Obj, ...] = ()
-    volumes: tuple[Obj, ...] = ()
-    nodes: tuple[Obj, ...] = ()
-    features: dict[str, str] = field(default_factory=dict)
-    logs: str = ""
+    name: str
+    objects: tuple[Obj, ...] = ()
+    logs: Mapping[LogName, str] = field(default_factory=dict)
+
+    def of(self, kind: Kind) -> list[Obj]:
+        """Return the objects of one kind."""
+        return [obj for obj in self.objects if kind_of(obj) == kind]
+
+    def find(self, kind: Kind, name: str) -> Obj | None:
+        """Return one object, None if it is not there."""
+        return next((obj for obj in self.of(kind) if name_of(obj) == name), None)
+
+    @cached_property
+    def service(self) -> Obj | None:
+        """The Service, or the Job that takes its place."""
+        return self.find(KSVC, self.name) or self.find(JOB, self.name)
+
+    @cached_property
+    def revision(self) -> Obj | None:
+        """The revision that was made last."""
+        return self.find(REVISION, self._latest)
+
+    @property
+    def _latest(self) -> str:
+        return str((self.service or {}).get("status", {}).get("latestCreatedRevisionName") or "")
+
+    @cached_property
+    def pods(self) -> list[Obj]:
+        """The pods of that revision; all of the Service's if none is known."""
+        if self.service and kind_of(self.service) == JOB:
+            return self.of(POD)
+        pods = [pod for pod in self.of(POD) if labels_of(pod).get(SERVICE_LABEL) == self.name]
+        return of_revision(pods, self.revision or {"metadata": {"name": self._latest}})
+
+    @cached_property
+    def claims(self) -> list[Obj]:
+        """The PVCs that the Service mounts."""
+        names = claim_names(self.service or {})
+        return [claim for claim in self.of(PVC) if name_of(claim) in names]
+
+    @property
+    def volumes(self) -> list[Obj]:
+        """The PVs."""
+        return self.of(PV)
+
+    @property
+    def nodes(self) -> list[Obj]:
+        """The nodes."""
+        return self.of(NODE)
+
+    @cached_property
+    def events(self) -> list[Obj]:
+        """The events about the Service, its revision, pods and PVCs."""
+        wanted = [self.service, self.revision, *self.pods, *self.claims]
+        return about(wanted, self.of(EVENT))
+
+    @property
+    def features(self) -> dict[str, str]:
+        """The data of Knative's ``config-features``, empty if it could not be read."""
+        return dict((self.find(CONFIG_MAP, "config-features") or {}).get("data") or {})
 
     def living(self) -> list[Obj]:
         """Return the pods that are not terminating: a container that is stopped has not crashed."""
@@ -49,8 +110,7 @@ class Snapshot:
 
     def template(self) -> Obj:
         """Return the pod spec of the Service's template."""
-        source = self.service or {}
-        return dict(source.get("spec", {}).get("template", {}).get("spec") or {})
+        return pod_template(self.service or {})
 
     def events_of(self, reason: str) -> list[Obj]:
         """Return the events with one reason, the last first."""
@@ -72,46 +132,33 @@ class Snapshot:
         """Return the scheduler's message about a pod, empty if all are scheduled."""
         return next(filter(None, map(unschedulable, self.living())), "")
 
+    def log(self, pod: Obj, container: str, *, ended: bool = False) -> str:
+        """Return the log of a container, empty if there is none.
 
-def collect(cluster: Cluster, name: str) -> Snapshot:
-    """Read a Service and the objects behind it."""
-    service = cluster.find(KSVC, name)
-    if service is None:
-        return Snapshot(features=read_or({}, cluster.knative_config, "features"))
-    latest = str(service.get("status", {}).get("latestCreatedRevisionName") or "")
-    revision = cluster.find(REVISION, latest) if latest else None
-    pods = of_revision(cluster.list(POD, labels={SERVICE_LABEL: name}), revision)
-    claims = _found(read_or(None, cluster.find, PVC, claim) for claim in claim_names(service))
-    volume_names = [str(c["spec"]["volumeName"]) for c in claims if c["spec"].get("volumeName")]
-    volumes = _found(read_or(None, cluster.find, PV, volume) for volume in volume_names)
-    return Snapshot(
-        service=service,
-        revision=revision,
-        pods=tuple(pods),
-        events=_events(cluster, [service, revision, *pods, *claims]),
-        claims=claims,
-        volumes=volumes,
-        nodes=_nodes(cluster, pods),
-        logs=_logs(cluster, pods),
-    )
+        With ``ended`` that of the container that ended last: after a restart the previous one.
+        """
+        now, before = (self.logs.get(LogName(name_of(pod), container, p)) for p in (False, True))
+        return (before or now or "") if ended else (now or "")
+
+    def last_lines(self, count: int) -> list[str]:
+        """Return the last lines of the first log of a pod that is not terminating."""
+        names = {name_of(pod) for pod in self.living()}
+        texts = (text for log, text in self.logs.items() if log.pod in names and text.strip())
+        return [line for line in next(texts, "").splitlines() if line.strip()][-count:]
 
 
-def collect_job(cluster: Cluster, job: Obj, pods: Iterable[Obj]) -> Snapshot:
-    """Read the objects behind a Job, which takes the Service's place."""
-    pods = tuple(pods)
-    events = _events(cluster, [job, *pods])
-    return Snapshot(service=job, pods=pods, events=events, nodes=_nodes(cluster, pods))
-
-
-def of_revision(pods: Iterable[Obj], revision: Obj | None) -> list[Obj]:
+def of_revision(pods: Iterable[Obj], revision: Obj) -> list[Obj]:
     """Keep the pods of one revision.
 
-    By uid: the pods of a deleted Service may still drain under the same revision name.
+    By uid where a pod has one: those of a deleted Service may still drain under the same name.
     """
-    if revision is None:
-        return []
-    uid = revision["metadata"].get("uid")
-    return [p for p in pods if labels_of(p).get("serving.knative.dev/revisionUID", "") == uid]
+    wanted = {_UID_LABEL: revision["metadata"].get("uid"), REVISION_LABEL: name_of(revision)}
+    known = {label: value for label, value in wanted.items() if value}
+    return [
+        pod
+        for pod in pods
+        if all(labels_of(pod).get(label, value) == value for label, value in known.items())
+    ]
 
 
 def about(objects: Iterable[Obj | None], events: Iterable[Obj]) -> list[Obj]:
@@ -123,23 +170,30 @@ def about(objects: Iterable[Obj | None], events: Iterable[Obj]) -> list[Obj]:
         for obj in present
         for owner in obj["metadata"].get("ownerReferences") or []
     }
+    names = {(obj["kind"], name_of(obj)) for obj in present}
     deployments = tuple(f"{name_of(o)}-deployment-" for o in present if o["kind"] == "Revision")
 
     def wanted(event: Obj) -> bool:
         involved = event.get("involvedObject") or {}
+        kind, name = involved.get("kind"), str(involved.get("name") or "")
         # A ReplicaSet that could not create a pod owns none of these objects: match its name.
-        is_set = involved.get("kind") == "ReplicaSet"
-        without_pod = is_set and str(involved.get("name", "")).startswith(deployments)
-        return involved.get("uid") in uids | owners or without_pod
+        without_pod = kind == "ReplicaSet" and name.startswith(deployments)
+        known = involved["uid"] in uids | owners if "uid" in involved else (kind, name) in names
+        return known or without_pod
 
     return [event for event in events if wanted(event)]
 
 
+def pod_template(service: Obj) -> Obj:
+    """Return the pod spec of a Service's or a Job's template, empty if it has none."""
+    return dict(((service.get("spec") or {}).get("template") or {}).get("spec") or {})
+
+
 def claim_names(service: Obj) -> list[str]:
     """Return the names of the PVCs that a Service's template mounts."""
-    volumes = service["spec"]["template"]["spec"].get("volumes") or []
+    volumes = pod_template(service).get("volumes") or []
     return [
-        v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v
+        v["persistentVolumeClaim"]["claimName"] for v in volumes if v.get("persistentVolumeClaim")
     ]
 
 
@@ -158,36 +212,3 @@ def event_time(event: Obj) -> str:
 def event_count(event: Obj) -> int:
     """Return how often an event happened: its own count or that of its series."""
     return int(event.get("count") or (event.get("series") or {}).get("count") or 1)
-
-
-def _logs(cluster: Cluster, pods: Iterable[Obj]) -> str:
-    # The pod's readiness: a container without a probe of its own is always ready.
-    started = [(p, s) for p in pods if not is_true(p, "Ready") for s in containers(p)]
-    for pod, status in started:
-        restarted = int(status.get("restartCount") or 0) > 0
-        container = status["name"]
-        text = read_or("", cluster.logs, name_of(pod), container=container, previous=restarted)
-        if text:
-            return text
-    return ""
-
-
-def _found(objects: Iterable[Obj | None]) -> tuple[Obj, ...]:
-    return tuple(obj for obj in objects if obj)
-
-
-def _events(cluster: Cluster, objects: Iterable[Obj | None]) -> tuple[Obj, ...]:
-    return tuple(about(objects, read_or([], cluster.list, EVENT)))
-
-
-def _nodes(cluster: Cluster, pods: Iterable[Obj]) -> tuple[Obj, ...]:
-    # A large cluster has thousands: they matter only if a pod is not scheduled.
-    return tuple(read_or([], cluster.list, NODE)) if any(map(unschedulable, pods)) else ()
-
-
-def read_or(default: T, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return what ``read`` does, or ``default``: less evidence is better than no explanation."""
-    try:
-        return read(*args, **kwargs)
-    except QwenkitError:
-        return default

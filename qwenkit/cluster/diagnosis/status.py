@@ -10,7 +10,7 @@ from typing import Any
 from qwenkit.capacity.gpu import gpu_of_label
 from qwenkit.cluster import gateway, kinds
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.diagnosis.snapshot import read_or
+from qwenkit.cluster.diagnosis.reading import read_or
 from qwenkit.cluster.kinds import KSVC, Obj
 from qwenkit.cluster.pods import gpu_label, gpus_wanted
 from qwenkit.cluster.preflight.cost import example_price

@@ -119,7 +119,7 @@ def test_the_whole_way(cluster: Cluster, settings: Settings) -> None:
 
     deployed = deploy(cluster, settings, documents(settings))
     assert (deployed.revision, deployed.host) == ("qwen-00001", "qwen.default.example.com")
-    assert explain(cluster, "qwen").code == "ready"
+    assert explain(cluster, "qwen").kind == "ready"
     started = cold_start(cluster, "qwen", deployed.revision)
     phases = ["engine start", "weights read", "KV profiling", "server up", "probe"]
     steps = ["scheduled", "mount", "image", "container", *phases]

@@ -8,25 +8,24 @@ import pytest
 from cluster_api import final
 
 from qwenkit.cluster.diagnosis.explain import diagnose
-from qwenkit.cluster.diagnosis.snapshot import Snapshot, about, event_count, event_time, of_revision
+from qwenkit.cluster.diagnosis.snapshot import LogName, Snapshot, event_count, event_time
 from qwenkit.cluster.kinds import is_terminating, name_of
 
 Obj = dict[str, Any]
 
 
-def snapshot(objects: list[Obj], **more: Any) -> Snapshot:
-    def one(kind: str, prefix: str = "") -> Obj | None:
-        found = [o for o in objects if o["kind"] == kind and o["apiVersion"].startswith(prefix)]
-        return max(found, key=name_of, default=None)
+def snapshot(objects: list[Obj], *more: Obj, log: str = "") -> Snapshot:
+    names = [(name_of(o), c["name"]) for o in objects if o["kind"] == "Pod" for c in _own(o)]
+    return Snapshot("qwen", (*objects, *more), {LogName(*name): log for name in names if log})
 
-    service, revision = one("Service", "serving"), one("Revision")
-    pods = of_revision([o for o in objects if o["kind"] == "Pod"], revision)
-    events = about([service, revision, *pods], [o for o in objects if o["kind"] == "Event"])
-    return Snapshot(service, revision, tuple(pods), tuple(events), **more)
+
+def _own(pod: Obj) -> list[Obj]:
+    return [c for c in pod["spec"]["containers"] if c["name"] != "queue-proxy"]
 
 
 def node(gpus: int) -> Obj:
     return {
+        "apiVersion": "v1",
         "kind": "Node",
         "metadata": {"name": "lab"},
         "status": {"allocatable": {"nvidia.com/gpu": str(gpus)}},
@@ -58,8 +57,8 @@ def node(gpus: int) -> Obj:
 def test_each_failure_has_its_one_cause(
     name: str, code: str, cause: str, evidence: str, fix: str
 ) -> None:
-    found = diagnose(snapshot(final(name), nodes=(node(3),)), "qwen", "default")
-    assert found.code == code
+    found = diagnose(snapshot(final(name), node(3)), "default")
+    assert found.kind == code
     assert found.permanent
     assert cause in found.cause
     assert any(evidence in line for line in found.evidence), found.evidence
@@ -68,8 +67,8 @@ def test_each_failure_has_its_one_cause(
 
 
 def test_a_gpu_in_use_is_worth_waiting_for() -> None:
-    found = diagnose(snapshot(final("no-gpu"), nodes=(node(8),)), "qwen", "default")
-    assert (found.code, found.permanent) == ("no-gpu", False)
+    found = diagnose(snapshot(final("no-gpu"), node(8)), "default")
+    assert (found.kind, found.permanent) == ("no-gpu", False)
 
 
 def test_a_volume_on_another_node_is_no_lack_of_gpus() -> None:
@@ -77,8 +76,8 @@ def test_a_volume_on_another_node_is_no_lack_of_gpus() -> None:
     pod = next(o for o in objects if o["kind"] == "Pod")
     (placed,) = (c for c in pod["status"]["conditions"] if c["type"] == "PodScheduled")
     placed["message"] += ", 1 node(s) had volume node affinity conflict."
-    found = diagnose(snapshot(objects, nodes=(node(8),)), "qwen", "default")
-    assert (found.code, found.permanent) == ("volume-elsewhere", False)
+    found = diagnose(snapshot(objects, node(8)), "default")
+    assert (found.kind, found.permanent) == ("volume-elsewhere", False)
     assert "node_selector" in found.fix
 
 
@@ -92,14 +91,14 @@ def test_a_stale_unschedulable_is_no_failure(recovered: bool) -> None:
         revision = next(o for o in objects if o["kind"] == "Revision")
         (ready,) = (c for c in revision["status"]["conditions"] if c["type"] == "Ready")
         ready |= {"status": "Unknown", "reason": "Deploying"}
-    found = diagnose(snapshot(objects, nodes=(node(8),)), "qwen", "default")
-    assert (found.code, found.permanent) == ("starting", False)
+    found = diagnose(snapshot(objects, node(8)), "default")
+    assert (found.kind, found.permanent) == ("starting", False)
 
 
 def test_a_first_crash_is_not_the_end() -> None:
     early = snapshot(final("crash", before=2.6))
-    found = diagnose(early, "qwen", "default")
-    assert (found.code, found.permanent) == ("crash", False)
+    found = diagnose(early, "default")
+    assert (found.kind, found.permanent) == ("crash", False)
     assert "restarted 0 times" in found.evidence
 
 
@@ -108,14 +107,14 @@ def test_a_first_crash_is_not_the_end() -> None:
     [(0.5, "absent"), (5, "starting"), (14, "ready"), (36.605, "starting"), (55, "ready")],
 )
 def test_a_good_start_goes_from_absent_to_ready(second: float, code: str) -> None:
-    found = diagnose(snapshot(final("happy", before=second)), "qwen", "default")
-    assert found.code == code
+    found = diagnose(snapshot(final("happy", before=second)), "default")
+    assert found.kind == code
     assert not found.permanent or code == "absent"
 
 
 def test_scaled_to_zero_is_ready() -> None:
-    found = diagnose(snapshot(final("zero-and-back", before=130)), "qwen", "default")
-    assert found.code == "ready"
+    found = diagnose(snapshot(final("zero-and-back", before=130)), "default")
+    assert found.kind == "ready"
     assert "scaled to zero" in found.evidence[0]
 
 
@@ -129,9 +128,15 @@ def test_pods_of_a_deleted_service_do_not_count() -> None:
 
 
 def test_an_absent_service_with_the_flag_off_names_the_flag() -> None:
-    off = Snapshot(features={"kubernetes.podspec-persistent-volume-claim": "disabled"})
-    found = diagnose(off, "qwen", "default")
-    assert found.code == "pvc-flag"
+    features = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "config-features"},
+        "data": {"kubernetes.podspec-persistent-volume-claim": "disabled"},
+    }
+    off = Snapshot("qwen", (features,))
+    found = diagnose(off, "default")
+    assert found.kind == "pvc-flag"
     assert "kubectl patch configmap config-features" in found.fix
 
 
@@ -153,7 +158,7 @@ def test_an_absent_service_with_the_flag_off_names_the_flag() -> None:
     ],
 )
 def test_known_log_lines_are_explained(text: str, cause: str, fix: str) -> None:
-    found = diagnose(snapshot(final("crash"), logs=text), "qwen", "default")
+    found = diagnose(snapshot(final("crash"), log=text), "default")
     assert cause in found.cause
     assert text in found.evidence
     assert fix in found.fix
@@ -171,11 +176,11 @@ def test_a_failed_mount_is_explained_by_its_event() -> None:
         "message": 'MountVolume.SetUp failed for volume "llm-model": AccessDenied 403',
         "involvedObject": {"kind": "Pod", "uid": pod["metadata"]["uid"]},
     }
-    found = diagnose(snapshot([*objects, event]), "qwen", "default")
-    assert (found.code, found.permanent) == ("mount", True)
+    found = diagnose(snapshot([*objects, event]), "default")
+    assert (found.kind, found.permanent) == ("mount", True)
     slow = event | {"message": "timed out waiting for the condition"}
-    found = diagnose(snapshot([*objects, slow]), "qwen", "default")
-    assert (found.code, found.permanent) == ("mount", False)
+    found = diagnose(snapshot([*objects, slow]), "default")
+    assert (found.kind, found.permanent) == ("mount", False)
 
 
 def test_a_pod_that_is_scaled_down_has_not_crashed() -> None:
@@ -183,7 +188,7 @@ def test_a_pod_that_is_scaled_down_has_not_crashed() -> None:
     pod = next(o for o in objects if o["kind"] == "Pod")
     codes = [s["state"]["terminated"]["exitCode"] for s in pod["status"]["containerStatuses"]]
     assert (is_terminating(pod), pod["status"]["phase"], any(codes)) == (True, "Failed", True)
-    assert diagnose(snapshot(objects), "qwen", "default").code == "ready"
+    assert diagnose(snapshot(objects), "default").kind == "ready"
 
 
 def test_an_event_of_a_series_is_as_new_and_as_frequent_as_its_series() -> None:

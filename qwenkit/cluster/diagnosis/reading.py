@@ -1,0 +1,99 @@
+"""Read a snapshot from the cluster; what may not be read is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import ParamSpec, TypeVar
+
+from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.diagnosis.snapshot import LogName, Snapshot, claim_names
+from qwenkit.cluster.kinds import (
+    CONFIG_MAP,
+    EVENT,
+    INGRESS,
+    KNATIVE_NAMESPACE,
+    KSVC,
+    NODE,
+    POD,
+    PV,
+    PVC,
+    REVISION,
+    SERVICE_LABEL,
+    Kind,
+    Obj,
+    is_true,
+    name_of,
+)
+from qwenkit.cluster.pods import containers, restarts, unschedulable
+from qwenkit.errors import QwenkitError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_MOST_LOGS = 3  # of the pods of one revision, which fail alike
+
+
+def collect(cluster: Cluster, name: str) -> Snapshot:
+    """Read a Service and the objects behind it."""
+    service = cluster.find(KSVC, name)
+    if service is None:
+        features = _one(cluster, CONFIG_MAP, "config-features", KNATIVE_NAMESPACE)
+        return Snapshot(name, tuple(features))
+    latest = str(service.get("status", {}).get("latestCreatedRevisionName") or "")
+    revision = [r for r in [cluster.find(REVISION, latest) if latest else None] if r]
+    pods = cluster.list(POD, labels={SERVICE_LABEL: name})
+    claims = [pvc for claim in claim_names(service) for pvc in _one(cluster, PVC, claim)]
+    volumes = [str(c["spec"].get("volumeName") or "") for c in claims]
+    found = Snapshot(name, (service, *revision, *pods, *claims))
+    return Snapshot(
+        name,
+        (
+            *found.objects,
+            *(pv for volume in volumes if volume for pv in _one(cluster, PV, volume)),
+            *_one(cluster, INGRESS, name),
+            *read_or([], cluster.list, EVENT),
+            *_nodes(cluster, found.pods),
+        ),
+        _logs(cluster, found.pods),
+    )
+
+
+def collect_job(cluster: Cluster, job: Obj, pods: Iterable[Obj]) -> Snapshot:
+    """Read the objects behind a Job, which takes the Service's place."""
+    pods = tuple(pods)
+    events = read_or([], cluster.list, EVENT)
+    return Snapshot(name_of(job), (job, *pods, *events, *_nodes(cluster, pods)))
+
+
+def read_or(default: T, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what ``read`` does, or ``default``: less evidence is better than no explanation."""
+    try:
+        return read(*args, **kwargs)
+    except QwenkitError:
+        return default
+
+
+def _one(cluster: Cluster, kind: Kind, name: str, namespace: str | None = None) -> list[Obj]:
+    found = read_or(None, cluster.find, kind, name, namespace=namespace)
+    return [found] if found else []
+
+
+def _nodes(cluster: Cluster, pods: Iterable[Obj]) -> list[Obj]:
+    # A large cluster has thousands: they matter only if a pod is not scheduled.
+    return read_or([], cluster.list, NODE) if any(map(unschedulable, pods)) else []
+
+
+def _logs(cluster: Cluster, pods: Iterable[Obj]) -> dict[LogName, str]:
+    # The pod's readiness: a container without a probe of its own is always ready.
+    late = [pod for pod in pods if not is_true(pod, "Ready")][:_MOST_LOGS]
+    names = (
+        LogName(name_of(pod), str(status["name"]), previous)
+        for pod in late
+        for status in containers(pod)
+        for previous in (False, True)[: 2 if restarts(pod) else 1]
+    )
+    return {log: text for log in names if (text := read_log(cluster, log))}
+
+
+def read_log(cluster: Cluster, log: LogName) -> str:
+    """Return the last lines of a log, empty if it cannot be read."""
+    return read_or("", cluster.logs, log.pod, container=log.container, previous=log.previous)
