@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +15,8 @@ from qwenkit.sandbox import state_files
 from qwenkit.sandbox.kube.objects import Object
 
 T = TypeVar("T")
+LIMITED = "limited"
+_RBAC = "rbac.authorization.k8s.io"
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,45 @@ def eventually(what: Callable[[], T]) -> T:
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.05)
     return found
+
+
+def limited_kubeconfig(
+    admin: Path, rules: Sequence[Mapping[str, object]], *, namespace: str = "default"
+) -> Path:
+    """Create a ServiceAccount with these PolicyRules, and return the kubeconfig with its token.
+
+    Called again with other rules, it changes what the same user may do.
+    """
+
+    def kubectl(*arguments: str, stdin: object = None) -> str:
+        done = subprocess.run(
+            ["kubectl", f"--kubeconfig={admin}", "-n", namespace, *arguments],
+            input=json.dumps(stdin),
+            env={"PATH": os.environ["PATH"], "HOME": str(admin.parent)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    ref = {"apiGroup": _RBAC, "kind": "Role", "name": LIMITED}
+    subject = {"kind": "ServiceAccount", "name": LIMITED, "namespace": namespace}
+    objects = [
+        obj("ServiceAccount", LIMITED),
+        obj("Role", LIMITED, f"{_RBAC}/v1", rules=list(rules)),
+        obj("RoleBinding", LIMITED, f"{_RBAC}/v1", roleRef=ref, subjects=[subject]),
+    ]
+    everything = {"apiVersion": "v1", "kind": "List", "items": objects}
+    kubectl("apply", "--server-side", "-f", "-", stdin=everything)
+    config = json.loads(admin.read_text())
+    config["users"][0]["user"] = {"token": kubectl("create", "token", LIMITED).strip()}
+    config["contexts"][0]["context"]["namespace"] = namespace
+    path = admin.with_name(f"kubeconfig-{namespace}-{LIMITED}")
+    path.write_text(json.dumps(config))
+    path.chmod(0o600)
+    return path
 
 
 def alive(pid: int) -> bool:

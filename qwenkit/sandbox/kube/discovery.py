@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+from qwenkit.sandbox.kube.access.reviews import REVIEWS, Review
+from qwenkit.sandbox.kube.access.users import TOKEN_REQUEST
 from qwenkit.sandbox.kube.kinds import Kinds, ResourceKind
-from qwenkit.sandbox.kube.reviews import REVIEWS, Review
 from qwenkit.sandbox.kube.scale import SCALE
 from qwenkit.sandbox.kube.schema import openapi
 
@@ -32,7 +33,12 @@ OPENAPI_V2 = b"\x0a\x032.0"
 OPENAPI_V2_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _PATHS = ("api", "apis", "healthz", "livez", "openapi/v2", "openapi/v3", "readyz", "version")
 _STATUS_VERBS = ["get", "patch", "update"]
-_VERBS = {"log": ["get"], "proxy": ["create", "delete", *_STATUS_VERBS]}  # here only GET passes
+_VERBS = {
+    "log": ["get"],
+    "proxy": ["create", "delete", *_STATUS_VERBS],  # here only GET passes
+    "token": ["create"],
+}
+_OWN_KINDS = {"scale": SCALE, "token": TOKEN_REQUEST}
 
 
 class Discovery:
@@ -108,12 +114,13 @@ def _entries(kind: ResourceKind) -> Iterator[dict[str, Any]]:
         entry["categories"] = list(kind.categories)
     yield entry | {"storageVersionHash": kind.storage_hash}
     for name in kind.subresources:
+        own = _OWN_KINDS.get(name)
         yield {
             "name": f"{kind.plural}/{name}",
             "singularName": "",
             "namespaced": kind.namespaced,
-            **({"group": SCALE.group, "version": SCALE.version} if name == "scale" else {}),
-            "kind": {"scale": SCALE.kind, "proxy": f"{kind.kind}ProxyOptions"}.get(name, kind.kind),
+            **({"group": own.group, "version": own.version} if own else {}),
+            "kind": f"{kind.kind}ProxyOptions" if name == "proxy" else (own or kind).kind,
             "verbs": _VERBS.get(name, _STATUS_VERBS),
         }
 

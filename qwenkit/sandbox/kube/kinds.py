@@ -11,6 +11,7 @@ from typing import Any
 _BUILTIN = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 _CUSTOM = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
 _READ_ONLY = ("get", "list", "watch")
+RBAC = "rbac.authorization.k8s.io"
 READ_ONLY = ("log", "proxy")
 """Subresources that are only read here."""
 
@@ -103,11 +104,15 @@ _TABLE = (
     _kind("v1", "PersistentVolume", namespaced=False, short_names="pv", subresources="status"),
     _kind("v1", "Pod", short_names="po", **_SCALED | {"subresources": "log proxy status"}),
     _kind("v1", "Secret"),
-    _kind("v1", "ServiceAccount", short_names="sa"),
+    _kind("v1", "ServiceAccount", short_names="sa", subresources="token"),
     _kind("v1", "Service", short_names="svc", categories="all", subresources="proxy status"),
     _kind("apps/v1", "Deployment", short_names="deploy", **_SCALED),
     _kind("apps/v1", "ReplicaSet", short_names="rs", **_SCALED),
     _kind("batch/v1", "Job", **_SCALED | {"subresources": "status"}),
+    _kind(f"{RBAC}/v1", "ClusterRole", namespaced=False),
+    _kind(f"{RBAC}/v1", "ClusterRoleBinding", namespaced=False),
+    _kind(f"{RBAC}/v1", "Role"),
+    _kind(f"{RBAC}/v1", "RoleBinding"),
     _kind("storage.k8s.io/v1", "CSIDriver", namespaced=False),
     _kind("storage.k8s.io/v1", "CSINode", namespaced=False),
     _kind("node.k8s.io/v1", "RuntimeClass", plural="runtimeclasses", namespaced=False),

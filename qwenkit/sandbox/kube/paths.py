@@ -23,7 +23,6 @@ _LEFT_OUT = {
     "portforward": _NO_TUNNELS,
     "proxy": "only pods and Services have one",
     "resize": "change the template that the pod comes from",
-    "token": "the one token is in the kubeconfig",
 }
 # Besides the groups of k8s.io, every real cluster serves these.
 _GROUPS = frozenset({"apps", "autoscaling", "batch", "policy"})

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,11 @@ from aiohttp import web
 from qwenkit.admission.field_errors import invalid, unsupported
 from qwenkit.sandbox.connections import bodies
 from qwenkit.sandbox.kube import health
+from qwenkit.sandbox.kube.access.attributes import requested
+from qwenkit.sandbox.kube.access.built_in_roles import ensure_roles
+from qwenkit.sandbox.kube.access.rbac import Authorizer
+from qwenkit.sandbox.kube.access.reviews import review_at
+from qwenkit.sandbox.kube.access.users import ANONYMOUS, User, Users, impersonated
 from qwenkit.sandbox.kube.api_error import ApiError, bad_request
 from qwenkit.sandbox.kube.discovery import OPENAPI_V2, OPENAPI_V2_TYPE, VERSION, Discovery
 from qwenkit.sandbox.kube.kinds import READ_ONLY
@@ -25,9 +30,8 @@ from qwenkit.sandbox.kube.reads.listing import Query, page
 from qwenkit.sandbox.kube.reads.numbers import integer
 from qwenkit.sandbox.kube.reads.pod_logs import LogSource, stream_logs
 from qwenkit.sandbox.kube.reads.proxy import Dial
-from qwenkit.sandbox.kube.reviews import USER, review_at
 from qwenkit.sandbox.kube.scale import SCALE, scale_of
-from qwenkit.sandbox.kube.schema import built_in_kinds, protobuf
+from qwenkit.sandbox.kube.schema import built_in_kinds
 from qwenkit.sandbox.kube.schema.crds import ensure_definitions
 from qwenkit.sandbox.kube.schema.request_bodies import APPLY, decode
 from qwenkit.sandbox.kube.storage.history import Subscription
@@ -45,6 +49,8 @@ _WATCH_SECONDS = 3600.0
 _MANAGER_LENGTH = 128
 _WARNINGS, _WARNING_LENGTH = 16, 256
 _UNSENT_BYTES = 2**24
+# Who sends the request that this task answers.
+_USER: ContextVar[User] = ContextVar("user")
 
 
 class KubeApi:
@@ -52,7 +58,7 @@ class KubeApi:
 
     Args:
         store: the cluster's objects.
-        token: the bearer token of the one user, ``admin``.
+        token: the bearer token of the user ``admin``, who may do everything.
         admit: the admission webhooks, see ``write_requests.Admit``.
         logs: where ``kubectl logs`` reads, see ``pod_logs.LogSource``.
         dial: finds what listens on a port of a pod or a Service, see ``proxy.Dial``.
@@ -61,11 +67,13 @@ class KubeApi:
     def __init__(
         self, store: ObjectStore, *, token: str, admit: Admit, logs: LogSource, dial: Dial
     ) -> None:
-        self._store, self._token, self._logs, self._dial = store, token, logs, dial
+        self._store, self._logs, self._dial = store, logs, dial
+        self._users, self._authorizer = Users(store, token), Authorizer(store)
         self._writer = Writer(store, admit)
         self._discovery = Discovery(store.kinds)
         self._watches: set[Subscription] = set()
         ensure_definitions(store)
+        ensure_roles(store)
 
     def app(self) -> web.Application:
         """Return the application, to be served with TLS."""
@@ -84,9 +92,9 @@ class KubeApi:
         request: web.Request,
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
-        """Check the token and turn every failure into a ``Status``."""
+        """Check token and rights, and turn every failure into a ``Status``."""
         try:
-            self._authenticate(request)
+            self._authorize(request)
             return await handler(request)
         except ApiError as error:
             return _json(error.body(), error.status)
@@ -97,24 +105,19 @@ class KubeApi:
             text = f"Internal error occurred: {type(error).__name__}"
             return _json(ApiError(500, "InternalError", text).body(), 500)
 
-    def _authenticate(self, request: web.Request) -> None:
-        """Check the token: without one only public paths may be read, with a wrong one nothing."""
-        given = request.headers.get("Authorization", "")
-        if not given and health.is_open(request.match_info["path"].rstrip("/")):
+    def _authorize(self, request: web.Request) -> None:
+        """Find out who asks, and check their rights; without a token they read public paths."""
+        path, given = request.match_info["path"].rstrip("/"), request.headers.get("Authorization")
+        if not given and health.is_open(path):
+            _USER.set(ANONYMOUS)
             return
-        scheme, _, token = given.partition(" ")
-        known = hmac.compare_digest(
-            token.strip().encode("utf-8", "surrogateescape"), self._token.encode()
-        )
-        if scheme.lower() != "bearer" or not known:
-            raise ApiError(401, "Unauthorized", "Unauthorized")
-        if other := request.headers.get("Impersonate-User"):
-            raise ApiError(
-                403,
-                "Forbidden",
-                f'users "{other}" is forbidden: User "{USER}" cannot impersonate resource '
-                '"users" in API group "" at the cluster scope: the sandbox has one user',
-            )
+        user = self._users.authenticate(given or "")
+        if other := impersonated(request.headers):
+            for needed in other[1]:
+                self._authorizer.check(user, needed)
+            user = other[0]
+        _USER.set(user)
+        self._authorizer.check(user, requested(request.method, path, request.query))
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         path = request.match_info["path"].strip("/")
@@ -125,7 +128,8 @@ class KubeApi:
         if request.method == "GET" and (found := await self._described(request, path)):
             return found
         if request.method == "POST" and (review := review_at(path)):
-            return _json(review.answer(await _review_body(request)), 201)
+            answer = review.answer(await _body(request), _USER.get(), self._authorizer)
+            return _json(answer, 201)
         resource = parse_path(self._store.kinds, path)
         if request.method == "GET":
             return await self._read(request, resource)
@@ -215,6 +219,9 @@ class KubeApi:
         if request.method == "DELETE":
             return await self._delete(request, resource)
         verb = _VERBS.get(request.method, "")
+        if resource.subresource == "token" and verb == "create":
+            account = self._store.get(resource.kind, resource.namespace, resource.name)
+            return _json(self._users.issue(account, await _body(request)), 201)
         writable = resource.subresource not in READ_ONLY and bool(resource.name) is (
             verb != "create"
         )
@@ -224,9 +231,17 @@ class KubeApi:
         content = await _body(request)
         call = _write_request(request, resource)
         if verb == "patch":
+            self._check_creation(request, resource)
             return _written(self._writer.patch(call, request.content_type, content))
         write = self._writer.create if verb == "create" else self._writer.replace
         return _written(write(call, content))
+
+    def _check_creation(self, request: web.Request, resource: ResourcePath) -> None:
+        """Check the right to create what an apply will create."""
+        where = (resource.kind, resource.namespace, resource.name)
+        if request.content_type == APPLY and self._store.find(*where) is None:
+            asked = requested(request.method, request.match_info["path"], request.query)
+            self._authorizer.check(_USER.get(), replace(asked, verb="create"))
 
     async def _delete(self, request: web.Request, resource: ResourcePath) -> web.StreamResponse:
         verb = "delete" if resource.name else "deletecollection"
@@ -261,7 +276,7 @@ def _write_request(
         raise ApiError(422, "Invalid", f'{kind}.meta.k8s.io "" is invalid: {error}')
     return WriteRequest(
         path=resource,
-        user=USER,
+        user=_USER.get().name,
         manager=manager or default,
         dry_run=dry_run or bool(query.get("dryRun")),
         force=query.get("force", "").lower() in ("true", "1"),
@@ -308,11 +323,6 @@ def _grace(value: Any) -> int:
             "int64"
         )
     return max(0, value)
-
-
-async def _review_body(request: web.Request) -> Any:
-    """Return the review in the body; of protobuf nothing is read, as the answer is the same."""
-    return {} if request.content_type == protobuf.CONTENT_TYPE else await _body(request)
 
 
 def _not_allowed() -> ApiError:

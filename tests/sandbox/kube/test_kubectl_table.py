@@ -302,8 +302,6 @@ REFUSES = [
     ("logs held -c nope", "container nope is not valid for pod held"),
     ('patch pod held -p \'{"spec":{"restartPolicy":"Never"}}\'', "pod updates may not change"),
     ("get --raw /api/v1/nodes/gpu-node-1/proxy/metrics", "nodes/proxy is not part of the sandbox"),
-    ("create token default", "the one token is in the kubeconfig"),
-    ("create role r --verb=get --resource=pods", "kubectl api-resources lists what is"),
     ("create quota q", "resourcequotas is not part of the sandbox"),
     ("top pods", "Metrics API not available"),
     ("get statefulsets", 'the server doesn\'t have a resource type "statefulsets"'),

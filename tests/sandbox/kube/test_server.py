@@ -251,7 +251,7 @@ def test_wrong_types_are_the_clients_mistake(cluster: Cluster, body: Any) -> Non
         (b"k8s\x00\x0a", 400, "a number does not end"),
         (b"k8s\x00\x0a\x7f", 400, "unexpected end of the message"),
         (b"k8s\x00\x08\x01\x12\x00", 400, "a number where bytes belong"),
-        (b"k8s\x00\x0a\x06\x12\x04Role", 415, "the kind Role in protobuf is not part"),
+        (b"k8s\x00\x0a\x07\x12\x05Lease", 415, "the kind Lease in protobuf is not part"),
         (
             b"k8s\x00\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x03\x7a\x01x",
             415,

@@ -60,6 +60,8 @@ def _made(name: str, cell: Callable[[Object], Any], *, wide: bool = False) -> Co
 
 _NAME = Column("Name", lambda obj, _: obj["metadata"]["name"], format="name")
 _AGE = Column("Age", lambda obj, now: since(at(obj, "metadata", "creationTimestamp"), now))
+_CREATED = _field("Created At", "metadata", "creationTimestamp")
+_ROLE = _made("Role", lambda obj: f"{at(obj, 'roleRef', 'kind')}/{at(obj, 'roleRef', 'name')}")
 _READY = _made("Ready", lambda obj: condition(obj, "Ready").get("status"))
 _REASON = _made("Reason", lambda obj: condition(obj, "Ready").get("reason"))
 _LABEL = f"{SERVING}/"
@@ -363,6 +365,10 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
     "Namespace": (_NAME, _made("Status", _phase), _AGE),
     "Secret": (_NAME, _field("Type", "type"), _made("Data", _entries), _AGE),
     "ConfigMap": (_NAME, _made("Data", _entries), _AGE),
+    "Role": (_NAME, _CREATED),
+    "ClusterRole": (_NAME, _CREATED),
+    "RoleBinding": (_NAME, _ROLE, _AGE),
+    "ClusterRoleBinding": (_NAME, _ROLE, _AGE),
     "ServiceAccount": (_NAME, _made("Secrets", lambda obj: len(obj.get("secrets") or [])), _AGE),
     "StorageClass": (
         Column("Name", _class_name, format="name"),
@@ -382,5 +388,5 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         _made("Modes", lambda obj: ",".join(at(obj, _SPEC, "volumeLifecycleModes") or [])),
         _AGE,
     ),
-    "CustomResourceDefinition": (_NAME, _field("Created At", "metadata", "creationTimestamp")),
+    "CustomResourceDefinition": (_NAME, _CREATED),
 }

@@ -67,11 +67,15 @@ def _type(field: built_in_kinds.ModelField) -> str:
 
 
 _TABLE = """\
+AggregationRule clusterRoleSelectors
+BoundObjectReference kind apiVersion name uid
 CSIPersistentVolumeSource driver volumeHandle readOnly fsType volumeAttributes
   controllerPublishSecretRef nodeStageSecretRef nodePublishSecretRef controllerExpandSecretRef
   nodeExpandSecretRef
 CSIVolumeSource driver readOnly? fsType? volumeAttributes nodePublishSecretRef
 Capabilities add drop
+ClusterRole metadata rules aggregationRule
+ClusterRoleBinding metadata subjects roleRef
 ConfigMap metadata data binaryData immutable?
 ConfigMapEnvSource +LocalObjectReference optional?
 ConfigMapKeySelector +LocalObjectReference key optional?
@@ -109,6 +113,7 @@ LocalObjectReference name
 NFSVolumeSource server path readOnly
 Namespace metadata spec status:-
 NamespaceSpec finalizers
+NonResourceAttributes path verb
 ObjectFieldSelector apiVersion fieldPath
 ObjectMeta name generateName namespace 5 uid resourceVersion generation creationTimestamp
   deletionTimestamp deletionGracePeriodSeconds? labels annotations ownerReferences finalizers 17
@@ -132,13 +137,18 @@ PodSpec volumes containers restartPolicy terminationGracePeriodSeconds? activeDe
   automountServiceAccountToken? tolerations hostAliases priorityClassName priority? 27
   shareProcessNamespace? 29 runtimeClassName? enableServiceLinks? preemptionPolicy? 40 resources
 PodTemplateSpec metadata spec
+PolicyRule verbs apiGroups resources resourceNames nonResourceURLs
 Preconditions uid? resourceVersion?
 Probe +ProbeHandler initialDelaySeconds timeoutSeconds periodSeconds successThreshold
   failureThreshold terminationGracePeriodSeconds?
 ProbeHandler exec:ExecAction httpGet:HTTPGetAction tcpSocket:TCPSocketAction grpc:GRPCAction
 ProjectedVolumeSource sources defaultMode?
+ResourceAttributes namespace verb group version resource subresource name
 ResourceFieldSelector containerName resource divisor
 ResourceRequirements limits requests
+Role metadata rules
+RoleBinding metadata subjects roleRef
+RoleRef apiGroup kind name
 RollingUpdateDeployment maxUnavailable maxSurge
 Scale metadata spec status:-
 ScaleSpec replicas
@@ -151,6 +161,11 @@ SecretReference name namespace
 SecretVolumeSource secretName items defaultMode? optional?
 SecurityContext capabilities privileged? 4 runAsUser? runAsNonRoot? readOnlyRootFilesystem?
   allowPrivilegeEscalation? runAsGroup? 11 seccompProfile
+SelfSubjectAccessReview metadata spec status:-
+SelfSubjectAccessReviewSpec resourceAttributes nonResourceAttributes
+SelfSubjectReview metadata status:-
+SelfSubjectRulesReview metadata spec status:-
+SelfSubjectRulesReviewSpec namespace
 Service metadata spec status:-
 ServiceAccount metadata secrets imagePullSecrets automountServiceAccountToken?
 ServiceAccountTokenProjection audience expirationSeconds? path
@@ -159,7 +174,10 @@ ServiceSpec ports selector clusterIP type externalIPs 7 sessionAffinity loadBala
   loadBalancerSourceRanges externalName externalTrafficPolicy healthCheckNodePort
   publishNotReadyAddresses 17 ipFamilyPolicy? clusterIPs ipFamilies allocateLoadBalancerNodePorts?
   loadBalancerClass? internalTrafficPolicy?
+Subject kind:str apiGroup:str name:str namespace:str
 TCPSocketAction port host
+TokenRequest metadata:ObjectMeta spec:TokenRequestSpec status:-
+TokenRequestSpec audiences 3 boundObjectRef expirationSeconds?
 Toleration key operator value effect tolerationSeconds?
 Volume name +VolumeSource
 VolumeMount name readOnly mountPath subPath mountPropagation? subPathExpr

@@ -10,7 +10,7 @@ import base64
 from collections.abc import Callable
 from typing import Any
 
-from qwenkit.sandbox.kube.kinds import ResourceKind
+from qwenkit.sandbox.kube.kinds import RBAC, ResourceKind
 from qwenkit.sandbox.kube.objects import Object, at, copied
 from qwenkit.sandbox.kube.storage import pod_defaults
 from qwenkit.sandbox.kube.storage.pod_defaults import setdefaults
@@ -145,6 +145,12 @@ def _storage_class(obj: Object) -> None:
     setdefaults(obj, {"reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"})
 
 
+def _binding(obj: Object) -> None:
+    for one in [obj.get("roleRef") or {}, *(obj.get("subjects") or [])]:
+        if one.get("kind") != "ServiceAccount" and not one.get("apiGroup"):
+            one["apiGroup"] = RBAC
+
+
 def _qos(pod: Object) -> str:
     resources = [entry.get("resources", {}) for entry in at(pod, "spec", "containers") or []]
     if not any(entry.get("requests") or entry.get("limits") for entry in resources):
@@ -166,4 +172,6 @@ _FILL: dict[str, Callable[[Object], None]] = {
     "ReplicaSet": _template,
     "Job": _job,
     "StorageClass": _storage_class,
+    "RoleBinding": _binding,
+    "ClusterRoleBinding": _binding,
 }

@@ -19,13 +19,13 @@ from qwenkit.admission.field_errors import (
     required,
     unsupported,
 )
-from qwenkit.admission.metadata import metadata_errors
+from qwenkit.admission.metadata import NameRule, metadata_errors
 from qwenkit.admission.pod.validation import pod_spec_errors
 from qwenkit.admission.schema import names, quantities
 from qwenkit.sandbox.kube import api_error
 from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import Object, at
-from qwenkit.sandbox.kube.writes import workload_rules
+from qwenkit.sandbox.kube.writes import role_rules, workload_rules
 
 _ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 _RECLAIM = ("Delete", "Recycle", "Retain")
@@ -35,7 +35,13 @@ _DATA_KEY_RULE = (
     "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. "
     f"'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '{_DATA_KEY}')"
 )
-_NAME_RULES = {"Namespace": names.dns_1123_label, "Service": names.dns_1035_label}
+_NAME_RULES: dict[str, NameRule] = {
+    "Namespace": names.dns_1123_label,
+    "Service": names.dns_1035_label,
+    **dict.fromkeys(
+        ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"), role_rules.path_segment
+    ),
+}
 _NOT_SOURCES = frozenset(
     {
         "accessModes",
@@ -224,6 +230,10 @@ _RULES: dict[str, Callable[[Object], Errors]] = {
     "ReplicaSet": workload_rules.replicated,
     "Service": _service,
     "Job": workload_rules.job,
+    "Role": role_rules.role,
+    "ClusterRole": role_rules.role,
+    "RoleBinding": role_rules.binding,
+    "ClusterRoleBinding": role_rules.binding,
 }
 _UPDATE_RULES: dict[str, Callable[[Object, Object], Errors]] = {
     "PersistentVolume": _fixed_volume,
@@ -234,4 +244,6 @@ _UPDATE_RULES: dict[str, Callable[[Object, Object], Errors]] = {
     "Deployment": workload_rules.fixed_selector,
     "ReplicaSet": workload_rules.fixed_selector,
     "Job": workload_rules.fixed_job,
+    "RoleBinding": role_rules.fixed_role,
+    "ClusterRoleBinding": role_rules.fixed_role,
 }
