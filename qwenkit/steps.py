@@ -8,6 +8,7 @@ Each takes the settings, connects by itself and can be repeated safely.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ruamel.yaml.comments import CommentedMap
@@ -19,6 +20,7 @@ from qwenkit.cluster import teardown as removal
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.deploy import Applied, Deployed
 from qwenkit.cluster.diagnosis import explain as diagnosis
+from qwenkit.cluster.diagnosis.bundle import read_bundle
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.status import Status
 from qwenkit.cluster.diagnosis.status import status as read_status
@@ -162,6 +164,16 @@ def explain(settings: Settings) -> Explanation:
     'ready'
     """
     return diagnosis.explain(Cluster.connect(settings), settings.service)
+
+
+def explain_bundle(folder: Path, service: str = "") -> Explanation:
+    """Explain the Service in a folder that ``evidence`` wrote; neither cluster nor bucket is asked.
+
+    Raises:
+        NotFound: the folder holds no bundle.
+        InvalidValue: the bundle cannot be read, or holds several Services and none is named.
+    """
+    return diagnosis.diagnose(read_bundle(folder, service))
 
 
 def find_server(settings: Settings) -> Server:

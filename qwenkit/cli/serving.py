@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -139,16 +140,25 @@ def explain(
     name: Annotated[
         str | None, typer.Argument(help="The service (default: the parameter).")
     ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="DIR", help="A bundle of `evidence`; no cluster is asked."),
+    ] = None,
     params: Params = None,
     set_: Set = None,
     context: Context = None,
     as_json: Json = False,
 ) -> None:
-    """Explain why the service is not ready: one cause, the evidence, one fix."""
+    """Explain why the service is not ready: one cause, the evidence, one fix; exit 0 if it is."""
     from qwenkit import steps
 
-    settings = read_settings(params, set_, context, **({"service": name} if name else {}))
-    emit(steps.explain(settings), as_json=as_json)
+    if bundle is not None:
+        found = steps.explain_bundle(bundle, name or "")
+    else:
+        more = {"service": name} if name else {}
+        found = steps.explain(read_settings(params, set_, context, **more))
+    emit(found, as_json=as_json)
+    raise typer.Exit(0 if found.is_ready else 1)
 
 
 def teardown(

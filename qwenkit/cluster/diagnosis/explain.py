@@ -15,16 +15,16 @@ from qwenkit.cluster.pods import is_current, pod_state
 
 def explain(cluster: Cluster, service: str) -> Explanation:
     """Explain the state of a Service."""
-    return diagnose(collect(cluster, service), cluster.namespace)
+    return diagnose(collect(cluster, service), f"namespace {cluster.namespace}")
 
 
-def diagnose(snapshot: Snapshot, namespace: str) -> Explanation:
+def diagnose(snapshot: Snapshot, where: str = "this bundle") -> Explanation:
     """Return the first cause that applies; if none does, ``ready`` or ``starting``."""
     service = snapshot.name
     if snapshot.service is None:
         if snapshot.features and not ClusterConfigMaps(snapshot.features).enabled(PVC_FLAG):
             return flag_off(service)
-        cause = f"ksvc {service} does not exist in namespace {namespace}"
+        cause = f"ksvc {service} does not exist in {where}"
         return Explanation("absent", cause, fix="qwenkit deploy")
     return first_cause(snapshot) or _progress(snapshot, snapshot.service)
 

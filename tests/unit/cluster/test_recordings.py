@@ -57,7 +57,7 @@ def node(gpus: int) -> Obj:
 def test_each_failure_has_its_one_cause(
     name: str, code: str, cause: str, evidence: str, fix: str
 ) -> None:
-    found = diagnose(snapshot(final(name), node(3)), "default")
+    found = diagnose(snapshot(final(name), node(3)))
     assert found.kind == code
     assert found.permanent
     assert cause in found.cause
@@ -67,7 +67,7 @@ def test_each_failure_has_its_one_cause(
 
 
 def test_a_gpu_in_use_is_worth_waiting_for() -> None:
-    found = diagnose(snapshot(final("no-gpu"), node(8)), "default")
+    found = diagnose(snapshot(final("no-gpu"), node(8)))
     assert (found.kind, found.permanent) == ("no-gpu", False)
 
 
@@ -76,7 +76,7 @@ def test_a_volume_on_another_node_is_no_lack_of_gpus() -> None:
     pod = next(o for o in objects if o["kind"] == "Pod")
     (placed,) = (c for c in pod["status"]["conditions"] if c["type"] == "PodScheduled")
     placed["message"] += ", 1 node(s) had volume node affinity conflict."
-    found = diagnose(snapshot(objects, node(8)), "default")
+    found = diagnose(snapshot(objects, node(8)))
     assert (found.kind, found.permanent) == ("volume-elsewhere", False)
     assert "node_selector" in found.fix
 
@@ -91,13 +91,13 @@ def test_a_stale_unschedulable_is_no_failure(recovered: bool) -> None:
         revision = next(o for o in objects if o["kind"] == "Revision")
         (ready,) = (c for c in revision["status"]["conditions"] if c["type"] == "Ready")
         ready |= {"status": "Unknown", "reason": "Deploying"}
-    found = diagnose(snapshot(objects, node(8)), "default")
+    found = diagnose(snapshot(objects, node(8)))
     assert (found.kind, found.permanent) == ("starting", False)
 
 
 def test_a_first_crash_is_not_the_end() -> None:
     early = snapshot(final("crash", before=2.6))
-    found = diagnose(early, "default")
+    found = diagnose(early)
     assert (found.kind, found.permanent) == ("crash", False)
     assert "restarted 0 times" in found.evidence
 
@@ -107,13 +107,13 @@ def test_a_first_crash_is_not_the_end() -> None:
     [(0.5, "absent"), (5, "starting"), (14, "ready"), (36.605, "starting"), (55, "ready")],
 )
 def test_a_good_start_goes_from_absent_to_ready(second: float, code: str) -> None:
-    found = diagnose(snapshot(final("happy", before=second)), "default")
+    found = diagnose(snapshot(final("happy", before=second)))
     assert found.kind == code
     assert not found.permanent or code == "absent"
 
 
 def test_scaled_to_zero_is_ready() -> None:
-    found = diagnose(snapshot(final("zero-and-back", before=130)), "default")
+    found = diagnose(snapshot(final("zero-and-back", before=130)))
     assert found.kind == "ready"
     assert "scaled to zero" in found.evidence[0]
 
@@ -135,7 +135,7 @@ def test_an_absent_service_with_the_flag_off_names_the_flag() -> None:
         "data": {"kubernetes.podspec-persistent-volume-claim": "disabled"},
     }
     off = Snapshot("qwen", (features,))
-    found = diagnose(off, "default")
+    found = diagnose(off)
     assert found.kind == "pvc-flag"
     assert "kubectl patch configmap config-features" in found.fix
 
@@ -158,7 +158,7 @@ def test_an_absent_service_with_the_flag_off_names_the_flag() -> None:
     ],
 )
 def test_known_log_lines_are_explained(text: str, cause: str, fix: str) -> None:
-    found = diagnose(snapshot(final("crash"), log=text), "default")
+    found = diagnose(snapshot(final("crash"), log=text))
     assert cause in found.cause
     assert text in found.evidence
     assert fix in found.fix
@@ -176,10 +176,10 @@ def test_a_failed_mount_is_explained_by_its_event() -> None:
         "message": 'MountVolume.SetUp failed for volume "llm-model": AccessDenied 403',
         "involvedObject": {"kind": "Pod", "uid": pod["metadata"]["uid"]},
     }
-    found = diagnose(snapshot([*objects, event]), "default")
+    found = diagnose(snapshot([*objects, event]))
     assert (found.kind, found.permanent) == ("mount", True)
     slow = event | {"message": "timed out waiting for the condition"}
-    found = diagnose(snapshot([*objects, slow]), "default")
+    found = diagnose(snapshot([*objects, slow]))
     assert (found.kind, found.permanent) == ("mount", False)
 
 
@@ -188,7 +188,7 @@ def test_a_pod_that_is_scaled_down_has_not_crashed() -> None:
     pod = next(o for o in objects if o["kind"] == "Pod")
     codes = [s["state"]["terminated"]["exitCode"] for s in pod["status"]["containerStatuses"]]
     assert (is_terminating(pod), pod["status"]["phase"], any(codes)) == (True, "Failed", True)
-    assert diagnose(snapshot(objects), "default").kind == "ready"
+    assert diagnose(snapshot(objects)).kind == "ready"
 
 
 def test_an_event_of_a_series_is_as_new_and_as_frequent_as_its_series() -> None:
