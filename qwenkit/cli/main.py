@@ -85,6 +85,7 @@ for command in (
     planning.plan,
     calibrating.calibrate,
     serving.explain,
+    serving.evidence,
     settings.status,
     serving.teardown,
     course.run,

@@ -1,9 +1,10 @@
-"""``doctor``, ``render``, ``deploy``, ``query``, ``explain`` and ``teardown``."""
+"""``doctor``, ``render``, ``deploy``, ``query``, ``explain``, ``evidence`` and ``teardown``."""
 
 from __future__ import annotations
 
 import json
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -159,6 +160,27 @@ def explain(
         found = steps.explain(read_settings(params, set_, context, **more))
     emit(found, as_json=as_json)
     raise typer.Exit(0 if found.is_ready else 1)
+
+
+def evidence(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="A new folder (default: runs/evidence-TIME)."),
+    ] = None,
+    prompts: Annotated[
+        bool, typer.Option("--prompts", help="Keep prompts and answers in the server's log.")
+    ] = False,
+    params: Params = None,
+    set_: Set = None,
+    context: Context = None,
+    as_json: Json = False,
+) -> None:
+    """Write a folder for those who help: parameters, YAML, objects, logs, verdict; no secrets."""
+    from qwenkit import evidence as keeping
+
+    place = folder or Path("runs", f"evidence-{datetime.now(UTC):%Y%m%d-%H%M%S}")
+    settings = read_settings(params, set_, context)
+    emit(keeping.evidence(settings, place, prompts=prompts), as_json=as_json)
 
 
 def teardown(

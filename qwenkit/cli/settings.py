@@ -5,18 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import textwrap
-from importlib.resources import files
 
 import typer
 
 from qwenkit.cli.console import emit
 from qwenkit.cli.options import Context, Json, Params, Set, read_settings
-from qwenkit.settings import Settings
+from qwenkit.parameters.described import described
 
-# In the order in which people read them; a test holds that every setting is in one group.
-GROUPS: dict[str, list[str]] = json.loads(
-    files("qwenkit.parameters").joinpath("groups.json").read_text("utf-8")
-)
 _HEAD = (
     "A name is a key of a params file and of --set, and QWENKIT_<NAME> in the environment. "
     "In brackets: where a value is from that is not the default."
@@ -29,7 +24,8 @@ def settings(
     """List every parameter by group: value, default, meaning, origin."""
     from qwenkit import steps
 
-    rows = described(steps.resolve(read_settings(params, set_, context)))
+    found = steps.resolve(read_settings(params, set_, context))
+    rows = described(found, found.origins)
     emit(rows if as_json else _lines(rows), as_json=as_json)
 
 
@@ -42,23 +38,6 @@ def status(
     found = steps.status(read_settings(params, set_, context))
     emit(found, as_json=as_json)
     raise typer.Exit(0 if found.running else 1)
-
-
-def described(found: Settings) -> list[dict[str, object]]:
-    """Return a row for each parameter."""
-    fields = Settings.model_fields
-    return [
-        {
-            "group": group,
-            "name": name,
-            "value": getattr(found, name),
-            "default": fields[name].default,
-            "meaning": fields[name].description,
-            "origin": found.origins.get(name, "default"),
-        }
-        for group, names in GROUPS.items()
-        for name in names
-    ]
 
 
 def _lines(rows: list[dict[str, object]]) -> str:

@@ -15,7 +15,7 @@ from qwenkit.course import findings
 from qwenkit.course.junit import junit
 from qwenkit.course.pages import write_page
 from qwenkit.course.record import read_record
-from qwenkit.course.runner import DIAGNOSTICS, RunReport
+from qwenkit.course.runner import EVIDENCE, RunReport
 from qwenkit.errors import NotFound
 
 SCHEMA = "urn:qwenkit:run-summary:1"
@@ -79,7 +79,7 @@ def summarise(report: RunReport) -> dict[str, Any]:
         "teardown": report.teardown and asdict(report.teardown),
         "leaks": list(report.leaks.found) if report.leaks else None,
         "problems": list(report.problems),
-        "diagnostics": DIAGNOSTICS if (report.folder / DIAGNOSTICS).exists() else None,
+        "evidence": EVIDENCE if (report.folder / EVIDENCE).exists() else None,
         "settings": report.settings,
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in PACKAGES},

@@ -26,7 +26,6 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets import default
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.diagnosis.dump import diagnostics
 from qwenkit.cluster.occupants import Occupant
 from qwenkit.cluster.removal import Manner
 from qwenkit.cluster.teardown import Leaks, TeardownReport, remove_and_audit
@@ -36,12 +35,13 @@ from qwenkit.course.record import read_record
 from qwenkit.course.target import environment, exclusive, target, temporary_files
 from qwenkit.errors import NotFound, QwenkitError, SettingsError
 from qwenkit.errors.scrubbing import HIDDEN, holds_secret, scrub, scrubbed
+from qwenkit.evidence import evidence
 from qwenkit.in_cluster.weights import Weights
 from qwenkit.settings import Settings
 from qwenkit.steps import evict
 
 TEARDOWN = "90"
-DIAGNOSTICS = "diagnostics.txt"
+EVIDENCE = "evidence"
 _SOCKET_NAME = 100  # bytes; macOS takes 103, with the number behind it
 
 
@@ -165,7 +165,7 @@ def run_course(
 
     ``evicted`` are objects of other runs that are removed first. Ctrl-C or SIGTERM ends the running
     notebook, then tears down; the report is marked ``interrupted``. After a failure,
-    ``diagnostics.txt`` describes the state of the cluster.
+    the folder ``evidence`` says what the cluster was like.
 
     Raises:
         Conflict: another run writes to the same place.
@@ -232,7 +232,7 @@ def _run_notebooks(
         results.append(_execute(path, run, settings))
         on_event(_line(results[-1]))
         if not results[-1].passed:
-            (run.folder / DIAGNOSTICS).write_text(_diagnose(settings), "utf-8")
+            _keep_evidence(settings, run.folder / EVIDENCE, on_event)
             return
 
 
@@ -362,13 +362,14 @@ def _words(error: BaseException) -> str:
     return scrub(getattr(error, "what", None) or repr(error))
 
 
-def _diagnose(settings: Settings) -> str:
-    """Return the state of the cluster after a failure, without access keys; never raises."""
+def _keep_evidence(settings: Settings, folder: Path, on_event: Callable[[str], None]) -> None:
+    """Write what explains a failure; never raises."""
     try:
-        text = diagnostics(Cluster.connect(settings), settings.service)
+        kept = evidence(settings, folder)
     except Exception as error:
-        text = f"the cluster cannot be read: {error}\n"
-    return scrub(text)
+        on_event(scrub(f"no evidence was kept: {error}"))
+    else:
+        on_event(f"{kept.explanation.cause}; evidence: {folder}")
 
 
 def _secrets_in(folder: Path) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Self
 
 from qwenkit.errors import NotReady, QwenkitError
@@ -20,6 +20,10 @@ class Explanation:
     evidence: tuple[str, ...] = ()
     fix: str = ""
     permanent: bool = True
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the names and values that programs read."""
+        return asdict(self)
 
     @property
     def is_ready(self) -> bool:

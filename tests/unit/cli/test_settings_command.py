@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from qwenkit.cli import main
-from qwenkit.cli.settings import GROUPS
+from qwenkit.parameters.described import GROUPS
 from qwenkit.settings import Settings
 
 

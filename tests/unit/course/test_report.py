@@ -83,7 +83,7 @@ def test_a_run_that_passed(folder: Path) -> None:
     assert (summary["ok"], summary["passed"], summary["total"]) == (True, 2, 2)
     assert summary["waited"] == {"upload": 3.0}
     assert summary["leaks"] == []
-    assert summary["diagnostics"] is None
+    assert summary["evidence"] is None
     assert summary["notebooks"][0]["html"] == "00-preflight.html"
     assert summary["teardown"]["steps"][0]["outcome"] == "deleted"
     assert {"python", "qwenkit", "kubernetes"} <= summary["versions"].keys()
@@ -93,7 +93,7 @@ def test_a_run_that_passed(folder: Path) -> None:
     assert "2/2 notebooks passed" in page
     assert "nothing left behind" in page
     assert 'href="01-model-to-oss.html"' in page
-    assert 'href="diagnostics' not in page
+    assert 'href="evidence' not in page
     executed = (folder / "00-preflight.html").read_text("utf-8")
     dark = executed.partition("@media screen and (prefers-color-scheme: dark)")[2]
     assert "--jp-layout-color0: #111;" in dark, "it follows the scheme of the reader"
@@ -101,7 +101,7 @@ def test_a_run_that_passed(folder: Path) -> None:
 
 
 def test_a_run_that_failed(folder: Path) -> None:
-    (folder / "diagnostics.txt").write_text("==== explain\n")
+    (folder / "evidence").mkdir()
     bad = failed("01-model-to-oss", cell="upload", why="no key", fix="give <one>")
     rest = failed("90-teardown", "not run", why="a notebook before it failed")
     rest = dataclasses.replace(rest, skipped=True)
@@ -126,10 +126,10 @@ def test_a_run_that_failed(folder: Path) -> None:
     assert "give &lt;one&gt;" in page
     assert 'href="01-model-to-oss.html#cell-id=upload"' in page
     assert "1/3 notebooks passed" in page
-    assert 'href="diagnostics.txt"' in page
+    assert 'href="evidence/README.txt"' in page
     assert "<code>upload</code>" in page
     summary = summarise(report)
-    assert (summary["diagnostics"], summary["notebooks"][2]["html"]) == ("diagnostics.txt", "")
+    assert (summary["evidence"], summary["notebooks"][2]["html"]) == ("evidence", "")
 
 
 def test_a_run_that_was_interrupted(folder: Path) -> None:

@@ -94,7 +94,7 @@ def test_what_is_set_anywhere_reaches_a_notebook(
     assert os.environ["QWENKIT_INITIAL_SCALE"] == "2"
 
 
-def test_a_failure_leaves_diagnostics_without_keys(
+def test_a_failure_leaves_evidence_without_keys(
     tmp_path: Path, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OSS_ACCESS_KEY_SECRET", SECRET)
@@ -106,8 +106,8 @@ def test_a_failure_leaves_diagnostics_without_keys(
         "what": "ZeroDivisionError: division by zero",
         "cell": "only",
     }
-    text = (report.folder / "diagnostics.txt").read_text("utf-8")
-    assert "FailedMount ×1  None/None: the key is *** [e]" in text
+    text = (report.folder / "evidence" / "README.txt").read_text("utf-8")
+    assert "FailedMount ×1  None/None: the key is ***" in text
     assert report.problems == ()
 
 
@@ -217,7 +217,7 @@ def test_whatever_breaks_is_reported_though_the_cluster_is_away(tmp_path: Path) 
     assert report.notebooks[0].error == {
         "what": "RuntimeError: Kernel didn't respond in 60 seconds"
     }
-    assert "cannot be read" in (report.folder / "diagnostics.txt").read_text("utf-8")
+    assert "not reached" in (report.folder / "evidence" / "README.txt").read_text("utf-8")
     assert not report.ok
 
 
