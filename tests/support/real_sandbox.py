@@ -96,7 +96,8 @@ def limited_kubeconfig(
     config = json.loads(admin.read_text())
     config["users"][0]["user"] = {"token": kubectl("create", "token", LIMITED).strip()}
     config["contexts"][0]["context"]["namespace"] = namespace
-    path = admin.with_name(f"kubeconfig-{namespace}-{LIMITED}")
+    # Beside the sandbox's folder, which keeps nothing that is not its own.
+    path = admin.parent.with_name(f"{admin.parent.name}-{namespace}-{LIMITED}.kubeconfig")
     path.write_text(json.dumps(config))
     path.chmod(0o600)
     return path
