@@ -31,8 +31,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def asked(cluster: Cluster, method: str, path: str, **how: Any) -> tuple[int, str]:
     """Ask as the ServiceAccount; return the status and the message, if it is refused."""
-    path = cluster.folder.with_name(f"{cluster.folder.name}-default-limited.kubeconfig")
-    token = json.loads(path.read_text())["users"][0]["user"]["token"]
+    config = cluster.folder.with_name(f"{cluster.folder.name}-default-limited.kubeconfig")
+    token = json.loads(config.read_text())["users"][0]["user"]["token"]
     headers = {"Authorization": f"Bearer {token}", **how.pop("headers", {})}
     answer = cluster.http(method, path, headers=headers, **how)
     return answer.status_code, answer.json().get("message", "") if answer.status_code > 399 else ""

@@ -38,9 +38,7 @@ _DATA_KEY_RULE = (
 _NAME_RULES: dict[str, NameRule] = {
     "Namespace": names.dns_1123_label,
     "Service": names.dns_1035_label,
-    **dict.fromkeys(
-        ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"), role_rules.path_segment
-    ),
+    **dict.fromkeys(role_rules.KINDS, role_rules.path_segment),
 }
 _NOT_SOURCES = frozenset(
     {
