@@ -17,7 +17,7 @@ from pydantic_settings import SettingsConfigDict
 
 from qwenkit.autoscaling.golang import parse_duration_s
 from qwenkit.errors import SettingsError
-from qwenkit.parameters import rules
+from qwenkit.parameters import oss_hosts, rules
 from qwenkit.parameters.derived import Derived
 from qwenkit.parameters.layers import PREFIX
 from qwenkit.parameters.pod_texts import parse_env, parse_node_selector, parse_tolerations
@@ -305,7 +305,7 @@ class Settings(Derived):
     _mount_path = field_validator("mount_path")(rules.mount_path)
     # Those of hubs are read when a hub is asked: other programs set HF_ENDPOINT too.
     _address = field_validator("oss_endpoint", "oss_internal_endpoint", "gateway")(rules.address)
-    _region = field_validator("oss_region")(rules.region)
+    _region = field_validator("oss_region")(oss_hosts.region)
     _duration = field_validator(
         "stable_window",
         "scale_down_delay",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 from qwenkit.capacity.finding import Finding
-from qwenkit.parameters.rules import region_of
+from qwenkit.parameters.oss_hosts import region_of
 
 # fmt: off
 _KEYS = (

@@ -16,11 +16,6 @@ _OBJECT = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _BYTES = re.compile(r"[1-9][0-9]{0,9}(Ki|Mi|Gi|Ti|k|M|G|T)?")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _ADDRESS = re.compile(r"(https?://)?[A-Za-z0-9_.-]+(?::([0-9]{1,5}))?/?")
-_REGION = r"(?:cn|ap|us|eu|me|na|sa|af)-[a-z0-9]+(?:-[a-z0-9]+)*?"
-_REGION_OF_HOST = re.compile(
-    rf"(?:[a-z0-9-]+\.)?(?:(?:vpc100-)?oss-({_REGION})(?:-internal)?|({_REGION})(?:-internal)?\.oss"
-    rf"|oss\.({_REGION})\.privatelink)\.aliyuncs\.com"
-)
 _GO_DURATION = re.compile(r"([0-9]{1,9}(\.[0-9]{1,9})?(ns|us|µs|ms|s|m|h))+")
 _LONGEST_LIFE_S = 366 * 24 * 3600
 _MOST_LETTERS = 65_536
@@ -90,25 +85,6 @@ def address(value: str) -> str:
     if value and (found is None or int(found[2] or 0) > 65535):
         raise ValueError("must be a host with an optional http:// or https:// and port")
     return value.rstrip("/")
-
-
-def region_of(endpoint: str) -> str:
-    """Return the region in the name of an OSS endpoint, public or internal; "" if none is there.
-
-    ``oss-accelerate`` endpoints, custom domains and ``oss.aliyuncs.com`` name none.
-    """
-    host = re.sub(r"^https?://", "", endpoint.strip().lower()).partition("/")[0].partition(":")[0]
-    found = _REGION_OF_HOST.fullmatch(host)
-    return next(filter(None, found.groups())) if found else ""
-
-
-def region(value: str) -> str:
-    """Of the region of a bucket; returned without what makes an endpoint of it."""
-    name = region_of(value) or re.sub(r"^oss-|-internal$", "", value.strip().lower())
-    if name and not re.fullmatch(_REGION, name):
-        maybe = f"cn-{name}" if re.fullmatch("[a-z]+", name) else "cn-hangzhou"
-        raise ValueError(f"must be a region's id, such as {maybe}: without oss- and -internal")
-    return name
 
 
 def duration(value: str | None) -> str | None:

@@ -28,10 +28,10 @@ from qwenkit.weights.safetensors import HeaderError, read_header
 
 _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _POINTER_SIZES = range(100, 1024)
-_INDEX = (".safetensors.index.json", ".bin.index.json")
+_INDEX = re.compile(r".*\.(safetensors|bin)\.index(\.\w+)?\.json")
 _INDEX_LIMIT = 16 << 20  # that of a model with 150,000 tensors; a larger one is not compared
 _PROBLEMS = 100  # are listed in an error
-_NUMBERED = re.compile(r"(.*)-(\d{1,7})-of-(\d{1,7})\.(safetensors|bin)")
+_NUMBERED = re.compile(r"(.*)-(\d{1,7})-of-(\d{1,7})\.(safetensors|bin|gguf|pt|pth|ckpt)")
 _WORKERS = 8
 _FETCH_FIX = "fetch the source again in full; for a git clone: git lfs pull"
 Read = Callable[[str, int, int], bytes]  # of a file by its path: from a start, so many bytes
@@ -51,7 +51,7 @@ def check_listing(repository: Repository, listing: Listing, left_out: Collection
     for file in listing.files:
         if file.size in _POINTER_SIZES and _content(repository, file, len(_POINTER)) == _POINTER:
             problems.append(FileProblem(file.path, "is a Git LFS pointer, not the file itself"))
-        if file.path.endswith(_INDEX) and file.size <= _INDEX_LIMIT:
+        if _INDEX.fullmatch(file.path) and file.size <= _INDEX_LIMIT:
             text = _content(repository, file, file.size)
             _, found = _shards(file.path, text, sizes)
             problems += found
@@ -162,7 +162,7 @@ def _tensor_problems(
             except HeaderError as error:
                 problems.append(FileProblem(file.path, str(error)))
     for file in files:
-        if file.path.endswith(_INDEX) and file.size <= _INDEX_LIMIT:
+        if _INDEX.fullmatch(file.path) and file.size <= _INDEX_LIMIT:
             text = read(file.path, 0, file.size)
             shards, missing = _shards(file.path, text, sizes)
             problems += missing
@@ -202,7 +202,8 @@ def _gaps(paths: Iterable[str]) -> Iterator[str]:
     for (stem, total, kind), texts in sorted(sets.items()):
         numbers = set(map(int, texts))
         width = max(len(text) if text[0] == "0" else 1 for text in texts)
-        for number in range(1, int(total) + 1):
+        first = 0 if 0 in numbers else 1  # from 0, some sets end at their total and some before it
+        for number in range(first, int(total) + first):
             if number not in numbers:
                 yield f"{stem}-{number:0{width}}-of-{total}.{kind}"
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from qwenkit.errors import TransferError, Unreachable, WaitTimeout
+from qwenkit.untrusted.pauses import asked_pause
 
 Result = TypeVar("Result")
 
@@ -102,13 +103,15 @@ class RetryPolicy:
     def pause(self, failures: int, error: Exception) -> None:
         """Wait before the next attempt, at least as long as the server's answer asks for."""
         if asked := asked_s(error):
-            _log.warning("%s; waiting %.0f s, as it asks", error, asked)
+            said = getattr(error, "what", "") or f"the answer was {getattr(error, 'status', error)}"
+            _log.warning("%s; waiting %.0f s, as it asks", said, asked)
         self.stop.wait(max(asked, self.delay_s(failures)))
 
 
 def asked_s(error: Exception) -> float:
-    """Return the seconds that a server asked to wait; 0 if it did not."""
-    return float(getattr(error, "context", {}).get("pause_s", 0))
+    """Return the seconds that a hub or OSS asked to wait; 0 if it did not."""
+    stated = getattr(error, "context", {}).get("pause_s")
+    return float(asked_pause(getattr(error, "headers", {})) if stated is None else stated)
 
 
 def retry(

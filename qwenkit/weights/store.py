@@ -20,6 +20,7 @@ from qwenkit.weights.integrity import verify
 from qwenkit.weights.inventory import Owners, walk
 from qwenkit.weights.leftovers import left
 from qwenkit.weights.oss import bucket as oss
+from qwenkit.weights.oss.preflight import BucketStatus, check
 from qwenkit.weights.progress import Progress, format_bytes
 from qwenkit.weights.report import UploadReport, VerifyReport, plural
 from qwenkit.weights.selection import EVERYTHING, Selection
@@ -108,9 +109,9 @@ class BucketWeights:
         """The model source; see ``source_of``."""
         return source_of(self._settings)
 
-    def check(self) -> oss.BucketStatus:
+    def check(self) -> BucketStatus:
         """Check the bucket, our clock, and that one small object can be written and read."""
-        return oss.check(self.bucket, self.prefix)
+        return check(self.bucket, self.prefix)
 
     def upload(
         self,

@@ -12,15 +12,15 @@ import math
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from qwenkit.cluster.api.transport import Reply
 from qwenkit.errors import QwenkitError
+from qwenkit.untrusted.pauses import asked_pause
 
 log = logging.getLogger("qwenkit.cluster")
 T = TypeVar("T")
@@ -87,23 +87,8 @@ def is_untrusted(why: str) -> bool:
 
 def failed(reply: Reply, error: QwenkitError) -> Transient:
     """Return the transient failure of an answer."""
-    return Transient(
-        error, after_s=asked_pause(reply.headers), changed=reply.status in (*_CHANGED, 422)
-    )
-
-
-def asked_pause(headers: Mapping[str, str]) -> float:
-    """Return the seconds that ``Retry-After`` asks for: a number or a date; 0 if it is neither."""
-    text = (headers.get("Retry-After") or "").strip()
-    try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            date = parsedate_to_datetime(text)
-            seconds = (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError, IndexError, OverflowError):
-            return 0.0
-    return min(max(seconds, 0.0), _LONGEST_ASKED_S) if math.isfinite(seconds) else 0.0
+    after_s = min(asked_pause(reply.headers), _LONGEST_ASKED_S)
+    return Transient(error, after_s=after_s, changed=reply.status in (*_CHANGED, 422))
 
 
 class Retries:

@@ -141,6 +141,9 @@ def _bucket(settings: Settings, bucket_check: Callable[[], object]) -> Check:
     if not settings.bucket:
         return fail("bucket", "not set", "no bucket is named", "export OSS_BUCKET=NAME")
     try:
-        return ok("bucket", str(bucket_check()))
+        found = bucket_check()
+        if why := getattr(found, "read_only", ""):
+            return warn("bucket", str(found), why, getattr(found, "fix", ""))
+        return ok("bucket", str(found))
     except QwenkitError as error:
         return fail("bucket", settings.bucket, f"{error.what}: {error.why}", error.fix)

@@ -16,7 +16,11 @@ from qwenkit.untrusted.files import read_text
 from qwenkit.untrusted.parsing import parse_json
 from qwenkit.weights.hub.listing import ByteReader, Listing, Source, SourceFile, listed
 
-_LEFT_OUT = re.compile(r"\.git|\.cache|\._{5}temp|\.DS_Store|.*\.incomplete|\.(mdl|msc|mv)")
+_UNFINISHED = re.compile(r"\._{5}temp|.*\.(incomplete|part|partial|crdownload|aria2|tmp)")
+_LEFT_OUT = re.compile(
+    r"\.(git|hg|svn|cache|huggingface|locks|ipynb_checkpoints|mdl|msc|mv|DS_Store|_.*|nfs.*)"
+    rf"|__pycache__|__MACOSX|Thumbs\.db|desktop\.ini|lost\+found|.*\.(swp|pyc)|{_UNFINISHED.pattern}"
+)
 _log = logging.getLogger("qwenkit.weights")
 
 
@@ -70,7 +74,9 @@ class Folder:
     def _paths(self) -> Iterator[Path]:
         for folder, names, files in os.walk(self.root):
             for name in filter(_LEFT_OUT.fullmatch, (*names, *files)):
-                _log.warning("%s is no part of a model and is left out", Path(folder, name))
+                began = _UNFINISHED.fullmatch(name)
+                why = "of a download that did not end" if began else "no part of a model"
+                _log.warning("%s is %s, and is left out", Path(folder, name), why)
             files = [name for name in files if not _LEFT_OUT.fullmatch(name)]
             names[:] = sorted(name for name in names if not _LEFT_OUT.fullmatch(name))
             for name in names:

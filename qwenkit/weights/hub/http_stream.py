@@ -34,6 +34,7 @@ from qwenkit.errors import (
     Unreachable,
 )
 from qwenkit.loopback import is_loopback
+from qwenkit.untrusted.pauses import asked_pause
 from qwenkit.weights.hub.listing import ByteReader, SourceFile, shown
 from qwenkit.weights.retry import LONGEST_PAUSE_S, RetryPolicy, asked_s, no_answer, retry
 from qwenkit.weights.watched_http import FlowError, WatchedAdapter, flow_error
@@ -336,17 +337,6 @@ def _wrong_range(file: SourceFile, asked: str, stated: str) -> TransferError:
         f"asked for {asked}, the answer says {stated}",
         "if it persists, the file has changed since it was listed: start again",
     )
-
-
-def asked_pause(headers: Mapping[str, str]) -> float:
-    """Return the seconds of ``Retry-After``, or of ``RateLimit`` (its ``t``); 0 if none are there.
-
-    Source: RFC 9110, and the draft of RateLimit headers, ``"api";r=0;t=55``, as Hugging Face
-    sends it.
-    """
-    after = re.fullmatch(r"\d{1,9}", headers.get("Retry-After", "").strip())
-    limit = re.search(r";\s*t=(\d{1,9})\b", headers.get("RateLimit", ""))
-    return float(after[0]) if after else float(limit[1]) if limit else 0.0
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -1,4 +1,4 @@
-"""Open, check and list a bucket; delete objects and unfinished uploads in it."""
+"""Open and list a bucket; delete objects and unfinished uploads in it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import oss2
 
-from qwenkit.errors import Conflict, InvalidValue, NotFound, QwenkitError, Rejected
+from qwenkit.errors import Conflict, InvalidValue, NotFound, Rejected
 from qwenkit.loopback import is_loopback
-from qwenkit.parameters.rules import region_of
+from qwenkit.parameters.oss_hosts import is_alibaba, region_of, without_bucket
 from qwenkit.weights.oss.errors import call_oss
 from qwenkit.weights.oss.url import oss_url
 from qwenkit.weights.watched_http import WatchedAdapter
@@ -28,23 +25,6 @@ if TYPE_CHECKING:
 TIMEOUT_S = (15.0, 60.0)
 _CONNECTIONS = 32  # kept open; more than threads that use a bucket
 _SLICE = 1000  # the most keys that one delete request takes
-
-
-@dataclass(frozen=True)
-class BucketStatus:
-    """The facts for a preflight. ``skew_s`` is our clock minus the server's."""
-
-    name: str
-    endpoint: str
-    region: str
-    storage_class: str
-    skew_s: float
-
-    def __str__(self) -> str:
-        return (
-            f"{self.name} at {self.endpoint} ({self.region}, {self.storage_class}); "
-            f"this clock is {self.skew_s:+.1f} s off"
-        )
 
 
 @dataclass(frozen=True)
@@ -76,7 +56,7 @@ def open_bucket(
         InvalidValue: endpoint or bucket name is not valid, or no region is known for V4.
     """
     _hide_signatures()
-    address = _full_address(endpoint)
+    address = without_bucket(_full_address(endpoint), bucket)
     region = (region or region_of(address)) if signature == "v4" else ""
     if signature == "v4" and not region and not is_loopback(address):
         rule = f"is not set, and {endpoint} names no region; V4 signatures, which new accounts and "
@@ -97,7 +77,7 @@ def open_bucket(
             app_name="qwenkit",
             enable_crc=False,  # slow and optional; the transfer engine computes its own
             region=region or None,
-            is_cname=cname and not region_of(address),  # the inner endpoint is none
+            is_cname=cname and not is_alibaba(address),  # the inner endpoint is none
         )
     except oss2.exceptions.ClientError as error:
         raise InvalidValue(
@@ -127,35 +107,6 @@ def _session(address: str) -> oss2.Session:
 def object_url(bucket: oss2.Bucket, key: str) -> str:
     """Return the ``oss://`` URL of an object or a folder."""
     return oss_url(bucket.bucket_name, key)
-
-
-def check(bucket: oss2.Bucket, prefix: str) -> BucketStatus:
-    """Check that the bucket exists, that our clock is right, and that data may pass.
-
-    One small object is written below ``prefix``, read and deleted: public endpoints may tell of
-    a bucket and yet refuse its data.
-    """
-    info = call_oss(bucket, f"bucket {bucket.bucket_name}", bucket.get_bucket_info)
-    key = f"{prefix}/.qwenkit-check-{uuid4().hex[:8]}"
-    where = object_url(bucket, key)
-    versions: dict[str, str] = {}
-    remove = partial(bucket.delete_object, key, versions)
-    try:
-        made = call_oss(bucket, f"write {where}", partial(bucket.put_object, key, b"qwenkit"))
-        versions |= {"versionId": made.versionid} if made.versionid else {}
-        call_oss(bucket, f"read {where}", lambda: bucket.get_object(key).read())
-    except BaseException:  # the object may be there although the answer did not arrive
-        with suppress(QwenkitError):
-            call_oss(bucket, where, remove)
-        raise
-    call_oss(bucket, f"delete {where}, an object of 7 bytes", remove)
-    return BucketStatus(
-        bucket.bucket_name,
-        bucket.endpoint,
-        str(info.location).removeprefix("oss-"),
-        str(info.storage_class),
-        _skew_s(info.headers.get("Date", "")),
-    )
 
 
 def list_objects(bucket: oss2.Bucket, prefix: str) -> Iterator[StoredObject]:
@@ -258,10 +209,3 @@ def _hide_signatures() -> None:
     logger = logging.getLogger("oss2")
     if logger.getEffectiveLevel() < logging.WARNING:
         logger.setLevel(logging.WARNING)
-
-
-def _skew_s(date: str) -> float:
-    try:
-        return (datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds()
-    except ValueError:
-        return 0.0

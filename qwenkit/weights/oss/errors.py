@@ -20,7 +20,15 @@ from qwenkit.errors import (
     TransferError,
     Unreachable,
 )
-from qwenkit.weights.retry import Result, RetryPolicy, no_answer, retry
+from qwenkit.weights.oss.fixes import fix_of, is_busy
+from qwenkit.weights.retry import (
+    LONGEST_PAUSE_S,
+    Result,
+    RetryPolicy,
+    asked_s,
+    no_answer,
+    retry,
+)
 
 _CLIENT, _REQUEST = -1, -2  # oss2's own statuses
 CHANGES = "repeat it; if it fails again, a proxy on the way or faulty memory changes bytes"
@@ -28,20 +36,6 @@ _SET = "set the clock (timedatectl set-ntp true; macOS: sudo sntp -sS time.apple
 _CHANGED_ATTEMPTS = 5  # for bytes that change on their way; more would not help
 
 _CLASSES = {401: Forbidden, 403: Forbidden, 404: NotFound, 409: Conflict, 412: Conflict}
-_FIXES = {
-    "NoSuchBucket": "create the bucket, or correct OSS_BUCKET and OSS_ENDPOINT (its region)",
-    "AccessDenied": "grant the key oss:GetObject, PutObject, ListObjects, ListParts, "
-    "AbortMultipartUpload and DeleteObject on the bucket, or use its own region's endpoint",
-    "InvalidAccessKeyId": "correct OSS_ACCESS_KEY_ID; a temporary key also needs a current "
-    "OSS_SESSION_TOKEN",
-    "SignatureDoesNotMatch": "correct OSS_ACCESS_KEY_SECRET, and OSS_REGION if it is set",
-    "PublicEndpointForbidden": "accounts made since 2025-03-20 reach data in mainland regions by a "
-    "custom domain of the bucket (set it as oss_endpoint, and oss_cname=true), or from inside by "
-    "oss-REGION-internal.aliyuncs.com",
-    "InvalidObjectState": "it is archived: restore it (ossutil restore), or upload it again",
-    "SecurityTokenExpired": "get new temporary keys, export them, and repeat: the upload resumes",
-    "InvalidSecurityToken": "get new temporary keys, export them, and repeat: the upload resumes",
-}
 
 
 def call_oss(
@@ -121,7 +115,7 @@ def _translated(error: OssError, what: str, endpoint: str) -> QwenkitError:
         return CrcMismatch(arrived, _message(error), CHANGES, **facts)
     other = Unreachable if error.status >= 500 else Rejected
     cls: type[QwenkitError] = _CLASSES.get(error.status, other)
-    return cls(f"{what}: OSS refused", _message(error), _FIXES.get(error.code, ""), **facts)
+    return cls(f"{what}: OSS refused", _message(error), fix_of(error), **facts)
 
 
 def _message(error: OssError) -> str:
@@ -139,12 +133,13 @@ def _transient(error: Exception, failures: int) -> bool:
         return failures < _CHANGED_ATTEMPTS
     if isinstance(error, requests.RequestException):
         return True
-    if not isinstance(error, OssError):
+    if not isinstance(error, OssError) or asked_s(error) > LONGEST_PAUSE_S:
         return False
     return (
         error.status == _REQUEST
         or error.status >= 500
         or error.status in (408, 429)
+        or is_busy(error)
         or error.code == "RequestTimeout"
     )
 

@@ -12,13 +12,13 @@ from aiohttp import web
 from transfer_world import BUCKET, OPTIONS, World, credentials, world, write
 
 from qwenkit.errors import Forbidden, InvalidValue, Rejected, SettingsError, Unreachable
-from qwenkit.parameters.rules import region_of
+from qwenkit.parameters.oss_hosts import region_of
 from qwenkit.sandbox.faults.oss import refuse
 from qwenkit.settings import Settings
-from qwenkit.weights.hub.http_stream import asked_pause
 from qwenkit.weights.hub.listing import SourceFile
 from qwenkit.weights.hub.repository import open_source
-from qwenkit.weights.oss.bucket import check, open_bucket
+from qwenkit.weights.oss.bucket import open_bucket
+from qwenkit.weights.oss.preflight import check
 from qwenkit.weights.transfer import upload
 
 
@@ -44,6 +44,19 @@ def keys(place: World) -> list[str]:
         ("oss-accelerate.aliyuncs.com", ""),
         ("oss-accelerate-overseas.aliyuncs.com", ""),
         ("oss.aliyuncs.com", ""),
+        ("http://oss-cn-beijing-internal.aliyuncs.com/", "cn-beijing"),
+        ("S3.oss-cn-hangzhou.aliyuncs.com", "cn-hangzhou"),
+        ("b.s3.oss-cn-hangzhou-internal.aliyuncs.com", "cn-hangzhou"),
+        ("b.cn-hangzhou.oss.aliyuncs.com", "cn-hangzhou"),
+        ("cn-beijing-internal.oss-data-acc.aliyuncs.com", "cn-beijing"),
+        ("a.oss-cn-hangzhou.oss-accesspoint.aliyuncs.com", "cn-hangzhou"),
+        ("oss-cn-hzfinance.aliyuncs.com", "cn-hangzhou-finance"),
+        ("oss-cn-hzjbp-a-internal.aliyuncs.com", "cn-hangzhou-finance"),
+        ("oss-cn-szfinance-internal.aliyuncs.com", "cn-shenzhen-finance-1"),
+        ("oss-cn-shanghai-finance-1-pub.aliyuncs.com", "cn-shanghai-finance-1"),
+        ("oss-cn-north-2-gov-1-internal.aliyuncs.com", "cn-north-2-gov-1"),
+        ("b.oss-accelerate.aliyuncs.com", ""),
+        ("evil-oss-cn-hangzhou.aliyuncs.com", ""),
         ("oss-rg-china-mainland.aliyuncs.com", ""),
         ("weights.example.com", ""),
         ("oss-cn-hangzhou.aliyuncs.com.example.com", ""),
@@ -54,13 +67,31 @@ def test_a_region_is_read_where_it_is(host: str, region: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["cn-beijing", " oss-cn-beijing", "cn-beijing-internal", "oss-cn-beijing.aliyuncs.com"]
+    "given",
+    [
+        "cn-beijing",
+        " oss-cn-beijing",
+        "cn-beijing-internal",
+        "oss-cn-beijing-internal",
+        "CN_Beijing",
+        "cn-beijing-h",
+        "oss-cn-beijing.aliyuncs.com",
+        "https://cn-beijing.oss.aliyuncs.com/",
+    ],
 )
 def test_a_region_is_corrected(given: str) -> None:
     assert Settings(oss_region=given).oss_region == "cn-beijing"
 
 
-@pytest.mark.parametrize(("given", "right"), [("beijing", "cn-beijing"), ("a b", "cn-hangzhou")])
+@pytest.mark.parametrize(
+    ("given", "right"),
+    [
+        ("beijing", "cn-beijing"),
+        ("hangzhou-internal", "cn-hangzhou"),
+        ("Silicon Valley", "us-west-1"),
+        ("oss-accelerate", "cn-hangzhou"),
+    ],
+)
 def test_what_is_no_region_is_refused(given: str, right: str) -> None:
     with pytest.raises(SettingsError, match="oss_region") as caught:
         Settings(oss_region=given)
@@ -81,6 +112,29 @@ def test_signatures_are_v4_unless_v1_is_asked_for() -> None:
     assert inner._make_url(BUCKET, "a").startswith("https://weights.oss-cn-x-internal.")
 
 
+@pytest.mark.parametrize(
+    ("given", "host"),
+    [
+        ("weights.oss-cn-x.aliyuncs.com", "weights.oss-cn-x.aliyuncs.com"),
+        ("http://weights.s3.oss-cn-x.aliyuncs.com/", "weights.oss-cn-x.aliyuncs.com"),
+        ("cn-x.oss.aliyuncs.com", "weights.cn-x.oss.aliyuncs.com"),
+        ("weights.example.com", "weights.weights.example.com"),
+    ],
+)
+def test_a_bucket_in_the_endpoint_is_named_once(given: str, host: str) -> None:
+    bucket = open_bucket(given, BUCKET, credentials(), region="cn-x")
+    assert bucket._make_url(BUCKET, "a").split("/")[2] == host
+
+
+def test_another_bucket_in_the_endpoint_is_refused() -> None:
+    with pytest.raises(InvalidValue, match="oss_endpoint") as caught:
+        open_bucket("other.oss-cn-x.aliyuncs.com", BUCKET, credentials())
+    assert (caught.value.fix, "other" in caught.value.why) == (
+        "export OSS_ENDPOINT=oss-cn-x.aliyuncs.com",
+        True,
+    )
+
+
 def test_preflight_leaves_nothing(place: World) -> None:
     check(place.bucket, "m")
     assert keys(place) == []
@@ -92,7 +146,6 @@ def test_preflight_leaves_nothing(place: World) -> None:
     [
         ("PUT", "PublicEndpointForbidden", "oss_cname=true"),
         ("GET", "PublicEndpointForbidden", "-internal"),
-        ("PUT", "AccessDenied", "PutObject"),
         ("GET", "InvalidObjectState", "restore"),
     ],
 )
@@ -107,6 +160,42 @@ def test_preflight_finds_what_refuses_data(place: World, method: str, code: str,
     assert keys(place) == []
 
 
+def denied(request: web.Request) -> bool:
+    return "bucketInfo" in request.query or request.method == "PUT"
+
+
+def test_preflight_tells_a_key_that_only_reads_from_a_wrong_one(place: World) -> None:
+    place.faults.add(denied, refuse(403, "AccessDenied", "You have no right to access this object"))
+    status = check(place.bucket, "m")
+    assert "may read but not write" in status.read_only
+    assert "this is enough" in status.fix
+    assert "PutObject" in status.fix
+    with pytest.raises(Forbidden, match="refused") as caught:
+        check(open_bucket(place.url, BUCKET, credentials("nobody"), region="cn-hangzhou"), "m")
+    assert "OSS_ACCESS_KEY_ID" in caught.value.fix
+    place.faults.add(lambda request: request.method == "GET", refuse(403, "AccessDenied"))
+    with pytest.raises(Forbidden, match="read oss://") as neither:
+        check(place.bucket, "m")
+    assert "GetObject" in neither.value.fix
+
+
+def test_preflight_needs_no_right_to_the_bucket_itself(place: World) -> None:
+    place.faults.add(lambda request: "bucketInfo" in request.query, refuse(403, "AccessDenied"))
+    status = check(place.bucket, "m")
+    assert (status.read_only, status.region, keys(place)) == ("", "cn-hangzhou", [])
+
+
+def test_a_bucket_that_archives_at_once_is_refused(place: World) -> None:
+    async def archive(request: web.Request, handler: Any) -> web.StreamResponse:
+        answer = await handler(request)
+        return web.Response(body=answer.body.replace(b">Standard<", b">ColdArchive<"))
+
+    place.faults.add(lambda request: "bucketInfo" in request.query, archive)
+    with pytest.raises(Rejected, match="storage class ColdArchive") as caught:
+        check(place.bucket, "m")
+    assert "Standard" in caught.value.fix
+
+
 def test_preflight_says_what_it_could_not_delete(place: World) -> None:
     place.faults.add(lambda request: request.method == "DELETE", refuse(403, "AccessDenied"))
     with pytest.raises(Forbidden, match=r"delete oss://weights/m/\.qwenkit-check.* of 7 bytes"):
@@ -114,12 +203,17 @@ def test_preflight_says_what_it_could_not_delete(place: World) -> None:
 
 
 def test_what_downloads_leave_stays_behind(place: World, tmp_path: Path, caplog: Any) -> None:
-    rest = ["._____temp/w", ".cache/huggingface/w.lock", "w.incomplete", ".git/x", "d/.DS_Store"]
-    write(tmp_path / "model", dict.fromkeys([*rest, "config.json", "d/a"], b"x"))
+    begun = ["._____temp/w", "w.incomplete", "w.aria2"]
+    rest = [".cache/huggingface/w.lock", ".git/x", "d/.DS_Store", "d/._a", "__pycache__/a.pyc"]
+    kept = [".gitattributes", "config.json", "d/a", "model.part1.bin"]
+    write(tmp_path / "model", dict.fromkeys([*begun, *rest, *kept], b"x"))
     with caplog.at_level(logging.WARNING, "qwenkit.weights"):
         found = open_source(str(tmp_path / "model")).listing()
-    assert [file.path for file in found.files] == ["config.json", "d/a"]
-    assert all(any(name.split("/")[0] in line for line in caplog.messages) for name in rest)
+    assert [file.path for file in found.files] == kept
+    said = "\n".join(caplog.messages)
+    assert said.count("a download that did not end") == len(begun)
+    assert said.count("no part of a model") == len(rest)
+    assert all(name.split("/")[0] in said for name in (*begun, *rest))
 
 
 @pytest.mark.parametrize(
@@ -128,6 +222,8 @@ def test_what_downloads_leave_stays_behind(place: World, tmp_path: Path, caplog:
         (["model-00001-of-000163.safetensors"], "model-00002-of-000163.safetensors"),
         ([f"model-{n}-of-61.safetensors" for n in range(1, 61)], "model-61-of-61.safetensors"),
         ([f"m-{n:02}-of-12.bin" for n in range(1, 12)], "m-12-of-12.bin"),
+        (["a/q-00002-of-00002.gguf"], "a/q-00001-of-00002.gguf"),
+        (["m-00000-of-00002.safetensors"], "m-00001-of-00002.safetensors"),
     ],
 )
 def test_a_missing_shard_is_found(
@@ -138,24 +234,19 @@ def test_a_missing_shard_is_found(
         upload(str(tmp_path / "model"), place.bucket, "m", run="t", state_dir=place.state)
 
 
-def test_an_index_of_bin_files_is_read(place: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("last", ["", "m-00002-of-00002.bin"])
+def test_numbers_may_begin_at_zero(place: World, tmp_path: Path, last: str) -> None:
+    names = ["m-00000-of-00002.bin", "m-00001-of-00002.bin", last]
+    write(tmp_path / "model", dict.fromkeys(filter(None, names), b"x"))
+    upload(str(tmp_path / "model"), place.bucket, "m", run="t", state_dir=place.state)
+
+
+@pytest.mark.parametrize("name", ["bin.index.json", "bin.index.fp16.json"])
+def test_an_index_of_bin_files_is_read(place: World, tmp_path: Path, name: str) -> None:
     index = b'{"weight_map": {"a": "pytorch_model-1.bin"}}'
-    write(tmp_path / "model", {"pytorch_model.bin.index.json": index})
+    write(tmp_path / "model", {f"pytorch_model.{name}": index})
     with pytest.raises(Rejected, match=r"pytorch_model-1\.bin is missing"):
         upload(str(tmp_path / "model"), place.bucket, "m", run="t", state_dir=place.state)
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"Retry-After": "7"}, 7),
-        ({"RateLimit": '"api";r=0;t=55'}, 55),
-        ({"RateLimit": '"api";r=0', "Retry-After": "x"}, 0),
-        ({}, 0),
-    ],
-)
-def test_the_pause_that_a_hub_asks_for(headers: dict[str, str], seconds: float) -> None:
-    assert asked_pause(headers) == seconds
 
 
 def busy(asked: str, times: int, served: list[str]) -> web.Application:

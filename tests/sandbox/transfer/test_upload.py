@@ -20,7 +20,8 @@ from transfer_world import BUCKET, OPTIONS, PART, World, credentials, is_part, w
 from qwenkit.errors import Conflict, Forbidden, InvalidValue, NotFound, Rejected
 from qwenkit.weights.delete import abort_uploads, delete_weights
 from qwenkit.weights.integrity import verify
-from qwenkit.weights.oss.bucket import check, list_objects, open_bucket
+from qwenkit.weights.oss.bucket import list_objects, open_bucket
+from qwenkit.weights.oss.preflight import check
 from qwenkit.weights.progress import Progress
 from qwenkit.weights.report import UploadReport
 from qwenkit.weights.transfer import TransferOptions, upload
