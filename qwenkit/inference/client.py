@@ -9,65 +9,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from qwenkit.capacity.simulation.clock import clock_note, on_gpu
 from qwenkit.credentials import from_environment
 from qwenkit.errors import QwenkitError
 from qwenkit.inference import failures
+from qwenkit.inference.answers import ODD, Answer, StreamStats, read_answer
 from qwenkit.inference.clock import told_clock
-from qwenkit.inference.events import BadEvent, ChatReader
+from qwenkit.inference.events import BadEvent, ChatReader, Piece
 from qwenkit.inference.raw import RawAnswer, base_url, curl_command, get, http_client
 
 if TYPE_CHECKING:
     import openai
-
-
-# What reading an answer raises that is JSON of another form, or none.
-_ODD = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A whole answer; ``raw`` is its JSON, ``usage`` its token counts.
-
-    ``reasoning`` is what a reasoning model thought before the text; ``clock`` is how many times
-    faster than the GPU that it models the server runs, 1 on a real one.
-    """
-
-    text: str
-    reasoning: str
-    finish_reason: str
-    usage: dict[str, int]
-    raw: dict[str, Any]
-    seconds: float
-    clock: float
-
-
-@dataclass(frozen=True, repr=False)
-class StreamStats:
-    """Times of a streamed answer: to the first token, and between the later ones.
-
-    ``tokens`` includes those of the reasoning; ``clock`` is that of ``Answer``.
-    """
-
-    ttft_s: float
-    tpot_s: float
-    tokens: int
-    reasoning_tokens: int
-    seconds: float
-    finish_reason: str
-    clock: float
-
-    def __str__(self) -> str:
-        line = f"TTFT {on_gpu(self.ttft_s, self.clock)}"
-        if self.tokens > 1:
-            line += f", TPOT {on_gpu(self.tpot_s, self.clock)}, {self.tokens} tokens"
-        return "\n".join(filter(None, [line, clock_note(self.clock)]))
-
-    __repr__ = __str__
 
 
 class Server:
@@ -150,18 +104,13 @@ class Server:
             Unreachable: nothing listens at the gateway's address.
             Rejected: the server refuses a parameter.
         """
-        import httpx
-
-        client = self.client
-        start = time.perf_counter()
-        with self._our_errors():
-            response = client.post(
-                "/chat/completions",
-                body=self.body(prompt, **(self._stops | sampling)),
-                cast_to=httpx.Response,
-            )
-            seconds = time.perf_counter() - start
-            return _answer(response.json(), seconds, told_clock(response.headers))
+        body = self.body(prompt, **(self._stops | sampling))
+        with self._our_errors(), ExitStack() as stack:
+            _ = self._create  # loaded before the clock starts: it takes longer than a token
+            start = time.perf_counter()
+            response = stack.enter_context(self._create(**_named(body)))
+            data = b"".join(self._in_time(response, start))
+            return read_answer(data, time.perf_counter() - start, told_clock(response.headers))
 
     def stream(
         self, prompt: str, *, on_reasoning: Callable[[str], None] | None = None, **sampling: Any
@@ -185,17 +134,27 @@ class Server:
         limit_s = min(self.timeout_s, 30)
         return get(self.gateway, "/v1/models", ca=self.ca, timeout_s=limit_s)
 
+    @property
+    def _create(self) -> Any:
+        return self.client.chat.completions.with_streaming_response.create
+
+    def _in_time(self, response: Any, start: float) -> Iterator[bytes]:
+        """Yield an answer's bytes, none later than ``timeout_s`` after the request."""
+        for data in response.iter_bytes():
+            if time.perf_counter() - start > self.timeout_s:
+                raise TimeoutError
+            yield data
+
     @contextmanager
-    def _our_errors(self) -> Iterator[None]:
-        """Turn the OpenAI client's errors into ours, without their traceback in the HTTP stack."""
+    def _our_errors(self, reader: ChatReader | None = None) -> Iterator[None]:
+        """Turn the HTTP library's errors into ours, without their traceback in its code.
+
+        ``reader`` is that of a stream.
+        """
         import openai
 
         try:
             yield
-        except openai.APITimeoutError:
-            raise failures.timed_out(self.gateway, self.timeout_s) from None
-        except openai.APIConnectionError as error:
-            raise failures.unreachable(self.gateway, error) from None
         except openai.APIStatusError as error:
             raise failures.from_status(
                 error.status_code,
@@ -207,24 +166,16 @@ class Server:
             ) from None
         except BadEvent as error:
             raise failures.bad_event(self.gateway, error) from None
-        except _ODD as error:
+        except ODD as error:
             shown = f"{type(error).__name__}: {str(error)[:200]}"
             raise failures.not_openai(self.gateway, f"its answer cannot be read: {shown}") from None
-
-
-def _answer(raw: Any, seconds: float, clock: float) -> Answer:
-    """Read a whole answer; what is not one raises an error of ``_ODD``."""
-    choice = raw["choices"][0]
-    message = choice["message"]
-    return Answer(
-        text=str(message.get("content") or ""),
-        reasoning=str(message.get("reasoning_content") or message.get("reasoning") or ""),
-        finish_reason=str(choice.get("finish_reason") or ""),
-        usage=dict(raw.get("usage") or {}),
-        raw=raw,
-        seconds=seconds,
-        clock=clock,
-    )
+        except QwenkitError:
+            raise
+        except Exception as error:
+            tokens = None if reader is None else reader.tokens
+            raise failures.of_transport(
+                self.gateway, error, seconds=self.timeout_s, tokens=tokens
+            ) from None
 
 
 class Stream:
@@ -238,7 +189,6 @@ class Stream:
     ) -> None:
         self._server, self._body, self._on_reasoning = server, body, on_reasoning
         self.reasoning = ""
-        self._clock = 1.0
         self._stats: StreamStats | None = None
 
     @property
@@ -257,21 +207,34 @@ class Stream:
         return self._stats
 
     def __iter__(self) -> Iterator[str]:
+        for text, is_reasoning in self._pieces():
+            if not is_reasoning:
+                yield text
+                continue
+            self.reasoning += text
+            if self._on_reasoning is not None:
+                self._on_reasoning(text)
+
+    def _pieces(self) -> Iterator[Piece]:
+        """Yield all pieces, and set the statistics after the last one.
+
+        Raises:
+            QwenkitError: as ``Server.stream``.
+        """
+        server, reader = self._server, ChatReader()
         times: list[float] = []
-        reader = ChatReader()
-        with self._server._our_errors(), ExitStack() as stack:
-            # Loaded before the clock starts: it takes longer than a token.
-            _ = self._server.client.chat.completions.with_streaming_response
-            start = time.perf_counter()
-            for data in self._chunks(stack, reader):
-                for text, is_reasoning in reader.feed(data):
-                    times.append(time.perf_counter() - start)
-                    if not is_reasoning:
-                        yield text
-                        continue
-                    self.reasoning += text
-                    if self._on_reasoning is not None:
-                        self._on_reasoning(text)
+        with ExitStack() as stack:
+            with server._our_errors():
+                _ = server._create  # loaded before the clock starts: it takes longer than a token
+                start = time.perf_counter()
+                response = self._open(stack)
+            clock = told_clock(response.headers)
+            with server._our_errors(reader):
+                for data in server._in_time(response, start):
+                    for piece in reader.feed(data):
+                        times.append(time.perf_counter() - start)
+                        yield piece
+                reader.require_whole()
         end = time.perf_counter() - start
         tokens, first, last = reader.tokens, times[0] if times else end, times[-1] if times else end
         self._stats = StreamStats(
@@ -281,38 +244,24 @@ class Stream:
             reasoning_tokens=reader.reasoning_tokens,
             seconds=end,
             finish_reason=reader.finish,
-            clock=self._clock,
+            clock=clock,
         )
 
-    def _chunks(self, stack: ExitStack, reader: ChatReader) -> Iterator[bytes]:
-        """Yield the bytes of a stream, with token counts if the server has them.
-
-        Raises:
-            QwenkitError: the stream was cut, or nothing came in time.
-        """
+    def _open(self, stack: ExitStack) -> Any:
+        """Send the request, with token counts if the server has them."""
         import openai
 
-        server = self._server
-
         def start(**more: Any) -> Any:
-            create = server.client.chat.completions.with_streaming_response.create
-            asked = {**more, **self._body}
-            known = {name: asked.pop(name) for name in ("model", "messages")}
-            return stack.enter_context(create(**known, stream=True, extra_body=asked))
+            asked = _named({**more, **self._body})
+            return stack.enter_context(self._server._create(**asked, stream=True))
 
         try:
-            response = start(stream_options={"include_usage": True})
+            return start(stream_options={"include_usage": True})
         except (openai.BadRequestError, openai.UnprocessableEntityError):
-            response = start()  # an older server does not know the option
-        self._clock = told_clock(response.headers)
-        try:
-            yield from response.iter_bytes()
-        except Exception as error:
-            kind = failures.kind(error)
-            if kind == "timeout":
-                raise failures.timed_out(server.gateway, server.timeout_s) from None
-            raise failures.cut(server.gateway, reader.tokens) from None
-        if reader.strange:
-            raise failures.not_openai(server.gateway, failures.no_stream(reader.strange))
-        if not reader.finish:
-            raise failures.cut(server.gateway, reader.tokens)
+            return start()  # an older server does not know the option
+
+
+def _named(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a request's JSON as arguments of the OpenAI client, which knows few of vLLM's."""
+    rest = dict(body)
+    return {name: rest.pop(name) for name in ("model", "messages")} | {"extra_body": rest}

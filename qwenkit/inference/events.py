@@ -8,16 +8,21 @@ from typing import Any, NamedTuple
 
 _LONGEST = 2**20  # of one event, in bytes
 _MOST_TOKENS = 2**31
-_SHOWN = 60
+_SHOWN, _KEPT = 60, 2**12  # bytes of an answer that is no stream
+_TYPES = (b"", b"message", b"error")  # events of others, such as a ping, are not the chat's
+_GIVEN_UP = ("abort", "error")
 _ODD = (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError)
 
 
 class BadEvent(Exception):
-    """An event that ends the stream. ``kind`` names it, ``str`` is the server's or our message."""
+    """What ends a stream too early. ``kind`` names it, ``str`` is the server's or our message.
 
-    def __init__(self, kind: str, message: str) -> None:
+    ``tokens`` had come, None where that is not known.
+    """
+
+    def __init__(self, kind: str, message: str, tokens: int | None = None) -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind, self.tokens = kind, tokens
 
 
 class Piece(NamedTuple):
@@ -31,18 +36,18 @@ class EventReader:
     """Splits the bytes of a stream into the data of its events, as WHATWG's standard says.
 
     Lines end with CR, LF or both; ``data:`` may lack the space; several ``data`` lines are one
-    text; comments and other fields are passed over. An event without the empty line that ends it
-    is incomplete, as in the standard.
+    text; comments, other fields, and events of other types are passed over. An event without the
+    empty line that ends it is incomplete, as in the standard.
     """
 
     def __init__(self) -> None:
-        self._rest, self._began = b"", False
+        self._rest, self._began, self._type = b"", False, b""
         self._data: list[bytes] = []
 
     @property
     def waiting(self) -> bool:
         """Whether the bytes so far end inside an event."""
-        return bool(self._rest or self._data)
+        return bool(self._rest or self._data or self._type)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the data of every event that these bytes complete."""
@@ -58,9 +63,13 @@ class EventReader:
             data = data.removesuffix(held).replace(b"\r\n", b"\n").replace(b"\r", b"\n") + held
         *lines, self._rest = data.split(b"\n")
         for line in lines:
-            if not line and self._data:
-                yield b"\n".join(self._data)
-                self._data = []
+            if not line:
+                lines_of_data = self._data if self._type in _TYPES else []
+                self._data, self._type = [], b""
+                if lines_of_data:
+                    yield b"\n".join(lines_of_data)
+            elif line.startswith(b"event:"):
+                self._type = line[6:].strip()
             elif line.startswith(b"data:"):
                 self._data.append(line[5:].removeprefix(b" "))
             elif line == b"data":
@@ -71,12 +80,11 @@ class ChatReader:
     """Reads a chat's chunks: its pieces, token counts and why it ended.
 
     ``tokens`` is the server's count, else the number of pieces: a piece may have several tokens.
-    ``finish`` is empty as long as the answer is incomplete; ``strange`` is its start until an event
-    has come.
+    ``finish`` is empty as long as the answer is incomplete.
     """
 
     def __init__(self) -> None:
-        self.finish, self.strange = "", b""
+        self.finish, self._strange = "", b""
         self.prompt_tokens = self.pieces = self.reasoning_pieces = 0
         self._tokens = self._reasoning_tokens = 0
         self._events = EventReader()
@@ -92,8 +100,21 @@ class ChatReader:
 
     @property
     def reasoning_tokens(self) -> int:
-        """Tokens of the reasoning."""
-        return self._reasoning_tokens or self.reasoning_pieces
+        """Tokens of the reasoning, where the server does not count them those of its pieces."""
+        share = self.reasoning_pieces / max(self.pieces, 1)
+        return self._reasoning_tokens or round(self.tokens * share)
+
+    def require_whole(self) -> None:
+        """Check that the answer has come to its end.
+
+        Raises:
+            BadEvent: it was cut, the server gave it up, or it is none; says what came instead.
+        """
+        if not self._seen:
+            raise not_an_answer(self._strange, "stream of events")
+        if not self.finish:
+            raise BadEvent("cut", "it has no finish_reason", self.tokens)
+        require_not_given_up(self.finish, self.tokens)
 
     def feed(self, data: bytes) -> list[Piece]:
         """Return the pieces that these bytes complete.
@@ -101,24 +122,23 @@ class ChatReader:
         Raises:
             BadEvent: an error of the server as an event, or an event that is no chunk of a chat.
         """
-        found = []
+        found: list[Piece] = []
         if not self._seen:
-            self.strange = (self.strange + data)[:_SHOWN]
+            self._strange = (self._strange + data)[:_KEPT]
         self._unread += len(data)
         for event in self._events.feed(data):
-            self._seen, self._unread, self.strange = True, 0, b""
-            if event == b"[DONE]":
+            self._seen, self._unread, self._strange = True, 0, b""
+            if event.strip() in (b"", b"[DONE]"):
                 continue
             try:
-                piece = self._chunk(json.loads(event.decode()))
+                pieces = self._chunk(json.loads(event.decode()))
             except _ODD as error:
                 shown = event[:100].decode(errors="replace")
                 why = f"{type(error).__name__}: {str(error)[:100]}, in the event {shown}"
                 raise BadEvent("not an answer", f"its answer cannot be read: {why}") from None
-            if piece is not None:
-                self.pieces += 1
-                self.reasoning_pieces += piece.is_reasoning
-                found.append(piece)
+            self.pieces += len(pieces)
+            self.reasoning_pieces += sum(piece.is_reasoning for piece in pieces)
+            found += pieces
         if not self._events.waiting:
             self._unread = 0
         elif self._unread > _LONGEST:
@@ -152,9 +172,9 @@ class ChatReader:
             self._around = before + b'"', b'"' + after
             self._around_reasoning = piece.is_reasoning
 
-    def _chunk(self, chunk: Any) -> Piece | None:
-        if chunk.get("error") or chunk.get("object") == "error":
-            raise BadEvent("error in stream", _message(chunk))
+    def _chunk(self, chunk: Any) -> list[Piece]:
+        if (said := told_error(chunk)) is not None:
+            raise BadEvent("error in stream", said)
         if usage := chunk.get("usage"):
             self.prompt_tokens = _count(usage, "prompt_tokens")
             self._tokens = _count(usage, "completion_tokens")
@@ -164,15 +184,13 @@ class ChatReader:
         if not isinstance(choices, list):
             raise TypeError(f"choices is {json.dumps(choices)[:40]}, not a list")
         if not choices:  # the last chunk may have only the usage
-            return None
+            return []
         self.finish = str(choices[0].get("finish_reason") or self.finish)
         delta = choices[0].get("delta") or {}
-        # The first delta of a chat has only the role, and is not a token.
+        # The first delta of a chat has only the role, and is not a token. One may have both.
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")
-        text = delta.get("content") or reasoning
-        if text is not None and not isinstance(text, str):
-            raise TypeError(f"the delta's text is a {type(text).__name__}")
-        return Piece(text, not delta.get("content")) if text else None
+        texts = as_text(reasoning), as_text(delta.get("content"))
+        return [Piece(text, at == 0) for at, text in enumerate(texts) if text]
 
 
 def _count(usage: dict[str, Any], name: str) -> int:
@@ -182,7 +200,47 @@ def _count(usage: dict[str, Any], name: str) -> int:
     return int(count)
 
 
-def _message(chunk: dict[str, Any]) -> str:
-    inner = chunk.get("error")
-    source = inner if isinstance(inner, dict) else chunk
-    return str(source.get("message") or inner or "it gave no message")
+def told_error(answer: Any) -> str | None:
+    """Return the message of an error that an answer or an event is; None if it is none.
+
+    vLLM's older releases say ``{"object": "error", "message": …}``, the newer ones and OpenAI
+    ``{"error": {"message": …}}``, and what FastAPI refuses has a ``detail``.
+    """
+    if not isinstance(answer, dict):
+        return None
+    inner = answer.get("error")
+    bare = "choices" not in answer and {"error", "message", "detail"} & answer.keys()
+    if not (inner or bare or answer.get("object") == "error"):
+        return None
+    source = inner if isinstance(inner, dict) else answer
+    return str(source.get("message") or source.get("detail") or inner or "it gave no message")
+
+
+def require_not_given_up(finish: str, tokens: int) -> None:
+    """Raise ``BadEvent`` if the server says that it did not bring an answer to its end."""
+    if finish in _GIVEN_UP:
+        why = f"the server gave the answer up after {tokens} tokens (finish_reason: {finish})"
+        raise BadEvent("given up", why)
+
+
+def not_an_answer(start: bytes, wanted: str) -> BadEvent:
+    """Return the error for an answer that is not ``wanted``, by what it begins with."""
+    try:
+        said = told_error(json.loads(start))
+    except _ODD:
+        said = None
+    if said is not None:
+        return BadEvent("error in stream", said)
+    shown = f"no {wanted}, it begins with {start[:_SHOWN].decode(errors='replace')!r}"
+    return BadEvent("not an answer", f"its answer is {shown if start else 'empty'}")
+
+
+def as_text(value: Any) -> str:
+    """Return a text of an answer, halves of a character outside the BMP replaced.
+
+    Raises:
+        TypeError: it is no text.
+    """
+    if not isinstance(value, str | None):
+        raise TypeError(f"the text is a {type(value).__name__}")
+    return (value or "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -13,7 +13,7 @@ from qwenkit.errors import (
     Unreachable,
     WaitTimeout,
 )
-from qwenkit.inference.events import BadEvent
+from qwenkit.inference.events import BadEvent, told_error
 from qwenkit.untrusted.parsing import parse_json
 
 _CORRECT = "correct the parameter that it names"
@@ -52,11 +52,14 @@ def from_status(
     message = _message(body)
     facts: dict[str, Any] = {"status": status, "url": url, "host": host}
     what = f"{url} answered {status}"
-    if location and 300 <= status < 400:
-        https = location.startswith("https:")
-        why = "the gateway redirects to " + ("https" if https else location)
-        fix = "http-protocol: Redirected in Knative's ConfigMap config-network does this; set it to"
-        fix += " Enabled, or --set gateway=https://…" if https else " send requests there: gateway"
+    if 300 <= status < 400:
+        https = location.lower().startswith("https:")
+        place = "https" if https else location or "a place that it does not name"
+        why = f"the gateway redirects to {place}"
+        fix = "does a proxy or a login page answer? --set gateway=… to the Service's own gateway"
+        if https:
+            fix = "http-protocol: Redirected in Knative's ConfigMap config-network does this; "
+            fix += "set it to Enabled, or --set gateway=https://…"
         return Rejected(what, why, fix, **facts)
     if "chat template" in message or "chat_template" in message:
         why = f"the model's tokenizer has no chat template: {message}"
@@ -84,8 +87,23 @@ def from_status(
     return cls(what, f"{why}: {message}" if message else why, fix, **facts)
 
 
-def unreachable(url: str, error: BaseException) -> Unreachable:
-    """Return the error for a failed connection to the gateway."""
+def of_transport(
+    url: str, error: BaseException, *, seconds: float, tokens: int | None = None
+) -> QwenkitError:
+    """Return the error for a failure of the HTTP library, whoever wrapped it.
+
+    ``seconds`` is the limit of the request; ``tokens`` of a stream have come.
+    """
+    if type(error).__module__.startswith("openai"):
+        error = error.__cause__ or error
+    why = str(error) or type(error).__name__
+    match kind(error):
+        case "timeout":
+            return timed_out(url, seconds, tokens)
+        case "cut":
+            return cut(url, tokens)
+        case "not an answer":
+            return not_openai(url, f"its answer is not HTTP: {why}")
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     why = str(error) or type(error).__name__
@@ -113,16 +131,14 @@ def untrusted(why: str) -> str:
     )
 
 
-def no_stream(start: bytes) -> str:
-    """Return what an answer is that began with these bytes and had no event."""
-    return f"its answer is no stream of events, it begins with {start.decode(errors='replace')!r}"
-
-
-def cut(url: str, tokens: int) -> Unreachable:
-    """Return the error for a stream that broke off."""
+def cut(url: str, tokens: int | None = None) -> Unreachable:
+    """Return the error for an answer that broke off; ``tokens`` of a stream had come."""
+    what = f"the stream was cut after {tokens} tokens"
+    if tokens is None:
+        what = f"{url} closed the connection before its answer was whole"
     return Unreachable(
-        f"the stream was cut after {tokens} tokens",
-        "no finish_reason came: the pod or its gateway was lost, or the revision's timeout passed",
+        what,
+        "the pod or its gateway was lost, or the revision's timeout passed",
         "qwenkit explain says what became of the pod; raise request_timeout_s for long answers",
         url=url,
     )
@@ -139,22 +155,29 @@ def no_client(url: str, error: BaseException) -> QwenkitError:
     )
 
 
-def kind(error: Exception) -> str:
+def kind(error: BaseException) -> str:
     """Return the kind of a failure of the HTTP library, by which failures are counted.
 
     It uses class names: the OpenAI client's HTTP library changed its modules, not its names.
     """
     name = type(error).__name__
-    if "Timeout" in name:
+    if name == "RemoteProtocolError":
+        # "Server disconnected without …", "peer closed connection without …"; else it is no HTTP.
+        return "cut" if " without sending " in str(error) else "not an answer"
+    if "Connect" not in name and "Timeout" in name:
         return "timeout"
-    known = {"ConnectError": "no connection", "ReadError": "cut", "RemoteProtocolError": "cut"}
+    known = {"ReadError": "cut", "WriteError": "cut", "DecodingError": "not an answer"}
+    known |= dict.fromkeys(("ConnectError", "ConnectTimeout"), "no connection")
     return known.get(name, name)
 
 
-def timed_out(url: str, seconds: float) -> WaitTimeout:
-    """Return the error for a client-side timeout."""
+def timed_out(url: str, seconds: float, tokens: int | None = None) -> WaitTimeout:
+    """Return the error for a client-side timeout; ``tokens`` of a stream had come."""
+    what = f"no answer from {url} within {seconds:g} s"
+    if tokens:
+        what = f"the answer from {url} was not whole within {seconds:g} s: {tokens} tokens came"
     return WaitTimeout(
-        f"no answer from {url} within {seconds:g} s",
+        what,
         "a cold start can take minutes, and a queue longer",
         "raise timeout_s, or keep a replica with min_scale=1",
         url=url,
@@ -163,6 +186,8 @@ def timed_out(url: str, seconds: float) -> WaitTimeout:
 
 def bad_event(url: str, event: BadEvent) -> QwenkitError:
     """Return the error for an event that ended a stream."""
+    if event.kind == "cut":
+        return cut(url, event.tokens)
     if event.kind == "not an answer":
         return not_openai(url, str(event))
     what = f"{url} ended its answer with an error"
@@ -185,8 +210,4 @@ def _message(body: str) -> str:
         loaded = parse_json(body)
     except ValueError:
         return body.strip()[:200]
-    if isinstance(loaded, dict):
-        inner = loaded.get("error")
-        source = inner if isinstance(inner, dict) else loaded
-        return str(source.get("message") or source.get("detail") or inner or "")
-    return ""
+    return told_error(loaded) or ""

@@ -129,7 +129,5 @@ def get(gateway: str, path: str, *, ca: str = "", timeout_s: float) -> RawAnswer
         try:
             answer = client.get(url + path)
         except Exception as error:
-            if failures.kind(error) == "timeout":
-                raise failures.timed_out(url, timeout_s) from None
-            raise failures.unreachable(url, error) from None
+            raise failures.of_transport(url, error, seconds=timeout_s) from None
     return RawAnswer(answer.status_code, answer.text)

@@ -200,10 +200,7 @@ class Engine:
             self._counts = asks_for_counts(body)
         if meter.status != 200:
             raise self._refused(meter)
-        if meter.reader.strange:
-            raise BadEvent("not an answer", failures.no_stream(meter.reader.strange))
-        if not meter.reader.finish:
-            raise BadEvent("cut", "")
+        meter.reader.require_whole()
 
     async def _exchange(self, meter: _Meter, body: bytes) -> None:
         began = self.elapsed()
@@ -246,10 +243,11 @@ class Engine:
         """Return the kind of a failure, and keep the first example of each kind."""
         kind = error.kind if isinstance(error, BadEvent) else failures.kind(error)
         example = str(error) or type(error).__name__
+        tokens = meter.reader.tokens if meter.status else None
         if kind == "cut":
-            example = failures.cut(self._server.gateway, meter.reader.tokens).what
+            example = failures.cut(self._server.gateway, tokens).what
         elif kind == "timeout":
-            example = failures.timed_out(self._server.gateway, self._server.timeout_s).what
+            example = failures.timed_out(self._server.gateway, self._server.timeout_s, tokens).what
         self.causes.setdefault(kind, scrub(example))
         return kind
 

@@ -8,7 +8,7 @@ from threading import Thread
 from typing import Any
 
 from qwenkit.capacity.simulation.traffic import OpenLoop, Traffic
-from qwenkit.errors import InvalidValue
+from qwenkit.errors import InvalidValue, QwenkitError
 from qwenkit.inference.client import Server
 from qwenkit.inference.load.bodies import Bodies
 from qwenkit.inference.load.engine import Engine
@@ -51,15 +51,24 @@ class RunningLoad:
         self._engine.stop()
 
     def result(self) -> LoadResult:
-        """Wait for the end and return what was measured; an interrupt ends the load early."""
+        """Wait for the end and return what was measured; an interrupt ends the load early.
+
+        Raises:
+            QwenkitError: the load broke off, or it sent nothing although nobody stopped it.
+        """
         try:
             # With a short timeout, because an interrupt does not end a wait on every system.
             while wait([self._ended], timeout=0.25).not_done:
                 pass
         except KeyboardInterrupt:
             self.stop()
-        self._ended.result()
         engine = self._engine
+        if (error := self._ended.exception()) is not None:
+            why = f"{type(error).__name__}: {error}"
+            raise QwenkitError("the load broke off", why, "send a smaller load") from error
+        if not (engine.requests or engine.ended_early):
+            why, fix = "none was due before its end", "raise the seconds, the rate or the clients"
+            raise QwenkitError("the load sent no request", why, fix)
         return LoadResult(
             requests=tuple(sorted(engine.requests, key=lambda request: request.number)),
             seconds=engine.elapsed(),

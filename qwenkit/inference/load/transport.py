@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import sys
+import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
@@ -76,6 +77,7 @@ class DirectConnection(asyncio.BufferedProtocol):
         self._sink, self._rest = sink, b""
         self._in_head, self._left = True, 0
         self._chunked = self._last = self._until_closed = False
+        self._unpack: Callable[[bytes], bytes] = bytes
         self._done = asyncio.get_running_loop().create_future()
         request = b"%bContent-Length: %d\r\nX-Request-Id: %b\r\n\r\n%b"
         self._transport.write(request % (self._head, len(body), name.encode(), body))
@@ -102,7 +104,7 @@ class DirectConnection(asyncio.BufferedProtocol):
                 raise ValueError(f"a line of more than {_LONGEST} bytes")
         except BadEvent as error:
             self._end(error)
-        except ValueError as error:
+        except (ValueError, zlib.error) as error:
             self._end(BadEvent("not an answer", f"its answer is not HTTP: {error}"))
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -136,7 +138,7 @@ class DirectConnection(asyncio.BufferedProtocol):
                 part = data[at : at + self._left]
                 at += len(part)
                 self._left -= len(part)
-                self._sink.data(part)
+                self._sink.data(self._unpack(part))
                 if not (self._left or self._chunked):
                     self._end()
             else:
@@ -156,6 +158,9 @@ class DirectConnection(asyncio.BufferedProtocol):
         if 100 <= number < 200:
             return
         self._in_head = False
+        if headers.get("content-encoding", "identity") != "identity":
+            # Nobody asked for it, but some proxies do so. 47: gzip or zlib, as its head says.
+            self._unpack = zlib.decompressobj(47).decompress
         self._sink.head(number, headers)
         self._chunked = "chunked" in headers.get("transfer-encoding", "").lower()
         length = "0" if number in (204, 304) else headers.get("content-length")

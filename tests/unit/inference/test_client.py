@@ -180,6 +180,35 @@ def test_what_is_no_answer_is_an_error_of_ours(server: Server, vllm: Vllm, odd: 
     assert {request.outcome for request in done.requests} == {"failed"}
 
 
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [
+        (b"<html>Log in</html>", "no JSON, it begins with '<html>Log in"),
+        (b'{"object": "error", "message": "CUDA error"}', "CUDA error"),
+        (b'{"error": {"message": "CUDA error", "code": 500}}', "CUDA error"),
+        (b'{"choices": [{"message": {"content": ["x"]}}]}', "the text is a list"),
+        (
+            b'{"choices": [{"message": {"content": "x"}, "finish_reason": "abort"}]}',
+            "finish_reason: abort",
+        ),
+    ],
+)
+def test_what_came_instead_of_an_answer_is_said(
+    server: Server, vllm: Vllm, odd: bytes, words: str
+) -> None:
+    vllm.odd = odd
+    with pytest.raises(QwenkitError, match=r"http://127") as caught:
+        server.ask("x")
+    assert words in caught.value.why
+
+
+def test_an_answer_that_trickles_is_given_up(server: Server, vllm: Vllm) -> None:
+    vllm.delay_s = 0.15  # each piece in time, the whole answer not
+    server.timeout_s = 0.2
+    with pytest.raises(WaitTimeout, match=r"not whole within 0\.2 s: [12] tokens came"):
+        list(server.stream("x"))
+
+
 def test_a_wrong_host_and_a_wrong_model_have_different_errors(url: str) -> None:
     lost = Server(url, "other.default.example.com", model="qwen", timeout_s=10)
     with pytest.raises(NotFound, match="answered 404") as caught:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from qwenkit.capacity.simulation.clock import clock_note, on_gpu
-from qwenkit.inference.client import StreamStats
+from qwenkit.inference.answers import StreamStats
 from qwenkit.inference.clock import told_clock
 from qwenkit.inference.results import LoadResult
 

@@ -20,7 +20,7 @@ from servers import Servers
 
 from qwenkit.capacity.simulation.result import nearest_rank
 from qwenkit.capacity.simulation.traffic import Arrival, ClosedLoop, OpenLoop
-from qwenkit.errors import InvalidValue, Unreachable
+from qwenkit.errors import InvalidValue, QwenkitError, Unreachable
 from qwenkit.inference.client import Server
 from qwenkit.inference.load import engine
 from qwenkit.inference.load.running import start_load
@@ -235,11 +235,19 @@ def test_a_fault_of_the_engine_leaves_nothing_uncounted(
     vllm.hang = True
     traffic = OpenLoop(tuple(Arrival(0.05 * n, 9, 3) for n in range(100)))
     running = start_load(server, traffic)
-    with pytest.raises(MemoryError, match="as an example"):
+    with pytest.raises(QwenkitError, match="broke off") as caught:
         running.result()
+    assert caught.value.why == "MemoryError: as an example"
     now = running.snapshot()
     assert now.sent == now.cancelled >= 2
     assert now.running == 0
+
+
+def test_a_load_that_sends_nothing_is_no_success(server: Server) -> None:
+    for late in (OpenLoop((Arrival(5.0, 9, 3),)), ClosedLoop(((0, 0), (5, 1), (9, 0)))):
+        with pytest.raises(QwenkitError, match="sent no request") as caught:
+            start_load(server, late, seconds=0.1).result()
+        assert caught.value.exit_code == 1
 
 
 def test_token_times_are_bounded_and_their_absence_changes_no_figure(
