@@ -4,13 +4,11 @@ from qwenkit.capacity.search.candidates import Objective as Objective
 from qwenkit.capacity.simulation.server import VllmServer as VllmServer
 from qwenkit.capacity.simulation.traffic import ClosedLoop as ClosedLoop
 from qwenkit.capacity.simulation.traffic import bursts as bursts
+from qwenkit.cluster.change.proposal import propose_change as propose_change
 from qwenkit.cluster.client import Cluster as Cluster
 from qwenkit.cluster.deploy import wait_bound as wait_bound
 from qwenkit.cluster.diagnosis.cold_start import cold_start as cold_start
 from qwenkit.cluster.live_scaling import live_scaling as live_scaling
-from qwenkit.cluster.scaling_change import change_scaling as change_scaling
-from qwenkit.cluster.scaling_change import propose_change as propose_change
-from qwenkit.cluster.scaling_change import undo_change as undo_change
 from qwenkit.course.record import record as record
 from qwenkit.in_cluster.weights import Weights as Weights
 from qwenkit.loadtest.comparison import compare as compare

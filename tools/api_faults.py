@@ -25,8 +25,8 @@ from typing import Any
 from faulty_api import FAULTS, Fault, FaultyApi
 
 from qwenkit import steps
+from qwenkit.cluster.change.proposal import propose_change
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.scaling_change import change_scaling
 from qwenkit.cluster.watching import ClusterWatch
 from qwenkit.errors import QwenkitError
 from qwenkit.sandbox import process
@@ -72,9 +72,8 @@ def load(settings: Settings) -> None:
     if set(result.summary()["errors"]):
         raise AssertionError(f"the load had errors: {result.summary()['errors']}")
     target = str(random.randint(2, 9))
-    change_scaling(
-        cluster, settings.service, {"target": target}, timeout_s=_STEP_S, wait_for_gpu=True
-    )
+    change = propose_change(cluster, settings.service, {"target": target})
+    change.apply("surge", timeout_s=_STEP_S)
 
 
 def teardown(settings: Settings) -> None:

@@ -268,6 +268,10 @@ class Cluster:
         accepted, tries = self._delete(kind, existing, propagationPolicy="Background")
         return accepted or tries > 1
 
+    def delete_made(self, obj: Mapping[str, Any]) -> bool:
+        """Delete what Knative made for a Service of this run; False if it is gone."""
+        return self._delete(kind_of(obj), obj, propagationPolicy="Background")[0]
+
     def shorten_grace(self, pod: Mapping[str, Any], seconds: int) -> bool:
         """Shorten the grace period of a pod that is being deleted; False if the pod is gone.
 

@@ -30,7 +30,7 @@ from qwenkit.capacity.simulation.server import VllmServer
 from qwenkit.capacity.simulation.simulate import simulate
 from qwenkit.capacity.simulation.traces import read_trace
 from qwenkit.capacity.simulation.traffic import ClosedLoop, Lengths, Traffic, bursts
-from qwenkit.errors import Conflict, InvalidValue, PreflightError, Rejected
+from qwenkit.errors import InvalidValue, PreflightError, QwenkitError
 from qwenkit.widgets.charts import draw_run
 from qwenkit.widgets.tuner_panel import (
     KEYS,
@@ -43,9 +43,9 @@ from qwenkit.widgets.tuner_panel import (
 )
 
 if TYPE_CHECKING:  # the panel itself needs no client of a cluster
+    from qwenkit.cluster.change.proposal import Changed, ProposedChange
     from qwenkit.cluster.client import Cluster
     from qwenkit.cluster.live_scaling import LiveScaling
-    from qwenkit.cluster.scaling_change import ProposedChange, ScalingChange
     from qwenkit.cluster.wait import OnChange
 
 _METRICS = {KPA_CONCURRENCY: CONCURRENCY, KPA_RPS: RPS}
@@ -175,7 +175,7 @@ class Tuner:
             PreflightError: the panel has no cluster, or nothing was moved.
             Rejected: the webhook refuses a value.
         """
-        from qwenkit.cluster.scaling_change import propose_change
+        from qwenkit.cluster.change.proposal import propose_change
 
         cluster = self._named_cluster()
         with self.lock:  # a slider that moved may not have its answer yet
@@ -183,8 +183,14 @@ class Tuner:
         if (chosen := now["autoscaler"]) in _OTHERS:
             why, fix = "it is simulated to compare with", "choose one that is a KPA"
             raise PreflightError(f"no annotation gives a Service {chosen}", why, fix)
-        limit, service = now["container_concurrency"], self.running.service
-        change = propose_change(cluster, service, changes, container_concurrency=limit)
+        change = propose_change(
+            cluster,
+            self.running.service,
+            changes,
+            container_concurrency=now["container_concurrency"],
+            clock=self.server.clock,
+            cold_start_s=self._environment.startup_s,
+        )
         if not change.diff:
             why = "the sliders stand at the settings that serve"
             raise PreflightError("there is nothing to apply", why, "move a slider first")
@@ -197,33 +203,40 @@ class Tuner:
             PreflightError: nothing was applied that could be taken back.
             Conflict: somebody has changed the settings since.
         """
-        from qwenkit.cluster.scaling_change import propose_undo
+        from qwenkit.cluster.change.proposal import propose_undo
 
         if not self._applied:
             why = "this panel has applied no change that is left"
             raise PreflightError("there is nothing to undo", why, "apply a change first")
-        return propose_undo(self._named_cluster(), self._applied[-1])
+        return propose_undo(self._applied[-1])
 
     def apply(
-        self, change: ProposedChange | None = None, *, on_change: OnChange | None = None
-    ) -> ScalingChange:
+        self,
+        change: ProposedChange | None = None,
+        *,
+        mode: str | None = None,
+        on_change: OnChange | None = None,
+    ) -> Changed:
         """Apply the proposal, which makes a new revision; wait until it is ready.
 
         Raises:
-            NotReady: no GPU is free; or the new revision fails, which ``undo`` takes back.
+            NotReady: the mode does not work, as without a free GPU; or the new revision fails,
+                and was taken back.
             QwenkitError: as ``proposed``.
         """
         change = change or self.proposed()
-        change.require_gpus()
-        return self._make(change, on_change, [*self._applied, change])
+        return self._make(change, mode, on_change, [*self._applied, change])
 
     def undo(
-        self, change: ProposedChange | None = None, *, on_change: OnChange | None = None
-    ) -> ScalingChange:
+        self,
+        change: ProposedChange | None = None,
+        *,
+        mode: str | None = None,
+        on_change: OnChange | None = None,
+    ) -> Changed:
         """Take the last applied change back, in a new revision; errors as ``apply``'s."""
         change = change or self.proposed_undo()
-        change.require_gpus()
-        return self._make(change, on_change, self._applied[:-1])
+        return self._make(change, mode, on_change, self._applied[:-1])
 
     def _repr_mimebundle_(self, **keywords: Any) -> dict[str, Any]:
         static = {"text/plain": repr(self), "text/html": answer_html(self) + drawn_html(self)}
@@ -246,22 +259,22 @@ class Tuner:
         return self.cluster
 
     def _make(
-        self, change: ProposedChange, on_change: OnChange | None, applied: list[ProposedChange]
-    ) -> ScalingChange:
-        """Make a change; ``applied`` are then those that can be taken back."""
+        self,
+        change: ProposedChange,
+        mode: str | None,
+        on_change: OnChange | None,
+        applied: list[ProposedChange],
+    ) -> Changed:
+        """Make a change; ``applied`` are then those that can be taken back, also while it waits."""
         from qwenkit.cluster.live_scaling import live_scaling
-        from qwenkit.cluster.scaling_change import apply_change
 
-        cluster, limit = self._named_cluster(), self._timeout_s
-        before, self._applied = self._applied, applied  # the wait may fail or be interrupted
+        before, self._applied = self._applied, applied
         try:
-            done = apply_change(
-                cluster, change, timeout_s=limit, on_change=on_change, wait_for_gpu=True
-            )
-        except (Conflict, Rejected):
-            self._applied = before  # nothing was changed
+            done = change.apply(mode, timeout_s=self._timeout_s, on_change=on_change)
+        except QwenkitError:
+            self._applied = before  # it was refused, or rolled back
             raise
-        self._start_from(live_scaling(cluster, self.running.service))
+        self._start_from(live_scaling(change.cluster, self.running.service))
         return done
 
     def _start_from(self, running: LiveScaling) -> None:

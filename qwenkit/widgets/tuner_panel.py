@@ -24,13 +24,13 @@ from qwenkit.errors import QwenkitError
 from qwenkit.widgets.display import show_table
 
 if TYPE_CHECKING:
+    from qwenkit.cluster.change.proposal import Changed, ProposedChange
     from qwenkit.cluster.live_scaling import LiveScaling
-    from qwenkit.cluster.scaling_change import ProposedChange, ScalingChange
     from qwenkit.cluster.wait import OnChange
 
 _Tuner = Any  # the ``Tuner``, whose module imports this one
 _Say = Callable[[str], None]
-_Make = Callable[..., "ScalingChange"]
+_Make = Callable[..., "Changed"]
 
 _COUNTED, _BOUNDS, _TRAFFIC = "What is counted", "Bounds", "Traffic"
 _WINDOWS, _DOWN = "Windows and panic", "Down, and to zero"
@@ -113,7 +113,7 @@ class TunerPanel:
         import ipywidgets as w
 
         self._tuner, self._turn, self._showing = tuner, 0, 0
-        self._sure: Callable[[OnChange], ScalingChange] | None = None
+        self._sure: Callable[[OnChange], Changed] | None = None
         self.controls: dict[str, Any] = {}
         parts: list[Any] = []
         for title in dict.fromkeys(row[0] for row in _SLIDERS.values()):
@@ -172,7 +172,8 @@ class TunerPanel:
                 self.show(error_html(error))
 
     def _pressed(self, button: Any) -> None:
-        name, sure = button.description, self._sure
+        name = next(name for name, each in self.buttons.items() if each is button)
+        sure = self._sure
         self._stop_asking()
         if name == "Apply…":
             self._work(lambda say: self._asks(say, self._tuner.proposed, self._tuner.apply))
@@ -193,8 +194,11 @@ class TunerPanel:
         while seen is not self._tuner.settings:  # a slider may move meanwhile
             seen, change = self._tuner.settings, propose()
         say(change_html(change))
-        change.require_gpus()
-        self._sure = lambda on_change: make(change, on_change=on_change)
+        works = next((one.mode for one in change.modes if one.works), None)
+        chosen = change.mode(works)  # says why where none works
+        self._sure = lambda on_change: make(change, mode=chosen.mode, on_change=on_change)
+        gap = f" {chosen.mode}" if chosen.gap_s != 0 else ""
+        self.buttons["Confirm"].description = f"Confirm{gap}"
         self._ask.layout.display = ""
 
     def _work(self, work: Callable[[_Say], None], *, free: str = "") -> None:
@@ -282,16 +286,18 @@ def change_html(change: ProposedChange) -> str:
         for each in change.diff
     ]
     settings = show_table(rows, "setting", "now", "then")._repr_mimebundle_()["text/html"]
+    ways = [(one.mode, one.outcome, one.why) for one in change.modes]
+    modes = show_table(ways, "mode", "", "why")._repr_mimebundle_()["text/html"]
     where = f"ksvc {change.service}, {change.where}"
     new = change.next_revision or "a new revision"
     return (
         f"<p role='status'>{escape(where)}: <b>{escape(new)}</b> will follow "
         f"{escape(change.revision)}. New pods: {change.pods}. GPUs: {change.gpus_needed} needed, "
-        f"{escape(str(change.gpus))}.</p>{settings}"
+        f"{escape(str(change.gpus))}.</p>{settings}{modes}"
     )
 
 
-def _made(say: _Say, make: Callable[[OnChange], ScalingChange]) -> None:
+def _made(say: _Say, make: Callable[[OnChange], Changed]) -> None:
     """Make a change; say each transition of the wait, and the end."""
     lines: list[str] = []
 
@@ -301,7 +307,8 @@ def _made(say: _Say, make: Callable[[OnChange], ScalingChange]) -> None:
         say(f"<pre role='status'>{text}</pre>")
 
     done = make(add)
-    add(f"{done.new_revision} serves, {done.seconds:.1f} s after the change")
+    gap = f"; no pod was ready for {done.gap_s:.1f} s" if done.gap_s else ""
+    add(f"{done.new_revision} serves, {done.seconds:.1f} s after the change{gap}")
 
 
 def figures(tuner: _Tuner, which: str) -> dict[str, str]:

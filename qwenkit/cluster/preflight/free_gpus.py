@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.kinds import GPU_RESOURCE, NODE, POD, Obj, is_terminating, name_of
+from qwenkit.cluster.kinds import (
+    GPU_RESOURCE,
+    NODE,
+    POD,
+    REVISION_LABEL,
+    Obj,
+    is_terminating,
+    labels_of,
+    name_of,
+)
 from qwenkit.cluster.pods import gpus_of, gpus_wanted, node_of
 from qwenkit.cluster.preflight.rooms import Rooms
 from qwenkit.errors import Forbidden
@@ -32,21 +41,29 @@ class FreeGpus:
         return self.unknown or f"{self.free} of {self.total} free{soon}"
 
 
-def free_gpus(cluster: Cluster, spec: Obj, resource: str = GPU_RESOURCE) -> FreeGpus:
-    """Count the GPUs that pods of this spec can get now."""
+def free_gpus(
+    cluster: Cluster, spec: Obj, resource: str = GPU_RESOURCE, *, leaving: str = ""
+) -> FreeGpus:
+    """Count the GPUs that pods of this spec can get now, or once the revision ``leaving`` ended."""
+
+    def ends(pod: Obj) -> bool:
+        return is_terminating(pod) or bool(
+            leaving and labels_of(pod).get(REVISION_LABEL) == leaving
+        )
+
     try:
         nodes, pods = cluster.list(NODE), cluster.list(POD, everywhere=True)
     except Forbidden as error:
         return FreeGpus(unknown=f"not known: {error.what}")
-    rooms = Rooms(tuple(nodes), spec, tuple(pod for pod in pods if not is_terminating(pod)))
+    rooms = Rooms(tuple(nodes), spec, tuple(pod for pod in pods if not ends(pod)))
     usable = {name_of(node): node for node in nodes if not rooms.obstacle(node)}
     free = [int(rooms.free(node, resource)) for node in usable.values()]
     held = [(pod, gpus_wanted(pod["spec"], resource)) for pod in pods if node_of(pod) in usable]
-    ending = sum(gpus for pod, gpus in held if is_terminating(pod))
+    ending = sum(gpus for pod, gpus in held if ends(pod))
     holders = [
         f"{pod['metadata'].get('namespace')}/{name_of(pod)} holds {gpus}"
         for pod, gpus in held
-        if gpus and not is_terminating(pod)
+        if gpus and not ends(pod)
     ]
     total = sum(gpus_of(node, resource) for node in usable.values())
     places = sum(each // max(1, gpus_wanted(spec, resource)) for each in free)

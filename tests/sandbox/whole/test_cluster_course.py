@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from qwenkit.capacity.simulation.traffic import ClosedLoop
+from qwenkit.cluster.change.proposal import propose_change
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.deploy import deploy
 from qwenkit.cluster.diagnosis.cold_start import cold_start
@@ -20,7 +21,6 @@ from qwenkit.cluster.diagnosis.explain import explain
 from qwenkit.cluster.kinds import KSVC
 from qwenkit.cluster.live_scaling import live_scaling
 from qwenkit.cluster.preflight.doctor import examine
-from qwenkit.cluster.scaling_change import change_scaling, undo_change
 from qwenkit.cluster.teardown import audit, teardown
 from qwenkit.cluster.watching import sample_cluster
 from qwenkit.credentials import Credentials
@@ -147,19 +147,20 @@ def test_the_whole_way(cluster: Cluster, settings: Settings) -> None:
     again = deploy(cluster, settings, documents(settings))
     assert again.revision == deployed.revision
     # The load may have filled the node: then the new pod waits for a GPU.
-    changed = change_scaling(cluster, "qwen", {"target": "1"}, timeout_s=60, wait_for_gpu=True)
+    changed = propose_change(cluster, "qwen", {"target": "1"}).apply("surge", timeout_s=60)
     assert (changed.old_revision, changed.new_revision) == ("qwen-00001", "qwen-00002")
     assert sample_cluster(cluster, "qwen").serving == "qwen-00002"
     with pytest.raises(Rejected, match="patching ksvc qwen") as caught:
-        change_scaling(cluster, "qwen", {"target": "0"}, timeout_s=60)
+        propose_change(cluster, "qwen", {"target": "0"})
     assert "should be at least 0.01" in caught.value.why
-    back = undo_change(cluster, changed, timeout_s=60, wait_for_gpu=True)
+    back = changed.undo("surge", timeout_s=60)
     assert (back.old_revision, back.new_revision) == ("qwen-00002", "qwen-00003")
     assert back.proposed.next_revision == back.new_revision
     assert live_scaling(cluster, "qwen").spec.total == 2
     assert "of 3 free" in str(back.proposed.gpus)
-    with pytest.raises(NotReady, match="not enough GPUs are free") as full:
-        change_scaling(cluster, "qwen", {"min-scale": "9", "max-scale": "9"}, timeout_s=60)
+    many = propose_change(cluster, "qwen", {"min-scale": "9", "max-scale": "9"})
+    with pytest.raises(NotReady, match="surge does not work now") as full:
+        many.apply(timeout_s=60)
     assert any("default/qwen-0000" in holder for holder in full.value.context["evidence"])
 
 
@@ -176,7 +177,7 @@ def test_an_old_revisions_pod_that_holds_the_third_gpu_is_named(
     tagged = {"revisionName": old, "tag": "old", "percent": 0}
     latest = {"latestRevision": True, "percent": 100}
     cluster.patch(KSVC, "qwen", {"spec": {"traffic": [latest, tagged]}})
-    change_scaling(cluster, "qwen", {"min-scale": "0"}, timeout_s=60, wait_for_gpu=True)
+    propose_change(cluster, "qwen", {"min-scale": "0"}).apply("surge", timeout_s=60)
     assert wake(settings).served.ready == 1
     server = find_server(settings)
     expected = predict(settings, cluster, server)

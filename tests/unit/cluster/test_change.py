@@ -7,13 +7,8 @@ from typing import Any
 import pytest
 from cluster_api import KSVC, OURS, Api, obj, status
 
+from qwenkit.cluster.change.proposal import propose_change
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.scaling_change import (
-    apply_change,
-    change_scaling,
-    propose_change,
-    undo_change,
-)
 from qwenkit.errors import Conflict, InvalidValue, NotReady, Rejected
 
 READY = {"conditions": [{"type": "Ready", "status": "True"}]}
@@ -70,7 +65,7 @@ def test_a_proposal_shows_what_changes_and_changes_nothing(cluster: Cluster, api
         "autoscaling.knative.dev/min-scale: 1 → unset",
         "autoscaling.knative.dev/target: 2 → 4",
         "autoscaling.knative.dev/window: unset → 90s",
-        "containerConcurrency: 0 → 8",
+        "containerConcurrency: unset → 8",
     ]
     assert (change.revision, change.next_revision) == ("qwen-00001", "qwen-00002")
     assert (change.pods, change.gpus_needed, str(change.gpus)) == (1, 1, "1 of 3 free")
@@ -80,10 +75,10 @@ def test_a_proposal_shows_what_changes_and_changes_nothing(cluster: Cluster, api
 
 def test_changing_the_scaling_makes_a_revision(cluster: Cluster, api: Api) -> None:
     serve(cluster, api, gpus=2, annotations={})
-    changed = change_scaling(cluster, "qwen", {"target": "4"}, timeout_s=5)
+    changed = propose_change(cluster, "qwen", {"target": "4"}).apply(timeout_s=5)
     assert (changed.old_revision, changed.new_revision) == ("qwen-00001", "qwen-00002")
     assert template(api)["metadata"]["annotations"] == {PREFIX + "target": "4"}
-    same = change_scaling(cluster, "qwen", {PREFIX + "target": "4"}, timeout_s=5)
+    same = propose_change(cluster, "qwen", {PREFIX + "target": "4"}).apply(timeout_s=5)
     assert (same.old_revision, same.new_revision) == ("qwen-00002", "qwen-00002")
 
 
@@ -101,9 +96,9 @@ def test_a_setting_that_cannot_be_is_refused_by_name(
 def test_a_proposal_that_is_no_longer_true_changes_nothing(cluster: Cluster, api: Api) -> None:
     serve(cluster, api, gpus=2, annotations={PREFIX + "target": "2"})
     change = propose_change(cluster, "qwen", {"target": "4"})
-    change_scaling(cluster, "qwen", {"target": "8"}, timeout_s=5)
+    propose_change(cluster, "qwen", {"target": "8"}).apply(timeout_s=5)
     with pytest.raises(Conflict, match="changed since") as caught:
-        apply_change(cluster, change, timeout_s=5)
+        change.apply(timeout_s=5)
     assert caught.value.why == PREFIX + "target: 2 → 8"
     assert template(api)["metadata"]["annotations"] == {PREFIX + "target": "8"}
 
@@ -111,32 +106,32 @@ def test_a_proposal_that_is_no_longer_true_changes_nothing(cluster: Cluster, api
 def test_undo_makes_a_new_revision_with_the_settings_of_before(cluster: Cluster, api: Api) -> None:
     before = {PREFIX + "target": "2", "example.com/keep": "me"}
     serve(cluster, api, gpus=2, annotations=before)
-    changed = change_scaling(
-        cluster, "qwen", {"target": "4", "max-scale": "3"}, timeout_s=5, container_concurrency=4
-    )
+    settings = {"target": "4", "max-scale": "3"}
+    changed = propose_change(cluster, "qwen", settings, container_concurrency=4).apply(timeout_s=5)
     assert template(api)["spec"]["containerConcurrency"] == 4
-    back = undo_change(cluster, changed, timeout_s=5)
+    back = changed.undo(timeout_s=5)
     assert (back.old_revision, back.new_revision) == ("qwen-00002", "qwen-00003")
     assert template(api)["metadata"]["annotations"] == before
-    assert template(api)["spec"]["containerConcurrency"] == 0
+    assert "containerConcurrency" not in template(api)["spec"]
     with pytest.raises(Conflict, match="changed since") as caught:
-        undo_change(cluster, changed, timeout_s=5)
+        changed.undo(timeout_s=5)
     assert "max-scale: 3 → unset" in caught.value.why
     assert template(api)["metadata"]["annotations"] == before
 
 
 def test_without_a_free_gpu_nothing_is_changed_unless_asked(cluster: Cluster, api: Api) -> None:
     serve(cluster, api, gpus=2, annotations={PREFIX + "target": "2"})
-    with pytest.raises(NotReady, match="not enough GPUs are free") as caught:
-        change_scaling(cluster, "qwen", {"min-scale": "2"}, timeout_s=5)
-    assert caught.value.why == "new pods: 2; GPUs: 2 needed, 1 of 2 free"
+    change = propose_change(cluster, "qwen", {"min-scale": "2"})
+    with pytest.raises(NotReady, match="surge does not work now") as caught:
+        change.apply(timeout_s=5)
+    assert caught.value.why.endswith("GPUs: 2 needed, 1 of 2 free")
     assert caught.value.context["evidence"] == ("default/qwen-00001-x holds 1",)
     assert PREFIX + "min-scale" not in template(api)["metadata"]["annotations"]
-    changed = change_scaling(cluster, "qwen", {"min-scale": "2"}, timeout_s=5, wait_for_gpu=True)
+    changed = change.apply("surge", timeout_s=5)
     assert changed.new_revision == "qwen-00002"
     node(api, "good", 1)
-    with pytest.raises(NotReady, match="not enough GPUs are free"):
-        undo_change(cluster, changed, timeout_s=5)
+    with pytest.raises(NotReady, match="surge does not work now"):
+        changed.undo(timeout_s=5)
 
 
 def test_the_gpu_of_a_pod_that_ends_is_waited_for(cluster: Cluster, api: Api) -> None:
@@ -146,7 +141,7 @@ def test_the_gpu_of_a_pod_that_ends_is_waited_for(cluster: Cluster, api: Api) ->
     pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z"
     change = propose_change(cluster, "qwen", {"target": "4"})
     assert str(change.gpus) == "0 of 1 free, 1 soon"
-    change.require_gpus()
+    assert change.mode().works
 
 
 def test_gpus_that_may_not_be_counted_stop_nothing(cluster: Cluster, api: Api) -> None:
@@ -155,7 +150,7 @@ def test_gpus_that_may_not_be_counted_stop_nothing(cluster: Cluster, api: Api) -
     api.refuse = lambda _method, path, _body: denied if path.endswith("/nodes") else None
     change = propose_change(cluster, "qwen", {"target": "4"})
     assert "not known" in str(change.gpus)
-    change.require_gpus()
+    assert change.mode().works
 
 
 def test_what_is_not_ours_or_not_named_is_not_changed(cluster: Cluster, api: Api) -> None:

@@ -1,0 +1,125 @@
+"""The ways to change a Service that serves, and what each would cost: GPUs and seconds.
+
+A new revision needs GPUs of its own. Knative starts it beside the old one, which waits for ever
+where none is spare. An idle pod of the old revision holds its GPU; a terminating one until it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+
+from qwenkit.capacity.loading import SCHEDULED
+from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.diagnosis.cold_start import build
+from qwenkit.cluster.diagnosis.snapshot import read_or
+from qwenkit.cluster.kinds import EVENT, POD, REVISION_LABEL, Obj, is_terminating, is_true
+from qwenkit.cluster.pods import restarts
+from qwenkit.cluster.preflight.free_gpus import FreeGpus, free_gpus
+
+SURGE, REPLACE, IN_PLACE = "surge", "replace", "in-place"
+MODES = (SURGE, REPLACE, IN_PLACE)
+# A queue-proxy lets its pod stop 30 s after the last request (serving: pkg/queue/sharedmain,
+# drainSleepDuration); then the server stops, and the kubelet removes the pod.
+_DRAIN_S, _REMOVE_S = 30.0, 1.0
+
+
+@dataclass(frozen=True)
+class ModeForecast:
+    """What one mode would do; ``gap_s`` is how long no pod is ready, None if it is not known."""
+
+    mode: str
+    works: bool
+    gap_s: float | None
+    why: str
+
+    @property
+    def outcome(self) -> str:
+        """Whether it works, and the predicted gap, in words."""
+        gap = "a gap of unknown length" if self.gap_s is None else f"gap {self.gap_s:.0f} s"
+        return f"works, {gap}" if self.works else "does not work"
+
+    def __str__(self) -> str:
+        return f"{self.mode:<8}  {self.outcome}: {self.why}"
+
+
+@dataclass(frozen=True)
+class NewRevision:
+    """What is known of a change: the Service, the revision that serves, and what will follow it.
+
+    ``clock`` is how many times faster than the modelled GPU the nodes run; ``cold_start_s`` an
+    estimate, for where no pod can be measured.
+    """
+
+    service: Obj
+    old: str
+    spec: Obj
+    pods: int
+    gpus: FreeGpus
+    clock: float = 1.0
+    cold_start_s: float | None = None
+
+
+def forecast(cluster: Cluster, new: NewRevision) -> tuple[ModeForecast, ...]:
+    """Return what each mode would do."""
+    if not new.pods:
+        return ()
+    room = bool(new.gpus.unknown) or new.gpus.places >= new.pods
+    beside = f"the new pods start beside {new.old}, which serves until they are ready"
+    surge = beside if room else f"no GPU is free for {_pods(new.pods)} beside {new.old}"
+    return (
+        ModeForecast(SURGE, room, 0.0, surge),
+        _replace(cluster, new),
+        ModeForecast(
+            IN_PLACE,
+            False,
+            None,
+            "a revision's template never changes, and config-autoscaler is for all Services",
+        ),
+    )
+
+
+def _replace(cluster: Cluster, new: NewRevision) -> ModeForecast:
+    if pinned := pinned_to(new.service):
+        why = f"traffic is pinned to {', '.join(pinned)}, which must stay until it is moved"
+        return ModeForecast(REPLACE, False, None, why)
+    own = cluster.list(POD, labels={REVISION_LABEL: new.old})
+    ready = [pod for pod in own if is_true(pod, "Ready") and not is_terminating(pod)]
+    if not ready:
+        return ModeForecast(REPLACE, False, None, f"{new.old} has no pod to take down")
+    gpus = free_gpus(cluster, new.spec, leaving=new.old)
+    if not gpus.unknown and gpus.places < new.pods:
+        why = f"without {new.old} there is room for {gpus.places} of {_pods(new.pods)}"
+        return ModeForecast(REPLACE, False, None, why)
+    start_s, how = measured_start_s(cluster, ready), "measured"
+    if start_s is None:
+        start_s, how = new.cold_start_s, "estimated"
+    if start_s is None:
+        return ModeForecast(REPLACE, True, None, f"{new.old} goes down first")
+    end_s = _DRAIN_S / new.clock + _REMOVE_S
+    why = (
+        f"{new.old} goes down first: {end_s:.0f} s until its GPUs are free, longer while it "
+        f"answers, and {start_s:.0f} s to start ({how})"
+    )
+    return ModeForecast(REPLACE, True, round(end_s + start_s, 1), why)
+
+
+def measured_start_s(cluster: Cluster, pods: Iterable[Obj]) -> float | None:
+    """Return how long these pods took from a node to Ready, None if none can be read."""
+    events = read_or([], cluster.list, EVENT)
+    starts = [build(pod, events) for pod in pods if not restarts(pod)]
+    waited = {one.pod: sum(s.seconds for s in one.steps if s.name == SCHEDULED) for one in starts}
+    found = [one.ready_s - waited[one.pod] for one in starts if one.ready_s]
+    return median(found) if found else None
+
+
+def pinned_to(service: Obj) -> list[str]:
+    """Return the revisions that have traffic by their name; none if it follows the latest."""
+    targets = service["spec"].get("traffic") or []
+    shares = [one for one in targets if one.get("percent") and one.get("revisionName")]
+    return [str(one["revisionName"]) for one in shares]
+
+
+def _pods(count: int) -> str:
+    return f"{count} new pod" + "s" * (count != 1)
