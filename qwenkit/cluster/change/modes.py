@@ -13,7 +13,7 @@ from statistics import median
 from qwenkit.capacity.loading import SCHEDULED
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.cold_start import build
-from qwenkit.cluster.diagnosis.snapshot import read_or
+from qwenkit.cluster.diagnosis.reading import read_or
 from qwenkit.cluster.kinds import EVENT, POD, REVISION_LABEL, Obj, is_terminating, is_true
 from qwenkit.cluster.pods import restarts
 from qwenkit.cluster.preflight.free_gpus import FreeGpus, free_gpus

@@ -24,7 +24,7 @@ from qwenkit.cluster.pods import is_current
 from qwenkit.cluster.rollout import latest_ready, wait_ready
 from qwenkit.cluster.wait import OnChange, wait
 from qwenkit.cluster.watching import ClusterSample, ClusterWatch
-from qwenkit.errors import QwenkitError
+from qwenkit.errors import Conflict, QwenkitError
 
 _RECONCILE_S = 60.0  # for Knative to make the next revision
 
@@ -127,8 +127,11 @@ class Switch:
         now, ours = self.cluster.get(KSVC, self.service), written["spec"]["template"]
         failed = _created(self.cluster.find(CONFIGURATION, self.service) or {})
         if now["spec"]["template"] != ours:
-            why = "somebody has changed it since"
-            raise QwenkitError(f"ksvc {self.service} was not put back", why)
+            raise Conflict(
+                f"ksvc {self.service} was not put back",
+                "somebody has changed it since",
+                "propose the values that you want",
+            )
         body = {"spec": {"template": patch_between(ours, self.before)}}
         back = self.cluster.patch(KSVC, self.service, body)
         if failed not in ("", self.old):  # it may hold a GPU that the next one needs
