@@ -176,8 +176,8 @@ def explain_bundle(folder: Path, service: str = "") -> Explanation:
     return diagnosis.diagnose(read_bundle(folder, service))
 
 
-def find_server(settings: Settings) -> Server:
-    """Return a client of the served model, behind the cluster's gateway.
+def find_server(settings: Settings, *, tag: str = "") -> Server:
+    """Return a client of the served model, behind the cluster's gateway; of one tagged revision.
 
     Its API key is ``OPENAI_API_KEY``, else that of the Secret ``api_key_secret``.
 
@@ -191,7 +191,7 @@ def find_server(settings: Settings) -> Server:
     '西湖位于'
     """
     cluster = Cluster.connect(settings)
-    found = gateway.find_gateway(cluster, settings)
+    found = gateway.find_gateway(cluster, settings, tag)
     return Server(
         found.url,
         found.host,

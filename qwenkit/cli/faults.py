@@ -67,18 +67,21 @@ _server("gateway", "Disturb the gateway; --on takes methods: POST.")
 _server("hub", "Disturb the model hub; --on takes a glob of files: '*.json'.")
 
 
-@app.command(help=_help("pod", "Remove a pod while it serves requests."))
+@app.command(help=_help("pod", "Disturb a pod while it serves requests."))
 def pod(
     what: What,
     name: Annotated[
         str, typer.Argument(help="Its name or a prefix of it. Default: the youngest ready pod.")
     ] = "",
     namespace: Annotated[str, typer.Option("-n", "--namespace", help="Its namespace.")] = "default",
+    seconds: Seconds = 0,
+    for_s: For = 0,
     root: Root = state_files.DEFAULT_ROOT,
     as_json: Json = False,
 ) -> None:
-    """Remove a pod."""
-    _inject(root, as_json, where="pod", what=what, name=name, namespace=namespace)
+    """Remove a pod, or make it slow."""
+    order = {"name": name, "namespace": namespace, "seconds": seconds, "for_s": for_s}
+    _inject(root, as_json, where="pod", what=what, **order)
 
 
 @app.command(help=_help("gpu", "Remove GPUs from the node."))

@@ -41,15 +41,18 @@ class Gateway:
     host: str
 
 
-def find_gateway(cluster: Cluster, settings: Settings) -> Gateway:
+def find_gateway(cluster: Cluster, settings: Settings, tag: str = "") -> Gateway:
     """Return the gateway of the Service: the ``gateway`` parameter, else what the cluster has.
+
+    With a ``tag`` the host is that of the revision which ``spec.traffic`` tags so.
 
     Raises:
         NotFound: no gateway address is known; the fix is a port-forward.
         NotReady: the Service has no URL yet.
     """
     service = cluster.get(KSVC, settings.service)
-    return Gateway(gateway_url(cluster, settings.gateway), service_host(service))
+    host = tagged_host(service, tag) if tag else service_host(service)
+    return Gateway(gateway_url(cluster, settings.gateway), host)
 
 
 def service_host(service: Obj) -> str:
@@ -65,6 +68,20 @@ def service_host(service: Obj) -> str:
             name=name,
         )
     return host
+
+
+def tagged_host(service: Obj, tag: str) -> str:
+    """Return the host name of one tag of a Knative Service, from its ``status.traffic``."""
+    traffic = (service.get("status") or {}).get("traffic") or []
+    hosts = {each.get("tag"): urlsplit(str(each.get("url") or "")).netloc for each in traffic}
+    if not hosts.get(tag):
+        known = ", ".join(sorted(filter(None, hosts))) or "none"
+        raise NotFound(
+            f"ksvc {name_of(service)} has no tag {tag} that can be reached",
+            f"tags in its status: {known}",
+            "spec.traffic gives a revision a tag; notebook 07 does so",
+        )
+    return hosts[tag]
 
 
 def gateway_url(cluster: Cluster, override: str = "") -> str:

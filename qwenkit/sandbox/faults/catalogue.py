@@ -138,6 +138,12 @@ FAULTS: Mapping[str, Mapping[str, FaultKind]] = {
             "ReplicaSet makes another.",
             lasting=False,
         ),
+        "slow": FaultKind(
+            "Each answer of the pods whose names begin with NAME begins --seconds later; their "
+            "probes do not notice. With a revision as NAME, that revision alone is slow.",
+            seconds=5,
+            for_s=60,
+        ),
     },
     "gpu": {
         "lost": FaultKind(

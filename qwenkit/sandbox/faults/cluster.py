@@ -17,7 +17,8 @@ class ClusterFaults:
         self._store, self._node = store, node
         self._slow: list[tuple[Budget, float]] = []
         self._lost: list[tuple[Budget, int]] = []
-        node.mount_delay = self._mount_delay
+        self._late: list[tuple[Budget, float, str]] = []
+        node.mount_delay, node.answer_delay = self._mount_delay, self._answer_delay
         self.update_gpus()
 
     def inject(self, spec: FaultSpec, budget: Budget) -> str:
@@ -32,6 +33,9 @@ class ClusterFaults:
         if spec.where == "mount":
             self._slow.append((budget, spec.seconds))
             return "new pods"
+        if spec.what == "slow":
+            self._late.append((budget, spec.seconds, spec.name))
+            return f"pods {spec.name}*"
         budget.use()
         if spec.where == "gpu":
             self._lost.append((budget, spec.count))
@@ -54,6 +58,13 @@ class ClusterFaults:
                 budget.use()
                 return seconds
         return 0.0
+
+    def _answer_delay(self, pod: str) -> float:
+        hit = [(budget, s) for budget, s, name in self._late if pod.startswith(name)]
+        active = [(budget, s) for budget, s in hit if not budget.spent]
+        for budget, _ in active:
+            budget.use()
+        return max((seconds for _, seconds in active), default=0.0)
 
     def _find(self, spec: FaultSpec) -> Object:
         """Return the youngest pod whose name is, or begins with, the given one; a ready one first.

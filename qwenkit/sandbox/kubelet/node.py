@@ -70,6 +70,7 @@ class Node:
         self._backing = backing
         self.name, self.gpus = name, gpus
         self.mount_delay: Callable[[], float] = lambda: 0.0
+        self.answer_delay: Callable[[str], float] = lambda pod: 0.0
         self._store, self._gpu, self._lost = store, gpu_named(gpu), 0
         self.clock, self._vllm, self._programs = Clock(time_scale), vllm, programs
         self._timing = replace(timing or NodeTiming(), clock=self.clock)

@@ -216,6 +216,7 @@ class _Exchange:
         if address is None:
             backend.ready = False
             return None
+        await asyncio.sleep(self._node.answer_delay(backend.name))
         try:
             upstream = await self._session.request(
                 self._request.method,

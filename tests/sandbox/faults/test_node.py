@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from qwenkit.sandbox.faults.injector import Budget
 
 def strike(made: World, faults: ClusterFaults, where: str, what: str, **more: Any) -> Budget:
     wanted = parse({"where": where, "what": what} | more)
-    budget = Budget(*wanted.bounds)
+    times, for_s = wanted.bounds
+    budget = Budget(times, time.monotonic() + for_s)
     faults.inject(wanted, budget)
     return budget
 
@@ -44,6 +46,33 @@ def test_a_killed_container_restarts_and_its_stream_breaks(tmp_path: Path) -> No
         await until(lambda: made.ready("one"))
 
     in_world(tmp_path, check, time_scale=20.0, load_s=1.0)
+
+
+def test_one_revision_alone_is_slow(tmp_path: Path) -> None:
+    async def check(made: World) -> None:
+        faults = ClusterFaults(made.store, made.node)
+        for revision in ("qwen-00001", "qwen-00002"):
+            made.revision(revision)
+            made.route(f"{revision}.example.com", (revision, 100), name=revision)
+            made.pod(f"{revision}-pod", revision=revision)
+            await until(lambda pod=f"{revision}-pod": made.ready(pod))
+        budget = strike(made, faults, "pod", "slow", name="qwen-00002", seconds=0.5)
+
+        async def ask(session: aiohttp.ClientSession, revision: str) -> int:
+            url = f"{made.gateway_url}/v1/chat/completions"
+            headers = {"Host": f"{revision}.example.com"}
+            async with session.post(url, json=lake(max_tokens=1), headers=headers) as answer:
+                return answer.status
+
+        async with client() as session:
+            slow = asyncio.create_task(ask(session, "qwen-00002"))
+            await until(lambda: budget.hits == 1)
+            assert await ask(session, "qwen-00001") == 200
+            assert not slow.done()
+            assert await slow == 200
+        assert budget.hits == 1
+
+    in_world(tmp_path, check)
 
 
 def test_a_deleted_pod_is_gone_at_once(tmp_path: Path) -> None:
