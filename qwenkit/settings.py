@@ -30,6 +30,7 @@ RUN_LABEL = "qwenkit.dev/run"
 EXPIRES_AT = "qwenkit.dev/expires-at"
 # On a claim that holds weights: teardown keeps it, unless they are to be deleted.
 WEIGHTS = "qwenkit.dev/weights"
+ADMIN = "qwenkit-admin"  # manages what `render --admin` prints: no run changes or removes it
 API_KEY = "api-key"  # the key in the Secret that ``api_key_secret`` names
 
 # The widest that Kubernetes (int32), and the clocks that we wait on, take.

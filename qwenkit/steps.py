@@ -13,6 +13,7 @@ from typing import Any
 
 from ruamel.yaml.comments import CommentedMap
 
+from qwenkit.admission.pod.spec import needed_flags
 from qwenkit.capacity.simulation.traffic import ClosedLoop
 from qwenkit.cluster import deploy as deploying
 from qwenkit.cluster import gateway, occupants
@@ -24,10 +25,12 @@ from qwenkit.cluster.diagnosis.bundle import read_bundle
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.status import Status
 from qwenkit.cluster.diagnosis.status import status as read_status
+from qwenkit.cluster.feature_flags import enable_command
 from qwenkit.cluster.occupants import Occupant
 from qwenkit.cluster.ownership import has_expired
 from qwenkit.cluster.preflight.doctor import PreflightReport, examine
 from qwenkit.cluster.preflight.region import internal_endpoint
+from qwenkit.cluster.preflight.rights import role
 from qwenkit.cluster.removal import PATIENT, Manner, TeardownStep
 from qwenkit.cluster.teardown import Ended, Leaks, StoredWeights, TeardownReport
 from qwenkit.cluster.wait import OnChange
@@ -39,6 +42,7 @@ from qwenkit.inference.load.running import start_load
 from qwenkit.inference.results import LoadResult
 from qwenkit.manifests import render as manifests
 from qwenkit.manifests.lint import lint, refuse
+from qwenkit.manifests.storage import of_admin
 from qwenkit.serving.profile import stop_token_ids
 from qwenkit.settings import Settings
 from qwenkit.weights.model_config import read_model_config
@@ -83,6 +87,18 @@ def render(settings: Settings) -> Manifests:
     settings = resolve(settings)
     refuse(settings.contradictions())
     return Manifests(settings)
+
+
+def for_admin(settings: Settings, user: str = "") -> tuple[list[Document], str]:
+    """Render what an administrator makes for a role that is limited to one namespace.
+
+    It is the PV (with OSS its claim, too), and the Role of all that qwenkit does in the namespace;
+    with ``user``, who may be a service account, its binding. No teardown removes them. Also
+    returns the command that enables the flags of Knative that the Service needs.
+    """
+    settings = resolve(settings)
+    flags = needed_flags(manifests.render(settings)[-1]["spec"]["template"]["spec"])
+    return [*of_admin(settings), *role(settings, user)], enable_command(*flags)
 
 
 def as_documented(settings: Settings) -> CommentedMap:

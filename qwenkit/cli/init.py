@@ -137,7 +137,7 @@ def _look(context: str) -> tuple[str, bool]:
     try:
         with within(_LOOK_S), closing(Cluster.connect(settings)) as cluster:
             nodes = [node for node in cluster.list(NODE) if gpus_of(node)]
-            driver = needs.storage(cluster, settings)[0]
+            driver = needs.driver(cluster, settings)
     except QwenkitError as error:
         tell(f"nothing is detected: {error.what}: {error.why}")
         return "", True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,6 +46,12 @@ def render(
     monitor: Annotated[
         bool, typer.Option("--monitoring", help="Instead: PodMonitors and a Grafana dashboard.")
     ] = False,
+    admin: Annotated[
+        bool, typer.Option("--admin", help="Instead: what an administrator makes, and a Role.")
+    ] = False,
+    user: Annotated[
+        str, typer.Option(help="With --admin: who gets the Role, also a system:serviceaccount:….")
+    ] = "",
     params: Params = None,
     set_: Set = None,
     context: Context = None,
@@ -55,11 +62,15 @@ def render(
     from qwenkit.manifests.template import to_yaml
 
     settings = read_settings(params, set_, context)
-    if as_documented and monitor:
-        raise SettingsError(
-            "--monitoring", True, "cannot be given with --as-documented", "call render twice"
-        )
-    if monitor:
+    if as_documented + monitor + admin > 1:
+        given = "--monitoring" if monitor else "--admin"
+        rule = f"cannot be given with {'--as-documented' if as_documented else '--admin'}"
+        raise SettingsError(given, True, rule, "call render twice")
+    docs: Sequence[Mapping[str, Any]]
+    if admin:
+        docs, enable = steps.for_admin(settings, user)
+        typer.echo(f"# Once for the cluster, unless these flags are enabled already:\n# {enable}")
+    elif monitor:
         docs = monitoring(settings)
     else:
         docs = [steps.as_documented(settings)] if as_documented else steps.render(settings)

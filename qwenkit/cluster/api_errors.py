@@ -12,6 +12,10 @@ from qwenkit.cluster.feature_flags import enable_command, flags_missing_in
 from qwenkit.errors import Conflict, Forbidden, NotFound, QwenkitError, Rejected, Unreachable
 from qwenkit.untrusted.parsing import parse_json
 
+_MAY_NOT = re.compile(
+    r'cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
+    r'(?: in the namespace "(?P<namespace>[^"]+)")?'
+)
 _CORRECT = "correct what the message names; qwenkit render shows the objects"
 _BY_STATUS: dict[int, tuple[type[QwenkitError], str]] = {
     400: (Rejected, _CORRECT),
@@ -100,6 +104,26 @@ def not_an_api(reply: Reply, address: str, why: str) -> Unreachable:
     return Unreachable(what, f"{why}; the answer begins with {start!r}", _OTHER_SERVER)
 
 
+def needs(message: str) -> str:
+    """Return what a role lacks by a message: verb, resource and scope; empty if it lacks nothing.
+
+    >>> needs('cannot list resource "jobs" in API group "batch" in the namespace "team"')
+    'list jobs.batch in namespace team'
+    """
+    found = _MAY_NOT.search(message)
+    if found is None:
+        return ""
+    where = f"in namespace {found['namespace']}" if found["namespace"] else "at cluster scope"
+    return f"{found['verb']} {'.'.join(filter(None, found.group('resource', 'group')))} {where}"
+
+
+def may_not_look(*errors: Forbidden) -> str:
+    """Say what a role needs to look at something."""
+    found = ((needs(error.why), error.why) for error in errors)
+    parts = dict.fromkeys(f"the role needs {needed}" if needed else why for needed, why in found)
+    return f"may not look: {'; '.join(parts)}"
+
+
 def message_of(reply: Reply) -> str:
     """Return the message of a ``Status``, else the reason of the status line."""
     try:
@@ -109,7 +133,9 @@ def message_of(reply: Reply) -> str:
 
 
 def _fix_for(message: str) -> str:
-    """Return the fix for an admission message, empty if none is known."""
+    """Return the fix for a message of the server, empty if none is known."""
+    if needed := needs(message):
+        return f"ask an administrator for a role that may {needed}"
     flags = flags_missing_in(message)
     if flags:
         return enable_command(*flags)

@@ -9,19 +9,8 @@ from dataclasses import replace
 from typing import Any, Self
 
 from qwenkit.cluster.api.connect import connection
-from qwenkit.cluster.api.retries import (
-    Retries,
-    Transient,
-    within,
-)
-from qwenkit.cluster.api.transport import (
-    NoAnswer,
-    Reply,
-    Request,
-    Transport,
-    many,
-    parsed,
-)
+from qwenkit.cluster.api.retries import Retries, Transient, within
+from qwenkit.cluster.api.transport import NoAnswer, Reply, Request, Transport, many, parsed
 from qwenkit.cluster.api_errors import unreachable
 from qwenkit.cluster.discovery import Resource, Resources
 from qwenkit.cluster.kinds import (
@@ -36,7 +25,7 @@ from qwenkit.cluster.kinds import (
     name_of,
 )
 from qwenkit.cluster.ownership import require_not_terminating, require_ours, require_unshared
-from qwenkit.cluster.requests import ApiRequests
+from qwenkit.cluster.requests import ApiRequests, access_review
 from qwenkit.errors import Conflict, Forbidden, InvalidValue, NotFound
 from qwenkit.settings import Settings, run_labels
 
@@ -126,6 +115,17 @@ class Cluster:
     def version(self) -> Obj:
         """Return the server's ``/version``: ``major``, ``minor``, ``gitVersion`` ..."""
         return self._raw(parsed, "/version")
+
+    def date(self) -> str:
+        """Return the time that the server writes on its answers, as in HTTP; empty without one."""
+        reply = self._retries.run(lambda: self._ask.send(Request("GET", "/version"), "asking it"))
+        return str(reply.headers.get("date") or "")
+
+    def allows(self, right: Mapping[str, str]) -> bool:
+        """Ask whether this role may do what the ``resourceAttributes`` of an access review say."""
+        request = access_review(right)
+        answer = self._retries.run(lambda: self._ask.read(parsed, request, "asking for rights"))
+        return (answer.get("status") or {}).get("allowed") is True
 
     def serves(self, kind: Kind) -> bool:
         """Return whether the cluster serves a kind."""

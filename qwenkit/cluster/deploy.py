@@ -19,16 +19,19 @@ from qwenkit.cluster.kinds import (
     PVC,
     SECRET,
     STORAGE_CLASS,
+    Kind,
     Obj,
     kind_of,
     name_of,
 )
+from qwenkit.cluster.ownership import ADMIN_MAKES, is_admins, require_same
 from qwenkit.cluster.rollout import latest_ready, wait_ready
-from qwenkit.cluster.wait import OnChange, Waited, wait
+from qwenkit.cluster.wait import OnChange, Transition, Waited, wait
 from qwenkit.errors import Forbidden, InvalidValue, QwenkitError
 from qwenkit.settings import Settings
 
 # An object follows those that it refers to; other kinds come before the Service.
+_ADMIN_S = 60.0  # a PV that is there binds at once, or at the controller's next look
 _ORDER = {SECRET: 0, PV: 1, PVC: 2, KSVC: 9}
 
 
@@ -86,12 +89,15 @@ def deploy(
         raise InvalidValue("docs", names, f"must hold the Knative Service {name}")
     with within(settings.timeout_s):
         gateway = gateway_url(cluster, settings.gateway)
+        others = _of_admin(cluster, ordered)
+        bound_s = min(settings.timeout_s, _ADMIN_S) if PV in others else settings.timeout_s
         for doc in ordered:
-            cluster.apply(doc, dry_run=True)
-        for doc in ordered:
-            applied = Applied.of(cluster.apply(doc))
-            if applied.kind == PVC.kind:
-                wait_bound(cluster, applied.name, timeout_s=settings.timeout_s, on_change=on_change)
+            if (kind := kind_of(doc)) not in others:
+                applied = Applied.of(cluster.apply(doc))
+            elif on_change is not None:
+                on_change(Transition(0.0, f"{kind} {name_of(doc)}: an administrator's"))
+            if kind == PVC:
+                wait_bound(cluster, name_of(doc), timeout_s=bound_s, on_change=on_change)
     generation, limit_s = applied.generation, settings.seconds("ready")
     ready = wait_ready(cluster, name, generation=generation, timeout_s=limit_s, on_change=on_change)
     service = ready.value
@@ -109,11 +115,42 @@ def deploy(
 def apply_all(cluster: Cluster, docs: Iterable[Mapping[str, Any]]) -> tuple[Applied, ...]:
     """Apply documents, each after those that it refers to.
 
+    A volume or claim that is an administrator's is left as it is, and not in the answer.
+
     Raises:
         Rejected: a webhook or the validation refuses one.
         Conflict: a name is taken by an object that is not ours.
     """
-    return tuple(Applied.of(cluster.apply(doc)) for doc in _in_order(docs))
+    ordered = _in_order(docs)
+    others = _of_admin(cluster, ordered)
+    mine = [doc for doc in ordered if kind_of(doc) not in others]
+    return tuple(Applied.of(cluster.apply(doc)) for doc in mine)
+
+
+def _of_admin(cluster: Cluster, docs: Iterable[Mapping[str, Any]]) -> set[Kind]:
+    """Dry-run documents; return the kinds of volume and claim that are an administrator's.
+
+    A PV that this role may neither make nor see is taken for one: its claim shows if it is there.
+    """
+    others: set[Kind] = set()
+    for doc in docs:
+        kind, found, hidden = kind_of(doc), None, False
+        try:
+            found = cluster.find(kind, name_of(doc)) if kind in (PV, PVC) else None
+        except Forbidden:
+            hidden = True
+        if found and is_admins(found, cluster.namespace):
+            require_same(found, doc)
+            others.add(kind)
+            continue
+        try:
+            cluster.apply(doc, dry_run=True)
+        except Forbidden as error:
+            if kind != PV or not (found or hidden):
+                error.fix = ADMIN_MAKES if kind == PV else error.fix
+                raise
+            others.add(kind)
+    return others
 
 
 def _in_order(docs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -137,7 +174,12 @@ def wait_bound(
 
     def cause(claim: Obj) -> Explanation:
         pv = str(claim["spec"].get("volumeName") or "")
-        found = cluster.find(PV, pv) if pv else None
+        try:
+            found = cluster.find(PV, pv) if pv else None
+        except Forbidden as error:
+            why = f"the PVC {name} is {_phase(claim)}, and this role may not look at its PV {pv}"
+            fix = f"{ADMIN_MAKES}; a PV that was released must be made anew"
+            return Explanation("pvc-unbound", why, (error.why,), fix)
         return unbound_claim(claim, Snapshot(name, (found,) if found else ()))
 
     def failed(claim: Obj) -> QwenkitError | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import socket
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
+from qwenkit.cluster.api_errors import needs
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import (
     ALB_CONFIG,
@@ -89,6 +91,7 @@ def gateway_url(cluster: Cluster, override: str = "") -> str:
 
     Raises:
         NotFound: no gateway address is known; the fix is a port-forward.
+        Forbidden: this role may not look for it; the fix is the parameter.
     """
     return address(cluster, override)[0]
 
@@ -97,15 +100,22 @@ def address(cluster: Cluster, override: str = "") -> tuple[str, str]:
     """Return the gateway's base URL and whose it is, such as ``kourier``; empty for ``override``.
 
     Raises:
-        NotFound: as for ``gateway_url``.
+        NotFound, Forbidden: as for ``gateway_url``.
     """
     if override:
         return (override if "//" in override else f"http://{override}"), ""
-    configured = ingress_class(cluster).partition(".")[0]
+    configured, hidden = ingress_class(cluster).partition(".")[0], dict[str, None]()
     for family in sorted([*_SERVICES, "alb"], key=lambda name: name != configured):
-        url = _from_alb(cluster) if family == "alb" else _from_services(cluster, family)
-        if url:
+        read = _from_alb if family == "alb" else partial(_from_services, family=family)
+        if url := read(cluster, hidden):
             return url, family
+    if hidden:
+        raise Forbidden(
+            "the address of the Knative gateway is not known: this role may not look",
+            f"it needs: {'; '.join(hidden)}",
+            "--set gateway=URL; who may look finds it: kubectl get service -A | grep -E "
+            f"'{'|'.join(_SERVICES)}'",
+        )
     raise NotFound(
         "the address of the Knative gateway was not found",
         "no gateway Service has a load balancer address or a port that this machine can reach",
@@ -155,11 +165,12 @@ def ingress_class(cluster: Cluster) -> str:
     return config.get("ingress-class") or config.get("ingress.class") or ""
 
 
-def _from_services(cluster: Cluster, family: str) -> str:
+def _from_services(cluster: Cluster, hidden: dict[str, None], *, family: str) -> str:
     for namespace, name in _SERVICES[family]:
         try:
             service = cluster.find(CORE_SERVICE, name, namespace=namespace)
-        except Forbidden:
+        except Forbidden as error:
+            hidden[needs(error.why) or error.why] = None
             continue
         url = service and (_load_balancer_url(service) or _node_url(cluster, service))
         if url:
@@ -216,10 +227,11 @@ def _answers(place: tuple[str, int]) -> bool:
     return True
 
 
-def _from_alb(cluster: Cluster) -> str:
+def _from_alb(cluster: Cluster, hidden: dict[str, None]) -> str:
     try:
         configs = cluster.list(ALB_CONFIG)
-    except Forbidden:
+    except Forbidden as error:
+        hidden[needs(error.why) or error.why] = None
         return ""
     names = [c.get("status", {}).get("loadBalancer", {}).get("dnsname") for c in configs]
     return next((f"http://{name}" for name in names if name), "")

@@ -17,8 +17,19 @@ from qwenkit.cluster.kinds import (
     name_of,
 )
 from qwenkit.errors import Conflict
-from qwenkit.settings import EXPIRES_AT, MANAGED_BY, RUN_LABEL, WEIGHTS
+from qwenkit.settings import ADMIN, EXPIRES_AT, MANAGED_BY, RUN_LABEL, WEIGHTS
 
+ADMIN_MAKES = "an administrator makes: qwenkit render --admin | kubectl apply -f -"
+# What makes a volume another one; an administrator may choose the rest, such as the endpoint.
+_SAME = (
+    "volumeName",
+    "claimRef.name",
+    "csi.driver",
+    "csi.nodePublishSecretRef.name",
+    "csi.volumeAttributes.bucket",
+    "csi.volumeAttributes.path",
+    "csi.volumeAttributes.server",
+)
 _CREATORS = ("serving.knative.dev/creator", "meta.helm.sh/release-name")
 
 
@@ -26,6 +37,44 @@ def is_ours(obj: Mapping[str, Any], *, run: str) -> bool:
     """Return whether an object carries both labels of this run."""
     labels = labels_of(obj)
     return labels.get(MANAGED_BY) == "qwenkit" and labels.get(RUN_LABEL, "") == run
+
+
+def is_admins(obj: Mapping[str, Any], namespace: str) -> bool:
+    """Return whether a volume or claim is an administrator's, made for a claim of ``namespace``.
+
+    It carries that label, or it is a PV that nobody's label marks and that names the claim.
+    """
+    manager = labels_of(obj).get(MANAGED_BY)
+    if kind_of(obj) == PVC or manager:
+        return manager == ADMIN and not foreign_claim(obj, namespace)
+    return ((obj.get("spec") or {}).get("claimRef") or {}).get("namespace") == namespace
+
+
+def require_same(obj: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Require of a volume or claim that it holds what the settings say, whoever made it.
+
+    Raises:
+        Conflict: names the fields that differ.
+    """
+    fields = [path for path in _SAME if _field(obj, path) != _field(wanted, path)]
+    if fields:
+        found = ", ".join(f"{path} is {_field(obj, path)!r}" for path in fields)
+        asked = ", ".join(f"{path} {_field(wanted, path)!r}" for path in fields)
+        raise Conflict(
+            f"{kind_of(obj)} {name_of(obj)} is an administrator's and is for something else",
+            f"its {found}",
+            f"the settings want {asked}: change them, or --set volume=NAME for one of its own, "
+            f"which {ADMIN_MAKES}",
+            kind=kind_of(obj).kind,
+            name=name_of(obj),
+        )
+
+
+def _field(obj: Mapping[str, Any], path: str) -> Any:
+    node: Any = obj.get("spec")
+    for step in path.split("."):
+        node = node.get(step) if isinstance(node, Mapping) else None
+    return node
 
 
 def expiry(obj: Mapping[str, Any]) -> datetime | None:

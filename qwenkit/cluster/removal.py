@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 
+from qwenkit.cluster.api_errors import may_not_look
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.ending import ending, grace_of, ignores_sigterm, seconds_left
 from qwenkit.cluster.diagnosis.explanation import Explanation
@@ -112,7 +113,7 @@ class Removal:
         try:
             return list(map(name_of, ours(self.cluster, kind)))
         except Forbidden as error:
-            self.add(f"{kind}", False, f"not allowed: {error.why}")
+            self.add(f"{kind}", False, may_not_look(error))
         with suppress(Forbidden):
             found = self.cluster.find(kind, known) if known else None
             if found and not foreign_claim(found, self.cluster.namespace):

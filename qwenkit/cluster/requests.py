@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from qwenkit.cluster.api.retries import Retries, Transient, failed, is_transient, is_untrusted
@@ -10,7 +10,15 @@ from qwenkit.cluster.api.transport import NoAnswer, Pieces, Reply, Request, Tran
 from qwenkit.cluster.api_errors import from_api, message_of, not_an_api, unreachable
 from qwenkit.cluster.kinds import POD, Kind, Obj
 
+_ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _SILENCE_S = 30.0  # how long a log that is followed may be silent
+
+
+def access_review(right: Mapping[str, str]) -> Request:
+    """Return the question whether this role has a right, given as ``resourceAttributes``."""
+    head = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
+    body = head | {"spec": {"resourceAttributes": dict(right)}}
+    return Request("POST", _ACCESS_REVIEWS, body=body)
 
 
 class ApiRequests:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from qwenkit.cluster.api_errors import may_not_look
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import (
     CHILD_KINDS,
@@ -31,7 +32,7 @@ from qwenkit.cluster.kinds import (
 from qwenkit.cluster.occupants import expired_objects, unclear_objects
 from qwenkit.cluster.ownership import holds_weights
 from qwenkit.cluster.removal import PATIENT, Manner, Removal, TeardownStep, may_have_children, ours
-from qwenkit.errors import QwenkitError
+from qwenkit.errors import Forbidden, QwenkitError
 from qwenkit.settings import EXPIRES_AT, Settings
 
 OnStep = Callable[[TeardownStep], None]
@@ -250,7 +251,8 @@ def _left(kinds: Iterable[Kind], read: Callable[[Kind], list[Obj]]) -> tuple[lis
         try:
             found += [f"{kind}/{name_of(obj)}" for obj in read(kind)]
         except QwenkitError as error:
-            unknown.append(f"{kind}: {error.why}")
+            why = may_not_look(error) if isinstance(error, Forbidden) else error.why
+            unknown.append(f"{kind}: {why}")
     return found, unknown
 
 

@@ -8,6 +8,7 @@ from contextlib import closing
 from functools import cached_property
 
 from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.deploy import apply_all
 from qwenkit.cluster.kinds import PVC, Obj, annotations_of
 from qwenkit.cluster.ownership import holds_weights, is_ours, require_ours
 from qwenkit.cluster.removal import PATIENT, Removal
@@ -86,8 +87,7 @@ class VolumeWeights:
         self._verified = None
         flags = ["--replace"] * replace + ["--versioned"] * versioned + selection.flags()
         with closing(Cluster.connect(self._settings)) as cluster:
-            for document in storage(self._settings):
-                cluster.apply(document)
+            apply_all(cluster, storage(self._settings))
             held = _held(cluster.get(PVC, self._settings.volume)) or {"run_id": self._run_id}
             folders = held.setdefault("folders", {})
             if replace:  # until it has ended, the folder holds neither model

@@ -10,7 +10,7 @@ from importlib import resources
 from ruamel.yaml.comments import CommentedMap
 
 from qwenkit.manifests.template import Filling, Scalar, fill
-from qwenkit.settings import MANAGED_BY, Settings
+from qwenkit.settings import ADMIN, MANAGED_BY, Settings
 
 # Weights never change in place, so their attributes may be cached.
 _FUSE_OPTIONS = {
@@ -30,9 +30,21 @@ subject system:serviceaccount:ack-csi-fuse:csi-fuse-ossfs.
 """
 
 
-def storage(settings: Settings) -> list[CommentedMap]:
-    """Render what the Service's volume needs; see ``render``."""
-    own = ours(settings)
+def of_admin(settings: Settings) -> list[CommentedMap]:
+    """Render what an administrator makes where a run may make no PV: labelled so, and it stays.
+
+    With OSS also the claim: were it removed with a run, its PV would be released and never bound
+    again. On a NAS the claim holds weights, so that teardown keeps it.
+    """
+    made = {"oss": ("PersistentVolume", "PersistentVolumeClaim"), "nas": ("PersistentVolume",)}
+    own: dict[str, Scalar] = {"managed_by": ADMIN, "run": None, "expires_at": None}
+    kinds = made.get(settings.storage, ())
+    return [doc for doc in storage(settings, own) if doc["kind"] in kinds]
+
+
+def storage(settings: Settings, own: Mapping[str, Scalar] | None = None) -> list[CommentedMap]:
+    """Render what the Service's volume needs, as ``own``, by default this run's; see ``render``."""
+    own = own or ours(settings)
     claim: dict[str, Scalar] = {
         "volume": settings.volume,
         "namespace": settings.namespace,

@@ -59,6 +59,7 @@ class Api:
         self.refuse: Callable[[str, str, Any], tuple[int, Obj] | None] = lambda *_: None
         self.applied: Callable[[Obj], None] = lambda _obj: None
         self.listed: Callable[[str], None] = lambda _kind: None
+        self.may: Callable[[Obj], bool] = lambda _attributes: True  # of an access review
         self.logs = "last words\n"
         self.ports: dict[str, str] = {}  # what a GET of NAME:PORT answers through the proxy
         self.without: set[str] = set()
@@ -93,6 +94,9 @@ class Api:
             return web.json_response(refused[1], status=refused[0])
         if path == "/version":
             return web.json_response({"major": "1", "minor": "36+", "gitVersion": "v1.36.2"})
+        if path.endswith("/selfsubjectaccessreviews"):
+            allowed = self.may(body["spec"]["resourceAttributes"])
+            return web.json_response({"kind": body["kind"], "status": {"allowed": allowed}})
         status, answer = self._route(request.method, path, dict(request.query), body)
         if isinstance(answer, str):
             return web.Response(text=answer, status=status)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from qwenkit.cluster.api_errors import may_not_look, needs
+from qwenkit.errors import Forbidden
+
 Verdict = Literal["ok", "warn", "fail", "unknown", "not applicable"]
 
 
@@ -47,6 +50,13 @@ def fail(name: str, found: str, why: str, fix: str = "") -> Check:
 def unknown(name: str, why: str, fix: str = "") -> Check:
     """Return a prerequisite that could not be checked."""
     return Check(name, "", "unknown", why, fix)
+
+
+def hidden(name: str, error: Forbidden) -> Check:
+    """Return a prerequisite that this role may not look at, with what the role needs."""
+    needed = needs(error.why)
+    fix = "" if needed and needed in error.fix else error.fix
+    return unknown(name, may_not_look(error), fix)
 
 
 def not_applicable(name: str, why: str) -> Check:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from qwenkit.cluster import gateway
+from qwenkit.cluster.api_errors import may_not_look
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import (
     DEPLOYMENT,
@@ -21,13 +22,22 @@ from qwenkit.cluster.kinds import (
     PVC,
     SECRET,
     SERVICE_LABEL,
+    Kind,
     Obj,
     labels_of,
 )
-from qwenkit.cluster.ownership import another_volume, foreign_claim, is_ours, owner
-from qwenkit.cluster.preflight import needs
+from qwenkit.cluster.ownership import (
+    ADMIN_MAKES,
+    another_volume,
+    foreign_claim,
+    is_admins,
+    is_ours,
+    owner,
+)
+from qwenkit.cluster.preflight import needs, reaching
 from qwenkit.cluster.preflight.check import Check, fail, ok, warn
-from qwenkit.cluster.preflight.node_checks import fit_check, gpu_checks, on_ack
+from qwenkit.cluster.preflight.node_checks import gpu_checks, on_ack, room_checks
+from qwenkit.cluster.preflight.rights import STEPS, rights_checks
 from qwenkit.cluster.preflight.rooms import Rooms
 from qwenkit.errors import Forbidden
 from qwenkit.settings import Settings
@@ -66,19 +76,51 @@ class ClusterChecks:
         try:
             pods = self.cluster.list(POD, everywhere=True)
             own = self.cluster.list(POD, labels={SERVICE_LABEL: self.settings.service})
-        except Forbidden:
-            return Rooms(nodes, self.spec, ())
+        except Forbidden as error:
+            return Rooms(nodes, self.spec, (), may_not_look(error))
         uids = {pod["metadata"]["uid"] for pod in own}
         return Rooms(nodes, self.spec, tuple(p for p in pods if p["metadata"]["uid"] not in uids))
+
+    @property
+    def _wanted(self) -> dict[Kind, str]:
+        volume = self.settings.volume
+        return {KSVC: self.settings.service, PVC: volume, PV: volume, SECRET: self.secret}
+
+    @cached_property
+    def named(self) -> dict[Kind, Obj | Forbidden | None]:
+        """What has the names of the settings: an object, nothing, or why this role may not look."""
+        found: dict[Kind, Obj | Forbidden | None] = {}
+        for kind, name in self._wanted.items():
+            try:
+                found[kind] = self.cluster.find(kind, name)
+            except Forbidden as error:
+                found[kind] = error
+        return found
+
+    @property
+    def bound(self) -> bool:
+        """Whether the claim is bound, so that its PV is there, whoever may look at it."""
+        claim = self.named[PVC]
+        return isinstance(claim, dict) and (claim.get("status") or {}).get("phase") == "Bound"
+
+    def _rights(self) -> list[Check]:
+        claim, volume = self.named[PVC], self.named[PV]
+        theirs = isinstance(claim, dict) and is_admins(claim, self.cluster.namespace)
+        # One that may be there, but not be seen, is looked at by its claim.
+        missing = volume is None and not self.bound and self.settings.storage != "pvc"
+        return rights_checks(self.cluster, self.settings, claim=not theirs, volume=missing)
 
     def _knative(self) -> list[Check]:
         if not self.cluster.serves(KSVC):
             why = f"the cluster does not serve {KSVC.api_version}"
             fix = "ACK: console, Applications > Knative > Deploy; else kubectl apply its releases"
             return [fail("knative", "not installed", why, fix)]
-        controller = self.cluster.find(DEPLOYMENT, "controller", namespace=KNATIVE_NAMESPACE)
+        try:
+            controller = self.cluster.find(DEPLOYMENT, "controller", namespace=KNATIVE_NAMESPACE)
+        except Forbidden:
+            controller = None
         if controller is None:
-            # ACK hides the control plane of a managed Knative.
+            # ACK hides the control plane of a managed Knative, and a role may not look at it.
             found = f"serves {KSVC.api_version}; its controller is not visible here"
             return [ok("knative", found)]
         version = labels_of(controller).get("app.kubernetes.io/version", "version not labelled")
@@ -90,7 +132,7 @@ class ClusterChecks:
     def _gateway(self) -> list[Check]:
         configured = gateway.ingress_class(self.cluster)
         url, family = gateway.address(self.cluster, self.settings.gateway)
-        found = f"{configured or 'class unknown'}, {url}"
+        found = f"{configured or 'class unknown: may not look'}, {url}"
         if not family or family == configured.partition(".")[0]:
             return [ok("gateway", found)]
         why = f"the address is {family}'s, which does not serve this ingress class"
@@ -100,38 +142,72 @@ class ClusterChecks:
 
     def _namespace(self) -> list[Check]:
         name = self.cluster.namespace
-        if self.cluster.find(NAMESPACE, name):
+        inside = [found for kind, found in self.named.items() if kind != PV]
+        if any(isinstance(found, dict) for found in inside) or self.cluster.find(NAMESPACE, name):
             return [ok("namespace", name)]
         return [fail("namespace", name, "it does not exist", f"kubectl create namespace {name}")]
 
     def _names(self) -> list[Check]:
-        volume = self.settings.volume
-        wanted = [(KSVC, self.settings.service), (PVC, volume), (PV, volume), (SECRET, self.secret)]
-        found = {f"{kind} {name}": self.cluster.find(kind, name) for kind, name in wanted}
-        present = {name: obj for name, obj in found.items() if obj}
-        run, here = self.cluster.run, self.cluster.namespace
-        if claim := foreign_claim(present.get(f"{PV} {volume}", {}), here):
+        run, here, volume = self.cluster.run, self.cluster.namespace, self.settings.volume
+        present = {k: found for k, found in self.named.items() if isinstance(found, dict)}
+        if claim := foreign_claim(present.get(PV, {}), here):
             why = f"taken: it belongs to the claim {claim}"
             return [fail("names", f"{PV} {volume}", why, another_volume(volume, here))]
-        foreign = {name: obj for name, obj in present.items() if not is_ours(obj, run=run)}
+        admins = [k for k in present if k in (PV, PVC) and is_admins(present[k], here)]
+        mine = [k for k in present if is_ours(present[k], run=run)]
+        foreign = [k for k in present if k not in (*admins, *mine)]
         if foreign:
-            why = f"taken, and not by run {run!r}: {owner(next(iter(foreign.values())))}"
+            why = f"taken, and not by run {run!r}: {owner(present[foreign[0]])}"
             fix = "choose another service, volume or namespace"
-            return [fail("names", ", ".join(foreign), why, fix)]
-        return [ok("names", f"already ours: {', '.join(present)}" if present else "free")]
+            return [fail("names", self._list(foreign), why, fix)]
+        unseen = {k: found for k, found in self.named.items() if isinstance(found, Forbidden)}
+        if self.bound and PV in unseen:
+            del unseen[PV]
+            admins.append(PV)
+        whose = {"already ours": mine, "an administrator's": admins}
+        parts = [f"{text}: {self._list(found)}" for text, found in whose.items() if found]
+        if not unseen:
+            return [ok("names", "; ".join(parts) or "free")]
+        why = may_not_look(*unseen.values())
+        fix = f"if the PV is not there, {ADMIN_MAKES}" if PV in unseen else ""
+        return [Check("names", "; ".join(parts), "unknown", why, fix)]
+
+    def _list(self, found: Iterable[Kind]) -> str:
+        return ", ".join(f"{kind} {self._wanted[kind]}" for kind in found)
+
+    def _image(self) -> list[Check]:
+        nodes: tuple[Obj, ...] = ()
+        hidden = ""
+        try:
+            nodes = self.rooms.nodes
+        except Forbidden as error:
+            hidden = may_not_look(error)
+        return [reaching.image(self.cluster, self.settings, nodes, hidden)]
 
 
-CHECKS: Mapping[str, Callable[[ClusterChecks], list[Check]]] = {
-    "kubernetes": ClusterChecks._kubernetes,
-    "gpus": lambda at: gpu_checks(at.rooms, at.settings),
-    "fit": lambda at: [fit_check(at.rooms, at.settings)],
-    "knative": ClusterChecks._knative,
-    "gateway": ClusterChecks._gateway,
-    "timeout": lambda at: [needs.timeout(at.cluster, at.settings)],
-    "csi-driver": lambda at: needs.storage(at.cluster, at.settings),
-    "rrsa": lambda at: [needs.rrsa(at.cluster, at.settings, ack=on_ack(at.rooms))],
-    "pvc-flag": lambda at: needs.features(at.cluster, at.spec),
-    "namespace": ClusterChecks._namespace,
-    "names": ClusterChecks._names,
-    "referred": lambda at: needs.referred(at.cluster, at.settings),
-}
+def _referred(setting: str) -> Callable[[ClusterChecks], list[Check]]:
+    return lambda at: [needs.referred(setting, at.cluster, at.settings)]
+
+
+# The names of the verdicts, and what returns them, in this order.
+CHECKS: Sequence[tuple[tuple[str, ...], Callable[[ClusterChecks], list[Check]]]] = (
+    (("kubernetes",), ClusterChecks._kubernetes),
+    (("clock",), lambda at: [reaching.clock(at.cluster, at.settings)]),
+    (tuple(f"rights-{step}" for step in STEPS), ClusterChecks._rights),
+    (("gpus", "driver", "scale"), lambda at: gpu_checks(at.rooms, at.settings)),
+    (("fit", "rollout"), lambda at: room_checks(at.rooms, at.settings)),
+    (("knative",), ClusterChecks._knative),
+    (("gateway",), ClusterChecks._gateway),
+    (("redirect",), lambda at: [reaching.redirect(at.cluster, at.settings)]),
+    (("exposure",), lambda at: [reaching.exposure(at.cluster, at.settings)]),
+    (("timeout",), lambda at: [needs.timeout(at.cluster, at.settings)]),
+    (("csi-driver",), lambda at: [needs.driver(at.cluster, at.settings)]),
+    (("storage-class",), lambda at: [needs.storage_class(at.cluster, at.settings)]),
+    (("transfer-image",), lambda at: [needs.transfer_image(at.settings)]),
+    (("rrsa",), lambda at: [needs.rrsa(at.cluster, at.settings, ack=on_ack(at.rooms))]),
+    (("pvc-flag", "feature-flags"), lambda at: needs.features(at.cluster, at.spec)),
+    (("namespace",), ClusterChecks._namespace),
+    (("names",), ClusterChecks._names),
+    *(((name.replace("_", "-"),), _referred(name)) for name in needs.REFERRED),
+    (("image",), ClusterChecks._image),
+)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from qwenkit.capacity.finding import worst_first
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.preflight.check import Check, fail, not_applicable, ok, unknown, warn
+from qwenkit.cluster.preflight.check import (
+    Check,
+    fail,
+    hidden,
+    not_applicable,
+    ok,
+    unknown,
+    warn,
+)
 from qwenkit.cluster.preflight.checks import CHECKS, ClusterChecks
 from qwenkit.cluster.preflight.cost import Estimate, estimate
 from qwenkit.credentials import Credentials
@@ -101,26 +109,28 @@ def _of_cluster(settings: Settings, secret: str, service: Mapping[str, Any]) -> 
         cluster = Cluster.connect(settings, first_answer_s=_PROBE_S)
     except QwenkitError as error:
         yield fail("cluster", settings.context, f"{error.what}: {error.why}", error.fix)
-        yield from (unknown(name, "the cluster cannot be reached") for name in CHECKS)
+        every = (name for names, _ in CHECKS for name in names)
+        yield from (unknown(name, "the cluster cannot be reached") for name in every)
         return
     with closing(cluster):
         yield ok("cluster", f"{settings.context} at {cluster.address}")
         checks = ClusterChecks(cluster, settings, secret, service)
-        for name, check in CHECKS.items():
-            yield from _verdicts(name, check, checks)
+        for names, check in CHECKS:
+            yield from _verdicts(names, check, checks)
 
 
 def _verdicts(
-    name: str, check: Callable[[ClusterChecks], list[Check]], checks: ClusterChecks
+    names: Sequence[str], check: Callable[[ClusterChecks], list[Check]], checks: ClusterChecks
 ) -> list[Check]:
     try:
         return check(checks)
     except Forbidden as error:
-        return [unknown(name, f"not allowed to read: {error.why}", error.fix)]
+        return [hidden(name, error) for name in names]
     except ValueError as error:
-        return [unknown(name, f"the cluster's answer cannot be read: {error}")]
+        why = f"the cluster's answer cannot be read: {error}"
+        return [unknown(name, why) for name in names]
     except QwenkitError as error:
-        return [fail(name, "", f"{error.what}: {error.why}", error.fix)]
+        return [fail(name, "", f"{error.what}: {error.why}", error.fix) for name in names]
 
 
 def _credentials() -> Check:

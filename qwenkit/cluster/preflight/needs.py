@@ -28,6 +28,15 @@ _DRIVERS = {"oss": "ossplugin.csi.alibabacloud.com", "nas": "nasplugin.csi.aliba
 _RRSA_SINCE = {"ossfs": "1.30.4", "ossfs2": "1.33.1"}
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
+REFERRED: Mapping[str, tuple[Kind, str]] = {
+    "image_pull_secret": (
+        SECRET,
+        "kubectl create secret docker-registry {} -n {} --docker-server=HOST …",
+    ),
+    "api_key_secret": (SECRET, "kubectl create secret generic {} -n {} --from-literal=api-key=…"),
+    "runtime_class": (RUNTIME_CLASS, "kubectl get runtimeclasses; GPU operators install them"),
+}
+
 
 def features(cluster: Cluster, spec: Obj) -> list[Check]:
     """Check the flags of Knative that the pod's spec needs: those of claims, and the others."""
@@ -58,29 +67,34 @@ def timeout(cluster: Cluster, settings: Settings) -> Check:
     return fail("timeout", found, why, f"--set request_timeout_s={most}")
 
 
-def storage(cluster: Cluster, settings: Settings) -> list[Check]:
-    """Check the driver of the volume, or the claim's class, and the image of the Job."""
-    driver = _DRIVERS.get(settings.storage)
-    mounts = not_applicable("csi-driver", "storage=pvc needs none of Alibaba Cloud's")
-    if driver:
-        # The CSIDriver object is optional.
-        nodes = [node["spec"].get("drivers") or [] for node in cluster.list(CSI_NODE)]
-        there = any(one.get("name") == driver for drivers in nodes for one in drivers)
-        mounts = ok("csi-driver", driver)
-        if not there and not cluster.find(CSI_DRIVER, driver):
-            why = f"there is no CSIDriver {driver} and no node has it: no pod can mount the weights"
-            fix = "ACK: console, Operations > Add-ons > csi-plugin; elsewhere: --set storage=pvc"
-            mounts = fail("csi-driver", "not installed", why, fix)
-    job = not_applicable("transfer-image", "storage=oss needs no Job")
-    if settings.storage != "oss":
-        job = ok("transfer-image", settings.transfer_image)
-        if not settings.transfer_image:
-            fix = "build and push the Dockerfile's image, then --set transfer_image=IMAGE"
-            job = fail("transfer-image", "not set", "a Job with it fills the volume", fix)
-    return [mounts, _storage_class(cluster, settings), job]
+def driver(cluster: Cluster, settings: Settings) -> Check:
+    """Check that the driver of the volume is there."""
+    name = _DRIVERS.get(settings.storage)
+    if not name:
+        return not_applicable("csi-driver", "storage=pvc needs none of Alibaba Cloud's")
+    if cluster.find(CSI_DRIVER, name):
+        return ok("csi-driver", name)
+    # That object is optional.
+    nodes = [node["spec"].get("drivers") or [] for node in cluster.list(CSI_NODE)]
+    if any(one.get("name") == name for drivers in nodes for one in drivers):
+        return ok("csi-driver", name)
+    why = f"there is no CSIDriver {name} and no node has it: no pod can mount the weights"
+    fix = "ACK: console, Operations > Add-ons > csi-plugin; elsewhere: --set storage=pvc"
+    return fail("csi-driver", "not installed", why, fix)
 
 
-def _storage_class(cluster: Cluster, settings: Settings) -> Check:
+def transfer_image(settings: Settings) -> Check:
+    """Check the image of the Job that fills a volume."""
+    if settings.storage == "oss":
+        return not_applicable("transfer-image", "storage=oss needs no Job")
+    if settings.transfer_image:
+        return ok("transfer-image", settings.transfer_image)
+    fix = "build and push the Dockerfile's image, then --set transfer_image=IMAGE"
+    return fail("transfer-image", "not set", "a Job with it fills the volume", fix)
+
+
+def storage_class(cluster: Cluster, settings: Settings) -> Check:
+    """Check the class of a claim that is to be provisioned."""
     if settings.storage != "pvc":
         return not_applicable("storage-class", "only storage=pvc needs one")
     classes = {name_of(one): annotations_of(one) for one in cluster.list(STORAGE_CLASS)}
@@ -112,24 +126,13 @@ def rrsa(cluster: Cluster, settings: Settings, *, ack: bool) -> Check:
     return fail("rrsa", f"csi-plugin {version}", why, "upgrade it, or --set oss_auth=key")
 
 
-def referred(cluster: Cluster, settings: Settings) -> list[Check]:
-    """Check the Secrets and the RuntimeClass that the pods refer to."""
-    where = f"-n {cluster.namespace}"
-    pull, key, runtime = settings.image_pull_secret, settings.api_key_secret, settings.runtime_class
-    login = f"kubectl create secret docker-registry {pull} {where} --docker-server=HOST …"
-    keys = f"kubectl create secret generic {key} {where} --from-literal=api-key=…"
-    classes = "kubectl get runtimeclasses; GPU operators install them"
-    return [
-        _exists(cluster, "image_pull_secret", SECRET, pull, login),
-        _exists(cluster, "api_key_secret", SECRET, key, keys),
-        _exists(cluster, "runtime_class", RUNTIME_CLASS, runtime, classes),
-    ]
-
-
-def _exists(cluster: Cluster, setting: str, kind: Kind, wanted: str, fix: str) -> Check:
-    name = setting.replace("_", "-")
+def referred(setting: str, cluster: Cluster, settings: Settings) -> Check:
+    """Check the Secret or the RuntimeClass that the pods refer to by a setting."""
+    name, wanted = setting.replace("_", "-"), str(getattr(settings, setting))
+    kind, fix = REFERRED[setting]
     if not wanted:
         return not_applicable(name, f"{setting} is not set")
     if cluster.find(kind, wanted):
         return ok(name, wanted)
-    return fail(name, wanted, f"{kind} {wanted} does not exist here", fix)
+    make = fix.format(wanted, cluster.namespace)
+    return fail(name, wanted, f"{kind} {wanted} does not exist here", make)

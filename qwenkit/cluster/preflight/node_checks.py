@@ -9,7 +9,15 @@ from qwenkit.admission.schema import quantities
 from qwenkit.capacity.gpu import gpu_of_label
 from qwenkit.cluster.kinds import Obj, labels_of, name_of
 from qwenkit.cluster.pods import gpu_label, gpus_of, gpus_wanted
-from qwenkit.cluster.preflight.check import Check, fail, not_applicable, numbers, ok, warn
+from qwenkit.cluster.preflight.check import (
+    Check,
+    fail,
+    not_applicable,
+    numbers,
+    ok,
+    unknown,
+    warn,
+)
 from qwenkit.cluster.preflight.rooms import Rooms
 from qwenkit.settings import Settings
 
@@ -41,7 +49,8 @@ def gpu_checks(rooms: Rooms, settings: Settings) -> list[Check]:
     found += f", {whole} {_unit(settings)}" + (f", {free} free" if free != whole else "")
     found += f"; not counted: {note}" if note else ""
     model = _gpu_model(usable, settings, found, selected=bool(rooms.spec.get("nodeSelector")))
-    return [model, _driver(usable, ack=on_ack(rooms)), _scale(rooms, whole, settings)]
+    scale = _if_seen(rooms, _scale(rooms, whole, settings))
+    return [model, _driver(usable, ack=on_ack(rooms)), scale]
 
 
 def _unit(settings: Settings) -> str:
@@ -108,8 +117,38 @@ def _scale(rooms: Rooms, available: int, settings: Settings) -> Check:
     return ok("scale", f"{found}, {available} {unit} available")
 
 
-def fit_check(rooms: Rooms, settings: Settings) -> Check:
-    """Check that the CPU and memory that the replicas request are free."""
+def room_checks(rooms: Rooms, settings: Settings) -> list[Check]:
+    """Check that the CPU and memory of all replicas are free, and a place for a new revision."""
+    return [_if_seen(rooms, check) for check in (_fit(rooms, settings), _rollout(rooms, settings))]
+
+
+def _if_seen(rooms: Rooms, check: Check) -> Check:
+    """Return what is found; that all fits is not known while other pods may not be seen."""
+    if check.verdict != "ok" or not rooms.hidden:
+        return check
+    why = f"the nodes are large enough, but not what other pods hold: {rooms.hidden}"
+    return unknown(check.name, why)
+
+
+def _rollout(rooms: Rooms, settings: Settings) -> Check:
+    """Check that a new revision finds room: its first pods start beside the old ones."""
+    if not settings.max_scale:
+        return not_applicable("rollout", "max_scale 0: no limit")
+    first = max(settings.min_scale, 1 if settings.initial_scale is None else settings.initial_scale)
+    texts = {"cpu": settings.cpu_request, "memory": settings.memory_request}
+    amounts = {name: quantities.parse(text) for name, text in texts.items()}
+    gpus = gpus_wanted(rooms.spec, settings.gpu_resource)
+    fitting = rooms.places(amounts | {settings.gpu_resource: Fraction(gpus)})
+    wanted = settings.max_scale + first
+    found = f"max_scale {settings.max_scale}, and {first} of a new revision"
+    if fitting >= wanted:
+        return ok("rollout", f"{found} fit")
+    why = f"{fitting} of these {wanted} pods fit: at full scale a change finds no room"
+    fix = "add a node, or lower max_scale; else a change needs mode replace, which has a gap"
+    return warn("rollout", found, why, fix)
+
+
+def _fit(rooms: Rooms, settings: Settings) -> Check:
     found = f"cpu {settings.cpu_request}, memory {settings.memory_request} per replica"
     texts = {"cpu": settings.cpu_request, "memory": settings.memory_request}
     fitting = rooms.places({name: quantities.parse(text) for name, text in texts.items()})

@@ -15,11 +15,15 @@ _MOST = 110  # pods of a node
 
 @dataclass(frozen=True)
 class Rooms:
-    """All nodes, the spec of the Service's pods, and the pods of others, as far as readable."""
+    """All nodes, the spec of the Service's pods, and the pods of others.
+
+    ``hidden`` says why what other pods hold is not known.
+    """
 
     nodes: tuple[Obj, ...]
     spec: Obj
     pods: tuple[Obj, ...]
+    hidden: str = ""
 
     def obstacle(self, node: Obj) -> str:
         """Return why a node takes no pod of the Service, empty if it does."""

@@ -21,7 +21,7 @@ FLAG = "kubernetes.podspec-persistent-volume-claim"
 KEYS = {"OSS_ACCESS_KEY_ID": "id", "OSS_ACCESS_KEY_SECRET": "top-secret"}
 
 
-def gpu_node(name: str = "gpu-1", gpus: int = 3, **labels: str) -> Obj:
+def gpu_node(name: str = "gpu-1", gpus: int = 4, **labels: str) -> Obj:
     marks = {
         "aliyun.accelerator/nvidia_name": "Tesla-V100-SXM2-16GB",
         "ack.aliyun.com/nvidia-driver-version": "525.105.17",
@@ -34,6 +34,7 @@ def gpu_node(name: str = "gpu-1", gpus: int = 3, **labels: str) -> Obj:
         status={
             "allocatable": {"nvidia.com/gpu": str(gpus)},
             "addresses": addresses,
+            "images": [{"names": [f"{Settings().image.partition(':')[0]}@sha256:0123"]}],
             "conditions": [{"type": "Ready", "status": "True"}],
         },
     )
@@ -81,7 +82,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Api:
         config("features", **{FLAG: "enabled"}),
         config("network", **{"ingress.class": "kourier.ingress.networking.knative.dev"}),
         controller,
-        kourier(**balanced({"ip": "47.1.2.3"})),
+        kourier(**balanced({"ip": "10.1.2.3"})),
     ):
         api.add(one)
     return api
@@ -107,8 +108,8 @@ def test_a_good_cluster_passes_everything(cluster: Cluster) -> None:
     assert report.ok
     report.require()
     assert report.found("kubernetes") == "v1.36.2"
-    assert report.found("gpus") == "1 × Tesla-V100-SXM2-16GB, 3 GPUs"
-    assert "http://47.1.2.3" in report.found("gateway")
+    assert report.found("gpus") == "1 × Tesla-V100-SXM2-16GB, 4 GPUs"
+    assert "http://10.1.2.3" in report.found("gateway")
     assert "top-secret" not in str(report) + str(report.to_dict())
 
 
@@ -246,7 +247,7 @@ def test_the_configured_ingress_class_comes_first(cluster: Cluster, api: Api) ->
     istio = kourier("istio-system", **balanced({"ip": "47.4.4.4"}))
     istio["metadata"]["name"] = "istio-ingressgateway"
     api.add(istio)
-    assert gateway_url(cluster) == "http://47.1.2.3"
+    assert gateway_url(cluster) == "http://10.1.2.3"
     api.add(config("network", **{"ingress-class": "istio.ingress.networking.knative.dev"}))
     assert gateway_url(cluster) == "http://47.4.4.4"
 
