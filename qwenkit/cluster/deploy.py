@@ -19,12 +19,12 @@ from qwenkit.cluster.kinds import (
     PVC,
     SECRET,
     STORAGE_CLASS,
-    Kind,
     Obj,
     kind_of,
     name_of,
 )
-from qwenkit.cluster.ownership import ADMIN_MAKES, is_admins, require_same
+from qwenkit.cluster.ownership import ADMIN_MAKES
+from qwenkit.cluster.preflight.admins import others_of
 from qwenkit.cluster.rollout import latest_ready, wait_ready
 from qwenkit.cluster.wait import OnChange, Transition, Waited, wait
 from qwenkit.errors import Forbidden, InvalidValue, QwenkitError
@@ -89,7 +89,7 @@ def deploy(
         raise InvalidValue("docs", names, f"must hold the Knative Service {name}")
     with within(settings.timeout_s):
         gateway = gateway_url(cluster, settings.gateway)
-        others = _of_admin(cluster, ordered)
+        others = others_of(cluster, ordered)
         bound_s = min(settings.timeout_s, _ADMIN_S) if PV in others else settings.timeout_s
         for doc in ordered:
             if (kind := kind_of(doc)) not in others:
@@ -122,35 +122,9 @@ def apply_all(cluster: Cluster, docs: Iterable[Mapping[str, Any]]) -> tuple[Appl
         Conflict: a name is taken by an object that is not ours.
     """
     ordered = _in_order(docs)
-    others = _of_admin(cluster, ordered)
+    others = others_of(cluster, ordered)
     mine = [doc for doc in ordered if kind_of(doc) not in others]
     return tuple(Applied.of(cluster.apply(doc)) for doc in mine)
-
-
-def _of_admin(cluster: Cluster, docs: Iterable[Mapping[str, Any]]) -> set[Kind]:
-    """Dry-run documents; return the kinds of volume and claim that are an administrator's.
-
-    A PV that this role may neither make nor see is taken for one: its claim shows if it is there.
-    """
-    others: set[Kind] = set()
-    for doc in docs:
-        kind, found, hidden = kind_of(doc), None, False
-        try:
-            found = cluster.find(kind, name_of(doc)) if kind in (PV, PVC) else None
-        except Forbidden:
-            hidden = True
-        if found and is_admins(found, cluster.namespace):
-            require_same(found, doc)
-            others.add(kind)
-            continue
-        try:
-            cluster.apply(doc, dry_run=True)
-        except Forbidden as error:
-            if kind != PV or not (found or hidden):
-                error.fix = ADMIN_MAKES if kind == PV else error.fix
-                raise
-            others.add(kind)
-    return others
 
 
 def _in_order(docs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
