@@ -15,8 +15,6 @@ from urllib.parse import urlsplit
 from qwenkit.cluster import gateway
 from qwenkit.cluster.api_errors import may_not_look
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.diagnosis.reading import read_or
-from qwenkit.cluster.diagnosis.snapshot import event_time
 from qwenkit.cluster.kinds import EVENT, KSVC, Obj
 from qwenkit.cluster.preflight.check import Check, fail, ok, unknown, warn
 from qwenkit.errors import Forbidden
@@ -122,9 +120,14 @@ def image(cluster: Cluster, settings: Settings, nodes: Sequence[Obj], hidden: st
     """
     name = re.escape(_repository(settings.image))
     of_image = re.compile(rf'image "(\S+/)?{name}[:@"]')
-    found = read_or([], cluster.list, EVENT)
-    pulls = [one for one in found if of_image.search(str(one.get("message")))]
-    last = " ".join(str(max(pulls, key=event_time).get("message")).split()) if pulls else ""
+    pulls: list[tuple[str, str]] = []
+    with suppress(Forbidden):
+        for event in cluster.list(EVENT):
+            message = " ".join(str(event.get("message")).split())
+            if of_image.search(message):
+                at = event.get("lastTimestamp") or event["metadata"].get("creationTimestamp")
+                pulls.append((str(at), message))
+    last = max(pulls, default=("", ""))[1]
     if "Failed to pull" in last:
         fix = "is its name right, does the registry let the nodes in (image_pull_secret), and do "
         return warn("image", settings.image, last, f"{fix}they reach it?")
