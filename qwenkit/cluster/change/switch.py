@@ -63,13 +63,13 @@ class Switch:
             written = write()
             try:
                 if mode == REPLACE:
-                    self._delete_behind(self.old)
+                    self._delete(self.old)
                 ready = self._wait(written)
             except KeyboardInterrupt as stop:
                 stop.add_note(self._left(mode))
                 raise
             except QwenkitError as failure:
-                raise self._back(failure, written) from failure
+                raise self._back(failure, written, mode) from failure
             seconds = time.monotonic() - began
         return Switched(ready, round(seconds, 3), gap_s(watch.samples(), self.old, ready))
 
@@ -84,25 +84,14 @@ class Switch:
         )
         return latest_ready(done.value)
 
-    def _delete_behind(self, revision: str) -> None:
-        """Delete a revision, once Knative has made the next: the latest would be made again."""
-        wait(
-            lambda: self.cluster.get(CONFIGURATION, self.service),
-            what=f"a revision after {revision}",
-            ready=lambda found: is_current(found) and _created(found) not in ("", revision),
-            describe=lambda found: f"latest created: {_created(found)}",
-            timeout_s=min(self.timeout_s, _RECONCILE_S),
-            every_s=0.2,
-        )
-        found = self.cluster.find(REVISION, revision)
-        if found is not None and labels_of(found).get(SERVICE_LABEL) == self.service:
-            self.cluster.delete_made(found)
+    def _delete(self, revision: str) -> None:
+        delete_behind(self.cluster, self.service, revision, timeout_s=self.timeout_s)
 
     def _left(self, mode: str) -> str:
         """Finish what would leave neither the old nor the new; say what is left."""
         until = f"{self.old} serves until then"
         if mode == REPLACE:
-            self._delete_behind(self.old)
+            self._delete(self.old)
             until = f"nothing serves until then, {self.old} is gone"
         return (
             f"ksvc {self.service} has the new template: its revision goes on starting, and gets "
@@ -111,19 +100,24 @@ class Switch:
             "again, take it back"
         )
 
-    def _back(self, failure: QwenkitError, written: Obj) -> QwenkitError:
+    def _back(self, failure: QwenkitError, written: Obj, mode: str) -> QwenkitError:
         """Put the template of before back; return the failure with what was done about it."""
         try:
-            serves = self._put_back(written)
-            state = f"{serves} serves, with the template of before"
+            back = self._put_back(written)
+            if mode == REPLACE:
+                serves = self._wait(back)
+                state = f"rolled back: {serves} serves, with the template of before"
+            else:  # nothing to wait for: a copy of what serves takes over when it is ready
+                serves = self.old
+                state = f"rolled back: {serves} serves on, its template is put back"
             failure.context["rolled_back_to"] = serves
         except QwenkitError as again:
-            state = f"{again.what}: {again.why}"
+            state = f"the way back: {again.what}: {again.why}"
             failure.fix = f"{failure.fix}; qwenkit explain {self.service} says what it waits for"
-        what = f"{failure.what}; rolled back: {state}"
+        what = f"{failure.what}; {state}"
         return type(failure)(what, failure.why, failure.fix, **failure.context)
 
-    def _put_back(self, written: Obj) -> str:
+    def _put_back(self, written: Obj) -> Obj:
         now, ours = self.cluster.get(KSVC, self.service), written["spec"]["template"]
         failed = _created(self.cluster.find(CONFIGURATION, self.service) or {})
         if now["spec"]["template"] != ours:
@@ -135,8 +129,30 @@ class Switch:
         body = {"spec": {"template": patch_between(ours, self.before)}}
         back = self.cluster.patch(KSVC, self.service, body)
         if failed not in ("", self.old):  # it may hold a GPU that the next one needs
-            self._delete_behind(failed)
-        return self._wait(back)
+            self._delete(failed)
+        return back
+
+
+def delete_behind(
+    cluster: Cluster, service: str, revision: str, *, timeout_s: float = _RECONCILE_S
+) -> None:
+    """Delete a revision, once Knative has made the next: the latest would be made again.
+
+    Raises:
+        WaitTimeout: Knative has not made the next one in time, at most a minute.
+        Forbidden: this role may not delete revisions.
+    """
+    wait(
+        lambda: cluster.get(CONFIGURATION, service),
+        what=f"a revision after {revision}",
+        ready=lambda found: is_current(found) and _created(found) not in ("", revision),
+        describe=lambda found: f"latest created: {_created(found)}",
+        timeout_s=min(timeout_s, _RECONCILE_S),
+        every_s=0.2,
+    )
+    found = cluster.find(REVISION, revision)
+    if found is not None and labels_of(found).get(SERVICE_LABEL) == service:
+        cluster.delete_made(found)
 
 
 def gap_s(samples: Iterable[ClusterSample], old: str, new: str) -> float | None:

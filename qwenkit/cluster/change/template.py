@@ -11,7 +11,7 @@ from qwenkit.errors.scrubbing import scrub
 
 # People know these by the name alone.
 _KNOWN = re.compile(r"^(metadata\.)?annotations\.|^metadata\.|^spec\.")
-_FLAGS = re.compile(r"--[\w-]+(?:[ =](?!-)\S+)?|\S+")
+_FLAGS = re.compile(r"--[\w-]+(?:[ =](?![-&])\S+)?|\S+")
 
 
 @dataclass(frozen=True)
