@@ -50,7 +50,7 @@ def node(gpus: int) -> Obj:
             "gpu_count=3",
         ),
         ("no-pvc", "pvc-missing", "missing", 'persistentvolumeclaim "missing" not found', "deploy"),
-        ("crash", "crash", "exits with code 1", "boom", "kubectl logs"),
+        ("crash", "unknown", "exits with code 1", "boom", "kubectl logs"),
         ("never-ready", "never-ready", "readiness probe", "statuscode: 503", "progress_deadline"),
     ],
 )
@@ -98,7 +98,7 @@ def test_a_stale_unschedulable_is_no_failure(recovered: bool) -> None:
 def test_a_first_crash_is_not_the_end() -> None:
     early = snapshot(final("crash", before=2.6))
     found = diagnose(early)
-    assert (found.kind, found.permanent) == ("crash", False)
+    assert (found.kind, found.permanent) == ("unknown", False)
     assert "restarted 0 times" in found.evidence
 
 

@@ -1,0 +1,71 @@
+"""What a container's last error means: the table ``signatures.json``, read and applied."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from importlib.resources import files
+from typing import NamedTuple
+
+from qwenkit.cluster.diagnosis.explanation import Explanation
+
+_VALUE_CHARS = 100
+
+
+class Signature(NamedTuple):
+    """A known error. ``cause`` and ``fix`` may name the groups of ``pattern``."""
+
+    kind: str
+    pattern: re.Pattern[str]
+    cause: str
+    fix: str
+    permanent: bool
+
+    def explain(self, text: str) -> Explanation | None:
+        """Return what an error means, its deciding line as evidence; None if it is another one."""
+        found = self.pattern.search(text)
+        if not found:
+            return None
+        # The same value has a name for each wording: fits, fits2.
+        values = {"0": found[0]} | {
+            name.rstrip("0123456789"): value for name, value in found.groupdict().items() if value
+        }
+        start = text.rfind("\n", 0, found.start()) + 1
+        line = text[start:].partition("\n")[0]
+        cause, fix = (_filled(template, values) for template in (self.cause, self.fix))
+        return Explanation(self.kind, cause, (line,), fix, self.permanent)
+
+
+_DATA = json.loads((files(__package__) / "signatures.json").read_text("utf-8"))
+SIGNATURES = tuple(
+    Signature(
+        row["kind"],
+        re.compile(row["pattern"], re.IGNORECASE | re.MULTILINE),
+        row["cause"],
+        row["fix"],
+        row.get("permanent", False),
+    )
+    for row in _DATA["signatures"]
+)
+
+
+def recognise(errors: Iterable[str]) -> Explanation | None:
+    """Explain the first error that is known; None if none is."""
+    tried = (signature.explain(text) for text in errors for signature in SIGNATURES)
+    return next(filter(None, tried), None)
+
+
+def of_exit_code(code: int) -> Explanation | None:
+    """Explain what an exit code says by itself, None if that is nothing."""
+    row = _DATA["exit_codes"].get(str(code))
+    return Explanation(row["kind"], row["cause"], fix=row["fix"], permanent=False) if row else None
+
+
+def _filled(template: str, values: dict[str, str]) -> str:
+    """Put the values into a text; what the log left out leaves no empty brackets."""
+
+    def value(name: re.Match[str]) -> str:
+        return values.get(name[1], "").strip(" '\"`")[:_VALUE_CHARS]
+
+    return re.sub(r"\{(\w+)\}", value, template).replace(" ()", "")
