@@ -113,6 +113,11 @@ class Settings(Derived):
     oss_cname: bool = Field(
         False, description="the endpoints are a custom domain (CNAME) of the bucket"
     )
+    signer: str = Field(
+        "",
+        description="who must have signed the weights (model.sig): a file with the public key, or "
+        "IDENTITY,ISSUER of Sigstore; empty: they need no signature",
+    )
     oss_auth: Literal["key", "rrsa"] = Field(
         "key", description="how nodes may read the bucket: a Secret's key, or a RAM role (RRSA)"
     )
@@ -301,7 +306,7 @@ class Settings(Derived):
     _name = field_validator("service")(rules.dns_1035)
     _bucket = field_validator("bucket")(rules.bucket)
     _prefix = field_validator("prefix")(rules.folder)
-    _path = field_validator("model_source", "gateway_ca")(rules.path)
+    _path = field_validator("model_source", "gateway_ca", "signer")(rules.path)
     _card = field_validator("gpu")(rules.card)
     _mount_path = field_validator("mount_path")(rules.mount_path)
     # Those of hubs are read when a hub is asked: other programs set HF_ENDPOINT too.

@@ -46,6 +46,7 @@ from qwenkit.manifests.storage import of_admin
 from qwenkit.serving.profile import stop_token_ids
 from qwenkit.settings import Settings
 from qwenkit.weights.model_config import read_model_config
+from qwenkit.weights.store import BucketWeights
 
 Document = Mapping[str, Any]
 
@@ -154,7 +155,8 @@ def deploy(settings: Settings, *, on_change: OnChange | None = None) -> Deployed
 
     Raises:
         SettingsError: the keys, the bucket or its endpoint are not set.
-        Rejected: lint finds an error, or a webhook refuses a document; nothing was changed.
+        Rejected: lint finds an error, a webhook refuses a document, or the weights are not as
+            they were signed; nothing was changed.
         Conflict: a name is taken by an object that is not this run's; nothing was changed.
         NotFound: the gateway's address is not known, or the claim holds no model; nothing was
             changed.
@@ -169,6 +171,8 @@ def deploy(settings: Settings, *, on_change: OnChange | None = None) -> Deployed
     documents = _ready_to_send(settings, manifests.render(settings))
     if settings.storage == "pvc":
         VolumeWeights(settings).require_filled()
+    if settings.storage == "oss" and (settings.signer or settings.oss_auth == "key"):
+        BucketWeights.of(settings).require_signed()
     return deploying.deploy(Cluster.connect(settings), settings, documents, on_change=on_change)
 
 

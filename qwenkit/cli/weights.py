@@ -144,7 +144,9 @@ def verify(
     from qwenkit.weights import folder_target
 
     settings = _at(target, read_settings(None, set_, None, **_place(target)))
-    inside = target.startswith("/")
-    report = folder_target.verify(Path(target)) if inside else Weights.of(settings).verify()
+    if target.startswith("/"):
+        report = folder_target.verify(Path(target), settings.signer)
+    else:
+        report = Weights.of(settings).verify()
     emit(report, as_json=as_json)
     raise typer.Exit(0 if report.ok or exit_zero else 1)

@@ -33,7 +33,7 @@ def read_report(log: str, target: str) -> UploadReport:
 
     def read(answer: dict[str, Any]) -> UploadReport:
         files = tuple(FileReport(**file) for file in answer["files"])
-        return UploadReport(**answer | {"files": files})
+        return UploadReport(**answer | {"files": files, "notes": tuple(answer["notes"])})
 
     return _last(log, "bytes_sent", target, read)
 
@@ -47,7 +47,8 @@ def read_verified(log: str, target: str) -> VerifyReport:
 
     def read(answer: dict[str, Any]) -> VerifyReport:
         problems = tuple(FileProblem(**one) for one in answer["problems"])
-        lists = {"extra": tuple(answer["extra"]), "stored": tuple(map(tuple, answer["stored"]))}
+        lists = {name: tuple(answer[name]) for name in ("extra", "notes")}
+        lists["stored"] = tuple(map(tuple, answer["stored"]))
         return VerifyReport(**answer | lists | {"problems": problems, "url": target})
 
     return _last(log, "problems", target, read)

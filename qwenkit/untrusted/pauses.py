@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
@@ -16,31 +16,26 @@ _EPOCH_S = 1e9  # a larger number is a time since 1970
 def asked_pause(headers: Mapping[str, str]) -> float:
     """Return the seconds to wait; 0 if the headers ask for no pause that can be understood.
 
-    ``Retry-After`` counts before limits: ``RateLimit: "api";r=0;t=55``, of several policies those
-    that have nothing left, and the older ``reset=55`` and ``X-RateLimit-Reset``.
+    ``RateLimit`` is ``"api";r=0;t=55``, of several policies those that have nothing left.
 
-    Sources: RFC 9110; the IETF's draft of RateLimit headers, now and before its version 8.
+    Sources: RFC 9110; the IETF's draft of RateLimit headers, with its older forms.
     """
-    if after := _seconds((headers.get("Retry-After") or "").strip()):
-        return after
-    policies = (headers.get("RateLimit") or "").split(",")
+    policies = headers.get("RateLimit", "").split(",")
     empty = [one for one in policies if re.search(r";\s*r=0\b", one)] or policies
-    found = re.findall(r"[;,\s](?:t|reset)=(\d{1,12})\b", f" {','.join(empty)}")
-    return _most(found) or _most((headers.get(name) or "").strip() for name in _RESETS)
-
-
-def _most(texts: Iterable[str]) -> float:
-    return max((_seconds(text) for text in texts), default=0.0)
+    limits = re.findall(r"[;\s](?:t|reset)=(\d{1,12})\b", "".join(empty))
+    resets = [headers.get(name, "") for name in _RESETS]
+    asked = (headers.get("Retry-After", ""), str(max(map(int, limits), default="")), *resets)
+    return next(filter(None, map(_seconds, asked)), 0.0)
 
 
 def _seconds(text: str) -> float:
-    """Return a number of seconds, or those until a date or a time since 1970."""
+    """Return a number of seconds, or those until a date or a time since 1970; 0 for others."""
     try:
         seconds = float(text)
         seconds -= time.time() if seconds > _EPOCH_S else 0.0
     except ValueError:
         try:
-            date = parsedate_to_datetime(text)
+            date = parsedate_to_datetime(text.strip())
             seconds = date.replace(tzinfo=date.tzinfo or UTC).timestamp() - time.time()
         except (ValueError, TypeError, IndexError, OverflowError):
             return 0.0

@@ -66,7 +66,7 @@ def upload(
     return _Copy(source, name, run, replace, versioned, selection, progress, opts, stop).run()
 
 
-def verify(folder: Path) -> VerifyReport:
+def verify(folder: Path, signer: str = "") -> VerifyReport:
     """Read every file of a folder and compare it with the manifest: size, CRC-64, tensors, index.
 
     Raises:
@@ -75,7 +75,7 @@ def verify(folder: Path) -> VerifyReport:
     """
     stored, name = _files(folder), str(folder)
     check, read = partial(_problem, folder), partial(_read, folder)
-    report = compare(_read_manifest(folder), name, name, check, read, stored)
+    report = compare(_read_manifest(folder), name, name, check, read, stored, signer)
     return changed(report, stored=tuple((f"{name}/{path}", stored[path]) for path in stored))
 
 

@@ -16,15 +16,16 @@ from typing import Any
 
 import oss2
 
-from qwenkit.errors import NotFound, Rejected
+from qwenkit.errors import NotFound, QwenkitError, Rejected
 from qwenkit.weights.hub.listing import MANIFEST_NAME, Listing, Repository, SourceFile, shown
 from qwenkit.weights.hub.source_stream import SourceStream
 from qwenkit.weights.oss.bucket import list_objects, object_url
 from qwenkit.weights.oss.errors import call_oss, get_if_exists
 from qwenkit.weights.oss.manifest import META_SHA256, Manifest, StoredFile, read_manifest
-from qwenkit.weights.report import FileProblem, VerifyReport
+from qwenkit.weights.report import FileProblem, VerifyReport, pickles
 from qwenkit.weights.retry import RetryPolicy
 from qwenkit.weights.safetensors import HeaderError, read_header
+from qwenkit.weights.signature import SIGNATURE, check_signature
 
 _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _POINTER_SIZES = range(100, 1024)
@@ -72,8 +73,8 @@ def check_tensors(read: Read, files: tuple[StoredFile, ...], where: str) -> None
     _raise_first(_tensor_problems(read, files), where, _FETCH_FIX)
 
 
-def verify(bucket: oss2.Bucket, prefix: str) -> VerifyReport:
-    """Compare every object of a prefix with its manifest: size, CRC-64, tensors, index.
+def verify(bucket: oss2.Bucket, prefix: str, signer: str = "") -> VerifyReport:
+    """Compare every object of a prefix with its manifest: size, CRC-64, tensors, index, signature.
 
     Raises:
         NotFound: no upload completed there, or there is no such bucket.
@@ -87,7 +88,35 @@ def verify(bucket: oss2.Bucket, prefix: str) -> VerifyReport:
         partial(_object_problem, bucket, prefix),
         stored_bytes(bucket, prefix),
         (one.key.removeprefix(f"{prefix}/") for one in list_objects(bucket, f"{prefix}/")),
+        signer,
     )
+
+
+def require_signed(bucket: oss2.Bucket, prefix: str, signer: str) -> None:
+    """Refuse weights that are not those which a signature beside them lists.
+
+    Without one nothing is refused, unless there is a ``signer``; then it must be of that one.
+
+    Raises:
+        Rejected: they are others, or not signed.
+    """
+    where, key = object_url(bucket, prefix), f"{prefix}/{SIGNATURE}"
+    once = RetryPolicy(attempts=1)
+    try:
+        get = partial(bucket.get_object, key)
+        found = get_if_exists(bucket, object_url(bucket, key), lambda: get().read(), once)
+    except QwenkitError:
+        if signer:
+            raise
+        found = None  # a machine that deploys need not reach the bucket
+    manifest = read_manifest(bucket, prefix) if found else None
+    if found and manifest:
+        problems, _ = check_signature(found, manifest, signer)
+        _raise_first(problems, where, f"upload them with their own {SIGNATURE}, or without one")
+    elif signer:
+        why = f"it has no {SIGNATURE}, or no {MANIFEST_NAME} to compare it with"
+        fix = f"qwenkit upload the model with its {SIGNATURE}, or leave out signer"
+        raise Rejected(f"{where} is not signed", why, fix)
 
 
 def compare(
@@ -97,6 +126,7 @@ def compare(
     check: Callable[[StoredFile], FileProblem | None],
     read: Read,
     stored: Iterable[str],
+    signer: str = "",
 ) -> VerifyReport:
     """Compare stored files with their manifest; ``check`` judges one, ``stored`` are all paths.
 
@@ -112,6 +142,10 @@ def compare(
     broken = {problem.file for problem in problems}
     sound = [file for file in manifest.files if file.path not in broken]
     problems += _tensor_problems(read, sound, known=manifest.files)
+    stored, notes = set(stored), pickles(manifest.paths)
+    if SIGNATURE in stored:
+        wrong, note = check_signature(read(SIGNATURE, 0, _INDEX_LIMIT), manifest, signer)
+        problems, notes = [*problems, *wrong], (*notes, note)
     listed = manifest.paths | {MANIFEST_NAME}
     return VerifyReport(
         url,
@@ -121,8 +155,9 @@ def compare(
         len(manifest.files),
         manifest.bytes,
         tuple(sorted(problems, key=lambda problem: problem.file)),
-        tuple(f"{prefix}/{path}" for path in stored if path not in listed),
+        tuple(f"{prefix}/{path}" for path in sorted(stored - listed)),
         str(manifest.selection),
+        notes=notes,
     )
 
 

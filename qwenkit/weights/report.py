@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +12,7 @@ from qwenkit.weights.progress import format_bytes
 
 Action = Literal["uploaded", "resumed", "skipped"]
 RESUMES = "what arrived is kept: repeat the same upload and it resumes"
+_PICKLE = re.compile(r"(?i).*\.(bin|pt|pth|pkl|pickle|ckpt|joblib)")
 _SHOWN = 10  # problems and unlisted objects that are shown one by one
 
 
@@ -42,6 +45,7 @@ class UploadReport:
     seconds: float
     retries: int
     selection: str = ""
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         actions = Counter(file.action for file in self.files)
@@ -56,6 +60,7 @@ class UploadReport:
             + ", ".join(f"{actions[name]} {name}" for name in ("uploaded", "resumed", "skipped")),
             f"  {took}; {format_bytes(self.bytes_skipped)} were already there",
             f"  {plural(self.retries, 'retry', 'retries')}",
+            *_listed("", self.notes),
         ]
         return "\n".join(lines)
 
@@ -75,6 +80,7 @@ class FileProblem:
 class VerifyReport:
     """A prefix compared with its manifest, which does not list the ``extra`` objects.
 
+    ``notes`` name pickles and a signature.
     ``stored`` has the name and size of each file of a volume, which only its Job can list.
     """
 
@@ -88,6 +94,7 @@ class VerifyReport:
     extra: tuple[str, ...]
     selection: str = ""
     stored: tuple[tuple[str, int], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -103,8 +110,17 @@ class VerifyReport:
                 f"  {plural(self.files, 'file')}, {format_bytes(self.bytes)}",
                 *_listed("", self.problems),
                 *_listed("not listed: ", self.extra),
+                *_listed("", self.notes),
             ]
         )
+
+
+def pickles(paths: Iterable[str]) -> tuple[str, ...]:
+    """Return a note that names the pickles among files, by their names; nothing if none is one."""
+    found = sorted(filter(_PICKLE.fullmatch, paths))
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    why = "may run code when they are loaded, as safetensors cannot"
+    return (f"pickles, which {why}: {', '.join(found[:_SHOWN])}{more}",) if found else ()
 
 
 def plural(number: int, one: str, many: str = "") -> str:

@@ -16,7 +16,7 @@ from qwenkit.settings import Settings
 from qwenkit.weights.delete import abort_uploads, delete_weights
 from qwenkit.weights.hub.listing import Repository
 from qwenkit.weights.hub.repository import open_source
-from qwenkit.weights.integrity import verify
+from qwenkit.weights.integrity import require_signed, verify
 from qwenkit.weights.inventory import Owners, walk
 from qwenkit.weights.leftovers import left
 from qwenkit.weights.oss import bucket as oss
@@ -137,7 +137,11 @@ class BucketWeights:
 
     def verify(self) -> VerifyReport:
         """Compare the prefix with its manifest; see ``integrity.verify``."""
-        return verify(self.bucket, self.prefix)
+        return verify(self.bucket, self.prefix, self._settings.signer)
+
+    def require_signed(self) -> None:
+        """Refuse weights that are not as they were signed; see ``integrity.require_signed``."""
+        require_signed(self.bucket, self.prefix, self._settings.signer)
 
     def objects(self) -> list[oss.StoredObject]:
         """List the objects below the prefix."""

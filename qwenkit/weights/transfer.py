@@ -35,7 +35,7 @@ from qwenkit.weights.oss.upload_context import UploadContext
 from qwenkit.weights.parts import MIN_PART, SMALL, Buffers
 from qwenkit.weights.prefix import Prefix, check_keys
 from qwenkit.weights.progress import Meter, Progress
-from qwenkit.weights.report import RESUMES, UploadReport
+from qwenkit.weights.report import RESUMES, UploadReport, pickles
 from qwenkit.weights.retry import Result, RetryPolicy, Stop
 from qwenkit.weights.selection import EVERYTHING, Selection
 
@@ -140,6 +140,7 @@ class Transfer:
             seconds=time.monotonic() - started,
             retries=meter.retries,
             selection=str(self.selection),
+            notes=pickles(manifest.paths),
         )
 
     def _url(self) -> str:

@@ -13,7 +13,7 @@ import oss2
 
 from qwenkit.errors import Conflict, InvalidValue, NotFound, Rejected
 from qwenkit.loopback import is_loopback
-from qwenkit.parameters.oss_hosts import is_alibaba, region_of, without_bucket
+from qwenkit.parameters.oss_hosts import region_of, without_bucket
 from qwenkit.weights.oss.errors import call_oss
 from qwenkit.weights.oss.url import oss_url
 from qwenkit.weights.watched_http import WatchedAdapter
@@ -77,7 +77,7 @@ def open_bucket(
             app_name="qwenkit",
             enable_crc=False,  # slow and optional; the transfer engine computes its own
             region=region or None,
-            is_cname=cname and not is_alibaba(address),  # the inner endpoint is none
+            is_cname=cname and ".aliyuncs.com" not in address,  # the inner endpoint is none
         )
     except oss2.exceptions.ClientError as error:
         raise InvalidValue(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib.resources import files
 from typing import Any
 
 import oss2
@@ -20,7 +23,6 @@ from qwenkit.errors import (
     TransferError,
     Unreachable,
 )
-from qwenkit.weights.oss.fixes import fix_of, is_busy
 from qwenkit.weights.retry import (
     LONGEST_PAUSE_S,
     Result,
@@ -35,6 +37,8 @@ CHANGES = "repeat it; if it fails again, a proxy on the way or faulty memory cha
 _SET = "set the clock (timedatectl set-ntp true; macOS: sudo sntp -sS time.apple.com), repeat"
 _CHANGED_ATTEMPTS = 5  # for bytes that change on their way; more would not help
 
+_KNOWN = json.loads((files("qwenkit.weights.oss") / "errors.json").read_text("utf-8"))["errors"]
+_BUSY = re.compile("LimitExceeded|SlowDown")  # with any status
 _CLASSES = {401: Forbidden, 403: Forbidden, 404: NotFound, 409: Conflict, 412: Conflict}
 
 
@@ -115,7 +119,21 @@ def _translated(error: OssError, what: str, endpoint: str) -> QwenkitError:
         return CrcMismatch(arrived, _message(error), CHANGES, **facts)
     other = Unreachable if error.status >= 500 else Rejected
     cls: type[QwenkitError] = _CLASSES.get(error.status, other)
-    return cls(f"{what}: OSS refused", _message(error), fix_of(error), **facts)
+    return cls(f"{what}: OSS refused", _message(error), _fix(error), **facts)
+
+
+def _fix(error: OssError) -> str:
+    """Return what to do, by the table; empty where only the server's message helps."""
+    if not error.code and error.status not in (401, 403):
+        return ""
+    rows = (row for row in _KNOWN if re.fullmatch(row["code"], error.code))
+    found = (row["fix"] for row in rows if re.search(row.get("says", ""), error.message or ""))
+    fix = next(found, "").replace("{}", error.details.get("Endpoint") or "that of its region")
+    body = str(error.body)
+    if action := re.search("<AuthAction>([^<]+)<", body):
+        verb = "a policy denies" if "ExplicitDeny" in body else "no policy allows"
+        return f"{verb} {action[1]}: {fix}"
+    return fix
 
 
 def _message(error: OssError) -> str:
@@ -139,7 +157,7 @@ def _transient(error: Exception, failures: int) -> bool:
         error.status == _REQUEST
         or error.status >= 500
         or error.status in (408, 429)
-        or is_busy(error)
+        or _BUSY.search(error.code) is not None
         or error.code == "RequestTimeout"
     )
 

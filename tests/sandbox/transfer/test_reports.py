@@ -88,7 +88,7 @@ def test_a_region_is_corrected(given: str) -> None:
     [
         ("beijing", "cn-beijing"),
         ("hangzhou-internal", "cn-hangzhou"),
-        ("Silicon Valley", "us-west-1"),
+        ("singapore", "ap-southeast-1"),
         ("oss-accelerate", "cn-hangzhou"),
     ],
 )
@@ -126,15 +126,6 @@ def test_a_bucket_in_the_endpoint_is_named_once(given: str, host: str) -> None:
     assert bucket._make_url(BUCKET, "a").split("/")[2] == host
 
 
-def test_another_bucket_in_the_endpoint_is_refused() -> None:
-    with pytest.raises(InvalidValue, match="oss_endpoint") as caught:
-        open_bucket("other.oss-cn-x.aliyuncs.com", BUCKET, credentials())
-    assert (caught.value.fix, "other" in caught.value.why) == (
-        "export OSS_ENDPOINT=oss-cn-x.aliyuncs.com",
-        True,
-    )
-
-
 def test_preflight_leaves_nothing(place: World) -> None:
     check(place.bucket, "m")
     assert keys(place) == []
@@ -168,7 +159,7 @@ def test_preflight_tells_a_key_that_only_reads_from_a_wrong_one(place: World) ->
     place.faults.add(denied, refuse(403, "AccessDenied", "You have no right to access this object"))
     status = check(place.bucket, "m")
     assert "may read but not write" in status.read_only
-    assert "this is enough" in status.fix
+    assert "enough to serve" in status.fix
     assert "PutObject" in status.fix
     with pytest.raises(Forbidden, match="refused") as caught:
         check(open_bucket(place.url, BUCKET, credentials("nobody"), region="cn-hangzhou"), "m")
@@ -191,7 +182,7 @@ def test_a_bucket_that_archives_at_once_is_refused(place: World) -> None:
         return web.Response(body=answer.body.replace(b">Standard<", b">ColdArchive<"))
 
     place.faults.add(lambda request: "bucketInfo" in request.query, archive)
-    with pytest.raises(Rejected, match="storage class ColdArchive") as caught:
+    with pytest.raises(Rejected, match="class ColdArchive") as caught:
         check(place.bucket, "m")
     assert "Standard" in caught.value.fix
 
