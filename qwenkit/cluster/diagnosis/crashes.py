@@ -7,7 +7,7 @@ from dataclasses import replace
 from signal import Signals
 
 from qwenkit.cluster.diagnosis.explanation import Explanation
-from qwenkit.cluster.diagnosis.last_words import last_errors
+from qwenkit.cluster.diagnosis.last_words import last_errors, last_lines
 from qwenkit.cluster.diagnosis.signatures import of_exit_code, recognise
 from qwenkit.cluster.diagnosis.snapshot import Snapshot
 from qwenkit.cluster.kinds import Obj, is_true, name_of
@@ -52,7 +52,7 @@ def _explain(snapshot: Snapshot, pod: Obj, status: Obj, ended: Obj) -> Explanati
 def _said(text: str, code: int, probes: list[str]) -> Explanation | None:
     """Return what log, events and exit code say; what they do not say is not guessed."""
     errors = last_errors(text)
-    known = recognise(errors)
+    known = recognise(errors or last_lines(text))
     if known or errors:
         return known
     if probes:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 _LINE_CHARS, _ERROR_LINES, _LOG_CHARS, _TRIED = 1500, 12, 1_048_576, 8
+_TAIL_LINES = 6
 _LEVELS = "TRACE|DEBUG|INFO|NOTICE|WARNING|WARN|ERROR|CRITICAL|FATAL"
 _FAILURES = ("ERROR", "CRITICAL", "FATAL")
 
@@ -43,16 +44,16 @@ _LETTERS = {"I": "INFO", "W": "WARNING", "E": "ERROR", "F": "FATAL"}
 
 _NAME = re.compile(r"([\w.]{1,120})(?:\([\w.]{1,80}\))?(?:: |:?$)")
 _EXCEPTION = re.compile(
-    r"(?:[Ee]rror|Exception|Interrupt|SystemExit|OutOfResources|Failure|Failed|Again|Timeout|Expired)"
+    r"(?:[Ee]rror|Exception|Interrupt|SystemExit|OutOfResources|Failure|Failed|Again|Timeout|Expired|Missing|NotFound)"
     r"(?:_\w+)?$"
 )
 _COMPLAINT = re.compile(
     r"^[\w./ -]{1,60}: (?:\S+ )?error: |: (?:not found|command not found|cannot execute)\b"
     r"|\bexec\b.{0,200}(?:no such file|format error|not found|denied|bad interpreter|failed)"
-    r"|: bad interpreter|can't open file|: No module named|: cannot open shared object file"
+    r"|: bad interpreter|can't open |: No module named|: cannot open shared object file"
     r"|^[\w./-]{1,60}: (?:line )?\d+: |^\S+: .{0,200}: (?:Permission denied|No such file)"
     r"|\(required by |^ *what\(\): |^Fatal Python error|^panic: |^\[?FATAL\b|^Error:? |^LLVM ERROR"
-    r"|OCI runtime|failed to create \w+ task|^nvidia-container-cli|^ptxas (?:fatal|error)"
+    r"|OCI runtime|failed to create \w+ task|^nvidia-container-cli|^(?:nvcc|ptxas) (?:fatal|error)"
     r"|^(?:.{0,60}\s)?(?:Killed|Bus error|Segmentation fault|Illegal instruction|Aborted)"
     r"(?: +\(core dumped\))?$|NVRM: Xid|/ld: cannot find",
     re.IGNORECASE,
@@ -119,6 +120,13 @@ def last_errors(log: str) -> list[str]:
         if not error.leads_back and not error.follows:
             break
     return (own or pointing)[:_TRIED]
+
+
+def last_lines(log: str) -> list[str]:
+    """Return the last lines that state no level, the last first: for a log without an error."""
+    lines = [line for raw in log[-_LOG_CHARS:].splitlines()[-_TAIL_LINES:] for line in _read(raw)]
+    own = [line.text for line in lines if not line.level and not line.is_error]
+    return [text for text in reversed(own) if text[:1].strip() and not _HARMLESS.search(text)]
 
 
 def _errors(log: str) -> list[_Error]:

@@ -66,6 +66,6 @@ def _filled(template: str, values: dict[str, str]) -> str:
     """Put the values into a text; what the log left out leaves no empty brackets."""
 
     def value(name: re.Match[str]) -> str:
-        return values.get(name[1], "").strip(" '\"`")[:_VALUE_CHARS]
+        return values.get(name[1], "").strip()[:_VALUE_CHARS]
 
     return re.sub(r"\{(\w+)\}", value, template).replace(" ()", "")
