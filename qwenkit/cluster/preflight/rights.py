@@ -86,7 +86,8 @@ def rights(
         "explain": [
             Right(kinds.POD, "get", "a server's last words are not seen", "log"),
             Right(kinds.EVENT, "list", "what the cluster says of pods and volumes is not seen"),
-            Right(kinds.INGRESS, "get", "why a route has no address is not seen"),
+            Right(kinds.INGRESS, "get list", "why a route has no address is not seen"),
+            Right(kinds.REPLICA_SET, "list", "why no pod is made is not seen"),
         ],
         "load": [
             Right(kinds.POD, "get", "a load shows no figures of vLLM", "proxy"),

@@ -1,0 +1,105 @@
+"""The whole chain with a role that is limited to one namespace; the PV is an administrator's."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from real_sandbox import RealSandbox, limited_kubeconfig
+
+from qwenkit.cli import main
+from qwenkit.sandbox import process
+
+USER = "system:serviceaccount:default:limited"
+NAMES = {"service": "walled", "volume": "walled", "run": "walled", "prefix": "walled"}
+HIDDEN = "may not look: the role needs "
+# What the role does not let doctor see: each check, and what it would need.
+UNSEEN = {
+    "gpus": "list nodes at cluster scope",
+    "driver": "list nodes at cluster scope",
+    "scale": "list nodes at cluster scope",
+    "fit": "list nodes at cluster scope",
+    "rollout": "list nodes at cluster scope",
+    "rrsa": "list nodes at cluster scope",
+    "image": "list nodes at cluster scope",
+    "csi-driver": "get csidrivers.storage.k8s.io at cluster scope",
+    "redirect": "get configmaps in namespace knative-serving",
+    "timeout": "get configmaps in namespace knative-serving",
+    "pvc-flag": "get configmaps in namespace knative-serving",
+    "feature-flags": "get configmaps in namespace knative-serving",
+}
+
+
+@pytest.fixture
+def admin(sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> RealSandbox:
+    """Work in the environment of the sandbox, under names of one's own."""
+    for name, value in process.environment(sandbox).items():
+        monkeypatch.setenv(name, value)
+    for name, value in NAMES.items():
+        monkeypatch.setenv(f"QWENKIT_{name.upper()}", value)
+    return RealSandbox(sandbox)
+
+
+def test_the_chain_passes_and_doctor_says_what_it_may_not_see(
+    admin: RealSandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def qwenkit(*words: str, rc: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["qwenkit", *words])
+        assert main.main() == rc, capsys.readouterr()
+        return capsys.readouterr().out
+
+    def checks(rc: int = 0) -> dict[str, dict[str, str]]:
+        report = json.loads(qwenkit("doctor", "--json", rc=rc))
+        return {check["name"]: check for check in report["checks"]}
+
+    documents = qwenkit("render", "--admin", "--user", USER)
+    limited = str(limited_kubeconfig(admin.root / "kubeconfig", []))
+    monkeypatch.setenv("KUBECONFIG", limited)
+
+    found = checks(rc=1)
+    assert found["rights-deploy"]["verdict"] == "fail"
+    assert "create, patch persistentvolumeclaims" in found["rights-deploy"]["why"]
+    assert "qwenkit render --admin --user NAME" in found["rights-deploy"]["fix"]
+    gateway = found["gateway"]
+    assert (gateway["verdict"], gateway["found"]) == ("unknown", "")
+    assert "get services in namespace kourier-system" in gateway["why"]
+    assert "--set gateway=URL" in gateway["fix"]
+    assert "namespaces" in found["namespace"]["why"]
+
+    (tmp_path / "admin.yaml").write_text(documents, "utf-8")
+    admin.kubectl("apply", "-f", str(tmp_path / "admin.yaml"))
+    monkeypatch.setenv("QWENKIT_GATEWAY", admin.state.gateway)
+    found = checks()
+    assert {name: found[name]["verdict"] for name in UNSEEN} == dict.fromkeys(UNSEEN, "unknown")
+    for name, needed in UNSEEN.items():
+        assert found[name]["why"].startswith(HIDDEN + needed)
+    others = {name: check["verdict"] for name, check in found.items() if name not in UNSEEN}
+    assert others.pop("rights-cluster") == "warn"
+    assert "GPUs, CPU and memory are not known" in found["rights-cluster"]["why"]
+    assert set(others.values()) == {"ok", "not applicable"}, others
+    assert found["names"]["found"] == "an administrator's: pvc walled, pv walled"
+
+    qwenkit("upload", "modelscope:qwen/Qwen-7B-Chat-Int8", "oss://qwenkit-sandbox/walled")
+    assert json.loads(qwenkit("deploy", "--json"))["revision"] == "walled-00001"
+    assert qwenkit("query", "杭州西湖", "--max-tokens", "2", "--temperature", "0") == "西湖位于\n"
+    load = json.loads(qwenkit("load", "--seconds", "2", "--clients", "2", "--json"))
+    assert load["ok"] > 0
+    assert load["errors"] == {}
+    assert json.loads(qwenkit("explain", "--json"))["kind"] == "ready"
+    assert json.loads(qwenkit("status", "--json"))["ready"]
+    qwenkit("evidence", str(tmp_path / "evidence"))
+    removed = json.loads(qwenkit("teardown", "--delete-weights", "--now", "--json"))
+    assert removed["leaks"]["found"] == []
+    assert removed["leaks"]["unknown"] == [
+        f"pv: {HIDDEN}list persistentvolumes at cluster scope",
+    ]
+    # The volume and its claim stay for the next run: they are the administrator's.
+    phases = "jsonpath={.items[*].status.phase}"
+    assert admin.kubectl("get", "pv/walled", "pvc/walled", "-o", phases) == "Bound Bound"
+    assert "walled" not in admin.kubectl("get", "ksvc,pods,secrets", "-o", "name")
+    admin.kubectl("delete", "pvc/walled", "pv/walled", "role/qwenkit")
