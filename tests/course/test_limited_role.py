@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,39 +43,61 @@ def admin(sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> RealSandbox:
     return RealSandbox(sandbox)
 
 
-def test_the_chain_passes_and_doctor_says_what_it_may_not_see(
-    admin: RealSandbox,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def qwenkit(*words: str, rc: int = 0) -> str:
+@pytest.fixture
+def qwenkit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Return a function that runs a command here and returns what it prints."""
+
+    def run(*words: str, rc: int = 0) -> str:
         monkeypatch.setattr(sys, "argv", ["qwenkit", *words])
         assert main.main() == rc, capsys.readouterr()
         return capsys.readouterr().out
 
-    def checks(rc: int = 0) -> dict[str, dict[str, str]]:
-        report = json.loads(qwenkit("doctor", "--json", rc=rc))
-        return {check["name"]: check for check in report["checks"]}
+    return run
 
-    documents = qwenkit("render", "--admin", "--user", USER)
-    limited = str(limited_kubeconfig(admin.root / "kubeconfig", []))
-    monkeypatch.setenv("KUBECONFIG", limited)
 
-    found = checks(rc=1)
-    assert found["rights-deploy"]["verdict"] == "fail"
-    assert "create, patch persistentvolumeclaims" in found["rights-deploy"]["why"]
-    assert "qwenkit render --admin --user NAME" in found["rights-deploy"]["fix"]
-    gateway = found["gateway"]
+def test_the_chain_passes_and_doctor_says_what_it_may_not_see(
+    admin: RealSandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    qwenkit: Callable[..., str],
+) -> None:
+    (tmp_path / "admin.yaml").write_text(qwenkit("render", "--admin", "--user", USER), "utf-8")
+    monkeypatch.setenv("KUBECONFIG", str(limited_kubeconfig(admin.root / "kubeconfig", [])))
+    _without_rights(checks(qwenkit("doctor", "--json", rc=1)))
+
+    admin.kubectl("apply", "-f", str(tmp_path / "admin.yaml"))
+    monkeypatch.setenv("QWENKIT_GATEWAY", admin.state.gateway)
+    _with_the_role(checks(qwenkit("doctor", "--json")))
+    _use(qwenkit, tmp_path / "evidence")
+
+    removed = json.loads(qwenkit("teardown", "--delete-weights", "--now", "--json"))
+    unknown = [f"pv: {HIDDEN}list persistentvolumes at cluster scope"]
+    assert removed["leaks"] == {"found": [], "unknown": unknown}
+    # The volume and its claim stay for the next run: they are the administrator's.
+    phases = "jsonpath={.items[*].status.phase}"
+    assert admin.kubectl("get", "pv/walled", "pvc/walled", "-o", phases) == "Bound Bound"
+    assert "walled" not in admin.kubectl("get", "ksvc,pods,secrets", "-o", "name")
+    admin.kubectl("delete", "-f", str(tmp_path / "admin.yaml"))
+
+
+def checks(report: str) -> dict[str, dict[str, str]]:
+    return {check["name"]: check for check in json.loads(report)["checks"]}
+
+
+def _without_rights(found: dict[str, dict[str, str]]) -> None:
+    deploy, gateway = found["rights-deploy"], found["gateway"]
+    assert deploy["verdict"] == "fail"
+    assert "create, patch persistentvolumeclaims" in deploy["why"]
+    assert "qwenkit render --admin --user NAME" in deploy["fix"]
     assert (gateway["verdict"], gateway["found"]) == ("unknown", "")
     assert "get services in namespace kourier-system" in gateway["why"]
     assert "--set gateway=URL" in gateway["fix"]
-    assert "namespaces" in found["namespace"]["why"]
+    assert found["namespace"]["why"] == f"{HIDDEN}get namespaces in namespace default"
 
-    (tmp_path / "admin.yaml").write_text(documents, "utf-8")
-    admin.kubectl("apply", "-f", str(tmp_path / "admin.yaml"))
-    monkeypatch.setenv("QWENKIT_GATEWAY", admin.state.gateway)
-    found = checks()
+
+def _with_the_role(found: dict[str, dict[str, str]]) -> None:
     assert {name: found[name]["verdict"] for name in UNSEEN} == dict.fromkeys(UNSEEN, "unknown")
     for name, needed in UNSEEN.items():
         assert found[name]["why"].startswith(HIDDEN + needed)
@@ -84,6 +107,8 @@ def test_the_chain_passes_and_doctor_says_what_it_may_not_see(
     assert set(others.values()) == {"ok", "not applicable"}, others
     assert found["names"]["found"] == "an administrator's: pvc walled, pv walled"
 
+
+def _use(qwenkit: Callable[..., str], evidence: Path) -> None:
     qwenkit("upload", "modelscope:qwen/Qwen-7B-Chat-Int8", "oss://qwenkit-sandbox/walled")
     assert json.loads(qwenkit("deploy", "--json"))["revision"] == "walled-00001"
     assert qwenkit("query", "杭州西湖", "--max-tokens", "2", "--temperature", "0") == "西湖位于\n"
@@ -92,14 +117,5 @@ def test_the_chain_passes_and_doctor_says_what_it_may_not_see(
     assert load["errors"] == {}
     assert json.loads(qwenkit("explain", "--json"))["kind"] == "ready"
     assert json.loads(qwenkit("status", "--json"))["ready"]
-    qwenkit("evidence", str(tmp_path / "evidence"))
-    removed = json.loads(qwenkit("teardown", "--delete-weights", "--now", "--json"))
-    assert removed["leaks"]["found"] == []
-    assert removed["leaks"]["unknown"] == [
-        f"pv: {HIDDEN}list persistentvolumes at cluster scope",
-    ]
-    # The volume and its claim stay for the next run: they are the administrator's.
-    phases = "jsonpath={.items[*].status.phase}"
-    assert admin.kubectl("get", "pv/walled", "pvc/walled", "-o", phases) == "Bound Bound"
-    assert "walled" not in admin.kubectl("get", "ksvc,pods,secrets", "-o", "name")
-    admin.kubectl("delete", "pvc/walled", "pv/walled", "role/qwenkit")
+    qwenkit("evidence", str(evidence))
+    assert (evidence / "objects.json").is_file()

@@ -7,59 +7,27 @@ from typing import Any
 
 import pytest
 from cluster_api import KSVC, OURS, Api, obj, status
+from good_cluster import (
+    FLAG,
+    KEYS,
+    balanced,
+    config,
+    cpu_node,
+    good_cluster,
+    gpu_node,
+    kourier,
+    report_of,
+    verdicts,
+)
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.gateway import find_gateway, gateway_url
 from qwenkit.cluster.preflight.cost import estimate
-from qwenkit.cluster.preflight.doctor import PreflightReport, examine
+from qwenkit.cluster.preflight.doctor import examine
 from qwenkit.errors import NotFound, NotReady, PreflightError
-from qwenkit.manifests.render import render
 from qwenkit.settings import Settings
 
 Obj = dict[str, Any]
-FLAG = "kubernetes.podspec-persistent-volume-claim"
-KEYS = {"OSS_ACCESS_KEY_ID": "id", "OSS_ACCESS_KEY_SECRET": "top-secret"}
-
-
-def gpu_node(name: str = "gpu-1", gpus: int = 4, **labels: str) -> Obj:
-    marks = {
-        "aliyun.accelerator/nvidia_name": "Tesla-V100-SXM2-16GB",
-        "ack.aliyun.com/nvidia-driver-version": "525.105.17",
-    }
-    addresses = [{"type": "InternalIP", "address": "10.0.0.7"}]
-    return obj(
-        "v1/Node",
-        name,
-        labels=marks | labels,
-        status={
-            "allocatable": {"nvidia.com/gpu": str(gpus)},
-            "addresses": addresses,
-            "images": [{"names": [f"{Settings().image.partition(':')[0]}@sha256:0123"]}],
-            "conditions": [{"type": "Ready", "status": "True"}],
-        },
-    )
-
-
-def cpu_node() -> Obj:
-    ready = [{"type": "Ready", "status": "True"}]
-    status = {"allocatable": {"cpu": "64", "memory": "256Gi"}, "conditions": ready}
-    return obj("v1/Node", "cpu-1", status=status)
-
-
-def kourier(namespace: str = "kourier-system", port: int = 80, **status_: Any) -> Obj:
-    ports = [
-        {"name": "https", "port": 443, "nodePort": 31443},
-        {"name": "http2", "port": port, "nodePort": 31080},
-    ]
-    return obj("v1/Service", "kourier", namespace=namespace, spec={"ports": ports}, status=status_)
-
-
-def balanced(*ingress: Obj) -> Obj:
-    return {"loadBalancer": {"ingress": list(ingress)}}
-
-
-def config(name: str, **data: str) -> Obj:
-    return obj("v1/ConfigMap", f"config-{name}", namespace="knative-serving", data=data)
 
 
 @pytest.fixture
@@ -67,39 +35,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Api:
     """A cluster on which the course can run, and keys in the environment."""
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
-    api = Api()
-    controller = obj(
-        "apps/v1/Deployment",
-        "controller",
-        namespace="knative-serving",
-        labels={"app.kubernetes.io/version": "1.19.0"},
-        status={"readyReplicas": 1},
-    )
-    for one in (
-        gpu_node(),
-        obj("v1/Namespace", "default"),
-        obj("storage.k8s.io/v1/CSIDriver", "ossplugin.csi.alibabacloud.com"),
-        config("features", **{FLAG: "enabled"}),
-        config("network", **{"ingress.class": "kourier.ingress.networking.knative.dev"}),
-        controller,
-        kourier(**balanced({"ip": "10.1.2.3"})),
-    ):
-        api.add(one)
-    return api
-
-
-def report_of(**settings: Any) -> PreflightReport:
-    chosen = Settings(**{"bucket": "models", "oss_endpoint": "oss.example.com"} | settings)
-    return examine(
-        chosen,
-        bucket_check=lambda: "models, 3 objects",
-        secret="s",
-        service=render(chosen)[-1],
-    )
-
-
-def verdicts(report: PreflightReport) -> dict[str, str]:
-    return {check.name: check.verdict for check in report.checks}
+    return good_cluster()
 
 
 def test_a_good_cluster_passes_everything(cluster: Cluster) -> None:
