@@ -8,6 +8,7 @@ Each takes the settings, connects by itself and can be repeated safely.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from qwenkit.capacity.simulation.traffic import ClosedLoop
 from qwenkit.cluster import deploy as deploying
 from qwenkit.cluster import gateway, occupants
 from qwenkit.cluster import teardown as removal
+from qwenkit.cluster.change.proposal import ProposedChange
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.deploy import Applied, Deployed
 from qwenkit.cluster.diagnosis import explain as diagnosis
@@ -37,7 +39,7 @@ from qwenkit.cluster.wait import OnChange
 from qwenkit.credentials import Credentials
 from qwenkit.errors import QwenkitError
 from qwenkit.in_cluster.weights import VolumeWeights, Weights
-from qwenkit.inference.client import Server
+from qwenkit.inference.client import Server, ask_clock
 from qwenkit.inference.load.running import start_load
 from qwenkit.inference.results import LoadResult
 from qwenkit.manifests import render as manifests
@@ -148,10 +150,13 @@ def apply(settings: Settings, documents: Iterable[Document]) -> tuple[Applied, .
     return deploying.apply_all(Cluster.connect(settings), documents)
 
 
-def deploy(settings: Settings, *, on_change: OnChange | None = None) -> Deployed:
+def deploy(
+    settings: Settings, *, mode: str | None = None, on_change: OnChange | None = None
+) -> Deployed:
     """Apply Secret, PV, PVC and Service, and wait until the Service is Ready.
 
-    ``on_change`` is called at each transition.
+    ``on_change`` is called at each transition. A Service that serves already gets a new revision
+    where its template differs, in ``mode``: ``propose`` says which work.
 
     Raises:
         SettingsError: the keys, the bucket or its endpoint are not set.
@@ -160,7 +165,8 @@ def deploy(settings: Settings, *, on_change: OnChange | None = None) -> Deployed
         Conflict: a name is taken by an object that is not this run's; nothing was changed.
         NotFound: the gateway's address is not known, or the claim holds no model; nothing was
             changed.
-        NotReady: the Service will not become ready; why and fix name the cause.
+        NotReady: the mode does not work, nothing was changed; or the Service will not become
+            ready, and what served before was put back.
         WaitTimeout: it did not become ready in time.
 
     >>> from qwenkit import Settings, deploy
@@ -173,7 +179,18 @@ def deploy(settings: Settings, *, on_change: OnChange | None = None) -> Deployed
         VolumeWeights(settings).require_filled()
     if settings.storage == "oss" and (settings.signer or settings.oss_auth == "key"):
         BucketWeights.of(settings).require_signed()
-    return deploying.deploy(Cluster.connect(settings), settings, documents, on_change=on_change)
+    cluster, clock = Cluster.connect(settings), partial(ask_clock, partial(find_server, settings))
+    return deploying.deploy(
+        cluster, settings, documents, mode=mode, clock=clock, on_change=on_change
+    )
+
+
+def propose(settings: Settings) -> ProposedChange | None:
+    """Return what ``deploy`` would change of a Service that serves; None if nothing serves."""
+    settings = resolve(settings)
+    documents = _ready_to_send(settings, manifests.render(settings))
+    cluster, clock = Cluster.connect(settings), partial(ask_clock, partial(find_server, settings))
+    return deploying.propose(cluster, settings, documents, clock=clock)
 
 
 def explain(settings: Settings) -> Explanation:

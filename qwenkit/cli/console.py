@@ -81,7 +81,7 @@ def progress_line(describe: Callable[[T], str]) -> Iterator[Callable[[T], None]]
         line = f"{_CLEAR}\x1b[?7l{describe(state)}\x1b[?7h" if terminal else describe(state)
         tell(line, nl=not terminal)
 
-    with _interruptible():
+    with interruptible():
         try:
             yield throttled(show, 0.2 if terminal else LINE_EVERY_S)
         finally:
@@ -96,7 +96,7 @@ def progress_json(*, wanted: bool) -> Iterator[Callable[[object], None]]:
     def show(state: object) -> None:
         typer.echo(json.dumps({"progress": plain(state)}, ensure_ascii=False))
 
-    with _interruptible():
+    with interruptible():
         yield throttled(show, JSON_EVERY_S if wanted else math.inf)
 
 
@@ -120,7 +120,7 @@ def throttled(show: Callable[[T], None], every_s: float) -> Callable[[T], None]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """On Ctrl-C print the notes of the interrupted work, such as how to resume; exit with 130."""
     try:
         yield

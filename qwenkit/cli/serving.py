@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from qwenkit.cli import consent
-from qwenkit.cli.console import can_ask, emit, stderr_lines
+from qwenkit.cli.console import can_ask, emit, interruptible, stderr_lines
 from qwenkit.cli.options import Context, Json, Params, Set, Yes, read_settings
 from qwenkit.course.interrupts import terminable
 from qwenkit.errors import QwenkitError, SettingsError
@@ -80,13 +80,31 @@ def render(
 
 
 def deploy(
-    params: Params = None, set_: Set = None, context: Context = None, as_json: Json = False
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            help="How a service that serves is changed: surge (default), replace or in-place."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would change, GPUs and gap; do nothing.")
+    ] = False,
+    params: Params = None,
+    set_: Set = None,
+    context: Context = None,
+    as_json: Json = False,
 ) -> None:
     """Apply Secret, PV, PVC and Service, and wait until the service is Ready."""
     from qwenkit import steps
 
     settings = read_settings(params, set_, context)
-    emit(steps.deploy(settings, on_change=stderr_lines(quiet=as_json)), as_json=as_json)
+    if dry_run:
+        nothing = {settings.service: "nothing serves: a deployment starts its first revision"}
+        emit(steps.propose(settings) or nothing, as_json=as_json)
+        return
+    show = stderr_lines(quiet=as_json)
+    with interruptible():
+        emit(steps.deploy(settings, mode=mode, on_change=show), as_json=as_json)
 
 
 def query(

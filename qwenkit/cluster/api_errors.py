@@ -43,7 +43,8 @@ _OTHER_SERVER = (
 _FIXES: tuple[tuple[str, str], ...] = (
     (
         r"spec\.persistentvolumesource.*immutable",
-        "a PV's source cannot change: remove the old one with qwenkit teardown, then deploy again",
+        "a PV's source cannot change: choose another volume, --set volume=NAME; a service that "
+        "serves goes over to it in a new revision. Or remove the old one: qwenkit teardown",
     ),
     (
         r"expected 0 <= \d+ <= \d+: \S*\.timeoutSeconds",

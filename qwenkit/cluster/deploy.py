@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from qwenkit.cluster.api.retries import within
+from qwenkit.cluster.change.modes import require_mode
+from qwenkit.cluster.change.proposal import ProposedChange, propose_change
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.pvc import unbound_claim
@@ -15,11 +17,14 @@ from qwenkit.cluster.diagnosis.snapshot import Snapshot
 from qwenkit.cluster.gateway import gateway_url, service_host
 from qwenkit.cluster.kinds import (
     KSVC,
+    POD,
     PV,
     PVC,
     SECRET,
+    SERVICE_LABEL,
     STORAGE_CLASS,
     Obj,
+    is_true,
     kind_of,
     name_of,
 )
@@ -30,6 +35,8 @@ from qwenkit.cluster.wait import OnChange, Transition, Waited, wait
 from qwenkit.errors import Forbidden, InvalidValue, QwenkitError
 from qwenkit.settings import Settings
 
+# Returns how many times faster than the modelled GPU the nodes run: it may ask the server.
+Clock = Callable[[], float]
 # An object follows those that it refers to; other kinds come before the Service.
 _ADMIN_S = 60.0  # a PV that is there binds at once, or at the controller's next look
 _ORDER = {SECRET: 0, PV: 1, PVC: 2, KSVC: 9}
@@ -67,40 +74,59 @@ def deploy(
     settings: Settings,
     docs: Iterable[Mapping[str, Any]],
     *,
+    mode: str | None = None,
+    clock: Clock = lambda: 1.0,
     on_change: OnChange | None = None,
 ) -> Deployed:
     """Dry-run every document on the server, apply all, wait for the PVC and the Service.
 
     ``docs`` are Secret, PV, PVC and Service, in any order; ``settings`` give the Service's name,
-    the gateway and the deadlines. Running it again changes nothing.
+    the gateway and the deadlines. Running it again changes nothing. Where the template of a
+    Service that serves differs, it is changed as ``propose`` says, in ``mode``.
 
     Raises:
         InvalidValue: the Service is not among the documents.
         Rejected: a webhook or the validation refuses a document; nothing was changed.
         Conflict: a name is taken by an object that is not ours; nothing was changed.
         NotFound: the gateway's address is not known; nothing was changed.
-        NotReady: it will not become ready; why and fix name the cause.
+        NotReady: the mode does not work, nothing was changed; or it will not become ready.
         WaitTimeout: it did not become ready in time; why and fix name the cause.
     """
     start = time.monotonic()
     name, ordered = settings.service, _in_order(docs)
-    names = [f"{kind_of(doc)} {name_of(doc)}" for doc in ordered]
-    if f"{KSVC} {name}" not in names:
-        raise InvalidValue("docs", names, f"must hold the Knative Service {name}")
+    _require_service(ordered, name)
+    require_mode(mode)
     with within(settings.timeout_s):
         gateway = gateway_url(cluster, settings.gateway)
         others = others_of(cluster, ordered)
+        change = _proposed(cluster, settings, ordered[-1], clock)
+        if change is not None and not change.diff:
+            change = None
+        said = change and Transition(0.0, change.brief(mode))  # raises if the mode does not work
+        if said and on_change is not None:
+            on_change(said)
         bound_s = min(settings.timeout_s, _ADMIN_S) if PV in others else settings.timeout_s
-        for doc in ordered:
+        for doc in ordered[:-1] if change else ordered:
             if (kind := kind_of(doc)) not in others:
                 applied = Applied.of(cluster.apply(doc))
             elif on_change is not None:
                 on_change(Transition(0.0, f"{kind} {name_of(doc)}: an administrator's"))
             if kind == PVC:
                 wait_bound(cluster, name_of(doc), timeout_s=bound_s, on_change=on_change)
-    generation, limit_s = applied.generation, settings.seconds("ready")
-    ready = wait_ready(cluster, name, generation=generation, timeout_s=limit_s, on_change=on_change)
-    service = ready.value
+    limit_s = settings.seconds("ready")
+    if change is not None:
+        done = change.apply(mode, timeout_s=limit_s, on_change=on_change)
+        if on_change is not None:
+            on_change(Transition(done.seconds, str(done)))
+        service = cluster.get(KSVC, name)
+    else:
+        service = wait_ready(
+            cluster,
+            name,
+            generation=applied.generation,
+            timeout_s=limit_s,
+            on_change=on_change,
+        ).value
     return Deployed(
         service=name,
         namespace=cluster.namespace,
@@ -110,6 +136,47 @@ def deploy(
         gateway=gateway,
         ready_seconds=round(time.monotonic() - start, 3),
     )
+
+
+def propose(
+    cluster: Cluster,
+    settings: Settings,
+    docs: Iterable[Mapping[str, Any]],
+    *,
+    clock: Clock = lambda: 1.0,
+) -> ProposedChange | None:
+    """Return what ``deploy`` would change of a Service that serves; None if nothing serves.
+
+    Raises:
+        Rejected, Conflict: as ``deploy``.
+    """
+    ordered = _in_order(docs)
+    _require_service(ordered, settings.service)
+    others_of(cluster, ordered)
+    return _proposed(cluster, settings, ordered[-1], clock)
+
+
+def _proposed(
+    cluster: Cluster, settings: Settings, doc: Mapping[str, Any], clock: Clock
+) -> ProposedChange | None:
+    found = cluster.find(KSVC, settings.service)
+    if found is None or not latest_ready(found):
+        return None
+    pods = cluster.list(POD, labels={SERVICE_LABEL: settings.service})
+    faster = clock() if any(is_true(pod, "Ready") for pod in pods) else 1.0
+    try:
+        start_s = settings.cold_start.seconds.value / faster
+    except InvalidValue:  # the model or the GPU is not known
+        start_s = None
+    return propose_change(
+        cluster, settings.service, document=doc, clock=faster, cold_start_s=start_s
+    )
+
+
+def _require_service(ordered: Iterable[Mapping[str, Any]], name: str) -> None:
+    names = [f"{kind_of(doc)} {name_of(doc)}" for doc in ordered]
+    if names[-1:] != [f"{KSVC} {name}"]:
+        raise InvalidValue("docs", names, f"must hold the Knative Service {name}")
 
 
 def apply_all(cluster: Cluster, docs: Iterable[Mapping[str, Any]]) -> tuple[Applied, ...]:

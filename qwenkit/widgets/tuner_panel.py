@@ -306,9 +306,7 @@ def _made(say: _Say, make: Callable[[OnChange], Changed]) -> None:
         text = escape("\n".join(lines[-12:]))
         say(f"<pre role='status'>{text}</pre>")
 
-    done = make(add)
-    gap = f"; no pod was ready for {done.gap_s:.1f} s" if done.gap_s else ""
-    add(f"{done.new_revision} serves, {done.seconds:.1f} s after the change{gap}")
+    add(make(add))
 
 
 def figures(tuner: _Tuner, which: str) -> dict[str, str]:

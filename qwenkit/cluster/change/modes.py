@@ -17,6 +17,7 @@ from qwenkit.cluster.diagnosis.reading import read_or
 from qwenkit.cluster.kinds import EVENT, POD, REVISION_LABEL, Obj, is_terminating, is_true
 from qwenkit.cluster.pods import restarts
 from qwenkit.cluster.preflight.free_gpus import FreeGpus, free_gpus
+from qwenkit.errors import InvalidValue
 
 SURGE, REPLACE, IN_PLACE = "surge", "replace", "in-place"
 MODES = (SURGE, REPLACE, IN_PLACE)
@@ -35,10 +36,14 @@ class ModeForecast:
     why: str
 
     @property
+    def gap(self) -> str:
+        """The predicted gap in words."""
+        return "a gap of unknown length" if self.gap_s is None else f"gap {self.gap_s:.0f} s"
+
+    @property
     def outcome(self) -> str:
         """Whether it works, and the predicted gap, in words."""
-        gap = "a gap of unknown length" if self.gap_s is None else f"gap {self.gap_s:.0f} s"
-        return f"works, {gap}" if self.works else "does not work"
+        return f"works, {self.gap}" if self.works else "does not work"
 
     def __str__(self) -> str:
         return f"{self.mode:<8}  {self.outcome}: {self.why}"
@@ -59,6 +64,16 @@ class NewRevision:
     gpus: FreeGpus
     clock: float = 1.0
     cold_start_s: float | None = None
+
+
+def require_mode(name: str | None) -> None:
+    """Require the name of a mode, or none.
+
+    Raises:
+        InvalidValue: no such mode.
+    """
+    if name is not None and name not in MODES:
+        raise InvalidValue("mode", name, f"one of {', '.join(MODES)}")
 
 
 def forecast(cluster: Cluster, new: NewRevision) -> tuple[ModeForecast, ...]:

@@ -14,12 +14,12 @@ from typing import Any
 from qwenkit.autoscaling.annotation_keys import KEYS, PREFIX
 from qwenkit.autoscaling.annotations import parse_spec
 from qwenkit.cluster.change.modes import (
-    MODES,
     SURGE,
     ModeForecast,
     NewRevision,
     forecast,
     pinned_to,
+    require_mode,
 )
 from qwenkit.cluster.change.switch import Switch
 from qwenkit.cluster.change.template import SettingChange, difference, patch_between
@@ -69,13 +69,15 @@ class ProposedChange:
             InvalidValue: no such mode.
             NotReady: it does not work; the fix names one that does.
         """
-        if name is not None and name not in MODES:
-            raise InvalidValue("mode", name, f"one of {', '.join(MODES)}")
+        require_mode(name)
         found = next((one for one in self.modes if one.mode == (name or SURGE)), None)
         if found is None or found.works or name == SURGE:
             return found or ModeForecast(name or SURGE, True, 0.0, "nothing changes")
         others = [one for one in self.modes if one.works]
-        instead = [f"mode {one.mode} {one.outcome} ({one.why})" for one in others]
+        instead = [
+            f"mode {one.mode} {one.outcome} (qwenkit deploy --mode {one.mode}): {one.why}"
+            for one in others
+        ]
         raise NotReady(
             f"ksvc {self.service} was not changed: {found.mode} does not work now",
             f"{found.why}; GPUs: {self.gpus_needed} needed, {self.gpus}",
@@ -104,6 +106,13 @@ class ProposedChange:
             self.revision, done.revision, chosen.mode, done.seconds, chosen.gap_s, done.gap_s, self
         )
 
+    def brief(self, mode: str | None = None) -> str:
+        """Say the change in a line; raises as ``mode``."""
+        how, new = self.mode(mode), self.next_revision or "a new revision"
+        more = [f"{len(self.diff) - 2} more"] * (len(self.diff) > 2)
+        diff = "; ".join([*map(str, self.diff[:2]), *more])
+        return f"{new} follows {self.revision} by {how.mode}, {how.gap}: {diff}"
+
     def __str__(self) -> str:
         if not self.diff:
             return f"ksvc {self.service}, {self.where}: nothing changes, {self.revision} serves"
@@ -126,7 +135,7 @@ class ProposedChange:
         return {name: getattr(self, name) for name in (*names, "gpus", "modes", "pinned")}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Changed:
     """The revisions before and after a change; the same if nothing changed.
 
@@ -140,6 +149,16 @@ class Changed:
     predicted_gap_s: float | None
     gap_s: float | None
     proposed: ProposedChange = field(repr=False)
+
+    def __str__(self) -> str:
+        text = f"{self.new_revision} serves, {self.seconds:.1f} s after the change"
+        if self.mode == SURGE and not self.gap_s:
+            return text
+        seen = "the gap was not seen" if self.gap_s is None else f"a gap of {self.gap_s:.1f} s"
+        known = "" if self.predicted_gap_s is None else f", predicted {self.predicted_gap_s:.0f} s"
+        return f"{text}; {seen}{known}"
+
+    __repr__ = __str__
 
     def propose_undo(self) -> ProposedChange:
         """Return what taking the change back would do: a new revision with the template of before.
