@@ -102,31 +102,25 @@ def deploy(
         change = _proposed(cluster, settings, ordered[-1], clock)
         if change is not None and not change.diff:
             change = None
-        said = change and Transition(0.0, change.brief(mode))  # raises if the mode does not work
-        if said and on_change is not None:
-            on_change(said)
+        if change is not None:
+            _say(on_change, change.brief(mode))  # raises if the mode does not work
         bound_s = min(settings.timeout_s, _ADMIN_S) if PV in others else settings.timeout_s
         for doc in ordered[:-1] if change else ordered:
             if (kind := kind_of(doc)) not in others:
                 applied = Applied.of(cluster.apply(doc))
-            elif on_change is not None:
-                on_change(Transition(0.0, f"{kind} {name_of(doc)}: an administrator's"))
+            else:
+                _say(on_change, f"{kind} {name_of(doc)}: an administrator's")
             if kind == PVC:
                 wait_bound(cluster, name_of(doc), timeout_s=bound_s, on_change=on_change)
     limit_s = settings.seconds("ready")
     if change is not None:
         done = change.apply(mode, timeout_s=limit_s, on_change=on_change)
-        if on_change is not None:
-            on_change(Transition(done.seconds, str(done)))
+        _say(on_change, done, done.seconds)
         service = cluster.get(KSVC, name)
     else:
-        service = wait_ready(
-            cluster,
-            name,
-            generation=applied.generation,
-            timeout_s=limit_s,
-            on_change=on_change,
-        ).value
+        made = applied.generation
+        ready = wait_ready(cluster, name, generation=made, timeout_s=limit_s, on_change=on_change)
+        service = ready.value
     return Deployed(
         service=name,
         namespace=cluster.namespace,
@@ -171,6 +165,11 @@ def _proposed(
     return propose_change(
         cluster, settings.service, document=doc, clock=faster, cold_start_s=start_s
     )
+
+
+def _say(on_change: OnChange | None, line: object, at_s: float = 0.0) -> None:
+    if on_change is not None:
+        on_change(Transition(at_s, str(line)))
 
 
 def _require_service(ordered: Iterable[Mapping[str, Any]], name: str) -> None:
