@@ -155,8 +155,7 @@ def deploy(
 ) -> Deployed:
     """Apply Secret, PV, PVC and Service, and wait until the Service is Ready.
 
-    ``on_change`` is called at each transition. A Service that serves already gets a new revision
-    where its template differs, in ``mode``: ``propose`` says which work.
+    ``on_change`` is called at each transition. ``mode`` is how a Service that serves is changed.
 
     Raises:
         SettingsError: the keys, the bucket or its endpoint are not set.
@@ -165,8 +164,7 @@ def deploy(
         Conflict: a name is taken by an object that is not this run's; nothing was changed.
         NotFound: the gateway's address is not known, or the claim holds no model; nothing was
             changed.
-        NotReady: the mode does not work, nothing was changed; or the Service will not become
-            ready, and what served before was put back.
+        NotReady: the mode does not work; or it will not become ready, and is put back.
         WaitTimeout: it did not become ready in time.
 
     >>> from qwenkit import Settings, deploy

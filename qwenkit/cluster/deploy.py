@@ -114,9 +114,7 @@ def deploy(
                 wait_bound(cluster, name_of(doc), timeout_s=bound_s, on_change=on_change)
     limit_s = settings.seconds("ready")
     if change is not None:
-        done = change.apply(mode, timeout_s=limit_s, on_change=on_change)
-        _say(on_change, done, done.seconds)
-        service = cluster.get(KSVC, name)
+        service = _changed(change, mode, limit_s, on_change)
     else:
         made = applied.generation
         ready = wait_ready(cluster, name, generation=made, timeout_s=limit_s, on_change=on_change)
@@ -165,6 +163,14 @@ def _proposed(
     return propose_change(
         cluster, settings.service, document=doc, clock=faster, cold_start_s=start_s
     )
+
+
+def _changed(
+    change: ProposedChange, mode: str | None, limit_s: float, on_change: OnChange | None
+) -> Obj:
+    done = change.apply(mode, timeout_s=limit_s, on_change=on_change)
+    _say(on_change, done, done.seconds)
+    return change.cluster.get(KSVC, change.service)
 
 
 def _say(on_change: OnChange | None, line: object, at_s: float = 0.0) -> None:
