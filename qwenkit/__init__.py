@@ -51,6 +51,8 @@ _MODULES = {  # in the order of the course
     "latency_chart": "qwenkit.widgets.latency_chart",
     "compare": "qwenkit.loadtest.comparison",
     "propose_change": "qwenkit.cluster.change.proposal",
+    "Canary": "qwenkit.loadtest.canary",
+    "Gate": "qwenkit.loadtest.gate",
     "record": "qwenkit.course.record",
     "audit": "qwenkit.steps",
     "teardown": "qwenkit.steps",

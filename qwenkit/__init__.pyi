@@ -11,7 +11,9 @@ from qwenkit.cluster.diagnosis.cold_start import cold_start as cold_start
 from qwenkit.cluster.live_scaling import live_scaling as live_scaling
 from qwenkit.course.record import record as record
 from qwenkit.in_cluster.weights import Weights as Weights
+from qwenkit.loadtest.canary import Canary as Canary
 from qwenkit.loadtest.comparison import compare as compare
+from qwenkit.loadtest.gate import Gate as Gate
 from qwenkit.loadtest.prediction import predict as predict
 from qwenkit.loadtest.story import start_test as start_test
 from qwenkit.loadtest.story import wake as wake

@@ -13,7 +13,7 @@ import pytest
 
 from qwenkit.sandbox import process, state_files
 
-NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("0[0-6]-*.ipynb"))
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("0[0-7]-*.ipynb"))
 BOX = "when-it-goes-wrong"
 CASE = re.compile(r"```bash\n(.+?)```\nYou see ((?:`[^`]+`|[^`.:])+)", re.DOTALL)
 UPLOAD = "qwenkit upload modelscope:qwen/Qwen-7B-Chat-Int8 oss://$OSS_BUCKET/Qwen-7B-Chat-Int8"
@@ -27,6 +27,7 @@ BEFORE = {
     "04": f"{NO_SERVICE}; {UPLOAD}; qwenkit deploy",
     "05": f"{UPLOAD}; qwenkit deploy",
     "06": f"{NO_SERVICE}; {UPLOAD}; qwenkit deploy",
+    "07": f"{NO_SERVICE}; {UPLOAD}; qwenkit deploy",
 }
 
 

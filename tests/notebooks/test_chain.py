@@ -49,7 +49,7 @@ def test_the_whole_course_passes(tmp_path):
     out, err = finish(running)
     assert running.returncode == 0, err
     last = out.strip().splitlines()[-1]
-    found = re.fullmatch(r"course: 8/8 notebooks passed in [\d.]+ s → (.+)/index\.html", last)
+    found = re.fullmatch(r"course: 9/9 notebooks passed in [\d.]+ s → (.+)/index\.html", last)
     assert found, last
 
     folder, run = summary(tmp_path)
@@ -78,10 +78,17 @@ def test_the_whole_course_passes(tmp_path):
     assert predicted["predicted"]["max_ready"] == 3
     assert len(predicted["autoscalers"]) == 5
     _went_from_one_to_three_and_down(by_name["06-load-test"]["result"])
+    steps = by_name["07-rollout"]["result"]["steps"]
+    assert [(each["share"], each["gate"]) for each in steps] == [
+        (10, "passed"),
+        (50, "passed"),
+        (100, "passed"),
+        (10, "held"),
+    ]
     assert by_name["90-teardown"]["result"]["leaks"] == []
 
     suite = ElementTree.parse(folder / "junit.xml").getroot()
-    assert (suite.get("tests"), suite.get("failures")) == ("9", "0")
+    assert (suite.get("tests"), suite.get("failures")) == ("10", "0")
     for name in by_name:
         page = (folder / f"{name}.html").read_text("utf-8")
         assert not re.search(r'src="(https?:)?//', page), "a report must not need the network"

@@ -45,6 +45,7 @@ def test_the_course_is_complete():
         "04-query",
         "05-autoscaling",
         "06-load-test",
+        "07-rollout",
         "90-teardown",
     ]
 
