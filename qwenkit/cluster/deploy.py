@@ -11,8 +11,8 @@ from qwenkit.cluster.api.retries import within
 from qwenkit.cluster.change.modes import require_mode
 from qwenkit.cluster.change.proposal import ProposedChange, propose_change
 from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.diagnosis.causes.volumes import unbound_claim
 from qwenkit.cluster.diagnosis.explanation import Explanation
-from qwenkit.cluster.diagnosis.pvc import unbound_claim
 from qwenkit.cluster.diagnosis.snapshot import Snapshot
 from qwenkit.cluster.gateway import gateway_url, service_host
 from qwenkit.cluster.kinds import (

@@ -14,18 +14,18 @@ from qwenkit.cluster.kinds import (
 
 # Of ACK, and of NVIDIA's GPU feature discovery.
 GPU_LABELS = ("aliyun.accelerator/nvidia_name", "nvidia.com/gpu.product")
-_QUEUE_PROXY = "queue-proxy"
+QUEUE_PROXY = "queue-proxy"
 
 
 def containers(pod: Obj) -> list[Obj]:
     """Return the statuses of a pod's own containers, without the queue-proxy."""
     statuses = pod.get("status", {}).get("containerStatuses") or []
-    return [status for status in statuses if status.get("name") != _QUEUE_PROXY]
+    return [status for status in statuses if status.get("name") != QUEUE_PROXY]
 
 
 def user_port(pod: Obj) -> int:
     """Return the port of the pod's own container, 0 if it names none."""
-    own = [c for c in pod.get("spec", {}).get("containers") or [] if c.get("name") != _QUEUE_PROXY]
+    own = [c for c in pod.get("spec", {}).get("containers") or [] if c.get("name") != QUEUE_PROXY]
     ports = [port for container in own for port in container.get("ports") or []]
     return int(ports[0].get("containerPort") or 0) if ports else 0
 

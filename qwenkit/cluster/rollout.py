@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 
 from qwenkit.cluster.api.retries import within
 from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.diagnosis.causes.containers import START_REASONS
+from qwenkit.cluster.diagnosis.causes.images import PULL_REASONS
 from qwenkit.cluster.diagnosis.cold_start import start_of_log
 from qwenkit.cluster.diagnosis.crashes import CRASH_BUDGET
 from qwenkit.cluster.diagnosis.explain import explain
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.reading import read_or
 from qwenkit.cluster.diagnosis.server_log import doing
-from qwenkit.cluster.diagnosis.waiting_reasons import WAITING_REASONS
 from qwenkit.cluster.kinds import (
     KSVC,
     POD,
@@ -34,7 +35,7 @@ from qwenkit.errors import QwenkitError
 # A diagnosis costs six requests: it is made at every sign of failure, else this often.
 _DIAGNOSE_EVERY_S = 10.0
 _LOG_S = 1.0
-_TROUBLE = {reason for reason, row in WAITING_REASONS.items() if row.permanent}
+_TROUBLE = PULL_REASONS | START_REASONS
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.diagnosis.causes import first_cause
+from qwenkit.cluster.diagnosis.causes.images import IMAGE
+from qwenkit.cluster.diagnosis.causes.order import first_cause
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.reading import collect_job
-from qwenkit.cluster.diagnosis.waiting_reasons import IMAGE
 from qwenkit.cluster.kinds import JOB, JOB_LABEL, POD, Obj, condition, is_true, name_of
 from qwenkit.cluster.pods import containers, pod_state
 from qwenkit.cluster.wait import OnChange, wait

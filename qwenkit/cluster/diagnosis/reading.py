@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import ParamSpec, TypeVar
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.snapshot import LogName, Snapshot, claim_names
 from qwenkit.cluster.kinds import (
     CONFIG_MAP,
+    CSI_DRIVER,
     EVENT,
     INGRESS,
     KNATIVE_NAMESPACE,
@@ -44,16 +46,21 @@ def collect(cluster: Cluster, name: str) -> Snapshot:
     claims = [pvc for claim in claim_names(service) for pvc in _one(cluster, PVC, claim)]
     volumes = [str(c["spec"].get("volumeName") or "") for c in claims]
     found = Snapshot(name, (service, *revision, *pods, *claims))
+    drivers = read_or(None, cluster.list, CSI_DRIVER) if claims else None
     return Snapshot(
         name,
         (
             *found.objects,
             *(pv for volume in volumes if volume for pv in _one(cluster, PV, volume)),
             *_one(cluster, INGRESS, name),
+            *_one(cluster, CONFIG_MAP, "config-network", KNATIVE_NAMESPACE),
             *read_or([], cluster.list, EVENT),
             *_nodes(cluster, found.pods),
+            *(drivers or []),
         ),
         _logs(cluster, found.pods),
+        datetime.now(UTC),
+        frozenset({CSI_DRIVER} if drivers is not None else ()),
     )
 
 
@@ -78,8 +85,12 @@ def _one(cluster: Cluster, kind: Kind, name: str, namespace: str | None = None) 
 
 
 def _nodes(cluster: Cluster, pods: Iterable[Obj]) -> list[Obj]:
-    # A large cluster has thousands: they matter only if a pod is not scheduled.
-    return read_or([], cluster.list, NODE) if any(map(unschedulable, pods)) else []
+    # A large cluster has thousands: all matter only if a pod is not scheduled.
+    if any(map(unschedulable, pods)):
+        return read_or([], cluster.list, NODE)
+    late = [pod for pod in pods if not is_true(pod, "Ready")][:_MOST_LOGS]
+    names = {str((pod.get("spec") or {}).get("nodeName") or "") for pod in late} - {""}
+    return [node for name in names for node in _one(cluster, NODE, name)]
 
 
 def _logs(cluster: Cluster, pods: Iterable[Obj]) -> dict[LogName, str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple
 
@@ -21,14 +24,21 @@ from qwenkit.cluster.kinds import (
     SERVICE_LABEL,
     Kind,
     Obj,
+    condition,
     is_terminating,
     kind_of,
     labels_of,
+    moment,
     name_of,
 )
 from qwenkit.cluster.pods import unschedulable, waiting_reasons
 
 _UID_LABEL = "serving.knative.dev/revisionUID"
+# When something happened; other times, such as a certificate's end, may lie ahead.
+_TIMES = re.compile(
+    r'"(?:creationTimestamp|time|startTime|startedAt|finishedAt|firstTimestamp|lastTimestamp'
+    r"|eventTime|last\w*Time)\": \"(\d{4}-\d\d-\d\dT[\d:.]+Z)\""
+)
 
 
 class LogName(NamedTuple):
@@ -41,11 +51,17 @@ class LogName(NamedTuple):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The objects and logs behind the Service (or Job) ``name``, as far as they could be read."""
+    """The objects and logs behind the Service (or Job) ``name``, as far as they could be read.
+
+    ``taken`` is when, and ``whole`` are the kinds of which every object was read; of a bundle the
+    newest time in it, and the kinds in it.
+    """
 
     name: str
     objects: tuple[Obj, ...] = ()
     logs: Mapping[LogName, str] = field(default_factory=dict)
+    taken: datetime | None = None
+    whole: frozenset[Kind] = frozenset()
 
     def of(self, kind: Kind) -> list[Obj]:
         """Return the objects of one kind."""
@@ -54,6 +70,25 @@ class Snapshot:
     def find(self, kind: Kind, name: str) -> Obj | None:
         """Return one object, None if it is not there."""
         return next((obj for obj in self.of(kind) if name_of(obj) == name), None)
+
+    def has_all(self, kind: Kind) -> bool:
+        """Return whether every object of a kind is known, so that a missing one is not there."""
+        return kind in self.whole or bool(self.of(kind))
+
+    def newest(self, *objects: Obj) -> str:
+        """Return the newest time in objects, RFC 3339; empty if there is none."""
+        return max(_TIMES.findall(json.dumps(objects)), default="")
+
+    def age_s(self, when: object) -> float | None:
+        """Return how many seconds ago a time was; None if it, or the time of now, is unknown."""
+        try:
+            return (self._now - moment(str(when))).total_seconds()
+        except (TypeError, ValueError):
+            return None
+
+    @cached_property
+    def _now(self) -> datetime:
+        return self.taken or moment(self.newest(*self.objects))
 
     @cached_property
     def service(self) -> Obj | None:
@@ -121,6 +156,12 @@ class Snapshot:
         """Return the messages of the events with one reason, the last first."""
         return [str(event.get("message") or "") for event in self.events_of(reason)]
 
+    def warnings(self) -> list[str]:
+        """Return reason and message of the last warnings."""
+        found = [event for event in self.events if event.get("type") == "Warning"]
+        found.sort(key=event_time, reverse=True)
+        return [f"{event.get('reason')}: {event.get('message')}" for event in found]
+
     def waiting(self, reasons: Iterable[str]) -> list[str]:
         """Return ``reason: message`` of the containers that wait for one of ``reasons``."""
         found: dict[str, str] = {}
@@ -130,7 +171,11 @@ class Snapshot:
 
     def unschedulable(self) -> str:
         """Return the scheduler's message about a pod, empty if all are scheduled."""
-        return next(filter(None, map(unschedulable, self.living())), "")
+        pods = self.living()
+        if pods or not self.revision:
+            return next(filter(None, map(unschedulable, pods)), "")
+        found = condition(self.revision, "ResourcesAvailable")
+        return str(found.get("message") or "") * (found.get("reason") == "Unschedulable")
 
     def log(self, pod: Obj, container: str, *, ended: bool = False) -> str:
         """Return the log of a container, empty if there is none.
@@ -171,13 +216,19 @@ def about(objects: Iterable[Obj | None], events: Iterable[Obj]) -> list[Obj]:
         for owner in obj["metadata"].get("ownerReferences") or []
     }
     names = {(obj["kind"], name_of(obj)) for obj in present}
-    deployments = tuple(f"{name_of(o)}-deployment-" for o in present if o["kind"] == "Revision")
+    made = {labels_of(o).get(REVISION_LABEL) or name_of(o) for o in present}
+    made |= {str((o.get("status") or {}).get("latestCreatedRevisionName")) for o in present}
+    deployments = tuple(f"{name}-deployment-" for name in made)
+    services = "|".join(re.escape(name_of(o)) for o in present if o["kind"] == "Service")
 
     def wanted(event: Obj) -> bool:
         involved = event.get("involvedObject") or {}
         kind, name = involved.get("kind"), str(involved.get("name") or "")
         # A ReplicaSet that could not create a pod owns none of these objects: match its name.
-        without_pod = kind == "ReplicaSet" and name.startswith(deployments)
+        without_pod = kind == "ReplicaSet" and (
+            name.startswith(deployments)
+            or bool(re.fullmatch(rf"({services})-\w+-deployment-\w+", name))
+        )
         known = involved["uid"] in uids | owners if "uid" in involved else (kind, name) in names
         return known or without_pod
 

@@ -75,7 +75,9 @@ def test_a_volume_on_another_node_is_no_lack_of_gpus() -> None:
     objects = final("no-gpu")
     pod = next(o for o in objects if o["kind"] == "Pod")
     (placed,) = (c for c in pod["status"]["conditions"] if c["type"] == "PodScheduled")
-    placed["message"] += ", 1 node(s) had volume node affinity conflict."
+    placed["message"] = placed["message"].replace(
+        "available: ", "available: 1 node(s) had volume node affinity conflict, "
+    )
     found = diagnose(snapshot(objects, node(8)))
     assert (found.kind, found.permanent) == ("volume-elsewhere", False)
     assert "node_selector" in found.fix
@@ -177,7 +179,7 @@ def test_a_failed_mount_is_explained_by_its_event() -> None:
         "involvedObject": {"kind": "Pod", "uid": pod["metadata"]["uid"]},
     }
     found = diagnose(snapshot([*objects, event]))
-    assert (found.kind, found.permanent) == ("mount", True)
+    assert (found.kind, found.permanent) == ("mount-denied", True)
     slow = event | {"message": "timed out waiting for the condition"}
     found = diagnose(snapshot([*objects, slow]))
     assert (found.kind, found.permanent) == ("mount", False)

@@ -1,0 +1,1 @@
+"""The known causes of a Service that does not become ready, by subject."""

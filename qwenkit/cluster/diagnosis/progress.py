@@ -1,0 +1,74 @@
+"""What is seen to progress: only that is worth waiting for. Else the cause is unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qwenkit.cluster.diagnosis.causes.containers import states_of
+from qwenkit.cluster.diagnosis.causes.rows import reason_and_message
+from qwenkit.cluster.diagnosis.explanation import Explanation
+from qwenkit.cluster.diagnosis.server_log import doing
+from qwenkit.cluster.diagnosis.snapshot import Snapshot, event_time
+from qwenkit.cluster.kinds import INGRESS, Obj, condition, is_terminating, name_of
+from qwenkit.cluster.pods import pod_state
+
+# In seconds: what has changed so lately is on its way; a node prepares a pod in that time; and a
+# server loads that long (Knative's progress deadline) though its log says nothing known.
+_LATELY_S, _PREPARES_S, _LOADS_S, _PULLS_S = 60, 120, 600, 3600
+
+
+def starting(snapshot: Snapshot) -> Explanation:
+    """Say what progresses; if nothing is seen to, that the cause is not known."""
+    ready = condition(snapshot.service or {}, "Ready")
+    pods = [f"pod {name_of(pod)}: {pod_state(pod)}" for pod in snapshot.living()]
+    shown = [reason_and_message(ready) or "Knative has set no condition yet", *pods[:1]]
+    if moves := next(_moves(snapshot), ""):
+        cause = f"ksvc {snapshot.name} is still starting: {moves}"
+        found = Explanation("starting", cause, fix="wait", permanent=False)
+        return found.shown_by(*shown, *snapshot.last_lines(2))
+    pod = next(map(name_of, snapshot.living()), "")
+    look = f"kubectl describe pod {pod}; kubectl logs {pod} --all-containers" if pod else ""
+    return Explanation(
+        "unknown",
+        f"ksvc {snapshot.name} is not ready, nothing is seen to progress, and no known cause fits",
+        fix=look
+        or f"kubectl describe ksvc,revision -l serving.knative.dev/service={snapshot.name}"
+        "; kubectl get pods -n knative-serving",
+        permanent=False,
+    ).shown_by(*shown, *snapshot.warnings()[:3], *snapshot.last_lines(6))
+
+
+def _moves(snapshot: Snapshot) -> Iterator[str]:
+    """Yield what is seen to progress, as the end of a sentence."""
+    for pod in snapshot.living():
+        yield from _pulls(snapshot, pod)
+    for each in states_of(snapshot):
+        since = snapshot.age_s((each.now.get("running") or {}).get("startedAt"))
+        if each.role != "queue" and "running" in each.now:
+            does = doing(snapshot.log(each.pod, each.name))
+            if does or (since is not None and since < _LOADS_S):
+                age = "" if since is None else f" for {since:.0f} s"
+                yield f"{each.label} runs{age}{f' ({does})' if does else ''}, and is not ready yet"
+    for pod in snapshot.living():
+        placed = condition(pod, "PodScheduled").get("lastTransitionTime")
+        since = snapshot.age_s(placed or pod["metadata"].get("creationTimestamp"))
+        if since is not None and since < _PREPARES_S and pod_state(pod) != "Ready":
+            yield f"a node prepares the pod {name_of(pod)} (network, volumes)"
+    ending = [name_of(pod) for pod in snapshot.pods if is_terminating(pod)]
+    if ending and not snapshot.living():
+        yield f"the pod {ending[0]} is ending before a new one is made"
+    for obj in filter(None, (snapshot.service, snapshot.revision, *snapshot.of(INGRESS))):
+        changed = snapshot.age_s(snapshot.newest(obj))
+        if changed is not None and changed < _LATELY_S:
+            yield f"Knative works on {obj['kind'].lower()} {name_of(obj)}"
+
+
+def _pulls(snapshot: Snapshot, pod: Obj) -> Iterator[str]:
+    """Yield the image that a node pulls for a pod: begun, and neither done nor failed."""
+    uid = pod["metadata"].get("uid")
+    mine = [e for e in snapshot.events if (e.get("involvedObject") or {}).get("uid", uid) == uid]
+    steps = [e for e in mine if e.get("reason") in ("Pulling", "Pulled", "Failed", "BackOff")]
+    last = max(steps, key=event_time, default={})
+    since = snapshot.age_s(event_time(last)) if last else None
+    if last.get("reason") == "Pulling" and (since is None or since < _PULLS_S):
+        yield f"its node pulls the image ({last.get('message')})"
