@@ -94,13 +94,18 @@ def gpu_label(node: Obj) -> str:
 
 def gpus_of(node: Obj, resource: str = GPU_RESOURCE) -> int:
     """Return how many GPUs a node can allocate."""
-    return int((node.get("status", {}).get("allocatable") or {}).get(resource) or 0)
+    return _number((node.get("status", {}).get("allocatable") or {}).get(resource))
 
 
 def gpus_wanted(spec: Obj, resource: str = GPU_RESOURCE) -> int:
     """Return how many GPUs a pod spec requests."""
     limits = [(c.get("resources") or {}).get("limits") or {} for c in spec.get("containers") or []]
-    return sum(int(limit.get(resource) or 0) for limit in limits)
+    return sum(_number(limit.get(resource)) for limit in limits)
+
+
+def _number(text: object) -> int:
+    """Return a count of devices, 0 for what is none."""
+    return int(str(text)) if str(text).isdecimal() else 0
 
 
 def node_of(pod: Obj) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from qwenkit.cluster.diagnosis.snapshot import LogName, Snapshot
+from qwenkit.cluster.diagnosis.tidy import tidy
 from qwenkit.cluster.kinds import KSVC, Obj, kind_of, name_of
 from qwenkit.errors import InvalidValue, NotFound
 from qwenkit.private_files import make_folder, write_private
@@ -23,7 +24,6 @@ OBJECTS = "objects.json"
 _PREVIOUS = ".previous"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _MOST_OBJECTS_BYTES, _LOG_BYTES = 2**28, 2**20
-_PARTS = ("spec", "status", "data")
 
 
 def write_bundle(folder: Path, objects: Iterable[Obj], logs: Mapping[LogName, str]) -> None:
@@ -76,24 +76,16 @@ def _only_service(objects: Iterable[Obj]) -> str:
 
 
 def _objects(found: Any) -> Iterable[Obj]:
-    """Yield the objects; a field that is null is one that is not there, as in Kubernetes."""
+    """Yield the objects; a field that is null, or of a wrong type, is one that is not there."""
     if not isinstance(found, dict):
         raise ValueError("it is no object")
     items = found.get("items", [found] if "metadata" in found else None)
     if not isinstance(items, list):
         raise ValueError("it has no list of items")
-    for number, item in enumerate(map(_without_nulls, items)):
-        parts = item if isinstance(item, dict) else {}
-        maps = [parts.get(part, {}) for part in _PARTS] + [parts.get("metadata")]
-        if "kind" not in parts or not all(isinstance(one, dict) for one in maps):
+    for number, item in enumerate(items):
+        if not isinstance(item, dict) or "kind" not in item:
             raise ValueError(f"items[{number}] is no Kubernetes object")
-        yield {"apiVersion": "v1", **parts}
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
-    return list(map(_without_nulls, value)) if isinstance(value, list) else value
+        yield tidy(item)
 
 
 def _logs(folder: Path) -> dict[LogName, str]:

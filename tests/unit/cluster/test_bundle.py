@@ -33,6 +33,8 @@ def test_what_kubectl_prints_will_do_and_a_null_is_no_field(tmp_path: Path) -> N
     assert read_bundle(tmp_path).service == {
         **{k: service[k] for k in ("apiVersion", "kind")},
         "metadata": {"name": "qwen"},
+        "spec": {},
+        "status": {},
     }
     assert explain_bundle(tmp_path, "other").kind == "absent"
 

@@ -89,7 +89,8 @@ def unschedulable(snapshot: Snapshot) -> Explanation | None:
     of = f" of {total[1]} nodes" if total else " nodes"
     parts = (f"{nodes}{of}: {each.cause}" if nodes else each.cause for _, nodes, each in found)
     first = found[0][2]
-    cause = f"no node can run the pod ({'; '.join(dict.fromkeys(parts))})"
+    cause = "has enough free GPUs" if first.kind == "no-gpu" else "can run the pod"
+    cause = f"no node {cause} ({'; '.join(dict.fromkeys(parts))})"
     permanent = first.kind == "pvc-missing"
     known = replace(first, cause=cause, permanent=permanent).shown_by(message)
     return known if first.fix else _gpus(snapshot, known)

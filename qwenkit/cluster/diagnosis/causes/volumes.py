@@ -43,7 +43,7 @@ def no_claim(snapshot: Snapshot) -> Explanation | None:
             "pvc-deleted",
             f"the PVC {gone or name} is being deleted, so no new pod may use it",
             fix="let the deletion end (qwenkit teardown), then deploy: it makes a new PVC",
-        ).shown_by(message)
+        ).shown_by(message, f"pvc {gone}: Terminating" if gone else "")
     if said:
         return Explanation(
             "pvc-lost",
