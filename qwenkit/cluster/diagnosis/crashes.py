@@ -30,7 +30,7 @@ def crash(snapshot: Snapshot) -> Explanation | None:
 
 
 def _explain(snapshot: Snapshot, pod: Obj, status: Obj, ended: Obj) -> Explanation:
-    name, restarts = str(status["name"]), int(status.get("restartCount") or 0)
+    name, restarts = str(status.get("name")), int(status.get("restartCount") or 0)
     log = snapshot.log(pod, name, ended=True)
     message = str(ended.get("message") or "")
     text = log if message.strip() in log else f"{log}\n{message}"

@@ -28,7 +28,7 @@ _LISTENS = re.compile(r"(?:running on|server on) https?://(\S+?):(\d+)")
 _LINES = 4
 
 
-class ContainerState(NamedTuple):
+class SeenContainer(NamedTuple):
     """A container of a pod that is not Ready; ``role`` is init, own or queue."""
 
     pod: Obj
@@ -70,7 +70,7 @@ class ContainerState(NamedTuple):
         return [restarts, reason_and_message(self.ended), *log[-_LINES:]]
 
 
-def states_of(snapshot: Snapshot, role: str = "") -> Iterator[ContainerState]:
+def states_of(snapshot: Snapshot, role: str = "") -> Iterator[SeenContainer]:
     """Yield the containers of the pods that are not Ready, of one role or of all."""
     for pod in snapshot.living():
         status = {} if is_true(pod, "Ready") else pod.get("status") or {}
@@ -78,7 +78,7 @@ def states_of(snapshot: Snapshot, role: str = "") -> Iterator[ContainerState]:
         own = [s for s in status.get("containerStatuses") or [] if s not in queue]
         groups = {"init": status.get("initContainerStatuses") or [], "own": own, "queue": queue}
         for each, found in groups.items():
-            yield from (ContainerState(pod, each, s) for s in found if role in ("", each))
+            yield from (SeenContainer(pod, each, s) for s in found if role in ("", each))
 
 
 def not_started(snapshot: Snapshot) -> Explanation | None:

@@ -102,7 +102,7 @@ def _obstacles(message: str) -> Iterator[tuple[int, int, Explanation]]:
     for part in re.split(r", (?=\d+ )", re.split(r"\.(?: |$)|,? preemption: ", body)[0]):
         nodes = re.match(r"\d+(?= )", part)
         for rank, row in enumerate(rows_of("unschedulable")):
-            if found := row.explains(part):
+            if found := row.explain(part):
                 yield rank, int(nodes[0]) if nodes else 0, found
                 break
 

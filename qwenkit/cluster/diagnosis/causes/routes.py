@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from qwenkit.cluster.diagnosis.causes.rows import first_row, reason_and_message
 from qwenkit.cluster.diagnosis.explanation import Explanation
@@ -29,13 +30,13 @@ _OF_PODS = ("RevisionFailed", "ContainerMissing", "ExitCode", "ProgressDeadline"
 
 def not_routed(snapshot: Snapshot) -> Explanation | None:
     """Explain a route, an ingress, a domain or a certificate that is not ready."""
-    known = {"ingress": _ingress_class(snapshot), "gateway": ""}
-    known["gateway"] = known["ingress"].partition(".")[0] or "ingress"
     for found, text in _not_true(snapshot):
-        cause = first_row("condition", [text], known)
+        cause = first_row("condition", [text])
         late = snapshot.age_s(found.get("lastTransitionTime"))
         if cause and (late is None or late >= _PATIENCE_S.get(cause.kind, 0)):
-            return cause
+            used = _ingress_class(snapshot) if cause.kind in ("ingress", "gateway") else ""
+            named = f"{cause.cause} (ingress class {used})" if used else cause.cause
+            return replace(cause, cause=named)
     return None
 
 
