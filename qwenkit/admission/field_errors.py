@@ -26,9 +26,9 @@ Errors = Iterator[FieldError]
 
 
 def joined(errors: Sequence[object]) -> str:
-    """Return the errors as one message lists them: in brackets if there are several."""
-    listed = ", ".join(str(error) for error in errors)
-    return listed if len(errors) == 1 else f"[{listed}]"
+    """Return the errors as one message lists them: each once, in brackets if there are several."""
+    listed = list(dict.fromkeys(map(str, errors)))
+    return listed[0] if len(listed) == 1 else f"[{', '.join(listed)}]"
 
 
 def required(field: str, detail: str = "") -> FieldError:

@@ -64,6 +64,7 @@ def review(
     user: str | None = None,
     service_accounts: Collection[str] = ("default",),
     suffix: str = "00000",
+    namespace: str | None = None,
 ) -> dict[str, Any]:
     """Return ``obj`` with its defaults if the cluster accepts it.
 
@@ -77,12 +78,15 @@ def review(
         user: recorded as creator and last modifier.
         service_accounts: those that exist in the object's namespace.
         suffix: the random end of generated names.
+        namespace: where the request goes: by default that of ``old``, else the object's own.
 
     Raises:
         Rejected: ``what`` is the whole message; ``context`` has ``status`` and ``reason``.
     """
     kind = _kind(obj)
+    _check_namespace(obj, old, namespace)
     new = default(obj, old=old, features=features, defaults=defaults, user=user)
+    _check_version(new["metadata"], old, kind)
     named = {**new, "metadata": _named(new["metadata"], suffix)}
     _validate_schema(named, kind)
     cluster = ClusterConfigMaps(features or {}, defaults or {}, autoscaler or {})
@@ -109,6 +113,25 @@ def _metadata(obj: Mapping[str, Any], kind: str) -> dict[str, Any]:
     except DecodeError as error:
         message = f'{kind} in version "v1" cannot be handled as a {kind}: {error}'
         raise Rejected(message, status=400, reason="BadRequest") from None
+
+
+def _check_namespace(
+    obj: Mapping[str, Any], old: Mapping[str, Any] | None, namespace: str | None
+) -> None:
+    given, before = ((one or {}).get("metadata") or {} for one in (obj, old))
+    sent_to = namespace or before.get("namespace")
+    if sent_to and isinstance(given, Mapping) and given.get("namespace", sent_to) != sent_to:
+        message = "the namespace of the provided object does not match the namespace sent on the"
+        raise Rejected(f"{message} request", status=400, reason="BadRequest")
+
+
+def _check_version(metadata: Mapping[str, Any], old: Mapping[str, Any] | None, kind: str) -> None:
+    version = metadata.get("resourceVersion")
+    if old and version and version != old["metadata"].get("resourceVersion"):
+        what = f'{kind.lower()}s.{GROUP} "{metadata.get("name", "")}"'
+        why = "the object has been modified; please apply your changes to the latest version and"
+        message = f"Operation cannot be fulfilled on {what}: {why} try again"
+        raise Rejected(message, status=409, reason="Conflict")
 
 
 def _named(metadata: Mapping[str, Any], suffix: str) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class Webhooks:
             dry_run=dry_run,
             user=user,
             service_accounts={"default", *(account["metadata"]["name"] for account in accounts)},
+            namespace=namespace,
             suffix="".join(secrets.choice(_SUFFIX) for _ in range(5)),
         )
 

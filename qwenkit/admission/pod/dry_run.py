@@ -12,6 +12,7 @@ from qwenkit.admission.field_errors import joined
 from qwenkit.admission.pod.validation import pod_spec_errors
 
 _NAME = "dry-run-validation"
+_ANY_PORT = 8080
 
 
 def dry_run_refusal(
@@ -28,10 +29,28 @@ def dry_run_refusal(
             f'pods "{_NAME}" is forbidden: error looking up service account '
             f'{namespace}/{account}: serviceaccount "{account}" not found'
         )
-    found = list(pod_spec_errors({**spec, "containers": [*map(_made, spec["containers"])]}))
+    containers = [
+        _made(container, serves=len(spec["containers"]) == 1 or bool(container.get("ports")))
+        for container in spec["containers"]
+    ]
+    found = list(pod_spec_errors({**spec, "containers": containers}))
     return f'Pod "{_NAME}{suffix}" is invalid: {joined(found)}' if found else None
 
 
-def _made(container: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a container without what Knative replaces: its port, and the queue-proxy's probe."""
-    return {key: container[key] for key in container if key not in ("ports", "readinessProbe")}
+def _made(container: Mapping[str, Any], *, serves: bool) -> dict[str, Any]:
+    """Return a container as Knative and the defaults of pods make it.
+
+    The queue-proxy sends the readiness probes, but not those that run a command. Of the container
+    that ``serves``, the liveness probe goes to its port. A request defaults to the limit.
+    """
+    made = {key: value for key, value in container.items() if key != "ports"}
+    if "exec" not in made.get("readinessProbe", {}):
+        made.pop("readinessProbe", None)
+    if serves and "livenessProbe" in made:
+        probe = dict(made["livenessProbe"])
+        for kind in {"httpGet", "tcpSocket"} & probe.keys():
+            probe[kind] = {**probe[kind], "port": _ANY_PORT}
+        made["livenessProbe"] = probe
+    resources = made.get("resources", {})
+    requests = {**resources.get("limits", {}), **resources.get("requests", {})}
+    return {**made, "resources": {**resources, "requests": requests}}

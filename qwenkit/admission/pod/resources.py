@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qwenkit.admission.field_errors import Errors, broken, invalid, required
+from qwenkit.admission.field_errors import Errors, broken, forbidden, invalid, required
 from qwenkit.admission.schema import names, quantities
 
 _STANDARD = ("cpu", "memory", "ephemeral-storage")
+# What quotas count, besides: known to Kubernetes, but not for containers.
+_COUNTED = {"configmaps", "persistentvolumeclaims", "pods", "replicationcontrollers", "secrets"}
+_COUNTED |= {"resourcequotas", "services", "services.loadbalancers", "services.nodeports"}
+_QUOTA = {f"{side}.{name}" for side in ("limits", "requests") for name in _STANDARD}
+_QUOTA |= {*_COUNTED, "storage", "requests.storage"}
 
 
 def resource_errors(resources: Mapping[str, Any], path: str) -> Errors:
@@ -16,11 +21,12 @@ def resource_errors(resources: Mapping[str, Any], path: str) -> Errors:
     limits, requests = resources.get("limits", {}), resources.get("requests", {})
     for name, amount in sorted(limits.items()):
         yield from _amount(name, amount, f"{path}.limits[{name}]")
-    # A request defaults to the limit.
-    for name, amount in sorted({**limits, **requests}.items()):
-        if name in requests:
-            yield from _amount(name, amount, f"{path}.requests[{name}]")
+    for name, amount in sorted(requests.items()):
+        yield from _amount(name, amount, f"{path}.requests[{name}]")
         yield from _within_limit(name, amount, limits, path)
+    named = {*limits, *requests}
+    if any(map(_is_huge, named)) and not named & {"cpu", "memory"}:
+        yield forbidden(path, "HugePages require cpu or memory")
 
 
 def _amount(name: str, amount: str, path: str) -> Errors:
@@ -29,24 +35,25 @@ def _amount(name: str, amount: str, path: str) -> Errors:
     if number < 0:
         yield invalid(path, amount, "must be greater than or equal to 0")
     # Amounts are counted in thousandths, rounded up.
-    if _is_extended(name) and -(-number * 1000 // 1) % 1000:
+    if (_is_extended(name) or name in _COUNTED) and -(-number * 1000 // 1) % 1000:
         yield invalid(path, amount, "must be an integer")
 
 
 def _name_rules(name: str) -> list[str]:
     rules = names.qualified_name(name)
-    if not rules and "/" not in name and not _is_standard(name):
-        return [
-            "must be a standard resource type or fully qualified",
-            "must be a standard resource for containers",
-        ]
-    if not rules and name.startswith("requests."):
-        return ["doesn't follow extended resource name standard"]
-    return rules
+    if "/" in name:
+        wrong = not _is_native(name) and not _is_extended(name)
+        return [*rules, "doesn't follow extended resource name standard"] if wrong else rules
+    known = name in _QUOTA or name.startswith("requests.hugepages-")
+    if name in _STANDARD or _is_huge(name):
+        return rules
+    if not rules and not known:
+        rules = ["must be a standard resource type or fully qualified"]
+    return [*rules, "must be a standard resource for containers"]
 
 
 def _within_limit(name: str, amount: str, limits: Mapping[str, str], path: str) -> Errors:
-    exact = _is_extended(name) or name.startswith("hugepages-")
+    exact = not _is_native(name) or _is_huge(name)
     if name not in limits:
         if exact:
             rule = "Limit must be set for non overcommitable resources"
@@ -59,10 +66,15 @@ def _within_limit(name: str, amount: str, limits: Mapping[str, str], path: str) 
         yield invalid(f"{path}.requests", quantities.canonical(amount), rule)
 
 
-def _is_standard(name: str) -> bool:
-    return name in _STANDARD or name.startswith("hugepages-")
+def _is_huge(name: str) -> bool:
+    return name.startswith("hugepages-")
+
+
+def _is_native(name: str) -> bool:
+    return "/" not in name or "kubernetes.io/" in name
 
 
 def _is_extended(name: str) -> bool:
-    native = "/" not in name or "kubernetes.io/" in name
-    return not native and not name.startswith("requests.")
+    if _is_native(name) or name.startswith("requests."):
+        return False
+    return not names.qualified_name(f"requests.{name}")

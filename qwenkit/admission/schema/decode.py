@@ -29,6 +29,7 @@ from qwenkit.admission.schema.types import (
 )
 
 _BITS = {"int32": 32, "int64": 64}
+_OWN_METADATA = "ObjectMeta"
 _TOP_FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
 
 
@@ -56,7 +57,7 @@ def decode_metadata(metadata: object) -> dict[str, Any]:
     Raises:
         DecodeError: a value has the wrong type.
     """
-    found: dict[str, Any] = _value(metadata, knative.METADATA, "ObjectMeta", ("metadata",))
+    found: dict[str, Any] = _value(metadata, knative.METADATA, _OWN_METADATA, ("metadata",))
     return found
 
 
@@ -112,9 +113,11 @@ def _value(value: Any, of: Type, root: str, path: tuple[str, ...]) -> Any:
             return _struct(value, of, root, path)
         case MapOf():
             _need(value, dict, of, root, path)
+            # The API server drops null entries, but not those of the object's own metadata.
+            kept = (k for k in value if value[k] is not None or root == _OWN_METADATA)
             return {
                 str(key): _item(value[key], of.value, root, (*path, str(key)))
-                for key in sorted(value, key=str)
+                for key in sorted(kept, key=str)
             }
         case ListOf():
             _need(value, list, of, root, path)
@@ -198,6 +201,8 @@ def _need(value: Any, wanted: type, of: Type, root: str, path: tuple[str, ...]) 
 def _mismatch(shown: str, of: Type, root: str, path: tuple[str, ...]) -> str:
     if not path:
         return f"json: cannot unmarshal {shown} into Go value of type {of.go}"
+    if root == _OWN_METADATA and len(path) > 1:
+        path = path[1:2]  # its decoder names only the fields of Go's struct
     pointer = ".".join(part.replace("~", "~0").replace("/", "~1") for part in path)
     # Go treats a field whose name is a number as an entry of a list.
     field = "" if re.fullmatch("[0-9]+", path[-1]) else "Go struct field "

@@ -67,6 +67,16 @@ def qualified_name(value: str) -> list[str]:
     return found + [f"name part {check}" for check in checks]
 
 
+def config_key(value: str) -> list[str]:
+    """Check a key in the data of a ConfigMap or Secret, at most 253 long."""
+    rule = "a valid config key must consist of alphanumeric characters, '-', '_' or '.'"
+    found = _too_long(value, 253, "bytes")
+    found += _mismatch(value, "[-._a-zA-Z0-9]+", rule, "key.name", "KEY_NAME", "key-name")
+    if value in (".", ".."):
+        return [*found, f"must not be '{value}'"]
+    return [*found, "must not start with '..'"] if value.startswith("..") else found
+
+
 def label_value(value: str) -> list[str]:
     """Check the value of a label, at most 63 long."""
     rule = (

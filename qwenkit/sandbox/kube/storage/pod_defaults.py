@@ -68,6 +68,8 @@ def _container(container: Object) -> None:
 
 
 def _volume(volume: Object) -> None:
+    if not volume.keys() - {"name"}:
+        volume["emptyDir"] = {}
     for source in ("configMap", "downwardAPI", "projected", "secret"):
         if isinstance(volume.get(source), dict):
             volume[source].setdefault("defaultMode", _FILE_MODE)

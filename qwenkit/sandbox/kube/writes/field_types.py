@@ -61,7 +61,10 @@ def _problems(kind: ResourceKind, obj: Mapping[str, Any]) -> Iterator[str]:
         yield from _of(model_of(kind), obj, "")
         return
     for field in _OF_CUSTOM_KINDS:
-        if (value := obj.get(field.name)) is not None:
+        value = obj.get(field.name)
+        if isinstance(value, Mapping) and field.name == "metadata":
+            yield from _of(field.type, value, "")  # decoded by itself
+        elif value is not None:
             yield from _item(field, value, kind.kind, field.name)
 
 

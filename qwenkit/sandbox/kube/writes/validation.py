@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Callable
 from typing import Any
 
 from qwenkit.admission.field_errors import (
     Errors,
     FieldError,
+    broken,
     forbidden,
     invalid,
     required,
@@ -30,11 +30,6 @@ from qwenkit.sandbox.kube.writes import role_rules, workload_rules
 _ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 _RECLAIM = ("Delete", "Recycle", "Retain")
 _VOLUME_MODES = ("Block", "Filesystem")
-_DATA_KEY = r"[-._a-zA-Z0-9]+"
-_DATA_KEY_RULE = (
-    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. "
-    f"'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '{_DATA_KEY}')"
-)
 _NAME_RULES: dict[str, NameRule] = {
     "Namespace": names.dns_1123_label,
     "Service": names.dns_1035_label,
@@ -152,8 +147,7 @@ def _claim(obj: Object) -> Errors:
 def _data_keys(obj: Object) -> Errors:
     for field in ("data", "binaryData", "stringData"):
         for key in obj.get(field) or {}:
-            if not re.fullmatch(_DATA_KEY, key):
-                yield invalid(f"{field}[{key}]", key, _DATA_KEY_RULE)
+            yield from broken(f"{field}[{key}]", key, names.config_key(key))
 
 
 def _pod(obj: Object) -> Errors:
