@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 from qwenkit.capacity.finding import Finding
-from qwenkit.parameters.oss_hosts import region_of
+from qwenkit.parameters.oss_hosts import internal_of, region_of
 
 # fmt: off
 _KEYS = (
@@ -67,7 +67,7 @@ def _location(read: Mapping[str, str]) -> Iterator[Finding]:
         fix = "use the endpoint of the bucket's region: oss-REGION-internal.aliyuncs.com"
         yield Finding("warning", "oss-accelerate", "url", message, fix)
     elif region and not re.search(r"-internal\.|privatelink|^vpc100-", host):
-        fix = f"from nodes of the same region use oss-{region}-internal.aliyuncs.com"
+        fix = f"from nodes of the same region use {internal_of(host)}"
         message = "a public endpoint is slower from the cluster, and its traffic is billed"
         yield Finding("advice", "oss-public-endpoint", "url", message, fix)
     elif re.search(r"[a-z].*\.", host) and not re.search(r"\.aliyuncs\.com\b|^localhost|^\[", host):

@@ -36,6 +36,14 @@ def region_of(endpoint: str) -> str:
     return _REGION_OF_NAME.get(re.sub("-[a-z]$", "", name), name)
 
 
+def internal_of(endpoint: str) -> str:
+    """Return the endpoint for nodes in the region of a public one; a pattern if it names none."""
+    if not region_of(endpoint):
+        return "oss-REGION-internal.aliyuncs.com"
+    host = re.sub("^https?://|-internal|/$", "", endpoint)
+    return re.sub(r"((?:\.oss)?\.aliyuncs\.com)", r"-internal\1", host)
+
+
 def without_bucket(endpoint: str, bucket: str) -> str:
     """Return an endpoint of OSS's own interface, without the bucket: clients put it there."""
     ours = rf"^(https?://)?({re.escape(bucket)}\.)?(s3\.)?(?=[a-z0-9.-]+\.aliyuncs\.com)"

@@ -270,10 +270,10 @@ def _range(bucket: oss2.Bucket, prefix: str, path: str, start: int, count: int) 
 
 def _raise_first(problems: list[FileProblem], where: str, fix: str) -> None:
     if problems:
-        first, more = problems[0], len(problems) - 1
+        first, more = problems[0], f"{len(problems) - 1}{' or more' * (len(problems) >= _PROBLEMS)}"
         raise Rejected(
             f"{where}: {first}",
-            f"and {more} more problems" if more else "a server would not start on such weights",
+            f"and {more} others" if problems[1:] else "a server would not start on such weights",
             fix,
             problems=[str(problem) for problem in problems[:_PROBLEMS]],
         )

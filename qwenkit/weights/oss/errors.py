@@ -23,6 +23,8 @@ from qwenkit.errors import (
     TransferError,
     Unreachable,
 )
+from qwenkit.loopback import is_loopback
+from qwenkit.parameters.oss_hosts import internal_of
 from qwenkit.weights.retry import (
     LONGEST_PAUSE_S,
     Result,
@@ -58,7 +60,7 @@ def call_oss(
     except OssError as error:
         raise _translated(error, what, bucket.endpoint) from error
     except requests.RequestException as error:
-        raise no_answer(what, bucket.endpoint, error) from error
+        raise _silent(what, bucket.endpoint, error) from error
 
 
 def get_if_exists(
@@ -110,7 +112,7 @@ def _translated(error: OssError, what: str, endpoint: str) -> QwenkitError:
     if error.status == _CLIENT:
         return InvalidValue("request", what, str(error.body))
     if error.status == _REQUEST:
-        return no_answer(what, endpoint, error.exception)
+        return _silent(what, endpoint, error.exception)
     facts = {"status": error.status, "code": error.code, "request_id": error.request_id}
     if error.code == "RequestTimeTooSkewed":
         return _skewed(error, what, facts)
@@ -119,16 +121,25 @@ def _translated(error: OssError, what: str, endpoint: str) -> QwenkitError:
         return CrcMismatch(arrived, _message(error), CHANGES, **facts)
     other = Unreachable if error.status >= 500 else Rejected
     cls: type[QwenkitError] = _CLASSES.get(error.status, other)
-    return cls(f"{what}: OSS refused", _message(error), _fix(error), **facts)
+    return cls(f"{what}: OSS refused", _message(error), _fix(error, endpoint), **facts)
 
 
-def _fix(error: OssError) -> str:
+def _silent(what: str, endpoint: str, error: Exception) -> Unreachable:
+    """Return the error for no answer: a bucket's own domain is perhaps not said to be one."""
+    found = no_answer(what, endpoint, error)
+    if not (is_loopback(endpoint) or ".aliyuncs.com" in endpoint):
+        found.fix += "; a custom domain of the bucket needs oss_cname=true"
+    return found
+
+
+def _fix(error: OssError, endpoint: str) -> str:
     """Return what to do, by the table; empty where only the server's message helps."""
     if not error.code and error.status not in (401, 403):
         return ""
     rows = (row for row in _KNOWN if re.fullmatch(row["code"], error.code))
     found = (row["fix"] for row in rows if re.search(row.get("says", ""), error.message or ""))
-    fix = next(found, "").replace("{}", error.details.get("Endpoint") or "that of its region")
+    right = error.details.get("Endpoint") or "that of its region"
+    fix = next(found, "").format(endpoint=right, internal=internal_of(endpoint))
     body = str(error.body)
     if action := re.search("<AuthAction>([^<]+)<", body):
         verb = "a policy denies" if "ExplicitDeny" in body else "no policy allows"

@@ -6,11 +6,12 @@ from functools import partial
 
 import pytest
 from aiohttp import web
-from transfer_world import World
+from transfer_world import World, credentials
 
 from qwenkit.errors import QwenkitError, Unreachable
 from qwenkit.sandbox.faults.effects import answer
 from qwenkit.sandbox.faults.oss import refuse
+from qwenkit.weights.oss.bucket import open_bucket
 from qwenkit.weights.oss.errors import call_oss
 from qwenkit.weights.retry import RetryPolicy, Stop
 
@@ -62,6 +63,14 @@ def test_a_known_error_has_a_fix(
     error = ask(place)
     assert fix in error.fix
     assert code in error.why
+
+
+def test_a_domain_that_does_not_answer_may_be_the_buckets_own() -> None:
+    bucket = open_bucket("http://weights.invalid", "weights", credentials(), region="cn-x")
+    with pytest.raises(Unreachable) as caught:
+        call_oss(bucket, "read", partial(bucket.get_object, "a"), RetryPolicy(attempts=1))
+    assert "oss_cname=true" in caught.value.fix
+    bucket.session.session.close()
 
 
 def test_an_unknown_error_has_its_message_and_no_guess(place: World) -> None:
