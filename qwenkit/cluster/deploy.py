@@ -225,7 +225,7 @@ def wait_bound(
         except Forbidden as error:
             why = f"the PVC {name} is {_phase(claim)}, and this role may not look at its PV {pv}"
             fix = f"{ADMIN_MAKES}; a PV that was released must be made anew"
-            return Explanation("pvc-unbound", why, (error.why,), fix)
+            return Explanation("pvc-unbound", why, (error.why,), fix, permanent=False)
         return unbound_claim(claim, Snapshot(name, (found,) if found else ()))
 
     def failed(claim: Obj) -> QwenkitError | None:
