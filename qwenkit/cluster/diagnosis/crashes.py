@@ -51,9 +51,9 @@ def _explain(snapshot: Snapshot, pod: Obj, status: Obj, ended: Obj) -> Explanati
 
 def _said(text: str, code: int, probes: list[str]) -> Explanation | None:
     """Return what log, events and exit code say; what they do not say is not guessed."""
-    errors = last_errors(text)
-    known = recognise(errors or last_lines(text))
-    if known or errors:
+    own, pointing = last_errors(text)
+    known = recognise(own or pointing or last_lines(text))
+    if known or own:
         return known
     if probes:
         return Explanation(
@@ -68,11 +68,11 @@ def _said(text: str, code: int, probes: list[str]) -> Explanation | None:
 
 
 def _unknown(text: str, pod: str, container: str) -> Explanation:
-    errors = last_errors(text)
+    own, pointing = last_errors(text)
     return Explanation(
         "unknown",
         "no known error is in its last lines" if text.strip() else "its log is empty or not here",
-        tuple(errors[0].splitlines()[:1]) if errors else (),
+        tuple(error.partition("\n")[0] for error in (own or pointing)[:1]),
         f"read the whole log: kubectl logs {pod} -c {container} --previous",
         permanent=False,
     )

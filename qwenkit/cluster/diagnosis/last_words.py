@@ -22,9 +22,10 @@ _FAILURES = ("ERROR", "CRITICAL", "FATAL")
 
 _ANSI = re.compile(r"(?:\x1b|ESC)\[[0-9;?]{0,12}[A-Za-z]")
 _PREFIXES = re.compile(
-    # The kubelet's or the runtime's time stamp, the name of a process, torchrun's rank.
+    # The time stamp of kubelet or runtime; the name of a process, rank, pod or service.
     r"(?:\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d) (?:std(?:out|err) [FP] )?"
-    r"|\([^()]{0,80}\bpid=\d+[^()]{0,80}\) ?|\[rank\d+\]: ?)+"
+    r"|\([^()]{0,80}\bpid=\d+[^()]{0,80}\) ?|\[rank\d+\]: ?|\[pod/[^\]]{1,160}\] "
+    r"|[\w.-]{1,60} +\| )+"
 )
 _STAMPS = (
     re.compile(  # vLLM: ERROR 11-20 05:40:55 [core.py:842] text
@@ -73,7 +74,7 @@ _LEADS_BACK = re.compile(
     r"|Broken ?pipe|Connection(?:Reset| reset| closed| refused)|EOFError|remote process exited"
     r"|ncclRemoteError|has errored|ChildFailed|ActorDied|exited? (?:unexpectedly|with)|RPC call to"
     r"|TCPStore|shutting down|ld returned|recvValue|core dumped|terminate called|terminated with"
-    r"|^ *(?:Killed|Bus error|Segmentation fault|Aborted)",
+    r"|^(?: *|\S+: line \d+: +\d+ )(?:Killed|Bus error|Segmentation fault|Aborted)",
     re.IGNORECASE,
 )
 
@@ -108,10 +109,10 @@ class _Error:
         return self.source == line.source and len(self.lines) < _ERROR_LINES
 
 
-def last_errors(log: str) -> list[str]:
-    """Return the error that decides, then those it leads to, each as its lines; or nothing.
+def last_errors(log: str) -> tuple[list[str], list[str]]:
+    """Return the error that decides, then its causes; and those that only point to another.
 
-    Errors that only point to another one are left out where that one is there.
+    Each is given as its lines.
     """
     own: list[str] = []
     pointing: list[str] = []
@@ -119,7 +120,7 @@ def last_errors(log: str) -> list[str]:
         (pointing if error.leads_back else own).append("\n".join(error.lines))
         if not error.leads_back and not error.follows:
             break
-    return (own or pointing)[:_TRIED]
+    return own[:_TRIED], pointing[:_TRIED]
 
 
 def last_lines(log: str) -> list[str]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from qwenkit.cluster.diagnosis.crashes import crash
 from qwenkit.cluster.diagnosis.explanation import Explanation
-from qwenkit.cluster.diagnosis.last_words import last_errors
+from qwenkit.cluster.diagnosis.last_words import last_errors, last_lines
 from qwenkit.cluster.diagnosis.signatures import SIGNATURES, recognise
 from qwenkit.cluster.diagnosis.snapshot import LogName, Snapshot
 
@@ -68,7 +68,8 @@ def test_the_last_error_decides(case: Case) -> None:
 def test_every_signature_is_tried_by_a_real_text() -> None:
     tried = set()
     for case in GIVEN + TEXTS:
-        for text in last_errors(case["log"] + "\n" + case.get("message", "")):
+        own, pointing = last_errors(case["log"])
+        for text in own or pointing:
             tried.add(next((i for i, s in enumerate(SIGNATURES) if s.explain(text)), None))
     assert [s.kind for i, s in enumerate(SIGNATURES) if i not in tried] == []
     assert len(SIGNATURES) >= 45
@@ -139,9 +140,9 @@ _WORDS = st.sampled_from(
 @example('{"a":' * 50_000)
 @example("{1: null}\n{}\n[]\n" + '{"level": 1, "message": {"a": 1}}')
 def test_any_log_is_read(log: str) -> None:
-    for error in last_errors(log):
-        assert error.strip()
-    recognise(last_errors(log))
+    own, pointing = last_errors(log)
+    assert all(error.strip() for error in own + pointing)
+    recognise(own + pointing + last_lines(log))
 
 
 @pytest.mark.parametrize(
@@ -159,4 +160,5 @@ def test_any_log_is_read(log: str) -> None:
 def test_a_log_of_a_mebibyte_is_no_trap(line: str) -> None:
     """A regular expression that backtracks would take hours here, and the run its time limit."""
     log = (line + "\n") * (1_048_576 // (len(line) + 1))
-    recognise(last_errors(log))
+    own, pointing = last_errors(log)
+    recognise(own + pointing + last_lines(log))
