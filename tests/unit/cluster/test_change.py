@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cluster_api import KSVC, OURS, Api, obj, status
+from cluster_api import KSVC, OURS, Api, merge, obj, status
 
 from qwenkit.cluster.change.proposal import propose_change
+from qwenkit.cluster.change.template import difference, patch_between
 from qwenkit.cluster.client import Cluster
 from qwenkit.errors import Conflict, InvalidValue, NotReady, Rejected
 
@@ -170,3 +171,25 @@ def test_the_webhook_speaks_before_anything_is_changed(cluster: Cluster, api: Ap
     with pytest.raises(Rejected, match="patching ksvc qwen"):
         propose_change(cluster, "qwen", {"target": "many"})
     assert [query for method, _, query, _ in api.requests if method == "PATCH"][-1]["dryRun"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        (["a", "--len", "4096"], ["a", "--len", "8192"], "args: --len 4096 → --len 8192"),
+        (["--a", "&"], ["--a", "--b=1", "&"], "args: unset → --b=1"),
+        (["x"], ["y"], "args: x → y"),
+    ],
+)
+def test_of_a_command_line_the_flags_that_differ_are_shown(
+    before: list[str], after: list[str], shown: str
+) -> None:
+    old, new = ({"spec": {"args": args}} for args in (before, after))
+    assert list(map(str, difference(old, new))) == [shown]
+
+
+def test_a_patch_between_two_templates_makes_the_one_of_the_other() -> None:
+    old = {"metadata": {"annotations": {"a": "1", "b": "2"}}, "spec": {"x": [1], "y": {"z": 1}}}
+    new = {"metadata": {"annotations": {"b": "3"}}, "spec": {"x": [1, 2], "w": {"v": 0}}}
+    assert merge(old, patch_between(old, new)) == new
+    assert patch_between(new, new) == {}
