@@ -19,7 +19,7 @@ from qwenkit.cluster.kinds import (
 from qwenkit.errors import Conflict
 from qwenkit.settings import ADMIN, EXPIRES_AT, MANAGED_BY, RUN_LABEL, WEIGHTS
 
-ADMIN_MAKES = "an administrator makes: qwenkit render --admin | kubectl apply -f -"
+ADMIN_MAKES = "an administrator makes it: qwenkit render --admin | kubectl apply -f -"
 # What makes a volume another one; an administrator may choose the rest, such as the endpoint.
 _SAME = (
     "volumeName",
@@ -63,8 +63,7 @@ def require_same(obj: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         raise Conflict(
             f"{kind_of(obj)} {name_of(obj)} is an administrator's and is for something else",
             f"its {found}",
-            f"the settings want {asked}: change them, or --set volume=NAME for one of its own, "
-            f"which {ADMIN_MAKES}",
+            f"the settings want {asked}: change them, or --set volume=NAME: {ADMIN_MAKES}",
             kind=kind_of(obj).kind,
             name=name_of(obj),
         )

@@ -58,9 +58,9 @@ def redirect(cluster: Cluster, settings: Settings) -> Check:
             why = f"config-network says http-protocol: {protocol.title()}"
     except Forbidden as error:
         hidden = may_not_look(error)
-    service = cluster.find(KSVC, settings.service) or {}
+    service = (hidden and cluster.find(KSVC, settings.service)) or {}
     host = urlsplit(str((service.get("status") or {}).get("url") or "")).netloc
-    status, location = _answer(url, host) if host and not why else (0, "")
+    status, location = _answer(url, host) if host else (0, "")
     if location.startswith("https:"):
         why = f"{url} answers {status} with Location: {location}"
     if why:
@@ -72,13 +72,16 @@ def redirect(cluster: Cluster, settings: Settings) -> Check:
 
 
 def _answer(url: str, host: str) -> tuple[int, str]:
-    """Return the status and the redirect of a GET, 0 if nothing answers soon."""
+    """Return the status and the redirect of a GET, 0 if nothing answers soon.
+
+    As a probe of Knative's own it reaches no container, and wakes none.
+    """
     at = urlsplit(url)
     with (
         suppress(OSError, HTTPException),
         closing(HTTPConnection(at.hostname or "", at.port or 80, timeout=_ASK_S)) as connection,
     ):
-        connection.request("GET", "/health", headers={"Host": host})
+        connection.request("GET", "/", headers={"Host": host, "K-Network-Probe": "probe"})
         answer = connection.getresponse()
         return answer.status, answer.getheader("Location") or ""
     return 0, ""

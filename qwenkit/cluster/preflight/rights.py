@@ -19,7 +19,7 @@ from qwenkit.settings import Settings
 
 _MAKE = "get create patch"  # server-side apply creates and changes by ``patch``
 STEPS = ("deploy", "scale", "explain", "load", "teardown", "cluster")
-_GRANT = "an administrator grants: qwenkit render --admin --user NAME | kubectl apply -f -"
+_GRANT = "an administrator grants it: qwenkit render --admin --user NAME | kubectl apply -f -"
 
 
 @dataclass(frozen=True)
@@ -129,14 +129,14 @@ def rights_checks(
 
 
 def _check(step: str, refused: list[Right]) -> Check:
-    name, found = f"rights-{step}", "may do all of it"
+    name = f"rights-{step}"
     needed = [right for right in refused if not right.lost]
     if needed:
         why = f"this role may not {'; '.join(map(str, needed))}"
         fix = ADMIN_MAKES if all(right.kind == PV for right in needed) else _GRANT
         return fail(name, "not enough", why, fix)
     if not refused:
-        return ok(name, found)
+        return ok(name, "may do all of it")
     losses = {lost: [r for r in refused if r.lost == lost] for lost in (r.lost for r in refused)}
     why = "; ".join(f"{lost}: needs {', '.join(map(str, of))}" for lost, of in losses.items())
     return warn(name, "may do what is needed", why, _GRANT if step != "cluster" else "")
