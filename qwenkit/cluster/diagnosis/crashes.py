@@ -41,7 +41,9 @@ def _explain(snapshot: Snapshot, pod: Obj, status: Obj, ended: Obj) -> Explanati
     else:
         found = _said(text, int(ended["exitCode"]), probes) or _unknown(text, name_of(pod), name)
     cause = f"the container {name} exits with code {_named(int(ended['exitCode']))}: {found.cause}"
-    last = [line for line in text.splitlines() if line.strip()][-_SHOWN_LINES:]
+    decides = found.evidence[:1]
+    last = [line for line in text.splitlines() if line.strip(" ^") and not line.endswith("^^")]
+    last = [line for line in last[-_SHOWN_LINES:] if not any(one in line for one in decides)]
     shown = [*found.evidence, f"restarted {restarts} times", *last]
     permanent = found.permanent or restarts >= CRASH_BUDGET
     return replace(found, cause=cause, permanent=permanent).shown_by(
