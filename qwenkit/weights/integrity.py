@@ -111,7 +111,11 @@ def require_signed(bucket: oss2.Bucket, prefix: str, signer: str) -> None:
         found = None  # a machine that deploys need not reach the bucket
     manifest = read_manifest(bucket, prefix) if found else None
     if found and manifest:
-        problems, _ = check_signature(found, manifest, signer)
+        files = list_objects(bucket, f"{prefix}/")
+        etags = {one.key.removeprefix(f"{prefix}/"): one.etag for one in files}
+        sound = {f.path: f.sha256 for f in manifest.files if etags.get(f.path) == f.etag}
+        sums = dict.fromkeys(etags, "") | sound
+        problems, _ = check_signature(found, sums, manifest.selection, signer)
         _raise_first(problems, where, f"upload them with their own {SIGNATURE}, or without one")
     elif signer:
         why = f"it has no {SIGNATURE}, or no {MANIFEST_NAME} to compare it with"
@@ -144,8 +148,12 @@ def compare(
     problems += _tensor_problems(read, sound, known=manifest.files)
     stored, notes = set(stored), pickles(manifest.paths)
     if SIGNATURE in stored:
-        wrong, note = check_signature(read(SIGNATURE, 0, _INDEX_LIMIT), manifest, signer)
+        sums = {file.path: file.sha256 for file in manifest.files if file.path in stored}
+        bundle, sums = read(SIGNATURE, 0, _INDEX_LIMIT), dict.fromkeys(stored, "") | sums
+        wrong, note = check_signature(bundle, sums, manifest.selection, signer)
         problems, notes = [*problems, *wrong], (*notes, note)
+    elif signer:
+        problems.append(FileProblem(SIGNATURE, "is missing, and there is a signer"))
     listed = manifest.paths | {MANIFEST_NAME}
     return VerifyReport(
         url,

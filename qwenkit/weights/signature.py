@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,28 +18,29 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from qwenkit.errors import Rejected
-from qwenkit.weights.hub.listing import MANIFEST_NAME, shown
-from qwenkit.weights.oss.manifest import Manifest
+from qwenkit.weights.hub.listing import shown
 from qwenkit.weights.report import FileProblem
+from qwenkit.weights.selection import Selection
 
 SIGNATURE = "model.sig"
-_UNSIGNED = (SIGNATURE, MANIFEST_NAME, ".git", ".gitattributes", ".github", ".gitignore")
+_UNSIGNED = re.compile(r"model\.sig|\.?qwenkit[^/]*|\.git(/.*|attributes|hub/.*|ignore)")
 _INSTALL = "pip install model-signing pyopenssl"
 
 
 def check_signature(
-    bundle: bytes, manifest: Manifest, signer: str
+    bundle: bytes, found: Mapping[str, str], selection: Selection, signer: str
 ) -> tuple[list[FileProblem], str]:
     """Return how the files differ from those that were signed, and who signed them.
 
-    ``signer`` is a file with a public key, or IDENTITY,ISSUER of Sigstore; empty: anyone.
+    ``found`` has the sha256 of each file that is there, empty if nobody verified it. ``signer`` is
+    a file with a public key, or IDENTITY,ISSUER of Sigstore; empty: anyone.
 
     Raises:
         Rejected: it is not signed by ``signer``, or this cannot be verified here.
     """
     try:
         statement = json.loads(b64decode(json.loads(bundle)["dsseEnvelope"]["payload"]))
-        problems = list(_differences(statement["predicate"], manifest))
+        problems = list(_differences(statement["predicate"], found, selection))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return [FileProblem(SIGNATURE, f"cannot be compared: {shown(str(error))}")], ""
     if signer:
@@ -47,20 +49,21 @@ def check_signature(
     return problems, f"{SIGNATURE}: who signed is not verified; --set signer=FILE, and {_INSTALL}"
 
 
-def _differences(predicate: Mapping[str, Any], manifest: Manifest) -> Iterator[FileProblem]:
+def _differences(
+    predicate: Mapping[str, Any], found: Mapping[str, str], selection: Selection
+) -> Iterator[FileProblem]:
     how = predicate["serialization"]
     if (how["method"], how["hash_type"]) != ("files", "sha256"):
         raise ValueError(f"it lists {how['method']} by {how['hash_type']}, not files by sha256")
-    signed = {str(one["name"]): str(one["digest"]) for one in predicate["resources"]}
-    found = {file.path: file.sha256 for file in manifest.files}
+    signed = {str(one["name"]): str(one["digest"]).lower() for one in predicate["resources"]}
     for path, digest in signed.items():
-        if path not in found and manifest.selection.takes(path):
+        if path not in found and selection.takes(path):
             yield FileProblem(path, f"is missing, and {SIGNATURE} lists it")
-        elif found.get(path, digest) != digest.lower():
+        elif found.get(path, digest) != digest:
             yield FileProblem(path, f"has other bytes than {SIGNATURE} lists")
-    skipped = (*_UNSIGNED, *how.get("ignore_paths", ()))
+    ignored = [f"{path}/" for path in how.get("ignore_paths") or ()]
     for path in sorted(found.keys() - signed.keys()):
-        if not any(f"{path}/".startswith(f"{one}/") for one in skipped):
+        if not _UNSIGNED.fullmatch(path) and not f"{path}/".startswith(tuple(ignored)):
             yield FileProblem(path, f"is not signed: {SIGNATURE} does not list it")
 
 

@@ -63,10 +63,17 @@ def test_other_weights_are_refused(
 def test_a_signature_may_be_put_beside_later(place: World, tmp_path: Path) -> None:
     send(place, tmp_path / "plain", {n: data for n, data in FILES.items() if n != "model.sig"})
     require_signed(place.bucket, "m", "")
+    assert "model.sig is missing" in str(verify(place.bucket, "m", SIGNER))
     with pytest.raises(Rejected, match="is not signed"):
         require_signed(place.bucket, "m", SIGNER)
     place.bucket.put_object("m/model.sig", FILES["model.sig"])
     require_signed(place.bucket, "m", "")
+    place.bucket.put_object("m/code.py", b"late")
+    place.bucket.put_object("m/sub/a.txt", b"b")
+    with pytest.raises(Rejected, match=r"sub/a\.txt has other bytes") as caught:
+        require_signed(place.bucket, "m", "")
+    assert "code.py is not signed" in caught.value.context["problems"][1]
+    assert "code.py is not signed" in str(verify(place.bucket, "m"))
     place.bucket.put_object("m/model.sig", b"{}")
     with pytest.raises(Rejected, match="cannot be compared"):
         require_signed(place.bucket, "m", "")
