@@ -12,6 +12,7 @@ is first used (PEP 562), so that ``import qwenkit`` costs next to nothing.
 from __future__ import annotations
 
 from importlib import import_module
+from types import FunctionType
 
 __version__ = "0.1.0"
 
@@ -65,6 +66,8 @@ def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_MODULES[name]), name)
+    if isinstance(value, FunctionType):
+        value = import_module("qwenkit.errors.boundary").typed(value)
     globals()[name] = value
     return value
 

@@ -38,6 +38,7 @@ from qwenkit.cluster.teardown import Ended, Leaks, StoredWeights, TeardownReport
 from qwenkit.cluster.wait import OnChange
 from qwenkit.credentials import Credentials
 from qwenkit.errors import QwenkitError
+from qwenkit.errors.boundary import typed_in
 from qwenkit.in_cluster.weights import VolumeWeights, Weights
 from qwenkit.inference.client import Server, ask_clock
 from qwenkit.inference.load.running import start_load
@@ -51,7 +52,6 @@ from qwenkit.weights.model_config import read_model_config
 from qwenkit.weights.store import BucketWeights
 
 Document = Mapping[str, Any]
-
 OnStep = Callable[[TeardownStep], None]
 LOAD_S = 30.0
 
@@ -363,11 +363,9 @@ def status(settings: Settings) -> Status:
     """
     cluster = Cluster.connect(settings)
     taken = occupants.occupants(cluster, settings.service, settings.volume, settings.secret)
+    others = [one for one in taken if one.run != settings.run]
     return read_status(
-        cluster,
-        settings,
-        weights=lambda: Weights.of(settings).kept(),
-        others=[one for one in taken if one.run != settings.run],
+        cluster, settings, weights=lambda: Weights.of(settings).kept(), others=others
     )
 
 
@@ -391,10 +389,11 @@ def _ready_to_send(settings: Settings, documents: Iterable[Document]) -> list[Do
         settings.require("bucket", "oss_endpoint")
     found = list(documents)
     refuse([*settings.contradictions(), *lint(found, gpu=settings.gpu_name)])
-    return [
-        manifests.secret(settings, keys) if doc.get("kind") == "Secret" else doc for doc in found
-    ]
+    return [manifests.secret(settings, keys) if d.get("kind") == "Secret" else d for d in found]
 
 
 def _weights(settings: Settings) -> StoredWeights | None:
     return Weights.of(settings) if settings.bucket or settings.storage != "oss" else None
+
+
+typed_in(globals())

@@ -178,8 +178,9 @@ class ClusterWatch:
                     ports = {pod.name: pod.port for pod in sample.pods if pod.ready and pod.port}
                     self._metrics = self._reader.read(ports)
             sample = replace(sample, metrics=self._metrics)
-        except QwenkitError as error:
-            sample = ClusterSample(began, error=error.why or error.what)
+        except Exception as error:  # a thread that died would tell nothing more, and say nothing
+            why = error.why or error.what if isinstance(error, QwenkitError) else repr(error)
+            sample = ClusterSample(began, error=why)
         self._taken += 1
         # A new list: other threads may read the old one.
         older, newer = self._samples[: _MOST // 2], self._samples[_MOST // 2 :]

@@ -253,7 +253,7 @@ def many(field: str, *keys: str) -> Callable[[Reply], dict[str, Any]]:
         items = found.get(field)
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise ValueError(f"its {field} are not a list of objects")
-        if any(item.get(key) is None for item in items for key in keys):
+        if not all(isinstance(item.get(key), dict | str | bool) for item in items for key in keys):
             raise ValueError(f"one of its {field} lacks {' or '.join(keys)}")
         return found
 
