@@ -16,12 +16,12 @@ from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.wait import OnChange
 from qwenkit.errors import Conflict, QwenkitError
 from qwenkit.inference.load.running import start_load
-from qwenkit.inference.results import LoadResult
+from qwenkit.inference.results import LoadRequest, LoadResult
 from qwenkit.loadtest.gate import QUESTIONS, CanaryStep, Gate, wrong_answer
 from qwenkit.settings import Settings
 from qwenkit.steps import find_server, load_request
 
-_USERS = 8  # requests of users at each step
+_USERS, _TAG_TOKENS = 6, 8  # requests of users at each step; tokens of an answer to the tag
 _POLL_S = 0.02
 
 
@@ -29,7 +29,7 @@ _POLL_S = 0.02
 class Canary:
     """A ``candidate`` revision beside the ``stable`` one, which has all requests at first.
 
-    ``seconds`` is how long it took to be ready; ``host`` is that of its tag.
+    ``seconds`` is how long it took to be ready.
 
     >>> from qwenkit import Canary, Settings
     >>> Canary.roll_back(Settings())  # "": it follows its latest revision already
@@ -39,7 +39,6 @@ class Canary:
     stable: str
     candidate: str
     seconds: float
-    host: str
     settings: Settings = field(repr=False)
 
     @classmethod
@@ -69,8 +68,7 @@ class Canary:
         with _whole(traffic):
             traffic.set(split(stable, 0))
             done = change.apply(mode, timeout_s=traffic.timeout_s, on_change=on_change)
-            host = find_server(settings, tag=CANDIDATE).host
-        return cls(stable, done.new_revision, done.seconds, host, settings)
+        return cls(stable, done.new_revision, done.seconds, settings)
 
     def advance(
         self,
@@ -111,15 +109,15 @@ class Canary:
         gateway tells that the candidate answered.
         """
         users = self._asked("", _USERS, gate)
-        own = [r for r in users.requests if r.revision == self.candidate]
+        own = [r for r in _ended(users) if r.revision == self.candidate]
         seen = self._asked(CANDIDATE, gate.requests - len(own), gate)
-        ended = tuple(r for r in (*own, *seen.requests) if r.outcome != "cancelled")
-        found = replace(seen, requests=ended).summary(ttft_slo_s=gate.ttft_p95_s / seen.clock)
+        own += _ended(seen)
+        found = replace(seen, requests=tuple(own)).summary(ttft_slo_s=gate.ttft_p95_s / seen.clock)
         p95_s, causes = found["ttft_s"].get("p95"), {**users.causes, **seen.causes}
         return CanaryStep(
             self.candidate,
             share,
-            len(ended),
+            len(own),
             goodput=round(100 * found["goodput"]["share"], 1),
             ttft_p95_s=p95_s and round(p95_s * seen.clock, 3),
             failed=found["failed"],
@@ -129,8 +127,8 @@ class Canary:
 
     def _asked(self, tag: str, count: int, gate: Gate) -> LoadResult:
         """Send requests one after another, until there are so many or too many have failed."""
-        once, limit_s = load_request(self.settings), self.settings.seconds("scale")
-        loop = ClosedLoop(((0.0, 1), (limit_s, 0)))
+        once = load_request(self.settings) | ({"max_tokens": _TAG_TOKENS} if tag else {})
+        loop = ClosedLoop(((0.0, 1), (self.settings.seconds("scale"), 0)))
         load = start_load(find_server(self.settings, tag=tag), loop, **once)
         try:
             while not load.done:
@@ -159,6 +157,10 @@ class Canary:
                 except QwenkitError as error:
                     texts.append(str(error))
         return texts
+
+
+def _ended(load: LoadResult) -> list[LoadRequest]:
+    return [request for request in load.requests if request.outcome != "cancelled"]
 
 
 def _traffic(settings: Settings, on_change: OnChange | None) -> TrafficSwitch:

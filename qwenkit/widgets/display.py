@@ -8,10 +8,12 @@ from typing import Any
 
 _COLORS = {
     "ok": "#1a7f37",
+    "passed": "#1a7f37",
     "warn": "#9a6700",
     "warning": "#9a6700",
     "unknown": "#9a6700",
     "fail": "#cf222e",
+    "held": "#cf222e",
     "error": "#cf222e",
 }
 _PRE = "font-family:monospace;font-size:0.9em;line-height:1.35"
