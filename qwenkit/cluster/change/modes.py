@@ -15,7 +15,7 @@ from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.cold_start import build
 from qwenkit.cluster.diagnosis.reading import read_or
 from qwenkit.cluster.kinds import EVENT, POD, REVISION_LABEL, Obj, is_terminating, is_true
-from qwenkit.cluster.pods import restarts
+from qwenkit.cluster.pods import gpus_wanted, restarts
 from qwenkit.cluster.preflight.free_gpus import FreeGpus, free_gpus
 from qwenkit.errors import InvalidValue
 
@@ -65,6 +65,10 @@ class NewRevision:
     clock: float = 1.0
     cold_start_s: float | None = None
 
+    def fits(self, gpus: FreeGpus) -> bool:
+        """Return whether the pods get their GPUs, as far as that is known."""
+        return not gpus_wanted(self.spec) or bool(gpus.unknown) or gpus.places >= self.pods
+
 
 def require_mode(name: str | None) -> None:
     """Require the name of a mode, or none.
@@ -80,7 +84,7 @@ def forecast(cluster: Cluster, new: NewRevision) -> tuple[ModeForecast, ...]:
     """Return what each mode would do."""
     if not new.pods:
         return ()
-    room = bool(new.gpus.unknown) or new.gpus.places >= new.pods
+    room = new.fits(new.gpus)
     beside = f"the new pods start beside {new.old}, which serves until they are ready"
     surge = beside if room else f"no GPU is free for {_pods(new.pods)} beside {new.old}"
     return (
@@ -104,7 +108,7 @@ def _replace(cluster: Cluster, new: NewRevision) -> ModeForecast:
     if not ready:
         return ModeForecast(REPLACE, False, None, f"{new.old} has no pod to take down")
     gpus = free_gpus(cluster, new.spec, leaving=new.old)
-    if not gpus.unknown and gpus.places < new.pods:
+    if not new.fits(gpus):
         why = f"without {new.old} there is room for {gpus.places} of {_pods(new.pods)}"
         return ModeForecast(REPLACE, False, None, why)
     start_s, how = measured_start_s(cluster, ready), "measured"

@@ -145,6 +145,16 @@ def test_the_gpu_of_a_pod_that_ends_is_waited_for(cluster: Cluster, api: Api) ->
     assert change.mode().works
 
 
+def test_pods_without_gpus_start_beside_each_other(cluster: Cluster, api: Api) -> None:
+    api.applied = reconciled
+    template = {"metadata": {"annotations": {}}, "spec": {"containers": [{"name": "cpu"}]}}
+    cluster.apply(obj(KSVC, "qwen", labels=OURS, spec={"template": template}))
+    node(api, "kind", 0)
+    change = propose_change(cluster, "qwen", {"target": "4"})
+    assert (change.pods, change.gpus_needed) == (1, 0)
+    assert change.mode().works
+
+
 def test_gpus_that_may_not_be_counted_stop_nothing(cluster: Cluster, api: Api) -> None:
     serve(cluster, api, gpus=1, annotations={})
     denied = status(403, "Forbidden", "nodes is forbidden")
