@@ -11,6 +11,7 @@ from controllers_world import Stage
 from places import DATA
 
 from qwenkit.sandbox.kube.objects import Object, condition, copied
+from qwenkit.sandbox.kube.writes.patches import merge_patch
 
 _RECORDINGS = DATA / "cluster"
 
@@ -82,9 +83,7 @@ class Play:
             stage.store.create("KnativeService", {**self._service, "status": None})
         elif verb == "patch":
             found = stage.store.get("KnativeService", namespace, name)
-            patch = what["object"]["spec"]["template"]["metadata"]["annotations"]
-            found["spec"]["template"]["metadata"]["annotations"] |= patch
-            stage.store.update("KnativeService", found)
+            stage.store.update("KnativeService", merge_patch(found, what["object"]))
         elif verb == "delete":
             stage.store.delete("KnativeService", namespace, name)
         elif verb == "enter":

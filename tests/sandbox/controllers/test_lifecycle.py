@@ -10,7 +10,16 @@ import pytest
 from controllers_world import SCALE, Stage
 from lifecycles import Play, by_kubelet, played, recording
 
-NAMES = ("happy", "no-pvc", "no-gpu", "image-pull", "crash", "never-ready", "zero-and-back")
+NAMES = (
+    "happy",
+    "no-pvc",
+    "no-gpu",
+    "image-pull",
+    "crash",
+    "never-ready",
+    "image-twice",
+    "zero-and-back",
+)
 
 
 AUTOSCALED = "zero-and-back"  # its decisions go by the second: it gets the loop to itself, slower

@@ -25,6 +25,7 @@ from qwenkit.sandbox.kube.objects import Object, at, condition
 from qwenkit.sandbox.kube.storage.history import WatchEvent
 
 ASSIGNED, CERTIFICATE, INGRESS = "AllTrafficAssigned", "CertificateProvisioned", "IngressReady"
+_MANY, _LATE = 3, 4  # as recorded
 _ROLLING = ("RolloutInProgress", "A gradual rollout of the latest revision(s) is in progress.")
 _NOT_CONFIGURED = ("IngressNotConfigured", "Ingress has not yet been reconciled.")
 
@@ -41,10 +42,25 @@ class RouteController(KnativeReconciler):
     dependents = (ASSIGNED, INGRESS, CERTIFICATE)
 
     def keys(self, change: WatchEvent) -> Iterable[Key]:
-        """Configurations and Revisions concern every route that points at them."""
-        if change.kind in ("Configuration", "Revision"):
+        """Configurations concern every route that points at them, Revisions those they serve.
+
+        So a Service says that its traffic is still to move, before it does.
+        """
+        if change.kind == "Configuration":
             return routes_concerned(self.store, change.object)
+        if change.kind == "Revision":
+            return [
+                key
+                for key in routes_concerned(self.store, change.object)
+                if self._serves(key, change.object)
+            ]
         return super().keys(change)
+
+    def _serves(self, route: Key, revision: Object) -> bool:
+        found = self.store.find("Route", *route) or {}
+        targets = [*(at(found, "status", "traffic") or []), *(at(found, "spec", "traffic") or [])]
+        name = revision["metadata"]["name"]
+        return any(target.get("revisionName") == name for target in targets)
 
     def reconcile_kind(self, obj: Object, status: Object, conditions: Conditions) -> None:
         """Resolve the traffic; when it is complete, program it."""
@@ -77,9 +93,15 @@ class RouteController(KnativeReconciler):
             status["traffic"] = traffic_status(made, domains, going)
 
     def finalize_kind(self, obj: Object) -> bool:
-        """Remove the route from its revisions, as late as the real controller does."""
-        uid = obj["metadata"]["uid"]
-        if not self.waited(key_of(obj), uid, self.context.delays.finalize_route):
+        """Remove the route from its revisions, as late as the real controller does.
+
+        It fails and tries again while revisions go under it: with many of them until all are gone.
+        """
+        key, uid = key_of(obj), obj["metadata"]["uid"]
+        revisions = self.store.list("Revision", key[0])
+        ours = sum(key in routes_concerned(self.store, revision) for revision in revisions)
+        late = _LATE if ours >= _MANY else 1
+        if not self.waited(key, uid, late * self.context.delays.finalize_route):
             return False
         sync_routing(self.store, obj, gone=True)
         return True
