@@ -38,7 +38,7 @@ class ModeForecast:
     @property
     def gap(self) -> str:
         """The predicted gap in words."""
-        return "a gap of unknown length" if self.gap_s is None else f"gap {self.gap_s:.0f} s"
+        return "a gap of unknown length" if self.gap_s is None else f"gap {self.gap_s:.3g} s"
 
     @property
     def outcome(self) -> str:

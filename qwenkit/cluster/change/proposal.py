@@ -155,7 +155,7 @@ class Changed:
         if self.mode == SURGE and not self.gap_s:
             return text
         seen = "the gap was not seen" if self.gap_s is None else f"a gap of {self.gap_s:.1f} s"
-        known = "" if self.predicted_gap_s is None else f", predicted {self.predicted_gap_s:.0f} s"
+        known = "" if self.predicted_gap_s is None else f", predicted {self.predicted_gap_s:.3g} s"
         return f"{text}; {seen}{known}"
 
     __repr__ = __str__

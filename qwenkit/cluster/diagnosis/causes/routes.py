@@ -47,8 +47,18 @@ def _not_true(snapshot: Snapshot) -> Iterator[tuple[Obj, str]]:
         where = f"{obj['kind']} {name_of(obj)} " if obj in behind else ""
         for each in (obj.get("status") or {}).get("conditions") or []:
             text = f"{where}{reason_and_message(each)}"
-            if each.get("status") != "True" and not text.startswith(_OF_PODS):
+            if each.get("status") == "True" or text.startswith(_OF_PODS):
+                continue
+            if not ("RevisionMissing" in text and _follows_next(snapshot, text)):
                 yield each, text
+
+
+def _follows_next(snapshot: Snapshot, text: str) -> bool:
+    """Return whether a missing revision is not pinned, and the one that follows it starts."""
+    made = condition(snapshot.revision or {}, "Ready")
+    pinned = ((snapshot.service or {}).get("spec") or {}).get("traffic") or []
+    starts = made.get("status") == "Unknown" or made.get("reason") == "Unschedulable"
+    return starts and not any(f'"{one.get("revisionName")}"' in text for one in pinned)
 
 
 def _ingress_class(snapshot: Snapshot) -> str:
