@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 _LINE_CHARS, _ERROR_LINES, _LOG_CHARS, _TRIED = 1500, 12, 1_048_576, 8
-_TAIL_LINES = 6
+_TAIL_LINES, _BEGIN_CHARS = 6, 300
 _LEVELS = "TRACE|DEBUG|INFO|NOTICE|WARNING|WARN|ERROR|CRITICAL|FATAL"
 _FAILURES = ("ERROR", "CRITICAL", "FATAL")
 
@@ -38,8 +38,8 @@ _STAMPS = (
         rf"[^A-Z]{{0,60}}(?P<level>{_LEVELS})\b[\]:|\s-]*(?:stderr \| ?)?"
     ),
     # glog and torch: [E1120 05:40:55.1 ProcessGroupNCCL.cpp:475], W0714 23:06:54.6 140 run.py:757]
-    re.compile(r"\[(?P<letter>[IWEF])(?:\d{4} [\d:.]+)? [^\]]{1,120}\] ?"),
-    re.compile(r"(?P<letter>[IWEF])\d{4} [\d:.]+ [^\]]{1,120}\] ?"),
+    re.compile(r"\[(?P<letter>[IWEF])(?:\d{3,4} [\d:.]+)? [^\]]{1,120}\] ?"),
+    re.compile(r"(?P<letter>[IWEF])\d{3,4} [\d:.]+ [^\]]{1,120}\] ?"),
 )
 _LETTERS = {"I": "INFO", "W": "WARNING", "E": "ERROR", "F": "FATAL"}
 
@@ -90,7 +90,8 @@ class _Line(NamedTuple):
         name = _NAME.match(self.text)
         if name and _EXCEPTION.search(name[1]):
             return True
-        return bool(_COMPLAINT.search(self.text)) and not _HARMLESS.search(self.text)
+        begin = self.text[:_BEGIN_CHARS]
+        return bool(_COMPLAINT.search(begin)) and not _HARMLESS.search(begin)
 
 
 @dataclass
@@ -152,7 +153,7 @@ def _errors(log: str) -> list[_Error]:
             now = None if aside else _Error(line.source, [text], follows or wrapped)
             found += [now] if now else []
             follows, aside, was_aside = False, False, aside
-        elif now and text.strip() and now.takes(line):
+        elif now and text.strip() and now.takes(line) and not _HARMLESS.search(text):
             now.lines.append(text)
     return found
 

@@ -76,6 +76,23 @@ def test_every_signature_is_tried_by_a_real_text() -> None:
     assert len(SIGNATURES) >= 45
 
 
+DECORATIONS = {
+    "kubelet": "2026-01-01T00:00:01.123456789Z {}",
+    "runtime": "2026-01-01T00:00:01.123456789+08:00 stderr F {}",
+    "colours": "\x1b[1;36m{}\x1b[0;0m",
+    "crlf": "{}\r",
+    "pod": "[pod/qwen-1/vllm] {}",
+    "compose": "vllm-1  | {}",
+}
+
+
+@pytest.mark.parametrize("around", DECORATIONS.values(), ids=DECORATIONS)
+def test_what_others_write_around_a_line_does_not_count(around: str) -> None:
+    for case in (case for case in TEXTS if case["name"].startswith("noise-v")):
+        log = "\n".join(around.format(line) for line in case["log"].splitlines())
+        assert explained(case | {"log": log}).kind == case["kind"], case["name"]
+
+
 def test_the_deciding_line_comes_first_and_then_the_last_ones() -> None:
     log = "ValueError: No available memory for the cache blocks.\n(APIServer pid=1) bye"
     found = explained({"exit_code": 1, "log": log})
