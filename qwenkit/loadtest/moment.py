@@ -48,10 +48,13 @@ class Moment:
     def figures(self) -> dict[str, str]:
         """Return the figures in words, always the same ones; "–" is what is not known."""
         pods = self.replicas
+        replicas = f"{pods.ready} ready of {pods.desired} desired" if pods else "no answer"
+        if self.others:
+            replicas += f", {self.others} of other revisions"
         return {
             "in flight": f"{self.in_flight}, {self.offered_per_s:.1f}/s offered",
             "TTFT": spread(self.ttft_s),
-            "replicas": f"{pods.ready} ready of {pods.desired} desired" if pods else "no answer",
+            "replicas": replicas,
             "waiting in vLLM": "–" if self.queued is None else f"{self.queued:.0f}",
             "latency": spread(self.latency_s),
             "starting": f"{pods.starting}" if pods else "–",

@@ -16,6 +16,7 @@ from inference_server import HOST, PIECES, Vllm, serving
 from qwenkit import steps
 from qwenkit.cli import main
 from qwenkit.inference.client import Server
+from qwenkit.inference.load.bodies import Bodies
 from qwenkit.inference.load.sweep import sweep
 from qwenkit.inference.results import LoadResult
 
@@ -168,6 +169,16 @@ def test_failures_exit_1_and_say_why(load: Run, vllm: Vllm) -> None:
     assert "no pod answers" in figures["causes"]["http 503"]
     code, answer = load("--sweep", "--seconds", "0.1")
     assert (code, answer["knee"]) == (1, None)
+
+
+def test_a_load_whose_thread_died_is_an_error(load: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise RuntimeError("as an example")
+
+    monkeypatch.setattr(Bodies, "make", fail)
+    code, answer = load("--clients", "1", "--seconds", "0.1")
+    assert (code, answer["what"]) == (1, "the load broke off")
+    assert answer["why"] == "RuntimeError: as an example"
 
 
 def test_parquet_wants_its_package(load: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,11 @@ def test_replicas_by_second_from_the_start_to_the_last_sample() -> None:
 
 
 def test_pods_of_other_revisions_are_counted_apart() -> None:
+    full = timeline([request(0, 0, 3)], [sample(0, 1, other=1), sample(3, 3, other=1)])
+    assert (full.start_ready, full.peak_ready, full.last.served.ready) == (1, 3, 3)
+    assert full.at(3).figures()["replicas"] == "3 ready of 3 desired, 1 of other revisions"
     seen = timeline([request(0, 0, 3)], [sample(0, 1, other=2), sample(3, 1)])
+    assert seen.at(3).figures()["replicas"] == "1 ready of 3 desired"
     assert (seen.at(1).replicas.ready, seen.at(1).others) == (1, 2)
     assert seen.at(3).others == 0
     assert seen.at(3).pod_seconds == 3 * 3  # they hold their GPUs
