@@ -175,8 +175,6 @@ def deploy(
     documents = _ready_to_send(settings, manifests.render(settings))
     if settings.storage == "pvc":
         VolumeWeights(settings).require_filled()
-    if settings.storage == "oss" and (settings.signer or settings.oss_auth == "key"):
-        BucketWeights.of(settings).require_signed()
     cluster, clock = Cluster.connect(settings), partial(ask_clock, partial(find_server, settings))
     return deploying.deploy(
         cluster, settings, documents, mode=mode, clock=clock, on_change=on_change
@@ -389,6 +387,8 @@ def _ready_to_send(settings: Settings, documents: Iterable[Document]) -> list[Do
         settings.require("bucket", "oss_endpoint")
     found = list(documents)
     refuse([*settings.contradictions(), *lint(found, gpu=settings.gpu_name)])
+    if settings.storage == "oss" and (settings.signer or settings.oss_auth == "key"):
+        BucketWeights.of(settings).require_signed()
     return [manifests.secret(settings, keys) if d.get("kind") == "Secret" else d for d in found]
 
 

@@ -90,6 +90,11 @@ def test_the_whole_way_by_commands(qwenkit, environment, tmp_path, sandbox):
     assert {file["action"] for file in second["files"]} == {"skipped"}
     assert second["bytes_sent"] == 0
 
+    signature = sandbox / "oss" / name / "Qwen-7B-Chat-Int8" / "model.sig"
+    signature.write_text("{}")
+    refused = qwenkit("deploy", *QUICK)
+    assert (refused.returncode, "model.sig cannot be compared" in refused.stderr) == (1, True)
+    signature.unlink()
     deployed = qwenkit("deploy", *QUICK, "--json")
     assert deployed.returncode == 0, deployed.stderr
     answer = json.loads(deployed.stdout)
