@@ -27,8 +27,17 @@ from qwenkit.cluster.kinds import (
     is_terminating,
     is_true,
     labels_of,
+    name_of,
 )
-from qwenkit.cluster.pods import is_current, pod_state, restarts, serving_container, waiting_reasons
+from qwenkit.cluster.pods import (
+    gpus_wanted,
+    is_current,
+    node_of,
+    pod_state,
+    restarts,
+    serving_container,
+    waiting_reasons,
+)
 from qwenkit.cluster.wait import OnChange, Waited, wait
 from qwenkit.errors import QwenkitError
 
@@ -36,6 +45,7 @@ from qwenkit.errors import QwenkitError
 _DIAGNOSE_EVERY_S = 10.0
 _LOG_S = 1.0
 _TROUBLE = PULL_REASONS | START_REASONS
+_NO_CAUSE = ("ready", "starting", "unknown", "absent")
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,8 @@ class _State:
     pods: tuple[Obj, ...]
     server: str = ""
     """What the server of a pod that starts does, from its log."""
+    cause: str = ""
+    """What keeps it from being ready, while waiting can still help."""
 
     def revision(self) -> str:
         return str(self.service.get("status", {}).get("latestCreatedRevisionName") or "")
@@ -78,8 +90,20 @@ class _State:
             return f"{self.revision()}: Ready"
         reason = condition(self.service, "Ready").get("reason") or "starting"
         pods = ", ".join(map(pod_state, self.own_pods())) or "none"
-        server = f"; {self.server}" if self.server else ""
-        return f"{self.revision() or 'no revision'}: {reason}; pods: {pods}{server}"
+        more = [part for part in (self.server, self.cause) if part]
+        return "; ".join([f"{self.revision() or 'no revision'}: {reason}", f"pods: {pods}", *more])
+
+    def left(self) -> str:
+        """Return what is there after an interrupted wait, and costs until it is stopped."""
+        pods = [pod for pod in self.pods if not is_terminating(pod)]
+        placed = [pod for pod in pods if node_of(pod)]
+        gpus = sum(gpus_wanted(pod["spec"]) for pod in placed)
+        held = f", with {gpus} GPUs that cost until they are freed" if gpus else ""
+        return (
+            f"{self.revision() or 'its revision'} goes on starting on the cluster: {len(pods)} "
+            f"pods{held}; qwenkit teardown stops it, qwenkit explain {name_of(self.service)} says "
+            "how far it is"
+        )
 
 
 class _Diagnosis:
@@ -88,6 +112,7 @@ class _Diagnosis:
     def __init__(self, cluster: Cluster, service: str) -> None:
         self._cluster, self._service = cluster, service
         self._made_at = time.monotonic()
+        self.cause = ""
 
     def failed(self, state: _State) -> QwenkitError | None:
         """Return the error if waiting longer is useless."""
@@ -100,6 +125,7 @@ class _Diagnosis:
         except QwenkitError:
             return None  # no diagnosis is no reason to stop
         if not found.permanent:
+            self.cause = "" if found.kind in _NO_CAUSE else found.cause
             return None
         what = f"ksvc {self._service} does not become ready"
         return found.error(what, kind="Service", name=self._service, revision=state.revision())
@@ -132,27 +158,34 @@ def wait_ready(
     Raises:
         NotReady: waiting longer is useless; why and fix come from ``explain``.
         WaitTimeout: the deadline passed; why and fix come from ``explain``.
+        KeyboardInterrupt: Ctrl-C; its note says what goes on, what it holds, and how to stop it.
     """
+    diagnosis, seen = _Diagnosis(cluster, name), _State({"metadata": {"name": name}}, ())
 
     def poll() -> _State:
+        nonlocal seen
         service = cluster.get(KSVC, name)
-        state = _State(service, tuple(cluster.list(POD, labels={SERVICE_LABEL: name})))
-        if on_change is None or is_true(service, "Ready"):
-            return state
-        return replace(state, server=_server_doing(cluster, state.own_pods()))
+        seen = _State(service, tuple(cluster.list(POD, labels={SERVICE_LABEL: name})))
+        if on_change is not None and not is_true(service, "Ready"):
+            server = _server_doing(cluster, seen.own_pods())
+            seen = replace(seen, server=server, cause=diagnosis.cause)
+        return seen
 
-    diagnosis = _Diagnosis(cluster, name)
-    done = wait(
-        poll,
-        what=f"ksvc {name} ready",
-        ready=lambda state: state.is_ready(generation),
-        describe=str,
-        failed=diagnosis.failed,
-        late=diagnosis.late,
-        timeout_s=timeout_s,
-        every_s=every_s,
-        on_change=on_change,
-    )
+    try:
+        done = wait(
+            poll,
+            what=f"ksvc {name} ready",
+            ready=lambda state: state.is_ready(generation),
+            describe=str,
+            failed=diagnosis.failed,
+            late=diagnosis.late,
+            timeout_s=timeout_s,
+            every_s=every_s,
+            on_change=on_change,
+        )
+    except KeyboardInterrupt as stop:
+        stop.add_note(seen.left())
+        raise
     return Waited(done.value.service, done.seconds, done.transitions)
 
 

@@ -10,7 +10,7 @@ from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.progress import starting
 from qwenkit.cluster.diagnosis.reading import collect
 from qwenkit.cluster.diagnosis.snapshot import Snapshot
-from qwenkit.cluster.kinds import Obj, is_false, is_true, name_of
+from qwenkit.cluster.kinds import Obj, is_false, is_terminating, is_true, name_of
 from qwenkit.cluster.pods import is_current, pod_state
 
 
@@ -27,6 +27,10 @@ def diagnose(snapshot: Snapshot, where: str = "this bundle") -> Explanation:
             return flag_off(service)
         cause = f"ksvc {service} does not exist in {where}"
         return Explanation("absent", cause, fix="qwenkit deploy")
+    if is_terminating(snapshot.service):
+        held = ", ".join(map(str, snapshot.service["metadata"].get("finalizers") or []))
+        found = Explanation("deleting", f"ksvc {service} is being deleted", fix="deploy it again")
+        return found.shown_by(f"finalizers: {held}" if held else "")
     return _ready(snapshot, snapshot.service) or first_cause(snapshot) or starting(snapshot)
 
 

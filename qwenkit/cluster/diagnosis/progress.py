@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from qwenkit.cluster.diagnosis.causes import placement
 from qwenkit.cluster.diagnosis.causes.containers import states_of
-from qwenkit.cluster.diagnosis.causes.rows import reason_and_message
+from qwenkit.cluster.diagnosis.causes.rows import first_row, reason_and_message
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.server_log import doing
 from qwenkit.cluster.diagnosis.snapshot import Snapshot, event_time
-from qwenkit.cluster.kinds import INGRESS, Obj, condition, is_terminating, name_of
+from qwenkit.cluster.kinds import INGRESS, Obj, condition, name_of
 from qwenkit.cluster.pods import pod_state
 
 # In seconds: what has changed so lately is on its way; a node prepares a pod in that time; and a
@@ -26,6 +27,8 @@ def starting(snapshot: Snapshot) -> Explanation:
         cause = f"ksvc {snapshot.name} is still starting: {moves}"
         found = Explanation("starting", cause, fix="wait", permanent=False)
         return found.shown_by(*shown, *snapshot.last_lines(2))
+    if observed := _observed(snapshot):
+        return observed.shown_by(*observed.evidence, *snapshot.last_lines(4))
     pod = next(map(name_of, snapshot.living()), "")
     look = f"kubectl describe pod {pod}; kubectl logs {pod} --all-containers" if pod else ""
     return Explanation(
@@ -36,6 +39,19 @@ def starting(snapshot: Snapshot) -> Explanation:
         "; kubectl get pods -n knative-serving",
         permanent=False,
     ).shown_by(*shown, *snapshot.warnings()[:3], *snapshot.last_lines(6))
+
+
+def _observed(snapshot: Snapshot) -> Explanation | None:
+    """Return what is seen to keep a pod from being ready, though not why."""
+    for each in states_of(snapshot, "init"):
+        if "running" in each.now:
+            cause = f"{each.label} has not ended, and the server starts only after it"
+            fix = f"read its log: kubectl logs {name_of(each.pod)} -c {each.name}"
+            evidence = f"{each.name}: running since {each.now['running'].get('startedAt', '?')}"
+            return Explanation("init-runs", cause, (evidence,), fix, permanent=False)
+    runs = any("running" in each.now for each in states_of(snapshot, "own"))
+    found = first_row("probe", snapshot.messages("Unhealthy")) if runs else None
+    return found or placement.rejected(snapshot, few=1)
 
 
 def _moves(snapshot: Snapshot) -> Iterator[str]:
@@ -54,9 +70,10 @@ def _moves(snapshot: Snapshot) -> Iterator[str]:
         since = snapshot.age_s(placed or pod["metadata"].get("creationTimestamp"))
         if since is not None and since < _PREPARES_S and pod_state(pod) != "Ready":
             yield f"a node prepares the pod {name_of(pod)} (network, volumes)"
-    ending = [name_of(pod) for pod in snapshot.pods if is_terminating(pod)]
-    if ending and not snapshot.living():
-        yield f"the pod {ending[0]} is ending before a new one is made"
+    for pod in snapshot.pods:
+        over = snapshot.age_s(pod["metadata"].get("deletionTimestamp"))
+        if over is not None and over < 0 and not snapshot.living():
+            yield f"the pod {name_of(pod)} is ending before a new one is made"
     for obj in filter(None, (snapshot.service, snapshot.revision, *snapshot.of(INGRESS))):
         changed = snapshot.age_s(snapshot.newest(obj))
         if changed is not None and changed < _LATELY_S:

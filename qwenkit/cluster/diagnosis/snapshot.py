@@ -33,6 +33,7 @@ from qwenkit.cluster.kinds import (
 )
 from qwenkit.cluster.pods import unschedulable, waiting_reasons
 
+_UNPLACED = re.compile(r"\d+/\d+ nodes are available")
 _UID_LABEL = "serving.knative.dev/revisionUID"
 # When something happened; other times, such as a certificate's end, may lie ahead.
 _TIMES = re.compile(
@@ -114,8 +115,8 @@ class Snapshot:
 
     @cached_property
     def claims(self) -> list[Obj]:
-        """The PVCs that the Service mounts."""
-        names = claim_names(self.service or {})
+        """The PVCs that the Service or its pods mount."""
+        names = {*claim_names(self.service or {}), *(n for pod in self.pods for n in _claims(pod))}
         return [claim for claim in self.of(PVC) if name_of(claim) in names]
 
     @property
@@ -172,10 +173,15 @@ class Snapshot:
     def unschedulable(self) -> str:
         """Return the scheduler's message about a pod, empty if all are scheduled."""
         pods = self.living()
-        if pods or not self.revision:
-            return next(filter(None, map(unschedulable, pods)), "")
-        found = condition(self.revision, "ResourcesAvailable")
-        return str(found.get("message") or "") * (found.get("reason") == "Unschedulable")
+        if said := next(filter(None, map(unschedulable, pods)), ""):
+            return said
+        if pods and not any(
+            condition(p, "PodScheduled") or p["spec"].get("nodeName") for p in pods
+        ):
+            return next(iter(self.messages("FailedScheduling")), "")
+        conditions = (condition(o or {}, "Ready") for o in (self.revision, self.service))
+        said = next((str(c.get("message")) for c in conditions if c.get("status") == "False"), "")
+        return "" if pods else said[found.start() :] if (found := _UNPLACED.search(said)) else ""
 
     def log(self, pod: Obj, container: str, *, ended: bool = False) -> str:
         """Return the log of a container, empty if there is none.
@@ -224,6 +230,8 @@ def about(objects: Iterable[Obj | None], events: Iterable[Obj]) -> list[Obj]:
     def wanted(event: Obj) -> bool:
         involved = event.get("involvedObject") or {}
         kind, name = involved.get("kind"), str(involved.get("name") or "")
+        if not kind:  # a bundle made by hand
+            return not name or name in {known for _, known in names}
         # A ReplicaSet that could not create a pod owns none of these objects: match its name.
         without_pod = kind == "ReplicaSet" and (
             name.startswith(deployments)
@@ -242,10 +250,13 @@ def pod_template(service: Obj) -> Obj:
 
 def claim_names(service: Obj) -> list[str]:
     """Return the names of the PVCs that a Service's template mounts."""
-    volumes = pod_template(service).get("volumes") or []
-    return [
-        v["persistentVolumeClaim"]["claimName"] for v in volumes if v.get("persistentVolumeClaim")
-    ]
+    return _claims({"spec": pod_template(service)})
+
+
+def _claims(pod: Obj) -> list[str]:
+    volumes = (pod.get("spec") or {}).get("volumes") or []
+    claims = [volume.get("persistentVolumeClaim") or {} for volume in volumes]
+    return [str(claim["claimName"]) for claim in claims if claim.get("claimName")]
 
 
 def event_time(event: Obj) -> str:

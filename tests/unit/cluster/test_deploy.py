@@ -9,6 +9,7 @@ from cluster_api import KSVC, OURS, Api, Replay, connected, obj, status
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.deploy import apply_all, deploy, wait_bound
 from qwenkit.cluster.rollout import wait_ready
+from qwenkit.cluster.wait import Transition
 from qwenkit.errors import Conflict, InvalidValue, NotFound, NotReady, Rejected, WaitTimeout
 from qwenkit.manifests.render import render
 from qwenkit.settings import Settings
@@ -216,6 +217,44 @@ def test_a_timeout_names_the_gpu_that_is_missing(
             wait_ready(cluster, "qwen", generation=1, timeout_s=0.3, every_s=0.05)
         assert "no node has enough free GPUs" in caught.value.why
         assert "wait until a terminating pod" in caught.value.fix
+
+
+def test_what_keeps_it_is_a_transition_while_waiting_can_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = Replay("no-gpu", at=60)
+    api.listed = lambda _kind: None
+    api.add(obj("v1/Node", "lab", status={"allocatable": {"nvidia.com/gpu": "8"}}))
+    seen: list[str] = []
+    with connected(api, tmp_path, monkeypatch) as cluster, pytest.raises(WaitTimeout):
+        wait_ready(
+            cluster,
+            "qwen",
+            generation=1,
+            timeout_s=0.5,
+            every_s=0.05,
+            on_change=lambda t: seen.append(t.state),
+        )
+    assert seen[-1].endswith("no node has enough free GPUs (1 of 1 nodes: too few free GPUs)")
+
+
+def test_ctrl_c_says_what_goes_on_and_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = Replay("never-ready", at=20)
+    api.listed = lambda _kind: None
+
+    def press(_transition: Transition) -> None:
+        raise KeyboardInterrupt
+
+    with (
+        connected(api, tmp_path, monkeypatch) as cluster,
+        pytest.raises(KeyboardInterrupt) as stopped,
+    ):
+        wait_ready(cluster, "qwen", generation=1, timeout_s=5, on_change=press)
+    (note,) = stopped.value.__notes__
+    assert "qwen-00001 goes on starting" in note
+    assert "qwenkit teardown stops it" in note
 
 
 def test_the_failure_of_the_previous_revision_does_not_count(

@@ -58,7 +58,8 @@ def _built(case: Case) -> Snapshot:
     service = {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
-        "metadata": {"name": "qwen", "namespace": "default", "generation": 1, "uid": "s"},
+        "metadata": {"name": "qwen", "namespace": "default", "generation": 1, "uid": "s"}
+        | case.get("meta", {}),
         "spec": {"template": {"spec": spec}},
         "status": {
             "observedGeneration": 1,

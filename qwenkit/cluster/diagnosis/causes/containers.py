@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from qwenkit.cluster.diagnosis.causes.rows import first_row, reason_and_message
+from qwenkit.cluster.diagnosis.causes.rows import failures, first_row, reason_and_message
 from qwenkit.cluster.diagnosis.crashes import CRASH_BUDGET
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.snapshot import Snapshot, event_count
@@ -24,6 +24,7 @@ START_REASONS = frozenset(
         "PostStartHookError",
     ]
 )
+_CANNOT_START = re.compile("OCI runtime|couldn't find key|" + "|".join(START_REASONS))
 _LISTENS = re.compile(r"(?:running on|server on) https?://(\S+?):(\d+)")
 _LINES = 4
 
@@ -83,6 +84,9 @@ def states_of(snapshot: Snapshot, role: str = "") -> Iterator[SeenContainer]:
 
 def not_started(snapshot: Snapshot) -> Explanation | None:
     """Explain a container that the node cannot make or start."""
+    if said := [text for text in failures(snapshot) if _CANNOT_START.search(text)]:
+        found = first_row("start", said)
+        return found and replace(found, cause=f"the container cannot start: {found.cause}")
     for each in states_of(snapshot):
         states = each.now.get("waiting") or {}, each.ended
         why = [reason_and_message(s) for s in states if s.get("reason") in START_REASONS]

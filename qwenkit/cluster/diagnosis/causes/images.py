@@ -6,10 +6,9 @@ import re
 from dataclasses import replace
 
 from qwenkit.cluster.diagnosis.causes.containers import states_of
-from qwenkit.cluster.diagnosis.causes.rows import first_row, reason_and_message
+from qwenkit.cluster.diagnosis.causes.rows import failures, first_row, reason_and_message
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.snapshot import Snapshot
-from qwenkit.cluster.kinds import condition
 
 IMAGE = Explanation(
     "image",
@@ -28,6 +27,9 @@ PULL_REASONS = frozenset(
         "SignatureValidationFailed",
     ]
 )
+_SAID = re.compile(
+    "Unable to fetch image|pull(ing)? image|failed to pull|" + "|".join(PULL_REASONS)
+)
 _NAME = re.compile(r'(?:image|reference|manifest for) "?([\w.:/@-]*[/:][\w.:/@-]+)')
 
 
@@ -35,8 +37,7 @@ def unpullable(snapshot: Snapshot) -> Explanation | None:
     """Explain an image that a container waits for, or that Knative cannot find."""
     states = (each.now.get("waiting") or {} for each in states_of(snapshot))
     waiting = [reason_and_message(s) for s in states if s.get("reason") in PULL_REASONS]
-    ready = [condition(obj or {}, "Ready") for obj in (snapshot.revision, snapshot.service)]
-    said = [text for text in map(reason_and_message, ready) if "Unable to fetch image" in text]
+    said = [text for text in failures(snapshot) if _SAID.search(text)]
     if not waiting and not said:
         return None
     events = [text for text in snapshot.messages("Failed") if "image" in text.lower()]

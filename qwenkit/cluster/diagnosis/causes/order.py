@@ -15,8 +15,8 @@ CAUSES: tuple[Callable[[Snapshot], Explanation | None], ...] = (
     containers.not_started,
     volumes.no_claim,
     placement.unschedulable,
-    placement.not_made,
     placement.rejected,
+    placement.stuck,
     placement.node_not_ready,
     placement.no_sandbox,
     volumes.not_mounted,
@@ -26,6 +26,7 @@ CAUSES: tuple[Callable[[Snapshot], Explanation | None], ...] = (
     crash,
     containers.queue_proxy_failed,
     containers.wrong_port,
+    placement.not_made,
     routes.not_routed,
     routes.failed,
 )

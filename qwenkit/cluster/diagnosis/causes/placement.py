@@ -6,34 +6,45 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from qwenkit.cluster.diagnosis.causes.rows import first_row, reason_and_message, rows_of
+from qwenkit.cluster.diagnosis.causes.rows import failures, first_row, reason_and_message, rows_of
 from qwenkit.cluster.diagnosis.crashes import CRASH_BUDGET
 from qwenkit.cluster.diagnosis.explanation import Explanation
-from qwenkit.cluster.diagnosis.snapshot import Snapshot
-from qwenkit.cluster.kinds import DEPLOYMENT, GPU_RESOURCE, Obj, condition, is_true, name_of
+from qwenkit.cluster.diagnosis.snapshot import Snapshot, event_time
+from qwenkit.cluster.kinds import (
+    DEPLOYMENT,
+    GPU_RESOURCE,
+    REPLICA_SET,
+    Obj,
+    condition,
+    is_true,
+    name_of,
+)
 from qwenkit.cluster.pods import gpus_of, gpus_wanted, states
 
+_ENDS_S = 60
 _REFUSED = re.compile(r"FailedCreate|forbidden|exceeded quota|creation failed|failed to create")
 
 
 def not_made(snapshot: Snapshot) -> Explanation | None:
     """Explain pods that the cluster refuses to make."""
-    if snapshot.living():
+    events = snapshot.events_of("FailedCreate")
+    pods = [str(pod["metadata"].get("creationTimestamp") or "") for pod in snapshot.living()]
+    if pods and (not events or event_time(events[0]) <= max(pods)):
         return None
-    conditions = (
-        reason_and_message(condition(obj or {}, name))
-        for obj in (*snapshot.of(DEPLOYMENT), snapshot.revision, snapshot.service)
-        for name in ("ReplicaFailure", "ResourcesAvailable", "Ready", "ConfigurationsReady")
-    )
-    said = [text for text in conditions if _REFUSED.search(text)]
+    made_by = (obj for kind in (DEPLOYMENT, REPLICA_SET) for obj in snapshot.of(kind))
+    said = [reason_and_message(condition(obj, "ReplicaFailure")) for obj in made_by]
+    said += [text for text in failures(snapshot) if _REFUSED.search(text)]
     return first_row("refused", [*snapshot.messages("FailedCreate"), *said])
 
 
-def rejected(snapshot: Snapshot) -> Explanation | None:
-    """Explain pods that ended before they served: a node turned them away, or was lost."""
+def rejected(snapshot: Snapshot, *, few: int = CRASH_BUDGET) -> Explanation | None:
+    """Explain pods that ended before they served: a node turned them away, or was lost.
+
+    Where a new pod has taken their place, it takes ``few`` of them.
+    """
     ended = [pod for pod in snapshot.pods if _why_ended(pod)]
     others = [pod for pod in snapshot.living() if pod not in ended]
-    if not ended or (others and len(ended) < CRASH_BUDGET):
+    if not ended or (others and len(ended) < few):
         return None
     newest = max(ended, key=lambda pod: str(pod["metadata"].get("creationTimestamp") or ""))
     return first_row("rejected", [f"pod {name_of(newest)}: {_why_ended(newest)}"])
@@ -63,12 +74,27 @@ def node_not_ready(snapshot: Snapshot) -> Explanation | None:
     return None
 
 
+def stuck(snapshot: Snapshot) -> Explanation | None:
+    """Explain pods that do not end, and stand in the way of new ones."""
+    for pod in snapshot.pods if not snapshot.living() else []:
+        late = snapshot.age_s(pod["metadata"].get("deletionTimestamp"))
+        if late is not None and late > _ENDS_S:
+            holds = ", ".join(map(str, pod["metadata"].get("finalizers") or [])) or "none"
+            return Explanation(
+                "stuck",
+                f"the pod {name_of(pod)} should have ended {late:.0f} s ago, and is still there",
+                fix="kubectl describe node: is its node lost? Only then kubectl delete pod --force",
+                permanent=False,
+            ).shown_by(f"pod {name_of(pod)}: Terminating, finalizers: {holds}")
+    return None
+
+
 def no_sandbox(snapshot: Snapshot) -> Explanation | None:
     """Explain a pod whose node cannot set up its sandbox: network or runtime."""
     found = [state for pod in snapshot.living() for state in states(pod)]
     if any("running" in state or "terminated" in state for state in found):
         return None
-    names = ("FailedCreatePodSandBox", "NetworkNotReady")
+    names = ("FailedCreatePodSandBox", "NetworkNotReady", "AllocIPFailed")
     return first_row("sandbox", [text for name in names for text in snapshot.messages(name)])
 
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 from qwenkit.cluster.diagnosis.causes.rows import first_row, reason_and_message
 from qwenkit.cluster.diagnosis.explanation import Explanation
+from qwenkit.cluster.diagnosis.last_words import last_errors
+from qwenkit.cluster.diagnosis.signatures import recognise
 from qwenkit.cluster.diagnosis.snapshot import Snapshot
 from qwenkit.cluster.kinds import (
     CERTIFICATE,
@@ -23,7 +25,13 @@ from qwenkit.cluster.kinds import (
 from qwenkit.cluster.pods import is_current
 
 # For so long, in seconds, it is no failure: it is made, issued or taken up.
-_PATIENCE_S = {"ingress": 180, "gateway": 60, "certificate": 600, "knative-controller": 60}
+_PATIENCE_S = {
+    "ingress": 180,
+    "gateway": 60,
+    "certificate": 600,
+    "knative-controller": 60,
+    "digest": 60,
+}
 _BEHIND = (ROUTE, INGRESS, CERTIFICATE, DOMAIN_MAPPING, POD_AUTOSCALER)
 _OF_PODS = ("RevisionFailed", "ContainerMissing", "ExitCode", "ProgressDeadline", "Unschedulable")
 
@@ -68,6 +76,13 @@ def _ingress_class(snapshot: Snapshot) -> str:
     return str(named or network.get("ingress-class") or network.get("ingress.class") or "")
 
 
+def _of_last_words(texts: list[str]) -> Explanation | None:
+    """Return what the last words of a container mean, which Knative keeps when its pod is gone."""
+    said = [text.partition("Container failed with: ")[2] for text in texts]
+    known = next(filter(None, (recognise(last_errors(text)) for text in said if text)), None)
+    return known and replace(known, cause=f"the container ended: {known.cause}")
+
+
 def failed(snapshot: Snapshot) -> Explanation | None:
     """Explain a revision that Knative has given up, as far as its conditions tell it."""
     revision = condition(snapshot.revision or {}, "Ready")
@@ -92,10 +107,14 @@ def failed(snapshot: Snapshot) -> Explanation | None:
             ).shown_by(texts[0], probes[0], *snapshot.last_lines(2))
         if texts:
             kind = str(obj["kind"]).lower()
-            known = first_row("failed", texts) or Explanation(
-                "failed",
-                f"{kind} {name_of(obj)} failed: {texts[-1].partition(':')[0]}",
-                fix=f"kubectl describe {kind} {name_of(obj)}",
+            known = (
+                _of_last_words(texts)
+                or first_row("failed", texts)
+                or Explanation(
+                    "failed",
+                    f"{kind} {name_of(obj)} failed: {texts[-1].partition(':')[0]}",
+                    fix=f"kubectl describe {kind} {name_of(obj)}",
+                )
             )
             return known.shown_by(*known.evidence, *texts)
     return None

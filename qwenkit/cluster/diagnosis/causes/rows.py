@@ -10,7 +10,8 @@ from importlib.resources import files
 
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.signatures import Signature
-from qwenkit.cluster.kinds import Obj
+from qwenkit.cluster.diagnosis.snapshot import Snapshot
+from qwenkit.cluster.kinds import Obj, condition
 
 
 @cache
@@ -38,6 +39,17 @@ def first_row(subject: str, texts: Iterable[str]) -> Explanation | None:
     lines = (" ".join(text.split()) for text in texts)
     found = (row.explain(line) for line in lines for row in rows_of(subject))
     return next(filter(None, found), None)
+
+
+def failures(snapshot: Snapshot) -> list[str]:
+    """Return why Knative gave a revision up, if its pods are gone: pods would tell it better."""
+    found = (
+        condition(obj or {}, name)
+        for obj in (snapshot.revision, snapshot.service)
+        for name in ("ContainerHealthy", "ResourcesAvailable", "Ready", "ConfigurationsReady")
+    )
+    said = [reason_and_message(each) for each in found if each.get("status") == "False"]
+    return [] if snapshot.living() else said
 
 
 def reason_and_message(state: Obj) -> str:

@@ -9,7 +9,7 @@ from qwenkit.admission.config_maps import PVC_FLAG
 from qwenkit.cluster.diagnosis.causes.rows import first_row
 from qwenkit.cluster.diagnosis.crashes import CRASH_BUDGET
 from qwenkit.cluster.diagnosis.explanation import Explanation
-from qwenkit.cluster.diagnosis.snapshot import Snapshot, claim_names, event_count
+from qwenkit.cluster.diagnosis.snapshot import Snapshot, event_count
 from qwenkit.cluster.feature_flags import enable_command
 from qwenkit.cluster.kinds import CSI_DRIVER, Obj, is_terminating, name_of
 from qwenkit.cluster.ownership import another_volume
@@ -53,7 +53,7 @@ def no_claim(snapshot: Snapshot) -> Explanation | None:
     unbound = [c for c in snapshot.claims if (c.get("status") or {}).get("phase") != "Bound"]
     if not unbound or snapshot.messages("WaitForFirstConsumer"):
         return None
-    return unbound_claim(unbound[0], snapshot) if claim_names(snapshot.service or {}) else None
+    return unbound_claim(unbound[0], snapshot)
 
 
 def unbound_claim(claim: Obj, snapshot: Snapshot) -> Explanation:
