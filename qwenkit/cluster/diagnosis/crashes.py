@@ -39,7 +39,9 @@ def _explain(snapshot: Snapshot, pod: Obj, status: Obj, ended: Obj) -> Explanati
         cause = "it was killed: it used more than memory_limit"
         found = Explanation("oom", cause, fix="raise memory_limit", permanent=False)
     else:
-        found = _said(text, int(ended["exitCode"]), probes) or _unknown(text, name_of(pod), name)
+        found = last_words_say(text, int(ended["exitCode"]), probes) or _unknown(
+            text, name_of(pod), name
+        )
     cause = f"the container {name} exits with code {_named(int(ended['exitCode']))}: {found.cause}"
     decides = found.evidence[:1]
     last = [line for line in text.splitlines() if line.strip(" ^") and not line.endswith("^^")]
@@ -51,7 +53,7 @@ def _explain(snapshot: Snapshot, pod: Obj, status: Obj, ended: Obj) -> Explanati
     )
 
 
-def _said(text: str, code: int, probes: list[str]) -> Explanation | None:
+def last_words_say(text: str, code: int, probes: list[str]) -> Explanation | None:
     """Return what log, events and exit code say; what they do not say is not guessed."""
     own, pointing = last_errors(text)
     known = recognise(own or pointing or last_lines(text))

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from qwenkit.cluster.diagnosis.causes.rows import first_row, reason_and_message
+from qwenkit.cluster.diagnosis.crashes import last_words_say
 from qwenkit.cluster.diagnosis.explanation import Explanation
-from qwenkit.cluster.diagnosis.last_words import last_errors
-from qwenkit.cluster.diagnosis.signatures import recognise
 from qwenkit.cluster.diagnosis.snapshot import Snapshot
 from qwenkit.cluster.kinds import (
     CERTIFICATE,
@@ -32,6 +31,7 @@ _PATIENCE_S = {
     "knative-controller": 60,
     "digest": 60,
 }
+_NO_CODE = -1  # Knative keeps the words alone
 _BEHIND = (ROUTE, INGRESS, CERTIFICATE, DOMAIN_MAPPING, POD_AUTOSCALER)
 _OF_PODS = ("RevisionFailed", "ContainerMissing", "ExitCode", "ProgressDeadline", "Unschedulable")
 
@@ -78,9 +78,10 @@ def _ingress_class(snapshot: Snapshot) -> str:
 
 def _of_last_words(texts: list[str]) -> Explanation | None:
     """Return what the last words of a container mean, which Knative keeps when its pod is gone."""
-    said = [text.partition("Container failed with: ")[2] for text in texts]
-    known = next(filter(None, (recognise(last_errors(text)) for text in said if text)), None)
-    return known and replace(known, cause=f"the container ended: {known.cause}")
+    said = (text.partition("Container failed with: ")[2] for text in texts)
+    known = (last_words_say(words, _NO_CODE, []) for words in said if words)
+    found = next(filter(None, known), None)
+    return found and replace(found, cause=f"the container ended: {found.cause}")
 
 
 def failed(snapshot: Snapshot) -> Explanation | None:

@@ -12,7 +12,7 @@ from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.snapshot import Snapshot, event_count
 from qwenkit.cluster.feature_flags import enable_command
 from qwenkit.cluster.kinds import CSI_DRIVER, Obj, is_terminating, name_of
-from qwenkit.cluster.ownership import another_volume
+from qwenkit.cluster.ownership import ADMIN_MAKES, another_volume
 from qwenkit.cluster.pods import states
 
 MOUNT_REASONS = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
@@ -60,7 +60,7 @@ def unbound_claim(claim: Obj, snapshot: Snapshot) -> Explanation:
     """Explain a PVC that is not Bound; a released PV is never bound again."""
     phase = claim.get("status", {}).get("phase") or "Pending"
     name = str(claim["spec"].get("volumeName") or "")
-    fix = f"create the PV {name or 'that it needs'}: qwenkit deploy does"
+    fix = f"create the PV {name or 'that it needs'}: qwenkit deploy does; or {ADMIN_MAKES}"
     events = [text for reason in _PROVISIONING for text in snapshot.messages(reason)]
     evidence = [f"pvc {name_of(claim)}: {phase}", *events[:2]]
     missing = re.search(r'storageclass\S* "([^"]+)" not found', " ".join(events))
