@@ -1,9 +1,9 @@
-"""What a container's last error means: the table ``signatures.json``, read and applied."""
+"""What a container's last error means: the table ``signatures.toml``, read and applied."""
 
 from __future__ import annotations
 
-import json
 import re
+import tomllib
 from collections.abc import Iterable
 from importlib.resources import files
 from typing import NamedTuple
@@ -37,16 +37,16 @@ class Signature(NamedTuple):
         return Explanation(self.kind, cause, (line,), fix, self.permanent)
 
 
-_DATA = json.loads((files(__package__) / "signatures.json").read_text("utf-8"))
+_DATA = tomllib.loads((files(__package__) / "signatures.toml").read_text("utf-8"))
 SIGNATURES = tuple(
     Signature(
         row["kind"],
-        re.compile(row["pattern"], re.IGNORECASE | re.MULTILINE),
+        re.compile("|".join(row["when"]), re.IGNORECASE | re.MULTILINE),
         row["cause"],
         row["fix"],
-        row.get("permanent", False),
+        row.get("permanent", True),
     )
-    for row in _DATA["signatures"]
+    for row in _DATA["signature"]
 )
 
 
@@ -58,7 +58,7 @@ def recognise(errors: Iterable[str]) -> Explanation | None:
 
 def of_exit_code(code: int) -> Explanation | None:
     """Explain what an exit code says by itself, None if that is nothing."""
-    row = _DATA["exit_codes"].get(str(code))
+    row = _DATA["exit"].get(str(code))
     return Explanation(row["kind"], row["cause"], fix=row["fix"], permanent=False) if row else None
 
 
