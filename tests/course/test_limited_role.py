@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from real_sandbox import RealSandbox, limited_kubeconfig
 
 from qwenkit.cli import main
+from qwenkit.cluster import requests
+from qwenkit.cluster.api.transport import Reply
+from qwenkit.cluster.api_errors import from_api, needs
+from qwenkit.cluster.preflight.rights import rights
+from qwenkit.errors import QwenkitError
 from qwenkit.sandbox import process
+from qwenkit.settings import Settings
 
 USER = "system:serviceaccount:default:limited"
 NAMES = {"service": "walled", "volume": "walled", "run": "walled", "prefix": "walled"}
@@ -57,11 +65,26 @@ def qwenkit(
     return run
 
 
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return what the API server refuses from now on."""
+    found: list[str] = []
+
+    def kept(reply: Reply, what: str, **facts: Any) -> QwenkitError:
+        error = from_api(reply, what, **facts)
+        found.extend([needs(error.why)] if reply.status == 403 else [])
+        return error
+
+    monkeypatch.setattr(requests, "from_api", kept)
+    return found
+
+
 def test_the_chain_passes_and_doctor_says_what_it_may_not_see(
     admin: RealSandbox,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     qwenkit: Callable[..., str],
+    refused: list[str],
 ) -> None:
     (tmp_path / "admin.yaml").write_text(qwenkit("render", "--admin", "--user", USER), "utf-8")
     monkeypatch.setenv("KUBECONFIG", str(limited_kubeconfig(admin.root / "kubeconfig", [])))
@@ -70,6 +93,7 @@ def test_the_chain_passes_and_doctor_says_what_it_may_not_see(
     admin.kubectl("apply", "-f", str(tmp_path / "admin.yaml"))
     monkeypatch.setenv("QWENKIT_GATEWAY", admin.state.gateway)
     _with_the_role(checks(qwenkit("doctor", "--json")))
+    refused.clear()
     _use(qwenkit, tmp_path / "evidence")
 
     removed = json.loads(qwenkit("teardown", "--delete-weights", "--now", "--json"))
@@ -80,6 +104,10 @@ def test_the_chain_passes_and_doctor_says_what_it_may_not_see(
     assert admin.kubectl("get", "pv/walled", "pvc/walled", "-o", phases) == "Bound Bound"
     assert "walled" not in admin.kubectl("get", "ksvc,pods,secrets", "-o", "name")
     admin.kubectl("delete", "-f", str(tmp_path / "admin.yaml"))
+
+    may = rights(Settings())["cluster"]
+    known = {str(replace(one, verbs=verb)) for one in may for verb in one.verbs.split()}
+    assert set(refused) <= known, "the list of rights is not whole"
 
 
 def checks(report: str) -> dict[str, dict[str, str]]:
@@ -117,5 +145,6 @@ def _use(qwenkit: Callable[..., str], evidence: Path) -> None:
     assert load["errors"] == {}
     assert json.loads(qwenkit("explain", "--json"))["kind"] == "ready"
     assert json.loads(qwenkit("status", "--json"))["ready"]
+    assert "walled-00002" in qwenkit("deploy", "--dry-run", "--set", "scale_target=3")
     qwenkit("evidence", str(evidence))
     assert (evidence / "objects.json").is_file()

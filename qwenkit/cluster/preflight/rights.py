@@ -44,7 +44,7 @@ class Right:
         return f"{name}{'es' if name.endswith('s') else 's'}" + (f"/{self.sub}" if self.sub else "")
 
     def __str__(self) -> str:
-        scope = f" in {self.namespace}" if self.namespace else " at cluster scope"
+        scope = f" in namespace {self.namespace}" if self.namespace else " at cluster scope"
         name = f"{self.resource}.{self.group}".rstrip(".")
         return f"{', '.join(self.verbs.split())} {name}{'' if self.namespace is None else scope}"
 
@@ -101,10 +101,10 @@ def rights(
             Right(kinds.POD, "delete", "--now has no effect"),
         ],
         "cluster": [
-            wide(kinds.NODE, "list", "GPUs, CPU and memory are not known"),
+            wide(kinds.NODE, "get list", "GPUs, CPU and memory are not known"),
             wide(kinds.POD, "list", "what others hold is not known"),
-            wide(PV, "get", "whose a volume is, is not known"),
-            wide(kinds.CSI_DRIVER, "get", "the volume's driver is not checked"),
+            wide(PV, "get list", "whose a volume is, is not known"),
+            wide(kinds.CSI_DRIVER, "get list", "the volume's driver is not checked"),
             wide(kinds.CSI_NODE, "list", "the volume's driver is not checked"),
             wide(kinds.STORAGE_CLASS, "get list", "a claim's class is not checked"),
             knative(kinds.CONFIG_MAP, "get", "Knative's settings are not known"),
