@@ -208,7 +208,7 @@ def propose_change(
     >>> change = propose_change(Cluster.connect(Settings()), Settings().service, {"target": "1"})
     >>> print(*change.diff, change.next_revision)
     autoscaling.knative.dev/target: 2 → 1 examples-00002
-    >>> change.apply(timeout_s=60).new_revision
+    >>> change.apply("surge", timeout_s=60).new_revision
     'examples-00002'
     """
     found = _ours(cluster, service)
