@@ -144,7 +144,7 @@ def query(
                 _show_reasoning(answer.reasoning + "\n")
             typer.echo(answer.text)
             if answer.reasoning and not answer.text:
-                _tell_of_budget(max_tokens)
+                _tell_of_reasoning(answer.finish_reason, max_tokens)
 
 
 def _show_stream(stream: Stream, max_tokens: int) -> None:
@@ -154,16 +154,19 @@ def _show_stream(stream: Stream, max_tokens: int) -> None:
         typer.echo(piece, nl=False)
     typer.echo()
     if empty and stream.reasoning:
-        _tell_of_budget(max_tokens)
+        _tell_of_reasoning(stream.stats.finish_reason, max_tokens)
 
 
 def _show_reasoning(piece: str) -> None:
     typer.secho(piece, nl=False, err=True, dim=True)
 
 
-def _tell_of_budget(max_tokens: int) -> None:
-    why = f"no answer: its {max_tokens} tokens were used up by reasoning; raise --max-tokens"
-    typer.echo(why, err=True)
+def _tell_of_reasoning(finish: str, max_tokens: int) -> None:
+    used_up = f"its {max_tokens} tokens were used up by reasoning; raise --max-tokens"
+    why = (
+        used_up if finish == "length" else f"it ended with its reasoning (finish_reason: {finish})"
+    )
+    typer.echo(f"no answer: {why}", err=True)
 
 
 def explain(

@@ -113,7 +113,9 @@ class ChatReader:
         if not self._seen:
             raise not_an_answer(self._strange, "stream of events")
         if not self.finish:
-            raise BadEvent("cut", "it has no finish_reason", self.tokens)
+            raise BadEvent(
+                "cut", "the server or a proxy ended it without a finish_reason", self.tokens
+            )
         require_not_given_up(self.finish, self.tokens)
 
     def feed(self, data: bytes) -> list[Piece]:

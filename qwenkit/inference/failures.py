@@ -131,14 +131,14 @@ def untrusted(why: str) -> str:
     )
 
 
-def cut(url: str, tokens: int | None = None) -> Unreachable:
+def cut(url: str, tokens: int | None = None, why: str = "") -> Unreachable:
     """Return the error for an answer that broke off; ``tokens`` of a stream had come."""
     what = f"the stream was cut after {tokens} tokens"
     if tokens is None:
         what = f"{url} closed the connection before its answer was whole"
     return Unreachable(
         what,
-        "the pod or its gateway was lost, or the revision's timeout passed",
+        why or "the pod or its gateway was lost, or the revision's timeout passed",
         "qwenkit explain says what became of the pod; raise request_timeout_s for long answers",
         url=url,
     )
@@ -187,7 +187,7 @@ def timed_out(url: str, seconds: float, tokens: int | None = None) -> WaitTimeou
 def bad_event(url: str, event: BadEvent) -> QwenkitError:
     """Return the error for an event that ended a stream."""
     if event.kind == "cut":
-        return cut(url, event.tokens)
+        return cut(url, event.tokens, str(event))
     if event.kind == "not an answer":
         return not_openai(url, str(event))
     what = f"{url} ended its answer with an error"

@@ -205,3 +205,16 @@ def test_query_says_that_reasoning_used_up_the_budget(
     assert shown.out.strip() == ""
     assert "".join(PIECES) in shown.err
     assert "its 3 tokens were used up by reasoning" in shown.err
+
+
+def test_query_says_that_a_model_only_reasoned(
+    load: Run, vllm: Vllm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = {"content": None, "reasoning": "hm"}
+    choice = {"message": message, "finish_reason": "stop"}
+    vllm.odd = json.dumps({"choices": [choice]}).encode()
+    monkeypatch.setattr(sys, "argv", ["qwenkit", "query", "x"])
+    assert main.main() == 0
+    shown = capsys.readouterr().err
+    assert "no answer: it ended with its reasoning (finish_reason: stop)" in shown
+    assert "used up" not in shown
