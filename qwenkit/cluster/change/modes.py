@@ -81,22 +81,13 @@ def require_mode(name: str | None) -> None:
 
 
 def forecast(cluster: Cluster, new: NewRevision) -> tuple[ModeForecast, ...]:
-    """Return what each mode would do."""
+    """Return what the modes that make a new revision would do."""
     if not new.pods:
         return ()
     room = new.fits(new.gpus)
     beside = f"the new pods start beside {new.old}, which serves until they are ready"
     surge = beside if room else f"no GPU is free for {_pods(new.pods)} beside {new.old}"
-    return (
-        ModeForecast(SURGE, room, 0.0, surge),
-        _replace(cluster, new),
-        ModeForecast(
-            IN_PLACE,
-            False,
-            None,
-            "a revision's template never changes, and config-autoscaler is for all Services",
-        ),
-    )
+    return ModeForecast(SURGE, room, 0.0, surge), _replace(cluster, new)
 
 
 def _replace(cluster: Cluster, new: NewRevision) -> ModeForecast:

@@ -6,6 +6,7 @@ them makes a new one, which needs GPUs of its own.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +14,10 @@ from typing import Any
 
 from qwenkit.autoscaling.annotation_keys import KEYS, PREFIX
 from qwenkit.autoscaling.annotations import parse_spec
+from qwenkit.cluster.change.earlier import earlier_revision, in_place
 from qwenkit.cluster.change.modes import (
+    IN_PLACE,
+    REPLACE,
     SURGE,
     ModeForecast,
     NewRevision,
@@ -23,6 +27,7 @@ from qwenkit.cluster.change.modes import (
 )
 from qwenkit.cluster.change.switch import Switch
 from qwenkit.cluster.change.template import SettingChange, difference, patch_between
+from qwenkit.cluster.change.traffic import FOLLOW_LATEST, TrafficSwitch, split
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import CONFIGURATION, KSVC, Obj, annotations_of, name_of
 from qwenkit.cluster.live_scaling import autoscaler_config
@@ -41,7 +46,8 @@ class ProposedChange:
     """What a change would do; nothing is changed yet.
 
     ``next_revision`` is empty if there will be none, or its name cannot be known. All of ``pods``,
-    its first, must be ready before it gets traffic. ``before`` and ``after`` are the templates.
+    its first, must be ready before it gets traffic. ``pinned`` revisions have traffic by their
+    name; ``earlier`` has these settings already. ``before`` and ``after`` are the templates.
     """
 
     where: str  # cluster and namespace in words
@@ -54,6 +60,7 @@ class ProposedChange:
     gpus: FreeGpus
     modes: tuple[ModeForecast, ...]
     pinned: tuple[str, ...]
+    earlier: str
     before: Obj = field(repr=False)
     after: Obj = field(repr=False)
     cluster: Cluster = field(repr=False, compare=False)
@@ -72,7 +79,7 @@ class ProposedChange:
         require_mode(name)
         found = next((one for one in self.modes if one.mode == (name or SURGE)), None)
         if found is None or found.works or name == SURGE:
-            return found or ModeForecast(name or SURGE, True, 0.0, "nothing changes")
+            return found or ModeForecast(SURGE, True, 0.0, "nothing changes")
         others = [one for one in self.modes if one.works]
         instead = [
             f"mode {one.mode} {one.outcome} (qwenkit deploy --mode {one.mode}): {one.why}"
@@ -97,6 +104,8 @@ class ProposedChange:
         """
         chosen = self.mode(mode)
         _require_unchanged(_ours(self.cluster, self.service), self.before)
+        if chosen.mode == IN_PLACE:
+            return self._route(self.earlier, split(self.earlier, 0), timeout_s, on_change)
         switch = Switch(
             self.cluster, self.service, self.revision, self.before, timeout_s, on_change
         )
@@ -105,6 +114,15 @@ class ProposedChange:
         return Changed(
             self.revision, done.revision, chosen.mode, done.seconds, chosen.gap_s, done.gap_s, self
         )
+
+    def _route(
+        self, revision: str, traffic: list[Obj], timeout_s: float, on_change: OnChange | None
+    ) -> Changed:
+        """Give a revision the traffic, which makes no new one."""
+        began, other = time.monotonic(), {self.revision, self.earlier} - {revision}
+        TrafficSwitch(self.cluster, self.service, timeout_s, on_change).set(traffic)
+        seconds = round(time.monotonic() - began, 3)
+        return Changed(other.pop(), revision, IN_PLACE, seconds, None, None, self)
 
     def brief(self, mode: str | None = None) -> str:
         """Say the change in a line; raises as ``mode``."""
@@ -152,7 +170,7 @@ class Changed:
 
     def __str__(self) -> str:
         text = f"{self.new_revision} serves, {self.seconds:.1f} s after the change"
-        if self.mode == SURGE and not self.gap_s:
+        if self.mode != REPLACE:
             return text
         seen = "the gap was not seen" if self.gap_s is None else f"a gap of {self.gap_s:.1f} s"
         known = "" if self.predicted_gap_s is None else f", predicted {self.predicted_gap_s:.3g} s"
@@ -174,7 +192,12 @@ class Changed:
     def undo(
         self, mode: str | None = None, *, timeout_s: float, on_change: OnChange | None = None
     ) -> Changed:
-        """Take the change back, as ``propose_undo`` says; errors as those of ``apply``."""
+        """Take the change back, as ``propose_undo`` says; errors as those of ``apply``.
+
+        After ``in-place`` the traffic follows the latest revision again.
+        """
+        if self.mode == IN_PLACE:
+            return self.proposed._route(self.old_revision, FOLLOW_LATEST, timeout_s, on_change)
         return self.propose_undo().apply(mode, timeout_s=timeout_s, on_change=on_change)
 
 
@@ -277,7 +300,8 @@ def _proposed(
     before, spec = _template(service), after.get("spec") or {}
     diff, old, gpus = difference(before, after), latest_ready(service), free_gpus(cluster, spec)
     pods = _first_pods(cluster, annotations_of(after)) if diff else 0
-    change = NewRevision(service, old, spec, pods, gpus, **known)
+    new = NewRevision(service, old, spec, pods, gpus, **known)
+    earlier = earlier_revision(cluster, name_of(service), old, after) if diff else ""
     return ProposedChange(
         where=f"context {cluster.context}, namespace {cluster.namespace}",
         service=name_of(service),
@@ -287,8 +311,9 @@ def _proposed(
         pods=pods,
         gpus_needed=pods * gpus_wanted(spec),
         gpus=gpus,
-        modes=forecast(cluster, change) if diff else (),
+        modes=(*forecast(cluster, new), in_place(cluster, new, earlier)) if diff else (),
         pinned=tuple(pinned_to(service)),
+        earlier=earlier,
         before=before,
         after=after,
         cluster=cluster,

@@ -107,12 +107,19 @@ def test_what_does_not_start_is_rolled_back(
         one = propose_change(cluster, "qwen", {"min-scale": "1"}, clock=FAST)
         done = one.apply("replace", timeout_s=60)
         assert done.new_revision == "qwen-00005"
+        done = propose_change(cluster, "qwen", {"target": "4"}).apply(timeout_s=60)
+        back = propose_change(cluster, "qwen", {"target": "2"})
+        assert works(back) == {"surge": True, "replace": True, "in-place": True}
+        routed = back.apply("in-place", timeout_s=60)
+        assert (routed.old_revision, routed.new_revision) == ("qwen-00006", "qwen-00005")
+        assert routed.undo(timeout_s=60).new_revision == done.new_revision == "qwen-00006"
+
         missing = render(settings.model_copy(update={"min_scale": 1, "max_scale": 2}))[-1]
         container = missing["spec"]["template"]["spec"]["containers"][0]
         container["image"] = "example.com/none:1"
-        with pytest.raises(NotReady, match="rolled back: qwen-00005 serves on") as failed:
+        with pytest.raises(NotReady, match="rolled back: qwen-00006 serves on") as failed:
             propose_change(cluster, "qwen", document=missing).apply(timeout_s=60)
-        assert failed.value.context["rolled_back_to"] == "qwen-00005"
+        assert failed.value.context["rolled_back_to"] == "qwen-00006"
 
 
 def test_an_interrupted_replacement_goes_on_by_itself_and_can_be_taken_back(
@@ -124,7 +131,9 @@ def test_an_interrupted_replacement_goes_on_by_itself_and_can_be_taken_back(
     with time_scale(root, FAST):
         settled = cluster.get(KSVC, "qwen")["metadata"]["generation"]
         wait_ready(cluster, "qwen", generation=settled, timeout_s=60)
-        change = propose_change(cluster, "qwen", {"target": "4"}, clock=FAST)
+        same = propose_change(cluster, "qwen", {"target": "4"})
+        assert same.apply("replace", timeout_s=60).new_revision == same.revision, "no change"
+        change = propose_change(cluster, "qwen", {"target": "8"}, clock=FAST)
         with pytest.raises(KeyboardInterrupt) as stopped:
             change.apply("replace", timeout_s=60, on_change=interrupt)
         assert "has the new template" in stopped.value.__notes__[0]
