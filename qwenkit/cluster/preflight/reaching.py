@@ -58,13 +58,16 @@ def redirect(cluster: Cluster, settings: Settings) -> Check:
             why = f"config-network says http-protocol: {protocol.title()}"
     except Forbidden as error:
         hidden = may_not_look(error)
-    service = (hidden and cluster.find(KSVC, settings.service)) or {}
+    service = cluster.find(KSVC, settings.service) or {}
     host = urlsplit(str((service.get("status") or {}).get("url") or "")).netloc
     status, location = _answer(url, host) if host else (0, "")
+    if host and not status:
+        return unknown("redirect", f"nothing answers at {url} now")
     if location.startswith("https:"):
         why = f"{url} answers {status} with Location: {location}"
     if why:
-        fix = "--set gateway=https://… (gateway_ca: its CA); or http-protocol: Enabled there"
+        fix = "--set gateway=https://… (gateway_ca: its CA), or http-protocol: Enabled in the "
+        fix += "ConfigMap knative-serving/config-network"
         return fail("redirect", "http is redirected to https, or refused", why, fix)
     if status or not hidden:
         return ok("redirect", "plain http is answered")

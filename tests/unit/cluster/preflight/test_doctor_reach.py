@@ -120,21 +120,24 @@ def test_a_gateway_that_redirects_to_https_is_found(
     assert verdict == "ok" or "http-protocol" in found.why
 
 
-def test_a_redirect_is_seen_where_the_settings_of_knative_are_not(
-    cluster: Cluster, api: Api
-) -> None:
-    refuse(api, "configmaps")
-    assert check_of("redirect", gateway="http://127.0.0.1:9").verdict == "unknown"
+def test_a_redirect_is_seen_whatever_may_be_read(cluster: Cluster, api: Api) -> None:
+    api.add(obj(KSVC, "qwen", labels=OURS, spec={}, status={"url": "http://qwen.example.com"}))
+    asked: list[str] = []
 
     async def redirect(request: web.Request) -> web.Response:
+        asked.append(request.headers["K-Network-Probe"])
         raise web.HTTPMovedPermanently(f"https://{request.host}/")
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", redirect)
-    api.add(obj(KSVC, "qwen", labels=OURS, spec={}, status={"url": "http://qwen.example.com"}))
     with serving(app) as url:
         found = check_of("redirect", gateway=url)
     assert (found.verdict, "https://qwen.example.com" in found.why) == ("fail", True)
+    assert asked == ["probe"], "no pod is woken"
+    assert "nothing answers" in check_of("redirect", gateway=url).why
+    del api.objects[KSVC, "default", "qwen"]
+    refuse(api, "configmaps")
+    assert check_of("redirect", gateway=url).verdict == "unknown"
 
 
 @pytest.mark.parametrize(
