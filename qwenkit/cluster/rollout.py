@@ -98,11 +98,11 @@ class _State:
         pods = [pod for pod in self.pods if not is_terminating(pod)]
         placed = [pod for pod in pods if node_of(pod)]
         gpus = sum(gpus_wanted(pod["spec"]) for pod in placed)
-        held = f", with {gpus} GPUs that cost until they are freed" if gpus else ""
+        held = f", GPUs held: {gpus}, which cost until it is stopped" if gpus else ""
         return (
-            f"{self.revision() or 'its revision'} goes on starting on the cluster: {len(pods)} "
-            f"pods{held}; qwenkit teardown stops it, qwenkit explain {name_of(self.service)} says "
-            "how far it is"
+            f"{self.revision() or 'its revision'} goes on starting on the cluster (pods: "
+            f"{len(pods)}{held}); qwenkit teardown stops it, qwenkit explain "
+            f"{name_of(self.service)} says how far it is"
         )
 
 

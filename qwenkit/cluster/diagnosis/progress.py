@@ -14,8 +14,8 @@ from qwenkit.cluster.kinds import INGRESS, Obj, condition, name_of
 from qwenkit.cluster.pods import pod_state
 
 # In seconds: what has changed so lately is on its way; a node prepares a pod in that time; and a
-# server loads that long (Knative's progress deadline) though its log says nothing known.
-_LATELY_S, _PREPARES_S, _LOADS_S, _PULLS_S = 60, 120, 600, 3600
+# server loads so long (Knative's progress deadline), or longer where its log says what it does.
+_LATELY_S, _PREPARES_S, _LOADS_S, _SLOW_S = 60, 120, 600, 3600
 
 
 def starting(snapshot: Snapshot) -> Explanation:
@@ -25,7 +25,7 @@ def starting(snapshot: Snapshot) -> Explanation:
     shown = [reason_and_message(ready) or "Knative has set no condition yet", *pods[:1]]
     if moves := next(_moves(snapshot), ""):
         cause = f"ksvc {snapshot.name} is still starting: {moves}"
-        found = Explanation("starting", cause, fix="wait", permanent=False)
+        found = Explanation("starting", cause, fix="wait: it goes on by itself", permanent=False)
         return found.shown_by(*shown, *snapshot.last_lines(2))
     if observed := _observed(snapshot):
         return observed.shown_by(*observed.evidence, *snapshot.last_lines(4))
@@ -62,9 +62,11 @@ def _moves(snapshot: Snapshot) -> Iterator[str]:
         since = snapshot.age_s((each.now.get("running") or {}).get("startedAt"))
         if each.role != "queue" and "running" in each.now:
             does = doing(snapshot.log(each.pod, each.name))
-            if does or (since is not None and since < _LOADS_S):
+            if (does and since is None) or (
+                since is not None and since < (_SLOW_S if does else _LOADS_S)
+            ):
                 age = "" if since is None else f" for {since:.0f} s"
-                yield f"{each.label} runs{age}{f' ({does})' if does else ''}, and is not ready yet"
+                yield f"{each.label} has run{age}{f' ({does})' if does else ''}"
     for pod in snapshot.living():
         placed = condition(pod, "PodScheduled").get("lastTransitionTime")
         since = snapshot.age_s(placed or pod["metadata"].get("creationTimestamp"))
@@ -87,5 +89,5 @@ def _pulls(snapshot: Snapshot, pod: Obj) -> Iterator[str]:
     steps = [e for e in mine if e.get("reason") in ("Pulling", "Pulled", "Failed", "BackOff")]
     last = max(steps, key=event_time, default={})
     since = snapshot.age_s(event_time(last)) if last else None
-    if last.get("reason") == "Pulling" and (since is None or since < _PULLS_S):
+    if last.get("reason") == "Pulling" and (since is None or since < _SLOW_S):
         yield f"its node pulls the image ({last.get('message')})"

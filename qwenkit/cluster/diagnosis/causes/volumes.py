@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from qwenkit.admission.config_maps import PVC_FLAG
 from qwenkit.cluster.diagnosis.causes.rows import first_row
@@ -91,9 +92,11 @@ def not_mounted(snapshot: Snapshot) -> Explanation | None:
         return None
     events = [event for reason in MOUNT_REASONS for event in snapshot.events_of(reason)]
     texts = [str(event.get("message") or "") for event in events]
-    missing = _missing_driver(snapshot)
-    if missing or not events:
-        return missing.shown_by(*missing.evidence, *texts[:1]) if missing else None
+    if missing := _missing_driver(snapshot):
+        # A driver may do without its object: only a mount that failed shows that it is not there.
+        return replace(missing, permanent=bool(events)).shown_by(*missing.evidence, *texts[:1])
+    if not events:
+        return None
     slow = first_row("mount", texts) or Explanation(
         "mount",
         "the volume with the weights cannot be mounted",
