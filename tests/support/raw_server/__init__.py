@@ -28,10 +28,11 @@ class Raw(socketserver.BaseRequestHandler):
         while b"\r\n\r\n" not in asked:
             asked += self.request.recv(65536)
         head, _, body = asked.partition(b"\r\n\r\n")
-        length = int(re.search(rb"(?i)content-length: (\d+)", head)[1])
+        found = re.search(rb"(?i)content-length: (\d+)", head)
+        length = int(found[1]) if found else 0
         while len(body) < length:
             body += self.request.recv(65536)
-        self.server.bodies.append(json.loads(body))
+        self.server.bodies.append(json.loads(body or b"null"))
         place = min(len(self.server.bodies), len(self.server.answers)) - 1
         self.request.sendall(self.server.answers[place])
 

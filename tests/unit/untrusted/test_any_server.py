@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -116,6 +117,20 @@ def test_what_nobody_foresaw_is_an_error_of_ours_that_says_where() -> None:
             fail()
 
 
+def test_every_function_that_users_call_is_at_the_edge() -> None:
+    front = [getattr(qwenkit, name) for name in qwenkit.__all__]
+    own = [
+        each for each in vars(steps).values() if getattr(each, "__module__", "") == "qwenkit.steps"
+    ]
+    calls = [
+        each
+        for each in (*front, *own)
+        if isinstance(each, FunctionType) and not each.__name__.startswith("_")
+    ]
+    assert len(calls) > 30
+    assert [each.__name__ for each in calls if not hasattr(each, "__wrapped__")] == []
+
+
 WHOLE = refusal("200 OK", b'{"choices": [{"message": {"content": "west lake"}}]}')
 
 
@@ -126,8 +141,13 @@ def test_a_gateway_that_closes_or_spoils_its_answer_anywhere(answer: bytes) -> N
     for one in spoiled:
         with answering(one) as server:
             server.timeout_s = 1
-            for call in (server.ask, lambda text, of=server: list(of.stream(text))):
+            for call in (
+                lambda: server.ask("x"),
+                lambda: list(server.stream("x")),
+                lambda: server.get("/metrics"),
+                server.without_host,
+            ):
                 with suppress(QwenkitError):
-                    call("x")
+                    call()
             done, said = loaded(server)
             assert (done.outcome == "ok") == (not said)
