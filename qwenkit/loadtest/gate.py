@@ -75,10 +75,10 @@ def wrong_answer(question: str, text: str, expected: str = "") -> str:
     The words of ``expected`` count if there are any, else its form: a model whose weights are
     wrong repeats itself, or answers in no language.
     """
-    is_form = len({each for each in text if each.isalpha()}) >= _FEWEST_LETTERS
-    if is_form and _is_chinese(question) == _is_chinese(text) and text == (expected or text):
-        return ""
-    return f"{question} → {text[:40]!r}" + (f", not {expected[:40]!r}" if expected else "")
+    shown, letters = f"{question} → {text[:40]!r}", {each for each in text if each.isalpha()}
+    if len(letters) < _FEWEST_LETTERS or _is_chinese(question) != _is_chinese(text):
+        return shown
+    return f"{shown}, not {expected[:40]!r}" if expected not in ("", text) else ""
 
 
 def _is_chinese(text: str) -> bool:
