@@ -94,10 +94,9 @@ class Switch:
             self._delete(self.old)
             until = f"nothing serves until then, {self.old} is gone"
         return (
-            f"ksvc {self.service} has the new template: its revision goes on starting, and gets "
-            f"the requests when it is ready; {until}. The same command again waits for it; "
-            f"qwenkit explain {self.service} says how far it is; the settings of before, applied "
-            "again, take it back"
+            f"ksvc {self.service} has the new template: the new revision gets the requests when it "
+            f"is ready; {until}. The same command again waits for it; the settings of before, "
+            "applied again, take it back"
         )
 
     def _back(self, failure: QwenkitError, written: Obj, mode: str) -> QwenkitError:
