@@ -20,6 +20,7 @@ from qwenkit.cluster.diagnosis.explain import diagnose
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.snapshot import LogName, Snapshot
 from qwenkit.cluster.diagnosis.tidy import tidy
+from qwenkit.cluster.kinds import CSI_DRIVER
 
 Case = Mapping[str, Any]
 Obj = dict[str, Any]
@@ -147,3 +148,49 @@ def test_no_garbage_is_a_crash(data: st.DataObject) -> None:
     ]
     found = diagnose(Snapshot("qwen", tuple(map(tidy, objects)), whole.logs))
     assert found.cause
+
+
+def _ingress(changed: str, now: str) -> Snapshot:
+    reason = {"reason": "IngressNotConfigured", "message": "Ingress has not yet been reconciled."}
+    waits = {"type": "RoutesReady", "status": "Unknown", "lastTransitionTime": changed, **reason}
+    event = {"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}, "lastTimestamp": now}
+    return _built({"ready": True, "service": waits, "more": [event]})
+
+
+def test_an_ingress_is_waited_for_while_it_is_young() -> None:
+    young = diagnose(_ingress("2026-01-01T00:00:00Z", "2026-01-01T00:00:30Z"))
+    assert (young.kind, young.permanent) == ("starting", False)
+    old = diagnose(_ingress("2026-01-01T00:00:00Z", "2026-01-01T00:10:00Z"))
+    assert (old.kind, old.permanent) == ("ingress", True)
+
+
+def test_a_server_is_waited_for_while_it_is_young_or_says_what_it_does() -> None:
+    def found(started: str, log: str) -> str:
+        running = {"state": {"running": {"startedAt": started}}}
+        event = {"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}}
+        event |= {"lastTimestamp": "2026-01-01T02:00:00Z"}
+        return diagnose(_built({"container": running, "log": log, "more": [event]})).kind
+
+    loads = "INFO 01-01 00:00:00 llm_engine.py:98] Initializing an LLM engine (v0.4.1)"
+    assert found("2026-01-01T01:59:00Z", "") == "starting"
+    assert found("2026-01-01T01:30:00Z", "") == "unknown"
+    assert found("2026-01-01T01:30:00Z", loads) == "starting"
+    assert found("2026-01-01T00:00:00Z", loads) == "unknown"
+
+
+def test_no_driver_is_claimed_only_where_all_are_known() -> None:
+    claim = next(case for case in MESSAGES if case["name"] == "no-csi-driver")
+    seen = _built(claim)
+    objects = tuple(one for one in seen.objects if one["kind"] != "CSIDriver")
+    assert diagnose(Snapshot("qwen", objects)).kind == "unknown"
+    whole = Snapshot("qwen", objects, whole=frozenset({CSI_DRIVER}))
+    assert diagnose(whole).kind == "csi-missing"
+
+
+def test_one_eviction_is_no_fate() -> None:
+    case = next(case for case in MESSAGES if case["name"] == "evicted-memory")
+    seen = _built(case)
+    assert not diagnose(seen).permanent
+    (pod,) = (one for one in seen.objects if one["kind"] == "Pod")
+    again = pod | {"metadata": {**pod["metadata"], "name": "p2", "uid": "u2"}}
+    assert diagnose(Snapshot("qwen", (*seen.objects, again))).permanent

@@ -181,7 +181,7 @@ def wrong_port(snapshot: Snapshot) -> Explanation | None:
         if not said or not port:
             continue
         host, listens = said[-1]
-        if listens != str(port) or host in ("127.0.0.1", "localhost"):
+        if listens != str(port):
             return Explanation(
                 "wrong-port",
                 f"the server listens on {host}:{listens}, and the pod is asked on port {port}",

@@ -47,7 +47,9 @@ def rejected(snapshot: Snapshot, *, few: int = CRASH_BUDGET) -> Explanation | No
     if not ended or (others and len(ended) < few):
         return None
     newest = max(ended, key=lambda pod: str(pod["metadata"].get("creationTimestamp") or ""))
-    return first_row("rejected", [f"pod {name_of(newest)}: {_why_ended(newest)}"])
+    found = first_row("rejected", [f"pod {name_of(newest)}: {_why_ended(newest)}"])
+    # Once is no fate: the next pod may find another node.
+    return found and replace(found, permanent=found.permanent and len(ended) >= CRASH_BUDGET)
 
 
 def _why_ended(pod: Obj) -> str:
