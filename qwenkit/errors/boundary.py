@@ -30,7 +30,8 @@ def typed(call: Callable[P, R]) -> Callable[P, R]:
             raise
         except Exception as error:
             frames = traceback.extract_tb(error.__traceback__)[1:]
-            if not frames:  # it was called in a wrong way
+            # It was called in a wrong way, or a person gave up at a question of the command line.
+            if not frames or type(error).__module__.startswith("typer."):
                 raise
             last = ([one for one in frames if "qwenkit" in one.filename] or frames)[-1]
             why = f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"

@@ -11,6 +11,7 @@ from types import FunctionType
 from typing import Any
 
 import pytest
+import typer
 from cluster_api import OURS, Api, connected, final, key, obj
 from raw_server import PLAIN, answering, loaded, refusal, stream
 
@@ -107,7 +108,7 @@ def test_what_nobody_foresaw_is_an_error_of_ours_that_says_where() -> None:
     with pytest.raises(TypeError, match="missing 1 required"):
         read()
     assert typed(lambda: qwenkit.Settings).__name__ == "<lambda>"
-    for error in (NotFound("x"), InvalidValue("a", 1, "rule"), KeyboardInterrupt()):
+    for error in (NotFound("x"), InvalidValue("a", 1, "rule"), KeyboardInterrupt(), typer.Abort()):
 
         @typed
         def fail(error: BaseException = error) -> None:
