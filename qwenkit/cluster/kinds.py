@@ -114,6 +114,16 @@ def is_terminating(obj: Mapping[str, Any]) -> bool:
     return bool(obj.get("metadata", {}).get("deletionTimestamp"))
 
 
+def pod_spec(obj: Mapping[str, Any]) -> Obj:
+    """Return the pod spec of a Service's or a Job's template, empty if it has none."""
+    return dict(((obj.get("spec") or {}).get("template") or {}).get("spec") or {})
+
+
+def latest_created(obj: Mapping[str, Any]) -> str:
+    """Return the revision that a Service or Configuration made last, empty if there is none."""
+    return str((obj.get("status") or {}).get("latestCreatedRevisionName") or "")
+
+
 def condition(obj: Mapping[str, Any], name: str) -> Obj:
     """Return one status condition, or an empty dict."""
     conditions = obj.get("status", {}).get("conditions") or []

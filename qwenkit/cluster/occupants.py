@@ -20,8 +20,10 @@ from qwenkit.cluster.kinds import (
     is_true,
     labels_of,
     name_of,
+    pod_spec,
 )
 from qwenkit.cluster.ownership import expiry, foreign_claim, has_expired, holds_weights
+from qwenkit.cluster.pods import claim_names
 from qwenkit.cluster.removal import Manner, Removal, TeardownStep
 from qwenkit.errors import Forbidden, QwenkitError
 from qwenkit.settings import EXPIRES_AT, MANAGED_BY, RUN_LABEL
@@ -56,7 +58,7 @@ def occupants(cluster: Cluster, service: str, volume: str, secret: str) -> tuple
         services = _allowed(partial(_find, cluster, KSVC, service))
     for obj in services:
         one = _occupant(KSVC, obj)
-        named = one.name == service or volume in _claims(obj)
+        named = one.name == service or volume in claim_names(pod_spec(obj))
         if named or (one.live and one.run == cluster.run):
             found.append(one)
     for kind, name in ((PVC, volume), (PV, volume), (SECRET, secret)):
@@ -144,12 +146,6 @@ def _is_free(cluster: Cluster, obj: Obj) -> bool:
         return cluster.find(PVC, str(claim.get("name")), namespace=str(claim["namespace"])) is None
     except Forbidden:
         return False
-
-
-def _claims(service: Obj) -> set[str]:
-    spec = ((service.get("spec") or {}).get("template") or {}).get("spec") or {}
-    sources = [one.get("persistentVolumeClaim") or {} for one in spec.get("volumes") or []]
-    return {str(source.get("claimName")) for source in sources}
 
 
 def _allowed(read: Callable[[], list[Obj]]) -> list[Obj]:

@@ -23,6 +23,12 @@ def containers(pod: Obj) -> list[Obj]:
     return [status for status in statuses if status.get("name") != QUEUE_PROXY]
 
 
+def claim_names(spec: Obj) -> list[str]:
+    """Return the names of the PVCs that a pod spec mounts."""
+    claims = [volume.get("persistentVolumeClaim") or {} for volume in spec.get("volumes") or []]
+    return [str(claim["claimName"]) for claim in claims if claim.get("claimName")]
+
+
 def user_port(pod: Obj) -> int:
     """Return the port of the pod's own container, 0 if it names none."""
     own = [c for c in pod.get("spec", {}).get("containers") or [] if c.get("name") != QUEUE_PROXY]

@@ -32,6 +32,7 @@ from qwenkit.cluster.kinds import (
     name_of,
 )
 from qwenkit.cluster.ownership import foreign_claim, holds_weights, is_ours
+from qwenkit.cluster.pods import claim_names
 from qwenkit.cluster.wait import OnChange, Transition, wait
 from qwenkit.errors import Forbidden, QwenkitError, WaitTimeout
 
@@ -219,7 +220,9 @@ class Removal:
         """Return whether a pod is ours by its labels, its deleted Service or its claim."""
         if is_ours(pod, run=self.cluster.run) or labels_of(pod).get(_SERVICE_UID) in self._services:
             return True
-        claims = [claim for name in _claims(pod) if (claim := self.cluster.find(PVC, name))]
+        claims = [
+            claim for name in claim_names(pod["spec"]) if (claim := self.cluster.find(PVC, name))
+        ]
         return any(is_ours(claim, run=self.cluster.run) for claim in claims)
 
     def _shorten(self, pods: Iterable[Obj]) -> None:
@@ -265,14 +268,9 @@ def may_have_children(cluster: Cluster, service: str) -> bool:
 
 def _users(cluster: Cluster, claim: str) -> list[Obj]:
     try:
-        return [pod for pod in cluster.list(POD) if claim in _claims(pod)]
+        return [pod for pod in cluster.list(POD) if claim in claim_names(pod["spec"])]
     except Forbidden:
         return []
-
-
-def _claims(pod: Obj) -> list[str]:
-    sources = [v.get("persistentVolumeClaim") or {} for v in pod["spec"].get("volumes") or []]
-    return [str(source["claimName"]) for source in sources if source.get("claimName")]
 
 
 def _waits_for(objects: Iterable[Obj], seconds: float) -> str:

@@ -9,7 +9,14 @@ from functools import partial
 from typing import Any
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.diagnosis.snapshot import LogName, Snapshot, event_count, event_time
+from qwenkit.cluster.diagnosis.reading import read_log
+from qwenkit.cluster.diagnosis.snapshot import (
+    LogName,
+    Snapshot,
+    event_count,
+    event_time,
+    log_names,
+)
 from qwenkit.cluster.kinds import (
     CHILD_KINDS,
     CONFIG_MAP,
@@ -40,7 +47,6 @@ _CONFIG_MAPS = [
     (CONFIG_MAP, f"config-{name}", KNATIVE_NAMESPACE)
     for name in ("features", "autoscaler", "network", "defaults", "domain", "gc")
 ]
-_LOG_LINES = 2000
 _LAST_APPLIED = "last-applied-configuration"
 _SECRET_NAME = re.compile(r"(?i)(key|token|secret|password|passwd|credentials?)$")
 # A server may log what it is asked and what it answers: vllm/entrypoints/logger.py.
@@ -97,22 +103,13 @@ def _find(cluster: Cluster, kind: Kind, name: str, namespace: str | None) -> lis
 
 
 def _add_logs(cluster: Cluster, pod: Obj, found: Evidence, *, prompts: bool) -> None:
-    status = pod.get("status") or {}
-    every = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-    for container in every:
-        begun = {"running", "terminated"} & (container.get("state") or {}).keys()
-        for previous in (False, True):
-            if not (container.get("restartCount") if previous else begun):
-                continue
-            log = LogName(name_of(pod), str(container.get("name")), previous)
-            try:
-                text = cluster.logs(
-                    log.pod, container=log.container, previous=previous, lines=_LOG_LINES
-                )
-            except QwenkitError as error:
-                found.unread.append(f"{log}: {error.what}: {error.why}")
-            else:
-                found.logs[log] = scrub(text if prompts else _REQUEST.sub(r"\1 (left out)", text))
+    for log in log_names(pod):
+        try:
+            text = read_log(cluster, log)
+        except QwenkitError as error:
+            found.unread.append(f"{log}: {error.what}: {error.why}")
+        else:
+            found.logs[log] = scrub(text if prompts else _REQUEST.sub(r"\1 (left out)", text))
 
 
 def without_secrets(value: Any) -> Any:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import ParamSpec, TypeVar
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.diagnosis.snapshot import LogName, Snapshot, claim_names
+from qwenkit.cluster.diagnosis.snapshot import LogName, Snapshot, log_names
 from qwenkit.cluster.kinds import (
     CONFIG_MAP,
     CSI_DRIVER,
@@ -24,14 +24,17 @@ from qwenkit.cluster.kinds import (
     Kind,
     Obj,
     is_true,
+    latest_created,
     name_of,
+    pod_spec,
 )
-from qwenkit.cluster.pods import containers, restarts, unschedulable
+from qwenkit.cluster.pods import claim_names, unschedulable
 from qwenkit.errors import QwenkitError
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_MOST_LOGS = 3  # of the pods of one revision, which fail alike
+_MOST_LATE = 3  # of the pods of one revision, which fail alike
+_LOG_LINES = 2000
 
 
 def collect(cluster: Cluster, name: str) -> Snapshot:
@@ -40,12 +43,11 @@ def collect(cluster: Cluster, name: str) -> Snapshot:
     if service is None:
         features = _one(cluster, CONFIG_MAP, "config-features", KNATIVE_NAMESPACE)
         return Snapshot(name, tuple(features))
-    latest = str(service.get("status", {}).get("latestCreatedRevisionName") or "")
-    revision = [r for r in [cluster.find(REVISION, latest) if latest else None] if r]
+    revision = cluster.find(REVISION, latest) if (latest := latest_created(service)) else None
     pods = cluster.list(POD, labels={SERVICE_LABEL: name})
-    claims = [pvc for claim in claim_names(service) for pvc in _one(cluster, PVC, claim)]
+    claims = [pvc for claim in claim_names(pod_spec(service)) for pvc in _one(cluster, PVC, claim)]
     volumes = [str(c["spec"].get("volumeName") or "") for c in claims]
-    found = Snapshot(name, (service, *revision, *pods, *claims))
+    found = Snapshot(name, tuple(filter(None, (service, revision, *pods, *claims))))
     drivers = read_or(None, cluster.list, CSI_DRIVER) if claims else None
     return Snapshot(
         name,
@@ -84,27 +86,24 @@ def _one(cluster: Cluster, kind: Kind, name: str, namespace: str | None = None) 
     return [found] if found else []
 
 
+def _late(pods: Iterable[Obj]) -> list[Obj]:
+    """Return the pods to look at, by their own readiness: without a probe containers are ready."""
+    return [pod for pod in pods if not is_true(pod, "Ready")][:_MOST_LATE]
+
+
 def _nodes(cluster: Cluster, pods: Iterable[Obj]) -> list[Obj]:
     # A large cluster has thousands: all matter only if a pod is not scheduled.
     if any(map(unschedulable, pods)):
         return read_or([], cluster.list, NODE)
-    late = [pod for pod in pods if not is_true(pod, "Ready")][:_MOST_LOGS]
-    names = {str((pod.get("spec") or {}).get("nodeName") or "") for pod in late} - {""}
+    names = {str((pod.get("spec") or {}).get("nodeName") or "") for pod in _late(pods)} - {""}
     return [node for name in names for node in _one(cluster, NODE, name)]
 
 
 def _logs(cluster: Cluster, pods: Iterable[Obj]) -> dict[LogName, str]:
-    # The pod's readiness: a container without a probe of its own is always ready.
-    late = [pod for pod in pods if not is_true(pod, "Ready")][:_MOST_LOGS]
-    names = (
-        LogName(name_of(pod), str(status["name"]), previous)
-        for pod in late
-        for status in containers(pod)
-        for previous in (False, True)[: 2 if restarts(pod) else 1]
-    )
-    return {log: text for log in names if (text := read_log(cluster, log))}
+    names = (log for pod in _late(pods) for log in log_names(pod))
+    return {log: text for log in names if (text := read_or("", read_log, cluster, log))}
 
 
 def read_log(cluster: Cluster, log: LogName) -> str:
-    """Return the last lines of a log, empty if it cannot be read."""
-    return read_or("", cluster.logs, log.pod, container=log.container, previous=log.previous)
+    """Return the end of a log, long enough for the error behind the tracebacks that follow it."""
+    return cluster.logs(log.pod, container=log.container, previous=log.previous, lines=_LOG_LINES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -28,10 +28,12 @@ from qwenkit.cluster.kinds import (
     is_terminating,
     kind_of,
     labels_of,
+    latest_created,
     moment,
     name_of,
+    pod_spec,
 )
-from qwenkit.cluster.pods import unschedulable, waiting_reasons
+from qwenkit.cluster.pods import claim_names, unschedulable
 
 _UNPLACED = re.compile(r"\d+/\d+ nodes are available")
 _UID_LABEL = "serving.knative.dev/revisionUID"
@@ -48,6 +50,19 @@ class LogName(NamedTuple):
     pod: str
     container: str
     previous: bool = False
+
+
+def log_names(pod: Obj) -> Iterator[LogName]:
+    """Yield the logs that a pod has: those of its own containers first."""
+    status = pod.get("status") or {}
+    for each in (
+        *(status.get("containerStatuses") or []),
+        *(status.get("initContainerStatuses") or []),
+    ):
+        states = (each.get("lastState") or {}) | (each.get("state") or {})
+        if states.keys() & {"running", "terminated"}:
+            for previous in (False, True) if each.get("restartCount") else (False,):
+                yield LogName(name_of(pod), str(each.get("name")), previous)
 
 
 @dataclass(frozen=True)
@@ -99,11 +114,7 @@ class Snapshot:
     @cached_property
     def revision(self) -> Obj | None:
         """The revision that was made last."""
-        return self.find(REVISION, self._latest)
-
-    @property
-    def _latest(self) -> str:
-        return str((self.service or {}).get("status", {}).get("latestCreatedRevisionName") or "")
+        return self.find(REVISION, latest_created(self.service or {}))
 
     @cached_property
     def pods(self) -> list[Obj]:
@@ -111,12 +122,14 @@ class Snapshot:
         if self.service and kind_of(self.service) == JOB:
             return self.of(POD)
         pods = [pod for pod in self.of(POD) if labels_of(pod).get(SERVICE_LABEL) == self.name]
-        return of_revision(pods, self.revision or {"metadata": {"name": self._latest}})
+        latest = {"metadata": {"name": latest_created(self.service or {})}}
+        return of_revision(pods, self.revision or latest)
 
     @cached_property
     def claims(self) -> list[Obj]:
         """The PVCs that the Service or its pods mount."""
-        names = {*claim_names(self.service or {}), *(n for pod in self.pods for n in _claims(pod))}
+        specs = [self.template(), *(pod.get("spec") or {} for pod in self.pods)]
+        names = {name for spec in specs for name in claim_names(spec)}
         return [claim for claim in self.of(PVC) if name_of(claim) in names]
 
     @property
@@ -131,9 +144,9 @@ class Snapshot:
 
     @cached_property
     def events(self) -> list[Obj]:
-        """The events about the Service, its revision, pods and PVCs."""
+        """The events about the Service, its revision, pods and PVCs, the last first."""
         wanted = [self.service, self.revision, *self.pods, *self.claims]
-        return about(wanted, self.of(EVENT))
+        return sorted(about(wanted, self.of(EVENT)), key=event_time, reverse=True)
 
     @property
     def features(self) -> dict[str, str]:
@@ -146,29 +159,20 @@ class Snapshot:
 
     def template(self) -> Obj:
         """Return the pod spec of the Service's template."""
-        return pod_template(self.service or {})
+        return pod_spec(self.service or {})
 
     def events_of(self, reason: str) -> list[Obj]:
         """Return the events with one reason, the last first."""
-        found = [event for event in self.events if event.get("reason") == reason]
-        return sorted(found, key=event_time, reverse=True)
+        return [event for event in self.events if event.get("reason") == reason]
 
     def messages(self, reason: str) -> list[str]:
         """Return the messages of the events with one reason, the last first."""
         return [str(event.get("message") or "") for event in self.events_of(reason)]
 
     def warnings(self) -> list[str]:
-        """Return reason and message of the last warnings."""
-        found = [event for event in self.events if event.get("type") == "Warning"]
-        found.sort(key=event_time, reverse=True)
+        """Return reason and message of the warnings, the last first."""
+        found = (event for event in self.events if event.get("type") == "Warning")
         return [f"{event.get('reason')}: {event.get('message')}" for event in found]
-
-    def waiting(self, reasons: Iterable[str]) -> list[str]:
-        """Return ``reason: message`` of the containers that wait for one of ``reasons``."""
-        found: dict[str, str] = {}
-        for pod in self.living():
-            found |= waiting_reasons(pod)
-        return [f"{reason}: {found[reason]}" for reason in reasons if reason in found]
 
     def unschedulable(self) -> str:
         """Return the scheduler's message about a pod, empty if all are scheduled."""
@@ -222,9 +226,6 @@ def about(objects: Iterable[Obj | None], events: Iterable[Obj]) -> list[Obj]:
         for owner in obj["metadata"].get("ownerReferences") or []
     }
     names = {(obj["kind"], name_of(obj)) for obj in present}
-    made = {labels_of(o).get(REVISION_LABEL) or name_of(o) for o in present}
-    made |= {str((o.get("status") or {}).get("latestCreatedRevisionName")) for o in present}
-    deployments = tuple(f"{name}-deployment-" for name in made)
     services = "|".join(re.escape(name_of(o)) for o in present if o["kind"] == "Service")
 
     def wanted(event: Obj) -> bool:
@@ -233,30 +234,11 @@ def about(objects: Iterable[Obj | None], events: Iterable[Obj]) -> list[Obj]:
         if not kind:  # a bundle made by hand
             return not name or name in {known for _, known in names}
         # A ReplicaSet that could not create a pod owns none of these objects: match its name.
-        without_pod = kind == "ReplicaSet" and (
-            name.startswith(deployments)
-            or bool(re.fullmatch(rf"({services})-\w+-deployment-\w+", name))
-        )
-        known = involved["uid"] in uids | owners if "uid" in involved else (kind, name) in names
-        return known or without_pod
+        if kind == "ReplicaSet" and re.fullmatch(rf"({services})-.+-deployment-\w+", name):
+            return True
+        return involved["uid"] in uids | owners if "uid" in involved else (kind, name) in names
 
     return [event for event in events if wanted(event)]
-
-
-def pod_template(service: Obj) -> Obj:
-    """Return the pod spec of a Service's or a Job's template, empty if it has none."""
-    return dict(((service.get("spec") or {}).get("template") or {}).get("spec") or {})
-
-
-def claim_names(service: Obj) -> list[str]:
-    """Return the names of the PVCs that a Service's template mounts."""
-    return _claims({"spec": pod_template(service)})
-
-
-def _claims(pod: Obj) -> list[str]:
-    volumes = (pod.get("spec") or {}).get("volumes") or []
-    claims = [volume.get("persistentVolumeClaim") or {} for volume in volumes]
-    return [str(claim["claimName"]) for claim in claims if claim.get("claimName")]
 
 
 def event_time(event: Obj) -> str:

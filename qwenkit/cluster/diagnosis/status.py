@@ -70,7 +70,6 @@ def status(
 def _facts(cluster: Cluster, settings: Settings, service: Obj) -> dict[str, Any]:
     sample, now = sample_cluster(cluster, settings.service), service.get("status") or {}
     ready, url = kinds.condition(service, "Ready"), str(now.get("url") or "")
-    template = (service["spec"].get("template") or {}).get("spec") or {}
     return {
         "run": kinds.labels_of(service).get(RUN_LABEL, ""),
         "ready": ready.get("status") == "True",
@@ -80,7 +79,9 @@ def _facts(cluster: Cluster, settings: Settings, service: Obj) -> dict[str, Any]
         "url": url,
         "gateway": url and read_or("", gateway.gateway_url, cluster, settings.gateway),
         "revisions": _revisions(cluster, sample, now.get("traffic") or []),
-        "gpus": _gpus(cluster, settings, sample, gpus_wanted(template, settings.gpu_resource)),
+        "gpus": _gpus(
+            cluster, settings, sample, gpus_wanted(kinds.pod_spec(service), settings.gpu_resource)
+        ),
     }
 
 
