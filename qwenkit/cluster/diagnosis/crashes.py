@@ -38,6 +38,10 @@ def _explain(snapshot: Snapshot, pod: Obj, status: Obj, ended: Obj) -> Explanati
     if ended.get("reason") == "OOMKilled":
         cause = "it was killed: it used more than memory_limit"
         found = Explanation("oom", cause, fix="raise memory_limit", permanent=False)
+    elif ended.get("reason") == "ContainerStatusUnknown":
+        cause = "its node lost it: the node or its kubelet restarted"
+        fix = "it starts anew; if it goes on, kubectl describe node: replace the node"
+        found = Explanation("node-lost", cause, fix=fix, permanent=False)
     else:
         found = last_words_say(text, int(ended["exitCode"]), probes) or _unknown(
             text, name_of(pod), name

@@ -65,6 +65,9 @@ _HARMLESS = re.compile(
 _LINK = re.compile("During handling of the above exception|The above exception was the direct")
 # Python prints the first at its end, and the second of a request that failed: neither ends it.
 _ASIDE = re.compile(r"Exception ignored in|Exception in ASGI application")
+# What a request made the server say does not end it; advice says what might be.
+_REQUEST = re.compile(r"\[?serving\w*\.py:")
+_ADVICE = re.compile(r"\bif you\b", re.IGNORECASE)
 _UP = re.compile(r"Application startup complete|Uvicorn running on|\"GET /health[^\"]{0,40}\" 200")
 _LEADS_BACK = re.compile(
     r"root cause (?:above|issue)|stack trace|check the logs|Engine core init|failed due to an exc"
@@ -73,6 +76,7 @@ _LEADS_BACK = re.compile(
     r"|encountered (?:an issue|a fatal)|\bdied\b|KeyboardInterrupt|SystemExit|CancelledError"
     r"|Broken ?pipe|Connection(?:Reset| reset| closed| refused)|EOFError|remote process exited"
     r"|ncclRemoteError|has errored|ChildFailed|ActorDied|exited? (?:unexpectedly|with)|RPC call to"
+    r"|Fatal Python error: Aborted|Failed to load the (?:model config|tokenizer)\b"
     r"|TCPStore|shutting down|ld returned|recvValue|core dumped|terminate called|terminated with"
     r"|^(?: *|\S+: line \d+: +\d+ )(?:Killed|Bus error|Segmentation fault|Aborted)",
     re.IGNORECASE,
@@ -128,7 +132,8 @@ def last_lines(log: str) -> list[str]:
     """Return the last lines that state no level, the last first: for a log without an error."""
     lines = [line for raw in log[-_LOG_CHARS:].splitlines()[-_TAIL_LINES:] for line in _read(raw)]
     own = [line.text for line in lines if not line.level and not line.is_error]
-    return [text for text in reversed(own) if text[:1].strip() and not _HARMLESS.search(text)]
+    said = [text for text in own if not (_HARMLESS.search(text) or _ADVICE.search(text))]
+    return [text for text in reversed(said) if text[:1].strip()]
 
 
 def _errors(log: str) -> list[_Error]:
@@ -142,7 +147,7 @@ def _errors(log: str) -> list[_Error]:
             found.clear()
         if _ASIDE.match(text):
             now, aside = None, True
-        elif line.level and line.level not in _FAILURES:
+        elif line.level and (line.level not in _FAILURES or _REQUEST.search(line.source)):
             now = None
         elif _LINK.match(text):
             now, follows, aside = None, True, was_aside
