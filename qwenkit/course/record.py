@@ -81,9 +81,12 @@ def read_record(notebook: Path) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    return json.loads(json.dumps(value, ensure_ascii=False, default=str))
+    return json.loads(json.dumps(value, ensure_ascii=False, default=_fields))
+
+
+def _fields(value: Any) -> Any:
+    known = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    return dataclasses.asdict(value) if known else str(value)
 
 
 def _svg(name: str, chart: Chart) -> str:

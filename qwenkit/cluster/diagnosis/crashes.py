@@ -47,9 +47,13 @@ def _explain(snapshot: Snapshot, pod: Obj, status: Obj, ended: Obj) -> Explanati
             text, name_of(pod), name
         )
     cause = f"the container {name} exits with code {_named(int(ended['exitCode']))}: {found.cause}"
-    decides = found.evidence[:1]
     last = [line for line in text.splitlines() if line.strip(" ^") and not line.endswith("^^")]
-    last = [line for line in last[-_SHOWN_LINES:] if not any(one in line for one in decides)]
+    last = last[-_SHOWN_LINES:]
+    decide = [i for i, line in enumerate(last) if any(one in line for one in found.evidence[:1])]
+    if decide and found.kind != "unknown":
+        last = last[decide[-1] + 1 :]  # what leads to a known error says nothing more
+    elif decide:
+        del last[decide[-1]]
     shown = [*found.evidence, f"restarted {restarts} times", *last]
     permanent = found.permanent or restarts >= CRASH_BUDGET
     return replace(found, cause=cause, permanent=permanent).shown_by(
