@@ -67,7 +67,7 @@ def unbound_claim(claim: Obj, snapshot: Snapshot) -> Explanation:
     missing = re.search(r'storageclass\S* "([^"]+)" not found', " ".join(events))
     if missing:
         fix = f"its storage class {missing[1]} does not exist: kubectl get storageclass"
-    permanent = phase == "Lost"
+    permanent = phase == "Lost" or bool(missing)
     volume = next((v for v in snapshot.volumes if name_of(v) == name), None)
     if volume is not None:
         owner = volume["spec"].get("claimRef") or {}
