@@ -11,9 +11,8 @@ from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.causes.containers import START_REASONS
 from qwenkit.cluster.diagnosis.causes.images import PULL_REASONS
 from qwenkit.cluster.diagnosis.cold_start import start_of_log
-from qwenkit.cluster.diagnosis.crashes import CRASH_BUDGET
 from qwenkit.cluster.diagnosis.explain import explain
-from qwenkit.cluster.diagnosis.explanation import Explanation
+from qwenkit.cluster.diagnosis.explanation import CRASH_BUDGET, Explanation
 from qwenkit.cluster.diagnosis.reading import read_or
 from qwenkit.cluster.diagnosis.server_log import doing
 from qwenkit.cluster.kinds import (

@@ -7,6 +7,9 @@ from typing import Self
 
 from qwenkit.errors import NotReady, QwenkitError
 
+# Waiting ends at the second restart: the first crash may be a mount that came late.
+CRASH_BUDGET = 2
+
 
 @dataclass(frozen=True, repr=False)
 class Explanation:

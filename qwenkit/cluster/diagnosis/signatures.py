@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from qwenkit.cluster.diagnosis.explanation import Explanation
 
@@ -37,23 +37,31 @@ class Signature(NamedTuple):
         return Explanation(self.kind, cause, (line,), fix, self.permanent)
 
 
-_DATA = tomllib.loads((files(__package__) / "signatures.toml").read_text("utf-8"))
-SIGNATURES = tuple(
-    Signature(
-        row["kind"],
-        re.compile("|".join(row["when"]), re.IGNORECASE | re.MULTILINE),
-        row["cause"],
-        row["fix"],
-        row.get("permanent", True),
+def read_signatures(rows: Iterable[Mapping[str, Any]], kind: str = "") -> tuple[Signature, ...]:
+    """Read the rows of a table; ``when`` is one wording or several, ``kind`` that of others."""
+    return tuple(
+        Signature(
+            row.get("kind", kind),
+            re.compile(
+                row["when"] if isinstance(row["when"], str) else "|".join(row["when"]),
+                re.IGNORECASE | re.MULTILINE,
+            ),
+            row["cause"],
+            row.get("fix", ""),
+            row.get("permanent", True),
+        )
+        for row in rows
     )
-    for row in _DATA["signature"]
-)
 
 
-def recognise(errors: Iterable[str]) -> Explanation | None:
-    """Explain the first error that is known; None if none is."""
-    tried = (signature.explain(text) for text in errors for signature in SIGNATURES)
-    return next(filter(None, tried), None)
+def first_known(signatures: Iterable[Signature], texts: Iterable[str]) -> Explanation | None:
+    """Explain the first text that a signature knows; None if none is known."""
+    found = (signature.explain(text) for text in texts for signature in signatures)
+    return next(filter(None, found), None)
+
+
+_DATA = tomllib.loads((files(__package__) / "signatures.toml").read_text("utf-8"))
+SIGNATURES = read_signatures(_DATA["signature"])
 
 
 def of_exit_code(code: int) -> Explanation | None:

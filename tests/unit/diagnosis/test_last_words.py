@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from qwenkit.cluster.diagnosis.crashes import crash
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.last_words import last_errors, last_lines
-from qwenkit.cluster.diagnosis.signatures import SIGNATURES, recognise
+from qwenkit.cluster.diagnosis.signatures import SIGNATURES, first_known
 from qwenkit.cluster.diagnosis.snapshot import LogName, Snapshot
 
 Case = dict[str, Any]
@@ -26,7 +26,7 @@ GIVEN: list[Case] = json.loads((REPORTS / "crashes.json").read_text("utf-8"))
 TEXTS: list[Case] = json.loads((REPORTS / "last-words.json").read_text("utf-8"))
 
 
-def explained(case: Case, *events: Case, reason: str = "Error", restarts: int = 3) -> Explanation:
+def explained(case: Case, *, reason: str = "Error", restarts: int = 3) -> Explanation:
     ended = {"exitCode": case["exit_code"], "reason": reason, "message": case.get("message")}
     pod = {
         "kind": "Pod",
@@ -39,7 +39,7 @@ def explained(case: Case, *events: Case, reason: str = "Error", restarts: int = 
         },
     }
     logs = {LogName("p", "c", previous=True): case["log"]} if case["log"] else {}
-    found = crash(Snapshot("qwen", (pod, *events), logs))
+    found = crash(Snapshot("qwen", (pod,), logs))
     assert found is not None
     return found
 
@@ -116,19 +116,9 @@ def test_memory_limit_is_named_by_the_kubelet_not_by_the_log() -> None:
     assert "137 (SIGKILL)" in found.cause
 
 
-def test_a_liveness_probe_is_blamed_only_if_an_event_says_so() -> None:
+def test_a_signal_alone_is_not_blamed_on_a_probe() -> None:
     case = {"exit_code": 143, "log": "INFO 01-01 00:00:00 [a.py:1] loading\n"}
     assert explained(case).kind == "stopped"
-    event = {
-        "kind": "Event",
-        "apiVersion": "v1",
-        "metadata": {"name": "e"},
-        "reason": "Killing",
-        "message": "Container c failed liveness probe, will be restarted",
-        "involvedObject": {"kind": "Pod", "name": "p"},
-    }
-    found = explained(case, event)
-    assert (found.kind, found.evidence[0]) == ("liveness", event["message"])
 
 
 def test_the_container_s_own_message_counts_where_there_is_no_log() -> None:
@@ -160,7 +150,7 @@ _WORDS = st.sampled_from(
 def test_any_log_is_read(log: str) -> None:
     own, pointing = last_errors(log)
     assert all(error.strip() for error in own + pointing)
-    recognise(own + pointing + last_lines(log))
+    first_known(SIGNATURES, own + pointing + last_lines(log))
 
 
 @pytest.mark.parametrize(
@@ -179,4 +169,4 @@ def test_a_log_of_a_mebibyte_is_no_trap(line: str) -> None:
     """A regular expression that backtracks would take hours here, and the run its time limit."""
     log = (line + "\n") * (1_048_576 // (len(line) + 1))
     own, pointing = last_errors(log)
-    recognise(own + pointing + last_lines(log))
+    first_known(SIGNATURES, own + pointing + last_lines(log))

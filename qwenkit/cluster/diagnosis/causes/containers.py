@@ -8,8 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from qwenkit.cluster.diagnosis.causes.rows import failures, first_row, reason_and_message
-from qwenkit.cluster.diagnosis.crashes import CRASH_BUDGET
-from qwenkit.cluster.diagnosis.explanation import Explanation
+from qwenkit.cluster.diagnosis.explanation import CRASH_BUDGET, Explanation
 from qwenkit.cluster.diagnosis.snapshot import Snapshot, event_count
 from qwenkit.cluster.kinds import JOB, Obj, is_true, kind_of, name_of
 from qwenkit.cluster.pods import QUEUE_PROXY, user_port

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from qwenkit.cluster.diagnosis.causes.rows import failures, first_row, reason_and_message, rows_of
-from qwenkit.cluster.diagnosis.crashes import CRASH_BUDGET
-from qwenkit.cluster.diagnosis.explanation import Explanation
+from qwenkit.cluster.diagnosis.explanation import CRASH_BUDGET, Explanation
 from qwenkit.cluster.diagnosis.snapshot import Snapshot, event_time
 from qwenkit.cluster.kinds import (
     DEPLOYMENT,

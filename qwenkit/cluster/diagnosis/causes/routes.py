@@ -31,7 +31,6 @@ _PATIENCE_S = {
     "knative-controller": 60,
     "digest": 60,
 }
-_NO_CODE = -1  # Knative keeps the words alone
 _BEHIND = (ROUTE, INGRESS, CERTIFICATE, DOMAIN_MAPPING, POD_AUTOSCALER)
 _OF_PODS = ("RevisionFailed", "ContainerMissing", "ExitCode", "ProgressDeadline", "Unschedulable")
 
@@ -79,7 +78,7 @@ def _ingress_class(snapshot: Snapshot) -> str:
 def _of_last_words(texts: list[str]) -> Explanation | None:
     """Return what the last words of a container mean, which Knative keeps when its pod is gone."""
     said = (text.partition("Container failed with: ")[2] for text in texts)
-    known = (last_words_say(words, _NO_CODE, []) for words in said if words)
+    known = (last_words_say(words) for words in said if words)
     found = next(filter(None, known), None)
     return found and replace(found, cause=f"the container ended: {found.cause}")
 

@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 
 from qwenkit.cluster.diagnosis.explanation import Explanation
-from qwenkit.cluster.diagnosis.signatures import Signature
+from qwenkit.cluster.diagnosis.signatures import Signature, first_known, read_signatures
 from qwenkit.cluster.diagnosis.snapshot import Snapshot
 from qwenkit.cluster.kinds import Obj, condition
 
-
-@cache
-def _table() -> dict[str, list[dict[str, str]]]:
-    return tomllib.loads((files(__package__) / "rows.toml").read_text("utf-8"))
+_ROWS = tomllib.loads((files(__package__) / "rows.toml").read_text("utf-8"))
 
 
 @cache
 def rows_of(subject: str) -> tuple[Signature, ...]:
     """Return the rows of a subject, the most specific first."""
-    return tuple(
-        Signature(
-            row.get("kind", subject),
-            re.compile(row["when"], re.IGNORECASE),
-            row["cause"],
-            row.get("fix", ""),
-            bool(row.get("permanent", True)),
-        )
-        for row in _table()[subject]
-    )
+    return read_signatures(_ROWS[subject], subject)
 
 
 def first_row(subject: str, texts: Iterable[str]) -> Explanation | None:
     """Return the cause of the first text that a row knows; put the last error first."""
-    lines = (" ".join(text.split()) for text in texts)
-    found = (row.explain(line) for line in lines for row in rows_of(subject))
-    return next(filter(None, found), None)
+    return first_known(rows_of(subject), (" ".join(text.split()) for text in texts))
 
 
 def failures(snapshot: Snapshot) -> list[str]:

@@ -8,8 +8,7 @@ from dataclasses import replace
 
 from qwenkit.admission.config_maps import PVC_FLAG
 from qwenkit.cluster.diagnosis.causes.rows import first_row
-from qwenkit.cluster.diagnosis.crashes import CRASH_BUDGET
-from qwenkit.cluster.diagnosis.explanation import Explanation
+from qwenkit.cluster.diagnosis.explanation import CRASH_BUDGET, Explanation
 from qwenkit.cluster.diagnosis.snapshot import Snapshot, event_count
 from qwenkit.cluster.feature_flags import enable_command
 from qwenkit.cluster.kinds import CSI_DRIVER, Obj, is_terminating, name_of
