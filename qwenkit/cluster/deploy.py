@@ -26,11 +26,12 @@ from qwenkit.cluster.kinds import (
     Obj,
     is_true,
     kind_of,
+    latest_ready,
     name_of,
 )
 from qwenkit.cluster.ownership import ADMIN_MAKES
 from qwenkit.cluster.preflight.admins import others_of
-from qwenkit.cluster.rollout import latest_ready, wait_ready
+from qwenkit.cluster.rollout import wait_ready
 from qwenkit.cluster.wait import OnChange, Transition, Waited, wait
 from qwenkit.errors import Forbidden, InvalidValue, QwenkitError
 from qwenkit.settings import Settings

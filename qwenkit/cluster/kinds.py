@@ -124,6 +124,11 @@ def latest_created(obj: Mapping[str, Any]) -> str:
     return str((obj.get("status") or {}).get("latestCreatedRevisionName") or "")
 
 
+def latest_ready(obj: Mapping[str, Any]) -> str:
+    """Return the latest ready revision of a Service, empty if there is none."""
+    return str((obj.get("status") or {}).get("latestReadyRevisionName") or "")
+
+
 def condition(obj: Mapping[str, Any], name: str) -> Obj:
     """Return one status condition, or an empty dict."""
     conditions = obj.get("status", {}).get("conditions") or []

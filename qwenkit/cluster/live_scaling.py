@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.kinds import KSVC, REVISION
-from qwenkit.cluster.rollout import latest_ready
+from qwenkit.cluster.kinds import KSVC, REVISION, latest_ready
 from qwenkit.errors import Forbidden, NotReady
 
 

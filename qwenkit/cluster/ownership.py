@@ -30,6 +30,7 @@ _SAME = (
     "csi.volumeAttributes.path",
     "csi.volumeAttributes.server",
 )
+_OTHER_NAME = "choose another name (service, volume or namespace), or remove it yourself"
 _CREATORS = ("serving.knative.dev/creator", "meta.helm.sh/release-name")
 
 
@@ -60,13 +61,9 @@ def require_same(obj: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     if fields:
         found = ", ".join(f"{path} is {_field(obj, path)!r}" for path in fields)
         asked = ", ".join(f"{path} {_field(wanted, path)!r}" for path in fields)
-        raise Conflict(
-            f"{kind_of(obj)} {name_of(obj)} is an administrator's and is for something else",
-            f"its {found}",
-            f"the settings want {asked}: change them, or --set volume=NAME: {ADMIN_MAKES}",
-            kind=kind_of(obj).kind,
-            name=name_of(obj),
-        )
+        fix = f"the settings want {asked}: change them, or --set volume=NAME: {ADMIN_MAKES}"
+        what = "is an administrator's and is for something else"
+        raise _conflict(obj, what, f"its {found}", fix)
 
 
 def _field(obj: Mapping[str, Any], path: str) -> Any:
@@ -106,10 +103,9 @@ def require_ours(obj: Mapping[str, Any], *, run: str, namespace: str = "") -> No
         Conflict: names the owner as far as the object shows it.
     """
     labels = labels_of(obj)
-    kind, name = kind_of(obj), name_of(obj)
     if namespace and (foreign := foreign_claim(obj, namespace)):
         why = f"it belongs to the claim {foreign}; a PV is one for the whole cluster"
-        fix = another_volume(name, namespace)
+        fix = another_volume(name_of(obj), namespace)
     elif is_ours(obj, run=run):
         return
     elif labels.get(MANAGED_BY) == "qwenkit":
@@ -118,14 +114,8 @@ def require_ours(obj: Mapping[str, Any], *, run: str, namespace: str = "") -> No
         fix = f"tear that run down (--set run={other}), or choose other names for this one"
     else:
         why = f"it has no label {MANAGED_BY}=qwenkit; {owner(obj)}"
-        fix = "choose another name (service, volume or namespace), or remove it yourself"
-    raise Conflict(
-        f"{kind} {name} exists and is not ours; it was not changed",
-        why,
-        fix,
-        kind=kind.kind,
-        name=name,
-    )
+        fix = _OTHER_NAME
+    raise _conflict(obj, "exists and is not ours; it was not changed", why, fix)
 
 
 def foreign_claim(obj: Mapping[str, Any], namespace: str) -> str:
@@ -151,14 +141,8 @@ def require_unshared(obj: Mapping[str, Any], *, manager: str) -> None:
     """
     fields = obj["metadata"].get("managedFields") or []
     if any(field.get("manager") != manager for field in fields):
-        kind, name = kind_of(obj), name_of(obj)
-        raise Conflict(
-            f"{kind} {name} was created by somebody else at the same time",
-            owner(obj),
-            "choose another name (service, volume or namespace), or remove it yourself",
-            kind=kind.kind,
-            name=name,
-        )
+        what = "was created by somebody else at the same time"
+        raise _conflict(obj, what, owner(obj), _OTHER_NAME)
 
 
 def require_not_terminating(obj: Mapping[str, Any]) -> None:
@@ -167,17 +151,16 @@ def require_not_terminating(obj: Mapping[str, Any]) -> None:
     Raises:
         Conflict: names the finalizers.
     """
-    if not is_terminating(obj):
-        return
+    if is_terminating(obj):
+        finalizers = ", ".join(obj["metadata"].get("finalizers") or []) or "none"
+        why = f"it is removed once its finalizers are: {finalizers}"
+        fix = "qwenkit teardown waits for that and names what blocks it; then try again"
+        raise _conflict(obj, "is being deleted", why, fix)
+
+
+def _conflict(obj: Mapping[str, Any], what: str, why: str, fix: str) -> Conflict:
     kind, name = kind_of(obj), name_of(obj)
-    finalizers = ", ".join(obj["metadata"].get("finalizers") or []) or "none"
-    raise Conflict(
-        f"{kind} {name} is being deleted",
-        f"it is removed once its finalizers are: {finalizers}",
-        "qwenkit teardown waits for that and names what blocks it; then try again",
-        kind=kind.kind,
-        name=name,
-    )
+    return Conflict(f"{kind} {name} {what}", why, fix, kind=kind.kind, name=name)
 
 
 def owner(obj: Mapping[str, Any]) -> str:

@@ -87,6 +87,11 @@ def waiting_reasons(pod: Obj) -> dict[str, str]:
     return {str(w["reason"]): str(w.get("message") or "") for w in waiting if w.get("reason")}
 
 
+def is_serving(pod: Obj) -> bool:
+    """Return whether a pod is Ready and not being deleted."""
+    return is_true(pod, "Ready") and not is_terminating(pod)
+
+
 def restarts(pod: Obj) -> int:
     """Return how often one of the pod's own containers was restarted, at most."""
     return max((int(s.get("restartCount") or 0) for s in containers(pod)), default=0)

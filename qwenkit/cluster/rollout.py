@@ -26,6 +26,7 @@ from qwenkit.cluster.kinds import (
     is_terminating,
     is_true,
     labels_of,
+    latest_created,
     name_of,
 )
 from qwenkit.cluster.pods import (
@@ -57,7 +58,7 @@ class _State:
     """What keeps it from being ready, while waiting can still help."""
 
     def revision(self) -> str:
-        return str(self.service.get("status", {}).get("latestCreatedRevisionName") or "")
+        return latest_created(self.service)
 
     def own_pods(self) -> list[Obj]:
         pods = [pod for pod in self.pods if not is_terminating(pod)]
@@ -136,11 +137,6 @@ class _Diagnosis:
         except QwenkitError as error:
             return Explanation("unknown", error.what, fix=error.fix)
         return replace(found, fix=found.fix or "raise ready_timeout_s")
-
-
-def latest_ready(service: Obj) -> str:
-    """Return the Service's latest ready revision, empty if there is none."""
-    return str((service.get("status") or {}).get("latestReadyRevisionName") or "")
 
 
 def wait_ready(

@@ -18,12 +18,11 @@ from qwenkit.cluster.kinds import (
     SERVICE_LABEL,
     Obj,
     is_terminating,
-    is_true,
     labels_of,
     name_of,
 )
 from qwenkit.cluster.pod_metrics import MetricsReader, PodMetrics
-from qwenkit.cluster.pods import pod_state, user_port
+from qwenkit.cluster.pods import is_serving, pod_state, user_port
 from qwenkit.errors import Forbidden, QwenkitError
 
 # A cluster that does not answer for so long is a gap; the last look may wait longer.
@@ -216,7 +215,7 @@ def _serving(status: Obj) -> str:
 
 
 def _pod(pod: Obj) -> PodSample:
-    ready = is_true(pod, "Ready") and not is_terminating(pod)
+    ready = is_serving(pod)
     return PodSample(
         name=name_of(pod),
         revision=_revision(pod),

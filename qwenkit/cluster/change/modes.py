@@ -11,11 +11,21 @@ from dataclasses import dataclass
 from statistics import median
 
 from qwenkit.capacity.loading import SCHEDULED
+from qwenkit.cluster.change.template import difference, template_of
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.cold_start import build
 from qwenkit.cluster.diagnosis.reading import read_or
-from qwenkit.cluster.kinds import EVENT, POD, REVISION_LABEL, Obj, is_terminating, is_true
-from qwenkit.cluster.pods import gpus_wanted, restarts
+from qwenkit.cluster.kinds import (
+    EVENT,
+    POD,
+    REVISION,
+    REVISION_LABEL,
+    SERVICE_LABEL,
+    Obj,
+    is_true,
+    name_of,
+)
+from qwenkit.cluster.pods import gpus_wanted, is_serving, restarts
 from qwenkit.cluster.preflight.free_gpus import FreeGpus, free_gpus
 from qwenkit.errors import InvalidValue
 
@@ -80,29 +90,37 @@ def require_mode(name: str | None) -> None:
         raise InvalidValue("mode", name, f"one of {', '.join(MODES)}")
 
 
-def forecast(cluster: Cluster, new: NewRevision) -> tuple[ModeForecast, ...]:
-    """Return what the modes that make a new revision would do."""
+def earlier_revision(cluster: Cluster, service: str, old: str, template: Obj) -> str:
+    """Return a ready revision with this template that does not serve, empty if there is none."""
+    made = cluster.list(REVISION, labels={SERVICE_LABEL: service})
+    ready = [one for one in made if is_true(one, "Ready") and name_of(one) != old]
+    same = (name_of(one) for one in ready if not difference(template_of(one), template))
+    return max(same, default="")
+
+
+def forecast(cluster: Cluster, new: NewRevision, earlier: str) -> tuple[ModeForecast, ...]:
+    """Return what each mode would do; ``earlier`` is a revision to go back to, if there is one."""
+    back = _in_place(cluster, new, earlier)
     if not new.pods:
-        return ()
+        return (back,)
     room = new.fits(new.gpus)
     beside = f"the new pods start beside {new.old}, which serves until they are ready"
     surge = beside if room else f"no GPU is free for {_pods(new.pods)} beside {new.old}"
-    return ModeForecast(SURGE, room, 0.0, surge), _replace(cluster, new)
+    return ModeForecast(SURGE, room, 0.0, surge), _replace(cluster, new), back
 
 
 def _replace(cluster: Cluster, new: NewRevision) -> ModeForecast:
     if pinned := pinned_to(new.service):
         why = f"traffic is pinned to {', '.join(pinned)}, which must stay until it is moved"
         return ModeForecast(REPLACE, False, None, why)
-    own = cluster.list(POD, labels={REVISION_LABEL: new.old})
-    ready = [pod for pod in own if is_true(pod, "Ready") and not is_terminating(pod)]
+    ready = _serving(cluster, new.old)
     if not ready:
         return ModeForecast(REPLACE, False, None, f"{new.old} has no pod to take down")
     gpus = free_gpus(cluster, new.spec, leaving=new.old)
     if not new.fits(gpus):
         why = f"without {new.old} there is room for {gpus.places} of {_pods(new.pods)}"
         return ModeForecast(REPLACE, False, None, why)
-    start_s, how = measured_start_s(cluster, ready), "measured"
+    start_s, how = _measured_start_s(cluster, ready), "measured"
     if start_s is None:
         start_s, how = new.cold_start_s, "estimated"
     if start_s is None:
@@ -115,7 +133,29 @@ def _replace(cluster: Cluster, new: NewRevision) -> ModeForecast:
     return ModeForecast(REPLACE, True, round(end_s + start_s, 1), why)
 
 
-def measured_start_s(cluster: Cluster, pods: Iterable[Obj]) -> float | None:
+def _in_place(cluster: Cluster, new: NewRevision, earlier: str) -> ModeForecast:
+    """Return what it would do to give the traffic to an earlier revision."""
+    if not earlier:
+        why = (
+            "no earlier revision has these settings; a revision never changes, and what "
+            "config-autoscaler sets is for all Services"
+        )
+        return ModeForecast(IN_PLACE, False, None, why)
+    if _serving(cluster, earlier):
+        return ModeForecast(IN_PLACE, True, 0.0, f"{earlier} is ready: it gets the traffic")
+    if not new.fits(new.gpus):
+        why = f"the pods of {earlier} have ended, and no GPU is free for new ones"
+        return ModeForecast(IN_PLACE, False, None, why)
+    start_s = _measured_start_s(cluster, _serving(cluster, new.old))
+    why = f"{earlier} gets the traffic; requests wait while its pods start"
+    return ModeForecast(IN_PLACE, True, start_s or new.cold_start_s, why)
+
+
+def _serving(cluster: Cluster, revision: str) -> list[Obj]:
+    return [p for p in cluster.list(POD, labels={REVISION_LABEL: revision}) if is_serving(p)]
+
+
+def _measured_start_s(cluster: Cluster, pods: Iterable[Obj]) -> float | None:
     """Return how long these pods took from a node to Ready, None if none can be read."""
     events = read_or([], cluster.list, EVENT)
     starts = [build(pod, events) for pod in pods if not restarts(pod)]

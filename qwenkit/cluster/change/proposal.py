@@ -14,13 +14,13 @@ from typing import Any
 
 from qwenkit.autoscaling.annotation_keys import KEYS, PREFIX
 from qwenkit.autoscaling.annotations import parse_spec
-from qwenkit.cluster.change.earlier import earlier_revision, in_place
 from qwenkit.cluster.change.modes import (
     IN_PLACE,
     REPLACE,
     SURGE,
     ModeForecast,
     NewRevision,
+    earlier_revision,
     forecast,
     pinned_to,
     require_mode,
@@ -29,12 +29,11 @@ from qwenkit.cluster.change.switch import Switch
 from qwenkit.cluster.change.template import SettingChange, difference, patch_between
 from qwenkit.cluster.change.traffic import FOLLOW_LATEST, TrafficSwitch, split
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.kinds import CONFIGURATION, KSVC, Obj, annotations_of, name_of
+from qwenkit.cluster.kinds import CONFIGURATION, KSVC, Obj, annotations_of, latest_ready, name_of
 from qwenkit.cluster.live_scaling import autoscaler_config
 from qwenkit.cluster.ownership import require_not_terminating, require_ours
 from qwenkit.cluster.pods import gpus_wanted
 from qwenkit.cluster.preflight.free_gpus import FreeGpus, free_gpus
-from qwenkit.cluster.rollout import latest_ready
 from qwenkit.cluster.wait import OnChange
 from qwenkit.errors import Conflict, InvalidValue, NotReady
 
@@ -110,10 +109,8 @@ class ProposedChange:
             self.cluster, self.service, self.revision, self.before, timeout_s, on_change
         )
         every_s = max(0.1, min(1.0, (chosen.gap_s or 50.0) / 50))
-        done = switch.run(self.write, chosen.mode, every_s=every_s)
-        return Changed(
-            self.revision, done.revision, chosen.mode, done.seconds, chosen.gap_s, done.gap_s, self
-        )
+        new, seconds, gap_s = switch.run(self.write, chosen.mode, every_s=every_s)
+        return Changed(self.revision, new, chosen.mode, seconds, chosen.gap_s, gap_s, self)
 
     def _route(
         self, revision: str, traffic: list[Obj], timeout_s: float, on_change: OnChange | None
@@ -178,17 +175,6 @@ class Changed:
 
     __repr__ = __str__
 
-    def propose_undo(self) -> ProposedChange:
-        """Return what taking the change back would do: a new revision with the template of before.
-
-        Traffic to the old revision would need no new pod, but pin the Service to a name: the next
-        change would get no traffic.
-
-        Raises:
-            Conflict: the template is no longer the one that the change made.
-        """
-        return propose_undo(self.proposed)
-
     def undo(
         self, mode: str | None = None, *, timeout_s: float, on_change: OnChange | None = None
     ) -> Changed:
@@ -198,7 +184,7 @@ class Changed:
         """
         if self.mode == IN_PLACE:
             return self.proposed._route(self.old_revision, FOLLOW_LATEST, timeout_s, on_change)
-        return self.propose_undo().apply(mode, timeout_s=timeout_s, on_change=on_change)
+        return propose_undo(self.proposed).apply(mode, timeout_s=timeout_s, on_change=on_change)
 
 
 def propose_change(
@@ -235,25 +221,27 @@ def propose_change(
     'examples-00002'
     """
     found = _ours(cluster, service)
-    if document is not None:
-        checked, write = cluster.apply(document, dry_run=True), partial(cluster.apply, document)
-    else:
-        body = {"spec": {"template": _checked(annotations or {}, container_concurrency)}}
-        checked = cluster.patch(KSVC, service, body, dry_run=True)
-        write = partial(cluster.patch, KSVC, service, body)
     known = {"clock": clock, "cold_start_s": cold_start_s}
-    return _proposed(cluster, found, _template(checked), write, known)
+    if document is not None:
+        return _proposed(cluster, found, partial(cluster.apply, document), known)
+    body = {"spec": {"template": _checked(annotations or {}, container_concurrency)}}
+    return _proposed(cluster, found, partial(cluster.patch, KSVC, service, body), known)
 
 
 def propose_undo(change: ProposedChange) -> ProposedChange:
-    """Return what taking a change back would do; see ``Changed.propose_undo``."""
+    """Return what taking a change back would do: a new revision with the template of before.
+
+    Traffic to the old revision would need no new pod, but pin the Service to a name: the next
+    change would get no traffic.
+
+    Raises:
+        Conflict: the template is no longer the one that the change made.
+    """
     cluster, service = change.cluster, change.service
     found = _ours(cluster, service)
     _require_unchanged(found, change.after)
     body = {"spec": {"template": patch_between(change.after, change.before)}}
-    checked = cluster.patch(KSVC, service, body, dry_run=True)
-    write = partial(cluster.patch, KSVC, service, body)
-    return _proposed(cluster, found, _template(checked), write, change.known)
+    return _proposed(cluster, found, partial(cluster.patch, KSVC, service, body), change.known)
 
 
 def _checked(annotations: Mapping[str, str | None], limit: int | None) -> Obj:
@@ -295,10 +283,12 @@ def _template(service: Obj) -> Obj:
 
 
 def _proposed(
-    cluster: Cluster, service: Obj, after: Obj, write: Callable[[], Obj], known: Mapping[str, Any]
+    cluster: Cluster, service: Obj, write: Callable[..., Obj], known: Mapping[str, Any]
 ) -> ProposedChange:
-    before, spec = _template(service), after.get("spec") or {}
-    diff, old, gpus = difference(before, after), latest_ready(service), free_gpus(cluster, spec)
+    """Propose what ``write`` does, which takes ``dry_run``."""
+    before, after = _template(service), _template(write(dry_run=True))
+    diff, old, spec = difference(before, after), latest_ready(service), after.get("spec") or {}
+    gpus = free_gpus(cluster, spec)
     pods = _first_pods(cluster, annotations_of(after)) if diff else 0
     new = NewRevision(service, old, spec, pods, gpus, **known)
     earlier = earlier_revision(cluster, name_of(service), old, after) if diff else ""
@@ -311,7 +301,7 @@ def _proposed(
         pods=pods,
         gpus_needed=pods * gpus_wanted(spec),
         gpus=gpus,
-        modes=(*forecast(cluster, new), in_place(cluster, new, earlier)) if diff else (),
+        modes=forecast(cluster, new, earlier) if diff else (),
         pinned=tuple(pinned_to(service)),
         earlier=earlier,
         before=before,

@@ -19,23 +19,23 @@ from dataclasses import dataclass
 from qwenkit.cluster.change.modes import REPLACE
 from qwenkit.cluster.change.template import patch_between
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.kinds import CONFIGURATION, KSVC, REVISION, SERVICE_LABEL, Obj, labels_of
+from qwenkit.cluster.kinds import (
+    CONFIGURATION,
+    KSVC,
+    REVISION,
+    SERVICE_LABEL,
+    Obj,
+    labels_of,
+    latest_created,
+    latest_ready,
+)
 from qwenkit.cluster.pods import is_current
-from qwenkit.cluster.rollout import latest_ready, wait_ready
+from qwenkit.cluster.rollout import wait_ready
 from qwenkit.cluster.wait import OnChange, wait
 from qwenkit.cluster.watching import ClusterSample, ClusterWatch
 from qwenkit.errors import Conflict, QwenkitError
 
 _RECONCILE_S = 60.0  # for Knative to make the next revision
-
-
-@dataclass(frozen=True)
-class Switched:
-    """A finished switch; ``gap_s`` is the measured time without a ready pod, None if not seen."""
-
-    revision: str
-    seconds: float
-    gap_s: float | None
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,12 @@ class Switch:
     timeout_s: float
     on_change: OnChange | None = None
 
-    def run(self, write: Callable[[], Obj], mode: str, *, every_s: float) -> Switched:
+    def run(
+        self, write: Callable[[], Obj], mode: str, *, every_s: float
+    ) -> tuple[str, float, float | None]:
         """Write the new template, and wait until its revision is ready; put it back on failure.
 
+        Return the revision, the seconds until it was ready, and those of the gap, None if not seen.
         The gap lasts from the last look at which a pod of the old revision was ready to the first
         at which the new one has the traffic and a ready pod; a look is taken ``every_s``.
 
@@ -71,7 +74,7 @@ class Switch:
             except QwenkitError as failure:
                 raise self._back(failure, written, mode) from failure
             seconds = time.monotonic() - began
-        return Switched(ready, round(seconds, 3), gap_s(watch.samples(), self.old, ready))
+        return ready, round(seconds, 3), gap_s(watch.samples(), self.old, ready)
 
     def _wait(self, written: Obj) -> str:
         generation = int(written["metadata"]["generation"])
@@ -118,7 +121,7 @@ class Switch:
 
     def _put_back(self, written: Obj) -> Obj:
         now, ours = self.cluster.get(KSVC, self.service), written["spec"]["template"]
-        failed = _created(self.cluster.find(CONFIGURATION, self.service) or {})
+        failed = latest_created(self.cluster.find(CONFIGURATION, self.service) or {})
         if now["spec"]["template"] != ours:
             raise Conflict(
                 f"ksvc {self.service} was not put back",
@@ -144,8 +147,8 @@ def delete_behind(
     wait(
         lambda: cluster.get(CONFIGURATION, service),
         what=f"a revision after {revision}",
-        ready=lambda found: is_current(found) and _created(found) not in ("", revision),
-        describe=lambda found: f"latest created: {_created(found)}",
+        ready=lambda found: is_current(found) and latest_created(found) not in ("", revision),
+        describe=lambda found: f"latest created: {latest_created(found)}",
         timeout_s=min(timeout_s, _RECONCILE_S),
         every_s=0.2,
     )
@@ -160,7 +163,3 @@ def gap_s(samples: Iterable[ClusterSample], old: str, new: str) -> float | None:
     lasts = [one.at_s for one in seen if old in one.revisions and one.revisions[old].ready]
     firsts = [one.at_s for one in seen if one.serving == new and one.served.ready]
     return round(max(0.0, firsts[0] - lasts[-1]), 3) if firsts and lasts else None
-
-
-def _created(configuration: Obj) -> str:
-    return str((configuration.get("status") or {}).get("latestCreatedRevisionName") or "")

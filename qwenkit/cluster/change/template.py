@@ -6,11 +6,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from qwenkit.cluster.kinds import Obj
+from qwenkit.cluster.kinds import Obj, annotations_of, labels_of
 from qwenkit.errors.scrubbing import scrub
 
 # People know these by the name alone.
 _KNOWN = re.compile(r"^(metadata\.)?annotations\.|^metadata\.|^spec\.")
+_KNATIVE = "serving.knative.dev/"
+# What Knative adds to a revision's annotations; its labels all have that prefix.
+_ADDED = {_KNATIVE + n for n in ("creator", "lastModifier", "routes", "routingStateModified")}
 _FLAGS = re.compile(r"--[\w-]+(?:[ =](?![-&])\S+)?|\S+")
 
 
@@ -46,6 +49,14 @@ def patch_between(before: Obj, after: Obj) -> Obj:
             deep = isinstance(old, dict) and isinstance(value, dict)
             patch[key] = patch_between(dict(old or {}), value) if deep else value
     return patch
+
+
+def template_of(revision: Obj) -> Obj:
+    """Return the template that a revision was made from, without what Knative adds to it."""
+    annotations = {k: v for k, v in annotations_of(revision).items() if k not in _ADDED}
+    labels = {k: v for k, v in labels_of(revision).items() if not k.startswith(_KNATIVE)}
+    named = {"annotations": annotations, "labels": labels}
+    return {"metadata": {k: v for k, v in named.items() if v}, "spec": revision["spec"]}
 
 
 def _flat(value: object, path: str = "") -> Iterator[tuple[str, object]]:

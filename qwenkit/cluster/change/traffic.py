@@ -9,19 +9,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qwenkit.cluster.change.switch import delete_behind
-from qwenkit.cluster.change.template import patch_between
+from qwenkit.cluster.change.template import patch_between, template_of
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.kinds import KSVC, REVISION, SERVICE_LABEL, Obj, is_true, labels_of, name_of
+from qwenkit.cluster.kinds import (
+    KSVC,
+    REVISION,
+    SERVICE_LABEL,
+    Obj,
+    is_true,
+    labels_of,
+    latest_ready,
+    name_of,
+)
 from qwenkit.cluster.pods import is_current
-from qwenkit.cluster.rollout import latest_ready
 from qwenkit.cluster.wait import OnChange, wait
 from qwenkit.errors import Conflict
 
 STABLE, CANDIDATE = "stable", "candidate"
 FOLLOW_LATEST: list[Obj] = [{"latestRevision": True, "percent": 100}]
-_KNATIVE = "serving.knative.dev/"
-# What Knative adds to a revision's annotations; its labels all have that prefix.
-_ADDED = ("creator", "lastModifier", "routes", "routingStateModified")
+_GENERATION = "serving.knative.dev/configurationGeneration"
 
 
 def split(stable: str, percent: int) -> list[Obj]:
@@ -60,13 +66,11 @@ class TrafficSwitch:
     def set(self, traffic: list[Obj], template: Obj | None = None) -> None:
         """Patch the traffic, and the template in the same step."""
         body: Obj = {"traffic": traffic} | ({"template": template} if template else {})
-        generation = self.cluster.patch(KSVC, self.service, {"spec": body})["metadata"][
-            "generation"
-        ]
+        patched = self.cluster.patch(KSVC, self.service, {"spec": body})["metadata"]
         self._wait(
             "the new traffic",
             lambda found: (
-                found["metadata"]["generation"] >= generation
+                found["metadata"]["generation"] >= patched["generation"]
                 and is_current(found)
                 and is_true(found, "RoutesReady")
             ),
@@ -105,18 +109,8 @@ class TrafficSwitch:
         )
 
 
-def template_of(revision: Obj) -> Obj:
-    """Return the template that a revision was made from, without what Knative adds to it."""
-    annotations = dict(revision["metadata"].get("annotations") or {})
-    for name in _ADDED:
-        annotations.pop(_KNATIVE + name, None)
-    labels = {k: v for k, v in labels_of(revision).items() if not k.startswith(_KNATIVE)}
-    named = {"annotations": annotations, "labels": labels}
-    return {"metadata": {k: v for k, v in named.items() if v}, "spec": revision["spec"]}
-
-
 def _generation(revision: Obj) -> int:
-    return int(labels_of(revision).get(_KNATIVE + "configurationGeneration") or 0)
+    return int(labels_of(revision).get(_GENERATION) or 0)
 
 
 def _shares(service: Obj) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from cluster_api import KSVC, OURS, Api, obj
 
-from qwenkit.cluster.change.traffic import STABLE, TrafficSwitch, split, template_of
+from qwenkit.cluster.change.template import template_of
+from qwenkit.cluster.change.traffic import STABLE, TrafficSwitch, split
 from qwenkit.cluster.client import Cluster
 from qwenkit.errors import Conflict
 
