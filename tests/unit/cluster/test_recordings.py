@@ -156,7 +156,7 @@ def test_an_absent_service_with_the_flag_off_names_the_flag() -> None:
             "too old for this model",
             "leave image out",
         ),
-        ("vllm serve: error: unrecognized arguments: --x", "does not have one of", "extra_args"),
+        ("vllm serve: error: unrecognized arguments: --x", "does not take one of", "extra_args"),
     ],
 )
 def test_known_log_lines_are_explained(text: str, cause: str, fix: str) -> None:
