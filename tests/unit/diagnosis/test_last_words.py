@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from qwenkit.cluster.diagnosis.crashes import crash
+from qwenkit.cluster.diagnosis.causes.crashes import crash
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.last_words import last_errors, last_lines
 from qwenkit.cluster.diagnosis.signatures import SIGNATURES, first_known

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qwenkit.cluster.diagnosis.causes import containers, images, placement, routes, volumes
-from qwenkit.cluster.diagnosis.crashes import crash
+from qwenkit.cluster.diagnosis.causes.crashes import crash
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.snapshot import Snapshot
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from qwenkit.cluster.diagnosis.causes.crashes import last_words_say
 from qwenkit.cluster.diagnosis.causes.rows import first_row, reason_and_message
-from qwenkit.cluster.diagnosis.crashes import last_words_say
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.snapshot import Snapshot
 from qwenkit.cluster.kinds import (
