@@ -99,7 +99,7 @@ def deploy(
 
     settings = read_settings(params, set_, context)
     if dry_run:
-        nothing = {settings.service: "nothing serves: a deployment starts its first revision"}
+        nothing = {settings.service: "no revision serves: deploy starts one"}
         emit(steps.propose(settings) or nothing, as_json=as_json)
         return
     show = stderr_lines(quiet=as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -89,7 +90,8 @@ class _State:
         if is_true(self.service, "Ready"):
             return f"{self.revision()}: Ready"
         reason = condition(self.service, "Ready").get("reason") or "starting"
-        pods = ", ".join(map(pod_state, self.own_pods())) or "none"
+        states = Counter(map(pod_state, self.own_pods()))
+        pods = ", ".join(f"{n} × {each}" if n > 1 else each for each, n in states.items()) or "none"
         more = [part for part in (self.server, self.cause) if part]
         return "; ".join([f"{self.revision() or 'no revision'}: {reason}", f"pods: {pods}", *more])
 

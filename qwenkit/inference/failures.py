@@ -80,7 +80,9 @@ def from_status(
         )
         # A gateway's own 404 is empty; a server's has a message.
         why += f", or the server there has no such path: {message}" if message else ""
-        fix = "send the host of the Service's status.url: kubectl get ksvc"
+        fix = (
+            "qwenkit explain: is it Ready? If so, send the host of its status.url: kubectl get ksvc"
+        )
         return NotFound(what, why, fix, **facts)
     unknown = (QwenkitError, "the answer is not a success", "is this the Service's gateway?")
     cls, why, fix = _BY_STATUS.get(status, unknown)

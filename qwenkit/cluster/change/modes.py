@@ -136,10 +136,7 @@ def _replace(cluster: Cluster, new: NewRevision) -> ModeForecast:
 def _in_place(cluster: Cluster, new: NewRevision, earlier: str) -> ModeForecast:
     """Return what it would do to give the traffic to an earlier revision."""
     if not earlier:
-        why = (
-            "no earlier revision has these settings; a revision never changes, and what "
-            "config-autoscaler sets is for all Services"
-        )
+        why = "no earlier revision has these settings, and a revision never changes"
         return ModeForecast(IN_PLACE, False, None, why)
     if _serving(cluster, earlier):
         return ModeForecast(IN_PLACE, True, 0.0, f"{earlier} is ready: it gets the traffic")

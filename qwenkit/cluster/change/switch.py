@@ -31,7 +31,7 @@ from qwenkit.cluster.kinds import (
 )
 from qwenkit.cluster.pods import is_current
 from qwenkit.cluster.rollout import wait_ready
-from qwenkit.cluster.wait import OnChange, wait
+from qwenkit.cluster.wait import OnChange, Transition, wait
 from qwenkit.cluster.watching import ClusterSample, ClusterWatch
 from qwenkit.errors import Conflict, QwenkitError
 
@@ -107,6 +107,8 @@ class Switch:
         try:
             back = self._put_back(written)
             if mode == REPLACE:
+                if self.on_change is not None:
+                    self.on_change(Transition(0.0, f"rolling back: {failure.why}"))
                 serves = self._wait(back)
                 state = f"rolled back: {serves} serves, with the template of before"
             else:  # nothing to wait for: a copy of what serves takes over when it is ready

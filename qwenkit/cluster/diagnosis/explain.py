@@ -26,7 +26,7 @@ def diagnose(snapshot: Snapshot, where: str = "this bundle") -> Explanation:
         if snapshot.features and not ClusterConfigMaps(snapshot.features).enabled(PVC_FLAG):
             return flag_off(service)
         cause = f"ksvc {service} does not exist in {where}"
-        return Explanation("absent", cause, fix="qwenkit deploy")
+        return Explanation("absent", cause, fix="check the name; qwenkit deploy makes it")
     if is_terminating(snapshot.service):
         held = ", ".join(map(str, snapshot.service["metadata"].get("finalizers") or []))
         found = Explanation("deleting", f"ksvc {service} is being deleted", fix="deploy it again")

@@ -136,7 +136,7 @@ def _check(step: str, refused: list[Right]) -> Check:
         fix = ADMIN_MAKES if all(right.kind == PV for right in needed) else _GRANT
         return fail(name, "not enough", why, fix)
     if not refused:
-        return ok(name, "may do all of it")
+        return ok(name, "all that it needs is allowed")
     losses = {lost: [r for r in refused if r.lost == lost] for lost in (r.lost for r in refused)}
     why = "; ".join(f"{lost}: needs {', '.join(map(str, of))}" for lost, of in losses.items())
     return warn(name, "may do what is needed", why, _GRANT if step != "cluster" else "")

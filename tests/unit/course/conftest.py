@@ -32,7 +32,7 @@ AFTER = {"ttft_p95_s": 0.083, "goodput_share": 0.99, "cny_per_million_tokens": 4
 CHECKS = dict.fromkeys(("bucket", "cluster", "gateway", "gpus", "knative", "pvc-flag"), "ok")
 RESULTS: dict[str, dict[str, Any]] = {
     "00-preflight": {
-        "checks": CHECKS | {"cost": "warning"},
+        "checks": CHECKS | {"cost": "warn"},
         "gpus": "1 × Tesla-V100-SXM2-16GB, 3 GPUs",
         "kubernetes": "v1.36.2",
     },
