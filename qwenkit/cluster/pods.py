@@ -49,6 +49,15 @@ def states(pod: Obj) -> list[Obj]:
     return [status.get("state") or {} for status in containers(pod)]
 
 
+def has_run(pod: Obj) -> bool:
+    """Return whether one of its own containers was ever started: sandbox and volumes are there."""
+    started = {"running", "terminated"}
+    return any(
+        started & {*(status.get("state") or {}), *(status.get("lastState") or {})}
+        for status in containers(pod)
+    )
+
+
 def is_current(obj: Obj) -> bool:
     """Return whether the status is about the newest spec.
 

@@ -65,7 +65,7 @@ def _moves(snapshot: Snapshot) -> Iterator[str]:
             if (does and since is None) or (
                 since is not None and since < (_SLOW_S if does else _LOADS_S)
             ):
-                age = "" if since is None else f" for {since:.0f} s"
+                age = f" for {since:.0f} s" if since else ""
                 yield f"{each.label} has run{age}{f' ({does})' if does else ''}"
     for pod in snapshot.living():
         placed = condition(pod, "PodScheduled").get("lastTransitionTime")

@@ -126,8 +126,8 @@ def init_failed(snapshot: Snapshot) -> Explanation | None:
     return _fails(
         snapshot,
         "init",
-        "{label} fails with exit code {code}, and the server starts only after it",
-        "read its log: kubectl logs {pod} -c {name} --previous",
+        "{label} fails with exit code {code} ({reason}), and the server starts only after it",
+        "read its log: kubectl logs {pod} -c {name} --previous; OOMKilled: raise its memory limit",
     )
 
 

@@ -18,7 +18,7 @@ from qwenkit.cluster.kinds import (
     is_true,
     name_of,
 )
-from qwenkit.cluster.pods import gpus_of, gpus_wanted, states
+from qwenkit.cluster.pods import gpus_of, gpus_wanted, has_run
 
 _ENDS_S = 60
 _REFUSED = re.compile(r"FailedCreate|forbidden|exceeded quota|creation failed|failed to create")
@@ -92,8 +92,7 @@ def stuck(snapshot: Snapshot) -> Explanation | None:
 
 def no_sandbox(snapshot: Snapshot) -> Explanation | None:
     """Explain a pod whose node cannot set up its sandbox: network or runtime."""
-    found = [state for pod in snapshot.living() for state in states(pod)]
-    if any("running" in state or "terminated" in state for state in found):
+    if any(map(has_run, snapshot.living())):
         return None
     names = ("FailedCreatePodSandBox", "NetworkNotReady", "AllocIPFailed")
     return first_row("sandbox", [text for name in names for text in snapshot.messages(name)])

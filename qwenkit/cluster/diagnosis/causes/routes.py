@@ -106,7 +106,7 @@ def failed(snapshot: Snapshot) -> Explanation | None:
                 "raise progress_deadline",
             ).shown_by(texts[0], probes[0], *snapshot.last_lines(2))
         if texts:
-            kind = str(obj["kind"]).lower()
+            kind = "ksvc" if obj is snapshot.service else "revision"
             known = (
                 _of_last_words(texts)
                 or first_row("failed", texts)

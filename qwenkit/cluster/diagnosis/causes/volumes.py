@@ -13,7 +13,7 @@ from qwenkit.cluster.diagnosis.snapshot import Snapshot, event_count
 from qwenkit.cluster.feature_flags import enable_command
 from qwenkit.cluster.kinds import CSI_DRIVER, Obj, is_terminating, name_of
 from qwenkit.cluster.ownership import ADMIN_MAKES, another_volume
-from qwenkit.cluster.pods import states
+from qwenkit.cluster.pods import has_run
 
 MOUNT_REASONS = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
 _LOST = re.compile(
@@ -87,7 +87,7 @@ def unbound_claim(claim: Obj, snapshot: Snapshot) -> Explanation:
 def not_mounted(snapshot: Snapshot) -> Explanation | None:
     """Explain a pod that waits for its volumes, once a mount has failed or cannot be tried."""
     pods = snapshot.living()
-    if not pods or any("running" in state for pod in pods for state in states(pod)):
+    if not pods or any(map(has_run, pods)):
         return None
     events = [event for reason in MOUNT_REASONS for event in snapshot.events_of(reason)]
     texts = [str(event.get("message") or "") for event in events]
@@ -98,9 +98,9 @@ def not_mounted(snapshot: Snapshot) -> Explanation | None:
         return None
     slow = first_row("mount", texts) or Explanation(
         "mount",
-        "the volume with the weights cannot be mounted",
-        fix="check the Secret's keys, the bucket, the path and oss_internal_endpoint in the PV; "
-        "qwenkit doctor checks the bucket",
+        "a volume cannot be mounted",
+        fix="the message says which and why; if it is the weights' on OSS: check the Secret's "
+        "keys, bucket, path and oss_internal_endpoint in the PV (qwenkit doctor)",
         permanent=max(map(event_count, events)) > CRASH_BUDGET,
     )
     # "timed out" is what the kubelet says after any other error: what it said before decides.
