@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
-from qwenkit.cluster.api_errors import needs
+from qwenkit.cluster.api_errors import may_not_look
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import (
     ALB_CONFIG,
@@ -104,15 +104,15 @@ def address(cluster: Cluster, override: str = "") -> tuple[str, str]:
     """
     if override:
         return (override if "//" in override else f"http://{override}"), ""
-    configured, hidden = ingress_class(cluster).partition(".")[0], dict[str, None]()
+    configured, hidden = ingress_class(cluster).partition(".")[0], list[Forbidden]()
     for family in sorted([*_SERVICES, "alb"], key=lambda name: name != configured):
         read = _from_alb if family == "alb" else partial(_from_services, family=family)
         if url := read(cluster, hidden):
             return url, family
     if hidden:
         raise Forbidden(
-            "the address of the Knative gateway is not known: this role may not look",
-            f"it needs: {'; '.join(hidden)}",
+            "the address of the Knative gateway is not known",
+            may_not_look(*hidden),
             "--set gateway=URL; who may look finds it: kubectl get service -A | grep -E "
             f"'{'|'.join(_SERVICES)}'",
         )
@@ -165,12 +165,12 @@ def ingress_class(cluster: Cluster) -> str:
     return config.get("ingress-class") or config.get("ingress.class") or ""
 
 
-def _from_services(cluster: Cluster, hidden: dict[str, None], *, family: str) -> str:
+def _from_services(cluster: Cluster, hidden: list[Forbidden], *, family: str) -> str:
     for namespace, name in _SERVICES[family]:
         try:
             service = cluster.find(CORE_SERVICE, name, namespace=namespace)
         except Forbidden as error:
-            hidden[needs(error.why) or error.why] = None
+            hidden.append(error)
             continue
         url = service and (_load_balancer_url(service) or _node_url(cluster, service))
         if url:
@@ -227,11 +227,11 @@ def _answers(place: tuple[str, int]) -> bool:
     return True
 
 
-def _from_alb(cluster: Cluster, hidden: dict[str, None]) -> str:
+def _from_alb(cluster: Cluster, hidden: list[Forbidden]) -> str:
     try:
         configs = cluster.list(ALB_CONFIG)
     except Forbidden as error:
-        hidden[needs(error.why) or error.why] = None
+        hidden.append(error)
         return ""
     names = [c.get("status", {}).get("loadBalancer", {}).get("dnsname") for c in configs]
     return next((f"http://{name}" for name in names if name), "")

@@ -33,11 +33,10 @@ from qwenkit.cluster.kinds import (
     Obj,
     condition,
     is_terminating,
-    is_true,
     moment,
 )
 from qwenkit.cluster.live_scaling import LiveScaling, live_scaling
-from qwenkit.cluster.pods import node_of, restarts
+from qwenkit.cluster.pods import is_serving, node_of, restarts
 from qwenkit.cluster.preflight.cost import example_price
 from qwenkit.cluster.preflight.free_gpus import free_gpus
 from qwenkit.errors import NotReady
@@ -233,7 +232,7 @@ def _environment(
     settings: Settings, cluster: Cluster, running: LiveScaling, clock: float
 ) -> Environment:
     pods = cluster.list(POD, labels={REVISION_LABEL: running.revision})
-    ready = [pod for pod in pods if is_true(pod, "Ready") and not is_terminating(pod)]
+    ready = list(filter(is_serving, pods))
     if not ready:
         raise NotReady(
             f"revision {running.revision} has no ready pod",

@@ -15,9 +15,7 @@ from qwenkit.cluster.kinds import (
     EVENT,
     JOB,
     KSVC,
-    NODE,
     POD,
-    PV,
     PVC,
     REVISION,
     REVISION_LABEL,
@@ -131,16 +129,6 @@ class Snapshot:
         specs = [self.template(), *(pod.get("spec") or {} for pod in self.pods)]
         names = {name for spec in specs for name in claim_names(spec)}
         return [claim for claim in self.of(PVC) if name_of(claim) in names]
-
-    @property
-    def volumes(self) -> list[Obj]:
-        """The PVs."""
-        return self.of(PV)
-
-    @property
-    def nodes(self) -> list[Obj]:
-        """The nodes."""
-        return self.of(NODE)
 
     @cached_property
     def events(self) -> list[Obj]:

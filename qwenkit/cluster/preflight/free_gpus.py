@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qwenkit.cluster.api_errors import may_not_look
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import (
     GPU_RESOURCE,
@@ -54,10 +55,10 @@ def free_gpus(
     try:
         nodes, pods = cluster.list(NODE), cluster.list(POD, everywhere=True)
     except Forbidden as error:
-        return FreeGpus(unknown=f"not known: {error.what}")
+        return FreeGpus(unknown=may_not_look(error))
     rooms = Rooms(tuple(nodes), spec, tuple(pod for pod in pods if not ends(pod)))
     usable = {name_of(node): node for node in nodes if not rooms.obstacle(node)}
-    free = [int(rooms.free(node, resource)) for node in usable.values()]
+    free = sum(int(rooms.free(node, resource)) for node in usable.values())
     held = [(pod, gpus_wanted(pod["spec"], resource)) for pod in pods if node_of(pod) in usable]
     ending = sum(gpus for pod, gpus in held if ends(pod))
     holders = [
@@ -66,5 +67,4 @@ def free_gpus(
         if gpus and not ends(pod)
     ]
     total = sum(gpus_of(node, resource) for node in usable.values())
-    places = sum(each // max(1, gpus_wanted(spec, resource)) for each in free)
-    return FreeGpus(total, sum(free) - ending, ending, places, tuple(holders))
+    return FreeGpus(total, free - ending, ending, rooms.places(resource), tuple(holders))

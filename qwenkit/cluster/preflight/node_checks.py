@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from fractions import Fraction
 
-from qwenkit.admission.schema import quantities
 from qwenkit.capacity.gpu import gpu_of_label
 from qwenkit.cluster.kinds import Obj, labels_of, name_of
 from qwenkit.cluster.pods import gpu_label, gpus_of, gpus_wanted
@@ -108,7 +106,7 @@ def _scale(rooms: Rooms, available: int, settings: Settings) -> Check:
     found = f"max_scale {most}, {each} {unit.removesuffix('s')} per replica"
     if most == 0:
         return warn("scale", found, "no limit: a burst takes every GPU", "set max_scale")
-    fitting = rooms.places({settings.gpu_resource: Fraction(each)})
+    fitting = rooms.places(settings.gpu_resource)
     if fitting < most:
         why = f"{fitting} replicas fit now: other pods hold GPUs, or one pod needs two nodes'"
         if most * each > available:
@@ -135,10 +133,7 @@ def _rollout(rooms: Rooms, settings: Settings) -> Check:
     if not settings.max_scale:
         return not_applicable("rollout", "max_scale 0: no limit")
     first = max(settings.min_scale, 1 if settings.initial_scale is None else settings.initial_scale)
-    texts = {"cpu": settings.cpu_request, "memory": settings.memory_request}
-    amounts = {name: quantities.parse(text) for name, text in texts.items()}
-    gpus = gpus_wanted(rooms.spec, settings.gpu_resource)
-    fitting = rooms.places(amounts | {settings.gpu_resource: Fraction(gpus)})
+    fitting = rooms.places("cpu", "memory", settings.gpu_resource)
     wanted = settings.max_scale + first
     found = f"max_scale {settings.max_scale}, and {first} of a new revision"
     if fitting >= wanted:
@@ -150,8 +145,7 @@ def _rollout(rooms: Rooms, settings: Settings) -> Check:
 
 def _fit(rooms: Rooms, settings: Settings) -> Check:
     found = f"cpu {settings.cpu_request}, memory {settings.memory_request} per replica"
-    texts = {"cpu": settings.cpu_request, "memory": settings.memory_request}
-    fitting = rooms.places({name: quantities.parse(text) for name, text in texts.items()})
+    fitting = rooms.places("cpu", "memory")
     if fitting >= max(1, settings.max_scale):
         return ok("fit", found)
     frees = [

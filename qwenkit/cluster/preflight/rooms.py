@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -51,11 +50,13 @@ class Rooms:
         unsaid = "1Ei" if resource in ("cpu", "memory") else "0"
         whole = (node.get("status", {}).get("allocatable") or {}).get(resource, unsaid)
         here = [pod for pod in self.pods if node_of(pod) == name_of(node)]
-        return max(Fraction(), quantities.parse(whole) - sum(_asks(pod, resource) for pod in here))
+        return max(
+            Fraction(), quantities.parse(whole) - sum(_asks(pod["spec"], resource) for pod in here)
+        )
 
-    def places(self, amounts: Mapping[str, Fraction]) -> int:
-        """Return how many pods that ask for these amounts fit at the same time."""
-        asked = {name: amount for name, amount in amounts.items() if amount}
+    def places(self, *resources: str) -> int:
+        """Return how many of the Service's pods fit at the same time, by these resources."""
+        asked = {name: amount for name in resources if (amount := _asks(self.spec, name))}
         return sum(
             min((int(self.free(node, n) // amount) for n, amount in asked.items()), default=_MOST)
             for node in self.nodes
@@ -63,7 +64,7 @@ class Rooms:
         )
 
 
-def _asks(pod: Obj, resource: str) -> Fraction:
-    found = [c.get("resources") or {} for c in pod["spec"].get("containers") or []]
+def _asks(spec: Obj, resource: str) -> Fraction:
+    found = [c.get("resources") or {} for c in spec.get("containers") or []]
     amounts = [(one.get("limits") or {}) | (one.get("requests") or {}) for one in found]
     return sum((quantities.parse(one[resource]) for one in amounts if resource in one), Fraction())

@@ -12,6 +12,7 @@ from qwenkit.cluster.diagnosis.snapshot import Snapshot, event_time
 from qwenkit.cluster.kinds import (
     DEPLOYMENT,
     GPU_RESOURCE,
+    NODE,
     REPLICA_SET,
     Obj,
     condition,
@@ -63,8 +64,7 @@ def node_not_ready(snapshot: Snapshot) -> Explanation | None:
     """Explain a pod whose node is not Ready."""
     for pod in snapshot.living():
         name = str((pod.get("spec") or {}).get("nodeName") or "")
-        node = next((node for node in snapshot.nodes if name and name_of(node) == name), {})
-        ready = condition(node, "Ready")
+        ready = condition(snapshot.find(NODE, name) or {}, "Ready")
         if ready and ready.get("status") != "True" and not is_true(pod, "Ready"):
             return Explanation(
                 "node-not-ready",
@@ -135,7 +135,7 @@ def _obstacles(message: str) -> Iterator[tuple[int, int, Explanation]]:
 
 def _gpus(snapshot: Snapshot, found: Explanation) -> Explanation:
     wanted = gpus_wanted(snapshot.template())
-    most = max(map(gpus_of, snapshot.nodes), default=None)
+    most = max(map(gpus_of, snapshot.of(NODE)), default=None)
     never = most is not None and wanted > most
     have = "" if most is None else f"a replica needs {wanted} GPUs, the largest node has {most}"
     if most == 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 
 from qwenkit.admission.config_maps import PVC_FLAG
@@ -11,7 +10,7 @@ from qwenkit.cluster.diagnosis.causes.rows import first_row
 from qwenkit.cluster.diagnosis.explanation import CRASH_BUDGET, Explanation
 from qwenkit.cluster.diagnosis.snapshot import Snapshot, event_count
 from qwenkit.cluster.feature_flags import enable_command
-from qwenkit.cluster.kinds import CSI_DRIVER, Obj, is_terminating, name_of
+from qwenkit.cluster.kinds import CSI_DRIVER, PV, Obj, is_terminating, name_of
 from qwenkit.cluster.ownership import ADMIN_MAKES, another_volume
 from qwenkit.cluster.pods import has_run
 
@@ -67,8 +66,7 @@ def unbound_claim(claim: Obj, snapshot: Snapshot) -> Explanation:
     if missing:
         fix = f"its storage class {missing[1]} does not exist: kubectl get storageclass"
     permanent = phase == "Lost" or bool(missing)
-    volume = next((v for v in snapshot.volumes if name_of(v) == name), None)
-    if volume is not None:
+    if volume := snapshot.find(PV, name):
         owner = volume["spec"].get("claimRef") or {}
         state = volume.get("status", {}).get("phase")
         claimant = f"{owner.get('namespace')}/{owner.get('name')}"
@@ -112,20 +110,14 @@ def not_mounted(snapshot: Snapshot) -> Explanation | None:
 def _missing_driver(snapshot: Snapshot) -> Explanation | None:
     """Return why a volume has no CSI driver: only if all drivers of the cluster are known."""
     drivers = {name_of(driver) for driver in snapshot.of(CSI_DRIVER)}
-    for volume, driver in _drivers(snapshot):
-        if snapshot.has_all(CSI_DRIVER) and driver not in drivers:
+    bound = {claim["spec"].get("volumeName") for claim in snapshot.claims}
+    for volume in snapshot.of(PV) if snapshot.has_all(CSI_DRIVER) else ():
+        driver, name = (volume["spec"].get("csi") or {}).get("driver"), name_of(volume)
+        if name in bound and driver and driver not in drivers:
             return Explanation(
                 "csi-missing",
-                f"the cluster has no CSI driver {driver}, which the volume {volume} needs",
+                f"the cluster has no CSI driver {driver}, which the volume {name} needs",
                 fix="install the driver (ACK: the component csi-plugin); in the sandbox: "
                 "without --no-oss-driver",
             ).shown_by(f"csidrivers: {', '.join(sorted(drivers)) or 'none'}")
     return None
-
-
-def _drivers(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
-    wanted = {str(claim["spec"].get("volumeName") or "") for claim in snapshot.claims}
-    for volume in snapshot.volumes:
-        driver = (volume["spec"].get("csi") or {}).get("driver")
-        if driver and name_of(volume) in wanted:
-            yield name_of(volume), str(driver)
