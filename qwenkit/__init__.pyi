@@ -20,7 +20,6 @@ from qwenkit.loadtest.story import wake as wake
 from qwenkit.manifests.lint import lint as lint
 from qwenkit.settings import Settings as Settings
 from qwenkit.steps import apply as apply
-from qwenkit.steps import as_documented as as_documented
 from qwenkit.steps import audit as audit
 from qwenkit.steps import deploy as deploy
 from qwenkit.steps import doctor as doctor
@@ -30,6 +29,7 @@ from qwenkit.steps import render as render
 from qwenkit.steps import teardown as teardown
 from qwenkit.weights.progress import format_bytes as format_bytes
 from qwenkit.widgets.autoscaler_chart import autoscaler_chart as autoscaler_chart
+from qwenkit.widgets.canary_chart import canary_chart as canary_chart
 from qwenkit.widgets.cold_start_chart import cold_start_chart as cold_start_chart
 from qwenkit.widgets.display import show_table as show_table
 from qwenkit.widgets.display import show_yaml as show_yaml

@@ -57,11 +57,15 @@ LOAD_S = 30.0
 
 
 class Manifests(list[CommentedMap]):
-    """Rendered documents; ``reasons`` say why the server's settings and flags are as they are."""
+    """Rendered documents; ``reasons`` say why the server's settings and flags are as they are.
+
+    ``as_documented`` is the documentation page's own Service, nothing added.
+    """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(manifests.render(settings))
         self.reasons = settings.profile.reasons
+        self.as_documented = manifests.as_documented(settings)
 
 
 def resolve(settings: Settings) -> Settings:
@@ -102,17 +106,6 @@ def for_admin(settings: Settings, user: str = "") -> tuple[list[Document], str]:
     settings = resolve(settings)
     flags = needed_flags(manifests.render(settings)[-1]["spec"]["template"]["spec"])
     return [*of_admin(settings), *role(settings, user)], enable_command(*flags)
-
-
-def as_documented(settings: Settings) -> CommentedMap:
-    """Render the documentation page's own Service, nothing added.
-
-    >>> from qwenkit import Settings, as_documented
-    >>> pod = as_documented(Settings())["spec"]["template"]["spec"]
-    >>> pod["containers"][0]["resources"]["limits"]
-    {'cpu': '32', 'memory': '64Gi', 'nvidia.com/gpu': '1'}
-    """
-    return manifests.as_documented(resolve(settings))
 
 
 def doctor(settings: Settings) -> PreflightReport:

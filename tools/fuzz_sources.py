@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from qwenkit import Settings, as_documented, render
+from qwenkit import Settings, render
 from qwenkit.manifests.template import plain
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
@@ -60,7 +60,7 @@ def document_families() -> list[list[Any]]:
                 Settings(**_FULL, gpu_count=2, min_scale=1, scale_down_delay="5m")
             )
         ],
-        [plain(as_documented(Settings(**_FULL)))],
+        [plain(render(Settings(**_FULL)).as_documented)],
     ]
     recorded = json.loads(gzip.decompress((DATA / "admission.json.gz").read_bytes()))
     found += [[document] for document in _objects(recorded)][:200]

@@ -73,7 +73,8 @@ def render(
     elif monitor:
         docs = monitoring(settings)
     else:
-        docs = [steps.as_documented(settings)] if as_documented else steps.render(settings)
+        docs = steps.render(settings)
+        docs = [docs.as_documented] if as_documented else docs
     if as_documented:
         typer.echo(f"the documentation: {DOCUMENTATION}", err=True)
     typer.echo(to_yaml(docs), nl=False)
