@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 
 from qwenkit.admission.config_maps import PVC_FLAG, PVC_WRITE_FLAG
 from qwenkit.admission.pod.spec import needed_flags
@@ -23,6 +25,10 @@ def flags_missing_in(message: str) -> list[str]:
 
 def enable_command(*flags: str) -> str:
     """Return the kubectl command that enables flags, by default the one for PVCs."""
-    data = ",".join(f'"{flag}":"enabled"' for flag in flags or [PVC_FLAG])
-    patch = f"'{{\"data\":{{{data}}}}}'"
-    return f"kubectl patch configmap config-features -n knative-serving --type merge -p {patch}"
+    return patch_command("features", dict.fromkeys(flags or [PVC_FLAG], "enabled"))
+
+
+def patch_command(name: str, data: Mapping[str, str]) -> str:
+    """Return the kubectl command that sets data of Knative's ConfigMap ``config-<name>``."""
+    patch = json.dumps({"data": data}, separators=(",", ":"))
+    return f"kubectl patch configmap config-{name} -n knative-serving --type merge -p '{patch}'"

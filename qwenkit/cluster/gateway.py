@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import socket
 from dataclasses import dataclass
-from functools import partial
 from urllib.parse import urlsplit
 
 from qwenkit.cluster.api_errors import may_not_look
@@ -25,12 +24,15 @@ from qwenkit.errors import Forbidden, NotFound, NotReady
 from qwenkit.errors.scrubbing import remember
 from qwenkit.settings import API_KEY, Settings
 
-# ACK puts Kourier into knative-serving, upstream into kourier-system.
-_SERVICES = {
-    "kourier": (("kourier-system", "kourier"), (KNATIVE_NAMESPACE, "kourier")),
-    "istio": (("istio-system", "istio-ingressgateway"),),
-    "contour": (("contour-external", "envoy"),),
-}
+# Each by its ingress class, with namespace and name of its Service; an ALB has none. ACK puts
+# Kourier into knative-serving, upstream into kourier-system.
+_GATEWAYS = (
+    ("kourier", "kourier-system", "kourier"),
+    ("kourier", KNATIVE_NAMESPACE, "kourier"),
+    ("istio", "istio-system", "istio-ingressgateway"),
+    ("contour", "contour-external", "envoy"),
+    ("alb",),
+)
 _MOST_NODES = 6
 _CONNECT_S = 1.0
 
@@ -105,16 +107,20 @@ def address(cluster: Cluster, override: str = "") -> tuple[str, str]:
     if override:
         return (override if "//" in override else f"http://{override}"), ""
     configured, hidden = ingress_class(cluster).partition(".")[0], list[Forbidden]()
-    for family in sorted([*_SERVICES, "alb"], key=lambda name: name != configured):
-        read = _from_alb if family == "alb" else partial(_from_services, family=family)
-        if url := read(cluster, hidden):
+    for family, *place in sorted(_GATEWAYS, key=lambda gateway: gateway[0] != configured):
+        try:
+            url = _service_url(cluster, *place) if place else _alb_url(cluster)
+        except Forbidden as error:
+            hidden.append(error)
+            continue
+        if url:
             return url, family
     if hidden:
         raise Forbidden(
             "the address of the Knative gateway is not known",
             may_not_look(*hidden),
             "--set gateway=URL; who may look finds it: kubectl get service -A | grep -E "
-            f"'{'|'.join(_SERVICES)}'",
+            "'kourier|istio|contour'",
         )
     raise NotFound(
         "the address of the Knative gateway was not found",
@@ -165,17 +171,9 @@ def ingress_class(cluster: Cluster) -> str:
     return config.get("ingress-class") or config.get("ingress.class") or ""
 
 
-def _from_services(cluster: Cluster, hidden: list[Forbidden], *, family: str) -> str:
-    for namespace, name in _SERVICES[family]:
-        try:
-            service = cluster.find(CORE_SERVICE, name, namespace=namespace)
-        except Forbidden as error:
-            hidden.append(error)
-            continue
-        url = service and (_load_balancer_url(service) or _node_url(cluster, service))
-        if url:
-            return url
-    return ""
+def _service_url(cluster: Cluster, namespace: str, name: str) -> str:
+    service = cluster.find(CORE_SERVICE, name, namespace=namespace)
+    return (_load_balancer_url(service) or _node_url(cluster, service)) if service else ""
 
 
 def _load_balancer_url(service: Obj) -> str:
@@ -227,13 +225,9 @@ def _answers(place: tuple[str, int]) -> bool:
     return True
 
 
-def _from_alb(cluster: Cluster, hidden: list[Forbidden]) -> str:
-    try:
-        configs = cluster.list(ALB_CONFIG)
-    except Forbidden as error:
-        hidden.append(error)
-        return ""
-    names = [c.get("status", {}).get("loadBalancer", {}).get("dnsname") for c in configs]
+def _alb_url(cluster: Cluster) -> str:
+    statuses = [config.get("status", {}) for config in cluster.list(ALB_CONFIG)]
+    names = [status.get("loadBalancer", {}).get("dnsname") for status in statuses]
     return next((f"http://{name}" for name in names if name), "")
 
 

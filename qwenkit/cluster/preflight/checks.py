@@ -11,6 +11,7 @@ from typing import Any
 from qwenkit.cluster import gateway
 from qwenkit.cluster.api_errors import may_not_look
 from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.feature_flags import patch_command
 from qwenkit.cluster.kinds import (
     DEPLOYMENT,
     KNATIVE_NAMESPACE,
@@ -97,6 +98,11 @@ class ClusterChecks:
                 found[kind] = error
         return found
 
+    @cached_property
+    def address(self) -> tuple[str, str]:
+        """The gateway's base URL, and whose it is."""
+        return gateway.address(self.cluster, self.settings.gateway)
+
     @property
     def bound(self) -> bool:
         """Whether the claim is bound, so that its PV is there, whoever may look at it."""
@@ -131,14 +137,14 @@ class ClusterChecks:
 
     def _gateway(self) -> list[Check]:
         configured = gateway.ingress_class(self.cluster)
-        url, family = gateway.address(self.cluster, self.settings.gateway)
+        url, family = self.address
         found = f"{configured or 'class unknown: may not look'}, {url}"
         if not family or family == configured.partition(".")[0]:
             return [ok("gateway", found)]
         why = f"the address is {family}'s, which does not serve this ingress class"
-        patch = f'{{"data":{{"ingress-class":"{family}.ingress.networking.knative.dev"}}}}'
-        fix = f"kubectl patch configmap config-network -n {KNATIVE_NAMESPACE} --type merge -p "
-        return [warn("gateway", found, why, f"{fix}'{patch}', or --set gateway=URL")]
+        theirs = {"ingress-class": f"{family}.ingress.networking.knative.dev"}
+        fix = f"{patch_command('network', theirs)}, or --set gateway=URL"
+        return [warn("gateway", found, why, fix)]
 
     def _namespace(self) -> list[Check]:
         name = self.cluster.namespace
@@ -198,8 +204,8 @@ CHECKS: Sequence[tuple[tuple[str, ...], Callable[[ClusterChecks], list[Check]]]]
     (("fit", "rollout"), lambda at: room_checks(at.rooms, at.settings)),
     (("knative",), ClusterChecks._knative),
     (("gateway",), ClusterChecks._gateway),
-    (("redirect",), lambda at: [reaching.redirect(at.cluster, at.settings)]),
-    (("exposure",), lambda at: [reaching.exposure(at.cluster, at.settings)]),
+    (("redirect",), lambda at: [reaching.redirect(at.cluster, at.settings, at.address[0])]),
+    (("exposure",), lambda at: [reaching.exposure(at.settings, at.address[0])]),
     (("timeout",), lambda at: [needs.timeout(at.cluster, at.settings)]),
     (("csi-driver",), lambda at: [needs.driver(at.cluster, at.settings)]),
     (("storage-class",), lambda at: [needs.storage_class(at.cluster, at.settings)]),

@@ -12,7 +12,6 @@ from http.client import HTTPConnection, HTTPException
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from qwenkit.cluster import gateway
 from qwenkit.cluster.api_errors import may_not_look
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import EVENT, KSVC, Obj
@@ -45,9 +44,8 @@ def clock(cluster: Cluster, settings: Settings) -> Check:
     return fail("clock", found, why, fix)
 
 
-def redirect(cluster: Cluster, settings: Settings) -> Check:
+def redirect(cluster: Cluster, settings: Settings, url: str) -> Check:
     """Check that the gateway answers plain HTTP, if that is what its address says."""
-    url = gateway.gateway_url(cluster, settings.gateway)
     if url.startswith("https:"):
         return ok("redirect", "none needed: requests are sent by https")
     why = hidden = ""
@@ -90,9 +88,8 @@ def _answer(url: str, host: str) -> tuple[int, str]:
     return 0, ""
 
 
-def exposure(cluster: Cluster, settings: Settings) -> Check:
+def exposure(settings: Settings, url: str) -> Check:
     """Say whom the gateway lets in: vLLM asks nobody for a key unless it is given one."""
-    url = gateway.gateway_url(cluster, settings.gateway)
     host = urlsplit(url).hostname or ""
     with_key = settings.api_key_secret or any(
         name in f"{settings.extra_args} {settings.command} {settings.env}"
