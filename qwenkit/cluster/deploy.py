@@ -100,9 +100,8 @@ def deploy(
     with within(settings.timeout_s):
         gateway = gateway_url(cluster, settings.gateway)
         others = others_of(cluster, ordered)
-        change = _proposed(cluster, settings, ordered[-1], clock)
-        if change is not None and not change.diff:
-            change = None
+        proposed = _proposed(cluster, settings, ordered[-1], clock)
+        change = proposed if proposed and proposed.diff else None
         if change is not None:
             _say(on_change, change.brief(mode))  # raises if the mode does not work
         bound_s = min(settings.timeout_s, _ADMIN_S) if PV in others else settings.timeout_s
@@ -115,7 +114,9 @@ def deploy(
                 wait_bound(cluster, name_of(doc), timeout_s=bound_s, on_change=on_change)
     limit_s = settings.seconds("ready")
     if change is not None:
-        service = _changed(change, mode, limit_s, on_change)
+        done = change.apply(mode, timeout_s=limit_s, on_change=on_change)
+        _say(on_change, done, done.seconds)
+        service = cluster.get(KSVC, name)
     else:
         made = applied.generation
         ready = wait_ready(cluster, name, generation=made, timeout_s=limit_s, on_change=on_change)
@@ -164,14 +165,6 @@ def _proposed(
     return propose_change(
         cluster, settings.service, document=doc, clock=faster, cold_start_s=start_s
     )
-
-
-def _changed(
-    change: ProposedChange, mode: str | None, limit_s: float, on_change: OnChange | None
-) -> Obj:
-    done = change.apply(mode, timeout_s=limit_s, on_change=on_change)
-    _say(on_change, done, done.seconds)
-    return change.cluster.get(KSVC, change.service)
 
 
 def _say(on_change: OnChange | None, line: object, at_s: float = 0.0) -> None:

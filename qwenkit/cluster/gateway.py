@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -165,10 +166,14 @@ def api_key(cluster: Cluster, settings: Settings) -> str:
 def ingress_class(cluster: Cluster) -> str:
     """Return the configured ingress class, empty if it cannot be read."""
     try:
-        config = cluster.knative_config("network")
+        return class_in(cluster.knative_config("network"))
     except Forbidden:
         return ""
-    return config.get("ingress-class") or config.get("ingress.class") or ""
+
+
+def class_in(network: Mapping[str, str]) -> str:
+    """Return the ingress class that Knative's ``config-network`` sets, by either of its keys."""
+    return network.get("ingress-class") or network.get("ingress.class") or ""
 
 
 def _service_url(cluster: Cluster, namespace: str, name: str) -> str:

@@ -94,13 +94,13 @@ class Canary:
         return tuple(steps)
 
     @staticmethod
-    def roll_back(settings: Settings, *, on_change: OnChange | None = None) -> str:
+    def roll_back(settings: Settings) -> str:
         """Give all requests back to the stable revision, at once; return it, "" without one.
 
         The Service follows its latest revision again: the stable one, until a new one with its
         template is ready. The candidate is deleted.
         """
-        return _traffic(settings, on_change).roll_back()
+        return _traffic(settings).roll_back()
 
     def _measured(self, share: int, gate: Gate, wrong: tuple[str, ...]) -> CanaryStep:
         """Send some requests as users do, and the others to the candidate's tag.
@@ -163,7 +163,7 @@ def _ended(load: LoadResult) -> list[LoadRequest]:
     return [request for request in load.requests if request.outcome != "cancelled"]
 
 
-def _traffic(settings: Settings, on_change: OnChange | None) -> TrafficSwitch:
+def _traffic(settings: Settings, on_change: OnChange | None = None) -> TrafficSwitch:
     cluster, limit_s = Cluster.connect(settings), settings.seconds("ready")
     return TrafficSwitch(cluster, settings.service, limit_s, on_change)
 

@@ -18,10 +18,6 @@ _REGION_OF_NAME = {
     "cn-hzjbp": "cn-hangzhou-finance",
     "cn-szfinance": "cn-shenzhen-finance-1",
 }
-_CITIES = (
-    "hangzhou|shanghai|nanjing|fuzhou|wuhan|qingdao|beijing|zhangjiakou|huhehaote|wulanchabu|"
-    "shenzhen|heyuan|guangzhou|chengdu|zhongwei|hongkong"
-)
 
 
 def region_of(endpoint: str) -> str:
@@ -56,6 +52,6 @@ def region(value: str) -> str:
     name = region_of(name) or re.sub(r"^oss-|-internal$", "", name)
     name = re.sub(r"(?<=-\d)[a-z]$|(?<=.{4})-[a-z]$", "", name)
     if name and not re.fullmatch(_ID, name):
-        maybe = f"cn-{name if re.fullmatch(_CITIES, name) else 'hangzhou'} or ap-southeast-1"
-        raise ValueError(f"must be a region's id, such as {maybe}: without oss- and -internal")
+        ids = "a region's id, such as cn-hangzhou or ap-southeast-1"
+        raise ValueError(f"must be {ids}: with its country, without oss- and -internal")
     return name

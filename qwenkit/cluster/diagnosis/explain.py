@@ -23,7 +23,8 @@ def diagnose(snapshot: Snapshot, where: str = "this bundle") -> Explanation:
     """Return the first cause that applies; if none does, ``ready``, ``starting`` or ``unknown``."""
     service = snapshot.name
     if snapshot.service is None:
-        if snapshot.features and not ClusterConfigMaps(snapshot.features).enabled(PVC_FLAG):
+        features = snapshot.config("features")
+        if features and not ClusterConfigMaps(features).enabled(PVC_FLAG):
             return flag_off(service)
         cause = f"ksvc {service} does not exist in {where}"
         return Explanation("absent", cause, fix="check the name; qwenkit deploy makes it")

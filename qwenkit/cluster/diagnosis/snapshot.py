@@ -136,10 +136,9 @@ class Snapshot:
         wanted = [self.service, self.revision, *self.pods, *self.claims]
         return sorted(about(wanted, self.of(EVENT)), key=event_time, reverse=True)
 
-    @property
-    def features(self) -> dict[str, str]:
-        """The data of Knative's ``config-features``, empty if it could not be read."""
-        return dict((self.find(CONFIG_MAP, "config-features") or {}).get("data") or {})
+    def config(self, name: str) -> dict[str, str]:
+        """Return the data of Knative's ConfigMap ``config-<name>``, empty if it was not read."""
+        return dict((self.find(CONFIG_MAP, f"config-{name}") or {}).get("data") or {})
 
     def living(self) -> list[Obj]:
         """Return the pods that are not terminating: a container that is stopped has not crashed."""

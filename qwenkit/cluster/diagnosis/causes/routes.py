@@ -9,9 +9,9 @@ from qwenkit.cluster.diagnosis.causes.crashes import last_words_say
 from qwenkit.cluster.diagnosis.causes.rows import first_row, reason_and_message
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.snapshot import Snapshot
+from qwenkit.cluster.gateway import class_in
 from qwenkit.cluster.kinds import (
     CERTIFICATE,
-    CONFIG_MAP,
     DOMAIN_MAPPING,
     INGRESS,
     POD_AUTOSCALER,
@@ -71,8 +71,7 @@ def _follows_next(snapshot: Snapshot, text: str) -> bool:
 def _ingress_class(snapshot: Snapshot) -> str:
     ingress = (snapshot.of(INGRESS) or [{}])[0]
     named = annotations_of(ingress).get("networking.knative.dev/ingress.class")
-    network = (snapshot.find(CONFIG_MAP, "config-network") or {}).get("data") or {}
-    return str(named or network.get("ingress-class") or network.get("ingress.class") or "")
+    return named or class_in(snapshot.config("network"))
 
 
 def _of_last_words(texts: list[str]) -> Explanation | None:
