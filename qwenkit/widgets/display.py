@@ -17,6 +17,9 @@ _COLORS = {
     "error": "#cf222e",
 }
 _PRE = "font-family:monospace;font-size:0.9em;line-height:1.35"
+# White on a colour is readable on a light page and on a dark one.
+_BADGE = "color:#fff;font-weight:600;padding:0 5px;border-radius:3px"
+_SHORT = 16  # letters that stay on one line
 _CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
 
 
@@ -92,8 +95,11 @@ def _html(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    color = f";color:{_COLORS[text]};font-weight:600" if text in _COLORS else ""
-    return f"<td style='{_CELL}{color}'>{escape(text)}</td>"
+    style = f"{_CELL};white-space:nowrap" if len(text) <= _SHORT else _CELL
+    shown = escape(text)
+    if text in _COLORS:
+        shown = f"<span style='{_BADGE};background:{_COLORS[text]}'>{shown}</span>"
+    return f"<td style='{style}'>{shown}</td>"
 
 
 def _plain(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:

@@ -287,7 +287,7 @@ def change_html(change: ProposedChange) -> str:
     ]
     settings = show_table(rows, "setting", "now", "then")._repr_mimebundle_()["text/html"]
     ways = [(one.mode, one.outcome, one.why) for one in change.modes]
-    modes = show_table(ways, "mode", "now", "why")._repr_mimebundle_()["text/html"]
+    modes = show_table(ways, "mode", "outcome", "why")._repr_mimebundle_()["text/html"]
     where = f"ksvc {change.service}, {change.where}"
     new = change.next_revision or "a new revision"
     return (
