@@ -31,7 +31,7 @@ from qwenkit.cluster.kinds import (
     name_of,
     pod_spec,
 )
-from qwenkit.cluster.pods import claim_names, unschedulable
+from qwenkit.cluster.pods import QUEUE_PROXY, claim_names, unschedulable
 
 _UNPLACED = re.compile(r"\d+/\d+ nodes are available")
 _UID_LABEL = "serving.knative.dev/revisionUID"
@@ -183,9 +183,10 @@ class Snapshot:
         return (before or now or "") if ended else (now or "")
 
     def last_lines(self, count: int) -> list[str]:
-        """Return the last lines of the first log of a pod that is not terminating."""
+        """Return the last lines of the first own container of a pod that is not terminating."""
         names = {name_of(pod) for pod in self.living()}
-        texts = (text for log, text in self.logs.items() if log.pod in names and text.strip())
+        own = (log for log in self.logs if log.pod in names and log.container != QUEUE_PROXY)
+        texts = (text for log in own if (text := self.logs[log].strip()))
         return [line for line in next(texts, "").splitlines() if line.strip()][-count:]
 
 

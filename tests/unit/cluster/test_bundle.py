@@ -10,7 +10,7 @@ import pytest
 from cluster_api import final
 
 from qwenkit.cluster.diagnosis.bundle import read_bundle, write_bundle
-from qwenkit.cluster.diagnosis.snapshot import LogName
+from qwenkit.cluster.diagnosis.snapshot import LogName, Snapshot, log_names
 from qwenkit.errors import InvalidValue, NotFound
 from qwenkit.steps import explain_bundle
 
@@ -24,6 +24,24 @@ def test_what_was_written_is_explained(tmp_path: Path) -> None:
     assert (found.is_ready, found.permanent) == (False, True)
     assert "boom" in found.evidence
     assert [p.name for p in (tmp_path / "b" / "logs").iterdir()] == [pod]
+
+
+def test_a_pod_has_the_logs_of_what_has_begun() -> None:
+    waits: dict[str, Any] = {"waiting": {}}
+    ended = {"terminated": {"exitCode": 1}}
+    of_init = {"name": "init", "restartCount": 0, "state": ended}
+    own = {"name": "c", "restartCount": 2, "state": waits, "lastState": ended}
+    queue = {"name": "queue-proxy", "restartCount": 0, "state": waits}
+    status = {"initContainerStatuses": [of_init], "containerStatuses": [own, queue]}
+    found = [*log_names({"metadata": {"name": "p"}, "status": status})]
+    assert found == [LogName("p", "c"), LogName("p", "c", True), LogName("p", "init")]
+
+
+def test_the_last_lines_are_the_server_s_not_the_queue_proxy_s() -> None:
+    objects = tuple(final("crash"))
+    (pod,) = (o["metadata"]["name"] for o in objects if o["kind"] == "Pod")
+    logs = {LogName(pod, "queue-proxy"): "probing\n", LogName(pod, "vllm-container"): "a\nb\n\n"}
+    assert Snapshot("qwen", objects, logs).last_lines(1) == ["b"]
 
 
 def test_what_kubectl_prints_will_do_and_a_null_is_no_field(tmp_path: Path) -> None:
