@@ -122,10 +122,7 @@ class _Diagnosis:
         if not state.names_new_revision() or not (due or state.in_trouble()):
             return None
         self._made_at = time.monotonic()
-        try:
-            found = explain(self._cluster, self._service)
-        except QwenkitError:
-            return None  # no diagnosis is no reason to stop
+        found = self._explained()
         if not found.permanent:
             self.cause = "" if found.kind in _NO_CAUSE else found.cause
             return None
@@ -134,11 +131,14 @@ class _Diagnosis:
 
     def late(self, _state: _State) -> Explanation:
         """Explain why it is not ready at the deadline."""
-        try:
-            found = explain(self._cluster, self._service)
-        except QwenkitError as error:
-            return Explanation("unknown", error.what, fix=error.fix)
+        found = self._explained()
         return replace(found, fix=found.fix or "raise ready_timeout_s")
+
+    def _explained(self) -> Explanation:
+        try:
+            return explain(self._cluster, self._service)
+        except QwenkitError as error:  # no diagnosis is no reason to stop
+            return Explanation("unknown", error.what, fix=error.fix, permanent=False)
 
 
 def wait_ready(

@@ -62,9 +62,7 @@ def _moves(snapshot: Snapshot) -> Iterator[str]:
         since = snapshot.age_s((each.now.get("running") or {}).get("startedAt"))
         if each.role != "queue" and "running" in each.now:
             does = doing(snapshot.log(each.pod, each.name))
-            if (does and since is None) or (
-                since is not None and since < (_SLOW_S if does else _LOADS_S)
-            ):
+            if does if since is None else since < (_SLOW_S if does else _LOADS_S):
                 age = f" for {since:.0f} s" if since else ""
                 yield f"{each.label} has run{age}{f' ({does})' if does else ''}"
     for pod in snapshot.living():

@@ -64,9 +64,9 @@ _DATA = tomllib.loads((files(__package__) / "signatures.toml").read_text("utf-8"
 SIGNATURES = read_signatures(_DATA["signature"])
 
 
-def of_exit_code(code: int) -> Explanation | None:
-    """Explain what an exit code says by itself, None if that is nothing."""
-    row = _DATA["exit"].get(str(code))
+def of_exit(said: object) -> Explanation | None:
+    """Explain what an exit code, or the kubelet's reason, says by itself; None if it is nothing."""
+    row = _DATA["exit"].get(str(said))
     return Explanation(row["kind"], row["cause"], fix=row["fix"], permanent=False) if row else None
 
 

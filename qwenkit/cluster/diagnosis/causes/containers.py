@@ -107,18 +107,11 @@ def killed_by_probe(snapshot: Snapshot) -> Explanation | None:
     ended = [each for each in states_of(snapshot) if each.ended]
     if not ended or ended[0].ended.get("reason") == "OOMKilled":
         return None
-    for event in snapshot.events_of("Killing"):
-        message = str(event.get("message") or "")
-        if probe := re.search(r"failed (liveness|startup) probe", message, re.IGNORECASE):
-            kills = max(event_count(event), *(each.restarts for each in ended))
-            return Explanation(
-                "probe-kills",
-                f"the kubelet kills the container: its {probe[1]} probe fails",
-                fix="a model loads for minutes: give the startup probe a longer failureThreshold, "
-                "and check the probe's path and port; without a liveness probe nothing is killed",
-                permanent=kills >= CRASH_BUDGET,
-            ).shown_by(message, *snapshot.messages("Unhealthy")[:1])
-    return None
+    found = first_row("killed", snapshot.messages("Killing"))
+    kills = [each.restarts for each in ended] + [*map(event_count, snapshot.events_of("Killing"))]
+    return found and replace(found, permanent=max(kills) >= CRASH_BUDGET).shown_by(
+        *found.evidence, *snapshot.messages("Unhealthy")[:1]
+    )
 
 
 def init_failed(snapshot: Snapshot) -> Explanation | None:

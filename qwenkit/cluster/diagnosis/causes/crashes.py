@@ -9,7 +9,7 @@ from signal import Signals
 from qwenkit.cluster.diagnosis.causes.containers import SeenContainer, states_of
 from qwenkit.cluster.diagnosis.explanation import CRASH_BUDGET, Explanation
 from qwenkit.cluster.diagnosis.last_words import last_errors, last_lines
-from qwenkit.cluster.diagnosis.signatures import SIGNATURES, first_known, of_exit_code
+from qwenkit.cluster.diagnosis.signatures import SIGNATURES, first_known, of_exit
 from qwenkit.cluster.diagnosis.snapshot import Snapshot
 from qwenkit.cluster.kinds import name_of
 
@@ -26,15 +26,7 @@ def _explain(snapshot: Snapshot, each: SeenContainer) -> Explanation:
     log, code = snapshot.log(each.pod, each.name, ended=True), int(each.ended["exitCode"])
     message = str(each.ended.get("message") or "")
     text = log if message.strip() in log else f"{log}\n{message}"
-    if each.ended.get("reason") == "OOMKilled":
-        cause = "it was killed: it used more than memory_limit"
-        found = Explanation("oom", cause, fix="raise memory_limit", permanent=False)
-    elif each.ended.get("reason") == "ContainerStatusUnknown":
-        cause = "its node lost it: the node or its kubelet restarted"
-        fix = "it starts anew; if it goes on, kubectl describe node: replace the node"
-        found = Explanation("node-lost", cause, fix=fix, permanent=False)
-    else:
-        found = last_words_say(text, code) or _unknown(text, each)
+    found = of_exit(each.ended.get("reason")) or last_words_say(text, code) or _unknown(text, each)
     cause = f"{each.label} exits with code {_named(code)}: {found.cause}"
     last = [line for line in text.splitlines() if line.strip(" ^") and not line.endswith("^^")]
     last = last[-_SHOWN_LINES:]
@@ -54,7 +46,7 @@ def last_words_say(text: str, code: int = 0) -> Explanation | None:
     """Return what log and exit code say; what they do not say is not guessed."""
     own, pointing = last_errors(text)
     known = first_known(SIGNATURES, own or pointing or last_lines(text))
-    return known if known or own else of_exit_code(code)
+    return known if known or own else of_exit(code)
 
 
 def _unknown(text: str, each: SeenContainer) -> Explanation:

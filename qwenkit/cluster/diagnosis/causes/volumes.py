@@ -15,9 +15,6 @@ from qwenkit.cluster.ownership import ADMIN_MAKES, another_volume
 from qwenkit.cluster.pods import has_run
 
 MOUNT_REASONS = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
-_LOST = re.compile(
-    r'persistentvolumeclaim "(?P<name>[^"]+)" (?P<why>is being deleted|bound to non)'
-)
 _PROVISIONING = ("ProvisioningFailed", "FailedBinding", "VolumeMismatch", "ExternalProvisioning")
 
 
@@ -33,22 +30,10 @@ def flag_off(service: str) -> Explanation:
 
 def no_claim(snapshot: Snapshot) -> Explanation | None:
     """Explain the first PVC of the Service that is being deleted, lost, or not Bound."""
-    message = snapshot.unschedulable()
-    said = _LOST.search(message)
-    name = said["name"] if said else ""
-    gone = next((name_of(c) for c in snapshot.claims if is_terminating(c)), "")
-    if gone or (said and "deleted" in said["why"]):
-        return Explanation(
-            "pvc-deleted",
-            f"the PVC {gone or name} is being deleted, so no new pod may use it",
-            fix="let the deletion end (qwenkit teardown), then deploy: it makes a new PVC",
-        ).shown_by(message, f"pvc {gone}: Terminating" if gone else "")
-    if said:
-        return Explanation(
-            "pvc-lost",
-            f"the PVC {name} is Lost: the PV that it was bound to is gone",
-            fix="delete the PVC, then qwenkit deploy makes PV and PVC anew",
-        ).shown_by(message)
+    going = [f"pvc {name_of(c)}: Terminating" for c in snapshot.claims if is_terminating(c)]
+    said = [*going, snapshot.unschedulable()]
+    if found := first_row("claim", said):
+        return found.shown_by(*reversed(said))
     unbound = [c for c in snapshot.claims if (c.get("status") or {}).get("phase") != "Bound"]
     if not unbound or snapshot.messages("WaitForFirstConsumer"):
         return None
