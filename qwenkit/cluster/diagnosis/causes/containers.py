@@ -63,11 +63,15 @@ class SeenContainer(NamedTuple):
         """How often it was started again."""
         return int(self.status.get("restartCount") or 0)
 
+    @property
+    def restarted(self) -> str:
+        """How often, in words."""
+        return f"restarted {self.restarts} time" + "s" * (self.restarts != 1)
+
     def last_words(self, snapshot: Snapshot) -> list[str]:
         """Return how it ended, and the last lines of its log."""
         log = snapshot.log(self.pod, self.name, ended=True).strip().splitlines()
-        restarts = f"{self.name} restarted {self.restarts} times"
-        return [restarts, reason_and_message(self.ended), *log[-_LINES:]]
+        return [f"{self.name} {self.restarted}", reason_and_message(self.ended), *log[-_LINES:]]
 
 
 def states_of(snapshot: Snapshot, role: str = "") -> Iterator[SeenContainer]:

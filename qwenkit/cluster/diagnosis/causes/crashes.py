@@ -35,7 +35,7 @@ def _explain(snapshot: Snapshot, each: SeenContainer) -> Explanation:
         last = last[decide[-1] + 1 :]  # what leads to a known error says nothing more
     elif decide:
         del last[decide[-1]]
-    shown = [*found.evidence, f"restarted {each.restarts} times", *last]
+    shown = [*found.evidence, each.restarted, *last]
     permanent = found.permanent or each.restarts >= CRASH_BUDGET
     return replace(found, cause=cause, permanent=permanent).shown_by(
         *(line if len(line) <= _SHOWN_CHARS else f"{line[:_SHOWN_CHARS]}…" for line in shown)
