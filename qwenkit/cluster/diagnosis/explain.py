@@ -44,6 +44,8 @@ def _ready(snapshot: Snapshot, service: Obj) -> Explanation | None:
         return first_cause(snapshot)
     idle = not pods and is_false(snapshot.revision or {}, "Active")
     note = "scaled to zero: the next request waits for a cold start" if idle else ""
-    others = (f"pod {name_of(pod)}: {pod_state(pod)}" for pod in pods if not is_true(pod, "Ready"))
+    others = [f"pod {name_of(pod)}: {pod_state(pod)}" for pod in pods if not is_true(pod, "Ready")]
+    why = first_cause(snapshot) if others else None
+    held = [f"{why.cause}: {why.fix}", *why.evidence[:1]] if why else []
     found = Explanation("ready", f"ksvc {snapshot.name} is ready", permanent=False)
-    return found.shown_by(note, *others)
+    return found.shown_by(note, *others, *held)
