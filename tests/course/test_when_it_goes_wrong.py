@@ -25,7 +25,7 @@ BEFORE = {
     "02": f"{UPLOAD}; qwenkit deploy --set timeout_s=1; {NO_SERVICE}",
     "03": f"{NO_SERVICE}; qwenkit teardown; {UPLOAD}",
     "04": f"{NO_SERVICE}; {UPLOAD}; qwenkit deploy",
-    "05": f"{UPLOAD}; qwenkit deploy",
+    "05": f"{NO_SERVICE}; {UPLOAD}; qwenkit deploy",
     "06": f"{NO_SERVICE}; {UPLOAD}; qwenkit deploy",
     "07": f"{NO_SERVICE}; {UPLOAD}; qwenkit deploy",
 }
