@@ -76,11 +76,13 @@ class ClusterChecks:
         nodes = tuple(self.cluster.list(NODE))
         try:
             pods = self.cluster.list(POD, everywhere=True)
-            own = self.cluster.list(POD, labels={SERVICE_LABEL: self.settings.service})
         except Forbidden as error:
             return Rooms(nodes, self.spec, (), may_not_look(error))
-        uids = {pod["metadata"]["uid"] for pod in own}
-        return Rooms(nodes, self.spec, tuple(p for p in pods if p["metadata"]["uid"] not in uids))
+        return Rooms(nodes, self.spec, tuple(pod for pod in pods if not self._is_own(pod)))
+
+    def _is_own(self, pod: Obj) -> bool:
+        here = pod["metadata"].get("namespace") == self.cluster.namespace
+        return here and labels_of(pod).get(SERVICE_LABEL) == self.settings.service
 
     @property
     def _wanted(self) -> dict[Kind, str]:
