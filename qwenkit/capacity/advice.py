@@ -224,9 +224,8 @@ def _bounds(spec: ScalingSpec, context: ScalingContext) -> Iterator[Finding]:
             f"a rollout at full load needs {spec.max_scale} + {max(1, first)} GPUs, and there are "
             f"only {gpus}: the new revision waits"
         )
-        yield Finding(
-            "warning", "no-spare-gpu", key, message, "roll out at low load, or in mode replace"
-        )
+        fix = "roll out at low load, or in mode replace"
+        yield Finding("warning", "no-spare-gpu", key, message, fix)
 
 
 def _cold_start(spec: ScalingSpec, context: ScalingContext) -> Iterator[Finding]:

@@ -80,9 +80,7 @@ def from_status(
         )
         # A gateway's own 404 is empty; a server's has a message.
         why += f", or the server there has no such path: {message}" if message else ""
-        fix = (
-            "qwenkit explain: is it Ready? If so, send the host of its status.url: kubectl get ksvc"
-        )
+        fix = "is it Ready (qwenkit explain)? Then send the host of its status.url"
         return NotFound(what, why, fix, **facts)
     unknown = (QwenkitError, "the answer is not a success", "is this the Service's gateway?")
     cls, why, fix = _BY_STATUS.get(status, unknown)
