@@ -58,6 +58,7 @@ def render(
 ) -> None:
     """Print the YAML documents; the Secret without its keys."""
     from qwenkit import steps
+    from qwenkit.manifests import render as manifests
     from qwenkit.manifests.monitoring import monitoring
     from qwenkit.manifests.template import to_yaml
 
@@ -72,11 +73,11 @@ def render(
         typer.echo(f"# Once for the cluster, unless these flags are enabled already:\n# {enable}")
     elif monitor:
         docs = monitoring(settings)
+    elif as_documented:
+        docs = [manifests.as_documented(steps.resolve(settings))]
+        typer.echo(f"the documentation: {DOCUMENTATION}", err=True)
     else:
         docs = steps.render(settings)
-        docs = [docs.as_documented] if as_documented else docs
-    if as_documented:
-        typer.echo(f"the documentation: {DOCUMENTATION}", err=True)
     typer.echo(to_yaml(docs), nl=False)
 
 
