@@ -40,6 +40,9 @@ class Containers:
     def address(self, uid: str) -> str | None:
         return self.urls.get(uid)
 
+    def answer_delay(self, _pod: str) -> float:
+        return 0.0
+
     async def answers(self, uid: str) -> bool:
         return uid in self.urls
 
