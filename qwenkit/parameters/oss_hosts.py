@@ -52,6 +52,6 @@ def region(value: str) -> str:
     name = region_of(name) or re.sub(r"^oss-|-internal$", "", name)
     name = re.sub(r"(?<=-\d)[a-z]$|(?<=.{4})-[a-z]$", "", name)
     if name and not re.fullmatch(_ID, name):
-        ids = "a region's id, such as cn-hangzhou or ap-southeast-1"
-        raise ValueError(f"must be {ids}: with its country, without oss- and -internal")
+        ids = "cn-beijing, cn-hangzhou, cn-shanghai, cn-shenzhen or ap-southeast-1 (Singapore)"
+        raise ValueError(f"must be a region's id, such as {ids}: without oss- and -internal")
     return name
