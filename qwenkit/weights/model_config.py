@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -79,7 +80,8 @@ def _from_bucket(settings: Settings) -> object:
         raise NotFound("no bucket", "the weights lie in a claim or on a NAS", "ask the hub")
     bucket = BucketWeights.of(settings).bucket
     bucket.timeout = (_PATIENCE_S, _PATIENCE_S)
-    return parse_json(bucket.get_object(f"{settings.prefix}/{_FILE}").read(_MOST_BYTES))
+    with closing(bucket.get_object(f"{settings.prefix}/{_FILE}")) as answer:
+        return parse_json(answer.read(_MOST_BYTES))
 
 
 def _from_source(settings: Settings) -> object:
