@@ -7,8 +7,6 @@ import json
 import kills
 import pytest
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.mark.parametrize("command", ["deploy", "teardown", "run", "up", "down"])
 def test_after_a_kill_nothing_stays_and_the_next_one_ends_well(
