@@ -39,7 +39,7 @@ from qwenkit.cluster.kinds import (
     name_of,
 )
 from qwenkit.errors import QwenkitError
-from qwenkit.errors.scrubbing import HIDDEN, scrub, scrubbed
+from qwenkit.errors.scrubbing import HIDDEN, scrub
 
 _OF_SERVICE = (*CHILD_KINDS, POD_AUTOSCALER, REPLICA_SET)
 _OF_CLUSTER = (EVENT, INGRESS, NODE, CSI_DRIVER, CSI_NODE)
@@ -51,6 +51,10 @@ _LAST_APPLIED = "last-applied-configuration"
 _SECRET_NAME = re.compile(r"(?i)(key|token|secret|password|passwd|credentials?)$")
 # A server may log what it is asked and what it answers: vllm/entrypoints/logger.py.
 _REQUEST = re.compile(r"((?:Received request|Generated (?:\w+ )?response)\b[^:\n]*:).*")
+# In a command line; and as vLLM logs its arguments: 'api_key': ['…'], api_key='…'.
+_API_KEY = re.compile(
+    r"""(--api-key[= ]["']?|\bapi_key['"]?\s*[:=]\s*\[?["']?)(?!None\b)[^\s'",\])]+"""
+)
 
 
 @dataclass
@@ -109,22 +113,25 @@ def _add_logs(cluster: Cluster, pod: Obj, found: Evidence, *, prompts: bool) -> 
         except QwenkitError as error:
             found.unread.append(f"{log}: {error.what}: {error.why}")
         else:
-            found.logs[log] = scrub(text if prompts else _REQUEST.sub(r"\1 (left out)", text))
+            found.logs[log] = _hidden(text if prompts else _REQUEST.sub(r"\1 (left out)", text))
 
 
 def without_secrets(value: Any) -> Any:
     """Return an object's value without secrets: known ones, and what a field's name says is one."""
     if isinstance(value, list):
-        hidden = [
-            HIDDEN if isinstance(before, str) and before == "--api-key" else without_secrets(each)
+        return [
+            HIDDEN if before == "--api-key" else without_secrets(each)
             for before, each in zip([None, *value], value, strict=False)
         ]
-        return hidden
     if not isinstance(value, dict):
-        return scrubbed(value)
+        return _hidden(value) if isinstance(value, str) else value
     if "value" in value and is_secret(str(value.get("name") or "")):
         return value | {"value": HIDDEN}
     return {key: without_secrets(each) for key, each in value.items()}
+
+
+def _hidden(text: str) -> str:
+    return _API_KEY.sub(r"\1" + HIDDEN, scrub(text))
 
 
 def is_secret(name: str) -> bool:

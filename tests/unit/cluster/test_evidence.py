@@ -18,6 +18,7 @@ from qwenkit.steps import explain_bundle
 _SECRET = "a-secret-of-the-environment"
 _LOG = f"""INFO Received request cmpl-1: prompt: 'my illness', params: SamplingParams(n=1)
 INFO Generated response cmpl-1: output: 'you are ill'
+INFO args: Namespace(api_key='hidden-six'), {{'api_key': ['hidden-seven']}}, api_key=None
 ValueError: the key is {_SECRET}
 """
 
@@ -36,7 +37,8 @@ def api() -> Api:
     pod = next(each for each in api.objects.values() if each["kind"] == "Pod")
     container = pod["spec"]["containers"][0]
     container["env"] = [{"name": "HF_TOKEN", "value": "hidden-too"}, {"name": "A", "value": "b"}]
-    container["args"] = ["serve", "--api-key", "hidden-three"]
+    container["args"] = ["serve", "--api-key", "hidden-three", "--api-key=hidden-four"]
+    container["command"] = ["sh", "-c", "vllm serve --api-key 'hidden-five' --port 1"]
     return api
 
 
@@ -63,6 +65,8 @@ def test_a_folder_explains_itself_and_holds_no_secret(
     text = _text(tmp_path / "e")
     assert "akSecret" in text
     assert '"value": "b"' in text
+    assert "--port 1" in text
+    assert "api_key=None" in text
     for hidden in ("aGlk", "hidden", "managedFields", "kube-token", _SECRET, "illness", "are ill"):
         assert hidden not in text, hidden
     evidence(settings, tmp_path / "p", prompts=True)
