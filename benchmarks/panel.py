@@ -24,9 +24,8 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from qwenkit.autoscaling.annotations import parse_spec
+from qwenkit.autoscaling.live_scaling import LiveScaling
 from qwenkit.capacity.simulation.server import VllmServer
-from qwenkit.cluster.live_scaling import LiveScaling
 from qwenkit.widgets.tuner import Tuner
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +55,7 @@ MOVE = """key => new Promise(done => {
 
 def tuner() -> Tuner:
     """Return the panel that is measured."""
-    running = LiveScaling("qwen-00001", ANNOTATIONS, parse_spec(ANNOTATIONS))
+    running = LiveScaling.of(ANNOTATIONS)
     return Tuner(running, server=VllmServer("V100-16", "Qwen-7B-Chat-Int8"))
 
 

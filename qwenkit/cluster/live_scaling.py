@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
-from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
+from qwenkit.autoscaling.annotations import parse_spec
+from qwenkit.autoscaling.live_scaling import LiveScaling
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import KSVC, REVISION, latest_ready
 from qwenkit.errors import Forbidden, NotReady
-
-
-@dataclass(frozen=True)
-class LiveScaling:
-    """How a revision scales: its annotations, and what they and the cluster's defaults give.
-
-    ``config`` is the data of the cluster's ``config-autoscaler``, empty if it may not be read.
-    """
-
-    revision: str
-    annotations: Mapping[str, str]
-    spec: ScalingSpec
-    config: Mapping[str, str] = field(default_factory=dict, repr=False)
-    service: str = ""
 
 
 def live_scaling(cluster: Cluster, service: str) -> LiveScaling:

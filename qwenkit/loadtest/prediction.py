@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from statistics import median
 
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
+from qwenkit.autoscaling.live_scaling import LiveScaling
 from qwenkit.capacity.advice import ScalingContext, advise
 from qwenkit.capacity.band import Band, basis
 from qwenkit.capacity.finding import Finding
@@ -35,7 +36,7 @@ from qwenkit.cluster.kinds import (
     is_terminating,
     moment,
 )
-from qwenkit.cluster.live_scaling import LiveScaling, live_scaling
+from qwenkit.cluster.live_scaling import live_scaling
 from qwenkit.cluster.pods import is_serving, node_of, restarts
 from qwenkit.cluster.preflight.cost import example_price
 from qwenkit.cluster.preflight.free_gpus import free_gpus

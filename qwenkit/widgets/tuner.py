@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwenkit.autoscaling.annotation_keys import ALIASES, PREFIX
 from qwenkit.autoscaling.annotations import CONCURRENCY, RPS, ScalingSpec, parse_spec
+from qwenkit.autoscaling.live_scaling import LiveScaling
 from qwenkit.capacity.advice import ScalingContext, advise
 from qwenkit.capacity.band import basis
 from qwenkit.capacity.search.autoscalers import (
@@ -45,7 +46,6 @@ from qwenkit.widgets.tuner_panel import (
 if TYPE_CHECKING:  # the panel itself needs no client of a cluster
     from qwenkit.cluster.change.proposal import Changed, ProposedChange
     from qwenkit.cluster.client import Cluster
-    from qwenkit.cluster.live_scaling import LiveScaling
     from qwenkit.cluster.wait import OnChange
 
 _METRICS = {KPA_CONCURRENCY: CONCURRENCY, KPA_RPS: RPS}

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from qwenkit.autoscaling.annotation_reader import AnnotationReader
 from qwenkit.autoscaling.annotations import RPS
 from qwenkit.autoscaling.cluster_config import parse_config
+from qwenkit.autoscaling.live_scaling import LiveScaling
 from qwenkit.capacity.band import Band, basis
 from qwenkit.capacity.search.autoscalers import HPA_GPU, KEDA_WAITING, KPA_CONCURRENCY, KPA_RPS
 from qwenkit.capacity.simulation.clock import clock_note
@@ -25,7 +26,6 @@ from qwenkit.widgets.display import show_table
 
 if TYPE_CHECKING:
     from qwenkit.cluster.change.proposal import Changed, ProposedChange
-    from qwenkit.cluster.live_scaling import LiveScaling
     from qwenkit.cluster.wait import OnChange
 
 _Tuner = Any  # the ``Tuner``, whose module imports this one
@@ -134,7 +134,8 @@ class TunerPanel:
             button.on_click(self._pressed)
         first, self._ask = (w.HBox(list(self.buttons.values())[i : i + 2]) for i in (0, 2))
         self._stop_asking()
-        right = w.VBox([self._answer, first, self._said, self._ask, self._drawn])
+        acts = [first, self._said, self._ask] if tuner.cluster else []  # else it only proposes
+        right = w.VBox([self._answer, *acts, self._drawn])
         columns = w.Box([w.VBox(parts), right])
         columns.add_class("qwenkit-columns")
         self.box = w.VBox([w.HTML(_STYLE), columns])

@@ -15,11 +15,11 @@ from inference_server import HOST, Vllm, serving
 
 from qwenkit.autoscaling.annotation_keys import PREFIX
 from qwenkit.autoscaling.annotations import parse_spec
+from qwenkit.autoscaling.live_scaling import LiveScaling
 from qwenkit.capacity.compare_run import agreement, first_parting
 from qwenkit.capacity.simulation.environment import Environment
 from qwenkit.capacity.simulation.server import VllmServer
 from qwenkit.capacity.simulation.traffic import ClosedLoop, Lengths
-from qwenkit.cluster.live_scaling import LiveScaling
 from qwenkit.cluster.watching import ClusterSample, PodSample, Replicas
 from qwenkit.errors import NotReady
 from qwenkit.inference.client import Server

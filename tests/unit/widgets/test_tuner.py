@@ -13,9 +13,10 @@ import pytest
 from cluster_api import KSVC, OURS, Api, connected, obj
 
 from qwenkit.autoscaling.annotations import parse_spec
+from qwenkit.autoscaling.live_scaling import LiveScaling
 from qwenkit.capacity.simulation.server import VllmServer
 from qwenkit.cluster.change.proposal import propose_change
-from qwenkit.cluster.live_scaling import LiveScaling, live_scaling
+from qwenkit.cluster.live_scaling import live_scaling
 from qwenkit.errors import Conflict, InvalidValue, NotReady, PreflightError, WaitTimeout
 from qwenkit.widgets.tuner import Tuner
 
@@ -322,8 +323,15 @@ def test_only_what_was_changed_can_be_undone(cluster, api):
     assert tuner.proposed_undo().diff, "what was rolled back can be tried again"
 
 
+def inside(box):
+    """Return a box and all widgets in it."""
+    return [box, *(one for child in getattr(box, "children", ()) for one in inside(child))]
+
+
 def test_a_panel_without_a_named_cluster_only_proposes():
     made = panel()
+    assert made.controls, "the panel is there"
+    assert not set(made._panel.buttons.values()) & set(inside(made._panel.box))
     made.propose(target=4)
     with pytest.raises(PreflightError, match="no cluster"):
         made.apply()
