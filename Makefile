@@ -61,6 +61,7 @@ lab: $(STAMP) ## JupyterLab on the course, with the sandbox running
 	@$(BIN)/qwenkit lab
 
 bench: $(STAMP) ## every benchmark, each printing JSON
+	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/simulate.py
 	$(BIN)/python benchmarks/panel.py
 	$(BIN)/python benchmarks/transfer.py --json

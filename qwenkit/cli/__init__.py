@@ -1,1 +1,1 @@
-"""The command line: one file for each group of commands; main combines them."""
+"""The command line: one file for each group of commands; commands lists them, main runs one."""

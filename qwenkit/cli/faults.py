@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from qwenkit.cli.commands import Group
 from qwenkit.cli.console import emit
 from qwenkit.cli.options import Json, Root
 from qwenkit.sandbox import state_files
@@ -18,6 +19,7 @@ app = typer.Typer(
     help="Inject faults into the running sandbox. A fault applies once, unless --times or --for "
     "is given; all end with the sandbox.",
     no_args_is_help=True,
+    cls=Group,
 )
 
 What = Annotated[str, typer.Argument(metavar="WHAT", help="The fault; see above.")]

@@ -9,55 +9,33 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable
-from functools import wraps
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from qwenkit import __version__
-from qwenkit.cli import (
-    calibrating,
-    course,
-    init,
-    lint,
-    loading,
-    planning,
-    reporting,
-    sandbox,
-    serving,
-    settings,
-    weights,
-)
+from qwenkit.cli.commands import COMMANDS, Group, Later
 from qwenkit.cli.console import fail
 from qwenkit.errors import QwenkitError
 from qwenkit.errors.scrubbing import scrub
-
-app = typer.Typer(
-    help="Qwen from ModelScope to OSS, served by vLLM on Knative, scaled by real load.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _abortable(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn Ctrl-C into typer's Abort: of a KeyboardInterrupt typer returns 130 without a word."""
-
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except KeyboardInterrupt:
-            raise typer.Abort from None
-
-    return run
 
 
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"qwenkit {__version__}")
         raise typer.Exit
+
+
+app = typer.Typer(
+    help="Qwen from ModelScope to OSS, served by vLLM on Knative, scaled by real load.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # to import rich takes longer than all the rest of --help
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 @app.callback()
@@ -70,36 +48,19 @@ def options(
     """Take the options that stand before a command."""
 
 
-app.add_typer(sandbox.app, name="sandbox")
-app.add_typer(reporting.app, name="report")
-for command in (
-    init.init,
-    serving.doctor,
-    weights.upload,
-    weights.verify,
-    serving.render,
-    lint.lint,
-    serving.deploy,
-    serving.query,
-    loading.load,
-    planning.plan,
-    calibrating.calibrate,
-    serving.explain,
-    serving.evidence,
-    settings.status,
-    serving.teardown,
-    course.run,
-    course.lab,
-    settings.settings,
-):
-    app.command()(_abortable(command))
-app.command(hidden=True)(_abortable(loading.load_worker))
+def _command_line() -> TyperGroup:
+    """Return the app with every command of the list."""
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    for name, (place, line) in COMMANDS.items():
+        group.add_command(Later(name, place, line))
+    return group
 
 
 def main() -> int:
     """Run one command; return its exit code."""
     try:
-        code = app(standalone_mode=False, prog_name="qwenkit")
+        code = _command_line()(standalone_mode=False, prog_name="qwenkit")
     except QwenkitError as error:
         return fail(error, as_json="--json" in sys.argv)
     except (KeyboardInterrupt, typer.Abort):

@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
+from qwenkit.cli.commands import Group
 from qwenkit.cli.console import emit
 from qwenkit.cli.options import Json
 from qwenkit.errors import InvalidValue
 
-app = typer.Typer(no_args_is_help=True, help="Reports of runs: compare two, open one.")
+app = typer.Typer(help="Reports of runs: compare two, open one.", no_args_is_help=True, cls=Group)
 Runs = Annotated[Path, typer.Option("--output", help="Folder of the reports.")]
 Run = Annotated[str, typer.Argument(help="An id under runs/, a run's folder or its summary.json.")]
 

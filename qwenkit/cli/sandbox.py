@@ -13,13 +13,16 @@ import typer
 
 from qwenkit.capacity.calibration.cards import with_path
 from qwenkit.cli import faults
+from qwenkit.cli.commands import Group
 from qwenkit.cli.console import emit
 from qwenkit.cli.options import Json, Root
 from qwenkit.errors import SettingsError
 from qwenkit.sandbox import daemon, process, state_files
 
 app = typer.Typer(
-    help="The embedded sandbox: OSS, a model hub and Knative on loopback.", no_args_is_help=True
+    help="The embedded sandbox: OSS, a model hub and Knative on loopback.",
+    no_args_is_help=True,
+    cls=Group,
 )
 
 app.add_typer(faults.app, name="fault")
