@@ -28,5 +28,6 @@ OURS = re.compile(r"(QWENKIT|OSS|OPENAI|HF|MODELSCOPE)_|KUBECONFIG$|(HTTPS?|ALL|
 def clean_environment(monkeypatch, tmp_path_factory):
     for name in [name for name in os.environ if OURS.match(name)]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("QWENKIT_LANG", "en")  # whatever the locale
     # No kubeconfig of the person who runs the tests is ever read.
     monkeypatch.setenv("KUBECONFIG", str(tmp_path_factory.getbasetemp() / "no-kubeconfig"))

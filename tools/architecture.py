@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "ARCHITECTURE.svg"
 WIDTH, HEIGHT, GAP, ROW, MARGIN = 216, 96, 24, 144, 24
 SANDBOX = "sandbox"
-COMMON = {"errors", "credentials", "loopback"}  # everybody uses these
+COMMON = {"language", "errors", "credentials", "loopback"}  # everybody uses these
 
 Graph = dict[str, set[str]]
 

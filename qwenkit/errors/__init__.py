@@ -26,6 +26,7 @@ import sys
 from typing import Any
 
 from qwenkit.errors.scrubbing import scrub, scrub_chain, scrubbed
+from qwenkit.language import said
 
 
 class _Short(reprlib.Repr):
@@ -62,14 +63,20 @@ class QwenkitError(Exception):
 
     def __str__(self) -> str:
         """Lay the error out for a terminal: what, why, one line of evidence each, fix."""
-        why = "\n       ".join(filter(None, [self.why, *self.context.get("evidence", ())]))
-        notes = [f"  {label}: {text}" for label, text in (("why", why), ("fix", self.fix)) if text]
-        return scrub("\n".join([self.what, *notes]))
+        why = "\n       ".join(
+            map(said, filter(None, [self.why, *self.context.get("evidence", ())]))
+        )
+        notes = [
+            f"  {said(label)}: {text}"
+            for label, text in (("why", why), ("fix", said(self.fix)))
+            if text
+        ]
+        return scrub("\n".join([said(self.what), *notes]))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the error as JSON-ready values, for ``--json`` and reports."""
-        said = {"what": self.what, "why": self.why, "fix": self.fix, **self.context}
-        shown: dict[str, Any] = scrubbed(said)
+        texts = {"what": self.what, "why": self.why, "fix": self.fix, **self.context}
+        shown: dict[str, Any] = scrubbed(texts)
         return {"error": type(self).__name__} | shown
 
 
