@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from xml.etree import ElementTree
 
+import observe
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -92,6 +93,8 @@ def test_the_whole_course_passes(tmp_path):
     for name in by_name:
         page = (folder / f"{name}.html").read_text("utf-8")
         assert not re.search(r'src="(https?:)?//', page), "a report must not need the network"
+        executed = json.loads((folder / f"{name}.ipynb").read_text("utf-8"))
+        assert list(observe.mismatches(executed)) == [], name
     assert str(os.getpid()) not in err or "Traceback" not in err
 
 
