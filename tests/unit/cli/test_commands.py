@@ -81,24 +81,19 @@ def groups(command: Any, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         yield from groups(inner, (*words, name))
 
 
-EVERY = [words for name in COMMANDS for words in groups(loaded(name), (name,))]
-
-
-@pytest.mark.parametrize("words", EVERY, ids=" ".join)
-@pytest.mark.parametrize("option", ["-h", "--help"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_has_help(
-    words: tuple[str, ...],
-    option: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr(sys, "argv", ["qwenkit", *words, option])
-    assert main() == 0
-    help_ = capsys.readouterr().out
-    assert help_.startswith(f"Usage: qwenkit {' '.join(words)} ")
-    assert "Show this message and exit." in help_
-    assert "..." not in help_.partition("Commands:")[2]  # no line is cut
+    for words in groups(loaded(name), (name,)):
+        for option in ("-h", "--help"):
+            monkeypatch.setattr(sys, "argv", ["qwenkit", *words, option])
+            assert main() == 0
+            text = capsys.readouterr().out
+            assert text.startswith(f"Usage: qwenkit {' '.join(words)} ")
+            assert "Show this message and exit." in text
+            assert "..." not in text.partition("Commands:")[2]  # no line is cut
 
 
 def test_hidden_commands_are_not_listed(

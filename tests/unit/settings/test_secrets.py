@@ -195,7 +195,7 @@ def test_an_unforeseen_error_of_the_command_line_shows_no_secret(
     def fail(**_: object) -> None:
         raise RuntimeError(f"Illegal header value {KEY!r}")
 
-    monkeypatch.setattr(command_line, "app", fail)
+    monkeypatch.setattr(command_line, "_command_line", lambda: fail)
     monkeypatch.setattr(sys, "argv", ["qwenkit"])
     assert command_line.main() == 1
     said = capsys.readouterr().err
