@@ -6,13 +6,14 @@ STAMP  := $(VENV)/.installed
 EXTRAS := course,sandbox,dev
 # The oldest Python that all versions of the lock take, and the tools that make its lists.
 OLDEST := 3.11.5
+LAB    ?=
 UV     := uv==0.13.8
 PIP    := pip==26.3
 SBOM   := cyclonedx-bom==7.5.0
 comma  := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help course test test-all quick lint static together alone long lab bench crosscheck lock hashed hashes pins sbom clean
+.PHONY: help install course test test-all quick lint static together alone long lab bench crosscheck lock hashed hashes pins sbom clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -20,9 +21,10 @@ help: ## list the commands
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "qwenkit needs Python 3.11 or newer; this is $$($(PYTHON) --version). Try: make PYTHON=python3.12"; exit 2; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@$(PYTHON) tools/install.py '$(VENV)' '$(EXTRAS)'
 	@touch $@
+
+install: $(STAMP) ## the environment alone
 
 course: $(STAMP) ## every notebook against the embedded sandbox; report under runs/
 	@$(BIN)/qwenkit run -p notebooks/params/sandbox.yaml
@@ -57,8 +59,8 @@ long: $(STAMP)
 	$(BIN)/python -m pytest tests -m "long and not alone" -n 3 --dist loadfile --no-loadscope-reorder || test $$? -eq 5
 	$(BIN)/python -m pytest tests -m "long and alone" || test $$? -eq 5
 
-lab: $(STAMP) ## JupyterLab on the course, with the sandbox running
-	@$(BIN)/qwenkit lab
+lab: $(STAMP) ## JupyterLab on the course, with a sandbox; behind a hub: LAB="--no-browser --ip 0.0.0.0 --port 8888"
+	@$(BIN)/qwenkit lab $(LAB)
 
 bench: $(STAMP) ## every benchmark, each printing JSON
 	$(BIN)/python benchmarks/startup.py
