@@ -45,7 +45,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports --no-cache
 
 static: $(STAMP)
-	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
+	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb notebooks/zh/*.ipynb
 
 # In the order of the folders: whole notebooks come first, and no long file is left for the end.
 together: $(STAMP)
