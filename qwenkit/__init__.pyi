@@ -1,8 +1,6 @@
 # The front room for type checkers and editors; a test compares it with __init__.py.
 from qwenkit.capacity.search.autoscalers import compare_autoscalers as compare_autoscalers
 from qwenkit.capacity.search.candidates import Objective as Objective
-from qwenkit.capacity.simulation.server import VllmServer as VllmServer
-from qwenkit.capacity.simulation.traffic import ClosedLoop as ClosedLoop
 from qwenkit.capacity.simulation.traffic import bursts as bursts
 from qwenkit.cluster.change.proposal import propose_change as propose_change
 from qwenkit.cluster.client import Cluster as Cluster
@@ -10,6 +8,8 @@ from qwenkit.cluster.deploy import wait_bound as wait_bound
 from qwenkit.cluster.diagnosis.cold_start import cold_start as cold_start
 from qwenkit.cluster.live_scaling import live_scaling as live_scaling
 from qwenkit.course.record import record as record
+from qwenkit.exercises.checking import answer as answer
+from qwenkit.exercises.checking import check as check
 from qwenkit.in_cluster.weights import Weights as Weights
 from qwenkit.loadtest.canary import Canary as Canary
 from qwenkit.loadtest.comparison import compare as compare

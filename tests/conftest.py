@@ -31,3 +31,7 @@ def clean_environment(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("QWENKIT_LANG", "en")  # whatever the locale
     # No kubeconfig of the person who runs the tests is ever read.
     monkeypatch.setenv("KUBECONFIG", str(tmp_path_factory.getbasetemp() / "no-kubeconfig"))
+    # Nor the record of what this person has learnt.
+    record = tmp_path_factory.getbasetemp() / "progress.json"
+    record.unlink(missing_ok=True)
+    monkeypatch.setenv("QWENKIT_PROGRESS", str(record))

@@ -141,6 +141,9 @@ class Removal:
 
     def wait_for_children(self, service: str) -> None:
         """Wait for the pods, which hold GPU and volume, and for the garbage collector."""
+        found = self.cluster.find(KSVC, service)
+        if found is not None and not self.chosen(found):
+            return
         if may_have_children(self.cluster, service):
             left = lambda: children(self.cluster, service)  # noqa: E731
             seconds = self._gone(left, f"children of ksvc {service}")

@@ -104,12 +104,13 @@ def teardown(
     weights: StoredWeights | None = None,
     on_step: Callable[[TeardownStep], None] | None = None,
     manner: Manner = PATIENT,
+    chosen: Callable[[Obj], bool] = lambda _obj: True,
 ) -> TeardownReport:
     """Remove this run's objects: Services, Jobs, their pods, PVC, PV, Secret, uploads.
 
     Without ``weights`` the bucket is not touched; the weights themselves are deleted only with
-    ``settings.delete_weights``. ``on_step`` is called after each step. If a step fails, the others
-    are taken before its error is raised.
+    ``settings.delete_weights``. ``chosen`` limits it to some of the objects. ``on_step`` is called
+    after each step. If a step fails, the others are taken before its error is raised.
 
     Raises:
         WaitTimeout: an object is not removed in time; why names what blocks it.
@@ -117,7 +118,7 @@ def teardown(
     """
     start = time.monotonic()
     removal = Removal(
-        cluster, settings.seconds("teardown"), manner, on_step or (lambda _step: None)
+        cluster, settings.seconds("teardown"), manner, on_step or (lambda _step: None), chosen
     )
     removal.attempt(f"{KSVC}", partial(_remove_services, removal, settings.service))
     known = {PVC: settings.volume, PV: settings.volume, SECRET: settings.secret}

@@ -180,7 +180,7 @@ def run_course(
         terminable(),
         target(settings, on_event),
         temporary_files(run.folder),
-        environment(settings),
+        environment(settings, run.folder),
     ):
         settings = settings.again()  # with the addresses of a sandbox that was just started
         on_event(f"run: the label of what it makes is {settings.run}")

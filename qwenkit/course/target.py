@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.occupants import Occupant
 from qwenkit.errors import Conflict, InvalidValue, QwenkitError
-from qwenkit.parameters.layers import RUN_ID
+from qwenkit.parameters.layers import RECORD, RUN_ID
 from qwenkit.private_files import make_folder
 from qwenkit.sandbox import process as sandbox
 from qwenkit.sandbox import state_files
@@ -152,12 +152,17 @@ def taken_names(settings: Settings) -> tuple[Occupant, ...]:
     return find_occupants(settings)
 
 
-def environment(settings: Settings) -> AbstractContextManager[None]:
+def environment(settings: Settings, folder: Path) -> AbstractContextManager[None]:
     """Set what the kernels inherit: parameters and id of this run, and the Jupyter of this Python.
 
-    The id is new each time: it marks what this very run uploads, whatever its label.
+    The id is new each time: it marks what this very run uploads, whatever its label. Exercises
+    that pass are noted in the run's folder, not in a learner's record.
     """
-    own = {RUN_ID: secrets.token_hex(8), "JUPYTER_PREFER_ENV_PATH": "1"}
+    own = {
+        RUN_ID: secrets.token_hex(8),
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        RECORD: str(folder.absolute() / "progress.json"),
+    }
     return _variables(settings.deliverable() | own)
 
 

@@ -29,6 +29,8 @@ _ENVIRONMENT = "the environment"
 PARAMETERS = "QWENKIT_PARAMETERS"
 # The id of the ``qwenkit run`` that this process belongs to, on each object that it uploads.
 RUN_ID = "QWENKIT_RUN_ID"
+# The file of a learner's answers and passes.
+RECORD = "QWENKIT_PROGRESS"
 
 
 class _TypedEnvironment(EnvSettingsSource):
@@ -73,6 +75,7 @@ class Layered(BaseSettings):
     """Settings that record the layer of each of their values."""
 
     empty_is_set: ClassVar[tuple[str, ...]] = ()  # fields that an empty variable sets
+    latest: ClassVar[Any] = None  # what a notebook's ``of`` made last: ``check`` looks there
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -111,6 +114,7 @@ class Layered(BaseSettings):
         }
         made = cls._made(chosen, dict.fromkeys(chosen, "the notebook"))
         print(made.changes())
+        cls.latest = made
         return made
 
     @classmethod

@@ -1,0 +1,1 @@
+"""How each exercise is graded, one module a chapter: pure functions of ``Facts``."""

@@ -1,0 +1,107 @@
+"""An exercise: its texts, and the function that judges what a learner did.
+
+The texts of chapter 02 are in ``texts/02.toml``, its graders in ``chapters/ch02.py``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+from qwenkit.errors import InvalidValue
+from qwenkit.exercises.facts import Facts
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a grader found; ``wrong`` names one of the exercise's misunderstandings.
+
+    ``unknown`` is said where the target could not be read; ``values`` fill the texts' fields.
+    """
+
+    kind: Literal["passed", "todo", "wrong", "unknown"]
+    wrong: str = ""
+    values: Mapping[str, object] = field(default_factory=dict)
+
+
+PASSED, TODO = Verdict("passed"), Verdict("todo")
+Grader: TypeAlias = Callable[[Facts], Verdict]
+_GRADERS: dict[str, Grader] = {}
+
+
+def wrong(name: str, **values: object) -> Verdict:
+    """Return the verdict that a learner has the misunderstanding ``name``."""
+    return Verdict("wrong", name, values)
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """The texts of an exercise, in English, and its grader.
+
+    ``hints`` go from a nudge to nearly the answer; ``passed`` says why the answer is right.
+    """
+
+    id: str
+    title: str
+    task: str
+    hints: tuple[str, str, str]
+    solution: str
+    passed: str
+    wrong: Mapping[str, str]
+    grade: Grader
+
+
+def exercise(id_: str) -> Callable[[Grader], Grader]:
+    """Register the grader of an exercise."""
+
+    def keep(grader: Grader) -> Grader:
+        _GRADERS[id_] = grader
+        return grader
+
+    return keep
+
+
+@cache
+def chapters() -> tuple[str, ...]:
+    """Return the numbers of the chapters that have exercises, such as ``"02"``."""
+    names = (path.name for path in files(__package__).joinpath("texts").iterdir())
+    return tuple(sorted(name[:2] for name in names if name.endswith(".toml")))
+
+
+@cache
+def of_chapter(chapter: str) -> Mapping[str, Exercise]:
+    """Return the exercises of a chapter by their ids, in order.
+
+    Raises:
+        InvalidValue: there is no such chapter.
+    """
+    if chapter not in chapters():
+        rule = f"must be one of {', '.join(chapters())}"
+        raise InvalidValue("chapter", chapter, rule, "qwenkit progress lists them")
+    import_module(f"qwenkit.exercises.chapters.ch{chapter}")
+    text = files(__package__).joinpath("texts", f"{chapter}.toml").read_text(encoding="utf-8")
+    return MappingProxyType(
+        {
+            id_: Exercise(id_, **{**said, "hints": tuple(said["hints"])}, grade=_GRADERS[id_])
+            for id_, said in tomllib.loads(text).items()
+        }
+    )
+
+
+def find(id_: str) -> Exercise:
+    """Return an exercise by its id, such as ``"02.1"``.
+
+    Raises:
+        InvalidValue: there is none.
+    """
+    known = of_chapter(id_[:2]) if id_[:2] in chapters() else {}
+    if id_ in known:
+        return known[id_]
+    ids = [one for chapter in chapters() for one in of_chapter(chapter)]
+    raise InvalidValue("exercise", id_, f"must be one of {', '.join(ids)}")

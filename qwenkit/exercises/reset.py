@@ -1,0 +1,85 @@
+"""Bring the target to the start of a chapter: what is too much goes, what is missing comes.
+
+00, 01   no object of ours in the namespace
+02       and the weights in the bucket
+03       and Secret, volume and claim
+04 …     and the Service as the settings describe it, with one revision
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qwenkit.cluster import teardown as removal
+from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.kinds import KSVC, REVISION, SERVICE_LABEL, kind_of, name_of
+from qwenkit.cluster.removal import Manner, TeardownStep
+from qwenkit.errors import InvalidValue
+from qwenkit.exercises.learner import Learner
+from qwenkit.in_cluster.weights import Weights
+from qwenkit.settings import Settings
+from qwenkit.steps import apply, propose, render, resolve
+
+CHAPTERS = ("00", "01", "02", "03", "04", "05", "06", "07", "90")
+_ROUTE = {"latestRevision": True, "percent": 100}
+
+
+def reset(
+    settings: Settings,
+    chapter: str,
+    *,
+    on_step: Callable[[TeardownStep], None] | None = None,
+) -> tuple[TeardownStep, ...]:
+    """Bring the target to the start of a chapter and forget what was answered from there on.
+
+    Only objects of this run are touched; their pods get a second to end. Weights stay unless
+    ``delete_weights`` is set. A server that has to start is not waited for. Safe to repeat.
+
+    Raises:
+        InvalidValue: there is no such chapter.
+        QwenkitError: an object cannot be removed or made.
+    """
+    if chapter not in CHAPTERS:
+        raise InvalidValue("chapter", chapter, f"must be one of {', '.join(CHAPTERS)}")
+    settings = resolve(settings)
+    cluster = Cluster.connect(settings)
+    steps: list[TeardownStep] = []
+
+    def tell(step: TeardownStep) -> None:
+        steps.append(step)
+        if on_step is not None:
+            on_step(step)
+
+    documents = render(settings)
+    volume, service = list(documents[:-1]), documents[-1]
+    standing = volume * (chapter >= "03") + [service] * (chapter >= "04")
+    untouched = chapter >= "04" and _is_untouched(cluster, settings)
+    stays = {(kind_of(one), name_of(one)) for one in standing if one is not service or untouched}
+    removal.teardown(
+        cluster,
+        settings,
+        weights=None if chapter >= "02" else Weights.of(settings),
+        on_step=lambda step: tell(step) if step.removed else None,
+        manner=Manner(now=True),
+        chosen=lambda obj: (kind_of(obj), name_of(obj)) not in stays,
+    )
+    if chapter >= "02":
+        sent = Weights.of(settings).upload()
+        tell(TeardownStep("weights", False, str(sent).splitlines()[0]))
+    for made in apply(settings, [one for one in standing if one is not service or not untouched]):
+        tell(TeardownStep(f"{made.kind} {made.name}", False, "as the settings describe it"))
+    if chapter >= "04" and not untouched:
+        tell(TeardownStep(f"ksvc {settings.service}", False, "starting; qwenkit deploy waits"))
+    for later in CHAPTERS[CHAPTERS.index(chapter) :]:
+        Learner(settings).forget(later)
+    return tuple(steps)
+
+
+def _is_untouched(cluster: Cluster, settings: Settings) -> bool:
+    """Return whether the Service is as its first ``deploy`` made it."""
+    found = cluster.find(KSVC, settings.service)
+    if found is None or len(cluster.list(REVISION, labels={SERVICE_LABEL: settings.service})) != 1:
+        return False
+    change = propose(settings)
+    routes = found["spec"].get("traffic") or [_ROUTE]
+    return routes == [_ROUTE] and change is not None and not change.diff
