@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from weakref import finalize
 
 from qwenkit.credentials import from_environment
 from qwenkit.errors import QwenkitError
@@ -67,7 +68,7 @@ class Server:
         import openai
 
         transport = http_client(self.gateway, self.ca, self.timeout_s)
-        return openai.OpenAI(
+        client = openai.OpenAI(
             base_url=f"{self.gateway}/v1",
             api_key=self.key or "none",  # which a server without keys takes
             default_headers={"Host": self.host} if self.host else {},
@@ -75,6 +76,9 @@ class Server:
             max_retries=0,
             http_client=transport,
         )
+        # Nobody closes the server of an expression such as find_server(s).ask("…").
+        finalize(client, transport.close)
+        return client
 
     def close(self) -> None:
         """Release the connections."""

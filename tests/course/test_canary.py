@@ -34,8 +34,6 @@ def state(s):
     return found["spec"]["traffic"], found["status"]["latestReadyRevisionName"]
 
 
-# A client that is not closed is closed by the end of the process.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupt_and_a_slow_candidate_are_rolled_back(served, sandbox):
     s = served
     cluster = Cluster.connect(s)

@@ -27,8 +27,6 @@ def in_the_sandbox(sandbox, monkeypatch):
         monkeypatch.setenv(f"QWENKIT_{name.upper()}", value)
 
 
-# An example closes no connection; the end of the process does.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_every_example_runs_in_the_order_of_the_course(in_the_sandbox):
     finder = doctest.DocTestFinder(recurse=False)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)

@@ -167,8 +167,6 @@ def test_the_whole_way(cluster: Cluster, settings: Settings) -> None:
     assert any("default/qwen-0000" in holder for holder in full.value.context["evidence"])
 
 
-# The steps of a notebook leave their connections to the end of the process.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_old_revisions_pod_that_holds_the_third_gpu_is_named(
     cluster: Cluster, settings: Settings
 ) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from inference_server import HOST, PIECES, Vllm, serving
@@ -48,6 +50,17 @@ def server(url: str) -> Iterator[Server]:
     server = Server(url, HOST, model="qwen", timeout_s=10)
     yield server
     server.close()
+
+
+def test_a_server_that_nobody_closes_leaves_no_connection(url: str) -> None:
+    class Kept:
+        """Lets the server live until the collector comes."""
+
+    kept: Any = Kept()
+    kept.server, kept.itself = Server(url, HOST, model="qwen", timeout_s=10), kept
+    assert kept.server.ask("杭州西湖").text == TEXT
+    del kept
+    gc.collect()  # warnings are errors: a socket that it finds open fails the test
 
 
 def test_an_answer_has_text_usage_and_the_raw_json(server: Server, vllm: Vllm) -> None:
