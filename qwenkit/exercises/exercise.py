@@ -40,6 +40,12 @@ def wrong(name: str, **values: object) -> Verdict:
     return Verdict("wrong", name, values)
 
 
+def judged(seen: Mapping[str, object], **values: object) -> Verdict:
+    """Return the first misunderstanding whose sign is seen (true); if none is, it is passed."""
+    name = next((name for name, sign in seen.items() if sign), "")
+    return wrong(name, **values) if name else PASSED
+
+
 @dataclass(frozen=True)
 class Exercise:
     """The texts of an exercise, in English, and its grader.
