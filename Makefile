@@ -13,7 +13,7 @@ SBOM   := cyclonedx-bom==7.5.0
 comma  := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help install course test test-all quick lint static together alone long lab bench crosscheck lock hashed hashes pins sbom clean
+.PHONY: help install course test test-all quick lint static together alone long lab bench site crosscheck lock hashed hashes pins sbom clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -70,6 +70,9 @@ bench: $(STAMP) ## every benchmark, each printing JSON
 	$(BIN)/python benchmarks/streams.py
 	$(BIN)/python benchmarks/load.py
 
+site: $(STAMP) ## the course as a static site, with its simulator in the browser: build/site
+	@$(BIN)/python tools/site/build.py
+
 crosscheck: $(STAMP) ## record real transformers and real vLLM anew, and compare the sandbox's engine
 	@test -x "$(TOOLS_PYTHON)" && test -x "$(QWENKIT_VLLM)" || { echo "crosscheck needs TOOLS_PYTHON, a Python with\
 	  tools/requirements.txt, and QWENKIT_VLLM, the executable of a vLLM for this processor. Now they are\
@@ -123,5 +126,5 @@ clean: ## remove the environment and past runs; what else is in their folders st
 	test ! -e '$(STAMP)' || rm -rf '$(VENV)'
 	test ! -d runs || find runs -mindepth 1 -maxdepth 1 \( -name '.qwenkit-*' -o -type d \
 	  \( -name '$(SECOND)' -o -name '$(SECOND)-[0-9]' -o -name '$(SECOND)-[0-9][0-9]' \) \) -exec rm -rf {} +
-	rm -rf build/lock build/hashes build/sbom build/sbom.json build/lib build/bdist.* qwenkit.egg-info
+	rm -rf build/lock build/hashes build/site build/site-cache build/sbom build/sbom.json build/lib build/bdist.* qwenkit.egg-info
 	for folder in runs build; do test ! -d $$folder || rmdir $$folder || true; done

@@ -21,6 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -75,18 +76,22 @@ def redraws(count: int) -> list[float]:
     import lab
 
     code = CELL.format(folder=str(ROOT / "benchmarks"))
-    times = []
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "panel.ipynb").write_text(json.dumps(lab.one_cell(code)), "utf-8")
         with lab.jupyterlab(Path(folder), os.environ) as address, lab.chromium(1440) as page:
             lab.run_all(page, f"{address}panel.ipynb")
-            page.get_by_role("slider", name=SLIDERS[0], exact=True).wait_for()
-            for number in range(count):
-                name = SLIDERS[number % len(SLIDERS)]
-                page.get_by_role("slider", name=name, exact=True).focus()
-                # There and back, so that no slider stays at its end.
-                key = "ArrowLeft" if number // len(SLIDERS) % 2 else "ArrowRight"
-                times.append(page.evaluate(MOVE, key))
+            return moved(page, count)
+
+
+def moved(page: Any, count: int) -> list[float]:
+    """Move the sliders of a page's panel by keyboard; return the time of each redraw."""
+    page.get_by_role("slider", name=SLIDERS[0], exact=True).wait_for()
+    times = []
+    for number in range(count):
+        page.get_by_role("slider", name=SLIDERS[number % len(SLIDERS)], exact=True).focus()
+        # There and back, so that no slider stays at its end.
+        key = "ArrowLeft" if number // len(SLIDERS) % 2 else "ArrowRight"
+        times.append(page.evaluate(MOVE, key))
     return times
 
 

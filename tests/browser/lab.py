@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -97,13 +98,13 @@ def _answers(url: str) -> bool:
 
 
 @contextmanager
-def chromium(width: int = 1024, height: int = 1000) -> Iterator[Page]:
-    """Open a page of a headless Chromium."""
+def chromium(width: int = 1024, height: int = 1000, **more: Any) -> Iterator[Page]:
+    """Open a page of a headless Chromium; ``more`` is for Playwright's ``new_page``."""
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     assert found, "this needs Chromium (Debian: apt-get install chromium)"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        page = browser.new_page(viewport={"width": width, "height": height})
+        page = browser.new_page(viewport={"width": width, "height": height}, **more)
         page.set_default_timeout(60_000)
         expect.set_options(timeout=60_000)
         yield page
@@ -113,6 +114,11 @@ def chromium(width: int = 1024, height: int = 1000) -> Iterator[Page]:
 def run_all(page: Page, address: str) -> None:
     """Open a notebook and run all of its cells."""
     page.goto(f"{address}?reset")
+    run_cells(page)
+
+
+def run_cells(page: Page) -> None:
+    """Run all cells of the notebook that was just opened."""
     page.locator(".jp-Notebook .jp-Cell").first.wait_for()
     # A cell run before its kernel is there opens a dialog instead.
     expect(page.locator(".jp-StatusBar-Widget")).to_contain_text("| Idle")
