@@ -105,24 +105,21 @@ def answer(id_: str, value: object, settings: Settings | None = None) -> CellOut
 def check(id_: str, settings: Settings | None = None) -> Checked:
     """Judge an exercise by the state of the target, or by the answer that was noted.
 
-    Without ``settings`` they are those that the notebook made last.
+    Without ``settings`` they are those that the notebook made last. What cannot be read gives the
+    verdict *unknown*.
 
     Raises:
         InvalidValue: there is no such exercise.
-        QwenkitError: the target cannot be read.
 
     >>> from qwenkit import check
     >>> check("05.1").verdict.kind
     'todo'
     """
-    return _checked(find(id_), settings or _current())
+    return _or_unknown(find(id_), settings or _current())
 
 
 def check_all(ids: Iterable[str], settings: Settings | None = None) -> list[Checked]:
-    """Judge exercises, all if none is named; a number such as ``02`` names a chapter.
-
-    What cannot be read gives the verdict *unknown*.
-    """
+    """Judge exercises as ``check`` does, all if none is named; ``02`` names a chapter."""
     wanted = [
         one
         for id_ in (list(ids) or chapters())
