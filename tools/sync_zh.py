@@ -30,8 +30,9 @@ _COMMANDS = re.compile(r"^```(?:bash|python|yaml)\n.*?^```", re.DOTALL | re.MULT
 
 def pairs(folder: Path, number: str = "") -> list[tuple[Path, Path]]:
     """Return the English notebooks whose names begin with ``number``, each with its Chinese one."""
-    found = sorted(folder.glob(f"{number}*.ipynb"))
-    return [(path, folder / "zh" / path.name) for path in found if path.name[:2].isdigit()]
+    browser = (folder / "lite").glob(f"{number}*.ipynb")  # the one that needs no installation
+    found = [*sorted(folder.glob(f"{number}*.ipynb")), *sorted(browser)]
+    return [(path, folder / "zh" / path.relative_to(folder)) for path in found]
 
 
 def read(path: Path) -> Notebook:
@@ -128,7 +129,7 @@ def accepted(english: Notebook, chinese: Notebook, names: list[str]) -> Notebook
 
 def save(path: Path, notebook: Notebook) -> None:
     """Write a notebook as JupyterLab and nbstripout do."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
@@ -151,10 +152,9 @@ def main(arguments: list[str], folder: Path = FOLDER) -> int:
         for name, why in problems(english, read(theirs)):
             found = 1
             print(f"{theirs.relative_to(folder.parent)}: cell {name}: {why}")
-    strangers = {path.name for path in (folder / "zh").glob("[0-9]*.ipynb")}
-    for name in sorted(strangers - {path.name for path, _ in pairs(folder)}):
+    for path in sorted({*(folder / "zh").rglob("*.ipynb")} - {twin for _, twin in pairs(folder)}):
         found = 1
-        print(f"notebooks/zh/{name}: there is no English notebook of this name")
+        print(f"{path.relative_to(folder.parent)}: there is no English notebook of this name")
     return found if action == "--check" else 0
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from qwenkit.cli.console import can_ask
+from qwenkit.cli.console import agreed, can_ask, say
 from qwenkit.errors import ConsentNeeded
 
 if TYPE_CHECKING:
@@ -42,6 +42,6 @@ def require(
             f"repeat with --yes if that is right; {fix}",
         )
     lines = [f"{where} is in use:", *(f"  {name}" for name in names), f"{what}."]
-    if not typer.confirm("\n".join([*lines, "Go on?"]), err=True):
-        typer.echo("nothing was changed", err=True)
+    if not agreed("\n".join([*lines, "Go on?"]), err=True):
+        say("nothing was changed", err=True)
         raise typer.Exit(1)

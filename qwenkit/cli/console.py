@@ -14,6 +14,7 @@ from typing import TypeAlias, TypeVar
 import typer
 
 from qwenkit.errors import QwenkitError
+from qwenkit.language import said
 
 LINE_EVERY_S = 10.0
 T = TypeVar("T")
@@ -24,7 +25,7 @@ JSON_EVERY_S = 1.0
 
 def emit(answer: object, *, as_json: bool) -> None:
     """Print an answer: JSON for programs, its own text for people."""
-    typer.echo(json.dumps(plain(answer), ensure_ascii=False) if as_json else text(answer))
+    typer.echo(json.dumps(plain(answer), ensure_ascii=False) if as_json else said(text(answer)))
 
 
 def plain(answer: object) -> Plain:
@@ -54,8 +55,18 @@ def fail(error: QwenkitError, *, as_json: bool) -> int:
     """Print an error, also as JSON if wanted; return its exit code."""
     if as_json:
         typer.echo(json.dumps(plain(error.to_dict()), ensure_ascii=False))
-    typer.echo(f"error: {error}", err=True)
+    say(f"{said('error')}: {error}", err=True)
     return error.exit_code
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a text in the person's language; ``err``: to stderr."""
+    typer.echo(said(text), err=err)
+
+
+def agreed(question: str, *, err: bool = False) -> bool:
+    """Return whether a person at the terminal says yes."""
+    return typer.confirm(said(question), err=err)
 
 
 def stderr_lines(*, quiet: bool) -> Callable[[object], None]:
@@ -78,7 +89,7 @@ def progress_line(describe: Callable[[T], str]) -> Iterator[Callable[[T], None]]
 
     def show(state: T) -> None:
         # Wrapping is off: a long line is cut at the edge of the window.
-        line = f"{_CLEAR}\x1b[?7l{describe(state)}\x1b[?7h" if terminal else describe(state)
+        line = f"{_CLEAR}\x1b[?7l{said(describe(state))}\x1b[?7h" if terminal else describe(state)
         tell(line, nl=not terminal)
 
     with interruptible():
@@ -103,7 +114,7 @@ def progress_json(*, wanted: bool) -> Iterator[Callable[[object], None]]:
 def tell(text: str, *, nl: bool = True) -> None:
     """Print to stderr; if it is closed, the work that this tells of goes on without it."""
     with suppress(OSError):
-        typer.echo(text, nl=nl, err=True)
+        typer.echo(said(text), nl=nl, err=True)
 
 
 def throttled(show: Callable[[T], None], every_s: float) -> Callable[[T], None]:

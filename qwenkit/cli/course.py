@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qwenkit.cli import consent
-from qwenkit.cli.console import stderr_lines
+from qwenkit.cli.console import say, stderr_lines
 from qwenkit.cli.options import Context, Json, Params, Root, Set, Yes, read_settings
 from qwenkit.cli.sandbox import Gpu, described
 from qwenkit.sandbox import process, state_files
@@ -64,8 +64,8 @@ def run(
         typer.echo(json.dumps(summarise(report), ensure_ascii=False))
     else:
         for problem in report.problems:
-            typer.echo(f"problem: {problem}")
-        typer.echo(
+            say(f"problem: {problem}")
+        say(
             f"course: {report.passed}/{len(report.notebooks)} notebooks passed "
             f"in {report.seconds:g} s → {index}"
         )
@@ -96,11 +96,11 @@ def lab(root: Root = state_files.DEFAULT_ROOT, gpu: Gpu = state_files.SandboxOpt
     from qwenkit.course.runner import find_notebooks
 
     notebooks, root = find_notebooks(None), root.absolute()
-    process.sweep(lambda line: typer.echo(f"sandbox: {line}", err=True))
+    process.sweep(lambda line: say(f"sandbox: {line}", err=True))
     with ExitStack() as stack:
         if state_files.find(root) is None:
-            made = process.attached(state_files.SandboxOptions(gpu=gpu), root, on_note=typer.echo)
-            typer.echo(described(stack.enter_context(made)[1], root))
+            made = process.attached(state_files.SandboxOptions(gpu=gpu), root, on_note=say)
+            say(described(stack.enter_context(made)[1], root))
         # JupyterLab reads from the pipe: it ends when this process does, however that ends.
         end, ours = os.pipe()
         stack.callback(os.close, ours)

@@ -15,8 +15,9 @@ import typer
 from qwenkit.capacity.catalogue import find_known
 from qwenkit.capacity.gpu import GPUS, find_gpu, gpu_of_label
 from qwenkit.cli import serving
-from qwenkit.cli.console import can_ask, tell
+from qwenkit.cli.console import agreed, can_ask, tell
 from qwenkit.errors import ConsentNeeded, InvalidValue, QwenkitError
+from qwenkit.language import said
 from qwenkit.sandbox import process, state_files
 from qwenkit.settings import Settings
 
@@ -44,7 +45,7 @@ def init(
         if not can_ask():
             fix = "name another file, or --yes, which replaces it"
             raise ConsentNeeded(f"{file} exists", "it was not changed", fix)
-        if not typer.confirm(f"{file} exists. Replace it at the end?"):
+        if not agreed(f"{file} exists. Replace it at the end?"):
             raise typer.Exit(1)
     _write(file)
     given = _answers(_Questions(yes=yes))
@@ -97,7 +98,9 @@ class _Questions:
 
     def _read(self, question: str, offer: str) -> str:
         try:
-            answer = str(typer.prompt(question, default=offer, show_default=bool(offer))).strip()
+            answer = str(
+                typer.prompt(said(question), default=offer, show_default=bool(offer))
+            ).strip()
         except typer.Abort:
             if can_ask():
                 raise

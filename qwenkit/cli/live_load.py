@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from qwenkit.capacity.simulation.clock import clock_note
 from qwenkit.cli.console import tell, throttled
+from qwenkit.language import said
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -63,11 +64,11 @@ def _table(now: Moment) -> Table:
     from rich.table import Table
 
     table = Table(
-        title=f"load: {now.at_s:.0f} s, Ctrl-C ends it",
-        caption=clock_note(now.clock) or None,
+        title=said(f"load: {now.at_s:.0f} s, Ctrl-C ends it"),
+        caption=said(clock_note(now.clock)) or None,
         show_header=False,
         width=72,  # else it would grow and shrink with its figures
     )
     for name, value in now.figures().items():
-        table.add_row(name, value)
+        table.add_row(said(name), said(value))
     return table

@@ -9,6 +9,8 @@ import json
 import os
 import sys
 import traceback
+from importlib import import_module
+from io import StringIO
 from typing import Annotated
 
 import typer
@@ -17,9 +19,10 @@ from typer.main import get_command
 
 from qwenkit import __version__
 from qwenkit.cli.commands import COMMANDS, Group, Later
-from qwenkit.cli.console import fail
+from qwenkit.cli.console import fail, say
 from qwenkit.errors import QwenkitError
 from qwenkit.errors.scrubbing import scrub
+from qwenkit.language import CHINESE, language
 
 
 def _version(wanted: bool) -> None:
@@ -50,6 +53,8 @@ def options(
 
 def _command_line() -> TyperGroup:
     """Return the app with every command of the list."""
+    if language() == CHINESE:
+        import_module("qwenkit.cli.chinese_help").prepare()
     group = get_command(app)
     assert isinstance(group, TyperGroup)
     for name, (place, line) in COMMANDS.items():
@@ -64,7 +69,7 @@ def main() -> int:
     except QwenkitError as error:
         return fail(error, as_json="--json" in sys.argv)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("interrupted", err=True)
+        say("interrupted", err=True)
         return 130
     except BrokenPipeError:  # the reader, such as head, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -76,8 +81,9 @@ def main() -> int:
             return 1
         if "--json" in sys.argv:
             what = getattr(error, "format_message", error.__str__)()
-            said = {"error": "UsageError", "what": what, "why": "wrong usage", "fix": "see --help"}
-            typer.echo(json.dumps(said))
-        show()
+            why = {"error": "UsageError", "what": what, "why": "wrong usage", "fix": "see --help"}
+            typer.echo(json.dumps(why))
+        show(shown := StringIO())
+        say(shown.getvalue().rstrip(), err=True)
         return 2
     return code if isinstance(code, int) else 0

@@ -14,7 +14,7 @@ import typer
 from qwenkit.capacity.calibration.cards import with_path
 from qwenkit.cli import faults
 from qwenkit.cli.commands import Group
-from qwenkit.cli.console import emit
+from qwenkit.cli.console import emit, say
 from qwenkit.cli.options import Json, Root
 from qwenkit.errors import SettingsError
 from qwenkit.sandbox import daemon, process, state_files
@@ -62,8 +62,8 @@ def up(
     began = time.monotonic() - time.process_time()
     ports = oss_port, hub_port, api_port, gateway_port
     if engine == "vllm":
-        typer.echo("sandbox: asking vLLM for its version; that may take half a minute", err=True)
-    process.sweep(lambda line: typer.echo(f"sandbox: {line}", err=True))
+        say("sandbox: asking vLLM for its version; that may take half a minute", err=True)
+    process.sweep(lambda line: say(f"sandbox: {line}", err=True))
     options = process.with_engine(
         state_files.SandboxOptions(
             gpu, gpus, time_scale, *ports, engine=engine, oss_driver=oss_driver
@@ -73,7 +73,7 @@ def up(
         emit(described(process.up(root.absolute(), options, began=began), root), as_json=False)
         return
     process.prepare(root.absolute())
-    typer.echo(
+    say(
         f"sandbox: starting ({_hardware(options)}; {_figures(options)}); then, in another shell: "
         f"{_eval(root)}"
     )
@@ -83,8 +83,8 @@ def up(
 @app.command()
 def down(root: Root = state_files.DEFAULT_ROOT) -> None:
     """Stop the sandbox and remove what it wrote; safe to repeat."""
-    was_there = process.down(root.absolute(), on_note=lambda line: typer.echo(f"sandbox: {line}"))
-    typer.echo("sandbox: down" if was_there else f"sandbox: none under {root}")
+    was_there = process.down(root.absolute(), on_note=lambda line: say(f"sandbox: {line}"))
+    say("sandbox: down" if was_there else f"sandbox: none under {root}")
 
 
 @app.command()
@@ -120,7 +120,7 @@ def oss(
         )
     from qwenkit.sandbox.assembly import run_oss
 
-    asyncio.run(run_oss(root.absolute(), port, keys, bucket or [], on_ready=typer.echo))
+    asyncio.run(run_oss(root.absolute(), port, keys, bucket or [], on_ready=say))
 
 
 def described(state: state_files.SandboxState | None, root: Path) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from qwenkit.cli import consent
-from qwenkit.cli.console import can_ask, emit, interruptible, stderr_lines
+from qwenkit.cli.console import agreed, can_ask, emit, fail, interruptible, say, stderr_lines
 from qwenkit.cli.options import Context, Json, Params, Set, Yes, read_settings
 from qwenkit.course.interrupts import terminable
 from qwenkit.errors import QwenkitError, SettingsError
@@ -70,12 +70,12 @@ def render(
     docs: Sequence[Mapping[str, Any]]
     if admin:
         docs, enable = steps.for_admin(settings, user)
-        typer.echo(f"# Once for the cluster, unless these flags are enabled already:\n# {enable}")
+        say(f"# Once for the cluster, unless these flags are enabled already:\n# {enable}")
     elif monitor:
         docs = monitoring(settings)
     elif as_documented:
         docs = [manifests.as_documented(steps.resolve(settings))]
-        typer.echo(f"the documentation: {DOCUMENTATION}", err=True)
+        say(f"the documentation: {DOCUMENTATION}", err=True)
     else:
         docs = steps.render(settings)
     typer.echo(to_yaml(docs), nl=False)
@@ -168,7 +168,7 @@ def _tell_of_reasoning(finish: str, max_tokens: int) -> None:
     why = (
         used_up if finish == "length" else f"it ended with its reasoning (finish_reason: {finish})"
     )
-    typer.echo(f"no answer: {why}", err=True)
+    say(f"no answer: {why}", err=True)
 
 
 def explain(
@@ -268,11 +268,11 @@ def _answer(ended: Ended, *, as_json: bool) -> NoReturn:
     answer: dict[str, object] = {"removed": ended.removed, "leaks": ended.leaks}
     if isinstance(ended.error, QwenkitError):
         emit(answer | {"error": ended.error} if as_json else answer, as_json=as_json)
-        typer.echo(f"error: {ended.error}", err=True)
+        fail(ended.error, as_json=False)
         raise typer.Exit(ended.error.exit_code)
     emit(answer, as_json=as_json)
     if isinstance(ended.error, KeyboardInterrupt):
-        typer.echo("interrupted; what is left is named above: run teardown again", err=True)
+        say("interrupted; what is left is named above: run teardown again", err=True)
         raise typer.Exit(130)
     if ended.error is not None:
         raise ended.error
@@ -280,4 +280,4 @@ def _answer(ended: Ended, *, as_json: bool) -> NoReturn:
 
 
 def _ask_to_shorten(pod: str) -> bool:
-    return typer.confirm(f"{pod}\nGive it one more second instead?", err=True)
+    return agreed(f"{pod}\nGive it one more second instead?", err=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import textwrap
 
 import typer
 
 from qwenkit.cli.console import emit
 from qwenkit.cli.options import Context, Json, Params, Set, read_settings
+from qwenkit.language import said
+from qwenkit.language.width import wrapped
 from qwenkit.parameters.described import described
 
 _HEAD = (
@@ -26,7 +27,10 @@ def settings(
 
     found = steps.resolve(read_settings(params, set_, context))
     rows = described(found, found.origins)
-    emit(rows if as_json else _lines(rows), as_json=as_json)
+    if as_json:
+        emit(rows, as_json=True)
+    else:
+        typer.echo(_lines(rows))
 
 
 def status(
@@ -42,20 +46,18 @@ def status(
 
 def _lines(rows: list[dict[str, object]]) -> str:
     width = min(shutil.get_terminal_size().columns, 120)
-    lines, group = textwrap.wrap(_HEAD, width), ""
+    lines, group = wrapped(said(_HEAD), width), ""
     for row in rows:
         if row["group"] != group:
             group = str(row["group"])
-            lines += ["", typer.style(group, bold=True)]
+            lines += ["", typer.style(said(group), bold=True)]
         line = f"  {row['name']} = {json.dumps(row['value'], ensure_ascii=False)}"
         if row["origin"] != "default":
             default = json.dumps(row["default"], ensure_ascii=False)
             other = f"; default: {default}" if row["value"] != row["default"] else ""
-            note = f"[{row['origin']}{other}]"
+            note = f"[{said(str(row['origin']))}{said(other)}]"
             apart = "  " if len(line) + len(note) + 2 <= width else "\n" + " " * 6
             line = typer.style(line, bold=True) + apart + note
         lines.append(line)
-        lines += textwrap.wrap(
-            str(row["meaning"]), width, initial_indent=" " * 6, subsequent_indent=" " * 6
-        )
+        lines += [" " * 6 + part for part in wrapped(said(str(row["meaning"])), width - 6)]
     return "\n".join(lines)

@@ -33,6 +33,7 @@ from qwenkit.cluster.occupants import expired_objects, unclear_objects
 from qwenkit.cluster.ownership import holds_weights
 from qwenkit.cluster.removal import PATIENT, Manner, Removal, TeardownStep, may_have_children, ours
 from qwenkit.errors import Forbidden, QwenkitError
+from qwenkit.language import shown
 from qwenkit.settings import EXPIRES_AT, Settings
 
 OnStep = Callable[[TeardownStep], None]
@@ -65,7 +66,7 @@ class TeardownReport:
     def __str__(self) -> str:
         return "\n".join([*map(str, self.steps), f"done in {self.seconds:.1f} s"])
 
-    __repr__ = __str__
+    __repr__ = shown
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,7 +86,7 @@ class Leaks:
         unsure = (f"not ours, or not allowed to read: {what}" for what in self.unknown)
         return "\n".join([*lines, *unsure])
 
-    __repr__ = __str__
+    __repr__ = shown
 
 
 @dataclass(frozen=True)

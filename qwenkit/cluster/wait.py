@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from qwenkit.cluster.api.retries import within
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.errors import QwenkitError, WaitTimeout
+from qwenkit.language import shown
 
 T = TypeVar("T")
 # What the last look at the state, and the explanation of it, may take after the deadline.
@@ -41,7 +42,7 @@ class Waited(Generic[T]):
     def __str__(self) -> str:
         return f"{self.transitions[-1].state} after {self.seconds:.1f} s"
 
-    __repr__ = __str__
+    __repr__ = shown
 
 
 def wait(

@@ -24,6 +24,7 @@ from qwenkit.cluster.kinds import (
 from qwenkit.cluster.pod_metrics import MetricsReader, PodMetrics
 from qwenkit.cluster.pods import is_serving, pod_state, user_port
 from qwenkit.errors import Forbidden, QwenkitError
+from qwenkit.language import shown
 
 # A cluster that does not answer for so long is a gap; the last look may wait longer.
 _LOOK_S, _LAST_LOOK_S = 3.0, 15.0
@@ -50,7 +51,7 @@ class Replicas:
             f"starting {self.starting}, ending {self.ending}"
         )
 
-    __repr__ = __str__
+    __repr__ = shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,10 @@ from pathlib import Path
 import nbformat
 from papermill.exceptions import PapermillExecutionError
 
-# How an error of ours lays itself out: QwenkitError.__str__.
-_LAID_OUT = re.compile(r"(?s)(?P<what>.*?)(\n  why: (?P<why>.*?))?(\n  fix: (?P<fix>.*))?")
+# How an error of ours lays itself out, in both languages: QwenkitError.__str__.
+_LAID_OUT = re.compile(
+    r"(?s)(?P<what>.*?)(\n  (?:why|原因): (?P<why>.*?))?(\n  (?:fix|解决办法): (?P<fix>.*))?"
+)
 
 
 def words(text: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qwenkit.errors import InvalidValue, NotFound
+from qwenkit.language import said
 from qwenkit.widgets.svg import Chart
 
 MIME = "application/vnd.qwenkit.record+json"
@@ -26,7 +27,7 @@ class Record:
 
     def __repr__(self) -> str:
         lines = [f"{name}: {_short(value)}" for name, value in self.result.items()]
-        lines += [f"waited {seconds:g} s for {name}" for name, seconds in self.waited.items()]
+        lines += [said(f"waited {seconds:g} s for {name}") for name, seconds in self.waited.items()]
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from qwenkit.inference.events import (
     require_not_given_up,
     told_error,
 )
+from qwenkit.language import shown
 
 # What reading an answer raises that is JSON of another form, or none.
 ODD = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
@@ -57,7 +58,7 @@ class StreamStats:
             line += f", TPOT {on_gpu(self.tpot_s, self.clock)}, {self.tokens} tokens"
         return "\n".join(filter(None, [line, clock_note(self.clock)]))
 
-    __repr__ = __str__
+    __repr__ = shown
 
 
 def read_answer(data: bytes, seconds: float, clock: float) -> Answer:

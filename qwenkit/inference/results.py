@@ -18,6 +18,7 @@ from typing import Any, Literal
 from qwenkit.capacity.simulation.clock import clock_note
 from qwenkit.capacity.simulation.result import nearest_rank
 from qwenkit.capacity.simulation.traffic import ClosedLoop, Traffic
+from qwenkit.language import shown
 
 Outcome = Literal["ok", "failed", "cancelled"]
 _TIMES = {
@@ -169,7 +170,7 @@ class LoadResult:
     def __str__(self) -> str:
         return as_text(self.summary())
 
-    __repr__ = __str__
+    __repr__ = shown
 
 
 def as_text(figures: Mapping[str, Any]) -> str:

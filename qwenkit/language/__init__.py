@@ -19,10 +19,15 @@ def language() -> str:
     # JupyterLab names a kernel's notebook; other front ends start the kernel beside it.
     notebook = os.environ.get("JPY_SESSION_NAME")
     folder = PurePath(notebook).parent if notebook else PurePath(_here())
-    if folder.name == CHINESE:
+    if CHINESE in folder.parts[-2:]:  # or in a folder beside the course's, as the browser's
         return CHINESE
     locale = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
     return _of(next(filter(None, locale), ""))
+
+
+def shown(self: object) -> str:
+    """Be the ``__repr__`` of a result that notebooks show: its text, for a person."""
+    return said(str(self))
 
 
 def _here() -> str:

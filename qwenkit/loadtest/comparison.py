@@ -14,6 +14,7 @@ from qwenkit.capacity.band import Band
 from qwenkit.capacity.compare_run import SLACK_S, agreement, first_parting
 from qwenkit.capacity.simulation.result import SimulationResult
 from qwenkit.cluster.watching import ClusterSample, PodSample
+from qwenkit.language import shown
 from qwenkit.loadtest.figures import FIGURES, measured, show
 from qwenkit.loadtest.prediction import Prediction
 from qwenkit.loadtest.timeline import Timeline, pod_seconds
@@ -117,7 +118,7 @@ class Comparison:
                 lines.append("a request took no longer than alone before: nothing was to fall")
         return "\n".join(filter(None, [*lines, *self.problems]))
 
-    __repr__ = __str__
+    __repr__ = shown
 
 
 def compare(predicted: Prediction, seen: Timeline, *, min_scale: int, most: int) -> Comparison:

@@ -7,6 +7,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from qwenkit.capacity.search.autoscalers import FIXED, TARGETS
+from qwenkit.language import said
 from qwenkit.widgets import svg
 from qwenkit.widgets.svg import Axis, Chart, Plot
 
@@ -67,7 +68,7 @@ def _mark(plot: Plot, outcome: AutoscalerOutcome, at: tuple[float, float], *, si
     tip = ", ".join(f"{name} {value}" for name, value in outcome.shown().items())
     plot.parts.append(
         f'<path transform="translate({at[0]} {at[1]}) scale({size:g})" d="{shape}" '
-        f'fill="{color}"><title>{escape(tip)}</title></path>'
+        f'fill="{color}"><title>{escape(said(tip))}</title></path>'
     )
 
 

@@ -6,6 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from qwenkit.language import said
+from qwenkit.language.width import columns as width_of
+from qwenkit.language.width import padded
+
 _COLORS = {
     "ok": "#1a7f37",
     "passed": "#1a7f37",
@@ -20,7 +24,20 @@ _PRE = "font-family:monospace;font-size:0.9em;line-height:1.35"
 # White on a colour is readable on a light page and on a dark one.
 _BADGE = "color:#fff;font-weight:600;padding:0 5px;border-radius:3px"
 _SHORT = 16  # letters that stay on one line
+# Columns whose cells are names, and stay as they are in every language.
+_NAMES = {"name", "setting", "parameter", "field", "key", "object", "kind", "rule", "file"}
 _CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
+
+
+class _Said(str):
+    """A cell's text in the person's language, and in English."""
+
+    english: str
+
+    def __new__(cls, english: str) -> _Said:
+        made = super().__new__(cls, said(english))
+        made.english = english
+        return made
 
 
 class CellOutput:
@@ -69,10 +86,11 @@ def show_table(rows: Iterable[Any], *columns: str, empty: str = "nothing") -> Ce
     """
     cells = [[_text(_get(row, i, name)) for i, name in enumerate(columns)] for row in rows]
     if not cells:
-        return CellOutput(f"<p>{escape(empty)}</p>", empty)
+        return CellOutput(f"<p>{escape(said(empty))}</p>", said(empty))
     used = [i for i in range(len(columns)) if any(row[i] for row in cells)]
     kept = [columns[i] for i in used]
-    cells = [[row[i] for i in used] for row in cells]
+    cells = [[row[i] if columns[i] in _NAMES else _Said(row[i]) for i in used] for row in cells]
+    kept = [said(name) for name in kept]
     return CellOutput(_html(kept, cells), _plain(kept, cells))
 
 
@@ -97,15 +115,15 @@ def _html(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
 def _cell(text: str) -> str:
     style = f"{_CELL};white-space:nowrap" if len(text) <= _SHORT else _CELL
     shown = escape(text)
-    if text in _COLORS:
-        shown = f"<span style='{_BADGE};background:{_COLORS[text]}'>{shown}</span>"
+    if (meant := getattr(text, "english", text)) in _COLORS:
+        shown = f"<span style='{_BADGE};background:{_COLORS[meant]}'>{shown}</span>"
     return f"<td style='{style}'>{shown}</td>"
 
 
 def _plain(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     lines = [columns, *cells]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    widths = [max(width_of(line[i]) for line in lines) for i in range(len(columns))]
     return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        "  ".join(padded(text, width) for text, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )

@@ -8,6 +8,7 @@ from html import escape
 from qwenkit.capacity.simulation.clock import clock_note
 from qwenkit.cluster.preflight.cost import example_price
 from qwenkit.inference.results import LoadRequest, LoadResult
+from qwenkit.language import said
 from qwenkit.loadtest.moment import Moment, spread
 from qwenkit.loadtest.running import LoadTest
 from qwenkit.loadtest.timeline import Timeline
@@ -62,18 +63,18 @@ class LiveLoad:
         if self._timeline is not None:
             seen, end = self._timeline, self._timeline.at(self._timeline.end_s)
             told = [f"{whose}: no metrics ({why})" for whose, why in seen.unknown.items()]
-            note = "; ".join([str(seen), *_summary(seen.load), *self._notes(end), *told])
+            note = said("; ".join([str(seen), *_summary(seen.load), *self._notes(end), *told]))
             return f"{load_chart(seen).svg()}<div>{escape(note)}</div>", note
         now = self._test.snapshot()
         state = self._test.waits_for or f"load: {now.at_s:.0f} s"
-        note = "; ".join([state, *self._notes(now)])
-        grid = "".join(_figure(name, value) for name, value in now.figures().items())
+        note = said("; ".join([state, *self._notes(now)]))
+        grid = "".join(_figure(said(name), said(value)) for name, value in now.figures().items())
         html = (
             f"<div class='qwenkit-live' style='{_PAGE}'>"
             f"<div style='{_GRID}'>{grid}</div>{self._chart(now).svg()}"
             f"<div style='min-height:2.8em'>{escape(note)}</div></div>"
         )
-        return html, f"{note}; {now}"
+        return html, f"{note}; {said(str(now))}"
 
     def _chart(self, now: Moment) -> Chart:
         """Return the picture so far, redrawn once a second."""

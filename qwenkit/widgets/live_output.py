@@ -9,6 +9,7 @@ from threading import Event, Thread
 from typing import Any, Self
 
 from qwenkit.cluster.wait import Transition
+from qwenkit.language import said
 from qwenkit.widgets.display import CellOutput
 
 _EVERY_S = 0.4
@@ -68,7 +69,9 @@ class LiveOutput:
             return None
         shown = [ipywidgets.HTML(self._final.html, layout={"width": "100%", "margin": "0"})]
         if self._on_stop is not None:
-            button = ipywidgets.Button(description="Stop", icon="stop", tooltip="End it early")
+            button = ipywidgets.Button(
+                description=said("Stop"), icon="stop", tooltip=said("End it early")
+            )
             button.on_click(self._stop)
             # JupyterLab sends a click to a subshell, which is free while a cell runs; ipykernel
             # 7.4 would hand it to the shell that made the button, which is not.
@@ -77,7 +80,7 @@ class LiveOutput:
         return ipywidgets.VBox(shown, layout={"width": "100%", "overflow": "hidden"})
 
     def _stop(self, button: Any) -> None:
-        button.disabled, button.description = True, "Stopping"
+        button.disabled, button.description = True, said("Stopping")
         if self._on_stop is not None:
             self._on_stop()
 
@@ -119,5 +122,5 @@ class LiveWait:
 
     def _look(self) -> tuple[str, str]:
         seconds = self._ended_s or time.monotonic() - self._began
-        text = f"{self._goal}: {self._state}, {seconds:.0f} s"
+        text = said(f"{self._goal}: {self._state}, {seconds:.0f} s")
         return f"<div style='font-variant-numeric:tabular-nums'>{escape(text)}</div>", text

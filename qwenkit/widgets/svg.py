@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from qwenkit.language import said
+
 GREY, BLUE, AMBER, RED, GREEN = "#8c959f", "#2f81f7", "#bf8700", "#e5534b", "#2da44e"
 VIOLET = "#986ee2"
 WIDTH, LEFT, RIGHT, TOP, FOOT = 720, 52, 14, 30, 38
@@ -23,7 +25,7 @@ class Chart:
     """A drawn chart; ``text`` describes in a line what it shows."""
 
     def __init__(self, parts: Iterable[str], height: float, text: str) -> None:
-        self.text = text
+        self.text = text = said(text)
         # Not wider than the page: a chart that is too wide shrinks instead of being cut.
         self._svg = (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" '
@@ -108,10 +110,11 @@ class Plot:
     def legend(self, colors: Mapping[str, str], more: str = "") -> None:
         """Name the colours above the plot, at the right; ``more`` is said behind them."""
         names = "\u00a0\u00a0\u00a0".join(
-            f'<tspan fill="{color}" fill-opacity="1">■</tspan>\u00a0<tspan>{escape(name)}</tspan>'
+            f'<tspan fill="{color}" fill-opacity="1">■</tspan>\u00a0'
+            f"<tspan>{escape(said(name))}</tspan>"
             for name, color in colors.items()
         )
-        names += f"\u00a0\u00a0\u00a0<tspan>{escape(more)}</tspan>" if more else ""
+        names += f"\u00a0\u00a0\u00a0<tspan>{escape(said(more))}</tspan>" if more else ""
         self.parts.append(
             f'<text x="{self.x.end:g}" y="{self.y.end - 10:g}" text-anchor="end" '
             f'fill-opacity="0.8">{names}</text>'
@@ -123,7 +126,7 @@ class Plot:
         """Draw a line that keeps each value until the next point."""
         self.parts.append(
             f'<path d="{self._path(points)}" fill="none" stroke="{color}" stroke-width="2" '
-            f'stroke-dasharray="{dashes}"><title>{escape(name)}</title></path>'
+            f'stroke-dasharray="{dashes}"><title>{escape(said(name))}</title></path>'
         )
 
     def area(self, points: Iterable[tuple[float, float]], color: str, name: str) -> None:
@@ -132,7 +135,7 @@ class Plot:
         path, first = self._path(points), self.x.at(points[0][0])
         self.parts.append(
             f'<path d="{path}V{self.y.start:g}H{first}Z" fill="{color}" fill-opacity="0.4">'
-            f"<title>{escape(name)}</title></path>"
+            f"<title>{escape(said(name))}</title></path>"
             f'<path d="{path}" fill="none" stroke="{color}"/>'
         )
 
@@ -140,7 +143,7 @@ class Plot:
         """Draw a dot whose tooltip is ``tip``."""
         self.parts.append(
             f'<circle cx="{self.x.at(x)}" cy="{self.y.at(y)}" r="{radius:g}" fill="{color}" '
-            f'fill-opacity="0.7"><title>{escape(tip)}</title></circle>'
+            f'fill-opacity="0.7"><title>{escape(said(tip))}</title></circle>'
         )
 
     def bar(self, start: float, end: float, y: float, color: str, tip: str) -> None:
@@ -148,7 +151,7 @@ class Plot:
         x = self.x.at(start)
         self.parts.append(
             f'<rect x="{x}" y="{y - 7:g}" width="{max(2, self.x.at(end) - x):g}" height="14" '
-            f'fill="{color}"><title>{escape(tip)}</title></rect>'
+            f'fill="{color}"><title>{escape(said(tip))}</title></rect>'
         )
 
     def band(self, start: float, end: float, color: str, tip: str) -> None:
@@ -157,7 +160,7 @@ class Plot:
         self.parts.append(
             f'<rect x="{x}" y="{self.y.end:g}" width="{max(1, self.x.at(end) - x):g}" '
             f'height="{self.y.start - self.y.end:g}" fill="{color}" fill-opacity="0.35">'
-            f"<title>{escape(tip)}</title></rect>"
+            f"<title>{escape(said(tip))}</title></rect>"
         )
 
     def words(
@@ -166,7 +169,7 @@ class Plot:
         """Write a text at a pixel."""
         self.parts.append(
             f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" fill-opacity="0.8"{more}>'
-            f"{escape(text)}</text>"
+            f"{escape(said(text))}</text>"
         )
 
     def _rule(self, path: str) -> None:
@@ -209,4 +212,4 @@ def around(values: Sequence[float], *, log: bool = False) -> tuple[float, float]
 
 def text_width(text: str) -> float:
     """Estimate the width of a text in pixels; Chinese characters take a square each."""
-    return sum(12.0 if ord(letter) > 0x2E80 else 7.0 for letter in text)
+    return sum(12.0 if ord(letter) > 0x2E80 else 7.0 for letter in said(text))

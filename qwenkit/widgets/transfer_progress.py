@@ -9,6 +9,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any, Self
 
+from qwenkit.language import said
 from qwenkit.weights.progress import Progress, format_progress
 
 _LINE = "font-family:monospace;font-size:0.9em;white-space:pre"
@@ -24,7 +25,7 @@ class TransferProgress:
     """
 
     def __init__(self) -> None:
-        self._text, self._share = "listing the files", 0.0
+        self._text, self._share = said("listing the files"), 0.0
         self._handle: Any = None
 
     def __repr__(self) -> str:
@@ -33,7 +34,7 @@ class TransferProgress:
     def __call__(self, progress: Progress) -> None:
         """Show a moment of the transfer."""
         share = progress.bytes_done / progress.bytes if progress.bytes else 1.0
-        self._show(format_progress(progress), share)
+        self._show(said(format_progress(progress)), share)
 
     def __enter__(self) -> Self:
         try:
@@ -46,7 +47,7 @@ class TransferProgress:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error:
             text = f"stopped: {self._text}\nrun the cell again: the upload resumes"
-            self._show(text, self._share)
+            self._show(said(text), self._share)
 
     def _show(self, text: str, share: float) -> None:
         self._text, self._share = text, share

@@ -32,6 +32,7 @@ from qwenkit.capacity.simulation.simulate import simulate
 from qwenkit.capacity.simulation.traces import read_trace
 from qwenkit.capacity.simulation.traffic import ClosedLoop, Lengths, Traffic, bursts
 from qwenkit.errors import InvalidValue, PreflightError, QwenkitError
+from qwenkit.language import said
 from qwenkit.widgets.charts import draw_run
 from qwenkit.widgets.tuner_panel import (
     KEYS,
@@ -127,7 +128,7 @@ class Tuner:
 
     def __repr__(self) -> str:
         value, shown = self.value, figures(self, "value")
-        return (
+        return said(
             f"{value.traffic}, effective target {value.effective_target:g}: at most "
             f"{shown['replicas ready, at most']} replicas ready, TTFT p95 {shown['TTFT p95']}, "
             f"{shown['requests answered']} answers, {shown['GPU-hours']} GPU-hours; speeds are "

@@ -22,6 +22,7 @@ from qwenkit.capacity.band import Band, basis
 from qwenkit.capacity.search.autoscalers import HPA_GPU, KEDA_WAITING, KPA_CONCURRENCY, KPA_RPS
 from qwenkit.capacity.simulation.clock import clock_note
 from qwenkit.errors import QwenkitError
+from qwenkit.language import said
 from qwenkit.widgets.display import show_table
 
 if TYPE_CHECKING:
@@ -120,15 +121,16 @@ class TunerPanel:
             rows = {name: row for name, row in _SLIDERS.items() if row[0] == title}
             inside = {name: _slider(w, name, *row[1:]) for name, row in rows.items()}
             if choice := _CHOICES.get(title):
-                options = tuner.choices[choice]
-                inside = {choice: w.Dropdown(options=options, description=choice)} | inside
+                options = [(said(each), each) for each in tuner.choices[choice]]
+                inside = {choice: w.Dropdown(options=options, description=said(choice))} | inside
             self.controls |= inside
-            parts.append(w.Box([w.HTML(f"<b>{title}</b>"), *inside.values()]))
+            parts.append(w.Box([w.HTML(f"<b>{said(title)}</b>"), *inside.values()]))
             parts[-1].add_class("qwenkit-group")
         self._answer, self._said, self._drawn = w.HTML(), w.HTML(), w.HTML()
         styles = {"Apply…": "primary", "Undo…": "", "Confirm": "danger", "Cancel": ""}
         self.buttons = {
-            name: w.Button(description=name, button_style=style) for name, style in styles.items()
+            name: w.Button(description=said(name), button_style=style)
+            for name, style in styles.items()
         }
         for button in self.buttons.values():
             button.on_click(self._pressed)
@@ -199,7 +201,7 @@ class TunerPanel:
         chosen = change.mode(works)  # says why where none works
         self._sure = lambda on_change: make(change, mode=chosen.mode, on_change=on_change)
         gap = f" {chosen.mode}" if chosen.gap_s != 0 else ""
-        self.buttons["Confirm"].description = f"Confirm{gap}"
+        self.buttons["Confirm"].description = said(f"Confirm{gap}")
         self._ask.layout.display = ""
 
     def _work(self, work: Callable[[_Say], None], *, free: str = "") -> None:
@@ -254,22 +256,23 @@ def answer_html(tuner: _Tuner) -> str:
     """Return the figures of the proposed settings beside those of the settings that serve."""
     before = figures(tuner, "before")
     rows = "".join(
-        f"<tr><th scope='row'>{name}</th><td>{before[name]}</td><td><b>{now}</b></td></tr>"
+        f"<tr><th scope='row'>{said(name)}</th><td>{said(before[name])}</td>"
+        f"<td><b>{said(now)}</b></td></tr>"
         for name, now in figures(tuner, "value").items()
     )
     gpu = f"{tuner.server.gpu.name}: speeds are {basis(tuner.server.time)}"
     gpu = "; ".join(filter(None, (gpu, clock_note(tuner.server.clock))))
     return (
-        f"<table><caption style='text-align:left'>{escape(gpu)}</caption><thead><tr><td></td>"
-        f"<th scope='col'>{escape(tuner.running.revision)}, serves</th>"
-        f"<th scope='col'>proposed</th></tr></thead><tbody>{rows}</tbody></table>"
+        f"<table><caption style='text-align:left'>{escape(said(gpu))}</caption><thead><tr><td></td>"
+        f"<th scope='col'>{escape(said(f'{tuner.running.revision}, serves'))}</th>"
+        f"<th scope='col'>{said('proposed')}</th></tr></thead><tbody>{rows}</tbody></table>"
     )
 
 
 def drawn_html(tuner: _Tuner) -> str:
     """Return the picture of the proposed settings, and the rulebook's advice about them."""
     advice = "".join(
-        f"<li><b>{escape(each.level)}</b>: {escape(each.message)}. Fix: {escape(each.fix)}</li>"
+        f"<li><b>{said(each.level)}</b>: {escape(said(f'{each.message}. Fix: {each.fix}'))}</li>"
         for each in tuner.advice
     )
     return f"{tuner.picture.svg()}<ul style='{_LIST}'>{advice}</ul>"
@@ -291,11 +294,12 @@ def change_html(change: ProposedChange) -> str:
     modes = show_table(ways, "mode", "outcome", "why")._repr_mimebundle_()["text/html"]
     where = f"ksvc {change.service}, {change.where}"
     new = change.next_revision or "a new revision"
-    return (
-        f"<p role='status'>{escape(where)}: <b>{escape(new)}</b> will follow "
-        f"{escape(change.revision)}. New pods: {change.pods}. GPUs: {change.gpus_needed} needed, "
-        f"{escape(str(change.gpus))}.</p>{settings}{modes}"
+    text = (
+        f"{where}: {new} will follow {change.revision}. New pods: {change.pods}. "
+        f"GPUs: {change.gpus_needed} needed, {change.gpus}."
     )
+    shown = escape(said(text)).replace(escape(said(new)), f"<b>{escape(said(new))}</b>", 1)
+    return f"<p role='status'>{shown}</p>{settings}{modes}"
 
 
 def _made(say: _Say, make: Callable[[OnChange], Changed]) -> None:
@@ -303,7 +307,7 @@ def _made(say: _Say, make: Callable[[OnChange], Changed]) -> None:
     lines: list[str] = []
 
     def add(line: object) -> None:
-        lines.append(str(line))
+        lines.append(said(str(line)))
         text = escape("\n".join(lines[-12:]))
         say(f"<pre role='status'>{text}</pre>")
 
@@ -335,7 +339,7 @@ def figures(tuner: _Tuner, which: str) -> dict[str, str]:
 
 
 def _slider(w: Any, name: str, key: str, low: float, high: float, step: float) -> Any:
-    label = f"{key}, s" if name.endswith("_s") else key
+    label = said(f"{key}, s" if name.endswith("_s") else key)
     common = {"description": label, "continuous_update": False}
     if name in _ZERO:
         return w.SelectionSlider(options=_options(name, high), **common)
@@ -344,4 +348,4 @@ def _slider(w: Any, name: str, key: str, low: float, high: float, step: float) -
 
 
 def _options(name: str, most: float) -> list[tuple[str, int]]:
-    return [(_ZERO[name], 0), *((str(each), each) for each in range(1, int(most) + 1))]
+    return [(said(_ZERO[name]), 0), *((str(each), each) for each in range(1, int(most) + 1))]

@@ -36,6 +36,7 @@ from qwenkit.cluster.pods import gpus_wanted
 from qwenkit.cluster.preflight.free_gpus import FreeGpus, free_gpus
 from qwenkit.cluster.wait import OnChange
 from qwenkit.errors import Conflict, InvalidValue, NotReady
+from qwenkit.language import shown
 
 _HARD_LIMIT = "containerConcurrency"  # the one scaling setting that is no annotation
 
@@ -173,7 +174,7 @@ class Changed:
         known = "" if self.predicted_gap_s is None else f", predicted {self.predicted_gap_s:.3g} s"
         return f"{text}; {seen}{known}"
 
-    __repr__ = __str__
+    __repr__ = shown
 
     def undo(
         self, mode: str | None = None, *, timeout_s: float, on_change: OnChange | None = None

@@ -25,6 +25,7 @@ from qwenkit.cluster.kinds import (
 )
 from qwenkit.cluster.pods import serving_container
 from qwenkit.errors import NotFound
+from qwenkit.language import shown
 
 CLUSTER, SERVER, UNKNOWN = "cluster", "server", "not attributed"
 FIRST_TOKEN = "first token"
@@ -112,7 +113,7 @@ class ColdStart:
     def _times(self, seconds: float, own_s: float) -> str:
         return f"{seconds:8.1f} s" + (f"{own_s:8.1f} s on the GPU" if self.clock != 1 else "")
 
-    __repr__ = __str__
+    __repr__ = shown
 
 
 def cold_start(

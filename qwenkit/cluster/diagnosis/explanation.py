@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Self
 
 from qwenkit.errors import NotReady, QwenkitError
+from qwenkit.language import shown
 
 # Waiting ends at the second restart: the first crash may be a mount that came late.
 CRASH_BUDGET = 2
@@ -37,7 +38,7 @@ class Explanation:
         evidence = [f"  evidence: {line}" for line in self.evidence]
         return "\n".join([self.cause, *evidence, *([f"  fix: {self.fix}"] if self.fix else [])])
 
-    __repr__ = __str__
+    __repr__ = shown
 
     def shown_by(self, *texts: str) -> Self:
         """Return this explanation with evidence: each text that is not empty, once, on one line."""

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from qwenkit.errors import SettingsError
+from qwenkit.language import shown
 from qwenkit.settings import Settings
 
 
@@ -49,7 +50,7 @@ class Estimate:
         each = f"{self.price_per_gpu_hour:g} each, an example price"
         return f"{text}, {self.least:g} to {top} {self.currency} at {each}"
 
-    __repr__ = __str__
+    __repr__ = shown
 
 
 def estimate(settings: Settings) -> Estimate:

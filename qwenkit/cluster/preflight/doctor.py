@@ -23,6 +23,7 @@ from qwenkit.cluster.preflight.checks import CHECKS, ClusterChecks
 from qwenkit.cluster.preflight.cost import Estimate, estimate
 from qwenkit.credentials import Credentials
 from qwenkit.errors import Forbidden, PreflightError, QwenkitError, SettingsError
+from qwenkit.language import shown
 from qwenkit.settings import Settings
 
 _PROBE_S = 5.0  # the doctor says how things are now
@@ -62,7 +63,7 @@ class PreflightReport:
     def __str__(self) -> str:
         return "\n".join(line for check in self.checks for line in check.lines())
 
-    __repr__ = __str__
+    __repr__ = shown
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON-ready values."""

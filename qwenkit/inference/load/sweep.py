@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from qwenkit.inference.results import LoadResult
+from qwenkit.language import shown
 
 # Of the growth of the load, the least that throughput must grow by.
 _WORTH = 0.5
@@ -42,7 +43,7 @@ class Sweep:
         head = f"{self.unit:>8}  requests/s   tokens/s  TTFT p95 s TPOT p50 s  failed"
         return "\n".join([head, *map(str, self.steps), self.why])
 
-    __repr__ = __str__
+    __repr__ = shown
 
 
 def sweep(unit: str, levels: Iterable[float], run: Callable[[float], LoadResult]) -> Sweep:

@@ -38,7 +38,7 @@ def in_chinese(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"QWENKIT_LANG": "zh-CN"}, "zh"),
         ({"JPY_SESSION_NAME": "/course/notebooks/zh/05-autoscaling.ipynb"}, "zh"),
         ({"JPY_SESSION_NAME": "zh/05-autoscaling.ipynb"}, "zh"),
-        ({"JPY_SESSION_NAME": "/home/zh/notebooks/05-autoscaling.ipynb"}, "en"),
+        ({"JPY_SESSION_NAME": "/home/zh/course/notebooks/05-autoscaling.ipynb"}, "en"),
         ({"JPY_SESSION_NAME": "zh/05-autoscaling.ipynb", "QWENKIT_LANG": "en"}, "en"),
     ],
 )
