@@ -54,7 +54,7 @@ def options(
 def _command_line() -> TyperGroup:
     """Return the app with every command of the list."""
     if language() == CHINESE:
-        import_module("qwenkit.cli.chinese_help").prepare()
+        import_module("qwenkit.language.help").prepare()
     group = get_command(app)
     assert isinstance(group, TyperGroup)
     for name, (place, line) in COMMANDS.items():
