@@ -13,7 +13,7 @@ SBOM   := cyclonedx-bom==7.5.0
 comma  := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help install course test test-all quick lint static together alone long lab bench site crosscheck lock hashed hashes pins sbom clean
+.PHONY: help install course test test-all quick lint static together alone long lab bench site crosscheck lock hashed hashes pins sbom dist release kind clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -46,6 +46,7 @@ lint: $(STAMP)
 
 static: $(STAMP)
 	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb notebooks/zh/*.ipynb
+	$(BIN)/python tools/sync_zh.py --check
 
 # In the order of the folders: whole notebooks come first, and no long file is left for the end.
 together: $(STAMP)
@@ -61,6 +62,11 @@ long: $(STAMP)
 
 lab: $(STAMP) ## JupyterLab on the course, with a sandbox; behind a hub: LAB="--no-browser --ip 0.0.0.0 --port 8888"
 	@$(BIN)/qwenkit lab $(LAB)
+
+kind: $(STAMP) ## the course on a cluster that it brings up: kind with Knative, a real vLLM on its CPUs
+	tools/kind/up.sh
+	$(BIN)/qwenkit doctor --context kind-qwenkit -p notebooks/params/kind.yaml
+	$(BIN)/qwenkit run --context kind-qwenkit -p notebooks/params/kind.yaml --yes
 
 bench: $(STAMP) ## every benchmark, each printing JSON
 	$(BIN)/python benchmarks/startup.py
@@ -120,11 +126,21 @@ sbom: ## a CycloneDX list of all packages of the lock: build/sbom.json
 	build/sbom/bin/python -m pip install --quiet --disable-pip-version-check $(SBOM)
 	build/sbom/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o build/sbom.json constraints-hashed.txt
 
+DIST := dist/qwenkit-*.whl dist/qwenkit-*.tar.gz dist/sbom.json dist/SHA256SUMS
+
+dist: ## wheel, sdist and SHA256SUMS of the last commit, in dist/; the same commit gives the same bytes
+	rm -rf build/dist $(DIST) && $(PYTHON) -m venv build/dist
+	build/dist/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints-build.txt
+	build/dist/bin/python tools/dist.py dist $(MORE)
+
+release: sbom ## make dist, with the list of packages beside it
+	@$(MAKE) --no-print-directory dist MORE=build/sbom.json
+
 SECOND := [0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9]
 
 clean: ## remove the environment and past runs; what else is in their folders stays
 	test ! -e '$(STAMP)' || rm -rf '$(VENV)'
 	test ! -d runs || find runs -mindepth 1 -maxdepth 1 \( -name '.qwenkit-*' -o -type d \
 	  \( -name '$(SECOND)' -o -name '$(SECOND)-[0-9]' -o -name '$(SECOND)-[0-9][0-9]' \) \) -exec rm -rf {} +
-	rm -rf build/lock build/hashes build/site build/site-cache build/sbom build/sbom.json build/lib build/bdist.* qwenkit.egg-info
-	for folder in runs build; do test ! -d $$folder || rmdir $$folder || true; done
+	rm -rf $(DIST) build/lock build/hashes build/dist build/site build/site-cache build/sbom build/sbom.json build/lib build/bdist.* qwenkit.egg-info
+	for folder in runs build dist; do test ! -d $$folder || rmdir $$folder || true; done
