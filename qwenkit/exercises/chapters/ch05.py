@@ -2,20 +2,91 @@
 
 from __future__ import annotations
 
-from qwenkit.exercises.exercise import PASSED, TODO, Verdict, exercise, wrong
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
+from qwenkit.cluster.kinds import KSVC, REVISION, SERVICE_LABEL, Obj, annotations_of, is_true
+from qwenkit.exercises.exercise import PASSED, TODO, Verdict, exercise, judged, wrong
 from qwenkit.exercises.facts import Facts
+from qwenkit.exercises.numbers import number
+
+_IN_FLIGHT = 5
+# What else could be meant to keep a replica awake, and the field of the spec that shows it.
+_NOT_THE_FLOOR = {"retention": "retention_s", "initial": "initial_scale", "target": "total"}
+_NOT_THE_FLOOR |= {"window": "stable_window_s", "delay": "scale_down_delay_s"}
+_NOT_THE_FLOOR |= {"activation": "activation_scale", "max-scale": "max_scale"}
 
 
 @exercise("05.1")
 def from_load_to_replicas(facts: Facts) -> Verdict:
     """ceil(5 / (2 × 0.7)) is 4."""
-    if (given := facts.answer) is None:
+    slips = {"no-headroom": 3, "rounded-down": 2, "not-rounded": 5 / 1.4, "one-each": 5}
+    slips |= {"multiplied": 7, "doubled": 10}
+    return TODO if facts.answer is None else number(facts.answer, 4, slips, within=0.01)
+
+
+@exercise("05.2")
+def enough_for_panic(facts: Facts) -> Verdict:
+    """ceil(2 / 1.4) is 2, twice the one that is ready."""
+    slips = {"one-is-enough": 1, "not-rounded": 3, "twice-the-target": 4, "not-whole": 1.4}
+    slips |= {"the-load": 5, "effective": 2.8}
+    return TODO if facts.answer is None else number(facts.answer, 2, slips, within=0.01)
+
+
+@exercise("05.3")
+def two_for_five(facts: Facts) -> Verdict:
+    """Five in flight ask for two replicas."""
+    return _tried(facts, _two_for_five)
+
+
+def _two_for_five(spec: ScalingSpec, _: ScalingSpec) -> Verdict:
+    asked = math.ceil(_IN_FLIGHT / spec.target)
+    checks = {
+        "rps": spec.metric == "rps",
+        "too-high": asked < 2,
+        "capped": asked > 2 == spec.max_scale,
+        "floor": asked > 2 == spec.min_scale,
+        "hard-limit": asked > 2 and spec.container_concurrency,
+        "no-headroom": asked > 2 >= _IN_FLIGHT / spec.total,
+        "too-low": asked > 2,
+    }
+    return judged(checks, target=f"{spec.total:g}", asked=asked)
+
+
+@exercise("05.4")
+def one_stays_awake(facts: Facts) -> Verdict:
+    """At least one replica, and no more."""
+    return _tried(facts, _one_stays_awake)
+
+
+def _one_stays_awake(spec: ScalingSpec, before: ScalingSpec) -> Verdict:
+    if spec.min_scale:
+        return PASSED if spec.min_scale == 1 else wrong("too-many", found=spec.min_scale)
+    changed = {n: getattr(spec, f) != getattr(before, f) for n, f in _NOT_THE_FLOOR.items()}
+    return judged({**changed, "other": True})
+
+
+def _tried(facts: Facts, judge: Callable[[ScalingSpec, ScalingSpec], Verdict]) -> Verdict:
+    """Pass if a revision that was ready is right, and the Service is back at its settings."""
+    from qwenkit.manifests.scaling import scaling_spec  # a page's own Python has no settings
+
+    service = facts.find(KSVC, facts.settings.service)
+    if service is None:
         return TODO
-    if isinstance(given, bool) or not isinstance(given, int | float):
-        return wrong("no-number", answer=given)
-    if given == 4:
-        return PASSED
-    named: dict[float, str] = {3: "no-headroom", 2: "rounded-down", 5: "one-each"}
-    if round(given, 1) in (3.5, 3.6):
-        return wrong("not-rounded", answer=given)
-    return wrong(named.get(given, "multiplied" if given > 5 else "other"), answer=given)
+    before = replace(scaling_spec(facts.settings), progress_deadline_s=0)
+    now = _spec(service["spec"]["template"])
+    revisions = facts.list(REVISION, {SERVICE_LABEL: facts.settings.service})
+    ready = [_spec(revision) for revision in revisions if is_true(revision, "Ready")]
+    is_done = any(judge(spec, before) == PASSED for spec in ready)
+    if now == before:
+        return PASSED if is_done else TODO
+    verdict = wrong("not-back") if is_done else judge(now, before)
+    return wrong("not-ready") if verdict == PASSED else verdict
+
+
+def _spec(template: Obj) -> ScalingSpec:
+    limit = int(template["spec"].get("containerConcurrency") or 0)
+    spec = parse_spec(annotations_of(template), container_concurrency=limit, strict=False)
+    return replace(spec, progress_deadline_s=0)  # says nothing about replicas
