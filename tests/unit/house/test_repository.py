@@ -118,7 +118,8 @@ def test_no_workflow_gets_more_rights_than_it_needs() -> None:
 
 
 def test_reports_are_kept_whether_or_not_the_course_passed() -> None:
-    kept = {where: step for where, step in steps() if "upload-artifact" in step.get("uses", "")}
+    uploads = [each for each in steps() if "upload-artifact" in each[1].get("uses", "")]
+    kept = {where: step for where, step in uploads if where != "ci/site"}
     assert set(kept) == {"ci/course", "ci/macos", "kind/course"}
     for step in kept.values():
         assert (step["if"], step["with"]["path"]) == ("always()", "runs/")
