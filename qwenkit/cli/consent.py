@@ -21,7 +21,7 @@ def others(taken: Sequence[Occupant], settings: Settings) -> list[Occupant]:
 
 
 def require(
-    taken: Sequence[Occupant], settings: Settings, *, yes: bool, ask: bool, what: str, fix: str
+    taken: Sequence[object], settings: Settings, *, yes: bool, ask: bool, what: str, fix: str
 ) -> None:
     """Go on if nothing is taken, with ``--yes``, or if a person at the terminal agrees.
 

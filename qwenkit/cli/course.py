@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,17 +12,10 @@ import typer
 
 from qwenkit.cli import consent
 from qwenkit.cli.console import say, stderr_lines
-from qwenkit.cli.options import Context, Json, Params, Root, Set, Yes, read_settings
+from qwenkit.cli.options import Context, Json, Params, Set, Yes, read_settings
 from qwenkit.cli.sandbox import Gpu, described
-from qwenkit.sandbox import process, state_files
-
-_LAB = """
-import os, runpy, signal, sys, threading
-end = int(sys.argv.pop(1))
-wait = lambda: os.read(end, 1) or os.kill(os.getpid(), signal.SIGTERM)
-threading.Thread(target=wait, daemon=True).start()
-runpy.run_module("jupyterlab", run_name="__main__", alter_sys=True)
-"""
+from qwenkit.errors import SandboxError
+from qwenkit.sandbox import process, root_lock, state_files
 
 if TYPE_CHECKING:
     from qwenkit.cluster.occupants import Occupant
@@ -73,50 +64,79 @@ def run(
 
 
 def _agreed(settings: Settings, *, yes: bool, ask: bool) -> list[Occupant]:
-    """Return what other runs made that has to go first; a person agreed to that."""
-    from qwenkit.course.target import taken_names
+    """Return what other runs made that has to go first; a person agreed to that.
 
-    taken = taken_names(settings)
+    A person is also asked where a lab uses the sandbox, though nothing is there yet.
+    """
+    from qwenkit.course.target import sandbox_of, taken_names
+
+    root, taken = sandbox_of(settings), taken_names(settings)
     foreign = consent.others(taken, settings)
-    consent.require(
-        [*foreign, *(one for one in taken if one.live and one not in foreign)],
-        settings,
-        yes=yes,
-        ask=ask,
-        what="this run would remove these objects first; weights in the bucket stay"
-        if foreign
-        else "this run would remove them at its end, with everything else that has its label",
-        fix="or choose names that are free: --set service=…, volume=… or namespace=…",
-    )
+    named = [*foreign, *(one for one in taken if one.live and one not in foreign)]
+    what = "this run would remove them at its end, with everything else that has its label"
+    fix = "or choose names that are free: --set service=…, volume=… or namespace=…"
+    if foreign:
+        what = "this run would remove these objects first; weights in the bucket stay"
+    elif not named:
+        what = "this run would take its names and GPUs, and tear down at its end"
+    if root:
+        own = "in a shell without the variables of that sandbox, a run has one of its own"
+        fix = f"{fix}; {own}"
+    theirs = root and (named or root_lock.holder(root, root_lock.USES))
+    where = [state_files.whose(root)] if root and theirs else []
+    consent.require([*where, *named], settings, yes=yes, ask=ask, what=what, fix=fix)
     return foreign
 
 
-def lab(root: Root = state_files.DEFAULT_ROOT, gpu: Gpu = state_files.SandboxOptions.gpu) -> None:
-    """Open JupyterLab on the course, with the sandbox running; --gpu applies if it starts one."""
-    from qwenkit.course.runner import find_notebooks
+def lab(
+    more: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- OPTION]...", help="Other options, as JupyterLab has them."),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a sandbox, also of one that runs; else a new one is started."),
+    ] = None,
+    gpu: Gpu = state_files.SandboxOptions.gpu,
+    ip: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: all.")] = "",
+    port: Annotated[int | None, typer.Option(min=0, max=65535)] = None,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Print the address alone.")
+    ] = False,
+    allow_root: Annotated[
+        bool, typer.Option("--allow-root", help="JupyterLab's option; as root it is given anyway.")
+    ] = False,
+) -> None:
+    """Open JupyterLab on the course's start page, with a sandbox; exit as JupyterLab does.
 
-    notebooks, root = find_notebooks(None), root.absolute()
+    The sandbox is this lab's own and ends with it, unless --root names one that runs; --gpu is for
+    one that is started.
+    """
+    from qwenkit.course import lab as course_lab
+
+    options = [f"--ip={ip}"] * bool(ip) + [f"--port={port}"] * (port is not None)
+    options += ["--no-browser"] * no_browser + ["--allow-root"] * (allow_root or not os.geteuid())
     process.sweep(lambda line: say(f"sandbox: {line}", err=True))
     with ExitStack() as stack:
-        if state_files.find(root) is None:
-            made = process.attached(state_files.SandboxOptions(gpu=gpu), root, on_note=say)
-            say(described(stack.enter_context(made)[1], root))
-        # JupyterLab reads from the pipe: it ends when this process does, however that ends.
-        end, ours = os.pipe()
-        stack.callback(os.close, ours)
-        stack.callback(os.close, end)
-        subprocess.run(
-            [
-                sys.executable,
-                "-P",
-                "-c",
-                _LAB,
-                str(end),
-                "--notebook-dir",
-                notebooks[0].parent,
-                notebooks[0],
-            ],
-            env=os.environ | process.environment(root),
-            pass_fds=[end],
-            check=False,
-        )
+        if root is None or state_files.find(root.absolute()) is None:
+            root, state = _own_sandbox(state_files.SandboxOptions(gpu=gpu), root, stack)
+            say(described(state, root))
+        else:
+            say(f"sandbox: {state_files.whose(root)} is used, and stays")
+        code = course_lab.serve(root.absolute(), [*options, *(more or ())])
+    raise typer.Exit(code)
+
+
+def _own_sandbox(
+    options: state_files.SandboxOptions, root: Path | None, stack: ExitStack
+) -> tuple[Path, state_files.SandboxState]:
+    """Start a sandbox under ``root``, or the first free one of this user, until the stack ends."""
+    roots = iter([root.absolute()]) if root else state_files.default_roots()
+    while True:
+        one = next(roots)
+        try:
+            return stack.enter_context(process.attached(options, one, on_note=say))
+        except SandboxError:
+            if root or not root_lock.is_locked(one):
+                raise
+            say(f"sandbox: not {state_files.whose(one)}, but another")

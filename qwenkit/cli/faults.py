@@ -22,6 +22,7 @@ app = typer.Typer(
     cls=Group,
 )
 
+_ROOT = state_files.of_shell()
 What = Annotated[str, typer.Argument(metavar="WHAT", help="The fault; see above.")]
 Times = Annotated[int, typer.Option(min=0, help="How often. Default: once.", show_default=False)]
 For = Annotated[float, typer.Option("--for", min=0, help="Seconds it lasts.", show_default=False)]
@@ -56,7 +57,7 @@ def _server(where: str, sentence: str) -> None:
         times: Times = 0,
         for_s: For = 0,
         seconds: Seconds = 0,
-        root: Root = state_files.DEFAULT_ROOT,
+        root: Root = _ROOT,
         as_json: Json = False,
     ) -> None:
         order = {"on": on, "times": times, "for_s": for_s, "seconds": seconds}
@@ -78,7 +79,7 @@ def pod(
     namespace: Annotated[str, typer.Option("-n", "--namespace", help="Its namespace.")] = "default",
     seconds: Seconds = 0,
     for_s: For = 0,
-    root: Root = state_files.DEFAULT_ROOT,
+    root: Root = _ROOT,
     as_json: Json = False,
 ) -> None:
     """Remove a pod, or make it slow."""
@@ -91,7 +92,7 @@ def gpu(
     what: What,
     count: Annotated[int, typer.Option(min=1, help="How many.")] = 1,
     for_s: For = 0,
-    root: Root = state_files.DEFAULT_ROOT,
+    root: Root = _ROOT,
     as_json: Json = False,
 ) -> None:
     """Remove GPUs."""
@@ -104,7 +105,7 @@ def mount(
     seconds: Seconds = 0,
     times: Times = 0,
     for_s: For = 0,
-    root: Root = state_files.DEFAULT_ROOT,
+    root: Root = _ROOT,
     as_json: Json = False,
 ) -> None:
     """Make mounts slow."""
@@ -118,7 +119,7 @@ def weights(
     what: What,
     file: Annotated[str, typer.Option(help="Which file. Default: the first shard.")] = "",
     prefix: Annotated[str, typer.Option(help="Prefix in the bucket.")] = MODEL_FOLDER,
-    root: Root = state_files.DEFAULT_ROOT,
+    root: Root = _ROOT,
     as_json: Json = False,
 ) -> None:
     """Damage the weights."""
@@ -137,7 +138,7 @@ def list_(as_json: Json = False) -> None:
 
 
 @app.command()
-def status(root: Root = state_files.DEFAULT_ROOT, as_json: Json = False) -> None:
+def status(root: Root = _ROOT, as_json: Json = False) -> None:
     """Show the faults since the last clear: how often each hit, and what is left."""
     faults = call(root.absolute(), "GET")
     lines = [_line(one) for one in faults] or ["no faults"]
@@ -145,7 +146,7 @@ def status(root: Root = state_files.DEFAULT_ROOT, as_json: Json = False) -> None
 
 
 @app.command()
-def clear(root: Root = state_files.DEFAULT_ROOT, as_json: Json = False) -> None:
+def clear(root: Root = _ROOT, as_json: Json = False) -> None:
     """End all active faults; what they broke (pods, weights) stays broken."""
     answer = call(root.absolute(), "DELETE")
     text = f"cleared: {answer['cleared']} active"

@@ -28,6 +28,7 @@ app = typer.Typer(
 app.add_typer(faults.app, name="fault")
 
 Gpu = Annotated[str, typer.Option(help="GPU model of the node, or card:NAME.", callback=with_path)]
+_OF_SHELL = state_files.of_shell()
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")]
 
 
@@ -89,7 +90,7 @@ def down(root: Root = state_files.DEFAULT_ROOT) -> None:
 
 @app.command()
 def status(
-    root: Root = state_files.DEFAULT_ROOT,
+    root: Root = _OF_SHELL,
     as_json: Json = False,
 ) -> None:
     """Show where the sandbox listens; exit 1 if it is not running."""

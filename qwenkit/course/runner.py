@@ -20,7 +20,6 @@ from typing import Any
 
 import nbformat
 import papermill
-from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 from traitlets import default
@@ -31,6 +30,7 @@ from qwenkit.cluster.removal import Manner
 from qwenkit.cluster.teardown import Leaks, TeardownReport, remove_and_audit
 from qwenkit.course import failures
 from qwenkit.course.interrupts import terminable
+from qwenkit.course.kernel import OwnKernel
 from qwenkit.course.record import read_record
 from qwenkit.course.target import environment, exclusive, target, temporary_files
 from qwenkit.errors import NotFound, QwenkitError, SettingsError
@@ -109,9 +109,8 @@ class _LocalKernel(AsyncKernelManager):
     """A kernel of this environment, behind sockets among the run's temporary files: no port."""
 
     @default("kernel_spec_manager")
-    def _of_this_environment(self) -> KernelSpecManager:
-        # A ``python3`` that another environment installed would be found first.
-        return KernelSpecManager(parent=self, kernel_dirs=[])
+    def _of_this_environment(self) -> OwnKernel:
+        return OwnKernel(parent=self)
 
     @default("transport")
     def _ipc(self) -> str:

@@ -141,6 +141,12 @@ def _root_of(cluster: Cluster) -> Path | None:
     return None
 
 
+def sandbox_of(settings: Settings) -> Path | None:
+    """Return the folder of the running sandbox that a run would work in, None if of none."""
+    cluster = _answering(settings) if settings.context == "sandbox" else None
+    return _root_of(cluster) if cluster else None
+
+
 def taken_names(settings: Settings) -> tuple[Occupant, ...]:
     """Return what qwenkit made under the settings' names; nothing before a sandbox is started.
 

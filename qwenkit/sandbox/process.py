@@ -86,12 +86,20 @@ def attached(
         claim.wait_free(root)
         with claim.owned(root, root_lock.CHANGES, temporary=temporary) as fresh:
             stack.callback(os.close, marker.hold(root))
+        mode = daemon.GOES if fresh else daemon.STAYS
+        try:
+            state, _ = stack.enter_context(_leashed(root, options, time.monotonic(), 30, mode))
+        except BaseException:
+            # Whoever started one there meanwhile keeps it.
+            with contextlib.suppress(SandboxError, OSError):
+                if fresh:
+                    with root_lock.locked(root, root_lock.CHANGES, timeout_s=_END_S):
+                        removal.remove(root)
+            raise
         if fresh:
             stack.callback(down, root, on_note=on_note)
         else:
             stack.callback(lambda: _stop(root, time.monotonic() + _END_S))
-        mode = daemon.GOES if fresh else daemon.STAYS
-        state, _ = stack.enter_context(_leashed(root, options, time.monotonic(), 30, mode))
         yield root, state
 
 
@@ -314,7 +322,7 @@ def environment(root: Path) -> dict[str, str]:
         "QWENKIT_OSS_INTERNAL_ENDPOINT": found.oss,
         "QWENKIT_MODELSCOPE_ENDPOINT": found.hub,
         "QWENKIT_HF_ENDPOINT": found.hub,
-        "QWENKIT_RUN": marker.claimed(root).id,
+        "QWENKIT_RUN": marker.claimed(root).run,
         "QWENKIT_TRANSFER_IMAGE": TRANSFER_IMAGE,
         **gpu,
     }

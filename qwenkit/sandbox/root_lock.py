@@ -19,8 +19,8 @@ from pathlib import Path
 from qwenkit.errors import SandboxError
 
 LOCK, HOLDER = "lock", "holder"
-RUNS, CHANGES = 0, 1
-"""What the holder does: it runs the sandbox, or it claims or removes the folder."""
+RUNS, CHANGES, USES = 0, 1, 2
+"""What a holder does: it runs the sandbox, claims or removes the folder; or it is a lab on it."""
 UNKNOWN_S = 1.0
 """A process that begins or ends to hold the lock is unknown for less than that."""
 # ``struct flock``: type, whence, start, length, pid; macOS has another order.
@@ -43,6 +43,32 @@ def locked(root: Path, does: int = RUNS, *, timeout_s: float = 1) -> Iterator[No
         stack.callback(os.close, byte)
         fcntl.lockf(byte, fcntl.LOCK_EX, 1, does)
         yield
+
+
+@contextlib.contextmanager
+def used(root: Path) -> Iterator[None]:
+    """Show that this process is a lab on the sandbox; at most one is.
+
+    Only functions of another process may look at ``root`` meanwhile: the kernel forgets the lock
+    when this one closes any descriptor of the file.
+
+    Raises:
+        SandboxError: there is one already.
+    """
+    byte = os.open(root / HOLDER, _FLAGS, 0o600)
+    try:
+        fcntl.lockf(byte, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, USES)
+    except OSError as error:
+        os.close(byte)
+        raise SandboxError(
+            f"a lab already uses the sandbox under {root}",
+            f"it is process {holder(root, USES) or 'unknown'}",
+            "open that one, or give this one another --root",
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(byte)
 
 
 def _lock(root: Path, deadline: float) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +101,19 @@ def find(root: Path) -> SandboxState | None:
     return found if found.pid == running else None
 
 
+def default_roots() -> Iterator[Path]:
+    """Yield the folders that a sandbox may have by default: one each, where several run."""
+    yield DEFAULT_ROOT
+    yield from (DEFAULT_ROOT.with_name(f"{DEFAULT_ROOT.name}-{n}") for n in itertools.count(2))
+
+
+def of_shell() -> Path:
+    """Return the folder of the sandbox whose kubeconfig this shell has, else the default one."""
+    named = os.environ.get("KUBECONFIG", "").split(os.pathsep)
+    roots = (Path(file).absolute().parent for file in named if file)
+    return next((root for root in roots if (root / STATE).is_file()), DEFAULT_ROOT)
+
+
 def running(root: Path) -> SandboxState:
     """Return the running sandbox under ``root``.
 
@@ -112,6 +128,17 @@ def running(root: Path) -> SandboxState:
             "qwenkit sandbox up --detach",
         )
     return found
+
+
+def whose(root: Path) -> str:
+    """Return whose sandbox is under ``root``: its user, and the lab that uses it, if one does."""
+    try:
+        user = root.owner()
+    except (KeyError, OSError):  # a user without a name, in a container
+        user = str(root.stat().st_uid)
+    if lab := root_lock.holder(root, root_lock.USES):
+        return f"the sandbox under {root} of user {user} and the lab of process {lab}"
+    return f"the sandbox under {root} of user {user}"
 
 
 def read_keys(root: Path) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
 import os
@@ -157,8 +158,9 @@ def unusable(root: Path, error: OSError | ValueError) -> SandboxError:
 def _claim(root: Path, temporary: bool) -> bool:
     made, fresh = marker.read(root), False
     if made is None:
-        name = f"sandbox-{secrets.token_hex(6)}"
-        made, fresh = Marker(name, temporary, platform.node()), True
+        name, path = f"sandbox-{secrets.token_hex(6)}", f"{os.geteuid()}:{root.resolve()}"
+        run = f"sandbox-{hashlib.sha256(path.encode()).hexdigest()[:12]}"
+        made, fresh = Marker(name, run, temporary, platform.node()), True
         root.chmod(0o700)
         private_files.write_private(root / MARKER, json.dumps(asdict(made)), durable=True)
     if not marker.is_proven(root, made):

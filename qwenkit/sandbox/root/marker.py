@@ -35,6 +35,9 @@ class Marker:
 
     id: str
     """``sandbox-`` and 12 hexadecimal digits, made once for each root; a valid label's value."""
+    run: str = ""
+    """The label of what is made in it. It follows from the path: a record of what was done outlives
+    the folder, and no other folder has it."""
     temporary: bool = False
     """Whether it was made for one run, so that nobody comes back to it."""
     machine: str = ""
