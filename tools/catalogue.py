@@ -32,9 +32,9 @@ OTHERS_WORDS = (
 )
 TABLES = ("cluster/diagnosis/signatures.toml", "cluster/diagnosis/causes/rows.toml")
 TEXTS_IN_TABLES = {"cause", "fix", "title", "task", "hints", "solution", "passed", "wrong"}
-_WORDS = re.compile(r"[a-z]{2,}[,:;]? (?:[A-Za-z]|\{)|\} [a-z]{2,}|[a-z]{2}: \{")
+_WORDS = re.compile(r"[A-Za-z]{2,}[,:;]? (?:[A-Za-z]|\{)|[A-Za-z}] [a-z]{2,}|[a-z]{2}: \{")
 # Patterns, styles, headers and queries are no text.
-NO_TEXT = re.compile(r"\\[.bdswSWAZ]|\(\?|^[\w-]+:[\w#-]+;|style=|^</?\w|#!/|^[a-z-]+/[a-z-]+; ")
+NO_TEXT = re.compile(r"%\.?\d*s|\\[.bdswSWAZ]|\(\?|^[\w-]+:[\w#-]+;|style=|^</?\w|#!/|^[a-z-]+/[a-z-]+; ")
 # Calls all of whose strings are texts, also a single word.
 LABELLING = {"said", "show_table", "grid", "foot", "legend", "steps", "area", "words"}
 _HOLE = re.compile(r"\{\w*\}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
 from string import Formatter
@@ -20,6 +20,9 @@ from qwenkit.language.width import columns, padded
 _JOINTS = (("\n", "\n"), (". ", "。"), ("; ", "；"), (": ", "："), (", ", "，"))
 _GAP = re.compile(r"( {2,})")
 _WORD = re.compile(r"\w+")
+# A word that no hole touches: it would be the half of one.
+_WHOLE = re.compile(r"(?<![\w{}])\w+(?![\w{}])")
+_HOLE = re.compile(r"\{\d+\}")
 _LETTER = re.compile(r"[A-Za-z]")
 # With fewer letters a template, such as "{0} of {1}", is found in any sentence: then its values
 # must be single words, or known themselves.
@@ -32,29 +35,13 @@ class Template:
     def __init__(self, english: str, chinese: str) -> None:
         parts = [(text, hole) for text, hole, *_ in Formatter().parse(english)]
         self.chinese = chinese
-        self.literals = [text for text, _ in parts]
-        self.letters = sum(len(_LETTER.findall(text)) for text in self.literals)
-        self._holes = sum(hole is not None for _, hole in parts)
-        self._pattern: re.Pattern[str] | None = None
-
-    @property
-    def word(self) -> str:
-        """The longest word that every text of this template holds; empty if there is none."""
-        # What stands next to a hole may be the half of a word.
-        marked = "\0".join(self.literals) + "\0" * (self._holes == len(self.literals))
-        words = (found for found in _WORD.finditer(marked))
-        whole = (
-            found[0] for found in words if "\0" not in marked[found.start() - 1 : found.end() + 1]
-        )
-        return max(whole, key=len, default="")
+        self.size = sum(len(text) for text, _ in parts)
+        self.letters = sum(len(_LETTER.findall(text)) for text, _ in parts)
+        holes = (re.escape(text) + ("" if hole is None else "(.*?)") for text, hole in parts)
+        self._pattern = re.compile("".join(holes), re.DOTALL)
 
     def values(self, text: str) -> tuple[str, ...] | None:
         """Return the values that make the text of this template; None if none do."""
-        if self._pattern is None:
-            literals = [re.escape(literal) for literal in self.literals]
-            ends = ["(.*?)"] * self._holes + [""] * (len(literals) - self._holes)
-            both = "".join(a + b for a, b in zip(literals, ends, strict=True))
-            self._pattern = re.compile(both, re.DOTALL)
         found = self._pattern.fullmatch(text)
         return found.groups() if found else None
 
@@ -64,16 +51,17 @@ class Catalogue:
 
     def __init__(self, entries: Mapping[str, str]) -> None:
         self._exact: dict[str, str] = {}
-        self._templates: dict[str, list[Template]] = {}
+        # By the longest word that every text of a template holds; compiled when one is needed.
+        self._near: dict[str, list[str]] = {}
         for english, chinese in entries.items():
-            if "{" not in english:
-                self._exact[english] = chinese
-                continue
-            template = Template(english, chinese)
-            if template._holes:
-                self._templates.setdefault(template.word, []).append(template)
+            if _HOLE.search(english):
+                word = max(_WHOLE.findall(english), key=len, default="")
+                self._near.setdefault(word, []).append(english)
+            elif "{" in english:
+                self._exact[english.format()] = chinese.format()
             else:
-                self._exact["".join(template.literals)] = chinese.format()
+                self._exact[english] = chinese
+        self._template = lru_cache(None)(lambda english: Template(english, entries[english]))
         self.said = lru_cache(4096)(self._said)
 
     def _said(self, text: str) -> str:
@@ -87,8 +75,9 @@ class Catalogue:
 
     def _filled(self, text: str) -> str:
         """Return the Chinese by the template with the most literal text; empty if none fits."""
-        near = [one for word in {"", *_WORD.findall(text)} for one in self._templates.get(word, ())]
-        for template in sorted(near, key=lambda one: -one.letters):
+        words = {"", *_WORD.findall(text)}
+        near = (self._template(one) for word in words for one in self._near.get(word, ()))
+        for template in sorted(near, key=lambda one: -one.size):
             values = template.values(text)
             if values is None:
                 continue
@@ -125,18 +114,16 @@ class Catalogue:
 @lru_cache(1)
 def chinese() -> Catalogue:
     """Return the catalogue of the package; it is read once."""
-    return Catalogue(
-        dict(entries(files("qwenkit.language").joinpath("zh.toml").read_text("utf-8")))
-    )
+    return Catalogue(entries(files("qwenkit.language").joinpath("zh.toml").read_text("utf-8")))
 
 
-def entries(text: str) -> Iterator[tuple[str, str]]:
-    """Yield English and Chinese of each line of a catalogue: ``"English" = "Chinese"``.
+def entries(text: str) -> dict[str, str]:
+    """Return the entries of a catalogue, one a line: ``"English" = "Chinese"``.
 
     It is TOML whose strings are JSON too, which Python reads many times faster.
     """
-    for line in text.splitlines():
-        if line.startswith('"'):
-            both = line.replace('" = "', '", "', 1)
-            english, chinese = json.loads(f"[{both}]")
-            yield english, chinese
+    lines = (line for line in text.splitlines() if line.startswith('"'))
+    found: dict[str, str] = json.loads(
+        "{" + ",".join(line.replace('" = "', '": "', 1) for line in lines) + "}"
+    )
+    return found

@@ -16,7 +16,7 @@ from qwenkit.language.catalogue import Catalogue, chinese, entries
 from qwenkit.language.width import columns, padded
 
 FILE = ROOT / "qwenkit" / "language" / "zh.toml"
-ENTRIES = dict(entries(FILE.read_text("utf-8")))
+ENTRIES = entries(FILE.read_text("utf-8"))
 HOLES = {key: sum(hole is not None for _, hole, *_ in Formatter().parse(key)) for key in ENTRIES}
 TEMPLATES = sorted(key for key, holes in HOLES.items() if holes)
 
@@ -69,10 +69,14 @@ def test_python_reads_the_catalogue_as_toml_does() -> None:
     assert tomllib.loads(FILE.read_text("utf-8")) == ENTRIES
 
 
-@pytest.mark.parametrize("key", TEMPLATES)
-def test_the_values_of_a_template_stand_in_its_chinese(key: str) -> None:
-    values = [f"«{number}»" for number in range(HOLES[key])]
-    assert chinese().said(key.format(*values)) == ENTRIES[key].format(*values)
+def test_the_values_of_a_template_stand_in_its_chinese() -> None:
+    wrong = {}
+    for key in TEMPLATES:
+        values = [f"«{number}»" for number in range(HOLES[key])]
+        found, expected = chinese().said(key.format(*values)), ENTRIES[key].format(*values)
+        if found != expected:
+            wrong[key] = found
+    assert wrong == {}
 
 
 NAME = st.text("abcdefgh0123456789_-/.%", min_size=1, max_size=20).map("x{}z".format)
