@@ -34,9 +34,12 @@ TABLES = ("cluster/diagnosis/signatures.toml", "cluster/diagnosis/causes/rows.to
 TEXTS_IN_TABLES = {"cause", "fix", "title", "task", "hints", "solution", "passed", "wrong"}
 _WORDS = re.compile(r"[A-Za-z]{2,}[,:;]? (?:[A-Za-z]|\{)|[A-Za-z}] [a-z]{2,}|[a-z]{2}: \{")
 # Patterns, styles, headers and queries are no text.
-NO_TEXT = re.compile(r"%\.?\d*s|\\[.bdswSWAZ]|\(\?|^[\w-]+:[\w#-]+;|style=|^</?\w|#!/|^[a-z-]+/[a-z-]+; ")
+NO_TEXT = re.compile(
+    r"%\.?\d*s|\\[.bdswSWAZ]|\(\?|^[\w-]+:[\w#-]+;|style=|^</?\w|#!/|^[a-z-]+/[a-z-]+; "
+)
 # Calls all of whose strings are texts, also a single word.
 LABELLING = {"said", "show_table", "grid", "foot", "legend", "steps", "area", "words"}
+_LETTERS = re.compile("[A-Za-z]{2}")
 _HOLE = re.compile(r"\{\w*\}")
 
 
@@ -67,7 +70,11 @@ def of_code(tree: ast.Module, name: str) -> Iterator[tuple[int, str]]:
         if id(node) in passed_over:
             continue
         text = template(node)
-        if _WORDS.search(text) and not NO_TEXT.search(text):
+        if (
+            _WORDS.search(text)
+            and not NO_TEXT.search(text)
+            and _LETTERS.search(_HOLE.sub("", text))
+        ):
             yield node.lineno, text.strip()
     yield from _labels(tree)
 

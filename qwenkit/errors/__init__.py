@@ -63,15 +63,10 @@ class QwenkitError(Exception):
 
     def __str__(self) -> str:
         """Lay the error out for a terminal: what, why, one line of evidence each, fix."""
-        why = "\n       ".join(
-            map(said, filter(None, [self.why, *self.context.get("evidence", ())]))
-        )
-        notes = [
-            f"  {said(label)}: {text}"
-            for label, text in (("why", why), ("fix", said(self.fix)))
-            if text
-        ]
-        return scrub("\n".join([said(self.what), *notes]))
+        why = [said(line) for line in (self.why, *self.context.get("evidence", ())) if line]
+        notes = (("why:", "\n       ".join(why)), ("fix:", said(self.fix)))
+        lines = [f"  {said(label)} {text}" for label, text in notes if text]
+        return scrub("\n".join([said(self.what), *lines]))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the error as JSON-ready values, for ``--json`` and reports."""

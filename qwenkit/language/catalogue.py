@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib.resources import files
 from string import Formatter
@@ -19,14 +19,22 @@ from qwenkit.language.width import columns, padded
 # How texts are put together, and how their parts stand together in Chinese.
 _JOINTS = (("\n", "\n"), (". ", "。"), ("; ", "；"), (": ", "："), (", ", "，"))
 _GAP = re.compile(r"( {2,})")
+_BRACKETS = re.compile(r"(.+) \((.+)\)", re.DOTALL)
 _WORD = re.compile(r"\w+")
 # A word that no hole touches: it would be the half of one.
 _WHOLE = re.compile(r"(?<![\w{}])\w+(?![\w{}])")
 _HOLE = re.compile(r"\{\d+\}")
+_LABEL = re.compile(r"[^{]+: \{0\}")
 _LETTER = re.compile(r"[A-Za-z]")
+_SENTENCE = re.compile(
+    r"[A-Za-z][,.:;]? [A-Za-z]{2}|[A-Za-z]{2}[,.:;]? [A-Za-z]"
+)  # else a name or a number
 # With fewer letters a template, such as "{0} of {1}", is found in any sentence: then its values
-# must be single words, or known themselves.
-_TELLING = 8
+# must be names, numbers or known texts.
+_TELLING = 12
+
+
+_Found = tuple[str, int] | None
 
 
 class Template:
@@ -36,14 +44,20 @@ class Template:
         parts = [(text, hole) for text, hole, *_ in Formatter().parse(english)]
         self.chinese = chinese
         self.size = sum(len(text) for text, _ in parts)
-        self.letters = sum(len(_LETTER.findall(text)) for text, _ in parts)
-        holes = (re.escape(text) + ("" if hole is None else "(.*?)") for text, hole in parts)
-        self._pattern = re.compile("".join(holes), re.DOTALL)
+        letters = sum(len(_LETTER.findall(text)) for text, _ in parts)
+        self.tells = letters >= _TELLING or bool(_LABEL.fullmatch(english))
+        # One line, unless the text has several. The first hole takes as little as it can, or as
+        # much: a value may hold what stands behind it.
+        lines = re.DOTALL if "\n" in english else 0
+        self._patterns = [
+            re.compile("".join(re.escape(t) + ("" if h is None else hole) for t, h in parts), lines)
+            for hole in ("(.*?)", "(.*)")
+        ]
 
-    def values(self, text: str) -> tuple[str, ...] | None:
-        """Return the values that make the text of this template; None if none do."""
-        found = self._pattern.fullmatch(text)
-        return found.groups() if found else None
+    def values(self, text: str) -> Iterator[tuple[str, ...]]:
+        """Yield the values that make the text of this template."""
+        found = (pattern.fullmatch(text) for pattern in self._patterns)
+        yield from dict.fromkeys(match.groups() for match in found if match)
 
 
 class Catalogue:
@@ -62,53 +76,71 @@ class Catalogue:
             else:
                 self._exact[english] = chinese
         self._template = lru_cache(None)(lambda english: Template(english, entries[english]))
-        self.said = lru_cache(4096)(self._said)
+        self._best = lru_cache(8192)(self._find)
 
-    def _said(self, text: str) -> str:
+    def said(self, text: str) -> str:
+        """Return the Chinese of a text; what is not known of it stays."""
+        return self._best(text)[0]
+
+    def _find(self, text: str) -> tuple[str, int]:
+        """Return the Chinese, and how many letters of sentences stayed English: the fewest."""
         core = text.strip()
         if core in self._exact:
-            return text.replace(core, self._exact[core], 1)
-        if not _LETTER.search(core):
-            return text
-        found = self._filled(core) or self._in_columns(core) or self._joined(core)
-        return text.replace(core, found, 1) if found else text
+            return text.replace(core, self._exact[core], 1), 0
+        letters = len(_LETTER.findall(core))
+        if not letters:
+            return text, 0
+        english = letters if _SENTENCE.search(core) or ": " in core or "; " in core else 0
+        ways = (self._filled(core), self._in_columns(core), self._joined(core))
+        best = min(filter(None, ways), key=lambda way: way[1], default=(core, english))
+        return text.replace(core, best[0], 1), best[1]
 
-    def _filled(self, text: str) -> str:
-        """Return the Chinese by the template with the most literal text; empty if none fits."""
+    def _all(self, parts: Iterable[str]) -> tuple[list[str], int]:
+        found = [self._best(part) for part in parts]
+        return [new for new, _ in found], sum(cost for _, cost in found)
+
+    def _filled(self, text: str) -> _Found:
+        """Fill the template that leaves the least in English, and else says the most."""
         words = {"", *_WORD.findall(text)}
         near = (self._template(one) for word in words for one in self._near.get(word, ()))
+        best: _Found = None
         for template in sorted(near, key=lambda one: -one.size):
-            values = template.values(text)
-            if values is None:
-                continue
-            new = [self.said(value) for value in values]
-            if template.letters >= _TELLING or all(
-                a != b or " " not in a for a, b in zip(values, new, strict=True)
-            ):
-                return template.chinese.format(*new)
-        return ""
+            for values in template.values(text):
+                if any("  " in value for value in values):  # columns
+                    continue
+                new, cost = self._all(values)
+                if not cost:
+                    return template.chinese.format(*new), 0
+                if template.tells and (best is None or cost < best[1]):
+                    best = template.chinese.format(*new), cost
+        return best
 
-    def _in_columns(self, text: str) -> str:
+    def _in_columns(self, text: str) -> _Found:
         """Translate a line's columns one by one; each begins where it began, if there is room."""
         if "\n" in text or "  " not in text:
-            return ""
+            return None
         *parts, last = _GAP.split(text)
+        new, cost = self._all([*parts[::2], last])
         line, place = "", 0
-        for cell, gap in zip(parts[::2], parts[1::2], strict=True):
+        for cell, gap, shown in zip(parts[::2], parts[1::2], new, strict=False):
             place += columns(cell + gap)
-            line = padded(line + self.said(cell) + "  ", place)
-        return line + self.said(last)
+            line = padded(line + shown + "  ", place)
+        return (line + new[-1], cost) if new != [*parts[::2], last] else None
 
-    def _joined(self, text: str) -> str:
-        """Translate what is put together of several texts, part by part; empty if none is known."""
+    def _joined(self, text: str) -> _Found:
+        """Translate what is put together of several texts, part by part."""
         for joint, chinese in _JOINTS:
             parts = text.split(joint)
-            if len(parts) == 1:
-                continue
-            new = [self.said(part) for part in parts]
+            new, cost = self._all(parts) if len(parts) > 1 else (parts, 0)
             if new != parts:
-                return chinese.join(new)
-        return ""
+                # What stands before a colon may be a name, which is no Chinese.
+                named = joint == ": " and new[0] == parts[0]
+                return (joint if named else chinese).join(new), cost
+        if found := _BRACKETS.fullmatch(text):
+            (head, inside), cost = self._all(found.groups())
+            if (head, inside) != found.groups():
+                return f"{head}（{inside}）", cost
+        return None
 
 
 @lru_cache(1)

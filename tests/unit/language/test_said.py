@@ -108,6 +108,11 @@ SMALL = Catalogue(
     [
         ("the pod a is not ready", "Pod a 未就绪"),  # the template that says most
         ("p waits: the node n is full", "因为节点 n 已满，p 在等待"),  # a message in a message
+        ("the pod a is not ready\nthe node n is full", "Pod a 未就绪\n节点 n 已满"),
+        ("b of the sentence of a server", "b of the sentence of a server"),
+        ("p (the node n is full)", "p（节点 n 已满）"),
+        ("pod: failed", "pod: 失败"),
+        ("failed: p", "失败：p"),
         ("the node n is full; p is not ready", "节点 n 已满；p 未就绪"),
         ("  failed    p    \n  wait", "  失败      p    \n  等待"),
         ("a      failed  wait", "a      失败    等待"),  # columns keep their places
@@ -130,7 +135,9 @@ def test_a_chinese_letter_takes_two_columns() -> None:
 @pytest.mark.usefixtures("in_chinese")
 def test_an_error_is_chinese_for_people_and_english_for_programs() -> None:
     error = InvalidValue("max_scale", 0, "at least 1")
-    assert str(error) == ("max_scale: 0 无效\n  原因: 至少为 1\n  解决办法: 请按规则修改 max_scale")
+    assert str(error) == (
+        "max_scale: 0 无效\n  原因： 至少为 1\n  解决办法： 请按规则修改 max_scale"
+    )
     assert error.what == "max_scale: 0 is not valid"
     assert error.to_dict()["why"] == "at least 1"
     assert "a server's own words" in str(NotFound("nothing", "a server's own words"))
