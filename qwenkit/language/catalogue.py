@@ -17,13 +17,15 @@ from string import Formatter
 from qwenkit.language.width import columns, padded
 
 # How texts are put together, and how their parts stand together in Chinese.
-_JOINTS = (("\n", "\n"), (". ", "。"), ("; ", "；"), (": ", "："), (", ", "，"))
+_JOINTS = {"\n": "\n", ". ": "。", "; ": "；", ": ": "：", ", ": "，"}
 _GAP = re.compile(r"( {2,})")
 _BRACKETS = re.compile(r"(.+) \((.+)\)", re.DOTALL)
 _WORD = re.compile(r"\w+")
 # A word that no hole touches: it would be the half of one.
 _WHOLE = re.compile(r"(?<![\w{}])\w+(?![\w{}])")
 _HOLE = re.compile(r"\{\d+\}")
+# Between Chinese and Chinese stands no blank; a value was put there that is Chinese.
+_APART = re.compile(r"(?<=[\u3001-\u9fff\uff00-\uffef]) (?=[\u3001-\u9fff\uff00-\uffef])")
 _LABEL = re.compile(r"[^{]+: \{0\}")
 _LETTER = re.compile(r"[A-Za-z]")
 _SENTENCE = re.compile(
@@ -32,6 +34,7 @@ _SENTENCE = re.compile(
 # With fewer letters a template, such as "{0} of {1}", is found in any sentence: then its values
 # must be names, numbers or known texts.
 _TELLING = 12
+_UNKNOWN = 100  # the cost of a letter of a sentence that stays English
 
 
 _Found = tuple[str, int] | None
@@ -83,24 +86,24 @@ class Catalogue:
         return self._best(text)[0]
 
     def _find(self, text: str) -> tuple[str, int]:
-        """Return the Chinese, and how many letters of sentences stayed English: the fewest."""
+        """Return the Chinese, and what it costs: the reading that leaves least English wins."""
         core = text.strip()
         if core in self._exact:
             return text.replace(core, self._exact[core], 1), 0
         letters = len(_LETTER.findall(core))
         if not letters:
             return text, 0
-        english = letters if _SENTENCE.search(core) or ": " in core or "; " in core else 0
+        unknown = _UNKNOWN * letters if _SENTENCE.search(core) else _joints(core)
         ways = (self._filled(core), self._in_columns(core), self._joined(core))
-        best = min(filter(None, ways), key=lambda way: way[1], default=(core, english))
-        return text.replace(core, best[0], 1), best[1]
+        best = min(filter(None, ways), key=lambda way: way[1], default=(core, unknown))
+        return text.replace(core, _APART.sub("", best[0]), 1), best[1]
 
     def _all(self, parts: Iterable[str]) -> tuple[list[str], int]:
         found = [self._best(part) for part in parts]
         return [new for new, _ in found], sum(cost for _, cost in found)
 
     def _filled(self, text: str) -> _Found:
-        """Fill the template that leaves the least in English, and else says the most."""
+        """Fill the template that costs least, and of these the one that says most."""
         words = {"", *_WORD.findall(text)}
         near = (self._template(one) for word in words for one in self._near.get(word, ()))
         best: _Found = None
@@ -109,9 +112,12 @@ class Catalogue:
                 if any("  " in value for value in values):  # columns
                     continue
                 new, cost = self._all(values)
+                # A value that holds a joint may hold what belongs to another part of the text.
+                cost += sum(_joints(value, lists=not template.tells) for value in values)
                 if not cost:
                     return template.chinese.format(*new), 0
-                if template.tells and (best is None or cost < best[1]):
+                known = cost < _UNKNOWN or template.tells
+                if known and (best is None or cost < best[1]):
                     best = template.chinese.format(*new), cost
         return best
 
@@ -129,8 +135,8 @@ class Catalogue:
 
     def _joined(self, text: str) -> _Found:
         """Translate what is put together of several texts, part by part."""
-        for joint, chinese in _JOINTS:
-            parts = text.split(joint)
+        for joint, chinese in _JOINTS.items():
+            parts = text.split(joint, 1 if joint == ": " else -1)
             new, cost = self._all(parts) if len(parts) > 1 else (parts, 0)
             if new != parts:
                 # What stands before a colon may be a name, which is no Chinese.
@@ -141,6 +147,10 @@ class Catalogue:
             if (head, inside) != found.groups():
                 return f"{head}（{inside}）", cost
         return None
+
+
+def _joints(text: str, *, lists: bool = False) -> int:
+    return sum(text.count(joint) for joint in _JOINTS if lists or joint != ", ")
 
 
 @lru_cache(1)
