@@ -18,6 +18,7 @@ from qwenkit import Settings
 
 ROOT = Path(__file__).parents[1]
 KIND = ROOT / "tools/kind/versions.env"
+DEVCONTAINER = ROOT / ".devcontainer/devcontainer.json"
 LOCKS = ("constraints-build.txt", "constraints-hashed.txt")
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 _COMMIT = re.compile(r"@[0-9a-f]{40}$")
@@ -43,10 +44,13 @@ def pins() -> list[Pin]:
 
 
 def _dockerfile() -> Iterator[Pin]:
-    text = (ROOT / "Dockerfile").read_text("utf-8")
-    for name in _ARGUMENT.findall(text):
-        why = "a tag, so that each build has Debian's fixes; for a release: --build-arg PYTHON="
-        yield _image("Dockerfile", name, f"{why}{name}@sha256:…")
+    for path in sorted(ROOT.glob("Dockerfile*")):
+        for name in _ARGUMENT.findall(path.read_text("utf-8")):
+            why = "a tag, so that each build has Debian's fixes; for a release: --build-arg PYTHON="
+            yield _image(path.name, name, f"{why}{name}@sha256:…")
+    container = json.loads(DEVCONTAINER.read_text("utf-8"))
+    where = str(DEVCONTAINER.relative_to(ROOT))
+    yield _image(where, container["image"], "a tag, so that each codespace has Debian's fixes")
 
 
 def _images() -> Iterator[Pin]:

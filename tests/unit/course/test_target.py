@@ -151,7 +151,9 @@ def test_another_target_starts_no_sandbox(tmp_path: Path, monkeypatch: pytest.Mo
     assert said == []
 
 
-def test_parameters_arrive_as_they_were_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parameters_arrive_as_they_were_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("QWENKIT_INITIAL_SCALE", "3")
     given = {
         "delete_weights": True,
@@ -162,7 +164,7 @@ def test_parameters_arrive_as_they_were_given(monkeypatch: pytest.MonkeyPatch) -
         "initial_scale": None,
         "prompt": "杭州 西湖",
     }
-    with environment(Settings(**given)):
+    with environment(Settings(**given), tmp_path):
         found = Settings()
         assert {name: getattr(found, name) for name in given} == given
     assert os.environ["QWENKIT_INITIAL_SCALE"] == "3"

@@ -38,4 +38,13 @@ def test_every_package_is_pinned_by_hash(capsys: pytest.CaptureFixture[str]) -> 
     assert len([one for one in found if one["where"] in pins.LOCKS and not one["why"]]) > 150
     params = ("notebooks/params/kind.yaml", "tools/kind/versions.env")
     loose = {one["where"] for one in found if one["why"]}
-    assert loose <= {"Dockerfile", "qwenkit/settings.py", *params}
+    images = {"Dockerfile", "Dockerfile.course", ".devcontainer/devcontainer.json"}
+    assert loose <= {*images, "qwenkit/settings.py", *params}
+
+
+def test_wherever_the_course_starts_it_has_the_lock() -> None:
+    for name in ("Dockerfile", "Dockerfile.course", ".binder/postBuild", "environment.yml"):
+        assert "-c constraints.txt" in (ROOT / name).read_text("utf-8"), name
+    container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text("utf-8"))
+    assert container["postCreateCommand"] == "make install"
+    assert container["postAttachCommand"].startswith("make lab ")
