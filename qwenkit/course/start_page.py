@@ -85,7 +85,7 @@ def target(settings: Settings) -> dict[str, str]:
     shown["run"] = settings.run
     try:
         lines = [line.partition(" ") for line in str(steps.status(settings)).splitlines()]
-        return shown | {name: text.strip() for name, _, text in lines}
+        return shown | {name: said(text.strip()) for name, _, text in lines}
     except QwenkitError as error:
         return shown | {"service": str(error)}
 
