@@ -1,0 +1,110 @@
+"""Chapters 05 to 07 on a sandbox: untouched, each exercise is to do; by its solution it passes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from qwenkit.exercises.exercise import find, of_chapter
+from qwenkit.sandbox import process, state_files
+
+pytestmark = pytest.mark.long
+
+UPLOAD = "qwenkit upload modelscope:qwen/Qwen-7B-Chat-Int8 oss://$OSS_BUCKET/Qwen-7B-Chat-Int8"
+ANSWERS = ["05.1", "05.2", "06.1", "06.2", "07.1"]
+FOLLOWS = '[{"latestRevision":true,"percent":100}]'
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory):
+    """Return a function that runs lines in a learner's terminal."""
+    home = tmp_path_factory.mktemp("home")
+    root = home / ".qwenkit" / "sandbox"
+    process.up(root, state_files.SandboxOptions(time_scale=20))
+    environment = os.environ | process.environment(root) | {"HOME": str(home)}
+    environment |= {"QWENKIT_PROGRESS": str(home / "progress.json"), "QWENKIT_LANG": "en"}
+    environment |= {"QWENKIT_STABLE_WINDOW": "10s"}
+    environment["PATH"] = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
+
+    def run(lines, fails=False):
+        done = subprocess.run(
+            ["bash", "-c", lines if fails else f"set -e\n{lines}"],
+            env=environment,
+            cwd=home,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert fails or done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run(f"{UPLOAD}; qwenkit deploy")
+    yield run
+    process.down(root)
+
+
+def verdict(shell, id_):
+    (checked,) = json.loads(shell(f"qwenkit check {id_} --json", fails=True))
+    return checked["misunderstanding"] or checked["verdict"]
+
+
+def commands(id_):
+    """Return the lines of a solution that are typed."""
+    typed = re.compile(r"^(?:qwenkit|kubectl|latest=|earlier=).*$", re.MULTILINE)
+    return typed.findall(find(id_).solution)
+
+
+@pytest.mark.parametrize("chapter", ["05", "06", "07"])
+def test_untouched_nothing_is_done_yet(shell, chapter):
+    assert {verdict(shell, id_) for id_ in of_chapter(chapter)} == {"todo"}
+
+
+@pytest.mark.parametrize("id_", ANSWERS)
+def test_an_answer_of_the_solution_passes(shell, id_):
+    (right,) = re.findall(r'answer\("[\d.]+", (.+?)\)', find(id_).solution)
+    shell(f"qwenkit answer {id_} {right}")
+    assert verdict(shell, id_) == "passed"
+
+
+@pytest.mark.parametrize(("id_", "slip"), [("05.3", "no-headroom"), ("05.4", "target")])
+def test_a_setting_that_is_tried_and_changed_back(shell, id_, slip):
+    shell("qwenkit deploy --set scale_target=3")
+    assert verdict(shell, id_) == slip
+    ((change, back),) = [line.split("; ") for line in commands(id_)]
+    shell(change)
+    assert verdict(shell, id_) == "not-back"
+    shell(back)
+    assert verdict(shell, id_) == "passed"
+
+
+def test_two_replicas_by_load_alone(shell):
+    (load,) = commands("06.3")
+    check = "qwenkit check 06.3 --json"
+    seen = shell(f"{load} >/dev/null & until {check}; do sleep 0.2; done; kill %1; wait", fails=True)
+    assert '"passed"' in seen
+    assert '"starting"' in seen or '"todo"' in seen
+
+
+def test_traffic_by_hand_and_back(shell):
+    shell("\n".join(commands("07.2")))
+    shell("qwenkit query --max-tokens 1 hello")
+    assert verdict(shell, "07.2") == "passed"
+    assert verdict(shell, "07.3") == "still-split"
+    *roll_back, follow = commands("07.3")
+    shell("\n".join(roll_back))
+    assert verdict(shell, "07.3") == "passed"
+    assert verdict(shell, "07.2") == "dark"
+    shell(follow)
+    assert shell("kubectl get ksvc qwen -o jsonpath={.spec.traffic}") == FOLLOWS
+
+
+def test_what_is_passed_is_kept_and_the_service_is_as_before(shell):
+    kept = json.loads(shell("qwenkit progress --json"))
+    assert kept["passed"] == sum(len(of_chapter(number)) for number in ("05", "06", "07"))
+    shell("qwenkit reset 05")
+    assert verdict(shell, "05.3") == "todo"
