@@ -7,7 +7,15 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from qwenkit.autoscaling.annotations import ScalingSpec, parse_spec
-from qwenkit.cluster.kinds import KSVC, REVISION, SERVICE_LABEL, Obj, annotations_of, is_true
+from qwenkit.cluster.kinds import (
+    KSVC,
+    REVISION,
+    SERVICE_LABEL,
+    Obj,
+    annotations_of,
+    is_true,
+    name_of,
+)
 from qwenkit.exercises.exercise import PASSED, TODO, Verdict, exercise, judged, wrong
 from qwenkit.exercises.facts import Facts
 from qwenkit.exercises.numbers import number
@@ -69,20 +77,22 @@ def _one_stays_awake(spec: ScalingSpec, before: ScalingSpec) -> Verdict:
 
 
 def _tried(facts: Facts, judge: Callable[[ScalingSpec, ScalingSpec], Verdict]) -> Verdict:
-    """Pass if a revision that was ready is right, and the Service is back at its settings."""
+    """Pass if a revision that was ready is right, and the Service is back as it was.
+
+    That is as the settings say, or as its first revision was.
+    """
     from qwenkit.manifests.scaling import scaling_spec  # a page's own Python has no settings
 
     service = facts.find(KSVC, facts.settings.service)
-    if service is None:
-        return TODO
-    before = replace(scaling_spec(facts.settings), progress_deadline_s=0)
-    now = _spec(service["spec"]["template"])
     revisions = facts.list(REVISION, {SERVICE_LABEL: facts.settings.service})
+    if service is None or not revisions:
+        return TODO
     ready = [_spec(revision) for revision in revisions if is_true(revision, "Ready")]
-    is_done = any(judge(spec, before) == PASSED for spec in ready)
-    if now == before:
+    now, first = (_spec(one) for one in (service["spec"]["template"], min(revisions, key=name_of)))
+    is_done = any(judge(spec, first) == PASSED for spec in ready)
+    if now in (first, replace(scaling_spec(facts.settings), progress_deadline_s=0)):
         return PASSED if is_done else TODO
-    verdict = wrong("not-back") if is_done else judge(now, before)
+    verdict = wrong("not-back") if is_done else judge(now, first)
     return wrong("not-ready") if verdict == PASSED else verdict
 
 

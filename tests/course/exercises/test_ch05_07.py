@@ -84,8 +84,8 @@ def test_a_setting_that_is_tried_and_changed_back(shell, id_, slip):
 
 def test_two_replicas_by_load_alone(shell):
     (load,) = commands("06.3")
-    check = "qwenkit check 06.3 --json"
-    seen = shell(f"{load} >/dev/null & until {check}; do sleep 0.2; done; kill %1; wait", fails=True)
+    until_passed = "until qwenkit check 06.3 --json; do sleep 0.2; done"
+    seen = shell(f"{load} >/dev/null & {until_passed}; kill %1; wait", fails=True)
     assert '"passed"' in seen
     assert '"starting"' in seen or '"todo"' in seen
 

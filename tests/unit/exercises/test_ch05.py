@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from qwenkit.cluster.kinds import REVISION
 from qwenkit.exercises.exercise import PASSED, TODO, find
 from qwenkit.exercises.facts import Facts
 from qwenkit.settings import Settings
@@ -131,3 +132,11 @@ def test_a_right_setting_passes_when_it_was_ready_and_is_changed_back(id_, tried
 @pytest.mark.parametrize("id_", ["05.3", "05.4"])
 def test_without_the_service_nothing_is_done_yet(id_):
     assert find(id_).grade(Facts(Settings())) == TODO
+
+
+@pytest.mark.parametrize("id_", ["05.3", "05.4"])
+def test_the_first_revision_may_differ_from_the_settings(id_):
+    as_deployed = cluster({"window": "10s"})
+    (first,) = as_deployed.list(REVISION)
+    first["metadata"]["annotations"][f"{PREFIX}window"] = "10s"
+    assert find(id_).grade(as_deployed) == TODO
