@@ -12,6 +12,7 @@ from qwenkit.errors import InvalidValue, QwenkitError
 from qwenkit.exercises.exercise import Exercise, Verdict, chapters, find, of_chapter
 from qwenkit.exercises.facts import Facts, LiveFacts
 from qwenkit.exercises.learner import Learner
+from qwenkit.language import said
 from qwenkit.widgets.display import CellOutput
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class Checked:
 
     def __str__(self) -> str:
         kind, own = self.verdict.kind, self.exercise
-        return f"{_MARKS[kind]} {own.id} {own.title}: {_WORDS[kind]}\n  {self.message}"
+        head = f"{_MARKS[kind]} {own.id} " + said(f"{own.title}: {_WORDS[kind]}")
+        return f"{head}\n  {said(self.message)}"
 
     def __repr__(self) -> str:
         return str(self)
@@ -76,8 +78,8 @@ def _unfolding(steps: list[tuple[str, str]]) -> str:
     if not steps:
         return ""
     (label, text), *rest = steps
-    inner = f"<p>{_html(text)}</p>{_unfolding(rest)}"
-    return f"<details><summary>{label}</summary>{inner}</details>"
+    inner = f"<p>{_html(said(text))}</p>{_unfolding(rest)}"
+    return f"<details><summary>{said(label)}</summary>{inner}</details>"
 
 
 def answer(id_: str, value: object, settings: Settings | None = None) -> CellOutput:
@@ -158,4 +160,5 @@ def _current() -> Settings | None:
 
 
 def _said(text: str) -> CellOutput:
+    text = said(text)
     return CellOutput(f"<p>{escape(text)}</p>", text)
