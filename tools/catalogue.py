@@ -104,8 +104,8 @@ def of_table(table: object, name: str = "") -> Iterator[str]:
         for value in table:
             yield from of_table(value, name)
     elif isinstance(table, str) and name:
-        numbers = iter(range(table.count("{")))
-        yield _HOLE.sub(lambda _: f"{{{next(numbers)}}}", table.strip())
+        first, *rest = map(_escaped, _HOLE.split(table.strip()))
+        yield first + "".join(f"{{{number}}}{part}" for number, part in enumerate(rest))
 
 
 def _escaped(text: str) -> str:
