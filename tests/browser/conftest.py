@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import lab
 import pytest
 
 from qwenkit.sandbox import process, state_files
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+# The autoscaler runs in real time; a shorter window is a shorter wait.
+HURRIED = {"QWENKIT_STABLE_WINDOW": "10s"}
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +24,7 @@ def sandbox(tmp_path_factory):
     root = tmp_path_factory.mktemp("sandbox") / "root"
     process.up(root, state_files.SandboxOptions(time_scale=20))
     try:
-        environment = os.environ | process.environment(root)
+        environment = os.environ | process.environment(root) | HURRIED
         source = "modelscope:qwen/Qwen-7B-Chat-Int8"
         target = f"oss://{environment['OSS_BUCKET']}/Qwen-7B-Chat-Int8"
         for words in (("upload", source, target), ("deploy",)):
@@ -30,8 +36,10 @@ def sandbox(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
-    """Return the folder that JupyterLab serves."""
-    return tmp_path_factory.mktemp("lab")
+    """Return the folder that JupyterLab serves: a copy of the course."""
+    folder = tmp_path_factory.mktemp("lab") / "notebooks"
+    shutil.copytree(NOTEBOOKS, folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import subprocess
@@ -26,6 +27,11 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+# No question about news, and all cells in the page at once, to be read.
+SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false"},
+    "notebook-extension/tracker": {"windowingMode": "none"},
+}
 # The words of a part whose contrast with what is behind them is below 4.5.
 _FAINT = """root => {
   const rgb = text => (text.match(/[\\d.]+/g) ?? [0, 0, 0, 0]).map(Number)
@@ -39,7 +45,7 @@ _FAINT = """root => {
     return [255, 255, 255]
   }
   const bad = []
-  for (const part of document.querySelector(root).querySelectorAll('*')) {
+  for (const part of document.querySelectorAll(root.split(",").map(one => `${one} *`).join())) {
     const own = [...part.childNodes].some(node => node.nodeType === 3 && node.data.trim())
     const shown = part.getClientRects().length && !part.disabled
     if (!own || !shown || part.matches('style, title, tspan')) continue
@@ -54,12 +60,53 @@ _FAINT = """root => {
 }"""
 
 
+_NOTEBOOK = ".jp-NotebookPanel:not(.lm-mod-hidden)"
+# What is ours in a notebook: prose and outputs.
+OURS = f"{_NOTEBOOK} .jp-MarkdownOutput, {_NOTEBOOK} .jp-OutputArea-output"
+_FAILED = "[data-mime-type='application/vnd.jupyter.error']"
+_FINISHED = f"""() => {{
+  const prompts = [...document.querySelectorAll('{_NOTEBOOK} .jp-CodeCell .jp-InputPrompt')]
+  return document.querySelector("{_FAILED}") || prompts.every(each => /\\d/.test(each.innerText))
+}}"""
+_LAID_OUT = f"""() => {{
+  const right = document.querySelector('{_NOTEBOOK}').getBoundingClientRect().right
+  return right <= innerWidth && right > innerWidth - 60
+}}"""
+# What a person could not read or use: the parts by name.
+_HIDDEN = """ours => {
+  const bad = [], wide = part => part.clientWidth && part.scrollWidth > part.clientWidth + 1
+  const told = part => `${part.tagName} ${part.className} ${part.textContent.trim().slice(0, 80)}`
+  if (document.documentElement.scrollWidth > innerWidth) bad.push('the page is too wide')
+  for (const root of document.querySelectorAll(ours)) {
+    const around = root.getBoundingClientRect()
+    if (wide(root)) bad.push(`scrolls sideways: ${told(root)}`)
+    for (const part of root.querySelectorAll('button, label, select, input, td, th, pre'))
+      if (wide(part) && getComputedStyle(part).display !== 'inline') bad.push(`cut: ${told(part)}`)
+    for (const part of root.querySelectorAll('button, select, input, .noUi-handle')) {
+      const box = part.getBoundingClientRect()
+      if (box.width && (box.left < around.left - 1 || box.right > around.right + 1))
+        bad.push(`outside its output: ${told(part)}`)
+    }
+    for (const part of root.querySelectorAll('svg text')) {
+      const box = part.getBoundingClientRect(), svg = part.closest('svg').getBoundingClientRect()
+      if (box.left < svg.left - 1 || box.right > svg.right + 1) bad.push(`cut: ${told(part)}`)
+    }
+    for (const part of root.querySelectorAll('img:not([hidden])'))
+      if (!part.complete || !part.naturalWidth || !part.alt) bad.push(`no picture: ${part.src}`)
+    if (/Error displaying widget|Loading widget|Javascript Error/.test(root.innerText))
+      bad.push(`no widget: ${told(root)}`)
+  }
+  return bad
+}"""
+
+
 @contextmanager
 def jupyterlab(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
     """Serve the notebooks of a folder; yield an address to which a notebook's name is added."""
-    quiet = folder / "settings" / "@jupyterlab" / "apputils-extension"
-    quiet.mkdir(parents=True)
-    (quiet / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
+    for name, values in SETTINGS.items():
+        file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -68,7 +115,8 @@ def jupyterlab(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
     command += [f"--notebook-dir={folder}", f"--LabApp.user_settings_dir={folder / 'settings'}"]
     command += [f"--LabApp.workspaces_dir={folder / 'workspaces'}", "--LabApp.news_url="]
     command.append("--LabApp.expose_app_in_browser=True")  # to change the theme
-    home = {"HOME": str(folder), "JUPYTER_PREFER_ENV_PATH": "1"}
+    home = {"HOME": str(folder), "JUPYTER_PREFER_ENV_PATH": "1", "LC_ALL": "C.UTF-8"}
+    home["QWENKIT_LANG"] = ""  # the notebook's folder decides
     log = folder / "lab.log"
     with log.open("w") as out:
         server = subprocess.Popen(command, env={**environment, **home}, stdout=out, stderr=out)
@@ -124,6 +172,36 @@ def run_cells(page: Page) -> None:
     expect(page.locator(".jp-StatusBar-Widget")).to_contain_text("| Idle")
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.locator(".lm-Menu-item", has_text="Run All Cells").first.click()
+
+
+def finish(page: Page, *, timeout_s: float = 300) -> dict[str, Any]:
+    """Wait until all cells have run; return the notebook with its outputs.
+
+    Raises:
+        AssertionError: a cell failed; with what it says.
+    """
+    page.wait_for_function(_FINISHED, timeout=timeout_s * 1000)
+    failed = page.locator(_FAILED)
+    assert failed.count() == 0, failed.first.inner_text()
+    expect(page.locator(".jp-StatusBar-Widget")).to_contain_text("| Idle")
+    found = page.evaluate("() => jupyterapp.shell.currentWidget.content.model.toJSON()")
+    return dict(found)
+
+
+def end_kernels(page: Page) -> None:
+    """End all kernels of the server."""
+    page.evaluate("() => jupyterapp.serviceManager.sessions.shutdownAll()")
+
+
+def set_width(page: Page, width: int) -> None:
+    """Change the window's width and wait until JupyterLab has laid out its columns anew."""
+    page.set_viewport_size({"width": width, "height": 1000})
+    page.wait_for_function(_LAID_OUT)
+
+
+def hidden(page: Page) -> list[str]:
+    """Return what of prose and outputs a person could not read or use: cut, outside, not there."""
+    return list(page.evaluate(_HIDDEN, OURS))
 
 
 def set_theme(page: Page, *, dark: bool) -> None:

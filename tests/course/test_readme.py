@@ -15,8 +15,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 READMES = ("README.md", "notebooks/README.md")
 FENCE = re.compile(
@@ -60,7 +58,6 @@ def test_every_block_is_run_or_says_why_not() -> None:
         assert block.marked == bool(outside), block.text
 
 
-@pytest.mark.alone
 def test_the_command_blocks_work_as_written(tmp_path: Path) -> None:
     copy, home, log = tmp_path / "qwenkit", tmp_path / "home", tmp_path / "log"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*NOT_COPIED))

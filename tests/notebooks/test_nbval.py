@@ -1,4 +1,7 @@
-"""Every notebook with its default parameters through nbval: it alone sees errors inside widgets."""
+"""Every notebook with its default parameters through nbval: it alone sees errors inside widgets.
+
+But for the stable window, in which the autoscaler waits in real time.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ from pathlib import Path
 
 from qwenkit.sandbox import process, state_files
 
+# Plugins of others could change what is collected.
+ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+HURRIED = {"QWENKIT_STABLE_WINDOW": "10s"}
 ROOT = Path(__file__).parents[2]
 
 
@@ -32,8 +38,7 @@ def test_every_notebook_passes_nbval_with_its_defaults(tmp_path):
     try:
         done = subprocess.run(
             [*command, "--rootdir", str(tmp_path), *notebooks],
-            # Plugins of others could change what is collected.
-            env=os.environ | process.environment(root) | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+            env=os.environ | process.environment(root) | ALONE | HURRIED,
             capture_output=True,
             text=True,
             timeout=500,

@@ -8,6 +8,7 @@ import json
 import re
 from pathlib import Path
 
+import observe
 import papermill
 import pytest
 
@@ -16,7 +17,12 @@ from qwenkit.settings import Settings
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]-*.ipynb"))
-ALLOWED_TAGS = {"parameters"}
+PAGES = sorted([*FOLDER.rglob("*.ipynb"), *FOLDER.rglob("*.md")])
+# Each runner knows only its own tags: nbval checks an output with one, skips a cell with another.
+ALLOWED_TAGS = {"parameters", "nbval-check-output", "nbval-ignore-output", "solution", "needs-gpu"}
+SKIPS = {"nbval-skip", "skip-execution"}  # always together: a cell for a person alone
+LINK = re.compile(r"(?<!\!)\[[^\]]+\]\(([^)\s]+)\)")
+PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
 SECRET = re.compile(r"LTAI[0-9A-Za-z]{12,}|PRIVATE KEY")
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 
@@ -172,8 +178,55 @@ def test_the_last_code_cell_records_a_result(path):
 @each
 def test_only_known_tags_and_no_secrets(path):
     for cell in load(path)["cells"]:
-        assert set(cell["metadata"].get("tags", [])) <= ALLOWED_TAGS, cell["id"]
+        tags = set(cell["metadata"].get("tags", []))
+        assert tags - SKIPS <= ALLOWED_TAGS, cell["id"]
+        assert tags & SKIPS in (set(), SKIPS), cell["id"]
     assert not SECRET.search(path.read_text("utf-8"))
+
+
+def prose(path):
+    """Return the text of a page or of a notebook's markdown, without blocks of code."""
+    if path.suffix == ".md":
+        texts = [path.read_text("utf-8")]
+    else:
+        texts = [text(cell) for cell in load(path)["cells"] if cell["cell_type"] == "markdown"]
+    return re.sub(r"^```.*?^```$", "", "\n\n".join(texts), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(path):
+    """Return the names that a link to a page may end with, as GitHub and JupyterLab make them."""
+    found = set(re.findall(r'<a id="([^"]+)">', prose(path)))
+    for heading in re.findall(r"^#+ (.+)$", prose(path), re.MULTILINE):
+        plain = re.sub(r"[`*]|<[^>]*>|\[|\]\([^)]*\)", "", heading).strip().lower()
+        found.add(re.sub(r"[^\w\- ]", "", plain).replace(" ", "-"))
+    return found
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_links_lead_somewhere_and_pictures_say_what_they_show(path):
+    for alternative, target in PICTURE.findall(prose(path)):
+        assert (path.parent / target).is_file(), target
+        assert len(alternative) > 10, f"{target} needs an alternative text"
+    for target in LINK.findall(prose(path)):
+        file, _, anchor = target.partition("#")
+        if re.match(r"https?:", target):
+            continue
+        page = path.parent / file if file else path
+        assert page.exists(), target
+        assert not anchor or anchor in anchors(page), target
+
+
+@each
+def test_observe_cells_follow_the_cell_that_they_describe(path):
+    seen = []
+    for cell in load(path)["cells"]:
+        name = cell["id"].removeprefix(observe.OBSERVE)
+        if name != cell["id"]:
+            assert cell["cell_type"] == "markdown", cell["id"]
+            assert name in seen, f"{cell['id']}: no code cell {name} stands before it"
+            assert observe.expected(cell)
+        elif cell["cell_type"] == "code":
+            seen.append(name)
 
 
 def test_the_index_lists_every_notebook_with_its_title():
