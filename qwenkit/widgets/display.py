@@ -61,16 +61,24 @@ def show_yaml(*docs: Any) -> CellOutput:
     kind: ConfigMap
     <BLANKLINE>
     """
-    # Imported here: tables do not need them, in Pyodide for example.
-    from pygments import highlight
-    from pygments.formatters import HtmlFormatter
-    from pygments.lexers import YamlLexer
-
     from qwenkit.manifests.template import to_yaml
 
     text = to_yaml(list(docs))
-    formatter = HtmlFormatter(noclasses=True, nobackground=True, prestyles=_PRE)
-    return CellOutput(highlight(text, YamlLexer(), formatter), text)
+    return CellOutput(f"<pre style='{_PRE}'>{_colored(text)}</pre>", text)
+
+
+def _colored(text: str) -> str:
+    # Imported here: tables do not need them, in Pyodide for example.
+    from pygments.lexers import YamlLexer
+    from pygments.token import Comment, Name, String
+
+    colors = {Comment: "#888", Name.Tag: "#1e88e5", String: "#d32f2f"}
+    spans = []  # mixed with the text's own, a colour is readable on a light page and on a dark one
+    for token, part in YamlLexer().get_tokens(text):
+        color = next((color for kind, color in colors.items() if token in kind), None)
+        mixed = f"<span style='color:color-mix(in srgb, currentColor 40%, {color})'>"
+        spans.append(f"{mixed}{escape(part)}</span>" if color else escape(part))
+    return "".join(spans)
 
 
 def show_table(rows: Iterable[Any], *columns: str, empty: str = "nothing") -> CellOutput:

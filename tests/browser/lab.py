@@ -34,25 +34,28 @@ SETTINGS = {
 }
 # The words of a part whose contrast with what is behind them is below 4.5.
 _FAINT = """root => {
-  const rgb = text => (text.match(/[\\d.]+/g) ?? [0, 0, 0, 0]).map(Number)
+  const rgb = text => {
+    const parts = (text.match(/[\\d.]+(e-\\d+)?/g) ?? [0, 0, 0, 0]).map(Number)
+    return text.startsWith('color(') ? parts.map((c, i) => i < 3 ? c * 255 : c) : parts
+  }
   const light = ([r, g, b]) => [[r, .2126], [g, .7152], [b, .0722]].reduce((sum, [c, share]) =>
     sum + share * (c / 255 <= .03928 ? c / 3294.6 : ((c / 255 + .055) / 1.055) ** 2.4), 0)
+  const mixed = (color, under, seen = color[3] ?? 1) =>
+    color.slice(0, 3).map((c, i) => c * seen + under[i] * (1 - seen))
   const behind = part => {
-    for (; part; part = part.parentElement) {
-      const color = rgb(getComputedStyle(part).backgroundColor)
-      if (color.length < 4 || color[3]) return color
-    }
-    return [255, 255, 255]
+    const color = part ? rgb(getComputedStyle(part).backgroundColor) : [255, 255, 255]
+    return (color[3] ?? 1) === 1 ? color : mixed(color, behind(part.parentElement))
   }
   const bad = []
-  for (const part of document.querySelectorAll(root.split(",").map(one => `${one} *`).join())) {
+  for (const part of document.querySelectorAll(root.split(',').map(one => `${one} *`).join())) {
     const own = [...part.childNodes].some(node => node.nodeType === 3 && node.data.trim())
     const shown = part.getClientRects().length && !part.disabled
     if (!own || !shown || part.matches('style, title, tspan')) continue
+    if (part.matches('.jp-MarkdownOutput pre span')) continue  // the theme's own
     const style = getComputedStyle(part), drawn = part.closest('svg'), over = behind(part)
-    const color = rgb(drawn ? style.fill : style.color), seen = drawn ? +style.fillOpacity : 1
-    const mixed = color.slice(0, 3).map((c, i) => c * seen + over[i] * (1 - seen))
-    const [dark, bright] = [light(mixed), light(over)].sort((a, b) => a - b)
+    const color = rgb(drawn ? style.fill : style.color)
+    const seen = (color[3] ?? 1) * (drawn ? +style.fillOpacity : 1)
+    const [dark, bright] = [light(mixed(color, over, seen)), light(over)].sort((a, b) => a - b)
     const ratio = (bright + .05) / (dark + .05)
     if (ratio < 4.5) bad.push(`${ratio.toFixed(1)}: ${part.tagName} ${part.textContent.trim()}`)
   }
