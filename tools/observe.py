@@ -2,7 +2,8 @@
 
 A markdown cell with the id ``observe-NAME`` describes the output of the code cell ``NAME``. Each
 line of its ```` ```text ```` block must match a line of that output, in this order; ``…`` stands
-for what differs from run to run, and blanks count as one. Lines of the output may be left out.
+for what differs from run to run, with or without blanks around it. Blanks count as one, and lines
+of the output may be left out.
 
 ::
 
@@ -56,7 +57,7 @@ def missing(wanted: list[str], seen: list[str]) -> str | None:
     """Return the first line that did not come after those before it; None if all came."""
     rest = iter(seen)
     for line in wanted:
-        pattern = re.compile(".*".join(map(re.escape, line.split("…"))))
+        pattern = re.compile(".*".join(map(re.escape, re.split(r"\s*…\s*", line))))
         if not any(pattern.fullmatch(one) for one in rest):
             return line
     return None

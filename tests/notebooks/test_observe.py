@@ -32,6 +32,8 @@ GOOD = [
     ("1 ready\n3 ready", [stream("1 ready\n2 ready\n"), stream("3 ready\n")]),
     ("pod …-a is ready after … s", [stream("pod qwen-00001-a is ready after 7.4 s")]),
     ("gpu   count\nV100-16 3", [shown(text_plain="gpu      count\nV100-16  3")]),
+    ("gpu … count\nV100-16 … 3", [shown(text_plain="gpu      count\nV100-16  3")]),
+    ("ready … now", [stream("ready now")]),
     ("1 ready", [stream("\x1b[32m1 ready\x1b[0m\n")]),
     ("100 %", [stream("10 %\r50 %\r100 %\n")]),
     ("a\nb 1", [shown(text_html="<p>a</p><table><tr><td>b</td><td>1</td></tr></table>")]),
