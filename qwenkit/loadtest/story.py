@@ -53,7 +53,8 @@ def wake(settings: Settings, *, on_change: OnChange | None = None) -> ClusterSam
 def start_test(settings: Settings, traffic: Traffic) -> LoadTest:
     """Send a traffic through the gateway, and watch the cluster meanwhile; return at once.
 
-    >>> from qwenkit import ClosedLoop, Settings, start_test
+    >>> from qwenkit import Settings, start_test
+    >>> from qwenkit.capacity.simulation.traffic import ClosedLoop
     >>> start_test(Settings(), ClosedLoop(((0, 1), (1, 0)))).result().load.summary()["errors"]
     {}
     """

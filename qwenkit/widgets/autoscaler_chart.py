@@ -31,7 +31,8 @@ def autoscaler_chart(found: AutoscalerComparison) -> Chart:
 
     A curve joins the targets of one autoscaler; named is the point of ``found.named()``.
 
-    >>> from qwenkit import Objective, VllmServer, autoscaler_chart, bursts, compare_autoscalers
+    >>> from qwenkit import Objective, autoscaler_chart, bursts, compare_autoscalers
+    >>> from qwenkit.capacity.simulation.server import VllmServer
     >>> server = VllmServer("V100-16", "Qwen-7B-Chat-Int8")
     >>> few = bursts(0.1, 3, 300, every_s=150, burst_s=30)
     >>> found = compare_autoscalers(server, few, objective=Objective(ttft_p95_s=5), gpus=2)

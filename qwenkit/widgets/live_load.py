@@ -30,7 +30,8 @@ class LiveLoad:
     The cell returns at once. ``settings`` say what a GPU costs. When the test's ``result`` has
     come, the cell keeps the whole picture.
 
-    >>> from qwenkit import ClosedLoop, LiveLoad, Settings, start_test
+    >>> from qwenkit import LiveLoad, Settings, start_test
+    >>> from qwenkit.capacity.simulation.traffic import ClosedLoop
     >>> test = start_test(Settings(), ClosedLoop(((0, 2), (1, 0))))
     >>> live = LiveLoad(test, Settings())
     >>> test.result().load.summary()["errors"]

@@ -28,7 +28,8 @@ def load_chart(timeline: Timeline, predicted: SimulationResult | None = None) ->
     Above, each request's TTFT and latency where it was due, and the percentiles of the last ten
     seconds; below them the requests in flight, and the replicas of the revision that serves.
 
-    >>> from qwenkit import ClosedLoop, Settings, load_chart, start_test
+    >>> from qwenkit import Settings, load_chart, start_test
+    >>> from qwenkit.capacity.simulation.traffic import ClosedLoop
     >>> test = start_test(Settings(), ClosedLoop(((0, 1), (1, 0))))
     >>> print("drawn:", load_chart(test.result()))
     drawn: ... requests, 0 failed, ready replicas ...

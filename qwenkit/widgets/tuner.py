@@ -85,7 +85,8 @@ class Tuner:
         cluster: where ``apply`` acts; without it the panel only proposes.
         timeout_s: how long an applied revision may take to become ready.
 
-    >>> from qwenkit import Cluster, Settings, Tuner, VllmServer, live_scaling
+    >>> from qwenkit import Cluster, Settings, Tuner, live_scaling
+    >>> from qwenkit.capacity.simulation.server import VllmServer
     >>> running = live_scaling(Cluster.connect(Settings()), Settings().service)
     >>> tuner = Tuner(running, server=VllmServer("V100-16", "Qwen-7B-Chat-Int8"))
     >>> tuner.propose(max_scale=2).peak_replicas

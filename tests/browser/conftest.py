@@ -22,7 +22,7 @@ HURRIED = {"QWENKIT_STABLE_WINDOW": "10s"}
 def sandbox(tmp_path_factory):
     """Return the environment of a sandbox in which the service runs."""
     root = tmp_path_factory.mktemp("sandbox") / "root"
-    process.up(root, state_files.SandboxOptions(time_scale=20))
+    process.up(root, state_files.SandboxOptions(time_scale=10))
     try:
         environment = os.environ | process.environment(root) | HURRIED
         source = "modelscope:qwen/Qwen-7B-Chat-Int8"

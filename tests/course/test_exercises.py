@@ -18,7 +18,7 @@ def own(qwenkit, tmp_path):
     env = {f"QWENKIT_{name.upper()}": value for name, value in names.items()}
     env["QWENKIT_PROGRESS"] = str(tmp_path / "progress.json")
     yield lambda *words: qwenkit(*words, env=env)
-    assert qwenkit("teardown", "--now", env=env).returncode == 0
+    assert qwenkit("teardown", "--now", "--delete-weights", env=env).returncode == 0
 
 
 def test_answer_check_progress(own):

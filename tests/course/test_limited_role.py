@@ -86,7 +86,9 @@ def test_the_chain_passes_and_doctor_says_what_it_may_not_see(
     qwenkit: Callable[..., str],
     refused: list[str],
 ) -> None:
-    admin.kubectl("delete", "events", "--all")  # an image that another test pulled is no news here
+    admin.kubectl(
+        "delete", "events", "--all", "--wait=false"
+    )  # an image that another test pulled is no news here
     (tmp_path / "admin.yaml").write_text(qwenkit("render", "--admin", "--user", USER), "utf-8")
     monkeypatch.setenv("KUBECONFIG", str(limited_kubeconfig(admin.root / "kubeconfig", [])))
     _without_rights(checks(qwenkit("doctor", "--json", rc=1)))

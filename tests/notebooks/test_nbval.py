@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_notebook_passes_nbval_with_its_defaults(tmp_path):
     root = tmp_path / "sandbox"
-    process.up(root, state_files.SandboxOptions(time_scale=20))
+    process.up(root, state_files.SandboxOptions(time_scale=10))
     notebooks = sorted(str(path) for path in (ROOT / "notebooks").glob("[0-9][0-9]-*.ipynb"))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += [

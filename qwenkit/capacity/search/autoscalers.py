@@ -166,7 +166,8 @@ def compare_autoscalers(
     Raises:
         InvalidValue: no GPU or no seed.
 
-    >>> from qwenkit import Objective, VllmServer, bursts, compare_autoscalers
+    >>> from qwenkit import Objective, bursts, compare_autoscalers
+    >>> from qwenkit.capacity.simulation.server import VllmServer
     >>> server = VllmServer("V100-16", "Qwen-7B-Chat-Int8")
     >>> few = bursts(0.1, 3, 300, every_s=150, burst_s=30)
     >>> found = compare_autoscalers(server, few, objective=Objective(ttft_p95_s=5), gpus=2)

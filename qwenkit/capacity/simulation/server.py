@@ -250,7 +250,7 @@ class VllmServer:
     Raises:
         InvalidValue: unknown GPU or model, the model does not fit, or no positive clock.
 
-    >>> from qwenkit import VllmServer
+    >>> from qwenkit.capacity.simulation.server import VllmServer
     >>> server = VllmServer("V100-16", "Qwen-7B-Chat-Int8")
     """
 

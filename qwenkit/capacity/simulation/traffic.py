@@ -93,7 +93,7 @@ class ClosedLoop:
 
     ``schedule`` lists (from second, clients); a client that leaves gets its last answer first.
 
-    >>> from qwenkit import ClosedLoop
+    >>> from qwenkit.capacity.simulation.traffic import ClosedLoop
     >>> ClosedLoop(((0, 1), (60, 5), (150, 0))).end_s
     150
     """
