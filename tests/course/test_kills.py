@@ -7,8 +7,10 @@ import json
 import kills
 import pytest
 
+LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("teardown", "up", "down")]
 
-@pytest.mark.parametrize("command", ["deploy", "teardown", "run", "up", "down"])
+
+@pytest.mark.parametrize("command", ["deploy", "run", *LONG])
 def test_after_a_kill_nothing_stays_and_the_next_one_ends_well(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
