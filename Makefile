@@ -68,6 +68,9 @@ kind: $(STAMP) ## the course on a cluster that it brings up: kind with Knative, 
 	$(BIN)/qwenkit doctor --context kind-qwenkit -p notebooks/params/kind.yaml
 	$(BIN)/qwenkit run --context kind-qwenkit -p notebooks/params/kind.yaml --yes
 
+screenshots: $(STAMP) ## take the pictures of README anew, in a real JupyterLab
+	$(BIN)/python tools/screenshots.py
+
 bench: $(STAMP) ## every benchmark, each printing JSON
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/simulate.py
