@@ -23,7 +23,7 @@ from qwenkit.sandbox import process, state_files  # noqa: E402
 PICTURES = ROOT / "docs" / "pictures"
 # What is taken of which chapter: the cell's id, and the file's name.
 TAKEN = {
-    "05-autoscaling": {"panel": "panel", "autoscalers": "autoscalers"},
+    "05-autoscaling": {"panel": "panel"},
     "06-load-test": {"chart": "load"},
 }
 _OUTPUT = """name => {
