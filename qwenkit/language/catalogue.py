@@ -94,8 +94,10 @@ class Catalogue:
         if not letters:
             return text, 0
         unknown = _UNKNOWN * letters if _SENTENCE.search(core) else _joints(core)
-        ways = (self._filled(core), self._in_columns(core), self._joined(core))
-        best = min(filter(None, ways), key=lambda way: way[1], default=(core, unknown))
+        best = self._filled(core)
+        if best is None or best[1]:
+            ways = (self._joined(core), self._in_columns(core), best, (core, unknown))
+            best = min(filter(None, ways), key=lambda way: way[1])
         return text.replace(core, _APART.sub("", best[0]), 1), best[1]
 
     def _all(self, parts: Iterable[str]) -> tuple[list[str], int]:
