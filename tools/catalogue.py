@@ -18,6 +18,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "qwenkit"
@@ -31,6 +32,7 @@ OTHERS_WORDS = (
     ),
 )
 TABLES = ("cluster/diagnosis/signatures.toml", "cluster/diagnosis/causes/rows.toml")
+PAGES = ("course/index.html", "plan/plan.html")
 TEXTS_IN_TABLES = {"cause", "fix", "title", "task", "hints", "solution", "passed", "wrong"}
 _WORDS = re.compile(r"[A-Za-z]{2,}[,:;]? (?:[A-Za-z]|\{)|[A-Za-z}] [a-z]{2,}|[a-z]{2}: \{")
 # Patterns, styles, headers and queries are no text.
@@ -38,7 +40,7 @@ NO_TEXT = re.compile(
     r"%\.?\d*s|\\[.bdswSWAZ]|\(\?|^[\w-]+:[\w#-]+;|style=|^</?\w|#!/|^[a-z-]+/[a-z-]+; "
 )
 # Calls all of whose strings are texts, also a single word.
-LABELLING = {"said", "show_table", "grid", "foot", "legend", "steps", "area", "words"}
+LABELLING = {"said", "show_table", "LiveWait", "grid", "foot", "legend", "steps", "area", "words"}
 _LETTERS = re.compile("[A-Za-z]{2}")
 _HOLE = re.compile(r"\{\w*\}")
 
@@ -55,7 +57,33 @@ def texts() -> dict[str, str]:
     for path in [*(PACKAGE / table for table in TABLES), *exercises]:
         for text in of_table(tomllib.loads(path.read_text("utf-8"))):
             found.setdefault(text, str(path.relative_to(PACKAGE)))
+    for path in sorted((ROOT / "notebooks").rglob("*.ipynb")):
+        if "zh" not in path.parts:
+            for text in of_notebook(json.loads(path.read_text("utf-8"))):
+                found.setdefault(text, path.name)
+    for page in PAGES:
+        for text in of_page((PACKAGE / page).read_text("utf-8")):
+            found.setdefault(text, page)
     return found
+
+
+def of_notebook(notebook: dict[str, Any]) -> Iterator[str]:
+    """Yield the texts of a notebook's code: headings of tables, what is waited for."""
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            tree = ast.parse("".join(cell["source"]))
+            yield from (text for _, text in [*_labels(tree), *of_code(tree, "notebook")])
+
+
+def of_page(page: str) -> Iterator[str]:
+    """Yield the texts between the tags of a Jinja template; what it fills in is a hole."""
+    body = re.sub(r"<(style|pre|code|svg)\b.*?</\1>|<!.*?>", "<>", page, flags=re.DOTALL)
+    body = re.sub(r"\{\{.*?\}\}", "\0", re.sub(r"\{%.*?%\}", "><", body))
+    for node in re.findall(r">([^<>]+)<", body):
+        pieces = node.split("\0")
+        text = "".join(f"{{{n - 1}}}" * (n > 0) + _escaped(part) for n, part in enumerate(pieces))
+        if _LETTERS.search(_HOLE.sub("", text)):
+            yield " ".join(text.split())
 
 
 def of_code(tree: ast.Module, name: str) -> Iterator[tuple[int, str]]:

@@ -15,6 +15,7 @@ from qwenkit.cli.console import say, stderr_lines
 from qwenkit.cli.options import Context, Json, Params, Set, Yes, read_settings
 from qwenkit.cli.sandbox import Gpu, described
 from qwenkit.errors import SandboxError
+from qwenkit.language import language
 from qwenkit.sandbox import process, root_lock, state_files
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ def run(
     only: Annotated[str, typer.Option(help="Numbers of notebooks, such as 00,03.")] = "",
     output: Annotated[Path, typer.Option(help="Folder of the reports.")] = Path("runs"),
     notebooks: Annotated[Path | None, typer.Option(help="Folder of the notebooks.")] = None,
+    lang: Annotated[
+        str, typer.Option(help="Language of notebooks and report: en or zh.", show_default=False)
+    ] = "",
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
@@ -39,12 +43,16 @@ def run(
     from qwenkit.course import runner
     from qwenkit.course.report import summarise, write_report
 
+    if lang:
+        os.environ["QWENKIT_LANG"] = lang  # the kernels' too
     settings = read_settings(params, set_, context)
     numbers = [number.strip() for number in only.split(",") if number.strip()]
     if not numbers and "run" not in settings.given:
         settings = read_settings(params, set_, context, run=runner.new_label())
-    found = runner.find_notebooks(notebooks, numbers)
-    rest = [path.stem for path in runner.find_notebooks(notebooks) if path not in found]
+    found = runner.find_notebooks(notebooks, numbers, language())
+    rest = [
+        path.stem for path in runner.find_notebooks(notebooks, lang=language()) if path not in found
+    ]
     chosen = runner.CourseRun(found, runner.new_folder(output), tuple(rest))
     evicted = _agreed(settings, yes=yes, ask=not as_json) if chosen.tears_down else []
     report = runner.run_course(

@@ -17,6 +17,7 @@ from qwenkit.course.pages import write_page
 from qwenkit.course.record import read_record
 from qwenkit.course.runner import EVIDENCE, RunReport
 from qwenkit.errors import NotFound
+from qwenkit.language.page import said_page
 
 SCHEMA = "urn:qwenkit:run-summary:1"
 PACKAGES = ("qwenkit", "kubernetes", "oss2", "openai", "papermill", "jupyterlab", "ipywidgets")
@@ -46,7 +47,7 @@ def write_index(folder: Path, summary: dict[str, Any]) -> Path:
         json=json.dumps(summary, ensure_ascii=False, indent=2),
     )
     index = folder / "index.html"
-    index.write_text(html, "utf-8")
+    index.write_text(said_page(html), "utf-8")
     return index
 
 

@@ -37,6 +37,7 @@ from qwenkit.errors import NotFound, QwenkitError, SettingsError
 from qwenkit.errors.scrubbing import HIDDEN, holds_secret, scrub, scrubbed
 from qwenkit.evidence import evidence
 from qwenkit.in_cluster.weights import Weights
+from qwenkit.language import ENGLISH
 from qwenkit.settings import Settings
 from qwenkit.steps import evict
 
@@ -127,14 +128,19 @@ def _sockets() -> str:
     return min(place, os.path.relpath(place), key=len)
 
 
-def find_notebooks(folder: Path | None, only: Sequence[str] = ()) -> tuple[Path, ...]:
+def find_notebooks(
+    folder: Path | None, only: Sequence[str] = (), lang: str = ENGLISH
+) -> tuple[Path, ...]:
     """Return the numbered notebooks in order, or those whose number is in ``only``.
+
+    Without a folder they are the course's, in the language ``lang``.
 
     Raises:
         NotFound: no notebooks there.
         SettingsError: a number in ``only`` that no notebook has.
     """
-    folders = [folder] if folder else [Path("notebooks"), Path(__file__).parents[2] / "notebooks"]
+    places = Path("notebooks"), Path(__file__).parents[2] / "notebooks"
+    folders = [folder] if folder else [place / lang.replace(ENGLISH, "") for place in places]
     for candidate in folders:
         exists = os.path.isdir(candidate)
         found = sorted(candidate.resolve().glob("[0-9][0-9]-*.ipynb")) if exists else []

@@ -40,6 +40,18 @@ _UNKNOWN = 100  # the cost of a letter of a sentence that stays English
 _Found = tuple[str, int] | None
 
 
+class _Value(str):
+    """A translated value; ``{0!s}`` in the Chinese stands for the value as it was: a name."""
+
+    raw: str
+
+    def __str__(self) -> str:
+        return self.raw
+
+    def __format__(self, _: str) -> str:
+        return self[:]
+
+
 class Template:
     """A text with holes, and its Chinese: both as in ``str.format``."""
 
@@ -56,6 +68,13 @@ class Template:
             re.compile("".join(re.escape(t) + ("" if h is None else hole) for t, h in parts), lines)
             for hole in ("(.*?)", "(.*)")
         ]
+
+    def filled(self, values: Iterable[str], new: Iterable[str]) -> str:
+        """Return the Chinese with translated values."""
+        both = [_Value(each) for each in new]
+        for value, raw in zip(both, values, strict=True):
+            value.raw = raw
+        return self.chinese.format(*both)
 
     def values(self, text: str) -> Iterator[tuple[str, ...]]:
         """Yield the values that make the text of this template."""
@@ -96,7 +115,7 @@ class Catalogue:
         unknown = _UNKNOWN * letters if _SENTENCE.search(core) else _joints(core)
         best = self._filled(core)
         if best is None or best[1]:
-            ways = (self._joined(core), self._in_columns(core), best, (core, unknown))
+            ways = (self._in_columns(core), self._joined(core), best, (core, unknown))
             best = min(filter(None, ways), key=lambda way: way[1])
         return text.replace(core, _APART.sub("", best[0]), 1), best[1]
 
@@ -117,10 +136,10 @@ class Catalogue:
                 # A value that holds a joint may hold what belongs to another part of the text.
                 cost += sum(_joints(value, lists=not template.tells) for value in values)
                 if not cost:
-                    return template.chinese.format(*new), 0
+                    return template.filled(values, new), 0
                 known = cost < _UNKNOWN or template.tells
                 if known and (best is None or cost < best[1]):
-                    best = template.chinese.format(*new), cost
+                    best = template.filled(values, new), cost
         return best
 
     def _in_columns(self, text: str) -> _Found:

@@ -14,6 +14,7 @@ from qwenkit.capacity.search.autoscalers import AutoscalerComparison
 from qwenkit.capacity.search.candidates import Objective
 from qwenkit.capacity.simulation.result import ReplicaChange
 from qwenkit.errors import InvalidValue, PreflightError
+from qwenkit.language.page import said_page
 from qwenkit.plan.planner import BetterSettings, ScalingPlan, SimulatedOutcome
 from qwenkit.widgets.autoscaler_chart import autoscaler_chart
 from qwenkit.widgets.charts import draw_run, front_chart
@@ -323,6 +324,6 @@ def write_html(plan: ScalingPlan, path: Path) -> None:
         within=about_within(plan.objective),
     )
     try:
-        path.write_text(html, "utf-8")
+        path.write_text(said_page(html), "utf-8")
     except OSError as error:
         raise InvalidValue("html", str(path), f"a file to write: {error}") from error

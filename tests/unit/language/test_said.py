@@ -99,6 +99,7 @@ SMALL = Catalogue(
         "failed": "失败",
         "wait": "等待",
         'write {{"a": 1}}': '写 {{"a": 1}}',
+        "{0} lacks {1}": "{0!s} 缺少 {1}",
     }
 )
 
@@ -119,6 +120,7 @@ SMALL = Catalogue(
         ("3 of 4", "4 中的 3"),
         ("a message of a server of another", "a message of a server of another"),
         ('write {"a": 1}', '写 {"a": 1}'),
+        ("wait lacks wait", "wait 缺少等待"),  # a name stays
         ("杭州西湖", "杭州西湖"),
         ("", ""),
     ],
