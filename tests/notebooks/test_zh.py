@@ -47,6 +47,27 @@ def test_the_prose_is_set_as_chinese_is(ours: Path, theirs: Path) -> None:
         assert "您" not in plain, name
 
 
+def test_the_index_lists_every_notebook_with_its_title_and_minutes() -> None:
+    index = (FOLDER / "zh" / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| \[(.+?)\]\((.+?)\) \| (.+?) \| (\d+) 分钟 \|", index, re.MULTILINE)
+    expected = []
+    for path in sorted((FOLDER / "zh").glob("[0-9]*.ipynb")):
+        title = prose(path)["title"].splitlines()[0].removeprefix("# ").split(" · ")[1]
+        minutes = str(sync_zh.read(path)["metadata"]["qwenkit"]["minutes"])
+        expected.append((path.stem, path.name, title, minutes))
+    assert rows == expected
+
+
+def test_the_chinese_readme_has_the_commands_and_links_of_the_english_one() -> None:
+    ours, theirs = ((ROOT / name).read_text("utf-8") for name in ("README.md", "README.zh-CN.md"))
+    blocks = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+    assert [block for block in blocks.findall(ours) if block not in theirs] == []
+    found = {link.replace("notebooks/zh/", "notebooks/") for link in LINK.findall(theirs)}
+    assert {link for link in LINK.findall(ours) if "://" not in link} - found == {"README.zh-CN.md"}
+    missing = {link for link in LINK.findall(theirs) if "://" not in link}
+    assert [link for link in missing if not (ROOT / link.partition("#")[0]).exists()] == []
+
+
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
     """A course of one notebook, and its Chinese."""
