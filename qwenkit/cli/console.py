@@ -55,7 +55,7 @@ def fail(error: QwenkitError, *, as_json: bool) -> int:
     """Print an error, also as JSON if wanted; return its exit code."""
     if as_json:
         typer.echo(json.dumps(plain(error.to_dict()), ensure_ascii=False))
-    typer.echo(f"{said('error:')} {error}", err=True)
+    typer.echo(f"{said('error:')} {error}".replace("： ", "："), err=True)
     return error.exit_code
 
 

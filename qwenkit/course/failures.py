@@ -10,7 +10,7 @@ from papermill.exceptions import PapermillExecutionError
 
 # How an error of ours lays itself out, in both languages: QwenkitError.__str__.
 _LAID_OUT = re.compile(
-    r"(?s)(?P<what>.*?)(\n  (?:why:|原因：) (?P<why>.*?))?(\n  (?:fix:|解决办法：) (?P<fix>.*))?"
+    r"(?s)(?P<what>.*?)(\n  (?:why: |原因：)(?P<why>.*?))?(\n  (?:fix: |解决办法：)(?P<fix>.*))?"
 )
 
 

@@ -66,7 +66,7 @@ class QwenkitError(Exception):
         why = [said(line) for line in (self.why, *self.context.get("evidence", ())) if line]
         notes = (("why:", "\n       ".join(why)), ("fix:", said(self.fix)))
         lines = [f"  {said(label)} {text}" for label, text in notes if text]
-        return scrub("\n".join([said(self.what), *lines]))
+        return scrub("\n".join([said(self.what), *lines]).replace("： ", "："))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the error as JSON-ready values, for ``--json`` and reports."""

@@ -137,9 +137,7 @@ def test_a_chinese_letter_takes_two_columns() -> None:
 @pytest.mark.usefixtures("in_chinese")
 def test_an_error_is_chinese_for_people_and_english_for_programs() -> None:
     error = InvalidValue("max_scale", 0, "at least 1")
-    assert str(error) == (
-        "max_scale: 0 无效\n  原因： 至少为 1\n  解决办法： 请按规则修改 max_scale"
-    )
+    assert str(error) == ("max_scale: 0 无效\n  原因：至少为 1\n  解决办法：请按规则修改 max_scale")
     assert error.what == "max_scale: 0 is not valid"
     assert error.to_dict()["why"] == "at least 1"
     assert "a server's own words" in str(NotFound("nothing", "a server's own words"))
