@@ -47,12 +47,13 @@ html_sidebars = {
 
 
 def add_links(app: Any, page: str, _template: str, context: dict[str, Any], _tree: Any) -> None:
-    """Tell the templates the same page in the other language, else its home page."""
+    """Tell the templates the language, and the page in the other one, else its home page."""
     here = Path(app.srcdir)
     other = here.with_name({"en": "zh", "zh": "en"}[here.name])
     found = [name for name in (page, "index") if list(other.glob(f"{name}.*"))]
     context["other_page"] = found[0] if found else ""
-    folder = "zh/lite" if here.name == "zh" else "lite"
+    context["chinese"] = here.name == "zh"
+    folder = "zh/lite" if context["chinese"] else "lite"
     context["in_browser"] = f"lite/lab/index.html?path={folder}/autoscaling.ipynb"
 
 
