@@ -25,8 +25,9 @@ def build(python: Path, out: Path) -> None:
         for language, home in HOME.items()
         if (ROOT / home).exists()
     }
-    for language, folder in folders.items():
-        _write(language, folder, names)
+    linked: set[PurePosixPath] = set()
+    for language in (each for each in (CHINESE, ENGLISH) if each in folders):
+        linked = _write(language, folders[language], names, linked)
     for language, folder in folders.items():
         environment.say(f"pages in {language}")
         chinese = language == CHINESE
@@ -40,18 +41,21 @@ def build(python: Path, out: Path) -> None:
         )
 
 
-def _write(language: str, folder: Path, names: dict[str, str]) -> None:
-    """Write the sources of a language."""
+def _write(
+    language: str, folder: Path, names: dict[str, str], linked: set[PurePosixPath]
+) -> set[PurePosixPath]:
+    """Write the sources of a language, ``linked`` too; return what is linked in the other one."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     sources = Sources(language, folder, tuple(sorted(set(names.values()))))
-    course = sources.write()
+    course = sources.write(*sorted(linked))
     if sources.missing:
         raise SystemExit("site: links that lead nowhere:\n" + "\n".join(sources.missing))
     _contents(language, folder, course)
     if language == ENGLISH:
         _api(folder / "api", names)
     _strays(folder, course)
+    return sources.elsewhere
 
 
 def front_room() -> dict[str, str]:

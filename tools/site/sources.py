@@ -32,23 +32,28 @@ _ATTRIBUTE = re.compile(r"(?P<name>\b(?:src|srcset|href)=\")(?!\w+:|#)(?P<to>[^\
 class Sources:
     """The pages of one language, written into a folder for Sphinx.
 
-    ``modules`` are those that have a page of their own; ``missing`` are links that lead nowhere.
+    ``modules`` are those that have a page of their own; ``missing`` are links that lead nowhere,
+    ``elsewhere`` the files that are linked to and have their page in the other language.
     """
 
     def __init__(self, language: str, folder: Path, modules: tuple[str, ...]) -> None:
         self._language, self._folder, self._modules = language, folder, modules
         self._waiting: list[PurePosixPath] = []
         self.missing: list[str] = []
+        self.elsewhere: set[PurePosixPath] = set()
         self.written: set[PurePosixPath] = set()
 
-    def write(self) -> list[PurePosixPath]:
-        """Write the home page, the course and all that they lead to; return the course's pages."""
+    def write(self, *also: PurePosixPath) -> list[PurePosixPath]:
+        """Write the home page, the course, ``also``, and all they lead to.
+
+        Return the course's pages, in order.
+        """
         here = TWIN if self._language == CHINESE else COURSE
         chapters = sorted(path.relative_to(ROOT) for path in (ROOT / here).glob("*.ipynb"))
         course = [PurePosixPath(path) for path in chapters]
         others = [here / "README.md", here / "lite" / "autoscaling.ipynb", here / "glossary.md"]
         course = [each for each in (others[0], *course, *others[1:]) if (ROOT / each).exists()]
-        self._waiting = [HOME[self._language], *course]
+        self._waiting = [HOME[self._language], *course, *also]
         while self._waiting:
             path = self._waiting.pop()
             if path not in self.written:
@@ -112,8 +117,9 @@ class Sources:
             target = self._place(PurePosixPath("api", f"{module}.html"), ENGLISH)
         else:
             language = CHINESE if to == HOME[CHINESE] or TWIN in to.parents else ENGLISH
-            if language == self._language and (ROOT / to).exists():
-                self._waiting.append(to)
+            if (ROOT / to).exists():
+                own = language == self._language
+                (self._waiting.append if own else self.elsewhere.add)(to)
             target = self._place(self._page(to).with_suffix(".html"), language)
         return os.path.relpath(target, self._place(self._page(path)).parent)
 
