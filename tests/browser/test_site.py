@@ -71,6 +71,8 @@ def output(page, code):
 def test_the_simulator_runs_in_the_page_and_gives_the_same_bits(folder, site, page, tmp_path):
     name, path = f"{folder}/autoscaling.ipynb", ROOT / "notebooks" / folder / "autoscaling.ipynb"
     page.goto(f"{site}/{BROWSER}{name}")
+    # Python has to be compiled first.
+    expect(page.locator(".jp-StatusBar-Widget")).to_contain_text("| Idle", timeout=300_000)
     lab.run_cells(page)
     here = subprocess.run([sys.executable, "-c", SUM, path], capture_output=True, check=True)
     expected = here.stdout.decode().split()[-1]

@@ -32,6 +32,7 @@ python_use_unqualified_type_names = True
 
 html_theme = "furo"
 html_title = "qwenkit"
+html_favicon = "static/icon.svg"
 html_show_sphinx = False
 html_copy_source = False
 html_sidebars = {
