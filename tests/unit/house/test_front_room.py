@@ -52,7 +52,7 @@ def test_notebooks_use_no_other_names_and_scripts_few() -> None:
                 used |= set(re.findall(r"\w+", names))
     unused = set(qwenkit.__all__) - used
     assert used <= set(qwenkit.__all__)
-    assert unused - {"answer", "check"} == {"explain"}
+    assert unused == {"explain"}
 
 
 def _text(cell: dict[str, list[str]]) -> str:
