@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import environment
-from sources import CHINESE, ENGLISH, HOME, ROOT, Sources
+from sources import CHINESE, ENGLISH, HOME, PICTURES, ROOT, Sources
 
 _WORDS = {
     ENGLISH: {"course": "The course", "library": "The library", "api": "Names and modules"},
@@ -34,11 +34,18 @@ def build(python: Path, out: Path) -> None:
         words = ["-m", "sphinx", "-q", "-W", "--keep-going", "-j", "auto", "-c", environment.HERE]
         words += ["-D", f"language={'zh_CN' if chinese else 'en'}"]
         words += ["-d", environment.CACHE / "doctrees" / language]
+        to = out / CHINESE if chinese else out
         environment.call(
-            [python, *words, folder, out / CHINESE if chinese else out],
+            [python, *words, folder, to],
             why=f"Sphinx did not build the pages in {language}",
             fix="mend what it names; a warning counts as an error",
         )
+        # Sphinx copies what Markdown shows, and not what HTML in it does.
+        pictures = (each for each in folder.rglob("*") if each.suffix in PICTURES)
+        for picture in pictures:
+            place = to / picture.relative_to(folder)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(picture, place)
 
 
 def _write(

@@ -18,7 +18,7 @@ import environment
 ROOT, ENGLISH, CHINESE = environment.ROOT, "en", "zh"
 HOME = {ENGLISH: PurePosixPath("README.md"), CHINESE: PurePosixPath("README.zh-CN.md")}
 COURSE, TWIN = PurePosixPath("notebooks"), PurePosixPath("notebooks/zh")
-_PICTURES = (".svg", ".png", ".gif", ".jpg")
+PICTURES = (".svg", ".png", ".gif", ".jpg")
 # Code stays as it is; so do links to elsewhere, and those within a page.
 _LINK = re.compile(
     r"(?P<code>^ *```.*?^ *```|`[^`\n]+`)"
@@ -103,7 +103,7 @@ class Sources:
 
     def _copy(self, to: PurePosixPath, path: PurePosixPath) -> None:
         """Copy a picture to where the page looks for it."""
-        if to.suffix in _PICTURES and (ROOT / to).exists():
+        if to.suffix in PICTURES and (ROOT / to).exists():
             page = (self._folder / self._page(path)).parent
             beside = Path(os.path.normpath(page / self._way(to, path)))
             beside.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ class Sources:
 
     def _way(self, to: PurePosixPath, path: PurePosixPath) -> str:
         """Return the address of a file's page as seen from another page."""
-        if to.suffix in _PICTURES:
+        if to.suffix in PICTURES:
             target = self._place(to)
         elif (module := _module(to)) in self._modules:
             target = self._place(PurePosixPath("api", f"{module}.html"), ENGLISH)
