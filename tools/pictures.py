@@ -153,7 +153,7 @@ def data_path(say: Callable[[str], str]) -> Picture:
     p.arrow([(668, 240), (612, 240), (612, 180), (592, 180)], color="amber", dashed=True)
     p.arrow([(515, 226), (515, 196)], color="amber", dashed=True)
     p.arrow([(590, 158), (653, 158)], "pods: 0 … 3", (648, 140), "amber", anchor="end")
-    p.text(440, 318, "dashed: numbers that the autoscaler gets", "soft", "start")
+    p.text(642, 306, "dashed: numbers that the autoscaler gets", "soft", "end")
     return p
 
 
@@ -176,7 +176,7 @@ def request_path(say: Callable[[str], str]) -> Picture:
     p.arrow([(520, 102), (628, 102)], "3  sends it on", (574, 94), "ink", dashed=True)
     p.box(630, 64, 202, 78, "Pod", "2  cold start: node, image,\nweights, engine", "", dashed=True)
     p.arrow([(308, 302), (370, 302)])
-    p.box(370, 274, 170, 56, "activator", "stays while there is\nlittle spare capacity")
+    p.box(370, 268, 170, 68, "activator", "stays while there is\nlittle spare capacity")
     p.area(620, 256, 212, 92, "greens")
     p.arrow([(540, 302), (628, 302)])
     p.box(630, 274, 92, 56, "queue-\nproxy", "", "amber")
@@ -254,9 +254,9 @@ def windows(say: Callable[[str], str]) -> Picture:
     p.line([(x(r[0]), y(r[2])) for r in rows], "blue", 2.5)
     p.line([(x(r[0]), y(r[3])) for r in rows], "violet", 2.5)
     p.text(x(64), y(3.4), "panic window, 6 s: sees the burst at once", "soft", "start")
-    p.line([(x(40), y(3.6)), (x(62.5), y(3.6))], "violet", 2.5)
+    p.line([(x(42.5), y(3.6)), (x(62.5), y(3.6))], "violet", 1.2)
     p.text(x(92), y(2.2) - 6, "stable window, 60 s: slow on purpose", "soft", "start")
-    p.line([(x(83), y(2.2) - 10), (x(90.5), y(2.2) - 10)], "blue", 2.5)
+    p.line([(x(83), y(2.2) - 10), (x(90.5), y(2.2) - 10)], "blue", 1.2)
     p.text(20, 282, "replicas", "soft", "start")
 
     def z(value: float) -> float:
@@ -325,7 +325,7 @@ def gpu_memory(say: Callable[[str], str]) -> Picture:
     x, scale = 20.0, 820 / found.usable_gib
     for gib, name, note, color in (
         (found.weights_gib, "weights", "read once, from the volume", "blue"),
-        (found.activation_gib, "activations", "one step", "violet"),
+        (found.activation_gib, "activation", "one step", "violet"),
         (found.kv_gib, "KV cache", f"{found.kv_tokens} tokens: all requests share it", "green"),
         (rest, "", "", "amber"),
     ):

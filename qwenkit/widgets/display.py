@@ -27,6 +27,8 @@ _SHORT = 16  # letters that stay on one line
 # Columns whose cells are names, and stay as they are in every language.
 _NAMES = {"name", "setting", "parameter", "field", "key", "object", "kind", "rule", "file"}
 _CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
+# A host's or an image's name is one long word: broken only where a column is very narrow.
+_LONG = f"{_CELL};min-width:7em;overflow-wrap:anywhere"
 
 
 class _Said(str):
@@ -121,7 +123,7 @@ def _html(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    style = f"{_CELL};white-space:nowrap" if len(text) <= _SHORT else _CELL
+    style = f"{_CELL};white-space:nowrap" if len(text) <= _SHORT else _LONG
     shown = escape(text)
     if (meant := getattr(text, "english", text)) in _COLORS:
         shown = f"<span style='{_BADGE};background:{_COLORS[meant]}'>{shown}</span>"
