@@ -33,8 +33,10 @@ class SideBySide:
     rows: tuple[tuple[str, ...], ...]
     sentence: str
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         return self.sentence
+
+    __repr__ = shown
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,6 +44,7 @@ from qwenkit.errors import NotReady
 from qwenkit.inference.client import Server
 from qwenkit.inference.load.running import start_load
 from qwenkit.inference.results import LoadResult
+from qwenkit.language import said
 from qwenkit.loadtest.figures import FIGURES, Answered, Yardstick, show, simulated
 from qwenkit.settings import Settings
 from qwenkit.steps import load_request, resolve
@@ -171,7 +172,7 @@ class Prediction:
         wanted = {n: v for n, v in found.annotations.items() if n.endswith(_OF_A_REPLICA)}
         return found, wanted
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         around, alone = self.environment, self.alone
         places = "any number of" if around.gpus is None else f"at most {around.gpus}"
         lines = [
@@ -185,6 +186,9 @@ class Prediction:
         if self.traffic.end_s <= around.startup_s:
             lines.append("the load is shorter than a cold start: new replicas will not answer it")
         return "\n".join([*lines, *known])
+
+    def __repr__(self) -> str:
+        return said(str(self))
 
 
 def predict(settings: Settings, cluster: Cluster, server: Server) -> Prediction:

@@ -16,6 +16,7 @@ from operator import attrgetter
 
 from qwenkit.cluster.watching import ClusterSample
 from qwenkit.inference.results import LoadRequest, LoadResult, percentiles
+from qwenkit.language import shown
 from qwenkit.loadtest.moment import RECENT_S, Moment, cluster_figures
 
 _MOMENTS = 600
@@ -33,13 +34,15 @@ class Timeline:
         self.known = tuple(sample for sample in self.cluster if not sample.error)
         self._requests = _Requests(load.requests)
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         left = self.last.served.ready if self.last else 0
         outcomes = Counter(request.outcome for request in self.load.requests)
         return (
             f"{len(self.load.requests)} requests, {outcomes['failed']} failed, "
             f"ready replicas {self.start_ready} → {self.peak_ready} → {left}"
         )
+
+    __repr__ = shown
 
     @property
     def start_s(self) -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import unicodedata
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,6 +19,8 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
 from qwenkit.errors import SettingsError
+from qwenkit.language import said
+from qwenkit.language.width import columns, padded
 from qwenkit.parameters.reading import came_from, from_text, read_mapping, readable, unknown
 from qwenkit.untrusted.parsing import parse_json
 
@@ -254,20 +255,14 @@ def _differs(value: object, default: object) -> bool:
 
 def table(rows: Iterable[tuple[str, Any, str]]) -> str:
     """Return settings with their values and origins as aligned lines."""
-    shown = [("setting", "value", "from"), *((n, str(v), origin) for n, v, origin in rows)]
+    shown = [
+        (said("setting"), said("value"), said("from")),
+        *((name, str(value), said(origin)) for name, value, origin in rows),
+    ]
     if len(shown) == 1:
-        return "all settings have their defaults"
-    widths = [max(_width(row[column]) for row in shown) for column in (0, 1)]
+        return said("all settings have their defaults")
+    widths = [max(columns(row[column]) for row in shown) for column in (0, 1)]
     return "\n".join(
-        "  ".join((_padded(name, widths[0]), _padded(value, widths[1]), origin)).rstrip()
+        "  ".join((padded(name, widths[0]), padded(value, widths[1]), origin)).rstrip()
         for name, value, origin in shown
     )
-
-
-def _width(text: str) -> int:
-    """Return the width of a text in terminal columns: a Chinese character takes two."""
-    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
-
-
-def _padded(text: str, width: int) -> str:
-    return text + " " * (width - _width(text))

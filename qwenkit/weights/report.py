@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from qwenkit.language import shown
 from qwenkit.weights.progress import format_bytes
 
 Action = Literal["uploaded", "resumed", "skipped"]
@@ -27,7 +28,7 @@ class FileReport:
     action: Action
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class UploadReport:
     """A complete upload. ``bytes_skipped`` were already in the bucket.
 
@@ -63,6 +64,8 @@ class UploadReport:
             *_listed("", self.notes),
         ]
         return "\n".join(lines)
+
+    __repr__ = shown
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ from qwenkit.language import shown
 _HARD_LIMIT = "containerConcurrency"  # the one scaling setting that is no annotation
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ProposedChange:
     """What a change would do; nothing is changed yet.
 
@@ -61,11 +61,11 @@ class ProposedChange:
     modes: tuple[ModeForecast, ...]
     pinned: tuple[str, ...]
     earlier: str
-    before: Obj = field(repr=False)
-    after: Obj = field(repr=False)
-    cluster: Cluster = field(repr=False, compare=False)
-    write: Callable[[], Obj] = field(repr=False, compare=False)
-    known: Mapping[str, Any] = field(repr=False, compare=False)
+    before: Obj
+    after: Obj
+    cluster: Cluster = field(compare=False)
+    write: Callable[[], Obj] = field(compare=False)
+    known: Mapping[str, Any] = field(compare=False)
 
     def mode(self, name: str | None = None) -> ModeForecast:
         """Return the forecast of a mode; without a name, of the one that costs no gap.
@@ -144,6 +144,8 @@ class ProposedChange:
                 *([f"  {pinned}"] if self.pinned else []),
             ]
         )
+
+    __repr__ = shown
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the change would do, for programs; seconds and GPUs are numbers."""
