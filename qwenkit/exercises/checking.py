@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -88,20 +90,30 @@ def answer(id_: str, value: object, settings: Settings | None = None) -> CellOut
     Raises:
         InvalidValue: there is no such exercise, or the answer is no text, number or list.
 
+    A number as a text, such as ``"4"``, is kept as the number.
+
     >>> from qwenkit import answer
     >>> answer("05.1", ...)
     05.1: put your answer in place of the dots
     """
     exercise = find(id_)
-    if value is ...:
+    if value is ... or value is None:
         return _said(f"{exercise.id}: put your answer in place of the dots")
     try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        value = _as_number(value)
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
         rule = "must be a text, a number, true or false, or a list of these"
-        raise InvalidValue("answer", str(value), rule) from error
+        raise InvalidValue("answer", type(value).__name__, rule) from error
     Learner(settings or _current()).answer(id_, value)
     return _said(f"{exercise.id}: {value} is noted")
+
+
+def _as_number(value: object) -> object:
+    with suppress(ValueError):
+        if isinstance(value, str | float) and math.isfinite(number := float(value)):
+            return int(number) if number.is_integer() else number
+    return value
 
 
 def check(id_: str, settings: Settings | None = None) -> Checked:

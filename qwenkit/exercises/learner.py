@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,25 +64,44 @@ class Learner:
 
     @contextmanager
     def _changed(self) -> Iterator[dict[str, Any]]:
-        whole = self._read()
-        yield whole.setdefault(self._target, {})
         try:
             make_folder(self.path.parent)
-            write_private(self.path, json.dumps(whole, ensure_ascii=False, indent=1))
+            with _one_at_a_time(self.path.parent):
+                whole = self._read()
+                yield whole.setdefault(self._target, {})
+                write_private(self.path, json.dumps(whole, ensure_ascii=False, indent=1))
         except OSError as error:
             raise self._unusable(f"must be writable: {error.strerror}") from error
 
     def _read(self) -> dict[str, Any]:
         try:
-            whole = json.loads(read_private(self.path, _MOST_BYTES))
+            whole: dict[str, Any] = json.loads(read_private(self.path, _MOST_BYTES))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
             raise self._unusable(f"must be a record that qwenkit wrote: {error}") from error
-        if not isinstance(whole, dict) or not all(isinstance(one, dict) for one in whole.values()):
+        if not (_of_dicts(whole) and all(map(_of_dicts, whole.values()))):
             raise self._unusable("must be a record that qwenkit wrote")
         return whole
 
     def _unusable(self, rule: str) -> InvalidValue:
         fix = "delete the file, or name another one in QWENKIT_PROGRESS"
         return InvalidValue("progress", str(self.path), rule, fix)
+
+
+def _of_dicts(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(part, dict) for part in value.values())
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Keep other processes out, where Python and the file system have locks: no browser has."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(ImportError, OSError):
+            from fcntl import LOCK_EX, flock
+
+            flock(handle, LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -11,7 +11,7 @@ from qwenkit.exercises.facts import Facts
 @exercise("00.1")
 def the_first_request(facts: Facts) -> Verdict:
     """Only the activator holds requests."""
-    given = str(facts.answer or "").lower().replace(" ", "-").removeprefix("the-")
+    given = str(facts.answer or "").strip().lower().replace(" ", "-").removeprefix("the-")
     others = ("gateway", "queue-proxy", "kpa", "vllm", "revision")
     seen = {name: given == name for name in others} | {"other": given != "activator"}
     return judged(seen, answer=facts.answer) if given else TODO

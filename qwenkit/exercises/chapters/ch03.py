@@ -16,7 +16,7 @@ def tokens_in_the_kv_cache(facts: Facts) -> Verdict:
     if facts.answer is None:
         return TODO
     memory = fit(**(sizes := facts.settings.sizes()))
-    gib, share = memory.kv_tokens / memory.kv_gib, sizes["gpu_memory_utilization"]
+    gib, share = memory.kv_tokens / (memory.kv_gib or 1), sizes["gpu_memory_utilization"]
     card, weights, activation = memory.usable_gib, memory.weights_gib, memory.activation_gib
     slips = {
         "no-share": (card - weights - activation) * gib,
@@ -32,7 +32,7 @@ def tokens_in_the_kv_cache(facts: Facts) -> Verdict:
 @exercise("03.2")
 def the_pod_that_answers(facts: Facts) -> Verdict:
     """The end of the chain Service, Configuration, Revision, Deployment, ReplicaSet, Pod."""
-    given = str(facts.answer).removeprefix("pod/")
+    given = str(facts.answer).strip().removeprefix("pod/")
     labels = {kinds.SERVICE_LABEL: facts.settings.service}
     pods, deployments, revisions = (
         {name_of(one) for one in facts.list(kind, labels)}

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from qwenkit.cluster import kinds
 from qwenkit.cluster.kinds import annotations_of, is_terminating, is_true
-from qwenkit.exercises.exercise import TODO, Verdict, exercise, judged, wrong
+from qwenkit.exercises.exercise import PASSED, TODO, Verdict, exercise, judged, wrong
 from qwenkit.exercises.facts import Facts
 from qwenkit.exercises.numbers import number
 from qwenkit.inference.metrics import parse
@@ -15,11 +15,12 @@ from qwenkit.inference.metrics import parse
 @exercise("04.1")
 def the_host_of_another_service(facts: Facts) -> Verdict:
     """A host names the service and its namespace, in the cluster's domain."""
-    given, own = str(facts.answer).lower(), facts.settings
+    given, own = str(facts.answer).strip().lower(), facts.settings
     service = facts.find(kinds.KSVC, own.service) or {}
     here = urlsplit(service.get("status", {}).get("url", "")).hostname
     here = here or f"{own.service}.{own.namespace}.example.com"
-    right = here.replace(own.service, "chat", 1).replace(own.namespace, "team-a", 1)
+    head, _, tail = here.partition(own.service)
+    right = f"{head}chat{tail.replace(own.namespace, 'team-a', 1)}"
     seen = {
         "url": "/" in given or ":" in given,
         "address": given.replace(".", "").isdigit(),
@@ -27,9 +28,10 @@ def the_host_of_another_service(facts: Facts) -> Verdict:
         "inside": ".svc" in given,
         "swapped": given.startswith("team-a"),
         "no-namespace": "team-a" not in given,
-        "other-domain": given != right,
+        "other-domain": True,
     }
-    return TODO if facts.answer is None else judged(seen, answer=given, here=here)
+    done = PASSED if given == right else judged(seen, answer=given, here=here)
+    return TODO if facts.answer is None else done
 
 
 @exercise("04.2")
@@ -65,7 +67,7 @@ def scaled_to_zero(facts: Facts) -> Verdict:
     labels = {kinds.SERVICE_LABEL: facts.settings.service}
     pods, revisions = facts.list(kinds.POD, labels), facts.list(kinds.REVISION, labels)
     asked = {
-        key.split("/")[1]: value
+        key.rpartition("/")[2]: value
         for key, value in annotations_of(service["spec"]["template"]).items()
     }
     seen = {

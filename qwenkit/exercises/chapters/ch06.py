@@ -36,7 +36,7 @@ def two_by_load(facts: Facts) -> Verdict:
         return TODO
     spec = parse_spec(kinds.annotations_of(service["spec"]["template"]), strict=False)
     checks = {
-        "two-revisions": len({kinds.labels_of(pod)[kinds.REVISION_LABEL] for pod in pods}) > 1,
+        "two-revisions": len({kinds.labels_of(pod).get(kinds.REVISION_LABEL) for pod in pods}) > 1,
         "floor": spec.min_scale > 1 or spec.initial_scale > 1,
         "capped": spec.max_scale == 2 != s.max_scale,
         "target": (spec.metric, spec.total) != (s.scale_metric, s.scale_target),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from qwenkit.cluster.kinds import EVENT, KSVC, POD, PV, PVC, SECRET, SERVICE_LABEL, is_terminating
 from qwenkit.exercises.exercise import TODO, Verdict, exercise, judged
 from qwenkit.exercises.facts import Facts
@@ -37,8 +39,8 @@ def gone_and_kept(facts: Facts) -> Verdict:
     pods = facts.list(POD, {SERVICE_LABEL: own.service})
     weights = facts.objects() if own.storage == "oss" else {}
     # Kubernetes keeps the events of ended pods for an hour: without any, nothing ever ran.
-    started = (event["involvedObject"]["name"] for event in facts.list(EVENT))
-    ran = any(name.startswith(f"{own.service}-") for name in started)
+    started = (event["involvedObject"].get("name", "") for event in facts.list(EVENT))
+    ran = any(re.match(rf"{own.service}-\d{{5}}\b", name) for name in started)
     if not ran or (services and claims and not any(map(is_terminating, claims))):
         return TODO
     seen = {

@@ -110,3 +110,18 @@ def test_a_right_way_passes(id_, answer, state):
 @pytest.mark.parametrize("without", [(), [*SMALL, *SHARDS, "qwenkit.json"]])
 def test_untouched_it_is_not_done_yet(id_, without):
     assert grade(id_, without=without) == TODO
+
+
+def test_a_small_folder_and_an_empty_one_do_not_turn_one_into_everything():
+    left = ("config.json", "qwenkit.json")
+    small = [key.removeprefix(f"{P}/") for key in MODEL if not key.endswith(left)]
+    assert grade("01.1", 1, without=small).wrong not in ("everything", "the-rest")
+    is_told("01.1", find("01.1").grade(Facts(Settings(), answer=1)), "no-manifest")
+
+
+def test_a_folder_made_in_the_console_is_no_file():
+    folder = f"{P}/licence"
+    files = {f"{folder}/{REVISION}/{name}": "…" for name in ("", "LICENSE", "qwenkit.json")}
+    assert grade("01.3", bucket=files | {f"{folder}/": ""}) == PASSED
+    assert grade("01.3", bucket={f"{folder}/": ""}) == TODO
+    assert grade("01.2", bucket={f"{P}/tokenizer/": ""}) == TODO

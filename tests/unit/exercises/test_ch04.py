@@ -35,6 +35,12 @@ def service(url="http://qwen.default.example.com", ready="True", **scaling):
     }
 
 
+def noted(one):
+    """Return a Service with an annotation whose key has no prefix."""
+    one["spec"]["template"]["metadata"]["annotations"]["note"] = "mine"
+    return one
+
+
 def pod(ready="True", **metadata):
     metadata |= {"name": "qwen-00001-deployment-a-b", "labels": OF_SERVICE}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata} | {
@@ -59,7 +65,7 @@ def verdict(id_, answer=None, objects=(), pages=None, **settings):
     [
         (None, "todo"),
         ("chat.team-a.example.com", "passed"),
-        ("Chat.Team-A.example.com", "passed"),  # hosts have no case
+        ("Chat.Team-A.example.com ", "passed"),  # hosts have no case
         ("http://chat.team-a.example.com", "url"),
         ("chat.team-a.example.com:80", "url"),
         ("47.1.2.3", "address"),
@@ -82,6 +88,13 @@ def test_the_host_follows_the_domain_of_the_cluster():
     own = [service("http://qwen-default.llm.corp")]
     assert verdict("04.1", "chat-team-a.llm.corp", own) == "passed"
     assert verdict("04.1", "chat.team-a.example.com", own) == "other-domain"
+    inside = [service("http://qwen.default.svc.cluster.local")]
+    assert verdict("04.1", "chat.team-a.svc.cluster.local", inside) == "passed"
+
+
+def test_the_namespace_may_be_a_part_of_the_other_name():
+    own = [service("http://qwen.chat.example.com")]
+    assert verdict("04.1", "chat.team-a.example.com", own, namespace="chat") == "passed"
 
 
 @pytest.mark.parametrize(
@@ -116,6 +129,7 @@ def test_no_time_of_a_stream_before_the_first_one():
         ([], "todo"),
         ([service(max_scale="3", min_scale="0"), pod()], "todo"),
         ([service(), pod(ready="False")], "todo"),
+        ([noted(service()), pod()], "todo"),
         ([service(max_scale="3", min_scale="0"), revision("False")], "passed"),
         ([service(max_scale="0"), pod()], "max-scale"),
         ([service(min_scale="1"), pod()], "min-scale"),

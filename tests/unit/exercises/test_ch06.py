@@ -106,3 +106,9 @@ def test_pods_that_end_do_not_count():
     assert find("06.3").grade(cluster(pod(1), pod(2), ending)) == PASSED
     assert find("06.3").grade(cluster(pod(1), ending)) == TODO
     assert find("06.3").grade(Facts(Settings())) == TODO
+
+
+def test_a_pod_that_no_revision_made_is_another_one():
+    alien = pod(2)
+    del alien["metadata"]["labels"]["serving.knative.dev/revision"]
+    assert told("06.3", cluster(pod(1), alien)) == "two-revisions"

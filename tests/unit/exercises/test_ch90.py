@@ -92,3 +92,10 @@ def test_gone_and_kept_when_the_weights_go_too():
 
 def test_a_claim_that_holds_the_weights_is_kept():
     assert verdict("90.2", objects=[RAN, CLAIM], storage="pvc") == "passed"
+
+
+def test_what_ran_under_a_longer_name_was_another_service():
+    event = {"involvedObject": {"kind": "Pod", "name": "qwen-large-00001-d-a-b"}}
+    nameless = {"involvedObject": {"kind": "Node"}}
+    other = [obj("v1", "Event", "other.1") | of for of in (event, nameless)]
+    assert verdict("90.2", objects=other, bucket=WHOLE) == "todo"

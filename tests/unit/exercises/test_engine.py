@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import subprocess
+import sys
+from contextlib import suppress
 from importlib import import_module
 
 import pytest
@@ -106,7 +109,7 @@ def test_an_answer_must_be_plain(value):
         checking.answer("05.1", value, Settings())
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 1}', "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"here": {"version": 2}}', '{"a": 1}', "\x00"])
 def test_a_damaged_record_is_an_error_that_names_the_file(monkeypatch, tmp_path, text):
     path = tmp_path / "progress.json"
     path.write_text(text)
@@ -130,3 +133,52 @@ def test_the_record_survives_a_second_writer():
     checking.answer("05.1", 3, second)
     assert learner.Learner(first).answers == {"05.1": 4}
     assert learner.Learner(second).answers == {"05.1": 3}
+
+
+@pytest.mark.parametrize(("given", "kept"), [("4", 4), ("４ ", 4), (4.0, 4), ("3.5", 3.5)])
+def test_a_number_may_be_written_as_a_text(given, kept):
+    s = Settings(service="written")
+    checking.answer("05.1", given, s)
+    found = learner.Learner(s).answers["05.1"]
+    assert (found, type(found)) == (kept, type(kept))
+
+
+@pytest.mark.parametrize("given", ["~4", "nan", "{x} %s <b>", True, [1, [2]], 10**300])
+def test_any_plain_answer_can_be_judged_and_shown(monkeypatch, given):
+    s = Settings(service="odd")
+    checking.answer("05.1", given, s)
+    for chosen in ("en", "zh"):
+        monkeypatch.setenv("QWENKIT_LANG", chosen)
+        checked = checking.check("05.1", s)
+        assert checked.verdict.kind == "wrong"
+        assert "<b>" not in checked._repr_mimebundle_()["text/html"]
+
+
+@pytest.mark.parametrize("given", [10**5000, "\udcff"], ids=["huge", "half"])
+def test_an_answer_that_no_record_can_hold_is_refused(given):
+    with pytest.raises(InvalidValue, match="number"):
+        checking.answer("05.1", given, Settings())
+
+
+def test_nothing_is_no_answer():
+    s = Settings(service="nothing")
+    assert "in place of the dots" in repr(checking.answer("05.1", None, s))
+    assert not learner.Learner(s).answers
+
+
+@pytest.mark.parametrize("one", EVERY, ids=lambda one: one.id)
+def test_a_number_too_large_for_arithmetic_is_judged(one):
+    with suppress(AssertionError, KeyError):  # it looks at a target, and there is none
+        assert one.grade(Facts(answer=10**400)).kind != "passed"
+
+
+def test_two_processes_that_answer_at_once_lose_nothing(monkeypatch, tmp_path):
+    path = tmp_path / "progress.json"
+    monkeypatch.setenv("QWENKIT_PROGRESS", str(path))
+    code = (
+        "import sys; from qwenkit.exercises.learner import Learner\n"
+        "for n in range(50): Learner(None).answer(f'{sys.argv[1]}.{n}', n)"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", code, name]) for name in ("05", "06")]
+    assert [one.wait() for one in both] == [0, 0]
+    assert len(learner.Learner(None).answers) == 100
