@@ -55,7 +55,7 @@ def answer(
 
     try:
         read = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         read = value
     settings = read_settings(params, set_, context)
     emit(checking.answer(id_, read, settings), as_json=False)
