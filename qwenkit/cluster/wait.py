@@ -17,7 +17,7 @@ T = TypeVar("T")
 _POLL_S, _EXPLAIN_S = 3.0, 10.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Transition:
     """A state that was first seen ``at_s`` seconds into the wait."""
 
@@ -26,6 +26,8 @@ class Transition:
 
     def __str__(self) -> str:
         return f"{self.at_s:6.1f} s  {self.state}"
+
+    __repr__ = shown
 
 
 OnChange = Callable[[Transition], None]
