@@ -35,6 +35,7 @@ from qwenkit.cluster.ownership import foreign_claim, holds_weights, is_ours
 from qwenkit.cluster.pods import claim_names
 from qwenkit.cluster.wait import OnChange, Transition, wait
 from qwenkit.errors import Forbidden, QwenkitError, WaitTimeout
+from qwenkit.language import shown
 
 SHORT_GRACE_S = 1
 """The shortest grace that is not a force: a pod's object stays until its containers ended."""
@@ -43,7 +44,7 @@ _LEAST_S = 5.0  # for each later step, when the pods took most of the time
 _SHORTEN = "qwenkit teardown --now gives such pods one more second"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TeardownStep:
     """One step: its object, whether it was removed, and the outcome in words."""
 
@@ -53,6 +54,8 @@ class TeardownStep:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.outcome}"
+
+    __repr__ = shown
 
 
 @dataclass(frozen=True)
