@@ -25,7 +25,8 @@ _PRE = "font-family:monospace;font-size:0.9em;line-height:1.35"
 _BADGE = "color:#fff;font-weight:600;padding:0 5px;border-radius:3px"
 _SHORT = 16  # letters that stay on one line
 # Columns whose cells are names, and stay as they are in every language.
-_NAMES = {"name", "setting", "parameter", "field", "key", "object", "kind", "rule", "file"}
+_NAMES = {"name", "setting", "value", "metric", "parameter", "field", "key", "object", "kind"}
+_NAMES |= {"rule", "file"}
 _CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
 # A host's or an image's name is one long word: broken only where a column is very narrow.
 _LONG = f"{_CELL};min-width:7em;overflow-wrap:anywhere"
