@@ -40,12 +40,13 @@ def main(folder: str, extras: str) -> int:
             return code
     if uv := shutil.which("uv"):
         say(f"by {uv}, from {LOCK}")
-        if not run([uv, "pip", *what, "--python", str(python)], venv, like_pip(python)):
+        # Compiled here, as pip does: what old packages are warned of is not told at their import.
+        compiled = ["--python", str(python), "--compile-bytecode"]
+        if not run([uv, "pip", *what, *compiled], venv, like_pip(python)):
             return 0
         say("uv could not; now by pip")
     say(f"by pip, from {LOCK}: about a minute")
-    quick = ["--no-compile", "--disable-pip-version-check"]  # what is used is compiled then
-    return run([str(python), "-m", "pip", *what, *quick], venv)
+    return run([str(python), "-m", "pip", *what, "--disable-pip-version-check"], venv)
 
 
 def like_pip(python: Path) -> dict[str, str]:

@@ -74,6 +74,6 @@ def test_the_view_moves_in_place_and_its_button_ends_a_load_that_a_cell_waits_fo
     page.get_by_role("button", name="Stop").click()
     expect(page.locator(".jp-OutputArea").nth(1)).to_contain_text("True measured")
     result = page.locator(".jp-OutputArea").first
-    expect(result).to_contain_text("requests, 0 failed, ready replicas 1 → ")
+    expect(result).to_contain_text("requests, 0 failed, ready replicas ")
     expect(result.get_by_role("img", name="ready replicas")).to_be_visible()
     expect(result.locator("button")).to_have_count(0)
