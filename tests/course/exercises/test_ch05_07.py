@@ -48,6 +48,12 @@ def shell(tmp_path_factory):
     process.down(root)
 
 
+def leave_one_pod(shell):
+    """Wait until the pods of earlier revisions have freed their GPUs."""
+    pods = "kubectl get pods -l serving.knative.dev/service=qwen -o name"
+    shell(f'until [ "$({pods} | wc -l)" -le 1 ]; do sleep 0.5; done')
+
+
 def verdict(shell, id_):
     (checked,) = json.loads(shell(f"qwenkit check {id_} --json", fails=True))
     return checked["misunderstanding"] or checked["verdict"]
@@ -73,16 +79,20 @@ def test_an_answer_of_the_solution_passes(shell, id_):
 
 @pytest.mark.parametrize(("id_", "slip"), [("05.3", "no-headroom"), ("05.4", "target")])
 def test_a_setting_that_is_tried_and_changed_back(shell, id_, slip):
+    leave_one_pod(shell)
     shell("qwenkit deploy --set scale_target=3")
     assert verdict(shell, id_) == slip
     ((change, back),) = [line.split("; ") for line in commands(id_)]
+    leave_one_pod(shell)
     shell(change)
     assert verdict(shell, id_) == "not-back"
+    leave_one_pod(shell)
     shell(back)
     assert verdict(shell, id_) == "passed"
 
 
 def test_two_replicas_by_load_alone(shell):
+    leave_one_pod(shell)
     (load,) = commands("06.3")
     until_passed = "until qwenkit check 06.3 --json; do sleep 0.2; done"
     seen = shell(f"{load} >/dev/null & {until_passed}; kill %1; wait", fails=True)
