@@ -81,9 +81,5 @@ def reset(
     """Bring the target to the start of a chapter; weights stay unless delete_weights is set."""
     from qwenkit.exercises.reset import reset
 
-    steps = reset(
-        read_settings(params, set_, context), chapter, on_step=stderr_lines(quiet=as_json)
-    )
-    changed = [step.name for step in steps if step.removed]
-    said = f"chapter {chapter} can begin; removed: {', '.join(changed) or 'nothing'}"
-    emit({"chapter": chapter, "steps": steps} if as_json else said, as_json=as_json)
+    settings = read_settings(params, set_, context)
+    emit(reset(settings, chapter, on_step=stderr_lines(quiet=as_json)), as_json=as_json)

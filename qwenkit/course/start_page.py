@@ -92,7 +92,7 @@ def target(settings: Settings) -> dict[str, str]:
 
 def page(served: str, xsrf: str, told: str = "") -> str:
     """Return the page; ``told`` is what came of a reset, ``xsrf`` the hidden field of its forms."""
-    settings, folder = Settings.load(None, {}), Path(served).expanduser().resolve()
+    settings, folder = Settings.load(), Path(served).expanduser().resolve()
     every, words = (
         chapters(folder, settings),
         Environment(loader=PackageLoader("qwenkit.course", "")),
@@ -113,10 +113,9 @@ def page(served: str, xsrf: str, told: str = "") -> str:
 def reset_chapter(number: str) -> str:
     """Bring the target to the start of a chapter; return what came of it."""
     try:
-        gone = [step.name for step in reset(Settings.load(None, {}), number) if step.removed]
+        return said(str(reset(Settings.load(), number)))
     except QwenkitError as error:
         return str(error)
-    return said(f"chapter {number} can begin; removed: {', '.join(gone) or 'nothing'}")
 
 
 class StartPage(JupyterHandler):

@@ -15,7 +15,8 @@ from filelock import FileLock, Timeout
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.occupants import Occupant
 from qwenkit.errors import Conflict, InvalidValue, QwenkitError
-from qwenkit.parameters.layers import RECORD, RUN_ID
+from qwenkit.exercises.learner import RECORD
+from qwenkit.parameters.layers import RUN_ID
 from qwenkit.private_files import make_folder
 from qwenkit.sandbox import process as sandbox
 from qwenkit.sandbox import state_files

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -129,7 +129,7 @@ def check(id_: str, settings: Settings | None = None) -> Checked:
     >>> check("05.1").verdict.kind
     'todo'
     """
-    return _or_unknown(find(id_), settings or _current())
+    return _checked([find(id_)], settings or _current())[0]
 
 
 def check_all(ids: Iterable[str], settings: Settings | None = None) -> list[Checked]:
@@ -139,26 +139,24 @@ def check_all(ids: Iterable[str], settings: Settings | None = None) -> list[Chec
         for id_ in (list(ids) or chapters())
         for one in (of_chapter(id_).values() if id_ in chapters() else [find(id_)])
     ]
-    return [_or_unknown(one, settings or _current()) for one in wanted]
+    return _checked(wanted, settings or _current())
 
 
-def _or_unknown(exercise: Exercise, settings: Settings | None) -> Checked:
+def _checked(exercises: Iterable[Exercise], settings: Settings | None) -> list[Checked]:
+    """Judge exercises over one connection to the target."""
+    facts = LiveFacts(settings) if settings else Facts()
+    with closing(facts):
+        return [_judged(one, facts, Learner(settings)) for one in exercises]
+
+
+def _judged(exercise: Exercise, facts: Facts, learner: Learner) -> Checked:
     try:
-        return _checked(exercise, settings)
-    except QwenkitError as error:
-        return Checked(exercise, Verdict("unknown", values={"error": error}))
-
-
-def _checked(exercise: Exercise, settings: Settings | None) -> Checked:
-    learner = Learner(settings)
-    given = learner.answers.get(exercise.id)
-    facts = LiveFacts(settings, answer=given) if settings else Facts(answer=given)
-    try:
+        facts.answer = learner.answers.get(exercise.id)
         verdict = exercise.grade(facts)
-    finally:
-        facts.close()
-    if verdict.kind == "passed":
-        learner.passes(exercise.id)
+        if verdict.kind == "passed":
+            learner.passes(exercise.id)
+    except QwenkitError as error:
+        verdict = Verdict("unknown", values={"error": error})
     return Checked(exercise, verdict)
 
 

@@ -19,6 +19,7 @@ from qwenkit.private_files import OWN, home, make_folder, read_private, write_pr
 if TYPE_CHECKING:
     from qwenkit.settings import Settings
 
+RECORD = "QWENKIT_PROGRESS"
 _MOST_BYTES = 1_000_000
 
 
@@ -26,7 +27,7 @@ class Learner:
     """The record of one target: where the settings point to, or the page's own Python."""
 
     def __init__(self, settings: Settings | None) -> None:
-        self.path = Path(os.environ.get("QWENKIT_PROGRESS") or home() / OWN / "progress.json")
+        self.path = Path(os.environ.get(RECORD) or home() / OWN / "progress.json")
         self._target = (
             "/".join((settings.context, settings.namespace, settings.service, settings.run))
             if settings
@@ -55,11 +56,11 @@ class Learner:
                 now = datetime.now(UTC).isoformat(timespec="seconds")
                 record.setdefault("passed", {})[id_] = now
 
-    def forget(self, chapter: str) -> None:
-        """Forget the answers and passes of a chapter."""
+    def forget(self, *chapters: str) -> None:
+        """Forget the answers and passes of chapters."""
         with self._changed() as record:
             for part, kept in record.items():
-                left = {id_: value for id_, value in kept.items() if id_[:2] != chapter}
+                left = {id_: value for id_, value in kept.items() if id_[:2] not in chapters}
                 record[part] = left
 
     @contextmanager

@@ -9,19 +9,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from qwenkit.cluster import teardown as removal
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import KSVC, REVISION, SERVICE_LABEL, kind_of, name_of
 from qwenkit.cluster.removal import Manner, TeardownStep
-from qwenkit.errors import InvalidValue
+from qwenkit.exercises.exercise import chapters, of_chapter
 from qwenkit.exercises.learner import Learner
 from qwenkit.in_cluster.weights import Weights
 from qwenkit.settings import Settings
 from qwenkit.steps import apply, propose, render, resolve
 
-CHAPTERS = ("00", "01", "02", "03", "04", "05", "06", "07", "90")
 _ROUTE = {"latestRevision": True, "percent": 100}
+
+
+@dataclass(frozen=True)
+class ResetReport:
+    """What was removed and made, so that a chapter can begin."""
+
+    chapter: str
+    steps: tuple[TeardownStep, ...]
+
+    def __str__(self) -> str:
+        gone = ", ".join(step.name for step in self.steps if step.removed)
+        return f"chapter {self.chapter} can begin; removed: {gone or 'nothing'}"
 
 
 def reset(
@@ -29,7 +41,7 @@ def reset(
     chapter: str,
     *,
     on_step: Callable[[TeardownStep], None] | None = None,
-) -> tuple[TeardownStep, ...]:
+) -> ResetReport:
     """Bring the target to the start of a chapter and forget what was answered from there on.
 
     Only objects of this run are touched; their pods get a second to end. Weights stay unless
@@ -39,8 +51,7 @@ def reset(
         InvalidValue: there is no such chapter.
         QwenkitError: an object cannot be removed or made.
     """
-    if chapter not in CHAPTERS:
-        raise InvalidValue("chapter", chapter, f"must be one of {', '.join(CHAPTERS)}")
+    of_chapter(chapter)
     settings = resolve(settings)
     cluster = Cluster.connect(settings)
     steps: list[TeardownStep] = []
@@ -70,9 +81,8 @@ def reset(
         tell(TeardownStep(f"{made.kind} {made.name}", False, "as the settings describe it"))
     if chapter >= "04" and not untouched:
         tell(TeardownStep(f"ksvc {settings.service}", False, "starting; qwenkit deploy waits"))
-    for later in CHAPTERS[CHAPTERS.index(chapter) :]:
-        Learner(settings).forget(later)
-    return tuple(steps)
+    Learner(settings).forget(*(one for one in chapters() if one >= chapter))
+    return ResetReport(chapter, tuple(steps))
 
 
 def _is_untouched(cluster: Cluster, settings: Settings) -> bool:

@@ -30,8 +30,6 @@ _ENVIRONMENT = "the environment"
 PARAMETERS = "QWENKIT_PARAMETERS"
 # The id of the ``qwenkit run`` that this process belongs to, on each object that it uploads.
 RUN_ID = "QWENKIT_RUN_ID"
-# The file of a learner's answers and passes.
-RECORD = "QWENKIT_PROGRESS"
 
 
 class _TypedEnvironment(EnvSettingsSource):

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 
 import pytest
-
-from qwenkit.sandbox import process, state_files
 
 pytestmark = pytest.mark.long
 
@@ -29,31 +25,10 @@ answer("90.1", Weights.of(Settings()).kept().bytes / 1e6)
 
 
 @pytest.fixture(scope="module")
-def shell(tmp_path_factory):
-    """Return a function that runs lines in a learner's terminal, at the start of chapter 03."""
-    home = tmp_path_factory.mktemp("home")
-    root = home / ".qwenkit" / "sandbox"
-    process.up(root, state_files.SandboxOptions(time_scale=20))
-    environment = os.environ | process.environment(root) | {"HOME": str(home)}
-    environment |= {"QWENKIT_PROGRESS": str(home / "progress.json"), "QWENKIT_LANG": "en"}
-    environment["PATH"] = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
+def shell(terminal):
     # The last pod leaves after this window; until then each step must have its pod.
-    environment["QWENKIT_STABLE_WINDOW"] = "30s"
-
-    def run(lines, fails=False):
-        done = subprocess.run(
-            ["bash", "-c", lines if fails else f"set -e\n{lines}"],
-            env=environment,
-            cwd=home,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert fails or done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    yield run
-    process.down(root)
+    with terminal(stable_window="30s") as run:
+        yield run
 
 
 @pytest.fixture

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 
 from qwenkit.exercises.exercise import find, of_chapter
-from qwenkit.sandbox import process, state_files
 
 pytestmark = pytest.mark.long
 
@@ -21,31 +17,10 @@ FOLLOWS = '[{"latestRevision":true,"percent":100}]'
 
 
 @pytest.fixture(scope="module")
-def shell(tmp_path_factory):
-    """Return a function that runs lines in a learner's terminal."""
-    home = tmp_path_factory.mktemp("home")
-    root = home / ".qwenkit" / "sandbox"
-    process.up(root, state_files.SandboxOptions(time_scale=20))
-    environment = os.environ | process.environment(root) | {"HOME": str(home)}
-    environment |= {"QWENKIT_PROGRESS": str(home / "progress.json"), "QWENKIT_LANG": "en"}
-    environment |= {"QWENKIT_STABLE_WINDOW": "10s"}
-    environment["PATH"] = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
-
-    def run(lines, fails=False):
-        done = subprocess.run(
-            ["bash", "-c", lines if fails else f"set -e\n{lines}"],
-            env=environment,
-            cwd=home,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert fails or done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    run(f"{UPLOAD}; qwenkit deploy")
-    yield run
-    process.down(root)
+def shell(terminal):
+    with terminal(stable_window="10s") as run:
+        run(f"{UPLOAD}; qwenkit deploy")
+        yield run
 
 
 def leave_one_pod(shell):
