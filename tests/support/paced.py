@@ -11,7 +11,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-_TURN_S = 0.005
+_TURN_S = 0.001
 """What one turn of the loop may take of its time, however long it took."""
 T = TypeVar("T")
 
