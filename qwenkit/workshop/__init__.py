@@ -1,1 +1,1 @@
-"""Workshops: a namespace for each participant, few GPUs for many people, and the instructor's view."""
+"""Workshops: a namespace for each participant, few GPUs for many, the instructor's view."""
