@@ -23,7 +23,6 @@ _MODULES = {  # in the order of the course
     "show_table": "qwenkit.widgets.display",
     "Weights": "qwenkit.in_cluster.weights",
     "TransferProgress": "qwenkit.widgets.transfer_progress",
-    "format_bytes": "qwenkit.weights.progress",
     "render": "qwenkit.steps",
     "show_yaml": "qwenkit.widgets.display",
     "lint": "qwenkit.manifests.lint",

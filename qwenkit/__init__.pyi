@@ -27,7 +27,6 @@ from qwenkit.steps import explain as explain
 from qwenkit.steps import find_server as find_server
 from qwenkit.steps import render as render
 from qwenkit.steps import teardown as teardown
-from qwenkit.weights.progress import format_bytes as format_bytes
 from qwenkit.widgets.autoscaler_chart import autoscaler_chart as autoscaler_chart
 from qwenkit.widgets.canary_chart import canary_chart as canary_chart
 from qwenkit.widgets.cold_start_chart import cold_start_chart as cold_start_chart

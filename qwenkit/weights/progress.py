@@ -44,7 +44,6 @@ def format_progress(progress: Progress) -> str:
 def format_bytes(count: float) -> str:
     """Return a size with a decimal unit, as hubs and OSS bills do.
 
-    >>> from qwenkit import format_bytes
     >>> format_bytes(9_128_000_000)
     '9.1 GB'
     """

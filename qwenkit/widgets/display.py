@@ -87,15 +87,15 @@ def _colored(text: str) -> str:
 def show_table(rows: Iterable[Any], *columns: str, empty: str = "nothing") -> CellOutput:
     """Show objects, mappings or tuples as a table; columns that are all empty are left out.
 
-    ``columns`` are names of attributes or keys, and the headings; a tuple has their order.
-    ``empty`` is the text if there is no row.
+    ``columns`` are names of attributes or keys, and the headings; a tuple has their order. A whole
+    number under ``size`` is one of bytes. ``empty`` is the text if there is no row.
 
     >>> from qwenkit import show_table
     >>> show_table([("V100-16", 3)], "gpu", "count")
     gpu      count
     V100-16  3
     """
-    cells = [[_text(_get(row, i, name)) for i, name in enumerate(columns)] for row in rows]
+    cells = [[_text(_get(row, i, name), name) for i, name in enumerate(columns)] for row in rows]
     if not cells:
         return CellOutput(f"<p>{escape(said(empty))}</p>", said(empty))
     used = [i for i in range(len(columns)) if any(row[i] for row in cells)]
@@ -111,9 +111,14 @@ def _get(row: Any, index: int, name: str) -> Any:
     return row[index] if isinstance(row, tuple) else getattr(row, name)
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, column: str) -> str:
     if value is None:
         return "-"
+    if column == "size" and isinstance(value, int):
+        # Imported here: most tables have no sizes, those of a browser's own Python for example.
+        from qwenkit.weights.progress import format_bytes
+
+        return format_bytes(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -51,3 +51,11 @@ def test_yaml_is_copied_as_it_is_and_its_comments_stay():
     assert repr(shown).count("---") == 3
     assert "# " in repr(shown)
     assert "ossplugin.csi.alibabacloud.com" in bundle(shown)["text/html"]
+
+
+def test_a_size_is_shown_in_units_of_bytes():
+    assert repr(show_table([("a", 1_400_000), ("b", None)], "file", "size")).split() == [
+        *("file", "size"),
+        *("a", "1.4", "MB"),
+        *("b", "-"),
+    ]
