@@ -26,7 +26,7 @@ _LEFT_OUT = {
 }
 # Besides the groups of k8s.io, every real cluster serves these.
 _GROUPS = frozenset({"apps", "autoscaling", "batch", "policy"})
-_CORE = frozenset({"limitranges", "podtemplates", "replicationcontrollers", "resourcequotas"})
+_CORE = frozenset({"podtemplates", "replicationcontrollers"})
 
 
 @dataclass(frozen=True)

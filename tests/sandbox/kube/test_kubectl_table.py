@@ -302,7 +302,10 @@ REFUSES = [
     ("logs held -c nope", "container nope is not valid for pod held"),
     ('patch pod held -p \'{"spec":{"restartPolicy":"Never"}}\'', "pod updates may not change"),
     ("get --raw /api/v1/nodes/gpu-node-1/proxy/metrics", "nodes/proxy is not part of the sandbox"),
-    ("create quota q", "resourcequotas is not part of the sandbox"),
+    (
+        "create priorityclass q --value=1",
+        "priorityclasses.scheduling.k8s.io is not part of the sandbox",
+    ),
     ("top pods", "Metrics API not available"),
     ("get statefulsets", 'the server doesn\'t have a resource type "statefulsets"'),
 ]

@@ -95,7 +95,10 @@ def test_hub(sandbox: Running, http: requests.Session, method: str, path: str) -
         ("exec limits -- ls", "pods/exec is not part of the sandbox: its containers run no"),
         ("port-forward pod/limits 8080", "pods/portforward is not part of the sandbox: send"),
         ("logs limits --since=1h", "the sandbox selects no log lines by their time"),
-        ("create quota x", "resourcequotas is not part of the sandbox"),
+        (
+            "create priorityclass x --value=1",
+            "priorityclasses.scheduling.k8s.io is not part of the sandbox",
+        ),
         ("top pods", "Metrics API not available"),
         ("get statefulsets", "doesn't have a resource type"),
     ],

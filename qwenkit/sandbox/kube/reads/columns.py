@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from qwenkit.autoscaling.annotation_keys import SERVING
 from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import Object, at, condition
-from qwenkit.sandbox.kube.reads import job_cells
+from qwenkit.sandbox.kube.reads import job_cells, quota_cells
 from qwenkit.sandbox.kube.reads.ages import since
+from qwenkit.sandbox.kube.reads.column import (
+    AGE,
+    CREATED,
+    NAME,
+    Column,
+    custom,
+    field,
+    made,
+    number,
+    selector,
+)
 
 _SHORT_MODES = {
     "ReadWriteOnce": "RWO",
@@ -21,49 +30,14 @@ _SHORT_MODES = {
 }
 
 
-@dataclass(frozen=True)
-class Column:
-    """One column, computed by ``cell(object, now)``; ``wide`` ones are for ``-o wide``."""
-
-    name: str
-    cell: Callable[[Object, datetime], Any]
-    wide: bool = False
-    type: str = "string"
-    format: str = ""
-
-
 def columns(kind: ResourceKind) -> tuple[Column, ...]:
     """Return the columns of a kind."""
-    return _COLUMNS.get(kind.name, (_NAME, _AGE))
+    return _COLUMNS.get(kind.name, (NAME, AGE))
 
 
-def _field(name: str, *path: str | int, wide: bool = False, empty: str = "") -> Column:
-    def cell(obj: Object, _: datetime) -> Any:
-        value = at(obj, *path)
-        return empty if value is None else str(value)
-
-    return Column(name, cell, wide)
-
-
-def _number(name: str, *path: str) -> Column:
-    return Column(name, lambda obj, _: at(obj, *path) or 0, type="integer")
-
-
-def _custom(name: str, *path: str, integer: bool = False) -> Column:
-    """Make a CRD's column: null if the path does not exist, as with JSONPath."""
-    return Column(name, lambda obj, _: at(obj, *path), type="integer" if integer else "string")
-
-
-def _made(name: str, cell: Callable[[Object], Any], *, wide: bool = False) -> Column:
-    return Column(name, lambda obj, _: cell(obj), wide)
-
-
-_NAME = Column("Name", lambda obj, _: obj["metadata"]["name"], format="name")
-_AGE = Column("Age", lambda obj, now: since(at(obj, "metadata", "creationTimestamp"), now))
-_CREATED = _field("Created At", "metadata", "creationTimestamp")
-_ROLE = _made("Role", lambda obj: f"{at(obj, 'roleRef', 'kind')}/{at(obj, 'roleRef', 'name')}")
-_READY = _made("Ready", lambda obj: condition(obj, "Ready").get("status"))
-_REASON = _made("Reason", lambda obj: condition(obj, "Ready").get("reason"))
+_ROLE = made("Role", lambda obj: f"{at(obj, 'roleRef', 'kind')}/{at(obj, 'roleRef', 'name')}")
+_READY = made("Ready", lambda obj: condition(obj, "Ready").get("status"))
+_REASON = made("Reason", lambda obj: condition(obj, "Ready").get("reason"))
 _LABEL = f"{SERVING}/"
 _SPEC = "spec"
 _STATUS = "status"
@@ -169,14 +143,6 @@ def _endpoints(obj: Object) -> str:
     return ",".join(found[:3]) + more or "<none>"
 
 
-def _selector(*path: str) -> Callable[[Object], str]:
-    def cell(obj: Object) -> str:
-        pairs = (at(obj, *path) or {}).items()
-        return ",".join(f"{key}={value}" for key, value in sorted(pairs)) or "<none>"
-
-    return cell
-
-
 def _images(part: str) -> Callable[[Object], str]:
     def cell(obj: Object) -> str:
         containers = at(obj, _SPEC, "template", _SPEC, "containers") or []
@@ -216,8 +182,8 @@ def _seen(event: Object, fields: Iterable[str], now: datetime) -> str:
 def _storage(*columns: Column) -> Iterable[Column]:
     return (
         *columns,
-        _field("StorageClass", _SPEC, "storageClassName"),
-        _field("VolumeAttributesClass", _SPEC, "volumeAttributesClassName", empty="<unset>"),
+        field("StorageClass", _SPEC, "storageClassName"),
+        field("VolumeAttributesClass", _SPEC, "volumeAttributesClassName", empty="<unset>"),
     )
 
 
@@ -227,166 +193,188 @@ def _class_name(obj: Object, now: datetime) -> str:
 
 
 def _crd(*columns: Column) -> tuple[Column, ...]:
-    return (_NAME, *columns, _READY, _REASON)
+    return (NAME, *columns, _READY, _REASON)
 
 
-_URL = _custom("URL", _STATUS, "url")
+_URL = custom("URL", _STATUS, "url")
 _LATEST = (
-    _custom("LatestCreated", _STATUS, "latestCreatedRevisionName"),
-    _custom("LatestReady", _STATUS, "latestReadyRevisionName"),
+    custom("LatestCreated", _STATUS, "latestCreatedRevisionName"),
+    custom("LatestReady", _STATUS, "latestReadyRevisionName"),
 )
 _TEMPLATE_COLUMNS = (
-    _made("Containers", _images("name"), wide=True),
-    _made("Images", _images("image"), wide=True),
-    _made("Selector", _selector(_SPEC, "selector", "matchLabels"), wide=True),
+    made("Containers", _images("name"), wide=True),
+    made("Images", _images("image"), wide=True),
+    made("Selector", selector(_SPEC, "selector", "matchLabels"), wide=True),
 )
 _COLUMNS: dict[str, tuple[Column, ...]] = {
     "KnativeService": _crd(_URL, *_LATEST),
     "Configuration": _crd(*_LATEST),
     "Revision": (
         *_crd(
-            _custom("Config Name", "metadata", "labels", f"{_LABEL}configuration"),
-            _custom("Generation", "metadata", "labels", f"{_LABEL}configurationGeneration"),
+            custom("Config Name", "metadata", "labels", f"{_LABEL}configuration"),
+            custom("Generation", "metadata", "labels", f"{_LABEL}configurationGeneration"),
         ),
-        _custom("Actual Replicas", _STATUS, "actualReplicas", integer=True),
-        _custom("Desired Replicas", _STATUS, "desiredReplicas", integer=True),
+        custom("Actual Replicas", _STATUS, "actualReplicas", integer=True),
+        custom("Desired Replicas", _STATUS, "desiredReplicas", integer=True),
     ),
     "Route": _crd(_URL),
     "PodAutoscaler": _crd(
-        _custom("DesiredScale", _STATUS, "desiredScale", integer=True),
-        _custom("ActualScale", _STATUS, "actualScale", integer=True),
+        custom("DesiredScale", _STATUS, "desiredScale", integer=True),
+        custom("ActualScale", _STATUS, "actualScale", integer=True),
     ),
     "ServerlessService": _crd(
-        _custom("Mode", _SPEC, "mode"),
-        _custom("Activators", _SPEC, "numActivators", integer=True),
-        _custom("ServiceName", _STATUS, "serviceName"),
-        _custom("PrivateServiceName", _STATUS, "privateServiceName"),
+        custom("Mode", _SPEC, "mode"),
+        custom("Activators", _SPEC, "numActivators", integer=True),
+        custom("ServiceName", _STATUS, "serviceName"),
+        custom("PrivateServiceName", _STATUS, "privateServiceName"),
     ),
     "Metric": _crd(),
     "Ingress": _crd(),
     "Certificate": _crd(),
     "Pod": (
-        _NAME,
-        _made("Ready", _pod_ready),
-        _made("Status", _pod_status),
+        NAME,
+        made("Ready", _pod_ready),
+        made("Status", _pod_status),
         Column("Restarts", _restarts),
-        _AGE,
-        _field("IP", _STATUS, "podIP", wide=True, empty="<none>"),
-        _field("Node", _SPEC, "nodeName", wide=True, empty="<none>"),
-        _field("Nominated Node", _STATUS, "nominatedNodeName", wide=True, empty="<none>"),
-        _made("Readiness Gates", lambda pod: "<none>", wide=True),
+        AGE,
+        field("IP", _STATUS, "podIP", wide=True, empty="<none>"),
+        field("Node", _SPEC, "nodeName", wide=True, empty="<none>"),
+        field("Nominated Node", _STATUS, "nominatedNodeName", wide=True, empty="<none>"),
+        made("Readiness Gates", lambda pod: "<none>", wide=True),
     ),
     "PersistentVolume": (
-        _NAME,
-        _field("Capacity", _SPEC, "capacity", "storage"),
-        _made("Access Modes", _modes),
-        _field("Reclaim Policy", _SPEC, "persistentVolumeReclaimPolicy"),
-        _made("Status", _phase),
-        _made("Claim", _claim_of),
+        NAME,
+        field("Capacity", _SPEC, "capacity", "storage"),
+        made("Access Modes", _modes),
+        field("Reclaim Policy", _SPEC, "persistentVolumeReclaimPolicy"),
+        made("Status", _phase),
+        made("Claim", _claim_of),
         *_storage(),
-        _field("Reason", _STATUS, "reason"),
-        _AGE,
-        _field("VolumeMode", _SPEC, "volumeMode", wide=True, empty="<unset>"),
+        field("Reason", _STATUS, "reason"),
+        AGE,
+        field("VolumeMode", _SPEC, "volumeMode", wide=True, empty="<unset>"),
     ),
     "PersistentVolumeClaim": (
-        _NAME,
-        _made("Status", _phase),
-        _field("Volume", _SPEC, "volumeName"),
-        _field("Capacity", _STATUS, "capacity", "storage"),
-        _made("Access Modes", lambda obj: _modes(obj) if at(obj, _SPEC, "volumeName") else ""),
+        NAME,
+        made("Status", _phase),
+        field("Volume", _SPEC, "volumeName"),
+        field("Capacity", _STATUS, "capacity", "storage"),
+        made("Access Modes", lambda obj: _modes(obj) if at(obj, _SPEC, "volumeName") else ""),
         *_storage(),
-        _AGE,
-        _field("VolumeMode", _SPEC, "volumeMode", wide=True, empty="<unset>"),
+        AGE,
+        field("VolumeMode", _SPEC, "volumeMode", wide=True, empty="<unset>"),
     ),
     "Node": (
-        _NAME,
-        _made("Status", _node_status),
-        _made("Roles", _node_roles),
-        _AGE,
-        _field("Version", _STATUS, "nodeInfo", "kubeletVersion"),
-        _made("Internal-IP", _address("InternalIP"), wide=True),
-        _made("External-IP", _address("ExternalIP"), wide=True),
-        _field("OS-Image", _STATUS, "nodeInfo", "osImage", wide=True, empty="<unknown>"),
-        _field("Kernel-Version", _STATUS, "nodeInfo", "kernelVersion", wide=True),
-        _field("Container-Runtime", _STATUS, "nodeInfo", "containerRuntimeVersion", wide=True),
+        NAME,
+        made("Status", _node_status),
+        made("Roles", _node_roles),
+        AGE,
+        field("Version", _STATUS, "nodeInfo", "kubeletVersion"),
+        made("Internal-IP", _address("InternalIP"), wide=True),
+        made("External-IP", _address("ExternalIP"), wide=True),
+        field("OS-Image", _STATUS, "nodeInfo", "osImage", wide=True, empty="<unknown>"),
+        field("Kernel-Version", _STATUS, "nodeInfo", "kernelVersion", wide=True),
+        field("Container-Runtime", _STATUS, "nodeInfo", "containerRuntimeVersion", wide=True),
     ),
     "Deployment": (
-        _NAME,
-        _made("Ready", _replicas),
-        _field("Up-to-date", _STATUS, "updatedReplicas", empty="0"),
-        _field("Available", _STATUS, "availableReplicas", empty="0"),
-        _AGE,
+        NAME,
+        made("Ready", _replicas),
+        field("Up-to-date", _STATUS, "updatedReplicas", empty="0"),
+        field("Available", _STATUS, "availableReplicas", empty="0"),
+        AGE,
         *_TEMPLATE_COLUMNS,
     ),
     "Scale": (
-        _NAME,
-        _number("Desired", _SPEC, "replicas"),
-        _number("Available", _STATUS, "replicas"),
-        _AGE,
+        NAME,
+        number("Desired", _SPEC, "replicas"),
+        number("Available", _STATUS, "replicas"),
+        AGE,
     ),
     "ReplicaSet": (
-        _NAME,
-        _number("Desired", _SPEC, "replicas"),
-        _number("Current", _STATUS, "replicas"),
-        _number("Ready", _STATUS, "readyReplicas"),
-        _AGE,
+        NAME,
+        number("Desired", _SPEC, "replicas"),
+        number("Current", _STATUS, "replicas"),
+        number("Ready", _STATUS, "readyReplicas"),
+        AGE,
         *_TEMPLATE_COLUMNS,
     ),
     "Job": (
-        _NAME,
-        _made("Status", job_cells.status),
-        _made("Completions", job_cells.completions),
+        NAME,
+        made("Status", job_cells.status),
+        made("Completions", job_cells.completions),
         Column("Duration", job_cells.duration),
-        _AGE,
+        AGE,
         *_TEMPLATE_COLUMNS,
     ),
-    "Service": (
-        _NAME,
-        _field("Type", _SPEC, "type"),
-        _field("Cluster-IP", _SPEC, "clusterIP", empty="<none>"),
-        _made("External-IP", _external),
-        _made("Port(s)", _ports),
-        _AGE,
-        _made("Selector", _selector(_SPEC, "selector"), wide=True),
+    "CronJob": (
+        NAME,
+        field("Schedule", _SPEC, "schedule"),
+        field("Timezone", _SPEC, "timeZone", empty="<none>"),
+        field("Suspend", _SPEC, "suspend"),
+        made("Active", lambda obj: len(at(obj, _STATUS, "active") or [])),
+        Column("Last Schedule", job_cells.last_schedule),
+        AGE,
     ),
-    "Endpoints": (_NAME, _made("Endpoints", _endpoints), _AGE),
+    "ResourceQuota": (
+        NAME,
+        made("Request", quota_cells.requests),
+        made("Limit", quota_cells.limits),
+        AGE,
+    ),
+    "LimitRange": (NAME, CREATED),
+    "NetworkPolicy": (
+        NAME,
+        made("Pod-Selector", selector(_SPEC, "podSelector", "matchLabels")),
+        AGE,
+    ),
+    "Lease": (NAME, field("Holder", _SPEC, "holderIdentity"), AGE),
+    "Service": (
+        NAME,
+        field("Type", _SPEC, "type"),
+        field("Cluster-IP", _SPEC, "clusterIP", empty="<none>"),
+        made("External-IP", _external),
+        made("Port(s)", _ports),
+        AGE,
+        made("Selector", selector(_SPEC, "selector"), wide=True),
+    ),
+    "Endpoints": (NAME, made("Endpoints", _endpoints), AGE),
     "Event": (
         Column("Last Seen", _last_seen),
-        _field("Type", "type"),
-        _field("Reason", "reason"),
-        _made("Object", _involved),
-        _field("Subobject", "involvedObject", "fieldPath", wide=True),
-        _made("Source", _source, wide=True),
-        _field("Message", "message"),
+        field("Type", "type"),
+        field("Reason", "reason"),
+        made("Object", _involved),
+        field("Subobject", "involvedObject", "fieldPath", wide=True),
+        made("Source", _source, wide=True),
+        field("Message", "message"),
         Column("First Seen", _first_seen, wide=True),
-        _field("Count", "count", wide=True, empty="1"),
-        Column("Name", _NAME.cell, wide=True, format="name"),
+        field("Count", "count", wide=True, empty="1"),
+        Column("Name", NAME.cell, wide=True, format="name"),
     ),
-    "Namespace": (_NAME, _made("Status", _phase), _AGE),
-    "Secret": (_NAME, _field("Type", "type"), _made("Data", _entries), _AGE),
-    "ConfigMap": (_NAME, _made("Data", _entries), _AGE),
-    "Role": (_NAME, _CREATED),
-    "ClusterRole": (_NAME, _CREATED),
-    "RoleBinding": (_NAME, _ROLE, _AGE),
-    "ClusterRoleBinding": (_NAME, _ROLE, _AGE),
-    "ServiceAccount": (_NAME, _made("Secrets", lambda obj: len(obj.get("secrets") or [])), _AGE),
+    "Namespace": (NAME, made("Status", _phase), AGE),
+    "Secret": (NAME, field("Type", "type"), made("Data", _entries), AGE),
+    "ConfigMap": (NAME, made("Data", _entries), AGE),
+    "Role": (NAME, CREATED),
+    "ClusterRole": (NAME, CREATED),
+    "RoleBinding": (NAME, _ROLE, AGE),
+    "ClusterRoleBinding": (NAME, _ROLE, AGE),
+    "ServiceAccount": (NAME, made("Secrets", lambda obj: len(obj.get("secrets") or [])), AGE),
     "StorageClass": (
         Column("Name", _class_name, format="name"),
-        _field("Provisioner", "provisioner"),
-        _field("ReclaimPolicy", "reclaimPolicy"),
-        _field("VolumeBindingMode", "volumeBindingMode"),
-        _made("AllowVolumeExpansion", lambda obj: bool(obj.get("allowVolumeExpansion"))),
-        _AGE,
+        field("Provisioner", "provisioner"),
+        field("ReclaimPolicy", "reclaimPolicy"),
+        field("VolumeBindingMode", "volumeBindingMode"),
+        made("AllowVolumeExpansion", lambda obj: bool(obj.get("allowVolumeExpansion"))),
+        AGE,
     ),
     "CSIDriver": (
-        _NAME,
-        _made("AttachRequired", lambda obj: bool(at(obj, _SPEC, "attachRequired"))),
-        _made("PodInfoOnMount", lambda obj: bool(at(obj, _SPEC, "podInfoOnMount"))),
-        _made("StorageCapacity", lambda obj: bool(at(obj, _SPEC, "storageCapacity"))),
-        _made("TokenRequests", lambda obj: "<unset>"),
-        _made("RequiresRepublish", lambda obj: bool(at(obj, _SPEC, "requiresRepublish"))),
-        _made("Modes", lambda obj: ",".join(at(obj, _SPEC, "volumeLifecycleModes") or [])),
-        _AGE,
+        NAME,
+        made("AttachRequired", lambda obj: bool(at(obj, _SPEC, "attachRequired"))),
+        made("PodInfoOnMount", lambda obj: bool(at(obj, _SPEC, "podInfoOnMount"))),
+        made("StorageCapacity", lambda obj: bool(at(obj, _SPEC, "storageCapacity"))),
+        made("TokenRequests", lambda obj: "<unset>"),
+        made("RequiresRepublish", lambda obj: bool(at(obj, _SPEC, "requiresRepublish"))),
+        made("Modes", lambda obj: ",".join(at(obj, _SPEC, "volumeLifecycleModes") or [])),
+        AGE,
     ),
-    "CustomResourceDefinition": (_NAME, _CREATED),
+    "CustomResourceDefinition": (NAME, CREATED),
 }

@@ -1,4 +1,4 @@
-"""What ``kubectl get jobs`` shows in its columns."""
+"""What ``kubectl get jobs`` and ``cronjobs`` show in their columns."""
 
 from __future__ import annotations
 
@@ -29,3 +29,9 @@ def duration(job: Object, now: datetime) -> str:
         return ""
     ended = at(job, "status", "completionTime")
     return since(started, parse_timestamp(ended) if ended else now)
+
+
+def last_schedule(cron_job: Object, now: datetime) -> str:
+    """Return how long ago a CronJob made its last Job."""
+    last = at(cron_job, "status", "lastScheduleTime")
+    return since(last, now) if last else "<none>"

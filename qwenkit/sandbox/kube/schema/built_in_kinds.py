@@ -20,6 +20,9 @@ _CONTAINED = re.compile(r"(?P<form>[Ll]ist|[Dd]ict)[\[(](str, ?)?(?P<of>.*)[\])]
 _QUANTITIES = frozenset(
     {"allocatable", "allocatedResources", "capacity", "divisor", "limits", "requests", "sizeLimit"}
 )
+_OF_POLICIES = frozenset(
+    {"default", "defaultRequest", "hard", "max", "maxLimitRequestRatio", "min", "used"}
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class ModelField:
     @property
     def is_quantity(self) -> bool:
         """Whether it holds quantities such as 500m or 30Gi, which are strings in the models."""
-        return self.name in _QUANTITIES and self.type in ("str", "object")
+        named = self.name in _QUANTITIES or (self.form == "dict" and self.name in _OF_POLICIES)
+        return named and self.type in ("str", "object")
 
 
 async def ready(kind: ResourceKind) -> None:

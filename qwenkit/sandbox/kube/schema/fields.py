@@ -68,7 +68,7 @@ _BUILT_IN_LISTS = _CUSTOM_LISTS | {
 _ATOMIC_MAP = re.compile(
     "(configMap|configMapKey|controllerExpandSecret|controllerPublishSecret|field|nodeExpandSecret"
     "|nodePublishSecret|nodeStageSecret|object|resourceField|scaleTarget|secret|secretKey)Ref"
-    "|nodeSelector|selector"
+    "|namespaceSelector|nodeSelector|podSelector|selector"
 )
 
 
@@ -76,6 +76,8 @@ def list_keys(kind: ResourceKind, field: str) -> tuple[str, ...] | None:
     """Return the keys by which a list merges; ``SET`` for a set of scalars; None if atomic."""
     if kind.name == "Service" and field == "ports":
         return ("port", "protocol")
+    if kind.name == "NetworkPolicy" and field == "ports":
+        return None
     return (_CUSTOM_LISTS if kind.custom else _BUILT_IN_LISTS).get(field)
 
 

@@ -85,6 +85,9 @@ Container name image command args workingDir ports env resources volumeMounts li
   readinessProbe 13 terminationMessagePath imagePullPolicy securityContext stdin stdinOnce tty
   envFrom terminationMessagePolicy 22 startupProbe 24 restartPolicy?
 ContainerPort name hostPort containerPort protocol hostIP
+CronJob metadata spec status:-
+CronJobSpec schedule startingDeadlineSeconds? concurrencyPolicy suspend? jobTemplate
+  successfulJobsHistoryLimit? failedJobsHistoryLimit? timeZone?
 DeleteOptions gracePeriodSeconds? preconditions 4 propagationPolicy? dryRun
 Deployment metadata spec status:-
 DeploymentSpec replicas? selector template strategy minReadySeconds revisionHistoryLimit? paused 9
@@ -106,6 +109,7 @@ HostPathVolumeSource path type?
 Job metadata spec status:-
 JobSpec parallelism? completions? activeDeadlineSeconds? selector manualSelector? template
   backoffLimit? ttlSecondsAfterFinished? completionMode? suspend?
+JobTemplateSpec metadata spec
 KeyToPath key path mode?
 LabelSelector matchLabels matchExpressions
 LabelSelectorRequirement key operator values
@@ -145,6 +149,8 @@ ProbeHandler exec:ExecAction httpGet:HTTPGetAction tcpSocket:TCPSocketAction grp
 ProjectedVolumeSource sources defaultMode?
 ResourceAttributes namespace verb group version resource subresource name
 ResourceFieldSelector containerName resource divisor
+ResourceQuota metadata spec status:-
+ResourceQuotaSpec hard scopes
 ResourceRequirements limits requests
 Role metadata rules
 RoleBinding metadata subjects roleRef

@@ -17,6 +17,7 @@ from qwenkit.sandbox.kube.storage.pod_defaults import setdefaults
 
 DEFAULT_GRACE_SECONDS = pod_defaults.DEFAULT_GRACE_SECONDS
 _TOLERATED = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+_LIMITS_FROM = (("default", "max"), ("defaultRequest", "default"), ("defaultRequest", "min"))
 _SPECS: dict[str, dict[str, Any]] = {
     "Namespace": {"finalizers": ["kubernetes"]},
     "PersistentVolume": {"persistentVolumeReclaimPolicy": "Retain", "volumeMode": "Filesystem"},
@@ -47,6 +48,12 @@ _SPECS: dict[str, dict[str, Any]] = {
         "manualSelector": False,
         "podReplacementPolicy": "TerminatingOrFailed",
     },
+    "CronJob": {
+        "concurrencyPolicy": "Allow",
+        "suspend": False,
+        "successfulJobsHistoryLimit": 3,
+        "failedJobsHistoryLimit": 1,
+    },
     "CSIDriver": {
         "attachRequired": True,
         "podInfoOnMount": False,
@@ -65,6 +72,8 @@ _STATUSES: dict[str, Object] = {
     "Deployment": {},
     "ReplicaSet": {"replicas": 0},
     "Job": {},
+    "CronJob": {},
+    "ResourceQuota": {},
 }
 
 
@@ -141,6 +150,30 @@ def _job(obj: Object) -> None:
     _template(obj)
 
 
+def _cron_job(obj: Object) -> None:
+    spec = at(obj, "spec", "jobTemplate", "spec", "template", "spec")
+    if isinstance(spec, dict):
+        pod_defaults.fill(spec)
+
+
+def _limit_range(obj: Object) -> None:
+    """What is not set follows from what is: requests from limits, limits from the most."""
+    for item in at(obj, "spec", "limits") or []:
+        if item.get("type") == "Container":
+            for field, source in _LIMITS_FROM:
+                if values := {**item.get(source, {}), **item.get(field, {})}:
+                    item[field] = values
+
+
+def _network_policy(obj: Object) -> None:
+    spec = obj.setdefault("spec", {})
+    if not spec.get("policyTypes"):
+        spec["policyTypes"] = ["Ingress", *(["Egress"] if spec.get("egress") else [])]
+    for rule in [*(spec.get("ingress") or []), *(spec.get("egress") or [])]:
+        for port in rule.get("ports") or []:
+            port.setdefault("protocol", "TCP")
+
+
 def _storage_class(obj: Object) -> None:
     setdefaults(obj, {"reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"})
 
@@ -171,6 +204,9 @@ _FILL: dict[str, Callable[[Object], None]] = {
     "Deployment": _deployment,
     "ReplicaSet": _template,
     "Job": _job,
+    "CronJob": _cron_job,
+    "LimitRange": _limit_range,
+    "NetworkPolicy": _network_policy,
     "StorageClass": _storage_class,
     "RoleBinding": _binding,
     "ClusterRoleBinding": _binding,
