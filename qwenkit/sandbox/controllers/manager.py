@@ -18,6 +18,7 @@ from qwenkit.sandbox.controllers.knative.serverless_service import ServerlessSer
 from qwenkit.sandbox.controllers.knative.service import ServiceController
 from qwenkit.sandbox.controllers.loop import Context, Controller, Delays, ImageResolver
 from qwenkit.sandbox.controllers.namespace_content import DefaultServiceAccount, RootCaPublisher
+from qwenkit.sandbox.controllers.quota import QuotaController
 from qwenkit.sandbox.controllers.request_counts import Traffic
 from qwenkit.sandbox.controllers.routing.ingress import IngressController
 from qwenkit.sandbox.controllers.routing.labeler import Labeler
@@ -85,6 +86,7 @@ class Controllers:
             EndpointsController(context),
             ServerlessServiceController(context),
             self._scaling,
+            QuotaController(context),
             GarbageCollector(context),
         ]
 

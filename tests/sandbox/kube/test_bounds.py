@@ -153,11 +153,12 @@ def test_an_object_has_a_size_and_pods_a_number(monkeypatch: pytest.MonkeyPatch)
     made = store()
     with pytest.raises(ApiError, match="Request entity too large"):
         made.create("ConfigMap", config_map("x" * 2**21))
-    monkeypatch.setattr("qwenkit.sandbox.kube.storage.store._MOST_PODS", 2)
-    for number in range(2):
-        made.create("Pod", {"metadata": {"name": f"p{number}", "namespace": "default"}, "spec": {}})
+    monkeypatch.setattr("qwenkit.sandbox.kube.policies.admission._MOST_PODS", 2)
+    spec = {"containers": [{"name": "c", "image": "i"}]}
+    for name in ("one", "two"):
+        made.create("Pod", {"metadata": {"name": name, "namespace": "default"}, "spec": spec})
     with pytest.raises(ApiError, match="exceeded quota"):
-        made.create("Pod", {"metadata": {"name": "more", "namespace": "default"}, "spec": {}})
+        made.create("Pod", {"metadata": {"name": "more", "namespace": "default"}, "spec": spec})
 
 
 def test_a_port_is_free_again_after_its_connections_were_ended() -> None:

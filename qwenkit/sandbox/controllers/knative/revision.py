@@ -87,6 +87,8 @@ class RevisionController(KnativeReconciler):
         self.check_owner(obj, found, conditions, RESOURCES)
         found = self._corrected(found, wanted)
         conditions.follow(RESOURCES, condition(found, "Progressing"))
+        if failure := condition(found, "ReplicaFailure"):
+            conditions.mark_false(RESOURCES, failure["reason"], failure["message"])
         if found["spec"]["replicas"] > 0 and not at(found, "status", "availableReplicas"):
             self._look_at_pods(found, conditions)
         if at(found, "status", "readyReplicas"):

@@ -144,6 +144,7 @@ class DeploymentController(Controller):
         _mark_available(deployment, status)
         if progress:
             self._mark_progress(deployment, replica_sets[0], old, status)
+            _move_failure(replica_sets, status)
         if not status["conditions"]:
             del status["conditions"]
         self.write_status(deployment, status)
@@ -232,6 +233,14 @@ def _mark_available(deployment: Object, status: Object) -> None:
     else:
         message = "Deployment does not have minimum availability."
         _mark(status, "Available", FALSE, "MinimumReplicasUnavailable", message)
+
+
+def _move_failure(replica_sets: list[Object], status: Object) -> None:
+    """Show why a ReplicaSet cannot create its pods, the current one's reason first."""
+    found = filter(None, (condition(item, "ReplicaFailure") for item in replica_sets))
+    kept = [one for one in status["conditions"] if one["type"] != "ReplicaFailure"]
+    failures = [{**one, "lastUpdateTime": one["lastTransitionTime"]} for one in found]
+    status["conditions"] = [*kept, *failures[:1]]
 
 
 def _mark(status: Object, kind: str, value: str, reason: str, message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from qwenkit.sandbox.controllers.conditions import TRUE
 from qwenkit.sandbox.controllers.object_fields import Key, deleting
 from qwenkit.sandbox.controllers.workloads.adoption import adopt_and_release, possible_owners
 from qwenkit.sandbox.controllers.workloads.pods import (
@@ -12,7 +13,8 @@ from qwenkit.sandbox.controllers.workloads.pods import (
     is_ready_pod,
     terminating,
 )
-from qwenkit.sandbox.kube.objects import Object, at
+from qwenkit.sandbox.kube.api_error import ApiError
+from qwenkit.sandbox.kube.objects import Object, at, condition, timestamp, utc_now
 from qwenkit.sandbox.kube.storage.history import WatchEvent
 
 
@@ -35,10 +37,14 @@ class ReplicaSetController(PodController):
             return
         before = adopt_and_release(self.store, replica_set, "Pod")
         active = [pod for pod in before if is_active(pod)]
+        refused: ApiError | None = None
         if not deleting(replica_set):
             missing = replica_set["spec"]["replicas"] - len(active)
-            for _ in range(missing):
-                self.create_pod(replica_set)
+            try:
+                for _ in range(missing):
+                    self.create_pod(replica_set)
+            except ApiError as error:
+                refused = error
             for pod in _deleted_first(active)[: max(0, -missing)]:
                 self.delete_pod(replica_set, pod)
         # The pods as they were before: the changes made here bring the next round.
@@ -54,7 +60,23 @@ class ReplicaSetController(PodController):
             "terminatingReplicas": terminating(before),
             "observedGeneration": replica_set["metadata"]["generation"],
         }
+        if refused:
+            status["conditions"] = [_failure(replica_set, refused)]
         self.write_status(replica_set, status)
+        if refused:
+            raise refused  # and so try again, later each time
+
+
+def _failure(replica_set: Object, refused: ApiError) -> Object:
+    """Return the condition ReplicaFailure: of several refusals in a row, the first."""
+    new = {
+        "type": "ReplicaFailure",
+        "status": TRUE,
+        "lastTransitionTime": timestamp(utc_now()),
+        "reason": "FailedCreate",
+        "message": refused.message,
+    }
+    return condition(replica_set, "ReplicaFailure") or new
 
 
 def _deleted_first(pods: list[Object]) -> list[Object]:

@@ -11,7 +11,7 @@ import json
 import math
 import random
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from qwenkit.private_files import write_private
 from qwenkit.sandbox.kube import api_error
 from qwenkit.sandbox.kube.kinds import Kinds, ResourceKind
 from qwenkit.sandbox.kube.objects import Object, copied, timestamp, utc_now
+from qwenkit.sandbox.kube.policies.admission import admit
 from qwenkit.sandbox.kube.storage import defaults, lifecycle, service_addresses
 from qwenkit.sandbox.kube.storage.history import History, Subscription, WatchEvent, WatchEventType
 
@@ -30,7 +31,6 @@ Key = tuple[str, str]
 _NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _WINDOW, _WINDOW_BYTES = 10_000, 2**25
 _OBJECT_BYTES = 3 * 2**19  # etcd's limit of a request
-_MOST_PODS = 250
 
 
 class ObjectStore:
@@ -127,7 +127,7 @@ class ObjectStore:
         """Store a new object; kinds with a status subresource start without the given status.
 
         Raises:
-            ApiError: 404 (no such namespace), 409 (exists), 403 (namespace terminates), 400.
+            ApiError: 404 (no such namespace), 409 (exists), 403 (a policy forbids it), 400.
         """
         kind = self.kinds[kind]
         new = copied(obj)
@@ -136,8 +136,6 @@ class ObjectStore:
         key = _key(kind, metadata.get("namespace"), metadata["name"])
         if key in self._objects[kind.name]:
             raise api_error.already_exists(kind, metadata["name"])
-        if kind.name == "Pod" and (why := self._pod_problem(new)):
-            raise api_error.forbidden(kind, metadata["name"], why)
         for field in ("resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds"):
             metadata.pop(field, None)
         metadata["uid"] = str(uuid.uuid4())
@@ -149,6 +147,7 @@ class ObjectStore:
         defaults.fill_in(kind, new)
         if kind.name == "Service":
             service_addresses.assign(new, self._objects[kind.name].values())
+        admit(kind, new, None, self._in)
         if (status := defaults.initial_status(kind, new)) is not None:
             new["status"] = status
         elif kind.has_status:
@@ -159,7 +158,7 @@ class ObjectStore:
         """Replace everything but the status; a ``resourceVersion`` in ``obj`` must be current.
 
         Raises:
-            ApiError: 404, or 409 for a stale resourceVersion or another uid.
+            ApiError: 404, 403 (a policy forbids it), or 409 (stale resourceVersion, another uid).
         """
         kind = self.kinds[kind]
         old = self._current(kind, obj)
@@ -171,6 +170,7 @@ class ObjectStore:
         defaults.fill_in(kind, new)
         if kind.name == "Service":
             service_addresses.keep(new, old)
+        admit(kind, new, old, self._in)
         return self._replace(kind, old, new, dry_run)
 
     def update_status(
@@ -312,14 +312,10 @@ class ObjectStore:
                     "because it is being terminated",
                 )
 
-    def _pod_problem(self, pod: Object) -> str:
-        """Return why no such pod may be made: the quota, or its RuntimeClass; "" if it may."""
-        if len(self._objects["Pod"]) >= _MOST_PODS:
-            return f"exceeded quota: sandbox, requested: pods=1, limited: pods={_MOST_PODS}"
-        runtime = (pod.get("spec") or {}).get("runtimeClassName")
-        if runtime and self.find("RuntimeClass", None, runtime) is None:
-            return f'pod rejected: RuntimeClass "{runtime}" not found'
-        return ""
+    def _in(self, kind: str, namespace: str | None) -> Iterable[Object]:
+        """Return the stored objects themselves, to be read only."""
+        stored = self._objects[kind].items()
+        return (obj for key, obj in stored if namespace in (None, key[0]))
 
     def _replace(self, kind: ResourceKind, old: Object, new: Object, dry_run: bool) -> Object:
         """Commit an update: nothing if equal, a deletion if the last finalizer is removed."""

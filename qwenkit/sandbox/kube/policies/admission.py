@@ -1,0 +1,52 @@
+"""Which policies of a namespace refuse or complete an object that is written?
+
+In the API server's order: limits, which also set what a pod leaves out, the pods' security, quotas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from qwenkit.sandbox.kube import api_error
+from qwenkit.sandbox.kube.kinds import ResourceKind
+from qwenkit.sandbox.kube.objects import Object
+from qwenkit.sandbox.kube.policies import limit_range, pod_security, quota
+
+# find(kind, namespace) -> its objects, which nobody may change; in all namespaces with None.
+Find = Callable[[str, str | None], Iterable[Object]]
+_MOST_PODS = 250
+
+
+def admit(kind: ResourceKind, obj: Object, old: Object | None, find: Find) -> None:
+    """Complete ``obj`` in place, which is new or replaces ``old``.
+
+    Raises:
+        ApiError: 403, a policy forbids it.
+    """
+    space = obj["metadata"].get("namespace")
+    resizable = kind.name in ("PersistentVolumeClaim", "Service")
+    if space is None or (old is not None and not resizable):
+        return
+    why = _limited(kind, obj, list(find("LimitRange", space)))
+    if not why and kind.name == "Pod":
+        why = pod_security.violated(obj, find("Namespace", None)) or _not_here(obj, find)
+    if not why and (quotas := list(find("ResourceQuota", space))):
+        why = quota.exceeded(kind, obj, old, quotas, find(kind.name, space))
+    if why:
+        raise api_error.forbidden(kind, obj["metadata"]["name"], why)
+
+
+def _limited(kind: ResourceKind, obj: Object, ranges: list[Object]) -> str:
+    if kind.name == "Pod":
+        limit_range.complete(obj, ranges)
+    broken = list(limit_range.broken(kind, obj, ranges))
+    return broken[0] if len(broken) == 1 else f"[{', '.join(broken)}]" if broken else ""
+
+
+def _not_here(pod: Object, find: Find) -> str:
+    runtime = pod["spec"].get("runtimeClassName")
+    if runtime and all(one["metadata"]["name"] != runtime for one in find("RuntimeClass", None)):
+        return f'pod rejected: RuntimeClass "{runtime}" not found'
+    full = len(list(find("Pod", None))) >= _MOST_PODS
+    used_up = f"exceeded quota: sandbox, requested: pods=1, limited: pods={_MOST_PODS}"
+    return used_up if full else ""
