@@ -15,7 +15,7 @@ from aiohttp import web
 from qwenkit.admission.field_errors import invalid, unsupported
 from qwenkit.sandbox.connections import bodies
 from qwenkit.sandbox.kube import health
-from qwenkit.sandbox.kube.access.attributes import requested
+from qwenkit.sandbox.kube.access.attributes import Attributes, requested
 from qwenkit.sandbox.kube.access.built_in_roles import ensure_roles
 from qwenkit.sandbox.kube.access.rbac import Authorizer
 from qwenkit.sandbox.kube.access.reviews import review_at
@@ -23,6 +23,7 @@ from qwenkit.sandbox.kube.access.users import ANONYMOUS, User, Users, impersonat
 from qwenkit.sandbox.kube.api_error import ApiError, bad_request
 from qwenkit.sandbox.kube.discovery import OPENAPI_V2, OPENAPI_V2_TYPE, VERSION, Discovery
 from qwenkit.sandbox.kube.kinds import READ_ONLY
+from qwenkit.sandbox.kube.metrics import RequestCounter
 from qwenkit.sandbox.kube.objects import Object, utc_now
 from qwenkit.sandbox.kube.paths import ResourcePath, parse_path
 from qwenkit.sandbox.kube.reads import proxy, representation, watch
@@ -72,6 +73,7 @@ class KubeApi:
         self._writer = Writer(store, admit)
         self._discovery = Discovery(store.kinds)
         self._watches: set[Subscription] = set()
+        self._requests = RequestCounter()
         ensure_definitions(store)
         ensure_roles(store)
 
@@ -92,20 +94,23 @@ class KubeApi:
         request: web.Request,
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
-        """Check token and rights, and turn every failure into a ``Status``."""
+        """Check token and rights, turn every failure into a ``Status``, count the answer."""
+        asked = requested(request.method, request.match_info["path"].rstrip("/"), request.query)
         try:
-            self._authorize(request)
-            return await handler(request)
+            self._authorize(request, asked)
+            answer = await handler(request)
         except ApiError as error:
-            return _json(error.body(), error.status)
+            answer = _json(error.body(), error.status)
         except web.HTTPException as error:
-            return _json(ApiError(error.status, "", error.reason).body(), error.status)
+            answer = _json(ApiError(error.status, "", error.reason).body(), error.status)
         except Exception as error:
             log.exception("%s %s", request.method, request.path)
             text = f"Internal error occurred: {type(error).__name__}"
-            return _json(ApiError(500, "InternalError", text).body(), 500)
+            answer = _json(ApiError(500, "InternalError", text).body(), 500)
+        self._requests.add(asked.verb, answer.status)
+        return answer
 
-    def _authorize(self, request: web.Request) -> None:
+    def _authorize(self, request: web.Request, asked: Attributes) -> None:
         """Find out who asks, and check their rights; without a token they read public paths."""
         path, given = request.match_info["path"].rstrip("/"), request.headers.get("Authorization")
         if not given and health.is_open(path):
@@ -117,12 +122,14 @@ class KubeApi:
                 self._authorizer.check(user, needed)
             user = other[0]
         _USER.set(user)
-        self._authorizer.check(user, requested(request.method, path, request.query))
+        self._authorizer.check(user, asked)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         path = request.match_info["path"].strip("/")
         if path == "version":
             return _json(VERSION)
+        if path == "metrics":
+            return web.Response(text=self._requests.text())
         if health.is_health(path):
             return web.Response(text=health.report(path, request.query))
         if request.method == "GET" and (found := await self._described(request, path)):

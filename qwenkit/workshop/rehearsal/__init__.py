@@ -1,0 +1,1 @@
+"""A rehearsal: scripted learners go through a workshop before the people come."""

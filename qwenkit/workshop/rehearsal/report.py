@@ -1,0 +1,173 @@
+"""What a rehearsal found: what broke, times, waits, load, fairness and the bill."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from html import escape
+from typing import Any
+
+from qwenkit.inference.results import percentiles
+from qwenkit.language import said
+from qwenkit.language.page import said_page
+from qwenkit.widgets.display import show_table
+
+FAIR, BILL_PERCENT = 0.95, 2.0
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Rehearsal of a workshop</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><style>
+:root {{ color-scheme: light dark }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
+table {{ border-collapse: collapse; width: 100% }} th, td {{ text-align: left; padding: .35rem .6rem }}
+tr {{ border-bottom: 1px solid #8884 }} h1 {{ font-size: 1.4rem }} h2 {{ font-size: 1.1rem }}
+</style></head><body>
+{body}
+</body></html>
+"""
+
+
+def jain(shares: Iterable[float]) -> float:
+    """Return Jain's index of fairness: 1 if all shares are equal, 1/n if one has everything.
+
+    Source: R. Jain, D. Chiu, W. Hawe, DEC-TR-301, 1984. Of nothing, it is 1.
+    """
+    given = list(shares)
+    squares = sum(share * share for share in given)
+    return sum(given) ** 2 / (len(given) * squares) if squares else 1.0
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One learner's way through one chapter, in seconds of this machine; ``error`` if it broke."""
+
+    participant: str
+    chapter: str
+    seconds: float
+    waited_s: float = 0.0
+    """Of these, how long it waited for a GPU."""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class RehearsalReport:
+    """A rehearsal in figures; ``str`` and ``to_html`` are for people.
+
+    ``api_per_s`` and ``gateway_per_s`` are requests a second over the whole of it, None where the
+    target does not count them. ``gpu_s`` are the seconds that pods held GPUs, by participant, and
+    ``billed_s`` those of the workshop's ledger.
+    """
+
+    participants: int
+    gpu_slots: int
+    seed: int
+    clock: float
+    seconds: float
+    passages: tuple[Passage, ...]
+    slips: Mapping[str, int]
+    """Mistakes: ``made``, and of these ``refused`` with an error that says what to do."""
+    api_per_s: float | None
+    gateway_per_s: float | None
+    gpu_s: Mapping[str, float]
+    billed_s: Mapping[str, float]
+    leaks: tuple[str, ...] = field(default=())
+    """What was left after the workshop was deleted."""
+
+    @property
+    def fairness(self) -> float:
+        """Jain's index of the participants' GPU seconds."""
+        return jain(self.gpu_s.values())
+
+    @property
+    def bill_error_percent(self) -> float:
+        """How far the bill is from the pods' own GPU seconds, in percent of these."""
+        own, billed = sum(self.gpu_s.values()), sum(self.billed_s.values())
+        return 100 * abs(billed - own) / own if own else 0.0
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What broke, and which of the limits were missed."""
+        return tuple(self._problems())
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing broke."""
+        return not self.problems
+
+    def chapters(self) -> list[dict[str, Any]]:
+        """Return for each chapter how many passed it, and their seconds."""
+        rows = []
+        for chapter in dict.fromkeys(one.chapter for one in self.passages):
+            here = [one for one in self.passages if one.chapter == chapter]
+            good = [one for one in here if not one.error]
+            seconds = percentiles(one.seconds for one in good)
+            waits = percentiles(one.waited_s for one in good if one.waited_s)
+            rows.append(
+                {
+                    "chapter": chapter,
+                    "passed": len(good),
+                    "broke": len(here) - len(good),
+                    "p50_s": seconds.get("p50"),
+                    "p95_s": seconds.get("p95"),
+                    "gpu wait p50_s": waits.get("p50"),
+                    "gpu wait p95_s": waits.get("p95"),
+                }
+            )
+        return rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return asdict(self) | {
+            "ok": self.ok,
+            "problems": list(self.problems),
+            "chapters": self.chapters(),
+            "fairness": round(self.fairness, 4),
+            "bill_error_percent": round(self.bill_error_percent, 3),
+        }
+
+    def __str__(self) -> str:
+        _, table = self._parts()
+        return "\n".join([said(self._headline()), "", *table, "", *map(said, self.problems)]).strip()
+
+    def to_html(self) -> str:
+        """Return a page of its own, in the language of the person."""
+        html, _ = self._parts()
+        problems = "".join(f"<li>{escape(said(one))}</li>" for one in self.problems)
+        body = f"<h1>{escape(said(self._headline()))}</h1>{''.join(html)}<ul>{problems}</ul>"
+        return said_page(_PAGE.format(body=body))
+
+    def _headline(self) -> str:
+        verdict = "passed" if self.ok else f"{len(self.problems)} problems"
+        return (
+            f"rehearsal of {self.participants} participants on {self.gpu_slots} GPU slots, clock × "
+            f"{self.clock:g}, seed {self.seed}: {verdict} in {self.seconds:.0f} s"
+        )
+
+    def _parts(self) -> tuple[list[str], list[str]]:
+        chapters = self.chapters()
+        figures = show_table(self._figures(), "figure", "value")
+        tables = [show_table(chapters, *(chapters[0] if chapters else ())), figures]
+        return [one.html for one in tables], [f"{one!r}\n" for one in tables]
+
+    def _figures(self) -> Iterator[tuple[str, str]]:
+        own, billed = sum(self.gpu_s.values()), sum(self.billed_s.values())
+        waits = percentiles(one.waited_s for one in self.passages if one.waited_s)
+        yield "mistakes made, and refused", f"{self.slips['made']}, {self.slips['refused']}"
+        if waits:
+            yield "wait for a GPU, p50 and p95", f"{waits['p50']:.1f} s, {waits['p95']:.1f} s"
+        for name, value in (("API", self.api_per_s), ("gateway", self.gateway_per_s)):
+            if value is not None:
+                yield f"requests a second at the {name}", f"{value:.1f}"
+        yield "fairness of the GPU minutes (Jain)", f"{self.fairness:.3f}"
+        yield "GPU seconds of the pods, and of the bill", f"{own:.0f} s, {billed:.0f} s"
+
+    def _problems(self) -> Iterator[str]:
+        for one in self.passages:
+            if one.error:
+                yield f"{one.participant} broke in chapter {one.chapter}: {one.error}"
+        if self.slips["made"] > self.slips["refused"]:
+            yield f"{self.slips['made'] - self.slips['refused']} mistakes were not refused"
+        if self.fairness < FAIR:
+            yield f"the GPU minutes are shared unfairly: {self.fairness:.3f}, at least {FAIR}"
+        if self.bill_error_percent > BILL_PERCENT:
+            yield f"the bill is {self.bill_error_percent:.1f} % off the pods' own GPU seconds"
+        yield from (f"left after the workshop: {what}" for what in self.leaks)
