@@ -40,21 +40,24 @@ def within(api: str, namespace: str, resource: str) -> str:
 
 
 _KINDS = [
-    *((CORE, kind) for kind in "pods secrets configmaps services events endpoints".split()),
-    *((CORE, kind) for kind in "serviceaccounts persistentvolumeclaims".split()),
-    *((CORE, kind) for kind in "resourcequotas limitranges".split()),
-    *((KNATIVE, kind) for kind in "services revisions routes configurations".split()),
-    *((APPS, kind) for kind in "deployments replicasets".split()),
-    *((BATCH, kind) for kind in "jobs cronjobs".split()),
-    *((RBAC, kind) for kind in "roles rolebindings".split()),
+    *(
+        (CORE, kind)
+        for kind in ["pods", "secrets", "configmaps", "services", "events", "endpoints"]
+    ),
+    *((CORE, kind) for kind in ["serviceaccounts", "persistentvolumeclaims"]),
+    *((CORE, kind) for kind in ["resourcequotas", "limitranges"]),
+    *((KNATIVE, kind) for kind in ["services", "revisions", "routes", "configurations"]),
+    *((APPS, kind) for kind in ["deployments", "replicasets"]),
+    *((BATCH, kind) for kind in ["jobs", "cronjobs"]),
+    *((RBAC, kind) for kind in ["roles", "rolebindings"]),
     (LEASES, "leases"),
     (NETWORK, "networkpolicies"),
     (SCALERS, "podautoscalers"),
 ]
 _OF_CLUSTER = [
-    *((CORE, kind) for kind in "namespaces nodes persistentvolumes".split()),
-    *((RBAC, kind) for kind in "clusterroles clusterrolebindings".split()),
-    *(("/apis/storage.k8s.io/v1", kind) for kind in "storageclasses csidrivers csinodes".split()),
+    *((CORE, kind) for kind in ["namespaces", "nodes", "persistentvolumes"]),
+    *((RBAC, kind) for kind in ["clusterroles", "clusterrolebindings"]),
+    *(("/apis/storage.k8s.io/v1", kind) for kind in ["storageclasses", "csidrivers", "csinodes"]),
     ("/apis/apiextensions.k8s.io/v1", "customresourcedefinitions"),
 ]
 _POD = {"containers": [{"name": "c", "image": "busybox", "command": ["sleep", "1"]}]}

@@ -6,7 +6,8 @@ from collections import Counter
 
 _NAME = "apiserver_request_total"
 _HELP = "Counter of apiserver requests broken out for each verb and code."
-_VERBS = "GET LIST WATCH POST PUT PATCH DELETE DELETECOLLECTION CREATE UPDATE".split()
+_VERBS = "GET LIST WATCH PATCH DELETE DELETECOLLECTION"
+_NAMES = dict.fromkeys(_VERBS.split()) | {"CREATE": "POST", "UPDATE": "PUT"}
 
 
 class RequestCounter:
@@ -18,7 +19,8 @@ class RequestCounter:
     def add(self, verb: str, status: int) -> None:
         """Count an answered request; a method may be any word, so unknown ones are one."""
         verb = verb.upper()
-        self._counts[status, verb if verb in _VERBS else "other"] += 1
+        name = (_NAMES[verb] or verb) if verb in _NAMES else "other"
+        self._counts[status, name] += 1
 
     def text(self) -> str:
         """Return the exposition."""

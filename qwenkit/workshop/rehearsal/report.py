@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from html import escape
+from importlib.resources import files
 from typing import Any
 
 from qwenkit.inference.results import percentiles
@@ -13,17 +14,6 @@ from qwenkit.language.page import said_page
 from qwenkit.widgets.display import show_table
 
 FAIR, BILL_PERCENT = 0.95, 2.0
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Rehearsal of a workshop</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><style>
-:root {{ color-scheme: light dark }}
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
-table {{ border-collapse: collapse; width: 100% }} th, td {{ text-align: left; padding: .35rem .6rem }}
-tr {{ border-bottom: 1px solid #8884 }} h1 {{ font-size: 1.4rem }} h2 {{ font-size: 1.1rem }}
-</style></head><body>
-{body}
-</body></html>
-"""
 
 
 def jain(shares: Iterable[float]) -> float:
@@ -52,9 +42,9 @@ class Passage:
 class RehearsalReport:
     """A rehearsal in figures; ``str`` and ``to_html`` are for people.
 
-    ``api_per_s`` and ``gateway_per_s`` are requests a second over the whole of it, None where the
-    target does not count them. ``gpu_s`` are the seconds that pods held GPUs, by participant, and
-    ``billed_s`` those of the workshop's ledger.
+    ``api_per_s`` and ``gateway_per_s`` are requests a second over the whole of it: by the API
+    server's own count (None where it may not be read), and as the learners sent them. ``gpu_s`` are
+    the seconds that pods held GPUs, by participant; ``billed_s`` those of the workshop's ledger.
     """
 
     participants: int
@@ -66,7 +56,7 @@ class RehearsalReport:
     slips: Mapping[str, int]
     """Mistakes: ``made``, and of these ``refused`` with an error that says what to do."""
     api_per_s: float | None
-    gateway_per_s: float | None
+    gateway_per_s: float
     gpu_s: Mapping[str, float]
     billed_s: Mapping[str, float]
     leaks: tuple[str, ...] = field(default=())
@@ -106,10 +96,10 @@ class RehearsalReport:
                     "chapter": chapter,
                     "passed": len(good),
                     "broke": len(here) - len(good),
-                    "p50_s": seconds.get("p50"),
-                    "p95_s": seconds.get("p95"),
-                    "gpu wait p50_s": waits.get("p50"),
-                    "gpu wait p95_s": waits.get("p95"),
+                    "p50 s": seconds.get("p50"),
+                    "p95 s": seconds.get("p95"),
+                    "GPU wait p50 s": waits.get("p50"),
+                    "GPU wait p95 s": waits.get("p95"),
                 }
             )
         return rows
@@ -126,14 +116,17 @@ class RehearsalReport:
 
     def __str__(self) -> str:
         _, table = self._parts()
-        return "\n".join([said(self._headline()), "", *table, "", *map(said, self.problems)]).strip()
+        return "\n".join(
+            [said(self._headline()), "", *table, "", *map(said, self.problems)]
+        ).strip()
 
     def to_html(self) -> str:
         """Return a page of its own, in the language of the person."""
         html, _ = self._parts()
         problems = "".join(f"<li>{escape(said(one))}</li>" for one in self.problems)
         body = f"<h1>{escape(said(self._headline()))}</h1>{''.join(html)}<ul>{problems}</ul>"
-        return said_page(_PAGE.format(body=body))
+        page = (files(__package__) / "page.html").read_text("utf-8")
+        return said_page(page.replace("{{ body }}", body))
 
     def _headline(self) -> str:
         verdict = "passed" if self.ok else f"{len(self.problems)} problems"
@@ -154,9 +147,9 @@ class RehearsalReport:
         yield "mistakes made, and refused", f"{self.slips['made']}, {self.slips['refused']}"
         if waits:
             yield "wait for a GPU, p50 and p95", f"{waits['p50']:.1f} s, {waits['p95']:.1f} s"
-        for name, value in (("API", self.api_per_s), ("gateway", self.gateway_per_s)):
-            if value is not None:
-                yield f"requests a second at the {name}", f"{value:.1f}"
+        if self.api_per_s is not None:
+            yield "requests a second to the API server", f"{self.api_per_s:.1f}"
+        yield "requests a second to the gateway", f"{self.gateway_per_s:.1f}"
         yield "fairness of the GPU minutes (Jain)", f"{self.fairness:.3f}"
         yield "GPU seconds of the pods, and of the bill", f"{own:.0f} s, {billed:.0f} s"
 

@@ -11,6 +11,7 @@ import pytest
 from kube_cluster import Cluster, running
 from places import DATA
 
+from qwenkit.inference.metrics import parse
 from qwenkit.sandbox.kube.discovery import Discovery
 from qwenkit.sandbox.kube.kinds import Kinds
 
@@ -274,3 +275,18 @@ def test_preconditions_of_a_delete(cluster: Cluster) -> None:
     dry = cluster.http("DELETE", f"{MAPS}/d", json=right, params={"dryRun": "All"}).json()
     assert cluster.http("DELETE", f"{MAPS}/d", json=right).json() == dry
     assert dry["details"] == {"name": "d", "kind": "configmaps", "uid": made["uid"]}
+
+
+def test_it_counts_its_requests(cluster: Cluster) -> None:
+    name = 'apiserver_request_total{code="200",verb="LIST"}'
+
+    def counted() -> float:
+        return parse(cluster.http("GET", "/metrics").text).get(name, 0)
+
+    before = counted()
+    cluster.http("GET", "/api/v1/namespaces")
+    cluster.http("OPTIONS", "/healthz")
+    assert counted() == before + 1
+    assert parse(cluster.http("GET", "/metrics").text)[
+        'apiserver_request_total{code="200",verb="other"}'
+    ]
