@@ -31,6 +31,7 @@ EXPIRES_AT = "qwenkit.dev/expires-at"
 # On a claim that holds weights: teardown keeps it, unless they are to be deleted.
 WEIGHTS = "qwenkit.dev/weights"
 ADMIN = "qwenkit-admin"  # manages what `render --admin` prints: no run changes or removes it
+SHARED_WEIGHTS = "weights"  # the ConfigMap with the list of what a shared claim holds
 API_KEY = "api-key"  # the key in the Secret that ``api_key_secret`` names
 
 # The widest that Kubernetes (int32), and the clocks that we wait on, take.
@@ -83,6 +84,10 @@ class Settings(Derived):
         "", description='`teardown --expired` may then remove it, such as "8h"; empty: never'
     )
 
+    workshop: str = Field(
+        "", description="the workshop that this participant belongs to; GPUs are then by its slots"
+    )
+
     # model
     model_source: str = Field(
         "modelscope:qwen/Qwen-7B-Chat-Int8",
@@ -122,9 +127,10 @@ class Settings(Derived):
         "key", description="how nodes may read the bucket: a Secret's key, or a RAM role (RRSA)"
     )
     rrsa_role: str = Field("", description="name of the RAM role; naming one chooses oss_auth=rrsa")
-    storage: Literal["oss", "nas", "pvc"] = Field(
+    storage: Literal["oss", "nas", "pvc", "shared"] = Field(
         "oss",
-        description="where the weights lie: an OSS bucket, a NAS, or a claim that a Job fills",
+        description="where the weights lie: an OSS bucket, a NAS, a claim that a Job fills, or "
+        "shared: a claim of an administrator's that holds them",
     )
     fuse_type: Literal["ossfs2", "ossfs"] = Field(
         "ossfs2", description="client that mounts the bucket"
@@ -321,7 +327,7 @@ class Settings(Derived):
     _host = field_validator("nas_server", "rrsa_role")(rules.name)
     _lifetime = field_validator("expires_after")(rules.lifetime)
     _size = field_validator("shared_memory", "storage_size")(rules.size)
-    _object = field_validator("image_pull_secret", "runtime_class", "api_key_secret")(
+    _object = field_validator("image_pull_secret", "runtime_class", "api_key_secret", "workshop")(
         rules.object_name
     )
     _env = field_validator("env")(rules.readable_by(parse_env))

@@ -14,6 +14,7 @@ from typing import Any
 
 from ruamel.yaml.comments import CommentedMap
 
+from qwenkit.admission.feature_flags import enable_command
 from qwenkit.admission.pod.spec import needed_flags
 from qwenkit.capacity.simulation.traffic import ClosedLoop
 from qwenkit.cluster import deploy as deploying
@@ -27,7 +28,6 @@ from qwenkit.cluster.diagnosis.bundle import read_bundle
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.cluster.diagnosis.status import Status
 from qwenkit.cluster.diagnosis.status import status as read_status
-from qwenkit.cluster.feature_flags import enable_command
 from qwenkit.cluster.occupants import Occupant
 from qwenkit.cluster.ownership import has_expired
 from qwenkit.cluster.preflight.doctor import PreflightReport, examine
@@ -39,7 +39,8 @@ from qwenkit.cluster.wait import OnChange
 from qwenkit.credentials import Credentials
 from qwenkit.errors import QwenkitError
 from qwenkit.errors.boundary import typed_in
-from qwenkit.in_cluster.weights import VolumeWeights, Weights
+from qwenkit.in_cluster.volume import VolumeWeights
+from qwenkit.in_cluster.weights import Weights
 from qwenkit.inference.client import Server, ask_clock
 from qwenkit.inference.load.running import start_load
 from qwenkit.inference.results import LoadResult

@@ -248,7 +248,7 @@ def teardown(
             )
         with terminable():
             ended = steps.remove_expired(settings, on_step=show, manner=manner)
-        _answer(ended, as_json=as_json)
+        answer_ended(ended, as_json=as_json)
     foreign = consent.others(steps.find_occupants(settings), settings)
     consent.require(
         foreign,
@@ -261,10 +261,11 @@ def teardown(
     )
     with terminable():
         ended = steps.remove_and_audit(settings, also=foreign, on_step=show, manner=manner)
-    _answer(ended, as_json=as_json)
+    answer_ended(ended, as_json=as_json)
 
 
-def _answer(ended: Ended, *, as_json: bool) -> NoReturn:
+def answer_ended(ended: Ended, *, as_json: bool) -> NoReturn:
+    """Print how a removal ended and what is left; exit 1 if anything is."""
     answer: dict[str, object] = {"removed": ended.removed, "leaks": ended.leaks}
     if isinstance(ended.error, QwenkitError):
         emit(answer | {"error": ended.error} if as_json else answer, as_json=as_json)

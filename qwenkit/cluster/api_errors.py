@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from qwenkit.admission.feature_flags import enable_command, flags_missing_in
 from qwenkit.cluster.api.connect import SANDBOX, START_SANDBOX
 from qwenkit.cluster.api.retries import is_denied, is_untrusted
 from qwenkit.cluster.api.transport import Reply
-from qwenkit.cluster.feature_flags import enable_command, flags_missing_in
 from qwenkit.errors import Conflict, Forbidden, NotFound, QwenkitError, Rejected, Unreachable
 from qwenkit.untrusted.parsing import parse_json
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import replace
 from typing import Any, Self
 
 from qwenkit.cluster.api.connect import connection
 from qwenkit.cluster.api.retries import Retries, Transient, within
-from qwenkit.cluster.api.transport import NoAnswer, Reply, Request, Transport, many, parsed
-from qwenkit.cluster.api_errors import unreachable
+from qwenkit.cluster.api.transport import Reply, Request, Transport, many, parsed
 from qwenkit.cluster.discovery import Resource, Resources
 from qwenkit.cluster.kinds import (
     CONFIG_MAP,
@@ -25,6 +24,7 @@ from qwenkit.cluster.kinds import (
     name_of,
 )
 from qwenkit.cluster.ownership import require_not_terminating, require_ours, require_unshared
+from qwenkit.cluster.pod_output import PodOutput
 from qwenkit.cluster.requests import ApiRequests, access_review
 from qwenkit.errors import Conflict, Forbidden, InvalidValue, NotFound
 from qwenkit.settings import Settings, run_labels
@@ -35,7 +35,7 @@ _APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 _FIRST_ANSWER_S = 30.0
 
 
-class Cluster:
+class Cluster(PodOutput):
     """One context of a kubeconfig, one namespace, one run. ``Cluster.connect`` makes one.
 
     Only objects of ``run`` may be changed. A request that fails for the moment is repeated, each
@@ -107,6 +107,12 @@ class Cluster:
     def labels(self) -> dict[str, str]:
         """The labels of this run's objects."""
         return run_labels(self.run)
+
+    def at(self, namespace: str) -> Self:
+        """Return the same connections for another namespace."""
+        other = copy(self)
+        other.namespace = namespace
+        return other
 
     def close(self) -> None:
         """Close the connections."""
@@ -254,6 +260,17 @@ class Cluster:
 
         return self._retries.run(once)
 
+    def post(self, kind: Kind, name: str, sub: str, body: Mapping[str, Any]) -> Obj:
+        """Post to a subresource of an object, such as the ``token`` of a ServiceAccount.
+
+        Raises:
+            NotFound: the object does not exist.
+        """
+        kind, resource, where = self._place(kind)
+        request = Request("POST", f"{resource.path(where, name)}/{sub}", body=body)
+        what = f"asking for the {sub} of {kind} {name}"
+        return self._retries.run(lambda: self._ask.object(request, what, kind, name))
+
     def delete(self, kind: Kind | str, name: str) -> bool:
         """Delete an object of this run; False if there was none.
 
@@ -281,62 +298,6 @@ class Cluster:
         if not is_terminating(pod) or seconds < 1:  # with 0 the object would go before them
             raise InvalidValue("seconds", seconds, "must be 1 or more, for a terminating pod")
         return self._delete(POD, pod, gracePeriodSeconds=seconds)[0]
-
-    def logs(
-        self,
-        pod: str,
-        *,
-        container: str,
-        lines: int | None = 20,
-        previous: bool = False,
-        timestamps: bool = False,
-        most_bytes: int | None = None,
-    ) -> str:
-        """Return the last lines of a container's log, or its first bytes with ``lines`` None."""
-        query: dict[str, object] = {"container": container, "previous": str(previous).lower()}
-        query |= {"tailLines": lines} if lines is not None else {}
-        query |= {"limitBytes": most_bytes} if most_bytes is not None else {}
-        query |= {"timestamps": "true"} if timestamps else {}
-        request, what = self._log(pod, query), f"reading the log of pod {pod}"
-        reply = self._retries.run(lambda: self._ask.send(request, what, POD, pod))
-        return reply.body.decode("utf-8", "replace")
-
-    def proxied(
-        self, kind: Kind, name: str, port: int, path: str, *, namespace: str | None = None
-    ) -> str:
-        """Return what a pod or a core Service answers to a GET of its port, as text.
-
-        The API server passes it on; nothing else needs to reach the pod.
-
-        Raises:
-            Forbidden: this role may not read ``pods/proxy`` or ``services/proxy``.
-            Unreachable: nothing listens there, or it refuses.
-        """
-        _, resource, where = self._place(kind, namespace)
-        request = Request("GET", f"{resource.path(where, f'{name}:{port}')}/proxy{path}")
-        what = f"reading {path} of {kind} {name}"
-        reply = self._retries.run(lambda: self._ask.send(request, what, kind, name))
-        return reply.body.decode("utf-8", "replace")
-
-    def follow(self, pod: str, *, container: str) -> Iterator[str]:
-        """Yield a container's last lines, then each line that it writes, until it ends.
-
-        Raises:
-            Unreachable: the connection broke, or nothing came for 30 s.
-            Rejected: the container has not started.
-        """
-        query = {"container": container, "tailLines": 5, "follow": "true"}
-        request, what = self._log(pod, query), f"following the log of pod {pod}"
-        rest = b""
-        with closing(self._retries.run(lambda: self._ask.follow(request, what, pod))) as pieces:
-            try:
-                for piece in pieces:
-                    *whole, rest = (rest + piece).split(b"\n")
-                    yield from (line.decode("utf-8", "replace") for line in whole)
-            except NoAnswer as error:
-                raise unreachable(str(error), self.address, self.context, what) from None
-        if rest:
-            yield rest.decode("utf-8", "replace")
 
     def _delete(self, kind: Kind, existing: Mapping[str, Any], **options: Any) -> tuple[bool, int]:
         """Delete an object by its uid; return whether it was still there, and the tries.
@@ -367,9 +328,6 @@ class Cluster:
             return True
 
         return self._retries.run(once), tries
-
-    def _log(self, pod: str, query: Mapping[str, object]) -> Request:
-        return Request("GET", f"{self._resources.of(POD).path(self.namespace, pod)}/log", query)
 
     def _place(
         self, kind: Kind | str, namespace: str | None = None

@@ -59,6 +59,9 @@ CSI_NODE = Kind("storage.k8s.io/v1", "CSINode")
 STORAGE_CLASS = Kind("storage.k8s.io/v1", "StorageClass")
 RUNTIME_CLASS = Kind("node.k8s.io/v1", "RuntimeClass")
 DAEMON_SET = Kind("apps/v1", "DaemonSet")
+SERVICE_ACCOUNT = Kind("v1", "ServiceAccount")
+CLUSTER_ROLE = Kind("rbac.authorization.k8s.io/v1", "ClusterRole")
+CLUSTER_ROLE_BINDING = Kind("rbac.authorization.k8s.io/v1", "ClusterRoleBinding")
 ALB_CONFIG = Kind("alibabacloud.com/v1", "AlbConfig")
 
 # What a run creates, with its labels; and what Knative creates for a Service, with its name.

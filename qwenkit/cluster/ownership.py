@@ -35,9 +35,9 @@ _CREATORS = ("serving.knative.dev/creator", "meta.helm.sh/release-name")
 
 
 def is_ours(obj: Mapping[str, Any], *, run: str) -> bool:
-    """Return whether an object carries both labels of this run."""
+    """Return whether an object carries both labels of this run; it may be its administrator's."""
     labels = labels_of(obj)
-    return labels.get(MANAGED_BY) == "qwenkit" and labels.get(RUN_LABEL, "") == run
+    return labels.get(MANAGED_BY) in ("qwenkit", ADMIN) and labels.get(RUN_LABEL, "") == run
 
 
 def is_admins(obj: Mapping[str, Any], namespace: str) -> bool:

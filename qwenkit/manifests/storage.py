@@ -44,6 +44,8 @@ def of_admin(settings: Settings) -> list[CommentedMap]:
 
 def storage(settings: Settings, own: Mapping[str, Scalar] | None = None) -> list[CommentedMap]:
     """Render what the Service's volume needs, as ``own``, by default this run's; see ``render``."""
+    if settings.storage == "shared":
+        return []
     own = own or ours(settings)
     claim: dict[str, Scalar] = {
         "volume": settings.volume,

@@ -137,7 +137,7 @@ class Derived(Layered):
             **{name: getattr(self, name) for name in _SERVED if name in self.model_fields_set},
             gpu_memory_utilization=self.gpu_memory_utilization,
             shared_memory=self.shared_memory,
-            fuse=self.fuse_type if self.storage == "oss" else "",
+            fuse=self.fuse_type if self.storage in ("oss", "shared") else "",
         )
         return choose(self.model, self.hardware, self.gpu_count, wishes, name=self.model_name)
 
@@ -204,7 +204,7 @@ class Derived(Layered):
         by_itself = "prefetch" if self.storage == "nas" and image.version >= (0, 19) else "lazy"
         read = loading.weights_seconds(
             sizes["model"].weights_bytes,
-            {"oss": self.fuse_type, "nas": "nas", "pvc": "disk"}[self.storage],
+            {"nas": "nas", "pvc": "disk"}.get(self.storage, self.fuse_type),
             self.flags.text(name) or derived or by_itself,
             readers=sizes["gpus"],
         )

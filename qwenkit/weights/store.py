@@ -10,6 +10,7 @@ from typing import Self
 import oss2
 
 from qwenkit.credentials import Credentials
+from qwenkit.errors import Forbidden
 from qwenkit.parameters.layers import run_id
 from qwenkit.private_files import OWN, home
 from qwenkit.settings import Settings
@@ -84,7 +85,12 @@ class BucketWeights:
 
         Raises:
             SettingsError: bucket, endpoint or keys are not set.
+            Forbidden: the weights are shared, and the bucket is the administrator's.
         """
+        if settings.storage == "shared":
+            why = "storage=shared: a claim gives read-only access, and nobody here has its key"
+            fix = "to try this, use a bucket of your own, such as the sandbox's"
+            raise Forbidden("the bucket is an administrator's", why, fix)
         settings.require("bucket", "oss_endpoint")
         bucket = oss.open_bucket(
             settings.oss_endpoint,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -66,6 +67,24 @@ def contexts() -> list[str]:
     with suppress(QwenkitError):
         return context_names([path for path in _kubeconfig_paths() if path.exists()])
     return []
+
+
+def cluster_entry(context: str) -> dict[str, Any]:
+    """Return the cluster of a context for a kubeconfig of somebody else: no path is in it.
+
+    Raises:
+        NotFound: no such context.
+        InvalidValue: the context or its authority's file is not usable.
+    """
+    found = read_context(_kubeconfig_paths(), context)
+    entry = dict(found.cluster)
+    if path := entry.pop("certificate-authority", ""):
+        try:
+            authority = Path(path).read_bytes()
+        except OSError as error:
+            raise found.refuse(f"its certificate-authority cannot be read: {error}") from None
+        entry["certificate-authority-data"] = b64encode(authority).decode()
+    return entry
 
 
 def _kubeconfig_paths() -> list[Path]:

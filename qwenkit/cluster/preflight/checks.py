@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from qwenkit.admission.feature_flags import patch_command
 from qwenkit.cluster import gateway
 from qwenkit.cluster.api_errors import may_not_look
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.feature_flags import patch_command
 from qwenkit.cluster.kinds import (
     DEPLOYMENT,
     KNATIVE_NAMESPACE,
@@ -115,7 +115,8 @@ class ClusterChecks:
         claim, volume = self.named[PVC], self.named[PV]
         theirs = isinstance(claim, dict) and is_admins(claim, self.cluster.namespace)
         # One that may be there, but not be seen, is looked at by its claim.
-        missing = volume is None and not self.bound and self.settings.storage != "pvc"
+        static = self.settings.storage in ("oss", "nas")
+        missing = volume is None and not self.bound and static
         return rights_checks(self.cluster, self.settings, claim=not theirs, volume=missing)
 
     def _knative(self) -> list[Check]:

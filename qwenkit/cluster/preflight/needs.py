@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 
 from qwenkit.admission.config_maps import ClusterConfigMaps
+from qwenkit.admission.feature_flags import enable_command
 from qwenkit.admission.pod.spec import needed_flags
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.feature_flags import enable_command
 from qwenkit.cluster.kinds import (
     CSI_DRIVER,
     CSI_NODE,
@@ -71,7 +71,9 @@ def driver(cluster: Cluster, settings: Settings) -> Check:
     """Check that the driver of the volume is there."""
     name = _DRIVERS.get(settings.storage)
     if not name:
-        return not_applicable("csi-driver", "storage=pvc needs none of Alibaba Cloud's")
+        shared = settings.storage == "shared"
+        why = "storage=pvc needs none of Alibaba Cloud's"
+        return not_applicable("csi-driver", "an administrator made the volume" if shared else why)
     if cluster.find(CSI_DRIVER, name):
         return ok("csi-driver", name)
     # That object is optional.
@@ -85,8 +87,8 @@ def driver(cluster: Cluster, settings: Settings) -> Check:
 
 def transfer_image(settings: Settings) -> Check:
     """Check the image of the Job that fills a volume."""
-    if settings.storage == "oss":
-        return not_applicable("transfer-image", "storage=oss needs no Job")
+    if settings.storage in ("oss", "shared"):
+        return not_applicable("transfer-image", f"storage={settings.storage} needs no Job")
     if settings.transfer_image:
         return ok("transfer-image", settings.transfer_image)
     fix = "build and push the Dockerfile's image, then --set transfer_image=IMAGE"

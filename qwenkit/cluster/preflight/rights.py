@@ -61,10 +61,11 @@ def rights(
     settings: Settings, *, claim: bool = True, volume: bool = True
 ) -> dict[str, list[Right]]:
     """Return the rights by step; ``claim`` and ``volume``: whether the run must make them."""
-    oss = settings.storage == "oss"
+    oss, shared = settings.storage == "oss", settings.storage == "shared"
+    claim, volume = claim and not shared, volume and not shared
     # The Secret is the bucket's, or the Job's for its hub.
-    keys = [] if oss and settings.oss_auth == "rrsa" else [kinds.SECRET]
-    made = [kinds.KSVC, *keys, *[PVC] * claim, *[kinds.JOB] * (not oss)]
+    keys = [] if shared or (oss and settings.oss_auth == "rrsa") else [kinds.SECRET]
+    made = [kinds.KSVC, *keys, *[PVC] * claim, *[kinds.JOB] * (not oss and not shared)]
     wide, knative = partial(Right, namespace=""), partial(Right, namespace=KNATIVE_NAMESPACE)
     job = (kinds.JOB, kinds.SECRET)
     named, ended = "only what the settings name is found", "it is not seen when all has ended"

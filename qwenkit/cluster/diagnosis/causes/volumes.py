@@ -6,10 +6,10 @@ import re
 from dataclasses import replace
 
 from qwenkit.admission.config_maps import PVC_FLAG
+from qwenkit.admission.feature_flags import enable_command
 from qwenkit.cluster.diagnosis.causes.rows import first_row
 from qwenkit.cluster.diagnosis.explanation import CRASH_BUDGET, Explanation
 from qwenkit.cluster.diagnosis.snapshot import Snapshot, event_count
-from qwenkit.cluster.feature_flags import enable_command
 from qwenkit.cluster.kinds import CSI_DRIVER, PV, Obj, is_terminating, name_of
 from qwenkit.cluster.ownership import ADMIN_MAKES, another_volume
 from qwenkit.cluster.pods import has_run

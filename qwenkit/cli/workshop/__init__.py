@@ -1,0 +1,1 @@
+"""``qwenkit workshop``: the commands of a workshop, a file for each part of it."""

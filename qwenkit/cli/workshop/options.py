@@ -1,0 +1,10 @@
+"""The options that the commands of a workshop share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+DEFAULT = "workshop"
+Name = Annotated[str, typer.Option("--name", help="Name of the workshop.")]

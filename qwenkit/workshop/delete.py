@@ -1,0 +1,119 @@
+"""Remove a workshop with all that its participants made; safe to stop and to run again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+
+from qwenkit.cluster.api_errors import may_not_look
+from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.kinds import (
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
+    CONFIG_MAP,
+    KSVC,
+    NAMESPACE,
+    POD,
+    PV,
+    PVC,
+    SECRET,
+    Kind,
+    Obj,
+    name_of,
+)
+from qwenkit.cluster.ownership import is_ours
+from qwenkit.cluster.removal import TeardownStep
+from qwenkit.cluster.teardown import Ended, Leaks, ended
+from qwenkit.cluster.wait import OnChange, wait
+from qwenkit.errors import Forbidden, QwenkitError
+from qwenkit.settings import Settings
+from qwenkit.workshop import description
+from qwenkit.workshop.create import AT_ONCE
+from qwenkit.workshop.names import WORKSHOP_LABEL, WorkshopName
+
+_CLUSTER_WIDE = (PV, CLUSTER_ROLE_BINDING, CLUSTER_ROLE)
+_LEFT = (NAMESPACE, *_CLUSTER_WIDE, KSVC, POD, PVC, SECRET, CONFIG_MAP)
+
+
+def delete(
+    settings: Settings,
+    name: WorkshopName,
+    *,
+    on_step: Callable[[TeardownStep], None] | None = None,
+    on_change: OnChange | None = None,
+) -> Ended:
+    """Remove the namespaces and all that the workshop has beside them; then look what is left.
+
+    The weights in the bucket stay. An error or an interrupt is in the answer.
+
+    Raises:
+        QwenkitError: the cluster cannot be connected to; nothing was done.
+    """
+    with closing(description.connect(settings, name)) as cluster:
+        limit_s = settings.seconds("teardown")
+
+        def remove(keep: Callable[[TeardownStep], None]) -> QwenkitError | None:
+            spaces = _found(cluster, name, NAMESPACE)
+            spaces = [one for one in spaces if name_of(one) != name.namespace]
+            _remove_namespaces(cluster, spaces, limit_s, keep, on_change)
+            for kind in _CLUSTER_WIDE:
+                for obj in _found(cluster, name, kind):
+                    cluster.delete_made(obj)
+                    keep(TeardownStep(f"{kind} {name_of(obj)}", True, "deleted"))
+            _remove_namespaces(cluster, _found(cluster, name, NAMESPACE), limit_s, keep, on_change)
+            return None
+
+        return ended(remove, lambda: audit(cluster, name), on_step)
+
+
+def audit(cluster: Cluster, name: WorkshopName) -> Leaks:
+    """List what is left of a workshop: its namespaces, and its objects in any namespace."""
+    found: list[str] = []
+    unknown: list[str] = []
+    for kind in _LEFT:
+        try:
+            objects = cluster.list(kind, labels={WORKSHOP_LABEL: name.name}, everywhere=True)
+        except QwenkitError as error:
+            why = may_not_look(error) if isinstance(error, Forbidden) else error.why
+            unknown.append(f"{kind}: {why}")
+        else:
+            found += [f"{kind}/{name_of(one)}" for one in objects]
+    return Leaks(tuple(found), tuple(unknown))
+
+
+def _remove_namespaces(
+    cluster: Cluster,
+    spaces: Iterable[Obj],
+    limit_s: float,
+    keep: Callable[[TeardownStep], None],
+    on_change: OnChange | None,
+) -> None:
+    """Delete namespaces, some at once, and wait until they are gone with all that is in them."""
+    wanted = {name_of(one): one["metadata"]["uid"] for one in spaces}
+    if not wanted:
+        return
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(partial(cluster.delete, NAMESPACE), wanted))
+
+    def left() -> list[Obj]:
+        all_ = cluster.list(NAMESPACE, labels=cluster.labels)
+        return [one for one in all_ if wanted.get(name_of(one)) == one["metadata"]["uid"]]
+
+    done = wait(
+        left,
+        what="namespaces gone",
+        ready=lambda found: not found,
+        describe=lambda found: f"{len(found)} of {len(wanted)} namespaces are left",
+        timeout_s=limit_s,
+        every_s=0.5,
+        on_change=on_change,
+    )
+    for one in wanted:
+        keep(TeardownStep(f"namespace {one}", True, f"gone after {done.seconds:.1f} s"))
+
+
+def _found(cluster: Cluster, name: WorkshopName, kind: Kind) -> list[Obj]:
+    found = cluster.list(kind, labels={WORKSHOP_LABEL: name.name})
+    return [one for one in found if is_ours(one, run=cluster.run)]

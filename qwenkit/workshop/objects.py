@@ -1,0 +1,197 @@
+"""The objects of a workshop and of each participant, as plain documents; nothing is sent here."""
+
+from __future__ import annotations
+
+import secrets
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any
+
+from qwenkit.admission.schema.quantities import parse
+from qwenkit.cluster.kinds import Obj
+from qwenkit.cluster.preflight.rights import role
+from qwenkit.credentials import Credentials
+from qwenkit.manifests.render import secret
+from qwenkit.manifests.storage import storage
+from qwenkit.manifests.template import Scalar, plain
+from qwenkit.parameters.described import GROUPS
+from qwenkit.settings import ADMIN, API_KEY, EXPIRES_AT, SHARED_WEIGHTS, Settings
+from qwenkit.workshop.description import Description
+from qwenkit.workshop.names import (
+    ACCOUNT,
+    API_KEY_SECRET,
+    DISPLAY_NAME,
+    PARTICIPANT_LABEL,
+    PROGRESS,
+    QUOTA,
+    Participant,
+)
+
+STATE = "workshop"  # the ConfigMap that tells a participant of slot and note; the keeper writes it
+GPU_SLOT = "gpu-slot"  # the Lease by which a participant asks for GPUs
+# Made once: what they hold later is written by the keeper, by the participant, or is random.
+_MADE_ONCE = ("ResourceQuota", "Secret", "PersistentVolume", "PersistentVolumeClaim")
+_GATEWAYS = ("knative-serving", "kourier-system", "istio-system", "contour-external")
+_CORE, _RBAC = "v1", "rbac.authorization.k8s.io"
+_CONTAINER: Mapping[str, Mapping[str, str]] = {  # where a container says nothing itself
+    "default": {"cpu": "1", "memory": "1Gi"},
+    "defaultRequest": {"cpu": "25m", "memory": "64Mi"},
+}
+
+
+def own_objects(workshop: Description, settings: Settings, keys: Credentials | None) -> list[Obj]:
+    """Return the objects of the workshop's own namespace, which no participant may read."""
+    space = workshop.name.namespace
+    made: list[Obj] = [_object(_CORE, "Namespace", space, "")]
+    if keys is not None:
+        made.append(secret(_of_instructor(settings, workshop), keys))
+    return [_marked(one, workshop) for one in [*made, workshop.to_object()]]
+
+
+def participant_objects(
+    workshop: Description, settings: Settings, who: Participant, *, files: str = "{}"
+) -> list[Obj]:
+    """Return the objects of a participant's namespace, each after those that it needs.
+
+    Args:
+        workshop: the workshop.
+        settings: the instructor's: where the weights lie, and the size of a server.
+        who: the participant.
+        files: JSON of the weights' manifest, for ``storage=shared``.
+    """
+    space, theirs = who.namespace, settings.model_copy(update={"storage": "shared"})
+    named = {DISPLAY_NAME: who.display_name} if who.display_name else {}
+    home = _object(_CORE, "Namespace", space, "", annotations=named)
+    home["metadata"]["labels"] = {"pod-security.kubernetes.io/enforce": "baseline"}
+    account = _object(_CORE, "ServiceAccount", ACCOUNT, space)
+    subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": space}
+    reference = {"apiGroup": _RBAC, "kind": "Role", "name": ACCOUNT}
+    binding = {"roleRef": reference, "subjects": [subject]}
+    key = b64encode(secrets.token_urlsafe(32).encode()).decode()
+    volume, claim = _volume(workshop, settings, who)
+    size = claim["spec"]["resources"]["requests"]["storage"]
+    limits = {"limits": [{"type": "Container", **_CONTAINER, "max": _most(settings)}]}
+    made: list[Obj] = [
+        home,
+        account | {"automountServiceAccountToken": False},
+        _object(f"{_RBAC}/v1", "Role", ACCOUNT, space) | {"rules": rules(theirs)},
+        _object(f"{_RBAC}/v1", "RoleBinding", ACCOUNT, space) | binding,
+        _object(_CORE, "ResourceQuota", QUOTA, space) | {"spec": {"hard": hard(settings, size)}},
+        _object(_CORE, "LimitRange", QUOTA, space) | {"spec": limits},
+        _object("networking.k8s.io/v1", "NetworkPolicy", QUOTA, space) | {"spec": _ingress()},
+        _object(_CORE, "Secret", API_KEY_SECRET, space) | {"data": {API_KEY: key}},
+        _object(_CORE, "ConfigMap", STATE, space) | {"data": {}},
+        _object(_CORE, "ConfigMap", PROGRESS, space) | {"data": {}},
+        _object(_CORE, "ConfigMap", SHARED_WEIGHTS, space) | {"data": {"manifest.json": files}},
+        volume,
+        claim,
+    ]
+    return [_marked(one, workshop, {PARTICIPANT_LABEL: who.id}) for one in made]
+
+
+def is_made_once(doc: Obj) -> bool:
+    """Return whether an object that is there keeps its content: written by others, or random."""
+    written = doc["kind"] == "ConfigMap" and doc["metadata"]["name"] in (STATE, PROGRESS)
+    return written or doc["kind"] in _MADE_ONCE
+
+
+def shared_parameters(settings: Settings) -> dict[str, Any]:
+    """Return the parameters of all participants: the instructor's that a server depends on."""
+    names = {name for group in ("model", "server", "GPU", "scaling") for name in GROUPS[group]}
+    names |= {"prefix", "mount_path", "load_tokens", "load_prompt_tokens", "time_scale"}
+    found = {name: getattr(settings, name) for name in settings.model_fields_set & names}
+    return found | {"storage": "shared", "api_key_secret": API_KEY_SECRET}
+
+
+def rules(theirs: Settings) -> list[Obj]:
+    """Return what a participant may do in his namespace: what the course's steps need, no more.
+
+    Of Secrets and ConfigMaps he may read those with a name; he makes no Job and no Secret.
+    """
+    found: list[Obj] = []
+    for rule in role(theirs, "")[0]["rules"]:
+        if rule["resources"] == ["secrets"]:
+            continue
+        only = {"verbs": ["list"]} if rule["resources"] == ["jobs"] else {}
+        found.append(rule | only)
+    slot = _rule("leases", "get patch update delete", GPU_SLOT, group="coordination.k8s.io")
+    return [
+        *found,
+        _rule("secrets", "get", API_KEY_SECRET),
+        _rule("configmaps", "get", STATE, PROGRESS, SHARED_WEIGHTS),
+        _rule("configmaps", "patch update", PROGRESS),
+        _rule("resourcequotas", "get", QUOTA),
+        _rule("leases", "create", group="coordination.k8s.io"),
+        slot,
+    ]
+
+
+def hard(settings: Settings, size: str) -> dict[str, str]:
+    """Return the limits of a participant's namespace; no GPU until a slot is granted."""
+    return {
+        f"requests.{settings.gpu_resource}": "0",
+        "pods": "20",
+        "persistentvolumeclaims": "1",
+        "requests.storage": size,
+        "services.loadbalancers": "0",
+        "services.nodeports": "0",
+        "count/services.serving.knative.dev": "5",
+        "count/revisions.serving.knative.dev": "40",
+        "count/configmaps": "20",
+        "count/secrets": "10",
+        "count/leases.coordination.k8s.io": "5",
+        "count/jobs.batch": "0",
+    }
+
+
+def _rule(resource: str, verbs: str, *names: str, group: str = "") -> Obj:
+    named = {"resourceNames": list(names)} if names else {}
+    return {"apiGroups": [group], "resources": [resource], "verbs": verbs.split()} | named
+
+
+def _most(settings: Settings) -> dict[str, str]:
+    """Return the largest container that is allowed: a server's, but no less than the default."""
+    wanted = {"cpu": settings.cpu_limit, "memory": settings.memory_limit}
+    least = _CONTAINER["default"]
+    return {name: max(wanted[name], least[name], key=parse) for name in least}
+
+
+def _ingress() -> Obj:
+    """Return who may send to a participant's pods: the gateway, Knative, and his own pods."""
+    spaces = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(_GATEWAYS)}
+    senders = [{"namespaceSelector": {"matchExpressions": [spaces]}}, {"podSelector": {}}]
+    return {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"from": senders}]}
+
+
+def _volume(workshop: Description, settings: Settings, who: Participant) -> list[Obj]:
+    """Return a PV of the weights for this participant alone, and its claim; both read-only."""
+    place = {"namespace": who.namespace, "volume": who.namespace}
+    own: dict[str, Scalar] = {"managed_by": ADMIN, "run": workshop.name.run, "expires_at": None}
+    made = [plain(one) for one in storage(settings.model_copy(update=place), own)]
+    volume, claim = made[-2:]
+    if reference := volume["spec"]["csi"].get("nodePublishSecretRef"):
+        keeper = _of_instructor(settings, workshop)
+        reference |= {"name": keeper.secret, "namespace": keeper.namespace}
+    return [volume, claim]
+
+
+def _of_instructor(settings: Settings, workshop: Description) -> Settings:
+    own = {"namespace": workshop.name.namespace, "run": workshop.name.run, "volume": "weights"}
+    return settings.model_copy(update=own)
+
+
+def _object(
+    version: str, kind: str, name: str, namespace: str, annotations: Mapping[str, str] | None = None
+) -> Obj:
+    where = {"namespace": namespace} if namespace else {}
+    meta = {"name": name, **where, "annotations": dict(annotations or {})}
+    return {"apiVersion": version, "kind": kind, "metadata": meta}
+
+
+def _marked(obj: Obj, workshop: Description, more: Mapping[str, str] | None = None) -> Obj:
+    """Add the workshop's labels and its end; the manager of an administrator's object stays."""
+    meta = obj["metadata"]
+    kept = {key: value for key, value in meta.get("labels", {}).items() if value}
+    labels = workshop.name.labels | dict(more or {}) | kept
+    notes = dict(meta.get("annotations") or {}) | {EXPIRES_AT: workshop.expires_at}
+    return obj | {"metadata": meta | {"labels": labels, "annotations": notes}}

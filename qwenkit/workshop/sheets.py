@@ -1,0 +1,134 @@
+"""A sheet for each participant: files to hand out, and one page to print, in both languages."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from qwenkit.errors import InvalidValue, PreflightError
+from qwenkit.language import CHINESE, ENGLISH, shown
+from qwenkit.language.catalogue import chinese
+from qwenkit.private_files import make_folder, write_private
+from qwenkit.settings import Settings
+from qwenkit.workshop import description
+from qwenkit.workshop.access import Access, access
+from qwenkit.workshop.create import each
+from qwenkit.workshop.description import Description
+from qwenkit.workshop.names import WorkshopName
+
+START = "KUBECONFIG=kubeconfig qwenkit lab -p params.yaml"
+_ALL = {ENGLISH: "sheets.html", CHINESE: "sheets.zh.html"}
+_OWN = {ENGLISH: "sheet.html", CHINESE: "sheet.zh.html"}
+
+
+@dataclass(frozen=True, repr=False)
+class Sheets:
+    """The folder of the sheets, how many were written, and the first end of a token (RFC 3339)."""
+
+    folder: str
+    sheets: int
+    until: str
+
+    def __str__(self) -> str:
+        return (
+            f"  {self.sheets} sheets in {self.folder}, tokens until {self.until}\n"
+            f"  to print: {self.folder}/sheets.html, or sheets.zh.html"
+        )
+
+    __repr__ = shown
+
+
+def write(
+    settings: Settings,
+    name: WorkshopName,
+    folder: Path,
+    *,
+    only: Sequence[str] = (),
+    link: str = "",
+) -> Sheets:
+    """Write kubeconfig, params.yaml and sheet of each participant, with new tokens.
+
+    Args:
+        settings: the instructor's: the context.
+        name: the workshop.
+        folder: a folder that only its owner reads, since tokens are in it.
+        only: ids or names of some participants; none: all.
+        link: a base URL where the folder will be served; the QR codes then point there.
+
+    Raises:
+        NotFound: no such workshop or participant.
+        InvalidValue: the folder cannot be written.
+        PreflightError: the library that draws QR codes is not installed.
+    """
+    with closing(description.connect(settings, name)) as cluster:
+        workshop = description.read(cluster, name)
+        people = [workshop.participant(one) for one in only] or list(workshop.participants)
+        given = each(people, lambda who: access(cluster, workshop, who))
+    given.sort(key=lambda one: one.who.id)
+    try:
+        for one in given:
+            own = folder / one.who.id
+            make_folder(own)
+            write_private(own / "kubeconfig", one.kubeconfig)
+            write_private(own / "params.yaml", one.params)
+            _write_pages(own, _OWN, workshop, [one], link, with_files=True)
+        if not only:
+            _write_pages(folder, _ALL, workshop, given, link, with_files=False)
+    except OSError as error:
+        raise InvalidValue("--output", str(folder), f"must be a folder of yours: {error}") from None
+    return Sheets(str(folder), len(given), min(one.until for one in given))
+
+
+def _write_pages(
+    folder: Path,
+    files: dict[str, str],
+    workshop: Description,
+    given: Sequence[Access],
+    link: str,
+    *,
+    with_files: bool,
+) -> None:
+    for tongue, file in files.items():
+        text = page(workshop, given, tongue, link=link, with_files=with_files)
+        write_private(folder / file, text)
+
+
+def page(
+    workshop: Description,
+    given: Sequence[Access],
+    tongue: str,
+    *,
+    link: str = "",
+    with_files: bool = False,
+) -> str:
+    """Return a page with a sheet for each; ``with_files``: the files can be saved from it."""
+    try:
+        import segno
+        from jinja2 import Environment, PackageLoader
+    except ModuleNotFoundError as error:
+        fix = "pip install 'qwenkit[course]'"
+        raise PreflightError("sheets need a library", str(error), fix) from error
+    words = Environment(loader=PackageLoader("qwenkit.workshop", ""), autoescape=True)
+    words.filters["said"] = chinese().said if tongue == CHINESE else str
+    sheets = []
+    for one in given:
+        target = f"{link.rstrip('/')}/{one.who.id}/" if link else START
+        code = segno.make(target, error="m").svg_inline(
+            border=2, scale=3, dark="#000", light="#fff"
+        )
+        files = {"kubeconfig": _saved(one.kubeconfig), "params.yaml": _saved(one.params)}
+        sheets.append({"one": one, "code": code, "files": files if with_files else {}})
+    return words.get_template("sheet.html").render(
+        workshop=workshop,
+        sheets=sheets,
+        link=link,
+        start=START,
+        language="zh-CN" if tongue == CHINESE else ENGLISH,
+    )
+
+
+def _saved(text: str) -> str:
+    return f"data:application/octet-stream;base64,{b64encode(text.encode()).decode()}"
