@@ -34,6 +34,11 @@ _OTHER_NAME = "choose another name (service, volume or namespace), or remove it 
 _CREATORS = ("serving.knative.dev/creator", "meta.helm.sh/release-name")
 
 
+def workshop_run(workshop: str) -> str:
+    """Return the run whose label the objects of a workshop carry: no participant's own."""
+    return f"workshop-{workshop}"
+
+
 def is_ours(obj: Mapping[str, Any], *, run: str) -> bool:
     """Return whether an object carries both labels of this run; it may be its administrator's."""
     labels = labels_of(obj)

@@ -14,6 +14,7 @@ from qwenkit.errors import InvalidValue, QwenkitError
 from qwenkit.exercises.exercise import Exercise, Verdict, chapters, find, of_chapter
 from qwenkit.exercises.facts import Facts, LiveFacts
 from qwenkit.exercises.learner import Learner
+from qwenkit.exercises.sharing import share
 from qwenkit.language import said
 from qwenkit.widgets.display import CellOutput
 
@@ -144,9 +145,12 @@ def check_all(ids: Iterable[str], settings: Settings | None = None) -> list[Chec
 
 def _checked(exercises: Iterable[Exercise], settings: Settings | None) -> list[Checked]:
     """Judge exercises over one connection to the target."""
-    facts = LiveFacts(settings) if settings else Facts()
+    facts, learner = LiveFacts(settings) if settings else Facts(), Learner(settings)
     with closing(facts):
-        return [_judged(one, facts, Learner(settings)) for one in exercises]
+        found = [_judged(one, facts, learner) for one in exercises]
+    if settings and settings.workshop and found:
+        share(settings, learner, found[-1].exercise.id[:2])
+    return found
 
 
 def _judged(exercise: Exercise, facts: Facts, learner: Learner) -> Checked:

@@ -24,7 +24,7 @@ _PRE = "font-family:monospace;font-size:0.9em;line-height:1.35"
 # White on a colour is readable on a light page and on a dark one.
 _BADGE = "color:#fff;font-weight:600;padding:0 5px;border-radius:3px"
 _SHORT = 16  # letters that stay on one line
-# Columns whose cells are names, and stay as they are in every language.
+# Columns whose cells are names.
 _NAMES = {"name", "setting", "value", "metric", "parameter", "field", "key", "object", "kind"}
 _NAMES |= {"rule", "file"}
 _CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
@@ -84,11 +84,14 @@ def _colored(text: str) -> str:
     return "".join(spans)
 
 
-def show_table(rows: Iterable[Any], *columns: str, empty: str = "nothing") -> CellOutput:
+def show_table(
+    rows: Iterable[Any], *columns: str, empty: str = "nothing", kept: Iterable[str] = ()
+) -> CellOutput:
     """Show objects, mappings or tuples as a table; columns that are all empty are left out.
 
     ``columns`` are names of attributes or keys, and the headings; a tuple has their order. A whole
-    number under ``size`` is one of bytes. ``empty`` is the text if there is no row.
+    number under ``size`` is one of bytes. ``empty`` is the text if there is no row; the
+    cells of ``kept`` columns, as names, stay as they are in every language.
 
     >>> from qwenkit import show_table
     >>> show_table([("V100-16", 3)], "gpu", "count")
@@ -99,10 +102,10 @@ def show_table(rows: Iterable[Any], *columns: str, empty: str = "nothing") -> Ce
     if not cells:
         return CellOutput(f"<p>{escape(said(empty))}</p>", said(empty))
     used = [i for i in range(len(columns)) if any(row[i] for row in cells)]
-    kept = [columns[i] for i in used]
-    cells = [[row[i] if columns[i] in _NAMES else _Said(row[i]) for i in used] for row in cells]
-    kept = [said(name) for name in kept]
-    return CellOutput(_html(kept, cells), _plain(kept, cells))
+    names = _NAMES.union(kept)
+    cells = [[row[i] if columns[i] in names else _Said(row[i]) for i in used] for row in cells]
+    heads = [said(columns[i]) for i in used]
+    return CellOutput(_html(heads, cells), _plain(heads, cells))
 
 
 def _get(row: Any, index: int, name: str) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qwenkit.cluster.ownership import workshop_run
+from qwenkit.exercises.sharing import PROGRESS as PROGRESS
 from qwenkit.settings import run_labels
 
 WORKSHOP_LABEL = "qwenkit.dev/workshop"
@@ -12,7 +14,6 @@ PARTICIPANT_LABEL = "qwenkit.dev/participant"
 DISPLAY_NAME = "qwenkit.dev/display-name"
 ACCOUNT = "participant"  # the ServiceAccount of each participant's namespace
 QUOTA = "workshop"  # its ResourceQuota: the GPUs of a slot are its hard limit
-PROGRESS = "progress"  # the ConfigMap that a participant writes, and the board reads
 API_KEY_SECRET = "qwen-api-key"
 SLOTS = "slots"  # the ConfigMap of the workshop's own namespace: who holds and has used what
 KEEPER = "keeper"  # the Lease of who keeps the slots, and the account of the one in the cluster
@@ -46,7 +47,7 @@ class WorkshopName:
     @property
     def run(self) -> str:
         """The run whose label all of its objects carry, beside the workshop's own."""
-        return f"workshop-{self.name}"
+        return workshop_run(self.name)
 
     @property
     def labels(self) -> dict[str, str]:

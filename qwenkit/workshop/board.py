@@ -1,0 +1,234 @@
+"""The instructor's board: one row a participant, made of a few lists of objects. Pure.
+
+What participants write is shown to somebody who may do more than they. So each text is cut, and
+letters that a terminal or a page would obey are left out; HTML is escaped where it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from html import escape
+from typing import Any
+
+from qwenkit.cluster.gpu_slot import TOLD, GpuSlot
+from qwenkit.cluster.kinds import Obj, annotations_of, condition, labels_of, name_of
+from qwenkit.exercises.exercise import chapters, of_chapter
+from qwenkit.exercises.sharing import PROGRESS, SharedProgress, shared
+from qwenkit.language import said
+from qwenkit.widgets.display import show_table
+from qwenkit.workshop.names import DISPLAY_NAME, PARTICIPANT_LABEL, SLOTS, WorkshopName
+from qwenkit.workshop.slots.state import Slots
+
+_NAME_LETTERS, _LINE_LETTERS, _CAUSE_LETTERS = 24, 100, 300
+_STATES = {"True": "ok", "False": "error"}
+_COLUMNS = ("participant", "chapter", "checks", "GPU slot", "GPU min", "service", "why")
+_CLOSED = {
+    "frozen": "frozen",
+    "hours": "outside class hours",
+    "budget": "the budget is used up",
+    "ended": "the day has ended",
+}
+
+
+@dataclass(frozen=True)
+class ServiceState:
+    """A participant's Service: whether it is ready, and in one line why not.
+
+    ``state`` is ``ok``, ``warn`` while it starts, ``error``, or empty without a Service.
+    ``seen`` changes when its condition does: then an older explanation is no longer true.
+    ``explained``: the line is that of ``explain``, not the cluster's own message.
+    """
+
+    service: str = ""
+    state: str = ""
+    why: str = ""
+    seen: str = ""
+    explained: bool = False
+
+
+@dataclass(frozen=True)
+class BoardRow:
+    """One participant. ``cost`` is at the workshop's price, None without one."""
+
+    id: str
+    name: str
+    progress: SharedProgress
+    slot: GpuSlot
+    service: ServiceState
+    gpu_seconds: float
+    cost: float | None
+
+
+@dataclass(frozen=True, repr=False)
+class Board:
+    """All participants at one moment; ``exercises`` is how many there are to pass."""
+
+    workshop: str
+    rows: tuple[BoardRow, ...]
+    slots: Slots
+    exercises: int
+
+    @property
+    def cost(self) -> float | None:
+        """What all GPU seconds so far cost, CNY at the workshop's price; None without one."""
+        return _cost(self.slots, sum(row.gpu_seconds for row in self.rows))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values; times are Unix seconds."""
+        held = sum(grant.gpus for grant in self.slots.grants.values())
+        return {
+            "workshop": self.workshop,
+            "gpus": {"total": self.slots.total, "held": held},
+            "cost_cny": self.cost,
+            "frozen": self.slots.frozen,
+            "ended": self.slots.ended,
+            "note": self.slots.note,
+            "exercises": self.exercises,
+            "participants": [asdict(row) for row in self.rows],
+        }
+
+    def head(self) -> str:
+        """Return the line above the rows, in the person's language."""
+        slots, waiting = self.slots, sum(row.slot.slot == "waiting" for row in self.rows)
+        held = sum(grant.gpus for grant in slots.grants.values())
+        minutes = sum(row.gpu_seconds for row in self.rows) / 60
+        parts = [f"{held} of {slots.total} GPUs held", f"{waiting} waiting"]
+        parts.append(f"{minutes:.1f} GPU minutes used")
+        if self.cost is not None:
+            parts.append(f"{self.cost:.2f} CNY so far")
+        if slots.budget_gpu_hours is not None:
+            parts.append(f"{60 * slots.budget_gpu_hours:g} GPU minutes in the budget")
+        closed = slots.ended or ("frozen" if slots.frozen else "")
+        parts += [_CLOSED.get(closed, closed)] if closed else []
+        head = said(f"workshop {self.workshop}: {'; '.join(parts)}")
+        return f"{head}\n{said(f'your note: {harmless(slots.note)}')}" if slots.note else head
+
+    def __repr__(self) -> str:
+        return f"{self.head()}\n{self._table()!r}"
+
+    __str__ = __repr__
+
+    def html(self) -> str:
+        """Return the board as HTML in the person's language."""
+        table: str = self._table()._repr_mimebundle_()["text/html"]
+        # No formula is typeset: a participant's text may hold dollar signs.
+        style = "font-variant-numeric:tabular-nums;overflow-x:auto"
+        return (
+            f"<div class='tex2jax_ignore mathjax_ignore' style='{style}'>"
+            f"<p style='margin:4px 0;white-space:pre-line'>{escape(self.head())}</p>{table}</div>"
+        )
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return {"text/plain": repr(self), "text/html": self.html()}
+
+    def _table(self) -> Any:
+        cells = [
+            (
+                f"{row.id} {row.name}".rstrip(),
+                row.progress.chapter,
+                f"{row.progress.passed}/{self.exercises}",
+                _slot(row.slot),
+                f"{row.gpu_seconds / 60:.1f}" if row.gpu_seconds else "",
+                row.service.state,
+                harmless(said(row.service.why) if row.service.explained else row.service.why),
+            )
+            for row in self.rows
+        ]
+        return show_table(cells, *_COLUMNS, empty="no participants", kept=("participant", "why"))
+
+
+def read_board(
+    workshop: str,
+    namespaces: Iterable[Obj],
+    config_maps: Iterable[Obj],
+    services: Iterable[Obj],
+    explained: Mapping[tuple[str, str], str],
+) -> Board:
+    """Return the board of what was listed.
+
+    Args:
+        workshop: its name.
+        namespaces: those with the workshop's label.
+        config_maps: those with the workshop's label, in all namespaces.
+        services: Knative Services of all namespaces; those of others are left out.
+        explained: the one line of ``explain``, by namespace and ``ServiceState.seen``.
+    """
+    owner = WorkshopName(workshop)
+    found = {(_space(one), name_of(one)): one for one in config_maps}
+    known = found.get((owner.namespace, SLOTS))
+    slots = Slots.of(known) if known else Slots(total=0)
+    used, running = slots.used(), _by_namespace(services)
+    rows = []
+    for space in sorted(namespaces, key=name_of):
+        id_, where = labels_of(space).get(PARTICIPANT_LABEL), name_of(space)
+        if not id_:
+            continue
+        seconds = used.get(id_, 0.0)
+        rows.append(
+            BoardRow(
+                id_,
+                harmless(annotations_of(space).get(DISPLAY_NAME, ""), _NAME_LETTERS),
+                shared(found.get((where, PROGRESS), {})),
+                GpuSlot.of(found.get((where, TOLD))),
+                _service(running.get(where, ()), where, explained),
+                round(seconds, 1),
+                _cost(slots, seconds),
+            )
+        )
+    return Board(workshop, tuple(rows), slots, sum(len(of_chapter(one)) for one in chapters()))
+
+
+def harmless(text: str, most: int = _LINE_LETTERS) -> str:
+    """Return a text on one line of at most ``most`` letters, none of which has an effect."""
+    letters = (letter if letter.isprintable() else " " for letter in text[: 4 * most])
+    line = " ".join("".join(letters).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def _space(obj: Obj) -> str:
+    return str(obj["metadata"].get("namespace") or "")
+
+
+def _by_namespace(services: Iterable[Obj]) -> dict[str, list[Obj]]:
+    found: dict[str, list[Obj]] = {}
+    for service in services:
+        found.setdefault(_space(service), []).append(service)
+    return found
+
+
+def _service(
+    services: Iterable[Obj], where: str, explained: Mapping[tuple[str, str], str]
+) -> ServiceState:
+    """Return the state of the Service that needs attention most."""
+    states = []
+    for one in services:
+        ready = condition(one, "Ready")
+        state = _STATES.get(str(ready.get("status")), "warn")
+        seen = "/".join(str(ready.get(key)) for key in ("status", "reason", "lastTransitionTime"))
+        seen = f"{name_of(one)}/{one['metadata'].get('generation')}/{seen}"
+        cause = str(ready.get("message") or ready.get("reason") or "it starts")
+        known = explained.get((where, seen), "")
+        why = "" if state == "ok" else harmless(known or cause, _CAUSE_LETTERS)
+        states.append(ServiceState(name_of(one), state, why, seen, bool(known)))
+    order = ("error", "warn", "ok")
+    return min(states, key=lambda each: order.index(each.state), default=ServiceState())
+
+
+def _slot(slot: GpuSlot) -> str:
+    if slot.slot == "granted":
+        return f"{slot.gpus} GPU until {_clock(slot.until)}"
+    if slot.slot == "waiting":
+        when = f", expected at {_clock(slot.expected_at)}" if slot.expected_at else ""
+        return f"waiting: number {slot.position or '?'}{when}"
+    return ""
+
+
+def _clock(unix_s: float | None) -> str:
+    return f"{datetime.fromtimestamp(unix_s):%H:%M}" if unix_s else "?"
+
+
+def _cost(slots: Slots, gpu_seconds: float) -> float | None:
+    price = slots.price_per_gpu_hour
+    return None if price is None else round(gpu_seconds / 3600 * price, 2)

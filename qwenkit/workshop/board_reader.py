@@ -1,0 +1,72 @@
+"""Reads the board from a cluster: three lists a look, and a full explanation now and then."""
+
+from __future__ import annotations
+
+import time
+from typing import Self
+
+from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.diagnosis.explain import explain
+from qwenkit.cluster.kinds import CONFIG_MAP, KSVC, NAMESPACE
+from qwenkit.errors import QwenkitError
+from qwenkit.settings import MANAGED_BY, Settings
+from qwenkit.workshop.board import Board, read_board
+from qwenkit.workshop.names import WORKSHOP_LABEL
+
+REFRESH_S = 3.0
+# Three lists in 3 s are one request a second; an explanation asks up to 15 times.
+_EXPLAIN_EVERY_S = 15.0
+
+
+class BoardReader:
+    """One workshop on a cluster. Each look costs the API server the same for any number of people.
+
+    Every 15 s the Service that has waited longest is explained, of those that are not ready.
+    """
+
+    def __init__(self, cluster: Cluster, workshop: str) -> None:
+        self._cluster, self._workshop = cluster, workshop
+        self._explained: dict[tuple[str, str], str] = {}
+        self._next = 0.0
+
+    @classmethod
+    def connect(cls, settings: Settings, workshop: str) -> Self:
+        """Connect to the context of the settings, as ``Cluster.connect`` does."""
+        return cls(Cluster.connect(settings), workshop)
+
+    def read(self) -> Board:
+        """Look once.
+
+        Raises:
+            QwenkitError: the cluster cannot be read.
+        """
+        labels = {WORKSHOP_LABEL: self._workshop}
+        lists = (
+            self._cluster.list(NAMESPACE, labels=labels),
+            self._cluster.list(CONFIG_MAP, labels=labels, everywhere=True),
+            self._cluster.list(KSVC, labels={MANAGED_BY: "qwenkit"}, everywhere=True),
+        )
+        board = read_board(self._workshop, *lists, self._explained)
+        return (
+            read_board(self._workshop, *lists, self._explained) if self._explain(board) else board
+        )
+
+    def _explain(self, board: Board) -> bool:
+        """Explain one Service, if it is time; those that never were come first."""
+        late = {
+            (f"{self._workshop}-{row.id}", row.service.seen): row.service.service
+            for row in board.rows
+            if row.service.state in ("warn", "error")
+        }
+        self._explained = {key: line for key, line in self._explained.items() if key in late}
+        if not late or time.monotonic() < self._next:
+            return False
+        self._next = time.monotonic() + _EXPLAIN_EVERY_S
+        order = list(self._explained)
+        key = min(late, key=lambda each: order.index(each) if each in order else -1)
+        self._explained.pop(key, None)
+        try:
+            self._explained[key] = explain(self._cluster.at(key[0]), late[key]).cause
+        except QwenkitError as error:
+            self._explained[key] = error.what
+        return True
