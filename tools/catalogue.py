@@ -73,6 +73,10 @@ def of_notebook(notebook: dict[str, Any]) -> Iterator[str]:
         if cell["cell_type"] == "code":
             tree = ast.parse("".join(cell["source"]))
             yield from (text for _, text in [*_labels(tree), *of_code(tree, "notebook")])
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Call) and ast.unparse(node.func) == "record":
+                    names = {one.arg for one in node.keywords} - {None, "waited", "pictures"}
+                    yield from (f"{name}: {{0}}" for name in names)
 
 
 def of_page(page: str) -> Iterator[str]:

@@ -25,7 +25,6 @@ runpy.run_module("jupyterlab", run_name="__main__", alter_sys=True)
 _OPTIONS = (
     f"--LabApp.default_url=/{START}",
     "--ServerApp.jpserver_extensions=qwenkit.course.start_page=True",
-    "--LabApp.news_url=None",  # nobody is asked whether to fetch news
     "--ServerApp.kernel_spec_manager_class=qwenkit.course.kernel.OwnKernel",
     "--ServerApp.answer_yes=True",  # Ctrl-C ends it, without a question
     "--Application.log_level=WARN",

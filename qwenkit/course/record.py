@@ -26,7 +26,7 @@ class Record:
         self.pictures = {name: _svg(name, chart) for name, chart in pictures.items()}
 
     def __repr__(self) -> str:
-        lines = [f"{name}: {_short(value)}" for name, value in self.result.items()]
+        lines = [said(f"{name}: {_short(value)}") for name, value in self.result.items()]
         lines += [said(f"waited {seconds:g} s for {name}") for name, seconds in self.waited.items()]
         return "\n".join(lines)
 
@@ -97,5 +97,14 @@ def _svg(name: str, chart: Chart) -> str:
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = _read(value)
     return text if len(text) <= 100 else text[:97] + "…"
+
+
+def _read(value: Any) -> str:
+    """Return a JSON value as a person reads it."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_read(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_read, value)) or "-"
+    return said(value) if isinstance(value, str) else json.dumps(value)

@@ -142,7 +142,10 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 
 def _load_jupyter_server_extension(server: Any) -> None:
-    path = url_path_join(server.web_app.settings["base_url"], START)
+    settings = server.web_app.settings
+    off = settings.setdefault("page_config_data", {}).setdefault("disabledExtensions", {})
+    off["@jupyterlab/apputils-extension:announcements"] = True  # asks each newcomer about news
+    path = url_path_join(settings["base_url"], START)
     server.web_app.add_handlers(".*$", [(path, StartPage)])
 
 

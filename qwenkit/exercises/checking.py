@@ -32,10 +32,11 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Checked:
-    """An exercise and its verdict; ``str`` and HTML are for people."""
+    """An exercise, its verdict, and what else is to say; ``str`` and HTML are for people."""
 
     exercise: Exercise
     verdict: Verdict
+    note: str = ""
 
     @property
     def message(self) -> str:
@@ -49,7 +50,7 @@ class Checked:
     def __str__(self) -> str:
         kind, own = self.verdict.kind, self.exercise
         head = f"{_MARKS[kind]} {own.id} " + said(f"{own.title}: {_WORDS[kind]}")
-        return f"{head}\n  {said(self.message)}"
+        return "\n  ".join(filter(None, (head, said(self.message), said(self.note))))
 
     def __repr__(self) -> str:
         return str(self)
@@ -61,6 +62,7 @@ class Checked:
             "verdict": self.verdict.kind,
             "misunderstanding": self.verdict.wrong,
             "message": self.message,
+            "note": self.note,
         }
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
@@ -157,10 +159,13 @@ def _judged(exercise: Exercise, facts: Facts, learner: Learner) -> Checked:
     try:
         facts.answer = learner.answers.get(exercise.id)
         verdict = exercise.grade(facts)
+    except QwenkitError as error:
+        return Checked(exercise, Verdict("unknown", values={"error": error}))
+    try:
         if verdict.kind == "passed":
             learner.passes(exercise.id)
     except QwenkitError as error:
-        verdict = Verdict("unknown", values={"error": error})
+        return Checked(exercise, verdict, f"not recorded: {error.why}; {error.fix}")
     return Checked(exercise, verdict)
 
 

@@ -13,7 +13,15 @@ from dataclasses import dataclass
 
 from qwenkit.cluster import teardown as removal
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.kinds import KSVC, REVISION, SERVICE_LABEL, kind_of, name_of
+from qwenkit.cluster.kinds import (
+    KSVC,
+    REVISION,
+    SERVICE_LABEL,
+    Obj,
+    kind_of,
+    labels_of,
+    name_of,
+)
 from qwenkit.cluster.removal import Manner, TeardownStep
 from qwenkit.exercises.exercise import chapters, of_chapter
 from qwenkit.exercises.learner import Learner
@@ -61,15 +69,15 @@ def reset(
         if on_step is not None:
             on_step(step)
 
-    documents = render(settings)
-    volume, service = list(documents[:-1]), documents[-1]
-    standing = volume * (chapter >= "03") + [service] * (chapter >= "04")
-    untouched = chapter >= "04" and _is_untouched(cluster, settings)
-    stays = {(kind_of(one), name_of(one)) for one in standing if one is not service or untouched}
+    has_bucket = settings.bucket != "" or settings.storage != "oss"
+    documents = list(render(settings)) if chapter >= "03" else []  # the last is the Service
+    standing = documents if chapter >= "04" else documents[:-1]
+    untouched = chapter >= "04" and _is_untouched(cluster, settings, documents[-1])
+    stays = {(kind_of(one), name_of(one)) for one in (standing if untouched else documents[:-1])}
     removal.teardown(
         cluster,
         settings,
-        weights=None if chapter >= "02" else Weights.of(settings),
+        weights=Weights.of(settings) if chapter < "02" and has_bucket else None,
         on_step=lambda step: tell(step) if step.removed else None,
         manner=Manner(now=True),
         chosen=lambda obj: (kind_of(obj), name_of(obj)) not in stays,
@@ -77,7 +85,7 @@ def reset(
     if chapter >= "02":
         sent = Weights.of(settings).upload()
         tell(TeardownStep("weights", False, str(sent).splitlines()[0]))
-    for made in apply(settings, [one for one in standing if one is not service or not untouched]):
+    for made in documents and apply(settings, documents[:-1] if untouched else standing):
         tell(TeardownStep(f"{made.kind} {made.name}", False, "as the settings describe it"))
     if chapter >= "04" and not untouched:
         tell(TeardownStep(f"ksvc {settings.service}", False, "starting; qwenkit deploy waits"))
@@ -85,11 +93,14 @@ def reset(
     return ResetReport(chapter, tuple(steps))
 
 
-def _is_untouched(cluster: Cluster, settings: Settings) -> bool:
-    """Return whether the Service is as its first ``deploy`` made it."""
+def _is_untouched(cluster: Cluster, settings: Settings, document: Obj) -> bool:
+    """Return whether the Service is as its first ``deploy`` made it; labels put on it go."""
     found = cluster.find(KSVC, settings.service)
     if found is None or len(cluster.list(REVISION, labels={SERVICE_LABEL: settings.service})) != 1:
         return False
     change = propose(settings)
     routes = found["spec"].get("traffic") or [_ROUTE]
-    return routes == [_ROUTE] and change is not None and not change.diff
+    untouched = routes == [_ROUTE] and change is not None and not change.diff
+    if untouched and (more := labels_of(found).keys() - labels_of(document).keys()):
+        cluster.patch(KSVC, settings.service, {"metadata": {"labels": dict.fromkeys(more)}})
+    return untouched

@@ -244,6 +244,11 @@ def _variable(name: str, field: FieldInfo) -> str:
     return f"{_ENVIRONMENT} ({found})" if found else _ENVIRONMENT
 
 
+def _short(origin: str) -> str:
+    """Return a variable's name alone: a table has no room for more."""
+    return origin.removeprefix(f"{_ENVIRONMENT} (").removesuffix(")")
+
+
 def _differs(value: object, default: object) -> bool:
     """Return whether a cell's value is a setting other than the default."""
     if not isinstance(value, str | int | float | None):
@@ -255,7 +260,7 @@ def table(rows: Iterable[tuple[str, Any, str]]) -> str:
     """Return settings with their values and origins as aligned lines."""
     shown = [
         (said("setting"), said("value"), said("from")),
-        *((name, str(value), said(origin)) for name, value, origin in rows),
+        *((name, str(value), said(_short(origin))) for name, value, origin in rows),
     ]
     if len(shown) == 1:
         return said("all settings have their defaults")

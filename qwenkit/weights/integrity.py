@@ -281,7 +281,7 @@ def _raise_first(problems: list[FileProblem], where: str, fix: str) -> None:
         first, more = problems[0], f"{len(problems) - 1}{' or more' * (len(problems) >= _PROBLEMS)}"
         raise Rejected(
             f"{where}: {first}",
-            f"and {more} others" if problems[1:] else "a server would not start on such weights",
+            f"and {more} more" if problems[1:] else "a server would not start on such weights",
             fix,
             problems=[str(problem) for problem in problems[:_PROBLEMS]],
         )

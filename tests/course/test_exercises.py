@@ -48,5 +48,13 @@ def test_reset_brings_the_target_to_the_start_of_a_chapter(own, environment, mon
         assert shown == kinds[:made]
         assert bool(cluster.find(PVC, "learner")) == (made > 0)
         assert bool(cluster.find(KSVC, "learner")) == (made == 4)
+    assert own("deploy").returncode == 0
+    cluster.patch(KSVC, "learner", {"metadata": {"labels": {"team": "me"}}})
+    service = cluster.get(KSVC, "learner")
+    assert own("reset", "04").returncode == 0
+    found = cluster.get(KSVC, "learner")
+    assert found["metadata"]["uid"] == service["metadata"]["uid"]
+    assert "team" not in found["metadata"]["labels"]
+    assert own("reset", "01", "--set", "bucket=").returncode == 0
     cluster.close()
     assert own("reset", "12").returncode == 2

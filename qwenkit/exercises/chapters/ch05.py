@@ -79,7 +79,7 @@ def _one_stays_awake(spec: ScalingSpec, before: ScalingSpec) -> Verdict:
 def _tried(facts: Facts, judge: Callable[[ScalingSpec, ScalingSpec], Verdict]) -> Verdict:
     """Pass if a revision that was ready is right, and the Service is back as it was.
 
-    That is as the settings say, or as its first revision was.
+    That is as the settings say, or as its first revision was: nobody has tried that one.
     """
     from qwenkit.manifests.scaling import scaling_spec  # a page's own Python has no settings
 
@@ -89,7 +89,7 @@ def _tried(facts: Facts, judge: Callable[[ScalingSpec, ScalingSpec], Verdict]) -
         return TODO
     ready = [_spec(revision) for revision in revisions if is_true(revision, "Ready")]
     now, first = (_spec(one) for one in (service["spec"]["template"], min(revisions, key=name_of)))
-    is_done = any(judge(spec, first) == PASSED for spec in ready)
+    is_done = any(judge(spec, first) == PASSED for spec in ready if spec != first)
     if now in (first, replace(scaling_spec(facts.settings), progress_deadline_s=0)):
         return PASSED if is_done else TODO
     verdict = wrong("not-back") if is_done else judge(now, first)

@@ -134,6 +134,16 @@ def test_without_the_service_nothing_is_done_yet(id_):
     assert find(id_).grade(Facts(Settings())) == TODO
 
 
+@pytest.mark.parametrize(
+    ("id_", "asked"), [("05.3", {"target": "4"}), ("05.4", {"min-scale": "1"})]
+)
+def test_what_was_so_from_the_beginning_is_nothing_that_was_tried(id_, asked):
+    untouched = cluster(asked)
+    (first,) = untouched.list(REVISION)
+    first["metadata"]["annotations"].update({f"{PREFIX}{key}": asked[key] for key in asked})
+    assert find(id_).grade(untouched) == TODO
+
+
 @pytest.mark.parametrize("id_", ["05.3", "05.4"])
 def test_the_first_revision_may_differ_from_the_settings(id_):
     as_deployed = cluster({"window": "10s"})

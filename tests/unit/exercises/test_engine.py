@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from importlib import import_module
+from unittest.mock import Mock
 
 import pytest
 
@@ -117,6 +118,15 @@ def test_a_damaged_record_is_an_error_that_names_the_file(monkeypatch, tmp_path,
     with pytest.raises(InvalidValue, match=r"progress\.json"):
         checking.answer("05.1", 4, Settings())
     assert path.read_text() == text
+
+
+def test_what_is_right_is_passed_where_it_cannot_be_recorded(monkeypatch):
+    s = Settings(service="readonly")
+    checking.answer("05.1", 4, s)
+    monkeypatch.setattr(learner, "write_private", Mock(side_effect=OSError(30, "Read-only")))
+    checked = checking.check("05.1", s)
+    assert checked.verdict.kind == "passed"
+    assert "not recorded: must be writable: Read-only" in str(checked)
 
 
 def test_what_cannot_be_read_is_unknown_and_the_others_are_judged(monkeypatch):
