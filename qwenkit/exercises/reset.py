@@ -85,7 +85,8 @@ def reset(
     if chapter >= "02":
         sent = Weights.of(settings).upload()
         tell(TeardownStep("weights", False, str(sent).splitlines()[0]))
-    for made in documents and apply(settings, documents[:-1] if untouched else standing):
+    missing = documents[:-1] if untouched else standing
+    for made in apply(settings, missing) if missing else ():
         tell(TeardownStep(f"{made.kind} {made.name}", False, "as the settings describe it"))
     if chapter >= "04" and not untouched:
         tell(TeardownStep(f"ksvc {settings.service}", False, "starting; qwenkit deploy waits"))
