@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +19,10 @@ from qwenkit.errors import QwenkitError, SettingsError
 from qwenkit.serving import DOCUMENTATION
 
 if TYPE_CHECKING:
+    from qwenkit.cluster.removal import Manner
     from qwenkit.cluster.teardown import Ended
     from qwenkit.inference.client import Stream
+    from qwenkit.settings import Settings
 
 _WEIGHTS_STAY = "weights do not expire; delete them with a second teardown"
 
@@ -247,7 +249,7 @@ def teardown(
                 "--delete-weights", True, "cannot be given with --expired", _WEIGHTS_STAY
             )
         with terminable():
-            ended = steps.remove_expired(settings, on_step=show, manner=manner)
+            ended = _remove_expired(settings, show, manner)
         answer_ended(ended, as_json=as_json)
     foreign = consent.others(steps.find_occupants(settings), settings)
     consent.require(
@@ -262,6 +264,17 @@ def teardown(
     with terminable():
         ended = steps.remove_and_audit(settings, also=foreign, on_step=show, manner=manner)
     answer_ended(ended, as_json=as_json)
+
+
+def _remove_expired(settings: Settings, show: Callable[[object], None], manner: Manner) -> Ended:
+    """Remove the workshops that have expired, with all that is in them; then what else has."""
+    from qwenkit import steps
+    from qwenkit.cluster.teardown import merged
+    from qwenkit.workshop.delete import delete, expired
+
+    ended = [delete(settings, name, on_step=show) for name in expired(settings)]
+    ended.append(steps.remove_expired(settings, on_step=show, manner=manner))
+    return merged(ended)
 
 
 def answer_ended(ended: Ended, *, as_json: bool) -> NoReturn:

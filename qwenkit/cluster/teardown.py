@@ -8,7 +8,7 @@ does not end it: what can be removed is removed, and the audit says what is left
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -230,6 +230,16 @@ def ended(
         error = failed
     report = TeardownReport(tuple(steps), round(time.monotonic() - began, 3))
     return Ended(report, look(), error)
+
+
+def merged(endings: Sequence[Ended]) -> Ended:
+    """Return several removals as one; the first error counts."""
+    steps = tuple(step for one in endings for step in one.removed.steps)
+    report = TeardownReport(steps, round(sum(one.removed.seconds for one in endings), 3))
+    found = tuple(dict.fromkeys(what for one in endings for what in one.leaks.found))
+    unknown = tuple(dict.fromkeys(what for one in endings for what in one.leaks.unknown))
+    errors = (one.error for one in endings if one.error)
+    return Ended(report, Leaks(found, unknown), next(errors, None))
 
 
 def audit_expired(cluster: Cluster) -> Leaks:

@@ -15,7 +15,7 @@ from typing import TypeVar
 from qwenkit.autoscaling.golang import parse_duration_s
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.gateway import gateway_url
-from qwenkit.cluster.kinds import PV, PVC, Obj, annotations_of, kind_of, labels_of, name_of
+from qwenkit.cluster.kinds import NODE, PV, PVC, Obj, annotations_of, kind_of, labels_of, name_of
 from qwenkit.cluster.ownership import require_ours, require_same
 from qwenkit.credentials import Credentials
 from qwenkit.errors import InvalidValue, NotFound, QwenkitError
@@ -24,9 +24,11 @@ from qwenkit.settings import Settings
 from qwenkit.weights.oss.manifest import read_manifest
 from qwenkit.weights.store import BucketWeights
 from qwenkit.workshop import description, objects
+from qwenkit.workshop.bill import Forecast, forecast
 from qwenkit.workshop.description import Description
 from qwenkit.workshop.names import Participant, WorkshopName
 
+S = TypeVar("S")
 T = TypeVar("T")
 OnStep = Callable[[str], None]
 AT_ONCE = 8  # namespaces that are worked on at the same time
@@ -42,6 +44,7 @@ class Created:
     workshop: Description
     objects: int
     seconds: float
+    forecast: Forecast
     dry_run: bool = False
 
     def __str__(self) -> str:
@@ -50,7 +53,8 @@ class Created:
         return (
             f"workshop {self.workshop.name.name} {stands}: {people} participants, "
             f"{self.workshop.gpu_slots} GPU slots, until {self.workshop.expires_at}\n"
-            f"  {self.objects} objects in {people + 1} namespaces, {self.seconds:.1f} s"
+            f"  {self.objects} objects in {people + 1} namespaces, {self.seconds:.1f} s\n"
+            f"  {self.forecast}"
         )
 
     __repr__ = shown
@@ -68,6 +72,7 @@ class Created:
             "expires_at": self.workshop.expires_at,
             "objects": self.objects,
             "seconds": round(self.seconds, 3),
+            "forecast": asdict(self.forecast) | {"most": self.forecast.most},
             "dry_run": self.dry_run,
         }
 
@@ -102,11 +107,10 @@ def create(
         wanted = _wanted(cluster, settings, name, participants, gpu_slots)
         files = _files(settings)
         keys = Credentials.required() if settings.oss_auth == "key" else None
-        own = objects.own_objects(wanted, settings, keys)
+        own = objects.own_objects(wanted, settings, keys, cluster.list(NODE))
         made = len(own)
         if not dry_run:
-            for one in own:
-                cluster.apply(one)
+            ensure_all(cluster, own)
 
         def stand(who: Participant) -> int:
             docs = objects.participant_objects(wanted, settings, who, files=files)
@@ -115,12 +119,13 @@ def create(
                 on_step(f"{who.id}: {who.namespace} stands")
             return len(docs)
 
-        made += sum(each(wanted.participants, stand))
-    return Created(wanted, made, time.monotonic() - began, dry_run)
+        made += sum(concurrently(wanted.participants, stand))
+    ahead = forecast(settings, wanted)
+    return Created(wanted, made, time.monotonic() - began, ahead, dry_run)
 
 
-def each(items: Sequence[Participant], work: Callable[[Participant], T]) -> list[T]:
-    """Do work for all participants, some at once; after a failure the others are still done.
+def concurrently(items: Iterable[S], work: Callable[[S], T]) -> list[T]:
+    """Do work for all items, some at once; after a failure the others are still done.
 
     Raises:
         QwenkitError: the first failure; its evidence names the others.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 
@@ -13,28 +12,37 @@ from qwenkit.cluster.kinds import (
     CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING,
     CONFIG_MAP,
-    KSVC,
+    DEPLOYMENT,
+    JOB,
     NAMESPACE,
-    POD,
     PV,
     PVC,
     SECRET,
+    SERVICE_ACCOUNT,
     Kind,
     Obj,
+    labels_of,
     name_of,
 )
-from qwenkit.cluster.ownership import is_ours
+from qwenkit.cluster.ownership import has_expired, is_ours
 from qwenkit.cluster.removal import TeardownStep
 from qwenkit.cluster.teardown import Ended, Leaks, ended
 from qwenkit.cluster.wait import OnChange, wait
 from qwenkit.errors import Forbidden, QwenkitError
-from qwenkit.settings import Settings
+from qwenkit.settings import MANAGED_BY, Settings
 from qwenkit.workshop import description
-from qwenkit.workshop.create import AT_ONCE
+from qwenkit.workshop.create import concurrently
 from qwenkit.workshop.names import WORKSHOP_LABEL, WorkshopName
 
 _CLUSTER_WIDE = (PV, CLUSTER_ROLE_BINDING, CLUSTER_ROLE)
-_LEFT = (NAMESPACE, *_CLUSTER_WIDE, KSVC, POD, PVC, SECRET, CONFIG_MAP)
+_RBAC = "rbac.authorization.k8s.io/v1"
+# The kinds whose objects carry a workshop's labels.
+WITH_LABELS = (
+    *(NAMESPACE, *_CLUSTER_WIDE, SECRET, CONFIG_MAP, PVC, DEPLOYMENT, JOB, SERVICE_ACCOUNT),
+    *(Kind(_RBAC, "Role"), Kind(_RBAC, "RoleBinding"), Kind("v1", "ResourceQuota")),
+    *(Kind("v1", "LimitRange"), Kind("networking.k8s.io/v1", "NetworkPolicy")),
+    *(Kind("batch/v1", "CronJob"), Kind("coordination.k8s.io/v1", "Lease")),
+)
 
 
 def delete(
@@ -68,11 +76,22 @@ def delete(
         return ended(remove, lambda: audit(cluster, name), on_step)
 
 
+def expired(settings: Settings) -> tuple[WorkshopName, ...]:
+    """Return the workshops whose time is over; none where namespaces may not be listed."""
+    with closing(Cluster.connect(settings)) as cluster:
+        try:
+            spaces = cluster.list(NAMESPACE, labels={MANAGED_BY: "qwenkit"})
+        except Forbidden:
+            return ()
+    names = [labels_of(one).get(WORKSHOP_LABEL, "") for one in spaces if has_expired(one)]
+    return tuple(WorkshopName(name) for name in dict.fromkeys(names) if name)
+
+
 def audit(cluster: Cluster, name: WorkshopName) -> Leaks:
     """List what is left of a workshop: its namespaces, and its objects in any namespace."""
     found: list[str] = []
     unknown: list[str] = []
-    for kind in _LEFT:
+    for kind in WITH_LABELS:
         try:
             objects = cluster.list(kind, labels={WORKSHOP_LABEL: name.name}, everywhere=True)
         except QwenkitError as error:
@@ -94,8 +113,7 @@ def _remove_namespaces(
     wanted = {name_of(one): one["metadata"]["uid"] for one in spaces}
     if not wanted:
         return
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(partial(cluster.delete, NAMESPACE), wanted))
+    concurrently(wanted, partial(cluster.delete, NAMESPACE))
 
     def left() -> list[Obj]:
         all_ = cluster.list(NAMESPACE, labels=cluster.labels)

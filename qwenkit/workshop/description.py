@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from qwenkit.cluster.client import Cluster
@@ -36,6 +37,11 @@ class Description:
     expires_at: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     gateway: str = ""
+
+    def hours_left(self) -> float:
+        """Return the hours until it ends, 0 once it has."""
+        left = moment(self.expires_at) - datetime.now(UTC)
+        return max(left.total_seconds() / 3600, 0.0)
 
     def participant(self, wanted: str) -> Participant:
         """Return a participant by id, such as ``p07``, or by the name that was given.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from qwenkit.admission.schema.quantities import parse
@@ -26,11 +26,12 @@ from qwenkit.workshop.names import (
     QUOTA,
     Participant,
 )
+from qwenkit.workshop.pulling import gpu_nodes, pull_job
 
 STATE = "workshop"  # the ConfigMap that tells a participant of slot and note; the keeper writes it
 GPU_SLOT = "gpu-slot"  # the Lease by which a participant asks for GPUs
 # Made once: what they hold later is written by the keeper, by the participant, or is random.
-_MADE_ONCE = ("ResourceQuota", "Secret", "PersistentVolume", "PersistentVolumeClaim")
+_MADE_ONCE = ("Job", "ResourceQuota", "PersistentVolume", "PersistentVolumeClaim")
 _GATEWAYS = ("knative-serving", "kourier-system", "istio-system", "contour-external")
 _CORE, _RBAC = "v1", "rbac.authorization.k8s.io"
 _CONTAINER: Mapping[str, Mapping[str, str]] = {  # where a container says nothing itself
@@ -39,13 +40,19 @@ _CONTAINER: Mapping[str, Mapping[str, str]] = {  # where a container says nothin
 }
 
 
-def own_objects(workshop: Description, settings: Settings, keys: Credentials | None) -> list[Obj]:
-    """Return the objects of the workshop's own namespace, which no participant may read."""
+def own_objects(
+    workshop: Description, settings: Settings, keys: Credentials | None, nodes: Iterable[Obj]
+) -> list[Obj]:
+    """Return the objects of the workshop's own namespace, which no participant may read.
+
+    ``nodes``: those that get the server's image at once.
+    """
     space = workshop.name.namespace
     made: list[Obj] = [_object(_CORE, "Namespace", space, "")]
     if keys is not None:
         made.append(secret(_of_instructor(settings, workshop), keys))
-    return [_marked(one, workshop) for one in [*made, workshop.to_object()]]
+    pulls = [pull_job(node, settings, space) for node in gpu_nodes(nodes, settings)]
+    return [_marked(one, workshop) for one in [*made, workshop.to_object(), *pulls]]
 
 
 def participant_objects(
@@ -91,8 +98,10 @@ def participant_objects(
 
 def is_made_once(doc: Obj) -> bool:
     """Return whether an object that is there keeps its content: written by others, or random."""
-    written = doc["kind"] == "ConfigMap" and doc["metadata"]["name"] in (STATE, PROGRESS)
-    return written or doc["kind"] in _MADE_ONCE
+    kept = (API_KEY_SECRET, STATE, PROGRESS)
+    written = doc["kind"] in ("ConfigMap", "Secret") and doc["metadata"]["name"] in kept
+    described = "workshop.json" in doc.get("data", {})
+    return (written and not described) or doc["kind"] in _MADE_ONCE
 
 
 def shared_parameters(settings: Settings) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from qwenkit.private_files import make_folder, write_private
 from qwenkit.settings import Settings
 from qwenkit.workshop import description
 from qwenkit.workshop.access import Access, access
-from qwenkit.workshop.create import each
+from qwenkit.workshop.create import concurrently
 from qwenkit.workshop.description import Description
 from qwenkit.workshop.names import WorkshopName
 
@@ -66,7 +66,7 @@ def write(
     with closing(description.connect(settings, name)) as cluster:
         workshop = description.read(cluster, name)
         people = [workshop.participant(one) for one in only] or list(workshop.participants)
-        given = each(people, lambda who: access(cluster, workshop, who))
+        given = concurrently(people, lambda who: access(cluster, workshop, who))
     given.sort(key=lambda one: one.who.id)
     try:
         for one in given:

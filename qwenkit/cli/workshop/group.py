@@ -1,4 +1,4 @@
-"""``qwenkit workshop create`` and ``delete``, and the group of all its commands."""
+"""``qwenkit workshop create`` … ``delete``, and the group of all its commands."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _group() -> None:
 
 @app.command()
 def create(
-    participants: Annotated[int, typer.Option(min=1, help="How many participants.")] = 0,
+    participants: Annotated[int, typer.Option(min=0, help="How many participants.")] = 0,
     names: Annotated[
         Path | None, typer.Option("--from", metavar="CSV", help="Their names: a line of each.")
     ] = None,
@@ -111,6 +111,73 @@ def delete(
     with terminable():
         ended = deleting.delete(settings, WorkshopName(name), on_step=show, on_change=show)
     answer_ended(ended, as_json=as_json)
+
+
+@app.command()
+def status(
+    name: Name = DEFAULT,
+    params: Params = None,
+    set_: Set = None,
+    context: Context = None,
+    as_json: Json = False,
+) -> None:
+    """Show what stands of a workshop, its slots, and its cost; exit 1 if a namespace is missing."""
+    from qwenkit.workshop import manage
+
+    found = manage.status(read_settings(params, set_, context), WorkshopName(name))
+    emit(found, as_json=as_json)
+    raise typer.Exit(1 if found.missing else 0)
+
+
+@app.command()
+def extend(
+    lasts: Annotated[str, typer.Option("--for", help="How long from now, such as 8h.")] = "12h",
+    output: Output = None,
+    link: Link = "",
+    name: Name = DEFAULT,
+    params: Params = None,
+    set_: Set = None,
+    context: Context = None,
+    as_json: Json = False,
+) -> None:
+    """Let a workshop end later, and write its sheets again, with new tokens."""
+    from qwenkit.workshop import manage
+
+    settings = read_settings(params, set_, context, expires_after=lasts)
+    manage.extend(settings, WorkshopName(name))
+    emit(_sheets(settings, name, output, link=link), as_json=as_json)
+
+
+@app.command()
+def reset(
+    participant: Annotated[str, typer.Argument(help="Id or name of a participant.")],
+    chapter: Annotated[str, typer.Argument(help="The chapter to be started, such as 04.")],
+    name: Name = DEFAULT,
+    params: Params = None,
+    set_: Set = None,
+    context: Context = None,
+    as_json: Json = False,
+) -> None:
+    """Bring a participant's namespace to the start of a chapter."""
+    from qwenkit.workshop import manage
+
+    settings, show = read_settings(params, set_, context), stderr_lines(quiet=as_json)
+    done = manage.reset(settings, WorkshopName(name), participant, chapter, on_step=show)
+    emit(done, as_json=as_json)
+
+
+@app.command()
+def bill(
+    name: Name = DEFAULT,
+    params: Params = None,
+    set_: Set = None,
+    context: Context = None,
+    as_json: Json = False,
+) -> None:
+    """Show what each participant's GPUs have cost, at an example price unless one is set."""
+    from qwenkit.workshop import bill as billing
+
+    emit(billing.bill(read_settings(params, set_, context), WorkshopName(name)), as_json=as_json)
 
 
 def _people(count: int, names: Path | None) -> list[str]:
