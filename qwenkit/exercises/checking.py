@@ -157,7 +157,7 @@ def _checked(exercises: Iterable[Exercise], settings: Settings | None) -> list[C
 
 def _judged(exercise: Exercise, facts: Facts, learner: Learner) -> Checked:
     try:
-        facts.answer = learner.answers.get(exercise.id)
+        facts.answer, facts.passed = learner.answers.get(exercise.id), learner.passed
         verdict = exercise.grade(facts)
     except QwenkitError as error:
         return Checked(exercise, Verdict("unknown", values={"error": error}))

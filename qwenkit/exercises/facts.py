@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 class Facts:
     """Facts that are given: plain objects, a bucket's texts by key, pages of the server by path.
 
-    ``answer`` is what the learner answered, None if nothing.
+    ``answer`` is what the learner answered, None if nothing; ``passed`` names the exercises that
+    he has passed on this target.
     """
+
+    passed: Collection[str] = ()
 
     def __init__(
         self,

@@ -244,9 +244,10 @@ def _variable(name: str, field: FieldInfo) -> str:
     return f"{_ENVIRONMENT} ({found})" if found else _ENVIRONMENT
 
 
-def _short(origin: str) -> str:
-    """Return a variable's name alone: a table has no room for more."""
-    return origin.removeprefix(f"{_ENVIRONMENT} (").removesuffix(")")
+def _short(name: str, origin: str) -> str:
+    """Return a variable's name alone, and none that follows from the setting's: room is scarce."""
+    variable = origin.removeprefix(f"{_ENVIRONMENT} (").removesuffix(")")
+    return _ENVIRONMENT if variable == PREFIX + name.upper() else variable
 
 
 def _differs(value: object, default: object) -> bool:
@@ -260,7 +261,7 @@ def table(rows: Iterable[tuple[str, Any, str]]) -> str:
     """Return settings with their values and origins as aligned lines."""
     shown = [
         (said("setting"), said("value"), said("from")),
-        *((name, str(value), said(_short(origin))) for name, value, origin in rows),
+        *((name, str(value), said(_short(name, origin))) for name, value, origin in rows),
     ]
     if len(shown) == 1:
         return said("all settings have their defaults")

@@ -21,6 +21,7 @@ _COLORS = {
     "error": "#cf222e",
 }
 _PRE = "font-family:monospace;font-size:0.9em;line-height:1.35"
+_PRE += ";word-break:normal;overflow-wrap:anywhere"
 # White on a colour is readable on a light page and on a dark one.
 _BADGE = "color:#fff;font-weight:600;padding:0 5px;border-radius:3px"
 _SHORT = 16  # letters that stay on one line
@@ -126,7 +127,12 @@ def _text(value: Any, column: str) -> str:
 
 
 def _html(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th style='{_CELL}'>{escape(name)}</th>" for name in columns)
+    # What most rows leave empty shall not take the room of what they fill.
+    rare = [4 * sum(map(bool, column)) < len(cells) for column in zip(*cells, strict=True)]
+    head = "".join(
+        f"<th style='{_CELL}{';width:12%' * few}'>{escape(name)}</th>"
+        for name, few in zip(columns, rare, strict=True)
+    )
     body = "".join(f"<tr>{''.join(_cell(text) for text in row)}</tr>" for row in cells)
     return f"<table style='margin:0'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 

@@ -9,6 +9,8 @@ from qwenkit.exercises.exercise import TODO, Verdict, exercise, judged
 from qwenkit.exercises.facts import Facts
 from qwenkit.exercises.numbers import number
 
+_NEED_A_POD = {"03.2", "04.2", "04.3", "05.3", "05.4", "06.3", "07.2", "07.3"}
+
 
 @exercise("90.1")
 def what_is_still_billed(facts: Facts) -> Verdict:
@@ -38,9 +40,11 @@ def gone_and_kept(facts: Facts) -> Verdict:
     )
     pods = facts.list(POD, {SERVICE_LABEL: own.service})
     weights = facts.objects() if own.storage == "oss" else {}
-    # Kubernetes keeps the events of ended pods for an hour: without any, nothing ever ran.
+    # Kubernetes keeps the events of ended pods for an hour, a learner's record what needed one.
     started = (event["involvedObject"].get("name", "") for event in facts.list(EVENT))
-    ran = any(re.match(rf"{own.service}-\d{{5}}\b", name) for name in started)
+    ran = not _NEED_A_POD.isdisjoint(facts.passed) or any(
+        re.match(rf"{own.service}-\d{{5}}\b", name) for name in started
+    )
     if not ran or (services and claims and not any(map(is_terminating, claims))):
         return TODO
     seen = {

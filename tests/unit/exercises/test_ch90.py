@@ -85,6 +85,14 @@ def test_gone_and_kept(objects, bucket, told):
     assert verdict("90.2", objects=objects, bucket=bucket) == told
 
 
+def test_what_ran_is_known_from_the_learner_s_record_when_its_events_are_gone():
+    facts = Facts(Settings(), bucket=WHOLE)
+    facts.passed = ("03.1", "05.1")  # numbers need no pod
+    assert find("90.2").grade(facts).kind == "todo"
+    facts.passed = ("03.1", "03.2")
+    assert find("90.2").grade(facts).kind == "passed"
+
+
 def test_gone_and_kept_when_the_weights_go_too():
     assert verdict("90.2", objects=[RAN], bucket={}, delete_weights=True) == "passed"
     assert verdict("90.2", objects=[RAN], bucket=WHOLE, delete_weights=True) == "weights-left"

@@ -38,7 +38,7 @@ def test_the_strongest_layer_wins_in_a_notebook_of_a_run(
     found = Settings.of(cell)
     strongest = next((layer for layer in LAYERS if layer in given), None)
     assert found.max_scale == VALUES.get(strongest or "", 3)
-    origin = {"cell": "the notebook", "environment": "QWENKIT_MAX_SCALE"}
+    origin = {"cell": "the notebook", "environment": "the environment"}
     shown = [line.split(maxsplit=2) for line in capsys.readouterr().out.splitlines()[1:]]
     if strongest is None:
         assert shown == []
