@@ -106,6 +106,7 @@ def lab(
         typer.Option(help="Folder of a sandbox, also of one that runs; else a new one is started."),
     ] = None,
     gpu: Gpu = state_files.SandboxOptions.gpu,
+    params: Params = None,
     ip: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: all.")] = "",
     port: Annotated[int | None, typer.Option(min=0, max=65535)] = None,
     no_browser: Annotated[
@@ -118,12 +119,15 @@ def lab(
     """Open JupyterLab on the course's start page, with a sandbox; exit as JupyterLab does.
 
     The sandbox is this lab's own and ends with it, unless --root names one that runs; --gpu is for
-    one that is started.
+    one that is started. With --params there is none: the notebooks act on the target of that file.
     """
     from qwenkit.course import lab as course_lab
 
     options = [f"--ip={ip}"] * bool(ip) + [f"--port={port}"] * (port is not None)
     options += ["--no-browser"] * no_browser + ["--allow-root"] * (allow_root or not os.geteuid())
+    if params:
+        os.environ.update(read_settings(params, None, None).deliverable())
+        raise typer.Exit(course_lab.serve(None, [*options, *(more or ())]))
     process.sweep(lambda line: say(f"sandbox: {line}", err=True))
     with ExitStack() as stack:
         if root is None or state_files.find(root.absolute()) is None:

@@ -32,10 +32,11 @@ _OPTIONS = (
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def serve(root: Path, options: Sequence[str]) -> int:
+def serve(root: Path | None, options: Sequence[str]) -> int:
     """Run JupyterLab on the sandbox under ``root`` until it ends; return its exit code.
 
-    ``options`` are JupyterLab's own and win over ours.
+    ``options`` are JupyterLab's own and win over ours. Without a sandbox the target is what this
+    process's environment says.
 
     Raises:
         SandboxError: no sandbox runs there, or another lab uses it.
@@ -46,12 +47,13 @@ def serve(root: Path, options: Sequence[str]) -> int:
         "JUPYTER_PREFER_ENV_PATH": "1",
         "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
     }
-    environment = os.environ | process.environment(root) | own
+    environment = os.environ | (process.environment(root) if root else {}) | own
     with ExitStack() as stack:
         end, ours = os.pipe()
         stack.callback(os.close, ours)
         stack.callback(os.close, end)
-        stack.enter_context(root_lock.used(root))
+        if root:
+            stack.enter_context(root_lock.used(root))
         child = subprocess.Popen(
             [
                 *(sys.executable, "-P", "-c", _PROGRAM, str(end)),

@@ -116,9 +116,7 @@ def page(
     sheets = []
     for one in given:
         target = f"{link.rstrip('/')}/{one.who.id}/" if link else START
-        code = segno.make(target, error="m").svg_inline(
-            border=2, scale=3, dark="#000", light="#fff"
-        )
+        code = segno.make(target, error="m").svg_inline(border=2, light="#fff", omitsize=True)
         files = {"kubeconfig": _saved(one.kubeconfig), "params.yaml": _saved(one.params)}
         sheets.append({"one": one, "code": code, "files": files if with_files else {}})
     return words.get_template("sheet.html").render(
