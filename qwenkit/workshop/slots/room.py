@@ -1,0 +1,148 @@
+"""The cluster as the keeper sees it: wishes, pods and quotas of all participants in a few lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.gpu_slot import GPU_SLOT, GPUS, LEASE
+from qwenkit.cluster.kinds import (
+    CONFIG_MAP,
+    POD,
+    RESOURCE_QUOTA,
+    Obj,
+    annotations_of,
+    condition,
+    is_terminating,
+    is_true,
+    moment,
+    name_of,
+)
+from qwenkit.cluster.pods import gpus_wanted, node_of
+from qwenkit.settings import Settings
+from qwenkit.workshop.description import connect, read
+from qwenkit.workshop.names import QUOTA, SLOTS, WORKSHOP_LABEL, WorkshopName
+from qwenkit.workshop.slots.state import Ask, GpuPod, Slots
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look: the quotas, wishes and GPU pods of participants, and each one's object."""
+
+    quotas: Mapping[str, Obj]
+    asks: Mapping[str, tuple[Ask, Obj]]
+    pods: Mapping[str, tuple[GpuPod, Obj]]
+
+
+@dataclass(frozen=True)
+class Room:
+    """A workshop's GPU slots in a cluster; ``cluster`` is of the workshop's own namespace."""
+
+    cluster: Cluster
+    name: WorkshopName
+    resource: str
+
+    @classmethod
+    def connect(cls, settings: Settings, name: WorkshopName) -> Room:
+        """Connect with the instructor's context.
+
+        Raises:
+            QwenkitError: the cluster cannot be connected to.
+        """
+        return cls(connect(settings, name), name, settings.gpu_resource)
+
+    @property
+    def hard(self) -> str:
+        """The quota's entry that is a slot."""
+        return f"requests.{self.resource}"
+
+    def look(self) -> Look:
+        """List what the policy needs: three requests, however many participants there are."""
+        ours = {WORKSHOP_LABEL: self.name.name}
+        quotas = self.cluster.list(RESOURCE_QUOTA, labels=ours, everywhere=True)
+        leases = self.cluster.list(LEASE, labels=ours, everywhere=True)
+        found = {self._id(one): one for one in quotas if name_of(one) == QUOTA}
+        asks = [(_ask(self._id(one), one), one) for one in leases if name_of(one) == GPU_SLOT]
+        pods = [
+            (_pod(self._id(one), one, gpus), one)
+            for one in self.cluster.list(POD, everywhere=True)
+            if self._id(one) in found and (gpus := gpus_wanted(one["spec"], self.resource))
+            if (one.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+        ]
+        return Look(
+            found, {ask.uid: (ask, one) for ask, one in asks}, {pod.uid: (pod, one) for pod, one in pods}
+        )
+
+    def read(self) -> Slots:
+        """Return the state.
+
+        Raises:
+            NotFound: there is no such workshop.
+            InvalidValue: somebody else has written it.
+        """
+        self.make()
+        return Slots.of(self.cluster.get(CONFIG_MAP, SLOTS))
+
+    def edit(self, change: Callable[[Slots], Slots | None]) -> Slots:
+        """Change the state; with None nothing is written.
+
+        Whoever changes it at the same time is not overwritten: ``change`` then gets his state.
+        """
+        kept: list[Slots] = []
+
+        def merge(found: Obj) -> Mapping[str, object] | None:
+            before = Slots.of(found)
+            after = change(before)
+            kept[:] = [after or before]
+            return None if after is None or after == before else {"data": after.to_data()}
+
+        self.make()
+        self.cluster.change(CONFIG_MAP, SLOTS, merge)
+        return kept[0]
+
+    def make(self) -> None:
+        """Make the state if it is not there.
+
+        Raises:
+            NotFound: there is no such workshop.
+        """
+        if self.cluster.find(CONFIG_MAP, SLOTS) is not None:
+            return
+        meta = {"name": SLOTS, "namespace": self.name.namespace, "labels": self.name.labels}
+        data = Slots(read(self.cluster, self.name).gpu_slots).to_data()
+        head = {"apiVersion": CONFIG_MAP.api_version, "kind": CONFIG_MAP.kind}
+        self.cluster.apply(head | {"metadata": meta, "data": data})
+
+    def space(self, participant: str) -> Cluster:
+        """Return the cluster at a participant's namespace."""
+        return self.cluster.at(f"{self.name.name}-{participant}")
+
+    def _id(self, obj: Obj) -> str:
+        return str(obj["metadata"].get("namespace")).removeprefix(f"{self.name.name}-")
+
+
+def _ask(participant: str, lease: Obj) -> Ask:
+    meta, spec = lease["metadata"], lease.get("spec") or {}
+    gpus = annotations_of(lease).get(GPUS, "1")
+    return Ask(
+        participant,
+        str(meta["uid"]),
+        moment(meta["creationTimestamp"]).timestamp(),
+        int(gpus) if gpus.isascii() and gpus.isdecimal() and len(gpus) < 6 else 1,
+        float(spec.get("leaseDurationSeconds") or 0),
+    )
+
+
+def _pod(participant: str, pod: Obj, gpus: int) -> GpuPod:
+    scheduled = condition(pod, "PodScheduled").get("lastTransitionTime")
+    placed = node_of(pod) and (is_true(pod, "PodScheduled") or not scheduled)
+    since = scheduled or pod["metadata"]["creationTimestamp"]
+    return GpuPod(
+        participant,
+        name_of(pod),
+        str(pod["metadata"]["uid"]),
+        gpus,
+        moment(since).timestamp() if placed else None,
+        is_terminating(pod),
+    )
