@@ -18,7 +18,7 @@ from qwenkit.admission.feature_flags import enable_command
 from qwenkit.admission.pod.spec import needed_flags
 from qwenkit.capacity.simulation.traffic import ClosedLoop
 from qwenkit.cluster import deploy as deploying
-from qwenkit.cluster import gateway, occupants
+from qwenkit.cluster import gateway, gpu_slot, occupants
 from qwenkit.cluster import teardown as removal
 from qwenkit.cluster.change.proposal import ProposedChange
 from qwenkit.cluster.client import Cluster
@@ -150,6 +150,7 @@ def deploy(
     """Apply Secret, PV, PVC and Service, and wait until the Service is Ready.
 
     ``on_change`` is called at each transition. ``mode`` is how a Service that serves is changed.
+    In a workshop a GPU slot is waited for first, and bounds the replicas.
 
     Raises:
         SettingsError: the keys, the bucket or its endpoint are not set.
@@ -170,16 +171,20 @@ def deploy(
     if settings.storage == "pvc":
         VolumeWeights(settings).require_filled()
     cluster, clock = Cluster.connect(settings), partial(ask_clock, partial(find_server, settings))
+    bounded = gpu_slot.within_slot(cluster, settings, on_change=on_change)
+    if bounded != settings:
+        documents = _ready_to_send(bounded, manifests.render(bounded))
     return deploying.deploy(
-        cluster, settings, documents, mode=mode, clock=clock, on_change=on_change
+        cluster, bounded, documents, mode=mode, clock=clock, on_change=on_change
     )
 
 
 def propose(settings: Settings) -> ProposedChange | None:
     """Return what ``deploy`` would change of a Service that serves; None if nothing serves."""
     settings = resolve(settings)
-    documents = _ready_to_send(settings, manifests.render(settings))
     cluster, clock = Cluster.connect(settings), partial(ask_clock, partial(find_server, settings))
+    settings = gpu_slot.bounded(settings, gpu_slot.read_slot(cluster, settings))
+    documents = _ready_to_send(settings, manifests.render(settings))
     return deploying.propose(cluster, settings, documents, clock=clock)
 
 
@@ -236,9 +241,9 @@ def run_load(settings: Settings) -> LoadResult:
     Raises:
         NotFound: the Service does not exist, or the gateway's address is not known.
     """
-    seconds = settings.load_seconds or LOAD_S
-    clients = ClosedLoop(((0.0, settings.load_clients), (seconds, 0)))
-    return start_load(find_server(settings), clients, **load_request(settings)).result()
+    gpu_slot.require_slot(settings)
+    steps = (0.0, settings.load_clients), (settings.load_seconds or LOAD_S, 0)
+    return start_load(find_server(settings), ClosedLoop(steps), **load_request(settings)).result()
 
 
 def load_request(settings: Settings) -> dict[str, Any]:
@@ -291,7 +296,7 @@ def remove_and_audit(
     Raises:
         QwenkitError: the cluster cannot be connected to; nothing was done.
     """
-    return removal.remove_and_audit(
+    ended = removal.remove_and_audit(
         lambda: Cluster.connect(settings),
         settings,
         open_weights=lambda: _weights(settings),
@@ -299,6 +304,8 @@ def remove_and_audit(
         on_step=on_step,
         manner=manner,
     )
+    gpu_slot.leave(settings)
+    return ended
 
 
 def remove_expired(

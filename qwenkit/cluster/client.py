@@ -245,20 +245,49 @@ class Cluster(PodOutput):
             NotFound: it does not exist.
             Conflict: it is not this run's.
         """
-        kind, resource, where = self._place(kind)
-        path, what = resource.path(where, name), f"patching {kind} {name}"
 
         def once() -> Obj:
             existing = self.get(kind, name)
             require_ours(existing, run=self.run, namespace=self.namespace)
-            same = {
-                "metadata": {**body.get("metadata", {}), "uid": existing["metadata"].get("uid")}
-            }
-            query = {"fieldManager": _FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
-            request = Request("PATCH", path, query, {**body, **same}, _MERGE)
-            return self._ask.object(request, what, kind, name)
+            return self._merge(existing, body, dry_run=dry_run)
 
         return self._retries.run(once)
+
+    def change(
+        self, kind: Kind | str, name: str, merge: Callable[[Obj], Mapping[str, Any] | None]
+    ) -> Obj:
+        """Merge into an object of this run what ``merge`` makes of it; with None leave it.
+
+        Where somebody else has changed it meanwhile, it is read again, and ``merge`` called again.
+
+        Raises:
+            NotFound: it does not exist.
+            Conflict: it is not this run's, or others change it all the time.
+        """
+
+        def once() -> Obj:
+            existing = self.get(kind, name)
+            require_ours(existing, run=self.run, namespace=self.namespace)
+            body = merge(existing)
+            return existing if body is None else self._merge(existing, body, as_read=True)
+
+        return self._retries.run(once)
+
+    def change_made(self, obj: Obj, body: Mapping[str, Any]) -> Obj:
+        """Merge ``body`` into what Knative made for a Service of this run."""
+        return self._retries.run(lambda: self._merge(obj, body))
+
+    def _merge(
+        self, obj: Obj, body: Mapping[str, Any], *, dry_run: bool = False, as_read: bool = False
+    ) -> Obj:
+        """Send a merge patch for an object by its uid; ``as_read``: only if it is as it was."""
+        name, same = name_of(obj), ("uid", "resourceVersion") if as_read else ("uid",)
+        kind, resource, where = self._place(kind_of(obj), obj["metadata"].get("namespace"))
+        meta = {**body.get("metadata", {}), **{key: obj["metadata"].get(key) for key in same}}
+        query = {"fieldManager": _FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
+        path, what = resource.path(where, name), f"patching {kind} {name}"
+        request = Request("PATCH", path, query, {**body, "metadata": meta}, _MERGE)
+        return self._ask.object(request, what, kind, name)
 
     def post(self, kind: Kind, name: str, sub: str, body: Mapping[str, Any]) -> Obj:
         """Post to a subresource of an object, such as the ``token`` of a ServiceAccount.

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from qwenkit.cluster.kinds import Kind
+from qwenkit.cluster.client import Cluster
+from qwenkit.cluster.kinds import CONFIG_MAP, LEASE, Obj
+from qwenkit.cluster.wait import OnChange, wait
+from qwenkit.errors import InvalidValue, NotReady, QwenkitError
 from qwenkit.language import shown
+from qwenkit.settings import Settings
 
-LEASE = Kind("coordination.k8s.io/v1", "Lease")
 GPU_SLOT = "gpu-slot"  # the Lease that a participant writes: how long he wants a slot
 GPUS = "qwenkit.dev/gpus"  # its annotation: how many GPUs
+WORKSHOP_LABEL = "qwenkit.dev/workshop"
 TOLD = "workshop"  # the ConfigMap that the keeper writes for a participant
 TOLD_KEY = "slot"  # its entry, JSON of a GpuSlot
+MINUTES = 20.0
+_PATIENCE_S = 4 * 3600.0  # a queue may be long, and Ctrl-C leaves the wish where it is
+_SILENT_S = 60.0  # a keeper answers within seconds
 
 
 @dataclass(frozen=True, repr=False)
 class GpuSlot:
     """What a participant is told; times are Unix seconds, None where there is none to tell.
 
-    ``closed`` says why nobody gets a GPU now: ``frozen``, ``hours``, ``budget`` or ``ended``.
+    ``ask`` is the uid of the Lease that it answers. ``closed`` says why nobody gets a GPU now:
+    ``frozen``, ``hours``, ``budget`` or ``ended``.
     """
 
     slot: Literal["none", "waiting", "granted"] = "none"
@@ -30,6 +39,7 @@ class GpuSlot:
     until: float | None = None
     position: int | None = None
     expected_at: float | None = None
+    ask: str = ""
     note: str = ""
     closed: str = ""
     ends_at: float | None = None
@@ -75,3 +85,129 @@ _CLOSED = {
 
 def _clock(unix_s: float | None) -> str:
     return f"{datetime.fromtimestamp(unix_s or 0.0):%H:%M}"
+
+
+def read_slot(cluster: Cluster, settings: Settings) -> GpuSlot:
+    """Return what the keeper tells this participant; nothing outside a workshop."""
+    return GpuSlot.of(cluster.find(CONFIG_MAP, TOLD)) if settings.workshop else GpuSlot()
+
+
+def ask_for(
+    cluster: Cluster, settings: Settings, *, gpus: int = 1, minutes: float = MINUTES
+) -> Obj:
+    """Ask for a slot; return the Lease. Asked again, one that is held lasts so long from now.
+
+    The keeper cuts a wish that is too large, and extends a slot only while nobody waits.
+
+    Raises:
+        SettingsError: the settings name no workshop.
+        InvalidValue: no GPUs or no time.
+    """
+    settings.require("workshop")
+    if gpus < 1 or not 0 < minutes <= 24 * 60:
+        rule = "must be one or more, for at most a day"
+        raise InvalidValue("gpus and minutes", (gpus, minutes), rule, "gpus=1, minutes=20")
+    seconds, told = minutes * 60, read_slot(cluster, settings)
+    found = cluster.find(LEASE, GPU_SLOT)
+    if found is not None and told.ask == found["metadata"]["uid"]:
+        before = float((found.get("spec") or {}).get("leaseDurationSeconds") or 0)
+        # A slot ends this long after its beginning.
+        began = told.until - before if told.until else time.time()
+        seconds = max(before, time.time() - began + seconds)
+    meta = {
+        "name": GPU_SLOT,
+        "namespace": cluster.namespace,
+        "labels": cluster.labels | {WORKSHOP_LABEL: settings.workshop},
+        "annotations": {GPUS: str(gpus)},
+    }
+    head = {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": meta}
+    return cluster.apply(head | {"spec": {"leaseDurationSeconds": round(seconds)}})
+
+
+def give_back(cluster: Cluster) -> bool:
+    """Give the slot back, or leave the queue; False if there was neither.
+
+    The pods that use it are then ended as at any other end: they answer what they have begun.
+    """
+    return cluster.delete(LEASE, GPU_SLOT)
+
+
+def hold(
+    cluster: Cluster,
+    settings: Settings,
+    *,
+    gpus: int = 1,
+    minutes: float = MINUTES,
+    timeout_s: float = _PATIENCE_S,
+    on_change: OnChange | None = None,
+) -> GpuSlot:
+    """Return the slot that is held; ask for one and wait for it if there is none.
+
+    Raises:
+        NotReady: the day is over, the wish was taken away, or nobody keeps the slots.
+        WaitTimeout: it was not granted in time; the wish stays.
+    """
+    told = read_slot(cluster, settings)
+    lease = cluster.find(LEASE, GPU_SLOT)
+    if lease is None or told.ask != lease["metadata"]["uid"]:
+        lease = ask_for(cluster, settings, gpus=gpus, minutes=minutes)
+    uid, began = lease["metadata"]["uid"], time.monotonic()
+
+    def failed(told: GpuSlot) -> QwenkitError | None:
+        if told.closed in ("ended", "budget"):
+            return NotReady("there is no GPU slot any more", str(told), "ask the instructor")
+        if told.ask != uid and time.monotonic() - began > _SILENT_S:
+            why = "nobody has answered the wish: no keeper runs, or the wish is too old"
+            return NotReady("there is no GPU slot", why, "the instructor: qwenkit workshop keep")
+        return None
+
+    return wait(
+        lambda: read_slot(cluster, settings),
+        what="a GPU slot",
+        ready=lambda told: told.slot == "granted" and told.ask == uid,
+        describe=lambda told: str(told) if told.ask == uid else "asking for a GPU",
+        failed=failed,
+        timeout_s=timeout_s,
+        on_change=on_change,
+    ).value
+
+
+def within_slot(
+    cluster: Cluster, settings: Settings, *, on_change: OnChange | None = None
+) -> Settings:
+    """Return the settings as a slot bounds them, which is waited for; as they are without workshop.
+
+    Raises:
+        NotReady, WaitTimeout: as ``hold``.
+    """
+    if not settings.workshop or not settings.gpu_count:
+        return settings
+    gpus = settings.gpu_count * max(1, settings.min_scale)
+    return bounded(settings, hold(cluster, settings, gpus=gpus, on_change=on_change))
+
+
+def bounded(settings: Settings, slot: GpuSlot) -> Settings:
+    """Return the settings with no more replicas than a slot has GPUs for, but with one."""
+    if not settings.workshop or not settings.gpu_count:
+        return settings
+    most = max(slot.gpus // settings.gpu_count, 1)
+    if settings.max_scale:
+        most = min(most, settings.max_scale)
+    bounds = {"max_scale": most, "min_scale": min(settings.min_scale, most)}
+    return settings.model_copy(update=bounds)
+
+
+def require_slot(settings: Settings) -> None:
+    """Wait for a slot in a workshop; elsewhere do nothing.
+
+    Raises:
+        NotReady, WaitTimeout: as ``hold``.
+    """
+    if settings.workshop:
+        within_slot(Cluster.connect(settings), settings)
+
+
+def leave(settings: Settings) -> None:
+    """Give the slot back in a workshop; elsewhere do nothing."""
+    if settings.workshop:
+        give_back(Cluster.connect(settings))

@@ -7,6 +7,7 @@ from contextlib import closing
 from qwenkit.capacity.simulation.traffic import Traffic
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.explanation import Explanation
+from qwenkit.cluster.gpu_slot import within_slot
 from qwenkit.cluster.wait import OnChange, wait
 from qwenkit.cluster.watching import ClusterSample, sample_cluster
 from qwenkit.inference.load.running import start_load
@@ -18,7 +19,8 @@ from qwenkit.steps import find_server, load_request
 def wake(settings: Settings, *, on_change: OnChange | None = None) -> ClusterSample:
     """Bring the serving revision to its fewest replicas, at least one ready; return what there is.
 
-    A replica is started by a request. More replicas than that are waited for until they end.
+    A replica is started by a request; in a workshop a GPU slot is waited for first. More replicas
+    than that are waited for until they end.
 
     Raises:
         NotFound: there is no such Service.
@@ -28,7 +30,9 @@ def wake(settings: Settings, *, on_change: OnChange | None = None) -> ClusterSam
     >>> wake(Settings()).served.ready
     1
     """
-    cluster, least = Cluster.connect(settings), max(1, settings.min_scale)
+    cluster = Cluster.connect(settings)
+    settings = within_slot(cluster, settings, on_change=on_change)
+    least = max(1, settings.min_scale)
 
     def until(words: str, low: int, seconds: float) -> ClusterSample:
         def reached(now: ClusterSample) -> bool:
@@ -58,7 +62,7 @@ def start_test(settings: Settings, traffic: Traffic) -> LoadTest:
     >>> start_test(Settings(), ClosedLoop(((0, 1), (1, 0)))).result().load.summary()["errors"]
     {}
     """
+    cluster = Cluster.connect(settings)
+    settings = within_slot(cluster, settings)
     server, asked = find_server(settings), load_request(settings)
-    return LoadTest(
-        Cluster.connect(settings), settings.service, lambda: start_load(server, traffic, **asked)
-    )
+    return LoadTest(cluster, settings.service, lambda: start_load(server, traffic, **asked))

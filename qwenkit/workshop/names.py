@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qwenkit.cluster.gpu_slot import WORKSHOP_LABEL as WORKSHOP_LABEL
 from qwenkit.cluster.ownership import workshop_run
+from qwenkit.cluster.preflight.free_gpus import QUOTA as QUOTA
 from qwenkit.exercises.sharing import PROGRESS as PROGRESS
 from qwenkit.settings import run_labels
 
-WORKSHOP_LABEL = "qwenkit.dev/workshop"
 PARTICIPANT_LABEL = "qwenkit.dev/participant"
 # On a participant's namespace: the name that the instructor gave, as it was written.
 DISPLAY_NAME = "qwenkit.dev/display-name"
 ACCOUNT = "participant"  # the ServiceAccount of each participant's namespace
-QUOTA = "workshop"  # its ResourceQuota: the GPUs of a slot are its hard limit
 API_KEY_SECRET = "qwen-api-key"
 SLOTS = "slots"  # the ConfigMap of the workshop's own namespace: who holds and has used what
 KEEPER = "keeper"  # the Lease of who keeps the slots, and the account of the one in the cluster

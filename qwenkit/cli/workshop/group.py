@@ -12,6 +12,7 @@ from qwenkit.cli.commands import Group
 from qwenkit.cli.console import emit, stderr_lines
 from qwenkit.cli.options import Context, Json, Params, Set, read_settings
 from qwenkit.cli.serving import answer_ended
+from qwenkit.cli.workshop import slots
 from qwenkit.cli.workshop.options import DEFAULT, Name
 from qwenkit.course.interrupts import terminable
 from qwenkit.errors import InvalidValue
@@ -201,3 +202,7 @@ def _people(count: int, names: Path | None) -> list[str]:
 def _shown(text: str) -> str:
     """Return a name without what a terminal or a page would take for a command."""
     return "".join(letter for letter in text.strip() if letter.isprintable())[:60]
+
+
+for _command in slots.COMMANDS:
+    app.command()(_command)

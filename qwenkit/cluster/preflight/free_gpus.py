@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from qwenkit.cluster.api_errors import may_not_look
@@ -10,6 +11,7 @@ from qwenkit.cluster.kinds import (
     GPU_RESOURCE,
     NODE,
     POD,
+    RESOURCE_QUOTA,
     REVISION_LABEL,
     Obj,
     is_terminating,
@@ -19,6 +21,8 @@ from qwenkit.cluster.kinds import (
 from qwenkit.cluster.pods import gpus_of, gpus_wanted, node_of
 from qwenkit.cluster.preflight.rooms import Rooms
 from qwenkit.errors import Forbidden
+
+QUOTA = "workshop"  # a participant's ResourceQuota: the GPUs of a slot are its hard limit
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,11 @@ def free_gpus(
             leaving and labels_of(pod).get(REVISION_LABEL) == leaving
         )
 
+    slot = _in_slot(cluster, spec, resource, ends)
     try:
         nodes, pods = cluster.list(NODE), cluster.list(POD, everywhere=True)
     except Forbidden as error:
-        return FreeGpus(unknown=may_not_look(error))
+        return slot or FreeGpus(unknown=may_not_look(error))
     rooms = Rooms(tuple(nodes), spec, tuple(pod for pod in pods if not ends(pod)))
     usable = {name_of(node): node for node in nodes if not rooms.obstacle(node)}
     free = sum(int(rooms.free(node, resource)) for node in usable.values())
@@ -66,5 +71,30 @@ def free_gpus(
         for pod, gpus in held
         if gpus and not ends(pod)
     ]
-    total = sum(gpus_of(node, resource) for node in usable.values())
-    return FreeGpus(total, free - ending, ending, rooms.places(resource), tuple(holders))
+    total, places = sum(gpus_of(node, resource) for node in usable.values()), rooms.places(resource)
+    if slot is not None and slot.places < places:
+        return slot
+    return FreeGpus(total, free - ending, ending, places, tuple(holders))
+
+
+def _in_slot(
+    cluster: Cluster, spec: Obj, resource: str, ends: Callable[[Obj], bool]
+) -> FreeGpus | None:
+    """Return what the GPU slot of a workshop has room for; None where no quota limits GPUs."""
+    try:
+        quota = cluster.find(RESOURCE_QUOTA, QUOTA)
+        hard = ((quota or {}).get("spec") or {}).get("hard") or {}
+        if f"requests.{resource}" not in hard:
+            return None
+        pods = [(pod, gpus_wanted(pod["spec"], resource)) for pod in cluster.list(POD)]
+    except Forbidden:
+        return None
+    total, each = int(hard[f"requests.{resource}"]), gpus_wanted(spec, resource)
+    held = [(pod, gpus) for pod, gpus in pods if gpus and node_of(pod)]
+    ending = sum(gpus for pod, gpus in held if ends(pod))
+    free = total - sum(gpus for _, gpus in held)
+    holders = tuple(
+        f"{cluster.namespace}/{name_of(pod)} holds {gpus}" for pod, gpus in held if not ends(pod)
+    )
+    places = max(free + ending, 0) // each if each else total
+    return FreeGpus(total, max(free, 0), ending, places, holders)

@@ -41,6 +41,12 @@ class ClassHours:
         if not 0 <= self.opens_s < self.closes_s <= _DAY_S:
             raise InvalidValue("hours", (self.opens_s, self.closes_s), "must begin before they end")
 
+    def __str__(self) -> str:
+        begin, end = (
+            f"{at // 3600:02d}:{at // 60 % 60:02d}" for at in (self.opens_s, self.closes_s)
+        )
+        return f"{begin} to {end}, GPUs {self.warm_s // 60} minutes before"
+
     def is_open(self, now: float) -> bool:
         """Return whether it is class time, or so little before it that servers start."""
         at = (now + self.utc_offset_s) % _DAY_S

@@ -12,14 +12,17 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from qwenkit.cluster.api.retries import within
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.gpu_slot import LEASE, TOLD, GpuSlot
+from qwenkit.cluster.gpu_slot import TOLD, GpuSlot
 from qwenkit.cluster.kinds import (
     CONFIG_MAP,
+    LEASE,
     REPLICA_SET,
     RESOURCE_QUOTA,
     Obj,
@@ -58,14 +61,28 @@ class Keeper:
         on_pass: Callable[[Allotment | None], None] = lambda _made: None,
     ) -> None:
         """Take turns until ``stopped``, which waits for the seconds that it gets."""
-        while True:
-            began = time.monotonic()
-            try:
-                on_pass(self.turn())
-            except QwenkitError as error:
-                log.warning("the keeper goes on: %s", error)
-            if stopped(max(EVERY_S - (time.monotonic() - began), 0.0)):
-                return
+        try:
+            while True:
+                began = time.monotonic()
+                try:
+                    on_pass(self.turn())
+                except QwenkitError as error:
+                    log.warning("the keeper goes on: %s", error)
+                if stopped(max(EVERY_S - (time.monotonic() - began), 0.0)):
+                    return
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Let another keeper work at once, as far as the cluster can be told."""
+        if self._renewed_at:
+            self._renewed_at = 0.0
+            with suppress(QwenkitError), within(_LEAD_S):
+                self.room.cluster.change(LEASE, KEEPER, self._released)
+
+    def _released(self, lease: Obj) -> dict[str, object] | None:
+        mine = (lease.get("spec") or {}).get("holderIdentity") == self.identity
+        return {"spec": {"holderIdentity": None, "renewTime": None}} if mine else None
 
     def turn(self) -> Allotment | None:
         """Look, decide, and do what follows; None if another keeper works.

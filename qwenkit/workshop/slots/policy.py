@@ -28,6 +28,11 @@ class Allotment:
     drain: tuple[GpuPod, ...]
     drop: tuple[Ask, ...]
 
+    def __str__(self) -> str:
+        waiting = sum(one.slot == "waiting" for one in self.told.values())
+        holders = ", ".join(sorted(self.slots.grants)) or "nobody"
+        return f"GPUs are held by {holders}; waiting: {waiting}"
+
 
 def decide(
     now: float,
@@ -64,10 +69,12 @@ def decide(
         for who in sorted(participants)
     }
     for who, grant in slots.grants.items():
-        told[who] = replace(told[who], slot="granted", gpus=grant.gpus, until=grant.until)
+        has = replace(told[who], gpus=grant.gpus, until=grant.until, ask=grant.ask)
+        told[who] = replace(has, slot="granted")
     for position, ask in enumerate(queue, 1):
-        who, at = ask.participant, expected.get(ask.uid)
-        told[who] = replace(told[who], slot="waiting", position=position, expected_at=at)
+        at = expected.get(ask.uid)
+        waits = replace(told[ask.participant], position=position, expected_at=at, ask=ask.uid)
+        told[ask.participant] = replace(waits, slot="waiting")
     return Allotment(slots, told, tuple(_beyond(slots, pods)), tuple(drop))
 
 
@@ -119,7 +126,7 @@ def _taken_back(
             closed
             or wish is None
             or wish.uid != grant.ask
-            or now >= grant.until
+            or now >= min(grant.until, grant.since + wish.seconds)
             or (idle is not None and now - idle >= slots.idle_minutes * 60)
         ):
             # Frozen, he waits again with the same wish.

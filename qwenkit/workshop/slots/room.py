@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.gpu_slot import GPU_SLOT, GPUS, LEASE
+from qwenkit.cluster.gpu_slot import GPU_SLOT, GPUS
 from qwenkit.cluster.kinds import (
     CONFIG_MAP,
+    LEASE,
     POD,
     RESOURCE_QUOTA,
     Obj,
@@ -20,6 +21,7 @@ from qwenkit.cluster.kinds import (
     name_of,
 )
 from qwenkit.cluster.pods import gpus_wanted, node_of
+from qwenkit.cluster.preflight.cost import example_price
 from qwenkit.settings import Settings
 from qwenkit.workshop.description import connect, read
 from qwenkit.workshop.names import QUOTA, SLOTS, WORKSHOP_LABEL, WorkshopName
@@ -42,6 +44,7 @@ class Room:
     cluster: Cluster
     name: WorkshopName
     resource: str
+    price_per_gpu_hour: float | None = None
 
     @classmethod
     def connect(cls, settings: Settings, name: WorkshopName) -> Room:
@@ -50,7 +53,8 @@ class Room:
         Raises:
             QwenkitError: the cluster cannot be connected to.
         """
-        return cls(connect(settings, name), name, settings.gpu_resource)
+        price = example_price(settings)
+        return cls(connect(settings, name), name, settings.gpu_resource, price)
 
     @property
     def hard(self) -> str:
@@ -71,7 +75,9 @@ class Room:
             if (one.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
         ]
         return Look(
-            found, {ask.uid: (ask, one) for ask, one in asks}, {pod.uid: (pod, one) for pod, one in pods}
+            found,
+            {ask.uid: (ask, one) for ask, one in asks},
+            {pod.uid: (pod, one) for pod, one in pods},
         )
 
     def read(self) -> Slots:
@@ -110,7 +116,8 @@ class Room:
         if self.cluster.find(CONFIG_MAP, SLOTS) is not None:
             return
         meta = {"name": SLOTS, "namespace": self.name.namespace, "labels": self.name.labels}
-        data = Slots(read(self.cluster, self.name).gpu_slots).to_data()
+        total = read(self.cluster, self.name).gpu_slots
+        data = Slots(total, price_per_gpu_hour=self.price_per_gpu_hour).to_data()
         head = {"apiVersion": CONFIG_MAP.api_version, "kind": CONFIG_MAP.kind}
         self.cluster.apply(head | {"metadata": meta, "data": data})
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from qwenkit.errors import InvalidValue
+from qwenkit.language import shown
 from qwenkit.workshop.slots.hours import ClassHours
 
 STATE_KEY = "state"  # the entry of the ConfigMap
@@ -57,7 +58,7 @@ class Held:
     since: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Slots:
     """The state of a workshop's GPU slots; it is replaced, never changed.
 
@@ -137,6 +138,20 @@ class Slots:
             charged={**self.charged, **charged},
             done={**self.done, participant: grant.ask} if done else self.done,
         )
+
+    def __str__(self) -> str:
+        held = sum(grant.gpus for grant in self.grants.values())
+        lines = [f"GPUs held by participants: {held} of {self.total}"]
+        lines += [f"no GPUs now: {self.ended or 'frozen'}"] * bool(self.ended or self.frozen)
+        lines += [f"class hours: {self.hours}"] if self.hours else []
+        minutes = sum(self.used().values()) / 60
+        if self.budget_gpu_hours is None:
+            lines.append(f"used: {minutes:.1f} GPU minutes")
+        else:
+            lines.append(f"used: {minutes:.1f} of {60 * self.budget_gpu_hours:g} GPU minutes")
+        return "\n".join([*lines, *([f"note: {self.note}"] if self.note else [])])
+
+    __repr__ = shown
 
     def to_data(self) -> dict[str, str]:
         """Return the ConfigMap's data."""

@@ -142,7 +142,7 @@ def test_of_equals_the_oldest_wish_is_first_and_told_when():
         room.ask(who)
         room.turn()
     began = room.slots.grants["p03"].since
-    assert room.told["p03"] == GpuSlot("granted", 1, until=began + 600)
+    assert room.told["p03"] == GpuSlot("granted", 1, until=began + 600, ask="ask-1")
     first, second = room.told["p01"], room.told["p02"]
     assert (first.position, first.expected_at) == (1, began + 600)
     assert (second.position, second.expected_at) == (2, began + 1200)
