@@ -1,4 +1,7 @@
-"""JupyterLab on the course: this environment's kernel, the sandbox's variables, our start page."""
+"""JupyterLab on the course: this environment's kernel, the sandbox's variables, our start page.
+
+Where a JupyterHub starts it (``Spawner.cmd = ["qwenkit", "lab"]``), it is the server of one user.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,13 @@ START = "qwenkit"  # the start page's path on the server
 # It ends when the process that started it does, however that ends: the pipe is closed then.
 _PROGRAM = """
 import os, runpy, signal, sys, threading
-end = int(sys.argv.pop(1))
+end, module = int(sys.argv.pop(1)), sys.argv.pop(1)
 wait = lambda: os.read(end, 1) or os.kill(os.getpid(), signal.SIGTERM)
 threading.Thread(target=wait, daemon=True).start()
-runpy.run_module("jupyterlab", run_name="__main__", alter_sys=True)
+runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
+# What JupyterHub starts answers to its users alone, at the address that the hub gives it.
+_HUB, _OF_HUB, _ALONE = "JUPYTERHUB_API_TOKEN", "jupyterhub.singleuser", "jupyterlab"
 _OPTIONS = (
     f"--LabApp.default_url=/{START}",
     "--ServerApp.jpserver_extensions=qwenkit.course.start_page=True",
@@ -57,6 +62,7 @@ def serve(root: Path | None, options: Sequence[str]) -> int:
         child = subprocess.Popen(
             [
                 *(sys.executable, "-P", "-c", _PROGRAM, str(end)),
+                _OF_HUB if os.environ.get(_HUB) else _ALONE,
                 *_OPTIONS,
                 f"--ServerApp.root_dir={folder}",
                 *options,
