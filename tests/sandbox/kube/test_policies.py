@@ -9,6 +9,8 @@ import pytest
 
 from qwenkit.sandbox.kube.api_error import ApiError
 from qwenkit.sandbox.kube.kinds import Kinds
+from qwenkit.sandbox.kube.objects import utc_now
+from qwenkit.sandbox.kube.reads.columns import columns
 from qwenkit.sandbox.kube.storage.store import ObjectStore
 
 GPU = "nvidia.com/gpu"
@@ -101,6 +103,38 @@ def test_counts_of_any_kind(store: ObjectStore) -> None:
     assert f"limited: {config}=1" in refused(store, named("b"), "ConfigMap")
 
 
+def cells(kind: str, obj: Obj) -> Obj:
+    now = utc_now()
+    shown = columns(Kinds()[kind])
+    return {column.name: column.cell(obj, now) for column in shown if column.name != "Age"}
+
+
+def test_what_kubectl_shows(store: ObjectStore) -> None:
+    made = store.create("ResourceQuota", named("workshop", spec={"hard": {"pods": "4"}}))
+    hard = {"pods": "4", "limits.cpu": "2", f"requests.{GPU}": "1"}
+    made["status"] = {"hard": hard, "used": {"pods": "1"}}
+    assert cells("ResourceQuota", made) == {
+        "Name": "workshop",
+        "Request": "pods: 1/4, requests.nvidia.com/gpu: 0/1",
+        "Limit": "limits.cpu: 0/2",
+    }
+    lease = store.create("Lease", named("keeper", spec={"holderIdentity": "me"}))
+    assert cells("Lease", lease) == {"Name": "keeper", "Holder": "me"}
+    policy = store.create("NetworkPolicy", named("open", spec={"podSelector": {}}))
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    assert cells("NetworkPolicy", policy) == {"Name": "open", "Pod-Selector": "<none>"}
+    template = {"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}}}
+    cron = {"schedule": "0 * * * *", "jobTemplate": template}
+    assert cells("CronJob", store.create("CronJob", named("clean", spec=cron))) == {
+        "Name": "clean",
+        "Schedule": "0 * * * *",
+        "Timezone": "<none>",
+        "Suspend": "False",
+        "Active": 0,
+        "Last Schedule": "<none>",
+    }
+
+
 def test_a_limit_range_completes_and_bounds(store: ObjectStore) -> None:
     container = {
         "type": "Container",
@@ -123,6 +157,8 @@ def test_a_limit_range_completes_and_bounds(store: ObjectStore) -> None:
         'pods "b" is forbidden: [maximum cpu usage per Container is 2, but limit is 3, '
         "maximum memory usage per Container is 4Gi, but limit is 8Gi]"
     )
+    with pytest.raises(ApiError, match="must be less than or equal to memory limit of 1Gi"):
+        store.create("Pod", pod("asks", requests={"memory": "2Gi"}))
     size = {"accessModes": ["ReadOnlyMany"], "resources": {"requests": {"storage": "30Gi"}}}
     assert "maximum storage usage per PersistentVolumeClaim is 20Gi, but request is 30Gi" in (
         refused(store, named("c", spec=size), "PersistentVolumeClaim")

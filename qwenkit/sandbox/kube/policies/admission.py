@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from qwenkit.admission.field_errors import joined
+from qwenkit.admission.pod.validation import pod_spec_errors
 from qwenkit.sandbox.kube import api_error
 from qwenkit.sandbox.kube.kinds import ResourceKind
 from qwenkit.sandbox.kube.objects import Object
@@ -21,26 +23,25 @@ def admit(kind: ResourceKind, obj: Object, old: Object | None, find: Find) -> No
     """Complete ``obj`` in place, which is new or replaces ``old``.
 
     Raises:
-        ApiError: 403, a policy forbids it.
+        ApiError: 403, a policy forbids it; 422, what it sets does not fit.
     """
     space = obj["metadata"].get("namespace")
     resizable = kind.name in ("PersistentVolumeClaim", "Service")
     if space is None or (old is not None and not resizable):
         return
-    why = _limited(kind, obj, list(find("LimitRange", space)))
+    ranges = list(find("LimitRange", space))
+    completed = kind.name == "Pod" and limit_range.complete(obj, ranges)
+    # A limit that is set here may be below what the container asks for.
+    if completed and (errors := list(pod_spec_errors(obj["spec"]))):
+        raise api_error.invalid(kind, obj["metadata"]["name"], errors)
+    broken = list(limit_range.broken(kind, obj, ranges))
+    why = joined(broken) if broken else ""
     if not why and kind.name == "Pod":
         why = pod_security.violated(obj, find("Namespace", None)) or _not_here(obj, find)
     if not why and (quotas := list(find("ResourceQuota", space))):
         why = quota.exceeded(kind, obj, old, quotas, find(kind.name, space))
     if why:
         raise api_error.forbidden(kind, obj["metadata"]["name"], why)
-
-
-def _limited(kind: ResourceKind, obj: Object, ranges: list[Object]) -> str:
-    if kind.name == "Pod":
-        limit_range.complete(obj, ranges)
-    broken = list(limit_range.broken(kind, obj, ranges))
-    return broken[0] if len(broken) == 1 else f"[{', '.join(broken)}]" if broken else ""
 
 
 def _not_here(pod: Object, find: Find) -> str:

@@ -15,8 +15,12 @@ _ANNOTATION = "kubernetes.io/limit-ranger"
 _SIDES = (("requests", "defaultRequest", "request"), ("limits", "default", "limit"))
 
 
-def complete(pod: Object, ranges: Iterable[Object]) -> None:
-    """Set the requests and limits that containers leave out, and say so in an annotation."""
+def complete(pod: Object, ranges: Iterable[Object]) -> bool:
+    """Set the requests and limits that containers leave out; an annotation says so.
+
+    Returns:
+        Whether any was set.
+    """
     said = []
     for item in _items(ranges, "Container"):
         for container in pod["spec"]["containers"]:
@@ -30,6 +34,7 @@ def complete(pod: Object, ranges: Iterable[Object]) -> None:
     if said:
         annotations = pod["metadata"].setdefault("annotations", {})
         annotations[_ANNOTATION] = f"LimitRanger plugin set: {'; '.join(said)}"
+    return bool(said)
 
 
 def broken(kind: ResourceKind, obj: Object, ranges: Iterable[Object]) -> Iterator[str]:

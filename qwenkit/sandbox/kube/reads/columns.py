@@ -317,8 +317,8 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
     ),
     "ResourceQuota": (
         NAME,
-        made("Request", quota_cells.requests),
-        made("Limit", quota_cells.limits),
+        made("Request", quota_cells.used),
+        made("Limit", lambda quota: quota_cells.used(quota, limits=True)),
         AGE,
     ),
     "LimitRange": (NAME, CREATED),
