@@ -53,6 +53,7 @@ _MODULES = {  # in the order of the course
     "canary_chart": "qwenkit.widgets.canary_chart",
     "answer": "qwenkit.exercises.checking",
     "check": "qwenkit.exercises.checking",
+    "Workshop": "qwenkit.workshop.front",
     "record": "qwenkit.course.record",
     "audit": "qwenkit.steps",
     "teardown": "qwenkit.steps",

@@ -38,6 +38,7 @@ from qwenkit.widgets.live_output import LiveWait as LiveWait
 from qwenkit.widgets.load_chart import load_chart as load_chart
 from qwenkit.widgets.transfer_progress import TransferProgress as TransferProgress
 from qwenkit.widgets.tuner import Tuner as Tuner
+from qwenkit.workshop.front import Workshop as Workshop
 
 __version__: str
 __all__: list[str]

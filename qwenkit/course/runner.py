@@ -41,7 +41,7 @@ from qwenkit.language import ENGLISH
 from qwenkit.settings import Settings
 from qwenkit.steps import evict
 
-TEARDOWN = "90"
+TEARDOWN, INSTRUCTORS = "90", "80"
 EVIDENCE = "evidence"
 _SOCKET_NAME = 100  # bytes; macOS takes 103, with the number behind it
 
@@ -133,7 +133,8 @@ def find_notebooks(
 ) -> tuple[Path, ...]:
     """Return the numbered notebooks in order, or those whose number is in ``only``.
 
-    Without a folder they are the course's, in the language ``lang``.
+    Without a folder they are the course's, in the language ``lang``. The instructor's, which
+    needs an administrator's rights, is no part of a learner's course: it has to be named.
 
     Raises:
         NotFound: no notebooks there.
@@ -156,7 +157,8 @@ def find_notebooks(
     for number in only:
         if number not in numbers:
             raise SettingsError("only", number, f"must be among {', '.join(numbers)}")
-    return tuple(path for path in found if not only or path.name[:2] in only)
+    wanted = only or [number for number in numbers if number != INSTRUCTORS]
+    return tuple(path for path in found if path.name[:2] in wanted)
 
 
 def run_course(

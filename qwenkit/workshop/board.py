@@ -7,7 +7,7 @@ letters that a terminal or a page would obey are left out; HTML is escaped where
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from html import escape
 from typing import Any
@@ -18,6 +18,7 @@ from qwenkit.exercises.exercise import chapters, of_chapter
 from qwenkit.exercises.sharing import PROGRESS, SharedProgress, shared
 from qwenkit.language import said
 from qwenkit.widgets.display import show_table
+from qwenkit.workshop.description import DESCRIPTION, Description
 from qwenkit.workshop.names import DISPLAY_NAME, PARTICIPANT_LABEL, SLOTS, WorkshopName
 from qwenkit.workshop.slots.state import Slots
 
@@ -145,6 +146,7 @@ def read_board(
     config_maps: Iterable[Obj],
     services: Iterable[Obj],
     explained: Mapping[tuple[str, str], str],
+    price: float | None = None,
 ) -> Board:
     """Return the board of what was listed.
 
@@ -154,11 +156,14 @@ def read_board(
         config_maps: those with the workshop's label, in all namespaces.
         services: Knative Services of all namespaces; those of others are left out.
         explained: the one line of ``explain``, by namespace and ``ServiceState.seen``.
+        price: an example price of a GPU-hour, CNY, where the workshop has none of its own.
     """
     owner = WorkshopName(workshop)
     found = {(_space(one), name_of(one)): one for one in config_maps}
-    known = found.get((owner.namespace, SLOTS))
-    slots = Slots.of(known) if known else Slots(total=0)
+    kept, made = (found.get((owner.namespace, name)) for name in (SLOTS, DESCRIPTION))
+    # Before a keeper's first look the description alone says how many there are.
+    slots = Slots.of(kept) if kept else Slots(Description.of(owner, made).gpu_slots if made else 0)
+    slots = slots if slots.price_per_gpu_hour else replace(slots, price_per_gpu_hour=price)
     used, running = slots.used(), _by_namespace(services)
     rows = []
     for space in sorted(namespaces, key=name_of):
@@ -219,10 +224,11 @@ def _service(
 def _slot(slot: GpuSlot) -> str:
     if slot.slot == "granted":
         return f"{slot.gpus} GPU until {_clock(slot.until)}"
-    if slot.slot == "waiting":
-        when = f", expected at {_clock(slot.expected_at)}" if slot.expected_at else ""
-        return f"waiting: number {slot.position or '?'}{when}"
-    return ""
+    if slot.slot != "waiting":
+        return ""
+    if slot.expected_at is None:
+        return f"waiting: number {slot.position}"
+    return f"waiting: number {slot.position}, expected at {_clock(slot.expected_at)}"
 
 
 def _clock(unix_s: float | None) -> str:

@@ -6,9 +6,10 @@ What cannot be taken back asks first. Buttons work in a thread, so that the kern
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from html import escape
 from threading import Event, Thread
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from qwenkit.errors import QwenkitError
 from qwenkit.exercises.exercise import chapters
@@ -17,9 +18,12 @@ from qwenkit.widgets.display import CellOutput
 from qwenkit.widgets.tuner_panel import error_html
 from qwenkit.workshop.board import Board
 from qwenkit.workshop.board_reader import REFRESH_S
+from qwenkit.workshop.slots.state import Slots
 
+_Workshop = Any  # the ``Workshop``, whose module imports this one
+_Act = Callable[[], object]
 _RESET, _FREE, _NOTE, _FREEZE, _END = "Reset…", "Free GPU…", "Send note", "Freeze", "End the day…"
-_CONFIRM, _CANCEL, _UNFREEZE = "Confirm", "Cancel", "Unfreeze"
+_CONFIRM, _CANCEL = "Confirm", "Cancel"
 _STYLES = {_END: "danger", _CONFIRM: "danger"}
 _CSS = """<style>
 .qwenkit-board .qwenkit-acts {flex-flow: row wrap; gap: 4px 8px; margin: 2px 0}
@@ -31,101 +35,79 @@ _CSS = """<style>
 </style>"""
 
 
-class BoardActions(Protocol):
-    """What an instructor may do; each returns what came of it, for people."""
-
-    def reset(self, participant: str, chapter: str) -> object:
-        """Bring a participant to the start of a chapter."""
-
-    def free(self, participant: str) -> object:
-        """Take the GPU of a participant."""
-
-    def note(self, text: str) -> object:
-        """Show a note in all notebooks."""
-
-    def freeze(self, frozen: bool = True) -> object:
-        """Take all GPUs, or give them back."""
-
-    def end(self) -> object:
-        """End the day."""
-
-
 class BoardPanel:
-    """The live board. ``box`` is the widget, ``buttons`` by their English name."""
+    """The live board. ``box`` is the widget; ``buttons`` are by their English names."""
 
     _shown: ClassVar[BoardPanel | None] = None  # a cell that runs again shows another one
 
-    def __init__(self, read: Callable[[], Board], actions: BoardActions) -> None:
+    def __init__(self, read: Callable[[], Board], workshop: _Workshop) -> None:
         import ipywidgets as w
 
-        self._read, self._actions, self._closed = read, actions, Event()
-        self._sure: Callable[[], object] | None = None
+        self.read, self._workshop, self._closed = read, workshop, Event()
+        self._sure: _Act | None = None
         self.board = read()
         self._table, self._said = w.HTML(), w.HTML()
         names = [(f"{row.id} {row.name}".strip(), row.id) for row in self.board.rows]
         self.participant = w.Dropdown(options=names, description=said("participant"))
         self.chapter = w.Dropdown(options=chapters(), description=said("chapter"))
-        self.text = w.Text(placeholder=said("a note for all notebooks"))
+        self.note = w.Text(placeholder=said("a note for all notebooks"))
         self.buttons = {
             name: w.Button(description=said(name), button_style=_STYLES.get(name, ""))
             for name in (_RESET, _FREE, _NOTE, _FREEZE, _END, _CONFIRM, _CANCEL)
         }
         for name, button in self.buttons.items():
-            button.on_click(lambda _, name=name: self.press(name))
-        one = [self.participant, self.chapter, self.buttons[_RESET], self.buttons[_FREE]]
-        all_ = [self.text, *(self.buttons[name] for name in (_NOTE, _FREEZE, _END))]
-        self._ask = w.HBox([self.buttons[_CONFIRM], self.buttons[_CANCEL]])
-        rows = [w.HBox(one), w.HBox(all_), self._ask]
-        for row in rows:
+            button.on_click(partial(self._pressed, name))
+        one, all_, self._ask = (
+            w.HBox([*fields, *(self.buttons[name] for name in names)])
+            for fields, names in (
+                ([self.participant, self.chapter], (_RESET, _FREE)),
+                ([self.note], (_NOTE, _FREEZE, _END)),
+                ([], (_CONFIRM, _CANCEL)),
+            )
+        )
+        for row in (one, all_, self._ask):
             row.add_class("qwenkit-acts")
-        self.box = w.VBox([w.HTML(_CSS), *rows[:2], self._said, self._ask, self._table])
+        self.box = w.VBox([w.HTML(_CSS), one, all_, self._said, self._ask, self._table])
         self.box.add_class("qwenkit-board")
         self._stop_asking()
         self._show()
-
-    def start(self) -> None:
-        """Refresh from now on, in place of the panel that was shown before."""
-        if BoardPanel._shown is not None:
-            BoardPanel._shown.close()
-        BoardPanel._shown = self
-        Thread(target=self._refresh, name="qwenkit-board", daemon=True).start()
 
     def close(self) -> None:
         """Stop refreshing."""
         self._closed.set()
 
-    def press(self, name: str) -> None:
+    def _pressed(self, name: str, _button: Any) -> None:
         """Do what a button says; what cannot be taken back waits for ``Confirm``."""
-        sure, who = self._sure, self.participant.value
+        sure, who, chapter = self._sure, self.participant.value, self.chapter.value
         self._stop_asking()
         if name == _RESET:
-            chapter = self.chapter.value
             ask = f"Reset {who} to the start of chapter {chapter}? What was made since goes."
-            self._asks(ask, lambda: self._actions.reset(who, chapter))
+            self._asks(ask, partial(self._workshop.reset, who, chapter))
         elif name == _FREE:
-            self._asks(f"Take the GPU of {who}?", lambda: self._actions.free(who))
+            self._asks(f"Take the GPU of {who}?", partial(self._workshop.free, who))
         elif name == _END:
-            self._asks("End the day? All GPUs are taken, until tomorrow.", self._actions.end)
+            self._asks("End the day? All GPUs are taken, until Unfreeze.", self._workshop.end)
         elif name == _NOTE:
-            self._do(lambda: self._actions.note(self.text.value))
+            self._do(partial(self._workshop.note, self.note.value))
         elif name == _FREEZE:
-            self._do(lambda: self._actions.freeze(not self.board.slots.frozen))
+            self._do(partial(self._workshop.freeze, not self._is_closed))
         elif name == _CONFIRM and sure is not None:
             self._do(sure)
 
-    def _asks(self, question: str, act: Callable[[], object]) -> None:
+    def _asks(self, question: str, act: _Act) -> None:
         self._say(question)
         self._sure, self._ask.layout.display = act, ""
 
     def _stop_asking(self) -> None:
         self._sure, self._ask.layout.display, self._said.value = None, "none", ""
 
-    def _do(self, act: Callable[[], object]) -> None:
+    def _do(self, act: _Act) -> None:
         """Act in a thread, then show the board as it is after it."""
 
         def run() -> None:
             try:
-                self._say(str(act() or "done"))
+                done = act()
+                self._say("done" if isinstance(done, Slots) else str(done))
                 self._look()
             except Exception as error:  # in a thread nobody else would see it
                 self._said.value = error_html(error)
@@ -136,23 +118,30 @@ class BoardPanel:
     def _say(self, text: str) -> None:
         self._said.value = f"<div role='status'>{escape(said(text))}</div>"
 
-    def _refresh(self) -> None:
-        while not self._closed.wait(REFRESH_S):
+    def _refresh(self, closed: Event) -> None:
+        while not closed.wait(REFRESH_S):
             self._look()
 
     def _look(self) -> None:
         try:
-            self.board = self._read()
+            self.board = self.read()
             self._show()
         except QwenkitError as error:  # the board stays as it was last seen
             self._table.value = error_html(error) + self.board.html()
 
     def _show(self) -> None:
         self._table.value = self.board.html()
-        frozen = self.board.slots.frozen
-        self.buttons[_FREEZE].description = said(_UNFREEZE if frozen else _FREEZE)
+        self.buttons[_FREEZE].description = said("Unfreeze" if self._is_closed else _FREEZE)
+
+    @property
+    def _is_closed(self) -> bool:
+        return self.board.slots.frozen or bool(self.board.slots.ended)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        self.start()
+        if BoardPanel._shown is not None:
+            BoardPanel._shown.close()
+        BoardPanel._shown, self._closed = self, Event()
+        refresh = partial(self._refresh, self._closed)
+        Thread(target=refresh, name="qwenkit-board", daemon=True).start()
         final = CellOutput(self.board.html(), repr(self.board))
         return dict(self.box._repr_mimebundle_(**kwargs)) | final._repr_mimebundle_()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Self
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.explain import explain
 from qwenkit.cluster.kinds import CONFIG_MAP, KSVC, NAMESPACE
+from qwenkit.cluster.preflight.cost import example_price
 from qwenkit.errors import QwenkitError
 from qwenkit.settings import MANAGED_BY, Settings
 from qwenkit.workshop.board import Board, read_board
@@ -24,15 +26,19 @@ class BoardReader:
     Every 15 s the Service that has waited longest is explained, of those that are not ready.
     """
 
-    def __init__(self, cluster: Cluster, workshop: str) -> None:
-        self._cluster, self._workshop = cluster, workshop
+    def __init__(self, cluster: Cluster, workshop: str, price: float | None = None) -> None:
+        self._cluster, self._workshop, self._price = cluster, workshop, price
         self._explained: dict[tuple[str, str], str] = {}
         self._next = 0.0
 
     @classmethod
     def connect(cls, settings: Settings, workshop: str) -> Self:
         """Connect to the context of the settings, as ``Cluster.connect`` does."""
-        return cls(Cluster.connect(settings), workshop)
+        return cls(Cluster.connect(settings), workshop, example_price(settings))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._cluster.close()
 
     def read(self) -> Board:
         """Look once.
@@ -46,10 +52,9 @@ class BoardReader:
             self._cluster.list(CONFIG_MAP, labels=labels, everywhere=True),
             self._cluster.list(KSVC, labels={MANAGED_BY: "qwenkit"}, everywhere=True),
         )
-        board = read_board(self._workshop, *lists, self._explained)
-        return (
-            read_board(self._workshop, *lists, self._explained) if self._explain(board) else board
-        )
+        made = partial(read_board, self._workshop, *lists, price=self._price)
+        board = made(self._explained)
+        return made(self._explained) if self._explain(board) else board
 
     def _explain(self, board: Board) -> bool:
         """Explain one Service, if it is time; those that never were come first."""

@@ -15,6 +15,7 @@ PARTICIPANT_LABEL = "qwenkit.dev/participant"
 DISPLAY_NAME = "qwenkit.dev/display-name"
 ACCOUNT = "participant"  # the ServiceAccount of each participant's namespace
 API_KEY_SECRET = "qwen-api-key"
+DEFAULT = "workshop"  # its name where none is given
 SLOTS = "slots"  # the ConfigMap of the workshop's own namespace: who holds and has used what
 KEEPER = "keeper"  # the Lease of who keeps the slots, and the account of the one in the cluster
 

@@ -12,7 +12,7 @@ from qwenkit.cli.commands import Group
 from qwenkit.cli.console import emit, stderr_lines
 from qwenkit.cli.options import Context, Json, Params, Set, read_settings
 from qwenkit.cli.serving import answer_ended
-from qwenkit.cli.workshop import slots
+from qwenkit.cli.workshop import board, slots
 from qwenkit.cli.workshop.options import DEFAULT, Name
 from qwenkit.course.interrupts import terminable
 from qwenkit.errors import InvalidValue
@@ -204,5 +204,5 @@ def _shown(text: str) -> str:
     return "".join(letter for letter in text.strip() if letter.isprintable())[:60]
 
 
-for _command in slots.COMMANDS:
+for _command in (board.board, *slots.COMMANDS):
     app.command()(_command)

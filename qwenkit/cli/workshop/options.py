@@ -6,5 +6,6 @@ from typing import Annotated
 
 import typer
 
-DEFAULT = "workshop"
+from qwenkit.workshop.names import DEFAULT as DEFAULT
+
 Name = Annotated[str, typer.Option("--name", help="Name of the workshop.")]

@@ -220,17 +220,9 @@ def _room(settings: Settings, name: str) -> Room:
 def _change(
     settings: Settings, name: str, change: Callable[[Slots], Slots], *, as_json: bool
 ) -> None:
-    """Change the state, and let it have its effect at once where no keeper runs."""
-    from qwenkit.workshop.slots.keeper import Keeper
+    from qwenkit.workshop.slots.day import change_now
 
-    room = _room(settings, name)
-    room.edit(change)
-    keeper = Keeper(room)
-    try:
-        keeper.turn()
-    finally:
-        keeper.release()
-    emit(room.read(), as_json=as_json)
+    emit(change_now(_room(settings, name), change), as_json=as_json)
 
 
 COMMANDS = (ask, give_back, slot, keep, hours, note, freeze, unfreeze, free, end)
