@@ -19,7 +19,7 @@ from qwenkit.weights.report import FileReport, UploadReport, VerifyReport
 from qwenkit.weights.selection import EVERYTHING, Selection
 from qwenkit.weights.store import PrefixContents
 
-_LIST = "manifest.json"
+LIST = "manifest.json"
 _NOTE = "an administrator uploaded and checked them; they are shared, and read-only here"
 
 
@@ -102,7 +102,7 @@ class SharedWeights(VolumeWeights):
             with closing(Cluster.connect(self._settings)) as cluster:
                 config = cluster.find(CONFIG_MAP, SHARED_WEIGHTS) or {}
             try:
-                self._found = json.loads((config.get("data") or {})[_LIST])
+                self._found = json.loads((config.get("data") or {})[LIST])
             except (KeyError, ValueError):
                 why = f"configmap {SHARED_WEIGHTS} would hold the list of its files"
                 fix = "go on with chapter 02; or ask the administrator: qwenkit workshop create"

@@ -14,8 +14,18 @@ from typing import TypeVar
 
 from qwenkit.autoscaling.golang import parse_duration_s
 from qwenkit.cluster.client import Cluster
-from qwenkit.cluster.gateway import gateway_url
-from qwenkit.cluster.kinds import NODE, PV, PVC, Obj, annotations_of, kind_of, labels_of, name_of
+from qwenkit.cluster.gateway import gateway_url, ingress_class
+from qwenkit.cluster.kinds import (
+    NODE,
+    PV,
+    PVC,
+    SECRET,
+    Obj,
+    annotations_of,
+    kind_of,
+    labels_of,
+    name_of,
+)
 from qwenkit.cluster.ownership import require_ours, require_same
 from qwenkit.credentials import Credentials
 from qwenkit.errors import InvalidValue, NotFound, QwenkitError
@@ -84,6 +94,7 @@ def create(
     gpu_slots: int,
     *,
     dry_run: bool = False,
+    clean_up: bool = False,
     on_step: OnStep = lambda _line: None,
 ) -> Created:
     """Make the namespaces of a workshop with all that is in them; what is there already stays.
@@ -94,6 +105,7 @@ def create(
         participants: a name to show of each, which may be empty.
         gpu_slots: the GPUs that all of them share.
         dry_run: change nothing.
+        clean_up: a CronJob removes the workshop after its end; needs ``transfer_image``.
         on_step: called with a line for each participant.
 
     Raises:
@@ -105,15 +117,16 @@ def create(
     _require(settings, name, participants, gpu_slots)
     with closing(description.connect(settings, name)) as cluster:
         wanted = _wanted(cluster, settings, name, participants, gpu_slots)
-        files = _files(settings)
+        shared = _shared(cluster, settings)
         keys = Credentials.required() if settings.oss_auth == "key" else None
-        own = objects.own_objects(wanted, settings, keys, cluster.list(NODE))
+        nodes = cluster.list(NODE)
+        own = objects.own_objects(wanted, settings, keys, nodes, clean_up=clean_up)
         made = len(own)
         if not dry_run:
             ensure_all(cluster, own)
 
         def stand(who: Participant) -> int:
-            docs = objects.participant_objects(wanted, settings, who, files=files)
+            docs = objects.participant_objects(wanted, settings, who, shared=shared)
             if not dry_run:
                 ensure_all(cluster.at(who.namespace), docs)
                 on_step(f"{who.id}: {who.namespace} stands")
@@ -213,6 +226,20 @@ def end_after(settings: Settings) -> str:
     """Return when a workshop that begins now ends, RFC 3339 in UTC."""
     seconds = parse_duration_s(settings.expires_after or LASTS)
     return (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _shared(cluster: Cluster, settings: Settings) -> objects.Shared:
+    """Read what every participant gets alike.
+
+    Raises:
+        NotFound: the instructor's namespace lacks the registry's login, or no weights are there.
+    """
+    login = None
+    if name := settings.image_pull_secret:
+        found = cluster.get(SECRET, name, namespace=settings.namespace)
+        login = {key: found[key] for key in ("apiVersion", "kind", "type", "data")}
+    by_alb = ingress_class(cluster).startswith("alb")
+    return objects.Shared(_files(settings), by_alb, login)
 
 
 def _files(settings: Settings) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from qwenkit.admission.schema.quantities import parse
@@ -16,6 +17,7 @@ from qwenkit.manifests.storage import storage
 from qwenkit.manifests.template import Scalar, plain
 from qwenkit.parameters.described import GROUPS
 from qwenkit.settings import ADMIN, API_KEY, EXPIRES_AT, SHARED_WEIGHTS, Settings
+from qwenkit.workshop.cleaning import cleaner
 from qwenkit.workshop.description import Description
 from qwenkit.workshop.names import (
     ACCOUNT,
@@ -40,23 +42,44 @@ _CONTAINER: Mapping[str, Mapping[str, str]] = {  # where a container says nothin
 }
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What every participant gets alike.
+
+    Args:
+        files: JSON of the weights' manifest, for ``storage=shared``.
+        by_alb: the gateway is a load balancer of the cloud, outside of the cluster.
+        login: the Secret with the registry's login, which his pods use and he may not read.
+    """
+
+    files: str = "{}"
+    by_alb: bool = False
+    login: Obj | None = None
+
+
 def own_objects(
-    workshop: Description, settings: Settings, keys: Credentials | None, nodes: Iterable[Obj]
+    workshop: Description,
+    settings: Settings,
+    keys: Credentials | None,
+    nodes: Iterable[Obj],
+    *,
+    clean_up: bool = False,
 ) -> list[Obj]:
     """Return the objects of the workshop's own namespace, which no participant may read.
 
-    ``nodes``: those that get the server's image at once.
+    ``nodes``: those that get the server's image at once; ``clean_up``: a CronJob removes all.
     """
     space = workshop.name.namespace
     made: list[Obj] = [_object(_CORE, "Namespace", space, "")]
     if keys is not None:
         made.append(secret(_of_instructor(settings, workshop), keys))
     pulls = [pull_job(node, settings, space) for node in gpu_nodes(nodes, settings)]
-    return [_marked(one, workshop) for one in [*made, workshop.to_object(), *pulls]]
+    more = cleaner(settings, workshop.name) if clean_up else []
+    return [_marked(one, workshop) for one in [*made, workshop.to_object(), *pulls, *more]]
 
 
 def participant_objects(
-    workshop: Description, settings: Settings, who: Participant, *, files: str = "{}"
+    workshop: Description, settings: Settings, who: Participant, *, shared: Shared
 ) -> list[Obj]:
     """Return the objects of a participant's namespace, each after those that it needs.
 
@@ -64,7 +87,7 @@ def participant_objects(
         workshop: the workshop.
         settings: the instructor's: where the weights lie, and the size of a server.
         who: the participant.
-        files: JSON of the weights' manifest, for ``storage=shared``.
+        shared: what all of them get.
     """
     space, theirs = who.namespace, settings.model_copy(update={"storage": "shared"})
     named = {DISPLAY_NAME: who.display_name} if who.display_name else {}
@@ -77,6 +100,7 @@ def participant_objects(
     key = b64encode(secrets.token_urlsafe(32).encode()).decode()
     volume, claim = _volume(workshop, settings, who)
     size = claim["spec"]["resources"]["requests"]["storage"]
+    login = {"metadata": {"name": settings.image_pull_secret, "namespace": space}}
     limits = {"limits": [{"type": "Container", **_CONTAINER, "max": _most(settings)}]}
     made: list[Obj] = [
         home,
@@ -85,13 +109,15 @@ def participant_objects(
         _object(f"{_RBAC}/v1", "RoleBinding", ACCOUNT, space) | binding,
         _object(_CORE, "ResourceQuota", QUOTA, space) | {"spec": {"hard": hard(settings, size)}},
         _object(_CORE, "LimitRange", QUOTA, space) | {"spec": limits},
-        _object("networking.k8s.io/v1", "NetworkPolicy", QUOTA, space) | {"spec": _ingress()},
+        _object("networking.k8s.io/v1", "NetworkPolicy", QUOTA, space) | {"spec": _ingress(shared)},
         _object(_CORE, "Secret", API_KEY_SECRET, space) | {"data": {API_KEY: key}},
         _object(_CORE, "ConfigMap", STATE, space) | {"data": {}},
         _object(_CORE, "ConfigMap", PROGRESS, space) | {"data": {}},
-        _object(_CORE, "ConfigMap", SHARED_WEIGHTS, space) | {"data": {"manifest.json": files}},
+        _object(_CORE, "ConfigMap", SHARED_WEIGHTS, space)
+        | {"data": {"manifest.json": shared.files}},
         volume,
         claim,
+        *([shared.login | login] if shared.login else []),
     ]
     return [_marked(one, workshop, {PARTICIPANT_LABEL: who.id}) for one in made]
 
@@ -165,10 +191,14 @@ def _most(settings: Settings) -> dict[str, str]:
     return {name: max(wanted[name], least[name], key=parse) for name in least}
 
 
-def _ingress() -> Obj:
-    """Return who may send to a participant's pods: the gateway, Knative, and his own pods."""
+def _ingress(shared: Shared) -> Obj:
+    """Return who may send to a participant's pods: the gateway, Knative, and his own pods.
+
+    A cloud's load balancer (ALB) sends from addresses outside of the cluster.
+    """
     spaces = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(_GATEWAYS)}
     senders = [{"namespaceSelector": {"matchExpressions": [spaces]}}, {"podSelector": {}}]
+    senders += [{"ipBlock": {"cidr": "0.0.0.0/0"}}] * shared.by_alb
     return {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"from": senders}]}
 
 

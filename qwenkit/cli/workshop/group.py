@@ -46,6 +46,9 @@ def create(
     ] = None,
     gpu_slots: Annotated[int, typer.Option(min=0, help="GPUs that they share.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing.")] = False,
+    clean_up: Annotated[
+        bool, typer.Option("--clean-up", help="A CronJob removes all after its end.")
+    ] = False,
     output: Output = None,
     link: Link = "",
     name: Name = DEFAULT,
@@ -62,7 +65,13 @@ def create(
     people = _people(participants, names)
     show = stderr_lines(quiet=as_json)
     made = creating.create(
-        settings, WorkshopName(name), people, gpu_slots, dry_run=dry_run, on_step=show
+        settings,
+        WorkshopName(name),
+        people,
+        gpu_slots,
+        dry_run=dry_run,
+        clean_up=clean_up,
+        on_step=show,
     )
     given = None if dry_run else _sheets(settings, name, output, link=link)
     emit(made.to_dict() | {"sheets": given} if as_json else made, as_json=as_json)

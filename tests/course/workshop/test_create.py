@@ -9,14 +9,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from real_sandbox import RealSandbox
 
 from qwenkit import Cluster, Settings, Weights, wait_bound
+from qwenkit.cli.main import main
 from qwenkit.errors import Conflict, Forbidden, InvalidValue, NotFound
 from qwenkit.sandbox import process, state_files
+from qwenkit.sandbox.faults.catalogue import parse
+from qwenkit.sandbox.faults.client import call
 from qwenkit.weights.store import BucketWeights
 from qwenkit.workshop import manage, sheets
 from qwenkit.workshop.create import create
@@ -155,7 +159,12 @@ def test_sheets_can_be_printed_and_are_private(settings: Settings, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("gone")
-def test_it_can_be_extended_and_its_end_is_kept(settings: Settings, sandbox: RealSandbox) -> None:
+def test_it_can_be_extended_and_is_removed_after_its_end(
+    settings: Settings,
+    sandbox: RealSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     create(settings, NAME, [""], 1)
     assert not expired(settings)
     longer = manage.extend(settings.model_copy(update={"expires_after": "100h"}), NAME)
@@ -166,9 +175,38 @@ def test_it_can_be_extended_and_its_end_is_kept(settings: Settings, sandbox: Rea
     assert set(ends.split()) == {longer.expires_at}
     found = manage.status(settings, NAME)
     assert (found.missing, found.holding, found.images) == ((), (), 1)
+    assert found.bill.gpu_seconds == 0
     past = '{"metadata":{"annotations":{"qwenkit.dev/expires-at":"2020-01-01T00:00:00Z"}}}'
     sandbox.kubectl("patch", "ns", "qwenkit-ws", "--type=merge", "-p", past)
     assert expired(settings) == (NAME,)
+    monkeypatch.setattr(sys, "argv", ["qwenkit", "teardown", "--expired", "--json"])
+    assert main() == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["leaks"] == {"found": [], "unknown": []}
+    assert "namespace qwenkit-ws" in [step["name"] for step in answer["removed"]["steps"]]
+
+
+@pytest.mark.usefixtures("gone")
+def test_an_api_server_that_is_busy_is_asked_again(
+    settings: Settings, sandbox: RealSandbox
+) -> None:
+    busy = parse({"where": "api", "what": "429", "times": 4}).model_dump()
+    call(sandbox.root, "POST", busy)
+    made = create(settings, NAME, ["", ""], 1)
+    assert len(made.workshop.participants) == 2
+    assert call(sandbox.root, "GET")[-1]["hits"] == 4
+
+
+@pytest.mark.usefixtures("gone")
+def test_a_participant_starts_again_at_a_chapter(settings: Settings) -> None:
+    create(settings, NAME, ["李明", ""], 1)
+    assert manage.reset(settings, NAME, "李明", "04").chapter == "04"
+    theirs = settings.model_copy(update={"namespace": "ws-p01", "run": "p01"})
+    with closing(Cluster.connect(theirs)) as cluster:
+        assert cluster.get("ksvc", "qwen")["metadata"]["labels"]["qwenkit.dev/run"] == "p01"
+        manage.reset(settings, NAME, "p01", "02")
+        assert cluster.find("ksvc", "qwen") is None
+        assert cluster.find("pvc", "ws-p01")  # an administrator's: it stays
 
 
 def test_nothing_of_somebody_else_is_touched(settings: Settings, sandbox: RealSandbox) -> None:

@@ -28,7 +28,7 @@ WORKSHOP = Description(
 
 def of(number: int, settings: Settings = SETTINGS) -> dict[tuple[str, str], dict]:
     who = WORKSHOP.participants[number - 1]
-    docs = objects.participant_objects(WORKSHOP, settings, who, files="{}")
+    docs = objects.participant_objects(WORKSHOP, settings, who, shared=objects.Shared())
     return {(doc["kind"], doc["metadata"]["name"]): doc for doc in docs}
 
 
