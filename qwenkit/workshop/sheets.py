@@ -19,7 +19,7 @@ from qwenkit.workshop.create import concurrently
 from qwenkit.workshop.description import Description
 from qwenkit.workshop.names import WorkshopName
 
-START = "KUBECONFIG=kubeconfig qwenkit lab -p params.yaml"
+START = "KUBECONFIG=$PWD/kubeconfig qwenkit lab -p params.yaml"
 _ALL = {ENGLISH: "sheets.html", CHINESE: "sheets.zh.html"}
 _OWN = {ENGLISH: "sheet.html", CHINESE: "sheet.zh.html"}
 
