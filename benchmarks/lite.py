@@ -46,7 +46,7 @@ def measure(moves: int) -> dict[str, object]:
             lab.expect(page.locator(".jp-StatusBar-Widget")).to_contain_text("| Idle")
             opened = time.perf_counter()
             lab.run_cells(page)
-            page.locator(".jp-OutputArea-output", has_text="SHA-256").wait_for()
+            page.locator(".jp-OutputArea-output", has_text="SHA-256").wait_for(timeout=300_000)
             done = time.perf_counter()
             page.locator(".qwenkit-tuner").scroll_into_view_if_needed()
             times = panel.moved(page, moves)

@@ -91,14 +91,14 @@ class Comparison:
 
         def change(name: str) -> str:
             old, new = self.measured.get(name, 0.0), after.measured.get(name, 0.0)
-            return f"{100 * (new / old - 1):+.0f} %" if old else f"{new:.3g}"
+            return f"{round(100 * (new / old - 1)):+} %" if old else f"{new:.3g}"
 
         sentence = (
             f"GPU-seconds {change('gpu_seconds')}, CNY per million tokens "
             f"{change('cny_per_million_tokens')}; for it TTFT p50 {change('ttft_p50_s')}, p95 "
             f"{change('ttft_p95_s')}, tokens/s {change('tokens_per_second')}.\nWithin the "
-            f"objective are {after.measured['goodput_share']:.0%} of the requests, before "
-            f"{self.measured['goodput_share']:.0%}."
+            f"objective are {100 * after.measured['goodput_share']:.0f} % of the requests, before "
+            f"{100 * self.measured['goodput_share']:.0f} %."
         )
         columns = ("first setting, predicted", "measured", "second, predicted", "measured")
         return SideBySide((f"clock × {self.clock:g}", *columns), rows, sentence)

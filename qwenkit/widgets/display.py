@@ -130,7 +130,7 @@ def _html(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     # What most rows leave empty shall not take the room of what they fill.
     rare = [4 * sum(map(bool, column)) < len(cells) for column in zip(*cells, strict=True)]
     head = "".join(
-        f"<th style='{_CELL}{';width:12%' * few}'>{escape(name)}</th>"
+        f"<th style='{_CELL}{';width:18%' * few}'>{escape(name)}</th>"
         for name, few in zip(columns, rare, strict=True)
     )
     body = "".join(f"<tr>{''.join(_cell(text) for text in row)}</tr>" for row in cells)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from xml.etree import ElementTree
 
 import nbformat
@@ -15,12 +17,14 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from qwenkit.cli.course import run as command
 from qwenkit.cluster.teardown import Leaks, TeardownReport, TeardownStep
-from qwenkit.course import findings
+from qwenkit.course import findings, runner
 from qwenkit.course import report as course_report
 from qwenkit.course.record import MIME
 from qwenkit.course.report import summarise, write_index, write_report
 from qwenkit.course.runner import NotebookResult, RunReport
+from qwenkit.errors import NotFound
 
 Whole = Callable[..., RunReport]
 EVIL = "<script>alert('x')</script> & \x1b[31mred\x00 西湖"
@@ -74,6 +78,32 @@ def counted(folder: Path) -> dict[str, int]:
     for count, kind in (("tests", "."), ("failures", "failure"), ("skipped", "skipped")):
         assert stated[count] == sum(case.find(kind) is not None for case in cases), count
     return stated
+
+
+def test_a_report_in_chinese_is_so_for_people_and_not_for_programs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = run(folder, passed("00-preflight"), failed("01-model-to-oss", "the pod is gone"))
+    monkeypatch.setenv("QWENKIT_LANG", "zh")
+    page = write_report(report).read_text("utf-8")
+    assert '<html lang="zh-CN">' in page
+    assert "1/2 个 Notebook 通过" in page
+    told = (folder / "summary.json").read_text("utf-8")
+    monkeypatch.setenv("QWENKIT_LANG", "en")
+    write_report(report)
+    assert (folder / "summary.json").read_text("utf-8") == told
+
+
+def test_the_language_chosen_for_a_run_is_that_of_its_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    course = Mock(side_effect=NotFound("no target"))
+    monkeypatch.setattr(runner, "run_course", course)
+    monkeypatch.setenv("QWENKIT_LANG", "en")  # to be taken back: the command sets it
+    with pytest.raises(NotFound):
+        command(lang="zh", only="00", output=tmp_path)
+    (path,) = course.call_args.args[0].notebooks
+    assert (path.parent.name, os.environ["QWENKIT_LANG"]) == ("zh", "zh")
 
 
 def test_a_run_that_passed(folder: Path) -> None:
