@@ -104,7 +104,7 @@ def _short(value: Any) -> str:
 def _read(value: Any) -> str:
     """Return a JSON value as a person reads it."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_read(part)}" for name, part in value.items())
+        value = [f"{name} {_read(part)}" for name, part in value.items()]
     if isinstance(value, list):
-        return ", ".join(map(_read, value)) or "-"
-    return said(value) if isinstance(value, str) else json.dumps(value)
+        value = ", ".join(map(_read, value))
+    return said(value) or "-" if isinstance(value, str) else json.dumps(value).replace("null", "-")
