@@ -49,12 +49,7 @@ def exceeded(
 ) -> str:
     """Return why the first quota that forbids an object does so, in the API server's words, or "".
 
-    Args:
-        kind: the object's kind.
-        obj: what is written.
-        old: what it replaces.
-        quotas: those of the namespace.
-        existing: the objects of the kind that are in the namespace.
+    ``existing`` are the objects of its kind in the namespace, with ``old``, which it replaces.
     """
     quotas = sorted(quotas, key=lambda one: str(one["metadata"]["name"]))
     for quota in quotas if kind.name == "Pod" else ():
