@@ -5,14 +5,17 @@ Each chapter has one mistake that learners make; the course must refuse it and s
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 
 from qwenkit.capacity.search.autoscalers import compare_autoscalers
 from qwenkit.capacity.search.candidates import Objective
 from qwenkit.capacity.simulation.traffic import ClosedLoop, bursts
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.deploy import wait_bound
+from qwenkit.cluster.gpu_slot import MINUTES, give_back, hold
 from qwenkit.cluster.kinds import PVC
 from qwenkit.errors import Rejected
 from qwenkit.exercises.checking import answer, check_all
@@ -29,42 +32,77 @@ _ANSWERS = {"00": "activator", "02": "{mount}/config.json", "03": 9728, "05": 4}
 _SAMPLING = {"max_tokens": 10, "temperature": 0.7, "top_p": 0.9, "seed": 10}
 
 
+@dataclass
+class Student:
+    """A learner at work: the settings, how fast the target's time runs, and what was counted."""
+
+    settings: Settings
+    clock: float
+    sent: int = 0
+    """Requests to the gateway."""
+    waited_s: float = 0.0
+    """For GPUs, in seconds of this machine."""
+
+    def hold(self) -> None:
+        """Hold a GPU slot, which is waited for."""
+        began = time.monotonic()
+        with closing(Cluster.connect(self.settings)) as cluster:
+            hold(cluster, self.settings, minutes=MINUTES / self.clock)
+        self.waited_s += time.monotonic() - began
+
+    def give_back(self) -> None:
+        """Give the slot back, if there is one."""
+        with closing(Cluster.connect(self.settings)) as cluster:
+            give_back(cluster)
+
+    def ask(self, times: int) -> None:
+        """Ask the served model."""
+        with closing(find_server(self.settings)) as server:
+            for _ in range(times):
+                server.ask(self.settings.prompt, **_SAMPLING)
+        self.sent += times
+
+
 def exercises(settings: Settings, chapter: str) -> None:
     """Answer a chapter's first exercise, and check all of it: the board shows what passes."""
     if right := _ANSWERS.get(chapter):
-        value = str(right).format(mount=settings.mount_path) if isinstance(right, str) else right
+        value = right.format(mount=settings.mount_path) if isinstance(right, str) else right
         answer(f"{chapter}.1", value, settings)
     check_all([chapter], settings)
 
 
-def _preflight(settings: Settings) -> int:
-    doctor(settings).require()
-    return 0
+def _preflight(student: Student) -> None:
+    doctor(student.settings).require()
 
 
-def _weights(settings: Settings) -> int:
-    wait_bound(Cluster.connect(settings), settings.volume, timeout_s=settings.timeout_s)
-    return 0
+def _weights(student: Student) -> None:
+    settings = student.settings
+    with closing(Cluster.connect(settings)) as cluster:
+        wait_bound(cluster, settings.volume, timeout_s=settings.timeout_s)
 
 
-def _storage(settings: Settings) -> int:
-    apply(settings, render(settings)[:-1])
-    return _weights(settings)
+def _storage(student: Student) -> None:
+    apply(student.settings, render(student.settings)[:-1])
+    _weights(student)
 
 
-def _deploy(settings: Settings) -> int:
-    deploy(settings)
-    return _asked(settings, 1)
+def _deploy(student: Student) -> None:
+    student.hold()
+    deploy(student.settings)
+    student.ask(1)
 
 
-def _query(settings: Settings) -> int:
-    return _asked(settings, 2)
+def _query(student: Student) -> None:
+    student.hold()
+    student.ask(2)
 
 
-def _autoscaling(settings: Settings) -> int:
-    cluster = Cluster.connect(settings)
-    with closing(find_server(settings)) as server:
+def _autoscaling(student: Student) -> None:
+    settings = student.settings
+    student.hold()
+    with closing(Cluster.connect(settings)) as cluster, closing(find_server(settings)) as server:
         expected = predict(settings, cluster, server)
+    student.sent += 3
     expected.recommended()
     own, lengths = expected.modelled.at(clock=1), expected.traffic.lengths
     compare_autoscalers(
@@ -74,31 +112,34 @@ def _autoscaling(settings: Settings) -> int:
         gpus=1,
         seeds=(0,),
     )
-    return 0
 
 
-def _load_test(settings: Settings) -> int:
+def _load_test(student: Student) -> None:
+    settings = student.settings
+    student.hold()
     wake(settings)
-    clock = find_server(settings).ask(settings.prompt, max_tokens=1).clock
-    seconds = _LOAD_S / clock
-    people = ClosedLoop(((0.0, _PEOPLE), (seconds, 0)))
+    people = ClosedLoop(((0.0, _PEOPLE), (_LOAD_S / student.clock, 0)))
     seen = start_test(settings, people).result(at_most=1, timeout_s=settings.seconds("scale"))
+    student.sent += 1 + len(seen.load.requests)
     if errors := seen.load.summary()["errors"]:
         raise Rejected(f"requests of the load failed: {errors}", _WHY, "ask: qwenkit explain")
-    return 2 + len(seen.load.requests)
 
 
-def _teardown(settings: Settings) -> int:
-    teardown(settings)
-    audit(settings)
-    return 0
+def _teardown(student: Student) -> None:
+    teardown(student.settings)
+    audit(student.settings)
 
 
-def _asked(settings: Settings, times: int) -> int:
-    with closing(find_server(settings)) as server:
-        for _ in range(times):
-            server.ask(settings.prompt, **_SAMPLING)
-    return times
+CHAPTERS: Mapping[str, Callable[[Student], None]] = {
+    "00": _preflight,
+    "01": _weights,
+    "02": _storage,
+    "03": _deploy,
+    "04": _query,
+    "05": _autoscaling,
+    "06": _load_test,
+    "90": _teardown,
+}
 
 
 def _elsewhere(settings: Settings) -> None:
@@ -128,18 +169,6 @@ SLIPS: Mapping[str, Callable[[Settings], object]] = {
     "04": _wrong_model,
     "05": lambda settings: answer("5.1", 4, settings),
     "06": _too_long,
-    "90": lambda settings: teardown(settings.model_copy(update={"namespace": "kube-system"})),
+    "90": lambda settings: teardown(settings.model_copy(update={"namespace": "default"})),
 }
 """Each makes a mistake, and must raise a ``QwenkitError``."""
-
-CHAPTERS: Mapping[str, Callable[[Settings], int]] = {
-    "00": _preflight,
-    "01": _weights,
-    "02": _storage,
-    "03": _deploy,
-    "04": _query,
-    "05": _autoscaling,
-    "06": _load_test,
-    "90": _teardown,
-}
-"""Each returns how many requests it sent to the gateway."""
