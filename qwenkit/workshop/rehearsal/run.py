@@ -20,7 +20,7 @@ from qwenkit.settings import Settings
 from qwenkit.workshop.access import access
 from qwenkit.workshop.create import create
 from qwenkit.workshop.delete import delete
-from qwenkit.workshop.description import Description, connect
+from qwenkit.workshop.description import Description
 from qwenkit.workshop.names import Participant, WorkshopName
 from qwenkit.workshop.rehearsal.pod_hours import PodHours
 from qwenkit.workshop.rehearsal.report import Passage, RehearsalReport
@@ -86,9 +86,8 @@ def rehearse(
     try:
         with class_.surroundings(folder):
             class_.go()
-        room = Room.connect(settings, NAME)
-        class_.settle(room)
-        billed = room.read().used()
+        class_.settle()
+        billed = class_.room.read().used()
     finally:
         left = delete(settings, NAME)
     seconds, after = time.monotonic() - began, _requests(settings)
@@ -125,22 +124,22 @@ class _Class:
         self.slips = {"made": 0, "refused": 0}
         self.sent = 0
         self.pods = PodHours(workshop.name.name)
+        self.room = Room.connect(settings, workshop.name)
+        self._keeper = Keeper(self.room)
         self._lock, self._stopped = threading.Lock(), threading.Event()
 
     @contextmanager
     def surroundings(self, folder: Path) -> Iterator[None]:
         """Give each learner a kubeconfig, keep the slots, and watch the pods."""
         files = [Path(one) for one in os.environ.get("KUBECONFIG", "").split(os.pathsep) if one]
-        with closing(connect(self.settings, self.workshop.name)) as cluster:
-            for who in self.workshop.participants:
-                files.append(folder / f"{who.id}.kubeconfig")
-                write_private(files[-1], access(cluster, self.workshop, who).kubeconfig)
+        for who in self.workshop.participants:
+            files.append(folder / f"{who.id}.kubeconfig")
+            write_private(files[-1], access(self.room.cluster, self.workshop, who).kubeconfig)
         before = {name: os.environ.get(name) for name in ("KUBECONFIG", RECORD)}
         os.environ["KUBECONFIG"] = os.pathsep.join(map(str, files))
         os.environ[RECORD] = str(folder / "progress.json")
-        keeper = Keeper(Room.connect(self.settings, self.workshop.name))
         helpers = [
-            threading.Thread(target=keeper.run, args=(self._stopped.wait,)),
+            threading.Thread(target=self._keeper.run, args=(self._stopped.wait,)),
             threading.Thread(target=self._watch),
         ]
         for helper in helpers:
@@ -159,7 +158,7 @@ class _Class:
         """Let all learners go through their chapters at the same time."""
         people = self.workshop.participants
         threads = [
-            threading.Thread(target=self._learn, args=(who, number))
+            threading.Thread(target=self._learn, args=(who, number), daemon=True)
             for number, who in enumerate(people)
         ]
         for thread in threads:
@@ -167,22 +166,24 @@ class _Class:
         for thread in threads:
             thread.join()
 
-    def settle(self, room: Room) -> None:
-        """Let the ledger see that the last pods are gone."""
-        while self.pods.look(room.cluster):
+    def settle(self) -> None:
+        """Let the ledger see that the last pods are gone, those of a broken chapter in a minute."""
+        for _ in range(60):
+            if not self.pods.look(self.room.cluster):
+                break
             time.sleep(_LOOK_S)
-        Keeper(room).turn()
+        self._keeper.turn()
 
     def _learn(self, who: Participant, number: int) -> None:
         plan, settings = self.plan, Settings(**self.workshop.parameters(who))
         temper = Temper.of(plan.seed, number, plan.chapters)
         for chapter in plan.chapters:
-            time.sleep(temper.pause_s(chapter, plan.clock))
+            if self._stopped.wait(temper.pause_s(chapter, plan.clock)):
+                return
             passage = self._pass(Student(settings, plan.clock), who, chapter, temper)
             with self._lock:
                 self.passages.append(passage)
-            if passage.error:
-                self.on_event(f"{who.id}: chapter {chapter}: {passage.error}")
+            self.on_event(f"{who.id}: chapter {chapter}, {passage.error or 'passed'}")
 
     def _pass(self, student: Student, who: Participant, chapter: str, temper: Temper) -> Passage:
         """Go through one chapter; what breaks is kept, and the learner goes on with the next."""
@@ -214,12 +215,11 @@ class _Class:
             self.slips["refused"] += refused
 
     def _watch(self) -> None:
-        with closing(connect(self.settings, self.workshop.name)) as cluster:
-            while not self._stopped.wait(_LOOK_S):
-                try:
-                    self.pods.look(cluster)
-                except QwenkitError as error:
-                    self.on_event(f"the pods cannot be listed: {error.why}")
+        while not self._stopped.wait(_LOOK_S):
+            try:
+                self.pods.look(self.room.cluster)
+            except QwenkitError as error:
+                self.on_event(f"the pods cannot be listed: {error.why}")
 
 
 def _requests(settings: Settings) -> float | None:
