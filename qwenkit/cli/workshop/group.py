@@ -14,6 +14,7 @@ from qwenkit.cli.options import Context, Json, Params, Set, read_settings
 from qwenkit.cli.serving import answer_ended
 from qwenkit.cli.workshop import board, slots
 from qwenkit.cli.workshop.options import DEFAULT, Name
+from qwenkit.cli.workshop.rehearse import rehearse
 from qwenkit.course.interrupts import terminable
 from qwenkit.errors import InvalidValue
 from qwenkit.untrusted.files import read_text
@@ -213,5 +214,5 @@ def _shown(text: str) -> str:
     return "".join(letter for letter in text.strip() if letter.isprintable())[:60]
 
 
-for _command in (board.board, *slots.COMMANDS):
+for _command in (board.board, rehearse, *slots.COMMANDS):
     app.command()(_command)

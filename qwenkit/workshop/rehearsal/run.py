@@ -24,7 +24,14 @@ from qwenkit.workshop.description import Description
 from qwenkit.workshop.names import Participant, WorkshopName
 from qwenkit.workshop.rehearsal.pod_hours import PodHours
 from qwenkit.workshop.rehearsal.report import Passage, RehearsalReport
-from qwenkit.workshop.rehearsal.script import CHAPTERS, SLIPS, Student, exercises
+from qwenkit.workshop.rehearsal.script import (
+    CHAPTERS,
+    GIVE_BACK,
+    NEED_GPU,
+    SLIPS,
+    Student,
+    exercises,
+)
 from qwenkit.workshop.rehearsal.temper import Temper
 from qwenkit.workshop.slots.keeper import Keeper
 from qwenkit.workshop.slots.room import Room
@@ -189,11 +196,13 @@ class _Class:
         """Go through one chapter; what breaks is kept, and the learner goes on with the next."""
         began, error = time.monotonic(), ""
         try:
+            if chapter in NEED_GPU:
+                student.hold()
             if chapter in temper.slips:
                 self._slip(student.settings, chapter)
             CHAPTERS[chapter](student)
             exercises(student.settings, chapter)
-            if chapter in ("05", "90") and not temper.forgets_slot:
+            if chapter in GIVE_BACK and not temper.forgets_slot:
                 student.give_back()
         except QwenkitError as failure:
             error = f"{failure.what}: {failure.why}"

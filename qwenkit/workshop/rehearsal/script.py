@@ -27,6 +27,8 @@ from qwenkit.steps import apply, audit, deploy, doctor, find_server, render, tea
 _WHY = "one learner's small load must be answered"
 # A load for one slot: two people, one GPU, a quarter of a minute of the target's clock.
 _PEOPLE, _LOAD_S = 2, 15.0
+NEED_GPU = ("03", "04", "05", "06")  # the chapters in which a slot is held
+GIVE_BACK = ("04", "06")  # and after which it is given back, if nothing is forgotten
 # What a learner who has read the chapter answers; the others' exercises stay open.
 _ANSWERS = {"00": "activator", "02": "{mount}/config.json", "03": 9728, "05": 4}
 _SAMPLING = {"max_tokens": 10, "temperature": 0.7, "top_p": 0.9, "seed": 10}
@@ -87,19 +89,16 @@ def _storage(student: Student) -> None:
 
 
 def _deploy(student: Student) -> None:
-    student.hold()
     deploy(student.settings)
     student.ask(1)
 
 
 def _query(student: Student) -> None:
-    student.hold()
     student.ask(2)
 
 
 def _autoscaling(student: Student) -> None:
     settings = student.settings
-    student.hold()
     with closing(Cluster.connect(settings)) as cluster, closing(find_server(settings)) as server:
         expected = predict(settings, cluster, server)
     student.sent += 3
@@ -116,7 +115,6 @@ def _autoscaling(student: Student) -> None:
 
 def _load_test(student: Student) -> None:
     settings = student.settings
-    student.hold()
     wake(settings)
     people = ClosedLoop(((0.0, _PEOPLE), (_LOAD_S / student.clock, 0)))
     seen = start_test(settings, people).result(at_most=1, timeout_s=settings.seconds("scale"))

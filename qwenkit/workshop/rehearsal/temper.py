@@ -28,7 +28,7 @@ class Temper:
         random = Random(f"{seed}/{number}")
         care = random.random() * _SLIPS_MOST
         slips = frozenset(chapter for chapter in chapters if random.random() < care)
-        return cls(random.uniform(_QUICK, _SLOW), slips, random.random() < care)
+        return cls(random.uniform(_QUICK, _SLOW), slips, random.random() < care / 3)
 
     def pause_s(self, chapter: str, clock: float) -> float:
         """Return how long it reads in a chapter, in seconds of this machine at ``clock``."""

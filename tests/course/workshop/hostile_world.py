@@ -14,8 +14,6 @@ from typing import Any
 import pytest
 import requests
 from hostile_tries import CORE, HOME, LEASES, P01, P02, Try, within
-from qwenkit.workshop.slots.keeper import Keeper
-from qwenkit.workshop.slots.room import Room
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.gateway import api_key
@@ -28,6 +26,8 @@ from qwenkit.workshop.access import access
 from qwenkit.workshop.create import create
 from qwenkit.workshop.description import Description, connect
 from qwenkit.workshop.names import WorkshopName
+from qwenkit.workshop.slots.keeper import Keeper
+from qwenkit.workshop.slots.room import Room
 
 NAME = WorkshopName("ws")
 KEPT = [  # what a try may not change; the participant has rights on none of it
