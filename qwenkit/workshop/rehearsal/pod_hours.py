@@ -44,6 +44,9 @@ class PodHours:
         self._there, self._looked = there, now
         return len(there)
 
+    def __len__(self) -> int:
+        return len(self._seen)
+
     def seconds(self, participant: str) -> float:
         """Return the GPU seconds of a participant's pods."""
         own = f"{self._workshop}-{participant}"

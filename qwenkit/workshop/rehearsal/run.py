@@ -111,6 +111,7 @@ def rehearse(
         gateway_per_s=class_.sent / seconds,
         gpu_s={one: round(class_.pods.seconds(one), 3) for one in ids},
         billed_s={one: round(billed.get(one, 0.0), 3) for one in ids},
+        pods=len(class_.pods),
         leaks=left.leaks.found,
     )
 

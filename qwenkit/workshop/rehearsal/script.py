@@ -27,6 +27,7 @@ from qwenkit.steps import apply, audit, deploy, doctor, find_server, render, tea
 _WHY = "one learner's small load must be answered"
 # A load for one slot: two people, one GPU, a quarter of a minute of the target's clock.
 _PEOPLE, _LOAD_S = 2, 15.0
+_LEAST_MINUTES = 1.0  # the keeper and this machine do not run on the clock of the target
 NEED_GPU = ("03", "04", "05", "06")  # the chapters in which a slot is held
 GIVE_BACK = ("04", "06")  # and after which it is given back, if nothing is forgotten
 # What a learner who has read the chapter answers; the others' exercises stay open.
@@ -49,7 +50,7 @@ class Student:
         """Hold a GPU slot, which is waited for."""
         began = time.monotonic()
         with closing(Cluster.connect(self.settings)) as cluster:
-            hold(cluster, self.settings, minutes=MINUTES / self.clock)
+            hold(cluster, self.settings, minutes=max(MINUTES / self.clock, _LEAST_MINUTES))
         self.waited_s += time.monotonic() - began
 
     def give_back(self) -> None:
