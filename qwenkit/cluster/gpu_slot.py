@@ -62,20 +62,21 @@ class GpuSlot:
 
     def __str__(self) -> str:
         if self.slot == "granted":
-            return f"you hold {self.gpus} GPU until {_clock(self.until)}"
+            return f"you hold {self.gpus} GPU until {clock(self.until)}"
         if self.closed:
-            return f"no GPUs now: {_CLOSED.get(self.closed, self.closed)}"
+            return f"no GPUs now: {CLOSED.get(self.closed, self.closed)}"
         if self.slot == "waiting":
             if self.expected_at is None:
                 return f"waiting for a GPU: number {self.position}"
-            at = _clock(self.expected_at)
+            at = clock(self.expected_at)
             return f"waiting for a GPU: number {self.position}, expected at {at}"
         return "you hold no GPU: qwenkit workshop ask"
 
     __repr__ = shown
 
 
-_CLOSED = {
+# Why nobody gets a GPU now.
+CLOSED = {
     "frozen": "the instructor has stopped all of them for a moment",
     "hours": "it is outside class hours",
     "budget": "the workshop's budget is used up",
@@ -83,7 +84,8 @@ _CLOSED = {
 }
 
 
-def _clock(unix_s: float | None) -> str:
+def clock(unix_s: float | None) -> str:
+    """Return the time of day where the reader is."""
     return f"{datetime.fromtimestamp(unix_s or 0.0):%H:%M}"
 
 

@@ -7,30 +7,24 @@ letters that a terminal or a page would obey are left out; HTML is escaped where
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from dataclasses import asdict, dataclass
 from html import escape
 from typing import Any
 
-from qwenkit.cluster.gpu_slot import TOLD, GpuSlot
-from qwenkit.cluster.kinds import Obj, annotations_of, condition, labels_of, name_of
+from qwenkit.cluster.gpu_slot import CLOSED, TOLD, GpuSlot, clock
+from qwenkit.cluster.kinds import Obj, condition, name_of
 from qwenkit.exercises.exercise import chapters, of_chapter
 from qwenkit.exercises.sharing import PROGRESS, SharedProgress, shared
 from qwenkit.language import said
 from qwenkit.widgets.display import show_table
+from qwenkit.workshop.bill import Bill, bill_of
 from qwenkit.workshop.description import DESCRIPTION, Description
-from qwenkit.workshop.names import DISPLAY_NAME, PARTICIPANT_LABEL, SLOTS, WorkshopName
+from qwenkit.workshop.names import SLOTS, WorkshopName
 from qwenkit.workshop.slots.state import Slots
 
 _NAME_LETTERS, _LINE_LETTERS, _CAUSE_LETTERS = 24, 100, 300
 _STATES = {"True": "ok", "False": "error"}
 _COLUMNS = ("participant", "chapter", "checks", "GPU slot", "GPU min", "service", "why")
-_CLOSED = {
-    "frozen": "frozen",
-    "hours": "outside class hours",
-    "budget": "the budget is used up",
-    "ended": "the day has ended",
-}
 
 
 @dataclass(frozen=True)
@@ -69,12 +63,8 @@ class Board:
     workshop: str
     rows: tuple[BoardRow, ...]
     slots: Slots
+    bill: Bill
     exercises: int
-
-    @property
-    def cost(self) -> float | None:
-        """What all GPU seconds so far cost, CNY at the workshop's price; None without one."""
-        return _cost(self.slots, sum(row.gpu_seconds for row in self.rows))
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values; times are Unix seconds."""
@@ -82,7 +72,7 @@ class Board:
         return {
             "workshop": self.workshop,
             "gpus": {"total": self.slots.total, "held": held},
-            "cost_cny": self.cost,
+            "cost_cny": self.bill.cost,
             "frozen": self.slots.frozen,
             "ended": self.slots.ended,
             "note": self.slots.note,
@@ -94,15 +84,14 @@ class Board:
         """Return the line above the rows, in the person's language."""
         slots, waiting = self.slots, sum(row.slot.slot == "waiting" for row in self.rows)
         held = sum(grant.gpus for grant in slots.grants.values())
-        minutes = sum(row.gpu_seconds for row in self.rows) / 60
         parts = [f"{held} of {slots.total} GPUs held", f"{waiting} waiting"]
-        parts.append(f"{minutes:.1f} GPU minutes used")
-        if self.cost is not None:
-            parts.append(f"{self.cost:.2f} CNY so far")
+        parts.append(f"{self.bill.gpu_seconds / 60:.1f} GPU minutes used")
+        if self.bill.cost is not None:
+            parts.append(f"{self.bill.cost:.2f} CNY so far")
         if slots.budget_gpu_hours is not None:
             parts.append(f"{60 * slots.budget_gpu_hours:g} GPU minutes in the budget")
         closed = slots.ended or ("frozen" if slots.frozen else "")
-        parts += [_CLOSED.get(closed, closed)] if closed else []
+        parts += [f"no GPUs now: {CLOSED.get(closed, closed)}"] if closed else []
         head = said(f"workshop {self.workshop}: {'; '.join(parts)}")
         return f"{head}\n{said(f'your note: {harmless(slots.note)}')}" if slots.note else head
 
@@ -142,17 +131,15 @@ class Board:
 
 def read_board(
     workshop: str,
-    namespaces: Iterable[Obj],
     config_maps: Iterable[Obj],
     services: Iterable[Obj],
     explained: Mapping[tuple[str, str], str],
     price: float | None = None,
 ) -> Board:
-    """Return the board of what was listed.
+    """Return the board of what was listed; without a description there is nobody on it.
 
     Args:
         workshop: its name.
-        namespaces: those with the workshop's label.
         config_maps: those with the workshop's label, in all namespaces.
         services: Knative Services of all namespaces; those of others are left out.
         explained: the one line of ``explain``, by namespace and ``ServiceState.seen``.
@@ -160,29 +147,26 @@ def read_board(
     """
     owner = WorkshopName(workshop)
     found = {(_space(one), name_of(one)): one for one in config_maps}
-    kept, made = (found.get((owner.namespace, name)) for name in (SLOTS, DESCRIPTION))
-    # Before a keeper's first look the description alone says how many there are.
-    slots = Slots.of(kept) if kept else Slots(Description.of(owner, made).gpu_slots if made else 0)
-    slots = slots if slots.price_per_gpu_hour else replace(slots, price_per_gpu_hour=price)
-    used, running = slots.used(), _by_namespace(services)
+    made, kept = (found.get((owner.namespace, name)) for name in (DESCRIPTION, SLOTS))
+    about = Description.of(owner, made) if made else Description(owner, (), 0, "")
+    slots = Slots.of(kept) if kept else Slots(about.gpu_slots)
+    bill, running = bill_of(about, slots, slots.price_per_gpu_hour or price), _by_space(services)
     rows = []
-    for space in sorted(namespaces, key=name_of):
-        id_, where = labels_of(space).get(PARTICIPANT_LABEL), name_of(space)
-        if not id_:
-            continue
-        seconds = used.get(id_, 0.0)
+    for who, line in zip(about.participants, bill.lines, strict=True):
+        where = who.namespace
         rows.append(
             BoardRow(
-                id_,
-                harmless(annotations_of(space).get(DISPLAY_NAME, ""), _NAME_LETTERS),
+                who.id,
+                harmless(who.display_name, _NAME_LETTERS),
                 shared(found.get((where, PROGRESS), {})),
                 GpuSlot.of(found.get((where, TOLD))),
                 _service(running.get(where, ()), where, explained),
-                round(seconds, 1),
-                _cost(slots, seconds),
+                line.gpu_seconds,
+                line.cost,
             )
         )
-    return Board(workshop, tuple(rows), slots, sum(len(of_chapter(one)) for one in chapters()))
+    exercises = sum(len(of_chapter(one)) for one in chapters())
+    return Board(workshop, tuple(rows), slots, bill, exercises)
 
 
 def harmless(text: str, most: int = _LINE_LETTERS) -> str:
@@ -196,7 +180,7 @@ def _space(obj: Obj) -> str:
     return str(obj["metadata"].get("namespace") or "")
 
 
-def _by_namespace(services: Iterable[Obj]) -> dict[str, list[Obj]]:
+def _by_space(services: Iterable[Obj]) -> dict[str, list[Obj]]:
     found: dict[str, list[Obj]] = {}
     for service in services:
         found.setdefault(_space(service), []).append(service)
@@ -223,18 +207,9 @@ def _service(
 
 def _slot(slot: GpuSlot) -> str:
     if slot.slot == "granted":
-        return f"{slot.gpus} GPU until {_clock(slot.until)}"
+        return f"{slot.gpus} GPU until {clock(slot.until)}"
     if slot.slot != "waiting":
         return ""
     if slot.expected_at is None:
         return f"waiting: number {slot.position}"
-    return f"waiting: number {slot.position}, expected at {_clock(slot.expected_at)}"
-
-
-def _clock(unix_s: float | None) -> str:
-    return f"{datetime.fromtimestamp(unix_s):%H:%M}" if unix_s else "?"
-
-
-def _cost(slots: Slots, gpu_seconds: float) -> float | None:
-    price = slots.price_per_gpu_hour
-    return None if price is None else round(gpu_seconds / 3600 * price, 2)
+    return f"waiting: number {slot.position}, expected at {clock(slot.expected_at)}"

@@ -45,6 +45,7 @@ class Workshop:
         self.settings, self.name = settings, WorkshopName(name or settings.workshop or DEFAULT)
         self._over = Event()
         self._keeper: Thread | None = None
+        self._panel: BoardPanel | None = None
 
     @classmethod
     def create(
@@ -86,7 +87,8 @@ class Workshop:
     def board(self) -> BoardPanel:
         """Return the live board, with the instructor's buttons; it also keeps the slots."""
         self.keep()
-        return BoardPanel(BoardReader.connect(self.settings, self.name.name).read, self)
+        self._panel = BoardPanel(BoardReader.connect(self.settings, self.name).read, self)
+        return self._panel
 
     def ask(self, gpus: int = 1, minutes: float = 20) -> GpuSlot:
         """Ask for a GPU slot, as the participant of the settings; return what the keeper answers.
@@ -143,6 +145,8 @@ class Workshop:
             QwenkitError: something cannot be removed.
         """
         self._over.set()
+        if self._panel is not None:
+            self._panel.close()
         ended = deleting.delete(self.settings, self.name)
         if ended.error is not None:
             raise ended.error

@@ -33,9 +33,10 @@ def board(
     """
     from qwenkit.workshop.board_reader import REFRESH_S, BoardReader
     from qwenkit.workshop.front import Workshop
+    from qwenkit.workshop.names import WorkshopName
 
     settings = read_settings(params, set_, context)
-    read = BoardReader.connect(settings, name).read
+    read = BoardReader.connect(settings, WorkshopName(name)).read
     if once or as_json or not sys.stdout.isatty():
         return emit(read(), as_json=as_json)
     Workshop(settings, name).keep()

@@ -53,7 +53,7 @@ def test_what_a_participant_passes_is_on_the_board(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = Path(sheets.write(settings, NAME, tmp_path / "sheets").folder) / "p02"
-    reader = BoardReader.connect(settings, "ws")
+    reader = BoardReader.connect(settings, NAME)
     with monkeypatch.context() as patch:
         patch.setenv("KUBECONFIG", str(own / "kubeconfig"))
         theirs = Settings.load(own / "params.yaml")
@@ -76,7 +76,7 @@ def test_services_are_explained_in_turn_at_two_requests_a_second(
         sandbox.kubectl("apply", "-n", f"ws-{id_}", "-f", "-", stdin=_bare(service))
     now = [time.monotonic()]
     monkeypatch.setattr(board_reader.time, "monotonic", lambda: now[0])
-    reader = BoardReader.connect(settings, "ws")
+    reader = BoardReader.connect(settings, NAME)
     reader.read()
     before, looks = requests(sandbox), 20
     for _ in range(looks):
@@ -113,7 +113,7 @@ def test_a_terminal_shows_it_once_where_nothing_can_be_redrawn(
 @pytest.mark.long
 def test_thirty_participants_are_read_within_a_second(settings: Settings) -> None:
     create(settings, NAME, [""] * 30, 9)
-    reader = BoardReader.connect(settings, "ws")
+    reader = BoardReader.connect(settings, NAME)
     reader.read()
     began = time.process_time()
     found = reader.read()

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwenkit.cluster.gpu_slot import GpuSlot
+from qwenkit.cluster.gpu_slot import CLOSED, GpuSlot
 from qwenkit.exercises.sharing import shared
 from qwenkit.workshop.board import Board, harmless, read_board
-from qwenkit.workshop.names import DISPLAY_NAME, PARTICIPANT_LABEL
+from qwenkit.workshop.description import Description
+from qwenkit.workshop.names import WorkshopName
 from qwenkit.workshop.slots.state import Grant, Slots
 
 EVIL = [
@@ -30,14 +31,6 @@ EVIL = [
     "🏴" * 5_000,
     "x, y: z. " * 20_000,
 ]
-
-
-def space(id_: str, name: str = "") -> dict[str, object]:
-    notes = {DISPLAY_NAME: name}
-    return {
-        "metadata": {"name": f"ws-{id_}", "labels": {PARTICIPANT_LABEL: id_}}
-        | {"annotations": notes}
-    }
 
 
 def config(namespace: str, name: str, data: dict[str, str]) -> dict[str, object]:
@@ -55,8 +48,15 @@ def progress(id_: str, record: object) -> dict[str, object]:
 
 
 def board(*objects: dict[str, object], names: tuple[str, ...] = ("",), **kinds: object) -> Board:
-    spaces = [space(f"p{n:02d}", name) for n, name in enumerate(names, 1)]
-    return read_board("ws", spaces, objects, kinds.get("services", ()), kinds.get("explained", {}))
+    about = Description(
+        WorkshopName("ws"),
+        tuple(WorkshopName("ws").participant(n, name) for n, name in enumerate(names, 1)),
+        2,
+        "2030-01-01T00:00:00Z",
+    ).to_object()
+    return read_board(
+        "ws", (about, *objects), kinds.get("services", ()), kinds.get("explained", {})
+    )
 
 
 def test_a_row_says_where_a_participant_is_what_he_holds_and_what_that_costs() -> None:
@@ -98,15 +98,19 @@ def test_the_service_that_needs_help_most_is_shown_with_its_explanation() -> Non
     assert board(services=states, explained=older).rows[0].service.why == "message"
 
 
-def test_services_of_others_and_namespaces_without_a_participant_are_left_out() -> None:
-    assert board(services=[service("p99", "False", "another's")]).rows[0].service.state == ""
-    assert read_board("ws", [{"metadata": {"name": "qwenkit-ws"}}], [], [], {}).rows == ()
+def test_services_of_others_are_left_out_and_slots_are_known_before_a_keeper_looks() -> None:
+    found = board(services=[service("p99", "False", "another's")])
+    assert found.rows[0].service.state == ""
+    assert found.head().startswith("workshop ws: 0 of 2 GPUs held")
+    assert read_board("ws", [], [], {}).rows == ()
 
 
 def test_freeze_note_and_budget_stand_above_the_rows() -> None:
     slots = Slots(2, frozen=True, note="Lunch at noon", budget_gpu_hours=0.5)
     head = board(config("qwenkit-ws", "slots", slots.to_data())).head()
-    assert head.endswith("30 GPU minutes in the budget; frozen\nyour note: Lunch at noon")
+    assert head.endswith(
+        f"30 GPU minutes in the budget; no GPUs now: {CLOSED['frozen']}\nyour note: Lunch at noon"
+    )
 
 
 class Tags(HTMLParser):

@@ -10,6 +10,7 @@ import pytest
 from qwenkit.cluster.gpu_slot import GpuSlot
 from qwenkit.errors import NotFound
 from qwenkit.exercises.sharing import SharedProgress
+from qwenkit.workshop.bill import Bill
 from qwenkit.workshop.board import Board, BoardRow, ServiceState
 from qwenkit.workshop.board_panel import BoardPanel
 from qwenkit.workshop.slots.state import Slots
@@ -21,7 +22,7 @@ class Hand:
     def __init__(self) -> None:
         self.told: list[object] = []
         row = BoardRow("p01", "<b>", SharedProgress(), GpuSlot(), ServiceState(), 0.0, None)
-        self.board = Board("ws", (row,), Slots(1), 26)
+        self.board = Board("ws", (row,), Slots(1), Bill("ws", (), None), 26)
 
     def __getattr__(self, name: str):
         def act(*values: object) -> object:
