@@ -72,13 +72,13 @@ class Manifests(list[CommentedMap]):
 def resolve(settings: Settings) -> Settings:
     """Return the settings with all that follows from the model's ``config.json``.
 
-    It is looked for in the source's folder, the catalogue, the bucket and the hub, for some
-    seconds. Set values stay, and what cannot be found is derived from less. Nodes in the region
-    of a public OSS endpoint use its internal one.
+    It is looked for in the source's folder, the catalogue, the bucket and the hub. Set values
+    stay; what is not found follows from less. In a bucket's region its internal endpoint is used.
 
     Raises:
         InvalidValue: a folder's ``config.json`` is that of no decoder.
     """
+    gpu_slot.show_notes(settings)
     return internal_endpoint(settings.described_by(read_model_config(settings)))
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+from qwenkit.cluster.api.retries import within
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import CONFIG_MAP, LEASE, Obj
 from qwenkit.cluster.wait import OnChange, wait
 from qwenkit.errors import InvalidValue, NotReady, QwenkitError
-from qwenkit.language import shown
+from qwenkit.language import said, shown
 from qwenkit.settings import Settings
 
 GPU_SLOT = "gpu-slot"  # the Lease that a participant writes: how long he wants a slot
@@ -24,6 +27,7 @@ TOLD_KEY = "slot"  # its entry, JSON of a GpuSlot
 MINUTES = 20.0
 _PATIENCE_S = 4 * 3600.0  # a queue may be long, and Ctrl-C leaves the wish where it is
 _SILENT_S = 60.0  # a keeper answers within seconds
+_NEWS_EVERY_S, _NEWS_PATIENCE_S = 10.0, 3.0
 
 
 @dataclass(frozen=True, repr=False)
@@ -61,6 +65,9 @@ class GpuSlot:
         return cls(**{key: known[key] for key in cls.__dataclass_fields__ if key in known})
 
     def __str__(self) -> str:
+        return f"{self._line()}; note: {self.note}" if self.note else self._line()
+
+    def _line(self) -> str:
         if self.slot == "granted":
             return f"you hold {self.gpus} GPU until {clock(self.until)}"
         if self.closed:
@@ -213,3 +220,35 @@ def leave(settings: Settings) -> None:
     """Give the slot back in a workshop; elsewhere do nothing."""
     if settings.workshop:
         give_back(Cluster.connect(settings))
+
+
+class SlotNews:
+    """In a notebook: what changed of slot and note, printed below the cell that ran."""
+
+    watched: ClassVar[set[tuple[str, str]]] = set()  # contexts and namespaces
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._cluster: Cluster | None = None
+        self._seen, self._next = ("none", "", ""), 0.0
+
+    def look(self, *_: object) -> None:
+        """Look, at most every 10 s; what cannot be read is no news."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _NEWS_EVERY_S
+        with suppress(QwenkitError), within(_NEWS_PATIENCE_S):
+            self._cluster = self._cluster or Cluster.connect(self.settings)
+            told = read_slot(self._cluster, self.settings)
+            before, self._seen = self._seen, (told.slot, told.closed, told.note)
+            if self._seen != before:
+                print(said(str(told)))
+
+
+def show_notes(settings: Settings) -> None:
+    """Show a workshop's news from now on, where there are cells; once for a namespace."""
+    place = (settings.context, settings.namespace)
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if settings.workshop and shell is not None and place not in SlotNews.watched:
+        SlotNews.watched.add(place)
+        shell.events.register("post_run_cell", SlotNews(settings).look)

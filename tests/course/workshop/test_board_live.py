@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from real_sandbox import RealSandbox, eventually
 
-from qwenkit import Settings, Weights, check, render
+from qwenkit import Settings, Weights, Workshop, check, render
 from qwenkit.cli.main import main
+from qwenkit.cluster.gpu_slot import SlotNews
 from qwenkit.exercises.checking import answer
 from qwenkit.sandbox import process, state_files
 from qwenkit.workshop import board_reader, sheets
@@ -39,6 +40,8 @@ def settings(sandbox: RealSandbox, monkeypatch: pytest.MonkeyPatch) -> Settings:
         monkeypatch.setenv(name, value)
     found = Settings.load()
     Weights.of(found).upload()
+    # Without an image no keeper runs in the cluster: what a test does has its effect at once.
+    found = found.model_copy(update={"transfer_image": ""})
     create(found, NAME, NAMES, 1)
     return found
 
@@ -61,6 +64,19 @@ def test_what_a_participant_passes_is_on_the_board(
         assert check("05.1", theirs).verdict.kind == "passed"
     row = next(row for row in reader.read().rows if row.id == "p02")
     assert (row.name, row.progress.chapter, row.progress.passed) == ("李雷", "05", 1)
+
+
+def test_a_note_and_a_change_of_the_slot_are_printed_once(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    news = SlotNews(Workshop(settings, "ws").participant("p02").settings)
+    news.look()
+    assert capsys.readouterr().out == ""
+    Workshop(settings, "ws").note("Lunch at noon")
+    again = SlotNews(news.settings)
+    again.look()
+    again.look()
+    assert capsys.readouterr().out.count("; note: Lunch at noon\n") == 1
 
 
 def test_a_check_does_not_wait_for_a_board_that_cannot_be_written(settings: Settings) -> None:
