@@ -16,7 +16,7 @@ from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import CONFIG_MAP, LEASE, Obj
 from qwenkit.cluster.wait import OnChange, wait
 from qwenkit.errors import InvalidValue, NotReady, QwenkitError
-from qwenkit.language import said, shown
+from qwenkit.language import said
 from qwenkit.settings import Settings
 
 GPU_SLOT = "gpu-slot"  # the Lease that a participant writes: how long he wants a slot
@@ -65,9 +65,6 @@ class GpuSlot:
         return cls(**{key: known[key] for key in cls.__dataclass_fields__ if key in known})
 
     def __str__(self) -> str:
-        return f"{self._line()}; note: {self.note}" if self.note else self._line()
-
-    def _line(self) -> str:
         if self.slot == "granted":
             return f"you hold {self.gpus} GPU until {clock(self.until)}"
         if self.closed:
@@ -79,7 +76,9 @@ class GpuSlot:
             return f"waiting for a GPU: number {self.position}, expected at {at}"
         return "you hold no GPU: qwenkit workshop ask"
 
-    __repr__ = shown
+    def __repr__(self) -> str:
+        line = said(str(self))
+        return f"{line}\n{said('a note to all')}: {self.note}" if self.note else line
 
 
 # Why nobody gets a GPU now.
@@ -242,7 +241,7 @@ class SlotNews:
             told = read_slot(self._cluster, self.settings)
             before, self._seen = self._seen, (told.slot, told.closed, told.note)
             if self._seen != before:
-                print(said(str(told)))
+                print(repr(told))
 
 
 def show_notes(settings: Settings) -> None:

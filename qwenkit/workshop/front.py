@@ -21,6 +21,7 @@ from qwenkit.workshop import create as creating
 from qwenkit.workshop import delete as deleting
 from qwenkit.workshop import description, manage
 from qwenkit.workshop.bill import Bill, bill
+from qwenkit.workshop.board import harmless
 from qwenkit.workshop.board_panel import BoardPanel
 from qwenkit.workshop.board_reader import BoardReader
 from qwenkit.workshop.manage import WorkshopStatus
@@ -126,7 +127,7 @@ class Workshop:
 
     def note(self, text: str) -> Slots:
         """Show a note to all participants; an empty one takes it away."""
-        return self._change(lambda slots: replace(slots, note=text))
+        return self._change(lambda slots: replace(slots, note=harmless(text, 500)))
 
     def freeze(self, frozen: bool = True) -> Slots:
         """Take all GPUs for a moment; with ``False`` grant them again, also after the day's end."""

@@ -76,7 +76,7 @@ def test_a_note_and_a_change_of_the_slot_are_printed_once(
     again = SlotNews(news.settings)
     again.look()
     again.look()
-    assert capsys.readouterr().out.count("; note: Lunch at noon\n") == 1
+    assert capsys.readouterr().out.count("a note to all: Lunch at noon\n") == 1
 
 
 def test_a_check_does_not_wait_for_a_board_that_cannot_be_written(settings: Settings) -> None:
