@@ -7,7 +7,7 @@ letters that a terminal or a page would obey are left out; HTML is escaped where
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -58,27 +58,13 @@ class BoardRow:
 
 @dataclass(frozen=True, repr=False)
 class Board:
-    """All participants at one moment; ``exercises`` is how many there are to pass."""
+    """All participants at one moment; ``exercises`` is how many there are to pass. Unix seconds."""
 
     workshop: str
     rows: tuple[BoardRow, ...]
     slots: Slots
     bill: Bill
     exercises: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready values; times are Unix seconds."""
-        held = sum(grant.gpus for grant in self.slots.grants.values())
-        return {
-            "workshop": self.workshop,
-            "gpus": {"total": self.slots.total, "held": held},
-            "cost_cny": self.bill.cost,
-            "frozen": self.slots.frozen,
-            "ended": self.slots.ended,
-            "note": self.slots.note,
-            "exercises": self.exercises,
-            "participants": [asdict(row) for row in self.rows],
-        }
 
     def head(self) -> str:
         """Return the line above the rows, in the person's language."""

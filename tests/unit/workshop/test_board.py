@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qwenkit.cli.console import plain
 from qwenkit.cluster.gpu_slot import CLOSED, GpuSlot
 from qwenkit.exercises.sharing import shared
 from qwenkit.workshop.board import Board, harmless, read_board
@@ -84,7 +85,7 @@ def test_a_row_says_where_a_participant_is_what_he_holds_and_what_that_costs() -
         "workshop ws: 1 of 9 GPUs held; 1 waiting; 30.0 GPU minutes used; 5.00 CNY so far"
     )
     assert "waiting: number 3, expected at" in repr(found)
-    json.dumps(found.to_dict())
+    assert json.loads(json.dumps(plain(found)))["rows"][0]["cost"] == 5.0
 
 
 def test_the_service_that_needs_help_most_is_shown_with_its_explanation() -> None:
