@@ -42,6 +42,10 @@ class Forecast:
 
     __repr__ = shown
 
+    def to_dict(self) -> dict[str, object]:
+        """Return it as JSON-ready values."""
+        return asdict(self) | {"most": self.most, "currency": "CNY"}
+
 
 @dataclass(frozen=True)
 class BillLine:
@@ -84,15 +88,9 @@ class Bill:
     __repr__ = shown
 
     def to_dict(self) -> dict[str, object]:
-        """Return it as JSON-ready values; the price is an example, unless the workshop's own."""
-        return {
-            "workshop": self.workshop,
-            "participants": [asdict(line) for line in self.lines],
-            "gpu_seconds": self.gpu_seconds,
-            "cost": self.cost,
-            "price_per_gpu_hour": self.price_per_gpu_hour,
-            "currency": "CNY",
-        }
+        """Return it as JSON-ready values."""
+        whole = {"gpu_seconds": self.gpu_seconds, "cost": self.cost, "currency": "CNY"}
+        return asdict(self) | whole
 
 
 def forecast(settings: Settings, workshop: Description) -> Forecast:

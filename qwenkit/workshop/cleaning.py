@@ -5,11 +5,14 @@ from __future__ import annotations
 from qwenkit.cluster.kinds import Obj
 from qwenkit.in_cluster.manifest import require_image
 from qwenkit.settings import Settings
+from qwenkit.workshop.documents import document, granted, rule
 from qwenkit.workshop.names import WorkshopName
 
 _NAME, _EVERY = "cleaner", "*/10 * * * *"
-_RBAC = "rbac.authorization.k8s.io"
-_VERBS = ["get", "list", "delete"]
+_REMOVES = [
+    rule("namespaces persistentvolumes", "get list delete"),
+    rule("clusterroles clusterrolebindings", "get list delete", group="rbac.authorization.k8s.io"),
+]
 
 
 def cleaner(settings: Settings, name: WorkshopName) -> list[Obj]:
@@ -18,38 +21,19 @@ def cleaner(settings: Settings, name: WorkshopName) -> list[Obj]:
     Raises:
         SettingsError: no image is set that has qwenkit in it.
     """
-    space, wide = name.namespace, f"{name.namespace}-{_NAME}"
+    space = name.namespace
     env = {"QWENKIT_CONTEXT": "in-cluster", "QWENKIT_NAMESPACE": space}
-    pod = {
-        "serviceAccountName": _NAME,
-        "restartPolicy": "Never",
-        "containers": [
-            {
-                "name": _NAME,
-                "image": require_image(settings),
-                "command": ["qwenkit", "teardown", "--expired"],
-                "env": [{"name": key, "value": value} for key, value in env.items()],
-            }
-        ],
+    container = {
+        "name": _NAME,
+        "image": require_image(settings),
+        "command": ["qwenkit", "teardown", "--expired"],
+        "env": [{"name": key, "value": value} for key, value in env.items()],
     }
-    job = {"backoffLimit": 0, "template": {"spec": pod}}
-    spec = {"schedule": _EVERY, "concurrencyPolicy": "Forbid", "jobTemplate": {"spec": job}}
-    reference = {"apiGroup": _RBAC, "kind": "ClusterRole", "name": wide}
-    subject = {"kind": "ServiceAccount", "name": _NAME, "namespace": space}
-    here, everywhere = {"name": _NAME, "namespace": space}, {"name": wide}
-    rules = [
-        {"apiGroups": [""], "resources": ["namespaces", "persistentvolumes"], "verbs": _VERBS},
-        {
-            "apiGroups": [_RBAC],
-            "resources": ["clusterroles", "clusterrolebindings"],
-            "verbs": _VERBS,
-        },
-    ]
-    role, binding = {"rules": rules}, {"roleRef": reference, "subjects": [subject]}
-    version = f"{_RBAC}/v1"
+    pod = {"serviceAccountName": _NAME, "restartPolicy": "Never", "containers": [container]}
+    job = {"spec": {"backoffLimit": 0, "template": {"spec": pod}}}
+    spec = {"schedule": _EVERY, "concurrencyPolicy": "Forbid", "jobTemplate": job}
     return [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": here},
-        {"apiVersion": version, "kind": "ClusterRole", "metadata": everywhere} | role,
-        {"apiVersion": version, "kind": "ClusterRoleBinding", "metadata": everywhere} | binding,
-        {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": here, "spec": spec},
+        document("v1", "ServiceAccount", _NAME, space),
+        *granted(f"{space}-{_NAME}", _REMOVES, _NAME, space, wide=True),
+        document("batch/v1", "CronJob", _NAME, space, spec=spec),
     ]

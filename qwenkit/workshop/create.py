@@ -69,23 +69,6 @@ class Created:
 
     __repr__ = shown
 
-    def to_dict(self) -> dict[str, object]:
-        """Return it as JSON-ready values."""
-        people = [
-            {"id": one.id, "name": one.display_name, "namespace": one.namespace}
-            for one in self.workshop.participants
-        ]
-        return {
-            "workshop": self.workshop.name.name,
-            "participants": people,
-            "gpu_slots": self.workshop.gpu_slots,
-            "expires_at": self.workshop.expires_at,
-            "objects": self.objects,
-            "seconds": round(self.seconds, 3),
-            "forecast": asdict(self.forecast) | {"most": self.forecast.most},
-            "dry_run": self.dry_run,
-        }
-
 
 def create(
     settings: Settings,

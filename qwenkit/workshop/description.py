@@ -62,18 +62,14 @@ class Description:
         own |= {"workshop": self.name.name, "volume": who.namespace, "gateway": self.gateway}
         return dict(self.settings) | own
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready values."""
+        people = {one.id: one.display_name for one in self.participants}
+        return vars(self) | {"name": self.name.name, "participants": people}
+
     def to_object(self) -> Obj:
         """Return the ConfigMap that keeps it."""
-        text = json.dumps(
-            {
-                "participants": {one.id: one.display_name for one in self.participants},
-                "gpu_slots": self.gpu_slots,
-                "expires_at": self.expires_at,
-                "settings": dict(self.settings),
-                "gateway": self.gateway,
-            },
-            ensure_ascii=False,
-        )
+        text = json.dumps(self.to_dict(), ensure_ascii=False)
         meta = {"name": DESCRIPTION, "namespace": self.name.namespace}
         return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {_KEY: text}}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import (
@@ -58,21 +58,6 @@ class WorkshopStatus:
         return "\n".join(line.rstrip() for line in lines)
 
     __repr__ = shown
-
-    def to_dict(self) -> dict[str, object]:
-        """Return it as JSON-ready values."""
-        about = self.workshop
-        return {
-            "workshop": about.name.name,
-            "participants": [one.id for one in about.participants],
-            "missing": self.missing,
-            "gpu_slots": about.gpu_slots,
-            "holding": self.holding,
-            "expires_at": about.expires_at,
-            "images": {"pulled": self.images_pulled, "nodes": self.images},
-            "forecast": asdict(self.forecast) | {"most": self.forecast.most},
-            "bill": self.bill.to_dict(),
-        }
 
 
 def status(settings: Settings, name: WorkshopName) -> WorkshopStatus:

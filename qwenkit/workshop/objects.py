@@ -12,6 +12,7 @@ from qwenkit.admission.schema.quantities import parse
 from qwenkit.cluster.kinds import Obj
 from qwenkit.cluster.preflight.rights import role
 from qwenkit.credentials import Credentials
+from qwenkit.in_cluster.shared import LIST
 from qwenkit.manifests.render import secret
 from qwenkit.manifests.storage import storage
 from qwenkit.manifests.template import Scalar, plain
@@ -19,6 +20,7 @@ from qwenkit.parameters.described import GROUPS
 from qwenkit.settings import ADMIN, API_KEY, EXPIRES_AT, SHARED_WEIGHTS, Settings
 from qwenkit.workshop.cleaning import cleaner
 from qwenkit.workshop.description import Description
+from qwenkit.workshop.documents import document, granted, rule
 from qwenkit.workshop.names import (
     ACCOUNT,
     API_KEY_SECRET,
@@ -35,7 +37,6 @@ GPU_SLOT = "gpu-slot"  # the Lease by which a participant asks for GPUs
 # Made once: what they hold later is written by the keeper, by the participant, or is random.
 _MADE_ONCE = ("Job", "ResourceQuota", "PersistentVolume", "PersistentVolumeClaim")
 _GATEWAYS = ("knative-serving", "kourier-system", "istio-system", "contour-external")
-_CORE, _RBAC = "v1", "rbac.authorization.k8s.io"
 _CONTAINER: Mapping[str, Mapping[str, str]] = {  # where a container says nothing itself
     "default": {"cpu": "1", "memory": "1Gi"},
     "defaultRequest": {"cpu": "25m", "memory": "64Mi"},
@@ -70,7 +71,7 @@ def own_objects(
     ``nodes``: those that get the server's image at once; ``clean_up``: a CronJob removes all.
     """
     space = workshop.name.namespace
-    made: list[Obj] = [_object(_CORE, "Namespace", space, "")]
+    made: list[Obj] = [document("v1", "Namespace", space)]
     if keys is not None:
         made.append(secret(_of_instructor(settings, workshop), keys))
     pulls = [pull_job(node, settings, space) for node in gpu_nodes(nodes, settings)]
@@ -91,12 +92,9 @@ def participant_objects(
     """
     space, theirs = who.namespace, settings.model_copy(update={"storage": "shared"})
     named = {DISPLAY_NAME: who.display_name} if who.display_name else {}
-    home = _object(_CORE, "Namespace", space, "", annotations=named)
-    home["metadata"]["labels"] = {"pod-security.kubernetes.io/enforce": "baseline"}
-    account = _object(_CORE, "ServiceAccount", ACCOUNT, space)
-    subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": space}
-    reference = {"apiGroup": _RBAC, "kind": "Role", "name": ACCOUNT}
-    binding = {"roleRef": reference, "subjects": [subject]}
+    home = document("v1", "Namespace", space)
+    secure = {"pod-security.kubernetes.io/enforce": "baseline"}
+    home["metadata"] |= {"labels": secure, "annotations": named}
     key = b64encode(secrets.token_urlsafe(32).encode()).decode()
     volume, claim = _volume(workshop, settings, who)
     size = claim["spec"]["resources"]["requests"]["storage"]
@@ -104,17 +102,15 @@ def participant_objects(
     limits = {"limits": [{"type": "Container", **_CONTAINER, "max": _most(settings)}]}
     made: list[Obj] = [
         home,
-        account | {"automountServiceAccountToken": False},
-        _object(f"{_RBAC}/v1", "Role", ACCOUNT, space) | {"rules": rules(theirs)},
-        _object(f"{_RBAC}/v1", "RoleBinding", ACCOUNT, space) | binding,
-        _object(_CORE, "ResourceQuota", QUOTA, space) | {"spec": {"hard": hard(settings, size)}},
-        _object(_CORE, "LimitRange", QUOTA, space) | {"spec": limits},
-        _object("networking.k8s.io/v1", "NetworkPolicy", QUOTA, space) | {"spec": _ingress(shared)},
-        _object(_CORE, "Secret", API_KEY_SECRET, space) | {"data": {API_KEY: key}},
-        _object(_CORE, "ConfigMap", STATE, space) | {"data": {}},
-        _object(_CORE, "ConfigMap", PROGRESS, space) | {"data": {}},
-        _object(_CORE, "ConfigMap", SHARED_WEIGHTS, space)
-        | {"data": {"manifest.json": shared.files}},
+        document("v1", "ServiceAccount", ACCOUNT, space, automountServiceAccountToken=False),
+        *granted(ACCOUNT, rules(theirs), ACCOUNT, space, wide=False),
+        document("v1", "ResourceQuota", QUOTA, space, spec={"hard": hard(settings, size)}),
+        document("v1", "LimitRange", QUOTA, space, spec=limits),
+        document("networking.k8s.io/v1", "NetworkPolicy", QUOTA, space, spec=_ingress(shared)),
+        document("v1", "Secret", API_KEY_SECRET, space, data={API_KEY: key}),
+        document("v1", "ConfigMap", STATE, space, data={}),
+        document("v1", "ConfigMap", PROGRESS, space, data={}),
+        document("v1", "ConfigMap", SHARED_WEIGHTS, space, data={LIST: shared.files}),
         volume,
         claim,
         *([shared.login | login] if shared.login else []),
@@ -144,19 +140,18 @@ def rules(theirs: Settings) -> list[Obj]:
     Of Secrets and ConfigMaps he may read those with a name; he makes no Job and no Secret.
     """
     found: list[Obj] = []
-    for rule in role(theirs, "")[0]["rules"]:
-        if rule["resources"] == ["secrets"]:
-            continue
-        only = {"verbs": ["list"]} if rule["resources"] == ["jobs"] else {}
-        found.append(rule | only)
-    slot = _rule("leases", "get patch update delete", GPU_SLOT, group="coordination.k8s.io")
+    for one in role(theirs, "")[0]["rules"]:
+        if one["resources"] != ["secrets"]:
+            only = {"verbs": ["list"]} if one["resources"] == ["jobs"] else {}
+            found.append(one | only)
+    slot = rule("leases", "get patch update delete", GPU_SLOT, group="coordination.k8s.io")
     return [
         *found,
-        _rule("secrets", "get", API_KEY_SECRET),
-        _rule("configmaps", "get", STATE, PROGRESS, SHARED_WEIGHTS),
-        _rule("configmaps", "patch update", PROGRESS),
-        _rule("resourcequotas", "get", QUOTA),
-        _rule("leases", "create", group="coordination.k8s.io"),
+        rule("secrets", "get", API_KEY_SECRET),
+        rule("configmaps", "get", STATE, PROGRESS, SHARED_WEIGHTS),
+        rule("configmaps", "patch update", PROGRESS),
+        rule("resourcequotas", "get", QUOTA),
+        rule("leases", "create", group="coordination.k8s.io"),
         slot,
     ]
 
@@ -177,11 +172,6 @@ def hard(settings: Settings, size: str) -> dict[str, str]:
         "count/leases.coordination.k8s.io": "5",
         "count/jobs.batch": "0",
     }
-
-
-def _rule(resource: str, verbs: str, *names: str, group: str = "") -> Obj:
-    named = {"resourceNames": list(names)} if names else {}
-    return {"apiGroups": [group], "resources": [resource], "verbs": verbs.split()} | named
 
 
 def _most(settings: Settings) -> dict[str, str]:
@@ -217,14 +207,6 @@ def _volume(workshop: Description, settings: Settings, who: Participant) -> list
 def _of_instructor(settings: Settings, workshop: Description) -> Settings:
     own = {"namespace": workshop.name.namespace, "run": workshop.name.run, "volume": "weights"}
     return settings.model_copy(update=own)
-
-
-def _object(
-    version: str, kind: str, name: str, namespace: str, annotations: Mapping[str, str] | None = None
-) -> Obj:
-    where = {"namespace": namespace} if namespace else {}
-    meta = {"name": name, **where, "annotations": dict(annotations or {})}
-    return {"apiVersion": version, "kind": kind, "metadata": meta}
 
 
 def _marked(obj: Obj, workshop: Description, more: Mapping[str, str] | None = None) -> Obj:

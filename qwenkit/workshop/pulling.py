@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from qwenkit.cluster.kinds import Obj, name_of
 from qwenkit.parameters.pod_texts import parse_node_selector, parse_tolerations
 from qwenkit.settings import Settings
+from qwenkit.workshop.documents import document
 
 _KEPT_S, _DEADLINE_S = 86_400, 3600  # a Job is kept for a day, and may pull for an hour
 _HOST = "kubernetes.io/hostname"
@@ -29,25 +30,14 @@ def pull_job(node: Obj, settings: Settings, namespace: str) -> Obj:
     anywhere = {"key": settings.gpu_resource, "operator": "Exists", "effect": "NoSchedule"}
     secret = settings.image_pull_secret
     small = {"cpu": "10m", "memory": "32Mi"}
+    container = {"name": "pull", "image": settings.image, "command": ["true"]}
     pod = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "nodeSelector": {_HOST: (node["metadata"].get("labels") or {}).get(_HOST, name_of(node))},
         "tolerations": [anywhere, *parse_tolerations(settings.tolerations)],
-        "containers": [
-            {
-                "name": "pull",
-                "image": settings.image,
-                "command": ["true"],
-                "resources": {"requests": small, "limits": small},
-            }
-        ],
+        "containers": [container | {"resources": {"requests": small, "limits": small}}],
     } | ({"imagePullSecrets": [{"name": secret}]} if secret else {})
-    spec = {
-        "backoffLimit": 2,
-        "activeDeadlineSeconds": _DEADLINE_S,
-        "ttlSecondsAfterFinished": _KEPT_S,
-        "template": {"spec": pod},
-    }
-    meta = {"name": name, "namespace": namespace}
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec}
+    limits = {"activeDeadlineSeconds": _DEADLINE_S, "ttlSecondsAfterFinished": _KEPT_S}
+    spec = {"backoffLimit": 2, **limits, "template": {"spec": pod}}
+    return document("batch/v1", "Job", name, namespace, spec=spec)

@@ -75,7 +75,7 @@ def create(
         on_step=show,
     )
     given = None if dry_run else _sheets(settings, name, output, link=link)
-    emit(made.to_dict() | {"sheets": given} if as_json else made, as_json=as_json)
+    emit(vars(made) | {"sheets": given} if as_json else made, as_json=as_json)
     if given and not as_json:
         emit(given, as_json=False)
 

@@ -1,0 +1,33 @@
+"""Plain documents of Kubernetes objects, and of who may do what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qwenkit.cluster.kinds import Obj
+
+_GROUP = "rbac.authorization.k8s.io"
+
+
+def document(version: str, kind: str, name: str, namespace: str = "", **more: Any) -> Obj:
+    """Return an object; without ``namespace`` it is one of the cluster."""
+    where = {"namespace": namespace} if namespace else {}
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, **where}, **more}
+
+
+def rule(resources: str, verbs: str, *names: str, group: str = "") -> Obj:
+    """Return a rule of a role: verbs on resources, each a list of words, or on some by name."""
+    named = {"resourceNames": list(names)} if names else {}
+    return {"apiGroups": [group], "resources": resources.split(), "verbs": verbs.split(), **named}
+
+
+def granted(role: str, rules: list[Obj], account: str, namespace: str, *, wide: bool) -> list[Obj]:
+    """Return a role and its binding to an account: of the account's namespace, or ``wide``."""
+    kind, where = ("ClusterRole", "") if wide else ("Role", namespace)
+    reference = {"apiGroup": _GROUP, "kind": kind, "name": role}
+    subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
+    head = f"{_GROUP}/v1"
+    return [
+        document(head, kind, role, where, rules=rules),
+        document(head, f"{kind}Binding", role, where, roleRef=reference, subjects=[subject]),
+    ]
