@@ -27,6 +27,10 @@ def jain(shares: Iterable[float]) -> float:
     return sum(given) ** 2 / (len(given) * squares) if squares else 1.0
 
 
+def _tenths(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
+
+
 @dataclass(frozen=True)
 class Passage:
     """One learner's way through one chapter, in seconds of this machine; ``error`` if it broke."""
@@ -99,10 +103,10 @@ class RehearsalReport:
                     "chapter": chapter,
                     "passed": len(good),
                     "broke": len(here) - len(good),
-                    "p50 s": seconds.get("p50"),
-                    "p95 s": seconds.get("p95"),
-                    "GPU wait p50 s": waits.get("p50"),
-                    "GPU wait p95 s": waits.get("p95"),
+                    "p50, s": _tenths(seconds.get("p50")),
+                    "p95, s": _tenths(seconds.get("p95")),
+                    "GPU wait p50, s": _tenths(waits.get("p50")),
+                    "GPU wait p95, s": _tenths(waits.get("p95")),
                 }
             )
         return rows
@@ -142,11 +146,12 @@ class RehearsalReport:
         chapters = self.chapters()
         figures = show_table(self._figures(), "figure", "value")
         tables = [show_table(chapters, *(chapters[0] if chapters else ())), figures]
-        return [one.html for one in tables], [f"{one!r}\n" for one in tables]
+        return [f"<div>{one.html}</div>" for one in tables], [f"{one!r}\n" for one in tables]
 
     def _figures(self) -> Iterator[tuple[str, str]]:
         own, billed = sum(self.gpu_s.values()), sum(self.billed_s.values())
         waits = percentiles(one.waited_s for one in self.passages if one.waited_s)
+        yield "a second here is on the target", f"{self.clock:g} s"
         yield "mistakes made, and refused", f"{self.slips['made']}, {self.slips['refused']}"
         if waits:
             yield "wait for a GPU, p50 and p95", f"{waits['p50']:.1f} s, {waits['p95']:.1f} s"

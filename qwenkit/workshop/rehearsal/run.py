@@ -86,6 +86,7 @@ def rehearse(
     Raises:
         QwenkitError: the workshop cannot be made.
     """
+    settings = settings.model_copy(update={"transfer_image": ""})  # this machine keeps the slots
     counted, began = _requests(settings), time.monotonic()
     made = create(settings, NAME, [""] * plan.participants, plan.gpu_slots)
     on_event(str(made).splitlines()[0])
@@ -98,7 +99,7 @@ def rehearse(
     finally:
         left = delete(settings, NAME)
     seconds, after = time.monotonic() - began, _requests(settings)
-    ids = [one.id for one in made.workshop.participants]
+    people = made.workshop.participants
     return RehearsalReport(
         participants=plan.participants,
         gpu_slots=plan.gpu_slots,
@@ -109,9 +110,9 @@ def rehearse(
         slips=class_.slips,
         api_per_s=None if counted is None or after is None else (after - counted) / seconds,
         gateway_per_s=class_.sent / seconds,
-        gpu_s={one: round(class_.pods.seconds(one), 3) for one in ids},
-        billed_s={one: round(billed.get(one, 0.0), 3) for one in ids},
-        pods=len(class_.pods),
+        gpu_s={one.id: round(class_.pods.seconds(one.namespace), 3) for one in people},
+        billed_s={one.id: round(billed.get(one.id, 0.0), 3) for one in people},
+        pods=len(class_.pods.held),
         leaks=left.leaks.found,
     )
 
@@ -131,7 +132,7 @@ class _Class:
         self.passages: list[Passage] = []
         self.slips = {"made": 0, "refused": 0}
         self.sent = 0
-        self.pods = PodHours(workshop.name.name)
+        self.pods = PodHours()
         self.room = Room.connect(settings, workshop.name)
         self._keeper = Keeper(self.room)
         self._lock, self._stopped = threading.Lock(), threading.Event()
@@ -237,8 +238,8 @@ def _requests(settings: Settings) -> float | None:
     with closing(connection(settings.context)) as server:
         try:
             reply = server.send(Request("GET", "/metrics"), limit_s=10)
-            found = parse(reply.body.decode("utf-8", "replace")) if reply.status == 200 else {}
+            found = parse(reply.body.decode("utf-8", "replace"))
         except (NoAnswer, QwenkitError):
             return None
     counts = [value for name, value in found.items() if name.startswith("apiserver_request_total")]
-    return sum(counts) if counts else None
+    return sum(counts) if reply.status == 200 else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 
 # A quick and a slow reader: the pauses of a chapter by this factor.
-_QUICK, _SLOW = 0.5, 2.0
+_QUICK, _SLOW = 0.6, 1.8
 # How long a person reads and thinks in a chapter, in seconds of the target's clock.
 _READS_S = {"00": 120, "01": 180, "02": 180, "03": 240, "04": 180, "05": 300, "06": 240, "90": 60}
 _SLIPS_MOST = 0.6  # of the chapters, by the least careful

@@ -41,7 +41,7 @@ def test_five_learners_share_two_gpus() -> None:
     check(report, 5)
     # Somebody had to wait: there are fewer GPUs than learners.
     deploy = next(one for one in report["chapters"] if one["chapter"] == "03")
-    assert deploy["GPU wait p95 s"] > deploy["GPU wait p50 s"] > 0
+    assert deploy["GPU wait p95, s"] > deploy["GPU wait p50, s"] > 0
 
 
 @pytest.mark.long

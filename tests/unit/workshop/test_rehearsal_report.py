@@ -60,10 +60,10 @@ def test_a_good_rehearsal() -> None:
             "chapter": "03",
             "passed": 2,
             "broke": 0,
-            "p50 s": 4.0,
-            "p95 s": 8.0,
-            "GPU wait p50 s": 1.0,
-            "GPU wait p95 s": 5.0,
+            "p50, s": 4.0,
+            "p95, s": 8.0,
+            "GPU wait p50, s": 1.0,
+            "GPU wait p95, s": 5.0,
         }
     ]
     assert GOOD.bill_error_percent == pytest.approx(100 / 210)
