@@ -109,7 +109,7 @@ class Server:
             Rejected: the server refuses a parameter.
         """
         body = self.body(prompt, **(self._stops | sampling))
-        with self._our_errors(), ExitStack() as stack:
+        with self._our_errors(model=body["model"]), ExitStack() as stack:
             _ = self._create  # loaded before the clock starts: it takes longer than a token
             start = time.perf_counter()
             response = stack.enter_context(self._create(**_named(body)))
@@ -150,10 +150,10 @@ class Server:
             yield data
 
     @contextmanager
-    def _our_errors(self, reader: ChatReader | None = None) -> Iterator[None]:
+    def _our_errors(self, reader: ChatReader | None = None, *, model: str = "") -> Iterator[None]:
         """Turn the HTTP library's errors into ours, without their traceback in its code.
 
-        ``reader`` is that of a stream.
+        ``reader`` is that of a stream; ``model`` was asked for, if not the server's.
         """
         import openai
 
@@ -165,7 +165,7 @@ class Server:
                 error.response.text,
                 url=self.gateway,
                 host=self.host,
-                model=self.model,
+                model=model or self.model,
                 location=error.response.headers.get("location", ""),
             ) from None
         except BadEvent as error:
@@ -228,12 +228,12 @@ class Stream:
         server, reader = self._server, ChatReader()
         times: list[float] = []
         with ExitStack() as stack:
-            with server._our_errors():
+            with server._our_errors(model=self._body["model"]):
                 _ = server._create  # loaded before the clock starts: it takes longer than a token
                 start = time.perf_counter()
                 response = self._open(stack)
             clock = told_clock(response.headers)
-            with server._our_errors(reader):
+            with server._our_errors(reader, model=self._body["model"]):
                 for data in server._in_time(response, start):
                     for piece in reader.feed(data):
                         times.append(time.perf_counter() - start)

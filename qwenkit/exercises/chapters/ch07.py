@@ -25,6 +25,9 @@ def a_tenth_with_a_tag(facts: Facts) -> Verdict:
     if not others:
         return TODO
     split = shares[latest], max(others)
+    service = facts.find(KSVC, facts.settings.service) or {}
+    if latest_created(service) != latest:
+        return wrong("being-made", latest=latest)
     if split != (10, 90):
         found = {(90, 10): "swapped", (0, 90): "not-the-latest", (0, 100): "dark"}
         return wrong(found.get(split, "share"), latest=latest, found=shares[latest])

@@ -65,6 +65,7 @@ def test_an_answer(answer, seen):
     [
         (routed(route(SECOND, 10, "candidate"), route(LATEST, 90)), "swapped"),
         (routed(route(SECOND, 50), route(LATEST, 50, "candidate")), "share"),
+        (routed(route(SECOND, 90), route(LATEST, 10), created="qwen-00004"), "being-made"),
         (routed(route(FIRST, 45), route(SECOND, 45), route(LATEST, 10, "candidate")), "share"),
         (routed(route(SECOND, 100), route(LATEST, 0, "candidate")), "dark"),
         (routed(route(FIRST, 90), route(SECOND, 10, "candidate")), "not-the-latest"),
