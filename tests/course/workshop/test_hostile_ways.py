@@ -256,7 +256,7 @@ def test_the_board_shows_what_participants_write_harmlessly(world: World, record
     path, how = within(CORE, P01, "configmaps/progress"), {"Content-Type": MERGE}
     body = json.dumps({"data": {"record": record}})
     assert world.send("p01", "PATCH", path, data=body, headers=how).status_code == 200
-    board = BoardReader(world.room.cluster, "ws").read()
+    board = BoardReader(world.room.cluster, world.room.name).read()
     assert is_harmless(board)
     assert "<b>Ann</b>" in str(board)
     assert "<b>Ann</b>" not in board.html()
@@ -272,6 +272,6 @@ def test_the_board_shows_a_servers_error_harmlessly(world: World, image: str) ->
     world.send("p01", "POST", path, json=body)
     try:
         for _ in range(2):
-            assert is_harmless(BoardReader(world.room.cluster, "ws").read())
+            assert is_harmless(BoardReader(world.room.cluster, world.room.name).read())
     finally:
         world.send("p01", "DELETE", f"{path}/hostile")
