@@ -150,7 +150,6 @@ def deploy(
     """Apply Secret, PV, PVC and Service, and wait until the Service is Ready.
 
     ``on_change`` is called at each transition. ``mode`` is how a Service that serves is changed.
-    In a workshop a GPU slot is waited for first, and bounds the replicas.
 
     Raises:
         SettingsError: the keys, the bucket or its endpoint are not set.
@@ -232,6 +231,7 @@ def find_server(settings: Settings, *, tag: str = "") -> Server:
         api_key=gateway.api_key(cluster, settings),
         ca=settings.gateway_ca,
         stop_token_ids=stop_token_ids(settings.model, settings.model_name),
+        before=partial(gpu_slot.within_slot, cluster, settings),
     )
 
 

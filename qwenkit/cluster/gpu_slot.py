@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Mapping
@@ -14,16 +15,18 @@ from typing import Any, ClassVar, Literal
 from qwenkit.cluster.api.retries import within
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import CONFIG_MAP, LEASE, Obj
-from qwenkit.cluster.wait import OnChange, wait
+from qwenkit.cluster.wait import OnChange, Transition, wait
 from qwenkit.errors import InvalidValue, NotReady, QwenkitError
 from qwenkit.language import said
 from qwenkit.settings import Settings
 
+log = logging.getLogger("qwenkit.cluster")
+
 GPU_SLOT = "gpu-slot"  # the Lease that a participant writes: how long he wants a slot
 GPUS = "qwenkit.dev/gpus"  # its annotation: how many GPUs
-WORKSHOP_LABEL = "qwenkit.dev/workshop"
 TOLD = "workshop"  # the ConfigMap that the keeper writes for a participant
 TOLD_KEY = "slot"  # its entry, JSON of a GpuSlot
+WORKSHOP_LABEL = "qwenkit.dev/workshop"
 MINUTES = 20.0
 _PATIENCE_S = 4 * 3600.0  # a queue may be long, and Ctrl-C leaves the wish where it is
 _SILENT_S = 60.0  # a keeper answers within seconds
@@ -103,7 +106,7 @@ def read_slot(cluster: Cluster, settings: Settings) -> GpuSlot:
 def ask_for(
     cluster: Cluster, settings: Settings, *, gpus: int = 1, minutes: float = MINUTES
 ) -> Obj:
-    """Ask for a slot; return the Lease. Asked again, one that is held lasts so long from now.
+    """Ask for a slot; return the Lease. Asked again, a wish only grows: so long from now.
 
     The keeper cuts a wish that is too large, and extends a slot only while nobody waits.
 
@@ -118,6 +121,7 @@ def ask_for(
     seconds, told = minutes * 60, read_slot(cluster, settings)
     found = cluster.find(LEASE, GPU_SLOT)
     if found is not None and told.ask == found["metadata"]["uid"]:
+        gpus = max(gpus, told.gpus)
         before = float((found.get("spec") or {}).get("leaseDurationSeconds") or 0)
         # A slot ends this long after its beginning.
         began = told.until - before if told.until else time.time()
@@ -155,16 +159,20 @@ def hold(
         NotReady: the day is over, the wish was taken away, or nobody keeps the slots.
         WaitTimeout: it was not granted in time; the wish stays.
     """
-    told = read_slot(cluster, settings)
-    lease = cluster.find(LEASE, GPU_SLOT)
+    told, lease = read_slot(cluster, settings), cluster.find(LEASE, GPU_SLOT)
     if lease is None or told.ask != lease["metadata"]["uid"]:
         lease = ask_for(cluster, settings, gpus=gpus, minutes=minutes)
+    elif told.slot == "granted":
+        return told
     uid, began = lease["metadata"]["uid"], time.monotonic()
 
     def failed(told: GpuSlot) -> QwenkitError | None:
-        if told.closed in ("ended", "budget"):
-            return NotReady("there is no GPU slot any more", str(told), "ask the instructor")
-        if told.ask != uid and time.monotonic() - began > _SILENT_S:
+        if told.ask == uid:
+            return None
+        wish = cluster.find(LEASE, GPU_SLOT)
+        if wish is None or wish["metadata"]["uid"] != uid:
+            return NotReady("the wish for a GPU was taken away", str(told), "ask the instructor")
+        if time.monotonic() - began > _SILENT_S:
             why = "nobody has answered the wish: no keeper runs, or the wish is too old"
             return NotReady("there is no GPU slot", why, "the instructor: qwenkit workshop keep")
         return None
@@ -183,7 +191,9 @@ def hold(
 def within_slot(
     cluster: Cluster, settings: Settings, *, on_change: OnChange | None = None
 ) -> Settings:
-    """Return the settings as a slot bounds them, which is waited for; as they are without workshop.
+    """Return the settings as a slot bounds them; as they are without workshop.
+
+    The slot is waited for; without ``on_change`` the log says how it goes.
 
     Raises:
         NotReady, WaitTimeout: as ``hold``.
@@ -191,7 +201,11 @@ def within_slot(
     if not settings.workshop or not settings.gpu_count:
         return settings
     gpus = settings.gpu_count * max(1, settings.min_scale)
-    return bounded(settings, hold(cluster, settings, gpus=gpus, on_change=on_change))
+    return bounded(settings, hold(cluster, settings, gpus=gpus, on_change=on_change or _logged))
+
+
+def _logged(change: Transition) -> None:
+    log.warning(said(change.state))
 
 
 def bounded(settings: Settings, slot: GpuSlot) -> Settings:
@@ -203,6 +217,14 @@ def bounded(settings: Settings, slot: GpuSlot) -> Settings:
         most = min(most, settings.max_scale)
     bounds = {"max_scale": most, "min_scale": min(settings.min_scale, most)}
     return settings.model_copy(update=bounds)
+
+
+def lost(cluster: Cluster, settings: Settings) -> NotReady | None:
+    """Return the error of what waits for pods once the slot is over; None while it is held."""
+    told = read_slot(cluster, settings)
+    if not settings.workshop or told.slot == "granted":
+        return None
+    return NotReady("the GPU slot is over", str(told), "qwenkit workshop ask; then try again")
 
 
 def require_slot(settings: Settings) -> None:

@@ -31,7 +31,8 @@ class Server:
     ``gateway`` is a base URL, ``host`` the Service's host name, ``model`` the name that clients
     send. ``timeout_s`` is the limit of one request, cold start included. ``api_key`` is the
     server's, by default ``OPENAI_API_KEY``; ``ca`` a file with the authority of an https gateway.
-    ``stop_token_ids`` end an answer of a model that does not end it by itself.
+    ``stop_token_ids`` end an answer of a model that does not end it by itself. ``before`` is
+    called before each prompt, and may refuse it.
     """
 
     def __init__(
@@ -44,9 +45,11 @@ class Server:
         api_key: str = "",
         ca: str = "",
         stop_token_ids: Sequence[int] = (),
+        before: Callable[[], object] = lambda: None,
     ) -> None:
         self.gateway, self.host, self.model = base_url(gateway), host, model
         self.timeout_s, self.ca, self._api_key = timeout_s, ca, api_key
+        self._before = before
         self._stops = {"stop_token_ids": [*stop_token_ids]} if stop_token_ids else {}
 
     def __repr__(self) -> str:
@@ -108,6 +111,7 @@ class Server:
             Unreachable: nothing listens at the gateway's address.
             Rejected: the server refuses a parameter.
         """
+        self._before()
         body = self.body(prompt, **(self._stops | sampling))
         with self._our_errors(model=body["model"]), ExitStack() as stack:
             _ = self._create  # loaded before the clock starts: it takes longer than a token
@@ -126,6 +130,7 @@ class Server:
         Raises:
             QwenkitError: as ``ask``; while iterating, also if the stream is cut.
         """
+        self._before()
         return Stream(self, self.body(prompt, **(self._stops | sampling)), on_reasoning)
 
     def get(self, path: str) -> str:

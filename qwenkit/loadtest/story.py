@@ -7,7 +7,7 @@ from contextlib import closing
 from qwenkit.capacity.simulation.traffic import Traffic
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.diagnosis.explanation import Explanation
-from qwenkit.cluster.gpu_slot import within_slot
+from qwenkit.cluster.gpu_slot import lost, within_slot
 from qwenkit.cluster.wait import OnChange, wait
 from qwenkit.cluster.watching import ClusterSample, sample_cluster
 from qwenkit.inference.load.running import start_load
@@ -43,6 +43,7 @@ def wake(settings: Settings, *, on_change: OnChange | None = None) -> ClusterSam
             what=f"ksvc {settings.service}: {words}",
             ready=reached,
             describe=lambda now: f"{now.serving}: {now.served}",
+            failed=lambda _now: lost(cluster, settings) if low else None,
             late=lambda now: Explanation("scale", f"last: {now.served}", fix="is there traffic?"),
             timeout_s=seconds,
             on_change=on_change,

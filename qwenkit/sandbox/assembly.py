@@ -222,6 +222,9 @@ class Sandbox:
         api = KubeApi(self._store, token=token, admit=admit, logs=self._read_logs, dial=self._dial)
         listening = await self._serve("api", api.app(), certificates.ssl_context)
         ca_pem = certificates.ca_pem
+        self._programs.write_kubeconfig = lambda path, name, *account: write_kubeconfig(
+            path, server=listening.url, ca_pem=ca_pem, token=api.token_of(*account), name=name
+        )
         write_kubeconfig(
             self._root / state_files.KUBECONFIG, server=listening.url, ca_pem=ca_pem, token=token
         )

@@ -31,6 +31,7 @@ from qwenkit.workshop.names import (
     Participant,
 )
 from qwenkit.workshop.pulling import gpu_nodes, pull_job
+from qwenkit.workshop.slots.deployment import keeper_objects, may_act
 
 STATE = "workshop"  # the ConfigMap that tells a participant of slot and note; the keeper writes it
 GPU_SLOT = "gpu-slot"  # the Lease by which a participant asks for GPUs
@@ -76,6 +77,7 @@ def own_objects(
         made.append(secret(_of_instructor(settings, workshop), keys))
     pulls = [pull_job(node, settings, space) for node in gpu_nodes(nodes, settings)]
     more = cleaner(settings, workshop.name) if clean_up else []
+    more += keeper_objects(workshop.name, settings) if settings.transfer_image else []
     return [_marked(one, workshop) for one in [*made, workshop.to_object(), *pulls, *more]]
 
 
@@ -104,6 +106,7 @@ def participant_objects(
         home,
         document("v1", "ServiceAccount", ACCOUNT, space, automountServiceAccountToken=False),
         *granted(ACCOUNT, rules(theirs), ACCOUNT, space, wide=False),
+        *([may_act(workshop.name, space)] if settings.transfer_image else []),
         document("v1", "ResourceQuota", QUOTA, space, spec={"hard": hard(settings, size)}),
         document("v1", "LimitRange", QUOTA, space, spec=limits),
         document("networking.k8s.io/v1", "NetworkPolicy", QUOTA, space, spec=_ingress(shared)),

@@ -8,23 +8,23 @@ from pathlib import Path
 
 from qwenkit.private_files import write_private
 
-_NAME = "sandbox"
 
-
-def write_kubeconfig(path: Path, *, server: str, ca_pem: str, token: str) -> None:
-    """Write a kubeconfig (mode 0600) with the context ``sandbox``, certificate and token embedded.
+def write_kubeconfig(
+    path: Path, *, server: str, ca_pem: str, token: str, name: str = "sandbox"
+) -> None:
+    """Write a kubeconfig (mode 0600) with one context, certificate and token embedded.
 
     It is written as JSON, which is valid YAML.
     """
     authority = base64.b64encode(ca_pem.encode()).decode()
     cluster = {"server": server, "certificate-authority-data": authority}
-    context = {"cluster": _NAME, "user": _NAME, "namespace": "default"}
+    context = {"cluster": name, "user": name, "namespace": "default"}
     config = {
         "apiVersion": "v1",
         "kind": "Config",
-        "current-context": _NAME,
-        "clusters": [{"name": _NAME, "cluster": cluster}],
-        "users": [{"name": _NAME, "user": {"token": token}}],
-        "contexts": [{"name": _NAME, "context": context}],
+        "current-context": name,
+        "clusters": [{"name": name, "cluster": cluster}],
+        "users": [{"name": name, "user": {"token": token}}],
+        "contexts": [{"name": name, "context": context}],
     }
     write_private(path, json.dumps(config, indent=2) + "\n")

@@ -42,6 +42,7 @@ from qwenkit.sandbox.kube.writes.write_requests import Admit, Writer, WriteReque
 log = logging.getLogger("qwenkit.sandbox.kube")
 
 _MAX_BODY = 3 * 2**20
+_POD_TOKEN_S = 365 * 86_400  # nothing here renews it
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
 _OPTIONS = {"POST": "Create", "PUT": "Update", "PATCH": "Patch"}
 _PROPAGATION = ("Background", "Foreground", "Orphan")
@@ -76,6 +77,12 @@ class KubeApi:
         self._requests = RequestCounter()
         ensure_definitions(store)
         ensure_roles(store)
+
+    def token_of(self, namespace: str, account: str) -> str:
+        """Return a token of a ServiceAccount, as the kubelet gets one for a pod."""
+        found = self._store.get("ServiceAccount", namespace, account)
+        request = {"spec": {"expirationSeconds": _POD_TOKEN_S}}
+        return str(self._users.issue(found, request)["status"]["token"])
 
     def app(self) -> web.Application:
         """Return the application, to be served with TLS."""

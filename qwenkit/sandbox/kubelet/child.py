@@ -36,12 +36,14 @@ _INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH")
 class Programs:
     """The private folders of the programs that run, and the servers that they may reach.
 
-    ``oss``, ``hub`` and ``gateway`` are the addresses of the sandbox's own; they are set when
-    these listen.
+    ``oss``, ``hub`` and ``gateway`` are the addresses of the sandbox's own, and
+    ``write_kubeconfig`` writes what a ServiceAccount reaches the API with: a file, the name of its
+    context, namespace and account. They are set when these listen.
     """
 
     def __init__(self, folder: Path) -> None:
         self.oss = self.hub = self.gateway = ""
+        self.write_kubeconfig: Callable[[Path, str, str, str], None]
         self.turn = asyncio.Semaphore(_UPLOADS)
         self._folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

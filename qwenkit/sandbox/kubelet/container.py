@@ -17,6 +17,7 @@ from qwenkit.sandbox.kubelet import images, program
 from qwenkit.sandbox.kubelet.child import Programs
 from qwenkit.sandbox.kubelet.container_log import ContainerLog
 from qwenkit.sandbox.kubelet.own import program as own
+from qwenkit.sandbox.kubelet.own.keep import keep
 from qwenkit.sandbox.kubelet.own.load import load_worker
 from qwenkit.sandbox.kubelet.own.upload import upload, verify
 from qwenkit.sandbox.kubelet.serving import Machine, ServerProcess, Serving, serving
@@ -44,6 +45,10 @@ class ContainerHost(Protocol):
         Raises:
             NotReady: it names a Secret, a ConfigMap or a key that does not exist.
         """
+
+    @property
+    def account(self) -> tuple[str, str]:
+        """Namespace and name of the pod's ServiceAccount."""
 
     def service_host(self, namespace: str, name: str) -> str:
         """Return the external host of a Knative Service; empty if it has none."""
@@ -281,13 +286,14 @@ class Container:
         verb, args = command.verb, command.args
         if verb == "serve":
             return await self._serve(args)
-        if verb in ("upload", "verify", "load-worker"):
+        if verb in ("upload", "verify", "load-worker", "keep"):
             self._stop_code = _ENDED
             return await own.run(
                 partial(self._prepare, verb, args),
                 image=self.state.spec["image"],
                 programs=self._host.programs,
                 log=self.write,
+                waits=verb != "keep",
             )
         if verb == "echo":
             self.write(" ".join(args))
@@ -308,6 +314,8 @@ class Container:
             return await upload(args, self._env, self.mounts, programs, home)
         if verb == "verify":
             return verify(args, self.mounts)
+        if verb == "keep":
+            return keep(args, self._env, self._host.account, programs, home)
         return load_worker(args, self._env, programs, self._host.service_host)
 
     async def _serve(self, argv: Sequence[str]) -> int:

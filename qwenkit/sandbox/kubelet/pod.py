@@ -141,6 +141,12 @@ class PodWorker:
         """Return the variables of a container; see ``environment.resolve``."""
         return environment.resolve(self._store, self.pod["metadata"], container)
 
+    @property
+    def account(self) -> tuple[str, str]:
+        """Namespace and name of the pod's ServiceAccount."""
+        name = self.pod["spec"].get("serviceAccountName") or "default"
+        return self.pod["metadata"]["namespace"], name
+
     def service_host(self, namespace: str, name: str) -> str:
         """Return the external host of a Knative Service; empty if it has none."""
         found = self._store.find("KnativeService", namespace, name)

@@ -6,6 +6,7 @@ r"""What does a container do? Its command line is read, and not executed.
 | ``vllm serve MODEL FLAGS`` | the same; an image of vLLM before 0.5.4 has no such program |
 | an image of vLLM without a command | the same, with ``args`` as flags |
 | ``qwenkit upload``, ``verify`` or ``load-worker``, not in a shell | it really runs: ``own/`` |
+| ``qwenkit workshop keep``, not in a shell | the same |
 | ``echo``, ``sleep``, ``exit``, ``true``, ``false`` | the same as in a shell |
 | ``set``, ``export``, ``cd`` and similar ones | nothing |
 | ``sh -c "…"`` with ``;``, ``&&``, ``\|\|``, newlines | one after the other |
@@ -42,8 +43,8 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*")
 class Command:
     """One command.
 
-    ``verb``: serve, upload, verify, load-worker, echo, sleep, exit, return (its status), trap,
-    wait or forever.
+    ``verb``: serve, upload, verify, load-worker, keep, echo, sleep, exit, return (its status),
+    trap, wait or forever.
     """
 
     verb: str
@@ -70,6 +71,8 @@ def read(container: Mapping[str, Any]) -> list[Command]:
         script = _expand(line[2], env)
         found = [one for each in _script(script) for one in _in_image(each, release)]
         return [*found[:-1], *(replace(last, process_1=True) for last in found[-1:])]
+    if line[:3] == ["qwenkit", "workshop", "keep"]:
+        return [Command("keep", tuple(line[3:]))]
     if line[:1] == ["qwenkit"] and line[1:2] in (["upload"], ["verify"], ["load-worker"]):
         return [Command(line[1], tuple(line[2:]))]
     return list(_in_image(_command(line, ";"), release))

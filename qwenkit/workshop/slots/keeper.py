@@ -30,6 +30,7 @@ from qwenkit.cluster.kinds import (
     name_of,
 )
 from qwenkit.errors import Conflict, NotFound, QwenkitError
+from qwenkit.workshop.description import read
 from qwenkit.workshop.names import KEEPER, QUOTA, WORKSHOP_LABEL
 from qwenkit.workshop.slots.policy import Allotment, decide
 from qwenkit.workshop.slots.room import Look, Room
@@ -41,7 +42,7 @@ log = logging.getLogger("qwenkit.workshop")
 EVERY_S = 2.0
 _LEAD_S, _RENEW_S = 15.0, 5.0  # how long a keeper that is silent leads, and how often it says so
 _WRITE_S = 10.0  # the ledger is written this often while it is only time that passes
-_CLOCK_S = 60.0
+_AGAIN_S = 60.0  # the clock, the workshop's size and what was told are read again so often
 _ABOUT_S = 30.0  # a told time that moves by less is not told again
 
 
@@ -52,8 +53,9 @@ class Keeper:
         self.room = room
         self.identity = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         self._told: dict[str, GpuSlot] = {}
-        self._seen_at = self._renewed_at = 0.0
-        self._ahead_s, self._asked_at = 0.0, -_CLOCK_S
+        self._total = 0
+        self._read_at = self._seen_at = self._renewed_at = 0.0
+        self._ahead_s, self._asked_at = 0.0, -_AGAIN_S
 
     def run(
         self,
@@ -92,18 +94,20 @@ class Keeper:
         """
         now = self._now()
         if not self._leads(now):
-            self._told, self._seen_at = {}, 0.0
+            self._read_at = self._seen_at = 0.0
             return None
-        if not self._told:
-            self._told = self._as_told()
+        if now - self._read_at >= _AGAIN_S:
+            self._total = read(self.room.cluster, self.room.name).gpu_slots
+            self._told, self._read_at = self._as_told(), now
         look = self.room.look()
         made: list[Allotment] = []
 
         def decided(slots: Slots) -> Slots | None:
-            if now <= slots.seen_at < now + _CLOCK_S:  # another keeper has looked since
+            if now <= slots.seen_at < now + _AGAIN_S:  # another keeper has looked since
                 return None
             # What this keeper saw last is later than what it wrote last.
-            seen = replace(slots, seen_at=max(slots.seen_at, self._seen_at))
+            seen_at = max(slots.seen_at, self._seen_at)
+            seen = replace(slots, total=self._total, seen_at=seen_at)
             asks = [ask for ask, _ in look.asks.values()]
             pods = [pod for pod, _ in look.pods.values()]
             made[:] = [decide(now, seen, look.quotas.keys(), asks, pods)]
@@ -206,7 +210,7 @@ class Keeper:
     def _now(self) -> float:
         """Return the time by the API server's clock, which its own objects are stamped with."""
         at = time.monotonic()
-        if at - self._asked_at >= _CLOCK_S and (date := self.room.cluster.date()):
+        if at - self._asked_at >= _AGAIN_S and (date := self.room.cluster.date()):
             ahead = parsedate_to_datetime(date).timestamp() + 0.5 - time.time()
             self._ahead_s, self._asked_at = (ahead if abs(ahead) > 1 else 0.0), at
         return time.time() + self._ahead_s

@@ -6,7 +6,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
@@ -22,9 +23,10 @@ from qwenkit.cluster.kinds import LEASE, POD, RESOURCE_QUOTA, REVISION, Obj
 from qwenkit.cluster.pods import node_of
 from qwenkit.cluster.preflight.free_gpus import free_gpus
 from qwenkit.errors import NotReady
+from qwenkit.loadtest.story import wake
 from qwenkit.sandbox import process, state_files
 from qwenkit.settings import Settings
-from qwenkit.steps import deploy, teardown
+from qwenkit.steps import deploy, find_server, teardown
 from qwenkit.workshop.create import create
 from qwenkit.workshop.names import KEEPER, WorkshopName
 from qwenkit.workshop.slots.day import end_day
@@ -54,7 +56,7 @@ def whole(root: Path) -> Iterator[Settings]:
         words = ["upload", settings.model_source, settings.weights_url]
         done = [sys.executable, "-m", "qwenkit", *words]
         subprocess.run(done, check=True, capture_output=True, timeout=60)
-        create(settings, WS, ["Ann", "Bob"], 1)
+        create(settings.model_copy(update={"transfer_image": ""}), WS, ["Ann", "Bob"], 1)
         yield settings
 
 
@@ -129,6 +131,14 @@ def test_two_share_one_gpu(settings: Settings, room: Room) -> None:
         deploy(ann)
         eventually(lambda: gpu_pods(for_ann))
 
+        # Whoever asks the model without a slot gets one first.
+        gpu_slot.give_back(for_ann)
+        eventually(lambda: not gpu_pods(for_ann))
+        with closing(find_server(ann)) as server:
+            assert server.ask(ann.prompt, max_tokens=1).text
+        assert wake(ann).served.ready == 1
+        assert gpu_slot.lost(for_ann, ann) is None
+
         # What one has used is what his pods have used.
         used = room.read().used()
         assert set(used) == {"p01", "p02"}
@@ -166,6 +176,14 @@ def test_of_two_keepers_one_works_and_the_other_takes_over(room: Room) -> None:
     first.release()
     assert second.turn() is not None
     second.release()
+
+
+def test_of_edits_at_the_same_time_none_is_lost(room: Room) -> None:
+    letters = "abcd"
+    with ThreadPoolExecutor() as pool:
+        for letter in letters:
+            pool.submit(room.edit, lambda slots, one=letter: replace(slots, note=slots.note + one))
+    assert sorted(room.read().note) == list(letters)
 
 
 def test_a_wish_of_nonsense_is_cut_and_a_repaired_quota_is_the_keeper_s(
@@ -222,7 +240,7 @@ def test_the_day_ends_with_no_gpu_held_and_nobody_gets_one(settings: Settings, r
     end_day(room, timeout_s=60)
     assert not gpu_pods(cluster)
     assert gpu_slot.read_slot(cluster, ann).closed == "ended"
-    with keeping(room), pytest.raises(NotReady, match="no GPU slot any more"):
+    with keeping(room), pytest.raises(NotReady, match="was taken away"):
         gpu_slot.hold(cluster, ann)
     teardown(ann)
 
@@ -264,3 +282,20 @@ def test_the_commands(qwenkit: Callable[..., str], settings: Settings, room: Roo
 def parsed(text: str) -> dict[str, object]:
     found = json.loads(text)
     return {key: found[key] for key in GpuSlot.__dataclass_fields__}
+
+
+def test_in_the_cluster_a_keeper_works_without_anybody_s_laptop(
+    settings: Settings, room: Room
+) -> None:
+    create(settings, WS, ["Ann", "Bob"], 1)
+    ann = participant(settings, "p01")
+    cluster = Cluster.connect(ann)
+    assert gpu_slot.hold(cluster, ann, timeout_s=60).gpus == 1
+    (pod,) = room.cluster.list(POD, labels={"app": KEEPER})
+    assert "GPUs are held by p01; waiting: 0" in room.cluster.logs(
+        pod["metadata"]["name"], container=KEEPER
+    )
+    gpu_slot.give_back(cluster)
+    eventually(lambda: not room.read().grants)
+    room.cluster.delete("deployment", KEEPER)
+    eventually(lambda: not room.cluster.list(POD, labels={"app": KEEPER}))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,7 @@ async def run(
     image: str,
     programs: child.Programs | None,
     log: Callable[[str], None],
+    waits: bool = True,
 ) -> int:
     """Run it with a private home; return its exit status, 2 for what a pod may not ask of it.
 
@@ -62,12 +64,13 @@ async def run(
         image: the container's image.
         programs: where programs run; None if the node runs none.
         log: gets its lines.
+        waits: whether it waits for its turn; what runs for ever must not take one.
     """
     if image != TRANSFER_IMAGE or programs is None:
         log('exec: "qwenkit": executable file not found in $PATH')
         log(f"sandbox: the node has qwenkit in the image {TRANSFER_IMAGE} only")
         return _NOT_FOUND
-    async with programs.turn:
+    async with programs.turn if waits else nullcontext():
         with programs.private() as home:
             try:
                 found = await prepare(programs, home)
