@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
@@ -37,6 +38,7 @@ STATE = "workshop"  # the ConfigMap that tells a participant of slot and note; t
 GPU_SLOT = "gpu-slot"  # the Lease by which a participant asks for GPUs
 # Made once: what they hold later is written by the keeper, by the participant, or is random.
 _MADE_ONCE = ("Job", "ResourceQuota", "PersistentVolume", "PersistentVolumeClaim")
+_SERVERS = 5  # of one participant at a time: the course's three, and what replaces them
 _GATEWAYS = ("knative-serving", "kourier-system", "istio-system", "contour-external")
 _CONTAINER: Mapping[str, Mapping[str, str]] = {  # where a container says nothing itself
     "default": {"cpu": "1", "memory": "1Gi"},
@@ -161,15 +163,18 @@ def rules(theirs: Settings) -> list[Obj]:
 
 def hard(settings: Settings, size: str) -> dict[str, str]:
     """Return the limits of a participant's namespace; no GPU until a slot is granted."""
+    cpu, memory = parse(settings.cpu_request), parse(settings.memory_request)
     return {
         f"requests.{settings.gpu_resource}": "0",
+        "requests.cpu": str(math.ceil(_SERVERS * cpu + 1)),
+        "requests.memory": str(math.ceil(_SERVERS * memory + 2**31)),
         "pods": "20",
         "persistentvolumeclaims": "1",
         "requests.storage": size,
         "services.loadbalancers": "0",
         "services.nodeports": "0",
         "count/services.serving.knative.dev": "5",
-        "count/revisions.serving.knative.dev": "40",
+        "count/revisions.serving.knative.dev": "100",
         "count/configmaps": "20",
         "count/secrets": "10",
         "count/leases.coordination.k8s.io": "5",

@@ -96,6 +96,7 @@ def test_no_gpu_before_a_slot() -> None:
     assert of(1)["ResourceQuota", "workshop"]["spec"]["hard"]["requests.nvidia.com/gpu"] == "0"
     hard = of(1, mig)["ResourceQuota", "workshop"]["spec"]["hard"]
     assert hard["requests.nvidia.com/mig-3g.40gb"] == "0"
+    assert hard["requests.cpu"] == "41"  # five servers, and what stands beside them
 
 
 def test_a_servers_container_is_within_the_limits() -> None:
