@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +16,7 @@ from qwenkit.autoscaling.golang import parse_duration_s
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.gateway import gateway_url, ingress_class
 from qwenkit.cluster.kinds import (
+    NAMESPACE,
     NODE,
     PV,
     PVC,
@@ -106,7 +107,9 @@ def create(
         own = objects.own_objects(wanted, settings, keys, nodes, clean_up=clean_up)
         made = len(own)
         if not dry_run:
-            ensure_all(cluster, own)
+            home, *rest = own
+            cluster.apply(home)
+            ensure_all(cluster, _owned(rest, cluster.get(NAMESPACE, name.namespace)))
 
         def stand(who: Participant) -> int:
             docs = objects.participant_objects(wanted, settings, who, shared=shared)
@@ -162,6 +165,16 @@ def ensure_all(cluster: Cluster, docs: Iterable[Obj]) -> None:
             notes.items() - annotations_of(existing).items()
         ):
             cluster.patch(kind, name, {"metadata": {"labels": labels, "annotations": notes}})
+
+
+def _owned(docs: Iterable[Obj], home: Obj) -> Iterator[Obj]:
+    """Let the cluster's own objects go with a namespace: its CronJob could not remove its role."""
+    owner = {"apiVersion": "v1", "kind": "Namespace", "name": name_of(home)}
+    owner["uid"] = home["metadata"]["uid"]
+    for doc in docs:
+        owned = doc["kind"].startswith("ClusterRole")
+        more = {"ownerReferences": [owner]} if owned else {}
+        yield doc | {"metadata": doc["metadata"] | more}
 
 
 def _require(

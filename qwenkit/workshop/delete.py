@@ -34,11 +34,11 @@ from qwenkit.workshop import description
 from qwenkit.workshop.create import concurrently
 from qwenkit.workshop.names import WORKSHOP_LABEL, WorkshopName
 
-_CLUSTER_WIDE = (PV, CLUSTER_ROLE_BINDING, CLUSTER_ROLE)
+_RIGHTS = (CLUSTER_ROLE_BINDING, CLUSTER_ROLE)
 _RBAC = "rbac.authorization.k8s.io/v1"
 # The kinds whose objects carry a workshop's labels.
 WITH_LABELS = (
-    *(NAMESPACE, *_CLUSTER_WIDE, SECRET, CONFIG_MAP, PVC, DEPLOYMENT, JOB, SERVICE_ACCOUNT),
+    *(NAMESPACE, PV, *_RIGHTS, SECRET, CONFIG_MAP, PVC, DEPLOYMENT, JOB, SERVICE_ACCOUNT),
     *(Kind(_RBAC, "Role"), Kind(_RBAC, "RoleBinding"), Kind("v1", "ResourceQuota")),
     *(Kind("v1", "LimitRange"), Kind("networking.k8s.io/v1", "NetworkPolicy")),
     *(Kind("batch/v1", "CronJob"), Kind("coordination.k8s.io/v1", "Lease")),
@@ -66,11 +66,12 @@ def delete(
             spaces = _found(cluster, name, NAMESPACE)
             spaces = [one for one in spaces if name_of(one) != name.namespace]
             _remove_namespaces(cluster, spaces, limit_s, keep, on_change)
-            for kind in _CLUSTER_WIDE:
-                for obj in _found(cluster, name, kind):
-                    cluster.delete_made(obj)
-                    keep(TeardownStep(f"{kind} {name_of(obj)}", True, "deleted"))
+            _remove_objects(cluster, name, PV, keep)
             _remove_namespaces(cluster, _found(cluster, name, NAMESPACE), limit_s, keep, on_change)
+            # The rights come last: a CronJob of the workshop removes it by them. What is left of
+            # them after it, the garbage collector removes with the namespace that owns them.
+            for kind in _RIGHTS:
+                _remove_objects(cluster, name, kind, keep)
             return None
 
         return ended(remove, lambda: audit(cluster, name), on_step)
@@ -130,6 +131,14 @@ def _remove_namespaces(
     )
     for one in wanted:
         keep(TeardownStep(f"namespace {one}", True, f"gone after {done.seconds:.1f} s"))
+
+
+def _remove_objects(
+    cluster: Cluster, name: WorkshopName, kind: Kind, keep: Callable[[TeardownStep], None]
+) -> None:
+    for obj in _found(cluster, name, kind):
+        cluster.delete_made(obj)
+        keep(TeardownStep(f"{kind} {name_of(obj)}", True, "deleted"))
 
 
 def _found(cluster: Cluster, name: WorkshopName, kind: Kind) -> list[Obj]:

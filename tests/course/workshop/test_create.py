@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from real_sandbox import RealSandbox
+from real_sandbox import RealSandbox, eventually
 
 from qwenkit import Cluster, Settings, Weights, wait_bound
 from qwenkit.cli.main import main
@@ -184,6 +184,17 @@ def test_it_can_be_extended_and_is_removed_after_its_end(
     answer = json.loads(capsys.readouterr().out)
     assert answer["leaks"] == {"found": [], "unknown": []}
     assert "namespace qwenkit-ws" in [step["name"] for step in answer["removed"]["steps"]]
+
+
+@pytest.mark.usefixtures("gone")
+def test_rights_in_the_whole_cluster_go_with_the_namespace(
+    settings: Settings, sandbox: RealSandbox
+) -> None:
+    create(settings, NAME, [""], 1, clean_up=True)
+    rights = ("get", "clusterrole,clusterrolebinding", "-l", "qwenkit.dev/workshop", "-o", "name")
+    assert "cleaner" in sandbox.kubectl(*rights)
+    sandbox.kubectl("delete", "ns", "qwenkit-ws")  # as far as its own CronJob comes
+    assert eventually(lambda: not sandbox.kubectl(*rights))
 
 
 @pytest.mark.usefixtures("gone")
