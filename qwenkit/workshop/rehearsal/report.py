@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -12,6 +12,7 @@ from qwenkit.inference.results import percentiles
 from qwenkit.language import said
 from qwenkit.language.page import said_page
 from qwenkit.widgets.display import show_table
+from qwenkit.workshop.bill import Bill
 
 FAIR, BILL_PERCENT = 0.95, 2.0
 _LOOK_S = 1.0  # bill and rehearsal see a pod's end only so exactly: it counts where pods are short
@@ -49,7 +50,7 @@ class RehearsalReport:
 
     ``api_per_s`` and ``gateway_per_s`` are requests a second over the whole of it: by the API
     server's own count (None where it may not be read), and as the learners sent them. ``gpu_s`` are
-    the seconds that pods held GPUs, by participant; ``billed_s`` those of the workshop's ledger.
+    the seconds that pods held GPUs, by participant; ``bill`` has those of the workshop's ledger.
     """
 
     participants: int
@@ -63,10 +64,10 @@ class RehearsalReport:
     api_per_s: float | None
     gateway_per_s: float
     gpu_s: Mapping[str, float]
-    billed_s: Mapping[str, float]
+    bill: Bill
     pods: int = 0
     """How many pods held GPUs."""
-    leaks: tuple[str, ...] = field(default=())
+    leaks: tuple[str, ...] = ()
     """What was left after the workshop was deleted."""
 
     @property
@@ -77,8 +78,8 @@ class RehearsalReport:
     @property
     def bill_error_percent(self) -> float:
         """How far the bill is from the pods' own GPU seconds, in percent of these."""
-        own, billed = sum(self.gpu_s.values()), sum(self.billed_s.values())
-        return 100 * abs(billed - own) / own if own else 0.0
+        own = sum(self.gpu_s.values())
+        return 100 * abs(self.bill.gpu_seconds - own) / own if own else 0.0
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -115,6 +116,7 @@ class RehearsalReport:
         """Return JSON-ready values."""
         return asdict(self) | {
             "ok": self.ok,
+            "bill": self.bill.to_dict(),
             "problems": list(self.problems),
             "chapters": self.chapters(),
             "fairness": round(self.fairness, 4),
@@ -149,17 +151,16 @@ class RehearsalReport:
         return [f"<div>{one.html}</div>" for one in tables], [f"{one!r}\n" for one in tables]
 
     def _figures(self) -> Iterator[tuple[str, str]]:
-        own, billed = sum(self.gpu_s.values()), sum(self.billed_s.values())
-        waits = percentiles(one.waited_s for one in self.passages if one.waited_s)
+        own, billed = sum(self.gpu_s.values()), self.bill
         yield "a second here is on the target", f"{self.clock:g} s"
         yield "mistakes made, and refused", f"{self.slips['made']}, {self.slips['refused']}"
-        if waits:
-            yield "wait for a GPU, p50 and p95", f"{waits['p50']:.1f} s, {waits['p95']:.1f} s"
         if self.api_per_s is not None:
             yield "requests a second to the API server", f"{self.api_per_s:.1f}"
         yield "requests a second to the gateway", f"{self.gateway_per_s:.1f}"
         yield "fairness of the GPU minutes (Jain)", f"{self.fairness:.3f}"
-        yield "GPU seconds of the pods, and of the bill", f"{own:.0f} s, {billed:.0f} s"
+        yield "GPU seconds of the pods, and of the bill", f"{own:.0f}, {billed.gpu_seconds:.0f}"
+        if billed.cost is not None:
+            yield "the bill, at an example price", f"{billed.cost:.2f} CNY"
 
     def _problems(self) -> Iterator[str]:
         for one in self.passages:
@@ -169,7 +170,7 @@ class RehearsalReport:
             yield f"{self.slips['made'] - self.slips['refused']} mistakes were not refused"
         if self.fairness < FAIR:
             yield f"the GPU minutes are shared unfairly: {self.fairness:.3f}, at least {FAIR}"
-        own, billed = sum(self.gpu_s.values()), sum(self.billed_s.values())
-        if abs(billed - own) > max(own * BILL_PERCENT / 100, self.pods * _LOOK_S):
+        own = sum(self.gpu_s.values())
+        if abs(self.bill.gpu_seconds - own) > max(own * BILL_PERCENT / 100, self.pods * _LOOK_S):
             yield f"the bill is {self.bill_error_percent:.1f} % off the pods' own GPU seconds"
         yield from (f"left after the workshop: {what}" for what in self.leaks)

@@ -12,15 +12,16 @@ from pathlib import Path
 
 from qwenkit.cluster.api.connect import connection
 from qwenkit.cluster.api.transport import NoAnswer, Request
-from qwenkit.errors import InvalidValue, QwenkitError
+from qwenkit.errors import Conflict, InvalidValue, QwenkitError
 from qwenkit.exercises.learner import RECORD
 from qwenkit.inference.metrics import parse
 from qwenkit.private_files import write_private
 from qwenkit.settings import Settings
 from qwenkit.workshop.access import access
+from qwenkit.workshop.bill import bill
 from qwenkit.workshop.create import create
 from qwenkit.workshop.delete import delete
-from qwenkit.workshop.description import Description
+from qwenkit.workshop.description import Description, connect, find
 from qwenkit.workshop.names import Participant, WorkshopName
 from qwenkit.workshop.rehearsal.pod_hours import PodHours
 from qwenkit.workshop.rehearsal.report import Passage, RehearsalReport
@@ -84,9 +85,15 @@ def rehearse(
         on_event: called with a line for what happens.
 
     Raises:
+        Conflict: another rehearsal runs on this cluster.
         QwenkitError: the workshop cannot be made.
     """
     settings = settings.model_copy(update={"transfer_image": ""})  # this machine keeps the slots
+    with closing(connect(settings, NAME)) as cluster:
+        if find(cluster, NAME) is not None:
+            fix = f"when it is over: qwenkit workshop delete --name {NAME.name}"
+            why = "another rehearsal runs, or one was killed"
+            raise Conflict(f"the workshop {NAME.name} is there already", why, fix)
     counted, began = _requests(settings), time.monotonic()
     made = create(settings, NAME, [""] * plan.participants, plan.gpu_slots)
     on_event(str(made).splitlines()[0])
@@ -95,11 +102,10 @@ def rehearse(
         with class_.surroundings(folder):
             class_.go()
         class_.settle()
-        billed = class_.room.read().used()
+        billed = bill(settings, NAME)
     finally:
         left = delete(settings, NAME)
     seconds, after = time.monotonic() - began, _requests(settings)
-    people = made.workshop.participants
     return RehearsalReport(
         participants=plan.participants,
         gpu_slots=plan.gpu_slots,
@@ -110,10 +116,10 @@ def rehearse(
         slips=class_.slips,
         api_per_s=None if counted is None or after is None else (after - counted) / seconds,
         gateway_per_s=class_.sent / seconds,
-        gpu_s={one.id: round(class_.pods.seconds(one.namespace), 3) for one in people},
-        billed_s={one.id: round(billed.get(one.id, 0.0), 3) for one in people},
+        gpu_s={one.id: round(class_.pods.seconds(one.namespace), 3) for one in class_.people},
+        bill=billed,
         pods=len(class_.pods.held),
-        leaks=left.leaks.found,
+        leaks=(*left.leaks.found, *([str(left.error)] if left.error else [])),
     )
 
 
@@ -127,7 +133,7 @@ class _Class:
         workshop: Description,
         on_event: Callable[[str], None],
     ) -> None:
-        self.settings, self.plan, self.workshop = settings, plan, workshop
+        self.plan, self.workshop, self.people = plan, workshop, workshop.participants
         self.on_event = on_event
         self.passages: list[Passage] = []
         self.slips = {"made": 0, "refused": 0}
@@ -141,7 +147,7 @@ class _Class:
     def surroundings(self, folder: Path) -> Iterator[None]:
         """Give each learner a kubeconfig, keep the slots, and watch the pods."""
         files = [Path(one) for one in os.environ.get("KUBECONFIG", "").split(os.pathsep) if one]
-        for who in self.workshop.participants:
+        for who in self.people:
             files.append(folder / f"{who.id}.kubeconfig")
             write_private(files[-1], access(self.room.cluster, self.workshop, who).kubeconfig)
         before = {name: os.environ.get(name) for name in ("KUBECONFIG", RECORD)}
@@ -165,10 +171,9 @@ class _Class:
 
     def go(self) -> None:
         """Let all learners go through their chapters at the same time."""
-        people = self.workshop.participants
         threads = [
             threading.Thread(target=self._learn, args=(who, number), daemon=True)
-            for number, who in enumerate(people)
+            for number, who in enumerate(self.people)
         ]
         for thread in threads:
             thread.start()

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qwenkit.workshop.bill import Bill, BillLine
 from qwenkit.workshop.rehearsal.report import Passage, RehearsalReport, jain
 from qwenkit.workshop.rehearsal.temper import Temper
 
@@ -26,7 +27,7 @@ GOOD = RehearsalReport(
     api_per_s=3.25,
     gateway_per_s=0.5,
     gpu_s={"p01": 100.0, "p02": 110.0},
-    billed_s={"p01": 101.0, "p02": 110.0},
+    bill=Bill("ws", (BillLine("p01", "", 101.0, 0.2), BillLine("p02", "", 110.0, 0.3)), 8.0),
 )
 
 
@@ -76,7 +77,10 @@ def test_a_good_rehearsal() -> None:
         ({"passages": (Passage("p02", "03", 1, error="no <GPU>"),)}, "p02 broke in chapter 03"),
         ({"slips": {"made": 3, "refused": 1}}, "2 mistakes were not refused"),
         ({"gpu_s": {"p01": 9.0, "p02": 0.0}}, "shared unfairly: 0.500"),
-        ({"billed_s": {"p01": 100.0, "p02": 120.0}}, "4.8 % off the pods' own"),
+        (
+            {"bill": Bill("ws", (BillLine("p01", "", 220.0, None),), None)},
+            "4.8 % off the pods' own",
+        ),
         ({"leaks": ("pod x",)}, "left after the workshop: pod x"),
     ],
 )
