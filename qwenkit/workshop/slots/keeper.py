@@ -62,14 +62,19 @@ class Keeper:
         stopped: Callable[[float], bool],
         on_pass: Callable[[Allotment | None], None] = lambda _made: None,
     ) -> None:
-        """Take turns until ``stopped``, which waits for the seconds that it gets."""
+        """Take turns until ``stopped``, which waits for the seconds that it gets.
+
+        It also ends when the workshop is gone.
+        """
         try:
             while True:
                 began = time.monotonic()
                 try:
                     on_pass(self.turn())
                 except QwenkitError as error:
-                    log.warning("the keeper goes on: %s", error)
+                    log.warning("the keeper: %s", error)
+                    if isinstance(error, NotFound) and self.room.is_gone():
+                        return
                 if stopped(max(EVERY_S - (time.monotonic() - began), 0.0)):
                     return
         finally:

@@ -23,7 +23,7 @@ from qwenkit.cluster.kinds import (
 from qwenkit.cluster.pods import gpus_wanted, node_of
 from qwenkit.cluster.preflight.cost import example_price
 from qwenkit.settings import Settings
-from qwenkit.workshop.description import connect, read
+from qwenkit.workshop.description import connect, find, read
 from qwenkit.workshop.names import QUOTA, SLOTS, WORKSHOP_LABEL, WorkshopName
 from qwenkit.workshop.slots.state import Ask, GpuPod, Slots
 
@@ -120,6 +120,10 @@ class Room:
         data = Slots(total, price_per_gpu_hour=self.price_per_gpu_hour).to_data()
         head = {"apiVersion": CONFIG_MAP.api_version, "kind": CONFIG_MAP.kind}
         self.cluster.apply(head | {"metadata": meta, "data": data})
+
+    def is_gone(self) -> bool:
+        """Return whether there is no such workshop any more."""
+        return find(self.cluster, self.name) is None
 
     def space(self, participant: str) -> Cluster:
         """Return the cluster at a participant's namespace."""

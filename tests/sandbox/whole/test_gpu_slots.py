@@ -299,3 +299,8 @@ def test_in_the_cluster_a_keeper_works_without_anybody_s_laptop(
     eventually(lambda: not room.read().grants)
     room.cluster.delete("deployment", KEEPER)
     eventually(lambda: not room.cluster.list(POD, labels={"app": KEEPER}))
+
+
+def test_a_keeper_ends_where_there_is_no_workshop(settings: Settings) -> None:
+    gone = Room.connect(settings, WorkshopName("gone"))
+    Keeper(gone).run(lambda _seconds: pytest.fail("it went on"))
