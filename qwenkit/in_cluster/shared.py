@@ -84,19 +84,6 @@ class SharedWeights(VolumeWeights):
         size = sum(one["size"] for one in files)
         return PrefixContents(self.url, len(files), size, 0, 0)
 
-    @property
-    def scope(self) -> str:
-        """What teardown deletes, in words."""
-        return "files: they are shared, and stay"
-
-    def delete_objects(self) -> int:
-        """Delete nothing: the files are others' too."""
-        return 0
-
-    def left(self, *, delete_weights: bool) -> tuple[list[str], list[str]]:
-        """Name nothing: what is shared is not this run's."""
-        return [], []
-
     def _manifest(self) -> dict[str, Any]:
         if not self._found:
             with closing(Cluster.connect(self._settings)) as cluster:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwenkit.admission.schema.quantities import parse
+from qwenkit.cluster.gpu_slot import GPU_SLOT, TOLD
 from qwenkit.cluster.kinds import Obj
 from qwenkit.cluster.preflight.rights import role
 from qwenkit.credentials import Credentials
@@ -34,8 +35,6 @@ from qwenkit.workshop.names import (
 from qwenkit.workshop.pulling import gpu_nodes, pull_job
 from qwenkit.workshop.slots.deployment import keeper_objects, may_act
 
-STATE = "workshop"  # the ConfigMap that tells a participant of slot and note; the keeper writes it
-GPU_SLOT = "gpu-slot"  # the Lease by which a participant asks for GPUs
 # Made once: what they hold later is written by the keeper, by the participant, or is random.
 _MADE_ONCE = ("Job", "ResourceQuota", "PersistentVolume", "PersistentVolumeClaim")
 _SERVERS = 5  # of one participant at a time: the course's three, and what replaces them
@@ -113,7 +112,7 @@ def participant_objects(
         document("v1", "LimitRange", QUOTA, space, spec=limits),
         document("networking.k8s.io/v1", "NetworkPolicy", QUOTA, space, spec=_ingress(shared)),
         document("v1", "Secret", API_KEY_SECRET, space, data={API_KEY: key}),
-        document("v1", "ConfigMap", STATE, space, data={}),
+        document("v1", "ConfigMap", TOLD, space, data={}),
         document("v1", "ConfigMap", PROGRESS, space, data={}),
         document("v1", "ConfigMap", SHARED_WEIGHTS, space, data={LIST: shared.files}),
         volume,
@@ -125,7 +124,7 @@ def participant_objects(
 
 def is_made_once(doc: Obj) -> bool:
     """Return whether an object that is there keeps its content: written by others, or random."""
-    kept = (API_KEY_SECRET, STATE, PROGRESS)
+    kept = (API_KEY_SECRET, TOLD, PROGRESS)
     written = doc["kind"] in ("ConfigMap", "Secret") and doc["metadata"]["name"] in kept
     described = "workshop.json" in doc.get("data", {})
     return (written and not described) or doc["kind"] in _MADE_ONCE
@@ -153,7 +152,7 @@ def rules(theirs: Settings) -> list[Obj]:
     return [
         *found,
         rule("secrets", "get", API_KEY_SECRET),
-        rule("configmaps", "get", STATE, PROGRESS, SHARED_WEIGHTS),
+        rule("configmaps", "get", TOLD, PROGRESS, SHARED_WEIGHTS),
         rule("configmaps", "patch update", PROGRESS),
         rule("resourcequotas", "get", QUOTA),
         rule("leases", "create", group="coordination.k8s.io"),

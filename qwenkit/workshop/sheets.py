@@ -20,8 +20,7 @@ from qwenkit.workshop.description import Description
 from qwenkit.workshop.names import WorkshopName
 
 START = "KUBECONFIG=$PWD/kubeconfig qwenkit lab -p params.yaml"
-_ALL = {ENGLISH: "sheets.html", CHINESE: "sheets.zh.html"}
-_OWN = {ENGLISH: "sheet.html", CHINESE: "sheet.zh.html"}
+_ENDINGS = {ENGLISH: ".html", CHINESE: ".zh.html"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,26 +73,16 @@ def write(
             make_folder(own)
             write_private(own / "kubeconfig", one.kubeconfig)
             write_private(own / "params.yaml", one.params)
-            _write_pages(own, _OWN, workshop, [one], link, with_files=True)
-        if not only:
-            _write_pages(folder, _ALL, workshop, given, link, with_files=False)
+        for tongue, ending in _ENDINGS.items():
+            for one in given:
+                sheet = page(workshop, [one], tongue, link=link, with_files=True)
+                write_private(folder / one.who.id / f"sheet{ending}", sheet)
+            if not only:
+                every = page(workshop, given, tongue, link=link)
+                write_private(folder / f"sheets{ending}", every)
     except OSError as error:
         raise InvalidValue("--output", str(folder), f"must be a folder of yours: {error}") from None
     return Sheets(str(folder), len(given), min(one.until for one in given))
-
-
-def _write_pages(
-    folder: Path,
-    files: dict[str, str],
-    workshop: Description,
-    given: Sequence[Access],
-    link: str,
-    *,
-    with_files: bool,
-) -> None:
-    for tongue, file in files.items():
-        text = page(workshop, given, tongue, link=link, with_files=with_files)
-        write_private(folder / file, text)
 
 
 def page(
@@ -115,14 +104,16 @@ def page(
     words.filters["said"] = chinese().said if tongue == CHINESE else str
     sheets = []
     for one in given:
-        target = f"{link.rstrip('/')}/{one.who.id}/" if link else START
-        code = segno.make(target, error="m").svg_inline(border=2, light="#fff", omitsize=True)
+        address = f"{link.rstrip('/')}/{one.who.id}/sheet{_ENDINGS[tongue]}" if link else ""
+        code = segno.make(address or START, error="m").svg_inline(
+            border=2, light="#fff", omitsize=True
+        )
         files = {"kubeconfig": _saved(one.kubeconfig), "params.yaml": _saved(one.params)}
-        sheets.append({"one": one, "code": code, "files": files if with_files else {}})
+        files = files if with_files else {}
+        sheets.append({"one": one, "code": code, "files": files, "address": address})
     return words.get_template("sheet.html").render(
         workshop=workshop,
         sheets=sheets,
-        link=link,
         start=START,
         language="zh-CN" if tongue == CHINESE else ENGLISH,
     )

@@ -144,7 +144,7 @@ def test_sheets_can_be_printed_and_are_private(settings: Settings, tmp_path: Pat
     page, chinese = ((folder / n).read_text("utf-8") for n in ("sheets.html", "sheets.zh.html"))
     assert "<script" not in page
     assert "&lt;script" in page
-    assert "https://files.example/ws/p02/" in page
+    assert "https://files.example/ws/p02/sheet.html" in page
     assert "A GPU, when you need one" in page
     assert "需要 GPU 时" in chinese
     token = json.loads((folder / "p02/kubeconfig").read_text())["users"][0]["user"]["token"]
