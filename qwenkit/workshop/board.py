@@ -6,7 +6,7 @@ letters that a terminal or a page would obey are left out; HTML is escaped where
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -118,7 +118,7 @@ class Board:
 def read_board(
     workshop: str,
     config_maps: Iterable[Obj],
-    services: Iterable[Obj],
+    services: Sequence[Obj],
     explained: Mapping[tuple[str, str], str],
     price: float | None = None,
 ) -> Board:
@@ -136,7 +136,7 @@ def read_board(
     made, kept = (found.get((owner.namespace, name)) for name in (DESCRIPTION, SLOTS))
     about = Description.of(owner, made) if made else Description(owner, (), 0, "")
     slots = Slots.of(kept) if kept else Slots(about.gpu_slots)
-    bill, running = bill_of(about, slots, slots.price_per_gpu_hour or price), _by_space(services)
+    bill = bill_of(about, slots, slots.price_per_gpu_hour or price)
     rows = []
     for who, line in zip(about.participants, bill.lines, strict=True):
         where = who.namespace
@@ -146,7 +146,7 @@ def read_board(
                 harmless(who.display_name, _NAME_LETTERS),
                 shared(found.get((where, PROGRESS), {})),
                 GpuSlot.of(found.get((where, TOLD))),
-                _service(running.get(where, ()), where, explained),
+                _service((one for one in services if _space(one) == where), where, explained),
                 line.gpu_seconds,
                 line.cost,
             )
@@ -164,13 +164,6 @@ def harmless(text: str, most: int = _LINE_LETTERS) -> str:
 
 def _space(obj: Obj) -> str:
     return str(obj["metadata"].get("namespace") or "")
-
-
-def _by_space(services: Iterable[Obj]) -> dict[str, list[Obj]]:
-    found: dict[str, list[Obj]] = {}
-    for service in services:
-        found.setdefault(_space(service), []).append(service)
-    return found
 
 
 def _service(

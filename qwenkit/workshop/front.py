@@ -76,9 +76,8 @@ class Workshop:
     def keep(self) -> None:
         """Keep the GPU slots from here until ``delete``, should nobody else do it."""
         if self._keeper is None:
-            keeper = Keeper(Room.connect(self.settings, self.name))
-            run = lambda: keeper.run(self._over.wait)  # noqa: E731
-            self._keeper = Thread(target=run, name="qwenkit-keeper", daemon=True)
+            run = Keeper(Room.connect(self.settings, self.name)).run
+            self._keeper = Thread(target=run, args=(self._over.wait,), daemon=True)
             self._keeper.start()
 
     def status(self) -> WorkshopStatus:
