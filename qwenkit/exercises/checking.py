@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwenkit.errors import InvalidValue, QwenkitError
 from qwenkit.exercises.exercise import Exercise, Verdict, chapters, find, of_chapter
-from qwenkit.exercises.facts import Facts, LiveFacts
+from qwenkit.exercises.facts import Facts
 from qwenkit.exercises.learner import Learner
 from qwenkit.exercises.sharing import share
 from qwenkit.language import said
@@ -147,8 +147,8 @@ def check_all(ids: Iterable[str], settings: Settings | None = None) -> list[Chec
 
 def _checked(exercises: Iterable[Exercise], settings: Settings | None) -> list[Checked]:
     """Judge exercises over one connection to the target."""
-    facts, learner = LiveFacts(settings) if settings else Facts(), Learner(settings)
-    with closing(facts):
+    learner = Learner(settings)
+    with closing(Facts(settings)) as facts:
         found = [_judged(one, facts, learner) for one in exercises]
     if settings and settings.workshop and found:
         share(settings, learner, found[-1].exercise.id[:2])

@@ -1,6 +1,7 @@
 """An exercise: its texts, and the function that judges what a learner did.
 
-The texts of chapter 02 are in ``texts/02.toml``, its graders in ``chapters/ch02.py``.
+The texts of chapter 02 are in ``texts/02.toml``, its graders in ``chapters/ch02.py``; of an answer
+that is a number, the right one and those of usual slips are among the texts.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import cache
 from importlib import import_module
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from qwenkit.errors import InvalidValue
 from qwenkit.exercises.facts import Facts
@@ -44,6 +45,24 @@ def judged(seen: Mapping[str, object], **values: object) -> Verdict:
     """Return the first misunderstanding whose sign is seen (true); if none is, it is passed."""
     name = next((name for name, sign in seen.items() if sign), "")
     return wrong(name, **values) if name else PASSED
+
+
+def number(
+    given: object, right: float, slips: Mapping[str, float], within: float = 0.01
+) -> Verdict:
+    """Judge a learner's number: right, or the first slip whose figure it is.
+
+    The texts ``no-number`` and ``other`` are needed too. ``within`` is relative: 0.05 is 5 %.
+    """
+    if given is None:
+        return TODO
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        return wrong("no-number", answer=given)
+    figures = {"": right, **slips}.items()
+    # Comparing works with whole numbers of any size; arithmetic does not.
+    near = (n for n, x in figures if x - within * abs(x) <= given <= x + within * abs(x))
+    name = next(near, "other")
+    return wrong(name, answer=given) if name else PASSED
 
 
 @dataclass(frozen=True)
@@ -94,10 +113,18 @@ def of_chapter(chapter: str) -> Mapping[str, Exercise]:
     text = files(__package__).joinpath("texts", f"{chapter}.toml").read_text(encoding="utf-8")
     return MappingProxyType(
         {
-            id_: Exercise(id_, **{**said, "hints": tuple(said["hints"])}, grade=_GRADERS[id_])
+            id_: Exercise(id_, grade=_grader(id_, said), **{**said, "hints": tuple(said["hints"])})
             for id_, said in tomllib.loads(text).items()
         }
     )
+
+
+def _grader(id_: str, said: dict[str, Any]) -> Grader:
+    """Return a function of the chapter, or what compares with the number among the texts."""
+    if "right" not in said:
+        return _GRADERS[id_]
+    right, slips = said.pop("right"), said.pop("slips")
+    return lambda facts: number(facts.answer, right, slips)
 
 
 def find(id_: str) -> Exercise:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from qwenkit.capacity.memory import BLOCK, fit
 from qwenkit.cluster import kinds
 from qwenkit.cluster.kinds import annotations_of, labels_of, name_of
-from qwenkit.exercises.exercise import TODO, Verdict, exercise, judged
+from qwenkit.exercises.exercise import TODO, Verdict, exercise, judged, number
 from qwenkit.exercises.facts import Facts
-from qwenkit.exercises.numbers import number
 
 
 @exercise("03.1")
 def tokens_in_the_kv_cache(facts: Facts) -> Verdict:
     """What weights and activations leave of vLLM's share of the GPU, in tokens."""
-    if facts.answer is None:
-        return TODO
     memory = fit(**(sizes := facts.settings.sizes()))
     gib, share = memory.kv_tokens / (memory.kv_gib or 1), sizes["gpu_memory_utilization"]
     card, weights, activation = memory.usable_gib, memory.weights_gib, memory.activation_gib

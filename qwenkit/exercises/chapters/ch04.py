@@ -6,9 +6,8 @@ from urllib.parse import urlsplit
 
 from qwenkit.cluster import kinds
 from qwenkit.cluster.kinds import annotations_of, is_terminating, is_true
-from qwenkit.exercises.exercise import PASSED, TODO, Verdict, exercise, judged, wrong
+from qwenkit.exercises.exercise import PASSED, TODO, Verdict, exercise, judged, number, wrong
 from qwenkit.exercises.facts import Facts
-from qwenkit.exercises.numbers import number
 from qwenkit.inference.metrics import parse
 
 

@@ -18,29 +18,12 @@ from qwenkit.cluster.kinds import (
 )
 from qwenkit.exercises.exercise import PASSED, TODO, Verdict, exercise, judged, wrong
 from qwenkit.exercises.facts import Facts
-from qwenkit.exercises.numbers import number
 
 _IN_FLIGHT = 5
 # What else could be meant to keep a replica awake, and the field of the spec that shows it.
 _NOT_THE_FLOOR = {"retention": "retention_s", "initial": "initial_scale", "target": "total"}
 _NOT_THE_FLOOR |= {"window": "stable_window_s", "delay": "scale_down_delay_s"}
 _NOT_THE_FLOOR |= {"activation": "activation_scale", "max-scale": "max_scale"}
-
-
-@exercise("05.1")
-def from_load_to_replicas(facts: Facts) -> Verdict:
-    """ceil(5 / (2 × 0.7)) is 4."""
-    slips = {"no-headroom": 3, "rounded-down": 2, "not-rounded": 5 / 1.4, "one-each": 5}
-    slips |= {"multiplied": 7, "doubled": 10}
-    return TODO if facts.answer is None else number(facts.answer, 4, slips, within=0.01)
-
-
-@exercise("05.2")
-def enough_for_panic(facts: Facts) -> Verdict:
-    """ceil(2 / 1.4) is 2, twice the one that is ready."""
-    slips = {"one-is-enough": 1, "not-rounded": 3, "twice-the-target": 4, "not-whole": 1.4}
-    slips |= {"the-load": 5, "effective": 2.8}
-    return TODO if facts.answer is None else number(facts.answer, 2, slips, within=0.01)
 
 
 @exercise("05.3")

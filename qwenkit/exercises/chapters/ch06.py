@@ -7,22 +7,6 @@ from qwenkit.cluster import kinds
 from qwenkit.cluster.pods import is_serving, unschedulable
 from qwenkit.exercises.exercise import TODO, Verdict, exercise, judged
 from qwenkit.exercises.facts import Facts
-from qwenkit.exercises.numbers import number
-
-
-@exercise("06.1")
-def peak_of_the_load(facts: Facts) -> Verdict:
-    """ceil(5 / 1.4) is 4, and max-scale holds it at 3."""
-    slips = {"not-capped": 4, "one-each": 5, "rounded-down": 2, "alone": 1, "not-whole": 5 / 1.4}
-    return TODO if facts.answer is None else number(facts.answer, 3, slips, within=0.01)
-
-
-@exercise("06.2")
-def rate_of_a_closed_loop(facts: Facts) -> Verdict:
-    """Five clients with four answers a second each get 20."""
-    slips = {"one-a-second": 5, "one-client": 4, "multiplied": 1.25, "inverse": 0.05}
-    slips |= {"three-replicas": 60}
-    return TODO if facts.answer is None else number(facts.answer, 20, slips, within=0.01)
 
 
 @exercise("06.3")

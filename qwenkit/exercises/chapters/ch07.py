@@ -7,14 +7,6 @@ from collections import Counter
 from qwenkit.cluster.kinds import KSVC, is_true, latest_created, latest_ready
 from qwenkit.exercises.exercise import PASSED, TODO, Verdict, exercise, judged, wrong
 from qwenkit.exercises.facts import Facts
-from qwenkit.exercises.numbers import number
-
-
-@exercise("07.1")
-def gpus_of_a_rollout(facts: Facts) -> Verdict:
-    """One for the old revision, one for the candidate."""
-    slips = {"no-traffic-no-gpu": 1, "none": 0, "max-scale": 3, "max-scale-twice": 4, "share": 1.1}
-    return TODO if facts.answer is None else number(facts.answer, 2, slips, within=0.01)
 
 
 @exercise("07.2")

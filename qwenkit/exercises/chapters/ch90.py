@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 
 from qwenkit.cluster.kinds import EVENT, KSVC, POD, PV, PVC, SECRET, SERVICE_LABEL, is_terminating
-from qwenkit.exercises.exercise import TODO, Verdict, exercise, judged
+from qwenkit.exercises.exercise import TODO, Verdict, exercise, judged, number
 from qwenkit.exercises.facts import Facts
-from qwenkit.exercises.numbers import number
 
 _NEED_A_POD = {"03.2", "04.2", "04.3", "05.3", "05.4", "06.3", "07.2", "07.3"}
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from given_facts import GivenFacts
 
 from qwenkit.exercises.exercise import PASSED, TODO, find
-from qwenkit.exercises.facts import Facts
 from qwenkit.settings import Settings
 
 
@@ -23,7 +23,7 @@ def node(gpus, cpu="96"):
 
 
 def grade(id_, answer, *nodes, **settings):
-    facts = Facts(Settings(**settings), answer=answer, objects=nodes or [node(3)])
+    facts = GivenFacts(Settings(**settings), answer=answer, objects=nodes or [node(3)])
     return find(id_).grade(facts)
 
 
@@ -77,4 +77,4 @@ def test_the_room_is_that_of_the_nodes(answer, nodes, settings):
 
 @pytest.mark.parametrize("id_", ["00.1", "00.2"])
 def test_without_an_answer_it_is_not_done_yet(id_):
-    assert find(id_).grade(Facts(Settings())) == TODO
+    assert find(id_).grade(GivenFacts(Settings())) == TODO

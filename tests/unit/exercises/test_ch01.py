@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from given_facts import GivenFacts, is_told
 
 from qwenkit.exercises.exercise import PASSED, TODO, find
-from qwenkit.exercises.facts import Facts
 from qwenkit.settings import Settings
 
 P = "Qwen-7B-Chat-Int8"
@@ -19,16 +19,13 @@ MODEL = {f"{P}/{name}": "…" * 1000 for name in [*SMALL, *SHARDS]} | {f"{P}/qwe
 
 def grade(id_, answer=None, *, without=(), **more):
     kept = {key: text for key, text in MODEL.items() if key not in {f"{P}/{w}" for w in without}}
-    return find(id_).grade(Facts(Settings(), answer=answer, bucket=kept | more.pop("bucket", {})))
+    return find(id_).grade(
+        GivenFacts(Settings(), answer=answer, bucket=kept | more.pop("bucket", {}))
+    )
 
 
 def under(folder, *names):
     return {"bucket": {f"{folder}/{name}": "…" for name in names}}
-
-
-def is_told(id_, verdict, told):
-    assert (verdict.kind, verdict.wrong) == ("wrong", told)
-    assert find(id_).wrong[told].format(**verdict.values)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +113,7 @@ def test_a_small_folder_and_an_empty_one_do_not_turn_one_into_everything():
     left = ("config.json", "qwenkit.json")
     small = [key.removeprefix(f"{P}/") for key in MODEL if not key.endswith(left)]
     assert grade("01.1", 1, without=small).wrong not in ("everything", "the-rest")
-    is_told("01.1", find("01.1").grade(Facts(Settings(), answer=1)), "no-manifest")
+    is_told("01.1", find("01.1").grade(GivenFacts(Settings(), answer=1)), "no-manifest")
 
 
 def test_a_folder_made_in_the_console_is_no_file():

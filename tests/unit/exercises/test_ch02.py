@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 
 import pytest
+from given_facts import GivenFacts, is_told
 
 from qwenkit.exercises.exercise import PASSED, TODO, find
-from qwenkit.exercises.facts import Facts
 from qwenkit.manifests.render import render
 from qwenkit.settings import Settings
 
@@ -36,12 +36,7 @@ HERS = {"claimRef": {"name": "successor", "uid": "successor-1"}}
 
 
 def grade(id_, objects=COURSE, answer=None):
-    return find(id_).grade(Facts(S, answer=answer, objects=objects))
-
-
-def is_told(id_, verdict, told):
-    assert (verdict.kind, verdict.wrong) == ("wrong", told)
-    assert find(id_).wrong[told].format(**verdict.values)
+    return find(id_).grade(GivenFacts(S, answer=answer, objects=objects))
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from qwenkit.exercises.exercise import find
-from qwenkit.exercises.facts import Facts
-from qwenkit.settings import Settings
+from given_facts import verdict
 
 OF_SERVICE = {"serving.knative.dev/service": "qwen"}
 DEPLOYMENT = "qwen-00001-deployment"
@@ -33,12 +30,6 @@ def standing(**marked):
         obj("apps/v1", "Deployment", DEPLOYMENT, marked.get("deployment")),
         obj("v1", "Pod", f"{DEPLOYMENT}-abc-x1", marked.get("pod")),
     ]
-
-
-def verdict(id_, answer=None, objects=(), **settings):
-    facts = Facts(Settings(**settings), answer=answer, objects=objects)
-    found = find(id_).grade(facts)
-    return found.wrong if found.kind == "wrong" else found.kind
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from qwenkit.exercises.exercise import find
-from qwenkit.exercises.facts import Facts
-from qwenkit.settings import Settings
+from given_facts import verdict
 
 OF_SERVICE = {"serving.knative.dev/service": "qwen"}
 METRICS = """\
@@ -52,12 +49,6 @@ def revision(active):
     metadata = {"name": "qwen-00001", "labels": OF_SERVICE}
     one = {"apiVersion": "serving.knative.dev/v1", "kind": "Revision", "metadata": metadata}
     return one | {"status": conditions(Active=active)}
-
-
-def verdict(id_, answer=None, objects=(), pages=None, **settings):
-    facts = Facts(Settings(**settings), answer=answer, objects=objects, pages=pages)
-    found = find(id_).grade(facts)
-    return found.wrong if found.kind == "wrong" else found.kind
 
 
 @pytest.mark.parametrize(

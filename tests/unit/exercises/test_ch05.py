@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from given_facts import GivenFacts, told
 
 from qwenkit.cluster.kinds import REVISION
 from qwenkit.exercises.exercise import PASSED, TODO, find
-from qwenkit.exercises.facts import Facts
 from qwenkit.settings import Settings
 
 PREFIX = "autoscaling.knative.dev/"
 DOCUMENTED = {"metric": "concurrency", "target": "2", "min-scale": "0", "max-scale": "3"}
-
-
-def told(id_, facts):
-    exercise = find(id_)
-    verdict = exercise.grade(facts)
-    if verdict.kind == "wrong":
-        assert exercise.wrong[verdict.wrong].format(**verdict.values)
-    return verdict.wrong or verdict.kind
 
 
 def template(changed):
@@ -46,7 +38,7 @@ def cluster(changed, *revisions):
         "metadata": {"name": "qwen"},
         "spec": {"template": template(dict(changed))},
     }
-    return Facts(Settings(), objects=[service, revision(1), *revisions])
+    return GivenFacts(Settings(), objects=[service, revision(1), *revisions])
 
 
 @pytest.mark.parametrize(
@@ -77,7 +69,7 @@ def cluster(changed, *revisions):
     ],
 )
 def test_an_answer(id_, answer, seen):
-    assert told(id_, Facts(answer=answer)) == seen
+    assert told(id_, GivenFacts(answer=answer)) == seen
 
 
 @pytest.mark.parametrize(
@@ -131,7 +123,7 @@ def test_a_right_setting_passes_when_it_was_ready_and_is_changed_back(id_, tried
 
 @pytest.mark.parametrize("id_", ["05.3", "05.4"])
 def test_without_the_service_nothing_is_done_yet(id_):
-    assert find(id_).grade(Facts(Settings())) == TODO
+    assert find(id_).grade(GivenFacts(Settings())) == TODO
 
 
 @pytest.mark.parametrize(

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from given_facts import GivenFacts, told
 
 from qwenkit.exercises.exercise import PASSED, TODO, find
-from qwenkit.exercises.facts import Facts
 from qwenkit.settings import Settings
 
 PREFIX = "autoscaling.knative.dev/"
-
-
-def told(id_, facts):
-    exercise = find(id_)
-    verdict = exercise.grade(facts)
-    if verdict.kind == "wrong":
-        assert exercise.wrong[verdict.wrong].format(**verdict.values)
-    return verdict.wrong or verdict.kind
 
 
 def pod(number, *, ready="True", revision="qwen-00001", scheduled="True"):
@@ -48,7 +40,7 @@ def cluster(*pods, **changed):
         "metadata": {"name": "qwen"},
         "spec": {"template": {"metadata": {"annotations": annotations}, "spec": {}}},
     }
-    return Facts(Settings(), objects=[service, *pods])
+    return GivenFacts(Settings(), objects=[service, *pods])
 
 
 @pytest.mark.parametrize(
@@ -75,7 +67,7 @@ def cluster(*pods, **changed):
     ],
 )
 def test_an_answer(id_, answer, seen):
-    assert told(id_, Facts(answer=answer)) == seen
+    assert told(id_, GivenFacts(answer=answer)) == seen
 
 
 @pytest.mark.parametrize(
@@ -105,7 +97,7 @@ def test_pods_that_end_do_not_count():
     ending["metadata"]["deletionTimestamp"] = "2026-11-28T05:00:00Z"
     assert find("06.3").grade(cluster(pod(1), pod(2), ending)) == PASSED
     assert find("06.3").grade(cluster(pod(1), ending)) == TODO
-    assert find("06.3").grade(Facts(Settings())) == TODO
+    assert find("06.3").grade(GivenFacts(Settings())) == TODO
 
 
 def test_a_pod_that_no_revision_made_is_another_one():

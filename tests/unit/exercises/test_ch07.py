@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from given_facts import GivenFacts, told
 
 from qwenkit.exercises.exercise import TODO, find
-from qwenkit.exercises.facts import Facts
 from qwenkit.settings import Settings
 
 FIRST, SECOND, LATEST = "qwen-00001", "qwen-00002", "qwen-00003"
-
-
-def told(id_, facts):
-    exercise = find(id_)
-    verdict = exercise.grade(facts)
-    if verdict.kind == "wrong":
-        assert exercise.wrong[verdict.wrong].format(**verdict.values)
-    return verdict.wrong or verdict.kind
 
 
 def route(revision, percent=None, tag=None):
@@ -39,7 +31,7 @@ def routed(*traffic, ready="True", created=LATEST):
             "conditions": [{"type": "RoutesReady", "status": ready}],
         },
     }
-    return Facts(Settings(), objects=[service])
+    return GivenFacts(Settings(), objects=[service])
 
 
 @pytest.mark.parametrize(
@@ -57,7 +49,7 @@ def routed(*traffic, ready="True", created=LATEST):
     ],
 )
 def test_an_answer(answer, seen):
-    assert told("07.1", Facts(answer=answer)) == seen
+    assert told("07.1", GivenFacts(answer=answer)) == seen
 
 
 @pytest.mark.parametrize(
@@ -106,4 +98,4 @@ def test_back_to_an_earlier_revision(facts, seen):
 
 @pytest.mark.parametrize("id_", ["07.2", "07.3"])
 def test_without_the_service_nothing_is_done_yet(id_):
-    assert find(id_).grade(Facts(Settings())) == TODO
+    assert find(id_).grade(GivenFacts(Settings())) == TODO

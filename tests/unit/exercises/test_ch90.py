@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from given_facts import GivenFacts, verdict
 
 from qwenkit.exercises.exercise import find
-from qwenkit.exercises.facts import Facts
 from qwenkit.settings import Settings
 
 OURS = Settings().labels
@@ -30,12 +30,6 @@ VOLUME = obj("v1", "PersistentVolume", "llm-model")
 KEYS = obj("v1", "Secret", "llm-model-oss")
 RAN = obj("v1", "Event", "qwen.1") | {"involvedObject": {"kind": "Pod", "name": "qwen-00001-d-a-b"}}
 FOREIGN = obj("v1", "PersistentVolume", "other", {"app.kubernetes.io/managed-by": "helm"})
-
-
-def verdict(id_, answer=None, objects=(), bucket=None, **settings):
-    facts = Facts(Settings(**settings), answer=answer, objects=objects, bucket=bucket)
-    found = find(id_).grade(facts)
-    return found.wrong if found.kind == "wrong" else found.kind
 
 
 @pytest.mark.parametrize(
@@ -86,7 +80,7 @@ def test_gone_and_kept(objects, bucket, told):
 
 
 def test_what_ran_is_known_from_the_learner_s_record_when_its_events_are_gone():
-    facts = Facts(Settings(), bucket=WHOLE)
+    facts = GivenFacts(Settings(), bucket=WHOLE)
     facts.passed = ("03.1", "05.1")  # numbers need no pod
     assert find("90.2").grade(facts).kind == "todo"
     facts.passed = ("03.1", "03.2")
