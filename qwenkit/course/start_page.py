@@ -143,10 +143,15 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 def _load_jupyter_server_extension(server: Any) -> None:
     settings = server.web_app.settings
-    off = settings.setdefault("page_config_data", {}).setdefault("disabledExtensions", {})
-    off["@jupyterlab/apputils-extension:announcements"] = True  # asks each newcomer about news
+    settings["page_config_hook"] = _without_news
     path = url_path_join(settings["base_url"], START)
     server.web_app.add_handlers(".*$", [(path, StartPage)])
+
+
+def _without_news(_handler: Any, page: dict[str, Any]) -> dict[str, Any]:
+    """Turn off what asks each newcomer, over the first notebook, whether news are wanted."""
+    off = [*page.get("disabledExtensions", ()), "@jupyterlab/apputils-extension:announcements"]
+    return page | {"disabledExtensions": off}
 
 
 async def _start_jupyter_server_extension(server: Any) -> None:

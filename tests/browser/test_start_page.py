@@ -96,7 +96,9 @@ def test_its_kernel_is_this_environment_s_and_it_asks_nothing(beside: Lab) -> No
     found = json.loads(beside.get("api/kernelspecs"))["kernelspecs"]
     assert [*found] == ["python3"]
     assert found["python3"]["spec"]["display_name"] != "elsewhere"
-    assert '"news": {"disabled": true}' in beside.get("lab")
+    page = re.search(r'"disabledExtensions": (\[.*?\])', beside.get("lab"))
+    assert page
+    assert "@jupyterlab/apputils-extension:announcements" in json.loads(page[1])
 
 
 def test_a_run_in_its_shell_says_whose_sandbox_it_is(beside: Lab, tmp_path: Path) -> None:
