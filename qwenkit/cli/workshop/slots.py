@@ -117,7 +117,7 @@ def hours(
     context: Context = None,
     as_json: Json = False,
 ) -> None:
-    """Set class hours, by this machine's clock, and the budget; without hours there are none."""
+    """Set class hours, by this machine's clock, or the budget; without either, no class hours."""
     from qwenkit.workshop.slots.hours import ClassHours, seconds_of_day
 
     if bool(begin) != bool(until):
@@ -134,7 +134,8 @@ def hours(
 
     def change(slots: Slots) -> Slots:
         budget = slots.budget_gpu_hours if budget_gpu_hours is None else budget_gpu_hours or None
-        return replace(slots, hours=times, budget_gpu_hours=budget)
+        kept = None if budget_gpu_hours is None else slots.hours
+        return replace(slots, hours=times or kept, budget_gpu_hours=budget)
 
     _change(read_settings(params, set_, context), name, change, as_json=as_json)
 

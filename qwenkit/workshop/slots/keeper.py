@@ -202,9 +202,7 @@ class Keeper:
             return {"spec": spec} if leads else None
 
         if cluster.find(LEASE, KEEPER) is None:
-            head = {"apiVersion": LEASE.api_version, "kind": LEASE.kind}
-            meta = {"name": KEEPER, "labels": self.room.name.labels}
-            cluster.apply(head | {"metadata": meta})
+            self.room.make(LEASE, KEEPER)
         try:
             cluster.change(LEASE, KEEPER, merge)
         except Conflict:  # another one is at it

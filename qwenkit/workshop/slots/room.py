@@ -12,6 +12,7 @@ from qwenkit.cluster.kinds import (
     LEASE,
     POD,
     RESOURCE_QUOTA,
+    Kind,
     Obj,
     annotations_of,
     condition,
@@ -22,8 +23,10 @@ from qwenkit.cluster.kinds import (
 )
 from qwenkit.cluster.pods import gpus_wanted, node_of
 from qwenkit.cluster.preflight.cost import example_price
-from qwenkit.settings import Settings
+from qwenkit.errors import NotFound
+from qwenkit.settings import EXPIRES_AT, Settings
 from qwenkit.workshop.description import connect, find, read
+from qwenkit.workshop.documents import document
 from qwenkit.workshop.names import QUOTA, SLOTS, WORKSHOP_LABEL, WorkshopName
 from qwenkit.workshop.slots.state import Ask, GpuPod, Slots
 
@@ -81,19 +84,18 @@ class Room:
         )
 
     def read(self) -> Slots:
-        """Return the state.
-
-        Raises:
-            NotFound: there is no such workshop.
-            InvalidValue: somebody else has written it.
-        """
-        self.make()
-        return Slots.of(self.cluster.get(CONFIG_MAP, SLOTS))
+        """Return the state; raises as ``edit``."""
+        return self.edit(lambda _slots: None)
 
     def edit(self, change: Callable[[Slots], Slots | None]) -> Slots:
         """Change the state; with None nothing is written.
 
         Whoever changes it at the same time is not overwritten: ``change`` then gets his state.
+        The first edit makes it.
+
+        Raises:
+            NotFound: there is no such workshop.
+            InvalidValue: somebody else has written it.
         """
         kept: list[Slots] = []
 
@@ -103,23 +105,21 @@ class Room:
             kept[:] = [after or before]
             return None if after is None or after == before else {"data": after.to_data()}
 
-        self.make()
-        self.cluster.change(CONFIG_MAP, SLOTS, merge)
+        try:
+            self.cluster.change(CONFIG_MAP, SLOTS, merge)
+        except NotFound:
+            total = read(self.cluster, self.name).gpu_slots
+            data = Slots(total, price_per_gpu_hour=self.price_per_gpu_hour).to_data()
+            self.make(CONFIG_MAP, SLOTS, data=data)
+            self.cluster.change(CONFIG_MAP, SLOTS, merge)
         return kept[0]
 
-    def make(self) -> None:
-        """Make the state if it is not there.
-
-        Raises:
-            NotFound: there is no such workshop.
-        """
-        if self.cluster.find(CONFIG_MAP, SLOTS) is not None:
-            return
-        meta = {"name": SLOTS, "namespace": self.name.namespace, "labels": self.name.labels}
-        total = read(self.cluster, self.name).gpu_slots
-        data = Slots(total, price_per_gpu_hour=self.price_per_gpu_hour).to_data()
-        head = {"apiVersion": CONFIG_MAP.api_version, "kind": CONFIG_MAP.kind}
-        self.cluster.apply(head | {"metadata": meta, "data": data})
+    def make(self, kind: Kind, name: str, **fields: object) -> None:
+        """Make an object of the workshop's own namespace; it ends with the workshop."""
+        obj = document(kind.api_version, kind.kind, name, self.name.namespace, **fields)
+        ends = {EXPIRES_AT: read(self.cluster, self.name).expires_at}
+        obj["metadata"] |= {"labels": self.name.labels, "annotations": ends}
+        self.cluster.apply(obj)
 
     def is_gone(self) -> bool:
         """Return whether there is no such workshop any more."""
