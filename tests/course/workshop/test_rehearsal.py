@@ -36,7 +36,7 @@ def check(report: dict[str, Any], learners: int) -> None:
 
 
 def test_five_learners_share_two_gpus() -> None:
-    words = ("--participants", "5", "--gpu-slots", "2", "--time-scale", "100")
+    words = ("--participants", "5", "--gpu-slots", "2", "--time-scale", "200")
     report = rehearsed(*words, "--chapters", "00-04,90", seconds=300)
     check(report, 5)
     # Somebody had to wait: there are fewer GPUs than learners.
