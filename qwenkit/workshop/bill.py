@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from qwenkit.cluster.kinds import CONFIG_MAP
 from qwenkit.cluster.preflight.cost import example_price
-from qwenkit.language import shown
+from qwenkit.language import said, shown
 from qwenkit.language.width import columns, padded
 from qwenkit.settings import Settings
 from qwenkit.workshop import description
@@ -78,9 +78,10 @@ class Bill:
     def __str__(self) -> str:
         rows = [(f"{one.id} {one.name}".rstrip(), one.gpu_seconds, one.cost) for one in self.lines]
         rows.append((f"workshop {self.workshop}", self.gpu_seconds, self.cost))
+        minutes = said("GPU minutes")
         width = max(columns(name) for name, *_ in rows)
         return "\n".join(
-            f"{padded(name, width)}  {seconds / 60:8.1f} GPU minutes"
+            f"{padded(name, width)}  {seconds / 60:8.1f} {minutes}"
             + ("" if cost is None else f"  {cost:10.2f} CNY")
             for name, seconds, cost in rows
         )

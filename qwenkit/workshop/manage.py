@@ -48,7 +48,8 @@ class WorkshopStatus:
         people, missing = len(about.participants), ", ".join(self.missing)
         lines = [
             f"workshop {about.name.name}: {people} participants, until {about.expires_at}",
-            f"  GPU slots: {len(self.holding)} held of {about.gpu_slots} {' '.join(self.holding)}",
+            f"  GPU slots: {len(self.holding)} held of {about.gpu_slots}",
+            *(f"    held by {one}" for one in self.holding),
             f"  image: pulled on {self.images_pulled} of {self.images} GPU nodes",
             f"  from now on: {self.forecast}",
             f"  so far: {self.bill.gpu_seconds / 60:.1f} GPU minutes",
