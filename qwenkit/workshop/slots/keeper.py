@@ -40,6 +40,7 @@ from qwenkit.workshop.slots.warm import set_min_scale
 log = logging.getLogger("qwenkit.workshop")
 
 EVERY_S = 2.0
+_SOON_S = 0.5  # after pods were deleted: what they hold is free, and no longer counted, sooner
 _LEAD_S, _RENEW_S = 15.0, 5.0  # how long a keeper that is silent leads, and how often it says so
 _WRITE_S = 10.0  # the ledger is written this often while it is only time that passes
 _AGAIN_S = 60.0  # the clock, the workshop's size and what was told are read again so often
@@ -68,14 +69,16 @@ class Keeper:
         """
         try:
             while True:
-                began = time.monotonic()
+                began, pause_s = time.monotonic(), EVERY_S
                 try:
-                    on_pass(self.turn())
+                    made = self.turn()
+                    pause_s = _SOON_S if made and made.drain else EVERY_S
+                    on_pass(made)
                 except QwenkitError as error:
                     log.warning("the keeper: %s", error)
                     if isinstance(error, NotFound) and self.room.is_gone():
                         return
-                if stopped(max(EVERY_S - (time.monotonic() - began), 0.0)):
+                if stopped(max(pause_s - (time.monotonic() - began), 0.0)):
                     return
         finally:
             self.release()
