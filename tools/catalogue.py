@@ -35,9 +35,9 @@ TABLES = ("cluster/diagnosis/signatures.toml", "cluster/diagnosis/causes/rows.to
 PAGES = ("course/index.html", "plan/plan.html")
 TEXTS_IN_TABLES = {"cause", "fix", "title", "task", "hints", "solution", "passed", "wrong"}
 _WORDS = re.compile(r"[A-Za-z]{2,}[,:;]? (?:[A-Za-z]|\{)|[A-Za-z}] [a-z]{2,}|[a-z]{2}: \{")
-# Patterns, styles, headers and queries are no text.
+# Patterns, styles, headers, queries and programs are no text.
 NO_TEXT = re.compile(
-    r"%\.?\d*s|\\[.bdswSWAZ]|\(\?|^[\w-]+:[\w#-]+;|style=|^</?\w|#!/|^[a-z-]+/[a-z-]+; "
+    r"%\.?\d*s|\\[.bdswSWAZ]|\(\?|^[\w-]+:[\w#-]+;|style=|^</?\w|#!/|^[a-z-]+/[a-z-]+; |^\s*import "
 )
 # Calls all of whose strings are texts, also a single word.
 LABELLING = {"said", "show_table", "LiveWait", "grid", "foot", "legend", "steps", "area", "words"}
@@ -98,6 +98,8 @@ def of_code(tree: ast.Module, name: str) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
             passed_over.update(map(id, node.values))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "rule":
+            passed_over.update(map(id, node.args))  # kinds and verbs
     for node in ast.walk(tree):
         if id(node) in passed_over:
             continue
