@@ -21,6 +21,7 @@ from qwenkit.errors import Conflict, Forbidden, InvalidValue, NotFound
 from qwenkit.sandbox import process, state_files
 from qwenkit.sandbox.faults.catalogue import parse
 from qwenkit.sandbox.faults.client import call
+from qwenkit.sandbox.kubelet.images import TRANSFER_IMAGE
 from qwenkit.weights.store import BucketWeights
 from qwenkit.workshop import manage, sheets
 from qwenkit.workshop.create import create
@@ -50,6 +51,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealSandbox]:
 def settings(sandbox: RealSandbox, monkeypatch: pytest.MonkeyPatch) -> Settings:
     for name, value in process.environment(sandbox.root).items():
         monkeypatch.setenv(name, value)
+    monkeypatch.delenv("QWENKIT_TRANSFER_IMAGE")  # no keeper writes what these tests compare
     found = Settings()
     Weights.of(found).upload()
     return found
@@ -190,7 +192,8 @@ def test_it_can_be_extended_and_is_removed_after_its_end(
 def test_rights_in_the_whole_cluster_go_with_the_namespace(
     settings: Settings, sandbox: RealSandbox
 ) -> None:
-    create(settings, NAME, [""], 1, clean_up=True)
+    image = {"transfer_image": TRANSFER_IMAGE}
+    create(settings.model_copy(update=image), NAME, [""], 1, clean_up=True)
     rights = ("get", "clusterrole,clusterrolebinding", "-l", "qwenkit.dev/workshop", "-o", "name")
     assert "cleaner" in sandbox.kubectl(*rights)
     sandbox.kubectl("delete", "ns", "qwenkit-ws")  # as far as its own CronJob comes
