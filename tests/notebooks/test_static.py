@@ -18,6 +18,7 @@ from qwenkit.settings import Settings
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]-*.ipynb"))
 PAGES = sorted([*FOLDER.rglob("*.ipynb"), *FOLDER.rglob("*.md")])
+PAGES = [path for path in PAGES if path.parent.name != ".ipynb_checkpoints"]  # JupyterLab's own
 # Each runner knows only its own tags: nbval checks an output with one, skips a cell with another.
 ALLOWED_TAGS = {"parameters", "nbval-check-output", "nbval-ignore-output", "solution", "needs-gpu"}
 SKIPS = {"nbval-skip", "skip-execution"}  # always together: a cell for a person alone
