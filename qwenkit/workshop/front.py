@@ -34,16 +34,25 @@ from qwenkit.workshop.slots.state import Slots
 _ANSWER_S = 15.0  # of the keeper, which looks every 2 s
 
 
+def _quiet(_line: object) -> None:
+    """Say nothing."""
+
+
 class Workshop:
     """The workshop ``name``, else the one that the settings name, else ``workshop``.
+
+    ``on_change`` is called with what happens while something takes its time.
 
     >>> from qwenkit import Settings, Workshop
     >>> Workshop(Settings())
     workshop workshop
     """
 
-    def __init__(self, settings: Settings, name: str = "") -> None:
+    def __init__(
+        self, settings: Settings, name: str = "", *, on_change: Callable[[object], None] = _quiet
+    ) -> None:
         self.settings, self.name = settings, WorkshopName(name or settings.workshop or DEFAULT)
+        self.on_change = on_change
         self._over = Event()
         self._keeper: Thread | None = None
         self._panel: BoardPanel | None = None
@@ -76,7 +85,7 @@ class Workshop:
     def keep(self) -> None:
         """Keep the GPU slots from here until ``delete``, should nobody else do it."""
         if self._keeper is None:
-            run = Keeper(Room.connect(self.settings, self.name)).run
+            run = Keeper(self.room()).run
             self._keeper = Thread(target=run, args=(self._over.wait,), daemon=True)
             self._keeper.start()
 
@@ -118,24 +127,26 @@ class Workshop:
 
     def reset(self, participant: str, chapter: str) -> ResetReport:
         """Bring a participant to the start of a chapter."""
-        return manage.reset(self.settings, self.name, participant, chapter)
+        return manage.reset(self.settings, self.name, participant, chapter, on_step=self.on_change)
 
     def free(self, participant: str) -> Slots:
         """Take a participant's slot; he may ask again."""
-        return self._change(lambda slots: slots.freed(participant))
+        return self.change(lambda slots: slots.freed(participant))
 
     def note(self, text: str) -> Slots:
         """Show a note to all participants; an empty one takes it away."""
-        return self._change(lambda slots: replace(slots, note=harmless(text, 500)))
+        return self.change(lambda slots: replace(slots, note=harmless(text, 500)))
 
     def freeze(self, frozen: bool = True) -> Slots:
         """Take all GPUs for a moment; with ``False`` grant them again, also after the day's end."""
-        return self._change(lambda slots: replace(slots, frozen=frozen, ended=""))
+        return self.change(
+            lambda slots: replace(slots, frozen=frozen, ended=slots.ended if frozen else "")
+        )
 
     def end(self) -> Bill:
         """End the day: take all GPUs for good, and return the bill when no pod holds one."""
         limit_s = self.settings.seconds("teardown")
-        end_day(Room.connect(self.settings, self.name), timeout_s=limit_s)
+        end_day(self.room(), timeout_s=limit_s, on_change=self.on_change)
         return bill(self.settings, self.name)
 
     def delete(self) -> Leaks:
@@ -152,8 +163,13 @@ class Workshop:
             raise ended.error
         return ended.leaks
 
-    def _change(self, change: Callable[[Slots], Slots]) -> Slots:
-        return change_now(Room.connect(self.settings, self.name), change)
+    def change(self, change: Callable[[Slots], Slots]) -> Slots:
+        """Change the state of the slots, with its effect at once."""
+        return change_now(self.room(), change)
+
+    def room(self) -> Room:
+        """Connect to the slots."""
+        return Room.connect(self.settings, self.name)
 
     def __repr__(self) -> str:
         return said(f"workshop {self.name.name}")

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qwenkit.cli.commands import Group
-from qwenkit.cli.console import emit, stderr_lines
-from qwenkit.cli.options import Context, Json, Params, Set, read_settings
+from qwenkit.cli.console import emit
+from qwenkit.cli.options import Json
 from qwenkit.cli.serving import answer_ended
 from qwenkit.cli.workshop import board, slots
-from qwenkit.cli.workshop.options import DEFAULT, Name
+from qwenkit.cli.workshop.options import command
 from qwenkit.cli.workshop.rehearse import rehearse
-from qwenkit.course.interrupts import terminable
 from qwenkit.errors import InvalidValue
 from qwenkit.untrusted.files import read_text
-from qwenkit.workshop.names import WorkshopName
 
 Output = Annotated[Path | None, typer.Option(help="Folder of the sheets (default: workshop-NAME).")]
 Link = Annotated[
@@ -30,7 +28,7 @@ _MOST_BYTES = 2**20
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qwenkit.settings import Settings
+    from qwenkit.workshop.front import Workshop
     from qwenkit.workshop.sheets import Sheets
 
 
@@ -39,8 +37,8 @@ def _group() -> None:
     """Workshops: a namespace for each participant, few GPUs for many."""
 
 
-@app.command()
 def create(
+    workshop: Workshop,
     participants: Annotated[int, typer.Option(min=0, help="How many participants.")] = 0,
     names: Annotated[
         Path | None, typer.Option("--from", metavar="CSV", help="Their names: a line of each.")
@@ -52,143 +50,91 @@ def create(
     ] = False,
     output: Output = None,
     link: Link = "",
-    name: Name = DEFAULT,
-    params: Params = None,
-    set_: Set = None,
-    context: Context = None,
     as_json: Json = False,
 ) -> None:
     """Make a workshop, or what is missing of it; what is there stays."""
     from qwenkit import steps
     from qwenkit.workshop import create as creating
 
-    settings = steps.resolve(read_settings(params, set_, context))
-    people = _people(participants, names)
-    show = stderr_lines(quiet=as_json)
     made = creating.create(
-        settings,
-        WorkshopName(name),
-        people,
+        steps.resolve(workshop.settings),
+        workshop.name,
+        _people(participants, names),
         gpu_slots,
         dry_run=dry_run,
         clean_up=clean_up,
-        on_step=show,
+        on_step=workshop.on_change,
     )
-    given = None if dry_run else _sheets(settings, name, output, link=link)
+    given = None if dry_run else _sheets(workshop, output, link)
     emit(vars(made) | {"sheets": given} if as_json else made, as_json=as_json)
     if given and not as_json:
         emit(given, as_json=False)
 
 
-@app.command()
 def sheets(
+    workshop: Workshop,
     only: Annotated[
         list[str] | None, typer.Argument(metavar="[PARTICIPANT]...", help="Of these alone.")
     ] = None,
     output: Output = None,
     link: Link = "",
-    name: Name = DEFAULT,
-    params: Params = None,
-    set_: Set = None,
-    context: Context = None,
-    as_json: Json = False,
-) -> None:
+) -> object:
     """Write the participants' sheets and files again, with new tokens."""
-    settings = read_settings(params, set_, context)
-    emit(_sheets(settings, name, output, link=link, only=only or ()), as_json=as_json)
+    return _sheets(workshop, output, link, only or ())
 
 
-def _sheets(
-    settings: Settings, name: str, output: Path | None, *, link: str, only: Sequence[str] = ()
-) -> Sheets:
+def _sheets(workshop: Workshop, output: Path | None, link: str, only: Sequence[str] = ()) -> Sheets:
     from qwenkit.workshop import sheets as handing_out
 
-    folder = output or Path(f"workshop-{name}")
-    return handing_out.write(settings, WorkshopName(name), folder, only=only, link=link)
+    folder = output or Path(f"workshop-{workshop.name.name}")
+    return handing_out.write(workshop.settings, workshop.name, folder, only=only, link=link)
 
 
-@app.command()
-def delete(
-    name: Name = DEFAULT,
-    params: Params = None,
-    set_: Set = None,
-    context: Context = None,
-    as_json: Json = False,
-) -> None:
+def delete(workshop: Workshop, as_json: Json = False) -> None:
     """Remove a workshop with all that its participants made; then audit for leaks."""
     from qwenkit.workshop import delete as deleting
 
-    settings, show = read_settings(params, set_, context), stderr_lines(quiet=as_json)
-    with terminable():
-        ended = deleting.delete(settings, WorkshopName(name), on_step=show, on_change=show)
+    show = workshop.on_change
+    ended = deleting.delete(workshop.settings, workshop.name, on_step=show, on_change=show)
     answer_ended(ended, as_json=as_json)
 
 
-@app.command()
-def status(
-    name: Name = DEFAULT,
-    params: Params = None,
-    set_: Set = None,
-    context: Context = None,
-    as_json: Json = False,
-) -> None:
+def status(workshop: Workshop, as_json: Json = False) -> None:
     """Show what stands of a workshop, its slots, and its cost; exit 1 if a namespace is missing."""
-    from qwenkit.workshop import manage
-
-    found = manage.status(read_settings(params, set_, context), WorkshopName(name))
+    found = workshop.status()
     emit(found, as_json=as_json)
     raise typer.Exit(1 if found.missing else 0)
 
 
-@app.command()
 def extend(
+    workshop: Workshop,
     lasts: Annotated[str, typer.Option("--for", help="How long from now, such as 8h.")] = "12h",
     output: Output = None,
     link: Link = "",
-    name: Name = DEFAULT,
-    params: Params = None,
-    set_: Set = None,
-    context: Context = None,
-    as_json: Json = False,
-) -> None:
+) -> object:
     """Let a workshop end later, and write its sheets again, with new tokens."""
+    from qwenkit.settings import Settings
     from qwenkit.workshop import manage
 
-    settings = read_settings(params, set_, context, expires_after=lasts)
-    manage.extend(settings, WorkshopName(name))
-    emit(_sheets(settings, name, output, link=link), as_json=as_json)
+    given = workshop.settings.model_dump(exclude_unset=True)
+    manage.extend(Settings(**given | {"expires_after": lasts}), workshop.name)
+    return _sheets(workshop, output, link)
 
 
-@app.command()
 def reset(
+    workshop: Workshop,
     participant: Annotated[str, typer.Argument(help="Id or name of a participant.")],
     chapter: Annotated[str, typer.Argument(help="The chapter to be started, such as 04.")],
-    name: Name = DEFAULT,
-    params: Params = None,
-    set_: Set = None,
-    context: Context = None,
-    as_json: Json = False,
-) -> None:
+) -> object:
     """Bring a participant's namespace to the start of a chapter."""
-    from qwenkit.workshop import manage
-
-    settings, show = read_settings(params, set_, context), stderr_lines(quiet=as_json)
-    done = manage.reset(settings, WorkshopName(name), participant, chapter, on_step=show)
-    emit(done, as_json=as_json)
+    return workshop.reset(participant, chapter)
 
 
-@app.command()
-def bill(
-    name: Name = DEFAULT,
-    params: Params = None,
-    set_: Set = None,
-    context: Context = None,
-    as_json: Json = False,
-) -> None:
+def bill(workshop: Workshop) -> object:
     """Show what each participant's GPUs have cost, at an example price unless one is set."""
     from qwenkit.workshop import bill as billing
 
-    emit(billing.bill(read_settings(params, set_, context), WorkshopName(name)), as_json=as_json)
+    return billing.bill(workshop.settings, workshop.name)
 
 
 def _people(count: int, names: Path | None) -> list[str]:
@@ -214,5 +160,7 @@ def _shown(text: str) -> str:
     return "".join(letter for letter in text.strip() if letter.isprintable())[:60]
 
 
-for _command in (board.board, rehearse, *slots.COMMANDS):
+for _act in (create, sheets, delete, status, extend, reset, bill, board.board):
+    app.command()(command(_act))
+for _command in (rehearse, *slots.COMMANDS):
     app.command()(_command)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from threading import Event
@@ -11,76 +10,54 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qwenkit.cli.console import emit, interruptible, say, stderr_lines
-from qwenkit.cli.options import Context, Json, Params, Set, read_settings
-from qwenkit.cli.workshop.options import DEFAULT, Name
-from qwenkit.course.interrupts import terminable
+from qwenkit.cli.console import emit, say
+from qwenkit.cli.options import Json
+from qwenkit.cli.workshop.options import command
 from qwenkit.errors import InvalidValue
 
 if TYPE_CHECKING:
-    from qwenkit.settings import Settings
+    from qwenkit.workshop.front import Workshop
     from qwenkit.workshop.slots.policy import Allotment
-    from qwenkit.workshop.slots.room import Room
     from qwenkit.workshop.slots.state import Slots
 
-_LONGEST_NOTE = 500
+Whose = Annotated[str, typer.Argument(help="Whose slot is taken back, such as p07.")]
 
 
 def ask(
+    workshop: Workshop,
     gpus: Annotated[int, typer.Option(min=1, help="GPUs that are wanted.")] = 1,
     minutes: Annotated[float, typer.Option(min=0.1, help="For how long, from now.")] = 20,
     wait: Annotated[bool, typer.Option(help="Wait until it is granted.")] = True,
-    params: Params = None,
-    set_: Set = None,
-    context: Context = None,
-    as_json: Json = False,
-) -> None:
+) -> object:
     """Ask for a GPU slot, or for more time; a participant's command."""
     from qwenkit.cluster import gpu_slot
     from qwenkit.cluster.client import Cluster
 
-    settings = read_settings(params, set_, context)
-    with closing(Cluster.connect(settings)) as cluster, interruptible():
+    settings = workshop.settings
+    with closing(Cluster.connect(settings)) as cluster:
         gpu_slot.ask_for(cluster, settings, gpus=gpus, minutes=minutes)
         if wait:
-            show = stderr_lines(quiet=as_json)
-            emit(gpu_slot.hold(cluster, settings, on_change=show), as_json=as_json)
-        else:
-            emit(gpu_slot.read_slot(cluster, settings), as_json=as_json)
+            return gpu_slot.hold(cluster, settings, on_change=workshop.on_change)
+        return gpu_slot.read_slot(cluster, settings)
 
 
-def give_back(params: Params = None, set_: Set = None, context: Context = None) -> None:
+def give_back(workshop: Workshop) -> None:
     """Give the GPU slot back, or leave the queue; a participant's command."""
-    from qwenkit.cluster import gpu_slot
-    from qwenkit.cluster.client import Cluster
-
-    settings = read_settings(params, set_, context)
-    with closing(Cluster.connect(settings)) as cluster:
-        given = gpu_slot.give_back(cluster)
+    given = workshop.give_back()
     say("the GPU slot is given back" if given else "there was no GPU slot")
 
 
-def slot(
-    params: Params = None, set_: Set = None, context: Context = None, as_json: Json = False
-) -> None:
+def slot(workshop: Workshop, as_json: Json = False) -> None:
     """Show the GPU slot: held until, or number in the queue; exit 1 without one."""
-    from qwenkit.cluster import gpu_slot
-    from qwenkit.cluster.client import Cluster
-
-    settings = read_settings(params, set_, context)
-    settings.require("workshop")
-    with closing(Cluster.connect(settings)) as cluster:
-        found = gpu_slot.read_slot(cluster, settings)
+    workshop.settings.require("workshop")
+    found = workshop.slot()
     emit(found, as_json=as_json)
     raise typer.Exit(0 if found.slot == "granted" else 1)
 
 
 def keep(
+    workshop: Workshop,
     once: Annotated[bool, typer.Option("--once", help="Look once, and end.")] = False,
-    name: Name = DEFAULT,
-    params: Params = None,
-    set_: Set = None,
-    context: Context = None,
 ) -> None:
     """Keep the GPU slots until Ctrl-C: grant, take back, count; any number may run."""
     from qwenkit.workshop.slots.keeper import Keeper
@@ -94,12 +71,11 @@ def keep(
             say(line, err=True)
         seen = line
 
-    keeper = Keeper(_room(read_settings(params, set_, context), name))
-    with terminable(), interruptible():
-        keeper.run(lambda seconds: once or Event().wait(seconds), show)
+    Keeper(workshop.room()).run(lambda seconds: once or Event().wait(seconds), show)
 
 
 def hours(
+    workshop: Workshop,
     begin: Annotated[str, typer.Option("--from", help="When class begins, such as 09:00.")] = "",
     until: Annotated[str, typer.Option(help="When it ends; GPUs are taken back then.")] = "",
     warm_minutes: Annotated[
@@ -111,12 +87,7 @@ def hours(
     budget_gpu_hours: Annotated[
         float | None, typer.Option(min=0, help="The day ends before more is used; 0: no budget.")
     ] = None,
-    name: Name = DEFAULT,
-    params: Params = None,
-    set_: Set = None,
-    context: Context = None,
-    as_json: Json = False,
-) -> None:
+) -> object:
     """Set class hours, by this machine's clock, or the budget; without either, no class hours."""
     from qwenkit.workshop.slots.hours import ClassHours, seconds_of_day
 
@@ -124,106 +95,48 @@ def hours(
         raise InvalidValue("--from", begin, "needs --until, and the other way round")
     times = None
     if begin:
-        times = ClassHours(
-            seconds_of_day(begin),
-            seconds_of_day(until),
-            time.localtime().tm_gmtoff,
-            round(warm_minutes * 60),
-            min_scale,
-        )
+        ahead_s, warm_s = time.localtime().tm_gmtoff, round(warm_minutes * 60)
+        day = seconds_of_day(begin), seconds_of_day(until)
+        times = ClassHours(*day, ahead_s, warm_s, min_scale)
 
     def change(slots: Slots) -> Slots:
         budget = slots.budget_gpu_hours if budget_gpu_hours is None else budget_gpu_hours or None
         kept = None if budget_gpu_hours is None else slots.hours
         return replace(slots, hours=times or kept, budget_gpu_hours=budget)
 
-    _change(read_settings(params, set_, context), name, change, as_json=as_json)
+    return workshop.change(change)
 
 
 def note(
+    workshop: Workshop,
     text: Annotated[str, typer.Argument(help="What everyone reads; empty removes it.")],
-    name: Name = DEFAULT,
-    params: Params = None,
-    set_: Set = None,
-    context: Context = None,
-    as_json: Json = False,
-) -> None:
+) -> object:
     """Send a note that appears in everyone's notebook."""
-    words = "".join(letter for letter in text if letter.isprintable())[:_LONGEST_NOTE]
-    settings = read_settings(params, set_, context)
-    _change(settings, name, lambda slots: replace(slots, note=words), as_json=as_json)
+    return workshop.note(text)
 
 
-def freeze(
-    name: Name = DEFAULT,
-    params: Params = None,
-    set_: Set = None,
-    context: Context = None,
-    as_json: Json = False,
-) -> None:
+def freeze(workshop: Workshop) -> object:
     """Take all GPUs back for a moment; everyone keeps the place in the queue."""
-    settings = read_settings(params, set_, context)
-    _change(settings, name, lambda slots: replace(slots, frozen=True), as_json=as_json)
+    return workshop.freeze()
 
 
-def unfreeze(
-    name: Name = DEFAULT,
-    params: Params = None,
-    set_: Set = None,
-    context: Context = None,
-    as_json: Json = False,
-) -> None:
+def unfreeze(workshop: Workshop) -> object:
     """Grant GPUs again, also after the end of a day."""
-    settings = read_settings(params, set_, context)
-    _change(settings, name, lambda slots: replace(slots, frozen=False, ended=""), as_json=as_json)
+    return workshop.freeze(False)
 
 
-def free(
-    participant: Annotated[str, typer.Argument(help="Whose slot is taken back, such as p07.")],
-    name: Name = DEFAULT,
-    params: Params = None,
-    set_: Set = None,
-    context: Context = None,
-    as_json: Json = False,
-) -> None:
+def free(workshop: Workshop, participant: Whose) -> object:
     """Take one participant's GPU slot back; asking again is allowed."""
-    settings = read_settings(params, set_, context)
-    _change(settings, name, lambda slots: slots.freed(participant), as_json=as_json)
+    return workshop.free(participant)
 
 
-def end(
-    name: Name = DEFAULT,
-    params: Params = None,
-    set_: Set = None,
-    context: Context = None,
-    as_json: Json = False,
-) -> None:
+def end(workshop: Workshop) -> object:
     """End the day: all GPUs are taken back, nothing that costs is left; print the bill."""
-    from qwenkit.workshop.bill import bill
-    from qwenkit.workshop.names import WorkshopName
-    from qwenkit.workshop.slots.day import end_day
-
-    settings = read_settings(params, set_, context)
-    show = stderr_lines(quiet=as_json)
-    with terminable(), interruptible():
-        room = _room(settings, name)
-        end_day(room, timeout_s=settings.seconds("teardown"), on_change=show)
-    emit(bill(settings, WorkshopName(name)), as_json=as_json)
+    return workshop.end()
 
 
-def _room(settings: Settings, name: str) -> Room:
-    from qwenkit.workshop.names import WorkshopName
-    from qwenkit.workshop.slots.room import Room
-
-    return Room.connect(settings, WorkshopName(name))
-
-
-def _change(
-    settings: Settings, name: str, change: Callable[[Slots], Slots], *, as_json: bool
-) -> None:
-    from qwenkit.workshop.slots.day import change_now
-
-    emit(change_now(_room(settings, name), change), as_json=as_json)
-
-
-COMMANDS = (ask, give_back, slot, keep, hours, note, freeze, unfreeze, free, end)
+COMMANDS = (
+    *(command(ask, without="name"), command(give_back, without="name as_json")),
+    *(command(slot, without="name"), command(keep, without="as_json")),
+    *(command(act) for act in (hours, note, freeze, unfreeze, free, end)),
+)
