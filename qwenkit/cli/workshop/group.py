@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qwenkit.cli.commands import Group
-from qwenkit.cli.console import emit
+from qwenkit.cli.console import agreed, can_ask, emit, say
 from qwenkit.cli.options import Json
 from qwenkit.cli.serving import answer_ended
 from qwenkit.cli.workshop import board, slots
@@ -90,10 +90,18 @@ def _sheets(workshop: Workshop, output: Path | None, link: str, only: Sequence[s
     return handing_out.write(workshop.settings, workshop.name, folder, only=only, link=link)
 
 
-def delete(workshop: Workshop, as_json: Json = False) -> None:
+def delete(
+    workshop: Workshop,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask at a terminal.")] = False,
+    as_json: Json = False,
+) -> None:
     """Remove a workshop with all that its participants made; then audit for leaks."""
     from qwenkit.workshop import delete as deleting
 
+    question = f"Remove workshop {workshop.name.name} and all that its participants made?"
+    if can_ask() and not (yes or as_json or agreed(question, err=True)):
+        say("nothing was changed", err=True)
+        raise typer.Exit(1)
     show = workshop.on_change
     ended = deleting.delete(workshop.settings, workshop.name, on_step=show, on_change=show)
     answer_ended(ended, as_json=as_json)
