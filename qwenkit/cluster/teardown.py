@@ -161,7 +161,7 @@ def _weights(removal: Removal, weights: StoredWeights, settings: Settings) -> No
 
 def audit(cluster: Cluster, settings: Settings, *, weights: StoredWeights | None = None) -> Leaks:
     """List what this run left; complete weights only if ``delete_weights`` is set."""
-    found, unknown = _left(RUN_KINDS, lambda kind: _to_go(ours(cluster, kind)))
+    found, unknown = left_of(RUN_KINDS, lambda kind: _to_go(ours(cluster, kind)))
     try:
         children, hidden = _children(cluster, settings.service)
         found, unknown = found + children, unknown + hidden
@@ -244,8 +244,8 @@ def merged(endings: Sequence[Ended]) -> Ended:
 
 def audit_expired(cluster: Cluster) -> Leaks:
     """List what has expired and is still there, and what may or may not have expired."""
-    found, unknown = _left(RUN_KINDS, lambda kind: _to_go(expired_objects(cluster, kind)))
-    unclear, _ = _left(RUN_KINDS, lambda kind: unclear_objects(cluster, kind))
+    found, unknown = left_of(RUN_KINDS, lambda kind: _to_go(expired_objects(cluster, kind)))
+    unclear, _ = left_of(RUN_KINDS, lambda kind: unclear_objects(cluster, kind))
     unknown += [f"{what}: {EXPIRES_AT} is not a time with an offset from UTC" for what in unclear]
     return Leaks(tuple(found), tuple(unknown))
 
@@ -255,7 +255,9 @@ def _to_go(objects: Iterable[Obj]) -> list[Obj]:
     return [obj for obj in objects if not holds_weights(obj)]
 
 
-def _left(kinds: Iterable[Kind], read: Callable[[Kind], list[Obj]]) -> tuple[list[str], list[str]]:
+def left_of(
+    kinds: Iterable[Kind], read: Callable[[Kind], list[Obj]]
+) -> tuple[list[str], list[str]]:
     """Name the objects of each kind, and the kinds that may not be listed."""
     found: list[str] = []
     unknown: list[str] = []
@@ -273,4 +275,4 @@ def _children(cluster: Cluster, service: str) -> tuple[list[str], list[str]]:
     if not may_have_children(cluster, service):
         return [], []
     labels = {SERVICE_LABEL: service}
-    return _left(CHILD_KINDS, lambda kind: cluster.list(kind, labels=labels))
+    return left_of(CHILD_KINDS, lambda kind: cluster.list(kind, labels=labels))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import asdict, dataclass
 
-from qwenkit.cluster.kinds import CONFIG_MAP
+from qwenkit.cluster.kinds import CONFIG_MAP, Obj
 from qwenkit.cluster.preflight.cost import example_price
 from qwenkit.language import said, shown
 from qwenkit.language.width import columns, padded
@@ -110,14 +110,18 @@ def bill(settings: Settings, name: WorkshopName) -> Bill:
     """
     with closing(description.connect(settings, name)) as cluster:
         workshop = description.read(cluster, name)
-        kept = cluster.find(CONFIG_MAP, SLOTS)
-    slots = Slots.of(kept) if kept else Slots(workshop.gpu_slots)
-    return bill_of(workshop, slots, slots.price_per_gpu_hour or example_price(settings))
+        slots = slots_of(workshop, cluster.find(CONFIG_MAP, SLOTS))
+    return bill_of(workshop, slots, example_price(settings))
+
+
+def slots_of(workshop: Description, kept: Obj | None) -> Slots:
+    """Return the state that the keeper's ConfigMap has, or the first one."""
+    return Slots.of(kept) if kept else Slots(workshop.gpu_slots)
 
 
 def bill_of(workshop: Description, slots: Slots, price: float | None) -> Bill:
-    """Return the bill of a ledger at a price per GPU and hour."""
-    used = slots.used()
+    """Return the bill of a ledger, at ``price`` for a GPU and hour where it has none of its own."""
+    used, price = slots.used(), slots.price_per_gpu_hour or price
     lines = []
     for who in workshop.participants:
         seconds = round(used.get(who.id, 0.0), 1)

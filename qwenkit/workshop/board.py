@@ -17,7 +17,7 @@ from qwenkit.exercises.exercise import chapters, of_chapter
 from qwenkit.exercises.sharing import PROGRESS, SharedProgress, shared
 from qwenkit.language import said
 from qwenkit.widgets.display import show_table
-from qwenkit.workshop.bill import Bill, bill_of
+from qwenkit.workshop.bill import Bill, bill_of, slots_of
 from qwenkit.workshop.description import DESCRIPTION, Description
 from qwenkit.workshop.names import SLOTS, WorkshopName
 from qwenkit.workshop.slots.state import Slots
@@ -135,8 +135,8 @@ def read_board(
     found = {(_space(one), name_of(one)): one for one in config_maps}
     made, kept = (found.get((owner.namespace, name)) for name in (DESCRIPTION, SLOTS))
     about = Description.of(owner, made) if made else Description(owner, (), 0, "")
-    slots = Slots.of(kept) if kept else Slots(about.gpu_slots)
-    bill = bill_of(about, slots, slots.price_per_gpu_hour or price)
+    slots = slots_of(about, kept)
+    bill = bill_of(about, slots, price)
     rows = []
     for who, line in zip(about.participants, bill.lines, strict=True):
         where = who.namespace

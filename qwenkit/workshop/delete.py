@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import partial
 
-from qwenkit.cluster.api_errors import may_not_look
 from qwenkit.cluster.client import Cluster
 from qwenkit.cluster.kinds import (
     CLUSTER_ROLE,
@@ -26,16 +25,17 @@ from qwenkit.cluster.kinds import (
 )
 from qwenkit.cluster.ownership import has_expired, is_ours
 from qwenkit.cluster.removal import TeardownStep
-from qwenkit.cluster.teardown import Ended, Leaks, ended
+from qwenkit.cluster.teardown import Ended, Leaks, ended, left_of
 from qwenkit.cluster.wait import OnChange, wait
 from qwenkit.errors import Forbidden, QwenkitError
 from qwenkit.settings import MANAGED_BY, Settings
 from qwenkit.workshop import description
 from qwenkit.workshop.create import concurrently
+from qwenkit.workshop.documents import GROUP
 from qwenkit.workshop.names import WORKSHOP_LABEL, WorkshopName
 
 _RIGHTS = (CLUSTER_ROLE_BINDING, CLUSTER_ROLE)
-_RBAC = "rbac.authorization.k8s.io/v1"
+_RBAC = f"{GROUP}/v1"
 # The kinds whose objects carry a workshop's labels.
 WITH_LABELS = (
     *(NAMESPACE, PV, *_RIGHTS, SECRET, CONFIG_MAP, PVC, DEPLOYMENT, JOB, SERVICE_ACCOUNT),
@@ -88,18 +88,14 @@ def expired(settings: Settings) -> tuple[WorkshopName, ...]:
     return tuple(WorkshopName(name) for name in dict.fromkeys(names) if name)
 
 
+def list_all(cluster: Cluster, name: WorkshopName, kind: Kind) -> list[Obj]:
+    """List the objects of a workshop in all namespaces."""
+    return cluster.list(kind, labels={WORKSHOP_LABEL: name.name}, everywhere=True)
+
+
 def audit(cluster: Cluster, name: WorkshopName) -> Leaks:
     """List what is left of a workshop: its namespaces, and its objects in any namespace."""
-    found: list[str] = []
-    unknown: list[str] = []
-    for kind in WITH_LABELS:
-        try:
-            objects = cluster.list(kind, labels={WORKSHOP_LABEL: name.name}, everywhere=True)
-        except QwenkitError as error:
-            why = may_not_look(error) if isinstance(error, Forbidden) else error.why
-            unknown.append(f"{kind}: {why}")
-        else:
-            found += [f"{kind}/{name_of(one)}" for one in objects]
+    found, unknown = left_of(WITH_LABELS, partial(list_all, cluster, name))
     return Leaks(tuple(found), tuple(unknown))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from qwenkit.cluster.kinds import Obj
 
-_GROUP = "rbac.authorization.k8s.io"
+GROUP = "rbac.authorization.k8s.io"
 
 
 def document(version: str, kind: str, name: str, namespace: str = "", **more: Any) -> Obj:
@@ -24,10 +24,13 @@ def rule(resources: str, verbs: str, *names: str, group: str = "") -> Obj:
 def granted(role: str, rules: list[Obj], account: str, namespace: str, *, wide: bool) -> list[Obj]:
     """Return a role and its binding to an account: of the account's namespace, or ``wide``."""
     kind, where = ("ClusterRole", "") if wide else ("Role", namespace)
-    reference = {"apiGroup": _GROUP, "kind": kind, "name": role}
-    subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
-    head = f"{_GROUP}/v1"
-    return [
-        document(head, kind, role, where, rules=rules),
-        document(head, f"{kind}Binding", role, where, roleRef=reference, subjects=[subject]),
-    ]
+    made = document(f"{GROUP}/v1", kind, role, where, rules=rules)
+    return [made, bound(made, role, account, namespace, where)]
+
+
+def bound(role: Obj, name: str, account: str, home: str, where: str) -> Obj:
+    """Return the binding of a role to an account of ``home``, in ``where`` (empty: everywhere)."""
+    reference = {"apiGroup": GROUP, "kind": role["kind"], "name": role["metadata"]["name"]}
+    subject = {"kind": "ServiceAccount", "name": account, "namespace": home}
+    kind = "RoleBinding" if where else "ClusterRoleBinding"
+    return document(f"{GROUP}/v1", kind, name, where, roleRef=reference, subjects=[subject])

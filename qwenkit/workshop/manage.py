@@ -23,12 +23,11 @@ from qwenkit.exercises.reset import reset as reset_chapter
 from qwenkit.language import shown
 from qwenkit.settings import EXPIRES_AT, Settings
 from qwenkit.workshop import description
-from qwenkit.workshop.bill import Bill, Forecast, bill_of, forecast
+from qwenkit.workshop.bill import Bill, Forecast, bill_of, forecast, slots_of
 from qwenkit.workshop.create import concurrently, end_after
-from qwenkit.workshop.delete import WITH_LABELS
+from qwenkit.workshop.delete import WITH_LABELS, list_all
 from qwenkit.workshop.description import Description
-from qwenkit.workshop.names import PROGRESS, SLOTS, WORKSHOP_LABEL, WorkshopName
-from qwenkit.workshop.slots.state import Slots
+from qwenkit.workshop.names import PROGRESS, SLOTS, WorkshopName
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,8 +70,7 @@ def status(settings: Settings, name: WorkshopName) -> WorkshopStatus:
         workshop = description.read(cluster, name)
         there = {name_of(one) for one in cluster.list(NAMESPACE, labels=cluster.labels)}
         jobs = cluster.list(JOB, labels=cluster.labels)
-        kept = cluster.find(CONFIG_MAP, SLOTS)
-    slots = Slots.of(kept) if kept else Slots(workshop.gpu_slots)
+        slots = slots_of(workshop, cluster.find(CONFIG_MAP, SLOTS))
     ahead = forecast(settings, workshop)
     return WorkshopStatus(
         workshop,
@@ -80,7 +78,7 @@ def status(settings: Settings, name: WorkshopName) -> WorkshopStatus:
         tuple(sorted(slots.grants)),
         sum(bool((one.get("status") or {}).get("succeeded")) for one in jobs),
         len(jobs),
-        bill_of(workshop, slots, slots.price_per_gpu_hour or ahead.price_per_gpu_hour),
+        bill_of(workshop, slots, ahead.price_per_gpu_hour),
         ahead,
     )
 
@@ -94,11 +92,10 @@ def extend(settings: Settings, name: WorkshopName) -> Description:
     with closing(description.connect(settings, name)) as cluster:
         longer = replace(description.read(cluster, name), expires_at=end_after(settings))
         cluster.patch(CONFIG_MAP, description.DESCRIPTION, {"data": longer.to_object()["data"]})
-        labels = {WORKSHOP_LABEL: name.name}
         found = [
             (kind, one)
             for kind in WITH_LABELS
-            for one in cluster.list(kind, labels=labels, everywhere=True)
+            for one in list_all(cluster, name, kind)
             if is_ours(one, run=name.run) and annotations_of(one).get(EXPIRES_AT)
         ]
         concurrently(found, lambda pair: _prolong(cluster, *pair, longer.expires_at))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import Signature, signature
 from typing import Annotated, Any
 
@@ -26,15 +26,15 @@ def _shared(
     """Have the options that every command gets."""
 
 
-def command(act: Callable[..., object], *, without: str = "") -> Callable[..., None]:
+def command(act: Callable[..., object], *, without: Sequence[str] = ()) -> Callable[..., None]:
     """Return ``act`` as a command: it gets a ``Workshop`` and its own options; its answer is shown.
 
-    ``without`` are words: the shared options that it has no use for. An option such as ``as_json``
+    ``without``: the shared options that it has no use for. An option such as ``as_json``
     is passed on if ``act`` has it, too.
     """
     own = _parameters(act)
     del own[next(iter(own))]
-    shared = {k: p for k, p in _parameters(_shared).items() if k not in without.split()}
+    shared = {k: p for k, p in _parameters(_shared).items() if k not in without}
 
     def run(**given: Any) -> None:
         from qwenkit.workshop.front import Workshop

@@ -23,7 +23,6 @@ def rehearse(
     time_scale: Annotated[
         float, typer.Option(min=0.1, max=1000, help="How fast the sandbox's time runs.")
     ] = 10,
-    html: Annotated[Path | None, typer.Option(help="Also write the report as a page.")] = None,
     params: Params = None,
     set_: Set = None,
     context: Context = None,
@@ -49,7 +48,5 @@ def rehearse(
         folder = Path(stack.enter_context(TemporaryDirectory()))
         plan = run.Rehearsal(participants, gpu_slots, wanted, seed, clock)
         report = run.rehearse(settings, plan, folder, on_event=show)
-    if html:
-        html.write_text(report.to_html(), "utf-8")
     emit(report, as_json=as_json)
     raise typer.Exit(0 if report.ok else 1)

@@ -136,7 +136,7 @@ def end(workshop: Workshop) -> object:
 
 
 COMMANDS = (
-    *(command(ask, without="name"), command(give_back, without="name as_json")),
-    *(command(slot, without="name"), command(keep, without="as_json")),
+    *(command(ask, without=("name",)), command(give_back, without=("name", "as_json"))),
+    *(command(slot, without=("name",)), command(keep, without=("as_json",))),
     *(command(act) for act in (hours, note, freeze, unfreeze, free, end)),
 )

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from html import escape
-from importlib.resources import files
 from typing import Any
 
 from qwenkit.inference.results import percentiles
 from qwenkit.language import said
-from qwenkit.language.page import said_page
 from qwenkit.widgets.display import show_table
 from qwenkit.workshop.bill import Bill
 
@@ -46,7 +43,7 @@ class Passage:
 
 @dataclass(frozen=True)
 class RehearsalReport:
-    """A rehearsal in figures; ``str`` and ``to_html`` are for people.
+    """A rehearsal in figures; ``str`` is for people.
 
     ``api_per_s`` and ``gateway_per_s`` are requests a second over the whole of it: by the API
     server's own count (None where it may not be read), and as the learners sent them. ``gpu_s`` are
@@ -124,31 +121,17 @@ class RehearsalReport:
         }
 
     def __str__(self) -> str:
-        _, table = self._parts()
-        return "\n".join(
-            [said(self._headline()), "", *table, "", *map(said, self.problems)]
-        ).strip()
-
-    def to_html(self) -> str:
-        """Return a page of its own, in the language of the person."""
-        html, _ = self._parts()
-        problems = "".join(f"<li>{escape(said(one))}</li>" for one in self.problems)
-        body = f"<h1>{escape(said(self._headline()))}</h1>{''.join(html)}<ul>{problems}</ul>"
-        page = (files(__package__) / "page.html").read_text("utf-8")
-        return said_page(page.replace("{{ body }}", body))
-
-    def _headline(self) -> str:
         verdict = "passed" if self.ok else f"{len(self.problems)} problems"
-        return (
+        headline = (
             f"rehearsal of {self.participants} participants on {self.gpu_slots} GPU slots, clock × "
             f"{self.clock:g}, seed {self.seed}: {verdict} in {self.seconds:.0f} s"
         )
 
-    def _parts(self) -> tuple[list[str], list[str]]:
         chapters = self.chapters()
+        table = show_table(chapters, *(chapters[0] if chapters else ()))
         figures = show_table(self._figures(), "figure", "value")
-        tables = [show_table(chapters, *(chapters[0] if chapters else ())), figures]
-        return [f"<div>{one.html}</div>" for one in tables], [f"{one!r}\n" for one in tables]
+        parts = (said(headline), repr(table), repr(figures), "\n".join(map(said, self.problems)))
+        return "\n\n".join(filter(None, parts))
 
     def _figures(self) -> Iterator[tuple[str, str]]:
         own, billed = sum(self.gpu_s.values()), self.bill

@@ -221,14 +221,13 @@ class _Class:
         return Passage(who.id, chapter, seconds, round(student.waited_s, 3), error)
 
     def _slip(self, settings: Settings, chapter: str) -> None:
-        refused = 0
+        with self._lock:
+            self.slips["made"] += 1
         try:
             SLIPS[chapter](settings)
         except QwenkitError:
-            refused = 1
-        with self._lock:
-            self.slips["made"] += 1
-            self.slips["refused"] += refused
+            with self._lock:
+                self.slips["refused"] += 1
 
     def _watch(self) -> None:
         while not self._stopped.wait(_LOOK_S):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from qwenkit.cluster.kinds import Obj
 from qwenkit.settings import Settings
-from qwenkit.workshop.documents import document, granted, rule
+from qwenkit.workshop.documents import GROUP, bound, document, granted, rule
 from qwenkit.workshop.names import KEEPER, WorkshopName
 
-_RBAC = "rbac.authorization.k8s.io"
 _LEASES, _KNATIVE = "coordination.k8s.io", "serving.knative.dev"
 
 
@@ -52,7 +53,7 @@ def keeper_objects(name: WorkshopName, settings: Settings) -> list[Obj]:
     return [
         document("v1", "ServiceAccount", KEEPER, space),
         *granted(f"{space}-{KEEPER}", sees, KEEPER, space, wide=True),
-        document(f"{_RBAC}/v1", "ClusterRole", _acts(name), rules=does),
+        _acts(name, does),
         may_act(name, space),
         document("apps/v1", "Deployment", KEEPER, space, spec=spec),
     ]
@@ -60,11 +61,8 @@ def keeper_objects(name: WorkshopName, settings: Settings) -> list[Obj]:
 
 def may_act(name: WorkshopName, namespace: str) -> Obj:
     """Return the binding that lets the keeper act in a namespace of the workshop."""
-    account = {"kind": "ServiceAccount", "name": KEEPER, "namespace": name.namespace}
-    role = {"apiGroup": _RBAC, "kind": "ClusterRole", "name": _acts(name)}
-    head = f"{_RBAC}/v1"
-    return document(head, "RoleBinding", KEEPER, namespace, roleRef=role, subjects=[account])
+    return bound(_acts(name), KEEPER, KEEPER, name.namespace, namespace)
 
 
-def _acts(name: WorkshopName) -> str:
-    return f"{name.namespace}-{KEEPER}-acts"
+def _acts(name: WorkshopName, rules: Sequence[Obj] = ()) -> Obj:
+    return document(f"{GROUP}/v1", "ClusterRole", f"{name.namespace}-{KEEPER}-acts", rules=[*rules])

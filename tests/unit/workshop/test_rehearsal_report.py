@@ -89,11 +89,9 @@ def test_what_makes_it_fail(change: dict[str, object], said: str) -> None:
     assert not report.ok
     assert any(said in problem for problem in report.problems)
     assert said in str(report)
-    assert "<GPU>" not in report.to_html()
 
 
 def test_it_speaks_chinese(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QWENKIT_LANG", "zh")
     assert "演练" in str(GOOD)
-    assert 'lang="zh-CN"' in GOOD.to_html()
-    assert "公平" in GOOD.to_html()
+    assert "公平" in str(GOOD)
