@@ -5,7 +5,7 @@ from __future__ import annotations
 from qwenkit.cluster.kinds import Obj
 from qwenkit.in_cluster.manifest import require_image
 from qwenkit.settings import Settings
-from qwenkit.workshop.documents import document, granted, rule
+from qwenkit.workshop.documents import document, granted, logins, rule
 from qwenkit.workshop.names import WorkshopName
 
 _NAME, _EVERY = "cleaner", "*/10 * * * *"
@@ -33,7 +33,7 @@ def cleaner(settings: Settings, name: WorkshopName) -> list[Obj]:
     job = {"spec": {"backoffLimit": 0, "template": {"spec": pod}}}
     spec = {"schedule": _EVERY, "concurrencyPolicy": "Forbid", "jobTemplate": job}
     return [
-        document("v1", "ServiceAccount", _NAME, space),
+        document("v1", "ServiceAccount", _NAME, space, imagePullSecrets=logins(settings)),
         *granted(f"{space}-{_NAME}", _REMOVES, _NAME, space, wide=True),
         document("batch/v1", "CronJob", _NAME, space, spec=spec),
     ]

@@ -104,7 +104,9 @@ def create(
         shared = _shared(cluster, settings)
         keys = Credentials.required() if settings.oss_auth == "key" else None
         nodes = cluster.list(NODE)
-        own = objects.own_objects(wanted, settings, keys, nodes, clean_up=clean_up)
+        own = objects.own_objects(
+            wanted, settings, keys, nodes, login=shared.login, clean_up=clean_up
+        )
         made = len(own)
         if not dry_run:
             home, *rest = own
@@ -160,6 +162,10 @@ def ensure_all(cluster: Cluster, docs: Iterable[Obj]) -> None:
         require_ours(existing, run=cluster.run, namespace=cluster.namespace)
         if kind in (PV, PVC):
             require_same(existing, doc)
+        if (existing.get("status") or {}).get("phase") == "Released":
+            # Its claim went with a namespace that somebody deleted; it would never be bound again.
+            old = {"uid": None, "resourceVersion": None}
+            cluster.patch(kind, name, {"spec": {"claimRef": old}})
         labels, notes = labels_of(doc), annotations_of(doc)
         if labels.items() - labels_of(existing).items() or (
             notes.items() - annotations_of(existing).items()
@@ -233,7 +239,7 @@ def _shared(cluster: Cluster, settings: Settings) -> objects.Shared:
     login = None
     if name := settings.image_pull_secret:
         found = cluster.get(SECRET, name, namespace=settings.namespace)
-        login = {key: found[key] for key in ("apiVersion", "kind", "type", "data")}
+        login = {key: found[key] for key in ("apiVersion", "kind", "metadata", "type", "data")}
     by_alb = ingress_class(cluster).startswith("alb")
     return objects.Shared(_files(settings), by_alb, login)
 

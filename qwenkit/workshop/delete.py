@@ -120,13 +120,24 @@ def _remove_namespaces(
         left,
         what="namespaces gone",
         ready=lambda found: not found,
-        describe=lambda found: f"{len(found)} of {len(wanted)} namespaces are left",
+        describe=lambda found: (
+            f"{len(found)} of {len(wanted)} namespaces are left{_blocked(found)}"
+        ),
         timeout_s=limit_s,
         every_s=0.5,
         on_change=on_change,
     )
     for one in wanted:
         keep(TeardownStep(f"namespace {one}", True, f"gone after {done.seconds:.1f} s"))
+
+
+def _blocked(spaces: Iterable[Obj]) -> str:
+    """Return what Kubernetes says of the first namespace that does not end, such as finalizers."""
+    for one in spaces:
+        for each in (one.get("status") or {}).get("conditions") or []:
+            if each.get("status") == "True":
+                return f"; {name_of(one)}: {each.get('message')}"
+    return ""
 
 
 def _remove_objects(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qwenkit.cluster.kinds import Obj
+from qwenkit.settings import Settings
 
 GROUP = "rbac.authorization.k8s.io"
 
@@ -19,6 +20,11 @@ def rule(resources: str, verbs: str, *names: str, group: str = "") -> Obj:
     """Return a rule of a role: verbs on resources, each a list of words, or on some by name."""
     named = {"resourceNames": list(names)} if names else {}
     return {"apiGroups": [group], "resources": resources.split(), "verbs": verbs.split(), **named}
+
+
+def logins(settings: Settings) -> list[Obj]:
+    """Return the references to the registry's login, if it needs one."""
+    return [{"name": name} for name in [settings.image_pull_secret] if name]
 
 
 def granted(role: str, rules: list[Obj], account: str, namespace: str, *, wide: bool) -> list[Obj]:

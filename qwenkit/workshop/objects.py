@@ -39,6 +39,8 @@ from qwenkit.workshop.slots.deployment import keeper_objects, may_act
 _MADE_ONCE = ("Job", "ResourceQuota", "PersistentVolume", "PersistentVolumeClaim")
 _SERVERS = 5  # of one participant at a time: the course's three, and what replaces them
 _GATEWAYS = ("knative-serving", "kourier-system", "istio-system", "contour-external")
+# Where a node's metadata is, with the credentials of its role: Alibaba Cloud's, and all others'.
+_METADATA = ("100.100.100.200/32", "169.254.169.254/32")
 _CONTAINER: Mapping[str, Mapping[str, str]] = {  # where a container says nothing itself
     "default": {"cpu": "1", "memory": "1Gi"},
     "defaultRequest": {"cpu": "25m", "memory": "64Mi"},
@@ -66,17 +68,20 @@ def own_objects(
     keys: Credentials | None,
     nodes: Iterable[Obj],
     *,
+    login: Obj | None = None,
     clean_up: bool = False,
 ) -> list[Obj]:
     """Return the objects of the workshop's own namespace, which no participant may read.
 
-    ``nodes``: those that get the server's image at once; ``clean_up``: a CronJob removes all.
+    ``nodes``: those that get the server's image at once, with the registry's ``login`` if it needs
+    one; ``clean_up``: a CronJob removes all.
     """
     space = workshop.name.namespace
     made: list[Obj] = [document("v1", "Namespace", space)]
     if keys is not None:
         made.append(secret(_of_instructor(settings, workshop), keys))
-    pulls = [pull_job(node, settings, space) for node in gpu_nodes(nodes, settings)]
+    pulls = [*_login(login, space)]
+    pulls += [pull_job(node, settings, space) for node in gpu_nodes(nodes, settings)]
     more = cleaner(settings, workshop.name) if clean_up else []
     more += keeper_objects(workshop.name, settings) if settings.transfer_image else []
     return [_marked(one, workshop) for one in [*made, workshop.to_object(), *pulls, *more]]
@@ -101,7 +106,6 @@ def participant_objects(
     key = b64encode(secrets.token_urlsafe(32).encode()).decode()
     volume, claim = _volume(workshop, settings, who)
     size = claim["spec"]["resources"]["requests"]["storage"]
-    login = {"metadata": {"name": settings.image_pull_secret, "namespace": space}}
     limits = {"limits": [{"type": "Container", **_CONTAINER, "max": _most(settings)}]}
     made: list[Obj] = [
         home,
@@ -110,16 +114,22 @@ def participant_objects(
         *([may_act(workshop.name, space)] if settings.transfer_image else []),
         document("v1", "ResourceQuota", QUOTA, space, spec={"hard": hard(settings, size)}),
         document("v1", "LimitRange", QUOTA, space, spec=limits),
-        document("networking.k8s.io/v1", "NetworkPolicy", QUOTA, space, spec=_ingress(shared)),
+        document("networking.k8s.io/v1", "NetworkPolicy", QUOTA, space, spec=_traffic(shared)),
         document("v1", "Secret", API_KEY_SECRET, space, data={API_KEY: key}),
         document("v1", "ConfigMap", TOLD, space, data={}),
         document("v1", "ConfigMap", PROGRESS, space, data={}),
         document("v1", "ConfigMap", SHARED_WEIGHTS, space, data={LIST: shared.files}),
         volume,
         claim,
-        *([shared.login | login] if shared.login else []),
+        *_login(shared.login, space),
     ]
     return [_marked(one, workshop, {PARTICIPANT_LABEL: who.id}) for one in made]
+
+
+def _login(login: Obj | None, namespace: str) -> list[Obj]:
+    """Return a copy of the registry's login for a namespace, if there is one."""
+    where = {"namespace": namespace}
+    return [login | {"metadata": where | {"name": login["metadata"]["name"]}}] if login else []
 
 
 def is_made_once(doc: Obj) -> bool:
@@ -188,15 +198,22 @@ def _most(settings: Settings) -> dict[str, str]:
     return {name: max(wanted[name], least[name], key=parse) for name in least}
 
 
-def _ingress(shared: Shared) -> Obj:
+def _traffic(shared: Shared) -> Obj:
     """Return who may send to a participant's pods: the gateway, Knative, and his own pods.
 
-    A cloud's load balancer (ALB) sends from addresses outside of the cluster.
+    A cloud's load balancer (ALB) sends from addresses outside of the cluster. His pods, whose
+    images he chooses, reach everything but the node's metadata, which would give them its role.
     """
     spaces = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(_GATEWAYS)}
     senders = [{"namespaceSelector": {"matchExpressions": [spaces]}}, {"podSelector": {}}]
     senders += [{"ipBlock": {"cidr": "0.0.0.0/0"}}] * shared.by_alb
-    return {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"from": senders}]}
+    outside = {"ipBlock": {"cidr": "0.0.0.0/0", "except": list(_METADATA)}}
+    return {
+        "podSelector": {},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [{"from": senders}],
+        "egress": [{"to": [outside, {"namespaceSelector": {}}]}],
+    }
 
 
 def _volume(workshop: Description, settings: Settings, who: Participant) -> list[Obj]:

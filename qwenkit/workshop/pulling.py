@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from qwenkit.cluster.kinds import Obj, name_of
 from qwenkit.parameters.pod_texts import parse_node_selector, parse_tolerations
 from qwenkit.settings import Settings
-from qwenkit.workshop.documents import document
+from qwenkit.workshop.documents import document, logins
 
 _KEPT_S, _DEADLINE_S = 86_400, 3600  # a Job is kept for a day, and may pull for an hour
 _HOST = "kubernetes.io/hostname"
@@ -28,7 +28,6 @@ def pull_job(node: Obj, settings: Settings, namespace: str) -> Obj:
     """Return a Job that ends as soon as the image is on the node."""
     name = f"pull-{name_of(node)}"[:63].rstrip("-.").replace(".", "-")
     anywhere = {"key": settings.gpu_resource, "operator": "Exists", "effect": "NoSchedule"}
-    secret = settings.image_pull_secret
     small = {"cpu": "10m", "memory": "32Mi"}
     container = {"name": "pull", "image": settings.image, "command": ["true"]}
     pod = {
@@ -37,7 +36,8 @@ def pull_job(node: Obj, settings: Settings, namespace: str) -> Obj:
         "nodeSelector": {_HOST: (node["metadata"].get("labels") or {}).get(_HOST, name_of(node))},
         "tolerations": [anywhere, *parse_tolerations(settings.tolerations)],
         "containers": [container | {"resources": {"requests": small, "limits": small}}],
-    } | ({"imagePullSecrets": [{"name": secret}]} if secret else {})
+        "imagePullSecrets": logins(settings),
+    }
     limits = {"activeDeadlineSeconds": _DEADLINE_S, "ttlSecondsAfterFinished": _KEPT_S}
     spec = {"backoffLimit": 2, **limits, "template": {"spec": pod}}
     return document("batch/v1", "Job", name, namespace, spec=spec)

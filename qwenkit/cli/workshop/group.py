@@ -155,7 +155,7 @@ def _people(count: int, names: Path | None) -> list[str]:
         return [""] * count
     try:
         rows = list(csv.reader(read_text(names, most=_MOST_BYTES).splitlines()))
-    except (OSError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise InvalidValue("--from", str(names), f"must be a CSV file: {error}") from None
     given = [_shown(row[0]) for row in rows if row and row[0].strip()]
     if given and given[0].lower() in ("name", "names", "姓名"):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from qwenkit.cluster.kinds import Obj
 from qwenkit.settings import Settings
-from qwenkit.workshop.documents import GROUP, bound, document, granted, rule
+from qwenkit.workshop.documents import GROUP, bound, document, granted, logins, rule
 from qwenkit.workshop.names import KEEPER, WorkshopName
 
 _LEASES, _KNATIVE = "coordination.k8s.io", "serving.knative.dev"
@@ -51,7 +51,7 @@ def keeper_objects(name: WorkshopName, settings: Settings) -> list[Obj]:
     template = {"metadata": {"labels": labels}, "spec": pod}
     spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}
     return [
-        document("v1", "ServiceAccount", KEEPER, space),
+        document("v1", "ServiceAccount", KEEPER, space, imagePullSecrets=logins(settings)),
         *granted(f"{space}-{KEEPER}", sees, KEEPER, space, wide=True),
         _acts(name, does),
         may_act(name, space),

@@ -54,6 +54,7 @@ class Keeper:
         self.room = room
         self.identity = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         self._told: dict[str, GpuSlot] = {}
+        self._raised: set[str] = set()  # whose quota grew, which admission may not know yet
         self._total = 0
         self._read_at = self._seen_at = self._renewed_at = 0.0
         self._ahead_s, self._asked_at = 0.0, -_AGAIN_S
@@ -151,11 +152,26 @@ class Keeper:
         replicas = slots.hours.min_scale if slots.hours else 0
         for who in [*less, *more] if replicas else []:
             self._try(set_min_scale, self.room.space(who), replicas if who in wanted else 0)
-        for who in more:
+        for who in [*more, *self._known(look)]:
             self._try(_wake, self.room.space(who))
+        self._raised |= set(more)
         for who, told in made.told.items():
             if not _is_about(told, self._told.get(who)):
                 self._try(self._tell, who, told)
+
+    def _known(self, look: Look) -> list[str]:
+        """Return whose larger quota is enforced by now: by its status, which follows its spec.
+
+        A pod that was asked for in between is refused, and tried again only minutes later.
+        """
+        quotas = {who: look.quotas.get(who, {}) for who in self._raised}
+        found = [
+            who
+            for who, one in quotas.items()
+            if _gpus(one, self.room.hard, "status") >= _gpus(one, self.room.hard)
+        ]
+        self._raised -= set(found)
+        return found
 
     def _try(self, action: Callable[..., object], *args: object) -> None:
         """Take an action; one that fails must not keep the others from theirs."""
@@ -222,8 +238,8 @@ class Keeper:
         return time.time() + self._ahead_s
 
 
-def _gpus(quota: Obj, hard: str) -> int:
-    found = str(((quota.get("spec") or {}).get("hard") or {}).get(hard, ""))
+def _gpus(quota: Obj, hard: str, side: str = "spec") -> int:
+    found = str(((quota.get(side) or {}).get("hard") or {}).get(hard, ""))
     return int(found) if found.isdecimal() else -1
 
 

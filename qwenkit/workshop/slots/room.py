@@ -69,7 +69,8 @@ class Room:
         ours = {WORKSHOP_LABEL: self.name.name}
         quotas = self.cluster.list(RESOURCE_QUOTA, labels=ours, everywhere=True)
         leases = self.cluster.list(LEASE, labels=ours, everywhere=True)
-        found = {self._id(one): one for one in quotas if name_of(one) == QUOTA}
+        ids = ((self._id(one), one) for one in quotas if name_of(one) == QUOTA)
+        found = {who: one for who, one in ids if who}
         asks = [(_ask(self._id(one), one), one) for one in leases if name_of(one) == GPU_SLOT]
         pods = [
             (_pod(self._id(one), one, gpus), one)
@@ -130,7 +131,12 @@ class Room:
         return self.cluster.at(f"{self.name.name}-{participant}")
 
     def _id(self, obj: Obj) -> str:
-        return str(obj["metadata"].get("namespace")).removeprefix(f"{self.name.name}-")
+        """Return whose namespace an object is in, empty if it is not of this workshop.
+
+        Without the check a namespace that is called ``p01`` would be the first participant's.
+        """
+        space, start = str(obj["metadata"].get("namespace")), f"{self.name.name}-"
+        return space.removeprefix(start) if space.startswith(start) else ""
 
 
 def _ask(participant: str, lease: Obj) -> Ask:

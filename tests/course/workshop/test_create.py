@@ -310,3 +310,16 @@ def test_a_hundred_participants(settings: Settings) -> None:
     print(f"100 participants in {time.monotonic() - began:.1f} s")
     assert delete(settings, NAME).error is None
     assert not audit(connect(settings, NAME), NAME).found
+
+
+def test_a_namespace_that_somebody_deleted_is_made_again_with_its_weights(
+    sandbox: RealSandbox, settings: Settings, gone: None
+) -> None:
+    create(settings, NAME, [""], 1)
+    with closing(Cluster.connect(settings.model_copy(update={"namespace": "ws-p01"}))) as cluster:
+        wait_bound(cluster, "ws-p01", timeout_s=10)
+        sandbox.kubectl("delete", "namespace", "ws-p01")
+        eventually(lambda: cluster.get("pv", "ws-p01")["status"]["phase"] == "Released")
+        assert manage.status(settings, NAME).missing == ("p01",)
+        create(settings, NAME, [""], 1)
+        wait_bound(cluster, "ws-p01", timeout_s=10)

@@ -28,11 +28,12 @@ from qwenkit.sandbox import process, state_files
 from qwenkit.settings import Settings
 from qwenkit.steps import deploy, find_server, teardown
 from qwenkit.workshop.create import create
+from qwenkit.workshop.documents import document
 from qwenkit.workshop.names import KEEPER, WorkshopName
 from qwenkit.workshop.slots.day import end_day
 from qwenkit.workshop.slots.hours import ClassHours
 from qwenkit.workshop.slots.keeper import Keeper
-from qwenkit.workshop.slots.room import Room
+from qwenkit.workshop.slots.room import Look, Room
 
 WS = WorkshopName("ws")
 GPU = {"resources": {"limits": {"nvidia.com/gpu": "1"}}}
@@ -166,6 +167,34 @@ def test_a_pod_that_the_quota_refused_comes_soon_after_the_grant(
 
 def has_room(replica_set: Obj) -> bool:
     return bool(replica_set["spec"].get("replicas")) and not replica_set["status"].get("replicas")
+
+
+def test_a_larger_quota_is_known_once_its_status_says_so(room: Room) -> None:
+    keeper, hard = Keeper(room), room.hard
+    seen: list[list[str]] = []
+    keeper._raised = {"p01"}
+    for enforced in ("0", "1", "1"):
+        quota = {"spec": {"hard": {hard: "1"}}, "status": {"hard": {hard: enforced}}}
+        seen.append(keeper._known(Look({"p01": quota}, {}, {})))
+    assert seen == [[], ["p01"], []]
+
+
+def test_a_namespace_that_is_called_as_a_participant_is_left_alone(room: Room) -> None:
+    cluster = room.cluster.at("p01")
+    labels = {"labels": cluster.labels}
+    cluster.apply(document("v1", "Namespace", "p01") | {"metadata": labels | {"name": "p01"}})
+    pod = document(
+        "v1", "Pod", "own", "p01", spec={"containers": [{"name": "c", "image": "i"} | GPU]}
+    )
+    cluster.apply(pod | {"metadata": pod["metadata"] | labels})
+    keeper = Keeper(room)
+    made = keeper.turn()
+    assert made is not None
+    assert not made.drain
+    assert not room.look().pods
+    cluster.delete(POD, "own")
+    cluster.delete("namespace", "p01")
+    keeper.release()
 
 
 def test_of_two_keepers_one_works_and_the_other_takes_over(room: Room) -> None:

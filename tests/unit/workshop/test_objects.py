@@ -142,6 +142,31 @@ def test_an_image_is_pulled_on_gpu_nodes_alone() -> None:
     assert "nvidia.com/gpu" not in pod["containers"][0]["resources"]["limits"]
 
 
+def test_a_private_image_is_pulled_with_the_registry_s_login() -> None:
+    private = SETTINGS.model_copy(update={"image_pull_secret": "login", "transfer_image": "own"})
+    meta = {"name": "login", "namespace": "default", "uid": "u", "resourceVersion": "7"}
+    login = {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": "t", "data": {}}
+    own = objects.own_objects(WORKSHOP, private, None, [], login=login, clean_up=True)
+    shared = objects.Shared(login=login)
+    theirs = objects.participant_objects(WORKSHOP, private, WORKSHOP.participants[0], shared=shared)
+    copies = [
+        doc["metadata"]
+        for doc in [*own, *theirs]
+        if (doc["kind"], doc["metadata"]["name"]) == ("Secret", "login")
+    ]
+    assert [copy["namespace"] for copy in copies] == ["qwenkit-ws", "ws-p01"]
+    assert not any("uid" in copy or "resourceVersion" in copy for copy in copies)
+    accounts = [doc for doc in own if doc["kind"] == "ServiceAccount"]
+    assert [one["imagePullSecrets"] for one in accounts] == [[{"name": "login"}]] * 2
+
+
+def test_pods_of_participants_do_not_reach_the_node_s_metadata() -> None:
+    policy = of(1)["NetworkPolicy", "workshop"]["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    (rule,) = policy["egress"]
+    assert "100.100.100.200/32" in rule["to"][0]["ipBlock"]["except"]
+
+
 def test_costs_before_and_after() -> None:
     ahead = Forecast("A10", 9, 8.0, 10.0, 30)
     assert ahead.most == 720
