@@ -240,8 +240,8 @@ def _shared(cluster: Cluster, settings: Settings) -> objects.Shared:
     if name := settings.image_pull_secret:
         found = cluster.get(SECRET, name, namespace=settings.namespace)
         login = {key: found[key] for key in ("apiVersion", "kind", "metadata", "type", "data")}
-    by_alb = ingress_class(cluster).startswith("alb")
-    return objects.Shared(_files(settings), by_alb, login)
+    inside = (ingress_class(cluster) or "istio").startswith(("kourier", "istio", "contour"))
+    return objects.Shared(_files(settings), not inside, login)
 
 
 def _files(settings: Settings) -> str:

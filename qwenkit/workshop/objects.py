@@ -53,12 +53,12 @@ class Shared:
 
     Args:
         files: JSON of the weights' manifest, for ``storage=shared``.
-        by_alb: the gateway is a load balancer of the cloud, outside of the cluster.
-        login: the Secret with the registry's login, which his pods use and he may not read.
+        outside: the gateway is not one of ``_GATEWAYS``, such as a load balancer of the cloud.
+        login: the Secret with the registry's login, which his pods use.
     """
 
     files: str = "{}"
-    by_alb: bool = False
+    outside: bool = False
     login: Obj | None = None
 
 
@@ -206,13 +206,13 @@ def _traffic(shared: Shared) -> Obj:
     """
     spaces = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(_GATEWAYS)}
     senders = [{"namespaceSelector": {"matchExpressions": [spaces]}}, {"podSelector": {}}]
-    senders += [{"ipBlock": {"cidr": "0.0.0.0/0"}}] * shared.by_alb
-    outside = {"ipBlock": {"cidr": "0.0.0.0/0", "except": list(_METADATA)}}
+    senders += [{"ipBlock": {"cidr": "0.0.0.0/0"}}] * shared.outside
+    world = {"ipBlock": {"cidr": "0.0.0.0/0", "except": list(_METADATA)}}
     return {
         "podSelector": {},
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [{"from": senders}],
-        "egress": [{"to": [outside, {"namespaceSelector": {}}]}],
+        "egress": [{"to": [world, {"namespaceSelector": {}}]}],
     }
 
 

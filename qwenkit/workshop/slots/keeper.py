@@ -54,6 +54,7 @@ class Keeper:
         self.room = room
         self.identity = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         self._told: dict[str, GpuSlot] = {}
+        self._warned: set[str] = set()
         self._raised: set[str] = set()  # whose quota grew, which admission may not know yet
         self._total = 0
         self._read_at = self._seen_at = self._renewed_at = 0.0
@@ -76,7 +77,7 @@ class Keeper:
                     pause_s = _SOON_S if made and made.drain else EVERY_S
                     on_pass(made)
                 except QwenkitError as error:
-                    log.warning("the keeper: %s", error)
+                    self._warn(error)
                     if isinstance(error, NotFound) and self.room.is_gone():
                         return
                 if stopped(max(pause_s - (time.monotonic() - began), 0.0)):
@@ -108,6 +109,7 @@ class Keeper:
         if now - self._read_at >= _AGAIN_S:
             self._total = read(self.room.cluster, self.room.name).gpu_slots
             self._told, self._read_at = self._as_told(), now
+            self._warned.clear()
         look = self.room.look()
         made: list[Allotment] = []
 
@@ -180,7 +182,13 @@ class Keeper:
         except NotFound:
             pass  # it is gone, which is as well
         except QwenkitError as error:
-            log.warning("the keeper tries again: %s", error)
+            self._warn(error)
+
+    def _warn(self, error: QwenkitError) -> None:
+        """Say once what is in the way: where a right is missing, it is each time."""
+        if (text := str(error)) not in self._warned:
+            self._warned.add(text)
+            log.warning("the keeper tries again: %s", text)
 
     def _set_quota(self, who: str, gpus: int) -> None:
         body = {"spec": {"hard": {self.room.hard: str(gpus)}}}

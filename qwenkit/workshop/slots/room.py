@@ -51,13 +51,15 @@ class Room:
 
     @classmethod
     def connect(cls, settings: Settings, name: WorkshopName) -> Room:
-        """Connect with the instructor's context.
+        """Connect with the instructor's context; which GPUs they are, the workshop knows.
 
         Raises:
             QwenkitError: the cluster cannot be connected to.
         """
-        price = example_price(settings)
-        return cls(connect(settings, name), name, settings.gpu_resource, price)
+        cluster = connect(settings, name)
+        if about := find(cluster, name):
+            settings = settings.model_copy(update=dict(about.settings))
+        return cls(cluster, name, settings.gpu_resource, example_price(settings))
 
     @property
     def hard(self) -> str:

@@ -28,6 +28,7 @@ from qwenkit.sandbox import process, state_files
 from qwenkit.settings import Settings
 from qwenkit.steps import deploy, find_server, teardown
 from qwenkit.workshop.create import create
+from qwenkit.workshop.delete import delete
 from qwenkit.workshop.documents import document
 from qwenkit.workshop.names import KEEPER, WorkshopName
 from qwenkit.workshop.slots.day import end_day
@@ -195,6 +196,23 @@ def test_a_namespace_that_is_called_as_a_participant_is_left_alone(room: Room) -
     cluster.delete(POD, "own")
     cluster.delete("namespace", "p01")
     keeper.release()
+
+
+def test_which_gpus_are_shared_the_workshop_knows(settings: Settings) -> None:
+    mig = WorkshopName("mig")
+    own = {"gpu_resource": "nvidia.com/mig-1g.10gb", "transfer_image": ""}
+    create(settings.model_copy(update=own), mig, [""], 1)
+    assert Room.connect(settings, mig).hard == "requests.nvidia.com/mig-1g.10gb"
+    assert not delete(settings, mig).leaks.found
+
+
+def test_a_keeper_says_once_what_is_in_its_way(
+    room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper = Keeper(room)
+    for _ in range(2):
+        keeper._warn(NotReady("no right", "why", "fix"))
+    assert len(caplog.records) == 1
 
 
 def test_of_two_keepers_one_works_and_the_other_takes_over(room: Room) -> None:
