@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -14,9 +13,7 @@ from qwenkit.in_cluster.volume import VolumeWeights
 from qwenkit.settings import SHARED_WEIGHTS, Settings
 from qwenkit.weights.hub.listing import MANIFEST_NAME
 from qwenkit.weights.oss.bucket import StoredObject
-from qwenkit.weights.progress import Progress
 from qwenkit.weights.report import FileReport, UploadReport, VerifyReport
-from qwenkit.weights.selection import EVERYTHING, Selection
 from qwenkit.weights.store import PrefixContents
 
 LIST = "manifest.json"
@@ -34,14 +31,7 @@ class SharedWeights(VolumeWeights):
         """Say who fills the volume."""
         return f"none needed: an administrator filled {self.url}"
 
-    def upload(
-        self,
-        *,
-        replace: bool = False,
-        versioned: bool = False,
-        selection: Selection = EVERYTHING,
-        progress: Callable[[Progress], None] | None = None,
-    ) -> UploadReport:
+    def upload(self, **_options: object) -> UploadReport:
         """Send nothing; report the files that are shared, as the administrator's upload left them.
 
         Raises:

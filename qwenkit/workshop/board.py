@@ -157,7 +157,9 @@ def read_board(
 
 def harmless(text: str, most: int = _LINE_LETTERS) -> str:
     """Return a text on one line of at most ``most`` letters, none of which has an effect."""
-    letters = (letter if letter.isprintable() else " " for letter in text[: 4 * most])
+    letters = (
+        letter if letter.isprintable() else " " * letter.isspace() for letter in text[: 4 * most]
+    )
     line = " ".join("".join(letters).split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
 

@@ -153,19 +153,16 @@ def _people(count: int, names: Path | None) -> list[str]:
                 "--participants", count, "is needed, or --from CSV", "--participants 30"
             )
         return [""] * count
+    from qwenkit.workshop.board import harmless
+
     try:
         rows = list(csv.reader(read_text(names, most=_MOST_BYTES).splitlines()))
     except (OSError, ValueError, csv.Error) as error:
         raise InvalidValue("--from", str(names), f"must be a CSV file: {error}") from None
-    given = [_shown(row[0]) for row in rows if row and row[0].strip()]
+    given = [harmless(row[0], 60) for row in rows if row and row[0].strip()]
     if given and given[0].lower() in ("name", "names", "姓名"):
         del given[0]
     return given + [""] * (count - len(given))
-
-
-def _shown(text: str) -> str:
-    """Return a name without what a terminal or a page would take for a command."""
-    return "".join(letter for letter in text.strip() if letter.isprintable())[:60]
 
 
 for _act in (create, sheets, delete, status, extend, reset, bill, board.board):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 
 from qwenkit.cluster.wait import OnChange, wait
@@ -14,11 +15,8 @@ from qwenkit.workshop.slots.state import Slots
 def change_now(room: Room, change: Callable[[Slots], Slots]) -> Slots:
     """Change the state, and let it have its effect at once, also where no keeper runs."""
     room.edit(change)
-    keeper = Keeper(room)
-    try:
+    with closing(Keeper(room)) as keeper:
         keeper.turn()
-    finally:
-        keeper.release()
     return room.read()
 
 
@@ -29,13 +27,12 @@ def end_day(room: Room, *, timeout_s: float, on_change: OnChange | None = None) 
         WaitTimeout: pods are left; it names them.
     """
     room.edit(lambda slots: replace(slots, ended="ended"))
-    keeper = Keeper(room)
 
     def left() -> Look:
         keeper.turn()
         return room.look()
 
-    try:
+    with closing(Keeper(room)) as keeper:
         wait(
             left,
             what="no GPU held by a participant",
@@ -48,5 +45,3 @@ def end_day(room: Room, *, timeout_s: float, on_change: OnChange | None = None) 
             on_change=on_change,
         )
         keeper.turn()
-    finally:
-        keeper.release()

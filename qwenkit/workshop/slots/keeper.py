@@ -83,9 +83,9 @@ class Keeper:
                 if stopped(max(pause_s - (time.monotonic() - began), 0.0)):
                     return
         finally:
-            self.release()
+            self.close()
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Let another keeper work at once, as far as the cluster can be told."""
         if self._renewed_at:
             self._renewed_at = 0.0

@@ -195,7 +195,7 @@ def test_a_namespace_that_is_called_as_a_participant_is_left_alone(room: Room) -
     assert not room.look().pods
     cluster.delete(POD, "own")
     cluster.delete("namespace", "p01")
-    keeper.release()
+    keeper.close()
 
 
 def test_which_gpus_are_shared_the_workshop_knows(settings: Settings) -> None:
@@ -220,9 +220,9 @@ def test_of_two_keepers_one_works_and_the_other_takes_over(room: Room) -> None:
     assert first.turn() is not None
     assert second.turn() is None
     assert room.cluster.get(LEASE, KEEPER)["spec"]["holderIdentity"] == first.identity
-    first.release()
+    first.close()
     assert second.turn() is not None
-    second.release()
+    second.close()
 
 
 def test_of_edits_at_the_same_time_none_is_lost(room: Room) -> None:
@@ -251,7 +251,7 @@ def test_a_wish_of_nonsense_is_cut_and_a_repaired_quota_is_the_keeper_s(
     gpu_slot.give_back(cluster)
     keeper.turn()
     assert admin.get(RESOURCE_QUOTA, "workshop")["spec"]["hard"][room.hard] == "0"
-    keeper.release()
+    keeper.close()
 
 
 def test_in_class_hours_a_server_is_kept_warm_without_a_new_revision(
