@@ -212,7 +212,7 @@ def _wanted(
     for number, display_name in enumerate(participants, 1):
         one = name.participant(number, display_name)
         people[one.id] = one if display_name else people.get(one.id, one)
-    end = there.expires_at if there else end_after(settings)
+    end = there.expires_at if there and there.hours_left() else end_after(settings)
     made = Description(
         name,
         tuple(people.values()),

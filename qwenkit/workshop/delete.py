@@ -85,7 +85,10 @@ def expired(settings: Settings) -> tuple[WorkshopName, ...]:
         except Forbidden:
             return ()
     names = [labels_of(one).get(WORKSHOP_LABEL, "") for one in spaces if has_expired(one)]
-    return tuple(WorkshopName(name) for name in dict.fromkeys(names) if name)
+    found = [WorkshopName(name) for name in dict.fromkeys(names) if name]
+    # Its own namespace goes last, and is prolonged first: another may have been missed.
+    living = {name_of(one) for one in spaces if not has_expired(one)}
+    return tuple(one for one in found if one.namespace not in living)
 
 
 def list_all(cluster: Cluster, name: WorkshopName, kind: Kind) -> list[Obj]:

@@ -14,10 +14,12 @@ from qwenkit.cluster.kinds import (
     Kind,
     Obj,
     annotations_of,
+    moment,
     name_of,
 )
 from qwenkit.cluster.ownership import foreign_claim, is_ours
 from qwenkit.cluster.removal import TeardownStep
+from qwenkit.errors import InvalidValue
 from qwenkit.exercises.reset import ResetReport
 from qwenkit.exercises.reset import reset as reset_chapter
 from qwenkit.language import shown
@@ -88,10 +90,16 @@ def extend(settings: Settings, name: WorkshopName) -> Description:
 
     Raises:
         NotFound: there is no such workshop.
+        InvalidValue: it ends later already.
     """
     with closing(description.connect(settings, name)) as cluster:
-        longer = replace(description.read(cluster, name), expires_at=end_after(settings))
+        before = description.read(cluster, name)
+        longer = replace(before, expires_at=end_after(settings))
+        if moment(longer.expires_at) < moment(before.expires_at):
+            rule = f"ends before {before.expires_at}, when the workshop ends already"
+            raise InvalidValue("expires_after", settings.expires_after, rule, "extend --for 24h")
         cluster.patch(CONFIG_MAP, description.DESCRIPTION, {"data": longer.to_object()["data"]})
+        _prolong(cluster, NAMESPACE, cluster.get(NAMESPACE, name.namespace), longer.expires_at)
         found = [
             (kind, one)
             for kind in WITH_LABELS

@@ -175,10 +175,14 @@ def test_it_can_be_extended_and_is_removed_after_its_end(
         *("-o", r"jsonpath={.items[*].metadata.annotations.qwenkit\.dev/expires-at}"),
     )
     assert set(ends.split()) == {longer.expires_at}
+    with pytest.raises(InvalidValue, match="ends already"):
+        manage.extend(settings.model_copy(update={"expires_after": "1h"}), NAME)
     found = manage.status(settings, NAME)
     assert (found.missing, found.holding, found.images) == ((), (), 1)
     assert found.bill.gpu_seconds == 0
     past = '{"metadata":{"annotations":{"qwenkit.dev/expires-at":"2020-01-01T00:00:00Z"}}}'
+    sandbox.kubectl("patch", "ns", "ws-p01", "--type=merge", "-p", past)
+    assert not expired(settings)  # it was missed when the workshop was extended
     sandbox.kubectl("patch", "ns", "qwenkit-ws", "--type=merge", "-p", past)
     assert expired(settings) == (NAME,)
     monkeypatch.setattr(sys, "argv", ["qwenkit", "teardown", "--expired", "--json"])
