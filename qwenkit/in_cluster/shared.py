@@ -37,16 +37,13 @@ class SharedWeights(VolumeWeights):
         Raises:
             NotFound: there is no list of them here.
         """
-        found = self._manifest()
+        found, sizes = self._manifest(), self._sizes()
         files = tuple(
-            FileReport(
-                f"{self.prefix}/{one['path']}", one["size"], one["sha256"], one["crc64"], "skipped"
-            )
-            for one in found["files"]
+            FileReport(f"{self.prefix}/{path}", size, one["sha256"], one["crc64"], "skipped")
+            for one, (path, size) in zip(found["files"], sizes.items(), strict=True)
         )
-        size = sum(one.size for one in files)
         whose = (self.url, found["source"], found["revision"], self.prefix)
-        return UploadReport(*whose, files, 0, size, 0.001, 0, notes=(_NOTE,))
+        return UploadReport(*whose, files, 0, sum(sizes.values()), 0.001, 0, notes=(_NOTE,))
 
     def verify(self) -> VerifyReport:
         """Return what the administrator's upload proved; only a pod could read the files again.
@@ -54,25 +51,25 @@ class SharedWeights(VolumeWeights):
         Raises:
             NotFound: there is no list of them here.
         """
-        found = self._manifest()
-        files, size = found["files"], sum(one["size"] for one in found["files"])
+        found, sizes = self._manifest(), self._sizes()
         whose = (self.url, self.prefix, found["source"], found["revision"])
-        return VerifyReport(*whose, len(files), size, (), (), notes=(_NOTE,))
+        return VerifyReport(*whose, len(sizes), sum(sizes.values()), (), (), notes=(_NOTE,))
 
     def objects(self) -> list[StoredObject]:
         """List the files, and the manifest that lists them."""
-        sizes = {one["path"]: one["size"] for one in self._manifest()["files"]}
-        sizes[MANIFEST_NAME] = len(json.dumps(self._manifest()))
+        sizes = self._sizes() | {MANIFEST_NAME: len(json.dumps(self._manifest()))}
         return [StoredObject(f"{self.prefix}/{path}", sizes[path], "", 0) for path in sorted(sizes)]
 
     def kept(self) -> PrefixContents:
         """Say what is shared."""
         try:
-            files = self._manifest()["files"]
+            sizes = self._sizes()
         except NotFound:
             return PrefixContents(self.url, 0, 0, 0, 0, known=False)
-        size = sum(one["size"] for one in files)
-        return PrefixContents(self.url, len(files), size, 0, 0)
+        return PrefixContents(self.url, len(sizes), sum(sizes.values()), 0, 0)
+
+    def _sizes(self) -> dict[str, int]:
+        return {one["path"]: one["size"] for one in self._manifest()["files"]}
 
     def _manifest(self) -> dict[str, Any]:
         if not self._found:

@@ -34,10 +34,6 @@ from qwenkit.workshop.slots.state import Slots
 _ANSWER_S = 15.0  # of the keeper, which looks every 2 s
 
 
-def _quiet(_line: object) -> None:
-    """Say nothing."""
-
-
 class Workshop:
     """The workshop ``name``, else the one that the settings name, else ``workshop``.
 
@@ -49,7 +45,11 @@ class Workshop:
     """
 
     def __init__(
-        self, settings: Settings, name: str = "", *, on_change: Callable[[object], None] = _quiet
+        self,
+        settings: Settings,
+        name: str = "",
+        *,
+        on_change: Callable[[object], None] = lambda _line: None,
     ) -> None:
         self.settings, self.name = settings, WorkshopName(name or settings.workshop or DEFAULT)
         self.on_change = on_change

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from real_sandbox import RealSandbox, eventually
 
-from qwenkit import Settings, Weights, Workshop, check, render
+from qwenkit import Settings, Workshop, check, render
 from qwenkit.cli.main import main
 from qwenkit.cluster.gpu_slot import SlotNews
 from qwenkit.exercises.checking import answer
-from qwenkit.sandbox import process, state_files
 from qwenkit.workshop import board_reader, sheets
 from qwenkit.workshop.board_reader import REFRESH_S, BoardReader
 from qwenkit.workshop.create import create
@@ -24,26 +22,10 @@ NAME = WorkshopName("ws")
 NAMES = ["<img src=x onerror=alert(1)>", "李雷", ""]
 
 
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealSandbox]:
-    root = tmp_path_factory.mktemp("board") / "root"
-    process.up(root, state_files.SandboxOptions(gpus=2, time_scale=50))
-    try:
-        yield RealSandbox(root)
-    finally:
-        process.down(root)
-
-
 @pytest.fixture
-def settings(sandbox: RealSandbox, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    for name, value in process.environment(sandbox.root).items():
-        monkeypatch.setenv(name, value)
-    found = Settings.load()
-    Weights.of(found).upload()
-    # Without an image no keeper runs in the cluster: what a test does has its effect at once.
-    found = found.model_copy(update={"transfer_image": ""})
-    create(found, NAME, NAMES, 1)
-    return found
+def settings(settings: Settings) -> Settings:
+    create(settings, NAME, NAMES, 1)
+    return settings
 
 
 def requests(sandbox: RealSandbox) -> int:

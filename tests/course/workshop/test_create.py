@@ -18,7 +18,7 @@ from real_sandbox import RealSandbox, eventually
 from qwenkit import Cluster, Settings, Weights, wait_bound
 from qwenkit.cli.main import main
 from qwenkit.errors import Conflict, Forbidden, InvalidValue, NotFound
-from qwenkit.sandbox import process, state_files
+from qwenkit.sandbox import process
 from qwenkit.sandbox.faults.catalogue import parse
 from qwenkit.sandbox.faults.client import call
 from qwenkit.sandbox.kubelet.images import TRANSFER_IMAGE
@@ -35,26 +35,6 @@ KINDS = (
     *("serviceaccounts", "roles", "rolebindings", "resourcequotas", "limitranges"),
     "networkpolicies",
 )
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealSandbox]:
-    root = tmp_path_factory.mktemp("workshop") / "root"
-    process.up(root, state_files.SandboxOptions(gpus=2, time_scale=50))
-    try:
-        yield RealSandbox(root)
-    finally:
-        process.down(root)
-
-
-@pytest.fixture
-def settings(sandbox: RealSandbox, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    for name, value in process.environment(sandbox.root).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("QWENKIT_TRANSFER_IMAGE")  # no keeper writes what these tests compare
-    found = Settings()
-    Weights.of(found).upload()
-    return found
 
 
 @pytest.fixture
