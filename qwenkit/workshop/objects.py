@@ -165,6 +165,7 @@ def rules(theirs: Settings) -> list[Obj]:
         rule("configmaps", "get", TOLD, PROGRESS, SHARED_WEIGHTS),
         rule("configmaps", "patch update", PROGRESS),
         rule("resourcequotas", "get", QUOTA),
+        rule("persistentvolumeclaims services", "list"),  # what some exercises are judged by
         rule("leases", "create", group="coordination.k8s.io"),
         slot,
     ]

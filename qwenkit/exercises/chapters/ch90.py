@@ -34,8 +34,10 @@ def what_is_still_billed(facts: Facts) -> Verdict:
 def gone_and_kept(facts: Facts) -> Verdict:
     """All objects of this run are gone, and the weights are as ``delete_weights`` says."""
     own = facts.settings
+    shared = own.storage == "shared"  # then volume, claim and key are an administrator's
     services, claims, volumes, keys = (
-        facts.list(kind, own.labels) for kind in (KSVC, PVC, PV, SECRET)
+        [] if shared and kind != KSVC else facts.list(kind, own.labels)
+        for kind in (KSVC, PVC, PV, SECRET)
     )
     pods = facts.list(POD, {SERVICE_LABEL: own.service})
     weights = facts.objects() if own.storage == "oss" else {}
@@ -44,7 +46,8 @@ def gone_and_kept(facts: Facts) -> Verdict:
     ran = not _NEED_A_POD.isdisjoint(facts.passed) or any(
         re.match(rf"{own.service}-\d{{5}}\b", name) for name in started
     )
-    if not ran or (services and claims and not any(map(is_terminating, claims))):
+    stands = shared or (claims and not any(map(is_terminating, claims)))
+    if not ran or (services and stands):
         return TODO
     seen = {
         "claim-first": services,

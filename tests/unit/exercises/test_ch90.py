@@ -96,6 +96,12 @@ def test_a_claim_that_holds_the_weights_is_kept():
     assert verdict("90.2", objects=[RAN, CLAIM], storage="pvc") == "passed"
 
 
+def test_an_administrator_s_claim_volume_and_key_are_not_looked_at():
+    theirs = {"storage": "shared"}
+    assert verdict("90.2", objects=[RAN, CLAIM, VOLUME, KEYS], **theirs) == "passed"
+    assert verdict("90.2", objects=[RAN, SERVICE], **theirs) == "todo"
+
+
 def test_what_ran_under_a_longer_name_was_another_service():
     event = {"involvedObject": {"kind": "Pod", "name": "qwen-large-00001-d-a-b"}}
     nameless = {"involvedObject": {"kind": "Node"}}

@@ -59,6 +59,7 @@ def test_a_role_is_of_one_namespace_and_has_no_dangerous_right() -> None:
     }
     assert {verb for res, verb in everything if res == "resourcequotas"} == {"get"}
     assert {verb for res, verb in everything if res == "jobs"} == {"list"}
+    assert {verb for res, verb in everything if res == "persistentvolumeclaims"} == {"get", "list"}
     named = [rule for rule in rules if rule["resources"][0] in ("secrets", "configmaps")]
     assert named
     assert all(rule["resourceNames"] for rule in named)
