@@ -241,7 +241,7 @@ def run_load(settings: Settings) -> LoadResult:
     Raises:
         NotFound: the Service does not exist, or the gateway's address is not known.
     """
-    gpu_slot.require_slot(settings)
+    gpu_slot.within_slot(Cluster.connect(settings), settings)
     steps = (0.0, settings.load_clients), (settings.load_seconds or LOAD_S, 0)
     return start_load(find_server(settings), ClosedLoop(steps), **load_request(settings)).result()
 

@@ -227,16 +227,6 @@ def lost(cluster: Cluster, settings: Settings) -> NotReady | None:
     return NotReady("the GPU slot is over", str(told), "qwenkit workshop ask; then try again")
 
 
-def require_slot(settings: Settings) -> None:
-    """Wait for a slot in a workshop; elsewhere do nothing.
-
-    Raises:
-        NotReady, WaitTimeout: as ``hold``.
-    """
-    if settings.workshop:
-        within_slot(Cluster.connect(settings), settings)
-
-
 def leave(settings: Settings) -> None:
     """Give the slot back in a workshop; elsewhere do nothing."""
     if settings.workshop:

@@ -64,16 +64,14 @@ def decide(
         slots, queue = _granted(slots, now, queue, pods)
     slots = _changed(slots, wishes, pods, more=not queue)
     expected = _expected(now, slots, queue, pods) if not closed else {}
-    told = {
-        who: GpuSlot(note=slots.note, closed=closed, ends_at=slots.ends_at(now))
-        for who in sorted(participants)
-    }
+    all_ = GpuSlot(note=slots.note, closed=closed, ends_at=slots.ends_at(now))
+    told = dict.fromkeys(sorted(participants), all_)
     for who, grant in slots.grants.items():
-        has = replace(told[who], gpus=grant.gpus, until=grant.until, ask=grant.ask)
+        has = replace(all_, gpus=grant.gpus, until=grant.until, ask=grant.ask)
         told[who] = replace(has, slot="granted")
     for position, ask in enumerate(queue, 1):
         at = expected.get(ask.uid)
-        waits = replace(told[ask.participant], position=position, expected_at=at, ask=ask.uid)
+        waits = replace(all_, position=position, expected_at=at, ask=ask.uid)
         told[ask.participant] = replace(waits, slot="waiting")
     return Allotment(slots, told, tuple(_beyond(slots, pods)), tuple(drop))
 
