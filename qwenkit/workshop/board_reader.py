@@ -16,8 +16,8 @@ from qwenkit.workshop import description
 from qwenkit.workshop.board import Board, read_board
 from qwenkit.workshop.names import WORKSHOP_LABEL, WorkshopName
 
-REFRESH_S = 3.0
-# Two lists in 3 s, and an explanation asks up to 15 times: less than two requests a second.
+REFRESH_S = 4.0
+# Two lists in 4 s, and an explanation asks up to 15 times: less than two requests a second.
 _EXPLAIN_EVERY_S = 15.0
 
 

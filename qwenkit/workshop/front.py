@@ -31,7 +31,7 @@ from qwenkit.workshop.slots.keeper import Keeper
 from qwenkit.workshop.slots.room import Room
 from qwenkit.workshop.slots.state import Slots
 
-_ANSWER_S = 15.0  # of the keeper, which looks every 2 s
+_ANSWER_S = 15.0  # of the keeper, which looks every 4 s
 
 
 class Workshop:

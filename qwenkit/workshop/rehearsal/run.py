@@ -37,7 +37,7 @@ from qwenkit.workshop.rehearsal.temper import Temper
 from qwenkit.workshop.slots.keeper import Keeper
 from qwenkit.workshop.slots.room import Room
 
-_LOOK_S = 1.0
+_LOOK_S, _KEEPS_S = 1.0, 2.0  # of our counts, and of the keeper: pods are short here
 NAME = WorkshopName("rehearsal")
 
 
@@ -154,7 +154,9 @@ class _Class:
         os.environ["KUBECONFIG"] = os.pathsep.join(map(str, files))
         os.environ[RECORD] = str(folder / "progress.json")
         helpers = [
-            threading.Thread(target=self._keeper.run, args=(self._stopped.wait,)),
+            threading.Thread(
+                target=self._keeper.run, args=(lambda s: self._stopped.wait(min(s, _KEEPS_S)),)
+            ),
             threading.Thread(target=self._watch),
         ]
         for helper in helpers:

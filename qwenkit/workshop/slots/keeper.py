@@ -1,4 +1,4 @@
-"""The keeper of GPU slots: every two seconds one look, one decision, and what follows from it.
+"""The keeper of GPU slots: every few seconds one look, one decision, and what follows from it.
 
 Any number of keepers may run. A Lease says which of them works; should two of them do so, then
 each writes the state only as an answer to what it has read. What a keeper could not do, the next
@@ -39,9 +39,9 @@ from qwenkit.workshop.slots.warm import set_min_scale
 
 log = logging.getLogger("qwenkit.workshop")
 
-EVERY_S = 2.0
+EVERY_S = 4.0  # with the board open, all of it costs the API server two requests a second
 _SOON_S = 0.5  # after pods were deleted: what they hold is free, and no longer counted, sooner
-_LEAD_S, _RENEW_S = 15.0, 5.0  # how long a keeper that is silent leads, and how often it says so
+_LEAD_S, _RENEW_S = 30.0, 10.0  # how long a keeper that is silent leads, and how often it says so
 _WRITE_S = 10.0  # the ledger is written this often while it is only time that passes
 _AGAIN_S = 60.0  # the clock, the workshop's size and what was told are read again so often
 _ABOUT_S = 30.0  # a told time that moves by less is not told again
@@ -74,7 +74,10 @@ class Keeper:
                 began, pause_s = time.monotonic(), EVERY_S
                 try:
                     made = self.turn()
-                    pause_s = _SOON_S if made and made.drain else EVERY_S
+                    if made is None:
+                        pause_s = _RENEW_S
+                    elif made.drain:
+                        pause_s = _SOON_S
                     on_pass(made)
                 except QwenkitError as error:
                     self._warn(error)
@@ -228,9 +231,10 @@ class Keeper:
             leads = silent or found.get("holderIdentity") == self.identity
             return {"spec": spec} if leads else None
 
-        if cluster.find(LEASE, KEEPER) is None:
-            self.room.make(LEASE, KEEPER)
         try:
+            cluster.change(LEASE, KEEPER, merge)
+        except NotFound:
+            self.room.make(LEASE, KEEPER)
             cluster.change(LEASE, KEEPER, merge)
         except Conflict:  # another one is at it
             return False
