@@ -28,7 +28,7 @@ MARK = "KILLS_MARK"
 UP = ("sandbox", "up", "--detach", "--time-scale", "50")
 TEARDOWN = ("teardown", "--delete-weights", "--yes", "--json", "--set", f"prefix={PREFIX}")
 _PADDING = 24 * 2**20
-_LIMIT_S = 300
+_LIMIT_S = 900  # a whole course, on a busy machine
 # What a person must wait for at most until all that a killed command started has ended.
 _GONE_S = 30
 _KINDS = "ksvc,deployments,replicasets,pods,jobs,secrets,configmaps,pvc,pv,services"
