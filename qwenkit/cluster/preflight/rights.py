@@ -82,6 +82,7 @@ def rights(
             Right(kinds.REVISION, "get"),
             Right(kinds.REVISION, "delete", "a change in mode replace frees no GPU"),
             Right(kinds.CONFIGURATION, "get"),
+            Right(kinds.RESOURCE_QUOTA, "get", "a workshop's limit of GPUs is not known"),
             Right(kinds.POD_AUTOSCALER, "list", "graphs show pods, not the number that is wanted"),
         ],
         "explain": [

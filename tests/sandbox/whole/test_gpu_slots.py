@@ -339,9 +339,8 @@ def test_in_the_cluster_a_keeper_works_without_anybody_s_laptop(
     cluster = Cluster.connect(ann)
     assert gpu_slot.hold(cluster, ann, timeout_s=60).gpus == 1
     (pod,) = room.cluster.list(POD, labels={"app": KEEPER})
-    assert "GPUs are held by p01; waiting: 0" in room.cluster.logs(
-        pod["metadata"]["name"], container=KEEPER
-    )
+    name, line = pod["metadata"]["name"], "GPUs are held by p01; waiting: 0"
+    eventually(lambda: line in room.cluster.logs(name, container=KEEPER))
     gpu_slot.give_back(cluster)
     eventually(lambda: not room.read().grants)
     room.cluster.delete("deployment", KEEPER)
