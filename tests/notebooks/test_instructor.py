@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import observe
+import pytest
 from course_runs import finish, start, summary
 
 from qwenkit.course.runner import find_notebooks
@@ -16,6 +17,7 @@ def test_a_learner_s_course_leaves_it_out():
     assert [path.stem for path in find_notebooks(None, ["80"])] == ["80-instructor"]
 
 
+@pytest.mark.long  # nbval runs it, too; here its output is read
 def test_it_runs_on_a_sandbox_and_cleans_up(tmp_path):
     running = start(tmp_path, "--only", "80")
     _, err = finish(running)
