@@ -20,6 +20,7 @@ from qwenkit.cluster.kinds import (
     SERVICE_ACCOUNT,
     Kind,
     Obj,
+    is_terminating,
     labels_of,
     name_of,
 )
@@ -67,6 +68,15 @@ def delete(
             spaces = [one for one in spaces if name_of(one) != name.namespace]
             _remove_namespaces(cluster, spaces, limit_s, keep, on_change)
             _remove_objects(cluster, name, PV, keep)
+            wait(  # Kubernetes takes its finalizer off each of them
+                lambda: [one for one in list_all(cluster, name, PV) if is_terminating(one)],
+                what="volumes gone",
+                ready=lambda left: not left,
+                describe=lambda left: f"{len(left)} volumes are left",
+                timeout_s=limit_s,
+                every_s=0.5,
+                on_change=on_change,
+            )
             _remove_namespaces(cluster, _found(cluster, name, NAMESPACE), limit_s, keep, on_change)
             # The rights come last: a CronJob of the workshop removes it by them. What is left of
             # them after it, the garbage collector removes with the namespace that owns them.
