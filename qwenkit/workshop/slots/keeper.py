@@ -39,7 +39,7 @@ from qwenkit.workshop.slots.warm import set_min_scale
 
 log = logging.getLogger("qwenkit.workshop")
 
-EVERY_S = 4.0  # with the board open, all of it costs the API server two requests a second
+EVERY_S = 4.0  # with the board open, both ask the API server about twice a second
 _SOON_S = 0.5  # after pods were deleted: what they hold is free, and no longer counted, sooner
 _LEAD_S, _RENEW_S = 30.0, 10.0  # how long a keeper that is silent leads, and how often it says so
 _WRITE_S = 10.0  # the ledger is written this often while it is only time that passes
