@@ -21,8 +21,11 @@ def jain(shares: Iterable[float]) -> float:
     Source: R. Jain, D. Chiu, W. Hawe, DEC-TR-301, 1984. Of nothing, it is 1.
     """
     given = list(shares)
-    squares = sum(share * share for share in given)
-    return sum(given) ** 2 / (len(given) * squares) if squares else 1.0
+    largest = max(given, default=0.0)
+    if not largest:
+        return 1.0
+    parts = [share / largest for share in given]  # squares of tiny shares would underflow
+    return sum(parts) ** 2 / (len(parts) * sum(part * part for part in parts))
 
 
 def _tenths(seconds: float | None) -> float | None:

@@ -116,7 +116,7 @@ def _taken_back(
     slots: Slots, now: float, wishes: Mapping[str, Ask], pods: Iterable[GpuPod], closed: str
 ) -> Slots:
     """Take back slots that are over, idle, given back, or that nobody may hold now."""
-    busy = {pod.participant for pod in pods if not pod.ending}
+    busy = _busy(pods)
     for who, grant in slots.grants.items():
         idle = None if who in busy else grant.idle_since or now
         wish = wishes.get(who)
@@ -132,6 +132,11 @@ def _taken_back(
         else:
             slots = replace(slots, grants={**slots.grants, who: replace(grant, idle_since=idle)})
     return slots
+
+
+def _busy(pods: Iterable[GpuPod]) -> set[str]:
+    """Return who uses a slot: pods that are being deleted are no use of it."""
+    return {pod.participant for pod in pods if not pod.ending}
 
 
 def _held(pods: Iterable[GpuPod]) -> dict[str, int]:
@@ -153,13 +158,13 @@ def _granted(
     slots: Slots, now: float, queue: list[Ask], pods: Iterable[GpuPod]
 ) -> tuple[Slots, list[Ask]]:
     """Grant wishes from the head of the queue, as long as GPUs are free; return who still waits."""
-    held = _held(pods)
+    held, busy = _held(pods), _busy(pods)
     for number, ask in enumerate(queue):
         taken = _taken(slots, held)
         mine = taken.pop(ask.participant, 0)
         if sum(taken.values()) + max(ask.gpus, mine) > slots.total:
             return slots, queue[number:]
-        idle = None if mine else now
+        idle = None if ask.participant in busy else now
         grant = Grant(ask.uid, ask.gpus, now, now + ask.seconds, idle)
         slots = replace(slots, grants={**slots.grants, ask.participant: grant})
     return slots, []
