@@ -50,7 +50,7 @@ static: $(STAMP)
 
 # In the order of the folders: whole notebooks come first, and no long file is left for the end.
 together: $(STAMP)
-	$(BIN)/python -m pytest tests -m "not alone and not long" -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest tests -m "not alone and not long" -n 4 --dist loadfile --no-loadscope-reorder
 
 alone: $(STAMP)
 	$(BIN)/python -m pytest tests -m "alone and not long"
