@@ -13,10 +13,11 @@ from qwenkit.language import said
 from qwenkit.widgets.svg import Chart
 
 MIME = "application/vnd.qwenkit.record+json"
+_NOTHING: tuple[Any, ...] = (None, "", [], {})  # not worth a line
 
 
 class Record:
-    """A notebook's result. As the last expression of a cell it shows as a table."""
+    """A notebook's result. As the last expression of a cell it shows what was found."""
 
     def __init__(
         self, result: Mapping[str, Any], waited: Mapping[str, float], pictures: Mapping[str, Chart]
@@ -26,7 +27,8 @@ class Record:
         self.pictures = {name: _svg(name, chart) for name, chart in pictures.items()}
 
     def __repr__(self) -> str:
-        lines = [said(f"{name}: {_short(value)}") for name, value in self.result.items()]
+        found = {name: value for name, value in self.result.items() if value not in _NOTHING}
+        lines = [said(f"{name}: {_short(value)}") for name, value in found.items()]
         lines += [said(f"waited {seconds:g} s for {name}") for name, seconds in self.waited.items()]
         return "\n".join(lines)
 

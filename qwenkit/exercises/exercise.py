@@ -34,6 +34,7 @@ class Verdict:
 PASSED, TODO = Verdict("passed"), Verdict("todo")
 Grader: TypeAlias = Callable[[Facts], Verdict]
 _GRADERS: dict[str, Grader] = {}
+_SLIP = 0.2  # how near a slip's figure must be
 
 
 def wrong(name: str, **values: object) -> Verdict:
@@ -52,15 +53,16 @@ def number(
 ) -> Verdict:
     """Judge a learner's number: right, or the first slip whose figure it is.
 
-    The texts ``no-number`` and ``other`` are needed too. ``within`` is relative: 0.05 is 5 %.
+    The texts ``no-number`` and ``other`` are needed too. ``within`` is relative: 0.05 is 5 %. A
+    slip must be nearer than that: its text claims to know how the number came about.
     """
     if given is None:
         return TODO
     if isinstance(given, bool) or not isinstance(given, int | float):
         return wrong("no-number", answer=given)
-    figures = {"": right, **slips}.items()
+    figures = [("", right, within), *((n, x, min(within, _SLIP)) for n, x in slips.items())]
     # Comparing works with whole numbers of any size; arithmetic does not.
-    near = (n for n, x in figures if x - within * abs(x) <= given <= x + within * abs(x))
+    near = (n for n, x, by in figures if x - by * abs(x) <= given <= x + by * abs(x))
     name = next(near, "other")
     return wrong(name, answer=given) if name else PASSED
 

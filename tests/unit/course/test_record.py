@@ -74,3 +74,9 @@ def test_people_see_lines_and_long_ones_are_cut() -> None:
     assert repr(made).splitlines() == ["peak: 3", "text: " + "a" * 97 + "…", "waited 20 s for load"]
     assert made._repr_mimebundle_()["text/plain"] == repr(made)
     assert len(made._repr_mimebundle_()[MIME]["result"]["text"]) == 500
+
+
+def test_what_is_empty_is_recorded_but_takes_no_line() -> None:
+    made = record(errors={}, parts_why="", parts=None, failed=[], count=0, good=False)
+    assert repr(made).splitlines() == ["count: 0", "good: false"]
+    assert made.result["errors"] == {}

@@ -100,6 +100,8 @@ def test_the_namespace_may_be_a_part_of_the_other_name():
         (0.1, "first-only"),
         (0.02, "one-token"),
         ("4 s", "no-number"),
+        (6.5, "other"),
+        (13, "other"),  # not so near to a TTFT for each token
         (200, "other"),
     ],
 )
