@@ -1,4 +1,4 @@
-"""A participant's GPU slot of a workshop: the wish that he writes, and what he is told."""
+"""A participant's GPU slot of a workshop: the wish that they write, and what they are told."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from qwenkit.settings import Settings
 
 log = logging.getLogger("qwenkit.cluster")
 
-GPU_SLOT = "gpu-slot"  # the Lease that a participant writes: how long he wants a slot
+GPU_SLOT = "gpu-slot"  # the Lease that a participant writes: how long a slot they want
 GPUS = "qwenkit.dev/gpus"  # its annotation: how many GPUs
 TOLD = "workshop"  # the ConfigMap that the keeper writes for a participant
 TOLD_KEY = "slot"  # its entry, JSON of a GpuSlot

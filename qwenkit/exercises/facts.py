@@ -19,8 +19,8 @@ class Facts:
     """Facts read from the target when a grader asks for them.
 
     ``answer`` is what the learner answered, None if nothing; ``passed`` names the exercises that
-    he has passed on this target. Each method raises the ``QwenkitError`` that says why the target
-    cannot be read.
+    they have passed on this target. Each method raises the ``QwenkitError`` that says why the
+    target cannot be read.
     """
 
     def __init__(self, settings: Settings | None = None, answer: object = None) -> None:

@@ -1,4 +1,4 @@
-"""Weights that an administrator shares by a claim: read-only, and known by the list he leaves."""
+"""Weights that an administrator shares by a claim: read-only, and known by the list they leave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a participant reaches his namespace: a kubeconfig whose token ends, and his parameters."""
+"""How a participant reaches their namespace: a kubeconfig whose token ends, and parameters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEAST_S = 600  # a shorter token is refused
 
 @dataclass(frozen=True)
 class Access:
-    """What a participant gets: two files, and until when his token works (RFC 3339)."""
+    """What a participant gets: two files, and until when the token works (RFC 3339)."""
 
     who: Participant
     kubeconfig: str

@@ -57,7 +57,7 @@ class Description:
         raise NotFound(f"there is no participant {wanted!r}", why, fix)
 
     def parameters(self, who: Participant) -> dict[str, Any]:
-        """Return the parameters of a participant: the content of his ``params.yaml``."""
+        """Return the parameters of a participant: the content of their ``params.yaml``."""
         own = {"context": who.namespace, "namespace": who.namespace, "run": who.id}
         own |= {"workshop": self.name.name, "volume": who.namespace, "gateway": self.gateway}
         return dict(self.settings) | own

@@ -130,7 +130,7 @@ class Workshop:
         return manage.reset(self.settings, self.name, participant, chapter, on_step=self.on_change)
 
     def free(self, participant: str) -> Slots:
-        """Take a participant's slot; he may ask again."""
+        """Take a participant's slot; they may ask again."""
         return self.change(lambda slots: slots.freed(participant))
 
     def note(self, text: str) -> Slots:

@@ -54,7 +54,7 @@ class Shared:
     Args:
         files: JSON of the weights' manifest, for ``storage=shared``.
         outside: the gateway is not one of ``_GATEWAYS``, such as a load balancer of the cloud.
-        login: the Secret with the registry's login, which his pods use.
+        login: the Secret with the registry's login, which their pods use.
     """
 
     files: str = "{}"
@@ -149,9 +149,9 @@ def shared_parameters(settings: Settings) -> dict[str, Any]:
 
 
 def rules(theirs: Settings) -> list[Obj]:
-    """Return what a participant may do in his namespace: what the course's steps need, no more.
+    """Return what a participant may do in their namespace: what the course's steps need, no more.
 
-    Of Secrets and ConfigMaps he may read those with a name; he makes no Job and no Secret.
+    Of Secrets and ConfigMaps they may read those with a name; they make no Job and no Secret.
     """
     found: list[Obj] = []
     for one in role(theirs, "")[0]["rules"]:
@@ -199,10 +199,10 @@ def _most(settings: Settings) -> dict[str, str]:
 
 
 def _traffic(shared: Shared) -> Obj:
-    """Return who may send to a participant's pods: the gateway, Knative, and his own pods.
+    """Return who may send to a participant's pods: the gateway, Knative, and their own pods.
 
-    A cloud's load balancer (ALB) sends from addresses outside of the cluster. His pods, whose
-    images he chooses, reach everything but the node's metadata, which would give them its role.
+    A cloud's load balancer (ALB) sends from addresses outside of the cluster. Participants choose
+    their pods' images: these reach all but the node's metadata, which would give them its role.
     """
     spaces = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(_GATEWAYS)}
     senders = [{"namespaceSelector": {"matchExpressions": [spaces]}}, {"podSelector": {}}]

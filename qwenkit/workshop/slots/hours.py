@@ -27,7 +27,7 @@ def seconds_of_day(text: str) -> int:
 class ClassHours:
     """From ``opens_s`` to ``closes_s`` of each day, in seconds, and ``warm_s`` before.
 
-    The clock is ``utc_offset_s`` ahead of UTC. While a participant holds a slot, his Service has
+    The clock is ``utc_offset_s`` ahead of UTC. While a participant holds a slot, their Service has
     ``min_scale`` replicas, so that the first request of the day meets a server that runs.
     """
 

@@ -1,9 +1,9 @@
 """Who gets a GPU next, and from whom one is taken: pure, from one look at the cluster.
 
 Whoever has used fewest GPU seconds is first, then who has waited longest. The first of the queue
-waits until enough GPUs are free for him, and nobody behind him goes before, so that a wish for
-more GPUs is not starved. A slot costs its holder a minute at least: so all others come before him
-after finitely many slots, and nobody waits for ever.
+waits until enough GPUs are free, and nobody behind goes before, so that a wish for more GPUs is
+not starved. A slot costs its holder a minute at least: so all others come first after finitely
+many slots, and nobody waits for ever.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from qwenkit.workshop.slots.state import Ask, GpuPod, Grant, Held, Slots
 class Allotment:
     """What is to be: the state, what each participant is told, and what is to be deleted.
 
-    The quota of each participant is the GPUs of his grant, 0 without one.
+    The quota of each participant is the GPUs of their grant, 0 without one.
     """
 
     slots: Slots
@@ -127,7 +127,7 @@ def _taken_back(
             or now >= min(grant.until, grant.since + wish.seconds)
             or (idle is not None and now - idle >= slots.idle_minutes * 60)
         ):
-            # Frozen, he waits again with the same wish.
+            # Frozen, they wait again with the same wish.
             slots = slots.without(who, now, done=closed != "frozen")
         else:
             slots = replace(slots, grants={**slots.grants, who: replace(grant, idle_since=idle)})

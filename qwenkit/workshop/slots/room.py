@@ -93,7 +93,7 @@ class Room:
     def edit(self, change: Callable[[Slots], Slots | None]) -> Slots:
         """Change the state; with None nothing is written.
 
-        Whoever changes it at the same time is not overwritten: ``change`` then gets his state.
+        Whoever changes it at the same time is not overwritten: ``change`` then gets their state.
         The first edit makes it.
 
         Raises:

@@ -121,11 +121,11 @@ class Slots:
         return max(granted, sum(pod.gpus for pod in self.pods.values()))
 
     def freed(self, participant: str) -> Slots:
-        """Take the slot back from a participant; he may ask again."""
+        """Take the slot back from a participant; they may ask again."""
         return self.without(participant, self.seen_at)
 
     def without(self, participant: str, now: float, *, done: bool = True) -> Slots:
-        """End a participant's slot; with ``done`` his wish is served."""
+        """End a participant's slot; with ``done`` their wish is served."""
         grant = self.grants.get(participant)
         if grant is None:
             return self

@@ -43,7 +43,7 @@ def test_a_try_at_the_api_server(world: World, before: dict[str, Any], one: Try)
         assert world.tried("admin", one).status_code == one.admin
 
 
-# Through Knative's own objects, which a participant may write in his own namespace.
+# Through Knative's own objects, which a participant may write in their own namespace.
 _HOST_PATH = [{"name": "v", "hostPath": {"path": "/"}}]
 _CLAIM = [{"name": "v", "persistentVolumeClaim": {"claimName": P01, "readOnly": True}}]
 _MOUNT = {"volumeMounts": [{"name": "v", "mountPath": "/x", "readOnly": True}]}

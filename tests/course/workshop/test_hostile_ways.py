@@ -19,7 +19,7 @@ from qwenkit.sandbox import process, state_files
 from qwenkit.workshop.board import Board
 from qwenkit.workshop.board_reader import BoardReader
 
-# At the gateway: the host of the other participant's server, with any key but his.
+# At the gateway: the host of the other participant's server, with any key but theirs.
 _ASK = {"model": "qwen", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
 GATEWAY = {
     "no key": {},

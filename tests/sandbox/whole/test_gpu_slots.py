@@ -125,7 +125,7 @@ def test_two_share_one_gpu(settings: Settings, room: Room) -> None:
         assert any(one.startswith("you hold 1 GPU until") for one in told)
         assert not gpu_pods(for_ann)
 
-        # It is taken from him; Ann's pod, which the quota refused meanwhile, is made at once.
+        # It is taken back; Ann's pod, which the quota refused meanwhile, is made at once.
         room.edit(lambda slots: slots.freed("p02"))
         eventually(lambda: not gpu_pods(for_bob))
         assert for_bob.find(LEASE, gpu_slot.GPU_SLOT) is None
@@ -141,7 +141,7 @@ def test_two_share_one_gpu(settings: Settings, room: Room) -> None:
         assert wake(ann).served.ready == 1
         assert gpu_slot.lost(for_ann, ann) is None
 
-        # What one has used is what his pods have used.
+        # What one has used is what their pods have used.
         used = room.read().used()
         assert set(used) == {"p01", "p02"}
         assert all(0 < seconds < 60 for seconds in used.values())
