@@ -361,7 +361,10 @@ def _tear_down(
     if ended.error is not None:
         on_event(f"teardown: FAILED: {ended.error}")
         problems.insert(0, f"teardown: {_words(ended.error)}")
-    on_event(f"teardown: {ended.removed}; leak audit: {ended.leaks}")
+    on_event("teardown:")
+    for line in str(ended.removed).splitlines():
+        on_event(f"  {line}")
+    on_event(f"leak audit: {ended.leaks}")
     return ended.removed, ended.leaks, tuple(problems)
 
 
