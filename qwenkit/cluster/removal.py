@@ -35,7 +35,7 @@ from qwenkit.cluster.ownership import foreign_claim, holds_weights, is_ours
 from qwenkit.cluster.pods import claim_names
 from qwenkit.cluster.wait import OnChange, Transition, wait
 from qwenkit.errors import Forbidden, QwenkitError, WaitTimeout
-from qwenkit.language import shown
+from qwenkit.language import Shown
 
 SHORT_GRACE_S = 1
 """The shortest grace that is not a force: a pod's object stays until its containers ended."""
@@ -45,7 +45,7 @@ _SHORTEN = "qwenkit teardown --now gives such pods one more second"
 
 
 @dataclass(frozen=True, repr=False)
-class TeardownStep:
+class TeardownStep(Shown):
     """One step: its object, whether it was removed, and the outcome in words."""
 
     name: str
@@ -54,8 +54,6 @@ class TeardownStep:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.outcome}"
-
-    __repr__ = shown
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from qwenkit.cluster.occupants import expired_objects, unclear_objects
 from qwenkit.cluster.ownership import holds_weights
 from qwenkit.cluster.removal import PATIENT, Manner, Removal, TeardownStep, may_have_children, ours
 from qwenkit.errors import Forbidden, QwenkitError
-from qwenkit.language import shown
+from qwenkit.language import Shown
 from qwenkit.settings import EXPIRES_AT, Settings
 
 OnStep = Callable[[TeardownStep], None]
@@ -57,7 +57,7 @@ class StoredWeights(Protocol):
 
 
 @dataclass(frozen=True, repr=False)
-class TeardownReport:
+class TeardownReport(Shown):
     """The steps in order, and the seconds that all took."""
 
     steps: tuple[TeardownStep, ...]
@@ -66,11 +66,9 @@ class TeardownReport:
     def __str__(self) -> str:
         return "\n".join([*map(str, self.steps), f"done in {self.seconds:.1f} s"])
 
-    __repr__ = shown
-
 
 @dataclass(frozen=True, repr=False)
-class Leaks:
+class Leaks(Shown):
     """What is left of a run, ideally nothing.
 
     ``unknown`` names what may not be listed, and what is beside it and not this project's.
@@ -85,8 +83,6 @@ class Leaks:
         ]
         unsure = (f"not ours, or not allowed to read: {what}" for what in self.unknown)
         return "\n".join([*lines, *unsure])
-
-    __repr__ = shown
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from qwenkit.cluster.api.retries import within
 from qwenkit.cluster.diagnosis.explanation import Explanation
 from qwenkit.errors import QwenkitError, WaitTimeout
-from qwenkit.language import shown
+from qwenkit.language import Shown
 
 T = TypeVar("T")
 # What the last look at the state, and the explanation of it, may take after the deadline.
@@ -18,7 +18,7 @@ _POLL_S, _EXPLAIN_S = 3.0, 10.0
 
 
 @dataclass(frozen=True, repr=False)
-class Transition:
+class Transition(Shown):
     """A state that was first seen ``at_s`` seconds into the wait."""
 
     at_s: float
@@ -27,14 +27,12 @@ class Transition:
     def __str__(self) -> str:
         return f"{self.at_s:6.1f} s  {self.state}"
 
-    __repr__ = shown
-
 
 OnChange = Callable[[Transition], None]
 
 
 @dataclass(frozen=True, repr=False)
-class Waited(Generic[T]):
+class Waited(Shown, Generic[T]):
     """A wait that reached its goal: the last value, the seconds, the transitions."""
 
     value: T
@@ -43,8 +41,6 @@ class Waited(Generic[T]):
 
     def __str__(self) -> str:
         return f"{self.transitions[-1].state} after {self.seconds:.1f} s"
-
-    __repr__ = shown
 
 
 def wait(

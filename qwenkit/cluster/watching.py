@@ -24,7 +24,7 @@ from qwenkit.cluster.kinds import (
 from qwenkit.cluster.pod_metrics import MetricsReader, PodMetrics
 from qwenkit.cluster.pods import is_serving, pod_state, user_port
 from qwenkit.errors import Forbidden, QwenkitError
-from qwenkit.language import shown
+from qwenkit.language import Shown
 
 # A cluster that does not answer for so long is a gap; the last look may wait longer.
 _LOOK_S, _LAST_LOOK_S = 3.0, 15.0
@@ -33,7 +33,7 @@ _MOST = 2000
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Replicas:
+class Replicas(Shown):
     """The replicas of one revision.
 
     ``desired`` is the autoscaler's number, or that of the pods where it may not be read;
@@ -50,8 +50,6 @@ class Replicas:
             f"desired {self.desired}, ready {self.ready}, "
             f"starting {self.starting}, ending {self.ending}"
         )
-
-    __repr__ = shown
 
 
 @dataclass(frozen=True, slots=True)

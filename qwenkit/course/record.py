@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qwenkit.errors import InvalidValue, NotFound
-from qwenkit.language import said
+from qwenkit.language import as_html, said
 from qwenkit.widgets.svg import Chart
 
 MIME = "application/vnd.qwenkit.record+json"
@@ -35,6 +35,7 @@ class Record:
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return {
             "text/plain": repr(self),
+            "text/html": as_html(repr(self)),
             MIME: {"result": self.result, "waited": self.waited, "pictures": self.pictures},
         }
 

@@ -14,7 +14,7 @@ from qwenkit.inference.events import (
     require_not_given_up,
     told_error,
 )
-from qwenkit.language import shown
+from qwenkit.language import Shown
 
 # What reading an answer raises that is JSON of another form, or none.
 ODD = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
@@ -38,7 +38,7 @@ class Answer:
 
 
 @dataclass(frozen=True, repr=False)
-class StreamStats:
+class StreamStats(Shown):
     """Times of a streamed answer: to the first token, and between the later ones.
 
     ``tokens`` includes those of the reasoning; ``clock`` is that of ``Answer``.
@@ -57,8 +57,6 @@ class StreamStats:
         if self.tokens > 1:
             line += f", TPOT {on_gpu(self.tpot_s, self.clock)}, {self.tokens} tokens"
         return "\n".join(filter(None, [line, clock_note(self.clock)]))
-
-    __repr__ = shown
 
 
 def read_answer(data: bytes, seconds: float, clock: float) -> Answer:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from qwenkit.capacity.simulation.clock import clock_note
 from qwenkit.capacity.simulation.result import nearest_rank
 from qwenkit.capacity.simulation.traffic import ClosedLoop, Traffic
-from qwenkit.language import shown
+from qwenkit.language import Shown
 
 Outcome = Literal["ok", "failed", "cancelled"]
 _TIMES = {
@@ -108,7 +108,7 @@ class LoadProgress:
 
 
 @dataclass(frozen=True, repr=False)
-class LoadResult:
+class LoadResult(Shown):
     """All requests in the order of their sending; ``seconds`` includes the wait for the last ones.
 
     ``began`` is the load's start on this machine's ``time.monotonic()``. ``clock`` is how much
@@ -169,8 +169,6 @@ class LoadResult:
 
     def __str__(self) -> str:
         return as_text(self.summary())
-
-    __repr__ = shown
 
 
 def as_text(figures: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ programs read (``error.what``, ``--json``) stays English. Nothing is loaded for 
 from __future__ import annotations
 
 import os
+from html import escape
 from pathlib import PurePath
 
 ENGLISH, CHINESE = "en", "zh"
@@ -25,9 +26,24 @@ def language() -> str:
     return _of(next(filter(None, locale), ""))
 
 
-def shown(self: object) -> str:
-    """Be the ``__repr__`` of a result that notebooks show: its text, for a person."""
-    return said(str(self))
+class Shown:
+    """A result that notebooks show by its ``str``, for a person."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return said(str(self))
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self))
+
+
+def as_html(text: str) -> str:
+    """Return lines whose words stay whole; JupyterLab breaks plain text anywhere."""
+    return (
+        '<pre style="white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere">'
+        f"{escape(text)}</pre>"
+    )
 
 
 def _here() -> str:

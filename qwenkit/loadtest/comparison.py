@@ -14,7 +14,7 @@ from qwenkit.capacity.band import Band
 from qwenkit.capacity.compare_run import SLACK_S, agreement, first_parting
 from qwenkit.capacity.simulation.result import SimulationResult
 from qwenkit.cluster.watching import ClusterSample, PodSample
-from qwenkit.language import shown
+from qwenkit.language import Shown
 from qwenkit.loadtest.figures import FIGURES, measured, show
 from qwenkit.loadtest.prediction import Prediction
 from qwenkit.loadtest.timeline import Timeline, pod_seconds
@@ -26,7 +26,7 @@ _UNFELT = 1.1
 
 
 @dataclass(frozen=True, repr=False)
-class SideBySide:
+class SideBySide(Shown):
     """Two settings under the same load: ``rows`` under ``columns``, and in a sentence."""
 
     columns: tuple[str, ...]
@@ -36,11 +36,9 @@ class SideBySide:
     def __str__(self) -> str:
         return self.sentence
 
-    __repr__ = shown
-
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(Shown):
     """A load test beside its prediction; of pods, those of the serving revision count.
 
     ``served_by`` counts answers by pod, empty where nothing tells. ``parts_at_s`` is the first
@@ -119,8 +117,6 @@ class Comparison:
             if before <= _UNFELT * self.alone_s:
                 lines.append("a request took no longer than alone before: nothing was to fall")
         return "\n".join(filter(None, [*lines, *self.problems]))
-
-    __repr__ = shown
 
 
 def compare(predicted: Prediction, seen: Timeline, *, min_scale: int, most: int) -> Comparison:

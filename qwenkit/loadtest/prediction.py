@@ -44,7 +44,7 @@ from qwenkit.errors import NotReady
 from qwenkit.inference.client import Server
 from qwenkit.inference.load.running import start_load
 from qwenkit.inference.results import LoadResult
-from qwenkit.language import said
+from qwenkit.language import Shown
 from qwenkit.loadtest.figures import FIGURES, Answered, Yardstick, show, simulated
 from qwenkit.settings import Settings
 from qwenkit.steps import load_request, resolve
@@ -74,7 +74,7 @@ class Alone:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Prediction:
+class Prediction(Shown):
     """A load on this cluster, in virtual time.
 
     ``modelled`` is the model on its GPU, ``server`` the same at the speed that was measured, which
@@ -186,9 +186,6 @@ class Prediction:
         if self.traffic.end_s <= around.startup_s:
             lines.append("the load is shorter than a cold start: new replicas will not answer it")
         return "\n".join([*lines, *known])
-
-    def __repr__(self) -> str:
-        return said(str(self))
 
 
 def predict(settings: Settings, cluster: Cluster, server: Server) -> Prediction:

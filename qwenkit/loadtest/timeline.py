@@ -16,13 +16,13 @@ from operator import attrgetter
 
 from qwenkit.cluster.watching import ClusterSample
 from qwenkit.inference.results import LoadRequest, LoadResult, percentiles
-from qwenkit.language import shown
+from qwenkit.language import Shown
 from qwenkit.loadtest.moment import RECENT_S, Moment, cluster_figures
 
 _MOMENTS = 600
 
 
-class Timeline:
+class Timeline(Shown):
     """A load and what the cluster did meanwhile, until its watch ended.
 
     ``cluster`` are samples whose time is in seconds since the load began; ``known`` are those
@@ -41,8 +41,6 @@ class Timeline:
             f"{len(self.load.requests)} requests, {outcomes['failed']} failed, "
             f"ready replicas {self.start_ready} → {self.peak_ready} → {left}"
         )
-
-    __repr__ = shown
 
     @property
     def start_s(self) -> float:

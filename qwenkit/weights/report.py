@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from qwenkit.language import shown
+from qwenkit.language import Shown
 from qwenkit.weights.progress import format_bytes
 
 Action = Literal["uploaded", "resumed", "skipped"]
@@ -29,7 +29,7 @@ class FileReport:
 
 
 @dataclass(frozen=True, repr=False)
-class UploadReport:
+class UploadReport(Shown):
     """A complete upload. ``bytes_skipped`` were already in the bucket.
 
     ``bytes_sent`` counts the bytes that arrived: failed requests do not count, a file that had
@@ -64,8 +64,6 @@ class UploadReport:
             *_listed("", self.notes),
         ]
         return "\n".join(lines)
-
-    __repr__ = shown
 
 
 @dataclass(frozen=True)

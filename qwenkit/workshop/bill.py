@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from qwenkit.cluster.kinds import CONFIG_MAP, Obj
 from qwenkit.cluster.preflight.cost import example_price
-from qwenkit.language import said, shown
+from qwenkit.language import Shown, said
 from qwenkit.language.width import columns, padded
 from qwenkit.settings import Settings
 from qwenkit.workshop import description
@@ -17,7 +17,7 @@ from qwenkit.workshop.slots.state import Slots
 
 
 @dataclass(frozen=True, repr=False)
-class Forecast:
+class Forecast(Shown):
     """The most that a workshop can cost: every slot in use for all of its time; prices in CNY."""
 
     gpu: str
@@ -40,8 +40,6 @@ class Forecast:
             cost = f"{self.most:g} CNY at {self.price_per_gpu_hour:g} an hour, an example price"
         return f"{text}: {cost}; {each:.0f} GPU minutes for each participant"
 
-    __repr__ = shown
-
     def to_dict(self) -> dict[str, object]:
         """Return it as JSON-ready values."""
         return asdict(self) | {"most": self.most, "currency": "CNY"}
@@ -58,7 +56,7 @@ class BillLine:
 
 
 @dataclass(frozen=True, repr=False)
-class Bill:
+class Bill(Shown):
     """What each participant's pods have used, from their scheduling until they were gone."""
 
     workshop: str
@@ -85,8 +83,6 @@ class Bill:
             + ("" if cost is None else f"  {cost:10.2f} CNY")
             for name, seconds, cost in rows
         )
-
-    __repr__ = shown
 
     def to_dict(self) -> dict[str, object]:
         """Return it as JSON-ready values."""

@@ -30,7 +30,7 @@ from qwenkit.cluster.kinds import (
 from qwenkit.cluster.ownership import require_ours, require_same
 from qwenkit.credentials import Credentials
 from qwenkit.errors import InvalidValue, NotFound, QwenkitError
-from qwenkit.language import shown
+from qwenkit.language import Shown
 from qwenkit.settings import Settings
 from qwenkit.weights.oss.manifest import read_manifest
 from qwenkit.weights.store import BucketWeights
@@ -49,7 +49,7 @@ _NAME = re.compile(r"[a-z]([-a-z0-9]{0,28}[a-z0-9])?")
 
 
 @dataclass(frozen=True, repr=False)
-class Created:
+class Created(Shown):
     """A workshop that stands, or with ``dry_run`` would stand, and how long it took."""
 
     workshop: Description
@@ -67,8 +67,6 @@ class Created:
             f"  {self.objects} objects in {people + 1} namespaces, {self.seconds:.1f} s\n"
             f"  {self.forecast}"
         )
-
-    __repr__ = shown
 
 
 def create(

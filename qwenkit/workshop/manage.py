@@ -22,7 +22,7 @@ from qwenkit.cluster.removal import TeardownStep
 from qwenkit.errors import InvalidValue
 from qwenkit.exercises.reset import ResetReport
 from qwenkit.exercises.reset import reset as reset_chapter
-from qwenkit.language import shown
+from qwenkit.language import Shown
 from qwenkit.settings import EXPIRES_AT, Settings
 from qwenkit.workshop import description
 from qwenkit.workshop.bill import Bill, Forecast, bill_of, forecast, slots_of
@@ -33,7 +33,7 @@ from qwenkit.workshop.names import PROGRESS, SLOTS, WorkshopName
 
 
 @dataclass(frozen=True, repr=False)
-class WorkshopStatus:
+class WorkshopStatus(Shown):
     """What stands of a workshop; ``missing`` are ids whose namespace is not there."""
 
     workshop: Description
@@ -58,8 +58,6 @@ class WorkshopStatus:
         if missing:
             lines.append(f"  missing: {missing}; qwenkit workshop create makes them again")
         return "\n".join(line.rstrip() for line in lines)
-
-    __repr__ = shown
 
 
 def status(settings: Settings, name: WorkshopName) -> WorkshopStatus:

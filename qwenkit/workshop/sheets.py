@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwenkit.errors import InvalidValue, PreflightError
-from qwenkit.language import CHINESE, ENGLISH, shown
+from qwenkit.language import CHINESE, ENGLISH, Shown
 from qwenkit.language.catalogue import chinese
 from qwenkit.private_files import make_folder, write_private
 from qwenkit.settings import Settings
@@ -24,7 +24,7 @@ _ENDINGS = {ENGLISH: ".html", CHINESE: ".zh.html"}
 
 
 @dataclass(frozen=True, repr=False)
-class Sheets:
+class Sheets(Shown):
     """The folder of the sheets, how many were written, and the first end of a token (RFC 3339)."""
 
     folder: str
@@ -36,8 +36,6 @@ class Sheets:
             f"  {self.sheets} sheets in {self.folder}, tokens until {self.until}\n"
             f"  to print: {self.folder}/sheets.html, or sheets.zh.html"
         )
-
-    __repr__ = shown
 
 
 def write(

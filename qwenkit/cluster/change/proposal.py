@@ -36,13 +36,13 @@ from qwenkit.cluster.pods import gpus_wanted
 from qwenkit.cluster.preflight.free_gpus import FreeGpus, free_gpus
 from qwenkit.cluster.wait import OnChange
 from qwenkit.errors import Conflict, InvalidValue, NotReady
-from qwenkit.language import shown
+from qwenkit.language import Shown
 
 _HARD_LIMIT = "containerConcurrency"  # the one scaling setting that is no annotation
 
 
 @dataclass(frozen=True, repr=False)
-class ProposedChange:
+class ProposedChange(Shown):
     """What a change would do; nothing is changed yet.
 
     ``next_revision`` is empty if there will be none, or its name cannot be known. All of ``pods``,
@@ -145,8 +145,6 @@ class ProposedChange:
             ]
         )
 
-    __repr__ = shown
-
     def to_dict(self) -> dict[str, Any]:
         """Return what the change would do, for programs; seconds and GPUs are numbers."""
         names = ("where", "service", "revision", "next_revision", "diff", "pods", "gpus_needed")
@@ -154,7 +152,7 @@ class ProposedChange:
 
 
 @dataclass(frozen=True, repr=False)
-class Changed:
+class Changed(Shown):
     """The revisions before and after a change; the same if nothing changed.
 
     ``predicted_gap_s`` and ``gap_s``, measured, are seconds without a ready pod; None if unknown.
@@ -175,8 +173,6 @@ class Changed:
         seen = "the gap was not seen" if self.gap_s is None else f"a gap of {self.gap_s:.1f} s"
         known = "" if self.predicted_gap_s is None else f", predicted {self.predicted_gap_s:.3g} s"
         return f"{text}; {seen}{known}"
-
-    __repr__ = shown
 
     def undo(
         self, mode: str | None = None, *, timeout_s: float, on_change: OnChange | None = None

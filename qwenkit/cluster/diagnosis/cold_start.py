@@ -25,7 +25,7 @@ from qwenkit.cluster.kinds import (
 )
 from qwenkit.cluster.pods import serving_container
 from qwenkit.errors import NotFound
-from qwenkit.language import shown
+from qwenkit.language import Shown
 
 CLUSTER, SERVER, UNKNOWN = "cluster", "server", "not attributed"
 FIRST_TOKEN = "first token"
@@ -50,7 +50,7 @@ class ColdStartStep:
 
 
 @dataclass(frozen=True, repr=False)
-class ColdStart:
+class ColdStart(Shown):
     """The steps of one pod, in order; they add up. Kubernetes keeps most times in whole seconds.
 
     ``clock`` is how many times faster than the modelled GPU the node runs; 1 on a real one.
@@ -112,8 +112,6 @@ class ColdStart:
 
     def _times(self, seconds: float, own_s: float) -> str:
         return f"{seconds:8.1f} s" + (f"{own_s:8.1f} s on the GPU" if self.clock != 1 else "")
-
-    __repr__ = shown
 
 
 def cold_start(

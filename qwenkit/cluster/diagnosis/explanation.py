@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Self
 
 from qwenkit.errors import NotReady, QwenkitError
-from qwenkit.language import shown
+from qwenkit.language import Shown
 
 # Waiting ends at the second restart: the first crash may be a mount that came late.
 CRASH_BUDGET = 2
 
 
 @dataclass(frozen=True, repr=False)
-class Explanation:
+class Explanation(Shown):
     """One cause. ``kind`` is for programs; ``permanent`` means that waiting does not help.
 
     ``kind`` is ``ready`` where nothing is wrong, and ``unknown`` where no rule fits.
@@ -37,8 +37,6 @@ class Explanation:
     def __str__(self) -> str:
         evidence = [f"  evidence: {line}" for line in self.evidence]
         return "\n".join([self.cause, *evidence, *([f"  fix: {self.fix}"] if self.fix else [])])
-
-    __repr__ = shown
 
     def shown_by(self, *texts: str) -> Self:
         """Return this explanation with evidence: each text that is not empty, once, on one line."""

@@ -6,12 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from qwenkit.errors import SettingsError
-from qwenkit.language import shown
+from qwenkit.language import Shown
 from qwenkit.settings import Settings
 
 
 @dataclass(frozen=True, repr=False)
-class Estimate:
+class Estimate(Shown):
     """GPUs and money for one hour; None where there is no limit or no price is known.
 
     ``hours`` and ``is_example`` tell the readers of the JSON what the figures are.
@@ -49,8 +49,6 @@ class Estimate:
         top = "no limit" if self.most is None else f"{self.most:g}"
         each = f"{self.price_per_gpu_hour:g} each, an example price"
         return f"{text}, {self.least:g} to {top} {self.currency} at {each}"
-
-    __repr__ = shown
 
 
 def estimate(settings: Settings) -> Estimate:

@@ -23,7 +23,7 @@ from qwenkit.cluster.preflight.checks import CHECKS, ClusterChecks
 from qwenkit.cluster.preflight.cost import Estimate, estimate
 from qwenkit.credentials import Credentials
 from qwenkit.errors import Forbidden, PreflightError, QwenkitError, SettingsError
-from qwenkit.language import shown
+from qwenkit.language import Shown
 from qwenkit.settings import Settings
 
 _PROBE_S = 5.0  # the doctor says how things are now
@@ -31,7 +31,7 @@ _KEYS = ("OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET")
 
 
 @dataclass(frozen=True, repr=False)
-class PreflightReport:
+class PreflightReport(Shown):
     """The checks in the order in which the course needs their subjects, and an estimated cost."""
 
     checks: tuple[Check, ...]
@@ -62,8 +62,6 @@ class PreflightReport:
 
     def __str__(self) -> str:
         return "\n".join(line for check in self.checks for line in check.lines())
-
-    __repr__ = shown
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON-ready values."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from qwenkit.inference.results import LoadResult
-from qwenkit.language import shown
+from qwenkit.language import Shown
 
 # Of the growth of the load, the least that throughput must grow by.
 _WORTH = 0.5
@@ -31,7 +31,7 @@ class SweepStep:
 
 
 @dataclass(frozen=True, repr=False)
-class Sweep:
+class Sweep(Shown):
     """The steps of a sweep. ``knee`` is the last level that was worth it, None if none was."""
 
     unit: str
@@ -42,8 +42,6 @@ class Sweep:
     def __str__(self) -> str:
         head = f"{self.unit:>8}  requests/s   tokens/s  TTFT p95 s TPOT p50 s  failed"
         return "\n".join([head, *map(str, self.steps), self.why])
-
-    __repr__ = shown
 
 
 def sweep(unit: str, levels: Iterable[float], run: Callable[[float], LoadResult]) -> Sweep:

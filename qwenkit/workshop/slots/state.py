@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from qwenkit.errors import InvalidValue
-from qwenkit.language import shown
+from qwenkit.language import Shown
 from qwenkit.workshop.slots.hours import ClassHours
 
 STATE_KEY = "state"  # the entry of the ConfigMap
@@ -59,7 +59,7 @@ class Held:
 
 
 @dataclass(frozen=True, repr=False)
-class Slots:
+class Slots(Shown):
     """The state of a workshop's GPU slots; it is replaced, never changed.
 
     ``settled`` are GPU seconds of pods that are gone and ``charged`` those of slots that are
@@ -150,8 +150,6 @@ class Slots:
         else:
             lines.append(f"used: {minutes:.1f} of {60 * self.budget_gpu_hours:g} GPU minutes")
         return "\n".join([*lines, *([f"note: {self.note}"] if self.note else [])])
-
-    __repr__ = shown
 
     def to_data(self) -> dict[str, str]:
         """Return the ConfigMap's data."""

@@ -10,6 +10,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from qwenkit.cluster.wait import Transition
 from qwenkit.course.record import MIME, read_record, record
 from qwenkit.errors import InvalidValue, NotFound
 from qwenkit.widgets.svg import Chart
@@ -80,3 +81,10 @@ def test_what_is_empty_is_recorded_but_takes_no_line() -> None:
     made = record(errors={}, parts_why="", parts=None, failed=[], count=0, good=False)
     assert repr(made).splitlines() == ["count: 0", "good: false"]
     assert made.result["errors"] == {}
+
+
+def test_words_of_a_record_stay_whole_in_a_narrow_window() -> None:
+    shown = record(body="a < b")._repr_mimebundle_()
+    assert shown["text/html"].endswith(">body: a &lt; b</pre>")
+    assert "word-break: normal" in shown["text/html"]
+    assert Transition(1, "a < b")._repr_html_().endswith("1.0 s  a &lt; b</pre>")
