@@ -41,7 +41,8 @@ class Shown:
 def as_html(text: str) -> str:
     """Return lines whose words stay whole; JupyterLab breaks plain text anywhere."""
     return (
-        '<pre style="white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere">'
+        '<pre style="margin: 0; white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere;'
+        ' font-size: var(--jp-code-font-size, 13px); line-height: var(--jp-code-line-height, 1.3)">'
         f"{escape(text)}</pre>"
     )
 

@@ -37,7 +37,7 @@ class SideBySide(Shown):
         return self.sentence
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Comparison(Shown):
     """A load test beside its prediction; of pods, those of the serving revision count.
 

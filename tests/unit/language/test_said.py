@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import tomllib
 from string import Formatter
 
@@ -10,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from places import ROOT
 
+import qwenkit
 from qwenkit.errors import InvalidValue, NotFound
-from qwenkit.language import language, said
+from qwenkit.language import Shown, language, said
 from qwenkit.language.catalogue import Catalogue, chinese, entries
 from qwenkit.language.width import columns, padded
 
@@ -141,3 +144,12 @@ def test_an_error_is_chinese_for_people_and_english_for_programs() -> None:
     assert error.what == "max_scale: 0 is not valid"
     assert error.to_dict()["why"] == "at least 1"
     assert "a server's own words" in str(NotFound("nothing", "a server's own words"))
+
+
+def test_no_dataclass_writes_a_repr_of_its_own_over_what_is_shown() -> None:
+    for module in pkgutil.walk_packages(qwenkit.__path__, "qwenkit."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    kinds = Shown.__subclasses__()
+    assert len(kinds) > 20
+    assert [kind.__name__ for kind in kinds if kind.__repr__ is not Shown.__repr__] == []
