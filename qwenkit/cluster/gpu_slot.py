@@ -193,7 +193,8 @@ def within_slot(
 ) -> Settings:
     """Return the settings as a slot bounds them; as they are without workshop.
 
-    The slot is waited for; without ``on_change`` the log says how it goes.
+    The slot is waited for; without ``on_change`` a notebook prints how it goes, else the log
+    says it.
 
     Raises:
         NotReady, WaitTimeout: as ``hold``.
@@ -201,11 +202,12 @@ def within_slot(
     if not settings.workshop or not settings.gpu_count:
         return settings
     gpus = settings.gpu_count * max(1, settings.min_scale)
-    return bounded(settings, hold(cluster, settings, gpus=gpus, on_change=on_change or _logged))
+    return bounded(settings, hold(cluster, settings, gpus=gpus, on_change=on_change or _told))
 
 
-def _logged(change: Transition) -> None:
-    log.warning(said(change.state))
+def _told(change: Transition) -> None:
+    # A notebook shows what is logged as it shows an error, which a wait is not.
+    (print if _shell() else log.warning)(said(change.state))
 
 
 def bounded(settings: Settings, slot: GpuSlot) -> Settings:
@@ -259,7 +261,12 @@ class SlotNews:
 def show_notes(settings: Settings) -> None:
     """Show a workshop's news from now on, where there are cells; once for a namespace."""
     place = (settings.context, settings.namespace)
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    shell = _shell()
     if settings.workshop and shell is not None and place not in SlotNews.watched:
         SlotNews.watched.add(place)
         shell.events.register("post_run_cell", SlotNews(settings).look)
+
+
+def _shell() -> Any:
+    """Return the shell of the notebook that this runs in, None elsewhere."""
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
