@@ -44,7 +44,7 @@ class StoredWeights(Protocol):
 
     @property
     def scope(self) -> str:
-        """What is deleted, in words, if that is not all that this project wrote."""
+        """What is deleted, in words."""
 
     def abort_uploads(self) -> int:
         """Abort unfinished multipart uploads that this project began; return how many."""
@@ -149,8 +149,7 @@ def _abort_uploads(removal: Removal, weights: StoredWeights) -> None:
 def _weights(removal: Removal, weights: StoredWeights, settings: Settings) -> None:
     if settings.delete_weights:
         gone = weights.delete_objects()
-        words = f"deleted: {gone} {weights.scope}".strip()
-        removal.add("weights", gone > 0, words)
+        removal.add("weights", gone > 0, f"deleted: {gone} {weights.scope}")
     else:
         removal.add("weights", False, "kept: delete_weights is false")
 

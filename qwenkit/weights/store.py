@@ -166,8 +166,9 @@ class BucketWeights:
 
     @property
     def scope(self) -> str:
-        """What teardown deletes, in words, if that is not all that qwenkit uploaded."""
-        return "objects that this run uploaded; what was there before stays" if self._run_id else ""
+        """What teardown deletes, in words."""
+        of_run = "objects that this run uploaded; what was there before stays"
+        return of_run if self._run_id else "objects"
 
     def abort_uploads(self) -> int:
         """Abort the unfinished uploads of ours, in a run its own; return how many."""
