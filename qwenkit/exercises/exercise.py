@@ -54,7 +54,7 @@ def number(
     """Judge a learner's number: right, or the first slip whose figure it is.
 
     The texts ``no-number`` and ``other`` are needed too. ``within`` is relative: 0.05 is 5 %. A
-    slip must be nearer than that: its text claims to know how the number came about.
+    slip must be as near as 20 %: its text claims to know how the number came about.
     """
     if given is None:
         return TODO
